@@ -1,0 +1,133 @@
+//! One set of verbs over both backends.
+
+use std::path::Path;
+
+use bytes::Bytes;
+
+use crate::{
+    Download, Error, Fetched, FileBucket, GcsBucket, Generation, Metadata, Object, ObjectInfo, ObjectPath, Page,
+    PageToken,
+};
+
+/// Where everything is stored: `gs://` or `file://`.
+///
+/// The programs use the verbs on names and documents (`server_document`, `upload_release`, …), which are written
+/// next to the types they are about. The verbs below are what both backends must do alike; the conformance suite
+/// holds them to it.
+#[derive(Debug, Clone)]
+pub enum Bucket {
+    /// Google Cloud Storage.
+    Gcs(GcsBucket),
+    /// A directory of this machine, or of a shared mount.
+    File(FileBucket),
+}
+
+impl Bucket {
+    /// An object with its content, if there is one. Content over `limit` bytes is [`Error::TooLarge`].
+    pub async fn get(&self, path: &ObjectPath, limit: u64) -> Result<Option<Object>, Error> {
+        match self.get_if_changed(path, None, limit).await? {
+            Fetched::Found(generation, content) => Ok(Some(Object { generation, content })),
+            Fetched::Absent | Fetched::Unchanged => Ok(None),
+        }
+    }
+
+    /// An object's content, unless it is still the generation `seen`.
+    pub async fn get_if_changed(
+        &self,
+        path: &ObjectPath,
+        seen: Option<Generation>,
+        limit: u64,
+    ) -> Result<Fetched<Bytes>, Error> {
+        match self {
+            Self::Gcs(bucket) => bucket.get_if_changed(path, seen, limit).await,
+            Self::File(bucket) => bucket.get_if_changed(path, seen, limit).await,
+        }
+    }
+
+    /// What is known of an object without reading it, if there is one.
+    pub async fn head(&self, path: &ObjectPath) -> Result<Option<ObjectInfo>, Error> {
+        match self {
+            Self::Gcs(bucket) => bucket.head(path).await,
+            Self::File(bucket) => bucket.head(path).await,
+        }
+    }
+
+    /// One page of the objects whose path begins with `prefix`, in byte order; at most `limit` (1 to 1,000).
+    pub async fn list(&self, prefix: &str, after: Option<&PageToken>, limit: u32) -> Result<Page<ObjectInfo>, Error> {
+        match self {
+            Self::Gcs(bucket) => bucket.list(prefix, after, limit).await,
+            Self::File(bucket) => bucket.list(prefix, after, limit).await,
+        }
+    }
+
+    /// One page of the directories right below `prefix` (which ends in `/`), each as its last segment, in byte order.
+    pub async fn list_directories(
+        &self,
+        prefix: &str,
+        after: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<Page<String>, Error> {
+        match self {
+            Self::Gcs(bucket) => bucket.list_directories(prefix, after, limit).await,
+            Self::File(bucket) => bucket.list_directories(prefix, after, limit).await,
+        }
+    }
+
+    /// Writes an object that must not exist yet; [`Error::AlreadyExists`] otherwise.
+    pub async fn create(&self, path: &ObjectPath, content: Bytes, metadata: &Metadata) -> Result<Generation, Error> {
+        match self {
+            Self::Gcs(bucket) => bucket.create(path, content, metadata).await,
+            Self::File(bucket) => bucket.create(path, content, metadata).await,
+        }
+    }
+
+    /// Like [`Bucket::create`], streaming from a file of any size. `progress` is told the bytes sent so far.
+    pub async fn create_from_file(
+        &self,
+        path: &ObjectPath,
+        source: &Path,
+        metadata: &Metadata,
+        progress: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<Generation, Error> {
+        match self {
+            Self::Gcs(bucket) => bucket.create_from_file(path, source, metadata, progress).await,
+            Self::File(bucket) => bucket.create_from_file(path, source, metadata, progress).await,
+        }
+    }
+
+    /// Overwrites the generation `seen` of an object; [`Error::Conflict`] if it is another one by now, or gone.
+    pub async fn replace(
+        &self,
+        path: &ObjectPath,
+        content: Bytes,
+        metadata: &Metadata,
+        seen: Generation,
+    ) -> Result<Generation, Error> {
+        match self {
+            Self::Gcs(bucket) => bucket.replace(path, content, metadata, seen).await,
+            Self::File(bucket) => bucket.replace(path, content, metadata, seen).await,
+        }
+    }
+
+    /// Starts streaming an object's content from byte `offset`; `None` if there is no such object.
+    /// With `pinned`, exactly that generation: [`Error::Gone`] if it is no longer there.
+    pub async fn download(
+        &self,
+        path: &ObjectPath,
+        pinned: Option<Generation>,
+        offset: u64,
+    ) -> Result<Option<Download>, Error> {
+        match self {
+            Self::Gcs(bucket) => bucket.download(path, pinned, offset).await,
+            Self::File(bucket) => bucket.download(path, pinned, offset).await,
+        }
+    }
+
+    /// Deletes the generation `seen` of an object; [`Error::Conflict`] if it is another one by now. Gone already is fine.
+    pub async fn delete(&self, path: &ObjectPath, seen: Generation) -> Result<(), Error> {
+        match self {
+            Self::Gcs(bucket) => bucket.delete(path, seen).await,
+            Self::File(bucket) => bucket.delete(path, seen).await,
+        }
+    }
+}

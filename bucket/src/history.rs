@@ -1,0 +1,94 @@
+//! Who pushed what, where and why: append-only.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    AppName, Bucket, Error, Generation, Metadata, ObjectPath, Page, PageToken, ReleaseName, ServerName, layout,
+};
+
+/// Most bytes of a history entry that are read.
+const LIMIT: u64 = 64 << 10;
+
+/// One push of one release to one server, `history/{server}/{time}-{id}.json`. Unknown fields are ignored by readers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryEntry {
+    /// When it was written, by the clock of who pushed.
+    pub time: Timestamp,
+    /// Unique among the pushes to this server: 16 hex digits.
+    pub id: String,
+    /// Where to.
+    pub server: ServerName,
+    /// Which app.
+    pub app: AppName,
+    /// The release that the document named before.
+    pub from: Option<ReleaseName>,
+    /// The release that it names now.
+    pub to: ReleaseName,
+    /// Forward or back.
+    pub kind: PushKind,
+    /// Who pushed: `user@host` of the command, or who was signed in.
+    pub who: String,
+    /// Why, in their words; empty when they gave no reason.
+    pub why: String,
+    /// The generation of the document that holds the change.
+    pub generation: Generation,
+    /// What went wrong after the write, as a failed poke; `None` when nothing did.
+    pub warning: Option<String>,
+}
+
+/// Whether a push chose a release or went back to the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PushKind {
+    /// An operator chose the release.
+    Deploy,
+    /// An operator went back to what the server had before.
+    Rollback,
+}
+
+impl Bucket {
+    /// Records a push.
+    pub async fn append_history(&self, entry: &HistoryEntry) -> Result<(), Error> {
+        let path = layout::history(&entry.server, entry.time, &entry.id);
+        let content = serde_json::to_vec_pretty(entry).expect("a history entry is JSON");
+        self.create(&path, content.into(), &Metadata::new()).await.map(drop)
+    }
+
+    /// One page of a server's history, oldest first. Entries that can't be understood are passed over.
+    pub async fn history(&self, server: &ServerName, after: Option<&PageToken>) -> Result<Page<HistoryEntry>, Error> {
+        let page = self.list(&layout::history_of(server), after, 1000).await?;
+        let mut items = Vec::new();
+        for info in &page.items {
+            items.extend(self.read_history_entry(&info.path).await?);
+        }
+        Ok(Page { items, next: page.next })
+    }
+
+    /// The last pushes to a server, newest first, at most `limit`; only those are read.
+    pub async fn newest_history(&self, server: &ServerName, limit: usize) -> Result<Vec<HistoryEntry>, Error> {
+        let mut paths: Vec<ObjectPath> = Vec::new();
+        let mut after = None;
+        loop {
+            let page = self.list(&layout::history_of(server), after.as_ref(), 1000).await?;
+            paths.extend(page.items.into_iter().map(|info| info.path));
+            paths.drain(..paths.len().saturating_sub(limit));
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        let mut entries = Vec::new();
+        for path in paths.iter().rev() {
+            entries.extend(self.read_history_entry(path).await?);
+        }
+        Ok(entries)
+    }
+
+    async fn read_history_entry(&self, path: &ObjectPath) -> Result<Option<HistoryEntry>, Error> {
+        let Some(object) = self.get(path, LIMIT).await? else { return Ok(None) };
+        Ok(serde_json::from_slice(&object.content)
+            .inspect_err(|error| tracing::warn!(%path, %error, "history entry passed over"))
+            .ok())
+    }
+}

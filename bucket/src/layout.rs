@@ -1,0 +1,113 @@
+//! Where everything lies in a bucket. Nothing outside this crate writes a path.
+
+use std::{fmt, str::FromStr};
+
+use jiff::{Timestamp, tz::TimeZone};
+
+use crate::{AppName, NameError, ReleaseName, ServerName};
+
+/// Below it, one directory for each app with its releases.
+pub(crate) const DEBS: &str = "debs/";
+/// Below it, one document for each server.
+pub(crate) const SERVER: &str = "server/";
+/// Below it, the last report of each server's agent.
+pub(crate) const STATUS: &str = "status/";
+/// Below it, one directory for each server with one object for each push.
+pub(crate) const HISTORY: &str = "history/";
+
+/// The path of an object, safe as a URL path and as a file's path below a directory.
+///
+/// At most 1,024 bytes; segments of at most 240 bytes, none empty, none beginning with `.`; no control characters,
+/// no backslash.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectPath(String);
+
+impl ObjectPath {
+    /// Longest path, in bytes (Google Cloud Storage, "Object names").
+    pub const MAX: usize = 1024;
+    /// Longest segment, in bytes: a file name's 255 less what a `file://` bucket adds for its side files.
+    pub const MAX_SEGMENT: usize = 240;
+
+    /// The path as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ObjectPath {
+    type Err = NameError;
+
+    fn from_str(path: &str) -> Result<Self, NameError> {
+        let wrong = |reason: &str| Err(NameError::new("object path", path, reason));
+        if path.len() > Self::MAX {
+            return wrong("it is too long");
+        }
+        if path.chars().any(|c| c.is_control() || c == '\\') {
+            return wrong("it has a control character or a backslash");
+        }
+        for segment in path.split('/') {
+            if segment.is_empty() {
+                return wrong("it has an empty segment");
+            }
+            if segment.starts_with('.') {
+                return wrong("a segment begins with `.`");
+            }
+            if segment.len() > Self::MAX_SEGMENT {
+                return wrong("a segment is too long");
+            }
+        }
+        Ok(Self(path.to_owned()))
+    }
+}
+
+impl fmt::Display for ObjectPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// `debs/{app}/{release}.deb`
+pub(crate) fn release(name: &ReleaseName) -> ObjectPath {
+    ObjectPath(format!("{DEBS}{name}"))
+}
+
+/// `debs/{app}/`, the prefix of an app's releases.
+pub(crate) fn releases_of(app: &AppName) -> String {
+    format!("{DEBS}{app}/")
+}
+
+/// The release that lies at `path`, if it is a release's path.
+pub(crate) fn release_at(path: &ObjectPath) -> Option<ReleaseName> {
+    path.0.strip_prefix(DEBS)?.parse().ok()
+}
+
+/// `server/{name}.json`
+pub(crate) fn server(name: &ServerName) -> ObjectPath {
+    ObjectPath(format!("{SERVER}{name}.json"))
+}
+
+/// The server whose document lies at `path`, if it is a server document's path.
+pub(crate) fn server_at(path: &ObjectPath) -> Option<ServerName> {
+    path.0.strip_prefix(SERVER)?.strip_suffix(".json")?.parse().ok()
+}
+
+/// `status/{name}.json`
+pub(crate) fn status(name: &ServerName) -> ObjectPath {
+    ObjectPath(format!("{STATUS}{name}.json"))
+}
+
+/// The server whose status lies at `path`, if it is a status's path.
+pub(crate) fn status_at(path: &ObjectPath) -> Option<ServerName> {
+    path.0.strip_prefix(STATUS)?.strip_suffix(".json")?.parse().ok()
+}
+
+/// `history/{name}/`, the prefix of a server's history.
+pub(crate) fn history_of(name: &ServerName) -> String {
+    format!("{HISTORY}{name}/")
+}
+
+/// `history/{name}/{time}-{id}.json`: in a listing, oldest first.
+pub(crate) fn history(name: &ServerName, time: Timestamp, id: &str) -> ObjectPath {
+    let time = time.to_zoned(TimeZone::UTC).strftime("%Y%m%dT%H%M%S.%6fZ");
+    ObjectPath(format!("{HISTORY}{name}/{time}-{id}.json"))
+}

@@ -1,0 +1,46 @@
+//! The contract between the programs of Push.
+//!
+//! The bucket is the only thing `release`, `push` and `pulld` share. This crate is the only one that knows
+//! what lies where in it ([`layout`]) and what the JSON looks like. The programs depend on it, never on each other.
+//!
+//! - names, parsed once at the edge: [`AppName`], [`ReleaseName`], [`ServerName`], [`ObjectPath`]
+//! - documents: [`ServerDocument`], [`ReleaseMetadata`], [`Status`], [`HistoryEntry`]
+//! - where they are kept: [`Bucket`], which is `gs://` or `file://`, and the verbs on it
+//! - [`Error`], with only the cases that a caller branches on
+
+#![doc(html_no_source)]
+
+mod app_name;
+mod backend;
+mod error;
+mod file;
+mod gcs;
+mod history;
+mod layout;
+mod object;
+mod open;
+mod release;
+mod release_name;
+mod server_document;
+mod server_name;
+mod status;
+
+pub use app_name::AppName;
+pub use backend::Bucket;
+pub use error::{Error, NameError};
+pub use file::FileBucket;
+pub use gcs::GcsBucket;
+pub use history::{HistoryEntry, PushKind};
+pub use layout::ObjectPath;
+pub use object::{Download, Fetched, Generation, Metadata, Object, ObjectInfo, Page, PageToken};
+pub use open::{BucketOptions, BucketUrl, Credentials};
+pub use release::{Release, ReleaseMetadata};
+pub use release_name::{Commit, ReleaseName, ReleaseParts};
+pub use server_document::{Entry, ServerDocument};
+pub use server_name::ServerName;
+pub use status::{
+    AgentStatus, AppState, AppStatus, BadEntry, DocumentStatus, ServerState, Status, StatusSummary, UnitStatus,
+};
+
+/// A time as the bucket's objects carry it: UTC, RFC 3339, shown with a `Z`.
+pub use jiff::Timestamp;

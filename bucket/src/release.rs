@@ -1,0 +1,172 @@
+//! Releases: immutable `.deb`s with the facts about them.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    AppName, Bucket, Commit, Download, Error, Generation, Metadata, ObjectInfo, Page, PageToken, ReleaseName, layout,
+};
+
+/// The facts about a release that lie beside it in the bucket, so that lists are drawn without downloading anything.
+///
+/// For people and for choosing only. A machine trusts what is inside the package and its SHA-256.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseMetadata {
+    /// `dirty`: built with uncommitted changes.
+    pub dirty: bool,
+    /// `note`: why it was built, in the words of who built it.
+    pub note: String,
+    /// `services`: the systemd units that it owns.
+    pub services: Vec<String>,
+    /// `sha256`: of the `.deb`, 64 lower-case hex digits.
+    pub sha256: String,
+    /// `size`: of the `.deb`, in bytes.
+    pub size: u64,
+    /// `package`: the Debian package name inside.
+    pub package: String,
+    /// `version`: the Debian version inside.
+    pub version: String,
+    /// `architecture`: the Debian architecture inside.
+    pub architecture: String,
+    /// `repo`: URL of the repository's origin, without credentials; empty when it has none.
+    pub repo: String,
+    /// `branch`: the branch checked out; empty when none was.
+    pub branch: String,
+}
+
+/// A release in a bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Release {
+    /// Its name.
+    pub name: ReleaseName,
+    /// The generation of the object: there is only ever one.
+    pub generation: Generation,
+    /// Size of the object in bytes, by the bucket.
+    pub size: u64,
+    /// When it was uploaded, by the bucket's clock.
+    pub uploaded: Timestamp,
+    /// What was said of it at the upload; `Err` with the reason when metadata is missing or unreadable.
+    pub metadata: Result<ReleaseMetadata, String>,
+}
+
+impl ReleaseMetadata {
+    /// Longest note, in bytes: metadata of an object has room for 8 KiB in all.
+    pub const MAX_NOTE: usize = 2048;
+
+    /// As an object's metadata: the keys of the original system (`appname userid hash datetime dirty note services`)
+    /// and `sha256 size package version architecture repo branch`.
+    pub fn to_metadata(&self, name: &ReleaseName) -> Metadata {
+        let text = [
+            ("appname", name.app().to_string()),
+            ("userid", format!("{}@{}", name.user(), name.host())),
+            ("hash", name.commit().to_string()),
+            ("datetime", name.time().to_string()),
+            ("dirty", self.dirty.to_string()),
+            ("note", self.note.clone()),
+            ("services", self.services.join(" ")),
+            ("sha256", self.sha256.clone()),
+            ("size", self.size.to_string()),
+            ("package", self.package.clone()),
+            ("version", self.version.clone()),
+            ("architecture", self.architecture.clone()),
+            ("repo", self.repo.clone()),
+            ("branch", self.branch.clone()),
+        ];
+        text.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+
+    /// From an object's metadata.
+    ///
+    /// # Errors
+    /// Which key is missing or wrong, or contradicts the release's name, as a sentence for people.
+    pub fn from_metadata(name: &ReleaseName, metadata: &Metadata) -> Result<Self, String> {
+        let get = |key: &str| metadata.get(key).map(String::as_str).ok_or_else(|| format!("metadata has no `{key}`"));
+        let text = |key: &str| metadata.get(key).cloned().unwrap_or_default();
+        if get("appname")? != name.app().as_str() {
+            return Err("metadata's `appname` isn't the app of its name".to_owned());
+        }
+        if get("hash")?.parse::<Commit>().ok().as_ref() != Some(name.commit()) {
+            return Err("metadata's `hash` isn't the commit of its name".to_owned());
+        }
+        let sha256 = get("sha256")?.to_owned();
+        if sha256.len() != 64 || !sha256.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+            return Err("metadata's `sha256` isn't 64 lower-case hex digits".to_owned());
+        }
+        Ok(Self {
+            dirty: get("dirty")?.parse().map_err(|_| "metadata's `dirty` isn't true or false".to_owned())?,
+            note: text("note"),
+            services: text("services").split_whitespace().map(str::to_owned).collect(),
+            sha256,
+            size: get("size")?.parse().map_err(|_| "metadata's `size` isn't a number".to_owned())?,
+            package: get("package")?.to_owned(),
+            version: get("version")?.to_owned(),
+            architecture: get("architecture")?.to_owned(),
+            repo: text("repo"),
+            branch: text("branch"),
+        })
+    }
+}
+
+impl Release {
+    fn at(info: ObjectInfo) -> Option<Self> {
+        let name = layout::release_at(&info.path)?;
+        let metadata = ReleaseMetadata::from_metadata(&name, &info.metadata);
+        Some(Self { name, generation: info.generation, size: info.size, uploaded: info.updated, metadata })
+    }
+}
+
+impl Bucket {
+    /// A release and the facts about it, if it exists.
+    pub async fn release(&self, name: &ReleaseName) -> Result<Option<Release>, Error> {
+        Ok(self.head(&layout::release(name)).await?.and_then(Release::at))
+    }
+
+    /// Uploads a release. Never overwrites one: [`Error::AlreadyExists`].
+    ///
+    /// `progress` is told the bytes sent so far.
+    pub async fn upload_release(
+        &self,
+        name: &ReleaseName,
+        deb: &Path,
+        metadata: &ReleaseMetadata,
+        progress: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<Generation, Error> {
+        self.create_from_file(&layout::release(name), deb, &metadata.to_metadata(name), progress).await
+    }
+
+    /// Starts streaming a release from byte `offset`; `None` if there is no such release.
+    pub async fn download_release(&self, release: &Release, offset: u64) -> Result<Option<Download>, Error> {
+        self.download(&layout::release(&release.name), Some(release.generation), offset).await
+    }
+
+    /// One page of the releases of an app, in the byte order of their names (not of their times).
+    /// Objects among them that aren't releases are passed over.
+    pub async fn releases(&self, app: &AppName, after: Option<&PageToken>) -> Result<Page<Release>, Error> {
+        let page = self.list(&layout::releases_of(app), after, 1000).await?;
+        Ok(Page { items: page.items.into_iter().filter_map(Release::at).collect(), next: page.next })
+    }
+
+    /// The newest releases of an app, newest first, at most `limit`; the whole listing is read, page by page.
+    pub async fn newest_releases(&self, app: &AppName, limit: usize) -> Result<Vec<Release>, Error> {
+        let mut newest: Vec<Release> = Vec::new();
+        let mut after = None;
+        loop {
+            let page = self.releases(app, after.as_ref()).await?;
+            newest.extend(page.items);
+            newest.sort_by(|a, b| b.name.cmp(&a.name));
+            newest.truncate(limit);
+            after = page.next;
+            if after.is_none() {
+                return Ok(newest);
+            }
+        }
+    }
+
+    /// One page of the apps that have releases.
+    pub async fn apps(&self, after: Option<&PageToken>) -> Result<Page<AppName>, Error> {
+        let page = self.list_directories(layout::DEBS, after, 1000).await?;
+        Ok(Page { items: page.items.iter().filter_map(|name| name.parse().ok()).collect(), next: page.next })
+    }
+}

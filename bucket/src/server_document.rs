@@ -1,0 +1,189 @@
+//! Server documents: the desired state, one JSON array of release names for each server.
+
+use std::{collections::BTreeSet, fmt};
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::{
+    AppName, Bucket, Error, Fetched, Generation, Metadata, ObjectPath, Page, PageToken, ReleaseName, ServerName, layout,
+};
+
+/// Most bytes of a server document that are read: some 4,000 apps.
+const LIMIT: u64 = 1 << 20;
+
+/// One element of a server document's array.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Entry {
+    /// The server should have this release.
+    Release(ReleaseName),
+    /// `app` or `app/`: no release chosen yet. Readers ignore it, writers never write it.
+    Placeholder(AppName),
+    /// Anything else: reported, left alone and kept as it is.
+    Bad {
+        /// The element as it was read.
+        value: Value,
+        /// Why it can't be used.
+        reason: String,
+    },
+}
+
+/// The releases that one server should have, in the order they were written.
+///
+/// At most one [`Entry::Release`] for each app: the first one counts, a second is [`Entry::Bad`].
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ServerDocument {
+    entries: Vec<Entry>,
+}
+
+impl ServerDocument {
+    /// Parses a document's content.
+    ///
+    /// # Errors
+    /// When it isn't one JSON array, as a sentence for people. Elements that are wrong are no error: see [`Entry::Bad`].
+    pub fn parse(content: &[u8]) -> Result<Self, String> {
+        let values: Vec<Value> = serde_json::from_slice(content).map_err(|e| format!("it isn't a JSON array: {e}"))?;
+        let mut apps = BTreeSet::new();
+        let entries = values.into_iter().map(|value| parse_entry(value, &mut apps)).collect();
+        Ok(Self { entries })
+    }
+
+    /// All elements, in order.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The releases the server should have, in order, at most one for each app.
+    pub fn releases(&self) -> impl Iterator<Item = &ReleaseName> {
+        self.entries.iter().filter_map(|entry| match entry {
+            Entry::Release(name) => Some(name),
+            _ => None,
+        })
+    }
+
+    /// The release of `app` the server should have.
+    pub fn release_of(&self, app: &AppName) -> Option<&ReleaseName> {
+        self.releases().find(|name| name.app() == app)
+    }
+
+    /// The elements that can't be used: each as text, safe to show, and why.
+    pub fn bad_entries(&self) -> impl Iterator<Item = (String, &str)> {
+        self.entries.iter().filter_map(|entry| match entry {
+            Entry::Bad { value, reason } => Some((show_value(value), reason.as_str())),
+            _ => None,
+        })
+    }
+
+    /// Makes `release` the desired one of its app and gives the one before. Every other element stays as it is.
+    pub fn set(&mut self, release: ReleaseName) -> Option<ReleaseName> {
+        let ours = |entry: &&mut Entry| match entry {
+            Entry::Release(name) => name.app() == release.app(),
+            Entry::Placeholder(app) => app == release.app(),
+            Entry::Bad { .. } => false,
+        };
+        match self.entries.iter_mut().find(ours) {
+            Some(entry) => match std::mem::replace(entry, Entry::Release(release)) {
+                Entry::Release(before) => Some(before),
+                _ => None,
+            },
+            None => {
+                self.entries.push(Entry::Release(release));
+                None
+            }
+        }
+    }
+
+    /// The document as it is stored: one release a line, placeholders left out.
+    pub fn to_json(&self) -> Bytes {
+        let values = self.entries.iter().filter_map(|entry| match entry {
+            Entry::Release(name) => Some(Value::String(name.to_string())),
+            Entry::Placeholder(_) => None,
+            Entry::Bad { value, .. } => Some(value.clone()),
+        });
+        format!("{:#}\n", Value::Array(values.collect())).into()
+    }
+}
+
+impl fmt::Display for ServerDocument {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from_utf8_lossy(&self.to_json()))
+    }
+}
+
+fn parse_entry(value: Value, apps: &mut BTreeSet<AppName>) -> Entry {
+    let bad = |value: Value, reason: String| Entry::Bad { value, reason };
+    let Value::String(text) = &value else {
+        return bad(value, "it isn't a string".to_owned());
+    };
+    if let Ok(app) = text.strip_suffix('/').unwrap_or(text).parse::<AppName>() {
+        return Entry::Placeholder(app);
+    }
+    let name: ReleaseName = match text.parse() {
+        Ok(name) => name,
+        Err(error) => {
+            let error: crate::NameError = error;
+            return bad(value, error.reason);
+        }
+    };
+    if !apps.insert(name.app().clone()) {
+        return bad(value, format!("it is a second release of `{}`; the first one counts", name.app()));
+    }
+    Entry::Release(name)
+}
+
+fn show_value(value: &Value) -> String {
+    const SHOWN: usize = 200;
+    let text = value.to_string();
+    let mut shown: String = text.chars().take(SHOWN).flat_map(char::escape_debug).collect();
+    if text.chars().nth(SHOWN).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+impl Bucket {
+    /// A server's document, unless it is still the generation `seen`.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] when it isn't a JSON array; then nothing may be concluded from it.
+    pub async fn server_document(
+        &self,
+        server: &ServerName,
+        seen: Option<Generation>,
+    ) -> Result<Fetched<ServerDocument>, Error> {
+        let path = layout::server(server);
+        match self.get_if_changed(&path, seen, LIMIT).await? {
+            Fetched::Unchanged => Ok(Fetched::Unchanged),
+            Fetched::Absent => Ok(Fetched::Absent),
+            Fetched::Found(generation, content) => match ServerDocument::parse(&content) {
+                Ok(document) => Ok(Fetched::Found(generation, document)),
+                Err(reason) => Err(Error::Malformed { object: path.to_string(), reason }),
+            },
+        }
+    }
+
+    /// Writes a server's document over the generation that was read, or as the first if there was none.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] or [`Error::AlreadyExists`] when somebody wrote in between; nothing was written then.
+    pub async fn write_server_document(
+        &self,
+        server: &ServerName,
+        document: &ServerDocument,
+        seen: Option<Generation>,
+    ) -> Result<Generation, Error> {
+        let path = layout::server(server);
+        match seen {
+            Some(seen) => self.replace(&path, document.to_json(), &Metadata::new(), seen).await,
+            None => self.create(&path, document.to_json(), &Metadata::new()).await,
+        }
+    }
+
+    /// One page of the servers that have a document, with its generation.
+    pub async fn servers(&self, after: Option<&PageToken>) -> Result<Page<(ServerName, Generation)>, Error> {
+        let page = self.list(layout::SERVER, after, 1000).await?;
+        let named = |path: &ObjectPath| layout::server_at(path);
+        let items = page.items.iter().filter_map(|info| Some((named(&info.path)?, info.generation)));
+        Ok(Page { items: items.collect(), next: page.next })
+    }
+}

@@ -1,0 +1,215 @@
+//! What an agent last reported of its server.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{Bucket, Error, Fetched, Generation, Metadata, Page, PageToken, ReleaseName, ServerName, layout};
+
+/// Most bytes of a status that are read.
+const LIMIT: u64 = 4 << 20;
+
+/// The last report of a server's agent, `status/{name}.json`. Unknown fields are ignored by readers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The server it is about.
+    pub server: ServerName,
+    /// Identifies the machine (systemd's machine id, hashed): two machines that go by one name show by it.
+    pub machine: String,
+    /// When the agent wrote it, by the server's clock.
+    pub written: Timestamp,
+    /// The worst of its apps, or of its document.
+    pub state: ServerState,
+    /// In a sentence, what the agent says about itself; the text of `systemctl status pulld` too.
+    pub summary: String,
+    /// The agent.
+    pub agent: AgentStatus,
+    /// The server document as the agent saw it.
+    pub document: DocumentStatus,
+    /// Every app that the document names or that is installed here.
+    pub apps: Vec<AppStatus>,
+}
+
+/// How a server is, at a glance. In order of how much it asks for attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServerState {
+    /// It runs what its document says.
+    Converged,
+    /// It runs what its document says, but the machine was changed by hand or has apps the document doesn't name.
+    Drifted,
+    /// Work is under way, or waits for a retry.
+    Pending,
+    /// A release didn't get in or stay up: what ran before runs again, or the release never touched the machine.
+    Failed,
+    /// A release didn't stay up and going back failed too, or wasn't possible: a person is needed.
+    Degraded,
+    /// A state of a newer agent than this reader.
+    #[serde(other)]
+    Unknown,
+}
+
+/// The agent, as part of its report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentStatus {
+    /// Version of the program.
+    pub version: String,
+    /// When this process started.
+    pub started: Timestamp,
+    /// How often it polls, in seconds: a report much older than that means it is silent.
+    pub poll_seconds: u64,
+}
+
+/// The server document, as part of a report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DocumentStatus {
+    /// The generation this report is about; `None` when there is no document.
+    pub generation: Option<Generation>,
+    /// Why the newest document couldn't be read or used; the report is then about the last good one.
+    pub error: Option<String>,
+    /// Its elements that can't be used.
+    #[serde(default)]
+    pub bad_entries: Vec<BadEntry>,
+}
+
+/// An element of a server document that can't be used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BadEntry {
+    /// The element, as text, cut to a readable length.
+    pub entry: String,
+    /// Why it can't be used.
+    pub reason: String,
+}
+
+/// One app, as part of a report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppStatus {
+    /// Its name. An app name, but read from a package that others may have made: a plain string.
+    pub app: String,
+    /// The release that the document asks for.
+    pub desired: Option<ReleaseName>,
+    /// The release that dpkg says is installed.
+    pub installed: Option<ReleaseName>,
+    /// The package it is in.
+    pub package: Option<String>,
+    /// How the two compare.
+    pub state: AppState,
+    /// Since when, by the server's clock.
+    pub since: Timestamp,
+    /// In a sentence, why it is in that state, when there is something to say.
+    pub reason: Option<String>,
+    /// What differs on the machine from what the release brought, each a sentence; at most a few.
+    #[serde(default)]
+    pub drift: Vec<String>,
+    /// The units the installed release owns.
+    #[serde(default)]
+    pub units: Vec<UnitStatus>,
+}
+
+/// How an app on a server compares with what the document asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AppState {
+    /// The desired release is installed.
+    Converged,
+    /// It is installed but changed by hand.
+    Drifted,
+    /// The desired release is on its way, or waits for a retry.
+    Pending,
+    /// The desired release can't be downloaded, verified or installed; the machine has what it had.
+    Failed,
+    /// The desired release didn't stay up here: the one before runs, and this one isn't retried until the document changes.
+    Quarantined,
+    /// Neither the desired release nor the way back works: a person is needed.
+    Degraded,
+    /// The configuration doesn't allow this app here.
+    Refused,
+    /// Installed, but the document doesn't name it.
+    Orphan,
+    /// A state of a newer agent than this reader.
+    #[serde(other)]
+    Unknown,
+}
+
+/// One systemd unit, as part of a report. The states are systemd's own words (`systemctl(1)`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitStatus {
+    /// Its name, as in `web.service`.
+    pub name: String,
+    /// `ActiveState`: `active`, `inactive`, `failed`, …
+    pub active: String,
+    /// `SubState`: `running`, `exited`, `auto-restart`, …
+    pub sub: String,
+    /// When it entered that active state.
+    pub since: Option<Timestamp>,
+    /// How often systemd restarted it by itself since it was last started.
+    pub restarts: u32,
+}
+
+/// What a listing of `status/` tells without reading any.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatusSummary {
+    /// The server.
+    pub server: ServerName,
+    /// The generation of the report.
+    pub generation: Generation,
+    /// When it was written, by the bucket's clock.
+    pub updated: Timestamp,
+    /// The worst of its apps; `None` when the report's metadata doesn't say.
+    pub state: Option<ServerState>,
+    /// The generation of the server document that it is about.
+    pub document: Option<Generation>,
+}
+
+impl Status {
+    /// As an object's metadata: `state` and `document`.
+    fn to_metadata(&self) -> Metadata {
+        let state = serde_json::to_value(self.state).expect("an enum of plain names is JSON");
+        let document = self.document.generation.map(|generation| ("document".to_owned(), generation.to_string()));
+        let state = ("state".to_owned(), state.as_str().unwrap_or_default().to_owned());
+        [Some(state), document].into_iter().flatten().collect()
+    }
+}
+
+impl Bucket {
+    /// The last report of a server, unless it is still the generation `seen`.
+    pub async fn status(&self, server: &ServerName, seen: Option<Generation>) -> Result<Fetched<Status>, Error> {
+        let path = layout::status(server);
+        match self.get_if_changed(&path, seen, LIMIT).await? {
+            Fetched::Unchanged => Ok(Fetched::Unchanged),
+            Fetched::Absent => Ok(Fetched::Absent),
+            Fetched::Found(generation, content) => match serde_json::from_slice(&content) {
+                Ok(status) => Ok(Fetched::Found(generation, status)),
+                Err(error) => Err(Error::Malformed { object: path.to_string(), reason: error.to_string() }),
+            },
+        }
+    }
+
+    /// Writes a server's report over the generation `seen`, or as the first.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] or [`Error::AlreadyExists`] when somebody else wrote it in between.
+    pub async fn write_status(&self, status: &Status, seen: Option<Generation>) -> Result<Generation, Error> {
+        let path = layout::status(&status.server);
+        let content = serde_json::to_vec_pretty(status).expect("a status is JSON").into();
+        match seen {
+            Some(seen) => self.replace(&path, content, &status.to_metadata(), seen).await,
+            None => self.create(&path, content, &status.to_metadata()).await,
+        }
+    }
+
+    /// One page of the servers that have reported, without reading the reports.
+    pub async fn statuses(&self, after: Option<&PageToken>) -> Result<Page<StatusSummary>, Error> {
+        let page = self.list(layout::STATUS, after, 1000).await?;
+        let items = page.items.into_iter().filter_map(|info| {
+            let state = info.metadata.get("state").map(|state| serde_json::from_value(state.as_str().into()));
+            Some(StatusSummary {
+                server: layout::status_at(&info.path)?,
+                generation: info.generation,
+                updated: info.updated,
+                state: state.and_then(Result::ok),
+                document: info.metadata.get("document").and_then(|text| text.parse().ok()).map(Generation),
+            })
+        });
+        Ok(Page { items: items.collect(), next: page.next })
+    }
+}
