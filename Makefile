@@ -1,0 +1,48 @@
+# Two commands for a newcomer: `make demo` and `make test`. Each installs what it needs (apt needs root).
+# The rest is for people who change Push.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+.PHONY: help demo test check bench debs audit fuzz clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+demo: ## the whole job on two disposable servers: release, push, converge, break, roll back
+	@tests/setup
+	@cargo build --quiet --release --workspace --bins
+	@target/release/demo
+
+test: ## all tests, on real dpkg, systemd and D-Bus in containers
+	@tests/setup --with-nextest
+	cargo nextest run --workspace
+
+check: ## formatting, lints and licences, all denied
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
+	@command -v cargo-deny >/dev/null || cargo install --locked --debug cargo-deny
+	cargo deny --log-level error check bans licenses sources
+
+bench: ## speed and memory, as ratios against what one would use otherwise
+	@tests/setup
+	@cargo build --quiet --release --workspace --bins
+	@target/release/bench
+
+debs: ## packages of pulld, push and release itself, in dist/
+	@tests/setup
+	cargo build --release --workspace --bins
+	for package in pulld push-server release-tool; do \
+	  target/release/release -C packaging/$$package build --note "make debs" --out "$(CURDIR)/dist"; \
+	done
+
+audit: ## known vulnerabilities among the dependencies (fetches the RustSec database)
+	cargo deny check advisories
+
+fuzz: ## a minute of fuzzing for each parser of names and documents (needs nightly and cargo-fuzz)
+	cd fuzz && for target in $$(cargo +nightly fuzz list); do cargo +nightly fuzz run $$target -- -max_total_time=60; done
+
+clean: ## what was built, and the cached root filesystems
+	cargo clean
+	rm -rf dist
