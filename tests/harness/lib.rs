@@ -1,1 +1,23 @@
-//! What the tests stand on: see ARCHITECTURE.md, "Tests".
+//! What the tests, the demo and the benchmark stand on: real Debian machines, and the real programs.
+//!
+//! A [`Machine`] is a container with systemd as PID 1, real dpkg and real D-Bus, up in half a second.
+//! It boots from an [`Image`]: a read-only Debian, made once and cached, with or without pulld installed.
+//! A [`Scenario`] puts a bucket, a git [`Repo`] and machines together; [`Programs`] are our own, built as they are now.
+//!
+//! Whatever happens to the process that made a machine (return, panic, Ctrl-C, `kill -9`), the machine goes with it:
+//! `keeper.rs` says how.
+
+mod cache;
+mod command;
+mod image;
+mod keeper;
+mod machine;
+mod network;
+mod programs;
+
+pub use cache::{Slot, TempDir};
+pub use command::{Output, run};
+pub use image::Image;
+pub use machine::{Machine, MachineOptions};
+pub use network::Response;
+pub use programs::Programs;

@@ -1,1 +1,3 @@
-//! Scenarios on real machines.
+//! Whole stories, on real dpkg, systemd and D-Bus, through the real programs. Test names are facts.
+
+mod machines;

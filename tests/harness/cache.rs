@@ -1,0 +1,156 @@
+//! Where images are kept between runs, and what a run leaves behind while it lasts.
+//!
+//! Everything is below one directory: `target/machines`, or `$XDG_CACHE_HOME/push-machines` for programs that run
+//! from elsewhere. What belongs to one process is named after its pid and start time, so that whoever comes next can
+//! tell what a killed process left and remove it: never by the name of a command.
+
+use std::{
+    env,
+    fs::{self, File, TryLockError},
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+
+/// Most scenarios that run at once, over all processes: each boots a Debian.
+const SLOTS: u32 = 3;
+
+/// The directory of everything, made if it isn't there.
+pub(crate) fn root() -> Result<&'static Path> {
+    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(root) = ROOT.get() {
+        return Ok(root);
+    }
+    let exe = env::current_exe()?;
+    // Cargo marks its target directory with this file.
+    let target = exe.ancestors().find(|directory| directory.join("CACHEDIR.TAG").is_file());
+    let root = match (target, env::var_os("XDG_CACHE_HOME"), env::home_dir()) {
+        (Some(target), _, _) => target.join("machines"),
+        (None, Some(cache), _) => PathBuf::from(cache).join("push-machines"),
+        (None, None, Some(home)) => home.join(".cache/push-machines"),
+        (None, None, None) => anyhow::bail!("there is no place for images: set XDG_CACHE_HOME"),
+    };
+    for directory in ["run", "slots"] {
+        let directory = root.join(directory);
+        fs::create_dir_all(&directory).with_context(|| format!("could not make `{}`", directory.display()))?;
+    }
+    let root = ROOT.get_or_init(|| root);
+    remove_leftovers(&root.join("run"));
+    Ok(root)
+}
+
+/// Opens (and makes) a file that is only there to be locked.
+pub(crate) fn lock_file(path: &Path) -> Result<File> {
+    let open = File::options().create(true).truncate(false).write(true).open(path);
+    open.with_context(|| format!("could not open `{}`", path.display()))
+}
+
+/// The right to run one scenario, until dropped.
+#[derive(Debug)]
+pub struct Slot(#[expect(dead_code, reason = "held for its lock")] File);
+
+impl Slot {
+    /// Waits for a free slot.
+    pub fn take() -> Result<Self> {
+        let directory = root()?.join("slots");
+        let files = (0..SLOTS).map(|n| lock_file(&directory.join(n.to_string()))).collect::<Result<Vec<_>>>()?;
+        loop {
+            for file in &files {
+                match file.try_lock() {
+                    Ok(()) => return Ok(Self(file.try_clone()?)),
+                    Err(TryLockError::WouldBlock) => {}
+                    Err(TryLockError::Error(error)) => return Err(error).context("could not lock a slot"),
+                }
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+/// A directory of this process, removed when dropped, or by a later process when this one is killed.
+#[derive(Debug)]
+pub struct TempDir(PathBuf);
+
+impl TempDir {
+    /// Makes an empty directory.
+    pub fn new() -> Result<Self> {
+        let path = root()?.join("run").join(own_name());
+        fs::create_dir(&path).with_context(|| format!("could not make `{}`", path.display()))?;
+        Ok(Self(path))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            eprintln!("could not remove `{}`: {error}", self.0.display());
+        }
+    }
+}
+
+/// A name that no other process and no other call has: `{pid}-{start time}-{count}`.
+pub(crate) fn own_name() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let pid = std::process::id();
+    let started = start_time(pid).unwrap_or_default();
+    format!("{pid}-{started}-{}", COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Whether `name` was made by [`own_name`] in a process that is no more.
+pub(crate) fn is_orphan(name: &str) -> bool {
+    let mut parts = name.split('-').map(str::parse::<u64>);
+    let (Some(Ok(pid)), Some(Ok(started)), Some(Ok(_)), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return false;
+    };
+    u32::try_from(pid).ok().and_then(start_time) != Some(started)
+}
+
+/// When a process started, in clock ticks since boot (proc(5), `/proc/pid/stat` field 22); with the pid it is unique.
+fn start_time(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The command's name in parentheses may hold anything, also `)`.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+fn remove_leftovers(run: &Path) {
+    let entries = fs::read_dir(run).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| entry.file_name().to_str().is_some_and(is_orphan)) {
+        // Two processes may sweep at once; the machine's mounts went with its keeper.
+        match fs::remove_dir_all(entry.path()) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => eprintln!("could not remove the leftover `{}`: {error}", entry.path().display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_dead_processes_are_orphans() {
+        let own = own_name();
+        assert!(!is_orphan(&own), "{own} is this process");
+        let (_, rest) = own.split_once('-').expect("a name has dashes");
+        assert!(is_orphan(&format!("4194305-{rest}")), "no pid is that high");
+        assert!(is_orphan(&format!("{}-1-0", std::process::id())), "another process had this pid");
+        for foreign in ["", "bucket", "1-2", "1-2-3-4", "1-x-3"] {
+            assert!(!is_orphan(foreign), "{foreign:?} isn't ours to remove");
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! What machines boot from: read-only directories, made once and cached.
+//!
+//! The lowest layer is a small Debian (or Ubuntu) of the host's own release, so that programs built here find the
+//! libraries they were built against. On it can lie a layer with pulld installed the way a base image has it.
+
+use std::{
+    collections::hash_map::DefaultHasher,
+    fs::{self, File},
+    hash::{Hash, Hasher},
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+
+use crate::{cache, command, keeper::Keeper};
+
+/// What a machine has beyond Essential packages and apt.
+const PACKAGES: &str = "systemd,systemd-sysv,dbus,init-system-helpers";
+
+/// What makes it a machine of ours. Logs outlast a reboot; nothing but the tests uses dpkg; names and DNS are not the host's.
+const CUSTOMIZE: &str = r#"
+    mkdir -p "$1/var/log/journal"
+    rm -f "$1/etc/hostname" "$1/etc/resolv.conf"
+    for timer in apt-daily apt-daily-upgrade dpkg-db-backup e2scrub_all fstrim; do
+        ln -sf /dev/null "$1/etc/systemd/system/$timer.timer"
+    done
+"#;
+
+/// Longest time that making a layer may take: packages come from the distribution's mirror.
+const PATIENCE: Duration = Duration::from_mins(15);
+
+/// Disk that installing packages into a layer may fill, in bytes.
+const LAYER_DISK: u64 = 2 << 30;
+
+/// What a machine boots from.
+#[derive(Debug)]
+pub struct Image {
+    /// Directories, topmost first.
+    layers: Vec<PathBuf>,
+    /// Shared locks on the layers that come and go with what is tested.
+    in_use: Vec<File>,
+}
+
+impl Image {
+    /// A small Debian with systemd, dpkg and D-Bus, and nothing of ours.
+    pub fn debian() -> Result<Self> {
+        let suite = suite()?;
+        let mut recipe = DefaultHasher::new();
+        (PACKAGES, CUSTOMIZE).hash(&mut recipe);
+        let path = cache::root()?.join(format!("debian-{suite}-{:08x}", recipe.finish() >> 32));
+        make_once(&path, |path| {
+            eprintln!("making a Debian ({suite}) for test machines to boot from; once, for about a minute …");
+            let mut mmdebstrap = Command::new("mmdebstrap");
+            mmdebstrap.args(["--variant=minbase", "--include", PACKAGES, "--customize-hook", CUSTOMIZE, &suite]);
+            mmdebstrap.arg(path).env("SOURCE_DATE_EPOCH", "0");
+            let made = command::run(mmdebstrap, "mmdebstrap", b"", PATIENCE)?.ok();
+            made.map(drop).context("could not make a Debian: `tests/setup` installs what that needs")
+        })?;
+        Ok(Self { layers: vec![path], in_use: Vec::new() })
+    }
+
+    /// This image with a package installed as a base image has it: by dpkg, while no systemd runs.
+    pub fn with_package(self, deb: &Path) -> Result<Self> {
+        let mut content = DefaultHasher::new();
+        self.layers.hash(&mut content);
+        fs::read(deb).with_context(|| format!("could not read `{}`", deb.display()))?.hash(&mut content);
+        let name = format!("layer-{:016x}", content.finish());
+        let path = cache::root()?.join(&name);
+        let in_use = cache::lock_file(&cache::root()?.join(format!("{name}.lock")))?;
+        in_use.lock_shared().with_context(|| format!("could not lock `{name}`"))?;
+        make_once(&path, |path| {
+            remove_old_layers(&name)?;
+            self.install(deb, path)
+        })?;
+        let Self { mut layers, in_use: mut locks } = self;
+        layers.insert(0, path);
+        locks.push(in_use);
+        Ok(Self { layers, in_use: locks })
+    }
+
+    /// Installs a package on this image and keeps what changed as the layer `path`.
+    fn install(&self, deb: &Path, path: &Path) -> Result<()> {
+        let keeper = self.keeper(LAYER_DISK)?;
+        let root = keeper.root();
+        fs::copy(deb, keeper.path(&root).join("package.deb"))?;
+        let script = r#"chroot "$1" dpkg --install /package.deb; rm "$1/package.deb"; cp -a "$2/upper" "$3""#;
+        let mut install = keeper.command("sh");
+        install.args(["-euc", script, "install"]).arg(&root).arg(keeper.directory().join("disk")).arg(path);
+        install.env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C.UTF-8");
+        let shown = format!("dpkg --install {}", deb.display());
+        command::run(install, &shown, b"", PATIENCE)?.ok().map(drop).context("could not install into an image")
+    }
+
+    pub(crate) fn keeper(&self, disk: u64) -> Result<Keeper> {
+        let layers: Vec<_> = self.layers.iter().map(PathBuf::as_path).collect();
+        Keeper::start(&layers, disk)
+    }
+
+    /// The same image, for another machine.
+    pub(crate) fn try_clone(&self) -> Result<Self> {
+        let in_use = self.in_use.iter().map(File::try_clone).collect::<Result<_, _>>()?;
+        Ok(Self { layers: self.layers.clone(), in_use })
+    }
+}
+
+/// Makes the directory `path` unless it is there; other processes wait meanwhile, and never see half of it.
+fn make_once(path: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let lock = cache::lock_file(&cache::root()?.join("making.lock"))?;
+    lock.lock().context("could not lock the images")?;
+    if path.is_dir() {
+        return Ok(());
+    }
+    let partial = path.with_extension("partial");
+    if partial.exists() {
+        fs::remove_dir_all(&partial)
+            .with_context(|| format!("could not remove the unfinished `{}`", partial.display()))?;
+    }
+    make(&partial)?;
+    fs::rename(&partial, path).with_context(|| format!("could not keep `{}`", path.display()))
+}
+
+/// Removes layers that nobody uses any more: each build of what is tested makes another.
+fn remove_old_layers(new: &str) -> Result<()> {
+    let root = cache::root()?;
+    for entry in fs::read_dir(root)?.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !name.starts_with("layer-") || name.contains('.') || name == new {
+            continue;
+        }
+        let lock = root.join(format!("{name}.lock"));
+        if cache::lock_file(&lock)?.try_lock().is_ok() {
+            fs::remove_dir_all(entry.path())
+                .with_context(|| format!("could not remove the old `{}`", entry.path().display()))?;
+            fs::remove_file(lock)?;
+        }
+    }
+    Ok(())
+}
+
+/// The distribution's release that this host runs, or Debian's stable one when it is another distribution.
+fn suite() -> Result<String> {
+    let os = fs::read_to_string("/etc/os-release").context("could not read `/etc/os-release`")?;
+    let value = |key: &str| {
+        let line = os.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        line.map(|value| value.trim_matches('"').to_owned())
+    };
+    match (value("ID").as_deref(), value("VERSION_CODENAME")) {
+        (Some("debian" | "ubuntu"), Some(codename)) => Ok(codename),
+        _ => Ok("stable".to_owned()),
+    }
+}

@@ -1,0 +1,164 @@
+//! The process that a machine hangs on.
+//!
+//! It is PID 1 of a PID namespace of its own, with its own mounts, network and cgroup. The container runs inside.
+//! Its stdin is a pipe that only we hold. So when we end, however that comes about, it reads the end of the pipe and
+//! ends too; the kernel then kills everything in the namespace, and the mounts go with the last of them.
+//! What is left are empty directories: ours are removed on drop, those of killed processes by the next keeper.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufRead, BufReader},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::cache::{self, TempDir};
+
+/// Begins the name of every machine's cgroup.
+const CGROUP: &str = "push-machine-";
+
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    /// `unshare`, the parent of PID 1 in the namespace; killing it kills that.
+    unshare: Child,
+    /// PID 1 of the namespace, by the pid it has out here.
+    pid: u32,
+    cgroup: String,
+    directory: TempDir,
+}
+
+impl Keeper {
+    /// Sets up mounts, network and cgroup of a machine over `layers` (topmost first) with a disk of `disk` bytes.
+    pub(crate) fn start(layers: &[&Path], disk: u64) -> Result<Self> {
+        let directory = TempDir::new()?;
+        for name in ["disk", "root"] {
+            fs::create_dir(directory.path().join(name))?;
+        }
+        let name = directory.path().file_name().and_then(|name| name.to_str()).context("a name of ours is UTF-8")?;
+        let cgroup = format!("{CGROUP}{name}");
+        let layers: Vec<_> = layers.iter().map(|layer| layer.display().to_string()).collect();
+        let trouble = directory.path().join("keeper.err");
+        let mut unshare = Command::new("unshare")
+            .args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"])
+            .args(["sh", "-euc", include_str!("keeper.sh"), "keeper"])
+            .arg(directory.path())
+            .args([disk.to_string(), layers.join(":"), cgroup.clone()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(File::create(&trouble)?)
+            // A Ctrl-C on the terminal is for us; the keeper follows when we are gone.
+            .process_group(0)
+            .spawn()
+            .context("could not run `unshare`")?;
+        let mut answer = String::new();
+        BufReader::new(unshare.stdout.take().context("a piped stdout is there")?).read_line(&mut answer)?;
+        if answer != "ready\n" {
+            unshare.wait()?;
+            let trouble = fs::read_to_string(&trouble).unwrap_or_default();
+            bail!(
+                "could not set up a machine (root and permission to mount are needed):\n{}",
+                indent(if trouble.is_empty() { "`unshare` failed" } else { &trouble })
+            );
+        }
+        let pid = only_child(unshare.id()).context("the keeper ended at once")?;
+        let keeper = Self { unshare, pid, cgroup, directory };
+        keeper.remove_leftover_cgroups();
+        Ok(keeper)
+    }
+
+    /// The machine's directory on the host: for logs, and the mount points.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Where the machine's root directory is, in the keeper's own mounts.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.directory.path().join("root")
+    }
+
+    /// The way into the keeper's mounts from out here.
+    pub(crate) fn path(&self, inside: &Path) -> PathBuf {
+        let relative = inside.strip_prefix("/").unwrap_or(inside);
+        PathBuf::from(format!("/proc/{}/root", self.pid)).join(relative)
+    }
+
+    /// PID 1 of its namespaces, by the pid it has out here.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// The machine's network namespace.
+    pub(crate) fn network(&self) -> Result<File> {
+        let path = format!("/proc/{}/ns/net", self.pid);
+        File::open(&path).with_context(|| format!("could not open `{path}`"))
+    }
+
+    /// A command in the keeper's namespaces and the machine's cgroup.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        let procs = self.path(Path::new("/sys/fs/cgroup")).join(&self.cgroup).join("cgroup.procs");
+        let mut command = Command::new("sh");
+        command
+            .args(["-euc", "echo $$ > \"$1\"; shift; exec \"$@\"", "keeper"])
+            .arg(procs)
+            .args(["nsenter", "--mount", "--net", "--pid", "--target", &self.pid.to_string(), "--", program])
+            .process_group(0);
+        command
+    }
+
+    fn remove_leftover_cgroups(&self) {
+        let root = self.path(Path::new("/sys/fs/cgroup"));
+        for entry in fs::read_dir(&root).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            if name.to_str().and_then(|name| name.strip_prefix(CGROUP)).is_some_and(cache::is_orphan) {
+                // Still busy when its processes are only just dying: then the next keeper gets it.
+                drop(remove_cgroup(&entry.path()));
+            }
+        }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        let cgroup = self.path(Path::new("/sys/fs/cgroup")).join(&self.cgroup);
+        let deadline = Instant::now() + Duration::from_secs(2);
+        // The last processes may still be on their way out.
+        while remove_cgroup(&cgroup).is_err() && cgroup.is_dir() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(5));
+        }
+        // Ends `cat`, and with it whatever still runs.
+        drop(self.unshare.stdin.take());
+        if let Err(error) = self.unshare.wait() {
+            eprintln!("could not wait for the end of a machine's keeper: {error}");
+        }
+    }
+}
+
+/// Removes a cgroup and all below it, the deepest first; fails as long as one has processes.
+fn remove_cgroup(cgroup: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(cgroup)?.flatten() {
+        if entry.file_type()?.is_dir() {
+            remove_cgroup(&entry.path())?;
+        }
+    }
+    fs::remove_dir(cgroup)
+}
+
+/// The child of a process that has just one, if it has one by now.
+pub(crate) fn only_child(parent: u32) -> Option<u32> {
+    let mut pids = fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.find(|pid| parent_of(*pid) == Some(parent))
+}
+
+fn parent_of(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
+pub(crate) fn indent(text: &str) -> String {
+    text.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,82 @@
+//! Sockets in a machine's own network, held by this process.
+//!
+//! Every machine has a loopback of its own, so two can serve the same port and nothing on the host is in the way.
+//! A socket belongs to the network of the thread that makes it, and stays there wherever it is used.
+
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::fd::AsFd,
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+/// The longest that a server in a machine may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Most bytes of an answer that are read.
+const LIMIT: u64 = 1 << 20;
+
+/// An answer over HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    /// The status code.
+    pub status: u16,
+    /// The body.
+    pub body: String,
+}
+
+/// Runs `make` on a thread of its own that has moved into `network`.
+fn inside<T: Send + 'static>(network: &File, make: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T> {
+    let network = network.try_clone()?;
+    let socket = thread::spawn(move || {
+        move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))?;
+        make()
+    });
+    Ok(socket.join().map_err(|_| anyhow::anyhow!("a thread in the machine's network panicked"))??)
+}
+
+/// Listens on a free port of the machine's loopback: what runs there can talk to a server that runs here.
+pub(crate) fn listen(network: &File) -> Result<TcpListener> {
+    inside(network, || TcpListener::bind("127.0.0.1:0")).context("could not listen in the machine")
+}
+
+/// Asks an HTTP server on the machine's loopback.
+pub(crate) fn get(network: &File, port: u16, path: &str) -> Result<Response> {
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let asked = format!("http://{address}{path}");
+    let mut stream = inside(network, move || TcpStream::connect_timeout(&address, PATIENCE))
+        .with_context(|| format!("could not connect to `{asked}`"))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.take(LIMIT).read_to_string(&mut answer).with_context(|| format!("no answer from `{asked}`"))?;
+    parse(&answer).with_context(|| format!("`{asked}` doesn't answer in HTTP"))
+}
+
+fn parse(answer: &str) -> Result<Response> {
+    let Some((head, body)) = answer.split_once("\r\n\r\n") else {
+        bail!("the answer has no empty line: {answer:?}");
+    };
+    let status = head.split_whitespace().nth(1).and_then(|status| status.parse().ok());
+    let status = status.with_context(|| format!("the answer has no status: {head:?}"))?;
+    Ok(Response { status, body: body.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_taken_apart() {
+        let response = parse("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\nversion 2\n").expect("it is HTTP");
+        assert_eq!(response, Response { status: 200, body: "version 2\n".to_owned() });
+        for wrong in ["", "HTTP/1.1 200 OK", "hello\r\n\r\n"] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Our own programs, as the sources are now.
+
+use std::{
+    env,
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::command;
+
+/// Longest time that building them may take, from nothing.
+const BUILD: Duration = Duration::from_mins(20);
+
+/// The directory of the workspace's sources.
+pub(crate) fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests are a directory of the workspace")
+}
+
+/// `pulld`, `release` and `push`.
+#[derive(Debug)]
+pub struct Programs {
+    directory: PathBuf,
+}
+
+impl Programs {
+    /// The programs beside this one.
+    ///
+    /// For a test, which cargo runs from `deps/`, they are brought up to date first: cargo doesn't build the binaries
+    /// of other members for it. That takes a fraction of a second when they are.
+    pub fn get() -> Result<&'static Self> {
+        static PROGRAMS: OnceLock<Result<Programs, String>> = OnceLock::new();
+        let programs = PROGRAMS.get_or_init(|| Self::find().map_err(|error| format!("{error:#}")));
+        programs.as_ref().map_err(|error| anyhow::anyhow!("{error}"))
+    }
+
+    fn find() -> Result<Self> {
+        let exe = env::current_exe()?;
+        let directory = exe.parent().context("a program is in a directory")?;
+        if !directory.ends_with("deps") {
+            return Self::at(directory.to_owned());
+        }
+        let directory = directory.parent().context("`deps` is in a profile's directory")?;
+        let profile = match directory.file_name().and_then(|name| name.to_str()) {
+            Some("debug") | None => "dev",
+            Some(profile) => profile,
+        };
+        let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+        let mut build = Command::new(cargo);
+        build.current_dir(workspace()).args(["build", "--quiet", "--profile", profile, "--target-dir"]);
+        build.arg(directory.parent().context("a profile's directory is in the target directory")?);
+        build.args(["--package", "pulld", "--package", "release-tool", "--package", "push-server", "--bins"]);
+        // Cargo tells a test's build apart by these, and would build everything anew.
+        for (key, _) in env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("CARGO_PKG_")) {
+            build.env_remove(key);
+        }
+        command::run(build, "cargo build --bins", b"", BUILD)?.ok().context("could not build our programs")?;
+        Self::at(directory.to_owned())
+    }
+
+    fn at(directory: PathBuf) -> Result<Self> {
+        for name in ["pulld", "release", "push"] {
+            if !directory.join(name).is_file() {
+                bail!("`{name}` is not in `{}`: run `cargo build --workspace --bins`", directory.display());
+            }
+        }
+        Ok(Self { directory })
+    }
+
+    /// The agent.
+    pub fn pulld(&self) -> PathBuf {
+        self.directory.join("pulld")
+    }
+
+    /// The developer's command.
+    pub fn release(&self) -> PathBuf {
+        self.directory.join("release")
+    }
+
+    /// The operator's command.
+    pub fn push(&self) -> PathBuf {
+        self.directory.join("push")
+    }
+}
