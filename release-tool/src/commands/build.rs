@@ -1,0 +1,146 @@
+//! `release build`: from `release.toml` and a git repository to `.deb`s in `dist/`.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use bucket::{ReleaseName, Timestamp};
+use clap::Args;
+use serde::Serialize;
+
+use crate::{
+    builder::Builder,
+    cli::{Options, misuse},
+    keys::{nearest, quoted},
+    manifest::{FILE, Manifest, Package},
+    pack::{Occasion, check_note, run_build},
+    source::Source,
+    talk::{plain, size},
+    tree::Walk,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  release build -m \"try the new parser\"
+  release build -m \"try it\" --out /tmp/debs web
+  release build -m \"rebuild\" --time 2026-11-20T19:05:02Z web     the same bytes again";
+
+/// Arguments of `release build`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Build {
+    #[command(flatten)]
+    what: What,
+}
+
+/// What to build, and how to record it.
+#[derive(Debug, Args)]
+pub(crate) struct What {
+    /// Why this is released; it stays with the release for ever
+    #[arg(short = 'm', long, value_name = "NOTE")]
+    pub(crate) note: Option<String>,
+    /// When it is built, as in 2026-11-20T19:05:02Z; the default is now
+    #[arg(long, value_name = "TIME", env = "PUSH_TIME", hide_env = true)]
+    time: Option<Timestamp>,
+    /// The packages of release.toml; the default is all
+    #[arg(value_name = "PACKAGE")]
+    pub(crate) packages: Vec<String>,
+}
+
+/// A package that was built.
+#[derive(Debug, Serialize)]
+pub(crate) struct Built {
+    /// Its release name.
+    pub(crate) release: ReleaseName,
+    /// Where the `.deb` is.
+    pub(crate) path: PathBuf,
+}
+
+impl Build {
+    pub(crate) fn run(self, options: &Options) -> Result<()> {
+        let manifest = Manifest::read(&options.directory()?)?;
+        let built = self.what.build(options, &manifest)?;
+        if options.json {
+            println!("{}", serde_json::to_string_pretty(&built)?);
+        } else {
+            for built in built {
+                println!("{}", built.path.display());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl What {
+    /// Builds everything that is asked for, or fails before anything is uploaded.
+    pub(crate) fn build(&self, options: &Options, manifest: &Manifest) -> Result<Vec<Built>> {
+        let Some(note) = &self.note else {
+            return Err(misuse("why is it released? Give a note, as in -m \"fix the login\" (see `release --help`)"));
+        };
+        let note = check_note(note).map_err(|error| misuse(error.to_string()))?;
+        let packages = choose(manifest, &self.packages)?;
+        let source = Source::of(&manifest.directory)?;
+        let builder = Builder::find(|key| std::env::var(key).ok())?;
+        let file_time = match std::env::var("SOURCE_DATE_EPOCH") {
+            Ok(text) => text.parse().with_context(|| format!("SOURCE_DATE_EPOCH is `{}`", plain(&text)))?,
+            Err(_) => source.commit_time,
+        };
+        let now = self.time.unwrap_or_else(Timestamp::now);
+        let time = Timestamp::from_second(now.as_second()).context("the time is out of range")?;
+        let out = make_directory(&options.out(&manifest.directory))?;
+
+        let before = source.changes(&out)?;
+        for package in &packages {
+            run_build(manifest, package, file_time)?;
+        }
+        if Source::of(&manifest.directory)?.commit != source.commit {
+            bail!("another commit was checked out while the packages were built: build again");
+        }
+        // Outputs of a build are ignored files. If they aren't, git and we agree: it isn't what was committed.
+        let changes = if before.is_empty() { source.changes(&out)? } else { before };
+        if !changes.is_empty() {
+            warn_dirty(&changes);
+        }
+
+        let dirty = !changes.is_empty();
+        let occasion = Occasion { source, dirty, builder, time, file_time, note };
+        let walk = Walk { directory: manifest.directory.clone(), out };
+        packages.into_iter().map(|package| pack(&occasion, &walk, package)).collect()
+    }
+}
+
+fn pack(occasion: &Occasion, walk: &Walk, package: &Package) -> Result<Built> {
+    let (release, path) = occasion.pack(walk, package)?;
+    let bytes = fs::metadata(&path).map(|metadata| metadata.len()).unwrap_or_default();
+    eprintln!("built {} ({})", path.display(), size(bytes));
+    Ok(Built { release, path })
+}
+
+fn choose<'a>(manifest: &'a Manifest, names: &[String]) -> Result<Vec<&'a Package>> {
+    if names.is_empty() {
+        return Ok(manifest.packages.iter().collect());
+    }
+    let all: Vec<&str> = manifest.packages.iter().map(|package| package.app.as_str()).collect();
+    if let Some(name) = names.iter().find(|name| !all.contains(&name.as_str())) {
+        let hint = match nearest(name, &all) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("it has {}", quoted(&all)),
+        };
+        return Err(misuse(format!("`{FILE}` has no package `{}`; {hint}", plain(name))));
+    }
+    Ok(manifest.packages.iter().filter(|package| names.iter().any(|name| name == package.app.as_str())).collect())
+}
+
+fn make_directory(out: &Path) -> Result<PathBuf> {
+    let shown = out.display();
+    fs::create_dir_all(out).with_context(|| format!("could not make the directory `{shown}`"))?;
+    out.canonicalize().with_context(|| format!("could not find the directory `{shown}`"))
+}
+
+fn warn_dirty(changes: &[String]) {
+    let shown = changes.iter().take(5).map(|path| plain(path)).collect::<Vec<_>>().join(", ");
+    let more = if changes.len() > 5 { format!(" and {} more", changes.len() - 5) } else { String::new() };
+    eprintln!("dirty: not committed, or neither known to git nor ignored: {shown}{more}");
+}

@@ -1,0 +1,40 @@
+//! The subcommands, one file each.
+
+pub(crate) mod build;
+pub(crate) mod check;
+pub(crate) mod completions;
+pub(crate) mod list;
+pub(crate) mod publish;
+pub(crate) mod upload;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+use crate::cli::Options;
+
+/// What `release` can do besides building and uploading in one go.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Build packages without uploading them; prints their paths
+    Build(build::Build),
+    /// Upload packages that `release build` made; prints the release names
+    Upload(upload::Upload),
+    /// List the releases of an app, newest first, or the apps that have any
+    List(list::List),
+    /// Look for mistakes in release.toml, or in built packages
+    Check(check::Check),
+    /// Print the completions of a shell
+    Completions(completions::Completions),
+}
+
+impl Command {
+    pub(crate) fn run(self, options: &Options) -> Result<()> {
+        match self {
+            Self::Build(build) => build.run(options),
+            Self::Upload(upload) => upload.run(options),
+            Self::List(list) => list.run(options),
+            Self::Check(check) => check.run(options),
+            Self::Completions(completions) => completions.run(),
+        }
+    }
+}

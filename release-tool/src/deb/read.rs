@@ -1,0 +1,120 @@
+//! Reading a `.deb`: its members, and what its control member holds.
+//!
+//! The file may come from anywhere: every size is bounded before it is believed.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, Read, Seek, SeekFrom},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+
+use super::{ar::Member, control::Control};
+
+/// Largest control member, decompressed. Debian's largest has some 8 MiB of MD5 sums.
+const LARGEST_CONTROL: u64 = 64 * 1024 * 1024;
+
+/// A `.deb` on disk whose control member was read.
+#[derive(Debug)]
+pub(crate) struct DebFile {
+    /// Where it is.
+    pub(crate) path: PathBuf,
+    /// Its members and where their content begins.
+    pub(crate) members: Vec<(Member, u64)>,
+    /// The control member as a plain tar.
+    pub(crate) control_tar: Vec<u8>,
+    /// The control file.
+    pub(crate) control: Control,
+    /// The other small files of the control member: `md5sums`, `conffiles`, scripts.
+    pub(crate) files: BTreeMap<String, Vec<u8>>,
+}
+
+impl DebFile {
+    /// Reads everything but the data member.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        Self::read(path).with_context(|| format!("could not read the package `{}`", path.display()))
+    }
+
+    fn read(path: &Path) -> Result<Self> {
+        let mut file = File::open(path)?;
+        let length = file.metadata()?.len();
+        Member::read_magic(&mut file)?;
+        let mut members = Vec::new();
+        let mut at = 8;
+        while let Some(member) = Member::read(&mut file)? {
+            at += super::ar::HEADER;
+            if at + member.size > length {
+                bail!("it is cut short: `{}` should have {} bytes", member.name, member.size);
+            }
+            if members.len() == 16 {
+                bail!("it has more than 16 members");
+            }
+            let next = at + member.size + u64::from(member.is_padded());
+            members.push((member, at));
+            at = file.seek(SeekFrom::Start(next))?;
+        }
+        let is = |i: usize, wanted: &str| members.get(i).is_some_and(|(member, _)| member.name.starts_with(wanted));
+        if !is(0, "debian-binary")
+            || !is(1, "control.tar")
+            || !members.iter().any(|(m, _)| m.name.starts_with("data.tar"))
+        {
+            bail!("it isn't a .deb: it must have the members debian-binary, control.tar and data.tar");
+        }
+        let control_tar = control_tar(&mut file, &members[1])?;
+        let mut files = files(&control_tar).context("its control member is damaged")?;
+        let control = files.remove("control").context("its control member has no control file")?;
+        let control = String::from_utf8(control).context("its control file isn't UTF-8")?;
+        let control = Control::parse(&control).context("its control file is malformed")?;
+        Ok(Self { path: path.to_owned(), members, control_tar, control, files })
+    }
+
+    /// The data member as a plain tar, streamed.
+    pub(crate) fn data(&self) -> Result<Box<dyn Read>> {
+        let Some((member, at)) = self.members.iter().find(|(member, _)| member.name.starts_with("data.tar")) else {
+            bail!("`{}` has no data member", self.path.display());
+        };
+        let mut file = File::open(&self.path)?;
+        file.seek(SeekFrom::Start(*at))?;
+        decompressed(&member.name, io::BufReader::new(file).take(member.size))
+    }
+}
+
+fn control_tar(file: &mut File, (member, at): &(Member, u64)) -> Result<Vec<u8>> {
+    file.seek(SeekFrom::Start(*at))?;
+    let mut tar = Vec::new();
+    decompressed(&member.name, file.try_clone()?.take(member.size))?
+        .take(LARGEST_CONTROL + 1)
+        .read_to_end(&mut tar)
+        .context("its control member is damaged")?;
+    if tar.len() as u64 > LARGEST_CONTROL {
+        bail!("its control member has more than {LARGEST_CONTROL} bytes");
+    }
+    Ok(tar)
+}
+
+/// The content of a member, decompressed as its name says.
+fn decompressed(name: &str, content: impl Read + 'static) -> Result<Box<dyn Read>> {
+    Ok(match name.rsplit('.').next().unwrap_or_default() {
+        "tar" => Box::new(content),
+        "gz" => Box::new(flate2::read::GzDecoder::new(content)),
+        "xz" => Box::new(liblzma::read::XzDecoder::new(content)),
+        "zst" => Box::new(zstd::Decoder::new(content)?),
+        other => bail!("`{name}` is compressed in a way (`{}`) that isn't known here", other.escape_debug()),
+    })
+}
+
+fn files(tar: &[u8]) -> Result<BTreeMap<String, Vec<u8>>> {
+    let mut files = BTreeMap::new();
+    for entry in tar::Archive::new(tar).entries()? {
+        let mut entry = entry?;
+        let name = String::from_utf8(entry.path_bytes().into_owned()).context("a name isn't UTF-8")?;
+        if entry.header().entry_type().is_file() {
+            let mut content = Vec::new();
+            entry.read_to_end(&mut content)?;
+            files.insert(name.trim_start_matches("./").to_owned(), content);
+        }
+    }
+    Ok(files)
+}

@@ -1,0 +1,292 @@
+//! Maintainer scripts (Debian Policy §6): what a package does on a server besides putting files there.
+//!
+//! Units are enabled, started and removed through `deb-systemd-helper` and `deb-systemd-invoke`, so that a person's
+//! `systemctl disable` and `policy-rc.d` are respected. When pulld installs (it sets `PUSH_TRANSACTION`), starting,
+//! restarting and `daemon-reload` are left to it: it does them once for all packages, and watches what happens.
+//!
+//! On an upgrade, prerm does nothing at all: a unit runs until its restart. So a package whose unit says
+//! `restart = "never"`, as the agent's own does, is never stopped or restarted by its own scripts.
+
+use std::fmt::Write as _;
+
+use crate::{
+    manifest::{Id, Restart, ScriptLines, is_template},
+    tree::{Kind, Tree},
+};
+
+/// A unit of which everything is known that scripts and control fields need.
+#[derive(Debug, Clone)]
+pub(crate) struct PlannedUnit {
+    /// As in `web.service`.
+    pub(crate) name: String,
+    /// Whether this package brings its file.
+    pub(crate) ours: bool,
+    /// Whether it is enabled.
+    pub(crate) enable: bool,
+    /// Whether we ever start it.
+    pub(crate) start: bool,
+    /// What happens on an upgrade.
+    pub(crate) restart: Restart,
+}
+
+/// The scripts that a package needs, by name, in the order in which they are packed.
+pub(crate) fn scripts(units: &[PlannedUnit], lines: &ScriptLines, tree: &Tree) -> Vec<(&'static str, String)> {
+    let all = [
+        ("postinst", with_lines(&lines.postinst, &(take_over_owners(tree) + &postinst(units)))),
+        ("postrm", with_lines(&lines.postrm, &postrm(units))),
+        ("preinst", with_lines(&lines.preinst, "")),
+        ("prerm", with_lines(&lines.prerm, &prerm(units))),
+    ];
+    all.into_iter().filter_map(|(name, body)| Some((name, format!("#!/bin/sh\nset -e\n{}", body?)))).collect()
+}
+
+/// The person's lines first: they make the user that our lines may need.
+fn with_lines(lines: &[String], ours: &str) -> Option<String> {
+    let mut body = String::new();
+    if !lines.is_empty() {
+        let _ = write!(body, "\n# From release.toml.\n{}\n", lines.join("\n"));
+    }
+    body.push_str(ours);
+    (!body.is_empty()).then_some(body)
+}
+
+/// dpkg leaves a file to root when its owner isn't known yet while it unpacks, as when postinst makes the user.
+fn take_over_owners(tree: &Tree) -> String {
+    let mut body = String::new();
+    for (path, entry) in tree.iter() {
+        let name = |id: &Id| match id {
+            Id::Name(name) => name.clone(),
+            Id::Number(number) => number.to_string(),
+        };
+        let (user, group) = (name(&entry.owner.user), name(&entry.owner.group));
+        let by_number = |id: &Id| matches!(id, Id::Number(_)) || *id == Id::Name("root".to_owned());
+        let settled = by_number(&entry.owner.user) && by_number(&entry.owner.group);
+        if settled || matches!(entry.kind, Kind::Link { .. }) {
+            continue;
+        }
+        let path = quote(&format!("/{path}"));
+        let _ = write!(
+            body,
+            "    # Unpacked before its owner existed, unless an administrator decided on another one.\n    \
+             if [ \"$(stat -c %U:%G {path})\" = root:root ] && ! dpkg-statoverride --list {path} >/dev/null; then\n        \
+             chown {user}:{group} {path}\n        chmod {:04o} {path}\n    fi\n",
+            entry.mode,
+        );
+    }
+    if body.is_empty() { body } else { format!("\nif [ \"$1\" = configure ]; then\n{body}fi\n") }
+}
+
+fn postinst(units: &[PlannedUnit]) -> String {
+    let mut body = String::new();
+    if let Some(unit) = units.iter().find(|unit| unit.ours && unit.start) {
+        let _ = write!(
+            body,
+            "    upgraded_from=${{2:-}}\n    \
+             # Masked by its own postrm: removed, and now installed again. That is a first install too.\n    \
+             if [ \"$(systemctl is-enabled {} 2>/dev/null || true)\" = masked ]; then\n        \
+             upgraded_from=\n    \
+             fi\n",
+            quote(&unit.name)
+        );
+    } else if units.iter().any(|unit| unit.start) {
+        body.push_str("    upgraded_from=${2:-}\n");
+    }
+    for unit in units.iter().filter(|unit| unit.ours) {
+        let name = quote(&unit.name);
+        let _ = write!(body, "    # Undoes only the mask that postrm sets when the package is removed.\n    ");
+        let _ = writeln!(body, "deb-systemd-helper unmask {name} >/dev/null || true");
+        if unit.enable {
+            let _ = write!(
+                body,
+                "    # True on the first install too; false after an administrator's `systemctl disable`.\n    \
+                 if deb-systemd-helper --quiet was-enabled {name}; then\n        \
+                 deb-systemd-helper enable {name} >/dev/null || true\n    \
+                 else\n        \
+                 deb-systemd-helper update-state {name} >/dev/null || true\n    \
+                 fi\n"
+            );
+        } else {
+            let _ = writeln!(body, "    deb-systemd-helper update-state {name} >/dev/null || true");
+        }
+    }
+    if body.is_empty() {
+        return body;
+    }
+    body.push_str("    # Under pulld, starting and restarting is pulld's.\n");
+    body.push_str("    if [ -z \"${PUSH_TRANSACTION:-}\" ] && [ -d /run/systemd/system ]; then\n");
+    if units.iter().any(|unit| unit.ours) {
+        body.push_str("        systemctl --system daemon-reload >/dev/null || true\n");
+    }
+    let first: Vec<&PlannedUnit> = units.iter().filter(|unit| unit.start && unit.ours).collect();
+    let restarted: Vec<_> = units.iter().filter(|unit| unit.start && unit.restart == Restart::OnUpgrade).collect();
+    let reloaded: Vec<_> = units.iter().filter(|unit| unit.start && unit.restart == Restart::Reload).collect();
+    // What another package runs already has to see what came with this one, on the first install too.
+    let on_first = [("start", first), ("restart", others(&restarted)), ("try-reload-or-restart", others(&reloaded))];
+    let on_upgrade = [("restart", restarted), ("try-reload-or-restart", reloaded)];
+    let (on_first, on_upgrade) = (invoke(&on_first), invoke(&on_upgrade));
+    body.push_str(&match (on_first.is_empty(), on_upgrade.is_empty()) {
+        (true, true) => String::new(),
+        (false, true) => format!("        if [ -z \"$upgraded_from\" ]; then\n{on_first}        fi\n"),
+        (true, false) => format!("        if [ -n \"$upgraded_from\" ]; then\n{on_upgrade}        fi\n"),
+        (false, false) => {
+            format!("        if [ -z \"$upgraded_from\" ]; then\n{on_first}        else\n{on_upgrade}        fi\n")
+        }
+    });
+    body.push_str("    fi\n");
+    format!("\ncase \"$1\" in\nconfigure | abort-upgrade | abort-deconfigure | abort-remove)\n{body}    ;;\nesac\n")
+}
+
+fn others<'a>(units: &[&'a PlannedUnit]) -> Vec<&'a PlannedUnit> {
+    units.iter().copied().filter(|unit| !unit.ours).collect()
+}
+
+/// One line for each action that has units. A unit that fails doesn't fail the package: its state is there to see.
+fn invoke(actions: &[(&str, Vec<&PlannedUnit>)]) -> String {
+    actions.iter().filter(|(_, units)| !units.is_empty()).fold(String::new(), |mut text, (action, units)| {
+        let names: Vec<String> = units.iter().map(|unit| quote(&unit.name)).collect();
+        let _ = writeln!(text, "            deb-systemd-invoke {action} {} >/dev/null || true", names.join(" "));
+        text
+    })
+}
+
+fn prerm(units: &[PlannedUnit]) -> String {
+    // Also what we never start: a timer or a person may have.
+    let ours: Vec<String> =
+        units.iter().filter(|unit| unit.ours && !is_template(&unit.name)).map(|unit| quote(&unit.name)).collect();
+    if ours.is_empty() {
+        return String::new();
+    }
+    format!(
+        "\n# Only on removal: on an upgrade everything runs on until its restart.\n\
+         if [ \"$1\" = remove ] && [ -d /run/systemd/system ]; then\n    \
+         deb-systemd-invoke stop {} >/dev/null || true\nfi\n",
+        ours.join(" ")
+    )
+}
+
+fn postrm(units: &[PlannedUnit]) -> String {
+    let ours: Vec<String> = units.iter().filter(|unit| unit.ours).map(|unit| quote(&unit.name)).collect();
+    if ours.is_empty() {
+        return String::new();
+    }
+    let each = |command: &str| {
+        ours.iter().fold(String::new(), |mut text, unit| {
+            let _ = writeln!(text, "        deb-systemd-helper {command} {unit} >/dev/null || true");
+            text
+        })
+    };
+    let mut purge = each("purge");
+    purge.push_str(&each("unmask"));
+    format!(
+        "\nif [ -x /usr/bin/deb-systemd-helper ]; then\n    case \"$1\" in\n    remove)\n        \
+         # Nothing starts it while only its conffiles are left.\n{}        ;;\n    purge)\n{purge}        ;;\n    esac\nfi\n\
+         if [ \"$1\" = remove ] && [ -z \"${{PUSH_TRANSACTION:-}}\" ] && [ -d /run/systemd/system ]; then\n    \
+         systemctl --system daemon-reload >/dev/null || true\nfi\n",
+        each("mask")
+    )
+}
+
+/// A word of a shell command.
+fn quote(word: &str) -> String {
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unit(name: &str, restart: Restart) -> PlannedUnit {
+        PlannedUnit { name: name.to_owned(), ours: true, enable: true, start: true, restart }
+    }
+
+    fn script(name: &str, units: &[PlannedUnit]) -> Option<String> {
+        let all = scripts(units, &ScriptLines::default(), &Tree::default());
+        all.into_iter().find(|(script, _)| *script == name).map(|(_, text)| text)
+    }
+
+    /// Runs a script with every command it calls replaced by `echo` of itself.
+    fn run(script: &str, arguments: &[&str], transaction: bool) -> Vec<String> {
+        let mut shell = std::process::Command::new("sh");
+        let fakes = "deb-systemd-helper() { echo \"helper $*\" >&3; }\n\
+                     deb-systemd-invoke() { echo \"invoke $*\" >&3; }\n\
+                     systemctl() { if [ $1 = is-enabled ]; then echo \"${STATE:-}\"; else echo \"systemctl $*\" >&3; fi; }\n";
+        // Functions can't have a dash in sh; the scripts' names get an underscore for this.
+        let text = format!("exec 3>&1\n{fakes}{script}")
+            .replace("deb-systemd-", "deb_systemd_")
+            .replace("-x /usr/bin/deb_systemd_helper", "-n x")
+            .replace("-d /run/systemd/system", "-n x");
+        shell.args(["-c", &text, "script"]).args(arguments).env_remove("PUSH_TRANSACTION");
+        if transaction {
+            shell.env("PUSH_TRANSACTION", "1");
+        }
+        let output = shell.output().unwrap();
+        assert!(output.status.success(), "{script}\n{output:?}");
+        String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_unit_that_is_never_restarted_is_started_on_the_first_install_only() {
+        let units = [unit("pulld.service", Restart::Never)];
+        let (postinst, prerm) = (script("postinst", &units).unwrap(), script("prerm", &units).unwrap());
+        let enabling =
+            ["helper unmask pulld.service", "helper --quiet was-enabled pulld.service", "helper enable pulld.service"];
+        let first = run(&postinst, &["configure"], false);
+        assert_eq!(first[..3], enabling);
+        assert_eq!(first[3..], ["systemctl --system daemon-reload", "invoke start pulld.service"]);
+        let upgrade = run(&postinst, &["configure", "1.0"], false);
+        assert_eq!(upgrade[3..], ["systemctl --system daemon-reload"]);
+        assert_eq!(run(&postinst, &["configure", "1.0"], true), enabling);
+        assert_eq!(run(&prerm, &["upgrade", "2.0"], false), [""; 0]);
+        assert_eq!(run(&prerm, &["remove"], false), ["invoke stop pulld.service"]);
+    }
+
+    #[test]
+    fn under_the_agent_nothing_is_started() {
+        let units = [unit("web.service", Restart::OnUpgrade), unit("x.service", Restart::Reload)];
+        let postinst = script("postinst", &units).unwrap();
+        assert!(run(&postinst, &["configure"], true).iter().all(|line| line.starts_with("helper ")));
+        assert!(run(&postinst, &["configure", "1"], true).iter().all(|line| line.starts_with("helper ")));
+        let by_hand = run(&postinst, &["configure", "1"], false);
+        assert_eq!(by_hand[7..], ["invoke restart web.service", "invoke try-reload-or-restart x.service"]);
+        let by_hand = run(&postinst, &["configure"], false);
+        assert_eq!(by_hand[7..], ["invoke start web.service x.service"]);
+    }
+
+    #[test]
+    fn removal_masks_and_purge_forgets() {
+        let postrm = script("postrm", &[unit("web.service", Restart::OnUpgrade)]).unwrap();
+        assert_eq!(run(&postrm, &["remove"], false), ["helper mask web.service", "systemctl --system daemon-reload"]);
+        assert_eq!(run(&postrm, &["remove"], true), ["helper mask web.service"]);
+        assert_eq!(run(&postrm, &["purge"], false), ["helper purge web.service", "helper unmask web.service"]);
+        assert_eq!(run(&postrm, &["upgrade", "2"], false), [""; 0]);
+    }
+
+    #[test]
+    fn units_of_others_are_only_restarted_or_reloaded() {
+        let nginx = PlannedUnit { ours: false, enable: false, ..unit("nginx.service", Restart::Reload) };
+        let postinst = script("postinst", std::slice::from_ref(&nginx)).unwrap();
+        assert_eq!(run(&postinst, &["configure"], false), ["invoke try-reload-or-restart nginx.service"]);
+        assert_eq!(run(&postinst, &["configure", "1"], false), ["invoke try-reload-or-restart nginx.service"]);
+        assert_eq!(run(&postinst, &["configure", "1"], true), [""; 0]);
+        assert_eq!((script("prerm", std::slice::from_ref(&nginx)), script("postrm", &[nginx])), (None, None));
+    }
+
+    #[test]
+    fn a_unit_that_a_timer_starts_is_not_enabled_or_started_but_stopped_on_removal() {
+        let tidy = PlannedUnit { enable: false, start: false, ..unit("tidy.service", Restart::OnUpgrade) };
+        let units = [unit("tidy.timer", Restart::OnUpgrade), tidy];
+        let first = run(&script("postinst", &units).unwrap(), &["configure"], false);
+        assert!(first.contains(&"helper update-state tidy.service".to_owned()), "{first:?}");
+        assert_eq!(first.last().unwrap(), "invoke start tidy.timer");
+        let stopped = run(&script("prerm", &units).unwrap(), &["remove"], false);
+        assert_eq!(stopped, ["invoke stop tidy.timer tidy.service"]);
+    }
+
+    #[test]
+    fn own_lines_come_first_and_alone_are_enough() {
+        let lines = ScriptLines { preinst: vec!["echo hello >&3".to_owned()], ..ScriptLines::default() };
+        let all = scripts(&[], &lines, &Tree::default());
+        assert_eq!(all.len(), 1);
+        assert_eq!(run(&all[0].1, &["install"], false), ["hello"]);
+    }
+}

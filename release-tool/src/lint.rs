@@ -1,0 +1,189 @@
+//! What `release check` looks for: mistakes that build well and hurt on the server.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io::Read,
+    path::Path,
+};
+
+use anyhow::{Context, Result};
+use md5::{Digest as _, Md5};
+
+use crate::{
+    commands::{
+        check::{Finding, Level},
+        upload::facts,
+    },
+    deb::{read::DebFile, scripts::scripts},
+    manifest::{Package, Recipe, Source, Unit},
+    pack::{check_syntax, plan_units},
+    tree::{Kind, Tree, Walk},
+};
+
+/// Looks at a package of `release.toml`.
+pub(crate) fn package(walk: &Walk, package: &Package, findings: &mut Vec<Finding>) {
+    let of = package.at();
+    for text in units_started_twice(&package.units) {
+        findings.push(Finding { level: Level::Warning, of: of.clone(), text });
+    }
+    let checked = match &package.source {
+        Source::Recipe(recipe) => self::recipe(walk, package, recipe),
+        Source::Prebuilt(deb) => walk.file(deb).and_then(|(path, _)| DebFile::open(&path)).map(|_| Vec::new()),
+    };
+    match checked {
+        Ok(texts) => {
+            findings.extend(texts.into_iter().map(|text| Finding { level: Level::Warning, of: of.clone(), text }));
+        }
+        Err(error) if package.build.is_empty() => {
+            findings.push(Finding { level: Level::Error, of, text: format!("{error:#}") });
+        }
+        Err(error) => {
+            let text = format!("not all can be checked before it is built: {error:#}");
+            findings.push(Finding { level: Level::Warning, of, text });
+        }
+    }
+}
+
+fn recipe(walk: &Walk, package: &Package, recipe: &Recipe) -> Result<Vec<String>> {
+    let tree = Tree::lay_out(walk, recipe, &package.units)?;
+    let units = plan_units(walk, &package.units)?;
+    for (name, text) in scripts(&units, &recipe.scripts, &tree) {
+        check_syntax(name, &text)?;
+    }
+    let mut texts = Vec::new();
+    for (path, entry) in tree.iter() {
+        let top = path.split('/').next().unwrap_or_default();
+        if ["bin", "sbin", "lib", "lib32", "lib64", "libx32"].contains(&top) && path == top {
+            texts.push(format!("`/{top}` is a link to `/usr/{top}` on servers: write the paths below `/usr/{top}`"));
+        }
+        if matches!(entry.kind, Kind::Link { .. }) {
+            continue;
+        }
+        if entry.mode & 0o002 != 0 && entry.mode & 0o1000 == 0 {
+            texts.push(format!("everybody may write `/{path}` (mode {:04o})", entry.mode));
+        }
+        if entry.mode & 0o6000 != 0 {
+            texts.push(format!("`/{path}` runs as its owner or group (mode {:04o})", entry.mode));
+        }
+        if let Kind::File { source, .. } = &entry.kind
+            && let Some(arch) = elf_architecture(source)?
+            && arch != recipe.architecture
+        {
+            texts.push(format!("`/{path}` is machine code for {arch}, but the package is for {}", recipe.architecture));
+        }
+    }
+    Ok(texts)
+}
+
+/// Services that their timer or socket starts, and that would be started at the installation too.
+fn units_started_twice(units: &[Unit]) -> Vec<String> {
+    let stem = |unit: &Unit| unit.name.rsplit_once('.').map(|(stem, suffix)| (stem.to_owned(), suffix.to_owned()));
+    let triggers: BTreeMap<String, &Unit> = units
+        .iter()
+        .filter_map(|unit| stem(unit).map(|(stem, suffix)| (stem, suffix, unit)))
+        .filter(|(_, suffix, _)| ["timer", "socket", "path"].contains(&suffix.as_str()))
+        .map(|(stem, _, unit)| (stem, unit))
+        .collect();
+    let services = units.iter().filter(|unit| unit.start && unit.name.ends_with(".service"));
+    services
+        .filter_map(|unit| Some((unit, triggers.get(&stem(unit)?.0)?)))
+        .map(|(unit, trigger)| {
+            format!(
+                "`{}` is started by `{}` and also when the package is installed: give it enable = false, start = false",
+                unit.name, trigger.name
+            )
+        })
+        .collect()
+}
+
+/// The Debian architecture of an ELF file; `None` for any other file, or a machine that isn't known here.
+fn elf_architecture(path: &Path) -> Result<Option<&'static str>> {
+    let mut head = Vec::new();
+    let file = File::open(path).with_context(|| format!("could not open `{}`", path.display()))?;
+    file.take(20).read_to_end(&mut head).with_context(|| format!("could not read `{}`", path.display()))?;
+    // elf(5): magic, then the class at 4, the byte order at 5, and the machine at 18.
+    if head.len() < 20 || !head.starts_with(b"\x7fELF") {
+        return Ok(None);
+    }
+    Ok(match (head[4], head[5], head[18]) {
+        (2, 1, 62) => Some("amd64"),
+        (1, 1, 3) => Some("i386"),
+        (2, 1, 183) => Some("arm64"),
+        (2, 1, 243) => Some("riscv64"),
+        (2, 1, 21) => Some("ppc64el"),
+        _ => None,
+    })
+}
+
+/// Looks at a built package, all of it.
+pub(crate) fn deb(path: &Path, findings: &mut Vec<Finding>) {
+    let of = path.display().to_string();
+    let mut error = |text: String| findings.push(Finding { level: Level::Error, of: of.clone(), text });
+    let deb = match DebFile::open(path) {
+        Ok(deb) => deb,
+        Err(unreadable) => return error(format!("{unreadable:#}")),
+    };
+    if let Err(wrong) = facts(&deb.control) {
+        error(format!("{wrong:#}"));
+    }
+    for script in ["preinst", "postinst", "prerm", "postrm"] {
+        let text = deb.files.get(script).map(|text| String::from_utf8_lossy(text));
+        // Scripts in other languages are fine, and not for sh to judge.
+        if let Some(text) = text.filter(|text| text.starts_with("#!/bin/sh"))
+            && let Err(wrong) = check_syntax(script, &text)
+        {
+            error(format!("{wrong:#}"));
+        }
+    }
+    match contents(&deb) {
+        Ok(texts) => texts.into_iter().for_each(error),
+        Err(damaged) => error(format!("its data member is damaged: {damaged:#}")),
+    }
+}
+
+/// Compares the data member with what the control member says of it.
+fn contents(deb: &DebFile) -> Result<Vec<String>> {
+    let mut sums = lines(deb, "md5sums");
+    let mut texts = Vec::new();
+    let mut seen = BTreeSet::new();
+    for entry in tar::Archive::new(deb.data()?).entries()? {
+        let mut entry = entry?;
+        let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let path = path.trim_start_matches("./").trim_end_matches('/').to_owned();
+        if path.split('/').any(|segment| segment == "..") || path.starts_with('/') {
+            texts.push(format!("`{path}` leaves its place"));
+        }
+        if entry.header().entry_type().is_file() {
+            let mut sum = Md5::new();
+            let mut buffer = vec![0; 64 * 1024];
+            loop {
+                match entry.read(&mut buffer)? {
+                    0 => break,
+                    read => sum.update(&buffer[..read]),
+                }
+            }
+            if sums.remove(&path).is_some_and(|expected| expected != hex::encode(sum.finalize())) {
+                texts.push(format!("the MD5 sum of `/{path}` is wrong"));
+            }
+        }
+        if !seen.insert(path.clone()) {
+            texts.push(format!("`/{path}` is there twice"));
+        }
+    }
+    texts.extend(sums.into_keys().map(|path| format!("`/{path}` has an MD5 sum but isn't there")));
+    let conffiles = deb.files.get("conffiles").map(|text| String::from_utf8_lossy(text).into_owned());
+    for conffile in conffiles.iter().flat_map(|text| text.lines()).map(|line| line.trim_start_matches('/')) {
+        if !seen.contains(conffile) {
+            texts.push(format!("the conffile `/{conffile}` isn't there"));
+        }
+    }
+    Ok(texts)
+}
+
+/// `md5sums` as path and sum.
+fn lines(deb: &DebFile, file: &str) -> BTreeMap<String, String> {
+    let text = deb.files.get(file).map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
+    let pair = |line: &str| line.split_once("  ").map(|(sum, path)| (path.to_owned(), sum.to_owned()));
+    text.lines().filter_map(pair).collect()
+}

@@ -1,0 +1,237 @@
+//! The `contents` of a package: which file goes where, as whom, with which mode.
+
+use anyhow::{Context, Result, bail};
+use toml::Table;
+
+use crate::keys::Keys;
+
+/// One element of `contents`.
+#[derive(Debug, Clone)]
+pub(crate) enum Content {
+    /// Files from the project: one, a tree, or what a glob matches.
+    Copy {
+        /// How a person finds it in the file.
+        at: String,
+        /// A path or a glob, relative to the manifest's directory.
+        src: String,
+        /// Where it goes.
+        dst: Target,
+        /// Globs of what is left out.
+        exclude: Vec<String>,
+        /// Mode of the files; `None` is 0755 for what is executable and 0644 for the rest.
+        mode: Option<u32>,
+        /// Who owns the files.
+        owner: Owner,
+        /// `None` is: below /etc.
+        conffile: Option<bool>,
+    },
+    /// A symbolic link.
+    Link {
+        /// How a person finds it in the file.
+        at: String,
+        /// Where it is.
+        link: Target,
+        /// What it points to, as written.
+        to: String,
+    },
+    /// A directory, perhaps empty.
+    Directory {
+        /// How a person finds it in the file.
+        at: String,
+        /// Where it is.
+        directory: Target,
+        /// Its mode.
+        mode: u32,
+        /// Who owns it.
+        owner: Owner,
+    },
+}
+
+/// An absolute path on the server, checked: no `.`, `..`, empty segments or control characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// Without the slash at the beginning.
+    pub(crate) path: String,
+    /// Written with a slash at the end: things go *into* it.
+    pub(crate) is_directory: bool,
+}
+
+/// Owner and group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Owner {
+    /// Owner.
+    pub(crate) user: Id,
+    /// Group.
+    pub(crate) group: Id,
+}
+
+/// A user or a group, by name (looked up on the server while dpkg unpacks) or by number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Id {
+    /// By name.
+    Name(String),
+    /// By number.
+    Number(u32),
+}
+
+impl Owner {
+    /// root:root.
+    pub(crate) fn root() -> Self {
+        Self { user: Id::Name("root".to_owned()), group: Id::Name("root".to_owned()) }
+    }
+}
+
+pub(super) fn parse_all(package: &str, tables: Vec<Table>) -> Result<Vec<Content>> {
+    let parse = |(i, table)| Content::parse(format!("{package} contents[{i}]"), table);
+    tables.into_iter().enumerate().map(parse).collect()
+}
+
+impl Content {
+    fn parse(at: String, table: Table) -> Result<Self> {
+        let kinds = ["src", "link", "dir"].into_iter().filter(|kind| table.contains_key(*kind)).collect::<Vec<_>>();
+        match kinds[..] {
+            ["link"] => {
+                let mut keys = Keys::new(&at, table, &["link", "to"])?;
+                let link = target(&mut keys, "link")?;
+                let to = keys.required_text("to", "\"../sites-available/web\"")?;
+                if to.is_empty() || to.len() > 4096 || to.chars().any(char::is_control) {
+                    bail!("{at}: `to` is empty, too long or has a control character");
+                }
+                if link.is_directory {
+                    bail!("{at}: `link` ends in a slash; write the link's own path");
+                }
+                Ok(Self::Link { at, link, to })
+            }
+            ["dir"] => {
+                let mut keys = Keys::new(&at, table, &["dir", "mode", "owner", "group"])?;
+                let directory = target(&mut keys, "dir")?;
+                let mode = mode(&mut keys)?.unwrap_or(0o755);
+                let owner = owner(&mut keys)?;
+                Ok(Self::Directory { at, directory, mode, owner })
+            }
+            // Without any of the three, `src` is what is probably missing: let that be the message.
+            ["src"] | [] => {
+                let known = ["src", "dst", "exclude", "mode", "owner", "group", "conffile"];
+                let mut keys = Keys::new(&at, table, &known)?;
+                let src = keys.required_text("src", "\"etc/web.conf\"")?;
+                if src.is_empty() || src.chars().any(char::is_control) {
+                    bail!("{at}: `src` is empty or has a control character");
+                }
+                let dst = target(&mut keys, "dst")?;
+                let exclude = keys.texts("exclude")?;
+                let mode = mode(&mut keys)?;
+                let owner = owner(&mut keys)?;
+                let conffile = keys.flag("conffile")?;
+                Ok(Self::Copy { at, src, dst, exclude, mode, owner, conffile })
+            }
+            _ => bail!("{at}: `src`, `link` and `dir` are three kinds of content; make an element of each"),
+        }
+    }
+}
+
+fn target(keys: &mut Keys, key: &str) -> Result<Target> {
+    let text = keys.required_text(key, "\"/usr/share/web/file\"")?;
+    Target::parse(&text).with_context(|| format!("{}: `{key}` is wrong", keys.at()))
+}
+
+impl Target {
+    pub(super) fn parse(text: &str) -> Result<Self> {
+        let shown = text.escape_debug();
+        let Some(path) = text.strip_prefix('/') else {
+            bail!("`{shown}` isn't absolute: begin it with a slash");
+        };
+        let (path, is_directory) = match path.strip_suffix('/') {
+            Some(path) => (path, true),
+            None => (path, path.is_empty()),
+        };
+        if path.len() > 4000 || path.chars().any(char::is_control) {
+            bail!("`{shown}` is too long or has a control character");
+        }
+        if text != "/" && path.split('/').any(|segment| ["", ".", ".."].contains(&segment)) {
+            bail!("`{shown}` has an empty segment, `.` or `..`: write the plain path");
+        }
+        if path.split('/').any(|segment| segment.len() > 255) {
+            bail!("`{shown}` has a segment of more than 255 bytes");
+        }
+        Ok(Self { path: path.to_owned(), is_directory })
+    }
+}
+
+fn mode(keys: &mut Keys) -> Result<Option<u32>> {
+    let at = keys.at().to_owned();
+    let Some(text) = keys.text("mode")? else { return Ok(None) };
+    let octal = (3..=4).contains(&text.len()) && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
+    match u32::from_str_radix(&text, 8) {
+        Ok(mode) if octal => Ok(Some(mode)),
+        _ => {
+            bail!("{at}: `mode` is `{}`; write three or four octal digits, as in mode = \"0755\"", text.escape_debug())
+        }
+    }
+}
+
+fn owner(keys: &mut Keys) -> Result<Owner> {
+    let mut id = |key: &str| -> Result<Id> {
+        match keys.text(key)? {
+            None => Ok(Id::Name("root".to_owned())),
+            Some(text) => Id::parse(&text).with_context(|| format!("{}: `{key}` is wrong", keys.at())),
+        }
+    };
+    Ok(Owner { user: id("owner")?, group: id("group")? })
+}
+
+impl Id {
+    /// Largest number that a tar header has room for.
+    const MAX: u32 = 0o7_777_777;
+
+    fn parse(text: &str) -> Result<Self> {
+        if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+            return match text.parse() {
+                Ok(number) if number <= Self::MAX => Ok(Self::Number(number)),
+                _ => bail!("`{text}` is more than {}", Self::MAX),
+            };
+        }
+        let good = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+        let first = |c: char| c.is_ascii_alphabetic() || c == '_';
+        if !text.starts_with(first) || text.len() > 31 || !text.chars().all(good) {
+            bail!("`{}` isn't the name of a user or group, nor a number", text.escape_debug());
+        }
+        Ok(Self::Name(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_never_leave_their_place() {
+        for bad in ["usr/x", "", "/a//b", "/a/../b", "/..", "/a/./b", "/a\nb", "//", "/a//"] {
+            assert!(Target::parse(bad).is_err(), "{bad:?}");
+        }
+        for (good, path, is_directory) in
+            [("/usr/bin/x", "usr/bin/x", false), ("/usr/share/x/", "usr/share/x", true), ("/", "", true)]
+        {
+            assert_eq!(Target::parse(good).unwrap(), Target { path: path.into(), is_directory }, "{good}");
+        }
+    }
+
+    #[test]
+    fn owners_are_names_or_numbers() {
+        assert_eq!(Id::parse("www-data").unwrap(), Id::Name("www-data".into()));
+        assert_eq!(Id::parse("1000").unwrap(), Id::Number(1000));
+        for bad in ["", "-x", "a b", "a:b", "9999999999", "1a", "$(id)"] {
+            assert!(Id::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn modes_are_octal_strings() {
+        let mode_of =
+            |text: &str| mode(&mut Keys::new("x", format!("mode = \"{text}\"").parse().unwrap(), &["mode"]).unwrap());
+        assert_eq!(mode_of("0755").unwrap(), Some(0o755));
+        assert_eq!(mode_of("644").unwrap(), Some(0o644));
+        for bad in ["", "7", "0o755", "0888", "75555", "+75"] {
+            assert!(mode_of(bad).is_err(), "{bad}");
+        }
+    }
+}

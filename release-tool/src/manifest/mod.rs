@@ -1,0 +1,376 @@
+//! `release.toml`: what a repository releases.
+//!
+//! Read and checked whole, before anything is built: what comes out has only good names, paths that stay where they
+//! belong, and relations that dpkg understands. Whether the files it speaks of exist is for [`crate::tree`] to find.
+
+mod contents;
+mod unit;
+mod words;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use bucket::{AppName, BucketUrl};
+use toml::Table;
+
+pub(crate) use contents::{Content, Id, Owner, Target};
+pub(crate) use unit::{Restart, Unit, is_template};
+
+use crate::keys::Keys;
+
+/// The file's name.
+pub(crate) const FILE: &str = "release.toml";
+
+/// A whole `release.toml`.
+#[derive(Debug)]
+pub(crate) struct Manifest {
+    /// The directory it lies in: sources are relative to it, and build commands run in it.
+    pub(crate) directory: PathBuf,
+    /// `[bucket] url`
+    pub(crate) bucket: Option<BucketUrl>,
+    /// In the order of their names.
+    pub(crate) packages: Vec<Package>,
+}
+
+/// `[package.NAME]`
+#[derive(Debug)]
+pub(crate) struct Package {
+    /// The table's name: the app, and the Debian package unless that is prebuilt.
+    pub(crate) app: AppName,
+    /// What is in it.
+    pub(crate) source: Source,
+    /// Run first, in the manifest's directory, if not empty.
+    pub(crate) build: Vec<String>,
+    /// The systemd units that the release owns or touches.
+    pub(crate) units: Vec<Unit>,
+    /// `Push-Check:`, empty if there is none.
+    pub(crate) check: String,
+}
+
+/// Where a package comes from.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// Made here.
+    Recipe(Box<Recipe>),
+    /// Made by somebody else: this `.deb`, relative to the manifest's directory.
+    Prebuilt(PathBuf),
+}
+
+/// How a package is made.
+#[derive(Debug)]
+pub(crate) struct Recipe {
+    /// Synopsis, and after the first line end the long description.
+    pub(crate) description: String,
+    /// `Maintainer:`
+    pub(crate) maintainer: String,
+    /// `Architecture:`
+    pub(crate) architecture: String,
+    /// What `Version:` begins with.
+    pub(crate) version: String,
+    /// `Section:`
+    pub(crate) section: String,
+    /// `Priority:`
+    pub(crate) priority: String,
+    /// `Depends:` and the like, field name and value.
+    pub(crate) relations: Vec<(&'static str, String)>,
+    /// What is installed, besides the units.
+    pub(crate) contents: Vec<Content>,
+    /// Lines added to the maintainer scripts.
+    pub(crate) scripts: ScriptLines,
+    /// How the data member is compressed.
+    pub(crate) compression: Compression,
+}
+
+/// A person's own lines for each maintainer script.
+#[derive(Debug, Default)]
+pub(crate) struct ScriptLines {
+    pub(crate) preinst: Vec<String>,
+    pub(crate) postinst: Vec<String>,
+    pub(crate) prerm: Vec<String>,
+    pub(crate) postrm: Vec<String>,
+}
+
+/// How a data member is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Compression {
+    /// Level 3 on all cores: Debian 12, Ubuntu 18.04 and later.
+    Zstd,
+    /// Level 6 on all cores, for older servers.
+    Xz,
+}
+
+/// Keys that speak of other packages, and their control fields.
+const RELATIONS: [(&str, &str); 9] = [
+    ("pre_depends", "Pre-Depends"),
+    ("depends", "Depends"),
+    ("recommends", "Recommends"),
+    ("suggests", "Suggests"),
+    ("breaks", "Breaks"),
+    ("conflicts", "Conflicts"),
+    ("replaces", "Replaces"),
+    ("provides", "Provides"),
+    ("enhances", "Enhances"),
+];
+
+/// Keys that a prebuilt package has no use for, besides the relations.
+const RECIPE_KEYS: [&str; 9] =
+    ["description", "maintainer", "arch", "version", "section", "priority", "contents", "scripts", "compression"];
+
+impl Manifest {
+    /// Reads `release.toml` in `directory`.
+    pub(crate) fn read(directory: &Path) -> Result<Self> {
+        match Self::read_if_there(directory)? {
+            Some(manifest) => Ok(manifest),
+            None => bail!(
+                "there is no `{FILE}` in `{}`: write one, or name its directory with -C (see `release --help`)",
+                directory.display()
+            ),
+        }
+    }
+
+    /// Like [`Manifest::read`], but it may be absent.
+    pub(crate) fn read_if_there(directory: &Path) -> Result<Option<Self>> {
+        let path = directory.join(FILE);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("could not read `{}`", path.display())),
+        };
+        let manifest = Self::parse(directory, &text).with_context(|| format!("`{}` is wrong", path.display()))?;
+        Ok(Some(manifest))
+    }
+
+    fn parse(directory: &Path, text: &str) -> Result<Self> {
+        let table: Table = text.parse().map_err(|error| anyhow::anyhow!("it isn't TOML: {error}"))?;
+        let mut keys = Keys::new("top level", table, &["schema", "bucket", "defaults", "package"])?;
+        match keys.number("schema")? {
+            Some(1) => {}
+            Some(other) => bail!("top level: `schema` is {other}, but this `release` knows only 1: use a newer one"),
+            None => bail!("top level: `schema` is missing; write schema = 1 as the first line"),
+        }
+        let bucket = match keys.table("bucket")? {
+            None => None,
+            Some(table) => {
+                let url = Keys::new("[bucket]", table, &["url"])?.required_text("url", "\"gs://acme-push\"")?;
+                Some(url.parse().context("[bucket]: `url` is wrong")?)
+            }
+        };
+        let maintainer = match keys.table("defaults")? {
+            None => None,
+            Some(table) => Keys::new("[defaults]", table, &["maintainer"])?.text("maintainer")?,
+        };
+        let mut packages = Vec::new();
+        for (name, value) in keys.table("package")?.unwrap_or_default() {
+            let at = format!("[package.{}]", name.escape_debug());
+            let toml::Value::Table(table) = value else { bail!("{at}: a package is a table, written {at}") };
+            packages.push(Package::parse(&at, &name, table, maintainer.as_deref())?);
+        }
+        if packages.is_empty() {
+            bail!("it has no package: write a table [package.NAME]");
+        }
+        Ok(Self { directory: directory.to_owned(), bucket, packages })
+    }
+}
+
+impl Package {
+    fn parse(at: &str, name: &str, table: Table, maintainer: Option<&str>) -> Result<Self> {
+        let known: Vec<&str> =
+            RELATIONS.iter().map(|(key, _)| *key).chain(RECIPE_KEYS).chain(["deb", "build", "unit", "check"]).collect();
+        let mut keys = Keys::new(at, table, &known)?;
+        let app: AppName = name.parse().with_context(|| format!("{at}: the table's name is the app's"))?;
+        let check = words::check_command(&keys.texts("check")?).with_context(|| format!("{at}: `check` is wrong"))?;
+        let prebuilt = keys.text("deb")?;
+        let units = unit::parse_all(at, keys.tables("unit")?, prebuilt.is_some())?;
+        let build = keys.texts("build")?;
+        if build.first().is_some_and(String::is_empty) || build.iter().any(|argument| argument.contains('\0')) {
+            bail!("{at}: `build` must begin with a program, as in build = [\"make\", \"all\"]");
+        }
+        if let Some(deb) = prebuilt {
+            let unused = RECIPE_KEYS.into_iter().chain(RELATIONS.iter().map(|(key, _)| *key)).find(|key| keys.has(key));
+            if let Some(key) = unused {
+                bail!(
+                    "{at}: `{key}` has no effect on a prebuilt package (`deb`): it brings its own; take the key away"
+                );
+            }
+            return Ok(Self { app, source: Source::Prebuilt(deb.into()), build, units, check });
+        }
+        words::package_name(name).with_context(|| format!("{at}: the table's name is also the Debian package's"))?;
+        let recipe = Recipe::parse(at, &mut keys, maintainer)?;
+        Ok(Self { app, source: Source::Recipe(Box::new(recipe)), build, units, check })
+    }
+
+    /// Which table of the file it is.
+    pub(crate) fn at(&self) -> String {
+        format!("[package.{}]", self.app)
+    }
+}
+
+impl Recipe {
+    fn parse(at: &str, keys: &mut Keys, default_maintainer: Option<&str>) -> Result<Self> {
+        let wrong = |key: &'static str| move || format!("{at}: `{key}` is wrong");
+        let description = keys.required_text("description", "\"Public web front end\"")?;
+        let maintainer = match (keys.text("maintainer")?, default_maintainer) {
+            (Some(own), _) => own,
+            (None, Some(default)) => default.to_owned(),
+            (None, None) => bail!(
+                "{at}: `maintainer` is missing; write here or in [defaults] \
+                 maintainer = \"Acme <ops@acme.example>\""
+            ),
+        };
+        let architecture = match keys.text("arch")? {
+            Some(arch) => arch,
+            None => words::this_architecture().with_context(wrong("arch"))?.to_owned(),
+        };
+        let version = keys.text("version")?.unwrap_or_else(|| "0".to_owned());
+        let section = keys.text("section")?.unwrap_or_else(|| "misc".to_owned());
+        let priority = keys.text("priority")?.unwrap_or_else(|| "optional".to_owned());
+        let mut relations = Vec::new();
+        for (key, field) in RELATIONS {
+            let listed = keys.texts(key)?;
+            if !listed.is_empty() {
+                relations.push((field, words::relation(&listed).with_context(wrong(key))?));
+            }
+        }
+        let contents = contents::parse_all(at, keys.tables("contents")?)?;
+        let scripts = match keys.table("scripts")? {
+            None => ScriptLines::default(),
+            Some(table) => ScriptLines::parse(&format!("{at} scripts"), table)?,
+        };
+        let compression = match keys.text("compression")?.as_deref() {
+            None | Some("zstd") => Compression::Zstd,
+            Some("xz") => Compression::Xz,
+            Some(other) => bail!("{at}: `compression` is `{}`; write \"zstd\" or \"xz\"", other.escape_debug()),
+        };
+        words::description(&description).with_context(wrong("description"))?;
+        words::maintainer(&maintainer).with_context(wrong("maintainer"))?;
+        words::architecture(&architecture).with_context(wrong("arch"))?;
+        words::version(&version).with_context(wrong("version"))?;
+        words::word(&section).with_context(wrong("section"))?;
+        words::word(&priority).with_context(wrong("priority"))?;
+        Ok(Self {
+            description,
+            maintainer,
+            architecture,
+            version,
+            section,
+            priority,
+            relations,
+            contents,
+            scripts,
+            compression,
+        })
+    }
+}
+
+impl ScriptLines {
+    fn parse(at: &str, table: Table) -> Result<Self> {
+        let mut keys = Keys::new(at, table, &["preinst", "postinst", "prerm", "postrm"])?;
+        let mut lines = |key: &str| -> Result<Vec<String>> {
+            let lines = keys.lines(key)?;
+            if lines.iter().any(|line| line.contains('\0')) {
+                bail!("{at}: `{key}` has a NUL character");
+            }
+            Ok(lines)
+        };
+        Ok(Self {
+            preinst: lines("preinst")?,
+            postinst: lines("postinst")?,
+            prerm: lines("prerm")?,
+            postrm: lines("postrm")?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "schema = 1\n[package.web]\ndescription = \"Web\"\nmaintainer = \"A <a@example.org>\"\n";
+
+    fn parse(text: &str) -> Result<Manifest> {
+        Manifest::parse(Path::new("/project"), text)
+    }
+
+    fn error(text: &str) -> String {
+        format!("{:#}", parse(text).unwrap_err())
+    }
+
+    #[test]
+    fn example_of_the_design_is_understood() {
+        let manifest = parse(
+            r#"
+            schema = 1
+            [bucket]
+            url = "gs://acme-push"
+            [defaults]
+            maintainer = "Acme <ops@acme.example>"
+            [package.web]
+            description = "Public web front end"
+            arch = "amd64"
+            depends = ["nginx (>= 1.18)", "mta | postfix"]
+            build = ["cargo", "build", "--release"]
+            check = ["/usr/local/bin/web", "--health"]
+            contents = [
+              { src = "target/release/web", dst = "/usr/local/bin/web", mode = "0755" },
+              { src = "dist/**", dst = "/usr/local/share/web/", exclude = ["**/*.map"] },
+              { src = "etc/nginx.conf", dst = "/etc/nginx/sites-available/web" },
+              { link = "/etc/nginx/sites-enabled/web", to = "../sites-available/web" },
+              { dir = "/var/local/web", owner = "www-data", mode = "0750" },
+            ]
+            [[package.web.unit]]
+            file = "systemd/web.service"
+            restart = "on-upgrade"
+            [[package.web.unit]]
+            file = "systemd/web-backup.timer"
+            [[package.web.unit]]
+            file = "systemd/web-backup.service"
+            enable = false
+            start = false
+            [[package.web.unit]]
+            name = "nginx.service"
+            restart = "reload"
+            [package.grafana]
+            deb = "third_party/grafana.deb"
+            "#,
+        )
+        .unwrap();
+        let [grafana, web] = &manifest.packages[..] else { panic!("two packages") };
+        assert!(matches!(&grafana.source, Source::Prebuilt(deb) if deb == Path::new("third_party/grafana.deb")));
+        let Source::Recipe(recipe) = &web.source else { panic!("a recipe") };
+        assert_eq!(recipe.relations, [("Depends", "nginx (>= 1.18), mta | postfix".to_owned())]);
+        assert_eq!(recipe.contents.len(), 5);
+        assert_eq!(web.units.len(), 4);
+        assert_eq!(web.check, "/usr/local/bin/web --health");
+    }
+
+    #[test]
+    fn errors_name_the_table_and_the_key() {
+        let table = [
+            (String::new(), "`schema` is missing"),
+            ("schema = 2".to_owned(), "knows only 1"),
+            ("schema = 1".to_owned(), "has no package"),
+            ("schema = 1\n[packages.web]".to_owned(), "unknown key `packages`; did you mean `package`?"),
+            ("schema = 1\n[bucket]\nurl = \"s3://x\"".to_owned(), "[bucket]: `url` is wrong"),
+            ("schema = 1\n[package.web]".to_owned(), "[package.web]: `description` is missing"),
+            ("schema = 1\n[package.web]\ndescription = \"x\"".to_owned(), "[package.web]: `maintainer` is missing"),
+            ("schema = 1\n[package.\"../x\"]".to_owned(), "[package.../x]: the table's name is the app's"),
+            ("schema = 1\n[package.Web]".to_owned(), "also the Debian package's"),
+            ("schema = 1\n[package.web]\ndeb = \"x.deb\"\ndepends = [\"y\"]".to_owned(), "`depends` has no effect"),
+            (format!("{HEAD}dependss = []"), "unknown key `dependss`; did you mean `depends`?"),
+            (format!("{HEAD}depends = [\"nginx (>> >> 1)\"]"), "[package.web]: `depends` is wrong"),
+            (format!("{HEAD}arch = \"x86 64\""), "[package.web]: `arch` is wrong"),
+            (format!("{HEAD}version = \"one\""), "[package.web]: `version` is wrong"),
+            (format!("{HEAD}compression = \"gzip\""), "write \"zstd\" or \"xz\""),
+            (format!("{HEAD}check = [\"web\"]"), "[package.web]: `check` is wrong"),
+            (format!("{HEAD}contents = [{{ src = \"a\" }}]"), "[package.web] contents[0]: `dst` is missing"),
+            (format!("{HEAD}scripts = {{ postint = \"\" }}"), "did you mean `postinst`?"),
+        ];
+        for (text, expected) in table {
+            let error = error(&text);
+            assert!(error.contains(expected), "{text}\ngave: {error}\nexpected: {expected}");
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The systemd units of a package.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use toml::Table;
+
+use crate::keys::{Keys, nearest, quoted};
+
+/// `[[package.NAME.unit]]`
+#[derive(Debug, Clone)]
+pub(crate) struct Unit {
+    /// As in `web.service`.
+    pub(crate) name: String,
+    /// The unit file in the project; `None` for a unit that another package, or the prebuilt one, brings.
+    pub(crate) file: Option<PathBuf>,
+    /// Whether it is enabled; `None` is: if its file has an `[Install]` section.
+    pub(crate) enable: Option<bool>,
+    /// Whether it is ever started by us.
+    pub(crate) start: bool,
+    /// What happens to it when another release is installed.
+    pub(crate) restart: Restart,
+}
+
+/// What happens to a running unit on an upgrade.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Restart {
+    /// `on-upgrade`
+    OnUpgrade,
+    /// `reload`
+    Reload,
+    /// `never`
+    Never,
+}
+
+impl Unit {
+    /// Its action as pulld knows it, the right side in `Push-Units:`.
+    pub(crate) fn action(&self) -> &'static str {
+        match (self.start, self.restart) {
+            (false, _) => "none",
+            (true, Restart::OnUpgrade) => "restart",
+            (true, Restart::Reload) => "reload",
+            (true, Restart::Never) => "start",
+        }
+    }
+
+    fn parse(at: &str, table: Table, prebuilt: bool) -> Result<Self> {
+        let mut keys = Keys::new(at, table, &["file", "name", "enable", "start", "restart"])?;
+        let (name, file) = match (keys.text("file")?, keys.text("name")?) {
+            (Some(_), Some(_)) => bail!("{at}: `file` and `name` are alternatives: the file's own name is the unit's"),
+            (None, None) if prebuilt => bail!("{at}: `name` is missing; write for example name = \"grafana.service\""),
+            (None, None) => bail!("{at}: `file` is missing; write for example file = \"systemd/web.service\""),
+            (Some(_), None) if prebuilt => {
+                bail!("{at}: a prebuilt package brings its unit files: write `name` instead")
+            }
+            (Some(file), None) => {
+                let file = PathBuf::from(file);
+                let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                (name, Some(file))
+            }
+            (None, Some(name)) => (name, None),
+        };
+        check_name(at, &name)?;
+        let enable = keys.flag("enable")?;
+        if enable.is_some() && file.is_none() {
+            bail!("{at}: `enable` has no effect on `{name}`: its own package enables it");
+        }
+        let template = is_template(&name);
+        let start = keys.flag("start")?;
+        if template && start == Some(true) {
+            bail!("{at}: `{name}` is a template: only its instances can be started, so `start` can't be true");
+        }
+        let restart = match keys.text("restart")?.as_deref() {
+            None | Some("on-upgrade") => Restart::OnUpgrade,
+            Some("reload") => Restart::Reload,
+            Some("never") => Restart::Never,
+            Some(other) => {
+                let known = ["on-upgrade", "reload", "never"];
+                let hint = nearest(other, &known).map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
+                bail!("{at}: `restart` is `{}`{hint}; write one of {}", other.escape_debug(), quoted(&known));
+            }
+        };
+        let enable = if template { Some(enable.unwrap_or(false)) } else { enable };
+        Ok(Self { name, file, enable, start: start.unwrap_or(!template), restart })
+    }
+}
+
+pub(super) fn parse_all(package: &str, tables: Vec<Table>, prebuilt: bool) -> Result<Vec<Unit>> {
+    let mut units: Vec<Unit> = Vec::new();
+    for (i, table) in tables.into_iter().enumerate() {
+        let unit = Unit::parse(&format!("{package} unit[{i}]"), table, prebuilt)?;
+        if units.iter().any(|other| other.name == unit.name) {
+            bail!("{package} unit[{i}]: `{}` is there twice; merge the two", unit.name);
+        }
+        units.push(unit);
+    }
+    Ok(units)
+}
+
+/// Whether it is a template such as `web@.service`, of which only instances run.
+pub(crate) fn is_template(name: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(stem, _)| stem.ends_with('@'))
+}
+
+/// systemd.unit(5), "Description": the characters of a unit's name and the suffixes.
+fn check_name(at: &str, name: &str) -> Result<()> {
+    let suffixes = ["service", "timer", "socket", "path", "target", "mount", "automount", "slice"];
+    let good = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
+    let shown = name.escape_debug();
+    if name.len() > 255 || !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(good) {
+        bail!("{at}: `{shown}` isn't the name of a unit: only letters, digits and : - _ . \\ @ are possible");
+    }
+    let suffix = Path::new(name).extension().and_then(|suffix| suffix.to_str()).unwrap_or_default();
+    if !suffixes.contains(&suffix) {
+        bail!("{at}: `{shown}` isn't the name of a unit: it must end in one of .{}", suffixes.join(" ."));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unit(text: &str) -> Result<Unit> {
+        Unit::parse("[u]", text.parse()?, false)
+    }
+
+    #[test]
+    fn actions_are_those_of_the_agent() {
+        let table = [
+            ("file = \"d/web.service\"", "web.service", "restart"),
+            ("file = \"web.service\"\nrestart = \"reload\"", "web.service", "reload"),
+            ("file = \"web.service\"\nrestart = \"never\"", "web.service", "start"),
+            ("file = \"web.service\"\nstart = false", "web.service", "none"),
+            ("file = \"web@.service\"", "web@.service", "none"),
+            ("name = \"nginx.service\"\nrestart = \"reload\"", "nginx.service", "reload"),
+        ];
+        for (text, name, action) in table {
+            let unit = unit(text).unwrap();
+            assert_eq!((unit.name.as_str(), unit.action()), (name, action), "{text}");
+        }
+    }
+
+    #[test]
+    fn templates_are_installed_and_never_started() {
+        let template = unit("file = \"web@.service\"").unwrap();
+        assert_eq!((template.enable, template.start), (Some(false), false));
+        assert!(unit("file = \"web@.service\"\nstart = true").is_err());
+    }
+
+    #[test]
+    fn bad_units_are_refused() {
+        let bad = [
+            "",
+            "file = \"web\"",
+            "file = \"web.conf\"",
+            "name = \"a b.service\"",
+            "name = \"$(x).service\"",
+            "name = \"web.service=none\"",
+            "name = \"x.service\"\nenable = true",
+            "file = \"web.service\"\nrestart = \"always\"",
+        ];
+        for text in bad {
+            assert!(unit(text).is_err(), "{text}");
+        }
+    }
+}

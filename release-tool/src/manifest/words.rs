@@ -1,0 +1,165 @@
+//! The small texts of `release.toml`, each checked against the rule of Debian Policy that it must keep.
+//!
+//! What passes here can be written into a control file as it is: no value can begin a new field.
+
+use anyhow::{Context, Result, bail};
+use debian_control::lossy::Relations;
+
+/// Debian Policy §5.6.1: lower-case letters, digits, `+ - .`; at least two; begins with a letter or digit.
+pub(super) fn package_name(name: &str) -> Result<()> {
+    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c);
+    if name.len() < 2 || !name.chars().all(good) || !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        bail!("a package's name has at least two of a-z 0-9 + - . and begins with a letter or a digit");
+    }
+    Ok(())
+}
+
+/// Debian Policy §5.6.13; more lines make the long description.
+pub(super) fn description(text: &str) -> Result<()> {
+    if text.chars().any(|c| c.is_control() && c != '\n' && c != '\t') {
+        bail!("it has a control character");
+    }
+    if text.lines().next().unwrap_or_default().trim().is_empty() {
+        bail!("its first line is empty; say in a few words what the package is");
+    }
+    Ok(())
+}
+
+/// Debian Policy §5.6.2.
+pub(super) fn maintainer(text: &str) -> Result<()> {
+    one_line(text)?;
+    let mail = text.strip_suffix('>').and_then(|text| text.split_once(" <"));
+    match mail {
+        Some((name, mail)) if !name.trim().is_empty() && mail.contains('@') && !mail.contains(['<', '>', ' ']) => {
+            Ok(())
+        }
+        _ => bail!("`{text}` isn't of the form `Name <mail@example.org>`"),
+    }
+}
+
+/// Debian Policy §5.6.8, for one binary package.
+pub(super) fn architecture(arch: &str) -> Result<()> {
+    word(arch)?;
+    if arch == "any" || arch == "source" {
+        bail!("`{arch}` isn't the architecture of a built package; write for example \"amd64\" or \"all\"");
+    }
+    Ok(())
+}
+
+/// The Debian name of the architecture that this program runs on.
+pub(super) fn this_architecture() -> Result<&'static str> {
+    Ok(match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "arm" => "armhf",
+        "x86" => "i386",
+        "riscv64" => "riscv64",
+        "powerpc64" => "ppc64el",
+        "s390x" => "s390x",
+        "loongarch64" => "loong64",
+        other => bail!("it isn't given, and the Debian name of this machine's `{other}` isn't known: write it"),
+    })
+}
+
+/// Debian Policy §5.6.12: it begins the version; the time and the commit follow.
+pub(super) fn version(version: &str) -> Result<()> {
+    let upstream = match version.split_once(':') {
+        Some((epoch, rest)) if !epoch.is_empty() && epoch.len() <= 4 && epoch.bytes().all(|b| b.is_ascii_digit()) => {
+            rest
+        }
+        Some(_) => bail!("`{}`: before a `:` there is only a number", version.escape_debug()),
+        None => version,
+    };
+    let good = |c: char| c.is_ascii_alphanumeric() || ".+-~".contains(c);
+    if upstream.len() > 80 || !upstream.chars().all(good) || !upstream.starts_with(|c: char| c.is_ascii_digit()) {
+        bail!(
+            "`{}`: it must begin with a digit and have only letters, digits and . + - ~, at most 80",
+            version.escape_debug()
+        );
+    }
+    Ok(())
+}
+
+/// A word of lower-case letters, digits, `-` and `/`, as sections, priorities and architectures are.
+pub(super) fn word(word: &str) -> Result<()> {
+    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-/".contains(c);
+    if word.is_empty() || word.len() > 60 || !word.chars().all(good) {
+        bail!("`{}`: only a-z 0-9 - / are possible", word.escape_debug());
+    }
+    Ok(())
+}
+
+/// Joins relations into a field's value after checking each (Debian Policy §7.1).
+pub(super) fn relation(listed: &[String]) -> Result<String> {
+    for relation in listed {
+        let shown = relation.escape_debug();
+        one_line(relation)?;
+        let good = |c: char| c.is_ascii_alphanumeric() || " +-.:~()<>=|,[]!".contains(c);
+        let parsed = relation.parse::<Relations>().map_err(|e| anyhow::anyhow!("{e}"));
+        let parsed = parsed.with_context(|| format!("`{shown}` isn't a relation, as in \"nginx (>= 1.18)\""))?;
+        if parsed.is_empty() || !relation.chars().all(good) {
+            bail!("`{shown}` isn't a relation, as in \"nginx (>= 1.18)\"");
+        }
+        for name in parsed.iter().flatten().map(|relation| &relation.name) {
+            package_name(name).with_context(|| format!("`{shown}` names the package `{}`", name.escape_debug()))?;
+        }
+    }
+    Ok(listed.iter().map(|relation| relation.trim()).collect::<Vec<_>>().join(", "))
+}
+
+/// `Push-Check:` from an array: the agent splits it on spaces again.
+pub(super) fn check_command(command: &[String]) -> Result<String> {
+    if let Some(first) = command.first()
+        && !first.starts_with('/')
+    {
+        bail!("its program must be an absolute path, as in check = [\"/usr/bin/web\", \"--health\"]");
+    }
+    if let Some(odd) =
+        command.iter().find(|arg| arg.is_empty() || arg.contains(|c: char| c.is_whitespace() || c.is_control()))
+    {
+        bail!("the argument `{}` is empty or has a space; put such a command into a script", odd.escape_debug());
+    }
+    Ok(command.join(" "))
+}
+
+fn one_line(text: &str) -> Result<()> {
+    if text.chars().any(char::is_control) {
+        bail!("`{}` has a line end or another control character", text.escape_debug());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_that_could_begin_a_field_are_refused() {
+        assert!(maintainer("A <a@b>\nEssential: yes").is_err());
+        assert!(relation(&["aa\nEssential: yes".to_owned()]).is_err());
+        assert!(version("1\nEssential: yes").is_err());
+        assert!(word("misc\nEssential: yes").is_err());
+        assert!(check_command(&["/x\nEssential:".to_owned()]).is_err());
+        assert!(description("x\rEssential: yes").is_err());
+    }
+
+    #[test]
+    fn good_values_pass() {
+        maintainer("Acme <ops@acme.example>").unwrap();
+        for good in ["1", "2:1.0-3", "1.0~rc1+x"] {
+            version(good).unwrap();
+        }
+        assert_eq!(
+            relation(&["aa (>= 1)".into(), "bb | cc".into(), "dd:any".into()]).unwrap(),
+            "aa (>= 1), bb | cc, dd:any"
+        );
+        assert_eq!(check_command(&["/x".into(), "-a".into()]).unwrap(), "/x -a");
+    }
+
+    #[test]
+    fn bad_relations_are_refused() {
+        for bad in ["", "aa (>= )", "aa (1.0)", "AA", "aa;b", "$(reboot)"] {
+            assert!(relation(&[bad.to_owned()]).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! From a package of `release.toml` to its `.deb`: what the control file says, and what goes in.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail};
+use bucket::{ReleaseMetadata, ReleaseName, ReleaseParts, Timestamp};
+
+use crate::{
+    builder::Builder,
+    deb::{
+        Deb,
+        control::{Control, escape},
+        prebuilt,
+        read::DebFile,
+        scripts::{PlannedUnit, scripts},
+    },
+    manifest::{Manifest, Package, Recipe, Source as PackageSource, Unit},
+    source::Source,
+    talk::Progress,
+    tree::{Tree, Walk},
+};
+
+/// What all packages of one build have in common.
+#[derive(Debug)]
+pub(crate) struct Occasion {
+    /// From what.
+    pub(crate) source: Source,
+    /// Built with changes that aren't committed.
+    pub(crate) dirty: bool,
+    /// By whom.
+    pub(crate) builder: Builder,
+    /// When, in whole seconds.
+    pub(crate) time: Timestamp,
+    /// The time of the files inside, in seconds since 1970.
+    pub(crate) file_time: u64,
+    /// Why.
+    pub(crate) note: String,
+}
+
+/// A note as it is kept: not empty, not longer than there is room for.
+pub(crate) fn check_note(note: &str) -> Result<String> {
+    let note = note.trim();
+    if note.is_empty() {
+        bail!("the note is empty: say in a few words why this is released, as in -m \"fix the login\"");
+    }
+    if escape(note).len() > ReleaseMetadata::MAX_NOTE {
+        bail!("the note is longer than {} bytes: keep it short, the commit has the rest", ReleaseMetadata::MAX_NOTE);
+    }
+    Ok(note.to_owned())
+}
+
+/// Runs a package's build command, if it has one, in the manifest's directory. What it prints goes to stderr.
+pub(crate) fn run_build(manifest: &Manifest, package: &Package, file_time: u64) -> Result<()> {
+    let Some((program, arguments)) = package.build.split_first() else { return Ok(()) };
+    let command = package.build.join(" ");
+    eprintln!("building {}: {command}", package.app);
+    let status = Command::new(program)
+        .args(arguments)
+        .current_dir(&manifest.directory)
+        .env("SOURCE_DATE_EPOCH", file_time.to_string())
+        .stdout(Stdio::from(std::io::stderr()))
+        .status()
+        .with_context(|| format!("{}: could not run `{program}`, which `build` names", package.at()))?;
+    if !status.success() {
+        bail!("{}: the build command `{command}` failed: {status}", package.at());
+    }
+    Ok(())
+}
+
+impl Occasion {
+    /// The name of a package's release.
+    pub(crate) fn name(&self, package: &Package) -> Result<ReleaseName> {
+        let Builder { user, host } = self.builder.clone();
+        let commit = self.source.commit.clone();
+        Ok(ReleaseName::new(ReleaseParts { app: package.app.clone(), user, host, time: self.time, commit })?)
+    }
+
+    /// `{version or 0}+{YYYYMMDDHHMMSS}.{12 hex of commit}`, which grows with time.
+    fn version(&self, version: &str) -> String {
+        let time = self.time.strftime("%Y%m%d%H%M%S");
+        let dirty = if self.dirty { ".dirty" } else { "" };
+        format!("{version}+{time}.{}{dirty}", self.source.commit.short())
+    }
+
+    /// Builds a package's `.deb` into the directory `out`.
+    pub(crate) fn pack(&self, walk: &Walk, package: &Package) -> Result<(ReleaseName, PathBuf)> {
+        let name = self.name(package)?;
+        let path = walk.out.join(format!("{}.deb", name.stem()));
+        match &package.source {
+            PackageSource::Recipe(recipe) => self.pack_recipe(walk, package, recipe, &name, &path),
+            PackageSource::Prebuilt(deb) => self.pack_prebuilt(walk, package, deb, &name, &path),
+        }
+        .with_context(|| format!("{}: could not build the package", package.at()))?;
+        Ok((name, path))
+    }
+
+    fn pack_recipe(
+        &self,
+        walk: &Walk,
+        package: &Package,
+        recipe: &Recipe,
+        name: &ReleaseName,
+        path: &Path,
+    ) -> Result<()> {
+        let tree = Tree::lay_out(walk, recipe, &package.units)?;
+        let units = plan_units(walk, &package.units)?;
+        let scripts = scripts(&units, &recipe.scripts, &tree);
+        for (script, text) in &scripts {
+            check_syntax(script, text)?;
+        }
+        let mut control = self.control(package, recipe, &tree)?;
+        self.push_fields(&mut control, package, name)?;
+        let deb = Deb {
+            control: &control,
+            scripts: &scripts,
+            tree: &tree,
+            time: self.file_time,
+            compression: recipe.compression,
+        };
+        let progress = Progress::begin(&format!("packing {}", package.app), tree.bytes());
+        deb.write(path, &|done| progress.at(done))
+    }
+
+    fn pack_prebuilt(&self, walk: &Walk, package: &Package, deb: &Path, name: &ReleaseName, path: &Path) -> Result<()> {
+        let (deb, metadata) = walk.file(deb).context("`deb` can't be used")?;
+        let original = DebFile::open(&deb)?;
+        let mut control = original.control.clone();
+        for field in ["Package", "Version", "Architecture"] {
+            if control.get(field).is_none() {
+                bail!("`{}` has no field `{field}`: it isn't a binary package", deb.display());
+            }
+        }
+        control.remove_all("Push-");
+        self.push_fields(&mut control, package, name)?;
+        let progress = Progress::begin(&format!("packing {}", package.app), metadata.len());
+        prebuilt::write(&original, &control, path, &|done| progress.at(done))
+    }
+
+    fn control(&self, package: &Package, recipe: &Recipe, tree: &Tree) -> Result<Control> {
+        let mut control = Control::default();
+        control.push("Package", package.app.as_str())?;
+        control.push("Version", &self.version(&recipe.version))?;
+        control.push("Architecture", &recipe.architecture)?;
+        control.push("Maintainer", &recipe.maintainer)?;
+        control.push("Installed-Size", &tree.installed_kib().to_string())?;
+        for (field, value) in &recipe.relations {
+            control.push(field, value)?;
+        }
+        control.push("Section", &recipe.section)?;
+        control.push("Priority", &recipe.priority)?;
+        control.push_description(&recipe.description);
+        Ok(control)
+    }
+
+    /// What makes a package a release.
+    fn push_fields(&self, control: &mut Control, package: &Package, name: &ReleaseName) -> Result<()> {
+        let units: Vec<String> = package.units.iter().map(|unit| format!("{}={}", unit.name, unit.action())).collect();
+        control.push("Push-Release", name.stem())?;
+        control.push("Push-Units", &units.join(" "))?;
+        control.push("Push-Check", &package.check)?;
+        control.push("Push-Dirty", if self.dirty { "true" } else { "false" })?;
+        control.push("Push-Note", &escape(&self.note))?;
+        control.push("Push-Repo", &escape(&self.source.repo))?;
+        control.push("Push-Branch", &escape(&self.source.branch))
+    }
+}
+
+/// Decides what the manifest left open: a unit is enabled if its file says how.
+pub(crate) fn plan_units(walk: &Walk, units: &[Unit]) -> Result<Vec<PlannedUnit>> {
+    let plan = |unit: &Unit| {
+        let mut enable = false;
+        if let Some(file) = &unit.file {
+            let (path, _) = walk.file(file).with_context(|| format!("unit `{}`: `file` can't be used", unit.name))?;
+            let text = fs::read_to_string(&path).with_context(|| format!("could not read `{}`", path.display()))?;
+            let installable = has_install_section(&text);
+            if unit.enable == Some(true) && !installable {
+                bail!(
+                    "unit `{}`: it can't be enabled, because its file has no section `[Install]`: \
+                     add one with `WantedBy=multi-user.target`, or take `enable = true` away",
+                    unit.name
+                );
+            }
+            enable = unit.enable.unwrap_or(installable);
+        }
+        let Unit { name, start, restart, .. } = unit;
+        Ok(PlannedUnit { name: name.clone(), ours: unit.file.is_some(), enable, start: *start, restart: *restart })
+    };
+    units.iter().map(plan).collect()
+}
+
+/// Whether a unit file says what enabling it means (systemd.unit(5), "[Install] section options").
+fn has_install_section(text: &str) -> bool {
+    let mut inside = false;
+    text.lines().map(str::trim).any(|line| {
+        if line.starts_with('[') {
+            inside = line == "[Install]";
+        }
+        let key = line.split('=').next().unwrap_or_default().trim();
+        inside && ["WantedBy", "RequiredBy", "UpheldBy", "Alias", "Also"].contains(&key)
+    })
+}
+
+/// Lets `sh` read a script without running it: a slip in `scripts` must not be found on the server.
+pub(crate) fn check_syntax(name: &str, text: &str) -> Result<()> {
+    let file = tempfile::NamedTempFile::new().context("could not make a temporary file")?;
+    fs::write(file.path(), text).context("could not write a temporary file")?;
+    let output = Command::new("sh").arg("-n").arg(file.path()).output().context("could not run `sh`")?;
+    if !output.status.success() {
+        let words = String::from_utf8_lossy(&output.stderr).replace(&*file.path().to_string_lossy(), name);
+        bail!("the script {name} isn't valid shell: {}", words.trim());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn occasion(dirty: bool) -> Occasion {
+        let source = Source {
+            top: PathBuf::from("/project"),
+            commit: "7e0ff6059e653eb75a36efb621d0fd66d1ced433".parse().unwrap(),
+            commit_time: 0,
+            branch: String::new(),
+            repo: String::new(),
+        };
+        let builder = Builder { user: "ana".to_owned(), host: "ws1".to_owned() };
+        let time = "2026-11-20T19:05:02Z".parse().unwrap();
+        Occasion { source, dirty, builder, time, file_time: 0, note: "why".to_owned() }
+    }
+
+    #[test]
+    fn versions_grow_with_time_and_tell_dirt() {
+        assert_eq!(occasion(false).version("0"), "0+20261120190502.7e0ff6059e65");
+        assert_eq!(occasion(true).version("2:1.0"), "2:1.0+20261120190502.7e0ff6059e65.dirty");
+    }
+
+    #[test]
+    fn notes_are_needed_and_bounded() {
+        assert!(check_note(" \n").is_err());
+        assert!(check_note(&"x".repeat(3000)).is_err());
+        assert_eq!(check_note(" why \n").unwrap(), "why");
+    }
+
+    #[test]
+    fn install_sections_are_seen() {
+        assert!(has_install_section("[Service]\nExecStart=/x\n[Install]\nWantedBy=multi-user.target\n"));
+        assert!(!has_install_section("[Service]\nExecStart=/x\n"));
+        assert!(!has_install_section("[Install]\n[Service]\nWantedBy=x\n"));
+    }
+
+    #[test]
+    fn scripts_must_be_shell() {
+        check_syntax("postinst", "if true; then :; fi\n").unwrap();
+        assert!(check_syntax("postinst", "if true; then\n").unwrap_err().to_string().contains("postinst"));
+    }
+}

@@ -1,0 +1,226 @@
+//! The file tree of a package: from `contents` and units to a sorted list of what the data member has.
+//!
+//! Only looks, never reads a file's content: sizes are what the package is laid out by, and the writer
+//! ([`crate::deb`]) finds out when one changed.
+
+mod walk;
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+pub(crate) use walk::Walk;
+
+use crate::manifest::{Content, Owner, Recipe, Unit};
+
+/// Where unit files go.
+///
+/// `/usr/lib` and not `/lib`: on every supported release `/lib` is a link to it, so this is the name under which
+/// dpkg, systemd and `dpkg -S` agree, and the one Debian moved to for good with 13.
+/// `deb-systemd-helper` looks in both.
+pub(crate) const UNITS: &str = "usr/lib/systemd/system";
+
+/// The files of a package by path, without the slash at the beginning. In byte order parents come before their children.
+#[derive(Debug, Default)]
+pub(crate) struct Tree {
+    entries: BTreeMap<String, Entry>,
+}
+
+/// One file, directory or link.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    /// What it is.
+    pub(crate) kind: Kind,
+    /// Permission bits.
+    pub(crate) mode: u32,
+    /// Who owns it.
+    pub(crate) owner: Owner,
+    /// Which line of `release.toml` it comes from; `None` for a directory that only others need.
+    from: Option<String>,
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A directory.
+    Directory,
+    /// A regular file with the content of `source`.
+    File {
+        /// Where the content is read from.
+        source: PathBuf,
+        /// How many bytes it had when it was looked at.
+        size: u64,
+        /// Whether dpkg asks before it overwrites an administrator's changes.
+        conffile: bool,
+    },
+    /// A symbolic link.
+    Link {
+        /// What it points to.
+        to: String,
+    },
+}
+
+impl Tree {
+    /// Lays out what a recipe and its units install.
+    pub(crate) fn lay_out(walk: &Walk, recipe: &Recipe, units: &[Unit]) -> Result<Self> {
+        let mut tree = Self::default();
+        for content in &recipe.contents {
+            tree.add_content(walk, content)?;
+        }
+        for unit in units {
+            let Some(file) = &unit.file else { continue };
+            let at = format!("unit `{}`", unit.name);
+            let (source, metadata) = walk.file(file).with_context(|| format!("{at}: `file` can't be used"))?;
+            let kind = Kind::File { source, size: metadata.len(), conffile: false };
+            tree.add(&format!("{UNITS}/{}", unit.name), Entry::new(kind, 0o644, &Owner::root(), &at))?;
+        }
+        Ok(tree)
+    }
+
+    /// Everything, parents before their children.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Entry)> {
+        self.entries.iter().map(|(path, entry)| (path.as_str(), entry))
+    }
+
+    /// Regular files that are conffiles.
+    pub(crate) fn conffiles(&self) -> impl Iterator<Item = &str> {
+        self.iter().filter(|(_, e)| matches!(e.kind, Kind::File { conffile: true, .. })).map(|(path, _)| path)
+    }
+
+    /// Sum of the sizes of all files.
+    pub(crate) fn bytes(&self) -> u64 {
+        let size = |entry: &Entry| match entry.kind {
+            Kind::File { size, .. } => size,
+            _ => 0,
+        };
+        self.entries.values().map(size).sum()
+    }
+
+    /// `Installed-Size` (deb-substvars(5)): every file and link rounded up to KiB, anything else one KiB.
+    pub(crate) fn installed_kib(&self) -> u64 {
+        let kib = |entry: &Entry| match &entry.kind {
+            Kind::File { size, .. } => size.div_ceil(1024),
+            Kind::Link { to } => (to.len() as u64).div_ceil(1024),
+            Kind::Directory => 1,
+        };
+        // The root directory itself counts, as it does for dpkg-gencontrol(1).
+        1 + self.entries.values().map(kib).sum::<u64>()
+    }
+
+    fn add_content(&mut self, walk: &Walk, content: &Content) -> Result<()> {
+        match content {
+            Content::Link { at, link, to } => {
+                self.add(&link.path, Entry::new(Kind::Link { to: to.clone() }, 0o777, &Owner::root(), at))
+            }
+            Content::Directory { at, directory, mode, owner } => {
+                if directory.path.is_empty() {
+                    bail!("{at}: the root directory isn't a package's to change");
+                }
+                self.add(&directory.path, Entry::new(Kind::Directory, *mode, owner, at))
+            }
+            Content::Copy { at, src, dst, exclude, mode, owner, conffile } => {
+                for found in walk.find(src, dst, exclude).with_context(|| format!("{at}: `src` can't be used"))? {
+                    let (kind, default_mode) = match found.kind {
+                        Kind::File { source, size, .. } => {
+                            let conffile = conffile.unwrap_or_else(|| found.path.starts_with("etc/"));
+                            (Kind::File { source, size, conffile }, if found.executable { 0o755 } else { 0o644 })
+                        }
+                        // A mode is for the files: a tree's directories must stay searchable.
+                        Kind::Directory => {
+                            self.add_parents(&format!("{}/", found.path))?;
+                            continue;
+                        }
+                        link @ Kind::Link { .. } => (link, 0o777),
+                    };
+                    let is_link = matches!(kind, Kind::Link { .. });
+                    let mode = if is_link { default_mode } else { mode.unwrap_or(default_mode) };
+                    self.add(&found.path, Entry::new(kind, mode, owner, at))?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn add(&mut self, path: &str, entry: Entry) -> Result<()> {
+        let at = entry.from.clone().unwrap_or_default();
+        self.add_parents(path).with_context(|| at.clone())?;
+        if let Some(there) = self.entries.get(path) {
+            let both_directories = there.kind == Kind::Directory && entry.kind == Kind::Directory;
+            match &there.from {
+                None if both_directories => {}
+                None => bail!("{at}: `/{path}` is a directory, because other contents go below it"),
+                Some(from) => bail!("{at}: `/{path}` is already there, from {from}: take one of the two away"),
+            }
+        }
+        self.entries.insert(path.to_owned(), entry);
+        Ok(())
+    }
+
+    /// Every directory on the way to `path`, once.
+    fn add_parents(&mut self, path: &str) -> Result<()> {
+        for (slash, _) in path.match_indices('/') {
+            let parent = &path[..slash];
+            let implied = || Entry { kind: Kind::Directory, mode: 0o755, owner: Owner::root(), from: None };
+            let entry = self.entries.entry(parent.to_owned()).or_insert_with(implied);
+            if entry.kind != Kind::Directory {
+                let from = entry.from.as_deref().unwrap_or_default();
+                bail!("`/{path}` can't be below `/{parent}`, which is no directory ({from})");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Entry {
+    fn new(kind: Kind, mode: u32, owner: &Owner, from: &str) -> Self {
+        Self { kind, mode, owner: owner.clone(), from: Some(from.to_owned()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(size: u64) -> Entry {
+        let kind = Kind::File { source: PathBuf::new(), size, conffile: false };
+        Entry::new(kind, 0o644, &Owner::root(), "contents[0]")
+    }
+
+    #[test]
+    fn parents_are_there_once_and_first() {
+        let mut tree = Tree::default();
+        tree.add("usr/lib/x", file(1)).unwrap();
+        tree.add("usr/lib-y", file(1)).unwrap();
+        tree.add("usr/lib/a/b", file(1)).unwrap();
+        let paths: Vec<&str> = tree.iter().map(|(path, _)| path).collect();
+        assert_eq!(paths, ["usr", "usr/lib", "usr/lib-y", "usr/lib/a", "usr/lib/a/b", "usr/lib/x"]);
+    }
+
+    #[test]
+    fn one_path_has_one_owner() {
+        let mut tree = Tree::default();
+        tree.add("usr/x", file(1)).unwrap();
+        assert!(tree.add("usr/x", file(1)).unwrap_err().to_string().contains("already there, from contents[0]"));
+        assert!(format!("{:#}", tree.add("usr/x/y", file(1)).unwrap_err()).contains("which is no directory"));
+        assert!(tree.add("usr", file(1)).unwrap_err().to_string().contains("is a directory"));
+    }
+
+    #[test]
+    fn a_directory_may_state_its_mode_after_others_went_below_it() {
+        let mut tree = Tree::default();
+        tree.add("var/web/x", file(1)).unwrap();
+        tree.add("var/web", Entry::new(Kind::Directory, 0o750, &Owner::root(), "contents[1]")).unwrap();
+        assert_eq!(tree.entries["var/web"].mode, 0o750);
+    }
+
+    #[test]
+    fn installed_size_follows_dpkgs_rule() {
+        let mut tree = Tree::default();
+        tree.add("a", file(0)).unwrap();
+        tree.add("b", file(1)).unwrap();
+        tree.add("c", file(1025)).unwrap();
+        tree.add("d/e", Entry::new(Kind::Link { to: "x".into() }, 0o777, &Owner::root(), "l")).unwrap();
+        // The root, then 0 + 1 + 2, then the directory and the link.
+        assert_eq!(tree.installed_kib(), 1 + 3 + 2);
+    }
+}

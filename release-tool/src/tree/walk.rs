@@ -1,0 +1,252 @@
+//! Finding the files that a `src` means: one file, a whole directory, or what a glob matches.
+
+use std::{
+    fs::{self, Metadata},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use bucket::ReleaseName;
+use globset::{GlobBuilder, GlobMatcher};
+
+use super::Kind;
+use crate::manifest::Target;
+
+/// Characters that make a `src` a glob.
+const WILD: [char; 4] = ['*', '?', '[', '{'];
+
+/// Where to look for sources.
+#[derive(Debug)]
+pub(crate) struct Walk {
+    /// The manifest's directory.
+    pub(crate) directory: PathBuf,
+    /// Where `release` puts the packages it builds: they are never contents of the next one.
+    pub(crate) out: PathBuf,
+}
+
+/// Something that a `src` means.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// Where it goes, without the slash at the beginning.
+    pub(crate) path: String,
+    /// What it is; whether a file is a conffile is not decided here.
+    pub(crate) kind: Kind,
+    /// Whether its owner may execute it.
+    pub(crate) executable: bool,
+}
+
+impl Walk {
+    /// A regular file of the project, links followed.
+    pub(crate) fn file(&self, path: &Path) -> Result<(PathBuf, Metadata)> {
+        let source = self.directory.join(path);
+        let metadata = fs::metadata(&source).with_context(|| format!("could not find `{}`", source.display()))?;
+        if !metadata.is_file() {
+            bail!("`{}` isn't a regular file", source.display());
+        }
+        Ok((source, metadata))
+    }
+
+    /// Everything that `src` means and no `exclude` leaves out; never nothing.
+    pub(crate) fn find(&self, src: &str, dst: &Target, exclude: &[String]) -> Result<Vec<Found>> {
+        let exclude = exclude.iter().map(|glob| matcher(glob)).collect::<Result<Vec<_>>>()?;
+        let (base, glob) = split_glob(src);
+        let start = self.directory.join(base);
+        // What is named outright may be a link to the real thing, as build tools like to make.
+        let metadata = fs::metadata(&start).with_context(|| format!("could not find `{}`", start.display()))?;
+        let glob = match glob {
+            None if metadata.is_file() => {
+                let name = Path::new(src).file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                let path = if dst.is_directory { join(&dst.path, name) } else { dst.path.clone() };
+                let kind = Kind::File { source: start, size: metadata.len(), conffile: false };
+                return Ok(vec![Found { path, kind, executable: is_executable(&metadata) }]);
+            }
+            None if metadata.is_dir() => "**",
+            None => bail!("`{}` is neither a file nor a directory", start.display()),
+            Some(_) if !dst.is_directory => {
+                bail!("`{src}` may match several files: end `dst` in a slash, as in dst = \"/{}/\"", dst.path)
+            }
+            Some(_) if !metadata.is_dir() => bail!("`{}` isn't a directory", start.display()),
+            Some(glob) => glob,
+        };
+        let scan = Scan {
+            walk: self,
+            matcher: matcher(glob)?,
+            // `dist/*` means the files right there. Directories of their own right come with `**` only.
+            directories: glob == "**" || glob.ends_with("/**"),
+            base,
+            exclude,
+            dst,
+        };
+        let mut found = Vec::new();
+        scan.directory(&start, "", &mut found)?;
+        if found.is_empty() {
+            bail!("`{src}` matches nothing in `{}`{}", self.directory.display(), hint(&scan.exclude));
+        }
+        Ok(found)
+    }
+}
+
+fn hint(exclude: &[GlobMatcher]) -> &'static str {
+    if exclude.is_empty() { "" } else { " that `exclude` doesn't leave out" }
+}
+
+struct Scan<'a> {
+    walk: &'a Walk,
+    matcher: GlobMatcher,
+    directories: bool,
+    base: &'a str,
+    exclude: Vec<GlobMatcher>,
+    dst: &'a Target,
+}
+
+impl Scan<'_> {
+    /// Adds what matches in a directory; `below` is its path from the glob's base.
+    fn directory(&self, directory: &Path, below: &str, found: &mut Vec<Found>) -> Result<()> {
+        let unreadable = || format!("could not read the directory `{}`", directory.display());
+        for entry in fs::read_dir(directory).with_context(unreadable)? {
+            let entry = entry.with_context(unreadable)?;
+            let source = entry.path();
+            let shown = source.display();
+            let name = entry.file_name();
+            let Some(name) = name.to_str().filter(|name| !name.chars().any(char::is_control)) else {
+                bail!("`{}` has a name that isn't UTF-8 or has a control character", shown.to_string().escape_debug());
+            };
+            let path = join(below, name);
+            // A person may think of either: the path from where the glob begins to be one, or from the project.
+            let from_project = join(self.base, &path);
+            if self.exclude.iter().any(|glob| glob.is_match(&path) || glob.is_match(&from_project)) {
+                continue;
+            }
+            let kind = entry.file_type().with_context(|| format!("could not look at `{shown}`"))?;
+            let matches = self.matcher.is_match(&path);
+            if kind.is_dir() {
+                if matches && self.directories {
+                    let path = join(&self.dst.path, &path);
+                    found.push(Found { path, kind: Kind::Directory, executable: true });
+                }
+                self.directory(&source, &path, found)?;
+                continue;
+            }
+            if !matches || self.is_release(&source, name) {
+                continue;
+            }
+            let path = join(&self.dst.path, &path);
+            if kind.is_symlink() {
+                let to = self.link_target(&source)?;
+                found.push(Found { path, kind: Kind::Link { to }, executable: true });
+            } else if kind.is_file() {
+                let metadata = entry.metadata().with_context(|| format!("could not look at `{shown}`"))?;
+                let executable = is_executable(&metadata);
+                found.push(Found {
+                    path,
+                    kind: Kind::File { source, size: metadata.len(), conffile: false },
+                    executable,
+                });
+            } else {
+                bail!("`{shown}` is neither a file, a directory nor a link: exclude it");
+            }
+        }
+        Ok(())
+    }
+
+    fn link_target(&self, source: &Path) -> Result<String> {
+        let shown = source.display();
+        let to = fs::read_link(source).with_context(|| format!("could not read the link `{shown}`"))?;
+        if to.starts_with(&self.walk.directory) {
+            bail!("the link `{shown}` points to `{}`, which no server has: make it relative", to.display());
+        }
+        match to.to_str().filter(|to| !to.chars().any(char::is_control)) {
+            Some(to) => Ok(to.to_owned()),
+            None => bail!("the link `{shown}` points to a name that isn't UTF-8 or has a control character"),
+        }
+    }
+
+    /// Whether it is a release that was built before: `dist/**` would put it into the next one, and that into the next.
+    fn is_release(&self, source: &Path, name: &str) -> bool {
+        source.parent() == Some(&self.walk.out)
+            && name.strip_suffix(".deb").is_some_and(|stem| ReleaseName::from_stem(stem).is_ok())
+    }
+}
+
+/// The directory before the first segment with a wildcard, and the glob from there on, if there is one.
+fn split_glob(src: &str) -> (&str, Option<&str>) {
+    let src = src.strip_suffix('/').filter(|src| !src.is_empty()).unwrap_or(src);
+    let Some(wild) = src.find(WILD) else { return (src, None) };
+    match src[..wild].rfind('/') {
+        Some(0) => ("/", Some(&src[1..])),
+        Some(slash) => (&src[..slash], Some(&src[slash + 1..])),
+        None => ("", Some(src)),
+    }
+}
+
+fn matcher(glob: &str) -> Result<GlobMatcher> {
+    let built = GlobBuilder::new(glob).literal_separator(true).build();
+    Ok(built.with_context(|| format!("`{}` isn't a glob", glob.escape_debug()))?.compile_matcher())
+}
+
+fn join(directory: &str, name: &str) -> String {
+    match directory {
+        "" => name.to_owned(),
+        _ => format!("{}/{name}", directory.strip_suffix('/').unwrap_or(directory)),
+    }
+}
+
+fn is_executable(metadata: &Metadata) -> bool {
+    metadata.permissions().mode() & 0o100 != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn globs_split_before_the_first_wildcard() {
+        let table = [
+            ("web", ("web", None)),
+            ("dist/", ("dist", None)),
+            ("dist/**", ("dist", Some("**"))),
+            ("a/b/*.js", ("a/b", Some("*.js"))),
+            ("*.js", ("", Some("*.js"))),
+            ("a/b{c,d}/e", ("a", Some("b{c,d}/e"))),
+            ("/*.js", ("/", Some("*.js"))),
+            ("../out/**", ("../out", Some("**"))),
+        ];
+        for (src, expected) in table {
+            assert_eq!(split_glob(src), expected, "{src}");
+        }
+    }
+
+    fn find(src: &str, exclude: &[&str]) -> Result<Vec<String>> {
+        let directory = tempfile::tempdir()?;
+        for path in ["d/a.js", "d/a.js.map", "d/sub/b.js", "d/sub/b.js.map", "d/node_modules/x.js"] {
+            let path = directory.path().join(path);
+            fs::create_dir_all(path.parent().unwrap())?;
+            fs::write(path, "x")?;
+        }
+        fs::create_dir(directory.path().join("d/empty"))?;
+        let walk = Walk { directory: directory.path().to_owned(), out: directory.path().join("dist") };
+        let exclude: Vec<String> = exclude.iter().map(|glob| (*glob).to_owned()).collect();
+        let dst = Target { path: "srv".to_owned(), is_directory: true };
+        let mut paths: Vec<String> = walk.find(src, &dst, &exclude)?.into_iter().map(|found| found.path).collect();
+        paths.sort();
+        Ok(paths)
+    }
+
+    #[test]
+    fn trees_keep_their_shape() {
+        let all = ["srv/a.js", "srv/empty", "srv/sub", "srv/sub/b.js"];
+        assert_eq!(find("d/**", &["**/*.map", "node_modules"]).unwrap(), all);
+        assert_eq!(find("d", &["d/**/*.map", "d/node_modules"]).unwrap(), all);
+        assert_eq!(find("d/*.js", &[]).unwrap(), ["srv/a.js"]);
+        assert_eq!(find("d/*", &[]).unwrap(), ["srv/a.js", "srv/a.js.map"]);
+        assert_eq!(find("d/**/*.js", &["node_modules/**"]).unwrap(), ["srv/a.js", "srv/sub/b.js"]);
+    }
+
+    #[test]
+    fn matching_nothing_is_an_error() {
+        assert!(find("d/*.css", &[]).unwrap_err().to_string().contains("matches nothing"));
+        assert!(find("d/*.js", &["*.js"]).unwrap_err().to_string().contains("`exclude`"));
+        assert!(find("e/**", &[]).unwrap_err().to_string().contains("could not find"));
+    }
+}
