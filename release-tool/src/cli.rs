@@ -42,8 +42,14 @@ pub struct Cli {
 /// What every command takes.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// The bucket: gs://NAME or file:///DIRECTORY
-    #[arg(long, value_name = "URL", env = "PUSH_BUCKET", global = true)]
+    /// The bucket
+    #[arg(
+        long,
+        help = "The bucket: gs://NAME or file:///DIRECTORY",
+        value_name = "URL",
+        env = "PUSH_BUCKET",
+        global = true
+    )]
     pub(crate) bucket: Option<BucketUrl>,
     /// Do as if started in this directory, where release.toml is
     #[arg(short = 'C', value_name = "DIR", default_value = ".", global = true, hide_default_value = true)]

@@ -3,7 +3,6 @@
 //! Every fact comes from the `git` command, so that it agrees with what the developer sees.
 
 use std::{
-    ffi::OsStr,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -48,16 +47,15 @@ impl Source {
 
     /// What was changed and not committed, or isn't known to git nor ignored, relative to the top directory.
     ///
-    /// Releases that `release` itself wrote to `out` don't count.
-    pub(crate) fn changes(&self, out: &Path) -> Result<Vec<String>> {
+    /// Releases that were built before don't count, wherever they were put.
+    pub(crate) fn changes(&self) -> Result<Vec<String>> {
         let status = git(&self.top, ["status", "--porcelain=v1", "-z", "--untracked-files=all", "--no-renames"])?;
-        let ours = |path: &str| {
-            let path = self.top.join(path);
-            let stem = path.file_name().and_then(OsStr::to_str).and_then(|name| name.strip_suffix(".deb"));
-            path.parent() == Some(out) && stem.is_some_and(|stem| ReleaseName::from_stem(stem).is_ok())
+        let is_release = |path: &str| {
+            let name = path.rsplit('/').next().unwrap_or_default();
+            name.strip_suffix(".deb").is_some_and(|stem| ReleaseName::from_stem(stem).is_ok())
         };
         let paths = status.split('\0').filter_map(|line| Some((line.get(..2)?, line.get(3..)?)));
-        let changed = paths.filter(|(state, path)| !(*state == "??" && ours(path)));
+        let changed = paths.filter(|(state, path)| !(*state == "??" && is_release(path)));
         Ok(changed.map(|(_, path)| path.to_owned()).collect())
     }
 }

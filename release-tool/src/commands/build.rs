@@ -91,7 +91,7 @@ impl What {
         let time = Timestamp::from_second(now.as_second()).context("the time is out of range")?;
         let out = make_directory(&options.out(&manifest.directory))?;
 
-        let before = source.changes(&out)?;
+        let before = source.changes()?;
         for package in &packages {
             run_build(manifest, package, file_time)?;
         }
@@ -99,7 +99,7 @@ impl What {
             bail!("another commit was checked out while the packages were built: build again");
         }
         // Outputs of a build are ignored files. If they aren't, git and we agree: it isn't what was committed.
-        let changes = if before.is_empty() { source.changes(&out)? } else { before };
+        let changes = if before.is_empty() { source.changes()? } else { before };
         if !changes.is_empty() {
             warn_dirty(&changes);
         }

@@ -65,7 +65,9 @@ impl List {
             let rows: Vec<Row> = releases.iter().map(row).collect();
             println!("{}", serde_json::to_string_pretty(&rows)?);
         } else if self.names {
-            releases.iter().for_each(|release| println!("{}", release.name));
+            for release in &releases {
+                println!("{}", release.name);
+            }
         } else if releases.is_empty() {
             eprintln!("`{app}` has no releases here; `release list` shows which apps have");
         } else {
@@ -89,7 +91,9 @@ async fn list_apps(bucket: &Bucket, json: bool) -> Result<()> {
     if json {
         println!("{}", serde_json::to_string_pretty(&apps)?);
     } else {
-        apps.iter().for_each(|app| println!("{app}"));
+        for app in &apps {
+            println!("{app}");
+        }
     }
     if apps.is_empty() {
         eprintln!("no app has a release here yet; `release -m \"why\"` makes the first");
@@ -128,7 +132,9 @@ fn print_table(releases: &[Release], now: Timestamp) {
     let widths: Vec<usize> =
         (0..5).map(|i| table.iter().map(|row| row[i].chars().count()).max().unwrap_or_default()).collect();
     for row in &table {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}  ")).collect::<String>();
-        println!("{cells}{}", row[5]);
+        for (cell, width) in row.iter().zip(&widths) {
+            print!("{cell:<width$}  ");
+        }
+        println!("{}", row[5]);
     }
 }

@@ -149,12 +149,12 @@ impl Deb<'_> {
 
     fn control_member(&self, sums: &[(&str, String)]) -> Result<Vec<u8>> {
         let mut tar = Tarball::new(Vec::new(), self.time)?;
-        let conffiles: String = self.tree.conffiles().map(|path| format!("/{path}\n")).collect();
+        let conffiles = self.tree.conffiles().fold(String::new(), |text, path| text + "/" + path + "\n");
         if !conffiles.is_empty() {
             tar.text("conffiles", 0o644, conffiles.as_bytes())?;
         }
         tar.text("control", 0o644, self.control.render().as_bytes())?;
-        let lines: String = sums.iter().map(|(path, sum)| format!("{sum}  {path}\n")).collect();
+        let lines = sums.iter().fold(String::new(), |text, (path, sum)| text + sum + "  " + path + "\n");
         if !lines.is_empty() {
             tar.text("md5sums", 0o644, lines.as_bytes())?;
         }

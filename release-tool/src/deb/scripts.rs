@@ -68,8 +68,8 @@ fn take_over_owners(tree: &Tree) -> String {
         let _ = write!(
             body,
             "    # Unpacked before its owner existed, unless an administrator decided on another one.\n    \
-             if [ \"$(stat -c %U:%G {path})\" = root:root ] && ! dpkg-statoverride --list {path} >/dev/null; then\n        \
-             chown {user}:{group} {path}\n        chmod {:04o} {path}\n    fi\n",
+             if [ \"$(stat -c %U:%G \"${{DPKG_ROOT:-}}\"{path})\" = root:root ] && ! dpkg-statoverride --list {path} >/dev/null; then\n        \
+             chown {user}:{group} \"${{DPKG_ROOT:-}}\"{path}\n        chmod {:04o} \"${{DPKG_ROOT:-}}\"{path}\n    fi\n",
             entry.mode,
         );
     }
@@ -83,7 +83,7 @@ fn postinst(units: &[PlannedUnit]) -> String {
             body,
             "    upgraded_from=${{2:-}}\n    \
              # Masked by its own postrm: removed, and now installed again. That is a first install too.\n    \
-             if [ \"$(systemctl is-enabled {} 2>/dev/null || true)\" = masked ]; then\n        \
+             if [ -z \"${{DPKG_ROOT:-}}\" ] && [ \"$(systemctl is-enabled {} 2>/dev/null || true)\" = masked ]; then\n        \
              upgraded_from=\n    \
              fi\n",
             quote(&unit.name)
@@ -109,11 +109,22 @@ fn postinst(units: &[PlannedUnit]) -> String {
             let _ = writeln!(body, "    deb-systemd-helper update-state {name} >/dev/null || true");
         }
     }
+    let acting = act(units);
+    if !acting.is_empty() {
+        body.push_str("    # Under pulld, starting and restarting is pulld's.\n");
+        body.push_str("    if [ -z \"${DPKG_ROOT:-}${PUSH_TRANSACTION:-}\" ] && [ -d /run/systemd/system ]; then\n");
+        body.push_str(&acting);
+        body.push_str("    fi\n");
+    }
     if body.is_empty() {
         return body;
     }
-    body.push_str("    # Under pulld, starting and restarting is pulld's.\n");
-    body.push_str("    if [ -z \"${PUSH_TRANSACTION:-}\" ] && [ -d /run/systemd/system ]; then\n");
+    format!("\ncase \"$1\" in\nconfigure | abort-upgrade | abort-deconfigure | abort-remove)\n{body}    ;;\nesac\n")
+}
+
+/// Starts, restarts and reloads, as far as `$upgraded_from` asks for it.
+fn act(units: &[PlannedUnit]) -> String {
+    let mut body = String::new();
     if units.iter().any(|unit| unit.ours) {
         body.push_str("        systemctl --system daemon-reload >/dev/null || true\n");
     }
@@ -124,16 +135,13 @@ fn postinst(units: &[PlannedUnit]) -> String {
     let on_first = [("start", first), ("restart", others(&restarted)), ("try-reload-or-restart", others(&reloaded))];
     let on_upgrade = [("restart", restarted), ("try-reload-or-restart", reloaded)];
     let (on_first, on_upgrade) = (invoke(&on_first), invoke(&on_upgrade));
-    body.push_str(&match (on_first.is_empty(), on_upgrade.is_empty()) {
-        (true, true) => String::new(),
-        (false, true) => format!("        if [ -z \"$upgraded_from\" ]; then\n{on_first}        fi\n"),
-        (true, false) => format!("        if [ -n \"$upgraded_from\" ]; then\n{on_upgrade}        fi\n"),
-        (false, false) => {
-            format!("        if [ -z \"$upgraded_from\" ]; then\n{on_first}        else\n{on_upgrade}        fi\n")
-        }
-    });
-    body.push_str("    fi\n");
-    format!("\ncase \"$1\" in\nconfigure | abort-upgrade | abort-deconfigure | abort-remove)\n{body}    ;;\nesac\n")
+    let acting = match (on_first.is_empty(), on_upgrade.is_empty()) {
+        (true, true) => return body,
+        (false, true) => format!("if [ -z \"$upgraded_from\" ]; then\n{on_first}"),
+        (true, false) => format!("if [ -n \"$upgraded_from\" ]; then\n{on_upgrade}"),
+        (false, false) => format!("if [ -z \"$upgraded_from\" ]; then\n{on_first}        else\n{on_upgrade}"),
+    };
+    body + "        " + &acting + "        fi\n"
 }
 
 fn others<'a>(units: &[&'a PlannedUnit]) -> Vec<&'a PlannedUnit> {
@@ -158,7 +166,7 @@ fn prerm(units: &[PlannedUnit]) -> String {
     }
     format!(
         "\n# Only on removal: on an upgrade everything runs on until its restart.\n\
-         if [ \"$1\" = remove ] && [ -d /run/systemd/system ]; then\n    \
+         if [ \"$1\" = remove ] && [ -z \"${{DPKG_ROOT:-}}\" ] && [ -d /run/systemd/system ]; then\n    \
          deb-systemd-invoke stop {} >/dev/null || true\nfi\n",
         ours.join(" ")
     )
@@ -180,7 +188,7 @@ fn postrm(units: &[PlannedUnit]) -> String {
     format!(
         "\nif [ -x /usr/bin/deb-systemd-helper ]; then\n    case \"$1\" in\n    remove)\n        \
          # Nothing starts it while only its conffiles are left.\n{}        ;;\n    purge)\n{purge}        ;;\n    esac\nfi\n\
-         if [ \"$1\" = remove ] && [ -z \"${{PUSH_TRANSACTION:-}}\" ] && [ -d /run/systemd/system ]; then\n    \
+         if [ \"$1\" = remove ] && [ -z \"${{DPKG_ROOT:-}}${{PUSH_TRANSACTION:-}}\" ] && [ -d /run/systemd/system ]; then\n    \
          systemctl --system daemon-reload >/dev/null || true\nfi\n",
         each("mask")
     )
@@ -204,8 +212,19 @@ mod tests {
         all.into_iter().find(|(script, _)| *script == name).map(|(_, text)| text)
     }
 
-    /// Runs a script with every command it calls replaced by `echo` of itself.
+    #[test]
+    fn after_a_removal_the_next_install_is_a_first_one() {
+        let postinst = script("postinst", &[unit("pulld.service", Restart::Never)]).unwrap();
+        let again = run_with(&postinst, &["configure", "1.0"], &[("STATE", "masked")]);
+        assert_eq!(again.last().unwrap(), "invoke start pulld.service");
+    }
+
     fn run(script: &str, arguments: &[&str], transaction: bool) -> Vec<String> {
+        run_with(script, arguments, if transaction { &[("PUSH_TRANSACTION", "1")] } else { &[] })
+    }
+
+    /// Runs a script with every command it calls replaced by `echo` of itself.
+    fn run_with(script: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Vec<String> {
         let mut shell = std::process::Command::new("sh");
         let fakes = "deb-systemd-helper() { echo \"helper $*\" >&3; }\n\
                      deb-systemd-invoke() { echo \"invoke $*\" >&3; }\n\
@@ -215,10 +234,8 @@ mod tests {
             .replace("deb-systemd-", "deb_systemd_")
             .replace("-x /usr/bin/deb_systemd_helper", "-n x")
             .replace("-d /run/systemd/system", "-n x");
-        shell.args(["-c", &text, "script"]).args(arguments).env_remove("PUSH_TRANSACTION");
-        if transaction {
-            shell.env("PUSH_TRANSACTION", "1");
-        }
+        shell.args(["-c", &text, "script"]).args(arguments).env_remove("PUSH_TRANSACTION").env_remove("DPKG_ROOT");
+        shell.envs(environment.iter().copied());
         let output = shell.output().unwrap();
         assert!(output.status.success(), "{script}\n{output:?}");
         String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
@@ -269,6 +286,22 @@ mod tests {
         assert_eq!(run(&postinst, &["configure", "1"], false), ["invoke try-reload-or-restart nginx.service"]);
         assert_eq!(run(&postinst, &["configure", "1"], true), [""; 0]);
         assert_eq!((script("prerm", std::slice::from_ref(&nginx)), script("postrm", &[nginx])), (None, None));
+    }
+
+    #[test]
+    fn every_kind_of_unit_makes_valid_scripts() {
+        for restart in [Restart::OnUpgrade, Restart::Reload, Restart::Never] {
+            for bits in 0..8 {
+                let (ours, enable, start) = (bits & 1 != 0, bits & 2 != 0, bits & 4 != 0);
+                let units = [PlannedUnit { ours, enable, start, ..unit("web.service", restart) }];
+                for (name, text) in scripts(&units, &ScriptLines::default(), &Tree::default()) {
+                    crate::pack::check_syntax(name, &text).unwrap();
+                    for arguments in [&["configure"][..], &["configure", "1"], &["remove"], &["purge"]] {
+                        run(&text, arguments, false);
+                    }
+                }
+            }
+        }
     }
 
     #[test]
