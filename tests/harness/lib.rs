@@ -6,12 +6,15 @@
 //!
 //! Whatever happens to the process that made a machine (return, panic, Ctrl-C, `kill -9`), the machine goes with it:
 //! `keeper.rs` says how.
+//!
+//! [`metadata`] stands in for the metadata server of Google Cloud, where nothing of Google's is to be reached.
 
 mod cache;
 mod command;
 mod image;
 mod keeper;
 mod machine;
+pub mod metadata;
 mod network;
 mod programs;
 

@@ -1,0 +1,3 @@
+//! Google Cloud without Google: our programs' real clients against fakes that misbehave, over real sockets.
+
+mod metadata;

@@ -1,0 +1,192 @@
+//! A fake of the instance metadata server of Compute Engine, over real sockets.
+//!
+//! It follows "Access VM metadata" and "Query metadata" of Google's documentation: `Metadata-Flavor` wanted and sent,
+//! `recursive`, `alt`, `wait_for_change` with `last_etag` and `timeout_sec` that really hang, listings of directories,
+//! redirects to them, tokens. And it misbehaves on request, by [`Fault`]. HTTP is written by hand here, because a
+//! proper server library refuses most of what has to be tested.
+
+mod serve;
+mod tree;
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+
+/// How the server misbehaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// Answers with this status, an HTML page and perhaps `Retry-After`, in its raw form.
+    Status(u16, Option<&'static str>),
+    /// Answers 200 with an HTML page, as a captive portal does, but with the right flavor.
+    Html,
+    /// Answers rightly but without `Metadata-Flavor`.
+    NoFlavor,
+    /// Answers rightly but with another `Metadata-Flavor`.
+    ForgedFlavor,
+    /// Answers rightly but without `ETag`.
+    NoEtag,
+    /// Redirects to this URL.
+    Redirect(String),
+    /// Answers at once, `wait_for_change` or not.
+    DoesntWait,
+    /// Resets the connection instead of answering.
+    Reset,
+    /// Takes the request and never answers.
+    NeverAnswers,
+    /// Answers rightly, one byte per this time.
+    Slow(Duration),
+    /// Promises the whole body and closes in the middle of it.
+    Torn,
+    /// Sends a body that never ends.
+    Endless,
+}
+
+/// A request that was received whole.
+#[derive(Debug, Clone)]
+pub struct Received {
+    /// Below `/computeMetadata/v1/`, as in `instance/attributes/`.
+    pub path: String,
+    /// The query's parameters.
+    pub query: BTreeMap<String, String>,
+    /// The headers, names in lower case.
+    pub headers: BTreeMap<String, String>,
+}
+
+/// What was asked of the server so far.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// Connections accepted.
+    pub connections: usize,
+    /// Every request, oldest first.
+    pub requests: Vec<Received>,
+    /// Requests that hang at this moment, for a change or by a fault.
+    pub hanging: usize,
+    /// Tokens given out.
+    pub tokens: usize,
+}
+
+impl Seen {
+    /// How many requests there were below `path`.
+    pub fn asked(&self, path: &str) -> usize {
+        self.requests.iter().filter(|request| request.path.starts_with(path)).count()
+    }
+}
+
+/// A rule: requests below `path` suffer `fault`, `left` times, or until healed.
+#[derive(Debug, Clone)]
+struct Rule {
+    path: String,
+    fault: Fault,
+    left: Option<usize>,
+}
+
+/// Everything the server knows. A change of it wakes all who hang.
+#[derive(Debug, Clone)]
+struct State {
+    attributes: BTreeMap<String, String>,
+    /// Goes into every etag; a live migration changes it.
+    salt: u64,
+    token_lifetime: Duration,
+    rules: Vec<Rule>,
+    seen: Seen,
+}
+
+/// A running fake; it ends when dropped.
+#[derive(Debug)]
+pub struct FakeMetadata {
+    address: SocketAddr,
+    state: Arc<watch::Sender<State>>,
+    server: JoinHandle<()>,
+}
+
+impl FakeMetadata {
+    /// Starts a server on a free port of the loopback interface, without attributes.
+    ///
+    /// # Panics
+    /// When no port can be bound.
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port on loopback");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let state = Arc::new(watch::Sender::new(State {
+            attributes: BTreeMap::new(),
+            salt: 1,
+            token_lifetime: Duration::from_hours(1),
+            rules: Vec::new(),
+            seen: Seen::default(),
+        }));
+        let server = tokio::spawn(serve::accept(listener, state.clone()));
+        Self { address, state, server }
+    }
+
+    /// The value for `GCE_METADATA_HOST`: `127.0.0.1:PORT`.
+    pub fn host(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// Sets a custom attribute, as the Compute API does.
+    pub fn set(&self, key: &str, value: &str) {
+        self.state.send_modify(|state| {
+            state.attributes.insert(key.to_owned(), value.to_owned());
+        });
+    }
+
+    /// Removes a custom attribute.
+    pub fn remove(&self, key: &str) {
+        self.state.send_modify(|state| {
+            state.attributes.remove(key);
+        });
+    }
+
+    /// What a live migration looks like from inside: all etags are others, the values are the same.
+    pub fn live_migrate(&self) {
+        self.state.send_modify(|state| state.salt += 1);
+    }
+
+    /// How long tokens last from now on.
+    pub fn token_lifetime(&self, lifetime: Duration) {
+        self.state.send_modify(|state| state.token_lifetime = lifetime);
+    }
+
+    /// The next `times` requests below `path` (empty for all) suffer `fault`.
+    pub fn fail_next(&self, path: &str, times: usize, fault: Fault) {
+        self.add(Rule { path: path.to_owned(), fault, left: Some(times) });
+    }
+
+    /// All requests below `path` (empty for all) suffer `fault`, until [`Self::heal`].
+    pub fn fail(&self, path: &str, fault: Fault) {
+        self.add(Rule { path: path.to_owned(), fault, left: None });
+    }
+
+    /// Ends all faults. What hangs by one goes on hanging.
+    pub fn heal(&self) {
+        self.state.send_modify(|state| state.rules.clear());
+    }
+
+    /// What was asked so far.
+    pub fn seen(&self) -> Seen {
+        self.state.borrow().seen.clone()
+    }
+
+    /// Waits until what was asked satisfies `enough`.
+    ///
+    /// # Panics
+    /// After 30 seconds, with what was asked until then.
+    pub async fn until(&self, enough: impl Fn(&Seen) -> bool) -> Seen {
+        let mut changes = self.state.subscribe();
+        let found = changes.wait_for(|state| enough(&state.seen));
+        if let Ok(Ok(state)) = tokio::time::timeout(Duration::from_secs(30), found).await {
+            return state.seen.clone();
+        }
+        panic!("the metadata server waited 30 s in vain; it saw {:#?}", self.seen());
+    }
+
+    fn add(&self, rule: Rule) {
+        self.state.send_modify(|state| state.rules.push(rule));
+    }
+}
+
+impl Drop for FakeMetadata {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
