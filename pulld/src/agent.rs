@@ -1,0 +1,623 @@
+//! The agent: one loop that makes the machine match its document. [`Agent::converge`] is the whole story.
+//!
+//! A cycle never overlaps a cycle, and whatever fails in one is an outcome: reported, and the loop goes on.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use bucket::{
+    AgentStatus, AppName, AppState, Bucket, Error, Fetched, Generation, ReleaseName, ServerDocument, ServerState,
+    Status, Timestamp,
+};
+use tokio::time::Instant;
+
+use crate::{
+    Cache, Liveness, Loaded, Paths, Rescue, Settings,
+    apply::{After, Hands},
+    backoff,
+    control::{Board, Cycle},
+    events,
+    machine::{InstalledPackage, PackageManager, PackageState, ServiceManager, UnitState},
+    notify, persist,
+    plan::{self, Plan, Situation, Step},
+    prepare::{Inspect, Stock},
+    publish::{self, Publisher},
+    quarantine::Quarantine,
+    report::{self, Picture},
+    transaction::{Change, Outcome, Target, Transaction},
+    wake::{Bell, Reason},
+};
+
+/// How often files are compared with what packages brought, when nobody asks: it reads all of them.
+const FILE_CHECK: Duration = Duration::from_hours(1);
+
+/// Reads the configuration anew.
+pub type LoadSettings = Box<dyn Fn() -> Result<Loaded>>;
+
+/// What the agent works with.
+pub struct Machine<P, S> {
+    /// dpkg.
+    pub packages: P,
+    /// systemd.
+    pub services: S,
+    /// How a `.deb` is read.
+    pub inspect: Inspect,
+}
+
+/// The agent of one machine.
+pub struct Agent<P, S> {
+    paths: Paths,
+    machine: Machine<P, S>,
+    load_settings: LoadSettings,
+    settings: Settings,
+    /// What was last said about the configuration, so that it is said once.
+    said: Vec<String>,
+    bucket: Option<Bucket>,
+    cache: Cache,
+    liveness: Rc<Liveness>,
+    /// This process, as no other is called.
+    instance: String,
+    started: Timestamp,
+    quarantine: Quarantine,
+    /// The last document that could be used; `None` until one was read.
+    document: Option<Known>,
+    /// Why the newest document can't be used.
+    document_error: Option<String>,
+    /// Reads of the document that failed in a row.
+    unread: u32,
+    /// The document that this machine once matched.
+    settled: Option<Generation>,
+    setbacks: BTreeMap<AppName, Setback>,
+    files: BTreeMap<String, Vec<String>>,
+    files_checked: Option<Instant>,
+    publisher: Publisher,
+    status: Option<Status>,
+    cleared: bool,
+}
+
+/// What the bucket said about the document.
+#[derive(Debug, Clone)]
+enum Known {
+    /// There is none.
+    Absent,
+    /// This is it.
+    Document(Generation, ServerDocument),
+}
+
+/// An app that waits for another try.
+#[derive(Debug)]
+struct Setback {
+    release: ReleaseName,
+    reason: String,
+    tries: u32,
+    not_before: Instant,
+}
+
+/// What one cycle saw and did, for its report.
+#[derive(Debug, Default)]
+struct Findings {
+    installed: Option<Vec<InstalledPackage>>,
+    plan: Plan,
+    lines: Vec<String>,
+    /// Whether anything was done or tried that a person would want to read about.
+    busy: bool,
+}
+
+impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
+    /// An agent that hasn't looked at anything but its configuration.
+    ///
+    /// # Errors
+    /// When the configuration is wrong: at the start there is no last good one.
+    pub fn new(paths: Paths, machine: Machine<P, S>, load_settings: LoadSettings) -> Result<Self> {
+        let loaded = load_settings()?;
+        let mut agent = Self {
+            cache: Cache::new(paths.cache()),
+            quarantine: Quarantine::load(&paths.quarantine()),
+            paths,
+            machine,
+            load_settings,
+            settings: loaded.settings.clone(),
+            said: Vec::new(),
+            bucket: None,
+            liveness: Rc::new(Liveness::new()),
+            instance: format!("{}-{}", std::process::id(), publish::dice()),
+            started: Timestamp::now(),
+            document: None,
+            document_error: None,
+            unread: 0,
+            settled: None,
+            setbacks: BTreeMap::new(),
+            files: BTreeMap::new(),
+            files_checked: None,
+            publisher: Publisher::default(),
+            status: None,
+            cleared: false,
+        };
+        agent.say_once(loaded.warnings);
+        Ok(agent)
+    }
+
+    /// The liveness, for whoever feeds the watchdog.
+    pub fn liveness(&self) -> Rc<Liveness> {
+        self.liveness.clone()
+    }
+
+    /// Pulls whenever the bell rings or its time has come, until it has to make way for a new pulld.
+    pub async fn run(&mut self, bell: &Bell, board: &Board) {
+        bell.ring(Reason::Start);
+        let mut next = Instant::now();
+        loop {
+            let reasons = bell.wait_until(next).await;
+            board.begin();
+            let (cycle, after) = self.pull_cycle(&reasons).await;
+            if after == After::Leave {
+                return;
+            }
+            board.end(cycle);
+            next = self.next_wake();
+            self.liveness.within(next.saturating_duration_since(Instant::now()));
+        }
+    }
+
+    /// One pull: converges, then reports how that went.
+    pub async fn pull_cycle(&mut self, reasons: &BTreeSet<Reason>) -> (Cycle, After) {
+        tracing::debug!(?reasons, "a cycle begins");
+        let explicit = reasons.iter().any(|reason| reason.is_explicit());
+        let mut findings = Findings::default();
+        let (trouble, after) = match self.converge(explicit, &mut findings).await {
+            Ok(after) => (None, after),
+            Err(error) => (Some(format!("{error:#}")), After::GoOn),
+        };
+        if after == After::Leave {
+            return (Cycle::default(), after);
+        }
+        (self.report(explicit, trouble, findings).await, after)
+    }
+
+    /// The pull cycle as DESIGN.md tells it.
+    async fn converge(&mut self, explicit: bool, findings: &mut Findings) -> Result<After> {
+        self.liveness.within(Duration::ZERO);
+        if self.finish_leftover(findings).await? == After::Leave {
+            return Ok(After::Leave);
+        }
+        self.take_configuration().await?;
+        let Some(bucket) = self.bucket.clone() else { return self.wait_for_a_bucket() };
+        let is_new = self.read_document(&bucket).await;
+        let installed = self.look().await?;
+        findings.plan = self.plan(&installed);
+        findings.installed = Some(installed);
+        let changes = self.prepare(&bucket, explicit || is_new, findings).await;
+        if changes.is_empty() {
+            self.clear_cache(findings);
+            return Ok(After::GoOn);
+        }
+        Self::tell_what_begins(&changes);
+        let after = self.carry_out(changes, findings).await?;
+        if after == After::GoOn {
+            let installed = self.look().await?;
+            findings.plan = self.plan(&installed);
+            findings.installed = Some(installed);
+            self.cleared = false;
+            self.clear_cache(findings);
+        }
+        Ok(after)
+    }
+
+    /// Finishes or undoes what an earlier process, or an earlier cycle, left behind.
+    async fn finish_leftover(&mut self, findings: &mut Findings) -> Result<After> {
+        let Some(mut transaction) = Transaction::load(&self.paths.transaction()) else {
+            return self.settle_without_record(findings).await;
+        };
+        findings.busy = true;
+        let hands = Hands {
+            packages: &self.machine.packages,
+            services: &self.machine.services,
+            paths: &self.paths,
+            settings: &self.settings,
+            instance: &self.instance,
+            liveness: &self.liveness,
+        };
+        let after = hands
+            .resume(&mut transaction, &mut self.quarantine)
+            .await
+            .context("could not finish the transaction that was left behind")?;
+        self.close(&transaction, after, findings)?;
+        Ok(after)
+    }
+
+    /// An armed rescue without a record: this process is a new pulld whose record was lost, and proves itself.
+    async fn settle_without_record(&mut self, findings: &mut Findings) -> Result<After> {
+        let rescue = Rescue::new(self.paths.rescue());
+        let left = rescue.left_behind()?;
+        if !rescue.is_armed() && left.is_none() {
+            return Ok(After::GoOn);
+        }
+        if let Some(words) = left {
+            findings.lines.push(format!("pulld: the rescue put the one before back: {words}"));
+            tracing::error!(message_id = events::SELF_UPDATE, "the rescue put the pulld before back: {words}");
+        }
+        self.liveness.within(self.settings.health_window);
+        tokio::time::sleep(self.settings.health_window).await;
+        rescue.disarm()?;
+        Ok(After::GoOn)
+    }
+
+    /// Takes the configuration as it is now; a wrong one leaves the last good one in place.
+    async fn take_configuration(&mut self) -> Result<()> {
+        let before = (self.settings.bucket.clone(), self.settings.bucket_options.clone(), self.settings.server.clone());
+        match (self.load_settings)() {
+            Ok(loaded) => {
+                self.settings = loaded.settings;
+                self.say_once(loaded.warnings);
+            }
+            Err(error) => {
+                self.say_once(vec![format!("the configuration is wrong, the last good one stays: {error:#}")]);
+            }
+        }
+        let now = (self.settings.bucket.clone(), self.settings.bucket_options.clone(), self.settings.server.clone());
+        if before != now {
+            // Another bucket or another name is another document.
+            (self.bucket, self.document, self.document_error, self.settled) = (None, None, None, None);
+            self.publisher = Publisher::default();
+            self.setbacks.clear();
+        }
+        if let (None, Some(url)) = (&self.bucket, &self.settings.bucket) {
+            self.bucket = Some(Bucket::open(url, &self.settings.bucket_options).await?);
+        }
+        Ok(())
+    }
+
+    fn say_once(&mut self, what: Vec<String>) {
+        for warning in what.iter().filter(|warning| !self.said.contains(warning)) {
+            tracing::warn!(message_id = events::CONFIGURATION, "{warning}");
+        }
+        self.said = what;
+    }
+
+    fn wait_for_a_bucket(&self) -> Result<After> {
+        anyhow::bail!("no bucket is configured: set `bucket` in `{}`", self.paths.config_file().display())
+    }
+
+    /// Reads the document if its generation changed; whether it is a new one. What can't be read changes nothing.
+    async fn read_document(&mut self, bucket: &Bucket) -> bool {
+        let seen = match (&self.document, &self.document_error) {
+            (Some(Known::Document(generation, _)), None) => Some(*generation),
+            _ => None,
+        };
+        self.liveness.within(self.settings.bucket_options.timeout * 10);
+        let read = bucket.server_document(&self.settings.server, seen).await;
+        let error = match read {
+            Ok(Fetched::Unchanged) => None,
+            Ok(Fetched::Absent) => {
+                if !matches!(self.document, Some(Known::Absent)) {
+                    tracing::info!(
+                        message_id = events::DOCUMENT_READ,
+                        server = %self.settings.server,
+                        "there is no server document: nothing is asked for, nothing is removed"
+                    );
+                }
+                self.document = Some(Known::Absent);
+                None
+            }
+            Ok(Fetched::Found(generation, document)) => {
+                let is_new = !matches!(&self.document, Some(Known::Document(known, _)) if *known == generation);
+                if is_new {
+                    let apps = document.releases().count();
+                    tracing::info!(message_id = events::DOCUMENT_READ, %generation, apps, "a new server document");
+                    for (entry, reason) in document.bad_entries() {
+                        tracing::warn!(message_id = events::ENTRY_REFUSED, entry, reason, "a bad entry is left alone");
+                    }
+                }
+                self.document = Some(Known::Document(generation, document));
+                (self.document_error, self.unread) = (None, 0);
+                return is_new;
+            }
+            Err(error) => Some(error),
+        };
+        match error {
+            None => (self.document_error, self.unread) = (None, 0),
+            Some(error) => {
+                // A document that was read but is wrong won't get better by asking more often.
+                self.unread = if matches!(error, Error::Malformed { .. }) { 0 } else { self.unread + 1 };
+                let said = error.to_string();
+                if self.document_error.as_ref() != Some(&said) {
+                    tracing::warn!(message_id = events::DOCUMENT_UNREADABLE, "the server document: {said}");
+                }
+                self.document_error = Some(said);
+            }
+        }
+        false
+    }
+
+    /// What dpkg has of releases, and of pulld however it came here.
+    async fn look(&self) -> Result<Vec<InstalledPackage>> {
+        self.liveness.within(Duration::ZERO);
+        self.machine.packages.packages(&[plan::OWN.to_owned()]).await.context("could not ask dpkg what is installed")
+    }
+
+    fn plan(&self, installed: &[InstalledPackage]) -> Plan {
+        let document = self.generation_and_document();
+        plan::plan(&Situation {
+            document,
+            settled: document.is_some_and(|(generation, _)| self.settled == Some(generation)),
+            installed,
+            quarantine: &self.quarantine,
+            allowed: &self.settings.allowed_apps,
+            prune: self.settings.prune,
+        })
+    }
+
+    fn generation_and_document(&self) -> Option<(Generation, &ServerDocument)> {
+        match &self.document {
+            Some(Known::Document(generation, document)) => Some((*generation, document)),
+            Some(Known::Absent) | None => None,
+        }
+    }
+
+    /// Gets everything ready that the plan needs. Apps that failed lately wait for their time, unless `impatient`.
+    async fn prepare(&mut self, bucket: &Bucket, impatient: bool, findings: &mut Findings) -> Vec<Change> {
+        let due = |step: &&Step| {
+            let setback = self.setbacks.get(step.app());
+            impatient || setback.is_none_or(|setback| setback.not_before <= Instant::now())
+        };
+        let steps: Vec<Step> = findings.plan.steps.iter().filter(due).cloned().collect();
+        self.forget_setbacks(&findings.plan);
+        if steps.is_empty() {
+            return Vec::new();
+        }
+        findings.busy = true;
+        let stock = Stock {
+            bucket,
+            cache: &self.cache,
+            packages: &self.machine.packages,
+            services: &self.machine.services,
+            inspect: self.machine.inspect,
+            root: self.paths.root(),
+            liveness: &self.liveness,
+        };
+        let installed = findings.installed.as_deref().unwrap_or_default();
+        let (changes, unprepared) = stock.prepare(&steps, installed).await;
+        for failed in unprepared {
+            let step = steps.iter().find(|step| *step.app() == failed.app);
+            if let Some(Step::Install { release, .. } | Step::Remove { release, .. }) = step {
+                self.set_back(release, format!("{:#}", failed.error));
+            }
+        }
+        changes
+    }
+
+    /// Notes that a release has to wait, the longer the more often it failed.
+    fn set_back(&mut self, release: &ReleaseName, reason: String) {
+        let before = self.setbacks.get(release.app()).filter(|before| before.release == *release);
+        let tries = before.map_or(0, |before| before.tries + 1);
+        if before.is_none_or(|before| before.reason != reason) {
+            tracing::warn!(
+                message_id = events::PREPARATION_FAILED,
+                app = %release.app(),
+                release = release.stem(),
+                "could not bring it in, it is tried again: {reason}"
+            );
+        }
+        let not_before = Instant::now() + backoff::delay(tries, Duration::from_secs(15), Duration::from_mins(30));
+        self.setbacks.insert(release.app().clone(), Setback { release: release.clone(), reason, tries, not_before });
+    }
+
+    /// Forgets the setbacks of what is no longer to be done.
+    fn forget_setbacks(&mut self, plan: &Plan) {
+        self.setbacks.retain(|app, setback| {
+            plan.steps.iter().any(|step| match step {
+                Step::Install { release, .. } | Step::Remove { release, .. } => {
+                    step.app() == app && *release == setback.release
+                }
+            })
+        });
+    }
+
+    fn tell_what_begins(changes: &[Change]) {
+        let titles: Vec<&str> = changes.iter().map(Change::title).collect();
+        notify::status(&format!("installing {}", titles.join(", ")));
+        for change in changes {
+            tracing::info!(
+                message_id = events::INSTALLING,
+                app = %change.app,
+                release = change.title(),
+                from = change.before.as_ref().map(|before| before.release.stem()),
+                "{}",
+                if change.release().is_some() { "installing" } else { "removing" }
+            );
+        }
+    }
+
+    /// Installs, restarts, watches, and goes back where it must.
+    async fn carry_out(&mut self, changes: Vec<Change>, findings: &mut Findings) -> Result<After> {
+        let generation = self.generation_and_document().map(|(generation, _)| generation);
+        let mut transaction = Transaction::new(Timestamp::now(), generation, changes);
+        transaction.save(&self.paths.transaction())?;
+        let hands = Hands {
+            packages: &self.machine.packages,
+            services: &self.machine.services,
+            paths: &self.paths,
+            settings: &self.settings,
+            instance: &self.instance,
+            liveness: &self.liveness,
+        };
+        let after = hands.carry_out(&mut transaction, &mut self.quarantine, None).await?;
+        self.close(&transaction, after, findings)?;
+        Ok(after)
+    }
+
+    /// Takes down how the changes ended and lets go of the record.
+    fn close(&mut self, transaction: &Transaction, after: After, findings: &mut Findings) -> Result<()> {
+        if after == After::Leave {
+            return Ok(());
+        }
+        for change in &transaction.changes {
+            let (Target::Release { release, .. } | Target::Removed { release }) = &change.target;
+            self.files.remove(&change.package);
+            let line = match &change.outcome {
+                Some(Outcome::Done) if change.release().is_none() => "removed".to_owned(),
+                Some(Outcome::Done) => {
+                    self.setbacks.remove(&change.app);
+                    format!("installed `{}`", change.title())
+                }
+                Some(Outcome::RolledBack { reason }) => format!("went back from `{}`: {reason}", change.title()),
+                Some(Outcome::Degraded { reason }) => {
+                    if change.release().is_none() {
+                        self.set_back(release, reason.clone());
+                    }
+                    format!("degraded: {reason}")
+                }
+                Some(Outcome::Postponed { reason }) => {
+                    self.set_back(release, reason.clone());
+                    format!("postponed `{}`: {reason}", change.title())
+                }
+                None => continue,
+            };
+            findings.lines.push(format!("{}: {line}", change.app));
+        }
+        persist::remove(&self.paths.transaction())
+    }
+
+    /// Clears the cache once after each start and each transaction.
+    fn clear_cache(&mut self, findings: &Findings) {
+        if self.cleared {
+            return;
+        }
+        let installed = findings.installed.iter().flatten().filter_map(|package| package.release.clone());
+        let desired = self.generation_and_document().into_iter().flat_map(|(_, document)| document.releases().cloned());
+        let needed: Vec<ReleaseName> = installed.chain(desired).collect();
+        if let Err(error) = self.cache.clear(self.settings.keep_releases, &needed) {
+            tracing::warn!(message_id = events::STATE_LOST, "the cache could not be cleared: {error:#}");
+        }
+        self.cleared = true;
+    }
+
+    /// Looks at the machine once more and tells everybody how it is.
+    async fn report(&mut self, explicit: bool, trouble: Option<String>, findings: Findings) -> Cycle {
+        let units = self.units(findings.installed.as_deref()).await;
+        self.check_files(explicit, findings.installed.as_deref()).await;
+        let status = self.compose(trouble, &findings, &units);
+        self.log_changes(&status);
+        if findings.plan.steps.is_empty() && status.document.error.is_none() {
+            self.settled = status.document.generation;
+        }
+        notify::status(&status.summary);
+        if let Err(error) = publish::write_local(&self.paths.status(), &status) {
+            tracing::warn!(message_id = events::REPORT, "{error:#}");
+        }
+        if let Some(bucket) = &self.bucket {
+            self.liveness.within(self.settings.bucket_options.timeout * 10);
+            if let Err(error) = self.publisher.publish(bucket, &status).await {
+                tracing::warn!(message_id = events::REPORT, "the report could not be written: {error:#}");
+            }
+        }
+        let cycle = as_cycle(&status, findings.lines);
+        if findings.busy {
+            tracing::info!(message_id = events::CYCLE, ok = cycle.ok, "{}", cycle.summary);
+        } else {
+            tracing::debug!(message_id = events::CYCLE, ok = cycle.ok, "{}", cycle.summary);
+        }
+        self.status = Some(status);
+        cycle
+    }
+
+    fn compose(&self, trouble: Option<String>, findings: &Findings, units: &BTreeMap<String, UnitState>) -> Status {
+        let picture = Picture {
+            server: &self.settings.server,
+            machine: &publish::machine(&self.paths.machine_id()),
+            agent: AgentStatus {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                started: self.started,
+                poll_seconds: self.settings.poll.as_secs(),
+            },
+            document: self.generation_and_document(),
+            document_error: self.document_error.clone(),
+            trouble,
+            installed: findings.installed.as_deref(),
+            plan: &findings.plan,
+            setbacks: self.setbacks.iter().map(|(app, setback)| (app, setback.reason.as_str())).collect(),
+            files: &self.files,
+            units,
+        };
+        report::compose(&picture, self.status.as_ref(), Timestamp::now())
+    }
+
+    fn log_changes(&self, status: &Status) {
+        let before = self.status.as_ref();
+        for app in report::changed_apps(before, status) {
+            let drift = app.drift.join("; ");
+            let reason = app.reason.as_deref().unwrap_or_default();
+            tracing::info!(message_id = events::DRIFT, app = app.app, state = ?app.state, reason, drift, "app");
+        }
+        if before.is_none_or(|before| before.summary != status.summary) && status.state > ServerState::Drifted {
+            tracing::warn!(message_id = events::CYCLE, "{}", status.summary);
+        }
+    }
+
+    /// How the units of all releases are.
+    async fn units(&self, installed: Option<&[InstalledPackage]>) -> BTreeMap<String, UnitState> {
+        let mut units = BTreeMap::new();
+        for unit in installed.unwrap_or_default().iter().flat_map(|package| &package.units) {
+            match self.machine.services.unit(&unit.name).await {
+                Ok(state) => drop(units.insert(unit.name.clone(), state)),
+                Err(error) => tracing::debug!(unit = unit.name, "could not ask systemd: {error:#}"),
+            }
+        }
+        units
+    }
+
+    /// Compares files with what their packages brought: at the start, when somebody asks, and now and then.
+    async fn check_files(&mut self, explicit: bool, installed: Option<&[InstalledPackage]>) {
+        let Some(installed) = installed else { return };
+        let due = self.files_checked.is_none_or(|checked| checked.elapsed() >= FILE_CHECK);
+        if !explicit && !due {
+            return;
+        }
+        self.files.clear();
+        for package in installed.iter().filter(|package| package.release.is_some()) {
+            if package.state != PackageState::Installed {
+                continue;
+            }
+            self.liveness.within(Duration::from_mins(5));
+            match self.machine.packages.changed_files(&package.package).await {
+                Ok(changed) => drop(self.files.insert(package.package.clone(), changed)),
+                Err(error) => tracing::debug!(package = package.package, "could not compare files: {error:#}"),
+            }
+        }
+        self.files_checked = Some(Instant::now());
+    }
+
+    /// When to look again if nobody asks before.
+    fn next_wake(&self) -> Instant {
+        let mut rest = publish::spread(self.settings.poll, self.settings.jitter);
+        if self.unread > 0 {
+            let retry = backoff::delay(self.unread - 1, Duration::from_secs(5), self.settings.poll);
+            rest = rest.min(publish::spread(retry, retry / 10));
+        }
+        let now = Instant::now();
+        let retry = self.setbacks.values().map(|setback| setback.not_before).min();
+        retry.map_or(now + rest, |retry| retry.max(now + Duration::from_secs(1)).min(now + rest))
+    }
+}
+
+/// The report as `pulld pull` prints it.
+fn as_cycle(status: &Status, mut lines: Vec<String>) -> Cycle {
+    for app in &status.apps {
+        let told = lines.iter().any(|line| line.starts_with(&format!("{}: ", app.app)));
+        let state = serde_json::to_value(app.state).ok().and_then(|state| Some(state.as_str()?.to_owned()));
+        let state = state.unwrap_or_default();
+        match (&app.reason, app.state) {
+            (_, AppState::Converged) => {}
+            (_, _) if told && app.drift.is_empty() => {}
+            (Some(reason), _) => lines.push(format!("{}: {state}: {reason}", app.app)),
+            (None, _) if app.drift.is_empty() => lines.push(format!("{}: {state}", app.app)),
+            (None, _) => lines.push(format!("{}: {state}: {}", app.app, app.drift.join("; "))),
+        }
+    }
+    lines.extend(status.document.bad_entries.iter().map(|bad| format!("bad entry `{}`: {}", bad.entry, bad.reason)));
+    Cycle { ok: status.state <= ServerState::Drifted, summary: status.summary.clone(), lines }
+}

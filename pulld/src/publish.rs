@@ -1,0 +1,145 @@
+//! Publishes the report: always to this machine's own copy, to the bucket only when it says something new, and every
+//! quarter of an hour as a sign of life.
+
+use std::{
+    collections::hash_map::RandomState,
+    fs,
+    hash::{BuildHasher, Hasher},
+    io::Write,
+    path::Path,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use bucket::{Bucket, Error, Fetched, Generation, Status};
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+
+use crate::{events, report};
+
+/// How long the bucket's report may stay as it is.
+const SIGN_OF_LIFE: Duration = Duration::from_mins(15);
+
+/// Salt of the machine's id, as machine-id(5) asks for: the id itself is confidential.
+const SALT: &str = "push pulld status 1 ";
+
+/// What is known of the report in the bucket.
+#[derive(Debug, Default)]
+pub struct Publisher {
+    seen: Option<Seen>,
+    warned: bool,
+}
+
+#[derive(Debug)]
+struct Seen {
+    generation: Option<Generation>,
+    status: Option<Status>,
+    due: Instant,
+}
+
+impl Publisher {
+    /// Writes the report to the bucket if it says something new or a sign of life is due.
+    pub async fn publish(&mut self, bucket: &Bucket, status: &Status) -> Result<()> {
+        let new = |seen: &Seen| {
+            let same =
+                seen.status.as_ref().is_some_and(|old| report::without_times(old) == report::without_times(status));
+            !same || Instant::now() >= seen.due
+        };
+        if self.seen.as_ref().is_some_and(|seen| !new(seen)) {
+            return Ok(());
+        }
+        if self.seen.is_none() {
+            self.look(bucket, status).await?;
+        }
+        // One more try after somebody else wrote: whoever goes on doing so is warned about, not fought.
+        for last in [false, true] {
+            let generation = self.seen.as_ref().and_then(|seen| seen.generation);
+            match bucket.write_status(status, generation).await {
+                Ok(generation) => {
+                    let due = Instant::now() + spread(SIGN_OF_LIFE, SIGN_OF_LIFE / 10);
+                    self.seen = Some(Seen { generation: Some(generation), status: Some(status.clone()), due });
+                    return Ok(());
+                }
+                Err(Error::Conflict { .. } | Error::AlreadyExists { .. }) if !last => self.look(bucket, status).await?,
+                Err(error) => {
+                    self.seen = None;
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the report that is there, to overwrite just that one, and to see whose it is.
+    async fn look(&mut self, bucket: &Bucket, ours: &Status) -> Result<()> {
+        let due = Instant::now();
+        let (generation, found) = match bucket.status(&ours.server, None).await {
+            Ok(Fetched::Found(generation, status)) => (Some(generation), Some(status)),
+            Ok(_) => (None, None),
+            Err(Error::Malformed { .. }) => (self.generation_of(bucket, ours).await?, None),
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(other) = found.filter(|found| found.machine != ours.machine)
+            && !self.warned
+        {
+            self.warned = true;
+            tracing::warn!(
+                message_id = events::REPORT,
+                server = %ours.server,
+                other = other.machine,
+                "another machine reports as this server: if it is still there, two machines have the same server name"
+            );
+        }
+        self.seen = Some(Seen { generation, status: None, due });
+        Ok(())
+    }
+
+    /// The generation of a report that can't be understood.
+    async fn generation_of(&self, bucket: &Bucket, ours: &Status) -> Result<Option<Generation>> {
+        let mut after = None;
+        loop {
+            let page = bucket.statuses(after.as_ref()).await?;
+            if let Some(found) = page.items.iter().find(|found| found.server == ours.server) {
+                return Ok(Some(found.generation));
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+/// Writes this machine's own copy, whole or not at all; it needn't outlive the boot.
+pub fn write_local(path: &Path, status: &Status) -> Result<()> {
+    let failed = || format!("could not write `{}`", path.display());
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(directory).with_context(failed)?;
+    let mut file = tempfile::Builder::new()
+        .prefix(".new-")
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .tempfile_in(directory)
+        .with_context(failed)?;
+    file.write_all(&serde_json::to_vec_pretty(status)?).with_context(failed)?;
+    file.persist(path).with_context(failed)?;
+    Ok(())
+}
+
+/// What identifies the machine without telling its id; `unknown` when it has none.
+pub fn machine(path: &Path) -> String {
+    match fs::read_to_string(path) {
+        Ok(id) if !id.trim().is_empty() => hex::encode(&Sha256::digest(format!("{SALT}{}", id.trim()))[..16]),
+        _ => "unknown".to_owned(),
+    }
+}
+
+/// A random duration within `by` of `around`, so that a fleet doesn't move in step.
+pub fn spread(around: Duration, by: Duration) -> Duration {
+    let span = u64::try_from(by.as_millis()).unwrap_or(u64::MAX).saturating_mul(2);
+    (around + Duration::from_millis(dice().checked_rem(span).unwrap_or(0))).saturating_sub(by)
+}
+
+/// A random number: the hasher's keys are as good as dice for what it is needed for here, and need no crate.
+pub fn dice() -> u64 {
+    RandomState::new().build_hasher().finish()
+}

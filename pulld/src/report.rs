@@ -1,0 +1,239 @@
+//! The agent's report: composed here without I/O, published by [`crate::publish`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bucket::{
+    AgentStatus, AppName, AppState, AppStatus, BadEntry, DocumentStatus, Generation, ReleaseName, ServerDocument,
+    ServerName, ServerState, Status, Timestamp, UnitStatus,
+};
+
+use crate::{
+    machine::{InstalledPackage, PackageState, UnitState},
+    plan::{self, Plan},
+    units,
+};
+
+/// What a report is made from.
+#[derive(Debug)]
+pub struct Picture<'a> {
+    /// The server.
+    pub server: &'a ServerName,
+    /// The machine's hashed id.
+    pub machine: &'a str,
+    /// The agent.
+    pub agent: AgentStatus,
+    /// The document the agent goes by.
+    pub document: Option<(Generation, &'a ServerDocument)>,
+    /// Why the newest one couldn't be used.
+    pub document_error: Option<String>,
+    /// What went wrong with the cycle as a whole.
+    pub trouble: Option<String>,
+    /// What dpkg has; `None` when it couldn't be asked.
+    pub installed: Option<&'a [InstalledPackage]>,
+    /// What isn't done, and why.
+    pub plan: &'a Plan,
+    /// Apps that wait for another try, and why.
+    pub setbacks: BTreeMap<&'a AppName, &'a str>,
+    /// Files that differ from what a package brought, by package.
+    pub files: &'a BTreeMap<String, Vec<String>>,
+    /// How the units are.
+    pub units: &'a BTreeMap<String, UnitState>,
+}
+
+/// Composes the report. What hasn't changed since the `previous` one keeps its time.
+pub fn compose(picture: &Picture, previous: Option<&Status>, now: Timestamp) -> Status {
+    let installed = picture.installed.unwrap_or_default();
+    let desired: Vec<&ReleaseName> = picture.document.iter().flat_map(|(_, document)| document.releases()).collect();
+    let mut apps: Vec<AppName> = desired.iter().map(|release| release.app().clone()).collect();
+    let there: BTreeSet<&AppName> = installed
+        .iter()
+        .filter(|package| package.state != PackageState::Absent)
+        .filter_map(|package| Some(package.release.as_ref()?.app()))
+        .collect();
+    apps.extend(there.into_iter().filter(|app| desired.iter().all(|release| release.app() != *app)).cloned());
+    let apps: Vec<AppStatus> = apps
+        .iter()
+        .map(|app| {
+            let release = desired.iter().find(|release| release.app() == app).copied();
+            let status = compose_app(picture, app, release, installed, now);
+            let same = |before: &&AppStatus| {
+                (&before.app, before.state, &before.desired, &before.installed)
+                    == (&status.app, status.state, &status.desired, &status.installed)
+            };
+            let since =
+                previous.and_then(|previous| previous.apps.iter().find(same)).map_or(now, |before| before.since);
+            AppStatus { since, ..status }
+        })
+        .collect();
+    let bad_entries: Vec<BadEntry> = picture
+        .document
+        .iter()
+        .flat_map(|(_, document)| document.bad_entries())
+        .map(|(entry, reason)| BadEntry { entry, reason: reason.to_owned() })
+        .collect();
+    let own = if picture.document_error.is_some() || picture.trouble.is_some() || !bad_entries.is_empty() {
+        ServerState::Failed
+    } else {
+        ServerState::Converged
+    };
+    let state = apps.iter().map(|app| as_server(app.state)).fold(own, Ord::max);
+    let document = DocumentStatus {
+        generation: picture.document.map(|(generation, _)| generation),
+        error: picture.document_error.clone(),
+        bad_entries,
+    };
+    Status {
+        server: picture.server.clone(),
+        machine: picture.machine.to_owned(),
+        written: now,
+        state,
+        summary: summarize(picture, &apps, &document),
+        agent: picture.agent.clone(),
+        document,
+        apps,
+    }
+}
+
+fn compose_app(
+    picture: &Picture,
+    app: &AppName,
+    desired: Option<&ReleaseName>,
+    installed: &[InstalledPackage],
+    now: Timestamp,
+) -> AppStatus {
+    let wanted = installed.iter().find(|package| desired.is_some() && package.release.as_ref() == desired);
+    let package = wanted.filter(|package| package.state != PackageState::Absent).or(plan::current(installed, app));
+    let units: Vec<UnitStatus> = package
+        .iter()
+        .flat_map(|package| &package.units)
+        .filter_map(|unit| Some((unit, picture.units.get(&unit.name)?)))
+        .map(|(unit, state)| UnitStatus {
+            name: unit.name.clone(),
+            active: state.active.clone(),
+            sub: state.sub.clone(),
+            since: state.since,
+            restarts: state.restarts,
+        })
+        .collect();
+    let drift = package.map(|package| drift_of(picture, package)).unwrap_or_default();
+    let release = package.and_then(|package| package.release.as_ref());
+    let broken = package.is_some_and(|package| package.state != PackageState::Installed);
+    let held = picture.plan.quarantined.iter().find(|held| Some(&held.release) == desired);
+    let setback = picture.setbacks.get(app).copied();
+    let (state, reason) = if desired.is_none() {
+        (AppState::Orphan, Some("the document doesn't name it".to_owned()))
+    } else if picture.plan.refused.iter().any(|refused| Some(refused) == desired) {
+        (AppState::Refused, Some("`allowed_apps` in the configuration doesn't allow it here".to_owned()))
+    } else if let Some(held) = held {
+        (if held.degraded { AppState::Degraded } else { AppState::Quarantined }, Some(held.reason.clone()))
+    } else if let Some(reason) = setback {
+        (AppState::Failed, Some(reason.to_owned()))
+    } else if release != desired || broken {
+        (AppState::Pending, None)
+    } else if drift.is_empty() {
+        (AppState::Converged, None)
+    } else {
+        (AppState::Drifted, None)
+    };
+    AppStatus {
+        app: app.to_string(),
+        desired: desired.cloned(),
+        installed: release.cloned(),
+        package: package.map(|package| package.package.clone()),
+        state,
+        since: now,
+        reason,
+        drift,
+        units,
+    }
+}
+
+/// Most differences of one app that are reported.
+const MOST: usize = 10;
+
+fn drift_of(picture: &Picture, package: &InstalledPackage) -> Vec<String> {
+    let mut drift = Vec::new();
+    if let PackageState::Broken(state) = &package.state {
+        drift.push(format!("dpkg says that `{}` is broken (`{}`)", package.package, state.escape_debug()));
+    }
+    for unit in &package.units {
+        drift.extend(picture.units.get(&unit.name).and_then(|state| units::drift(unit, state)));
+    }
+    let files = picture.files.get(&package.package).map(Vec::as_slice).unwrap_or_default();
+    drift.extend(files.iter().map(|file| format!("`{}` was changed", file.escape_debug())));
+    if drift.len() > MOST {
+        let more = drift.len() - MOST;
+        drift.truncate(MOST);
+        drift.push(format!("and {more} more"));
+    }
+    drift
+}
+
+fn as_server(app: AppState) -> ServerState {
+    match app {
+        AppState::Converged | AppState::Unknown => ServerState::Converged,
+        AppState::Drifted | AppState::Orphan => ServerState::Drifted,
+        AppState::Pending => ServerState::Pending,
+        AppState::Failed | AppState::Quarantined | AppState::Refused => ServerState::Failed,
+        AppState::Degraded => ServerState::Degraded,
+    }
+}
+
+fn summarize(picture: &Picture, apps: &[AppStatus], document: &DocumentStatus) -> String {
+    if let Some(trouble) = &picture.trouble {
+        return trouble.clone();
+    }
+    let wanted: Vec<&AppStatus> = apps.iter().filter(|app| app.desired.is_some()).collect();
+    let good = wanted.iter().filter(|app| app.installed == app.desired && as_server(app.state) <= ServerState::Drifted);
+    let mut parts = match document.generation {
+        None => vec!["there is no server document".to_owned()],
+        Some(generation) => {
+            vec![format!("{} of {} apps as in document generation {generation}", good.count(), wanted.len())]
+        }
+    };
+    if let Some(error) = &document.error {
+        parts.push(format!("the newest document can't be used: {error}"));
+    }
+    if !document.bad_entries.is_empty() {
+        parts.push(format!("{} bad entries in the document", document.bad_entries.len()));
+    }
+    for (state, words) in [
+        (AppState::Degraded, "degraded"),
+        (AppState::Quarantined, "quarantined"),
+        (AppState::Failed, "failed"),
+        (AppState::Refused, "refused"),
+        (AppState::Pending, "pending"),
+        (AppState::Drifted, "changed by hand"),
+        (AppState::Orphan, "not in the document"),
+    ] {
+        let names: Vec<&str> = apps.iter().filter(|app| app.state == state).map(|app| app.app.as_str()).collect();
+        if !names.is_empty() {
+            parts.push(format!("{words}: {}", names.join(", ")));
+        }
+    }
+    parts.join("; ")
+}
+
+/// The report without its times: two that are equal so say the same.
+pub fn without_times(status: &Status) -> Status {
+    let mut status = status.clone();
+    status.written = Timestamp::UNIX_EPOCH;
+    for app in &mut status.apps {
+        app.since = Timestamp::UNIX_EPOCH;
+        app.units.iter_mut().for_each(|unit| unit.since = None);
+    }
+    status
+}
+
+/// What of an app is worth a line in the journal when it changes: its state, why, and what was changed by hand.
+pub fn changed_apps<'a>(previous: Option<&'a Status>, status: &'a Status) -> Vec<&'a AppStatus> {
+    let said = |app: &&AppStatus| {
+        let before = previous.and_then(|previous| previous.apps.iter().find(|before| before.app == app.app));
+        let quiet = app.state == AppState::Converged && before.is_none();
+        !quiet
+            && before.is_none_or(|before| {
+                (before.state, &before.reason, &before.drift) != (app.state, &app.reason, &app.drift)
+            })
+    };
+    status.apps.iter().filter(said).collect()
+}
