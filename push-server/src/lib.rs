@@ -1,1 +1,16 @@
-//! Placeholder.
+//! The operators' half of Push: choosing which release each server should have.
+//!
+//! - [`assign`]: one app's entry in one document, pure
+//! - [`plan`]: what a push would do to a server, and what to know before, pure
+//! - [`history`]: what a server had before, from the pushes to it, pure
+//! - [`push`]: the one way to write a server's document
+//! - [`fleet`]: reading what servers should run and do run
+//!
+//! None of these prints: the `push` command ([`cli`]) does, and a web server can share the rest.
+
+pub mod assign;
+pub mod cli;
+pub mod fleet;
+pub mod history;
+pub mod plan;
+pub mod push;

@@ -1,2 +1,7 @@
-//! Placeholder.
-fn main() {}
+//! `push`: which release each server should have.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    push_server::cli::main()
+}

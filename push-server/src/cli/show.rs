@@ -1,0 +1,132 @@
+//! How things look on a terminal: nothing from outside reaches it unescaped.
+
+use std::{fmt::Write as _, io::IsTerminal};
+
+use bucket::{AppState, ServerState, Timestamp};
+
+use crate::plan::age_in_words;
+
+/// Text from outside with control characters escaped, so that it can't drive the terminal or forge a line.
+pub(crate) fn safe(text: &str) -> String {
+    // Bidirectional controls reorder what is shown around them.
+    let hidden = |c: char| matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() || hidden(c) { shown.extend(c.escape_unicode()) } else { shown.push(c) }
+    }
+    shown
+}
+
+/// [`safe`] text cut to a width, with `…` where it was cut.
+pub(crate) fn cut(text: &str, width: usize) -> String {
+    let text = safe(text);
+    if text.chars().count() <= width {
+        return text;
+    }
+    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// How long ago something was: `12 min ago`.
+pub(crate) fn ago(time: Timestamp, now: Timestamp) -> String {
+    format!("{} ago", age_in_words(now.duration_since(time).as_secs()))
+}
+
+/// A symbol and a word for how a server is.
+pub(crate) fn server_state(state: ServerState) -> (&'static str, Colour) {
+    match state {
+        ServerState::Converged => ("✓ converged", Colour::Good),
+        ServerState::Drifted => ("~ drifted", Colour::Notice),
+        ServerState::Pending => ("… pending", Colour::Notice),
+        ServerState::Failed => ("✗ failed", Colour::Bad),
+        ServerState::Degraded => ("! degraded", Colour::Bad),
+        ServerState::Unknown => ("? unknown", Colour::Notice),
+    }
+}
+
+/// A symbol and a word for how an app on a server is.
+pub(crate) fn app_state(state: AppState) -> (&'static str, Colour) {
+    match state {
+        AppState::Converged => ("✓ converged", Colour::Good),
+        AppState::Drifted => ("~ drifted", Colour::Notice),
+        AppState::Pending => ("… pending", Colour::Notice),
+        AppState::Failed => ("✗ failed", Colour::Bad),
+        AppState::Quarantined => ("↩ rolled back", Colour::Bad),
+        AppState::Degraded => ("! degraded", Colour::Bad),
+        AppState::Refused => ("⊘ refused", Colour::Bad),
+        AppState::Orphan => ("- orphan", Colour::Notice),
+        AppState::Unknown => ("? unknown", Colour::Notice),
+    }
+}
+
+/// What a colour says. The word beside it says it too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Colour {
+    Plain,
+    Good,
+    Notice,
+    Bad,
+}
+
+impl Colour {
+    /// Paints text, if standard output is a terminal and nobody asked for none (<https://no-color.org>).
+    pub(crate) fn paint(self, text: &str) -> String {
+        let wanted = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+        let code = match self {
+            Self::Good if wanted => "32",
+            Self::Notice if wanted => "33",
+            Self::Bad if wanted => "31",
+            _ => return text.to_owned(),
+        };
+        format!("\x1b[{code}m{text}\x1b[0m")
+    }
+}
+
+/// Rows in aligned columns, the last one as long as it is.
+pub(crate) struct Table {
+    rows: Vec<Vec<(String, Colour)>>,
+}
+
+impl Table {
+    pub(crate) fn new(headings: &[&str]) -> Self {
+        Self { rows: vec![headings.iter().map(|heading| ((*heading).to_owned(), Colour::Plain)).collect()] }
+    }
+
+    pub(crate) fn row(&mut self, cells: Vec<(String, Colour)>) {
+        self.rows.push(cells);
+    }
+
+    pub(crate) fn show(&self) -> String {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |column: usize| {
+            self.rows.iter().filter_map(|row| row.get(column)).map(|(text, _)| text.chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        let mut shown = String::new();
+        for row in &self.rows {
+            let mut line = String::new();
+            for (column, (text, colour)) in row.iter().enumerate() {
+                let padding = if column + 1 == row.len() { 0 } else { widths[column] - text.chars().count() + 2 };
+                let _ = write!(line, "{}{:padding$}", colour.paint(text), "");
+            }
+            shown.push_str(line.trim_end());
+            shown.push('\n');
+        }
+        shown
+    }
+}
+
+/// A cell without colour.
+pub(crate) fn plain(text: impl Into<String>) -> (String, Colour) {
+    (text.into(), Colour::Plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_cannot_drive_the_terminal() {
+        assert_eq!(safe("a\x1b[2Jb\r\n\u{202e}c"), "a\\u{1b}[2Jb\\u{d}\\u{a}\\u{202e}c");
+        assert_eq!(cut("abcdef", 4), "abc…");
+    }
+}

@@ -1,0 +1,266 @@
+//! The real command against a bucket in a directory.
+
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
+
+use bucket::{Bucket, BucketOptions, BucketUrl, Release, ReleaseMetadata, ReleaseName, ServerDocument};
+use serde_json::{Value, json};
+
+struct Fixture {
+    directory: tempfile::TempDir,
+    bucket: Bucket,
+}
+
+impl Fixture {
+    async fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let url = BucketUrl::File(directory.path().to_owned());
+        let bucket = Bucket::open(&url, &BucketOptions::default()).await.unwrap();
+        Self { directory, bucket }
+    }
+
+    async fn release(&self, app: &str, minute: u8, dirty: bool) -> ReleaseName {
+        let name = release(app, minute);
+        let metadata = ReleaseMetadata {
+            dirty,
+            note: format!("note\u{1b}[2J {minute}"),
+            services: vec![format!("{app}.service")],
+            sha256: "0".repeat(64),
+            size: 3,
+            package: app.to_owned(),
+            version: format!("0+{minute}"),
+            architecture: "all".to_owned(),
+            repo: String::new(),
+            branch: "main".to_owned(),
+        };
+        let deb = self.directory.path().join(".deb");
+        std::fs::write(&deb, "deb").unwrap();
+        self.bucket.upload_release(&name, &deb, &metadata, &|_| ()).await.unwrap();
+        std::fs::remove_file(deb).unwrap();
+        name
+    }
+
+    fn path(&self, object: &str) -> std::path::PathBuf {
+        self.directory.path().join(object)
+    }
+
+    fn push(&self, arguments: &str) -> Output {
+        let url = BucketUrl::File(self.directory.path().to_owned());
+        Command::new(env!("CARGO_BIN_EXE_push"))
+            .env("PUSH_BUCKET", url.to_string())
+            .env("PUSH_USER", "ana")
+            .args(arguments.split_whitespace())
+            .output()
+            .unwrap()
+    }
+
+    fn document(&self, server: &str) -> Value {
+        serde_json::from_slice(&std::fs::read(self.path(&format!("server/{server}.json"))).unwrap()).unwrap()
+    }
+}
+
+fn release(app: &str, minute: u8) -> ReleaseName {
+    format!("{app}/{app}:ana@ws1:2026-11-20T19:{minute:02}:02Z:{minute:040x}.deb").parse().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn ok(output: &Output) -> String {
+    assert!(output.status.success(), "{}", text(output));
+    text(output)
+}
+
+fn failed(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(1), "{}", text(output));
+    text(output)
+}
+
+#[tokio::test]
+async fn the_first_deploy_to_a_server_needs_force() {
+    let fixture = Fixture::new().await;
+    let web = fixture.release("web", 1, false).await;
+    assert!(failed(&fixture.push("deploy web web-1")).contains("--force"));
+    assert!(!fixture.path("server").exists());
+    ok(&fixture.push("deploy web web-1 --force -m first"));
+    assert_eq!(fixture.document("web-1"), json!([web]));
+    // The server is known now, but another app on it is as new.
+    fixture.release("api", 1, false).await;
+    assert!(failed(&fixture.push("deploy api web-1")).contains("doesn't have `api` yet"));
+}
+
+#[tokio::test]
+async fn an_app_alone_means_its_newest_clean_release() {
+    let fixture = Fixture::new().await;
+    fixture.release("web", 1, false).await;
+    let newest_clean = fixture.release("web", 2, false).await;
+    let dirty = fixture.release("web", 3, true).await;
+    ok(&fixture.push("deploy web web-1 --force"));
+    assert_eq!(fixture.document("web-1"), json!([newest_clean]));
+    let said = ok(&fixture.push(&format!("deploy {} web-1", dirty.stem())));
+    assert!(said.contains("dirty"), "{said}");
+    assert_eq!(fixture.document("web-1"), json!([dirty]));
+}
+
+#[tokio::test]
+async fn a_dry_run_writes_nothing() {
+    let fixture = Fixture::new().await;
+    fixture.release("web", 1, false).await;
+    let said = ok(&fixture.push("deploy web web-1 --force --dry-run"));
+    assert!(said.contains("would be pushed"), "{said}");
+    assert!(!fixture.path("server").exists() && !fixture.path("history").exists());
+}
+
+#[tokio::test]
+async fn a_release_that_does_not_exist_is_not_pushed() {
+    let fixture = Fixture::new().await;
+    fixture.release("web", 1, false).await;
+    let said = failed(&fixture.push(&format!("deploy {} web-1 --force", release("web", 9))));
+    assert!(said.contains("there is no release"), "{said}");
+    assert!(failed(&fixture.push("deploy api web-1 --force")).contains("no clean release"));
+    assert!(!fixture.path("server").exists());
+}
+
+#[tokio::test]
+async fn rolling_back_twice_goes_back_twice() {
+    let fixture = Fixture::new().await;
+    let mut releases = Vec::new();
+    for minute in 1..=3 {
+        releases.push(fixture.release("web", minute, false).await);
+        ok(&fixture.push("deploy web web-1 --force"));
+    }
+    for before in [&releases[1], &releases[0]] {
+        ok(&fixture.push("rollback web web-1 -m slow"));
+        assert_eq!(fixture.document("web-1"), json!([before]));
+    }
+    assert!(failed(&fixture.push("rollback web web-1")).contains("knows of nothing"));
+    let history: Value = serde_json::from_slice(&fixture.push("history web-1 --json").stdout).unwrap();
+    let kinds: Vec<_> =
+        history["pushes"].as_array().unwrap().iter().map(|push| push["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["rollback", "rollback", "deploy", "deploy", "deploy"]);
+    assert_eq!(history["pushes"][0]["why"], "slow");
+    assert_eq!(history["unrecorded"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_malformed_document_is_refused_and_left_alone() {
+    let fixture = Fixture::new().await;
+    fixture.release("web", 1, false).await;
+    std::fs::create_dir_all(fixture.path("server")).unwrap();
+    for content in ["", "null", "{}", "[] []", "[\"web\"", "\u{feff}[]"] {
+        std::fs::write(fixture.path("server/web-1.json"), content).unwrap();
+        let said = failed(&fixture.push("deploy web web-1 --force"));
+        assert!(said.contains("malformed"), "{content:?}: {said}");
+        assert_eq!(std::fs::read_to_string(fixture.path("server/web-1.json")).unwrap(), content);
+    }
+    assert!(!fixture.path("history").exists());
+}
+
+#[tokio::test]
+async fn what_is_not_understood_is_kept() {
+    let fixture = Fixture::new().await;
+    let web = fixture.release("web", 1, false).await;
+    std::fs::create_dir_all(fixture.path("server")).unwrap();
+    std::fs::write(fixture.path("server/web-1.json"), r#"[{"new": 1}, "../x", "web/", 7]"#).unwrap();
+    ok(&fixture.push("deploy web web-1 --force"));
+    assert_eq!(fixture.document("web-1"), json!([{ "new": 1 }, "../x", web, 7]));
+    let said = ok(&fixture.push("history web-1"));
+    assert!(!said.contains("not recorded"), "{said}");
+    std::fs::write(fixture.path("server/web-1.json"), json!([web]).to_string()).unwrap();
+    let said = ok(&fixture.push("history web-1"));
+    assert!(said.contains("not recorded"), "{said}");
+}
+
+#[tokio::test]
+async fn operators_at_once_lose_nothing() {
+    let fixture = Fixture::new().await;
+    let apps: Vec<String> = (0..12).map(|n| format!("app{n}")).collect();
+    for app in &apps {
+        fixture.release(app, 1, false).await;
+    }
+    let shared = &fixture;
+    std::thread::scope(|scope| {
+        let pushes: Vec<_> =
+            apps.iter().map(|app| scope.spawn(move || shared.push(&format!("deploy {app} web-1 --force")))).collect();
+        for push in pushes {
+            ok(&push.join().unwrap());
+        }
+    });
+    assert_eq!(fixture.document("web-1").as_array().unwrap().len(), apps.len());
+    assert_eq!(std::fs::read_dir(fixture.path("history/web-1")).unwrap().count(), apps.len());
+}
+
+#[tokio::test]
+async fn a_second_operator_of_the_same_app_gets_a_conflict() {
+    let fixture = Fixture::new().await;
+    let (first, second, third) = (
+        fixture.release("web", 1, false).await,
+        fixture.release("web", 2, false).await,
+        fixture.release("web", 3, false).await,
+    );
+    ok(&fixture.push(&format!("deploy {first} web-1 --force")));
+    // What an operator saw before somebody else pushed.
+    let request = push_server::push::Request {
+        server: "web-1".parse().unwrap(),
+        release: third,
+        from: Some(first),
+        kind: bucket::PushKind::Deploy,
+        who: "bo@ws2".to_owned(),
+        why: String::new(),
+    };
+    ok(&fixture.push(&format!("deploy {second} web-1")));
+    let error = push_server::push::push(&fixture.bucket, &request).await.unwrap_err().to_string();
+    assert!(error.contains("in between") && error.contains(second.stem()), "{error}");
+    assert_eq!(fixture.document("web-1"), json!([second]));
+}
+
+#[tokio::test]
+async fn one_servers_failure_does_not_stop_the_others() {
+    let fixture = Fixture::new().await;
+    let web = fixture.release("web", 1, false).await;
+    std::fs::create_dir_all(fixture.path("server")).unwrap();
+    std::fs::write(fixture.path("server/web-1.json"), "broken").unwrap();
+    let output = fixture.push("deploy web web-1 web-2 --force --json");
+    assert_eq!(output.status.code(), Some(1));
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let results: Vec<_> =
+        said["pushes"].as_array().unwrap().iter().map(|push| push["result"].as_str().unwrap()).collect();
+    assert_eq!(results, ["failed", "pushed"]);
+    assert_eq!(fixture.document("web-2"), json!([web]));
+}
+
+#[tokio::test]
+async fn hostile_text_reaches_the_terminal_escaped() {
+    let fixture = Fixture::new().await;
+    fixture.release("web", 1, false).await;
+    ok(&fixture.push("deploy web web-1 --force -m \u{1b}]0;x\u{7}"));
+    for verb in ["list web", "history web-1", "status web-1", "status"] {
+        let output = fixture.push(verb);
+        assert!(!text(&output).contains('\u{1b}'), "{verb}: {}", text(&output).escape_debug());
+    }
+}
+
+#[tokio::test]
+async fn misuse_is_told_apart_from_failure() {
+    let fixture = Fixture::new().await;
+    for arguments in ["deploy", "deploy web", "deploy ../x web-1", "deploy web ../x", "frobnicate"] {
+        let output = fixture.push(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments}: {}", text(&output));
+    }
+}
+
+#[tokio::test]
+async fn a_document_of_the_library_is_what_the_command_wrote() {
+    let fixture = Fixture::new().await;
+    let web = fixture.release("web", 1, false).await;
+    ok(&fixture.push("deploy web web-1 --force"));
+    let content = std::fs::read(fixture.path("server/web-1.json")).unwrap();
+    let document = ServerDocument::parse(&content).unwrap();
+    assert_eq!(document.releases().collect::<Vec<_>>(), [&web]);
+    let found: Option<Release> = fixture.bucket.release(&web).await.unwrap();
+    assert_eq!(found.unwrap().name, web);
+    assert!(Path::new(&fixture.path(&format!("debs/{web}"))).exists());
+}
