@@ -7,7 +7,7 @@
 //! - before anything changes: [`config`], [`prepare`] with [`download`] and [`cache`]
 //! - while it changes: [`apply`] with [`transaction`], [`quarantine`], [`rescue`]
 //! - afterwards: [`report`], [`publish`]
-//! - around it: [`wake`], [`control`], [`lock`], [`notify`], [`journal`], [`events`]
+//! - around it: [`wake`], [`metadata`], [`control`], [`lock`], [`notify`], [`journal`], [`events`]
 
 pub mod agent;
 pub mod apply;
@@ -25,6 +25,7 @@ pub mod journal;
 pub mod liveness;
 pub mod lock;
 pub mod machine;
+pub mod metadata;
 pub mod notify;
 pub mod paths;
 pub mod persist;

@@ -1,0 +1,221 @@
+//! What an answer of the metadata server means: is it a poke, what is worth saying, when to ask again. Pure.
+
+use std::time::Duration;
+
+/// The times the watch goes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// How long the server is asked to hang when nothing changes (`timeout_sec`); whole seconds.
+    pub hang: Duration,
+    /// How much longer an answer may take, body included, before the connection counts as dead.
+    pub slack: Duration,
+    /// The least time from one request to the next, whatever the server does.
+    pub least_apart: Duration,
+    /// The pause after the first failure, before jitter; it doubles with each further one.
+    pub first_retry: Duration,
+    /// The longest pause that failures grow to.
+    pub longest_retry: Duration,
+    /// The longest `Retry-After` that is obeyed.
+    pub longest_retry_after: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            hang: Duration::from_mins(1),
+            slack: Duration::from_secs(10),
+            least_apart: Duration::from_secs(1),
+            first_retry: Duration::from_secs(1),
+            longest_retry: Duration::from_mins(1),
+            longest_retry_after: Duration::from_mins(5),
+        }
+    }
+}
+
+/// What came back from the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The instance's attributes as they are.
+    Attributes {
+        /// What to state as `last_etag` in the next request; `None` when the server didn't say.
+        etag: Option<String>,
+        /// The value of `pushrev`; `None` when it isn't set.
+        pushrev: Option<String>,
+    },
+    /// There are no attributes (404).
+    NoAttributes,
+    /// Anything else, including no answer at all.
+    Trouble {
+        /// What is wrong, as a sentence without full stop.
+        why: String,
+        /// How long the server wants to be left alone.
+        retry_after: Option<Duration>,
+    },
+}
+
+/// What is known of the server: put in place of the last only when the judgement that brought it has been acted on.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Known {
+    /// The etag of the last answer.
+    pub etag: Option<String>,
+    /// The `pushrev` of the last answer. An agent that just started knows none, so the first one it sees is a poke:
+    /// it may have been set after the first pull read its document.
+    pub pushrev: Option<String>,
+    /// How many answers in a row were of no use.
+    pub failures: u32,
+}
+
+/// Something to tell the operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// The first failure after all was well, and why.
+    Failing(String),
+    /// The first good answer after so many failures.
+    Recovered(u32),
+}
+
+/// What to do about an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judgement {
+    /// Whether the machine was poked.
+    pub poked: bool,
+    /// What to log; a run of failures is told once.
+    pub news: Option<News>,
+    /// How long to wait before the next request.
+    pub pause: Duration,
+    /// What is known from now on, once the poke has been noted.
+    pub known: Known,
+}
+
+/// Judges an answer that arrived `took` after its request. `dice` is a random number from 0 to 1.
+pub fn judge(known: &Known, answer: Answer, took: Duration, timing: &Timing, dice: f64) -> Judgement {
+    let (etag, pushrev, trouble) = match answer {
+        Answer::Attributes { etag: None, pushrev } => {
+            (None, pushrev, Some(("it sent no `ETag`, so that it can't be watched".to_owned(), None)))
+        }
+        Answer::Attributes { etag, pushrev } => {
+            let idle = etag == known.etag && took < timing.hang / 2;
+            let trouble = idle.then(|| ("it answers at once instead of waiting for a change".to_owned(), None));
+            (etag, pushrev, trouble)
+        }
+        // The next request must not wait for a change of something that isn't there.
+        Answer::NoAttributes => {
+            (None, known.pushrev.clone(), Some(("it has no `instance/attributes/`".to_owned(), None)))
+        }
+        Answer::Trouble { why, retry_after } => (known.etag.clone(), known.pushrev.clone(), Some((why, retry_after))),
+    };
+    // Not the etag but the value decides: other attributes change it too, and so does a live migration.
+    // A value that went away counts: another may have come and gone in between.
+    let poked = pushrev != known.pushrev;
+    let apart = timing.least_apart.saturating_sub(took);
+    let Some((why, retry_after)) = trouble else {
+        let news = (known.failures > 0).then_some(News::Recovered(known.failures));
+        return Judgement { poked, news, pause: apart, known: Known { etag, pushrev, failures: 0 } };
+    };
+    let news = (known.failures == 0).then_some(News::Failing(why));
+    let asked_for = retry_after.unwrap_or_default().min(timing.longest_retry_after);
+    let pause = backoff(known.failures, timing, dice).max(asked_for).max(apart);
+    Judgement { poked, news, pause, known: Known { etag, pushrev, failures: known.failures.saturating_add(1) } }
+}
+
+/// Doubles with each failure up to the longest, and takes off up to half of it by chance.
+fn backoff(failures: u32, timing: &Timing, dice: f64) -> Duration {
+    let doubled = timing.first_retry.saturating_mul(1 << failures.min(20));
+    doubled.min(timing.longest_retry).mul_f64(1.0 - dice.clamp(0.0, 1.0) / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_mins(1);
+    const SOON: Duration = Duration::from_millis(2);
+
+    fn known(etag: &str, pushrev: Option<&str>, failures: u32) -> Known {
+        Known { etag: Some(etag.to_owned()), pushrev: pushrev.map(str::to_owned), failures }
+    }
+
+    fn attributes(etag: &str, pushrev: Option<&str>) -> Answer {
+        Answer::Attributes { etag: Some(etag.to_owned()), pushrev: pushrev.map(str::to_owned) }
+    }
+
+    fn trouble(seconds: Option<u64>) -> Answer {
+        Answer::Trouble { why: "it answered 503".to_owned(), retry_after: seconds.map(Duration::from_secs) }
+    }
+
+    fn judged(known: &Known, answer: Answer, took: Duration) -> Judgement {
+        judge(known, answer, took, &Timing::default(), 0.0)
+    }
+
+    #[test]
+    fn only_a_changed_value_is_a_poke() {
+        for (before, answer, poked, what) in [
+            (Known::default(), attributes("e1", None), false, "start, never poked"),
+            (Known::default(), attributes("e1", Some("a")), true, "start, poked before"),
+            (known("e1", None, 0), attributes("e2", Some("a")), true, "created"),
+            (known("e1", Some("a"), 0), attributes("e2", Some("b")), true, "changed"),
+            (known("e1", Some("a"), 0), attributes("e2", None), true, "removed, perhaps after a change"),
+            (known("e1", Some("a"), 0), attributes("e1", Some("a")), false, "time limit of the server"),
+            (known("e1", Some("a"), 0), attributes("e2", Some("a")), false, "another attribute, or live migration"),
+            (known("e1", Some("a"), 0), attributes("e1", Some("b")), true, "changed under the same etag"),
+            (known("e1", Some("a"), 3), attributes("e2", Some("b")), true, "changed while the server was away"),
+            (known("e1", Some("a"), 0), trouble(None), false, "trouble"),
+            (known("e1", Some("a"), 0), Answer::NoAttributes, false, "404"),
+            (known("e1", Some("a"), 0), Answer::Attributes { etag: None, pushrev: Some("b".into()) }, true, "no etag"),
+        ] {
+            assert_eq!(judged(&before, answer, LONG).poked, poked, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_good_answer_is_followed_at_once_but_never_within_a_second_of_its_request() {
+        let before = known("e1", Some("a"), 0);
+        assert_eq!(judged(&before, attributes("e2", Some("b")), LONG).pause, Duration::ZERO);
+        assert_eq!(judged(&before, attributes("e2", Some("b")), SOON).pause, Duration::from_millis(998));
+    }
+
+    #[test]
+    fn failures_double_the_pause_up_to_a_minute_with_jitter() {
+        for (failures, dice, seconds) in
+            [(0, 0.0, 1.0), (1, 0.0, 2.0), (2, 0.0, 4.0), (2, 1.0, 2.0), (6, 0.0, 60.0), (u32::MAX, 1.0, 30.0)]
+        {
+            let judged = judge(&known("e1", None, failures), trouble(None), LONG, &Timing::default(), dice);
+            assert_eq!(judged.pause, Duration::from_secs_f64(seconds), "{failures} {dice}");
+        }
+    }
+
+    #[test]
+    fn retry_after_is_obeyed_within_reason() {
+        for (header, seconds) in [(Some(17), 17), (Some(0), 1), (Some(u64::MAX), 300), (None, 1)] {
+            assert_eq!(judged(&known("e1", None, 0), trouble(header), SOON).pause.as_secs(), seconds, "{header:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_failure_and_the_recovery_are_news_and_nothing_between() {
+        let first = judged(&known("e1", Some("a"), 0), trouble(None), LONG);
+        assert_eq!(first.news, Some(News::Failing("it answered 503".to_owned())));
+        let second = judged(&first.known, trouble(None), LONG);
+        assert_eq!(second.news, None);
+        let back = judged(&second.known, attributes("e1", Some("a")), LONG);
+        assert_eq!(back.news, Some(News::Recovered(2)));
+        assert_eq!(back.known, known("e1", Some("a"), 0));
+    }
+
+    #[test]
+    fn trouble_keeps_the_etag_and_a_404_forgets_it() {
+        let before = known("e1", Some("a"), 0);
+        assert_eq!(judged(&before, trouble(None), LONG).known.etag.as_deref(), Some("e1"));
+        assert_eq!(judged(&before, Answer::NoAttributes, LONG).known.etag, None);
+    }
+
+    #[test]
+    fn a_server_that_does_not_wait_is_asked_ever_more_seldom() {
+        let mut now = known("e1", Some("a"), 0);
+        for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
+            let judged = judged(&now, attributes("e1", Some("a")), SOON);
+            assert_eq!((judged.poked, judged.pause.as_secs()), (false, seconds));
+            now = judged.known;
+        }
+    }
+}

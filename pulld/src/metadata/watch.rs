@@ -1,0 +1,59 @@
+//! The loop that hangs on the metadata server: ask, judge, tell the agent, remember, ask again.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep};
+use tracing::{debug, info, warn};
+
+use super::{Answer, Judgement, Known, News, Timing, judge};
+
+/// Watches for as long as it is polled, and calls `poked` after every change of `pushrev`.
+///
+/// `ask` takes the last etag and is normally [`Client::ask`](super::Client::ask). `poked` must note the poke where it
+/// can't be lost, and return at once: only then is the answer remembered, so that a poke is seen twice rather than
+/// never. Pokes during a pull cycle are for the listener to merge into one.
+pub async fn watch<Asked>(
+    ask: impl Fn(Option<String>) -> Asked,
+    timing: &Timing,
+    mut poked: impl FnMut(),
+) -> std::convert::Infallible
+where
+    Asked: Future<Output = Answer>,
+{
+    let mut known = Known::default();
+    loop {
+        let begun = Instant::now();
+        let answer = ask(known.etag.clone()).await;
+        let judgement = judge(&known, answer, begun.elapsed(), timing, dice());
+        tell(&judgement);
+        if judgement.poked {
+            poked();
+        }
+        known = judgement.known;
+        sleep(judgement.pause).await;
+    }
+}
+
+fn tell(judgement: &Judgement) {
+    match &judgement.news {
+        Some(News::Failing(why)) => {
+            warn!(reason = %why, "the metadata server can't be watched: pokes may be late until it can; polling goes on");
+        }
+        Some(News::Recovered(failures)) => info!(failures, "the metadata server is watched again"),
+        None if judgement.known.failures > 0 => {
+            let pause = Duration::from_millis(u64::try_from(judgement.pause.as_millis()).unwrap_or(u64::MAX));
+            debug!(failures = judgement.known.failures, ?pause, "the metadata server still can't be watched");
+        }
+        None => debug!(poked = judgement.poked, "the metadata server answered"),
+    }
+}
+
+/// A random number from 0 to 1, good enough to keep machines out of step.
+fn dice() -> f64 {
+    // The standard library seeds each hasher at random; the top 32 bits fill a float exactly.
+    let random = u32::try_from(RandomState::new().hash_one(()) >> 32).unwrap_or_default();
+    f64::from(random) / f64::from(u32::MAX)
+}
