@@ -54,6 +54,8 @@ pub struct Agent<P, S> {
     machine: Machine<P, S>,
     load_settings: LoadSettings,
     settings: Settings,
+    /// What is wrong with the configuration on disk.
+    wrong: Option<String>,
     /// What was last said about the configuration, so that it is said once.
     said: Vec<String>,
     bucket: Option<Bucket>,
@@ -69,6 +71,8 @@ pub struct Agent<P, S> {
     document_error: Option<String>,
     /// Reads of the document that failed in a row.
     unread: u32,
+    /// Cycles that couldn't be carried through, in a row.
+    failed: u32,
     /// The document that this machine once matched.
     settled: Option<Generation>,
     setbacks: BTreeMap<AppName, Setback>,
@@ -108,19 +112,17 @@ struct Findings {
 }
 
 impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
-    /// An agent that hasn't looked at anything but its configuration.
-    ///
-    /// # Errors
-    /// When the configuration is wrong: at the start there is no last good one.
-    pub fn new(paths: Paths, machine: Machine<P, S>, load_settings: LoadSettings) -> Result<Self> {
-        let loaded = load_settings()?;
+    /// An agent that hasn't looked at anything but its configuration. If that is wrong, it goes by `fallback` until
+    /// it is right: a machine whose agent doesn't come up can't be helped from afar.
+    pub fn new(paths: Paths, machine: Machine<P, S>, load_settings: LoadSettings, fallback: Settings) -> Self {
         let mut agent = Self {
             cache: Cache::new(paths.cache()),
             quarantine: Quarantine::load(&paths.quarantine()),
             paths,
             machine,
             load_settings,
-            settings: loaded.settings.clone(),
+            settings: fallback,
+            wrong: None,
             said: Vec::new(),
             bucket: None,
             liveness: Rc::new(Liveness::new()),
@@ -129,6 +131,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             document: None,
             document_error: None,
             unread: 0,
+            failed: 0,
             settled: None,
             setbacks: BTreeMap::new(),
             files: BTreeMap::new(),
@@ -137,8 +140,8 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             status: None,
             cleared: false,
         };
-        agent.say_once(loaded.warnings);
-        Ok(agent)
+        agent.read_configuration();
+        agent
     }
 
     /// The liveness, for whoever feeds the watchdog.
@@ -172,6 +175,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             Ok(after) => (None, after),
             Err(error) => (Some(format!("{error:#}")), After::GoOn),
         };
+        self.failed = if trouble.is_some() { self.failed + 1 } else { 0 };
         if after == After::Leave {
             return (Cycle::default(), after);
         }
@@ -219,6 +223,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             paths: &self.paths,
             settings: &self.settings,
             instance: &self.instance,
+            wrong: self.wrong.as_deref(),
             liveness: &self.liveness,
         };
         let after = hands
@@ -249,15 +254,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
     /// Takes the configuration as it is now; a wrong one leaves the last good one in place.
     async fn take_configuration(&mut self) -> Result<()> {
         let before = (self.settings.bucket.clone(), self.settings.bucket_options.clone(), self.settings.server.clone());
-        match (self.load_settings)() {
-            Ok(loaded) => {
-                self.settings = loaded.settings;
-                self.say_once(loaded.warnings);
-            }
-            Err(error) => {
-                self.say_once(vec![format!("the configuration is wrong, the last good one stays: {error:#}")]);
-            }
-        }
+        self.read_configuration();
         let now = (self.settings.bucket.clone(), self.settings.bucket_options.clone(), self.settings.server.clone());
         if before != now {
             // Another bucket or another name is another document.
@@ -271,6 +268,20 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         Ok(())
     }
 
+    fn read_configuration(&mut self) {
+        match (self.load_settings)() {
+            Ok(loaded) => {
+                (self.settings, self.wrong) = (loaded.settings, None);
+                self.say_once(loaded.warnings);
+            }
+            Err(error) => {
+                let wrong = format!("the configuration is wrong, the last good one stays: {error:#}");
+                self.say_once(vec![wrong.clone()]);
+                self.wrong = Some(wrong);
+            }
+        }
+    }
+
     fn say_once(&mut self, what: Vec<String>) {
         for warning in what.iter().filter(|warning| !self.said.contains(warning)) {
             tracing::warn!(message_id = events::CONFIGURATION, "{warning}");
@@ -279,6 +290,9 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
     }
 
     fn wait_for_a_bucket(&self) -> Result<After> {
+        if let Some(wrong) = &self.wrong {
+            anyhow::bail!("{wrong}");
+        }
         anyhow::bail!("no bucket is configured: set `bucket` in `{}`", self.paths.config_file().display())
     }
 
@@ -443,6 +457,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             paths: &self.paths,
             settings: &self.settings,
             instance: &self.instance,
+            wrong: self.wrong.as_deref(),
             liveness: &self.liveness,
         };
         let after = hands.carry_out(&mut transaction, &mut self.quarantine, None).await?;
@@ -594,8 +609,9 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
     /// When to look again if nobody asks before.
     fn next_wake(&self) -> Instant {
         let mut rest = publish::spread(self.settings.poll, self.settings.jitter);
-        if self.unread > 0 {
-            let retry = backoff::delay(self.unread - 1, Duration::from_secs(5), self.settings.poll);
+        let failed = self.unread.max(self.failed);
+        if failed > 0 {
+            let retry = backoff::delay(failed - 1, Duration::from_secs(5), self.settings.poll);
             rest = rest.min(publish::spread(retry, retry / 10));
         }
         let now = Instant::now();

@@ -32,6 +32,8 @@ pub struct Hands<'a, P, S> {
     pub settings: &'a Settings,
     /// This process, as no other is called.
     pub instance: &'a str,
+    /// What is wrong with the configuration: a new pulld that can't read it doesn't prove itself.
+    pub wrong: Option<&'a str>,
     /// Who is told how long a wait may be.
     pub liveness: &'a Liveness,
 }
@@ -445,6 +447,10 @@ impl<P: PackageManager, S: ServiceManager> Hands<'_, P, S> {
         let Some(own) = transaction.own_mut() else { return Ok(After::GoOn) };
         if let Some(words) = rescued {
             own.fail(format!("the new pulld didn't start, and the rescue put the one before back: {words}"), true);
+        }
+        let came_of_it = is_in_place(own, &installed) && sent_by.as_deref() != Some(self.instance);
+        if let (Some(wrong), true) = (self.wrong, came_of_it) {
+            own.fail(format!("the new pulld can't go by its configuration: {wrong}"), true);
         }
         if own.is_well() && is_in_place(own, &installed) {
             if sent_by.as_deref() == Some(self.instance) {

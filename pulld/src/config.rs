@@ -147,6 +147,13 @@ pub fn load(
     Ok(Loaded { settings, warnings, files })
 }
 
+/// The settings of a machine whose configuration can't be used at all: it waits for a better one.
+pub fn unconfigured(host: &str) -> Settings {
+    let nothing = Fragment::default();
+    settle(&nothing, |_| None, host)
+        .unwrap_or_else(|_| settle(&nothing, |_| None, "unnamed").expect("defaults and a good name are settings"))
+}
+
 /// The drop-ins that count, in the order they are read.
 fn drop_ins(directories: &[PathBuf], warnings: &mut Vec<String>) -> Vec<PathBuf> {
     let mut chosen: BTreeMap<String, PathBuf> = BTreeMap::new();

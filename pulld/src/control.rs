@@ -174,7 +174,7 @@ pub async fn pull(path: &Path, wait: bool, timeout: Duration) -> Result<Answer> 
             Ok(Ok(None)) => (reached, question) = (true, Question::Outcome),
             Ok(Err(_)) if reached => {}
             Ok(Err(error)) => {
-                return Err(error.context("is the agent running? see `systemctl status pulld`"));
+                return Err(error.context("the agent can't be reached: see `systemctl status pulld`"));
             }
         }
         tokio::time::sleep(Duration::from_millis(200)).await;

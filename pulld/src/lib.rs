@@ -13,6 +13,7 @@ pub mod agent;
 pub mod apply;
 pub mod backoff;
 pub mod cache;
+pub mod commands;
 pub mod config;
 pub mod control;
 pub mod download;

@@ -56,7 +56,7 @@ impl Server {
         let machine = Machine { packages: self.world.clone(), services: self.world.clone(), inspect: fake::inspect };
         let paths = self.paths();
         let load: LoadSettings = Box::new(move || config::load(&paths, None, |_| None, "web-1"));
-        Agent::new(self.paths(), machine, load).unwrap()
+        Agent::new(self.paths(), machine, load, config::unconfigured("web-1"))
     }
 
     async fn upload(&self, release: &ReleaseName, behaviour: Behaviour) {
@@ -404,6 +404,9 @@ async fn a_machine_without_a_bucket_waits_and_picks_it_up() {
     let mut agent = server.agent();
     let cycle = poll(&mut agent).await;
     assert!(!cycle.ok && cycle.summary.contains("no bucket is configured"), "{cycle:?}");
+    server.configure("poll = \"nonsense\"");
+    let cycle = poll(&mut server.agent()).await;
+    assert!(cycle.summary.contains("`poll` is `nonsense`"), "an agent comes up with a wrong configuration: {cycle:?}");
     server.configure("");
     assert!(poll(&mut agent).await.ok);
     server.configure("poll = \"nonsense\"");

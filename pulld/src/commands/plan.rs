@@ -1,0 +1,90 @@
+//! `pulld plan`: what a pull would do. Looks, and changes nothing.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use bucket::{Bucket, Fetched};
+
+use crate::{
+    Machine,
+    machine::{PackageManager, ServiceManager},
+    plan::{self, OWN, Plan, Situation, Step},
+    quarantine::Quarantine,
+};
+
+/// Arguments of `pulld plan`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Exit codes: 0 there is nothing to do, 3 there is, 1 it couldn't be told.")]
+pub(crate) struct Arguments {
+    /// Print the plan as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// The exit code for a plan that isn't empty.
+const SOMETHING_TO_DO: u8 = 3;
+
+pub(crate) fn run<P: PackageManager, S: ServiceManager>(
+    context: &super::Context,
+    arguments: &Arguments,
+    connect: impl AsyncFn() -> Result<Machine<P, S>>,
+) -> Result<ExitCode> {
+    let plan = super::runtime()?.block_on(make(context, connect))?;
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&plan)?);
+    } else {
+        print!("{}", super::safe_lines(&show(&plan)));
+    }
+    Ok(if plan.steps.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(SOMETHING_TO_DO) })
+}
+
+async fn make<P: PackageManager, S: ServiceManager>(
+    context: &super::Context,
+    connect: impl AsyncFn() -> Result<Machine<P, S>>,
+) -> Result<Plan> {
+    let loaded = context.load()?;
+    loaded.warnings.iter().for_each(|warning| eprintln!("pulld: {warning}"));
+    let settings = loaded.settings;
+    let url = settings.bucket.with_context(|| {
+        format!("no bucket is configured: set `bucket` in `{}`", context.paths.config_file().display())
+    })?;
+    let bucket = Bucket::open(&url, &settings.bucket_options).await?;
+    let document = match bucket.server_document(&settings.server, None).await? {
+        Fetched::Found(generation, document) => Some((generation, document)),
+        Fetched::Absent | Fetched::Unchanged => None,
+    };
+    for (entry, reason) in document.iter().flat_map(|(_, document)| document.bad_entries()) {
+        eprintln!("pulld: bad entry `{}`: {}", super::safe(&entry), super::safe(reason));
+    }
+    let installed = connect().await?.packages.packages(&[OWN.to_owned()]).await?;
+    Ok(plan::plan(&Situation {
+        document: document.as_ref().map(|(generation, document)| (*generation, document)),
+        settled: false,
+        installed: &installed,
+        quarantine: &Quarantine::load(&context.paths.quarantine()),
+        allowed: &settings.allowed_apps,
+        prune: settings.prune,
+    }))
+}
+
+fn show(plan: &Plan) -> String {
+    let mut lines: Vec<String> = plan.steps.iter().map(show_step).collect();
+    lines.extend(plan.refused.iter().map(|release| format!("refused (not in allowed_apps) {}", release.stem())));
+    lines.extend(plan.orphans.iter().map(|release| format!("left alone (not in the document) {}", release.stem())));
+    lines.extend(plan.quarantined.iter().map(|held| format!("quarantined {}: {}", held.release.stem(), held.reason)));
+    if plan.steps.is_empty() {
+        lines.push("nothing to do".to_owned());
+    }
+    lines.join("\n") + "\n"
+}
+
+fn show_step(step: &Step) -> String {
+    match step {
+        Step::Install { release, from: Some(from), .. } if from == release => format!("repair {}", release.stem()),
+        Step::Install { release, from: Some(from), .. } => {
+            format!("install {} in place of {}", release.stem(), from.stem())
+        }
+        Step::Install { release, from: None, .. } => format!("install {} for the first time", release.stem()),
+        Step::Remove { package, release } => format!("remove {package} ({})", release.stem()),
+    }
+}

@@ -1,0 +1,86 @@
+//! `pulld run`: the daemon.
+
+use std::{process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Result;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::Level;
+
+use crate::{
+    Agent, Machine, control,
+    control::Board,
+    events, journal, lock,
+    machine::{PackageManager, ServiceManager},
+    notify,
+    wake::{Bell, Reason},
+};
+
+/// Arguments of `pulld run`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Signals:\n  SIGHUP   read the configuration again and pull now\n  SIGTERM  end at once; what \
+                        is under way is finished by the next start")]
+pub(crate) struct Arguments {
+    /// How much to tell: error, warn, info, debug, trace.
+    #[arg(long, env = "PULLD_LOG", default_value = "info", value_name = "LEVEL")]
+    log: Level,
+}
+
+pub(crate) fn run<P: PackageManager, S: ServiceManager>(
+    context: &super::Context,
+    arguments: &Arguments,
+    connect: impl AsyncFn() -> Result<Machine<P, S>>,
+) -> Result<ExitCode> {
+    journal::start(arguments.log);
+    let ended = super::runtime()?.block_on(daemon(context, connect));
+    if let Err(error) = &ended {
+        tracing::error!(message_id = events::STOPPING, "pulld can't run: {error:#}");
+    }
+    notify::stopping();
+    ended.map(|()| ExitCode::SUCCESS)
+}
+
+async fn daemon<P: PackageManager, S: ServiceManager>(
+    context: &super::Context,
+    connect: impl AsyncFn() -> Result<Machine<P, S>>,
+) -> Result<()> {
+    let _lock = lock::take(&context.paths.lock())?;
+    let machine = connect().await?;
+    let load = Box::new({
+        let context = context.clone();
+        move || context.load()
+    });
+    let mut agent = Agent::new(context.paths.clone(), machine, load, super::Context::fallback());
+    let liveness = agent.liveness();
+    let (bell, board) = (Bell::default(), Arc::new(Board::new()));
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::spawn(ring_on_hangup(bell.clone()));
+    tokio::spawn(control::serve(control::listen(&context.paths.socket())?, bell.clone(), board.clone()));
+    notify::ready();
+    tracing::info!(message_id = events::STARTED, version = env!("CARGO_PKG_VERSION"), "pulld is up");
+    // A transaction that is under way isn't waited for: it runs in a service of its own, and its record is on disk.
+    tokio::select! {
+        () = agent.run(&bell, &board) => tracing::info!(message_id = events::STOPPING, "pulld makes way for the new one"),
+        _ = term.recv() => tracing::info!(message_id = events::STOPPING, "pulld was told to end"),
+        _ = int.recv() => tracing::info!(message_id = events::STOPPING, "pulld was interrupted"),
+        () = feed_watchdog(&liveness) => {}
+    }
+    Ok(())
+}
+
+async fn ring_on_hangup(bell: Bell) {
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+    while hangup.recv().await.is_some() {
+        bell.ring(Reason::Signal);
+    }
+}
+
+/// Tells systemd that the loop is alive, for as long as it keeps what it promised.
+async fn feed_watchdog(liveness: &crate::Liveness) {
+    let interval = notify::watchdog_interval();
+    loop {
+        tokio::time::sleep(interval.unwrap_or(Duration::from_hours(1))).await;
+        if interval.is_some() && liveness.holds() {
+            notify::watchdog();
+        }
+    }
+}
