@@ -10,6 +10,7 @@ pub(crate) mod control;
 pub(crate) mod prebuilt;
 pub(crate) mod read;
 pub(crate) mod scripts;
+mod sums;
 mod tarball;
 
 use std::{
@@ -21,7 +22,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use md5::{Digest as _, Md5};
 use tempfile::NamedTempFile;
 
 use crate::{
@@ -30,6 +30,7 @@ use crate::{
 };
 use ar::Member;
 use control::Control;
+use sums::Sums;
 use tarball::Tarball;
 
 /// How much is read from a file at once.
@@ -113,7 +114,7 @@ impl Deb<'_> {
 
     fn write_tar<W: Write>(&self, out: W, progress: &dyn Fn(u64)) -> Result<(W, Vec<(&str, String)>)> {
         let mut tar = Tarball::new(out, self.time)?;
-        let mut sums = Vec::new();
+        let mut sums = Sums::start()?;
         let mut buffer = vec![0; CHUNK];
         let mut done = 0;
         for (path, entry) in self.tree.iter() {
@@ -121,22 +122,25 @@ impl Deb<'_> {
                 Kind::Directory => tar.directory(path, entry.mode, &entry.owner)?,
                 Kind::Link { to } => tar.link(path, to, &entry.owner)?,
                 Kind::File { source, size, conffile } => {
-                    let mut sum = Md5::new();
+                    sums.begin(*size);
                     tar.file(path, entry.mode, &entry.owner, *size, |out| {
                         copy_exactly(source, *size, &mut buffer, |piece| {
-                            sum.update(piece);
                             done += piece.len() as u64;
                             progress(done);
+                            if !conffile {
+                                sums.update(piece)?;
+                            }
                             out.write_all(piece).context("could not write the package")
                         })
                     })?;
                     if !conffile {
-                        sums.push((path, hex::encode(sum.finalize())));
+                        sums.end()?;
                     }
                 }
             }
         }
-        Ok((tar.finish()?, sums))
+        let out = tar.finish()?;
+        Ok((out, self.summed().zip(sums.finish()?).collect()))
     }
 
     /// Files that have a line in `md5sums`: dpkg keeps the sums of conffiles itself.
