@@ -18,6 +18,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Most scenarios that run at once, over all processes: each boots a Debian.
 const SLOTS: u32 = 3;
@@ -97,6 +98,46 @@ impl Drop for TempDir {
         if let Err(error) = fs::remove_dir_all(&self.0) {
             eprintln!("could not remove `{}`: {error}", self.0.display());
         }
+    }
+}
+
+/// Lets Ctrl-C, and being asked to end, leave nothing behind: without it, the next process would clean up.
+///
+/// # Errors
+/// When signals can't be waited for.
+pub fn clean_up_when_interrupted() -> Result<()> {
+    let run = root()?.join("run");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut signals = {
+        let _context = runtime.enter();
+        [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()]
+            .map(|kind| (kind.as_raw_value(), signal(kind)))
+    };
+    thread::spawn(move || {
+        let [one, two, three] = &mut signals;
+        let number = runtime.block_on(async {
+            tokio::select! {
+                () = received(one) => one.0,
+                () = received(two) => two.0,
+                () = received(three) => three.0,
+            }
+        });
+        let own = format!("{}-", own_name().rsplit_once('-').expect("a name has dashes").0);
+        for entry in fs::read_dir(run).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(&own) {
+                // The machines' own mounts aren't seen from here, and end with this process.
+                drop(fs::remove_dir_all(entry.path()));
+            }
+        }
+        std::process::exit(128 + number);
+    });
+    Ok(())
+}
+
+async fn received((_, signal): &mut (i32, io::Result<Signal>)) {
+    match signal {
+        Ok(signal) => drop(signal.recv().await),
+        Err(_) => std::future::pending().await,
     }
 }
 

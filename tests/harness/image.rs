@@ -44,14 +44,13 @@ pub struct Image {
 }
 
 impl Image {
-    /// A small Debian with systemd, dpkg and D-Bus, and nothing of ours.
+    /// A small Debian with systemd, dpkg and D-Bus, and nothing of ours. Making it takes about a minute, once.
     pub fn debian() -> Result<Self> {
         let suite = suite()?;
         let mut recipe = DefaultHasher::new();
         (PACKAGES, CUSTOMIZE).hash(&mut recipe);
         let path = cache::root()?.join(format!("debian-{suite}-{:08x}", recipe.finish() >> 32));
         make_once(&path, |path| {
-            eprintln!("making a Debian ({suite}) for test machines to boot from; once, for about a minute …");
             let mut mmdebstrap = Command::new("mmdebstrap");
             mmdebstrap.args(["--variant=minbase", "--include", PACKAGES, "--customize-hook", CUSTOMIZE, &suite]);
             mmdebstrap.arg(path).env("SOURCE_DATE_EPOCH", "0");
@@ -62,17 +61,18 @@ impl Image {
     }
 
     /// This image with a package installed as a base image has it: by dpkg, while no systemd runs.
-    pub fn with_package(self, deb: &Path) -> Result<Self> {
-        let mut content = DefaultHasher::new();
-        self.layers.hash(&mut content);
-        fs::read(deb).with_context(|| format!("could not read `{}`", deb.display()))?.hash(&mut content);
-        let name = format!("layer-{:016x}", content.finish());
+    ///
+    /// The package is only built (by `build`, which gives its path) when there is no such layer for `ingredients` yet.
+    pub fn with_package(self, ingredients: &impl Hash, build: impl FnOnce() -> Result<PathBuf>) -> Result<Self> {
+        let mut recipe = DefaultHasher::new();
+        (&self.layers, ingredients).hash(&mut recipe);
+        let name = format!("layer-{:016x}", recipe.finish());
         let path = cache::root()?.join(&name);
         let in_use = cache::lock_file(&cache::root()?.join(format!("{name}.lock")))?;
         in_use.lock_shared().with_context(|| format!("could not lock `{name}`"))?;
         make_once(&path, |path| {
             remove_old_layers(&name)?;
-            self.install(deb, path)
+            self.install(&build()?, path)
         })?;
         let Self { mut layers, in_use: mut locks } = self;
         layers.insert(0, path);

@@ -4,7 +4,7 @@
 # $1 directory of the machine, $2 size of its disk, $3 read-only layers, $4 name of its cgroup
 
 # The machine sees unified cgroups whatever the host uses, and only below its own.
-umount --lazy --recursive /sys/fs/cgroup
+umount --lazy --recursive /sys/fs/cgroup || : "nothing is mounted there on some hosts"
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mkdir "/sys/fs/cgroup/$4"
 

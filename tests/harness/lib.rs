@@ -2,13 +2,14 @@
 //!
 //! A [`Machine`] is a container with systemd as PID 1, real dpkg and real D-Bus, up in half a second.
 //! It boots from an [`Image`]: a read-only Debian, made once and cached, with or without pulld installed.
-//! A [`Scenario`] puts a bucket, a git [`Repo`] and machines together; [`Programs`] are our own, built as they are now.
+//! A [`Scenario`] puts a bucket, git repositories ([`Service`]) and machines together; [`Programs`] are our own, built as they are now.
 //!
 //! Whatever happens to the process that made a machine (return, panic, Ctrl-C, `kill -9`), the machine goes with it:
 //! `keeper.rs` says how.
 //!
 //! [`metadata`] stands in for the metadata server of Google Cloud, where nothing of Google's is to be reached.
 
+mod agent;
 mod cache;
 mod command;
 mod image;
@@ -17,10 +18,15 @@ mod machine;
 pub mod metadata;
 mod network;
 mod programs;
+mod scenario;
+mod service;
 
-pub use cache::{Slot, TempDir};
+pub use agent::AgentRepo;
+pub use cache::{Slot, TempDir, clean_up_when_interrupted};
 pub use command::{Output, run};
 pub use image::Image;
 pub use machine::{Machine, MachineOptions};
 pub use network::Response;
 pub use programs::Programs;
+pub use scenario::Scenario;
+pub use service::{Repo, Service, Target, Version};

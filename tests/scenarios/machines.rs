@@ -8,7 +8,9 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use harness::{Image, Machine, Slot, TempDir};
+use harness::{Image, Machine, Scenario, Slot, TempDir, Version};
+
+use crate::{PORT, says};
 
 /// Answers every request with the machine's name. Perl is on every Debian.
 const SERVER: &str = r#"
@@ -147,4 +149,22 @@ fn a_machine_goes_with_the_process_that_made_it() -> Result<()> {
         Ok((!alive()?).then_some(()))
     })?;
     Ok(())
+}
+
+#[test]
+fn the_test_service_serves_and_its_crashing_version_does_not() -> Result<()> {
+    let scenario = Scenario::new()?;
+    let web = scenario.service("web", PORT)?;
+    let good = web.release(scenario.target(), &Version::new("1"))?;
+    let bad = web.release(scenario.target(), &Version::new("2").crashing())?;
+    let bucket = scenario.path("bucket");
+    let machine = Machine::options("web-1", &Image::debian()?)?.share(&bucket, "/srv/push").boot()?;
+    // By hand, as the maintainer scripts also allow.
+    machine.sh(&format!("dpkg --install '/srv/push/debs/{good}'"))?;
+    says(&machine, PORT, "web 1")?;
+    machine.sh(&format!("dpkg --install '/srv/push/debs/{bad}'"))?;
+    machine.wait_until("systemd restarts it again and again", Duration::from_secs(20), |machine| {
+        let restarts: u32 = machine.sh("systemctl show --value -p NRestarts web.service")?.parse()?;
+        Ok((restarts > 3).then_some(()))
+    })
 }

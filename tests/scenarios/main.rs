@@ -1,3 +1,31 @@
 //! Whole stories, on real dpkg, systemd and D-Bus, through the real programs. Test names are facts.
 
+mod agent;
+mod crashes;
+mod faults;
+mod hands;
+mod health;
 mod machines;
+mod releases;
+
+use anyhow::{Result, ensure};
+use harness::Machine;
+
+/// Where the services of these stories listen, each machine on its own loopback.
+const PORT: u16 = 8080;
+
+/// What the service on `port` says; it may still be starting.
+fn says(machine: &Machine, port: u16, expected: &str) -> Result<()> {
+    let expected = format!("{expected}\n");
+    machine.wait_until(&format!("port {port} says {expected:?}"), std::time::Duration::from_secs(10), |machine| {
+        let response = machine.http(port, "/")?;
+        ensure!(response.status == 200 && response.body == expected, "it says {response:?}");
+        Ok(Some(()))
+    })
+}
+
+/// The packages that dpkg ever unpacked here, from its own log.
+fn unpacked(machine: &Machine, package: &str) -> Result<usize> {
+    let log = machine.sh(&format!("grep -c ' unpack {package}:' /var/log/dpkg.log || true"))?;
+    Ok(log.trim().parse()?)
+}

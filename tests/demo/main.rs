@@ -1,0 +1,195 @@
+//! The whole job on two disposable servers: release, push, converge, break, roll back. Run by `make demo`.
+//!
+//! Everything is real: the programs, git, dpkg, systemd and D-Bus. The bucket is a directory.
+//! Exits with 1 if anything didn't hold, and leaves nothing behind either way.
+
+mod stage;
+
+use std::{
+    fs,
+    path::Path,
+    process::ExitCode,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use bucket::{AppState, ReleaseName};
+use harness::{Machine, Repo, Scenario, clean_up_when_interrupted};
+
+use crate::stage::Stage;
+
+/// The example that is released.
+const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/hello");
+
+/// Where it serves HTTP, on every server's own loopback.
+const PORT: u16 = 8080;
+
+fn main() -> ExitCode {
+    let stage = Stage::new();
+    match clean_up_when_interrupted().and_then(|()| play(&stage)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            stage.failed(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn play(stage: &Stage) -> Result<()> {
+    stage.title("Push: deploying by pull, on two disposable servers");
+
+    stage.act("Two servers, each a Debian with its own systemd, and pulld as the base image has it");
+    let (scenario, servers) =
+        stage.work("booting web-1 and web-2 (the first time, a Debian is made for them)", || {
+            let scenario = Scenario::new()?;
+            let servers = boot(&scenario)?;
+            Ok((scenario, servers))
+        })?;
+    stage.say("The bucket is a directory, the only thing that they and we share:");
+    stage.command(&format!("export PUSH_BUCKET={}", scenario.target().url));
+
+    stage.act("A developer releases `hello` from a git repository");
+    let repo = Repo::new(&scenario.path("hello"))?;
+    copy(Path::new(EXAMPLE), repo.directory())?;
+    repo.commit("hello")?;
+    let first = release(stage, &scenario, &repo, "the first version")?;
+
+    stage.act("An operator pushes it to both servers; nothing connects to them, they notice");
+    let pushed = push(stage, &scenario, &["deploy", "hello", "web-1", "web-2", "--force", "-m", "first install"])?;
+    let greeting = converge(stage, &scenario, &servers, &first, pushed)?;
+
+    stage.act("A release that installs well and then crashes");
+    break_it(&repo)?;
+    repo.commit("a mistake")?;
+    let broken = release(stage, &scenario, &repo, "a mistake")?;
+    let pushed = push(stage, &scenario, &["deploy", "hello", "web-1", "web-2", "-m", "new version"])?;
+    go_back(stage, &scenario, &servers, (&first, &broken), &greeting, pushed)?;
+
+    stage.act("What everybody can see afterwards");
+    push(stage, &scenario, &["status"])?;
+    push(stage, &scenario, &["history", "web-1"])?;
+    stage.say("And on the server:");
+    stage.command("journalctl -u pulld   # on web-1, its last lines");
+    stage.quote(&servers[0].sh("journalctl --unit=pulld --no-pager --quiet --output=cat --lines=8")?);
+
+    stage.act("Done: everything above really happened, and is gone now");
+    stage.say("The release got onto both servers by itself, was watched after its restart, and stayed.");
+    stage.say("The broken one was taken back by each agent alone, and isn't tried again until the next push.");
+    stage.say("");
+    stage.say("Next: README.md to use it, ARCHITECTURE.md for how it works, `make test` to see it under fire.");
+    Ok(())
+}
+
+/// The mistake: the program ends where it should begin to serve.
+fn break_it(repo: &Repo) -> Result<()> {
+    let program = fs::read_to_string(repo.directory().join("hello"))?;
+    let place = "$SIG{PIPE} = 'IGNORE';\n";
+    ensure!(program.contains(place), "the example has changed: `{place}` is no longer in it");
+    repo.write("hello", &program.replace(place, &format!("{place}die \"hello: this version has a mistake\\n\";\n")))?;
+    repo.write("version", "2\n")
+}
+
+fn boot(scenario: &Scenario) -> Result<Vec<Machine>> {
+    let options = ["web-1", "web-2"].map(|name| scenario.server_options(name));
+    thread::scope(|scope| {
+        let booting: Vec<_> = options.into_iter().map(|options| scope.spawn(|| options?.boot())).collect();
+        booting.into_iter().map(|boot| boot.join().expect("booting doesn't panic")).collect()
+    })
+}
+
+/// Releases what is committed, as a developer would.
+fn release(stage: &Stage, scenario: &Scenario, repo: &Repo, note: &str) -> Result<ReleaseName> {
+    stage.command(&format!("release -m \"{note}\""));
+    let started = Instant::now();
+    let release = repo.release(scenario.target(), note)?;
+    stage.quote(release.as_str());
+    stage.timing("built and uploaded", started.elapsed());
+    Ok(release)
+}
+
+/// Runs `push` as an operator would, and says when it was done.
+fn push(stage: &Stage, scenario: &Scenario, arguments: &[&str]) -> Result<Instant> {
+    let shown: Vec<_> = arguments
+        .iter()
+        .map(|word| if word.contains(' ') { format!("\"{word}\"") } else { (*word).to_owned() })
+        .collect();
+    stage.command(&format!("push {}", shown.join(" ")));
+    let output = scenario.push(arguments)?;
+    stage.quote(&output.stderr);
+    stage.quote(&output.stdout);
+    output.ok()?;
+    Ok(Instant::now())
+}
+
+/// Waits until both servers run `release`, and gives what it says over HTTP.
+fn converge(
+    stage: &Stage,
+    scenario: &Scenario,
+    servers: &[Machine],
+    release: &ReleaseName,
+    pushed: Instant,
+) -> Result<String> {
+    let mut greetings = Vec::new();
+    for server in servers {
+        let greeting = stage.work(&format!("{} pulls, installs and starts it", server.name()), || {
+            server.wait_until("hello answers", Duration::from_mins(1), |server| {
+                let response = server.http(PORT, "/")?;
+                ensure!(response.status == 200, "it says {response:?}");
+                Ok(Some(response.body))
+            })
+        })?;
+        stage.timing(&format!("{} serves {:?}", server.name(), greeting.trim()), pushed.elapsed());
+        greetings.push(greeting);
+    }
+    for server in servers {
+        stage.work(&format!("{} watches that it stays up", server.name()), || {
+            scenario.wait_until_converged(server, release)
+        })?;
+        stage.timing(&format!("{} reports it healthy", server.name()), pushed.elapsed());
+    }
+    greetings.into_iter().next().context("there are servers")
+}
+
+/// Waits until both servers gave up on the broken release and run the one before.
+fn go_back(
+    stage: &Stage,
+    scenario: &Scenario,
+    servers: &[Machine],
+    (good, broken): (&ReleaseName, &ReleaseName),
+    greeting: &str,
+    pushed: Instant,
+) -> Result<()> {
+    for server in servers {
+        let app = stage.work(&format!("{} installs it, watches it crash, and goes back", server.name()), || {
+            scenario.wait_for_app(server, broken, AppState::Quarantined)
+        })?;
+        ensure!(
+            app.installed.as_ref() == Some(good),
+            "`{}` has {:?} and not what it had before",
+            server.name(),
+            app.installed
+        );
+        let body = server.wait_until("hello answers again", Duration::from_secs(10), |server| {
+            Ok(Some(server.http(PORT, "/")?.body))
+        })?;
+        ensure!(body == greeting, "`{}` says {body:?} and not {greeting:?}", server.name());
+        stage.timing(&format!("{} serves {:?} again", server.name(), body.trim()), pushed.elapsed());
+        stage.quote(&app.reason.unwrap_or_default());
+    }
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from).with_context(|| format!("could not read `{}`", from.display()))? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), &target).with_context(|| format!("could not copy `{}`", entry.path().display()))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! One story: a bucket, what is released into it, and servers that pull from it.
+
+use std::{fs, path::PathBuf, process::Command, time::Duration};
+
+use anyhow::{Context, Result};
+use bucket::{AppState, AppStatus, Bucket, BucketOptions, Fetched, ReleaseName, ServerName, Status};
+use tokio::runtime::Runtime;
+
+use crate::{Image, Machine, MachineOptions, Output, Programs, Service, Slot, Target, TempDir, command};
+
+/// Where the bucket's directory is on every server.
+const BUCKET: &str = "/srv/push";
+
+/// Longest time from a push until the server says how it went; two or three seconds on an idle machine.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// How the agents of a story are configured: quick to notice, quick to judge.
+const AGENT: &str = "\
+poll = \"1s\"
+jitter = \"0s\"
+health_window = \"2s\"
+";
+
+/// A bucket, what is released into it, and servers that pull from it.
+#[derive(Debug)]
+pub struct Scenario {
+    target: Target,
+    bucket: Bucket,
+    runtime: Runtime,
+    directory: TempDir,
+    _slot: Slot,
+}
+
+impl Scenario {
+    /// A story on a new, empty `file://` bucket.
+    pub fn new() -> Result<Self> {
+        let slot = Slot::take()?;
+        let directory = TempDir::new()?;
+        let path = directory.path().join("bucket");
+        fs::create_dir(&path)?;
+        let target = Target { url: format!("file://{}", path.display()), endpoint: None };
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let bucket = runtime.block_on(Bucket::open(&target.url.parse()?, &BucketOptions::default()))?;
+        Ok(Self { target, bucket, runtime, directory, _slot: slot })
+    }
+
+    /// The bucket, for `release` and `push`.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// A directory for whatever the story needs, not there yet.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// The file of an object in the bucket's directory, for those who tamper with it.
+    pub fn object(&self, path: &str) -> PathBuf {
+        self.path("bucket").join(path)
+    }
+
+    /// A service in a repository of its own, to serve HTTP on `port`.
+    pub fn service(&self, app: &str, port: u16) -> Result<Service> {
+        Service::new(&self.path(app), app, port)
+    }
+
+    /// Boots a server with pulld, which pulls from the bucket.
+    pub fn server(&self, name: &str) -> Result<Machine> {
+        self.server_options(name)?.boot()
+    }
+
+    /// Like [`Scenario::server`], to be changed before it boots.
+    pub fn server_options(&self, name: &str) -> Result<MachineOptions> {
+        let config = format!("bucket = \"file://{BUCKET}\"\n{AGENT}");
+        let options = Machine::options(name, &Image::with_pulld()?)?;
+        Ok(options.share(&self.path("bucket"), BUCKET).file("/etc/pulld/pulld.d/50-scenario.toml", &config))
+    }
+
+    /// Runs `push`.
+    pub fn push(&self, arguments: &[&str]) -> Result<Output> {
+        let mut push = Command::new(Programs::get()?.push());
+        push.args(arguments);
+        self.target.apply(&mut push);
+        command::run(push, &format!("push {}", arguments.join(" ")), b"", PATIENCE)
+    }
+
+    /// Pushes a release to a server, whether or not that has the app yet.
+    pub fn deploy(&self, release: &ReleaseName, server: &Machine) -> Result<()> {
+        self.push(&["deploy", release.as_str(), server.name(), "--force", "-m", "scenario"])?.ok().map(drop)
+    }
+
+    /// The last report of a server's agent.
+    pub fn status(&self, server: &Machine) -> Result<Option<Status>> {
+        let name: ServerName = server.name().parse()?;
+        match self.runtime.block_on(self.bucket.status(&name, None))? {
+            Fetched::Found(_, status) => Ok(Some(status)),
+            Fetched::Absent | Fetched::Unchanged => Ok(None),
+        }
+    }
+
+    /// Waits until a server reports something in particular.
+    pub fn wait_for_status<T>(
+        &self,
+        server: &Machine,
+        what: &str,
+        mut find: impl FnMut(&Status) -> Option<T>,
+    ) -> Result<T> {
+        let waited = server.wait_until(what, PATIENCE, |server| Ok(self.status(server)?.as_ref().and_then(&mut find)));
+        waited.with_context(|| match self.status(server) {
+            Ok(Some(status)) => serde_json::to_string_pretty(&status).unwrap_or_default(),
+            Ok(None) => format!("`{}` never reported", server.name()),
+            Err(error) => format!("the report of `{}` can't be read: {error:#}", server.name()),
+        })
+    }
+
+    /// Waits until a server reports an app as `state`, about `release` being desired.
+    pub fn wait_for_app(&self, server: &Machine, release: &ReleaseName, state: AppState) -> Result<AppStatus> {
+        self.wait_for_status(server, &format!("`{release}` is {state:?}"), |status| {
+            let app = status.apps.iter().find(|app| app.app == release.app().as_str())?;
+            (app.desired.as_ref() == Some(release) && app.state == state).then(|| app.clone())
+        })
+    }
+
+    /// Waits until a server reports that it has a release, as desired.
+    pub fn wait_until_converged(&self, server: &Machine, release: &ReleaseName) -> Result<()> {
+        let app = self.wait_for_app(server, release, AppState::Converged)?;
+        anyhow::ensure!(
+            app.installed.as_ref() == Some(release),
+            "`{release}` is converged, but not installed: {app:?}"
+        );
+        Ok(())
+    }
+
+    /// Pushes a release and waits until the server has it.
+    pub fn install(&self, release: &ReleaseName, server: &Machine) -> Result<()> {
+        self.deploy(release, server)?;
+        self.wait_until_converged(server, release)
+    }
+}

@@ -1,0 +1,93 @@
+//! What comes out of the bucket may be anything; the machine is changed only by what was verified.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+use bucket::AppState;
+use harness::{Scenario, Version};
+
+use crate::{PORT, says, unpacked};
+
+#[test]
+fn a_corrupt_download_never_reaches_dpkg() -> Result<()> {
+    let scenario = Scenario::new()?;
+    let server = scenario.server("web-1")?;
+    let web = scenario.service("web", PORT)?;
+    let one = web.release(scenario.target(), &Version::new("1"))?;
+    scenario.install(&one, &server)?;
+    let two = web.release(scenario.target(), &Version::new("2"))?;
+    // A flipped bit on the bucket's disk: same name, same size, same time.
+    let object = scenario.object(&format!("debs/{two}"));
+    let modified = fs::metadata(&object)?.modified()?;
+    let mut bytes = fs::read(&object)?;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&object, bytes)?;
+    fs::File::options().write(true).open(&object)?.set_modified(modified)?;
+
+    scenario.deploy(&two, &server)?;
+    let app = scenario.wait_for_app(&server, &two, AppState::Failed)?;
+    assert_eq!(app.installed.as_ref(), Some(&one));
+    assert!(app.reason.context("the report says why")?.contains("sha256"));
+    assert_eq!(unpacked(&server, "web")?, 1, "dpkg saw only the first");
+    says(&server, PORT, "web 1")
+}
+
+#[test]
+fn a_malformed_document_changes_nothing() -> Result<()> {
+    let scenario = Scenario::new()?;
+    let server = scenario.server("web-1")?;
+    let web = scenario.service("web", PORT)?;
+    let one = web.release(scenario.target(), &Version::new("1"))?;
+    scenario.install(&one, &server)?;
+    let good = fs::read_to_string(scenario.object("server/web-1.json"))?;
+    for malformed in ["", "{}", "null", "[\"web", "\u{feff}[]", "[] []"] {
+        fs::write(scenario.object("server/web-1.json"), malformed)?;
+        scenario.wait_for_status(&server, &format!("the document {malformed:?} is reported"), |status| {
+            status.document.error.clone()
+        })?;
+        says(&server, PORT, "web 1")?;
+        fs::write(scenario.object("server/web-1.json"), &good)?;
+        scenario.wait_for_status(&server, "the good document is read again", |status| {
+            status.document.error.is_none().then_some(())
+        })?;
+    }
+    assert_eq!(unpacked(&server, "web")?, 1);
+    assert_eq!(server.sh("systemctl show --value -p NRestarts pulld")?, "0", "the agent never ended over it");
+    Ok(())
+}
+
+#[test]
+fn a_bad_entry_is_reported_and_the_others_go_on() -> Result<()> {
+    let scenario = Scenario::new()?;
+    let server = scenario.server("web-1")?;
+    let web = scenario.service("web", PORT)?;
+    let one = web.release(scenario.target(), &Version::new("1"))?;
+    let document = format!("[\"../../etc/passwd\", 7, \"api\", \"{one}\"]");
+    fs::create_dir_all(scenario.object("server"))?;
+    fs::write(scenario.object("server/web-1.json"), document)?;
+    scenario.wait_until_converged(&server, &one)?;
+    let bad = scenario.wait_for_status(&server, "the bad entries are reported", |status| {
+        (!status.document.bad_entries.is_empty()).then(|| status.document.bad_entries.clone())
+    })?;
+    assert_eq!(bad.len(), 2, "{bad:?}");
+    says(&server, PORT, "web 1")
+}
+
+#[test]
+fn a_full_disk_stops_the_release_and_not_the_service() -> Result<()> {
+    let scenario = Scenario::new()?;
+    let server = scenario.server("web-1")?;
+    let web = scenario.service("web", PORT)?;
+    let one = web.release(scenario.target(), &Version::new("1"))?;
+    scenario.install(&one, &server)?;
+    server.fill_disk()?;
+    let two = web.release(scenario.target(), &Version::new("2"))?;
+    scenario.deploy(&two, &server)?;
+    scenario.wait_for_app(&server, &two, AppState::Failed)?;
+    says(&server, PORT, "web 1")?;
+    assert_eq!(unpacked(&server, "web")?, 1, "dpkg was spared the full disk");
+    server.free_disk()?;
+    scenario.wait_until_converged(&server, &two)?;
+    says(&server, PORT, "web 2")
+}

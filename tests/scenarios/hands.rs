@@ -1,0 +1,50 @@
+//! People have hands on the machine too: what they do is kept, or seen and said.
+
+use anyhow::Result;
+use bucket::AppState;
+use harness::{Scenario, Version};
+
+use crate::{PORT, says};
+
+#[test]
+fn a_conffile_edited_by_the_admin_is_kept() -> Result<()> {
+    let scenario = Scenario::new()?;
+    let server = scenario.server("web-1")?;
+    let web = scenario.service("web", PORT)?;
+    let one = web.release(scenario.target(), &Version::new("1"))?;
+    scenario.install(&one, &server)?;
+    server.write("/etc/web.conf", "greeting = the admin's\n")?;
+    // dpkg would ask here: both sides changed it. Nobody is there to answer.
+    let two = web.release(scenario.target(), &Version::new("2").conf("greeting = new default\n"))?;
+    scenario.install(&two, &server)?;
+    says(&server, PORT, "web 2")?;
+    assert_eq!(server.http(PORT, "/conf")?.body, "greeting = the admin's\n");
+    Ok(())
+}
+
+#[test]
+fn changes_made_by_hand_are_reported_as_drift() -> Result<()> {
+    let scenario = Scenario::new()?;
+    let server = scenario.server("web-1")?;
+    let web = scenario.service("web", PORT)?;
+    let one = web.release(scenario.target(), &Version::new("1"))?;
+    scenario.install(&one, &server)?;
+    server.sh("echo '# patched in a hurry' >> /usr/lib/web/serve")?;
+    let app = scenario.wait_for_app(&server, &one, AppState::Drifted)?;
+    assert!(app.drift.iter().any(|line| line.contains("/usr/lib/web/serve")), "{app:?}");
+    Ok(())
+}
+
+#[test]
+fn a_package_removed_by_hand_comes_back() -> Result<()> {
+    let scenario = Scenario::new()?;
+    let server = scenario.server("web-1")?;
+    let web = scenario.service("web", PORT)?;
+    let one = web.release(scenario.target(), &Version::new("1"))?;
+    scenario.install(&one, &server)?;
+    server.sh("dpkg --remove web")?;
+    server.wait_until("web is installed again", std::time::Duration::from_mins(1), |server| {
+        Ok((server.sh("dpkg-query -W -f '${db:Status-Abbrev}' web")? == "ii ").then_some(()))
+    })?;
+    says(&server, PORT, "web 1")
+}

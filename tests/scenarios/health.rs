@@ -1,0 +1,49 @@
+//! Releases that install but don't stay up.
+
+use anyhow::Result;
+use bucket::AppState;
+use harness::{Scenario, Version};
+
+use crate::{PORT, says, unpacked};
+
+#[test]
+fn a_crash_looping_release_is_rolled_back_and_not_retried() -> Result<()> {
+    let scenario = Scenario::new()?;
+    let server = scenario.server("web-1")?;
+    let web = scenario.service("web", PORT)?;
+    let one = web.release(scenario.target(), &Version::new("1"))?;
+    scenario.install(&one, &server)?;
+    let bad = web.release(scenario.target(), &Version::new("2").crashing())?;
+    scenario.deploy(&bad, &server)?;
+    let app = scenario.wait_for_app(&server, &bad, AppState::Quarantined)?;
+    assert_eq!(app.installed.as_ref(), Some(&one));
+    assert!(app.reason.is_some(), "the report says why: {app:?}");
+    says(&server, PORT, "web 1")?;
+    let times = unpacked(&server, "web")?;
+    assert_eq!(times, 3, "the first, the bad one, the first again");
+
+    // Neither another cycle nor another agent tries it again.
+    server.run("pulld pull")?;
+    server.sh("systemctl restart pulld")?;
+    server.run("pulld pull")?;
+    assert_eq!(unpacked(&server, "web")?, times);
+    says(&server, PORT, "web 1")?;
+
+    // The next push does its work as ever.
+    let three = web.release(scenario.target(), &Version::new("3"))?;
+    scenario.install(&three, &server)?;
+    says(&server, PORT, "web 3")
+}
+
+#[test]
+fn a_first_release_that_crashes_is_taken_out_again() -> Result<()> {
+    let scenario = Scenario::new()?;
+    let server = scenario.server("web-1")?;
+    let web = scenario.service("web", PORT)?;
+    let bad = web.release(scenario.target(), &Version::new("1").crashing())?;
+    scenario.deploy(&bad, &server)?;
+    let app = scenario.wait_for_app(&server, &bad, AppState::Quarantined)?;
+    assert_eq!(app.installed, None);
+    assert!(!server.run("systemctl is-active --quiet web.service")?.success(), "nothing of it runs");
+    Ok(())
+}
