@@ -396,6 +396,24 @@ mod tests {
     }
 
     #[test]
+    fn the_documented_default_file_has_every_key_and_the_real_defaults() {
+        let documented = include_str!("../../packaging/pulld/pulld.toml");
+        let root = tempfile::tempdir().unwrap();
+        put(root.path(), "etc/pulld/pulld.toml", documented);
+        let defaults = load_in(root.path()).unwrap();
+        assert_eq!(defaults.warnings, Vec::<String>::new());
+        assert_eq!(defaults.settings, unconfigured("web-1"));
+        let named = |line: &&str| KEYS.iter().any(|key| line.starts_with(&format!("#{key} = ")));
+        let keys: Vec<&str> = documented.lines().filter(named).map(|line| &line[1..]).collect();
+        assert_eq!(keys.len(), KEYS.len(), "{keys:?}");
+        let not_default = ["bucket", "gcs_endpoint"];
+        let stated: Vec<&str> =
+            keys.into_iter().filter(|key| !not_default.iter().any(|no| key.starts_with(no))).collect();
+        put(root.path(), "etc/pulld/pulld.toml", &stated.join("\n"));
+        assert_eq!(load_in(root.path()).unwrap().settings, unconfigured("web-1"));
+    }
+
+    #[test]
     fn the_environment_reaches_the_bucket() {
         let root = tempfile::tempdir().unwrap();
         put(root.path(), "etc/pulld/pulld.toml", "gcs_endpoint = \"http://127.0.0.1:1\"");

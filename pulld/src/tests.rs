@@ -302,6 +302,67 @@ async fn a_malformed_document_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_unreadable_document_is_not_an_absent_one() {
+    let server = Server::new().await;
+    server.configure("prune = true");
+    let web = release("web", 1);
+    server.upload(&web, Behaviour::Good).await;
+    server.push(&[&web]).await;
+    let mut agent = server.agent();
+    pull(&mut agent).await;
+    // Root may read everything, so the whole share goes away.
+    let (there, away) = (server.root.path().join("bucket"), server.root.path().join("away"));
+    std::fs::rename(&there, &away).unwrap();
+    for agent in [&mut agent, &mut server.agent()] {
+        let cycle = pull(agent).await;
+        assert!(!cycle.ok && cycle.summary.contains("bucket"), "{cycle:?}");
+    }
+    let local: Status = serde_json::from_slice(&std::fs::read(server.paths().status()).unwrap()).unwrap();
+    assert_eq!(local.state, ServerState::Failed);
+    std::fs::rename(&away, &there).unwrap();
+    assert!(pull(&mut agent).await.ok);
+    assert_eq!((server.world.installed("web"), server.world.orders().len()), (Some((web, true)), 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_download_goes_on_where_it_ended() {
+    let server = Server::new().await;
+    let web = release("web", 1);
+    server.upload(&web, Behaviour::Good).await;
+    server.push(&[&web]).await;
+    let found = server.bucket.release(&web).await.unwrap().unwrap();
+    let sha256 = found.metadata.unwrap().sha256;
+    let whole = std::fs::read(server.root.path().join("new.deb")).unwrap();
+    let cache = crate::Cache::new(server.paths().cache());
+    for (cut, good) in [(&whole[..10], true), (&whole[..], true), (&b"other bytes"[..], false)] {
+        std::fs::remove_dir_all(server.paths().cache()).ok();
+        let part = cache.part(&web, &sha256, found.generation);
+        std::fs::create_dir_all(part.parent().unwrap()).unwrap();
+        std::fs::write(&part, cut).unwrap();
+        let obtained = crate::download::obtain(&server.bucket, &cache, &web, &crate::Liveness::new()).await;
+        assert_eq!(obtained.is_ok(), good, "{obtained:?}");
+        assert!(!part.exists(), "a part becomes the file, or goes");
+    }
+    assert!(pull(&mut server.agent()).await.ok, "and what was corrupt is fetched anew");
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_writer_of_the_status_is_not_overwritten_blindly() {
+    let server = Server::new().await;
+    server.put("etc/machine-id", "0123456789abcdef0123456789abcdef");
+    let mut agent = server.agent();
+    pull(&mut agent).await;
+    let ours = server.status().await;
+    assert!(!ours.machine.contains("0123456789abcdef"), "machine-id(5): the id itself isn't told");
+    let Fetched::Found(generation, _) = server.bucket.status(&Server::name(), None).await.unwrap() else { panic!() };
+    let theirs = Status { machine: "another".into(), ..ours.clone() };
+    server.bucket.write_status(&theirs, Some(generation)).await.unwrap();
+    server.push(&[]).await;
+    pull(&mut agent).await;
+    assert_eq!(server.status().await.machine, ours.machine);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_absent_or_empty_document_removes_nothing() {
     let server = Server::new().await;
     server.configure("prune = true");
@@ -490,6 +551,26 @@ async fn an_agent_whose_package_breaks_goes_back() {
     for _ in 0..4 {
         live(&server).await;
     }
+    assert_eq!(server.world.installed("pulld"), Some((one, true)));
+    assert_eq!(server.state_of("pulld").await, AppState::Quarantined);
+    assert!(!Rescue::new(server.paths().rescue()).is_armed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_agent_that_cannot_go_by_its_configuration_goes_back() {
+    let server = Server::new().await;
+    let (one, two) = (release("pulld", 1), release("pulld", 2));
+    server.upload(&one, Behaviour::Good).await;
+    server.upload(&two, Behaviour::Good).await;
+    server.push(&[&one]).await;
+    live(&server).await;
+    live(&server).await;
+    server.push(&[&two]).await;
+    assert_eq!(live(&server).await, None);
+    server.configure("poll = 5");
+    assert_eq!(live(&server).await, None, "it has the one before put back");
+    server.configure("");
+    live(&server).await;
     assert_eq!(server.world.installed("pulld"), Some((one, true)));
     assert_eq!(server.state_of("pulld").await, AppState::Quarantined);
     assert!(!Rescue::new(server.paths().rescue()).is_armed());
