@@ -218,6 +218,21 @@ fn damage_is_found_by_check() {
     }
 }
 
+#[test]
+fn the_example_is_without_findings() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/hello");
+    let project = Project::bare();
+    tool("cp", &["-a", &format!("{}/.", example.display()), project.path(".").to_str().unwrap()]);
+    project.git(&["init", "-q"]);
+    project.commit();
+    project.release(&["check"]).assert().success().stdout("");
+    let deb = project.build();
+    assert_eq!(field(&deb, "Push-Units"), "hello.service=restart hello-tidy.timer=restart hello-tidy.service=none");
+    assert_eq!(field(&deb, "Push-Check"), "/usr/bin/hello --health");
+    project.release(&["check", deb.to_str().unwrap()]).assert().success().stdout("");
+    tool("perl", &["-c", project.path("hello").to_str().unwrap()]);
+}
+
 /// The highest resident size of a child, in KiB, as far as it was seen before the end.
 fn peak(mut child: Child) -> u64 {
     let status = format!("/proc/{}/status", child.id());
