@@ -512,12 +512,20 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
     }
 
     /// Looks at the machine once more and tells everybody how it is.
-    async fn report(&mut self, explicit: bool, trouble: Option<String>, findings: Findings) -> Cycle {
+    async fn report(&mut self, explicit: bool, trouble: Option<String>, mut findings: Findings) -> Cycle {
+        // A cycle that ended early knows less than the machine can tell.
+        if findings.installed.is_none()
+            && let Ok(installed) = self.look().await
+        {
+            findings.plan = self.plan(&installed);
+            findings.installed = Some(installed);
+        }
+        let carried_through = trouble.is_none();
         let units = self.units(findings.installed.as_deref()).await;
         self.check_files(explicit, findings.installed.as_deref()).await;
         let status = self.compose(trouble, &findings, &units);
         self.log_changes(&status);
-        if findings.plan.steps.is_empty() && status.document.error.is_none() {
+        if carried_through && findings.plan.steps.is_empty() && status.document.error.is_none() {
             self.settled = status.document.generation;
         }
         notify::status(&status.summary);

@@ -105,7 +105,7 @@ async fn fetch(
     if length != metadata.size || sha256 != metadata.sha256 {
         persist::remove(part)?;
         bail!(
-            "what was downloaded is corrupt and was removed: {length} bytes with SHA-256 `{sha256}` instead of {} bytes \
+            "what was downloaded is corrupt and was removed: {length} bytes with sha256 `{sha256}` instead of {} bytes \
              with `{}`",
             metadata.size,
             metadata.sha256

@@ -237,3 +237,62 @@ pub fn changed_apps<'a>(previous: Option<&'a Status>, status: &'a Status) -> Vec
     };
     status.apps.iter().filter(said).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::{release, running, unit_state};
+    use crate::machine::{OwnedUnit, UnitAction};
+
+    fn package(app: &str, state: PackageState) -> InstalledPackage {
+        let unit = OwnedUnit { name: format!("{app}.service"), action: UnitAction::Restart };
+        let release = Some(release(app, 1));
+        InstalledPackage { package: app.to_owned(), version: "1".into(), state, release, units: vec![unit] }
+    }
+
+    /// The report of a server whose document asks for `web`, and that has `installed`.
+    fn report(installed: &[InstalledPackage], unit: UnitState, previous: Option<&Status>, now: i64) -> Status {
+        let document = ServerDocument::parse(&serde_json::to_vec(&[release("web", 1)]).unwrap()).unwrap();
+        let picture = Picture {
+            server: &"web-1".parse().unwrap(),
+            machine: "machine",
+            agent: AgentStatus { version: "1".into(), started: Timestamp::UNIX_EPOCH, poll_seconds: 300 },
+            document: Some((Generation(7), &document)),
+            document_error: None,
+            trouble: None,
+            installed: Some(installed),
+            plan: &Plan::default(),
+            setbacks: BTreeMap::new(),
+            files: &BTreeMap::new(),
+            units: &[("web.service".to_owned(), unit)].into(),
+        };
+        compose(&picture, previous, Timestamp::from_second(now).unwrap())
+    }
+
+    #[test]
+    fn the_worst_app_is_the_servers_state() {
+        let web = package("web", PackageState::Installed);
+        let broken = package("web", PackageState::Broken("iF".into()));
+        let stopped = unit_state("inactive", "dead");
+        let state = |installed: &[InstalledPackage], unit: UnitState| report(installed, unit, None, 0).state;
+        assert_eq!(state(std::slice::from_ref(&web), running("a")), ServerState::Converged);
+        assert_eq!(state(std::slice::from_ref(&web), stopped), ServerState::Drifted);
+        assert_eq!(state(&[web, package("db", PackageState::Installed)], running("a")), ServerState::Drifted);
+        assert_eq!(state(&[broken], running("a")), ServerState::Pending);
+        assert_eq!(state(&[], running("a")), ServerState::Pending);
+    }
+
+    #[test]
+    fn what_did_not_change_keeps_its_time_and_is_not_told_again() {
+        let web = [package("web", PackageState::Installed)];
+        let first = report(&web, running("a"), None, 100);
+        let second = report(&web, running("a"), Some(&first), 200);
+        assert_eq!(second.apps[0].since, first.apps[0].since);
+        assert_eq!(without_times(&first), without_times(&second));
+        assert!(changed_apps(Some(&first), &second).is_empty());
+        let third = report(&web, unit_state("inactive", "dead"), Some(&second), 300);
+        assert_eq!(third.apps[0].since.as_second(), 300);
+        assert_eq!(changed_apps(Some(&second), &third).len(), 1);
+        assert_ne!(without_times(&second), without_times(&third));
+    }
+}

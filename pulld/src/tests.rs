@@ -246,7 +246,7 @@ async fn a_corrupt_download_never_reaches_dpkg() {
     server.push(&[&web]).await;
     let cycle = pull(&mut server.agent()).await;
     assert!(!cycle.ok);
-    assert!(cycle.lines[0].contains("corrupt"), "{cycle:?}");
+    assert!(cycle.lines[0].contains("corrupt") && cycle.lines[0].contains("sha256"), "{cycle:?}");
     assert_eq!(server.world.orders(), Vec::<Vec<String>>::new());
     let left: Vec<_> = std::fs::read_dir(server.paths().cache().join(web.stem())).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
