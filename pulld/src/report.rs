@@ -34,7 +34,7 @@ pub struct Picture<'a> {
     pub plan: &'a Plan,
     /// Apps that wait for another try, and why.
     pub setbacks: BTreeMap<&'a AppName, &'a str>,
-    /// Files that differ from what a package brought, by package.
+    /// Files that differ from what a package brought, by package, in the words of [`crate::machine::PackageManager`].
     pub files: &'a BTreeMap<String, Vec<String>>,
     /// How the units are.
     pub units: &'a BTreeMap<String, UnitState>,
@@ -160,7 +160,7 @@ fn drift_of(picture: &Picture, package: &InstalledPackage) -> Vec<String> {
         drift.extend(picture.units.get(&unit.name).and_then(|state| units::drift(unit, state)));
     }
     let files = picture.files.get(&package.package).map(Vec::as_slice).unwrap_or_default();
-    drift.extend(files.iter().map(|file| format!("`{}` was changed", file.escape_debug())));
+    drift.extend(files.iter().cloned());
     if drift.len() > MOST {
         let more = drift.len() - MOST;
         drift.truncate(MOST);
