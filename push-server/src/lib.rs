@@ -4,6 +4,7 @@
 //! - [`plan`]: what a push would do to a server, and what to know before, pure
 //! - [`history`]: what a server had before, from the pushes to it, pure
 //! - [`push`]: the one way to write a server's document
+//! - [`poke`]: waking the servers that were pushed to
 //! - [`fleet`]: reading what servers should run and do run
 //!
 //! None of these prints: the `push` command ([`cli`]) does, and a web server can share the rest.
@@ -13,4 +14,5 @@ pub mod cli;
 pub mod fleet;
 pub mod history;
 pub mod plan;
+pub mod poke;
 pub mod push;

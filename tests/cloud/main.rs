@@ -1,3 +1,5 @@
 //! Google Cloud without Google: our programs' real clients against fakes that misbehave, over real sockets.
 
 mod metadata;
+mod poke;
+mod push_command;

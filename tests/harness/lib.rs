@@ -7,11 +7,12 @@
 //! Whatever happens to the process that made a machine (return, panic, Ctrl-C, `kill -9`), the machine goes with it:
 //! `keeper.rs` says how.
 //!
-//! [`metadata`] stands in for the metadata server of Google Cloud, where nothing of Google's is to be reached.
+//! [`metadata`] and [`compute`] stand in for Google Cloud, of which nothing is to be reached from a test.
 
 mod agent;
 mod cache;
 mod command;
+pub mod compute;
 mod image;
 mod keeper;
 mod machine;

@@ -1,7 +1,9 @@
 //! `push deploy`: an operator chooses a release for servers.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context as _, Result, bail};
-use bucket::{AppName, Bucket, PushKind, Release, ReleaseName, ServerName, Timestamp};
+use bucket::{AppName, Bucket, Generation, PushKind, Release, ReleaseName, ServerName, Timestamp};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -9,6 +11,7 @@ use super::{Command, Misused, Span, print, print_json, show, wait, who};
 use crate::{
     fleet,
     plan::{Proposal, propose},
+    poke::{PokeSettings, Poker},
     push::{self, Request},
 };
 
@@ -51,6 +54,9 @@ pub(crate) struct How {
     /// The longest to wait.
     #[arg(long, value_name = "TIME", default_value = "10m")]
     pub(crate) timeout: Span,
+    /// The Google Cloud project whose instances are woken at once; without it, or with `none`, they find out by polling.
+    #[arg(long, value_name = "PROJECT", env = "PUSH_GCE_PROJECT")]
+    pub(crate) project: Option<String>,
 }
 
 /// One server's push, from what was read to how it ended.
@@ -144,6 +150,9 @@ pub(crate) async fn find(bucket: &Bucket, name: &ReleaseName) -> Result<Release>
 
 /// Writes what was proposed, a line for each server, and follows it if asked to.
 pub(crate) async fn carry_out(command: &Command, how: &How, works: Vec<Work>) -> Result<bool> {
+    let lookup = |key: &str| std::env::var(key).ok();
+    let poke_settings =
+        PokeSettings::from_env(how.project.as_deref(), lookup).map_err(|e| Misused(format!("{e:#}")))?;
     let mut good = true;
     let mut results: Vec<Value> = Vec::new();
     let mut written = Vec::new();
@@ -175,6 +184,13 @@ pub(crate) async fn carry_out(command: &Command, how: &How, works: Vec<Work>) ->
         }
         results.push(result);
     }
+    for (server, warning) in wake(&poke_settings, &written).await {
+        eprintln!("{server}: warning: {}", show::safe(&warning));
+        let result = results.iter_mut().find(|result| result["server"] == server.as_str());
+        if let Some(warnings) = result.and_then(|result| result["warnings"].as_array_mut()) {
+            warnings.push(warning.into());
+        }
+    }
     if how.wait {
         for outcome in wait::follow(&command.bucket, written, how.timeout.0).await {
             good &= outcome.good;
@@ -193,12 +209,32 @@ pub(crate) async fn carry_out(command: &Command, how: &How, works: Vec<Work>) ->
     Ok(good)
 }
 
+/// Pokes the servers that were pushed to. The pushes stand whatever comes of it, so what failed is a warning.
+async fn wake(settings: &PokeSettings, written: &[(ServerName, ReleaseName, Generation)]) -> Vec<(ServerName, String)> {
+    let mut pushed: BTreeMap<ServerName, Vec<ReleaseName>> = BTreeMap::new();
+    for (server, release, _) in written {
+        pushed.entry(server.clone()).or_default().push(release.clone());
+    }
+    if pushed.is_empty() {
+        return Vec::new();
+    }
+    let warn = |error: &anyhow::Error| format!("not poked, so it finds out when it polls next: {error:#}");
+    match Poker::new(settings) {
+        Ok(None) => Vec::new(),
+        Ok(Some(poker)) => {
+            let outcomes = poker.poke(&pushed).await.into_iter();
+            outcomes.filter_map(|(server, outcome)| Some((server, warn(&outcome.err()?)))).collect()
+        }
+        Err(error) => pushed.into_keys().map(|server| (server, warn(&error))).collect(),
+    }
+}
+
 struct Done {
     proposal: Proposal,
     result: &'static str,
     line: String,
     warnings: Vec<String>,
-    generation: Option<bucket::Generation>,
+    generation: Option<Generation>,
 }
 
 async fn one(command: &Command, how: &How, work: &Work) -> Result<Done> {

@@ -1,0 +1,132 @@
+//! The real `push` command with application default credentials, which here are the metadata server's.
+
+use std::{path::Path, process::Output, time::Duration};
+
+use bucket::{Bucket, BucketOptions, BucketUrl, ReleaseMetadata, ReleaseName};
+use harness::{
+    Programs,
+    compute::{FakeCompute, Fault, Verb},
+    metadata::{FakeMetadata, Fault as MetadataFault},
+};
+use tempfile::TempDir;
+use tokio::process::Command;
+
+const ZONE: &str = "europe-west1-b";
+const TOKEN: &str = "instance/service-accounts/default/token";
+
+struct Cloud {
+    directory: TempDir,
+    compute: FakeCompute,
+    metadata: FakeMetadata,
+}
+
+impl Cloud {
+    /// A project with the instance `web-1`, and a bucket with one release of `web`.
+    async fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let url = BucketUrl::File(directory.path().to_owned());
+        let bucket = Bucket::open(&url, &BucketOptions::default()).await.expect("a bucket");
+        let name = "web/web:ana@ws1:2026-11-20T19:05:02Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433.deb";
+        let name: ReleaseName = name.parse().expect("a release name");
+        let deb = directory.path().join(".deb");
+        std::fs::write(&deb, "deb").expect("a file");
+        bucket.upload_release(&name, &deb, &facts(), &|_| ()).await.expect("a release");
+        let compute = FakeCompute::start().await;
+        compute.add(ZONE, "web-1");
+        Self { directory, compute, metadata: FakeMetadata::start().await }
+    }
+
+    async fn push(&self, arguments: &[&str]) -> Output {
+        let program = Programs::get().expect("our programs").push();
+        Command::new(program)
+            .env_clear()
+            .env("HOME", self.directory.path())
+            .env("PUSH_BUCKET", BucketUrl::File(self.directory.path().to_owned()).to_string())
+            .env("PUSH_COMPUTE_ENDPOINT", self.compute.endpoint())
+            .env("GCE_METADATA_HOST", self.metadata.host())
+            .args(["deploy", "web", "web-1", "--force"])
+            .args(arguments)
+            .kill_on_drop(true)
+            .output()
+            .await
+            .expect("push runs")
+    }
+
+    fn document(&self) -> &Path {
+        self.directory.path()
+    }
+}
+
+fn facts() -> ReleaseMetadata {
+    ReleaseMetadata {
+        dirty: false,
+        note: "first".to_owned(),
+        services: vec!["web.service".to_owned()],
+        sha256: "0".repeat(64),
+        size: 3,
+        package: "web".to_owned(),
+        version: "0+1".to_owned(),
+        architecture: "all".to_owned(),
+        repo: String::new(),
+        branch: "main".to_owned(),
+    }
+}
+
+/// What was said, of a push that stands.
+fn done(output: &Output) -> String {
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}");
+    said
+}
+
+#[tokio::test]
+async fn a_push_pokes_with_a_token_of_the_metadata_server() {
+    let cloud = Cloud::new().await;
+    let said = done(&cloud.push(&["--project", "acme-prod"]).await);
+    assert!(!said.contains("not poked"), "{said}");
+    assert!(cloud.compute.attribute(ZONE, "web-1", "pushrev").is_some_and(|value| value.starts_with("web:ana@ws1:")));
+    let authorizations = cloud.compute.authorizations();
+    assert!(authorizations.iter().all(|it| it.as_deref() == Some("Bearer ya29.fake-1")), "{authorizations:?}");
+    let asked = cloud.metadata.seen().requests;
+    let token = asked.iter().find(|request| request.path == TOKEN).expect("a token was asked for");
+    assert_eq!(token.query["scopes"], "https://www.googleapis.com/auth/compute");
+    assert_eq!(token.headers["metadata-flavor"], "Google");
+}
+
+#[tokio::test]
+async fn a_refused_token_is_renewed_once() {
+    let cloud = Cloud::new().await;
+    cloud.compute.refuse("Bearer ya29.fake-1");
+    let said = done(&cloud.push(&["--project", "acme-prod"]).await);
+    assert!(!said.contains("not poked"), "{said}");
+    assert_eq!((cloud.metadata.seen().tokens, cloud.compute.writes()), (2, 1));
+}
+
+#[tokio::test]
+async fn a_failed_poke_is_a_warning_with_the_reason_and_the_push_stands() {
+    let cloud = Cloud::new().await;
+    cloud.compute.fail_next(Verb::Set, 1, Fault::Status(403, "forbidden", None));
+    let said = done(&cloud.push(&["--project", "acme-prod"]).await);
+    assert!(said.contains("web-1: warning: not poked") && said.contains("status 403"), "{said}");
+    assert!(!said.contains('\u{1b}'), "{said:?}");
+    assert!(cloud.document().join("server/web-1.json").exists());
+}
+
+#[tokio::test]
+async fn without_a_project_or_with_none_nothing_of_google_is_asked() {
+    let cloud = Cloud::new().await;
+    for arguments in [&[][..], &["--project", "none"]] {
+        done(&cloud.push(arguments).await);
+    }
+    assert_eq!((cloud.compute.authorizations().len(), cloud.metadata.seen().connections), (0, 0));
+}
+
+#[tokio::test]
+async fn a_machine_without_a_service_account_gets_a_warning_and_no_hang() {
+    let cloud = Cloud::new().await;
+    cloud.metadata.fail(TOKEN, MetadataFault::Status(404, None));
+    let push = cloud.push(&["--project", "acme-prod"]);
+    let output = tokio::time::timeout(Duration::from_mins(2), push).await.expect("it ends by itself");
+    let said = done(&output);
+    assert!(said.contains("web-1: warning: not poked") && said.contains("no access token"), "{said}");
+}
