@@ -2,18 +2,12 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 misused; `pulld plan` also 3: there is something to do.
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{
-    Loaded, Machine, Paths, Settings, config,
-    machine::{PackageManager, ServiceManager},
-};
+use crate::{Loaded, Machine, Paths, Settings, config, deb, dpkg::Dpkg, systemd::Systemd, transact};
 
 mod check_config;
 mod completions;
@@ -79,6 +73,11 @@ impl Context {
         config::load(&self.paths, self.config.as_deref(), |key| std::env::var(key).ok(), &host())
     }
 
+    /// What there is to work on: dpkg and systemd of this machine.
+    fn machine(&self) -> Machine<Dpkg, Systemd> {
+        Machine { packages: Dpkg::new(Systemd, self.paths.orders()), services: Systemd, inspect: deb::inspect }
+    }
+
     /// What the agent goes by as long as the configuration is wrong from the start.
     fn fallback() -> Settings {
         config::unconfigured(&host())
@@ -86,22 +85,17 @@ impl Context {
 }
 
 /// Runs a subcommand; what it fails with is told on stderr, one cause a line.
-///
-/// `connect` gives the machine to work on, `transact` carries out an order of an agent.
-pub fn main<P: PackageManager, S: ServiceManager>(
-    connect: impl AsyncFn() -> Result<Machine<P, S>>,
-    transact: fn(&Path) -> Result<()>,
-) -> ExitCode {
+pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let context = Context { paths: Paths::new(arguments.root), config: arguments.config };
     let ended = match arguments.command {
-        Command::Run(arguments) => run::run(&context, &arguments, connect),
+        Command::Run(arguments) => run::run(&context, &arguments),
         Command::Pull(arguments) => pull::run(&context, &arguments),
         Command::Status(arguments) => status::run(&context, &arguments),
-        Command::Plan(arguments) => plan::run(&context, &arguments, connect),
+        Command::Plan(arguments) => plan::run(&context, &arguments),
         Command::CheckConfig(arguments) => check_config::run(&context, &arguments),
         Command::Completions(arguments) => Ok(completions::run(&arguments)),
-        Command::Transact { directory } => transact(&directory).map(|()| ExitCode::SUCCESS),
+        Command::Transact { directory } => transact::run(&directory).map(|()| ExitCode::SUCCESS),
     };
     ended.unwrap_or_else(|error| {
         eprintln!("pulld: {error}");

@@ -16,7 +16,10 @@ pub mod cache;
 pub mod commands;
 pub mod config;
 pub mod control;
+pub mod deb;
+pub mod depends;
 pub mod download;
+pub mod dpkg;
 pub mod duration;
 pub mod events;
 #[cfg(test)]
@@ -37,8 +40,10 @@ pub mod quarantine;
 pub mod report;
 pub mod rescue;
 pub mod rollback;
+pub mod systemd;
 #[cfg(test)]
 mod tests;
+pub mod transact;
 pub mod transaction;
 pub mod units;
 pub mod wake;

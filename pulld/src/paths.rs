@@ -36,6 +36,11 @@ impl Paths {
         self.state("cache")
     }
 
+    /// The order that dpkg is carrying out, and how it ended.
+    pub fn orders(&self) -> PathBuf {
+        self.state("order")
+    }
+
     /// The record of the transaction under way.
     pub fn transaction(&self) -> PathBuf {
         self.state("transaction.json")

@@ -6,8 +6,7 @@ use anyhow::{Context, Result};
 use bucket::{Bucket, Fetched};
 
 use crate::{
-    Machine,
-    machine::{PackageManager, ServiceManager},
+    machine::PackageManager,
     plan::{self, OWN, Plan, Situation, Step},
     quarantine::Quarantine,
 };
@@ -24,12 +23,8 @@ pub(crate) struct Arguments {
 /// The exit code for a plan that isn't empty.
 const SOMETHING_TO_DO: u8 = 3;
 
-pub(crate) fn run<P: PackageManager, S: ServiceManager>(
-    context: &super::Context,
-    arguments: &Arguments,
-    connect: impl AsyncFn() -> Result<Machine<P, S>>,
-) -> Result<ExitCode> {
-    let plan = super::runtime()?.block_on(make(context, connect))?;
+pub(crate) fn run(context: &super::Context, arguments: &Arguments) -> Result<ExitCode> {
+    let plan = super::runtime()?.block_on(make(context))?;
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&plan)?);
     } else {
@@ -38,10 +33,7 @@ pub(crate) fn run<P: PackageManager, S: ServiceManager>(
     Ok(if plan.steps.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(SOMETHING_TO_DO) })
 }
 
-async fn make<P: PackageManager, S: ServiceManager>(
-    context: &super::Context,
-    connect: impl AsyncFn() -> Result<Machine<P, S>>,
-) -> Result<Plan> {
+async fn make(context: &super::Context) -> Result<Plan> {
     let loaded = context.load()?;
     loaded.warnings.iter().for_each(|warning| eprintln!("pulld: {warning}"));
     let settings = loaded.settings;
@@ -56,7 +48,7 @@ async fn make<P: PackageManager, S: ServiceManager>(
     for (entry, reason) in document.iter().flat_map(|(_, document)| document.bad_entries()) {
         eprintln!("pulld: bad entry `{}`: {}", super::safe(&entry), super::safe(reason));
     }
-    let installed = connect().await?.packages.packages(&[OWN.to_owned()]).await?;
+    let installed = context.machine().packages.packages(&[OWN.to_owned()]).await?;
     Ok(plan::plan(&Situation {
         document: document.as_ref().map(|(generation, document)| (*generation, document)),
         settled: false,

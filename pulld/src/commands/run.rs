@@ -7,11 +7,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::Level;
 
 use crate::{
-    Agent, Machine, control,
+    Agent, control,
     control::Board,
-    events, journal, lock,
-    machine::{PackageManager, ServiceManager},
-    notify,
+    events, journal, lock, notify,
     wake::{Bell, Reason},
 };
 
@@ -25,13 +23,9 @@ pub(crate) struct Arguments {
     log: Level,
 }
 
-pub(crate) fn run<P: PackageManager, S: ServiceManager>(
-    context: &super::Context,
-    arguments: &Arguments,
-    connect: impl AsyncFn() -> Result<Machine<P, S>>,
-) -> Result<ExitCode> {
+pub(crate) fn run(context: &super::Context, arguments: &Arguments) -> Result<ExitCode> {
     journal::start(arguments.log);
-    let ended = super::runtime()?.block_on(daemon(context, connect));
+    let ended = super::runtime()?.block_on(daemon(context));
     if let Err(error) = &ended {
         tracing::error!(message_id = events::STOPPING, "pulld can't run: {error:#}");
     }
@@ -39,12 +33,9 @@ pub(crate) fn run<P: PackageManager, S: ServiceManager>(
     ended.map(|()| ExitCode::SUCCESS)
 }
 
-async fn daemon<P: PackageManager, S: ServiceManager>(
-    context: &super::Context,
-    connect: impl AsyncFn() -> Result<Machine<P, S>>,
-) -> Result<()> {
+async fn daemon(context: &super::Context) -> Result<()> {
     let _lock = lock::take(&context.paths.lock())?;
-    let machine = connect().await?;
+    let machine = context.machine();
     let load = Box::new({
         let context = context.clone();
         move || context.load()

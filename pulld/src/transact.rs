@@ -1,0 +1,279 @@
+//! The runner: carries out one order with dpkg, in a systemd service of its own.
+//!
+//! Started by the agent ([`crate::dpkg::Dpkg::execute`]) as `pulld transact`, and needing nobody from then on: the agent
+//! may be restarted or killed meanwhile, and reads the result when it is back. What it may have left half-done when it
+//! was killed itself, the next order repairs: half-installed packages need installing again, `dpkg --configure -a`
+//! alone doesn't mend them.
+//!
+//! ```text
+//! DIR/order.json    what to do, written before the service is started
+//! DIR/result.json   how it ended, written as the last thing (but for restarting the agent)
+//! ```
+
+use std::{
+    collections::VecDeque,
+    fs::{File, OpenOptions},
+    io::Read,
+    os::unix::process::CommandExt,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::{Flock, FlockType, Pid, Signal};
+
+use crate::{
+    dpkg::is_plain_file_in,
+    machine::{Order, OrderResult},
+    persist,
+};
+
+/// dpkg's frontend lock (dpkg(1), `DPKG_FRONTEND_LOCKED`): apt and unattended-upgrades hold it while they work.
+const LOCK: &str = "/var/lib/dpkg/lock-frontend";
+/// How often the lock is tried; dpkg itself doesn't wait at all.
+const TRY: Duration = Duration::from_millis(200);
+/// Most bytes of an order or a result that are read.
+const LIMIT: u64 = 1 << 20;
+/// Most bytes of output that are kept, from its end: a script may print a gigabyte.
+const OUTPUT: usize = 16 << 10;
+
+/// Carries out the order in `directory`, which may install packages of the cache beside it.
+pub fn run(directory: &Path) -> Result<()> {
+    let order = load_order(directory)?.context("there is no order to carry out")?;
+    let result = match check(&order, &directory.with_file_name("cache")) {
+        Ok(()) => carry_out(&order),
+        Err(error) => refused(format!("{error:#}")),
+    };
+    save_result(directory, &result)?;
+    if order.restart_agent && result.exit == Some(0) {
+        restart_agent()?;
+    }
+    Ok(())
+}
+
+/// An order names verified packages by path and others by name: nothing that could be another file or an option.
+fn check(order: &Order, cache: &Path) -> Result<()> {
+    for deb in &order.install {
+        ensure!(is_plain_file_in(deb, cache), "`{}` isn't a file of the cache", deb.display());
+    }
+    for package in &order.remove {
+        let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c);
+        let begins = package.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+        ensure!(begins && package.chars().all(good), "`{}` isn't a package name", package.escape_debug());
+    }
+    Ok(())
+}
+
+fn refused(trouble: String) -> OrderResult {
+    OrderResult { exit: None, trouble: Some(trouble), output: String::new() }
+}
+
+fn carry_out(order: &Order) -> OrderResult {
+    let deadline = Instant::now() + order.timeout;
+    let _lock = match lock(deadline) {
+        Ok(lock) => lock,
+        Err(error) => return refused(format!("{error:#}")),
+    };
+    let output = Output::default();
+    let mut exit = Some(0);
+    for arguments in commands(order) {
+        match dpkg(&arguments, &output, deadline) {
+            // Repairing what others left is best effort: what counts is whether ours gets in.
+            Ok(_) if arguments[0] == "--configure" => {}
+            Ok(code) => exit = exit.max(code),
+            Err(error) => {
+                return OrderResult { exit: None, trouble: Some(format!("{error:#}")), output: output.text() };
+            }
+        }
+    }
+    OrderResult { exit, trouble: None, output: output.text() }
+}
+
+/// The dpkg commands of an order.
+fn commands(order: &Order) -> Vec<Vec<String>> {
+    let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let mut commands = Vec::new();
+    if is_something_half_done() {
+        commands.push(owned(&["--configure", "-a", "--force-confdef", "--force-confold"]));
+    }
+    if !order.remove.is_empty() {
+        commands.push([owned(&["--remove", "--"]), order.remove.clone()].concat());
+    }
+    if !order.install.is_empty() {
+        // All in one call: faster, and packages of one order may depend on each other. A conffile that an admin edited
+        // is kept, without a question.
+        let options = owned(&["--install", "--force-confdef", "--force-confold", "--abort-after=1000", "--"]);
+        let debs = order.install.iter().map(|deb| deb.display().to_string());
+        commands.push(options.into_iter().chain(debs).collect());
+    }
+    commands
+}
+
+fn is_something_half_done() -> bool {
+    let audit = Command::new("dpkg").arg("--audit").env("LC_ALL", "C.UTF-8").stdin(Stdio::null()).output();
+    audit.is_ok_and(|audit| !audit.stdout.is_empty())
+}
+
+/// Runs dpkg to its end, or kills it and everything it started at the deadline. Gives its exit status.
+fn dpkg(arguments: &[String], output: &Output, deadline: Instant) -> Result<Option<i32>> {
+    let (reader, writer) = std::io::pipe().context("could not make a pipe")?;
+    let child = Command::new("dpkg")
+        .args(arguments)
+        .env_clear()
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("HOME", "/root")
+        .env("LC_ALL", "C.UTF-8")
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .env("DPKG_FRONTEND_LOCKED", "1")
+        // Maintainer scripts of our packages leave restarts to the agent while this is set.
+        .env("PUSH_TRANSACTION", "1")
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone()?)
+        .stderr(writer)
+        .process_group(0)
+        .spawn()
+        .context("could not run dpkg")?;
+    output.follow(reader);
+    wait(child, deadline)
+}
+
+fn wait(mut child: Child, deadline: Instant) -> Result<Option<i32>> {
+    let mut pause = Duration::from_millis(2);
+    loop {
+        if let Some(status) = child.try_wait().context("could not wait for dpkg")? {
+            ensure!(status.code().is_some(), "dpkg was killed: {status}");
+            return Ok(status.code());
+        }
+        if Instant::now() > deadline {
+            kill_all(&child);
+            let _ = child.wait();
+            anyhow::bail!("it took longer than the time limit (`transaction_timeout`) and was killed");
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+/// Kills dpkg, its process group, and whatever else runs in this service: a maintainer script may have left its group.
+fn kill_all(child: &Child) {
+    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        let _ = rustix::process::kill_process_group(group, Signal::KILL);
+    }
+    let own = rustix::process::getpid();
+    for pid in cgroup_processes().into_iter().filter(|pid| *pid != own) {
+        let _ = rustix::process::kill_process(pid, Signal::KILL);
+    }
+}
+
+/// The processes of this process's own cgroup (cgroups(7)), empty when it isn't the transaction's service's.
+fn cgroup_processes() -> Vec<Pid> {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let memberships = read("/proc/self/cgroup");
+    let ours = memberships.lines().find_map(|line| {
+        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+        let root = match controllers {
+            "" => "/sys/fs/cgroup",
+            "name=systemd" => "/sys/fs/cgroup/systemd",
+            _ => return None,
+        };
+        path.ends_with(crate::dpkg::TRANSACTION_UNIT).then(|| format!("{root}{path}/cgroup.procs"))
+    });
+    let listing = ours.map(|path| read(&path)).unwrap_or_default();
+    listing.lines().filter_map(|line| line.parse().ok().and_then(Pid::from_raw)).collect()
+}
+
+/// Takes dpkg's frontend lock, waiting for whoever holds it until the deadline.
+fn lock(deadline: Instant) -> Result<File> {
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(LOCK);
+    let file = file.with_context(|| format!("could not open `{LOCK}`"))?;
+    loop {
+        match rustix::fs::fcntl_lock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS) => {}
+            Err(error) => return Err(error).with_context(|| format!("could not lock `{LOCK}`")),
+        }
+        if Instant::now() > deadline {
+            anyhow::bail!("dpkg is in use by {}, and was the whole time that was waited", holder(&file));
+        }
+        std::thread::sleep(TRY);
+    }
+}
+
+/// Who holds the lock, for people.
+fn holder(file: &File) -> String {
+    let asked = rustix::process::fcntl_getlk(file, &Flock::from(FlockType::WriteLock));
+    let Some(pid) = asked.ok().flatten().and_then(|lock| lock.pid) else {
+        return "another program".to_owned();
+    };
+    let pid = pid.as_raw_nonzero();
+    let command = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    format!("`{}` (pid {pid})", command.trim().escape_debug())
+}
+
+/// The end of what dpkg and its scripts printed.
+#[derive(Clone, Default)]
+struct Output(Arc<Mutex<VecDeque<u8>>>);
+
+impl Output {
+    /// Reads a pipe in the background until it is closed. Nobody waits for that: a daemon that a script started
+    /// may hold it open for ever.
+    fn follow(&self, mut pipe: std::io::PipeReader) {
+        let output = self.clone();
+        std::thread::spawn(move || {
+            let mut chunk = [0; 4096];
+            while let Ok(length @ 1..) = pipe.read(&mut chunk) {
+                let mut kept = output.0.lock().unwrap_or_else(PoisonError::into_inner);
+                kept.extend(&chunk[..length]);
+                let surplus = kept.len().saturating_sub(OUTPUT);
+                kept.drain(..surplus);
+            }
+        });
+    }
+
+    fn text(&self) -> String {
+        // What was printed last is on its way through the pipe for a moment still.
+        std::thread::sleep(Duration::from_millis(5));
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes: Vec<u8> = kept.iter().copied().collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+/// Restarts the agent, whose own package was installed. Nobody waits for it here: it will be the new one that looks.
+fn restart_agent() -> Result<()> {
+    for arguments in [&["daemon-reload"][..], &["restart", "--no-block", "pulld.service"]] {
+        let status = Command::new("systemctl").args(arguments).stdin(Stdio::null()).status();
+        let status = status.context("could not run systemctl")?;
+        ensure!(status.success(), "`systemctl {}` ended with {status}", arguments.join(" "));
+    }
+    Ok(())
+}
+
+/// Writes an order where the runner looks for it.
+pub fn save_order(directory: &Path, order: &Order) -> Result<()> {
+    persist::write(&directory.join("order.json"), &serde_json::to_vec_pretty(order)?)
+}
+
+/// The order that was last written, if it can be understood.
+pub fn load_order(directory: &Path) -> Result<Option<Order>> {
+    let content = persist::read(&directory.join("order.json"), LIMIT)?;
+    content.map(|content| serde_json::from_slice(&content).context("the order can't be understood")).transpose()
+}
+
+fn save_result(directory: &Path, result: &OrderResult) -> Result<()> {
+    persist::write(&directory.join("result.json"), &serde_json::to_vec_pretty(result)?)
+}
+
+/// The result of the last order, if it has one that can be understood.
+pub fn load_result(directory: &Path) -> Result<Option<OrderResult>> {
+    let content = persist::read(&directory.join("result.json"), LIMIT)?;
+    Ok(content.and_then(|content| serde_json::from_slice(&content).ok()))
+}
+
+/// Forgets the last order and its result.
+pub fn forget(directory: &Path) -> Result<()> {
+    persist::remove(&directory.join("result.json"))?;
+    persist::remove(&directory.join("order.json"))
+}
