@@ -234,9 +234,11 @@ fn parse_verify(listing: &str) -> Vec<String> {
     changed.take(CHANGED).collect()
 }
 
-/// Whether a path is a plain file right in a directory, reached through no link.
-pub(crate) fn is_plain_file_in(path: &Path, directory: &Path) -> bool {
-    path.parent() == Some(directory) && path.symlink_metadata().is_ok_and(|found| found.is_file())
+/// Whether a path is a plain file below a directory, reached through no link and no `..`.
+pub(crate) fn is_plain_file_below(path: &Path, directory: &Path) -> bool {
+    let (Ok(real), Ok(root)) = (path.canonicalize(), directory.canonicalize()) else { return false };
+    let below = path.strip_prefix(directory).is_ok_and(|below| root.join(below) == real);
+    below && real.symlink_metadata().is_ok_and(|found| found.is_file())
 }
 
 #[cfg(test)]
@@ -288,6 +290,21 @@ mod tests {
         ] {
             assert_eq!(state(text), want, "{text}");
         }
+    }
+
+    #[test]
+    fn only_files_of_the_cache_may_be_ordered() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = directory.path().join("cache");
+        std::fs::create_dir_all(cache.join("web")).unwrap();
+        std::fs::write(cache.join("web/a.deb"), "").unwrap();
+        std::fs::write(directory.path().join("b.deb"), "").unwrap();
+        std::os::unix::fs::symlink(directory.path().join("b.deb"), cache.join("web/link.deb")).unwrap();
+        assert!(is_plain_file_below(&cache.join("web/a.deb"), &cache));
+        for other in ["web", "web/none.deb", "web/link.deb", "../b.deb", "web/../../b.deb"] {
+            assert!(!is_plain_file_below(&cache.join(other), &cache), "{other}");
+        }
+        assert!(!is_plain_file_below(Path::new("web/a.deb"), &cache));
     }
 
     #[test]

@@ -25,7 +25,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::{Flock, FlockType, Pid, Signal};
 
 use crate::{
-    dpkg::is_plain_file_in,
+    dpkg::is_plain_file_below,
     machine::{Order, OrderResult},
     persist,
 };
@@ -56,7 +56,7 @@ pub fn run(directory: &Path) -> Result<()> {
 /// An order names verified packages by path and others by name: nothing that could be another file or an option.
 fn check(order: &Order, cache: &Path) -> Result<()> {
     for deb in &order.install {
-        ensure!(is_plain_file_in(deb, cache), "`{}` isn't a file of the cache", deb.display());
+        ensure!(is_plain_file_below(deb, cache), "`{}` isn't a file of the cache", deb.display());
     }
     for package in &order.remove {
         let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c);
