@@ -1,0 +1,176 @@
+//! One attempt at a request, what its failure means, and whether another attempt may help.
+
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable};
+use tokio::time::Instant;
+
+use crate::Error;
+
+/// Attempts at one request, the first included.
+const ATTEMPTS: usize = 5;
+
+/// The longest a server's `Retry-After` is honoured here. A server that asks for more gets it: the verb fails, and
+/// the caller comes again at its next poll.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// Most of a server's own words that are repeated to a person, in characters.
+const SHOWN: usize = 300;
+
+/// Why one attempt failed, before it is known what was tried on what.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// The HTTP status, when there was an answer.
+    pub(super) status: Option<u16>,
+    /// Who failed, in their words.
+    pub(super) reason: String,
+    /// Whether the same request may succeed later.
+    pub(super) transient: bool,
+    /// How long the server asked to wait.
+    pub(super) retry_after: Option<Duration>,
+}
+
+impl Failure {
+    /// The network failed, or an answer that made no sense.
+    pub(super) fn transient(reason: impl Into<String>) -> Self {
+        Self { status: None, reason: reason.into(), transient: true, retry_after: None }
+    }
+
+    /// An answer with an error status.
+    pub(super) fn answered(status: u16, body: &[u8], retry_after: Option<&str>) -> Self {
+        let words = message(body);
+        let reason = if words.is_empty() { format!("HTTP status {status}") } else { format!("{words} ({status})") };
+        Self {
+            status: Some(status),
+            reason,
+            transient: matches!(status, 408 | 429 | 500 | 502 | 503 | 504),
+            retry_after: retry_after.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs),
+        }
+    }
+
+    /// Whether it says that the object is absent. A page that isn't the storage API's (a proxy's, a captive
+    /// portal's) says nothing about the object.
+    pub(super) fn is_absent(&self) -> bool {
+        self.status == Some(404) && !self.is_no_bucket() && !self.reason.trim_start().starts_with('<')
+    }
+
+    /// Whether it says that there is no such bucket.
+    pub(super) fn is_no_bucket(&self) -> bool {
+        let words = self.reason.to_ascii_lowercase();
+        self.status == Some(404) && (words.contains("bucket does not exist") || words.contains("nosuchbucket"))
+    }
+
+    /// As the caller of a verb sees it.
+    pub(super) fn into_error(self, bucket: &str, verb: &'static str, object: &str) -> Error {
+        let object = object.to_owned();
+        match self.status {
+            _ if self.is_no_bucket() => no_bucket(bucket),
+            Some(401 | 403) => Error::Forbidden { verb, object, reason: self.reason },
+            _ => Error::Unavailable { verb, object, reason: self.reason },
+        }
+    }
+}
+
+impl From<google_cloud_storage::Error> for Failure {
+    fn from(error: google_cloud_storage::Error) -> Self {
+        if let Some(status) = error.http_status_code() {
+            let after = error.http_headers().and_then(|headers| headers.get("retry-after"));
+            let body = match (error.http_payload(), error.status()) {
+                (Some(body), _) => body.to_vec(),
+                (None, Some(status)) => status.message.clone().into_bytes(),
+                (None, None) => Vec::new(),
+            };
+            return Self::answered(status, &body, after.and_then(|value| value.to_str().ok()));
+        }
+        if error.is_authentication() {
+            return Self::credentials(chain(&error), true);
+        }
+        Self::transient(chain(&error))
+    }
+}
+
+impl From<reqwest::Error> for Failure {
+    fn from(error: reqwest::Error) -> Self {
+        // The URL is long, and what was tried on what is said anyway.
+        Self::transient(chain(&error.without_url()))
+    }
+}
+
+impl Failure {
+    /// No token could be had.
+    pub(super) fn credentials(reason: impl std::fmt::Display, transient: bool) -> Self {
+        let reason = format!("no credentials: {reason}");
+        Self { status: (!transient).then_some(401), reason, transient, retry_after: None }
+    }
+}
+
+/// There is no such bucket: nothing may be concluded about any object.
+pub(super) fn no_bucket(bucket: &str) -> Error {
+    let reason = format!("there is no such bucket; make it with `gcloud storage buckets create gs://{bucket}`");
+    Error::Unusable { url: format!("gs://{bucket}"), reason }
+}
+
+/// Makes attempts, each at most `timeout` long, until one succeeds, fails for good, or patience ends.
+///
+/// Only for what may be done twice: reads, and writes that state a generation.
+pub(super) async fn patiently<T, F: Future<Output = Result<T, Failure>>>(
+    timeout: Duration,
+    attempt: impl Fn() -> F,
+) -> Result<T, Failure> {
+    let begun = Instant::now();
+    let bounded = || within(timeout, attempt());
+    bounded
+        .retry(
+            ExponentialBuilder::default()
+                .with_min_delay(Duration::from_millis(100))
+                .with_max_delay(Duration::from_secs(5))
+                .with_max_times(ATTEMPTS - 1)
+                .with_jitter(),
+        )
+        // A server that is silent rather than failing is given up earlier: it costs a whole timeout each time.
+        .when(|failure| failure.transient && begun.elapsed() < timeout * 2)
+        .adjust(|failure, delay| match (delay, failure.retry_after) {
+            (Some(_), Some(wait)) if wait > LONGEST_WAIT => None,
+            (Some(delay), Some(wait)) => Some(delay.max(wait)),
+            (delay, _) => delay,
+        })
+        .notify(|failure, delay| {
+            tracing::info!(reason = failure.reason, delay_ms = delay.as_millis(), "storage request is tried again");
+        })
+        .await
+}
+
+/// One attempt, at most `timeout` long.
+pub(super) async fn within<T>(
+    timeout: Duration,
+    attempt: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    match tokio::time::timeout(timeout, attempt).await {
+        Ok(done) => done,
+        Err(_) => Err(Failure::transient(format!("no answer within {timeout:?}"))),
+    }
+}
+
+/// The message in an error's body: the API's JSON, or the text as it is; cut, and safe to show.
+fn message(body: &[u8]) -> String {
+    let json: Option<serde_json::Value> = serde_json::from_slice(body).ok();
+    let text = match json.as_ref().and_then(|json| json.pointer("/error/message")).and_then(|text| text.as_str()) {
+        Some(message) => message.to_owned(),
+        None => String::from_utf8_lossy(body).into_owned(),
+    };
+    text.trim().chars().take(SHOWN).flat_map(char::escape_debug).collect()
+}
+
+/// An error with its causes, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}

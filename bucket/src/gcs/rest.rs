@@ -1,0 +1,195 @@
+//! The requests that the official client has no REST for: list, look at, delete.
+
+use std::{sync::OnceLock, time::Duration};
+
+use google_cloud_auth::credentials::{CacheableResource, Credentials};
+use jiff::Timestamp;
+use reqwest::{Method, Response, header::RETRY_AFTER};
+use serde::Deserialize;
+use url::Url;
+
+use super::{WRITE_ID, attempt::Failure};
+use crate::{Generation, Metadata, ObjectInfo, ObjectPath};
+
+/// Most bytes of an answer that are read: a page of 1,000 objects with 8 KiB of metadata each, as JSON.
+const LIMIT: usize = 32 << 20;
+
+/// What of an object is asked for.
+const FIELDS: &str = "name,generation,size,updated,metadata";
+
+/// Google's storage API, spoken by hand.
+#[derive(Debug)]
+pub(super) struct Rest {
+    base: Url,
+    credentials: Credentials,
+    timeout: Duration,
+    /// Made at the first request: an idle agent only ever polls, through the official client.
+    client: OnceLock<reqwest::Client>,
+}
+
+/// An object as the API describes it.
+#[derive(Debug, Deserialize)]
+struct Resource {
+    name: String,
+    generation: String,
+    size: String,
+    updated: Timestamp,
+    #[serde(default)]
+    metadata: Metadata,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Listing {
+    #[serde(default)]
+    items: Vec<Resource>,
+    #[serde(default)]
+    prefixes: Vec<String>,
+    next_page_token: Option<String>,
+}
+
+/// What is known of an object, and which write made it.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) info: ObjectInfo,
+    pub(super) write_id: Option<String>,
+}
+
+/// One page of a listing: objects, or prefixes of objects below a delimiter.
+#[derive(Debug)]
+pub(super) struct Listed {
+    pub(super) objects: Vec<ObjectInfo>,
+    pub(super) prefixes: Vec<String>,
+    pub(super) next: Option<String>,
+}
+
+impl Rest {
+    pub(super) fn new(endpoint: &Url, bucket: &str, credentials: Credentials, timeout: Duration) -> Self {
+        let mut base = endpoint.clone();
+        if let Ok(mut segments) = base.path_segments_mut() {
+            segments.pop_if_empty().extend(["storage", "v1", "b", bucket, "o"]);
+        }
+        Self { base, credentials, timeout, client: OnceLock::new() }
+    }
+
+    /// What is known of an object; `None` if there is none.
+    pub(super) async fn head(&self, path: &ObjectPath) -> Result<Option<Found>, Failure> {
+        let mut url = self.object(path);
+        url.query_pairs_mut().append_pair("fields", FIELDS);
+        let answer = match self.send(Method::GET, url).await {
+            Err(failure) if failure.is_absent() => return Ok(None),
+            answer => answer?,
+        };
+        let resource: Resource = read(answer).await?;
+        resource.found().map(Some).ok_or_else(|| Failure::transient("the answer describes no object"))
+    }
+
+    /// One page of what lies below `prefix`.
+    pub(super) async fn list(
+        &self,
+        prefix: &str,
+        delimiter: Option<&str>,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Listed, Failure> {
+        let mut url = self.base.clone();
+        let fields = format!("nextPageToken,prefixes,items({FIELDS})");
+        let limit = limit.clamp(1, 1000).to_string();
+        url.query_pairs_mut()
+            .append_pair("prefix", prefix)
+            .append_pair("maxResults", &limit)
+            .append_pair("fields", &fields)
+            .extend_pairs(delimiter.map(|delimiter| ("delimiter", delimiter)))
+            .extend_pairs(after.map(|after| ("pageToken", after)));
+        let listing: Listing = read(self.send(Method::GET, url).await?).await?;
+        // Names that aren't ours (a console's `debs/`) aren't objects of this system.
+        let objects = listing.items.into_iter().filter_map(Resource::found).map(|found| found.info).collect();
+        let next = listing.next_page_token.filter(|token| !token.is_empty());
+        Ok(Listed { objects, prefixes: listing.prefixes, next })
+    }
+
+    /// Deletes a generation of an object; `false` if it is another one by now. Gone already is fine.
+    pub(super) async fn delete(&self, path: &ObjectPath, seen: Generation) -> Result<bool, Failure> {
+        let mut url = self.object(path);
+        url.query_pairs_mut().append_pair("ifGenerationMatch", &seen.to_string());
+        match self.send(Method::DELETE, url).await {
+            Ok(_) => Ok(true),
+            Err(failure) if failure.is_absent() => Ok(true),
+            Err(failure) if failure.status == Some(412) => Ok(false),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    fn object(&self, path: &ObjectPath) -> Url {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.push(path.as_str());
+        }
+        url
+    }
+
+    async fn send(&self, method: Method, url: Url) -> Result<Response, Failure> {
+        let mut request = self.client()?.request(method, url);
+        match self.credentials.headers(http::Extensions::new()).await {
+            Ok(CacheableResource::New { data, .. }) => request = request.headers(data),
+            Ok(CacheableResource::NotModified) => {}
+            Err(error) => return Err(Failure::credentials(&error, error.is_transient())),
+        }
+        let answer = request.send().await?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        // The status says enough if the words can't be had.
+        let body = bounded(answer, 64 << 10).await.unwrap_or_default();
+        Err(Failure::answered(status.as_u16(), &body, after.as_deref()))
+    }
+
+    fn client(&self) -> Result<&reqwest::Client, Failure> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
+        let client = reqwest::Client::builder()
+            .user_agent(super::USER_AGENT)
+            .http1_only()
+            .pool_max_idle_per_host(1)
+            .pool_idle_timeout(Duration::from_secs(30))
+            .connect_timeout(self.timeout)
+            // The API never redirects; a portal does.
+            .redirect(reqwest::redirect::Policy::none())
+            .build()?;
+        Ok(self.client.get_or_init(|| client))
+    }
+}
+
+impl Resource {
+    fn found(self) -> Option<Found> {
+        let mut metadata = self.metadata;
+        let write_id = metadata.remove(WRITE_ID);
+        let info = ObjectInfo {
+            path: self.name.parse().ok()?,
+            generation: Generation(self.generation.parse().ok()?),
+            size: self.size.parse().ok()?,
+            updated: self.updated,
+            metadata,
+        };
+        Some(Found { info, write_id })
+    }
+}
+
+async fn read<T: serde::de::DeserializeOwned>(answer: Response) -> Result<T, Failure> {
+    let body = bounded(answer, LIMIT).await?;
+    serde_json::from_slice(&body).map_err(|e| Failure::transient(format!("the answer isn't the storage API's: {e}")))
+}
+
+async fn bounded(mut answer: Response, limit: usize) -> Result<Vec<u8>, Failure> {
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await? {
+        if body.len() + chunk.len() > limit {
+            return Err(Failure::transient(format!("the answer has more than {limit} bytes")));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
