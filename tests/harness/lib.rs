@@ -7,12 +7,13 @@
 //! Whatever happens to the process that made a machine (return, panic, Ctrl-C, `kill -9`), the machine goes with it:
 //! `keeper.rs` says how.
 //!
-//! [`metadata`] and [`compute`] stand in for Google Cloud, of which nothing is to be reached from a test.
+//! [`metadata`], [`compute`] and [`gcs`] stand in for Google Cloud, of which nothing is to be reached from a test.
 
 mod agent;
 mod cache;
 mod command;
 pub mod compute;
+pub mod gcs;
 mod image;
 mod keeper;
 mod machine;

@@ -1,0 +1,272 @@
+//! The wire: which request is which, answers and misbehaviour.
+
+use std::{io, time::Duration};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request as HttpRequest, State as Extract},
+    http::{HeaderMap, Method, StatusCode, header},
+    response::Response,
+};
+use bytes::Bytes;
+use futures_util::stream;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use super::{
+    Fault, Kind, Request, Shared, lock,
+    store::{Query, Refusal, Stored, base64},
+    upload,
+};
+
+/// How much of a body is sent at a time, in bytes.
+const PIECE: usize = 64 << 10;
+
+/// Serves until dropped.
+pub(super) async fn serve(listener: TcpListener, state: Shared) {
+    let app = Router::new().fallback(handle).with_state(state);
+    axum::serve(listener, app).await.expect("serving ends only with the runtime");
+}
+
+async fn handle(Extract(state): Extract<Shared>, request: HttpRequest) -> Response {
+    let Some((kind, bucket, object, query)) = route(&request) else {
+        return refuse(404, "Not Found");
+    };
+    let range = text(request.headers(), "range");
+    let seen = Request { kind, object: object.clone(), query: query.clone(), range: range.clone(), status: 0 };
+    let (index, fault, token) = {
+        let mut state = lock(&state);
+        let fault = state.take_fault(&seen);
+        state.requests.push(seen);
+        (state.requests.len() - 1, fault, state.token.clone())
+    };
+    match &fault {
+        Some(Fault::Status(status, after)) => {
+            let mut answer = refuse(*status, "a fault was asked for");
+            if let Some(after) = after {
+                answer.headers_mut().insert(header::RETRY_AFTER, (*after).into());
+            }
+            note(&state, index, &answer);
+            return answer;
+        }
+        Some(Fault::Html(status)) => {
+            let page = "<!DOCTYPE html>\n<html lang=en>\n<title>Error</title>\n<p>Not what you asked for.\n";
+            let mut answer = Response::new(Body::from(page));
+            *answer.status_mut() = code(*status);
+            note(&state, index, &answer);
+            return answer;
+        }
+        Some(Fault::Reset) => return broken(),
+        Some(Fault::NeverAnswer) => std::future::pending().await,
+        Some(Fault::Slow(time)) => tokio::time::sleep(*time).await,
+        _ => {}
+    }
+    let borne = text(request.headers(), "authorization");
+    if token.is_some_and(|token| borne != Some(format!("Bearer {token}"))) {
+        let answer = refuse(401, "Invalid Credentials");
+        note(&state, index, &answer);
+        return answer;
+    }
+    let answer = match kind {
+        Kind::Get => match lock(&state).store.get(&bucket, &object, &query) {
+            Ok(object) => Ok(media(object, range.as_deref(), fault.as_ref())),
+            Err(refusal) => Err(refusal),
+        },
+        Kind::Head => {
+            lock(&state).store.get(&bucket, &object, &query).map(|object| json_answer(&object.to_json(&bucket)))
+        }
+        Kind::List => lock(&state).store.list(&bucket, &query).map(|page| json_answer(&page)),
+        Kind::Delete => lock(&state).store.delete(&bucket, &object, &query).map(|()| empty(204)),
+        Kind::Insert => upload::insert(&state, &bucket, &object, &query, request).await,
+        Kind::Chunk => upload::chunk(&state, &query, request, cut_after(fault.as_ref())).await,
+    };
+    let answer = answer.unwrap_or_else(|(status, message)| match kind {
+        // Media requests are answered in plain text.
+        Kind::Get => plain(status, &message),
+        _ => refuse(status, &message),
+    });
+    note(&state, index, &answer);
+    match fault {
+        Some(Fault::LoseAnswer) => broken(),
+        Some(Fault::Cut(_)) if kind == Kind::Chunk => broken(),
+        _ => answer,
+    }
+}
+
+fn cut_after(fault: Option<&Fault>) -> Option<u64> {
+    match fault {
+        Some(Fault::Cut(after)) => Some(*after),
+        _ => None,
+    }
+}
+
+fn note(state: &Shared, index: usize, answer: &Response) {
+    lock(state).requests[index].status = answer.status().as_u16();
+}
+
+/// What a request is for: kind, bucket, object or prefix, query.
+fn route(request: &HttpRequest) -> Option<(Kind, String, String, Query)> {
+    let query: Query =
+        url::form_urlencoded::parse(request.uri().query().unwrap_or("").as_bytes()).into_owned().collect();
+    let path = request.uri().path();
+    let upload = path.strip_prefix("/upload");
+    let rest = upload.unwrap_or(path).strip_prefix("/storage/v1/b/")?;
+    let (bucket, rest) = rest.split_once("/o")?;
+    let bucket = decode(bucket)?;
+    let of = |key: &str| query.get(key).cloned().unwrap_or_default();
+    let (kind, object) = match (request.method(), upload.is_some(), rest.strip_prefix('/')) {
+        (&Method::POST, true, None) => (Kind::Insert, of("name")),
+        (&Method::PUT, true, None) => (Kind::Chunk, of("name")),
+        (&Method::GET, false, None) => (Kind::List, of("prefix")),
+        (&Method::GET, false, Some(name)) if of("alt") == "media" => (Kind::Get, decode(name)?),
+        (&Method::GET, false, Some(name)) => (Kind::Head, decode(name)?),
+        (&Method::DELETE, false, Some(name)) => (Kind::Delete, decode(name)?),
+        _ => return None,
+    };
+    Some((kind, bucket, object, query))
+}
+
+/// Takes percent-encoding off (RFC 3986 §2.1).
+fn decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut pieces = text.split('%');
+    bytes.extend_from_slice(pieces.next()?.as_bytes());
+    for piece in pieces {
+        bytes.push(u8::from_str_radix(piece.get(..2)?, 16).ok()?);
+        bytes.extend_from_slice(&piece.as_bytes()[2..]);
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// The content of an object, or a range of it.
+fn media(object: &Stored, range: Option<&str>, fault: Option<&Fault>) -> Response {
+    let size = object.content.len();
+    let asked = range.and_then(|range| range.strip_prefix("bytes=")?.split_once('-'));
+    let asked = asked.filter(|_| fault != Some(&Fault::IgnoreRange));
+    let (start, end) = match asked {
+        None => (0, size),
+        Some((start, end)) => {
+            let start = start.parse().unwrap_or(0);
+            (start, end.parse::<usize>().map_or(size, |end| size.min(end + 1)))
+        }
+    };
+    if asked.is_some() && start >= size {
+        return plain(416, "The requested range cannot be satisfied.");
+    }
+    let mut content = object.content.slice(start..end);
+    let mut shown = (start, end);
+    match fault {
+        Some(Fault::WrongBytes) => {
+            let mut wrong = content.to_vec();
+            wrong[0] ^= 1;
+            content = wrong.into();
+        }
+        Some(Fault::Shorter(by)) => content.truncate(content.len().saturating_sub(*by)),
+        Some(Fault::Longer(by)) => content = [&content[..], &vec![b'+'; *by]].concat().into(),
+        Some(Fault::WrongRange) => {
+            content.truncate(content.len() - 1);
+            shown.0 += 1;
+        }
+        _ => {}
+    }
+    let mut answer = Response::builder()
+        .status(if asked.is_some() { 206 } else { 200 })
+        .header(header::CONTENT_LENGTH, content.len())
+        .header(header::CONTENT_TYPE, &object.content_type)
+        .header(header::ACCEPT_RANGES, "bytes")
+        .header(header::ETAG, object.etag())
+        .header("x-goog-generation", object.generation)
+        .header("x-goog-metageneration", 1)
+        .header("x-goog-hash", format!("crc32c={}", base64(&object.crc32c.to_be_bytes())))
+        .header("x-goog-storage-class", "STANDARD")
+        .header("x-goog-stored-content-encoding", "identity")
+        .header("x-goog-stored-content-length", size);
+    if asked.is_some() {
+        answer = answer.header(header::CONTENT_RANGE, format!("bytes {}-{}/{size}", shown.0, shown.1 - 1));
+    }
+    for (key, value) in object.metadata().iter().filter(|(_, value)| value.bytes().all(|b| (0x20..0x7f).contains(&b))) {
+        answer = answer.header(format!("x-goog-meta-{}", key.to_ascii_lowercase()), value);
+    }
+    answer.body(body(content, fault)).expect("a stored object makes a response")
+}
+
+/// A body in pieces, so that it can end early.
+fn body(content: Bytes, fault: Option<&Fault>) -> Body {
+    let (until, stall) = match fault {
+        Some(Fault::Cut(after)) => (*after, false),
+        Some(Fault::Stall(after)) => (*after, true),
+        _ => return Body::from(content),
+    };
+    let until = usize::try_from(until).unwrap_or(usize::MAX).min(content.len());
+    Body::from_stream(stream::unfold(0, move |at| {
+        let content = content.clone();
+        async move {
+            if at < until {
+                let end = until.min(at + PIECE);
+                // What was sent must have left before the connection is closed, or it is lost with it.
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                return Some((Ok(content.slice(at..end)), end));
+            }
+            if stall {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            Some((Err(io::Error::other("cut")), at))
+        }
+    }))
+}
+
+/// An answer that breaks off before it begins.
+fn broken() -> Response {
+    let nothing = stream::once(async { Err::<Bytes, _>(io::Error::other("broken")) });
+    let mut answer = Response::new(Body::from_stream(nothing));
+    answer.headers_mut().insert(header::CONTENT_LENGTH, 1.into());
+    answer
+}
+
+/// A refusal in the JSON API's form.
+pub(super) fn refuse(status: u16, message: &str) -> Response {
+    let reason = match status {
+        401 => "authError",
+        403 => "forbidden",
+        404 => "notFound",
+        412 => "conditionNotMet",
+        429 => "rateLimitExceeded",
+        503 => "backendError",
+        _ => "invalid",
+    };
+    let errors = json!([{ "message": message, "domain": "global", "reason": reason }]);
+    let mut answer = json_answer(&json!({ "error": { "code": status, "message": message, "errors": errors } }));
+    *answer.status_mut() = code(status);
+    answer
+}
+
+fn plain(status: u16, message: &str) -> Response {
+    let body = if status == 304 { Body::empty() } else { Body::from(message.to_owned()) };
+    let mut answer = Response::new(body);
+    *answer.status_mut() = code(status);
+    answer
+}
+
+pub(super) fn json_answer(value: &Value) -> Response {
+    let answer = Response::builder().header(header::CONTENT_TYPE, "application/json; charset=UTF-8");
+    answer.body(Body::from(value.to_string())).expect("JSON makes a response")
+}
+
+pub(super) fn empty(status: u16) -> Response {
+    let mut answer = Response::new(Body::empty());
+    *answer.status_mut() = code(status);
+    answer
+}
+
+fn code(status: u16) -> StatusCode {
+    StatusCode::from_u16(status).expect("a fault's status is a status")
+}
+
+pub(super) fn text(headers: &HeaderMap, name: &str) -> Option<String> {
+    headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+}
+
+/// What an upload's handler gives.
+pub(super) type Answer = Result<Response, Refusal>;

@@ -1,0 +1,217 @@
+//! What the fake keeps: buckets of objects, uploads under way, and the rules about generations.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+/// The query's parameters of a request.
+pub(super) type Query = BTreeMap<String, String>;
+
+/// A refusal: status and message.
+pub(super) type Refusal = (u16, String);
+
+#[derive(Debug, Clone)]
+pub(super) struct Stored {
+    pub(super) name: String,
+    pub(super) content: Bytes,
+    pub(super) generation: i64,
+    pub(super) crc32c: u32,
+    pub(super) content_type: String,
+    metadata: BTreeMap<String, String>,
+    updated: Timestamp,
+}
+
+/// A resumable upload under way, or finished.
+#[derive(Debug, Clone)]
+pub(super) struct Session {
+    pub(super) bucket: String,
+    pub(super) name: String,
+    pub(super) query: Query,
+    pub(super) metadata: BTreeMap<String, String>,
+    pub(super) content_type: String,
+    pub(super) crc32c: Option<String>,
+    pub(super) content: Vec<u8>,
+    pub(super) done: Option<Stored>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Store {
+    buckets: BTreeMap<String, BTreeMap<String, Stored>>,
+    pub(super) sessions: BTreeMap<String, Session>,
+    last: i64,
+}
+
+impl Store {
+    pub(super) fn make_bucket(&mut self, name: &str) {
+        self.buckets.entry(name.to_owned()).or_default();
+    }
+
+    /// The object that a read asks for.
+    pub(super) fn get(&self, bucket: &str, name: &str, query: &Query) -> Result<&Stored, Refusal> {
+        let wanted = query.get("generation").map(String::as_str);
+        let found = self.bucket(bucket)?.get(name);
+        let found = found.filter(|object| wanted.is_none_or(|wanted| wanted == object.generation.to_string()));
+        check(found, query)?;
+        found.ok_or_else(|| (404, format!("No such object: {bucket}/{name}")))
+    }
+
+    /// Writes an object, if the query's conditions hold.
+    pub(super) fn put(
+        &mut self,
+        bucket: &str,
+        name: &str,
+        content: Bytes,
+        metadata: BTreeMap<String, String>,
+        content_type: String,
+        query: &Query,
+    ) -> Result<Stored, Refusal> {
+        check(self.bucket(bucket)?.get(name), query)?;
+        let updated = Timestamp::now();
+        self.last = updated.as_microsecond().max(self.last + 1);
+        // Google gives metadata's keys back in lower case where it gives them as headers: our own must be.
+        let stored = Stored {
+            name: name.to_owned(),
+            crc32c: crc32c::crc32c(&content),
+            generation: self.last,
+            content,
+            content_type,
+            metadata,
+            updated,
+        };
+        self.buckets.entry(bucket.to_owned()).or_default().insert(name.to_owned(), stored.clone());
+        Ok(stored)
+    }
+
+    /// Whether a write would be let through now.
+    pub(super) fn may_put(&self, bucket: &str, name: &str, query: &Query) -> Result<(), Refusal> {
+        check(self.bucket(bucket)?.get(name), query)
+    }
+
+    pub(super) fn delete(&mut self, bucket: &str, name: &str, query: &Query) -> Result<(), Refusal> {
+        let found = self.bucket(bucket)?.get(name);
+        if found.is_none() {
+            return Err((404, format!("No such object: {bucket}/{name}")));
+        }
+        check(found, query)?;
+        self.buckets.entry(bucket.to_owned()).or_default().remove(name);
+        Ok(())
+    }
+
+    /// One page of a listing, as JSON.
+    pub(super) fn list(&self, bucket: &str, query: &Query) -> Result<Value, Refusal> {
+        let text = |key: &str| query.get(key).map(String::as_str).filter(|text| !text.is_empty());
+        let (prefix, delimiter) = (text("prefix").unwrap_or(""), text("delimiter"));
+        let limit = text("maxResults").and_then(|limit| limit.parse().ok()).unwrap_or(1000_usize).clamp(1, 1000);
+        // The token is the last entry of the page before, an object or a prefix.
+        let after = text("pageToken").and_then(|token| token.strip_prefix("after:")).unwrap_or("");
+        let mut items = Vec::new();
+        let mut prefixes = BTreeSet::new();
+        let mut last = String::new();
+        let mut next = None;
+        let from = (Bound::Excluded(after.to_owned()), Bound::Unbounded);
+        for (name, object) in self.bucket(bucket)?.range::<String, _>(from) {
+            let Some(rest) = name.strip_prefix(prefix) else { continue };
+            let directory = delimiter.and_then(|delimiter| {
+                let end = rest.find(delimiter)? + delimiter.len();
+                Some(format!("{prefix}{}", &rest[..end]))
+            });
+            if directory.as_ref().is_some_and(|found| prefixes.contains(found) || after == found) {
+                continue;
+            }
+            if items.len() + prefixes.len() == limit {
+                next = Some(format!("after:{last}"));
+                break;
+            }
+            if let Some(directory) = directory {
+                last.clone_from(&directory);
+                prefixes.insert(directory);
+            } else {
+                last.clone_from(name);
+                items.push(object.to_json(bucket));
+            }
+        }
+        let mut page = json!({ "kind": "storage#objects" });
+        // Google leaves out what is empty.
+        if !items.is_empty() {
+            page["items"] = items.into();
+        }
+        if !prefixes.is_empty() {
+            page["prefixes"] = prefixes.into_iter().collect();
+        }
+        if let Some(next) = next {
+            page["nextPageToken"] = next.into();
+        }
+        Ok(page)
+    }
+
+    fn bucket(&self, name: &str) -> Result<&BTreeMap<String, Stored>, Refusal> {
+        self.buckets.get(name).ok_or_else(|| (404, "The specified bucket does not exist.".to_owned()))
+    }
+}
+
+impl Stored {
+    /// The object's resource, as the JSON API describes it.
+    pub(super) fn to_json(&self, bucket: &str) -> Value {
+        let Self { name, generation, updated, .. } = self;
+        let mut json = json!({
+            "kind": "storage#object",
+            "id": format!("{bucket}/{name}/{generation}"),
+            "name": name,
+            "bucket": bucket,
+            "generation": generation.to_string(),
+            "metageneration": "1",
+            "contentType": self.content_type,
+            "storageClass": "STANDARD",
+            "size": self.content.len().to_string(),
+            "crc32c": base64(&self.crc32c.to_be_bytes()),
+            "etag": self.etag(),
+            "timeCreated": updated.to_string(),
+            "timeFinalized": updated.to_string(),
+            "updated": updated.to_string(),
+        });
+        if !self.metadata.is_empty() {
+            json["metadata"] = json!(self.metadata);
+        }
+        json
+    }
+
+    pub(super) fn etag(&self) -> String {
+        base64(&self.generation.to_be_bytes())
+    }
+
+    pub(super) fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+}
+
+/// Google Cloud Storage, "Request preconditions": 0 stands for "no such object".
+fn check(found: Option<&Stored>, query: &Query) -> Result<(), Refusal> {
+    let current = found.map_or(0, |object| object.generation).to_string();
+    let refused = || "At least one of the pre-conditions you specified did not hold.".to_owned();
+    if query.get("ifGenerationMatch").is_some_and(|wanted| *wanted != current) {
+        return Err((412, refused()));
+    }
+    if query.get("ifGenerationNotMatch").is_some_and(|unwanted| *unwanted == current) {
+        return Err((if query.contains_key("alt") { 304 } else { 412 }, refused()));
+    }
+    Ok(())
+}
+
+/// RFC 4648 §4.
+pub(super) fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for group in bytes.chunks(3) {
+        let bits = group.iter().fold(0, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
+        for place in 0..4 {
+            let digit = DIGITS[(bits >> (18 - 6 * place)) as usize & 63];
+            text.push(if place > group.len() { '=' } else { char::from(digit) });
+        }
+    }
+    text
+}
