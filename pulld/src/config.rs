@@ -19,7 +19,7 @@ use bucket::{BucketOptions, BucketUrl, ServerName};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use toml::Value;
 
-use crate::{Paths, duration, persist};
+use crate::{Paths, duration, metadata, persist};
 
 /// Most bytes of a configuration file that are read.
 const LIMIT: u64 = 1 << 20;
@@ -47,6 +47,8 @@ pub struct Settings {
     pub allowed_apps: AllowedApps,
     /// How many releases of each app stay in the cache, the installed one included.
     pub keep_releases: usize,
+    /// Whether pokes are watched for on the instance metadata server; taken at the start.
+    pub metadata: metadata::Mode,
 }
 
 /// Settings, and what was found on the way that somebody should know.
@@ -99,7 +101,7 @@ impl AllowedApps {
 }
 
 /// Every key there is.
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "bucket",
     "server",
     "poll",
@@ -109,6 +111,7 @@ const KEYS: [&str; 11] = [
     "prune",
     "allowed_apps",
     "keep_releases",
+    "metadata",
     "gcs_endpoint",
     "gcs_credentials",
 ];
@@ -242,6 +245,11 @@ fn settle(merged: &Fragment, environment: impl Fn(&str) -> Option<String>, host:
                 number.filter(|number| (1..=1000).contains(number)).ok_or_else(String::new)
             })?
             .unwrap_or(3),
+        metadata: merged
+            .get("metadata", "`auto`, `on` or `off`", |value| {
+                value.as_str().and_then(|text| text.parse().ok()).ok_or_else(String::new)
+            })?
+            .unwrap_or_default(),
     })
 }
 
@@ -385,6 +393,8 @@ mod tests {
             ("prune = \"yes\"", "`prune` is `yes`, but must be true or false"),
             ("keep_releases = 0", "a whole number from 1 to 1000"),
             ("allowed_apps = [\"a[\"]", "`allowed_apps`"),
+            ("metadata = \"yes\"", "`metadata` is `yes`, but must be `auto`, `on` or `off`"),
+            ("metadata = true", "`metadata` is `true`"),
             ("allowed_apps = \"web\"", "an array of globs"),
             ("poll = ", "isn't TOML"),
         ] {

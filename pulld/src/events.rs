@@ -40,5 +40,7 @@ pub const STATE_LOST: &str = "6c2b7f0c0c6f4f3a8f0f3b4a55a1d011";
 pub const SELF_UPDATE: &str = "6c2b7f0c0c6f4f3a8f0f3b4a55a1d012";
 /// The report couldn't be written, or another machine writes it too.
 pub const REPORT: &str = "6c2b7f0c0c6f4f3a8f0f3b4a55a1d013";
+/// Pokes are watched for, can't be watched for, or can be again.
+pub const METADATA: &str = "6c2b7f0c0c6f4f3a8f0f3b4a55a1d015";
 /// A pull cycle ended.
 pub const CYCLE: &str = "6c2b7f0c0c6f4f3a8f0f3b4a55a1d014";

@@ -1,4 +1,4 @@
-//! What ends the agent's rest: the poll timer, SIGHUP, `pulld pull`, and whatever comes to ring the bell later.
+//! What ends the agent's rest: the poll timer, SIGHUP, `pulld pull`, and a poke.
 //!
 //! A bell that rings during a cycle is heard right after it, once, however often it rang.
 
@@ -20,6 +20,8 @@ pub enum Reason {
     Signal,
     /// `pulld pull`.
     Command,
+    /// The instance metadata changed: somebody pushed, or so it seems.
+    Poke,
 }
 
 impl Reason {

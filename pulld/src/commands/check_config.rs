@@ -29,6 +29,7 @@ pub(crate) fn run(context: &super::Context, _arguments: &Arguments) -> Result<Ex
     println!("prune = {}", settings.prune);
     println!("allowed_apps = {:?}", settings.allowed_apps.globs());
     println!("keep_releases = {}", settings.keep_releases);
+    println!("metadata = \"{}\"", settings.metadata);
     if let Some(endpoint) = &settings.bucket_options.endpoint {
         println!("gcs_endpoint = \"{endpoint}\"");
     }

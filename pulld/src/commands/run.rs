@@ -1,6 +1,6 @@
 //! `pulld run`: the daemon.
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Result;
 use tokio::signal::unix::{SignalKind, signal};
@@ -9,7 +9,9 @@ use tracing::Level;
 use crate::{
     Agent, control,
     control::Board,
-    events, journal, lock, notify,
+    events, journal, lock,
+    metadata::{self, Client, Detected, Timing},
+    notify,
     wake::{Bell, Reason},
 };
 
@@ -35,7 +37,13 @@ pub(crate) fn run(context: &super::Context, arguments: &Arguments) -> Result<Exi
 
 async fn daemon(context: &super::Context) -> Result<()> {
     let _lock = lock::take(&context.paths.lock())?;
+<<<<<<< HEAD
     let machine = context.machine();
+=======
+    let machine = connect().await?;
+    // A configuration that can't be used is the agent's to tell; it may become good while this waits for pokes.
+    let mode = context.load().map(|loaded| loaded.settings.metadata).unwrap_or_default();
+>>>>>>> f71f83d (pulld: a poke wakes the agent)
     let load = Box::new({
         let context = context.clone();
         move || context.load()
@@ -45,6 +53,7 @@ async fn daemon(context: &super::Context) -> Result<()> {
     let (bell, board) = (Bell::default(), Arc::new(Board::new()));
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::spawn(ring_on_hangup(bell.clone()));
+    tokio::spawn(ring_on_poke(bell.clone(), mode));
     tokio::spawn(control::serve(control::listen(&context.paths.socket())?, bell.clone(), board.clone()));
     notify::ready();
     tracing::info!(message_id = events::STARTED, version = env!("CARGO_PKG_VERSION"), "pulld is up");
@@ -63,6 +72,28 @@ async fn ring_on_hangup(bell: Bell) {
     while hangup.recv().await.is_some() {
         bell.ring(Reason::Signal);
     }
+}
+
+/// Rings when the machine is poked. Where it can't be poked, that is said, once.
+async fn ring_on_poke(bell: Bell, mode: metadata::Mode) {
+    let host = std::env::var("GCE_METADATA_HOST").ok();
+    let host = match metadata::detect(mode, host.as_deref(), Path::new(metadata::PRODUCT_NAME)) {
+        Detected::Server(host) => host,
+        Detected::None(reason) => {
+            tracing::info!(message_id = events::METADATA, %reason, "there are no pokes here: polling only");
+            return;
+        }
+    };
+    let timing = Timing::default();
+    let client = match Client::new(&host, &timing) {
+        Ok(client) => client,
+        Err(error) => {
+            tracing::error!(message_id = events::METADATA, "pokes can't be watched for, polling only: {error:#}");
+            return;
+        }
+    };
+    tracing::info!(message_id = events::METADATA, host, "watching for pokes");
+    metadata::watch(|etag| client.ask(etag), &timing, || bell.ring(Reason::Poke)).await;
 }
 
 /// Tells systemd that the loop is alive, for as long as it keeps what it promised.

@@ -3,7 +3,7 @@
 //! A probe with a short time limit takes a slow network at boot for "not on Google Cloud"; what the firmware says
 //! doesn't depend on the network.
 
-use std::{fs::File, io::Read, path::Path, str::FromStr};
+use std::{fmt, fs::File, io::Read, path::Path, str::FromStr};
 
 /// Where Linux shows the product name of the machine's firmware (DMI).
 pub const PRODUCT_NAME: &str = "/sys/class/dmi/id/product_name";
@@ -33,6 +33,16 @@ impl FromStr for Mode {
             "off" => Ok(Self::Off),
             _ => Err("write `auto`, `on` or `off`".to_owned()),
         }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::On => "on",
+            Self::Off => "off",
+        })
     }
 }
 

@@ -8,6 +8,8 @@ use std::{
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
+use crate::events;
+
 use super::{Answer, Judgement, Known, News, Timing, judge};
 
 /// Watches for as long as it is polled, and calls `poked` after every change of `pushrev`.
@@ -40,9 +42,11 @@ where
 fn tell(judgement: &Judgement) {
     match &judgement.news {
         Some(News::Failing(why)) => {
-            warn!(reason = %why, "the metadata server can't be watched: pokes may be late until it can; polling goes on");
+            warn!(message_id = events::METADATA, reason = %why, "the metadata server can't be watched: pokes may be late until it can; polling goes on");
         }
-        Some(News::Recovered(failures)) => info!(failures, "the metadata server is watched again"),
+        Some(News::Recovered(failures)) => {
+            info!(message_id = events::METADATA, failures, "the metadata server is watched again");
+        }
         None if judgement.known.failures > 0 => {
             let pause = Duration::from_millis(u64::try_from(judgement.pause.as_millis()).unwrap_or(u64::MAX));
             debug!(failures = judgement.known.failures, ?pause, "the metadata server still can't be watched");
