@@ -37,13 +37,9 @@ pub(crate) fn run(context: &super::Context, arguments: &Arguments) -> Result<Exi
 
 async fn daemon(context: &super::Context) -> Result<()> {
     let _lock = lock::take(&context.paths.lock())?;
-<<<<<<< HEAD
     let machine = context.machine();
-=======
-    let machine = connect().await?;
     // A configuration that can't be used is the agent's to tell; it may become good while this waits for pokes.
     let mode = context.load().map(|loaded| loaded.settings.metadata).unwrap_or_default();
->>>>>>> f71f83d (pulld: a poke wakes the agent)
     let load = Box::new({
         let context = context.clone();
         move || context.load()
