@@ -1,5 +1,6 @@
 //! Google Cloud without Google: our programs' real clients against fakes that misbehave, over real sockets.
 
+mod agent;
 mod metadata;
 mod poke;
 mod push_command;

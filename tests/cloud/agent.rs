@@ -1,0 +1,87 @@
+//! The real `pulld`, on this machine but with an empty document, so that it changes nothing here: does a poke wake it?
+
+use std::{process::Stdio, time::Duration};
+
+use bucket::{Bucket, BucketOptions, BucketUrl, ServerDocument, ServerName};
+use harness::{Programs, metadata::FakeMetadata};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStderr, Command},
+};
+
+struct Agent {
+    _child: Child,
+    said: Lines<BufReader<ChildStderr>>,
+}
+
+impl Agent {
+    /// Starts it with a poll so long that only a poke can wake it.
+    fn start(root: &TempDir, bucket: &BucketUrl, settings: &str, environment: &[(&str, String)]) -> Self {
+        let etc = root.path().join("etc/pulld");
+        std::fs::create_dir_all(&etc).expect("a directory");
+        let configuration = format!("bucket = \"{bucket}\"\nserver = \"web-1\"\npoll = \"7d\"\n{settings}\n");
+        std::fs::write(etc.join("pulld.toml"), configuration).expect("a file");
+        let mut command = Command::new(Programs::get().expect("our programs").pulld());
+        command.arg("--root").arg(root.path()).args(["run", "--log", "debug"]);
+        command.env_remove("JOURNAL_STREAM").env_remove("GCE_METADATA_HOST").envs(environment.iter().cloned());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().expect("pulld starts");
+        let said = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+        Self { _child: child, said }
+    }
+
+    /// Reads what it says up to a line with `part` in it.
+    async fn until(&mut self, part: &str) -> String {
+        let mut all = String::new();
+        let reading = async {
+            while let Some(line) = self.said.next_line().await.expect("a pipe") {
+                all.push_str(&line);
+                all.push('\n');
+                if line.contains(part) {
+                    return true;
+                }
+            }
+            false
+        };
+        let found = tokio::time::timeout(Duration::from_mins(1), reading).await;
+        assert_eq!(found, Ok(true), "pulld never said `{part}`:\n{all}");
+        all
+    }
+}
+
+async fn bucket(directory: &TempDir) -> (BucketUrl, Bucket) {
+    let url = BucketUrl::File(directory.path().to_owned());
+    let bucket = Bucket::open(&url, &BucketOptions::default()).await.expect("a bucket");
+    (url, bucket)
+}
+
+#[tokio::test]
+async fn a_poke_wakes_the_agent_to_read_its_document() {
+    let (root, directory) = (TempDir::new().expect("a directory"), TempDir::new().expect("a directory"));
+    let (url, bucket) = bucket(&directory).await;
+    let metadata = FakeMetadata::start().await;
+    let mut agent = Agent::start(&root, &url, "", &[("GCE_METADATA_HOST", metadata.host())]);
+    agent.until("watching for pokes").await;
+    metadata.until(|seen| seen.hanging == 1).await;
+    let server: ServerName = "web-1".parse().expect("a server name");
+    let document: ServerDocument = ServerDocument::default();
+    bucket.write_server_document(&server, &document, None).await.expect("a document");
+    metadata.set("pushrev", "web:1 a");
+    agent.until("reasons={Poke}").await;
+    // And again: it goes on watching.
+    metadata.until(|seen| seen.hanging == 1).await;
+    metadata.set("pushrev", "web:2 b");
+    agent.until("reasons={Poke}").await;
+}
+
+#[tokio::test]
+async fn where_there_are_no_pokes_that_is_said_and_nothing_is_asked() {
+    let (root, directory) = (TempDir::new().expect("a directory"), TempDir::new().expect("a directory"));
+    let (url, _bucket) = bucket(&directory).await;
+    let metadata = FakeMetadata::start().await;
+    let mut agent = Agent::start(&root, &url, "metadata = \"off\"", &[("GCE_METADATA_HOST", metadata.host())]);
+    let said = agent.until("polling only").await;
+    assert!(said.contains("`metadata` is `off`"), "{said}");
+    assert_eq!(metadata.seen().connections, 0);
+}
