@@ -14,7 +14,7 @@
 //! ```
 //!
 //! Writers exclude each other with flock(2), on this machine and, where the mount carries it, between machines.
-//! Readers take no lock. No path is followed through a symbolic link (openat2(2), `RESOLVE_NO_SYMLINKS`).
+//! Readers take no lock. No path is followed through a symbolic link.
 
 mod directory;
 mod walk;
