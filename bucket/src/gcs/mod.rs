@@ -9,13 +9,13 @@
 //! (412) because of our own first: each write leaves an id in the object's metadata, by which `write.rs` recognises it.
 
 mod attempt;
+mod renewable;
 mod rest;
 mod write;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use google_cloud_auth::credentials::{self, anonymous, service_account};
 use google_cloud_gax::retry_policy::NeverRetry;
 use google_cloud_storage::{
     client::Storage, model_ext::ReadRange, read_object::ReadObjectResponse, read_resume_policy::NeverResume,
@@ -24,12 +24,13 @@ use url::Url;
 
 use self::{
     attempt::{Failure, patiently, within},
+    renewable::Renewable,
     rest::{Found, Listed, Rest},
     write::Write,
 };
 use crate::{
-    BucketOptions, Credentials, Download, Error, Fetched, Generation, Metadata, ObjectInfo, ObjectPath, Page,
-    PageToken, object::DownloadSource,
+    BucketOptions, Download, Error, Fetched, Generation, Metadata, ObjectInfo, ObjectPath, Page, PageToken,
+    object::DownloadSource,
 };
 
 const GOOGLE: &str = "https://storage.googleapis.com";
@@ -55,7 +56,24 @@ struct Inner {
     resource: String,
     storage: Storage,
     rest: Rest,
+    credentials: Renewable,
     timeout: Duration,
+}
+
+impl Inner {
+    /// Makes attempts as [`patiently`] does; when the token is refused, once more with a fresh one.
+    async fn patiently<T, F: Future<Output = Result<T, Failure>>>(
+        &self,
+        attempt: impl Fn() -> F,
+    ) -> Result<T, Failure> {
+        match patiently(self.timeout, &attempt).await {
+            Err(failure) if failure.status == Some(401) && self.credentials.renew() => {
+                tracing::info!(reason = failure.reason, "the access token is refused: a fresh one is asked for");
+                patiently(self.timeout, attempt).await
+            }
+            done => done,
+        }
+    }
 }
 
 /// An object's content on its way.
@@ -79,10 +97,10 @@ impl GcsBucket {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let google = || Url::parse(GOOGLE).expect("a constant URL is a URL");
         let endpoint = options.endpoint.clone().unwrap_or_else(google);
-        let credentials = load(&options.credentials).map_err(unusable)?;
+        let credentials = Renewable::load(&options.credentials).map_err(unusable)?;
         let storage = Storage::builder()
             .with_endpoint(endpoint.as_str().trim_end_matches('/'))
-            .with_credentials(credentials.clone())
+            .with_credentials(google_cloud_auth::credentials::Credentials::from(credentials.clone()))
             .with_retry_policy(NeverRetry)
             .with_read_resume_policy(NeverResume)
             // Unused, and the default opens one per processor.
@@ -94,7 +112,8 @@ impl GcsBucket {
             name: name.to_owned(),
             resource: format!("projects/_/buckets/{name}"),
             storage,
-            rest: Rest::new(&endpoint, name, credentials, options.timeout),
+            rest: Rest::new(&endpoint, name, credentials.clone().into(), options.timeout),
+            credentials,
             timeout: options.timeout,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -107,7 +126,7 @@ impl GcsBucket {
         limit: u64,
     ) -> Result<Fetched<Bytes>, Error> {
         let attempt = || self.fetch(path, seen, limit);
-        match patiently(self.inner.timeout, attempt).await {
+        match self.inner.patiently(attempt).await {
             Ok(Ok(found)) => Ok(found),
             Ok(Err(size)) => Err(Error::TooLarge { object: path.to_string(), size, limit }),
             Err(failure) if failure.status == Some(304) => Ok(Fetched::Unchanged),
@@ -185,7 +204,7 @@ impl GcsBucket {
         pinned: Option<Generation>,
         offset: u64,
     ) -> Result<Option<Download>, Error> {
-        let opened = patiently(self.inner.timeout, || self.open_body(path, pinned, offset)).await;
+        let opened = self.inner.patiently(|| self.open_body(path, pinned, offset)).await;
         let (generation, size, body) = match opened {
             Ok(body) => {
                 let object = body.object();
@@ -215,7 +234,7 @@ impl GcsBucket {
     }
 
     pub(crate) async fn delete(&self, path: &ObjectPath, seen: Generation) -> Result<(), Error> {
-        match patiently(self.inner.timeout, || self.inner.rest.delete(path, seen)).await {
+        match self.inner.patiently(|| self.inner.rest.delete(path, seen)).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(Error::Conflict { object: path.to_string(), expected: seen }),
             Err(failure) => Err(self.error(failure, "delete", path)),
@@ -272,7 +291,7 @@ impl GcsBucket {
     }
 
     async fn find(&self, path: &ObjectPath) -> Result<Option<Found>, Error> {
-        let found = patiently(self.inner.timeout, || self.inner.rest.head(path)).await;
+        let found = self.inner.patiently(|| self.inner.rest.head(path)).await;
         found.map_err(|failure| self.error(failure, "read", path))
     }
 
@@ -284,7 +303,7 @@ impl GcsBucket {
         limit: u32,
     ) -> Result<Listed, Error> {
         let after = after.map(|token| token.0.as_str());
-        let page = patiently(self.inner.timeout, || self.inner.rest.list(prefix, delimiter, after, limit)).await;
+        let page = self.inner.patiently(|| self.inner.rest.list(prefix, delimiter, after, limit)).await;
         page.map_err(|failure| match failure.status {
             // A prefix is never absent: it is the bucket that is.
             Some(404) => attempt::no_bucket(&self.inner.name),
@@ -293,8 +312,8 @@ impl GcsBucket {
     }
 
     async fn write(&self, write: Write<'_>, content: Bytes) -> Result<Generation, Error> {
-        let Inner { storage, resource, timeout, .. } = &*self.inner;
-        match patiently(*timeout, || write.send(storage, resource, content.clone())).await {
+        let Inner { storage, resource, .. } = &*self.inner;
+        match self.inner.patiently(|| write.send(storage, resource, content.clone())).await {
             Ok(generation) => Ok(generation),
             Err(failure) => self.settle(&write, failure).await,
         }
@@ -346,8 +365,9 @@ impl GcsDownload {
             return Err(self.bucket.error(failure, "read", &self.path));
         }
         tracing::info!(path = %self.path, offset = self.offset, reason = failure.reason, "download goes on after a cut");
-        let (timeout, generation) = (self.bucket.inner.timeout, self.generation);
-        let opened = patiently(timeout, || self.bucket.open_body(&self.path, Some(generation), self.offset)).await;
+        let generation = self.generation;
+        let opened =
+            self.bucket.inner.patiently(|| self.bucket.open_body(&self.path, Some(generation), self.offset)).await;
         match opened {
             Ok(body) => {
                 self.body = Some(body);
@@ -355,23 +375,6 @@ impl GcsDownload {
             }
             Err(failure) if failure.is_absent() => Err(Error::Gone { object: self.path.to_string() }),
             Err(failure) => Err(self.bucket.error(failure, "read", &self.path)),
-        }
-    }
-}
-
-fn load(credentials: &Credentials) -> Result<credentials::Credentials, String> {
-    match credentials {
-        Credentials::Anonymous => Ok(anonymous::Builder::new().build()),
-        Credentials::ApplicationDefault => {
-            credentials::Builder::default().with_scopes([SCOPE]).build().map_err(|e| e.to_string())
-        }
-        Credentials::ServiceAccountFile(path) => {
-            let shown = path.display();
-            let key = std::fs::read(path).map_err(|e| format!("could not read the key file `{shown}`: {e}"))?;
-            let key = serde_json::from_slice(&key).map_err(|e| format!("the key file `{shown}` isn't JSON: {e}"))?;
-            let scopes = service_account::AccessSpecifier::from_scopes([SCOPE]);
-            let built = service_account::Builder::new(key).with_access_specifier(scopes).build();
-            built.map_err(|e| format!("the key file `{shown}` can't be used: {e}"))
         }
     }
 }
