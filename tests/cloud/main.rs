@@ -1,6 +1,7 @@
 //! Google Cloud without Google: our programs' real clients against fakes that misbehave, over real sockets.
 
 mod agent;
+mod credentials;
 mod metadata;
 mod poke;
 mod push_command;

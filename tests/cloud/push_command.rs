@@ -57,7 +57,8 @@ impl Cloud {
     }
 }
 
-fn facts() -> ReleaseMetadata {
+/// What is known of a release.
+pub(crate) fn facts() -> ReleaseMetadata {
     ReleaseMetadata {
         dirty: false,
         note: "first".to_owned(),
