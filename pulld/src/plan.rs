@@ -152,13 +152,14 @@ fn leave_or_remove(situation: &Situation, plan: &mut Plan) {
     let mut orphans: BTreeMap<&ReleaseName, &InstalledPackage> = BTreeMap::new();
     for package in situation.installed {
         let Some(release) = package.release.as_ref() else { continue };
-        if package.state != PackageState::Absent && !named.contains(release.app()) {
+        // The agent comes with the base image: that the document leaves it as it is says nothing.
+        let ours = release.app().as_str() == OWN || package.package == OWN;
+        if package.state != PackageState::Absent && !named.contains(release.app()) && !ours {
             orphans.insert(release, package);
         }
     }
     for (release, package) in orphans {
-        let ours = release.app().as_str() == OWN || package.package == OWN;
-        if situation.prune && sure && !ours && situation.allowed.allows(release.app().as_str()) {
+        if situation.prune && sure && situation.allowed.allows(release.app().as_str()) {
             plan.steps.push(Step::Remove { package: package.package.clone(), release: release.clone() });
         } else {
             plan.orphans.push(release.clone());

@@ -16,7 +16,7 @@ use std::{
     io::Read,
     os::unix::process::CommandExt,
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -34,6 +34,8 @@ use crate::{
 const LOCK: &str = "/var/lib/dpkg/lock-frontend";
 /// How often the lock is tried; dpkg itself doesn't wait at all.
 const TRY: Duration = Duration::from_millis(200);
+/// How often dpkg is run when something kills it.
+const ATTEMPTS: u32 = 3;
 /// Most bytes of an order or a result that are read.
 const LIMIT: u64 = 1 << 20;
 /// Most bytes of output that are kept, from its end: a script may print a gigabyte.
@@ -77,18 +79,37 @@ fn carry_out(order: &Order) -> OrderResult {
         Err(error) => return refused(format!("{error:#}")),
     };
     let output = Output::default();
-    let mut exit = Some(0);
-    for arguments in commands(order) {
-        match dpkg(&arguments, &output, deadline) {
-            // Repairing what others left is best effort: what counts is whether ours gets in.
-            Ok(_) if arguments[0] == "--configure" => {}
-            Ok(code) => exit = exit.max(code),
-            Err(error) => {
-                return OrderResult { exit: None, trouble: Some(format!("{error:#}")), output: output.text() };
-            }
+    let mut trouble = String::new();
+    for _ in 0..ATTEMPTS {
+        match attempt(order, &output, deadline) {
+            Ok(Ended::Exited(code)) => return OrderResult { exit: Some(code), trouble: None, output: output.text() },
+            Ok(Ended::Killed(status)) => trouble = format!("dpkg was killed {ATTEMPTS} times: {status}"),
+            Err(error) => return OrderResult { output: output.text(), ..refused(format!("{error:#}")) },
         }
     }
-    OrderResult { exit, trouble: None, output: output.text() }
+    OrderResult { output: output.text(), ..refused(trouble) }
+}
+
+/// How a run of dpkg ended.
+enum Ended {
+    /// By itself, with this exit status.
+    Exited(i32),
+    /// By a signal that isn't ours: a person's, or the kernel's that ran out of memory. No fault of the packages.
+    Killed(ExitStatus),
+}
+
+/// Runs all commands of an order. Which they are is found anew each time: one that was cut off leaves a repair to do.
+fn attempt(order: &Order, output: &Output, deadline: Instant) -> Result<Ended> {
+    let mut exit = 0;
+    for arguments in commands(order) {
+        match dpkg(&arguments, output, deadline)? {
+            // Repairing what others left is best effort: what counts is whether ours gets in.
+            Ended::Exited(_) if arguments[0] == "--configure" => {}
+            Ended::Exited(code) => exit = exit.max(code),
+            killed @ Ended::Killed(_) => return Ok(killed),
+        }
+    }
+    Ok(Ended::Exited(exit))
 }
 
 /// The dpkg commands of an order.
@@ -116,8 +137,8 @@ fn is_something_half_done() -> bool {
     audit.is_ok_and(|audit| !audit.stdout.is_empty())
 }
 
-/// Runs dpkg to its end, or kills it and everything it started at the deadline. Gives its exit status.
-fn dpkg(arguments: &[String], output: &Output, deadline: Instant) -> Result<Option<i32>> {
+/// Runs dpkg to its end, or kills it and everything it started at the deadline.
+fn dpkg(arguments: &[String], output: &Output, deadline: Instant) -> Result<Ended> {
     let (reader, writer) = std::io::pipe().context("could not make a pipe")?;
     let child = Command::new("dpkg")
         .args(arguments)
@@ -139,12 +160,11 @@ fn dpkg(arguments: &[String], output: &Output, deadline: Instant) -> Result<Opti
     wait(child, deadline)
 }
 
-fn wait(mut child: Child, deadline: Instant) -> Result<Option<i32>> {
+fn wait(mut child: Child, deadline: Instant) -> Result<Ended> {
     let mut pause = Duration::from_millis(2);
     loop {
         if let Some(status) = child.try_wait().context("could not wait for dpkg")? {
-            ensure!(status.code().is_some(), "dpkg was killed: {status}");
-            return Ok(status.code());
+            return Ok(status.code().map_or(Ended::Killed(status), Ended::Exited));
         }
         if Instant::now() > deadline {
             kill_all(&child);

@@ -30,6 +30,8 @@ fn changes_made_by_hand_are_reported_as_drift() -> Result<()> {
     let one = web.release(scenario.target(), &Version::new("1"))?;
     scenario.install(&one, &server)?;
     server.sh("echo '# patched in a hurry' >> /usr/lib/web/serve")?;
+    // Files are compared when the agent starts, when it is asked to pull, and once an hour.
+    server.sh("pulld pull")?;
     let app = scenario.wait_for_app(&server, &one, AppState::Drifted)?;
     assert!(app.drift.iter().any(|line| line.contains("/usr/lib/web/serve")), "{app:?}");
     Ok(())

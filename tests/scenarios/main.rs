@@ -26,6 +26,6 @@ fn says(machine: &Machine, port: u16, expected: &str) -> Result<()> {
 
 /// The packages that dpkg ever unpacked here, from its own log.
 fn unpacked(machine: &Machine, package: &str) -> Result<usize> {
-    let log = machine.sh(&format!("grep -c ' unpack {package}:' /var/log/dpkg.log || true"))?;
+    let log = machine.sh(&format!("grep -Ec ' (install|upgrade) {package}:' /var/log/dpkg.log || true"))?;
     Ok(log.trim().parse()?)
 }
