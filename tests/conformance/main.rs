@@ -1,9 +1,10 @@
 //! One suite, two backends: every case of `cases.rs` runs on `file://` and on `gs://`, and must not tell them apart.
 //!
 //! `gs://` is the harness's fake, or the server that `CONFORMANCE_GCS_ENDPOINT` names, as Google's own
-//! `storage-testbench`.
+//! `storage-testbench`. A server that misbehaves (`faults.rs`) is always the fake.
 
 mod cases;
+mod faults;
 mod world;
 
 /// Makes each case a test on each backend.

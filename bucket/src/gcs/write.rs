@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use google_cloud_gax::retry_policy::RetryPolicyExt;
+use google_cloud_gax::{exponential_backoff::ExponentialBackoffBuilder, retry_policy::RetryPolicyExt};
 use google_cloud_storage::{
     client::Storage,
     retry_policy::RetryableErrors,
@@ -69,7 +69,8 @@ impl<'a> Write<'a> {
         Ok(Generation(written.generation))
     }
 
-    /// Sends a file; cut uploads go on where they were cut. Fails when nothing was sent for `timeout`.
+    /// Sends a file; cut uploads go on where they were cut. Fails when nothing was sent for twice `timeout`: once for
+    /// the server to answer, once for the wait before another attempt.
     pub(super) async fn send_file(
         &self,
         storage: &Storage,
@@ -87,6 +88,9 @@ impl<'a> Write<'a> {
         let file = File::open(source).await.map_err(unreadable)?;
         let size = file.metadata().await.map_err(unreadable)?.len();
         let sent = Arc::new(AtomicU64::new(0));
+        let shortest = timeout.min(Duration::from_millis(200));
+        let longest = timeout.min(Duration::from_secs(5));
+        let backoff = ExponentialBackoffBuilder::new().with_initial_delay(shortest).with_maximum_delay(longest).clamp();
         let upload = storage
             .write_object(bucket, self.path.as_str(), FileSource { file, size, sent: sent.clone() })
             .set_if_generation_match(self.over)
@@ -94,6 +98,7 @@ impl<'a> Write<'a> {
             .set_content_type(content_type(self.path))
             .with_resumable_upload_threshold(RESUMABLE_FROM)
             .with_retry_policy(RetryableErrors.with_attempt_limit(5))
+            .with_backoff_policy(backoff)
             // The machine that downloads it verifies a SHA-256: a second pass over the file would add nothing.
             .with_checksum_precomputation(false)
             .send_unbuffered();
@@ -115,8 +120,8 @@ impl<'a> Write<'a> {
                     if now != last.0 {
                         last = (now, tokio::time::Instant::now());
                         progress(now.min(size));
-                    } else if last.1.elapsed() > timeout {
-                        return Err(Failure::transient(format!("the upload stood still for {timeout:?}")));
+                    } else if last.1.elapsed() > timeout * 2 {
+                        return Err(Failure::transient(format!("the upload stood still for {:?}", timeout * 2)));
                     }
                 }
             }
