@@ -8,6 +8,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use backon::{BlockingRetryable, ConstantBuilder};
 use rustix::fs::{
     AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Timespec, Timestamps, flock, fstat, futimens, mkdirat,
     openat, renameat, statat, unlinkat,
@@ -24,6 +25,13 @@ const LOCK: &str = ".push/lock";
 
 /// Most bytes of an object's metadata that are read: GCS allows 8 KiB, JSON escapes may grow it sixfold.
 const METADATA_LIMIT: u64 = 64 << 10;
+
+/// How long a writer waits for the lock: it is held for a few renames, or by a program that was stopped.
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
+const LOCK_TRIES: usize = 6000;
+
+/// How often a reader may be overtaken by writers before it gives up.
+const OVERTAKEN: usize = 100;
 
 /// A file that a writer left in `.push/tmp` is cleared away after this long: no upload takes a day.
 const ABANDONED: Duration = Duration::from_hours(24);
@@ -93,9 +101,23 @@ impl Directory {
 
     /// What is known of an object, if there is one.
     pub(super) fn info(&self, path: &ObjectPath) -> Result<Option<ObjectInfo>, Error> {
-        let Some(OpenObject { generation, size, .. }) = self.object(path)? else { return Ok(None) };
-        let metadata = read_metadata(&self.root("read", path.as_str())?, path, generation)?;
-        Ok(Some(ObjectInfo { path: path.clone(), generation, size, updated: time_of(generation), metadata }))
+        for _ in 0..OVERTAKEN {
+            let Some(OpenObject { generation, size, .. }) = self.object(path)? else { return Ok(None) };
+            let metadata = read_metadata(&self.root("read", path.as_str())?, path, generation)?;
+            // A writer that replaces the object clears its old metadata: none is only none if the object is the same.
+            if metadata.is_none() && self.object(path)?.is_none_or(|now| now.generation != generation) {
+                continue;
+            }
+            let metadata = metadata.unwrap_or_default();
+            return Ok(Some(ObjectInfo {
+                path: path.clone(),
+                generation,
+                size,
+                updated: time_of(generation),
+                metadata,
+            }));
+        }
+        Err(unavailable("read", path.as_str(), "it changes faster than it can be read"))
     }
 
     /// The names in a directory of the bucket, `None` if there is no such directory.
@@ -220,13 +242,20 @@ impl Directory {
         make_directories(root, OURS).map_err(|e| failed("write", path.as_str(), &e))?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
         let lock = open_beneath(root, LOCK, flags).map_err(|e| failed("write", path.as_str(), &e))?;
-        loop {
-            match flock(&lock, FlockOperation::LockExclusive) {
-                Err(rustix::io::Errno::INTR) => {}
-                done => break done.map_err(fail)?,
+        inherit_mode(&lock, root, 0o666);
+        let taken = (|| flock(&lock, FlockOperation::NonBlockingLockExclusive))
+            .retry(ConstantBuilder::default().with_delay(LOCK_PAUSE).with_max_times(LOCK_TRIES))
+            .when(|errno| matches!(*errno, rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR))
+            .call();
+        match taken {
+            Ok(()) => Ok(lock.into()),
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let patience = LOCK_PAUSE * u32::try_from(LOCK_TRIES).unwrap_or(u32::MAX);
+                let reason = format!("another program has held the bucket's lock `{LOCK}` for {patience:?}");
+                Err(unavailable("write", path.as_str(), &reason))
             }
+            Err(errno) => Err(fail(errno)),
         }
-        Ok(lock.into())
     }
 
     /// Clears away what writers that were killed left behind. Best effort: it is only disk space.
@@ -281,12 +310,25 @@ fn make_directories(root: &OwnedFd, path: &str) -> Result<OwnedFd, std::io::Erro
                     Err(e) => return Err(e.into()),
                 }
                 rustix::fs::fsync(&parent)?;
-                open_beneath(&parent, segment, DIRECTORY)?
+                let made = open_beneath(&parent, segment, DIRECTORY)?;
+                inherit_mode(&made, &parent, 0o7777);
+                made
             }
             opened => opened?,
         };
     }
     Ok(parent)
+}
+
+/// Gives what was made in a directory that directory's mode, so that whoever may write there may go on writing there.
+/// Best effort: it is refused where somebody else made it, who has done it then.
+fn inherit_mode(made: &OwnedFd, parent: &OwnedFd, mask: u32) {
+    if let (Ok(found), Ok(wanted)) = (fstat(made), fstat(parent)) {
+        let wanted = wanted.st_mode & mask;
+        if found.st_mode & 0o7777 != wanted {
+            let _ = rustix::fs::fchmod(made, Mode::from_raw_mode(wanted));
+        }
+    }
 }
 
 fn split(path: &str) -> (&str, &str) {
@@ -318,6 +360,8 @@ fn next_generation(lock: &File, now: Option<Generation>) -> Result<Generation, s
     let last = generation_of(&fstat(lock)?).0;
     let next = clock.max(last + 1).max(now.map_or(0, |now| now.0 + 1));
     set_time(lock, Generation(next))?;
+    // Else a power cut and a clock that went back could give it out again.
+    lock.sync_all()?;
     Ok(Generation(next))
 }
 
@@ -325,16 +369,16 @@ fn metadata_directory(path: &ObjectPath) -> String {
     format!("{META}/{path}")
 }
 
-fn read_metadata(root: &OwnedFd, path: &ObjectPath, generation: Generation) -> Result<Metadata, Error> {
+fn read_metadata(root: &OwnedFd, path: &ObjectPath, generation: Generation) -> Result<Option<Metadata>, Error> {
     let at = format!("{}/{generation}", metadata_directory(path));
     let file = match open_beneath(root, &at, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK) {
         Ok(file) => File::from(file),
-        Err(e) if is_absent(&e) => return Ok(Metadata::new()),
+        Err(e) if is_absent(&e) => return Ok(None),
         Err(e) => return Err(failed("read", path.as_str(), &e)),
     };
     let mut content = Vec::new();
     file.take(METADATA_LIMIT).read_to_end(&mut content).map_err(|e| failed("read", path.as_str(), &e))?;
-    serde_json::from_slice(&content).map_err(|e| Error::Malformed {
+    serde_json::from_slice(&content).map(Some).map_err(|e| Error::Malformed {
         object: path.to_string(),
         reason: format!("its metadata isn't what a bucket wrote: {e}"),
     })
