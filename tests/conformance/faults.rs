@@ -208,27 +208,60 @@ async fn a_write_of_unknown_fate_is_not_called_a_conflict() {
 
 #[tokio::test]
 async fn writers_that_lose_answers_lose_no_write() {
-    let (server, bucket, first) = world().await;
-    bucket.replace(&at(DOCUMENT), "0".into(), &Metadata::new(), first).await.unwrap();
-    let count = async || {
+    let (server, bucket, _) = world().await;
+    let write_words = async |writer: &str| {
         let bucket = impatient(&server).await;
         for round in 0..10 {
+            let word = format!("{writer}{round}");
+            let mut refused = false;
             loop {
                 let object = bucket.get(&at(DOCUMENT), LIMIT).await.unwrap().unwrap();
-                let number: u32 = std::str::from_utf8(&object.content).unwrap().parse().unwrap();
-                let next = (number + 1).to_string().into();
+                let mut words: Vec<String> = serde_json::from_slice(&object.content).unwrap();
+                if words.contains(&word) {
+                    assert!(!refused, "a conflict promises that nothing was written");
+                    break;
+                }
+                words.push(word.clone());
+                let content = serde_json::to_vec(&words).unwrap().into();
                 // Suffered by whichever writer comes first.
                 server.fail_next(Kind::Insert, "", 1, if round % 2 == 0 { Fault::LoseAnswer } else { Fault::Reset });
-                match bucket.replace(&at(DOCUMENT), next, &Metadata::new(), object.generation).await {
+                match bucket.replace(&at(DOCUMENT), content, &Metadata::new(), object.generation).await {
                     Ok(_) => break,
-                    Err(Error::Conflict { .. }) => {}
+                    Err(Error::Conflict { .. }) => refused = true,
+                    Err(Error::Unavailable { .. }) => refused = false,
                     Err(error) => panic!("{error}"),
                 }
             }
         }
     };
-    tokio::join!(count(), count());
-    assert_eq!(bucket.get(&at(DOCUMENT), LIMIT).await.unwrap().unwrap().content, "20");
+    tokio::join!(write_words("a"), write_words("b"));
+    let object = bucket.get(&at(DOCUMENT), LIMIT).await.unwrap().unwrap();
+    let mut words: Vec<String> = serde_json::from_slice(&object.content).unwrap();
+    words.sort_unstable();
+    let expected: Vec<String> =
+        ["a", "b"].iter().flat_map(|writer| (0..10).map(move |round| format!("{writer}{round}"))).collect();
+    assert_eq!(words, expected);
+}
+
+#[tokio::test]
+async fn a_write_that_took_place_and_was_written_over_is_not_called_a_conflict() {
+    let (server, bucket, first) = world().await;
+    let other = impatient(&server).await;
+    // Its answer is lost, and before the next attempt somebody else reads it and writes over it.
+    server.fail_next(Kind::Insert, "", 1, Fault::LoseAnswer);
+    server.fail_next(Kind::Insert, "", 1, Fault::Status(503, Some(2)));
+    let write = async { bucket.replace(&at(DOCUMENT), "[1]".into(), &Metadata::new(), first).await };
+    let overtake = async {
+        loop {
+            let object = other.get(&at(DOCUMENT), LIMIT).await.unwrap().unwrap();
+            let tries = server.requests().iter().filter(|request| request.query.contains_key("uploadType")).count();
+            if object.generation != first && tries == 3 {
+                break other.replace(&at(DOCUMENT), "[1,2]".into(), &Metadata::new(), object.generation).await.unwrap();
+            }
+        }
+    };
+    let (answer, _) = tokio::join!(write, overtake);
+    assert!(matches!(answer, Err(Error::Unavailable { .. })), "{answer:?}");
 }
 
 #[tokio::test]

@@ -32,12 +32,11 @@ impl World {
     pub(crate) async fn gcs() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("conformance-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let (endpoint, server) = match std::env::var("CONFORMANCE_GCS_ENDPOINT") {
-            Ok(endpoint) => (endpoint, None),
-            Err(_) => {
-                let server = FakeGcs::start(&name);
-                (server.url.clone(), Some(server))
-            }
+        let (endpoint, server) = if let Ok(endpoint) = std::env::var("CONFORMANCE_GCS_ENDPOINT") {
+            (endpoint, None)
+        } else {
+            let server = FakeGcs::start(&name);
+            (server.url.clone(), Some(server))
         };
         let url = format!("gs://{name}");
         // Opening installs the TLS provider that every client here wants.

@@ -6,7 +6,7 @@
 //! resumes.
 //!
 //! Every write states a generation, so it may be tried again after its answer was lost. The second try is then refused
-//! (412) because of our own first: each write leaves an id in the object's metadata, by which `write.rs` recognises it.
+//! (412) because of our own first: each write leaves a mark in the object's metadata, by which `write.rs` recognises it.
 
 mod attempt;
 mod renewable;
@@ -37,8 +37,8 @@ const GOOGLE: &str = "https://storage.googleapis.com";
 const SCOPE: &str = "https://www.googleapis.com/auth/devstorage.read_write";
 const USER_AGENT: &str = concat!("push/", env!("CARGO_PKG_VERSION"));
 
-/// The metadata key with the id of the write that made an object's generation. Callers never see it.
-const WRITE_ID: &str = "push-write";
+/// The metadata key with the mark of the write that made an object's generation. Callers never see it.
+const WRITE: &str = "push-write";
 
 /// How often a download goes on after a cut without having got a byte in between.
 const RESUMES: u32 = 5;
@@ -313,7 +313,7 @@ impl GcsBucket {
 
     async fn write(&self, write: Write<'_>, content: Bytes) -> Result<Generation, Error> {
         let Inner { storage, resource, .. } = &*self.inner;
-        match self.inner.patiently(|| write.send(storage, resource, content.clone())).await {
+        match self.inner.patiently(|| write.send(storage, resource, &content)).await {
             Ok(generation) => Ok(generation),
             Err(failure) => self.settle(&write, failure).await,
         }

@@ -8,7 +8,7 @@ use reqwest::{Method, Response, header::RETRY_AFTER};
 use serde::Deserialize;
 use url::Url;
 
-use super::{WRITE_ID, attempt::Failure};
+use super::{WRITE, attempt::Failure};
 use crate::{Generation, Metadata, ObjectInfo, ObjectPath};
 
 /// Most bytes of an answer that are read: a page of 1,000 objects with 8 KiB of metadata each, as JSON.
@@ -32,6 +32,8 @@ pub(super) struct Rest {
 struct Resource {
     name: String,
     generation: String,
+    /// Google always says it; its test server leaves out what is 0.
+    #[serde(default = "zero")]
     size: String,
     updated: Timestamp,
     #[serde(default)]
@@ -48,11 +50,11 @@ struct Listing {
     next_page_token: Option<String>,
 }
 
-/// What is known of an object, and which write made it.
+/// What is known of an object, and the mark of the write that made it.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) info: ObjectInfo,
-    pub(super) write_id: Option<String>,
+    pub(super) write: Option<String>,
 }
 
 /// One page of a listing: objects, or prefixes of objects below a delimiter.
@@ -166,7 +168,7 @@ impl Rest {
 impl Resource {
     fn found(self) -> Option<Found> {
         let mut metadata = self.metadata;
-        let write_id = metadata.remove(WRITE_ID);
+        let write = metadata.remove(WRITE);
         let info = ObjectInfo {
             path: self.name.parse().ok()?,
             generation: Generation(self.generation.parse().ok()?),
@@ -174,7 +176,7 @@ impl Resource {
             updated: self.updated,
             metadata,
         };
-        Some(Found { info, write_id })
+        Some(Found { info, write })
     }
 }
 
@@ -192,4 +194,8 @@ async fn bounded(mut answer: Response, limit: usize) -> Result<Vec<u8>, Failure>
         body.extend_from_slice(&chunk);
     }
     Ok(body)
+}
+
+fn zero() -> String {
+    "0".to_owned()
 }

@@ -1,4 +1,7 @@
-//! Writes: each carries an id of its own, so that a write whose answer was lost is recognised as ours.
+//! Writes: each leaves a mark, so that a write whose answer was lost is recognised as ours.
+//!
+//! The mark is an id and the generation that was written over, as in `0a1b…/1763…`. Comparing content wouldn't do: two
+//! writers may write the same.
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
@@ -6,7 +9,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -23,14 +26,17 @@ use tokio::{
     io::{AsyncReadExt, AsyncSeekExt},
 };
 
-use super::{GcsBucket, WRITE_ID, attempt::Failure};
+use super::{
+    GcsBucket, WRITE,
+    attempt::{Failure, patiently},
+};
 use crate::{Error, Generation, Metadata, ObjectPath};
 
 /// How much of a file is read at a time, in bytes.
 const CHUNK: usize = 256 << 10;
 
-/// Files from this size on are sent so that a cut upload goes on where it was cut, in bytes.
-const RESUMABLE_FROM: usize = 4 << 20;
+/// Files from this size on are sent so that a cut upload goes on where it was cut, in bytes; smaller ones at once.
+const RESUMABLE_FROM: u64 = 4 << 20;
 
 /// How often `progress` is told.
 const TICK: Duration = Duration::from_millis(100);
@@ -41,32 +47,45 @@ pub(super) struct Write<'a> {
     pub(super) metadata: &'a Metadata,
     pub(super) over: i64,
     id: String,
+    /// An attempt broke off: it may have been carried out or not.
+    unsure: AtomicBool,
 }
 
 impl<'a> Write<'a> {
     pub(super) fn new(path: &'a ObjectPath, metadata: &'a Metadata, over: Option<Generation>) -> Self {
         // The standard library's hash keys are random, a new pair for every state.
         let id = format!("{:016x}", RandomState::new().build_hasher().finish());
-        Self { path, metadata, over: over.map_or(0, |generation| generation.0), id }
+        let over = over.map_or(0, |generation| generation.0);
+        Self { path, metadata, over, id, unsure: AtomicBool::new(false) }
     }
 
-    fn all_metadata(&self) -> impl Iterator<Item = (String, String)> {
-        let own = (WRITE_ID.to_owned(), self.id.clone());
-        self.metadata.clone().into_iter().chain([own])
+    fn marked_metadata(&self) -> impl Iterator<Item = (String, String)> {
+        let mark = (WRITE.to_owned(), format!("{}/{}", self.id, self.over));
+        self.metadata.clone().into_iter().chain([mark])
     }
 
     /// One attempt at writing content that is in memory.
-    pub(super) async fn send(&self, storage: &Storage, bucket: &str, content: Bytes) -> Result<Generation, Failure> {
-        let length = content.len();
+    pub(super) async fn send(&self, storage: &Storage, bucket: &str, content: &Bytes) -> Result<Generation, Failure> {
         let sending = storage
-            .write_object(bucket, self.path.as_str(), content)
+            .write_object(bucket, self.path.as_str(), content.clone())
             .set_if_generation_match(self.over)
-            .set_metadata(self.all_metadata())
+            .set_metadata(self.marked_metadata())
             .set_content_type(content_type(self.path))
-            .with_resumable_upload_threshold(length + 1)
+            // Said at the beginning, so that the server refuses what was damaged on the way.
+            .with_known_crc32c(crc32c::crc32c(content))
+            .with_resumable_upload_threshold(content.len() + 1)
             .send_unbuffered();
-        let written = Box::pin(sending).await?;
-        Ok(Generation(written.generation))
+        // Until the answer is there, also when this attempt's time runs out.
+        let unsure = self.unsure.swap(true, Ordering::Relaxed);
+        let failure = match Box::pin(sending).await {
+            Ok(written) => return Ok(Generation(written.generation)),
+            Err(error) => Failure::from(error),
+        };
+        if !failure.transient {
+            // Refused, hence not carried out: as sure as before.
+            self.unsure.store(unsure, Ordering::Relaxed);
+        }
+        Err(failure)
     }
 
     /// Sends a file; cut uploads go on where they were cut. Fails when nothing was sent for twice `timeout`: once for
@@ -85,8 +104,16 @@ impl<'a> Write<'a> {
             transient: false,
             retry_after: None,
         };
-        let file = File::open(source).await.map_err(unreadable)?;
+        let mut file = File::open(source).await.map_err(unreadable)?;
         let size = file.metadata().await.map_err(unreadable)?.len();
+        if size < RESUMABLE_FROM {
+            let mut content = Vec::new();
+            (&mut file).take(RESUMABLE_FROM).read_to_end(&mut content).await.map_err(unreadable)?;
+            let content = Bytes::from(content);
+            let written = patiently(timeout, || self.send(storage, bucket, &content)).await?;
+            progress(content.len() as u64);
+            return Ok(written);
+        }
         let sent = Arc::new(AtomicU64::new(0));
         let shortest = timeout.min(Duration::from_millis(200));
         let longest = timeout.min(Duration::from_secs(5));
@@ -94,9 +121,9 @@ impl<'a> Write<'a> {
         let upload = storage
             .write_object(bucket, self.path.as_str(), FileSource { file, size, sent: sent.clone() })
             .set_if_generation_match(self.over)
-            .set_metadata(self.all_metadata())
+            .set_metadata(self.marked_metadata())
             .set_content_type(content_type(self.path))
-            .with_resumable_upload_threshold(RESUMABLE_FROM)
+            .with_resumable_upload_threshold(0_usize)
             .with_retry_policy(RetryableErrors.with_attempt_limit(5))
             .with_backoff_policy(backoff)
             // The machine that downloads it verifies a SHA-256: a second pass over the file would add nothing.
@@ -133,21 +160,36 @@ impl GcsBucket {
     /// How a write ended whose last attempt was refused because of its generation, or broke off with its fate unknown.
     pub(super) async fn settle(&self, write: &Write<'_>, failure: Failure) -> Result<Generation, Error> {
         let refused = failure.status == Some(412);
-        if !refused && !failure.transient {
+        let unsure = write.unsure.load(Ordering::Relaxed) || failure.transient;
+        if !refused && !unsure {
             return Err(self.error(failure, "write", write.path));
         }
-        // Ours may have been written although its answer never came.
-        match self.find(write.path).await {
-            Ok(Some(found)) if found.write_id.as_deref() == Some(&write.id) => return Ok(found.info.generation),
+        let object = write.path.to_string();
+        let lost = || match write.over {
+            0 => Error::AlreadyExists { object: object.clone() },
+            expected => Error::Conflict { object: object.clone(), expected: Generation(expected) },
+        };
+        if !unsure {
+            return Err(lost());
+        }
+        let found = match self.find(write.path).await {
+            Ok(found) => found,
             // Not knowing isn't having lost: "conflict" promises that nothing was written.
             Err(error) if refused => return Err(error),
-            _ => {}
-        }
-        let object = write.path.to_string();
-        match (refused, write.over) {
-            (false, _) => Err(self.error(failure, "write", write.path)),
-            (true, 0) => Err(Error::AlreadyExists { object }),
-            (true, expected) => Err(Error::Conflict { object, expected: Generation(expected) }),
+            Err(_) => return Err(self.error(failure, "write", write.path)),
+        };
+        let generation = found.as_ref().map(|found| found.info.generation);
+        let mark = found.as_ref().and_then(|found| found.write.as_ref()?.split_once('/'));
+        match (mark, generation) {
+            (Some((id, _)), Some(generation)) if id == write.id => Ok(generation),
+            // Somebody else wrote over the very generation that ours was to replace: ours never took place.
+            (Some((_, over)), _) if refused && over == write.over.to_string() => Err(lost()),
+            _ if refused => {
+                let reason = "an answer was lost and somebody else wrote since; read it again to see whether this write \
+                              took place in between";
+                Err(Error::Unavailable { verb: "write", object, reason: reason.to_owned() })
+            }
+            _ => Err(self.error(failure, "write", write.path)),
         }
     }
 }
