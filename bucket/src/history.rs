@@ -51,6 +51,12 @@ impl Bucket {
     /// Records a push.
     pub async fn append_history(&self, entry: &HistoryEntry) -> Result<(), Error> {
         let path = layout::history(&entry.server, entry.time, &entry.id);
+        if entry.id.is_empty() || !entry.id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            return Err(Error::Malformed {
+                object: path.to_string(),
+                reason: "its id isn't letters and digits".to_owned(),
+            });
+        }
         let content = serde_json::to_vec_pretty(entry).expect("a history entry is JSON");
         self.create(&path, content.into(), &Metadata::new()).await.map(drop)
     }

@@ -26,8 +26,10 @@ impl FromStr for BucketUrl {
             let name = name.strip_suffix('/').unwrap_or(name);
             let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c);
             // Google Cloud Storage, "Bucket names": 3–63 characters, 222 with dots.
-            if !(3..=222).contains(&name.len()) || !name.chars().all(good) {
-                return wrong("a bucket's name has 3 to 222 of a-z 0-9 - _ .");
+            let ends = name.starts_with(|c: char| c.is_ascii_alphanumeric())
+                && name.ends_with(|c: char| c.is_ascii_alphanumeric());
+            if !(3..=222).contains(&name.len()) || !name.chars().all(good) || !ends {
+                return wrong("a bucket's name has 3 to 222 of a-z 0-9 - _ ., with a letter or digit at both ends");
             }
             return Ok(Self::Gcs(name.to_owned()));
         }

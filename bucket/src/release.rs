@@ -110,7 +110,7 @@ impl ReleaseMetadata {
 }
 
 impl Release {
-    fn at(info: ObjectInfo) -> Option<Self> {
+    fn at(info: &ObjectInfo) -> Option<Self> {
         let name = layout::release_at(&info.path)?;
         let metadata = ReleaseMetadata::from_metadata(&name, &info.metadata);
         Some(Self { name, generation: info.generation, size: info.size, uploaded: info.updated, metadata })
@@ -120,7 +120,7 @@ impl Release {
 impl Bucket {
     /// A release and the facts about it, if it exists.
     pub async fn release(&self, name: &ReleaseName) -> Result<Option<Release>, Error> {
-        Ok(self.head(&layout::release(name)).await?.and_then(Release::at))
+        Ok(self.head(&layout::release(name)).await?.as_ref().and_then(Release::at))
     }
 
     /// Uploads a release. Never overwrites one: [`Error::AlreadyExists`].
@@ -145,7 +145,7 @@ impl Bucket {
     /// Objects among them that aren't releases are passed over.
     pub async fn releases(&self, app: &AppName, after: Option<&PageToken>) -> Result<Page<Release>, Error> {
         let page = self.list(&layout::releases_of(app), after, 1000).await?;
-        Ok(Page { items: page.items.into_iter().filter_map(Release::at).collect(), next: page.next })
+        Ok(Page { items: page.items.iter().filter_map(Release::at).collect(), next: page.next })
     }
 
     /// The newest releases of an app, newest first, at most `limit`; the whole listing is read, page by page.

@@ -111,7 +111,7 @@ impl ReleaseName {
         if name.parts != parts {
             return Err(NameError::new(KIND, &text, "its time must be whole seconds"));
         }
-        Ok(name)
+        Ok(Self { text: name.text, parts })
     }
 
     /// Parses `{app}:{user}@{host}:{time}:{commit}`, as a package carries it in `Push-Release:`.

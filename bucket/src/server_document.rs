@@ -76,20 +76,17 @@ impl ServerDocument {
 
     /// Makes `release` the desired one of its app and gives the one before. Every other element stays as it is.
     pub fn set(&mut self, release: ReleaseName) -> Option<ReleaseName> {
-        let ours = |entry: &&mut Entry| match entry {
-            Entry::Release(name) => name.app() == release.app(),
-            Entry::Placeholder(app) => app == release.app(),
-            Entry::Bad { .. } => false,
+        let app = release.app().clone();
+        let ours = |entry: &Entry| matches!(entry, Entry::Release(name) if *name.app() == app);
+        let chosen = self.entries.iter().position(ours);
+        let place = chosen.or_else(|| self.entries.iter().position(|entry| *entry == Entry::Placeholder(app.clone())));
+        let Some(place) = place else {
+            self.entries.push(Entry::Release(release));
+            return None;
         };
-        match self.entries.iter_mut().find(ours) {
-            Some(entry) => match std::mem::replace(entry, Entry::Release(release)) {
-                Entry::Release(before) => Some(before),
-                _ => None,
-            },
-            None => {
-                self.entries.push(Entry::Release(release));
-                None
-            }
+        match std::mem::replace(&mut self.entries[place], Entry::Release(release)) {
+            Entry::Release(before) => Some(before),
+            _ => None,
         }
     }
 

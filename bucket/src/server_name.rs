@@ -8,14 +8,15 @@ use crate::{NameError, app_name::check_word};
 
 /// A managed machine, by name: usually its short host name. It has one server document.
 ///
-/// 1 to 253 characters, the characters of an [`crate::AppName`].
+/// 1 to 200 characters, the characters of an [`crate::AppName`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ServerName(String);
 
 impl ServerName {
-    /// Longest server name, in bytes: that of a DNS name (RFC 1035 §2.3.4), less the dots at the ends.
-    pub const MAX: usize = 253;
+    /// Longest server name, in bytes. A host name has at most 64 (hostname(7)); `{name}.json` must fit a file name in a
+    /// `file://` bucket.
+    pub const MAX: usize = 200;
 
     /// The name as text.
     pub fn as_str(&self) -> &str {
