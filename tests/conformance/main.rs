@@ -4,6 +4,7 @@
 //! `storage-testbench`. A server that misbehaves (`faults.rs`) is always the fake.
 
 mod cases;
+mod directory;
 mod faults;
 mod world;
 

@@ -1,6 +1,7 @@
 //! A bucket to try things on, and a second process that uses it.
 
 use std::{
+    path::Path,
     process::{Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
@@ -9,6 +10,9 @@ use std::{
 use bucket::{Bucket, BucketOptions, BucketUrl, Credentials, Metadata, ObjectPath};
 use harness::gcs::FakeGcs;
 use tempfile::TempDir;
+
+/// The program `conformance-client`.
+pub(crate) const CLIENT: &str = env!("CARGO_BIN_EXE_conformance-client");
 
 /// An empty bucket of a test's own, gone with it.
 pub(crate) struct World {
@@ -50,7 +54,12 @@ impl World {
 
     /// Runs `conformance-client` on this bucket in a process of its own.
     pub(crate) fn client(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_conformance-client"));
+        self.client_at(CLIENT.as_ref(), arguments)
+    }
+
+    /// The same, with the program at another place.
+    pub(crate) fn client_at(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command.arg(&self.url).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
         if let Some(endpoint) = &self.endpoint {
             command.env("PUSH_GCS_ENDPOINT", endpoint).env("PUSH_GCS_CREDENTIALS", "anonymous");
