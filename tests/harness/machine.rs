@@ -269,7 +269,8 @@ impl Machine {
             ("units that failed", "systemctl --no-pager --plain --no-legend list-units --failed"),
             ("packages not in order", "dpkg-query -W -f '${db:Status-Abbrev} ${Package} ${Version}\\n' | grep -v ^ii"),
             ("full disks", "df -h / | tail -n 1"),
-            ("journal", "journalctl --no-pager --quiet --boot --output=short-precise --lines=150"),
+            ("journal of pulld", "journalctl --no-pager --quiet --output=short-precise --lines=100 --unit=pulld"),
+            ("journal", "journalctl --no-pager --quiet --boot --output=short-precise --lines=60"),
         ];
         let mut text = format!("---- `{}`", self.name);
         if self.container.is_none() {

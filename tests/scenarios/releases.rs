@@ -5,9 +5,28 @@ use harness::{Scenario, Version};
 
 use crate::{PORT, says};
 
-#[test]
-fn first_install_serves_http() -> Result<()> {
-    let scenario = Scenario::new()?;
+/// Each story once for each kind of bucket.
+macro_rules! stories {
+    ($($story:ident),* $(,)?) => {
+        mod over_a_directory {
+            $(
+                #[test]
+                fn $story() -> anyhow::Result<()> {
+                    super::$story(&harness::Scenario::new()?)
+                }
+            )*
+        }
+    };
+}
+
+stories! {
+    first_install_serves_http,
+    upgrade_serves_the_new_version,
+    rollback_brings_back_what_the_server_had,
+    a_broken_app_does_not_hold_back_another,
+}
+
+fn first_install_serves_http(scenario: &Scenario) -> Result<()> {
     let server = scenario.server("web-1")?;
     let web = scenario.service("web", PORT)?;
     let one = web.release(scenario.target(), &Version::new("1"))?;
@@ -19,9 +38,7 @@ fn first_install_serves_http() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn upgrade_serves_the_new_version() -> Result<()> {
-    let scenario = Scenario::new()?;
+fn upgrade_serves_the_new_version(scenario: &Scenario) -> Result<()> {
     let server = scenario.server("web-1")?;
     let web = scenario.service("web", PORT)?;
     let one = web.release(scenario.target(), &Version::new("1"))?;
@@ -34,9 +51,7 @@ fn upgrade_serves_the_new_version() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn rollback_brings_back_what_the_server_had() -> Result<()> {
-    let scenario = Scenario::new()?;
+fn rollback_brings_back_what_the_server_had(scenario: &Scenario) -> Result<()> {
     let server = scenario.server("web-1")?;
     let web = scenario.service("web", PORT)?;
     let one = web.release(scenario.target(), &Version::new("1"))?;
@@ -50,9 +65,7 @@ fn rollback_brings_back_what_the_server_had() -> Result<()> {
     says(&server, PORT, "web 1")
 }
 
-#[test]
-fn a_broken_app_does_not_hold_back_another() -> Result<()> {
-    let scenario = Scenario::new()?;
+fn a_broken_app_does_not_hold_back_another(scenario: &Scenario) -> Result<()> {
     let server = scenario.server("web-1")?;
     let (web, api) = (scenario.service("web", PORT)?, scenario.service("api", PORT + 1)?);
     let web_one = web.release(scenario.target(), &Version::new("1"))?;
