@@ -24,8 +24,8 @@ fn says(machine: &Machine, port: u16, expected: &str) -> Result<()> {
     })
 }
 
-/// The packages that dpkg ever unpacked here, from its own log.
+/// How often dpkg has unpacked a package here, by its own log.
 fn unpacked(machine: &Machine, package: &str) -> Result<usize> {
-    let log = machine.sh(&format!("grep -Ec ' (install|upgrade) {package}:' /var/log/dpkg.log || true"))?;
+    let log = machine.sh(&format!("grep -cE ' (install|upgrade) {package}:' /var/log/dpkg.log || true"))?;
     Ok(log.trim().parse()?)
 }
