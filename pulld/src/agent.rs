@@ -321,9 +321,14 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
                 let is_new = !matches!(&self.document, Some(Known::Document(known, _)) if *known == generation);
                 if is_new {
                     let apps = document.releases().count();
-                    tracing::info!(message_id = events::DOCUMENT_READ, %generation, apps, "a new server document");
+                    tracing::info!(message_id = events::DOCUMENT_READ, %generation, apps, "a new server document, generation {generation}, with {apps} apps");
                     for (entry, reason) in document.bad_entries() {
-                        tracing::warn!(message_id = events::ENTRY_REFUSED, entry, reason, "a bad entry is left alone");
+                        tracing::warn!(
+                            message_id = events::ENTRY_REFUSED,
+                            entry,
+                            reason,
+                            "the entry {entry} is left alone: {reason}"
+                        );
                     }
                 }
                 self.document = Some(Known::Document(generation, document));
@@ -413,7 +418,8 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
                 message_id = events::PREPARATION_FAILED,
                 app = %release.app(),
                 release = release.stem(),
-                "could not bring it in, it is tried again: {reason}"
+                "`{}` could not be brought in, it is tried again: {reason}",
+                release.stem()
             );
         }
         let not_before = Instant::now() + backoff::delay(tries, Duration::from_secs(15), Duration::from_mins(30));
@@ -440,8 +446,9 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
                 app = %change.app,
                 release = change.title(),
                 from = change.before.as_ref().map(|before| before.release.stem()),
-                "{}",
-                if change.release().is_some() { "installing" } else { "removing" }
+                "{} `{}`",
+                if change.release().is_some() { "installing" } else { "removing" },
+                change.title()
             );
         }
     }
@@ -539,7 +546,8 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             }
         }
         let cycle = as_cycle(&status, findings.lines);
-        if findings.busy {
+        // What is worse than drift was said as a warning already.
+        if findings.busy && status.state <= ServerState::Drifted {
             tracing::info!(message_id = events::CYCLE, ok = cycle.ok, "{}", cycle.summary);
         } else {
             tracing::debug!(message_id = events::CYCLE, ok = cycle.ok, "{}", cycle.summary);
@@ -574,7 +582,18 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         for app in report::changed_apps(before, status) {
             let drift = app.drift.join("; ");
             let reason = app.reason.as_deref().unwrap_or_default();
-            tracing::info!(message_id = events::DRIFT, app = app.app, state = ?app.state, reason, drift, "app");
+            let state = format!("{:?}", app.state).to_lowercase();
+            let why: Vec<&str> = [reason, &drift].into_iter().filter(|words| !words.is_empty()).collect();
+            let why = if why.is_empty() { String::new() } else { format!(": {}", why.join("; ")) };
+            tracing::info!(
+                message_id = events::DRIFT,
+                app = app.app,
+                state,
+                reason,
+                drift,
+                "`{}` is {state}{why}",
+                app.app
+            );
         }
         if before.is_none_or(|before| before.summary != status.summary) && status.state > ServerState::Drifted {
             tracing::warn!(message_id = events::CYCLE, "{}", status.summary);

@@ -248,13 +248,13 @@ impl<P: PackageManager, S: ServiceManager> Hands<'_, P, S> {
                 Act::Restart => self.services.restart(name, START_LIMIT).await,
                 Act::Reload => self.services.reload(name, START_LIMIT).await,
                 Act::Leave(why) | Act::Ignore(why) => {
-                    tracing::debug!(message_id = events::UNIT, unit = name, why, "left alone");
+                    tracing::debug!(message_id = events::UNIT, unit = name, why, "`{name}` is left alone: {why}");
                     continue;
                 }
             };
             match job {
                 Ok(job) if matches!(job.0.as_str(), "done" | "skipped" | "canceled") => {
-                    tracing::info!(message_id = events::UNIT, unit = name, ?act, "unit is up");
+                    tracing::info!(message_id = events::UNIT, unit = name, ?act, "`{name}` is up");
                 }
                 Ok(job) => {
                     let result = self.services.unit(name).await.map(|state| state.result).unwrap_or_default();
@@ -287,7 +287,8 @@ impl<P: PackageManager, S: ServiceManager> Hands<'_, P, S> {
                     message_id = events::INSTALLED,
                     app = %change.app,
                     release = change.title(),
-                    "{}",
+                    "`{}` is {}",
+                    change.title(),
                     if change.release().is_some() { "installed and healthy" } else { "removed" }
                 );
             }
@@ -365,7 +366,7 @@ impl<P: PackageManager, S: ServiceManager> Hands<'_, P, S> {
                 continue;
             }
             let reason = change.trouble.as_ref().map(|trouble| trouble.reason.clone()).unwrap_or_default();
-            tracing::warn!(message_id = events::UNHEALTHY, app = %change.app, release = change.title(), reason, "going back");
+            tracing::warn!(message_id = events::UNHEALTHY, app = %change.app, release = change.title(), reason, "`{}` is unhealthy, going back: {reason}", change.title());
             match rollback::undo(change, &installed) {
                 Err(none) => degrade(&mut transaction.changes[at], &format!("there is no way back: {none}")),
                 Ok(undo) if undo.is_nothing() => {}
@@ -480,7 +481,12 @@ impl<P: PackageManager, S: ServiceManager> Hands<'_, P, S> {
         let mut order = self.empty_order();
         order.restart_agent = true;
         for own in transaction.changes.iter().filter(|change| change.is_own()) {
-            tracing::info!(message_id = events::SELF_UPDATE, release = own.title(), "pulld replaces itself");
+            tracing::info!(
+                message_id = events::SELF_UPDATE,
+                release = own.title(),
+                "pulld replaces itself with `{}`",
+                own.title()
+            );
             if let Target::Release { deb, .. } = &own.target {
                 order.install.push(deb.clone());
             }
@@ -537,7 +543,12 @@ impl<P: PackageManager, S: ServiceManager> Hands<'_, P, S> {
             rescue.keep(deb)?;
         }
         rescue.disarm()?;
-        tracing::info!(message_id = events::SELF_UPDATE, release = own.title(), "the new pulld has proved itself");
+        tracing::info!(
+            message_id = events::SELF_UPDATE,
+            release = own.title(),
+            "the new pulld, `{}`, has proved itself",
+            own.title()
+        );
         own.outcome = Some(Outcome::Done);
         Ok(())
     }
@@ -632,11 +643,12 @@ fn settle_back(change: &mut Change) {
             app = %change.app,
             release = change.title(),
             reason,
-            "rolled back and quarantined"
+            "`{}` was rolled back, and isn't tried again until the document changes: {reason}",
+            change.title()
         );
         change.outcome = Some(Outcome::RolledBack { reason });
     } else {
-        tracing::warn!(message_id = events::ROLLED_BACK, app = %change.app, release = change.title(), reason, "postponed");
+        tracing::warn!(message_id = events::ROLLED_BACK, app = %change.app, release = change.title(), reason, "`{}` is put off: {reason}", change.title());
         change.outcome = Some(Outcome::Postponed { reason });
     }
 }
@@ -647,7 +659,7 @@ fn degrade(change: &mut Change, why: &str) {
         Some(trouble) => format!("{}; {why}", trouble.reason),
         None => why.to_owned(),
     };
-    tracing::error!(message_id = events::DEGRADED, app = %change.app, release = change.title(), reason, "degraded");
+    tracing::error!(message_id = events::DEGRADED, app = %change.app, release = change.title(), reason, "`{}` needs a person: {reason}", change.app);
     change.trouble.get_or_insert(Trouble { reason: reason.clone(), blamed: true });
     change.outcome = Some(Outcome::Degraded { reason });
 }

@@ -47,7 +47,7 @@ impl Cache {
             let _ = file.set_modified(SystemTime::now());
             return Ok(Some(path));
         }
-        tracing::warn!(release = %release.stem(), "the cached file has rotted and is removed");
+        tracing::warn!(release = %release.stem(), "the cached `{}` has rotted and is removed", release.stem());
         persist::remove(&path)?;
         Ok(None)
     }

@@ -62,7 +62,8 @@ pub async fn obtain(bucket: &Bucket, cache: &Cache, release: &ReleaseName, liven
                 app = %release.app(),
                 release = release.stem(),
                 bytes = metadata.size,
-                "downloaded and verified"
+                "downloaded and verified `{}`",
+                release.stem()
             );
             Ok(Found::File(place))
         }

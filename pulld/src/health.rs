@@ -49,7 +49,10 @@ pub fn verdict(name: &str, samples: &[Sample], restarts: u32, window: Duration) 
         return unhealthy(format!("failed ({})", state.result.escape_debug()));
     }
     if state.sub == "auto-restart" || state.restarts > restarts {
-        return unhealthy(format!("doesn't stay up: systemd restarted it {} times", state.restarts.max(1)));
+        return unhealthy(match state.restarts {
+            0 | 1 => "doesn't stay up: systemd had to restart it".to_owned(),
+            times => format!("doesn't stay up: systemd restarted it {times} times"),
+        });
     }
     match state.active.as_str() {
         "active" => {

@@ -176,7 +176,7 @@ impl<P: PackageManager, S: ServiceManager> Stock<'_, P, S> {
     async fn change(&self, candidate: Candidate, installed: &[InstalledPackage]) -> Result<Change> {
         let Candidate { release, deb, info, before, way_back } = candidate;
         if let WayBack::None { reason } = &way_back {
-            tracing::warn!(app = %release.app(), release = release.stem(), reason, "goes in without a way back");
+            tracing::warn!(app = %release.app(), release = release.stem(), reason, "`{}` goes in without a way back: {reason}", release.stem());
         }
         let old = before.as_ref().map(|before| before.units.as_slice()).unwrap_or_default();
         let mut units = Vec::new();

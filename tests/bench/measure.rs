@@ -46,14 +46,14 @@ pub(crate) fn run(command: &mut Command) -> Result<Run> {
     Ok(Run { wall, cpu: children_cpu()?.saturating_sub(cpu_before), peak })
 }
 
-/// A line of `/proc/PID/status` in bytes (proc_pid_status(5)): `VmHWM:`, `VmRSS:`.
+/// A line of `/proc/PID/status` in bytes (`proc_pid_status(5)`): `VmHWM:`, `VmRSS:`.
 pub(crate) fn memory(pid: u32, key: &str) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(key))?;
     Some(line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
-/// Processor time of a process, in clock ticks of 1/100 s (proc_pid_stat(5), `utime` and `stime`).
+/// Processor time of a process, in clock ticks of 1/100 s (`proc_pid_stat(5)`, `utime` and `stime`).
 pub(crate) fn ticks(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, after_name) = stat.rsplit_once(')')?;
@@ -61,7 +61,7 @@ pub(crate) fn ticks(pid: u32) -> Option<u64> {
     Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
 }
 
-/// Processor time of all children waited for so far (proc_pid_stat(5), `cutime` and `cstime`).
+/// Processor time of all children waited for so far (`proc_pid_stat(5)`, `cutime` and `cstime`).
 fn children_cpu() -> Result<Duration> {
     let stat = fs::read_to_string("/proc/self/stat")?;
     let (_, after_name) = stat.rsplit_once(')').context("/proc/self/stat has no name")?;
