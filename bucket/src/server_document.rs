@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fmt};
 
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::{
     AppName, Bucket, Error, Fetched, Generation, Metadata, ObjectPath, Page, PageToken, ReleaseName, ServerName, layout,
@@ -21,8 +21,8 @@ pub enum Entry {
     Placeholder(AppName),
     /// Anything else: reported, left alone and kept as it is.
     Bad {
-        /// The element as it was read.
-        value: Value,
+        /// The element as it was read, in JSON: whatever else would lose digits, keys or their order.
+        json: String,
         /// Why it can't be used.
         reason: String,
     },
@@ -42,9 +42,10 @@ impl ServerDocument {
     /// # Errors
     /// When it isn't one JSON array, as a sentence for people. Elements that are wrong are no error: see [`Entry::Bad`].
     pub fn parse(content: &[u8]) -> Result<Self, String> {
-        let values: Vec<Value> = serde_json::from_slice(content).map_err(|e| format!("it isn't a JSON array: {e}"))?;
+        let values: Vec<&RawValue> =
+            serde_json::from_slice(content).map_err(|e| format!("it isn't a JSON array: {e}"))?;
         let mut apps = BTreeSet::new();
-        let entries = values.into_iter().map(|value| parse_entry(value, &mut apps)).collect();
+        let entries = values.into_iter().map(|value| parse_entry(value.get(), &mut apps)).collect();
         Ok(Self { entries })
     }
 
@@ -69,7 +70,7 @@ impl ServerDocument {
     /// The elements that can't be used: each as text, safe to show, and why.
     pub fn bad_entries(&self) -> impl Iterator<Item = (String, &str)> {
         self.entries.iter().filter_map(|entry| match entry {
-            Entry::Bad { value, reason } => Some((show_value(value), reason.as_str())),
+            Entry::Bad { json, reason } => Some((show(json), reason.as_str())),
             _ => None,
         })
     }
@@ -92,12 +93,17 @@ impl ServerDocument {
 
     /// The document as it is stored: one release a line, placeholders left out.
     pub fn to_json(&self) -> Bytes {
-        let values = self.entries.iter().filter_map(|entry| match entry {
-            Entry::Release(name) => Some(Value::String(name.to_string())),
+        let elements = self.entries.iter().filter_map(|entry| match entry {
+            // A release name has no character that JSON would escape.
+            Entry::Release(name) => Some(format!("\n  \"{name}\"")),
             Entry::Placeholder(_) => None,
-            Entry::Bad { value, .. } => Some(value.clone()),
+            Entry::Bad { json, .. } => Some(format!("\n  {json}")),
         });
-        format!("{:#}\n", Value::Array(values.collect())).into()
+        let elements: Vec<String> = elements.collect();
+        match elements.as_slice() {
+            [] => Bytes::from_static(b"[]\n"),
+            elements => format!("[{}\n]\n", elements.join(",")).into(),
+        }
     }
 }
 
@@ -107,32 +113,32 @@ impl fmt::Display for ServerDocument {
     }
 }
 
-fn parse_entry(value: Value, apps: &mut BTreeSet<AppName>) -> Entry {
-    let bad = |value: Value, reason: String| Entry::Bad { value, reason };
-    let Value::String(text) = &value else {
-        return bad(value, "it isn't a string".to_owned());
+fn parse_entry(json: &str, apps: &mut BTreeSet<AppName>) -> Entry {
+    let bad = |reason: String| Entry::Bad { json: json.to_owned(), reason };
+    let Ok(text) = serde_json::from_str::<String>(json) else {
+        return bad("it isn't a string".to_owned());
     };
-    if let Ok(app) = text.strip_suffix('/').unwrap_or(text).parse::<AppName>() {
+    if let Ok(app) = text.strip_suffix('/').unwrap_or(&text).parse::<AppName>() {
         return Entry::Placeholder(app);
     }
     let name: ReleaseName = match text.parse() {
         Ok(name) => name,
         Err(error) => {
             let error: crate::NameError = error;
-            return bad(value, error.reason);
+            return bad(error.reason);
         }
     };
     if !apps.insert(name.app().clone()) {
-        return bad(value, format!("it is a second release of `{}`; the first one counts", name.app()));
+        return bad(format!("it is a second release of `{}`; the first one counts", name.app()));
     }
     Entry::Release(name)
 }
 
-fn show_value(value: &Value) -> String {
+/// Cut and escaped for a person.
+fn show(json: &str) -> String {
     const SHOWN: usize = 200;
-    let text = value.to_string();
-    let mut shown: String = text.chars().take(SHOWN).flat_map(char::escape_debug).collect();
-    if text.chars().nth(SHOWN).is_some() {
+    let mut shown: String = json.chars().take(SHOWN).flat_map(char::escape_debug).collect();
+    if json.chars().nth(SHOWN).is_some() {
         shown.push('…');
     }
     shown
