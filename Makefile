@@ -22,7 +22,7 @@ test: ## all tests, on real dpkg, systemd and D-Bus in containers
 check: ## formatting, lints and licences, all denied
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
 	@command -v cargo-deny >/dev/null || cargo install --locked --debug cargo-deny
 	cargo deny --log-level error check bans licenses sources
 

@@ -1,6 +1,6 @@
 //! The runner: carries out one order with dpkg, in a systemd service of its own.
 //!
-//! Started by the agent ([`crate::dpkg::Dpkg::execute`]) as `pulld transact`, and needing nobody from then on: the agent
+//! Started by the agent ([`crate::dpkg::Dpkg`]) as `pulld transact`, and needing nobody from then on: the agent
 //! may be restarted or killed meanwhile, and reads the result when it is back. What it may have left half-done when it
 //! was killed itself, the next order repairs: half-installed packages need installing again, `dpkg --configure -a`
 //! alone doesn't mend them.
