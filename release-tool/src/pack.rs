@@ -192,7 +192,7 @@ pub(crate) fn plan_units(walk: &Walk, units: &[Unit]) -> Result<Vec<PlannedUnit>
     units.iter().map(plan).collect()
 }
 
-/// Whether a unit file says what enabling it means (systemd.unit(5), "[Install] section options").
+/// Whether a unit file says what enabling it means (systemd.unit(5), the options of `[Install]`).
 fn has_install_section(text: &str) -> bool {
     let mut inside = false;
     text.lines().map(str::trim).any(|line| {

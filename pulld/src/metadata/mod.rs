@@ -3,7 +3,7 @@
 //! A poke is a changed value of the custom attribute `pushrev`. It is a hint and nothing is read from it but that it
 //! changed: losing every poke costs one poll interval, which is why nothing here ever ends the agent.
 //!
-//! [`detect`] decides once whether there is such a server. [`watch()`] hangs on it, [`judge`](judge()) says what each
+//! [`mod@detect`] decides once whether there is such a server. [`watch()`] hangs on it, [`judge`](judge()) says what each
 //! answer means, and [`Client`] is the only one here that speaks HTTP.
 
 mod client;
