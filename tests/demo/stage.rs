@@ -56,6 +56,11 @@ impl Stage {
         }
     }
 
+    /// Something that held, and how long it took.
+    pub(crate) fn done(&self, what: &str, took: Duration) {
+        println!("   {} {what} in {:.1} s", self.paint(GREEN, "ok"), took.as_secs_f64());
+    }
+
     /// Something that held, and after how long.
     pub(crate) fn timing(&self, what: &str, after: Duration) {
         println!("   {} {what}, after {:.1} s", self.paint(GREEN, "ok"), after.as_secs_f64());

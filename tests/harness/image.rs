@@ -16,8 +16,8 @@ use anyhow::{Context, Result};
 
 use crate::{cache, command, keeper::Keeper};
 
-/// What a machine has beyond Essential packages and apt.
-const PACKAGES: &str = "systemd,systemd-sysv,dbus,init-system-helpers";
+/// What a machine has beyond Essential packages and apt. The client of Google's storage wants roots of trust even for http.
+const PACKAGES: &str = "systemd,systemd-sysv,dbus,init-system-helpers,ca-certificates";
 
 /// What makes it a machine of ours. Logs outlast a reboot; nothing but the tests uses dpkg; names and DNS are not the host's.
 const CUSTOMIZE: &str = r#"
@@ -39,7 +39,7 @@ const LAYER_DISK: u64 = 2 << 30;
 pub struct Image {
     /// Directories, topmost first.
     layers: Vec<PathBuf>,
-    /// Shared locks on the layers that come and go with what is tested.
+    /// Shared locks on the layers: what nobody holds may be removed.
     in_use: Vec<File>,
 }
 
@@ -49,15 +49,14 @@ impl Image {
         let suite = suite()?;
         let mut recipe = DefaultHasher::new();
         (PACKAGES, CUSTOMIZE).hash(&mut recipe);
-        let path = cache::root()?.join(format!("debian-{suite}-{:08x}", recipe.finish() >> 32));
-        make_once(&path, |path| {
+        let nothing = Self { layers: Vec::new(), in_use: Vec::new() };
+        nothing.with_layer(&format!("debian-{suite}"), recipe.finish(), |_, path| {
             let mut mmdebstrap = Command::new("mmdebstrap");
             mmdebstrap.args(["--variant=minbase", "--include", PACKAGES, "--customize-hook", CUSTOMIZE, &suite]);
             mmdebstrap.arg(path).env("SOURCE_DATE_EPOCH", "0");
             let made = command::run(mmdebstrap, "mmdebstrap", b"", PATIENCE)?.ok();
             made.map(drop).context("could not make a Debian: `tests/setup` installs what that needs")
-        })?;
-        Ok(Self { layers: vec![path], in_use: Vec::new() })
+        })
     }
 
     /// This image with a package installed as a base image has it: by dpkg, while no systemd runs.
@@ -66,18 +65,22 @@ impl Image {
     pub fn with_package(self, ingredients: &impl Hash, build: impl FnOnce() -> Result<PathBuf>) -> Result<Self> {
         let mut recipe = DefaultHasher::new();
         (&self.layers, ingredients).hash(&mut recipe);
-        let name = format!("layer-{:016x}", recipe.finish());
+        self.with_layer("package", recipe.finish(), |image, path| image.install(&build()?, path))
+    }
+
+    /// This image with the layer `{kind}-{recipe}` on it, from the cache or else by `make`.
+    fn with_layer(mut self, kind: &str, recipe: u64, make: impl FnOnce(&Self, &Path) -> Result<()>) -> Result<Self> {
+        let name = format!("{kind}-{recipe:016x}");
         let path = cache::root()?.join(&name);
-        let in_use = cache::lock_file(&cache::root()?.join(format!("{name}.lock")))?;
+        let in_use = cache::lock_file(&path.with_added_extension("lock"))?;
         in_use.lock_shared().with_context(|| format!("could not lock `{name}`"))?;
-        make_once(&path, |path| {
-            remove_old_layers(&name)?;
-            self.install(&build()?, path)
+        make_once(&path, |partial| {
+            remove_old_layers(kind, &name)?;
+            make(&self, partial)
         })?;
-        let Self { mut layers, in_use: mut locks } = self;
-        layers.insert(0, path);
-        locks.push(in_use);
-        Ok(Self { layers, in_use: locks })
+        self.layers.insert(0, path);
+        self.in_use.push(in_use);
+        Ok(self)
     }
 
     /// Installs a package on this image and keeps what changed as the layer `path`.
@@ -115,7 +118,7 @@ fn make_once(path: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> 
     if path.is_dir() {
         return Ok(());
     }
-    let partial = path.with_extension("partial");
+    let partial = path.with_added_extension("partial");
     if partial.exists() {
         fs::remove_dir_all(&partial)
             .with_context(|| format!("could not remove the unfinished `{}`", partial.display()))?;
@@ -124,19 +127,16 @@ fn make_once(path: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> 
     fs::rename(&partial, path).with_context(|| format!("could not keep `{}`", path.display()))
 }
 
-/// Removes layers that nobody uses any more: each build of what is tested makes another.
-fn remove_old_layers(new: &str) -> Result<()> {
-    let root = cache::root()?;
-    for entry in fs::read_dir(root)?.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if !name.starts_with("layer-") || name.contains('.') || name == new {
+/// Removes layers of a kind that nobody uses any more: each build of what is tested makes another.
+fn remove_old_layers(kind: &str, new: &str) -> Result<()> {
+    for entry in fs::read_dir(cache::root()?)?.flatten() {
+        let (name, path) = (entry.file_name().to_string_lossy().into_owned(), entry.path());
+        if !name.starts_with(kind) || name == new || !path.is_dir() {
             continue;
         }
-        let lock = root.join(format!("{name}.lock"));
-        if cache::lock_file(&lock)?.try_lock().is_ok() {
-            fs::remove_dir_all(entry.path())
-                .with_context(|| format!("could not remove the old `{}`", entry.path().display()))?;
-            fs::remove_file(lock)?;
+        // The lock's file stays: removed, it could be locked twice, by its old inode and by its new one.
+        if cache::lock_file(&path.with_added_extension("lock"))?.try_lock().is_ok() {
+            fs::remove_dir_all(&path).with_context(|| format!("could not remove the old `{}`", path.display()))?;
         }
     }
     Ok(())

@@ -2,7 +2,6 @@
 
 use std::{
     fs::{self, File},
-    net::TcpListener,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -16,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::{
     Image, Output, Response, command,
     keeper::{self, Keeper},
-    network,
+    network::{self, Relay},
 };
 
 /// Longest time from starting the container until systemd says that all is up; under half a second on an idle machine.
@@ -36,6 +35,7 @@ pub struct MachineOptions {
     disk: u64,
     shared: Vec<(PathBuf, String)>,
     files: Vec<(String, String)>,
+    ports: Vec<u16>,
 }
 
 impl MachineOptions {
@@ -50,6 +50,13 @@ impl MachineOptions {
     #[must_use]
     pub fn share(mut self, directory: &Path, inside: &str) -> Self {
         self.shared.push((directory.to_owned(), inside.to_owned()));
+        self
+    }
+
+    /// Makes a port of the host's loopback answer on the machine's own.
+    #[must_use]
+    pub fn reach(mut self, port: u16) -> Self {
+        self.ports.push(port);
         self
     }
 
@@ -71,8 +78,10 @@ impl MachineOptions {
             fs::create_dir_all(path.parent().context("a file is in a directory")?)?;
             fs::write(&path, content).with_context(|| format!("could not write `{}`", path.display()))?;
         }
+        let network = keeper.network()?;
+        let relays = self.ports.iter().map(|port| Relay::start(&network, *port)).collect::<Result<_>>()?;
         let Self { name, image, shared, .. } = self;
-        let mut machine = Machine { name, shared, container: None, keeper, image };
+        let mut machine = Machine { name, shared, container: None, _relays: relays, keeper, image };
         machine.start()?;
         Ok(machine)
     }
@@ -86,6 +95,7 @@ pub struct Machine {
     name: String,
     shared: Vec<(PathBuf, String)>,
     container: Option<Container>,
+    _relays: Vec<Relay>,
     keeper: Keeper,
     image: Image,
 }
@@ -103,7 +113,8 @@ impl Machine {
     /// A machine called `name`, to be booted from `image`.
     pub fn options(name: &str, image: &Image) -> Result<MachineOptions> {
         let image = image.try_clone()?;
-        Ok(MachineOptions { name: name.to_owned(), image, disk: DISK, shared: Vec::new(), files: Vec::new() })
+        let (name, shared, files, ports) = (name.to_owned(), Vec::new(), Vec::new(), Vec::new());
+        Ok(MachineOptions { name, image, disk: DISK, shared, files, ports })
     }
 
     /// Its host name.
@@ -157,18 +168,6 @@ impl Machine {
     /// Asks an HTTP server on the machine's loopback.
     pub fn http(&self, port: u16, path: &str) -> Result<Response> {
         network::get(&self.keeper.network()?, port, path)
-    }
-
-    /// A listener on a free port of the machine's loopback, served by this process.
-    pub fn listen(&self) -> Result<TcpListener> {
-        network::listen(&self.keeper.network()?)
-    }
-
-    /// A command on the host, but with the machine's network, where it reaches what [`Machine::listen`] serves.
-    pub fn host_command(&self, program: &Path) -> Command {
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/proc/{}/ns/net", self.keeper.pid())).arg("--").arg(program);
-        command
     }
 
     /// Cuts the power: `kill -9` of PID 1, and of everything with it. The disk stays as it was written.

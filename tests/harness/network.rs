@@ -1,12 +1,13 @@
-//! Sockets in a machine's own network, held by this process.
+//! Between this process and a machine's own network.
 //!
 //! Every machine has a loopback of its own, so two can serve the same port and nothing on the host is in the way.
-//! A socket belongs to the network of the thread that makes it, and stays there wherever it is used.
+//! A socket belongs to the network of the thread that makes it, and stays there wherever it is used: so this process
+//! can ask a server in the machine, and relay a port of the host's loopback into it.
 
 use std::{
     fs::File,
     io::{self, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     os::fd::AsFd,
     thread,
     time::Duration,
@@ -40,9 +41,44 @@ fn inside<T: Send + 'static>(network: &File, make: impl FnOnce() -> io::Result<T
     Ok(socket.join().map_err(|_| anyhow::anyhow!("a thread in the machine's network panicked"))??)
 }
 
-/// Listens on a free port of the machine's loopback: what runs there can talk to a server that runs here.
-pub(crate) fn listen(network: &File) -> Result<TcpListener> {
-    inside(network, || TcpListener::bind("127.0.0.1:0")).context("could not listen in the machine")
+/// Makes a port of the host's loopback answer on the machine's, until dropped.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    listener: TcpListener,
+}
+
+impl Relay {
+    pub(crate) fn start(network: &File, port: u16) -> Result<Self> {
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let listener = inside(network, move || TcpListener::bind(address))
+            .with_context(|| format!("could not listen on port {port} in the machine"))?;
+        let accepting = listener.try_clone()?;
+        thread::spawn(move || {
+            while let Ok((stream, _)) = accepting.accept() {
+                // Nobody there, or gone by now: the machine sees a connection that ends, as anywhere.
+                let Ok(server) = TcpStream::connect(address) else { continue };
+                drop(connect_both_ways(stream, server));
+            }
+        });
+        Ok(Self { listener })
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        // Wakes the thread that accepts: shutdown(2) makes accept(2) fail.
+        let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
+    }
+}
+
+fn connect_both_ways(one: TcpStream, other: TcpStream) -> io::Result<()> {
+    for (mut from, mut to) in [(one.try_clone()?, other.try_clone()?), (other, one)] {
+        thread::spawn(move || {
+            drop(io::copy(&mut from, &mut to));
+            drop(to.shutdown(Shutdown::Write));
+        });
+    }
+    Ok(())
 }
 
 /// Asks an HTTP server on the machine's loopback.

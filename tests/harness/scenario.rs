@@ -3,10 +3,10 @@
 use std::{fs, path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Context, Result};
-use bucket::{AppState, AppStatus, Bucket, BucketOptions, Fetched, ReleaseName, ServerName, Status};
+use bucket::{AppState, AppStatus, Bucket, BucketOptions, Credentials, Fetched, ReleaseName, ServerName, Status};
 use tokio::runtime::Runtime;
 
-use crate::{Image, Machine, MachineOptions, Output, Programs, Service, Slot, Target, TempDir, command};
+use crate::{Image, Machine, MachineOptions, Output, Programs, Service, Slot, Target, TempDir, command, gcs::FakeGcs};
 
 /// Where the bucket's directory is on every server.
 const BUCKET: &str = "/srv/push";
@@ -28,6 +28,7 @@ pub struct Scenario {
     bucket: Bucket,
     runtime: Runtime,
     directory: TempDir,
+    gcs: Option<FakeGcs>,
     _slot: Slot,
 }
 
@@ -39,9 +40,26 @@ impl Scenario {
         let path = directory.path().join("bucket");
         fs::create_dir(&path)?;
         let target = Target { url: format!("file://{}", path.display()), endpoint: None };
+        Self::on(slot, directory, target, None)
+    }
+
+    /// A story on a new, empty `gs://` bucket of a fake of Google's storage.
+    pub fn over_gcs() -> Result<Self> {
+        let slot = Slot::take()?;
+        let gcs = FakeGcs::start("push-scenario");
+        let target = Target { url: "gs://push-scenario".to_owned(), endpoint: Some(gcs.url.clone()) };
+        Self::on(slot, TempDir::new()?, target, Some(gcs))
+    }
+
+    fn on(slot: Slot, directory: TempDir, target: Target, gcs: Option<FakeGcs>) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let bucket = runtime.block_on(Bucket::open(&target.url.parse()?, &BucketOptions::default()))?;
-        Ok(Self { target, bucket, runtime, directory, _slot: slot })
+        let mut options = BucketOptions::default();
+        if let Some(gcs) = &gcs {
+            options.endpoint = Some(gcs.url.parse()?);
+            options.credentials = Credentials::Anonymous;
+        }
+        let bucket = runtime.block_on(Bucket::open(&target.url.parse()?, &options))?;
+        Ok(Self { target, bucket, runtime, directory, gcs, _slot: slot })
     }
 
     /// The bucket, for `release` and `push`.
@@ -54,7 +72,7 @@ impl Scenario {
         self.directory.path().join(name)
     }
 
-    /// The file of an object in the bucket's directory, for those who tamper with it.
+    /// The file of an object in a `file://` bucket, for those who tamper with it.
     pub fn object(&self, path: &str) -> PathBuf {
         self.path("bucket").join(path)
     }
@@ -71,9 +89,16 @@ impl Scenario {
 
     /// Like [`Scenario::server`], to be changed before it boots.
     pub fn server_options(&self, name: &str) -> Result<MachineOptions> {
-        let config = format!("bucket = \"file://{BUCKET}\"\n{AGENT}");
         let options = Machine::options(name, &Image::with_pulld()?)?;
-        Ok(options.share(&self.path("bucket"), BUCKET).file("/etc/pulld/pulld.d/50-scenario.toml", &config))
+        let (options, bucket) = match &self.gcs {
+            None => (options.share(&self.path("bucket"), BUCKET), format!("bucket = \"file://{BUCKET}\"\n")),
+            Some(gcs) => {
+                let port = gcs.url.parse::<url::Url>()?.port().context("the fake's URL has a port")?;
+                let access = format!("gcs_endpoint = \"{}\"\ngcs_credentials = \"anonymous\"\n", gcs.url);
+                (options.reach(port), format!("bucket = \"{}\"\n{access}", self.target.url))
+            }
+        };
+        Ok(options.file("/etc/pulld/pulld.d/50-scenario.toml", &format!("{bucket}{AGENT}")))
     }
 
     /// Runs `push`.
@@ -82,6 +107,11 @@ impl Scenario {
         push.args(arguments);
         self.target.apply(&mut push);
         command::run(push, &format!("push {}", arguments.join(" ")), b"", PATIENCE)
+    }
+
+    /// Waits until a server's agent has reported for the first time.
+    pub fn wait_for_agent(&self, server: &Machine) -> Result<()> {
+        self.wait_for_status(server, "the agent reports", |_| Some(()))
     }
 
     /// Pushes a release to a server, whether or not that has the app yet.

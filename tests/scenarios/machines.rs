@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
+    net::TcpListener,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -85,9 +86,9 @@ fn two_machines_have_nothing_in_common() -> Result<()> {
 #[test]
 fn a_machine_reaches_what_the_test_serves() -> Result<()> {
     let _slot = Slot::take()?;
-    let machine = boot("web-1")?;
-    let listener = machine.listen()?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
     let port = listener.local_addr()?.port();
+    let machine = Machine::options("web-1", &Image::debian()?)?.reach(port).boot()?;
     let server = std::thread::spawn(move || -> Result<()> {
         let (mut stream, _) = listener.accept()?;
         stream.write_all(b"from the host\n")?;

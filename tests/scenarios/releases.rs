@@ -16,6 +16,15 @@ macro_rules! stories {
                 }
             )*
         }
+
+        mod over_google_storage {
+            $(
+                #[test]
+                fn $story() -> anyhow::Result<()> {
+                    super::$story(&harness::Scenario::over_gcs()?)
+                }
+            )*
+        }
     };
 }
 
