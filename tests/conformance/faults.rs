@@ -79,7 +79,8 @@ async fn absent_forbidden_and_unavailable_are_told_apart() {
         for (number, answer) in answers.iter().enumerate() {
             assert!(matches!(answer, Err(Error::Forbidden { .. })), "{status}, verb {number}: {answer:?}");
         }
-        assert_eq!(server.requests().len() - before, answers.len(), "a refusal isn't tried again");
+        let requests = server.requests().split_off(before);
+        assert_eq!(requests.len(), answers.len(), "a refusal isn't tried again: {requests:#?}");
         server.heal();
     }
     server.fail(Kind::Get, "", Fault::Status(503, None));

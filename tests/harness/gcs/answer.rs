@@ -10,7 +10,7 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -42,29 +42,30 @@ async fn handle(Extract(state): Extract<Shared>, request: HttpRequest) -> Respon
         (state.requests.len() - 1, fault, state.token.clone())
     };
     match &fault {
-        Some(Fault::Status(status, after)) => {
-            let mut answer = refuse(*status, "a fault was asked for");
-            if let Some(after) = after {
-                answer.headers_mut().insert(header::RETRY_AFTER, (*after).into());
-            }
-            note(&state, index, &answer);
-            return answer;
-        }
-        Some(Fault::Html(status)) => {
-            let page = "<!DOCTYPE html>\n<html lang=en>\n<title>Error</title>\n<p>Not what you asked for.\n";
-            let mut answer = Response::new(Body::from(page));
-            *answer.status_mut() = code(*status);
-            note(&state, index, &answer);
-            return answer;
-        }
         Some(Fault::Reset) => return broken(),
         Some(Fault::NeverAnswer) => std::future::pending().await,
         Some(Fault::Slow(time)) => tokio::time::sleep(*time).await,
         _ => {}
     }
     let borne = text(request.headers(), "authorization");
-    if token.is_some_and(|token| borne != Some(format!("Bearer {token}"))) {
-        let answer = refuse(401, "Invalid Credentials");
+    let refused = match &fault {
+        Some(Fault::Status(status, after)) => {
+            let mut answer = refuse(*status, "a fault was asked for");
+            answer.headers_mut().extend(after.map(|after| (header::RETRY_AFTER, after.into())));
+            Some(answer)
+        }
+        Some(Fault::Html(status)) => {
+            Some(plain(*status, "<!DOCTYPE html>\n<html lang=en>\n<title>Error</title>\n<p>Not what you asked for.\n"))
+        }
+        _ if token.is_some_and(|token| borne != Some(format!("Bearer {token}"))) => {
+            Some(refuse(401, "Invalid Credentials"))
+        }
+        _ => None,
+    };
+    if let Some(answer) = refused {
+        // Read to its end: else the connection is closed after the answer, and whoever uses it next finds it so.
+        let mut body = request.into_body().into_data_stream();
+        while let Some(Ok(_)) = body.next().await {}
         note(&state, index, &answer);
         return answer;
     }
