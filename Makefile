@@ -11,13 +11,14 @@ help: ## this list
 
 demo: ## the whole job on two disposable servers: release, push, converge, break, roll back
 	@tests/setup
-	@cargo build --quiet --release --workspace --bins
-	@target/release/demo
+	@echo "building Push (a few minutes the first time)"
+	@cargo build --quiet --workspace --bins
+	@target/debug/demo
 
 test: ## all tests, on real dpkg, systemd and D-Bus in containers
 	@tests/setup
 	@# cargo-nextest takes longer to build than it saves: it is used where it is, and cargo test does as well.
-	if cargo nextest --version >/dev/null 2>&1; then cargo nextest run --workspace; else cargo test --workspace; fi
+	if cargo nextest --version >/dev/null 2>&1; then cargo nextest run --workspace; else cargo test --workspace --lib --bins --tests; fi
 
 check: ## formatting, lints and licences, all denied
 	cargo fmt --all --check
