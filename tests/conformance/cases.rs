@@ -316,6 +316,30 @@ pub(crate) async fn two_processes_race_and_nothing_is_lost(world: World) {
     assert_eq!(text(&world.bucket, "server/number.json").await.as_deref(), Some("200"));
 }
 
+/// Two tasks of one process may share what keeps two processes apart.
+pub(crate) async fn two_tasks_race_and_nothing_is_lost(world: World) {
+    world.create("server/number.json", "0").await;
+    let count = |bucket: Bucket| async move {
+        let path = at("server/number.json");
+        let mut done = 0;
+        while done < 200 {
+            let object = bucket.get(&path, LIMIT).await.unwrap().unwrap();
+            let number: u32 = std::str::from_utf8(&object.content).unwrap().parse().expect("a whole number");
+            let next = (number + 1).to_string().into();
+            match bucket.replace(&path, next, &Metadata::new(), object.generation).await {
+                Ok(_) => done += 1,
+                Err(Error::Conflict { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    let writers = [tokio::spawn(count(world.bucket.clone())), tokio::spawn(count(world.bucket.clone()))];
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    assert_eq!(text(&world.bucket, "server/number.json").await.as_deref(), Some("400"));
+}
+
 fn server() -> ServerName {
     "web-1".parse().unwrap()
 }

@@ -1,8 +1,8 @@
-//! What only a directory can suffer: writers that are killed, and people who may read but not write.
+//! What only a directory can suffer: writers that are killed, people who may read but not write, and that it goes away.
 
 use std::{os::unix::fs::PermissionsExt, process::Stdio};
 
-use bucket::{Bucket, Error, Metadata};
+use bucket::{Bucket, BucketOptions, BucketUrl, Error, Generation, Metadata};
 
 use crate::world::{CLIENT, World, at, open};
 
@@ -110,5 +110,44 @@ async fn a_prefix_that_climbs_out_finds_nothing() {
     for prefix in ["../", "..", "server/../../", "/", "//", "/etc/", ".push/", ".push/meta/", "./", "server/./"] {
         let page = world.bucket.list(prefix, None, 10).await;
         assert!(page.as_ref().is_ok_and(|page| page.items.is_empty()), "{prefix}: {page:?}");
+    }
+}
+
+/// As when a share is unmounted: nobody may conclude that all objects were deleted, or write below the mount point.
+#[tokio::test]
+async fn a_directory_that_is_gone_is_not_an_empty_bucket() {
+    let world = World::file().await;
+    let (bucket, path) = (&world.bucket, at("debs/web/x"));
+    let seen = world.create("debs/web/x", "").await;
+    let directory = world.scratch.path().join("bucket");
+    let source = world.scratch.path().join("source");
+    std::fs::write(&source, "deb").unwrap();
+    for something_else in [false, true] {
+        if something_else {
+            std::fs::write(&directory, "a file").unwrap();
+        } else {
+            std::fs::remove_dir_all(&directory).unwrap();
+        }
+        let answers = [
+            ("get", bucket.get(&path, 100).await.map(drop)),
+            ("poll", bucket.get_if_changed(&path, Some(seen), 100).await.map(drop)),
+            ("head", bucket.head(&path).await.map(drop)),
+            ("list", bucket.list("debs/", None, 10).await.map(drop)),
+            ("list of all", bucket.list("", None, 10).await.map(drop)),
+            ("list_directories", bucket.list_directories("debs/", None, 10).await.map(drop)),
+            ("create", bucket.create(&path, "".into(), &Metadata::new()).await.map(drop)),
+            ("upload", bucket.create_from_file(&path, &source, &Metadata::new(), &|_| {}).await.map(drop)),
+            ("replace", bucket.replace(&path, "".into(), &Metadata::new(), seen).await.map(drop)),
+            ("delete", bucket.delete(&path, seen).await),
+            ("download", bucket.download(&path, None, 0).await.map(drop)),
+            ("pinned download", bucket.download(&path, Some(Generation(1)), 0).await.map(drop)),
+        ];
+        for (verb, answer) in answers {
+            assert!(matches!(answer, Err(Error::Unavailable { .. })), "{verb}, {something_else}: {answer:?}");
+        }
+        assert!(!directory.is_dir(), "it was made anew");
+        let url: BucketUrl = format!("file://{}", directory.display()).parse().unwrap();
+        let opened = Bucket::open(&url, &BucketOptions::default()).await;
+        assert!(matches!(opened, Err(Error::Unusable { .. })), "{opened:?}");
     }
 }

@@ -1,11 +1,12 @@
 //! One suite, two backends: every case of `cases.rs` runs on `file://` and on `gs://`, and must not tell them apart.
 //!
 //! `gs://` is the harness's fake, or the server that `CONFORMANCE_GCS_ENDPOINT` names, as Google's own
-//! `storage-testbench`. A server that misbehaves (`faults.rs`) is always the fake.
+//! `storage-testbench`. A server that misbehaves (`faults.rs`, `verbs.rs`) is always the fake.
 
 mod cases;
 mod directory;
 mod faults;
+mod verbs;
 mod world;
 
 /// Makes each case a test on each backend.
@@ -46,6 +47,7 @@ on_both! {
     a_download_stays_with_its_generation
     a_large_object_goes_through_in_flat_memory
     two_processes_race_and_nothing_is_lost
+    two_tasks_race_and_nothing_is_lost
     unknown_fields_of_documents_are_ignored
     documents_of_all_kinds_come_back
 }
