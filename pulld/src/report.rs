@@ -120,7 +120,9 @@ fn compose_app(
     let broken = package.is_some_and(|package| package.state != PackageState::Installed);
     let held = picture.plan.quarantined.iter().find(|held| Some(&held.release) == desired);
     let setback = picture.setbacks.get(app).copied();
-    let (state, reason) = if desired.is_none() {
+    // The agent comes with the base image: a document that doesn't name it leaves it as it is.
+    let left_alone = desired.is_none() && app.as_str() == plan::OWN;
+    let (state, reason) = if desired.is_none() && !left_alone {
         (AppState::Orphan, Some("the document doesn't name it".to_owned()))
     } else if picture.plan.refused.iter().any(|refused| Some(refused) == desired) {
         (AppState::Refused, Some("`allowed_apps` in the configuration doesn't allow it here".to_owned()))
@@ -128,7 +130,7 @@ fn compose_app(
         (if held.degraded { AppState::Degraded } else { AppState::Quarantined }, Some(held.reason.clone()))
     } else if let Some(reason) = setback {
         (AppState::Failed, Some(reason.to_owned()))
-    } else if release != desired || broken {
+    } else if (release != desired && !left_alone) || broken {
         (AppState::Pending, None)
     } else if drift.is_empty() {
         (AppState::Converged, None)

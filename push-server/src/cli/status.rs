@@ -74,7 +74,7 @@ fn line(server: &Server, now: Timestamp) -> Vec<(String, Colour)> {
                 |release: Option<&ReleaseName>| release.map_or("-", |release| release.commit().short()).to_owned();
             let (desired, installed) = (commit(row.desired.as_ref()), commit(row.installed.as_ref()));
             let app = show::cut(&row.app, 40);
-            if desired == installed {
+            if desired == installed || row.desired.is_none() {
                 format!("{app} {installed}")
             } else {
                 format!("{app} {installed} (wants {desired})")
