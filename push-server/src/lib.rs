@@ -3,9 +3,12 @@
 //! - [`assign`]: one app's entry in one document, pure
 //! - [`plan`]: what a push would do to a server, and what to know before, pure
 //! - [`history`]: what a server had before, from the pushes to it, pure
+//! - [`policy`]: what may go where, and who may do it
 //! - [`push`]: the one way to write a server's document
 //! - [`poke`]: waking the servers that were pushed to
 //! - [`fleet`]: reading what servers should run and do run
+//! - [`picture`]: the whole fleet in memory, kept fresh, for pages
+//! - [`identity`]: who an operator is
 //!
 //! None of these prints: the `push` command ([`cli`]) does, and a web server can share the rest.
 
@@ -13,6 +16,9 @@ pub mod assign;
 pub mod cli;
 pub mod fleet;
 pub mod history;
+pub mod identity;
+pub mod picture;
 pub mod plan;
 pub mod poke;
+pub mod policy;
 pub mod push;
