@@ -1,0 +1,218 @@
+//! How a server is, from its document, what its agent last said, and when: pure.
+
+use bucket::{AppState, AppStatus, ReleaseName, ServerState, Timestamp};
+
+use crate::{fleet::Server, plan::silence};
+
+/// How a server is, at a glance. In order of how much it asks for attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Condition {
+    /// It runs what its document says.
+    Converged,
+    /// It does, but was changed by hand or has apps that the document doesn't name.
+    Drifted,
+    /// Work is under way, or the agent hasn't said anything of the newest document yet.
+    Pending,
+    /// Its agent says something that this program is too old for.
+    Unknown,
+    /// It has a document, and no agent ever reported.
+    Never,
+    /// Its agent has been silent for longer than it should.
+    Silent,
+    /// Its document or its agent's report can't be read.
+    Unreadable,
+    /// A release didn't get in or stay up; what ran before runs.
+    Failed,
+    /// A release didn't stay up and going back failed too: a person is needed.
+    Degraded,
+}
+
+impl Condition {
+    /// All of them, the calmest first.
+    pub const ALL: [Self; 9] = [
+        Self::Converged,
+        Self::Drifted,
+        Self::Pending,
+        Self::Unknown,
+        Self::Never,
+        Self::Silent,
+        Self::Unreadable,
+        Self::Failed,
+        Self::Degraded,
+    ];
+
+    /// In one word, as filters and scripts write it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Converged => "converged",
+            Self::Drifted => "drifted",
+            Self::Pending => "pending",
+            Self::Unknown => "unknown",
+            Self::Never => "never",
+            Self::Silent => "silent",
+            Self::Unreadable => "unreadable",
+            Self::Failed => "failed",
+            Self::Degraded => "degraded",
+        }
+    }
+
+    /// Whether somebody should look.
+    pub fn asks_for_attention(self) -> bool {
+        self >= Self::Never
+    }
+}
+
+/// How a server is.
+pub fn condition(server: &Server, now: Timestamp) -> Condition {
+    if server.document_error.is_some() || server.status_error.is_some() {
+        return Condition::Unreadable;
+    }
+    let Some(status) = &server.status else { return Condition::Never };
+    if silence(status, now).is_some() {
+        return Condition::Silent;
+    }
+    match status.state {
+        ServerState::Converged | ServerState::Drifted if is_behind(server) => Condition::Pending,
+        ServerState::Converged => Condition::Converged,
+        ServerState::Drifted => Condition::Drifted,
+        ServerState::Pending => Condition::Pending,
+        ServerState::Failed => Condition::Failed,
+        ServerState::Degraded => Condition::Degraded,
+        ServerState::Unknown => Condition::Unknown,
+    }
+}
+
+/// Whether the agent's report is about an older document than the one there is.
+pub fn is_behind(server: &Server) -> bool {
+    let reported = server.status.as_ref().and_then(|status| status.document.generation);
+    server.document.as_ref().is_some_and(|(generation, _)| reported < Some(*generation))
+}
+
+/// One app on a server.
+#[derive(Debug, Clone, Copy)]
+pub struct AppRow<'a> {
+    /// Its name.
+    pub app: &'a str,
+    /// The release that the document names.
+    pub desired: Option<&'a ReleaseName>,
+    /// The release that the agent says is installed.
+    pub installed: Option<&'a ReleaseName>,
+    /// What the agent said of it.
+    pub reported: Option<&'a AppStatus>,
+    /// How it is.
+    pub state: AppState,
+}
+
+/// Every app that the document names, as it is now, or that the agent reports.
+pub fn apps(server: &Server) -> Vec<AppRow<'_>> {
+    let desired = server.document.iter().flat_map(|(_, document)| document.releases());
+    let mut rows: Vec<AppRow> = desired
+        .map(|release| {
+            let app = release.app().as_str();
+            let reported = server.reported(app);
+            AppRow { app, desired: Some(release), installed: None, reported, state: AppState::Pending }
+        })
+        .collect();
+    for app in server.status.iter().flat_map(|status| &status.apps) {
+        if !rows.iter().any(|row| row.app == app.app) {
+            let row = AppRow { app: &app.app, desired: None, installed: None, reported: Some(app), state: app.state };
+            rows.push(row);
+        }
+    }
+    for row in &mut rows {
+        row.installed = row.reported.and_then(|app| app.installed.as_ref());
+        // What the agent said of another release than the one desired now says nothing about this one.
+        if let Some(app) = row.reported.filter(|app| row.desired.is_none() || app.desired.as_ref() == row.desired) {
+            row.state = app.state;
+        }
+    }
+    rows
+}
+
+/// How an app on a server is, in one word.
+pub fn app_word(state: AppState) -> &'static str {
+    match state {
+        AppState::Converged => "converged",
+        AppState::Drifted => "drifted",
+        AppState::Pending => "pending",
+        AppState::Failed => "failed",
+        AppState::Quarantined => "rolled-back",
+        AppState::Degraded => "degraded",
+        AppState::Refused => "refused",
+        AppState::Orphan => "orphan",
+        AppState::Unknown => "unknown",
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use bucket::{AgentStatus, DocumentStatus, Generation, ServerDocument, Status};
+
+    use super::*;
+
+    pub(crate) fn release(n: u8) -> ReleaseName {
+        format!("web/web:ana@ws1:2026-11-20T19:05:{n:02}Z:{n:040x}.deb").parse().unwrap()
+    }
+
+    pub(crate) fn now() -> Timestamp {
+        "2026-11-20T20:00:00Z".parse().unwrap()
+    }
+
+    /// A server whose document names `desired` and whose agent says `state` about it and `installed`.
+    pub(crate) fn server(desired: u8, told: u8, installed: u8, state: AppState, whole: ServerState) -> Server {
+        let document = ServerDocument::parse(format!("[\"{}\"]", release(desired)).as_bytes()).unwrap();
+        let app = AppStatus {
+            app: "web".into(),
+            desired: Some(release(told)),
+            installed: Some(release(installed)),
+            package: Some("web".into()),
+            state,
+            since: now(),
+            reason: None,
+            drift: Vec::new(),
+            units: Vec::new(),
+        };
+        let generation = Generation(if desired == told { 7 } else { 6 });
+        let status = Status {
+            server: "web-1".parse().unwrap(),
+            machine: "m".into(),
+            written: now(),
+            state: whole,
+            summary: String::new(),
+            agent: AgentStatus { version: "1".into(), started: now(), poll_seconds: 300 },
+            document: DocumentStatus { generation: Some(generation), error: None, bad_entries: Vec::new() },
+            apps: vec![app],
+        };
+        Server {
+            name: "web-1".parse().unwrap(),
+            document: Some((Generation(7), document)),
+            document_error: None,
+            status: Some(status),
+            status_error: None,
+        }
+    }
+
+    #[test]
+    fn what_the_agent_said_of_an_older_document_is_pending() {
+        let converged = server(1, 1, 1, AppState::Converged, ServerState::Converged);
+        assert_eq!(condition(&converged, now()), Condition::Converged);
+        let behind = server(2, 1, 1, AppState::Converged, ServerState::Converged);
+        assert_eq!((condition(&behind, now()), apps(&behind)[0].state), (Condition::Pending, AppState::Pending));
+        let quarantined = server(2, 2, 1, AppState::Quarantined, ServerState::Failed);
+        assert_eq!(
+            (condition(&quarantined, now()), apps(&quarantined)[0].installed),
+            (Condition::Failed, Some(&release(1)))
+        );
+    }
+
+    #[test]
+    fn who_says_nothing_is_never_well() {
+        let mut server = server(1, 1, 1, AppState::Converged, ServerState::Converged);
+        let later = now() + jiff::SignedDuration::from_hours(2);
+        assert_eq!(condition(&server, later), Condition::Silent);
+        server.status = None;
+        assert_eq!(condition(&server, now()), Condition::Never);
+        server.document_error = Some("it can't be read".into());
+        assert_eq!(condition(&server, now()), Condition::Unreadable);
+    }
+}
