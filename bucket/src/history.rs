@@ -37,6 +37,11 @@ pub struct HistoryEntry {
     pub warning: Option<String>,
 }
 
+impl HistoryEntry {
+    /// Longest reason, in bytes.
+    pub const MAX_WHY: usize = 2048;
+}
+
 /// Whether a push chose a release or went back to the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -12,8 +12,9 @@
 //! - [`fleet`]: reading what servers should run and do run
 //! - [`picture`]: the whole fleet in memory, kept fresh, for pages
 //! - [`identity`]: who an operator is
+//! - [`web`]: the web app, `push serve`
 //!
-//! None of these prints: the `push` command ([`cli`]) does, and a web server can share the rest.
+//! None of these prints: the `push` command ([`cli`]) does.
 
 pub mod assign;
 pub mod cli;
@@ -28,3 +29,4 @@ pub mod plan;
 pub mod poke;
 pub mod policy;
 pub mod push;
+pub mod web;

@@ -86,6 +86,26 @@ impl Policy {
         Ok(())
     }
 
+    /// Where a server's logs are.
+    pub fn logs_link(&self, _server: &ServerName) -> Option<String> {
+        None
+    }
+
+    /// Where a server's monitoring is.
+    pub fn monitoring_link(&self, _server: &ServerName) -> Option<String> {
+        None
+    }
+
+    /// Where a commit of a repository is.
+    pub fn commit_link(&self, _repo: &str, _commit: &str) -> Option<String> {
+        None
+    }
+
+    /// Where the difference between two commits of a repository is.
+    pub fn compare_link(&self, _repo: &str, _from: &str, _to: &str) -> Option<String> {
+        None
+    }
+
     /// Addresses that pages link to.
     pub fn links(&self) -> &Links {
         &self.links

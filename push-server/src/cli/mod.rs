@@ -4,6 +4,7 @@ mod deploy;
 mod history;
 mod list;
 mod rollback;
+mod serve;
 mod show;
 mod status;
 mod wait;
@@ -46,6 +47,7 @@ enum Verb {
     Status(status::StatusArguments),
     List(list::List),
     History(history::History),
+    Serve(serve::Serve),
     /// Prints a completion script for a shell.
     Completions {
         /// Which shell.
@@ -103,6 +105,9 @@ async fn run(arguments: Arguments) -> Result<bool> {
     let url = arguments.bucket.ok_or_else(no_bucket)?;
     let options = BucketOptions::from_env(|key| std::env::var(key).ok())?;
     let bucket = Bucket::open(&url, &options).await?;
+    if let Verb::Serve(serve) = arguments.verb {
+        return serve.run(bucket, &url).await;
+    }
     let context = Command { bucket, json: arguments.json };
     match arguments.verb {
         Verb::Deploy(deploy) => deploy.run(&context).await,
@@ -110,7 +115,7 @@ async fn run(arguments: Arguments) -> Result<bool> {
         Verb::Status(status) => status.run(&context).await,
         Verb::List(list) => list.run(&context).await,
         Verb::History(history) => history.run(&context).await,
-        Verb::Completions { .. } => Ok(true),
+        Verb::Serve(_) | Verb::Completions { .. } => Ok(true),
     }
 }
 

@@ -75,6 +75,11 @@ impl Keeper {
         self.put(picture);
     }
 
+    /// Tells of a change that isn't in the picture, as the progress of a push.
+    pub fn touch(&self) {
+        self.changes.send_modify(|number| *number += 1);
+    }
+
     async fn read(&self, picture: &mut Picture) -> Result<()> {
         let mut servers = BTreeMap::new();
         let mut pushes = Vec::new();

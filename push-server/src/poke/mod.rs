@@ -54,15 +54,15 @@ impl Poker {
         for names in names.chunks(NAMES_PER_LIST) {
             for (name, instance) in self.find(names).await {
                 match instance {
-                    Ok(instance) => found.push((name, instance)),
+                    Ok(instance) => found.push((name.clone(), instance)),
                     Err(error) => drop(outcomes.insert(name.clone(), Err(error))),
                 }
             }
         }
         let nonce = jiff::Timestamp::now().as_nanosecond();
         let pokes = found.into_iter().map(|(name, instance)| {
-            let value = value(&pushed[name], nonce);
-            async move { (name.clone(), self.poke_one(&instance, &value).await) }
+            let value = value(&pushed[&name], nonce);
+            async move { (name, self.poke_one(&instance, &value).await) }
         });
         outcomes.extend(stream::iter(pokes).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await);
         outcomes

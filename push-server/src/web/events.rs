@@ -1,0 +1,72 @@
+//! `GET /events`: tells pages that something changed, so that they fetch themselves anew.
+//!
+//! An event says only that, never what: whatever is shown is drawn by the same code as the page itself.
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    extract::State,
+    http::StatusCode,
+    response::{
+        IntoResponse, Response,
+        sse::{Event, KeepAlive, Sse},
+    },
+};
+use futures_util::stream;
+
+use super::Web;
+
+/// Most pages that are followed at the same time.
+const MOST: usize = 500;
+/// Changes closer together than this are told as one.
+const PACE: Duration = Duration::from_millis(500);
+/// A stream ends after this long, so that who may look is judged anew.
+const LIFE: Duration = Duration::from_mins(30);
+
+static OPEN: AtomicUsize = AtomicUsize::new(0);
+
+/// One open stream; it counts as long as it lives.
+struct Place;
+
+impl Place {
+    fn take() -> Option<Self> {
+        if OPEN.fetch_add(1, Ordering::Relaxed) < MOST {
+            return Some(Self);
+        }
+        OPEN.fetch_sub(1, Ordering::Relaxed);
+        None
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        OPEN.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// `GET /events`.
+pub(crate) async fn get(State(web): State<Arc<Web>>) -> Response {
+    let Some(place) = Place::take() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "too many pages are open\n").into_response();
+    };
+    let (changes, ending) = (web.keeper.changes(), web.ending.subscribe());
+    let end = tokio::time::Instant::now() + LIFE;
+    let events = stream::unfold((changes, ending, place), move |(mut changes, mut ending, place)| async move {
+        tokio::select! {
+            news = changes.changed() => news.ok()?,
+            _ = ending.wait_for(|ending| *ending) => return None,
+            () = tokio::time::sleep_until(end) => return None,
+        }
+        tokio::time::sleep(PACE).await;
+        let number = *changes.borrow_and_update();
+        Some((Ok::<_, Infallible>(Event::default().event("change").data(number.to_string())), (changes, ending, place)))
+    });
+    Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(20))).into_response()
+}

@@ -1,0 +1,117 @@
+//! The web app, `push serve`: pages for people, an API for programs, and metrics.
+//!
+//! Every page is drawn from the [`Picture`](crate::picture::Picture) in memory, and works without JavaScript; every push
+//! goes through [`crate::operation`], which reads the bucket afresh. `routes.rs` has the table of all routes and who may
+//! use each. Nothing here calls a server, and nothing of a request becomes part of an address that is fetched.
+
+mod assets;
+mod events;
+mod health;
+mod jobs;
+mod metrics;
+mod pages;
+mod params;
+mod parts;
+mod routes;
+mod targets;
+mod view;
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use bucket::{Bucket, BucketUrl};
+use tokio::{net::TcpListener, sync::watch};
+
+use self::{jobs::Jobs, metrics::Metrics};
+use crate::{picture::Keeper, poke::PokeSettings, policy::Policy};
+
+/// How the web app is run.
+#[derive(Debug)]
+pub struct Settings {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// The policy file, if there is one.
+    pub policy: Option<PathBuf>,
+    /// Whether and how servers are woken.
+    pub poke: PokeSettings,
+    /// How often the bucket is read.
+    pub refresh: Duration,
+}
+
+/// What all requests share.
+#[derive(Debug)]
+pub(crate) struct Web {
+    keeper: Keeper,
+    bucket_name: String,
+    poke: PokeSettings,
+    policy: Arc<Policy>,
+    policy_problem: Option<String>,
+    jobs: Jobs,
+    metrics: Metrics,
+    /// Turns true when the process is asked to end.
+    ending: watch::Sender<bool>,
+}
+
+impl Web {
+    fn new(bucket: Bucket, url: &BucketUrl, poke: PokeSettings) -> Self {
+        Self {
+            keeper: Keeper::new(bucket),
+            bucket_name: url.to_string(),
+            poke,
+            policy: Arc::default(),
+            policy_problem: None,
+            jobs: Jobs::default(),
+            metrics: Metrics::default(),
+            ending: watch::Sender::new(false),
+        }
+    }
+
+    /// The rules as they are now.
+    fn policy(&self) -> Arc<Policy> {
+        self.policy.clone()
+    }
+
+    /// What is wrong with the policy file, if the rules are those from before it was changed.
+    fn policy_problem(&self) -> Option<String> {
+        self.policy_problem.clone()
+    }
+}
+
+/// Serves until the process is asked to end (SIGTERM or SIGINT). `listening` is told the address, once it answers there.
+///
+/// # Errors
+/// When it can't listen, or the policy file can't be used.
+pub async fn serve(
+    bucket: Bucket,
+    url: &BucketUrl,
+    settings: Settings,
+    listening: impl FnOnce(SocketAddr),
+) -> Result<()> {
+    let web = Arc::new(Web::new(bucket, url, settings.poke));
+    let listener = TcpListener::bind(settings.listen).await;
+    let listener = listener.with_context(|| format!("could not listen on {}", settings.listen))?;
+    let address = listener.local_addr().context("could not tell where it listens")?;
+    let keeping = tokio::spawn({
+        let web = web.clone();
+        async move { web.keeper.keep(settings.refresh).await }
+    });
+    listening(address);
+    let service = routes::router(&web).into_make_service_with_connect_info::<SocketAddr>();
+    let ended = axum::serve(listener, service).with_graceful_shutdown(ending(web.clone())).await;
+    keeping.abort();
+    ended.context("could not serve")
+}
+
+async fn ending(web: Arc<Web>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let wait = async |kind| match signal(kind) {
+        Ok(mut signal) => drop(signal.recv().await),
+        Err(_) => std::future::pending().await,
+    };
+    tokio::select! {
+        () = wait(SignalKind::terminate()) => {}
+        () = wait(SignalKind::interrupt()) => {}
+    }
+    // Open streams of events would hold the process for as long as a page is open.
+    web.ending.send_replace(true);
+}

@@ -1,0 +1,194 @@
+//! The apps, and one app: its releases, and which servers run which.
+
+use std::collections::BTreeMap;
+
+use axum::{extract::Path, http::StatusCode, response::Response};
+use bucket::{AppName, ReleaseName};
+use maud::{Markup, html};
+
+use crate::{
+    picture::{AppReleases, Listed},
+    web::{
+        params::{Params, link},
+        parts::{PAGE, Tone, ago, badge, count, pager, release, release_or, size},
+        view::{Nav, View},
+    },
+};
+
+/// `GET /apps`.
+pub(crate) async fn list(view: View) -> Response {
+    let content = html! {
+        h1 { "Apps" }
+        div #apps data-live {
+            @if view.picture.apps.is_empty() {
+                div.empty {
+                    h2 { "No releases yet" }
+                    p { "An app appears here with its first release: " code { "release -m \"first\"" } }
+                }
+            } @else {
+                table.rows {
+                    thead {
+                        tr {
+                            th scope="col" { "App" } th scope="col" { "Latest" } th scope="col" { "Releases" }
+                            th scope="col" { "Servers" } th scope="col" { "Not on the latest" }
+                        }
+                    }
+                    tbody { @for (app, releases) in &view.picture.apps { (app_row(&view, app, releases)) } }
+                }
+            }
+        }
+    };
+    view.page("Apps", Nav::Apps, &content)
+}
+
+fn app_row(view: &View, app: &AppName, releases: &AppReleases) -> Markup {
+    let latest = releases.latest();
+    let servers = view.picture.servers_with(app).count();
+    let behind = latest.as_ref().map_or(0, |latest| {
+        view.picture
+            .servers_with(app)
+            .filter(|server| server.desired(app).is_some_and(|name| *name != latest.name))
+            .count()
+    });
+    html! {
+        tr {
+            th scope="row" data-label="App" { a href={ "/apps/" (app) } { (app) } }
+            td.wide data-label="Latest" {
+                (release_or(latest.as_ref().map(|latest| &latest.name), "no clean release"))
+                @if let Some(latest) = &latest { " " span.facts { (ago(latest.name.time(), view.now)) } }
+            }
+            td data-label="Releases" { (releases.len()) }
+            td data-label="Servers" { a href=(link("/servers", [("q", format!("app:{app}").as_str())])) { (servers) } }
+            td data-label="Not on the latest" { @if behind > 0 { (badge(Tone::Notice, "↑", &behind.to_string())) } @else { "0" } }
+        }
+    }
+}
+
+/// `GET /apps/{app}`.
+pub(crate) async fn get(view: View, Path(name): Path<String>, params: Params) -> Response {
+    let app: Option<AppName> = name.parse().ok();
+    let Some((app, releases)) = app.and_then(|app| Some((app.clone(), view.picture.apps.get(&app)?.clone()))) else {
+        let text = "No release of that name is in the bucket.";
+        return view.problem(StatusCode::NOT_FOUND, "There is no such app", text);
+    };
+    let counts = on_servers(&view, &app);
+    let page = params.page();
+    let shown: Vec<Listed> = releases.newest().skip((page - 1).saturating_mul(PAGE)).take(PAGE).collect();
+    let all = format!("app:{app}");
+    let content = html! {
+        header.title {
+            h1 { (app) }
+            a href=(link("/servers", [("q", all.as_str())])) { (count(view.picture.servers_with(&app).count(), "server")) }
+            @if view.may_push() {
+                a.button href=(link("/choose", [("app", app.as_str()), ("q", all.as_str())])) { "Choose for all its servers" }
+            }
+        }
+        section aria-labelledby="runs-title" {
+            h2 #runs-title { "What should run where" }
+            div #runs data-live { (which_where(&view, &app, &releases)) }
+        }
+        section aria-labelledby="releases-title" {
+            h2 #releases-title { "Releases" }
+            div #releases data-live {
+                (release_table(&view, &releases, &shown, &counts, |_| html! {}))
+                (pager(&format!("/apps/{app}"), &[], page, releases.len()))
+            }
+        }
+    };
+    view.page(app.as_str(), Nav::Apps, &content)
+}
+
+/// On how many servers each release of an app is desired.
+pub(crate) fn on_servers(view: &View, app: &AppName) -> BTreeMap<ReleaseName, usize> {
+    let mut counts = BTreeMap::new();
+    for name in view.picture.servers.values().filter_map(|server| server.desired(app)) {
+        *counts.entry(name.clone()).or_default() += 1;
+    }
+    counts
+}
+
+fn which_where(view: &View, app: &AppName, releases: &AppReleases) -> Markup {
+    const SHOWN: usize = 8;
+    let mut servers: BTreeMap<Option<&ReleaseName>, Vec<&str>> = BTreeMap::new();
+    for server in view.picture.servers_with(app) {
+        servers.entry(server.desired(app)).or_default().push(server.name.as_str());
+    }
+    html! {
+        @if servers.is_empty() { p.none { "No server has it." } }
+        @else {
+            table.rows {
+                thead { tr { th scope="col" { "Release" } th scope="col" { "Number" } th scope="col" { "Servers" } } }
+                tbody {
+                    @for (name, names) in servers.iter().rev() {
+                        tr {
+                            th scope="row" data-label="Release" {
+                                (release_or(*name, "not in their documents"))
+                                @if let Some(name) = name { (not_latest(releases, name)) }
+                            }
+                            td data-label="Number" { (names.len()) }
+                            td.wide data-label="Servers" {
+                                @for (n, name) in names.iter().take(SHOWN).enumerate() {
+                                    @if n > 0 { ", " } (super::super::parts::server_link(name))
+                                }
+                                @if names.len() > SHOWN {
+                                    @let filter = name.map_or(format!("app:{app}"), |name| format!("app:{app} release:{}", name.stem()));
+                                    " and " a href=(link("/servers", [("q", filter.as_str())])) { (names.len() - SHOWN) " more" }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Says how many newer releases there are, if there are any.
+pub(crate) fn not_latest(releases: &AppReleases, name: &ReleaseName) -> Markup {
+    let newer = releases.newer_than(name);
+    html! { @if newer > 0 { " " span.facts { "not the latest: " (newer) " newer" } } }
+}
+
+/// Releases in rows; `act` adds the last cell.
+pub(crate) fn release_table(
+    view: &View,
+    releases: &AppReleases,
+    shown: &[Listed],
+    counts: &BTreeMap<ReleaseName, usize>,
+    act: impl Fn(&Listed) -> Markup,
+) -> Markup {
+    let latest = releases.latest().map(|latest| latest.name);
+    html! {
+        table.rows {
+            thead {
+                tr {
+                    th scope="col" { "Release" } th scope="col" { "Built" } th scope="col" { "Note" }
+                    th scope="col" { "Size" } th scope="col" { "On servers" } th scope="col" { span.hidden { "Actions" } }
+                }
+            }
+            tbody {
+                @for listed in shown {
+                    tr {
+                        th scope="row" data-label="Release" {
+                            (release(&listed.name))
+                            @if latest.as_ref() == Some(&listed.name) { " " (badge(Tone::Good, "★", "latest")) }
+                            @if listed.dirty { " " (badge(Tone::Notice, "±", "dirty")) }
+                            @if let Some(trouble) = listed.trouble { p.reason { "can't be deployed: " (trouble) } }
+                        }
+                        td data-label="Built" { (ago(listed.name.time(), view.now)) " on " (listed.name.host()) }
+                        td.wide data-label="Note" {
+                            span.note { (listed.note) }
+                            @if !listed.branch.is_empty() { " " span.tag { (listed.branch) } }
+                            @if let Some(href) = view.policy.commit_link(listed.repo, listed.name.commit().as_str()) {
+                                " " a rel="noreferrer" href=(href) { "commit" }
+                            }
+                        }
+                        td data-label="Size" { (size(listed.size)) }
+                        td data-label="On servers" { (counts.get(&listed.name).copied().unwrap_or(0)) }
+                        td.act { (act(listed)) }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Choosing among the releases of an app, for one server or many.
+
+use axum::{http::StatusCode, response::Response};
+use bucket::{AppName, ReleaseName};
+use maud::{Markup, html};
+
+use super::apps::{on_servers, release_table};
+use crate::{
+    picture::Listed,
+    web::{
+        params::{Params, link},
+        parts::{PAGE, Tone, badge, count, pager},
+        targets::Targets,
+        view::{Nav, View},
+    },
+};
+
+/// `GET /choose`: `app=…`, and `server=…` or `q=FILTER`.
+pub(crate) async fn get(view: View, params: Params) -> Response {
+    let targets = match Targets::of(&view, &params) {
+        Ok(targets) => targets,
+        Err(wrong) => return view.problem(StatusCode::BAD_REQUEST, "That isn't understood", &wrong),
+    };
+    if targets.len() == 0 {
+        let text = "Tick some servers, or choose for all that a filter matches.";
+        return view.problem(StatusCode::BAD_REQUEST, "No server was chosen", text);
+    }
+    match params.get("app") {
+        None => which_app(&view, &params, &targets),
+        Some(app) => match app.parse() {
+            Ok(app) => which_release(&view, &params, &targets, &app),
+            Err(error) => view.problem(StatusCode::BAD_REQUEST, "That isn't an app's name", &format!("{error}")),
+        },
+    }
+}
+
+/// What the address says of the servers, to be carried on.
+fn carried(params: &Params) -> Vec<(&str, &str)> {
+    let servers = params.all("server").map(|name| ("server", name));
+    servers.chain(params.get("q").map(|text| ("q", text))).collect()
+}
+
+fn which_app(view: &View, params: &Params, targets: &Targets) -> Response {
+    let rows = view.picture.apps.iter().map(|(app, releases)| {
+        let on = targets.servers.iter().filter(|server| server.desired(app).is_some()).count();
+        (app, releases, on)
+    });
+    let mut rows: Vec<_> = rows.collect();
+    rows.sort_by_key(|(app, _, on)| (std::cmp::Reverse(*on), (*app).clone()));
+    let content = html! {
+        h1 { "Choose an app for " (targets.words()) }
+        table.rows {
+            thead { tr { th scope="col" { "App" } th scope="col" { "On these servers" } th scope="col" { "Releases" } } }
+            tbody {
+                @for (app, releases, on) in rows {
+                    tr {
+                        th scope="row" data-label="App" {
+                            a href=(link("/choose", [("app", app.as_str())].into_iter().chain(carried(params)))) { (app) }
+                        }
+                        td data-label="On these servers" { (on) " of " (targets.len()) }
+                        td data-label="Releases" { (releases.len()) }
+                    }
+                }
+            }
+        }
+    };
+    view.page("Choose an app", Nav::Servers, &content)
+}
+
+fn which_release(view: &View, params: &Params, targets: &Targets, app: &AppName) -> Response {
+    let Some(releases) = view.picture.apps.get(app) else {
+        let text = format!("`{app}` has no release in the bucket: the developer's `release` makes one.");
+        return view.problem(StatusCode::NOT_FOUND, "There is nothing to choose from", &text);
+    };
+    let words: Vec<String> = params.get("find").unwrap_or_default().split_whitespace().map(str::to_lowercase).collect();
+    let fits = |listed: &Listed| {
+        words.is_empty() || {
+            let text = format!("{} {} {}", listed.name.stem(), listed.note, listed.branch).to_lowercase();
+            words.iter().all(|word| text.contains(word))
+        }
+    };
+    let page = params.page();
+    let total = if words.is_empty() { releases.len() } else { releases.newest().filter(fits).count() };
+    let shown: Vec<Listed> = releases.newest().filter(fits).skip((page - 1).saturating_mul(PAGE)).take(PAGE).collect();
+    let counts = on_servers(view, app);
+    let found = params.get("find").unwrap_or_default();
+    let carried = carried(params);
+    let here: Vec<(&str, &str)> = [("app", app.as_str()), ("find", found)]
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .chain(carried.iter().copied())
+        .collect();
+    let content = html! {
+        h1 { "Choose a release of " (app) " for " (targets.words()) }
+        form.search method="get" action="/choose" role="search" {
+            label for="find" { "Find" }
+            input #find type="search" name="find" value=(found) autocomplete="off" spellcheck="false" data-filter;
+            input type="hidden" name="app" value=(app);
+            @for (key, value) in &carried { input type="hidden" name=(key) value=(value); }
+            button type="submit" { "Find" }
+        }
+        div #releases data-live {
+            p.summary { (count(total, "release")) @if !words.is_empty() { " of " (releases.len()) } }
+            @if shown.is_empty() { p.none { "None fits." } }
+            @else {
+                (release_table(view, releases, &shown, &counts, |listed| {
+                    choice(view, targets, listed, &carried)
+                }))
+            }
+            (pager("/choose", &here, page, total))
+        }
+    };
+    view.page(&format!("Choose a release of {app}"), Nav::Servers, &content)
+}
+
+fn choice(view: &View, targets: &Targets, listed: &Listed, carried: &[(&str, &str)]) -> Markup {
+    let app = listed.name.app();
+    let runs = |name: Option<&ReleaseName>| name == Some(&listed.name);
+    let desired = targets.servers.iter().filter(|server| runs(server.desired(app))).count();
+    let before = targets.len() == 1
+        && view
+            .picture
+            .pushes
+            .iter()
+            .any(|push| targets.names().next() == Some(&push.server) && push.from.as_ref() == Some(&listed.name));
+    html! {
+        @if desired == targets.len() { (badge(Tone::Good, "●", "here now")) }
+        @else {
+            @if desired > 0 { (badge(Tone::Quiet, "●", &format!("on {desired} of {}", targets.len()))) " " }
+            @else if before { (badge(Tone::Quiet, "↩", "was here before")) " " }
+            @if listed.trouble.is_none() {
+                a.button href=(link("/plan", [("release", listed.name.stem())].into_iter().chain(carried.iter().copied()))) {
+                    "Plan" span.hidden { " " (listed.name.commit().short()) }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What was pushed: who, what, where, from which release to which, why, when, and what came of it.
+
+use axum::{http::StatusCode, response::Response};
+use bucket::{AppState, HistoryEntry, PushKind, ServerName};
+use maud::{Markup, html};
+
+use crate::{
+    condition::apps,
+    policy::Role,
+    web::{
+        params::{Params, link},
+        parts::{Tone, ago, app_badge, app_link, badge, count, page_of, pager, release, release_or, server_link},
+        view::{Nav, View},
+    },
+};
+
+/// As far back as a server's history is shown.
+const DEPTH: usize = 300;
+
+/// `GET /history`.
+pub(crate) async fn get(view: View, params: Params) -> Response {
+    let server: Option<ServerName> = match params.get("server").map(str::parse).transpose() {
+        Ok(server) => server,
+        Err(error) => return view.problem(StatusCode::BAD_REQUEST, "That isn't a server's name", &error.to_string()),
+    };
+    let text = params.get("q").unwrap_or_default();
+    let pushes: Vec<HistoryEntry> = match &server {
+        // Of one server everything is known, from the bucket itself.
+        Some(server) => match view.web.keeper.bucket().newest_history(server, DEPTH).await {
+            Ok(pushes) => pushes,
+            Err(error) => {
+                let title = "The history can't be read";
+                return view.problem(StatusCode::SERVICE_UNAVAILABLE, title, &error.to_string());
+            }
+        },
+        None => view.picture.pushes.iter().map(|push| (**push).clone()).collect(),
+    };
+    let fits: Vec<&HistoryEntry> = pushes.iter().filter(|push| mentions(push, text)).collect();
+    let total = fits.len();
+    let shown = page_of(fits.into_iter(), params.page());
+    let name = server.as_ref().map(ServerName::as_str).unwrap_or_default();
+    let content = html! {
+        h1 { "History" @if let Some(server) = &server { " of " (server_link(server.as_str())) } }
+        form.search method="get" action="/history" role="search" {
+            label for="q" { "Find" }
+            input #q type="search" name="q" value=(text) autocomplete="off" spellcheck="false" data-filter aria-describedby="q-help";
+            @if !name.is_empty() { input type="hidden" name="server" value=(name); }
+            button type="submit" { "Find" }
+            p #q-help.help {
+                "Part of a server's or an app's name, a commit, who, or why. "
+                @if server.is_none() { "These are the last pushes of all; a server's page leads to everything that was pushed to it." }
+            }
+        }
+        div #history data-live {
+            p.summary { (count(total, "push")) }
+            @if shown.is_empty() { p.none { "Nothing was pushed that fits." } }
+            @else { (pushes_table(&view, shown.into_iter())) }
+            @let pairs: Vec<_> = [("q", text), ("server", name)].into_iter().filter(|(_, value)| !value.is_empty()).collect();
+            (pager("/history", &pairs, params.page(), total))
+        }
+    };
+    view.page("History", Nav::History, &content)
+}
+
+fn mentions(push: &HistoryEntry, text: &str) -> bool {
+    let text = text.to_lowercase();
+    let stem = push.to.stem().to_lowercase();
+    [push.server.as_str(), &stem, &push.who, &push.why].iter().any(|field| field.to_lowercase().contains(&text))
+}
+
+/// Pushes, newest first.
+pub(crate) fn pushes_table<'a>(view: &View, pushes: impl Iterator<Item = &'a HistoryEntry>) -> Markup {
+    html! {
+        table.rows {
+            thead {
+                tr {
+                    th scope="col" { "When" } th scope="col" { "Server" } th scope="col" { "App" }
+                    th scope="col" { "From → to" } th scope="col" { "Who, why" } th scope="col" { "Came of it" }
+                    th scope="col" { span.hidden { "Actions" } }
+                }
+            }
+            tbody { @for push in pushes { (row(view, push)) } }
+        }
+    }
+}
+
+fn row(view: &View, push: &HistoryEntry) -> Markup {
+    html! {
+        tr {
+            td data-label="When" { (ago(push.time, view.now)) }
+            th scope="row" data-label="Server" { (server_link(push.server.as_str())) }
+            td data-label="App" { (app_link(push.app.as_str())) }
+            td.wide data-label="From → to" {
+                @if push.kind == PushKind::Rollback { span.tag { "back" } " " }
+                (release_or(push.from.as_ref(), "nothing")) " → " (release(&push.to))
+            }
+            td.wide data-label="Who, why" {
+                (push.who) @if !push.why.is_empty() { p.reason { (push.why) } }
+            }
+            td data-label="Came of it" { (outcome(view, push)) }
+            td.act {
+                @if let Some(undo) = undo(view, push) {
+                    a.button href=(undo) { "Undo" span.hidden { " the push of " (push.app) " to " (push.server) } }
+                }
+            }
+        }
+    }
+}
+
+/// What came of a push, as far as the agent's last word tells: it is about the release that is desired now.
+fn outcome(view: &View, push: &HistoryEntry) -> Markup {
+    if !is_in_force(view, push) {
+        return badge(Tone::Quiet, "–", "superseded");
+    }
+    let server = &view.picture.servers[&push.server];
+    let state = apps(server).into_iter().find(|row| row.app == push.app.as_str()).map(|row| row.state);
+    app_badge(state.unwrap_or(AppState::Pending))
+}
+
+/// Whether the server's document names this release because of this push.
+fn is_in_force(view: &View, push: &HistoryEntry) -> bool {
+    let server = view.picture.servers.get(&push.server);
+    let named = server.is_some_and(|server| server.desired(&push.app) == Some(&push.to));
+    let newer = |other: &HistoryEntry| {
+        other.server == push.server && other.app == push.app && other.generation > push.generation
+    };
+    named && !view.picture.pushes.iter().any(|other| newer(other))
+}
+
+/// Where the push is undone, if it can be by this operator.
+fn undo(view: &View, push: &HistoryEntry) -> Option<String> {
+    let from = push.from.as_ref().filter(|from| **from != push.to)?;
+    let may = view.policy.role(&view.who, &push.app, &push.server) >= Role::Deployer;
+    (may && is_in_force(view, push))
+        .then(|| link("/plan", [("undo", "yes"), ("release", from.stem()), ("server", push.server.as_str())]))
+}

@@ -1,0 +1,10 @@
+//! The pages, one file each.
+
+pub(crate) mod apps;
+pub(crate) mod choose;
+pub(crate) mod history;
+pub(crate) mod overview;
+pub(crate) mod plan;
+pub(crate) mod push;
+pub(crate) mod server;
+pub(crate) mod servers;

@@ -1,0 +1,168 @@
+//! The list of servers: filtered, sorted, a hundred a page, and where a choice for many begins.
+
+use axum::response::Response;
+use bucket::ReleaseName;
+use maud::{Markup, html};
+
+use crate::{
+    condition::{AppRow, Condition, apps, condition},
+    filter::{Filter, KEYS},
+    picture::Server,
+    web::{
+        params::{Params, link},
+        parts::{ago, app_badge, condition_badge, count, page_of, pager, server_link},
+        view::{Nav, View},
+    },
+};
+
+/// Apps of a server that are shown in its row.
+const APPS: usize = 6;
+
+/// `GET /servers`.
+pub(crate) async fn get(view: View, params: Params) -> Response {
+    let text = params.get("q").unwrap_or_default();
+    let sort = params.get("sort").unwrap_or("name");
+    let (filter, wrong) = match Filter::parse(text) {
+        Ok(filter) => (filter, None),
+        Err(wrong) => (Filter::default(), Some(wrong)),
+    };
+    let mut rows: Vec<(Condition, &Server)> = view
+        .picture
+        .servers
+        .values()
+        .filter(|server| filter.matches(server, &view.policy, view.now))
+        .map(|server| (condition(server, view.now), &**server))
+        .collect();
+    match sort {
+        "state" => rows.sort_by_key(|(condition, _)| std::cmp::Reverse(*condition)),
+        // Who never reported comes first: nothing is older.
+        "reported" => rows.sort_by_key(|(_, server)| server.status.as_ref().map(|status| status.written)),
+        _ => {}
+    }
+    let total = rows.len();
+    let shown = page_of(rows.into_iter(), params.page());
+    let content = html! {
+        h1 { "Servers" }
+        (search(text, sort, wrong.as_deref()))
+        div #servers data-live {
+            p.summary {
+                (count(total, "server"))
+                @if !filter.is_empty() { " of " (view.picture.servers.len()) " match" @if total == 1 { "es" } }
+            }
+            @if shown.is_empty() {
+                p.none { "No server matches." @if !text.is_empty() { " " a href="/servers" { "Show all" } } }
+            } @else {
+                form method="get" action="/choose" {
+                    (table(&view, &shown, text, sort))
+                    @if view.may_push() {
+                        div.actions {
+                            button type="submit" { "Choose a release for the ticked" }
+                            " "
+                            a.button href=(link("/choose", [("q", if text.is_empty() { "*" } else { text })])) {
+                                "Choose for all " (count(total, "server")) @if !filter.is_empty() { " that match" }
+                            }
+                        }
+                    }
+                }
+            }
+            (pager("/servers", &address(text, sort), params.page(), total))
+        }
+    };
+    view.page("Servers", Nav::Servers, &content)
+}
+
+fn address<'a>(text: &'a str, sort: &'a str) -> Vec<(&'a str, &'a str)> {
+    [("q", text), ("sort", sort)].into_iter().filter(|(_, value)| !value.is_empty() && *value != "name").collect()
+}
+
+fn search(text: &str, sort: &str, wrong: Option<&str>) -> Markup {
+    html! {
+        form.search method="get" action="/servers" role="search" {
+            label for="q" { "Filter" }
+            input #q type="search" name="q" value=(text) autocomplete="off" spellcheck="false" data-filter
+                aria-describedby="q-help" aria-invalid=[wrong.map(|_| "true")] placeholder="app:web state:failed";
+            @if sort != "name" { input type="hidden" name="sort" value=(sort); }
+            button type="submit" { "Filter" }
+            p #q-help.help {
+                @if let Some(wrong) = wrong { span.wrong { (wrong) ". " } }
+                "Words are parts of names. Keys: "
+                @for key in KEYS { code { (key) ":" } " " }
+                "— a " code { "-" } " before a term turns it around; " code { "state:attention" } " is what needs somebody."
+            }
+        }
+    }
+}
+
+fn table(view: &View, rows: &[(Condition, &Server)], text: &str, sort: &str) -> Markup {
+    let heading = |key: &str, name: &str| {
+        html! {
+            th scope="col" aria-sort=[(sort == key).then_some(if key == "state" { "descending" } else { "ascending" })] {
+                a href=(link("/servers", address(text, key))) { (name) }
+            }
+        }
+    };
+    html! {
+        table.rows {
+            thead {
+                tr {
+                    @if view.may_push() { th scope="col" { span.hidden { "Choose" } } }
+                    (heading("name", "Server"))
+                    (heading("state", "State"))
+                    th scope="col" { "Apps" }
+                    (heading("reported", "Reported"))
+                }
+            }
+            tbody {
+                @for (condition, server) in rows {
+                    @let name = server.name.as_str();
+                    tr {
+                        @if view.may_push() {
+                            td.tick { input type="checkbox" name="server" value=(name) aria-label={ "Choose " (name) }; }
+                        }
+                        th scope="row" data-label="Server" {
+                            (server_link(name))
+                            @for group in view.policy.groups_of(&server.name) { " " span.tag { (group) } }
+                        }
+                        td data-label="State" { (condition_badge(*condition)) }
+                        td.wide data-label="Apps" { (apps_of(server)) }
+                        td data-label="Reported" {
+                            @match &server.status { Some(status) => (ago(status.written, view.now)), None => span.none { "never" } }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn apps_of(server: &Server) -> Markup {
+    let rows = apps(server);
+    let short = |name: Option<&ReleaseName>| name.map_or("nothing", |name| name.commit().short()).to_owned();
+    html! {
+        ul.chips {
+            @for AppRow { app, desired, installed, state, .. } in rows.iter().take(APPS) {
+                li {
+                    (app) " " code { (short(*installed)) }
+                    @if desired.is_some() && desired != installed { " → " code { (short(*desired)) } }
+                    @if *state != bucket::AppState::Converged { " " (app_badge(*state)) }
+                }
+            }
+            @if rows.len() > APPS { li { "and " (rows.len() - APPS) " more" } }
+        }
+    }
+}
+
+/// In a sentence, why a server is in its state, when there is something to say.
+pub(crate) fn reason_of(server: &Server) -> Option<String> {
+    let unreadable = server.document_error.as_ref().or(server.status_error.as_ref());
+    if let Some(error) = unreadable {
+        return Some(error.clone());
+    }
+    let status = server.status.as_ref()?;
+    if let Some(error) = &status.document.error {
+        return Some(error.clone());
+    }
+    let mut reasons = apps(server).into_iter().filter(|row| row.state != bucket::AppState::Converged);
+    let first = reasons.find_map(|row| Some(format!("{}: {}", row.app, row.reported?.reason.as_ref()?)));
+    first.or_else(|| (status.state != bucket::ServerState::Converged).then(|| status.summary.clone()))
+}

@@ -1,0 +1,197 @@
+//! The small things that pages are made of: states, times, releases, pagers.
+
+use bucket::{AppState, ReleaseName, Timestamp};
+use maud::{Markup, html};
+
+use super::params::link;
+use crate::{
+    condition::{Condition, app_word},
+    plan::age_in_words,
+};
+
+/// What a state says at a glance. The word and the symbol beside it say it too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tone {
+    Good,
+    Notice,
+    Bad,
+    Quiet,
+}
+
+impl Tone {
+    pub(crate) fn class(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Notice => "notice",
+            Self::Bad => "bad",
+            Self::Quiet => "quiet",
+        }
+    }
+}
+
+/// A symbol and a word in a colour.
+pub(crate) fn badge(tone: Tone, symbol: &str, word: &str) -> Markup {
+    html! {
+        span class={ "badge " (tone.class()) } { span.symbol aria-hidden="true" { (symbol) } " " (word) }
+    }
+}
+
+/// How a server is.
+pub(crate) fn condition_badge(condition: Condition) -> Markup {
+    let (tone, symbol) = condition_look(condition);
+    badge(tone, symbol, condition_text(condition))
+}
+
+/// The colour and the symbol of how a server is.
+pub(crate) fn condition_look(condition: Condition) -> (Tone, &'static str) {
+    match condition {
+        Condition::Converged => (Tone::Good, "✓"),
+        Condition::Drifted => (Tone::Notice, "≈"),
+        Condition::Pending => (Tone::Notice, "…"),
+        Condition::Unknown | Condition::Never => (Tone::Notice, "?"),
+        Condition::Silent => (Tone::Bad, "○"),
+        Condition::Unreadable => (Tone::Bad, "⊘"),
+        Condition::Failed => (Tone::Bad, "✗"),
+        Condition::Degraded => (Tone::Bad, "!"),
+    }
+}
+
+/// How a server is, in words.
+pub(crate) fn condition_text(condition: Condition) -> &'static str {
+    match condition {
+        Condition::Never => "never reported",
+        Condition::Degraded => "needs a person",
+        other => other.word(),
+    }
+}
+
+/// How an app on a server is.
+pub(crate) fn app_badge(state: AppState) -> Markup {
+    let (tone, symbol) = match state {
+        AppState::Converged => (Tone::Good, "✓"),
+        AppState::Drifted => (Tone::Notice, "≈"),
+        AppState::Pending => (Tone::Notice, "…"),
+        AppState::Failed => (Tone::Bad, "✗"),
+        AppState::Quarantined => (Tone::Bad, "↩"),
+        AppState::Degraded => (Tone::Bad, "!"),
+        AppState::Refused => (Tone::Bad, "⊘"),
+        AppState::Orphan => (Tone::Quiet, "–"),
+        AppState::Unknown => (Tone::Notice, "?"),
+    };
+    let word = match state {
+        AppState::Quarantined => "rolled back",
+        AppState::Degraded => "needs a person",
+        other => app_word(other),
+    };
+    badge(tone, symbol, word)
+}
+
+/// A moment, as how long ago it was.
+pub(crate) fn ago(time: Timestamp, now: Timestamp) -> Markup {
+    html! {
+        time datetime=(time.strftime("%Y-%m-%dT%H:%M:%SZ")) title=(time.strftime("%Y-%m-%d %H:%M:%S UTC")) data-ago {
+            (age_in_words(now.duration_since(time).as_secs())) " ago"
+        }
+    }
+}
+
+/// How long something has been going on.
+pub(crate) fn lasting(since: Timestamp, now: Timestamp) -> Markup {
+    html! {
+        time datetime=(since.strftime("%Y-%m-%dT%H:%M:%SZ")) title=(since.strftime("since %Y-%m-%d %H:%M:%S UTC")) data-for {
+            (age_in_words(now.duration_since(since).as_secs()))
+        }
+    }
+}
+
+/// A release in a few words: its commit, and who built it.
+pub(crate) fn release(name: &ReleaseName) -> Markup {
+    html! {
+        span.release title=(name.stem()) {
+            code { (name.commit().short()) } " " span.by { (name.user()) ", " (name.time().strftime("%d %b %H:%M")) }
+        }
+    }
+}
+
+/// A release in a few words, or that there is none.
+pub(crate) fn release_or(name: Option<&ReleaseName>, none: &str) -> Markup {
+    html! { @if let Some(name) = name { (release(name)) } @else { span.none { (none) } } }
+}
+
+/// A server's name as a link to its page.
+pub(crate) fn server_link(name: &str) -> Markup {
+    html! { a href={ "/servers/" (name) } { (name) } }
+}
+
+/// An app's name as a link to its page. An agent may report apps whose names are none: those are no links.
+pub(crate) fn app_link(name: &str) -> Markup {
+    html! { @if let Ok(name) = name.parse::<bucket::AppName>() { a href={ "/apps/" (name) } { (name) } } @else { (name) } }
+}
+
+/// Bytes as people say them.
+pub(crate) fn size(bytes: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "one digit after the point is shown")]
+    let scaled = |unit: u64| format!("{:.1}", bytes as f64 / unit as f64);
+    match bytes {
+        0..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{} kB", scaled(1_000)),
+        1_000_000..1_000_000_000 => format!("{} MB", scaled(1_000_000)),
+        _ => format!("{} GB", scaled(1_000_000_000)),
+    }
+}
+
+/// `1 server`, `2 servers`.
+pub(crate) fn count(number: usize, one: &str) -> String {
+    if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
+}
+
+/// Rows on one page.
+pub(crate) const PAGE: usize = 100;
+
+/// The rows of one page, out of all there are.
+pub(crate) fn page_of<T>(rows: impl Iterator<Item = T>, page: usize) -> Vec<T> {
+    rows.skip((page - 1).saturating_mul(PAGE)).take(PAGE).collect()
+}
+
+/// Links to the pages before and after, if there are any. `pairs` is what else the address says.
+pub(crate) fn pager(path: &str, pairs: &[(&str, &str)], page: usize, total: usize) -> Markup {
+    let pages = total.div_ceil(PAGE).max(1);
+    let to = |page: usize| {
+        let page = page.to_string();
+        link(path, pairs.iter().copied().chain([("page", page.as_str())]))
+    };
+    html! {
+        @if pages > 1 || page > 1 {
+            nav.pager aria-label="Pages" {
+                @if page > 1 { a rel="prev" href=(to((page - 1).min(pages))) { "← Previous" } }
+                span { "Page " (page) " of " (pages) }
+                @if page < pages { a rel="next" href=(to(page + 1)) { "Next →" } }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_counts_are_said_in_words() {
+        assert_eq!((size(999), size(10_485_760)), ("999 B".to_owned(), "10.5 MB".to_owned()));
+        assert_eq!((count(1, "server"), count(0, "server")), ("1 server".to_owned(), "0 servers".to_owned()));
+    }
+
+    #[test]
+    fn a_state_is_told_by_word_and_symbol() {
+        let badge = condition_badge(Condition::Silent).into_string();
+        assert!(badge.contains("silent") && badge.contains('○'), "{badge}");
+    }
+
+    #[test]
+    fn a_page_past_the_end_is_empty_and_leads_back() {
+        assert!(page_of(0..150, 9).is_empty());
+        assert!(page_of(0..10, usize::MAX).is_empty());
+        let pager = pager("/servers", &[("q", "web")], 9, 150).into_string();
+        assert!(pager.contains("/servers?q=web&amp;page=2"), "{pager}");
+    }
+}

@@ -1,0 +1,58 @@
+//! Which servers a choice is for: those named, or all that a filter matches.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use bucket::ServerName;
+
+use super::{params::Params, view::View};
+use crate::{filter::Filter, picture::Server};
+
+/// Servers that a choice is for.
+pub(crate) struct Targets {
+    /// Those that the bucket knows, by name.
+    pub(crate) servers: Vec<Arc<Server>>,
+    /// Those named that it doesn't know: a push would make them.
+    pub(crate) unknown: Vec<ServerName>,
+}
+
+impl Targets {
+    /// Of a request: `server=…`, repeated, or `q=FILTER`, where `*` is all.
+    ///
+    /// # Errors
+    /// What in it can't be understood, as a sentence.
+    pub(crate) fn of(view: &View, params: &Params) -> Result<Self, String> {
+        let mut named = BTreeSet::new();
+        for name in params.all("server") {
+            named.insert(name.parse::<ServerName>().map_err(|error| error.to_string())?);
+        }
+        if let Some(text) = params.get("q") {
+            let filter = Filter::parse(if text == "*" { "" } else { text })?;
+            let fits = |server: &&Arc<Server>| filter.matches(server, &view.policy, view.now);
+            named.extend(view.picture.servers.values().filter(fits).map(|server| server.name.clone()));
+        }
+        let (known, unknown): (Vec<_>, Vec<_>) =
+            named.into_iter().partition(|name| view.picture.servers.contains_key(name));
+        Ok(Self { servers: known.iter().map(|name| view.picture.servers[name].clone()).collect(), unknown })
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.servers.len() + self.unknown.len()
+    }
+
+    /// Their names, known ones first.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &ServerName> {
+        self.servers.iter().map(|server| &server.name).chain(&self.unknown)
+    }
+
+    /// In words.
+    pub(crate) fn words(&self) -> String {
+        let names: Vec<&str> = self.names().map(ServerName::as_str).collect();
+        match names.as_slice() {
+            [one] => (*one).to_owned(),
+            [one, two] => format!("{one} and {two}"),
+            [one, two, three] => format!("{one}, {two} and {three}"),
+            names => format!("{} servers", names.len()),
+        }
+    }
+}

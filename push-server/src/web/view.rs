@@ -1,0 +1,152 @@
+//! What every page is drawn from, and the frame around it.
+
+use std::{convert::Infallible, sync::Arc};
+
+use axum::{
+    extract::{FromRequestParts, Request},
+    http::{StatusCode, request::Parts},
+    response::{Html, IntoResponse, Response},
+};
+use bucket::Timestamp;
+use maud::{DOCTYPE, Markup, html};
+
+use super::{Web, assets, parts};
+use crate::{
+    identity::{Identity, Origin},
+    picture::Picture,
+    policy::{Policy, Role},
+};
+
+/// Everything that a page knows.
+pub(crate) struct View {
+    pub(crate) web: Arc<Web>,
+    pub(crate) who: Identity,
+    pub(crate) picture: Arc<Picture>,
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) now: Timestamp,
+}
+
+/// The entries of the navigation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Nav {
+    Overview,
+    Servers,
+    Apps,
+    History,
+    None,
+}
+
+impl FromRequestParts<Arc<Web>> for View {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(request: &mut Parts, web: &Arc<Web>) -> Result<Self, Infallible> {
+        let nobody = || Identity { name: String::new(), origin: Origin::SignedIn };
+        let who = request.extensions.get::<Identity>().cloned().unwrap_or_else(nobody);
+        Ok(Self::new(web, who))
+    }
+}
+
+impl View {
+    pub(crate) fn new(web: &Arc<Web>, who: Identity) -> Self {
+        let (picture, policy) = (web.keeper.picture(), web.policy());
+        Self { web: web.clone(), who, picture, policy, now: Timestamp::now() }
+    }
+
+    pub(crate) fn of(web: &Arc<Web>, request: &Request) -> Self {
+        let nobody = || Identity { name: String::new(), origin: Origin::SignedIn };
+        Self::new(web, request.extensions().get::<Identity>().cloned().unwrap_or_else(nobody))
+    }
+
+    /// Whether the operator may push anything anywhere; whether here is for [`Policy::judge`] to say.
+    pub(crate) fn may_push(&self) -> bool {
+        self.policy.highest_role(&self.who) >= Role::Deployer
+    }
+
+    /// A page.
+    pub(crate) fn page(&self, title: &str, nav: Nav, content: &Markup) -> Response {
+        Html(self.frame(title, nav, content).into_string()).into_response()
+    }
+
+    /// A page that says what is wrong, on what, and what to do.
+    pub(crate) fn problem(&self, status: StatusCode, title: &str, text: &str) -> Response {
+        let content = html! {
+            h1 { (title) }
+            p.lead { (text) }
+            p { a.button href="/" { "Overview" } }
+        };
+        (status, Html(self.frame(title, Nav::None, &content).into_string())).into_response()
+    }
+
+    fn frame(&self, title: &str, nav: Nav, content: &Markup) -> Markup {
+        let entries = [
+            (Nav::Overview, "/", "Overview"),
+            (Nav::Servers, "/servers", "Servers"),
+            (Nav::Apps, "/apps", "Apps"),
+            (Nav::History, "/history", "History"),
+        ];
+        html! {
+            (DOCTYPE)
+            html lang="en" {
+                head {
+                    meta charset="utf-8";
+                    meta name="viewport" content="width=device-width, initial-scale=1";
+                    meta name="color-scheme" content="light dark";
+                    title { (title) " · Push" }
+                    link rel="icon" href=(assets::icon()) type="image/svg+xml";
+                    link rel="stylesheet" href=(assets::style());
+                    script src=(assets::script()) defer {}
+                }
+                body {
+                    a.skip href="#main" { "Skip to the content" }
+                    header.top {
+                        a.brand href="/" { "Push" }
+                        nav aria-label="Main" {
+                            @for (entry, href, name) in entries {
+                                a href=(href) aria-current=[(entry == nav).then_some("page")] { (name) }
+                            }
+                        }
+                        @if !self.who.name.is_empty() {
+                            span.who title="Who you are, as the history will say" { (self.who.name) }
+                        }
+                    }
+                    div #banners data-live { (self.banners()) }
+                    main #main tabindex="-1" { (content) }
+                    footer.bottom {
+                        span { code { (self.web.bucket_name) } }
+                        span #freshness data-live {
+                            @match self.picture.taken {
+                                Some(taken) => { "read " (parts::ago(taken, self.now)) },
+                                None => "not read yet",
+                            }
+                        }
+                        span { "Push " (env!("CARGO_PKG_VERSION")) }
+                    }
+                }
+            }
+        }
+    }
+
+    fn banners(&self) -> Markup {
+        html! {
+            @if let Some(trouble) = &self.picture.trouble {
+                div.banner.bad role="status" {
+                    strong { "The bucket can't be read. " }
+                    @match self.picture.taken {
+                        Some(taken) => { "What is shown is from " (parts::ago(taken, self.now)) ". " },
+                        None => "There is nothing to show yet. ",
+                    }
+                    "Pushing isn't possible until it can be read again. "
+                    span.detail { (trouble) }
+                }
+            } @else if self.picture.taken.is_none() {
+                div.banner.notice role="status" { "The bucket is being read for the first time." }
+            }
+            @if let Some(problem) = self.web.policy_problem() {
+                div.banner.notice role="status" {
+                    strong { "The policy file has a mistake; the rules before it hold. " }
+                    span.detail { (problem) }
+                }
+            }
+        }
+    }
+}
