@@ -78,8 +78,26 @@ impl Bucket {
 
     /// The last pushes to a server, newest first, at most `limit`; only those are read.
     pub async fn newest_history(&self, server: &ServerName, limit: usize) -> Result<Vec<HistoryEntry>, Error> {
+        self.read_newest(server, None, limit).await
+    }
+
+    /// The last pushes to a server since a time, newest first, at most `limit`. Older ones aren't even listed.
+    pub async fn history_since(
+        &self,
+        server: &ServerName,
+        since: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<HistoryEntry>, Error> {
+        self.read_newest(server, Some(PageToken::after(layout::history_before(server, since))), limit).await
+    }
+
+    async fn read_newest(
+        &self,
+        server: &ServerName,
+        mut after: Option<PageToken>,
+        limit: usize,
+    ) -> Result<Vec<HistoryEntry>, Error> {
         let mut paths: Vec<ObjectPath> = Vec::new();
-        let mut after = None;
         loop {
             let page = self.list(&layout::history_of(server), after.as_ref(), 1000).await?;
             paths.extend(page.items.into_iter().map(|info| info.path));

@@ -108,6 +108,11 @@ pub(crate) fn history_of(name: &ServerName) -> String {
 
 /// `history/{name}/{time}-{id}.json`: in a listing, oldest first.
 pub(crate) fn history(name: &ServerName, time: Timestamp, id: &str) -> ObjectPath {
+    ObjectPath(format!("{}-{id}.json", history_before(name, time)))
+}
+
+/// Where in a listing the pushes to a server from `time` on begin.
+pub(crate) fn history_before(name: &ServerName, time: Timestamp) -> String {
     let time = time.to_zoned(TimeZone::UTC).strftime("%Y%m%dT%H%M%S.%6fZ");
-    ObjectPath(format!("{HISTORY}{name}/{time}-{id}.json"))
+    format!("{HISTORY}{name}/{time}")
 }

@@ -36,7 +36,7 @@ pub use object::{Download, Fetched, Generation, Metadata, Object, ObjectInfo, Pa
 pub use open::{BucketOptions, BucketUrl, Credentials};
 pub use release::{Release, ReleaseMetadata};
 pub use release_name::{Commit, ReleaseName, ReleaseParts};
-pub use server_document::{Entry, ServerDocument};
+pub use server_document::{DocumentSummary, Entry, ServerDocument};
 pub use server_name::ServerName;
 pub use status::{
     AgentStatus, AppState, AppStatus, BadEntry, DocumentStatus, ServerState, Status, StatusSummary, UnitStatus,

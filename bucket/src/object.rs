@@ -59,7 +59,24 @@ pub enum Fetched<T> {
 
 /// Where the next page of a listing begins. Only the bucket that gave it understands it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PageToken(pub(crate) String);
+pub struct PageToken {
+    /// The path after which the whole listing begins; `None` when it begins at its first.
+    pub(crate) start: Option<String>,
+    /// The bucket's own word for where this page begins; `None` for the first page after `start`.
+    pub(crate) page: Option<String>,
+}
+
+impl PageToken {
+    /// Begins a listing after a path, which need not be an object's.
+    pub(crate) fn after(path: impl Into<String>) -> Self {
+        Self { start: Some(path.into()), page: None }
+    }
+
+    /// The next page of the listing that `this` is a page of.
+    pub(crate) fn next(this: Option<&Self>, page: String) -> Self {
+        Self { start: this.and_then(|token| token.start.clone()), page: Some(page) }
+    }
+}
 
 /// One page of a listing, in the byte order of the paths.
 #[derive(Debug, Clone)]

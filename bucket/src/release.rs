@@ -164,6 +164,20 @@ impl Bucket {
         }
     }
 
+    /// One page of the releases of all apps, app after app, in the byte order of their paths.
+    pub async fn all_releases(&self, after: Option<&PageToken>) -> Result<Page<Release>, Error> {
+        let page = self.list(layout::DEBS, after, 1000).await?;
+        Ok(Page { items: page.items.iter().filter_map(Release::at).collect(), next: page.next })
+    }
+
+    /// At most `limit` of the releases of an app that sort after `name` by the bytes of their names: first the newer ones
+    /// of the same builder. This finds what a builder has added for the price of one small page.
+    pub async fn releases_after(&self, name: &ReleaseName, limit: u32) -> Result<Page<Release>, Error> {
+        let after = PageToken::after(layout::release(name).as_str());
+        let page = self.list(&layout::releases_of(name.app()), Some(&after), limit).await?;
+        Ok(Page { items: page.items.iter().filter_map(Release::at).collect(), next: page.next })
+    }
+
     /// One page of the apps that have releases.
     pub async fn apps(&self, after: Option<&PageToken>) -> Result<Page<AppName>, Error> {
         let page = self.list_directories(layout::DEBS, after, 1000).await?;

@@ -3,11 +3,10 @@
 use std::{collections::BTreeSet, fmt};
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde_json::value::RawValue;
 
-use crate::{
-    AppName, Bucket, Error, Fetched, Generation, Metadata, ObjectPath, Page, PageToken, ReleaseName, ServerName, layout,
-};
+use crate::{AppName, Bucket, Error, Fetched, Generation, Metadata, Page, PageToken, ReleaseName, ServerName, layout};
 
 /// Most bytes of a server document that are read: some 4,000 apps.
 const LIMIT: u64 = 1 << 20;
@@ -34,6 +33,17 @@ pub enum Entry {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ServerDocument {
     entries: Vec<Entry>,
+}
+
+/// What a listing of `server/` tells without reading any.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DocumentSummary {
+    /// The server.
+    pub server: ServerName,
+    /// The generation of its document.
+    pub generation: Generation,
+    /// When that was written, by the bucket's clock.
+    pub updated: Timestamp,
 }
 
 impl ServerDocument {
@@ -182,11 +192,13 @@ impl Bucket {
         }
     }
 
-    /// One page of the servers that have a document, with its generation.
-    pub async fn servers(&self, after: Option<&PageToken>) -> Result<Page<(ServerName, Generation)>, Error> {
+    /// One page of the servers that have a document, without reading the documents.
+    pub async fn servers(&self, after: Option<&PageToken>) -> Result<Page<DocumentSummary>, Error> {
         let page = self.list(layout::SERVER, after, 1000).await?;
-        let named = |path: &ObjectPath| layout::server_at(path);
-        let items = page.items.iter().filter_map(|info| Some((named(&info.path)?, info.generation)));
+        let items = page.items.iter().filter_map(|info| {
+            let server = layout::server_at(&info.path)?;
+            Some(DocumentSummary { server, generation: info.generation, updated: info.updated })
+        });
         Ok(Page { items: items.collect(), next: page.next })
     }
 }

@@ -40,7 +40,7 @@ pub async fn names(bucket: &Bucket) -> Result<Vec<ServerName>> {
     let mut after = None;
     loop {
         let page = bucket.servers(after.as_ref()).await.context("could not list the server documents")?;
-        names.extend(page.items.into_iter().map(|(name, _)| name));
+        names.extend(page.items.into_iter().map(|summary| summary.server));
         after = page.next;
         if after.is_none() {
             break;

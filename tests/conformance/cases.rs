@@ -3,8 +3,8 @@
 use std::{fs::File, io::Write, sync::Mutex};
 
 use bucket::{
-    AgentStatus, Bucket, DocumentStatus, Download, Error, Fetched, Generation, HistoryEntry, Metadata, PushKind,
-    ReleaseMetadata, ReleaseName, ServerDocument, ServerName, ServerState, Status,
+    AgentStatus, Bucket, DocumentStatus, Download, Error, Fetched, Generation, HistoryEntry, Metadata, Page, PushKind,
+    Release, ReleaseMetadata, ReleaseName, ServerDocument, ServerName, ServerState, Status,
 };
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
@@ -407,7 +407,9 @@ pub(crate) async fn documents_of_all_kinds_come_back(world: World) {
     assert!(matches!(stale, Err(Error::Conflict { .. })), "{stale:?}");
     world.create("server/readme.txt", "not a document").await;
     let servers = bucket.servers(None).await.unwrap().items;
-    assert_eq!(servers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["web-1"]);
+    assert_eq!(servers.iter().map(|summary| summary.server.as_str()).collect::<Vec<_>>(), ["web-1"]);
+    let head = bucket.head(&at("server/web-1.json")).await.unwrap().unwrap();
+    assert_eq!((servers[0].generation, servers[0].updated), (head.generation, head.updated));
 
     let metadata = ReleaseMetadata {
         dirty: true,
@@ -432,6 +434,12 @@ pub(crate) async fn documents_of_all_kinds_come_back(world: World) {
     assert_eq!(bucket.release(&release(20)).await.unwrap().unwrap().metadata, Ok(metadata));
     assert_eq!(bucket.release(&release(19)).await.unwrap(), None);
     assert_eq!(bucket.apps(None).await.unwrap().items, ["web".parse().unwrap()]);
+    let names = |page: Page<Release>| page.items.into_iter().map(|release| release.name).collect::<Vec<_>>();
+    assert_eq!(names(bucket.all_releases(None).await.unwrap()), [release(20), release(21), release(22)]);
+    let newer = bucket.releases_after(&release(20), 1).await.unwrap();
+    assert_eq!((newer.next.is_some(), names(newer)), (true, vec![release(21)]));
+    assert_eq!(names(bucket.releases_after(&release(19), 9).await.unwrap()), [release(20), release(21), release(22)]);
+    assert_eq!(names(bucket.releases_after(&release(22), 9).await.unwrap()), []);
 
     let written = bucket.write_status(&status(), None).await.unwrap();
     let summary = &bucket.statuses(None).await.unwrap().items[0];
@@ -441,4 +449,8 @@ pub(crate) async fn documents_of_all_kinds_come_back(world: World) {
     bucket.append_history(&history(21, "b")).await.unwrap();
     let newest = bucket.newest_history(&server(), 1).await.unwrap();
     assert_eq!(newest, [history(21, "b")]);
+    let since = async |day| bucket.history_since(&server(), release(day).time(), 9).await.unwrap();
+    assert_eq!(since(21).await, [history(21, "b")]);
+    assert_eq!(since(20).await, [history(21, "b"), history(20, "a")]);
+    assert_eq!(since(22).await, []);
 }

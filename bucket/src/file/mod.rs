@@ -117,7 +117,7 @@ impl FileBucket {
         after: Option<&PageToken>,
         limit: u32,
     ) -> Result<Page<ObjectInfo>, Error> {
-        let (prefix, after) = (prefix.to_owned(), after.map(|token| token.0.clone()));
+        let (prefix, after) = (prefix.to_owned(), after.and_then(place));
         let directory = self.directory.clone();
         blocking(move || walk::list(&directory, &prefix, after.as_deref(), limit as usize)).await
     }
@@ -128,7 +128,7 @@ impl FileBucket {
         after: Option<&PageToken>,
         limit: u32,
     ) -> Result<Page<String>, Error> {
-        let (prefix, after) = (prefix.to_owned(), after.map(|token| token.0.clone()));
+        let (prefix, after) = (prefix.to_owned(), after.and_then(place));
         let directory = self.directory.clone();
         blocking(move || walk::list_directories(&directory, &prefix, after.as_deref(), limit as usize)).await
     }
@@ -238,6 +238,11 @@ impl FileBucket {
         let (directory, path) = (self.directory.clone(), path.clone());
         blocking(move || work(&directory, &path)).await
     }
+}
+
+/// The path after which a page begins: here that is all there is to a token.
+fn place(token: &PageToken) -> Option<String> {
+    token.page.as_ref().or(token.start.as_ref()).cloned()
 }
 
 fn write_content(directory: &Directory, path: &ObjectPath, content: &[u8]) -> Result<Written, Error> {

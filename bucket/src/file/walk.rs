@@ -20,7 +20,7 @@ pub(super) fn list(
     let mut items = walk.found;
     let more = items.len() > limit;
     items.truncate(limit);
-    let next = items.last().filter(|_| more).map(|last| PageToken(last.path.to_string()));
+    let next = items.last().filter(|_| more).map(|last| PageToken::next(None, last.path.to_string()));
     Ok(Page { items, next })
 }
 
@@ -56,7 +56,7 @@ pub(super) fn list_directories(
         }
         items.push(name.trim_end_matches('/').to_owned());
     }
-    let next = items.last().filter(|_| more).map(|last| PageToken(last.clone()));
+    let next = items.last().filter(|_| more).map(|last| PageToken::next(None, last.clone()));
     Ok(Page { items, next })
 }
 

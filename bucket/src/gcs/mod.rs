@@ -146,7 +146,7 @@ impl GcsBucket {
         limit: u32,
     ) -> Result<Page<ObjectInfo>, Error> {
         let Listed { objects, next, .. } = self.page(prefix, None, after, limit).await?;
-        Ok(Page { items: objects, next: next.map(PageToken) })
+        Ok(Page { items: objects, next: next.map(|page| PageToken::next(after, page)) })
     }
 
     pub(crate) async fn list_directories(
@@ -157,7 +157,10 @@ impl GcsBucket {
     ) -> Result<Page<String>, Error> {
         let Listed { prefixes, next, .. } = self.page(prefix, Some("/"), after, limit).await?;
         let segment = |path: &String| Some(path.strip_prefix(prefix)?.strip_suffix('/')?.to_owned());
-        Ok(Page { items: prefixes.iter().filter_map(segment).collect(), next: next.map(PageToken) })
+        Ok(Page {
+            items: prefixes.iter().filter_map(segment).collect(),
+            next: next.map(|page| PageToken::next(after, page)),
+        })
     }
 
     pub(crate) async fn create(
@@ -302,7 +305,6 @@ impl GcsBucket {
         after: Option<&PageToken>,
         limit: u32,
     ) -> Result<Listed, Error> {
-        let after = after.map(|token| token.0.as_str());
         let page = self.inner.patiently(|| self.inner.rest.list(prefix, delimiter, after, limit)).await;
         page.map_err(|failure| match failure.status {
             // A prefix is never absent: it is the bucket that is.

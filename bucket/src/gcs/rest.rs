@@ -9,7 +9,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::{WRITE, attempt::Failure};
-use crate::{Generation, Metadata, ObjectInfo, ObjectPath};
+use crate::{Generation, Metadata, ObjectInfo, ObjectPath, PageToken};
 
 /// Most bytes of an answer that are read: a page of 1,000 objects with 8 KiB of metadata each, as JSON.
 const LIMIT: usize = 32 << 20;
@@ -91,10 +91,12 @@ impl Rest {
         &self,
         prefix: &str,
         delimiter: Option<&str>,
-        after: Option<&str>,
+        after: Option<&PageToken>,
         limit: u32,
     ) -> Result<Listed, Failure> {
         let mut url = self.base.clone();
+        // `startOffset` is inclusive. No character that a path may have sorts before a space, so this is right after it.
+        let start = after.and_then(|after| after.start.as_deref()).map(|start| format!("{start} "));
         let fields = format!("nextPageToken,prefixes,items({FIELDS})");
         let limit = limit.clamp(1, 1000).to_string();
         url.query_pairs_mut()
@@ -102,7 +104,8 @@ impl Rest {
             .append_pair("maxResults", &limit)
             .append_pair("fields", &fields)
             .extend_pairs(delimiter.map(|delimiter| ("delimiter", delimiter)))
-            .extend_pairs(after.map(|after| ("pageToken", after)));
+            .extend_pairs(start.map(|start| ("startOffset", start)))
+            .extend_pairs(after.and_then(|after| after.page.as_deref()).map(|page| ("pageToken", page)));
         let listing: Listing = read(self.send(Method::GET, url).await?).await?;
         // Names that aren't ours (a console's `debs/`) aren't objects of this system.
         let objects = listing.items.into_iter().filter_map(Resource::found).map(|found| found.info).collect();

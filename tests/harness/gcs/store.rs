@@ -113,9 +113,12 @@ impl Store {
         let mut prefixes = BTreeSet::new();
         let mut last = String::new();
         let mut next = None;
-        let from = (Bound::Excluded(after.to_owned()), Bound::Unbounded);
-        for (name, object) in self.bucket(bucket)?.range::<String, _>(from) {
-            let Some(rest) = name.strip_prefix(prefix) else { continue };
+        let from = match text("startOffset").unwrap_or("").max(prefix) {
+            start if start > after => Bound::Included(start.to_owned()),
+            _ => Bound::Excluded(after.to_owned()),
+        };
+        for (name, object) in self.bucket(bucket)?.range::<String, _>((from, Bound::Unbounded)) {
+            let Some(rest) = name.strip_prefix(prefix) else { break };
             let directory = delimiter.and_then(|delimiter| {
                 let end = rest.find(delimiter)? + delimiter.len();
                 Some(format!("{prefix}{}", &rest[..end]))
