@@ -1,0 +1,184 @@
+//! Fills a bucket with a small fleet in every state there is, for looking at pages: `fleet file:///DIR`.
+//!
+//! Nothing behind it is real: no package, no machine. `fleet file:///DIR empty` makes the bucket and leaves it empty;
+//! `fleet file:///DIR report SERVER RELEASE STATE` lets the agent of one server say how the release is.
+
+mod statuses;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use bucket::{
+    AppState, Bucket, BucketOptions, BucketUrl, Fetched, Generation, HistoryEntry, PushKind, ReleaseMetadata,
+    ReleaseName, ServerDocument, ServerName, Timestamp,
+};
+use jiff::SignedDuration;
+
+use statuses::{app, status};
+
+/// Text that means harm wherever it isn't escaped.
+pub(crate) const HOSTILE: &str =
+    "</td><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">'\"&amp;\u{202e}drow";
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    match run(&std::env::args().skip(1).collect::<Vec<_>>()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: &[String]) -> Result<()> {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let Some((url, rest)) = words.split_first() else {
+        bail!("give the bucket, as in `fleet file:///DIR`");
+    };
+    let url: BucketUrl = url.parse()?;
+    let bucket = Bucket::open(&url, &BucketOptions::default()).await?;
+    match rest {
+        [] => fill(&bucket).await,
+        ["empty"] => Ok(()),
+        ["report", server, release, state] => report(&bucket, server, release, state).await,
+        _ => bail!("`{}` isn't understood", rest.join(" ")),
+    }
+}
+
+/// Lets the agent of a server say that it has `release`, or (rolled-back) that it went back from it.
+async fn report(bucket: &Bucket, server: &str, release: &str, state: &str) -> Result<()> {
+    let name: ServerName = server.parse()?;
+    let release = ReleaseName::from_stem(release)?;
+    let state: AppState = serde_json::from_value(state.into()).with_context(|| format!("`{state}` is no state"))?;
+    let Fetched::Found(generation, _) = bucket.server_document(&name, None).await? else {
+        bail!("`{name}` has no document");
+    };
+    let (seen, mut report) = match bucket.status(&name, None).await? {
+        Fetched::Found(seen, report) => (Some(seen), report),
+        _ => (None, status(server, generation, Vec::new(), Timestamp::now())),
+    };
+    let before = report.apps.iter().find(|app| app.app == release.app().as_str()).and_then(|app| app.installed.clone());
+    let installed = if state == AppState::Converged { Some(&release) } else { before.as_ref() };
+    let ours = app(&release, installed, state, Timestamp::now());
+    report.apps.retain(|app| app.app != ours.app);
+    report.apps.push(ours);
+    statuses::conclude(&mut report, generation, Timestamp::now());
+    bucket.write_status(&report, seen).await?;
+    Ok(())
+}
+
+struct Fleet<'a> {
+    bucket: &'a Bucket,
+    now: Timestamp,
+    serial: u8,
+}
+
+impl Fleet<'_> {
+    fn ago(&self, minutes: i64) -> Timestamp {
+        let time = self.now - SignedDuration::from_mins(minutes);
+        Timestamp::from_second(time.as_second()).expect("it is a time already")
+    }
+
+    async fn release(&mut self, app: &str, who: &str, minutes: i64, dirty: bool, note: &str) -> Result<ReleaseName> {
+        self.serial += 1;
+        let time = self.ago(minutes).strftime("%Y-%m-%dT%H:%M:%SZ");
+        let commit = format!(
+            "{:02x}{:038x}",
+            self.serial.wrapping_mul(37),
+            0x7e0f_f605_9e65_3eb7_u64.wrapping_mul(u64::from(self.serial))
+        );
+        let name: ReleaseName = format!("{app}/{app}:{who}:{time}:{commit}.deb").parse()?;
+        let metadata = ReleaseMetadata {
+            dirty,
+            note: note.to_owned(),
+            services: vec![format!("{app}.service")],
+            sha256: "0".repeat(64),
+            size: 3_141_592 + u64::from(self.serial) * 271_828,
+            package: app.to_owned(),
+            version: format!("1.{}", self.serial),
+            architecture: "amd64".to_owned(),
+            repo: format!("https://git.example/acme/{app}"),
+            branch: if dirty { "try-it" } else { "main" }.to_owned(),
+        };
+        let deb = tempfile::NamedTempFile::new()?;
+        std::fs::write(deb.path(), vec![0_u8; 4096])?;
+        self.bucket.upload_release(&name, deb.path(), &metadata, &|_| ()).await?;
+        Ok(name)
+    }
+
+    async fn document(&self, server: &str, releases: &[&ReleaseName]) -> Result<Generation> {
+        let mut document = ServerDocument::default();
+        for release in releases {
+            document.set((*release).clone());
+        }
+        Ok(self.bucket.write_server_document(&server.parse()?, &document, None).await?)
+    }
+
+    async fn push(
+        &self,
+        server: &str,
+        minutes: i64,
+        change: (Option<&ReleaseName>, &ReleaseName),
+        kind: PushKind,
+        why: &str,
+    ) -> Result<()> {
+        let time = self.ago(minutes);
+        let (from, to) = change;
+        let entry = HistoryEntry {
+            time,
+            id: format!("{:016x}", time.as_second()),
+            server: server.parse()?,
+            app: to.app().clone(),
+            from: from.cloned(),
+            to: to.clone(),
+            kind,
+            who: if minutes % 2 == 0 { "ana@ws1" } else { "bo@laptop" }.to_owned(),
+            why: why.to_owned(),
+            generation: Generation(time.as_microsecond()),
+            warning: None,
+        };
+        Ok(self.bucket.append_history(&entry).await?)
+    }
+}
+
+async fn fill(bucket: &Bucket) -> Result<()> {
+    let mut fleet = Fleet { bucket, now: Timestamp::now(), serial: 0 };
+    let web = [
+        fleet.release("web", "ana@ws1", 60 * 24 * 9, false, "first public version").await?,
+        fleet
+            .release("web", "bo@laptop", 60 * 24 * 4, false, "faster start page: images are loaded when they are seen")
+            .await?,
+        fleet
+            .release("web", "ana@ws1", 60 * 24 * 2, false, "fix the login page for people without a middle name")
+            .await?,
+        fleet.release("web", "bo@laptop", 60 * 5, true, "try the new cache").await?,
+        fleet.release("web", "ana@ws1", 47, false, "login by mail link").await?,
+        fleet.release("web", "mallory@evil", 30, true, HOSTILE).await?,
+    ];
+    let api = [
+        fleet.release("api", "cy@build-3", 60 * 24 * 30, false, "v2 of the orders endpoint").await?,
+        fleet.release("api", "cy@build-3", 60 * 26, false, "orders: answer within a second again").await?,
+        fleet.release("api", "cy@build-3", 60 * 2, false, "orders: rounding").await?,
+    ];
+    let pulld = [
+        fleet.release("pulld", "ana@ws1", 60 * 24 * 20, false, "0.1.0").await?,
+        fleet.release("pulld", "ana@ws1", 60 * 24, false, "0.1.1: quieter journal").await?,
+    ];
+    let mail = fleet.release("mail-relay", "bo@laptop", 60 * 24 * 400, false, "postfix with our rules").await?;
+    statuses::fill(&fleet, &web, &api, &pulld, &mail).await?;
+    fleet.push("web-1", 60 * 24 * 8, (None, &web[0]), PushKind::Deploy, "first install").await?;
+    fleet.push("web-1", 60 * 24 * 3, (Some(&web[0]), &web[1]), PushKind::Deploy, "faster start page").await?;
+    fleet.push("web-1", 60 * 24 + 1, (Some(&web[1]), &web[2]), PushKind::Deploy, "").await?;
+    fleet.push("web-2", 60 * 24 + 1, (Some(&web[1]), &web[2]), PushKind::Deploy, "").await?;
+    fleet
+        .push("web-2", 41, (Some(&web[2]), &web[4]), PushKind::Deploy, "login by mail link, two servers first")
+        .await?;
+    fleet
+        .push("web-3", 40, (Some(&web[2]), &web[4]), PushKind::Deploy, "login by mail link, two servers first")
+        .await?;
+    fleet.push("api-1", 60 * 25, (Some(&api[0]), &api[1]), PushKind::Deploy, "orders are slow").await?;
+    fleet.push("api-2", 12, (Some(&api[2]), &api[1]), PushKind::Rollback, "rounding is wrong for yen").await?;
+    fleet.push("web-stage", 26, (Some(&web[4]), &web[5]), PushKind::Deploy, HOSTILE).await?;
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! What the agents of the fleet say.
+
+use anyhow::Result;
+use bucket::{
+    AgentStatus, AppState, AppStatus, BadEntry, DocumentStatus, Generation, ReleaseName, ServerState, Status,
+    Timestamp, UnitStatus,
+};
+use jiff::SignedDuration;
+
+use super::{Fleet, HOSTILE};
+
+/// How an agent says that a release is.
+pub(crate) fn app(
+    desired: &ReleaseName,
+    installed: Option<&ReleaseName>,
+    state: AppState,
+    since: Timestamp,
+) -> AppStatus {
+    let reason = match state {
+        AppState::Quarantined => {
+            Some("`web.service` is restarting over and over (4 restarts in 10 s); its last words are in the journal")
+        }
+        AppState::Failed => Some("could not download it: the bucket answers 503 (service unavailable)"),
+        AppState::Degraded => Some("`api.service` doesn't stay up, and what ran before isn't in the cache any more"),
+        AppState::Refused => Some("`allowed_apps` in the configuration doesn't allow it here"),
+        AppState::Orphan => Some("the document doesn't name it"),
+        _ => None,
+    };
+    let drift: &[&str] = match state {
+        AppState::Drifted => &["`/etc/web/web.conf` was changed by hand", "`web.service` is stopped (inactive, dead)"],
+        _ => &[],
+    };
+    let unit = UnitStatus {
+        name: format!("{}.service", desired.app()),
+        active: if state == AppState::Degraded { "failed" } else { "active" }.to_owned(),
+        sub: if state == AppState::Degraded { "failed" } else { "running" }.to_owned(),
+        since: Some(since),
+        restarts: if state == AppState::Quarantined { 4 } else { 0 },
+    };
+    AppStatus {
+        app: desired.app().to_string(),
+        desired: (state != AppState::Orphan).then(|| desired.clone()),
+        installed: installed.cloned(),
+        package: Some(desired.app().to_string()),
+        state,
+        since,
+        reason: reason.map(str::to_owned),
+        drift: drift.iter().map(|drift| (*drift).to_owned()).collect(),
+        units: if installed.is_some() { vec![unit] } else { Vec::new() },
+    }
+}
+
+/// A report.
+pub(crate) fn status(server: &str, document: Generation, apps: Vec<AppStatus>, written: Timestamp) -> Status {
+    let mut status = Status {
+        server: server.parse().expect("it is a good name"),
+        machine: "9b1c".repeat(8),
+        written,
+        state: ServerState::Converged,
+        summary: String::new(),
+        agent: AgentStatus {
+            version: "0.1.0".to_owned(),
+            started: written - SignedDuration::from_hours(100),
+            poll_seconds: 300,
+        },
+        document: DocumentStatus { generation: Some(document), error: None, bad_entries: Vec::new() },
+        apps,
+    };
+    conclude(&mut status, document, written);
+    status
+}
+
+/// Makes the whole follow from its apps.
+pub(crate) fn conclude(status: &mut Status, document: Generation, written: Timestamp) {
+    let worst = status.apps.iter().map(|app| match app.state {
+        AppState::Converged | AppState::Unknown => ServerState::Converged,
+        AppState::Drifted | AppState::Orphan => ServerState::Drifted,
+        AppState::Pending => ServerState::Pending,
+        AppState::Failed | AppState::Quarantined | AppState::Refused => ServerState::Failed,
+        AppState::Degraded => ServerState::Degraded,
+    });
+    status.state = worst.max().unwrap_or(ServerState::Converged);
+    let good = status.apps.iter().filter(|app| app.state == AppState::Converged).count();
+    status.summary = format!("{good} of {} apps as in document generation {document}", status.apps.len());
+    (status.written, status.document.generation) = (written, Some(document));
+}
+
+/// Documents and reports of every kind.
+pub(crate) async fn fill(
+    fleet: &Fleet<'_>,
+    web: &[ReleaseName],
+    api: &[ReleaseName],
+    pulld: &[ReleaseName],
+    mail: &ReleaseName,
+) -> Result<()> {
+    use AppState::{Converged, Degraded, Drifted, Failed, Orphan, Pending, Quarantined};
+    let own = |state| app(&pulld[1], Some(&pulld[1]), state, fleet.ago(60 * 23));
+    let good = |release: &ReleaseName, minutes| app(release, Some(release), Converged, fleet.ago(minutes));
+    let rows: Vec<(&str, Vec<&ReleaseName>, Vec<AppStatus>, i64)> = vec![
+        ("web-1", vec![&web[2], &pulld[1]], vec![good(&web[2], 60 * 24), own(Converged)], 3),
+        (
+            "web-2",
+            vec![&web[4], &pulld[1]],
+            vec![app(&web[4], Some(&web[2]), Quarantined, fleet.ago(39)), own(Converged)],
+            4,
+        ),
+        ("web-3", vec![&web[4], &pulld[1]], vec![good(&web[4], 38), own(Converged)], 2),
+        (
+            "web-4",
+            vec![&web[4], &pulld[1]],
+            vec![app(&web[4], Some(&web[1]), Pending, fleet.ago(1)), own(Converged)],
+            0,
+        ),
+        ("web-stage", vec![&web[5], &pulld[1]], vec![good(&web[5], 25), own(Converged)], 8),
+        ("api-1", vec![&api[1], &pulld[0]], vec![good(&api[1], 60 * 25), good(&pulld[0], 60 * 24 * 10)], 11),
+        ("api-2", vec![&api[1]], vec![app(&api[1], Some(&api[2]), Degraded, fleet.ago(9)), own(Orphan)], 5),
+        ("db-1", vec![&pulld[1]], vec![own(Converged)], 6),
+        ("mail-1", vec![mail, &pulld[1]], vec![app(mail, Some(mail), Drifted, fleet.ago(60 * 3)), own(Converged)], 7),
+        ("batch-1", vec![&api[2]], vec![app(&api[2], None, Failed, fleet.ago(100))], 10),
+        ("old-1", vec![&web[0]], vec![good(&web[0], 60 * 24 * 8)], 60 * 30),
+    ];
+    for (server, releases, apps, minutes) in rows {
+        let generation = fleet.document(server, &releases).await?;
+        let mut report = status(server, generation, apps, fleet.ago(minutes));
+        if server == "web-stage" {
+            HOSTILE.clone_into(&mut report.summary);
+            HOSTILE.clone_into(&mut report.agent.version);
+            report.document.bad_entries = vec![BadEntry { entry: HOSTILE.to_owned(), reason: HOSTILE.to_owned() }];
+            report.apps[0].reason = Some(HOSTILE.to_owned());
+            report.apps[0].drift = vec![HOSTILE.to_owned()];
+            HOSTILE.clone_into(&mut report.apps[0].units[0].name);
+            HOSTILE.clone_into(&mut report.apps[0].units[0].active);
+            HOSTILE.clone_into(&mut report.apps[1].app);
+        }
+        fleet.bucket.write_status(&report, None).await?;
+    }
+    fleet.document("new-1", &[&web[4]]).await?;
+    Ok(())
+}
