@@ -1,6 +1,7 @@
 //! `GET /events`: tells pages that something changed, so that they fetch themselves anew.
 //!
-//! An event says only that, never what: whatever is shown is drawn by the same code as the page itself.
+//! An event says only that, never what: whatever is shown is drawn by the same code as the page itself. While nothing
+//! changes, `read` tells now and then when the bucket was read last, so that pages can show how fresh they are.
 
 use std::{
     convert::Infallible,
@@ -27,6 +28,8 @@ use super::Web;
 const MOST: usize = 500;
 /// Changes closer together than this are told as one.
 const PACE: Duration = Duration::from_millis(500);
+/// How often a page is told how fresh it is.
+const READ: Duration = Duration::from_secs(15);
 /// A stream ends after this long, so that who may look is judged anew.
 const LIFE: Duration = Duration::from_mins(30);
 
@@ -58,15 +61,22 @@ pub(crate) async fn get(State(web): State<Arc<Web>>) -> Response {
     };
     let (changes, ending) = (web.keeper.changes(), web.ending.subscribe());
     let end = tokio::time::Instant::now() + LIFE;
-    let events = stream::unfold((changes, ending, place), move |(mut changes, mut ending, place)| async move {
-        tokio::select! {
-            news = changes.changed() => news.ok()?,
-            _ = ending.wait_for(|ending| *ending) => return None,
-            () = tokio::time::sleep_until(end) => return None,
-        }
-        tokio::time::sleep(PACE).await;
-        let number = *changes.borrow_and_update();
-        Some((Ok::<_, Infallible>(Event::default().event("change").data(number.to_string())), (changes, ending, place)))
-    });
+    let events =
+        stream::unfold((web, changes, ending, place), move |(web, mut changes, mut ending, place)| async move {
+            let event = tokio::select! {
+                news = changes.changed() => {
+                    news.ok()?;
+                    tokio::time::sleep(PACE).await;
+                    Event::default().event("change").data(changes.borrow_and_update().to_string())
+                }
+                () = tokio::time::sleep(READ) => {
+                    let taken = web.keeper.picture().taken;
+                    Event::default().event("read").data(taken.map(|taken| taken.to_string()).unwrap_or_default())
+                }
+                () = async { drop(ending.wait_for(|ending| *ending).await) } => return None,
+                () = tokio::time::sleep_until(end) => return None,
+            };
+            Some((Ok::<_, Infallible>(event), (web, changes, ending, place)))
+        });
     Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(20))).into_response()
 }

@@ -1,1 +1,134 @@
+// Pages work without this. It adds three things: parts marked `data-live` are drawn anew when the server says that
+// something changed; filters apply while one types; and `/` leads to the filter.
 "use strict";
+
+(() => {
+  const live = () => document.querySelectorAll("[data-live]");
+
+  // How long ago, in the same words as the server's.
+  const words = (seconds) => {
+    if (seconds < 0) return "0 s";
+    if (seconds < 90) return `${seconds} s`;
+    if (seconds < 5400) return `${Math.floor((seconds + 30) / 60)} min`;
+    if (seconds < 129600) return `${Math.floor((seconds + 1800) / 3600)} h`;
+    return `${Math.floor((seconds + 43200) / 86400)} d`;
+  };
+
+  const tick = () => {
+    for (const time of document.querySelectorAll("time[data-ago], time[data-for]")) {
+      const age = words(Math.floor((Date.now() - Date.parse(time.dateTime)) / 1000));
+      const text = time.hasAttribute("data-ago") ? `${age} ago` : age;
+      if (time.textContent !== text) time.textContent = text;
+    }
+  };
+
+  // What somebody was doing in a part of the page: it must survive the part being drawn anew.
+  const remember = (part) => {
+    const ticked = [...part.querySelectorAll("input[type=checkbox]:checked")].map((box) => box.value);
+    const focused = part.contains(document.activeElement) ? document.activeElement : null;
+    const same = (element) =>
+      focused !== null &&
+      element.tagName === focused.tagName &&
+      element.getAttribute("href") === focused.getAttribute("href") &&
+      element.getAttribute("value") === focused.getAttribute("value") &&
+      element.textContent === focused.textContent;
+    return () => {
+      for (const box of part.querySelectorAll("input[type=checkbox]")) box.checked = ticked.includes(box.value);
+      if (focused !== null) [...part.querySelectorAll("a, button, input")].find(same)?.focus({ preventScroll: true });
+    };
+  };
+
+  const put = (fresh) => {
+    for (const part of live()) {
+      const other = fresh.getElementById(part.id);
+      if (other === null) continue;
+      // Times differ on every drawing: what they are times of decides whether anything changed.
+      if (still(part) === still(other)) continue;
+      const restore = remember(part);
+      part.replaceChildren(...document.importNode(other, true).childNodes);
+      restore();
+    }
+    tick();
+  };
+
+  const still = (part) => {
+    const copy = part.cloneNode(true);
+    for (const time of copy.querySelectorAll("time")) time.textContent = "";
+    return copy.innerHTML;
+  };
+
+  let wanted = null;
+  const draw = async (address) => {
+    wanted?.abort();
+    const mine = (wanted = new AbortController());
+    try {
+      const response = await fetch(address, { signal: mine.signal, credentials: "same-origin" });
+      if (!response.ok) return false;
+      put(new DOMParser().parseFromString(await response.text(), "text/html"));
+      return true;
+    } catch {
+      return false;
+    }
+  };
+
+  // Follows the server's word that something changed. Hidden pages wait until they are looked at.
+  let stale = false;
+  const refresh = () => {
+    if (document.hidden) stale = true;
+    else void draw(location.href);
+  };
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden && stale) {
+      stale = false;
+      refresh();
+    }
+  });
+
+  const follow = () => {
+    const source = new EventSource("/events");
+    let lost = false;
+    source.addEventListener("change", refresh);
+    source.addEventListener("read", (event) => {
+      const time = document.querySelector("#freshness time");
+      if (time !== null && event.data !== "") time.dateTime = event.data;
+      tick();
+    });
+    source.addEventListener("open", () => {
+      if (lost) refresh();
+      lost = false;
+    });
+    source.addEventListener("error", () => {
+      lost = true;
+      // The browser tries again by itself unless the server refused.
+      if (source.readyState === EventSource.CLOSED) setTimeout(follow, 5000 + Math.random() * 5000);
+    });
+  };
+
+  // Filters apply while one types; the address keeps up, so that it can be sent to somebody.
+  let pause = 0;
+  const filter = (input) => {
+    const query = new URLSearchParams(new FormData(input.form));
+    for (const [key, value] of [...query]) if (value === "") query.delete(key, value);
+    const address = `${location.pathname}${query.size > 0 ? `?${query}` : ""}`;
+    history.replaceState(null, "", address);
+    void draw(address);
+  };
+  document.addEventListener("input", (event) => {
+    if (!(event.target instanceof HTMLInputElement) || !event.target.hasAttribute("data-filter")) return;
+    clearTimeout(pause);
+    pause = setTimeout(filter, 150, event.target);
+  });
+
+  document.addEventListener("keydown", (event) => {
+    const typing = event.target instanceof HTMLElement && event.target.closest("input, textarea, select") !== null;
+    if (event.key !== "/" || typing || event.ctrlKey || event.metaKey || event.altKey) return;
+    const input = document.querySelector("[data-filter]");
+    if (input === null) return;
+    event.preventDefault();
+    input.focus();
+    input.select();
+  });
+
+  setInterval(tick, 1000);
+  if (live().length > 0) follow();
+})();
