@@ -12,6 +12,7 @@
 //! - [`fleet`]: reading what servers should run and do run
 //! - [`picture`]: the whole fleet in memory, kept fresh, for pages
 //! - [`identity`]: who an operator is
+//! - [`text`]: text from outside, made safe to show
 //! - [`web`]: the web app, `push serve`
 //!
 //! None of these prints: the `push` command ([`cli`]) does.
@@ -29,4 +30,5 @@ pub mod plan;
 pub mod poke;
 pub mod policy;
 pub mod push;
+pub mod text;
 pub mod web;

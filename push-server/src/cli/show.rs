@@ -5,26 +5,7 @@ use std::{fmt::Write as _, io::IsTerminal};
 use bucket::{AppState, ServerState, Timestamp};
 
 use crate::plan::age_in_words;
-
-/// Text from outside with control characters escaped, so that it can't drive the terminal or forge a line.
-pub(crate) fn safe(text: &str) -> String {
-    // Bidirectional controls reorder what is shown around them.
-    let hidden = |c: char| matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() || hidden(c) { shown.extend(c.escape_unicode()) } else { shown.push(c) }
-    }
-    shown
-}
-
-/// [`safe`] text cut to a width, with `…` where it was cut.
-pub(crate) fn cut(text: &str, width: usize) -> String {
-    let text = safe(text);
-    if text.chars().count() <= width {
-        return text;
-    }
-    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
-}
+pub(crate) use crate::text::{cut, safe};
 
 /// How long ago something was: `12 min ago`.
 pub(crate) fn ago(time: Timestamp, now: Timestamp) -> String {
@@ -118,15 +99,4 @@ impl Table {
 /// A cell without colour.
 pub(crate) fn plain(text: impl Into<String>) -> (String, Colour) {
     (text.into(), Colour::Plain)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_note_cannot_drive_the_terminal() {
-        assert_eq!(safe("a\x1b[2Jb\r\n\u{202e}c"), "a\\u{1b}[2Jb\\u{d}\\u{a}\\u{202e}c");
-        assert_eq!(cut("abcdef", 4), "abc…");
-    }
 }

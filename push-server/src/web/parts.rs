@@ -7,6 +7,7 @@ use super::params::link;
 use crate::{
     condition::{Condition, app_word},
     plan::age_in_words,
+    text::cut,
 };
 
 /// What a state says at a glance. The word and the symbol beside it say it too.
@@ -26,6 +27,19 @@ impl Tone {
             Self::Bad => "bad",
             Self::Quiet => "quiet",
         }
+    }
+}
+
+/// A sentence from outside; what stands between backticks is shown as code.
+pub(crate) fn prose(text: &str) -> Markup {
+    const LONGEST: usize = 1000;
+    let text = cut(text, LONGEST);
+    let pieces: Vec<&str> = text.split('`').collect();
+    // An odd number of backticks encloses nothing that can be told.
+    let paired = pieces.len() % 2 == 1;
+    html! {
+        @if paired { @for (n, piece) in pieces.iter().enumerate() { @if n % 2 == 1 { code { (piece) } } @else { (piece) } } }
+        @else { (text) }
     }
 }
 
@@ -108,7 +122,8 @@ pub(crate) fn lasting(since: Timestamp, now: Timestamp) -> Markup {
 pub(crate) fn release(name: &ReleaseName) -> Markup {
     html! {
         span.release title=(name.stem()) {
-            code { (name.commit().short()) } " " span.by { (name.user()) ", " (name.time().strftime("%d %b %H:%M")) }
+            code { (name.commit().short()) } " "
+            span.by { (cut(name.user(), 24)) ", " (name.time().strftime("%d %b %H:%M")) }
         }
     }
 }
@@ -118,14 +133,20 @@ pub(crate) fn release_or(name: Option<&ReleaseName>, none: &str) -> Markup {
     html! { @if let Some(name) = name { (release(name)) } @else { span.none { (none) } } }
 }
 
+/// Up to this many characters, a name isn't broken over lines.
+const SHORT: usize = 30;
+
 /// A server's name as a link to its page.
 pub(crate) fn server_link(name: &str) -> Markup {
-    html! { a href={ "/servers/" (name) } { (name) } }
+    html! { a.short[name.len() <= SHORT] href={ "/servers/" (name) } { (name) } }
 }
 
 /// An app's name as a link to its page. An agent may report apps whose names are none: those are no links.
 pub(crate) fn app_link(name: &str) -> Markup {
-    html! { @if let Ok(name) = name.parse::<bucket::AppName>() { a href={ "/apps/" (name) } { (name) } } @else { (name) } }
+    html! {
+        @if let Ok(app) = name.parse::<bucket::AppName>() { a.short[name.len() <= SHORT] href={ "/apps/" (app) } { (app) } }
+        @else { (cut(name, 100)) }
+    }
 }
 
 /// Bytes as people say them.

@@ -15,6 +15,7 @@ use crate::{
     identity::{Identity, Origin},
     picture::Picture,
     policy::{Policy, Role},
+    text::cut,
 };
 
 /// Everything that a page knows.
@@ -71,7 +72,7 @@ impl View {
     pub(crate) fn problem(&self, status: StatusCode, title: &str, text: &str) -> Response {
         let content = html! {
             h1 { (title) }
-            p.lead { (text) }
+            p.lead { (parts::prose(text)) }
             p { a.button href="/" { "Overview" } }
         };
         (status, Html(self.frame(title, Nav::None, &content).into_string())).into_response()
@@ -106,7 +107,7 @@ impl View {
                             }
                         }
                         @if !self.who.name.is_empty() {
-                            span.who title="Who you are, as the history will say" { (self.who.name) }
+                            span.who title="Who you are, as the history will say" { (cut(&self.who.name, 80)) }
                         }
                     }
                     div #banners data-live { (self.banners()) }
@@ -136,7 +137,7 @@ impl View {
                         None => "There is nothing to show yet. ",
                     }
                     "Pushing isn't possible until it can be read again. "
-                    span.detail { (trouble) }
+                    span.detail { (parts::prose(trouble)) }
                 }
             } @else if self.picture.taken.is_none() {
                 div.banner.notice role="status" { "The bucket is being read for the first time." }
@@ -144,7 +145,7 @@ impl View {
             @if let Some(problem) = self.web.policy_problem() {
                 div.banner.notice role="status" {
                     strong { "The policy file has a mistake; the rules before it hold. " }
-                    span.detail { (problem) }
+                    span.detail { (parts::prose(&problem)) }
                 }
             }
         }

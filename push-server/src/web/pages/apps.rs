@@ -8,9 +8,10 @@ use maud::{Markup, html};
 
 use crate::{
     picture::{AppReleases, Listed},
+    text::cut,
     web::{
         params::{Params, link},
-        parts::{PAGE, Tone, ago, badge, count, pager, release, release_or, size},
+        parts::{PAGE, Tone, ago, badge, count, pager, prose, release, release_or, server_link, size},
         view::{Nav, View},
     },
 };
@@ -128,7 +129,7 @@ fn which_where(view: &View, app: &AppName, releases: &AppReleases) -> Markup {
                             td data-label="Number" { (names.len()) }
                             td.wide data-label="Servers" {
                                 @for (n, name) in names.iter().take(SHOWN).enumerate() {
-                                    @if n > 0 { ", " } (super::super::parts::server_link(name))
+                                    @if n > 0 { ", " } (server_link(name))
                                 }
                                 @if names.len() > SHOWN {
                                     @let filter = name.map_or(format!("app:{app}"), |name| format!("app:{app} release:{}", name.stem()));
@@ -146,7 +147,8 @@ fn which_where(view: &View, app: &AppName, releases: &AppReleases) -> Markup {
 /// Says how many newer releases there are, if there are any.
 pub(crate) fn not_latest(releases: &AppReleases, name: &ReleaseName) -> Markup {
     let newer = releases.newer_than(name);
-    html! { @if newer > 0 { " " span.facts { "not the latest: " (newer) " newer" } } }
+    let is_latest = releases.latest().is_none_or(|latest| latest.name <= *name);
+    html! { @if !is_latest { " " span.facts { "not the latest: " (newer) " newer" } } }
 }
 
 /// Releases in rows; `act` adds the last cell.
@@ -173,17 +175,17 @@ pub(crate) fn release_table(
                             (release(&listed.name))
                             @if latest.as_ref() == Some(&listed.name) { " " (badge(Tone::Good, "★", "latest")) }
                             @if listed.dirty { " " (badge(Tone::Notice, "±", "dirty")) }
-                            @if let Some(trouble) = listed.trouble { p.reason { "can't be deployed: " (trouble) } }
+                            @if let Some(trouble) = listed.trouble { p.reason { "can't be deployed: " (prose(trouble)) } }
                         }
                         td data-label="Built" { (ago(listed.name.time(), view.now)) " on " (listed.name.host()) }
                         td.wide data-label="Note" {
-                            span.note { (listed.note) }
-                            @if !listed.branch.is_empty() { " " span.tag { (listed.branch) } }
+                            span.note { (prose(listed.note)) }
+                            @if !listed.branch.is_empty() { " " span.tag { (cut(listed.branch, 60)) } }
                             @if let Some(href) = view.policy.commit_link(listed.repo, listed.name.commit().as_str()) {
                                 " " a rel="noreferrer" href=(href) { "commit" }
                             }
                         }
-                        td data-label="Size" { (size(listed.size)) }
+                        td.size data-label="Size" { (size(listed.size)) }
                         td data-label="On servers" { (counts.get(&listed.name).copied().unwrap_or(0)) }
                         td.act { (act(listed)) }
                     }

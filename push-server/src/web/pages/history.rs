@@ -7,9 +7,12 @@ use maud::{Markup, html};
 use crate::{
     condition::apps,
     policy::Role,
+    text::cut,
     web::{
         params::{Params, link},
-        parts::{Tone, ago, app_badge, app_link, badge, count, page_of, pager, release, release_or, server_link},
+        parts::{
+            Tone, ago, app_badge, app_link, badge, count, page_of, pager, prose, release, release_or, server_link,
+        },
         view::{Nav, View},
     },
 };
@@ -54,7 +57,7 @@ pub(crate) async fn get(view: View, params: Params) -> Response {
         div #history data-live {
             p.summary { (count(total, "push")) }
             @if shown.is_empty() { p.none { "Nothing was pushed that fits." } }
-            @else { (pushes_table(&view, shown.into_iter())) }
+            @else { (pushes_table(&view, if server.is_some() { Where::Here } else { Where::Anywhere }, shown.into_iter())) }
             @let pairs: Vec<_> = [("q", text), ("server", name)].into_iter().filter(|(_, value)| !value.is_empty()).collect();
             (pager("/history", &pairs, params.page(), total))
         }
@@ -68,34 +71,50 @@ fn mentions(push: &HistoryEntry, text: &str) -> bool {
     [push.server.as_str(), &stem, &push.who, &push.why].iter().any(|field| field.to_lowercase().contains(&text))
 }
 
+/// Where pushes are that are shown together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Where {
+    /// All on the server that the page is about.
+    Here,
+    /// Each names its server.
+    Anywhere,
+}
+
 /// Pushes, newest first.
-pub(crate) fn pushes_table<'a>(view: &View, pushes: impl Iterator<Item = &'a HistoryEntry>) -> Markup {
+pub(crate) fn pushes_table<'a>(
+    view: &View,
+    whereabouts: Where,
+    pushes: impl Iterator<Item = &'a HistoryEntry>,
+) -> Markup {
     html! {
         table.rows {
             thead {
                 tr {
-                    th scope="col" { "When" } th scope="col" { "Server" } th scope="col" { "App" }
-                    th scope="col" { "From → to" } th scope="col" { "Who, why" } th scope="col" { "Came of it" }
-                    th scope="col" { span.hidden { "Actions" } }
+                    th scope="col" { "When" }
+                    @if whereabouts == Where::Anywhere { th scope="col" { "Server" } }
+                    th scope="col" { "App" } th scope="col" { "From → to" } th scope="col" { "Who, why" }
+                    th scope="col" { "Came of it" } th scope="col" { span.hidden { "Actions" } }
                 }
             }
-            tbody { @for push in pushes { (row(view, push)) } }
+            tbody { @for push in pushes { (row(view, whereabouts, push)) } }
         }
     }
 }
 
-fn row(view: &View, push: &HistoryEntry) -> Markup {
+fn row(view: &View, whereabouts: Where, push: &HistoryEntry) -> Markup {
     html! {
         tr {
             td data-label="When" { (ago(push.time, view.now)) }
-            th scope="row" data-label="Server" { (server_link(push.server.as_str())) }
+            @if whereabouts == Where::Anywhere {
+                th scope="row" data-label="Server" { (server_link(push.server.as_str())) }
+            }
             td data-label="App" { (app_link(push.app.as_str())) }
             td.wide data-label="From → to" {
-                @if push.kind == PushKind::Rollback { span.tag { "back" } " " }
                 (release_or(push.from.as_ref(), "nothing")) " → " (release(&push.to))
+                @if push.kind == PushKind::Rollback { " " span.tag { "back" } }
             }
             td.wide data-label="Who, why" {
-                (push.who) @if !push.why.is_empty() { p.reason { (push.why) } }
+                (cut(&push.who, 80)) @if !push.why.is_empty() { p.reason { (prose(&push.why)) } }
             }
             td data-label="Came of it" { (outcome(view, push)) }
             td.act {

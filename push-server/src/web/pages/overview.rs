@@ -3,13 +3,16 @@
 use axum::response::Response;
 use maud::{Markup, html};
 
-use super::{history::pushes_table, servers::reason_of};
+use super::{
+    history::{Where, pushes_table},
+    servers::reason_of,
+};
 use crate::{
     condition::{Condition, condition},
     picture::Server,
     web::{
         params::link,
-        parts::{ago, condition_badge, condition_look, condition_text, count, server_link},
+        parts::{ago, condition_badge, condition_look, condition_text, count, prose, server_link},
         view::{Nav, View},
     },
 };
@@ -37,7 +40,7 @@ pub(crate) async fn get(view: View) -> Response {
                 @if view.picture.pushes.is_empty() {
                     p.none { "Nothing was pushed yet." }
                 } @else {
-                    (pushes_table(&view, view.picture.pushes.iter().take(PUSHES).map(|push| &**push)))
+                    (pushes_table(&view, Where::Anywhere, view.picture.pushes.iter().take(PUSHES).map(|push| &**push)))
                     p { a href="/history" { "All recent pushes" } }
                 }
             }
@@ -88,7 +91,7 @@ fn attention(view: &View, conditions: &mut Vec<(Condition, &Server)>) -> Markup 
                         tr {
                             th scope="row" data-label="Server" { (server_link(server.name.as_str())) }
                             td data-label="State" { (condition_badge(*condition)) }
-                            td.wide data-label="Why" { (reason_of(server).unwrap_or_default()) }
+                            td.wide data-label="Why" { (prose(&reason_of(server, view.now).unwrap_or_default())) }
                             td data-label="Reported" {
                                 @match &server.status { Some(status) => (ago(status.written, view.now)), None => span.none { "never" } }
                             }

@@ -18,7 +18,7 @@ use crate::{
     web::{
         jobs::target_value,
         params::Params,
-        parts::{Tone, badge, count, release, release_or, server_link},
+        parts::{Tone, badge, count, prose, release, release_or, server_link},
         targets::Targets,
         view::{Nav, View},
     },
@@ -177,7 +177,8 @@ pub(crate) fn page(
 ) -> Markup {
     let going: Vec<&Planned> = planned.iter().filter(|planned| planned.goes()).collect();
     let needs_reason = going.iter().any(|planned| view.policy.requires_reason(&planned.server));
-    let verb = if wanted.kind() == PushKind::Rollback { "Roll back" } else { "Push" };
+    let (verb, preposition) =
+        if wanted.kind() == PushKind::Rollback { ("Roll back", " on ") } else { ("Push", " to ") };
     html! {
         h1 {
             @match wanted {
@@ -187,7 +188,7 @@ pub(crate) fn page(
             }
         }
         @if let Wanted::Release(chosen, _) = wanted { (chosen_release(view, chosen)) }
-        @if let Some(wrong) = wrong { p.banner.bad role="alert" { (wrong) } }
+        @if let Some(wrong) = wrong { p.banner.bad role="alert" { (prose(wrong)) } }
         (table(view, planned))
         @if going.is_empty() {
             p.lead { "Nothing would be written." }
@@ -203,7 +204,7 @@ pub(crate) fn page(
                     aria-describedby="reason-help";
                 p #reason-help.help { "The history keeps it." @if needs_reason { " A group here wants a reason for every push." } }
                 div.actions {
-                    button.primary type="submit" { (verb) " " (wanted.app()) " on " (count(going.len(), "server")) }
+                    button.primary type="submit" { (verb) " " (wanted.app()) (preposition) (count(going.len(), "server")) }
                     " "
                     a.button href=(back(wanted, targets)) { "Cancel" }
                 }
@@ -226,7 +227,7 @@ fn chosen_release(view: &View, chosen: &Release) -> Markup {
             (release(&chosen.name))
             @if let Ok(facts) = &chosen.metadata {
                 @if facts.dirty { " " (badge(Tone::Notice, "±", "dirty")) }
-                @if !facts.note.is_empty() { " — " span.note { (facts.note) } }
+                @if !facts.note.is_empty() { " — " span.note { (prose(&facts.note)) } }
             }
             @if let Some(releases) = releases { (not_latest(releases, &chosen.name)) }
         }
@@ -276,13 +277,16 @@ fn compare(view: &View, repos: &mut BTreeMap<ReleaseName, String>, proposal: &Pr
 fn to_know(planned: &Planned) -> Markup {
     html! {
         @match (&planned.proposal, &planned.refusal) {
-            (Err(error), _) => { (badge(Tone::Bad, "✗", "not possible")) p.reason { (error) } },
-            (_, Some(refusal)) => { (badge(Tone::Bad, "⊘", "not allowed")) p.reason { (refusal) } },
+            (Err(error), _) => { (badge(Tone::Bad, "✗", "not possible")) p.reason { (prose(error)) } },
+            (_, Some(refusal)) => { (badge(Tone::Bad, "⊘", "not allowed")) p.reason { (prose(refusal)) } },
             (Ok(proposal), None) => {
-                @if proposal.objection.is_none() && proposal.warnings.is_empty() { span.none { "nothing special" } }
+                // That nothing changes is said beside it.
+                @let told: Vec<&String> = proposal.objection.iter().chain(&proposal.warnings)
+                    .filter(|warning| !warning.starts_with("no change")).collect();
+                @if told.is_empty() { span.none { "nothing special" } }
                 ul.warnings {
-                    @for warning in proposal.objection.iter().chain(&proposal.warnings) {
-                        li { span.symbol aria-hidden="true" { "▲ " } (warning) }
+                    @for warning in told {
+                        li { span.symbol aria-hidden="true" { "▲" } " " (prose(warning)) }
                     }
                 }
             }

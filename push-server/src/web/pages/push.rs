@@ -14,10 +14,11 @@ use maud::{Markup, html};
 use crate::{
     condition::apps,
     operation::{Operator, Outcome},
+    text::cut,
     web::{
         jobs::{self, Job},
         params::{Params, link},
-        parts::{Tone, ago, app_badge, badge, count, release, release_or, server_link},
+        parts::{Tone, ago, app_badge, badge, count, prose, release, release_or, server_link},
         view::{Nav, View},
     },
 };
@@ -62,7 +63,7 @@ pub(crate) async fn get(view: View, Path(id): Path<String>) -> Response {
     let verb = if first.kind == PushKind::Rollback { "Rolling back" } else { "Pushing" };
     let content = html! {
         h1 { (verb) " " (first.release.app()) " on " (count(job.intents.len(), "server")) }
-        p.facts { "By " (job.who) @if !job.reason.is_empty() { ": " (job.reason) } }
+        p.facts { "By " (cut(&job.who, 80)) @if !job.reason.is_empty() { ": " (prose(&job.reason)) } }
         div #job data-live { (progress(&view, &job)) }
     };
     view.page(&format!("{verb} {}", first.release.app()), Nav::Servers, &content)
@@ -125,9 +126,9 @@ fn written_cell(outcome: Option<&Outcome>) -> Markup {
             Some(outcome) => {
                 @match &outcome.result {
                     Ok(_) => (badge(Tone::Good, "✓", "written")),
-                    Err(error) => { (badge(Tone::Bad, "✗", "not written")) p.reason { (error) } },
+                    Err(error) => { (badge(Tone::Bad, "✗", "not written")) p.reason { (prose(error)) } },
                 }
-                @for warning in &outcome.warnings { p.reason { "▲ " (warning) } }
+                @for warning in &outcome.warnings { p.reason { "▲ " (prose(warning)) } }
             }
         }
     }
@@ -150,7 +151,7 @@ fn server_cell(view: &View, outcome: Option<&Outcome>) -> Markup {
     html! {
         (app_badge(state))
         @if let Some(app) = reported.filter(|app| app.state == state) {
-            @if let Some(reason) = &app.reason { p.reason { (reason) } }
+            @if let Some(reason) = &app.reason { p.reason { (prose(reason)) } }
         }
         @if let Some(status) = server.and_then(|server| server.status.as_ref()) {
             " " span.facts { "its agent said so " (ago(status.written, view.now)) }

@@ -6,14 +6,15 @@ use axum::{extract::Path, http::StatusCode, response::Response};
 use bucket::{AppName, ServerName, UnitStatus};
 use maud::{Markup, html};
 
-use super::history::pushes_table;
+use super::history::{Where, pushes_table};
 use crate::{
     condition::{AppRow, apps, condition, is_behind},
     picture::Server,
     policy::Role,
+    text::cut,
     web::{
         params::link,
-        parts::{Tone, ago, app_badge, app_link, badge, condition_badge, lasting, release_or},
+        parts::{Tone, ago, app_badge, app_link, badge, condition_badge, lasting, prose, release_or},
         view::{Nav, View},
     },
 };
@@ -46,7 +47,7 @@ pub(crate) async fn get(view: View, Path(name): Path<String>) -> Response {
             div #pushes data-live {
                 @let pushes: Vec<_> = view.picture.pushes.iter().filter(|push| push.server == server.name).take(PUSHES).collect();
                 @if pushes.is_empty() { p.none { "None lately." } }
-                @else { (pushes_table(&view, pushes.into_iter().map(|push| &**push))) }
+                @else { (pushes_table(&view, Where::Here, pushes.into_iter().map(|push| &**push))) }
                 p { a href=(link("/history", [("server", server.name.as_str())])) { "Everything that was pushed here" } }
             }
         }
@@ -64,22 +65,22 @@ fn outside(view: &View, server: &Server) -> Markup {
 fn word(view: &View, server: &Server) -> Markup {
     html! {
         @for error in [&server.document_error, &server.status_error].into_iter().flatten() {
-            p.banner.bad { (error) }
+            p.banner.bad { (prose(error)) }
         }
         @match &server.status {
             None => p.lead { "No agent has reported under this name." },
             Some(status) => {
-                p.lead { (status.summary) }
+                p.lead { (prose(&status.summary)) }
                 p.facts {
                     "Reported " (ago(status.written, view.now))
-                    " by pulld " (status.agent.version) ", up " (lasting(status.agent.started, view.now))
+                    " by pulld " (cut(&status.agent.version, 40)) ", up " (lasting(status.agent.started, view.now))
                     @if is_behind(server) { " · it hasn't said anything of the newest choice yet" }
                 }
-                @if let Some(error) = &status.document.error { p.banner.bad { "Its document can't be used: " (error) } }
+                @if let Some(error) = &status.document.error { p.banner.bad { "Its document can't be used: " (prose(error)) } }
                 @if !status.document.bad_entries.is_empty() {
                     div.banner.notice {
                         p { "Elements of its document that can't be used, and are left alone:" }
-                        ul { @for bad in &status.document.bad_entries { li { code { (bad.entry) } ": " (bad.reason) } } }
+                        ul { @for bad in &status.document.bad_entries { li { code { (cut(&bad.entry, 200)) } ": " (prose(&bad.reason)) } } }
                     }
                 }
             }
@@ -141,8 +142,8 @@ fn app_row(view: &View, server: &Server, row: &AppRow) -> Markup {
                 (app_badge(row.state))
                 @if let Some(app) = row.reported.filter(|app| app.state == row.state) {
                     " " span.facts { "for " (lasting(app.since, view.now)) }
-                    @if let Some(reason) = &app.reason { p.reason { (reason) } }
-                    @if !app.drift.is_empty() { ul.drift { @for drift in &app.drift { li { (drift) } } } }
+                    @if let Some(reason) = &app.reason { p.reason { (prose(reason)) } }
+                    @if !app.drift.is_empty() { ul.drift { @for drift in &app.drift { li { (prose(drift)) } } } }
                 }
             }
             td.wide data-label="Units" {
@@ -162,8 +163,8 @@ fn unit_line(view: &View, unit: &UnitStatus) -> Markup {
         _ => (Tone::Quiet, "–"),
     };
     html! {
-        span.unit { (unit.name) } " "
-        (badge(tone, symbol, &format!("{} ({})", unit.active, unit.sub)))
+        span.unit { (cut(&unit.name, 100)) } " "
+        (badge(tone, symbol, &cut(&format!("{} ({})", unit.active, unit.sub), 60)))
         @if let Some(since) = unit.since { " " span.facts { (lasting(since, view.now)) } }
         @if unit.restarts > 0 { " " span.facts { "restarted " (unit.restarts) " ×" } }
     }

@@ -1,13 +1,15 @@
 //! The list of servers: filtered, sorted, a hundred a page, and where a choice for many begins.
 
 use axum::response::Response;
-use bucket::ReleaseName;
+use bucket::{ReleaseName, Timestamp};
 use maud::{Markup, html};
 
 use crate::{
     condition::{AppRow, Condition, apps, condition},
     filter::{Filter, KEYS},
     picture::Server,
+    plan::{age_in_words, silence},
+    text::cut,
     web::{
         params::{Params, link},
         parts::{ago, app_badge, condition_badge, count, page_of, pager, server_link},
@@ -142,7 +144,7 @@ fn apps_of(server: &Server) -> Markup {
         ul.chips {
             @for AppRow { app, desired, installed, state, .. } in rows.iter().take(APPS) {
                 li {
-                    (app) " " code { (short(*installed)) }
+                    (cut(app, 60)) " " code { (short(*installed)) }
                     @if desired.is_some() && desired != installed { " → " code { (short(*desired)) } }
                     @if *state != bucket::AppState::Converged { " " (app_badge(*state)) }
                 }
@@ -153,12 +155,18 @@ fn apps_of(server: &Server) -> Markup {
 }
 
 /// In a sentence, why a server is in its state, when there is something to say.
-pub(crate) fn reason_of(server: &Server) -> Option<String> {
+pub(crate) fn reason_of(server: &Server, now: Timestamp) -> Option<String> {
     let unreadable = server.document_error.as_ref().or(server.status_error.as_ref());
     if let Some(error) = unreadable {
         return Some(error.clone());
     }
-    let status = server.status.as_ref()?;
+    let Some(status) = &server.status else {
+        return Some("it has a document, and no agent has reported under this name".to_owned());
+    };
+    if let Some(silence) = silence(status, now) {
+        let poll = age_in_words(i64::try_from(status.agent.poll_seconds).unwrap_or(i64::MAX));
+        return Some(format!("its agent has said nothing for {silence}, and polls every {poll}"));
+    }
     if let Some(error) = &status.document.error {
         return Some(error.clone());
     }
