@@ -29,7 +29,7 @@ pub use app_name::AppName;
 pub use backend::Bucket;
 pub use error::{Error, NameError};
 pub use file::FileBucket;
-pub use gcs::GcsBucket;
+pub use gcs::{Firmware, GcsBucket, NoToken, PRODUCT_NAME, Tokens, firmware};
 pub use history::{HistoryEntry, PushKind};
 pub use layout::ObjectPath;
 pub use object::{Download, Fetched, Generation, Metadata, Object, ObjectInfo, Page, PageToken};

@@ -10,17 +10,18 @@ use tokio::{
     process::{Child, ChildStderr, Command},
 };
 
-struct Agent {
+pub(crate) struct Agent {
     _child: Child,
     said: Lines<BufReader<ChildStderr>>,
 }
 
 impl Agent {
-    /// Starts it with a poll so long that only a poke can wake it.
-    fn start(root: &TempDir, bucket: &BucketUrl, settings: &str, environment: &[(&str, String)]) -> Self {
+    /// Starts it with a poll so long that only a poke can wake it, unless `settings` say otherwise.
+    pub(crate) fn start(root: &TempDir, bucket: &BucketUrl, settings: &str, environment: &[(&str, String)]) -> Self {
         let etc = root.path().join("etc/pulld");
         std::fs::create_dir_all(&etc).expect("a directory");
-        let configuration = format!("bucket = \"{bucket}\"\nserver = \"web-1\"\npoll = \"7d\"\n{settings}\n");
+        let poll = if settings.contains("poll = ") { "" } else { "poll = \"7d\"" };
+        let configuration = format!("bucket = \"{bucket}\"\nserver = \"web-1\"\n{poll}\n{settings}\n");
         std::fs::write(etc.join("pulld.toml"), configuration).expect("a file");
         let mut command = Command::new(Programs::get().expect("our programs").pulld());
         command.arg("--root").arg(root.path()).args(["run", "--log", "debug"]);
@@ -32,7 +33,7 @@ impl Agent {
     }
 
     /// Reads what it says up to a line with `part` in it.
-    async fn until(&mut self, part: &str) -> String {
+    pub(crate) async fn until(&mut self, part: &str) -> String {
         let mut all = String::new();
         let reading = async {
             while let Some(line) = self.said.next_line().await.expect("a pipe") {

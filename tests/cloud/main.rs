@@ -5,3 +5,4 @@ mod credentials;
 mod metadata;
 mod poke;
 mod push_command;
+mod tokens;

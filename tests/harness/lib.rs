@@ -19,6 +19,7 @@ mod keeper;
 mod machine;
 pub mod metadata;
 mod network;
+pub mod oauth;
 mod programs;
 mod scenario;
 mod service;

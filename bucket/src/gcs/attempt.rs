@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
+use google_cloud_auth::errors::CredentialsError;
 use tokio::time::Instant;
 
+use super::tokens::NoToken;
 use crate::Error;
 
 /// Attempts at one request, the first included.
@@ -82,8 +84,8 @@ impl From<google_cloud_storage::Error> for Failure {
             };
             return Self::answered(status, &body, after.and_then(|value| value.to_str().ok()));
         }
-        if error.is_authentication() {
-            return Self::credentials(chain(&error), true);
+        if let Some(error) = credentials_error(&error) {
+            return Self::credentials(error.into());
         }
         Self::transient(chain(&error))
     }
@@ -97,9 +99,8 @@ impl From<reqwest::Error> for Failure {
 }
 
 impl Failure {
-    /// No token could be had.
-    pub(super) fn credentials(reason: impl std::fmt::Display, transient: bool) -> Self {
-        let reason = format!("no credentials: {reason}");
+    /// No token could be had. One that never can be is as good as refused.
+    pub(super) fn credentials(NoToken { reason, transient }: NoToken) -> Self {
         Self { status: (!transient).then_some(401), reason, transient, retry_after: None }
     }
 }
@@ -161,8 +162,14 @@ fn message(body: &[u8]) -> String {
     text.trim().chars().take(SHOWN).flat_map(char::escape_debug).collect()
 }
 
+/// The library's failure to get a token, wherever it is wrapped up.
+fn credentials_error(error: &google_cloud_storage::Error) -> Option<&CredentialsError> {
+    let mut causes = std::iter::successors(Some(error as &dyn std::error::Error), |cause| cause.source());
+    causes.find_map(|cause| cause.downcast_ref())
+}
+
 /// An error with its causes, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -9,9 +9,13 @@
 //! (412) because of our own first: each write leaves a mark in the object's metadata, by which `write.rs` recognises it.
 
 mod attempt;
-mod renewable;
+mod machine;
 mod rest;
+mod tokens;
 mod write;
+
+pub use machine::{Firmware, PRODUCT_NAME, firmware};
+pub use tokens::{NoToken, Tokens};
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -23,8 +27,7 @@ use google_cloud_storage::{
 use url::Url;
 
 use self::{
-    attempt::{Failure, patiently, within},
-    renewable::Renewable,
+    attempt::{Failure, chain, patiently, within},
     rest::{Found, Listed, Rest},
     write::Write,
 };
@@ -56,7 +59,7 @@ struct Inner {
     resource: String,
     storage: Storage,
     rest: Rest,
-    credentials: Renewable,
+    tokens: Tokens,
     timeout: Duration,
 }
 
@@ -67,7 +70,7 @@ impl Inner {
         attempt: impl Fn() -> F,
     ) -> Result<T, Failure> {
         match patiently(self.timeout, &attempt).await {
-            Err(failure) if failure.status == Some(401) && self.credentials.renew() => {
+            Err(failure) if failure.status == Some(401) && self.tokens.renew() => {
                 tracing::info!(reason = failure.reason, "the access token is refused: a fresh one is asked for");
                 patiently(self.timeout, attempt).await
             }
@@ -93,27 +96,25 @@ pub(crate) struct GcsDownload {
 impl GcsBucket {
     pub(crate) async fn open(name: &str, options: &BucketOptions) -> Result<Self, Error> {
         let unusable = |reason: String| Error::Unusable { url: format!("gs://{name}"), reason };
-        // Every TLS client here is built without a provider of its own. Somebody may have installed one already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let google = || Url::parse(GOOGLE).expect("a constant URL is a URL");
         let endpoint = options.endpoint.clone().unwrap_or_else(google);
-        let credentials = Renewable::load(&options.credentials).map_err(unusable)?;
+        let tokens = Tokens::load(&options.credentials, SCOPE).map_err(unusable)?;
         let storage = Storage::builder()
             .with_endpoint(endpoint.as_str().trim_end_matches('/'))
-            .with_credentials(google_cloud_auth::credentials::Credentials::from(credentials.clone()))
+            .with_credentials(google_cloud_auth::credentials::Credentials::from(tokens.clone()))
             .with_retry_policy(NeverRetry)
             .with_read_resume_policy(NeverResume)
             // Unused, and the default opens one per processor.
             .with_grpc_subchannel_count(1)
             .build()
             .await
-            .map_err(|e| unusable(e.to_string()))?;
+            .map_err(|e| unusable(chain(&e)))?;
         let inner = Inner {
             name: name.to_owned(),
             resource: format!("projects/_/buckets/{name}"),
             storage,
-            rest: Rest::new(&endpoint, name, credentials.clone().into(), options.timeout),
-            credentials,
+            rest: Rest::new(&endpoint, name, tokens.clone(), options.timeout),
+            tokens,
             timeout: options.timeout,
         };
         Ok(Self { inner: Arc::new(inner) })

@@ -2,13 +2,12 @@
 
 use std::{sync::OnceLock, time::Duration};
 
-use google_cloud_auth::credentials::{CacheableResource, Credentials};
 use jiff::Timestamp;
 use reqwest::{Method, Response, header::RETRY_AFTER};
 use serde::Deserialize;
 use url::Url;
 
-use super::{WRITE, attempt::Failure};
+use super::{WRITE, attempt::Failure, tokens::Tokens};
 use crate::{Generation, Metadata, ObjectInfo, ObjectPath, PageToken};
 
 /// Most bytes of an answer that are read: a page of 1,000 objects with 8 KiB of metadata each, as JSON.
@@ -21,7 +20,7 @@ const FIELDS: &str = "name,generation,size,updated,metadata";
 #[derive(Debug)]
 pub(super) struct Rest {
     base: Url,
-    credentials: Credentials,
+    tokens: Tokens,
     timeout: Duration,
     /// Made at the first request: an idle agent only ever polls, through the official client.
     client: OnceLock<reqwest::Client>,
@@ -66,12 +65,12 @@ pub(super) struct Listed {
 }
 
 impl Rest {
-    pub(super) fn new(endpoint: &Url, bucket: &str, credentials: Credentials, timeout: Duration) -> Self {
+    pub(super) fn new(endpoint: &Url, bucket: &str, tokens: Tokens, timeout: Duration) -> Self {
         let mut base = endpoint.clone();
         if let Ok(mut segments) = base.path_segments_mut() {
             segments.pop_if_empty().extend(["storage", "v1", "b", bucket, "o"]);
         }
-        Self { base, credentials, timeout, client: OnceLock::new() }
+        Self { base, tokens, timeout, client: OnceLock::new() }
     }
 
     /// What is known of an object; `None` if there is none.
@@ -134,13 +133,8 @@ impl Rest {
     }
 
     async fn send(&self, method: Method, url: Url) -> Result<Response, Failure> {
-        let mut request = self.client()?.request(method, url);
-        match self.credentials.headers(http::Extensions::new()).await {
-            Ok(CacheableResource::New { data, .. }) => request = request.headers(data),
-            Ok(CacheableResource::NotModified) => {}
-            Err(error) => return Err(Failure::credentials(&error, error.is_transient())),
-        }
-        let answer = request.send().await?;
+        let headers = self.tokens.headers().await.map_err(Failure::credentials)?;
+        let answer = self.client()?.request(method, url).headers(headers).send().await?;
         let status = answer.status();
         if status.is_success() {
             return Ok(answer);

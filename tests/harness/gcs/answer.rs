@@ -34,7 +34,15 @@ async fn handle(Extract(state): Extract<Shared>, request: HttpRequest) -> Respon
         return refuse(404, "Not Found");
     };
     let range = text(request.headers(), "range");
-    let seen = Request { kind, object: object.clone(), query: query.clone(), range: range.clone(), status: 0 };
+    let authorization = text(request.headers(), "authorization");
+    let seen = Request {
+        kind,
+        object: object.clone(),
+        query: query.clone(),
+        range: range.clone(),
+        authorization: authorization.clone(),
+        status: 0,
+    };
     let (index, fault, token) = {
         let mut state = lock(&state);
         let fault = state.take_fault(&seen);
@@ -47,7 +55,6 @@ async fn handle(Extract(state): Extract<Shared>, request: HttpRequest) -> Respon
         Some(Fault::Slow(time)) => tokio::time::sleep(*time).await,
         _ => {}
     }
-    let borne = text(request.headers(), "authorization");
     let refused = match &fault {
         Some(Fault::Status(status, after)) => {
             let mut answer = refuse(*status, "a fault was asked for");
@@ -57,7 +64,7 @@ async fn handle(Extract(state): Extract<Shared>, request: HttpRequest) -> Respon
         Some(Fault::Html(status)) => {
             Some(plain(*status, "<!DOCTYPE html>\n<html lang=en>\n<title>Error</title>\n<p>Not what you asked for.\n"))
         }
-        _ if token.is_some_and(|token| borne != Some(format!("Bearer {token}"))) => {
+        _ if token.is_some_and(|token| authorization != Some(format!("Bearer {token}"))) => {
             Some(refuse(401, "Invalid Credentials"))
         }
         _ => None,

@@ -49,6 +49,8 @@ pub struct Request {
     pub query: BTreeMap<String, String>,
     /// The `Range` header.
     pub range: Option<String>,
+    /// The `Authorization` header.
+    pub authorization: Option<String>,
     /// The status of the answer; 0 when there was none.
     pub status: u16,
 }
@@ -178,6 +180,20 @@ impl FakeGcs {
     /// The requests so far, oldest first.
     pub fn requests(&self) -> Vec<Request> {
         lock(&self.state).requests.clone()
+    }
+
+    /// Waits until the requests satisfy `enough`.
+    ///
+    /// # Panics
+    /// After 30 seconds, with the requests until then.
+    pub async fn until(&self, enough: impl Fn(&[Request]) -> bool) {
+        let satisfied = async {
+            while !enough(&self.requests()) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let satisfied = tokio::time::timeout(Duration::from_secs(30), satisfied).await;
+        assert!(satisfied.is_ok(), "waited 30 s in vain; the requests were {:#?}", self.requests());
     }
 
     /// How many requests of a kind there were so far.

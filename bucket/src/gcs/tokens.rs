@@ -1,0 +1,152 @@
+//! Access tokens that can be thrown away and asked for anew.
+//!
+//! Google's library keeps a token until shortly before it expires. But it keeps a failure too: for ten seconds, or for
+//! ever when it looks lasting (no service account). An agent runs for months, and a token that is refused with 401 was
+//! revoked: so the whole of the library's state is replaced after a failure, and by [`Tokens::renew`].
+
+use std::{
+    error::Error,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use google_cloud_auth::{
+    credentials::{self, CacheableResource, CredentialsProvider, anonymous, service_account},
+    errors::CredentialsError,
+};
+use http::{Extensions, HeaderMap};
+
+use super::{attempt::chain, machine};
+use crate::Credentials;
+
+/// The longest that the metadata server may take to say that Google's cloud is Google's.
+const UNIVERSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Access tokens of Google Cloud for one scope; all clones share them.
+#[derive(Debug, Clone)]
+pub struct Tokens {
+    source: Credentials,
+    scope: &'static str,
+    /// `None` when they have to be loaded before the next use.
+    now: Arc<Mutex<Option<credentials::Credentials>>>,
+}
+
+/// Why there is no token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoToken {
+    /// What is wrong and what to do, as a sentence without full stop.
+    pub reason: String,
+    /// Whether it may be had later without anybody doing anything.
+    pub transient: bool,
+}
+
+impl Tokens {
+    /// Loads credentials. Nothing is asked for yet.
+    ///
+    /// # Errors
+    /// When there are none that could ever work here, with what to do about it.
+    pub fn load(source: &Credentials, scope: &'static str) -> Result<Self, String> {
+        make_sure_of_tls()?;
+        let now = Arc::new(Mutex::new(Some(load(source, scope)?)));
+        Ok(Self { source: source.clone(), scope, now })
+    }
+
+    /// Forgets the token; `false` when that can't change anything.
+    pub fn renew(&self) -> bool {
+        *self.now.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.source != Credentials::Anonymous
+    }
+
+    /// The headers that authenticate a request.
+    ///
+    /// # Errors
+    /// When no token can be had. The next call asks afresh.
+    pub async fn headers(&self) -> Result<HeaderMap, NoToken> {
+        match CredentialsProvider::headers(self, Extensions::new()).await {
+            Ok(CacheableResource::New { data, .. }) => Ok(data),
+            Ok(CacheableResource::NotModified) => Ok(HeaderMap::new()),
+            Err(error) => Err(NoToken::from(&error)),
+        }
+    }
+
+    fn now(&self) -> Result<credentials::Credentials, String> {
+        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(loaded) = &*now {
+            return Ok(loaded.clone());
+        }
+        let loaded = load(&self.source, self.scope)?;
+        *now = Some(loaded.clone());
+        Ok(loaded)
+    }
+}
+
+impl CredentialsProvider for Tokens {
+    async fn headers(&self, extensions: Extensions) -> Result<CacheableResource<HeaderMap>, CredentialsError> {
+        let now = self.now().map_err(|reason| CredentialsError::from_msg(false, reason))?;
+        let headers = now.headers(extensions).await;
+        if headers.is_err() {
+            self.renew();
+        }
+        headers
+    }
+
+    async fn universe_domain(&self) -> Option<String> {
+        let now = self.now().ok()?;
+        // It is asked while a bucket is opened, and a metadata server that is silent mustn't hold that up.
+        tokio::time::timeout(UNIVERSE_TIMEOUT, now.universe_domain()).await.ok().flatten()
+    }
+}
+
+impl From<&CredentialsError> for NoToken {
+    fn from(error: &CredentialsError) -> Self {
+        use google_cloud_gax::error::Error as LibraryError;
+        // The library wraps a cause up several times, in words that say nothing of it.
+        let mut cause: &(dyn Error + 'static) = error;
+        while let Some(inner) = cause.source()
+            && (cause.is::<CredentialsError>() || cause.is::<LibraryError>())
+        {
+            cause = inner;
+        }
+        let status = cause.downcast_ref().and_then(LibraryError::http_status_code);
+        let reason = if status == Some(404) {
+            "the metadata server has no service account for this machine: give it one, or configure a key file".into()
+        } else {
+            format!("no access token could be had: {}", chain(cause))
+        };
+        Self { reason, transient: error.is_transient() }
+    }
+}
+
+/// Google's library makes clients in the background, and panics where it can't.
+fn make_sure_of_tls() -> Result<(), String> {
+    // Every TLS client here is built without a provider of its own. Somebody may have installed one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let built = reqwest::Client::builder().build();
+    built.map(drop).map_err(|error| match chain(&error) {
+        // Small images come without.
+        reason if reason.contains("CA certificates") => {
+            format!("install the package `ca-certificates`; no server can be trusted without it: {reason}")
+        }
+        reason => format!("no TLS client can be made: {reason}"),
+    })
+}
+
+fn load(source: &Credentials, scope: &'static str) -> Result<credentials::Credentials, String> {
+    match source {
+        Credentials::Anonymous => Ok(anonymous::Builder::new().build()),
+        Credentials::ApplicationDefault => {
+            machine::may_have_tokens(|key| std::env::var_os(key), Path::new(machine::PRODUCT_NAME))?;
+            let built = credentials::Builder::default().with_scopes([scope]).build();
+            built.map_err(|e| format!("the application default credentials can't be used: {}", chain(&e)))
+        }
+        Credentials::ServiceAccountFile(path) => {
+            let shown = path.display();
+            let key = std::fs::read(path).map_err(|e| format!("could not read the key file `{shown}`: {e}"))?;
+            let key = serde_json::from_slice(&key).map_err(|e| format!("the key file `{shown}` isn't JSON: {e}"))?;
+            let scopes = service_account::AccessSpecifier::from_scopes([scope]);
+            let built = service_account::Builder::new(key).with_access_specifier(scopes).build();
+            built.map_err(|e| format!("the key file `{shown}` can't be used: {}", chain(&e)))
+        }
+    }
+}
