@@ -3,10 +3,9 @@
 //! A probe with a short time limit takes a slow network at boot for "not on Google Cloud"; what the firmware says
 //! doesn't depend on the network.
 
-use std::{fmt, fs::File, io::Read, path::Path, str::FromStr};
+use std::{fmt, path::Path, str::FromStr};
 
-/// Where Linux shows the product name of the machine's firmware (DMI).
-pub const PRODUCT_NAME: &str = "/sys/class/dmi/id/product_name";
+use bucket::{Firmware, firmware};
 
 /// The address of the metadata server; its name would need a working DNS.
 const ADDRESS: &str = "169.254.169.254";
@@ -63,18 +62,12 @@ pub fn detect(mode: Mode, host: Option<&str>, product_name: &Path) -> Detected {
         Mode::Off => Detected::None("`metadata` is `off`".to_owned()),
         Mode::On => server(),
         Mode::Auto if host.is_some() => server(),
-        Mode::Auto => match read(product_name) {
-            Ok(name) if name == "Google Compute Engine" || name == "Google" => server(),
-            Ok(name) => Detected::None(format!("this machine is a `{}`", name.escape_debug())),
-            Err(error) => Detected::None(format!("`{}` can't be read: {error}", product_name.display())),
+        Mode::Auto => match firmware(product_name) {
+            Firmware::Google => server(),
+            Firmware::Other(name) => Detected::None(format!("this machine is a `{name}`")),
+            Firmware::Silent(why) => Detected::None(why),
         },
     }
-}
-
-fn read(path: &Path) -> std::io::Result<String> {
-    let mut text = Vec::new();
-    File::open(path)?.take(256).read_to_end(&mut text)?;
-    Ok(String::from_utf8_lossy(&text).trim().to_owned())
 }
 
 #[cfg(test)]

@@ -13,7 +13,8 @@ mod judge;
 mod simulation;
 mod watch;
 
+pub use bucket::PRODUCT_NAME;
 pub use client::Client;
-pub use detect::{Detected, Mode, PRODUCT_NAME, detect};
+pub use detect::{Detected, Mode, detect};
 pub use judge::{Answer, Judgement, Known, News, Timing, judge};
 pub use watch::watch;
