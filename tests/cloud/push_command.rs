@@ -1,6 +1,6 @@
 //! The real `push` command with application default credentials, which here are the metadata server's.
 
-use std::{path::Path, process::Output, time::Duration};
+use std::{path::Path, process::Output};
 
 use bucket::{Bucket, BucketOptions, BucketUrl, ReleaseMetadata, ReleaseName};
 use harness::{
@@ -123,11 +123,23 @@ async fn without_a_project_or_with_none_nothing_of_google_is_asked() {
 }
 
 #[tokio::test]
-async fn a_machine_without_a_service_account_gets_a_warning_and_no_hang() {
+async fn where_no_token_can_be_had_each_server_has_its_warning_after_one_short_wait() {
     let cloud = Cloud::new().await;
-    cloud.metadata.fail(TOKEN, MetadataFault::Status(404, None));
-    let push = cloud.push(&["--project", "acme-prod"]);
-    let output = tokio::time::timeout(Duration::from_mins(2), push).await.expect("it ends by itself");
-    let said = done(&output);
-    assert!(said.contains("web-1: warning: not poked") && said.contains("no access token"), "{said}");
+    let servers: Vec<String> = (2..=25).map(|number| format!("web-{number}")).collect();
+    let mut arguments = vec!["--project", "acme-prod"];
+    arguments.extend(servers.iter().map(String::as_str));
+    for (fault, most, part) in [
+        (MetadataFault::Status(404, None), 1, "no service account for this machine"),
+        (MetadataFault::Reset, 3, "no access token could be had"),
+        (MetadataFault::NeverAnswers, 1, "no access token came within 5 s"),
+    ] {
+        let before = cloud.metadata.seen().asked(TOKEN);
+        cloud.metadata.fail(TOKEN, fault.clone());
+        let said = done(&cloud.push(&arguments).await);
+        let warnings = said.lines().filter(|line| line.contains("warning: not poked") && line.contains(part));
+        assert_eq!(warnings.count(), 25, "{fault:?}: {said}");
+        assert!(cloud.metadata.seen().asked(TOKEN) - before <= most, "{fault:?}");
+        cloud.metadata.heal();
+    }
+    assert_eq!(cloud.compute.authorizations().len(), 0);
 }

@@ -1,10 +1,9 @@
 //! The five calls of the Compute API that a poke needs, over REST, and which failures are worth another try.
 
-use std::{sync::Mutex, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use bucket::Credentials;
-use google_cloud_auth::credentials::{self, CacheableResource, anonymous, service_account};
+use bucket::{NoToken, Tokens};
 use reqwest::{
     Method, Response, StatusCode, Url,
     header::{HeaderMap, RETRY_AFTER},
@@ -22,8 +21,8 @@ const SCOPE: &str = "https://www.googleapis.com/auth/compute";
 /// Ten instances with all the metadata they may have, written as JSON.
 const LIMIT: usize = 16 << 20;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
-/// A metadata server without a service account is asked again and again by the library, for a minute.
-const TOKEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// A metadata server answers within milliseconds, and Google's token server within a second.
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest part of Google's own words that is shown, in characters.
 const SHOWN: usize = 300;
 
@@ -32,8 +31,7 @@ const SHOWN: usize = 300;
 pub(super) struct Api {
     http: reqwest::Client,
     base: Url,
-    source: Credentials,
-    credentials: Mutex<credentials::Credentials>,
+    tokens: Tokens,
 }
 
 /// Why a call failed.
@@ -59,13 +57,18 @@ impl Failure {
 
 impl Api {
     pub(super) fn new(settings: &ComputeSettings) -> Result<Self> {
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        // First: this makes sure that there can be a client at all.
+        let tokens = Tokens::load(&settings.credentials, SCOPE).map_err(|reason| anyhow!(reason))?;
         let base = format!("compute/v1/projects/{}/", settings.project);
         let base = settings.endpoint.join(&base).context("could not make a URL of the Compute API")?;
         let http = reqwest::Client::builder().redirect(Policy::none()).timeout(REQUEST_TIMEOUT);
         let http = http.build().context("could not make a client of the Compute API")?;
-        let credentials = Mutex::new(load(&settings.credentials)?);
-        Ok(Self { http, base, source: settings.credentials.clone(), credentials })
+        Ok(Self { http, base, tokens })
+    }
+
+    /// Makes sure that there is an access token.
+    pub(super) async fn authenticate(&self) -> Result<(), Failure> {
+        self.headers().await.map(drop)
     }
 
     /// One page of the instances of these names, in all zones.
@@ -129,10 +132,8 @@ impl Api {
             }
             let response = request.send().await.map_err(broken)?;
             // A cached token may have been revoked: ask for another, once.
-            if response.status() == StatusCode::UNAUTHORIZED && !renewed && self.source != Credentials::Anonymous {
+            if response.status() == StatusCode::UNAUTHORIZED && !renewed && self.tokens.renew() {
                 renewed = true;
-                let fresh = load(&self.source).map_err(|error| Failure::hopeless(format!("{error:#}")))?;
-                *self.credentials.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = fresh;
                 continue;
             }
             return read(response).await;
@@ -140,38 +141,14 @@ impl Api {
     }
 
     async fn headers(&self) -> Result<HeaderMap, Failure> {
-        let credentials = self.credentials.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        let headers = tokio::time::timeout(TOKEN_TIMEOUT, credentials.headers(http::Extensions::new())).await;
-        match headers {
-            Ok(Ok(CacheableResource::New { data, .. })) => Ok(data),
-            Ok(Ok(CacheableResource::NotModified)) => Ok(HeaderMap::new()),
-            Ok(Err(error)) => {
-                let retry = error.is_transient();
-                let why = format!("no access token: {:#}", anyhow!(error));
-                Err(Failure { why, retry, retry_after: None })
-            }
+        match tokio::time::timeout(TOKEN_TIMEOUT, self.tokens.headers()).await {
+            Ok(Ok(headers)) => Ok(headers),
+            Ok(Err(NoToken { reason, transient })) => Err(Failure { why: reason, retry: transient, retry_after: None }),
             Err(_) => Err(Failure::hopeless(format!(
-                "no access token came within {} s: does this machine have a service account?",
+                "no access token came within {} s: is this machine on Google Cloud? elsewhere, set \
+                 `PUSH_COMPUTE_CREDENTIALS` to the path of a key file",
                 TOKEN_TIMEOUT.as_secs()
             ))),
-        }
-    }
-}
-
-fn load(source: &Credentials) -> Result<credentials::Credentials> {
-    match source {
-        Credentials::Anonymous => Ok(anonymous::Builder::new().build()),
-        Credentials::ApplicationDefault => credentials::Builder::default()
-            .with_scopes([SCOPE])
-            .build()
-            .context("there are no application default credentials: set `PUSH_COMPUTE_CREDENTIALS`"),
-        Credentials::ServiceAccountFile(path) => {
-            let text = std::fs::read_to_string(path)
-                .with_context(|| format!("could not read the service account's key `{}`", path.display()))?;
-            let key = serde_json::from_str(&text).with_context(|| format!("`{}` isn't JSON", path.display()))?;
-            let scoped = service_account::AccessSpecifier::from_scopes([SCOPE]);
-            let built = service_account::Builder::new(key).with_access_specifier(scoped).build();
-            built.with_context(|| format!("`{}` isn't a service account's key", path.display()))
         }
     }
 }

@@ -49,6 +49,10 @@ impl Poker {
     /// Pokes each server once, whatever the number of releases it got, and says how each went.
     pub async fn poke(&self, pushed: &BTreeMap<ServerName, Vec<ReleaseName>>) -> BTreeMap<ServerName, Result<()>> {
         let names: Vec<&ServerName> = pushed.keys().collect();
+        // Without a token nothing below can work, and a thousand servers would each wait for that.
+        if let Err(failure) = self.authenticate().await {
+            return names.into_iter().map(|name| (name.clone(), Err(anyhow!("{}", failure.why)))).collect();
+        }
         let mut outcomes = BTreeMap::new();
         let mut found = Vec::new();
         for names in names.chunks(NAMES_PER_LIST) {
@@ -66,6 +70,13 @@ impl Poker {
         });
         outcomes.extend(stream::iter(pokes).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await);
         outcomes
+    }
+
+    /// Makes sure that there is an access token, with a few tries in quick succession.
+    async fn authenticate(&self) -> Result<(), Failure> {
+        let pauses = ExponentialBuilder::default().with_jitter().with_min_delay(self.settings.first_retry);
+        let attempt = || self.api.authenticate();
+        attempt.retry(pauses.with_max_times(2)).when(|failure: &Failure| failure.retry).await
     }
 
     /// The instances of the servers named.
