@@ -9,9 +9,10 @@ use std::{
     time::Duration,
 };
 
-use bucket::{PushKind, ReleaseName, ServerName};
+use axum::http::StatusCode;
+use bucket::{HistoryEntry, PushKind, ReleaseName, ServerName};
 
-use super::{Web, params::Params};
+use super::{Web, params::Params, view::View};
 use crate::{
     operation::{self, Intent, Operator, Outcome},
     plan::Proposal,
@@ -77,8 +78,33 @@ impl Jobs {
     }
 }
 
+/// Starts what an operator wants, after what can be said at once against all of it; the rest is judged for each push.
+///
+/// # Errors
+/// Why nothing was written, with the status to answer.
+pub(crate) async fn accept(view: &View, reason: &str, intents: Vec<Intent>) -> Result<Arc<Job>, (StatusCode, String)> {
+    if !view.may_push() {
+        return Err((StatusCode::FORBIDDEN, format!("`{}` may look, but not push", view.who.name)));
+    }
+    if view.picture.trouble.is_some() {
+        let text = "the bucket can't be read at the moment: try again when it can";
+        return Err((StatusCode::SERVICE_UNAVAILABLE, text.to_owned()));
+    }
+    if reason.len() > HistoryEntry::MAX_WHY {
+        let text = format!("the reason is longer than {} bytes", HistoryEntry::MAX_WHY);
+        return Err((StatusCode::BAD_REQUEST, text));
+    }
+    let operator = Operator {
+        who: view.who.clone(),
+        reason: reason.to_owned(),
+        policy: view.policy.clone(),
+        poke: view.web.poke.clone(),
+    };
+    Ok(start(&view.web, operator, intents).await)
+}
+
 /// Starts a job, and waits a moment for its end.
-pub(crate) async fn start(web: &Arc<Web>, operator: Operator, intents: Vec<Intent>) -> Arc<Job> {
+async fn start(web: &Arc<Web>, operator: Operator, intents: Vec<Intent>) -> Arc<Job> {
     let state = State { outcomes: vec![None; intents.len()], ..State::default() };
     let job = Arc::new(Job {
         id: format!("{:016x}", rand_id()),

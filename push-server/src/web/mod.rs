@@ -4,6 +4,7 @@
 //! goes through [`crate::operation`], which reads the bucket afresh. `routes.rs` has the table of all routes and who may
 //! use each. Nothing here calls a server, and nothing of a request becomes part of an address that is fetched.
 
+mod api;
 mod assets;
 mod events;
 mod health;

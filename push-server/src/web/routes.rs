@@ -7,12 +7,17 @@ use axum::{
     extract::{DefaultBodyLimit, Request, State},
     http::{Method, StatusCode},
     middleware::{self, Next},
-    response::{IntoResponse, Response},
+    response::Response,
     routing::{MethodRouter, get, post},
 };
 use tower_http::{catch_panic::CatchPanicLayer, compression::CompressionLayer};
 
-use super::{Web, assets, events, health, metrics, pages, view::View};
+use super::{
+    Web,
+    api::{self, Doc},
+    assets, events, health, metrics, pages,
+    view::View,
+};
 use crate::policy::Role;
 
 /// Most bytes of a request's body: a form that names twenty thousand servers.
@@ -20,20 +25,21 @@ const BODY: usize = 8 << 20;
 
 /// One route.
 pub(crate) struct Route {
-    #[cfg_attr(not(test), expect(dead_code, reason = "the handler knows it too; the tests drive every route by it"))]
     pub(crate) method: Method,
     pub(crate) path: &'static str,
     /// The least that somebody must be; what they may push where is judged for each push.
     pub(crate) least: Role,
-    handler: MethodRouter<Arc<Web>>,
+    pub(crate) handler: MethodRouter<Arc<Web>>,
+    /// What the API's description says of it.
+    pub(crate) doc: Option<Doc>,
 }
 
 /// The table.
 pub(crate) fn all() -> Vec<Route> {
-    let read = |path, handler| Route { method: Method::GET, path, least: Role::Viewer, handler };
-    let open = |path, handler| Route { method: Method::GET, path, least: Role::Nobody, handler };
-    let write = |path, handler| Route { method: Method::POST, path, least: Role::Deployer, handler };
-    vec![
+    let read = |path, handler| Route { method: Method::GET, path, least: Role::Viewer, handler, doc: None };
+    let open = |path, handler| Route { method: Method::GET, path, least: Role::Nobody, handler, doc: None };
+    let write = |path, handler| Route { method: Method::POST, path, least: Role::Deployer, handler, doc: None };
+    let mut routes = vec![
         open("/healthz", get(health::alive)),
         open("/readyz", get(health::ready)),
         open("/assets/{name}", get(assets::get)),
@@ -49,7 +55,9 @@ pub(crate) fn all() -> Vec<Route> {
         write("/push", post(pages::push::post)),
         read("/pushes/{id}", get(pages::push::get)),
         read("/events", get(events::get)),
-    ]
+    ];
+    routes.extend(api::routes());
+    routes
 }
 
 /// The router.
@@ -76,14 +84,19 @@ async fn allowed(State((web, least)): State<(Arc<Web>, Role)>, request: Request,
         } else {
             format!("`{}` has no role here; the policy file gives them.", view.who.name)
         };
-        return view.problem(StatusCode::FORBIDDEN, "That isn't allowed", &text);
+        return refuse(&view, request.uri().path(), StatusCode::FORBIDDEN, "That isn't allowed", &text);
     }
     next.run(request).await
 }
 
-async fn nothing_here(view: View) -> Response {
+async fn nothing_here(view: View, request: Request) -> Response {
     let text = "Perhaps the address is misspelt, or what it showed is gone.";
-    view.problem(StatusCode::NOT_FOUND, "There is no such page", text).into_response()
+    refuse(&view, request.uri().path(), StatusCode::NOT_FOUND, "There is no such page", text)
+}
+
+/// A problem, for a person or a program.
+fn refuse(view: &View, path: &str, status: StatusCode, title: &str, text: &str) -> Response {
+    if path.starts_with(api::PREFIX) { api::problem(status, title, text) } else { view.problem(status, title, text) }
 }
 
 #[cfg(test)]

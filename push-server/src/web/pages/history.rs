@@ -27,16 +27,9 @@ pub(crate) async fn get(view: View, params: Params) -> Response {
         Err(error) => return view.problem(StatusCode::BAD_REQUEST, "That isn't a server's name", &error.to_string()),
     };
     let text = params.get("q").unwrap_or_default();
-    let pushes: Vec<HistoryEntry> = match &server {
-        // Of one server everything is known, from the bucket itself.
-        Some(server) => match view.web.keeper.bucket().newest_history(server, DEPTH).await {
-            Ok(pushes) => pushes,
-            Err(error) => {
-                let title = "The history can't be read";
-                return view.problem(StatusCode::SERVICE_UNAVAILABLE, title, &error.to_string());
-            }
-        },
-        None => view.picture.pushes.iter().map(|push| (**push).clone()).collect(),
+    let pushes = match recent(&view, server.as_ref()).await {
+        Ok(pushes) => pushes,
+        Err(error) => return view.problem(StatusCode::SERVICE_UNAVAILABLE, "The history can't be read", &error),
     };
     let fits: Vec<&HistoryEntry> = pushes.iter().filter(|push| mentions(push, text)).collect();
     let total = fits.len();
@@ -63,6 +56,17 @@ pub(crate) async fn get(view: View, params: Params) -> Response {
         }
     };
     view.page("History", Nav::History, &content)
+}
+
+/// The last pushes of all, or, from the bucket itself, of one server; newest first.
+pub(crate) async fn recent(view: &View, server: Option<&ServerName>) -> Result<Vec<HistoryEntry>, String> {
+    match server {
+        Some(server) => {
+            let read = view.web.keeper.bucket().newest_history(server, DEPTH).await;
+            read.map_err(|error| error.to_string())
+        }
+        None => Ok(view.picture.pushes.iter().map(|push| (**push).clone()).collect()),
+    }
 }
 
 fn mentions(push: &HistoryEntry, text: &str) -> bool {

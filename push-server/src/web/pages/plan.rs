@@ -104,7 +104,7 @@ pub(crate) async fn wanted(view: &View, params: &Params) -> Result<Wanted, (Stat
 }
 
 /// The servers, read afresh when they are few, and the view with what was read.
-async fn fresh_targets(view: View, params: &Params) -> Result<(View, Targets), (View, String)> {
+pub(crate) async fn fresh_targets(view: View, params: &Params) -> Result<(View, Targets), (View, String)> {
     let targets = match Targets::of(&view, params) {
         Ok(targets) => targets,
         Err(wrong) => return Err((view, wrong)),

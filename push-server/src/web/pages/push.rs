@@ -13,7 +13,7 @@ use maud::{Markup, html};
 
 use crate::{
     condition::apps,
-    operation::{Operator, Outcome},
+    operation::Outcome,
     text::cut,
     web::{
         jobs::{self, Job},
@@ -30,26 +30,11 @@ pub(crate) async fn post(view: View, body: Bytes) -> Response {
         Ok(intents) => intents,
         Err(wrong) => return view.problem(StatusCode::BAD_REQUEST, "The form isn't understood", &wrong),
     };
-    if view.picture.trouble.is_some() {
-        let text = "The bucket can't be read at the moment, so nothing was written. Try again when it can.";
-        return view.problem(StatusCode::SERVICE_UNAVAILABLE, "Nothing was written", text);
-    }
-    if !view.may_push() {
-        let text = format!("`{}` may look, but not push.", view.who.name);
-        return view.problem(StatusCode::FORBIDDEN, "That isn't allowed", &text);
-    }
     let reason = form.get("reason").unwrap_or_default();
-    if reason.len() > bucket::HistoryEntry::MAX_WHY {
-        let text = format!("The reason is longer than {} bytes.", bucket::HistoryEntry::MAX_WHY);
-        return view.problem(StatusCode::BAD_REQUEST, "Nothing was written", &text);
-    }
-    let operator = Operator {
-        who: view.who.clone(),
-        reason: reason.to_owned(),
-        policy: view.policy.clone(),
-        poke: view.web.poke.clone(),
+    let job = match jobs::accept(&view, reason, intents).await {
+        Ok(job) => job,
+        Err((status, text)) => return view.problem(status, "Nothing was written", &text),
     };
-    let job = jobs::start(&view.web, operator, intents).await;
     Redirect::to(&format!("/pushes/{}", job.id)).into_response()
 }
 
