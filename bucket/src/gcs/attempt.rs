@@ -10,11 +10,11 @@ use super::tokens::NoToken;
 use crate::Error;
 
 /// Attempts at one request, the first included.
-const ATTEMPTS: usize = 5;
+pub(super) const ATTEMPTS: usize = 5;
 
 /// The longest a server's `Retry-After` is honoured here. A server that asks for more gets it: the verb fails, and
 /// the caller comes again at its next poll.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// Most of a server's own words that are repeated to a person, in characters.
 const SHOWN: usize = 300;
@@ -75,6 +75,12 @@ impl Failure {
 
 impl From<google_cloud_storage::Error> for Failure {
     fn from(error: google_cloud_storage::Error) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&google_cloud_storage::Error> for Failure {
+    fn from(error: &google_cloud_storage::Error) -> Self {
         if let Some(status) = error.http_status_code() {
             let after = error.http_headers().and_then(|headers| headers.get("retry-after"));
             let body = match (error.http_payload(), error.status()) {
@@ -84,10 +90,10 @@ impl From<google_cloud_storage::Error> for Failure {
             };
             return Self::answered(status, &body, after.and_then(|value| value.to_str().ok()));
         }
-        if let Some(error) = credentials_error(&error) {
+        if let Some(error) = credentials_error(error) {
             return Self::credentials(error.into());
         }
-        Self::transient(chain(&error))
+        Self::transient(chain(error))
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Content goes through Google's own client, everything else through three REST requests (`rest.rs`). What both have
 //! in common is here or in `attempt.rs`: each attempt has a time limit, what may be done twice is tried a few times,
-//! `Retry-After` is honoured. Google's client is told to try once only, except within the upload of a file, which it
-//! resumes.
+//! `Retry-After` is honoured, a refused token is renewed. Google's client is told to try once only, except within the
+//! upload of a file, which it resumes as `upload.rs` says.
 //!
 //! Every write states a generation, so it may be tried again after its answer was lost. The second try is then refused
 //! (412) because of our own first: each write leaves a mark in the object's metadata, by which `write.rs` recognises it.
@@ -12,6 +12,7 @@ mod attempt;
 mod machine;
 mod rest;
 mod tokens;
+mod upload;
 mod write;
 
 pub use machine::{Firmware, PRODUCT_NAME, firmware};
@@ -185,8 +186,7 @@ impl GcsBucket {
             return Err(Error::AlreadyExists { object: path.to_string() });
         }
         let write = Write::new(path, metadata, None);
-        let Inner { storage, resource, timeout, .. } = &*self.inner;
-        match write.send_file(storage, resource, source, *timeout, progress).await {
+        match write.send_file(&self.inner, source, progress).await {
             Ok(generation) => Ok(generation),
             Err(failure) => self.settle(&write, failure).await,
         }

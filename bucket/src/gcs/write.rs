@@ -5,35 +5,22 @@
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
-    io::SeekFrom,
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
 use bytes::Bytes;
-use google_cloud_gax::{exponential_backoff::ExponentialBackoffBuilder, retry_policy::RetryPolicyExt};
-use google_cloud_storage::{
-    client::Storage,
-    retry_policy::RetryableErrors,
-    streaming_source::{Seek, SizeHint, StreamingSource},
-};
-use tokio::{
-    fs::File,
-    io::{AsyncReadExt, AsyncSeekExt},
-};
+use google_cloud_gax::retry_throttler::CircuitBreaker;
+use google_cloud_storage::client::Storage;
+use tokio::{fs::File, io::AsyncReadExt, time::Instant};
 
 use super::{
-    GcsBucket, WRITE,
-    attempt::{Failure, patiently},
+    GcsBucket, Inner, WRITE,
+    attempt::Failure,
+    upload::{Source, Upload},
 };
 use crate::{Error, Generation, Metadata, ObjectPath};
-
-/// How much of a file is read at a time, in bytes.
-const CHUNK: usize = 256 << 10;
 
 /// Files from this size on are sent so that a cut upload goes on where it was cut, in bytes; smaller ones at once.
 const RESUMABLE_FROM: u64 = 4 << 20;
@@ -88,14 +75,12 @@ impl<'a> Write<'a> {
         Err(failure)
     }
 
-    /// Sends a file; cut uploads go on where they were cut. Fails when nothing was sent for twice `timeout`: once for
-    /// the server to answer, once for the wait before another attempt.
+    /// Sends a file; cut uploads go on where they were cut. Fails when nothing was sent for twice the time limit: once
+    /// for the server to answer, once for the wait before another attempt.
     pub(super) async fn send_file(
         &self,
-        storage: &Storage,
-        bucket: &str,
+        inner: &Inner,
         source: &Path,
-        timeout: Duration,
         progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Generation, Failure> {
         let unreadable = |e: std::io::Error| Failure {
@@ -110,31 +95,31 @@ impl<'a> Write<'a> {
             let mut content = Vec::new();
             (&mut file).take(RESUMABLE_FROM).read_to_end(&mut content).await.map_err(unreadable)?;
             let content = Bytes::from(content);
-            let written = patiently(timeout, || self.send(storage, bucket, &content)).await?;
+            let written = inner.patiently(|| self.send(&inner.storage, &inner.resource, &content)).await?;
             progress(content.len() as u64);
             return Ok(written);
         }
-        let sent = Arc::new(AtomicU64::new(0));
-        let shortest = timeout.min(Duration::from_millis(200));
-        let longest = timeout.min(Duration::from_secs(5));
-        let backoff = ExponentialBackoffBuilder::new().with_initial_delay(shortest).with_maximum_delay(longest).clamp();
-        let upload = storage
-            .write_object(bucket, self.path.as_str(), FileSource { file, size, sent: sent.clone() })
+        let upload = Upload::new(inner.tokens.clone());
+        let sending = inner
+            .storage
+            .write_object(&inner.resource, self.path.as_str(), Source { file, size, upload: upload.clone() })
             .set_if_generation_match(self.over)
             .set_metadata(self.marked_metadata())
             .set_content_type(content_type(self.path))
             .with_resumable_upload_threshold(0_usize)
-            .with_retry_policy(RetryableErrors.with_attempt_limit(5))
-            .with_backoff_policy(backoff)
+            .with_retry_policy(upload.clone())
+            .with_backoff_policy(upload.clone())
+            // It drops attempts by dice of its own; ours are few enough. This one costs nothing and never opens.
+            .with_retry_throttler(CircuitBreaker::clamp(1, 0, 0))
             // The machine that downloads it verifies a SHA-256: a second pass over the file would add nothing.
             .with_checksum_precomputation(false)
             .send_unbuffered();
-        let mut upload = Box::pin(upload);
+        let mut sending = Box::pin(sending);
         let mut tick = tokio::time::interval(TICK);
-        let mut last = (0, tokio::time::Instant::now());
+        let (mut sent, mut moved) = (0, Instant::now());
         loop {
             tokio::select! {
-                done = &mut upload => {
+                done = &mut sending => {
                     let written = done?;
                     if u64::try_from(written.size) != Ok(size) {
                         return Err(Failure::transient(format!("{} of {size} bytes arrived", written.size)));
@@ -143,12 +128,15 @@ impl<'a> Write<'a> {
                     return Ok(Generation(written.generation));
                 }
                 _ = tick.tick() => {
-                    let now = sent.load(Ordering::Relaxed);
-                    if now != last.0 {
-                        last = (now, tokio::time::Instant::now());
-                        progress(now.min(size));
-                    } else if last.1.elapsed() > timeout * 2 {
-                        return Err(Failure::transient(format!("the upload stood still for {:?}", timeout * 2)));
+                    if upload.is_stuck() {
+                        return Err(Failure::transient("the upload is taken again and again, and never kept"));
+                    }
+                    moved = moved.max(upload.rests_until());
+                    if upload.sent() != sent {
+                        (sent, moved) = (upload.sent(), Instant::now());
+                        progress(sent.min(size));
+                    } else if moved.elapsed() > inner.timeout * 2 {
+                        return Err(Failure::transient(format!("the upload stood still for {:?}", inner.timeout * 2)));
                     }
                 }
             }
@@ -199,42 +187,5 @@ fn content_type(path: &ObjectPath) -> &'static str {
         Some((_, "json")) => "application/json",
         Some((_, "deb")) => "application/vnd.debian.binary-package",
         _ => "application/octet-stream",
-    }
-}
-
-/// A file that counts what is read of it.
-struct FileSource {
-    file: File,
-    size: u64,
-    sent: Arc<AtomicU64>,
-}
-
-impl StreamingSource for FileSource {
-    type Error = std::io::Error;
-
-    async fn next(&mut self) -> Option<Result<Bytes, Self::Error>> {
-        let mut chunk = vec![0; CHUNK];
-        match self.file.read(&mut chunk).await {
-            Ok(0) => None,
-            Ok(length) => {
-                chunk.truncate(length);
-                self.sent.fetch_add(length as u64, Ordering::Relaxed);
-                Some(Ok(chunk.into()))
-            }
-            Err(error) => Some(Err(error)),
-        }
-    }
-
-    async fn size_hint(&self) -> Result<SizeHint, Self::Error> {
-        Ok(SizeHint::with_exact(self.size))
-    }
-}
-
-impl Seek for FileSource {
-    type Error = std::io::Error;
-
-    async fn seek(&mut self, offset: u64) -> Result<(), Self::Error> {
-        self.sent.store(offset, Ordering::Relaxed);
-        self.file.seek(SeekFrom::Start(offset)).await.map(drop)
     }
 }

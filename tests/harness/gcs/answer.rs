@@ -1,6 +1,9 @@
 //! The wire: which request is which, answers and misbehaviour.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Router,
@@ -41,11 +44,14 @@ async fn handle(Extract(state): Extract<Shared>, request: HttpRequest) -> Respon
         query: query.clone(),
         range: range.clone(),
         authorization: authorization.clone(),
+        at: Instant::now(),
         status: 0,
     };
+    // An upload's question how far it got.
+    let question = text(request.headers(), "content-range").is_some_and(|range| range.starts_with("bytes */"));
     let (index, fault, token) = {
         let mut state = lock(&state);
-        let fault = state.take_fault(&seen);
+        let fault = state.take_fault(&seen, question);
         state.requests.push(seen);
         (state.requests.len() - 1, fault, state.token.clone())
     };
@@ -87,7 +93,7 @@ async fn handle(Extract(state): Extract<Shared>, request: HttpRequest) -> Respon
         Kind::List => lock(&state).store.list(&bucket, &query).map(|page| json_answer(&page)),
         Kind::Delete => lock(&state).store.delete(&bucket, &object, &query).map(|()| empty(204)),
         Kind::Insert => upload::insert(&state, &bucket, &object, &query, request).await,
-        Kind::Chunk => upload::chunk(&state, &query, request, cut_after(fault.as_ref())).await,
+        Kind::Chunk => upload::chunk(&state, &query, request, fault.as_ref()).await,
     };
     let answer = answer.unwrap_or_else(|(status, message)| match kind {
         // Media requests are answered in plain text.
@@ -99,13 +105,6 @@ async fn handle(Extract(state): Extract<Shared>, request: HttpRequest) -> Respon
         Some(Fault::LoseAnswer) => broken(),
         Some(Fault::Cut(_)) if kind == Kind::Chunk => broken(),
         _ => answer,
-    }
-}
-
-fn cut_after(fault: Option<&Fault>) -> Option<u64> {
-    match fault {
-        Some(Fault::Cut(after)) => Some(*after),
-        _ => None,
     }
 }
 

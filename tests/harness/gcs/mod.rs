@@ -13,7 +13,7 @@ use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -51,6 +51,8 @@ pub struct Request {
     pub range: Option<String>,
     /// The `Authorization` header.
     pub authorization: Option<String>,
+    /// When it came.
+    pub at: Instant,
     /// The status of the answer; 0 when there was none.
     pub status: u16,
 }
@@ -70,8 +72,10 @@ pub enum Fault {
     NeverAnswer,
     /// Answers only after this time.
     Slow(Duration),
-    /// Sends this many bytes of the body, then closes the connection.
+    /// Sends this many bytes of the body, or takes this many of a piece of an upload, then closes the connection.
     Cut(u64),
+    /// Takes a piece of an upload whole, keeps nothing of it, and says so.
+    Forget,
     /// Sends this many bytes of the body, then nothing more, and keeps the connection.
     Stall(u64),
     /// Sends a body of the right length with the first byte changed.
@@ -214,9 +218,12 @@ impl Drop for FakeGcs {
 }
 
 impl State {
-    /// The fault that a request suffers, used up once.
-    fn take_fault(&mut self, request: &Request) -> Option<Fault> {
-        let hit = |rule: &Rule| rule.kind == request.kind && request.object.contains(&rule.object);
+    /// The fault that a request suffers, used up once. What has `no_content` can't be cut.
+    fn take_fault(&mut self, request: &Request, no_content: bool) -> Option<Fault> {
+        let hit = |rule: &Rule| {
+            let spared = no_content && matches!(rule.fault, Fault::Cut(_) | Fault::Forget);
+            rule.kind == request.kind && request.object.contains(&rule.object) && !spared
+        };
         let index = self.rules.iter().position(hit)?;
         let rule = &mut self.rules[index];
         let fault = rule.fault.clone();

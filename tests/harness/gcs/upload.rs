@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 use serde_json::Value;
 
 use super::{
-    Shared,
+    Fault, Shared,
     answer::{Answer, empty, json_answer, text},
     lock,
     store::{Query, Refusal, Session, base64},
@@ -94,13 +94,19 @@ pub(super) async fn insert(state: &Shared, bucket: &str, name: &str, query: &Que
     Ok(json_answer(&stored.to_json(bucket)))
 }
 
-/// A piece of a resumable upload, or `bytes */*`: how far did it get? With `cut`, only so much of it arrives.
-pub(super) async fn chunk(state: &Shared, query: &Query, request: HttpRequest, cut: Option<u64>) -> Answer {
+/// A piece of a resumable upload, or `bytes */*`: how far did it get? By a fault, only a part of it arrives or is kept.
+pub(super) async fn chunk(state: &Shared, query: &Query, request: HttpRequest, fault: Option<&Fault>) -> Answer {
     let id = query.get("upload_id").cloned().unwrap_or_default();
     let range = text(request.headers(), "content-range").unwrap_or_default();
     let (begin, total) = parse_range(&range).ok_or_else(|| (400, format!("malformed Content-Range: {range}")))?;
-    let cut = cut.map_or(usize::MAX, |cut| usize::try_from(cut).unwrap_or(usize::MAX));
-    let (arrived, whole) = receive(request.into_body(), cut).await;
+    let cut = match fault {
+        Some(Fault::Cut(after)) => usize::try_from(*after).unwrap_or(usize::MAX),
+        _ => usize::MAX,
+    };
+    let (mut arrived, mut whole) = receive(request.into_body(), cut).await;
+    if fault == Some(&Fault::Forget) {
+        (arrived, whole) = (Vec::new(), false);
+    }
     let mut state = lock(state);
     let session = state.store.sessions.get_mut(&id).ok_or_else(|| (404, "No such upload".to_owned()))?;
     if let Some(done) = &session.done {
