@@ -33,8 +33,6 @@ pub struct HistoryEntry {
     pub why: String,
     /// The generation of the document that holds the change.
     pub generation: Generation,
-    /// What went wrong after the write, as a failed poke; `None` when nothing did.
-    pub warning: Option<String>,
 }
 
 impl HistoryEntry {

@@ -61,7 +61,6 @@ mod tests {
             who: "ana@ws1".into(),
             why: String::new(),
             generation: Generation(1),
-            warning: None,
         }
     }
 

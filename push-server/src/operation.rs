@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use bucket::{AppName, Bucket, Generation, HistoryEntry, PushKind, Release, ReleaseName, ServerName};
 use futures_util::{StreamExt, stream};
 
@@ -156,20 +156,20 @@ pub async fn find(bucket: &Bucket, name: &ReleaseName) -> Result<Release> {
     Ok(release)
 }
 
-/// What a server had before the release of `app` that its document names now: that release, and the one before.
-pub async fn before(bucket: &Bucket, app: &AppName, server: &ServerName) -> Result<(ReleaseName, ReleaseName)> {
+/// What a server had before the release of `app` that its document names now.
+pub async fn before(bucket: &Bucket, app: &AppName, server: &ServerName) -> Result<ReleaseName> {
     let seen = push::read(bucket, server).await?;
     let current = seen.document.release_of(app);
     let current = current.with_context(|| format!("`{server}` doesn't have `{app}`: there is nothing to roll back"))?;
     let newest = bucket.newest_history(server, DEPTH).await;
     let mut pushes: Vec<HistoryEntry> = newest.with_context(|| format!("could not read the history of `{server}`"))?;
-    pushes.reverse();
+    // By the bucket's order and not by the clocks of those who pushed.
+    pushes.sort_by_key(|push| push.generation);
     let before = previous(&pushes, app, current).with_context(|| {
         format!(
-            "the history knows of nothing that `{server}` had before `{}`; choose a release instead",
+            "the history knows of nothing that `{server}` had before `{}`: choose a release by name instead",
             current.stem()
         )
     })?;
-    ensure!(before != current, "`{server}` had nothing else before `{}`", current.stem());
-    Ok((current.clone(), before.clone()))
+    Ok(before.clone())
 }

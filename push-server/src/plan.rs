@@ -11,6 +11,8 @@ pub struct Proposal {
     pub from: Option<ReleaseName>,
     /// The release it would have.
     pub to: ReleaseName,
+    /// Whether that release is dirty.
+    pub dirty: bool,
     /// Why it isn't done unless it is forced.
     pub objection: Option<String>,
     /// What to know, none of it a reason not to.
@@ -45,13 +47,14 @@ pub fn propose(
         warnings: warnings(from.as_ref(), release, status, now),
         from,
         to: to.clone(),
+        dirty: is_dirty(release),
         objection,
     }
 }
 
 fn warnings(from: Option<&ReleaseName>, release: &Release, status: Option<&Status>, now: Timestamp) -> Vec<String> {
     let mut warnings = Vec::new();
-    if release.metadata.as_ref().is_ok_and(|metadata| metadata.dirty) {
+    if is_dirty(release) {
         warnings.push("it is dirty: built with uncommitted changes".to_owned());
     }
     if from == Some(&release.name) {
@@ -71,6 +74,10 @@ fn warnings(from: Option<&ReleaseName>, release: &Release, status: Option<&Statu
         }
     }
     warnings
+}
+
+fn is_dirty(release: &Release) -> bool {
+    release.metadata.as_ref().is_ok_and(|metadata| metadata.dirty)
 }
 
 fn is_quarantined(status: &Status, app: &AppName, release: &ReleaseName) -> bool {

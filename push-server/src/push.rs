@@ -107,7 +107,6 @@ async fn record(bucket: &Bucket, request: &Request, generation: Generation) -> V
         who: request.who.clone(),
         why: request.why.clone(),
         generation,
-        warning: None,
     };
     match bucket.append_history(&entry).await {
         Ok(()) => Vec::new(),

@@ -375,7 +375,6 @@ fn history(day: u32, id: &str) -> HistoryEntry {
         who: "ana@ws1".to_owned(),
         why: String::new(),
         generation: Generation(7),
-        warning: None,
     }
 }
 

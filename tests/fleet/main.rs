@@ -136,7 +136,6 @@ impl Fleet<'_> {
             who: if minutes % 2 == 0 { "ana@ws1" } else { "bo@laptop" }.to_owned(),
             why: why.to_owned(),
             generation: Generation(time.as_microsecond()),
-            warning: None,
         };
         Ok(self.bucket.append_history(&entry).await?)
     }

@@ -1,18 +1,18 @@
 //! `push deploy`: an operator chooses a release for servers.
 
-use std::collections::BTreeMap;
-
-use anyhow::{Context as _, Result, bail};
-use bucket::{AppName, Bucket, Generation, PushKind, Release, ReleaseName, ServerName, Timestamp};
+use anyhow::{Context as _, Result, bail, ensure};
+use bucket::{AppName, Bucket, Generation, HistoryEntry, PushKind, Release, ReleaseName, ServerName, Timestamp};
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::{Command, Misused, Span, print, print_json, show, wait, who};
 use crate::{
     fleet,
+    identity::{Identity, Origin},
+    operation::{self, Intent, Operator, find},
     plan::{Proposal, propose},
-    poke::{PokeSettings, Poker},
-    push::{self, Request},
+    poke::PokeSettings,
+    policy::Change,
 };
 
 /// Chooses the release that servers should have.
@@ -106,6 +106,16 @@ async fn choose(bucket: &Bucket, what: &str) -> Result<Release> {
     let (app, commit) = what.split_once('@').map_or((what, None), |(app, commit)| (app, Some(commit)));
     let app: AppName =
         app.parse().map_err(|e| Misused(format!("`{}` is neither an app nor a release: {e}", show::safe(what))))?;
+    if let Some(commit) = commit {
+        let hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+        ensure!(
+            commit.len() >= 4 && commit.chars().all(hex),
+            Misused(format!(
+                "`{}` isn't the beginning of a commit: give 4 of its hex digits at least",
+                show::safe(what)
+            ))
+        );
+    }
     let releases =
         bucket.newest_releases(&app, 1000).await.with_context(|| format!("could not list the releases of `{app}`"))?;
     let mut fitting = releases.into_iter().filter(|release| match commit {
@@ -136,63 +146,38 @@ fn parse_release(what: &str) -> Option<ReleaseName> {
     what.parse().ok().or_else(|| ReleaseName::from_stem(what.strip_suffix(".deb").unwrap_or(what)).ok())
 }
 
-/// A release by name, which must exist and be known by its facts.
-pub(crate) async fn find(bucket: &Bucket, name: &ReleaseName) -> Result<Release> {
-    let found = bucket.release(name).await.with_context(|| format!("could not look for `{}`", name.stem()))?;
-    let release = found.with_context(|| {
-        format!("there is no release `{}`; `push list {}` lists what there is", name.stem(), name.app())
-    })?;
-    if let Err(reason) = &release.metadata {
-        bail!("`{}` can't be deployed: {reason}", name.stem());
-    }
-    Ok(release)
-}
-
 /// Writes what was proposed, a line for each server, and follows it if asked to.
 pub(crate) async fn carry_out(command: &Command, how: &How, works: Vec<Work>) -> Result<bool> {
+    if how.reason.len() > HistoryEntry::MAX_WHY {
+        bail!(Misused(format!("the reason is longer than {} bytes", HistoryEntry::MAX_WHY)));
+    }
     let lookup = |key: &str| std::env::var(key).ok();
-    let poke_settings =
-        PokeSettings::from_env(how.project.as_deref(), lookup).map_err(|e| Misused(format!("{e:#}")))?;
-    let mut good = true;
-    let mut results: Vec<Value> = Vec::new();
-    let mut written = Vec::new();
-    for work in works {
-        let server = &work.server;
-        let mut result = json!({ "server": server });
-        match one(command, how, &work).await {
-            Ok(done) => {
-                if !command.json {
-                    print(&format!("{server}: {}\n", done.line))?;
-                }
-                for warning in &done.warnings {
-                    eprintln!("{server}: warning: {}", show::safe(warning));
-                }
-                result["result"] = done.result.into();
-                result["from"] = json!(done.proposal.from);
-                result["to"] = json!(done.proposal.to);
-                result["warnings"] = json!(done.warnings);
-                result["generation"] = json!(done.generation);
-                written.extend(done.generation.map(|generation| (server.clone(), done.proposal.to, generation)));
+    let poke = PokeSettings::from_env(how.project.as_deref(), lookup).map_err(|e| Misused(format!("{e:#}")))?;
+    let operator = Operator {
+        who: Identity { name: who(), origin: Origin::Local },
+        reason: how.reason.clone(),
+        policy: command.policy.clone(),
+        poke,
+    };
+    let mut rows: Vec<Row> = works.into_iter().map(|work| row(&operator, work)).collect();
+    if how.dry_run {
+        for row in &mut rows {
+            if row.error.is_none() {
+                row.result = "dry-run";
             }
-            Err(error) => {
-                good = false;
-                let error = show::safe(&format!("{error:#}"));
-                eprintln!("{server}: error: {error}");
-                result["result"] = "failed".into();
-                result["error"] = error.into();
-            }
+            row.tell(command)?;
         }
-        results.push(result);
+    } else {
+        write(command, &operator, &mut rows).await?;
     }
-    for (server, warning) in wake(&poke_settings, &written).await {
-        eprintln!("{server}: warning: {}", show::safe(&warning));
-        let result = results.iter_mut().find(|result| result["server"] == server.as_str());
-        if let Some(warnings) = result.and_then(|result| result["warnings"].as_array_mut()) {
-            warnings.push(warning.into());
-        }
-    }
+    let mut good = rows.iter().all(|row| row.error.is_none());
+    let mut results: Vec<Value> = rows.iter().map(Row::as_json).collect();
     if how.wait {
-        for outcome in wait::follow(&command.bucket, written, how.timeout.0).await {
+        let written = rows.iter().filter_map(|row| {
+            let proposal = row.proposal.as_ref()?;
+            Some((row.server.clone(), proposal.to.clone(), row.generation?))
+        });
+        for outcome in wait::follow(&command.bucket, written.collect(), how.timeout.0).await {
             good &= outcome.good;
             if !command.json {
                 print(&format!("{}: {}\n", outcome.server, outcome.line))?;
@@ -209,60 +194,86 @@ pub(crate) async fn carry_out(command: &Command, how: &How, works: Vec<Work>) ->
     Ok(good)
 }
 
-/// Pokes the servers that were pushed to. The pushes stand whatever comes of it, so what failed is a warning.
-async fn wake(settings: &PokeSettings, written: &[(ServerName, ReleaseName, Generation)]) -> Vec<(ServerName, String)> {
-    let mut pushed: BTreeMap<ServerName, Vec<ReleaseName>> = BTreeMap::new();
-    for (server, release, _) in written {
-        pushed.entry(server.clone()).or_default().push(release.clone());
-    }
-    if pushed.is_empty() {
-        return Vec::new();
-    }
-    let warn = |error: &anyhow::Error| format!("not poked, so it finds out when it polls next: {error:#}");
-    match Poker::new(settings) {
-        Ok(None) => Vec::new(),
-        Ok(Some(poker)) => {
-            let outcomes = poker.poke(&pushed).await.into_iter();
-            outcomes.filter_map(|(server, outcome)| Some((server, warn(&outcome.err()?)))).collect()
-        }
-        Err(error) => pushed.into_keys().map(|server| (server, warn(&error))).collect(),
-    }
-}
-
-struct Done {
-    proposal: Proposal,
+/// One server's line.
+struct Row {
+    server: ServerName,
+    kind: PushKind,
+    proposal: Option<Proposal>,
     result: &'static str,
-    line: String,
     warnings: Vec<String>,
     generation: Option<Generation>,
+    error: Option<String>,
 }
 
-async fn one(command: &Command, how: &How, work: &Work) -> Result<Done> {
-    let proposal = match &work.proposal {
-        Ok(proposal) => proposal.clone(),
-        Err(error) => bail!("{error:#}"),
+/// What is known of a push before it is written, the policy's word too.
+fn row(operator: &Operator, work: Work) -> Row {
+    let (proposal, mut error) = match work.proposal {
+        Ok(proposal) => (Some(proposal), None),
+        Err(error) => (None, Some(format!("{error:#}"))),
     };
-    let mut warnings = proposal.warnings.clone();
-    let change = format!("{} → {}", proposal.from.as_ref().map_or("(nothing)", |from| from.stem()), proposal.to.stem());
-    if how.dry_run {
-        let line = format!("would be pushed: {change}");
-        return Ok(Done { proposal, result: "dry-run", line, warnings, generation: None });
+    if let Some(proposal) = &proposal {
+        let change =
+            Change { server: &work.server, app: proposal.to.app(), dirty: proposal.dirty, reason: &operator.reason };
+        error = operator.policy.judge(&operator.who, change).err();
     }
-    let request = Request {
-        server: work.server.clone(),
-        release: proposal.to.clone(),
-        from: proposal.from.clone(),
-        kind: work.kind,
-        who: who(),
-        why: how.reason.clone(),
-    };
-    let pushed = push::push(&command.bucket, &request).await?;
-    warnings.extend(pushed.warnings);
-    Ok(Done {
-        proposal,
-        result: "pushed",
-        line: format!("pushed: {change}"),
-        warnings,
-        generation: Some(pushed.generation),
-    })
+    let warnings = proposal.as_ref().map(|proposal| proposal.warnings.clone()).unwrap_or_default();
+    Row { server: work.server, kind: work.kind, proposal, result: "failed", warnings, generation: None, error }
+}
+
+async fn write(command: &Command, operator: &Operator, rows: &mut [Row]) -> Result<()> {
+    let going = |row: &&Row| row.error.is_none();
+    let intents = rows.iter().filter(going).filter_map(|row| {
+        let proposal = row.proposal.as_ref()?;
+        let (server, release) = (row.server.clone(), proposal.to.clone());
+        Some(Intent { server, release, from: proposal.from.clone(), kind: row.kind })
+    });
+    let intents: Vec<Intent> = intents.collect();
+    let outcomes = operation::carry_out(&command.bucket, operator, intents, |_| ()).await;
+    let mut outcomes = outcomes.into_iter();
+    for row in rows {
+        if row.error.is_none()
+            && let Some(outcome) = outcomes.next()
+        {
+            match outcome.result {
+                Ok(generation) => (row.result, row.generation) = ("pushed", Some(generation)),
+                Err(error) => row.error = Some(error),
+            }
+            row.warnings.extend(outcome.warnings);
+        }
+        row.tell(command)?;
+    }
+    Ok(())
+}
+
+impl Row {
+    fn tell(&self, command: &Command) -> Result<()> {
+        let server = &self.server;
+        if let Some(error) = &self.error {
+            eprintln!("{server}: error: {}", show::safe(error));
+            return Ok(());
+        }
+        if let (Some(proposal), false) = (&self.proposal, command.json) {
+            let verb = if self.generation.is_some() { "pushed" } else { "would be pushed" };
+            let from = proposal.from.as_ref().map_or("(nothing)", |from| from.stem());
+            print(&format!("{server}: {verb}: {from} → {}\n", proposal.to.stem()))?;
+        }
+        for warning in &self.warnings {
+            eprintln!("{server}: warning: {}", show::safe(warning));
+        }
+        Ok(())
+    }
+
+    fn as_json(&self) -> Value {
+        let mut value = json!({ "server": self.server, "result": self.result });
+        if let Some(error) = &self.error {
+            value["result"] = "failed".into();
+            value["error"] = show::safe(error).into();
+        } else if let Some(proposal) = &self.proposal {
+            value["from"] = json!(proposal.from);
+            value["to"] = json!(proposal.to);
+            value["warnings"] = json!(self.warnings);
+            value["generation"] = json!(self.generation);
+        }
+        value
+    }
 }

@@ -1,5 +1,6 @@
 //! The `push` command: one file for each verb, all printing here.
 
+mod check_config;
 mod deploy;
 mod history;
 mod list;
@@ -9,11 +10,13 @@ mod show;
 mod status;
 mod wait;
 
-use std::{io::Write, process::ExitCode, str::FromStr, time::Duration};
+use std::{io::Write, path::PathBuf, process::ExitCode, str::FromStr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use bucket::{Bucket, BucketOptions, BucketUrl};
 use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::policy::{Policy, watched::load_policy};
 
 /// Chooses which release each server should have, and shows what every server runs.
 ///
@@ -25,6 +28,9 @@ struct Arguments {
     /// The bucket: `gs://NAME` or `file:///DIRECTORY`.
     #[arg(long, global = true, env = "PUSH_BUCKET", value_name = "URL")]
     bucket: Option<BucketUrl>,
+    /// What may go where, and who may do it (`push check-config` checks it).
+    #[arg(long, global = true, env = "PUSH_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Print one JSON document instead of words.
     #[arg(long, global = true)]
     json: bool,
@@ -38,7 +44,8 @@ const EXAMPLES: &str = "Examples:
   push status web-1                                   one server in full
   push rollback web web-1 -m 'too slow'               what web-1 had before
   push list web                                       the releases there are
-  push history web-1                                  who pushed what, when and why";
+  push history web-1                                  who pushed what, when and why
+  push serve                                          all of that as a web page, on this machine";
 
 #[derive(Debug, Subcommand)]
 enum Verb {
@@ -48,6 +55,7 @@ enum Verb {
     List(list::List),
     History(history::History),
     Serve(serve::Serve),
+    CheckConfig(check_config::CheckConfig),
     /// Prints a completion script for a shell.
     Completions {
         /// Which shell.
@@ -58,6 +66,7 @@ enum Verb {
 /// What every verb works with.
 pub(crate) struct Command {
     pub(crate) bucket: Bucket,
+    pub(crate) policy: Arc<Policy>,
     pub(crate) json: bool,
 }
 
@@ -101,21 +110,25 @@ async fn run(arguments: Arguments) -> Result<bool> {
         clap_complete::generate(shell, &mut Arguments::command(), "push", &mut std::io::stdout());
         return Ok(true);
     }
+    if let Verb::CheckConfig(check) = &arguments.verb {
+        return check.run(arguments.config.as_deref(), arguments.json);
+    }
     let no_bucket = || Misused("no bucket was named: give --bucket gs://NAME, or set PUSH_BUCKET".to_owned());
     let url = arguments.bucket.ok_or_else(no_bucket)?;
     let options = BucketOptions::from_env(|key| std::env::var(key).ok())?;
     let bucket = Bucket::open(&url, &options).await?;
     if let Verb::Serve(serve) = arguments.verb {
-        return serve.run(bucket, &url).await;
+        return serve.run(bucket, &url, arguments.config).await;
     }
-    let context = Command { bucket, json: arguments.json };
+    let policy = arguments.config.as_deref().map(load_policy).transpose()?.unwrap_or_default();
+    let context = Command { bucket, policy: Arc::new(policy), json: arguments.json };
     match arguments.verb {
         Verb::Deploy(deploy) => deploy.run(&context).await,
         Verb::Rollback(rollback) => rollback.run(&context).await,
         Verb::Status(status) => status.run(&context).await,
         Verb::List(list) => list.run(&context).await,
         Verb::History(history) => history.run(&context).await,
-        Verb::Serve(_) | Verb::Completions { .. } => Ok(true),
+        Verb::Serve(_) | Verb::CheckConfig(_) | Verb::Completions { .. } => Ok(true),
     }
 }
 

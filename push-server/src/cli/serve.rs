@@ -20,9 +20,6 @@ pub(crate) struct Serve {
     /// Where to listen.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000")]
     listen: SocketAddr,
-    /// What may go where, and who may do it (`push check-config` checks it).
-    #[arg(long, value_name = "FILE", env = "PUSH_CONFIG")]
-    config: Option<PathBuf>,
     /// How often the bucket is read.
     #[arg(long, value_name = "TIME", default_value = "10s")]
     refresh: Span,
@@ -32,10 +29,10 @@ pub(crate) struct Serve {
 }
 
 impl Serve {
-    pub(crate) async fn run(self, bucket: Bucket, url: &BucketUrl) -> Result<bool> {
+    pub(crate) async fn run(self, bucket: Bucket, url: &BucketUrl, policy: Option<PathBuf>) -> Result<bool> {
         let lookup = |key: &str| std::env::var(key).ok();
         let poke = PokeSettings::from_env(self.project.as_deref(), lookup).map_err(|e| Misused(format!("{e:#}")))?;
-        let settings = web::Settings { listen: self.listen, policy: self.config, poke, refresh: self.refresh.0 };
+        let settings = web::Settings { listen: self.listen, policy, poke, refresh: self.refresh.0 };
         web::serve(bucket, url, settings, |address| eprintln!("push: serving on http://{address}/")).await?;
         Ok(true)
     }

@@ -17,28 +17,25 @@ pub(crate) struct Outcome {
     pub(crate) line: String,
 }
 
-/// Waits for every server in turn, all within `timeout`.
+/// Waits for all servers at once, within `timeout`; the outcomes are in the order of the servers.
 pub(crate) async fn follow(
     bucket: &Bucket,
     pushed: Vec<(ServerName, ReleaseName, Generation)>,
     timeout: Duration,
 ) -> Vec<Outcome> {
     let end = tokio::time::Instant::now() + timeout;
-    let mut outcomes = Vec::new();
-    for (server, release, generation) in pushed {
-        eprintln!("{server}: waiting for its agent");
+    let one = async |(server, release, generation): (ServerName, ReleaseName, Generation)| {
         let ended = tokio::time::timeout_at(end, until_settled(bucket, &server, &release, generation)).await;
         let (good, word, line) = ended.unwrap_or_else(|_| {
-            (
-                false,
-                "timeout",
-                "its agent hasn't said how it went; it may be down, or between two polls: `push status` tells"
-                    .to_owned(),
-            )
+            let line = "its agent hasn't said how it went; it may be down, or between two polls: `push status` tells";
+            (false, "timeout", line.to_owned())
         });
-        outcomes.push(Outcome { server, good, word, line });
+        Outcome { server, good, word, line }
+    };
+    if !pushed.is_empty() {
+        eprintln!("waiting for the agents of {} servers", pushed.len());
     }
-    outcomes
+    futures_util::future::join_all(pushed.into_iter().map(one)).await
 }
 
 async fn until_settled(

@@ -24,7 +24,11 @@ use bucket::{Bucket, BucketUrl};
 use tokio::{net::TcpListener, sync::watch};
 
 use self::{jobs::Jobs, metrics::Metrics};
-use crate::{picture::Keeper, poke::PokeSettings, policy::Policy};
+use crate::{
+    picture::Keeper,
+    poke::PokeSettings,
+    policy::{Policy, watched::Watched},
+};
 
 /// How the web app is run.
 #[derive(Debug)]
@@ -45,8 +49,7 @@ pub(crate) struct Web {
     keeper: Keeper,
     bucket_name: String,
     poke: PokeSettings,
-    policy: Arc<Policy>,
-    policy_problem: Option<String>,
+    policy: Watched,
     jobs: Jobs,
     metrics: Metrics,
     /// Turns true when the process is asked to end.
@@ -54,13 +57,12 @@ pub(crate) struct Web {
 }
 
 impl Web {
-    fn new(bucket: Bucket, url: &BucketUrl, poke: PokeSettings) -> Self {
+    fn new(bucket: Bucket, url: &BucketUrl, poke: PokeSettings, policy: Watched) -> Self {
         Self {
             keeper: Keeper::new(bucket),
             bucket_name: url.to_string(),
             poke,
-            policy: Arc::default(),
-            policy_problem: None,
+            policy,
             jobs: Jobs::default(),
             metrics: Metrics::default(),
             ending: watch::Sender::new(false),
@@ -69,12 +71,12 @@ impl Web {
 
     /// The rules as they are now.
     fn policy(&self) -> Arc<Policy> {
-        self.policy.clone()
+        self.policy.get().0
     }
 
     /// What is wrong with the policy file, if the rules are those from before it was changed.
     fn policy_problem(&self) -> Option<String> {
-        self.policy_problem.clone()
+        self.policy.get().1
     }
 }
 
@@ -88,7 +90,7 @@ pub async fn serve(
     settings: Settings,
     listening: impl FnOnce(SocketAddr),
 ) -> Result<()> {
-    let web = Arc::new(Web::new(bucket, url, settings.poke));
+    let web = Arc::new(Web::new(bucket, url, settings.poke, Watched::open(settings.policy)?));
     let listener = TcpListener::bind(settings.listen).await;
     let listener = listener.with_context(|| format!("could not listen on {}", settings.listen))?;
     let address = listener.local_addr().context("could not tell where it listens")?;

@@ -106,13 +106,16 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
-    use crate::identity::{Identity, Origin};
+    use crate::{
+        identity::{Identity, Origin},
+        policy::watched::Watched,
+    };
 
     async fn web() -> (tempfile::TempDir, Arc<Web>) {
         let directory = tempfile::tempdir().unwrap();
         let url = BucketUrl::File(directory.path().to_owned());
         let bucket = Bucket::open(&url, &BucketOptions::default()).await.unwrap();
-        (directory, Arc::new(Web::new(bucket, &url, crate::poke::PokeSettings::None)))
+        (directory, Arc::new(Web::new(bucket, &url, crate::poke::PokeSettings::None, Watched::open(None).unwrap())))
     }
 
     async fn status(web: &Arc<Web>, route: &Route, origin: Origin) -> StatusCode {

@@ -153,7 +153,7 @@ async fn one(view: &View, wanted: &Wanted, name: ServerName, reason: &str) -> Pl
     let change = Change {
         server: &name,
         app: release.name.app(),
-        dirty: release.metadata.as_ref().is_ok_and(|metadata| metadata.dirty),
+        dirty: proposal.dirty,
         reason: if reason.is_empty() { "to be given" } else { reason },
     };
     let refusal = view.policy.judge(&view.who, change).err();
@@ -162,7 +162,7 @@ async fn one(view: &View, wanted: &Wanted, name: ServerName, reason: &str) -> Pl
 
 async fn before(view: &View, app: &AppName, server: &ServerName) -> Result<Release, String> {
     let bucket = view.web.keeper.bucket();
-    let (_, before) = operation::before(bucket, app, server).await.map_err(|error| format!("{error:#}"))?;
+    let before = operation::before(bucket, app, server).await.map_err(|error| format!("{error:#}"))?;
     operation::find(bucket, &before).await.map_err(|error| format!("{error:#}"))
 }
 
@@ -271,7 +271,7 @@ fn compare(view: &View, repos: &mut BTreeMap<ReleaseName, String>, proposal: &Pr
         releases.and_then(|releases| Some(releases.get(&proposal.to)?.repo.to_owned())).unwrap_or_default()
     });
     let from = proposal.from.as_ref()?;
-    view.policy.compare_link(repo, from.commit().as_str(), proposal.to.commit().as_str())
+    view.policy.links().compare(repo, from.commit().as_str(), proposal.to.commit().as_str())
 }
 
 fn to_know(planned: &Planned) -> Markup {

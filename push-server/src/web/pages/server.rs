@@ -57,8 +57,8 @@ pub(crate) async fn get(view: View, Path(name): Path<String>) -> Response {
 
 fn outside(view: &View, server: &Server) -> Markup {
     html! {
-        @if let Some(logs) = view.policy.logs_link(&server.name) { a rel="noreferrer" href=(logs) { "Logs" } }
-        @if let Some(monitoring) = view.policy.monitoring_link(&server.name) { a rel="noreferrer" href=(monitoring) { "Monitoring" } }
+        @if let Some(logs) = view.policy.links().logs(&server.name) { a rel="noreferrer" href=(logs) { "Logs" } }
+        @if let Some(monitoring) = view.policy.links().monitoring(&server.name) { a rel="noreferrer" href=(monitoring) { "Monitoring" } }
     }
 }
 
@@ -92,7 +92,7 @@ fn table(view: &View, server: &Server) -> Markup {
     let rows = apps(server);
     let there: BTreeSet<&str> = rows.iter().map(|row| row.app).collect();
     let named = view.policy.apps_named_for(&server.name);
-    let unchosen: Vec<&AppName> = named.into_iter().filter(|app| !there.contains(app.as_str())).collect();
+    let unchosen: Vec<AppName> = named.into_iter().filter(|app| !there.contains(app.as_str())).collect();
     html! {
         @if rows.is_empty() && unchosen.is_empty() {
             p.none { "None. " a href="/apps" { "Choose a release of an app" } " to push one here." }
@@ -106,7 +106,7 @@ fn table(view: &View, server: &Server) -> Markup {
                 }
                 tbody {
                     @for row in &rows { (app_row(view, server, row)) }
-                    @for app in unchosen {
+                    @for app in &unchosen {
                         tr {
                             th scope="row" data-label="App" { (app_link(app.as_str())) }
                             td data-label="Should run" { span.none { "no release chosen" } }

@@ -1,0 +1,84 @@
+//! Names with `*` for any run of characters, as rules write them.
+
+use std::fmt;
+
+use bucket::AppName;
+
+/// A name, or one with `*` in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pattern(String);
+
+impl Pattern {
+    /// Longest pattern, in bytes.
+    const LONGEST: usize = 254;
+
+    /// A pattern.
+    ///
+    /// # Errors
+    /// Why it can't be one, as a sentence.
+    pub fn new(text: &str) -> Result<Self, String> {
+        let good = |c: char| c == '*' || c.is_ascii_alphanumeric() || "@._+-".contains(c);
+        if text.is_empty() || text.len() > Self::LONGEST {
+            return Err(format!("it must have 1 to {} characters", Self::LONGEST));
+        }
+        match text.chars().find(|c| !good(*c)) {
+            Some(c) => {
+                Err(format!("`{}` is in no name; write letters, digits and any of `@._+-`, or `*`", c.escape_debug()))
+            }
+            None => Ok(Self(text.to_owned())),
+        }
+    }
+
+    /// Whether a name fits.
+    pub fn matches(&self, name: &str) -> bool {
+        let mut pieces = self.0.split('*');
+        let first = pieces.next().unwrap_or_default();
+        let Some(mut rest) = name.strip_prefix(first) else { return false };
+        let Some(last) = pieces.next_back() else { return rest.is_empty() };
+        for piece in pieces {
+            // The leftmost place leaves most for what follows.
+            let Some(at) = rest.find(piece) else { return false };
+            rest = &rest[at + piece.len()..];
+        }
+        rest.ends_with(last)
+    }
+
+    /// The app that it names, if it is no pattern.
+    pub(crate) fn as_app(&self) -> Option<AppName> {
+        self.0.parse().ok()
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_is_any_run_of_characters() {
+        for (pattern, name, want) in [
+            ("web", "web", true),
+            ("web", "web-1", false),
+            ("web-*", "web-1", true),
+            ("web-*", "web-", true),
+            ("web-*", "web", false),
+            ("*-stage", "web-stage", true),
+            ("*-stage", "stage", false),
+            ("*", "", true),
+            ("a*b*c", "abc", true),
+            ("a*b*c", "aXbbYc", true),
+            ("a*b*c", "acb", false),
+            ("a*a", "a", false),
+            ("*@acme.example", "ana@acme.example", true),
+            ("*@acme.example", "ana@acme.example.evil", false),
+        ] {
+            assert_eq!(Pattern::new(pattern).unwrap().matches(name), want, "{pattern} {name}");
+        }
+        assert!(Pattern::new("").is_err() && Pattern::new("a b").is_err() && Pattern::new("web/").is_err());
+    }
+}

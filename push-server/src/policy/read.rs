@@ -1,0 +1,387 @@
+//! Reading the rules from JSON5 (<https://spec.json5.org>), with every mistake at its line and column.
+
+use std::{collections::BTreeMap, fmt};
+
+use jsonc_parser::{
+    CollectOptions, ParseOptions,
+    ast::{Object, ObjectProp, StringLit, Value},
+    common::{Range, Ranged},
+    parse_to_ast,
+};
+
+use super::{Grant, Group, Links, Pattern, Policy, Role, links};
+
+/// Most bytes of a policy file.
+pub const LIMIT: u64 = 1 << 20;
+
+/// Most mistakes that are told.
+const MOST: usize = 50;
+
+/// A mistake in a policy file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Which line, from 1.
+    pub line: usize,
+    /// Which character of it, from 1.
+    pub column: usize,
+    /// What is wrong, and what would be right.
+    pub text: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", self.line, self.column, self.text)
+    }
+}
+
+pub(super) fn read(source: &str, text: &str) -> Result<Policy, Vec<Problem>> {
+    let options = ParseOptions { allow_missing_commas: false, ..ParseOptions::default() };
+    let parsed = parse_to_ast(text, &CollectOptions::default(), &options).map_err(|error| {
+        vec![Problem { line: error.line_display(), column: error.column_display(), text: error.kind().to_string() }]
+    })?;
+    let mut reader = Reader { text, problems: Vec::new() };
+    let mut policy = Policy { source: source.to_owned(), ..Policy::default() };
+    match &parsed.value {
+        Some(Value::Object(object)) => reader.policy(object, &mut policy),
+        other => {
+            let range = other.as_ref().map_or(Range::new(0, 0), Ranged::range);
+            reader.problem(range, "it must be an object: `{ Servers: { … } }`".to_owned());
+        }
+    }
+    reader.problems.sort_by_key(|problem| (problem.line, problem.column));
+    if reader.problems.is_empty() { Ok(policy) } else { Err(reader.problems) }
+}
+
+struct Reader<'a> {
+    text: &'a str,
+    problems: Vec<Problem>,
+}
+
+impl Reader<'_> {
+    fn problem(&mut self, range: Range, text: String) {
+        if self.problems.len() == MOST {
+            return;
+        }
+        let before = &self.text[..range.start.min(self.text.len())];
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        let (line, column) = (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1);
+        self.problems.push(Problem { line, column, text });
+    }
+
+    fn policy(&mut self, object: &Object, policy: &mut Policy) {
+        for (key, property) in self.properties(object, &["Servers", "Groups", "Roles", "Links"]) {
+            match key.as_str() {
+                "Servers" => policy.servers = Some(self.servers(property)),
+                "Groups" => policy.groups = self.groups(property),
+                "Links" => policy.links = self.links(property),
+                _ => policy.roles = Some(self.roles(property)),
+            }
+        }
+        // Roles may be written before the groups that they name.
+        let Some(roles) = object.get("Roles").and_then(|property| property.value.as_array()) else { return };
+        let objects = roles.elements.iter().filter_map(Value::as_object);
+        let named = objects.filter_map(|role| role.get("Groups")?.value.as_array()).flat_map(|array| &array.elements);
+        for name in named.filter_map(Value::as_string_lit) {
+            let known: Vec<&str> = policy.groups.iter().map(|group| group.name.as_str()).collect();
+            if !known.contains(&name.value.as_ref()) {
+                let hint = nearest(&name.value, &known);
+                self.problem(name.range, format!("there is no group `{}`{hint}", name.value.escape_debug()));
+            }
+        }
+    }
+
+    fn servers(&mut self, property: &ObjectProp) -> BTreeMap<bucket::ServerName, Vec<Pattern>> {
+        let mut servers = BTreeMap::new();
+        for (name, property) in self.entries(property, "server") {
+            let server = match name.parse::<bucket::ServerName>() {
+                Ok(server) => server,
+                Err(error) => {
+                    self.problem(property.name.range(), error.to_string());
+                    continue;
+                }
+            };
+            let mut apps = None;
+            let Some(object) = self.object(&property.value, "a server") else { continue };
+            for (_, property) in self.properties(object, &["AppNames"]) {
+                apps = Some(self.patterns(&property.value));
+            }
+            if apps.is_none() && object.properties.is_empty() {
+                self.problem(property.range, format!("`{server}` has no `AppNames`: list the apps that may go there"));
+            }
+            servers.insert(server, apps.unwrap_or_default());
+        }
+        servers
+    }
+
+    fn groups(&mut self, property: &ObjectProp) -> Vec<Group> {
+        let mut groups = Vec::new();
+        for (name, property) in self.entries(property, "group") {
+            let Some(object) = self.object(&property.value, "a group") else { continue };
+            let mut group = Group { name, servers: Vec::new(), apps: None, require_reason: false, forbid_dirty: false };
+            if group.name.is_empty() || group.name.contains(|c: char| c.is_whitespace() || c.is_control() || c == ':') {
+                self.problem(property.name.range(), "a group's name can't be empty, or have spaces or `:`".to_owned());
+            }
+            for (key, property) in self.properties(object, &["Servers", "AppNames", "RequireReason", "ForbidDirty"]) {
+                match key.as_str() {
+                    "Servers" => group.servers = self.patterns(&property.value),
+                    "AppNames" => group.apps = Some(self.patterns(&property.value)),
+                    "RequireReason" => group.require_reason = self.boolean(&property.value),
+                    _ => group.forbid_dirty = self.boolean(&property.value),
+                }
+            }
+            if object.get("Servers").is_none() {
+                let text =
+                    format!("the group `{}` has no `Servers`: list them, with `*` for any characters", group.name);
+                self.problem(property.range, text);
+            }
+            groups.push(group);
+        }
+        groups
+    }
+
+    fn roles(&mut self, property: &ObjectProp) -> Vec<Grant> {
+        let Value::Array(array) = &property.value else {
+            self.problem(property.value.range(), "`Roles` must be an array: `[{ Role: …, Who: […] }]`".to_owned());
+            return Vec::new();
+        };
+        let mut grants = Vec::new();
+        for element in &array.elements {
+            let Some(object) = self.object(element, "a role") else { continue };
+            let mut grant = Grant { role: Role::Nobody, who: Vec::new(), apps: None, groups: None };
+            for (key, property) in self.properties(object, &["Role", "Who", "Apps", "Groups"]) {
+                match key.as_str() {
+                    "Role" => grant.role = self.role(&property.value),
+                    "Who" => grant.who = self.patterns(&property.value),
+                    "Apps" => grant.apps = Some(self.patterns(&property.value)),
+                    _ => {
+                        let names = self.strings(&property.value);
+                        grant.groups = Some(names.iter().map(|name| name.value.to_string()).collect());
+                    }
+                }
+            }
+            for key in ["Role", "Who"] {
+                if object.get(key).is_none() {
+                    self.problem(object.range, format!("this role has no `{key}`"));
+                }
+            }
+            grants.push(grant);
+        }
+        grants
+    }
+
+    fn role(&mut self, value: &Value) -> Role {
+        match value.as_string_lit().map(|text| text.value.as_ref()) {
+            Some("viewer") => Role::Viewer,
+            Some("deployer") => Role::Deployer,
+            Some("admin") => Role::Admin,
+            other => {
+                let hint = other.map_or(String::new(), |other| nearest(other, &["viewer", "deployer", "admin"]));
+                self.problem(value.range(), format!("a role is `viewer`, `deployer` or `admin`{hint}"));
+                Role::Nobody
+            }
+        }
+    }
+
+    fn links(&mut self, property: &ObjectProp) -> Links {
+        let mut found = Links::default();
+        let Some(object) = self.object(&property.value, "`Links`") else { return found };
+        for (key, property) in self.properties(object, &links::KEYS.map(|(key, _)| key)) {
+            let Some(template) = property.value.as_string_lit() else {
+                self.problem(property.value.range(), "it must be a string".to_owned());
+                continue;
+            };
+            let placeholders = links::KEYS.iter().find(|(known, _)| *known == key).map_or(&[][..], |(_, names)| names);
+            if let Err(wrong) = links::check(&template.value, placeholders) {
+                self.problem(template.range, wrong);
+                continue;
+            }
+            let place = match key.as_str() {
+                "Commit" => &mut found.commit,
+                "Compare" => &mut found.compare,
+                "Logs" => &mut found.logs,
+                _ => &mut found.monitoring,
+            };
+            *place = Some(template.value.to_string());
+        }
+        found
+    }
+
+    /// The properties of an object that must have known keys, each once.
+    fn properties<'b>(&mut self, object: &'b Object<'b>, known: &[&str]) -> Vec<(String, &'b ObjectProp<'b>)> {
+        let mut found: Vec<(String, &ObjectProp)> = Vec::new();
+        for property in &object.properties {
+            let key = property.name.as_str();
+            if !known.contains(&key) {
+                let hint = nearest(key, known);
+                let text = format!("`{}` is no key here{hint}; there are `{}`", key.escape_debug(), known.join("`, `"));
+                self.problem(property.name.range(), text);
+            } else if found.iter().any(|(other, _)| other == key) {
+                self.problem(property.name.range(), format!("`{key}` is here twice"));
+            } else {
+                found.push((key.to_owned(), property));
+            }
+        }
+        found
+    }
+
+    /// The properties of an object whose keys are names of somebody's choice, each once.
+    fn entries<'b>(&mut self, property: &'b ObjectProp<'b>, what: &str) -> Vec<(String, &'b ObjectProp<'b>)> {
+        let Some(object) = self.object(&property.value, &format!("`{}`", property.name.as_str())) else {
+            return Vec::new();
+        };
+        let mut found: Vec<(String, &ObjectProp)> = Vec::new();
+        for property in &object.properties {
+            let name = property.name.as_str();
+            if found.iter().any(|(other, _)| other == name) {
+                self.problem(property.name.range(), format!("the {what} `{}` is here twice", name.escape_debug()));
+            } else {
+                found.push((name.to_owned(), property));
+            }
+        }
+        found
+    }
+
+    fn object<'b>(&mut self, value: &'b Value<'b>, what: &str) -> Option<&'b Object<'b>> {
+        let object = value.as_object();
+        if object.is_none() {
+            self.problem(value.range(), format!("{what} must be an object: `{{ … }}`"));
+        }
+        object
+    }
+
+    fn boolean(&mut self, value: &Value) -> bool {
+        match value {
+            Value::BooleanLit(literal) => literal.value,
+            other => {
+                self.problem(other.range(), "it must be `true` or `false`".to_owned());
+                false
+            }
+        }
+    }
+
+    fn strings<'b>(&mut self, value: &'b Value<'b>) -> Vec<&'b StringLit<'b>> {
+        let Value::Array(array) = value else {
+            self.problem(value.range(), "it must be an array of strings".to_owned());
+            return Vec::new();
+        };
+        let mut strings = Vec::new();
+        for element in &array.elements {
+            match element.as_string_lit() {
+                Some(string) => strings.push(string),
+                None => self.problem(element.range(), "it must be a string".to_owned()),
+            }
+        }
+        strings
+    }
+
+    fn patterns(&mut self, value: &Value) -> Vec<Pattern> {
+        let mut patterns = Vec::new();
+        for string in self.strings(value) {
+            match Pattern::new(&string.value) {
+                Ok(pattern) if patterns.contains(&pattern) => {
+                    self.problem(string.range, format!("`{pattern}` is here twice"));
+                }
+                Ok(pattern) => patterns.push(pattern),
+                Err(wrong) => self.problem(string.range, wrong),
+            }
+        }
+        patterns
+    }
+}
+
+/// `: did you mean …?`, when one of the known words is near enough.
+fn nearest(word: &str, known: &[&str]) -> String {
+    let near = known.iter().map(|known| (distance(&word.to_lowercase(), &known.to_lowercase()), known));
+    match near.min_by_key(|(distance, _)| *distance) {
+        Some((distance, known)) if distance <= known.len().max(3) / 2 => format!(": did you mean `{known}`?"),
+        _ => String::new(),
+    }
+}
+
+/// In how many characters two words differ (Levenshtein's distance). Long words aren't compared.
+fn distance(a: &str, b: &str) -> usize {
+    const LONGEST: usize = 64;
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    if a.len().max(b.len()) > LONGEST {
+        return usize::MAX;
+    }
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.iter().enumerate() {
+            let changed = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn problems(text: &str) -> Vec<String> {
+        read("x", text).err().unwrap_or_default().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn the_original_file_loads_unchanged() {
+        let text = r#"// Generated.
+{
+  "Servers": {
+    "skia-push": { "AppNames": ["pushd", "pulld"], },
+    /* the monitoring */
+    "skia-prom": { AppNames: ['prometheus', "pulld"] },
+  },
+}"#;
+        let policy = read("skiapush.conf", text).unwrap();
+        let names: Vec<&str> = policy.servers().map(bucket::ServerName::as_str).collect();
+        assert_eq!(names, ["skia-prom", "skia-push"]);
+    }
+
+    #[test]
+    fn every_mistake_is_told_at_its_place() {
+        let text = "{\n  Servers: { 'web-1': { AppName: ['web'] }, 'web-1': { AppNames: [] } },\n  Groups: { prod: { Servers: ['a b', 7], RequireReason: 1 } },\n  Roles: [{ Role: 'deploy', Who: ['x'], Groups: ['prd'] }],\n  Link: {},\n}";
+        let want = [
+            "2:25: `AppName` is no key here: did you mean `AppNames`?; there are `AppNames`",
+            "2:45: the server `web-1` is here twice",
+            "3:31: ` ` is in no name",
+            "3:38: it must be a string",
+            "3:57: it must be `true` or `false`",
+            "4:19: a role is `viewer`, `deployer` or `admin`: did you mean `deployer`?",
+            "4:50: there is no group `prd`: did you mean `prod`?",
+            "5:3: `Link` is no key here: did you mean `Links`?",
+        ];
+        let got = problems(text);
+        for want in want {
+            assert!(got.iter().any(|problem| problem.starts_with(want)), "{want}\n{got:#?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_policy_is_refused() {
+        for (text, want) in [
+            ("", "1:1: it must be an object"),
+            ("[]", "1:1: it must be an object"),
+            ("{ Servers: {} Groups: {} }", "1:14: "),
+            ("{ Servers: [] }", "1:12: `Servers` must be an object"),
+            ("{ Links: { Logs: 'javascript:x' } }", "1:18: it must be an address"),
+            ("{ Roles: [{}] }", "1:11: this role has no `Role`"),
+            ("{\n\n  Servers: { x: ", "3:17: "),
+        ] {
+            let got = problems(text);
+            assert!(got.first().is_some_and(|problem| problem.starts_with(want)), "{text}: {got:?}");
+        }
+        assert!(!problems(&"[".repeat(100_000)).is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_is_too_much(text in "[{}\\[\\]:,'\"a-zA-Z*/\n \u{e4}]{0,200}") {
+            let _ = read("x", &text);
+        }
+    }
+}
