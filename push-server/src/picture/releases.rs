@@ -1,15 +1,46 @@
-//! The releases of one app, newest first.
+//! The releases of one app, newest first, in little memory.
+//!
+//! A fleet has a million releases, and pages show a hundred: so a release is a row of numbers here, about 150 bytes with
+//! its commit and note, and becomes a [`Listed`] with a name only when it is looked at.
 
-use bucket::{Release, ReleaseName};
+use std::{collections::HashMap, fmt::Write as _};
 
-/// The releases of one app, in order of their age.
+use bucket::{AppName, Release, ReleaseName, Timestamp};
+
+/// The releases of one app, in order of their age. Immutable; [`AppReleases::with`] makes another.
 #[derive(Debug, Clone, Default)]
 pub struct AppReleases {
-    releases: Vec<Release>,
+    app: Option<AppName>,
+    /// Newest first, in the order of [`ReleaseName`].
+    rows: Vec<Row>,
+    /// Commits and notes of the rows, one after the other.
+    texts: String,
+    /// What many releases have in common: builders, repositories, branches, troubles. The first is empty.
+    words: Vec<Box<str>>,
+    /// Where the newest release is that isn't dirty and can be deployed.
+    latest: Option<usize>,
+    /// Where the newest release of each builder is, the newest of these first.
+    tips: Vec<usize>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    time: Timestamp,
+    size: u64,
+    /// Where in `texts` the commit begins; the note follows it.
+    text: usize,
+    note: u32,
+    /// `user@host`, in `words`, as are the next three.
+    builder: u32,
+    repo: u32,
+    branch: u32,
+    trouble: u32,
+    commit: u8,
+    dirty: bool,
 }
 
 /// One release, as lists show it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed<'a> {
     /// Its name.
     pub name: ReleaseName,
@@ -27,54 +58,367 @@ pub struct Listed<'a> {
     pub trouble: Option<&'a str>,
 }
 
+/// Some releases of an app, newest first. To skip and to count costs next to nothing: only what comes out gets a name.
+struct Newest<'a, I> {
+    releases: &'a AppReleases,
+    rows: I,
+}
+
+impl<'a, I: Iterator<Item = &'a Row>> Iterator for Newest<'a, I> {
+    type Item = Listed<'a>;
+
+    fn next(&mut self) -> Option<Listed<'a>> {
+        self.rows.next().map(|row| self.releases.listed(row))
+    }
+
+    fn nth(&mut self, n: usize) -> Option<Listed<'a>> {
+        self.rows.nth(n).map(|row| self.releases.listed(row))
+    }
+
+    fn count(self) -> usize {
+        self.rows.count()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.rows.size_hint()
+    }
+}
+
 impl AppReleases {
-    /// Of these releases, in any order.
-    pub fn new(mut releases: Vec<Release>) -> Self {
-        releases.sort_by(|a, b| b.name.cmp(&a.name));
-        Self { releases }
+    /// Of these releases of one app, in any order.
+    pub fn new(releases: Vec<Release>) -> Self {
+        let mut gathered = Gathered::default();
+        gathered.extend(releases);
+        gathered.done()
+    }
+
+    /// These and some more.
+    pub(super) fn with(&self, more: Vec<Release>) -> Self {
+        let words = self.words.iter().zip(0..).map(|(word, index)| (word.clone(), index)).collect();
+        let mut gathered = Gathered { releases: self.clone(), words };
+        gathered.extend(more);
+        gathered.done()
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.releases.len()
+        self.rows.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.releases.is_empty()
+        self.rows.is_empty()
     }
 
     /// The releases, newest first.
     pub fn newest(&self) -> impl Iterator<Item = Listed<'_>> {
-        self.releases.iter().map(listed)
+        Newest { releases: self, rows: self.rows.iter() }
+    }
+
+    /// Those that have all of `words` in their name, note or branch, whatever the case, newest first. An index of them
+    /// isn't kept: ten thousand are looked through in a few milliseconds.
+    pub fn found(&self, words: &[String]) -> impl Iterator<Item = Listed<'_>> {
+        let words: Vec<String> = words.iter().map(|word| word.to_lowercase()).collect();
+        let mut text = String::new();
+        let fits = move |row: &&Row| {
+            text.clear();
+            self.write_stem(row, &mut text);
+            let _ = write!(text, " {} {}", self.note(row), self.word(row.branch));
+            let text = text.to_lowercase();
+            words.iter().all(|word| text.contains(word))
+        };
+        Newest { releases: self, rows: self.rows.iter().filter(fits) }
     }
 
     /// The newest release that isn't dirty and can be deployed.
     pub fn latest(&self) -> Option<Listed<'_>> {
-        self.newest().find(|release| !release.dirty && release.trouble.is_none())
+        self.latest.map(|index| self.listed(&self.rows[index]))
     }
 
     /// One of them by name.
     pub fn get(&self, name: &ReleaseName) -> Option<Listed<'_>> {
-        self.releases.iter().find(|release| release.name == *name).map(listed)
+        let row = self.rows.get(self.newer_than(name))?;
+        self.is(row, name).then(|| self.listed(row))
     }
 
     /// How many of them are newer than `name`, which need not be among them.
     pub fn newer_than(&self, name: &ReleaseName) -> usize {
-        self.releases.partition_point(|release| release.name > *name)
+        self.rows.partition_point(|row| self.is_newer(row, name))
+    }
+
+    /// Whether `name` is one of them.
+    pub(super) fn contains(&self, name: &ReleaseName) -> bool {
+        self.rows.get(self.newer_than(name)).is_some_and(|row| self.is(row, name))
+    }
+
+    /// The newest release of each builder, and when it was built, the newest of these first.
+    pub(super) fn tips(&self) -> impl Iterator<Item = (Timestamp, ReleaseName)> {
+        self.tips.iter().map(|index| (self.rows[*index].time, self.name(&self.rows[*index])))
+    }
+
+    /// Whether a page would show the same of both.
+    pub(super) fn shows_same(&self, other: &Self) -> bool {
+        self.rows.len() == other.rows.len()
+            && self.rows.iter().zip(&other.rows).all(|(row, of_other)| self.shown(row) == other.shown(of_other))
+    }
+
+    fn shown(&self, row: &Row) -> impl PartialEq {
+        let words = [row.builder, row.repo, row.branch, row.trouble].map(|word| self.word(word));
+        (row.time, row.size, row.dirty, self.commit(row), self.note(row), words)
+    }
+
+    fn listed(&self, row: &Row) -> Listed<'_> {
+        Listed {
+            name: self.name(row),
+            size: row.size,
+            dirty: row.dirty,
+            note: self.note(row),
+            repo: self.word(row.repo),
+            branch: self.word(row.branch),
+            trouble: Some(self.word(row.trouble)).filter(|trouble| !trouble.is_empty()),
+        }
+    }
+
+    fn name(&self, row: &Row) -> ReleaseName {
+        let mut text = format!("{}/", self.app());
+        self.write_stem(row, &mut text);
+        text.push_str(".deb");
+        text.parse().expect("a row was made of a release name")
+    }
+
+    fn write_stem(&self, row: &Row, text: &mut String) {
+        let _ = write!(text, "{}:{}:{}:{}", self.app(), self.word(row.builder), row.time, self.commit(row));
+    }
+
+    fn app(&self) -> &str {
+        self.app.as_ref().map_or("", AppName::as_str)
+    }
+
+    fn commit(&self, row: &Row) -> &str {
+        &self.texts[row.text..][..usize::from(row.commit)]
+    }
+
+    fn note(&self, row: &Row) -> &str {
+        &self.texts[row.text + usize::from(row.commit)..][..row.note as usize]
+    }
+
+    fn word(&self, index: u32) -> &str {
+        &self.words[index as usize]
+    }
+
+    /// What decides between releases of one second, in the order of their names' text.
+    fn rest<'a>(&'a self, row: &'a Row) -> impl Iterator<Item = u8> {
+        rest(self.word(row.builder), self.commit(row))
+    }
+
+    fn is_newer(&self, row: &Row, name: &ReleaseName) -> bool {
+        row.time > name.time() || (row.time == name.time() && self.rest(row).gt(rest_of(name)))
+    }
+
+    fn is(&self, row: &Row, name: &ReleaseName) -> bool {
+        self.app.as_ref() == Some(name.app()) && row.time == name.time() && self.rest(row).eq(rest_of(name))
     }
 }
 
-fn listed(release: &Release) -> Listed<'_> {
-    let metadata = release.metadata.as_ref();
-    let text = |get: fn(&bucket::ReleaseMetadata) -> &str| metadata.map(get).unwrap_or_default();
-    Listed {
-        name: release.name.clone(),
-        size: release.size,
-        dirty: metadata.is_ok_and(|metadata| metadata.dirty),
-        note: text(|metadata| &metadata.note),
-        repo: text(|metadata| &metadata.repo),
-        branch: text(|metadata| &metadata.branch),
-        trouble: metadata.err().map(String::as_str),
+fn rest<'a>(builder: &'a str, commit: &'a str) -> impl Iterator<Item = u8> {
+    // With what follows them in a name: that is how one that is the beginning of another sorts.
+    builder.bytes().chain(*b":").chain(commit.bytes()).chain(*b".")
+}
+
+fn rest_of(name: &ReleaseName) -> impl Iterator<Item = u8> {
+    let builder = name.user().bytes().chain(*b"@").chain(name.host().bytes());
+    builder.chain(*b":").chain(name.commit().as_str().bytes()).chain(*b".")
+}
+
+/// Releases of an app that are being listed, page by page.
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
+    releases: AppReleases,
+    words: HashMap<Box<str>, u32>,
+}
+
+impl Gathered {
+    /// Takes in some more. Those of another app than the first are passed over.
+    pub(super) fn extend(&mut self, releases: impl IntoIterator<Item = Release>) {
+        for release in releases {
+            let app = self.releases.app.get_or_insert_with(|| release.name.app().clone());
+            if app == release.name.app() {
+                self.push(&release);
+            }
+        }
+    }
+
+    fn push(&mut self, release: &Release) {
+        let Release { name, metadata, size, .. } = release;
+        let metadata = metadata.as_ref();
+        let (note, repo, branch) = metadata.map_or(("", "", ""), |metadata| {
+            (metadata.note.as_str(), metadata.repo.as_str(), metadata.branch.as_str())
+        });
+        let commit = name.commit().as_str();
+        let text = self.releases.texts.len();
+        self.releases.texts.push_str(commit);
+        self.releases.texts.push_str(note);
+        self.word("");
+        let row = Row {
+            time: name.time(),
+            size: *size,
+            text,
+            // An object's metadata is bounded by far less.
+            note: u32::try_from(note.len()).expect("a note is shorter than 4 GiB"),
+            builder: self.word(&format!("{}@{}", name.user(), name.host())),
+            repo: self.word(repo),
+            branch: self.word(branch),
+            trouble: self.word(metadata.err().map_or("", String::as_str)),
+            commit: u8::try_from(commit.len()).expect("a commit has 40 or 64 digits"),
+            dirty: metadata.is_ok_and(|metadata| metadata.dirty),
+        };
+        self.releases.rows.push(row);
+    }
+
+    fn word(&mut self, word: &str) -> u32 {
+        if let Some(index) = self.words.get(word) {
+            return *index;
+        }
+        let index = u32::try_from(self.releases.words.len()).expect("there aren't 2³² releases");
+        self.releases.words.push(word.into());
+        self.words.insert(word.into(), index);
+        index
+    }
+
+    /// All that was gathered, in order, each once.
+    pub(super) fn done(self) -> AppReleases {
+        let mut releases = self.releases;
+        let mut rows = std::mem::take(&mut releases.rows);
+        rows.sort_by(|a, b| b.time.cmp(&a.time).then_with(|| releases.rest(b).cmp(releases.rest(a))));
+        rows.dedup_by(|a, b| a.time == b.time && releases.rest(a).eq(releases.rest(b)));
+        rows.shrink_to_fit();
+        releases.texts.shrink_to_fit();
+        releases.words.shrink_to_fit();
+        let deployable = |row: &Row| !row.dirty && releases.word(row.trouble).is_empty();
+        releases.latest = rows.iter().position(deployable);
+        let mut newest: HashMap<u32, usize> = HashMap::new();
+        for (index, row) in rows.iter().enumerate() {
+            newest.entry(row.builder).or_insert(index);
+        }
+        releases.tips = newest.into_values().collect();
+        releases.tips.sort_unstable();
+        releases.rows = rows;
+        releases
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bucket::{Generation, ReleaseMetadata};
+
+    use super::*;
+
+    fn release(builder: &str, second: u8, commit: &str, dirty: bool) -> Release {
+        let time = format!("2026-11-20T19:05:{second:02}Z");
+        let name: ReleaseName = format!("web/web:{builder}:{time}:{commit}.deb").parse().unwrap();
+        let metadata = ReleaseMetadata {
+            dirty,
+            note: format!("Für {builder} {second}"),
+            services: Vec::new(),
+            sha256: "0".repeat(64),
+            size: 3,
+            package: "web".into(),
+            version: "1".into(),
+            architecture: "all".into(),
+            repo: "https://example.org/web".into(),
+            branch: "main".into(),
+        };
+        Release { name, generation: Generation(1), size: 3, uploaded: Timestamp::UNIX_EPOCH, metadata: Ok(metadata) }
+    }
+
+    /// Names that are hard to keep in order: the same second, and parts that begin other parts.
+    fn awkward() -> Vec<Release> {
+        let (sha1, sha256) = ("7e0ff6059e653eb75a36efb621d0fd66d1ced433", "7e".repeat(32));
+        let longer = format!("{sha1}{}", "0".repeat(24));
+        vec![
+            release("ana@ws1", 2, sha1, false),
+            release("ana@ws10", 2, sha1, true),
+            release("ana@ws1", 2, &longer, false),
+            release("an@ws1", 2, sha1, false),
+            release("ana.b@ws1", 2, sha1, false),
+            release("ana@ws1", 3, &sha256, true),
+            release("ana@ws1", 1, sha1, false),
+        ]
+    }
+
+    fn names(releases: &AppReleases) -> Vec<ReleaseName> {
+        releases.newest().map(|listed| listed.name).collect()
+    }
+
+    #[test]
+    fn releases_come_back_in_the_order_of_their_names() {
+        let releases = AppReleases::new(awkward());
+        let mut right: Vec<ReleaseName> = awkward().into_iter().map(|release| release.name).collect();
+        right.sort_by(|a, b| b.cmp(a));
+        assert_eq!(names(&releases), right);
+        for (place, name) in right.iter().enumerate() {
+            assert_eq!(releases.newer_than(name), place, "{name}");
+            assert_eq!(releases.get(name).map(|listed| listed.name).as_ref(), Some(name));
+            assert!(releases.contains(name));
+        }
+        let listed = releases.get(&awkward()[1].name).unwrap();
+        assert_eq!((listed.note, listed.repo, listed.branch), ("Für ana@ws10 2", "https://example.org/web", "main"));
+        assert_eq!((listed.size, listed.dirty, listed.trouble), (3, true, None));
+        assert_eq!(releases.newest().nth(2), releases.get(&right[2]));
+    }
+
+    #[test]
+    fn what_is_not_among_them_is_not_found() {
+        let releases = AppReleases::new(awkward());
+        let absent = release("bob@ws1", 2, "7e0ff6059e653eb75a36efb621d0fd66d1ced433", false).name;
+        assert_eq!((releases.get(&absent), releases.contains(&absent)), (None, false));
+        assert_eq!(releases.newer_than(&absent), 1);
+        let other: ReleaseName = absent.as_str().replace("web", "api").parse().unwrap();
+        assert!(!releases.contains(&other));
+        assert_eq!((AppReleases::default().newer_than(&absent), AppReleases::default().latest()), (0, None));
+        assert_eq!(AppReleases::default().get(&absent), None);
+    }
+
+    #[test]
+    fn the_latest_is_neither_dirty_nor_unknown() {
+        let mut all = awkward();
+        all.push(release("zoe@ws1", 4, &"a".repeat(40), false));
+        all[7].metadata = Err("metadata has no `sha256`".into());
+        let releases = AppReleases::new(all);
+        assert_eq!(releases.newest().next().unwrap().trouble, Some("metadata has no `sha256`"));
+        let latest = releases.latest().unwrap();
+        assert_eq!((latest.name, latest.trouble), (names(&releases)[2].clone(), None));
+    }
+
+    #[test]
+    fn more_are_added_and_each_is_there_once() {
+        let all = awkward();
+        let grown = AppReleases::new(all[..3].to_vec()).with(all[2..].to_vec());
+        assert_eq!(names(&grown), names(&AppReleases::new(all.clone())));
+        assert!(grown.shows_same(&AppReleases::new(all.clone())));
+        assert!(!grown.shows_same(&AppReleases::new(all[1..].to_vec())));
+        let mut changed = all;
+        changed[0].size = 4;
+        assert!(!grown.shows_same(&AppReleases::new(changed)));
+    }
+
+    #[test]
+    fn tips_are_the_newest_of_each_builder() {
+        let releases = AppReleases::new(awkward());
+        let tips: Vec<String> = releases.tips().map(|(_, name)| format!("{}@{}", name.user(), name.host())).collect();
+        assert_eq!(tips, ["ana@ws1", "ana@ws10", "ana.b@ws1", "an@ws1"]);
+        let (time, name) = releases.tips().next().unwrap();
+        assert_eq!((time, name), (awkward()[5].name.time(), awkward()[5].name.clone()));
+    }
+
+    #[test]
+    fn words_are_found_whatever_their_case() {
+        let releases = AppReleases::new(awkward());
+        let found = |words: &[&str]| {
+            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+            releases.found(&words).count()
+        };
+        assert_eq!((found(&[]), found(&["FÜR", "Main"]), found(&["ws10"]), found(&["nobody"])), (7, 7, 1, 0));
+        assert_eq!((found(&["7E7E7E"]), found(&["19:05:01"])), (1, 1));
     }
 }
