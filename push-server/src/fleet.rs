@@ -1,10 +1,10 @@
 //! Reading what servers should run and do run.
 
-use anyhow::{Context, Result};
+use anyhow::Context;
 use bucket::{Bucket, Fetched, Generation, ServerDocument, ServerName, Status};
 
 /// One server: what it should run, and what its agent last said.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Server {
     /// Its name.
     pub name: ServerName,
@@ -20,22 +20,43 @@ pub struct Server {
 
 /// Reads one server. What can't be read is said in it, so that one bad object doesn't hide the rest.
 pub async fn server(bucket: &Bucket, name: &ServerName) -> Server {
-    let (document, status) = (bucket.server_document(name, None).await, bucket.status(name, None).await);
-    let (document, document_error) = match document {
-        Ok(Fetched::Found(generation, document)) => (Some((generation, document)), None),
-        Ok(Fetched::Absent | Fetched::Unchanged) => (None, None),
-        Err(error) => (None, Some(error.to_string())),
-    };
-    let (status, status_error) = match status {
-        Ok(Fetched::Found(_, status)) => (Some(status), None),
-        Ok(Fetched::Absent | Fetched::Unchanged) => (None, None),
-        Err(error) => (None, Some(error.to_string())),
-    };
+    let (document, status) = tokio::join!(document(bucket, name), status(bucket, name));
+    let (document, document_error) = known_or_why(document);
+    let (status, status_error) = known_or_why(status);
+    let status = status.map(|(_, status)| status);
     Server { name: name.clone(), document, document_error, status, status_error }
 }
 
+/// A server's document with its generation, if it has one.
+pub(crate) async fn document(
+    bucket: &Bucket,
+    name: &ServerName,
+) -> Result<Option<(Generation, ServerDocument)>, bucket::Error> {
+    bucket.server_document(name, None).await.map(found)
+}
+
+/// The last report of a server's agent with its generation, if there is one.
+pub(crate) async fn status(bucket: &Bucket, name: &ServerName) -> Result<Option<(Generation, Status)>, bucket::Error> {
+    bucket.status(name, None).await.map(found)
+}
+
+fn found<T>(fetched: Fetched<T>) -> Option<(Generation, T)> {
+    match fetched {
+        Fetched::Found(generation, content) => Some((generation, content)),
+        Fetched::Absent | Fetched::Unchanged => None,
+    }
+}
+
+/// What was read, or in words why it wasn't.
+fn known_or_why<T>(read: Result<Option<T>, bucket::Error>) -> (Option<T>, Option<String>) {
+    match read {
+        Ok(found) => (found, None),
+        Err(error) => (None, Some(error.to_string())),
+    }
+}
+
 /// The names of all servers that have a document or have reported, in order.
-pub async fn names(bucket: &Bucket) -> Result<Vec<ServerName>> {
+pub async fn names(bucket: &Bucket) -> anyhow::Result<Vec<ServerName>> {
     let mut names = Vec::new();
     let mut after = None;
     loop {

@@ -3,6 +3,7 @@
 mod agent;
 mod credentials;
 mod metadata;
+mod picture;
 mod poke;
 mod push_command;
 mod tokens;

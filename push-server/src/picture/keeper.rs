@@ -1,17 +1,34 @@
-//! Keeps a picture of the fleet fresh.
+//! Keeps a picture of the fleet fresh, in rounds that read only what has changed.
+//!
+//! A round has two halves, servers and releases, that run side by side; each is put into the picture when it is read, and
+//! stays as it was when it can't be. A round never overlaps a round. What a round reads never replaces what
+//! [`Keeper::refresh_server`] has read since that round began.
 
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock},
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::Duration,
 };
 
-use anyhow::{Context, Result};
-use bucket::{AppName, Bucket, ServerName, Timestamp};
+use anyhow::{Result, bail};
+use backon::{BackoffBuilder, ConstantBuilder, ExponentialBuilder};
+use bucket::{Bucket, ServerName, Timestamp};
+use futures_util::{StreamExt, stream};
 use tokio::sync::watch;
 
-use super::{AppReleases, Picture};
-use crate::fleet;
+use super::{
+    Picture,
+    pushes::{CLOCKS_APART, Recent, merged},
+    servers::{self, AT_ONCE, Known},
+    sweep::Releases,
+};
+
+/// A round that takes longer is broken off. The first one of a million releases takes a minute or two.
+const LONGEST_ROUND: Duration = Duration::from_mins(10);
+/// The longest pause while rounds fail.
+const LONGEST_PAUSE: Duration = Duration::from_mins(2);
+/// How much of a server's history is read after a write of ours.
+const PUSHES: usize = 50;
 
 /// Holds the newest picture of a bucket.
 #[derive(Debug)]
@@ -19,12 +36,37 @@ pub struct Keeper {
     bucket: Bucket,
     picture: RwLock<Arc<Picture>>,
     changes: watch::Sender<u64>,
+    /// Held while a picture is put in another's place; never across an await.
+    books: Mutex<Books>,
+    /// Held for a whole round.
+    round: tokio::sync::Mutex<Round>,
+}
+
+/// What the servers in the picture are made of.
+#[derive(Debug, Default)]
+struct Books {
+    known: Arc<BTreeMap<ServerName, Known>>,
+    /// Servers that were read since the round began.
+    fresh: BTreeSet<ServerName>,
+}
+
+/// What rounds remember.
+#[derive(Debug, Default)]
+struct Round {
+    releases: Releases,
+    recent: Recent,
 }
 
 impl Keeper {
     /// A keeper with an empty picture.
     pub fn new(bucket: Bucket) -> Self {
-        Self { bucket, picture: RwLock::default(), changes: watch::Sender::new(0) }
+        Self {
+            bucket,
+            picture: RwLock::default(),
+            changes: watch::Sender::new(0),
+            books: Mutex::default(),
+            round: tokio::sync::Mutex::default(),
+        }
     }
 
     /// The bucket that it is a picture of.
@@ -37,42 +79,10 @@ impl Keeper {
         self.picture.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Tells of every picture that differs from the one before, by a growing number.
+    /// Tells of every picture that shows something else than the one before, by a growing number. That it was taken
+    /// later is nothing else.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
-    }
-
-    /// Refreshes the picture for ever.
-    pub async fn keep(&self, every: Duration) {
-        loop {
-            self.refresh().await;
-            tokio::time::sleep(every).await;
-        }
-    }
-
-    /// Reads what has changed. When that fails the picture stays, and says so.
-    pub async fn refresh(&self) {
-        let mut picture = (*self.picture()).clone();
-        match self.read(&mut picture).await {
-            Ok(()) => {
-                picture.taken = Some(Timestamp::now());
-                picture.trouble = None;
-            }
-            Err(error) => picture.trouble = Some(format!("{error:#}")),
-        }
-        self.put(picture);
-    }
-
-    /// Reads one server afresh, after a write of ours, so that its author sees it at once.
-    pub async fn refresh_server(&self, name: &ServerName) {
-        let server = fleet::server(&self.bucket, name).await;
-        let pushes = self.bucket.newest_history(name, 10).await.unwrap_or_default();
-        let mut picture = (*self.picture()).clone();
-        picture.servers.insert(name.clone(), Arc::new(server));
-        picture.pushes.retain(|push| push.server != *name || !pushes.contains(push));
-        picture.pushes.extend(pushes.into_iter().map(Arc::new));
-        picture.pushes.sort_by_key(|push| std::cmp::Reverse(push.time));
-        self.put(picture);
     }
 
     /// Tells of a change that isn't in the picture, as the progress of a push.
@@ -80,31 +90,158 @@ impl Keeper {
         self.changes.send_modify(|number| *number += 1);
     }
 
-    async fn read(&self, picture: &mut Picture) -> Result<()> {
-        let mut servers = BTreeMap::new();
-        let mut pushes = Vec::new();
-        for name in fleet::names(&self.bucket).await? {
-            let server = fleet::server(&self.bucket, &name).await;
-            pushes.extend(self.bucket.newest_history(&name, 10).await?.into_iter().map(Arc::new));
-            servers.insert(name, Arc::new(server));
+    /// Refreshes the picture for ever: every so often, rarely while that fails.
+    pub async fn keep(&self, every: Duration) {
+        let mut failures = 0;
+        loop {
+            self.refresh().await;
+            failures = if self.picture().trouble.is_some() { failures + 1 } else { 0 };
+            tokio::time::sleep(pause(every, failures)).await;
         }
-        pushes.sort_by_key(|push| std::cmp::Reverse(push.time));
-        let mut apps = BTreeMap::new();
-        let page = self.bucket.apps(None).await.context("could not list the apps")?;
-        for app in page.items {
-            let releases = self.releases(&app).await?;
-            apps.insert(app, Arc::new(releases));
+    }
+
+    /// Reads what has changed. What can't be read stays as it was, and the picture says so.
+    pub async fn refresh(&self) {
+        let mut round = self.round.lock().await;
+        let begun = Timestamp::now();
+        let trouble = match tokio::time::timeout(LONGEST_ROUND, self.read(&mut round)).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(format!("{error:#}")),
+            Err(_) => Some(format!("the bucket couldn't be read within {LONGEST_ROUND:?}")),
+        };
+        self.put(|_, picture| {
+            if trouble.is_none() {
+                picture.taken = Some(begun);
+            }
+            picture.trouble = trouble;
+        });
+    }
+
+    /// Reads one server afresh, after a write of ours, so that its author sees it at once.
+    pub async fn refresh_server(&self, name: &ServerName) {
+        self.refresh_servers(std::slice::from_ref(name)).await;
+    }
+
+    /// Reads some servers afresh, after writes of ours.
+    pub async fn refresh_servers(&self, names: &[ServerName]) {
+        // So many at a time go into one picture.
+        for chunk in names.chunks(100) {
+            let mut left = chunk.to_vec();
+            for try_again in [true, true, false] {
+                left = self.refresh_some(left, try_again).await;
+            }
         }
-        (picture.servers, picture.apps, picture.pushes) = (servers, apps, pushes);
+    }
+
+    /// Gives the servers of which a round has seen more meanwhile, or of which something has gone: the next look tells.
+    async fn refresh_some(&self, names: Vec<ServerName>, try_again: bool) -> Vec<ServerName> {
+        if names.is_empty() {
+            return names;
+        }
+        let since = Timestamp::now().saturating_sub(CLOCKS_APART).unwrap_or(Timestamp::MIN);
+        let read = stream::iter(names).map(async |name| {
+            // The record in the history is a help; the next round reads it anyway.
+            let pushes = self.bucket.history_since(&name, since, PUSHES).await.unwrap_or_default();
+            let read = Known::afresh(&self.bucket, &name).await;
+            (name, read, pushes)
+        });
+        let read: Vec<_> = read.buffer_unordered(AT_ONCE).collect().await;
+        let mut overtaken = Vec::new();
+        self.put(|books, picture| {
+            let mut pushes = Vec::new();
+            for (name, read, of_it) in read {
+                pushes.extend(of_it.into_iter().filter(|push| push.server == name));
+                match books.known.get(&name) {
+                    Some(known) if try_again && read.is_older_than(known) => overtaken.push(name),
+                    _ => {
+                        picture.servers.insert(name.clone(), read.server.clone());
+                        Arc::make_mut(&mut books.known).insert(name.clone(), read);
+                        books.fresh.insert(name);
+                    }
+                }
+            }
+            picture.pushes = merged(&picture.pushes, pushes);
+        });
+        overtaken
+    }
+
+    async fn read(&self, round: &mut Round) -> Result<()> {
+        let Round { releases, recent } = round;
+        let of_servers = self.read_servers(recent);
+        let of_releases = async {
+            let read = releases.read(&self.bucket).await;
+            self.put(|_, picture| picture.apps = releases.apps());
+            read
+        };
+        match tokio::join!(of_servers, of_releases) {
+            (Ok(()), Ok(())) => Ok(()),
+            (Err(error), Ok(())) | (Ok(()), Err(error)) => Err(error),
+            (Err(one), Err(other)) => bail!("{one:#}; {other:#}"),
+        }
+    }
+
+    async fn read_servers(&self, recent: &mut Recent) -> Result<()> {
+        let before = {
+            let mut books = self.books();
+            books.fresh.clear();
+            books.known.clone()
+        };
+        let listing = servers::list(&self.bucket).await?;
+        let mut servers = listing.read(&self.bucket, &before).await?;
+        self.put(|books, picture| {
+            for name in &books.fresh {
+                servers.extend(books.known.get(name).map(|known| (name.clone(), known.clone())));
+            }
+            picture.servers = servers.iter().map(|(name, known)| (name.clone(), known.server.clone())).collect();
+            books.known = Arc::new(servers);
+        });
+        let pushes = recent.read(&self.bucket, listing.changed(&before)).await?;
+        self.put(|_, picture| picture.pushes = merged(&picture.pushes, pushes));
         Ok(())
     }
 
-    async fn releases(&self, app: &AppName) -> Result<AppReleases> {
-        Ok(AppReleases::new(self.bucket.newest_releases(app, usize::MAX).await?))
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put(&self, picture: Picture) {
-        *self.picture.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(picture);
-        self.changes.send_modify(|number| *number += 1);
+    /// Puts a changed picture in the place of the newest. Pages wait for none of the work.
+    fn put(&self, change: impl FnOnce(&mut Books, &mut Picture)) {
+        let mut books = self.books();
+        let old = self.picture();
+        let mut new = (*old).clone();
+        change(&mut books, &mut new);
+        let is_other = !new.shows_same(&old);
+        *self.picture.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        if is_other {
+            self.touch();
+        }
+    }
+}
+
+/// How long to wait for the next round after so many failed ones, give or take a twentieth: several servers on one bucket
+/// don't fall into step.
+fn pause(every: Duration, failures: u32) -> Duration {
+    let growing = ExponentialBuilder::new().with_min_delay(every).with_max_delay(LONGEST_PAUSE.max(every));
+    let nth = usize::try_from(failures.min(30)).unwrap_or_default();
+    let pause = growing.without_max_times().build().nth(nth).unwrap_or(every);
+    let tenth = ConstantBuilder::new().with_delay(pause / 20).with_jitter().build().next().unwrap_or_default();
+    pause.mul_f32(0.9) + tenth
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_while_rounds_fail_and_are_never_quite_alike() {
+        for (failures, least, most) in
+            [(0, 9.0, 10.0), (1, 18.0, 20.0), (3, 72.0, 80.0), (4, 108.0, 120.0), (99, 108.0, 120.0)]
+        {
+            let pause = pause(Duration::from_secs(10), failures).as_secs_f64();
+            assert!((least..=most).contains(&pause), "{pause} after {failures}");
+        }
+        assert!(pause(Duration::from_mins(10), 5) >= Duration::from_mins(9));
+        let some: BTreeSet<Duration> = (0..20).map(|_| pause(Duration::from_secs(10), 0)).collect();
+        assert!(some.len() > 1);
     }
 }

@@ -2,9 +2,14 @@
 //!
 //! A [`Picture`] is immutable and cheap to hold; the [`Keeper`] puts a newer one in its place. Pages are drawn from it
 //! and from nothing else; writes never are: they read the bucket afresh ([`crate::push`]).
+//!
+//! What hasn't changed between two pictures is the same `Arc` in both.
 
 mod keeper;
+mod pushes;
 mod releases;
+mod servers;
+mod sweep;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -30,6 +35,19 @@ pub struct Picture {
 }
 
 impl Picture {
+    /// Whether pages drawn from both are the same but for when the bucket was read.
+    fn shows_same(&self, other: &Self) -> bool {
+        fn same<K: PartialEq, V>(one: &BTreeMap<K, Arc<V>>, other: &BTreeMap<K, Arc<V>>) -> bool {
+            let pairs = one.iter().zip(other);
+            one.len() == other.len() && pairs.into_iter().all(|(a, b)| a.0 == b.0 && Arc::ptr_eq(a.1, b.1))
+        }
+        self.trouble == other.trouble
+            && self.taken.is_some() == other.taken.is_some()
+            && self.pushes == other.pushes
+            && same(&self.servers, &other.servers)
+            && same(&self.apps, &other.apps)
+    }
+
     /// The servers whose document names a release of the app, or whose agent reports it.
     pub fn servers_with<'a>(&'a self, app: &'a AppName) -> impl Iterator<Item = &'a Arc<Server>> {
         self.servers.values().filter(|server| server.desired(app).is_some() || server.reported(app.as_str()).is_some())

@@ -1,0 +1,233 @@
+//! One round of reading the servers: two listings, and only what these say has changed.
+//!
+//! A quiet round costs one request for each 1,000 documents and one for each 1,000 reports. An object that can't be read
+//! is said in its [`Server`] and hides nothing else; if that may pass it is read again in the next round.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use anyhow::{Context, Result, bail};
+use bucket::{Bucket, DocumentSummary, Error, Generation, ServerDocument, ServerName, Status};
+use futures_util::{StreamExt, stream};
+
+use crate::fleet::{self, Server};
+
+/// Servers that are read at the same time.
+pub(super) const AT_ONCE: usize = 32;
+
+/// When none of so many objects can be read, it isn't the objects.
+const HOPELESS: usize = 32;
+
+/// A server and which generations that is.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub(super) server: Arc<Server>,
+    document: Mark,
+    status: Mark,
+}
+
+/// Which generation of an object was read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Mark {
+    /// `None` when there was no such object.
+    generation: Option<Generation>,
+    /// Whether it couldn't be read for a reason that may pass.
+    again: bool,
+}
+
+impl Mark {
+    /// Whether that is all there is to read.
+    fn is(self, listed: Option<Generation>) -> bool {
+        self == Self { generation: listed, again: false }
+    }
+}
+
+/// What the two listings say.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    pub(super) documents: BTreeMap<ServerName, DocumentSummary>,
+    statuses: BTreeMap<ServerName, Generation>,
+}
+
+/// Lists the documents and the reports.
+pub(super) async fn list(bucket: &Bucket) -> Result<Listing> {
+    let documents = async {
+        let mut documents = BTreeMap::new();
+        let mut after = None;
+        loop {
+            let page = bucket.servers(after.as_ref()).await.context("could not list the server documents")?;
+            documents.extend(page.items.into_iter().map(|summary| (summary.server.clone(), summary)));
+            after = page.next;
+            if after.is_none() {
+                return anyhow::Ok(documents);
+            }
+        }
+    };
+    let statuses = async {
+        let mut statuses = BTreeMap::new();
+        let mut after = None;
+        loop {
+            let page = bucket.statuses(after.as_ref()).await.context("could not list the reports of the agents")?;
+            statuses.extend(page.items.into_iter().map(|summary| (summary.server, summary.generation)));
+            after = page.next;
+            if after.is_none() {
+                return anyhow::Ok(statuses);
+            }
+        }
+    };
+    let (documents, statuses) = tokio::try_join!(documents, statuses)?;
+    Ok(Listing { documents, statuses })
+}
+
+impl Listing {
+    /// The documents that are of another generation than what is known.
+    pub(super) fn changed<'a>(
+        &'a self,
+        known: &'a BTreeMap<ServerName, Known>,
+    ) -> impl Iterator<Item = &'a DocumentSummary> {
+        self.documents.values().filter(|summary| {
+            known.get(&summary.server).is_none_or(|known| known.document.generation != Some(summary.generation))
+        })
+    }
+
+    /// Reads what is another generation than what is known.
+    ///
+    /// # Errors
+    /// When nothing at all can be read.
+    pub(super) async fn read(
+        &self,
+        bucket: &Bucket,
+        known: &BTreeMap<ServerName, Known>,
+    ) -> Result<BTreeMap<ServerName, Known>> {
+        let mut servers: BTreeMap<ServerName, Known> = BTreeMap::new();
+        let mut stale = Vec::new();
+        let names: BTreeSet<&ServerName> = self.documents.keys().chain(self.statuses.keys()).collect();
+        for name in names {
+            let document = self.documents.get(name).map(|summary| summary.generation);
+            let status = self.statuses.get(name).copied();
+            match known.get(name) {
+                Some(known) if known.document.is(document) && known.status.is(status) => {
+                    servers.insert(name.clone(), known.clone());
+                }
+                known => stale.push((name.clone(), document, status, known.cloned())),
+            }
+        }
+        let mut reads = stream::iter(stale)
+            .map(async |(name, document, status, known)| {
+                Known::read(bucket, &name, document, status, known.as_ref()).await
+            })
+            .buffer_unordered(AT_ONCE);
+        let (mut good, mut bad) = (0, 0);
+        while let Some(known) = reads.next().await {
+            if known.document.again || known.status.again {
+                bad += 1;
+            } else {
+                good += 1;
+            }
+            if good == 0 && bad == HOPELESS {
+                let server = &known.server;
+                let why = server.document_error.as_ref().or(server.status_error.as_ref());
+                bail!("none of {HOPELESS} servers could be read: {}", why.map_or("", String::as_str));
+            }
+            servers.insert(known.server.name.clone(), known);
+        }
+        Ok(servers)
+    }
+}
+
+impl Known {
+    /// Reads a server, whatever is known of it.
+    pub(super) async fn afresh(bucket: &Bucket, name: &ServerName) -> Self {
+        let (document, status) = tokio::join!(fleet::document(bucket, name), fleet::status(bucket, name));
+        Self::of(name, Part::of_document(document, None), Part::of(status, None))
+    }
+
+    /// Reads what has changed of a server: `document` and `status` are the generations that were listed.
+    async fn read(
+        bucket: &Bucket,
+        name: &ServerName,
+        document: Option<Generation>,
+        status: Option<Generation>,
+        known: Option<&Self>,
+    ) -> Self {
+        let document = async {
+            match (document, known) {
+                (None, _) => Part::absent(),
+                (_, Some(Self { server, document: mark, .. })) if mark.is(document) => {
+                    Part { content: server.document.clone(), error: server.document_error.clone(), mark: *mark }
+                }
+                _ => Part::of_document(fleet::document(bucket, name).await, document),
+            }
+        };
+        let status = async {
+            match (status, known) {
+                (None, _) => Part::absent(),
+                (_, Some(Self { server, status: mark, .. })) if mark.is(status) => {
+                    Part { content: server.status.clone(), error: server.status_error.clone(), mark: *mark }
+                }
+                _ => Part::of(fleet::status(bucket, name).await, status),
+            }
+        };
+        let (document, status) = tokio::join!(document, status);
+        let mut read = Self::of(name, document, status);
+        // Whoever compares pictures compares pointers.
+        if let Some(known) = known.filter(|known| known.server == read.server) {
+            read.server = known.server.clone();
+        }
+        read
+    }
+
+    fn of(name: &ServerName, document: Part<(Generation, ServerDocument)>, status: Part<Status>) -> Self {
+        let server = Server {
+            name: name.clone(),
+            document: document.content,
+            document_error: document.error,
+            status: status.content,
+            status_error: status.error,
+        };
+        Self { server: Arc::new(server), document: document.mark, status: status.mark }
+    }
+
+    /// Whether `other` has seen a later generation of something.
+    pub(super) fn is_older_than(&self, other: &Self) -> bool {
+        self.document.generation < other.document.generation || self.status.generation < other.status.generation
+    }
+}
+
+/// One object of a server, read or not.
+struct Part<T> {
+    content: Option<T>,
+    error: Option<String>,
+    mark: Mark,
+}
+
+impl<T> Part<T> {
+    fn absent() -> Self {
+        Self { content: None, error: None, mark: Mark::default() }
+    }
+
+    fn of(read: Result<Option<(Generation, T)>, Error>, listed: Option<Generation>) -> Self {
+        match read {
+            Ok(None) => Self::absent(),
+            Ok(Some((generation, content))) => {
+                let mark = Mark { generation: Some(generation), again: false };
+                Self { content: Some(content), error: None, mark }
+            }
+            Err(error) => {
+                // What an object is doesn't change without its generation.
+                let again = !matches!(error, Error::Malformed { .. } | Error::TooLarge { .. });
+                Self { content: None, error: Some(error.to_string()), mark: Mark { generation: listed, again } }
+            }
+        }
+    }
+}
+
+impl Part<(Generation, ServerDocument)> {
+    fn of_document(read: Result<Option<(Generation, ServerDocument)>, Error>, listed: Option<Generation>) -> Self {
+        let with_generation =
+            |found: Option<_>| found.map(|(generation, document)| (generation, (generation, document)));
+        Self::of(read.map(with_generation), listed)
+    }
+}

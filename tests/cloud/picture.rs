@@ -1,0 +1,494 @@
+//! The web app's picture of a bucket: what it asks for, what it shows when something is wrong, and that it is never older
+//! than what was written through it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bucket::{
+    AgentStatus, Bucket, BucketOptions, BucketUrl, Credentials, DocumentStatus, Fetched, HistoryEntry, ObjectPath,
+    PushKind, ReleaseMetadata, ReleaseName, ServerDocument, ServerName, ServerState, Status, Timestamp,
+};
+use harness::gcs::{FakeGcs, Fault, Kind, Request};
+use push_server::picture::{Keeper, Picture};
+
+struct World {
+    gcs: FakeGcs,
+    bucket: Bucket,
+    keeper: Keeper,
+}
+
+impl World {
+    /// Three servers, two apps and a push, looked at until there is nothing new.
+    async fn settled() -> Self {
+        let world = Self::empty().await;
+        for n in 1..=3 {
+            world.choose(&format!("web-{n}"), 1).await;
+            world.report(&format!("web-{n}")).await;
+        }
+        for (app, n) in [("web", 1), ("web", 2), ("api", 1)] {
+            world.release(&name(app, "ana@ws1", n));
+        }
+        world.record("web-1", 1).await;
+        for _ in 0..3 {
+            world.keeper.refresh().await;
+        }
+        world
+    }
+
+    async fn empty() -> Self {
+        let gcs = FakeGcs::start("fleet");
+        let bucket = open(&gcs, "fleet").await;
+        let keeper = Keeper::new(bucket.clone());
+        Self { gcs, bucket, keeper }
+    }
+
+    /// Writes a server's document, as a push does.
+    async fn choose(&self, server: &str, n: u32) {
+        let (generation, mut document) = match self.bucket.server_document(&server_name(server), None).await.unwrap() {
+            Fetched::Found(generation, document) => (Some(generation), document),
+            _ => (None, ServerDocument::default()),
+        };
+        document.set(name("web", "ana@ws1", n));
+        self.bucket.write_server_document(&server_name(server), &document, generation).await.unwrap();
+    }
+
+    async fn report(&self, server: &str) {
+        self.bucket.write_status(&status(server), None).await.unwrap();
+    }
+
+    async fn record(&self, server: &str, n: u32) {
+        self.bucket.append_history(&history(server, n)).await.unwrap();
+    }
+
+    fn release(&self, name: &ReleaseName) {
+        self.gcs.put_with("fleet", &format!("debs/{name}"), "deb", metadata().to_metadata(name));
+    }
+
+    async fn delete(&self, path: &str) {
+        let path: ObjectPath = path.parse().unwrap();
+        let found = self.bucket.head(&path).await.unwrap().expect("it is there");
+        self.bucket.delete(&path, found.generation).await.unwrap();
+    }
+
+    /// The requests of one round.
+    async fn round(&self) -> Vec<Request> {
+        let before = self.gcs.requests().len();
+        self.keeper.refresh().await;
+        self.gcs.requests().split_off(before)
+    }
+
+    fn chosen(&self, server: &str) -> Option<ReleaseName> {
+        let picture = self.keeper.picture();
+        picture.servers.get(&server_name(server))?.desired(&"web".parse().unwrap()).cloned()
+    }
+
+    fn releases(&self, app: &str) -> Vec<ReleaseName> {
+        let picture = self.keeper.picture();
+        let releases = picture.apps.get(&app.parse().unwrap());
+        releases.into_iter().flat_map(|releases| releases.newest().map(|listed| listed.name)).collect()
+    }
+
+    fn changes(&self) -> u64 {
+        *self.keeper.changes().borrow()
+    }
+}
+
+async fn open(gcs: &FakeGcs, bucket: &str) -> Bucket {
+    let url: BucketUrl = format!("gs://{bucket}").parse().unwrap();
+    let endpoint = Some(gcs.url.parse().unwrap());
+    let options = BucketOptions { endpoint, credentials: Credentials::Anonymous, timeout: Duration::from_secs(10) };
+    Bucket::open(&url, &options).await.unwrap()
+}
+
+fn server_name(name: &str) -> ServerName {
+    name.parse().unwrap()
+}
+
+fn name(app: &str, builder: &str, n: u32) -> ReleaseName {
+    let time = time(n);
+    format!("{app}/{app}:{builder}:{time}:{n:040x}.deb").parse().unwrap()
+}
+
+fn time(n: u32) -> Timestamp {
+    Timestamp::from_second(1_790_000_000 + i64::from(n)).unwrap()
+}
+
+fn metadata() -> ReleaseMetadata {
+    ReleaseMetadata {
+        dirty: false,
+        note: "login fix".to_owned(),
+        services: Vec::new(),
+        sha256: "0".repeat(64),
+        size: 3,
+        package: "web".to_owned(),
+        version: "1".to_owned(),
+        architecture: "all".to_owned(),
+        repo: String::new(),
+        branch: "main".to_owned(),
+    }
+}
+
+fn status(server: &str) -> Status {
+    Status {
+        server: server_name(server),
+        machine: "abc".to_owned(),
+        written: time(0),
+        state: ServerState::Converged,
+        summary: "all is well".to_owned(),
+        agent: AgentStatus { version: "1".to_owned(), started: time(0), poll_seconds: 300 },
+        document: DocumentStatus { generation: None, error: None, bad_entries: Vec::new() },
+        apps: Vec::new(),
+    }
+}
+
+fn history(server: &str, n: u32) -> HistoryEntry {
+    HistoryEntry {
+        time: Timestamp::now(),
+        id: format!("{n:016x}"),
+        server: server_name(server),
+        app: "web".parse().unwrap(),
+        from: None,
+        to: name("web", "ana@ws1", n),
+        kind: PushKind::Deploy,
+        who: "ana@ws1".to_owned(),
+        why: String::new(),
+        generation: bucket::Generation(1),
+        warning: None,
+    }
+}
+
+/// What was asked for, in words.
+fn asked(requests: &[Request]) -> Vec<String> {
+    let mut asked: Vec<String> =
+        requests.iter().map(|request| format!("{:?} {}", request.kind, request.object)).collect();
+    asked.sort();
+    asked
+}
+
+fn names(picture: &Picture) -> Vec<&str> {
+    picture.servers.keys().map(ServerName::as_str).collect()
+}
+
+#[tokio::test]
+async fn a_quiet_round_only_lists() {
+    let world = World::settled().await;
+    let changes = world.changes();
+    for _ in 0..2 {
+        let taken = world.keeper.picture().taken.unwrap();
+        assert_eq!(asked(&world.round().await), ["List debs/", "List debs/", "List server/", "List status/"]);
+        assert!(world.keeper.picture().taken.unwrap() > taken);
+    }
+    assert_eq!(world.changes(), changes, "nothing that is shown has changed");
+    let picture = world.keeper.picture();
+    assert_eq!((names(&picture), picture.pushes.len(), picture.apps.len()), (vec!["web-1", "web-2", "web-3"], 1, 2));
+    let listed = picture.apps[&"web".parse().unwrap()].latest().unwrap();
+    assert_eq!((listed.name.clone(), listed.note), (name("web", "ana@ws1", 2), "login fix"));
+}
+
+#[tokio::test]
+async fn only_what_has_changed_is_read() {
+    let world = World::settled().await;
+    let (changes, before) = (world.changes(), world.keeper.picture());
+    world.choose("web-2", 2).await;
+    let entry = history("web-2", 2);
+    world.bucket.append_history(&entry).await.unwrap();
+    let round = asked(&world.round().await);
+    let other: Vec<&str> = round.iter().map(String::as_str).filter(|asked| !asked.starts_with("List ")).collect();
+    assert_eq!((other.len(), other[1]), (2, "Get server/web-2.json"), "{round:?}");
+    assert!(other[0].starts_with("Get history/web-2/"), "{round:?}");
+    assert!(world.changes() > changes);
+    assert_eq!(world.chosen("web-2"), Some(name("web", "ana@ws1", 2)));
+    let picture = world.keeper.picture();
+    assert_eq!(*picture.pushes[0], entry);
+    let same = |server: &str| {
+        std::sync::Arc::ptr_eq(&picture.servers[&server_name(server)], &before.servers[&server_name(server)])
+    };
+    assert_eq!((same("web-1"), same("web-2"), same("web-3")), (true, false, true));
+}
+
+#[tokio::test]
+async fn a_push_that_is_recorded_after_its_document_was_seen_is_shown() {
+    let world = World::settled().await;
+    world.choose("web-3", 2).await;
+    world.keeper.refresh().await;
+    world.record("web-3", 2).await;
+    world.keeper.refresh().await;
+    assert_eq!(world.keeper.picture().pushes[0].server, server_name("web-3"));
+    assert_eq!(world.round().await.len(), 4);
+}
+
+#[tokio::test]
+async fn an_unreadable_object_is_said_and_hides_nothing_else() {
+    let world = World::settled().await;
+    world.gcs.fail(Kind::Get, "server/web-2.json", Fault::Status(403, None));
+    world.choose_blindly("web-2");
+    world.gcs.put("fleet", "status/web-3.json", "{");
+    world.keeper.refresh().await;
+    let picture = world.keeper.picture();
+    assert_eq!((picture.trouble.as_deref(), picture.servers.len()), (None, 3));
+    let [one, two, three] = ["web-1", "web-2", "web-3"].map(|server| picture.servers[&server_name(server)].clone());
+    assert!(one.document_error.is_none() && one.document.is_some() && one.status_error.is_none());
+    assert!(two.document_error.as_ref().unwrap().contains("not allowed to read"), "{two:?}");
+    assert!(two.document.is_none() && two.status.is_some());
+    assert!(three.status_error.as_ref().unwrap().contains("malformed") && three.document.is_some(), "{three:?}");
+
+    // What may pass is tried again; what is malformed stays so until it is another generation.
+    let changes = world.changes();
+    let gets = |requests: &[Request]| {
+        asked(requests).into_iter().filter(|asked| asked.starts_with("Get ")).collect::<Vec<_>>()
+    };
+    assert_eq!(gets(&world.round().await), ["Get server/web-2.json"]);
+    assert_eq!(world.changes(), changes);
+    world.gcs.heal();
+    world.keeper.refresh().await;
+    assert_eq!(world.chosen("web-2"), Some(name("web", "ana@ws1", 3)));
+    assert!(gets(&world.round().await).is_empty());
+}
+
+impl World {
+    /// Writes a server's document without reading it.
+    fn choose_blindly(&self, server: &str) {
+        self.gcs.put("fleet", &format!("server/{server}.json"), format!("[\"{}\"]", name("web", "ana@ws1", 3)));
+    }
+}
+
+#[tokio::test]
+async fn failing_listings_keep_the_picture_and_say_so() {
+    let world = World::settled().await;
+    let before = world.keeper.picture();
+    world.gcs.fail(Kind::List, "server/", Fault::Status(403, None));
+    world.choose("web-1", 2).await;
+    world.release(&name("web", "ana@ws1", 9));
+    world.keeper.refresh().await;
+    let picture = world.keeper.picture();
+    assert!(picture.trouble.as_ref().unwrap().contains("could not list the server documents"), "{:?}", picture.trouble);
+    assert_eq!((picture.taken, picture.servers.len()), (before.taken, 3));
+    assert_eq!(world.chosen("web-1"), Some(name("web", "ana@ws1", 1)));
+    // The other half goes on.
+    assert_eq!(world.releases("web")[0], name("web", "ana@ws1", 9));
+    world.gcs.heal();
+    world.gcs.fail(Kind::List, "debs/", Fault::Status(403, None));
+    world.keeper.refresh().await;
+    assert_eq!(world.chosen("web-1"), Some(name("web", "ana@ws1", 2)));
+    let picture = world.keeper.picture();
+    assert!(picture.trouble.as_ref().unwrap().contains("could not list the apps"), "{:?}", picture.trouble);
+    assert_eq!((picture.taken, picture.apps.len()), (before.taken, 2));
+    world.gcs.heal();
+    world.keeper.refresh().await;
+    let picture = world.keeper.picture();
+    assert!(picture.trouble.is_none() && picture.taken > before.taken);
+}
+
+#[tokio::test]
+async fn a_bucket_where_nothing_can_be_read_is_trouble_and_not_a_fleet_of_unreadable_servers() {
+    let world = World::empty().await;
+    for n in 0..40 {
+        world.gcs.put("fleet", &format!("server/web-{n}.json"), "[]");
+    }
+    world.gcs.fail(Kind::Get, "server/", Fault::Status(403, None));
+    world.keeper.refresh().await;
+    let picture = world.keeper.picture();
+    assert!(picture.trouble.as_ref().unwrap().contains("none of 32 servers could be read"), "{:?}", picture.trouble);
+    assert_eq!((picture.servers.len(), picture.taken), (0, None));
+    world.gcs.heal();
+    world.keeper.refresh().await;
+    assert_eq!((world.keeper.picture().servers.len(), world.keeper.picture().trouble.clone()), (40, None));
+}
+
+#[tokio::test]
+async fn an_empty_bucket_is_no_trouble_and_a_missing_one_is() {
+    let world = World::empty().await;
+    world.keeper.refresh().await;
+    let picture = world.keeper.picture();
+    assert_eq!((picture.trouble.as_deref(), picture.servers.len(), picture.apps.len()), (None, 0, 0));
+    assert!(picture.taken.is_some());
+    assert_eq!(world.changes(), 1, "that it has been read is something to show");
+    let missing = Keeper::new(open(&world.gcs, "nowhere").await);
+    missing.refresh().await;
+    assert!(missing.picture().trouble.as_ref().unwrap().contains("no such bucket"), "{:?}", missing.picture());
+    assert_eq!(missing.picture().taken, None);
+}
+
+#[tokio::test]
+async fn what_is_gone_from_the_bucket_goes_from_the_picture() {
+    let world = World::settled().await;
+    for path in ["server/web-1.json", "status/web-1.json", "status/web-2.json"] {
+        world.delete(path).await;
+    }
+    world.delete(&format!("debs/{}", name("web", "ana@ws1", 2))).await;
+    world.delete(&format!("debs/{}", name("api", "ana@ws1", 1))).await;
+    world.keeper.refresh().await;
+    let picture = world.keeper.picture();
+    assert_eq!(names(&picture), ["web-2", "web-3"]);
+    assert!(picture.servers[&server_name("web-2")].status.is_none());
+    assert_eq!(world.releases("web"), [name("web", "ana@ws1", 1)]);
+    assert_eq!(picture.apps.len(), 1);
+    // Listed, and gone when it is read.
+    world.gcs.fail_next(Kind::Get, "server/web-3.json", 1, Fault::Status(404, None));
+    world.choose_blindly("web-3");
+    world.keeper.refresh().await;
+    let server = world.keeper.picture().servers[&server_name("web-3")].clone();
+    assert!(server.document.is_none() && server.document_error.is_none(), "{server:?}");
+    world.keeper.refresh().await;
+    assert_eq!(world.chosen("web-3"), Some(name("web", "ana@ws1", 3)));
+}
+
+#[tokio::test]
+async fn names_that_are_not_ours_are_passed_over() {
+    let world = World::settled().await;
+    let changes = world.changes();
+    for path in [
+        "server/..json",
+        "server/.json",
+        "server/-rf.json",
+        "server/a b.json",
+        "server/a/b.json",
+        "server/a\u{202e}.json",
+        "server/<script>.json",
+        "server/web-1.json.bak",
+        "status/../web-1.json",
+        "status/\u{7}.json",
+        "debs/",
+        "debs/x",
+        "debs/web/evil.deb",
+        "debs/web/api:ana@ws1:2026-11-20T19:05:02Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433.deb",
+        "debs/-x/y.deb",
+        "debs/hollow/nothing.deb",
+        "history/web-1/zzz.json",
+    ] {
+        world.gcs.put("fleet", path, "[]");
+    }
+    world.keeper.refresh().await;
+    let picture = world.keeper.picture();
+    assert_eq!((picture.trouble.as_deref(), names(&picture)), (None, vec!["web-1", "web-2", "web-3"]));
+    assert_eq!((picture.apps.len(), world.releases("web").len(), world.changes()), (2, 2, changes));
+    assert_eq!(world.round().await.len(), 4, "an app with nothing of ours isn't read again and again");
+}
+
+#[tokio::test]
+async fn a_round_that_began_earlier_does_not_undo_what_was_read_since() {
+    let world = World::settled().await;
+    world.gcs.fail_next(Kind::List, "status/", 1, Fault::Slow(Duration::from_millis(500)));
+    let listed =
+        || world.gcs.requests().iter().filter(|request| request.object == "server/" && request.status == 200).count();
+    let before = listed();
+    let (name, (), ()) = tokio::join!(
+        async {
+            while listed() == before {
+                tokio::task::yield_now().await;
+            }
+            world.choose("web-1", 2).await;
+            world.record("web-1", 2).await;
+            world.keeper.refresh_server(&server_name("web-1")).await;
+            assert_eq!(world.keeper.picture().pushes[0].to, name("web", "ana@ws1", 2));
+            world.chosen("web-1")
+        },
+        world.keeper.refresh(),
+        async {
+            let mut changes = world.keeper.changes();
+            changes.changed().await.unwrap();
+        }
+    );
+    assert_eq!(name, Some(self::name("web", "ana@ws1", 2)), "a write is visible to its author at once");
+    assert_eq!(world.chosen("web-1"), name, "and stays so");
+    assert_eq!(world.keeper.picture().pushes.len(), 2);
+    world.keeper.refresh().await;
+    assert_eq!(world.chosen("web-1"), name);
+}
+
+#[tokio::test]
+async fn a_round_never_overlaps_a_round() {
+    let world = World::settled().await;
+    world.gcs.fail(Kind::List, "status/", Fault::Slow(Duration::from_millis(200)));
+    let before = world.gcs.requests().len();
+    tokio::join!(world.keeper.refresh(), world.keeper.refresh());
+    let requests = world.gcs.requests().split_off(before);
+    assert_eq!(asked(&requests[..4]), asked(&requests[4..]));
+}
+
+#[tokio::test]
+async fn many_releases_cost_a_bounded_number_of_requests() {
+    let world = World::empty().await;
+    for n in 0..21_500 {
+        let builder = if n % 2 == 0 { "ana@ws1" } else { "zoe@ws2" };
+        world.release(&name(["api", "web", "zip"][n as usize % 3], builder, n));
+    }
+    world.keeper.refresh().await;
+    let counts = || ["api", "web", "zip"].map(|app| world.releases(app).len());
+    assert_eq!(counts(), [7167, 7167, 7166]);
+
+    // Who is at work shows in the next round, wherever the sweep is.
+    world.delete(&format!("debs/{}", name("api", "ana@ws1", 0))).await;
+    world.delete(&format!("debs/{}", name("zip", "zoe@ws2", 5))).await;
+    for n in 30_000..30_100 {
+        world.release(&name("web", "ana@ws1", n));
+    }
+    let round = world.round().await;
+    assert!(round.len() <= 3 + 20 + 20, "{:?}", asked(&round));
+    assert_eq!(world.releases("web")[0], name("web", "ana@ws1", 30_099));
+    assert_eq!(world.releases("web").len(), 7267);
+    // And a sweep is over in two rounds: whatever is gone has gone from the picture, and nothing else.
+    world.keeper.refresh().await;
+    assert_eq!(counts(), [7166, 7267, 7165]);
+    world.release(&name("api", "new@ws3", 40_000));
+    world.release(&name("another", "new@ws3", 40_000));
+    world.keeper.refresh().await;
+    world.keeper.refresh().await;
+    assert_eq!((world.releases("api").len(), world.releases("another").len()), (7167, 1));
+    let changes = world.changes();
+    for _ in 0..3 {
+        let round = world.round().await;
+        assert!(round.len() <= 3 + 20 + 20, "{:?}", asked(&round));
+    }
+    assert_eq!(world.changes(), changes);
+}
+
+#[tokio::test]
+async fn a_new_process_sees_the_same() {
+    let world = World::settled().await;
+    let again = Keeper::new(world.bucket.clone());
+    again.refresh().await;
+    let (old, new) = (world.keeper.picture(), again.picture());
+    assert_eq!((&old.servers, &old.pushes), (&new.servers, &new.pushes));
+    let releases = |picture: &Picture| -> BTreeMap<String, Vec<ReleaseName>> {
+        let apps = picture.apps.iter();
+        apps.map(|(app, releases)| (app.to_string(), releases.newest().map(|listed| listed.name).collect())).collect()
+    };
+    assert_eq!(releases(&old), releases(&new));
+}
+
+#[tokio::test]
+async fn a_directory_is_followed_too() {
+    let scratch = tempfile::tempdir().unwrap();
+    let url: BucketUrl = format!("file://{}", scratch.path().display()).parse().unwrap();
+    let bucket = Bucket::open(&url, &BucketOptions::default()).await.unwrap();
+    let keeper = Keeper::new(bucket.clone());
+    let document = |n| {
+        let mut document = ServerDocument::default();
+        document.set(name("web", "ana@ws1", n));
+        document
+    };
+    let web = server_name("web-1");
+    let generation = bucket.write_server_document(&web, &document(1), None).await.unwrap();
+    bucket.write_status(&status("web-2"), None).await.unwrap();
+    let deb = scratch.path().join(".deb");
+    std::fs::write(&deb, "deb").unwrap();
+    bucket.upload_release(&name("web", "ana@ws1", 1), &deb, &metadata(), &|_| {}).await.unwrap();
+    bucket.append_history(&history("web-1", 1)).await.unwrap();
+    keeper.refresh().await;
+    let picture = keeper.picture();
+    assert_eq!((picture.trouble.as_deref(), names(&picture)), (None, vec!["web-1", "web-2"]));
+    assert_eq!((picture.pushes.len(), picture.apps[&"web".parse().unwrap()].len()), (1, 1));
+    let changes = *keeper.changes().borrow();
+    keeper.refresh().await;
+    assert_eq!(*keeper.changes().borrow(), changes);
+
+    bucket.write_server_document(&web, &document(2), Some(generation)).await.unwrap();
+    bucket.upload_release(&name("web", "ana@ws1", 2), &deb, &metadata(), &|_| {}).await.unwrap();
+    keeper.refresh().await;
+    let picture = keeper.picture();
+    assert_eq!(picture.servers[&web].document.as_ref().unwrap().1, document(2));
+    assert_eq!(picture.apps[&"web".parse().unwrap()].len(), 2);
+    drop(scratch);
+    keeper.refresh().await;
+    assert!(keeper.picture().trouble.is_some() && keeper.picture().servers.len() == 2);
+}
