@@ -70,8 +70,9 @@ impl Inner {
         &self,
         attempt: impl Fn() -> F,
     ) -> Result<T, Failure> {
+        let renewals = self.tokens.renewals();
         match patiently(self.timeout, &attempt).await {
-            Err(failure) if failure.status == Some(401) && self.tokens.renew() => {
+            Err(failure) if failure.status == Some(401) && self.tokens.renew(renewals) => {
                 tracing::info!(reason = failure.reason, "the access token is refused: a fresh one is asked for");
                 patiently(self.timeout, attempt).await
             }

@@ -7,7 +7,7 @@
 use std::{
     error::Error,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -28,8 +28,15 @@ const UNIVERSE_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Tokens {
     source: Credentials,
     scope: &'static str,
+    now: Arc<Mutex<Now>>,
+}
+
+#[derive(Debug)]
+struct Now {
     /// `None` when they have to be loaded before the next use.
-    now: Arc<Mutex<Option<credentials::Credentials>>>,
+    loaded: Option<credentials::Credentials>,
+    /// How often they were forgotten.
+    renewals: u64,
 }
 
 /// Why there is no token.
@@ -48,13 +55,23 @@ impl Tokens {
     /// When there are none that could ever work here, with what to do about it.
     pub fn load(source: &Credentials, scope: &'static str) -> Result<Self, String> {
         make_sure_of_tls()?;
-        let now = Arc::new(Mutex::new(Some(load(source, scope)?)));
+        let now = Arc::new(Mutex::new(Now { loaded: Some(load(source, scope)?), renewals: 0 }));
         Ok(Self { source: source.clone(), scope, now })
     }
 
-    /// Forgets the token; `false` when that can't change anything.
-    pub fn renew(&self) -> bool {
-        *self.now.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    /// How often the token was forgotten so far.
+    pub fn renewals(&self) -> u64 {
+        self.lock().renewals
+    }
+
+    /// Forgets the token that was there after so many `renewals`; `false` when that can't change anything.
+    ///
+    /// Of requests that were refused side by side the first one renews for all.
+    pub fn renew(&self, renewals: u64) -> bool {
+        let mut now = self.lock();
+        if now.renewals == renewals {
+            *now = Now { loaded: None, renewals: renewals + 1 };
+        }
         self.source != Credentials::Anonymous
     }
 
@@ -71,22 +88,27 @@ impl Tokens {
     }
 
     fn now(&self) -> Result<credentials::Credentials, String> {
-        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(loaded) = &*now {
+        let mut now = self.lock();
+        if let Some(loaded) = &now.loaded {
             return Ok(loaded.clone());
         }
         let loaded = load(&self.source, self.scope)?;
-        *now = Some(loaded.clone());
+        now.loaded = Some(loaded.clone());
         Ok(loaded)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Now> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl CredentialsProvider for Tokens {
     async fn headers(&self, extensions: Extensions) -> Result<CacheableResource<HeaderMap>, CredentialsError> {
+        let renewals = self.renewals();
         let now = self.now().map_err(|reason| CredentialsError::from_msg(false, reason))?;
         let headers = now.headers(extensions).await;
         if headers.is_err() {
-            self.renew();
+            self.renew(renewals);
         }
         headers
     }

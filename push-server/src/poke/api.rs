@@ -123,6 +123,7 @@ impl Api {
         let url = self.base.join(path).map_err(|error| Failure::hopeless(error.to_string()))?;
         let mut renewed = false;
         loop {
+            let renewals = self.tokens.renewals();
             let mut request =
                 self.http.request(method.clone(), url.clone()).query(query).headers(self.headers().await?);
             if let Some(body) = body {
@@ -132,7 +133,7 @@ impl Api {
             }
             let response = request.send().await.map_err(broken)?;
             // A cached token may have been revoked: ask for another, once.
-            if response.status() == StatusCode::UNAUTHORIZED && !renewed && self.tokens.renew() {
+            if response.status() == StatusCode::UNAUTHORIZED && !renewed && self.tokens.renew(renewals) {
                 renewed = true;
                 continue;
             }
