@@ -6,6 +6,7 @@
 mod cases;
 mod directory;
 mod faults;
+mod other_bytes;
 mod uploads;
 mod verbs;
 mod world;

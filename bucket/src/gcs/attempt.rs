@@ -30,12 +30,24 @@ pub(super) struct Failure {
     pub(super) transient: bool,
     /// How long the server asked to wait.
     pub(super) retry_after: Option<Duration>,
+    /// Whether it is the object that is wrong, and not what was said or done about it.
+    pub(super) malformed: bool,
 }
 
 impl Failure {
     /// The network failed, or an answer that made no sense.
     pub(super) fn transient(reason: impl Into<String>) -> Self {
-        Self { status: None, reason: reason.into(), transient: true, retry_after: None }
+        Self { transient: true, ..Self::lasting(reason) }
+    }
+
+    /// Another try would fail alike.
+    pub(super) fn lasting(reason: impl Into<String>) -> Self {
+        Self { status: None, reason: reason.into(), transient: false, retry_after: None, malformed: false }
+    }
+
+    /// The object isn't what it should be.
+    pub(super) fn malformed(reason: impl Into<String>) -> Self {
+        Self { malformed: true, ..Self::lasting(reason) }
     }
 
     /// An answer with an error status.
@@ -44,9 +56,9 @@ impl Failure {
         let reason = if words.is_empty() { format!("HTTP status {status}") } else { format!("{words} ({status})") };
         Self {
             status: Some(status),
-            reason,
             transient: matches!(status, 408 | 429 | 500 | 502 | 503 | 504),
             retry_after: retry_after.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs),
+            ..Self::lasting(reason)
         }
     }
 
@@ -67,6 +79,7 @@ impl Failure {
         let object = object.to_owned();
         match self.status {
             _ if self.is_no_bucket() => no_bucket(bucket),
+            _ if self.malformed => Error::Malformed { object, reason: self.reason },
             Some(401 | 403) => Error::Forbidden { verb, object, reason: self.reason },
             _ => Error::Unavailable { verb, object, reason: self.reason },
         }
@@ -107,7 +120,7 @@ impl From<reqwest::Error> for Failure {
 impl Failure {
     /// No token could be had. One that never can be is as good as refused.
     pub(super) fn credentials(NoToken { reason, transient }: NoToken) -> Self {
-        Self { status: (!transient).then_some(401), reason, transient, retry_after: None }
+        Self { status: (!transient).then_some(401), transient, ..Self::lasting(reason) }
     }
 }
 

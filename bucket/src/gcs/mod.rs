@@ -23,7 +23,10 @@ use std::{path::Path, sync::Arc, time::Duration};
 use bytes::Bytes;
 use google_cloud_gax::retry_policy::NeverRetry;
 use google_cloud_storage::{
-    client::Storage, model_ext::ReadRange, read_object::ReadObjectResponse, read_resume_policy::NeverResume,
+    client::Storage,
+    model_ext::{ObjectHighlights, ReadRange},
+    read_object::ReadObjectResponse,
+    read_resume_policy::NeverResume,
 };
 use url::Url;
 
@@ -261,6 +264,7 @@ impl GcsBucket {
         // The client's futures are tens of KiB: not to be carried inside every caller's.
         let mut body = Box::pin(request.send()).await?;
         let object = body.object();
+        ensure_plain(&object)?;
         let size = u64::try_from(object.size).unwrap_or_default();
         if size > limit {
             return Ok(Err(size));
@@ -292,7 +296,15 @@ impl GcsBucket {
         if offset > 0 {
             request = request.set_read_range(ReadRange::offset(offset));
         }
-        Ok(Box::pin(request.send()).await?)
+        let body = Box::pin(request.send()).await?;
+        let object = body.object();
+        ensure_plain(&object)?;
+        // Something in between may not know the parameter, and bytes of two generations must never be joined.
+        if let Some(Generation(asked)) = pinned.filter(|pinned| pinned.0 != object.generation) {
+            let reason = format!("generation {} came, {asked} was asked for", object.generation);
+            return Err(Failure::transient(reason));
+        }
+        Ok(body)
     }
 
     async fn find(&self, path: &ObjectPath) -> Result<Option<Found>, Error> {
@@ -325,6 +337,18 @@ impl GcsBucket {
 
     fn error(&self, failure: Failure, verb: &'static str, path: &ObjectPath) -> Error {
         failure.into_error(&self.inner.name, verb, path.as_str())
+    }
+}
+
+/// Refuses an object that is stored encoded (`gsutil cp -Z`). Google unpacks it on the way, and then neither size nor
+/// checksum are of the bytes that come.
+fn ensure_plain(object: &ObjectHighlights) -> Result<(), Failure> {
+    match object.content_encoding.as_str() {
+        "" | "identity" => Ok(()),
+        encoding => Err(Failure::malformed(format!(
+            "it is stored with `Content-Encoding: {}`: upload it again as it is, without compression on the way",
+            encoding.escape_debug()
+        ))),
     }
 }
 

@@ -83,12 +83,7 @@ impl<'a> Write<'a> {
         source: &Path,
         progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Generation, Failure> {
-        let unreadable = |e: std::io::Error| Failure {
-            status: None,
-            reason: format!("could not read `{}`: {e}", source.display()),
-            transient: false,
-            retry_after: None,
-        };
+        let unreadable = |e: std::io::Error| Failure::lasting(format!("could not read `{}`: {e}", source.display()));
         let mut file = File::open(source).await.map_err(unreadable)?;
         let size = file.metadata().await.map_err(unreadable)?.len();
         if size < RESUMABLE_FROM {

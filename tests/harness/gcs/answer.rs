@@ -83,7 +83,7 @@ async fn handle(Extract(state): Extract<Shared>, request: HttpRequest) -> Respon
         return answer;
     }
     let answer = match kind {
-        Kind::Get => match lock(&state).store.get(&bucket, &object, &query) {
+        Kind::Get => match lock(&state).store.get(&bucket, &object, &wanted(&query, fault.as_ref())) {
             Ok(object) => Ok(media(object, range.as_deref(), fault.as_ref())),
             Err(refusal) => Err(refusal),
         },
@@ -146,6 +146,15 @@ fn decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
+/// The query as the server takes it.
+fn wanted(query: &Query, fault: Option<&Fault>) -> Query {
+    let mut query = query.clone();
+    if fault == Some(&Fault::IgnoreGeneration) {
+        query.remove("generation");
+    }
+    query
+}
+
 /// The content of an object, or a range of it.
 fn media(object: &Stored, range: Option<&str>, fault: Option<&Fault>) -> Response {
     let size = object.content.len();
@@ -185,10 +194,21 @@ fn media(object: &Stored, range: Option<&str>, fault: Option<&Fault>) -> Respons
         .header(header::ETAG, object.etag())
         .header("x-goog-generation", object.generation)
         .header("x-goog-metageneration", 1)
-        .header("x-goog-hash", format!("crc32c={}", base64(&object.crc32c.to_be_bytes())))
         .header("x-goog-storage-class", "STANDARD")
-        .header("x-goog-stored-content-encoding", "identity")
         .header("x-goog-stored-content-length", size);
+    // Of what is stored, also when something else is sent.
+    let crc32c = |crc32c: u32| format!("crc32c={}", base64(&crc32c.to_be_bytes()));
+    answer = match fault {
+        Some(Fault::Unpacked) => answer
+            .header("x-goog-hash", crc32c(!object.crc32c))
+            .header("x-goog-stored-content-encoding", "gzip")
+            .header(header::WARNING, "214 UploadServer gunzipped"),
+        Some(Fault::Packed) => answer
+            .header("x-goog-hash", crc32c(object.crc32c))
+            .header("x-goog-stored-content-encoding", "gzip")
+            .header(header::CONTENT_ENCODING, "gzip"),
+        _ => answer.header("x-goog-hash", crc32c(object.crc32c)).header("x-goog-stored-content-encoding", "identity"),
+    };
     if asked.is_some() {
         answer = answer.header(header::CONTENT_RANGE, format!("bytes {}-{}/{size}", shown.0, shown.1 - 1));
     }

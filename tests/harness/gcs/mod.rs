@@ -84,6 +84,13 @@ pub enum Fault {
     Shorter(usize),
     /// Sends a body that is this much longer than the object, with a `Content-Length` to match.
     Longer(usize),
+    /// Sends the content as if the object were stored with `Content-Encoding: gzip`: unpacked on the way, as Google does
+    /// unless it is told not to.
+    Unpacked,
+    /// The same for an object that Google was told not to unpack.
+    Packed,
+    /// Answers with the newest generation, whichever was asked for.
+    IgnoreGeneration,
     /// Answers a request for a range with the whole object.
     IgnoreRange,
     /// Answers a request for a range with the `Content-Range` of another, one byte shorter.
