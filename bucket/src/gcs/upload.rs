@@ -94,7 +94,7 @@ impl RetryPolicy for Upload {
     fn on_error(&self, _: &RetryState, error: Error) -> RetryResult {
         let failure = Failure::from(&error);
         let mut state = self.state();
-        if failure.status == Some(401) && !state.renewed && self.0.tokens.renew() {
+        if failure.status == Some(401) && !state.renewed && self.0.tokens.renew(self.0.tokens.renewals()) {
             state.renewed = true;
             tracing::info!(reason = failure.reason, "the access token is refused: a fresh one is asked for");
             return RetryResult::Continue(error);
