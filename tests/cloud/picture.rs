@@ -152,7 +152,6 @@ fn history(server: &str, n: u32) -> HistoryEntry {
         who: "ana@ws1".to_owned(),
         why: String::new(),
         generation: bucket::Generation(1),
-        warning: None,
     }
 }
 
