@@ -63,11 +63,11 @@
     const mine = (wanted = new AbortController());
     try {
       const response = await fetch(address, { signal: mine.signal, credentials: "same-origin" });
-      if (!response.ok) return false;
+      // A page that says what is wrong has the frame's parts all the same.
+      if (!response.headers.get("content-type")?.startsWith("text/html")) return;
       put(new DOMParser().parseFromString(await response.text(), "text/html"));
-      return true;
     } catch {
-      return false;
+      // Out of reach, or overtaken by a newer one: what is shown stays until the next change.
     }
   };
 

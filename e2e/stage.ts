@@ -1,0 +1,152 @@
+// What the stories are played on: a bucket of their own, and a real `push serve` over it.
+
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+
+import { test as base, expect, type Page } from "@playwright/test";
+
+const PROGRAMS = join(import.meta.dirname, "..", "target", "debug");
+
+/** Text that does harm wherever it isn't escaped; the fleet has it in every field that can carry any. */
+export const HOSTILE = "<script>document.title='owned'</script>";
+
+/** A line that a process prints, as soon as it is there; fails with all that was said if the process ends before. */
+const line = (child: ChildProcess, from: "stdout" | "stderr", fits: RegExp): Promise<string> =>
+  new Promise((resolve, reject) => {
+    const said: string[] = [];
+    const stream = child[from];
+    if (stream === null) throw new Error(`${from} isn't read`);
+    createInterface({ input: stream }).on("line", (text) => {
+      said.push(text);
+      if (fits.test(text)) resolve(text);
+    });
+    child.once("error", reject);
+    child.once("exit", (code) => reject(new Error(`it ended with ${code}: ${said.join("\n")}`)));
+  });
+
+const ended = (child: ChildProcess): Promise<void> =>
+  new Promise((resolve) => {
+    if (child.exitCode !== null || child.signalCode !== null) resolve();
+    else child.once("exit", () => resolve());
+  });
+
+/** A bucket in a directory, and the web app over it. */
+export class Stage {
+  readonly directory = mkdtempSync(join(tmpdir(), "push-e2e-"));
+  bucket = `file://${join(this.directory, "bucket")}`;
+  address = "";
+  private server: ChildProcess | undefined;
+
+  /** Fills the bucket with servers and releases in every state. */
+  fleet(...words: string[]): void {
+    execFileSync("mkdir", ["-p", this.bucket.replace("file://", "")]);
+    execFileSync(join(PROGRAMS, "fleet"), [this.bucket, ...words], { stdio: ["ignore", "ignore", "pipe"] });
+  }
+
+  /** Runs the command, and gives the document that it prints. */
+  push(...words: string[]): any {
+    const options = { encoding: "utf8" as const, stdio: ["ignore", "pipe", "pipe"] as const };
+    return JSON.parse(execFileSync(join(PROGRAMS, "push"), ["--bucket", this.bucket, "--json", ...words], { ...options, stdio: [...options.stdio] }));
+  }
+
+  /** The names of an app's releases, newest first. */
+  releases(app: string): string[] {
+    return this.push("list", app).releases.map((release: { release: string }) =>
+      release.release.replace(/^[^/]*\//, "").replace(/\.deb$/, ""),
+    );
+  }
+
+  /** The release of an app that a server's document names. */
+  desired(server: string, app: string): string | undefined {
+    const path = join(this.bucket.replace("file://", ""), "server", `${server}.json`);
+    const named = (JSON.parse(readFileSync(path, "utf8")) as string[]).find((name) => name.startsWith(`${app}/`));
+    return named?.replace(/^[^/]*\//, "").replace(/\.deb$/, "");
+  }
+
+  /** Serves; at the address of before when it was served before. */
+  async serve(...words: string[]): Promise<void> {
+    const listen = this.address === "" ? "127.0.0.1:0" : new URL(this.address).host;
+    const all = ["--bucket", this.bucket, "serve", "--listen", listen, "--refresh", "1s", ...words];
+    this.server = spawn(join(PROGRAMS, "push"), all, {
+      stdio: ["ignore", "ignore", "pipe"],
+      env: { ...process.env, PUSH_USER: "ana" },
+    });
+    const said = await line(this.server, "stderr", /serving on http/);
+    this.address = said.replace(/.*(http:[^ ]*)\/$/, "$1");
+    await expect(async () => expect((await fetch(`${this.address}/readyz`)).ok).toBe(true)).toPass();
+  }
+
+  async stop(): Promise<void> {
+    if (this.server === undefined) return;
+    this.server.kill("SIGTERM");
+    await ended(this.server);
+    this.server = undefined;
+  }
+
+  async strike(): Promise<void> {
+    await this.stop();
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+}
+
+/** A real server with a real agent, in a container; it lives until `end` is called. */
+export const realServer = async (): Promise<{ bucket: string; first: string; second: string; end: () => Promise<void> }> => {
+  const child = spawn(join(PROGRAMS, "one"), { stdio: ["pipe", "pipe", "inherit"] });
+  const said = JSON.parse(await line(child, "stdout", /^\{/));
+  const end = async () => {
+    child.stdin?.end();
+    await ended(child);
+  };
+  return { ...said, end };
+};
+
+/** Every page, by name, as an address of the full fleet. */
+export const pages = (stage: Stage): Record<string, string> => {
+  const release = encodeURIComponent(stage.releases("web")[1]);
+  return {
+    overview: "/",
+    servers: "/servers",
+    "servers filtered": "/servers?q=state%3Aattention&sort=state",
+    "servers with a wrong filter": "/servers?q=stat%3Afailed",
+    server: "/servers/web-2",
+    "server with hostile text": "/servers/web-stage",
+    apps: "/apps",
+    app: "/apps/web",
+    history: "/history",
+    "history of a server": "/history?server=web-1",
+    "choose an app": "/choose?server=web-1&server=web-2",
+    "choose a release": "/choose?app=web&server=web-1",
+    plan: `/plan?release=${release}&q=app%3Aweb`,
+    "nothing there": "/servers/nobody",
+  };
+};
+
+/** What the page reports that a browser would only tell its developer: errors of scripts, and of the policy for content. */
+export const complaints = (page: Page): string[] => {
+  const found: string[] = [];
+  page.on("pageerror", (error) => found.push(String(error)));
+  page.on("console", (message) => {
+    if (message.type() === "error" && !/status of (4|5)\d\d|ERR_CONNECTION|ERR_INCOMPLETE/.test(message.text())) found.push(message.text());
+  });
+  page.on("dialog", (dialog) => {
+    found.push(`a dialog: ${dialog.message()}`);
+    void dialog.dismiss();
+  });
+  return found;
+};
+
+export const test = base.extend<{ stage: Stage }>({
+  stage: async ({}, use) => {
+    const stage = new Stage();
+    try {
+      await use(stage);
+    } finally {
+      await stage.strike();
+    }
+  },
+});
+
+export { expect };
