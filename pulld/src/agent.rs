@@ -18,7 +18,6 @@ use tokio::time::Instant;
 use crate::{
     Cache, Liveness, Loaded, Paths, Rescue, Settings,
     apply::{After, Hands},
-    backoff,
     control::{Board, Cycle},
     events,
     machine::{InstalledPackage, PackageManager, PackageState, ServiceManager, UnitState},
@@ -28,6 +27,7 @@ use crate::{
     publish::{self, Publisher},
     quarantine::Quarantine,
     report::{self, Picture},
+    schedule,
     transaction::{Change, Outcome, Target, Transaction},
     wake::{Bell, Reason},
 };
@@ -71,6 +71,8 @@ pub struct Agent<P, S> {
     document_error: Option<String>,
     /// Reads of the document that failed in a row.
     unread: u32,
+    /// Whether the last one failed because the bucket can't be reached or is in trouble.
+    unreachable: bool,
     /// Cycles that couldn't be carried through, in a row.
     failed: u32,
     /// The document that this machine once matched.
@@ -131,6 +133,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             document: None,
             document_error: None,
             unread: 0,
+            unreachable: false,
             failed: 0,
             settled: None,
             setbacks: BTreeMap::new(),
@@ -161,7 +164,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
                 return;
             }
             board.end(cycle);
-            next = self.next_wake();
+            next = self.next_wake(reasons.contains(&Reason::Start));
             self.liveness.within(next.saturating_duration_since(Instant::now()));
         }
     }
@@ -304,6 +307,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         };
         self.liveness.within(self.settings.bucket_options.timeout * 10);
         let read = bucket.server_document(&self.settings.server, seen).await;
+        self.unreachable = matches!(read, Err(Error::Unavailable { .. }));
         let error = match read {
             Ok(Fetched::Unchanged) => None,
             Ok(Fetched::Absent) => {
@@ -422,7 +426,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
                 release.stem()
             );
         }
-        let not_before = Instant::now() + backoff::delay(tries, Duration::from_secs(15), Duration::from_mins(30));
+        let not_before = Instant::now() + schedule::setback(tries, schedule::dice());
         self.setbacks.insert(release.app().clone(), Setback { release: release.clone(), reason, tries, not_before });
     }
 
@@ -539,7 +543,8 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         if let Err(error) = publish::write_local(&self.paths.status(), &status) {
             tracing::warn!(message_id = events::REPORT, "{error:#}");
         }
-        if let Some(bucket) = &self.bucket {
+        // A bucket in trouble isn't helped by a report of it.
+        if let Some(bucket) = self.bucket.as_ref().filter(|_| !self.unreachable) {
             self.liveness.within(self.settings.bucket_options.timeout * 10);
             if let Err(error) = self.publisher.publish(bucket, &status).await {
                 tracing::warn!(message_id = events::REPORT, "the report could not be written: {error:#}");
@@ -634,13 +639,9 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
     }
 
     /// When to look again if nobody asks before.
-    fn next_wake(&self) -> Instant {
-        let mut rest = publish::spread(self.settings.poll, self.settings.jitter);
-        let failed = self.unread.max(self.failed);
-        if failed > 0 {
-            let retry = backoff::delay(failed - 1, Duration::from_secs(5), self.settings.poll);
-            rest = rest.min(publish::spread(retry, retry / 10));
-        }
+    fn next_wake(&self, fresh: bool) -> Instant {
+        let Settings { poll, jitter, .. } = self.settings;
+        let rest = schedule::rest(poll, jitter, fresh, self.unread.max(self.failed), schedule::dice());
         let now = Instant::now();
         let retry = self.setbacks.values().map(|setback| setback.not_before).min();
         retry.map_or(now + rest, |retry| retry.max(now + Duration::from_secs(1)).min(now + rest))

@@ -7,7 +7,7 @@
 //! - before anything changes: [`config`], [`prepare`] with [`download`] and [`cache`]
 //! - while it changes: [`apply`] with [`transaction`], [`quarantine`], [`rescue`]
 //! - afterwards: [`report`], [`publish`]
-//! - around it: [`wake`], [`metadata`], [`control`], [`lock`], [`notify`], [`journal`], [`events`]
+//! - around it: [`wake`], [`schedule`], [`metadata`], [`control`], [`lock`], [`notify`], [`journal`], [`events`]
 
 pub mod agent;
 pub mod apply;
@@ -40,6 +40,7 @@ pub mod quarantine;
 pub mod report;
 pub mod rescue;
 pub mod rollback;
+pub mod schedule;
 pub mod systemd;
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,6 @@ use std::{
     hash::{BuildHasher, Hasher},
     io::Write,
     path::Path,
-    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -15,10 +14,7 @@ use bucket::{Bucket, Error, Fetched, Generation, Status};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use crate::{events, report};
-
-/// How long the bucket's report may stay as it is.
-const SIGN_OF_LIFE: Duration = Duration::from_mins(15);
+use crate::{events, report, schedule};
 
 /// Salt of the machine's id, as machine-id(5) asks for: the id itself is confidential.
 const SALT: &str = "push pulld status 1 ";
@@ -56,7 +52,7 @@ impl Publisher {
             let generation = self.seen.as_ref().and_then(|seen| seen.generation);
             match bucket.write_status(status, generation).await {
                 Ok(generation) => {
-                    let due = Instant::now() + spread(SIGN_OF_LIFE, SIGN_OF_LIFE / 10);
+                    let due = Instant::now() + schedule::sign_of_life(schedule::dice());
                     self.seen = Some(Seen { generation: Some(generation), status: Some(status.clone()), due });
                     return Ok(());
                 }
@@ -131,12 +127,6 @@ pub fn machine(path: &Path) -> String {
         Ok(id) if !id.trim().is_empty() => hex::encode(&Sha256::digest(format!("{SALT}{}", id.trim()))[..16]),
         _ => "unknown".to_owned(),
     }
-}
-
-/// A random duration within `by` of `around`, so that a fleet doesn't move in step.
-pub fn spread(around: Duration, by: Duration) -> Duration {
-    let span = u64::try_from(by.as_millis()).unwrap_or(u64::MAX).saturating_mul(2);
-    (around + Duration::from_millis(dice().checked_rem(span).unwrap_or(0))).saturating_sub(by)
 }
 
 /// A random number: the hasher's keys are as good as dice for what it is needed for here, and need no crate.

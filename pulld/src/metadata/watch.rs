@@ -1,14 +1,11 @@
 //! The loop that hangs on the metadata server: ask, judge, tell the agent, remember, ask again.
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    time::Duration,
-};
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
-use crate::events;
+use crate::{events, schedule};
 
 use super::{Answer, Judgement, Known, News, Timing, judge};
 
@@ -29,7 +26,7 @@ where
     loop {
         let begun = Instant::now();
         let answer = ask(known.etag.clone()).await;
-        let judgement = judge(&known, answer, begun.elapsed(), timing, dice());
+        let judgement = judge(&known, answer, begun.elapsed(), timing, schedule::dice());
         tell(&judgement);
         if judgement.poked {
             poked();
@@ -53,11 +50,4 @@ fn tell(judgement: &Judgement) {
         }
         None => debug!(poked = judgement.poked, "the metadata server answered"),
     }
-}
-
-/// A random number from 0 to 1, good enough to keep machines out of step.
-fn dice() -> f64 {
-    // The standard library seeds each hasher at random; the top 32 bits fill a float exactly.
-    let random = u32::try_from(RandomState::new().hash_one(()) >> 32).unwrap_or_default();
-    f64::from(random) / f64::from(u32::MAX)
 }
