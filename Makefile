@@ -9,7 +9,7 @@ SHELL := /bin/bash
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
-demo: ## the whole job on two disposable servers: release, push, converge, break, roll back
+demo: ## the whole job on two disposable servers, and the web app over them (DEMO_EXIT=1: end at once)
 	@tests/setup
 	@echo "building Push (a few minutes the first time)"
 	@cargo build --quiet --workspace --bins

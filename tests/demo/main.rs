@@ -1,9 +1,11 @@
 //! The whole job on two disposable servers: release, push, converge, break, roll back. Run by `make demo`.
 //!
 //! Everything is real: the programs, git, dpkg, systemd and D-Bus. The bucket is a directory.
+//! Then the web app stays up over it until Ctrl-C; with `DEMO_EXIT=1` the demo ends at once.
 //! Exits with 1 if anything didn't hold, and leaves nothing behind either way.
 
 mod stage;
+mod web;
 
 use std::{
     fs,
@@ -17,7 +19,7 @@ use anyhow::{Context, Result, ensure};
 use bucket::{AppState, ReleaseName};
 use harness::{Machine, Repo, Scenario, clean_up_when_interrupted};
 
-use crate::stage::Stage;
+use crate::{stage::Stage, web::Web};
 
 /// The example that is released.
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/hello");
@@ -73,12 +75,23 @@ fn play(stage: &Stage) -> Result<()> {
     stage.command("pulld status   # on web-1");
     stage.quote(&servers[0].run("pulld status")?.stdout);
 
-    stage.act("Done: everything above really happened, and is gone now");
+    stage.act("The same in a web page");
+    let web = Web::start(stage, &scenario)?;
+    stage.work("the web app reads the bucket", || {
+        servers[0]
+            .wait_until("the page shows web-2", Duration::from_secs(10), |_| Ok(web.shows("web-2")?.then_some(())))
+    })?;
     stage.say("The release got onto both servers by itself, was watched after its restart, and stayed.");
     stage.say("The broken one was taken back by each agent alone, and isn't tried again until the next push.");
+    stage.say("README.md tells how to use it, ARCHITECTURE.md how it works; `make test` shows it under fire.");
     stage.say("");
-    stage.say("Next: README.md to use it, ARCHITECTURE.md for how it works, `make test` to see it under fire.");
-    Ok(())
+    if std::env::var_os("DEMO_EXIT").is_some_and(|value| value == "1") {
+        stage.say("All of this really happened, and is gone now.");
+        return Ok(());
+    }
+    stage.say(&format!("Open {} and roll `hello` back on web-1: both servers are alive behind it.", web.address()));
+    stage.say("Ctrl-C ends it, and leaves nothing behind.");
+    web.wait()
 }
 
 /// The mistake: the program ends where it should begin to serve.

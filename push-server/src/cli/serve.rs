@@ -33,7 +33,12 @@ impl Serve {
         let lookup = |key: &str| std::env::var(key).ok();
         let poke = PokeSettings::from_env(self.project.as_deref(), lookup).map_err(|e| Misused(format!("{e:#}")))?;
         let settings = web::Settings { listen: self.listen, policy, poke, refresh: self.refresh.0 };
-        web::serve(bucket, url, settings, |address| eprintln!("push: serving on http://{address}/")).await?;
+        let listening = |address| {
+            eprintln!("push: serving on http://{address}/");
+            // To systemd, if that started it. Who else did doesn't wait for it.
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        };
+        web::serve(bucket, url, settings, listening).await?;
         Ok(true)
     }
 }

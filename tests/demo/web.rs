@@ -1,0 +1,71 @@
+//! The web app over the demo's bucket, with the servers alive behind it.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use harness::{Programs, Scenario};
+
+use crate::stage::Stage;
+
+/// Where `push serve` listens unless told otherwise.
+const USUAL: &str = "127.0.0.1:8000";
+
+/// The running web app. It ends with the demo, however that ends.
+pub(crate) struct Web {
+    child: Child,
+    address: String,
+}
+
+impl Web {
+    /// Starts it, at its usual address if that is free.
+    pub(crate) fn start(stage: &Stage, scenario: &Scenario) -> Result<Self> {
+        let listen = if TcpListener::bind(USUAL).is_ok() { USUAL } else { "127.0.0.1:0" };
+        stage.command("push serve");
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "TERM"]).arg(Programs::get()?.push());
+        command.args(["--bucket", &scenario.target().url, "serve", "--refresh", "1s", "--listen", listen]);
+        let mut child = command.stderr(Stdio::piped()).spawn().context("could not start `push serve`")?;
+        let mut said = BufReader::new(child.stderr.take().context("its words are read")?);
+        let mut line = String::new();
+        said.read_line(&mut line).context("could not read what `push serve` says")?;
+        let address = line.split_whitespace().find(|word| word.starts_with("http://"));
+        let address = address.with_context(|| format!("`push serve` said {line:?}"))?.to_owned();
+        // Whatever it says later is for the person at the terminal.
+        std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::stderr()));
+        Ok(Self { child, address })
+    }
+
+    /// Where it is.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Whether its overview shows a server, asked as a browser would.
+    pub(crate) fn shows(&self, server: &str) -> Result<bool> {
+        let host = self.address.trim_start_matches("http://").trim_end_matches('/');
+        let mut stream = TcpStream::connect(host).context("the web app doesn't answer")?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        write!(stream, "GET /servers HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
+        let mut page = String::new();
+        stream.read_to_string(&mut page).context("the web app doesn't answer")?;
+        ensure!(page.starts_with("HTTP/1.1 200"), "the web app answers {:?}", page.lines().next());
+        Ok(page.contains(&format!("/servers/{server}")))
+    }
+
+    /// Waits for its end, which Ctrl-C brings.
+    pub(crate) fn wait(mut self) -> Result<()> {
+        self.child.wait().context("could not wait for `push serve`").map(drop)
+    }
+}
+
+impl Drop for Web {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
