@@ -6,6 +6,7 @@
 
 mod api;
 mod assets;
+pub mod auth;
 mod events;
 mod health;
 mod jobs;
