@@ -56,10 +56,50 @@ impl Condition {
         }
     }
 
+    /// For people.
+    pub fn look(self) -> Look {
+        let (tone, symbol, text) = match self {
+            Self::Converged => (Tone::Good, "✓", "converged"),
+            Self::Drifted => (Tone::Notice, "≈", "drifted"),
+            Self::Pending => (Tone::Notice, "…", "pending"),
+            Self::Unknown => (Tone::Notice, "?", "unknown"),
+            Self::Never => (Tone::Notice, "?", "never reported"),
+            Self::Silent => (Tone::Bad, "○", "silent"),
+            Self::Unreadable => (Tone::Bad, "⊘", "unreadable"),
+            Self::Failed => (Tone::Bad, "✗", "failed"),
+            Self::Degraded => (Tone::Bad, "!", "needs a person"),
+        };
+        Look { tone, symbol, text }
+    }
+
     /// Whether somebody should look.
     pub fn asks_for_attention(self) -> bool {
         self >= Self::Never
     }
+}
+
+/// How a state is shown: the word and the symbol say it, a colour only repeats it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    /// What a colour says.
+    pub tone: Tone,
+    /// One character.
+    pub symbol: &'static str,
+    /// A word or two.
+    pub text: &'static str,
+}
+
+/// What a colour says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tone {
+    /// As it should be.
+    Good,
+    /// To be known.
+    Notice,
+    /// Not as it should be.
+    Bad,
+    /// Nothing.
+    Quiet,
 }
 
 /// How a server is.
@@ -142,6 +182,22 @@ pub fn app_word(state: AppState) -> &'static str {
         AppState::Orphan => "orphan",
         AppState::Unknown => "unknown",
     }
+}
+
+/// How an app on a server is, for people.
+pub fn app_look(state: AppState) -> Look {
+    let (tone, symbol, text) = match state {
+        AppState::Converged => (Tone::Good, "✓", "converged"),
+        AppState::Drifted => (Tone::Notice, "≈", "drifted"),
+        AppState::Pending => (Tone::Notice, "…", "pending"),
+        AppState::Failed => (Tone::Bad, "✗", "failed"),
+        AppState::Quarantined => (Tone::Bad, "↩", "rolled back"),
+        AppState::Degraded => (Tone::Bad, "!", "needs a person"),
+        AppState::Refused => (Tone::Bad, "⊘", "refused"),
+        AppState::Orphan => (Tone::Quiet, "–", "orphan"),
+        AppState::Unknown => (Tone::Notice, "?", "unknown"),
+    };
+    Look { tone, symbol, text }
 }
 
 #[cfg(test)]

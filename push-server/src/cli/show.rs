@@ -2,41 +2,28 @@
 
 use std::{fmt::Write as _, io::IsTerminal};
 
-use bucket::{AppState, ServerState, Timestamp};
+use bucket::Timestamp;
 
-use crate::plan::age_in_words;
 pub(crate) use crate::text::{cut, safe};
+use crate::{
+    condition::{Look, Tone},
+    plan::age_in_words,
+};
 
 /// How long ago something was: `12 min ago`.
 pub(crate) fn ago(time: Timestamp, now: Timestamp) -> String {
     format!("{} ago", age_in_words(now.duration_since(time).as_secs()))
 }
 
-/// A symbol and a word for how a server is.
-pub(crate) fn server_state(state: ServerState) -> (&'static str, Colour) {
-    match state {
-        ServerState::Converged => ("✓ converged", Colour::Good),
-        ServerState::Drifted => ("~ drifted", Colour::Notice),
-        ServerState::Pending => ("… pending", Colour::Notice),
-        ServerState::Failed => ("✗ failed", Colour::Bad),
-        ServerState::Degraded => ("! degraded", Colour::Bad),
-        ServerState::Unknown => ("? unknown", Colour::Notice),
-    }
-}
-
-/// A symbol and a word for how an app on a server is.
-pub(crate) fn app_state(state: AppState) -> (&'static str, Colour) {
-    match state {
-        AppState::Converged => ("✓ converged", Colour::Good),
-        AppState::Drifted => ("~ drifted", Colour::Notice),
-        AppState::Pending => ("… pending", Colour::Notice),
-        AppState::Failed => ("✗ failed", Colour::Bad),
-        AppState::Quarantined => ("↩ rolled back", Colour::Bad),
-        AppState::Degraded => ("! degraded", Colour::Bad),
-        AppState::Refused => ("⊘ refused", Colour::Bad),
-        AppState::Orphan => ("- orphan", Colour::Notice),
-        AppState::Unknown => ("? unknown", Colour::Notice),
-    }
+/// A symbol and words, and their colour.
+pub(crate) fn look(look: Look) -> (String, Colour) {
+    let colour = match look.tone {
+        Tone::Good => Colour::Good,
+        Tone::Notice => Colour::Notice,
+        Tone::Bad => Colour::Bad,
+        Tone::Quiet => Colour::Plain,
+    };
+    (format!("{} {}", look.symbol, look.text), colour)
 }
 
 /// What a colour says. The word beside it says it too.

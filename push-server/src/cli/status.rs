@@ -1,15 +1,24 @@
 //! `push status`: what servers should run, and what they do run.
 
 use anyhow::{Result, bail};
-use bucket::{AppState, AppStatus, ReleaseName, ServerName, ServerState, Status, Timestamp};
+use bucket::{ReleaseName, ServerName, Timestamp};
 use clap::Args;
+use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
 use super::{
     Command, print, print_json,
     show::{self, Colour, Table, plain},
 };
-use crate::{fleet, fleet::Server, plan::silence};
+use crate::{
+    condition::{AppRow, Condition, app_look, apps, condition},
+    fleet,
+    fleet::Server,
+    plan::silence,
+};
+
+/// Servers that are read at the same time.
+const AT_ONCE: usize = 16;
 
 /// Shows what servers should run against what their agents last reported.
 #[derive(Debug, Args)]
@@ -47,8 +56,9 @@ async fn all(command: &Command) -> Result<bool> {
     let mut readable = true;
     let mut table = Table::new(&["SERVER", "STATE", "REPORTED", "APPS"]);
     let mut list: Vec<Value> = Vec::new();
-    for name in fleet::names(&command.bucket).await? {
-        let server = fleet::server(&command.bucket, &name).await;
+    let names = fleet::names(&command.bucket).await?;
+    let mut servers = stream::iter(&names).map(|name| fleet::server(&command.bucket, name)).buffered(AT_ONCE);
+    while let Some(server) = servers.next().await {
         readable &= server.document_error.is_none() && server.status_error.is_none();
         if command.json {
             list.push(as_json(&server));
@@ -67,13 +77,12 @@ async fn all(command: &Command) -> Result<bool> {
 fn line(server: &Server, now: Timestamp) -> Vec<(String, Colour)> {
     let (state, colour) = state_of(server, now);
     let reported = server.status.as_ref().map_or("never".to_owned(), |status| show::ago(status.written, now));
-    let apps: Vec<String> = releases(server)
+    let commit = |release: Option<&ReleaseName>| release.map_or("-", |release| release.commit().short()).to_owned();
+    let apps: Vec<String> = apps(server)
         .iter()
         .map(|row| {
-            let commit =
-                |release: Option<&ReleaseName>| release.map_or("-", |release| release.commit().short()).to_owned();
-            let (desired, installed) = (commit(row.desired.as_ref()), commit(row.installed.as_ref()));
-            let app = show::cut(&row.app, 40);
+            let (desired, installed) = (commit(row.desired), commit(row.installed));
+            let app = show::cut(row.app, 40);
             if desired == installed || row.desired.is_none() {
                 format!("{app} {installed}")
             } else {
@@ -84,57 +93,14 @@ fn line(server: &Server, now: Timestamp) -> Vec<(String, Colour)> {
     vec![plain(server.name.as_str()), (state, colour), plain(reported), plain(apps.join(", "))]
 }
 
-/// How a server is, from its document and what its agent said of it.
+/// How a server is; of one that is silent, for how long.
 fn state_of(server: &Server, now: Timestamp) -> (String, Colour) {
-    if server.document_error.is_some() || server.status_error.is_some() {
-        return ("! unreadable".to_owned(), Colour::Bad);
+    let condition = condition(server, now);
+    let (words, colour) = show::look(condition.look());
+    match server.status.as_ref().and_then(|status| silence(status, now)) {
+        Some(silence) if condition == Condition::Silent => (format!("{words} for {silence}"), colour),
+        _ => (words, colour),
     }
-    let Some(status) = &server.status else { return ("? never seen".to_owned(), Colour::Notice) };
-    if let Some(silence) = silence(status, now) {
-        return (format!("? silent for {silence}"), Colour::Bad);
-    }
-    if is_behind(server, status) && matches!(status.state, ServerState::Converged | ServerState::Drifted) {
-        return ("… not seen yet".to_owned(), Colour::Notice);
-    }
-    let (word, colour) = show::server_state(status.state);
-    (word.to_owned(), colour)
-}
-
-/// Whether the agent's report is about an older document than the one there is.
-fn is_behind(server: &Server, status: &Status) -> bool {
-    server.document.as_ref().is_some_and(|(generation, _)| status.document.generation < Some(*generation))
-}
-
-struct Row {
-    app: String,
-    desired: Option<ReleaseName>,
-    installed: Option<ReleaseName>,
-    reported: Option<AppStatus>,
-}
-
-/// Every app that the document names (the document as it is now) or that the agent reports.
-fn releases(server: &Server) -> Vec<Row> {
-    let reported =
-        |app: &str| server.status.iter().flat_map(|status| &status.apps).find(|found| found.app == app).cloned();
-    let desired = server.document.iter().flat_map(|(_, document)| document.releases());
-    let mut rows: Vec<Row> = desired
-        .map(|release| {
-            let reported = reported(release.app().as_str());
-            let installed = reported.as_ref().and_then(|app| app.installed.clone());
-            Row { app: release.app().to_string(), desired: Some(release.clone()), installed, reported }
-        })
-        .collect();
-    for app in server.status.iter().flat_map(|status| &status.apps) {
-        if !rows.iter().any(|row| row.app == app.app) {
-            rows.push(Row {
-                app: app.app.clone(),
-                desired: None,
-                installed: app.installed.clone(),
-                reported: Some(app.clone()),
-            });
-        }
-    }
-    rows
 }
 
 fn in_full(server: &Server, now: Timestamp) -> String {
@@ -159,30 +125,24 @@ fn in_full(server: &Server, now: Timestamp) -> String {
     if server.document.is_none() && server.document_error.is_none() {
         lines.push("  it has no document yet".to_owned());
     }
-    for row in releases(server) {
+    for row in apps(server) {
         lines.push(String::new());
         lines.extend(app_in_full(&row, now));
     }
     lines.join("\n") + "\n"
 }
 
-fn app_in_full(row: &Row, now: Timestamp) -> Vec<String> {
+fn app_in_full(row: &AppRow, now: Timestamp) -> Vec<String> {
     let stem =
         |release: Option<&ReleaseName>| release.map_or("(nothing)".to_owned(), |release| release.stem().to_owned());
-    let state = row.reported.as_ref().map_or(AppState::Pending, |app| app.state);
-    let outdated = row.reported.as_ref().is_some_and(|app| app.desired != row.desired);
-    let (word, colour) = if outdated { ("… not seen yet", Colour::Notice) } else { show::app_state(state) };
-    let since =
-        row.reported.as_ref().map(|app| format!(" since {}", show::ago(app.since, now).trim_end_matches(" ago")));
-    let mut lines = vec![format!(
-        "{}  {}{}",
-        show::cut(&row.app, 100),
-        colour.paint(word),
-        since.filter(|_| !outdated).unwrap_or_default()
-    )];
-    lines.push(format!("  desired    {}", stem(row.desired.as_ref())));
-    lines.push(format!("  installed  {}", stem(row.installed.as_ref())));
-    let Some(app) = &row.reported else { return lines };
+    let (words, colour) = show::look(app_look(row.state));
+    // What the agent said of another release says nothing of this one.
+    let told = row.reported.filter(|app| app.desired.as_ref() == row.desired);
+    let since = told.map(|app| format!(" since {}", show::ago(app.since, now).trim_end_matches(" ago")));
+    let mut lines = vec![format!("{}  {}{}", show::cut(row.app, 100), colour.paint(&words), since.unwrap_or_default())];
+    lines.push(format!("  desired    {}", stem(row.desired)));
+    lines.push(format!("  installed  {}", stem(row.installed)));
+    let Some(app) = row.reported else { return lines };
     lines.extend(app.reason.iter().map(|reason| format!("  why        {}", show::cut(reason, 500))));
     for unit in &app.units {
         let restarts = if unit.restarts > 0 { format!(", restarted {} times", unit.restarts) } else { String::new() };

@@ -5,30 +5,10 @@ use maud::{Markup, html};
 
 use super::params::link;
 use crate::{
-    condition::{Condition, app_word},
+    condition::{Condition, Look, Tone, app_look},
     plan::age_in_words,
     text::cut,
 };
-
-/// What a state says at a glance. The word and the symbol beside it say it too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Tone {
-    Good,
-    Notice,
-    Bad,
-    Quiet,
-}
-
-impl Tone {
-    pub(crate) fn class(self) -> &'static str {
-        match self {
-            Self::Good => "good",
-            Self::Notice => "notice",
-            Self::Bad => "bad",
-            Self::Quiet => "quiet",
-        }
-    }
-}
 
 /// A sentence from outside; what stands between backticks is shown as code.
 pub(crate) fn prose(text: &str) -> Markup {
@@ -46,58 +26,30 @@ pub(crate) fn prose(text: &str) -> Markup {
 /// A symbol and a word in a colour.
 pub(crate) fn badge(tone: Tone, symbol: &str, word: &str) -> Markup {
     html! {
-        span class={ "badge " (tone.class()) } { span.symbol aria-hidden="true" { (symbol) } " " (word) }
+        span class={ "badge " (tone_class(tone)) } { span.symbol aria-hidden="true" { (symbol) } " " (word) }
+    }
+}
+
+/// The class that colours something.
+pub(crate) fn tone_class(tone: Tone) -> &'static str {
+    match tone {
+        Tone::Good => "good",
+        Tone::Notice => "notice",
+        Tone::Bad => "bad",
+        Tone::Quiet => "quiet",
     }
 }
 
 /// How a server is.
 pub(crate) fn condition_badge(condition: Condition) -> Markup {
-    let (tone, symbol) = condition_look(condition);
-    badge(tone, symbol, condition_text(condition))
-}
-
-/// The colour and the symbol of how a server is.
-pub(crate) fn condition_look(condition: Condition) -> (Tone, &'static str) {
-    match condition {
-        Condition::Converged => (Tone::Good, "✓"),
-        Condition::Drifted => (Tone::Notice, "≈"),
-        Condition::Pending => (Tone::Notice, "…"),
-        Condition::Unknown | Condition::Never => (Tone::Notice, "?"),
-        Condition::Silent => (Tone::Bad, "○"),
-        Condition::Unreadable => (Tone::Bad, "⊘"),
-        Condition::Failed => (Tone::Bad, "✗"),
-        Condition::Degraded => (Tone::Bad, "!"),
-    }
-}
-
-/// How a server is, in words.
-pub(crate) fn condition_text(condition: Condition) -> &'static str {
-    match condition {
-        Condition::Never => "never reported",
-        Condition::Degraded => "needs a person",
-        other => other.word(),
-    }
+    let Look { tone, symbol, text } = condition.look();
+    badge(tone, symbol, text)
 }
 
 /// How an app on a server is.
 pub(crate) fn app_badge(state: AppState) -> Markup {
-    let (tone, symbol) = match state {
-        AppState::Converged => (Tone::Good, "✓"),
-        AppState::Drifted => (Tone::Notice, "≈"),
-        AppState::Pending => (Tone::Notice, "…"),
-        AppState::Failed => (Tone::Bad, "✗"),
-        AppState::Quarantined => (Tone::Bad, "↩"),
-        AppState::Degraded => (Tone::Bad, "!"),
-        AppState::Refused => (Tone::Bad, "⊘"),
-        AppState::Orphan => (Tone::Quiet, "–"),
-        AppState::Unknown => (Tone::Notice, "?"),
-    };
-    let word = match state {
-        AppState::Quarantined => "rolled back",
-        AppState::Degraded => "needs a person",
-        other => app_word(other),
-    };
-    badge(tone, symbol, word)
+    let Look { tone, symbol, text } = app_look(state);
+    badge(tone, symbol, text)
 }
 
 /// A moment, as how long ago it was.

@@ -7,11 +7,12 @@ use bucket::{AppName, ReleaseName};
 use maud::{Markup, html};
 
 use crate::{
+    condition::Tone,
     picture::{AppReleases, Listed},
     text::cut,
     web::{
         params::{Params, link},
-        parts::{PAGE, Tone, ago, badge, count, pager, prose, release, release_or, server_link, size},
+        parts::{PAGE, ago, badge, count, pager, prose, release, release_or, server_link, size},
         view::{Nav, View},
     },
 };

@@ -6,10 +6,11 @@ use maud::{Markup, html};
 
 use super::apps::{on_servers, release_table};
 use crate::{
+    condition::Tone,
     picture::Listed,
     web::{
         params::{Params, link},
-        parts::{PAGE, Tone, badge, count, pager},
+        parts::{PAGE, badge, count, pager},
         targets::Targets,
         view::{Nav, View},
     },

@@ -5,14 +5,12 @@ use bucket::{AppState, HistoryEntry, PushKind, ServerName};
 use maud::{Markup, html};
 
 use crate::{
-    condition::apps,
+    condition::{Tone, apps},
     policy::Role,
     text::cut,
     web::{
         params::{Params, link},
-        parts::{
-            Tone, ago, app_badge, app_link, badge, count, page_of, pager, prose, release, release_or, server_link,
-        },
+        parts::{ago, app_badge, app_link, badge, count, page_of, pager, prose, release, release_or, server_link},
         view::{Nav, View},
     },
 };

@@ -12,7 +12,7 @@ use crate::{
     picture::Server,
     web::{
         params::link,
-        parts::{ago, condition_badge, condition_look, condition_text, count, prose, server_link},
+        parts::{ago, condition_badge, count, prose, server_link, tone_class},
         view::{Nav, View},
     },
 };
@@ -62,12 +62,12 @@ fn counts(conditions: &[(Condition, &Server)]) -> Markup {
             @for wanted in Condition::ALL {
                 @let found = number(wanted);
                 @if found > 0 || wanted == Condition::Converged {
-                    @let (tone, symbol) = condition_look(wanted);
+                    @let look = wanted.look();
                     li {
-                        a class={ "count " (tone.class()) }
+                        a class={ "count " (tone_class(look.tone)) }
                           href=(link("/servers", [("q", format!("state:{}", wanted.word()).as_str())])) {
                             span.number { (found) }
-                            span.label { span.symbol aria-hidden="true" { (symbol) } " " (condition_text(wanted)) }
+                            span.label { span.symbol aria-hidden="true" { (look.symbol) } " " (look.text) }
                         }
                     }
                 }

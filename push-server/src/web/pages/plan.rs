@@ -12,13 +12,14 @@ use maud::{Markup, html};
 
 use super::apps::not_latest;
 use crate::{
+    condition::Tone,
     operation,
     plan::{Proposal, propose},
     policy::Change,
     web::{
         jobs::target_value,
         params::Params,
-        parts::{Tone, badge, count, prose, release, release_or, server_link},
+        parts::{badge, count, prose, release, release_or, server_link},
         targets::Targets,
         view::{Nav, View},
     },

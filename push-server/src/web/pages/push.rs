@@ -12,13 +12,13 @@ use bucket::{AppState, PushKind};
 use maud::{Markup, html};
 
 use crate::{
-    condition::apps,
+    condition::{Tone, apps},
     operation::Outcome,
     text::cut,
     web::{
         jobs::{self, Job},
         params::{Params, link},
-        parts::{Tone, ago, app_badge, badge, count, prose, release, release_or, server_link},
+        parts::{ago, app_badge, badge, count, prose, release, release_or, server_link},
         view::{Nav, View},
     },
 };

@@ -8,13 +8,13 @@ use maud::{Markup, html};
 
 use super::history::{Where, pushes_table};
 use crate::{
-    condition::{AppRow, apps, condition, is_behind},
+    condition::{AppRow, Tone, apps, condition, is_behind},
     picture::Server,
     policy::Role,
     text::cut,
     web::{
         params::link,
-        parts::{Tone, ago, app_badge, app_link, badge, condition_badge, lasting, prose, release_or},
+        parts::{ago, app_badge, app_link, badge, condition_badge, lasting, prose, release_or},
         view::{Nav, View},
     },
 };
