@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{ErrorKind, Read},
+    io::ErrorKind,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -11,32 +11,26 @@ use std::{
 use backon::{BlockingRetryable, ConstantBuilder};
 use rustix::fs::{
     AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Timespec, Timestamps, flock, fstat, futimens, mkdirat,
-    openat, renameat, statat, unlinkat,
+    openat, renameat, unlinkat,
 };
 
-use super::{failed, time_of, unavailable};
+use super::{failed, folder::Folder, unavailable};
 use crate::{Error, Generation, Metadata, ObjectInfo, ObjectPath};
 
 /// Below it lies what isn't an object. No object's path can begin with it: segments don't begin with a dot.
 pub(super) const OURS: &str = ".push";
-const META: &str = ".push/meta";
+pub(super) const META: &str = ".push/meta";
 const TMP: &str = ".push/tmp";
 const LOCK: &str = ".push/lock";
-
-/// Most bytes of an object's metadata that are read: GCS allows 8 KiB, JSON escapes may grow it sixfold.
-const METADATA_LIMIT: u64 = 64 << 10;
 
 /// How long a writer waits for the lock: it is held for a few renames, or by a program that was stopped.
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 const LOCK_TRIES: usize = 6000;
 
-/// How often a reader may be overtaken by writers before it gives up.
-const OVERTAKEN: usize = 100;
-
 /// A file that a writer left in `.push/tmp` is cleared away after this long: no upload takes a day.
 const ABANDONED: Duration = Duration::from_hours(24);
 
-const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::RDONLY).union(OFlags::CLOEXEC);
+pub(super) const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::RDONLY).union(OFlags::CLOEXEC);
 
 /// A bucket's directory.
 #[derive(Debug)]
@@ -101,57 +95,11 @@ impl Directory {
 
     /// What is known of an object, if there is one.
     pub(super) fn info(&self, path: &ObjectPath) -> Result<Option<ObjectInfo>, Error> {
-        for _ in 0..OVERTAKEN {
-            let Some(OpenObject { generation, size, .. }) = self.object(path)? else { return Ok(None) };
-            let metadata = read_metadata(&self.root("read", path.as_str())?, path, generation)?;
-            // A writer that replaces the object clears its old metadata: none is only none if the object is the same.
-            if metadata.is_none() && self.object(path)?.is_none_or(|now| now.generation != generation) {
-                continue;
-            }
-            let metadata = metadata.unwrap_or_default();
-            return Ok(Some(ObjectInfo {
-                path: path.clone(),
-                generation,
-                size,
-                updated: time_of(generation),
-                metadata,
-            }));
+        let (parent, name) = split(path.as_str());
+        match Folder::open(self, parent)? {
+            Some(folder) => folder.info(path, name),
+            None => Ok(None),
         }
-        Err(unavailable("read", path.as_str(), "it changes faster than it can be read"))
-    }
-
-    /// The names in a directory of the bucket, `None` if there is no such directory.
-    pub(super) fn names(&self, directory: &str) -> Result<Option<Vec<(String, bool)>>, Error> {
-        let fail = |e: std::io::Error| failed("list", directory, &e);
-        let root = self.root("list", directory)?;
-        let beneath = if directory.is_empty() { "." } else { directory };
-        let opened = match open_beneath(&root, beneath, DIRECTORY) {
-            Ok(opened) => opened,
-            Err(e) if is_absent(&e) => return Ok(None),
-            Err(e) => return Err(fail(e)),
-        };
-        let mut names = Vec::new();
-        for entry in rustix::fs::Dir::read_from(&opened).map_err(|e| fail(e.into()))? {
-            let entry = entry.map_err(|e| fail(e.into()))?;
-            // Names that aren't UTF-8 aren't objects.
-            let Ok(name) = entry.file_name().to_str() else { continue };
-            if name.starts_with('.') {
-                continue;
-            }
-            let kind = match entry.file_type() {
-                FileType::Unknown => match statat(&opened, name, AtFlags::SYMLINK_NOFOLLOW) {
-                    Ok(stat) => FileType::from_raw_mode(stat.st_mode),
-                    Err(_) => continue,
-                },
-                kind => kind,
-            };
-            match kind {
-                FileType::Directory => names.push((name.to_owned(), true)),
-                FileType::RegularFile => names.push((name.to_owned(), false)),
-                _ => {}
-            }
-        }
-        Ok(Some(names))
     }
 
     /// Begins to write an object's new content.
@@ -226,7 +174,7 @@ impl Directory {
     }
 
     /// The directory itself. That it is gone (an unmounted share) must not look like a bucket without objects.
-    fn root(&self, verb: &'static str, object: &str) -> Result<OwnedFd, Error> {
+    pub(super) fn root(&self, verb: &'static str, object: &str) -> Result<OwnedFd, Error> {
         let opened = rustix::fs::open(&self.path, DIRECTORY, Mode::empty());
         opened.map_err(|e| match e.kind() {
             ErrorKind::NotFound | ErrorKind::NotADirectory => {
@@ -274,7 +222,7 @@ impl Directory {
 ///
 /// Not openat2(2), which does this in one call: seccomp filters deny it, those of containers and systemd's
 /// `RestrictSUIDSGID=` among them.
-fn open_beneath(root: &OwnedFd, path: &str, flags: OFlags) -> Result<OwnedFd, std::io::Error> {
+pub(super) fn open_beneath(root: &OwnedFd, path: &str, flags: OFlags) -> Result<OwnedFd, std::io::Error> {
     let (parents, name) = split(path);
     let mut parent = root.try_clone()?;
     for segment in parents.split('/').filter(|segment| !segment.is_empty()) {
@@ -283,7 +231,7 @@ fn open_beneath(root: &OwnedFd, path: &str, flags: OFlags) -> Result<OwnedFd, st
     open_in(&parent, name, flags)
 }
 
-fn open_in(directory: &OwnedFd, name: &str, flags: OFlags) -> Result<OwnedFd, std::io::Error> {
+pub(super) fn open_in(directory: &OwnedFd, name: &str, flags: OFlags) -> Result<OwnedFd, std::io::Error> {
     if name == ".." {
         return Err(ErrorKind::NotFound.into());
     }
@@ -291,7 +239,7 @@ fn open_in(directory: &OwnedFd, name: &str, flags: OFlags) -> Result<OwnedFd, st
 }
 
 /// Whether an error says that there is no such object. A symbolic link isn't one either.
-fn is_absent(error: &std::io::Error) -> bool {
+pub(super) fn is_absent(error: &std::io::Error) -> bool {
     use rustix::io::Errno;
     let errno = Errno::from_io_error(error);
     error.kind() == ErrorKind::NotFound
@@ -335,7 +283,7 @@ fn split(path: &str) -> (&str, &str) {
     path.rsplit_once('/').unwrap_or(("", path))
 }
 
-fn generation_of(stat: &rustix::fs::Stat) -> Generation {
+pub(super) fn generation_of(stat: &rustix::fs::Stat) -> Generation {
     #[allow(clippy::cast_possible_wrap, reason = "nanoseconds are below 10^9")]
     let micros = stat.st_mtime_nsec as i64 / 1000;
     Generation(stat.st_mtime.saturating_mul(1_000_000).saturating_add(micros).max(1))
@@ -367,21 +315,6 @@ fn next_generation(lock: &File, now: Option<Generation>) -> Result<Generation, s
 
 fn metadata_directory(path: &ObjectPath) -> String {
     format!("{META}/{path}")
-}
-
-fn read_metadata(root: &OwnedFd, path: &ObjectPath, generation: Generation) -> Result<Option<Metadata>, Error> {
-    let at = format!("{}/{generation}", metadata_directory(path));
-    let file = match open_beneath(root, &at, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK) {
-        Ok(file) => File::from(file),
-        Err(e) if is_absent(&e) => return Ok(None),
-        Err(e) => return Err(failed("read", path.as_str(), &e)),
-    };
-    let mut content = Vec::new();
-    file.take(METADATA_LIMIT).read_to_end(&mut content).map_err(|e| failed("read", path.as_str(), &e))?;
-    serde_json::from_slice(&content).map(Some).map_err(|e| Error::Malformed {
-        object: path.to_string(),
-        reason: format!("its metadata isn't what a bucket wrote: {e}"),
-    })
 }
 
 fn write_metadata(

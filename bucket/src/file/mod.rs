@@ -17,6 +17,7 @@
 //! Readers take no lock. No path is followed through a symbolic link.
 
 mod directory;
+mod folder;
 mod walk;
 
 use std::{

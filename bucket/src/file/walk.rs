@@ -3,7 +3,9 @@
 //! A page starts anew from the last path of the page before, so that no state is kept between pages and memory is
 //! bounded by the largest directory's names.
 
-use super::directory::Directory;
+use std::{cmp::Reverse, collections::BinaryHeap};
+
+use super::{directory::Directory, folder::Folder};
 use crate::{Error, ObjectInfo, Page, PageToken};
 
 /// One page of the objects whose path begins with `prefix`, after the path `after`.
@@ -35,11 +37,14 @@ pub(super) fn list_directories(
     let parent = prefix.strip_suffix('/').unwrap_or(prefix);
     let after = after.map(|after| format!("{after}/"));
     let mut names: Vec<String> = Vec::new();
-    for (name, is_directory) in directory.names(parent)?.unwrap_or_default() {
-        // With its slash, as it sorts among the paths.
-        let name = name + "/";
-        if is_directory && after.as_ref().is_none_or(|after| &name > after) {
-            names.push(name);
+    if let Some(folder) = Folder::open(directory, parent)? {
+        for entry in folder.names()? {
+            let (name, is_directory) = entry?;
+            // With its slash, as it sorts among the paths.
+            let name = name + "/";
+            if is_directory && after.as_ref().is_none_or(|after| &name > after) {
+                names.push(name);
+            }
         }
     }
     names.sort_unstable();
@@ -47,7 +52,7 @@ pub(super) fn list_directories(
     let mut more = false;
     for name in names {
         // As on GCS, where there are no directories but only objects below a prefix.
-        if list(directory, &format!("{prefix}{name}"), None, 1)?.items.is_empty() {
+        if !holds_an_object(directory, &format!("{prefix}{}", name.trim_end_matches('/')))? {
             continue;
         }
         if items.len() == limit {
@@ -60,6 +65,29 @@ pub(super) fn list_directories(
     Ok(Page { items, next })
 }
 
+/// Whether an object lies anywhere below a directory. The first one tells: an app's other releases aren't looked at.
+fn holds_an_object(directory: &Directory, path: &str) -> Result<bool, Error> {
+    let Some(folder) = Folder::open(directory, path)? else { return Ok(false) };
+    let mut below = Vec::new();
+    for entry in folder.names()? {
+        let (name, is_directory) = entry?;
+        let path = join(path, &name);
+        if is_directory {
+            below.push(path);
+        } else if let Ok(path) = path.parse()
+            && folder.info(&path, &name)?.is_some()
+        {
+            return Ok(true);
+        }
+    }
+    for path in below {
+        if holds_an_object(directory, &path)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 struct Walk<'a> {
     directory: &'a Directory,
     prefix: &'a str,
@@ -70,35 +98,45 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn descend(&mut self, parent: &str) -> Result<(), Error> {
-        let names = self.directory.names(parent)?.unwrap_or_default();
-        let mut paths: Vec<String> =
-            names.iter().map(|(name, is_directory)| join(parent, name, *is_directory)).collect();
-        // A directory sorts with its slash: that is where the paths below it sort.
-        paths.sort_unstable();
-        for path in paths {
-            if self.found.len() >= self.limit {
-                return Ok(());
+        let Some(folder) = Folder::open(self.directory, parent)? else { return Ok(()) };
+        let mut paths = Vec::new();
+        for entry in folder.names()? {
+            let (name, is_directory) = entry?;
+            let mut path = join(parent, &name);
+            if is_directory {
+                // A directory sorts with its slash: that is where the paths below it sort.
+                path.push('/');
             }
-            match path.strip_suffix('/') {
-                Some(below) if self.may_hold_some(&path) => self.descend(below)?,
-                None if path.starts_with(self.prefix) && self.after.is_none_or(|after| path.as_str() > after) => {
-                    self.found.extend(path.parse().ok().map(|path| self.directory.info(&path)).transpose()?.flatten());
-                }
-                _ => {}
+            if self.wants(&path) {
+                paths.push(Reverse(path));
+            }
+        }
+        // A page is a small part of a large directory: not all of it is sorted for each.
+        let mut paths = BinaryHeap::from(paths);
+        while self.found.len() < self.limit
+            && let Some(Reverse(path)) = paths.pop()
+        {
+            if let Some(below) = path.strip_suffix('/') {
+                self.descend(below)?;
+            } else if let Ok(object) = path.parse() {
+                let name = path.rsplit_once('/').map_or(path.as_str(), |(_, name)| name);
+                self.found.extend(folder.info(&object, name)?);
             }
         }
         Ok(())
     }
 
-    /// Whether paths that begin with `directory` can be on this page.
-    fn may_hold_some(&self, directory: &str) -> bool {
-        let below_prefix = directory.starts_with(self.prefix) || self.prefix.starts_with(directory);
-        let past = self.after.is_some_and(|after| directory < after && !after.starts_with(directory));
-        below_prefix && !past
+    /// Whether a path, or if it ends in a slash some path that begins with it, can be on this page.
+    fn wants(&self, path: &str) -> bool {
+        if path.ends_with('/') {
+            let below_prefix = path.starts_with(self.prefix) || self.prefix.starts_with(path);
+            let past = self.after.is_some_and(|after| path < after && !after.starts_with(path));
+            return below_prefix && !past;
+        }
+        path.starts_with(self.prefix) && self.after.is_none_or(|after| path > after)
     }
 }
 
-fn join(parent: &str, name: &str, is_directory: bool) -> String {
-    let slash = if is_directory { "/" } else { "" };
-    if parent.is_empty() { format!("{name}{slash}") } else { format!("{parent}/{name}{slash}") }
+fn join(parent: &str, name: &str) -> String {
+    if parent.is_empty() { name.to_owned() } else { format!("{parent}/{name}") }
 }

@@ -1,0 +1,123 @@
+//! One directory of a bucket, opened: the names in it, and what is known of the objects in it.
+//!
+//! A listing looks at a thousand objects of the same directory, so what leads there is opened once.
+
+use std::{cell::OnceCell, fs::File, io::Read, os::fd::OwnedFd};
+
+use rustix::fs::{AtFlags, FileType, OFlags, Stat, statat};
+
+use super::{
+    directory::{DIRECTORY, Directory, META, generation_of, is_absent, open_beneath, open_in},
+    failed, time_of, unavailable,
+};
+use crate::{Error, Generation, Metadata, ObjectInfo, ObjectPath};
+
+/// Most bytes of an object's metadata that are read: GCS allows 8 KiB, JSON escapes may grow it sixfold.
+const METADATA_LIMIT: u64 = 64 << 10;
+
+/// How often a reader may be overtaken by writers before it gives up.
+const OVERTAKEN: usize = 100;
+
+/// An opened directory.
+pub(super) struct Folder<'a> {
+    directory: &'a Directory,
+    path: &'a str,
+    objects: OwnedFd,
+    /// Where metadata of its objects lies, once there is some.
+    metadata: OnceCell<OwnedFd>,
+}
+
+impl<'a> Folder<'a> {
+    /// Opens a directory of the bucket, if there is one at `path`.
+    pub(super) fn open(directory: &'a Directory, path: &'a str) -> Result<Option<Self>, Error> {
+        let root = directory.root("list", path)?;
+        let beneath = if path.is_empty() { "." } else { path };
+        match open_beneath(&root, beneath, DIRECTORY) {
+            Ok(objects) => Ok(Some(Self { directory, path, objects, metadata: OnceCell::new() })),
+            Err(e) if is_absent(&e) => Ok(None),
+            Err(e) => Err(failed("list", path, &e)),
+        }
+    }
+
+    /// The names in it and whether each is a directory, in no order.
+    pub(super) fn names(&self) -> Result<impl Iterator<Item = Result<(String, bool), Error>>, Error> {
+        let fail = |e: rustix::io::Errno| failed("list", self.path, &e.into());
+        let entries = rustix::fs::Dir::read_from(&self.objects).map_err(fail)?;
+        Ok(entries.filter_map(move |entry| {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(e) => return Some(Err(fail(e))),
+            };
+            // Names that aren't UTF-8 aren't objects.
+            let name = entry.file_name().to_str().ok().filter(|name| !name.starts_with('.'))?;
+            let kind = match entry.file_type() {
+                FileType::Unknown => {
+                    let stat = statat(&self.objects, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+                    FileType::from_raw_mode(stat.st_mode)
+                }
+                kind => kind,
+            };
+            let is_directory = kind == FileType::Directory;
+            (is_directory || kind == FileType::RegularFile).then(|| Ok((name.to_owned(), is_directory)))
+        }))
+    }
+
+    /// What is known of the object at `path`, which lies here as `name`, if there is one.
+    pub(super) fn info(&self, path: &ObjectPath, name: &str) -> Result<Option<ObjectInfo>, Error> {
+        for _ in 0..OVERTAKEN {
+            let Some(stat) = self.stat(path, name)? else { return Ok(None) };
+            let generation = generation_of(&stat);
+            let metadata = self.read_metadata(path, name, generation)?;
+            // A writer that replaces the object clears its old metadata: none is only none if the object is the same.
+            if metadata.is_none() && self.stat(path, name)?.is_none_or(|now| generation_of(&now) != generation) {
+                continue;
+            }
+            return Ok(Some(ObjectInfo {
+                path: path.clone(),
+                generation,
+                size: u64::try_from(stat.st_size).unwrap_or_default(),
+                updated: time_of(generation),
+                metadata: metadata.unwrap_or_default(),
+            }));
+        }
+        Err(unavailable("read", path.as_str(), "it changes faster than it can be read"))
+    }
+
+    fn stat(&self, path: &ObjectPath, name: &str) -> Result<Option<Stat>, Error> {
+        match statat(&self.objects, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat).filter(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)),
+            Err(e) if is_absent(&e.into()) => Ok(None),
+            Err(e) => Err(failed("read", path.as_str(), &e.into())),
+        }
+    }
+
+    fn read_metadata(&self, path: &ObjectPath, name: &str, generation: Generation) -> Result<Option<Metadata>, Error> {
+        let Some(metadata) = self.metadata(path)? else { return Ok(None) };
+        let opened = open_in(metadata, name, DIRECTORY).and_then(|of_object| {
+            open_in(&of_object, &generation.to_string(), OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK)
+        });
+        let file = match opened {
+            Ok(file) => File::from(file),
+            Err(e) if is_absent(&e) => return Ok(None),
+            Err(e) => return Err(failed("read", path.as_str(), &e)),
+        };
+        let mut content = Vec::new();
+        file.take(METADATA_LIMIT).read_to_end(&mut content).map_err(|e| failed("read", path.as_str(), &e))?;
+        serde_json::from_slice(&content).map(Some).map_err(|e| Error::Malformed {
+            object: path.to_string(),
+            reason: format!("its metadata isn't what a bucket wrote: {e}"),
+        })
+    }
+
+    fn metadata(&self, path: &ObjectPath) -> Result<Option<&OwnedFd>, Error> {
+        if let Some(opened) = self.metadata.get() {
+            return Ok(Some(opened));
+        }
+        let root = self.directory.root("read", path.as_str())?;
+        match open_beneath(&root, &format!("{META}/{}", self.path), DIRECTORY) {
+            Ok(opened) => Ok(Some(self.metadata.get_or_init(|| opened))),
+            Err(e) if is_absent(&e) => Ok(None),
+            Err(e) => Err(failed("read", path.as_str(), &e)),
+        }
+    }
+}
