@@ -7,7 +7,10 @@ use bucket::{Bucket, BucketUrl};
 use clap::Args;
 
 use super::{Misused, Span};
-use crate::{poke::PokeSettings, web};
+use crate::{
+    poke::PokeSettings,
+    web::{self, auth::AuthArguments},
+};
 
 /// Serves the web app: what every server should run and does run, and choosing it.
 ///
@@ -26,13 +29,16 @@ pub(crate) struct Serve {
     /// The Google Cloud project whose instances are woken at once; without it, or with `none`, they find out by polling.
     #[arg(long, value_name = "PROJECT", env = "PUSH_GCE_PROJECT")]
     project: Option<String>,
+    #[command(flatten)]
+    auth: AuthArguments,
 }
 
 impl Serve {
     pub(crate) async fn run(self, bucket: Bucket, url: &BucketUrl, policy: Option<PathBuf>) -> Result<bool> {
         let lookup = |key: &str| std::env::var(key).ok();
         let poke = PokeSettings::from_env(self.project.as_deref(), lookup).map_err(|e| Misused(format!("{e:#}")))?;
-        let settings = web::Settings { listen: self.listen, policy, poke, refresh: self.refresh.0 };
+        let auth = self.auth.settings(self.listen).map_err(|e| Misused(format!("{e:#}")))?;
+        let settings = web::Settings { listen: self.listen, auth, policy, poke, refresh: self.refresh.0 };
         let listening = |address| {
             eprintln!("push: serving on http://{address}/");
             // To systemd, if that started it. Who else did doesn't wait for it.

@@ -24,7 +24,11 @@ use anyhow::{Context, Result};
 use bucket::{Bucket, BucketUrl};
 use tokio::{net::TcpListener, sync::watch};
 
-use self::{jobs::Jobs, metrics::Metrics};
+use self::{
+    auth::{AuthSettings, Authenticator},
+    jobs::Jobs,
+    metrics::Metrics,
+};
 use crate::{
     picture::Keeper,
     poke::PokeSettings,
@@ -36,6 +40,8 @@ use crate::{
 pub struct Settings {
     /// Where it listens.
     pub listen: SocketAddr,
+    /// How operators sign in.
+    pub auth: AuthSettings,
     /// The policy file, if there is one.
     pub policy: Option<PathBuf>,
     /// Whether and how servers are woken.
@@ -95,12 +101,14 @@ pub async fn serve(
     let listener = TcpListener::bind(settings.listen).await;
     let listener = listener.with_context(|| format!("could not listen on {}", settings.listen))?;
     let address = listener.local_addr().context("could not tell where it listens")?;
+    let authenticator = Arc::new(Authenticator::new(settings.auth, address)?);
     let keeping = tokio::spawn({
         let web = web.clone();
         async move { web.keeper.keep(settings.refresh).await }
     });
     listening(address);
-    let service = routes::router(&web).into_make_service_with_connect_info::<SocketAddr>();
+    let service =
+        auth::protect(routes::router(&web), authenticator).into_make_service_with_connect_info::<SocketAddr>();
     let ended = axum::serve(listener, service).with_graceful_shutdown(ending(web.clone())).await;
     keeping.abort();
     ended.context("could not serve")
