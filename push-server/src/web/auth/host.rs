@@ -59,10 +59,9 @@ impl Host {
             .is_some_and(|from| from.name == self.name && from.port.unwrap_or(default) == self.port.unwrap_or(default))
     }
 
-    /// Whether a request to this host is meant for `public`.
+    /// Whether a request to this host is meant for `public`, which may leave the port open: rebinding needs another name.
     pub(super) fn is(&self, public: &Self) -> bool {
-        let own = |port: Option<u16>| port.filter(|port| ![80, 443].contains(port));
-        self.name == public.name && own(self.port) == own(public.port)
+        self.name == public.name && (public.port.is_none() || public.port == self.port)
     }
 }
 
@@ -121,6 +120,15 @@ mod tests {
         for (host, origin, https, expected) in cases {
             assert_eq!(Host::parse(host).unwrap().is_origin(origin, https), expected, "{host} {origin} {https}");
         }
+    }
+
+    #[test]
+    fn a_public_host_may_leave_its_port_open() {
+        let is = |host: &str, public: &str| Host::parse(host).unwrap().is(&Host::parse(public).unwrap());
+        assert!(is("push.example", "Push.example") && is("push.example:8443", "push.example"));
+        assert!(is("push.example:8443", "push.example:8443"));
+        assert!(!is("push.example", "push.example:8443") && !is("push.example:1", "push.example:8443"));
+        assert!(!is("push.example.evil.example", "push.example") && !is("evil.example", "push.example"));
     }
 
     #[test]
