@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test check bench debs audit fuzz clean
+.PHONY: help demo test check bench debs screenshots audit fuzz clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -15,8 +15,11 @@ demo: ## the whole job on two disposable servers, and the web app over them (DEM
 	@cargo build --quiet --workspace --bins
 	@target/debug/demo
 
-test: ## all tests, on real dpkg, systemd and D-Bus in containers
+test: ## all tests: the web app in a real browser, the rest on real dpkg, systemd and D-Bus in containers
 	@tests/setup
+	@cargo build --quiet --workspace --bins
+	PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm --prefix e2e ci --silent
+	npm --prefix e2e test --silent
 	@# cargo-nextest takes longer to build than it saves: it is used where it is, and cargo test does as well.
 	if cargo nextest --version >/dev/null 2>&1; then cargo nextest run --workspace; else cargo test --workspace --lib --bins --tests; fi
 
@@ -38,6 +41,12 @@ debs: ## packages of pulld, push and release itself, in dist/
 	for package in pulld push-server release-tool; do \
 	  target/release/release -C packaging/$$package build --note "make debs" --out "$(CURDIR)/dist"; \
 	done
+
+screenshots: ## the README's pictures of the web app
+	@tests/setup
+	@cargo build --quiet --workspace --bins
+	PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm --prefix e2e ci --silent
+	npm --prefix e2e run --silent screenshots
 
 audit: ## known vulnerabilities among the dependencies (fetches the RustSec database)
 	cargo deny check advisories

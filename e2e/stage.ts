@@ -2,13 +2,15 @@
 
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
 
 import { test as base, expect, type Page } from "@playwright/test";
 
-const PROGRAMS = join(import.meta.dirname, "..", "target", "debug");
+const PROGRAMS = fileURLToPath(new URL("../target/debug", import.meta.url));
 
 /** Text that does harm wherever it isn't escaped; the fleet has it in every field that can carry any. */
 export const HOSTILE = "<script>document.title='owned'</script>";
@@ -33,6 +35,17 @@ const ended = (child: ChildProcess): Promise<void> =>
     else child.once("exit", () => resolve());
   });
 
+/** A port of loopback that is free, for what must know its own address before it listens. */
+export const freePort = (): Promise<number> =>
+  new Promise((resolve, reject) => {
+    const server = createServer();
+    server.once("error", reject);
+    server.listen(0, "127.0.0.1", () => {
+      const { port } = server.address() as AddressInfo;
+      server.close(() => resolve(port));
+    });
+  });
+
 /** A bucket in a directory, and the web app over it. */
 export class Stage {
   readonly directory = mkdtempSync(join(tmpdir(), "push-e2e-"));
@@ -48,8 +61,8 @@ export class Stage {
 
   /** Runs the command, and gives the document that it prints. */
   push(...words: string[]): any {
-    const options = { encoding: "utf8" as const, stdio: ["ignore", "pipe", "pipe"] as const };
-    return JSON.parse(execFileSync(join(PROGRAMS, "push"), ["--bucket", this.bucket, "--json", ...words], { ...options, stdio: [...options.stdio] }));
+    const all = ["--bucket", this.bucket, "--json", ...words];
+    return JSON.parse(execFileSync(join(PROGRAMS, "push"), all, { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] }));
   }
 
   /** The names of an app's releases, newest first. */

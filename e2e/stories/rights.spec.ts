@@ -1,7 +1,7 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { expect, type Stage, test } from "../stage.js";
+import { expect, freePort, type Stage, test } from "../stage.js";
 
 const POLICY = `{
   Servers: { "web-1": { AppNames: ["web"] }, "api-1": { AppNames: ["api", "backup"] } },
@@ -16,7 +16,10 @@ const serve = async (stage: Stage): Promise<string> => {
   stage.fleet();
   const file = join(stage.directory, "skiapush.conf");
   writeFileSync(file, POLICY);
-  await stage.serve("--config", file, "--auth", "proxy", "--proxy-header", "X-Who", "--proxy-trusted", "127.0.0.1/32", "--public-host", "127.0.0.1");
+  const host = `127.0.0.1:${await freePort()}`;
+  stage.address = `http://${host}`;
+  const proxy = ["--auth", "proxy", "--proxy-header", "X-Who", "--proxy-trusted", "127.0.0.1/32", "--public-host", host];
+  await stage.serve("--config", file, ...proxy);
   return file;
 };
 
