@@ -3,7 +3,11 @@
 use std::{process::Stdio, time::Duration};
 
 use bucket::{Bucket, BucketOptions, BucketUrl, ServerDocument, ServerName};
-use harness::{Programs, metadata::FakeMetadata};
+use harness::{
+    Programs,
+    gcs::{FakeGcs, Kind, Request},
+    metadata::FakeMetadata,
+};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
@@ -85,4 +89,24 @@ async fn where_there_are_no_pokes_that_is_said_and_nothing_is_asked() {
     let said = agent.until("polling only").await;
     assert!(said.contains("`metadata` is `off`"), "{said}");
     assert_eq!(metadata.seen().connections, 0);
+}
+
+/// What docs/google-cloud.md reckons with.
+#[tokio::test]
+async fn an_agent_with_nothing_to_do_makes_one_request_for_each_poll() {
+    let (root, gcs) = (TempDir::new().expect("a directory"), FakeGcs::start("acme-push"));
+    gcs.put("acme-push", "server/web-1.json", "[]");
+    let settings = "poll = \"1s\"\nmetadata = \"off\"\ngcs_credentials = \"anonymous\"";
+    let settings = format!("{settings}\ngcs_endpoint = \"{}\"", gcs.url);
+    let _agent = Agent::start(&root, &BucketUrl::Gcs("acme-push".to_owned()), &settings, &[]);
+    let is_poll = |request: &Request| {
+        (request.kind, request.object.as_str(), request.status) == (Kind::Get, "server/web-1.json", 304)
+    };
+    gcs.until(|requests| requests.iter().filter(|request| is_poll(request)).count() >= 4).await;
+    let requests: Vec<Request> = gcs.requests().into_iter().filter(|request| request.status != 0).collect();
+    // The start: its document, the report that was there, and a new one.
+    let start: Vec<_> = requests[..3].iter().map(|request| (request.kind, request.object.as_str())).collect();
+    let (document, report) = ("server/web-1.json", "status/web-1.json");
+    assert_eq!(start, [(Kind::Get, document), (Kind::Get, report), (Kind::Insert, report)], "{requests:#?}");
+    assert!(requests[3..].iter().all(is_poll), "{requests:#?}");
 }

@@ -6,4 +6,5 @@ mod metadata;
 mod picture;
 mod poke;
 mod push_command;
+mod serve;
 mod tokens;
