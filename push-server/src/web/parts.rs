@@ -113,9 +113,10 @@ pub(crate) fn size(bytes: u64) -> String {
     }
 }
 
-/// `1 server`, `2 servers`.
+/// `1 server`, `2 servers`, `3 pushes`.
 pub(crate) fn count(number: usize, one: &str) -> String {
-    if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
+    let plural = if one.ends_with("sh") { "es" } else { "s" };
+    if number == 1 { format!("1 {one}") } else { format!("{number} {one}{plural}") }
 }
 
 /// Rows on one page.

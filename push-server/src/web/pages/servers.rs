@@ -12,7 +12,7 @@ use crate::{
     text::cut,
     web::{
         params::{Params, link},
-        parts::{ago, app_badge, condition_badge, count, page_of, pager, server_link},
+        parts::{ago, app_badge, condition_badge, count, page_of, pager, prose, server_link},
         view::{Nav, View},
     },
 };
@@ -32,7 +32,8 @@ pub(crate) async fn get(view: View, params: Params) -> Response {
         .picture
         .servers
         .values()
-        .filter(|server| filter.matches(server, &view.policy, view.now))
+        // What isn't understood matches nothing: a choice for all must never be for more than was meant.
+        .filter(|server| wrong.is_none() && filter.matches(server, &view.policy, view.now))
         .map(|server| (condition(server, view.now), &**server))
         .collect();
     match sort {
@@ -52,7 +53,10 @@ pub(crate) async fn get(view: View, params: Params) -> Response {
                 @if !filter.is_empty() { " of " (view.picture.servers.len()) " match" @if total == 1 { "es" } }
             }
             @if shown.is_empty() {
-                p.none { "No server matches." @if !text.is_empty() { " " a href="/servers" { "Show all" } } }
+                p.none {
+                    @if text.is_empty() { "There is none yet. " a href="/" { "How the first one gets here" } }
+                    @else { "No server matches. " a href="/servers" { "Show all" } }
+                }
             } @else {
                 form method="get" action="/choose" {
                     (table(&view, &shown, text, sort))
@@ -86,7 +90,7 @@ fn search(text: &str, sort: &str, wrong: Option<&str>) -> Markup {
             @if sort != "name" { input type="hidden" name="sort" value=(sort); }
             button type="submit" { "Filter" }
             p #q-help.help {
-                @if let Some(wrong) = wrong { span.wrong { (wrong) ". " } }
+                @if let Some(wrong) = wrong { span.wrong { (prose(wrong)) ". " } }
                 "Words are parts of names. Keys: "
                 @for key in KEYS { code { (key) ":" } " " }
                 "— a " code { "-" } " before a term turns it around; " code { "state:attention" } " is what needs somebody."
