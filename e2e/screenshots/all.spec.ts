@@ -8,7 +8,7 @@ import { pages, test } from "../stage.js";
 const IMAGES = fileURLToPath(new URL("../../docs/images", import.meta.url));
 
 test("the README's", async ({ stage, browser }) => {
-  stage.fleet();
+  stage.fleet("harmless");
   await stage.serve();
   const context = await browser.newContext({ viewport: { width: 1280, height: 810 } });
   const page = await context.newPage();

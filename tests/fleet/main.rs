@@ -1,6 +1,7 @@
 //! Fills a bucket with a small fleet in every state there is, for looking at pages: `fleet file:///DIR`.
 //!
-//! Nothing behind it is real: no package, no machine. `fleet file:///DIR empty` makes the bucket and leaves it empty;
+//! Nothing behind it is real: no package, no machine. One server and one release have text in every field that means harm
+//! where it isn't escaped; `fleet file:///DIR harmless` has none. `fleet file:///DIR empty` makes the bucket and leaves it empty;
 //! `fleet file:///DIR report SERVER RELEASE STATE` lets the agent of one server say how the release is.
 
 mod statuses;
@@ -39,7 +40,8 @@ async fn run(arguments: &[String]) -> Result<()> {
     let url: BucketUrl = url.parse()?;
     let bucket = Bucket::open(&url, &BucketOptions::default()).await?;
     match rest {
-        [] => fill(&bucket).await,
+        [] => fill(&bucket, HOSTILE).await,
+        ["harmless"] => fill(&bucket, "the new start page, to look at").await,
         ["empty"] => Ok(()),
         ["report", server, release, state] => report(&bucket, server, release, state).await,
         _ => bail!("`{}` isn't understood", rest.join(" ")),
@@ -72,6 +74,8 @@ struct Fleet<'a> {
     bucket: &'a Bucket,
     now: Timestamp,
     serial: u8,
+    /// What stands wherever somebody else's text can.
+    hostile: String,
 }
 
 impl Fleet<'_> {
@@ -83,11 +87,11 @@ impl Fleet<'_> {
     async fn release(&mut self, app: &str, who: &str, minutes: i64, dirty: bool, note: &str) -> Result<ReleaseName> {
         self.serial += 1;
         let time = self.ago(minutes).strftime("%Y-%m-%dT%H:%M:%SZ");
-        let commit = format!(
-            "{:02x}{:038x}",
-            self.serial.wrapping_mul(37),
-            0x7e0f_f605_9e65_3eb7_u64.wrapping_mul(u64::from(self.serial))
-        );
+        let digits = (1..=5_u32).map(|n| {
+            let mixed = u32::from(self.serial).wrapping_mul(0x9e37_79b9).wrapping_mul(2 * n + 1);
+            format!("{:08x}", mixed ^ mixed.rotate_left(13))
+        });
+        let commit: String = digits.collect();
         let name: ReleaseName = format!("{app}/{app}:{who}:{time}:{commit}.deb").parse()?;
         let metadata = ReleaseMetadata {
             dirty,
@@ -141,8 +145,8 @@ impl Fleet<'_> {
     }
 }
 
-async fn fill(bucket: &Bucket) -> Result<()> {
-    let mut fleet = Fleet { bucket, now: Timestamp::now(), serial: 0 };
+async fn fill(bucket: &Bucket, hostile: &str) -> Result<()> {
+    let mut fleet = Fleet { bucket, now: Timestamp::now(), serial: 0, hostile: hostile.to_owned() };
     let web = [
         fleet.release("web", "ana@ws1", 60 * 24 * 9, false, "first public version").await?,
         fleet
@@ -153,7 +157,7 @@ async fn fill(bucket: &Bucket) -> Result<()> {
             .await?,
         fleet.release("web", "bo@laptop", 60 * 5, true, "try the new cache").await?,
         fleet.release("web", "ana@ws1", 47, false, "login by mail link").await?,
-        fleet.release("web", "mallory@evil", 30, true, HOSTILE).await?,
+        fleet.release("web", "mallory@evil", 30, true, hostile).await?,
     ];
     let api = [
         fleet.release("api", "cy@build-3", 60 * 24 * 30, false, "v2 of the orders endpoint").await?,
@@ -178,6 +182,6 @@ async fn fill(bucket: &Bucket) -> Result<()> {
         .await?;
     fleet.push("api-1", 60 * 25, (Some(&api[0]), &api[1]), PushKind::Deploy, "orders are slow").await?;
     fleet.push("api-2", 12, (Some(&api[2]), &api[1]), PushKind::Rollback, "rounding is wrong for yen").await?;
-    fleet.push("web-stage", 26, (Some(&web[4]), &web[5]), PushKind::Deploy, HOSTILE).await?;
+    fleet.push("web-stage", 26, (Some(&web[4]), &web[5]), PushKind::Deploy, hostile).await?;
     Ok(())
 }

@@ -122,18 +122,23 @@ pub(crate) async fn fill(
     for (server, releases, apps, minutes) in rows {
         let generation = fleet.document(server, &releases).await?;
         let mut report = status(server, generation, apps, fleet.ago(minutes));
-        if server == "web-stage" {
-            HOSTILE.clone_into(&mut report.summary);
-            HOSTILE.clone_into(&mut report.agent.version);
-            report.document.bad_entries = vec![BadEntry { entry: HOSTILE.to_owned(), reason: HOSTILE.to_owned() }];
-            report.apps[0].reason = Some(HOSTILE.to_owned());
-            report.apps[0].drift = vec![HOSTILE.to_owned()];
-            HOSTILE.clone_into(&mut report.apps[0].units[0].name);
-            HOSTILE.clone_into(&mut report.apps[0].units[0].active);
-            HOSTILE.clone_into(&mut report.apps[1].app);
+        if server == "web-stage" && fleet.hostile == HOSTILE {
+            spoil(&mut report);
         }
         fleet.bucket.write_status(&report, None).await?;
     }
     fleet.document("new-1", &[&web[4]]).await?;
     Ok(())
+}
+
+/// Puts text that means harm wherever an agent can say anything.
+fn spoil(report: &mut Status) {
+    let [web, own, ..] = report.apps.as_mut_slice() else { return };
+    report.document.bad_entries = vec![BadEntry { entry: HOSTILE.to_owned(), reason: HOSTILE.to_owned() }];
+    web.reason = Some(HOSTILE.to_owned());
+    web.drift = vec![HOSTILE.to_owned()];
+    let unit = web.units.iter_mut().flat_map(|unit| [&mut unit.name, &mut unit.active]);
+    for text in unit.chain([&mut own.app, &mut report.summary, &mut report.agent.version]) {
+        HOSTILE.clone_into(text);
+    }
 }
