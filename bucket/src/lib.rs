@@ -6,6 +6,7 @@
 //! - names, parsed once at the edge: [`AppName`], [`ReleaseName`], [`ServerName`], [`ObjectPath`]
 //! - documents: [`ServerDocument`], [`ReleaseMetadata`], [`Status`], [`HistoryEntry`]
 //! - where they are kept: [`Bucket`], which is `gs://` or `file://`, and the verbs on it
+//! - access to Google Cloud, for whatever a program asks there: [`Credentials`], [`Tokens`]
 //! - [`Error`], with only the cases that a caller branches on
 
 #![doc(html_no_source)]

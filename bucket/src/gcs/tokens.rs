@@ -20,6 +20,9 @@ use http::{Extensions, HeaderMap};
 use super::{attempt::chain, machine};
 use crate::Credentials;
 
+/// The longest that a token may take: a metadata server answers within milliseconds, Google's own within a second.
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// The longest that the metadata server may take to say that Google's cloud is Google's.
 const UNIVERSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -106,7 +109,10 @@ impl CredentialsProvider for Tokens {
     async fn headers(&self, extensions: Extensions) -> Result<CacheableResource<HeaderMap>, CredentialsError> {
         let renewals = self.renewals();
         let now = self.now().map_err(|reason| CredentialsError::from_msg(false, reason))?;
-        let headers = now.headers(extensions).await;
+        let headers = tokio::time::timeout(TOKEN_TIMEOUT, now.headers(extensions)).await.unwrap_or_else(|_| {
+            let reason = format!("no answer within {TOKEN_TIMEOUT:?}; is this machine on Google Cloud?");
+            Err(CredentialsError::from_msg(true, reason))
+        });
         if headers.is_err() {
             self.renew(renewals);
         }
