@@ -57,6 +57,16 @@ pub struct AgentStatus {
     pub started: Timestamp,
     /// How often it polls, in seconds: a report much older than that means it is silent.
     pub poll_seconds: u64,
+    /// How often it reports when there is nothing new to say, in seconds.
+    #[serde(default = "AgentStatus::usual_heartbeat")]
+    pub heartbeat_seconds: u64,
+}
+
+impl AgentStatus {
+    /// Of agents that don't say.
+    fn usual_heartbeat() -> u64 {
+        15 * 60
+    }
 }
 
 /// The server document, as part of a report.

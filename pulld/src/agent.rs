@@ -546,7 +546,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         // A bucket in trouble isn't helped by a report of it.
         if let Some(bucket) = self.bucket.as_ref().filter(|_| !self.unreachable) {
             self.liveness.within(self.settings.bucket_options.timeout * 10);
-            if let Err(error) = self.publisher.publish(bucket, &status).await {
+            if let Err(error) = self.publisher.publish(bucket, &status, self.settings.heartbeat).await {
                 tracing::warn!(message_id = events::REPORT, "the report could not be written: {error:#}");
             }
         }
@@ -569,6 +569,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 started: self.started,
                 poll_seconds: self.settings.poll.as_secs(),
+                heartbeat_seconds: self.settings.heartbeat.as_secs(),
             },
             document: self.generation_and_document(),
             document_error: self.document_error.clone(),

@@ -37,6 +37,8 @@ pub struct Settings {
     pub poll: Duration,
     /// The most by which a poll comes earlier or later, so that a fleet doesn't poll in step.
     pub jitter: Duration,
+    /// How often the report is written when it says nothing new, give or take a tenth.
+    pub heartbeat: Duration,
     /// How long a unit must stay up before its release counts as healthy.
     pub health_window: Duration,
     /// The longest dpkg may take with one order.
@@ -101,11 +103,12 @@ impl AllowedApps {
 }
 
 /// Every key there is.
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "bucket",
     "server",
     "poll",
     "jitter",
+    "heartbeat",
     "health_window",
     "transaction_timeout",
     "prune",
@@ -227,6 +230,7 @@ fn settle(merged: &Fragment, environment: impl Fn(&str) -> Option<String>, host:
             None => default_server(host)?,
         },
         poll,
+        heartbeat: merged.duration("heartbeat", "15m", Duration::from_mins(1), Duration::from_hours(24))?,
         jitter: merged.duration("jitter", &tenth, Duration::ZERO, poll / 2)?,
         health_window: merged.duration("health_window", "10s", Duration::ZERO, Duration::from_hours(1))?,
         transaction_timeout: merged.duration(

@@ -1,5 +1,5 @@
-//! Publishes the report: always to this machine's own copy, to the bucket only when it says something new, and every
-//! quarter of an hour as a sign of life.
+//! Publishes the report: always to this machine's own copy, to the bucket only when it says something new, and with
+//! every heartbeat (`heartbeat` in the configuration) as a sign of life.
 
 use std::{
     collections::hash_map::RandomState,
@@ -7,6 +7,7 @@ use std::{
     hash::{BuildHasher, Hasher},
     io::Write,
     path::Path,
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -35,7 +36,7 @@ struct Seen {
 
 impl Publisher {
     /// Writes the report to the bucket if it says something new or a sign of life is due.
-    pub async fn publish(&mut self, bucket: &Bucket, status: &Status) -> Result<()> {
+    pub async fn publish(&mut self, bucket: &Bucket, status: &Status, heartbeat: Duration) -> Result<()> {
         let new = |seen: &Seen| {
             let same =
                 seen.status.as_ref().is_some_and(|old| report::without_times(old) == report::without_times(status));
@@ -52,7 +53,7 @@ impl Publisher {
             let generation = self.seen.as_ref().and_then(|seen| seen.generation);
             match bucket.write_status(status, generation).await {
                 Ok(generation) => {
-                    let due = Instant::now() + schedule::sign_of_life(schedule::dice());
+                    let due = Instant::now() + schedule::sign_of_life(heartbeat, schedule::dice());
                     self.seen = Some(Seen { generation: Some(generation), status: Some(status.clone()), due });
                     return Ok(());
                 }

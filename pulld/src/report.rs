@@ -258,7 +258,12 @@ mod tests {
         let picture = Picture {
             server: &"web-1".parse().unwrap(),
             machine: "machine",
-            agent: AgentStatus { version: "1".into(), started: Timestamp::UNIX_EPOCH, poll_seconds: 300 },
+            agent: AgentStatus {
+                version: "1".into(),
+                started: Timestamp::UNIX_EPOCH,
+                poll_seconds: 300,
+                heartbeat_seconds: 900,
+            },
             document: Some((Generation(7), &document)),
             document_error: None,
             trouble: None,

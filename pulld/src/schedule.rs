@@ -19,9 +19,6 @@ const FIRST_RETRY: Duration = Duration::from_secs(10);
 /// The wait before a release that couldn't be brought in is tried again, at first and at most.
 const SETBACK: (Duration, Duration) = (Duration::from_secs(15), Duration::from_mins(30));
 
-/// How long the report in the bucket may stay as it is.
-const SIGN_OF_LIFE: Duration = Duration::from_mins(15);
-
 /// How long to rest after a cycle, `fresh` if it was the first, `failures` of the last ones having failed in a row.
 /// `dice` is a random number from 0 to 1, here and below.
 pub fn rest(poll: Duration, jitter: Duration, fresh: bool, failures: u32, dice: f64) -> Duration {
@@ -43,9 +40,9 @@ pub fn setback(tries: u32, dice: f64) -> Duration {
     shortened(backoff::delay(tries, first, most), dice)
 }
 
-/// How long the report in the bucket may stay as it is.
-pub fn sign_of_life(dice: f64) -> Duration {
-    around(SIGN_OF_LIFE, SIGN_OF_LIFE / 10, dice)
+/// How long the report in the bucket may stay as it is, for a heartbeat of that length.
+pub fn sign_of_life(heartbeat: Duration, dice: f64) -> Duration {
+    around(heartbeat, heartbeat / 10, dice)
 }
 
 /// A random number from 0 to 1, good enough to keep machines out of step.
@@ -106,6 +103,9 @@ mod tests {
     fn releases_and_reports_have_chance_too() {
         assert_eq!([setback(0, 0.0), setback(0, 1.0)].map(|wait| wait.as_millis()), [15_000, 7_500]);
         assert_eq!(setback(u32::MAX, 0.0), Duration::from_mins(30));
-        assert_eq!([sign_of_life(0.0), sign_of_life(1.0)].map(|wait| wait.as_secs()), [810, 990]);
+        assert_eq!(
+            [0.0, 1.0].map(|dice| sign_of_life(Duration::from_mins(15), dice)).map(|wait| wait.as_secs()),
+            [810, 990]
+        );
     }
 }

@@ -235,7 +235,7 @@ pub(crate) mod tests {
             written: now(),
             state: whole,
             summary: String::new(),
-            agent: AgentStatus { version: "1".into(), started: now(), poll_seconds: 300 },
+            agent: AgentStatus { version: "1".into(), started: now(), poll_seconds: 300, heartbeat_seconds: 900 },
             document: DocumentStatus { generation: Some(generation), error: None, bad_entries: Vec::new() },
             apps: vec![app],
         };

@@ -1,6 +1,6 @@
 //! What a push would do to a server, and what to know before.
 
-use bucket::{AppName, AppState, Release, ReleaseName, ServerDocument, ServerName, Status, Timestamp};
+use bucket::{AgentStatus, AppName, AppState, Release, ReleaseName, ServerDocument, ServerName, Status, Timestamp};
 
 /// What a push of one release would do to one server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,13 +87,12 @@ fn is_quarantined(status: &Status, app: &AppName, release: &ReleaseName) -> bool
     })
 }
 
-/// Heartbeats come every 15 minutes, jittered; an agent with nothing to say is silent that long.
-const HEARTBEAT_SECONDS: u64 = 15 * 60;
-
-/// How long an agent has been silent, if that is longer than it should be: three of its polls, and a heartbeat.
+/// How long an agent has been silent, if that is longer than it should be: three of its polls, and a heartbeat with its
+/// jitter.
 pub fn silence(status: &Status, now: Timestamp) -> Option<String> {
     let age = now.duration_since(status.written).as_secs();
-    let allowed = HEARTBEAT_SECONDS * 4 / 3 + 3 * status.agent.poll_seconds;
+    let AgentStatus { poll_seconds, heartbeat_seconds, .. } = status.agent;
+    let allowed = heartbeat_seconds.saturating_mul(4) / 3 + poll_seconds.saturating_mul(3);
     (age > i64::try_from(allowed).unwrap_or(i64::MAX)).then(|| age_in_words(age))
 }
 

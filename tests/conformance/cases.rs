@@ -357,7 +357,7 @@ fn status() -> Status {
         written: time,
         state: ServerState::Converged,
         summary: "all is well".to_owned(),
-        agent: AgentStatus { version: "1".to_owned(), started: time, poll_seconds: 300 },
+        agent: AgentStatus { version: "1".to_owned(), started: time, poll_seconds: 300, heartbeat_seconds: 900 },
         document: DocumentStatus { generation: Some(Generation(7)), error: None, bad_entries: Vec::new() },
         apps: Vec::new(),
     }

@@ -62,6 +62,7 @@ pub(crate) fn status(server: &str, document: Generation, apps: Vec<AppStatus>, w
             version: "0.1.0".to_owned(),
             started: written - SignedDuration::from_hours(100),
             poll_seconds: 300,
+            heartbeat_seconds: 900,
         },
         document: DocumentStatus { generation: Some(document), error: None, bad_entries: Vec::new() },
         apps,

@@ -23,6 +23,7 @@ use crate::wake::{Bell, Reason};
 const AGENTS: u64 = 1000;
 const POLL: Duration = Duration::from_mins(5);
 const JITTER: Duration = Duration::from_secs(30);
+const HEARTBEAT: Duration = Duration::from_mins(15);
 
 /// What a healthy fleet asks for in a second on average: a poll per interval, a report per quarter of an hour.
 const MEAN: f64 = 1000.0 / 300.0 + 1000.0 / 900.0;
@@ -91,7 +92,7 @@ async fn live(bucket: &FakeBucket, boots: Duration, random: Random) {
         if read && report_due.is_none_or(|due| Instant::now() >= due) {
             let looked = report_due.is_some() || bucket.ask().await;
             let written = looked && bucket.ask().await;
-            report_due = written.then(|| Instant::now() + sign_of_life(random.dice()));
+            report_due = written.then(|| Instant::now() + sign_of_life(HEARTBEAT, random.dice()));
         }
         next = Instant::now() + rest(POLL, JITTER, reasons.contains(&Reason::Start), failures, random.dice());
     }
