@@ -38,15 +38,16 @@ pub(super) fn may_have_tokens(lookup: impl Fn(&str) -> Option<OsString>, product
     if lookup("GOOGLE_APPLICATION_CREDENTIALS").is_some() || lookup("GCE_METADATA_HOST").is_some() {
         return Ok(());
     }
-    let home = lookup("HOME").unwrap_or_default();
-    if Path::new(&home).join(".config/gcloud/application_default_credentials.json").exists() {
+    let well_known = |home: OsString| Path::new(&home).join(".config/gcloud/application_default_credentials.json");
+    if lookup("HOME").map(well_known).is_some_and(|file| file.exists()) {
         return Ok(());
     }
     match firmware(product_name) {
         Firmware::Google | Firmware::Silent(_) => Ok(()),
         Firmware::Other(name) => Err(format!(
             "there are no Google credentials: this machine is a `{name}` and not on Google Cloud; run `gcloud auth \
-             application-default login`, or set `GOOGLE_APPLICATION_CREDENTIALS` to the path of a key file"
+             application-default login`, or set `GOOGLE_APPLICATION_CREDENTIALS` to the path of a key file (or \
+             `GCE_METADATA_HOST`, where something else gives out tokens as the metadata server does)"
         )),
     }
 }
