@@ -3,6 +3,7 @@
 //! - building a `.deb`, against dpkg-deb and against the floor, tar and zstd
 //! - from a deb in the bucket to an active unit, against the bare commands in the same container
 //! - an idle agent: requests, memory, processor time
+//! - the web app over a large fleet: every page, memory, requests
 //!
 //! It judges nothing: a machine's load moves every figure. Ratios of the same run are what to compare.
 
@@ -12,6 +13,7 @@ mod build;
 mod deploy;
 mod idle;
 mod measure;
+mod web;
 
 use std::process::ExitCode;
 
@@ -31,7 +33,20 @@ fn main() -> ExitCode {
 fn run() -> Result<()> {
     clean_up_when_interrupted()?;
     let programs = Programs::get()?;
-    idle::bench(&programs.pulld())?;
-    deploy::bench()?;
-    build::bench(&programs.release(), TempDir::new()?.path())
+    // One of them by name, or all.
+    let only = std::env::args().nth(1);
+    let wanted = |name: &str| only.as_deref().is_none_or(|only| only == name);
+    if wanted("idle") {
+        idle::bench(&programs.pulld())?;
+    }
+    if wanted("deploy") {
+        deploy::bench()?;
+    }
+    if wanted("web") {
+        web::bench(&programs.push())?;
+    }
+    if wanted("build") {
+        build::bench(&programs.release(), TempDir::new()?.path())?;
+    }
+    Ok(())
 }

@@ -1,0 +1,285 @@
+//! The web app over a large fleet: every page many times, memory, and what it asks of the bucket.
+//!
+//! The bucket is the fake in this process: a million releases are there in seconds, and no disk is worn. The times are
+//! those of whole requests over loopback, the server's own work and a little more.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use bucket::{
+    AgentStatus, AppState, AppStatus, Bucket, BucketOptions, BucketUrl, Credentials, DocumentStatus, Generation,
+    HistoryEntry, PushKind, ReleaseMetadata, ReleaseName, ServerDocument, ServerState, Status, Timestamp, UnitStatus,
+};
+use harness::gcs::FakeGcs;
+
+use crate::measure::{memory, ticks};
+
+const SERVERS: usize = 10_000;
+const APPS_EACH: usize = 5;
+const APPS: usize = 100;
+const RELEASES_EACH: usize = 10_000;
+const BUILDERS: usize = 20;
+const PUSHES: usize = 300;
+/// Requests of each page.
+const TIMES: usize = 200;
+/// The longest that the first picture may take.
+const PATIENCE: Duration = Duration::from_mins(10);
+/// How long it is watched while nothing happens.
+const WATCHED: Duration = Duration::from_secs(30);
+/// 2026-11-01, some days before which the oldest release was built.
+const NEWEST: i64 = 1_793_491_200;
+
+const TARGET_MS: f64 = 50.0;
+const TARGET_MB: f64 = 400.0;
+
+pub(crate) fn bench(push: &Path) -> Result<()> {
+    let releases = APPS * RELEASES_EACH;
+    println!(
+        "the web app over {SERVERS} servers of {APPS_EACH} apps each and {releases} releases of {APPS} apps, gs://"
+    );
+    let gcs = FakeGcs::start("bench");
+    let seeded = Instant::now();
+    seed(&gcs)?;
+    println!("  seeded           in {:.0} s", seeded.elapsed().as_secs_f64());
+
+    let (mut server, address) = Server::start(push, &gcs)?;
+    let started = Instant::now();
+    while get(&address, "/readyz")?.0 != 200 {
+        ensure!(started.elapsed() < PATIENCE, "there is no picture after {PATIENCE:?}");
+        server.must_live()?;
+        thread::sleep(Duration::from_millis(50));
+    }
+    println!("  first picture    after {:.1} s and {} requests", started.elapsed().as_secs_f64(), gcs.requests().len());
+
+    // The second round looks at the history once more, and the sweep over the releases begins.
+    let requests = gcs.requests().len();
+    let cpu = ticks(server.0.id()).context("the server is gone")?;
+    thread::sleep(WATCHED);
+    let cpu = ticks(server.0.id()).context("the server is gone")? - cpu;
+    let seen = gcs.requests().split_off(requests);
+    let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
+    for request in &seen {
+        let below = request.object.split('/').next().unwrap_or_default();
+        *kinds.entry(format!("{:?} of {below}/", request.kind)).or_default() += 1;
+    }
+    let kinds: Vec<String> = kinds.iter().map(|(kind, count)| format!("{count} × {kind}")).collect();
+    println!("  at rest          {} in {WATCHED:?}, {:.2} s of processor time", kinds.join(", "), cpu as f64 / 100.0);
+
+    println!("  {:<44}{:>9}{:>9}{:>9}{:>9}", "page", "p50 ms", "p95 ms", "max ms", "kB");
+    for (name, path) in pages() {
+        let mut times = Vec::new();
+        let mut size = 0;
+        for n in 0..TIMES {
+            let path = path(n);
+            let begun = Instant::now();
+            let (status, bytes) = get(&address, &path)?;
+            times.push(begun.elapsed().as_secs_f64() * 1000.0);
+            ensure!(status == 200, "`{path}` was answered {status}");
+            size = size.max(bytes);
+        }
+        times.sort_by(f64::total_cmp);
+        let (p50, p95, max) = (times[TIMES / 2], times[TIMES * 95 / 100], times[TIMES - 1]);
+        let over = if p95 > TARGET_MS { "  over the target" } else { "" };
+        println!("  {name:<44}{p50:>9.1}{p95:>9.1}{max:>9.1}{:>9}{over}", size / 1000);
+    }
+    let mb = |key| memory(server.0.id(), key).map(|bytes| bytes as f64 / 1e6).context("the server is gone");
+    let (rss, peak) = (mb("VmRSS:")?, mb("VmHWM:")?);
+    println!("  targets          p95 {TARGET_MS:.0} ms for every page, {TARGET_MB:.0} MB resident");
+    println!("  memory           {rss:.0} MB resident, {peak:.0} MB at most");
+    Ok(())
+}
+
+/// The address of a page, for the nth request.
+type Address = fn(usize) -> String;
+
+/// Every page, and how its address varies.
+fn pages() -> Vec<(&'static str, Address)> {
+    vec![
+        ("overview", |_| "/".to_owned()),
+        ("servers", |n| format!("/servers?page={}", n % (SERVERS / 100) + 1)),
+        ("servers, one app's failed ones", |n| format!("/servers?q=app:{}+state:failed", app(n % APPS))),
+        ("servers by a part of the name", |n| format!("/servers?q={n}+-state:failed")),
+        ("server", |n| format!("/servers/{}", server(n * 49))),
+        ("apps", |_| "/apps".to_owned()),
+        ("app", |n| format!("/apps/{}?page={}", app(n % APPS), n % (RELEASES_EACH / 100) + 1)),
+        ("history", |n| format!("/history?q={}", app(n % APPS))),
+        ("history of a server", |n| format!("/history?server={}", server(n))),
+        ("choose an app", |n| format!("/choose?server={}", server(n))),
+        ("choose a release", |n| format!("/choose?app={}&server={}&page={}", app(n % APPS), server(n), n % 100 + 1)),
+        ("choose a release by words", |n| format!("/choose?app={}&server={}&find=ana3+{n}", app(n % APPS), server(n))),
+        ("choose for all that match", |n| format!("/choose?app={0}&q=app:{0}", app(n % APPS))),
+        ("plan for a server", |n| format!("/plan?release={}&server={}", release(n % APPS, n * 50), server(n))),
+        ("plan for all that match", |n| {
+            let app_number = n % APPS;
+            format!("/plan?release={}&q=app:{}", release(app_number, n * 50), app(app_number))
+        }),
+        ("metrics", |_| "/metrics".to_owned()),
+    ]
+}
+
+fn app(n: usize) -> String {
+    format!("app-{n:02}")
+}
+
+fn server(n: usize) -> String {
+    format!("server-{n:05}")
+}
+
+/// The `n`th release of an app, the newest first.
+fn release(app_number: usize, n: usize) -> ReleaseName {
+    let app = app(app_number);
+    // Commits look random: SplitMix64 (Steele, Lea, Flood 2014).
+    let mut bits = ((app_number * RELEASES_EACH + n) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    let time = Timestamp::from_second(NEWEST - 1000 * i64::try_from(n).expect("a small number"));
+    let time = time.expect("a time of these years");
+    let name = format!("{app}/{app}:ana{}@ws{}:{time}:{bits:016x}{:024x}.deb", n % BUILDERS, n % 3, bits >> 7);
+    name.parse().expect("a release name")
+}
+
+fn seed(gcs: &FakeGcs) -> Result<()> {
+    for app_number in 0..APPS {
+        for n in 0..RELEASES_EACH {
+            let name = release(app_number, n);
+            let metadata = ReleaseMetadata {
+                dirty: n % 9 == 8,
+                note: format!("fix the login of customers with two accounts ({n})"),
+                services: vec![format!("{}.service", name.app())],
+                sha256: format!("{n:064x}"),
+                size: 10_000_000,
+                package: name.app().to_string(),
+                version: format!("1.0.{n}"),
+                architecture: "amd64".to_owned(),
+                repo: format!("https://git.example.org/{}.git", name.app()),
+                branch: ["main", "main", "main", "hotfix"][n % 4].to_owned(),
+            };
+            gcs.put_with("bench", &format!("debs/{name}"), "", metadata.to_metadata(&name));
+        }
+    }
+    for n in 0..SERVERS {
+        let mut document = ServerDocument::default();
+        for m in 0..APPS_EACH {
+            document.set(release((n + m * 17) % APPS, n % 7));
+        }
+        gcs.put("bench", &format!("server/{}.json", server(n)), document.to_json());
+        let status = serde_json::to_vec(&status(n, &document)?)?;
+        gcs.put("bench", &format!("status/{}.json", server(n)), status);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(record(gcs))
+}
+
+async fn record(gcs: &FakeGcs) -> Result<()> {
+    let endpoint = Some(gcs.url.parse()?);
+    let options = BucketOptions { endpoint, credentials: Credentials::Anonymous, timeout: Duration::from_secs(30) };
+    let bucket = Bucket::open(&"gs://bench".parse::<BucketUrl>()?, &options).await?;
+    for n in 0..PUSHES {
+        let entry = HistoryEntry {
+            time: Timestamp::now(),
+            id: format!("{n:016x}"),
+            // Those whose documents were written last.
+            server: server(SERVERS - 1 - n).parse()?,
+            app: app(n % APPS).parse()?,
+            from: Some(release(n % APPS, 1)),
+            to: release(n % APPS, 0),
+            kind: PushKind::Deploy,
+            who: "ana@example.org".to_owned(),
+            why: "customers with two accounts can't log in".to_owned(),
+            generation: Generation(1),
+        };
+        bucket.append_history(&entry).await?;
+    }
+    Ok(())
+}
+
+fn status(n: usize, document: &ServerDocument) -> Result<Status> {
+    let now = Timestamp::now();
+    let failed = n.is_multiple_of(50);
+    let apps = document.releases().map(|release| AppStatus {
+        app: release.app().to_string(),
+        desired: Some(release.clone()),
+        installed: Some(release.clone()),
+        package: Some(release.app().to_string()),
+        state: if failed { AppState::Failed } else { AppState::Converged },
+        since: now,
+        reason: failed.then(|| "dpkg exited with 1: dependency problems".to_owned()),
+        drift: Vec::new(),
+        units: vec![UnitStatus {
+            name: format!("{}.service", release.app()),
+            active: "active".to_owned(),
+            sub: "running".to_owned(),
+            since: Some(now),
+            restarts: 0,
+        }],
+    });
+    Ok(Status {
+        server: server(n).parse()?,
+        machine: format!("{n:032x}"),
+        written: now,
+        state: if failed { ServerState::Failed } else { ServerState::Converged },
+        summary: "5 apps, all as they should be".to_owned(),
+        agent: AgentStatus { version: "0.1.0".to_owned(), started: now, poll_seconds: 300 },
+        // Not older than the document, whose generation nobody here knows.
+        document: DocumentStatus { generation: Some(Generation(i64::MAX)), error: None, bad_entries: Vec::new() },
+        apps: apps.collect(),
+    })
+}
+
+struct Server(Child);
+
+impl Server {
+    fn start(push: &Path, gcs: &FakeGcs) -> Result<(Self, String)> {
+        let mut command = Command::new(push);
+        command.args(["serve", "--bucket", "gs://bench", "--listen", "127.0.0.1:0"]);
+        command.env("PUSH_GCS_ENDPOINT", &gcs.url).env("PUSH_GCS_CREDENTIALS", "anonymous");
+        for key in ["PUSH_CONFIG", "PUSH_GCE_PROJECT"] {
+            command.env_remove(key);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().context("could not start push")?;
+        let talk = child.stderr.take().context("push has no stderr")?;
+        let server = Self(child);
+        let mut lines = BufReader::new(talk).lines();
+        let address = loop {
+            let line = lines.next().context("push serve ended at once")??;
+            if let Some((_, rest)) = line.split_once("http://") {
+                break rest.trim_end_matches('/').to_owned();
+            }
+        };
+        // What it says later must not block it.
+        thread::spawn(move || lines.for_each(drop));
+        Ok((server, address))
+    }
+
+    fn must_live(&mut self) -> Result<()> {
+        ensure!(self.0.try_wait()?.is_none(), "push serve ended");
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// One request on a connection of its own: the status, and the size of the answer in bytes.
+fn get(address: &str, path: &str) -> Result<(u16, usize)> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_mins(1)))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).with_context(|| format!("`{path}` wasn't answered"))?;
+    let status = answer.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+    Ok((status.with_context(|| format!("`{path}` wasn't answered in HTTP"))?, answer.len()))
+}
