@@ -103,7 +103,7 @@ pub(crate) async fn get(view: View, Path(name): Path<String>, params: Params) ->
 /// On how many servers each release of an app is desired.
 pub(crate) fn on_servers(view: &View, app: &AppName) -> BTreeMap<ReleaseName, usize> {
     let mut counts = BTreeMap::new();
-    for name in view.picture.servers.values().filter_map(|server| server.desired(app)) {
+    for name in view.picture.servers_with(app).filter_map(|server| server.desired(app)) {
         *counts.entry(name.clone()).or_default() += 1;
     }
     counts

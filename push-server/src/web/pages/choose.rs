@@ -73,16 +73,10 @@ fn which_release(view: &View, params: &Params, targets: &Targets, app: &AppName)
         let text = format!("`{app}` has no release in the bucket: the developer's `release` makes one.");
         return view.problem(StatusCode::NOT_FOUND, "There is nothing to choose from", &text);
     };
-    let words: Vec<String> = params.get("find").unwrap_or_default().split_whitespace().map(str::to_lowercase).collect();
-    let fits = |listed: &Listed| {
-        words.is_empty() || {
-            let text = format!("{} {} {}", listed.name.stem(), listed.note, listed.branch).to_lowercase();
-            words.iter().all(|word| text.contains(word))
-        }
-    };
+    let words: Vec<String> = params.get("find").unwrap_or_default().split_whitespace().map(str::to_owned).collect();
     let page = params.page();
-    let total = if words.is_empty() { releases.len() } else { releases.newest().filter(fits).count() };
-    let shown: Vec<Listed> = releases.newest().filter(fits).skip((page - 1).saturating_mul(PAGE)).take(PAGE).collect();
+    let total = if words.is_empty() { releases.len() } else { releases.found(&words).count() };
+    let shown: Vec<Listed> = releases.found(&words).skip((page - 1).saturating_mul(PAGE)).take(PAGE).collect();
     let counts = on_servers(view, app);
     let found = params.get("find").unwrap_or_default();
     let carried = carried(params);
