@@ -116,10 +116,10 @@ fn pages() -> Vec<(&'static str, Address)> {
         ("choose a release", |n| format!("/choose?app={}&server={}&page={}", app(n % APPS), server(n), n % 100 + 1)),
         ("choose a release by words", |n| format!("/choose?app={}&server={}&find=ana3+{n}", app(n % APPS), server(n))),
         ("choose for all that match", |n| format!("/choose?app={0}&q=app:{0}", app(n % APPS))),
-        ("plan for a server", |n| format!("/plan?release={}&server={}", release(n % APPS, n * 50), server(n))),
+        ("plan for a server", |n| format!("/plan?release={}&server={}", release(n % APPS, n * 50).stem(), server(n))),
         ("plan for all that match", |n| {
             let app_number = n % APPS;
-            format!("/plan?release={}&q=app:{}", release(app_number, n * 50), app(app_number))
+            format!("/plan?release={}&q=app:{}", release(app_number, n * 50).stem(), app(app_number))
         }),
         ("metrics", |_| "/metrics".to_owned()),
     ]

@@ -392,6 +392,25 @@ async fn a_round_that_began_earlier_does_not_undo_what_was_read_since() {
     assert_eq!(world.keeper.picture().pushes.len(), 2);
     world.keeper.refresh().await;
     assert_eq!(world.chosen("web-1"), name);
+    let changes = world.changes();
+    world.keeper.refresh_server(&server_name("web-1")).await;
+    assert_eq!(world.changes(), changes, "nothing was written in between");
+}
+
+#[tokio::test]
+async fn the_servers_of_an_app_are_those_of_the_newest_picture() {
+    let world = World::settled().await;
+    let web = "web".parse().unwrap();
+    let with =
+        || -> Vec<String> { world.keeper.picture().servers_with(&web).map(|server| server.name.to_string()).collect() };
+    assert_eq!(with(), ["web-1", "web-2", "web-3"]);
+    world.choose("web-4", 1).await;
+    world.keeper.refresh_server(&server_name("web-4")).await;
+    assert_eq!(with(), ["web-1", "web-2", "web-3", "web-4"]);
+    world.gcs.put("fleet", "server/web-2.json", "[]");
+    world.keeper.refresh().await;
+    assert_eq!(with(), ["web-1", "web-3", "web-4"]);
+    assert_eq!(world.keeper.picture().servers_with(&"api".parse().unwrap()).count(), 0);
 }
 
 #[tokio::test]

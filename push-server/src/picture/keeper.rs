@@ -149,11 +149,12 @@ impl Keeper {
         let mut overtaken = Vec::new();
         self.put(|books, picture| {
             let mut pushes = Vec::new();
-            for (name, read, of_it) in read {
+            for (name, mut read, of_it) in read {
                 pushes.extend(of_it.into_iter().filter(|push| push.server == name));
                 match books.known.get(&name) {
                     Some(known) if try_again && read.is_older_than(known) => overtaken.push(name),
-                    _ => {
+                    known => {
+                        read.share(known);
                         picture.servers.insert(name.clone(), read.server.clone());
                         Arc::make_mut(&mut books.known).insert(name.clone(), read);
                         books.fresh.insert(name);
@@ -210,6 +211,9 @@ impl Keeper {
         let old = self.picture();
         let mut new = (*old).clone();
         change(&mut books, &mut new);
+        if !new.has_same_servers(&old) {
+            new.by_app = Arc::default();
+        }
         let is_other = !new.shows_same(&old);
         *self.picture.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         if is_other {

@@ -11,7 +11,10 @@ mod releases;
 mod servers;
 mod sweep;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, OnceLock},
+};
 
 use bucket::{AppName, AppStatus, HistoryEntry, ReleaseName, ServerName, Timestamp};
 
@@ -32,26 +35,54 @@ pub struct Picture {
     pub taken: Option<Timestamp>,
     /// Why the bucket couldn't be read since then.
     pub trouble: Option<String>,
+    /// The servers of each app, found when first asked for. It belongs to `servers` as they are.
+    by_app: Arc<OnceLock<ByApp>>,
 }
+
+type ByApp = HashMap<String, Vec<Arc<Server>>>;
 
 impl Picture {
     /// Whether pages drawn from both are the same but for when the bucket was read.
     fn shows_same(&self, other: &Self) -> bool {
-        fn same<K: PartialEq, V>(one: &BTreeMap<K, Arc<V>>, other: &BTreeMap<K, Arc<V>>) -> bool {
-            let pairs = one.iter().zip(other);
-            one.len() == other.len() && pairs.into_iter().all(|(a, b)| a.0 == b.0 && Arc::ptr_eq(a.1, b.1))
-        }
         self.trouble == other.trouble
             && self.taken.is_some() == other.taken.is_some()
             && self.pushes == other.pushes
-            && same(&self.servers, &other.servers)
+            && self.has_same_servers(other)
             && same(&self.apps, &other.apps)
+    }
+
+    fn has_same_servers(&self, other: &Self) -> bool {
+        same(&self.servers, &other.servers)
     }
 
     /// The servers whose document names a release of the app, or whose agent reports it.
     pub fn servers_with<'a>(&'a self, app: &'a AppName) -> impl Iterator<Item = &'a Arc<Server>> {
-        self.servers.values().filter(|server| server.desired(app).is_some() || server.reported(app.as_str()).is_some())
+        self.by_app.get_or_init(|| by_app(self.servers.values())).get(app.as_str()).into_iter().flatten()
     }
+}
+
+/// Whether both have the same of everything.
+fn same<K: PartialEq, V>(one: &BTreeMap<K, Arc<V>>, other: &BTreeMap<K, Arc<V>>) -> bool {
+    one.len() == other.len() && one.iter().zip(other).all(|(a, b)| a.0 == b.0 && Arc::ptr_eq(a.1, b.1))
+}
+
+fn by_app<'a>(servers: impl Iterator<Item = &'a Arc<Server>>) -> ByApp {
+    let mut by_app = ByApp::new();
+    for server in servers {
+        let desired = server.document.iter().flat_map(|(_, document)| document.releases());
+        let reported = server.status.iter().flat_map(|status| &status.apps);
+        for app in desired.map(|release| release.app().as_str()).chain(reported.map(|app| app.app.as_str())) {
+            if !by_app.contains_key(app) {
+                by_app.insert(app.to_owned(), Vec::new());
+            }
+            if let Some(servers) = by_app.get_mut(app)
+                && servers.last().is_none_or(|last| !Arc::ptr_eq(last, server))
+            {
+                servers.push(server.clone());
+            }
+        }
+    }
+    by_app
 }
 
 impl Server {

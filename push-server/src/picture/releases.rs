@@ -121,6 +121,9 @@ impl AppReleases {
         let words: Vec<String> = words.iter().map(|word| word.to_lowercase()).collect();
         let mut text = String::new();
         let fits = move |row: &&Row| {
+            if words.is_empty() {
+                return true;
+            }
             text.clear();
             self.write_stem(row, &mut text);
             let _ = write!(text, " {} {}", self.note(row), self.word(row.branch));

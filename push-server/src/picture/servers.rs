@@ -172,11 +172,15 @@ impl Known {
         };
         let (document, status) = tokio::join!(document, status);
         let mut read = Self::of(name, document, status);
-        // Whoever compares pictures compares pointers.
-        if let Some(known) = known.filter(|known| known.server == read.server) {
-            read.server = known.server.clone();
-        }
+        read.share(known);
         read
+    }
+
+    /// If that is no other than what was known, it is the same: whoever compares pictures compares pointers.
+    pub(super) fn share(&mut self, known: Option<&Self>) {
+        if let Some(known) = known.filter(|known| known.server == self.server) {
+            self.server = known.server.clone();
+        }
     }
 
     fn of(name: &ServerName, document: Part<(Generation, ServerDocument)>, status: Part<Status>) -> Self {
