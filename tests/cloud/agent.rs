@@ -5,7 +5,7 @@ use std::{process::Stdio, time::Duration};
 use bucket::{Bucket, BucketOptions, BucketUrl, ServerDocument, ServerName};
 use harness::{
     Programs,
-    gcs::{FakeGcs, Kind, Request},
+    gcs::{FakeGcs, Fault, Kind, Request},
     metadata::FakeMetadata,
 };
 use tempfile::TempDir;
@@ -109,4 +109,22 @@ async fn an_agent_with_nothing_to_do_makes_one_request_for_each_poll() {
     let (document, report) = ("server/web-1.json", "status/web-1.json");
     assert_eq!(start, [(Kind::Get, document), (Kind::Get, report), (Kind::Insert, report)], "{requests:#?}");
     assert!(requests[3..].iter().all(is_poll), "{requests:#?}");
+}
+
+#[tokio::test]
+async fn a_bucket_in_trouble_is_not_sent_a_report_of_it() {
+    let (root, gcs) = (TempDir::new().expect("a directory"), FakeGcs::start("acme-push"));
+    gcs.put("acme-push", "server/web-1.json", "[]");
+    gcs.fail(Kind::Get, "server/", Fault::Status(503, None));
+    let settings = "poll = \"1s\"\nmetadata = \"off\"\ngcs_credentials = \"anonymous\"";
+    let settings = format!("{settings}\ngcs_endpoint = \"{}\"", gcs.url);
+    let _agent = Agent::start(&root, &BucketUrl::Gcs("acme-push".to_owned()), &settings, &[]);
+    let reports =
+        |requests: &[Request]| requests.iter().filter(|request| request.object.starts_with("status/")).count();
+    // Five attempts a cycle: by the sixth, a whole cycle is over.
+    gcs.until(|requests| requests.len() >= 6).await;
+    assert_eq!(reports(&gcs.requests()), 0, "{:#?}", gcs.requests());
+    gcs.heal();
+    gcs.until(|requests| requests.iter().any(|request| request.kind == Kind::Insert)).await;
+    assert_eq!(reports(&gcs.requests()), 2, "it is looked at and written");
 }
