@@ -72,15 +72,20 @@ impl<'a> Folder<'a> {
             if metadata.is_none() && self.stat(path, name)?.is_none_or(|now| generation_of(&now) != generation) {
                 continue;
             }
-            return Ok(Some(ObjectInfo {
-                path: path.clone(),
-                generation,
-                size: u64::try_from(stat.st_size).unwrap_or_default(),
-                updated: time_of(generation),
-                metadata: metadata.unwrap_or_default(),
-            }));
+            return Ok(Some(object_info(path, &stat, metadata.unwrap_or_default())));
         }
         Err(unavailable("read", path.as_str(), "it changes faster than it can be read"))
+    }
+
+    /// The same for a listing: an object whose metadata can't be read is listed without any, and hides no other.
+    pub(super) fn listed(&self, path: &ObjectPath, name: &str) -> Result<Option<ObjectInfo>, Error> {
+        match self.info(path, name) {
+            Err(error @ (Error::Malformed { .. } | Error::Forbidden { .. })) => {
+                tracing::warn!(%path, %error, "object listed without its metadata");
+                Ok(self.stat(path, name)?.map(|stat| object_info(path, &stat, Metadata::new())))
+            }
+            known => known,
+        }
     }
 
     fn stat(&self, path: &ObjectPath, name: &str) -> Result<Option<Stat>, Error> {
@@ -120,4 +125,10 @@ impl<'a> Folder<'a> {
             Err(e) => Err(failed("read", path.as_str(), &e)),
         }
     }
+}
+
+fn object_info(path: &ObjectPath, stat: &Stat, metadata: Metadata) -> ObjectInfo {
+    let generation = generation_of(stat);
+    let size = u64::try_from(stat.st_size).unwrap_or_default();
+    ObjectInfo { path: path.clone(), generation, size, updated: time_of(generation), metadata }
 }

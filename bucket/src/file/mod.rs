@@ -323,6 +323,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn unreadable_metadata_hides_no_other_object() {
+        let (directory, bucket) = bucket().await;
+        let metadata = Metadata::from([("note".to_owned(), "one".to_owned())]);
+        let mut generations = Vec::new();
+        for name in ["debs/web/a.deb", "debs/web/b.deb"] {
+            generations.push(bucket.create(&at(name), "x".into(), &metadata).await.unwrap());
+        }
+        let broken = directory.path().join(format!(".push/meta/debs/web/a.deb/{}", generations[0]));
+        std::fs::write(broken, "{").unwrap();
+        let listed = bucket.list("debs/", None, 10).await.unwrap().items;
+        let notes: Vec<_> = listed.iter().map(|info| info.metadata.get("note").map(String::as_str)).collect();
+        assert_eq!(notes, [None, Some("one")]);
+        assert_eq!((listed[0].generation, listed[0].size), (generations[0], 1));
+        let alone = bucket.head(&at("debs/web/a.deb")).await;
+        assert!(matches!(alone, Err(Error::Malformed { .. })), "{alone:?}");
+        assert_eq!(bucket.list_directories("debs/", None, 10).await.unwrap().items, ["web"]);
+    }
+
+    #[tokio::test]
     async fn a_symbolic_link_is_not_an_object() {
         let (directory, bucket) = bucket().await;
         std::os::unix::fs::symlink("/etc", directory.path().join("server")).unwrap();

@@ -75,7 +75,7 @@ fn holds_an_object(directory: &Directory, path: &str) -> Result<bool, Error> {
         if is_directory {
             below.push(path);
         } else if let Ok(path) = path.parse()
-            && folder.info(&path, &name)?.is_some()
+            && folder.listed(&path, &name)?.is_some()
         {
             return Ok(true);
         }
@@ -120,7 +120,7 @@ impl Walk<'_> {
                 self.descend(below)?;
             } else if let Ok(object) = path.parse() {
                 let name = path.rsplit_once('/').map_or(path.as_str(), |(_, name)| name);
-                self.found.extend(folder.info(&object, name)?);
+                self.found.extend(folder.listed(&object, name)?);
             }
         }
         Ok(())
