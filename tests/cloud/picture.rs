@@ -461,6 +461,20 @@ async fn many_releases_cost_a_bounded_number_of_requests() {
 }
 
 #[tokio::test]
+async fn an_app_that_can_not_be_listed_keeps_the_others_from_nothing() {
+    let world = World::settled().await;
+    world.release(&name("bad", "ana@ws1", 1));
+    world.release(&name("web", "ana@ws1", 7));
+    world.gcs.fail(Kind::List, "debs/bad/", Fault::Status(403, None));
+    world.keeper.refresh().await;
+    assert!(world.keeper.picture().trouble.as_ref().unwrap().contains("debs/bad/"));
+    assert_eq!(world.releases("web")[0], name("web", "ana@ws1", 7));
+    world.gcs.heal();
+    world.keeper.refresh().await;
+    assert_eq!((world.keeper.picture().trouble.clone(), world.releases("bad").len()), (None, 1));
+}
+
+#[tokio::test]
 async fn a_new_process_sees_the_same() {
     let world = World::settled().await;
     let again = Keeper::new(world.bucket.clone());

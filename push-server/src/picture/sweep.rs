@@ -56,12 +56,11 @@ impl Releases {
         let names = names(bucket).await.context("could not list the apps")?;
         self.apps.retain(|app, _| names.contains(app));
         let new: Vec<AppName> = names.into_iter().filter(|app| !self.apps.contains_key(app)).collect();
-        if !new.is_empty() {
-            let is_start = self.apps.is_empty();
-            self.read_whole(bucket, new).await.context("could not list the releases")?;
-            if is_start {
-                return Ok(());
-            }
+        let is_start = self.apps.is_empty();
+        // An app that can't be listed keeps the others from nothing.
+        let of_new = self.read_whole(bucket, new).await.context("could not list the releases");
+        if is_start {
+            return of_new;
         }
         let is_whole = match self.sweep(bucket).await {
             Ok(is_whole) => is_whole,
@@ -74,7 +73,7 @@ impl Releases {
         if !is_whole {
             self.ask_builders(bucket).await.context("could not list the newest releases")?;
         }
-        Ok(())
+        of_new
     }
 
     async fn read_whole(&mut self, bucket: &Bucket, apps: Vec<AppName>) -> Result<()> {
