@@ -6,7 +6,7 @@
 use std::{
     fs::File,
     io::{Read, Take},
-    path::Path,
+    path::{Component, Path},
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -16,6 +16,8 @@ use crate::machine::{DebInfo, OwnedUnit, UnitAction};
 
 /// Most bytes of a package's control archive, unpacked; md5sums of a hundred thousand files fit.
 const ARCHIVE_LIMIT: u64 = 64 << 20;
+/// Most bytes of memory for unpacking an xz archive; `xz -9` takes 65 MiB.
+const XZ_MEMORY: u64 = 80 << 20;
 /// Most bytes of a package's control file.
 const CONTROL_LIMIT: u64 = 1 << 20;
 /// Most units that a release may own.
@@ -40,7 +42,10 @@ fn control(path: &Path) -> Result<String> {
     match member.header().identifier() {
         b"control.tar" => control_of(member.take(ARCHIVE_LIMIT)),
         b"control.tar.zst" => control_of(zstd::stream::read::Decoder::new(member)?.take(ARCHIVE_LIMIT)),
-        b"control.tar.xz" => control_of(liblzma::read::XzDecoder::new(member).take(ARCHIVE_LIMIT)),
+        b"control.tar.xz" => {
+            let decoder = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, 0)?;
+            control_of(liblzma::read::XzDecoder::new_stream(member, decoder).take(ARCHIVE_LIMIT))
+        }
         b"control.tar.gz" => control_of(flate2::read::GzDecoder::new(member).take(ARCHIVE_LIMIT)),
         other => bail!("its second member is `{}`, not a control archive", other.escape_ascii()),
     }
@@ -48,20 +53,33 @@ fn control(path: &Path) -> Result<String> {
 
 fn control_of(archive: Take<impl Read>) -> Result<String> {
     let mut archive = tar::Archive::new(archive);
+    let mut control = None;
+    // To its end: dpkg goes by the last control file, so there must be only one.
     for entry in archive.entries()? {
-        let entry = entry.context("its control archive is damaged")?;
-        let name = entry.path_bytes();
-        if name.strip_prefix(b"./").unwrap_or(&name) != b"control" {
+        let mut entry = entry.context("its control archive is damaged")?;
+        if !is_control(&entry.path().context("its control archive has a name that can't be read")?)? {
             continue;
         }
+        ensure!(control.is_none(), "its control archive has two control files");
         ensure!(entry.header().entry_type().is_file(), "its control file isn't a file");
         ensure!(entry.size() <= CONTROL_LIMIT, "its control file is larger than {CONTROL_LIMIT} bytes");
         let mut text = String::new();
-        let mut entry = entry;
         entry.read_to_string(&mut text).context("its control file isn't UTF-8")?;
-        return Ok(text);
+        control = Some(text);
     }
-    bail!("its control archive has no control file")
+    control.context("its control archive has no control file")
+}
+
+/// Whether a name in the control archive is the control file's, however it is written.
+fn is_control(name: &Path) -> Result<bool> {
+    let inside = |component: Component| matches!(component, Component::CurDir | Component::Normal(_));
+    ensure!(
+        name.components().all(inside),
+        "its control archive has the name `{}`",
+        name.display().to_string().escape_debug()
+    );
+    let mut names = name.components().filter(|component| *component != Component::CurDir);
+    Ok(names.next() == Some(Component::Normal("control".as_ref())) && names.next().is_none())
 }
 
 fn parse(control: &str) -> Result<DebInfo> {
@@ -80,7 +98,7 @@ fn parse(control: &str) -> Result<DebInfo> {
         architecture: need("Architecture")?.to_owned(),
         release,
         units: parse_units(find("Push-Units").unwrap_or_default())?,
-        check: find("Push-Check").map(|check| check.split_whitespace().map(str::to_owned).collect()),
+        check: find("Push-Check").filter(|check| !check.is_empty()).map(words),
         installed_size: kilobytes.saturating_mul(1024),
         depends,
     })
@@ -113,6 +131,10 @@ fn package_name(name: &str) -> Result<String> {
     let begins = name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
     ensure!(begins && name.len() >= 2 && name.chars().all(good), "`{}` isn't a package name", name.escape_debug());
     Ok(name.to_owned())
+}
+
+fn words(value: &str) -> Vec<String> {
+    value.split_whitespace().map(str::to_owned).collect()
 }
 
 /// Parses the value of `Push-Units:`, as in `web.service=restart web.timer=start`.
@@ -165,6 +187,42 @@ mod tests {
         assert_eq!(info.check.unwrap(), ["/usr/bin/web", "--health"]);
         let units: Vec<_> = info.units.iter().map(|unit| (unit.name.as_str(), unit.action)).collect();
         assert_eq!(units, [("web.service", UnitAction::Restart), ("web@1.timer", UnitAction::None)]);
+    }
+
+    /// A control archive of these members.
+    fn archive(members: &[(&str, &str)]) -> Vec<u8> {
+        let mut archive = tar::Builder::new(Vec::new());
+        for (name, content) in members {
+            let mut header = tar::Header::new_gnu();
+            // By hand: the builder itself refuses names that lead out.
+            header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+            header.set_size(content.len() as u64);
+            header.set_cksum();
+            archive.append(&header, content.as_bytes()).unwrap();
+        }
+        archive.into_inner().unwrap()
+    }
+
+    #[test]
+    fn there_is_one_control_file_under_one_name() {
+        let read = |members: &[(&str, &str)]| control_of(archive(members).as_slice().take(ARCHIVE_LIMIT));
+        assert_eq!(read(&[("./md5sums", "x"), ("./control", "good")]).unwrap(), "good");
+        assert_eq!(read(&[("control", "good"), ("lib/control", "other")]).unwrap(), "good");
+        for bad in [
+            &[("./control", "good"), ("control", "what dpkg takes")][..],
+            &[("./control", "good"), ("././/control", "what dpkg takes")],
+            &[("./control", "good"), ("x/../control", "what dpkg takes")],
+            &[("/control", "good")],
+            &[("./postinst", "no control")],
+        ] {
+            assert!(read(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_check_is_none() {
+        let info = parse("Package: web\nVersion: 1\nArchitecture: all\nPush-Check: \n").unwrap();
+        assert_eq!(info.check, None);
     }
 
     #[test]

@@ -12,7 +12,12 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use bucket::ReleaseName;
-use tokio::{io::AsyncReadExt, process::Command, sync::OnceCell, time::timeout};
+use tokio::{
+    io::AsyncReadExt,
+    process::Command,
+    sync::OnceCell,
+    time::{Instant, timeout},
+};
 
 use crate::{
     deb::parse_units,
@@ -31,6 +36,10 @@ const ASK: Duration = Duration::from_mins(5);
 const ANSWER: u64 = 64 << 20;
 /// What the runner needs beyond the order's own limit to write the result, before systemd kills it.
 const SLACK: Duration = Duration::from_mins(1);
+/// How long an order that nothing is known of is waited for.
+const UNKNOWN: Duration = Duration::from_mins(30);
+/// How often an order is begun whose runner is killed.
+const ATTEMPTS: u32 = 3;
 /// Most changed files that are told of one package.
 const CHANGED: usize = 20;
 
@@ -55,6 +64,19 @@ impl Dpkg {
     async fn architecture(&self) -> Result<&str> {
         let ask = || async { Ok(ask("dpkg", &["--print-architecture"]).await?.trim().to_owned()) };
         self.architecture.get_or_try_init(ask).await.map(String::as_str)
+    }
+
+    /// The service that carries out an order.
+    fn runner(&self, order: &Order) -> Result<Transient> {
+        let program = own_program()?.display().to_string();
+        Ok(Transient {
+            unit: TRANSACTION_UNIT,
+            description: "Install what pulld verified",
+            command: vec![program, "transact".to_owned(), self.orders.display().to_string()],
+            limit: order.timeout + SLACK,
+            output: None,
+            unhurried: true,
+        })
     }
 
     /// Reads the result of an order that has ended, and forgets it.
@@ -106,33 +128,34 @@ impl PackageManager for Dpkg {
     }
 
     async fn execute(&self, order: &Order) -> Result<OrderResult> {
-        transact::forget(&self.orders)?;
-        transact::save_order(&self.orders, order)?;
-        let transient = Transient {
-            unit: TRANSACTION_UNIT,
-            description: "Install what pulld verified",
-            command: vec![
-                own_program()?.display().to_string(),
-                "transact".to_owned(),
-                self.orders.display().to_string(),
-            ],
-            limit: order.timeout + SLACK,
-            output: None,
-        };
-        self.systemd.run(&transient).await?;
-        let cut_off = || OrderResult {
-            exit: None,
-            trouble: Some(format!(
-                "`{TRANSACTION_UNIT}` ended without a result; `journalctl -u {TRANSACTION_UNIT}` may say why"
-            )),
-            output: String::new(),
-        };
-        Ok(self.take_result()?.unwrap_or_else(cut_off))
+        let deadline = Instant::now() + order.timeout;
+        let mut order = order.clone();
+        for _ in 0..ATTEMPTS {
+            // Before the order is written: an earlier runner that is still at work writes its result there.
+            self.systemd.wait_inactive(TRANSACTION_UNIT, deadline + SLACK).await?;
+            transact::forget(&self.orders)?;
+            transact::save_order(&self.orders, &order)?;
+            let ran = self.systemd.run(&self.runner(&order)?).await;
+            if let Some(result) = self.take_result()? {
+                return Ok(result);
+            }
+            ran?;
+            // The runner itself was killed, by a person or by the kernel: no fault of the packages.
+            order.timeout = deadline.saturating_duration_since(Instant::now());
+            if order.timeout.is_zero() {
+                break;
+            }
+        }
+        let why =
+            format!("`{TRANSACTION_UNIT}` ended without a result; `journalctl -u {TRANSACTION_UNIT}` may say why");
+        Ok(OrderResult { exit: None, trouble: Some(why), output: String::new() })
     }
 
     async fn resume(&self) -> Result<Option<OrderResult>> {
-        let limit = transact::load_order(&self.orders)?.map_or(SLACK, |order| order.timeout + SLACK);
-        self.systemd.wait_inactive(TRANSACTION_UNIT, tokio::time::Instant::now() + limit).await?;
+        // An order that can't be understood, another version's perhaps, is no reason never to get on.
+        let order = transact::load_order(&self.orders).ok().flatten();
+        let limit = order.map_or(UNKNOWN, |order| order.timeout) + SLACK;
+        self.systemd.wait_inactive(TRANSACTION_UNIT, Instant::now() + limit).await?;
         self.take_result()
     }
 }

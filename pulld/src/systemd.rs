@@ -68,6 +68,8 @@ pub struct Transient {
     pub limit: Duration,
     /// Where its output goes: a file that is overwritten, or the journal.
     pub output: Option<std::path::PathBuf>,
+    /// Whether a stop waits for its end, at most the limit, in place of ending it.
+    pub unhurried: bool,
 }
 
 impl Systemd {
@@ -79,8 +81,7 @@ impl Systemd {
         self.wait_inactive(transient.unit, deadline).await?;
         let connection = connect().await?;
         let manager = ManagerProxy::new(&connection).await?;
-        manager.subscribe().await.context("could not subscribe to systemd's signals")?;
-        let mut removed = manager.receive_job_removed().await?;
+        let mut removed = subscribe(&manager).await?;
         let properties = properties(transient);
         let started = timeout(ASK, manager.start_transient_unit(transient.unit, "fail", &properties, &[])).await;
         let job = started.with_context(|| format!("systemd doesn't answer about `{}`", transient.unit))?;
@@ -90,7 +91,10 @@ impl Systemd {
             if let Ok(Some(signal)) = &signal {
                 let ended = signal.args().context("could not understand systemd's signal")?;
                 if ended.job == job {
-                    return Ok(ended.result == "done");
+                    let done = ended.result == "done";
+                    // Who stops it by hand, or shuts down, takes its job away before it has ended.
+                    self.wait_inactive(transient.unit, deadline).await?;
+                    return Ok(done);
                 }
                 continue;
             }
@@ -98,7 +102,8 @@ impl Systemd {
             if let Ok(state) = self.unit(transient.unit).await
                 && !is_running(&state)
             {
-                return Ok(state.result == "success");
+                // systemd forgets a unit of this kind when it ends, its result too.
+                bail!("`{}` ended unseen: how is not known", transient.unit);
             }
             if Instant::now() > deadline {
                 bail!("`{}` is still running after {:?}", transient.unit, transient.limit);
@@ -131,8 +136,7 @@ impl Systemd {
         let connection = connect().await?;
         let manager = ManagerProxy::new(&connection).await?;
         // Before the job is queued: it may end before the answer says which it was.
-        manager.subscribe().await.context("could not subscribe to systemd's signals")?;
-        let mut removed = manager.receive_job_removed().await?;
+        let mut removed = subscribe(&manager).await?;
         let queued = async {
             match verb {
                 Verb::Restart => manager.restart_unit(name, "replace").await,
@@ -228,6 +232,7 @@ impl ServiceManager for Systemd {
             command: command.to_vec(),
             limit,
             output: Some(output.clone()),
+            unhurried: false,
         };
         if self.run(&transient).await? {
             return Ok(Ok(()));
@@ -243,6 +248,15 @@ async fn connect() -> Result<Connection> {
     connected.context("the system bus doesn't answer")?.context("could not connect to the system bus")
 }
 
+async fn subscribe(manager: &ManagerProxy<'_>) -> Result<JobRemovedStream> {
+    let subscribed = async {
+        manager.subscribe().await?;
+        manager.receive_job_removed().await
+    };
+    let subscribed = timeout(ASK, subscribed).await.context("systemd doesn't answer")?;
+    subscribed.context("could not subscribe to systemd's signals")
+}
+
 fn properties(transient: &Transient) -> Vec<(&'static str, Variant<'static>)> {
     let program = transient.command[0].clone();
     let command: Vec<(String, Vec<String>, bool)> = vec![(program, transient.command.clone(), false)];
@@ -252,15 +266,21 @@ fn properties(transient: &Transient) -> Vec<(&'static str, Variant<'static>)> {
         ("Type", Variant::from("oneshot")),
         ("ExecStart", Variant::from(command)),
         ("TimeoutStartUSec", Variant::from(limit)),
-        // A shutdown waits for the end rather than cutting dpkg off: SIGCONT harms nobody, SIGKILL comes at the limit.
-        ("TimeoutStopUSec", Variant::from(limit)),
-        ("KillMode", Variant::from("mixed")),
-        ("KillSignal", Variant::from(18_i32)),
+        // What the kernel kills for its memory is for the program to see, not a reason to stop it.
+        ("OOMPolicy", Variant::from("continue")),
         ("CollectMode", Variant::from("inactive-or-failed")),
         ("StandardInput", Variant::from("null")),
         // The journal has pulld's own words about it.
         ("SyslogIdentifier", Variant::from("pulld")),
     ];
+    if transient.unhurried {
+        // A shutdown waits for the end rather than cutting it off: SIGCONT harms nobody, SIGKILL comes at the limit.
+        properties.push(("KillMode", Variant::from("mixed")));
+        properties.push(("KillSignal", Variant::from(18_i32)));
+        properties.push(("TimeoutStopUSec", Variant::from(limit)));
+    } else {
+        properties.push(("TimeoutStopUSec", Variant::from(2_000_000_u64)));
+    }
     if let Some(output) = &transient.output {
         let file = output.display().to_string();
         properties.push(("StandardOutputFileToTruncate", Variant::from(file.clone())));

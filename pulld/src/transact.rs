@@ -17,7 +17,7 @@ use std::{
     os::unix::process::CommandExt,
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, mpsc::Receiver},
     time::{Duration, Instant},
 };
 
@@ -36,6 +36,8 @@ const LOCK: &str = "/var/lib/dpkg/lock-frontend";
 const TRY: Duration = Duration::from_millis(200);
 /// How often dpkg is run when something kills it.
 const ATTEMPTS: u32 = 3;
+/// The longest that dpkg's last words are waited for once it has ended.
+const REST: Duration = Duration::from_secs(1);
 /// Most bytes of an order or a result that are read.
 const LIMIT: u64 = 1 << 20;
 /// Most bytes of output that are kept, from its end: a script may print a gigabyte.
@@ -98,38 +100,44 @@ enum Ended {
     Killed(ExitStatus),
 }
 
-/// Runs all commands of an order. Which they are is found anew each time: one that was cut off leaves a repair to do.
+/// Runs the commands of an order, and repairs what something that was cut off earlier has left half-done.
 fn attempt(order: &Order, output: &Output, deadline: Instant) -> Result<Ended> {
     let mut exit = 0;
+    let half_done = is_something_half_done();
     for arguments in commands(order) {
         match dpkg(&arguments, output, deadline)? {
-            // Repairing what others left is best effort: what counts is whether ours gets in.
-            Ended::Exited(_) if arguments[0] == "--configure" => {}
             Ended::Exited(code) => exit = exit.max(code),
             killed @ Ended::Killed(_) => return Ok(killed),
         }
+    }
+    // Not before: it may be a script of the very package that the order replaces that hangs or fails. Best effort:
+    // what counts is whether ours got in.
+    if half_done && is_something_half_done() {
+        let _ = dpkg(&words(&["--configure", "-a", "--force-confdef", "--force-confold"]), output, deadline);
     }
     Ok(Ended::Exited(exit))
 }
 
 /// The dpkg commands of an order.
 fn commands(order: &Order) -> Vec<Vec<String>> {
-    let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let mut commands = Vec::new();
-    if is_something_half_done() {
-        commands.push(owned(&["--configure", "-a", "--force-confdef", "--force-confold"]));
-    }
     if !order.remove.is_empty() {
-        commands.push([owned(&["--remove", "--"]), order.remove.clone()].concat());
+        // dpkg wants a package that was cut off while unpacking installed again before it removes it. Of a first
+        // install there is nothing sound to install.
+        commands.push([words(&["--remove", "--force-remove-reinstreq", "--"]), order.remove.clone()].concat());
     }
     if !order.install.is_empty() {
         // All in one call: faster, and packages of one order may depend on each other. A conffile that an admin edited
         // is kept, without a question.
-        let options = owned(&["--install", "--force-confdef", "--force-confold", "--abort-after=1000", "--"]);
+        let options = words(&["--install", "--force-confdef", "--force-confold", "--abort-after=1000", "--"]);
         let debs = order.install.iter().map(|deb| deb.display().to_string());
         commands.push(options.into_iter().chain(debs).collect());
     }
     commands
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
 }
 
 fn is_something_half_done() -> bool {
@@ -156,15 +164,23 @@ fn dpkg(arguments: &[String], output: &Output, deadline: Instant) -> Result<Ende
         .process_group(0)
         .spawn()
         .context("could not run dpkg")?;
-    output.follow(reader);
-    wait(child, deadline)
+    let rest = output.follow(reader);
+    let ended = wait(child, deadline);
+    // The end of what it printed is on its way through the pipe. A daemon that holds the pipe open isn't waited for.
+    let _ = rest.recv_timeout(REST);
+    ended
 }
 
 fn wait(mut child: Child, deadline: Instant) -> Result<Ended> {
     let mut pause = Duration::from_millis(2);
     loop {
         if let Some(status) = child.try_wait().context("could not wait for dpkg")? {
-            return Ok(status.code().map_or(Ended::Killed(status), Ended::Exited));
+            let Some(code) = status.code() else {
+                // Its script may run on: it must not get in the way of the next attempt's.
+                kill_all(&child);
+                return Ok(Ended::Killed(status));
+            };
+            return Ok(Ended::Exited(code));
         }
         if Instant::now() > deadline {
             kill_all(&child);
@@ -237,10 +253,11 @@ fn holder(file: &File) -> String {
 struct Output(Arc<Mutex<VecDeque<u8>>>);
 
 impl Output {
-    /// Reads a pipe in the background until it is closed. Nobody waits for that: a daemon that a script started
-    /// may hold it open for ever.
-    fn follow(&self, mut pipe: std::io::PipeReader) {
+    /// Reads a pipe in the background until it is closed, of which the receiver tells. That may be never: a daemon
+    /// that a script started can hold it open.
+    fn follow(&self, mut pipe: std::io::PipeReader) -> Receiver<()> {
         let output = self.clone();
+        let (closed, rest) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             let mut chunk = [0; 4096];
             while let Ok(length @ 1..) = pipe.read(&mut chunk) {
@@ -249,12 +266,12 @@ impl Output {
                 let surplus = kept.len().saturating_sub(OUTPUT);
                 kept.drain(..surplus);
             }
+            let _ = closed.send(());
         });
+        rest
     }
 
     fn text(&self) -> String {
-        // What was printed last is on its way through the pipe for a moment still.
-        std::thread::sleep(Duration::from_millis(5));
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes: Vec<u8> = kept.iter().copied().collect();
         String::from_utf8_lossy(&bytes).into_owned()

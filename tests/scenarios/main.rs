@@ -6,6 +6,7 @@ mod faults;
 mod hands;
 mod health;
 mod machines;
+mod orders;
 mod releases;
 
 use anyhow::{Result, ensure};

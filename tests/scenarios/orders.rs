@@ -1,0 +1,137 @@
+//! What dpkg and maintainer scripts may do to an order, and who else may be at work.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use bucket::AppState;
+use harness::{Machine, Scenario, Version};
+
+use crate::{PORT, says};
+
+/// Stops here for as long as `/run/hold` is there, and says so by `/run/held`.
+const HOLD: &str = "if [ -e /run/hold ]; then : > /run/held; while [ -e /run/hold ]; do sleep 0.05; done; fi\n";
+
+/// A server whose agent lets dpkg take no longer than `limit`.
+fn server(scenario: &Scenario, limit: &str) -> Result<Machine> {
+    let options = scenario.server_options("web-1")?;
+    options.file("/etc/pulld/pulld.d/60-limit.toml", &format!("transaction_timeout = \"{limit}\"\n")).boot()
+}
+
+fn wait_for_file(server: &Machine, path: &str) -> Result<()> {
+    server.wait_until(path, Duration::from_mins(1), |server| {
+        Ok(server.run(&format!("test -e {path}"))?.success().then_some(()))
+    })
+}
+
+fn nothing_is_half_done(server: &Machine) -> Result<()> {
+    assert_eq!(server.sh("dpkg-query -W -f '${db:Status-Abbrev} ${Package}\\n' | grep -v '^ii ' || true")?, "");
+    assert_eq!(server.sh("dpkg --audit")?, "");
+    Ok(())
+}
+
+#[test]
+fn a_postinst_that_hangs_is_cut_short_and_rolled_back() -> Result<()> {
+    let scenario = Scenario::new()?;
+    let server = server(&scenario, "6s")?;
+    let web = scenario.service("web", PORT)?;
+    let one = web.release(scenario.target(), &Version::new("1"))?;
+    scenario.install(&one, &server)?;
+    let bad = web.release(scenario.target(), &Version::new("2").postinst("sleep infinity\n"))?;
+    scenario.deploy(&bad, &server)?;
+    let app = scenario.wait_for_app(&server, &bad, AppState::Quarantined)?;
+    assert_eq!(app.installed.as_ref(), Some(&one));
+    assert!(app.reason.context("the report says why")?.contains("time limit"));
+    says(&server, PORT, "web 1")?;
+    nothing_is_half_done(&server)
+}
+
+#[test]
+fn a_first_release_whose_preinst_hangs_is_taken_out_again() -> Result<()> {
+    let scenario = Scenario::new()?;
+    let server = server(&scenario, "6s")?;
+    let web = scenario.service("web", PORT)?;
+    let bad = web.release(scenario.target(), &Version::new("1").preinst("sleep infinity\n"))?;
+    scenario.deploy(&bad, &server)?;
+    let app = scenario.wait_for_app(&server, &bad, AppState::Quarantined)?;
+    assert_eq!(app.installed, None);
+    nothing_is_half_done(&server)
+}
+
+#[test]
+fn a_first_release_whose_postinst_hangs_is_taken_out_again() -> Result<()> {
+    let scenario = Scenario::new()?;
+    let server = server(&scenario, "6s")?;
+    let web = scenario.service("web", PORT)?;
+    let bad = web.release(scenario.target(), &Version::new("1").postinst("sleep infinity\n"))?;
+    scenario.deploy(&bad, &server)?;
+    let app = scenario.wait_for_app(&server, &bad, AppState::Quarantined)?;
+    assert_eq!(app.installed, None);
+    Ok(())
+}
+
+#[test]
+fn a_script_may_print_much_and_leave_a_daemon() -> Result<()> {
+    let scenario = Scenario::new()?;
+    let server = scenario.server("web-1")?;
+    let web = scenario.service("web", PORT)?;
+    let spam = "head -c 200000000 /dev/zero | tr '\\0' x\nsetsid sleep 10000 &\n";
+    let one = web.release(scenario.target(), &Version::new("1").postinst(spam))?;
+    scenario.install(&one, &server)?;
+    says(&server, PORT, "web 1")
+}
+
+#[test]
+fn a_runner_that_is_killed_is_no_fault_of_the_release() -> Result<()> {
+    let scenario = Scenario::new()?;
+    let server = scenario.server("web-1")?;
+    let web = scenario.service("web", PORT)?;
+    let one = web.release(scenario.target(), &Version::new("1"))?;
+    scenario.install(&one, &server)?;
+    server.write("/run/hold", "")?;
+    let two = web.release(scenario.target(), &Version::new("2").preinst(HOLD))?;
+    scenario.deploy(&two, &server)?;
+    wait_for_file(&server, "/run/held")?;
+    server.sh("systemctl kill --kill-whom=main --signal=KILL pulld-transaction; rm /run/hold")?;
+    scenario.wait_until_converged(&server, &two)?;
+    says(&server, PORT, "web 2")?;
+    nothing_is_half_done(&server)
+}
+
+#[test]
+fn a_transaction_stopped_by_hand_ends_before_it_is_judged() -> Result<()> {
+    let scenario = Scenario::new()?;
+    let server = scenario.server("web-1")?;
+    let web = scenario.service("web", PORT)?;
+    let one = web.release(scenario.target(), &Version::new("1"))?;
+    scenario.install(&one, &server)?;
+    server.write("/run/hold", "")?;
+    let two = web.release(scenario.target(), &Version::new("2").preinst(HOLD))?;
+    scenario.deploy(&two, &server)?;
+    wait_for_file(&server, "/run/held")?;
+    let stopping =
+        "until [ \"$(systemctl show -P ActiveState pulld-transaction)\" = deactivating ]; do sleep 0.05; done";
+    server.sh(&format!("systemctl stop --no-block pulld-transaction; {stopping}; rm /run/hold"))?;
+    scenario.wait_until_converged(&server, &two)?;
+    says(&server, PORT, "web 2")?;
+    nothing_is_half_done(&server)
+}
+
+#[test]
+fn an_order_waits_for_whoever_holds_the_lock_of_dpkg() -> Result<()> {
+    let scenario = Scenario::new()?;
+    let server = server(&scenario, "3s")?;
+    let web = scenario.service("web", PORT)?;
+    let hold = "use Fcntl; open my $f, '+>>', '/var/lib/dpkg/lock-frontend' or die; \
+                my $l = pack('s s x4 q q i x4', F_WRLCK, 0, 0, 0, 0); fcntl($f, F_SETLK, $l) or die; \
+                open my $o, '>', '/run/held'; close $o; sleep 1 while -e '/run/held';";
+    server.sh(&format!("setsid perl -e \"{}\" >/dev/null 2>&1 </dev/null &", hold.replace('$', "\\$")))?;
+    wait_for_file(&server, "/run/held")?;
+    let one = web.release(scenario.target(), &Version::new("1"))?;
+    scenario.deploy(&one, &server)?;
+    scenario.wait_for_status(&server, "the holder is named", |status| {
+        status.apps.iter().find_map(|app| app.reason.clone()).filter(|reason| reason.contains("perl"))
+    })?;
+    server.sh("rm /run/held")?;
+    scenario.wait_until_converged(&server, &one)?;
+    says(&server, PORT, "web 1")
+}
