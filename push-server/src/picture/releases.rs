@@ -140,8 +140,12 @@ impl AppReleases {
 
     /// One of them by name.
     pub fn get(&self, name: &ReleaseName) -> Option<Listed<'_>> {
-        let row = self.rows.get(self.newer_than(name))?;
-        self.is(row, name).then(|| self.listed(row))
+        self.row(name).map(|row| self.listed(row))
+    }
+
+    /// Whether a release was built with uncommitted changes; `None` when it isn't among them. Cheaper than to get it.
+    pub fn is_dirty(&self, name: &ReleaseName) -> Option<bool> {
+        self.row(name).map(|row| row.dirty)
     }
 
     /// How many of them are newer than `name`, which need not be among them.
@@ -151,7 +155,7 @@ impl AppReleases {
 
     /// Whether `name` is one of them.
     pub(super) fn contains(&self, name: &ReleaseName) -> bool {
-        self.rows.get(self.newer_than(name)).is_some_and(|row| self.is(row, name))
+        self.row(name).is_some()
     }
 
     /// The newest release of each builder, and when it was built, the newest of these first.
@@ -212,6 +216,10 @@ impl AppReleases {
     /// What decides between releases of one second, in the order of their names' text.
     fn rest<'a>(&'a self, row: &'a Row) -> impl Iterator<Item = u8> {
         rest(self.word(row.builder), self.commit(row))
+    }
+
+    fn row(&self, name: &ReleaseName) -> Option<&Row> {
+        self.rows.get(self.newer_than(name)).filter(|row| self.is(row, name))
     }
 
     fn is_newer(&self, row: &Row, name: &ReleaseName) -> bool {
@@ -367,6 +375,8 @@ mod tests {
         let listed = releases.get(&awkward()[1].name).unwrap();
         assert_eq!((listed.note, listed.repo, listed.branch), ("Für ana@ws10 2", "https://example.org/web", "main"));
         assert_eq!((listed.size, listed.dirty, listed.trouble), (3, true, None));
+        assert_eq!(releases.is_dirty(&awkward()[0].name), Some(false));
+        assert_eq!(releases.is_dirty(&awkward()[1].name), Some(true));
         assert_eq!(releases.newest().nth(2), releases.get(&right[2]));
     }
 
@@ -374,7 +384,10 @@ mod tests {
     fn what_is_not_among_them_is_not_found() {
         let releases = AppReleases::new(awkward());
         let absent = release("bob@ws1", 2, "7e0ff6059e653eb75a36efb621d0fd66d1ced433", false).name;
-        assert_eq!((releases.get(&absent), releases.contains(&absent)), (None, false));
+        assert_eq!(
+            (releases.get(&absent), releases.is_dirty(&absent), releases.contains(&absent)),
+            (None, None, false)
+        );
         assert_eq!(releases.newer_than(&absent), 1);
         let other: ReleaseName = absent.as_str().replace("web", "api").parse().unwrap();
         assert!(!releases.contains(&other));

@@ -86,7 +86,7 @@ fn registry(view: &View) -> Registry {
 
 /// Dirty releases that servers should run. Servers whose name ends in `-stage` are for trying such.
 fn dirty_packages(view: &View) -> usize {
-    let dirty = |app: &AppName, name| view.picture.apps.get(app).and_then(|app| Some(app.get(name)?.dirty));
+    let dirty = |app: &AppName, name| view.picture.apps.get(app)?.is_dirty(name);
     let servers = view.picture.servers.values().filter(|server| !server.name.as_str().ends_with("-stage"));
     let desired = servers.filter_map(|server| Some(server.document.as_ref()?.1.releases()));
     desired.flatten().filter(|name| dirty(name.app(), name).unwrap_or(false)).count()

@@ -123,7 +123,7 @@ fn table(view: &View, server: &Server) -> Markup {
 
 fn app_row(view: &View, server: &Server, row: &AppRow) -> Markup {
     let dirty = |name| {
-        let listed = |name: &bucket::ReleaseName| Some(view.picture.apps.get(name.app())?.get(name)?.dirty);
+        let listed = |name: &bucket::ReleaseName| view.picture.apps.get(name.app())?.is_dirty(name);
         Option::<&bucket::ReleaseName>::and_then(name, listed).unwrap_or(false)
     };
     let named: Option<AppName> = row.app.parse().ok();
