@@ -63,13 +63,13 @@ pub struct Outcome {
     pub warnings: Vec<String>,
 }
 
-/// Carries out pushes, and tells of each as soon as it is written or isn't. Pokes at the end; the outcomes that are
-/// returned have the warnings of that too, in the order of the intents.
+/// Carries out pushes, and tells of each, by its place, as soon as it is written or isn't. Pokes at the end; the outcomes
+/// that are returned have the warnings of that too, in the order of the intents.
 pub async fn carry_out(
     bucket: &Bucket,
     operator: &Operator,
     intents: Vec<Intent>,
-    tell: impl Fn(&Outcome),
+    tell: impl Fn(usize, &Outcome),
 ) -> Vec<Outcome> {
     let names: BTreeSet<ReleaseName> = intents.iter().map(|intent| intent.release.clone()).collect();
     let releases: BTreeMap<ReleaseName, Result<Release, String>> = stream::iter(names)
@@ -80,16 +80,17 @@ pub async fn carry_out(
         .buffer_unordered(AT_ONCE)
         .collect()
         .await;
-    let work = |intent: Intent| {
+    let work = |(place, intent): (usize, Intent)| {
         let release = &releases[&intent.release];
         let tell = &tell;
         async move {
             let outcome = one(bucket, operator, intent, release).await;
-            tell(&outcome);
+            tell(place, &outcome);
             outcome
         }
     };
-    let mut outcomes: Vec<Outcome> = stream::iter(intents).map(work).buffered(AT_ONCE).collect().await;
+    let mut outcomes: Vec<Outcome> =
+        stream::iter(intents.into_iter().enumerate()).map(work).buffered(AT_ONCE).collect().await;
     poke(&operator.poke, &mut outcomes).await;
     outcomes
 }

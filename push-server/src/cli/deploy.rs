@@ -228,7 +228,7 @@ async fn write(command: &Command, operator: &Operator, rows: &mut [Row]) -> Resu
         Some(Intent { server, release, from: proposal.from.clone(), kind: row.kind })
     });
     let intents: Vec<Intent> = intents.collect();
-    let outcomes = operation::carry_out(&command.bucket, operator, intents, |_| ()).await;
+    let outcomes = operation::carry_out(&command.bucket, operator, intents, |_, _| ()).await;
     let mut outcomes = outcomes.into_iter();
     for row in rows {
         if row.error.is_none()

@@ -4,7 +4,7 @@
 //! follows it. Only the last ones are kept, in memory: the bucket's history has what was written.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -12,14 +12,16 @@ use std::{
 use axum::http::StatusCode;
 use bucket::{HistoryEntry, PushKind, ReleaseName, ServerName};
 
+use tokio::sync::watch;
+
 use super::{Web, params::Params, view::View};
 use crate::{
     operation::{self, Intent, Operator, Outcome},
     plan::Proposal,
 };
 
-/// Jobs that are kept.
-const KEPT: usize = 100;
+/// Jobs that are kept, and servers of all of them together; the newest is kept whatever its size.
+const KEPT: (usize, usize) = (100, 50_000);
 /// How long a request waits for its job, so that small ones are done when their page is shown.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Most servers of one job.
@@ -34,35 +36,38 @@ pub(crate) struct Job {
     pub(crate) who: String,
     /// Why.
     pub(crate) reason: String,
-    /// What is wanted, in order.
+    /// What is wanted, in order; never empty.
     pub(crate) intents: Vec<Intent>,
-    state: Mutex<State>,
+    progress: Mutex<Progress>,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    done: usize,
-    outcomes: Vec<Option<Outcome>>,
-    finished: bool,
+/// How far a job is.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    /// How each went so far, in the order of the intents.
+    pub(crate) outcomes: Vec<Option<Outcome>>,
+    /// Whether all is done, pokes too.
+    pub(crate) finished: bool,
 }
 
 impl Job {
-    /// How each went so far, in the order of the intents, and whether all is done.
-    pub(crate) fn outcomes(&self) -> (Vec<Option<Outcome>>, bool) {
-        let state = lock(&self.state);
-        (state.outcomes.clone(), state.finished)
-    }
-
-    /// How many are done.
-    pub(crate) fn done(&self) -> usize {
-        lock(&self.state).done
+    /// How far it is.
+    pub(crate) fn progress(&self) -> MutexGuard<'_, Progress> {
+        lock(&self.progress)
     }
 }
 
 /// The jobs of this process.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Jobs {
     kept: Mutex<VecDeque<Arc<Job>>>,
+    running: watch::Sender<usize>,
+}
+
+impl Default for Jobs {
+    fn default() -> Self {
+        Self { kept: Mutex::default(), running: watch::Sender::new(0) }
+    }
 }
 
 impl Jobs {
@@ -71,10 +76,22 @@ impl Jobs {
         lock(&self.kept).iter().find(|job| job.id == id).cloned()
     }
 
+    /// Waits until no job is under way.
+    pub(crate) async fn idle(&self) {
+        // Fails only when the sender is gone, which is ours.
+        let _ = self.running.subscribe().wait_for(|running| *running == 0).await;
+    }
+
     fn keep(&self, job: &Arc<Job>) {
         let mut kept = lock(&self.kept);
         kept.push_front(job.clone());
-        kept.truncate(KEPT);
+        let mut servers = 0;
+        let fits = kept.iter().take(KEPT.0).take_while(|job| {
+            servers += job.intents.len();
+            servers <= KEPT.1
+        });
+        let fits = fits.count().max(1);
+        kept.truncate(fits);
     }
 }
 
@@ -82,7 +99,12 @@ impl Jobs {
 ///
 /// # Errors
 /// Why nothing was written, with the status to answer.
-pub(crate) async fn accept(view: &View, reason: &str, intents: Vec<Intent>) -> Result<Arc<Job>, (StatusCode, String)> {
+pub(crate) async fn accept(
+    view: &View,
+    reason: &str,
+    intents: Vec<Intent>,
+    new_servers: bool,
+) -> Result<Arc<Job>, (StatusCode, String)> {
     if !view.may_push() {
         return Err((StatusCode::FORBIDDEN, format!("`{}` may look, but not push", view.who.name)));
     }
@@ -94,6 +116,15 @@ pub(crate) async fn accept(view: &View, reason: &str, intents: Vec<Intent>) -> R
         let text = format!("the reason is longer than {} bytes", HistoryEntry::MAX_WHY);
         return Err((StatusCode::BAD_REQUEST, text));
     }
+    let mut seen = BTreeSet::new();
+    if let Some(twice) = intents.iter().find(|intent| !seen.insert((&intent.server, intent.release.app()))) {
+        let text = format!("`{}` is named twice for `{}`", twice.server, twice.release.app());
+        return Err((StatusCode::BAD_REQUEST, text));
+    }
+    if let Some(new) = intents.iter().find(|intent| !new_servers && is_new(view, &intent.server)) {
+        let text = format!("there is no server `{}` yet: if it isn't misspelt, confirm that it is new", new.server);
+        return Err((StatusCode::CONFLICT, text));
+    }
     let operator = Operator {
         who: view.who.clone(),
         reason: reason.to_owned(),
@@ -103,46 +134,58 @@ pub(crate) async fn accept(view: &View, reason: &str, intents: Vec<Intent>) -> R
     Ok(start(&view.web, operator, intents).await)
 }
 
+/// Whether a server has neither a document nor ever reported: a push makes it, so its name had better be right.
+pub(crate) fn is_new(view: &View, server: &ServerName) -> bool {
+    !view.picture.servers.contains_key(server)
+}
+
 /// Starts a job, and waits a moment for its end.
 async fn start(web: &Arc<Web>, operator: Operator, intents: Vec<Intent>) -> Arc<Job> {
-    let state = State { outcomes: vec![None; intents.len()], ..State::default() };
+    let progress = Progress { outcomes: vec![None; intents.len()], finished: false };
     let job = Arc::new(Job {
         id: format!("{:016x}", rand_id()),
         who: operator.who.name.clone(),
         reason: operator.reason.clone(),
         intents,
-        state: Mutex::new(state),
+        progress: Mutex::new(progress),
     });
     web.jobs.keep(&job);
-    let work = tokio::spawn(run(web.clone(), operator, job.clone()));
+    web.jobs.running.send_modify(|running| *running += 1);
+    let work = tokio::spawn(follow(web.clone(), operator, job.clone()));
     // It goes on when the patience ends, and when the browser goes away.
     let _ = tokio::time::timeout(PATIENCE, work).await;
     job
 }
 
-async fn run(web: Arc<Web>, operator: Operator, job: Arc<Job>) {
-    let tell = |outcome: &Outcome| {
-        let mut state = lock(&job.state);
-        state.done += 1;
-        if let Some(at) = job.intents.iter().position(|intent| *intent == outcome.intent) {
-            state.outcomes[at] = Some(outcome.clone());
+/// Runs a job to its end, even if that is a fault of ours.
+async fn follow(web: Arc<Web>, operator: Operator, job: Arc<Job>) {
+    let ended = tokio::spawn(run(web.clone(), operator, job.clone())).await;
+    let mut progress = job.progress();
+    if ended.is_err() {
+        let lost = "the web app failed in the middle of it: the history says whether this was written";
+        for (intent, outcome) in job.intents.iter().zip(&mut progress.outcomes) {
+            let result = Err(lost.to_owned());
+            outcome.get_or_insert_with(|| Outcome { intent: intent.clone(), result, warnings: Vec::new() });
         }
-        drop(state);
+    }
+    progress.finished = true;
+    drop(progress);
+    web.jobs.running.send_modify(|running| *running -= 1);
+    web.keeper.touch();
+}
+
+async fn run(web: Arc<Web>, operator: Operator, job: Arc<Job>) {
+    let tell = |place: usize, outcome: &Outcome| {
+        job.progress().outcomes[place] = Some(outcome.clone());
+        web.metrics.count_push(outcome.result.is_ok());
         web.keeper.touch();
     };
     let outcomes = operation::carry_out(web.keeper.bucket(), &operator, job.intents.clone(), tell).await;
-    for outcome in outcomes.iter().filter(|outcome| outcome.result.is_ok()) {
-        web.keeper.refresh_server(&outcome.intent.server).await;
-    }
-    for outcome in &outcomes {
-        web.metrics.count_push(outcome.result.is_ok());
-    }
-    let mut state = lock(&job.state);
-    state.done = outcomes.len();
-    state.outcomes = outcomes.into_iter().map(Some).collect();
-    state.finished = true;
-    drop(state);
-    web.keeper.touch();
+    let written = outcomes.iter().filter(|outcome| outcome.result.is_ok());
+    let written: Vec<ServerName> = written.map(|outcome| outcome.intent.server.clone()).collect();
+    job.progress().outcomes = outcomes.into_iter().map(Some).collect();
+    // Its author sees it at once, and not after the next round.
+    web.keeper.refresh_servers(&written).await;
 }
 
 fn rand_id() -> u64 {

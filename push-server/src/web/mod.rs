@@ -35,6 +35,9 @@ use crate::{
     policy::{Policy, watched::Watched},
 };
 
+/// The longest that pushes under way are waited for at the end; systemd waits a little longer.
+const LAST_WRITES: Duration = Duration::from_secs(25);
+
 /// How the web app is run.
 #[derive(Debug)]
 pub struct Settings {
@@ -110,6 +113,8 @@ pub async fn serve(
     let service =
         auth::protect(routes::router(&web), authenticator).into_make_service_with_connect_info::<SocketAddr>();
     let ended = axum::serve(listener, service).with_graceful_shutdown(ending(web.clone())).await;
+    // What is being written is written to its end, with its history, before the process goes.
+    let _ = tokio::time::timeout(LAST_WRITES, web.jobs.idle()).await;
     keeping.abort();
     ended.context("could not serve")
 }

@@ -101,42 +101,119 @@ fn refuse(view: &View, path: &str, status: StatusCode, title: &str, text: &str) 
 
 #[cfg(test)]
 mod tests {
-    use axum::body::Body;
-    use bucket::{Bucket, BucketOptions, BucketUrl};
+    use axum::{body::Body, http::header};
+    use bucket::{Bucket, BucketOptions, BucketUrl, Fetched, ReleaseMetadata, ReleaseName};
     use tower::ServiceExt;
 
     use super::*;
     use crate::{
         identity::{Identity, Origin},
+        poke::PokeSettings,
         policy::watched::Watched,
     };
 
+    const RULES: &str = "{ Roles: [{ Role: 'viewer', Who: ['viewer'] }, { Role: 'deployer', Who: ['deployer'] }, \
+                         { Role: 'admin', Who: ['admin'] }] }";
+
     async fn web() -> (tempfile::TempDir, Arc<Web>) {
         let directory = tempfile::tempdir().unwrap();
-        let url = BucketUrl::File(directory.path().to_owned());
+        let (bucket, rules) = (directory.path().join("bucket"), directory.path().join("rules"));
+        std::fs::create_dir(&bucket).unwrap();
+        std::fs::write(&rules, RULES).unwrap();
+        let url = BucketUrl::File(bucket);
         let bucket = Bucket::open(&url, &BucketOptions::default()).await.unwrap();
-        (directory, Arc::new(Web::new(bucket, &url, crate::poke::PokeSettings::None, Watched::open(None).unwrap())))
+        let policy = Watched::open(Some(rules)).unwrap();
+        (directory, Arc::new(Web::new(bucket, &url, PokeSettings::None, policy)))
     }
 
-    async fn status(web: &Arc<Web>, route: &Route, origin: Origin) -> StatusCode {
-        let path =
-            route.path.replace("{server}", "web-1").replace("{app}", "web").replace("{id}", "1").replace("{name}", "x");
-        let who = Identity { name: "ana@acme.example".into(), origin };
-        let request =
-            Request::builder().method(route.method.clone()).uri(path).extension(who).body(Body::empty()).unwrap();
-        router(web).oneshot(request).await.unwrap().status()
+    async fn send(web: &Arc<Web>, who: &str, method: Method, path: &str, body: String) -> Response {
+        let who = Identity { name: who.into(), origin: Origin::SignedIn };
+        let request = Request::builder().method(method).uri(path).header(header::CONTENT_TYPE, "application/json");
+        router(web).oneshot(request.extension(who).body(Body::from(body)).unwrap()).await.unwrap()
     }
 
     #[tokio::test]
     async fn every_route_asks_for_its_role() {
         let (_directory, web) = web().await;
+        let roles =
+            [("nobody", Role::Nobody), ("viewer", Role::Viewer), ("deployer", Role::Deployer), ("admin", Role::Admin)];
         for route in all() {
-            let (viewer, local) =
-                (status(&web, &route, Origin::SignedIn).await, status(&web, &route, Origin::Local).await);
-            let refused = route.least > Role::Viewer;
-            assert_eq!(viewer == StatusCode::FORBIDDEN, refused, "{} {}: {viewer}", route.method, route.path);
-            assert_ne!(local, StatusCode::FORBIDDEN, "{} {}", route.method, route.path);
-            assert_eq!(refused, route.method != Method::GET, "{} {} changes something", route.method, route.path);
+            let path: Vec<&str> =
+                route.path.split('/').map(|part| if part.starts_with('{') { "x" } else { part }).collect();
+            for (who, role) in roles {
+                let answer = send(&web, who, route.method.clone(), &path.join("/"), String::new()).await;
+                let refused = answer.status() == StatusCode::FORBIDDEN;
+                assert_eq!(refused, role < route.least, "{who}: {} {}", route.method, route.path);
+            }
+            let changes = route.method != Method::GET;
+            assert_eq!(changes, route.least >= Role::Deployer, "{} {} may change something", route.method, route.path);
+            // A page's address says nothing of what a form would do.
+            let other = if changes { Method::GET } else { Method::POST };
+            let answer = send(&web, "admin", other, &path.join("/"), String::new()).await;
+            assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED, "{}", route.path);
+        }
+    }
+
+    async fn release(web: &Arc<Web>) -> ReleaseName {
+        let name: ReleaseName = format!("web/web:ana@ws1:2026-11-20T19:05:02Z:{:040x}.deb", 7).parse().unwrap();
+        let metadata = ReleaseMetadata {
+            dirty: false,
+            note: String::new(),
+            services: Vec::new(),
+            sha256: "0".repeat(64),
+            size: 3,
+            package: "web".into(),
+            version: "1".into(),
+            architecture: "all".into(),
+            repo: String::new(),
+            branch: String::new(),
+        };
+        let deb = tempfile::NamedTempFile::new().unwrap();
+        web.keeper.bucket().upload_release(&name, deb.path(), &metadata, &|_| ()).await.unwrap();
+        name
+    }
+
+    #[tokio::test]
+    async fn a_misspelt_server_is_not_made_and_none_is_pushed_to_twice() {
+        let (_directory, web) = web().await;
+        let release = release(&web).await;
+        let change = format!(r#"{{"server": "wbe-1", "to": "{}"}}"#, release.stem());
+        let push = async |changes: &str, more: &str| {
+            let body = format!(r#"{{"kind": "deploy", "changes": [{changes}]{more}}}"#);
+            send(&web, "deployer", Method::POST, "/api/v1/pushes", body).await.status()
+        };
+        let server = "wbe-1".parse().unwrap();
+        let document = async || web.keeper.bucket().server_document(&server, None).await.unwrap();
+        assert_eq!(push(&change, "").await, StatusCode::CONFLICT);
+        assert_eq!(push(&format!("{change}, {change}"), r#", "new_servers": true"#).await, StatusCode::BAD_REQUEST);
+        assert_eq!(document().await, Fetched::Absent);
+        assert_eq!(push(&change, r#", "new_servers": true"#).await, StatusCode::OK);
+        assert!(matches!(document().await, Fetched::Found(_, written) if written.releases().eq([&release])));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_push_is_a_problem_and_not_a_failure() {
+        let (_directory, web) = web().await;
+        for (path, body) in [
+            ("/api/v1/pushes", ""),
+            ("/api/v1/pushes", r#"{"kind": "deploy", "changes": []}"#),
+            ("/api/v1/pushes", r#"{"kind": "deploy", "changes": [{"server": "../x", "to": "y"}]}"#),
+            ("/push", "kind=deploy"),
+            ("/push", "kind=deploy&target=a+b+c"),
+        ] {
+            let answer = send(&web, "deployer", Method::POST, path, body.to_owned()).await;
+            assert_eq!(answer.status(), StatusCode::BAD_REQUEST, "{path} {body}");
+        }
+        for path in
+            ["/servers?page=0", "/servers?page=99999999999999999999", "/servers?q=%00%ff", "/choose?server=%2e%2e"]
+        {
+            let status = send(&web, "viewer", Method::GET, path, String::new()).await.status();
+            assert!(status.is_success() || status == StatusCode::BAD_REQUEST, "{path}: {status}");
+        }
+        for path in ["/api/v1/nothing", "/api/v1/servers/nobody"] {
+            let answer = send(&web, "viewer", Method::GET, path, String::new()).await;
+            let kind = answer.headers()[header::CONTENT_TYPE].to_str().unwrap();
+            assert_eq!((answer.status(), kind), (StatusCode::NOT_FOUND, "application/problem+json"), "{path}");
         }
     }
 }

@@ -186,9 +186,9 @@ async fn push(view: View, body: Bytes) -> Response {
         Ok(_) => return bad(&format!("`changes` must have 1 to {} elements", jobs::MOST)),
         Err(wrong) => return bad(&wrong),
     };
-    match jobs::accept(&view, wanted.reason.trim(), intents).await {
+    match jobs::accept(&view, wanted.reason.trim(), intents, wanted.new_servers).await {
         Ok(job) => {
-            let status = if job.outcomes().1 { StatusCode::OK } else { StatusCode::ACCEPTED };
+            let status = if job.progress().finished { StatusCode::OK } else { StatusCode::ACCEPTED };
             let place = [(header::LOCATION, format!("/api/v1/pushes/{}", job.id))];
             (status, place, Json(JobOut::new(&job))).into_response()
         }

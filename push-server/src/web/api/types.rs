@@ -186,8 +186,11 @@ pub(crate) struct PushIn {
     /// Why, for the history.
     #[serde(default)]
     pub(crate) reason: String,
-    /// The pushes.
+    /// The pushes; each server once for an app.
     pub(crate) changes: Vec<ChangeIn>,
+    /// Whether servers may be made that have no document and never reported; a misspelt name would make one.
+    #[serde(default)]
+    pub(crate) new_servers: bool,
 }
 
 /// Forward or back.
@@ -371,23 +374,23 @@ impl PlanOut {
 
 impl JobOut {
     pub(crate) fn new(job: &Job) -> Self {
-        let (outcomes, finished) = job.outcomes();
-        let outcomes = job.intents.iter().zip(outcomes).map(|(intent, outcome)| {
+        let progress = job.progress();
+        let outcomes = job.intents.iter().zip(&progress.outcomes).map(|(intent, outcome)| {
             let generation = outcome.as_ref().and_then(|outcome| outcome.result.as_ref().ok()).map(|g| g.0);
             let error = outcome.as_ref().and_then(|outcome| outcome.result.as_ref().err()).cloned();
             OutcomeOut {
                 server: intent.server.to_string(),
                 to: stem(&intent.release),
-                result: match (&outcome, &error) {
+                result: match (outcome, &error) {
                     (None, _) => "waiting",
                     (_, None) => "written",
                     _ => "refused",
                 },
                 generation,
                 error,
-                warnings: outcome.map(|outcome| outcome.warnings).unwrap_or_default(),
+                warnings: outcome.as_ref().map(|outcome| outcome.warnings.clone()).unwrap_or_default(),
             }
         });
-        Self { id: job.id.clone(), finished, outcomes: outcomes.collect() }
+        Self { id: job.id.clone(), finished: progress.finished, outcomes: outcomes.collect() }
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     plan::{Proposal, propose},
     policy::Change,
     web::{
-        jobs::target_value,
+        jobs::{self, target_value},
         params::Params,
         parts::{badge, count, prose, release, release_or, server_link},
         targets::Targets,
@@ -204,6 +204,17 @@ pub(crate) fn page(
                 input #reason type="text" name="reason" value=(reason) maxlength="500" autocomplete="off" required[needs_reason]
                     aria-describedby="reason-help";
                 p #reason-help.help { "The history keeps it." @if needs_reason { " A group here wants a reason for every push." } }
+                @let new: Vec<&str> = going.iter().map(|planned| &planned.server).filter(|name| jobs::is_new(view, name))
+                    .map(ServerName::as_str).collect();
+                @if !new.is_empty() {
+                    p.confirm {
+                        input #new_servers type="checkbox" name="new_servers" value="yes" required;
+                        " " label for="new_servers" {
+                            @if let [one] = new.as_slice() { "There is no server " code { (one) } " yet; it is new, not misspelt" }
+                            @else { "There are no servers " (new.join(", ")) " yet; they are new, not misspelt" }
+                        }
+                    }
+                }
                 div.actions {
                     button.primary type="submit" { (verb) " " (wanted.app()) (preposition) (count(going.len(), "server")) }
                     " "

@@ -31,7 +31,7 @@ pub(crate) async fn post(view: View, body: Bytes) -> Response {
         Err(wrong) => return view.problem(StatusCode::BAD_REQUEST, "The form isn't understood", &wrong),
     };
     let reason = form.get("reason").unwrap_or_default();
-    let job = match jobs::accept(&view, reason, intents).await {
+    let job = match jobs::accept(&view, reason, intents, form.get("new_servers").is_some()).await {
         Ok(job) => job,
         Err((status, text)) => return view.problem(status, "Nothing was written", &text),
     };
@@ -55,16 +55,17 @@ pub(crate) async fn get(view: View, Path(id): Path<String>) -> Response {
 }
 
 fn progress(view: &View, job: &Arc<Job>) -> Markup {
-    let (outcomes, finished) = job.outcomes();
+    let progress = job.progress();
+    let (outcomes, finished) = (progress.outcomes.as_slice(), progress.finished);
     let failed = outcomes.iter().flatten().filter(|outcome| outcome.result.is_err()).count();
     let written = outcomes.iter().flatten().count() - failed;
     html! {
         p.summary role="status" {
-            @if !finished { (badge(Tone::Notice, "…", "writing")) " " (job.done()) " of " (job.intents.len()) " done. " }
+            @if !finished { (badge(Tone::Notice, "…", "writing")) " " (failed + written) " of " (job.intents.len()) " done. " }
             @if failed > 0 { (badge(Tone::Bad, "✗", &format!("{failed} not written"))) " " }
-            @if written > 0 { (badge(Tone::Good, "✓", &format!("{written} written"))) " " (settled(view, &outcomes)) }
+            @if written > 0 { (badge(Tone::Good, "✓", &format!("{written} written"))) " " (settled(view, outcomes)) }
         }
-        @if failed > 0 && finished { (try_again(&outcomes)) }
+        @if failed > 0 && finished { (try_again(outcomes)) }
         table.rows {
             thead {
                 tr {
@@ -73,7 +74,7 @@ fn progress(view: &View, job: &Arc<Job>) -> Markup {
                 }
             }
             tbody {
-                @for (intent, outcome) in job.intents.iter().zip(&outcomes).take(ROWS) {
+                @for (intent, outcome) in job.intents.iter().zip(outcomes).take(ROWS) {
                     tr {
                         th scope="row" data-label="Server" { (server_link(intent.server.as_str())) }
                         td.wide data-label="From → to" { (release_or(intent.from.as_ref(), "nothing")) " → " (release(&intent.release)) }
