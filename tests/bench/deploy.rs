@@ -61,7 +61,7 @@ fn monotonic() -> Duration {
 }
 
 /// Another release of another ten megabytes.
-fn next(scenario: &Scenario, repo: &Repo) -> Result<ReleaseName> {
+pub(crate) fn next(scenario: &Scenario, repo: &Repo) -> Result<ReleaseName> {
     noise(&repo.directory().join("payload"))?;
     repo.commit("other bytes")?;
     repo.release(scenario.target(), "other bytes")
@@ -75,7 +75,8 @@ fn noise(path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn write_project(repo: &Repo) -> Result<()> {
+/// A project of a unit and ten megabytes.
+pub(crate) fn write_project(repo: &Repo) -> Result<()> {
     repo.write(
         "payload.service",
         "[Unit]\nDescription=Ten megabytes and a process\n\n[Service]\nExecStart=/bin/sleep infinity\n\n\

@@ -2,6 +2,7 @@
 //!
 //! - building a `.deb`, against dpkg-deb and against the floor, tar and zstd
 //! - from a deb in the bucket to an active unit, against the bare commands in the same container
+//! - from a poke to an active unit: where the time goes
 //! - an idle agent: requests, memory, processor time
 //! - the web app over a large fleet: every page, memory, requests
 //!
@@ -13,6 +14,7 @@ mod build;
 mod deploy;
 mod idle;
 mod measure;
+mod wake;
 mod web;
 
 use std::process::ExitCode;
@@ -41,6 +43,9 @@ fn run() -> Result<()> {
     }
     if wanted("deploy") {
         deploy::bench()?;
+    }
+    if wanted("wake") {
+        wake::bench()?;
     }
     if wanted("web") {
         web::bench(&programs.push())?;

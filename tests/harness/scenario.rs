@@ -6,7 +6,10 @@ use anyhow::{Context, Result};
 use bucket::{AppState, AppStatus, Bucket, BucketOptions, Credentials, Fetched, ReleaseName, ServerName, Status};
 use tokio::runtime::Runtime;
 
-use crate::{Image, Machine, MachineOptions, Output, Programs, Service, Slot, Target, TempDir, command, gcs::FakeGcs};
+use crate::{
+    Image, Machine, MachineOptions, Output, Programs, Service, Slot, Target, TempDir, command,
+    gcs::{FakeGcs, Request},
+};
 
 /// Where the bucket's directory is on every server.
 const BUCKET: &str = "/srv/push";
@@ -65,6 +68,11 @@ impl Scenario {
     /// The bucket, for `release` and `push`.
     pub fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// What the fake of Google's storage was asked so far; nothing of a `file://` bucket.
+    pub fn requests(&self) -> Vec<Request> {
+        self.gcs.as_ref().map(FakeGcs::requests).unwrap_or_default()
     }
 
     /// A directory for whatever the story needs, not there yet.

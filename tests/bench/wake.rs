@@ -1,0 +1,132 @@
+//! From a poke to an active unit: where the time goes, by what the fakes and the journal saw.
+//!
+//! The container has this machine's clock. What happens in dpkg's own service and in systemd's restart is theirs; the
+//! rest is ours.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use bucket::ReleaseName;
+use harness::{
+    Machine, Repo, Scenario,
+    gcs::{Kind, Request},
+    metadata::FakeMetadata,
+};
+
+use crate::{
+    deploy::{next, write_project},
+    measure::median,
+};
+
+/// How often it is woken.
+const ROUNDS: usize = 7;
+/// Where the agent's own service is told of the fake metadata server.
+const DROP_IN: &str = "/etc/systemd/system/pulld.service.d/60-bench.conf";
+
+/// When each thing happened, in seconds after the poke.
+struct Moments {
+    asked: f64,
+    download: f64,
+    verified: f64,
+    dpkg_began: f64,
+    dpkg_ended: f64,
+    active: f64,
+}
+
+pub(crate) fn bench() -> Result<()> {
+    println!("\nfrom a poke to an active unit: a 10 MB deb in a gs:// bucket on loopback, in a container");
+    let scenario = Scenario::over_gcs()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let metadata = runtime.block_on(FakeMetadata::start());
+    let port: u16 = metadata.host().rsplit_once(':').context("the fake has a port")?.1.parse()?;
+    let config = "poll = \"1d\"\nhealth_window = \"500ms\"\nmetadata = \"on\"\n";
+    let environment = format!("[Service]\nEnvironment=GCE_METADATA_HOST={}\n", metadata.host());
+    let server = scenario.server_options("bench-1")?.reach(port);
+    let server = server.file("/etc/pulld/pulld.d/60-bench.toml", config).file(DROP_IN, &environment).boot()?;
+    let repo = Repo::new(&scenario.path("payload"))?;
+    write_project(&repo)?;
+    let mut rounds = Vec::new();
+    for round in 0..=ROUNDS {
+        let release = next(&scenario, &repo)?;
+        scenario.deploy(&release, &server)?;
+        runtime.block_on(metadata.until(|seen| seen.hanging == 1));
+        let moments = wake(&scenario, &server, &metadata, &release)?;
+        scenario.wait_until_converged(&server, &release)?;
+        // The first meets cold caches.
+        if round > 0 {
+            rounds.push(moments);
+        }
+    }
+    tell(&rounds);
+    let pid: u32 = server.sh("systemctl show --value --property MainPID pulld")?.trim().parse()?;
+    let status = server.read(&format!("/proc/{pid}/status"))?;
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("the agent is gone")?;
+    let resident: f64 = resident.trim().trim_end_matches(" kB").parse()?;
+    println!("  memory     {:.1} MB resident, with the watch running and after all that", resident * 1024.0 / 1e6);
+    Ok(())
+}
+
+fn tell(rounds: &[Moments]) {
+    let middle = |of: fn(&Moments) -> f64| median(rounds.iter().map(of).collect()) * 1000.0;
+    let rows: [(&str, f64); 6] = [
+        ("poke → document asked for", middle(|m| m.asked)),
+        ("document → download begins", middle(|m| m.download - m.asked)),
+        ("10 MB downloaded and verified", middle(|m| m.verified - m.download)),
+        ("order → dpkg's service starts", middle(|m| m.dpkg_began - m.verified)),
+        ("dpkg, in its service", middle(|m| m.dpkg_ended - m.dpkg_began)),
+        ("daemon-reload, restart, active", middle(|m| m.active - m.dpkg_ended)),
+    ];
+    let whole = middle(|m| m.active);
+    for (name, took) in rows {
+        println!("  {name:<32} {took:>6.1} ms  {:>4.0} %", took / whole * 100.0);
+    }
+    let ours = middle(|m| m.dpkg_began);
+    println!("  {:<32} {whole:>6.1} ms", "all");
+    println!("  {:<32} {ours:>6.1} ms  (target: at most 100)", "neither dpkg nor systemd");
+}
+
+/// Pokes the agent, and finds out when what happened.
+fn wake(scenario: &Scenario, server: &Machine, metadata: &FakeMetadata, release: &ReleaseName) -> Result<Moments> {
+    let seen = scenario.requests().len();
+    let (poked, by_clock) = (Instant::now(), SystemTime::now().duration_since(UNIX_EPOCH)?);
+    metadata.set("pushrev", release.stem());
+    let (dpkg_began, dpkg_ended, verified, active) =
+        server.wait_until("the unit is active", Duration::from_mins(1), |server| journal(server, by_clock))?;
+    let requests = scenario.requests().split_off(seen);
+    let after = |fits: &dyn Fn(&Request) -> bool| {
+        let found = requests.iter().find(|request| fits(request)).map(|request| request.at - poked);
+        found.map(|took| took.as_secs_f64())
+    };
+    let document = format!("server/{}.json", server.name());
+    Ok(Moments {
+        asked: after(&|request| request.object == document).context("the document was never asked for")?,
+        download: after(&|request| request.kind == Kind::Get && request.object.starts_with("debs/"))
+            .context("nothing was downloaded")?,
+        verified,
+        dpkg_began,
+        dpkg_ended,
+        active,
+    })
+}
+
+/// When dpkg's service began and ended, the download was verified, and the unit was up, by the journal; `None` as long
+/// as not all of it happened.
+fn journal(server: &Machine, since: Duration) -> Result<Option<(f64, f64, f64, f64)>> {
+    let since = since.as_secs_f64();
+    let text = server.sh(&format!("journalctl --no-pager --quiet --output=json --since=@{since:.6}"))?;
+    let entries: Vec<serde_json::Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let at = |fits: &dyn Fn(&str, &str) -> bool| {
+        entries.iter().find_map(|entry| {
+            let field = |name: &str| entry[name].as_str().unwrap_or_default();
+            let time: f64 = field("_SOURCE_REALTIME_TIMESTAMP").parse().ok()?;
+            let after = time / 1e6 - since;
+            (after >= 0.0 && fits(field("UNIT"), field("MESSAGE"))).then_some(after)
+        })
+    };
+    let began = at(&|unit, text| unit == "pulld-transaction.service" && text.starts_with("Starting"));
+    let ended = at(&|unit, text| unit == "pulld-transaction.service" && text.starts_with("Finished"));
+    let verified = at(&|_, text| text.starts_with("installing `"));
+    let active = at(&|unit, text| unit == "payload.service" && text.starts_with("Started"));
+    let all = (|| Some((began?, ended?, verified?, active?)))();
+    Ok(all)
+}
