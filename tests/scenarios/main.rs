@@ -8,6 +8,7 @@ mod health;
 mod machines;
 mod orders;
 mod releases;
+mod web;
 
 use anyhow::{Result, ensure};
 use harness::Machine;

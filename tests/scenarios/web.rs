@@ -1,0 +1,33 @@
+//! The web app as a service of systemd, as its package brings it.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use harness::{Programs, Scenario};
+
+/// Where `push serve` listens unless told otherwise.
+const PORT: u16 = 8000;
+
+#[test]
+fn the_web_app_serves_under_its_unit_and_ends_when_told() -> Result<()> {
+    let scenario = Scenario::new()?;
+    let unit = include_str!("../../systemd/push-server.service");
+    let programs = Programs::get()?.push();
+    let directory = programs.parent().context("a program is in a directory")?;
+    let server = scenario
+        .server_options("web-1")?
+        .share(directory, "/opt/push")
+        .file("/etc/systemd/system/push-server.service", &unit.replace("/usr/bin/push", "/opt/push/push"))
+        .file("/etc/default/push-server", "PUSH_BUCKET=file:///srv/push\nPUSH_SERVE_OPTIONS=--refresh 1s\n")
+        .boot()?;
+    scenario.wait_for_agent(&server)?;
+    server.sh("systemctl start push-server")?;
+    server.wait_until("the page shows this very server", Duration::from_secs(30), |server| {
+        let page = server.http(PORT, "/servers")?;
+        ensure!(page.status == 200, "it answers {page:?}");
+        Ok(page.body.contains("/servers/web-1").then_some(()))
+    })?;
+    server.sh("systemctl stop push-server")?;
+    assert_eq!(server.sh("systemctl show --value --property Result push-server")?.trim(), "success");
+    Ok(())
+}
