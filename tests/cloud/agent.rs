@@ -81,6 +81,22 @@ async fn a_poke_wakes_the_agent_to_read_its_document() {
 }
 
 #[tokio::test]
+async fn the_metadata_server_is_never_asked_through_a_proxy() {
+    let (root, directory) = (TempDir::new().expect("a directory"), TempDir::new().expect("a directory"));
+    let (url, _bucket) = bucket(&directory).await;
+    let (metadata, proxy) = (FakeMetadata::start().await, FakeMetadata::start().await);
+    let mut environment = vec![("GCE_METADATA_HOST", metadata.host())];
+    for name in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
+        environment.push((name, format!("http://{}", proxy.host())));
+    }
+    let mut agent = Agent::start(&root, &url, "", &environment);
+    metadata.until(|seen| seen.hanging == 1).await;
+    metadata.set("pushrev", "web:1 a");
+    agent.until("reasons={Poke}").await;
+    assert_eq!(proxy.seen().connections, 0);
+}
+
+#[tokio::test]
 async fn where_there_are_no_pokes_that_is_said_and_nothing_is_asked() {
     let (root, directory) = (TempDir::new().expect("a directory"), TempDir::new().expect("a directory"));
     let (url, _bucket) = bucket(&directory).await;
