@@ -98,9 +98,12 @@ impl PackageManager for Dpkg {
 
     async fn obstacles(&self, deb: &DebInfo, together: &[DebInfo]) -> Result<Vec<String>> {
         let mut obstacles = Vec::new();
-        let ours = self.architecture().await?;
-        if deb.architecture != "all" && deb.architecture != ours {
-            obstacles.push(format!("it is built for `{}`, this machine is `{ours}`", deb.architecture));
+        // Only where it matters: asking takes a process.
+        if deb.architecture != "all" {
+            let ours = self.architecture().await?;
+            if deb.architecture != ours {
+                obstacles.push(format!("it is built for `{}`, this machine is `{ours}`", deb.architecture));
+            }
         }
         if deb.depends.is_empty() {
             return Ok(obstacles);
