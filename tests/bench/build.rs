@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::measure::{Run, median, row, run, tree_size};
+use crate::measure::{Run, median, peak, row, run, tree_size};
 
 /// The least size of the tree, in bytes.
 const SIZE: u64 = 320 << 20;
@@ -58,7 +58,7 @@ pub(crate) fn bench(release: &Path, scratch: &Path) -> Result<()> {
 
     let least = median(floors.iter().map(|run| run.wall.as_secs_f64()).collect());
     println!("{}", row("floor: tar | zstd -3 -T0", &floors, fs::metadata(project.join("floor.tar.zst"))?.len(), None));
-    println!("{}", row("release build", &builds, deb.metadata()?.len(), Some(least)));
+    println!("{}{}", row("release build", &builds, deb.metadata()?.len(), Some(least)), peak(&builds));
     println!("{}", row("dpkg-deb -Zzstd -z3", &zstds, zstd_size, Some(least)));
     println!("{}", row("dpkg-deb -Zxz (its default)", &xz, xz_size, Some(least)));
     fs::remove_dir_all(&project)?;

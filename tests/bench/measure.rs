@@ -92,16 +92,16 @@ pub(crate) fn tree_size(directory: &Path) -> Result<(u64, u64)> {
     Ok((bytes, files))
 }
 
+/// The most memory that any of these runs held, as the end of a line. Not for a shell: what it starts isn't counted.
+pub(crate) fn peak(runs: &[Run]) -> String {
+    format!("  {:>5} MB peak", runs.iter().map(|run| run.peak).max().unwrap_or(0) >> 20)
+}
+
 /// One line of a table of runs, against the floor's median wall time.
 pub(crate) fn row(name: &str, runs: &[Run], size: u64, floor: Option<f64>) -> String {
     let wall = median(runs.iter().map(|run| run.wall.as_secs_f64()).collect());
     let cpu = median(runs.iter().map(|run| run.cpu.as_secs_f64()).collect());
-    let peak = runs.iter().map(|run| run.peak).max().unwrap_or(0);
-    let mut line = format!(
-        "  {name:<28} {wall:>7.2} s wall  {cpu:>7.2} s cpu  {:>5} MB peak  {:>4} MB out",
-        peak >> 20,
-        size >> 20
-    );
+    let mut line = format!("  {name:<28} {wall:>7.2} s wall  {cpu:>7.2} s cpu  {:>4} MB out", size >> 20);
     if let Some(floor) = floor {
         let _ = write!(line, "  {:>5.2} × floor", wall / floor);
     }
