@@ -33,6 +33,7 @@ check: ## formatting, lints and licences, all denied
 bench: ## speed and memory, as ratios against what one would use otherwise
 	@tests/setup
 	@cargo build --quiet --release --workspace --bins
+	@PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm --prefix e2e ci --silent
 	@target/release/bench
 
 debs: ## packages of pulld, push and release itself, in dist/

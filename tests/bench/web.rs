@@ -92,8 +92,28 @@ pub(crate) fn bench(push: &Path) -> Result<()> {
     }
     let mb = |key| memory(server.0.id(), key).map(|bytes| bytes as f64 / 1e6).context("the server is gone");
     let (rss, peak) = (mb("VmRSS:")?, mb("VmHWM:")?);
+    first_paint(&address)?;
     println!("  targets          p95 {TARGET_MS:.0} ms for every page, {TARGET_MB:.0} MB resident");
     println!("  memory           {rss:.0} MB resident, {peak:.0} MB at most");
+    Ok(())
+}
+
+/// From a browser's request to its first contentful paint, page by page.
+fn first_paint(address: &str) -> Result<()> {
+    let shown = pages().into_iter().filter(|(name, _)| *name != "metrics").map(|(_, path)| path(1));
+    let mut node = Command::new("node");
+    node.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../e2e/paint.mjs")).arg(format!("http://{address}"));
+    let output = node.args(shown).output().context("could not run node")?;
+    ensure!(output.status.success(), "the browser failed: {}", String::from_utf8_lossy(&output.stderr));
+    let mut slowest = (0.0, String::new());
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        let (path, took) = line.rsplit_once(' ').context("a path and a time")?;
+        let took: f64 = took.parse()?;
+        if took > slowest.0 {
+            slowest = (took, path.chars().take(60).collect());
+        }
+    }
+    println!("  first paint      {:.0} ms at most in Chromium ({}); target: 1000 ms", slowest.0, slowest.1);
     Ok(())
 }
 
