@@ -103,8 +103,8 @@ enum Ended {
 /// Runs the commands of an order, and repairs what something that was cut off earlier has left half-done.
 fn attempt(order: &Order, output: &Output, deadline: Instant) -> Result<Ended> {
     let mut exit = 0;
-    // Asked while dpkg works: it reads the whole database too, and what it sees of our own work is asked again below.
-    let half_done = std::thread::spawn(is_something_half_done);
+    // Asked before dpkg works: a package of this very order that fails is for its caller to judge, not to repair.
+    let half_done = is_something_half_done();
     for arguments in commands(order) {
         match dpkg(&arguments, output, deadline)? {
             Ended::Exited(code) => exit = exit.max(code),
@@ -113,7 +113,7 @@ fn attempt(order: &Order, output: &Output, deadline: Instant) -> Result<Ended> {
     }
     // Not before: it may be a script of the very package that the order replaces that hangs or fails. Best effort:
     // what counts is whether ours got in.
-    if half_done.join().unwrap_or(true) && is_something_half_done() {
+    if half_done && is_something_half_done() {
         let _ = dpkg(&words(&["--configure", "-a", "--force-confdef", "--force-confold"]), output, deadline);
     }
     Ok(Ended::Exited(exit))
