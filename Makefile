@@ -16,7 +16,7 @@ demo: ## the whole job on two disposable servers, and the web app over them (DEM
 	@target/debug/demo
 
 test: ## all tests: the web app in a real browser, the rest on real dpkg, systemd and D-Bus in containers
-	@tests/setup
+	@tests/setup --browser
 	@cargo build --quiet --workspace --bins
 	PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm --prefix e2e ci --silent
 	npm --prefix e2e test --silent
@@ -31,7 +31,7 @@ check: ## formatting, lints and licences, all denied
 	cargo deny --log-level error check bans licenses sources
 
 bench: ## speed and memory, as ratios against what one would use otherwise
-	@tests/setup
+	@tests/setup --browser
 	@cargo build --quiet --release --workspace --bins
 	@PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm --prefix e2e ci --silent
 	@target/release/bench
@@ -44,7 +44,7 @@ debs: ## packages of pulld, push and release itself, in dist/
 	done
 
 screenshots: ## the README's pictures of the web app
-	@tests/setup
+	@tests/setup --browser
 	@cargo build --quiet --workspace --bins
 	PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm --prefix e2e ci --silent
 	npm --prefix e2e run --silent screenshots
