@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
 use super::{Misused, print, print_json, show};
-use crate::policy::{LIMIT, Policy};
+use crate::policy::{Policy, watched::read_text};
 
 /// Checks a policy file, and tells every mistake with its line and column.
 #[derive(Debug, Args)]
@@ -25,9 +25,7 @@ impl CheckConfig {
         let none = || Misused("no policy file was named: give one, as in `push check-config skiapush.conf`".to_owned());
         let file = self.file.as_deref().or(config).ok_or_else(none)?;
         let name = show::safe(&file.display().to_string());
-        let size = std::fs::metadata(file).with_context(|| format!("could not read `{name}`"))?.len();
-        anyhow::ensure!(size <= LIMIT, "`{name}` is larger than {LIMIT} bytes");
-        let text = std::fs::read_to_string(file).with_context(|| format!("could not read `{name}`"))?;
+        let text = read_text(file)?;
         let checked = Policy::parse(&name, &text);
         let good = checked.is_ok();
         if as_json {

@@ -173,7 +173,8 @@ impl Policy {
     }
 
     fn may_go(&self, app: &AppName, server: &ServerName) -> Result<(), String> {
-        let restricted = self.servers.is_some() || self.groups.iter().any(|group| group.apps.is_some());
+        // A group's `AppNames` say nothing of servers that aren't in it.
+        let restricted = self.servers.is_some() || self.of(server).any(|group| group.apps.is_some());
         if !restricted || self.patterns(server).any(|pattern| pattern.matches(app.as_str())) {
             return Ok(());
         }
@@ -281,6 +282,16 @@ mod tests {
         assert_eq!(judge(&policy, &who("ana", Origin::Local), "web", "any", true, ""), Ok(()));
         assert!(judge(&policy, &who("ana", Origin::SignedIn), "web", "any", false, "").is_err());
         assert_eq!(policy.highest_role(&who("ana", Origin::SignedIn)), Role::Viewer);
+    }
+
+    #[test]
+    fn a_groups_apps_bind_its_own_servers_only() {
+        let rules = "{ Groups: { stage: { Servers: ['*-stage'], AppNames: ['web'] }, prod: { Servers: ['web-1'] } } }";
+        let policy = Policy::parse("x", rules).unwrap();
+        let ana = who("ana", Origin::Local);
+        assert_eq!(judge(&policy, &ana, "api", "web-1", false, ""), Ok(()));
+        assert_eq!(judge(&policy, &ana, "api", "db-1", false, ""), Ok(()));
+        assert!(judge(&policy, &ana, "api", "web-stage", false, "").is_err());
     }
 
     #[test]

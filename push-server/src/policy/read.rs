@@ -1,6 +1,9 @@
 //! Reading the rules from JSON5 (<https://spec.json5.org>), with every mistake at its line and column.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use jsonc_parser::{
     CollectOptions, ParseOptions,
@@ -230,12 +233,13 @@ impl Reader<'_> {
             return Vec::new();
         };
         let mut found: Vec<(String, &ObjectProp)> = Vec::new();
+        let mut names = BTreeSet::new();
         for property in &object.properties {
             let name = property.name.as_str();
-            if found.iter().any(|(other, _)| other == name) {
-                self.problem(property.name.range(), format!("the {what} `{}` is here twice", name.escape_debug()));
-            } else {
+            if names.insert(name) {
                 found.push((name.to_owned(), property));
+            } else {
+                self.problem(property.name.range(), format!("the {what} `{}` is here twice", name.escape_debug()));
             }
         }
         found

@@ -3,12 +3,13 @@
 use std::{
     fs::File,
     io::Read,
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::fs::OFlags;
 
 use super::{LIMIT, Policy};
 
@@ -80,20 +81,36 @@ pub fn load_policy(file: &Path) -> Result<Policy> {
     load(file).map(|(_, policy)| policy)
 }
 
-fn load(file: &Path) -> Result<(Stamp, Policy)> {
+/// The text of a policy file.
+///
+/// # Errors
+/// When it isn't a file of text, can't be read, or is too large.
+pub fn read_text(file: &Path) -> Result<String> {
+    read(file).map(|(_, text)| text)
+}
+
+fn read(file: &Path) -> Result<(Stamp, String)> {
     let name = file.display();
-    let mut opened = File::open(file).with_context(|| format!("could not read the policy file `{name}`"))?;
+    // A pipe that nobody writes to must not hold us.
+    let opened = File::options().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(file);
+    let mut opened = opened.with_context(|| format!("could not read the policy file `{name}`"))?;
     let metadata = opened.metadata().with_context(|| format!("could not read the policy file `{name}`"))?;
     ensure!(metadata.is_file(), "the policy file `{name}` isn't a file");
     let mut text = String::new();
     let read = Read::by_ref(&mut opened).take(LIMIT + 1).read_to_string(&mut text);
     read.with_context(|| format!("could not read the policy file `{name}`"))?;
     ensure!(text.len() as u64 <= LIMIT, "the policy file `{name}` is larger than {LIMIT} bytes");
+    Ok((Stamp::of(&metadata), text))
+}
+
+fn load(file: &Path) -> Result<(Stamp, Policy)> {
+    let (stamp, text) = read(file)?;
+    let name = file.display();
     match Policy::parse(&name.to_string(), &text) {
-        Ok(policy) => Ok((Stamp::of(&metadata), policy)),
+        Ok(policy) => Ok((stamp, policy)),
         Err(problems) => {
             let lines: Vec<String> = problems.iter().map(|problem| format!("{name}:{problem}")).collect();
-            bail!(lines.join("\n"))
+            bail!("the policy file has mistakes: {}", lines.join("; "))
         }
     }
 }
@@ -123,6 +140,16 @@ mod tests {
         assert_eq!(groups(), ["prod"]);
         write("{ Groups: { other: { Servers: ['web-1'] } } }");
         assert_eq!((groups(), watched.get().1), (vec!["other".to_owned()], None));
+    }
+
+    #[test]
+    fn what_is_no_file_is_neither_read_without_end_nor_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+        for file in [pipe.as_path(), Path::new("/dev/zero")] {
+            assert!(read_text(file).unwrap_err().to_string().contains("isn't a file"), "{}", file.display());
+        }
     }
 
     #[test]
