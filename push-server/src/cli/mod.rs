@@ -147,8 +147,11 @@ pub(crate) fn print(text: &str) -> Result<()> {
 
 /// Who pushes: login name and host, as far as the machine knows.
 pub(crate) fn who() -> String {
-    let user = ["PUSH_USER", "SUDO_USER", "USER", "LOGNAME"].iter().find_map(|key| std::env::var(key).ok());
-    let user = user.filter(|user| !user.is_empty()).unwrap_or_else(|| "unknown".to_owned());
+    let set = |key: &str| std::env::var(key).ok().filter(|user| !user.is_empty());
+    // Anybody can set it; only sudo sets it for root.
+    let by_sudo = || set("SUDO_USER").filter(|_| rustix::process::getuid().is_root());
+    let user = set("PUSH_USER").or_else(by_sudo).or_else(|| set("USER")).or_else(|| set("LOGNAME"));
+    let user = user.unwrap_or_else(|| "unknown".to_owned());
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     show::safe(&format!("{user}@{}", host.split('.').next().unwrap_or_default()))
 }
