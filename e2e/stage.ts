@@ -85,7 +85,7 @@ export class Stage {
     const all = ["--bucket", this.bucket, "serve", "--listen", listen, "--refresh", "1s", ...words];
     this.server = spawn(join(PROGRAMS, "push"), all, {
       stdio: ["ignore", "ignore", "pipe"],
-      env: { ...process.env, PUSH_USER: "ana" },
+      env: { ...process.env, PUSH_USER: "dev" },
     });
     const said = await line(this.server, "stderr", /serving on http/);
     this.address = said.replace(/.*(http:[^ ]*)\/$/, "$1");

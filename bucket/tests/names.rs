@@ -12,7 +12,7 @@ fn release(app: &str, who: &str, time: &str, commit: &str) -> String {
 }
 
 fn good_release() -> String {
-    release("web", "ana@ws1", "2026-11-20T19:05:02Z", COMMIT)
+    release("web", "dev@build-1", "2026-11-20T19:05:02Z", COMMIT)
 }
 
 /// A word that app names, server names, users and hosts may be.
@@ -150,13 +150,13 @@ fn release_names_that_are_bad() {
         good.replace("web/web", "wеb/wеb"),
         good.replace(':', "："),
         good.replace('@', ":"),
-        good.replace("ana@", "@"),
-        good.replace("@ws1", "@"),
-        good.replace("@ws1", "@ws1@ws2"),
-        good.replace("ana", "-ana"),
-        good.replace("ana", "a b"),
-        good.replace("ana", "a\nb"),
-        good.replace("ws1", "ws..1"),
+        good.replace("dev@", "@"),
+        good.replace("@build-1", "@"),
+        good.replace("@build-1", "@build-1@build-2"),
+        good.replace("dev", "-dev"),
+        good.replace("dev", "a b"),
+        good.replace("dev", "a\nb"),
+        good.replace("build-1", "ws..1"),
         good.replace("7e0ff", "7E0FF"),
         good.replace("7e0ff", "7g0ff"),
         good.replace("7e0ff", "7e0f"),
@@ -164,7 +164,7 @@ fn release_names_that_are_bad() {
         good.replace(COMMIT, ""),
         good.replace(time, ""),
         good.replace("web", &"w".repeat(101)),
-        good.replace("ana", &"a".repeat(200)),
+        good.replace("dev", &"a".repeat(200)),
     ];
     for wrong in [
         "2026-11-20T19:05:60Z",
@@ -199,8 +199,8 @@ fn release_names_that_are_bad() {
 fn a_release_name_is_made_of_whole_seconds_only() {
     let parts = |time: &str| ReleaseParts {
         app: "web".parse().unwrap(),
-        user: "ana".to_owned(),
-        host: "ws1".to_owned(),
+        user: "dev".to_owned(),
+        host: "build-1".to_owned(),
         time: time.parse().unwrap(),
         commit: COMMIT.parse().unwrap(),
     };

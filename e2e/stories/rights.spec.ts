@@ -7,8 +7,8 @@ const POLICY = `{
   Servers: { "web-1": { AppNames: ["web"] }, "api-1": { AppNames: ["api", "backup"] } },
   Groups: { prod: { Servers: ["web-1"], RequireReason: true, ForbidDirty: true } },
   Roles: [
-    { Role: "viewer", Who: ["vi@acme.example"] },
-    { Role: "deployer", Who: ["ana@acme.example"] },
+    { Role: "viewer", Who: ["viewer@acme.example"] },
+    { Role: "deployer", Who: ["dev@acme.example"] },
   ],
 }`;
 
@@ -25,10 +25,10 @@ const serve = async (stage: Stage): Promise<string> => {
 
 test("a viewer sees no buttons, and may not push by hand either", async ({ stage, browser }) => {
   await serve(stage);
-  const page = await browser.newPage({ extraHTTPHeaders: { "X-Who": "vi@acme.example" } });
+  const page = await browser.newPage({ extraHTTPHeaders: { "X-Who": "viewer@acme.example" } });
   for (const path of ["/servers", "/servers/web-1", "/apps/web", "/history"]) {
     await page.goto(stage.address + path);
-    await expect(page.getByText("vi@acme.example")).toBeVisible();
+    await expect(page.getByText("viewer@acme.example")).toBeVisible();
     await expect(page.getByRole("link", { name: /Change|Roll back|Choose|Undo/ })).toHaveCount(0);
     await expect(page.getByRole("checkbox")).toHaveCount(0);
   }
@@ -44,13 +44,13 @@ test("a viewer sees no buttons, and may not push by hand either", async ({ stage
 
 test("who is given no role isn't let in, nor who isn't signed in", async ({ stage }) => {
   await serve(stage);
-  expect((await fetch(stage.address, { headers: { "X-Who": "eve@evil.example" } })).status).toBe(403);
+  expect((await fetch(stage.address, { headers: { "X-Who": "outsider@evil.example" } })).status).toBe(403);
   expect((await fetch(stage.address)).status).toBe(401);
 });
 
 test("the policy binds a deployer: what may go where, a reason, nothing dirty", async ({ stage, browser }) => {
   const file = await serve(stage);
-  const page = await browser.newPage({ extraHTTPHeaders: { "X-Who": "ana@acme.example" } });
+  const page = await browser.newPage({ extraHTTPHeaders: { "X-Who": "dev@acme.example" } });
   const plan = (app: string, n: number, server: string) =>
     page.goto(`${stage.address}/plan?release=${encodeURIComponent(stage.releases(app)[n])}&server=${server}`);
   await plan("web", 0, "web-1");

@@ -172,7 +172,7 @@ fn parse_unit(text: &str) -> Result<OwnedUnit> {
 mod tests {
     use super::*;
 
-    const STEM: &str = "web:ana@ws1:2026-11-20T19:05:02Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433";
+    const STEM: &str = "web:dev@build-1:2026-11-20T19:05:02Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433";
 
     #[test]
     fn a_control_file_is_read_by_its_fields() {

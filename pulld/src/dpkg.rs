@@ -271,7 +271,7 @@ pub(crate) fn is_plain_file_below(path: &Path, directory: &Path) -> bool {
 mod tests {
     use super::*;
 
-    const STEM: &str = "web:ana@ws1:2026-11-20T19:05:02Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433";
+    const STEM: &str = "web:dev@build-1:2026-11-20T19:05:02Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433";
 
     fn listing(records: &[[&str; 5]]) -> String {
         records.iter().map(|record| record.join(&FIELD.to_string()) + &RECORD.to_string()).collect()

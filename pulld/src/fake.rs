@@ -20,7 +20,7 @@ use crate::{
 
 /// A release of an app, as if built at that minute.
 pub(crate) fn release(app: &str, minute: u8) -> ReleaseName {
-    format!("{app}/{app}:ann@ws:2026-11-20T21:{minute:02}:00Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433.deb")
+    format!("{app}/{app}:qa@build:2026-11-20T21:{minute:02}:00Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433.deb")
         .parse()
         .unwrap()
 }

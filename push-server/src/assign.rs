@@ -29,8 +29,8 @@ pub fn assign(document: &ServerDocument, release: &ReleaseName) -> Assignment {
 mod tests {
     use super::*;
 
-    const OLD: &str = "web/web:ana@ws1:2026-11-20T19:05:02Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433.deb";
-    const NEW: &str = "web/web:ana@ws1:2026-11-20T20:05:02Z:8e0ff6059e653eb75a36efb621d0fd66d1ced433.deb";
+    const OLD: &str = "web/web:dev@build-1:2026-11-20T19:05:02Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433.deb";
+    const NEW: &str = "web/web:dev@build-1:2026-11-20T20:05:02Z:8e0ff6059e653eb75a36efb621d0fd66d1ced433.deb";
 
     #[test]
     fn only_our_apps_entry_changes() {

@@ -207,7 +207,7 @@ pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn release(n: u8) -> ReleaseName {
-        format!("web/web:ana@ws1:2026-11-20T19:05:{n:02}Z:{n:040x}.deb").parse().unwrap()
+        format!("web/web:dev@build-1:2026-11-20T19:05:{n:02}Z:{n:040x}.deb").parse().unwrap()
     }
 
     pub(crate) fn now() -> Timestamp {

@@ -44,7 +44,7 @@ mod tests {
     use bucket::Generation;
 
     fn release(n: u8) -> ReleaseName {
-        format!("web/web:ana@ws1:2026-11-20T19:05:{n:02}Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433.deb")
+        format!("web/web:dev@build-1:2026-11-20T19:05:{n:02}Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433.deb")
             .parse()
             .unwrap()
     }
@@ -58,7 +58,7 @@ mod tests {
             from: from.map(release),
             to: release(to),
             kind,
-            who: "ana@ws1".into(),
+            who: "dev@build-1".into(),
             why: String::new(),
             generation: Generation(1),
         }

@@ -50,7 +50,7 @@ impl Fixture {
         let url = BucketUrl::File(self.directory.path().to_owned());
         Command::new(env!("CARGO_BIN_EXE_push"))
             .env("PUSH_BUCKET", url.to_string())
-            .env("PUSH_USER", "ana")
+            .env("PUSH_USER", "dev")
             .args(arguments.split_whitespace())
             .output()
             .unwrap()
@@ -62,7 +62,7 @@ impl Fixture {
 }
 
 fn release(app: &str, minute: u8) -> ReleaseName {
-    format!("{app}/{app}:ana@ws1:2026-11-20T19:{minute:02}:02Z:{minute:040x}.deb").parse().unwrap()
+    format!("{app}/{app}:dev@build-1:2026-11-20T19:{minute:02}:02Z:{minute:040x}.deb").parse().unwrap()
 }
 
 fn text(output: &Output) -> String {
@@ -208,7 +208,7 @@ async fn a_second_operator_of_the_same_app_gets_a_conflict() {
         release: third,
         from: Some(first),
         kind: bucket::PushKind::Deploy,
-        who: "bo@ws2".to_owned(),
+        who: "ops@build-2".to_owned(),
         why: String::new(),
     };
     ok(&fixture.push(&format!("deploy {second} web-1")));

@@ -69,11 +69,11 @@ mod tests {
     #[test]
     fn names_become_words() {
         let table = [
-            ("ana", Some("ana")),
-            ("ACME\\ana", Some("ACME-ana")),
-            ("ana@acme.example", Some("ana-acme.example")),
-            ("..ana..b", Some("ana.b")),
-            ("-ana", Some("ana")),
+            ("dev", Some("dev")),
+            ("ACME\\dev", Some("ACME-dev")),
+            ("dev@acme.example", Some("dev-acme.example")),
+            ("..dev..b", Some("dev.b")),
+            ("-dev", Some("dev")),
             ("Zoë", Some("Zo-")),
             ("", None),
             ("…", None),

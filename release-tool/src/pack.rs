@@ -228,7 +228,7 @@ mod tests {
             branch: String::new(),
             repo: String::new(),
         };
-        let builder = Builder { user: "ana".to_owned(), host: "ws1".to_owned() };
+        let builder = Builder { user: "dev".to_owned(), host: "build-1".to_owned() };
         let time = "2026-11-20T19:05:02Z".parse().unwrap();
         Occasion { source, dirty, builder, time, file_time: 0, note: "why".to_owned() }
     }

@@ -119,7 +119,7 @@ mod tests {
         let table = [
             ("", ""),
             ("https://git.example/web.git", "https://git.example/web.git"),
-            ("https://ana:s3cret@git.example/web.git", "https://git.example/web.git"),
+            ("https://dev:s3cret@git.example/web.git", "https://git.example/web.git"),
             ("https://token@git.example:8443/web?access_token=x#y", "https://git.example:8443/web"),
             ("https://a@b:p@ss@git.example/web", "https://git.example/web"),
             ("ssh://git:pw@git.example/web.git", "ssh://git@git.example/web.git"),

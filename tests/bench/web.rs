@@ -162,7 +162,7 @@ fn release(app_number: usize, n: usize) -> ReleaseName {
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     let time = Timestamp::from_second(NEWEST - 1000 * i64::try_from(n).expect("a small number"));
     let time = time.expect("a time of these years");
-    let name = format!("{app}/{app}:ana{}@ws{}:{time}:{bits:016x}{:024x}.deb", n % BUILDERS, n % 3, bits >> 7);
+    let name = format!("{app}/{app}:dev{}@ws{}:{time}:{bits:016x}{:024x}.deb", n % BUILDERS, n % 3, bits >> 7);
     name.parse().expect("a release name")
 }
 
@@ -212,7 +212,7 @@ async fn record(gcs: &FakeGcs) -> Result<()> {
             from: Some(release(n % APPS, 1)),
             to: release(n % APPS, 0),
             kind: PushKind::Deploy,
-            who: "ana@example.org".to_owned(),
+            who: "dev@example.org".to_owned(),
             why: "customers with two accounts can't log in".to_owned(),
             generation: Generation(1),
         };

@@ -14,7 +14,7 @@ use tokio::process::Command;
 use crate::push_command::facts;
 
 const BUCKET: &str = "acme-push";
-const RELEASE: &str = "web:ana@ws1:2026-11-20T19:05:02Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433";
+const RELEASE: &str = "web:dev@build-1:2026-11-20T19:05:02Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433";
 
 async fn push(gcs: &FakeGcs, metadata: &FakeMetadata, arguments: &[&str]) -> Output {
     let home = TempDir::new().expect("a directory");

@@ -194,7 +194,7 @@ async fn what_refuses_connections_is_trouble() {
 async fn the_fake_is_like_the_real_one() {
     let server = FakeMetadata::start().await;
     server.set("pushrev", "web:1 a");
-    server.set("ssh-keys", "ana:ssh-ed25519 AAAA");
+    server.set("ssh-keys", "dev:ssh-ed25519 AAAA");
     let _ = rustls::crypto::ring::default_provider().install_default();
     let http = reqwest::Client::builder()
         .tls_certs_only([])
@@ -213,7 +213,7 @@ async fn the_fake_is_like_the_real_one() {
             "instance/attributes/?recursive=true",
             true,
             200,
-            r#"{"pushrev":"web:1 a","ssh-keys":"ana:ssh-ed25519 AAAA"}"#,
+            r#"{"pushrev":"web:1 a","ssh-keys":"dev:ssh-ed25519 AAAA"}"#,
         ),
         ("instance/zone", true, 200, "projects/123456789012/zones/europe-west1-b"),
         ("instance/id", true, 200, "4520031799277581759"),

@@ -25,7 +25,7 @@ impl World {
             world.report(&format!("web-{n}")).await;
         }
         for (app, n) in [("web", 1), ("web", 2), ("api", 1)] {
-            world.release(&name(app, "ana@ws1", n));
+            world.release(&name(app, "dev@build-1", n));
         }
         world.record("web-1", 1).await;
         for _ in 0..3 {
@@ -47,7 +47,7 @@ impl World {
             Fetched::Found(generation, document) => (Some(generation), document),
             _ => (None, ServerDocument::default()),
         };
-        document.set(name("web", "ana@ws1", n));
+        document.set(name("web", "dev@build-1", n));
         self.bucket.write_server_document(&server_name(server), &document, generation).await.unwrap();
     }
 
@@ -147,9 +147,9 @@ fn history(server: &str, n: u32) -> HistoryEntry {
         server: server_name(server),
         app: "web".parse().unwrap(),
         from: None,
-        to: name("web", "ana@ws1", n),
+        to: name("web", "dev@build-1", n),
         kind: PushKind::Deploy,
-        who: "ana@ws1".to_owned(),
+        who: "dev@build-1".to_owned(),
         why: String::new(),
         generation: bucket::Generation(1),
     }
@@ -180,7 +180,7 @@ async fn a_quiet_round_only_lists() {
     let picture = world.keeper.picture();
     assert_eq!((names(&picture), picture.pushes.len(), picture.apps.len()), (vec!["web-1", "web-2", "web-3"], 1, 2));
     let listed = picture.apps[&"web".parse().unwrap()].latest().unwrap();
-    assert_eq!((listed.name.clone(), listed.note), (name("web", "ana@ws1", 2), "login fix"));
+    assert_eq!((listed.name.clone(), listed.note), (name("web", "dev@build-1", 2), "login fix"));
 }
 
 #[tokio::test]
@@ -195,7 +195,7 @@ async fn only_what_has_changed_is_read() {
     assert_eq!((other.len(), other[1]), (2, "Get server/web-2.json"), "{round:?}");
     assert!(other[0].starts_with("Get history/web-2/"), "{round:?}");
     assert!(world.changes() > changes);
-    assert_eq!(world.chosen("web-2"), Some(name("web", "ana@ws1", 2)));
+    assert_eq!(world.chosen("web-2"), Some(name("web", "dev@build-1", 2)));
     let picture = world.keeper.picture();
     assert_eq!(*picture.pushes[0], entry);
     let same = |server: &str| {
@@ -239,14 +239,14 @@ async fn an_unreadable_object_is_said_and_hides_nothing_else() {
     assert_eq!(world.changes(), changes);
     world.gcs.heal();
     world.keeper.refresh().await;
-    assert_eq!(world.chosen("web-2"), Some(name("web", "ana@ws1", 3)));
+    assert_eq!(world.chosen("web-2"), Some(name("web", "dev@build-1", 3)));
     assert!(gets(&world.round().await).is_empty());
 }
 
 impl World {
     /// Writes a server's document without reading it.
     fn choose_blindly(&self, server: &str) {
-        self.gcs.put("fleet", &format!("server/{server}.json"), format!("[\"{}\"]", name("web", "ana@ws1", 3)));
+        self.gcs.put("fleet", &format!("server/{server}.json"), format!("[\"{}\"]", name("web", "dev@build-1", 3)));
     }
 }
 
@@ -256,18 +256,18 @@ async fn failing_listings_keep_the_picture_and_say_so() {
     let before = world.keeper.picture();
     world.gcs.fail(Kind::List, "server/", Fault::Status(403, None));
     world.choose("web-1", 2).await;
-    world.release(&name("web", "ana@ws1", 9));
+    world.release(&name("web", "dev@build-1", 9));
     world.keeper.refresh().await;
     let picture = world.keeper.picture();
     assert!(picture.trouble.as_ref().unwrap().contains("could not list the server documents"), "{:?}", picture.trouble);
     assert_eq!((picture.taken, picture.servers.len()), (before.taken, 3));
-    assert_eq!(world.chosen("web-1"), Some(name("web", "ana@ws1", 1)));
+    assert_eq!(world.chosen("web-1"), Some(name("web", "dev@build-1", 1)));
     // The other half goes on.
-    assert_eq!(world.releases("web")[0], name("web", "ana@ws1", 9));
+    assert_eq!(world.releases("web")[0], name("web", "dev@build-1", 9));
     world.gcs.heal();
     world.gcs.fail(Kind::List, "debs/", Fault::Status(403, None));
     world.keeper.refresh().await;
-    assert_eq!(world.chosen("web-1"), Some(name("web", "ana@ws1", 2)));
+    assert_eq!(world.chosen("web-1"), Some(name("web", "dev@build-1", 2)));
     let picture = world.keeper.picture();
     assert!(picture.trouble.as_ref().unwrap().contains("could not list the apps"), "{:?}", picture.trouble);
     assert_eq!((picture.taken, picture.apps.len()), (before.taken, 2));
@@ -313,13 +313,13 @@ async fn what_is_gone_from_the_bucket_goes_from_the_picture() {
     for path in ["server/web-1.json", "status/web-1.json", "status/web-2.json"] {
         world.delete(path).await;
     }
-    world.delete(&format!("debs/{}", name("web", "ana@ws1", 2))).await;
-    world.delete(&format!("debs/{}", name("api", "ana@ws1", 1))).await;
+    world.delete(&format!("debs/{}", name("web", "dev@build-1", 2))).await;
+    world.delete(&format!("debs/{}", name("api", "dev@build-1", 1))).await;
     world.keeper.refresh().await;
     let picture = world.keeper.picture();
     assert_eq!(names(&picture), ["web-2", "web-3"]);
     assert!(picture.servers[&server_name("web-2")].status.is_none());
-    assert_eq!(world.releases("web"), [name("web", "ana@ws1", 1)]);
+    assert_eq!(world.releases("web"), [name("web", "dev@build-1", 1)]);
     assert_eq!(picture.apps.len(), 1);
     // Listed, and gone when it is read.
     world.gcs.fail_next(Kind::Get, "server/web-3.json", 1, Fault::Status(404, None));
@@ -328,7 +328,7 @@ async fn what_is_gone_from_the_bucket_goes_from_the_picture() {
     let server = world.keeper.picture().servers[&server_name("web-3")].clone();
     assert!(server.document.is_none() && server.document_error.is_none(), "{server:?}");
     world.keeper.refresh().await;
-    assert_eq!(world.chosen("web-3"), Some(name("web", "ana@ws1", 3)));
+    assert_eq!(world.chosen("web-3"), Some(name("web", "dev@build-1", 3)));
 }
 
 #[tokio::test]
@@ -349,7 +349,7 @@ async fn names_that_are_not_ours_are_passed_over() {
         "debs/",
         "debs/x",
         "debs/web/evil.deb",
-        "debs/web/api:ana@ws1:2026-11-20T19:05:02Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433.deb",
+        "debs/web/api:dev@build-1:2026-11-20T19:05:02Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433.deb",
         "debs/-x/y.deb",
         "debs/hollow/nothing.deb",
         "history/web-1/zzz.json",
@@ -378,7 +378,7 @@ async fn a_round_that_began_earlier_does_not_undo_what_was_read_since() {
             world.choose("web-1", 2).await;
             world.record("web-1", 2).await;
             world.keeper.refresh_server(&server_name("web-1")).await;
-            assert_eq!(world.keeper.picture().pushes[0].to, name("web", "ana@ws1", 2));
+            assert_eq!(world.keeper.picture().pushes[0].to, name("web", "dev@build-1", 2));
             world.chosen("web-1")
         },
         world.keeper.refresh(),
@@ -387,7 +387,7 @@ async fn a_round_that_began_earlier_does_not_undo_what_was_read_since() {
             changes.changed().await.unwrap();
         }
     );
-    assert_eq!(name, Some(self::name("web", "ana@ws1", 2)), "a write is visible to its author at once");
+    assert_eq!(name, Some(self::name("web", "dev@build-1", 2)), "a write is visible to its author at once");
     assert_eq!(world.chosen("web-1"), name, "and stays so");
     assert_eq!(world.keeper.picture().pushes.len(), 2);
     world.keeper.refresh().await;
@@ -427,7 +427,7 @@ async fn a_round_never_overlaps_a_round() {
 async fn many_releases_cost_a_bounded_number_of_requests() {
     let world = World::empty().await;
     for n in 0..21_500 {
-        let builder = if n % 2 == 0 { "ana@ws1" } else { "zoe@ws2" };
+        let builder = if n % 2 == 0 { "dev@build-1" } else { "ops@build-2" };
         world.release(&name(["api", "web", "zip"][n as usize % 3], builder, n));
     }
     world.keeper.refresh().await;
@@ -435,20 +435,20 @@ async fn many_releases_cost_a_bounded_number_of_requests() {
     assert_eq!(counts(), [7167, 7167, 7166]);
 
     // Who is at work shows in the next round, wherever the sweep is.
-    world.delete(&format!("debs/{}", name("api", "ana@ws1", 0))).await;
-    world.delete(&format!("debs/{}", name("zip", "zoe@ws2", 5))).await;
+    world.delete(&format!("debs/{}", name("api", "dev@build-1", 0))).await;
+    world.delete(&format!("debs/{}", name("zip", "ops@build-2", 5))).await;
     for n in 30_000..30_100 {
-        world.release(&name("web", "ana@ws1", n));
+        world.release(&name("web", "dev@build-1", n));
     }
     let round = world.round().await;
     assert!(round.len() <= 3 + 20 + 20, "{:?}", asked(&round));
-    assert_eq!(world.releases("web")[0], name("web", "ana@ws1", 30_099));
+    assert_eq!(world.releases("web")[0], name("web", "dev@build-1", 30_099));
     assert_eq!(world.releases("web").len(), 7267);
     // And a sweep is over in two rounds: whatever is gone has gone from the picture, and nothing else.
     world.keeper.refresh().await;
     assert_eq!(counts(), [7166, 7267, 7165]);
-    world.release(&name("api", "new@ws3", 40_000));
-    world.release(&name("another", "new@ws3", 40_000));
+    world.release(&name("api", "new@build-3", 40_000));
+    world.release(&name("another", "new@build-3", 40_000));
     world.keeper.refresh().await;
     world.keeper.refresh().await;
     assert_eq!((world.releases("api").len(), world.releases("another").len()), (7167, 1));
@@ -463,12 +463,12 @@ async fn many_releases_cost_a_bounded_number_of_requests() {
 #[tokio::test]
 async fn an_app_that_can_not_be_listed_keeps_the_others_from_nothing() {
     let world = World::settled().await;
-    world.release(&name("bad", "ana@ws1", 1));
-    world.release(&name("web", "ana@ws1", 7));
+    world.release(&name("bad", "dev@build-1", 1));
+    world.release(&name("web", "dev@build-1", 7));
     world.gcs.fail(Kind::List, "debs/bad/", Fault::Status(403, None));
     world.keeper.refresh().await;
     assert!(world.keeper.picture().trouble.as_ref().unwrap().contains("debs/bad/"));
-    assert_eq!(world.releases("web")[0], name("web", "ana@ws1", 7));
+    assert_eq!(world.releases("web")[0], name("web", "dev@build-1", 7));
     world.gcs.heal();
     world.keeper.refresh().await;
     assert_eq!((world.keeper.picture().trouble.clone(), world.releases("bad").len()), (None, 1));
@@ -496,7 +496,7 @@ async fn a_directory_is_followed_too() {
     let keeper = Keeper::new(bucket.clone());
     let document = |n| {
         let mut document = ServerDocument::default();
-        document.set(name("web", "ana@ws1", n));
+        document.set(name("web", "dev@build-1", n));
         document
     };
     let web = server_name("web-1");
@@ -504,7 +504,7 @@ async fn a_directory_is_followed_too() {
     bucket.write_status(&status("web-2"), None).await.unwrap();
     let deb = scratch.path().join(".deb");
     std::fs::write(&deb, "deb").unwrap();
-    bucket.upload_release(&name("web", "ana@ws1", 1), &deb, &metadata(), &|_| {}).await.unwrap();
+    bucket.upload_release(&name("web", "dev@build-1", 1), &deb, &metadata(), &|_| {}).await.unwrap();
     bucket.append_history(&history("web-1", 1)).await.unwrap();
     keeper.refresh().await;
     let picture = keeper.picture();
@@ -515,7 +515,7 @@ async fn a_directory_is_followed_too() {
     assert_eq!(*keeper.changes().borrow(), changes);
 
     bucket.write_server_document(&web, &document(2), Some(generation)).await.unwrap();
-    bucket.upload_release(&name("web", "ana@ws1", 2), &deb, &metadata(), &|_| {}).await.unwrap();
+    bucket.upload_release(&name("web", "dev@build-1", 2), &deb, &metadata(), &|_| {}).await.unwrap();
     keeper.refresh().await;
     let picture = keeper.picture();
     assert_eq!(picture.servers[&web].document.as_ref().unwrap().1, document(2));

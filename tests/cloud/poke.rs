@@ -12,7 +12,7 @@ use push_server::poke::{PokeSettings, Poker};
 const ZONE: &str = "europe-west1-b";
 
 fn release(app: &str) -> ReleaseName {
-    let name = format!("{app}/{app}:ana@ws1:2026-11-20T19:05:02Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433.deb");
+    let name = format!("{app}/{app}:dev@build-1:2026-11-20T19:05:02Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433.deb");
     name.parse().expect("a release name")
 }
 
@@ -37,7 +37,7 @@ async fn poke(poker: &Poker, servers: &[&str]) -> BTreeMap<String, Result<(), St
 
 fn pushrev(compute: &FakeCompute, zone: &str, name: &str) -> Option<String> {
     // Whatever happens to a poke, the attributes of others must stay.
-    assert_eq!(compute.attribute(zone, name, "ssh-keys").as_deref(), Some("ana:ssh-ed25519 AAAA"));
+    assert_eq!(compute.attribute(zone, name, "ssh-keys").as_deref(), Some("dev:ssh-ed25519 AAAA"));
     compute.attribute(zone, name, "pushrev")
 }
 
@@ -49,7 +49,7 @@ async fn a_poke_sets_pushrev_and_the_metadata_server_shows_it() {
     compute.mirror(ZONE, "web-1", metadata.clone());
     assert_eq!(poke(&poker(&compute, None), &["web-1"]).await["web-1"], Ok(()));
     let value = pushrev(&compute, ZONE, "web-1").expect("it is set");
-    assert!(value.starts_with("web:ana@ws1:2026-11-20T19:05:02Z:"), "{value}");
+    assert!(value.starts_with("web:dev@build-1:2026-11-20T19:05:02Z:"), "{value}");
     assert_eq!(poke(&poker(&compute, Some(ZONE)), &["web-1"]).await["web-1"], Ok(()));
     assert_ne!(pushrev(&compute, ZONE, "web-1"), Some(value), "every poke is a change");
     assert_eq!(compute.asked(Verb::List), 1, "a configured zone needs no list");
@@ -64,7 +64,7 @@ async fn several_apps_for_one_server_are_one_write() {
     assert!(poker(&compute, None).poke(&pushed).await.into_values().all(|outcome| outcome.is_ok()));
     assert_eq!(compute.writes(), 1);
     let value = pushrev(&compute, ZONE, "web-1").expect("it is set");
-    assert!(value.contains("web:ana") && value.contains("db:ana") && value.contains("cron:ana"), "{value}");
+    assert!(value.contains("web:dev") && value.contains("db:dev") && value.contains("cron:dev"), "{value}");
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ impl Cloud {
         let directory = tempfile::tempdir().expect("a directory");
         let url = BucketUrl::File(directory.path().to_owned());
         let bucket = Bucket::open(&url, &BucketOptions::default()).await.expect("a bucket");
-        let name = "web/web:ana@ws1:2026-11-20T19:05:02Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433.deb";
+        let name = "web/web:dev@build-1:2026-11-20T19:05:02Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433.deb";
         let name: ReleaseName = name.parse().expect("a release name");
         let deb = directory.path().join(".deb");
         std::fs::write(&deb, "deb").expect("a file");
@@ -85,7 +85,9 @@ async fn a_push_pokes_with_a_token_of_the_metadata_server() {
     let cloud = Cloud::new().await;
     let said = done(&cloud.push(&["--project", "acme-prod"]).await);
     assert!(!said.contains("not poked"), "{said}");
-    assert!(cloud.compute.attribute(ZONE, "web-1", "pushrev").is_some_and(|value| value.starts_with("web:ana@ws1:")));
+    assert!(
+        cloud.compute.attribute(ZONE, "web-1", "pushrev").is_some_and(|value| value.starts_with("web:dev@build-1:"))
+    );
     let authorizations = cloud.compute.authorizations();
     assert!(authorizations.iter().all(|it| it.as_deref() == Some("Bearer ya29.fake-1")), "{authorizations:?}");
     let asked = cloud.metadata.seen().requests;

@@ -21,7 +21,7 @@ async fn a_quiet_round_of_the_web_app_is_four_listings() {
         ..BucketOptions::default()
     };
     let bucket = Bucket::open(&BucketUrl::Gcs("acme-push".to_owned()), &options).await.expect("a bucket");
-    let name = "web/web:ana@ws1:2026-11-20T19:05:02Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433.deb";
+    let name = "web/web:dev@build-1:2026-11-20T19:05:02Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433.deb";
     let name: ReleaseName = name.parse().expect("a release name");
     let deb = home.path().join("deb");
     std::fs::write(&deb, "deb").expect("a file");

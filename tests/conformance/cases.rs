@@ -346,7 +346,7 @@ fn server() -> ServerName {
 
 fn release(day: u32) -> ReleaseName {
     let commit = "7e0ff6059e653eb75a36efb621d0fd66d1ced433";
-    format!("web/web:ana@ws1:2026-11-{day:02}T19:05:02Z:{commit}.deb").parse().unwrap()
+    format!("web/web:dev@build-1:2026-11-{day:02}T19:05:02Z:{commit}.deb").parse().unwrap()
 }
 
 fn status() -> Status {
@@ -372,7 +372,7 @@ fn history(day: u32, id: &str) -> HistoryEntry {
         from: None,
         to: release(day),
         kind: PushKind::Deploy,
-        who: "ana@ws1".to_owned(),
+        who: "dev@build-1".to_owned(),
         why: String::new(),
         generation: Generation(7),
     }

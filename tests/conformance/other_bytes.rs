@@ -93,7 +93,7 @@ async fn generations_are_not_mixed_when_a_cut_download_meets_a_server_that_does(
 #[tokio::test]
 async fn a_release_replaced_between_its_metadata_and_its_bytes_is_gone() {
     let (server, bucket) = world().await;
-    let name = "web/web:ana@ws1:2026-11-20T19:05:02Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433.deb";
+    let name = "web/web:dev@build-1:2026-11-20T19:05:02Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433.deb";
     let name: ReleaseName = name.parse().unwrap();
     let metadata = ReleaseMetadata {
         dirty: false,

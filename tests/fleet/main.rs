@@ -137,7 +137,7 @@ impl Fleet<'_> {
             from: from.cloned(),
             to: to.clone(),
             kind,
-            who: if minutes % 2 == 0 { "ana@ws1" } else { "bo@laptop" }.to_owned(),
+            who: if minutes % 2 == 0 { "dev@build-1" } else { "dev@laptop" }.to_owned(),
             why: why.to_owned(),
             generation: Generation(time.as_microsecond()),
         };
@@ -148,27 +148,27 @@ impl Fleet<'_> {
 async fn fill(bucket: &Bucket, hostile: &str) -> Result<()> {
     let mut fleet = Fleet { bucket, now: Timestamp::now(), serial: 0, hostile: hostile.to_owned() };
     let web = [
-        fleet.release("web", "ana@ws1", 60 * 24 * 9, false, "first public version").await?,
+        fleet.release("web", "dev@build-1", 60 * 24 * 9, false, "first public version").await?,
         fleet
-            .release("web", "bo@laptop", 60 * 24 * 4, false, "faster start page: images are loaded when they are seen")
+            .release("web", "dev@laptop", 60 * 24 * 4, false, "faster start page: images are loaded when they are seen")
             .await?,
         fleet
-            .release("web", "ana@ws1", 60 * 24 * 2, false, "fix the login page for people without a middle name")
+            .release("web", "dev@build-1", 60 * 24 * 2, false, "fix the login page for people without a middle name")
             .await?,
-        fleet.release("web", "bo@laptop", 60 * 5, true, "try the new cache").await?,
-        fleet.release("web", "ana@ws1", 47, false, "login by mail link").await?,
-        fleet.release("web", "mallory@evil", 30, true, hostile).await?,
+        fleet.release("web", "dev@laptop", 60 * 5, true, "try the new cache").await?,
+        fleet.release("web", "dev@build-1", 47, false, "login by mail link").await?,
+        fleet.release("web", "outsider@evil", 30, true, hostile).await?,
     ];
     let api = [
-        fleet.release("api", "cy@build-3", 60 * 24 * 30, false, "v2 of the orders endpoint").await?,
-        fleet.release("api", "cy@build-3", 60 * 26, false, "orders: answer within a second again").await?,
-        fleet.release("api", "cy@build-3", 60 * 2, false, "orders: rounding").await?,
+        fleet.release("api", "ci@build-3", 60 * 24 * 30, false, "v2 of the orders endpoint").await?,
+        fleet.release("api", "ci@build-3", 60 * 26, false, "orders: answer within a second again").await?,
+        fleet.release("api", "ci@build-3", 60 * 2, false, "orders: rounding").await?,
     ];
     let pulld = [
-        fleet.release("pulld", "ana@ws1", 60 * 24 * 20, false, "0.1.0").await?,
-        fleet.release("pulld", "ana@ws1", 60 * 24, false, "0.1.1: quieter journal").await?,
+        fleet.release("pulld", "dev@build-1", 60 * 24 * 20, false, "0.1.0").await?,
+        fleet.release("pulld", "dev@build-1", 60 * 24, false, "0.1.1: quieter journal").await?,
     ];
-    let mail = fleet.release("mail-relay", "bo@laptop", 60 * 24 * 400, false, "postfix with our rules").await?;
+    let mail = fleet.release("mail-relay", "dev@laptop", 60 * 24 * 400, false, "postfix with our rules").await?;
     statuses::fill(&fleet, &web, &api, &pulld, &mail).await?;
     fleet.push("web-1", 60 * 24 * 8, (None, &web[0]), PushKind::Deploy, "first install").await?;
     fleet.push("web-1", 60 * 24 * 3, (Some(&web[0]), &web[1]), PushKind::Deploy, "faster start page").await?;

@@ -22,7 +22,7 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   push deploy web web-1 web-2 -m 'login fix'
-  push deploy web:ana@ws1:2026-11-20T19:05:02Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433 web-1
+  push deploy web:dev@build-1:2026-11-20T19:05:02Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433 web-1
   push deploy web@7e0ff60 web-1 --dry-run
   push deploy web new-server --force --wait")]
 pub(crate) struct Deploy {

@@ -347,13 +347,13 @@ mod tests {
         let (sha1, sha256) = ("7e0ff6059e653eb75a36efb621d0fd66d1ced433", "7e".repeat(32));
         let longer = format!("{sha1}{}", "0".repeat(24));
         vec![
-            release("ana@ws1", 2, sha1, false),
-            release("ana@ws10", 2, sha1, true),
-            release("ana@ws1", 2, &longer, false),
-            release("an@ws1", 2, sha1, false),
-            release("ana.b@ws1", 2, sha1, false),
-            release("ana@ws1", 3, &sha256, true),
-            release("ana@ws1", 1, sha1, false),
+            release("dev@build-1", 2, sha1, false),
+            release("dev@build-10", 2, sha1, true),
+            release("dev@build-1", 2, &longer, false),
+            release("an@build-1", 2, sha1, false),
+            release("dev.b@build-1", 2, sha1, false),
+            release("dev@build-1", 3, &sha256, true),
+            release("dev@build-1", 1, sha1, false),
         ]
     }
 
@@ -373,7 +373,10 @@ mod tests {
             assert!(releases.contains(name));
         }
         let listed = releases.get(&awkward()[1].name).unwrap();
-        assert_eq!((listed.note, listed.repo, listed.branch), ("Für ana@ws10 2", "https://example.org/web", "main"));
+        assert_eq!(
+            (listed.note, listed.repo, listed.branch),
+            ("Für dev@build-10 2", "https://example.org/web", "main")
+        );
         assert_eq!((listed.size, listed.dirty, listed.trouble), (3, true, None));
         assert_eq!(releases.is_dirty(&awkward()[0].name), Some(false));
         assert_eq!(releases.is_dirty(&awkward()[1].name), Some(true));
@@ -383,7 +386,7 @@ mod tests {
     #[test]
     fn what_is_not_among_them_is_not_found() {
         let releases = AppReleases::new(awkward());
-        let absent = release("bob@ws1", 2, "7e0ff6059e653eb75a36efb621d0fd66d1ced433", false).name;
+        let absent = release("ops@build-1", 2, "7e0ff6059e653eb75a36efb621d0fd66d1ced433", false).name;
         assert_eq!(
             (releases.get(&absent), releases.is_dirty(&absent), releases.contains(&absent)),
             (None, None, false)
@@ -398,7 +401,7 @@ mod tests {
     #[test]
     fn the_latest_is_neither_dirty_nor_unknown() {
         let mut all = awkward();
-        all.push(release("zoe@ws1", 4, &"a".repeat(40), false));
+        all.push(release("ops@build-1", 4, &"a".repeat(40), false));
         all[7].metadata = Err("metadata has no `sha256`".into());
         let releases = AppReleases::new(all);
         assert_eq!(releases.newest().next().unwrap().trouble, Some("metadata has no `sha256`"));
@@ -422,7 +425,7 @@ mod tests {
     fn tips_are_the_newest_of_each_builder() {
         let releases = AppReleases::new(awkward());
         let tips: Vec<String> = releases.tips().map(|(_, name)| format!("{}@{}", name.user(), name.host())).collect();
-        assert_eq!(tips, ["ana@ws1", "ana@ws10", "ana.b@ws1", "an@ws1"]);
+        assert_eq!(tips, ["dev@build-1", "dev@build-10", "dev.b@build-1", "an@build-1"]);
         let (time, name) = releases.tips().next().unwrap();
         assert_eq!((time, name), (awkward()[5].name.time(), awkward()[5].name.clone()));
     }
@@ -434,7 +437,7 @@ mod tests {
             let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
             releases.found(&words).count()
         };
-        assert_eq!((found(&[]), found(&["FÜR", "Main"]), found(&["ws10"]), found(&["nobody"])), (7, 7, 1, 0));
+        assert_eq!((found(&[]), found(&["FÜR", "Main"]), found(&["build-10"]), found(&["nobody"])), (7, 7, 1, 0));
         assert_eq!((found(&["7E7E7E"]), found(&["19:05:01"])), (1, 1));
     }
 }

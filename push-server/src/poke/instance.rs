@@ -204,14 +204,14 @@ mod tests {
     #[test]
     fn the_other_attributes_stay_as_they_are() {
         let read = json!({ "fingerprint": "f1", "kind": "compute#metadata", "items": [
-            { "key": "ssh-keys", "value": "ana:ssh-ed25519 AAAA" },
+            { "key": "ssh-keys", "value": "dev:ssh-ed25519 AAAA" },
             { "key": "pushrev", "value": "old" },
             { "key": "flag" },
         ] });
         let metadata: InstanceMetadata = serde_json::from_value(read).unwrap();
         let written = serde_json::to_value(metadata.with("pushrev", "new")).unwrap();
         let expected = json!({ "fingerprint": "f1", "items": [
-            { "key": "ssh-keys", "value": "ana:ssh-ed25519 AAAA" },
+            { "key": "ssh-keys", "value": "dev:ssh-ed25519 AAAA" },
             { "key": "flag" },
             { "key": "pushrev", "value": "new" },
         ] });

@@ -178,9 +178,9 @@ mod tests {
     #[test]
     fn a_value_names_the_releases_and_never_repeats() {
         let release: ReleaseName =
-            "web/web:ana@ws1:2026-11-20T19:05:02Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433.deb".parse().unwrap();
+            "web/web:dev@build-1:2026-11-20T19:05:02Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433.deb".parse().unwrap();
         let one = value(std::slice::from_ref(&release), 0x1f);
-        assert_eq!(one, "web:ana@ws1:2026-11-20T19:05:02Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433 1f");
+        assert_eq!(one, "web:dev@build-1:2026-11-20T19:05:02Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433 1f");
         assert_ne!(one, value(std::slice::from_ref(&release), 0x20));
         assert!(value(&vec![release; 500], 1).ends_with(" +497 1"));
     }

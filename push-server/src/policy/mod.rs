@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn every_rule_binds() {
         let policy = Policy::parse("skiapush.conf", RULES).unwrap();
-        let (root, ana, eve) = ("root@acme.example", "ana@acme.example", "eve@evil.example");
+        let (root, dev, outsider) = ("root@acme.example", "dev@acme.example", "outsider@evil.example");
         for (name, app, server, dirty, reason, want) in [
             (root, "web", "web-1", false, "why", None),
             (root, "mail-relay", "web-1", false, "why", None),
@@ -258,10 +258,10 @@ mod tests {
             (root, "web", "web-1", true, "why", Some("dirty")),
             (root, "web", "web-1", false, " ", Some("wants a reason")),
             (root, "web", "new-1", true, "", None),
-            (ana, "web", "web-1", false, "why", None),
-            (ana, "pulld", "web-1", false, "why", Some("may not push `pulld` to `web-1`")),
-            (ana, "web", "new-1", false, "why", Some("may not push")),
-            (eve, "web", "web-1", false, "why", Some("may not push")),
+            (dev, "web", "web-1", false, "why", None),
+            (dev, "pulld", "web-1", false, "why", Some("may not push `pulld` to `web-1`")),
+            (dev, "web", "new-1", false, "why", Some("may not push")),
+            (outsider, "web", "web-1", false, "why", Some("may not push")),
         ] {
             let got = judge(&policy, &who(name, Origin::SignedIn), app, server, dirty, reason);
             match want {
@@ -271,7 +271,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(policy.highest_role(&who(eve, Origin::SignedIn)), Role::Viewer);
+        assert_eq!(policy.highest_role(&who(outsider, Origin::SignedIn)), Role::Viewer);
         assert_eq!(policy.groups_of(&"web-1".parse().unwrap()), ["prod"]);
         assert_eq!(policy.apps_named_for(&"web-1".parse().unwrap()).len(), 2);
     }
@@ -279,27 +279,27 @@ mod tests {
     #[test]
     fn without_roles_everybody_looks_and_only_local_pushes() {
         let policy = Policy::default();
-        assert_eq!(judge(&policy, &who("ana", Origin::Local), "web", "any", true, ""), Ok(()));
-        assert!(judge(&policy, &who("ana", Origin::SignedIn), "web", "any", false, "").is_err());
-        assert_eq!(policy.highest_role(&who("ana", Origin::SignedIn)), Role::Viewer);
+        assert_eq!(judge(&policy, &who("dev", Origin::Local), "web", "any", true, ""), Ok(()));
+        assert!(judge(&policy, &who("dev", Origin::SignedIn), "web", "any", false, "").is_err());
+        assert_eq!(policy.highest_role(&who("dev", Origin::SignedIn)), Role::Viewer);
     }
 
     #[test]
     fn a_groups_apps_bind_its_own_servers_only() {
         let rules = "{ Groups: { stage: { Servers: ['*-stage'], AppNames: ['web'] }, prod: { Servers: ['web-1'] } } }";
         let policy = Policy::parse("x", rules).unwrap();
-        let ana = who("ana", Origin::Local);
-        assert_eq!(judge(&policy, &ana, "api", "web-1", false, ""), Ok(()));
-        assert_eq!(judge(&policy, &ana, "api", "db-1", false, ""), Ok(()));
-        assert!(judge(&policy, &ana, "api", "web-stage", false, "").is_err());
+        let dev = who("dev", Origin::Local);
+        assert_eq!(judge(&policy, &dev, "api", "web-1", false, ""), Ok(()));
+        assert_eq!(judge(&policy, &dev, "api", "db-1", false, ""), Ok(()));
+        assert!(judge(&policy, &dev, "api", "web-stage", false, "").is_err());
     }
 
     #[test]
     fn who_is_given_no_role_may_not_even_look() {
-        let policy = Policy::parse("x", r#"{ Roles: [{ Role: "admin", Who: ["ana"] }] }"#).unwrap();
-        assert_eq!(policy.highest_role(&who("bo", Origin::Local)), Role::Nobody);
+        let policy = Policy::parse("x", r#"{ Roles: [{ Role: "admin", Who: ["dev"] }] }"#).unwrap();
+        assert_eq!(policy.highest_role(&who("ops", Origin::Local)), Role::Nobody);
         assert_eq!(
-            policy.role(&who("bo", Origin::Local), &"web".parse().unwrap(), &"w".parse().unwrap()),
+            policy.role(&who("ops", Origin::Local), &"web".parse().unwrap(), &"w".parse().unwrap()),
             Role::Nobody
         );
     }

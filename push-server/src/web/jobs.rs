@@ -244,8 +244,8 @@ fn intent(kind: PushKind, value: &str) -> Result<Intent, String> {
 mod tests {
     use super::*;
 
-    const A: &str = "web:ana@ws1:2026-11-20T19:05:02Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433";
-    const B: &str = "web:ana@ws1:2026-11-20T20:05:02Z:8e0ff6059e653eb75a36efb621d0fd66d1ced433";
+    const A: &str = "web:dev@build-1:2026-11-20T19:05:02Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433";
+    const B: &str = "web:dev@build-1:2026-11-20T20:05:02Z:8e0ff6059e653eb75a36efb621d0fd66d1ced433";
 
     fn read(kind: &str, targets: &[&str]) -> Result<Vec<Intent>, String> {
         let mut form = url::form_urlencoded::Serializer::new(String::new());

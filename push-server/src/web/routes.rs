@@ -155,7 +155,7 @@ mod tests {
     }
 
     async fn release(web: &Arc<Web>) -> ReleaseName {
-        let name: ReleaseName = format!("web/web:ana@ws1:2026-11-20T19:05:02Z:{:040x}.deb", 7).parse().unwrap();
+        let name: ReleaseName = format!("web/web:dev@build-1:2026-11-20T19:05:02Z:{:040x}.deb", 7).parse().unwrap();
         let metadata = ReleaseMetadata {
             dirty: false,
             note: String::new(),

@@ -25,7 +25,7 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   release upload dist/web:*.deb
-  release upload --bucket file:///srv/push dist/web:ana@ws1:2026-11-20T19:05:02Z:7e0f….deb
+  release upload --bucket file:///srv/push dist/web:dev@build-1:2026-11-20T19:05:02Z:7e0f….deb
 
 Uploading the same file twice does no harm; another one under the same name is refused.";
 
@@ -172,7 +172,7 @@ fn hash(deb: &Path) -> Result<(String, u64)> {
 mod tests {
     use super::*;
 
-    const STEM: &str = "web:ana@ws1:2026-11-20T19:05:02Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433";
+    const STEM: &str = "web:dev@build-1:2026-11-20T19:05:02Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433";
 
     fn control(extra: &str) -> Control {
         Control::parse(&format!("Package: web\nVersion: 1\nArchitecture: all\n{extra}")).unwrap()

@@ -36,11 +36,11 @@ fn nothing_is_built_without_a_note() {
 #[test]
 fn name_and_version_tell_who_when_and_what() {
     let project = Project::new(&format!("version = \"1:2.0\"\n{CONTENTS}"));
-    project.git(&["remote", "add", "origin", "https://ana:s3cret@git.example/web.git"]);
+    project.git(&["remote", "add", "origin", "https://dev:s3cret@git.example/web.git"]);
     let deb = project.build();
     let stem = deb.file_stem().unwrap().to_str().unwrap().to_owned();
     let commit = stem.rsplit(':').next().unwrap();
-    assert_eq!(stem, format!("web:ana@ws1:2026-11-20T19:05:02Z:{commit}"));
+    assert_eq!(stem, format!("web:dev@build-1:2026-11-20T19:05:02Z:{commit}"));
     assert_eq!(field(&deb, "Push-Release"), stem);
     assert_eq!(field(&deb, "Version"), format!("1:2.0+20261120190502.{}", &commit[..12]));
     assert_eq!(field(&deb, "Push-Dirty"), "false");
@@ -143,7 +143,7 @@ fn packages_are_chosen_by_name() {
     let all = { all }.assert().success().get_output().clone();
     let all: serde_json::Value = serde_json::from_slice(&all.stdout).unwrap();
     assert_eq!(all.as_array().unwrap().len(), 2);
-    assert!(all[1]["release"].as_str().unwrap().starts_with("worker/worker:ana@ws1:"));
+    assert!(all[1]["release"].as_str().unwrap().starts_with("worker/worker:dev@build-1:"));
 }
 
 #[test]

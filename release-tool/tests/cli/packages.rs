@@ -119,7 +119,7 @@ fn an_installed_package_verifies_upgrades_and_goes() {
         "dpkg-query",
         &[&format!("--root={}", root.display()), "-W", "-f", "${Package} ${Push-Release} ${Push-Note}\n"],
     );
-    assert!(query.starts_with("web web:ana@ws1:2026-11-20T19:05:03Z:") && query.ends_with(" again\n"), "{query}");
+    assert!(query.starts_with("web web:dev@build-1:2026-11-20T19:05:03Z:") && query.ends_with(" again\n"), "{query}");
 
     dpkg(&root, &["--remove", "web"]).assert().success();
     let masked = root.join("etc/systemd/system/web.service");

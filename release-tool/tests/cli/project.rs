@@ -70,7 +70,7 @@ impl Project {
 
     pub(crate) fn commit(&self) {
         self.git(&["add", "-A"]);
-        self.git(&["-c", "user.name=Ana", "-c", "user.email=ana@acme.example", "commit", "-q", "-m", "work"]);
+        self.git(&["-c", "user.name=Dev", "-c", "user.email=dev@acme.example", "commit", "-q", "-m", "work"]);
     }
 
     /// `release` in this project, with nothing from the tester's own environment, and this project's bucket.
@@ -78,7 +78,7 @@ impl Project {
         let mut command = Command::new(env!("CARGO_BIN_EXE_release"));
         clean(&mut command).args(arguments).current_dir(self.path("."));
         command.env("PUSH_BUCKET", format!("file://{}", self.beside("bucket").display()));
-        command.env("PUSH_USER", "ana").env("PUSH_HOST", "ws1").env("PUSH_TIME", TIME);
+        command.env("PUSH_USER", "dev").env("PUSH_HOST", "build-1").env("PUSH_TIME", TIME);
         command
     }
 

@@ -16,7 +16,10 @@ fn one_command_builds_and_uploads() {
     let project = Project::new(CONTENTS);
     let output = project.release(&["-m", "fix the login"]).assert().success().get_output().clone();
     let release = stdout(&output);
-    assert!(release.starts_with("web/web:ana@ws1:2026-11-20T19:05:02Z:") && release.ends_with(".deb\n"), "{release}");
+    assert!(
+        release.starts_with("web/web:dev@build-1:2026-11-20T19:05:02Z:") && release.ends_with(".deb\n"),
+        "{release}"
+    );
     project.release(&["list"]).assert().success().stdout("web\n");
     project.release(&["list", "web", "--names"]).assert().success().stdout(release.clone());
     let json = project.release(&["list", "web", "--json"]).assert().success().get_output().clone();

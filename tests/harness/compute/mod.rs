@@ -96,7 +96,7 @@ impl FakeCompute {
 
     /// Adds an instance with an `ssh-keys` attribute that must survive everything.
     pub fn add(&self, zone: &str, name: &str) {
-        let items = vec![("ssh-keys".to_owned(), "ana:ssh-ed25519 AAAA".to_owned())];
+        let items = vec![("ssh-keys".to_owned(), "dev:ssh-ed25519 AAAA".to_owned())];
         let instance = Instance { fingerprint: 1, items, mirror: None };
         self.lock().instances.insert((zone.to_owned(), name.to_owned()), instance);
     }

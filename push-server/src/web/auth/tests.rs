@@ -108,7 +108,7 @@ impl KeyServer {
 fn claims(change: impl FnOnce(&mut Value)) -> Value {
     let now = Timestamp::now().as_second();
     let mut claims =
-        json!({"iss": jwt::ISSUER, "aud": AUDIENCE, "exp": now + 600, "iat": now, "email": "ana@acme.example"});
+        json!({"iss": jwt::ISSUER, "aud": AUDIENCE, "exp": now + 600, "iat": now, "email": "dev@acme.example"});
     change(&mut claims);
     claims
 }
@@ -161,11 +161,11 @@ async fn a_proxy_in_front_of_local_lets_nobody_in() {
 #[tokio::test]
 async fn what_another_mode_believes_changes_nothing() {
     let app = App::start(AuthSettings::Local).await;
-    let (_, answer) = app.ask("GET /", &["Host: localhost", "X-Forwarded-Email: eve@evil.example"]).await;
+    let (_, answer) = app.ask("GET /", &["Host: localhost", "X-Forwarded-Email: outsider@evil.example"]).await;
     assert!(answer.ends_with(&format!("Local {}", crate::cli::who())), "{answer}");
     let app = App::start(proxy("127.0.0.1/32")).await;
     app.expect("GET /", &[&format!("Host: {PUBLIC}"), &assertion("a.b.c")], 401).await;
-    app.expect("GET /", &["Host: localhost", "X-Forwarded-Email: ana@acme.example"], 403).await;
+    app.expect("GET /", &["Host: localhost", "X-Forwarded-Email: dev@acme.example"], 403).await;
 }
 
 #[test]
@@ -192,10 +192,10 @@ async fn iap_lets_in_whom_google_signed_for() {
     let good = signer.sign(&claims(|_| ()));
     let (status, answer) = app.ask("GET /", &[&host, &assertion(&good)]).await;
     assert_eq!(status, 200, "{answer}");
-    assert!(answer.ends_with("SignedIn ana@acme.example"), "{answer}");
+    assert!(answer.ends_with("SignedIn dev@acme.example"), "{answer}");
     let now = Timestamp::now().as_second();
     let parts: Vec<&str> = good.split('.').collect();
-    let eve = signer.sign(&claims(|c| c["email"] = json!("eve@evil.example")));
+    let outsider = signer.sign(&claims(|c| c["email"] = json!("outsider@evil.example")));
     let refused = [
         ("another key", other.sign(&claims(|_| ()))),
         ("an unknown key", Signer::new("k2").sign(&claims(|_| ()))),
@@ -207,7 +207,7 @@ async fn iap_lets_in_whom_google_signed_for() {
         ("expired", signer.sign(&claims(|c| c["exp"] = json!(now - 60)))),
         ("not yet valid", signer.sign(&claims(|c| c["iat"] = json!(now + 600)))),
         ("no mail address", signer.sign(&claims(|c| c["email"] = Value::Null))),
-        ("tampered", format!("{}.{}.{}", parts[0], eve.split('.').nth(1).unwrap(), parts[2])),
+        ("tampered", format!("{}.{}.{}", parts[0], outsider.split('.').nth(1).unwrap(), parts[2])),
         ("unsigned", format!("{}.{}.", parts[0], parts[1])),
         ("empty", String::new()),
     ];
@@ -217,7 +217,7 @@ async fn iap_lets_in_whom_google_signed_for() {
     }
     app.expect("GET /", &[&host], 401).await;
     app.expect("GET /", &[&host, &assertion(&good), &assertion(&good)], 401).await;
-    app.expect("GET /", &[&host, "X-Goog-Authenticated-User-Email: ana@acme.example"], 401).await;
+    app.expect("GET /", &[&host, "X-Goog-Authenticated-User-Email: dev@acme.example"], 401).await;
     app.expect("GET /", &["Host: evil.example", &assertion(&good)], 403).await;
     assert_eq!(server.asked.load(Ordering::SeqCst), 1, "unknown keys mustn't make us ask again within a minute");
 }
@@ -259,15 +259,15 @@ async fn keys_may_be_in_a_file() {
 async fn a_proxy_is_believed_for_where_it_connects_from() {
     let app = App::start(proxy("127.0.0.1/32")).await;
     let host = format!("Host: {PUBLIC}");
-    let ana = "X-Forwarded-Email: ana@acme.example";
-    let (status, answer) = app.ask("GET /", &[&host, ana]).await;
+    let dev = "X-Forwarded-Email: dev@acme.example";
+    let (status, answer) = app.ask("GET /", &[&host, dev]).await;
     assert_eq!(status, 200, "{answer}");
-    assert!(answer.ends_with("SignedIn ana@acme.example"), "{answer}");
-    let (status, answer) = app.ask_from(Ipv4Addr::new(127, 0, 0, 2), "GET /", &[&host, ana]).await;
+    assert!(answer.ends_with("SignedIn dev@acme.example"), "{answer}");
+    let (status, answer) = app.ask_from(Ipv4Addr::new(127, 0, 0, 2), "GET /", &[&host, dev]).await;
     assert_eq!(status, 403, "{answer}");
     app.expect("GET /", &[&host], 401).await;
-    app.expect("GET /", &[&host, ana, "X-Forwarded-Email: eve@evil.example"], 401).await;
-    app.expect("GET /", &["Host: evil.example", ana], 403).await;
+    app.expect("GET /", &[&host, dev, "X-Forwarded-Email: outsider@evil.example"], 401).await;
+    app.expect("GET /", &["Host: evil.example", dev], 403).await;
     let long = format!("X-Forwarded-Email: {}", "a".repeat(255));
     for odd in
         ["X-Forwarded-Email:", "X-Forwarded-Email: a b", "X-Forwarded-Email: a,b", "X-Forwarded-Email: <b>", &long]
