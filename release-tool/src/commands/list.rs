@@ -1,7 +1,7 @@
 //! `release list`: what is in the bucket.
 
 use anyhow::{Context, Result};
-use bucket::{AppName, Bucket, Release, ReleaseName, Timestamp};
+use bucket::{AppName, Bucket, Release, ReleaseMetadata, ReleaseName, Timestamp};
 use clap::Args;
 use serde::Serialize;
 
@@ -39,12 +39,35 @@ struct Row<'a> {
     time: Timestamp,
     commit: &'a str,
     uploaded: Timestamp,
+    /// Of the object: what the metadata says of it isn't repeated.
     size: u64,
     #[serde(flatten)]
-    metadata: Option<&'a bucket::ReleaseMetadata>,
+    facts: Option<Facts<'a>>,
     /// Why there is no more to tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<&'a str>,
+}
+
+/// What the metadata adds to a [`Row`]; no key is in both.
+#[derive(Debug, Serialize)]
+struct Facts<'a> {
+    dirty: bool,
+    note: &'a str,
+    services: &'a [String],
+    sha256: &'a str,
+    package: &'a str,
+    version: &'a str,
+    architecture: &'a str,
+    repo: &'a str,
+    branch: &'a str,
+}
+
+impl<'a> From<&'a ReleaseMetadata> for Facts<'a> {
+    fn from(metadata: &'a ReleaseMetadata) -> Self {
+        let ReleaseMetadata { dirty, note, services, sha256, size: _, package, version, architecture, repo, branch } =
+            metadata;
+        Self { dirty: *dirty, note, services, sha256, package, version, architecture, repo, branch }
+    }
 }
 
 impl List {
@@ -111,7 +134,7 @@ fn row(release: &Release) -> Row<'_> {
         commit: name.commit().as_str(),
         uploaded: *uploaded,
         size: *size,
-        metadata: metadata.as_ref().ok(),
+        facts: metadata.as_ref().ok().map(Facts::from),
         problem: metadata.as_ref().err().map(String::as_str),
     }
 }

@@ -4,7 +4,10 @@ use std::fs;
 
 use assert_cmd::assert::OutputAssertExt as _;
 
-use crate::project::{Project, stdout, tool};
+use crate::{
+    json,
+    project::{Project, stdout, tool},
+};
 
 const CONTENTS: &str = "contents = [{ src = \"web\", dst = \"/usr/bin/web\", mode = \"0755\" }]
 [[package.web.unit]]
@@ -23,7 +26,7 @@ fn one_command_builds_and_uploads() {
     project.release(&["list"]).assert().success().stdout("web\n");
     project.release(&["list", "web", "--names"]).assert().success().stdout(release.clone());
     let json = project.release(&["list", "web", "--json"]).assert().success().get_output().clone();
-    let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    let json = json::strict(&json.stdout);
     let deb = project.path("dist").join(release.trim().strip_prefix("web/").unwrap());
     let sum = tool("sha256sum", &[deb.to_str().unwrap()]);
     assert_eq!(json[0]["sha256"].as_str().unwrap(), sum.split_whitespace().next().unwrap());
@@ -43,7 +46,7 @@ fn uploading_later_tells_the_same_facts() {
     let release = format!("web/{}\n", deb.rsplit('/').next().unwrap());
     project.release(&["upload", deb]).assert().success().stdout(release.clone());
     let json = project.release(&["list", "web", "--json"]).assert().success().get_output().clone();
-    let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    let json = json::strict(&json.stdout);
     assert_eq!((&json[0]["dirty"], &json[0]["note"]), (&true.into(), &"why".into()));
     // Trying again after a lost answer does no harm.
     project.release(&["upload", deb]).assert().success().stdout(release);
@@ -56,7 +59,7 @@ fn a_release_is_never_overwritten_in_the_bucket() {
     let said = project.refused(&["-m", "second", "--out", "../elsewhere"], 1);
     assert!(said.contains("never overwritten"), "{said}");
     let json = project.release(&["list", "web", "--json"]).assert().success().get_output().clone();
-    let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    let json = json::strict(&json.stdout);
     assert_eq!(json.as_array().unwrap().len(), 1);
     assert_eq!(json[0]["note"], "first");
 }
