@@ -1,57 +1,28 @@
 //! The agent that keeps a Debian server at its desired releases.
 //!
-//! Start at [`agent`]: the loop, and the pull cycle as a straight list. What it decides is decided by pure functions
-//! ([`plan`], [`rollback`], [`health::verdict`], [`units::act`], [`report::compose`]); what it does is done through
-//! the two boundaries in [`machine`] and through [`bucket::Bucket`].
+//! Start at [`agent`]: the loop, and the pull cycle as a straight list. The rooms below it, each used by those above:
 //!
-//! - before anything changes: [`config`], [`prepare`] with [`download`] and [`cache`]
-//! - while it changes: [`apply`] with [`transaction`], [`quarantine`], [`rescue`]
-//! - afterwards: [`report`], [`publish`]
-//! - around it: [`wake`], [`schedule`], [`metadata`], [`control`], [`lock`], [`notify`], [`journal`], [`events`]
+//! - [`commands`] – the command line
+//! - [`agent`] – the pull cycle and its report
+//! - [`store`] – what must be on disk before anything changes
+//! - [`transaction`] – changing the machine, and rolling back
+//! - [`config`] – what the agent uses
+//! - [`metadata`] – pokes
+//! - [`decide`] – pure decisions
+//! - [`machine`] – dpkg and systemd
+//! - [`state`] – the agent's own files
+//! - [`service`] – what wakes it, and what systemd and people are let know
 
-pub mod agent;
-pub mod apply;
-pub mod backoff;
-pub mod cache;
+mod agent;
 pub mod commands;
-pub mod config;
-pub mod control;
-pub mod deb;
-pub mod depends;
-pub mod download;
-pub mod dpkg;
-pub mod duration;
-pub mod events;
-#[cfg(test)]
-mod fake;
-pub mod health;
-pub mod journal;
-pub mod liveness;
-pub mod lock;
-pub mod machine;
+mod config;
+mod decide;
+mod machine;
 pub mod metadata;
-pub mod notify;
-pub mod paths;
-pub mod persist;
-pub mod plan;
-pub mod prepare;
-pub mod publish;
-pub mod quarantine;
-pub mod report;
-pub mod rescue;
-pub mod rollback;
-pub mod schedule;
-pub mod systemd;
+mod random;
+mod service;
+mod state;
+mod store;
 #[cfg(test)]
 mod tests;
-pub mod transact;
-pub mod transaction;
-pub mod units;
-pub mod wake;
-
-pub use agent::{Agent, Machine};
-pub use cache::Cache;
-pub use config::{Loaded, Settings};
-pub use liveness::Liveness;
-pub use paths::Paths;
-pub use rescue::Rescue;
+mod transaction;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::duration::show;
+use crate::config::duration::show;
 
 /// Arguments of `pulld check-config`.
 #[derive(Debug, clap::Args)]

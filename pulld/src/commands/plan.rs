@@ -6,9 +6,9 @@ use anyhow::{Context, Result};
 use bucket::{Bucket, Fetched};
 
 use crate::{
-    machine::PackageManager,
-    plan::{self, OWN, Plan, Situation, Step},
-    quarantine::Quarantine,
+    decide::plan::{self, Plan, Situation, Step},
+    machine::{OWN_PACKAGE, PackageManager},
+    state::quarantine::Quarantine,
 };
 
 /// Arguments of `pulld plan`.
@@ -48,7 +48,7 @@ async fn make(context: &super::Context) -> Result<Plan> {
     for (entry, reason) in document.iter().flat_map(|(_, document)| document.bad_entries()) {
         eprintln!("pulld: bad entry `{}`: {}", super::safe(&entry), super::safe(reason));
     }
-    let installed = context.machine().packages.packages(&[OWN.to_owned()]).await?;
+    let installed = context.machine().packages.packages(&[OWN_PACKAGE.to_owned()]).await?;
     Ok(plan::plan(&Situation {
         document: document.as_ref().map(|(generation, document)| (*generation, document)),
         settled: false,

@@ -5,8 +5,8 @@ use std::{process::ExitCode, time::Duration};
 use anyhow::Result;
 
 use crate::{
-    control::{self, Answer},
-    duration,
+    config::duration,
+    service::control::{self, ControlResponse},
 };
 
 /// Arguments of `pulld pull`.
@@ -33,8 +33,8 @@ pub(crate) fn run(context: &super::Context, arguments: &Arguments) -> Result<Exi
     let socket = context.paths.socket();
     let pull = control::pull(&socket, !arguments.no_wait, arguments.timeout);
     let cycle = match super::runtime()?.block_on(pull)? {
-        Answer::Accepted => return Ok(ExitCode::SUCCESS),
-        Answer::Ended(cycle) => cycle,
+        ControlResponse::Accepted => return Ok(ExitCode::SUCCESS),
+        ControlResponse::Ended(cycle) => cycle,
     };
     for line in &cycle.lines {
         println!("{}", super::safe(line));

@@ -7,12 +7,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::Level;
 
 use crate::{
-    Agent, control,
-    control::Board,
-    events, journal, lock,
+    agent::Agent,
     metadata::{self, Client, Detected, Timing},
-    notify,
-    wake::{Bell, Reason},
+    service::{
+        control::{self, CycleTracker},
+        events, journal, notify,
+        wake::{Reason, WakeSignal},
+    },
+    state::lock,
 };
 
 /// Arguments of `pulld run`.
@@ -46,16 +48,16 @@ async fn daemon(context: &super::Context) -> Result<()> {
     });
     let mut agent = Agent::new(context.paths.clone(), machine, load, super::Context::fallback());
     let liveness = agent.liveness();
-    let (bell, board) = (Bell::default(), Arc::new(Board::new()));
+    let (wake_signal, tracker) = (WakeSignal::default(), Arc::new(CycleTracker::new()));
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::spawn(ring_on_hangup(bell.clone()));
-    tokio::spawn(ring_on_poke(bell.clone(), mode));
-    tokio::spawn(control::serve(control::listen(&context.paths.socket())?, bell.clone(), board.clone()));
+    tokio::spawn(wake_on_hangup(wake_signal.clone()));
+    tokio::spawn(wake_on_poke(wake_signal.clone(), mode));
+    tokio::spawn(control::serve(control::listen(&context.paths.socket())?, wake_signal.clone(), tracker.clone()));
     notify::ready();
     tracing::info!(message_id = events::STARTED, version = env!("CARGO_PKG_VERSION"), "pulld is up");
     // A transaction that is under way isn't waited for: it runs in a service of its own, and its record is on disk.
     tokio::select! {
-        () = agent.run(&bell, &board) => tracing::info!(message_id = events::STOPPING, "pulld makes way for the new one"),
+        () = agent.run(&wake_signal, &tracker) => tracing::info!(message_id = events::STOPPING, "pulld makes way for the new one"),
         _ = term.recv() => tracing::info!(message_id = events::STOPPING, "pulld was told to end"),
         _ = int.recv() => tracing::info!(message_id = events::STOPPING, "pulld was interrupted"),
         () = feed_watchdog(&liveness) => {}
@@ -63,15 +65,15 @@ async fn daemon(context: &super::Context) -> Result<()> {
     Ok(())
 }
 
-async fn ring_on_hangup(bell: Bell) {
+async fn wake_on_hangup(wake_signal: WakeSignal) {
     let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
     while hangup.recv().await.is_some() {
-        bell.ring(Reason::Signal);
+        wake_signal.notify(Reason::Signal);
     }
 }
 
-/// Rings when the machine is poked. Where it can't be poked, that is said, once.
-async fn ring_on_poke(bell: Bell, mode: metadata::Mode) {
+/// Wakes the agent when the machine is poked. Where it cannot be poked, that is logged once.
+async fn wake_on_poke(wake_signal: WakeSignal, mode: metadata::Mode) {
     let host = std::env::var("GCE_METADATA_HOST").ok();
     let host = match metadata::detect(mode, host.as_deref(), Path::new(metadata::PRODUCT_NAME)) {
         Detected::Server(host) => host,
@@ -89,11 +91,11 @@ async fn ring_on_poke(bell: Bell, mode: metadata::Mode) {
         }
     };
     tracing::info!(message_id = events::METADATA, host, "watching for pokes");
-    metadata::watch(|etag| client.ask(etag), &timing, || bell.ring(Reason::Poke)).await;
+    metadata::watch(|etag| client.ask(etag), &timing, || wake_signal.notify(Reason::Poke)).await;
 }
 
 /// Tells systemd that the loop is alive, for as long as it keeps what it promised.
-async fn feed_watchdog(liveness: &crate::Liveness) {
+async fn feed_watchdog(liveness: &crate::service::liveness::Liveness) {
     let interval = notify::watchdog_interval();
     loop {
         tokio::time::sleep(interval.unwrap_or(Duration::from_hours(1))).await;

@@ -5,7 +5,7 @@ use std::{fmt::Write, os::unix::net::UnixStream, process::ExitCode};
 use anyhow::{Context, Result};
 use bucket::{AppStatus, Status};
 
-use crate::persist;
+use crate::state::persist;
 
 /// Most bytes of a report that are read.
 const LIMIT: u64 = 4 << 20;

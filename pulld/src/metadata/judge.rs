@@ -87,8 +87,8 @@ pub struct Judgement {
     pub known: Known,
 }
 
-/// Judges an answer that arrived `took` after its request. `dice` is a random number from 0 to 1.
-pub fn judge(known: &Known, answer: Answer, took: Duration, timing: &Timing, dice: f64) -> Judgement {
+/// Judges an answer that arrived `took` after its request. `random` is a random number from 0 to 1.
+pub fn judge(known: &Known, answer: Answer, took: Duration, timing: &Timing, random: f64) -> Judgement {
     let (etag, pushrev, trouble) = match answer {
         Answer::Attributes { etag: None, pushrev } => {
             (None, pushrev, Some(("it sent no `ETag`, so that it can't be watched".to_owned(), None)))
@@ -114,14 +114,14 @@ pub fn judge(known: &Known, answer: Answer, took: Duration, timing: &Timing, dic
     };
     let news = (known.failures == 0).then_some(News::Failing(why));
     let asked_for = retry_after.unwrap_or_default().min(timing.longest_retry_after);
-    let pause = backoff(known.failures, timing, dice).max(asked_for).max(apart);
+    let pause = backoff(known.failures, timing, random).max(asked_for).max(apart);
     Judgement { poked, news, pause, known: Known { etag, pushrev, failures: known.failures.saturating_add(1) } }
 }
 
 /// Doubles with each failure up to the longest, and takes off up to half of it by chance.
-fn backoff(failures: u32, timing: &Timing, dice: f64) -> Duration {
+fn backoff(failures: u32, timing: &Timing, random: f64) -> Duration {
     let doubled = timing.first_retry.saturating_mul(1 << failures.min(20));
-    doubled.min(timing.longest_retry).mul_f64(1.0 - dice.clamp(0.0, 1.0) / 2.0)
+    doubled.min(timing.longest_retry).mul_f64(1.0 - random.clamp(0.0, 1.0) / 2.0)
 }
 
 #[cfg(test)]
@@ -176,11 +176,11 @@ mod tests {
 
     #[test]
     fn failures_double_the_pause_up_to_a_minute_with_jitter() {
-        for (failures, dice, seconds) in
+        for (failures, random, seconds) in
             [(0, 0.0, 1.0), (1, 0.0, 2.0), (2, 0.0, 4.0), (2, 1.0, 2.0), (6, 0.0, 60.0), (u32::MAX, 1.0, 30.0)]
         {
-            let judged = judge(&known("e1", None, failures), trouble(None), LONG, &Timing::default(), dice);
-            assert_eq!(judged.pause, Duration::from_secs_f64(seconds), "{failures} {dice}");
+            let judged = judge(&known("e1", None, failures), trouble(None), LONG, &Timing::default(), random);
+            assert_eq!(judged.pause, Duration::from_secs_f64(seconds), "{failures} {random}");
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
-use crate::{events, schedule};
+use crate::{random::random_fraction, service::events};
 
 use super::{Answer, Judgement, Known, News, Timing, judge};
 
@@ -26,7 +26,7 @@ where
     loop {
         let begun = Instant::now();
         let answer = ask(known.etag.clone()).await;
-        let judgement = judge(&known, answer, begun.elapsed(), timing, schedule::dice());
+        let judgement = judge(&known, answer, begun.elapsed(), timing, random_fraction());
         tell(&judgement);
         if judgement.poked {
             poked();

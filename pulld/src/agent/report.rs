@@ -1,0 +1,308 @@
+//! The agent's report: composed here without I/O, published by [`crate::agent::publish`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bucket::{
+    AgentStatus, AppName, AppState, AppStatus, BadEntry, DocumentStatus, Generation, ReleaseName, ServerDocument,
+    ServerName, ServerState, Status, Timestamp, UnitStatus,
+};
+
+use crate::{
+    decide::{
+        plan::{self, Plan},
+        units,
+    },
+    machine::{InstalledPackage, OWN_PACKAGE, PackageState, UnitState},
+};
+
+/// What a report is made from.
+#[derive(Debug)]
+pub(crate) struct Observation<'a> {
+    /// The server.
+    pub(crate) server: &'a ServerName,
+    /// The machine's hashed id.
+    pub(crate) machine: &'a str,
+    /// The agent.
+    pub(crate) agent: AgentStatus,
+    /// The document the agent goes by.
+    pub(crate) document: Option<(Generation, &'a ServerDocument)>,
+    /// Why the newest one couldn't be used.
+    pub(crate) document_error: Option<String>,
+    /// What went wrong with the cycle as a whole.
+    pub(crate) failure: Option<String>,
+    /// What dpkg has; `None` when it couldn't be asked.
+    pub(crate) installed: Option<&'a [InstalledPackage]>,
+    /// What isn't done, and why.
+    pub(crate) plan: &'a Plan,
+    /// Apps that wait for another try, and why.
+    pub(crate) retries: BTreeMap<&'a AppName, &'a str>,
+    /// Files that differ from what a package brought, by package, in the words of [`crate::machine::PackageManager`].
+    pub(crate) files: &'a BTreeMap<String, Vec<String>>,
+    /// How the units are.
+    pub(crate) units: &'a BTreeMap<String, UnitState>,
+}
+
+/// Composes the report. What hasn't changed since the `previous` one keeps its time.
+pub(crate) fn compose(observation: &Observation, previous: Option<&Status>, now: Timestamp) -> Status {
+    let installed = observation.installed.unwrap_or_default();
+    let desired: Vec<&ReleaseName> =
+        observation.document.iter().flat_map(|(_, document)| document.releases()).collect();
+    let mut apps: Vec<AppName> = desired.iter().map(|release| release.app().clone()).collect();
+    let there: BTreeSet<&AppName> = installed
+        .iter()
+        .filter(|package| package.state != PackageState::Absent)
+        .filter_map(|package| Some(package.release.as_ref()?.app()))
+        .collect();
+    apps.extend(there.into_iter().filter(|app| desired.iter().all(|release| release.app() != *app)).cloned());
+    let apps: Vec<AppStatus> = apps
+        .iter()
+        .map(|app| {
+            let release = desired.iter().find(|release| release.app() == app).copied();
+            let status = compose_app(observation, app, release, installed, now);
+            let same = |before: &&AppStatus| {
+                (&before.app, before.state, &before.desired, &before.installed)
+                    == (&status.app, status.state, &status.desired, &status.installed)
+            };
+            let since =
+                previous.and_then(|previous| previous.apps.iter().find(same)).map_or(now, |before| before.since);
+            AppStatus { since, ..status }
+        })
+        .collect();
+    let bad_entries: Vec<BadEntry> = observation
+        .document
+        .iter()
+        .flat_map(|(_, document)| document.bad_entries())
+        .map(|(entry, reason)| BadEntry { entry, reason: reason.to_owned() })
+        .collect();
+    let own = if observation.document_error.is_some() || observation.failure.is_some() || !bad_entries.is_empty() {
+        ServerState::Failed
+    } else {
+        ServerState::Converged
+    };
+    let state = apps.iter().map(|app| as_server(app.state)).fold(own, Ord::max);
+    let document = DocumentStatus {
+        generation: observation.document.map(|(generation, _)| generation),
+        error: observation.document_error.clone(),
+        bad_entries,
+    };
+    Status {
+        server: observation.server.clone(),
+        machine: observation.machine.to_owned(),
+        written: now,
+        state,
+        summary: summarize(observation, &apps, &document),
+        agent: observation.agent.clone(),
+        document,
+        apps,
+    }
+}
+
+fn compose_app(
+    observation: &Observation,
+    app: &AppName,
+    desired: Option<&ReleaseName>,
+    installed: &[InstalledPackage],
+    now: Timestamp,
+) -> AppStatus {
+    let wanted = installed.iter().find(|package| desired.is_some() && package.release.as_ref() == desired);
+    let package = wanted.filter(|package| package.state != PackageState::Absent).or(plan::current(installed, app));
+    let units: Vec<UnitStatus> = package
+        .iter()
+        .flat_map(|package| &package.units)
+        .filter_map(|unit| Some((unit, observation.units.get(&unit.name)?)))
+        .map(|(unit, state)| UnitStatus {
+            name: unit.name.clone(),
+            active: state.active.clone(),
+            sub: state.sub.clone(),
+            since: state.since,
+            restarts: state.restarts,
+        })
+        .collect();
+    let drift = package.map(|package| drift_of(observation, package)).unwrap_or_default();
+    let release = package.and_then(|package| package.release.as_ref());
+    let broken = package.is_some_and(|package| package.state != PackageState::Installed);
+    let held = observation.plan.quarantined.iter().find(|held| Some(&held.release) == desired);
+    let retry = observation.retries.get(app).copied();
+    // The agent comes with the base image: a document that doesn't name it leaves it as it is.
+    let left_alone = desired.is_none() && app.as_str() == OWN_PACKAGE;
+    let (state, reason) = if desired.is_none() && !left_alone {
+        (AppState::Orphan, Some("the document doesn't name it".to_owned()))
+    } else if observation.plan.refused.iter().any(|refused| Some(refused) == desired) {
+        (AppState::Refused, Some("`allowed_apps` in the configuration doesn't allow it here".to_owned()))
+    } else if let Some(held) = held {
+        (if held.degraded { AppState::Degraded } else { AppState::Quarantined }, Some(held.reason.clone()))
+    } else if let Some(reason) = retry {
+        (AppState::Failed, Some(reason.to_owned()))
+    } else if (release != desired && !left_alone) || broken {
+        (AppState::Pending, None)
+    } else if drift.is_empty() {
+        (AppState::Converged, None)
+    } else {
+        (AppState::Drifted, None)
+    };
+    AppStatus {
+        app: app.to_string(),
+        desired: desired.cloned(),
+        installed: release.cloned(),
+        package: package.map(|package| package.package.clone()),
+        state,
+        since: now,
+        reason,
+        drift,
+        units,
+    }
+}
+
+/// Most differences of one app that are reported.
+const MOST: usize = 10;
+
+fn drift_of(observation: &Observation, package: &InstalledPackage) -> Vec<String> {
+    let mut drift = Vec::new();
+    if let PackageState::Broken(state) = &package.state {
+        drift.push(format!("dpkg says that `{}` is broken (`{}`)", package.package, state.escape_debug()));
+    }
+    for unit in &package.units {
+        drift.extend(observation.units.get(&unit.name).and_then(|state| units::drift(unit, state)));
+    }
+    let files = observation.files.get(&package.package).map(Vec::as_slice).unwrap_or_default();
+    drift.extend(files.iter().cloned());
+    if drift.len() > MOST {
+        let more = drift.len() - MOST;
+        drift.truncate(MOST);
+        drift.push(format!("and {more} more"));
+    }
+    drift
+}
+
+fn as_server(app: AppState) -> ServerState {
+    match app {
+        AppState::Converged | AppState::Unknown => ServerState::Converged,
+        AppState::Drifted | AppState::Orphan => ServerState::Drifted,
+        AppState::Pending => ServerState::Pending,
+        AppState::Failed | AppState::Quarantined | AppState::Refused => ServerState::Failed,
+        AppState::Degraded => ServerState::Degraded,
+    }
+}
+
+fn summarize(observation: &Observation, apps: &[AppStatus], document: &DocumentStatus) -> String {
+    if let Some(failure) = &observation.failure {
+        return failure.clone();
+    }
+    let wanted: Vec<&AppStatus> = apps.iter().filter(|app| app.desired.is_some()).collect();
+    let good = wanted.iter().filter(|app| app.installed == app.desired && as_server(app.state) <= ServerState::Drifted);
+    let mut parts = match document.generation {
+        None => vec!["there is no server document".to_owned()],
+        Some(generation) => {
+            vec![format!("{} of {} apps as in document generation {generation}", good.count(), wanted.len())]
+        }
+    };
+    if let Some(error) = &document.error {
+        parts.push(format!("the newest document can't be used: {error}"));
+    }
+    if !document.bad_entries.is_empty() {
+        parts.push(format!("{} bad entries in the document", document.bad_entries.len()));
+    }
+    for (state, words) in [
+        (AppState::Degraded, "degraded"),
+        (AppState::Quarantined, "quarantined"),
+        (AppState::Failed, "failed"),
+        (AppState::Refused, "refused"),
+        (AppState::Pending, "pending"),
+        (AppState::Drifted, "changed by hand"),
+        (AppState::Orphan, "not in the document"),
+    ] {
+        let names: Vec<&str> = apps.iter().filter(|app| app.state == state).map(|app| app.app.as_str()).collect();
+        if !names.is_empty() {
+            parts.push(format!("{words}: {}", names.join(", ")));
+        }
+    }
+    parts.join("; ")
+}
+
+/// The report without its times: two that are equal so say the same.
+pub(crate) fn without_times(status: &Status) -> Status {
+    let mut status = status.clone();
+    status.written = Timestamp::UNIX_EPOCH;
+    for app in &mut status.apps {
+        app.since = Timestamp::UNIX_EPOCH;
+        app.units.iter_mut().for_each(|unit| unit.since = None);
+    }
+    status
+}
+
+/// What of an app is worth a line in the journal when it changes: its state, why, and what was changed by hand.
+pub(crate) fn changed_apps<'a>(previous: Option<&'a Status>, status: &'a Status) -> Vec<&'a AppStatus> {
+    let said = |app: &&AppStatus| {
+        let before = previous.and_then(|previous| previous.apps.iter().find(|before| before.app == app.app));
+        let quiet = app.state == AppState::Converged && before.is_none();
+        !quiet
+            && before.is_none_or(|before| {
+                (before.state, &before.reason, &before.drift) != (app.state, &app.reason, &app.drift)
+            })
+    };
+    status.apps.iter().filter(said).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::fake::{release, running, unit_state};
+    use crate::machine::{OwnedUnit, UnitAction};
+
+    fn package(app: &str, state: PackageState) -> InstalledPackage {
+        let unit = OwnedUnit { name: format!("{app}.service"), action: UnitAction::Restart };
+        let release = Some(release(app, 1));
+        InstalledPackage { package: app.to_owned(), version: "1".into(), state, release, units: vec![unit] }
+    }
+
+    /// The report of a server whose document asks for `web`, and that has `installed`.
+    fn report(installed: &[InstalledPackage], unit: UnitState, previous: Option<&Status>, now: i64) -> Status {
+        let document = ServerDocument::parse(&serde_json::to_vec(&[release("web", 1)]).unwrap()).unwrap();
+        let observation = Observation {
+            server: &"web-1".parse().unwrap(),
+            machine: "machine",
+            agent: AgentStatus {
+                version: "1".into(),
+                started: Timestamp::UNIX_EPOCH,
+                poll_seconds: 300,
+                heartbeat_seconds: 900,
+            },
+            document: Some((Generation(7), &document)),
+            document_error: None,
+            failure: None,
+            installed: Some(installed),
+            plan: &Plan::default(),
+            retries: BTreeMap::new(),
+            files: &BTreeMap::new(),
+            units: &[("web.service".to_owned(), unit)].into(),
+        };
+        compose(&observation, previous, Timestamp::from_second(now).unwrap())
+    }
+
+    #[test]
+    fn the_worst_app_is_the_servers_state() {
+        let web = package("web", PackageState::Installed);
+        let broken = package("web", PackageState::Broken("iF".into()));
+        let stopped = unit_state("inactive", "dead");
+        let state = |installed: &[InstalledPackage], unit: UnitState| report(installed, unit, None, 0).state;
+        assert_eq!(state(std::slice::from_ref(&web), running("a")), ServerState::Converged);
+        assert_eq!(state(std::slice::from_ref(&web), stopped), ServerState::Drifted);
+        assert_eq!(state(&[web, package("db", PackageState::Installed)], running("a")), ServerState::Drifted);
+        assert_eq!(state(&[broken], running("a")), ServerState::Pending);
+        assert_eq!(state(&[], running("a")), ServerState::Pending);
+    }
+
+    #[test]
+    fn what_did_not_change_keeps_its_time_and_is_not_told_again() {
+        let web = [package("web", PackageState::Installed)];
+        let first = report(&web, running("a"), None, 100);
+        let second = report(&web, running("a"), Some(&first), 200);
+        assert_eq!(second.apps[0].since, first.apps[0].since);
+        assert_eq!(without_times(&first), without_times(&second));
+        assert!(changed_apps(Some(&first), &second).is_empty());
+        let third = report(&web, unit_state("inactive", "dead"), Some(&second), 300);
+        assert_eq!(third.apps[0].since.as_second(), 300);
+        assert_eq!(changed_apps(Some(&second), &third).len(), 1);
+        assert_ne!(without_times(&second), without_times(&third));
+    }
+}

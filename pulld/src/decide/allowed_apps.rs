@@ -1,0 +1,41 @@
+//! Which apps the configuration lets the server document install here. Pure.
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+
+/// Globs of app names.
+#[derive(Debug, Clone)]
+pub(crate) struct AllowedApps {
+    globs: Vec<String>,
+    set: GlobSet,
+}
+
+impl PartialEq for AllowedApps {
+    fn eq(&self, other: &Self) -> bool {
+        self.globs == other.globs
+    }
+}
+
+impl AllowedApps {
+    /// Takes globs as `*`, `web-*`, `{web,db}`.
+    ///
+    /// # Errors
+    /// When one of them isn't a glob, as a sentence.
+    pub(crate) fn new(globs: Vec<String>) -> Result<Self, String> {
+        let mut set = GlobSetBuilder::new();
+        for glob in &globs {
+            set.add(GlobBuilder::new(glob).build().map_err(|error| format!("a glob, but {error}"))?);
+        }
+        let set = set.build().map_err(|error| error.to_string())?;
+        Ok(Self { globs, set })
+    }
+
+    /// The globs as they were written.
+    pub(crate) fn globs(&self) -> &[String] {
+        &self.globs
+    }
+
+    /// Whether the document may bring `app` here.
+    pub(crate) fn allows(&self, app: &str) -> bool {
+        self.set.is_match(app)
+    }
+}

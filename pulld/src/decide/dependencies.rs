@@ -1,0 +1,91 @@
+//! Whether a package's dependencies are met before anything is changed (Debian Policy §7.1, §7.5).
+//!
+//! dpkg has the last word when it installs; this is asked so that a release that can't go in never touches the machine.
+
+use std::collections::BTreeMap;
+
+use debian_control::{
+    lossy::{Relation, Relations},
+    relations::VersionConstraint,
+};
+use debversion::Version;
+
+/// What is installed, or will be with the same order, and what it provides.
+#[derive(Debug, Default)]
+pub(crate) struct Available {
+    /// Each name with the versions it is there in; `None` for a provided name without a version.
+    versions: BTreeMap<String, Vec<Option<Version>>>,
+}
+
+impl Available {
+    /// Adds a package with the value of its `Provides`.
+    pub(crate) fn add(&mut self, package: &str, version: &str, provides: &str) {
+        let mut add =
+            |name: &str, version: Option<Version>| self.versions.entry(name.to_owned()).or_default().push(version);
+        add(package, version.parse().ok());
+        for relation in provides.parse::<Relations>().iter().flat_map(Relations::iter).flatten() {
+            add(&relation.name, relation.version.as_ref().map(|(_, version)| version.clone()));
+        }
+    }
+
+    fn meets(&self, relation: &Relation) -> bool {
+        let Some(versions) = self.versions.get(&relation.name) else { return false };
+        let Some((constraint, wanted)) = &relation.version else { return true };
+        versions.iter().flatten().any(|version| match constraint {
+            VersionConstraint::GreaterThanEqual => version >= wanted,
+            VersionConstraint::LessThanEqual => version <= wanted,
+            VersionConstraint::Equal => version == wanted,
+            VersionConstraint::GreaterThan => version > wanted,
+            VersionConstraint::LessThan => version < wanted,
+        })
+    }
+}
+
+/// What of a `Depends` isn't met, each a sentence.
+pub(crate) fn unmet(depends: &str, known: &Available) -> Vec<String> {
+    let relations: Relations = match depends.parse() {
+        Ok(relations) => relations,
+        Err(error) => {
+            return vec![format!("its dependencies `{}` can't be understood: {error}", depends.escape_debug())];
+        }
+    };
+    let missing = relations.iter().filter(|alternatives| !alternatives.iter().any(|relation| known.meets(relation)));
+    missing
+        .map(|alternatives| {
+            let names: Vec<String> = alternatives.iter().map(ToString::to_string).collect();
+            format!(
+                "it depends on `{}`, which isn't installed; add it to the base image",
+                names.join(" | ").escape_debug()
+            )
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alternatives_versions_and_provides_are_understood() {
+        let mut known = Available::default();
+        known.add("libc6", "2.36-9+deb12u9", "libc6-x (= 1)");
+        known.add("exim4", "4.96", "mail-transport-agent");
+        known.add("nginx", "1:1.22~rc1", "");
+        for (depends, met) in [
+            ("libc6", true),
+            ("libc6 (>= 2.36)", true),
+            ("libc6 (>= 2.37)", false),
+            ("libc6:any (>= 2.30), nginx", true),
+            ("nope | exim4", true),
+            ("nope | neither", false),
+            ("mail-transport-agent", true),
+            ("mail-transport-agent (>= 1)", false),
+            ("libc6-x (>= 1)", true),
+            ("nginx (<< 1:1.22)", true),
+            ("nginx (>> 1:1.22~rc1)", false),
+        ] {
+            assert_eq!(unmet(depends, &known).is_empty(), met, "{depends}: {:?}", unmet(depends, &known));
+        }
+        assert_eq!(unmet("a, libc6, b | c", &known).len(), 2);
+    }
+}

@@ -1,0 +1,176 @@
+//! What happens to a unit after its release was installed or put back: decided here, done by [`crate::transaction::executor`].
+
+use serde::{Deserialize, Serialize};
+
+use crate::machine::{OwnedUnit, UnitAction, UnitState};
+
+/// A unit before the transaction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct UnitBefore {
+    /// The unit. When both releases own it, as the new one wants it.
+    pub(crate) unit: OwnedUnit,
+    /// Whether the new release owns it; otherwise only the one before does.
+    pub(crate) wanted: bool,
+    /// How it was before anything changed.
+    pub(crate) was: UnitState,
+    /// Its invocation right before dpkg last ran: another one by then has restarted by itself.
+    pub(crate) invocation: String,
+    /// Its restarts by systemd right before dpkg last ran.
+    pub(crate) restarts: u32,
+}
+
+/// What is done to a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Act {
+    /// Restart it, or start it if it isn't running.
+    Restart,
+    /// Reload it.
+    Reload,
+    /// Nothing, and it is judged all the same.
+    Leave(&'static str),
+    /// Nothing, and it isn't judged either.
+    Ignore(&'static str),
+}
+
+/// What happens to a unit, from how it was `before` and how it is `now`.
+///
+/// `replaced` is false when dpkg left the package as it was: a unit that still runs isn't disturbed then.
+pub(crate) fn act(before: &UnitBefore, now: &UnitState, replaced: bool) -> Act {
+    if let Some(why) = ignored(before, now) {
+        return Act::Ignore(why);
+    }
+    let running = is_running(now);
+    if running && !replaced {
+        return Act::Leave("its package wasn't changed");
+    }
+    // Packages made by debhelper restart their own units in postinst; a crash that systemd answered with a restart
+    // is no such thing, and shows in the count.
+    let restarted = !now.invocation.is_empty() && now.invocation != before.invocation;
+    let existed = before.was.load == "loaded";
+    if running && existed && restarted && now.restarts <= before.restarts {
+        return Act::Leave("it has restarted by itself");
+    }
+    match before.unit.action {
+        UnitAction::None => Act::Ignore("its release says so"),
+        UnitAction::Start if running => Act::Leave("it is running"),
+        UnitAction::Reload if running && existed => Act::Reload,
+        // Started by its package's postinst: a second start would only cut connections.
+        UnitAction::Restart | UnitAction::Reload if running && !existed => Act::Leave("it was just started"),
+        UnitAction::Start | UnitAction::Reload | UnitAction::Restart => Act::Restart,
+    }
+}
+
+/// Why a unit is neither touched nor judged.
+fn ignored(before: &UnitBefore, now: &UnitState) -> Option<&'static str> {
+    let template = before.unit.name.contains("@.");
+    let stopped =
+        before.was.load == "loaded" && before.was.active == "inactive" && before.was.service_type != "oneshot";
+    if before.unit.action == UnitAction::None {
+        Some("its release says so")
+    } else if template {
+        Some("it is a template")
+    } else if now.load == "masked" {
+        Some("it is masked")
+    } else if stopped {
+        Some("it was stopped before")
+    } else {
+        None
+    }
+}
+
+fn is_running(state: &UnitState) -> bool {
+    matches!(state.active.as_str(), "active" | "activating" | "reloading") && state.sub != "auto-restart"
+}
+
+/// How a unit differs from what its release wants, in a sentence.
+pub(crate) fn drift(unit: &OwnedUnit, state: &UnitState) -> Option<String> {
+    let name = &unit.name;
+    if unit.action == UnitAction::None || name.contains("@.") {
+        return None;
+    }
+    let (active, sub) = (state.active.as_str(), state.sub.as_str());
+    match state.load.as_str() {
+        "masked" => return Some(format!("`{name}` is masked")),
+        "loaded" => {}
+        "not-found" => return Some(format!("`{name}` doesn't exist")),
+        other => return Some(format!("`{name}` can't be loaded ({})", other.escape_debug())),
+    }
+    if active == "failed" {
+        Some(format!("`{name}` failed ({})", state.result.escape_debug()))
+    } else if sub == "auto-restart" {
+        Some(format!("`{name}` keeps restarting"))
+    } else if active == "inactive" && state.service_type != "oneshot" {
+        Some(format!("`{name}` is stopped"))
+    } else if state.file_state == "disabled" {
+        Some(format!("`{name}` is disabled: it won't start at the next boot"))
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::fake::{running, unit_state};
+
+    fn before(action: UnitAction, was: UnitState) -> UnitBefore {
+        let unit = OwnedUnit { name: "web.service".into(), action };
+        UnitBefore { unit, wanted: true, invocation: was.invocation.clone(), restarts: was.restarts, was }
+    }
+
+    #[test]
+    fn what_happens_to_a_unit() {
+        use UnitAction::{None, Reload, Restart, Start};
+        let gone = || UnitState { load: "not-found".into(), ..unit_state("inactive", "dead") };
+        let stopped = || unit_state("inactive", "dead");
+        let failed = || unit_state("failed", "failed");
+        let oneshot = || UnitState { service_type: "oneshot".into(), ..stopped() };
+        let masked = || UnitState { load: "masked".into(), ..stopped() };
+        let crashed = || UnitState { restarts: 1, ..running("b") };
+        let cases = [
+            ("upgrade", Restart, running("a"), running("a"), true, Act::Restart),
+            (
+                "debhelper restarted it",
+                Restart,
+                running("a"),
+                running("b"),
+                true,
+                Act::Leave("it has restarted by itself"),
+            ),
+            ("it crashed meanwhile", Restart, running("a"), crashed(), true, Act::Restart),
+            ("first install", Restart, gone(), stopped(), true, Act::Restart),
+            ("postinst started it", Restart, gone(), running("a"), true, Act::Leave("it was just started")),
+            ("stopped by hand", Restart, stopped(), stopped(), true, Act::Ignore("it was stopped before")),
+            ("the old release failed", Restart, failed(), failed(), true, Act::Restart),
+            ("oneshots run again", Restart, oneshot(), oneshot(), true, Act::Restart),
+            ("masked", Restart, running("a"), masked(), true, Act::Ignore("it is masked")),
+            ("reload", Reload, running("a"), running("a"), true, Act::Reload),
+            ("reload at first install", Reload, gone(), stopped(), true, Act::Restart),
+            ("start when running", Start, running("a"), running("a"), true, Act::Leave("it is running")),
+            ("start when failed", Start, failed(), failed(), true, Act::Restart),
+            ("none", None, running("a"), running("a"), true, Act::Ignore("its release says so")),
+            (
+                "dpkg refused the package",
+                Restart,
+                running("a"),
+                running("a"),
+                false,
+                Act::Leave("its package wasn't changed"),
+            ),
+            ("prerm stopped it, then dpkg failed", Restart, running("a"), stopped(), false, Act::Restart),
+        ];
+        for (case, action, was, now, replaced, expected) in cases {
+            assert_eq!(act(&before(action, was), &now, replaced), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn drift_is_told_in_a_sentence() {
+        let unit = OwnedUnit { name: "web.service".into(), action: UnitAction::Restart };
+        assert_eq!(drift(&unit, &running("a")), None);
+        let stopped = drift(&unit, &unit_state("inactive", "dead"));
+        assert_eq!(stopped.as_deref(), Some("`web.service` is stopped"));
+        let disabled = UnitState { file_state: "disabled".into(), ..running("a") };
+        assert!(drift(&unit, &disabled).unwrap().contains("disabled"));
+    }
+}

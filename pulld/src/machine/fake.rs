@@ -1,0 +1,323 @@
+//! A machine in memory: dpkg and systemd as the agent sees them, which outlive any number of agents.
+//!
+//! A fake `.deb` is a line of JSON ([`Deb`]) that also says how the release behaves.
+
+use std::{cell::RefCell, collections::BTreeMap, path::Path, rc::Rc, time::Duration};
+
+use anyhow::{Context, Result};
+use bucket::ReleaseName;
+use serde::{Deserialize, Serialize};
+use tokio::{sync::Notify, time::Instant};
+
+use crate::state::persist::failpoint;
+
+use super::{
+    dpkg_request::{DpkgRequest, DpkgResult},
+    owned_unit::{OwnedUnit, UnitAction},
+    package_manager::{DebInfo, InstalledPackage, PackageManager, PackageState},
+    service_manager::{JobResult, ServiceManager, UnitState},
+};
+
+/// A release of an app, as if built at that minute.
+pub(crate) fn release(app: &str, minute: u8) -> ReleaseName {
+    format!("{app}/{app}:qa@build:2026-11-20T21:{minute:02}:00Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433.deb")
+        .parse()
+        .unwrap()
+}
+
+/// A loaded service in that state.
+pub(crate) fn unit_state(active: &str, sub: &str) -> UnitState {
+    UnitState {
+        load: "loaded".into(),
+        active: active.into(),
+        sub: sub.into(),
+        file_state: "enabled".into(),
+        result: "success".into(),
+        service_type: "simple".into(),
+        restarts: 0,
+        invocation: String::new(),
+        since: None,
+    }
+}
+
+/// A service that runs as that invocation.
+pub(crate) fn running(invocation: &str) -> UnitState {
+    UnitState { invocation: invocation.into(), ..unit_state("active", "running") }
+}
+
+/// How a release behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) enum Behaviour {
+    /// It installs and stays up.
+    #[default]
+    Good,
+    /// Its service crashes three seconds after each start.
+    Crashes,
+    /// Its service doesn't start.
+    DoesNotStart,
+    /// dpkg refuses it and leaves the package as it was.
+    Refused,
+    /// dpkg leaves it half-configured.
+    Breaks,
+    /// Its own check fails.
+    CheckFails,
+}
+
+/// What a fake `.deb` holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Deb {
+    pub(crate) release: ReleaseName,
+    pub(crate) package: String,
+    pub(crate) units: Vec<OwnedUnit>,
+    pub(crate) depends: Vec<String>,
+    pub(crate) behaviour: Behaviour,
+}
+
+impl Deb {
+    /// A release of an app with one service of its name.
+    pub(crate) fn new(release: &ReleaseName, behaviour: Behaviour) -> Self {
+        let app = release.app().to_string();
+        let unit = OwnedUnit { name: format!("{app}.service"), action: UnitAction::Restart };
+        // pulld restarts itself by other means.
+        let units = if app == "pulld" { vec![] } else { vec![unit] };
+        Self { release: release.clone(), package: app, units, depends: vec![], behaviour }
+    }
+}
+
+/// Reads a fake `.deb`.
+pub(crate) fn inspect(path: &Path) -> Result<DebInfo> {
+    let deb: Deb = serde_json::from_slice(&std::fs::read(path)?).context("not a .deb")?;
+    Ok(DebInfo {
+        check: (deb.behaviour == Behaviour::CheckFails).then(|| vec!["/bin/false".to_owned()]),
+        package: deb.package,
+        version: "1".to_owned(),
+        architecture: "all".to_owned(),
+        release: Some(deb.release),
+        units: deb.units,
+        installed_size: 1,
+        depends: deb.depends,
+    })
+}
+
+/// The machine; each clone is the same one.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct World(Rc<RefCell<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    packages: BTreeMap<String, (InstalledPackage, Behaviour)>,
+    units: BTreeMap<String, Unit>,
+    /// The result of an order that nobody has taken.
+    unclaimed: Option<DpkgResult>,
+    dpkg_runs: Vec<Vec<String>>,
+    restarts: Vec<String>,
+    invocations: u32,
+    lock_held: bool,
+    agent_restarts: u32,
+    killed: Rc<Notify>,
+}
+
+#[derive(Debug, Clone)]
+struct Unit {
+    state: UnitState,
+    crashes_at: Option<Instant>,
+}
+
+impl World {
+    /// What is installed, by package: the release's minute, and whether dpkg is content.
+    pub(crate) fn installed(&self, package: &str) -> Option<(ReleaseName, bool)> {
+        let state = self.0.borrow();
+        let (package, _) = state.packages.get(package)?;
+        Some((package.release.clone()?, package.state == PackageState::Installed))
+    }
+
+    /// Every order so far: the file names and packages in it.
+    pub(crate) fn dpkg_runs(&self) -> Vec<Vec<String>> {
+        self.0.borrow().dpkg_runs.clone()
+    }
+
+    /// Every unit that was restarted, in order.
+    pub(crate) fn restarts(&self) -> Vec<String> {
+        self.0.borrow().restarts.clone()
+    }
+
+    /// How often an order restarted the agent.
+    pub(crate) fn agent_restarts(&self) -> u32 {
+        self.0.borrow().agent_restarts
+    }
+
+    /// Told when systemd ends the agent's process.
+    pub(crate) fn killed(&self) -> Rc<Notify> {
+        self.0.borrow().killed.clone()
+    }
+
+    /// Lets somebody else hold dpkg's lock for good, or let go of it.
+    pub(crate) fn hold_lock(&self, held: bool) {
+        self.0.borrow_mut().lock_held = held;
+    }
+
+    /// Puts a package there that no release made.
+    pub(crate) fn put_foreign(&self, name: &str) {
+        let package = InstalledPackage {
+            package: name.to_owned(),
+            version: "0".to_owned(),
+            state: PackageState::Installed,
+            release: None,
+            units: vec![],
+        };
+        self.0.borrow_mut().packages.insert(name.to_owned(), (package, Behaviour::Good));
+    }
+
+    /// Breaks a package as a killed dpkg would.
+    pub(crate) fn break_package(&self, name: &str) {
+        if let Some((package, _)) = self.0.borrow_mut().packages.get_mut(name) {
+            package.state = PackageState::Broken("iHR".to_owned());
+        }
+    }
+
+    /// Stops a unit by hand.
+    pub(crate) fn stop(&self, name: &str) {
+        let mut state = self.0.borrow_mut();
+        let unit = state.units.get_mut(name).unwrap();
+        unit.state = unit_state("inactive", "dead");
+        unit.crashes_at = None;
+    }
+
+    /// The active state of a unit.
+    pub(crate) fn active(&self, name: &str) -> String {
+        self.0.borrow().unit(name).active
+    }
+}
+
+impl State {
+    fn unit(&self, name: &str) -> UnitState {
+        let Some(unit) = self.units.get(name) else {
+            return UnitState { load: "not-found".into(), ..unit_state("inactive", "dead") };
+        };
+        if unit.crashes_at.is_some_and(|at| Instant::now() >= at) {
+            return UnitState { restarts: 1, ..unit_state("activating", "auto-restart") };
+        }
+        unit.state.clone()
+    }
+
+    fn restart(&mut self, name: &str) -> JobResult {
+        self.restarts.push(name.to_owned());
+        let owns = |package: &InstalledPackage| package.units.iter().any(|unit| unit.name == name);
+        let behaviour = self.packages.values().find(|(package, _)| owns(package)).map(|(_, behaviour)| *behaviour);
+        self.invocations += 1;
+        let invocation = format!("{:032x}", self.invocations);
+        let Some(unit) = self.units.get_mut(name) else { return JobResult("failed".into()) };
+        unit.crashes_at = None;
+        if behaviour == Some(Behaviour::DoesNotStart) {
+            unit.state = UnitState { result: "exit-code".into(), ..unit_state("failed", "failed") };
+            return JobResult("failed".into());
+        }
+        unit.state = running(&invocation);
+        unit.crashes_at = (behaviour == Some(Behaviour::Crashes)).then(|| Instant::now() + Duration::from_secs(3));
+        JobResult("done".into())
+    }
+
+    fn carry_out(&mut self, request: &DpkgRequest) -> DpkgResult {
+        let names = request.install.iter().map(|path| path.display().to_string()).chain(request.remove.iter().cloned());
+        self.dpkg_runs.push(names.collect());
+        if self.lock_held {
+            let failure = Some("dpkg's lock is held by process 1".to_owned());
+            return DpkgResult { exit: Some(2), failure, output: String::new() };
+        }
+        let mut result = DpkgResult { exit: Some(0), failure: None, output: String::new() };
+        for path in &request.install {
+            let deb: Deb = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+            let state = match deb.behaviour {
+                Behaviour::Refused => {
+                    result.exit = Some(1);
+                    result.output = format!("dpkg: error processing archive {}\n refused", path.display());
+                    continue;
+                }
+                Behaviour::Breaks => {
+                    result.exit = Some(1);
+                    PackageState::Broken("iF".to_owned())
+                }
+                _ => PackageState::Installed,
+            };
+            for unit in &deb.units {
+                let new = Unit { state: unit_state("inactive", "dead"), crashes_at: None };
+                self.units.entry(unit.name.clone()).or_insert(new);
+            }
+            let package = InstalledPackage {
+                package: deb.package.clone(),
+                version: "1".to_owned(),
+                state,
+                release: Some(deb.release),
+                units: deb.units,
+            };
+            self.packages.insert(deb.package, (package, deb.behaviour));
+        }
+        for name in &request.remove {
+            if let Some((package, _)) = self.packages.remove(name) {
+                package.units.iter().for_each(|unit| drop(self.units.remove(&unit.name)));
+            }
+        }
+        result
+    }
+}
+
+impl PackageManager for World {
+    async fn packages(&self, also: &[String]) -> Result<Vec<InstalledPackage>> {
+        let state = self.0.borrow();
+        let known = state.packages.values().map(|(package, _)| package.clone());
+        Ok(known.filter(|package| package.release.is_some() || also.contains(&package.package)).collect())
+    }
+
+    async fn obstacles(&self, deb: &DebInfo, together: &[DebInfo]) -> Result<Vec<String>> {
+        let state = self.0.borrow();
+        let met =
+            |name: &&String| state.packages.contains_key(*name) || together.iter().any(|other| other.package == **name);
+        let unmet = deb.depends.iter().filter(|name| !met(name));
+        Ok(unmet.map(|name| format!("it depends on `{name}`, which isn't installed")).collect())
+    }
+
+    async fn changed_files(&self, _package: &str) -> Result<Vec<String>> {
+        Ok(vec![])
+    }
+
+    async fn execute(&self, request: &DpkgRequest) -> Result<DpkgResult> {
+        failpoint::reached();
+        let result = self.0.borrow_mut().carry_out(request);
+        self.0.borrow_mut().unclaimed = Some(result.clone());
+        failpoint::reached();
+        if request.restart_agent {
+            let killed = self.killed();
+            self.0.borrow_mut().agent_restarts += 1;
+            killed.notify_one();
+            std::future::pending::<()>().await;
+        }
+        self.0.borrow_mut().unclaimed = None;
+        Ok(result)
+    }
+
+    async fn resume(&self) -> Result<Option<DpkgResult>> {
+        Ok(self.0.borrow_mut().unclaimed.take())
+    }
+}
+
+impl ServiceManager for World {
+    async fn daemon_reload(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn unit(&self, name: &str) -> Result<UnitState> {
+        Ok(self.0.borrow().unit(name))
+    }
+
+    async fn restart(&self, name: &str, _timeout: Duration) -> Result<JobResult> {
+        Ok(self.0.borrow_mut().restart(name))
+    }
+
+    async fn reload(&self, name: &str, _timeout: Duration) -> Result<JobResult> {
+        Ok(self.0.borrow_mut().restart(name))
+    }
+
+    async fn check(&self, command: &[String], _timeout: Duration) -> Result<Result<(), String>> {
+        Ok(Err(format!("`{}` exited with 1", command.join(" "))))
+    }
+}

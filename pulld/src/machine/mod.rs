@@ -1,0 +1,21 @@
+//! The two boundaries of the agent: dpkg, which knows what is installed, and systemd, which runs it.
+//!
+//! Two traits ([`PackageManager`], [`ServiceManager`]), each with one real implementation ([`dpkg::Dpkg`],
+//! [`systemd::Systemd`]) and one in memory for tests. Everything the agent decides is decided from their plain values.
+//! dpkg itself works in a service of its own ([`runner`]); [`deb`] reads packages without it.
+
+pub(crate) mod deb;
+pub(crate) mod dpkg;
+mod dpkg_request;
+#[cfg(test)]
+pub(crate) mod fake;
+mod owned_unit;
+mod package_manager;
+pub(crate) mod runner;
+mod service_manager;
+pub(crate) mod systemd;
+
+pub(crate) use dpkg_request::{DpkgRequest, DpkgResult};
+pub(crate) use owned_unit::{OwnedUnit, UnitAction};
+pub(crate) use package_manager::{DebInfo, InstalledPackage, OWN_PACKAGE, PackageManager, PackageState};
+pub(crate) use service_manager::{ServiceManager, UnitState};

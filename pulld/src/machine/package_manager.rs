@@ -1,0 +1,82 @@
+//! dpkg as the agent sees it: what it is asked, and the plain values it answers with.
+
+use anyhow::Result;
+use bucket::ReleaseName;
+
+use super::{
+    dpkg_request::{DpkgRequest, DpkgResult},
+    owned_unit::OwnedUnit,
+};
+
+/// The package of the agent itself, and the name of the only app that may contain it.
+pub(crate) const OWN_PACKAGE: &str = "pulld";
+
+/// dpkg, as the agent sees it.
+pub(crate) trait PackageManager {
+    /// Every package that has a `Push-Release:`, and every one named in `also`, if dpkg knows it.
+    fn packages(&self, also: &[String]) -> impl Future<Output = Result<Vec<InstalledPackage>>>;
+
+    /// Why the package in `deb` can't be installed here: wrong architecture, unmet `Depends`, each a sentence.
+    /// `together` are the other packages of the same order: they may satisfy its dependencies.
+    fn obstacles(&self, deb: &DebInfo, together: &[DebInfo]) -> impl Future<Output = Result<Vec<String>>>;
+
+    /// Files of a package that differ from what it brought (dpkg(1) `--verify`), conffiles left out, as paths.
+    fn changed_files(&self, package: &str) -> impl Future<Output = Result<Vec<String>>>;
+
+    /// Carries out an order in a service of its own and waits for its end.
+    ///
+    /// The service outlives the agent: an agent that is restarted meanwhile calls [`PackageManager::resume`].
+    /// With `restart_agent` it normally doesn't return: systemd restarts this process first.
+    fn execute(&self, request: &DpkgRequest) -> impl Future<Output = Result<DpkgResult>>;
+
+    /// Waits for the end of an order that is still being carried out, or gives the result of one that ended
+    /// while nobody waited; `None` when neither is there: it was never started, or was cut off by a crash.
+    fn resume(&self) -> impl Future<Output = Result<Option<DpkgResult>>>;
+}
+
+/// A package that dpkg has, or had, on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct InstalledPackage {
+    /// Its Debian package name, without architecture qualifier.
+    pub(crate) package: String,
+    /// Its Debian version; empty when it is only known by its leftover conffiles.
+    pub(crate) version: String,
+    /// What dpkg thinks of it.
+    pub(crate) state: PackageState,
+    /// The release it came from; `None` for packages that Push didn't make.
+    pub(crate) release: Option<ReleaseName>,
+    /// The units it owns, from `Push-Units:`.
+    pub(crate) units: Vec<OwnedUnit>,
+}
+
+/// What dpkg thinks of a package (dpkg-query(1), `db:Status-Abbrev`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PackageState {
+    /// `ii`, or `hi` when a person put it on hold: unpacked and configured.
+    Installed,
+    /// `rc`, `un`, `pn`: not there, perhaps with conffiles left.
+    Absent,
+    /// Anything else, as dpkg writes it: half-installed, half-configured, needs reinstallation, triggers pending.
+    Broken(String),
+}
+
+/// What a `.deb` says of itself, read without dpkg from the verified file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DebInfo {
+    /// `Package`
+    pub(crate) package: String,
+    /// `Version`
+    pub(crate) version: String,
+    /// `Architecture`
+    pub(crate) architecture: String,
+    /// `Push-Release`
+    pub(crate) release: Option<ReleaseName>,
+    /// `Push-Units`
+    pub(crate) units: Vec<OwnedUnit>,
+    /// `Push-Check`: a command line, split on spaces, that must exit 0 before the release counts as healthy.
+    pub(crate) check: Option<Vec<String>>,
+    /// `Installed-Size`, in bytes.
+    pub(crate) installed_size: u64,
+    /// `Depends` and `Pre-Depends`, as written.
+    pub(crate) depends: Vec<String>,
+}

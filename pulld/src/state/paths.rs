@@ -1,0 +1,86 @@
+//! Where everything of the agent lies on its machine.
+//!
+//! All of it can be put below another directory (`pulld --root`), which is how tests run beside a real agent.
+
+use std::path::{Path, PathBuf};
+
+/// The places the agent reads and writes.
+#[derive(Debug, Clone)]
+pub(crate) struct Paths {
+    root: PathBuf,
+}
+
+impl Paths {
+    /// The places below `root`; `/` on a real machine.
+    pub(crate) fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// What everything lies below.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The configuration that people edit.
+    pub(crate) fn config_file(&self) -> PathBuf {
+        self.root.join("etc/pulld/pulld.toml")
+    }
+
+    /// Directories of configuration drop-ins. A file hides those of the same name in the directories before it.
+    pub(crate) fn drop_ins(&self) -> [PathBuf; 3] {
+        ["usr/lib/pulld/pulld.d", "run/pulld/pulld.d", "etc/pulld/pulld.d"].map(|directory| self.root.join(directory))
+    }
+
+    /// Verified `.deb`s.
+    pub(crate) fn cache(&self) -> PathBuf {
+        self.state("cache")
+    }
+
+    /// The order that dpkg is carrying out, and how it ended.
+    pub(crate) fn requests(&self) -> PathBuf {
+        self.state("order")
+    }
+
+    /// The record of the transaction under way.
+    pub(crate) fn transaction(&self) -> PathBuf {
+        self.state("transaction.json")
+    }
+
+    /// Releases that aren't retried.
+    pub(crate) fn quarantine(&self) -> PathBuf {
+        self.state("quarantine.json")
+    }
+
+    /// The way back for pulld itself, read by `pulld-rescue.service`.
+    pub(crate) fn rescue(&self) -> PathBuf {
+        self.state("rescue")
+    }
+
+    /// Held as long as an agent runs.
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.runtime("lock")
+    }
+
+    /// Where the agent takes commands.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.runtime("pulld.sock")
+    }
+
+    /// This machine's copy of the last report.
+    pub(crate) fn status(&self) -> PathBuf {
+        self.runtime("status.json")
+    }
+
+    /// Identifies the machine (machine-id(5)).
+    pub(crate) fn machine_id(&self) -> PathBuf {
+        self.root.join("etc/machine-id")
+    }
+
+    fn state(&self, name: &str) -> PathBuf {
+        self.root.join("var/lib/pulld").join(name)
+    }
+
+    fn runtime(&self, name: &str) -> PathBuf {
+        self.root.join("run/pulld").join(name)
+    }
+}

@@ -1,0 +1,103 @@
+//! Files that survive a crash at any moment: whole and old, or whole and new, never torn.
+
+use std::{
+    fs::{self, File},
+    io::{ErrorKind, Read, Write},
+    path::Path,
+};
+
+use anyhow::{Context, Result};
+
+/// Puts `content` at `path` so that it is there whole after a power cut, or what was there before is.
+///
+/// # Errors
+/// When the directory can't be written to, as on a full disk. What was at `path` is still there then.
+pub(crate) fn write(path: &Path, content: &[u8]) -> Result<()> {
+    let failed = || format!("could not write `{}`", path.display());
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(directory).with_context(failed)?;
+    failpoint::reached();
+    let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(directory).with_context(failed)?;
+    file.write_all(content).with_context(failed)?;
+    file.as_file().sync_all().with_context(failed)?;
+    file.persist(path).with_context(failed)?;
+    sync_directory(directory).with_context(failed)?;
+    failpoint::reached();
+    Ok(())
+}
+
+/// Gives the finished file at `from` the name `to`; both in directories of the same file system.
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
+    let failed = || format!("could not rename `{}` to `{}`", from.display(), to.display());
+    failpoint::reached();
+    fs::rename(from, to).with_context(failed)?;
+    sync_directory(to.parent().unwrap_or(Path::new("/"))).with_context(failed)?;
+    failpoint::reached();
+    Ok(())
+}
+
+/// Removes a file; that it is gone already is fine.
+pub(crate) fn remove(path: &Path) -> Result<()> {
+    let failed = || format!("could not remove `{}`", path.display());
+    failpoint::reached();
+    match fs::remove_file(path) {
+        Ok(()) => sync_directory(path.parent().unwrap_or(Path::new("/"))).with_context(failed)?,
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(failed),
+    }
+    failpoint::reached();
+    Ok(())
+}
+
+/// The content of a small file, if there is one.
+///
+/// # Errors
+/// When it is there but can't be read, or has more than `limit` bytes.
+pub(crate) fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
+    let failed = || format!("could not read `{}`", path.display());
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(failed),
+    };
+    let mut content = Vec::new();
+    file.take(limit + 1).read_to_end(&mut content).with_context(failed)?;
+    anyhow::ensure!(content.len() as u64 <= limit, "`{}` has more than {limit} bytes", path.display());
+    Ok(Some(content))
+}
+
+fn sync_directory(directory: &Path) -> std::io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+/// Where tests make the agent die: before and after each durable change.
+pub(crate) mod failpoint {
+    #[cfg(test)]
+    thread_local! {
+        /// How many more failpoints this thread passes before it dies; `None` never does.
+        static LEFT: std::cell::Cell<Option<usize>> = const { std::cell::Cell::new(None) };
+    }
+
+    /// Dies here if a test asked for it.
+    pub(crate) fn reached() {
+        #[cfg(test)]
+        LEFT.with(|left| match left.get() {
+            Some(0) => {
+                left.set(None);
+                std::panic::panic_any(Died);
+            }
+            Some(more) => left.set(Some(more - 1)),
+            None => {}
+        });
+    }
+
+    /// The panic's payload of an agent that died on request.
+    #[cfg(test)]
+    pub(crate) struct Died;
+
+    /// Makes this thread die at the failpoint after `passed` others; `None` calls it off.
+    #[cfg(test)]
+    pub(crate) fn die_after(passed: Option<usize>) {
+        LEFT.with(|left| left.set(passed));
+    }
+}

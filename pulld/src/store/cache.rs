@@ -1,0 +1,211 @@
+//! Verified `.deb`s on this machine's disk: what is installed, what it goes back to, what comes next.
+//!
+//! A release lies at `{stem}/{sha256}.deb`: both facts are in the path, and no list can disagree with the files.
+//! A file has its name only after it was verified and synced. Deleting the directory does no harm: what is needed is
+//! downloaded again, by name.
+
+use std::{
+    fs,
+    io::Read,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use anyhow::{Context, Result, ensure};
+use bucket::{AppName, Generation, ReleaseName};
+use sha2::{Digest, Sha256};
+
+use crate::state::persist;
+
+/// The cache below a directory.
+#[derive(Debug, Clone)]
+pub(crate) struct Cache {
+    directory: PathBuf,
+}
+
+impl Cache {
+    /// The cache in `directory`, which needn't exist yet.
+    pub(crate) fn new(directory: PathBuf) -> Self {
+        Self { directory }
+    }
+
+    /// Where it is, made if it isn't there.
+    pub(crate) fn directory(&self) -> Result<&Path> {
+        fs::create_dir_all(&self.directory)
+            .with_context(|| format!("could not make `{}`", self.directory.display()))?;
+        Ok(&self.directory)
+    }
+
+    /// The file of a release, if it is there and still has the bytes it was verified with. A rotten one is removed.
+    pub(crate) async fn find(&self, release: &ReleaseName) -> Result<Option<PathBuf>> {
+        let Some((path, sha256)) = self.file_of(release) else { return Ok(None) };
+        let file = path.clone();
+        let actual = tokio::task::spawn_blocking(move || hash_file(&file)).await??;
+        if actual == sha256 {
+            // The age of use decides what is cleared first.
+            let file = fs::File::open(&path)?;
+            let _ = file.set_modified(SystemTime::now());
+            return Ok(Some(path));
+        }
+        tracing::warn!(release = %release.stem(), "the cached `{}` has rotted and is removed", release.stem());
+        persist::remove(&path)?;
+        Ok(None)
+    }
+
+    /// Where the file of a release goes once it is verified.
+    pub(crate) fn place(&self, release: &ReleaseName, sha256: &str) -> PathBuf {
+        self.of(release).join(format!("{sha256}.deb"))
+    }
+
+    /// Where the bytes of a release are gathered; another generation's are never added to.
+    pub(crate) fn part(&self, release: &ReleaseName, sha256: &str, generation: Generation) -> PathBuf {
+        self.of(release).join(format!("{sha256}.{generation}.part"))
+    }
+
+    /// Clears what isn't needed: leftovers of interrupted downloads, and of each app all but the `keep` releases used
+    /// last. What `needed` names stays in any case.
+    pub(crate) fn clear(&self, keep: usize, needed: &[ReleaseName]) -> Result<()> {
+        let mut releases: Vec<(AppName, SystemTime, PathBuf)> = Vec::new();
+        let entries = match fs::read_dir(&self.directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error).with_context(|| format!("could not read `{}`", self.directory.display())),
+        };
+        for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+            let stem = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let Ok(release) = ReleaseName::from_stem(stem) else {
+                tracing::debug!(path = %path.display(), "not ours, left alone");
+                continue;
+            };
+            if needed.contains(&release) {
+                continue;
+            }
+            match self.file_of(&release) {
+                Some((file, _)) => {
+                    let used = fs::metadata(&file).and_then(|file| file.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+                    releases.push((release.app().clone(), used, path));
+                }
+                None => remove_all(&path)?,
+            }
+        }
+        // Newest first within an app; those that are needed count too.
+        releases.sort_by(|a, b| (&a.0, b.1).cmp(&(&b.0, a.1)));
+        let mut app: Option<&AppName> = None;
+        let mut kept = 0;
+        for (of, _, path) in &releases {
+            if app != Some(of) {
+                app = Some(of);
+                kept = needed.iter().filter(|release| release.app() == of).count();
+            }
+            if kept < keep {
+                kept += 1;
+            } else {
+                remove_all(path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn of(&self, release: &ReleaseName) -> PathBuf {
+        self.directory.join(release.stem())
+    }
+
+    fn file_of(&self, release: &ReleaseName) -> Option<(PathBuf, String)> {
+        fs::read_dir(self.of(release)).ok()?.find_map(|entry| {
+            let path = entry.ok()?.path();
+            let sha256 = path.file_name()?.to_str()?.strip_suffix(".deb")?.to_owned();
+            Some((path, sha256))
+        })
+    }
+}
+
+/// Makes sure `needed` bytes can be written below `directory`, and some remain.
+pub(crate) fn ensure_space(directory: &Path, needed: u64) -> Result<()> {
+    const RESERVE: u64 = 32 << 20;
+    let stat = rustix::fs::statvfs(directory)
+        .with_context(|| format!("could not ask for the free space of `{}`", directory.display()))?;
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    ensure!(
+        free >= needed.saturating_add(RESERVE),
+        "not enough space below `{}`: {} MiB are needed and {} MiB in reserve, {} MiB are free",
+        directory.display(),
+        needed >> 20,
+        RESERVE >> 20,
+        free >> 20
+    );
+    Ok(())
+}
+
+/// The SHA-256 of a file, in lower-case hex.
+pub(crate) fn hash_file(path: &Path) -> Result<String> {
+    let mut hasher = Sha256::new();
+    hash_into(path, &mut hasher)?;
+    Ok(hex::encode(hasher.finalize()))
+}
+
+/// Adds a file to a hash and gives its length.
+pub(crate) fn hash_into(path: &Path, hasher: &mut Sha256) -> Result<u64> {
+    let failed = || format!("could not read `{}`", path.display());
+    let mut file = fs::File::open(path).with_context(failed)?;
+    let mut buffer = vec![0; 256 << 10];
+    let mut length = 0;
+    loop {
+        let read = file.read(&mut buffer).with_context(failed)?;
+        if read == 0 {
+            return Ok(length);
+        }
+        hasher.update(&buffer[..read]);
+        length += read as u64;
+    }
+}
+
+fn remove_all(directory: &Path) -> Result<()> {
+    fs::remove_dir_all(directory).with_context(|| format!("could not clear `{}`", directory.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::fake::release;
+
+    fn put(cache: &Cache, release: &ReleaseName, age: u64) {
+        let path = cache.place(release, &hex::encode(Sha256::digest(b"deb")));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, b"deb").unwrap();
+        let used = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000 - age);
+        fs::File::open(&path).unwrap().set_modified(used).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_rotten_file_is_not_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::new(directory.path().join("cache"));
+        let web = release("web", 1);
+        assert_eq!(cache.find(&web).await.unwrap(), None);
+        put(&cache, &web, 0);
+        let path = cache.find(&web).await.unwrap().unwrap();
+        fs::write(&path, b"rot").unwrap();
+        assert_eq!(cache.find(&web).await.unwrap(), None);
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn clearing_keeps_what_was_used_last_and_what_is_needed() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::new(directory.path().join("cache"));
+        for minute in 0..5 {
+            put(&cache, &release("web", minute), u64::from(minute));
+        }
+        fs::create_dir_all(cache.of(&release("db", 1))).unwrap();
+        fs::write(cache.part(&release("db", 1), "00", Generation(1)), b"half").unwrap();
+        cache.clear(3, &[release("web", 4)]).unwrap();
+        let mut left = Vec::new();
+        for minute in 0..5 {
+            if cache.find(&release("web", minute)).await.unwrap().is_some() {
+                left.push(minute);
+            }
+        }
+        assert_eq!(left, [0, 1, 4]);
+        assert!(!cache.of(&release("db", 1)).exists());
+    }
+}

@@ -1,0 +1,136 @@
+//! One release from the bucket to a verified file in the cache.
+//!
+//! The bytes are hashed while they come in. A cut download goes on where it ended, of the same generation only, also
+//! after a restart of the agent. What doesn't have the promised size and SHA-256 is removed and never gets a name.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::Write,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use bucket::{Bucket, Release, ReleaseMetadata, ReleaseName};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    service::{events, liveness::Liveness},
+    state::persist,
+    store::cache::{self, Cache},
+};
+
+/// The longest a download may go without a byte before the watchdog hears of it; the bucket's own limits come first.
+const PATIENCE: Duration = Duration::from_mins(5);
+
+/// How a search for a release's file ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// It is on disk, verified.
+    File(PathBuf),
+    /// Neither the cache nor the bucket has it.
+    Nowhere,
+}
+
+/// The verified file of a release, from the cache or else from the bucket.
+///
+/// # Errors
+/// Why it couldn't be had. Another try may help: nothing is known of the release itself.
+pub(crate) async fn obtain(
+    bucket: &Bucket,
+    cache: &Cache,
+    release: &ReleaseName,
+    liveness: &Liveness,
+) -> Result<Found> {
+    liveness.within(PATIENCE);
+    if let Some(file) = cache.find(release).await? {
+        return Ok(Found::File(file));
+    }
+    let Some(found) = bucket.release(release).await? else { return Ok(Found::Nowhere) };
+    let metadata = found.metadata.as_ref().map_err(|reason| anyhow!("it can't be verified: {reason}"))?;
+    ensure!(
+        metadata.size == found.size,
+        "it can't be verified: its metadata says {} bytes, the bucket says {}",
+        metadata.size,
+        found.size
+    );
+    let part = cache.part(release, &metadata.sha256, found.generation);
+    let place = cache.place(release, &metadata.sha256);
+    let directory = part.parent().unwrap_or(Path::new("/"));
+    cache.directory()?;
+    fs::create_dir_all(directory).with_context(|| format!("could not make `{}`", directory.display()))?;
+    remove_other_parts(directory, &part)?;
+    let there = fs::metadata(&part).map_or(0, |part| part.len());
+    cache::ensure_space(directory, metadata.size.saturating_sub(there))?;
+    match fetch(bucket, &found, metadata, &part, liveness).await? {
+        Found::Nowhere => Ok(Found::Nowhere),
+        Found::File(_) => {
+            persist::rename(&part, &place)?;
+            tracing::info!(
+                message_id = events::DOWNLOADED,
+                app = %release.app(),
+                release = release.stem(),
+                bytes = metadata.size,
+                "downloaded and verified `{}`",
+                release.stem()
+            );
+            Ok(Found::File(place))
+        }
+    }
+}
+
+/// Gathers the bytes of a release in `part` and verifies them.
+async fn fetch(
+    bucket: &Bucket,
+    release: &Release,
+    metadata: &ReleaseMetadata,
+    part: &Path,
+    liveness: &Liveness,
+) -> Result<Found> {
+    let failed = || format!("could not write `{}`", part.display());
+    let mut hasher = Sha256::new();
+    let mut length = 0;
+    if part.exists() {
+        length = cache::hash_into(part, &mut hasher)?;
+        if length > metadata.size {
+            persist::remove(part)?;
+            (hasher, length) = (Sha256::new(), 0);
+        }
+    }
+    if length < metadata.size || metadata.size == 0 {
+        let Some(mut download) = bucket.download_release(release, length).await? else { return Ok(Found::Nowhere) };
+        let mut file = OpenOptions::new().create(true).append(true).open(part).with_context(failed)?;
+        while let Some(chunk) = download.chunk().await? {
+            liveness.within(PATIENCE);
+            length += chunk.len() as u64;
+            if length > metadata.size {
+                break;
+            }
+            hasher.update(&chunk);
+            file.write_all(&chunk).with_context(failed)?;
+        }
+        tokio::task::spawn_blocking(move || file.sync_all()).await?.with_context(failed)?;
+    }
+    let sha256 = hex::encode(hasher.finalize());
+    if length != metadata.size || sha256 != metadata.sha256 {
+        persist::remove(part)?;
+        bail!(
+            "what was downloaded is corrupt and was removed: {length} bytes with sha256 `{sha256}` instead of {} bytes \
+             with `{}`",
+            metadata.size,
+            metadata.sha256
+        );
+    }
+    Ok(Found::File(part.to_owned()))
+}
+
+/// Removes what is left of downloads of another generation, and files that lost their proof.
+fn remove_other_parts(directory: &Path, part: &Path) -> Result<()> {
+    for entry in fs::read_dir(directory).with_context(|| format!("could not read `{}`", directory.display()))? {
+        let path = entry?.path();
+        if path != part {
+            persist::remove(&path)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,140 @@
+//! A server with a `file://` bucket in a temporary directory and the fake machine, and agents that come and go on it.
+
+use bucket::{
+    AppState, Bucket, BucketUrl, Fetched, Generation, ReleaseMetadata, ReleaseName, ServerDocument, ServerName, Status,
+};
+
+use crate::{
+    agent::{Agent, LoadSettings, Machine},
+    config,
+    machine::fake::{self, Behaviour, Deb, World},
+    service::{control::CycleReport, wake::Reason},
+    state::paths::Paths,
+    store::cache,
+    transaction::executor::Next,
+};
+
+/// A server with a bucket, and agents that come and go.
+pub(super) struct Server {
+    pub(super) root: tempfile::TempDir,
+    pub(super) world: World,
+    pub(super) bucket: Bucket,
+}
+
+impl Server {
+    pub(super) async fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let store = root.path().join("bucket");
+        std::fs::create_dir_all(&store).unwrap();
+        let bucket = Bucket::open(&BucketUrl::File(store.clone()), &bucket::BucketOptions::default()).await.unwrap();
+        let server = Self { root, world: World::default(), bucket };
+        server.configure("");
+        server
+    }
+
+    /// A server that has these releases, all of them good, and its agent.
+    pub(super) async fn running(releases: &[&ReleaseName]) -> (Self, Agent<World, World>) {
+        let server = Self::new().await;
+        for release in releases {
+            server.upload(release, Behaviour::Good).await;
+        }
+        server.push(releases).await;
+        let mut agent = server.agent();
+        assert!(pull(&mut agent).await.ok);
+        (server, agent)
+    }
+
+    pub(super) fn configure(&self, more: &str) {
+        let url = BucketUrl::File(self.root.path().join("bucket"));
+        self.put("etc/pulld/pulld.toml", &format!("bucket = \"{url}\"\nserver = \"web-1\"\n{more}\n"));
+    }
+
+    pub(super) fn put(&self, path: &str, content: &str) {
+        let path = self.root.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+
+    pub(super) fn paths(&self) -> Paths {
+        Paths::new(self.root.path())
+    }
+
+    pub(super) fn agent(&self) -> Agent<World, World> {
+        let machine = Machine { packages: self.world.clone(), services: self.world.clone(), inspect: fake::inspect };
+        let paths = self.paths();
+        let load: LoadSettings = Box::new(move || config::load(&paths, None, |_| None, "web-1"));
+        Agent::new(self.paths(), machine, load, config::unconfigured("web-1"))
+    }
+
+    pub(super) async fn upload(&self, release: &ReleaseName, behaviour: Behaviour) {
+        self.upload_deb(&Deb::new(release, behaviour)).await;
+    }
+
+    pub(super) async fn upload_deb(&self, deb: &Deb) {
+        self.upload_as(&deb.release, deb, |sha256| sha256).await;
+    }
+
+    /// Uploads a `.deb` as that release, with a SHA-256 that may be wrong.
+    pub(super) async fn upload_as(&self, release: &ReleaseName, deb: &Deb, sha256: fn(String) -> String) {
+        let file = self.root.path().join("new.deb");
+        std::fs::write(&file, serde_json::to_vec(deb).unwrap()).unwrap();
+        let metadata = ReleaseMetadata {
+            dirty: false,
+            note: "test".into(),
+            services: vec![],
+            sha256: sha256(cache::hash_file(&file).unwrap()),
+            size: std::fs::metadata(&file).unwrap().len(),
+            package: deb.package.clone(),
+            version: "1".into(),
+            architecture: "all".into(),
+            repo: String::new(),
+            branch: String::new(),
+        };
+        self.bucket.upload_release(release, &file, &metadata, &|_| {}).await.unwrap();
+    }
+
+    pub(super) fn name() -> ServerName {
+        "web-1".parse().unwrap()
+    }
+
+    pub(super) async fn push(&self, releases: &[&ReleaseName]) -> Generation {
+        let document = ServerDocument::parse(&serde_json::to_vec(releases).unwrap()).unwrap();
+        let seen = match self.bucket.server_document(&Self::name(), None).await {
+            Ok(Fetched::Found(generation, _)) => Some(generation),
+            _ => None,
+        };
+        self.bucket.write_server_document(&Self::name(), &document, seen).await.unwrap()
+    }
+
+    pub(super) async fn status(&self) -> Status {
+        match self.bucket.status(&Self::name(), None).await.unwrap() {
+            Fetched::Found(_, status) => status,
+            other => panic!("no status: {other:?}"),
+        }
+    }
+
+    pub(super) async fn state_of(&self, app: &str) -> AppState {
+        self.status().await.apps.iter().find(|status| status.app == app).unwrap().state
+    }
+}
+
+pub(super) async fn pull(agent: &mut Agent<World, World>) -> CycleReport {
+    let (cycle, next) = agent.pull_cycle(&[Reason::Command].into()).await;
+    assert_eq!(next, Next::Continue);
+    cycle
+}
+
+pub(super) async fn poll(agent: &mut Agent<World, World>) -> CycleReport {
+    agent.pull_cycle(&[Reason::Timer].into()).await.0
+}
+
+/// Runs an agent until its cycle ends or systemd ends its process.
+pub(super) async fn live(server: &Server) -> Option<Next> {
+    let mut agent = server.agent();
+    let (killed, start) = (server.world.killed(), [Reason::Start].into());
+    tokio::select! {
+        biased;
+        (_, next) = agent.pull_cycle(&start) => Some(next),
+        () = killed.notified() => None,
+    }
+}

@@ -1,0 +1,80 @@
+//! Whole cycles: installing and upgrading.
+
+use std::time::Duration;
+
+use bucket::{AppState, ServerState};
+
+use crate::machine::fake::{Behaviour, release};
+
+use super::harness::{Server, poll, pull};
+
+#[tokio::test(start_paused = true)]
+async fn a_first_install_and_an_upgrade() {
+    let server = Server::new().await;
+    let (one, two) = (release("web", 1), release("web", 2));
+    server.upload(&one, Behaviour::Good).await;
+    server.upload(&two, Behaviour::Good).await;
+    let generation = server.push(&[&one]).await;
+    let mut agent = server.agent();
+    let cycle = pull(&mut agent).await;
+    assert!(cycle.ok, "{cycle:?}");
+    assert_eq!(server.world.installed("web"), Some((one.clone(), true)));
+    assert_eq!(server.world.active("web.service"), "active");
+    let status = server.status().await;
+    assert_eq!((status.state, status.document.generation), (ServerState::Converged, Some(generation)));
+    server.push(&[&two]).await;
+    assert!(pull(&mut agent).await.ok);
+    assert_eq!(server.world.installed("web"), Some((two, true)));
+    assert_eq!(server.world.restarts(), ["web.service", "web.service"]);
+    assert!(!server.paths().transaction().exists());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quiet_cycle_writes_nothing_to_the_bucket() {
+    let web = release("web", 1);
+    let (server, mut agent) = Server::running(&[&web]).await;
+    let before = server.bucket.status(&Server::name(), None).await.unwrap();
+    poll(&mut agent).await;
+    poll(&mut agent).await;
+    assert_eq!(server.bucket.status(&Server::name(), None).await.unwrap(), before);
+    tokio::time::advance(Duration::from_mins(20)).await;
+    poll(&mut agent).await;
+    assert_ne!(server.bucket.status(&Server::name(), None).await.unwrap(), before, "a sign of life");
+    assert_eq!(server.world.dpkg_runs().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pruning_removes_only_what_the_document_no_longer_names() {
+    let server = Server::new().await;
+    let (web, db) = (release("web", 1), release("db", 1));
+    server.upload(&web, Behaviour::Good).await;
+    server.upload(&db, Behaviour::Good).await;
+    server.world.put_foreign("nginx");
+    server.push(&[&web, &db]).await;
+    let mut agent = server.agent();
+    pull(&mut agent).await;
+    server.push(&[&db]).await;
+    pull(&mut agent).await;
+    assert_eq!(server.state_of("web").await, AppState::Orphan);
+    server.configure("prune = true");
+    assert!(pull(&mut agent).await.ok);
+    assert_eq!((server.world.installed("web"), server.world.installed("db")), (None, Some((db, true))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_package_is_repaired_and_a_stopped_unit_is_reported_not_started() {
+    let web = release("web", 1);
+    let (server, mut agent) = Server::running(&[&web]).await;
+    server.world.break_package("web");
+    assert!(pull(&mut agent).await.ok);
+    assert_eq!(server.world.installed("web"), Some((web.clone(), true)));
+    server.world.stop("web.service");
+    poll(&mut agent).await;
+    assert_eq!(server.state_of("web").await, AppState::Drifted);
+    let two = release("web", 2);
+    server.upload(&two, Behaviour::Good).await;
+    server.push(&[&two]).await;
+    pull(&mut agent).await;
+    assert_eq!(server.world.installed("web"), Some((two, true)));
+    assert_eq!(server.world.active("web.service"), "inactive");
+}

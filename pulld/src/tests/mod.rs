@@ -1,0 +1,9 @@
+//! Whole cycles of the agent: a `file://` bucket in a temporary directory, the fake machine, and paused time.
+
+mod crashes;
+mod documents;
+mod harness;
+mod install;
+mod preparation;
+mod rollback;
+mod self_update;

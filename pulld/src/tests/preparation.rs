@@ -1,0 +1,85 @@
+//! Whole cycles: what never reaches dpkg.
+
+use bucket::AppState;
+
+use crate::{
+    machine::fake::{Behaviour, Deb, release},
+    service::liveness::Liveness,
+    store::{cache::Cache, download},
+};
+
+use super::harness::{Server, pull};
+
+#[tokio::test(start_paused = true)]
+async fn a_corrupt_download_never_reaches_dpkg() {
+    let server = Server::new().await;
+    let web = release("web", 1);
+    server.upload_as(&web, &Deb::new(&web, Behaviour::Good), |_| "0".repeat(64)).await;
+    server.push(&[&web]).await;
+    let cycle = pull(&mut server.agent()).await;
+    assert!(!cycle.ok);
+    assert!(cycle.lines[0].contains("corrupt") && cycle.lines[0].contains("sha256"), "{cycle:?}");
+    assert_eq!(server.world.dpkg_runs(), Vec::<Vec<String>>::new());
+    let left: Vec<_> = std::fs::read_dir(server.paths().cache().join(web.stem())).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_package_that_is_not_the_release_it_is_named_never_reaches_dpkg() {
+    let server = Server::new().await;
+    let (web, other) = (release("web", 1), release("web", 2));
+    server.upload_as(&web, &Deb::new(&other, Behaviour::Good), |sha256| sha256).await;
+    server.push(&[&web]).await;
+    let cycle = pull(&mut server.agent()).await;
+    assert!(cycle.lines[0].contains("isn't that release"), "{cycle:?}");
+    assert_eq!(server.world.dpkg_runs().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn unmet_dependencies_keep_an_app_out_and_what_counts_on_it() {
+    let server = Server::new().await;
+    let (web, db, mail) = (release("web", 1), release("db", 1), release("mail", 1));
+    server.upload_deb(&Deb { depends: vec!["db".into()], ..Deb::new(&web, Behaviour::Good) }).await;
+    server.upload_deb(&Deb { depends: vec!["libnone".into()], ..Deb::new(&db, Behaviour::Good) }).await;
+    server.upload(&mail, Behaviour::Good).await;
+    server.push(&[&web, &db, &mail]).await;
+    let cycle = pull(&mut server.agent()).await;
+    assert!(!cycle.ok);
+    assert_eq!(server.world.dpkg_runs().len(), 1);
+    assert_eq!(server.world.installed("mail"), Some((mail, true)));
+    assert_eq!((server.world.installed("web"), server.world.installed("db")), (None, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_download_goes_on_where_it_ended() {
+    let server = Server::new().await;
+    let web = release("web", 1);
+    server.upload(&web, Behaviour::Good).await;
+    server.push(&[&web]).await;
+    let found = server.bucket.release(&web).await.unwrap().unwrap();
+    let sha256 = found.metadata.unwrap().sha256;
+    let whole = std::fs::read(server.root.path().join("new.deb")).unwrap();
+    let cache = Cache::new(server.paths().cache());
+    for (cut, good) in [(&whole[..10], true), (&whole[..], true), (&b"other bytes"[..], false)] {
+        std::fs::remove_dir_all(server.paths().cache()).ok();
+        let part = cache.part(&web, &sha256, found.generation);
+        std::fs::create_dir_all(part.parent().unwrap()).unwrap();
+        std::fs::write(&part, cut).unwrap();
+        let obtained = download::obtain(&server.bucket, &cache, &web, &Liveness::new()).await;
+        assert_eq!(obtained.is_ok(), good, "{obtained:?}");
+        assert!(!part.exists(), "a part becomes the file, or goes");
+    }
+    assert!(pull(&mut server.agent()).await.ok, "and what was corrupt is fetched anew");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_app_that_is_not_allowed_is_refused() {
+    let server = Server::new().await;
+    server.configure("allowed_apps = [\"db*\"]");
+    let web = release("web", 1);
+    server.upload(&web, Behaviour::Good).await;
+    server.push(&[&web]).await;
+    assert!(!pull(&mut server.agent()).await.ok);
+    assert_eq!(server.state_of("web").await, AppState::Refused);
+    assert_eq!(server.world.dpkg_runs().len(), 0);
+}

@@ -1,0 +1,101 @@
+//! Whole cycles: releases that do not stay up.
+
+use std::time::Duration;
+
+use bucket::{AppState, ServerState};
+
+use crate::machine::fake::{Behaviour, release};
+
+use super::harness::{Server, poll, pull};
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_loop_goes_back_and_is_not_retried_until_the_document_changes() {
+    let (one, two) = (release("web", 1), release("web", 2));
+    let (server, mut agent) = Server::running(&[&one]).await;
+    server.upload(&two, Behaviour::Crashes).await;
+    server.push(&[&two]).await;
+    let cycle = pull(&mut agent).await;
+    assert!(!cycle.ok);
+    assert!(cycle.lines.iter().any(|line| line.contains("went back")), "{cycle:?}");
+    assert_eq!(server.world.installed("web"), Some((one.clone(), true)));
+    assert_eq!(server.world.active("web.service"), "active");
+    assert_eq!(server.state_of("web").await, AppState::Quarantined);
+    let dpkg_runs = server.world.dpkg_runs().len();
+    pull(&mut agent).await;
+    pull(&mut server.agent()).await;
+    assert_eq!(server.world.dpkg_runs().len(), dpkg_runs, "not retried, not even by another agent");
+    server.push(&[&two]).await;
+    pull(&mut agent).await;
+    assert_eq!(server.world.dpkg_runs().len(), dpkg_runs + 2, "tried once more, and gone back once more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_app_does_not_hold_the_others_back() {
+    for broken in
+        [Behaviour::Crashes, Behaviour::DoesNotStart, Behaviour::Refused, Behaviour::Breaks, Behaviour::CheckFails]
+    {
+        let server = Server::new().await;
+        let (bad, good) = (release("bad", 1), release("good", 1));
+        server.upload(&bad, broken).await;
+        server.upload(&good, Behaviour::Good).await;
+        server.push(&[&bad, &good]).await;
+        let cycle = pull(&mut server.agent()).await;
+        assert!(!cycle.ok, "{broken:?}");
+        assert_eq!(server.world.installed("good"), Some((good, true)), "{broken:?}");
+        assert_eq!(server.world.installed("bad"), None, "{broken:?}: a first install is undone by removing it");
+        assert_eq!(server.state_of("good").await, AppState::Converged, "{broken:?}");
+        assert_eq!(server.state_of("bad").await, AppState::Quarantined, "{broken:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_that_dpkg_refuses_leaves_the_running_service_alone() {
+    let (one, two) = (release("web", 1), release("web", 2));
+    let (server, mut agent) = Server::running(&[&one]).await;
+    server.upload(&two, Behaviour::Refused).await;
+    server.push(&[&two]).await;
+    pull(&mut agent).await;
+    assert_eq!(server.world.installed("web"), Some((one, true)));
+    assert_eq!(server.world.restarts(), ["web.service"], "started once, at the first install");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_held_lock_is_no_fault_of_the_release() {
+    let server = Server::new().await;
+    let web = release("web", 1);
+    server.upload(&web, Behaviour::Good).await;
+    server.push(&[&web]).await;
+    server.world.hold_lock(true);
+    let mut agent = server.agent();
+    let cycle = pull(&mut agent).await;
+    assert!(!cycle.ok);
+    assert_eq!(server.state_of("web").await, AppState::Failed);
+    server.world.hold_lock(false);
+    poll(&mut agent).await;
+    assert_eq!(server.world.installed("web"), None, "it waits for its time");
+    tokio::time::advance(Duration::from_mins(1)).await;
+    assert!(poll(&mut agent).await.ok);
+    assert_eq!(server.world.installed("web"), Some((web, true)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn going_back_that_fails_too_is_degraded_and_a_newer_document_still_heals() {
+    let server = Server::new().await;
+    let (one, two, three) = (release("web", 1), release("web", 2), release("web", 3));
+    server.upload(&one, Behaviour::Crashes).await;
+    server.upload(&two, Behaviour::Crashes).await;
+    server.upload(&three, Behaviour::Good).await;
+    server.world.put_foreign("web");
+    server.push(&[&one]).await;
+    let mut agent = server.agent();
+    let cycle = pull(&mut agent).await;
+    assert!(!cycle.ok);
+    assert_eq!(server.state_of("web").await, AppState::Degraded, "there is no way back to a foreign package");
+    server.push(&[&two]).await;
+    pull(&mut agent).await;
+    assert_eq!(server.state_of("web").await, AppState::Degraded, "the one before crashes too");
+    assert_eq!(server.status().await.state, ServerState::Degraded);
+    server.push(&[&three]).await;
+    assert!(pull(&mut agent).await.ok);
+    assert_eq!(server.world.installed("web"), Some((three, true)));
+}

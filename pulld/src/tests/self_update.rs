@@ -1,0 +1,106 @@
+//! Whole cycles: the update of pulld itself.
+
+use std::time::Duration;
+
+use bucket::{AppState, ServerState};
+
+use crate::{
+    machine::{
+        DpkgRequest, PackageManager,
+        fake::{Behaviour, release},
+    },
+    transaction::{executor::Next, rescue::Rescue},
+};
+
+use super::harness::{Server, live};
+
+#[tokio::test(start_paused = true)]
+async fn the_agent_updates_itself_last_and_the_new_one_finishes() {
+    let server = Server::new().await;
+    let (one, two, web) = (release("pulld", 1), release("pulld", 2), release("web", 1));
+    for release in [&one, &two, &web] {
+        server.upload(release, Behaviour::Good).await;
+    }
+    server.world.put_foreign("pulld");
+    server.push(&[&one]).await;
+    assert_eq!(live(&server).await, None, "a pulld put there by hand has no way back, and goes on");
+    assert_eq!(live(&server).await, Some(Next::Continue));
+    server.push(&[&two, &web]).await;
+    assert_eq!(live(&server).await, None);
+    let rescue = Rescue::new(server.paths().rescue());
+    assert!(rescue.is_armed());
+    assert_eq!(server.world.installed("web"), Some((web, true)), "everything else is done before");
+    assert_eq!(live(&server).await, Some(Next::Continue));
+    assert!(!rescue.is_armed());
+    assert_eq!(server.world.installed("pulld"), Some((two, true)));
+    assert_eq!(server.status().await.state, ServerState::Converged);
+    assert_eq!(server.world.agent_restarts(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rescued_agent_quarantines_the_release_that_did_not_start() {
+    let server = Server::new().await;
+    let (one, two) = (release("pulld", 1), release("pulld", 2));
+    server.upload(&one, Behaviour::Good).await;
+    server.upload(&two, Behaviour::Good).await;
+    server.push(&[&one]).await;
+    live(&server).await;
+    live(&server).await;
+    server.push(&[&two]).await;
+    assert_eq!(live(&server).await, None);
+    // What pulld-rescue.service does when the new one doesn't come up.
+    let rescue = server.paths().rescue();
+    let request = DpkgRequest {
+        install: vec![rescue.join("pulld.deb")],
+        remove: vec![],
+        restart_agent: false,
+        timeout: Duration::from_secs(1),
+    };
+    server.world.execute(&request).await.unwrap();
+    std::fs::write(rescue.join("rescued"), "it exited with 203").unwrap();
+    assert_eq!(live(&server).await, Some(Next::Continue));
+    assert_eq!(server.state_of("pulld").await, AppState::Quarantined);
+    assert_eq!(server.world.installed("pulld"), Some((one, true)));
+    assert!(!rescue.join("rescued").exists() && !rescue.join("armed").exists());
+    let dpkg_runs = server.world.dpkg_runs().len();
+    live(&server).await;
+    assert_eq!(server.world.dpkg_runs().len(), dpkg_runs);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_whose_package_breaks_goes_back() {
+    let server = Server::new().await;
+    let (one, two) = (release("pulld", 1), release("pulld", 2));
+    server.upload(&one, Behaviour::Good).await;
+    server.upload(&two, Behaviour::Breaks).await;
+    server.push(&[&one]).await;
+    live(&server).await;
+    live(&server).await;
+    server.push(&[&two]).await;
+    for _ in 0..4 {
+        live(&server).await;
+    }
+    assert_eq!(server.world.installed("pulld"), Some((one, true)));
+    assert_eq!(server.state_of("pulld").await, AppState::Quarantined);
+    assert!(!Rescue::new(server.paths().rescue()).is_armed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_agent_that_cannot_go_by_its_configuration_goes_back() {
+    let server = Server::new().await;
+    let (one, two) = (release("pulld", 1), release("pulld", 2));
+    server.upload(&one, Behaviour::Good).await;
+    server.upload(&two, Behaviour::Good).await;
+    server.push(&[&one]).await;
+    live(&server).await;
+    live(&server).await;
+    server.push(&[&two]).await;
+    assert_eq!(live(&server).await, None);
+    server.configure("poll = 5");
+    assert_eq!(live(&server).await, None, "it has the one before put back");
+    server.configure("");
+    live(&server).await;
+    assert_eq!(server.world.installed("pulld"), Some((one, true)));
+    assert_eq!(server.state_of("pulld").await, AppState::Quarantined);
+    assert!(!Rescue::new(server.paths().rescue()).is_armed());
+}
