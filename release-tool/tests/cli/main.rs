@@ -3,6 +3,7 @@
 mod builds;
 mod json;
 mod manifests;
+mod outcome;
 mod packages;
 mod project;
 mod uploads;

@@ -63,7 +63,7 @@ file = \"web.timer\"
     project.write("web.timer", "[Timer]\nOnCalendar=daily\n[Install]\nWantedBy=timers.target\n");
     std::fs::write(project.path("elf"), b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0").unwrap();
     let mut command = project.release(&["check"]);
-    let output = assert_cmd::assert::OutputAssertExt::assert(&mut command).success().get_output().clone();
+    let output = crate::outcome::Run::assert(&mut command).success().get_output().clone();
     let found = crate::project::stdout(&output);
     for expected in
         ["`/bin` is a link", "everybody may write `/bin/web`", "machine code for amd64", "is started by `web.timer`"]
@@ -72,5 +72,5 @@ file = \"web.timer\"
     }
     project.write("release.toml", &format!("{HEAD}contents = [{{ src = \"gone\", dst = \"/x\" }}]"));
     let mut command = project.release(&["check"]);
-    assert_cmd::assert::OutputAssertExt::assert(&mut command).code(1);
+    crate::outcome::Run::assert(&mut command).code(1);
 }

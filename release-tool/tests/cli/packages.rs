@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use assert_cmd::assert::OutputAssertExt as _;
+use crate::outcome::Run as _;
 
 use crate::project::{Project, field, members, stdout, tool};
 

@@ -6,7 +6,7 @@ use std::{
     process::{Command, Output},
 };
 
-use assert_cmd::assert::OutputAssertExt as _;
+use crate::outcome::Run as _;
 use tempfile::TempDir;
 
 /// The time at which tests build, unless they say otherwise.

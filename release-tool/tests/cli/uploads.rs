@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use assert_cmd::assert::OutputAssertExt as _;
+use crate::outcome::Run as _;
 
 use crate::{
     json,
