@@ -203,7 +203,7 @@ async fn a_second_operator_of_the_same_app_gets_a_conflict() {
     );
     ok(&fixture.push(&format!("deploy {first} web-1 --force")));
     // What an operator saw before somebody else pushed.
-    let request = push_server::push::Request {
+    let request = fleet::push::Request {
         server: "web-1".parse().unwrap(),
         release: third,
         from: Some(first),
@@ -212,7 +212,7 @@ async fn a_second_operator_of_the_same_app_gets_a_conflict() {
         why: String::new(),
     };
     ok(&fixture.push(&format!("deploy {second} web-1")));
-    let error = push_server::push::push(&fixture.bucket, &request).await.unwrap_err().to_string();
+    let error = fleet::push::push(&fixture.bucket, &request).await.unwrap_err().to_string();
     assert!(error.contains("in between") && error.contains(second.stem()), "{error}");
     assert_eq!(fixture.document("web-1"), json!([second]));
 }

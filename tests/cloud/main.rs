@@ -3,8 +3,8 @@
 mod agent;
 mod credentials;
 mod metadata;
-mod picture;
 mod poke;
 mod push_command;
 mod serve;
+mod snapshot;
 mod tokens;

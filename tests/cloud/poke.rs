@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bucket::{ReleaseName, ServerName};
+use fleet::poke::{PokeSettings, Poker};
 use harness::{
     compute::{FakeCompute, Fault, Verb},
     metadata::FakeMetadata,
 };
-use push_server::poke::{PokeSettings, Poker};
 
 const ZONE: &str = "europe-west1-b";
 

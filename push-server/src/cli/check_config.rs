@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Misused, print, print_json, show};
-use crate::policy::{Policy, watched::read_text};
+use fleet::policy::{Policy, watched::read_text};
 
 /// Checks a policy file, and tells every mistake with its line and column.
 #[derive(Debug, Args)]

@@ -6,13 +6,13 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{Command, Misused, Span, print, print_json, show, wait, who};
-use crate::{
-    fleet,
+use fleet::{
     identity::{Identity, Origin},
     operation::{self, Intent, Operator, find},
     plan::{Proposal, propose},
     poke::PokeSettings,
     policy::Change,
+    server,
 };
 
 /// Chooses the release that servers should have.
@@ -90,7 +90,7 @@ pub(crate) fn unique(servers: Vec<ServerName>) -> Vec<ServerName> {
 
 /// Reads what is needed to know what a push would do to one server.
 pub(crate) async fn look(bucket: &Bucket, server: &ServerName, release: &Release) -> Result<Proposal> {
-    let seen = fleet::server(bucket, server).await;
+    let seen = server::read(bucket, server).await;
     if let Some(error) = seen.document_error {
         bail!("could not read the document of `{server}`, nothing was written: {error}");
     }

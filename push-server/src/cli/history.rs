@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Command, print, print_json, show};
-use crate::{fleet, push};
+use fleet::{push, server};
 
 /// Shows who pushed what, where, from what to what, why and when; newest first.
 #[derive(Debug, Args)]
@@ -22,7 +22,7 @@ impl History {
     pub(crate) async fn run(self, command: &Command) -> Result<bool> {
         let servers = match &self.server {
             Some(server) => vec![server.clone()],
-            None => fleet::names(&command.bucket).await?,
+            None => server::names(&command.bucket).await?,
         };
         let mut pushes: Vec<HistoryEntry> = Vec::new();
         for server in &servers {

@@ -16,7 +16,7 @@ use anyhow::{Context, Result};
 use bucket::{Bucket, BucketOptions, BucketUrl};
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::policy::{Policy, watched::load_policy};
+use fleet::policy::{Policy, watched::load_policy};
 
 /// Chooses which release each server should have, and shows what every server runs.
 ///

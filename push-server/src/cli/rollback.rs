@@ -8,7 +8,7 @@ use super::{
     Command,
     deploy::{How, Work, carry_out, look, unique},
 };
-use crate::{operation, plan::Proposal};
+use fleet::{operation, plan::Proposal};
 
 /// Goes back to what each server had before.
 ///

@@ -7,10 +7,8 @@ use bucket::{Bucket, BucketUrl};
 use clap::Args;
 
 use super::{Misused, Span};
-use crate::{
-    poke::PokeSettings,
-    web::{self, auth::AuthArguments},
-};
+use crate::web::{self, auth::AuthArguments};
+use fleet::poke::PokeSettings;
 
 /// Serves the web app: what every server should run and does run, and choosing it.
 ///

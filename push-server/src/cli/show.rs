@@ -5,7 +5,7 @@ use std::{fmt::Write as _, io::IsTerminal};
 use bucket::Timestamp;
 
 pub(crate) use crate::text::{cut, safe};
-use crate::{
+use fleet::{
     condition::{Look, Tone},
     plan::age_in_words,
 };

@@ -10,11 +10,11 @@ use super::{
     Command, print, print_json,
     show::{self, Colour, Table, plain},
 };
-use crate::{
+use fleet::{
     condition::{AppRow, Condition, app_look, apps, condition},
-    fleet,
-    fleet::Server,
     plan::silence,
+    server,
+    server::Server,
 };
 
 /// Servers that are read at the same time.
@@ -38,7 +38,7 @@ impl StatusArguments {
 }
 
 async fn one(command: &Command, name: &ServerName) -> Result<bool> {
-    let server = fleet::server(&command.bucket, name).await;
+    let server = server::read(&command.bucket, name).await;
     let readable = server.document_error.is_none() && server.status_error.is_none();
     if readable && server.document.is_none() && server.status.is_none() {
         bail!("there is no server `{name}`; `push status` lists them");
@@ -56,8 +56,8 @@ async fn all(command: &Command) -> Result<bool> {
     let mut readable = true;
     let mut table = Table::new(&["SERVER", "STATE", "REPORTED", "APPS"]);
     let mut list: Vec<Value> = Vec::new();
-    let names = fleet::names(&command.bucket).await?;
-    let mut servers = stream::iter(&names).map(|name| fleet::server(&command.bucket, name)).buffered(AT_ONCE);
+    let names = server::names(&command.bucket).await?;
+    let mut servers = stream::iter(&names).map(|name| server::read(&command.bucket, name)).buffered(AT_ONCE);
     while let Some(server) = servers.next().await {
         readable &= server.document_error.is_none() && server.status_error.is_none();
         if command.json {
@@ -108,7 +108,7 @@ fn in_full(server: &Server, now: Timestamp) -> String {
     let mut lines = vec![format!("{}  {}", server.name, colour.paint(&state))];
     match &server.status {
         Some(status) => {
-            let poll = crate::plan::age_in_words(i64::try_from(status.agent.poll_seconds).unwrap_or(i64::MAX));
+            let poll = fleet::plan::age_in_words(i64::try_from(status.agent.poll_seconds).unwrap_or(i64::MAX));
             lines.push(format!(
                 "  agent {}, reported {}, polls every {poll}",
                 show::cut(&status.agent.version, 40),

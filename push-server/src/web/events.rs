@@ -59,7 +59,7 @@ pub(crate) async fn get(State(web): State<Arc<Web>>) -> Response {
     let Some(place) = Place::take() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "too many pages are open\n").into_response();
     };
-    let (changes, ending) = (web.keeper.changes(), web.ending.subscribe());
+    let (changes, ending) = (web.refresher.changes(), web.ending.subscribe());
     let end = tokio::time::Instant::now() + LIFE;
     let events =
         stream::unfold((web, changes, ending, place), move |(web, mut changes, mut ending, place)| async move {
@@ -70,7 +70,7 @@ pub(crate) async fn get(State(web): State<Arc<Web>>) -> Response {
                     Event::default().event("change").data(changes.borrow_and_update().to_string())
                 }
                 () = tokio::time::sleep(READ) => {
-                    let taken = web.keeper.picture().taken;
+                    let taken = web.refresher.snapshot().taken;
                     Event::default().event("read").data(taken.map(|taken| taken.to_string()).unwrap_or_default())
                 }
                 () = async { drop(ending.wait_for(|ending| *ending).await) } => return None,

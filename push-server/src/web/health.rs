@@ -11,9 +11,9 @@ pub(crate) async fn alive() -> &'static str {
     "ok\n"
 }
 
-/// `GET /readyz`: there is a picture of the bucket to show, if perhaps an old one.
+/// `GET /readyz`: there is a snapshot of the bucket to show, if perhaps an old one.
 pub(crate) async fn ready(State(web): State<Arc<Web>>) -> (StatusCode, &'static str) {
-    match web.keeper.picture().taken {
+    match web.refresher.snapshot().taken {
         Some(_) => (StatusCode::OK, "ready\n"),
         None => (StatusCode::SERVICE_UNAVAILABLE, "the bucket hasn't been read yet\n"),
     }

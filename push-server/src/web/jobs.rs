@@ -15,7 +15,7 @@ use bucket::{HistoryEntry, PushKind, ReleaseName, ServerName};
 use tokio::sync::watch;
 
 use super::{Web, params::Params, view::View};
-use crate::{
+use fleet::{
     operation::{self, Intent, Operator, Outcome},
     plan::Proposal,
 };
@@ -108,7 +108,7 @@ pub(crate) async fn accept(
     if !view.may_push() {
         return Err((StatusCode::FORBIDDEN, format!("`{}` may look, but not push", view.who.name)));
     }
-    if view.picture.trouble.is_some() {
+    if view.snapshot.trouble.is_some() {
         let text = "the bucket can't be read at the moment: try again when it can";
         return Err((StatusCode::SERVICE_UNAVAILABLE, text.to_owned()));
     }
@@ -136,7 +136,7 @@ pub(crate) async fn accept(
 
 /// Whether a server has neither a document nor ever reported: a push makes it, so its name had better be right.
 pub(crate) fn is_new(view: &View, server: &ServerName) -> bool {
-    !view.picture.servers.contains_key(server)
+    !view.snapshot.servers.contains_key(server)
 }
 
 /// Starts a job, and waits a moment for its end.
@@ -171,21 +171,21 @@ async fn follow(web: Arc<Web>, operator: Operator, job: Arc<Job>) {
     progress.finished = true;
     drop(progress);
     web.jobs.running.send_modify(|running| *running -= 1);
-    web.keeper.touch();
+    web.refresher.touch();
 }
 
 async fn run(web: Arc<Web>, operator: Operator, job: Arc<Job>) {
     let tell = |place: usize, outcome: &Outcome| {
         job.progress().outcomes[place] = Some(outcome.clone());
         web.metrics.count_push(outcome.result.is_ok());
-        web.keeper.touch();
+        web.refresher.touch();
     };
-    let outcomes = operation::carry_out(web.keeper.bucket(), &operator, job.intents.clone(), tell).await;
+    let outcomes = operation::carry_out(web.refresher.bucket(), &operator, job.intents.clone(), tell).await;
     let written = outcomes.iter().filter(|outcome| outcome.result.is_ok());
     let written: Vec<ServerName> = written.map(|outcome| outcome.intent.server.clone()).collect();
     job.progress().outcomes = outcomes.into_iter().map(Some).collect();
     // Its author sees it at once, and not after the next round.
-    web.keeper.refresh_servers(&written).await;
+    web.refresher.refresh_servers(&written).await;
 }
 
 fn rand_id() -> u64 {

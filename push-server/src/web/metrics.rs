@@ -1,4 +1,4 @@
-//! `GET /metrics`, in `OpenMetrics` text: the fleet as the picture has it, and this process.
+//! `GET /metrics`, in `OpenMetrics` text: the fleet as the snapshot has it, and this process.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,7 +14,7 @@ use prometheus_client::{
 };
 
 use super::view::View;
-use crate::condition::{Condition, condition};
+use fleet::condition::{Condition, condition};
 
 /// What is counted from one request to the next.
 #[derive(Debug, Default)]
@@ -57,22 +57,22 @@ fn registry(view: &View) -> Registry {
     for state in Condition::ALL {
         servers.get_or_create(&State { state: state.word() }).set(0);
     }
-    for server in view.picture.servers.values() {
+    for server in view.snapshot.servers.values() {
         servers.get_or_create(&State { state: condition(server, view.now).word() }).inc();
     }
     registry.register("servers", "Servers by how they are", servers);
     let releases = Family::<App, Gauge>::default();
-    for (app, of_app) in &view.picture.apps {
+    for (app, of_app) in &view.snapshot.apps {
         releases.get_or_create(&App { app: app.to_string() }).set(i64::try_from(of_app.len()).unwrap_or(i64::MAX));
     }
     registry.register("releases", "Releases in the bucket", releases);
     let dirty = Gauge::<i64>::default();
     dirty.set(i64::try_from(dirty_packages(view)).unwrap_or(i64::MAX));
     registry.register("dirty_packages", "Dirty releases that servers should run, staging servers aside", dirty);
-    if let Some(taken) = view.picture.taken {
+    if let Some(taken) = view.snapshot.taken {
         let age = Gauge::<i64>::default();
         age.set(view.now.duration_since(taken).as_secs());
-        registry.register_with_unit("picture_age", "Time since the bucket was read", Unit::Seconds, age);
+        registry.register_with_unit("snapshot_age", "Time since the bucket was read", Unit::Seconds, age);
     }
     let counted = [
         ("pushes_written", "Pushes that were written, one for each server", &view.web.metrics.written),
@@ -86,8 +86,8 @@ fn registry(view: &View) -> Registry {
 
 /// Dirty releases that servers should run. Servers whose name ends in `-stage` are for trying such.
 fn dirty_packages(view: &View) -> usize {
-    let dirty = |app: &AppName, name| view.picture.apps.get(app)?.is_dirty(name);
-    let servers = view.picture.servers.values().filter(|server| !server.name.as_str().ends_with("-stage"));
+    let dirty = |app: &AppName, name| view.snapshot.apps.get(app)?.is_dirty(name);
+    let servers = view.snapshot.servers.values().filter(|server| !server.name.as_str().ends_with("-stage"));
     let desired = servers.filter_map(|server| Some(server.document.as_ref()?.1.releases()));
     desired.flatten().filter(|name| dirty(name.app(), name).unwrap_or(false)).count()
 }

@@ -1,7 +1,7 @@
 //! The web app, `push serve`: pages for people, an API for programs, and metrics.
 //!
-//! Every page is drawn from the [`Picture`](crate::picture::Picture) in memory, and works without JavaScript; every push
-//! goes through [`crate::operation`], which reads the bucket afresh. `routes.rs` has the table of all routes and who may
+//! Every page is drawn from the [`FleetSnapshot`](crate::snapshot::FleetSnapshot) in memory, and works without JavaScript; every push
+//! goes through [`fleet::operation`], which reads the bucket afresh. `routes.rs` has the table of all routes and who may
 //! use each. Nothing here calls a server, and nothing of a request becomes part of an address that is fetched.
 
 mod api;
@@ -29,8 +29,8 @@ use self::{
     jobs::Jobs,
     metrics::Metrics,
 };
-use crate::{
-    picture::Keeper,
+use crate::snapshot::SnapshotRefresher;
+use fleet::{
     poke::PokeSettings,
     policy::{Policy, watched::Watched},
 };
@@ -56,7 +56,7 @@ pub struct Settings {
 /// What all requests share.
 #[derive(Debug)]
 pub(crate) struct Web {
-    keeper: Keeper,
+    refresher: SnapshotRefresher,
     bucket_name: String,
     poke: PokeSettings,
     policy: Watched,
@@ -69,7 +69,7 @@ pub(crate) struct Web {
 impl Web {
     fn new(bucket: Bucket, url: &BucketUrl, poke: PokeSettings, policy: Watched) -> Self {
         Self {
-            keeper: Keeper::new(bucket),
+            refresher: SnapshotRefresher::new(bucket),
             bucket_name: url.to_string(),
             poke,
             policy,
@@ -107,7 +107,7 @@ pub async fn serve(
     let authenticator = Arc::new(Authenticator::new(settings.auth, address)?);
     let keeping = tokio::spawn({
         let web = web.clone();
-        async move { web.keeper.keep(settings.refresh).await }
+        async move { web.refresher.keep(settings.refresh).await }
     });
     listening(address);
     let service =

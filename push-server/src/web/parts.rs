@@ -4,10 +4,10 @@ use bucket::{AppState, ReleaseName, Timestamp};
 use maud::{Markup, html};
 
 use super::params::link;
-use crate::{
+use crate::text::cut;
+use fleet::{
     condition::{Condition, Look, Tone, app_look},
     plan::age_in_words,
-    text::cut,
 };
 
 /// A sentence from outside; what stands between backticks is shown as code.

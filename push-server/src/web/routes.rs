@@ -18,7 +18,7 @@ use super::{
     assets, events, health, metrics, pages,
     view::View,
 };
-use crate::policy::Role;
+use fleet::policy::Role;
 
 /// Most bytes of a request's body: a form that names twenty thousand servers.
 const BODY: usize = 8 << 20;
@@ -106,7 +106,7 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
-    use crate::{
+    use fleet::{
         identity::{Identity, Origin},
         poke::PokeSettings,
         policy::watched::Watched,
@@ -169,7 +169,7 @@ mod tests {
             branch: String::new(),
         };
         let deb = tempfile::NamedTempFile::new().unwrap();
-        web.keeper.bucket().upload_release(&name, deb.path(), &metadata, &|_| ()).await.unwrap();
+        web.refresher.bucket().upload_release(&name, deb.path(), &metadata, &|_| ()).await.unwrap();
         name
     }
 
@@ -183,7 +183,7 @@ mod tests {
             send(&web, "deployer", Method::POST, "/api/v1/pushes", body).await.status()
         };
         let server = "wbe-1".parse().unwrap();
-        let document = async || web.keeper.bucket().server_document(&server, None).await.unwrap();
+        let document = async || web.refresher.bucket().server_document(&server, None).await.unwrap();
         assert_eq!(push(&change, "").await, StatusCode::CONFLICT);
         assert_eq!(push(&format!("{change}, {change}"), r#", "new_servers": true"#).await, StatusCode::BAD_REQUEST);
         assert_eq!(document().await, Fetched::Absent);

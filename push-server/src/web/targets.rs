@@ -5,7 +5,8 @@ use std::{collections::BTreeSet, sync::Arc};
 use bucket::ServerName;
 
 use super::{params::Params, view::View};
-use crate::{filter::Filter, picture::Server};
+use crate::snapshot::Server;
+use fleet::filter::Filter;
 
 /// Servers that a choice is for.
 pub(crate) struct Targets {
@@ -28,11 +29,11 @@ impl Targets {
         if let Some(text) = params.get("q") {
             let filter = Filter::parse(if text == "*" { "" } else { text })?;
             let fits = |server: &&Arc<Server>| filter.matches(server, &view.policy, view.now);
-            named.extend(view.picture.servers.values().filter(fits).map(|server| server.name.clone()));
+            named.extend(view.snapshot.servers.values().filter(fits).map(|server| server.name.clone()));
         }
         let (known, unknown): (Vec<_>, Vec<_>) =
-            named.into_iter().partition(|name| view.picture.servers.contains_key(name));
-        Ok(Self { servers: known.iter().map(|name| view.picture.servers[name].clone()).collect(), unknown })
+            named.into_iter().partition(|name| view.snapshot.servers.contains_key(name));
+        Ok(Self { servers: known.iter().map(|name| view.snapshot.servers[name].clone()).collect(), unknown })
     }
 
     /// How many there are.

@@ -11,18 +11,17 @@ use bucket::Timestamp;
 use maud::{DOCTYPE, Markup, html};
 
 use super::{Web, assets, parts};
-use crate::{
+use crate::{snapshot::FleetSnapshot, text::cut};
+use fleet::{
     identity::{Identity, Origin},
-    picture::Picture,
     policy::{Policy, Role},
-    text::cut,
 };
 
 /// Everything that a page knows.
 pub(crate) struct View {
     pub(crate) web: Arc<Web>,
     pub(crate) who: Identity,
-    pub(crate) picture: Arc<Picture>,
+    pub(crate) snapshot: Arc<FleetSnapshot>,
     pub(crate) policy: Arc<Policy>,
     pub(crate) now: Timestamp,
 }
@@ -49,8 +48,8 @@ impl FromRequestParts<Arc<Web>> for View {
 
 impl View {
     pub(crate) fn new(web: &Arc<Web>, who: Identity) -> Self {
-        let (picture, policy) = (web.keeper.picture(), web.policy());
-        Self { web: web.clone(), who, picture, policy, now: Timestamp::now() }
+        let (snapshot, policy) = (web.refresher.snapshot(), web.policy());
+        Self { web: web.clone(), who, snapshot, policy, now: Timestamp::now() }
     }
 
     pub(crate) fn of(web: &Arc<Web>, request: &Request) -> Self {
@@ -115,7 +114,7 @@ impl View {
                     footer.bottom {
                         span { code { (self.web.bucket_name) } }
                         span #freshness data-live {
-                            @match self.picture.taken {
+                            @match self.snapshot.taken {
                                 Some(taken) => { "read " (parts::ago(taken, self.now)) },
                                 None => "not read yet",
                             }
@@ -129,17 +128,17 @@ impl View {
 
     fn banners(&self) -> Markup {
         html! {
-            @if let Some(trouble) = &self.picture.trouble {
+            @if let Some(trouble) = &self.snapshot.trouble {
                 div.banner.bad role="status" {
                     strong { "The bucket can't be read. " }
-                    @match self.picture.taken {
+                    @match self.snapshot.taken {
                         Some(taken) => { "What is shown is from " (parts::ago(taken, self.now)) ". " },
                         None => "There is nothing to show yet. ",
                     }
                     "Pushing isn't possible until it can be read again. "
                     span.detail { (parts::prose(trouble)) }
                 }
-            } @else if self.picture.taken.is_none() {
+            } @else if self.snapshot.taken.is_none() {
                 div.banner.notice role="status" { "The bucket is being read for the first time." }
             }
             @if let Some(problem) = self.web.policy_problem() {

@@ -29,7 +29,7 @@ use super::{
     routes::Route,
     view::View,
 };
-use crate::{filter::Filter, operation::Intent, policy::Role};
+use fleet::{filter::Filter, operation::Intent, policy::Role};
 
 /// Below this, answers are JSON.
 pub(crate) const PREFIX: &str = "/api/";
@@ -109,7 +109,7 @@ async fn servers(view: View, params: Params) -> Response {
         Err(wrong) => return bad(&wrong),
     };
     let fits: Vec<_> =
-        view.picture.servers.values().filter(|server| filter.matches(server, &view.policy, view.now)).collect();
+        view.snapshot.servers.values().filter(|server| filter.matches(server, &view.policy, view.now)).collect();
     let total = fits.len();
     let shown = page_of(fits.into_iter(), params.page()).into_iter().map(|server| ServerOut::new(&view, server));
     Json(Page::new(&view, shown.collect(), params.page(), total)).into_response()
@@ -117,25 +117,25 @@ async fn servers(view: View, params: Params) -> Response {
 
 async fn server(view: View, Path(name): Path<String>) -> Response {
     let name: Option<ServerName> = name.parse().ok();
-    match name.and_then(|name| view.picture.servers.get(&name).cloned()) {
+    match name.and_then(|name| view.snapshot.servers.get(&name).cloned()) {
         Some(server) => Json(ServerOut::new(&view, &server)).into_response(),
         None => problem(StatusCode::NOT_FOUND, "There is no such server", "no document and no report has that name"),
     }
 }
 
 async fn apps(view: View, params: Params) -> Response {
-    let shown = page_of(view.picture.apps.iter(), params.page()).into_iter().map(|(app, releases)| AppOut {
+    let shown = page_of(view.snapshot.apps.iter(), params.page()).into_iter().map(|(app, releases)| AppOut {
         name: app.to_string(),
         latest: releases.latest().map(|latest| latest.name.stem().to_owned()),
         releases: releases.len(),
-        servers: view.picture.servers_with(app).count(),
+        servers: view.snapshot.servers_with(app).count(),
     });
-    Json(Page::new(&view, shown.collect(), params.page(), view.picture.apps.len())).into_response()
+    Json(Page::new(&view, shown.collect(), params.page(), view.snapshot.apps.len())).into_response()
 }
 
 async fn releases(view: View, Path(app): Path<String>, params: Params) -> Response {
     let app: Option<AppName> = app.parse().ok();
-    let Some(releases) = app.and_then(|app| view.picture.apps.get(&app).cloned()) else {
+    let Some(releases) = app.and_then(|app| view.snapshot.apps.get(&app).cloned()) else {
         return problem(StatusCode::NOT_FOUND, "There is no such app", "no release of that name is in the bucket");
     };
     let skipped = (params.page() - 1).saturating_mul(PAGE);

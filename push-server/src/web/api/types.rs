@@ -5,10 +5,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    condition::{AppRow, app_word, apps, condition},
-    picture::{Listed, Server},
+    snapshot::{Listed, Server},
     web::{jobs::Job, pages::plan::Planned, view::View},
 };
+use fleet::condition::{AppRow, app_word, apps, condition};
 
 /// One page of a list.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -275,7 +275,7 @@ fn kind(kind: PushKind) -> &'static str {
 impl<T> Page<T> {
     pub(crate) fn new(view: &View, items: Vec<T>, page: usize, total: usize) -> Self {
         let next = (page.saturating_mul(crate::web::parts::PAGE) < total).then(|| page + 1);
-        Self { items, total, next, read: view.picture.taken.map(time) }
+        Self { items, total, next, read: view.snapshot.taken.map(time) }
     }
 }
 

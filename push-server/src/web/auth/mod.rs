@@ -1,7 +1,7 @@
 //! Who makes a request, and whether they meant it: exactly one way of signing in, without fallback.
 //!
 //! [`protect`] wraps the whole router: everything but `/healthz` and `/readyz` needs somebody who is signed in, so that a
-//! new route can't be forgotten. Handlers take [`Identity`] as an argument. Three ways, chosen at start:
+//! new route can't be forgotten. Handlers find the [`Identity`] among a request's extensions. Three ways, chosen at start:
 //!
 //! - local: whoever is on this machine. It listens on loopback only, the request comes from loopback and names it as its
 //!   host (against DNS rebinding), and no proxy has passed it on.
@@ -25,10 +25,10 @@ mod tests;
 use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Result;
-use axum::http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header, request::Parts};
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
 use axum::{
     Json, Router,
-    extract::{ConnectInfo, FromRequestParts, Request, State},
+    extract::{ConnectInfo, Request, State},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
@@ -44,7 +44,7 @@ pub use self::{
     keys::KeySource,
     settings::{AuthArguments, AuthSettings},
 };
-use crate::identity::{Identity, Origin};
+use fleet::identity::{Identity, Origin};
 
 /// Where Google's proxy puts its token.
 const ASSERTION: HeaderName = HeaderName::from_static("x-goog-iap-jwt-assertion");
@@ -230,14 +230,5 @@ async fn authenticate(State(authenticator): State<Arc<Authenticator>>, mut reque
             next.run(request).await
         }
         Err(refusal) => refusal.answer(request.uri().path()),
-    }
-}
-
-impl<S: Sync> FromRequestParts<S> for Identity {
-    type Rejection = Response;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
-        let nobody = || Refusal::Nobody("You aren't signed in.").answer(parts.uri.path());
-        parts.extensions.get::<Self>().cloned().ok_or_else(nobody)
     }
 }

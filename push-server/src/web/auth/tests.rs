@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
+use axum::{Extension, Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
 use bucket::Timestamp;
 use serde_json::{Value, json};
 use tokio::{
@@ -31,7 +31,7 @@ struct App {
 
 impl App {
     async fn start(settings: AuthSettings) -> Self {
-        async fn who(who: Identity) -> String {
+        async fn who(Extension(who): Extension<Identity>) -> String {
             format!("{:?} {}", who.origin, who.name)
         }
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

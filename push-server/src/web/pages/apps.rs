@@ -7,8 +7,7 @@ use bucket::{AppName, ReleaseName};
 use maud::{Markup, html};
 
 use crate::{
-    condition::Tone,
-    picture::{AppReleases, Listed},
+    snapshot::{AppReleases, Listed},
     text::cut,
     web::{
         params::{Params, link},
@@ -16,13 +15,14 @@ use crate::{
         view::{Nav, View},
     },
 };
+use fleet::condition::Tone;
 
 /// `GET /apps`.
 pub(crate) async fn list(view: View) -> Response {
     let content = html! {
         h1 { "Apps" }
         div #apps data-live {
-            @if view.picture.apps.is_empty() {
+            @if view.snapshot.apps.is_empty() {
                 div.empty {
                     h2 { "No releases yet" }
                     p { "An app appears here with its first release: " code { "release -m \"first\"" } }
@@ -35,7 +35,7 @@ pub(crate) async fn list(view: View) -> Response {
                             th scope="col" { "Servers" } th scope="col" { "Not on the latest" }
                         }
                     }
-                    tbody { @for (app, releases) in &view.picture.apps { (app_row(&view, app, releases)) } }
+                    tbody { @for (app, releases) in &view.snapshot.apps { (app_row(&view, app, releases)) } }
                 }
             }
         }
@@ -45,9 +45,9 @@ pub(crate) async fn list(view: View) -> Response {
 
 fn app_row(view: &View, app: &AppName, releases: &AppReleases) -> Markup {
     let latest = releases.latest();
-    let servers = view.picture.servers_with(app).count();
+    let servers = view.snapshot.servers_with(app).count();
     let behind = latest.as_ref().map_or(0, |latest| {
-        view.picture
+        view.snapshot
             .servers_with(app)
             .filter(|server| server.desired(app).is_some_and(|name| *name != latest.name))
             .count()
@@ -69,7 +69,7 @@ fn app_row(view: &View, app: &AppName, releases: &AppReleases) -> Markup {
 /// `GET /apps/{app}`.
 pub(crate) async fn get(view: View, Path(name): Path<String>, params: Params) -> Response {
     let app: Option<AppName> = name.parse().ok();
-    let Some((app, releases)) = app.and_then(|app| Some((app.clone(), view.picture.apps.get(&app)?.clone()))) else {
+    let Some((app, releases)) = app.and_then(|app| Some((app.clone(), view.snapshot.apps.get(&app)?.clone()))) else {
         let text = "No release of that name is in the bucket.";
         return view.problem(StatusCode::NOT_FOUND, "There is no such app", text);
     };
@@ -80,7 +80,7 @@ pub(crate) async fn get(view: View, Path(name): Path<String>, params: Params) ->
     let content = html! {
         header.title {
             h1 { (app) }
-            a href=(link("/servers", [("q", all.as_str())])) { (count(view.picture.servers_with(&app).count(), "server")) }
+            a href=(link("/servers", [("q", all.as_str())])) { (count(view.snapshot.servers_with(&app).count(), "server")) }
             @if view.may_push() {
                 a.button href=(link("/choose", [("app", app.as_str()), ("q", all.as_str())])) { "Choose for all its servers" }
             }
@@ -103,7 +103,7 @@ pub(crate) async fn get(view: View, Path(name): Path<String>, params: Params) ->
 /// On how many servers each release of an app is desired.
 pub(crate) fn on_servers(view: &View, app: &AppName) -> BTreeMap<ReleaseName, usize> {
     let mut counts = BTreeMap::new();
-    for name in view.picture.servers_with(app).filter_map(|server| server.desired(app)) {
+    for name in view.snapshot.servers_with(app).filter_map(|server| server.desired(app)) {
         *counts.entry(name.clone()).or_default() += 1;
     }
     counts
@@ -112,7 +112,7 @@ pub(crate) fn on_servers(view: &View, app: &AppName) -> BTreeMap<ReleaseName, us
 fn which_where(view: &View, app: &AppName, releases: &AppReleases) -> Markup {
     const SHOWN: usize = 8;
     let mut servers: BTreeMap<Option<&ReleaseName>, Vec<&str>> = BTreeMap::new();
-    for server in view.picture.servers_with(app) {
+    for server in view.snapshot.servers_with(app) {
         servers.entry(server.desired(app)).or_default().push(server.name.as_str());
     }
     html! {

@@ -6,8 +6,7 @@ use maud::{Markup, html};
 
 use super::apps::{on_servers, release_table};
 use crate::{
-    condition::Tone,
-    picture::Listed,
+    snapshot::Listed,
     web::{
         params::{Params, link},
         parts::{PAGE, badge, count, pager},
@@ -15,6 +14,7 @@ use crate::{
         view::{Nav, View},
     },
 };
+use fleet::condition::Tone;
 
 /// `GET /choose`: `app=…`, and `server=…` or `q=FILTER`.
 pub(crate) async fn get(view: View, params: Params) -> Response {
@@ -42,7 +42,7 @@ fn carried(params: &Params) -> Vec<(&str, &str)> {
 }
 
 fn which_app(view: &View, params: &Params, targets: &Targets) -> Response {
-    let rows = view.picture.apps.iter().map(|(app, releases)| {
+    let rows = view.snapshot.apps.iter().map(|(app, releases)| {
         let on = targets.servers.iter().filter(|server| server.desired(app).is_some()).count();
         (app, releases, on)
     });
@@ -69,7 +69,7 @@ fn which_app(view: &View, params: &Params, targets: &Targets) -> Response {
 }
 
 fn which_release(view: &View, params: &Params, targets: &Targets, app: &AppName) -> Response {
-    let Some(releases) = view.picture.apps.get(app) else {
+    let Some(releases) = view.snapshot.apps.get(app) else {
         let text = format!("`{app}` has no release in the bucket: the developer's `release` makes one.");
         return view.problem(StatusCode::NOT_FOUND, "There is nothing to choose from", &text);
     };
@@ -114,7 +114,7 @@ fn choice(view: &View, targets: &Targets, listed: &Listed, carried: &[(&str, &st
     let desired = targets.servers.iter().filter(|server| runs(server.desired(app))).count();
     let before = targets.len() == 1
         && view
-            .picture
+            .snapshot
             .pushes
             .iter()
             .any(|push| targets.names().next() == Some(&push.server) && push.from.as_ref() == Some(&listed.name));

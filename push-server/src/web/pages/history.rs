@@ -5,14 +5,16 @@ use bucket::{AppState, HistoryEntry, PushKind, ServerName};
 use maud::{Markup, html};
 
 use crate::{
-    condition::{Tone, apps},
-    policy::Role,
     text::cut,
     web::{
         params::{Params, link},
         parts::{ago, app_badge, app_link, badge, count, page_of, pager, prose, release, release_or, server_link},
         view::{Nav, View},
     },
+};
+use fleet::{
+    condition::{Tone, apps},
+    policy::Role,
 };
 
 /// As far back as a server's history is shown.
@@ -60,10 +62,10 @@ pub(crate) async fn get(view: View, params: Params) -> Response {
 pub(crate) async fn recent(view: &View, server: Option<&ServerName>) -> Result<Vec<HistoryEntry>, String> {
     match server {
         Some(server) => {
-            let read = view.web.keeper.bucket().newest_history(server, DEPTH).await;
+            let read = view.web.refresher.bucket().newest_history(server, DEPTH).await;
             read.map_err(|error| error.to_string())
         }
-        None => Ok(view.picture.pushes.iter().map(|push| (**push).clone()).collect()),
+        None => Ok(view.snapshot.pushes.iter().map(|push| (**push).clone()).collect()),
     }
 }
 
@@ -133,19 +135,19 @@ fn outcome(view: &View, push: &HistoryEntry) -> Markup {
     if !is_in_force(view, push) {
         return badge(Tone::Quiet, "–", "superseded");
     }
-    let server = &view.picture.servers[&push.server];
+    let server = &view.snapshot.servers[&push.server];
     let state = apps(server).into_iter().find(|row| row.app == push.app.as_str()).map(|row| row.state);
     app_badge(state.unwrap_or(AppState::Pending))
 }
 
 /// Whether the server's document names this release because of this push.
 fn is_in_force(view: &View, push: &HistoryEntry) -> bool {
-    let server = view.picture.servers.get(&push.server);
+    let server = view.snapshot.servers.get(&push.server);
     let named = server.is_some_and(|server| server.desired(&push.app) == Some(&push.to));
     let newer = |other: &HistoryEntry| {
         other.server == push.server && other.app == push.app && other.generation > push.generation
     };
-    named && !view.picture.pushes.iter().any(|other| newer(other))
+    named && !view.snapshot.pushes.iter().any(|other| newer(other))
 }
 
 /// Where the push is undone, if it can be by this operator.

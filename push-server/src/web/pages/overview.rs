@@ -8,14 +8,14 @@ use super::{
     servers::reason_of,
 };
 use crate::{
-    condition::{Condition, condition},
-    picture::Server,
+    snapshot::Server,
     web::{
         params::link,
         parts::{ago, condition_badge, count, prose, server_link, tone_class},
         view::{Nav, View},
     },
 };
+use fleet::condition::{Condition, condition};
 
 /// Most servers that are listed as needing attention; the rest is one click away.
 const MOST: usize = 15;
@@ -25,10 +25,10 @@ const PUSHES: usize = 10;
 /// `GET /`.
 pub(crate) async fn get(view: View) -> Response {
     let mut conditions: Vec<(Condition, &Server)> =
-        view.picture.servers.values().map(|server| (condition(server, view.now), &**server)).collect();
+        view.snapshot.servers.values().map(|server| (condition(server, view.now), &**server)).collect();
     let content = html! {
         h1 { "Overview" }
-        @if conditions.is_empty() && view.picture.taken.is_some() {
+        @if conditions.is_empty() && view.snapshot.taken.is_some() {
             (nothing_yet(&view))
         } @else {
             div #counts data-live { (counts(&conditions)) }
@@ -37,10 +37,10 @@ pub(crate) async fn get(view: View) -> Response {
             }
             section #pushes data-live aria-labelledby="pushes-title" {
                 h2 #pushes-title { "Recent pushes" }
-                @if view.picture.pushes.is_empty() {
+                @if view.snapshot.pushes.is_empty() {
                     p.none { "Nothing was pushed yet." }
                 } @else {
-                    (pushes_table(&view, Where::Anywhere, view.picture.pushes.iter().take(PUSHES).map(|push| &**push)))
+                    (pushes_table(&view, Where::Anywhere, view.snapshot.pushes.iter().take(PUSHES).map(|push| &**push)))
                     p { a href="/history" { "All recent pushes" } }
                 }
             }
@@ -116,8 +116,8 @@ fn nothing_yet(view: &View) -> Markup {
                 li { "Push it: " code { "push --bucket " (view.web.bucket_name) " deploy APP SERVER --force" } }
                 li { "Let the agent on that server, " code { "pulld" } ", read this bucket." }
             }
-            @if !view.picture.apps.is_empty() {
-                p { "There are releases already: " a href="/apps" { (count(view.picture.apps.len(), "app")) } "." }
+            @if !view.snapshot.apps.is_empty() {
+                p { "There are releases already: " a href="/apps" { (count(view.snapshot.apps.len(), "app")) } "." }
             }
         }
     }

@@ -11,18 +11,18 @@ use futures_util::{StreamExt, stream};
 use maud::{Markup, html};
 
 use super::apps::not_latest;
-use crate::{
+use crate::web::{
+    jobs::{self, target_value},
+    params::Params,
+    parts::{badge, count, prose, release, release_or, server_link},
+    targets::Targets,
+    view::{Nav, View},
+};
+use fleet::{
     condition::Tone,
     operation,
     plan::{Proposal, propose},
     policy::Change,
-    web::{
-        jobs::{self, target_value},
-        params::Params,
-        parts::{badge, count, prose, release, release_or, server_link},
-        targets::Targets,
-        view::{Nav, View},
-    },
 };
 
 /// Up to how many servers are read afresh for a plan.
@@ -98,7 +98,7 @@ pub(crate) async fn wanted(view: &View, params: &Params) -> Result<Wanted, (Stat
     };
     let name = ReleaseName::from_stem(stem).map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
     let kind = if params.get("undo").is_some() { PushKind::Rollback } else { PushKind::Deploy };
-    match operation::find(view.web.keeper.bucket(), &name).await {
+    match operation::find(view.web.refresher.bucket(), &name).await {
         Ok(release) => Ok(Wanted::Release(Box::new(release), kind)),
         Err(error) => Err((StatusCode::NOT_FOUND, format!("{error:#}"))),
     }
@@ -115,7 +115,7 @@ pub(crate) async fn fresh_targets(view: View, params: &Params) -> Result<(View, 
     }
     let read = |name: ServerName| {
         let web = view.web.clone();
-        async move { web.keeper.refresh_server(&name).await }
+        async move { web.refresher.refresh_server(&name).await }
     };
     let names: Vec<ServerName> = targets.servers.iter().map(|server| server.name.clone()).collect();
     stream::iter(names).map(read).buffer_unordered(FRESH).collect::<Vec<()>>().await;
@@ -133,7 +133,7 @@ pub(crate) async fn plan(view: &View, wanted: &Wanted, targets: &Targets, reason
 }
 
 async fn one(view: &View, wanted: &Wanted, name: ServerName, reason: &str) -> Planned {
-    let server = view.picture.servers.get(&name);
+    let server = view.snapshot.servers.get(&name);
     let release = match wanted {
         Wanted::Release(release, _) => Ok((**release).clone()),
         Wanted::Rollback(app) => before(view, app, &name).await,
@@ -162,7 +162,7 @@ async fn one(view: &View, wanted: &Wanted, name: ServerName, reason: &str) -> Pl
 }
 
 async fn before(view: &View, app: &AppName, server: &ServerName) -> Result<Release, String> {
-    let bucket = view.web.keeper.bucket();
+    let bucket = view.web.refresher.bucket();
     let before = operation::before(bucket, app, server).await.map_err(|error| format!("{error:#}"))?;
     operation::find(bucket, &before).await.map_err(|error| format!("{error:#}"))
 }
@@ -233,7 +233,7 @@ fn back(wanted: &Wanted, targets: &Targets) -> String {
 }
 
 fn chosen_release(view: &View, chosen: &Release) -> Markup {
-    let releases = view.picture.apps.get(chosen.name.app());
+    let releases = view.snapshot.apps.get(chosen.name.app());
     html! {
         p.lead {
             (release(&chosen.name))
@@ -279,7 +279,7 @@ fn table(view: &View, planned: &[Planned]) -> Markup {
 
 fn compare(view: &View, repos: &mut BTreeMap<ReleaseName, String>, proposal: &Proposal) -> Option<String> {
     let repo = repos.entry(proposal.to.clone()).or_insert_with(|| {
-        let releases = view.picture.apps.get(proposal.to.app());
+        let releases = view.snapshot.apps.get(proposal.to.app());
         releases.and_then(|releases| Some(releases.get(&proposal.to)?.repo.to_owned())).unwrap_or_default()
     });
     let from = proposal.from.as_ref()?;

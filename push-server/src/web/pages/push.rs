@@ -12,8 +12,6 @@ use bucket::{AppState, PushKind};
 use maud::{Markup, html};
 
 use crate::{
-    condition::{Tone, apps},
-    operation::Outcome,
     text::cut,
     web::{
         jobs::{self, Job},
@@ -21,6 +19,10 @@ use crate::{
         parts::{ago, app_badge, badge, count, prose, release, release_or, server_link},
         view::{Nav, View},
     },
+};
+use fleet::{
+    condition::{Tone, apps},
+    operation::Outcome,
 };
 
 /// `POST /push`: the form of a plan.
@@ -121,7 +123,7 @@ fn written_cell(outcome: Option<&Outcome>) -> Markup {
 }
 
 fn state(view: &View, outcome: &Outcome) -> AppState {
-    let server = view.picture.servers.get(&outcome.intent.server);
+    let server = view.snapshot.servers.get(&outcome.intent.server);
     let app = outcome.intent.release.app();
     server
         .and_then(|server| apps(server).into_iter().find(|row| row.app == app.as_str()))
@@ -131,7 +133,7 @@ fn state(view: &View, outcome: &Outcome) -> AppState {
 
 fn server_cell(view: &View, outcome: Option<&Outcome>) -> Markup {
     let Some(outcome) = outcome.filter(|outcome| outcome.result.is_ok()) else { return html! {} };
-    let server = view.picture.servers.get(&outcome.intent.server);
+    let server = view.snapshot.servers.get(&outcome.intent.server);
     let reported = server.and_then(|server| server.reported(outcome.intent.release.app().as_str()));
     let state = state(view, outcome);
     html! {

@@ -8,15 +8,17 @@ use maud::{Markup, html};
 
 use super::history::{Where, pushes_table};
 use crate::{
-    condition::{AppRow, Tone, apps, condition, is_behind},
-    picture::Server,
-    policy::Role,
+    snapshot::Server,
     text::cut,
     web::{
         params::link,
         parts::{ago, app_badge, app_link, badge, condition_badge, lasting, prose, release_or},
         view::{Nav, View},
     },
+};
+use fleet::{
+    condition::{AppRow, Tone, apps, condition, is_behind},
+    policy::Role,
 };
 
 /// Pushes that are shown.
@@ -25,7 +27,7 @@ const PUSHES: usize = 10;
 /// `GET /servers/{server}`.
 pub(crate) async fn get(view: View, Path(name): Path<String>) -> Response {
     let name: Result<ServerName, _> = name.parse();
-    let found = name.ok().and_then(|name| view.picture.servers.get(&name).cloned());
+    let found = name.ok().and_then(|name| view.snapshot.servers.get(&name).cloned());
     let Some(server) = found else {
         let text = "No document and no report of that name is in the bucket. Perhaps it is misspelt, or new.";
         return view.problem(StatusCode::NOT_FOUND, "There is no such server", text);
@@ -45,7 +47,7 @@ pub(crate) async fn get(view: View, Path(name): Path<String>) -> Response {
         section aria-labelledby="pushes-title" {
             h2 #pushes-title { "Pushes" }
             div #pushes data-live {
-                @let pushes: Vec<_> = view.picture.pushes.iter().filter(|push| push.server == server.name).take(PUSHES).collect();
+                @let pushes: Vec<_> = view.snapshot.pushes.iter().filter(|push| push.server == server.name).take(PUSHES).collect();
                 @if pushes.is_empty() { p.none { "None lately." } }
                 @else { (pushes_table(&view, Where::Here, pushes.into_iter().map(|push| &**push))) }
                 p { a href=(link("/history", [("server", server.name.as_str())])) { "Everything that was pushed here" } }
@@ -123,7 +125,7 @@ fn table(view: &View, server: &Server) -> Markup {
 
 fn app_row(view: &View, server: &Server, row: &AppRow) -> Markup {
     let dirty = |name| {
-        let listed = |name: &bucket::ReleaseName| view.picture.apps.get(name.app())?.is_dirty(name);
+        let listed = |name: &bucket::ReleaseName| view.snapshot.apps.get(name.app())?.is_dirty(name);
         Option::<&bucket::ReleaseName>::and_then(name, listed).unwrap_or(false)
     };
     let named: Option<AppName> = row.app.parse().ok();

@@ -5,16 +5,18 @@ use bucket::{ReleaseName, Timestamp};
 use maud::{Markup, html};
 
 use crate::{
-    condition::{AppRow, Condition, apps, condition},
-    filter::{Filter, KEYS},
-    picture::Server,
-    plan::{age_in_words, silence},
+    snapshot::Server,
     text::cut,
     web::{
         params::{Params, link},
         parts::{ago, app_badge, condition_badge, count, page_of, pager, prose, server_link},
         view::{Nav, View},
     },
+};
+use fleet::{
+    condition::{AppRow, Condition, apps, condition},
+    filter::{Filter, KEYS},
+    plan::{age_in_words, silence},
 };
 
 /// Apps of a server that are shown in its row.
@@ -29,7 +31,7 @@ pub(crate) async fn get(view: View, params: Params) -> Response {
         Err(wrong) => (Filter::default(), Some(wrong)),
     };
     let mut rows: Vec<(Condition, &Server)> = view
-        .picture
+        .snapshot
         .servers
         .values()
         // What isn't understood matches nothing: a choice for all must never be for more than was meant.
@@ -50,7 +52,7 @@ pub(crate) async fn get(view: View, params: Params) -> Response {
         div #servers data-live {
             p.summary {
                 (count(total, "server"))
-                @if !filter.is_empty() { " of " (view.picture.servers.len()) " match" @if total == 1 { "es" } }
+                @if !filter.is_empty() { " of " (view.snapshot.servers.len()) " match" @if total == 1 { "es" } }
             }
             @if shown.is_empty() {
                 p.none {

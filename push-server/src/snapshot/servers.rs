@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use bucket::{Bucket, DocumentSummary, Error, Generation, ServerDocument, ServerName, Status};
 use futures_util::{StreamExt, stream};
 
-use crate::fleet::{self, Server};
+use fleet::server::{self, Server};
 
 /// Servers that are read at the same time.
 pub(super) const AT_ONCE: usize = 32;
@@ -140,7 +140,7 @@ impl Listing {
 impl Known {
     /// Reads a server, whatever is known of it.
     pub(super) async fn afresh(bucket: &Bucket, name: &ServerName) -> Self {
-        let (document, status) = tokio::join!(fleet::document(bucket, name), fleet::status(bucket, name));
+        let (document, status) = tokio::join!(server::document(bucket, name), server::status(bucket, name));
         Self::of(name, Part::of_document(document, None), Part::of(status, None))
     }
 
@@ -158,7 +158,7 @@ impl Known {
                 (_, Some(Self { server, document: mark, .. })) if mark.is(document) => {
                     Part { content: server.document.clone(), error: server.document_error.clone(), mark: *mark }
                 }
-                _ => Part::of_document(fleet::document(bucket, name).await, document),
+                _ => Part::of_document(server::document(bucket, name).await, document),
             }
         };
         let status = async {
@@ -167,7 +167,7 @@ impl Known {
                 (_, Some(Self { server, status: mark, .. })) if mark.is(status) => {
                     Part { content: server.status.clone(), error: server.status_error.clone(), mark: *mark }
                 }
-                _ => Part::of(fleet::status(bucket, name).await, status),
+                _ => Part::of(server::status(bucket, name).await, status),
             }
         };
         let (document, status) = tokio::join!(document, status);
@@ -176,7 +176,7 @@ impl Known {
         read
     }
 
-    /// If that is no other than what was known, it is the same: whoever compares pictures compares pointers.
+    /// If that is no other than what was known, it is the same: whoever compares snapshots compares pointers.
     pub(super) fn share(&mut self, known: Option<&Self>) {
         if let Some(known) = known.filter(|known| known.server == self.server) {
             self.server = known.server.clone();

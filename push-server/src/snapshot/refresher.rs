@@ -1,8 +1,8 @@
-//! Keeps a picture of the fleet fresh, in rounds that read only what has changed.
+//! Keeps a snapshot of the fleet fresh, in rounds that read only what has changed.
 //!
-//! A round has two halves, servers and releases, that run side by side; each is put into the picture when it is read, and
+//! A round has two halves, servers and releases, that run side by side; each is put into the snapshot when it is read, and
 //! stays as it was when it can't be. A round never overlaps a round. What a round reads never replaces what
-//! [`Keeper::refresh_server`] has read since that round began.
+//! [`SnapshotRefresher::refresh_server`] has read since that round began.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,10 +17,10 @@ use futures_util::{StreamExt, stream};
 use tokio::sync::watch;
 
 use super::{
-    Picture,
+    FleetSnapshot,
+    full_scan::Releases,
     pushes::{CLOCKS_APART, Recent, merged},
     servers::{self, AT_ONCE, Known},
-    sweep::Releases,
 };
 
 /// A round that takes longer is broken off. The first one of a million releases takes a minute or two.
@@ -30,21 +30,21 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(2);
 /// How much of a server's history is read after a write of ours.
 const PUSHES: usize = 50;
 
-/// Holds the newest picture of a bucket.
+/// Holds the newest snapshot of a bucket.
 #[derive(Debug)]
-pub struct Keeper {
+pub struct SnapshotRefresher {
     bucket: Bucket,
-    picture: RwLock<Arc<Picture>>,
+    snapshot: RwLock<Arc<FleetSnapshot>>,
     changes: watch::Sender<u64>,
-    /// Held while a picture is put in another's place; never across an await.
-    books: Mutex<Books>,
+    /// Held while a snapshot is put in another's place; never across an await.
+    state: Mutex<RefreshState>,
     /// Held for a whole round.
     round: tokio::sync::Mutex<Round>,
 }
 
-/// What the servers in the picture are made of.
+/// What the servers in the snapshot are made of.
 #[derive(Debug, Default)]
-struct Books {
+struct RefreshState {
     known: Arc<BTreeMap<ServerName, Known>>,
     /// Servers that were read since the round began.
     fresh: BTreeSet<ServerName>,
@@ -57,50 +57,50 @@ struct Round {
     recent: Recent,
 }
 
-impl Keeper {
-    /// A keeper with an empty picture.
+impl SnapshotRefresher {
+    /// A refresher with an empty snapshot.
     pub fn new(bucket: Bucket) -> Self {
         Self {
             bucket,
-            picture: RwLock::default(),
+            snapshot: RwLock::default(),
             changes: watch::Sender::new(0),
-            books: Mutex::default(),
+            state: Mutex::default(),
             round: tokio::sync::Mutex::default(),
         }
     }
 
-    /// The bucket that it is a picture of.
+    /// The bucket that it is a snapshot of.
     pub fn bucket(&self) -> &Bucket {
         &self.bucket
     }
 
-    /// The newest picture.
-    pub fn picture(&self) -> Arc<Picture> {
-        self.picture.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The newest snapshot.
+    pub fn snapshot(&self) -> Arc<FleetSnapshot> {
+        self.snapshot.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Tells of every picture that shows something else than the one before, by a growing number. That it was taken
+    /// Tells of every snapshot that shows something else than the one before, by a growing number. That it was taken
     /// later is nothing else.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 
-    /// Tells of a change that isn't in the picture, as the progress of a push.
+    /// Tells of a change that isn't in the snapshot, as the progress of a push.
     pub fn touch(&self) {
         self.changes.send_modify(|number| *number += 1);
     }
 
-    /// Refreshes the picture for ever: every so often, rarely while that fails.
+    /// Refreshes the snapshot for ever: every so often, rarely while that fails.
     pub async fn keep(&self, every: Duration) {
         let mut failures = 0;
         loop {
             self.refresh().await;
-            failures = if self.picture().trouble.is_some() { failures + 1 } else { 0 };
+            failures = if self.snapshot().trouble.is_some() { failures + 1 } else { 0 };
             tokio::time::sleep(pause(every, failures)).await;
         }
     }
 
-    /// Reads what has changed. What can't be read stays as it was, and the picture says so.
+    /// Reads what has changed. What can't be read stays as it was, and the snapshot says so.
     pub async fn refresh(&self) {
         let mut round = self.round.lock().await;
         let begun = Timestamp::now();
@@ -109,11 +109,11 @@ impl Keeper {
             Ok(Err(error)) => Some(format!("{error:#}")),
             Err(_) => Some(format!("the bucket couldn't be read within {LONGEST_ROUND:?}")),
         };
-        self.put(|_, picture| {
+        self.put(|_, snapshot| {
             if trouble.is_none() {
-                picture.taken = Some(begun);
+                snapshot.taken = Some(begun);
             }
-            picture.trouble = trouble;
+            snapshot.trouble = trouble;
         });
     }
 
@@ -124,7 +124,7 @@ impl Keeper {
 
     /// Reads some servers afresh, after writes of ours.
     pub async fn refresh_servers(&self, names: &[ServerName]) {
-        // So many at a time go into one picture.
+        // So many at a time go into one snapshot.
         for chunk in names.chunks(100) {
             let mut left = chunk.to_vec();
             for try_again in [true, true, false] {
@@ -147,21 +147,21 @@ impl Keeper {
         });
         let read: Vec<_> = read.buffer_unordered(AT_ONCE).collect().await;
         let mut overtaken = Vec::new();
-        self.put(|books, picture| {
+        self.put(|state, snapshot| {
             let mut pushes = Vec::new();
             for (name, mut read, of_it) in read {
                 pushes.extend(of_it.into_iter().filter(|push| push.server == name));
-                match books.known.get(&name) {
+                match state.known.get(&name) {
                     Some(known) if try_again && read.is_older_than(known) => overtaken.push(name),
                     known => {
                         read.share(known);
-                        picture.servers.insert(name.clone(), read.server.clone());
-                        Arc::make_mut(&mut books.known).insert(name.clone(), read);
-                        books.fresh.insert(name);
+                        snapshot.servers.insert(name.clone(), read.server.clone());
+                        Arc::make_mut(&mut state.known).insert(name.clone(), read);
+                        state.fresh.insert(name);
                     }
                 }
             }
-            picture.pushes = merged(&picture.pushes, pushes);
+            snapshot.pushes = merged(&snapshot.pushes, pushes);
         });
         overtaken
     }
@@ -171,7 +171,7 @@ impl Keeper {
         let of_servers = self.read_servers(recent);
         let of_releases = async {
             let read = releases.read(&self.bucket).await;
-            self.put(|_, picture| picture.apps = releases.apps());
+            self.put(|_, snapshot| snapshot.apps = releases.apps());
             read
         };
         match tokio::join!(of_servers, of_releases) {
@@ -183,39 +183,39 @@ impl Keeper {
 
     async fn read_servers(&self, recent: &mut Recent) -> Result<()> {
         let before = {
-            let mut books = self.books();
-            books.fresh.clear();
-            books.known.clone()
+            let mut state = self.state();
+            state.fresh.clear();
+            state.known.clone()
         };
         let listing = servers::list(&self.bucket).await?;
         let mut servers = listing.read(&self.bucket, &before).await?;
-        self.put(|books, picture| {
-            for name in &books.fresh {
-                servers.extend(books.known.get(name).map(|known| (name.clone(), known.clone())));
+        self.put(|state, snapshot| {
+            for name in &state.fresh {
+                servers.extend(state.known.get(name).map(|known| (name.clone(), known.clone())));
             }
-            picture.servers = servers.iter().map(|(name, known)| (name.clone(), known.server.clone())).collect();
-            books.known = Arc::new(servers);
+            snapshot.servers = servers.iter().map(|(name, known)| (name.clone(), known.server.clone())).collect();
+            state.known = Arc::new(servers);
         });
         let pushes = recent.read(&self.bucket, listing.changed(&before)).await?;
-        self.put(|_, picture| picture.pushes = merged(&picture.pushes, pushes));
+        self.put(|_, snapshot| snapshot.pushes = merged(&snapshot.pushes, pushes));
         Ok(())
     }
 
-    fn books(&self) -> MutexGuard<'_, Books> {
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, RefreshState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a changed picture in the place of the newest. Pages wait for none of the work.
-    fn put(&self, change: impl FnOnce(&mut Books, &mut Picture)) {
-        let mut books = self.books();
-        let old = self.picture();
+    /// Puts a changed snapshot in the place of the newest. Pages wait for none of the work.
+    fn put(&self, change: impl FnOnce(&mut RefreshState, &mut FleetSnapshot)) {
+        let mut state = self.state();
+        let old = self.snapshot();
         let mut new = (*old).clone();
-        change(&mut books, &mut new);
+        change(&mut state, &mut new);
         if !new.has_same_servers(&old) {
             new.by_app = Arc::default();
         }
         let is_other = !new.shows_same(&old);
-        *self.picture.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         if is_other {
             self.touch();
         }

@@ -1,4 +1,4 @@
-//! The web app's picture of a bucket: what it asks for, what it shows when something is wrong, and that it is never older
+//! The web app's snapshot of a bucket: what it asks for, what it shows when something is wrong, and that it is never older
 //! than what was written through it.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -8,12 +8,12 @@ use bucket::{
     PushKind, ReleaseMetadata, ReleaseName, ServerDocument, ServerName, ServerState, Status, Timestamp,
 };
 use harness::gcs::{FakeGcs, Fault, Kind, Request};
-use push_server::picture::{Keeper, Picture};
+use push_server::snapshot::{FleetSnapshot, SnapshotRefresher};
 
 struct World {
     gcs: FakeGcs,
     bucket: Bucket,
-    keeper: Keeper,
+    refresher: SnapshotRefresher,
 }
 
 impl World {
@@ -29,7 +29,7 @@ impl World {
         }
         world.record("web-1", 1).await;
         for _ in 0..3 {
-            world.keeper.refresh().await;
+            world.refresher.refresh().await;
         }
         world
     }
@@ -37,8 +37,8 @@ impl World {
     async fn empty() -> Self {
         let gcs = FakeGcs::start("fleet");
         let bucket = open(&gcs, "fleet").await;
-        let keeper = Keeper::new(bucket.clone());
-        Self { gcs, bucket, keeper }
+        let refresher = SnapshotRefresher::new(bucket.clone());
+        Self { gcs, bucket, refresher }
     }
 
     /// Writes a server's document, as a push does.
@@ -72,23 +72,23 @@ impl World {
     /// The requests of one round.
     async fn round(&self) -> Vec<Request> {
         let before = self.gcs.requests().len();
-        self.keeper.refresh().await;
+        self.refresher.refresh().await;
         self.gcs.requests().split_off(before)
     }
 
     fn chosen(&self, server: &str) -> Option<ReleaseName> {
-        let picture = self.keeper.picture();
-        picture.servers.get(&server_name(server))?.desired(&"web".parse().unwrap()).cloned()
+        let snapshot = self.refresher.snapshot();
+        snapshot.servers.get(&server_name(server))?.desired(&"web".parse().unwrap()).cloned()
     }
 
     fn releases(&self, app: &str) -> Vec<ReleaseName> {
-        let picture = self.keeper.picture();
-        let releases = picture.apps.get(&app.parse().unwrap());
+        let snapshot = self.refresher.snapshot();
+        let releases = snapshot.apps.get(&app.parse().unwrap());
         releases.into_iter().flat_map(|releases| releases.newest().map(|listed| listed.name)).collect()
     }
 
     fn changes(&self) -> u64 {
-        *self.keeper.changes().borrow()
+        *self.refresher.changes().borrow()
     }
 }
 
@@ -163,8 +163,8 @@ fn asked(requests: &[Request]) -> Vec<String> {
     asked
 }
 
-fn names(picture: &Picture) -> Vec<&str> {
-    picture.servers.keys().map(ServerName::as_str).collect()
+fn names(snapshot: &FleetSnapshot) -> Vec<&str> {
+    snapshot.servers.keys().map(ServerName::as_str).collect()
 }
 
 #[tokio::test]
@@ -172,21 +172,21 @@ async fn a_quiet_round_only_lists() {
     let world = World::settled().await;
     let changes = world.changes();
     for _ in 0..2 {
-        let taken = world.keeper.picture().taken.unwrap();
+        let taken = world.refresher.snapshot().taken.unwrap();
         assert_eq!(asked(&world.round().await), ["List debs/", "List debs/", "List server/", "List status/"]);
-        assert!(world.keeper.picture().taken.unwrap() > taken);
+        assert!(world.refresher.snapshot().taken.unwrap() > taken);
     }
     assert_eq!(world.changes(), changes, "nothing that is shown has changed");
-    let picture = world.keeper.picture();
-    assert_eq!((names(&picture), picture.pushes.len(), picture.apps.len()), (vec!["web-1", "web-2", "web-3"], 1, 2));
-    let listed = picture.apps[&"web".parse().unwrap()].latest().unwrap();
+    let snapshot = world.refresher.snapshot();
+    assert_eq!((names(&snapshot), snapshot.pushes.len(), snapshot.apps.len()), (vec!["web-1", "web-2", "web-3"], 1, 2));
+    let listed = snapshot.apps[&"web".parse().unwrap()].latest().unwrap();
     assert_eq!((listed.name.clone(), listed.note), (name("web", "dev@build-1", 2), "login fix"));
 }
 
 #[tokio::test]
 async fn only_what_has_changed_is_read() {
     let world = World::settled().await;
-    let (changes, before) = (world.changes(), world.keeper.picture());
+    let (changes, before) = (world.changes(), world.refresher.snapshot());
     world.choose("web-2", 2).await;
     let entry = history("web-2", 2);
     world.bucket.append_history(&entry).await.unwrap();
@@ -196,10 +196,10 @@ async fn only_what_has_changed_is_read() {
     assert!(other[0].starts_with("Get history/web-2/"), "{round:?}");
     assert!(world.changes() > changes);
     assert_eq!(world.chosen("web-2"), Some(name("web", "dev@build-1", 2)));
-    let picture = world.keeper.picture();
-    assert_eq!(*picture.pushes[0], entry);
+    let snapshot = world.refresher.snapshot();
+    assert_eq!(*snapshot.pushes[0], entry);
     let same = |server: &str| {
-        std::sync::Arc::ptr_eq(&picture.servers[&server_name(server)], &before.servers[&server_name(server)])
+        std::sync::Arc::ptr_eq(&snapshot.servers[&server_name(server)], &before.servers[&server_name(server)])
     };
     assert_eq!((same("web-1"), same("web-2"), same("web-3")), (true, false, true));
 }
@@ -208,10 +208,10 @@ async fn only_what_has_changed_is_read() {
 async fn a_push_that_is_recorded_after_its_document_was_seen_is_shown() {
     let world = World::settled().await;
     world.choose("web-3", 2).await;
-    world.keeper.refresh().await;
+    world.refresher.refresh().await;
     world.record("web-3", 2).await;
-    world.keeper.refresh().await;
-    assert_eq!(world.keeper.picture().pushes[0].server, server_name("web-3"));
+    world.refresher.refresh().await;
+    assert_eq!(world.refresher.snapshot().pushes[0].server, server_name("web-3"));
     assert_eq!(world.round().await.len(), 4);
 }
 
@@ -221,10 +221,10 @@ async fn an_unreadable_object_is_said_and_hides_nothing_else() {
     world.gcs.fail(Kind::Get, "server/web-2.json", Fault::Status(403, None));
     world.choose_blindly("web-2");
     world.gcs.put("fleet", "status/web-3.json", "{");
-    world.keeper.refresh().await;
-    let picture = world.keeper.picture();
-    assert_eq!((picture.trouble.as_deref(), picture.servers.len()), (None, 3));
-    let [one, two, three] = ["web-1", "web-2", "web-3"].map(|server| picture.servers[&server_name(server)].clone());
+    world.refresher.refresh().await;
+    let snapshot = world.refresher.snapshot();
+    assert_eq!((snapshot.trouble.as_deref(), snapshot.servers.len()), (None, 3));
+    let [one, two, three] = ["web-1", "web-2", "web-3"].map(|server| snapshot.servers[&server_name(server)].clone());
     assert!(one.document_error.is_none() && one.document.is_some() && one.status_error.is_none());
     assert!(two.document_error.as_ref().unwrap().contains("not allowed to read"), "{two:?}");
     assert!(two.document.is_none() && two.status.is_some());
@@ -238,7 +238,7 @@ async fn an_unreadable_object_is_said_and_hides_nothing_else() {
     assert_eq!(gets(&world.round().await), ["Get server/web-2.json"]);
     assert_eq!(world.changes(), changes);
     world.gcs.heal();
-    world.keeper.refresh().await;
+    world.refresher.refresh().await;
     assert_eq!(world.chosen("web-2"), Some(name("web", "dev@build-1", 3)));
     assert!(gets(&world.round().await).is_empty());
 }
@@ -253,28 +253,32 @@ impl World {
 #[tokio::test]
 async fn failing_listings_keep_the_picture_and_say_so() {
     let world = World::settled().await;
-    let before = world.keeper.picture();
+    let before = world.refresher.snapshot();
     world.gcs.fail(Kind::List, "server/", Fault::Status(403, None));
     world.choose("web-1", 2).await;
     world.release(&name("web", "dev@build-1", 9));
-    world.keeper.refresh().await;
-    let picture = world.keeper.picture();
-    assert!(picture.trouble.as_ref().unwrap().contains("could not list the server documents"), "{:?}", picture.trouble);
-    assert_eq!((picture.taken, picture.servers.len()), (before.taken, 3));
+    world.refresher.refresh().await;
+    let snapshot = world.refresher.snapshot();
+    assert!(
+        snapshot.trouble.as_ref().unwrap().contains("could not list the server documents"),
+        "{:?}",
+        snapshot.trouble
+    );
+    assert_eq!((snapshot.taken, snapshot.servers.len()), (before.taken, 3));
     assert_eq!(world.chosen("web-1"), Some(name("web", "dev@build-1", 1)));
     // The other half goes on.
     assert_eq!(world.releases("web")[0], name("web", "dev@build-1", 9));
     world.gcs.heal();
     world.gcs.fail(Kind::List, "debs/", Fault::Status(403, None));
-    world.keeper.refresh().await;
+    world.refresher.refresh().await;
     assert_eq!(world.chosen("web-1"), Some(name("web", "dev@build-1", 2)));
-    let picture = world.keeper.picture();
-    assert!(picture.trouble.as_ref().unwrap().contains("could not list the apps"), "{:?}", picture.trouble);
-    assert_eq!((picture.taken, picture.apps.len()), (before.taken, 2));
+    let snapshot = world.refresher.snapshot();
+    assert!(snapshot.trouble.as_ref().unwrap().contains("could not list the apps"), "{:?}", snapshot.trouble);
+    assert_eq!((snapshot.taken, snapshot.apps.len()), (before.taken, 2));
     world.gcs.heal();
-    world.keeper.refresh().await;
-    let picture = world.keeper.picture();
-    assert!(picture.trouble.is_none() && picture.taken > before.taken);
+    world.refresher.refresh().await;
+    let snapshot = world.refresher.snapshot();
+    assert!(snapshot.trouble.is_none() && snapshot.taken > before.taken);
 }
 
 #[tokio::test]
@@ -284,27 +288,27 @@ async fn a_bucket_where_nothing_can_be_read_is_trouble_and_not_a_fleet_of_unread
         world.gcs.put("fleet", &format!("server/web-{n}.json"), "[]");
     }
     world.gcs.fail(Kind::Get, "server/", Fault::Status(403, None));
-    world.keeper.refresh().await;
-    let picture = world.keeper.picture();
-    assert!(picture.trouble.as_ref().unwrap().contains("none of 32 servers could be read"), "{:?}", picture.trouble);
-    assert_eq!((picture.servers.len(), picture.taken), (0, None));
+    world.refresher.refresh().await;
+    let snapshot = world.refresher.snapshot();
+    assert!(snapshot.trouble.as_ref().unwrap().contains("none of 32 servers could be read"), "{:?}", snapshot.trouble);
+    assert_eq!((snapshot.servers.len(), snapshot.taken), (0, None));
     world.gcs.heal();
-    world.keeper.refresh().await;
-    assert_eq!((world.keeper.picture().servers.len(), world.keeper.picture().trouble.clone()), (40, None));
+    world.refresher.refresh().await;
+    assert_eq!((world.refresher.snapshot().servers.len(), world.refresher.snapshot().trouble.clone()), (40, None));
 }
 
 #[tokio::test]
 async fn an_empty_bucket_is_no_trouble_and_a_missing_one_is() {
     let world = World::empty().await;
-    world.keeper.refresh().await;
-    let picture = world.keeper.picture();
-    assert_eq!((picture.trouble.as_deref(), picture.servers.len(), picture.apps.len()), (None, 0, 0));
-    assert!(picture.taken.is_some());
+    world.refresher.refresh().await;
+    let snapshot = world.refresher.snapshot();
+    assert_eq!((snapshot.trouble.as_deref(), snapshot.servers.len(), snapshot.apps.len()), (None, 0, 0));
+    assert!(snapshot.taken.is_some());
     assert_eq!(world.changes(), 1, "that it has been read is something to show");
-    let missing = Keeper::new(open(&world.gcs, "nowhere").await);
+    let missing = SnapshotRefresher::new(open(&world.gcs, "nowhere").await);
     missing.refresh().await;
-    assert!(missing.picture().trouble.as_ref().unwrap().contains("no such bucket"), "{:?}", missing.picture());
-    assert_eq!(missing.picture().taken, None);
+    assert!(missing.snapshot().trouble.as_ref().unwrap().contains("no such bucket"), "{:?}", missing.snapshot());
+    assert_eq!(missing.snapshot().taken, None);
 }
 
 #[tokio::test]
@@ -315,19 +319,19 @@ async fn what_is_gone_from_the_bucket_goes_from_the_picture() {
     }
     world.delete(&format!("debs/{}", name("web", "dev@build-1", 2))).await;
     world.delete(&format!("debs/{}", name("api", "dev@build-1", 1))).await;
-    world.keeper.refresh().await;
-    let picture = world.keeper.picture();
-    assert_eq!(names(&picture), ["web-2", "web-3"]);
-    assert!(picture.servers[&server_name("web-2")].status.is_none());
+    world.refresher.refresh().await;
+    let snapshot = world.refresher.snapshot();
+    assert_eq!(names(&snapshot), ["web-2", "web-3"]);
+    assert!(snapshot.servers[&server_name("web-2")].status.is_none());
     assert_eq!(world.releases("web"), [name("web", "dev@build-1", 1)]);
-    assert_eq!(picture.apps.len(), 1);
+    assert_eq!(snapshot.apps.len(), 1);
     // Listed, and gone when it is read.
     world.gcs.fail_next(Kind::Get, "server/web-3.json", 1, Fault::Status(404, None));
     world.choose_blindly("web-3");
-    world.keeper.refresh().await;
-    let server = world.keeper.picture().servers[&server_name("web-3")].clone();
+    world.refresher.refresh().await;
+    let server = world.refresher.snapshot().servers[&server_name("web-3")].clone();
     assert!(server.document.is_none() && server.document_error.is_none(), "{server:?}");
-    world.keeper.refresh().await;
+    world.refresher.refresh().await;
     assert_eq!(world.chosen("web-3"), Some(name("web", "dev@build-1", 3)));
 }
 
@@ -356,10 +360,10 @@ async fn names_that_are_not_ours_are_passed_over() {
     ] {
         world.gcs.put("fleet", path, "[]");
     }
-    world.keeper.refresh().await;
-    let picture = world.keeper.picture();
-    assert_eq!((picture.trouble.as_deref(), names(&picture)), (None, vec!["web-1", "web-2", "web-3"]));
-    assert_eq!((picture.apps.len(), world.releases("web").len(), world.changes()), (2, 2, changes));
+    world.refresher.refresh().await;
+    let snapshot = world.refresher.snapshot();
+    assert_eq!((snapshot.trouble.as_deref(), names(&snapshot)), (None, vec!["web-1", "web-2", "web-3"]));
+    assert_eq!((snapshot.apps.len(), world.releases("web").len(), world.changes()), (2, 2, changes));
     assert_eq!(world.round().await.len(), 4, "an app with nothing of ours isn't read again and again");
 }
 
@@ -377,23 +381,23 @@ async fn a_round_that_began_earlier_does_not_undo_what_was_read_since() {
             }
             world.choose("web-1", 2).await;
             world.record("web-1", 2).await;
-            world.keeper.refresh_server(&server_name("web-1")).await;
-            assert_eq!(world.keeper.picture().pushes[0].to, name("web", "dev@build-1", 2));
+            world.refresher.refresh_server(&server_name("web-1")).await;
+            assert_eq!(world.refresher.snapshot().pushes[0].to, name("web", "dev@build-1", 2));
             world.chosen("web-1")
         },
-        world.keeper.refresh(),
+        world.refresher.refresh(),
         async {
-            let mut changes = world.keeper.changes();
+            let mut changes = world.refresher.changes();
             changes.changed().await.unwrap();
         }
     );
     assert_eq!(name, Some(self::name("web", "dev@build-1", 2)), "a write is visible to its author at once");
     assert_eq!(world.chosen("web-1"), name, "and stays so");
-    assert_eq!(world.keeper.picture().pushes.len(), 2);
-    world.keeper.refresh().await;
+    assert_eq!(world.refresher.snapshot().pushes.len(), 2);
+    world.refresher.refresh().await;
     assert_eq!(world.chosen("web-1"), name);
     let changes = world.changes();
-    world.keeper.refresh_server(&server_name("web-1")).await;
+    world.refresher.refresh_server(&server_name("web-1")).await;
     assert_eq!(world.changes(), changes, "nothing was written in between");
 }
 
@@ -401,16 +405,17 @@ async fn a_round_that_began_earlier_does_not_undo_what_was_read_since() {
 async fn the_servers_of_an_app_are_those_of_the_newest_picture() {
     let world = World::settled().await;
     let web = "web".parse().unwrap();
-    let with =
-        || -> Vec<String> { world.keeper.picture().servers_with(&web).map(|server| server.name.to_string()).collect() };
+    let with = || -> Vec<String> {
+        world.refresher.snapshot().servers_with(&web).map(|server| server.name.to_string()).collect()
+    };
     assert_eq!(with(), ["web-1", "web-2", "web-3"]);
     world.choose("web-4", 1).await;
-    world.keeper.refresh_server(&server_name("web-4")).await;
+    world.refresher.refresh_server(&server_name("web-4")).await;
     assert_eq!(with(), ["web-1", "web-2", "web-3", "web-4"]);
     world.gcs.put("fleet", "server/web-2.json", "[]");
-    world.keeper.refresh().await;
+    world.refresher.refresh().await;
     assert_eq!(with(), ["web-1", "web-3", "web-4"]);
-    assert_eq!(world.keeper.picture().servers_with(&"api".parse().unwrap()).count(), 0);
+    assert_eq!(world.refresher.snapshot().servers_with(&"api".parse().unwrap()).count(), 0);
 }
 
 #[tokio::test]
@@ -418,7 +423,7 @@ async fn a_round_never_overlaps_a_round() {
     let world = World::settled().await;
     world.gcs.fail(Kind::List, "status/", Fault::Slow(Duration::from_millis(200)));
     let before = world.gcs.requests().len();
-    tokio::join!(world.keeper.refresh(), world.keeper.refresh());
+    tokio::join!(world.refresher.refresh(), world.refresher.refresh());
     let requests = world.gcs.requests().split_off(before);
     assert_eq!(asked(&requests[..4]), asked(&requests[4..]));
 }
@@ -430,11 +435,11 @@ async fn many_releases_cost_a_bounded_number_of_requests() {
         let builder = if n % 2 == 0 { "dev@build-1" } else { "ops@build-2" };
         world.release(&name(["api", "web", "zip"][n as usize % 3], builder, n));
     }
-    world.keeper.refresh().await;
+    world.refresher.refresh().await;
     let counts = || ["api", "web", "zip"].map(|app| world.releases(app).len());
     assert_eq!(counts(), [7167, 7167, 7166]);
 
-    // Who is at work shows in the next round, wherever the sweep is.
+    // Who is at work shows in the next round, wherever the scan is.
     world.delete(&format!("debs/{}", name("api", "dev@build-1", 0))).await;
     world.delete(&format!("debs/{}", name("zip", "ops@build-2", 5))).await;
     for n in 30_000..30_100 {
@@ -444,13 +449,13 @@ async fn many_releases_cost_a_bounded_number_of_requests() {
     assert!(round.len() <= 3 + 20 + 20, "{:?}", asked(&round));
     assert_eq!(world.releases("web")[0], name("web", "dev@build-1", 30_099));
     assert_eq!(world.releases("web").len(), 7267);
-    // And a sweep is over in two rounds: whatever is gone has gone from the picture, and nothing else.
-    world.keeper.refresh().await;
+    // And a scan is over in two rounds: whatever is gone has gone from the snapshot, and nothing else.
+    world.refresher.refresh().await;
     assert_eq!(counts(), [7166, 7267, 7165]);
     world.release(&name("api", "new@build-3", 40_000));
     world.release(&name("another", "new@build-3", 40_000));
-    world.keeper.refresh().await;
-    world.keeper.refresh().await;
+    world.refresher.refresh().await;
+    world.refresher.refresh().await;
     assert_eq!((world.releases("api").len(), world.releases("another").len()), (7167, 1));
     let changes = world.changes();
     for _ in 0..3 {
@@ -466,23 +471,23 @@ async fn an_app_that_can_not_be_listed_keeps_the_others_from_nothing() {
     world.release(&name("bad", "dev@build-1", 1));
     world.release(&name("web", "dev@build-1", 7));
     world.gcs.fail(Kind::List, "debs/bad/", Fault::Status(403, None));
-    world.keeper.refresh().await;
-    assert!(world.keeper.picture().trouble.as_ref().unwrap().contains("debs/bad/"));
+    world.refresher.refresh().await;
+    assert!(world.refresher.snapshot().trouble.as_ref().unwrap().contains("debs/bad/"));
     assert_eq!(world.releases("web")[0], name("web", "dev@build-1", 7));
     world.gcs.heal();
-    world.keeper.refresh().await;
-    assert_eq!((world.keeper.picture().trouble.clone(), world.releases("bad").len()), (None, 1));
+    world.refresher.refresh().await;
+    assert_eq!((world.refresher.snapshot().trouble.clone(), world.releases("bad").len()), (None, 1));
 }
 
 #[tokio::test]
 async fn a_new_process_sees_the_same() {
     let world = World::settled().await;
-    let again = Keeper::new(world.bucket.clone());
+    let again = SnapshotRefresher::new(world.bucket.clone());
     again.refresh().await;
-    let (old, new) = (world.keeper.picture(), again.picture());
+    let (old, new) = (world.refresher.snapshot(), again.snapshot());
     assert_eq!((&old.servers, &old.pushes), (&new.servers, &new.pushes));
-    let releases = |picture: &Picture| -> BTreeMap<String, Vec<ReleaseName>> {
-        let apps = picture.apps.iter();
+    let releases = |snapshot: &FleetSnapshot| -> BTreeMap<String, Vec<ReleaseName>> {
+        let apps = snapshot.apps.iter();
         apps.map(|(app, releases)| (app.to_string(), releases.newest().map(|listed| listed.name).collect())).collect()
     };
     assert_eq!(releases(&old), releases(&new));
@@ -493,7 +498,7 @@ async fn a_directory_is_followed_too() {
     let scratch = tempfile::tempdir().unwrap();
     let url: BucketUrl = format!("file://{}", scratch.path().display()).parse().unwrap();
     let bucket = Bucket::open(&url, &BucketOptions::default()).await.unwrap();
-    let keeper = Keeper::new(bucket.clone());
+    let refresher = SnapshotRefresher::new(bucket.clone());
     let document = |n| {
         let mut document = ServerDocument::default();
         document.set(name("web", "dev@build-1", n));
@@ -506,21 +511,21 @@ async fn a_directory_is_followed_too() {
     std::fs::write(&deb, "deb").unwrap();
     bucket.upload_release(&name("web", "dev@build-1", 1), &deb, &metadata(), &|_| {}).await.unwrap();
     bucket.append_history(&history("web-1", 1)).await.unwrap();
-    keeper.refresh().await;
-    let picture = keeper.picture();
-    assert_eq!((picture.trouble.as_deref(), names(&picture)), (None, vec!["web-1", "web-2"]));
-    assert_eq!((picture.pushes.len(), picture.apps[&"web".parse().unwrap()].len()), (1, 1));
-    let changes = *keeper.changes().borrow();
-    keeper.refresh().await;
-    assert_eq!(*keeper.changes().borrow(), changes);
+    refresher.refresh().await;
+    let snapshot = refresher.snapshot();
+    assert_eq!((snapshot.trouble.as_deref(), names(&snapshot)), (None, vec!["web-1", "web-2"]));
+    assert_eq!((snapshot.pushes.len(), snapshot.apps[&"web".parse().unwrap()].len()), (1, 1));
+    let changes = *refresher.changes().borrow();
+    refresher.refresh().await;
+    assert_eq!(*refresher.changes().borrow(), changes);
 
     bucket.write_server_document(&web, &document(2), Some(generation)).await.unwrap();
     bucket.upload_release(&name("web", "dev@build-1", 2), &deb, &metadata(), &|_| {}).await.unwrap();
-    keeper.refresh().await;
-    let picture = keeper.picture();
-    assert_eq!(picture.servers[&web].document.as_ref().unwrap().1, document(2));
-    assert_eq!(picture.apps[&"web".parse().unwrap()].len(), 2);
+    refresher.refresh().await;
+    let snapshot = refresher.snapshot();
+    assert_eq!(snapshot.servers[&web].document.as_ref().unwrap().1, document(2));
+    assert_eq!(snapshot.apps[&"web".parse().unwrap()].len(), 2);
     drop(scratch);
-    keeper.refresh().await;
-    assert!(keeper.picture().trouble.is_some() && keeper.picture().servers.len() == 2);
+    refresher.refresh().await;
+    assert!(refresher.snapshot().trouble.is_some() && refresher.snapshot().servers.len() == 2);
 }

@@ -1,30 +1,30 @@
 //! The whole fleet as it was a moment ago, for drawing pages.
 //!
-//! A [`Picture`] is immutable and cheap to hold; the [`Keeper`] puts a newer one in its place. Pages are drawn from it
-//! and from nothing else; writes never are: they read the bucket afresh ([`crate::push`]).
+//! A [`FleetSnapshot`] is immutable and cheap to hold; the [`SnapshotRefresher`] puts a newer one in its place. Pages are drawn from it
+//! and from nothing else; writes never are: they read the bucket afresh ([`fleet::push`]).
 //!
-//! What hasn't changed between two pictures is the same `Arc` in both.
+//! What hasn't changed between two snapshots is the same `Arc` in both.
 
-mod keeper;
+mod full_scan;
 mod pushes;
+mod refresher;
 mod releases;
 mod servers;
-mod sweep;
 
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, OnceLock},
 };
 
-use bucket::{AppName, AppStatus, HistoryEntry, ReleaseName, ServerName, Timestamp};
+use bucket::{AppName, HistoryEntry, ServerName, Timestamp};
 
-pub use crate::fleet::Server;
-pub use keeper::Keeper;
+pub use fleet::server::Server;
+pub use refresher::SnapshotRefresher;
 pub use releases::{AppReleases, Listed};
 
 /// The whole fleet at one moment.
 #[derive(Debug, Clone, Default)]
-pub struct Picture {
+pub struct FleetSnapshot {
     /// Every server that has a document or has reported.
     pub servers: BTreeMap<ServerName, Arc<Server>>,
     /// Every app that has releases.
@@ -41,7 +41,7 @@ pub struct Picture {
 
 type ByApp = HashMap<String, Vec<Arc<Server>>>;
 
-impl Picture {
+impl FleetSnapshot {
     /// Whether pages drawn from both are the same but for when the bucket was read.
     fn shows_same(&self, other: &Self) -> bool {
         self.trouble == other.trouble
@@ -83,21 +83,4 @@ fn by_app<'a>(servers: impl Iterator<Item = &'a Arc<Server>>) -> ByApp {
         }
     }
     by_app
-}
-
-impl Server {
-    /// The release of the app that its document names.
-    pub fn desired(&self, app: &AppName) -> Option<&ReleaseName> {
-        self.document.as_ref()?.1.release_of(app)
-    }
-
-    /// What its agent last said of the app.
-    pub fn reported(&self, app: &str) -> Option<&AppStatus> {
-        self.status.as_ref()?.apps.iter().find(|found| found.app == app)
-    }
-
-    /// The release of the app that its agent says is installed.
-    pub fn installed(&self, app: &AppName) -> Option<&ReleaseName> {
-        self.reported(app.as_str())?.installed.as_ref()
-    }
 }

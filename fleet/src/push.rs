@@ -1,7 +1,7 @@
 //! The one way to write a server's document.
 //!
 //! Fresh read → assign → replace with the generation that was read → history; the caller pokes when all is written. Nothing is kept between two
-//! writes: a stale picture of a document can't be written back.
+//! writes: a stale copy of a document can't be written back.
 
 use anyhow::{Context, Result, bail};
 use bucket::{

@@ -7,8 +7,8 @@ use bucket::Timestamp;
 
 use crate::{
     condition::{AppRow, app_word, apps, condition},
-    fleet::Server,
     policy::Policy,
+    server::Server,
 };
 
 /// Most terms of a filter.

@@ -1,6 +1,6 @@
 //! One round of reading the releases, for a bounded number of requests however many there are.
 //!
-//! A listing gives 1,000 objects for each request and can't be asked what is new. So all of `debs/` is swept over again
+//! A listing gives 1,000 objects for each request and can't be asked what is new. So all of `debs/` is scanned again
 //! and again, [`PAGES`] pages a round: up to that many thousand releases every round sees everything, a million takes
 //! fifty rounds. In between, the builders who released last are asked for what they have added, one small page each:
 //! whoever is at work shows at once in a big bucket too. An app that wasn't there before is read whole, at once.
@@ -16,9 +16,9 @@ use futures_util::{StreamExt, stream};
 
 use super::releases::{AppReleases, Gathered};
 
-/// Pages that a round sweeps over, new apps not counted.
+/// Pages that a round scans, new apps not counted.
 const PAGES: usize = 20;
-/// Builders that are asked for what they have added when a sweep takes more than a round.
+/// Builders that are asked for what they have added when a scan takes more than a round.
 const BUILDERS: usize = 20;
 /// Requests at the same time.
 const AT_ONCE: usize = 8;
@@ -30,12 +30,12 @@ const FIRST: u32 = 50;
 pub(super) struct Releases {
     /// Apps of which everything in the bucket is malformed are among them, empty.
     apps: BTreeMap<AppName, Arc<AppReleases>>,
-    sweep: Sweep,
+    scan: FullScan,
 }
 
-/// How far a sweep has got.
+/// How far a scan has got.
 #[derive(Debug, Default)]
-struct Sweep {
+struct FullScan {
     /// `None` at its beginning.
     after: Option<PageToken>,
     /// What was found so far of the app that it is in.
@@ -62,11 +62,11 @@ impl Releases {
         if is_start {
             return of_new;
         }
-        let is_whole = match self.sweep(bucket).await {
+        let is_whole = match self.scan(bucket).await {
             Ok(is_whole) => is_whole,
             Err(error) => {
                 // A place to go on from may be what is wrong.
-                self.sweep = Sweep::default();
+                self.scan = FullScan::default();
                 return Err(error).context("could not list the releases");
             }
         };
@@ -87,7 +87,7 @@ impl Releases {
         while let Some((app, releases)) = reads.next().await {
             match releases {
                 Ok(releases) => {
-                    self.sweep.met.insert(app.clone());
+                    self.scan.met.insert(app.clone());
                     self.apps.insert(app, Arc::new(releases));
                 }
                 Err(error) => drop(trouble.get_or_insert(error)),
@@ -97,17 +97,17 @@ impl Releases {
     }
 
     /// Sweeps on; `true` if it went from end to end in this round.
-    async fn sweep(&mut self, bucket: &Bucket) -> Result<bool> {
-        let from_the_beginning = self.sweep.after.is_none();
+    async fn scan(&mut self, bucket: &Bucket) -> Result<bool> {
+        let from_the_beginning = self.scan.after.is_none();
         for _ in 0..PAGES {
-            let page = bucket.all_releases(self.sweep.after.as_ref()).await?;
+            let page = bucket.all_releases(self.scan.after.as_ref()).await?;
             for release in page.items {
                 self.meet(release);
             }
-            self.sweep.after = page.next;
-            if self.sweep.after.is_none() {
+            self.scan.after = page.next;
+            if self.scan.after.is_none() {
                 self.settle();
-                let Sweep { met, .. } = std::mem::take(&mut self.sweep);
+                let FullScan { met, .. } = std::mem::take(&mut self.scan);
                 self.apps.retain(|app, releases| releases.is_empty() || met.contains(app));
                 return Ok(from_the_beginning);
             }
@@ -116,21 +116,21 @@ impl Releases {
     }
 
     fn meet(&mut self, release: Release) {
-        if self.sweep.gathering.as_ref().is_none_or(|(app, _)| app != release.name.app()) {
+        if self.scan.gathering.as_ref().is_none_or(|(app, _)| app != release.name.app()) {
             self.settle();
         }
         let begin = || (release.name.app().clone(), Gathered::default());
-        self.sweep.gathering.get_or_insert_with(begin).1.extend([release]);
+        self.scan.gathering.get_or_insert_with(begin).1.extend([release]);
     }
 
     /// Takes over what was gathered of an app: it is all there is.
     fn settle(&mut self) {
-        let Some((app, gathered)) = self.sweep.gathering.take() else { return };
+        let Some((app, gathered)) = self.scan.gathering.take() else { return };
         let releases = gathered.done();
         if self.apps.get(&app).is_none_or(|known| !known.shows_same(&releases)) {
             self.apps.insert(app.clone(), Arc::new(releases));
         }
-        self.sweep.met.insert(app);
+        self.scan.met.insert(app);
     }
 
     async fn ask_builders(&mut self, bucket: &Bucket) -> Result<()> {
@@ -149,8 +149,8 @@ impl Releases {
         for new in asked {
             let new = new?;
             let Some(app) = new.first().map(|release| release.name.app().clone()) else { continue };
-            // The sweep may have passed the place already.
-            if let Some((_, gathered)) = self.sweep.gathering.as_mut().filter(|(gathering, _)| *gathering == app) {
+            // The scan may have passed the place already.
+            if let Some((_, gathered)) = self.scan.gathering.as_mut().filter(|(gathering, _)| *gathering == app) {
                 gathered.extend(new.clone());
             }
             let releases = self.apps.entry(app).or_default();

@@ -1,7 +1,7 @@
 //! Reading what servers should run and do run.
 
 use anyhow::Context;
-use bucket::{Bucket, Fetched, Generation, ServerDocument, ServerName, Status};
+use bucket::{AppName, AppStatus, Bucket, Fetched, Generation, ReleaseName, ServerDocument, ServerName, Status};
 
 /// One server: what it should run, and what its agent last said.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,8 +18,25 @@ pub struct Server {
     pub status_error: Option<String>,
 }
 
+impl Server {
+    /// The release of the app that its document names.
+    pub fn desired(&self, app: &AppName) -> Option<&ReleaseName> {
+        self.document.as_ref()?.1.release_of(app)
+    }
+
+    /// What its agent last said of the app.
+    pub fn reported(&self, app: &str) -> Option<&AppStatus> {
+        self.status.as_ref()?.apps.iter().find(|found| found.app == app)
+    }
+
+    /// The release of the app that its agent says is installed.
+    pub fn installed(&self, app: &AppName) -> Option<&ReleaseName> {
+        self.reported(app.as_str())?.installed.as_ref()
+    }
+}
+
 /// Reads one server. What can't be read is said in it, so that one bad object doesn't hide the rest.
-pub async fn server(bucket: &Bucket, name: &ServerName) -> Server {
+pub async fn read(bucket: &Bucket, name: &ServerName) -> Server {
     let (document, status) = tokio::join!(document(bucket, name), status(bucket, name));
     let (document, document_error) = known_or_why(document);
     let (status, status_error) = known_or_why(status);
@@ -28,7 +45,7 @@ pub async fn server(bucket: &Bucket, name: &ServerName) -> Server {
 }
 
 /// A server's document with its generation, if it has one.
-pub(crate) async fn document(
+pub async fn document(
     bucket: &Bucket,
     name: &ServerName,
 ) -> Result<Option<(Generation, ServerDocument)>, bucket::Error> {
@@ -36,7 +53,7 @@ pub(crate) async fn document(
 }
 
 /// The last report of a server's agent with its generation, if there is one.
-pub(crate) async fn status(bucket: &Bucket, name: &ServerName) -> Result<Option<(Generation, Status)>, bucket::Error> {
+pub async fn status(bucket: &Bucket, name: &ServerName) -> Result<Option<(Generation, Status)>, bucket::Error> {
     bucket.status(name, None).await.map(found)
 }
 

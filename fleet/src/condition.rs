@@ -2,7 +2,7 @@
 
 use bucket::{AppState, AppStatus, ReleaseName, ServerState, Timestamp};
 
-use crate::{fleet::Server, plan::silence};
+use crate::{plan::silence, server::Server};
 
 /// How a server is, at a glance. In order of how much it asks for attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

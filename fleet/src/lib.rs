@@ -1,0 +1,27 @@
+//! The core of a push: choosing which release each server should have, for whatever program lets people choose.
+//!
+//! - [`assign`]: one app's entry in one document, pure
+//! - [`plan`]: what a push would do to a server, and what to know before, pure
+//! - [`condition`]: how a server is, pure
+//! - [`filter`]: the filter language of servers, pure
+//! - [`history`]: what a server had before, from the pushes to it, pure
+//! - [`policy`]: what may go where, and who may do it
+//! - [`operation`]: pushing to any number of servers
+//! - [`push`]: the one way to write a server's document
+//! - [`poke`]: waking the servers that were pushed to
+//! - [`server`]: reading what a server should run and does run
+//! - [`identity`]: who an operator is
+//!
+//! Nothing here prints, draws a page or listens: that is for the programs on top.
+
+pub mod assign;
+pub mod condition;
+pub mod filter;
+pub mod history;
+pub mod identity;
+pub mod operation;
+pub mod plan;
+pub mod poke;
+pub mod policy;
+pub mod push;
+pub mod server;
