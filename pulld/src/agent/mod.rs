@@ -39,9 +39,12 @@ use crate::{
         prepare::{Inspect, Preparer},
     },
     transaction::{
+        self,
         executor::{Next, Start, TransactionRunner},
-        record::{AppUpdate, Outcome, Target, Transaction},
+        progress::Outcome,
+        record::Transaction,
         rescue::Rescue,
+        update::{AppUpdate, Target},
     },
 };
 
@@ -231,7 +234,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
 
     /// Finishes or undoes what an earlier process, or an earlier cycle, left behind.
     async fn resume_interrupted(&mut self, findings: &mut Findings) -> Result<Next> {
-        let Some(mut transaction) = Transaction::load(&self.paths.transaction()) else {
+        let Some(mut transaction) = transaction::load(&self.paths.transaction()) else {
             return self.settle_without_record(findings).await;
         };
         findings.busy = true;
@@ -241,7 +244,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             paths: &self.paths,
             settings: &self.settings,
             instance: &self.instance,
-            wrong: self.wrong.as_deref(),
+            configuration_error: self.wrong.as_deref(),
             liveness: &self.liveness,
         };
         let next = runner
@@ -464,7 +467,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
                 message_id = events::INSTALLING,
                 app = %update.app,
                 release = update.title(),
-                from = update.before.as_ref().map(|before| before.release.stem()),
+                from = update.previous.installed().map(|previous| previous.release.stem()),
                 "{} `{}`",
                 if update.release().is_some() { "installing" } else { "removing" },
                 update.title()
@@ -483,7 +486,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             paths: &self.paths,
             settings: &self.settings,
             instance: &self.instance,
-            wrong: self.wrong.as_deref(),
+            configuration_error: self.wrong.as_deref(),
             liveness: &self.liveness,
         };
         let next = runner.carry_out(&mut transaction, &mut self.quarantine, Start::Fresh).await?;
@@ -499,7 +502,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         for update in &transaction.updates {
             let (Target::Release { release, .. } | Target::Removed { release }) = &update.target;
             self.files.remove(&update.package);
-            let line = match &update.outcome {
+            let line = match update.outcome() {
                 Some(Outcome::Done) if update.release().is_none() => "removed".to_owned(),
                 Some(Outcome::Done) => {
                     self.retries.remove(&update.app);

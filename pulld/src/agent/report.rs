@@ -112,8 +112,8 @@ fn compose_app(
         .filter_map(|unit| Some((unit, observation.units.get(&unit.name)?)))
         .map(|(unit, state)| UnitStatus {
             name: unit.name.clone(),
-            active: state.active.clone(),
-            sub: state.sub.clone(),
+            active: state.active.clone().into(),
+            sub: state.sub.clone().into(),
             since: state.since,
             restarts: state.restarts,
         })

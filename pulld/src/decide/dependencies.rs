@@ -1,6 +1,7 @@
-//! Whether a package's dependencies are met before anything is changed (Debian Policy §7.1, §7.5).
+//! Whether a package can be installed, dependencies first of all (Debian Policy §7.1, §7.5). Pure: no I/O.
 //!
-//! dpkg has the last word when it installs; this is asked so that a release that can't go in never touches the machine.
+//! dpkg has the last word when it installs; this is decided before so that a release that cannot be installed never touches
+//! the machine.
 
 use std::collections::BTreeMap;
 
@@ -10,16 +11,41 @@ use debian_control::{
 };
 use debversion::Version;
 
-/// What is installed, or will be with the same order, and what it provides.
+use crate::machine::{AvailablePackage, DebInfo};
+
+/// Why the package in `deb` cannot be installed on a machine of that architecture, each a sentence: it is built for
+/// another one, or its dependencies are met neither by what is `available` nor by what is installed `together` with it.
+pub(crate) fn obstacles(
+    deb: &DebInfo,
+    architecture: Option<&str>,
+    available: &[AvailablePackage],
+    together: &[DebInfo],
+) -> Vec<String> {
+    let mut obstacles = Vec::new();
+    if let Some(ours) = architecture.filter(|ours| deb.architecture != "all" && deb.architecture != *ours) {
+        obstacles.push(format!("the package is built for `{}`, this server is `{ours}`", deb.architecture));
+    }
+    let mut known = Available::default();
+    for package in available {
+        known.add(&package.package, &package.version, &package.provides);
+    }
+    for other in together {
+        known.add(&other.package, &other.version, "");
+    }
+    obstacles.extend(deb.depends.iter().flat_map(|depends| unmet(depends, &known)));
+    obstacles
+}
+
+/// What is installed, or will be with the same dpkg run, and what it provides.
 #[derive(Debug, Default)]
-pub(crate) struct Available {
+struct Available {
     /// Each name with the versions it is there in; `None` for a provided name without a version.
     versions: BTreeMap<String, Vec<Option<Version>>>,
 }
 
 impl Available {
     /// Adds a package with the value of its `Provides`.
-    pub(crate) fn add(&mut self, package: &str, version: &str, provides: &str) {
+    fn add(&mut self, package: &str, version: &str, provides: &str) {
         let mut add =
             |name: &str, version: Option<Version>| self.versions.entry(name.to_owned()).or_default().push(version);
         add(package, version.parse().ok());
@@ -41,12 +67,12 @@ impl Available {
     }
 }
 
-/// What of a `Depends` isn't met, each a sentence.
-pub(crate) fn unmet(depends: &str, known: &Available) -> Vec<String> {
+/// The dependencies in a `Depends` that are not met, each a sentence.
+fn unmet(depends: &str, known: &Available) -> Vec<String> {
     let relations: Relations = match depends.parse() {
         Ok(relations) => relations,
         Err(error) => {
-            return vec![format!("its dependencies `{}` can't be understood: {error}", depends.escape_debug())];
+            return vec![format!("could not parse its dependencies `{}`: {error}", depends.escape_debug())];
         }
     };
     let missing = relations.iter().filter(|alternatives| !alternatives.iter().any(|relation| known.meets(relation)));
@@ -54,7 +80,7 @@ pub(crate) fn unmet(depends: &str, known: &Available) -> Vec<String> {
         .map(|alternatives| {
             let names: Vec<String> = alternatives.iter().map(ToString::to_string).collect();
             format!(
-                "it depends on `{}`, which isn't installed; add it to the base image",
+                "the package depends on `{}`, which is not installed: add it to the base image",
                 names.join(" | ").escape_debug()
             )
         })

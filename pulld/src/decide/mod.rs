@@ -1,5 +1,5 @@
-//! What to do, decided: the [`plan`] from document and machine, what happens to [`units`], whether [`dependencies`]
-//! are met, when to act ([`schedule`]).
+//! What to do, decided: the [`plan`] from document and machine, whether [`dependencies`] are met, what happens to
+//! [`units`] and whether they are healthy ([`verdict`]), what a [`rollback`] takes, when to act ([`schedule`]).
 //!
 //! Pure: no I/O, no clock, no chance; time and random numbers are arguments.
 
@@ -7,5 +7,7 @@ pub(crate) mod allowed_apps;
 mod backoff;
 pub(crate) mod dependencies;
 pub(crate) mod plan;
+pub(crate) mod rollback;
 pub(crate) mod schedule;
 pub(crate) mod units;
+pub(crate) mod verdict;

@@ -1,8 +1,8 @@
-//! What happens to a unit after its release was installed or put back: decided here, done by [`crate::transaction::executor`].
+//! What happens to a unit after its release was installed or restored. Pure: no I/O, no clock.
 
 use serde::{Deserialize, Serialize};
 
-use crate::machine::{OwnedUnit, UnitAction, UnitState};
+use crate::machine::{ActiveState, LoadState, OwnedUnit, ServiceType, SubState, UnitAction, UnitFileState, UnitState};
 
 /// A unit before the transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,7 +13,7 @@ pub(crate) struct UnitBefore {
     pub(crate) wanted: bool,
     /// How it was before anything changed.
     pub(crate) was: UnitState,
-    /// Its invocation right before dpkg last ran: another one by then has restarted by itself.
+    /// Its invocation right before dpkg last ran: a unit that has another one then has been restarted by its package.
     pub(crate) invocation: String,
     /// Its restarts by systemd right before dpkg last ran.
     pub(crate) restarts: u32,
@@ -41,14 +41,14 @@ pub(crate) fn act(before: &UnitBefore, now: &UnitState, replaced: bool) -> Act {
     }
     let running = is_running(now);
     if running && !replaced {
-        return Act::Leave("its package wasn't changed");
+        return Act::Leave("its package was not changed");
     }
     // Packages made by debhelper restart their own units in postinst; a crash that systemd answered with a restart
     // is no such thing, and shows in the count.
     let restarted = !now.invocation.is_empty() && now.invocation != before.invocation;
-    let existed = before.was.load == "loaded";
+    let existed = before.was.load == LoadState::Loaded;
     if running && existed && restarted && now.restarts <= before.restarts {
-        return Act::Leave("it has restarted by itself");
+        return Act::Leave("it has restarted automatically");
     }
     match before.unit.action {
         UnitAction::None => Act::Ignore("its release says so"),
@@ -63,13 +63,14 @@ pub(crate) fn act(before: &UnitBefore, now: &UnitState, replaced: bool) -> Act {
 /// Why a unit is neither touched nor judged.
 fn ignored(before: &UnitBefore, now: &UnitState) -> Option<&'static str> {
     let template = before.unit.name.contains("@.");
-    let stopped =
-        before.was.load == "loaded" && before.was.active == "inactive" && before.was.service_type != "oneshot";
+    let stopped = before.was.load == LoadState::Loaded
+        && before.was.active == ActiveState::Inactive
+        && before.was.service_type != ServiceType::Oneshot;
     if before.unit.action == UnitAction::None {
         Some("its release says so")
     } else if template {
         Some("it is a template")
-    } else if now.load == "masked" {
+    } else if now.load == LoadState::Masked {
         Some("it is masked")
     } else if stopped {
         Some("it was stopped before")
@@ -79,7 +80,8 @@ fn ignored(before: &UnitBefore, now: &UnitState) -> Option<&'static str> {
 }
 
 fn is_running(state: &UnitState) -> bool {
-    matches!(state.active.as_str(), "active" | "activating" | "reloading") && state.sub != "auto-restart"
+    matches!(state.active, ActiveState::Active | ActiveState::Activating | ActiveState::Reloading)
+        && state.sub != SubState::AutoRestart
 }
 
 /// How a unit differs from what its release wants, in a sentence.
@@ -88,20 +90,19 @@ pub(crate) fn drift(unit: &OwnedUnit, state: &UnitState) -> Option<String> {
     if unit.action == UnitAction::None || name.contains("@.") {
         return None;
     }
-    let (active, sub) = (state.active.as_str(), state.sub.as_str());
-    match state.load.as_str() {
-        "masked" => return Some(format!("`{name}` is masked")),
-        "loaded" => {}
-        "not-found" => return Some(format!("`{name}` doesn't exist")),
-        other => return Some(format!("`{name}` can't be loaded ({})", other.escape_debug())),
+    match &state.load {
+        LoadState::Loaded => {}
+        LoadState::Masked => return Some(format!("`{name}` is masked")),
+        LoadState::NotFound => return Some(format!("`{name}` does not exist")),
+        other @ LoadState::Other(_) => return Some(format!("`{name}` cannot be loaded ({other})")),
     }
-    if active == "failed" {
-        Some(format!("`{name}` failed ({})", state.result.escape_debug()))
-    } else if sub == "auto-restart" {
+    if state.active == ActiveState::Failed {
+        Some(format!("`{name}` failed ({})", state.result))
+    } else if state.sub == SubState::AutoRestart {
         Some(format!("`{name}` keeps restarting"))
-    } else if active == "inactive" && state.service_type != "oneshot" {
+    } else if state.active == ActiveState::Inactive && state.service_type != ServiceType::Oneshot {
         Some(format!("`{name}` is stopped"))
-    } else if state.file_state == "disabled" {
+    } else if state.file_state == UnitFileState::Disabled {
         Some(format!("`{name}` is disabled: it won't start at the next boot"))
     } else {
         None
@@ -121,11 +122,11 @@ mod tests {
     #[test]
     fn what_happens_to_a_unit() {
         use UnitAction::{None, Reload, Restart, Start};
-        let gone = || UnitState { load: "not-found".into(), ..unit_state("inactive", "dead") };
+        let gone = || UnitState { load: LoadState::NotFound, ..unit_state("inactive", "dead") };
         let stopped = || unit_state("inactive", "dead");
         let failed = || unit_state("failed", "failed");
-        let oneshot = || UnitState { service_type: "oneshot".into(), ..stopped() };
-        let masked = || UnitState { load: "masked".into(), ..stopped() };
+        let oneshot = || UnitState { service_type: ServiceType::Oneshot, ..stopped() };
+        let masked = || UnitState { load: LoadState::Masked, ..stopped() };
         let crashed = || UnitState { restarts: 1, ..running("b") };
         let cases = [
             ("upgrade", Restart, running("a"), running("a"), true, Act::Restart),
@@ -135,7 +136,7 @@ mod tests {
                 running("a"),
                 running("b"),
                 true,
-                Act::Leave("it has restarted by itself"),
+                Act::Leave("it has restarted automatically"),
             ),
             ("it crashed meanwhile", Restart, running("a"), crashed(), true, Act::Restart),
             ("first install", Restart, gone(), stopped(), true, Act::Restart),
@@ -155,7 +156,7 @@ mod tests {
                 running("a"),
                 running("a"),
                 false,
-                Act::Leave("its package wasn't changed"),
+                Act::Leave("its package was not changed"),
             ),
             ("prerm stopped it, then dpkg failed", Restart, running("a"), stopped(), false, Act::Restart),
         ];
@@ -170,7 +171,7 @@ mod tests {
         assert_eq!(drift(&unit, &running("a")), None);
         let stopped = drift(&unit, &unit_state("inactive", "dead"));
         assert_eq!(stopped.as_deref(), Some("`web.service` is stopped"));
-        let disabled = UnitState { file_state: "disabled".into(), ..running("a") };
+        let disabled = UnitState { file_state: UnitFileState::Disabled, ..running("a") };
         assert!(drift(&unit, &disabled).unwrap().contains("disabled"));
     }
 }

@@ -14,12 +14,10 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::decide::dependencies::{Available, unmet};
-
 use super::{
     deb::parse_units,
     dpkg_request::{self, DpkgRequest, DpkgResult, TRANSACTION_UNIT},
-    package_manager::{DebInfo, InstalledPackage, PackageManager, PackageState},
+    package_manager::{AvailablePackage, InstalledPackage, PackageManager, PackageState},
     systemd::{Systemd, Transient},
 };
 
@@ -54,11 +52,6 @@ impl Dpkg {
         Self { systemd, requests, architecture: OnceCell::new() }
     }
 
-    async fn architecture(&self) -> Result<&str> {
-        let query = || async { Ok(query("dpkg", &["--print-architecture"]).await?.trim().to_owned()) };
-        self.architecture.get_or_try_init(query).await.map(String::as_str)
-    }
-
     /// The service that carries out an order.
     fn runner(&self, request: &DpkgRequest) -> Result<Transient> {
         let program = own_program()?.display().to_string();
@@ -89,32 +82,14 @@ impl PackageManager for Dpkg {
         Ok(parse_packages(&listing, also))
     }
 
-    async fn obstacles(&self, deb: &DebInfo, together: &[DebInfo]) -> Result<Vec<String>> {
-        let mut obstacles = Vec::new();
-        // Only where it matters: asking takes a process.
-        if deb.architecture != "all" {
-            let ours = self.architecture().await?;
-            if deb.architecture != ours {
-                obstacles.push(format!("it is built for `{}`, this machine is `{ours}`", deb.architecture));
-            }
-        }
-        if deb.depends.is_empty() {
-            return Ok(obstacles);
-        }
+    async fn architecture(&self) -> Result<String> {
+        let query = || async { Ok(query("dpkg", &["--print-architecture"]).await?.trim().to_owned()) };
+        self.architecture.get_or_try_init(query).await.cloned()
+    }
+
+    async fn available(&self) -> Result<Vec<AvailablePackage>> {
         let format = format!("${{Package}}{FIELD}${{Version}}{FIELD}${{db:Status-Abbrev}}{FIELD}${{Provides}}{RECORD}");
-        let mut known = Available::default();
-        for record in records(&query("dpkg-query", &["-W", "-f", &format]).await?) {
-            if let [package, version, status, provides] = record[..]
-                && state(status) == PackageState::Installed
-            {
-                known.add(package, version, provides);
-            }
-        }
-        for other in together {
-            known.add(&other.package, &other.version, "");
-        }
-        obstacles.extend(deb.depends.iter().flat_map(|depends| unmet(depends, &known)));
-        Ok(obstacles)
+        Ok(parse_available(&query("dpkg-query", &["-W", "-f", &format]).await?))
     }
 
     async fn changed_files(&self, package: &str) -> Result<Vec<String>> {
@@ -144,7 +119,7 @@ impl PackageManager for Dpkg {
         }
         let why =
             format!("`{TRANSACTION_UNIT}` ended without a result; `journalctl -u {TRANSACTION_UNIT}` may say why");
-        Ok(DpkgResult { exit: None, failure: Some(why), output: String::new() })
+        Ok(DpkgResult::failed(why))
     }
 
     async fn resume(&self) -> Result<Option<DpkgResult>> {
@@ -224,6 +199,18 @@ fn parse_packages(listing: &str, also: &[String]) -> Vec<InstalledPackage> {
         }
     }
     packages.into_values().collect()
+}
+
+fn parse_available(listing: &str) -> Vec<AvailablePackage> {
+    let installed = records(listing).filter_map(|record| match record[..] {
+        [package, version, status, provides] if state(status) == PackageState::Installed => Some(AvailablePackage {
+            package: package.to_owned(),
+            version: version.to_owned(),
+            provides: provides.to_owned(),
+        }),
+        _ => None,
+    });
+    installed.collect()
 }
 
 /// dpkg-query(1), `db:Status-Abbrev`: what is wanted, what is, and whether it must be installed again.

@@ -1,8 +1,8 @@
 //! A dpkg run that the agent requests, and its result: files in a directory that the agent and the runner share.
 //!
 //! ```text
-//! DIR/order.json    what to do, written before the service is started
-//! DIR/result.json   how it ended, written as the last thing (but for restarting the agent)
+//! DIR/order.json    the request, written before the service is started
+//! DIR/result.json   its result, written as the last thing (but for restarting the agent)
 //! ```
 
 use std::{
@@ -19,42 +19,108 @@ use crate::state::persist;
 pub(crate) const TRANSACTION_UNIT: &str = "pulld-transaction.service";
 
 /// Most bytes of a request or a result that are read.
-const LIMIT: u64 = 1 << 20;
+const MAX_SIZE: u64 = 1 << 20;
 
-/// What pulld asks dpkg to do in one go, carried out by a systemd service of its own: see [`crate::machine::runner`].
+/// Most characters of dpkg's output that are shown in a reason.
+const MAX_SHOWN: usize = 400;
+
+/// What dpkg shall do in one run, carried out by a systemd service of its own: see [`crate::machine::runner`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DpkgRequest {
-    /// Packages to install or to go back to: verified `.deb`s on this machine's disk, by absolute path.
+    /// Packages to install, or to roll back to: verified `.deb`s on this machine's disk, by absolute path.
     pub(crate) install: Vec<PathBuf>,
-    /// Packages to remove, conffiles kept.
+    /// Packages to remove; their conffiles stay.
     pub(crate) remove: Vec<String>,
     /// Restart pulld itself as the very last thing: its own package is in `install`.
     pub(crate) restart_agent: bool,
-    /// The longest dpkg may take with all of it, lock included; then its whole process group is killed.
+    /// Time limit for all of it, including the wait for the dpkg lock; then its whole process group is killed.
     pub(crate) timeout: Duration,
 }
 
-/// How an order ended. What got installed is asked of dpkg, never concluded from this.
+/// How a dpkg run ended. What got installed is queried from dpkg, never concluded from this.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "StoredResult", into = "StoredResult")]
 pub(crate) struct DpkgResult {
-    /// dpkg's exit status; `None` when it was killed or never ran.
-    pub(crate) exit: Option<i32>,
-    /// Why it never ran, or how it was killed: who holds the lock, the time limit, a signal.
-    #[serde(rename = "trouble")]
-    pub(crate) failure: Option<String>,
+    /// Whether dpkg ended by itself.
+    pub(crate) end: DpkgEnd,
     /// The end of what dpkg and the maintainer scripts printed, made valid UTF-8, at most 16 KiB.
     pub(crate) output: String,
 }
 
-/// Writes an order where the runner looks for it.
+/// The end of dpkg's process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum DpkgEnd {
+    /// It exited with this status.
+    Exited(i32),
+    /// It never ran or was killed, and why: who holds the lock, the time limit, a signal.
+    Failed(String),
+}
+
+/// A result as it is stored: an older or a newer pulld may read it.
+#[derive(Serialize, Deserialize)]
+struct StoredResult {
+    exit: Option<i32>,
+    trouble: Option<String>,
+    output: String,
+}
+
+impl From<StoredResult> for DpkgResult {
+    fn from(StoredResult { exit, trouble, output }: StoredResult) -> Self {
+        let end = match (exit, trouble) {
+            (Some(status), _) => DpkgEnd::Exited(status),
+            (None, Some(reason)) => DpkgEnd::Failed(reason),
+            (None, None) => DpkgEnd::Failed("dpkg was killed".to_owned()),
+        };
+        Self { end, output }
+    }
+}
+
+impl From<DpkgResult> for StoredResult {
+    fn from(DpkgResult { end, output }: DpkgResult) -> Self {
+        match end {
+            DpkgEnd::Exited(status) => Self { exit: Some(status), trouble: None, output },
+            DpkgEnd::Failed(reason) => Self { exit: None, trouble: Some(reason), output },
+        }
+    }
+}
+
+impl DpkgResult {
+    /// dpkg never ran, or was killed, before it printed anything.
+    pub(crate) fn failed(reason: impl Into<String>) -> Self {
+        Self { end: DpkgEnd::Failed(reason.into()), output: String::new() }
+    }
+
+    /// Why dpkg failed, in its own words where it has some, safe to show.
+    pub(crate) fn explain(&self) -> String {
+        let what = match &self.end {
+            DpkgEnd::Exited(status) => format!("dpkg exited with {status}"),
+            DpkgEnd::Failed(reason) => reason.clone(),
+        };
+        let is_error =
+            |line: &&str| line.starts_with("dpkg: error") || line.contains(" error ") || line.starts_with("dpkg:");
+        let lines: Vec<&str> = self.output.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let error = lines.iter().find(|line| is_error(line)).or(lines.last());
+        // The sentence after dpkg's "error processing …" line is the one that tells.
+        let at = error.and_then(|error| lines.iter().position(|line| line == error));
+        let said: Vec<&str> = at.map(|at| lines[at..].iter().take(2).copied().collect()).unwrap_or_default();
+        let shown = |text: &str| text.chars().take(MAX_SHOWN).flat_map(char::escape_debug).collect::<String>();
+        let (what, said) = (shown(&what), shown(&said.join(" ")));
+        if said.is_empty() { what } else { format!("{what}: {said}") }
+    }
+}
+
+/// Writes a request to where the runner reads it.
 pub(crate) fn save_request(directory: &Path, request: &DpkgRequest) -> Result<()> {
     persist::write(&directory.join("order.json"), &serde_json::to_vec_pretty(request)?)
 }
 
-/// The order that was last written, if it can be understood.
+/// The request that was last written, if there is one.
+///
+/// # Errors
+/// When it is invalid: another version of pulld wrote it, perhaps.
 pub(crate) fn load_request(directory: &Path) -> Result<Option<DpkgRequest>> {
-    let content = persist::read(&directory.join("order.json"), LIMIT)?;
-    content.map(|content| serde_json::from_slice(&content).context("the order can't be understood")).transpose()
+    let content = persist::read(&directory.join("order.json"), MAX_SIZE)?;
+    content.map(|content| serde_json::from_slice(&content).context("invalid dpkg request")).transpose()
 }
 
 /// Writes a result, as the last thing the runner does.
@@ -62,14 +128,39 @@ pub(crate) fn save_result(directory: &Path, result: &DpkgResult) -> Result<()> {
     persist::write(&directory.join("result.json"), &serde_json::to_vec_pretty(result)?)
 }
 
-/// The result of the last order, if it has one that can be understood.
+/// The result of the last request, if it has a valid one.
 pub(crate) fn load_result(directory: &Path) -> Result<Option<DpkgResult>> {
-    let content = persist::read(&directory.join("result.json"), LIMIT)?;
+    let content = persist::read(&directory.join("result.json"), MAX_SIZE)?;
     Ok(content.and_then(|content| serde_json::from_slice(&content).ok()))
 }
 
-/// Forgets the last order and its result.
+/// Deletes the last request and its result.
 pub(crate) fn forget(directory: &Path) -> Result<()> {
     persist::remove(&directory.join("result.json"))?;
     persist::remove(&directory.join("order.json"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_is_stored_as_earlier_versions_read_it() {
+        let exited = DpkgResult { end: DpkgEnd::Exited(1), output: "x".into() };
+        assert_eq!(serde_json::to_string(&exited).unwrap(), r#"{"exit":1,"trouble":null,"output":"x"}"#);
+        for result in [exited, DpkgResult::failed("no service")] {
+            let stored = serde_json::to_string(&result).unwrap();
+            assert_eq!(serde_json::from_str::<DpkgResult>(&stored).unwrap(), result);
+        }
+    }
+
+    #[test]
+    fn a_failure_is_explained_in_the_words_of_dpkg() {
+        let output =
+            "Selecting web\ndpkg: error processing archive web.deb (--install):\n no space\nErrors were encountered";
+        let failed = DpkgResult { end: DpkgEnd::Exited(1), output: output.to_owned() };
+        let words = "dpkg exited with 1: dpkg: error processing archive web.deb (--install): no space";
+        assert_eq!(failed.explain(), words);
+        assert_eq!(DpkgResult::failed("no \u{1b} service").explain(), "no \\u{1b} service");
+    }
 }

@@ -12,10 +12,11 @@ use tokio::{sync::Notify, time::Instant};
 use crate::state::persist::failpoint;
 
 use super::{
-    dpkg_request::{DpkgRequest, DpkgResult},
+    dpkg_request::{DpkgEnd, DpkgRequest, DpkgResult},
     owned_unit::{OwnedUnit, UnitAction},
-    package_manager::{DebInfo, InstalledPackage, PackageManager, PackageState},
-    service_manager::{JobResult, ServiceManager, UnitState},
+    package_manager::{AvailablePackage, DebInfo, InstalledPackage, PackageManager, PackageState},
+    service_manager::{CheckResult, ServiceManager},
+    unit_state::{JobResult, LoadState, UnitState},
 };
 
 /// A release of an app, as if built at that minute.
@@ -28,12 +29,12 @@ pub(crate) fn release(app: &str, minute: u8) -> ReleaseName {
 /// A loaded service in that state.
 pub(crate) fn unit_state(active: &str, sub: &str) -> UnitState {
     UnitState {
-        load: "loaded".into(),
-        active: active.into(),
-        sub: sub.into(),
-        file_state: "enabled".into(),
-        result: "success".into(),
-        service_type: "simple".into(),
+        load: LoadState::Loaded,
+        active: active.to_owned().into(),
+        sub: sub.to_owned().into(),
+        file_state: "enabled".to_owned().into(),
+        result: "success".to_owned().into(),
+        service_type: "simple".to_owned().into(),
         restarts: 0,
         invocation: String::new(),
         since: None,
@@ -185,14 +186,14 @@ impl World {
 
     /// The active state of a unit.
     pub(crate) fn active(&self, name: &str) -> String {
-        self.0.borrow().unit(name).active
+        self.0.borrow().unit(name).active.into()
     }
 }
 
 impl State {
     fn unit(&self, name: &str) -> UnitState {
         let Some(unit) = self.units.get(name) else {
-            return UnitState { load: "not-found".into(), ..unit_state("inactive", "dead") };
+            return UnitState { load: LoadState::NotFound, ..unit_state("inactive", "dead") };
         };
         if unit.crashes_at.is_some_and(|at| Instant::now() >= at) {
             return UnitState { restarts: 1, ..unit_state("activating", "auto-restart") };
@@ -206,35 +207,35 @@ impl State {
         let behaviour = self.packages.values().find(|(package, _)| owns(package)).map(|(_, behaviour)| *behaviour);
         self.invocations += 1;
         let invocation = format!("{:032x}", self.invocations);
-        let Some(unit) = self.units.get_mut(name) else { return JobResult("failed".into()) };
+        let Some(unit) = self.units.get_mut(name) else { return JobResult::Failed };
         unit.crashes_at = None;
         if behaviour == Some(Behaviour::DoesNotStart) {
-            unit.state = UnitState { result: "exit-code".into(), ..unit_state("failed", "failed") };
-            return JobResult("failed".into());
+            unit.state = UnitState { result: "exit-code".to_owned().into(), ..unit_state("failed", "failed") };
+            return JobResult::Failed;
         }
         unit.state = running(&invocation);
         unit.crashes_at = (behaviour == Some(Behaviour::Crashes)).then(|| Instant::now() + Duration::from_secs(3));
-        JobResult("done".into())
+        JobResult::Done
     }
 
     fn carry_out(&mut self, request: &DpkgRequest) -> DpkgResult {
         let names = request.install.iter().map(|path| path.display().to_string()).chain(request.remove.iter().cloned());
         self.dpkg_runs.push(names.collect());
         if self.lock_held {
-            let failure = Some("dpkg's lock is held by process 1".to_owned());
-            return DpkgResult { exit: Some(2), failure, output: String::new() };
+            let output = "dpkg: error: dpkg frontend lock was locked by another process with pid 1".to_owned();
+            return DpkgResult { end: DpkgEnd::Exited(2), output };
         }
-        let mut result = DpkgResult { exit: Some(0), failure: None, output: String::new() };
+        let mut result = DpkgResult { end: DpkgEnd::Exited(0), output: String::new() };
         for path in &request.install {
             let deb: Deb = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
             let state = match deb.behaviour {
                 Behaviour::Refused => {
-                    result.exit = Some(1);
+                    result.end = DpkgEnd::Exited(1);
                     result.output = format!("dpkg: error processing archive {}\n refused", path.display());
                     continue;
                 }
                 Behaviour::Breaks => {
-                    result.exit = Some(1);
+                    result.end = DpkgEnd::Exited(1);
                     PackageState::Broken("iF".to_owned())
                 }
                 _ => PackageState::Installed,
@@ -268,12 +269,17 @@ impl PackageManager for World {
         Ok(known.filter(|package| package.release.is_some() || also.contains(&package.package)).collect())
     }
 
-    async fn obstacles(&self, deb: &DebInfo, together: &[DebInfo]) -> Result<Vec<String>> {
-        let state = self.0.borrow();
-        let met =
-            |name: &&String| state.packages.contains_key(*name) || together.iter().any(|other| other.package == **name);
-        let unmet = deb.depends.iter().filter(|name| !met(name));
-        Ok(unmet.map(|name| format!("it depends on `{name}`, which isn't installed")).collect())
+    async fn architecture(&self) -> Result<String> {
+        Ok("amd64".to_owned())
+    }
+
+    async fn available(&self) -> Result<Vec<AvailablePackage>> {
+        let available = |name: &String| AvailablePackage {
+            package: name.clone(),
+            version: "1".to_owned(),
+            provides: String::new(),
+        };
+        Ok(self.0.borrow().packages.keys().map(available).collect())
     }
 
     async fn changed_files(&self, _package: &str) -> Result<Vec<String>> {
@@ -317,7 +323,7 @@ impl ServiceManager for World {
         Ok(self.0.borrow_mut().restart(name))
     }
 
-    async fn check(&self, command: &[String], _timeout: Duration) -> Result<Result<(), String>> {
-        Ok(Err(format!("`{}` exited with 1", command.join(" "))))
+    async fn check(&self, command: &[String], _timeout: Duration) -> Result<CheckResult> {
+        Ok(CheckResult::Failed { reason: format!("`{}` exited with 1", command.join(" ")) })
     }
 }

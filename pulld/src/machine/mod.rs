@@ -14,8 +14,12 @@ mod package_manager;
 pub(crate) mod runner;
 mod service_manager;
 pub(crate) mod systemd;
+mod unit_state;
 
-pub(crate) use dpkg_request::{DpkgRequest, DpkgResult};
+pub(crate) use dpkg_request::{DpkgEnd, DpkgRequest, DpkgResult};
 pub(crate) use owned_unit::{OwnedUnit, UnitAction};
-pub(crate) use package_manager::{DebInfo, InstalledPackage, OWN_PACKAGE, PackageManager, PackageState};
-pub(crate) use service_manager::{ServiceManager, UnitState};
+pub(crate) use package_manager::{
+    AvailablePackage, DebInfo, InstalledPackage, OWN_PACKAGE, PackageManager, PackageState,
+};
+pub(crate) use service_manager::{CheckResult, ServiceManager};
+pub(crate) use unit_state::{ActiveState, LoadState, ServiceType, SubState, UnitFileState, UnitState};

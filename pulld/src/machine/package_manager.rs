@@ -16,9 +16,11 @@ pub(crate) trait PackageManager {
     /// Every package that has a `Push-Release:`, and every one named in `also`, if dpkg knows it.
     fn packages(&self, also: &[String]) -> impl Future<Output = Result<Vec<InstalledPackage>>>;
 
-    /// Why the package in `deb` can't be installed here: wrong architecture, unmet `Depends`, each a sentence.
-    /// `together` are the other packages of the same order: they may satisfy its dependencies.
-    fn obstacles(&self, deb: &DebInfo, together: &[DebInfo]) -> impl Future<Output = Result<Vec<String>>>;
+    /// The architecture of this machine, as in `amd64`.
+    fn architecture(&self) -> impl Future<Output = Result<String>>;
+
+    /// Every package that is installed, whatever it came from.
+    fn available(&self) -> impl Future<Output = Result<Vec<AvailablePackage>>>;
 
     /// Files of a package that differ from what it brought (dpkg(1) `--verify`), conffiles left out, as paths.
     fn changed_files(&self, package: &str) -> impl Future<Output = Result<Vec<String>>>;
@@ -79,4 +81,15 @@ pub(crate) struct DebInfo {
     pub(crate) installed_size: u64,
     /// `Depends` and `Pre-Depends`, as written.
     pub(crate) depends: Vec<String>,
+}
+
+/// An installed package, as dependencies see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AvailablePackage {
+    /// `Package`
+    pub(crate) package: String,
+    /// `Version`
+    pub(crate) version: String,
+    /// `Provides`, as written.
+    pub(crate) provides: String,
 }

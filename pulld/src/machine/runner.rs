@@ -19,7 +19,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Flock, FlockType, Pid, Signal};
 
-use super::dpkg_request::{DpkgRequest, DpkgResult, TRANSACTION_UNIT, load_request, save_result};
+use super::dpkg_request::{DpkgEnd, DpkgRequest, DpkgResult, TRANSACTION_UNIT, load_request, save_result};
 
 /// dpkg's frontend lock (dpkg(1), `DPKG_FRONTEND_LOCKED`): apt and unattended-upgrades hold it while they work.
 const LOCK: &str = "/var/lib/dpkg/lock-frontend";
@@ -37,10 +37,10 @@ pub(crate) fn run(directory: &Path) -> Result<()> {
     let request = load_request(directory)?.context("there is no order to carry out")?;
     let result = match check(&request, &directory.with_file_name("cache")) {
         Ok(()) => carry_out(&request),
-        Err(error) => refused(format!("{error:#}")),
+        Err(error) => DpkgResult::failed(format!("{error:#}")),
     };
     save_result(directory, &result)?;
-    if request.restart_agent && result.exit == Some(0) {
+    if request.restart_agent && result.end == DpkgEnd::Exited(0) {
         restart_agent()?;
     }
     Ok(())
@@ -59,26 +59,22 @@ fn check(request: &DpkgRequest, cache: &Path) -> Result<()> {
     Ok(())
 }
 
-fn refused(failure: String) -> DpkgResult {
-    DpkgResult { exit: None, failure: Some(failure), output: String::new() }
-}
-
 fn carry_out(request: &DpkgRequest) -> DpkgResult {
     let deadline = Instant::now() + request.timeout;
     let _lock = match lock(deadline) {
         Ok(lock) => lock,
-        Err(error) => return refused(format!("{error:#}")),
+        Err(error) => return DpkgResult::failed(format!("{error:#}")),
     };
     let output = Output::default();
     let mut failure = String::new();
     for _ in 0..ATTEMPTS {
         match attempt(request, &output, deadline) {
-            Ok(Ended::Exited(code)) => return DpkgResult { exit: Some(code), failure: None, output: output.text() },
+            Ok(Ended::Exited(code)) => return DpkgResult { end: DpkgEnd::Exited(code), output: output.text() },
             Ok(Ended::Killed(status)) => failure = format!("dpkg was killed {ATTEMPTS} times: {status}"),
-            Err(error) => return DpkgResult { output: output.text(), ..refused(format!("{error:#}")) },
+            Err(error) => return DpkgResult { output: output.text(), ..DpkgResult::failed(format!("{error:#}")) },
         }
     }
-    DpkgResult { output: output.text(), ..refused(failure) }
+    DpkgResult { output: output.text(), ..DpkgResult::failed(failure) }
 }
 
 /// How a run of dpkg ended.

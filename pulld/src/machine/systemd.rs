@@ -11,7 +11,10 @@ use futures_util::StreamExt;
 use tokio::time::{Instant, timeout, timeout_at};
 use zbus::{Connection, OwnedObjectPath, OwnedVariant, Variant, names::InterfaceName};
 
-use super::service_manager::{JobResult, ServiceManager, UnitState};
+use super::{
+    service_manager::{CheckResult, ServiceManager},
+    unit_state::{ActiveState, JobResult, UnitState},
+};
 
 /// The longest a call that only asks may take.
 const ASK: Duration = Duration::from_secs(25);
@@ -91,7 +94,7 @@ impl Systemd {
             if let Ok(Some(signal)) = &signal {
                 let ended = signal.args().context("could not understand systemd's signal")?;
                 if ended.job == job {
-                    let done = ended.result == "done";
+                    let done = JobResult::from(ended.result.clone()) == JobResult::Done;
                     // Who stops it by hand, or shuts down, takes its job away before it has ended.
                     self.wait_inactive(transient.unit, deadline).await?;
                     return Ok(done);
@@ -151,11 +154,11 @@ impl Systemd {
             let signal = match timeout_at(deadline, removed.next()).await {
                 Ok(Some(signal)) => signal,
                 Ok(None) => bail!("lost the bus while `{name}` was being {}", verb.past()),
-                Err(_) => return Ok(JobResult("timeout".to_owned())),
+                Err(_) => return Ok(JobResult::Timeout),
             };
             let ended = signal.args().context("could not understand systemd's signal")?;
             if ended.job == job {
-                return Ok(JobResult(ended.result.clone()));
+                return Ok(JobResult::from(ended.result.clone()));
             }
         }
     }
@@ -223,7 +226,7 @@ impl ServiceManager for Systemd {
         self.job(Verb::Reload, name, limit).await
     }
 
-    async fn check(&self, command: &[String], limit: Duration) -> Result<Result<(), String>> {
+    async fn check(&self, command: &[String], limit: Duration) -> Result<CheckResult> {
         let directory = tempfile::tempdir_in("/run").context("could not make a place for the check's output")?;
         let output = directory.path().join("output");
         let transient = Transient {
@@ -235,11 +238,11 @@ impl ServiceManager for Systemd {
             unhurried: false,
         };
         if self.run(&transient).await? {
-            return Ok(Ok(()));
+            return Ok(CheckResult::Passed);
         }
         let said = tail(&output, 500);
         let said = if said.is_empty() { "it said nothing".to_owned() } else { format!("it said: {said}") };
-        Ok(Err(format!("its check `{}` failed; {said}", command.join(" "))))
+        Ok(CheckResult::Failed { reason: format!("its check `{}` failed; {said}", command.join(" ")) })
     }
 }
 
@@ -304,7 +307,10 @@ fn tail(file: &std::path::Path, length: u64) -> String {
 }
 
 fn is_running(state: &UnitState) -> bool {
-    matches!(state.active.as_str(), "active" | "activating" | "deactivating" | "reloading")
+    matches!(
+        state.active,
+        ActiveState::Active | ActiveState::Activating | ActiveState::Deactivating | ActiveState::Reloading
+    )
 }
 
 fn state(unit: &HashMap<String, OwnedVariant>, service: &HashMap<String, OwnedVariant>) -> UnitState {
@@ -315,12 +321,12 @@ fn state(unit: &HashMap<String, OwnedVariant>, service: &HashMap<String, OwnedVa
     let invocation = unit.get("InvocationID").and_then(|value| Vec::<u8>::try_from(value.clone()).ok());
     let since = micros("ActiveEnterTimestamp").max(micros("InactiveEnterTimestamp"));
     UnitState {
-        load: text(unit, "LoadState"),
-        active: text(unit, "ActiveState"),
-        sub: text(unit, "SubState"),
-        file_state: text(unit, "UnitFileState"),
-        result: text(service, "Result"),
-        service_type: text(service, "Type"),
+        load: text(unit, "LoadState").into(),
+        active: text(unit, "ActiveState").into(),
+        sub: text(unit, "SubState").into(),
+        file_state: text(unit, "UnitFileState").into(),
+        result: text(service, "Result").into(),
+        service_type: text(service, "Type").into(),
         restarts: service.get("NRestarts").and_then(|value| u32::try_from(value).ok()).unwrap_or(0),
         invocation: invocation.filter(|id| id.iter().any(|byte| *byte != 0)).map(hex::encode).unwrap_or_default(),
         since: i64::try_from(since)

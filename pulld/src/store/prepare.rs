@@ -1,35 +1,40 @@
-//! Everything that must be on disk and right before anything on the machine changes: forward and back.
+//! Turns the steps of a plan into updates that can be carried out: everything that they need, rollback included, is on
+//! disk and verified.
 //!
-//! An app that can't be prepared is left out; the others go on.
+//! An app that cannot be prepared is left out; the others go on.
 
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
 };
 
-use anyhow::{Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bucket::{AppName, Bucket, ReleaseName};
 
 use crate::{
     decide::{
+        dependencies,
         plan::{self, Step},
+        rollback::{NoRollbackTarget, Previous, PreviousPackage},
         units::UnitBefore,
     },
-    machine::{
-        DebInfo, InstalledPackage, OWN_PACKAGE, OwnedUnit, PackageManager, PackageState, ServiceManager, UnitState,
-    },
+    machine::{DebInfo, InstalledPackage, OWN_PACKAGE, OwnedUnit, PackageManager, PackageState, ServiceManager},
     service::liveness::Liveness,
-    store::{
-        cache::{self, Cache},
-        download::{self, Found},
+    transaction::{
+        progress::Progress,
+        update::{AppUpdate, Target},
     },
-    transaction::record::{AppUpdate, Before, RollbackTarget, Target},
 };
 
-/// Reads what a `.deb` says of itself.
+use super::{
+    cache::{self, Cache},
+    download::{self, Found},
+};
+
+/// Reads the control fields of a `.deb`.
 pub(crate) type Inspect = fn(&Path) -> Result<DebInfo>;
 
-/// What preparing takes.
+/// What updates are prepared with.
 #[derive(Debug)]
 pub(crate) struct Preparer<'a, P, S> {
     /// Where releases come from.
@@ -44,26 +49,27 @@ pub(crate) struct Preparer<'a, P, S> {
     pub(crate) inspect: Inspect,
     /// Where the packages are unpacked.
     pub(crate) root: &'a Path,
-    /// Who is told how long a wait may be.
+    /// Where each wait is announced, for the watchdog.
     pub(crate) liveness: &'a Liveness,
 }
 
-/// An app that can't be prepared. Nothing of it has changed; it is tried again.
+/// An app that cannot be prepared. Nothing of it has changed, and it is retried.
 #[derive(Debug)]
 pub(crate) struct Unprepared {
-    /// Which.
+    /// The app.
     pub(crate) app: AppName,
-    /// Why.
+    /// Why it cannot.
     pub(crate) error: anyhow::Error,
 }
 
-/// A release that is on disk and says what it should.
+/// A release that is on disk, and whose package is the one it should be.
 struct Candidate {
     release: ReleaseName,
     deb: PathBuf,
     info: DebInfo,
-    before: Option<InstalledPackage>,
-    rollback_target: RollbackTarget,
+    /// The units of the previous release.
+    previous_units: Vec<OwnedUnit>,
+    previous: Previous,
 }
 
 impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
@@ -82,25 +88,25 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
                 Err(error) => unprepared.push(Unprepared { app: release.app().clone(), error }),
             }
         }
-        self.refuse_what_cannot_be(&mut candidates, &mut unprepared).await;
+        self.drop_uninstallable(&mut candidates, &mut unprepared).await;
         let mut updates = Vec::new();
         for candidate in candidates {
             let app = candidate.release.app().clone();
-            match self.update(candidate, installed).await {
+            match self.update(candidate).await {
                 Ok(update) => updates.push(update),
                 Err(error) => unprepared.push(Unprepared { app, error }),
             }
         }
         for step in steps {
             if let Step::Remove { package, release } = step {
-                updates.push(removal(package, release));
+                updates.push(AppUpdate::removal(package, release));
             }
         }
         updates.sort_by_key(AppUpdate::is_own);
         (updates, unprepared)
     }
 
-    /// Downloads and reads one release, and what it goes back to.
+    /// Downloads and reads one release, and its rollback target.
     async fn candidate(
         &self,
         release: &ReleaseName,
@@ -108,60 +114,82 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
         others: &[Candidate],
     ) -> Result<Candidate> {
         let Found::File(deb) = download::obtain(self.bucket, self.cache, release, self.liveness).await? else {
-            bail!("there is no such release in the bucket: push another one");
+            bail!("release not found in the bucket: push another release");
         };
         let (inspect, path) = (self.inspect, deb.clone());
         let info = tokio::task::spawn_blocking(move || inspect(&path)).await??;
         ensure!(
             info.release.as_ref() == Some(release),
-            "the package inside isn't that release: its `Push-Release` is `{}`",
+            "the .deb does not match the release name: its `Push-Release` field is `{}`",
             info.release.as_ref().map_or("missing", |inside| inside.stem())
         );
         let own = release.app().as_str() == OWN_PACKAGE;
         ensure!(
             (info.package == OWN_PACKAGE) == own,
-            "the package inside is `{}`, but package and app `{}` only go together",
-            info.package,
-            OWN_PACKAGE
+            "the .deb contains package `{}`; the package name `{OWN_PACKAGE}` is reserved for the app of the same name",
+            info.package
         );
         ensure!(
             others.iter().all(|other| other.info.package != info.package),
-            "its package `{}` is that of another app in the same document",
+            "the package `{}` is that of another app in the same document",
             info.package
         );
-        let before = plan::current(installed, release.app()).cloned();
-        let rollback_target = self.rollback_target(&info, before.as_ref()).await?;
-        Ok(Candidate { release: release.clone(), deb, info, before, rollback_target })
+        let current = plan::current(installed, release.app());
+        let previous = match current.and_then(|current| Some((current, current.release.as_ref()?))) {
+            Some((current, release)) => self.previous_release(&info, current, release, installed).await?,
+            None => self.previous_package(&info).await?,
+        };
+        let previous_units = current.map(|current| current.units.clone()).unwrap_or_default();
+        Ok(Candidate { release: release.clone(), deb, info, previous_units, previous })
     }
 
-    /// How to undo an install. What was there before must be on disk, or be known to be nowhere.
-    async fn rollback_target(&self, info: &DebInfo, before: Option<&InstalledPackage>) -> Result<RollbackTarget> {
-        if let Some(release) = before.and_then(|before| before.release.as_ref()) {
-            let found = download::obtain(self.bucket, self.cache, release, self.liveness)
-                .await
-                .map_err(|error| error.context(format!("the way back to `{}` can't be made sure", release.stem())))?;
-            return Ok(match found {
-                Found::File(deb) => RollbackTarget::Deb(deb),
-                Found::Nowhere => {
-                    RollbackTarget::None { reason: format!("`{}` is no longer in the bucket", release.stem()) }
-                }
-            });
-        }
+    /// The rollback target of an app that has a release. It must be on disk, or be known to be nowhere.
+    async fn previous_release(
+        &self,
+        info: &DebInfo,
+        current: &InstalledPackage,
+        release: &ReleaseName,
+        installed: &[InstalledPackage],
+    ) -> Result<Previous> {
+        let found = download::obtain(self.bucket, self.cache, release, self.liveness)
+            .await
+            .with_context(|| format!("could not cache `{}`, which a rollback would need", release.stem()))?;
+        let previous = PreviousPackage { package: current.package.clone(), release: release.clone() };
+        Ok(match found {
+            Found::File(deb) => {
+                let is_there =
+                    |there: &InstalledPackage| there.package == info.package && there.state != PackageState::Absent;
+                let adds_package = current.package != info.package && !installed.iter().any(is_there);
+                Previous::Package { installed: previous, deb, adds_package }
+            }
+            Found::Nowhere => Previous::Unavailable {
+                installed: Some(previous),
+                reason: NoRollbackTarget::new(format!("`{}` is no longer in the bucket", release.stem())),
+            },
+        })
+    }
+
+    /// The rollback target of an app that has no release: normally, that there is no package of that name.
+    async fn previous_package(&self, info: &DebInfo) -> Result<Previous> {
         let there = self.packages.packages(std::slice::from_ref(&info.package)).await?;
         let there = there.iter().find(|there| there.package == info.package && there.state != PackageState::Absent);
         Ok(match there.map(|there| &there.release) {
-            None => RollbackTarget::Remove,
-            Some(None) => RollbackTarget::None {
-                reason: format!("the package `{}` that was there isn't a release", info.package),
+            None => Previous::Nothing,
+            Some(None) => Previous::Unavailable {
+                installed: None,
+                reason: NoRollbackTarget::new(format!(
+                    "the package `{}` that was installed before is not a release",
+                    info.package
+                )),
             },
             Some(Some(other)) => {
-                bail!("its package `{}` is installed from another app, `{}`", info.package, other.app())
+                bail!("the package `{}` is installed from another app, `{}`", info.package, other.app())
             }
         })
     }
 
-    /// Leaves out what dpkg would refuse, until what is left goes together.
-    async fn refuse_what_cannot_be(&self, candidates: &mut Vec<Candidate>, unprepared: &mut Vec<Unprepared>) {
+    /// Leaves out what dpkg would refuse, until what is left can be installed together.
+    async fn drop_uninstallable(&self, candidates: &mut Vec<Candidate>, unprepared: &mut Vec<Unprepared>) {
         loop {
             let infos: Vec<DebInfo> = candidates.iter().map(|candidate| candidate.info.clone()).collect();
             let mut refused = BTreeSet::new();
@@ -181,70 +209,51 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
 
     async fn ensure_installable(&self, info: &DebInfo, together: &[DebInfo]) -> Result<()> {
         cache::ensure_space(self.root, together.iter().map(|info| info.installed_size).sum())?;
-        let obstacles = self.packages.obstacles(info, together).await?;
-        ensure!(obstacles.is_empty(), "it can't be installed here: {}", obstacles.join("; "));
+        // Only where it matters: each query takes a process.
+        let architecture = match info.architecture.as_str() {
+            "all" => None,
+            _ => Some(self.packages.architecture().await?),
+        };
+        let available = if info.depends.is_empty() { Vec::new() } else { self.packages.available().await? };
+        let obstacles = dependencies::obstacles(info, architecture.as_deref(), &available, together);
+        ensure!(obstacles.is_empty(), "release cannot be installed on this server: {}", obstacles.join("; "));
         Ok(())
     }
 
     /// Notes how everything is before anything changes.
-    async fn update(&self, candidate: Candidate, installed: &[InstalledPackage]) -> Result<AppUpdate> {
-        let Candidate { release, deb, info, before, rollback_target } = candidate;
-        if let RollbackTarget::None { reason } = &rollback_target {
-            tracing::warn!(app = %release.app(), release = release.stem(), reason, "`{}` goes in without a way back: {reason}", release.stem());
+    async fn update(&self, candidate: Candidate) -> Result<AppUpdate> {
+        let Candidate { release, deb, info, previous_units, previous } = candidate;
+        if let Previous::Unavailable { reason, .. } = &previous {
+            tracing::warn!(
+                app = %release.app(),
+                release = release.stem(),
+                %reason,
+                "installing `{}` without a rollback target: {reason}",
+                release.stem()
+            );
         }
-        let old = before.as_ref().map(|before| before.units.as_slice()).unwrap_or_default();
         let mut units = Vec::new();
         for unit in &info.units {
             units.push(self.unit_before(unit, true).await?);
         }
-        for unit in old.iter().filter(|old| info.units.iter().all(|new| new.name != old.name)) {
+        for unit in previous_units.iter().filter(|old| info.units.iter().all(|new| new.name != old.name)) {
             units.push(self.unit_before(unit, false).await?);
         }
-        let first = !installed.iter().any(|there| there.package == info.package && there.state != PackageState::Absent)
-            && rollback_target_is_free(&rollback_target);
         Ok(AppUpdate {
             app: release.app().clone(),
             package: info.package,
             target: Target::Release { release, deb },
-            before: before.and_then(|before| Some(Before { package: before.package, release: before.release? })),
-            first,
-            rollback_target,
+            previous,
             check: info.check,
             units,
-            replaced: false,
-            failure: None,
-            outcome: None,
+            progress: Progress::Forward,
         })
     }
 
     async fn unit_before(&self, unit: &OwnedUnit, wanted: bool) -> Result<UnitBefore> {
-        let was: UnitState = self
-            .services
-            .unit(&unit.name)
-            .await
-            .map_err(|error| anyhow!("could not ask systemd about `{}`: {error:#}", unit.name))?;
+        let was = self.services.unit(&unit.name).await;
+        let was = was.with_context(|| format!("could not query systemd about `{}`", unit.name))?;
         let (invocation, restarts) = (was.invocation.clone(), was.restarts);
         Ok(UnitBefore { unit: unit.clone(), wanted, was, invocation, restarts })
-    }
-}
-
-/// Whether no foreign package of that name is in the way.
-fn rollback_target_is_free(rollback_target: &RollbackTarget) -> bool {
-    !matches!(rollback_target, RollbackTarget::None { .. })
-}
-
-fn removal(package: &str, release: &ReleaseName) -> AppUpdate {
-    AppUpdate {
-        app: release.app().clone(),
-        package: package.to_owned(),
-        target: Target::Removed { release: release.clone() },
-        before: Some(Before { package: package.to_owned(), release: release.clone() }),
-        first: false,
-        rollback_target: RollbackTarget::None { reason: "a removal isn't undone".to_owned() },
-        check: None,
-        units: Vec::new(),
-        replaced: false,
-        failure: None,
-        outcome: None,
     }
 }

@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use crate::{
     machine::fake::{Behaviour, release},
     state::persist::failpoint,
-    transaction::{record::Transaction, rescue::Rescue},
+    transaction::{self, rescue::Rescue},
 };
 
 use super::harness::{Server, live};
@@ -136,12 +136,12 @@ async fn a_record_torn_at_any_byte_is_survived() {
     let whole = std::fs::read(&path).unwrap();
     for length in 0..whole.len() {
         std::fs::write(&path, &whole[..length]).unwrap();
-        assert_eq!(Transaction::load(&path), None, "{length} bytes");
+        assert_eq!(transaction::load(&path), None, "{length} bytes");
         assert!(!path.exists());
     }
     for garbage in ["null", "[]", "{\"schema\":99}", "\u{feff}{}"] {
         std::fs::write(&path, garbage).unwrap();
-        assert_eq!(Transaction::load(&path), None, "{garbage}");
+        assert_eq!(transaction::load(&path), None, "{garbage}");
     }
     std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
     for _ in 0..3 {

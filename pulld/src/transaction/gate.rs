@@ -1,98 +1,101 @@
 //! The health gate: whether a release stays up after its units were restarted.
 //!
-//! [`verdict`] is pure and judges one unit from samples of it; [`watch`] takes the samples, of all releases in the
-//! same window, and judges each release for itself. A newer server document doesn't cut the wait short: it is read
-//! by the next cycle, and what is installed has a verdict by then.
+//! [`watch`] takes samples of the units of all releases in the same window, and judges each release for itself by
+//! [`verdict`]. A newer server document does not cut the wait short: it is read by the next cycle, and what is installed
+//! has a verdict by then.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use bucket::AppName;
 use tokio::time::Instant;
 
-use crate::machine::{ServiceManager, UnitState};
+use crate::{
+    decide::{
+        units::{self, Act, UnitBefore},
+        verdict::{START_TIMEOUT, Sample, Verdict, verdict},
+    },
+    machine::{CheckResult, PackageManager, ServiceManager, UnitState},
+    service::events,
+};
 
-/// How often units are looked at.
+use super::{executor::TransactionRunner, record::Transaction};
+
+/// The time between two samples of a unit.
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// How long a unit may take to come up, and a check command to succeed.
-pub(crate) const START_LIMIT: Duration = Duration::from_mins(5);
+/// The least time a release's own check may take.
+const MIN_CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// One look at a unit.
+/// A release under test.
 #[derive(Debug, Clone)]
-pub(crate) struct Sample {
-    /// Since the watch began.
-    pub(crate) at: Duration,
-    /// How the unit was.
-    pub(crate) state: UnitState,
-}
-
-/// What is to be said of a unit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// Not yet.
-    Wait,
-    /// It stayed up for the window, or did its work.
-    Healthy,
-    /// It didn't, for this reason.
-    Unhealthy(String),
-}
-
-/// Judges a unit. `restarts` is how often systemd had restarted it when the watch began.
-pub(crate) fn verdict(name: &str, samples: &[Sample], restarts: u32, window: Duration) -> Verdict {
-    let Some(last) = samples.last() else { return Verdict::Wait };
-    let state = &last.state;
-    let unhealthy = |why: String| Verdict::Unhealthy(format!("`{name}` {why}"));
-    if state.load != "loaded" {
-        return unhealthy(format!("can't be run: its load state is `{}`", state.load.escape_debug()));
-    }
-    if state.active == "failed" {
-        return unhealthy(format!("failed ({})", state.result.escape_debug()));
-    }
-    if state.sub == "auto-restart" || state.restarts > restarts {
-        return unhealthy(match state.restarts {
-            0 | 1 => "doesn't stay up: systemd had to restart it".to_owned(),
-            times => format!("doesn't stay up: systemd restarted it {times} times"),
-        });
-    }
-    match state.active.as_str() {
-        "active" => {
-            // A restart by a person begins the window anew.
-            let same =
-                |sample: &&Sample| sample.state.active == "active" && sample.state.invocation == state.invocation;
-            let since = samples.iter().rev().take_while(same).last().map_or(last.at, |sample| sample.at);
-            if last.at.saturating_sub(since) >= window { Verdict::Healthy } else { Verdict::Wait }
-        }
-        "inactive" if state.service_type == "oneshot" && matches!(state.result.as_str(), "success" | "") => {
-            Verdict::Healthy
-        }
-        "inactive" => unhealthy("isn't running: it ended by itself".to_owned()),
-        other if last.at >= START_LIMIT => unhealthy(format!("is still `{}`", other.escape_debug())),
-        _ => Verdict::Wait,
-    }
-}
-
-/// One release at the gate.
-#[derive(Debug, Clone)]
-pub(crate) struct HealthTarget {
-    /// The app.
-    pub(crate) app: AppName,
+pub(super) struct HealthTarget {
+    /// Its app.
+    pub(super) app: AppName,
     /// The units to judge, each with its restarts by systemd so far.
-    pub(crate) units: Vec<(String, u32)>,
+    pub(super) units: Vec<(String, u32)>,
     /// Its own check command.
-    pub(crate) check: Option<Vec<String>>,
+    pub(super) check: Option<Vec<String>>,
 }
 
-/// Why a release can't stay.
+/// Why a release cannot stay.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Unhealthy {
+pub(super) struct Unhealthy {
     /// In a sentence.
-    pub(crate) reason: String,
-    /// False when systemd couldn't be asked, which is no fault of the release.
-    pub(crate) release_at_fault: bool,
+    pub(super) reason: String,
+    /// False when systemd could not be queried, which the release did not cause.
+    pub(super) release_at_fault: bool,
 }
 
-/// Watches releases until each is judged; gives those that can't stay.
-pub(crate) async fn watch(
+impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
+    /// Watches the units of what was installed.
+    pub(super) async fn gate(&self, transaction: &mut Transaction) {
+        let mut targets = Vec::new();
+        for update in transaction.others().filter(|update| update.is_forward() && update.release().is_some()) {
+            let units: Vec<&UnitBefore> = update.units.iter().filter(|unit| unit.wanted).collect();
+            let units = self.judged(&units).await;
+            targets.push(HealthTarget { app: update.app.clone(), units, check: update.check.clone() });
+        }
+        let unhealthy = self.watch(&targets).await;
+        for update in transaction.others_mut().filter(|update| update.is_forward()) {
+            if let Some(unhealthy) = unhealthy.get(&update.app) {
+                update.fail(&unhealthy.reason, unhealthy.release_at_fault);
+                continue;
+            }
+            update.progress.succeed();
+            tracing::info!(
+                message_id = events::INSTALLED,
+                app = %update.app,
+                release = update.title(),
+                "`{}` is {}",
+                update.title(),
+                if update.release().is_some() { "installed and healthy" } else { "removed" }
+            );
+        }
+    }
+
+    /// Watches releases until each is judged; gives those that cannot stay.
+    pub(super) async fn watch(&self, targets: &[HealthTarget]) -> BTreeMap<AppName, Unhealthy> {
+        self.liveness.within(START_TIMEOUT * 2 + self.settings.health_window * 4);
+        watch(self.services, targets, self.settings.health_window).await
+    }
+
+    /// Which units are judged, each with the restarts that do not count against it.
+    pub(super) async fn judged(&self, units: &[&UnitBefore]) -> Vec<(String, u32)> {
+        let mut judged = Vec::new();
+        for before in units {
+            let name = &before.unit.name;
+            let now = self.services.unit(name).await.ok();
+            if now.as_ref().is_some_and(|now| matches!(units::act(before, now, true), Act::Ignore(_))) {
+                continue;
+            }
+            let same = |now: &UnitState| now.invocation == before.invocation;
+            judged.push((name.clone(), if now.as_ref().is_some_and(same) { before.restarts } else { 0 }));
+        }
+        judged
+    }
+}
+
+async fn watch(
     services: &impl ServiceManager,
     targets: &[HealthTarget],
     window: Duration,
@@ -119,9 +122,9 @@ async fn watch_one(
             let at = began.elapsed();
             match services.unit(name).await {
                 Ok(state) => samples.push(Sample { at, state }),
-                Err(error) if at >= START_LIMIT => {
+                Err(error) if at >= START_TIMEOUT => {
                     return Err(Unhealthy {
-                        reason: format!("could not ask systemd about `{name}`: {error:#}"),
+                        reason: format!("could not query systemd about `{name}`: {error:#}"),
                         release_at_fault: false,
                     });
                 }
@@ -148,61 +151,14 @@ async fn watch_one(
 async fn pass_check(services: &impl ServiceManager, command: &[String], window: Duration) -> Result<(), Unhealthy> {
     let began = Instant::now();
     loop {
-        let (reason, release_at_fault) = match services.check(command, window.max(Duration::from_secs(10))).await {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(reason)) => (format!("its check failed: {reason}"), true),
-            Err(error) => (format!("its check could not be run: {error:#}"), false),
+        let unhealthy = match services.check(command, window.max(MIN_CHECK_TIMEOUT)).await {
+            Ok(CheckResult::Passed) => return Ok(()),
+            Ok(CheckResult::Failed { reason }) => Unhealthy { reason, release_at_fault: true },
+            Err(error) => Unhealthy { reason: format!("could not run its check: {error:#}"), release_at_fault: false },
         };
         if began.elapsed() >= window {
-            return Err(Unhealthy { reason, release_at_fault });
+            return Err(unhealthy);
         }
         tokio::time::sleep(INTERVAL * 2).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::machine::fake::{running, unit_state};
-
-    const WINDOW: Duration = Duration::from_secs(10);
-
-    fn judge(states: &[(u64, UnitState)]) -> Verdict {
-        let sample = |(at, state): &(u64, UnitState)| Sample { at: Duration::from_secs(*at), state: state.clone() };
-        verdict("web.service", &states.iter().map(sample).collect::<Vec<_>>(), 1, WINDOW)
-    }
-
-    #[test]
-    fn a_service_must_be_up_for_the_whole_window() {
-        let up = |invocation| UnitState { restarts: 1, ..running(invocation) };
-        assert_eq!(judge(&[(0, up("a")), (9, up("a"))]), Verdict::Wait);
-        assert_eq!(judge(&[(0, up("a")), (10, up("a"))]), Verdict::Healthy);
-        assert_eq!(judge(&[(0, up("a")), (5, up("b")), (14, up("b"))]), Verdict::Wait);
-        assert_eq!(judge(&[(0, up("a")), (5, up("b")), (15, up("b"))]), Verdict::Healthy);
-        assert_eq!(judge(&[(0, unit_state("activating", "start")), (5, up("a")), (10, up("a"))]), Verdict::Wait);
-        assert_eq!(judge(&[]), Verdict::Wait);
-    }
-
-    #[test]
-    fn what_does_not_stay_up_is_unhealthy_at_once() {
-        let oneshot = |active: &str, result: &str| UnitState {
-            service_type: "oneshot".into(),
-            result: result.into(),
-            ..unit_state(active, "dead")
-        };
-        let unhealthy = [
-            unit_state("failed", "failed"),
-            unit_state("activating", "auto-restart"),
-            UnitState { restarts: 2, ..running("a") },
-            unit_state("inactive", "dead"),
-            UnitState { load: "not-found".into(), ..unit_state("inactive", "dead") },
-            oneshot("failed", "exit-code"),
-        ];
-        for state in unhealthy {
-            assert!(matches!(judge(&[(0, state.clone())]), Verdict::Unhealthy(_)), "{state:?}");
-        }
-        assert_eq!(judge(&[(0, oneshot("inactive", "success"))]), Verdict::Healthy);
-        assert_eq!(judge(&[(299, unit_state("activating", "start"))]), Verdict::Wait);
-        assert!(matches!(judge(&[(300, unit_state("activating", "start"))]), Verdict::Unhealthy(_)));
     }
 }

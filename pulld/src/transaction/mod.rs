@@ -1,10 +1,21 @@
 //! Changing the machine so that a crash at any moment leaves it repairable.
 //!
-//! The [`record`] says on disk how far a transaction is; the [`executor`] carries it out from any phase; the [`gate`]
-//! judges what was installed; [`rollback`] says what undoing takes; [`rescue`] is the last resort for pulld itself.
+//! A [`record`] on disk holds the [`update`]s of several apps and how far they are ([`progress`]). The [`executor`]
+//! carries it out from any phase: [`install`], [`restart`], the health [`gate`], [`rollback`] of what failed, and
+//! [`self_update`] last, for which [`rescue`] is the last resort. [`load()`] reads what an earlier process left.
 
 pub(crate) mod executor;
-pub(crate) mod gate;
+mod gate;
+mod install;
+mod load;
+mod outcome;
+pub(crate) mod progress;
 pub(crate) mod record;
 pub(crate) mod rescue;
-pub(crate) mod rollback;
+mod restart;
+mod rollback;
+mod schema_1;
+mod self_update;
+pub(crate) mod update;
+
+pub(crate) use load::load;

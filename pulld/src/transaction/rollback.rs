@@ -1,127 +1,127 @@
-//! The way back of the apps that didn't stay up. Pure: no I/O, no clock.
-//!
-//! Decided from what dpkg says now, not from what was tried: planning it again after an interruption gives what is
-//! left to do.
+//! The phases in which the previous releases of what failed are restored, restarted and watched.
 
-use std::path::PathBuf;
+use anyhow::Result;
 
 use crate::{
-    machine::{InstalledPackage, PackageState},
-    transaction::record::{AppUpdate, RollbackTarget},
+    decide::{rollback::Undo, units::UnitBefore},
+    machine::{DpkgResult, OwnedUnit, PackageManager, ServiceManager},
+    service::events,
+    state::quarantine::Quarantine,
 };
 
-/// What undoing one change takes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Undo {
-    /// The `.deb` of what was there, unless it is there.
-    pub(crate) install: Option<PathBuf>,
-    /// The package that wasn't there, if it is.
-    pub(crate) remove: Option<String>,
-}
+use super::{
+    executor::TransactionRunner,
+    gate::HealthTarget,
+    outcome,
+    progress::Progress,
+    record::{Phase, Transaction},
+    update::AppUpdate,
+};
 
-impl Undo {
-    /// Whether dpkg has nothing to do.
-    pub(crate) fn is_nothing(&self) -> bool {
-        self.install.is_none() && self.remove.is_none()
-    }
-}
-
-/// What undoing `update` takes on a machine that has `installed`.
-///
-/// # Errors
-/// Why there is no way back, as a sentence. When what was there is still there, none is needed.
-pub(crate) fn undo(update: &AppUpdate, installed: &[InstalledPackage]) -> Result<Undo, String> {
-    let state = |name: &str| installed.iter().find(|package| package.package == name);
-    let present = |name: &str| state(name).is_some_and(|package| package.state != PackageState::Absent);
-    let restored = update.before.as_ref().is_some_and(|before| {
-        state(&before.package).is_some_and(|package| {
-            package.state == PackageState::Installed && package.release.as_ref() == Some(&before.release)
-        })
-    });
-    let renamed = update.before.as_ref().is_some_and(|before| before.package != update.package);
-    let remove = (update.first && (update.before.is_none() || renamed) && present(&update.package))
-        .then(|| update.package.clone());
-    match &update.rollback_target {
-        RollbackTarget::Deb(_) if restored => Ok(Undo { install: None, remove }),
-        RollbackTarget::Deb(deb) => Ok(Undo { install: Some(deb.clone()), remove }),
-        RollbackTarget::Remove => Ok(Undo { install: None, remove }),
-        // dpkg itself undid it, or a repair of this very release worked in the end.
-        RollbackTarget::None { .. } if restored => Ok(Undo::default()),
-        RollbackTarget::None { reason } => Err(reason.clone()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::record::{Before, Target};
-    use super::*;
-    use crate::machine::fake::release;
-
-    /// A change that installs a release for the first time.
-    fn update(app: &str, minute: u8) -> AppUpdate {
-        let release = release(app, minute);
-        AppUpdate {
-            app: release.app().clone(),
-            package: app.to_owned(),
-            target: Target::Release { release, deb: "/new.deb".into() },
-            before: None,
-            first: true,
-            rollback_target: RollbackTarget::Remove,
-            check: None,
-            units: vec![],
-            replaced: false,
-            failure: None,
-            outcome: None,
+impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
+    /// Notes what the rollback needs to know, first of all what must not be retried.
+    pub(super) async fn start_rollback(
+        &self,
+        transaction: &mut Transaction,
+        quarantine: &mut Quarantine,
+    ) -> Result<()> {
+        let record = self.paths.transaction();
+        if !transaction.others().any(AppUpdate::has_failed) {
+            return transaction.enter(Phase::UpdatingAgent, &record);
         }
-    }
-
-    fn there(package: &str, minute: u8, state: PackageState) -> InstalledPackage {
-        InstalledPackage {
-            package: package.to_owned(),
-            version: String::new(),
-            state,
-            release: Some(release("web", minute)),
-            units: vec![],
+        outcome::quarantine_those_at_fault(transaction, quarantine, self.paths)?;
+        self.mark_units(transaction).await;
+        let installed = self.installed(transaction).await?;
+        for update in transaction.others_mut() {
+            let replaced = !update.is_undone(&installed);
+            update.progress.start_rollback(replaced);
         }
+        transaction.enter(Phase::RollingBack, &record)
     }
 
-    #[test]
-    fn an_upgrade_goes_back_to_the_deb_that_was_there_unless_it_is_there() {
-        let mut update = update("web", 2);
-        update.before = Some(Before { package: "web".into(), release: release("web", 1) });
-        update.rollback_target = RollbackTarget::Deb("/old.deb".into());
-        update.first = false;
-        let undone = |state| undo(&update, &[state]).unwrap();
-        let back = Undo { install: Some("/old.deb".into()), remove: None };
-        assert_eq!(undone(there("web", 2, PackageState::Installed)), back);
-        assert_eq!(undone(there("web", 1, PackageState::Broken("iHR".into()))), back);
-        assert!(undone(there("web", 1, PackageState::Installed)).is_nothing());
+    /// dpkg restores the previous releases, one app after the other.
+    pub(super) async fn roll_back(&self, transaction: &mut Transaction) -> Result<()> {
+        if !transaction.others().any(AppUpdate::has_failed) {
+            return Ok(());
+        }
+        let installed = self.installed(transaction).await?;
+        for at in 0..transaction.updates.len() {
+            let update = &transaction.updates[at];
+            let Some(failure) = update.progress.failure().filter(|_| !update.is_own()) else { continue };
+            let (title, reason) = (update.title(), &failure.reason);
+            tracing::warn!(
+                message_id = events::UNHEALTHY,
+                app = %update.app,
+                release = title,
+                reason,
+                "`{title}` is unhealthy, rolling back: {reason}"
+            );
+            match update.undo(&installed) {
+                Err(none) => outcome::degrade(&mut transaction.updates[at], &format!("cannot roll back: {none}")),
+                Ok(undo) if undo.is_nothing() => {}
+                Ok(undo) => {
+                    let result = self.undo(&undo, false).await;
+                    let installed = self.installed(transaction).await?;
+                    let update = &mut transaction.updates[at];
+                    if !update.is_undone(&installed) {
+                        outcome::degrade(update, &format!("rollback failed: {}", result.explain()));
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
-    #[test]
-    fn a_first_install_is_removed_if_it_is_there() {
-        let mut update = update("web", 2);
-        update.rollback_target = RollbackTarget::Remove;
-        let undone = |state| undo(&update, &[there("web", 2, state)]).unwrap();
-        assert_eq!(undone(PackageState::Broken("iF".into())).remove.as_deref(), Some("web"));
-        assert!(undone(PackageState::Absent).is_nothing());
-        assert!(undo(&update, &[]).unwrap().is_nothing());
+    /// Has dpkg carry out a rollback; `restart_agent` is for pulld's own.
+    pub(super) async fn undo(&self, undo: &Undo, restart_agent: bool) -> DpkgResult {
+        let mut request = self.empty_request();
+        request.install.extend(undo.install.clone());
+        request.remove.extend(undo.remove.clone());
+        request.restart_agent = restart_agent;
+        self.run_dpkg(&request).await
     }
 
-    #[test]
-    fn an_app_that_renamed_its_package_gets_the_old_one_and_loses_the_new_one() {
-        let mut update = update("web", 2);
-        update.package = "web2".into();
-        update.before = Some(Before { package: "web".into(), release: release("web", 1) });
-        update.rollback_target = RollbackTarget::Deb("/old.deb".into());
-        let undone = undo(&update, &[there("web2", 2, PackageState::Installed)]).unwrap();
-        assert_eq!(undone, Undo { install: Some("/old.deb".into()), remove: Some("web2".into()) });
+    /// Restarts and watches the units of what was restored.
+    pub(super) async fn check_rollback(&self, transaction: &mut Transaction) -> Result<()> {
+        if !transaction.others().any(AppUpdate::has_failed) {
+            return Ok(());
+        }
+        self.services.daemon_reload().await?;
+        let installed = self.installed(transaction).await?;
+        let mut targets = Vec::new();
+        for update in transaction.others_mut() {
+            let Progress::RollingBack { replaced, .. } = update.progress else { continue };
+            let previous = update
+                .previous
+                .installed()
+                .and_then(|previous| installed.iter().find(|package| package.package == previous.package));
+            let owned = previous.map(|package| package.units.as_slice()).unwrap_or_default();
+            let units = as_owned(&update.units, owned);
+            let units: Vec<&UnitBefore> = units.iter().collect();
+            let restarted = self.restart_units(&units, replaced).await;
+            let target = HealthTarget { app: update.app.clone(), units: self.judged(&units).await, check: None };
+            match restarted {
+                Ok(()) => targets.push(target),
+                Err(error) => outcome::degrade(update, &previous_is_unhealthy(&format!("{error:#}"))),
+            }
+        }
+        let unhealthy = self.watch(&targets).await;
+        for update in transaction.others_mut().filter(|update| update.has_failed()) {
+            match unhealthy.get(&update.app) {
+                Some(unhealthy) => outcome::degrade(update, &previous_is_unhealthy(&unhealthy.reason)),
+                None => outcome::rolled_back(update),
+            }
+        }
+        Ok(())
     }
+}
 
-    #[test]
-    fn without_a_way_back_the_reason_is_told() {
-        let mut update = update("web", 2);
-        update.rollback_target = RollbackTarget::None { reason: "gone".into() };
-        assert_eq!(undo(&update, &[there("web", 2, PackageState::Installed)]), Err("gone".into()));
-    }
+fn previous_is_unhealthy(reason: &str) -> String {
+    format!("the previous release is unhealthy too: {reason}")
+}
+
+/// The units of what was restored, as that release wants them.
+fn as_owned(before: &[UnitBefore], owned: &[OwnedUnit]) -> Vec<UnitBefore> {
+    let named = |unit: &OwnedUnit| before.iter().find(|before| before.unit.name == unit.name).cloned();
+    owned.iter().filter_map(|unit| Some(UnitBefore { unit: unit.clone(), ..named(unit)? })).collect()
 }

@@ -1,0 +1,79 @@
+//! The phase in which dpkg installs and removes everything but pulld.
+
+use anyhow::Result;
+
+use crate::machine::{DpkgEnd, DpkgResult, InstalledPackage, PackageManager, ServiceManager};
+
+use super::{
+    executor::{Start, TransactionRunner},
+    record::Transaction,
+    update::{AppUpdate, Target},
+};
+
+impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
+    /// dpkg installs and removes everything but pulld, in one run.
+    pub(super) async fn install(&self, transaction: &mut Transaction, start: &Start) -> Result<()> {
+        if transaction.others().next().is_none() {
+            return Ok(());
+        }
+        let result = if let Some(result) = start.result() {
+            result.clone()
+        } else {
+            if start.is_resumed() {
+                self.mark_units(transaction).await;
+                transaction.save(&self.paths.transaction())?;
+            }
+            self.install_what_is_missing(transaction, start).await?
+        };
+        let missing = missing(transaction, &self.installed(transaction).await?);
+        let together = transaction.others().count() > 1;
+        for at in missing {
+            // One that fails may have kept the others out: each gets a chance of its own.
+            let result = if together { self.install_all(&[&transaction.updates[at]]).await } else { result.clone() };
+            let installed = self.installed(transaction).await?;
+            let update = &mut transaction.updates[at];
+            if !update.is_in_place(&installed) {
+                update.fail(result.explain(), is_release_at_fault(update, &result, &installed));
+            }
+        }
+        Ok(())
+    }
+
+    /// Installs what is not in place yet; a fresh transaction need not query dpkg first.
+    async fn install_what_is_missing(&self, transaction: &Transaction, start: &Start) -> Result<DpkgResult> {
+        let installed = if start.is_resumed() { self.installed(transaction).await? } else { Vec::new() };
+        let open = |update: &&AppUpdate| !start.is_resumed() || !update.is_in_place(&installed);
+        let updates: Vec<&AppUpdate> = transaction.others().filter(open).collect();
+        if updates.is_empty() {
+            return Ok(DpkgResult::failed("dpkg had done everything"));
+        }
+        Ok(self.install_all(&updates).await)
+    }
+
+    /// Has dpkg carry out some updates in one run.
+    async fn install_all(&self, updates: &[&AppUpdate]) -> DpkgResult {
+        let mut request = self.empty_request();
+        for update in updates {
+            match &update.target {
+                Target::Release { deb, .. } => request.install.push(deb.clone()),
+                Target::Removed { .. } => request.remove.push(update.package.clone()),
+            }
+        }
+        self.run_dpkg(&request).await
+    }
+}
+
+/// The updates of other apps than pulld that dpkg does not have, by their place.
+fn missing(transaction: &Transaction, installed: &[InstalledPackage]) -> Vec<usize> {
+    let updates = transaction.updates.iter().enumerate();
+    let missing = updates.filter(|(_, update)| !update.is_own() && !update.is_in_place(installed));
+    missing.map(|(at, _)| at).collect()
+}
+
+/// Whether the release caused a failed install: dpkg got to it, or said so. A held lock or a service that could not be
+/// started leaves the package as it was, and says nothing about the release.
+pub(super) fn is_release_at_fault(update: &AppUpdate, result: &DpkgResult, installed: &[InstalledPackage]) -> bool {
+    // dpkg(1): it exits with 2 for a fatal error of its own, as a held lock.
+    let dpkg_gave_up = matches!(result.end, DpkgEnd::Failed(_) | DpkgEnd::Exited(2));
+    update.release().is_some() && !(update.is_undone(installed) && dpkg_gave_up)
+}

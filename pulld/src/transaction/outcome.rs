@@ -1,0 +1,102 @@
+//! What the end of an update means to people and to the quarantine.
+
+use anyhow::Result;
+use bucket::Timestamp;
+
+use crate::{
+    service::events,
+    state::{
+        paths::Paths,
+        quarantine::{Quarantine, Quarantined},
+    },
+};
+
+use super::{progress::Outcome, record::Transaction, update::AppUpdate};
+
+/// The previous release of the app runs again.
+pub(super) fn rolled_back(update: &mut AppUpdate) {
+    update.progress.rolled_back();
+    let title = update.title();
+    match update.outcome() {
+        Some(Outcome::RolledBack { reason }) => tracing::warn!(
+            message_id = events::ROLLED_BACK,
+            app = %update.app,
+            release = title,
+            reason,
+            "rolled back `{title}`, quarantined until the server document changes: {reason}"
+        ),
+        Some(Outcome::Postponed { reason }) => tracing::warn!(
+            message_id = events::ROLLED_BACK,
+            app = %update.app,
+            release = title,
+            reason,
+            "postponed `{title}`, will retry: {reason}"
+        ),
+        Some(Outcome::Done | Outcome::Degraded { .. }) | None => {}
+    }
+}
+
+/// The update cannot be undone either, because of `why`. What does not have to be undone stays as it is.
+pub(super) fn degrade(update: &mut AppUpdate, why: &str) {
+    if !update.has_failed() {
+        return;
+    }
+    update.progress.degrade(why);
+    if let Some(Outcome::Degraded { reason }) = update.outcome() {
+        tracing::error!(
+            message_id = events::DEGRADED,
+            app = %update.app,
+            release = update.title(),
+            reason,
+            "`{}` is degraded, manual intervention required: {reason}",
+            update.app
+        );
+    }
+}
+
+/// Makes sure, before anything is rolled back, that releases at fault are not retried.
+pub(super) fn quarantine_those_at_fault(
+    transaction: &Transaction,
+    quarantine: &mut Quarantine,
+    paths: &Paths,
+) -> Result<()> {
+    change(quarantine, paths, |quarantine| {
+        for update in &transaction.updates {
+            if let Some(failure) = update.progress.failure().filter(|failure| failure.release_at_fault) {
+                add(update, transaction, quarantine, &failure.reason, false);
+            }
+        }
+    })
+}
+
+/// Notes degraded releases in the quarantine, and lifts it for apps whose update succeeded.
+pub(super) fn quarantine_by_outcome(
+    transaction: &Transaction,
+    quarantine: &mut Quarantine,
+    paths: &Paths,
+) -> Result<()> {
+    change(quarantine, paths, |quarantine| {
+        for update in &transaction.updates {
+            match update.outcome() {
+                Some(Outcome::Degraded { reason }) => add(update, transaction, quarantine, reason, true),
+                Some(Outcome::Done) => quarantine.lift(&update.app),
+                Some(Outcome::RolledBack { .. } | Outcome::Postponed { .. }) | None => {}
+            }
+        }
+    })
+}
+
+/// Writes the quarantine if `by` makes it another one.
+fn change(quarantine: &mut Quarantine, paths: &Paths, by: impl FnOnce(&mut Quarantine)) -> Result<()> {
+    let before = quarantine.clone();
+    by(quarantine);
+    if *quarantine == before { Ok(()) } else { quarantine.save(&paths.quarantine()) }
+}
+
+/// Quarantines the release of an update, if it has one and a document asked for it.
+fn add(update: &AppUpdate, transaction: &Transaction, quarantine: &mut Quarantine, reason: &str, degraded: bool) {
+    if let (Some(release), Some(generation)) = (update.release(), transaction.generation) {
+        let (release, reason) = (release.clone(), reason.to_owned());
+        quarantine.add(Quarantined { release, reason, generation, degraded, since: Timestamp::now() });
+    }
+}

@@ -1,0 +1,76 @@
+//! The phase in which the units of what was installed are restarted.
+
+use anyhow::{Context, Result, bail};
+use futures_util::future::join_all;
+
+use crate::{
+    decide::{
+        units::{self, Act, UnitBefore},
+        verdict::START_TIMEOUT,
+    },
+    machine::{PackageManager, ServiceManager},
+    service::events,
+};
+
+use super::{executor::TransactionRunner, record::Transaction};
+
+impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
+    /// Notes which invocation of each unit is there before dpkg runs again.
+    pub(super) async fn mark_units(&self, transaction: &mut Transaction) {
+        for unit in transaction.others_mut().flat_map(|update| &mut update.units) {
+            if let Ok(now) = self.services.unit(&unit.unit.name).await {
+                (unit.invocation, unit.restarts) = (now.invocation, now.restarts);
+            }
+        }
+    }
+
+    /// Restarts the units of what was installed.
+    pub(super) async fn restart(&self, transaction: &mut Transaction) -> Result<()> {
+        if !transaction.others().any(|update| update.is_forward() && update.release().is_some()) {
+            return Ok(());
+        }
+        self.services.daemon_reload().await?;
+        self.liveness.within(START_TIMEOUT);
+        let restarting = transaction.others().filter(|update| update.is_forward()).map(|update| async move {
+            let owned: Vec<&UnitBefore> = update.units.iter().filter(|unit| unit.wanted).collect();
+            (update.app.clone(), self.restart_units(&owned, true).await)
+        });
+        for (app, restarted) in join_all(restarting).await {
+            if let (Err(error), Some(update)) = (restarted, transaction.others_mut().find(|update| update.app == app)) {
+                update.fail(format!("{error:#}"), true);
+            }
+        }
+        Ok(())
+    }
+
+    /// Restarts an app's units one after the other; `replaced` is whether dpkg changed their package.
+    ///
+    /// # Errors
+    /// Why a unit did not start. Those after it are not tried.
+    pub(super) async fn restart_units(&self, units: &[&UnitBefore], replaced: bool) -> Result<()> {
+        for before in units {
+            let name = &before.unit.name;
+            let now =
+                self.services.unit(name).await.with_context(|| format!("could not query systemd about `{name}`"))?;
+            let act = units::act(before, &now, replaced);
+            let (job, done) = match act {
+                Act::Restart => (self.services.restart(name, START_TIMEOUT).await, "restarted"),
+                Act::Reload => (self.services.reload(name, START_TIMEOUT).await, "reloaded"),
+                Act::Leave(why) | Act::Ignore(why) => {
+                    tracing::debug!(message_id = events::UNIT, unit = name, why, "not restarting `{name}`: {why}");
+                    continue;
+                }
+            };
+            let job = job.with_context(|| format!("`{name}` did not start"))?;
+            if job.succeeded() {
+                tracing::info!(message_id = events::UNIT, unit = name, ?act, "{done} `{name}`");
+                continue;
+            }
+            match self.services.unit(name).await {
+                Ok(state) if !state.result.is_success() => bail!("`{name}` did not start ({})", state.result),
+                _ => bail!("`{name}` did not start ({job})"),
+            }
+        }
+        Ok(())
+    }
+}
