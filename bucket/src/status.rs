@@ -1,5 +1,7 @@
 //! What an agent last reported of its server.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -138,6 +140,23 @@ pub enum AppState {
     /// A state of a newer agent than this reader.
     #[serde(other)]
     Unknown,
+}
+
+/// The state as reports spell it.
+impl fmt::Display for AppState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Converged => "converged",
+            Self::Drifted => "drifted",
+            Self::Pending => "pending",
+            Self::Failed => "failed",
+            Self::Quarantined => "quarantined",
+            Self::Degraded => "degraded",
+            Self::Refused => "refused",
+            Self::Orphan => "orphan",
+            Self::Unknown => "unknown",
+        })
+    }
 }
 
 /// One systemd unit, as part of a report. The states are systemd's own words (`systemctl(1)`).

@@ -23,7 +23,7 @@ pub(crate) fn app(
         AppState::Failed => Some("could not download it: the bucket answers 503 (service unavailable)"),
         AppState::Degraded => Some("`api.service` doesn't stay up, and what ran before isn't in the cache any more"),
         AppState::Refused => Some("`allowed_apps` in the configuration doesn't allow it here"),
-        AppState::Orphan => Some("the document doesn't name it"),
+        AppState::Orphan => Some("installed, but not listed in the server document"),
         _ => None,
     };
     let drift: &[&str] = match state {
@@ -82,7 +82,7 @@ pub(crate) fn conclude(status: &mut Status, document: Generation, written: Times
     });
     status.state = worst.max().unwrap_or(ServerState::Converged);
     let good = status.apps.iter().filter(|app| app.state == AppState::Converged).count();
-    status.summary = format!("{good} of {} apps as in document generation {document}", status.apps.len());
+    status.summary = format!("{good} of {} apps match document generation {document}", status.apps.len());
     (status.written, status.document.generation) = (written, Some(document));
 }
 

@@ -37,9 +37,9 @@ async fn make(context: &super::Context) -> Result<Plan> {
     let loaded = context.load()?;
     loaded.warnings.iter().for_each(|warning| eprintln!("pulld: {warning}"));
     let settings = loaded.settings;
-    let url = settings.bucket.with_context(|| {
-        format!("no bucket is configured: set `bucket` in `{}`", context.paths.config_file().display())
-    })?;
+    let url = settings
+        .bucket
+        .with_context(|| format!("no bucket specified: set `bucket` in `{}`", context.paths.config_file().display()))?;
     let bucket = Bucket::open(&url, &settings.bucket_options).await?;
     let document = match bucket.server_document(&settings.server, None).await? {
         Fetched::Found(generation, document) => Some((generation, document)),

@@ -58,6 +58,13 @@ pub(crate) struct Settings {
     pub(crate) metadata: metadata::Mode,
 }
 
+impl Settings {
+    /// Time for one verb of the bucket with all its attempts.
+    pub(crate) fn bucket_timeout(&self) -> Duration {
+        self.bucket_options.timeout * 10
+    }
+}
+
 /// Settings, and what was found on the way that somebody should know.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Loaded {

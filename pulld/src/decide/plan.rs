@@ -81,8 +81,13 @@ pub(crate) enum Reason {
 impl Step {
     /// The app it is about.
     pub(crate) fn app(&self) -> &AppName {
+        self.release().app()
+    }
+
+    /// The release that it installs or removes.
+    pub(crate) fn release(&self) -> &ReleaseName {
         match self {
-            Self::Install { release, .. } | Self::Remove { release, .. } => release.app(),
+            Self::Install { release, .. } | Self::Remove { release, .. } => release,
         }
     }
 }

@@ -86,7 +86,7 @@ async fn a_machine_without_a_bucket_waits_and_picks_it_up() {
     server.put("etc/pulld/pulld.toml", "");
     let mut agent = server.agent();
     let cycle = poll(&mut agent).await;
-    assert!(!cycle.ok && cycle.summary.contains("no bucket is configured"), "{cycle:?}");
+    assert!(!cycle.ok && cycle.summary.contains("no bucket specified"), "{cycle:?}");
     server.configure("poll = \"nonsense\"");
     let cycle = poll(&mut server.agent()).await;
     assert!(cycle.summary.contains("`poll` is `nonsense`"), "an agent comes up with a wrong configuration: {cycle:?}");

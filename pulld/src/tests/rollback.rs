@@ -16,7 +16,7 @@ async fn a_crash_loop_goes_back_and_is_not_retried_until_the_document_changes() 
     server.push(&[&two]).await;
     let cycle = pull(&mut agent).await;
     assert!(!cycle.ok);
-    assert!(cycle.lines.iter().any(|line| line.contains("went back")), "{cycle:?}");
+    assert!(cycle.lines.iter().any(|line| line.contains("rolled back")), "{cycle:?}");
     assert_eq!(server.world.installed("web"), Some((one.clone(), true)));
     assert_eq!(server.world.active("web.service"), "active");
     assert_eq!(server.state_of("web").await, AppState::Quarantined);

@@ -76,7 +76,7 @@ impl FakeBucket {
     }
 }
 
-/// An agent's life: `pulld/src/agent.rs` and `publish.rs`, as the bucket sees them.
+/// An agent's life as the bucket sees it: the loop of `agent/mod.rs` and the reports of `agent/report/publish.rs`.
 async fn live(bucket: &FakeBucket, boots: Duration, random: Random) {
     sleep(boots).await;
     let wake_signal = WakeSignal::default();

@@ -1,4 +1,4 @@
-//! The agent's report: composed here without I/O, published by [`crate::agent::publish`].
+//! The agent's report, composed from what a cycle saw. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,6 +6,8 @@ use bucket::{
     AgentStatus, AppName, AppState, AppStatus, BadEntry, DocumentStatus, Generation, ReleaseName, ServerDocument,
     ServerName, ServerState, Status, Timestamp, UnitStatus,
 };
+
+use console::count;
 
 use crate::{
     decide::{
@@ -17,33 +19,33 @@ use crate::{
 
 /// What a report is made from.
 #[derive(Debug)]
-pub(crate) struct Observation<'a> {
+pub(super) struct Observation<'a> {
     /// The server.
-    pub(crate) server: &'a ServerName,
+    pub(super) server: &'a ServerName,
     /// The machine's hashed id.
-    pub(crate) machine: &'a str,
+    pub(super) machine: &'a str,
     /// The agent.
-    pub(crate) agent: AgentStatus,
-    /// The document the agent goes by.
-    pub(crate) document: Option<(Generation, &'a ServerDocument)>,
-    /// Why the newest one couldn't be used.
-    pub(crate) document_error: Option<String>,
+    pub(super) agent: AgentStatus,
+    /// The document that the agent uses, with its generation.
+    pub(super) document: Option<(Generation, &'a ServerDocument)>,
+    /// Why the newest document cannot be used.
+    pub(super) document_error: Option<String>,
     /// What went wrong with the cycle as a whole.
-    pub(crate) failure: Option<String>,
-    /// What dpkg has; `None` when it couldn't be asked.
-    pub(crate) installed: Option<&'a [InstalledPackage]>,
-    /// What isn't done, and why.
-    pub(crate) plan: &'a Plan,
-    /// Apps that wait for another try, and why.
-    pub(crate) retries: BTreeMap<&'a AppName, &'a str>,
-    /// Files that differ from what a package brought, by package, in the words of [`crate::machine::PackageManager`].
-    pub(crate) files: &'a BTreeMap<String, Vec<String>>,
-    /// How the units are.
-    pub(crate) units: &'a BTreeMap<String, UnitState>,
+    pub(super) failure: Option<String>,
+    /// What dpkg has; `None` while it does not answer.
+    pub(super) installed: Option<&'a [InstalledPackage]>,
+    /// What is left to do, and what is not done.
+    pub(super) plan: &'a Plan,
+    /// Apps that wait for their next attempt, and why.
+    pub(super) retries: BTreeMap<&'a AppName, &'a str>,
+    /// Files that differ from what a package shipped, by package, in the words of [`crate::machine::PackageManager`].
+    pub(super) files: &'a BTreeMap<String, Vec<String>>,
+    /// The state of the units, by name.
+    pub(super) units: &'a BTreeMap<String, UnitState>,
 }
 
 /// Composes the report. What hasn't changed since the `previous` one keeps its time.
-pub(crate) fn compose(observation: &Observation, previous: Option<&Status>, now: Timestamp) -> Status {
+pub(super) fn compose(observation: &Observation, previous: Option<&Status>, now: Timestamp) -> Status {
     let installed = observation.installed.unwrap_or_default();
     let desired: Vec<&ReleaseName> =
         observation.document.iter().flat_map(|(_, document)| document.releases()).collect();
@@ -126,9 +128,9 @@ fn compose_app(
     // The agent comes with the base image: a document that doesn't name it leaves it as it is.
     let left_alone = desired.is_none() && app.as_str() == OWN_PACKAGE;
     let (state, reason) = if desired.is_none() && !left_alone {
-        (AppState::Orphan, Some("the document doesn't name it".to_owned()))
+        (AppState::Orphan, Some("installed, but not listed in the server document".to_owned()))
     } else if observation.plan.refused.iter().any(|refused| Some(refused) == desired) {
-        (AppState::Refused, Some("`allowed_apps` in the configuration doesn't allow it here".to_owned()))
+        (AppState::Refused, Some("blocked by `allowed_apps` in the pulld configuration".to_owned()))
     } else if let Some(held) = held {
         (if held.degraded { AppState::Degraded } else { AppState::Quarantined }, Some(held.reason.clone()))
     } else if let Some(reason) = retry {
@@ -154,7 +156,7 @@ fn compose_app(
 }
 
 /// Most differences of one app that are reported.
-const MOST: usize = 10;
+const MAX_DRIFT: usize = 10;
 
 fn drift_of(observation: &Observation, package: &InstalledPackage) -> Vec<String> {
     let mut drift = Vec::new();
@@ -166,9 +168,9 @@ fn drift_of(observation: &Observation, package: &InstalledPackage) -> Vec<String
     }
     let files = observation.files.get(&package.package).map(Vec::as_slice).unwrap_or_default();
     drift.extend(files.iter().cloned());
-    if drift.len() > MOST {
-        let more = drift.len() - MOST;
-        drift.truncate(MOST);
+    if drift.len() > MAX_DRIFT {
+        let more = drift.len() - MAX_DRIFT;
+        drift.truncate(MAX_DRIFT);
         drift.push(format!("and {more} more"));
     }
     drift
@@ -189,18 +191,21 @@ fn summarize(observation: &Observation, apps: &[AppStatus], document: &DocumentS
         return failure.clone();
     }
     let wanted: Vec<&AppStatus> = apps.iter().filter(|app| app.desired.is_some()).collect();
-    let good = wanted.iter().filter(|app| app.installed == app.desired && as_server(app.state) <= ServerState::Drifted);
+    let is_match = |app: &&&AppStatus| app.installed == app.desired && as_server(app.state) <= ServerState::Drifted;
+    let matching = wanted.iter().filter(is_match).count();
     let mut parts = match document.generation {
-        None => vec!["there is no server document".to_owned()],
+        None => vec!["no server document".to_owned()],
         Some(generation) => {
-            vec![format!("{} of {} apps as in document generation {generation}", good.count(), wanted.len())]
+            let verb = if matching == 1 { "matches" } else { "match" };
+            let apps = count(wanted.len(), "app");
+            vec![format!("{matching} of {apps} {verb} document generation {generation}")]
         }
     };
     if let Some(error) = &document.error {
-        parts.push(format!("the newest document can't be used: {error}"));
+        parts.push(format!("cannot use the newest document: {error}"));
     }
     if !document.bad_entries.is_empty() {
-        parts.push(format!("{} bad entries in the document", document.bad_entries.len()));
+        parts.push(format!("{} in the document", count(document.bad_entries.len(), "invalid entry")));
     }
     for (state, words) in [
         (AppState::Degraded, "degraded"),
@@ -208,8 +213,8 @@ fn summarize(observation: &Observation, apps: &[AppStatus], document: &DocumentS
         (AppState::Failed, "failed"),
         (AppState::Refused, "refused"),
         (AppState::Pending, "pending"),
-        (AppState::Drifted, "changed by hand"),
-        (AppState::Orphan, "not in the document"),
+        (AppState::Drifted, "drifted"),
+        (AppState::Orphan, "orphaned"),
     ] {
         let names: Vec<&str> = apps.iter().filter(|app| app.state == state).map(|app| app.app.as_str()).collect();
         if !names.is_empty() {
@@ -219,33 +224,10 @@ fn summarize(observation: &Observation, apps: &[AppStatus], document: &DocumentS
     parts.join("; ")
 }
 
-/// The report without its times: two that are equal so say the same.
-pub(crate) fn without_times(status: &Status) -> Status {
-    let mut status = status.clone();
-    status.written = Timestamp::UNIX_EPOCH;
-    for app in &mut status.apps {
-        app.since = Timestamp::UNIX_EPOCH;
-        app.units.iter_mut().for_each(|unit| unit.since = None);
-    }
-    status
-}
-
-/// What of an app is worth a line in the journal when it changes: its state, why, and what was changed by hand.
-pub(crate) fn changed_apps<'a>(previous: Option<&'a Status>, status: &'a Status) -> Vec<&'a AppStatus> {
-    let said = |app: &&AppStatus| {
-        let before = previous.and_then(|previous| previous.apps.iter().find(|before| before.app == app.app));
-        let quiet = app.state == AppState::Converged && before.is_none();
-        !quiet
-            && before.is_none_or(|before| {
-                (before.state, &before.reason, &before.drift) != (app.state, &app.reason, &app.drift)
-            })
-    };
-    status.apps.iter().filter(said).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::report::difference::{changed_apps, without_times};
     use crate::machine::fake::{release, running, unit_state};
     use crate::machine::{OwnedUnit, UnitAction};
 

@@ -1,5 +1,5 @@
 //! Publishes the report: always to this machine's own copy, to the bucket only when it says something new, and with
-//! every heartbeat (`heartbeat` in the configuration) as a sign of life.
+//! every heartbeat (`heartbeat` in the configuration).
 
 use std::{fs, io::Write, path::Path, time::Duration};
 
@@ -10,14 +10,14 @@ use tokio::time::Instant;
 
 use crate::{decide::schedule, random::random_fraction, service::events};
 
-use super::report;
+use super::difference::without_times;
 
 /// Salt of the machine's id, as machine-id(5) asks for: the id itself is confidential.
 const SALT: &str = "push pulld status 1 ";
 
 /// What is known of the report in the bucket.
 #[derive(Debug, Default)]
-pub(crate) struct Publisher {
+pub(super) struct Publisher {
     seen: Option<Seen>,
     warned: bool,
 }
@@ -30,11 +30,10 @@ struct Seen {
 }
 
 impl Publisher {
-    /// Writes the report to the bucket if it says something new or a sign of life is due.
-    pub(crate) async fn publish(&mut self, bucket: &Bucket, status: &Status, heartbeat: Duration) -> Result<()> {
+    /// Writes the report to the bucket if it says something new or a heartbeat is due.
+    pub(super) async fn publish(&mut self, bucket: &Bucket, status: &Status, heartbeat: Duration) -> Result<()> {
         let new = |seen: &Seen| {
-            let same =
-                seen.status.as_ref().is_some_and(|old| report::without_times(old) == report::without_times(status));
+            let same = seen.status.as_ref().is_some_and(|old| without_times(old) == without_times(status));
             !same || Instant::now() >= seen.due
         };
         if self.seen.as_ref().is_some_and(|seen| !new(seen)) {
@@ -43,7 +42,7 @@ impl Publisher {
         if self.seen.is_none() {
             self.read_existing(bucket, status).await?;
         }
-        // One more try after somebody else wrote: whoever goes on doing so is warned about, not fought.
+        // One more attempt after another writer: one that continues is warned about, not fought.
         for last in [false, true] {
             let generation = self.seen.as_ref().and_then(|seen| seen.generation);
             match bucket.write_status(status, generation).await {
@@ -81,14 +80,14 @@ impl Publisher {
                 message_id = events::REPORT,
                 server = %ours.server,
                 other = other.machine,
-                "another machine reports as this server: if it is still there, two machines have the same server name"
+                "another machine has reported under this server name; if it still runs, give one of them a different `server`"
             );
         }
         self.seen = Some(Seen { generation, status: None, due });
         Ok(())
     }
 
-    /// The generation of a report that can't be understood.
+    /// The generation of a report that cannot be parsed.
     async fn generation_of(&self, bucket: &Bucket, ours: &Status) -> Result<Option<Generation>> {
         let mut next = None;
         loop {
@@ -105,7 +104,7 @@ impl Publisher {
 }
 
 /// Writes this machine's own copy, whole or not at all; it needn't outlive the boot.
-pub(crate) fn write_local(path: &Path, status: &Status) -> Result<()> {
+pub(super) fn write_local(path: &Path, status: &Status) -> Result<()> {
     let failed = || format!("could not write `{}`", path.display());
     let directory = path.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(directory).with_context(failed)?;
@@ -120,7 +119,7 @@ pub(crate) fn write_local(path: &Path, status: &Status) -> Result<()> {
 }
 
 /// What identifies the machine without telling its id; `unknown` when it has none.
-pub(crate) fn machine(path: &Path) -> String {
+pub(super) fn machine(path: &Path) -> String {
     match fs::read_to_string(path) {
         Ok(id) if !id.trim().is_empty() => hex::encode(&Sha256::digest(format!("{SALT}{}", id.trim()))[..16]),
         _ => "unknown".to_owned(),

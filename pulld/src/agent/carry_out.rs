@@ -1,0 +1,150 @@
+//! The agent's work on its transaction: it begins one, resumes an interrupted one, and records how each app ended.
+
+use anyhow::{Context, Result};
+use bucket::{ReleaseName, Timestamp};
+use tokio::time::Instant;
+
+use crate::{
+    machine::{PackageManager, ServiceManager},
+    random::random_fraction,
+    service::{events, liveness::Liveness, notify},
+    state::{paths::Paths, persist},
+    transaction::{
+        self,
+        executor::{Next, Start, TransactionRunner},
+        progress::Outcome,
+        record::Transaction,
+        rescue::Rescue,
+        update::{AppUpdate, Target},
+    },
+};
+
+use super::{Agent, Machine, configured::Configured, cycle::Cycle};
+
+impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
+    /// Completes or undoes the transaction of an earlier process, or of an earlier cycle.
+    pub(super) async fn resume_interrupted(&mut self, cycle: &mut Cycle) -> Result<Next> {
+        let Some(mut transaction) = transaction::load(&self.paths.transaction()) else {
+            return self.confirm_without_record(cycle).await;
+        };
+        cycle.busy = true;
+        let Self { machine, paths, configured, instance, liveness, quarantine, .. } = self;
+        let next = runner(machine, paths, configured, instance, liveness)
+            .resume(&mut transaction, quarantine)
+            .await
+            .context("could not complete the interrupted transaction")?;
+        self.close(&transaction, next, cycle)?;
+        Ok(next)
+    }
+
+    /// An armed rescue without a record: this process is a new pulld whose record was lost, and confirms itself.
+    async fn confirm_without_record(&mut self, cycle: &mut Cycle) -> Result<Next> {
+        let rescue = Rescue::new(self.paths.rescue());
+        let rescued = rescue.left_behind()?;
+        if !rescue.is_armed() && rescued.is_none() {
+            return Ok(Next::Continue);
+        }
+        if let Some(reason) = rescued {
+            let text = format!("pulld-rescue.service restored the previous pulld: {reason}");
+            tracing::error!(message_id = events::SELF_UPDATE, "{text}");
+            cycle.note_own(text);
+        }
+        let window = self.configured.settings().health_window;
+        self.liveness.within(window);
+        tokio::time::sleep(window).await;
+        rescue.disarm()?;
+        Ok(Next::Continue)
+    }
+
+    /// Installs, restarts, checks, and rolls back where necessary.
+    pub(super) async fn carry_out(&mut self, updates: Vec<AppUpdate>, cycle: &mut Cycle) -> Result<Next> {
+        log_start(&updates);
+        let mut transaction = Transaction::new(Timestamp::now(), self.desired.generation(), updates);
+        transaction.save(&self.paths.transaction())?;
+        let Self { machine, paths, configured, instance, liveness, quarantine, .. } = self;
+        let runner = runner(machine, paths, configured, instance, liveness);
+        let next = runner.carry_out(&mut transaction, quarantine, Start::Fresh).await?;
+        self.close(&transaction, next, cycle)?;
+        Ok(next)
+    }
+
+    /// Notes how the updates ended and removes the record.
+    fn close(&mut self, transaction: &Transaction, next: Next, cycle: &mut Cycle) -> Result<()> {
+        if next == Next::Exit {
+            return Ok(());
+        }
+        for update in &transaction.updates {
+            self.files.forget(&update.package);
+            let (Target::Release { release, .. } | Target::Removed { release }) = &update.target;
+            let is_removal = update.release().is_none();
+            let text = match update.outcome() {
+                Some(Outcome::Done) if is_removal => "removed".to_owned(),
+                Some(Outcome::Done) => {
+                    self.retries.remove(&update.app);
+                    format!("installed `{}`", update.title())
+                }
+                Some(Outcome::RolledBack { reason }) => format!("rolled back `{}`: {reason}", update.title()),
+                Some(Outcome::Degraded { reason }) => {
+                    if is_removal {
+                        self.schedule_retry(release, reason);
+                    }
+                    format!("degraded: {reason}")
+                }
+                Some(Outcome::Postponed { reason }) => {
+                    self.schedule_retry(release, reason);
+                    format!("postponed `{}`: {reason}", update.title())
+                }
+                None => continue,
+            };
+            cycle.note(&update.app, text);
+        }
+        persist::remove(&self.paths.transaction())
+    }
+
+    /// Schedules the next attempt at a release, and logs the reason unless it is the same as before.
+    pub(super) fn schedule_retry(&mut self, release: &ReleaseName, reason: &str) {
+        if self.retries.schedule(release, reason, Instant::now(), random_fraction()) {
+            tracing::warn!(
+                message_id = events::PREPARATION_FAILED,
+                app = %release.app(),
+                release = release.stem(),
+                "could not prepare `{}`, will retry: {reason}",
+                release.stem()
+            );
+        }
+    }
+}
+
+fn log_start(updates: &[AppUpdate]) {
+    let titles: Vec<&str> = updates.iter().map(AppUpdate::title).collect();
+    notify::status(&format!("installing {}", titles.join(", ")));
+    for update in updates {
+        let verb = if update.release().is_some() { "installing" } else { "removing" };
+        tracing::info!(
+            message_id = events::INSTALLING,
+            app = %update.app,
+            release = update.title(),
+            from = update.previous.installed().map(|previous| previous.release.stem()),
+            "{verb} `{}`",
+            update.title()
+        );
+    }
+}
+
+fn runner<'a, P, S>(
+    machine: &'a Machine<P, S>,
+    paths: &'a Paths,
+    configured: &'a Configured,
+    instance: &'a str,
+    liveness: &'a Liveness,
+) -> TransactionRunner<'a, P, S> {
+    TransactionRunner {
+        packages: &machine.packages,
+        services: &machine.services,
+        paths,
+        settings: configured.settings(),
+        instance,
+        configuration_error: configured.invalid(),
+        liveness,
+    }
+}

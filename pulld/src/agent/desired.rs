@@ -1,0 +1,134 @@
+//! The server document as last read: what this server should have.
+
+use bucket::{Bucket, Error, Fetched, Generation, ServerDocument, ServerName};
+use console::count;
+
+use crate::service::events;
+
+/// The desired state, and how reading it went.
+#[derive(Debug, Default)]
+pub(super) struct Desired {
+    last: Last,
+    error: Option<ReadError>,
+    /// The generation that this server matched once: what differs from it later was changed by hand.
+    settled: Option<Generation>,
+}
+
+/// The last document that could be used.
+#[derive(Debug, Default)]
+enum Last {
+    /// None was read yet.
+    #[default]
+    Unread,
+    /// The bucket has none for this server.
+    Absent,
+    /// This one.
+    Document(Generation, ServerDocument),
+}
+
+/// Why the newest document cannot be used.
+#[derive(Debug)]
+struct ReadError {
+    text: String,
+    /// Reads in a row that failed and may succeed when repeated soon.
+    attempts: u32,
+    /// Whether the bucket does not answer.
+    unreachable: bool,
+}
+
+impl Desired {
+    /// Reads the document if its generation changed, and returns whether it is a new one. An error changes nothing.
+    pub(super) async fn read(&mut self, bucket: &Bucket, server: &ServerName) -> bool {
+        let seen = match (&self.last, &self.error) {
+            (Last::Document(generation, _), None) => Some(*generation),
+            _ => None,
+        };
+        match bucket.server_document(server, seen).await {
+            Ok(Fetched::Unchanged) => self.error = None,
+            Ok(Fetched::Absent) => {
+                if !matches!(self.last, Last::Absent) {
+                    tracing::info!(
+                        message_id = events::DOCUMENT_READ,
+                        %server,
+                        "no server document in the bucket for `{server}`; nothing to install or remove"
+                    );
+                }
+                (self.last, self.error) = (Last::Absent, None);
+            }
+            Ok(Fetched::Found(generation, document)) => {
+                let is_new = self.generation() != Some(generation);
+                if is_new {
+                    log_document(generation, &document);
+                }
+                (self.last, self.error) = (Last::Document(generation, document), None);
+                return is_new;
+            }
+            Err(error) => self.note(&error),
+        }
+        false
+    }
+
+    fn note(&mut self, error: &Error) {
+        let text = error.to_string();
+        let before = self.error.take();
+        if before.as_ref().is_none_or(|before| before.text != text) {
+            tracing::warn!(message_id = events::DOCUMENT_UNREADABLE, "cannot use the server document: {text}");
+        }
+        // A document that was read but is invalid does not improve by being read more often.
+        let is_malformed = matches!(error, Error::Malformed { .. });
+        let attempts = if is_malformed { 0 } else { before.map_or(0, |before| before.attempts) + 1 };
+        self.error = Some(ReadError { text, attempts, unreachable: matches!(error, Error::Unavailable { .. }) });
+    }
+
+    /// The last document that could be used, with its generation; `None` when there is none.
+    pub(super) fn document(&self) -> Option<(Generation, &ServerDocument)> {
+        match &self.last {
+            Last::Document(generation, document) => Some((*generation, document)),
+            Last::Absent | Last::Unread => None,
+        }
+    }
+
+    /// The generation of [`Desired::document`].
+    pub(super) fn generation(&self) -> Option<Generation> {
+        self.document().map(|(generation, _)| generation)
+    }
+
+    /// Why the newest document cannot be used.
+    pub(super) fn error(&self) -> Option<&str> {
+        self.error.as_ref().map(|error| error.text.as_str())
+    }
+
+    /// How many reads in a row failed for a reason that may pass.
+    pub(super) fn failed_reads(&self) -> u32 {
+        self.error.as_ref().map_or(0, |error| error.attempts)
+    }
+
+    /// Whether the bucket did not answer the last read.
+    pub(super) fn is_unreachable(&self) -> bool {
+        self.error.as_ref().is_some_and(|error| error.unreachable)
+    }
+
+    /// Notes that the server matches the document.
+    pub(super) fn settle(&mut self) {
+        self.settled = self.generation();
+    }
+
+    /// Whether the server matched this very document before.
+    pub(super) fn is_settled(&self) -> bool {
+        self.settled.is_some() && self.settled == self.generation()
+    }
+}
+
+fn log_document(generation: Generation, document: &ServerDocument) {
+    let apps = document.releases().count();
+    tracing::info!(
+        message_id = events::DOCUMENT_READ,
+        %generation,
+        apps,
+        "read server document generation {generation} with {}",
+        count(apps, "app")
+    );
+    for (entry, reason) in document.bad_entries() {
+        tracing::warn!(message_id = events::ENTRY_REFUSED, entry, reason, "ignoring document entry {entry}: {reason}");
+    }
+}

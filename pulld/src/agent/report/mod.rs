@@ -1,0 +1,154 @@
+//! The agent's report at the end of each cycle: composed, logged, kept on this machine, and published in the bucket.
+
+mod compose;
+mod difference;
+mod publish;
+
+use bucket::{AgentStatus, AppState, ServerState, Status, Timestamp};
+
+use crate::{
+    machine::{PackageManager, ServiceManager},
+    service::{control::CycleReport, events, notify},
+    state::paths::Paths,
+};
+
+use self::{compose::Observation, publish::Publisher};
+
+use super::{
+    Agent,
+    cycle::{Cycle, Event},
+    observe,
+};
+
+/// Writes the reports of one agent.
+#[derive(Debug)]
+pub(super) struct Reporter {
+    started: Timestamp,
+    publisher: Publisher,
+    previous: Option<Status>,
+}
+
+impl Reporter {
+    /// A reporter that has reported nothing, for an agent that starts now.
+    pub(super) fn new() -> Self {
+        Self { started: Timestamp::now(), publisher: Publisher::default(), previous: None }
+    }
+
+    /// Forgets what was published: the next report goes to another bucket, or under another name.
+    pub(super) fn forget_published(&mut self) {
+        self.publisher = Publisher::default();
+    }
+}
+
+impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
+    /// Reads the machine's state once more and reports it to the journal, systemd, this machine and the bucket.
+    pub(super) async fn report(&mut self, mut cycle: Cycle, failure: Option<String>) -> CycleReport {
+        // A cycle that ended early knows less than dpkg can say.
+        if cycle.installed.is_none() {
+            // An error is that of the cycle, or will be that of the next one.
+            let _ = self.read_and_plan(&mut cycle).await;
+        }
+        let is_complete = failure.is_none() && cycle.plan.steps.is_empty();
+        let status = self.compose(&cycle, failure).await;
+        log_differences(self.reporter.previous.as_ref(), &status);
+        if is_complete && status.document.error.is_none() {
+            self.desired.settle();
+        }
+        notify::status(&status.summary);
+        write_local(&self.paths, &status);
+        self.publish(&status).await;
+        let report = cycle_report(&status, &cycle.events);
+        // What is worse than drift was logged as a warning already.
+        if cycle.busy && status.state <= ServerState::Drifted {
+            tracing::info!(message_id = events::CYCLE, ok = report.ok, "{}", report.summary);
+        } else {
+            tracing::debug!(message_id = events::CYCLE, ok = report.ok, "{}", report.summary);
+        }
+        self.reporter.previous = Some(status);
+        report
+    }
+
+    async fn compose(&mut self, cycle: &Cycle, failure: Option<String>) -> Status {
+        let units = observe::units(&self.machine.services, cycle.installed()).await;
+        if let Some(installed) = &cycle.installed {
+            self.files.check(&self.machine.packages, installed, cycle.requested, &self.liveness).await;
+        }
+        let settings = self.configured.settings();
+        let observation = Observation {
+            server: &settings.server,
+            machine: &publish::machine(&self.paths.machine_id()),
+            agent: AgentStatus {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                started: self.reporter.started,
+                poll_seconds: settings.poll.as_secs(),
+                heartbeat_seconds: settings.heartbeat.as_secs(),
+            },
+            document: self.desired.document(),
+            document_error: self.desired.error().map(str::to_owned),
+            failure,
+            installed: cycle.installed.as_deref(),
+            plan: &cycle.plan,
+            retries: self.retries.reasons(),
+            files: self.files.by_package(),
+            units: &units,
+        };
+        compose::compose(&observation, self.reporter.previous.as_ref(), Timestamp::now())
+    }
+
+    /// Publishes the report, except to a bucket that does not answer: one more request does not help it.
+    async fn publish(&mut self, status: &Status) {
+        let Some(bucket) = self.configured.open_bucket().filter(|_| !self.desired.is_unreachable()) else { return };
+        let settings = self.configured.settings();
+        self.liveness.within(settings.bucket_timeout());
+        if let Err(error) = self.reporter.publisher.publish(bucket, status, settings.heartbeat).await {
+            tracing::warn!(message_id = events::REPORT, "could not publish the status report: {error:#}");
+        }
+    }
+}
+
+fn write_local(paths: &Paths, status: &Status) {
+    if let Err(error) = publish::write_local(&paths.status(), status) {
+        tracing::warn!(message_id = events::REPORT, "{error:#}");
+    }
+}
+
+fn log_differences(previous: Option<&Status>, status: &Status) {
+    for app in difference::changed_apps(previous, status) {
+        let (state, drift) = (app.state, app.drift.join("; "));
+        let reason = app.reason.as_deref().unwrap_or_default();
+        let causes: Vec<&str> = [reason, &drift].into_iter().filter(|cause| !cause.is_empty()).collect();
+        let causes = if causes.is_empty() { String::new() } else { format!(": {}", causes.join("; ")) };
+        tracing::info!(
+            message_id = events::DRIFT,
+            app = app.app,
+            %state,
+            reason,
+            drift,
+            "`{}` is {state}{causes}",
+            app.app
+        );
+    }
+    let is_new = previous.is_none_or(|previous| previous.summary != status.summary);
+    if is_new && status.state > ServerState::Drifted {
+        tracing::warn!(message_id = events::CYCLE, "{}", status.summary);
+    }
+}
+
+/// The report as `pulld pull` prints it: what happened, then what still needs attention.
+fn cycle_report(status: &Status, happened: &[Event]) -> CycleReport {
+    let mut lines: Vec<String> = happened.iter().map(|event| format!("{}: {}", event.app, event.text)).collect();
+    for app in &status.apps {
+        let is_told = happened.iter().any(|event| event.app == app.app);
+        if app.state == AppState::Converged || (is_told && app.drift.is_empty()) {
+            continue;
+        }
+        let drift = (!app.drift.is_empty()).then(|| app.drift.join("; "));
+        match app.reason.clone().or(drift) {
+            Some(cause) => lines.push(format!("{}: {}: {cause}", app.app, app.state)),
+            None => lines.push(format!("{}: {}", app.app, app.state)),
+        }
+    }
+    let bad = status.document.bad_entries.iter();
+    lines.extend(bad.map(|bad| format!("invalid document entry `{}`: {}", bad.entry, bad.reason)));
+    CycleReport { ok: status.state <= ServerState::Drifted, summary: status.summary.clone(), lines }
+}

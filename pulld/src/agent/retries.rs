@@ -1,0 +1,102 @@
+//! Updates that failed and are retried later. Pure: the caller names the time and the random share.
+
+use std::collections::BTreeMap;
+
+use bucket::{AppName, ReleaseName};
+use tokio::time::Instant;
+
+use crate::decide::{plan::Plan, schedule};
+
+/// The apps that wait for their next attempt.
+#[derive(Debug, Default)]
+pub(super) struct Retries(BTreeMap<AppName, Retry>);
+
+/// The next attempt at an update of one app.
+#[derive(Debug)]
+struct Retry {
+    release: ReleaseName,
+    reason: String,
+    /// Attempts that failed before the last one.
+    earlier: u32,
+    not_before: Instant,
+}
+
+impl Retries {
+    /// Schedules the next attempt at `release`; the delay grows with each failure of the same release. Returns whether
+    /// the reason is a new one.
+    pub(super) fn schedule(&mut self, release: &ReleaseName, reason: &str, now: Instant, random: f64) -> bool {
+        let before = self.0.get(release.app()).filter(|before| before.release == *release);
+        let is_new = before.is_none_or(|before| before.reason != reason);
+        let earlier = before.map_or(0, |before| before.earlier.saturating_add(1));
+        let not_before = now + schedule::retry(earlier, random);
+        let retry = Retry { release: release.clone(), reason: reason.to_owned(), earlier, not_before };
+        self.0.insert(release.app().clone(), retry);
+        is_new
+    }
+
+    /// Whether an app may be worked on at `now`.
+    pub(super) fn is_due(&self, app: &AppName, now: Instant) -> bool {
+        self.0.get(app).is_none_or(|retry| retry.not_before <= now)
+    }
+
+    /// Forgets everything that the plan no longer asks for.
+    pub(super) fn keep_planned(&mut self, plan: &Plan) {
+        self.0.retain(|_, retry| plan.steps.iter().any(|step| *step.release() == retry.release));
+    }
+
+    /// Forgets an app whose update succeeded.
+    pub(super) fn remove(&mut self, app: &AppName) {
+        self.0.remove(app);
+    }
+
+    /// When the next attempt is due, if any is scheduled.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.0.values().map(|retry| retry.not_before).min()
+    }
+
+    /// Why each app waits.
+    pub(super) fn reasons(&self) -> BTreeMap<&AppName, &str> {
+        self.0.iter().map(|(app, retry)| (app, retry.reason.as_str())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        decide::plan::{Reason, Step},
+        machine::fake::release,
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn the_delay_grows_with_each_failure_of_the_same_release() {
+        let now = Instant::now();
+        let mut retries = Retries::default();
+        let delay = |retries: &mut Retries, minute| {
+            retries.schedule(&release("web", minute), "no space", now, 0.0);
+            retries.next().unwrap() - now
+        };
+        let delays = [1, 1, 1].map(|minute| delay(&mut retries, minute).as_secs());
+        assert_eq!(delays, [15, 30, 60]);
+        assert_eq!(delay(&mut retries, 2), Duration::from_secs(15), "another release begins anew");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_app_is_due_when_its_time_has_come_or_the_plan_has_dropped_it() {
+        let now = Instant::now();
+        let (web, app) = (release("web", 1), "web".parse().unwrap());
+        let mut retries = Retries::default();
+        assert!(retries.is_due(&app, now));
+        assert!(retries.schedule(&web, "no space", now, 0.0));
+        assert!(!retries.schedule(&web, "no space", now, 0.0), "the reason is known");
+        assert!(!retries.is_due(&app, now + Duration::from_secs(29)));
+        assert!(retries.is_due(&app, now + Duration::from_secs(30)));
+        let step = Step::Install { release: web, from: None, reason: Reason::Document };
+        retries.keep_planned(&Plan { steps: vec![step], ..Plan::default() });
+        assert_eq!(retries.reasons().into_values().collect::<Vec<_>>(), ["no space"]);
+        retries.keep_planned(&Plan::default());
+        assert!(retries.is_due(&app, now));
+    }
+}
