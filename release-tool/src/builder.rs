@@ -2,9 +2,8 @@
 //!
 //! It is what the developer's machine says of itself, recorded for people. Nothing is allowed or refused by it.
 
-use std::process::Command;
-
 use anyhow::{Result, bail};
+use console::{Person, safe};
 
 /// Longest user or host in a release name: with 32 there is room for a long app name too.
 const LONGEST: usize = 32;
@@ -19,34 +18,17 @@ pub(crate) struct Builder {
 }
 
 impl Builder {
-    /// From the environment (by `lookup`, normally [`std::env::var`]) and the system.
-    ///
-    /// `PUSH_USER` and `PUSH_HOST` win: a build server names the person it builds for. Root is whoever called `sudo`.
+    /// From the environment (by `lookup`, normally [`std::env::var`]) and the system; see [`Person::find`].
     pub(crate) fn find(lookup: impl Fn(&str) -> Option<String>) -> Result<Self> {
-        let set = |key: &str| lookup(key).filter(|value| !value.is_empty());
-        let user = set("PUSH_USER")
-            .or_else(|| set("SUDO_USER").filter(|_| rustix::process::getuid().is_root()))
-            .or_else(login_name)
-            .or_else(|| set("LOGNAME"))
-            .or_else(|| set("USER"));
-        let host =
-            set("PUSH_HOST").unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
-        let host = host.split('.').next().unwrap_or_default();
-        let Some(user) = user.as_deref().and_then(name_word) else {
-            bail!("could not find out your login name: set the environment variable PUSH_USER");
+        let Person { user, host } = Person::find(lookup);
+        let Some(user) = name_word(&user) else {
+            bail!("login name `{}` cannot be part of a release name: set PUSH_USER", safe(&user));
         };
-        let Some(host) = name_word(host) else {
-            bail!("could not find out this machine's name: set the environment variable PUSH_HOST");
+        let Some(host) = name_word(&host) else {
+            bail!("host name `{}` cannot be part of a release name: set PUSH_HOST", safe(&host));
         };
         Ok(Self { user, host })
     }
-}
-
-/// The name of the user that this process runs as, from the system's user database.
-fn login_name() -> Option<String> {
-    let output = Command::new("id").arg("-un").output().ok()?;
-    let name = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    (output.status.success() && !name.is_empty()).then_some(name)
 }
 
 /// The nearest word that a release name may have: letters, digits and `+ . _ ~ -`, without `..`.

@@ -1,7 +1,6 @@
 //! The command line: what is typed, what is common to all commands, and how the program ends.
 
 use std::{
-    fmt,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -9,6 +8,7 @@ use std::{
 use anyhow::{Context, Result};
 use bucket::{Bucket, BucketOptions, BucketUrl};
 use clap::{Args, Parser};
+use console::{Threads, UsageError};
 
 use crate::{
     commands::{Command, publish},
@@ -25,7 +25,7 @@ Examples:
   release check                         look for mistakes before anything is built
 
 The bucket is --bucket, or else PUSH_BUCKET, or else `[bucket] url` in release.toml.
-Exit status: 0 done, 1 failed, 2 misused.";
+Exit status: 0 success; 1 failure; 2 usage error";
 
 /// Build immutable .deb releases from a git repository and upload them to the bucket.
 #[derive(Debug, Parser)]
@@ -73,10 +73,11 @@ impl Options {
     pub(crate) async fn open_bucket(&self, manifest: Option<&Manifest>) -> Result<Bucket> {
         let from_file = || manifest.and_then(|manifest| manifest.bucket.clone());
         let Some(url) = self.bucket.clone().or_else(from_file) else {
-            return Err(misuse(
-                "which bucket? Give --bucket URL, set PUSH_BUCKET, or write into release.toml \
+            return Err(UsageError::new(
+                "no bucket specified: use --bucket URL, set PUSH_BUCKET, or add to release.toml: \
                  [bucket] url = \"gs://acme-push\"",
-            ));
+            )
+            .into());
         };
         let options = BucketOptions::from_env(|key| std::env::var(key).ok())?;
         Bucket::open(&url, &options).await.with_context(|| format!("could not open the bucket `{url}`"))
@@ -95,52 +96,25 @@ impl Options {
     }
 }
 
-/// The command was typed wrongly: exit status 2.
-#[derive(Debug)]
-struct Misuse(String);
-
-impl fmt::Display for Misuse {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Misuse {}
-
-/// An error that is the fault of how the command was called.
-pub(crate) fn misuse(text: impl Into<String>) -> anyhow::Error {
-    Misuse(text.into()).into()
-}
-
 /// Runs the command that was typed. Called by the binary.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let Err(error) = run(cli) else { return ExitCode::SUCCESS };
-    let mut causes = error.chain();
-    eprintln!("error: {}", causes.next().map(ToString::to_string).unwrap_or_default());
-    for cause in causes {
-        eprintln!("  because: {cause}");
-    }
-    if error.is::<Misuse>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+    console::run(|| run(cli))
 }
 
 fn run(cli: Cli) -> Result<()> {
     let Cli { options, command, publish } = cli;
     match command {
         Some(_) if publish.is_given() => {
-            Err(misuse("`release -m NOTE` builds and uploads by itself: give -m and packages after the command's name"))
+            let text = "-m and package names must follow the subcommand, as in `release build -m NOTE web`";
+            Err(UsageError::new(text).into())
         }
         Some(command) => command.run(&options),
         None => publish.run(&options),
     }
 }
 
-/// Runs something that talks to a bucket.
+/// Waits for something that talks to a bucket.
 pub(crate) fn wait_for<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("could not start the runtime")?;
-    runtime.block_on(work)
+    console::block_on(Threads::Two, work)
 }

@@ -3,7 +3,7 @@
 //! - what to release: [`manifest`] reads `release.toml`, [`tree`] finds the files it means
 //! - from what, by whom: [`source`] asks git, [`builder`] the machine
 //! - the package: [`pack`] decides every field, [`deb`] writes the bytes
-//! - the commands, one file each: [`commands`]; what they say to a person goes through [`talk`]
+//! - the commands, one file each: [`commands`]; what they print goes through [`console`], and bars are [`progress`]
 //!
 //! stdout carries results only (release names, paths, JSON), stderr everything else.
 
@@ -11,12 +11,11 @@ mod builder;
 mod cli;
 mod commands;
 mod deb;
-mod keys;
 mod lint;
 mod manifest;
 mod pack;
+mod progress;
 mod source;
-mod talk;
 mod tree;
 
 pub use cli::{Cli, main};

@@ -9,17 +9,36 @@ use std::{
 
 use anyhow::{Context, Result};
 use md5::{Digest as _, Md5};
+use serde::Serialize;
 
 use crate::{
-    commands::{
-        check::{Finding, Level},
-        upload::facts,
-    },
+    commands::upload::facts,
     deb::{read::DebFile, scripts::scripts},
     manifest::{Package, Recipe, Source, Unit},
     pack::{check_syntax, plan_units},
     tree::{Kind, Tree, Walk},
 };
+
+/// Something that was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Finding {
+    /// How bad it is.
+    pub(crate) level: Level,
+    /// In which package or file.
+    pub(crate) of: String,
+    /// What, and what to do about it.
+    pub(crate) text: String,
+}
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Level {
+    /// It won't work.
+    Error,
+    /// It will probably surprise.
+    Warning,
+}
 
 /// Looks at a package of `release.toml`.
 pub(crate) fn package(walk: &Walk, package: &Package, findings: &mut Vec<Finding>) {

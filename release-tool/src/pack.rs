@@ -19,14 +19,14 @@ use crate::{
         scripts::{PlannedUnit, scripts},
     },
     manifest::{Manifest, Package, Recipe, Source as PackageSource, Unit},
+    progress::Progress,
     source::Source,
-    talk::Progress,
     tree::{Tree, Walk},
 };
 
 /// What all packages of one build have in common.
 #[derive(Debug)]
-pub(crate) struct Occasion {
+pub(crate) struct BuildContext {
     /// From what.
     pub(crate) source: Source,
     /// Built with changes that aren't committed.
@@ -57,7 +57,7 @@ pub(crate) fn check_note(note: &str) -> Result<String> {
 pub(crate) fn run_build(manifest: &Manifest, package: &Package, file_time: u64) -> Result<()> {
     let Some((program, arguments)) = package.build.split_first() else { return Ok(()) };
     let command = package.build.join(" ");
-    eprintln!("building {}: {command}", package.app);
+    console::note(format_args!("building {}: {command}", package.app));
     let status = Command::new(program)
         .args(arguments)
         .current_dir(&manifest.directory)
@@ -71,7 +71,7 @@ pub(crate) fn run_build(manifest: &Manifest, package: &Package, file_time: u64) 
     Ok(())
 }
 
-impl Occasion {
+impl BuildContext {
     /// The name of a package's release.
     pub(crate) fn name(&self, package: &Package) -> Result<ReleaseName> {
         let Builder { user, host } = self.builder.clone();
@@ -220,7 +220,7 @@ pub(crate) fn check_syntax(name: &str, text: &str) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn occasion(dirty: bool) -> Occasion {
+    fn context(dirty: bool) -> BuildContext {
         let source = Source {
             top: PathBuf::from("/project"),
             commit: "7e0ff6059e653eb75a36efb621d0fd66d1ced433".parse().unwrap(),
@@ -230,13 +230,13 @@ mod tests {
         };
         let builder = Builder { user: "dev".to_owned(), host: "build-1".to_owned() };
         let time = "2026-11-20T19:05:02Z".parse().unwrap();
-        Occasion { source, dirty, builder, time, file_time: 0, note: "why".to_owned() }
+        BuildContext { source, dirty, builder, time, file_time: 0, note: "why".to_owned() }
     }
 
     #[test]
     fn versions_grow_with_time_and_tell_dirt() {
-        assert_eq!(occasion(false).version("0"), "0+20261120190502.7e0ff6059e65");
-        assert_eq!(occasion(true).version("2:1.0"), "2:1.0+20261120190502.7e0ff6059e65.dirty");
+        assert_eq!(context(false).version("0"), "0+20261120190502.7e0ff6059e65");
+        assert_eq!(context(true).version("2:1.0"), "2:1.0+20261120190502.7e0ff6059e65.dirty");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use bucket::{Commit, ReleaseName};
+use console::safe;
 
 /// The state of the repository that a release is built from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,9 +38,9 @@ impl Source {
         })?;
         let head = git(directory, ["log", "-1", "--format=%H %ct", "--no-show-signature"])
             .context("the repository has no commit yet: commit what is to be released")?;
-        let Some((commit, time)) = head.split_once(' ') else { bail!("`git log` answered `{}`", head.escape_debug()) };
+        let Some((commit, time)) = head.split_once(' ') else { bail!("`git log` answered `{}`", safe(&head)) };
         let commit = commit.parse()?;
-        let commit_time = time.parse().with_context(|| format!("the commit's time is `{}`", time.escape_debug()))?;
+        let commit_time = time.parse().with_context(|| format!("the commit's time is `{}`", safe(time)))?;
         let branch = optional(directory, ["symbolic-ref", "--short", "-q", "HEAD"])?;
         let repo = optional(directory, ["config", "--get", "remote.origin.url"])?;
         Ok(Self { top: PathBuf::from(top), commit, commit_time, branch, repo: without_credentials(&repo) })
@@ -74,7 +75,7 @@ fn git<const N: usize>(directory: &Path, arguments: [&str; N]) -> Result<String>
     if !output.status.success() {
         let words = String::from_utf8_lossy(&output.stderr);
         let words = words.lines().next().unwrap_or_default();
-        let words = if words.is_empty() { output.status.to_string() } else { words.escape_debug().to_string() };
+        let words = if words.is_empty() { output.status.to_string() } else { safe(words) };
         bail!("`git {}` in `{}` failed: {words}", arguments.join(" "), directory.display());
     }
     let text = String::from_utf8(output.stdout)

@@ -8,16 +8,15 @@ use std::{
 use anyhow::{Context, Result, bail};
 use bucket::{ReleaseName, Timestamp};
 use clap::Args;
+use console::{UsageError, nearest, one_line, print_json, print_line, quoted, size};
 use serde::Serialize;
 
 use crate::{
     builder::Builder,
-    cli::{Options, misuse},
-    keys::{nearest, quoted},
+    cli::Options,
     manifest::{FILE, Manifest, Package},
-    pack::{Occasion, check_note, run_build},
+    pack::{BuildContext, check_note, run_build},
     source::Source,
-    talk::{plain, size},
     tree::Walk,
 };
 
@@ -32,12 +31,12 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Build {
     #[command(flatten)]
-    what: What,
+    build: BuildOptions,
 }
 
 /// What to build, and how to record it.
 #[derive(Debug, Args)]
-pub(crate) struct What {
+pub(crate) struct BuildOptions {
     /// Why this is released; it stays with the release for ever
     #[arg(short = 'm', long, value_name = "NOTE")]
     pub(crate) note: Option<String>,
@@ -61,30 +60,26 @@ pub(crate) struct Built {
 impl Build {
     pub(crate) fn run(self, options: &Options) -> Result<()> {
         let manifest = Manifest::read(&options.directory()?)?;
-        let built = self.what.build(options, &manifest)?;
+        let built = self.build.build(options, &manifest)?;
         if options.json {
-            println!("{}", serde_json::to_string_pretty(&built)?);
-        } else {
-            for built in built {
-                println!("{}", built.path.display());
-            }
+            return print_json(&built);
         }
-        Ok(())
+        built.iter().try_for_each(|built| print_line(built.path.display()))
     }
 }
 
-impl What {
+impl BuildOptions {
     /// Builds everything that is asked for, or fails before anything is uploaded.
     pub(crate) fn build(&self, options: &Options, manifest: &Manifest) -> Result<Vec<Built>> {
         let Some(note) = &self.note else {
-            return Err(misuse("why is it released? Give a note, as in -m \"fix the login\" (see `release --help`)"));
+            return Err(UsageError::new("missing release note: add one, as in -m \"fix the login\"").into());
         };
-        let note = check_note(note).map_err(|error| misuse(error.to_string()))?;
+        let note = check_note(note).map_err(|error| UsageError::new(error.to_string()))?;
         let packages = choose(manifest, &self.packages)?;
         let source = Source::of(&manifest.directory)?;
         let builder = Builder::find(|key| std::env::var(key).ok())?;
         let file_time = match std::env::var("SOURCE_DATE_EPOCH") {
-            Ok(text) => text.parse().with_context(|| format!("SOURCE_DATE_EPOCH is `{}`", plain(&text)))?,
+            Ok(text) => text.parse().with_context(|| format!("SOURCE_DATE_EPOCH is `{}`", one_line(&text)))?,
             Err(_) => source.commit_time,
         };
         let now = self.time.unwrap_or_else(Timestamp::now);
@@ -105,16 +100,16 @@ impl What {
         }
 
         let dirty = !changes.is_empty();
-        let occasion = Occasion { source, dirty, builder, time, file_time, note };
+        let context = BuildContext { source, dirty, builder, time, file_time, note };
         let walk = Walk { directory: manifest.directory.clone(), out };
-        packages.into_iter().map(|package| pack(&occasion, &walk, package)).collect()
+        packages.into_iter().map(|package| pack(&context, &walk, package)).collect()
     }
 }
 
-fn pack(occasion: &Occasion, walk: &Walk, package: &Package) -> Result<Built> {
-    let (release, path) = occasion.pack(walk, package)?;
+fn pack(context: &BuildContext, walk: &Walk, package: &Package) -> Result<Built> {
+    let (release, path) = context.pack(walk, package)?;
     let bytes = fs::metadata(&path).map(|metadata| metadata.len()).unwrap_or_default();
-    eprintln!("built {} ({})", path.display(), size(bytes));
+    console::note(format_args!("built {} ({})", path.display(), size(bytes)));
     Ok(Built { release, path })
 }
 
@@ -128,7 +123,7 @@ fn choose<'a>(manifest: &'a Manifest, names: &[String]) -> Result<Vec<&'a Packag
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("it has {}", quoted(&all)),
         };
-        return Err(misuse(format!("`{FILE}` has no package `{}`; {hint}", plain(name))));
+        return Err(UsageError::new(format!("`{FILE}` has no package `{}`; {hint}", one_line(name))).into());
     }
     Ok(manifest.packages.iter().filter(|package| names.iter().any(|name| name == package.app.as_str())).collect())
 }
@@ -140,7 +135,7 @@ fn make_directory(out: &Path) -> Result<PathBuf> {
 }
 
 fn warn_dirty(changes: &[String]) {
-    let shown = changes.iter().take(5).map(|path| plain(path)).collect::<Vec<_>>().join(", ");
+    let shown = changes.iter().take(5).map(|path| one_line(path)).collect::<Vec<_>>().join(", ");
     let more = if changes.len() > 5 { format!(" and {} more", changes.len() - 5) } else { String::new() };
-    eprintln!("dirty: not committed, or neither known to git nor ignored: {shown}{more}");
+    console::warning(format_args!("dirty build, uncommitted or untracked files: {shown}{more}"));
 }

@@ -6,9 +6,15 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use serde::Serialize;
+use console::{count, one_line, print_json, print_line};
 
-use crate::{cli::Options, lint, manifest::Manifest, talk::plain, tree::Walk};
+use crate::{
+    cli::Options,
+    lint,
+    lint::{Finding, Level},
+    manifest::Manifest,
+    tree::Walk,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -24,27 +30,6 @@ pub(crate) struct Check {
     debs: Vec<PathBuf>,
 }
 
-/// Something that was found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Finding {
-    /// How bad it is.
-    pub(crate) level: Level,
-    /// In which package or file.
-    pub(crate) of: String,
-    /// What, and what to do about it.
-    pub(crate) text: String,
-}
-
-/// How bad a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Level {
-    /// It won't work.
-    Error,
-    /// It will probably surprise.
-    Warning,
-}
-
 impl Check {
     pub(crate) fn run(self, options: &Options) -> Result<()> {
         let mut findings = Vec::new();
@@ -54,22 +39,22 @@ impl Check {
             for package in &manifest.packages {
                 lint::package(&walk, package, &mut findings);
             }
-            eprintln!("checked {} packages", manifest.packages.len());
+            console::note(format_args!("checked {}", count(manifest.packages.len(), "package")));
         }
         for deb in &self.debs {
             lint::deb(&options.directory.join(deb), &mut findings);
         }
         if options.json {
-            println!("{}", serde_json::to_string_pretty(&findings)?);
+            print_json(&findings)?;
         } else {
             for Finding { level, of, text } in &findings {
                 let level = if *level == Level::Error { "error" } else { "warning" };
-                println!("{level}: {}: {}", plain(of), plain(text));
+                print_line(format_args!("{level}: {}: {}", one_line(of), one_line(text)))?;
             }
         }
         let errors = findings.iter().filter(|finding| finding.level == Level::Error).count();
         if errors > 0 {
-            bail!("{errors} of {} findings are errors", findings.len());
+            bail!("{} in {}", count(errors, "error"), count(findings.len(), "finding"));
         }
         Ok(())
     }

@@ -3,12 +3,10 @@
 use anyhow::{Context, Result};
 use bucket::{AppName, Bucket, Release, ReleaseMetadata, ReleaseName, Timestamp};
 use clap::Args;
+use console::{Cell, Color, Table, age, one_line, print, print_json, print_line, size};
 use serde::Serialize;
 
-use crate::{
-    cli::{Options, wait_for},
-    talk::{age, plain, size},
-};
+use crate::cli::{Options, wait_for};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -86,17 +84,17 @@ impl List {
         let releases = newest.with_context(|| format!("could not list the releases of `{app}`"))?;
         if json {
             let rows: Vec<Row> = releases.iter().map(row).collect();
-            println!("{}", serde_json::to_string_pretty(&rows)?);
+            print_json(&rows)
         } else if self.names {
-            for release in &releases {
-                println!("{}", release.name);
-            }
+            releases.iter().try_for_each(|release| print_line(&release.name))
         } else if releases.is_empty() {
-            eprintln!("`{app}` has no releases here; `release list` shows which apps have");
+            console::note(format_args!(
+                "`{app}` has no releases in this bucket; `release list` shows the apps that do"
+            ));
+            Ok(())
         } else {
-            print_table(&releases, Timestamp::now());
+            print(&table(&releases, Timestamp::now()).show())
         }
-        Ok(())
     }
 }
 
@@ -111,17 +109,10 @@ async fn list_apps(bucket: &Bucket, json: bool) -> Result<()> {
             break;
         }
     }
-    if json {
-        println!("{}", serde_json::to_string_pretty(&apps)?);
-    } else {
-        for app in &apps {
-            println!("{app}");
-        }
-    }
     if apps.is_empty() {
-        eprintln!("no app has a release here yet; `release -m \"why\"` makes the first");
+        console::note("no releases in this bucket yet; `release -m \"why\"` builds and uploads the first");
     }
-    Ok(())
+    if json { print_json(&apps) } else { apps.iter().try_for_each(print_line) }
 }
 
 fn row(release: &Release) -> Row<'_> {
@@ -139,25 +130,22 @@ fn row(release: &Release) -> Row<'_> {
     }
 }
 
-fn print_table(releases: &[Release], now: Timestamp) {
-    let heading = ["AGE", "WHO", "COMMIT", "DIRTY", "SIZE", "NOTE"].map(str::to_owned);
-    let rows = releases.iter().map(|release| {
+fn table(releases: &[Release], now: Timestamp) -> Table {
+    let mut table = Table::new(&["AGE", "WHO", "COMMIT", "DIRTY", "SIZE", "NOTE"]);
+    for release in releases {
         let name = &release.name;
         let (dirty, note) = match &release.metadata {
-            Ok(facts) => (if facts.dirty { "dirty" } else { "" }, plain(&facts.note)),
-            Err(problem) => ("?", format!("({})", plain(problem))),
+            Ok(facts) => (if facts.dirty { "dirty" } else { "" }, one_line(&facts.note)),
+            Err(problem) => ("?", format!("({})", one_line(problem))),
         };
-        let who = format!("{}@{}", name.user(), name.host());
-        let commit = name.commit().short().to_owned();
-        [age(name.time(), now), who, commit, dirty.to_owned(), size(release.size), note]
-    });
-    let table: Vec<[String; 6]> = std::iter::once(heading).chain(rows).collect();
-    let widths: Vec<usize> =
-        (0..5).map(|i| table.iter().map(|row| row[i].chars().count()).max().unwrap_or_default()).collect();
-    for row in &table {
-        for (cell, width) in row.iter().zip(&widths) {
-            print!("{cell:<width$}  ");
-        }
-        println!("{}", row[5]);
+        table.row([
+            age(now.duration_since(name.time())).into(),
+            format!("{}@{}", name.user(), name.host()).into(),
+            name.commit().short().into(),
+            Cell::new(dirty, Color::Notice),
+            size(release.size).into(),
+            note.into(),
+        ]);
     }
+    table
 }

@@ -2,7 +2,6 @@
 
 pub(crate) mod build;
 pub(crate) mod check;
-pub(crate) mod completions;
 pub(crate) mod list;
 pub(crate) mod publish;
 pub(crate) mod upload;
@@ -10,7 +9,7 @@ pub(crate) mod upload;
 use anyhow::Result;
 use clap::Subcommand;
 
-use crate::cli::Options;
+use crate::cli::{Cli, Options};
 
 /// What `release` can do besides building and uploading in one go.
 #[derive(Debug, Subcommand)]
@@ -23,8 +22,9 @@ pub(crate) enum Command {
     List(list::List),
     /// Look for mistakes in release.toml, or in built packages
     Check(check::Check),
-    /// Print the completions of a shell
-    Completions(completions::Completions),
+    /// Print a shell completion script
+    #[command(after_help = "Example:\n  release completions bash > /etc/bash_completion.d/release")]
+    Completions(console::Completions),
 }
 
 impl Command {
@@ -34,7 +34,7 @@ impl Command {
             Self::Upload(upload) => upload.run(options),
             Self::List(list) => list.run(options),
             Self::Check(check) => check.run(options),
-            Self::Completions(completions) => completions.run(),
+            Self::Completions(completions) => completions.run::<Cli>(),
         }
     }
 }

@@ -2,10 +2,11 @@
 
 use anyhow::Result;
 use clap::Args;
+use console::UsageError;
 
 use crate::{
-    cli::{Options, misuse, wait_for},
-    commands::{build::What, upload::upload_all},
+    cli::{Options, wait_for},
+    commands::{build::BuildOptions, upload::upload_all},
     manifest::Manifest,
 };
 
@@ -13,26 +14,25 @@ use crate::{
 #[derive(Debug, Args)]
 pub(crate) struct Publish {
     #[command(flatten)]
-    what: What,
+    build: BuildOptions,
 }
 
 impl Publish {
     /// Whether anything was typed that belongs to this and not to a subcommand.
     pub(crate) fn is_given(&self) -> bool {
-        self.what.note.is_some() || !self.what.packages.is_empty()
+        self.build.note.is_some() || !self.build.packages.is_empty()
     }
 
     pub(crate) fn run(self, options: &Options) -> Result<()> {
         if !self.is_given() {
-            return Err(misuse(
-                "what is to be done? `release -m \"why\"` builds and uploads; see `release --help` for the rest",
-            ));
+            let text = "nothing to do: use `release -m \"why\"` to build and upload, or see `release --help`";
+            return Err(UsageError::new(text).into());
         }
         let manifest = Manifest::read(&options.directory()?)?;
         wait_for(async {
             // Opened first: nobody wants to wait for a build and learn then that the bucket's URL is wrong.
             let bucket = options.open_bucket(Some(&manifest)).await?;
-            let built = self.what.build(options, &manifest)?;
+            let built = self.build.build(options, &manifest)?;
             let paths: Vec<_> = built.into_iter().map(|built| built.path).collect();
             upload_all(&bucket, &paths, options.json).await
         })

@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use bucket::{Bucket, Error, ReleaseMetadata, ReleaseName};
 use clap::Args;
+use console::{one_line, print_json, print_line, size};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
@@ -19,7 +20,7 @@ use crate::{
         read::DebFile,
     },
     manifest::FILE,
-    talk::{Progress, plain, size},
+    progress::Progress,
 };
 
 const EXAMPLES: &str = "\
@@ -63,14 +64,11 @@ pub(crate) async fn upload_all(bucket: &Bucket, debs: &[PathBuf], json: bool) ->
         let (release, metadata) = describe(deb)?;
         upload(bucket, deb, &release, &metadata).await?;
         if !json {
-            println!("{release}");
+            print_line(&release)?;
         }
         uploaded.push(Uploaded { release, metadata });
     }
-    if json {
-        println!("{}", serde_json::to_string_pretty(&uploaded)?);
-    }
-    Ok(())
+    if json { print_json(&uploaded) } else { Ok(()) }
 }
 
 async fn upload(bucket: &Bucket, deb: &Path, release: &ReleaseName, metadata: &ReleaseMetadata) -> Result<()> {
@@ -80,7 +78,7 @@ async fn upload(bucket: &Bucket, deb: &Path, release: &ReleaseName, metadata: &R
     };
     let shown = deb.display();
     match uploaded {
-        Ok(_) => eprintln!("uploaded {release} ({})", size(metadata.size)),
+        Ok(_) => console::note(format_args!("uploaded {release} ({})", size(metadata.size))),
         Err(Error::AlreadyExists { .. }) => {
             // An upload whose answer was lost looks like this when it is tried again.
             let there = bucket.release(release).await.with_context(|| format!("could not look at `{release}`"))?;
@@ -91,7 +89,7 @@ async fn upload(bucket: &Bucket, deb: &Path, release: &ReleaseName, metadata: &R
                      build again, the new one gets a name of its own"
                 );
             }
-            eprintln!("{release} was uploaded before, with the same content");
+            console::note(format_args!("{release} was uploaded before, with the same content"));
         }
         Err(error @ Error::Unavailable { .. }) => {
             return Err(error).with_context(|| {
@@ -135,7 +133,7 @@ pub(crate) fn facts(control: &Control) -> Result<(ReleaseName, ReleaseMetadata)>
     let dirty = match control.get("Push-Dirty") {
         Some("true") => true,
         Some("false") => false,
-        other => bail!("its field `Push-Dirty` is `{}`, not true or false", plain(other.unwrap_or_default())),
+        other => bail!("its field `Push-Dirty` is `{}`, not true or false", one_line(other.unwrap_or_default())),
     };
     let units = control.get("Push-Units").unwrap_or_default().split_whitespace();
     let services = units.map(|unit| unit.split('=').next().unwrap_or_default().to_owned()).collect();

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use toml::Table;
 
-use crate::keys::Keys;
+use console::{Keys, safe};
 
 /// One element of `contents`.
 #[derive(Debug, Clone)]
@@ -136,7 +136,7 @@ fn target(keys: &mut Keys, key: &str) -> Result<Target> {
 
 impl Target {
     pub(super) fn parse(text: &str) -> Result<Self> {
-        let shown = text.escape_debug();
+        let shown = safe(text);
         let Some(path) = text.strip_prefix('/') else {
             bail!("`{shown}` isn't absolute: begin it with a slash");
         };
@@ -164,7 +164,7 @@ fn mode(keys: &mut Keys) -> Result<Option<u32>> {
     match u32::from_str_radix(&text, 8) {
         Ok(mode) if octal => Ok(Some(mode)),
         _ => {
-            bail!("{at}: `mode` is `{}`; write three or four octal digits, as in mode = \"0755\"", text.escape_debug())
+            bail!("{at}: `mode` is `{}`; write three or four octal digits, as in mode = \"0755\"", safe(&text))
         }
     }
 }
@@ -193,7 +193,7 @@ impl Id {
         let good = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
         let first = |c: char| c.is_ascii_alphabetic() || c == '_';
         if !text.starts_with(first) || text.len() > 31 || !text.chars().all(good) {
-            bail!("`{}` isn't the name of a user or group, nor a number", text.escape_debug());
+            bail!("`{}` isn't the name of a user or group, nor a number", safe(text));
         }
         Ok(Self::Name(text.to_owned()))
     }

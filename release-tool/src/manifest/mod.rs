@@ -4,8 +4,8 @@
 //! belong, and relations that dpkg understands. Whether the files it speaks of exist is for [`crate::tree`] to find.
 
 mod contents;
+mod fields;
 mod unit;
-mod words;
 
 use std::{
     fs,
@@ -19,7 +19,7 @@ use toml::Table;
 pub(crate) use contents::{Content, Id, Owner, Target};
 pub(crate) use unit::{Restart, Unit, is_template};
 
-use crate::keys::Keys;
+use console::{Keys, Mismatch, safe};
 
 /// The file's name.
 pub(crate) const FILE: &str = "release.toml";
@@ -146,7 +146,10 @@ impl Manifest {
     fn parse(directory: &Path, text: &str) -> Result<Self> {
         let table: Table = text.parse().map_err(|error| anyhow::anyhow!("it isn't TOML: {error}"))?;
         let mut keys = Keys::new("top level", table, &["schema", "bucket", "defaults", "package"])?;
-        match keys.number("schema")? {
+        let schema = keys.take("schema", "a whole number, as in schema = 1", |value| {
+            value.as_integer().ok_or(Mismatch::Unexpected)
+        })?;
+        match schema {
             Some(1) => {}
             Some(other) => bail!("top level: `schema` is {other}, but this `release` knows only 1: use a newer one"),
             None => bail!("top level: `schema` is missing; write schema = 1 as the first line"),
@@ -164,7 +167,7 @@ impl Manifest {
         };
         let mut packages = Vec::new();
         for (name, value) in keys.table("package")?.unwrap_or_default() {
-            let at = format!("[package.{}]", name.escape_debug());
+            let at = format!("[package.{}]", safe(&name));
             let toml::Value::Table(table) = value else { bail!("{at}: a package is a table, written {at}") };
             packages.push(Package::parse(&at, &name, table, maintainer.as_deref())?);
         }
@@ -181,7 +184,7 @@ impl Package {
             RELATIONS.iter().map(|(key, _)| *key).chain(RECIPE_KEYS).chain(["deb", "build", "unit", "check"]).collect();
         let mut keys = Keys::new(at, table, &known)?;
         let app: AppName = name.parse().with_context(|| format!("{at}: the table's name is the app's"))?;
-        let check = words::check_command(&keys.texts("check")?).with_context(|| format!("{at}: `check` is wrong"))?;
+        let check = fields::check_command(&keys.texts("check")?).with_context(|| format!("{at}: `check` is wrong"))?;
         let prebuilt = keys.text("deb")?;
         let units = unit::parse_all(at, keys.tables("unit")?, prebuilt.is_some())?;
         let build = keys.texts("build")?;
@@ -197,7 +200,7 @@ impl Package {
             }
             return Ok(Self { app, source: Source::Prebuilt(deb.into()), build, units, check });
         }
-        words::package_name(name).with_context(|| format!("{at}: the table's name is also the Debian package's"))?;
+        fields::package_name(name).with_context(|| format!("{at}: the table's name is also the Debian package's"))?;
         let recipe = Recipe::parse(at, &mut keys, maintainer)?;
         Ok(Self { app, source: Source::Recipe(Box::new(recipe)), build, units, check })
     }
@@ -222,7 +225,7 @@ impl Recipe {
         };
         let architecture = match keys.text("arch")? {
             Some(arch) => arch,
-            None => words::this_architecture().with_context(wrong("arch"))?.to_owned(),
+            None => fields::this_architecture().with_context(wrong("arch"))?.to_owned(),
         };
         let version = keys.text("version")?.unwrap_or_else(|| "0".to_owned());
         let section = keys.text("section")?.unwrap_or_else(|| "misc".to_owned());
@@ -231,7 +234,7 @@ impl Recipe {
         for (key, field) in RELATIONS {
             let listed = keys.texts(key)?;
             if !listed.is_empty() {
-                relations.push((field, words::relation(&listed).with_context(wrong(key))?));
+                relations.push((field, fields::relation(&listed).with_context(wrong(key))?));
             }
         }
         let contents = contents::parse_all(at, keys.tables("contents")?)?;
@@ -242,14 +245,14 @@ impl Recipe {
         let compression = match keys.text("compression")?.as_deref() {
             None | Some("zstd") => Compression::Zstd,
             Some("xz") => Compression::Xz,
-            Some(other) => bail!("{at}: `compression` is `{}`; write \"zstd\" or \"xz\"", other.escape_debug()),
+            Some(other) => bail!("{at}: `compression` is `{}`; write \"zstd\" or \"xz\"", safe(other)),
         };
-        words::description(&description).with_context(wrong("description"))?;
-        words::maintainer(&maintainer).with_context(wrong("maintainer"))?;
-        words::architecture(&architecture).with_context(wrong("arch"))?;
-        words::version(&version).with_context(wrong("version"))?;
-        words::word(&section).with_context(wrong("section"))?;
-        words::word(&priority).with_context(wrong("priority"))?;
+        fields::description(&description).with_context(wrong("description"))?;
+        fields::maintainer(&maintainer).with_context(wrong("maintainer"))?;
+        fields::architecture(&architecture).with_context(wrong("arch"))?;
+        fields::version(&version).with_context(wrong("version"))?;
+        fields::word(&section).with_context(wrong("section"))?;
+        fields::word(&priority).with_context(wrong("priority"))?;
         Ok(Self {
             description,
             maintainer,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use toml::Table;
 
-use crate::keys::{Keys, nearest, quoted};
+use console::{Keys, nearest, quoted, safe};
 
 /// `[[package.NAME.unit]]`
 #[derive(Debug, Clone)]
@@ -77,7 +77,7 @@ impl Unit {
             Some(other) => {
                 let known = ["on-upgrade", "reload", "never"];
                 let hint = nearest(other, &known).map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
-                bail!("{at}: `restart` is `{}`{hint}; write one of {}", other.escape_debug(), quoted(&known));
+                bail!("{at}: `restart` is `{}`{hint}; write one of {}", safe(other), quoted(&known));
             }
         };
         let enable = if template { Some(enable.unwrap_or(false)) } else { enable };
@@ -106,7 +106,7 @@ pub(crate) fn is_template(name: &str) -> bool {
 fn check_name(at: &str, name: &str) -> Result<()> {
     let suffixes = ["service", "timer", "socket", "path", "target", "mount", "automount", "slice"];
     let good = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
-    let shown = name.escape_debug();
+    let shown = safe(name);
     if name.len() > 255 || !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(good) {
         bail!("{at}: `{shown}` isn't the name of a unit: only letters, digits and : - _ . \\ @ are possible");
     }

@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use bucket::ReleaseName;
+use console::safe;
 use globset::{GlobBuilder, GlobMatcher};
 
 use super::Kind;
@@ -110,7 +111,7 @@ impl Scan<'_> {
             let shown = source.display();
             let name = entry.file_name();
             let Some(name) = name.to_str().filter(|name| !name.chars().any(char::is_control)) else {
-                bail!("`{}` has a name that isn't UTF-8 or has a control character", shown.to_string().escape_debug());
+                bail!("`{}` has a name that isn't UTF-8 or has a control character", safe(&shown.to_string()));
             };
             let path = join(below, name);
             // A person may think of either: the path from where the glob begins to be one, or from the project.
@@ -182,7 +183,7 @@ fn split_glob(src: &str) -> (&str, Option<&str>) {
 
 fn matcher(glob: &str) -> Result<GlobMatcher> {
     let built = GlobBuilder::new(glob).literal_separator(true).build();
-    Ok(built.with_context(|| format!("`{}` isn't a glob", glob.escape_debug()))?.compile_matcher())
+    Ok(built.with_context(|| format!("`{}` isn't a glob", safe(glob)))?.compile_matcher())
 }
 
 fn join(directory: &str, name: &str) -> String {

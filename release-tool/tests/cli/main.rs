@@ -1,9 +1,9 @@
 //! The real `release` binary in real git repositories, with a directory as the bucket and dpkg as the judge.
 
 mod builds;
-mod json;
 mod manifests;
 mod outcome;
 mod packages;
 mod project;
+mod terminal;
 mod uploads;

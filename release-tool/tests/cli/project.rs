@@ -87,6 +87,13 @@ impl Project {
         stdout(&self.release(&["build", "-m", "why"]).assert().success().get_output().clone()).trim().into()
     }
 
+    /// Runs `release` with `--json` among its arguments; what it printed, in which no object has a key twice.
+    #[track_caller]
+    pub(crate) fn json(&self, arguments: &[&str]) -> serde_json::Value {
+        let printed = stdout(self.release(arguments).assert().success().get_output());
+        console::parse_with_unique_keys(&printed).unwrap_or_else(|error| panic!("{error}:\n{printed}"))
+    }
+
     /// Runs `release` where it must fail with this exit status; what it said.
     pub(crate) fn refused(&self, arguments: &[&str], status: i32) -> String {
         let output = self.release(arguments).assert().code(status).get_output().clone();

@@ -4,10 +4,7 @@ use std::fs;
 
 use crate::outcome::Run as _;
 
-use crate::{
-    json,
-    project::{Project, stdout, tool},
-};
+use crate::project::{Project, stdout, tool};
 
 const CONTENTS: &str = "contents = [{ src = \"web\", dst = \"/usr/bin/web\", mode = \"0755\" }]
 [[package.web.unit]]
@@ -25,8 +22,7 @@ fn one_command_builds_and_uploads() {
     );
     project.release(&["list"]).assert().success().stdout("web\n");
     project.release(&["list", "web", "--names"]).assert().success().stdout(release.clone());
-    let json = project.release(&["list", "web", "--json"]).assert().success().get_output().clone();
-    let json = json::strict(&json.stdout);
+    let json = project.json(&["list", "web", "--json"]);
     let deb = project.path("dist").join(release.trim().strip_prefix("web/").unwrap());
     let sum = tool("sha256sum", &[deb.to_str().unwrap()]);
     assert_eq!(json[0]["sha256"].as_str().unwrap(), sum.split_whitespace().next().unwrap());
@@ -45,8 +41,7 @@ fn uploading_later_tells_the_same_facts() {
     let deb = deb.to_str().unwrap();
     let release = format!("web/{}\n", deb.rsplit('/').next().unwrap());
     project.release(&["upload", deb]).assert().success().stdout(release.clone());
-    let json = project.release(&["list", "web", "--json"]).assert().success().get_output().clone();
-    let json = json::strict(&json.stdout);
+    let json = project.json(&["list", "web", "--json"]);
     assert_eq!((&json[0]["dirty"], &json[0]["note"]), (&true.into(), &"why".into()));
     // Trying again after a lost answer does no harm.
     project.release(&["upload", deb]).assert().success().stdout(release);
@@ -58,8 +53,7 @@ fn a_release_is_never_overwritten_in_the_bucket() {
     project.release(&["-m", "first"]).assert().success();
     let said = project.refused(&["-m", "second", "--out", "../elsewhere"], 1);
     assert!(said.contains("never overwritten"), "{said}");
-    let json = project.release(&["list", "web", "--json"]).assert().success().get_output().clone();
-    let json = json::strict(&json.stdout);
+    let json = project.json(&["list", "web", "--json"]);
     assert_eq!(json.as_array().unwrap().len(), 1);
     assert_eq!(json[0]["note"], "first");
 }
@@ -106,19 +100,4 @@ fn the_bucket_comes_from_the_flag_then_the_environment_then_the_file() {
     let none = Project::new(CONTENTS);
     none.release(&["-m", "why"]).env_remove("PUSH_BUCKET").assert().code(2);
     assert!(!none.path("dist").exists(), "nothing is built when there is nowhere to upload");
-}
-
-#[test]
-fn shells_get_their_completions() {
-    let project = Project::bare();
-    for shell in ["bash", "zsh", "fish"] {
-        let output = project.release(&["completions", shell]).assert().success().get_output().clone();
-        assert!(stdout(&output).contains("upload"), "{shell}");
-    }
-    for arguments in
-        [&["--help"][..], &["build", "--help"], &["upload", "--help"], &["list", "--help"], &["check", "--help"]]
-    {
-        let output = project.release(arguments).assert().success().get_output().clone();
-        assert!(stdout(&output).contains("Example"), "{arguments:?}");
-    }
 }

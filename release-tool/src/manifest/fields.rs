@@ -3,6 +3,7 @@
 //! What passes here can be written into a control file as it is: no value can begin a new field.
 
 use anyhow::{Context, Result, bail};
+use console::safe;
 use debian_control::lossy::Relations;
 
 /// Debian Policy §5.6.1: lower-case letters, digits, `+ - .`; at least two; begins with a letter or digit.
@@ -67,15 +68,12 @@ pub(super) fn version(version: &str) -> Result<()> {
         Some((epoch, rest)) if !epoch.is_empty() && epoch.len() <= 4 && epoch.bytes().all(|b| b.is_ascii_digit()) => {
             rest
         }
-        Some(_) => bail!("`{}`: before a `:` there is only a number", version.escape_debug()),
+        Some(_) => bail!("`{}`: before a `:` there is only a number", safe(version)),
         None => version,
     };
     let good = |c: char| c.is_ascii_alphanumeric() || ".+-~".contains(c);
     if upstream.len() > 80 || !upstream.chars().all(good) || !upstream.starts_with(|c: char| c.is_ascii_digit()) {
-        bail!(
-            "`{}`: it must begin with a digit and have only letters, digits and . + - ~, at most 80",
-            version.escape_debug()
-        );
+        bail!("`{}`: it must begin with a digit and have only letters, digits and . + - ~, at most 80", safe(version));
     }
     Ok(())
 }
@@ -84,7 +82,7 @@ pub(super) fn version(version: &str) -> Result<()> {
 pub(super) fn word(word: &str) -> Result<()> {
     let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-/".contains(c);
     if word.is_empty() || word.len() > 60 || !word.chars().all(good) {
-        bail!("`{}`: only a-z 0-9 - / are possible", word.escape_debug());
+        bail!("`{}`: only a-z 0-9 - / are possible", safe(word));
     }
     Ok(())
 }
@@ -92,7 +90,7 @@ pub(super) fn word(word: &str) -> Result<()> {
 /// Joins relations into a field's value after checking each (Debian Policy §7.1).
 pub(super) fn relation(listed: &[String]) -> Result<String> {
     for relation in listed {
-        let shown = relation.escape_debug();
+        let shown = safe(relation);
         one_line(relation)?;
         let good = |c: char| c.is_ascii_alphanumeric() || " +-.:~()<>=|,[]!".contains(c);
         let parsed = relation.parse::<Relations>().map_err(|e| anyhow::anyhow!("{e}"));
@@ -101,7 +99,7 @@ pub(super) fn relation(listed: &[String]) -> Result<String> {
             bail!("`{shown}` isn't a relation, as in \"nginx (>= 1.18)\"");
         }
         for name in parsed.iter().flatten().map(|relation| &relation.name) {
-            package_name(name).with_context(|| format!("`{shown}` names the package `{}`", name.escape_debug()))?;
+            package_name(name).with_context(|| format!("`{shown}` names the package `{}`", safe(name)))?;
         }
     }
     Ok(listed.iter().map(|relation| relation.trim()).collect::<Vec<_>>().join(", "))
@@ -117,14 +115,14 @@ pub(super) fn check_command(command: &[String]) -> Result<String> {
     if let Some(odd) =
         command.iter().find(|arg| arg.is_empty() || arg.contains(|c: char| c.is_whitespace() || c.is_control()))
     {
-        bail!("the argument `{}` is empty or has a space; put such a command into a script", odd.escape_debug());
+        bail!("the argument `{}` is empty or has a space; put such a command into a script", safe(odd));
     }
     Ok(command.join(" "))
 }
 
 fn one_line(text: &str) -> Result<()> {
     if text.chars().any(char::is_control) {
-        bail!("`{}` has a line end or another control character", text.escape_debug());
+        bail!("`{}` has a line end or another control character", safe(text));
     }
     Ok(())
 }
