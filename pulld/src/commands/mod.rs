@@ -80,7 +80,7 @@ impl Context {
 
     /// What there is to work on: dpkg and systemd of this machine.
     fn machine(&self) -> Machine<Dpkg, Systemd> {
-        Machine { packages: Dpkg::new(Systemd, self.paths.requests()), services: Systemd, inspect: deb::inspect }
+        Machine { packages: Dpkg::new(self.paths.requests()), services: Systemd, inspect: deb::inspect }
     }
 
     /// What the agent goes by as long as the configuration is wrong from the start.

@@ -1,4 +1,4 @@
-//! dpkg as the agent sees it: what it is asked, and the plain values it answers with.
+//! dpkg as the agent sees it: its queries and requests, and the plain values that they give.
 
 use anyhow::Result;
 use bucket::ReleaseName;
@@ -25,14 +25,14 @@ pub(crate) trait PackageManager {
     /// Files of a package that differ from what it brought (dpkg(1) `--verify`), conffiles left out, as paths.
     fn changed_files(&self, package: &str) -> impl Future<Output = Result<Vec<String>>>;
 
-    /// Carries out an order in a service of its own and waits for its end.
+    /// Carries out a request in a service of its own and waits for its end.
     ///
     /// The service outlives the agent: an agent that is restarted meanwhile calls [`PackageManager::resume`].
     /// With `restart_agent` it normally doesn't return: systemd restarts this process first.
     fn execute(&self, request: &DpkgRequest) -> impl Future<Output = Result<DpkgResult>>;
 
-    /// Waits for the end of an order that is still being carried out, or gives the result of one that ended
-    /// while nobody waited; `None` when neither is there: it was never started, or was cut off by a crash.
+    /// Waits for the end of a dpkg run that an earlier process requested, or gives its result; `None` when it has none:
+    /// it was never started, or a crash interrupted it.
     fn resume(&self) -> impl Future<Output = Result<Option<DpkgResult>>>;
 }
 
@@ -62,7 +62,7 @@ pub(crate) enum PackageState {
     Broken(String),
 }
 
-/// What a `.deb` says of itself, read without dpkg from the verified file.
+/// The control fields of a `.deb`, read without dpkg from the verified file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DebInfo {
     /// `Package`

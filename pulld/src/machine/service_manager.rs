@@ -1,4 +1,4 @@
-//! systemd as the agent sees it: what it is asked, and the plain values it answers with.
+//! systemd as the agent sees it: its queries and jobs, and the plain values that they give.
 
 use std::time::Duration;
 

@@ -156,6 +156,16 @@ pub(crate) struct UnitState {
     pub(crate) since: Option<Timestamp>,
 }
 
+impl UnitState {
+    /// Whether it is started, or is being started or stopped.
+    pub(crate) fn is_running(&self) -> bool {
+        matches!(
+            self.active,
+            ActiveState::Active | ActiveState::Activating | ActiveState::Deactivating | ActiveState::Reloading
+        )
+    }
+}
+
 impl ServiceResult {
     /// Whether the service did not fail, or the unit is none.
     pub(crate) fn is_success(&self) -> bool {

@@ -251,8 +251,7 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
     }
 
     async fn unit_before(&self, unit: &OwnedUnit, wanted: bool) -> Result<UnitBefore> {
-        let was = self.services.unit(&unit.name).await;
-        let was = was.with_context(|| format!("could not query systemd about `{}`", unit.name))?;
+        let was = self.services.unit(&unit.name).await?;
         let (invocation, restarts) = (was.invocation.clone(), was.restarts);
         Ok(UnitBefore { unit: unit.clone(), wanted, was, invocation, restarts })
     }

@@ -123,10 +123,7 @@ async fn watch_one(
             match services.unit(name).await {
                 Ok(state) => samples.push(Sample { at, state }),
                 Err(error) if at >= START_TIMEOUT => {
-                    return Err(Unhealthy {
-                        reason: format!("could not query systemd about `{name}`: {error:#}"),
-                        release_at_fault: false,
-                    });
+                    return Err(Unhealthy { reason: format!("{error:#}"), release_at_fault: false });
                 }
                 Err(_) => {}
             }

@@ -50,8 +50,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
     pub(super) async fn restart_units(&self, units: &[&UnitBefore], replaced: bool) -> Result<()> {
         for before in units {
             let name = &before.unit.name;
-            let now =
-                self.services.unit(name).await.with_context(|| format!("could not query systemd about `{name}`"))?;
+            let now = self.services.unit(name).await?;
             let act = units::act(before, &now, replaced);
             let (job, done) = match act {
                 Act::Restart => (self.services.restart(name, START_TIMEOUT).await, "restarted"),

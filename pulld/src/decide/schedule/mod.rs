@@ -8,7 +8,7 @@ mod herd;
 
 use std::time::Duration;
 
-use crate::decide::backoff;
+use super::backoff;
 
 /// The wait after the first cycle that failed; it doubles with each further one.
 const FIRST_RETRY: Duration = Duration::from_secs(10);

@@ -1,104 +1,27 @@
 //! A machine in memory: dpkg and systemd as the agent sees them, which outlive any number of agents.
-//!
-//! A fake `.deb` is a line of JSON ([`Deb`]) that also says how the release behaves.
 
-use std::{cell::RefCell, collections::BTreeMap, path::Path, rc::Rc, time::Duration};
+mod deb;
+mod units;
 
-use anyhow::{Context, Result};
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
+
+use anyhow::Result;
 use bucket::ReleaseName;
-use serde::{Deserialize, Serialize};
 use tokio::{sync::Notify, time::Instant};
 
 use crate::state::persist::failpoint;
 
 use super::{
     dpkg_request::{DpkgEnd, DpkgRequest, DpkgResult},
-    owned_unit::{OwnedUnit, UnitAction},
-    package_manager::{AvailablePackage, DebInfo, InstalledPackage, PackageManager, PackageState},
+    package_manager::{AvailablePackage, InstalledPackage, PackageManager, PackageState},
     service_manager::{CheckResult, ServiceManager},
     unit_state::{JobResult, LoadState, UnitState},
 };
 
-/// A release of an app, as if built at that minute.
-pub(crate) fn release(app: &str, minute: u8) -> ReleaseName {
-    format!("{app}/{app}:qa@build:2026-11-20T21:{minute:02}:00Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433.deb")
-        .parse()
-        .unwrap()
-}
-
-/// A loaded service in that state.
-pub(crate) fn unit_state(active: &str, sub: &str) -> UnitState {
-    UnitState {
-        load: LoadState::Loaded,
-        active: active.to_owned().into(),
-        sub: sub.to_owned().into(),
-        file_state: "enabled".to_owned().into(),
-        result: "success".to_owned().into(),
-        service_type: "simple".to_owned().into(),
-        restarts: 0,
-        invocation: String::new(),
-        since: None,
-    }
-}
-
-/// A service that runs as that invocation.
-pub(crate) fn running(invocation: &str) -> UnitState {
-    UnitState { invocation: invocation.into(), ..unit_state("active", "running") }
-}
-
-/// How a release behaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub(crate) enum Behaviour {
-    /// It installs and stays up.
-    #[default]
-    Good,
-    /// Its service crashes three seconds after each start.
-    Crashes,
-    /// Its service doesn't start.
-    DoesNotStart,
-    /// dpkg refuses it and leaves the package as it was.
-    Refused,
-    /// dpkg leaves it half-configured.
-    Breaks,
-    /// Its own check fails.
-    CheckFails,
-}
-
-/// What a fake `.deb` holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Deb {
-    pub(crate) release: ReleaseName,
-    pub(crate) package: String,
-    pub(crate) units: Vec<OwnedUnit>,
-    pub(crate) depends: Vec<String>,
-    pub(crate) behaviour: Behaviour,
-}
-
-impl Deb {
-    /// A release of an app with one service of its name.
-    pub(crate) fn new(release: &ReleaseName, behaviour: Behaviour) -> Self {
-        let app = release.app().to_string();
-        let unit = OwnedUnit { name: format!("{app}.service"), action: UnitAction::Restart };
-        // pulld restarts itself by other means.
-        let units = if app == "pulld" { vec![] } else { vec![unit] };
-        Self { release: release.clone(), package: app, units, depends: vec![], behaviour }
-    }
-}
-
-/// Reads a fake `.deb`.
-pub(crate) fn inspect(path: &Path) -> Result<DebInfo> {
-    let deb: Deb = serde_json::from_slice(&std::fs::read(path)?).context("not a .deb")?;
-    Ok(DebInfo {
-        check: (deb.behaviour == Behaviour::CheckFails).then(|| vec!["/bin/false".to_owned()]),
-        package: deb.package,
-        version: "1".to_owned(),
-        architecture: "all".to_owned(),
-        release: Some(deb.release),
-        units: deb.units,
-        installed_size: 1,
-        depends: deb.depends,
-    })
-}
+pub(crate) use self::{
+    deb::{Behaviour, Deb, inspect, release},
+    units::{running, unit_state},
+};
 
 /// The machine; each clone is the same one.
 #[derive(Debug, Clone, Default)]
@@ -108,7 +31,7 @@ pub(crate) struct World(Rc<RefCell<State>>);
 struct State {
     packages: BTreeMap<String, (InstalledPackage, Behaviour)>,
     units: BTreeMap<String, Unit>,
-    /// The result of an order that nobody has taken.
+    /// The result of a dpkg run that nobody has taken.
     unclaimed: Option<DpkgResult>,
     dpkg_runs: Vec<Vec<String>>,
     restarts: Vec<String>,
@@ -132,7 +55,7 @@ impl World {
         Some((package.release.clone()?, package.state == PackageState::Installed))
     }
 
-    /// Every order so far: the file names and packages in it.
+    /// Every dpkg run so far: the file names and packages in it.
     pub(crate) fn dpkg_runs(&self) -> Vec<Vec<String>> {
         self.0.borrow().dpkg_runs.clone()
     }
@@ -142,12 +65,12 @@ impl World {
         self.0.borrow().restarts.clone()
     }
 
-    /// How often an order restarted the agent.
+    /// How often a dpkg run restarted the agent.
     pub(crate) fn agent_restarts(&self) -> u32 {
         self.0.borrow().agent_restarts
     }
 
-    /// Told when systemd ends the agent's process.
+    /// Notified when systemd ends the agent's process.
     pub(crate) fn killed(&self) -> Rc<Notify> {
         self.0.borrow().killed.clone()
     }

@@ -1,0 +1,217 @@
+//! Plans of small machines by hand, and of thousands by chance.
+
+use proptest::{collection::vec, prelude::*, sample::subsequence};
+
+use super::*;
+
+fn release(app: &str, minute: u8) -> ReleaseName {
+    format!("{app}/{app}:qa@build:2026-11-20T21:{minute:02}:00Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433.deb")
+        .parse()
+        .unwrap()
+}
+
+fn installed(release: &ReleaseName, state: PackageState) -> InstalledPackage {
+    InstalledPackage {
+        package: release.app().to_string(),
+        version: "1".to_owned(),
+        state,
+        release: Some(release.clone()),
+        units: vec![],
+    }
+}
+
+fn document(releases: &[ReleaseName]) -> ServerDocument {
+    ServerDocument::parse(&serde_json::to_vec(releases).unwrap()).unwrap()
+}
+
+#[derive(Debug)]
+struct Case {
+    document: Option<ServerDocument>,
+    installed: Vec<InstalledPackage>,
+    quarantine: Quarantine,
+    allowed: AllowedApps,
+    prune: bool,
+}
+
+impl Case {
+    fn new(document: &[ReleaseName], installed: Vec<InstalledPackage>) -> Self {
+        Self {
+            document: Some(self::document(document)),
+            installed,
+            quarantine: Quarantine::default(),
+            allowed: AllowedApps::new(vec!["*".into()]).unwrap(),
+            prune: false,
+        }
+    }
+
+    fn plan(&self) -> Plan {
+        plan(&Situation {
+            document: self.document.as_ref().map(|document| (Generation(1), document)),
+            settled: false,
+            installed: &self.installed,
+            quarantine: &self.quarantine,
+            allowed: &self.allowed,
+            prune: self.prune,
+        })
+    }
+}
+
+fn apps(plan: &Plan) -> Vec<&str> {
+    plan.steps.iter().map(|step| step.app().as_str()).collect()
+}
+
+#[test]
+fn our_own_package_goes_last_wherever_the_document_names_it() {
+    let case = Case::new(&[release("pulld", 1), release("web", 1), release("db", 1)], vec![]);
+    assert_eq!(apps(&case.plan()), ["web", "db", "pulld"]);
+}
+
+#[test]
+fn a_broken_package_of_the_right_release_is_repaired() {
+    let web = release("web", 1);
+    let case = Case::new(std::slice::from_ref(&web), vec![installed(&web, PackageState::Broken("iHR".into()))]);
+    let expected = Step::Install { release: web.clone(), from: Some(web), reason: Reason::Repair };
+    assert_eq!(case.plan().steps, [expected]);
+}
+
+#[test]
+fn absent_or_empty_documents_remove_nothing_even_with_prune() {
+    let web = installed(&release("web", 1), PackageState::Installed);
+    let mut case = Case::new(&[], vec![web]);
+    case.prune = true;
+    assert_eq!((case.plan().steps, case.plan().orphans), (vec![], vec![release("web", 1)]));
+    case.document = None;
+    assert_eq!((case.plan().steps, case.plan().orphans), (vec![], vec![release("web", 1)]));
+}
+
+#[test]
+fn a_bad_entry_stops_pruning_because_it_may_name_the_app() {
+    let mut case = Case::new(&[], vec![installed(&release("web", 1), PackageState::Installed)]);
+    case.prune = true;
+    case.document =
+        Some(ServerDocument::parse(format!("[\"{}\", \"web/web;oops\"]", release("db", 1)).as_bytes()).unwrap());
+    assert_eq!(apps(&case.plan()), ["db"]);
+    case.document = Some(document(&[release("db", 1)]));
+    assert_eq!(apps(&case.plan()), ["db", "web"]);
+}
+
+#[test]
+fn a_quarantined_release_waits_for_another_generation() {
+    let mut case = Case::new(&[release("web", 2)], vec![installed(&release("web", 1), PackageState::Installed)]);
+    let entry = |generation| Quarantined {
+        release: release("web", 2),
+        reason: "it crashed".into(),
+        generation: Generation(generation),
+        degraded: false,
+        since: bucket::Timestamp::UNIX_EPOCH,
+    };
+    case.quarantine.add(entry(1));
+    assert_eq!((case.plan().steps.len(), case.plan().quarantined.len()), (0, 1));
+    case.quarantine.add(entry(0));
+    assert_eq!((case.plan().steps.len(), case.plan().quarantined.len()), (1, 0));
+}
+
+#[test]
+fn an_app_that_is_not_allowed_is_refused_and_not_removed() {
+    let mut case = Case::new(&[release("web", 2)], vec![installed(&release("db", 1), PackageState::Installed)]);
+    case.allowed = AllowedApps::new(vec!["we".into()]).unwrap();
+    case.prune = true;
+    let plan = case.plan();
+    assert_eq!((plan.steps, plan.refused), (vec![], vec![release("web", 2)]));
+}
+
+const APPS: [&str; 5] = ["pulld", "web", "db", "cache", "mail"];
+
+fn any_state() -> impl Strategy<Value = PackageState> {
+    prop_oneof![
+        4 => Just(PackageState::Installed),
+        1 => Just(PackageState::Absent),
+        1 => Just(PackageState::Broken("iHR".to_owned())),
+    ]
+}
+
+fn any_case() -> impl Strategy<Value = Case> {
+    let wanted = subsequence(APPS.to_vec(), 0..=5).prop_shuffle();
+    let there = vec((0..5usize, 0..3u8, any_state(), any::<bool>()), 0..6);
+    (wanted, vec(0..3u8, 5), there, any::<bool>(), vec(any::<bool>(), 5)).prop_map(
+        |(wanted, minutes, there, prune, allowed)| {
+            let releases: Vec<_> = wanted.iter().zip(&minutes).map(|(app, minute)| release(app, *minute)).collect();
+            let mut packages: BTreeMap<usize, InstalledPackage> = BTreeMap::new();
+            for (app, minute, state, ours) in there {
+                let mut package = installed(&release(APPS[app], minute), state);
+                if !ours {
+                    package.release = None;
+                }
+                packages.insert(app, package);
+            }
+            let mut case = Case::new(&releases, packages.into_values().collect());
+            case.prune = prune;
+            let globs = APPS.iter().zip(allowed).filter(|(_, allowed)| *allowed).map(|(app, _)| (*app).to_owned());
+            case.allowed = AllowedApps::new(globs.collect()).unwrap();
+            case
+        },
+    )
+}
+
+/// What a machine has after a plan was carried out without faults.
+fn carried_out(case: &Case, plan: &Plan) -> Vec<InstalledPackage> {
+    let mut packages: BTreeMap<String, InstalledPackage> =
+        case.installed.iter().map(|package| (package.package.clone(), package.clone())).collect();
+    for step in &plan.steps {
+        match step {
+            Step::Install { release, .. } => {
+                packages.insert(release.app().to_string(), installed(release, PackageState::Installed));
+            }
+            Step::Remove { package, .. } => {
+                packages.remove(package);
+            }
+        }
+    }
+    packages.into_values().collect()
+}
+
+proptest! {
+    #[test]
+    fn a_plan_carried_out_leaves_nothing_to_plan(mut case in any_case()) {
+        let plan = case.plan();
+        case.installed = carried_out(&case, &plan);
+        prop_assert_eq!(case.plan().steps, vec![]);
+    }
+
+    #[test]
+    fn the_order_of_independent_apps_changes_only_the_order(case in any_case(), seed in any::<u64>()) {
+        let sorted = |mut plan: Plan| {
+            plan.steps.sort_by(|a, b| a.app().cmp(b.app()));
+            plan.refused.sort();
+            plan
+        };
+        let mut releases: Vec<_> = case.document.as_ref().unwrap().releases().cloned().collect();
+        let by = usize::try_from(seed % 7).unwrap() % releases.len().max(1);
+        releases.rotate_left(by);
+        let mut packages = case.installed.clone();
+        packages.reverse();
+        let other = Case { document: Some(document(&releases)), installed: packages, ..Case::new(&[], vec![]) };
+        let other = Case { allowed: case.allowed.clone(), prune: case.prune, ..other };
+        prop_assert_eq!(sorted(case.plan()), sorted(other.plan()));
+    }
+
+    #[test]
+    fn only_what_is_ours_and_unwanted_is_removed_and_pulld_never(case in any_case()) {
+        let document = case.document.clone().unwrap();
+        for step in case.plan().steps {
+            let Step::Remove { package, release } = step else { continue };
+            prop_assert!(case.prune);
+            prop_assert!(package != OWN_PACKAGE && release.app().as_str() != OWN_PACKAGE);
+            prop_assert!(document.release_of(release.app()).is_none());
+            let there = case.installed.iter().find(|there| there.package == package).unwrap();
+            prop_assert_eq!(there.release.as_ref(), Some(&release));
+        }
+    }
+
+    #[test]
+    fn our_own_step_is_the_last(case in any_case()) {
+        let plan = case.plan();
+        let own = plan.steps.iter().position(|step| step.app().as_str() == OWN_PACKAGE);
+        prop_assert!(own.is_none_or(|at| at + 1 == plan.steps.len()));
+    }
+}

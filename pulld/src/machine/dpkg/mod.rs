@@ -1,0 +1,131 @@
+//! dpkg, which knows what is installed (dpkg(1), dpkg-query(1)).
+//!
+//! Queries are child processes. What changes packages is a systemd service of its own ([`super::runner`]): a maintainer
+//! script may restart the agent, and dpkg must outlive that.
+
+mod parse;
+mod query;
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context, Result};
+use tokio::{sync::OnceCell, time::Instant};
+
+use self::{
+    parse::{FIELD, RECORD, parse_available, parse_packages, parse_verify},
+    query::{query, run},
+};
+
+use super::{
+    dpkg_request::{self, DpkgRequest, DpkgResult, TRANSACTION_UNIT},
+    package_manager::{AvailablePackage, InstalledPackage, PackageManager},
+    systemd::transient::{self, Stop, Transient},
+};
+
+/// What the runner needs beyond the time limit of its request to write the result, before systemd kills it.
+const SLACK: Duration = Duration::from_mins(1);
+
+/// Time limit of a dpkg run whose request cannot be read.
+const UNKNOWN_TIMEOUT: Duration = Duration::from_mins(30);
+
+/// How often a request is begun whose runner is killed.
+const ATTEMPTS: u32 = 3;
+
+/// dpkg on this machine.
+#[derive(Debug)]
+pub(crate) struct Dpkg {
+    requests: PathBuf,
+    architecture: OnceCell<String>,
+}
+
+impl Dpkg {
+    /// dpkg, with its requests in the directory `requests`.
+    pub(crate) fn new(requests: PathBuf) -> Self {
+        Self { requests, architecture: OnceCell::new() }
+    }
+
+    /// The service that carries out a request.
+    fn runner(&self, request: &DpkgRequest) -> Result<Transient> {
+        let program = own_program()?.display().to_string();
+        Ok(Transient {
+            unit: TRANSACTION_UNIT,
+            description: "pulld dpkg transaction",
+            command: vec![program, "transact".to_owned(), self.requests.display().to_string()],
+            timeout: request.timeout + SLACK,
+            output: None,
+            stop: Stop::WaitForEnd,
+        })
+    }
+
+    /// Reads the result of a request that has ended, and deletes both.
+    fn take_result(&self) -> Result<Option<DpkgResult>> {
+        let result = dpkg_request::load_result(&self.requests)?;
+        dpkg_request::forget(&self.requests)?;
+        Ok(result)
+    }
+}
+
+impl PackageManager for Dpkg {
+    async fn packages(&self, also: &[String]) -> Result<Vec<InstalledPackage>> {
+        let format = ["Package", "Version", "db:Status-Abbrev", "Push-Release", "Push-Units"]
+            .map(|field| format!("${{{field}}}"))
+            .join(&FIELD.to_string());
+        let listing = query("dpkg-query", &["-W", "-f", &format!("{format}{RECORD}")]).await?;
+        Ok(parse_packages(&listing, also))
+    }
+
+    async fn architecture(&self) -> Result<String> {
+        let query = || async { Ok(query("dpkg", &["--print-architecture"]).await?.trim().to_owned()) };
+        self.architecture.get_or_try_init(query).await.cloned()
+    }
+
+    async fn available(&self) -> Result<Vec<AvailablePackage>> {
+        let format = format!("${{Package}}{FIELD}${{Version}}{FIELD}${{db:Status-Abbrev}}{FIELD}${{Provides}}{RECORD}");
+        Ok(parse_available(&query("dpkg-query", &["-W", "-f", &format]).await?))
+    }
+
+    async fn changed_files(&self, package: &str) -> Result<Vec<String>> {
+        // It exits with 1 when something differs, which is what is queried.
+        let listing = run("dpkg", &["--verify", "--", package]).await?.answer;
+        Ok(parse_verify(&listing))
+    }
+
+    async fn execute(&self, request: &DpkgRequest) -> Result<DpkgResult> {
+        let deadline = Instant::now() + request.timeout;
+        let mut request = request.clone();
+        for _ in 0..ATTEMPTS {
+            // Before the request is written: an earlier runner that is still at work writes its result there.
+            transient::wait_inactive(TRANSACTION_UNIT, deadline + SLACK).await?;
+            dpkg_request::forget(&self.requests)?;
+            dpkg_request::save_request(&self.requests, &request)?;
+            let ran = transient::run(&self.runner(&request)?).await;
+            if let Some(result) = self.take_result()? {
+                return Ok(result);
+            }
+            ran?;
+            // The runner itself was killed, by a person or by the kernel: the packages did not cause it.
+            request.timeout = deadline.saturating_duration_since(Instant::now());
+            if request.timeout.is_zero() {
+                break;
+            }
+        }
+        Ok(DpkgResult::failed(format!(
+            "`{TRANSACTION_UNIT}` ended without a result: see `journalctl -u {TRANSACTION_UNIT}`"
+        )))
+    }
+
+    async fn resume(&self) -> Result<Option<DpkgResult>> {
+        // An invalid request, another version's perhaps, must not keep the agent from going on.
+        let request = dpkg_request::load_request(&self.requests).ok().flatten();
+        let timeout = request.map_or(UNKNOWN_TIMEOUT, |request| request.timeout) + SLACK;
+        transient::wait_inactive(TRANSACTION_UNIT, Instant::now() + timeout).await?;
+        self.take_result()
+    }
+}
+
+/// The program that this process runs. An update has put another file in its place by now, perhaps: then that one.
+fn own_program() -> Result<PathBuf> {
+    let path = std::env::current_exe().context("could not find pulld's own program")?;
+    let text = path.to_string_lossy();
+    Ok(text.strip_suffix(" (deleted)").map_or_else(|| path.clone(), PathBuf::from))
+}

@@ -1,0 +1,73 @@
+//! A fake `.deb`: a line of JSON that also says how the release behaves.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use bucket::ReleaseName;
+use serde::{Deserialize, Serialize};
+
+use super::super::{
+    owned_unit::{OwnedUnit, UnitAction},
+    package_manager::DebInfo,
+};
+
+/// A release of an app, as if built at that minute.
+pub(crate) fn release(app: &str, minute: u8) -> ReleaseName {
+    format!("{app}/{app}:qa@build:2026-11-20T21:{minute:02}:00Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433.deb")
+        .parse()
+        .unwrap()
+}
+
+/// How a release behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) enum Behaviour {
+    /// It installs and stays up.
+    #[default]
+    Good,
+    /// Its service crashes three seconds after each start.
+    Crashes,
+    /// Its service doesn't start.
+    DoesNotStart,
+    /// dpkg refuses it and leaves the package as it was.
+    Refused,
+    /// dpkg leaves it half-configured.
+    Breaks,
+    /// Its own check fails.
+    CheckFails,
+}
+
+/// What a fake `.deb` holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Deb {
+    pub(crate) release: ReleaseName,
+    pub(crate) package: String,
+    pub(crate) units: Vec<OwnedUnit>,
+    pub(crate) depends: Vec<String>,
+    pub(crate) behaviour: Behaviour,
+}
+
+impl Deb {
+    /// A release of an app with one service of its name.
+    pub(crate) fn new(release: &ReleaseName, behaviour: Behaviour) -> Self {
+        let app = release.app().to_string();
+        let unit = OwnedUnit { name: format!("{app}.service"), action: UnitAction::Restart };
+        // pulld restarts itself by other means.
+        let units = if app == "pulld" { vec![] } else { vec![unit] };
+        Self { release: release.clone(), package: app, units, depends: vec![], behaviour }
+    }
+}
+
+/// Reads a fake `.deb`.
+pub(crate) fn inspect(path: &Path) -> Result<DebInfo> {
+    let deb: Deb = serde_json::from_slice(&std::fs::read(path)?).context("not a .deb")?;
+    Ok(DebInfo {
+        check: (deb.behaviour == Behaviour::CheckFails).then(|| vec!["/bin/false".to_owned()]),
+        package: deb.package,
+        version: "1".to_owned(),
+        architecture: "all".to_owned(),
+        release: Some(deb.release),
+        units: deb.units,
+        installed_size: 1,
+        depends: deb.depends,
+    })
+}

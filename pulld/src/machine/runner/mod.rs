@@ -1,0 +1,118 @@
+//! The runner: carries out one dpkg request, in a systemd service of its own.
+//!
+//! Started by the agent ([`super::dpkg::Dpkg`]) as `pulld transact`, and needing nobody from then on: the agent
+//! may be restarted or killed meanwhile, and reads the result when it is back. What the runner leaves half-done when it
+//! is killed itself, the next run repairs: half-installed packages need installing again, `dpkg --configure -a` alone
+//! does not repair them.
+
+mod lock;
+mod process;
+mod validate;
+
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Context, Result, ensure};
+
+use self::{
+    lock::lock,
+    process::{Ended, Output, dpkg},
+    validate::validate,
+};
+
+use super::dpkg_request::{DpkgEnd, DpkgRequest, DpkgResult, load_request, save_result};
+
+/// How often dpkg is run when something kills it.
+const ATTEMPTS: u32 = 3;
+
+/// Carries out the request in `directory`, which may install packages of the cache beside it.
+pub(crate) fn run(directory: &Path) -> Result<()> {
+    let request =
+        load_request(directory)?.with_context(|| format!("there is no dpkg request in `{}`", directory.display()))?;
+    let result = match validate(&request, &directory.with_file_name("cache")) {
+        Ok(()) => carry_out(&request),
+        Err(error) => DpkgResult::failed(format!("{error:#}")),
+    };
+    save_result(directory, &result)?;
+    if request.restart_agent && result.end == DpkgEnd::Exited(0) {
+        restart_agent()?;
+    }
+    Ok(())
+}
+
+fn carry_out(request: &DpkgRequest) -> DpkgResult {
+    let deadline = Instant::now() + request.timeout;
+    let _lock = match lock(deadline) {
+        Ok(lock) => lock,
+        Err(error) => return DpkgResult::failed(format!("{error:#}")),
+    };
+    let output = Output::default();
+    let mut failure = String::new();
+    for _ in 0..ATTEMPTS {
+        match attempt(request, &output, deadline) {
+            Ok(Ended::Exited(status)) => return DpkgResult { end: DpkgEnd::Exited(status), output: output.text() },
+            Ok(Ended::Killed(status)) => failure = format!("dpkg was killed {ATTEMPTS} times: {status}"),
+            Err(error) => return DpkgResult { output: output.text(), ..DpkgResult::failed(format!("{error:#}")) },
+        }
+    }
+    DpkgResult { output: output.text(), ..DpkgResult::failed(failure) }
+}
+
+/// Runs the commands of a request, and repairs what an interrupted run has left half-done.
+fn attempt(request: &DpkgRequest, output: &Output, deadline: Instant) -> Result<Ended> {
+    let mut exit = 0;
+    // Checked before dpkg works: a package of this very request that fails is for the agent to judge, not to repair.
+    let half_done = is_something_half_done();
+    for arguments in commands(request) {
+        match dpkg(&arguments, output, deadline)? {
+            Ended::Exited(status) => exit = exit.max(status),
+            killed @ Ended::Killed(_) => return Ok(killed),
+        }
+    }
+    // Not before: it may be a script of the very package that the request replaces that hangs or fails. Best effort:
+    // what counts is whether ours was installed.
+    if half_done && is_something_half_done() {
+        let _ = dpkg(&words(&["--configure", "-a", "--force-confdef", "--force-confold"]), output, deadline);
+    }
+    Ok(Ended::Exited(exit))
+}
+
+/// The dpkg commands of a request.
+fn commands(request: &DpkgRequest) -> Vec<Vec<String>> {
+    let mut commands = Vec::new();
+    if !request.remove.is_empty() {
+        // dpkg wants a package whose unpacking was interrupted installed again before it removes it. Of a first install
+        // there is nothing sound to install.
+        commands.push([words(&["--remove", "--force-remove-reinstreq", "--"]), request.remove.clone()].concat());
+    }
+    if !request.install.is_empty() {
+        // All in one call: faster, and packages of one request may depend on each other. A conffile that an admin edited
+        // is kept, without a question.
+        let options = words(&["--install", "--force-confdef", "--force-confold", "--abort-after=1000", "--"]);
+        let debs = request.install.iter().map(|deb| deb.display().to_string());
+        commands.push(options.into_iter().chain(debs).collect());
+    }
+    commands
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+fn is_something_half_done() -> bool {
+    let audit = Command::new("dpkg").arg("--audit").env("LC_ALL", "C.UTF-8").stdin(Stdio::null()).output();
+    audit.is_ok_and(|audit| !audit.stdout.is_empty())
+}
+
+/// Restarts the agent, whose own package was installed. Nobody waits for it here: the new one reads the result.
+fn restart_agent() -> Result<()> {
+    for arguments in [&["daemon-reload"][..], &["restart", "--no-block", "pulld.service"]] {
+        let status = Command::new("systemctl").args(arguments).stdin(Stdio::null()).status();
+        let status = status.context("could not run systemctl")?;
+        ensure!(status.success(), "`systemctl {}` failed: {status}", arguments.join(" "));
+    }
+    Ok(())
+}

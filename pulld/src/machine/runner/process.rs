@@ -1,0 +1,134 @@
+//! One dpkg process, with everything it starts: run to its end, or killed at the deadline.
+
+use std::{
+    collections::VecDeque,
+    io::Read,
+    os::unix::process::CommandExt,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, PoisonError, mpsc::Receiver},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal};
+
+use super::super::dpkg_request::TRANSACTION_UNIT;
+
+/// Time limit for reading the last of dpkg's output once it has ended.
+const OUTPUT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Most bytes of output that are kept, from its end: a script may print a gigabyte.
+const MAX_OUTPUT: usize = 16 << 10;
+
+/// How a run of dpkg ended.
+pub(super) enum Ended {
+    /// By itself, with this exit status.
+    Exited(i32),
+    /// By a signal of somebody else: a person, or the kernel that ran out of memory. The packages did not cause it.
+    Killed(ExitStatus),
+}
+
+/// Runs dpkg to its end, or kills it and everything it started at the deadline.
+pub(super) fn dpkg(arguments: &[String], output: &Output, deadline: Instant) -> Result<Ended> {
+    let (reader, writer) = std::io::pipe().context("could not make a pipe")?;
+    let child = Command::new("dpkg")
+        .args(arguments)
+        .env_clear()
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("HOME", "/root")
+        .env("LC_ALL", "C.UTF-8")
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .env("DPKG_FRONTEND_LOCKED", "1")
+        // Maintainer scripts of our packages leave restarts to the agent while this is set.
+        .env("PUSH_TRANSACTION", "1")
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone()?)
+        .stderr(writer)
+        .process_group(0)
+        .spawn()
+        .context("could not run dpkg")?;
+    let rest = output.follow(reader);
+    let ended = wait(child, deadline);
+    // The end of what it printed is on its way through the pipe. A daemon that holds the pipe open isn't waited for.
+    let _ = rest.recv_timeout(OUTPUT_TIMEOUT);
+    ended
+}
+
+fn wait(mut child: Child, deadline: Instant) -> Result<Ended> {
+    let mut pause = Duration::from_millis(2);
+    loop {
+        if let Some(status) = child.try_wait().context("could not wait for dpkg")? {
+            let Some(code) = status.code() else {
+                // Its script may run on: it must not get in the way of the next attempt's.
+                kill_all(&child);
+                return Ok(Ended::Killed(status));
+            };
+            return Ok(Ended::Exited(code));
+        }
+        if Instant::now() > deadline {
+            kill_all(&child);
+            let _ = child.wait();
+            anyhow::bail!("dpkg exceeded its time limit (`transaction_timeout`) and was killed");
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+/// Kills dpkg, its process group, and whatever else runs in this service: a maintainer script may have left its group.
+fn kill_all(child: &Child) {
+    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        let _ = rustix::process::kill_process_group(group, Signal::KILL);
+    }
+    let own = rustix::process::getpid();
+    for pid in cgroup_processes().into_iter().filter(|pid| *pid != own) {
+        let _ = rustix::process::kill_process(pid, Signal::KILL);
+    }
+}
+
+/// The processes of this process's own cgroup (cgroups(7)), none when that is not the transaction service's.
+fn cgroup_processes() -> Vec<Pid> {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let memberships = read("/proc/self/cgroup");
+    let ours = memberships.lines().find_map(|line| {
+        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+        let root = match controllers {
+            "" => "/sys/fs/cgroup",
+            "name=systemd" => "/sys/fs/cgroup/systemd",
+            _ => return None,
+        };
+        path.ends_with(TRANSACTION_UNIT).then(|| format!("{root}{path}/cgroup.procs"))
+    });
+    let listing = ours.map(|path| read(&path)).unwrap_or_default();
+    listing.lines().filter_map(|line| line.parse().ok().and_then(Pid::from_raw)).collect()
+}
+
+/// The end of what dpkg and its scripts printed.
+#[derive(Clone, Default)]
+pub(super) struct Output(Arc<Mutex<VecDeque<u8>>>);
+
+impl Output {
+    /// Reads a pipe in the background until it is closed, of which the receiver tells. That may be never: a daemon
+    /// that a script started can hold it open.
+    fn follow(&self, mut pipe: std::io::PipeReader) -> Receiver<()> {
+        let output = self.clone();
+        let (closed, rest) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut chunk = [0; 4096];
+            while let Ok(length @ 1..) = pipe.read(&mut chunk) {
+                let mut kept = output.0.lock().unwrap_or_else(PoisonError::into_inner);
+                kept.extend(&chunk[..length]);
+                let surplus = kept.len().saturating_sub(MAX_OUTPUT);
+                kept.drain(..surplus);
+            }
+            let _ = closed.send(());
+        });
+        rest
+    }
+
+    pub(super) fn text(&self) -> String {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes: Vec<u8> = kept.iter().copied().collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}

@@ -1,0 +1,48 @@
+//! What a dpkg request may name. The runner is root's, and reads the request from a file.
+
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+
+use super::super::dpkg_request::DpkgRequest;
+
+/// Makes sure that a request names verified packages by path and others by name: nothing that could be another file or
+/// an option.
+pub(super) fn validate(request: &DpkgRequest, cache: &Path) -> Result<()> {
+    for deb in &request.install {
+        ensure!(is_plain_file_below(deb, cache), "`{}` is not a file of the cache", deb.display());
+    }
+    for package in &request.remove {
+        let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c);
+        let begins = package.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+        ensure!(begins && package.chars().all(good), "`{}` is not a package name", package.escape_debug());
+    }
+    Ok(())
+}
+
+/// Whether a path is a plain file below a directory, reached through no link and no `..`.
+fn is_plain_file_below(path: &Path, directory: &Path) -> bool {
+    let (Ok(real), Ok(root)) = (path.canonicalize(), directory.canonicalize()) else { return false };
+    let below = path.strip_prefix(directory).is_ok_and(|below| root.join(below) == real);
+    below && real.symlink_metadata().is_ok_and(|found| found.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_files_of_the_cache_may_be_installed() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = directory.path().join("cache");
+        std::fs::create_dir_all(cache.join("web")).unwrap();
+        std::fs::write(cache.join("web/a.deb"), "").unwrap();
+        std::fs::write(directory.path().join("b.deb"), "").unwrap();
+        std::os::unix::fs::symlink(directory.path().join("b.deb"), cache.join("web/link.deb")).unwrap();
+        assert!(is_plain_file_below(&cache.join("web/a.deb"), &cache));
+        for other in ["web", "web/none.deb", "web/link.deb", "../b.deb", "web/../../b.deb"] {
+            assert!(!is_plain_file_below(&cache.join(other), &cache), "{other}");
+        }
+        assert!(!is_plain_file_below(Path::new("web/a.deb"), &cache));
+    }
+}

@@ -1,0 +1,127 @@
+//! Commands in transient services.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use futures_util::StreamExt;
+use tokio::time::{Instant, timeout};
+use zbus::Variant;
+
+use super::{
+    super::unit_state::JobResult,
+    bus::{ManagerProxy, QUERY_TIMEOUT, connect, subscribe},
+    unit,
+};
+
+/// The time between two queries of a transient unit, should the bus that would have signalled its end go away.
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
+
+/// A command that systemd runs in a service of its own, which outlives whoever started it.
+#[derive(Debug, Clone)]
+pub(crate) struct Transient {
+    /// Name of the unit.
+    pub(crate) unit: &'static str,
+    /// What it is, for people who list units.
+    pub(crate) description: &'static str,
+    /// Program and arguments.
+    pub(crate) command: Vec<String>,
+    /// How long it may run: then systemd kills all of its processes.
+    pub(crate) timeout: Duration,
+    /// Where its output goes: a file that is overwritten, or the journal.
+    pub(crate) output: Option<std::path::PathBuf>,
+    /// What stopping it does.
+    pub(crate) stop: Stop,
+}
+
+/// What stopping a transient service does, by hand or at a shutdown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// It waits for the end of the command, at most for the service's timeout.
+    WaitForEnd,
+    /// It kills the command after two seconds.
+    Kill,
+}
+
+/// Runs a command in a transient service and waits for its end, which is `true` if it exited with 0.
+///
+/// Should a service of that name be running already, its end is waited for first.
+pub(crate) async fn run(transient: &Transient) -> Result<bool> {
+    let deadline = Instant::now() + transient.timeout + QUERY_TIMEOUT;
+    wait_inactive(transient.unit, deadline).await?;
+    let connection = connect().await?;
+    let manager = ManagerProxy::new(&connection).await?;
+    let mut removed = subscribe(&manager).await?;
+    let properties = properties(transient);
+    let started = timeout(QUERY_TIMEOUT, manager.start_transient_unit(transient.unit, "fail", &properties, &[])).await;
+    let job = started.with_context(|| format!("timed out starting `{}`", transient.unit))?;
+    let job = job.with_context(|| format!("systemd could not start `{}`", transient.unit))?;
+    loop {
+        let signal = timeout(POLL_INTERVAL, removed.next()).await;
+        if let Ok(Some(signal)) = &signal {
+            let ended = signal.args().context("invalid signal from systemd")?;
+            if ended.job == job {
+                let done = JobResult::from(ended.result.clone()) == JobResult::Done;
+                // Who stops it by hand, or shuts down, takes its job away before it has ended.
+                wait_inactive(transient.unit, deadline).await?;
+                return Ok(done);
+            }
+            continue;
+        }
+        // There was no signal for a while, or the bus went away: then the unit itself is queried.
+        if let Ok(state) = unit::read(transient.unit).await
+            && !state.is_running()
+        {
+            // systemd forgets a unit of this kind when it ends, its result too.
+            bail!("lost track of `{}`: its result is unknown", transient.unit);
+        }
+        if Instant::now() > deadline {
+            bail!("`{}` is still running after {:?}", transient.unit, transient.timeout);
+        }
+        if matches!(signal, Ok(None)) {
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    }
+}
+
+/// Waits until a unit is not running any more.
+pub(crate) async fn wait_inactive(name: &str, deadline: Instant) -> Result<()> {
+    while unit::read(name).await?.is_running() {
+        if Instant::now() > deadline {
+            bail!("timed out waiting for the end of `{name}`");
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
+}
+
+fn properties(transient: &Transient) -> Vec<(&'static str, Variant<'static>)> {
+    let program = transient.command[0].clone();
+    let command: Vec<(String, Vec<String>, bool)> = vec![(program, transient.command.clone(), false)];
+    let timeout = u64::try_from(transient.timeout.as_micros()).unwrap_or(u64::MAX);
+    let mut properties = vec![
+        ("Description", Variant::from(transient.description)),
+        ("Type", Variant::from("oneshot")),
+        ("ExecStart", Variant::from(command)),
+        ("TimeoutStartUSec", Variant::from(timeout)),
+        // That the kernel kills a process for its memory is for the program to see, not a reason to stop the service.
+        ("OOMPolicy", Variant::from("continue")),
+        ("CollectMode", Variant::from("inactive-or-failed")),
+        ("StandardInput", Variant::from("null")),
+        // People look for pulld's messages in the journal.
+        ("SyslogIdentifier", Variant::from("pulld")),
+    ];
+    if transient.stop == Stop::WaitForEnd {
+        // A shutdown waits for the end rather than cutting it off: SIGCONT harms nobody, SIGKILL comes at the limit.
+        properties.push(("KillMode", Variant::from("mixed")));
+        properties.push(("KillSignal", Variant::from(18_i32)));
+        properties.push(("TimeoutStopUSec", Variant::from(timeout)));
+    } else {
+        properties.push(("TimeoutStopUSec", Variant::from(2_000_000_u64)));
+    }
+    if let Some(output) = &transient.output {
+        let file = output.display().to_string();
+        properties.push(("StandardOutputFileToTruncate", Variant::from(file.clone())));
+        properties.push(("StandardErrorFileToAppend", Variant::from(file)));
+    }
+    properties
+}

@@ -1,0 +1,58 @@
+//! How a unit is, as its properties say.
+
+use std::collections::HashMap;
+
+use anyhow::{Context, Result, anyhow};
+use bucket::Timestamp;
+use tokio::time::timeout;
+use zbus::{OwnedVariant, names::InterfaceName};
+
+use super::{
+    super::unit_state::UnitState,
+    bus::{ManagerProxy, PropertySourceProxy, QUERY_TIMEOUT, connect, in_words},
+};
+
+/// Reads how a unit is; one that does not exist is a state too.
+pub(super) async fn read(name: &str) -> Result<UnitState> {
+    let read = async {
+        let connection = connect().await?;
+        let path = ManagerProxy::new(&connection).await?.load_unit(name).await.map_err(|error| in_words(&error))?;
+        let source = PropertySourceProxy::builder(&connection)
+            .path(path)
+            .cache_properties(zbus::proxy::CacheProperties::No)
+            .build()
+            .await?;
+        let unit = source.get_all(InterfaceName::try_from("org.freedesktop.systemd1.Unit")?).await?;
+        let service = if name.ends_with(".service") {
+            source.get_all(InterfaceName::try_from("org.freedesktop.systemd1.Service")?).await?
+        } else {
+            HashMap::new()
+        };
+        Ok(parse(&unit, &service))
+    };
+    let read = timeout(QUERY_TIMEOUT, read).await.unwrap_or_else(|_| Err(anyhow!("timed out")));
+    read.with_context(|| format!("could not query systemd about `{name}`"))
+}
+
+fn parse(unit: &HashMap<String, OwnedVariant>, service: &HashMap<String, OwnedVariant>) -> UnitState {
+    let text = |from: &HashMap<String, OwnedVariant>, key: &str| {
+        from.get(key).and_then(|value| String::try_from(value.clone()).ok()).unwrap_or_default()
+    };
+    let micros = |key: &str| unit.get(key).and_then(|value| u64::try_from(value).ok()).unwrap_or(0);
+    let invocation = unit.get("InvocationID").and_then(|value| Vec::<u8>::try_from(value.clone()).ok());
+    let since = micros("ActiveEnterTimestamp").max(micros("InactiveEnterTimestamp"));
+    UnitState {
+        load: text(unit, "LoadState").into(),
+        active: text(unit, "ActiveState").into(),
+        sub: text(unit, "SubState").into(),
+        file_state: text(unit, "UnitFileState").into(),
+        result: text(service, "Result").into(),
+        service_type: text(service, "Type").into(),
+        restarts: service.get("NRestarts").and_then(|value| u32::try_from(value).ok()).unwrap_or(0),
+        invocation: invocation.filter(|id| id.iter().any(|byte| *byte != 0)).map(hex::encode).unwrap_or_default(),
+        since: i64::try_from(since)
+            .ok()
+            .filter(|since| *since > 0)
+            .and_then(|since| Timestamp::from_microsecond(since).ok()),
+    }
+}
