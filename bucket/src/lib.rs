@@ -1,9 +1,11 @@
 //! The contract between the programs of Push.
 //!
-//! The bucket is the only thing `release`, `push` and `pulld` share. This crate is the only one that knows
-//! what lies where in it ([`layout`]) and what the JSON looks like. The programs depend on it, never on each other.
+//! The bucket, and the packages in it, are the only things `release`, `push` and `pulld` share. This crate is the only
+//! one that knows what lies where ([`layout`]), what the JSON looks like, and what a package says of its release
+//! ([`package`]). The programs depend on it, never on each other.
 //!
-//! - names, parsed once at the edge: [`AppName`], [`ReleaseName`], [`ServerName`], [`ObjectPath`]
+//! - names, parsed once at the edge: [`AppName`], [`ReleaseName`], [`ServerName`], [`ObjectPath`], [`Sha256`]
+//! - what a release carries inside its `.deb`: [`ReleaseFields`] and [`Provenance`], in a [`Control`] file
 //! - documents: [`ServerDocument`], [`ReleaseMetadata`], [`Status`], [`HistoryEntry`]
 //! - where they are kept: [`Bucket`], which is `gs://` or `file://`, and the verbs on it
 //! - access to Google Cloud, for whatever a program asks there: [`Credentials`], [`Tokens`]
@@ -18,12 +20,15 @@ mod file;
 mod gcs;
 mod history;
 mod layout;
+mod name;
 mod object;
 mod open;
+mod package;
 mod release;
 mod release_name;
 mod server_document;
 mod server_name;
+mod sha256;
 mod status;
 
 pub use app_name::AppName;
@@ -35,10 +40,20 @@ pub use history::{HistoryEntry, PushKind};
 pub use layout::ObjectPath;
 pub use object::{Download, Fetched, Generation, Metadata, Object, ObjectInfo, Page, PageToken};
 pub use open::{BucketOptions, BucketUrl, Credentials};
+pub use package::{
+    check::CheckCommand,
+    control::{Control, ControlError},
+    facts::PackageFacts,
+    fields::{Provenance, ReleaseFields},
+    name::{Architecture, PackageName},
+    note::Note,
+    unit::{OwnedUnit, UnitAction, UnitName},
+};
 pub use release::{Release, ReleaseMetadata};
 pub use release_name::{Commit, ReleaseName, ReleaseParts};
 pub use server_document::{DocumentSummary, Entry, ServerDocument};
 pub use server_name::ServerName;
+pub use sha256::Sha256;
 pub use status::{
     AgentStatus, AppState, AppStatus, BadEntry, DocumentStatus, ServerState, Status, StatusSummary, UnitStatus,
 };

@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AppName, Bucket, Commit, Download, Error, Generation, Metadata, ObjectInfo, Page, PageToken, ReleaseName, layout,
+    AppName, Architecture, Bucket, Commit, Download, Error, Generation, Metadata, NameError, ObjectInfo, PackageName,
+    Page, PageToken, ReleaseName, Sha256, layout,
 };
 
 /// The facts about a release that lie beside it in the bucket, so that lists are drawn without downloading anything.
@@ -20,16 +21,16 @@ pub struct ReleaseMetadata {
     pub note: String,
     /// `services`: the systemd units that it owns.
     pub services: Vec<String>,
-    /// `sha256`: of the `.deb`, 64 lower-case hex digits.
-    pub sha256: String,
+    /// `sha256`: of the `.deb`.
+    pub sha256: Sha256,
     /// `size`: of the `.deb`, in bytes.
     pub size: u64,
     /// `package`: the Debian package name inside.
-    pub package: String,
+    pub package: PackageName,
     /// `version`: the Debian version inside.
     pub version: String,
     /// `architecture`: the Debian architecture inside.
-    pub architecture: String,
+    pub architecture: Architecture,
     /// `repo`: URL of the repository's origin, without credentials; empty when it has none.
     pub repo: String,
     /// `branch`: the branch checked out; empty when none was.
@@ -66,11 +67,11 @@ impl ReleaseMetadata {
             ("dirty", self.dirty.to_string()),
             ("note", self.note.clone()),
             ("services", self.services.join(" ")),
-            ("sha256", self.sha256.clone()),
+            ("sha256", self.sha256.to_string()),
             ("size", self.size.to_string()),
-            ("package", self.package.clone()),
+            ("package", self.package.to_string()),
             ("version", self.version.clone()),
-            ("architecture", self.architecture.clone()),
+            ("architecture", self.architecture.to_string()),
             ("repo", self.repo.clone()),
             ("branch", self.branch.clone()),
         ];
@@ -83,6 +84,7 @@ impl ReleaseMetadata {
     /// Which key is missing or wrong, or contradicts the release's name, as a sentence for people.
     pub fn from_metadata(name: &ReleaseName, metadata: &Metadata) -> Result<Self, String> {
         let get = |key: &str| metadata.get(key).map(String::as_str).ok_or_else(|| format!("metadata has no `{key}`"));
+        let wrong = |key: &'static str| move |error: NameError| format!("metadata's `{key}` can't be used: {error}");
         let text = |key: &str| metadata.get(key).cloned().unwrap_or_default();
         if get("appname")? != name.app().as_str() {
             return Err("metadata's `appname` isn't the app of its name".to_owned());
@@ -90,19 +92,15 @@ impl ReleaseMetadata {
         if get("hash")?.parse::<Commit>().ok().as_ref() != Some(name.commit()) {
             return Err("metadata's `hash` isn't the commit of its name".to_owned());
         }
-        let sha256 = get("sha256")?.to_owned();
-        if sha256.len() != 64 || !sha256.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
-            return Err("metadata's `sha256` isn't 64 lower-case hex digits".to_owned());
-        }
         Ok(Self {
             dirty: get("dirty")?.parse().map_err(|_| "metadata's `dirty` isn't true or false".to_owned())?,
             note: text("note"),
             services: text("services").split_whitespace().map(str::to_owned).collect(),
-            sha256,
+            sha256: get("sha256")?.parse().map_err(wrong("sha256"))?,
             size: get("size")?.parse().map_err(|_| "metadata's `size` isn't a number".to_owned())?,
-            package: get("package")?.to_owned(),
+            package: get("package")?.parse().map_err(wrong("package"))?,
             version: get("version")?.to_owned(),
-            architecture: get("architecture")?.to_owned(),
+            architecture: get("architecture")?.parse().map_err(wrong("architecture"))?,
             repo: text("repo"),
             branch: text("branch"),
         })

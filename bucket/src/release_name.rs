@@ -7,7 +7,10 @@ use std::{fmt, str::FromStr};
 use jiff::{Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
-use crate::{AppName, NameError, app_name::check_word};
+use crate::{
+    AppName, NameError,
+    name::{check_word, text_name},
+};
 
 const KIND: &str = "release name";
 
@@ -19,12 +22,9 @@ const TIME_LENGTH: usize = 20;
 #[serde(try_from = "String", into = "String")]
 pub struct Commit(String);
 
-impl Commit {
-    /// All the digits.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
+text_name!(Commit);
 
+impl Commit {
     /// The first twelve digits, as in a package's version and on screens.
     pub fn short(&self) -> &str {
         &self.0[..12]
@@ -40,26 +40,6 @@ impl FromStr for Commit {
             return Err(NameError::new("commit", commit, "it must be 40 or 64 lower-case hex digits"));
         }
         Ok(Self(commit.to_owned()))
-    }
-}
-
-impl TryFrom<String> for Commit {
-    type Error = NameError;
-
-    fn try_from(commit: String) -> Result<Self, NameError> {
-        commit.parse()
-    }
-}
-
-impl From<Commit> for String {
-    fn from(commit: Commit) -> Self {
-        commit.0
-    }
-}
-
-impl fmt::Display for Commit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 

@@ -1,10 +1,13 @@
 //! The name of a managed machine.
 
-use std::{fmt, str::FromStr};
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{NameError, app_name::check_word};
+use crate::{
+    NameError,
+    name::{check_word, text_name},
+};
 
 /// A managed machine, by name: usually its short host name. It has one server document.
 ///
@@ -13,15 +16,12 @@ use crate::{NameError, app_name::check_word};
 #[serde(try_from = "String", into = "String")]
 pub struct ServerName(String);
 
+text_name!(ServerName);
+
 impl ServerName {
     /// Longest server name, in bytes. A host name has at most 64 (hostname(7)); `{name}.json` must fit a file name in a
     /// `file://` bucket.
     pub const MAX: usize = 200;
-
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
 impl FromStr for ServerName {
@@ -30,25 +30,5 @@ impl FromStr for ServerName {
     fn from_str(name: &str) -> Result<Self, NameError> {
         check_word("server name", name, Self::MAX)?;
         Ok(Self(name.to_owned()))
-    }
-}
-
-impl TryFrom<String> for ServerName {
-    type Error = NameError;
-
-    fn try_from(name: String) -> Result<Self, NameError> {
-        name.parse()
-    }
-}
-
-impl From<ServerName> for String {
-    fn from(name: ServerName) -> Self {
-        name.0
-    }
-}
-
-impl fmt::Display for ServerName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }

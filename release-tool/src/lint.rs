@@ -12,8 +12,7 @@ use md5::{Digest as _, Md5};
 use serde::Serialize;
 
 use crate::{
-    commands::upload::facts,
-    deb::{read::DebFile, scripts::scripts},
+    deb::{read::DebFile, release::Described, scripts::scripts},
     manifest::{Package, Recipe, Source, Unit},
     pack::{check_syntax, plan_units},
     tree::{Kind, Tree, Walk},
@@ -87,7 +86,7 @@ fn recipe(walk: &Walk, package: &Package, recipe: &Recipe) -> Result<Vec<String>
         }
         if let Kind::File { source, .. } = &entry.kind
             && let Some(arch) = elf_architecture(source)?
-            && arch != recipe.architecture
+            && arch != recipe.architecture.as_str()
         {
             texts.push(format!("`/{path}` is machine code for {arch}, but the package is for {}", recipe.architecture));
         }
@@ -97,16 +96,14 @@ fn recipe(walk: &Walk, package: &Package, recipe: &Recipe) -> Result<Vec<String>
 
 /// Services that their timer or socket starts, and that would be started at the installation too.
 fn units_started_twice(units: &[Unit]) -> Vec<String> {
-    let stem = |unit: &Unit| unit.name.rsplit_once('.').map(|(stem, suffix)| (stem.to_owned(), suffix.to_owned()));
-    let triggers: BTreeMap<String, &Unit> = units
+    let triggers: BTreeMap<&str, &Unit> = units
         .iter()
-        .filter_map(|unit| stem(unit).map(|(stem, suffix)| (stem, suffix, unit)))
-        .filter(|(_, suffix, _)| ["timer", "socket", "path"].contains(&suffix.as_str()))
-        .map(|(stem, _, unit)| (stem, unit))
+        .filter(|unit| ["timer", "socket", "path"].contains(&unit.name.kind()))
+        .map(|unit| (unit.name.stem(), unit))
         .collect();
-    let services = units.iter().filter(|unit| unit.start && unit.name.ends_with(".service"));
+    let services = units.iter().filter(|unit| unit.start && unit.name.kind() == "service");
     services
-        .filter_map(|unit| Some((unit, triggers.get(&stem(unit)?.0)?)))
+        .filter_map(|unit| Some((unit, triggers.get(unit.name.stem())?)))
         .map(|(unit, trigger)| {
             format!(
                 "`{}` is started by `{}` and also when the package is installed: give it enable = false, start = false",
@@ -143,7 +140,7 @@ pub(crate) fn deb(path: &Path, findings: &mut Vec<Finding>) {
         Ok(deb) => deb,
         Err(unreadable) => return error(format!("{unreadable:#}")),
     };
-    if let Err(wrong) = facts(&deb.control) {
+    if let Err(wrong) = Described::read(&deb.control) {
         error(format!("{wrong:#}"));
     }
     for script in ["preinst", "postinst", "prerm", "postrm"] {

@@ -6,15 +6,15 @@ use std::{
     process::{Command, Stdio},
 };
 
-use anyhow::{Context, Result, bail};
-use bucket::{ReleaseMetadata, ReleaseName, ReleaseParts, Timestamp};
+use anyhow::{Context, Result, anyhow, bail};
+use bucket::{
+    Control, Note, PackageFacts, Provenance, ReleaseFields, ReleaseMetadata, ReleaseName, ReleaseParts, Timestamp,
+};
 
 use crate::{
     builder::Builder,
     deb::{
-        Deb,
-        control::{Control, escape},
-        prebuilt,
+        Deb, prebuilt,
         read::DebFile,
         scripts::{PlannedUnit, scripts},
     },
@@ -37,20 +37,18 @@ pub(crate) struct BuildContext {
     pub(crate) time: Timestamp,
     /// The time of the files inside, in seconds since 1970.
     pub(crate) file_time: u64,
-    /// Why.
-    pub(crate) note: String,
+    /// Why it is released.
+    pub(crate) note: Note,
 }
 
-/// A note as it is kept: not empty, not longer than there is room for.
-pub(crate) fn check_note(note: &str) -> Result<String> {
-    let note = note.trim();
-    if note.is_empty() {
+/// Reads a note as it was given on the command line.
+pub(crate) fn parse_note(note: &str) -> Result<Note> {
+    if note.trim().is_empty() {
         bail!("the note is empty: say in a few words why this is released, as in -m \"fix the login\"");
     }
-    if escape(note).len() > ReleaseMetadata::MAX_NOTE {
-        bail!("the note is longer than {} bytes: keep it short, the commit has the rest", ReleaseMetadata::MAX_NOTE);
-    }
-    Ok(note.to_owned())
+    note.parse().map_err(|_| {
+        anyhow!("the note is longer than {} bytes: keep it short, the commit has the rest", ReleaseMetadata::MAX_NOTE)
+    })
 }
 
 /// Runs a package's build command, if it has one, in the manifest's directory. What it prints goes to stderr.
@@ -113,7 +111,7 @@ impl BuildContext {
             check_syntax(script, text)?;
         }
         let mut control = self.control(package, recipe, &tree)?;
-        self.push_fields(&mut control, package, name)?;
+        self.write_fields(&mut control, package, name)?;
         let deb = Deb {
             control: &control,
             scripts: &scripts,
@@ -129,13 +127,8 @@ impl BuildContext {
         let (deb, metadata) = walk.file(deb).context("`deb` can't be used")?;
         let original = DebFile::open(&deb)?;
         let mut control = original.control.clone();
-        for field in ["Package", "Version", "Architecture"] {
-            if control.get(field).is_none() {
-                bail!("`{}` has no field `{field}`: it isn't a binary package", deb.display());
-            }
-        }
-        control.remove_all("Push-");
-        self.push_fields(&mut control, package, name)?;
+        PackageFacts::read(&control).with_context(|| format!("`{}` isn't a binary package", deb.display()))?;
+        self.write_fields(&mut control, package, name)?;
         let progress = Progress::begin(&format!("packing {}", package.app), metadata.len());
         prebuilt::write(&original, &control, path, &|done| progress.at(done))
     }
@@ -144,7 +137,7 @@ impl BuildContext {
         let mut control = Control::default();
         control.push("Package", package.app.as_str())?;
         control.push("Version", &self.version(&recipe.version))?;
-        control.push("Architecture", &recipe.architecture)?;
+        control.push("Architecture", recipe.architecture.as_str())?;
         control.push("Maintainer", &recipe.maintainer)?;
         control.push("Installed-Size", &tree.installed_kib().to_string())?;
         for (field, value) in &recipe.relations {
@@ -152,20 +145,21 @@ impl BuildContext {
         }
         control.push("Section", &recipe.section)?;
         control.push("Priority", &recipe.priority)?;
-        control.push_description(&recipe.description);
+        control.push_description(&recipe.description)?;
         Ok(control)
     }
 
     /// What makes a package a release.
-    fn push_fields(&self, control: &mut Control, package: &Package, name: &ReleaseName) -> Result<()> {
-        let units: Vec<String> = package.units.iter().map(|unit| format!("{}={}", unit.name, unit.action())).collect();
-        control.push("Push-Release", name.stem())?;
-        control.push("Push-Units", &units.join(" "))?;
-        control.push("Push-Check", &package.check)?;
-        control.push("Push-Dirty", if self.dirty { "true" } else { "false" })?;
-        control.push("Push-Note", &escape(&self.note))?;
-        control.push("Push-Repo", &escape(&self.source.repo))?;
-        control.push("Push-Branch", &escape(&self.source.branch))
+    fn write_fields(&self, control: &mut Control, package: &Package, name: &ReleaseName) -> Result<()> {
+        let fields = ReleaseFields {
+            release: name.clone(),
+            units: package.units.iter().map(Unit::owned).collect(),
+            check: package.check.clone(),
+        };
+        let Source { repo, branch, .. } = &self.source;
+        let provenance =
+            Provenance { dirty: self.dirty, note: self.note.clone(), repo: repo.clone(), branch: branch.clone() };
+        Ok(fields.write(&provenance, control)?)
     }
 }
 
@@ -230,7 +224,7 @@ mod tests {
         };
         let builder = Builder { user: "dev".to_owned(), host: "build-1".to_owned() };
         let time = "2026-11-20T19:05:02Z".parse().unwrap();
-        BuildContext { source, dirty, builder, time, file_time: 0, note: "why".to_owned() }
+        BuildContext { source, dirty, builder, time, file_time: 0, note: "why".parse().unwrap() }
     }
 
     #[test]
@@ -241,9 +235,9 @@ mod tests {
 
     #[test]
     fn notes_are_needed_and_bounded() {
-        assert!(check_note(" \n").is_err());
-        assert!(check_note(&"x".repeat(3000)).is_err());
-        assert_eq!(check_note(" why \n").unwrap(), "why");
+        assert!(parse_note(" \n").is_err());
+        assert!(parse_note(&"x".repeat(3000)).is_err());
+        assert_eq!(parse_note(" why \n").unwrap().as_str(), "why");
     }
 
     #[test]

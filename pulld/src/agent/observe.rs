@@ -29,10 +29,10 @@ pub(super) async fn units(
 ) -> BTreeMap<String, UnitState> {
     let mut units = BTreeMap::new();
     for unit in installed.iter().flat_map(|package| &package.units) {
-        match services.unit(&unit.name).await {
-            Ok(state) => drop(units.insert(unit.name.clone(), state)),
+        match services.unit(unit.name.as_str()).await {
+            Ok(state) => drop(units.insert(unit.name.to_string(), state)),
             Err(error) => {
-                tracing::debug!(unit = unit.name, "could not query systemd about `{}`: {error:#}", unit.name);
+                tracing::debug!(unit = %unit.name, "could not query systemd about `{}`: {error:#}", unit.name);
             }
         }
     }

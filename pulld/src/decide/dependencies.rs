@@ -22,17 +22,19 @@ pub(crate) fn obstacles(
     together: &[DebInfo],
 ) -> Vec<String> {
     let mut obstacles = Vec::new();
-    if let Some(ours) = architecture.filter(|ours| deb.architecture != "all" && deb.architecture != *ours) {
-        obstacles.push(format!("the package is built for `{}`, this server is `{ours}`", deb.architecture));
+    if let Some(ours) =
+        architecture.filter(|ours| !deb.facts.architecture.is_all() && deb.facts.architecture.as_str() != *ours)
+    {
+        obstacles.push(format!("the package is built for `{}`, this server is `{ours}`", deb.facts.architecture));
     }
     let mut known = Available::default();
     for package in available {
         known.add(&package.package, &package.version, &package.provides);
     }
     for other in together {
-        known.add(&other.package, &other.version, "");
+        known.add(other.facts.package.as_str(), &other.facts.version, "");
     }
-    obstacles.extend(deb.depends.iter().flat_map(|depends| unmet(depends, &known)));
+    obstacles.extend(deb.facts.depends.iter().flat_map(|depends| unmet(depends, &known)));
     obstacles
 }
 

@@ -1,8 +1,9 @@
 //! What happens to a unit after its release was installed or restored. Pure: no I/O, no clock.
 
+use bucket::{OwnedUnit, UnitAction};
 use serde::{Deserialize, Serialize};
 
-use crate::machine::{ActiveState, LoadState, OwnedUnit, ServiceType, SubState, UnitAction, UnitFileState, UnitState};
+use crate::machine::{ActiveState, LoadState, ServiceType, SubState, UnitFileState, UnitState};
 
 /// A unit before the transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,7 +63,7 @@ pub(crate) fn act(before: &UnitBefore, now: &UnitState, replaced: bool) -> Act {
 
 /// Why a unit is neither touched nor judged.
 fn ignored(before: &UnitBefore, now: &UnitState) -> Option<&'static str> {
-    let template = before.unit.name.contains("@.");
+    let template = before.unit.name.is_template();
     let stopped = before.was.load == LoadState::Loaded
         && before.was.active == ActiveState::Inactive
         && before.was.service_type != ServiceType::Oneshot;
@@ -87,7 +88,7 @@ fn is_running(state: &UnitState) -> bool {
 /// How a unit differs from what its release wants, in a sentence.
 pub(crate) fn drift(unit: &OwnedUnit, state: &UnitState) -> Option<String> {
     let name = &unit.name;
-    if unit.action == UnitAction::None || name.contains("@.") {
+    if unit.action == UnitAction::None || name.is_template() {
         return None;
     }
     match &state.load {
@@ -115,7 +116,7 @@ mod tests {
     use crate::machine::fake::{running, unit_state};
 
     fn before(action: UnitAction, was: UnitState) -> UnitBefore {
-        let unit = OwnedUnit { name: "web.service".into(), action };
+        let unit = OwnedUnit { name: "web.service".parse().unwrap(), action };
         UnitBefore { unit, wanted: true, invocation: was.invocation.clone(), restarts: was.restarts, was }
     }
 
@@ -167,7 +168,7 @@ mod tests {
 
     #[test]
     fn drift_is_told_in_a_sentence() {
-        let unit = OwnedUnit { name: "web.service".into(), action: UnitAction::Restart };
+        let unit = OwnedUnit { name: "web.service".parse().unwrap(), action: UnitAction::Restart };
         assert_eq!(drift(&unit, &running("a")), None);
         let stopped = drift(&unit, &unit_state("inactive", "dead"));
         assert_eq!(stopped.as_deref(), Some("`web.service` is stopped"));

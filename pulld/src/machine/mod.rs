@@ -9,7 +9,6 @@ pub(crate) mod dpkg;
 mod dpkg_request;
 #[cfg(test)]
 pub(crate) mod fake;
-mod owned_unit;
 mod package_manager;
 pub(crate) mod runner;
 mod service_manager;
@@ -17,7 +16,6 @@ pub(crate) mod systemd;
 mod unit_state;
 
 pub(crate) use dpkg_request::{DpkgEnd, DpkgRequest, DpkgResult};
-pub(crate) use owned_unit::{OwnedUnit, UnitAction};
 pub(crate) use package_manager::{
     AvailablePackage, DebInfo, InstalledPackage, OWN_PACKAGE, PackageManager, PackageState,
 };

@@ -1,12 +1,9 @@
 //! dpkg as the agent sees it: its queries and requests, and the plain values that they give.
 
 use anyhow::Result;
-use bucket::ReleaseName;
+use bucket::{OwnedUnit, PackageFacts, ReleaseFields, ReleaseName};
 
-use super::{
-    dpkg_request::{DpkgRequest, DpkgResult},
-    owned_unit::OwnedUnit,
-};
+use super::dpkg_request::{DpkgRequest, DpkgResult};
 
 /// The package of the agent itself, and the name of the only app that may contain it.
 pub(crate) const OWN_PACKAGE: &str = "pulld";
@@ -65,22 +62,10 @@ pub(crate) enum PackageState {
 /// The control fields of a `.deb`, read without dpkg from the verified file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DebInfo {
-    /// `Package`
-    pub(crate) package: String,
-    /// `Version`
-    pub(crate) version: String,
-    /// `Architecture`
-    pub(crate) architecture: String,
-    /// `Push-Release`
-    pub(crate) release: Option<ReleaseName>,
-    /// `Push-Units`
-    pub(crate) units: Vec<OwnedUnit>,
-    /// `Push-Check`: a command line, split on spaces, that must exit 0 before the release counts as healthy.
-    pub(crate) check: Option<Vec<String>>,
-    /// `Installed-Size`, in bytes.
-    pub(crate) installed_size: u64,
-    /// `Depends` and `Pre-Depends`, as written.
-    pub(crate) depends: Vec<String>,
+    /// What any package says.
+    pub(crate) facts: PackageFacts,
+    /// What makes it a release.
+    pub(crate) fields: ReleaseFields,
 }
 
 /// An installed package, as dependencies see it.

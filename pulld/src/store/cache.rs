@@ -12,8 +12,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use bucket::{AppName, Generation, ReleaseName};
-use sha2::{Digest, Sha256};
+use bucket::{AppName, Generation, ReleaseName, Sha256};
+use sha2::Digest;
 
 use crate::state::persist;
 
@@ -53,12 +53,12 @@ impl Cache {
     }
 
     /// Where the file of a release goes once it is verified.
-    pub(crate) fn place(&self, release: &ReleaseName, sha256: &str) -> PathBuf {
+    pub(crate) fn place(&self, release: &ReleaseName, sha256: &Sha256) -> PathBuf {
         self.of(release).join(format!("{sha256}.deb"))
     }
 
     /// Where the bytes of a release are gathered; another generation's are never added to.
-    pub(crate) fn part(&self, release: &ReleaseName, sha256: &str, generation: Generation) -> PathBuf {
+    pub(crate) fn part(&self, release: &ReleaseName, sha256: &Sha256, generation: Generation) -> PathBuf {
         self.of(release).join(format!("{sha256}.{generation}.part"))
     }
 
@@ -110,10 +110,10 @@ impl Cache {
         self.directory.join(release.stem())
     }
 
-    fn file_of(&self, release: &ReleaseName) -> Option<(PathBuf, String)> {
+    fn file_of(&self, release: &ReleaseName) -> Option<(PathBuf, Sha256)> {
         fs::read_dir(self.of(release)).ok()?.find_map(|entry| {
             let path = entry.ok()?.path();
-            let sha256 = path.file_name()?.to_str()?.strip_suffix(".deb")?.to_owned();
+            let sha256 = path.file_name()?.to_str()?.strip_suffix(".deb")?.parse().ok()?;
             Some((path, sha256))
         })
     }
@@ -136,15 +136,15 @@ pub(crate) fn ensure_space(directory: &Path, needed: u64) -> Result<()> {
     Ok(())
 }
 
-/// The SHA-256 of a file, in lower-case hex.
-pub(crate) fn hash_file(path: &Path) -> Result<String> {
-    let mut hasher = Sha256::new();
+/// The SHA-256 of a file.
+pub(crate) fn hash_file(path: &Path) -> Result<Sha256> {
+    let mut hasher = sha2::Sha256::new();
     hash_into(path, &mut hasher)?;
-    Ok(hex::encode(hasher.finalize()))
+    Ok(Sha256::from(<[u8; 32]>::from(hasher.finalize())))
 }
 
 /// Adds a file to a hash and gives its length.
-pub(crate) fn hash_into(path: &Path, hasher: &mut Sha256) -> Result<u64> {
+pub(crate) fn hash_into(path: &Path, hasher: &mut sha2::Sha256) -> Result<u64> {
     let failed = || format!("could not read `{}`", path.display());
     let mut file = fs::File::open(path).with_context(failed)?;
     let mut buffer = vec![0; 256 << 10];
@@ -169,7 +169,7 @@ mod tests {
     use crate::machine::fake::release;
 
     fn put(cache: &Cache, release: &ReleaseName, age: u64) {
-        let path = cache.place(release, &hex::encode(Sha256::digest(b"deb")));
+        let path = cache.place(release, &Sha256::from(<[u8; 32]>::from(sha2::Sha256::digest(b"deb"))));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, b"deb").unwrap();
         let used = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000 - age);
@@ -197,7 +197,7 @@ mod tests {
             put(&cache, &release("web", minute), u64::from(minute));
         }
         fs::create_dir_all(cache.of(&release("db", 1))).unwrap();
-        fs::write(cache.part(&release("db", 1), "00", Generation(1)), b"half").unwrap();
+        fs::write(cache.part(&release("db", 1), &Sha256::from([0; 32]), Generation(1)), b"half").unwrap();
         cache.clear(3, &[release("web", 4)]).unwrap();
         let mut left = Vec::new();
         for minute in 0..5 {

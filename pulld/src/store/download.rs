@@ -11,8 +11,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use bucket::{Bucket, Release, ReleaseMetadata, ReleaseName};
-use sha2::{Digest, Sha256};
+use bucket::{Bucket, Release, ReleaseMetadata, ReleaseName, Sha256};
+use sha2::Digest;
 
 use crate::{
     service::{events, liveness::Liveness},
@@ -88,13 +88,13 @@ async fn fetch(
     liveness: &Liveness,
 ) -> Result<Found> {
     let failed = || format!("could not write `{}`", part.display());
-    let mut hasher = Sha256::new();
+    let mut hasher = sha2::Sha256::new();
     let mut length = 0;
     if part.exists() {
         length = cache::hash_into(part, &mut hasher)?;
         if length > metadata.size {
             persist::remove(part)?;
-            (hasher, length) = (Sha256::new(), 0);
+            (hasher, length) = (sha2::Sha256::new(), 0);
         }
     }
     if length < metadata.size || metadata.size == 0 {
@@ -111,7 +111,7 @@ async fn fetch(
         }
         tokio::task::spawn_blocking(move || file.sync_all()).await?.with_context(failed)?;
     }
-    let sha256 = hex::encode(hasher.finalize());
+    let sha256 = Sha256::from(<[u8; 32]>::from(hasher.finalize()));
     if length != metadata.size || sha256 != metadata.sha256 {
         persist::remove(part)?;
         bail!(

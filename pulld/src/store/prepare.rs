@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use bucket::{AppName, Bucket, ReleaseName};
+use bucket::{AppName, Bucket, OwnedUnit, ReleaseName};
 
 use crate::{
     decide::{
@@ -18,7 +18,7 @@ use crate::{
         rollback::{NoRollbackTarget, Previous, PreviousPackage},
         units::UnitBefore,
     },
-    machine::{DebInfo, InstalledPackage, OWN_PACKAGE, OwnedUnit, PackageManager, PackageState, ServiceManager},
+    machine::{DebInfo, InstalledPackage, OWN_PACKAGE, PackageManager, PackageState, ServiceManager},
     service::liveness::Liveness,
     transaction::{
         progress::Progress,
@@ -119,20 +119,20 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
         let (inspect, path) = (self.inspect, deb.clone());
         let info = tokio::task::spawn_blocking(move || inspect(&path)).await??;
         ensure!(
-            info.release.as_ref() == Some(release),
+            info.fields.release == *release,
             "the .deb does not match the release name: its `Push-Release` field is `{}`",
-            info.release.as_ref().map_or("missing", |inside| inside.stem())
+            info.fields.release.stem()
         );
         let own = release.app().as_str() == OWN_PACKAGE;
         ensure!(
-            (info.package == OWN_PACKAGE) == own,
+            (info.facts.package.as_str() == OWN_PACKAGE) == own,
             "the .deb contains package `{}`; the package name `{OWN_PACKAGE}` is reserved for the app of the same name",
-            info.package
+            info.facts.package
         );
         ensure!(
-            others.iter().all(|other| other.info.package != info.package),
+            others.iter().all(|other| other.info.facts.package != info.facts.package),
             "the package `{}` is that of another app in the same document",
-            info.package
+            info.facts.package
         );
         let current = plan::current(installed, release.app());
         let previous = match current.and_then(|current| Some((current, current.release.as_ref()?))) {
@@ -157,9 +157,10 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
         let previous = PreviousPackage { package: current.package.clone(), release: release.clone() };
         Ok(match found {
             Found::File(deb) => {
-                let is_there =
-                    |there: &InstalledPackage| there.package == info.package && there.state != PackageState::Absent;
-                let adds_package = current.package != info.package && !installed.iter().any(is_there);
+                let is_there = |there: &InstalledPackage| {
+                    there.package == info.facts.package.as_str() && there.state != PackageState::Absent
+                };
+                let adds_package = current.package != info.facts.package.as_str() && !installed.iter().any(is_there);
                 Previous::Package { installed: previous, deb, adds_package }
             }
             Found::Nowhere => Previous::Unavailable {
@@ -171,19 +172,21 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
 
     /// The rollback target of an app that has no release: normally, that there is no package of that name.
     async fn previous_package(&self, info: &DebInfo) -> Result<Previous> {
-        let there = self.packages.packages(std::slice::from_ref(&info.package)).await?;
-        let there = there.iter().find(|there| there.package == info.package && there.state != PackageState::Absent);
+        let there = self.packages.packages(&[info.facts.package.to_string()]).await?;
+        let there = there
+            .iter()
+            .find(|there| there.package == info.facts.package.as_str() && there.state != PackageState::Absent);
         Ok(match there.map(|there| &there.release) {
             None => Previous::Nothing,
             Some(None) => Previous::Unavailable {
                 installed: None,
                 reason: NoRollbackTarget::new(format!(
                     "the package `{}` that was installed before is not a release",
-                    info.package
+                    info.facts.package
                 )),
             },
             Some(Some(other)) => {
-                bail!("the package `{}` is installed from another app, `{}`", info.package, other.app())
+                bail!("the package `{}` is installed from another app, `{}`", info.facts.package, other.app())
             }
         })
     }
@@ -208,13 +211,11 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
     }
 
     async fn ensure_installable(&self, info: &DebInfo, together: &[DebInfo]) -> Result<()> {
-        cache::ensure_space(self.root, together.iter().map(|info| info.installed_size).sum())?;
+        cache::ensure_space(self.root, together.iter().map(|info| info.facts.installed_size).sum())?;
         // Only where it matters: each query takes a process.
-        let architecture = match info.architecture.as_str() {
-            "all" => None,
-            _ => Some(self.packages.architecture().await?),
-        };
-        let available = if info.depends.is_empty() { Vec::new() } else { self.packages.available().await? };
+        let for_all = info.facts.architecture.is_all();
+        let architecture = if for_all { None } else { Some(self.packages.architecture().await?) };
+        let available = if info.facts.depends.is_empty() { Vec::new() } else { self.packages.available().await? };
         let obstacles = dependencies::obstacles(info, architecture.as_deref(), &available, together);
         ensure!(obstacles.is_empty(), "release cannot be installed on this server: {}", obstacles.join("; "));
         Ok(())
@@ -233,25 +234,25 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
             );
         }
         let mut units = Vec::new();
-        for unit in &info.units {
+        for unit in &info.fields.units {
             units.push(self.unit_before(unit, true).await?);
         }
-        for unit in previous_units.iter().filter(|old| info.units.iter().all(|new| new.name != old.name)) {
+        for unit in previous_units.iter().filter(|old| info.fields.units.iter().all(|new| new.name != old.name)) {
             units.push(self.unit_before(unit, false).await?);
         }
         Ok(AppUpdate {
             app: release.app().clone(),
-            package: info.package,
+            package: info.facts.package.into(),
             target: Target::Release { release, deb },
             previous,
-            check: info.check,
+            check: info.fields.check.map(Vec::from),
             units,
             progress: Progress::Forward,
         })
     }
 
     async fn unit_before(&self, unit: &OwnedUnit, wanted: bool) -> Result<UnitBefore> {
-        let was = self.services.unit(&unit.name).await?;
+        let was = self.services.unit(unit.name.as_str()).await?;
         let (invocation, restarts) = (was.invocation.clone(), was.restarts);
         Ok(UnitBefore { unit: unit.clone(), wanted, was, invocation, restarts })
     }

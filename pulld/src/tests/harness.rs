@@ -1,7 +1,8 @@
 //! A server with a `file://` bucket in a temporary directory and the fake machine, and agents that come and go on it.
 
 use bucket::{
-    AppState, Bucket, BucketUrl, Fetched, Generation, ReleaseMetadata, ReleaseName, ServerDocument, ServerName, Status,
+    AppState, Bucket, BucketUrl, Fetched, Generation, ReleaseMetadata, ReleaseName, ServerDocument, ServerName, Sha256,
+    Status,
 };
 
 use crate::{
@@ -75,7 +76,7 @@ impl Server {
     }
 
     /// Uploads a `.deb` as that release, with a SHA-256 that may be wrong.
-    pub(super) async fn upload_as(&self, release: &ReleaseName, deb: &Deb, sha256: fn(String) -> String) {
+    pub(super) async fn upload_as(&self, release: &ReleaseName, deb: &Deb, sha256: fn(Sha256) -> Sha256) {
         let file = self.root.path().join("new.deb");
         std::fs::write(&file, serde_json::to_vec(deb).unwrap()).unwrap();
         let metadata = ReleaseMetadata {
@@ -84,9 +85,9 @@ impl Server {
             services: vec![],
             sha256: sha256(cache::hash_file(&file).unwrap()),
             size: std::fs::metadata(&file).unwrap().len(),
-            package: deb.package.clone(),
+            package: deb.package.parse().unwrap(),
             version: "1".into(),
-            architecture: "all".into(),
+            architecture: "all".parse().unwrap(),
             repo: String::new(),
             branch: String::new(),
         };

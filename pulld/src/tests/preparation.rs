@@ -14,7 +14,7 @@ use super::harness::{Server, pull};
 async fn a_corrupt_download_never_reaches_dpkg() {
     let server = Server::new().await;
     let web = release("web", 1);
-    server.upload_as(&web, &Deb::new(&web, Behaviour::Good), |_| "0".repeat(64)).await;
+    server.upload_as(&web, &Deb::new(&web, Behaviour::Good), |_| [0; 32].into()).await;
     server.push(&[&web]).await;
     let cycle = pull(&mut server.agent()).await;
     assert!(!cycle.ok);

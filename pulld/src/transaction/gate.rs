@@ -83,13 +83,13 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
     pub(super) async fn judged(&self, units: &[&UnitBefore]) -> Vec<(String, u32)> {
         let mut judged = Vec::new();
         for before in units {
-            let name = &before.unit.name;
+            let name = before.unit.name.as_str();
             let now = self.services.unit(name).await.ok();
             if now.as_ref().is_some_and(|now| matches!(units::act(before, now, true), Act::Ignore(_))) {
                 continue;
             }
             let same = |now: &UnitState| now.invocation == before.invocation;
-            judged.push((name.clone(), if now.as_ref().is_some_and(same) { before.restarts } else { 0 }));
+            judged.push((name.to_owned(), if now.as_ref().is_some_and(same) { before.restarts } else { 0 }));
         }
         judged
     }

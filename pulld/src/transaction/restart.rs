@@ -18,7 +18,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
     /// Notes which invocation of each unit is there before dpkg runs again.
     pub(super) async fn mark_units(&self, transaction: &mut Transaction) {
         for unit in transaction.others_mut().flat_map(|update| &mut update.units) {
-            if let Ok(now) = self.services.unit(&unit.unit.name).await {
+            if let Ok(now) = self.services.unit(unit.unit.name.as_str()).await {
                 (unit.invocation, unit.restarts) = (now.invocation, now.restarts);
             }
         }
@@ -49,7 +49,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
     /// Why a unit did not start. Those after it are not tried.
     pub(super) async fn restart_units(&self, units: &[&UnitBefore], replaced: bool) -> Result<()> {
         for before in units {
-            let name = &before.unit.name;
+            let name = before.unit.name.as_str();
             let now = self.services.unit(name).await?;
             let act = units::act(before, &now, replaced);
             let (job, done) = match act {

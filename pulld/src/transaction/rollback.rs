@@ -1,10 +1,11 @@
 //! The phases in which the previous releases of what failed are restored, restarted and watched.
 
 use anyhow::Result;
+use bucket::OwnedUnit;
 
 use crate::{
     decide::{rollback::Undo, units::UnitBefore},
-    machine::{DpkgResult, OwnedUnit, PackageManager, ServiceManager},
+    machine::{DpkgResult, PackageManager, ServiceManager},
     service::events,
     state::quarantine::Quarantine,
 };

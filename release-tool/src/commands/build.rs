@@ -15,7 +15,7 @@ use crate::{
     builder::Builder,
     cli::Options,
     manifest::{FILE, Manifest, Package},
-    pack::{BuildContext, check_note, run_build},
+    pack::{BuildContext, parse_note, run_build},
     source::Source,
     tree::Walk,
 };
@@ -74,7 +74,7 @@ impl BuildOptions {
         let Some(note) = &self.note else {
             return Err(UsageError::new("missing release note: add one, as in -m \"fix the login\"").into());
         };
-        let note = check_note(note).map_err(|error| UsageError::new(error.to_string()))?;
+        let note = parse_note(note).map_err(|error| UsageError::new(error.to_string()))?;
         let packages = choose(manifest, &self.packages)?;
         let source = Source::of(&manifest.directory)?;
         let builder = Builder::find(|key| std::env::var(key).ok())?;

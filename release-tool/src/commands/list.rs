@@ -1,7 +1,7 @@
 //! `release list`: what is in the bucket.
 
 use anyhow::{Context, Result};
-use bucket::{AppName, Bucket, Release, ReleaseMetadata, ReleaseName, Timestamp};
+use bucket::{AppName, Architecture, Bucket, PackageName, Release, ReleaseMetadata, ReleaseName, Sha256, Timestamp};
 use clap::Args;
 use console::{Cell, Color, Table, age, one_line, print, print_json, print_line, size};
 use serde::Serialize;
@@ -52,10 +52,10 @@ struct Facts<'a> {
     dirty: bool,
     note: &'a str,
     services: &'a [String],
-    sha256: &'a str,
-    package: &'a str,
+    sha256: &'a Sha256,
+    package: &'a PackageName,
     version: &'a str,
-    architecture: &'a str,
+    architecture: &'a Architecture,
     repo: &'a str,
     branch: &'a str,
 }

@@ -7,19 +7,15 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use bucket::{Bucket, Error, ReleaseMetadata, ReleaseName};
+use bucket::{Bucket, Error, ReleaseMetadata, ReleaseName, Sha256};
 use clap::Args;
-use console::{one_line, print_json, print_line, size};
+use console::{print_json, print_line, size};
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
+use sha2::Digest as _;
 
 use crate::{
     cli::{Options, wait_for},
-    deb::{
-        control::{Control, unescape},
-        read::DebFile,
-    },
-    manifest::FILE,
+    deb::{read::DebFile, release::Described},
     progress::Progress,
 };
 
@@ -102,97 +98,24 @@ async fn upload(bucket: &Bucket, deb: &Path, release: &ReleaseName, metadata: &R
 }
 
 /// What is said of a release: read from inside the package, and its size and hash.
-pub(crate) fn describe(deb: &Path) -> Result<(ReleaseName, ReleaseMetadata)> {
+fn describe(deb: &Path) -> Result<(ReleaseName, ReleaseMetadata)> {
     let opened = DebFile::open(deb)?;
-    let (release, metadata) =
-        facts(&opened.control).with_context(|| format!("`{}` can't be uploaded", deb.display()))?;
+    let described =
+        Described::read(&opened.control).with_context(|| format!("`{}` can't be uploaded", deb.display()))?;
     let (sha256, size) = hash(deb).with_context(|| format!("could not read `{}`", deb.display()))?;
-    Ok((release, ReleaseMetadata { sha256, size, ..metadata }))
+    Ok(described.into_metadata(sha256, size))
 }
 
-/// The facts in a control file; size and hash are still to be filled in.
-pub(crate) fn facts(control: &Control) -> Result<(ReleaseName, ReleaseMetadata)> {
-    let Some(stem) = control.get("Push-Release") else {
-        bail!(
-            "it has no field `Push-Release`, so `release` didn't make it. To release it as it is, write into {FILE} \
-             [package.NAME] with deb = \"path/of/it.deb\", and run `release -m \"why\" NAME`"
-        );
-    };
-    let release = ReleaseName::from_stem(stem).context("its field `Push-Release` is wrong")?;
-    let needed = |field: &str| match control.get(field) {
-        Some(value) if !value.is_empty() && !value.contains('\n') => Ok(value.to_owned()),
-        _ => bail!("it has no proper field `{field}`"),
-    };
-    let text = |field: &str| {
-        unescape(control.get(field).unwrap_or_default()).with_context(|| format!("its field `{field}` is wrong"))
-    };
-    let note = text("Push-Note")?;
-    if note.is_empty() || note.len() > ReleaseMetadata::MAX_NOTE {
-        bail!("its field `Push-Note` is missing or too long: build it again with `release build`");
-    }
-    let dirty = match control.get("Push-Dirty") {
-        Some("true") => true,
-        Some("false") => false,
-        other => bail!("its field `Push-Dirty` is `{}`, not true or false", one_line(other.unwrap_or_default())),
-    };
-    let units = control.get("Push-Units").unwrap_or_default().split_whitespace();
-    let services = units.map(|unit| unit.split('=').next().unwrap_or_default().to_owned()).collect();
-    let metadata = ReleaseMetadata {
-        dirty,
-        note,
-        services,
-        sha256: String::new(),
-        size: 0,
-        package: needed("Package")?,
-        version: needed("Version")?,
-        architecture: needed("Architecture")?,
-        repo: text("Push-Repo")?,
-        branch: text("Push-Branch")?,
-    };
-    Ok((release, metadata))
-}
-
-fn hash(deb: &Path) -> Result<(String, u64)> {
+fn hash(deb: &Path) -> Result<(Sha256, u64)> {
     let mut file = BufReader::with_capacity(0, File::open(deb)?);
-    let (mut hash, mut size, mut buffer) = (Sha256::new(), 0, vec![0; 256 * 1024]);
+    let (mut hash, mut size, mut buffer) = (sha2::Sha256::new(), 0, vec![0; 256 * 1024]);
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok((hex::encode(hash.finalize()), size)),
+            0 => return Ok((Sha256::from(<[u8; 32]>::from(hash.finalize())), size)),
             read => {
                 hash.update(&buffer[..read]);
                 size += read as u64;
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const STEM: &str = "web:dev@build-1:2026-11-20T19:05:02Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433";
-
-    fn control(extra: &str) -> Control {
-        Control::parse(&format!("Package: web\nVersion: 1\nArchitecture: all\n{extra}")).unwrap()
-    }
-
-    #[test]
-    fn facts_come_from_inside() {
-        let fields = format!(
-            "Push-Release: {STEM}\nPush-Note: a\\nb\nPush-Dirty: true\nPush-Units: web.service=restart x.timer=none\n"
-        );
-        let (release, metadata) = facts(&control(&fields)).unwrap();
-        assert_eq!(release.stem(), STEM);
-        assert_eq!((metadata.note.as_str(), metadata.dirty), ("a\nb", true));
-        assert_eq!(metadata.services, ["web.service", "x.timer"]);
-    }
-
-    #[test]
-    fn packages_of_others_are_refused_with_the_way_to_release_them() {
-        let error = facts(&control("")).unwrap_err().to_string();
-        assert!(error.contains("deb = "), "{error}");
-        for bad in ["Push-Release: ../x:a@b\n".to_owned(), format!("Push-Release: {STEM}\nPush-Note: x\n")] {
-            assert!(facts(&control(&bad)).is_err(), "{bad}");
         }
     }
 }

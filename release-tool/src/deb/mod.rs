@@ -6,9 +6,9 @@
 //! Every source file is opened and read exactly once.
 
 pub(crate) mod ar;
-pub(crate) mod control;
 pub(crate) mod prebuilt;
 pub(crate) mod read;
+pub(crate) mod release;
 pub(crate) mod scripts;
 mod sums;
 mod tarball;
@@ -22,6 +22,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use bucket::Control;
 use tempfile::NamedTempFile;
 
 use crate::{
@@ -29,7 +30,6 @@ use crate::{
     tree::{Kind, Tree},
 };
 use ar::Member;
-use control::Control;
 use sums::Sums;
 use tarball::Tarball;
 
@@ -157,7 +157,7 @@ impl Deb<'_> {
         if !conffiles.is_empty() {
             tar.text("conffiles", 0o644, conffiles.as_bytes())?;
         }
-        tar.text("control", 0o644, self.control.render().as_bytes())?;
+        tar.text("control", 0o644, self.control.to_string().as_bytes())?;
         let lines = sums.iter().fold(String::new(), |text, (path, sum)| text + sum + "  " + path + "\n");
         if !lines.is_empty() {
             tar.text("md5sums", 0o644, lines.as_bytes())?;

@@ -10,13 +10,14 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use bucket::Control;
 use tar::Header;
 
-use super::{CHUNK, ar::Member, control::Control, create, read::DebFile};
+use super::{CHUNK, ar::Member, create, read::DebFile};
 
 /// Writes `original` with another control file as `path`, which must not exist. Its own times are kept.
 pub(crate) fn write(original: &DebFile, control: &Control, path: &Path, progress: &dyn Fn(u64)) -> Result<()> {
-    let tar = with_control(&original.control_tar, control.render().as_bytes())
+    let tar = with_control(&original.control_tar, control.to_string().as_bytes())
         .with_context(|| format!("the control member of `{}` is damaged", original.path.display()))?;
     let mut source = File::open(&original.path).context("could not open the original")?;
     create(path, |file| {

@@ -10,8 +10,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use bucket::Control;
 
-use super::{ar::Member, control::Control};
+use super::ar::Member;
 
 /// Largest control member, decompressed. Debian's largest has some 8 MiB of MD5 sums.
 const LARGEST_CONTROL: u64 = 64 * 1024 * 1024;
@@ -65,7 +66,6 @@ impl DebFile {
         let control_tar = control_tar(&mut file, &members[1])?;
         let mut files = files(&control_tar).context("its control member is damaged")?;
         let control = files.remove("control").context("its control member has no control file")?;
-        let control = String::from_utf8(control).context("its control file isn't UTF-8")?;
         let control = Control::parse(&control).context("its control file is malformed")?;
         Ok(Self { path: path.to_owned(), members, control_tar, control, files })
     }
@@ -113,7 +113,11 @@ fn files(tar: &[u8]) -> Result<BTreeMap<String, Vec<u8>>> {
         if entry.header().entry_type().is_file() {
             let mut content = Vec::new();
             entry.read_to_end(&mut content)?;
-            files.insert(name.trim_start_matches("./").to_owned(), content);
+            let name = name.trim_start_matches("./").to_owned();
+            // dpkg goes by the last one, whatever comes first.
+            if files.insert(name.clone(), content).is_some() {
+                bail!("it has two files `{}`", name.escape_debug());
+            }
         }
     }
     Ok(files)

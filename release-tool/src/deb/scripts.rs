@@ -9,8 +9,10 @@
 
 use std::fmt::Write as _;
 
+use bucket::UnitName;
+
 use crate::{
-    manifest::{Id, Restart, ScriptLines, is_template},
+    manifest::{Id, Restart, ScriptLines},
     tree::{Kind, Tree},
 };
 
@@ -18,7 +20,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(crate) struct PlannedUnit {
     /// As in `web.service`.
-    pub(crate) name: String,
+    pub(crate) name: UnitName,
     /// Whether this package brings its file.
     pub(crate) ours: bool,
     /// Whether it is enabled.
@@ -86,13 +88,13 @@ fn postinst(units: &[PlannedUnit]) -> String {
              if [ -z \"${{DPKG_ROOT:-}}\" ] && [ \"$(systemctl is-enabled {} 2>/dev/null || true)\" = masked ]; then\n        \
              upgraded_from=\n    \
              fi\n",
-            quote(&unit.name)
+            quote(unit.name.as_str())
         );
     } else if units.iter().any(|unit| unit.start) {
         body.push_str("    upgraded_from=${2:-}\n");
     }
     for unit in units.iter().filter(|unit| unit.ours) {
-        let name = quote(&unit.name);
+        let name = quote(unit.name.as_str());
         let _ = write!(body, "    # Undoes only the mask that postrm sets when the package is removed.\n    ");
         let _ = writeln!(body, "deb-systemd-helper unmask {name} >/dev/null || true");
         if unit.enable {
@@ -151,7 +153,7 @@ fn others<'a>(units: &[&'a PlannedUnit]) -> Vec<&'a PlannedUnit> {
 /// One line for each action that has units. A unit that fails doesn't fail the package: its state is there to see.
 fn invoke(actions: &[(&str, Vec<&PlannedUnit>)]) -> String {
     actions.iter().filter(|(_, units)| !units.is_empty()).fold(String::new(), |mut text, (action, units)| {
-        let names: Vec<String> = units.iter().map(|unit| quote(&unit.name)).collect();
+        let names: Vec<String> = units.iter().map(|unit| quote(unit.name.as_str())).collect();
         let _ = writeln!(text, "            deb-systemd-invoke {action} {} >/dev/null || true", names.join(" "));
         text
     })
@@ -159,8 +161,11 @@ fn invoke(actions: &[(&str, Vec<&PlannedUnit>)]) -> String {
 
 fn prerm(units: &[PlannedUnit]) -> String {
     // Also what we never start: a timer or a person may have.
-    let ours: Vec<String> =
-        units.iter().filter(|unit| unit.ours && !is_template(&unit.name)).map(|unit| quote(&unit.name)).collect();
+    let ours: Vec<String> = units
+        .iter()
+        .filter(|unit| unit.ours && !unit.name.is_template())
+        .map(|unit| quote(unit.name.as_str()))
+        .collect();
     if ours.is_empty() {
         return String::new();
     }
@@ -173,7 +178,7 @@ fn prerm(units: &[PlannedUnit]) -> String {
 }
 
 fn postrm(units: &[PlannedUnit]) -> String {
-    let ours: Vec<String> = units.iter().filter(|unit| unit.ours).map(|unit| quote(&unit.name)).collect();
+    let ours: Vec<String> = units.iter().filter(|unit| unit.ours).map(|unit| quote(unit.name.as_str())).collect();
     if ours.is_empty() {
         return String::new();
     }
@@ -204,7 +209,7 @@ mod tests {
     use super::*;
 
     fn unit(name: &str, restart: Restart) -> PlannedUnit {
-        PlannedUnit { name: name.to_owned(), ours: true, enable: true, start: true, restart }
+        PlannedUnit { name: name.parse().unwrap(), ours: true, enable: true, start: true, restart }
     }
 
     fn script(name: &str, units: &[PlannedUnit]) -> Option<String> {

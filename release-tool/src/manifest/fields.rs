@@ -3,17 +3,9 @@
 //! What passes here can be written into a control file as it is: no value can begin a new field.
 
 use anyhow::{Context, Result, bail};
+use bucket::{CheckCommand, PackageName};
 use console::safe;
 use debian_control::lossy::Relations;
-
-/// Debian Policy §5.6.1: lower-case letters, digits, `+ - .`; at least two; begins with a letter or digit.
-pub(super) fn package_name(name: &str) -> Result<()> {
-    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c);
-    if name.len() < 2 || !name.chars().all(good) || !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
-        bail!("a package's name has at least two of a-z 0-9 + - . and begins with a letter or a digit");
-    }
-    Ok(())
-}
 
 /// Debian Policy §5.6.13; more lines make the long description.
 pub(super) fn description(text: &str) -> Result<()> {
@@ -36,15 +28,6 @@ pub(super) fn maintainer(text: &str) -> Result<()> {
         }
         _ => bail!("`{text}` isn't of the form `Name <mail@example.org>`"),
     }
-}
-
-/// Debian Policy §5.6.8, for one binary package.
-pub(super) fn architecture(arch: &str) -> Result<()> {
-    word(arch)?;
-    if arch == "any" || arch == "source" {
-        bail!("`{arch}` isn't the architecture of a built package; write for example \"amd64\" or \"all\"");
-    }
-    Ok(())
 }
 
 /// The Debian name of the architecture that this program runs on.
@@ -78,7 +61,7 @@ pub(super) fn version(version: &str) -> Result<()> {
     Ok(())
 }
 
-/// A word of lower-case letters, digits, `-` and `/`, as sections, priorities and architectures are.
+/// A word of lower-case letters, digits, `-` and `/`, as sections and priorities are.
 pub(super) fn word(word: &str) -> Result<()> {
     let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-/".contains(c);
     if word.is_empty() || word.len() > 60 || !word.chars().all(good) {
@@ -99,25 +82,18 @@ pub(super) fn relation(listed: &[String]) -> Result<String> {
             bail!("`{shown}` isn't a relation, as in \"nginx (>= 1.18)\"");
         }
         for name in parsed.iter().flatten().map(|relation| &relation.name) {
-            package_name(name).with_context(|| format!("`{shown}` names the package `{}`", safe(name)))?;
+            name.parse::<PackageName>().with_context(|| format!("`{shown}` names the package `{}`", safe(name)))?;
         }
     }
     Ok(listed.iter().map(|relation| relation.trim()).collect::<Vec<_>>().join(", "))
 }
 
-/// `Push-Check:` from an array: the agent splits it on spaces again.
-pub(super) fn check_command(command: &[String]) -> Result<String> {
-    if let Some(first) = command.first()
-        && !first.starts_with('/')
-    {
-        bail!("its program must be an absolute path, as in check = [\"/usr/bin/web\", \"--health\"]");
+/// `Push-Check:` from an array; none if that is empty.
+pub(super) fn check_command(command: Vec<String>) -> Result<Option<CheckCommand>> {
+    if command.is_empty() {
+        return Ok(None);
     }
-    if let Some(odd) =
-        command.iter().find(|arg| arg.is_empty() || arg.contains(|c: char| c.is_whitespace() || c.is_control()))
-    {
-        bail!("the argument `{}` is empty or has a space; put such a command into a script", safe(odd));
-    }
-    Ok(command.join(" "))
+    Ok(Some(command.try_into()?))
 }
 
 fn one_line(text: &str) -> Result<()> {
@@ -137,7 +113,7 @@ mod tests {
         assert!(relation(&["aa\nEssential: yes".to_owned()]).is_err());
         assert!(version("1\nEssential: yes").is_err());
         assert!(word("misc\nEssential: yes").is_err());
-        assert!(check_command(&["/x\nEssential:".to_owned()]).is_err());
+        assert!(check_command(vec!["/x\nEssential:".to_owned()]).is_err());
         assert!(description("x\rEssential: yes").is_err());
     }
 
@@ -151,7 +127,9 @@ mod tests {
             relation(&["aa (>= 1)".into(), "bb | cc".into(), "dd:any".into()]).unwrap(),
             "aa (>= 1), bb | cc, dd:any"
         );
-        assert_eq!(check_command(&["/x".into(), "-a".into()]).unwrap(), "/x -a");
+        let check = check_command(vec!["/x".into(), "-a".into()]).unwrap().unwrap();
+        assert_eq!(check.words(), ["/x", "-a"]);
+        assert_eq!(check_command(Vec::new()).unwrap(), None);
     }
 
     #[test]

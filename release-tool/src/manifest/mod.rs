@@ -13,11 +13,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use bucket::{AppName, BucketUrl};
+use bucket::{AppName, Architecture, BucketUrl, CheckCommand, PackageName};
 use toml::Table;
 
 pub(crate) use contents::{Content, Id, Owner, Target};
-pub(crate) use unit::{Restart, Unit, is_template};
+pub(crate) use unit::{Restart, Unit};
 
 use console::{Keys, Mismatch, safe};
 
@@ -46,8 +46,8 @@ pub(crate) struct Package {
     pub(crate) build: Vec<String>,
     /// The systemd units that the release owns or touches.
     pub(crate) units: Vec<Unit>,
-    /// `Push-Check:`, empty if there is none.
-    pub(crate) check: String,
+    /// `Push-Check:`
+    pub(crate) check: Option<CheckCommand>,
 }
 
 /// Where a package comes from.
@@ -67,7 +67,7 @@ pub(crate) struct Recipe {
     /// `Maintainer:`
     pub(crate) maintainer: String,
     /// `Architecture:`
-    pub(crate) architecture: String,
+    pub(crate) architecture: Architecture,
     /// What `Version:` begins with.
     pub(crate) version: String,
     /// `Section:`
@@ -184,7 +184,7 @@ impl Package {
             RELATIONS.iter().map(|(key, _)| *key).chain(RECIPE_KEYS).chain(["deb", "build", "unit", "check"]).collect();
         let mut keys = Keys::new(at, table, &known)?;
         let app: AppName = name.parse().with_context(|| format!("{at}: the table's name is the app's"))?;
-        let check = fields::check_command(&keys.texts("check")?).with_context(|| format!("{at}: `check` is wrong"))?;
+        let check = fields::check_command(keys.texts("check")?).with_context(|| format!("{at}: `check` is wrong"))?;
         let prebuilt = keys.text("deb")?;
         let units = unit::parse_all(at, keys.tables("unit")?, prebuilt.is_some())?;
         let build = keys.texts("build")?;
@@ -200,7 +200,7 @@ impl Package {
             }
             return Ok(Self { app, source: Source::Prebuilt(deb.into()), build, units, check });
         }
-        fields::package_name(name).with_context(|| format!("{at}: the table's name is also the Debian package's"))?;
+        name.parse::<PackageName>().with_context(|| format!("{at}: the table's name is also the Debian package's"))?;
         let recipe = Recipe::parse(at, &mut keys, maintainer)?;
         Ok(Self { app, source: Source::Recipe(Box::new(recipe)), build, units, check })
     }
@@ -224,9 +224,10 @@ impl Recipe {
             ),
         };
         let architecture = match keys.text("arch")? {
-            Some(arch) => arch,
-            None => fields::this_architecture().with_context(wrong("arch"))?.to_owned(),
+            Some(arch) => arch.parse(),
+            None => fields::this_architecture().with_context(wrong("arch"))?.parse(),
         };
+        let architecture = architecture.with_context(wrong("arch"))?;
         let version = keys.text("version")?.unwrap_or_else(|| "0".to_owned());
         let section = keys.text("section")?.unwrap_or_else(|| "misc".to_owned());
         let priority = keys.text("priority")?.unwrap_or_else(|| "optional".to_owned());
@@ -249,7 +250,6 @@ impl Recipe {
         };
         fields::description(&description).with_context(wrong("description"))?;
         fields::maintainer(&maintainer).with_context(wrong("maintainer"))?;
-        fields::architecture(&architecture).with_context(wrong("arch"))?;
         fields::version(&version).with_context(wrong("version"))?;
         fields::word(&section).with_context(wrong("section"))?;
         fields::word(&priority).with_context(wrong("priority"))?;
@@ -346,7 +346,7 @@ mod tests {
         assert_eq!(recipe.relations, [("Depends", "nginx (>= 1.18), mta | postfix".to_owned())]);
         assert_eq!(recipe.contents.len(), 5);
         assert_eq!(web.units.len(), 4);
-        assert_eq!(web.check, "/usr/local/bin/web --health");
+        assert_eq!(web.check.as_ref().unwrap().to_string(), "/usr/local/bin/web --health");
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The systemd units of a package.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
+use bucket::{OwnedUnit, UnitAction, UnitName};
 use toml::Table;
 
 use console::{Keys, nearest, quoted, safe};
@@ -11,7 +12,7 @@ use console::{Keys, nearest, quoted, safe};
 #[derive(Debug, Clone)]
 pub(crate) struct Unit {
     /// As in `web.service`.
-    pub(crate) name: String,
+    pub(crate) name: UnitName,
     /// The unit file in the project; `None` for a unit that another package, or the prebuilt one, brings.
     pub(crate) file: Option<PathBuf>,
     /// Whether it is enabled; `None` is: if its file has an `[Install]` section.
@@ -34,14 +35,15 @@ pub(crate) enum Restart {
 }
 
 impl Unit {
-    /// Its action as pulld knows it, the right side in `Push-Units:`.
-    pub(crate) fn action(&self) -> &'static str {
-        match (self.start, self.restart) {
-            (false, _) => "none",
-            (true, Restart::OnUpgrade) => "restart",
-            (true, Restart::Reload) => "reload",
-            (true, Restart::Never) => "start",
-        }
+    /// What pulld is told of it.
+    pub(crate) fn owned(&self) -> OwnedUnit {
+        let action = match (self.start, self.restart) {
+            (false, _) => UnitAction::None,
+            (true, Restart::OnUpgrade) => UnitAction::Restart,
+            (true, Restart::Reload) => UnitAction::Reload,
+            (true, Restart::Never) => UnitAction::Start,
+        };
+        OwnedUnit { name: self.name.clone(), action }
     }
 
     fn parse(at: &str, table: Table, prebuilt: bool) -> Result<Self> {
@@ -60,12 +62,12 @@ impl Unit {
             }
             (None, Some(name)) => (name, None),
         };
-        check_name(at, &name)?;
+        let name: UnitName = name.parse().map_err(|error| anyhow!("{at}: {error}"))?;
         let enable = keys.flag("enable")?;
         if enable.is_some() && file.is_none() {
             bail!("{at}: `enable` has no effect on `{name}`: its own package enables it");
         }
-        let template = is_template(&name);
+        let template = name.is_template();
         let start = keys.flag("start")?;
         if template && start == Some(true) {
             bail!("{at}: `{name}` is a template: only its instances can be started, so `start` can't be true");
@@ -97,26 +99,6 @@ pub(super) fn parse_all(package: &str, tables: Vec<Table>, prebuilt: bool) -> Re
     Ok(units)
 }
 
-/// Whether it is a template such as `web@.service`, of which only instances run.
-pub(crate) fn is_template(name: &str) -> bool {
-    name.rsplit_once('.').is_some_and(|(stem, _)| stem.ends_with('@'))
-}
-
-/// systemd.unit(5), "Description": the characters of a unit's name and the suffixes.
-fn check_name(at: &str, name: &str) -> Result<()> {
-    let suffixes = ["service", "timer", "socket", "path", "target", "mount", "automount", "slice"];
-    let good = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
-    let shown = safe(name);
-    if name.len() > 255 || !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(good) {
-        bail!("{at}: `{shown}` isn't the name of a unit: only letters, digits and : - _ . \\ @ are possible");
-    }
-    let suffix = Path::new(name).extension().and_then(|suffix| suffix.to_str()).unwrap_or_default();
-    if !suffixes.contains(&suffix) {
-        bail!("{at}: `{shown}` isn't the name of a unit: it must end in one of .{}", suffixes.join(" ."));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,7 +119,7 @@ mod tests {
         ];
         for (text, name, action) in table {
             let unit = unit(text).unwrap();
-            assert_eq!((unit.name.as_str(), unit.action()), (name, action), "{text}");
+            assert_eq!(unit.owned().to_string(), format!("{name}={action}"), "{text}");
         }
     }
 

@@ -111,9 +111,9 @@ fn compose_app(
     let units: Vec<UnitStatus> = package
         .iter()
         .flat_map(|package| &package.units)
-        .filter_map(|unit| Some((unit, observation.units.get(&unit.name)?)))
+        .filter_map(|unit| Some((unit, observation.units.get(unit.name.as_str())?)))
         .map(|(unit, state)| UnitStatus {
-            name: unit.name.clone(),
+            name: unit.name.to_string(),
             active: state.active.clone().into(),
             sub: state.sub.clone().into(),
             since: state.since,
@@ -164,7 +164,7 @@ fn drift_of(observation: &Observation, package: &InstalledPackage) -> Vec<String
         drift.push(format!("dpkg says that `{}` is broken (`{}`)", package.package, state.escape_debug()));
     }
     for unit in &package.units {
-        drift.extend(observation.units.get(&unit.name).and_then(|state| units::drift(unit, state)));
+        drift.extend(observation.units.get(unit.name.as_str()).and_then(|state| units::drift(unit, state)));
     }
     let files = observation.files.get(&package.package).map(Vec::as_slice).unwrap_or_default();
     drift.extend(files.iter().cloned());
@@ -229,10 +229,10 @@ mod tests {
     use super::*;
     use crate::agent::report::difference::{changed_apps, without_times};
     use crate::machine::fake::{release, running, unit_state};
-    use crate::machine::{OwnedUnit, UnitAction};
+    use bucket::{OwnedUnit, UnitAction};
 
     fn package(app: &str, state: PackageState) -> InstalledPackage {
-        let unit = OwnedUnit { name: format!("{app}.service"), action: UnitAction::Restart };
+        let unit = OwnedUnit { name: format!("{app}.service").parse().unwrap(), action: UnitAction::Restart };
         let release = Some(release(app, 1));
         InstalledPackage { package: app.to_owned(), version: "1".into(), state, release, units: vec![unit] }
     }

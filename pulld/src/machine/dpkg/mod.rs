@@ -9,6 +9,7 @@ mod query;
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
+use bucket::ReleaseFields;
 use tokio::{sync::OnceCell, time::Instant};
 
 use self::{
@@ -67,7 +68,7 @@ impl Dpkg {
 
 impl PackageManager for Dpkg {
     async fn packages(&self, also: &[String]) -> Result<Vec<InstalledPackage>> {
-        let format = ["Package", "Version", "db:Status-Abbrev", "Push-Release", "Push-Units"]
+        let format = ["Package", "Version", "db:Status-Abbrev", ReleaseFields::RELEASE, ReleaseFields::UNITS]
             .map(|field| format!("${{{field}}}"))
             .join(&FIELD.to_string());
         let listing = query("dpkg-query", &["-W", "-f", &format!("{format}{RECORD}")]).await?;

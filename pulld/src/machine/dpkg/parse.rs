@@ -2,12 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use bucket::ReleaseName;
+use bucket::{OwnedUnit, ReleaseName};
 
-use super::super::{
-    deb::parse_units,
-    package_manager::{AvailablePackage, InstalledPackage, PackageState},
-};
+use super::super::package_manager::{AvailablePackage, InstalledPackage, PackageState};
 
 /// Most changed files that are reported of one package.
 const MAX_CHANGED: usize = 20;
@@ -28,7 +25,7 @@ pub(super) fn parse_packages(listing: &str, also: &[String]) -> Vec<InstalledPac
         if release.is_none() && !also.iter().any(|name| name == package) {
             continue;
         }
-        let units = parse_units(units).unwrap_or_default();
+        let units = OwnedUnit::parse_all(units).unwrap_or_default();
         let found = InstalledPackage {
             package: package.to_owned(),
             version: version.to_owned(),

@@ -3,13 +3,10 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use bucket::ReleaseName;
+use bucket::{OwnedUnit, PackageFacts, ReleaseFields, ReleaseName, UnitAction};
 use serde::{Deserialize, Serialize};
 
-use super::super::{
-    owned_unit::{OwnedUnit, UnitAction},
-    package_manager::DebInfo,
-};
+use super::super::package_manager::DebInfo;
 
 /// A release of an app, as if built at that minute.
 pub(crate) fn release(app: &str, minute: u8) -> ReleaseName {
@@ -50,7 +47,7 @@ impl Deb {
     /// A release of an app with one service of its name.
     pub(crate) fn new(release: &ReleaseName, behaviour: Behaviour) -> Self {
         let app = release.app().to_string();
-        let unit = OwnedUnit { name: format!("{app}.service"), action: UnitAction::Restart };
+        let unit = OwnedUnit { name: format!("{app}.service").parse().unwrap(), action: UnitAction::Restart };
         // pulld restarts itself by other means.
         let units = if app == "pulld" { vec![] } else { vec![unit] };
         Self { release: release.clone(), package: app, units, depends: vec![], behaviour }
@@ -60,14 +57,13 @@ impl Deb {
 /// Reads a fake `.deb`.
 pub(crate) fn inspect(path: &Path) -> Result<DebInfo> {
     let deb: Deb = serde_json::from_slice(&std::fs::read(path)?).context("not a .deb")?;
-    Ok(DebInfo {
-        check: (deb.behaviour == Behaviour::CheckFails).then(|| vec!["/bin/false".to_owned()]),
-        package: deb.package,
+    let facts = PackageFacts {
+        package: deb.package.parse()?,
         version: "1".to_owned(),
-        architecture: "all".to_owned(),
-        release: Some(deb.release),
-        units: deb.units,
+        architecture: "all".parse()?,
         installed_size: 1,
         depends: deb.depends,
-    })
+    };
+    let check = (deb.behaviour == Behaviour::CheckFails).then(|| "/bin/false".parse().unwrap());
+    Ok(DebInfo { facts, fields: ReleaseFields { release: deb.release, units: deb.units, check } })
 }

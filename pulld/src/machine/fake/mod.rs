@@ -126,7 +126,7 @@ impl State {
 
     fn restart(&mut self, name: &str) -> JobResult {
         self.restarts.push(name.to_owned());
-        let owns = |package: &InstalledPackage| package.units.iter().any(|unit| unit.name == name);
+        let owns = |package: &InstalledPackage| package.units.iter().any(|unit| unit.name.as_str() == name);
         let behaviour = self.packages.values().find(|(package, _)| owns(package)).map(|(_, behaviour)| *behaviour);
         self.invocations += 1;
         let invocation = format!("{:032x}", self.invocations);
@@ -165,7 +165,7 @@ impl State {
             };
             for unit in &deb.units {
                 let new = Unit { state: unit_state("inactive", "dead"), crashes_at: None };
-                self.units.entry(unit.name.clone()).or_insert(new);
+                self.units.entry(unit.name.to_string()).or_insert(new);
             }
             let package = InstalledPackage {
                 package: deb.package.clone(),
@@ -178,7 +178,7 @@ impl State {
         }
         for name in &request.remove {
             if let Some((package, _)) = self.packages.remove(name) {
-                package.units.iter().for_each(|unit| drop(self.units.remove(&unit.name)));
+                package.units.iter().for_each(|unit| drop(self.units.remove(unit.name.as_str())));
             }
         }
         result

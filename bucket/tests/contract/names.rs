@@ -1,36 +1,9 @@
-//! Names and documents: what is let in, and that what goes out comes back.
+//! Names, paths and addresses: what is let in, and that what goes out comes back.
 
-use bucket::{
-    AppName, BucketUrl, Commit, Entry, ObjectPath, ReleaseName, ReleaseParts, ServerDocument, ServerName, Timestamp,
-};
+use bucket::{AppName, BucketUrl, Commit, ObjectPath, ReleaseName, ReleaseParts, ServerName};
 use proptest::prelude::*;
 
-const COMMIT: &str = "7e0ff6059e653eb75a36efb621d0fd66d1ced433";
-
-fn release(app: &str, who: &str, time: &str, commit: &str) -> String {
-    format!("{app}/{app}:{who}:{time}:{commit}.deb")
-}
-
-fn good_release() -> String {
-    release("web", "dev@build-1", "2026-11-20T19:05:02Z", COMMIT)
-}
-
-/// A word that app names, server names, users and hosts may be.
-fn word() -> impl Strategy<Value = String> {
-    "[A-Za-z0-9][A-Za-z0-9+._~-]{0,20}".prop_filter("no `..`", |word| !word.contains(".."))
-}
-
-fn release_name() -> impl Strategy<Value = ReleaseName> {
-    let time = -62_000_000_000..253_402_300_800_i64;
-    (word(), word(), word(), time, "[0-9a-f]{40}|[0-9a-f]{64}").prop_filter_map(
-        "a year of four digits",
-        |(app, user, host, second, commit)| {
-            let time = Timestamp::from_second(second).ok()?;
-            let (app, commit) = (app.parse().ok()?, commit.parse().ok()?);
-            ReleaseName::new(ReleaseParts { app, user, host, time, commit }).ok()
-        },
-    )
-}
+use crate::{COMMIT, good_release, release, release_name};
 
 #[test]
 fn words_that_are_names() {
@@ -282,114 +255,6 @@ fn bucket_urls() {
     }
 }
 
-fn bad_reasons(document: &str) -> Vec<String> {
-    let document = ServerDocument::parse(document.as_bytes()).unwrap();
-    document.bad_entries().map(|(value, reason)| format!("{value}: {reason}")).collect()
-}
-
-#[test]
-fn documents_that_are_none() {
-    let deep = "[".repeat(100_000);
-    let good = format!(r#"["{}"]"#, good_release());
-    for text in [
-        "",
-        " ",
-        "null",
-        "{}",
-        r#""web""#,
-        "7",
-        "true",
-        "[",
-        "[}",
-        "]",
-        "[,]",
-        "[1,]",
-        "[1 2]",
-        "[] []",
-        "[]x",
-        "[]\0",
-        "\u{feff}[]",
-        "['web']",
-        "[nul]",
-        "// c\n[]",
-        &deep,
-        &good[1..],
-        &good[..good.len() - 1],
-        &good.replace('"', ""),
-    ] {
-        assert!(ServerDocument::parse(text.as_bytes()).is_err(), "{:?} was taken", &text[..text.len().min(50)]);
-    }
-    assert!(ServerDocument::parse(b"[\"\xff\"]").is_err());
-    assert!(ServerDocument::parse(b" [ ] \n").unwrap().entries().is_empty());
-}
-
-#[test]
-fn an_element_that_is_wrong_leaves_the_others_alone() {
-    let good = good_release();
-    let other = good.replace("web", "api");
-    let newer = good.replace("2026", "2027");
-    let text = format!(
-        r#"[null, 1, true, {{"a": [1]}}, ["x"], "", "/", "..", "../", "a/b", "-rf", "{good}", "db", "log/", "{newer}", "{other}", "{good}"]"#
-    );
-    let document = ServerDocument::parse(text.as_bytes()).unwrap();
-    let releases: Vec<String> = document.releases().map(ToString::to_string).collect();
-    assert_eq!(releases, [good.clone(), other]);
-    assert_eq!(document.bad_entries().count(), 13, "{:#?}", bad_reasons(&text));
-    assert!(bad_reasons(&text).iter().any(|bad| bad.contains("second release of `web`")));
-    let placeholders = document.entries().iter().filter(|entry| matches!(entry, Entry::Placeholder(_)));
-    assert_eq!(placeholders.count(), 2);
-    // Written again: everything but the placeholders, in order.
-    let before: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
-    let after: Vec<serde_json::Value> = serde_json::from_slice(&document.to_json()).unwrap();
-    let kept: Vec<_> = before.into_iter().filter(|value| *value != "db" && *value != "log/").collect();
-    assert_eq!(after, kept);
-}
-
-#[test]
-fn an_element_that_is_wrong_is_kept_to_the_letter() {
-    // Found by fuzzing: a number with more digits than a float has.
-    for element in [
-        "223222222522222222222221.5",
-        "1e999",
-        "-0.0",
-        "12345678901234567890123",
-        r#"{"z":1,"a":1,"a":2}"#,
-        r#"{ "spaced" : [ ] }"#,
-        r#""\u0061b/""#,
-        r#""\ud800""#,
-    ] {
-        let document = ServerDocument::parse(format!("[{element}]").as_bytes()).unwrap();
-        let written = String::from_utf8(document.to_json().to_vec()).unwrap();
-        let expected = if element == r#""\u0061b/""# { "[]\n".to_owned() } else { format!("[\n  {element}\n]\n") };
-        assert_eq!(written, expected);
-    }
-    let deep = format!("[{}{}]", "[".repeat(10_000), "]".repeat(10_000));
-    assert_eq!(ServerDocument::parse(deep.as_bytes()).unwrap().bad_entries().count(), 1);
-}
-
-#[test]
-fn a_bad_element_is_safe_to_show() {
-    let text = format!(r#"["\u001b[2J\u202e", "{}", {{"\u001b": "\n"}}]"#, "x".repeat(100_000));
-    for bad in bad_reasons(&text) {
-        assert!(bad.chars().all(|c| !c.is_control() && c != '\u{202e}'), "{bad:?}");
-        assert!(bad.len() < 5000, "{} bytes", bad.len());
-    }
-}
-
-#[test]
-fn setting_a_release_replaces_the_one_that_counts() {
-    let (old, new) = (good_release(), good_release().replace("2026", "2027"));
-    let text = format!(r#"["web", "api/", 7, "{old}"]"#);
-    let mut document = ServerDocument::parse(text.as_bytes()).unwrap();
-    // Not the placeholder before it: then there would be two.
-    assert_eq!(document.set(new.parse().unwrap()).unwrap().as_str(), old);
-    assert_eq!(document.releases().map(ReleaseName::as_str).collect::<Vec<_>>(), [new.as_str()]);
-    let api = new.replace("web", "api");
-    assert_eq!(document.set(api.parse().unwrap()), None);
-    let values: serde_json::Value = serde_json::from_slice(&document.to_json()).unwrap();
-    assert_eq!(values, serde_json::json!([api, 7, new]));
-}
-
 proptest! {
     #[test]
     fn any_release_name_comes_back(name in release_name()) {
@@ -447,29 +312,5 @@ proptest! {
     fn newer_releases_of_an_app_sort_last(names in prop::collection::vec(release_name(), 2)) {
         let [a, b] = [&names[0], &names[1]];
         prop_assert_eq!(a.cmp(b), (a.app(), a.time(), a.as_str()).cmp(&(b.app(), b.time(), b.as_str())));
-    }
-
-    #[test]
-    fn any_document_comes_back(
-        names in prop::collection::vec(release_name(), 0..8),
-        others in prop::collection::vec("[a-z/.\\\\\"\u{0}-\u{1f}]{0,10}", 0..4),
-    ) {
-        let all: Vec<String> = names.iter().map(ToString::to_string).chain(others).collect();
-        let document = ServerDocument::parse(serde_json::to_string(&all).unwrap().as_bytes()).unwrap();
-        let again = ServerDocument::parse(&document.to_json()).unwrap();
-        prop_assert_eq!(document.releases().collect::<Vec<_>>(), again.releases().collect::<Vec<_>>());
-        prop_assert_eq!(document.bad_entries().collect::<Vec<_>>(), again.bad_entries().collect::<Vec<_>>());
-        prop_assert_eq!(again.to_json(), document.to_json());
-        for name in again.releases() {
-            prop_assert_eq!(again.release_of(name.app()), Some(name));
-        }
-    }
-
-    #[test]
-    fn no_bytes_make_a_document_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        if let Ok(document) = ServerDocument::parse(&bytes) {
-            let again = ServerDocument::parse(&document.to_json()).unwrap();
-            prop_assert_eq!(again.to_json(), document.to_json());
-        }
     }
 }
