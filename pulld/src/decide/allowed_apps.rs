@@ -34,7 +34,7 @@ impl AllowedApps {
         &self.globs
     }
 
-    /// Whether the document may bring `app` here.
+    /// Whether the document may install `app` here.
     pub(crate) fn allows(&self, app: &str) -> bool {
         self.set.is_match(app)
     }

@@ -41,7 +41,7 @@ pub(crate) fn obstacles(
 /// What is installed, or will be with the same dpkg run, and what it provides.
 #[derive(Debug, Default)]
 struct Available {
-    /// Each name with the versions it is there in; `None` for a provided name without a version.
+    /// Each name with its versions; `None` for a provided name without a version.
     versions: BTreeMap<String, Vec<Option<Version>>>,
 }
 

@@ -52,7 +52,7 @@ pub(crate) fn act(before: &UnitBefore, now: &UnitState, replaced: bool) -> Act {
         return Act::Leave("it has restarted automatically");
     }
     match before.unit.action {
-        UnitAction::None => Act::Ignore("its release says so"),
+        UnitAction::None => Act::Ignore("its release sets the action `none`"),
         UnitAction::Start if running => Act::Leave("it is running"),
         UnitAction::Reload if running && existed => Act::Reload,
         // Started by its package's postinst: a second start would only cut connections.
@@ -68,7 +68,7 @@ fn ignored(before: &UnitBefore, now: &UnitState) -> Option<&'static str> {
         && before.was.active == ActiveState::Inactive
         && before.was.service_type != ServiceType::Oneshot;
     if before.unit.action == UnitAction::None {
-        Some("its release says so")
+        Some("its release sets the action `none`")
     } else if template {
         Some("it is a template")
     } else if now.load == LoadState::Masked {
@@ -150,7 +150,7 @@ mod tests {
             ("reload at first install", Reload, gone(), stopped(), true, Act::Restart),
             ("start when running", Start, running("a"), running("a"), true, Act::Leave("it is running")),
             ("start when failed", Start, failed(), failed(), true, Act::Restart),
-            ("none", None, running("a"), running("a"), true, Act::Ignore("its release says so")),
+            ("none", None, running("a"), running("a"), true, Act::Ignore("its release sets the action `none`")),
             (
                 "dpkg refused the package",
                 Restart,

@@ -19,7 +19,8 @@ pub(crate) trait PackageManager {
     /// Every package that is installed, whatever it came from.
     fn available(&self) -> impl Future<Output = Result<Vec<AvailablePackage>>>;
 
-    /// Files of a package that differ from what it brought (dpkg(1) `--verify`), conffiles left out, as paths.
+    /// Files of a package that were changed or are missing (dpkg(1) `--verify`), conffiles left out: paths, each with what
+    /// happened to it.
     fn changed_files(&self, package: &str) -> impl Future<Output = Result<Vec<String>>>;
 
     /// Carries out a request in a service of its own and waits for its end.
@@ -42,7 +43,7 @@ pub(crate) struct InstalledPackage {
     pub(crate) version: String,
     /// What dpkg thinks of it.
     pub(crate) state: PackageState,
-    /// The release it came from; `None` for packages that Push didn't make.
+    /// The release it came from; `None` for packages that are not releases.
     pub(crate) release: Option<ReleaseName>,
     /// The units it owns, from `Push-Units:`.
     pub(crate) units: Vec<OwnedUnit>,

@@ -72,9 +72,9 @@ systemd_words! {
         Active = "active",
         /// It is, and is reading its configuration anew.
         Reloading = "reloading",
-        /// It isn't.
+        /// It is not.
         Inactive = "inactive",
-        /// It isn't, because it failed.
+        /// It is not, because it failed.
         Failed = "failed",
         /// It is being started.
         Activating = "activating",
@@ -174,7 +174,7 @@ impl ServiceResult {
 }
 
 impl JobResult {
-    /// Whether the job leaves the unit as it was asked for. Who cancels a job has another one in mind.
+    /// Whether the job leaves the unit as it was asked for. A job is canceled by whoever queued another one.
     pub(crate) fn succeeded(&self) -> bool {
         matches!(self, Self::Done | Self::Skipped | Self::Canceled)
     }

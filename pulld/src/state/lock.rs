@@ -33,7 +33,7 @@ pub(crate) fn take(path: &Path) -> Result<Lock> {
             let _ = (&mut file).take(20).read_to_string(&mut pid);
             let pid = pid.trim();
             let pid = if !pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit()) { pid } else { "unknown" };
-            bail!("another pulld runs already, as process {pid}: it holds `{}`", path.display());
+            bail!("another pulld is already running as process {pid}, which holds `{}`", path.display());
         }
         Err(error) => return Err(error).with_context(failed),
     }

@@ -1,5 +1,5 @@
 //! The agent's own files: where they are ([`paths`]), how they are written so that a crash leaves them whole
-//! ([`persist`]), that only one agent has them ([`lock`]), and which releases aren't retried ([`quarantine`]).
+//! ([`persist`]), that only one agent has them ([`lock`]), and which releases are not retried ([`quarantine`]).
 //!
 //! None of them says what is installed: dpkg does. All of them can be deleted without harm.
 

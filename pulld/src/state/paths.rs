@@ -36,7 +36,7 @@ impl Paths {
         self.state("cache")
     }
 
-    /// The order that dpkg is carrying out, and how it ended.
+    /// The dpkg request under way and its result; runners of earlier versions expect this name.
     pub(crate) fn requests(&self) -> PathBuf {
         self.state("order")
     }
@@ -46,12 +46,12 @@ impl Paths {
         self.state("transaction.json")
     }
 
-    /// Releases that aren't retried.
+    /// Releases that are not retried.
     pub(crate) fn quarantine(&self) -> PathBuf {
         self.state("quarantine.json")
     }
 
-    /// The way back for pulld itself, read by `pulld-rescue.service`.
+    /// The rollback target of pulld itself, read by `pulld-rescue.service`.
     pub(crate) fn rescue(&self) -> PathBuf {
         self.state("rescue")
     }

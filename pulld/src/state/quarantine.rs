@@ -1,6 +1,6 @@
-//! Releases that didn't stay up here, and aren't retried until the server document changes.
+//! Releases that did not stay up on this server, and are not retried until its document changes.
 //!
-//! Deleting the file does no harm: such a release is tried once more, and goes back once more.
+//! Deleting the file does no harm: such a release is installed once more, and rolled back once more.
 
 use std::path::Path;
 
@@ -19,30 +19,30 @@ pub(crate) struct Quarantine {
     entries: Vec<Quarantined>,
 }
 
-/// A release that isn't retried.
+/// A release that is not retried.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Quarantined {
-    /// Which.
+    /// The release.
     pub(crate) release: ReleaseName,
-    /// Why, in a sentence.
+    /// Why it could not stay, in a sentence.
     pub(crate) reason: String,
     /// The document that asked for it; another one lifts the quarantine.
     pub(crate) generation: Generation,
-    /// Whether going back failed as well, so that a person is needed.
+    /// Whether the rollback failed as well, or was not possible, so that manual intervention is required.
     pub(crate) degraded: bool,
-    /// Since when.
+    /// When it was quarantined, by this machine's clock.
     pub(crate) since: Timestamp,
 }
 
 impl Quarantine {
-    /// What is on disk; nothing when that can't be read.
+    /// What is on disk; an empty one when that cannot be read.
     pub(crate) fn load(path: &Path) -> Self {
         let content = persist::read(path, LIMIT).and_then(|content| match content {
             Some(content) => Ok(serde_json::from_slice(&content)?),
             None => Ok(Self::default()),
         });
         content.unwrap_or_else(|error| {
-            tracing::warn!(message_id = events::STATE_LOST, path = %path.display(), "quarantine forgotten: {error:#}");
+            tracing::warn!(message_id = events::STATE_LOST, path = %path.display(), "could not read the quarantine, its releases may be retried: {error:#}");
             Self::default()
         })
     }
@@ -52,7 +52,7 @@ impl Quarantine {
         persist::write(path, &serde_json::to_vec_pretty(self)?)
     }
 
-    /// Why `release` isn't retried under the document `generation`.
+    /// Why `release` is not retried while the document has `generation`.
     pub(crate) fn holds(&self, release: &ReleaseName, generation: Generation) -> Option<&Quarantined> {
         self.entries.iter().find(|entry| entry.release == *release && entry.generation == generation)
     }

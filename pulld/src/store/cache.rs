@@ -1,4 +1,4 @@
-//! Verified `.deb`s on this machine's disk: what is installed, what it goes back to, what comes next.
+//! Verified `.deb`s on this machine's disk: what is installed, the rollback targets, and what comes next.
 //!
 //! A release lies at `{stem}/{sha256}.deb`: both facts are in the path, and no list can disagree with the files.
 //! A file has its name only after it was verified and synced. Deleting the directory does no harm: what is needed is
@@ -29,14 +29,14 @@ impl Cache {
         Self { directory }
     }
 
-    /// Where it is, made if it isn't there.
+    /// Its directory, created if it does not exist.
     pub(crate) fn directory(&self) -> Result<&Path> {
         fs::create_dir_all(&self.directory)
-            .with_context(|| format!("could not make `{}`", self.directory.display()))?;
+            .with_context(|| format!("could not create `{}`", self.directory.display()))?;
         Ok(&self.directory)
     }
 
-    /// The file of a release, if it is there and still has the bytes it was verified with. A rotten one is removed.
+    /// The file of a release, if it is there and still has the checksum it was verified with. Otherwise it is deleted.
     pub(crate) async fn find(&self, release: &ReleaseName) -> Result<Option<PathBuf>> {
         let Some((path, sha256)) = self.file_of(release) else { return Ok(None) };
         let file = path.clone();
@@ -47,7 +47,7 @@ impl Cache {
             let _ = file.set_modified(SystemTime::now());
             return Ok(Some(path));
         }
-        tracing::warn!(release = %release.stem(), "the cached `{}` has rotted and is removed", release.stem());
+        tracing::warn!(release = %release.stem(), "deleting cached `{}`: checksum mismatch", release.stem());
         persist::remove(&path)?;
         Ok(None)
     }
@@ -62,7 +62,7 @@ impl Cache {
         self.of(release).join(format!("{sha256}.{generation}.part"))
     }
 
-    /// Clears what isn't needed: leftovers of interrupted downloads, and of each app all but the `keep` releases used
+    /// Deletes what is not needed: leftovers of interrupted downloads, and of each app all but the `keep` releases used
     /// last. What `needed` names stays in any case.
     pub(crate) fn clear(&self, keep: usize, needed: &[ReleaseName]) -> Result<()> {
         let mut releases: Vec<(AppName, SystemTime, PathBuf)> = Vec::new();
@@ -74,7 +74,7 @@ impl Cache {
         for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
             let stem = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             let Ok(release) = ReleaseName::from_stem(stem) else {
-                tracing::debug!(path = %path.display(), "not ours, left alone");
+                tracing::debug!(path = %path.display(), "ignoring a file that is not pulld's");
                 continue;
             };
             if needed.contains(&release) {
@@ -123,11 +123,11 @@ impl Cache {
 pub(crate) fn ensure_space(directory: &Path, needed: u64) -> Result<()> {
     const RESERVE: u64 = 32 << 20;
     let stat = rustix::fs::statvfs(directory)
-        .with_context(|| format!("could not ask for the free space of `{}`", directory.display()))?;
+        .with_context(|| format!("could not query the free space of `{}`", directory.display()))?;
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
     ensure!(
         free >= needed.saturating_add(RESERVE),
-        "not enough space below `{}`: {} MiB are needed and {} MiB in reserve, {} MiB are free",
+        "not enough disk space in `{}`: need {} MiB plus a {} MiB reserve, have {} MiB",
         directory.display(),
         needed >> 20,
         RESERVE >> 20,

@@ -1,7 +1,7 @@
 //! One release from the bucket to a verified file in the cache.
 //!
-//! The bytes are hashed while they come in. A cut download goes on where it ended, of the same generation only, also
-//! after a restart of the agent. What doesn't have the promised size and SHA-256 is removed and never gets a name.
+//! The bytes are hashed while they come in. An interrupted download of the same generation is resumed, also
+//! after a restart of the agent. What does not have the promised size and SHA-256 is deleted and never gets a name.
 
 use std::{
     fs::{self, OpenOptions},
@@ -17,11 +17,12 @@ use sha2::Digest;
 use crate::{
     service::{events, liveness::Liveness},
     state::persist,
-    store::cache::{self, Cache},
 };
 
-/// The longest a download may go without a byte before the watchdog hears of it; the bucket's own limits come first.
-const PATIENCE: Duration = Duration::from_mins(5);
+use super::cache::{self, Cache};
+
+/// How long a download may go without a byte before the watchdog ends the agent; the bucket's own timeouts come first.
+const CHUNK_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// How a search for a release's file ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,22 +36,22 @@ pub(crate) enum Found {
 /// The verified file of a release, from the cache or else from the bucket.
 ///
 /// # Errors
-/// Why it couldn't be had. Another try may help: nothing is known of the release itself.
+/// Why there is none. A retry may help: nothing is known of the release itself.
 pub(crate) async fn obtain(
     bucket: &Bucket,
     cache: &Cache,
     release: &ReleaseName,
     liveness: &Liveness,
 ) -> Result<Found> {
-    liveness.within(PATIENCE);
+    liveness.within(CHUNK_TIMEOUT);
     if let Some(file) = cache.find(release).await? {
         return Ok(Found::File(file));
     }
     let Some(found) = bucket.release(release).await? else { return Ok(Found::Nowhere) };
-    let metadata = found.metadata.as_ref().map_err(|reason| anyhow!("it can't be verified: {reason}"))?;
+    let metadata = found.metadata.as_ref().map_err(|reason| anyhow!("cannot verify the release: {reason}"))?;
     ensure!(
         metadata.size == found.size,
-        "it can't be verified: its metadata says {} bytes, the bucket says {}",
+        "cannot verify the release: its metadata says {} bytes, the bucket says {}",
         metadata.size,
         found.size
     );
@@ -58,7 +59,7 @@ pub(crate) async fn obtain(
     let place = cache.place(release, &metadata.sha256);
     let directory = part.parent().unwrap_or(Path::new("/"));
     cache.directory()?;
-    fs::create_dir_all(directory).with_context(|| format!("could not make `{}`", directory.display()))?;
+    fs::create_dir_all(directory).with_context(|| format!("could not create `{}`", directory.display()))?;
     remove_other_parts(directory, &part)?;
     let there = fs::metadata(&part).map_or(0, |part| part.len());
     cache::ensure_space(directory, metadata.size.saturating_sub(there))?;
@@ -101,7 +102,7 @@ async fn fetch(
         let Some(mut download) = bucket.download_release(release, length).await? else { return Ok(Found::Nowhere) };
         let mut file = OpenOptions::new().create(true).append(true).open(part).with_context(failed)?;
         while let Some(chunk) = download.chunk().await? {
-            liveness.within(PATIENCE);
+            liveness.within(CHUNK_TIMEOUT);
             length += chunk.len() as u64;
             if length > metadata.size {
                 break;
@@ -115,8 +116,8 @@ async fn fetch(
     if length != metadata.size || sha256 != metadata.sha256 {
         persist::remove(part)?;
         bail!(
-            "what was downloaded is corrupt and was removed: {length} bytes with sha256 `{sha256}` instead of {} bytes \
-             with `{}`",
+            "download is corrupt and was deleted: expected {} bytes with sha256 `{}`, got {length} bytes with sha256 \
+             `{sha256}`",
             metadata.size,
             metadata.sha256
         );
@@ -124,7 +125,7 @@ async fn fetch(
     Ok(Found::File(part.to_owned()))
 }
 
-/// Removes what is left of downloads of another generation, and files that lost their proof.
+/// Deletes what is left of downloads of another generation, and files whose checksum is unknown.
 fn remove_other_parts(directory: &Path, part: &Path) -> Result<()> {
     for entry in fs::read_dir(directory).with_context(|| format!("could not read `{}`", directory.display()))? {
         let path = entry?.path();

@@ -1,8 +1,8 @@
-//! The way back for pulld itself, in files that `pulld-rescue.service` reads when no pulld runs any more.
+//! The rollback target of pulld itself, in files that `pulld-rescue.service` reads when no pulld runs any more.
 //!
-//! - `pulld.deb`: the verified package of the last pulld that proved itself
-//! - `armed`: there while a new pulld hasn't proved itself; without it the rescue does nothing
-//! - `rescued`: left by the rescue after it put `pulld.deb` back, with a sentence for people
+//! - `pulld.deb`: the verified package of the last pulld that passed its health gate
+//! - `armed`: exists until a new pulld has passed its health gate; without it the rescue does nothing
+//! - `rescued`: left by the rescue after it installed `pulld.deb`, with a sentence for people
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use crate::state::persist;
 
 /// Most bytes of the marker that are read.
-const LIMIT: u64 = 64 << 10;
+const MAX_SIZE: u64 = 64 << 10;
 
 /// The directory of the rescue.
 #[derive(Debug, Clone)]
@@ -28,7 +28,7 @@ impl Rescue {
         Self { directory }
     }
 
-    /// Keeps a verified `.deb` as the one to go back to.
+    /// Keeps a verified `.deb` as the one to restore.
     pub(crate) fn keep(&self, deb: &Path) -> Result<()> {
         let failed = || format!("could not keep `{}` for the rescue", deb.display());
         fs::create_dir_all(&self.directory).with_context(failed)?;
@@ -60,7 +60,7 @@ impl Rescue {
 
     /// What the rescue left behind if it acted, safe to show.
     pub(crate) fn left_behind(&self) -> Result<Option<String>> {
-        let content = persist::read(&self.rescued(), LIMIT)?;
+        let content = persist::read(&self.rescued(), MAX_SIZE)?;
         Ok(content.map(|content| String::from_utf8_lossy(&content).trim().escape_debug().to_string()))
     }
 

@@ -20,30 +20,30 @@ use crate::{
 /// What a plan is made from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Situation<'a> {
-    /// The document, with its generation; `None` when there is none, which asks for nothing and removes nothing.
+    /// The document, with its generation; `None` when there is none, which installs nothing and removes nothing.
     pub(crate) document: Option<(Generation, &'a ServerDocument)>,
     /// Whether the machine once matched this very document: a difference is then a change by hand.
     pub(crate) settled: bool,
     /// What dpkg has.
     pub(crate) installed: &'a [InstalledPackage],
-    /// What isn't retried.
+    /// The releases that are not retried.
     pub(crate) quarantine: &'a Quarantine,
     /// Which apps the configuration allows.
     pub(crate) allowed: &'a AllowedApps,
-    /// Whether apps that the document doesn't name are removed.
+    /// Whether apps that the document does not list are removed.
     pub(crate) prune: bool,
 }
 
-/// The ordered work, and what isn't worked on.
+/// The ordered work, and what is left as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Plan {
     /// In the order of the document, removals after installs, pulld itself last.
     pub(crate) steps: Vec<Step>,
-    /// Releases whose app the configuration doesn't allow.
+    /// Releases whose app the configuration does not allow.
     pub(crate) refused: Vec<ReleaseName>,
-    /// Releases that are installed though the document doesn't name their app, and that stay.
+    /// Installed releases whose app the document does not list, and that stay.
     pub(crate) orphans: Vec<ReleaseName>,
-    /// Releases that aren't retried.
+    /// Releases that the document lists and that are not retried.
     pub(crate) quarantined: Vec<Quarantined>,
 }
 
@@ -53,11 +53,11 @@ pub(crate) struct Plan {
 pub(crate) enum Step {
     /// Install a release.
     Install {
-        /// Which.
+        /// The release to install.
         release: ReleaseName,
-        /// The release of the app that is there now.
+        /// The release of the app that is installed now.
         from: Option<ReleaseName>,
-        /// Why.
+        /// What makes that necessary.
         reason: Reason,
     },
     /// Remove a package that came from a release.
@@ -75,9 +75,9 @@ pub(crate) enum Step {
 pub(crate) enum Reason {
     /// The document asks for another release than is installed.
     Document,
-    /// The document's release was installed, and somebody changed that by hand.
+    /// The document's release was installed, and was changed by hand since.
     Drift,
-    /// The document's release is there, but dpkg says it is broken.
+    /// The document's release is installed, but dpkg says it is broken.
     Repair,
 }
 
@@ -104,7 +104,7 @@ pub(crate) fn plan(situation: &Situation) -> Plan {
             plan.refused.push((*release).clone());
             continue;
         }
-        // Also when it is installed: it may be there only because there was no way back.
+        // Also when it is installed: it may be there only because it had no rollback target.
         let held = situation.document.and_then(|(generation, _)| situation.quarantine.holds(release, generation));
         if let Some(held) = held {
             plan.quarantined.push(held.clone());
@@ -138,7 +138,7 @@ pub(crate) fn current<'a>(installed: &'a [InstalledPackage], app: &AppName) -> O
     installed.iter().filter(of_app).max_by(|a, b| a.release.cmp(&b.release))
 }
 
-/// Sorts out what is installed though the document doesn't name it.
+/// Adds what is installed though the document does not list it: it is removed or left as an orphan.
 fn leave_or_remove(situation: &Situation, plan: &mut Plan) {
     let named: BTreeSet<&AppName> = situation
         .document
@@ -157,7 +157,7 @@ fn leave_or_remove(situation: &Situation, plan: &mut Plan) {
     let mut orphans: BTreeMap<&ReleaseName, &InstalledPackage> = BTreeMap::new();
     for package in situation.installed {
         let Some(release) = package.release.as_ref() else { continue };
-        // The agent comes with the base image: that the document leaves it as it is says nothing.
+        // The agent comes with the base image: a document that does not list it leaves it as it is.
         let ours = release.app().as_str() == OWN_PACKAGE || package.package == OWN_PACKAGE;
         if package.state != PackageState::Absent && !named.contains(release.app()) && !ours {
             orphans.insert(release, package);

@@ -1,6 +1,6 @@
 //! A thousand agents and one bucket, in paused time: do they ever fall into step?
 //!
-//! The agents' wake-up signal and schedule are the real ones. What a cycle asks of the bucket, and how its client tries again, is
+//! The agents' wake-up signal and schedule are the real ones. What a cycle requests of the bucket, and how its client retries, is
 //! modelled: `make bench` and the conformance suite count the real requests.
 
 use std::{
@@ -87,8 +87,8 @@ async fn live(bucket: &FakeBucket, boots: Duration, random: Random) {
         let reasons = wake_signal.wait_until(next).await;
         let read = bucket.query().await;
         failures = if read { 0 } else { failures + 1 };
-        // No report is tried while the bucket is in trouble, and afterwards it says nothing new. One of unknown generation
-        // is looked at first.
+        // No report is tried while the bucket is unavailable, and afterwards it says nothing new. One of unknown generation
+        // is read first.
         if read && report_due.is_none_or(|due| Instant::now() >= due) {
             let looked = report_due.is_some() || bucket.query().await;
             let written = looked && bucket.query().await;
@@ -171,7 +171,7 @@ async fn a_fleet_that_boots_in_one_moment_of_an_outage_is_not_in_step_when_it_en
         sleep(minutes(60)).await;
     })
     .await;
-    // Whoever finds the bucket back reads its document, looks at its last report and writes a new one.
+    // An agent that finds the bucket available again reads its document, then its last report, and writes a new one.
     assert_spread("first reports", &bucket.seconds(up, up + minutes(6)), 14.0, 8.0);
     assert_spread("afterwards", &bucket.seconds(up + minutes(6), up + minutes(60)), 6.0, 4.0);
 }

@@ -1,7 +1,7 @@
-//! When the agent looks again. Pure; `schedule/herd.rs` tries it with a thousand agents.
+//! When the agent pulls next. Pure: no I/O, no clock; `schedule/herd.rs` tries it with a thousand agents.
 //!
 //! A fleet falls into step when it boots together, when one push reaches all of it, and when a bucket that was away
-//! comes back. So every wait has chance in it, and the first one is nothing but chance.
+//! comes back. So every wait is partly random, and the first one is nothing else.
 
 #[cfg(test)]
 mod herd;
@@ -13,10 +13,10 @@ use super::backoff;
 /// The wait after the first cycle that failed; it doubles with each further one.
 const FIRST_RETRY: Duration = Duration::from_secs(10);
 
-/// The wait before a release that couldn't be brought in is tried again, at first and at most.
+/// The first and the longest wait before a release that could not be installed is retried.
 const RETRY: (Duration, Duration) = (Duration::from_secs(15), Duration::from_mins(30));
 
-/// How long to rest after a cycle, `fresh` if it was the first, `failures` of the last ones having failed in a row.
+/// How long to wait after a cycle, `fresh` if it was the first, `failures` of the last ones having failed in a row.
 /// `random` is a number from 0 to 1, here and below.
 pub(crate) fn rest(poll: Duration, jitter: Duration, fresh: bool, failures: u32, random: f64) -> Duration {
     let regular = if fresh && !jitter.is_zero() {
@@ -31,7 +31,7 @@ pub(crate) fn rest(poll: Duration, jitter: Duration, fresh: bool, failures: u32,
     }
 }
 
-/// How long to wait before a release is tried again that couldn't be brought in `tries` times before.
+/// How long to wait before a release is retried that could not be installed `tries` times before.
 pub(crate) fn retry(tries: u32, random: f64) -> Duration {
     let (first, most) = RETRY;
     shortened(backoff::delay(tries, first, most), random)

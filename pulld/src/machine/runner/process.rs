@@ -108,7 +108,7 @@ fn cgroup_processes() -> Vec<Pid> {
 pub(super) struct Output(Arc<Mutex<VecDeque<u8>>>);
 
 impl Output {
-    /// Reads a pipe in the background until it is closed, of which the receiver tells. That may be never: a daemon
+    /// Reads a pipe in the background until it is closed, which the receiver reports. That may be never: a daemon
     /// that a script started can hold it open.
     fn follow(&self, mut pipe: std::io::PipeReader) -> Receiver<()> {
         let output = self.clone();
