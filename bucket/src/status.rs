@@ -143,6 +143,20 @@ pub enum AppState {
 }
 
 /// The state as reports spell it.
+impl fmt::Display for ServerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Converged => "converged",
+            Self::Drifted => "drifted",
+            Self::Pending => "pending",
+            Self::Failed => "failed",
+            Self::Degraded => "degraded",
+            Self::Unknown => "unknown",
+        })
+    }
+}
+
+/// The state as reports spell it.
 impl fmt::Display for AppState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

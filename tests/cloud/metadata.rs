@@ -181,8 +181,8 @@ async fn what_refuses_connections_is_trouble() {
     // The listener goes away with its task, which may take a moment.
     loop {
         match client.ask(None).await {
-            Answer::Trouble { why, .. } => {
-                assert!(why.contains("error") && !why.contains("computeMetadata"), "{why}");
+            Answer::Failure { reason, .. } => {
+                assert!(reason.contains("error") && !reason.contains("computeMetadata"), "{reason}");
                 return;
             }
             _ => tokio::task::yield_now().await,

@@ -1,40 +1,42 @@
-//! `pulld check-config`: reads the configuration and tells what it amounts to.
+//! `pulld check-config`: reads the configuration and prints the resulting settings.
 
 use std::process::ExitCode;
 
 use anyhow::Result;
-
-use crate::config::duration::show;
+use console::{duration::show, note, print_line, safe, warning};
 
 /// Arguments of `pulld check-config`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit codes: 0 it is good, 1 it is wrong or has something in it that isn't used.")]
+#[command(after_help = "Exit status: 0 valid; 1 invalid, or contains unknown keys")]
 pub(crate) struct Arguments {}
 
 pub(crate) fn run(context: &super::Context, _arguments: &Arguments) -> Result<ExitCode> {
     let loaded = context.load()?;
     let settings = &loaded.settings;
     for file in &loaded.files {
-        eprintln!("read {}", file.display());
+        note(format_args!("read `{}`", file.display()));
     }
-    match &settings.bucket {
-        Some(url) => println!("bucket = \"{url}\""),
-        None => println!("# bucket is not set: the agent waits"),
-    }
-    println!("server = \"{}\"", settings.server);
-    println!("poll = \"{}\"", show(settings.poll));
-    println!("jitter = \"{}\"", show(settings.jitter));
-    println!("health_window = \"{}\"", show(settings.health_window));
-    println!("transaction_timeout = \"{}\"", show(settings.transaction_timeout));
-    println!("prune = {}", settings.prune);
-    println!("allowed_apps = {:?}", settings.allowed_apps.globs());
-    println!("keep_releases = {}", settings.keep_releases);
-    println!("metadata = \"{}\"", settings.metadata);
+    let mut lines = vec![match &settings.bucket {
+        Some(url) => format!("bucket = \"{url}\""),
+        None => "# bucket is not set: the agent waits".to_owned(),
+    }];
+    lines.extend([
+        format!("server = \"{}\"", settings.server),
+        format!("poll = \"{}\"", show(settings.poll)),
+        format!("jitter = \"{}\"", show(settings.jitter)),
+        format!("health_window = \"{}\"", show(settings.health_window)),
+        format!("transaction_timeout = \"{}\"", show(settings.transaction_timeout)),
+        format!("prune = {}", settings.prune),
+        format!("allowed_apps = {:?}", settings.allowed_apps.globs()),
+        format!("keep_releases = {}", settings.keep_releases),
+        format!("metadata = \"{}\"", settings.metadata),
+    ]);
     if let Some(endpoint) = &settings.bucket_options.endpoint {
-        println!("gcs_endpoint = \"{endpoint}\"");
+        lines.push(format!("gcs_endpoint = \"{endpoint}\""));
     }
-    for warning in &loaded.warnings {
-        eprintln!("pulld: {}", super::safe(warning));
+    for line in &lines {
+        print_line(safe(line))?;
     }
+    loaded.warnings.iter().for_each(warning);
     Ok(if loaded.warnings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -1,9 +1,10 @@
-//! `pulld plan`: what a pull would do. Looks, and changes nothing.
+//! `pulld plan`: what a pull would do. Changes nothing.
 
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use bucket::{Bucket, Fetched};
+use console::{Threads, block_on, print, print_json, safe, warning};
 
 use crate::{
     decide::plan::{self, Plan, Situation, Step},
@@ -13,29 +14,29 @@ use crate::{
 
 /// Arguments of `pulld plan`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit codes: 0 there is nothing to do, 3 there is, 1 it couldn't be told.")]
+#[command(after_help = "Exit status: 0 nothing to do; 3 changes pending; 1 error")]
 pub(crate) struct Arguments {
-    /// Print the plan as JSON.
+    /// Print the plan as JSON
     #[arg(long)]
     json: bool,
 }
 
-/// The exit code for a plan that isn't empty.
-const SOMETHING_TO_DO: u8 = 3;
+/// The exit status for a plan that is not empty.
+const CHANGES_PENDING: u8 = 3;
 
 pub(crate) fn run(context: &super::Context, arguments: &Arguments) -> Result<ExitCode> {
-    let plan = super::runtime()?.block_on(make(context))?;
+    let plan = block_on(Threads::One, read(context))?;
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&plan)?);
+        print_json(&plan)?;
     } else {
-        print!("{}", super::safe_lines(&show(&plan)));
+        print(&show(&plan))?;
     }
-    Ok(if plan.steps.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(SOMETHING_TO_DO) })
+    Ok(if plan.steps.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(CHANGES_PENDING) })
 }
 
-async fn make(context: &super::Context) -> Result<Plan> {
+async fn read(context: &super::Context) -> Result<Plan> {
     let loaded = context.load()?;
-    loaded.warnings.iter().for_each(|warning| eprintln!("pulld: {warning}"));
+    loaded.warnings.iter().for_each(warning);
     let settings = loaded.settings;
     let url = settings
         .bucket
@@ -46,7 +47,7 @@ async fn make(context: &super::Context) -> Result<Plan> {
         Fetched::Absent | Fetched::Unchanged => None,
     };
     for (entry, reason) in document.iter().flat_map(|(_, document)| document.bad_entries()) {
-        eprintln!("pulld: bad entry `{}`: {}", super::safe(&entry), super::safe(reason));
+        warning(format_args!("ignoring document entry {entry}: {reason}"));
     }
     let installed = context.machine().packages.packages(&[OWN_PACKAGE.to_owned()]).await?;
     Ok(plan::plan(&Situation {
@@ -61,9 +62,11 @@ async fn make(context: &super::Context) -> Result<Plan> {
 
 fn show(plan: &Plan) -> String {
     let mut lines: Vec<String> = plan.steps.iter().map(show_step).collect();
-    lines.extend(plan.refused.iter().map(|release| format!("refused (not in allowed_apps) {}", release.stem())));
-    lines.extend(plan.orphans.iter().map(|release| format!("left alone (not in the document) {}", release.stem())));
-    lines.extend(plan.quarantined.iter().map(|held| format!("quarantined {}: {}", held.release.stem(), held.reason)));
+    lines.extend(plan.refused.iter().map(|release| format!("refused (blocked by `allowed_apps`) {}", release.stem())));
+    lines.extend(plan.orphans.iter().map(|release| format!("orphaned (not in the document) {}", release.stem())));
+    lines.extend(
+        plan.quarantined.iter().map(|held| format!("quarantined {}: {}", held.release.stem(), safe(&held.reason))),
+    );
     if plan.steps.is_empty() {
         lines.push("nothing to do".to_owned());
     }

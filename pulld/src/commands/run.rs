@@ -3,6 +3,7 @@
 use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Result;
+use console::{Threads, block_on, logging};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::Level;
 
@@ -11,7 +12,7 @@ use crate::{
     metadata::{self, Client, Detected, Timing},
     service::{
         control::{self, CycleTracker},
-        events, journal, notify,
+        events, notify,
         wake::{Reason, WakeSignal},
     },
     state::lock,
@@ -19,19 +20,21 @@ use crate::{
 
 /// Arguments of `pulld run`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Signals:\n  SIGHUP   read the configuration again and pull now\n  SIGTERM  end at once; what \
-                        is under way is finished by the next start")]
+#[command(
+    after_help = "Signals:\n  SIGHUP   reload the configuration and pull now\n  SIGTERM  exit immediately; the next \
+                        start resumes an unfinished transaction"
+)]
 pub(crate) struct Arguments {
-    /// How much to tell: error, warn, info, debug, trace.
+    /// Log level: error, warn, info, debug or trace
     #[arg(long, env = "PULLD_LOG", default_value = "info", value_name = "LEVEL")]
     log: Level,
 }
 
 pub(crate) fn run(context: &super::Context, arguments: &Arguments) -> Result<ExitCode> {
-    journal::start(arguments.log);
-    let ended = super::runtime()?.block_on(daemon(context));
+    logging::start(arguments.log, &["pulld", "bucket"]);
+    let ended = block_on(Threads::One, daemon(context));
     if let Err(error) = &ended {
-        tracing::error!(message_id = events::STOPPING, "pulld can't run: {error:#}");
+        tracing::error!(message_id = events::STOPPING, "could not run pulld: {error:#}");
     }
     notify::stopping();
     ended.map(|()| ExitCode::SUCCESS)
@@ -40,7 +43,7 @@ pub(crate) fn run(context: &super::Context, arguments: &Arguments) -> Result<Exi
 async fn daemon(context: &super::Context) -> Result<()> {
     let _lock = lock::take(&context.paths.lock())?;
     let machine = context.machine();
-    // A configuration that can't be used is the agent's to tell; it may become good while this waits for pokes.
+    // The agent reports an invalid configuration, which may become valid while this waits for pokes.
     let mode = context.load().map(|loaded| loaded.settings.metadata).unwrap_or_default();
     let load = Box::new({
         let context = context.clone();
@@ -54,12 +57,12 @@ async fn daemon(context: &super::Context) -> Result<()> {
     tokio::spawn(wake_on_poke(wake_signal.clone(), mode));
     tokio::spawn(control::serve(control::listen(&context.paths.socket())?, wake_signal.clone(), tracker.clone()));
     notify::ready();
-    tracing::info!(message_id = events::STARTED, version = env!("CARGO_PKG_VERSION"), "pulld is up");
-    // A transaction that is under way isn't waited for: it runs in a service of its own, and its record is on disk.
+    tracing::info!(message_id = events::STARTED, version = env!("CARGO_PKG_VERSION"), "pulld has started");
+    // Nothing waits for a running transaction: dpkg runs in a service of its own, and the record is on disk.
     tokio::select! {
-        () = agent.run(&wake_signal, &tracker) => tracing::info!(message_id = events::STOPPING, "pulld makes way for the new one"),
-        _ = term.recv() => tracing::info!(message_id = events::STOPPING, "pulld was told to end"),
-        _ = int.recv() => tracing::info!(message_id = events::STOPPING, "pulld was interrupted"),
+        () = agent.run(&wake_signal, &tracker) => tracing::info!(message_id = events::STOPPING, "exiting to let the new pulld start"),
+        _ = term.recv() => tracing::info!(message_id = events::STOPPING, "received SIGTERM, exiting"),
+        _ = int.recv() => tracing::info!(message_id = events::STOPPING, "received SIGINT, exiting"),
         () = feed_watchdog(&liveness) => {}
     }
     Ok(())
@@ -78,7 +81,7 @@ async fn wake_on_poke(wake_signal: WakeSignal, mode: metadata::Mode) {
     let host = match metadata::detect(mode, host.as_deref(), Path::new(metadata::PRODUCT_NAME)) {
         Detected::Server(host) => host,
         Detected::None(reason) => {
-            tracing::info!(message_id = events::METADATA, %reason, "there are no pokes here: polling only");
+            tracing::info!(message_id = events::METADATA, %reason, "pokes are not available on this machine; polling only");
             return;
         }
     };
@@ -86,7 +89,7 @@ async fn wake_on_poke(wake_signal: WakeSignal, mode: metadata::Mode) {
     let client = match Client::new(&host, &timing) {
         Ok(client) => client,
         Err(error) => {
-            tracing::error!(message_id = events::METADATA, "pokes can't be watched for, polling only: {error:#}");
+            tracing::warn!(message_id = events::METADATA, "cannot watch for pokes, polling only: {error:#}");
             return;
         }
     };
@@ -94,7 +97,7 @@ async fn wake_on_poke(wake_signal: WakeSignal, mode: metadata::Mode) {
     metadata::watch(|etag| client.ask(etag), &timing, || wake_signal.notify(Reason::Poke)).await;
 }
 
-/// Tells systemd that the loop is alive, for as long as it keeps what it promised.
+/// Feeds systemd's watchdog as long as the loop keeps its promises.
 async fn feed_watchdog(liveness: &crate::service::liveness::Liveness) {
     let interval = notify::watchdog_interval();
     loop {

@@ -1,23 +1,24 @@
-//! `pulld status`: how this server is, from the agent's last report, and whether the agent is there.
+//! `pulld status`: the state of this server from the agent's last report, and whether the agent is running.
 
 use std::{fmt::Write, os::unix::net::UnixStream, process::ExitCode};
 
 use anyhow::{Context, Result};
 use bucket::{AppStatus, Status};
+use console::{print, print_json, safe, safe_lines, warning};
 
 use crate::state::persist;
 
-/// Most bytes of a report that are read.
+/// Maximum bytes of a report that are read.
 const LIMIT: u64 = 4 << 20;
 
 /// Arguments of `pulld status`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Exit codes: 0 the agent is there and has reported, 1 it isn't or hasn't.\n\nExamples:\n  pulld status\n  \
+    after_help = "Exit status: 0 the agent is running and has reported; 1 otherwise\n\nExamples:\n  pulld status\n  \
                         pulld status --json | jq .state"
 )]
 pub(crate) struct Arguments {
-    /// Print the report as JSON, as it is in the bucket.
+    /// Print the report as JSON, as in the bucket
     #[arg(long)]
     json: bool,
 }
@@ -25,50 +26,66 @@ pub(crate) struct Arguments {
 pub(crate) fn run(context: &super::Context, arguments: &Arguments) -> Result<ExitCode> {
     let path = context.paths.status();
     let report = persist::read(&path, LIMIT)?;
-    let report = report.with_context(|| format!("there is no report yet: `{}` doesn't exist", path.display()))?;
+    let report = report.with_context(|| format!("no status report yet: `{}` does not exist", path.display()))?;
     let status: Status =
-        serde_json::from_slice(&report).with_context(|| format!("`{}` is malformed", path.display()))?;
-    let alive = UnixStream::connect(context.paths.socket()).is_ok();
+        serde_json::from_slice(&report).with_context(|| format!("could not parse `{}`", path.display()))?;
+    let is_running = UnixStream::connect(context.paths.socket()).is_ok();
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&status)?);
+        print_json(&status)?;
     } else {
-        print!("{}", super::safe_lines(&show(&status)));
+        print(&safe_lines(&show(&status)))?;
     }
-    if !alive {
-        eprintln!("pulld: the agent doesn't run: see `systemctl status pulld`");
+    if !is_running {
+        warning("the agent is not running: see `systemctl status pulld`");
     }
-    Ok(if alive { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if is_running { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// The report for people. Each value from elsewhere is made safe here already, so that none can begin a line.
 fn show(status: &Status) -> String {
     let mut text = String::new();
-    let _ = writeln!(text, "{}: {} ({})", status.server, word(&status.state), status.summary);
-    let _ = writeln!(text, "reported {}, by pulld {}", status.written, status.agent.version);
+    let _ = writeln!(text, "{}: {} ({})", status.server, status.state, safe(&status.summary));
+    let _ = writeln!(text, "reported {}, by pulld {}", status.written, safe(&status.agent.version));
     for app in &status.apps {
         show_app(&mut text, app);
     }
     for bad in &status.document.bad_entries {
-        let _ = writeln!(text, "bad entry `{}`: {}", bad.entry, bad.reason);
+        let _ = writeln!(text, "invalid document entry `{}`: {}", safe(&bad.entry), safe(&bad.reason));
     }
     text
 }
 
 fn show_app(text: &mut String, app: &AppStatus) {
     let release = app.installed.as_ref().map_or("not installed", |release| release.stem());
-    let _ = writeln!(text, "{}: {} since {}", app.app, word(&app.state), app.since);
+    let _ = writeln!(text, "{}: {} since {}", safe(&app.app), app.state, app.since);
     let _ = writeln!(text, "  installed {release}");
     if app.desired.is_some() && app.desired != app.installed {
         let _ = writeln!(text, "  desired   {}", app.desired.as_ref().map_or("", |release| release.stem()));
     }
     for line in app.reason.iter().chain(&app.drift) {
-        let _ = writeln!(text, "  {line}");
+        let _ = writeln!(text, "  {}", safe(line));
     }
     for unit in &app.units {
-        let _ = writeln!(text, "  {} is {} ({})", unit.name, unit.active, unit.sub);
+        let _ = writeln!(text, "  {} is {} ({})", safe(&unit.name), safe(&unit.active), safe(&unit.sub));
     }
 }
 
-/// A state as it is written in the report.
-fn word(state: &impl serde::Serialize) -> String {
-    serde_json::to_value(state).ok().and_then(|word| Some(word.as_str()?.to_owned())).unwrap_or_default()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_text_neither_drives_the_terminal_nor_hides_nor_begins_a_line() {
+        let status: Status = serde_json::from_value(serde_json::json!({
+            "server": "web-1", "machine": "m", "written": "2026-11-20T19:05:02Z", "state": "failed",
+            "summary": "a\u{202e}b\u{200b}\u{1b}[2J",
+            "agent": {"version": "1", "started": "2026-11-20T19:05:02Z", "poll_seconds": 300, "heartbeat_seconds": 900},
+            "document": {"generation": 1, "error": null, "bad_entries": [{"entry": "x\ny: converged", "reason": "r"}]},
+            "apps": []
+        }))
+        .unwrap();
+        let shown = safe_lines(&show(&status));
+        assert!(shown.contains(r"a\u{202e}b\u{200b}\u{1b}[2J"), "{shown}");
+        assert_eq!(shown.lines().count(), 3, "{shown}");
+    }
 }

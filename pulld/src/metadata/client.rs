@@ -1,4 +1,4 @@
-//! One request to the metadata server, with everything that can be wrong about its answer made an [`Answer`].
+//! One request to the metadata server; whatever can be wrong with the response becomes an [`Answer`].
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub struct Client {
     url: Url,
 }
 
-/// Only what is needed is taken out of the attributes: startup scripts and keys may be large and secret.
+/// Only the needed attribute is extracted: startup scripts and keys may be large and secret.
 #[derive(Deserialize)]
 struct Attributes {
     pushrev: Option<String>,
@@ -40,7 +40,10 @@ impl Client {
         let url = Url::parse(&format!("http://{host}{PATH}")).ok();
         let plain = |url: &Url| url.path() == PATH && url.username().is_empty() && url.password().is_none();
         let Some(mut url) = url.filter(plain) else {
-            bail!("`{}` isn't a metadata server: write `GCE_METADATA_HOST=HOST` or `HOST:PORT`", host.escape_debug());
+            bail!(
+                "`{}` is not the address of a metadata server: use `GCE_METADATA_HOST=HOST` or `HOST:PORT`",
+                host.escape_debug()
+            );
         };
         url.query_pairs_mut()
             .append_pair("recursive", "true")
@@ -57,7 +60,7 @@ impl Client {
             .timeout(timing.hang + timing.slack)
             .connect_timeout(timing.slack)
             .build()
-            .context("could not make a client of the metadata server")?;
+            .context("could not create a client for the metadata server")?;
         Ok(Self { http, url })
     }
 
@@ -68,7 +71,7 @@ impl Client {
         url.query_pairs_mut().append_pair("last_etag", etag.as_deref().unwrap_or("0"));
         match self.try_ask(url).await {
             Ok(answer) => answer,
-            Err(error) => trouble(format!("{:#}", anyhow::Error::new(error.without_url()))),
+            Err(error) => failure(format!("{:#}", anyhow::Error::new(error.without_url()))),
         }
     }
 
@@ -81,7 +84,7 @@ impl Client {
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await? {
             if body.len() + chunk.len() > LIMIT {
-                return Ok(trouble(format!("its answer is longer than {LIMIT} bytes")));
+                return Ok(failure(format!("the response exceeds {LIMIT} bytes")));
             }
             body.extend_from_slice(&chunk);
         }
@@ -93,16 +96,16 @@ impl Client {
 fn refuse(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Option<Answer> {
     // Something else may answer on this address: a portal, a proxy, another cloud. Its 404 says nothing.
     if headers.get(FLAVOR).is_none_or(|flavor| flavor != "Google") {
-        return Some(trouble(format!(
-            "something that isn't the metadata server answered with status {}: no `{FLAVOR}: Google`",
+        return Some(failure(format!(
+            "the response, status {}, is not from a metadata server: it has no `{FLAVOR}: Google`",
             status.as_u16()
         )));
     }
     match status {
         StatusCode::OK => None,
         StatusCode::NOT_FOUND => Some(Answer::NoAttributes),
-        _ => Some(Answer::Trouble {
-            why: format!("it answered with status {}", status.as_u16()),
+        _ => Some(Answer::Failure {
+            reason: format!("status {}", status.as_u16()),
             retry_after: retry_after(headers, now),
         }),
     }
@@ -125,12 +128,12 @@ fn read(etag: Option<String>, body: &[u8]) -> Answer {
             let sane = |etag: &String| (1..=256).contains(&etag.len()) && etag.bytes().all(|b| b.is_ascii_graphic());
             Answer::Attributes { etag: etag.filter(sane), pushrev }
         }
-        Err(error) => trouble(format!("its answer isn't the attributes as JSON: {error}")),
+        Err(error) => failure(format!("the response is not valid JSON: {error}")),
     }
 }
 
-fn trouble(why: String) -> Answer {
-    Answer::Trouble { why, retry_after: None }
+fn failure(reason: String) -> Answer {
+    Answer::Failure { reason, retry_after: None }
 }
 
 #[cfg(test)]
@@ -157,7 +160,7 @@ mod tests {
         for body in
             ["", "<!DOCTYPE html>", "[]", "null", "{", r#"{"pushrev":1}"#, r#"{"pushrev":"a","pushrev":"b"}"#, "{}x"]
         {
-            assert!(matches!(read(etag(), body.as_bytes()), Answer::Trouble { .. }), "{body}");
+            assert!(matches!(read(etag(), body.as_bytes()), Answer::Failure { .. }), "{body}");
         }
     }
 

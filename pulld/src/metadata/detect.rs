@@ -1,7 +1,7 @@
-//! Whether this machine has a metadata server, decided without asking the network.
+//! Whether this machine has a metadata server, decided without using the network.
 //!
 //! A probe with a short time limit takes a slow network at boot for "not on Google Cloud"; what the firmware says
-//! doesn't depend on the network.
+//! does not depend on the network.
 
 use std::{fmt, path::Path, str::FromStr};
 
@@ -30,7 +30,7 @@ impl FromStr for Mode {
             "auto" => Ok(Self::Auto),
             "on" => Ok(Self::On),
             "off" => Ok(Self::Off),
-            _ => Err("write `auto`, `on` or `off`".to_owned()),
+            _ => Err("must be `auto`, `on` or `off`".to_owned()),
         }
     }
 }

@@ -1,13 +1,13 @@
-//! What an answer of the metadata server means: is it a poke, what is worth saying, when to ask again. Pure.
+//! What a response of the metadata server means: whether it is a poke, what to log, when to request again. Pure.
 
 use std::time::Duration;
 
-/// The times the watch goes by.
+/// The times of the watch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
-    /// How long the server is asked to hang when nothing changes (`timeout_sec`); whole seconds.
+    /// How long the server holds a request while nothing changes (`timeout_sec`); whole seconds.
     pub hang: Duration,
-    /// How much longer an answer may take, body included, before the connection counts as dead.
+    /// How much longer a response may take, body included, before the connection counts as dead.
     pub slack: Duration,
     /// The least time from one request to the next, whatever the server does.
     pub least_apart: Duration,
@@ -15,7 +15,7 @@ pub struct Timing {
     pub first_retry: Duration,
     /// The longest pause that failures grow to.
     pub longest_retry: Duration,
-    /// The longest `Retry-After` that is obeyed.
+    /// The longest `Retry-After` that is respected.
     pub longest_retry_after: Duration,
 }
 
@@ -37,23 +37,23 @@ impl Default for Timing {
 pub enum Answer {
     /// The instance's attributes as they are.
     Attributes {
-        /// What to state as `last_etag` in the next request; `None` when the server didn't say.
+        /// What to state as `last_etag` in the next request; `None` when the server sent none.
         etag: Option<String>,
-        /// The value of `pushrev`; `None` when it isn't set.
+        /// The value of `pushrev`; `None` when it is not set.
         pushrev: Option<String>,
     },
     /// There are no attributes (404).
     NoAttributes,
-    /// Anything else, including no answer at all.
-    Trouble {
-        /// What is wrong, as a sentence without full stop.
-        why: String,
-        /// How long the server wants to be left alone.
+    /// Anything else, including no response at all.
+    Failure {
+        /// The reason, as a sentence without a full stop.
+        reason: String,
+        /// How long to wait before the next request, if the server said so.
         retry_after: Option<Duration>,
     },
 }
 
-/// What is known of the server: put in place of the last only when the judgement that brought it has been acted on.
+/// What is known of the server: replaces the previous knowledge only after the judgement was acted on.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Known {
     /// The etag of the last answer.
@@ -61,25 +61,25 @@ pub struct Known {
     /// The `pushrev` of the last answer. An agent that just started knows none, so the first one it sees is a poke:
     /// it may have been set after the first pull read its document.
     pub pushrev: Option<String>,
-    /// How many answers in a row were of no use.
+    /// Failures in a row.
     pub failures: u32,
 }
 
-/// Something to tell the operator.
+/// Something to log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
-    /// The first failure after all was well, and why.
+    /// The first failure after a success, and why.
     Failing(String),
-    /// The first good answer after so many failures.
+    /// The first success after so many failures.
     Recovered(u32),
 }
 
-/// What to do about an answer.
+/// What to do about a response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judgement {
     /// Whether the machine was poked.
     pub poked: bool,
-    /// What to log; a run of failures is told once.
+    /// What to log; a run of failures is logged once.
     pub news: Option<News>,
     /// How long to wait before the next request.
     pub pause: Duration,
@@ -89,36 +89,38 @@ pub struct Judgement {
 
 /// Judges an answer that arrived `took` after its request. `random` is a random number from 0 to 1.
 pub fn judge(known: &Known, answer: Answer, took: Duration, timing: &Timing, random: f64) -> Judgement {
-    let (etag, pushrev, trouble) = match answer {
+    let (etag, pushrev, failure) = match answer {
         Answer::Attributes { etag: None, pushrev } => {
-            (None, pushrev, Some(("it sent no `ETag`, so that it can't be watched".to_owned(), None)))
+            (None, pushrev, Some(("the response has no `ETag`, which watching needs".to_owned(), None)))
         }
         Answer::Attributes { etag, pushrev } => {
             let idle = etag == known.etag && took < timing.hang / 2;
-            let trouble = idle.then(|| ("it answers at once instead of waiting for a change".to_owned(), None));
-            (etag, pushrev, trouble)
+            let failure = idle.then(|| ("it responds at once instead of waiting for a change".to_owned(), None));
+            (etag, pushrev, failure)
         }
         // The next request must not wait for a change of something that isn't there.
         Answer::NoAttributes => {
-            (None, known.pushrev.clone(), Some(("it has no `instance/attributes/`".to_owned(), None)))
+            (None, known.pushrev.clone(), Some(("there is no `instance/attributes/`".to_owned(), None)))
         }
-        Answer::Trouble { why, retry_after } => (known.etag.clone(), known.pushrev.clone(), Some((why, retry_after))),
+        Answer::Failure { reason, retry_after } => {
+            (known.etag.clone(), known.pushrev.clone(), Some((reason, retry_after)))
+        }
     };
     // Not the etag but the value decides: other attributes change it too, and so does a live migration.
     // A value that went away counts: another may have come and gone in between.
     let poked = pushrev != known.pushrev;
     let apart = timing.least_apart.saturating_sub(took);
-    let Some((why, retry_after)) = trouble else {
+    let Some((reason, retry_after)) = failure else {
         let news = (known.failures > 0).then_some(News::Recovered(known.failures));
         return Judgement { poked, news, pause: apart, known: Known { etag, pushrev, failures: 0 } };
     };
-    let news = (known.failures == 0).then_some(News::Failing(why));
+    let news = (known.failures == 0).then_some(News::Failing(reason));
     let asked_for = retry_after.unwrap_or_default().min(timing.longest_retry_after);
     let pause = backoff(known.failures, timing, random).max(asked_for).max(apart);
     Judgement { poked, news, pause, known: Known { etag, pushrev, failures: known.failures.saturating_add(1) } }
 }
 
-/// Doubles with each failure up to the longest, and takes off up to half of it by chance.
+/// Doubles with each failure up to the maximum, less a random share of up to one half.
 fn backoff(failures: u32, timing: &Timing, random: f64) -> Duration {
     let doubled = timing.first_retry.saturating_mul(1 << failures.min(20));
     doubled.min(timing.longest_retry).mul_f64(1.0 - random.clamp(0.0, 1.0) / 2.0)
@@ -139,8 +141,8 @@ mod tests {
         Answer::Attributes { etag: Some(etag.to_owned()), pushrev: pushrev.map(str::to_owned) }
     }
 
-    fn trouble(seconds: Option<u64>) -> Answer {
-        Answer::Trouble { why: "it answered 503".to_owned(), retry_after: seconds.map(Duration::from_secs) }
+    fn failure(seconds: Option<u64>) -> Answer {
+        Answer::Failure { reason: "status 503".to_owned(), retry_after: seconds.map(Duration::from_secs) }
     }
 
     fn judged(known: &Known, answer: Answer, took: Duration) -> Judgement {
@@ -159,7 +161,7 @@ mod tests {
             (known("e1", Some("a"), 0), attributes("e2", Some("a")), false, "another attribute, or live migration"),
             (known("e1", Some("a"), 0), attributes("e1", Some("b")), true, "changed under the same etag"),
             (known("e1", Some("a"), 3), attributes("e2", Some("b")), true, "changed while the server was away"),
-            (known("e1", Some("a"), 0), trouble(None), false, "trouble"),
+            (known("e1", Some("a"), 0), failure(None), false, "failure"),
             (known("e1", Some("a"), 0), Answer::NoAttributes, false, "404"),
             (known("e1", Some("a"), 0), Answer::Attributes { etag: None, pushrev: Some("b".into()) }, true, "no etag"),
         ] {
@@ -179,7 +181,7 @@ mod tests {
         for (failures, random, seconds) in
             [(0, 0.0, 1.0), (1, 0.0, 2.0), (2, 0.0, 4.0), (2, 1.0, 2.0), (6, 0.0, 60.0), (u32::MAX, 1.0, 30.0)]
         {
-            let judged = judge(&known("e1", None, failures), trouble(None), LONG, &Timing::default(), random);
+            let judged = judge(&known("e1", None, failures), failure(None), LONG, &Timing::default(), random);
             assert_eq!(judged.pause, Duration::from_secs_f64(seconds), "{failures} {random}");
         }
     }
@@ -187,15 +189,15 @@ mod tests {
     #[test]
     fn retry_after_is_obeyed_within_reason() {
         for (header, seconds) in [(Some(17), 17), (Some(0), 1), (Some(u64::MAX), 300), (None, 1)] {
-            assert_eq!(judged(&known("e1", None, 0), trouble(header), SOON).pause.as_secs(), seconds, "{header:?}");
+            assert_eq!(judged(&known("e1", None, 0), failure(header), SOON).pause.as_secs(), seconds, "{header:?}");
         }
     }
 
     #[test]
     fn the_first_failure_and_the_recovery_are_news_and_nothing_between() {
-        let first = judged(&known("e1", Some("a"), 0), trouble(None), LONG);
-        assert_eq!(first.news, Some(News::Failing("it answered 503".to_owned())));
-        let second = judged(&first.known, trouble(None), LONG);
+        let first = judged(&known("e1", Some("a"), 0), failure(None), LONG);
+        assert_eq!(first.news, Some(News::Failing("status 503".to_owned())));
+        let second = judged(&first.known, failure(None), LONG);
         assert_eq!(second.news, None);
         let back = judged(&second.known, attributes("e1", Some("a")), LONG);
         assert_eq!(back.news, Some(News::Recovered(2)));
@@ -205,7 +207,7 @@ mod tests {
     #[test]
     fn trouble_keeps_the_etag_and_a_404_forgets_it() {
         let before = known("e1", Some("a"), 0);
-        assert_eq!(judged(&before, trouble(None), LONG).known.etag.as_deref(), Some("e1"));
+        assert_eq!(judged(&before, failure(None), LONG).known.etag.as_deref(), Some("e1"));
         assert_eq!(judged(&before, Answer::NoAttributes, LONG).known.etag, None);
     }
 

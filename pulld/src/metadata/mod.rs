@@ -1,10 +1,10 @@
-//! The instance metadata server of Compute Engine: it tells this machine within a second that it was poked.
+//! The instance metadata server of Compute Engine: through it this machine learns within a second that it was poked.
 //!
-//! A poke is a changed value of the custom attribute `pushrev`. It is a hint and nothing is read from it but that it
-//! changed: losing every poke costs one poll interval, which is why nothing here ever ends the agent.
+//! A poke is a changed value of the custom attribute `pushrev`. It is a hint, and the agent uses only the
+//! fact that it changed: a lost poke costs at most one poll interval, so no failure here ever ends the agent.
 //!
-//! [`mod@detect`] decides once whether there is such a server. [`watch()`] hangs on it, [`judge`](judge()) says what each
-//! answer means, and [`Client`] is the only one here that speaks HTTP.
+//! [`mod@detect`] decides once whether there is such a server. [`watch()`] long-polls it, [`judge`](judge()) decides what
+//! each response means, and only [`Client`] speaks HTTP.
 
 mod client;
 mod detect;

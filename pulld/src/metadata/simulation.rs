@@ -82,14 +82,14 @@ impl Server {
     }
 
     async fn misbehave(&self) -> Answer {
-        let trouble = |retry_after| Answer::Trouble { why: "a fault".to_owned(), retry_after };
+        let failure = |retry_after| Answer::Failure { reason: "a fault".to_owned(), retry_after };
         match self.random.below(7) {
-            0 => trouble(None),
-            1 => trouble(Some(self.random.millis(20_000))),
+            0 => failure(None),
+            1 => failure(Some(self.random.millis(20_000))),
             2 => Answer::NoAttributes,
             3 => {
                 sleep(self.timing.hang + self.timing.slack).await;
-                trouble(None)
+                failure(None)
             }
             4 => self.answer(),
             5 => match self.answer() {
@@ -99,7 +99,7 @@ impl Server {
             // A torn answer: the change was sent, but never arrived.
             _ => {
                 sleep(self.random.millis(500)).await;
-                trouble(None)
+                failure(None)
             }
         }
     }

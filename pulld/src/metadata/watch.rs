@@ -1,4 +1,4 @@
-//! The loop that hangs on the metadata server: ask, judge, tell the agent, remember, ask again.
+//! The loop that long-polls the metadata server: request, judge, notify the agent, remember, repeat.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ where
         let begun = Instant::now();
         let answer = ask(known.etag.clone()).await;
         let judgement = judge(&known, answer, begun.elapsed(), timing, random_fraction());
-        tell(&judgement);
+        log(&judgement);
         if judgement.poked {
             poked();
         }
@@ -36,18 +36,18 @@ where
     }
 }
 
-fn tell(judgement: &Judgement) {
+fn log(judgement: &Judgement) {
     match &judgement.news {
-        Some(News::Failing(why)) => {
-            warn!(message_id = events::METADATA, reason = %why, "the metadata server can't be watched: pokes may be late until it can; polling goes on");
+        Some(News::Failing(reason)) => {
+            warn!(message_id = events::METADATA, reason = %reason, "cannot watch the metadata server; pokes may be delayed, polling continues");
         }
         Some(News::Recovered(failures)) => {
-            info!(message_id = events::METADATA, failures, "the metadata server is watched again");
+            info!(message_id = events::METADATA, failures, "watching the metadata server again");
         }
         None if judgement.known.failures > 0 => {
             let pause = Duration::from_millis(u64::try_from(judgement.pause.as_millis()).unwrap_or(u64::MAX));
-            debug!(failures = judgement.known.failures, ?pause, "the metadata server still can't be watched");
+            debug!(failures = judgement.known.failures, ?pause, "still cannot watch the metadata server");
         }
-        None => debug!(poked = judgement.poked, "the metadata server answered"),
+        None => debug!(poked = judgement.poked, "the metadata server responded"),
     }
 }

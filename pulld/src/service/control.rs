@@ -1,4 +1,5 @@
-//! How `pulld pull` talks to the agent: one line of JSON each way over a Unix socket that only root may open.
+//! The control socket, by which `pulld pull` commands the agent: one line of JSON each way over a Unix socket that only
+//! root may open.
 
 use std::{os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
@@ -13,49 +14,49 @@ use tokio::{
 
 use crate::service::wake::{Reason, WakeSignal};
 
-/// Most bytes of a question.
+/// Maximum bytes of a request.
 const MAX_REQUEST: u64 = 4 << 10;
 
-/// Most bytes of an answer.
+/// Maximum bytes of a response.
 const MAX_RESPONSE: u64 = 4 << 20;
 
-/// The longest the other side may take to send its question.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Time for the client to send its request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the agent is asked.
+/// A request to the agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum ControlRequest {
-    /// Pull, and tell how it ended.
+    /// Pull, and report the outcome.
     Pull,
-    /// Pull; no need to tell.
+    /// Pull; no outcome needed.
     PullWithoutWaiting,
-    /// Tell how the cycle under way ends, or how the last one ended.
+    /// Report the outcome of the current cycle, or of the last one.
     Outcome,
 }
 
-/// How a pull cycle ended, for people.
+/// The outcome of a pull cycle, for people.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CycleReport {
-    /// Whether everything is as the document wants it, as far as that is up to the agent.
+    /// Whether the server matches its document, as far as that is up to the agent.
     pub(crate) ok: bool,
-    /// In a sentence.
+    /// The state in a sentence.
     pub(crate) summary: String,
-    /// What was done, and what asks for attention, each a line.
+    /// What was done, and what needs attention, a line each.
     pub(crate) lines: Vec<String>,
 }
 
-/// What the agent answers.
+/// The agent's response.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum ControlResponse {
-    /// It will.
+    /// The request was accepted.
     Accepted,
-    /// It did.
+    /// The pull ended.
     Ended(CycleReport),
 }
 
-/// Where the agent posts its cycles, and those who asked read them.
+/// The progress of the agent's cycles, which those who wait for one follow.
 #[derive(Debug)]
 pub(crate) struct CycleTracker(watch::Sender<CycleProgress>);
 
@@ -67,7 +68,7 @@ struct CycleProgress {
 }
 
 impl CycleTracker {
-    /// An empty one.
+    /// No cycle has begun.
     pub(crate) fn new() -> Self {
         Self(watch::Sender::new(CycleProgress::default()))
     }
@@ -105,7 +106,7 @@ pub(crate) fn listen(path: &Path) -> Result<UnixListener> {
     Ok(listener)
 }
 
-/// Answers everybody who connects, until the agent ends.
+/// Responds to everybody who connects, until the agent exits.
 pub(crate) async fn serve(listener: UnixListener, wake_signal: WakeSignal, tracker: std::sync::Arc<CycleTracker>) {
     loop {
         match listener.accept().await {
@@ -113,13 +114,13 @@ pub(crate) async fn serve(listener: UnixListener, wake_signal: WakeSignal, track
                 let (wake_signal, progress) = (wake_signal.clone(), tracker.0.subscribe());
                 tokio::spawn(async move {
                     if let Err(error) = response(stream, &wake_signal, progress).await {
-                        tracing::debug!("a command was not answered: {error:#}");
+                        tracing::debug!("could not respond to a command: {error:#}");
                     }
                 });
             }
             Err(error) => {
-                // Out of file descriptors, most likely: there is time to get over it.
-                tracing::warn!(%error, "could not accept a command");
+                // Most likely the process is out of file descriptors; pause before the next attempt.
+                tracing::warn!(%error, "could not accept a connection on the control socket");
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }
@@ -133,12 +134,12 @@ async fn response(
 ) -> Result<()> {
     let uid = stream.peer_cred()?.uid();
     if uid != 0 && uid != rustix::process::geteuid().as_raw() {
-        bail!("user {uid} may not command the agent");
+        bail!("user {uid} is not allowed to command the agent");
     }
     let (reading, mut writing) = stream.split();
     let mut line = String::new();
-    tokio::time::timeout(PATIENCE, BufReader::new(reading.take(MAX_REQUEST)).read_line(&mut line)).await??;
-    let request: ControlRequest = serde_json::from_str(&line).context("it isn't a question")?;
+    tokio::time::timeout(REQUEST_TIMEOUT, BufReader::new(reading.take(MAX_REQUEST)).read_line(&mut line)).await??;
+    let request: ControlRequest = serde_json::from_str(&line).context("could not parse the request")?;
     let now = progress.borrow().clone();
     let response = match request {
         ControlRequest::PullWithoutWaiting => {
@@ -162,30 +163,32 @@ async fn ended(progress: &mut watch::Receiver<CycleProgress>, number: u64) -> Re
     Ok(progress.wait_for(|progress| progress.ended >= number).await?.last.clone())
 }
 
-/// Asks the agent to pull and waits for the end, also over a restart of the agent by its own update.
+/// Triggers a pull and waits for its end, even if the agent restarts for its own update.
 ///
 /// # Errors
-/// When no agent answers, or it isn't done within `timeout`.
+/// When no agent responds, or the pull does not end within `timeout`.
 pub(crate) async fn pull(path: &Path, wait: bool, timeout: Duration) -> Result<ControlResponse> {
     let deadline = Instant::now() + timeout;
     let mut request = if wait { ControlRequest::Pull } else { ControlRequest::PullWithoutWaiting };
     let mut reached = false;
     loop {
         match tokio::time::timeout_at(deadline, query(path, request)).await {
-            Err(_) => bail!("the agent isn't done yet: it goes on, see `pulld status` and `journalctl -u pulld`"),
+            Err(_) => {
+                bail!("timed out waiting for the pull, which continues: see `pulld status` and `journalctl -u pulld`")
+            }
             Ok(Ok(Some(response))) => return Ok(response),
-            // The connection ended without an answer: the agent went away to come back as the new one.
+            // The connection ended without a response: the agent exited to let a new pulld start.
             Ok(Ok(None)) => (reached, request) = (true, ControlRequest::Outcome),
             Ok(Err(_)) if reached => {}
             Ok(Err(error)) => {
-                return Err(error.context("the agent can't be reached: see `systemctl status pulld`"));
+                return Err(error.context("could not reach the agent: see `systemctl status pulld`"));
             }
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 
-/// Asks once; `None` when the agent went away before it answered.
+/// Sends one request; `None` when the agent exited before it responded.
 async fn query(path: &Path, request: ControlRequest) -> Result<Option<ControlResponse>> {
     let mut stream = UnixStream::connect(path)
         .await
@@ -193,14 +196,14 @@ async fn query(path: &Path, request: ControlRequest) -> Result<Option<ControlRes
     let mut line = serde_json::to_vec(&request)?;
     line.push(b'\n');
     let mut response = String::new();
-    let told = async {
+    let exchange = async {
         stream.write_all(&line).await?;
         BufReader::new((&mut stream).take(MAX_RESPONSE)).read_line(&mut response).await
     };
-    if told.await.is_err() || !response.ends_with('\n') {
+    if exchange.await.is_err() || !response.ends_with('\n') {
         return Ok(None);
     }
-    Ok(Some(serde_json::from_str(&response).context("the agent's answer can't be understood")?))
+    Ok(Some(serde_json::from_str(&response).context("could not parse the agent's response")?))
 }
 
 #[cfg(test)]
@@ -244,7 +247,7 @@ mod tests {
             let path = path.clone();
             async move { pull(&path, true, Duration::from_mins(1)).await }
         });
-        // The old agent reads the question and ends.
+        // The old agent reads the request and exits.
         drop(listener.accept().await.unwrap());
         drop(listener);
         let server = tokio::spawn(serve(listen(&path).unwrap(), wake_signal, tracker.clone()));
@@ -255,7 +258,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_there_is_an_error_with_advice() {
+    async fn a_missing_agent_is_an_error_with_advice() {
         let directory = tempfile::tempdir().unwrap();
         let error = pull(&directory.path().join("none"), true, Duration::from_mins(1)).await.unwrap_err();
         assert!(format!("{error:#}").contains("systemctl status pulld"));

@@ -1,7 +1,7 @@
 //! The watchdog's proof that the loop is alive, not merely the process.
 //!
-//! Whoever waits promises how long at most; while the promise holds, systemd's watchdog is fed. A wait that should
-//! have ended lets the watchdog bite, and the next process finishes the transaction.
+//! Before each wait the loop promises its maximum length; while the promise holds, systemd's watchdog is fed. A wait that
+//! exceeds it lets the watchdog end the process, and the next process completes the transaction.
 
 use std::{cell::Cell, time::Duration};
 

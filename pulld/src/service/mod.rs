@@ -1,11 +1,10 @@
-//! The agent as a service: what wakes it ([`wake`], [`control`]) and what it lets systemd and people know
-//! ([`events`], [`journal`], [`notify`], [`liveness`]).
+//! The agent as a service: what wakes it ([`wake`], [`control`]), its watchdog ([`liveness`]), and what systemd and the
+//! journal learn of it ([`notify`], [`events`]).
 //!
 //! Nothing here knows what the agent does.
 
 pub(crate) mod control;
 pub(crate) mod events;
-pub(crate) mod journal;
 pub(crate) mod liveness;
 pub(crate) mod notify;
 pub(crate) mod wake;

@@ -1,38 +1,38 @@
-//! What systemd is told of the agent (`sd_notify(3)`). Without systemd all of it does nothing.
+//! Notifications to systemd (`sd_notify(3)`). Without systemd they do nothing.
 
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-/// It is up and takes commands.
+/// The agent has started and accepts commands.
 pub(crate) fn ready() {
-    tell(&[NotifyState::Ready]);
+    send(&[NotifyState::Ready]);
 }
 
-/// It goes down.
+/// The agent is about to exit.
 pub(crate) fn stopping() {
-    tell(&[NotifyState::Stopping]);
+    send(&[NotifyState::Stopping]);
 }
 
-/// What it does, in a sentence: the `Status:` of `systemctl status pulld`.
+/// Sets the `Status:` line of `systemctl status pulld`.
 pub(crate) fn status(text: &str) {
     // A line break would begin another assignment.
     let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    tell(&[NotifyState::Status(&line)]);
+    send(&[NotifyState::Status(&line)]);
 }
 
-/// It is alive.
+/// Feeds the watchdog.
 pub(crate) fn watchdog() {
-    tell(&[NotifyState::Watchdog]);
+    send(&[NotifyState::Watchdog]);
 }
 
-/// How often systemd wants to hear that it is alive: half of what it tolerates.
+/// How often to feed the watchdog: twice per timeout.
 pub(crate) fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|limit| limit / 2)
 }
 
-fn tell(what: &[NotifyState]) {
+fn send(what: &[NotifyState]) {
     if let Err(error) = sd_notify::notify(what) {
-        tracing::debug!(%error, "systemd could not be told");
+        tracing::debug!(%error, "could not notify systemd");
     }
 }

@@ -1,4 +1,4 @@
-//! What ends the agent's rest: the poll timer, SIGHUP, `pulld pull`, and a poke.
+//! What wakes the agent: the poll timer, SIGHUP, `pulld pull`, and a poke.
 //!
 //! A wake-up during a cycle leads to one more cycle right after it, however many there were.
 
@@ -14,24 +14,24 @@ use tokio::{sync::Notify, time::Instant};
 pub(crate) enum Reason {
     /// The agent just started.
     Start,
-    /// It is time to look again.
+    /// The poll interval is over.
     Timer,
     /// SIGHUP.
     Signal,
     /// `pulld pull`.
     Command,
-    /// The instance metadata changed: somebody pushed, or so it seems.
+    /// The instance metadata changed, as after a push.
     Poke,
 }
 
 impl Reason {
-    /// Whether a person asked: then nothing waits for its time.
+    /// Whether a person or a start asked for it: then retries do not wait for their time.
     pub(crate) fn is_explicit(self) -> bool {
         matches!(self, Self::Start | Self::Signal | Self::Command)
     }
 }
 
-/// Notified by whoever wants a cycle; every clone is the same signal.
+/// Requests a pull cycle; every clone is the same signal.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct WakeSignal(Arc<Inner>);
 
@@ -42,7 +42,7 @@ struct Inner {
 }
 
 impl WakeSignal {
-    /// Asks for a cycle.
+    /// Requests a cycle.
     pub(crate) fn notify(&self, reason: Reason) {
         self.0.reasons.lock().unwrap_or_else(PoisonError::into_inner).insert(reason);
         self.0.notify.notify_one();
