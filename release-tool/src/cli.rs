@@ -18,13 +18,13 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   release -m \"fix the login\"            build and upload everything in release.toml
-  release -m \"fix the login\" web        only the package `web`
-  release build -m \"try it\" web         only build; the .deb is in dist/
-  release upload dist/web:*.deb         upload what was built before
-  release list web                      the releases of `web`, newest first
-  release check                         look for mistakes before anything is built
+  release -m \"fix the login\" web        build and upload only the package `web`
+  release build -m \"try it\" web         build only; the .deb is in dist/
+  release upload dist/web:*.deb         upload a package built before
+  release list web                      list the releases of `web`, newest first
+  release check                         find errors before building
 
-The bucket is --bucket, or else PUSH_BUCKET, or else `[bucket] url` in release.toml.
+The bucket is taken from --bucket, else PUSH_BUCKET, else `[bucket] url` in release.toml.
 Exit status: 0 success; 1 failure; 2 usage error";
 
 /// Build immutable .deb releases from a git repository and upload them to the bucket.
@@ -42,19 +42,19 @@ pub struct Cli {
 /// What every command takes.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// The bucket
+    /// Bucket
     #[arg(
         long,
-        help = "The bucket: gs://NAME or file:///DIRECTORY",
+        help = "Bucket: gs://NAME or file:///DIRECTORY",
         value_name = "URL",
         env = "PUSH_BUCKET",
         global = true
     )]
     pub(crate) bucket: Option<BucketUrl>,
-    /// Do as if started in this directory, where release.toml is
+    /// Run in this directory, which contains release.toml [default: the current one]
     #[arg(short = 'C', value_name = "DIR", default_value = ".", global = true, hide_default_value = true)]
     pub(crate) directory: PathBuf,
-    /// Where built packages go, relative to release.toml
+    /// Directory for built packages, relative to release.toml
     #[arg(long, value_name = "DIR", default_value = "dist", global = true)]
     pub(crate) out: PathBuf,
     /// Print results as JSON
@@ -66,7 +66,7 @@ impl Options {
     /// The directory of `release.toml`, absolute and without links: what git calls it.
     pub(crate) fn directory(&self) -> Result<PathBuf> {
         let shown = self.directory.display();
-        self.directory.canonicalize().with_context(|| format!("could not find the directory `{shown}`"))
+        self.directory.canonicalize().with_context(|| format!("directory not found: `{shown}`"))
     }
 
     /// Opens the bucket.

@@ -57,7 +57,7 @@ pub(crate) fn package(walk: &Walk, package: &Package, findings: &mut Vec<Finding
             findings.push(Finding { level: Level::Error, of, text: format!("{error:#}") });
         }
         Err(error) => {
-            let text = format!("not all can be checked before it is built: {error:#}");
+            let text = format!("some checks were skipped, the package is not built yet: {error:#}");
             findings.push(Finding { level: Level::Warning, of, text });
         }
     }
@@ -73,22 +73,22 @@ fn recipe(walk: &Walk, package: &Package, recipe: &Recipe) -> Result<Vec<String>
     for (path, entry) in tree.iter() {
         let top = path.split('/').next().unwrap_or_default();
         if ["bin", "sbin", "lib", "lib32", "lib64", "libx32"].contains(&top) && path == top {
-            texts.push(format!("`/{top}` is a link to `/usr/{top}` on servers: write the paths below `/usr/{top}`"));
+            texts.push(format!("`/{top}` is a link to `/usr/{top}` on servers: use paths below `/usr/{top}`"));
         }
         if matches!(entry.kind, Kind::Link { .. }) {
             continue;
         }
         if entry.mode & 0o002 != 0 && entry.mode & 0o1000 == 0 {
-            texts.push(format!("everybody may write `/{path}` (mode {:04o})", entry.mode));
+            texts.push(format!("`/{path}` is world-writable (mode {:04o})", entry.mode));
         }
         if entry.mode & 0o6000 != 0 {
-            texts.push(format!("`/{path}` runs as its owner or group (mode {:04o})", entry.mode));
+            texts.push(format!("`/{path}` is setuid or setgid (mode {:04o})", entry.mode));
         }
         if let Kind::File { source, .. } = &entry.kind
             && let Some(arch) = elf_architecture(source)?
             && arch != recipe.architecture.as_str()
         {
-            texts.push(format!("`/{path}` is machine code for {arch}, but the package is for {}", recipe.architecture));
+            texts.push(format!("`/{path}` is compiled for {arch}, but the package is for {}", recipe.architecture));
         }
     }
     Ok(texts)
@@ -106,7 +106,7 @@ fn units_started_twice(units: &[Unit]) -> Vec<String> {
         .filter_map(|unit| Some((unit, triggers.get(unit.name.stem())?)))
         .map(|(unit, trigger)| {
             format!(
-                "`{}` is started by `{}` and also when the package is installed: give it enable = false, start = false",
+                "`{}` is started both by `{}` and on installation: set enable = false and start = false for it",
                 unit.name, trigger.name
             )
         })
@@ -154,7 +154,7 @@ pub(crate) fn deb(path: &Path, findings: &mut Vec<Finding>) {
     }
     match contents(&deb) {
         Ok(texts) => texts.into_iter().for_each(error),
-        Err(damaged) => error(format!("its data member is damaged: {damaged:#}")),
+        Err(damaged) => error(format!("damaged data member: {damaged:#}")),
     }
 }
 
@@ -168,7 +168,7 @@ fn contents(deb: &DebFile) -> Result<Vec<String>> {
         let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let path = path.trim_start_matches("./").trim_end_matches('/').to_owned();
         if path.split('/').any(|segment| segment == "..") || path.starts_with('/') {
-            texts.push(format!("`{path}` leaves its place"));
+            texts.push(format!("path `{path}` escapes the package root"));
         }
         if entry.header().entry_type().is_file() {
             let mut sum = Md5::new();
@@ -180,18 +180,18 @@ fn contents(deb: &DebFile) -> Result<Vec<String>> {
                 }
             }
             if sums.remove(&path).is_some_and(|expected| expected != hex::encode(sum.finalize())) {
-                texts.push(format!("the MD5 sum of `/{path}` is wrong"));
+                texts.push(format!("MD5 sum mismatch for `/{path}`"));
             }
         }
         if !seen.insert(path.clone()) {
-            texts.push(format!("`/{path}` is there twice"));
+            texts.push(format!("duplicate path `/{path}`"));
         }
     }
-    texts.extend(sums.into_keys().map(|path| format!("`/{path}` has an MD5 sum but isn't there")));
+    texts.extend(sums.into_keys().map(|path| format!("`/{path}` has an MD5 sum, but is missing from the package")));
     let conffiles = deb.files.get("conffiles").map(|text| String::from_utf8_lossy(text).into_owned());
     for conffile in conffiles.iter().flat_map(|text| text.lines()).map(|line| line.trim_start_matches('/')) {
         if !seen.contains(conffile) {
-            texts.push(format!("the conffile `/{conffile}` isn't there"));
+            texts.push(format!("conffile `/{conffile}` is missing from the package"));
         }
     }
     Ok(texts)

@@ -44,10 +44,13 @@ pub(crate) struct BuildContext {
 /// Reads a note as it was given on the command line.
 pub(crate) fn parse_note(note: &str) -> Result<Note> {
     if note.trim().is_empty() {
-        bail!("the note is empty: say in a few words why this is released, as in -m \"fix the login\"");
+        bail!("empty release note: describe the release in a few words, as in -m \"fix the login\"");
     }
     note.parse().map_err(|_| {
-        anyhow!("the note is longer than {} bytes: keep it short, the commit has the rest", ReleaseMetadata::MAX_NOTE)
+        anyhow!(
+            "the release note is longer than {} bytes: shorten it, details belong in the commit message",
+            ReleaseMetadata::MAX_NOTE
+        )
     })
 }
 
@@ -62,9 +65,9 @@ pub(crate) fn run_build(manifest: &Manifest, package: &Package, file_time: u64) 
         .env("SOURCE_DATE_EPOCH", file_time.to_string())
         .stdout(Stdio::from(std::io::stderr()))
         .status()
-        .with_context(|| format!("{}: could not run `{program}`, which `build` names", package.at()))?;
+        .with_context(|| format!("{}: could not run the build command `{program}`", package.at()))?;
     if !status.success() {
-        bail!("{}: the build command `{command}` failed: {status}", package.at());
+        bail!("{}: build command `{command}` failed: {status}", package.at());
     }
     Ok(())
 }
@@ -124,10 +127,10 @@ impl BuildContext {
     }
 
     fn pack_prebuilt(&self, walk: &Walk, package: &Package, deb: &Path, name: &ReleaseName, path: &Path) -> Result<()> {
-        let (deb, metadata) = walk.file(deb).context("`deb` can't be used")?;
+        let (deb, metadata) = walk.file(deb).context("cannot use `deb`")?;
         let original = DebFile::open(&deb)?;
         let mut control = original.control.clone();
-        PackageFacts::read(&control).with_context(|| format!("`{}` isn't a binary package", deb.display()))?;
+        PackageFacts::read(&control).with_context(|| format!("`{}` is not a binary package", deb.display()))?;
         self.write_fields(&mut control, package, name)?;
         let progress = Progress::begin(&format!("packing {}", package.app), metadata.len());
         prebuilt::write(&original, &control, path, &|done| progress.at(done))
@@ -168,13 +171,13 @@ pub(crate) fn plan_units(walk: &Walk, units: &[Unit]) -> Result<Vec<PlannedUnit>
     let plan = |unit: &Unit| {
         let mut enable = false;
         if let Some(file) = &unit.file {
-            let (path, _) = walk.file(file).with_context(|| format!("unit `{}`: `file` can't be used", unit.name))?;
+            let (path, _) = walk.file(file).with_context(|| format!("unit `{}`: cannot use `file`", unit.name))?;
             let text = fs::read_to_string(&path).with_context(|| format!("could not read `{}`", path.display()))?;
             let installable = has_install_section(&text);
             if unit.enable == Some(true) && !installable {
                 bail!(
-                    "unit `{}`: it can't be enabled, because its file has no section `[Install]`: \
-                     add one with `WantedBy=multi-user.target`, or take `enable = true` away",
+                    "unit `{}` cannot be enabled, because its file has no section `[Install]`: \
+                     add one with `WantedBy=multi-user.target`, or remove `enable = true`",
                     unit.name
                 );
             }
@@ -200,12 +203,12 @@ fn has_install_section(text: &str) -> bool {
 
 /// Lets `sh` read a script without running it: a slip in `scripts` must not be found on the server.
 pub(crate) fn check_syntax(name: &str, text: &str) -> Result<()> {
-    let file = tempfile::NamedTempFile::new().context("could not make a temporary file")?;
+    let file = tempfile::NamedTempFile::new().context("could not create a temporary file")?;
     fs::write(file.path(), text).context("could not write a temporary file")?;
     let output = Command::new("sh").arg("-n").arg(file.path()).output().context("could not run `sh`")?;
     if !output.status.success() {
         let words = String::from_utf8_lossy(&output.stderr).replace(&*file.path().to_string_lossy(), name);
-        bail!("the script {name} isn't valid shell: {}", words.trim());
+        bail!("script {name} is not valid shell: {}", words.trim());
     }
     Ok(())
 }

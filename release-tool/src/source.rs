@@ -31,16 +31,18 @@ impl Source {
     pub(crate) fn of(directory: &Path) -> Result<Self> {
         let top = git(directory, ["rev-parse", "--show-toplevel"]).with_context(|| {
             format!(
-                "`{}` isn't inside a git repository: a release must name the commit it was built from; \
-                 try `git init && git add -A && git commit`",
+                "`{}` is not in a git repository, and a release records the commit it was built from: \
+                 run `git init && git add -A && git commit`",
                 directory.display()
             )
         })?;
         let head = git(directory, ["log", "-1", "--format=%H %ct", "--no-show-signature"])
-            .context("the repository has no commit yet: commit what is to be released")?;
-        let Some((commit, time)) = head.split_once(' ') else { bail!("`git log` answered `{}`", safe(&head)) };
+            .context("no commits in the repository: commit the files to release")?;
+        let Some((commit, time)) = head.split_once(' ') else {
+            bail!("unexpected output of `git log`: `{}`", safe(&head))
+        };
         let commit = commit.parse()?;
-        let commit_time = time.parse().with_context(|| format!("the commit's time is `{}`", safe(time)))?;
+        let commit_time = time.parse().with_context(|| format!("invalid commit time `{}`", safe(time)))?;
         let branch = optional(directory, ["symbolic-ref", "--short", "-q", "HEAD"])?;
         let repo = optional(directory, ["config", "--get", "remote.origin.url"])?;
         Ok(Self { top: PathBuf::from(top), commit, commit_time, branch, repo: without_credentials(&repo) })
@@ -71,7 +73,7 @@ fn git<const N: usize>(directory: &Path, arguments: [&str; N]) -> Result<String>
         .env("GIT_OPTIONAL_LOCKS", "0")
         .env("LC_ALL", "C")
         .output()
-        .context("could not run `git`: is it installed?")?;
+        .context("could not run `git`: install the package `git`")?;
     if !output.status.success() {
         let words = String::from_utf8_lossy(&output.stderr);
         let words = words.lines().next().unwrap_or_default();
@@ -79,7 +81,7 @@ fn git<const N: usize>(directory: &Path, arguments: [&str; N]) -> Result<String>
         bail!("`git {}` in `{}` failed: {words}", arguments.join(" "), directory.display());
     }
     let text = String::from_utf8(output.stdout)
-        .with_context(|| format!("`git {}` printed something that isn't UTF-8", arguments.join(" ")))?;
+        .with_context(|| format!("output of `git {}` is not UTF-8", arguments.join(" ")))?;
     Ok(text.strip_suffix('\n').map(str::to_owned).unwrap_or(text))
 }
 

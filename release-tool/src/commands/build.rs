@@ -24,7 +24,7 @@ const EXAMPLES: &str = "\
 Examples:
   release build -m \"try the new parser\"
   release build -m \"try it\" --out /tmp/debs web
-  release build -m \"rebuild\" --time 2026-11-20T19:05:02Z web     the same bytes again";
+  release build -m \"rebuild\" --time 2026-11-20T19:05:02Z web     reproduce the same bytes";
 
 /// Arguments of `release build`.
 #[derive(Debug, Args)]
@@ -37,13 +37,13 @@ pub(crate) struct Build {
 /// What to build, and how to record it.
 #[derive(Debug, Args)]
 pub(crate) struct BuildOptions {
-    /// Why this is released; it stays with the release for ever
+    /// Release note: what this release changes, kept with it permanently
     #[arg(short = 'm', long, value_name = "NOTE")]
     pub(crate) note: Option<String>,
-    /// When it is built, as in 2026-11-20T19:05:02Z; the default is now
+    /// Build time, as in 2026-11-20T19:05:02Z [default: now]
     #[arg(long, value_name = "TIME", env = "PUSH_TIME", hide_env = true)]
     time: Option<Timestamp>,
-    /// The packages of release.toml; the default is all
+    /// Packages of release.toml to build [default: all]
     #[arg(value_name = "PACKAGE")]
     pub(crate) packages: Vec<String>,
 }
@@ -79,11 +79,11 @@ impl BuildOptions {
         let source = Source::of(&manifest.directory)?;
         let builder = Builder::find(|key| std::env::var(key).ok())?;
         let file_time = match std::env::var("SOURCE_DATE_EPOCH") {
-            Ok(text) => text.parse().with_context(|| format!("SOURCE_DATE_EPOCH is `{}`", one_line(&text)))?,
+            Ok(text) => text.parse().with_context(|| format!("invalid SOURCE_DATE_EPOCH `{}`", one_line(&text)))?,
             Err(_) => source.commit_time,
         };
         let now = self.time.unwrap_or_else(Timestamp::now);
-        let time = Timestamp::from_second(now.as_second()).context("the time is out of range")?;
+        let time = Timestamp::from_second(now.as_second()).context("time out of range")?;
         let out = make_directory(&options.out(&manifest.directory))?;
 
         let before = source.changes()?;
@@ -91,7 +91,7 @@ impl BuildOptions {
             run_build(manifest, package, file_time)?;
         }
         if Source::of(&manifest.directory)?.commit != source.commit {
-            bail!("another commit was checked out while the packages were built: build again");
+            bail!("another commit was checked out during the build: build again");
         }
         // Outputs of a build are ignored files. If they aren't, git and we agree: it isn't what was committed.
         let changes = if before.is_empty() { source.changes()? } else { before };
@@ -121,17 +121,17 @@ fn choose<'a>(manifest: &'a Manifest, names: &[String]) -> Result<Vec<&'a Packag
     if let Some(name) = names.iter().find(|name| !all.contains(&name.as_str())) {
         let hint = match nearest(name, &all) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => format!("it has {}", quoted(&all)),
+            None => format!("packages: {}", quoted(&all)),
         };
-        return Err(UsageError::new(format!("`{FILE}` has no package `{}`; {hint}", one_line(name))).into());
+        return Err(UsageError::new(format!("no package `{}` in `{FILE}`; {hint}", one_line(name))).into());
     }
     Ok(manifest.packages.iter().filter(|package| names.iter().any(|name| name == package.app.as_str())).collect())
 }
 
 fn make_directory(out: &Path) -> Result<PathBuf> {
     let shown = out.display();
-    fs::create_dir_all(out).with_context(|| format!("could not make the directory `{shown}`"))?;
-    out.canonicalize().with_context(|| format!("could not find the directory `{shown}`"))
+    fs::create_dir_all(out).with_context(|| format!("could not create the directory `{shown}`"))?;
+    out.canonicalize().with_context(|| format!("directory not found: `{shown}`"))
 }
 
 fn warn_dirty(changes: &[String]) {

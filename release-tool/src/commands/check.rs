@@ -18,14 +18,14 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  release check                         release.toml, and the files it names as far as they are there
-  release check dist/*.deb              built packages, every byte of them";
+  release check                         check release.toml, and the files it names as far as they exist
+  release check dist/*.deb              check built packages completely";
 
 /// Arguments of `release check`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Check {
-    /// Built packages; without any, release.toml is looked at
+    /// Built packages to check [default: check release.toml]
     #[arg(value_name = "DEB")]
     debs: Vec<PathBuf>,
 }

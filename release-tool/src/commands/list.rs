@@ -10,20 +10,20 @@ use crate::cli::{Options, wait_for};
 
 const EXAMPLES: &str = "\
 Examples:
-  release list                          the apps that have releases
-  release list web                      the newest releases of `web`
-  release list web --limit 1 --names    the name of the newest, for a script";
+  release list                          list the apps that have releases
+  release list web                      list the newest releases of `web`
+  release list web --limit 1 --names    print the name of the newest, for a script";
 
 /// Arguments of `release list`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct List {
-    /// The app; without it, the apps are listed
+    /// App whose releases to list [default: list the apps]
     app: Option<AppName>,
-    /// At most so many releases
+    /// Maximum number of releases
     #[arg(long, value_name = "N", default_value_t = 20)]
     limit: usize,
-    /// Only the release names, one per line
+    /// Print only the release names, one per line
     #[arg(long)]
     names: bool,
 }

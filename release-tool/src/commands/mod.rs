@@ -14,13 +14,13 @@ use crate::cli::{Cli, Options};
 /// What `release` can do besides building and uploading in one go.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Build packages without uploading them; prints their paths
+    /// Build packages without uploading them, and print their paths
     Build(build::Build),
-    /// Upload packages that `release build` made; prints the release names
+    /// Upload packages built by `release build`, and print the release names
     Upload(upload::Upload),
     /// List the releases of an app, newest first, or the apps that have any
     List(list::List),
-    /// Look for mistakes in release.toml, or in built packages
+    /// Check release.toml or built packages for errors
     Check(check::Check),
     /// Print a shell completion script
     #[command(after_help = "Example:\n  release completions bash > /etc/bash_completion.d/release")]

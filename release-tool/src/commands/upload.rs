@@ -24,13 +24,13 @@ Examples:
   release upload dist/web:*.deb
   release upload --bucket file:///srv/push dist/web:dev@build-1:2026-11-20T19:05:02Z:7e0f….deb
 
-Uploading the same file twice does no harm; another one under the same name is refused.";
+Uploading the same file again has no effect; a different file under the same name is refused.";
 
 /// Arguments of `release upload`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Upload {
-    /// Packages that `release build` made
+    /// Packages built by `release build`
     #[arg(value_name = "DEB", required = true)]
     debs: Vec<PathBuf>,
 }
@@ -77,20 +77,19 @@ async fn upload(bucket: &Bucket, deb: &Path, release: &ReleaseName, metadata: &R
         Ok(_) => console::note(format_args!("uploaded {release} ({})", size(metadata.size))),
         Err(Error::AlreadyExists { .. }) => {
             // An upload whose answer was lost looks like this when it is tried again.
-            let there = bucket.release(release).await.with_context(|| format!("could not look at `{release}`"))?;
+            let there = bucket.release(release).await.with_context(|| format!("could not read `{release}`"))?;
             let same = there.is_some_and(|there| there.metadata.is_ok_and(|facts| facts.sha256 == metadata.sha256));
             if !same {
                 bail!(
-                    "another package is in the bucket as `{release}` already, and a release is never overwritten: \
-                     build again, the new one gets a name of its own"
+                    "`{release}` already exists in the bucket with different content, and releases are immutable: \
+                     build again to get a new name"
                 );
             }
-            console::note(format_args!("{release} was uploaded before, with the same content"));
+            console::note(format_args!("{release} is already in the bucket, with the same content"));
         }
         Err(error @ Error::Unavailable { .. }) => {
-            return Err(error).with_context(|| {
-                format!("could not upload `{release}`; nothing is lost, try again with `release upload '{shown}'`")
-            });
+            return Err(error)
+                .with_context(|| format!("could not upload `{release}`: retry with `release upload '{shown}'`"));
         }
         Err(error) => return Err(error).with_context(|| format!("could not upload `{release}`")),
     }
@@ -100,8 +99,7 @@ async fn upload(bucket: &Bucket, deb: &Path, release: &ReleaseName, metadata: &R
 /// What is said of a release: read from inside the package, and its size and hash.
 fn describe(deb: &Path) -> Result<(ReleaseName, ReleaseMetadata)> {
     let opened = DebFile::open(deb)?;
-    let described =
-        Described::read(&opened.control).with_context(|| format!("`{}` can't be uploaded", deb.display()))?;
+    let described = Described::read(&opened.control).with_context(|| format!("cannot upload `{}`", deb.display()))?;
     let (sha256, size) = hash(deb).with_context(|| format!("could not read `{}`", deb.display()))?;
     Ok(described.into_metadata(sha256, size))
 }

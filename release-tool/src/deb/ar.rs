@@ -34,14 +34,14 @@ impl Member {
     pub(crate) fn header(&self, time: u64) -> Result<Vec<u8>> {
         let Self { name, size } = self;
         if *size > LARGEST {
-            bail!("`{name}` has {size} bytes; a .deb's members can have {LARGEST} at most: split the package");
+            bail!("`{name}` has {size} bytes, and a member of a .deb at most {LARGEST}: split the package");
         }
         if time > 999_999_999_999 {
-            bail!("the time {time} doesn't fit into a .deb");
+            bail!("time {time} is out of range for a .deb");
         }
         let header = format!("{name:<16}{time:<12}{:<6}{:<6}{:<8}{size:<10}`\n", 0, 0, "100644");
         if header.len() as u64 != HEADER {
-            bail!("`{name}` doesn't fit into a .deb's header");
+            bail!("`{name}` is too long for a member header of a .deb");
         }
         Ok(header.into_bytes())
     }
@@ -56,8 +56,8 @@ impl Member {
         let mut magic = [0; MAGIC.len()];
         match from.read_exact(&mut magic) {
             Ok(()) if magic == *MAGIC => Ok(()),
-            Ok(()) => bail!("it isn't a .deb: it doesn't begin with `!<arch>`"),
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => bail!("it isn't a .deb: it is too short"),
+            Ok(()) => bail!("not a .deb: it does not begin with `!<arch>`"),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => bail!("not a .deb: file is too short"),
             Err(error) => Err(error.into()),
         }
     }
@@ -70,17 +70,18 @@ impl Member {
             return Ok(None);
         }
         if header.len() as u64 != HEADER || !header.ends_with(b"`\n") {
-            bail!("it is damaged: a member's header is malformed");
+            bail!("damaged archive: malformed member header");
         }
-        let text = str::from_utf8(&header).context("it is damaged: a member's header isn't text")?;
-        let (name, size) = text.get(..16).zip(text.get(48..58)).context("it is damaged: a header isn't ASCII")?;
+        let text = str::from_utf8(&header).context("damaged archive: member header is not text")?;
+        let (name, size) =
+            text.get(..16).zip(text.get(48..58)).context("damaged archive: member header is not ASCII")?;
         let name = name.trim_end().trim_end_matches('/').to_owned();
         if name.is_empty() || name.chars().any(char::is_control) {
-            bail!("it is damaged: a member has no proper name");
+            bail!("damaged archive: invalid member name");
         }
         let digits = size.trim_end();
         if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-            bail!("it is damaged: the size of `{name}` isn't a number");
+            bail!("damaged archive: size of `{name}` is not a number");
         }
         Ok(Some(Self { name, size: digits.parse()? }))
     }

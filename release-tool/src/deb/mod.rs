@@ -190,7 +190,9 @@ fn create(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> Result<()
     match file.persist_noclobber(path) {
         Ok(_) => Ok(()),
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
-            bail!("`{shown}` exists already, and a release is never overwritten: two builds in one second; try again")
+            bail!(
+                "`{shown}` already exists, and releases are never overwritten: another build in the same second has this name, build again"
+            )
         }
         Err(error) => Err(error.error).with_context(failed),
     }
@@ -210,7 +212,7 @@ fn copy_exactly(source: &Path, size: u64, buffer: &mut [u8], mut piece: impl FnM
         match left.checked_sub(read as u64) {
             Some(after) if read > 0 => left = after,
             Some(0) => return Ok(()),
-            _ => bail!("`{shown}` changed its size while it was being packed: build again when nothing writes to it"),
+            _ => bail!("`{shown}` changed its size while being packed: build again when nothing writes to it"),
         }
         piece(&buffer[..read])?;
     }

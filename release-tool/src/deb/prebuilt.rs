@@ -18,8 +18,8 @@ use super::{CHUNK, ar::Member, create, read::DebFile};
 /// Writes `original` with another control file as `path`, which must not exist. Its own times are kept.
 pub(crate) fn write(original: &DebFile, control: &Control, path: &Path, progress: &dyn Fn(u64)) -> Result<()> {
     let tar = with_control(&original.control_tar, control.to_string().as_bytes())
-        .with_context(|| format!("the control member of `{}` is damaged", original.path.display()))?;
-    let mut source = File::open(&original.path).context("could not open the original")?;
+        .with_context(|| format!("damaged control member in `{}`", original.path.display()))?;
+    let mut source = File::open(&original.path).context("could not open the original package")?;
     create(path, |file| {
         let mut out = BufWriter::with_capacity(CHUNK, file);
         out.write_all(super::ar::MAGIC)?;
@@ -37,7 +37,7 @@ pub(crate) fn write(original: &DebFile, control: &Control, path: &Path, progress
                 let piece = left.min(4 * CHUNK as u64);
                 let copied = io::copy(&mut (&source).take(piece), &mut out)?;
                 if copied != piece {
-                    bail!("`{}` became shorter while it was being copied", original.path.display());
+                    bail!("`{}` was truncated while being copied", original.path.display());
                 }
                 left -= piece;
                 progress(length - left);
@@ -65,7 +65,7 @@ fn with_control(tar: &[u8], control: &[u8]) -> Result<Vec<u8>> {
         }
         let size = usize::try_from(header.entry_size()?)?;
         let padded = size.checked_next_multiple_of(512).context("a file is too large")?;
-        let (content, after) = after.split_at_checked(padded).context("it is cut short")?;
+        let (content, after) = after.split_at_checked(padded).context("control member is truncated")?;
         rest = after;
         let name = header.path_bytes();
         if header.entry_type().is_file() && matches!(&*name, b"./control" | b"control") {
@@ -81,7 +81,7 @@ fn with_control(tar: &[u8], control: &[u8]) -> Result<Vec<u8>> {
         }
     }
     if !replaced {
-        bail!("it has no file `control`");
+        bail!("no file `control` in the control member");
     }
     Ok(out)
 }

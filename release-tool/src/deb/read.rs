@@ -47,10 +47,10 @@ impl DebFile {
         while let Some(member) = Member::read(&mut file)? {
             at += super::ar::HEADER;
             if at + member.size > length {
-                bail!("it is cut short: `{}` should have {} bytes", member.name, member.size);
+                bail!("file is truncated: `{}` should have {} bytes", member.name, member.size);
             }
             if members.len() == 16 {
-                bail!("it has more than 16 members");
+                bail!("archive has more than 16 members");
             }
             let next = at + member.size + u64::from(member.is_padded());
             members.push((member, at));
@@ -61,12 +61,12 @@ impl DebFile {
             || !is(1, "control.tar")
             || !members.iter().any(|(m, _)| m.name.starts_with("data.tar"))
         {
-            bail!("it isn't a .deb: it must have the members debian-binary, control.tar and data.tar");
+            bail!("not a .deb: the members must be debian-binary, control.tar and data.tar");
         }
         let control_tar = control_tar(&mut file, &members[1])?;
-        let mut files = files(&control_tar).context("its control member is damaged")?;
-        let control = files.remove("control").context("its control member has no control file")?;
-        let control = Control::parse(&control).context("its control file is malformed")?;
+        let mut files = files(&control_tar).context("damaged control member")?;
+        let control = files.remove("control").context("no control file in the control member")?;
+        let control = Control::parse(&control).context("malformed control file")?;
         Ok(Self { path: path.to_owned(), members, control_tar, control, files })
     }
 
@@ -87,9 +87,9 @@ fn control_tar(file: &mut File, (member, at): &(Member, u64)) -> Result<Vec<u8>>
     decompressed(&member.name, file.try_clone()?.take(member.size))?
         .take(LARGEST_CONTROL + 1)
         .read_to_end(&mut tar)
-        .context("its control member is damaged")?;
+        .context("damaged control member")?;
     if tar.len() as u64 > LARGEST_CONTROL {
-        bail!("its control member has more than {LARGEST_CONTROL} bytes");
+        bail!("control member is larger than {LARGEST_CONTROL} bytes");
     }
     Ok(tar)
 }
@@ -101,7 +101,7 @@ fn decompressed(name: &str, content: impl Read + 'static) -> Result<Box<dyn Read
         "gz" => Box::new(flate2::read::GzDecoder::new(content)),
         "xz" => Box::new(liblzma::read::XzDecoder::new(content)),
         "zst" => Box::new(zstd::Decoder::new(content)?),
-        other => bail!("`{name}` is compressed in a way (`{}`) that isn't known here", other.escape_debug()),
+        other => bail!("`{name}`: unsupported compression `{}`", other.escape_debug()),
     })
 }
 
@@ -109,14 +109,14 @@ fn files(tar: &[u8]) -> Result<BTreeMap<String, Vec<u8>>> {
     let mut files = BTreeMap::new();
     for entry in tar::Archive::new(tar).entries()? {
         let mut entry = entry?;
-        let name = String::from_utf8(entry.path_bytes().into_owned()).context("a name isn't UTF-8")?;
+        let name = String::from_utf8(entry.path_bytes().into_owned()).context("file name is not UTF-8")?;
         if entry.header().entry_type().is_file() {
             let mut content = Vec::new();
             entry.read_to_end(&mut content)?;
             let name = name.trim_start_matches("./").to_owned();
             // dpkg goes by the last one, whatever comes first.
             if files.insert(name.clone(), content).is_some() {
-                bail!("it has two files `{}`", name.escape_debug());
+                bail!("duplicate file `{}`", name.escape_debug());
             }
         }
     }

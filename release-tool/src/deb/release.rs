@@ -18,12 +18,13 @@ impl Described {
     pub(crate) fn read(control: &Control) -> Result<Self> {
         let Some(fields) = ReleaseFields::read(control)? else {
             bail!(
-                "it has no field `{}`, so `release` didn't make it. To release it as it is, write into {FILE} \
+                "the package has no field `{}`: `release` did not build it. To release it as it is, add to {FILE} a table \
                  [package.NAME] with deb = \"path/of/it.deb\", and run `release -m \"why\" NAME`",
                 ReleaseFields::RELEASE
             );
         };
-        let provenance = Provenance::read(control).context("build it again with `release build`")?;
+        let provenance = Provenance::read(control)
+            .context("incomplete release fields: build the package again with `release build`")?;
         Ok(Self { facts: PackageFacts::read(control)?, fields, provenance })
     }
 

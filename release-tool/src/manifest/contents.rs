@@ -95,10 +95,10 @@ impl Content {
                 let link = target(&mut keys, "link")?;
                 let to = keys.required_text("to", "\"../sites-available/web\"")?;
                 if to.is_empty() || to.len() > 4096 || to.chars().any(char::is_control) {
-                    bail!("{at}: `to` is empty, too long or has a control character");
+                    bail!("{at}: `to` must not be empty, longer than 4096 bytes, or contain control characters");
                 }
                 if link.is_directory {
-                    bail!("{at}: `link` ends in a slash; write the link's own path");
+                    bail!("{at}: `link` must not end in a slash: use the path of the link itself");
                 }
                 Ok(Self::Link { at, link, to })
             }
@@ -115,7 +115,7 @@ impl Content {
                 let mut keys = Keys::new(&at, table, &known)?;
                 let src = keys.required_text("src", "\"etc/web.conf\"")?;
                 if src.is_empty() || src.chars().any(char::is_control) {
-                    bail!("{at}: `src` is empty or has a control character");
+                    bail!("{at}: `src` must not be empty or contain control characters");
                 }
                 let dst = target(&mut keys, "dst")?;
                 let exclude = keys.texts("exclude")?;
@@ -124,34 +124,34 @@ impl Content {
                 let conffile = keys.flag("conffile")?;
                 Ok(Self::Copy { at, src, dst, exclude, mode, owner, conffile })
             }
-            _ => bail!("{at}: `src`, `link` and `dir` are three kinds of content; make an element of each"),
+            _ => bail!("{at}: `src`, `link` and `dir` are mutually exclusive: use one entry for each"),
         }
     }
 }
 
 fn target(keys: &mut Keys, key: &str) -> Result<Target> {
     let text = keys.required_text(key, "\"/usr/share/web/file\"")?;
-    Target::parse(&text).with_context(|| format!("{}: `{key}` is wrong", keys.at()))
+    Target::parse(&text).with_context(|| format!("{}: invalid `{key}`", keys.at()))
 }
 
 impl Target {
     pub(super) fn parse(text: &str) -> Result<Self> {
         let shown = safe(text);
         let Some(path) = text.strip_prefix('/') else {
-            bail!("`{shown}` isn't absolute: begin it with a slash");
+            bail!("`{shown}` is not absolute: begin it with a slash");
         };
         let (path, is_directory) = match path.strip_suffix('/') {
             Some(path) => (path, true),
             None => (path, path.is_empty()),
         };
         if path.len() > 4000 || path.chars().any(char::is_control) {
-            bail!("`{shown}` is too long or has a control character");
+            bail!("`{shown}` is too long or contains control characters");
         }
         if text != "/" && path.split('/').any(|segment| ["", ".", ".."].contains(&segment)) {
-            bail!("`{shown}` has an empty segment, `.` or `..`: write the plain path");
+            bail!("`{shown}` has an empty segment, `.` or `..`: use a normalized path");
         }
         if path.split('/').any(|segment| segment.len() > 255) {
-            bail!("`{shown}` has a segment of more than 255 bytes");
+            bail!("`{shown}` has a segment longer than 255 bytes");
         }
         Ok(Self { path: path.to_owned(), is_directory })
     }
@@ -164,7 +164,7 @@ fn mode(keys: &mut Keys) -> Result<Option<u32>> {
     match u32::from_str_radix(&text, 8) {
         Ok(mode) if octal => Ok(Some(mode)),
         _ => {
-            bail!("{at}: `mode` is `{}`; write three or four octal digits, as in mode = \"0755\"", safe(&text))
+            bail!("{at}: invalid `mode` `{}`: use three or four octal digits, as in mode = \"0755\"", safe(&text))
         }
     }
 }
@@ -173,7 +173,7 @@ fn owner(keys: &mut Keys) -> Result<Owner> {
     let mut id = |key: &str| -> Result<Id> {
         match keys.text(key)? {
             None => Ok(Id::Name("root".to_owned())),
-            Some(text) => Id::parse(&text).with_context(|| format!("{}: `{key}` is wrong", keys.at())),
+            Some(text) => Id::parse(&text).with_context(|| format!("{}: invalid `{key}`", keys.at())),
         }
     };
     Ok(Owner { user: id("owner")?, group: id("group")? })
@@ -187,13 +187,13 @@ impl Id {
         if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
             return match text.parse() {
                 Ok(number) if number <= Self::MAX => Ok(Self::Number(number)),
-                _ => bail!("`{text}` is more than {}", Self::MAX),
+                _ => bail!("`{text}` is greater than {}, the maximum", Self::MAX),
             };
         }
         let good = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
         let first = |c: char| c.is_ascii_alphabetic() || c == '_';
         if !text.starts_with(first) || text.len() > 31 || !text.chars().all(good) {
-            bail!("`{}` isn't the name of a user or group, nor a number", safe(text));
+            bail!("`{}` is neither a valid user or group name nor a number", safe(text));
         }
         Ok(Self::Name(text.to_owned()))
     }

@@ -10,10 +10,10 @@ use debian_control::lossy::Relations;
 /// Debian Policy §5.6.13; more lines make the long description.
 pub(super) fn description(text: &str) -> Result<()> {
     if text.chars().any(|c| c.is_control() && c != '\n' && c != '\t') {
-        bail!("it has a control character");
+        bail!("the text contains control characters");
     }
     if text.lines().next().unwrap_or_default().trim().is_empty() {
-        bail!("its first line is empty; say in a few words what the package is");
+        bail!("the first line is empty; describe the package in a few words");
     }
     Ok(())
 }
@@ -26,7 +26,7 @@ pub(super) fn maintainer(text: &str) -> Result<()> {
         Some((name, mail)) if !name.trim().is_empty() && mail.contains('@') && !mail.contains(['<', '>', ' ']) => {
             Ok(())
         }
-        _ => bail!("`{text}` isn't of the form `Name <mail@example.org>`"),
+        _ => bail!("`{text}` does not have the form `Name <mail@example.org>`"),
     }
 }
 
@@ -41,7 +41,7 @@ pub(super) fn this_architecture() -> Result<&'static str> {
         "powerpc64" => "ppc64el",
         "s390x" => "s390x",
         "loongarch64" => "loong64",
-        other => bail!("it isn't given, and the Debian name of this machine's `{other}` isn't known: write it"),
+        other => bail!("no Debian name is known for the architecture `{other}` of this machine: set `arch`"),
     })
 }
 
@@ -51,12 +51,12 @@ pub(super) fn version(version: &str) -> Result<()> {
         Some((epoch, rest)) if !epoch.is_empty() && epoch.len() <= 4 && epoch.bytes().all(|b| b.is_ascii_digit()) => {
             rest
         }
-        Some(_) => bail!("`{}`: before a `:` there is only a number", safe(version)),
+        Some(_) => bail!("`{}`: the epoch before `:` must be a number of at most 4 digits", safe(version)),
         None => version,
     };
     let good = |c: char| c.is_ascii_alphanumeric() || ".+-~".contains(c);
     if upstream.len() > 80 || !upstream.chars().all(good) || !upstream.starts_with(|c: char| c.is_ascii_digit()) {
-        bail!("`{}`: it must begin with a digit and have only letters, digits and . + - ~, at most 80", safe(version));
+        bail!("`{}` must begin with a digit and contain only letters, digits and . + - ~, at most 80", safe(version));
     }
     Ok(())
 }
@@ -65,7 +65,7 @@ pub(super) fn version(version: &str) -> Result<()> {
 pub(super) fn word(word: &str) -> Result<()> {
     let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-/".contains(c);
     if word.is_empty() || word.len() > 60 || !word.chars().all(good) {
-        bail!("`{}`: only a-z 0-9 - / are possible", safe(word));
+        bail!("`{}` must contain only a-z 0-9 - /, at least 1 and at most 60", safe(word));
     }
     Ok(())
 }
@@ -77,12 +77,13 @@ pub(super) fn relation(listed: &[String]) -> Result<String> {
         one_line(relation)?;
         let good = |c: char| c.is_ascii_alphanumeric() || " +-.:~()<>=|,[]!".contains(c);
         let parsed = relation.parse::<Relations>().map_err(|e| anyhow::anyhow!("{e}"));
-        let parsed = parsed.with_context(|| format!("`{shown}` isn't a relation, as in \"nginx (>= 1.18)\""))?;
+        let parsed = parsed.with_context(|| format!("`{shown}` is not a valid relation, as in \"nginx (>= 1.18)\""))?;
         if parsed.is_empty() || !relation.chars().all(good) {
-            bail!("`{shown}` isn't a relation, as in \"nginx (>= 1.18)\"");
+            bail!("`{shown}` is not a valid relation, as in \"nginx (>= 1.18)\"");
         }
         for name in parsed.iter().flatten().map(|relation| &relation.name) {
-            name.parse::<PackageName>().with_context(|| format!("`{shown}` names the package `{}`", safe(name)))?;
+            name.parse::<PackageName>()
+                .with_context(|| format!("`{shown}` names the package `{}`, which is invalid", safe(name)))?;
         }
     }
     Ok(listed.iter().map(|relation| relation.trim()).collect::<Vec<_>>().join(", "))
@@ -98,7 +99,7 @@ pub(super) fn check_command(command: Vec<String>) -> Result<Option<CheckCommand>
 
 fn one_line(text: &str) -> Result<()> {
     if text.chars().any(char::is_control) {
-        bail!("`{}` has a line end or another control character", safe(text));
+        bail!("`{}` contains a line end or another control character", safe(text));
     }
     Ok(())
 }

@@ -124,10 +124,7 @@ impl Manifest {
     pub(crate) fn read(directory: &Path) -> Result<Self> {
         match Self::read_if_there(directory)? {
             Some(manifest) => Ok(manifest),
-            None => bail!(
-                "there is no `{FILE}` in `{}`: write one, or name its directory with -C (see `release --help`)",
-                directory.display()
-            ),
+            None => bail!("no `{FILE}` in `{}`: create one, or use -C DIR", directory.display()),
         }
     }
 
@@ -139,26 +136,28 @@ impl Manifest {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).with_context(|| format!("could not read `{}`", path.display())),
         };
-        let manifest = Self::parse(directory, &text).with_context(|| format!("`{}` is wrong", path.display()))?;
+        let manifest = Self::parse(directory, &text).with_context(|| format!("invalid `{}`", path.display()))?;
         Ok(Some(manifest))
     }
 
     fn parse(directory: &Path, text: &str) -> Result<Self> {
-        let table: Table = text.parse().map_err(|error| anyhow::anyhow!("it isn't TOML: {error}"))?;
+        let table: Table = text.parse().map_err(|error| anyhow::anyhow!("not valid TOML: {error}"))?;
         let mut keys = Keys::new("top level", table, &["schema", "bucket", "defaults", "package"])?;
         let schema = keys.take("schema", "a whole number, as in schema = 1", |value| {
             value.as_integer().ok_or(Mismatch::Unexpected)
         })?;
         match schema {
             Some(1) => {}
-            Some(other) => bail!("top level: `schema` is {other}, but this `release` knows only 1: use a newer one"),
-            None => bail!("top level: `schema` is missing; write schema = 1 as the first line"),
+            Some(other) => bail!(
+                "top level: `schema` is {other}, but this version of `release` supports only 1: upgrade `release`"
+            ),
+            None => bail!("top level: `schema` is missing; add schema = 1 as the first line"),
         }
         let bucket = match keys.table("bucket")? {
             None => None,
             Some(table) => {
                 let url = Keys::new("[bucket]", table, &["url"])?.required_text("url", "\"gs://acme-push\"")?;
-                Some(url.parse().context("[bucket]: `url` is wrong")?)
+                Some(url.parse().context("[bucket]: invalid `url`")?)
             }
         };
         let maintainer = match keys.table("defaults")? {
@@ -168,11 +167,11 @@ impl Manifest {
         let mut packages = Vec::new();
         for (name, value) in keys.table("package")?.unwrap_or_default() {
             let at = format!("[package.{}]", safe(&name));
-            let toml::Value::Table(table) = value else { bail!("{at}: a package is a table, written {at}") };
+            let toml::Value::Table(table) = value else { bail!("{at}: a package must be a table, written {at}") };
             packages.push(Package::parse(&at, &name, table, maintainer.as_deref())?);
         }
         if packages.is_empty() {
-            bail!("it has no package: write a table [package.NAME]");
+            bail!("no packages defined: add a table [package.NAME]");
         }
         Ok(Self { directory: directory.to_owned(), bucket, packages })
     }
@@ -183,8 +182,8 @@ impl Package {
         let known: Vec<&str> =
             RELATIONS.iter().map(|(key, _)| *key).chain(RECIPE_KEYS).chain(["deb", "build", "unit", "check"]).collect();
         let mut keys = Keys::new(at, table, &known)?;
-        let app: AppName = name.parse().with_context(|| format!("{at}: the table's name is the app's"))?;
-        let check = fields::check_command(keys.texts("check")?).with_context(|| format!("{at}: `check` is wrong"))?;
+        let app: AppName = name.parse().with_context(|| format!("{at}: the table name must be a valid app name"))?;
+        let check = fields::check_command(keys.texts("check")?).with_context(|| format!("{at}: invalid `check`"))?;
         let prebuilt = keys.text("deb")?;
         let units = unit::parse_all(at, keys.tables("unit")?, prebuilt.is_some())?;
         let build = keys.texts("build")?;
@@ -195,12 +194,13 @@ impl Package {
             let unused = RECIPE_KEYS.into_iter().chain(RELATIONS.iter().map(|(key, _)| *key)).find(|key| keys.has(key));
             if let Some(key) = unused {
                 bail!(
-                    "{at}: `{key}` has no effect on a prebuilt package (`deb`): it brings its own; take the key away"
+                    "{at}: `{key}` has no effect on a prebuilt package (`deb`), which contains its own: remove the key"
                 );
             }
             return Ok(Self { app, source: Source::Prebuilt(deb.into()), build, units, check });
         }
-        name.parse::<PackageName>().with_context(|| format!("{at}: the table's name is also the Debian package's"))?;
+        name.parse::<PackageName>()
+            .with_context(|| format!("{at}: the table name must also be a valid Debian package name"))?;
         let recipe = Recipe::parse(at, &mut keys, maintainer)?;
         Ok(Self { app, source: Source::Recipe(Box::new(recipe)), build, units, check })
     }
@@ -213,13 +213,13 @@ impl Package {
 
 impl Recipe {
     fn parse(at: &str, keys: &mut Keys, default_maintainer: Option<&str>) -> Result<Self> {
-        let wrong = |key: &'static str| move || format!("{at}: `{key}` is wrong");
+        let wrong = |key: &'static str| move || format!("{at}: invalid `{key}`");
         let description = keys.required_text("description", "\"Public web front end\"")?;
         let maintainer = match (keys.text("maintainer")?, default_maintainer) {
             (Some(own), _) => own,
             (None, Some(default)) => default.to_owned(),
             (None, None) => bail!(
-                "{at}: `maintainer` is missing; write here or in [defaults] \
+                "{at}: `maintainer` is missing; add here or in [defaults] \
                  maintainer = \"Acme <ops@acme.example>\""
             ),
         };
@@ -246,7 +246,7 @@ impl Recipe {
         let compression = match keys.text("compression")?.as_deref() {
             None | Some("zstd") => Compression::Zstd,
             Some("xz") => Compression::Xz,
-            Some(other) => bail!("{at}: `compression` is `{}`; write \"zstd\" or \"xz\"", safe(other)),
+            Some(other) => bail!("{at}: invalid `compression` `{}`: use \"zstd\" or \"xz\"", safe(other)),
         };
         fields::description(&description).with_context(wrong("description"))?;
         fields::maintainer(&maintainer).with_context(wrong("maintainer"))?;
@@ -353,21 +353,21 @@ mod tests {
     fn errors_name_the_table_and_the_key() {
         let table = [
             (String::new(), "`schema` is missing"),
-            ("schema = 2".to_owned(), "knows only 1"),
-            ("schema = 1".to_owned(), "has no package"),
+            ("schema = 2".to_owned(), "supports only 1"),
+            ("schema = 1".to_owned(), "no packages defined"),
             ("schema = 1\n[packages.web]".to_owned(), "unknown key `packages`; did you mean `package`?"),
-            ("schema = 1\n[bucket]\nurl = \"s3://x\"".to_owned(), "[bucket]: `url` is wrong"),
+            ("schema = 1\n[bucket]\nurl = \"s3://x\"".to_owned(), "[bucket]: invalid `url`"),
             ("schema = 1\n[package.web]".to_owned(), "[package.web]: `description` is missing"),
             ("schema = 1\n[package.web]\ndescription = \"x\"".to_owned(), "[package.web]: `maintainer` is missing"),
-            ("schema = 1\n[package.\"../x\"]".to_owned(), "[package.../x]: the table's name is the app's"),
-            ("schema = 1\n[package.Web]".to_owned(), "also the Debian package's"),
+            ("schema = 1\n[package.\"../x\"]".to_owned(), "[package.../x]: the table name must be a valid app name"),
+            ("schema = 1\n[package.Web]".to_owned(), "also be a valid Debian package name"),
             ("schema = 1\n[package.web]\ndeb = \"x.deb\"\ndepends = [\"y\"]".to_owned(), "`depends` has no effect"),
             (format!("{HEAD}dependss = []"), "unknown key `dependss`; did you mean `depends`?"),
-            (format!("{HEAD}depends = [\"nginx (>> >> 1)\"]"), "[package.web]: `depends` is wrong"),
-            (format!("{HEAD}arch = \"x86 64\""), "[package.web]: `arch` is wrong"),
-            (format!("{HEAD}version = \"one\""), "[package.web]: `version` is wrong"),
-            (format!("{HEAD}compression = \"gzip\""), "write \"zstd\" or \"xz\""),
-            (format!("{HEAD}check = [\"web\"]"), "[package.web]: `check` is wrong"),
+            (format!("{HEAD}depends = [\"nginx (>> >> 1)\"]"), "[package.web]: invalid `depends`"),
+            (format!("{HEAD}arch = \"x86 64\""), "[package.web]: invalid `arch`"),
+            (format!("{HEAD}version = \"one\""), "[package.web]: invalid `version`"),
+            (format!("{HEAD}compression = \"gzip\""), "use \"zstd\" or \"xz\""),
+            (format!("{HEAD}check = [\"web\"]"), "[package.web]: invalid `check`"),
             (format!("{HEAD}contents = [{{ src = \"a\" }}]"), "[package.web] contents[0]: `dst` is missing"),
             (format!("{HEAD}scripts = {{ postint = \"\" }}"), "did you mean `postinst`?"),
         ];

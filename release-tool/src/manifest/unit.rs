@@ -49,11 +49,13 @@ impl Unit {
     fn parse(at: &str, table: Table, prebuilt: bool) -> Result<Self> {
         let mut keys = Keys::new(at, table, &["file", "name", "enable", "start", "restart"])?;
         let (name, file) = match (keys.text("file")?, keys.text("name")?) {
-            (Some(_), Some(_)) => bail!("{at}: `file` and `name` are alternatives: the file's own name is the unit's"),
+            (Some(_), Some(_)) => {
+                bail!("{at}: `file` and `name` are mutually exclusive: with `file`, the unit has the name of the file")
+            }
             (None, None) if prebuilt => bail!("{at}: `name` is missing; write for example name = \"grafana.service\""),
             (None, None) => bail!("{at}: `file` is missing; write for example file = \"systemd/web.service\""),
             (Some(_), None) if prebuilt => {
-                bail!("{at}: a prebuilt package brings its unit files: write `name` instead")
+                bail!("{at}: a prebuilt package contains its unit files: use `name` in place of `file`")
             }
             (Some(file), None) => {
                 let file = PathBuf::from(file);
@@ -65,12 +67,12 @@ impl Unit {
         let name: UnitName = name.parse().map_err(|error| anyhow!("{at}: {error}"))?;
         let enable = keys.flag("enable")?;
         if enable.is_some() && file.is_none() {
-            bail!("{at}: `enable` has no effect on `{name}`: its own package enables it");
+            bail!("{at}: `enable` has no effect on `{name}`, which its own package enables: remove the key");
         }
         let template = name.is_template();
         let start = keys.flag("start")?;
         if template && start == Some(true) {
-            bail!("{at}: `{name}` is a template: only its instances can be started, so `start` can't be true");
+            bail!("{at}: `{name}` is a template and cannot be started, only its instances can: remove `start = true`");
         }
         let restart = match keys.text("restart")?.as_deref() {
             None | Some("on-upgrade") => Restart::OnUpgrade,
@@ -79,7 +81,7 @@ impl Unit {
             Some(other) => {
                 let known = ["on-upgrade", "reload", "never"];
                 let hint = nearest(other, &known).map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
-                bail!("{at}: `restart` is `{}`{hint}; write one of {}", safe(other), quoted(&known));
+                bail!("{at}: invalid `restart` `{}`{hint}; valid values: {}", safe(other), quoted(&known));
             }
         };
         let enable = if template { Some(enable.unwrap_or(false)) } else { enable };
@@ -92,7 +94,7 @@ pub(super) fn parse_all(package: &str, tables: Vec<Table>, prebuilt: bool) -> Re
     for (i, table) in tables.into_iter().enumerate() {
         let unit = Unit::parse(&format!("{package} unit[{i}]"), table, prebuilt)?;
         if units.iter().any(|other| other.name == unit.name) {
-            bail!("{package} unit[{i}]: `{}` is there twice; merge the two", unit.name);
+            bail!("{package} unit[{i}]: duplicate unit `{}`: merge the two entries", unit.name);
         }
         units.push(unit);
     }

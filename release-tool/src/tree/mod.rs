@@ -70,7 +70,7 @@ impl Tree {
         for unit in units {
             let Some(file) = &unit.file else { continue };
             let at = format!("unit `{}`", unit.name);
-            let (source, metadata) = walk.file(file).with_context(|| format!("{at}: `file` can't be used"))?;
+            let (source, metadata) = walk.file(file).with_context(|| format!("{at}: cannot use `file`"))?;
             let kind = Kind::File { source, size: metadata.len(), conffile: false };
             tree.add(&format!("{UNITS}/{}", unit.name), Entry::new(kind, 0o644, &Owner::root(), &at))?;
         }
@@ -114,12 +114,12 @@ impl Tree {
             }
             Content::Directory { at, directory, mode, owner } => {
                 if directory.path.is_empty() {
-                    bail!("{at}: the root directory isn't a package's to change");
+                    bail!("{at}: a package cannot change the root directory");
                 }
                 self.add(&directory.path, Entry::new(Kind::Directory, *mode, owner, at))
             }
             Content::Copy { at, src, dst, exclude, mode, owner, conffile } => {
-                for found in walk.find(src, dst, exclude).with_context(|| format!("{at}: `src` can't be used"))? {
+                for found in walk.find(src, dst, exclude).with_context(|| format!("{at}: cannot use `src`"))? {
                     let (kind, default_mode) = match found.kind {
                         Kind::File { source, size, .. } => {
                             let conffile = conffile.unwrap_or_else(|| found.path.starts_with("etc/"));
@@ -148,8 +148,8 @@ impl Tree {
             let both_directories = there.kind == Kind::Directory && entry.kind == Kind::Directory;
             match &there.from {
                 None if both_directories => {}
-                None => bail!("{at}: `/{path}` is a directory, because other contents go below it"),
-                Some(from) => bail!("{at}: `/{path}` is already there, from {from}: take one of the two away"),
+                None => bail!("{at}: `/{path}` is a directory, because it contains other entries"),
+                Some(from) => bail!("{at}: `/{path}` is already defined by {from}: remove one of the two entries"),
             }
         }
         self.entries.insert(path.to_owned(), entry);
@@ -164,7 +164,7 @@ impl Tree {
             let entry = self.entries.entry(parent.to_owned()).or_insert_with(implied);
             if entry.kind != Kind::Directory {
                 let from = entry.from.as_deref().unwrap_or_default();
-                bail!("`/{path}` can't be below `/{parent}`, which is no directory ({from})");
+                bail!("`/{path}` cannot be below `/{parent}`, which is not a directory ({from})");
             }
         }
         Ok(())
@@ -200,8 +200,8 @@ mod tests {
     fn one_path_has_one_owner() {
         let mut tree = Tree::default();
         tree.add("usr/x", file(1)).unwrap();
-        assert!(tree.add("usr/x", file(1)).unwrap_err().to_string().contains("already there, from contents[0]"));
-        assert!(format!("{:#}", tree.add("usr/x/y", file(1)).unwrap_err()).contains("which is no directory"));
+        assert!(tree.add("usr/x", file(1)).unwrap_err().to_string().contains("already defined by contents[0]"));
+        assert!(format!("{:#}", tree.add("usr/x/y", file(1)).unwrap_err()).contains("which is not a directory"));
         assert!(tree.add("usr", file(1)).unwrap_err().to_string().contains("is a directory"));
     }
 

@@ -41,9 +41,9 @@ impl Walk {
     /// A regular file of the project, links followed.
     pub(crate) fn file(&self, path: &Path) -> Result<(PathBuf, Metadata)> {
         let source = self.directory.join(path);
-        let metadata = fs::metadata(&source).with_context(|| format!("could not find `{}`", source.display()))?;
+        let metadata = fs::metadata(&source).with_context(|| format!("`{}` not found", source.display()))?;
         if !metadata.is_file() {
-            bail!("`{}` isn't a regular file", source.display());
+            bail!("`{}` is not a regular file", source.display());
         }
         Ok((source, metadata))
     }
@@ -54,7 +54,7 @@ impl Walk {
         let (base, glob) = split_glob(src);
         let start = self.directory.join(base);
         // What is named outright may be a link to the real thing, as build tools like to make.
-        let metadata = fs::metadata(&start).with_context(|| format!("could not find `{}`", start.display()))?;
+        let metadata = fs::metadata(&start).with_context(|| format!("`{}` not found", start.display()))?;
         let glob = match glob {
             None if metadata.is_file() => {
                 let name = Path::new(src).file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -65,9 +65,9 @@ impl Walk {
             None if metadata.is_dir() => "**",
             None => bail!("`{}` is neither a file nor a directory", start.display()),
             Some(_) if !dst.is_directory => {
-                bail!("`{src}` may match several files: end `dst` in a slash, as in dst = \"/{}/\"", dst.path)
+                bail!("`{src}` may match several files: end `dst` with a slash, as in dst = \"/{}/\"", dst.path)
             }
-            Some(_) if !metadata.is_dir() => bail!("`{}` isn't a directory", start.display()),
+            Some(_) if !metadata.is_dir() => bail!("`{}` is not a directory", start.display()),
             Some(glob) => glob,
         };
         let scan = Scan {
@@ -82,14 +82,14 @@ impl Walk {
         let mut found = Vec::new();
         scan.directory(&start, "", &mut found)?;
         if found.is_empty() {
-            bail!("`{src}` matches nothing in `{}`{}", self.directory.display(), hint(&scan.exclude));
+            bail!("`{src}` matches no files in `{}`{}", self.directory.display(), hint(&scan.exclude));
         }
         Ok(found)
     }
 }
 
 fn hint(exclude: &[GlobMatcher]) -> &'static str {
-    if exclude.is_empty() { "" } else { " that `exclude` doesn't leave out" }
+    if exclude.is_empty() { "" } else { " after applying `exclude`" }
 }
 
 struct Scan<'a> {
@@ -111,7 +111,7 @@ impl Scan<'_> {
             let shown = source.display();
             let name = entry.file_name();
             let Some(name) = name.to_str().filter(|name| !name.chars().any(char::is_control)) else {
-                bail!("`{}` has a name that isn't UTF-8 or has a control character", safe(&shown.to_string()));
+                bail!("invalid file name `{}`: it must be UTF-8 without control characters", safe(&shown.to_string()));
             };
             let path = join(below, name);
             // A person may think of either: the path from where the glob begins to be one, or from the project.
@@ -119,7 +119,7 @@ impl Scan<'_> {
             if self.exclude.iter().any(|glob| glob.is_match(&path) || glob.is_match(&from_project)) {
                 continue;
             }
-            let kind = entry.file_type().with_context(|| format!("could not look at `{shown}`"))?;
+            let kind = entry.file_type().with_context(|| format!("could not read the attributes of `{shown}`"))?;
             let matches = self.matcher.is_match(&path);
             if kind.is_dir() {
                 if matches && self.directories {
@@ -137,7 +137,8 @@ impl Scan<'_> {
                 let to = self.link_target(&source)?;
                 found.push(Found { path, kind: Kind::Link { to }, executable: true });
             } else if kind.is_file() {
-                let metadata = entry.metadata().with_context(|| format!("could not look at `{shown}`"))?;
+                let metadata =
+                    entry.metadata().with_context(|| format!("could not read the attributes of `{shown}`"))?;
                 let executable = is_executable(&metadata);
                 found.push(Found {
                     path,
@@ -145,7 +146,7 @@ impl Scan<'_> {
                     executable,
                 });
             } else {
-                bail!("`{shown}` is neither a file, a directory nor a link: exclude it");
+                bail!("`{shown}` is neither a file, a directory nor a link: add it to `exclude`");
             }
         }
         Ok(())
@@ -155,11 +156,11 @@ impl Scan<'_> {
         let shown = source.display();
         let to = fs::read_link(source).with_context(|| format!("could not read the link `{shown}`"))?;
         if to.starts_with(&self.walk.directory) {
-            bail!("the link `{shown}` points to `{}`, which no server has: make it relative", to.display());
+            bail!("the link `{shown}` points to `{}`, which does not exist on servers: make it relative", to.display());
         }
         match to.to_str().filter(|to| !to.chars().any(char::is_control)) {
             Some(to) => Ok(to.to_owned()),
-            None => bail!("the link `{shown}` points to a name that isn't UTF-8 or has a control character"),
+            None => bail!("invalid target of the link `{shown}`: it must be UTF-8 without control characters"),
         }
     }
 
@@ -183,7 +184,7 @@ fn split_glob(src: &str) -> (&str, Option<&str>) {
 
 fn matcher(glob: &str) -> Result<GlobMatcher> {
     let built = GlobBuilder::new(glob).literal_separator(true).build();
-    Ok(built.with_context(|| format!("`{}` isn't a glob", safe(glob)))?.compile_matcher())
+    Ok(built.with_context(|| format!("invalid glob `{}`", safe(glob)))?.compile_matcher())
 }
 
 fn join(directory: &str, name: &str) -> String {
@@ -246,8 +247,8 @@ mod tests {
 
     #[test]
     fn matching_nothing_is_an_error() {
-        assert!(find("d/*.css", &[]).unwrap_err().to_string().contains("matches nothing"));
+        assert!(find("d/*.css", &[]).unwrap_err().to_string().contains("matches no files"));
         assert!(find("d/*.js", &["*.js"]).unwrap_err().to_string().contains("`exclude`"));
-        assert!(find("e/**", &[]).unwrap_err().to_string().contains("could not find"));
+        assert!(find("e/**", &[]).unwrap_err().to_string().contains("not found"));
     }
 }

@@ -14,18 +14,18 @@ fn nothing_is_built_outside_git() {
     project.write("release.toml", &format!("{}{CONTENTS}", crate::project::HEAD));
     project.write("web", "x");
     let said = project.refused(&["build", "-m", "why"], 1);
-    assert!(said.contains("isn't inside a git repository"), "{said}");
+    assert!(said.contains("is not in a git repository"), "{said}");
     project.git(&["init", "-q"]);
     let said = project.refused(&["build", "-m", "why"], 1);
-    assert!(said.contains("no commit yet"), "{said}");
+    assert!(said.contains("no commits in the repository"), "{said}");
 }
 
 #[test]
 fn nothing_is_built_without_a_note() {
     let project = Project::new(CONTENTS);
     assert!(project.refused(&["build"], 2).contains("missing release note"));
-    assert!(project.refused(&["build", "-m", " \n"], 2).contains("note is empty"));
-    assert!(project.refused(&["-m", ""], 2).contains("note is empty"));
+    assert!(project.refused(&["build", "-m", " \n"], 2).contains("empty release note"));
+    assert!(project.refused(&["-m", ""], 2).contains("empty release note"));
     assert!(project.refused(&[], 2).contains("release --help"));
     assert!(!project.path("dist").exists(), "nothing was written");
 }
@@ -129,7 +129,7 @@ fn a_failing_build_command_releases_nothing() {
     assert!(said.contains("talk") && said.contains("exit status: 3"), "{said}");
     assert_eq!(fs::read_dir(project.path("dist")).unwrap().count(), 0);
     let project = Project::new(&format!("build = [\"no-such-program\"]\n{CONTENTS}"));
-    assert!(project.refused(&["-m", "why"], 1).contains("could not run `no-such-program`"));
+    assert!(project.refused(&["-m", "why"], 1).contains("could not run the build command `no-such-program`"));
 }
 
 #[test]

@@ -13,19 +13,19 @@ fn said(rest: &str) -> String {
 fn mistakes_are_named_with_their_place() {
     let table = [
         ("dependss = []", "[package.web]: unknown key `dependss`; did you mean `depends`?"),
-        ("contents = [{ src = \"web\", dst = \"/usr/../etc/passwd\" }]", "[package.web] contents[0]: `dst` is wrong"),
-        ("contents = [{ src = \"web\", dst = \"usr/bin/web\" }]", "isn't absolute"),
-        ("contents = [{ src = \"wep\", dst = \"/usr/bin/web\" }]", "[package.web] contents[0]: `src` can't be used"),
-        ("contents = [{ src = \"*.css\", dst = \"/srv/\" }]", "`*.css` matches nothing"),
-        ("contents = [{ src = \"etc/**\", dst = \"/srv\" }]", "end `dst` in a slash"),
+        ("contents = [{ src = \"web\", dst = \"/usr/../etc/passwd\" }]", "[package.web] contents[0]: invalid `dst`"),
+        ("contents = [{ src = \"web\", dst = \"usr/bin/web\" }]", "is not absolute"),
+        ("contents = [{ src = \"wep\", dst = \"/usr/bin/web\" }]", "[package.web] contents[0]: cannot use `src`"),
+        ("contents = [{ src = \"*.css\", dst = \"/srv/\" }]", "`*.css` matches no files"),
+        ("contents = [{ src = \"etc/**\", dst = \"/srv\" }]", "end `dst` with a slash"),
         (
             "contents = [{ src = \"web\", dst = \"/a\" }, { link = \"/a\", to = \"b\" }]",
-            "already there, from [package.web] contents[0]",
+            "already defined by [package.web] contents[0]",
         ),
-        ("contents = [{ src = \"web\", dst = \"/a\" }, { src = \"web\", dst = \"/a/b\" }]", "is no directory"),
-        ("[[package.web.unit]]\nfile = \"none.service\"", "unit `none.service`: `file` can't be used"),
+        ("contents = [{ src = \"web\", dst = \"/a\" }, { src = \"web\", dst = \"/a/b\" }]", "is not a directory"),
+        ("[[package.web.unit]]\nfile = \"none.service\"", "unit `none.service`: cannot use `file`"),
         ("[[package.web.unit]]\nfile = \"web.service\"\nrestrat = \"never\"", "did you mean `restart`?"),
-        ("scripts = { postinst = \"if true\" }", "the script postinst isn't valid shell"),
+        ("scripts = { postinst = \"if true\" }", "script postinst is not valid shell"),
         ("deb = \"web\"", "has no effect on a prebuilt package"),
     ];
     for (rest, expected) in table {
@@ -40,14 +40,14 @@ fn links_into_the_project_are_refused() {
     project.write("tree/a", "x");
     symlink(project.path("web").canonicalize().unwrap(), project.path("tree/link")).unwrap();
     let said = project.refused(&["build", "-m", "why"], 1);
-    assert!(said.contains("which no server has"), "{said}");
+    assert!(said.contains("which does not exist on servers"), "{said}");
 }
 
 #[test]
 fn a_missing_file_says_what_to_write() {
     let project = Project::bare();
-    assert!(project.refused(&["-m", "why"], 1).contains("there is no `release.toml`"));
-    assert!(project.refused(&["-C", "nowhere", "check"], 1).contains("could not find the directory `nowhere`"));
+    assert!(project.refused(&["-m", "why"], 1).contains("no `release.toml` in"));
+    assert!(project.refused(&["-C", "nowhere", "check"], 1).contains("directory not found: `nowhere`"));
 }
 
 #[test]
@@ -66,7 +66,7 @@ file = \"web.timer\"
     let output = crate::outcome::Run::assert(&mut command).success().get_output().clone();
     let found = crate::project::stdout(&output);
     for expected in
-        ["`/bin` is a link", "everybody may write `/bin/web`", "machine code for amd64", "is started by `web.timer`"]
+        ["`/bin` is a link", "`/bin/web` is world-writable", "is compiled for amd64", "is started both by `web.timer`"]
     {
         assert!(found.contains(expected), "{expected} is missing in\n{found}");
     }

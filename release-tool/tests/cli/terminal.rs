@@ -83,7 +83,7 @@ fn errors_have_one_shape_and_their_status() {
     let project = Project::new("depend = []\n");
     let said = project.refused(&["check"], 1);
     let lines: Vec<&str> = said.lines().collect();
-    assert!(lines[0].starts_with("error: `") && lines[1].starts_with("  caused by: [package.web]: "), "{said}");
+    assert!(lines[0].starts_with("error: invalid `") && lines[1].starts_with("  caused by: [package.web]: "), "{said}");
     let project = Project::new(CONTENTS);
     assert!(project.refused(&["build"], 2).starts_with("error: missing release note: add one, as in -m "));
     project.refused(&["lsit"], 2);

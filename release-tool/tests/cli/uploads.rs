@@ -52,7 +52,7 @@ fn a_release_is_never_overwritten_in_the_bucket() {
     let project = Project::new(CONTENTS);
     project.release(&["-m", "first"]).assert().success();
     let said = project.refused(&["-m", "second", "--out", "../elsewhere"], 1);
-    assert!(said.contains("never overwritten"), "{said}");
+    assert!(said.contains("releases are immutable"), "{said}");
     let json = project.json(&["list", "web", "--json"]);
     assert_eq!(json.as_array().unwrap().len(), 1);
     assert_eq!(json[0]["note"], "first");
@@ -84,7 +84,7 @@ fn packages_that_release_did_not_make_are_refused() {
     tool("dpkg-deb", &["--build", tree.to_str().unwrap(), project.path("other.deb").to_str().unwrap()]);
     let said = project.refused(&["upload", "other.deb"], 1);
     assert!(said.contains("deb = \"path/of/it.deb\""), "{said}");
-    assert!(project.refused(&["upload", "web"], 1).contains("isn't a .deb"));
+    assert!(project.refused(&["upload", "web"], 1).contains("not a .deb"));
 }
 
 #[test]
