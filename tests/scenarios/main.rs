@@ -2,11 +2,11 @@
 
 mod agent;
 mod crashes;
+mod dpkg_runs;
 mod faults;
 mod hands;
 mod health;
 mod machines;
-mod orders;
 mod releases;
 mod web;
 

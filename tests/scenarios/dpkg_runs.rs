@@ -1,4 +1,4 @@
-//! What dpkg and maintainer scripts may do to an order, and who else may be at work.
+//! What dpkg and maintainer scripts may do to a dpkg run, and who else may be at work.
 
 use std::time::Duration;
 
@@ -117,7 +117,7 @@ fn a_transaction_stopped_by_hand_ends_before_it_is_judged() -> Result<()> {
 }
 
 #[test]
-fn an_order_waits_for_whoever_holds_the_lock_of_dpkg() -> Result<()> {
+fn a_dpkg_run_waits_for_whoever_holds_the_lock_of_dpkg() -> Result<()> {
     let scenario = Scenario::new()?;
     let server = server(&scenario, "3s")?;
     let web = scenario.service("web", PORT)?;
