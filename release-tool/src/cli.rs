@@ -1,4 +1,4 @@
-//! The command line: what is typed, what is common to all commands, and how the program ends.
+//! The command line: arguments and options common to all commands, and the start of the program.
 
 use std::{
     path::{Path, PathBuf},
@@ -39,7 +39,7 @@ pub struct Cli {
     publish: publish::Publish,
 }
 
-/// What every command takes.
+/// Options of every command.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Bucket
@@ -69,7 +69,7 @@ impl Options {
         self.directory.canonicalize().with_context(|| format!("directory not found: `{shown}`"))
     }
 
-    /// Opens the bucket.
+    /// Opens the bucket that the command line, the environment or `manifest` names, in this order.
     pub(crate) async fn open_bucket(&self, manifest: Option<&Manifest>) -> Result<Bucket> {
         let from_file = || manifest.and_then(|manifest| manifest.bucket.clone());
         let Some(url) = self.bucket.clone().or_else(from_file) else {
@@ -90,7 +90,7 @@ impl Options {
         self.open_bucket(manifest.as_ref()).await
     }
 
-    /// Where built packages go.
+    /// The directory for built packages, for a project in `directory`.
     pub(crate) fn out(&self, directory: &Path) -> PathBuf {
         directory.join(&self.out)
     }

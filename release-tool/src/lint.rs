@@ -1,4 +1,4 @@
-//! What `release check` looks for: mistakes that build well and hurt on the server.
+//! The checks of `release check`: mistakes that build without an error and cause harm on a server.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,28 +18,28 @@ use crate::{
     tree::{Kind, Tree, Walk},
 };
 
-/// Something that was found.
+/// A problem in a manifest or a package.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Finding {
-    /// How bad it is.
+    /// Whether it is an error or a warning.
     pub(crate) level: Level,
-    /// In which package or file.
+    /// The package of `release.toml`, or the file, that has it.
     pub(crate) of: String,
-    /// What, and what to do about it.
+    /// The problem in one sentence, and the remedy where there is one.
     pub(crate) text: String,
 }
 
-/// How bad a finding is.
+/// Severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Level {
-    /// It won't work.
+    /// The package cannot be built or installed.
     Error,
-    /// It will probably surprise.
+    /// The package works, but probably not as intended.
     Warning,
 }
 
-/// Looks at a package of `release.toml`.
+/// Checks a package of `release.toml`.
 pub(crate) fn package(walk: &Walk, package: &Package, findings: &mut Vec<Finding>) {
     let of = package.at();
     for text in units_started_twice(&package.units) {
@@ -132,7 +132,7 @@ fn elf_architecture(path: &Path) -> Result<Option<&'static str>> {
     })
 }
 
-/// Looks at a built package, all of it.
+/// Checks a built package, its whole content included.
 pub(crate) fn deb(path: &Path, findings: &mut Vec<Finding>) {
     let of = path.display().to_string();
     let mut error = |text: String| findings.push(Finding { level: Level::Error, of: of.clone(), text });

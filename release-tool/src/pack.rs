@@ -27,17 +27,17 @@ use crate::{
 /// What all packages of one build have in common.
 #[derive(Debug)]
 pub(crate) struct BuildContext {
-    /// From what.
+    /// The state of the repository it is built from.
     pub(crate) source: Source,
     /// Built with changes that aren't committed.
     pub(crate) dirty: bool,
-    /// By whom.
+    /// Who builds, for the release name.
     pub(crate) builder: Builder,
-    /// When, in whole seconds.
+    /// Build time in whole seconds, for the release name and the version.
     pub(crate) time: Timestamp,
     /// The time of the files inside, in seconds since 1970.
     pub(crate) file_time: u64,
-    /// Why it is released.
+    /// The release note of the person who builds.
     pub(crate) note: Note,
 }
 
@@ -152,7 +152,7 @@ impl BuildContext {
         Ok(control)
     }
 
-    /// What makes a package a release.
+    /// Writes the control fields that make a package a release.
     fn write_fields(&self, control: &mut Control, package: &Package, name: &ReleaseName) -> Result<()> {
         let fields = ReleaseFields {
             release: name.clone(),
@@ -166,7 +166,7 @@ impl BuildContext {
     }
 }
 
-/// Decides what the manifest left open: a unit is enabled if its file says how.
+/// Decides what the manifest leaves open: a unit is enabled if its file has an `[Install]` section.
 pub(crate) fn plan_units(walk: &Walk, units: &[Unit]) -> Result<Vec<PlannedUnit>> {
     let plan = |unit: &Unit| {
         let mut enable = false;
@@ -201,7 +201,7 @@ fn has_install_section(text: &str) -> bool {
     })
 }
 
-/// Lets `sh` read a script without running it: a slip in `scripts` must not be found on the server.
+/// Lets `sh` read a script without running it, so that a syntax error is found here and not on a server.
 pub(crate) fn check_syntax(name: &str, text: &str) -> Result<()> {
     let file = tempfile::NamedTempFile::new().context("could not create a temporary file")?;
     fs::write(file.path(), text).context("could not write a temporary file")?;

@@ -26,7 +26,7 @@ impl Progress {
         Self { bar }
     }
 
-    /// So many bytes are done.
+    /// Shows that `done` bytes of the total are done.
     pub(crate) fn at(&self, done: u64) {
         self.bar.set_position(done);
     }

@@ -51,9 +51,9 @@ pub(crate) struct BuildOptions {
 /// A package that was built.
 #[derive(Debug, Serialize)]
 pub(crate) struct Built {
-    /// Its release name.
+    /// The release name, which also names its object in the bucket.
     pub(crate) release: ReleaseName,
-    /// Where the `.deb` is.
+    /// Path of the `.deb`.
     pub(crate) path: PathBuf,
 }
 

@@ -41,7 +41,7 @@ struct Row<'a> {
     size: u64,
     #[serde(flatten)]
     facts: Option<Facts<'a>>,
-    /// Why there is no more to tell.
+    /// Why the metadata is missing: it is unreadable.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<&'a str>,
 }

@@ -42,11 +42,11 @@ const UNKNOWN: &str = "00000000000000000000000000000000";
 /// A package to be written.
 #[derive(Debug)]
 pub(crate) struct Deb<'a> {
-    /// Its control file.
+    /// The control file, complete.
     pub(crate) control: &'a Control,
-    /// Its maintainer scripts.
+    /// Maintainer scripts by name, in the order in which they are packed.
     pub(crate) scripts: &'a [(&'static str, String)],
-    /// Its files.
+    /// The files of the data member.
     pub(crate) tree: &'a Tree,
     /// The time of everything in it, in seconds since 1970.
     pub(crate) time: u64,

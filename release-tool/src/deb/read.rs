@@ -20,7 +20,7 @@ const LARGEST_CONTROL: u64 = 64 * 1024 * 1024;
 /// A `.deb` on disk whose control member was read.
 #[derive(Debug)]
 pub(crate) struct DebFile {
-    /// Where it is.
+    /// Path of the file.
     pub(crate) path: PathBuf,
     /// Its members and where their content begins.
     pub(crate) members: Vec<(Member, u64)>,

@@ -23,11 +23,11 @@ pub(crate) struct PlannedUnit {
     pub(crate) name: UnitName,
     /// Whether this package brings its file.
     pub(crate) ours: bool,
-    /// Whether it is enabled.
+    /// Whether the scripts enable it.
     pub(crate) enable: bool,
-    /// Whether we ever start it.
+    /// Whether the scripts, or pulld in their place, start it.
     pub(crate) start: bool,
-    /// What happens on an upgrade.
+    /// What happens to it on an upgrade.
     pub(crate) restart: Restart,
 }
 

@@ -31,7 +31,7 @@ pub(super) struct Sums {
 }
 
 impl Sums {
-    /// Starts the thread.
+    /// Starts the hashing thread.
     pub(super) fn start() -> Result<Self> {
         let (pieces, work) = sync_channel::<Option<Vec<u8>>>(WAITING);
         let (back, used) = channel();
@@ -57,7 +57,7 @@ impl Sums {
         self.is_small = size <= SMALL;
     }
 
-    /// The next piece of the file.
+    /// Adds the next piece of the current file.
     pub(super) fn update(&mut self, piece: &[u8]) -> Result<()> {
         if self.is_small {
             self.small.update(piece);
@@ -69,7 +69,7 @@ impl Sums {
         self.pieces.send(Some(copy)).context("the thread that makes MD5 sums is gone")
     }
 
-    /// The file ends.
+    /// Ends the current file.
     pub(super) fn end(&mut self) -> Result<()> {
         if self.is_small {
             self.done.push(hex::encode(self.small.finalize_reset()));

@@ -14,13 +14,13 @@ pub(crate) enum Content {
         at: String,
         /// A path or a glob, relative to the manifest's directory.
         src: String,
-        /// Where it goes.
+        /// Path on the server: of the file, or of the directory it is copied into.
         dst: Target,
-        /// Globs of what is left out.
+        /// Globs of files to leave out, relative to the base of `src` or to the project.
         exclude: Vec<String>,
         /// Mode of the files; `None` is 0755 for what is executable and 0644 for the rest.
         mode: Option<u32>,
-        /// Who owns the files.
+        /// Owner and group of the files.
         owner: Owner,
         /// `None` is: below /etc.
         conffile: Option<bool>,
@@ -29,20 +29,20 @@ pub(crate) enum Content {
     Link {
         /// How a person finds it in the file.
         at: String,
-        /// Where it is.
+        /// Path of the link on the server.
         link: Target,
-        /// What it points to, as written.
+        /// Target of the link, as written.
         to: String,
     },
     /// A directory, perhaps empty.
     Directory {
         /// How a person finds it in the file.
         at: String,
-        /// Where it is.
+        /// Path of the directory on the server.
         directory: Target,
-        /// Its mode.
+        /// Permission bits of the directory.
         mode: u32,
-        /// Who owns it.
+        /// Owner and group of the directory.
         owner: Owner,
     },
 }
@@ -56,21 +56,21 @@ pub(crate) struct Target {
     pub(crate) is_directory: bool,
 }
 
-/// Owner and group.
+/// Owner and group of a file on the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Owner {
-    /// Owner.
+    /// The user that owns the file.
     pub(crate) user: Id,
-    /// Group.
+    /// The group that owns the file.
     pub(crate) group: Id,
 }
 
 /// A user or a group, by name (looked up on the server while dpkg unpacks) or by number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Id {
-    /// By name.
+    /// A name, which dpkg looks up on the server while it unpacks.
     Name(String),
-    /// By number.
+    /// A numeric id.
     Number(u32),
 }
 

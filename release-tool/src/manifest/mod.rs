@@ -1,7 +1,7 @@
 //! `release.toml`: what a repository releases.
 //!
 //! Read and checked whole, before anything is built: what comes out has only good names, paths that stay where they
-//! belong, and relations that dpkg understands. Whether the files it speaks of exist is for [`crate::tree`] to find.
+//! belong, and relations that dpkg understands. Whether the files it names exist is checked by [`crate::tree`].
 
 mod contents;
 mod fields;
@@ -21,7 +21,7 @@ pub(crate) use unit::{Restart, Unit};
 
 use console::{Keys, Mismatch, safe};
 
-/// The file's name.
+/// Name of the file that a project is released by.
 pub(crate) const FILE: &str = "release.toml";
 
 /// A whole `release.toml`.
@@ -31,7 +31,7 @@ pub(crate) struct Manifest {
     pub(crate) directory: PathBuf,
     /// `[bucket] url`
     pub(crate) bucket: Option<BucketUrl>,
-    /// In the order of their names.
+    /// The packages, sorted by name.
     pub(crate) packages: Vec<Package>,
 }
 
@@ -40,7 +40,7 @@ pub(crate) struct Manifest {
 pub(crate) struct Package {
     /// The table's name: the app, and the Debian package unless that is prebuilt.
     pub(crate) app: AppName,
-    /// What is in it.
+    /// Whether it is built here or prebuilt.
     pub(crate) source: Source,
     /// Run first, in the manifest's directory, if not empty.
     pub(crate) build: Vec<String>,
@@ -50,16 +50,16 @@ pub(crate) struct Package {
     pub(crate) check: Option<CheckCommand>,
 }
 
-/// Where a package comes from.
+/// Origin of a package.
 #[derive(Debug)]
 pub(crate) enum Source {
-    /// Made here.
+    /// Built from a recipe.
     Recipe(Box<Recipe>),
-    /// Made by somebody else: this `.deb`, relative to the manifest's directory.
+    /// Built elsewhere: this `.deb`, relative to the manifest's directory.
     Prebuilt(PathBuf),
 }
 
-/// How a package is made.
+/// The recipe of a package that is built here.
 #[derive(Debug)]
 pub(crate) struct Recipe {
     /// Synopsis, and after the first line end the long description.
@@ -68,7 +68,7 @@ pub(crate) struct Recipe {
     pub(crate) maintainer: String,
     /// `Architecture:`
     pub(crate) architecture: Architecture,
-    /// What `Version:` begins with.
+    /// Beginning of `Version:`; build time and commit follow.
     pub(crate) version: String,
     /// `Section:`
     pub(crate) section: String,
@@ -205,7 +205,7 @@ impl Package {
         Ok(Self { app, source: Source::Recipe(Box::new(recipe)), build, units, check })
     }
 
-    /// Which table of the file it is.
+    /// The table of the file that it is read from, for messages.
     pub(crate) fn at(&self) -> String {
         format!("[package.{}]", self.app)
     }

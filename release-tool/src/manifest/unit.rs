@@ -35,7 +35,7 @@ pub(crate) enum Restart {
 }
 
 impl Unit {
-    /// What pulld is told of it.
+    /// The unit and its action as pulld reads them from `Push-Units`.
     pub(crate) fn owned(&self) -> OwnedUnit {
         let action = match (self.start, self.restart) {
             (false, _) => UnitAction::None,

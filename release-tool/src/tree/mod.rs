@@ -13,7 +13,7 @@ pub(crate) use walk::Walk;
 
 use crate::manifest::{Content, Owner, Recipe, Unit};
 
-/// Where unit files go.
+/// Directory of unit files in a package.
 ///
 /// `/usr/lib` and not `/lib`: on every supported release `/lib` is a link to it, so this is the name under which
 /// dpkg, systemd and `dpkg -S` agree, and the one Debian moved to for good with 13.
@@ -29,33 +29,33 @@ pub(crate) struct Tree {
 /// One file, directory or link.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
-    /// What it is.
+    /// Its type, with what only that type has.
     pub(crate) kind: Kind,
-    /// Permission bits.
+    /// Permission bits, setuid, setgid and sticky included.
     pub(crate) mode: u32,
-    /// Who owns it.
+    /// Owner and group on the server.
     pub(crate) owner: Owner,
     /// Which line of `release.toml` it comes from; `None` for a directory that only others need.
     from: Option<String>,
 }
 
-/// What an entry is.
+/// The type of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A directory.
     Directory,
     /// A regular file with the content of `source`.
     File {
-        /// Where the content is read from.
+        /// Path on this machine that the content is read from.
         source: PathBuf,
-        /// How many bytes it had when it was looked at.
+        /// Size in bytes when the tree was laid out; the writer refuses a file that has another by then.
         size: u64,
         /// Whether dpkg asks before it overwrites an administrator's changes.
         conffile: bool,
     },
     /// A symbolic link.
     Link {
-        /// What it points to.
+        /// Target of the link, as it is written into the package.
         to: String,
     },
 }

@@ -17,16 +17,16 @@ use crate::manifest::Target;
 /// Characters that make a `src` a glob.
 const WILD: [char; 4] = ['*', '?', '[', '{'];
 
-/// Where to look for sources.
+/// Finds sources in a project.
 #[derive(Debug)]
 pub(crate) struct Walk {
-    /// The manifest's directory.
+    /// The directory of `release.toml`, which sources are relative to.
     pub(crate) directory: PathBuf,
     /// Where `release` puts the packages it builds: they are never contents of the next one.
     pub(crate) out: PathBuf,
 }
 
-/// Something that a `src` means.
+/// A file, directory or link that a `src` matches.
 #[derive(Debug)]
 pub(crate) struct Found {
     /// Where it goes, without the slash at the beginning.
