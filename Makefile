@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test check bench debs screenshots audit fuzz clean
+.PHONY: help demo test check mutants bench debs screenshots audit fuzz clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -21,7 +21,7 @@ test: ## all tests: the web app in a real browser, the rest on real dpkg, system
 	PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm --prefix e2e ci --silent
 	npm --prefix e2e test --silent
 	@# cargo-nextest takes longer to build than it saves: it is used where it is, and cargo test does as well.
-	if cargo nextest --version >/dev/null 2>&1; then cargo nextest run --workspace; else cargo test --workspace --lib --bins --tests; fi
+	if cargo nextest --version >/dev/null 2>&1; then cargo nextest run --workspace; else cargo test --workspace --tests; fi
 
 check: ## formatting, lints and licences, all denied
 	cargo fmt --all --check
@@ -29,6 +29,9 @@ check: ## formatting, lints and licences, all denied
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
 	@command -v cargo-deny >/dev/null || cargo install --locked --debug cargo-deny
 	cargo deny --log-level error check bans licenses sources
+
+mutants: ## pulld's unit tests must notice each of tests/mutants/*.patch
+	@tests/mutants/run
 
 bench: ## speed and memory, as ratios against what one would use otherwise
 	@tests/setup --browser

@@ -7,4 +7,5 @@ mod documents;
 mod files;
 mod lexer;
 mod modules;
+mod mutants;
 mod source;

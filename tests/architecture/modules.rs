@@ -6,7 +6,7 @@
 //!   is an arrow to the child, and passing it on is none, unless the parent's own code uses the thing too.
 //! - `mod child;` is no arrow, and neither is anything in tests.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::{
     lexer::is_word,

@@ -95,3 +95,42 @@ async fn a_machine_without_a_bucket_waits_and_picks_it_up() {
     server.configure("poll = \"nonsense\"");
     assert!(poll(&mut agent).await.ok, "the last good configuration stays");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_bucket_that_does_not_answer_is_not_sent_a_report() {
+    let web = release("web", 1);
+    let (server, mut agent) = Server::running(&[&web]).await;
+    let reported = || async {
+        let Fetched::Found(generation, _) = server.bucket.status(&Server::name(), None).await.unwrap() else {
+            panic!()
+        };
+        generation
+    };
+    let before = reported().await;
+    // A socket can't be opened: reading the document fails, while a report could be written.
+    let document = server.root.path().join("bucket/server/web-1.json");
+    std::fs::remove_file(&document).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(&document).unwrap();
+    let cycle = pull(&mut agent).await;
+    assert!(!cycle.ok, "{cycle:?}");
+    assert_eq!(reported().await, before);
+    std::fs::remove_file(&document).unwrap();
+    pull(&mut agent).await;
+    assert_ne!(reported().await, before, "it answers again, and the document is gone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_server_name_or_bucket_ends_what_the_old_document_asked_for() {
+    for (name, bucket) in [("web-2", "bucket"), ("web-1", "other")] {
+        let web = release("web", 1);
+        let (server, mut agent) = Server::running(&[&web]).await;
+        server.put(&format!("{bucket}/server/{name}.json"), "{");
+        server.configure_source(name, bucket);
+        server.world.break_package("web");
+        let cycle = pull(&mut agent).await;
+        assert!(!cycle.ok, "{cycle:?}");
+        assert_eq!(server.world.dpkg_runs().len(), 1, "{name}: nobody asks for `web` any more");
+        let local: Status = serde_json::from_slice(&std::fs::read(server.paths().status()).unwrap()).unwrap();
+        assert_eq!(local.document.generation, None, "{name}");
+    }
+}

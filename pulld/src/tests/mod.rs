@@ -4,6 +4,7 @@ mod crashes;
 mod documents;
 mod harness;
 mod install;
+mod interruptions;
 mod preparation;
 mod rollback;
 mod self_update;

@@ -83,3 +83,29 @@ async fn an_app_that_is_not_allowed_is_refused() {
     assert_eq!(server.state_of("web").await, AppState::Refused);
     assert_eq!(server.world.dpkg_runs().len(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn only_the_app_pulld_may_bring_the_package_pulld() {
+    for (app, package) in [("web", "pulld"), ("pulld", "web")] {
+        let server = Server::new().await;
+        let release = release(app, 1);
+        server.upload_deb(&Deb { package: package.into(), ..Deb::new(&release, Behaviour::Good) }).await;
+        server.push(&[&release]).await;
+        let cycle = pull(&mut server.agent()).await;
+        assert!(cycle.lines.iter().any(|line| line.contains("reserved")), "{app}: {cycle:?}");
+        assert_eq!(server.world.dpkg_runs().len(), 0, "{app}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_apps_in_one_document_cannot_bring_the_same_package() {
+    let server = Server::new().await;
+    let (web, db) = (release("web", 1), release("db", 1));
+    server.upload(&web, Behaviour::Good).await;
+    server.upload_deb(&Deb { package: "web".into(), ..Deb::new(&db, Behaviour::Good) }).await;
+    server.push(&[&web, &db]).await;
+    let cycle = pull(&mut server.agent()).await;
+    assert!(cycle.lines.iter().any(|line| line.contains("is that of another app")), "{cycle:?}");
+    assert_eq!(server.world.dpkg_runs().iter().map(Vec::len).collect::<Vec<_>>(), [1], "one run, of one package");
+    assert!(server.world.installed("web").is_some());
+}

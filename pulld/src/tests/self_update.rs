@@ -104,3 +104,30 @@ async fn a_new_agent_that_cannot_go_by_its_configuration_goes_back() {
     assert_eq!(server.state_of("pulld").await, AppState::Quarantined);
     assert!(!Rescue::new(server.paths().rescue()).is_armed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_new_agent_stays_up_for_the_health_window_before_it_confirms_itself() {
+    for is_record_lost in [false, true] {
+        let server = Server::new().await;
+        let (one, two) = (release("pulld", 1), release("pulld", 2));
+        server.upload(&one, Behaviour::Good).await;
+        server.upload(&two, Behaviour::Good).await;
+        server.push(&[&one]).await;
+        live(&server).await;
+        live(&server).await;
+        server.push(&[&two]).await;
+        assert_eq!(live(&server).await, None);
+        if is_record_lost {
+            std::fs::remove_file(server.paths().transaction()).unwrap();
+        }
+        let rescue = Rescue::new(server.paths().rescue());
+        let just_before = Duration::from_millis(9_900);
+        assert!(
+            tokio::time::timeout(just_before, live(&server)).await.is_err(),
+            "it isn't done before its ten seconds"
+        );
+        assert!(rescue.is_armed(), "an agent that dies within them is still replaced by the one before");
+        assert_eq!(live(&server).await, Some(Next::Continue));
+        assert!(!rescue.is_armed());
+    }
+}
