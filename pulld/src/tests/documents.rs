@@ -89,7 +89,10 @@ async fn a_machine_without_a_bucket_waits_and_picks_it_up() {
     assert!(!cycle.ok && cycle.summary.contains("no bucket specified"), "{cycle:?}");
     server.configure("poll = \"nonsense\"");
     let cycle = poll(&mut server.agent()).await;
-    assert!(cycle.summary.contains("`poll` is `nonsense`"), "an agent comes up with a wrong configuration: {cycle:?}");
+    assert!(
+        cycle.summary.contains("`poll` is `\"nonsense\"`"),
+        "an agent comes up with a wrong configuration: {cycle:?}"
+    );
     server.configure("");
     assert!(poll(&mut agent).await.ok);
     server.configure("poll = \"nonsense\"");
