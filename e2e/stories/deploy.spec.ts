@@ -17,12 +17,12 @@ test("an operator chooses a release, a real agent installs it, and the page foll
       expect(commit).toHaveLength(12);
       await page.goto(`${stage.address}/plan?release=${encodeURIComponent(stem)}&server=web-1`);
       await expect(row).toBeDefined();
-      await page.getByLabel("Why").fill("to see it");
+      await page.getByLabel("Reason").fill("to see it");
       await page.getByRole("button", { name: "Push web to 1 server" }).click();
       await expect(page.getByRole("heading", { name: "Pushing web on 1 server" })).toBeVisible();
-      await expect(page.getByText("1 written")).toBeVisible();
+      await expect(page.getByText("1 pushed")).toBeVisible();
       // Nothing is clicked or loaded from here on: the page follows by itself.
-      await expect(page.getByText("1 run it")).toBeVisible({ timeout: 90_000 });
+      await expect(page.getByText("1 running")).toBeVisible({ timeout: 90_000 });
     };
     await push(real.first);
     await push(real.second);
@@ -32,7 +32,7 @@ test("an operator chooses a release, a real agent installs it, and the page foll
     await page.getByRole("link", { name: "Roll back web" }).click();
     await expect(page.getByRole("heading", { name: "Roll back web on web-1" })).toBeVisible();
     await page.getByRole("button", { name: /^Roll back web/ }).click();
-    await expect(page.getByText("1 run it")).toBeVisible({ timeout: 90_000 });
+    await expect(page.getByText("1 running")).toBeVisible({ timeout: 90_000 });
     expect(stage.desired("web-1", "web")).toBe(real.first);
   } finally {
     await stage.stop();
@@ -44,23 +44,23 @@ test("from the list of servers to the result, by choosing among releases", async
   stage.fleet();
   await stage.serve();
   await page.goto(`${stage.address}/servers?q=app:api`);
-  await page.getByRole("checkbox", { name: "Choose api-1" }).check();
-  await page.getByRole("button", { name: "Choose a release for the ticked" }).click();
+  await page.getByRole("checkbox", { name: "Select api-1" }).check();
+  await page.getByRole("button", { name: "Choose a release for selected servers" }).click();
   await page.getByRole("link", { name: "api", exact: true }).click();
   await expect(page.getByRole("heading", { name: "Choose a release of api for api-1" })).toBeVisible();
   const newest = page.getByRole("row").filter({ hasText: "orders: rounding" });
   await expect(newest.getByText("latest")).toBeVisible();
   await newest.getByRole("link", { name: "Plan" }).click();
   await expect(page.getByRole("heading", { name: "Push api to api-1" })).toBeVisible();
-  await page.getByLabel("Why").fill("rounding for yen");
+  await page.getByLabel("Reason").fill("rounding for yen");
   await page.getByRole("button", { name: "Push api to 1 server" }).click();
-  await expect(page.getByText("1 written")).toBeVisible();
-  await expect(page.getByText("1 on the way")).toBeVisible();
+  await expect(page.getByText("1 pushed")).toBeVisible();
+  await expect(page.getByText("1 in progress")).toBeVisible();
   expect(stage.desired("api-1", "api")).toBe(stage.releases("api")[0]);
 
   // The agent's word arrives: the page follows.
   stage.fleet("report", "api-1", stage.releases("api")[0], "converged");
-  await expect(page.getByText("1 run it")).toBeVisible();
+  await expect(page.getByText("1 running")).toBeVisible();
   await page.goto(`${stage.address}/history?server=api-1`);
   await expect(page.getByRole("row").filter({ hasText: "rounding for yen" }).getByText("converged")).toBeVisible();
 });
@@ -72,17 +72,17 @@ test("all servers that a filter matches are pushed to, each with a result of its
   await page.getByRole("link", { name: "Choose for all 7 servers that match" }).click();
   await page.getByRole("link", { name: "web", exact: true }).click();
   await page.getByRole("row").filter({ hasText: "fix the login page" }).getByRole("link", { name: "Plan" }).click();
-  await expect(page.getByText("stays")).toHaveCount(1);
+  await expect(page.getByText("no change")).toHaveCount(1);
   // One changes while the plan is looked at: it alone is refused.
   const other = stage.releases("web")[5];
   stage.push("deploy", other, "web-3");
   await page.getByRole("button", { name: "Push web to 6 servers" }).click();
-  await expect(page.getByText("5 written")).toBeVisible();
-  await expect(page.getByText("1 not written")).toBeVisible();
-  await expect(page.getByRole("row").filter({ hasText: "web-3" }).getByText("in between")).toBeVisible();
+  await expect(page.getByText("5 pushed")).toBeVisible();
+  await expect(page.getByText("1 not pushed")).toBeVisible();
+  await expect(page.getByRole("row").filter({ hasText: "web-3" }).getByText("another push changed")).toBeVisible();
   expect(stage.desired("web-3", "web")).toBe(other);
   expect(stage.desired("web-2", "web")).toBe(stage.releases("web")[3]);
-  await page.getByRole("link", { name: "Look at those again" }).click();
+  await page.getByRole("link", { name: "Retry failed servers" }).click();
   await expect(page.getByRole("heading", { name: "Push web to web-3" })).toBeVisible();
 });
 
@@ -94,10 +94,10 @@ test("two tabs race for the same app: one wins, the other is told and writes not
   await page.goto(`${stage.address}/plan?release=${encodeURIComponent(one)}&server=web-1`);
   await other.goto(`${stage.address}/plan?release=${encodeURIComponent(two)}&server=web-1`);
   await page.getByRole("button", { name: "Push web" }).click();
-  await expect(page.getByText("1 written")).toBeVisible();
+  await expect(page.getByText("1 pushed")).toBeVisible();
   await other.getByRole("button", { name: "Push web" }).click();
-  await expect(other.getByText("1 not written")).toBeVisible();
-  const told = other.getByText("somebody pushed");
+  await expect(other.getByText("1 not pushed")).toBeVisible();
+  const told = other.getByText("another push changed");
   await expect(told).toContainText(one);
   expect(stage.desired("web-1", "web")).toBe(one);
   expect(stage.push("history", "web-1").pushes[0].to).toContain(one);
@@ -110,14 +110,14 @@ test("rolling back goes to what this server had, and undoing a push takes it bac
   await page.goto(`${stage.address}/servers/web-1`);
   await page.getByRole("link", { name: "Roll back web" }).click();
   await page.getByRole("button", { name: "Roll back web on 1 server" }).click();
-  await expect(page.getByText("1 written")).toBeVisible();
+  await expect(page.getByText("1 pushed")).toBeVisible();
   expect(stage.desired("web-1", "web")).toBe(releases[4]);
 
   await page.goto(`${stage.address}/history`);
   await page.getByRole("link", { name: "Undo the push of web to web-3" }).click();
-  await expect(page.getByRole("heading", { name: "Take web back on web-3" })).toBeVisible();
+  await expect(page.getByRole("heading", { name: "Undo push of web on web-3" })).toBeVisible();
   await page.getByRole("button", { name: "Roll back web on 1 server" }).click();
-  await expect(page.getByText("1 written")).toBeVisible();
+  await expect(page.getByText("1 pushed")).toBeVisible();
   expect(stage.desired("web-3", "web")).toBe(releases[3]);
 });
 
@@ -133,7 +133,7 @@ test("without JavaScript everything can be done", async ({ stage, browser }) => 
   await page.getByRole("link", { name: "Change the release of api" }).click();
   await page.getByRole("row").filter({ hasText: "rounding" }).getByRole("link", { name: "Plan" }).click();
   await page.getByRole("button", { name: "Push api to 1 server" }).click();
-  await expect(page.getByText("1 written")).toBeVisible();
+  await expect(page.getByText("1 pushed")).toBeVisible();
   expect(stage.desired("api-1", "api")).toBe(stage.releases("api")[0]);
   await page.close();
 });

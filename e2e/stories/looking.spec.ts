@@ -51,11 +51,11 @@ test("what is typed and ticked survives a live update, and focus stays", async (
   stage.fleet();
   await stage.serve();
   await page.goto(`${stage.address}/servers`);
-  await page.getByRole("checkbox", { name: "Choose api-2" }).check();
+  await page.getByRole("checkbox", { name: "Select api-2" }).check();
   await page.getByRole("link", { name: "web-4" }).focus();
   stage.fleet("report", "web-4", stage.releases("web")[1], "converged");
   await expect(page.getByRole("row").filter({ hasText: "web-4" }).getByText("converged")).toBeVisible();
-  await expect(page.getByRole("checkbox", { name: "Choose api-2" })).toBeChecked();
+  await expect(page.getByRole("checkbox", { name: "Select api-2" })).toBeChecked();
   await expect(page.getByRole("link", { name: "web-4" })).toBeFocused();
 
   await page.getByLabel("Filter", { exact: true }).focus();
@@ -87,7 +87,7 @@ test("the keyboard is enough", async ({ stage, page }) => {
   };
   await until("Choose api-1");
   await page.keyboard.press("Space");
-  await until("Choose a release for the ticked");
+  await until("Choose a release for selected servers");
   await page.keyboard.press("Enter");
   await expect(page.getByRole("heading", { name: "Choose an app for api-1" })).toBeVisible();
   await until("api");
@@ -98,7 +98,7 @@ test("the keyboard is enough", async ({ stage, page }) => {
   await expect(page.getByRole("heading", { name: "Push api to api-1" })).toBeVisible();
   await until("Push api to 1 server");
   await page.keyboard.press("Enter");
-  await expect(page.getByText("1 written")).toBeVisible();
+  await expect(page.getByText("1 pushed")).toBeVisible();
 });
 
 test("a page outlives its server, and follows the next one", async ({ stage, page }) => {
@@ -119,13 +119,13 @@ test("a bucket out of reach is said, nothing is written, and all is well when it
   await page.goto(`${stage.address}/plan?release=${encodeURIComponent(stage.releases("web")[1])}&server=web-1`);
   const before = stage.desired("web-1", "web");
   await rename(bucket, `${bucket}.away`);
-  await expect(page.getByText("The bucket can't be read.")).toBeVisible();
+  await expect(page.getByText("The bucket is unreadable.")).toBeVisible();
   await page.getByRole("button", { name: "Push web" }).click();
   await expect(page.getByRole("heading", { name: "Nothing was written" })).toBeVisible();
   await page.goto(`${stage.address}/servers`);
   await expect(page.getByRole("link", { name: "web-1", exact: true })).toBeVisible();
   await rename(`${bucket}.away`, bucket);
-  await expect(page.getByText("The bucket can't be read.")).toBeHidden({ timeout: 40_000 });
+  await expect(page.getByText("The bucket is unreadable.")).toBeHidden({ timeout: 40_000 });
   expect(stage.desired("web-1", "web")).toBe(before);
 });
 

@@ -55,14 +55,14 @@ test("the policy binds a deployer: what may go where, a reason, nothing dirty", 
     page.goto(`${stage.address}/plan?release=${encodeURIComponent(stage.releases(app)[n])}&server=${server}`);
   await plan("web", 0, "web-1");
   await expect(page.getByText("not allowed")).toBeVisible();
-  await expect(page.getByText("Nothing would be written.")).toBeVisible();
+  await expect(page.getByText("No changes to push.")).toBeVisible();
   await plan("api", 0, "web-1");
-  await expect(page.getByText(/lets only web go to web-1/)).toBeVisible();
+  await expect(page.getByText(/does not allow \w+ on web-1; allowed: web/)).toBeVisible();
   await plan("web", 1, "web-1");
-  await expect(page.getByLabel("Why")).toHaveAttribute("required", "");
-  await page.getByLabel("Why").fill("it is time");
+  await expect(page.getByLabel("Reason")).toHaveAttribute("required", "");
+  await page.getByLabel("Reason").fill("it is time");
   await page.getByRole("button", { name: "Push web" }).click();
-  await expect(page.getByText("1 written")).toBeVisible();
+  await expect(page.getByText("1 pushed")).toBeVisible();
 
   // An app that the rules name and nobody has chosen yet is shown, and is not written.
   await page.goto(`${stage.address}/servers/api-1`);
@@ -73,7 +73,7 @@ test("the policy binds a deployer: what may go where, a reason, nothing dirty", 
   await page.goto(`${stage.address}/servers`);
   await expect(page.getByText("did you mean AppNames?")).toBeVisible();
   await plan("api", 0, "web-1");
-  await expect(page.getByText(/lets only web go to web-1/)).toBeVisible();
+  await expect(page.getByText(/does not allow \w+ on web-1; allowed: web/)).toBeVisible();
   await page.close();
 });
 

@@ -2,7 +2,7 @@
 
 use bucket::{AppState, AppStatus, ReleaseName, ServerState, Timestamp};
 
-use crate::{plan::silence, server::Server};
+use crate::{plan::overdue, server::Server};
 
 /// How a server is, at a glance. In order of how much it asks for attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -11,19 +11,19 @@ pub enum Condition {
     Converged,
     /// It does, but was changed by hand or has apps that the document doesn't name.
     Drifted,
-    /// Work is under way, or the agent hasn't said anything of the newest document yet.
+    /// Work is in progress, or the agent has not reported on the newest document yet.
     Pending,
-    /// Its agent says something that this program is too old for.
+    /// Its agent reported a state that this program does not know.
     Unknown,
     /// It has a document, and no agent ever reported.
     Never,
-    /// Its agent has been silent for longer than it should.
+    /// Its agent has not reported for longer than it should.
     Silent,
     /// Its document or its agent's report can't be read.
     Unreadable,
-    /// A release didn't get in or stay up; what ran before runs.
+    /// A release could not be installed or did not stay up; the previous release runs.
     Failed,
-    /// A release didn't stay up and going back failed too: a person is needed.
+    /// A release did not stay up, and its rollback failed or was not possible.
     Degraded,
 }
 
@@ -41,8 +41,8 @@ impl Condition {
         Self::Degraded,
     ];
 
-    /// In one word, as filters and scripts write it.
-    pub fn word(self) -> &'static str {
+    /// Its label, as filters, the API and metrics write it.
+    pub fn label(self) -> &'static str {
         match self {
             Self::Converged => "converged",
             Self::Drifted => "drifted",
@@ -56,59 +56,19 @@ impl Condition {
         }
     }
 
-    /// For people.
-    pub fn look(self) -> Look {
-        let (tone, symbol, text) = match self {
-            Self::Converged => (Tone::Good, "✓", "converged"),
-            Self::Drifted => (Tone::Notice, "≈", "drifted"),
-            Self::Pending => (Tone::Notice, "…", "pending"),
-            Self::Unknown => (Tone::Notice, "?", "unknown"),
-            Self::Never => (Tone::Notice, "?", "never reported"),
-            Self::Silent => (Tone::Bad, "○", "silent"),
-            Self::Unreadable => (Tone::Bad, "⊘", "unreadable"),
-            Self::Failed => (Tone::Bad, "✗", "failed"),
-            Self::Degraded => (Tone::Bad, "!", "needs a person"),
-        };
-        Look { tone, symbol, text }
-    }
-
-    /// Whether somebody should look.
-    pub fn asks_for_attention(self) -> bool {
+    /// Whether a person should look into it.
+    pub fn needs_attention(self) -> bool {
         self >= Self::Never
     }
 }
 
-/// How a state is shown: the word and the symbol say it, a colour only repeats it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Look {
-    /// What a colour says.
-    pub tone: Tone,
-    /// One character.
-    pub symbol: &'static str,
-    /// A word or two.
-    pub text: &'static str,
-}
-
-/// What a colour says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tone {
-    /// As it should be.
-    Good,
-    /// To be known.
-    Notice,
-    /// Not as it should be.
-    Bad,
-    /// Nothing.
-    Quiet,
-}
-
 /// How a server is.
 pub fn condition(server: &Server, now: Timestamp) -> Condition {
-    if server.document_error.is_some() || server.status_error.is_some() {
+    if server.errors().next().is_some() {
         return Condition::Unreadable;
     }
-    let Some(status) = &server.status else { return Condition::Never };
-    if silence(status, now).is_some() {
+    let Some(status) = server.status() else { return Condition::Never };
+    if overdue(status, now).is_some() {
         return Condition::Silent;
     }
     match status.state {
@@ -124,8 +84,8 @@ pub fn condition(server: &Server, now: Timestamp) -> Condition {
 
 /// Whether the agent's report is about an older document than the one there is.
 pub fn is_behind(server: &Server) -> bool {
-    let reported = server.status.as_ref().and_then(|status| status.document.generation);
-    server.document.as_ref().is_some_and(|(generation, _)| reported < Some(*generation))
+    let reported = server.status().and_then(|status| status.document.generation);
+    server.document.known().is_some_and(|(generation, _)| reported < Some(*generation))
 }
 
 /// One app on a server.
@@ -145,15 +105,15 @@ pub struct AppRow<'a> {
 
 /// Every app that the document names, as it is now, or that the agent reports.
 pub fn apps(server: &Server) -> Vec<AppRow<'_>> {
-    let desired = server.document.iter().flat_map(|(_, document)| document.releases());
-    let mut rows: Vec<AppRow> = desired
+    let mut rows: Vec<AppRow> = server
+        .releases()
         .map(|release| {
             let app = release.app().as_str();
             let reported = server.reported(app);
             AppRow { app, desired: Some(release), installed: None, reported, state: AppState::Pending }
         })
         .collect();
-    for app in server.status.iter().flat_map(|status| &status.apps) {
+    for app in server.reported_apps() {
         if !rows.iter().any(|row| row.app == app.app) {
             let row = AppRow { app: &app.app, desired: None, installed: None, reported: Some(app), state: app.state };
             rows.push(row);
@@ -169,8 +129,8 @@ pub fn apps(server: &Server) -> Vec<AppRow<'_>> {
     rows
 }
 
-/// How an app on a server is, in one word.
-pub fn app_word(state: AppState) -> &'static str {
+/// The label of an app's state, as filters and the API write it.
+pub fn app_label(state: AppState) -> &'static str {
     match state {
         AppState::Converged => "converged",
         AppState::Drifted => "drifted",
@@ -184,27 +144,12 @@ pub fn app_word(state: AppState) -> &'static str {
     }
 }
 
-/// How an app on a server is, for people.
-pub fn app_look(state: AppState) -> Look {
-    let (tone, symbol, text) = match state {
-        AppState::Converged => (Tone::Good, "✓", "converged"),
-        AppState::Drifted => (Tone::Notice, "≈", "drifted"),
-        AppState::Pending => (Tone::Notice, "…", "pending"),
-        AppState::Failed => (Tone::Bad, "✗", "failed"),
-        AppState::Quarantined => (Tone::Bad, "↩", "rolled back"),
-        AppState::Degraded => (Tone::Bad, "!", "needs a person"),
-        AppState::Refused => (Tone::Bad, "⊘", "refused"),
-        AppState::Orphan => (Tone::Quiet, "–", "orphan"),
-        AppState::Unknown => (Tone::Notice, "?", "unknown"),
-    };
-    Look { tone, symbol, text }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use bucket::{AgentStatus, DocumentStatus, Generation, ServerDocument, Status};
 
     use super::*;
+    use crate::server::Reading;
 
     pub(crate) fn release(n: u8) -> ReleaseName {
         format!("web/web:dev@build-1:2026-11-20T19:05:{n:02}Z:{n:040x}.deb").parse().unwrap()
@@ -241,10 +186,8 @@ pub(crate) mod tests {
         };
         Server {
             name: "web-1".parse().unwrap(),
-            document: Some((Generation(7), document)),
-            document_error: None,
-            status: Some(status),
-            status_error: None,
+            document: Reading::Known((Generation(7), document)),
+            status: Reading::Known(status),
         }
     }
 
@@ -266,9 +209,9 @@ pub(crate) mod tests {
         let mut server = server(1, 1, 1, AppState::Converged, ServerState::Converged);
         let later = now() + jiff::SignedDuration::from_hours(2);
         assert_eq!(condition(&server, later), Condition::Silent);
-        server.status = None;
+        server.status = Reading::Absent;
         assert_eq!(condition(&server, now()), Condition::Never);
-        server.document_error = Some("it can't be read".into());
+        server.document = Reading::Unreadable("permission denied".into());
         assert_eq!(condition(&server, now()), Condition::Unreadable);
     }
 }

@@ -1,21 +1,37 @@
 //! The filter language of servers: `app:web state:failed group:prod text -app:db`.
 //!
-//! Terms are separated by spaces and all of them must hold; `-` before one turns it around. A word without a key is
+//! Terms are separated by spaces and all of them must hold; `-` before one negates it. A word without a key is
 //! part of the server's name, whatever its case. With `app:`, `state:` and `release:` are about that app there.
 
 use bucket::Timestamp;
+use console::quoted;
+use thiserror::Error;
 
 use crate::{
-    condition::{AppRow, app_word, apps, condition},
+    condition::{AppRow, app_label, apps, condition},
     policy::Policy,
     server::Server,
 };
 
 /// Most terms of a filter.
-const MOST: usize = 20;
+const MAX_TERMS: usize = 20;
 
 /// Every key, for messages and help.
 pub const KEYS: [&str; 4] = ["app", "group", "release", "state"];
+
+/// The text isn't a filter.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum FilterError {
+    /// A term has a key that there isn't.
+    #[error("unknown filter key `{0}:`; valid keys: {keys}", keys = quoted(&KEYS.map(|key| format!("{key}:"))))]
+    UnknownKey(String),
+    /// A term has a key and nothing else.
+    #[error("`{0}` has no value after the colon")]
+    NoValue(String),
+    /// It has more terms than anybody writes.
+    #[error("a filter can have at most {MAX_TERMS} terms")]
+    TooLong,
+}
 
 /// A parsed filter.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -44,11 +60,11 @@ impl Filter {
     /// Parses a filter.
     ///
     /// # Errors
-    /// What isn't understood, as a sentence.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    /// The first term that isn't one.
+    pub fn parse(text: &str) -> Result<Self, FilterError> {
         let terms: Vec<Term> = text.split_whitespace().map(term).collect::<Result<_, _>>()?;
-        if terms.len() > MOST {
-            return Err(format!("it has more than {MOST} terms"));
+        if terms.len() > MAX_TERMS {
+            return Err(FilterError::TooLong);
         }
         Ok(Self { terms })
     }
@@ -82,10 +98,10 @@ impl Filter {
                     let names = [row.desired, row.installed].into_iter().flatten();
                     names.into_iter().any(|name| of(name.commit().as_str()) || name.stem() == value)
                 }),
-                Key::State if about_app => chosen.iter().any(|row| app_word(row.state) == value),
-                Key::State if value == "attention" => condition(server, now).asks_for_attention(),
+                Key::State if about_app => chosen.iter().any(|row| app_label(row.state) == value),
+                Key::State if value == "attention" => condition(server, now).needs_attention(),
                 Key::State => {
-                    condition(server, now).word() == value || rows.iter().any(|row| app_word(row.state) == value)
+                    condition(server, now).label() == value || rows.iter().any(|row| app_label(row.state) == value)
                 }
                 Key::Text => server.name.as_str().to_lowercase().contains(&value.to_lowercase()),
             };
@@ -94,7 +110,7 @@ impl Filter {
     }
 }
 
-fn term(word: &str) -> Result<Term, String> {
+fn term(word: &str) -> Result<Term, FilterError> {
     let (not, word) = match word.strip_prefix('-') {
         Some(rest) if !rest.is_empty() => (true, rest),
         _ => (false, word),
@@ -107,10 +123,10 @@ fn term(word: &str) -> Result<Term, String> {
         "group" => Key::Group,
         "release" => Key::Release,
         "state" => Key::State,
-        _ => return Err(format!("`{key}:` is no key of a filter: there are `{}:`", KEYS.join(":`, `"))),
+        _ => return Err(FilterError::UnknownKey(key.to_owned())),
     };
     if value.is_empty() {
-        return Err(format!("`{word}` has nothing after the colon"));
+        return Err(FilterError::NoValue(word.to_owned()));
     }
     Ok(Term { not, key, value: value.to_owned() })
 }
@@ -151,8 +167,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_said() {
-        assert!(Filter::parse("stat:failed").unwrap_err().contains("`state:`"));
+    fn what_is_no_filter_is_refused() {
+        assert!(Filter::parse("stat:failed").unwrap_err().to_string().contains("`state:`"));
         assert!(Filter::parse("app:").is_err());
         assert!(Filter::parse(&"x ".repeat(100)).is_err());
     }

@@ -11,31 +11,32 @@ use std::{
 use anyhow::{Context, Result, bail};
 use bucket::{AppName, Bucket, Generation, HistoryEntry, PushKind, Release, ReleaseName, ServerName};
 use futures_util::{StreamExt, stream};
+use thiserror::Error;
 
 use crate::{
     history::previous,
     identity::Identity,
     poke::{PokeSettings, Poker},
-    policy::{Change, Policy},
-    push::{self, Request},
+    policy::{Case, Policy, Reason, Refusal},
+    push::{self, Conflict, Incomplete, Request},
 };
 
 /// Servers that are written at the same time.
 const AT_ONCE: usize = 16;
 
 /// As far back as anyone rolls back, in pushes.
-const DEPTH: usize = 500;
+const MAX_DEPTH: usize = 500;
 
 /// Who pushes, why, and by which rules.
 #[derive(Debug, Clone)]
 pub struct Operator {
     /// Who.
     pub who: Identity,
-    /// Why, in their words.
+    /// Their reason, for the history.
     pub reason: String,
     /// By which rules.
     pub policy: Arc<Policy>,
-    /// Whether and how servers are woken.
+    /// Whether and how servers are poked.
     pub poke: PokeSettings,
 }
 
@@ -52,107 +53,148 @@ pub struct Intent {
     pub kind: PushKind,
 }
 
+/// Why a push was not written.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum NotPushed {
+    /// The policy forbids it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The app's entry is no longer what the operator saw.
+    #[error(transparent)]
+    Conflict(Box<Conflict>),
+    /// Something failed; the text has the causes too.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<anyhow::Error> for NotPushed {
+    fn from(error: anyhow::Error) -> Self {
+        match error.downcast::<Conflict>() {
+            Ok(conflict) => Self::Conflict(Box::new(conflict)),
+            Err(error) => Self::Failed(format!("{error:#}")),
+        }
+    }
+}
+
 /// How one push went.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
+pub struct PushResult {
     /// What was wanted.
     pub intent: Intent,
     /// The generation of the document that holds it, or why nothing was written.
-    pub result: Result<Generation, String>,
-    /// What went wrong after the write; the push stands.
-    pub warnings: Vec<String>,
+    pub result: Result<Generation, NotPushed>,
+    /// What failed after the write; the push itself succeeded.
+    pub incomplete: Vec<Incomplete>,
 }
 
-/// Carries out pushes, and tells of each, by its place, as soon as it is written or isn't. Pokes at the end; the outcomes
-/// that are returned have the warnings of that too, in the order of the intents.
+impl PushResult {
+    /// Whether the document was written.
+    pub fn is_pushed(&self) -> bool {
+        self.result.is_ok()
+    }
+}
+
+/// Carries out pushes, and reports each, by its place, as soon as it is written or isn't. Pokes at the end; the results
+/// that are returned have what failed there too, in the order of the intents.
 pub async fn carry_out(
     bucket: &Bucket,
     operator: &Operator,
     intents: Vec<Intent>,
-    tell: impl Fn(usize, &Outcome),
-) -> Vec<Outcome> {
+    report: impl Fn(usize, &PushResult),
+) -> Vec<PushResult> {
     let names: BTreeSet<ReleaseName> = intents.iter().map(|intent| intent.release.clone()).collect();
-    let releases: BTreeMap<ReleaseName, Result<Release, String>> = stream::iter(names)
+    let releases: BTreeMap<ReleaseName, Result<Release, NotPushed>> = stream::iter(names)
         .map(async |name| {
-            let found = find(bucket, &name).await.map_err(|error| format!("{error:#}"));
+            let found = find(bucket, &name).await.map_err(NotPushed::from);
             (name, found)
         })
         .buffer_unordered(AT_ONCE)
         .collect()
         .await;
-    let work = |(place, intent): (usize, Intent)| {
+    let pushes = |(place, intent): (usize, Intent)| {
         let release = &releases[&intent.release];
-        let tell = &tell;
+        let report = &report;
         async move {
-            let outcome = one(bucket, operator, intent, release).await;
-            tell(place, &outcome);
-            outcome
+            let result = push_one(bucket, operator, intent, release).await;
+            report(place, &result);
+            result
         }
     };
-    let mut outcomes: Vec<Outcome> =
-        stream::iter(intents.into_iter().enumerate()).map(work).buffered(AT_ONCE).collect().await;
-    poke(&operator.poke, &mut outcomes).await;
-    outcomes
+    let mut results: Vec<PushResult> =
+        stream::iter(intents.into_iter().enumerate()).map(pushes).buffered(AT_ONCE).collect().await;
+    poke(&operator.poke, &mut results).await;
+    results
 }
 
-async fn one(bucket: &Bucket, operator: &Operator, intent: Intent, release: &Result<Release, String>) -> Outcome {
-    let written = async {
-        let release = release.as_ref().map_err(Clone::clone)?;
-        let change = Change {
-            server: &intent.server,
-            app: intent.release.app(),
-            dirty: release.metadata.as_ref().is_ok_and(|metadata| metadata.dirty),
-            reason: &operator.reason,
-        };
-        operator.policy.judge(&operator.who, change)?;
-        let request = Request {
-            server: intent.server.clone(),
-            release: intent.release.clone(),
-            from: intent.from.clone(),
-            kind: intent.kind,
-            who: operator.who.name.clone(),
-            why: operator.reason.clone(),
-        };
-        push::push(bucket, &request).await.map_err(|error| format!("{error:#}"))
-    };
-    match written.await {
-        Ok(pushed) => Outcome { intent, result: Ok(pushed.generation), warnings: pushed.warnings },
-        Err(error) => Outcome { intent, result: Err(error), warnings: Vec::new() },
+async fn push_one(
+    bucket: &Bucket,
+    operator: &Operator,
+    intent: Intent,
+    release: &Result<Release, NotPushed>,
+) -> PushResult {
+    match write(bucket, operator, &intent, release).await {
+        Ok(pushed) => PushResult { intent, result: Ok(pushed.generation), incomplete: pushed.incomplete },
+        Err(error) => PushResult { intent, result: Err(error), incomplete: Vec::new() },
     }
 }
 
-/// Wakes the servers that were written. The pushes stand whatever comes of it, so what failed is a warning.
-async fn poke(settings: &PokeSettings, outcomes: &mut [Outcome]) {
+async fn write(
+    bucket: &Bucket,
+    operator: &Operator,
+    intent: &Intent,
+    release: &Result<Release, NotPushed>,
+) -> Result<push::Pushed, NotPushed> {
+    let release = release.as_ref().map_err(Clone::clone)?;
+    let case = Case {
+        server: &intent.server,
+        app: intent.release.app(),
+        dirty: release.metadata.as_ref().is_ok_and(|metadata| metadata.dirty),
+        reason: Reason::Given(&operator.reason),
+    };
+    operator.policy.judge(&operator.who, case)?;
+    let request = Request {
+        server: intent.server.clone(),
+        release: intent.release.clone(),
+        from: intent.from.clone(),
+        kind: intent.kind,
+        who: operator.who.name.clone(),
+        reason: operator.reason.clone(),
+    };
+    Ok(push::push(bucket, &request).await?)
+}
+
+/// Pokes the servers that were written. The pushes have succeeded whatever comes of it.
+async fn poke(settings: &PokeSettings, results: &mut [PushResult]) {
     let mut pushed: BTreeMap<ServerName, Vec<ReleaseName>> = BTreeMap::new();
-    for outcome in outcomes.iter().filter(|outcome| outcome.result.is_ok()) {
-        pushed.entry(outcome.intent.server.clone()).or_default().push(outcome.intent.release.clone());
+    for result in results.iter().filter(|result| result.is_pushed()) {
+        pushed.entry(result.intent.server.clone()).or_default().push(result.intent.release.clone());
     }
     if pushed.is_empty() {
         return;
     }
-    let failed: BTreeMap<ServerName, anyhow::Error> = match Poker::new(settings) {
+    let failed: BTreeMap<ServerName, String> = match Poker::new(settings) {
         Ok(None) => return,
         Ok(Some(poker)) => {
-            let outcomes = poker.poke(&pushed).await.into_iter();
-            outcomes.filter_map(|(server, outcome)| Some((server, outcome.err()?))).collect()
+            let attempts = poker.poke(&pushed).await.into_iter();
+            attempts.filter_map(|(server, attempt)| Some((server, format!("{:#}", attempt.err()?)))).collect()
         }
-        Err(error) => pushed.into_keys().map(|server| (server, anyhow::anyhow!("{error:#}"))).collect(),
+        Err(error) => pushed.into_keys().map(|server| (server, format!("{error:#}"))).collect(),
     };
-    for outcome in outcomes {
-        if let Some(error) = failed.get(&outcome.intent.server) {
-            outcome.warnings.push(format!("not poked, so it finds out when it polls next: {error:#}"));
+    for result in results {
+        if let Some(error) = failed.get(&result.intent.server) {
+            result.incomplete.push(Incomplete::NotPoked(error.clone()));
         }
     }
 }
 
 /// A release by name, which must exist and be known by its facts.
 pub async fn find(bucket: &Bucket, name: &ReleaseName) -> Result<Release> {
-    let found = bucket.release(name).await.with_context(|| format!("could not look for `{}`", name.stem()))?;
+    let found = bucket.release(name).await.with_context(|| format!("could not look up `{}`", name.stem()))?;
     let release = found.with_context(|| {
-        format!("there is no release `{}`; `push list {}` lists what there is", name.stem(), name.app())
+        format!("release `{}` does not exist; `push list {}` lists the releases", name.stem(), name.app())
     })?;
     if let Err(reason) = &release.metadata {
-        bail!("`{}` can't be deployed: {reason}", name.stem());
+        bail!("`{}` cannot be deployed: {reason}", name.stem());
     }
     Ok(release)
 }
@@ -161,14 +203,14 @@ pub async fn find(bucket: &Bucket, name: &ReleaseName) -> Result<Release> {
 pub async fn before(bucket: &Bucket, app: &AppName, server: &ServerName) -> Result<ReleaseName> {
     let seen = push::read(bucket, server).await?;
     let current = seen.document.release_of(app);
-    let current = current.with_context(|| format!("`{server}` doesn't have `{app}`: there is nothing to roll back"))?;
-    let newest = bucket.newest_history(server, DEPTH).await;
+    let current = current.with_context(|| format!("`{server}` does not have `{app}`: nothing to roll back"))?;
+    let newest = bucket.newest_history(server, MAX_DEPTH).await;
     let mut pushes: Vec<HistoryEntry> = newest.with_context(|| format!("could not read the history of `{server}`"))?;
     // By the bucket's order and not by the clocks of those who pushed.
     pushes.sort_by_key(|push| push.generation);
     let before = previous(&pushes, app, current).with_context(|| {
         format!(
-            "the history knows of nothing that `{server}` had before `{}`: choose a release by name instead",
+            "no earlier release of this app in the history of `{server}` (current: `{}`): deploy a release by name instead",
             current.stem()
         )
     })?;

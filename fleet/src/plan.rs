@@ -1,6 +1,11 @@
 //! What a push would do to a server, and what to know before.
 
-use bucket::{AgentStatus, AppName, AppState, Release, ReleaseName, ServerDocument, ServerName, Status, Timestamp};
+use std::fmt;
+
+use bucket::{
+    AgentStatus, AppName, AppState, PushKind, Release, ReleaseName, ServerDocument, ServerName, Status, Timestamp,
+};
+use jiff::SignedDuration;
 
 /// What a push of one release would do to one server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,9 +19,9 @@ pub struct Proposal {
     /// Whether that release is dirty.
     pub dirty: bool,
     /// Why it isn't done unless it is forced.
-    pub objection: Option<String>,
+    pub objection: Option<Objection>,
     /// What to know, none of it a reason not to.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
 }
 
 impl Proposal {
@@ -26,25 +31,76 @@ impl Proposal {
     }
 }
 
+/// Why a push isn't done unless an operator insists: a misspelt name would look the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Objection {
+    /// The server has no document.
+    NewServer(ServerName),
+    /// The server's document has no release of the app.
+    NewApp(ServerName, AppName),
+}
+
+impl fmt::Display for Objection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NewServer(server) => write!(f, "`{server}` has no document yet; check the spelling"),
+            Self::NewApp(server, app) => write!(f, "`{server}` does not have `{app}` yet"),
+        }
+    }
+}
+
+/// What an operator should know before a push.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Warning {
+    /// The release was built with uncommitted changes.
+    Dirty,
+    /// The release is the desired one already.
+    NoChange,
+    /// The release is older than the one it replaces, though this is no rollback.
+    Older,
+    /// The server's agent has never reported.
+    NeverReported,
+    /// The server's agent has not reported for this long, which is longer than it should take.
+    NotReporting(SignedDuration),
+    /// The agent rolled this release back on this server, so it won't try it again by itself.
+    RolledBack,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dirty => f.write_str("this release is dirty: built with uncommitted changes"),
+            Self::NoChange => f.write_str("no change: this release is already the desired one"),
+            Self::Older => f.write_str("this release is older than the one it replaces"),
+            Self::NeverReported => f.write_str("the server's agent has never reported"),
+            Self::NotReporting(elapsed) => {
+                write!(f, "the server's agent has not reported for {}", console::age(*elapsed))
+            }
+            Self::RolledBack => f.write_str("this release was rolled back on this server"),
+        }
+    }
+}
+
 /// What a push of `release` would do to `server`, whose document is `document` (`None`: it has none)
 /// and whose agent last reported `status`.
 pub fn propose(
     server: &ServerName,
     document: Option<&ServerDocument>,
     release: &Release,
+    kind: PushKind,
     status: Option<&Status>,
     now: Timestamp,
 ) -> Proposal {
     let to = &release.name;
     let from = document.and_then(|document| document.release_of(to.app())).cloned();
     let objection = match (document, &from) {
-        (None, _) => Some(format!("`{server}` has no document yet: perhaps its name is misspelt")),
-        (Some(_), None) => Some(format!("`{server}` doesn't have `{}` yet", to.app())),
+        (None, _) => Some(Objection::NewServer(server.clone())),
+        (Some(_), None) => Some(Objection::NewApp(server.clone(), to.app().clone())),
         _ => None,
     };
     Proposal {
         server: server.clone(),
-        warnings: warnings(from.as_ref(), release, status, now),
+        warnings: warnings(from.as_ref(), release, kind, status, now),
         from,
         to: to.clone(),
         dirty: is_dirty(release),
@@ -52,28 +108,26 @@ pub fn propose(
     }
 }
 
-fn warnings(from: Option<&ReleaseName>, release: &Release, status: Option<&Status>, now: Timestamp) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if is_dirty(release) {
-        warnings.push("it is dirty: built with uncommitted changes".to_owned());
-    }
-    if from == Some(&release.name) {
-        warnings.push("no change: it is the desired release already".to_owned());
-    } else if from.is_some_and(|from| from.time() > release.name.time()) {
-        warnings.push("it is older than the release it replaces".to_owned());
-    }
-    match status {
-        None => warnings.push("the server's agent has never reported".to_owned()),
-        Some(status) => {
-            if let Some(silence) = silence(status, now) {
-                warnings.push(format!("the server's agent has been silent for {silence}"));
-            }
-            if is_quarantined(status, release.name.app(), &release.name) {
-                warnings.push("it was rolled back on this server before".to_owned());
-            }
-        }
-    }
-    warnings
+fn warnings(
+    from: Option<&ReleaseName>,
+    release: &Release,
+    kind: PushKind,
+    status: Option<&Status>,
+    now: Timestamp,
+) -> Vec<Warning> {
+    let name = &release.name;
+    let is_older = from.is_some_and(|from| from.time() > name.time());
+    let overdue = status.and_then(|status| overdue(status, now));
+    let warnings = [
+        is_dirty(release).then_some(Warning::Dirty),
+        (from == Some(name)).then_some(Warning::NoChange),
+        // Of a rollback that is the point.
+        (is_older && kind == PushKind::Deploy).then_some(Warning::Older),
+        status.is_none().then_some(Warning::NeverReported),
+        overdue.map(Warning::NotReporting),
+        status.is_some_and(|status| is_quarantined(status, name.app(), name)).then_some(Warning::RolledBack),
+    ];
+    warnings.into_iter().flatten().collect()
 }
 
 fn is_dirty(release: &Release) -> bool {
@@ -87,22 +141,11 @@ fn is_quarantined(status: &Status, app: &AppName, release: &ReleaseName) -> bool
     })
 }
 
-/// How long an agent has been silent, if that is longer than it should be: three of its polls, and a heartbeat with its
-/// jitter.
-pub fn silence(status: &Status, now: Timestamp) -> Option<String> {
-    let age = now.duration_since(status.written).as_secs();
+/// How long an agent has not reported, if that is longer than it should take: three of its polls, and a heartbeat with
+/// its jitter.
+pub fn overdue(status: &Status, now: Timestamp) -> Option<SignedDuration> {
+    let age = now.duration_since(status.written);
     let AgentStatus { poll_seconds, heartbeat_seconds, .. } = status.agent;
     let allowed = heartbeat_seconds.saturating_mul(4) / 3 + poll_seconds.saturating_mul(3);
-    (age > i64::try_from(allowed).unwrap_or(i64::MAX)).then(|| age_in_words(age))
-}
-
-/// A number of seconds as a person says it: `40 s`, `12 min`, `5 h`, `3 d`.
-pub fn age_in_words(seconds: i64) -> String {
-    match seconds {
-        i64::MIN..0 => "0 s".to_owned(),
-        0..90 => format!("{seconds} s"),
-        90..5400 => format!("{} min", (seconds + 30) / 60),
-        5400..129_600 => format!("{} h", (seconds + 1800) / 3600),
-        _ => format!("{} d", (seconds + 43_200) / 86_400),
-    }
+    (age.as_secs() > i64::try_from(allowed).unwrap_or(i64::MAX)).then_some(age)
 }

@@ -1,17 +1,19 @@
 //! The one way to write a server's document.
 //!
-//! Fresh read → assign → replace with the generation that was read → history; the caller pokes when all is written. Nothing is kept between two
-//! writes: a stale copy of a document can't be written back.
+//! Fresh read → assign → replace with the generation that was read → history; the caller pokes when all is written.
+//! Nothing is kept between two writes: a stale copy of a document can't be written back.
 
 use anyhow::{Context, Result, bail};
 use bucket::{
-    Bucket, Error, Fetched, Generation, HistoryEntry, PushKind, ReleaseName, ServerDocument, ServerName, Timestamp,
+    AppName, Bucket, Error, Fetched, Generation, HistoryEntry, PushKind, ReleaseName, ServerDocument, ServerName,
+    Timestamp,
 };
+use thiserror::Error;
 
 use crate::assign::assign;
 
-/// How often a write is tried again because somebody changed another app's entry in between.
-const MERGES: u32 = 20;
+/// How often a write is repeated because another app's entry was changed concurrently.
+const MAX_MERGES: u32 = 20;
 
 /// A server's document as an operator saw it.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,8 +37,8 @@ pub struct Request {
     pub kind: PushKind,
     /// Who pushes.
     pub who: String,
-    /// Why, in their words.
-    pub why: String,
+    /// Their reason, for the history.
+    pub reason: String,
 }
 
 /// A push that was written.
@@ -44,8 +46,40 @@ pub struct Request {
 pub struct Pushed {
     /// The generation of the document that holds the change.
     pub generation: Generation,
-    /// What went wrong after the write; the push itself stands.
-    pub warnings: Vec<String>,
+    /// What failed after the write; the push itself succeeded.
+    pub incomplete: Vec<Incomplete>,
+}
+
+/// The app's entry is no longer what the operator saw: nothing was written.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "nothing was written: another push changed `{app}` on `{server}` from {} to {}; review the change and push again",
+    name(.seen.as_ref()), name(.now.as_ref())
+)]
+pub struct Conflict {
+    /// Which app.
+    pub app: AppName,
+    /// Where to.
+    pub server: ServerName,
+    /// The release that the operator saw there.
+    pub seen: Option<ReleaseName>,
+    /// The release that is there now.
+    pub now: Option<ReleaseName>,
+}
+
+fn name(release: Option<&ReleaseName>) -> String {
+    release.map_or("nothing".to_owned(), |release| format!("`{}`", release.stem()))
+}
+
+/// What failed after a document was written, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Incomplete {
+    /// The history has no entry of it.
+    #[error("the push succeeded but could not be recorded in the history: {0}")]
+    NotRecorded(String),
+    /// The agent wasn't poked.
+    #[error("not poked, the server picks up the push at its next poll: {0}")]
+    NotPoked(String),
 }
 
 /// Reads a server's document afresh.
@@ -63,38 +97,27 @@ pub async fn read(bucket: &Bucket, server: &ServerName) -> Result<Seen> {
 /// When the app's entry isn't what the operator saw, or the document can't be read or written. Nothing was written then.
 pub async fn push(bucket: &Bucket, request: &Request) -> Result<Pushed> {
     let server = &request.server;
-    for _ in 0..MERGES {
+    for _ in 0..MAX_MERGES {
         let seen = read(bucket, server).await?;
         let assignment = assign(&seen.document, &request.release);
         if assignment.from != request.from {
-            bail!(conflict(request, assignment.from.as_ref()));
+            let (app, server) = (request.release.app().clone(), server.clone());
+            bail!(Conflict { app, server, seen: request.from.clone(), now: assignment.from });
         }
         match bucket.write_server_document(server, &assignment.document, seen.generation).await {
-            Ok(generation) => return Ok(Pushed { generation, warnings: record(bucket, request, generation).await }),
-            // Somebody wrote in between: if it was about another app, both changes belong in.
+            Ok(generation) => return Ok(Pushed { generation, incomplete: record(bucket, request, generation).await }),
+            // Another push was faster: if it was about another app, both changes belong in.
             Err(Error::Conflict { .. } | Error::AlreadyExists { .. }) => {}
             Err(error) => return Err(error).with_context(|| format!("could not write the document of `{server}`")),
         }
     }
     bail!(
-        "the document of `{server}` changed {MERGES} times while it was being written; nothing was written: try again"
+        "the document of `{server}` changed {MAX_MERGES} times while it was being written; nothing was written: try again"
     )
 }
 
-fn conflict(request: &Request, now: Option<&ReleaseName>) -> String {
-    let name =
-        |release: Option<&ReleaseName>| release.map_or("nothing".to_owned(), |release| format!("`{}`", release.stem()));
-    format!(
-        "somebody pushed `{}` to `{}` in between: it was {}, now it is {}; nothing was written: look, and push again",
-        request.release.app(),
-        request.server,
-        name(request.from.as_ref()),
-        name(now),
-    )
-}
-
-/// Records a push that was written. That this failed doesn't undo the push, so it is a warning.
-async fn record(bucket: &Bucket, request: &Request, generation: Generation) -> Vec<String> {
+/// Records a push that was written. A failure doesn't undo the push.
+async fn record(bucket: &Bucket, request: &Request, generation: Generation) -> Vec<Incomplete> {
     let entry = HistoryEntry {
         time: Timestamp::now(),
         // Every write has a generation of its own.
@@ -105,11 +128,11 @@ async fn record(bucket: &Bucket, request: &Request, generation: Generation) -> V
         to: request.release.clone(),
         kind: request.kind,
         who: request.who.clone(),
-        why: request.why.clone(),
+        why: request.reason.clone(),
         generation,
     };
     match bucket.append_history(&entry).await {
         Ok(()) => Vec::new(),
-        Err(error) => vec![format!("the push stands, but could not be recorded in the history: {error}")],
+        Err(error) => vec![Incomplete::NotRecorded(error.to_string())],
     }
 }

@@ -3,30 +3,85 @@
 use anyhow::Context;
 use bucket::{AppName, AppStatus, Bucket, Fetched, Generation, ReleaseName, ServerDocument, ServerName, Status};
 
+/// One object of a server, as reading it ended.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum Reading<T> {
+    /// There is none.
+    #[default]
+    Absent,
+    /// It was read.
+    Known(T),
+    /// There may be one, but it could not be read, and why.
+    Unreadable(String),
+}
+
+impl<T> Reading<T> {
+    /// What was read.
+    pub fn known(&self) -> Option<&T> {
+        if let Self::Known(content) = self { Some(content) } else { None }
+    }
+
+    /// Why it could not be read.
+    pub fn error(&self) -> Option<&str> {
+        if let Self::Unreadable(reason) = self { Some(reason) } else { None }
+    }
+}
+
+impl<T> From<Result<Option<T>, bucket::Error>> for Reading<T> {
+    fn from(read: Result<Option<T>, bucket::Error>) -> Self {
+        match read {
+            Ok(Some(content)) => Self::Known(content),
+            Ok(None) => Self::Absent,
+            Err(error) => Self::Unreadable(error.to_string()),
+        }
+    }
+}
+
 /// One server: what it should run, and what its agent last said.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Server {
     /// Its name.
     pub name: ServerName,
-    /// Its document and the generation of it; `None` when it has none.
-    pub document: Option<(Generation, ServerDocument)>,
-    /// Why the document can't be read; it isn't known then whether there is one.
-    pub document_error: Option<String>,
-    /// What its agent last reported; `None` when it never did.
-    pub status: Option<Status>,
-    /// Why the report can't be read.
-    pub status_error: Option<String>,
+    /// Its document, and which generation of it.
+    pub document: Reading<(Generation, ServerDocument)>,
+    /// What its agent last reported.
+    pub status: Reading<Status>,
 }
 
 impl Server {
+    /// Its document, if it has one that can be read.
+    pub fn document(&self) -> Option<&ServerDocument> {
+        self.document.known().map(|(_, document)| document)
+    }
+
+    /// Its agent's last report, if there is one that can be read.
+    pub fn status(&self) -> Option<&Status> {
+        self.status.known()
+    }
+
+    /// Why its document or its report could not be read.
+    pub fn errors(&self) -> impl Iterator<Item = &str> {
+        self.document.error().into_iter().chain(self.status.error())
+    }
+
+    /// The releases that its document names.
+    pub fn releases(&self) -> impl Iterator<Item = &ReleaseName> {
+        self.document().into_iter().flat_map(ServerDocument::releases)
+    }
+
+    /// What its agent last reported about each of its apps.
+    pub fn reported_apps(&self) -> &[AppStatus] {
+        self.status().map(|status| status.apps.as_slice()).unwrap_or_default()
+    }
+
     /// The release of the app that its document names.
     pub fn desired(&self, app: &AppName) -> Option<&ReleaseName> {
-        self.document.as_ref()?.1.release_of(app)
+        self.document()?.release_of(app)
     }
 
     /// What its agent last said of the app.
     pub fn reported(&self, app: &str) -> Option<&AppStatus> {
-        self.status.as_ref()?.apps.iter().find(|found| found.app == app)
+        self.reported_apps().iter().find(|found| found.app == app)
     }
 
     /// The release of the app that its agent says is installed.
@@ -38,10 +93,8 @@ impl Server {
 /// Reads one server. What can't be read is said in it, so that one bad object doesn't hide the rest.
 pub async fn read(bucket: &Bucket, name: &ServerName) -> Server {
     let (document, status) = tokio::join!(document(bucket, name), status(bucket, name));
-    let (document, document_error) = known_or_why(document);
-    let (status, status_error) = known_or_why(status);
-    let status = status.map(|(_, status)| status);
-    Server { name: name.clone(), document, document_error, status, status_error }
+    let status = status.map(|found| found.map(|(_, status)| status));
+    Server { name: name.clone(), document: document.into(), status: status.into() }
 }
 
 /// A server's document with its generation, if it has one.
@@ -61,14 +114,6 @@ fn found<T>(fetched: Fetched<T>) -> Option<(Generation, T)> {
     match fetched {
         Fetched::Found(generation, content) => Some((generation, content)),
         Fetched::Absent | Fetched::Unchanged => None,
-    }
-}
-
-/// What was read, or in words why it wasn't.
-fn known_or_why<T>(read: Result<Option<T>, bucket::Error>) -> (Option<T>, Option<String>) {
-    match read {
-        Ok(found) => (found, None),
-        Err(error) => (None, Some(error.to_string())),
     }
 }
 

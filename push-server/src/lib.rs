@@ -3,9 +3,9 @@
 //! - [`cli`]: the command, which is all that prints
 //! - [`web`]: the web app, `push serve`
 //! - [`snapshot`]: the whole fleet in memory, kept fresh, for pages
-//! - [`text`]: text from outside, made safe to show
+//! - [`badge`]: how states are shown, by both
 
+mod badge;
 pub mod cli;
 pub mod snapshot;
-pub mod text;
 pub mod web;

@@ -89,7 +89,7 @@ async fn the_first_deploy_to_a_server_needs_force() {
     assert_eq!(fixture.document("web-1"), json!([web]));
     // The server is known now, but another app on it is as new.
     fixture.release("api", 1, false).await;
-    assert!(failed(&fixture.push("deploy api web-1")).contains("doesn't have `api` yet"));
+    assert!(failed(&fixture.push("deploy api web-1")).contains("does not have `api` yet"));
 }
 
 #[tokio::test]
@@ -119,7 +119,7 @@ async fn a_release_that_does_not_exist_is_not_pushed() {
     let fixture = Fixture::new().await;
     fixture.release("web", 1, false).await;
     let said = failed(&fixture.push(&format!("deploy {} web-1 --force", release("web", 9))));
-    assert!(said.contains("there is no release"), "{said}");
+    assert!(said.contains("does not exist"), "{said}");
     assert!(failed(&fixture.push("deploy api web-1 --force")).contains("no clean release"));
     assert!(!fixture.path("server").exists());
 }
@@ -136,7 +136,7 @@ async fn rolling_back_twice_goes_back_twice() {
         ok(&fixture.push("rollback web web-1 -m slow"));
         assert_eq!(fixture.document("web-1"), json!([before]));
     }
-    assert!(failed(&fixture.push("rollback web web-1")).contains("knows of nothing"));
+    assert!(failed(&fixture.push("rollback web web-1")).contains("no earlier release"));
     let history: Value = serde_json::from_slice(&fixture.push("history web-1 --json").stdout).unwrap();
     let kinds: Vec<_> =
         history["pushes"].as_array().unwrap().iter().map(|push| push["kind"].as_str().unwrap()).collect();
@@ -168,10 +168,10 @@ async fn what_is_not_understood_is_kept() {
     ok(&fixture.push("deploy web web-1 --force"));
     assert_eq!(fixture.document("web-1"), json!([{ "new": 1 }, "../x", web, 7]));
     let said = ok(&fixture.push("history web-1"));
-    assert!(!said.contains("not recorded"), "{said}");
+    assert!(!said.contains("no history entry"), "{said}");
     std::fs::write(fixture.path("server/web-1.json"), json!([web]).to_string()).unwrap();
     let said = ok(&fixture.push("history web-1"));
-    assert!(said.contains("not recorded"), "{said}");
+    assert!(said.contains("no history entry"), "{said}");
 }
 
 #[tokio::test]
@@ -209,11 +209,11 @@ async fn a_second_operator_of_the_same_app_gets_a_conflict() {
         from: Some(first),
         kind: bucket::PushKind::Deploy,
         who: "ops@build-2".to_owned(),
-        why: String::new(),
+        reason: String::new(),
     };
     ok(&fixture.push(&format!("deploy {second} web-1")));
     let error = fleet::push::push(&fixture.bucket, &request).await.unwrap_err().to_string();
-    assert!(error.contains("in between") && error.contains(second.stem()), "{error}");
+    assert!(error.contains("another push changed") && error.contains(second.stem()), "{error}");
     assert_eq!(fixture.document("web-1"), json!([second]));
 }
 
@@ -244,7 +244,7 @@ async fn hostile_text_reaches_the_terminal_escaped() {
 }
 
 #[tokio::test]
-async fn misuse_is_told_apart_from_failure() {
+async fn usage_errors_are_told_apart_from_failures() {
     let fixture = Fixture::new().await;
     for arguments in ["deploy", "deploy web", "deploy ../x web-1", "deploy web ../x", "frobnicate"] {
         let output = fixture.push(arguments);
@@ -263,4 +263,48 @@ async fn a_document_of_the_library_is_what_the_command_wrote() {
     let found: Option<Release> = fixture.bucket.release(&web).await.unwrap();
     assert_eq!(found.unwrap().name, web);
     assert!(Path::new(&fixture.path(&format!("debs/{web}"))).exists());
+}
+
+#[tokio::test]
+async fn no_json_has_a_key_twice() {
+    let fixture = Fixture::new().await;
+    let web = fixture.release("web", 1, false).await;
+    let policy = fixture.path("policy");
+    std::fs::write(&policy, "{ Servers: { 'web-1': { AppName: [] } } }").unwrap();
+    let policy = policy.display().to_string();
+    for (arguments, status) in [
+        (format!("deploy {web} web-1 --dry-run --force --json"), 0),
+        // It waits in vain: no agent reports.
+        ("deploy web web-1 --force -m first --wait --timeout 10ms --json".to_owned(), 1),
+        ("deploy web web-2 --json".to_owned(), 1),
+        ("rollback web web-1 --json".to_owned(), 1),
+        ("status --json".to_owned(), 0),
+        ("status web-1 --json".to_owned(), 0),
+        ("list --json".to_owned(), 0),
+        ("list web --json".to_owned(), 0),
+        ("history --json".to_owned(), 0),
+        ("history web-1 --json".to_owned(), 0),
+        (format!("check-config {policy} --json"), 1),
+    ] {
+        let output = fixture.push(&arguments);
+        assert_eq!(output.status.code(), Some(status), "{arguments}: {}", text(&output));
+        let printed = String::from_utf8(output.stdout).unwrap();
+        console::parse_with_unique_keys(&printed).unwrap_or_else(|error| panic!("{arguments}: {error}: {printed}"));
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_went_away_is_no_failure() {
+    let fixture = Fixture::new().await;
+    fixture.release("web", 1, false).await;
+    ok(&fixture.push("deploy web web-1 --force"));
+    let url = BucketUrl::File(fixture.directory.path().to_owned()).to_string();
+    for arguments in ["completions bash", "list web", "list", "status", "status --json", "history", "--help"] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut push = Command::new(env!("CARGO_BIN_EXE_push"));
+        let push = push.env("PUSH_BUCKET", &url).args(arguments.split_whitespace()).stdout(writer);
+        let output = push.output().unwrap();
+        assert_eq!((output.status.code(), text(&output)), (Some(0), String::new()), "{arguments}");
+    }
 }

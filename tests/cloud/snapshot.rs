@@ -7,6 +7,7 @@ use bucket::{
     AgentStatus, Bucket, BucketOptions, BucketUrl, Credentials, DocumentStatus, Fetched, HistoryEntry, ObjectPath,
     PushKind, ReleaseMetadata, ReleaseName, ServerDocument, ServerName, ServerState, Status, Timestamp,
 };
+use fleet::server::Reading;
 use harness::gcs::{FakeGcs, Fault, Kind, Request};
 use push_server::snapshot::{FleetSnapshot, SnapshotRefresher};
 
@@ -223,12 +224,12 @@ async fn an_unreadable_object_is_said_and_hides_nothing_else() {
     world.gcs.put("fleet", "status/web-3.json", "{");
     world.refresher.refresh().await;
     let snapshot = world.refresher.snapshot();
-    assert_eq!((snapshot.trouble.as_deref(), snapshot.servers.len()), (None, 3));
+    assert_eq!((snapshot.failure.as_deref(), snapshot.servers.len()), (None, 3));
     let [one, two, three] = ["web-1", "web-2", "web-3"].map(|server| snapshot.servers[&server_name(server)].clone());
-    assert!(one.document_error.is_none() && one.document.is_some() && one.status_error.is_none());
-    assert!(two.document_error.as_ref().unwrap().contains("not allowed to read"), "{two:?}");
-    assert!(two.document.is_none() && two.status.is_some());
-    assert!(three.status_error.as_ref().unwrap().contains("malformed") && three.document.is_some(), "{three:?}");
+    assert!(one.document().is_some() && one.errors().next().is_none());
+    assert!(two.document.error().unwrap().contains("not allowed to read"), "{two:?}");
+    assert!(two.document().is_none() && two.status().is_some());
+    assert!(three.status.error().unwrap().contains("malformed") && three.document().is_some(), "{three:?}");
 
     // What may pass is tried again; what is malformed stays so until it is another generation.
     let changes = world.changes();
@@ -251,7 +252,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn failing_listings_keep_the_picture_and_say_so() {
+async fn failing_listings_keep_the_snapshot_and_say_so() {
     let world = World::settled().await;
     let before = world.refresher.snapshot();
     world.gcs.fail(Kind::List, "server/", Fault::Status(403, None));
@@ -260,9 +261,9 @@ async fn failing_listings_keep_the_picture_and_say_so() {
     world.refresher.refresh().await;
     let snapshot = world.refresher.snapshot();
     assert!(
-        snapshot.trouble.as_ref().unwrap().contains("could not list the server documents"),
+        snapshot.failure.as_ref().unwrap().contains("could not list the server documents"),
         "{:?}",
-        snapshot.trouble
+        snapshot.failure
     );
     assert_eq!((snapshot.taken, snapshot.servers.len()), (before.taken, 3));
     assert_eq!(world.chosen("web-1"), Some(name("web", "dev@build-1", 1)));
@@ -273,16 +274,16 @@ async fn failing_listings_keep_the_picture_and_say_so() {
     world.refresher.refresh().await;
     assert_eq!(world.chosen("web-1"), Some(name("web", "dev@build-1", 2)));
     let snapshot = world.refresher.snapshot();
-    assert!(snapshot.trouble.as_ref().unwrap().contains("could not list the apps"), "{:?}", snapshot.trouble);
+    assert!(snapshot.failure.as_ref().unwrap().contains("could not list the apps"), "{:?}", snapshot.failure);
     assert_eq!((snapshot.taken, snapshot.apps.len()), (before.taken, 2));
     world.gcs.heal();
     world.refresher.refresh().await;
     let snapshot = world.refresher.snapshot();
-    assert!(snapshot.trouble.is_none() && snapshot.taken > before.taken);
+    assert!(snapshot.failure.is_none() && snapshot.taken > before.taken);
 }
 
 #[tokio::test]
-async fn a_bucket_where_nothing_can_be_read_is_trouble_and_not_a_fleet_of_unreadable_servers() {
+async fn a_bucket_where_nothing_can_be_read_is_a_failure_and_not_a_fleet_of_unreadable_servers() {
     let world = World::empty().await;
     for n in 0..40 {
         world.gcs.put("fleet", &format!("server/web-{n}.json"), "[]");
@@ -290,29 +291,29 @@ async fn a_bucket_where_nothing_can_be_read_is_trouble_and_not_a_fleet_of_unread
     world.gcs.fail(Kind::Get, "server/", Fault::Status(403, None));
     world.refresher.refresh().await;
     let snapshot = world.refresher.snapshot();
-    assert!(snapshot.trouble.as_ref().unwrap().contains("none of 32 servers could be read"), "{:?}", snapshot.trouble);
+    assert!(snapshot.failure.as_ref().unwrap().contains("none of 32 servers could be read"), "{:?}", snapshot.failure);
     assert_eq!((snapshot.servers.len(), snapshot.taken), (0, None));
     world.gcs.heal();
     world.refresher.refresh().await;
-    assert_eq!((world.refresher.snapshot().servers.len(), world.refresher.snapshot().trouble.clone()), (40, None));
+    assert_eq!((world.refresher.snapshot().servers.len(), world.refresher.snapshot().failure.clone()), (40, None));
 }
 
 #[tokio::test]
-async fn an_empty_bucket_is_no_trouble_and_a_missing_one_is() {
+async fn an_empty_bucket_is_no_failure_and_a_missing_one_is() {
     let world = World::empty().await;
     world.refresher.refresh().await;
     let snapshot = world.refresher.snapshot();
-    assert_eq!((snapshot.trouble.as_deref(), snapshot.servers.len(), snapshot.apps.len()), (None, 0, 0));
+    assert_eq!((snapshot.failure.as_deref(), snapshot.servers.len(), snapshot.apps.len()), (None, 0, 0));
     assert!(snapshot.taken.is_some());
     assert_eq!(world.changes(), 1, "that it has been read is something to show");
     let missing = SnapshotRefresher::new(open(&world.gcs, "nowhere").await);
     missing.refresh().await;
-    assert!(missing.snapshot().trouble.as_ref().unwrap().contains("no such bucket"), "{:?}", missing.snapshot());
+    assert!(missing.snapshot().failure.as_ref().unwrap().contains("no such bucket"), "{:?}", missing.snapshot());
     assert_eq!(missing.snapshot().taken, None);
 }
 
 #[tokio::test]
-async fn what_is_gone_from_the_bucket_goes_from_the_picture() {
+async fn what_is_gone_from_the_bucket_goes_from_the_snapshot() {
     let world = World::settled().await;
     for path in ["server/web-1.json", "status/web-1.json", "status/web-2.json"] {
         world.delete(path).await;
@@ -322,7 +323,7 @@ async fn what_is_gone_from_the_bucket_goes_from_the_picture() {
     world.refresher.refresh().await;
     let snapshot = world.refresher.snapshot();
     assert_eq!(names(&snapshot), ["web-2", "web-3"]);
-    assert!(snapshot.servers[&server_name("web-2")].status.is_none());
+    assert!(snapshot.servers[&server_name("web-2")].status == Reading::Absent);
     assert_eq!(world.releases("web"), [name("web", "dev@build-1", 1)]);
     assert_eq!(snapshot.apps.len(), 1);
     // Listed, and gone when it is read.
@@ -330,7 +331,7 @@ async fn what_is_gone_from_the_bucket_goes_from_the_picture() {
     world.choose_blindly("web-3");
     world.refresher.refresh().await;
     let server = world.refresher.snapshot().servers[&server_name("web-3")].clone();
-    assert!(server.document.is_none() && server.document_error.is_none(), "{server:?}");
+    assert_eq!(server.document, Reading::Absent);
     world.refresher.refresh().await;
     assert_eq!(world.chosen("web-3"), Some(name("web", "dev@build-1", 3)));
 }
@@ -362,7 +363,7 @@ async fn names_that_are_not_ours_are_passed_over() {
     }
     world.refresher.refresh().await;
     let snapshot = world.refresher.snapshot();
-    assert_eq!((snapshot.trouble.as_deref(), names(&snapshot)), (None, vec!["web-1", "web-2", "web-3"]));
+    assert_eq!((snapshot.failure.as_deref(), names(&snapshot)), (None, vec!["web-1", "web-2", "web-3"]));
     assert_eq!((snapshot.apps.len(), world.releases("web").len(), world.changes()), (2, 2, changes));
     assert_eq!(world.round().await.len(), 4, "an app with nothing of ours isn't read again and again");
 }
@@ -402,7 +403,7 @@ async fn a_round_that_began_earlier_does_not_undo_what_was_read_since() {
 }
 
 #[tokio::test]
-async fn the_servers_of_an_app_are_those_of_the_newest_picture() {
+async fn the_servers_of_an_app_are_those_of_the_newest_snapshot() {
     let world = World::settled().await;
     let web = "web".parse().unwrap();
     let with = || -> Vec<String> {
@@ -472,11 +473,11 @@ async fn an_app_that_can_not_be_listed_keeps_the_others_from_nothing() {
     world.release(&name("web", "dev@build-1", 7));
     world.gcs.fail(Kind::List, "debs/bad/", Fault::Status(403, None));
     world.refresher.refresh().await;
-    assert!(world.refresher.snapshot().trouble.as_ref().unwrap().contains("debs/bad/"));
+    assert!(world.refresher.snapshot().failure.as_ref().unwrap().contains("debs/bad/"));
     assert_eq!(world.releases("web")[0], name("web", "dev@build-1", 7));
     world.gcs.heal();
     world.refresher.refresh().await;
-    assert_eq!((world.refresher.snapshot().trouble.clone(), world.releases("bad").len()), (None, 1));
+    assert_eq!((world.refresher.snapshot().failure.clone(), world.releases("bad").len()), (None, 1));
 }
 
 #[tokio::test]
@@ -513,7 +514,7 @@ async fn a_directory_is_followed_too() {
     bucket.append_history(&history("web-1", 1)).await.unwrap();
     refresher.refresh().await;
     let snapshot = refresher.snapshot();
-    assert_eq!((snapshot.trouble.as_deref(), names(&snapshot)), (None, vec!["web-1", "web-2"]));
+    assert_eq!((snapshot.failure.as_deref(), names(&snapshot)), (None, vec!["web-1", "web-2"]));
     assert_eq!((snapshot.pushes.len(), snapshot.apps[&"web".parse().unwrap()].len()), (1, 1));
     let changes = *refresher.changes().borrow();
     refresher.refresh().await;
@@ -523,9 +524,9 @@ async fn a_directory_is_followed_too() {
     bucket.upload_release(&name("web", "dev@build-1", 2), &deb, &metadata(), &|_| {}).await.unwrap();
     refresher.refresh().await;
     let snapshot = refresher.snapshot();
-    assert_eq!(snapshot.servers[&web].document.as_ref().unwrap().1, document(2));
+    assert_eq!(snapshot.servers[&web].document().unwrap(), &document(2));
     assert_eq!(snapshot.apps[&"web".parse().unwrap()].len(), 2);
     drop(scratch);
     refresher.refresh().await;
-    assert!(refresher.snapshot().trouble.is_some() && refresher.snapshot().servers.len() == 2);
+    assert!(refresher.snapshot().failure.is_some() && refresher.snapshot().servers.len() == 2);
 }

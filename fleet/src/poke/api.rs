@@ -12,18 +12,18 @@ use reqwest::{
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{
-    ComputeSettings,
     instance::{Candidate, InstanceDocument, InstanceList, InstanceMetadata, Operation},
+    settings::ComputeSettings,
 };
 
 /// The only scope that lets `setMetadata` through; IAM narrows it further.
 const SCOPE: &str = "https://www.googleapis.com/auth/compute";
 /// Ten instances with all the metadata they may have, written as JSON.
-const LIMIT: usize = 16 << 20;
+const MAX_BYTES: usize = 16 << 20;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// A metadata server answers within milliseconds, and Google's token server within a second.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(5);
-/// The longest part of Google's own words that is shown, in characters.
+/// The longest part of Google's own message that is shown, in characters.
 const SHOWN: usize = 300;
 
 /// The Compute API of one project.
@@ -38,7 +38,7 @@ pub(super) struct Api {
 #[derive(Debug)]
 pub(super) struct Failure {
     /// As a sentence.
-    pub(super) why: String,
+    pub(super) reason: String,
     /// Whether another try may help.
     pub(super) retry: bool,
     /// How long the server wants to be left alone.
@@ -46,12 +46,12 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    pub(super) fn hopeless(why: String) -> Self {
-        Self { why, retry: false, retry_after: None }
+    pub(super) fn permanent(reason: String) -> Self {
+        Self { reason, retry: false, retry_after: None }
     }
 
-    fn passing(why: String) -> Self {
-        Self { why, retry: true, retry_after: None }
+    fn transient(reason: String) -> Self {
+        Self { reason, retry: true, retry_after: None }
     }
 }
 
@@ -60,9 +60,9 @@ impl Api {
         // First: this makes sure that there can be a client at all.
         let tokens = Tokens::load(&settings.credentials, SCOPE).map_err(|reason| anyhow!(reason))?;
         let base = format!("compute/v1/projects/{}/", settings.project);
-        let base = settings.endpoint.join(&base).context("could not make a URL of the Compute API")?;
+        let base = settings.endpoint.join(&base).context("could not build a Compute API URL")?;
         let http = reqwest::Client::builder().redirect(Policy::none()).timeout(REQUEST_TIMEOUT);
-        let http = http.build().context("could not make a client of the Compute API")?;
+        let http = http.build().context("could not create a Compute API client")?;
         Ok(Self { http, base, tokens })
     }
 
@@ -93,7 +93,7 @@ impl Api {
         metadata: &InstanceMetadata,
     ) -> Result<Operation, Failure> {
         let path = format!("zones/{}/instances/{}/setMetadata", instance.zone, instance.name);
-        let body = serde_json::to_value(metadata).map_err(|error| Failure::hopeless(error.to_string()))?;
+        let body = serde_json::to_value(metadata).map_err(|error| Failure::permanent(error.to_string()))?;
         self.call(Method::POST, &path, &[], Some(&body)).await
     }
 
@@ -101,16 +101,16 @@ impl Api {
     pub(super) async fn finish(&self, instance: &Candidate, mut operation: Operation) -> Result<(), Failure> {
         while operation.status != "DONE" {
             if !operation.name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) {
-                return Err(Failure::hopeless(format!("operation `{}` has no proper name", clean(&operation.name))));
+                return Err(Failure::permanent(format!("invalid operation name `{}`", clean(&operation.name))));
             }
             let path = format!("zones/{}/operations/{}/wait", instance.zone, operation.name);
             // It hangs until the operation is done, or for two minutes.
             operation = self.call(Method::POST, &path, &[], None).await?;
         }
         let Some(error) = operation.error.and_then(|error| error.errors.into_iter().next()) else { return Ok(()) };
-        let why = format!("the operation failed with {}: {}", clean(&error.code), clean(&error.message));
+        let reason = format!("the operation failed with {}: {}", clean(&error.code), clean(&error.message));
         let retry = ["CONDITION_NOT_MET", "RESOURCE_NOT_READY", "RATE_LIMIT_EXCEEDED", "INTERNAL_ERROR"];
-        Err(Failure { why, retry: retry.contains(&error.code.as_str()), retry_after: None })
+        Err(Failure { reason, retry: retry.contains(&error.code.as_str()), retry_after: None })
     }
 
     async fn call<T: DeserializeOwned>(
@@ -120,7 +120,7 @@ impl Api {
         query: &[(&str, &str)],
         body: Option<&serde_json::Value>,
     ) -> Result<T, Failure> {
-        let url = self.base.join(path).map_err(|error| Failure::hopeless(error.to_string()))?;
+        let url = self.base.join(path).map_err(|error| Failure::permanent(error.to_string()))?;
         let mut renewed = false;
         loop {
             let renewals = self.tokens.renewals();
@@ -144,9 +144,9 @@ impl Api {
     async fn headers(&self) -> Result<HeaderMap, Failure> {
         match tokio::time::timeout(TOKEN_TIMEOUT, self.tokens.headers()).await {
             Ok(Ok(headers)) => Ok(headers),
-            Ok(Err(NoToken { reason, transient })) => Err(Failure { why: reason, retry: transient, retry_after: None }),
-            Err(_) => Err(Failure::hopeless(format!(
-                "no access token came within {} s: is this machine on Google Cloud? elsewhere, set \
+            Ok(Err(NoToken { reason, transient })) => Err(Failure { reason, retry: transient, retry_after: None }),
+            Err(_) => Err(Failure::permanent(format!(
+                "no access token after {} s: if this machine is not on Google Cloud, set \
                  `PUSH_COMPUTE_CREDENTIALS` to the path of a key file",
                 TOKEN_TIMEOUT.as_secs()
             ))),
@@ -159,16 +159,16 @@ async fn read<T: DeserializeOwned>(mut response: Response) -> Result<T, Failure>
     let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(broken)? {
-        if body.len() + chunk.len() > LIMIT {
-            return Err(Failure::hopeless(format!("the Compute API's answer is longer than {LIMIT} bytes")));
+        if body.len() + chunk.len() > MAX_BYTES {
+            return Err(Failure::permanent(format!("the answer of the Compute API is longer than {MAX_BYTES} bytes")));
         }
         body.extend_from_slice(&chunk);
     }
     if status.is_success() {
         return serde_json::from_slice(&body)
-            .map_err(|error| Failure::passing(format!("the Compute API's answer isn't what it should be: {error}")));
+            .map_err(|error| Failure::transient(format!("invalid answer of the Compute API: {error}")));
     }
-    let (said, reason) = explain(&body);
+    let (message, code) = explain(&body);
     let retry = status.is_server_error()
         || matches!(
             status,
@@ -178,12 +178,12 @@ async fn read<T: DeserializeOwned>(mut response: Response) -> Result<T, Failure>
                 | StatusCode::TOO_MANY_REQUESTS
         )
         // Compute Engine's way to say 429.
-        || (status == StatusCode::FORBIDDEN && reason.ends_with("ateLimitExceeded"));
-    let why = format!("the Compute API answered with status {}{said}", status.as_u16());
-    Err(Failure { why, retry, retry_after: retry_after.map(Duration::from_secs) })
+        || (status == StatusCode::FORBIDDEN && code.ends_with("ateLimitExceeded"));
+    let reason = format!("the Compute API answered with status {}{message}", status.as_u16());
+    Err(Failure { reason, retry, retry_after: retry_after.map(Duration::from_secs) })
 }
 
-/// Google's own words about an error, and the reason's short name.
+/// Google's own message about an error, and the short name of its reason.
 fn explain(body: &[u8]) -> (String, String) {
     #[derive(Deserialize)]
     struct Page {
@@ -208,7 +208,7 @@ fn explain(body: &[u8]) -> (String, String) {
 }
 
 fn broken(error: reqwest::Error) -> Failure {
-    Failure::passing(format!("the Compute API can't be reached: {:#}", anyhow!(error.without_url())))
+    Failure::transient(format!("could not reach the Compute API: {:#}", anyhow!(error.without_url())))
 }
 
 fn clean(text: &str) -> String {

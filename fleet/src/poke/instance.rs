@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
-/// Pages of a list of ten names. More is a server that goes in circles.
-pub(super) const MOST_PAGES: usize = 1000;
+/// Most pages of a list of ten names. More is a server that goes in circles.
+pub(super) const MAX_PAGES: usize = 1000;
 
 /// One page of `instances.aggregatedList`.
 #[derive(Debug, Default, Deserialize)]
@@ -109,14 +109,14 @@ pub(super) fn choose(found: &Found, name: &str, project: &str) -> Result<Candida
     match named[..] {
         [one] => Ok(one.clone()),
         [] if found.unreachable.is_empty() => {
-            bail!("project `{project}` has no instance `{name}`, or these credentials can't see it")
+            bail!("project `{project}` has no instance `{name}`, or these credentials cannot see it")
         }
         [] => {
             let mut zones: Vec<String> = found.unreachable.iter().map(|zone| zone.escape_debug().to_string()).collect();
             zones.sort_unstable();
             zones.dedup();
             bail!(
-                "no instance `{name}` in project `{project}`, but these zones can't be reached now: {}",
+                "no instance `{name}` in project `{project}`, but these zones are unreachable at the moment: {}",
                 zones.join(", ")
             )
         }
@@ -124,7 +124,7 @@ pub(super) fn choose(found: &Found, name: &str, project: &str) -> Result<Candida
             let mut zones: Vec<&str> = named.iter().map(|instance| instance.zone.as_str()).collect();
             zones.sort_unstable();
             bail!(
-                "project `{project}` has several instances `{name}`, in {}: say which with `PUSH_GCE_ZONE`",
+                "project `{project}` has several instances named `{name}`, in {}: set `PUSH_GCE_ZONE`",
                 zones.join(", ")
             )
         }
@@ -188,9 +188,9 @@ mod tests {
         for (pages, name, expected) in [
             (vec![&first, &second], "web-1", Ok("europe-west1-b")),
             (vec![&first, &broken], "web-1", Ok("europe-west1-b")),
-            (vec![&first, &second], "web-2", Err("several instances `web-2`, in europe-west1-b, us-east1-d")),
+            (vec![&first, &second], "web-2", Err("several instances named `web-2`, in europe-west1-b, us-east1-d")),
             (vec![&first, &second], "web-3", Err("has no instance `web-3`")),
-            (vec![&first, &broken], "web-3", Err("can't be reached now: us-east1-c, us-east1-d")),
+            (vec![&first, &broken], "web-3", Err("are unreachable at the moment: us-east1-c, us-east1-d")),
         ] {
             let pages: Vec<_> = pages.into_iter().cloned().collect();
             match (choose(&found(&pages), name, "acme"), expected) {

@@ -29,7 +29,7 @@ pub struct ComputeSettings {
     pub endpoint: Url,
     /// How to authenticate.
     pub credentials: Credentials,
-    /// The longest that finding instances may take, and again poking each.
+    /// Time limit for finding instances, and again for poking each.
     pub timeout: Duration,
     /// The pause before the second attempt; it doubles.
     pub first_retry: Duration,
@@ -50,14 +50,14 @@ impl PokeSettings {
         let project = project.map(str::to_owned).or_else(|| set("PUSH_GCE_PROJECT"));
         let Some(project) = project.filter(|project| project != "none") else { return Ok(Self::None) };
         // A domain-scoped project's id is `example.com:name`.
-        word("PUSH_GCE_PROJECT", &project, "-.:")?;
+        check_name("PUSH_GCE_PROJECT", &project, "-.:")?;
         let zone = set("PUSH_GCE_ZONE");
         if let Some(zone) = &zone {
-            word("PUSH_GCE_ZONE", zone, "-")?;
+            check_name("PUSH_GCE_ZONE", zone, "-")?;
         }
         let endpoint = set("PUSH_COMPUTE_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned());
         let Some(endpoint) = Url::parse(&endpoint).ok().filter(|url| url.has_host() && !url.cannot_be_a_base()) else {
-            bail!("`PUSH_COMPUTE_ENDPOINT` is `{}`: write a URL as in `{ENDPOINT}`", endpoint.escape_debug());
+            bail!("`PUSH_COMPUTE_ENDPOINT` is `{}`: must be a URL, for example `{ENDPOINT}`", endpoint.escape_debug());
         };
         let credentials = match set("PUSH_COMPUTE_CREDENTIALS").as_deref() {
             None | Some("default") => Credentials::ApplicationDefault,
@@ -80,10 +80,10 @@ impl PokeSettings {
 }
 
 /// What becomes part of a URL's path is checked first.
-fn word(key: &str, value: &str, also: &str) -> Result<()> {
-    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || also.contains(c);
-    if value.len() > 100 || !value.chars().all(good) || !value.starts_with(|c: char| c.is_ascii_lowercase()) {
-        bail!("`{key}` is `{}`: write lower-case letters, digits and any of `{also}`", value.escape_debug());
+fn check_name(key: &str, value: &str, also: &str) -> Result<()> {
+    let valid = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || also.contains(c);
+    if value.len() > 100 || !value.chars().all(valid) || !value.starts_with(|c: char| c.is_ascii_lowercase()) {
+        bail!("`{key}` is `{}`: use lower-case letters, digits and any of `{also}`", value.escape_debug());
     }
     Ok(())
 }

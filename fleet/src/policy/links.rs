@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 
 use bucket::ServerName;
+use console::quoted;
+use thiserror::Error;
 
 /// Templates of addresses; what stands for a placeholder is percent-encoded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -11,6 +13,17 @@ pub struct Links {
     pub(super) compare: Option<String>,
     pub(super) logs: Option<String>,
     pub(super) monitoring: Option<String>,
+}
+
+/// A template that can't be used.
+#[derive(Debug, PartialEq, Eq, Error)]
+pub(super) enum TemplateError {
+    #[error("must be an address that begins with `https://` or `http://`")]
+    Scheme,
+    #[error("invalid placeholder; valid ones: {}", quoted(.0))]
+    Placeholder(Vec<String>),
+    #[error("invalid address: {0}")]
+    Address(#[from] url::ParseError),
 }
 
 /// The keys of the file, and the placeholders that each may have.
@@ -44,17 +57,14 @@ impl Links {
 }
 
 /// Checks a template.
-///
-/// # Errors
-/// What is wrong with it, as a sentence.
-pub(super) fn check(template: &str, placeholders: &[&str]) -> Result<(), String> {
+pub(super) fn check(template: &str, placeholders: &[&str]) -> Result<(), TemplateError> {
     if !template.starts_with("https://") && !template.starts_with("http://") {
-        return Err("it must be an address that begins with `https://` or `http://`".to_owned());
+        return Err(TemplateError::Scheme);
     }
-    let nothing: Vec<(&str, &str)> = placeholders.iter().map(|name| (*name, "x")).collect();
-    let filled = fill(template, &nothing)
-        .ok_or_else(|| format!("its placeholders can be `{{{}}}`", placeholders.join("}`, `{")))?;
-    url::Url::parse(&filled).map(drop).map_err(|error| format!("it isn't an address: {error}"))
+    let filler: Vec<(&str, &str)> = placeholders.iter().map(|name| (*name, "x")).collect();
+    let unknown = || TemplateError::Placeholder(placeholders.iter().map(|name| format!("{{{name}}}")).collect());
+    url::Url::parse(&fill(template, &filler).ok_or_else(unknown)?)?;
+    Ok(())
 }
 
 /// A template with its placeholders filled; `None` when it has one that isn't given.

@@ -3,33 +3,40 @@
 use std::fmt;
 
 use bucket::AppName;
+use thiserror::Error;
+
+/// The longest pattern, in bytes.
+const MAX_LENGTH: usize = 254;
+
+/// The text isn't a pattern.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(super) enum PatternError {
+    /// It is empty, or longer than any name.
+    #[error("must have 1 to {MAX_LENGTH} characters")]
+    Length,
+    /// No name has such a character.
+    #[error("a name cannot contain `{}`: use letters, digits, `@._+-`, or `*` for any characters", .0.escape_debug())]
+    Character(char),
+}
 
 /// A name, or one with `*` in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern(String);
 
 impl Pattern {
-    /// Longest pattern, in bytes.
-    const LONGEST: usize = 254;
-
-    /// A pattern.
-    ///
-    /// # Errors
-    /// Why it can't be one, as a sentence.
-    pub fn new(text: &str) -> Result<Self, String> {
-        let good = |c: char| c == '*' || c.is_ascii_alphanumeric() || "@._+-".contains(c);
-        if text.is_empty() || text.len() > Self::LONGEST {
-            return Err(format!("it must have 1 to {} characters", Self::LONGEST));
+    /// A pattern, unless no name could match it.
+    pub(super) fn new(text: &str) -> Result<Self, PatternError> {
+        let valid = |c: char| c == '*' || c.is_ascii_alphanumeric() || "@._+-".contains(c);
+        if text.is_empty() || text.len() > MAX_LENGTH {
+            return Err(PatternError::Length);
         }
-        match text.chars().find(|c| !good(*c)) {
-            Some(c) => {
-                Err(format!("`{}` is in no name; write letters, digits and any of `@._+-`, or `*`", c.escape_debug()))
-            }
+        match text.chars().find(|c| !valid(*c)) {
+            Some(c) => Err(PatternError::Character(c)),
             None => Ok(Self(text.to_owned())),
         }
     }
 
-    /// Whether a name fits.
+    /// Whether a name matches.
     pub fn matches(&self, name: &str) -> bool {
         let mut pieces = self.0.split('*');
         let first = pieces.next().unwrap_or_default();

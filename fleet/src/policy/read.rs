@@ -5,6 +5,7 @@ use std::{
     fmt,
 };
 
+use console::{nearest, quoted};
 use jsonc_parser::{
     CollectOptions, ParseOptions,
     ast::{Object, ObjectProp, StringLit, Value},
@@ -12,13 +13,17 @@ use jsonc_parser::{
     parse_to_ast,
 };
 
-use super::{Grant, Group, Links, Pattern, Policy, Role, links};
+use super::{
+    links::{self, Links},
+    pattern::Pattern,
+    rules::{Grant, Group, Policy, Role},
+};
 
 /// Most bytes of a policy file.
-pub const LIMIT: u64 = 1 << 20;
+pub const MAX_BYTES: u64 = 1 << 20;
 
-/// Most mistakes that are told.
-const MOST: usize = 50;
+/// Most mistakes that are reported.
+const MAX_PROBLEMS: usize = 50;
 
 /// A mistake in a policy file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +42,17 @@ impl fmt::Display for Problem {
     }
 }
 
-pub(super) fn read(source: &str, text: &str) -> Result<Policy, Vec<Problem>> {
+impl Policy {
+    /// Reads the rules from JSON5. `source` is where it is from, for messages.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, in order.
+    pub fn parse(source: &str, text: &str) -> Result<Self, Vec<Problem>> {
+        read(source, text)
+    }
+}
+
+fn read(source: &str, text: &str) -> Result<Policy, Vec<Problem>> {
     let options = ParseOptions { allow_missing_commas: false, ..ParseOptions::default() };
     let parsed = parse_to_ast(text, &CollectOptions::default(), &options).map_err(|error| {
         vec![Problem { line: error.line_display(), column: error.column_display(), text: error.kind().to_string() }]
@@ -48,7 +63,7 @@ pub(super) fn read(source: &str, text: &str) -> Result<Policy, Vec<Problem>> {
         Some(Value::Object(object)) => reader.policy(object, &mut policy),
         other => {
             let range = other.as_ref().map_or(Range::new(0, 0), Ranged::range);
-            reader.problem(range, "it must be an object: `{ Servers: { … } }`".to_owned());
+            reader.problem(range, "must be an object: `{ Servers: { … } }`".to_owned());
         }
     }
     reader.problems.sort_by_key(|problem| (problem.line, problem.column));
@@ -62,7 +77,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn problem(&mut self, range: Range, text: String) {
-        if self.problems.len() == MOST {
+        if self.problems.len() == MAX_PROBLEMS {
             return;
         }
         let before = &self.text[..range.start.min(self.text.len())];
@@ -87,8 +102,8 @@ impl Reader<'_> {
         for name in named.filter_map(Value::as_string_lit) {
             let known: Vec<&str> = policy.groups.iter().map(|group| group.name.as_str()).collect();
             if !known.contains(&name.value.as_ref()) {
-                let hint = nearest(&name.value, &known);
-                self.problem(name.range, format!("there is no group `{}`{hint}", name.value.escape_debug()));
+                let hint = did_you_mean(&name.value, &known);
+                self.problem(name.range, format!("unknown group `{}`{hint}", name.value.escape_debug()));
             }
         }
     }
@@ -109,7 +124,10 @@ impl Reader<'_> {
                 apps = Some(self.patterns(&property.value));
             }
             if apps.is_none() && object.properties.is_empty() {
-                self.problem(property.range, format!("`{server}` has no `AppNames`: list the apps that may go there"));
+                self.problem(
+                    property.range,
+                    format!("server `{server}` has no `AppNames`: list the apps that may be deployed there"),
+                );
             }
             servers.insert(server, apps.unwrap_or_default());
         }
@@ -122,7 +140,7 @@ impl Reader<'_> {
             let Some(object) = self.object(&property.value, "a group") else { continue };
             let mut group = Group { name, servers: Vec::new(), apps: None, require_reason: false, forbid_dirty: false };
             if group.name.is_empty() || group.name.contains(|c: char| c.is_whitespace() || c.is_control() || c == ':') {
-                self.problem(property.name.range(), "a group's name can't be empty, or have spaces or `:`".to_owned());
+                self.problem(property.name.range(), "a group name cannot be empty or contain spaces or `:`".to_owned());
             }
             for (key, property) in self.properties(object, &["Servers", "AppNames", "RequireReason", "ForbidDirty"]) {
                 match key.as_str() {
@@ -133,8 +151,7 @@ impl Reader<'_> {
                 }
             }
             if object.get("Servers").is_none() {
-                let text =
-                    format!("the group `{}` has no `Servers`: list them, with `*` for any characters", group.name);
+                let text = format!("group `{}` has no `Servers`: list them, with `*` for any characters", group.name);
                 self.problem(property.range, text);
             }
             groups.push(group);
@@ -178,8 +195,8 @@ impl Reader<'_> {
             Some("deployer") => Role::Deployer,
             Some("admin") => Role::Admin,
             other => {
-                let hint = other.map_or(String::new(), |other| nearest(other, &["viewer", "deployer", "admin"]));
-                self.problem(value.range(), format!("a role is `viewer`, `deployer` or `admin`{hint}"));
+                let hint = other.map_or(String::new(), |other| did_you_mean(other, &["viewer", "deployer", "admin"]));
+                self.problem(value.range(), format!("must be `viewer`, `deployer` or `admin`{hint}"));
                 Role::Nobody
             }
         }
@@ -190,12 +207,12 @@ impl Reader<'_> {
         let Some(object) = self.object(&property.value, "`Links`") else { return found };
         for (key, property) in self.properties(object, &links::KEYS.map(|(key, _)| key)) {
             let Some(template) = property.value.as_string_lit() else {
-                self.problem(property.value.range(), "it must be a string".to_owned());
+                self.problem(property.value.range(), "must be a string".to_owned());
                 continue;
             };
             let placeholders = links::KEYS.iter().find(|(known, _)| *known == key).map_or(&[][..], |(_, names)| names);
-            if let Err(wrong) = links::check(&template.value, placeholders) {
-                self.problem(template.range, wrong);
+            if let Err(error) = links::check(&template.value, placeholders) {
+                self.problem(template.range, error.to_string());
                 continue;
             }
             let place = match key.as_str() {
@@ -215,11 +232,11 @@ impl Reader<'_> {
         for property in &object.properties {
             let key = property.name.as_str();
             if !known.contains(&key) {
-                let hint = nearest(key, known);
-                let text = format!("`{}` is no key here{hint}; there are `{}`", key.escape_debug(), known.join("`, `"));
+                let hint = did_you_mean(key, known);
+                let text = format!("unknown key `{}`{hint}; valid keys: {}", key.escape_debug(), quoted(known));
                 self.problem(property.name.range(), text);
             } else if found.iter().any(|(other, _)| other == key) {
-                self.problem(property.name.range(), format!("`{key}` is here twice"));
+                self.problem(property.name.range(), format!("duplicate key `{key}`"));
             } else {
                 found.push((key.to_owned(), property));
             }
@@ -239,7 +256,7 @@ impl Reader<'_> {
             if names.insert(name) {
                 found.push((name.to_owned(), property));
             } else {
-                self.problem(property.name.range(), format!("the {what} `{}` is here twice", name.escape_debug()));
+                self.problem(property.name.range(), format!("duplicate {what} `{}`", name.escape_debug()));
             }
         }
         found
@@ -257,7 +274,7 @@ impl Reader<'_> {
         match value {
             Value::BooleanLit(literal) => literal.value,
             other => {
-                self.problem(other.range(), "it must be `true` or `false`".to_owned());
+                self.problem(other.range(), "must be `true` or `false`".to_owned());
                 false
             }
         }
@@ -265,14 +282,14 @@ impl Reader<'_> {
 
     fn strings<'b>(&mut self, value: &'b Value<'b>) -> Vec<&'b StringLit<'b>> {
         let Value::Array(array) = value else {
-            self.problem(value.range(), "it must be an array of strings".to_owned());
+            self.problem(value.range(), "must be an array of strings".to_owned());
             return Vec::new();
         };
         let mut strings = Vec::new();
         for element in &array.elements {
             match element.as_string_lit() {
                 Some(string) => strings.push(string),
-                None => self.problem(element.range(), "it must be a string".to_owned()),
+                None => self.problem(element.range(), "must be a string".to_owned()),
             }
         }
         strings
@@ -283,42 +300,19 @@ impl Reader<'_> {
         for string in self.strings(value) {
             match Pattern::new(&string.value) {
                 Ok(pattern) if patterns.contains(&pattern) => {
-                    self.problem(string.range, format!("`{pattern}` is here twice"));
+                    self.problem(string.range, format!("duplicate `{pattern}`"));
                 }
                 Ok(pattern) => patterns.push(pattern),
-                Err(wrong) => self.problem(string.range, wrong),
+                Err(error) => self.problem(string.range, error.to_string()),
             }
         }
         patterns
     }
 }
 
-/// `: did you mean …?`, when one of the known words is near enough.
-fn nearest(word: &str, known: &[&str]) -> String {
-    let near = known.iter().map(|known| (distance(&word.to_lowercase(), &known.to_lowercase()), known));
-    match near.min_by_key(|(distance, _)| *distance) {
-        Some((distance, known)) if distance <= known.len().max(3) / 2 => format!(": did you mean `{known}`?"),
-        _ => String::new(),
-    }
-}
-
-/// In how many characters two words differ (Levenshtein's distance). Long words aren't compared.
-fn distance(a: &str, b: &str) -> usize {
-    const LONGEST: usize = 64;
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    if a.len().max(b.len()) > LONGEST {
-        return usize::MAX;
-    }
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.iter().enumerate() {
-            let changed = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
+/// `; did you mean …?`, when a known word is near enough.
+fn did_you_mean(word: &str, known: &[&str]) -> String {
+    nearest(word, known).map_or(String::new(), |near| format!("; did you mean `{near}`?"))
 }
 
 #[cfg(test)]
@@ -347,17 +341,17 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_told_at_its_place() {
+    fn every_mistake_is_reported_at_its_place() {
         let text = "{\n  Servers: { 'web-1': { AppName: ['web'] }, 'web-1': { AppNames: [] } },\n  Groups: { prod: { Servers: ['a b', 7], RequireReason: 1 } },\n  Roles: [{ Role: 'deploy', Who: ['x'], Groups: ['prd'] }],\n  Link: {},\n}";
         let want = [
-            "2:25: `AppName` is no key here: did you mean `AppNames`?; there are `AppNames`",
-            "2:45: the server `web-1` is here twice",
-            "3:31: ` ` is in no name",
-            "3:38: it must be a string",
-            "3:57: it must be `true` or `false`",
-            "4:19: a role is `viewer`, `deployer` or `admin`: did you mean `deployer`?",
-            "4:50: there is no group `prd`: did you mean `prod`?",
-            "5:3: `Link` is no key here: did you mean `Links`?",
+            "2:25: unknown key `AppName`; did you mean `AppNames`?; valid keys: `AppNames`",
+            "2:45: duplicate server `web-1`",
+            "3:31: a name cannot contain ` `",
+            "3:38: must be a string",
+            "3:57: must be `true` or `false`",
+            "4:19: must be `viewer`, `deployer` or `admin`; did you mean `deployer`?",
+            "4:50: unknown group `prd`; did you mean `prod`?",
+            "5:3: unknown key `Link`; did you mean `Links`?",
         ];
         let got = problems(text);
         for want in want {
@@ -368,11 +362,11 @@ mod tests {
     #[test]
     fn what_is_no_policy_is_refused() {
         for (text, want) in [
-            ("", "1:1: it must be an object"),
-            ("[]", "1:1: it must be an object"),
+            ("", "1:1: must be an object"),
+            ("[]", "1:1: must be an object"),
             ("{ Servers: {} Groups: {} }", "1:14: "),
             ("{ Servers: [] }", "1:12: `Servers` must be an object"),
-            ("{ Links: { Logs: 'javascript:x' } }", "1:18: it must be an address"),
+            ("{ Links: { Logs: 'javascript:x' } }", "1:18: must be an address"),
             ("{ Roles: [{}] }", "1:11: this role has no `Role`"),
             ("{\n\n  Servers: { x: ", "3:17: "),
         ] {

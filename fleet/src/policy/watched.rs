@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::OFlags;
 
-use super::{LIMIT, Policy};
+use super::{read::MAX_BYTES, rules::Policy};
 
 /// The rules of a file as they are now.
 #[derive(Debug)]
@@ -95,11 +95,11 @@ fn read(file: &Path) -> Result<(Stamp, String)> {
     let opened = File::options().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(file);
     let mut opened = opened.with_context(|| format!("could not read the policy file `{name}`"))?;
     let metadata = opened.metadata().with_context(|| format!("could not read the policy file `{name}`"))?;
-    ensure!(metadata.is_file(), "the policy file `{name}` isn't a file");
+    ensure!(metadata.is_file(), "the policy file `{name}` is not a regular file");
     let mut text = String::new();
-    let read = Read::by_ref(&mut opened).take(LIMIT + 1).read_to_string(&mut text);
+    let read = Read::by_ref(&mut opened).take(MAX_BYTES + 1).read_to_string(&mut text);
     read.with_context(|| format!("could not read the policy file `{name}`"))?;
-    ensure!(text.len() as u64 <= LIMIT, "the policy file `{name}` is larger than {LIMIT} bytes");
+    ensure!(text.len() as u64 <= MAX_BYTES, "the policy file `{name}` is larger than {MAX_BYTES} bytes");
     Ok((Stamp::of(&metadata), text))
 }
 
@@ -110,7 +110,7 @@ fn load(file: &Path) -> Result<(Stamp, Policy)> {
         Ok(policy) => Ok((stamp, policy)),
         Err(problems) => {
             let lines: Vec<String> = problems.iter().map(|problem| format!("{name}:{problem}")).collect();
-            bail!("the policy file has mistakes: {}", lines.join("; "))
+            bail!("invalid policy file: {}", lines.join("; "))
         }
     }
 }
@@ -148,7 +148,7 @@ mod tests {
         let pipe = directory.path().join("pipe");
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
         for file in [pipe.as_path(), Path::new("/dev/zero")] {
-            assert!(read_text(file).unwrap_err().to_string().contains("isn't a file"), "{}", file.display());
+            assert!(read_text(file).unwrap_err().to_string().contains("is not a regular file"), "{}", file.display());
         }
     }
 

@@ -1,19 +1,20 @@
-//! `push history`: who pushed what, where and why.
+//! `push history`: who pushed what, where and for what reason.
 
 use anyhow::{Context as _, Result};
 use bucket::{HistoryEntry, PushKind, ServerName, Timestamp};
 use clap::Args;
+use console::{Table, note, print, print_json};
+use fleet::{push, server};
 use serde_json::json;
 
-use super::{Command, print, print_json, show};
-use fleet::{push, server};
+use super::command::{Command, ago, cut};
 
-/// Shows who pushed what, where, from what to what, why and when; newest first.
+/// Show pushes: who, where, from which release to which, and the reason; newest first
 #[derive(Debug, Args)]
 pub(crate) struct History {
-    /// Which server; without one, all of them.
+    /// Server; default: all servers
     server: Option<ServerName>,
-    /// How many pushes.
+    /// Maximum number of pushes
     #[arg(long, default_value_t = 20)]
     limit: usize,
 }
@@ -39,27 +40,30 @@ impl History {
             print_json(&json!({ "pushes": pushes, "unrecorded": unrecorded }))?;
             return Ok(true);
         }
-        if let Some(note) = unrecorded {
-            eprintln!("note: {note}");
+        if let Some(unrecorded) = unrecorded {
+            note(format_args!("note: {unrecorded}"));
         }
         print(&table(&pushes).show())?;
         Ok(true)
     }
 }
 
-/// Says so when the document's last change isn't in the history: `push` died between the two writes, or a person
-/// wrote it by hand.
+/// Says so when the document's last generation isn't in the history: `push` was interrupted between the two writes, or
+/// somebody edited the document.
 async fn unrecorded(command: &Command, server: &ServerName, pushes: &[HistoryEntry]) -> Result<Option<String>> {
     let Some(generation) = push::read(&command.bucket, server).await?.generation else { return Ok(None) };
     let recorded = pushes.iter().any(|push| push.generation == generation);
     Ok((!recorded).then(|| {
-        format!("the document's last change (generation {generation}) is not recorded: it was changed by hand, or a push was cut off")
+        format!(
+            "generation {generation} of the document has no history entry: it was edited by hand, or a push was \
+             interrupted"
+        )
     }))
 }
 
-fn table(pushes: &[HistoryEntry]) -> show::Table {
+fn table(pushes: &[HistoryEntry]) -> Table {
     let now = Timestamp::now();
-    let mut table = show::Table::new(&["AGE", "SERVER", "WHO", "", "FROM → TO", "WHY"]);
+    let mut table = Table::new(&["AGE", "SERVER", "BY", "", "FROM → TO", "REASON"]);
     for push in pushes {
         let commit = |release: &bucket::ReleaseName| release.commit().short().to_owned();
         let from = push.from.as_ref().map_or("(nothing)".to_owned(), commit);
@@ -67,13 +71,13 @@ fn table(pushes: &[HistoryEntry]) -> show::Table {
             PushKind::Deploy => "deployed",
             PushKind::Rollback => "rolled back",
         };
-        table.row(vec![
-            show::plain(show::ago(push.time, now)),
-            show::plain(push.server.as_str()),
-            show::plain(show::cut(&push.who, 24)),
-            show::plain(kind),
-            show::plain(format!("{} {from} → {}", push.app, commit(&push.to))),
-            show::plain(show::cut(&push.why, 60)),
+        table.row([
+            ago(push.time, now).into(),
+            push.server.as_str().into(),
+            cut(&push.who, 24),
+            kind.into(),
+            format!("{} {from} → {}", push.app, commit(&push.to)).into(),
+            cut(&push.why, 60),
         ]);
     }
     table

@@ -3,16 +3,17 @@
 use anyhow::{Context as _, Result};
 use bucket::{AppName, Release, Timestamp};
 use clap::Args;
+use console::{Cell, Color, Table, note, print, print_json, size};
 use serde_json::{Value, json};
 
-use super::{Command, print, print_json, show};
+use super::command::{Command, ago, cut};
 
-/// Lists the releases of an app, newest first, or the apps.
+/// List the releases of an app, newest first, or all apps
 #[derive(Debug, Args)]
 pub(crate) struct List {
-    /// Which app; without one, the apps are listed.
+    /// App; without it, the apps are listed
     app: Option<AppName>,
-    /// How many releases.
+    /// Maximum number of releases
     #[arg(long, default_value_t = 20)]
     limit: usize,
 }
@@ -33,23 +34,23 @@ impl List {
             return Ok(true);
         }
         if releases.is_empty() {
-            eprintln!("`{app}` has no releases; `push list` lists the apps");
+            note(format_args!("`{app}` has no releases; `push list` lists the apps"));
         }
         let now = Timestamp::now();
-        let mut table = show::Table::new(&["AGE", "WHO", "COMMIT", "", "SIZE", "NOTE"]);
+        let mut table = Table::new(&["AGE", "BY", "COMMIT", "", "SIZE", "NOTE"]);
         for release in &releases {
             let name = &release.name;
             let (dirty, note) = match &release.metadata {
-                Ok(metadata) => (metadata.dirty, show::cut(&metadata.note, 60)),
-                Err(reason) => (false, format!("(unusable: {reason})")),
+                Ok(metadata) => (metadata.dirty, cut(&metadata.note, 60)),
+                Err(reason) => (false, format!("(unusable: {reason})").into()),
             };
-            table.row(vec![
-                show::plain(show::ago(name.time(), now)),
-                show::plain(format!("{}@{}", name.user(), name.host())),
-                show::plain(name.commit().short()),
-                (if dirty { "dirty" } else { "" }.to_owned(), show::Colour::Notice),
-                show::plain(size(release.size)),
-                show::plain(note),
+            table.row([
+                ago(name.time(), now).into(),
+                format!("{}@{}", name.user(), name.host()).into(),
+                name.commit().short().into(),
+                Cell::new(if dirty { "dirty" } else { "" }, Color::Notice),
+                size(release.size).into(),
+                note,
             ]);
         }
         print(&table.show())?;
@@ -84,12 +85,4 @@ fn as_json(release: &Release) -> Value {
         Err(reason) => value["error"] = json!(reason),
     }
     value
-}
-
-/// Bytes as a person reads them.
-fn size(bytes: u64) -> String {
-    match bytes {
-        0..1_000_000 => format!("{} kB", bytes.div_ceil(1000)),
-        _ => format!("{} MB", bytes.div_ceil(1_000_000)),
-    }
 }

@@ -1,48 +1,46 @@
-//! `push rollback`: what a server had before.
+//! `push rollback`: the previous release of each server.
 
 use anyhow::{Context as _, Result};
 use bucket::{AppName, Bucket, PushKind, ServerName};
 use clap::Args;
-
-use super::{
-    Command,
-    deploy::{How, Work, carry_out, look, unique},
-};
 use fleet::{operation, plan::Proposal};
 
-/// Goes back to what each server had before.
+use super::{
+    command::Command,
+    pending::{DeployOptions, PendingPush, carry_out, proposal, unique},
+};
+
+/// Roll back each server to its previous release
 ///
-/// That is a release of its own for each server, from the history of pushes to it; twice goes back twice.
+/// Each server has its own previous release, taken from its push history; a second rollback goes one release further
+/// back.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   push rollback web web-1 -m 'too slow'
   push rollback web web-1 web-2 --wait")]
 pub(crate) struct Rollback {
-    /// Which app.
+    /// App to roll back
     app: AppName,
-    /// Where.
+    /// Servers to roll back
     #[arg(required = true, value_name = "SERVER")]
     servers: Vec<ServerName>,
     #[command(flatten)]
-    how: How,
+    options: DeployOptions,
 }
 
 impl Rollback {
     pub(crate) async fn run(self, command: &Command) -> Result<bool> {
-        let mut works = Vec::new();
+        let mut pending = Vec::new();
         for server in unique(self.servers) {
-            let proposal = back(&command.bucket, &self.app, &server).await;
-            works.push(Work { server, proposal, kind: PushKind::Rollback });
+            let proposal = previous(&command.bucket, &self.app, &server).await;
+            pending.push(PendingPush { server, proposal, kind: PushKind::Rollback });
         }
-        carry_out(command, &self.how, works).await
+        carry_out(command, &self.options, pending).await
     }
 }
 
-async fn back(bucket: &Bucket, app: &AppName, server: &ServerName) -> Result<Proposal> {
+async fn previous(bucket: &Bucket, app: &AppName, server: &ServerName) -> Result<Proposal> {
     let before = operation::before(bucket, app, server).await?;
-    let release = operation::find(bucket, &before).await.context("could not go back")?;
-    let mut proposal = look(bucket, server, &release).await?;
-    // That it is older is the point.
-    proposal.warnings.retain(|warning| !warning.starts_with("it is older"));
-    Ok(proposal)
+    let release = operation::find(bucket, &before).await.context("could not roll back")?;
+    proposal(bucket, server, &release, PushKind::Rollback).await
 }

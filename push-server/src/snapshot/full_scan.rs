@@ -83,17 +83,17 @@ impl Releases {
                 (app, releases)
             })
             .buffer_unordered(AT_ONCE);
-        let mut trouble = None;
+        let mut first_error = None;
         while let Some((app, releases)) = reads.next().await {
             match releases {
                 Ok(releases) => {
                     self.scan.met.insert(app.clone());
                     self.apps.insert(app, Arc::new(releases));
                 }
-                Err(error) => drop(trouble.get_or_insert(error)),
+                Err(error) => drop(first_error.get_or_insert(error)),
             }
         }
-        trouble.map_or(Ok(()), Err)
+        first_error.map_or(Ok(()), Err)
     }
 
     /// Sweeps on; `true` if it went from end to end in this round.

@@ -65,26 +65,26 @@ impl Recent {
             .buffer_unordered(AT_ONCE);
         let mut pushes = Vec::new();
         let mut failed = BTreeMap::new();
-        let mut trouble = None;
+        let mut first_error = None;
         while let Some((name, since, read)) = reads.next().await {
             match read {
                 // An entry that lies with one server and says another is nobody's.
                 Ok(entries) => pushes.extend(entries.into_iter().filter(|entry| entry.server == name)),
                 Err(error) => {
-                    let why = anyhow::Error::new(error).context(format!("could not read the history of `{name}`"));
-                    trouble.get_or_insert(why);
+                    let error = anyhow::Error::new(error).context(format!("could not read the history of `{name}`"));
+                    first_error.get_or_insert(error);
                     failed.insert(name, since.unwrap_or(Timestamp::MIN));
                 }
             }
         }
         drop(reads);
         // One server's unreadable history doesn't make the rest stale: it is only read again.
-        let hopeless = asked > 0 && failed.len() == asked;
+        let all_failed = asked > 0 && failed.len() == asked;
         self.begun = true;
         self.due = changed;
         self.due.extend(failed);
-        match trouble {
-            Some(trouble) if hopeless => Err(trouble).context("could not read the last pushes"),
+        match first_error {
+            Some(error) if all_failed => Err(error).context("could not read the last pushes"),
             _ => Ok(pushes),
         }
     }

@@ -17,16 +17,16 @@ use futures_util::{StreamExt, stream};
 use tokio::sync::watch;
 
 use super::{
-    FleetSnapshot,
+    fleet_snapshot::FleetSnapshot,
     full_scan::Releases,
     pushes::{CLOCKS_APART, Recent, merged},
     servers::{self, AT_ONCE, Known},
 };
 
-/// A round that takes longer is broken off. The first one of a million releases takes a minute or two.
-const LONGEST_ROUND: Duration = Duration::from_mins(10);
+/// A round that takes longer is aborted. The first one of a million releases takes a minute or two.
+const ROUND_TIMEOUT: Duration = Duration::from_mins(10);
 /// The longest pause while rounds fail.
-const LONGEST_PAUSE: Duration = Duration::from_mins(2);
+const MAX_PAUSE: Duration = Duration::from_mins(2);
 /// How much of a server's history is read after a write of ours.
 const PUSHES: usize = 50;
 
@@ -95,7 +95,7 @@ impl SnapshotRefresher {
         let mut failures = 0;
         loop {
             self.refresh().await;
-            failures = if self.snapshot().trouble.is_some() { failures + 1 } else { 0 };
+            failures = if self.snapshot().failure.is_some() { failures + 1 } else { 0 };
             tokio::time::sleep(pause(every, failures)).await;
         }
     }
@@ -104,16 +104,16 @@ impl SnapshotRefresher {
     pub async fn refresh(&self) {
         let mut round = self.round.lock().await;
         let begun = Timestamp::now();
-        let trouble = match tokio::time::timeout(LONGEST_ROUND, self.read(&mut round)).await {
+        let failure = match tokio::time::timeout(ROUND_TIMEOUT, self.read(&mut round)).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(format!("{error:#}")),
-            Err(_) => Some(format!("the bucket couldn't be read within {LONGEST_ROUND:?}")),
+            Err(_) => Some(format!("timed out reading the bucket after {} min", ROUND_TIMEOUT.as_secs() / 60)),
         };
         self.put(|_, snapshot| {
-            if trouble.is_none() {
+            if failure.is_none() {
                 snapshot.taken = Some(begun);
             }
-            snapshot.trouble = trouble;
+            snapshot.failure = failure;
         });
     }
 
@@ -206,13 +206,13 @@ impl SnapshotRefresher {
     }
 
     /// Puts a changed snapshot in the place of the newest. Pages wait for none of the work.
-    fn put(&self, change: impl FnOnce(&mut RefreshState, &mut FleetSnapshot)) {
+    fn put(&self, update: impl FnOnce(&mut RefreshState, &mut FleetSnapshot)) {
         let mut state = self.state();
         let old = self.snapshot();
         let mut new = (*old).clone();
-        change(&mut state, &mut new);
+        update(&mut state, &mut new);
         if !new.has_same_servers(&old) {
-            new.by_app = Arc::default();
+            new.forget_apps_of_servers();
         }
         let is_other = !new.shows_same(&old);
         *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
@@ -225,7 +225,7 @@ impl SnapshotRefresher {
 /// How long to wait for the next round after so many failed ones, give or take a twentieth: several servers on one bucket
 /// don't fall into step.
 fn pause(every: Duration, failures: u32) -> Duration {
-    let growing = ExponentialBuilder::new().with_min_delay(every).with_max_delay(LONGEST_PAUSE.max(every));
+    let growing = ExponentialBuilder::new().with_min_delay(every).with_max_delay(MAX_PAUSE.max(every));
     let nth = usize::try_from(failures.min(30)).unwrap_or_default();
     let pause = growing.without_max_times().build().nth(nth).unwrap_or(every);
     let tenth = ConstantBuilder::new().with_delay(pause / 20).with_jitter().build().next().unwrap_or_default();

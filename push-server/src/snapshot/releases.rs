@@ -15,7 +15,7 @@ pub struct AppReleases {
     rows: Vec<Row>,
     /// Commits and notes of the rows, one after the other.
     texts: String,
-    /// What many releases have in common: builders, repositories, branches, troubles. The first is empty.
+    /// What many releases have in common: builders, repositories, branches, reasons. The first is empty.
     words: Vec<Box<str>>,
     /// Where the newest release is that isn't dirty and can be deployed.
     latest: Option<usize>,
@@ -34,7 +34,7 @@ struct Row {
     builder: u32,
     repo: u32,
     branch: u32,
-    trouble: u32,
+    unusable: u32,
     commit: u8,
     dirty: bool,
 }
@@ -55,7 +55,7 @@ pub struct Listed<'a> {
     /// The branch it was built from; empty when none.
     pub branch: &'a str,
     /// Why nothing more is known of it, and it can't be deployed: its metadata is missing or unreadable.
-    pub trouble: Option<&'a str>,
+    pub unusable: Option<&'a str>,
 }
 
 /// Some releases of an app, newest first. To skip and to count costs next to nothing: only what comes out gets a name.
@@ -120,7 +120,7 @@ impl AppReleases {
     pub fn found(&self, words: &[String]) -> impl Iterator<Item = Listed<'_>> {
         let words: Vec<String> = words.iter().map(|word| word.to_lowercase()).collect();
         let mut text = String::new();
-        let fits = move |row: &&Row| {
+        let matches = move |row: &&Row| {
             if words.is_empty() {
                 return true;
             }
@@ -130,7 +130,7 @@ impl AppReleases {
             let text = text.to_lowercase();
             words.iter().all(|word| text.contains(word))
         };
-        Newest { releases: self, rows: self.rows.iter().filter(fits) }
+        Newest { releases: self, rows: self.rows.iter().filter(matches) }
     }
 
     /// The newest release that isn't dirty and can be deployed.
@@ -170,7 +170,7 @@ impl AppReleases {
     }
 
     fn shown(&self, row: &Row) -> impl PartialEq {
-        let words = [row.builder, row.repo, row.branch, row.trouble].map(|word| self.word(word));
+        let words = [row.builder, row.repo, row.branch, row.unusable].map(|word| self.word(word));
         (row.time, row.size, row.dirty, self.commit(row), self.note(row), words)
     }
 
@@ -182,7 +182,7 @@ impl AppReleases {
             note: self.note(row),
             repo: self.word(row.repo),
             branch: self.word(row.branch),
-            trouble: Some(self.word(row.trouble)).filter(|trouble| !trouble.is_empty()),
+            unusable: Some(self.word(row.unusable)).filter(|reason| !reason.is_empty()),
         }
     }
 
@@ -279,7 +279,7 @@ impl Gathered {
             builder: self.word(&format!("{}@{}", name.user(), name.host())),
             repo: self.word(repo),
             branch: self.word(branch),
-            trouble: self.word(metadata.err().map_or("", String::as_str)),
+            unusable: self.word(metadata.err().map_or("", String::as_str)),
             commit: u8::try_from(commit.len()).expect("a commit has 40 or 64 digits"),
             dirty: metadata.is_ok_and(|metadata| metadata.dirty),
         };
@@ -305,7 +305,7 @@ impl Gathered {
         rows.shrink_to_fit();
         releases.texts.shrink_to_fit();
         releases.words.shrink_to_fit();
-        let deployable = |row: &Row| !row.dirty && releases.word(row.trouble).is_empty();
+        let deployable = |row: &Row| !row.dirty && releases.word(row.unusable).is_empty();
         releases.latest = rows.iter().position(deployable);
         let mut newest: HashMap<u32, usize> = HashMap::new();
         for (index, row) in rows.iter().enumerate() {
@@ -377,7 +377,7 @@ mod tests {
             (listed.note, listed.repo, listed.branch),
             ("Für dev@build-10 2", "https://example.org/web", "main")
         );
-        assert_eq!((listed.size, listed.dirty, listed.trouble), (3, true, None));
+        assert_eq!((listed.size, listed.dirty, listed.unusable), (3, true, None));
         assert_eq!(releases.is_dirty(&awkward()[0].name), Some(false));
         assert_eq!(releases.is_dirty(&awkward()[1].name), Some(true));
         assert_eq!(releases.newest().nth(2), releases.get(&right[2]));
@@ -404,9 +404,9 @@ mod tests {
         all.push(release("ops@build-1", 4, &"a".repeat(40), false));
         all[7].metadata = Err("metadata has no `sha256`".into());
         let releases = AppReleases::new(all);
-        assert_eq!(releases.newest().next().unwrap().trouble, Some("metadata has no `sha256`"));
+        assert_eq!(releases.newest().next().unwrap().unusable, Some("metadata has no `sha256`"));
         let latest = releases.latest().unwrap();
-        assert_eq!((latest.name, latest.trouble), (names(&releases)[2].clone(), None));
+        assert_eq!((latest.name, latest.unusable), (names(&releases)[2].clone(), None));
     }
 
     #[test]

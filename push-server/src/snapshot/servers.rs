@@ -1,7 +1,7 @@
 //! One round of reading the servers: two listings, and only what these say has changed.
 //!
 //! A quiet round costs one request for each 1,000 documents and one for each 1,000 reports. An object that can't be read
-//! is said in its [`Server`] and hides nothing else; if that may pass it is read again in the next round.
+//! is noted in its [`Server`] and hides nothing else; if that may pass it is read again in the next round.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,13 +12,13 @@ use anyhow::{Context, Result, bail};
 use bucket::{Bucket, DocumentSummary, Error, Generation, ServerDocument, ServerName, Status};
 use futures_util::{StreamExt, stream};
 
-use fleet::server::{self, Server};
+use fleet::server::{self, Reading, Server};
 
 /// Servers that are read at the same time.
 pub(super) const AT_ONCE: usize = 32;
 
 /// When none of so many objects can be read, it isn't the objects.
-const HOPELESS: usize = 32;
+const ALL_FAILED: usize = 32;
 
 /// A server and which generations that is.
 #[derive(Debug, Clone)]
@@ -126,10 +126,11 @@ impl Listing {
             } else {
                 good += 1;
             }
-            if good == 0 && bad == HOPELESS {
-                let server = &known.server;
-                let why = server.document_error.as_ref().or(server.status_error.as_ref());
-                bail!("none of {HOPELESS} servers could be read: {}", why.map_or("", String::as_str));
+            if good == 0 && bad == ALL_FAILED {
+                bail!(
+                    "none of {ALL_FAILED} servers could be read: {}",
+                    known.server.errors().next().unwrap_or_default()
+                );
             }
             servers.insert(known.server.name.clone(), known);
         }
@@ -156,7 +157,7 @@ impl Known {
             match (document, known) {
                 (None, _) => Part::absent(),
                 (_, Some(Self { server, document: mark, .. })) if mark.is(document) => {
-                    Part { content: server.document.clone(), error: server.document_error.clone(), mark: *mark }
+                    Part { content: server.document.clone(), mark: *mark }
                 }
                 _ => Part::of_document(server::document(bucket, name).await, document),
             }
@@ -165,7 +166,7 @@ impl Known {
             match (status, known) {
                 (None, _) => Part::absent(),
                 (_, Some(Self { server, status: mark, .. })) if mark.is(status) => {
-                    Part { content: server.status.clone(), error: server.status_error.clone(), mark: *mark }
+                    Part { content: server.status.clone(), mark: *mark }
                 }
                 _ => Part::of(server::status(bucket, name).await, status),
             }
@@ -184,13 +185,7 @@ impl Known {
     }
 
     fn of(name: &ServerName, document: Part<(Generation, ServerDocument)>, status: Part<Status>) -> Self {
-        let server = Server {
-            name: name.clone(),
-            document: document.content,
-            document_error: document.error,
-            status: status.content,
-            status_error: status.error,
-        };
+        let server = Server { name: name.clone(), document: document.content, status: status.content };
         Self { server: Arc::new(server), document: document.mark, status: status.mark }
     }
 
@@ -202,14 +197,13 @@ impl Known {
 
 /// One object of a server, read or not.
 struct Part<T> {
-    content: Option<T>,
-    error: Option<String>,
+    content: Reading<T>,
     mark: Mark,
 }
 
 impl<T> Part<T> {
     fn absent() -> Self {
-        Self { content: None, error: None, mark: Mark::default() }
+        Self { content: Reading::Absent, mark: Mark::default() }
     }
 
     fn of(read: Result<Option<(Generation, T)>, Error>, listed: Option<Generation>) -> Self {
@@ -217,12 +211,12 @@ impl<T> Part<T> {
             Ok(None) => Self::absent(),
             Ok(Some((generation, content))) => {
                 let mark = Mark { generation: Some(generation), again: false };
-                Self { content: Some(content), error: None, mark }
+                Self { content: Reading::Known(content), mark }
             }
             Err(error) => {
                 // What an object is doesn't change without its generation.
                 let again = !matches!(error, Error::Malformed { .. } | Error::TooLarge { .. });
-                Self { content: None, error: Some(error.to_string()), mark: Mark { generation: listed, again } }
+                Self { content: Reading::Unreadable(error.to_string()), mark: Mark { generation: listed, again } }
             }
         }
     }

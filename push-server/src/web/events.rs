@@ -22,13 +22,13 @@ use axum::{
 };
 use futures_util::stream;
 
-use super::Web;
+use super::shared::Web;
 
 /// Most pages that are followed at the same time.
-const MOST: usize = 500;
-/// Changes closer together than this are told as one.
+const MAX_STREAMS: usize = 500;
+/// Changes closer together than this are one event.
 const PACE: Duration = Duration::from_millis(500);
-/// How often a page is told how fresh it is.
+/// How often an event says how fresh pages are.
 const READ: Duration = Duration::from_secs(15);
 /// A stream ends after this long, so that who may look is judged anew.
 const LIFE: Duration = Duration::from_mins(30);
@@ -40,7 +40,7 @@ struct Place;
 
 impl Place {
     fn take() -> Option<Self> {
-        if OPEN.fetch_add(1, Ordering::Relaxed) < MOST {
+        if OPEN.fetch_add(1, Ordering::Relaxed) < MAX_STREAMS {
             return Some(Self);
         }
         OPEN.fetch_sub(1, Ordering::Relaxed);
@@ -57,7 +57,7 @@ impl Drop for Place {
 /// `GET /events`.
 pub(crate) async fn get(State(web): State<Arc<Web>>) -> Response {
     let Some(place) = Place::take() else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "too many pages are open\n").into_response();
+        return (StatusCode::SERVICE_UNAVAILABLE, "too many open pages\n").into_response();
     };
     let (changes, ending) = (web.refresher.changes(), web.ending.subscribe());
     let end = tokio::time::Instant::now() + LIFE;

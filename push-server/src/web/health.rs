@@ -1,20 +1,20 @@
-//! `/healthz` and `/readyz`, for whatever watches the process. They need no authentication and tell nothing else.
+//! `/healthz` and `/readyz`, for whatever watches the process. They need no authentication and disclose nothing else.
 
 use std::sync::Arc;
 
 use axum::{extract::State, http::StatusCode};
 
-use super::Web;
+use super::shared::Web;
 
 /// `GET /healthz`: the process answers.
 pub(crate) async fn alive() -> &'static str {
     "ok\n"
 }
 
-/// `GET /readyz`: there is a snapshot of the bucket to show, if perhaps an old one.
+/// `GET /readyz`: there is a snapshot of the bucket to show, perhaps an old one.
 pub(crate) async fn ready(State(web): State<Arc<Web>>) -> (StatusCode, &'static str) {
     match web.refresher.snapshot().taken {
         Some(_) => (StatusCode::OK, "ready\n"),
-        None => (StatusCode::SERVICE_UNAVAILABLE, "the bucket hasn't been read yet\n"),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "the bucket has not been read yet\n"),
     }
 }

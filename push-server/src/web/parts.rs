@@ -1,62 +1,70 @@
 //! The small things that pages are made of: states, times, releases, pagers.
 
 use bucket::{AppState, ReleaseName, Timestamp};
+use console::{age, cut};
+use fleet::condition::Condition;
 use maud::{Markup, html};
 
 use super::params::link;
-use crate::text::cut;
-use fleet::{
-    condition::{Condition, Look, Tone, app_look},
-    plan::age_in_words,
-};
+use crate::badge::{self, Badge, Severity};
 
-/// A sentence from outside; what stands between backticks is shown as code.
+/// Text from elsewhere, cut to a width. It may run from right to left without reordering what is around it.
+pub(crate) fn foreign(text: &str, width: usize) -> Markup {
+    html! { bdi { (cut(text, width)) } }
+}
+
+/// A sentence from elsewhere; what stands between backticks is shown as code.
 pub(crate) fn prose(text: &str) -> Markup {
-    const LONGEST: usize = 1000;
-    let text = cut(text, LONGEST);
+    const MAX_LENGTH: usize = 1000;
+    let text = cut(text, MAX_LENGTH);
     let pieces: Vec<&str> = text.split('`').collect();
-    // An odd number of backticks encloses nothing that can be told.
+    // An odd number of backticks encloses nothing that can be known.
     let paired = pieces.len() % 2 == 1;
     html! {
-        @if paired { @for (n, piece) in pieces.iter().enumerate() { @if n % 2 == 1 { code { (piece) } } @else { (piece) } } }
-        @else { (text) }
+        bdi {
+            @if paired {
+                @for (n, piece) in pieces.iter().enumerate() { @if n % 2 == 1 { code { (piece) } } @else { (piece) } }
+            } @else { (text) }
+        }
     }
 }
 
-/// A symbol and a word in a colour.
-pub(crate) fn badge(tone: Tone, symbol: &str, word: &str) -> Markup {
+/// A symbol and a word in a color.
+pub(crate) fn badge(severity: Severity, symbol: &str, word: &str) -> Markup {
     html! {
-        span class={ "badge " (tone_class(tone)) } { span.symbol aria-hidden="true" { (symbol) } " " (word) }
+        span class={ "badge " (severity_class(severity)) } {
+            span.symbol aria-hidden="true" { (symbol) } " " (word)
+        }
     }
 }
 
-/// The class that colours something.
-pub(crate) fn tone_class(tone: Tone) -> &'static str {
-    match tone {
-        Tone::Good => "good",
-        Tone::Notice => "notice",
-        Tone::Bad => "bad",
-        Tone::Quiet => "quiet",
+/// The class that colors something.
+pub(crate) fn severity_class(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Good => "good",
+        Severity::Notice => "notice",
+        Severity::Bad => "bad",
+        Severity::Quiet => "quiet",
     }
 }
 
 /// How a server is.
 pub(crate) fn condition_badge(condition: Condition) -> Markup {
-    let Look { tone, symbol, text } = condition.look();
-    badge(tone, symbol, text)
+    let Badge { severity, symbol, text } = badge::of_server(condition);
+    badge(severity, symbol, text)
 }
 
 /// How an app on a server is.
 pub(crate) fn app_badge(state: AppState) -> Markup {
-    let Look { tone, symbol, text } = app_look(state);
-    badge(tone, symbol, text)
+    let Badge { severity, symbol, text } = badge::of_app(state);
+    badge(severity, symbol, text)
 }
 
 /// A moment, as how long ago it was.
 pub(crate) fn ago(time: Timestamp, now: Timestamp) -> Markup {
     html! {
         time datetime=(time.strftime("%Y-%m-%dT%H:%M:%SZ")) title=(time.strftime("%Y-%m-%d %H:%M:%S UTC")) data-ago {
-            (age_in_words(now.duration_since(time).as_secs())) " ago"
+            (age(now.duration_since(time))) " ago"
         }
     }
 }
@@ -65,7 +73,7 @@ pub(crate) fn ago(time: Timestamp, now: Timestamp) -> Markup {
 pub(crate) fn lasting(since: Timestamp, now: Timestamp) -> Markup {
     html! {
         time datetime=(since.strftime("%Y-%m-%dT%H:%M:%SZ")) title=(since.strftime("since %Y-%m-%d %H:%M:%S UTC")) data-for {
-            (age_in_words(now.duration_since(since).as_secs()))
+            (age(now.duration_since(since)))
         }
     }
 }
@@ -75,7 +83,7 @@ pub(crate) fn release(name: &ReleaseName) -> Markup {
     html! {
         span.release title=(name.stem()) {
             code { (name.commit().short()) } " "
-            span.by { (cut(name.user(), 24)) ", " (name.time().strftime("%d %b %H:%M")) }
+            span.by { (foreign(name.user(), 24)) ", " (name.time().strftime("%d %b %H:%M")) }
         }
     }
 }
@@ -97,26 +105,8 @@ pub(crate) fn server_link(name: &str) -> Markup {
 pub(crate) fn app_link(name: &str) -> Markup {
     html! {
         @if let Ok(app) = name.parse::<bucket::AppName>() { a.short[name.len() <= SHORT] href={ "/apps/" (app) } { (app) } }
-        @else { (cut(name, 100)) }
+        @else { (foreign(name, 100)) }
     }
-}
-
-/// Bytes as people say them.
-pub(crate) fn size(bytes: u64) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "one digit after the point is shown")]
-    let scaled = |unit: u64| format!("{:.1}", bytes as f64 / unit as f64);
-    match bytes {
-        0..1_000 => format!("{bytes} B"),
-        1_000..1_000_000 => format!("{} kB", scaled(1_000)),
-        1_000_000..1_000_000_000 => format!("{} MB", scaled(1_000_000)),
-        _ => format!("{} GB", scaled(1_000_000_000)),
-    }
-}
-
-/// `1 server`, `2 servers`, `3 pushes`.
-pub(crate) fn count(number: usize, one: &str) -> String {
-    let plural = if one.ends_with("sh") { "es" } else { "s" };
-    if number == 1 { format!("1 {one}") } else { format!("{number} {one}{plural}") }
 }
 
 /// Rows on one page.
@@ -150,15 +140,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_and_counts_are_said_in_words() {
-        assert_eq!((size(999), size(10_485_760)), ("999 B".to_owned(), "10.5 MB".to_owned()));
-        assert_eq!((count(1, "server"), count(0, "server")), ("1 server".to_owned(), "0 servers".to_owned()));
+    fn foreign_text_is_escaped_and_isolated() {
+        assert_eq!(foreign("<a>\u{202e}b", 40).into_string(), "<bdi>&lt;a&gt;\\u{202e}b</bdi>");
+        assert_eq!(prose("`a` \u{5d0}").into_string(), "<bdi><code>a</code> \u{5d0}</bdi>");
     }
 
     #[test]
-    fn a_state_is_told_by_word_and_symbol() {
+    fn a_state_has_a_word_and_a_symbol() {
         let badge = condition_badge(Condition::Silent).into_string();
-        assert!(badge.contains("silent") && badge.contains('○'), "{badge}");
+        assert!(badge.contains("not reporting") && badge.contains('○'), "{badge}");
     }
 
     #[test]

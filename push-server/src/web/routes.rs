@@ -8,31 +8,16 @@ use axum::{
     http::{Method, StatusCode},
     middleware::{self, Next},
     response::Response,
-    routing::{MethodRouter, get, post},
+    routing::{get, post},
 };
 use tower_http::{catch_panic::CatchPanicLayer, compression::CompressionLayer};
 
-use super::{
-    Web,
-    api::{self, Doc},
-    assets, events, health, metrics, pages,
-    view::View,
-};
 use fleet::policy::Role;
 
-/// Most bytes of a request's body: a form that names twenty thousand servers.
-const BODY: usize = 8 << 20;
+use super::{api, assets, events, health, metrics, pages, route::Route, shared::Web, view::View};
 
-/// One route.
-pub(crate) struct Route {
-    pub(crate) method: Method,
-    pub(crate) path: &'static str,
-    /// The least that somebody must be; what they may push where is judged for each push.
-    pub(crate) least: Role,
-    pub(crate) handler: MethodRouter<Arc<Web>>,
-    /// What the API's description says of it.
-    pub(crate) doc: Option<Doc>,
-}
+/// Most bytes of a request's body: a form that names twenty thousand servers.
+const MAX_BODY: usize = 8 << 20;
 
 /// The table.
 pub(crate) fn all() -> Vec<Route> {
@@ -57,6 +42,7 @@ pub(crate) fn all() -> Vec<Route> {
         read("/events", get(events::get)),
     ];
     routes.extend(api::routes());
+    routes.push(read("/api/v1/openapi.json", get(async || api::openapi::answer(&all()))));
     routes
 }
 
@@ -69,7 +55,7 @@ pub(crate) fn router(web: &Arc<Web>) -> Router {
     }
     router
         .fallback(nothing_here)
-        .layer(DefaultBodyLimit::max(BODY))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(CompressionLayer::new().gzip(true))
         .layer(CatchPanicLayer::new())
         .with_state(web.clone())
@@ -80,18 +66,18 @@ async fn allowed(State((web, least)): State<(Arc<Web>, Role)>, request: Request,
     let view = View::of(&web, &request);
     if least > view.policy.highest_role(&view.who) {
         let text = if least == Role::Deployer {
-            format!("`{}` may look, but not push.", view.who.name)
+            format!("`{}` has read-only access.", view.who.name)
         } else {
-            format!("`{}` has no role here; the policy file gives them.", view.who.name)
+            format!("`{}` has no role in the policy file.", view.who.name)
         };
-        return refuse(&view, request.uri().path(), StatusCode::FORBIDDEN, "That isn't allowed", &text);
+        return refuse(&view, request.uri().path(), StatusCode::FORBIDDEN, "Not allowed", &text);
     }
     next.run(request).await
 }
 
 async fn nothing_here(view: View, request: Request) -> Response {
-    let text = "Perhaps the address is misspelt, or what it showed is gone.";
-    refuse(&view, request.uri().path(), StatusCode::NOT_FOUND, "There is no such page", text)
+    let text = "Check the spelling of the address; what it showed may have been removed.";
+    refuse(&view, request.uri().path(), StatusCode::NOT_FOUND, "Page not found", text)
 }
 
 /// A problem, for a person or a program.
@@ -103,6 +89,7 @@ fn refuse(view: &View, path: &str, status: StatusCode, title: &str, text: &str) 
 mod tests {
     use axum::{body::Body, http::header};
     use bucket::{Bucket, BucketOptions, BucketUrl, Fetched, ReleaseMetadata, ReleaseName};
+    use serde_json::Value;
     use tower::ServiceExt;
 
     use super::*;
@@ -214,6 +201,32 @@ mod tests {
             let answer = send(&web, "viewer", Method::GET, path, String::new()).await;
             let kind = answer.headers()[header::CONTENT_TYPE].to_str().unwrap();
             assert_eq!((answer.status(), kind), (StatusCode::NOT_FOUND, "application/problem+json"), "{path}");
+        }
+    }
+
+    fn references(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Object(fields) => {
+                found.extend(fields.get("$ref").and_then(Value::as_str).map(str::to_owned));
+                fields.values().for_each(|field| references(field, found));
+            }
+            Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_route_of_the_api_is_described() {
+        let document = api::openapi::document(&all());
+        for route in all().iter().filter(|route| route.path.starts_with(api::PREFIX)) {
+            let described = document["paths"].get(route.path).is_some();
+            assert!(described || route.path.ends_with("/openapi.json"), "{}", route.path);
+        }
+        let mut found = Vec::new();
+        references(&document, &mut found);
+        assert!(found.len() > 10, "{found:?}");
+        for reference in found {
+            assert!(document.pointer(reference.trim_start_matches('#')).is_some(), "{reference} leads nowhere");
         }
     }
 }

@@ -2,17 +2,31 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use bucket::ServerName;
+use bucket::{NameError, ServerName};
+use fleet::{
+    filter::{Filter, FilterError},
+    server::Server,
+};
+use thiserror::Error;
 
 use super::{params::Params, view::View};
-use crate::snapshot::Server;
-use fleet::filter::Filter;
+
+/// The request doesn't say which servers.
+#[derive(Debug, PartialEq, Eq, Error)]
+pub(crate) enum TargetError {
+    /// One of the names isn't a server's.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The filter isn't one.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
+}
 
 /// Servers that a choice is for.
 pub(crate) struct Targets {
     /// Those that the bucket knows, by name.
     pub(crate) servers: Vec<Arc<Server>>,
-    /// Those named that it doesn't know: a push would make them.
+    /// Those named that it doesn't know: a push would create them.
     pub(crate) unknown: Vec<ServerName>,
 }
 
@@ -20,16 +34,16 @@ impl Targets {
     /// Of a request: `server=…`, repeated, or `q=FILTER`, where `*` is all.
     ///
     /// # Errors
-    /// What in it can't be understood, as a sentence.
-    pub(crate) fn of(view: &View, params: &Params) -> Result<Self, String> {
+    /// The first name or term that isn't one.
+    pub(crate) fn of(view: &View, params: &Params) -> Result<Self, TargetError> {
         let mut named = BTreeSet::new();
         for name in params.all("server") {
-            named.insert(name.parse::<ServerName>().map_err(|error| error.to_string())?);
+            named.insert(name.parse::<ServerName>()?);
         }
         if let Some(text) = params.get("q") {
             let filter = Filter::parse(if text == "*" { "" } else { text })?;
-            let fits = |server: &&Arc<Server>| filter.matches(server, &view.policy, view.now);
-            named.extend(view.snapshot.servers.values().filter(fits).map(|server| server.name.clone()));
+            let matches = |server: &&Arc<Server>| filter.matches(server, &view.policy, view.now);
+            named.extend(view.snapshot.servers.values().filter(matches).map(|server| server.name.clone()));
         }
         let (known, unknown): (Vec<_>, Vec<_>) =
             named.into_iter().partition(|name| view.snapshot.servers.contains_key(name));
@@ -46,8 +60,8 @@ impl Targets {
         self.servers.iter().map(|server| &server.name).chain(&self.unknown)
     }
 
-    /// In words.
-    pub(crate) fn words(&self) -> String {
+    /// Up to three by name, more by number.
+    pub(crate) fn summary(&self) -> String {
         let names: Vec<&str> = self.names().map(ServerName::as_str).collect();
         match names.as_slice() {
             [one] => (*one).to_owned(),

@@ -8,14 +8,14 @@ use axum::{
     response::{Html, IntoResponse, Response},
 };
 use bucket::Timestamp;
-use maud::{DOCTYPE, Markup, html};
-
-use super::{Web, assets, parts};
-use crate::{snapshot::FleetSnapshot, text::cut};
 use fleet::{
     identity::{Identity, Origin},
     policy::{Policy, Role},
 };
+use maud::{DOCTYPE, Markup, html};
+
+use super::{assets, parts, shared::Web};
+use crate::snapshot::FleetSnapshot;
 
 /// Everything that a page knows.
 pub(crate) struct View {
@@ -67,7 +67,7 @@ impl View {
         Html(self.frame(title, nav, content).into_string()).into_response()
     }
 
-    /// A page that says what is wrong, on what, and what to do.
+    /// A page that says what is wrong, why, and what to do.
     pub(crate) fn problem(&self, status: StatusCode, title: &str, text: &str) -> Response {
         let content = html! {
             h1 { (title) }
@@ -106,7 +106,7 @@ impl View {
                             }
                         }
                         @if !self.who.name.is_empty() {
-                            span.who title="Who you are, as the history will say" { (cut(&self.who.name, 80)) }
+                            span.who title="Your name, as recorded in the history" { (parts::foreign(&self.who.name, 80)) }
                         }
                     }
                     div #banners data-live { (self.banners()) }
@@ -115,8 +115,8 @@ impl View {
                         span { code { (self.web.bucket_name) } }
                         span #freshness data-live {
                             @match self.snapshot.taken {
-                                Some(taken) => { "read " (parts::ago(taken, self.now)) },
-                                None => "not read yet",
+                                Some(taken) => { "Updated " (parts::ago(taken, self.now)) },
+                                None => "Not read yet",
                             }
                         }
                         span { "Push " (env!("CARGO_PKG_VERSION")) }
@@ -128,22 +128,22 @@ impl View {
 
     fn banners(&self) -> Markup {
         html! {
-            @if let Some(trouble) = &self.snapshot.trouble {
+            @if let Some(failure) = &self.snapshot.failure {
                 div.banner.bad role="status" {
-                    strong { "The bucket can't be read. " }
+                    strong { "The bucket is unreadable. " }
                     @match self.snapshot.taken {
-                        Some(taken) => { "What is shown is from " (parts::ago(taken, self.now)) ". " },
-                        None => "There is nothing to show yet. ",
+                        Some(taken) => { "This page was updated " (parts::ago(taken, self.now)) ". " },
+                        None => "No data is available yet. ",
                     }
-                    "Pushing isn't possible until it can be read again. "
-                    span.detail { (parts::prose(trouble)) }
+                    "Pushing is disabled until the bucket is readable again. "
+                    span.detail { (parts::prose(failure)) }
                 }
             } @else if self.snapshot.taken.is_none() {
-                div.banner.notice role="status" { "The bucket is being read for the first time." }
+                div.banner.notice role="status" { "Reading the bucket for the first time." }
             }
             @if let Some(problem) = self.web.policy_problem() {
                 div.banner.notice role="status" {
-                    strong { "The policy file has a mistake; the rules before it hold. " }
+                    strong { "The policy file is invalid; the previous version stays in effect. " }
                     span.detail { (parts::prose(&problem)) }
                 }
             }

@@ -3,7 +3,7 @@
 //!
 //! Problems are `application/problem+json` (RFC 9457). Lists have a hundred items a page.
 
-mod openapi;
+pub(crate) mod openapi;
 mod types;
 
 use std::sync::Arc;
@@ -18,15 +18,15 @@ use axum::{
 };
 use bucket::{AppName, PushKind, ReleaseName, ServerName};
 
-pub(crate) use openapi::{Doc, Query};
 use types::{AppOut, ChangeIn, JobOut, Kind, Page, PlanOut, Problem, PushIn, PushOut, ReleaseOut, ServerOut};
 
 use super::{
-    Web, events, jobs,
+    accept, events, jobs,
     pages::{history::recent, plan},
     params::Params,
     parts::{PAGE, page_of},
-    routes::Route,
+    route::{Doc, Query, Route},
+    shared::Web,
     view::View,
 };
 use fleet::{filter::Filter, operation::Intent, policy::Role};
@@ -34,8 +34,8 @@ use fleet::{filter::Filter, operation::Intent, policy::Role};
 /// Below this, answers are JSON.
 pub(crate) const PREFIX: &str = "/api/";
 
-const FILTER: Query = Query { name: "q", text: "a filter, as on the page of servers: `app:web state:failed`" };
-const NUMBER: Query = Query { name: "page", text: "the number of the page, from 1" };
+const FILTER: Query = Query { name: "q", text: "Filter, as on the servers page: `app:web state:failed`" };
+const NUMBER: Query = Query { name: "page", text: "Page number, from 1" };
 
 /// The routes of the API.
 pub(crate) fn routes() -> Vec<Route> {
@@ -46,14 +46,14 @@ pub(crate) fn routes() -> Vec<Route> {
         read(
             "/api/v1/apps/{app}/releases",
             get(releases),
-            Doc::new::<Page<ReleaseOut>>("The releases of an app, newest first", &[NUMBER]),
+            Doc::new::<Page<ReleaseOut>>("Releases of an app, newest first", &[NUMBER]),
         ),
         read(
             "/api/v1/history",
             get(history),
             Doc::new::<Page<PushOut>>(
-                "The last pushes of all, or everything that was pushed to one server, newest first",
-                &[Query { name: "server", text: "only this server's" }, NUMBER],
+                "Recent pushes to all servers, or all pushes to one server, newest first",
+                &[Query { name: "server", text: "Only pushes to this server" }, NUMBER],
             ),
         ),
         read(
@@ -62,9 +62,9 @@ pub(crate) fn routes() -> Vec<Route> {
             Doc::new::<PlanOut>(
                 "What a push would do",
                 &[
-                    Query { name: "release", text: "the release to push" },
-                    Query { name: "rollback", text: "or the app to roll back to what each server had before" },
-                    Query { name: "server", text: "where; repeated" },
+                    Query { name: "release", text: "Release to push" },
+                    Query { name: "rollback", text: "Or app to roll back to each server's previous release" },
+                    Query { name: "server", text: "Server; may be repeated" },
                     FILTER,
                 ],
             ),
@@ -74,17 +74,10 @@ pub(crate) fn routes() -> Vec<Route> {
             path: "/api/v1/pushes",
             least: Role::Deployer,
             handler: post(push),
-            doc: Some(Doc::new::<JobOut>("Pushes to servers, each with a result of its own", &[]).takes::<PushIn>()),
+            doc: Some(Doc::new::<JobOut>("Push to servers; each push has a result of its own", &[]).takes::<PushIn>()),
         },
-        read("/api/v1/pushes/{id}", get(pushed), Doc::new::<JobOut>("How pushes went", &[])),
-        read("/api/v1/events", get(events::get), Doc::events("Tells, as server-sent events, that something changed")),
-        Route {
-            method: Method::GET,
-            path: "/api/v1/openapi.json",
-            least: Role::Viewer,
-            handler: get(openapi::get),
-            doc: None,
-        },
+        read("/api/v1/pushes/{id}", get(pushed), Doc::new::<JobOut>("Results of pushes", &[])),
+        read("/api/v1/events", get(events::get), Doc::events("Server-sent events: something has changed")),
     ]
 }
 
@@ -100,18 +93,18 @@ pub(crate) fn problem(status: StatusCode, title: &str, detail: &str) -> Response
 }
 
 fn bad(detail: &str) -> Response {
-    problem(StatusCode::BAD_REQUEST, "That isn't understood", detail)
+    problem(StatusCode::BAD_REQUEST, "Invalid request", detail)
 }
 
 async fn servers(view: View, params: Params) -> Response {
     let filter = match Filter::parse(params.get("q").unwrap_or_default()) {
         Ok(filter) => filter,
-        Err(wrong) => return bad(&wrong),
+        Err(wrong) => return bad(&wrong.to_string()),
     };
-    let fits: Vec<_> =
+    let matching: Vec<_> =
         view.snapshot.servers.values().filter(|server| filter.matches(server, &view.policy, view.now)).collect();
-    let total = fits.len();
-    let shown = page_of(fits.into_iter(), params.page()).into_iter().map(|server| ServerOut::new(&view, server));
+    let total = matching.len();
+    let shown = page_of(matching.into_iter(), params.page()).into_iter().map(|server| ServerOut::new(&view, server));
     Json(Page::new(&view, shown.collect(), params.page(), total)).into_response()
 }
 
@@ -119,7 +112,7 @@ async fn server(view: View, Path(name): Path<String>) -> Response {
     let name: Option<ServerName> = name.parse().ok();
     match name.and_then(|name| view.snapshot.servers.get(&name).cloned()) {
         Some(server) => Json(ServerOut::new(&view, &server)).into_response(),
-        None => problem(StatusCode::NOT_FOUND, "There is no such server", "no document and no report has that name"),
+        None => problem(StatusCode::NOT_FOUND, "Server not found", "no server has this name"),
     }
 }
 
@@ -136,7 +129,7 @@ async fn apps(view: View, params: Params) -> Response {
 async fn releases(view: View, Path(app): Path<String>, params: Params) -> Response {
     let app: Option<AppName> = app.parse().ok();
     let Some(releases) = app.and_then(|app| view.snapshot.apps.get(&app).cloned()) else {
-        return problem(StatusCode::NOT_FOUND, "There is no such app", "no release of that name is in the bucket");
+        return problem(StatusCode::NOT_FOUND, "App not found", "no app has this name");
     };
     let skipped = (params.page() - 1).saturating_mul(PAGE);
     let shown: Vec<ReleaseOut> = releases.newest().skip(skipped).take(PAGE).map(ReleaseOut::from).collect();
@@ -154,23 +147,23 @@ async fn history(view: View, params: Params) -> Response {
             let shown = page_of(pushes.iter(), params.page()).into_iter().map(PushOut::from);
             Json(Page::new(&view, shown.collect(), params.page(), total)).into_response()
         }
-        Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, "The history can't be read", &error),
+        Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, "History unreadable", &error.to_string()),
     }
 }
 
 async fn plans(view: View, params: Params) -> Response {
     let wanted = match plan::wanted(&view, &params).await {
         Ok(wanted) => wanted,
-        Err((status, text)) => return problem(status, "That can't be planned", &text),
+        Err(error) => return problem(error.status(), "Invalid plan", &error.to_string()),
     };
     let (view, targets) = match plan::fresh_targets(view, &params).await {
         Ok(found) => found,
-        Err((_, wrong)) => return bad(&wrong),
+        Err((_, wrong)) => return bad(&wrong.to_string()),
     };
     if targets.len() == 0 {
-        return bad("no server was named; give `server` or `q`");
+        return bad("no server specified: use `server` or `q`");
     }
-    let planned = plan::plan(&view, &wanted, &targets, params.get("reason").unwrap_or_default()).await;
+    let planned = plan::plan(&view, &wanted, &targets, plan::reason_of(params.get("reason"))).await;
     Json(PlanOut::new(wanted.kind(), planned)).into_response()
 }
 
@@ -179,29 +172,28 @@ async fn push(view: View, body: Bytes) -> Response {
         Ok(wanted) => wanted,
         Err(error) => return bad(&error.to_string()),
     };
-    let intents: Result<Vec<Intent>, String> =
+    let intents: Result<Vec<Intent>, bucket::NameError> =
         wanted.changes.iter().map(|change| intent(wanted.kind, change)).collect();
     let intents = match intents {
-        Ok(intents) if (1..=jobs::MOST).contains(&intents.len()) => intents,
-        Ok(_) => return bad(&format!("`changes` must have 1 to {} elements", jobs::MOST)),
-        Err(wrong) => return bad(&wrong),
+        Ok(intents) if (1..=jobs::MAX_SERVERS).contains(&intents.len()) => intents,
+        Ok(_) => return bad(&format!("`changes` must have 1 to {} elements", jobs::MAX_SERVERS)),
+        Err(wrong) => return bad(&wrong.to_string()),
     };
-    match jobs::accept(&view, wanted.reason.trim(), intents, wanted.new_servers).await {
+    match accept::accept(&view, wanted.reason.trim(), intents, wanted.new_servers).await {
         Ok(job) => {
             let status = if job.progress().finished { StatusCode::OK } else { StatusCode::ACCEPTED };
             let place = [(header::LOCATION, format!("/api/v1/pushes/{}", job.id))];
             (status, place, Json(JobOut::new(&job))).into_response()
         }
-        Err((status, text)) => problem(status, "Nothing was written", &text),
+        Err(error) => problem(error.status(), "Nothing was written", &error.to_string()),
     }
 }
 
-fn intent(kind: Kind, change: &ChangeIn) -> Result<Intent, String> {
-    let release = |stem: &str| ReleaseName::from_stem(stem).map_err(|error| error.to_string());
+fn intent(kind: Kind, change: &ChangeIn) -> Result<Intent, bucket::NameError> {
     Ok(Intent {
-        server: change.server.parse().map_err(|error: bucket::NameError| error.to_string())?,
-        from: change.from.as_deref().map(release).transpose()?,
-        release: release(&change.to)?,
+        server: change.server.parse()?,
+        from: change.from.as_deref().map(ReleaseName::from_stem).transpose()?,
+        release: ReleaseName::from_stem(&change.to)?,
         kind: match kind {
             Kind::Deploy => PushKind::Deploy,
             Kind::Rollback => PushKind::Rollback,
@@ -211,8 +203,8 @@ fn intent(kind: Kind, change: &ChangeIn) -> Result<Intent, String> {
 
 async fn pushed(view: View, Path(id): Path<String>) -> Response {
     let Some(job) = view.web.jobs.get(&id) else {
-        let text = "only the last pushes are kept, until the server is restarted; the history has what was written";
-        return problem(StatusCode::NOT_FOUND, "That push is no longer kept", text);
+        let text = "recent pushes are kept until the web app restarts; the history has everything that was written";
+        return problem(StatusCode::NOT_FOUND, "Push no longer available", text);
     };
     Json(JobOut::new(&job)).into_response()
 }

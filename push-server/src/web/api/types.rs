@@ -1,26 +1,35 @@
-//! What the API says and takes. Names of releases are whole ones without directory and `.deb`; times are RFC 3339, UTC.
+//! What the API returns and accepts. Names of releases are whole ones without directory and `.deb`; times are RFC 3339, UTC.
 
 use bucket::{AppStatus, HistoryEntry, PushKind, ReleaseName, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    snapshot::{Listed, Server},
-    web::{jobs::Job, pages::plan::Planned, view::View},
+use fleet::{
+    condition::{AppRow, app_label, apps, condition},
+    server::Server,
 };
-use fleet::condition::{AppRow, app_word, apps, condition};
+
+use crate::{
+    snapshot::Listed,
+    web::{
+        jobs::Job,
+        pages::{plan::Planned, servers::reason_of},
+        parts::PAGE,
+        view::View,
+    },
+};
 
 /// One page of a list.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Page<T> {
     /// The items of this page.
     pub(crate) items: Vec<T>,
-    /// How many there are on all pages.
+    /// Number of items on all pages.
     pub(crate) total: usize,
-    /// The number of the next page; absent on the last.
+    /// Number of the next page; absent on the last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) next: Option<usize>,
-    /// When the bucket was read; what is said is as old as that.
+    /// When the bucket was read: the items are as of then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) read: Option<String>,
 }
@@ -30,9 +39,9 @@ pub(crate) struct Page<T> {
 pub(crate) struct ServerOut {
     /// Its name.
     pub(crate) name: String,
-    /// How it is: `converged`, `drifted`, `pending`, `unknown`, `never`, `silent`, `unreadable`, `failed` or `degraded`.
+    /// State: `converged`, `drifted`, `pending`, `unknown`, `never`, `silent`, `unreadable`, `failed` or `degraded`.
     pub(crate) state: &'static str,
-    /// In a sentence, why, when there is something to say.
+    /// Reason for the state, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
     /// When its agent last reported.
@@ -61,18 +70,18 @@ pub(crate) struct AppOn {
     /// The release that the agent says is installed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) installed: Option<String>,
-    /// How it is: `converged`, `drifted`, `pending`, `failed`, `rolled-back`, `degraded`, `refused`, `orphan` or `unknown`.
+    /// State: `converged`, `drifted`, `pending`, `failed`, `rolled-back`, `degraded`, `refused`, `orphan` or `unknown`.
     pub(crate) state: &'static str,
-    /// In a sentence, why, when there is something to say.
+    /// Reason for the state, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
-    /// What was changed by hand.
+    /// Manual changes on the server.
     pub(crate) drift: Vec<String>,
     /// Its units.
     pub(crate) units: Vec<Unit>,
 }
 
-/// One systemd unit, in systemd's own words.
+/// One systemd unit, as systemd describes it.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Unit {
     /// Its name.
@@ -81,10 +90,10 @@ pub(crate) struct Unit {
     pub(crate) active: String,
     /// Its `SubState`.
     pub(crate) sub: String,
-    /// Since when it is so.
+    /// When it entered this state.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) since: Option<String>,
-    /// How often systemd restarted it by itself.
+    /// Number of automatic restarts by systemd.
     pub(crate) restarts: u32,
 }
 
@@ -93,12 +102,12 @@ pub(crate) struct Unit {
 pub(crate) struct AppOut {
     /// Its name.
     pub(crate) name: String,
-    /// Its newest release that isn't dirty.
+    /// Newest release that is not dirty.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) latest: Option<String>,
-    /// How many releases it has.
+    /// Number of releases.
     pub(crate) releases: usize,
-    /// On how many servers it is.
+    /// Number of servers that have it.
     pub(crate) servers: usize,
 }
 
@@ -115,55 +124,57 @@ pub(crate) struct ReleaseOut {
     pub(crate) commit: String,
     /// Whether it was built with uncommitted changes.
     pub(crate) dirty: bool,
-    /// Why it was built.
+    /// Release note.
     pub(crate) note: String,
     /// The branch it was built from.
     pub(crate) branch: String,
     /// Its size in bytes.
     pub(crate) size: u64,
-    /// Why it can't be deployed.
+    /// Why it cannot be deployed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) trouble: Option<String>,
 }
 
-/// One push that was written.
+/// One push in the history.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct PushOut {
-    /// When.
+    /// Time of the push.
     pub(crate) time: String,
-    /// Where to.
+    /// Server.
     pub(crate) server: String,
-    /// Which app.
+    /// App.
     pub(crate) app: String,
-    /// The release before.
+    /// Release before the push.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) from: Option<String>,
-    /// The release since.
+    /// Release after the push.
     pub(crate) to: String,
     /// `deploy` or `rollback`.
     pub(crate) kind: &'static str,
-    /// Who.
+    /// Operator.
     pub(crate) who: String,
-    /// Why.
+    /// Reason for the push.
+    pub(crate) reason: String,
+    /// The same, under the name that it has in the bucket.
     pub(crate) why: String,
-    /// The generation of the document that holds it.
+    /// Generation of the document that contains it.
     pub(crate) generation: i64,
 }
 
-/// What would be done to one server.
+/// Effect of a push on one server.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct PlannedOut {
-    /// Which.
+    /// Server.
     pub(crate) server: String,
-    /// The release of the app that its document names now.
+    /// Release of the app that its document names now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) from: Option<String>,
-    /// The release that it would name.
+    /// Release that it would name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) to: Option<String>,
-    /// What to know before.
+    /// Warnings.
     pub(crate) warnings: Vec<String>,
-    /// Why it can't be or may not be; absent when it can.
+    /// Why it is impossible or not allowed; absent if it is neither.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) refusal: Option<String>,
 }
@@ -173,87 +184,87 @@ pub(crate) struct PlannedOut {
 pub(crate) struct PlanOut {
     /// `deploy` or `rollback`.
     pub(crate) kind: &'static str,
-    /// What would be done to each server; `POST /api/v1/pushes` takes `server`, `from` and `to` of those without refusal.
+    /// Effect on each server; `POST /api/v1/pushes` accepts `server`, `from` and `to` of those without refusal.
     pub(crate) changes: Vec<PlannedOut>,
 }
 
-/// Pushes that are wanted.
+/// Pushes to carry out.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PushIn {
     /// `deploy` or `rollback`.
     pub(crate) kind: Kind,
-    /// Why, for the history.
+    /// Reason, for the history.
     #[serde(default)]
     pub(crate) reason: String,
-    /// The pushes; each server once for an app.
+    /// Pushes; each server once per app.
     pub(crate) changes: Vec<ChangeIn>,
-    /// Whether servers may be made that have no document and never reported; a misspelt name would make one.
+    /// Whether servers may be created that have no document and have never reported; a misspelt name would create one.
     #[serde(default)]
     pub(crate) new_servers: bool,
 }
 
-/// Forward or back.
+/// Deploy or roll back.
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Kind {
-    /// A release was chosen.
+    /// To a release that was chosen.
     Deploy,
-    /// Back to what was there before.
+    /// To the previous release.
     Rollback,
 }
 
-/// One push that is wanted.
+/// One push to carry out.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ChangeIn {
-    /// Where to.
+    /// Server.
     pub(crate) server: String,
-    /// The release of the app that was seen there, absent for none: if it is another by now, nothing is written.
+    /// Release of the app that was last seen there, absent for none: if it has changed, nothing is written.
     #[serde(default)]
     pub(crate) from: Option<String>,
-    /// The release it should have.
+    /// Release to push.
     pub(crate) to: String,
 }
 
-/// Pushes under way or done.
+/// Pushes in progress or finished.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct JobOut {
-    /// Its name: `GET /api/v1/pushes/{id}` tells how it goes on.
+    /// ID: `GET /api/v1/pushes/{id}` returns the progress.
     pub(crate) id: String,
-    /// Whether all is done.
+    /// Whether all pushes are finished.
     pub(crate) finished: bool,
-    /// How each went.
-    pub(crate) outcomes: Vec<OutcomeOut>,
+    /// Result of each push.
+    pub(crate) outcomes: Vec<ResultOut>,
 }
 
-/// How one push went.
+/// Result of one push.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct OutcomeOut {
-    /// Where to.
+pub(crate) struct ResultOut {
+    /// Server.
     pub(crate) server: String,
-    /// The release.
+    /// Release.
     pub(crate) to: String,
-    /// `waiting`, `written` or `refused`; nothing was written then.
+    /// `waiting`, `written` or `refused`; if refused, nothing was written.
     pub(crate) result: &'static str,
-    /// The generation of the document that holds it.
+    /// Generation of the document that contains it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) generation: Option<i64>,
     /// Why nothing was written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<String>,
-    /// What went wrong after the write; the push stands.
+    /// What failed after the write; the push itself succeeded.
     pub(crate) warnings: Vec<String>,
 }
 
-/// A problem, as RFC 9457 writes it.
+/// A problem, as in RFC 9457.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Problem {
-    /// What went wrong, in a few words.
+    /// Summary.
     pub(crate) title: String,
-    /// The status of the answer.
+    /// HTTP status.
     pub(crate) status: u16,
-    /// In a sentence, what went wrong on what, and what to do.
+    /// What failed, why, and what to do.
     pub(crate) detail: String,
 }
 
@@ -274,21 +285,21 @@ fn kind(kind: PushKind) -> &'static str {
 
 impl<T> Page<T> {
     pub(crate) fn new(view: &View, items: Vec<T>, page: usize, total: usize) -> Self {
-        let next = (page.saturating_mul(crate::web::parts::PAGE) < total).then(|| page + 1);
+        let next = (page.saturating_mul(PAGE) < total).then(|| page + 1);
         Self { items, total, next, read: view.snapshot.taken.map(time) }
     }
 }
 
 impl ServerOut {
     pub(crate) fn new(view: &View, server: &Server) -> Self {
-        let status = server.status.as_ref();
+        let status = server.status();
         Self {
             name: server.name.to_string(),
-            state: condition(server, view.now).word(),
-            reason: crate::web::pages::servers::reason_of(server, view.now),
+            state: condition(server, view.now).label(),
+            reason: reason_of(server, view.now),
             reported: status.map(|status| time(status.written)),
             agent: status.map(|status| status.agent.version.clone()),
-            generation: server.document.as_ref().map(|(generation, _)| generation.0),
+            generation: server.document.known().map(|(generation, _)| generation.0),
             groups: view.policy.groups_of(&server.name).into_iter().map(str::to_owned).collect(),
             apps: apps(server).iter().map(AppOn::new).collect(),
         }
@@ -303,7 +314,7 @@ impl AppOn {
             app: row.app.to_owned(),
             desired: row.desired.map(stem),
             installed: row.installed.map(stem),
-            state: app_word(row.state),
+            state: app_label(row.state),
             reason: row.reported.filter(own).and_then(|app| app.reason.clone()),
             drift: row.reported.map(|app| app.drift.clone()).unwrap_or_default(),
             units: units
@@ -331,7 +342,7 @@ impl From<Listed<'_>> for ReleaseOut {
             note: listed.note.to_owned(),
             branch: listed.branch.to_owned(),
             size: listed.size,
-            trouble: listed.trouble.map(str::to_owned),
+            trouble: listed.unusable.map(str::to_owned),
         }
     }
 }
@@ -346,6 +357,7 @@ impl From<&HistoryEntry> for PushOut {
             to: stem(&push.to),
             kind: kind(push.kind),
             who: push.who.clone(),
+            reason: push.why.clone(),
             why: push.why.clone(),
             generation: push.generation.0,
         }
@@ -359,13 +371,14 @@ impl PlanOut {
                 Ok(proposal) => (Some(proposal), None),
                 Err(error) => (None, Some(error)),
             };
-            let objection = proposal.as_ref().and_then(|proposal| proposal.objection.clone());
+            let objection = proposal.iter().flat_map(|proposal| &proposal.objection).map(ToString::to_string);
+            let warnings = proposal.iter().flat_map(|proposal| &proposal.warnings).map(ToString::to_string);
             PlannedOut {
                 server: planned.server.to_string(),
                 from: proposal.as_ref().and_then(|proposal| proposal.from.as_ref()).map(stem),
                 to: proposal.as_ref().map(|proposal| stem(&proposal.to)),
-                warnings: objection.into_iter().chain(proposal.into_iter().flat_map(|p| p.warnings)).collect(),
-                refusal: error.or(planned.refusal),
+                warnings: objection.chain(warnings).collect(),
+                refusal: error.or_else(|| planned.refusal.map(|refusal| refusal.to_string())),
             }
         });
         Self { kind: kind(of), changes: changes.collect() }
@@ -375,22 +388,21 @@ impl PlanOut {
 impl JobOut {
     pub(crate) fn new(job: &Job) -> Self {
         let progress = job.progress();
-        let outcomes = job.intents.iter().zip(&progress.outcomes).map(|(intent, outcome)| {
-            let generation = outcome.as_ref().and_then(|outcome| outcome.result.as_ref().ok()).map(|g| g.0);
-            let error = outcome.as_ref().and_then(|outcome| outcome.result.as_ref().err()).cloned();
-            OutcomeOut {
+        let results = job.intents.iter().zip(&progress.results).map(|(intent, pushed)| {
+            let result = pushed.as_ref().map(|pushed| pushed.result.as_ref());
+            ResultOut {
                 server: intent.server.to_string(),
                 to: stem(&intent.release),
-                result: match (outcome, &error) {
-                    (None, _) => "waiting",
-                    (_, None) => "written",
-                    _ => "refused",
+                result: match result {
+                    None => "waiting",
+                    Some(Ok(_)) => "written",
+                    Some(Err(_)) => "refused",
                 },
-                generation,
-                error,
-                warnings: outcome.as_ref().map(|outcome| outcome.warnings.clone()).unwrap_or_default(),
+                generation: result.and_then(Result::ok).map(|generation| generation.0),
+                error: result.and_then(Result::err).map(ToString::to_string),
+                warnings: pushed.iter().flat_map(|pushed| &pushed.incomplete).map(ToString::to_string).collect(),
             }
         });
-        Self { id: job.id.clone(), finished: progress.finished, outcomes: outcomes.collect() }
+        Self { id: job.id.clone(), finished: progress.finished, outcomes: results.collect() }
     }
 }

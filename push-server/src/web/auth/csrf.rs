@@ -13,14 +13,14 @@
 
 use axum::http::{HeaderMap, HeaderName, Method, header};
 
-use super::{Refusal, host::Host};
+use super::{host::Host, refusal::Refusal};
 
 const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const MISMATCH: Refusal = Refusal::Forbidden(
-    "This request came from another site, so nothing was changed. Open the page here and try again.",
+    "This request came from another site, so nothing was changed. Open the page in the web app and try again.",
 );
 const TYPE: Refusal =
-    Refusal::Type("A body is either a form (application/x-www-form-urlencoded) or JSON (application/json).");
+    Refusal::Type("The body must be a form (application/x-www-form-urlencoded) or JSON (application/json).");
 
 /// Judges a request to `host`; `https` when browsers can only have got there with TLS.
 pub(super) fn judge(method: &Method, headers: &HeaderMap, host: &Host, https: bool) -> Result<(), Refusal> {

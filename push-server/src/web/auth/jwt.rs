@@ -15,7 +15,7 @@ pub(super) const ISSUER: &str = "https://cloud.google.com/iap";
 /// How far the clocks of Google and of this machine may differ, in seconds.
 const SKEW: i64 = 30;
 /// Google's tokens have some 700 bytes; groups and access levels make them longer.
-const LONGEST: usize = 16 << 10;
+const MAX_BYTES: usize = 16 << 10;
 
 /// A token that is well-formed so far; nothing in it is to be believed yet.
 pub(super) struct Token<'a> {
@@ -46,19 +46,19 @@ struct Claims {
 impl<'a> Token<'a> {
     /// Takes a token apart.
     pub(super) fn parse(text: &'a str) -> Result<Self, &'static str> {
-        if text.len() > LONGEST {
+        if text.len() > MAX_BYTES {
             return Err("the token is too long");
         }
-        let (signed, signature) = text.rsplit_once('.').ok_or("it isn't a token")?;
-        let (header, claims) = signed.split_once('.').ok_or("it isn't a token")?;
-        let header: Header = decode(header).ok_or("the token's header can't be read")?;
+        let (signed, signature) = text.rsplit_once('.').ok_or("not a token")?;
+        let (header, claims) = signed.split_once('.').ok_or("not a token")?;
+        let header: Header = decode(header).ok_or("the token has an invalid header")?;
         if header.alg != "ES256" {
-            return Err("the token isn't signed with ES256");
+            return Err("the token is not signed with ES256");
         }
         if header.crit.is_some() {
-            return Err("the token asks for an extension that isn't known");
+            return Err("the token requires an unknown extension");
         }
-        let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| "the token's signature can't be read")?;
+        let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| "the token has an unreadable signature")?;
         Ok(Self { kid: header.kid, signed, claims, signature })
     }
 
@@ -67,8 +67,8 @@ impl<'a> Token<'a> {
     pub(super) fn verify(&self, key: &PublicKey, audience: &str, now: i64) -> Result<String, &'static str> {
         UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.point())
             .verify(self.signed.as_bytes(), &self.signature)
-            .map_err(|_| "the token's signature is wrong")?;
-        let claims: Claims = decode(self.claims).ok_or("the token's claims can't be read")?;
+            .map_err(|_| "the token has an invalid signature")?;
+        let claims: Claims = decode(self.claims).ok_or("the token has invalid claims")?;
         if claims.iss != ISSUER {
             return Err("the token is from another issuer");
         }
@@ -79,10 +79,10 @@ impl<'a> Token<'a> {
             return Err("the token has expired");
         }
         if claims.iat.saturating_sub(SKEW) > now {
-            return Err("the token isn't valid yet");
+            return Err("the token is not valid yet");
         }
         let address = name::plain(claims.email.as_bytes()).filter(|name| name::is_address(name));
-        address.ok_or("the token's mail address can't be used")
+        address.ok_or("the token has an unusable mail address")
     }
 }
 
@@ -119,19 +119,19 @@ mod tests {
             (with(|c| c["exp"] = json!(NOW - 30)), Ok("dev@acme.example")),
             (with(|c| c["exp"] = json!(NOW - 31)), Err("the token has expired")),
             (with(|c| c["iat"] = json!(NOW + 30)), Ok("dev@acme.example")),
-            (with(|c| c["iat"] = json!(NOW + 31)), Err("the token isn't valid yet")),
+            (with(|c| c["iat"] = json!(NOW + 31)), Err("the token is not valid yet")),
             (with(|c| c["exp"] = json!(i64::MAX)), Ok("dev@acme.example")),
             (with(|c| c["iss"] = json!("https://cloud.google.com/iap/")), Err("the token is from another issuer")),
             (
                 with(|c| c["aud"] = json!("/projects/1/global/backendServices/20")),
                 Err("the token is for another audience"),
             ),
-            (with(|c| c["aud"] = json!([AUDIENCE])), Err("the token's claims can't be read")),
-            (with(|c| c["exp"] = Value::Null), Err("the token's claims can't be read")),
-            (with(|c| drop(c.as_object_mut().unwrap().remove("iat"))), Err("the token's claims can't be read")),
-            (with(|c| drop(c.as_object_mut().unwrap().remove("email"))), Err("the token's claims can't be read")),
-            (with(|c| c["email"] = json!("dev")), Err("the token's mail address can't be used")),
-            (with(|c| c["email"] = json!("dev\n@acme.example")), Err("the token's mail address can't be used")),
+            (with(|c| c["aud"] = json!([AUDIENCE])), Err("the token has invalid claims")),
+            (with(|c| c["exp"] = Value::Null), Err("the token has invalid claims")),
+            (with(|c| drop(c.as_object_mut().unwrap().remove("iat"))), Err("the token has invalid claims")),
+            (with(|c| drop(c.as_object_mut().unwrap().remove("email"))), Err("the token has invalid claims")),
+            (with(|c| c["email"] = json!("dev")), Err("the token has an unusable mail address")),
+            (with(|c| c["email"] = json!("dev\n@acme.example")), Err("the token has an unusable mail address")),
         ];
         for (claims, expected) in cases {
             assert_eq!(judge(&signer, &signer.sign(&claims)), expected.map(str::to_owned), "{claims}");
@@ -143,10 +143,10 @@ mod tests {
         let signer = Signer::new("k1");
         for alg in ["none", "None", "HS256", "ES384", "RS256", "es256", ""] {
             let token = signer.sign_with(&json!({"alg": alg, "kid": "k1"}), &with(|_| ()));
-            assert_eq!(judge(&signer, &token), Err("the token isn't signed with ES256"), "{alg}");
+            assert_eq!(judge(&signer, &token), Err("the token is not signed with ES256"), "{alg}");
         }
         let token = signer.sign_with(&json!({"alg": "ES256", "kid": "k1", "crit": ["b64"]}), &with(|_| ()));
-        assert_eq!(judge(&signer, &token), Err("the token asks for an extension that isn't known"));
+        assert_eq!(judge(&signer, &token), Err("the token requires an unknown extension"));
     }
 
     #[test]
@@ -156,18 +156,18 @@ mod tests {
             (signer.sign(&with(|_| ())), signer.sign(&with(|c| c["email"] = json!("outsider@acme.example"))));
         let [good, other] = [&good, &other].map(|token| token.split('.').collect::<Vec<_>>());
         let mixed = format!("{}.{}.{}", good[0], other[1], good[2]);
-        assert_eq!(judge(&signer, &mixed), Err("the token's signature is wrong"));
-        assert_eq!(judge(&Signer::new("k1"), &good.join(".")), Err("the token's signature is wrong"));
+        assert_eq!(judge(&signer, &mixed), Err("the token has an invalid signature"));
+        assert_eq!(judge(&Signer::new("k1"), &good.join(".")), Err("the token has an invalid signature"));
         let unsigned = format!("{}.{}.", good[0], good[1]);
-        assert_eq!(judge(&signer, &unsigned), Err("the token's signature is wrong"));
+        assert_eq!(judge(&signer, &unsigned), Err("the token has an invalid signature"));
         // r = s = 0, which broken implementations accept for every message.
         let zero = format!("{}.{}.{}", good[0], good[1], URL_SAFE_NO_PAD.encode([0; 64]));
-        assert_eq!(judge(&signer, &zero), Err("the token's signature is wrong"));
+        assert_eq!(judge(&signer, &zero), Err("the token has an invalid signature"));
     }
 
     #[test]
     fn what_is_no_token_is_refused() {
-        let long = "a".repeat(LONGEST + 1);
+        let long = "a".repeat(MAX_BYTES + 1);
         for text in ["", ".", "..", "a.b", "a.b.c", "a.b.c.d", "e30.e30.", &long] {
             assert!(Token::parse(text).is_err(), "{text}");
         }

@@ -18,11 +18,12 @@ use base64::{
 use reqwest::{Url, redirect::Policy};
 use serde::Deserialize;
 use tokio::{io::AsyncReadExt, time::Instant};
+use tracing::warn;
 
 /// Where Google publishes the keys, as it documents.
 pub(super) const GOOGLE: &str = "https://www.gstatic.com/iap/verify/public_key-jwk";
 /// Google's file has some 2 KB.
-const LARGEST: usize = 256 << 10;
+const MAX_BYTES: usize = 256 << 10;
 const TIMEOUT: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_mins(1);
 const FRESH: Duration = Duration::from_hours(1);
@@ -89,7 +90,7 @@ fn parse(bytes: &[u8]) -> Result<KeySet> {
             .collect(),
         File::Pems(pems) => pems.into_iter().filter_map(|(kid, pem)| Some((kid, PublicKey::from_pem(&pem)?))).collect(),
     };
-    ensure!(!keys.is_empty(), "no key for ES256 is in it");
+    ensure!(!keys.is_empty(), "no key for ES256");
     Ok(keys)
 }
 
@@ -111,7 +112,7 @@ impl KeySource {
         if !text.contains("://") {
             return Ok(Self::File(text.into()));
         }
-        let url = Url::parse(text).with_context(|| format!("`{text}` is no address of keys"))?;
+        let url = Url::parse(text).with_context(|| format!("invalid URL `{text}` of keys"))?;
         let loopback = match url.host() {
             Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
             Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
@@ -120,7 +121,7 @@ impl KeySource {
         match url.scheme() {
             "https" => Ok(Self::Url(url)),
             "http" if loopback => Ok(Self::Url(url)),
-            _ => bail!("keys can't come from `{text}`: give an https:// address or a file"),
+            _ => bail!("keys cannot be read from `{text}`: use an https:// URL or a file"),
         }
     }
 }
@@ -130,7 +131,7 @@ impl KeySource {
 pub(super) enum NoKey {
     /// The keys were read, and this isn't one.
     Unknown,
-    /// It can't be told: the keys can't be read.
+    /// It can't be checked: the keys can't be read.
     Unreachable,
 }
 
@@ -181,7 +182,7 @@ impl Keys {
         // A program has one provider of cryptography; whoever came first chose the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().redirect(Policy::none()).timeout(TIMEOUT).build();
-        let http = http.context("could not make a client that fetches keys")?;
+        let http = http.context("could not create an HTTP client")?;
         Ok(Self { source, http, known: Mutex::default(), fetching: tokio::sync::Mutex::default() })
     }
 
@@ -193,7 +194,7 @@ impl Keys {
             Step::Read => {}
         }
         let _one = self.fetching.lock().await;
-        // Somebody else may have read them meanwhile.
+        // Another request may have read them concurrently.
         if self.judge(kid) == Step::Read {
             let began = Instant::now();
             let read = self.read().await;
@@ -201,7 +202,7 @@ impl Keys {
             known.tried = Some((began, read.is_ok()));
             match read {
                 Ok(keys) => (known.keys, known.read) = (keys, Some(began)),
-                Err(error) => eprintln!("push: could not read the keys that check sign-ins: {error:#}"),
+                Err(error) => warn!(error = format!("{error:#}"), "could not read the keys that check sign-ins"),
             }
         }
         match self.judge(kid) {
@@ -223,14 +224,14 @@ impl Keys {
                 ensure!(response.status().is_success(), "`{url}` answered {}", response.status());
                 while let Some(chunk) = response.chunk().await? {
                     bytes.extend_from_slice(&chunk);
-                    ensure!(bytes.len() <= LARGEST, "`{url}` answered with more than {LARGEST} bytes");
+                    ensure!(bytes.len() <= MAX_BYTES, "`{url}` answered with more than {MAX_BYTES} bytes");
                 }
             }
             KeySource::File(path) => {
                 let what = || format!("could not read `{}`", path.display());
                 let file = tokio::fs::File::open(path).await.with_context(what)?;
-                file.take(LARGEST as u64 + 1).read_to_end(&mut bytes).await.with_context(what)?;
-                ensure!(bytes.len() <= LARGEST, "`{}` has more than {LARGEST} bytes", path.display());
+                file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).await.with_context(what)?;
+                ensure!(bytes.len() <= MAX_BYTES, "`{}` has more than {MAX_BYTES} bytes", path.display());
             }
         }
         parse(&bytes)

@@ -1,14 +1,14 @@
 //! What may be somebody's name: it goes to history entries, pages, and messages that quote it.
 
 /// As long as a mail address may be (RFC 5321), in bytes.
-const LONGEST: usize = 254;
+const MAX_LENGTH: usize = 254;
 
 /// The name, if it is plain: ASCII letters, digits, and the signs that RFC 5322 allows in an address without quoting.
 ///
 /// Neither a comma, with which a repeated header is joined to one, nor a backtick, with which messages quote names.
 pub(super) fn plain(bytes: &[u8]) -> Option<String> {
     let may_be = |byte: &u8| byte.is_ascii_alphanumeric() || b".!#$%&'*+/=?^_{|}~@-".contains(byte);
-    if bytes.is_empty() || bytes.len() > LONGEST || !bytes.iter().all(may_be) {
+    if bytes.is_empty() || bytes.len() > MAX_LENGTH || !bytes.iter().all(may_be) {
         return None;
     }
     String::from_utf8(bytes.to_vec()).ok()
@@ -25,7 +25,7 @@ mod tests {
 
     #[test]
     fn names_are_plain() {
-        let (longest, longer) = ("a".repeat(LONGEST), "a".repeat(LONGEST + 1));
+        let (longest, longer) = ("a".repeat(MAX_LENGTH), "a".repeat(MAX_LENGTH + 1));
         for name in ["dev", "dev@acme.example", "o'neil+push@acme.example", "svc-deploy_1", &longest] {
             assert_eq!(plain(name.as_bytes()).as_deref(), Some(name));
         }

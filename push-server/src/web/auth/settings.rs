@@ -14,36 +14,36 @@ use super::{
 
 /// The arguments of `push serve` about signing in.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Signing in")]
+#[command(next_help_heading = "Authentication")]
 pub struct AuthArguments {
-    /// How operators sign in: not at all but only on this machine, by Google's identity-aware proxy, or by another proxy.
+    /// Authentication of operators
     #[arg(long, value_enum, default_value_t, env = "PUSH_AUTH")]
     auth: Mode,
-    /// The audience that Google's proxy signs for, as in `/projects/NUMBER/global/backendServices/ID`.
+    /// Audience of the tokens of Google's proxy: `/projects/NUMBER/global/backendServices/ID`
     #[arg(long, value_name = "AUDIENCE", env = "PUSH_IAP_AUDIENCE")]
     iap_audience: Option<String>,
-    /// An address or a file of the keys that Google's proxy signs with; default: Google's own address.
+    /// URL or file of the keys that Google's proxy signs with; default: Google's own URL
     #[arg(long, value_name = "URL|FILE", env = "PUSH_IAP_KEYS")]
     iap_keys: Option<String>,
-    /// The header in which the proxy names the operator, as in `X-Forwarded-Email`.
+    /// Header in which the proxy names the operator, for example `X-Forwarded-Email`
     #[arg(long, value_name = "HEADER", env = "PUSH_PROXY_HEADER")]
     proxy_header: Option<String>,
-    /// From where the proxy connects, as in `127.0.0.1/32`; may be given several times. Nobody else is believed.
+    /// Address of the proxy, for example `127.0.0.1/32`; repeatable. Only these addresses are trusted
     #[arg(long, value_name = "CIDR", env = "PUSH_PROXY_TRUSTED", value_delimiter = ',')]
     proxy_trusted: Vec<String>,
-    /// Under which name browsers reach the web app through the proxy, as in `push.acme.example`; may be given several times.
+    /// Host name of the web app in browsers, for example `push.acme.example`; repeatable
     #[arg(long, value_name = "HOST", env = "PUSH_PUBLIC_HOST", value_delimiter = ',')]
     public_host: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 enum Mode {
-    /// Whoever is on this machine; it listens on loopback only.
+    /// Users of this machine only; listens on loopback
     #[default]
     Local,
-    /// Google's identity-aware proxy, whose signature is checked.
+    /// Google's identity-aware proxy, by its signature
     Iap,
-    /// A proxy at a known address, which signs people in and names them in a header.
+    /// A proxy at a trusted address, which signs users in and names them in a header
     Proxy,
 }
 
@@ -87,7 +87,7 @@ impl AuthArguments {
             Mode::Iap => {
                 let Some(audience) = self.iap_audience.clone().filter(|audience| !audience.trim().is_empty()) else {
                     bail!(
-                        "`--auth iap` needs the audience that Google's proxy signs for: give --iap-audience \
+                        "`--auth iap` requires the audience that Google's proxy signs for: use --iap-audience \
                          /projects/NUMBER/global/backendServices/ID"
                     )
                 };
@@ -97,13 +97,13 @@ impl AuthArguments {
             Mode::Proxy => {
                 let Some(header) = &self.proxy_header else {
                     bail!(
-                        "`--auth proxy` needs the header that names the operator: give --proxy-header X-Forwarded-Email"
+                        "`--auth proxy` requires the header that names the operator: use --proxy-header X-Forwarded-Email"
                     )
                 };
                 let header = proxy_header(header)?;
                 ensure!(
                     !self.proxy_trusted.is_empty(),
-                    "`--auth proxy` needs to know from where the proxy connects: give --proxy-trusted 127.0.0.1/32"
+                    "`--auth proxy` requires the address of the proxy: use --proxy-trusted 127.0.0.1/32"
                 );
                 let trusted = self.proxy_trusted.iter().map(|text| network(text)).collect::<Result<_>>()?;
                 Ok(AuthSettings::Proxy { header, trusted, hosts: self.hosts("proxy")? })
@@ -124,7 +124,7 @@ impl AuthArguments {
                 let name = |mode: Mode| mode.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned());
                 let belongs: Vec<String> = modes.iter().map(|mode| format!("`--auth {}`", name(*mode))).collect();
                 bail!(
-                    "`{argument}` means nothing with `--auth {}`: leave it out, or give {}",
+                    "`{argument}` cannot be used with `--auth {}`: remove it, or use {}",
                     name(self.auth),
                     belongs.join(" or ")
                 );
@@ -136,13 +136,13 @@ impl AuthArguments {
     fn hosts(&self, mode: &str) -> Result<Vec<Host>> {
         ensure!(
             !self.public_host.is_empty(),
-            "`--auth {mode}` needs the name under which browsers reach the web app: give --public-host push.acme.example"
+            "`--auth {mode}` requires the host name of the web app: use --public-host push.acme.example"
         );
         self.public_host
             .iter()
             .map(|text| match Host::parse(text) {
                 Some(host) => Ok(host),
-                None => bail!("`{text}` is no host: give --public-host as NAME or NAME:PORT, without https://"),
+                None => bail!("invalid host `{text}`: use --public-host NAME or NAME:PORT, without https://"),
             })
             .collect()
     }
@@ -152,8 +152,8 @@ impl AuthArguments {
 pub(super) fn loopback(listen: SocketAddr) -> Result<()> {
     ensure!(
         listen.ip().to_canonical().is_loopback(),
-        "without signing in, only this machine may connect, and `{listen}` isn't loopback: give --listen 127.0.0.1:{}, \
-         or sign people in with `--auth iap` or `--auth proxy`",
+        "`--auth local` allows only this machine, and `{listen}` is not a loopback address: use --listen 127.0.0.1:{}, \
+         or authenticate users with `--auth iap` or `--auth proxy`",
         listen.port()
     );
     Ok(())
@@ -165,17 +165,17 @@ const TAKEN: [&str; 7] = ["host", "cookie", "origin", "referer", "user-agent", "
 fn proxy_header(text: &str) -> Result<HeaderName> {
     match HeaderName::from_str(text) {
         Ok(name) if !TAKEN.contains(&name.as_str()) => Ok(name),
-        _ => bail!("`{text}` is no header that names an operator: give --proxy-header X-Forwarded-Email"),
+        _ => bail!("`{text}` cannot name an operator: use --proxy-header X-Forwarded-Email"),
     }
 }
 
 fn network(text: &str) -> Result<IpNet> {
     let Ok(network) = text.trim().parse::<IpNet>() else {
-        bail!("`{text}` is no network: give --proxy-trusted as in 10.0.0.5/32 or fd00::5/128")
+        bail!("invalid network `{text}`: use --proxy-trusted with an address such as 10.0.0.5/32 or fd00::5/128")
     };
     ensure!(
         network.prefix_len() >= 8,
-        "`{text}` trusts nearly everybody to say who they are: give --proxy-trusted the proxy's own address, as in 10.0.0.5/32"
+        "`{text}` would trust nearly every address: use --proxy-trusted with the address of the proxy, such as 10.0.0.5/32"
     );
     Ok(network)
 }
@@ -226,25 +226,25 @@ mod tests {
             ("", "[::]:8000", "--listen 127.0.0.1:8000"),
             ("", "192.168.1.7:80", "`--auth iap` or `--auth proxy`"),
             ("--public-host a.example", "127.0.0.1:1", "`--auth iap` or `--auth proxy`"),
-            ("--iap-audience x", "127.0.0.1:1", "leave it out, or give `--auth iap`"),
-            ("--proxy-trusted 127.0.0.1/32", "127.0.0.1:1", "leave it out, or give `--auth proxy`"),
-            ("--auth iap", "127.0.0.1:1", "give --iap-audience"),
-            ("--auth iap --iap-audience a", "127.0.0.1:1", "give --public-host"),
+            ("--iap-audience x", "127.0.0.1:1", "remove it, or use `--auth iap`"),
+            ("--proxy-trusted 127.0.0.1/32", "127.0.0.1:1", "remove it, or use `--auth proxy`"),
+            ("--auth iap", "127.0.0.1:1", "use --iap-audience"),
+            ("--auth iap --iap-audience a", "127.0.0.1:1", "use --public-host"),
             ("--auth iap --iap-audience a --public-host a --iap-keys http://k.example", "127.0.0.1:1", "https://"),
             ("--auth iap --iap-audience a --public-host a --proxy-header X-User", "127.0.0.1:1", "`--auth proxy`"),
             ("--auth iap --iap-audience a --public-host https://a", "127.0.0.1:1", "without https://"),
-            ("--auth proxy", "127.0.0.1:1", "give --proxy-header"),
-            ("--auth proxy --proxy-header Cookie", "127.0.0.1:1", "give --proxy-header"),
-            (proxy, "127.0.0.1:1", "give --proxy-trusted"),
-            (&format!("{proxy} --proxy-trusted 0.0.0.0/0"), "127.0.0.1:1", "trusts nearly everybody"),
-            (&format!("{proxy} --proxy-trusted ::/0"), "127.0.0.1:1", "trusts nearly everybody"),
-            (&format!("{proxy} --proxy-trusted 0.0.0.0/7"), "127.0.0.1:1", "trusts nearly everybody"),
+            ("--auth proxy", "127.0.0.1:1", "use --proxy-header"),
+            ("--auth proxy --proxy-header Cookie", "127.0.0.1:1", "use --proxy-header"),
+            (proxy, "127.0.0.1:1", "use --proxy-trusted"),
+            (&format!("{proxy} --proxy-trusted 0.0.0.0/0"), "127.0.0.1:1", "trust nearly every address"),
+            (&format!("{proxy} --proxy-trusted ::/0"), "127.0.0.1:1", "trust nearly every address"),
+            (&format!("{proxy} --proxy-trusted 0.0.0.0/7"), "127.0.0.1:1", "trust nearly every address"),
             (&format!("{proxy} --proxy-trusted 10.0.0.5"), "127.0.0.1:1", "10.0.0.5/32"),
             ("--auth none", "127.0.0.1:1", "invalid value"),
         ];
         for (line, listen, expected) in cases {
-            let told = settings(line, listen).unwrap_err();
-            assert!(told.contains(expected), "`{line}` on {listen}: {told}");
+            let error = settings(line, listen).unwrap_err();
+            assert!(error.contains(expected), "`{line}` on {listen}: {error}");
         }
     }
 }

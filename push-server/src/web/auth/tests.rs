@@ -8,8 +8,15 @@ use std::{
     },
 };
 
-use axum::{Extension, Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
+use axum::{
+    Extension, Router,
+    extract::State,
+    http::{HeaderMap, HeaderName, StatusCode, header},
+    response::IntoResponse,
+    routing::get,
+};
 use bucket::Timestamp;
+use fleet::identity::Identity;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -17,9 +24,10 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{testing::Signer, *};
+use super::{authenticator::local, host::Host, testing::Signer, *};
 
 const AUDIENCE: &str = "/projects/1/global/backendServices/2";
+const ME: &str = "dev@build-1";
 const PUBLIC: &str = "push.acme.example";
 const FORM: &str = "Content-Type: application/x-www-form-urlencoded";
 
@@ -36,7 +44,7 @@ impl App {
         }
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let authenticator = Arc::new(Authenticator::new(settings, address).unwrap());
+        let authenticator = Arc::new(Authenticator::new(settings, address, ME.to_owned()).unwrap());
         let router = Router::new()
             .route("/", get(who).post(who))
             .route("/api/v1/servers", get(who).post(who))
@@ -132,7 +140,7 @@ async fn local_is_whoever_is_on_this_machine() {
     for host in ["localhost", "127.0.0.1", "[::1]"] {
         let (status, answer) = app.ask("GET /", &[&format!("Host: {host}:{port}")]).await;
         assert_eq!(status, 200, "{answer}");
-        assert!(answer.ends_with(&format!("Local {}", crate::cli::who())), "{answer}");
+        assert!(answer.ends_with(&format!("Local {ME}")), "{answer}");
     }
 }
 
@@ -162,7 +170,7 @@ async fn a_proxy_in_front_of_local_lets_nobody_in() {
 async fn what_another_mode_believes_changes_nothing() {
     let app = App::start(AuthSettings::Local).await;
     let (_, answer) = app.ask("GET /", &["Host: localhost", "X-Forwarded-Email: outsider@evil.example"]).await;
-    assert!(answer.ends_with(&format!("Local {}", crate::cli::who())), "{answer}");
+    assert!(answer.ends_with(&format!("Local {ME}")), "{answer}");
     let app = App::start(proxy("127.0.0.1/32")).await;
     app.expect("GET /", &[&format!("Host: {PUBLIC}"), &assertion("a.b.c")], 401).await;
     app.expect("GET /", &["Host: localhost", "X-Forwarded-Email: dev@acme.example"], 403).await;
@@ -171,7 +179,7 @@ async fn what_another_mode_believes_changes_nothing() {
 #[test]
 fn local_never_listens_elsewhere() {
     for listen in ["0.0.0.0:1", "[::]:1", "192.0.2.1:1"] {
-        assert!(Authenticator::new(AuthSettings::Local, listen.parse().unwrap()).is_err(), "{listen}");
+        assert!(Authenticator::new(AuthSettings::Local, listen.parse().unwrap(), ME.to_owned()).is_err(), "{listen}");
     }
 }
 
@@ -347,7 +355,10 @@ async fn every_answer_has_the_headers_that_keep_browsers_safe() {
 async fn programs_get_problems_and_people_sentences() {
     let app = App::start(proxy("127.0.0.1/32")).await;
     let (_, answer) = app.ask("GET /", &[&format!("Host: {PUBLIC}")]).await;
-    assert!(answer.contains("content-type: text/plain") && answer.ends_with("the proxy named nobody.\n"), "{answer}");
+    assert!(
+        answer.contains("content-type: text/plain") && answer.ends_with("the proxy did not identify a user.\n"),
+        "{answer}"
+    );
     let (status, answer) = app.ask("GET /api/v1/servers", &[&format!("Host: {PUBLIC}")]).await;
     assert_eq!(status, 401);
     assert!(answer.contains("content-type: application/problem+json\r\n"), "{answer}");

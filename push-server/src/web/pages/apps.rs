@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 
 use axum::{extract::Path, http::StatusCode, response::Response};
 use bucket::{AppName, ReleaseName};
+use console::{count, size};
 use maud::{Markup, html};
 
 use crate::{
+    badge::Severity,
     snapshot::{AppReleases, Listed},
-    text::cut,
     web::{
         params::{Params, link},
-        parts::{PAGE, ago, badge, count, pager, prose, release, release_or, server_link, size},
+        parts::{PAGE, ago, badge, foreign, pager, prose, release, release_or, server_link},
         view::{Nav, View},
     },
 };
-use fleet::condition::Tone;
 
 /// `GET /apps`.
 pub(crate) async fn list(view: View) -> Response {
@@ -32,7 +32,7 @@ pub(crate) async fn list(view: View) -> Response {
                     thead {
                         tr {
                             th scope="col" { "App" } th scope="col" { "Latest" } th scope="col" { "Releases" }
-                            th scope="col" { "Servers" } th scope="col" { "Not on the latest" }
+                            th scope="col" { "Servers" } th scope="col" { "Outdated" }
                         }
                     }
                     tbody { @for (app, releases) in &view.snapshot.apps { (app_row(&view, app, releases)) } }
@@ -61,7 +61,7 @@ fn app_row(view: &View, app: &AppName, releases: &AppReleases) -> Markup {
             }
             td data-label="Releases" { (releases.len()) }
             td data-label="Servers" { a href=(link("/servers", [("q", format!("app:{app}").as_str())])) { (servers) } }
-            td data-label="Not on the latest" { @if behind > 0 { (badge(Tone::Notice, "↑", &behind.to_string())) } @else { "0" } }
+            td data-label="Outdated" { @if behind > 0 { (badge(Severity::Notice, "↑", &behind.to_string())) } @else { "0" } }
         }
     }
 }
@@ -70,8 +70,8 @@ fn app_row(view: &View, app: &AppName, releases: &AppReleases) -> Markup {
 pub(crate) async fn get(view: View, Path(name): Path<String>, params: Params) -> Response {
     let app: Option<AppName> = name.parse().ok();
     let Some((app, releases)) = app.and_then(|app| Some((app.clone(), view.snapshot.apps.get(&app)?.clone()))) else {
-        let text = "No release of that name is in the bucket.";
-        return view.problem(StatusCode::NOT_FOUND, "There is no such app", text);
+        let text = "No app has this name. Check the spelling.";
+        return view.problem(StatusCode::NOT_FOUND, "App not found", text);
     };
     let counts = on_servers(&view, &app);
     let page = params.page();
@@ -82,11 +82,11 @@ pub(crate) async fn get(view: View, Path(name): Path<String>, params: Params) ->
             h1 { (app) }
             a href=(link("/servers", [("q", all.as_str())])) { (count(view.snapshot.servers_with(&app).count(), "server")) }
             @if view.may_push() {
-                a.button href=(link("/choose", [("app", app.as_str()), ("q", all.as_str())])) { "Choose for all its servers" }
+                a.button href=(link("/choose", [("app", app.as_str()), ("q", all.as_str())])) { "Choose a release for all servers" }
             }
         }
         section aria-labelledby="runs-title" {
-            h2 #runs-title { "What should run where" }
+            h2 #runs-title { "Desired releases" }
             div #runs data-live { (which_where(&view, &app, &releases)) }
         }
         section aria-labelledby="releases-title" {
@@ -116,18 +116,18 @@ fn which_where(view: &View, app: &AppName, releases: &AppReleases) -> Markup {
         servers.entry(server.desired(app)).or_default().push(server.name.as_str());
     }
     html! {
-        @if servers.is_empty() { p.none { "No server has it." } }
+        @if servers.is_empty() { p.none { "No server has this app." } }
         @else {
             table.rows {
-                thead { tr { th scope="col" { "Release" } th scope="col" { "Number" } th scope="col" { "Servers" } } }
+                thead { tr { th scope="col" { "Release" } th scope="col" { "Count" } th scope="col" { "Servers" } } }
                 tbody {
                     @for (name, names) in servers.iter().rev() {
                         tr {
                             th scope="row" data-label="Release" {
-                                (release_or(*name, "not in their documents"))
+                                (release_or(*name, "not in the document"))
                                 @if let Some(name) = name { (not_latest(releases, name)) }
                             }
-                            td data-label="Number" { (names.len()) }
+                            td data-label="Count" { (names.len()) }
                             td.wide data-label="Servers" {
                                 @for (n, name) in names.iter().take(SHOWN).enumerate() {
                                     @if n > 0 { ", " } (server_link(name))
@@ -145,11 +145,11 @@ fn which_where(view: &View, app: &AppName, releases: &AppReleases) -> Markup {
     }
 }
 
-/// Says how many newer releases there are, if there are any.
+/// How many newer releases there are, if there are any.
 pub(crate) fn not_latest(releases: &AppReleases, name: &ReleaseName) -> Markup {
     let newer = releases.newer_than(name);
     let is_latest = releases.latest().is_none_or(|latest| latest.name <= *name);
-    html! { @if !is_latest { " " span.facts { "not the latest: " (newer) " newer" } } }
+    html! { @if !is_latest { " " span.facts { "not the latest: " (count(newer, "newer release")) } } }
 }
 
 /// Releases in rows; `act` adds the last cell.
@@ -174,14 +174,14 @@ pub(crate) fn release_table(
                     tr {
                         th scope="row" data-label="Release" {
                             (release(&listed.name))
-                            @if latest.as_ref() == Some(&listed.name) { " " (badge(Tone::Good, "★", "latest")) }
-                            @if listed.dirty { " " (badge(Tone::Notice, "±", "dirty")) }
-                            @if let Some(trouble) = listed.trouble { p.reason { "can't be deployed: " (prose(trouble)) } }
+                            @if latest.as_ref() == Some(&listed.name) { " " (badge(Severity::Good, "★", "latest")) }
+                            @if listed.dirty { " " (badge(Severity::Notice, "±", "dirty")) }
+                            @if let Some(reason) = listed.unusable { p.reason { "Cannot be deployed: " (prose(reason)) } }
                         }
-                        td data-label="Built" { (ago(listed.name.time(), view.now)) " on " (listed.name.host()) }
+                        td data-label="Built" { (ago(listed.name.time(), view.now)) " on " (foreign(listed.name.host(), 60)) }
                         td.wide data-label="Note" {
                             span.note { (prose(listed.note)) }
-                            @if !listed.branch.is_empty() { " " span.tag { (cut(listed.branch, 60)) } }
+                            @if !listed.branch.is_empty() { " " span.tag { (foreign(listed.branch, 60)) } }
                             @if let Some(href) = view.policy.links().commit(listed.repo, listed.name.commit().as_str()) {
                                 " " a rel="noreferrer" href=(href) { "commit" }
                             }

@@ -2,40 +2,41 @@
 
 use axum::{http::StatusCode, response::Response};
 use bucket::{AppName, ReleaseName};
+use console::count;
 use maud::{Markup, html};
 
 use super::apps::{on_servers, release_table};
 use crate::{
+    badge::Severity,
     snapshot::Listed,
     web::{
         params::{Params, link},
-        parts::{PAGE, badge, count, pager},
+        parts::{PAGE, badge, pager},
         targets::Targets,
         view::{Nav, View},
     },
 };
-use fleet::condition::Tone;
 
 /// `GET /choose`: `app=…`, and `server=…` or `q=FILTER`.
 pub(crate) async fn get(view: View, params: Params) -> Response {
     let targets = match Targets::of(&view, &params) {
         Ok(targets) => targets,
-        Err(wrong) => return view.problem(StatusCode::BAD_REQUEST, "That isn't understood", &wrong),
+        Err(wrong) => return view.problem(StatusCode::BAD_REQUEST, "Invalid request", &wrong.to_string()),
     };
     if targets.len() == 0 {
-        let text = "Tick some servers, or choose for all that a filter matches.";
-        return view.problem(StatusCode::BAD_REQUEST, "No server was chosen", text);
+        let text = "Select servers, or choose for all servers that match a filter.";
+        return view.problem(StatusCode::BAD_REQUEST, "No server selected", text);
     }
     match params.get("app") {
         None => which_app(&view, &params, &targets),
         Some(app) => match app.parse() {
             Ok(app) => which_release(&view, &params, &targets, &app),
-            Err(error) => view.problem(StatusCode::BAD_REQUEST, "That isn't an app's name", &format!("{error}")),
+            Err(error) => view.problem(StatusCode::BAD_REQUEST, "Invalid app name", &format!("{error}")),
         },
     }
 }
 
-/// What the address says of the servers, to be carried on.
+/// What the address says of the servers, for the next address.
 fn carried(params: &Params) -> Vec<(&str, &str)> {
     let servers = params.all("server").map(|name| ("server", name));
     servers.chain(params.get("q").map(|text| ("q", text))).collect()
@@ -49,7 +50,7 @@ fn which_app(view: &View, params: &Params, targets: &Targets) -> Response {
     let mut rows: Vec<_> = rows.collect();
     rows.sort_by_key(|(app, _, on)| (std::cmp::Reverse(*on), (*app).clone()));
     let content = html! {
-        h1 { "Choose an app for " (targets.words()) }
+        h1 { "Choose an app for " (targets.summary()) }
         table.rows {
             thead { tr { th scope="col" { "App" } th scope="col" { "On these servers" } th scope="col" { "Releases" } } }
             tbody {
@@ -70,8 +71,8 @@ fn which_app(view: &View, params: &Params, targets: &Targets) -> Response {
 
 fn which_release(view: &View, params: &Params, targets: &Targets, app: &AppName) -> Response {
     let Some(releases) = view.snapshot.apps.get(app) else {
-        let text = format!("`{app}` has no release in the bucket: the developer's `release` makes one.");
-        return view.problem(StatusCode::NOT_FOUND, "There is nothing to choose from", &text);
+        let text = format!("`{app}` has no releases yet. Build one with `release`.");
+        return view.problem(StatusCode::NOT_FOUND, "No releases", &text);
     };
     let words: Vec<String> = params.get("find").unwrap_or_default().split_whitespace().map(str::to_owned).collect();
     let page = params.page();
@@ -86,7 +87,7 @@ fn which_release(view: &View, params: &Params, targets: &Targets, app: &AppName)
         .chain(carried.iter().copied())
         .collect();
     let content = html! {
-        h1 { "Choose a release of " (app) " for " (targets.words()) }
+        h1 { "Choose a release of " (app) " for " (targets.summary()) }
         form.search method="get" action="/choose" role="search" {
             label for="find" { "Find" }
             input #find type="search" name="find" value=(found) autocomplete="off" spellcheck="false" data-filter;
@@ -96,7 +97,7 @@ fn which_release(view: &View, params: &Params, targets: &Targets, app: &AppName)
         }
         div #releases data-live {
             p.summary { (count(total, "release")) @if !words.is_empty() { " of " (releases.len()) } }
-            @if shown.is_empty() { p.none { "None fits." } }
+            @if shown.is_empty() { p.none { "No matching releases." } }
             @else {
                 (release_table(view, releases, &shown, &counts, |listed| {
                     choice(view, targets, listed, &carried)
@@ -119,11 +120,11 @@ fn choice(view: &View, targets: &Targets, listed: &Listed, carried: &[(&str, &st
             .iter()
             .any(|push| targets.names().next() == Some(&push.server) && push.from.as_ref() == Some(&listed.name));
     html! {
-        @if desired == targets.len() { (badge(Tone::Good, "●", "here now")) }
+        @if desired == targets.len() { (badge(Severity::Good, "●", "here now")) }
         @else {
-            @if desired > 0 { (badge(Tone::Quiet, "●", &format!("on {desired} of {}", targets.len()))) " " }
-            @else if before { (badge(Tone::Quiet, "↩", "was here before")) " " }
-            @if listed.trouble.is_none() {
+            @if desired > 0 { (badge(Severity::Quiet, "●", &format!("on {desired} of {}", targets.len()))) " " }
+            @else if before { (badge(Severity::Quiet, "↩", "previously here")) " " }
+            @if listed.unusable.is_none() {
                 a.button href=(link("/plan", [("release", listed.name.stem())].into_iter().chain(carried.iter().copied()))) {
                     "Plan" span.hidden { " " (listed.name.commit().short()) }
                 }

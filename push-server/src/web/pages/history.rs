@@ -1,39 +1,38 @@
-//! What was pushed: who, what, where, from which release to which, why, when, and what came of it.
+//! What was pushed: by whom, where, from which release to which, when, for what reason, and the outcome.
 
 use axum::{http::StatusCode, response::Response};
 use bucket::{AppState, HistoryEntry, PushKind, ServerName};
+use console::count;
 use maud::{Markup, html};
 
+use fleet::{condition::apps, policy::Role};
+
 use crate::{
-    text::cut,
+    badge::Severity,
     web::{
         params::{Params, link},
-        parts::{ago, app_badge, app_link, badge, count, page_of, pager, prose, release, release_or, server_link},
+        parts::{ago, app_badge, app_link, badge, foreign, page_of, pager, prose, release, release_or, server_link},
         view::{Nav, View},
     },
 };
-use fleet::{
-    condition::{Tone, apps},
-    policy::Role,
-};
 
 /// As far back as a server's history is shown.
-const DEPTH: usize = 300;
+const MAX_DEPTH: usize = 300;
 
 /// `GET /history`.
 pub(crate) async fn get(view: View, params: Params) -> Response {
     let server: Option<ServerName> = match params.get("server").map(str::parse).transpose() {
         Ok(server) => server,
-        Err(error) => return view.problem(StatusCode::BAD_REQUEST, "That isn't a server's name", &error.to_string()),
+        Err(error) => return view.problem(StatusCode::BAD_REQUEST, "Invalid server name", &error.to_string()),
     };
     let text = params.get("q").unwrap_or_default();
     let pushes = match recent(&view, server.as_ref()).await {
         Ok(pushes) => pushes,
-        Err(error) => return view.problem(StatusCode::SERVICE_UNAVAILABLE, "The history can't be read", &error),
+        Err(error) => return view.problem(StatusCode::SERVICE_UNAVAILABLE, "History unreadable", &error.to_string()),
     };
-    let fits: Vec<&HistoryEntry> = pushes.iter().filter(|push| mentions(push, text)).collect();
-    let total = fits.len();
-    let shown = page_of(fits.into_iter(), params.page());
+    let matching: Vec<&HistoryEntry> = pushes.iter().filter(|push| mentions(push, text)).collect();
+    let total = matching.len();
+    let shown = page_of(matching.into_iter(), params.page());
     let name = server.as_ref().map(ServerName::as_str).unwrap_or_default();
     let content = html! {
         h1 { "History" @if let Some(server) = &server { " of " (server_link(server.as_str())) } }
@@ -43,14 +42,14 @@ pub(crate) async fn get(view: View, params: Params) -> Response {
             @if !name.is_empty() { input type="hidden" name="server" value=(name); }
             button type="submit" { "Find" }
             p #q-help.help {
-                "Part of a server's or an app's name, a commit, who, or why. "
-                @if server.is_none() { "These are the last pushes of all; a server's page leads to everything that was pushed to it." }
+                "Part of a server or app name, a commit, an operator, or a reason. "
+                @if server.is_none() { "These are the most recent pushes to all servers; a server's page links to all pushes to that server." }
             }
         }
         div #history data-live {
             p.summary { (count(total, "push")) }
-            @if shown.is_empty() { p.none { "Nothing was pushed that fits." } }
-            @else { (pushes_table(&view, if server.is_some() { Where::Here } else { Where::Anywhere }, shown.into_iter())) }
+            @if shown.is_empty() { p.none { "No matching pushes." } }
+            @else { (pushes_table(&view, if server.is_some() { HistoryScope::OneServer } else { HistoryScope::AllServers }, shown.into_iter())) }
             @let pairs: Vec<_> = [("q", text), ("server", name)].into_iter().filter(|(_, value)| !value.is_empty()).collect();
             (pager("/history", &pairs, params.page(), total))
         }
@@ -59,12 +58,9 @@ pub(crate) async fn get(view: View, params: Params) -> Response {
 }
 
 /// The last pushes of all, or, from the bucket itself, of one server; newest first.
-pub(crate) async fn recent(view: &View, server: Option<&ServerName>) -> Result<Vec<HistoryEntry>, String> {
+pub(crate) async fn recent(view: &View, server: Option<&ServerName>) -> Result<Vec<HistoryEntry>, bucket::Error> {
     match server {
-        Some(server) => {
-            let read = view.web.refresher.bucket().newest_history(server, DEPTH).await;
-            read.map_err(|error| error.to_string())
-        }
+        Some(server) => view.web.refresher.bucket().newest_history(server, MAX_DEPTH).await,
         None => Ok(view.snapshot.pushes.iter().map(|push| (**push).clone()).collect()),
     }
 }
@@ -75,19 +71,19 @@ fn mentions(push: &HistoryEntry, text: &str) -> bool {
     [push.server.as_str(), &stem, &push.who, &push.why].iter().any(|field| field.to_lowercase().contains(&text))
 }
 
-/// Where pushes are that are shown together.
+/// Whose pushes are shown together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Where {
-    /// All on the server that the page is about.
-    Here,
-    /// Each names its server.
-    Anywhere,
+pub(crate) enum HistoryScope {
+    /// Those of the server that the page is about.
+    OneServer,
+    /// Those of all servers; each names its own.
+    AllServers,
 }
 
 /// Pushes, newest first.
 pub(crate) fn pushes_table<'a>(
     view: &View,
-    whereabouts: Where,
+    scope: HistoryScope,
     pushes: impl Iterator<Item = &'a HistoryEntry>,
 ) -> Markup {
     html! {
@@ -95,32 +91,32 @@ pub(crate) fn pushes_table<'a>(
             thead {
                 tr {
                     th scope="col" { "When" }
-                    @if whereabouts == Where::Anywhere { th scope="col" { "Server" } }
-                    th scope="col" { "App" } th scope="col" { "From → to" } th scope="col" { "Who, why" }
-                    th scope="col" { "Came of it" } th scope="col" { span.hidden { "Actions" } }
+                    @if scope == HistoryScope::AllServers { th scope="col" { "Server" } }
+                    th scope="col" { "App" } th scope="col" { "From → to" } th scope="col" { "By, reason" }
+                    th scope="col" { "Outcome" } th scope="col" { span.hidden { "Actions" } }
                 }
             }
-            tbody { @for push in pushes { (row(view, whereabouts, push)) } }
+            tbody { @for push in pushes { (row(view, scope, push)) } }
         }
     }
 }
 
-fn row(view: &View, whereabouts: Where, push: &HistoryEntry) -> Markup {
+fn row(view: &View, scope: HistoryScope, push: &HistoryEntry) -> Markup {
     html! {
         tr {
             td data-label="When" { (ago(push.time, view.now)) }
-            @if whereabouts == Where::Anywhere {
+            @if scope == HistoryScope::AllServers {
                 th scope="row" data-label="Server" { (server_link(push.server.as_str())) }
             }
             td data-label="App" { (app_link(push.app.as_str())) }
             td.wide data-label="From → to" {
                 (release_or(push.from.as_ref(), "nothing")) " → " (release(&push.to))
-                @if push.kind == PushKind::Rollback { " " span.tag { "back" } }
+                @if push.kind == PushKind::Rollback { " " span.tag { "rollback" } }
             }
-            td.wide data-label="Who, why" {
-                (cut(&push.who, 80)) @if !push.why.is_empty() { p.reason { (prose(&push.why)) } }
+            td.wide data-label="By, reason" {
+                (foreign(&push.who, 80)) @if !push.why.is_empty() { p.reason { (prose(&push.why)) } }
             }
-            td data-label="Came of it" { (outcome(view, push)) }
+            td data-label="Outcome" { (outcome(view, push)) }
             td.act {
                 @if let Some(undo) = undo(view, push) {
                     a.button href=(undo) { "Undo" span.hidden { " the push of " (push.app) " to " (push.server) } }
@@ -130,10 +126,10 @@ fn row(view: &View, whereabouts: Where, push: &HistoryEntry) -> Markup {
     }
 }
 
-/// What came of a push, as far as the agent's last word tells: it is about the release that is desired now.
+/// The outcome of a push, as far as the agent reported it: its report is about the release that is desired now.
 fn outcome(view: &View, push: &HistoryEntry) -> Markup {
     if !is_in_force(view, push) {
-        return badge(Tone::Quiet, "–", "superseded");
+        return badge(Severity::Quiet, "–", "superseded");
     }
     let server = &view.snapshot.servers[&push.server];
     let state = apps(server).into_iter().find(|row| row.app == push.app.as_str()).map(|row| row.state);

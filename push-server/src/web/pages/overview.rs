@@ -1,24 +1,29 @@
 //! The overview: how many servers are how, what needs attention first, and what was pushed last.
 
 use axum::response::Response;
+use console::count;
 use maud::{Markup, html};
 
+use fleet::{
+    condition::{Condition, condition},
+    server::Server,
+};
+
 use super::{
-    history::{Where, pushes_table},
+    history::{HistoryScope, pushes_table},
     servers::reason_of,
 };
 use crate::{
-    snapshot::Server,
+    badge,
     web::{
         params::link,
-        parts::{ago, condition_badge, count, prose, server_link, tone_class},
+        parts::{ago, condition_badge, prose, server_link, severity_class},
         view::{Nav, View},
     },
 };
-use fleet::condition::{Condition, condition};
 
 /// Most servers that are listed as needing attention; the rest is one click away.
-const MOST: usize = 15;
+const MAX_LISTED: usize = 15;
 /// Pushes that are shown.
 const PUSHES: usize = 10;
 
@@ -38,9 +43,9 @@ pub(crate) async fn get(view: View) -> Response {
             section #pushes data-live aria-labelledby="pushes-title" {
                 h2 #pushes-title { "Recent pushes" }
                 @if view.snapshot.pushes.is_empty() {
-                    p.none { "Nothing was pushed yet." }
+                    p.none { "No pushes yet." }
                 } @else {
-                    (pushes_table(&view, Where::Anywhere, view.snapshot.pushes.iter().take(PUSHES).map(|push| &**push)))
+                    (pushes_table(&view, HistoryScope::AllServers, view.snapshot.pushes.iter().take(PUSHES).map(|push| &**push)))
                     p { a href="/history" { "All recent pushes" } }
                 }
             }
@@ -62,12 +67,12 @@ fn counts(conditions: &[(Condition, &Server)]) -> Markup {
             @for wanted in Condition::ALL {
                 @let found = number(wanted);
                 @if found > 0 || wanted == Condition::Converged {
-                    @let look = wanted.look();
+                    @let shown = badge::of_server(wanted);
                     li {
-                        a class={ "count " (tone_class(look.tone)) }
-                          href=(link("/servers", [("q", format!("state:{}", wanted.word()).as_str())])) {
+                        a class={ "count " (severity_class(shown.severity)) }
+                          href=(link("/servers", [("q", format!("state:{}", wanted.label()).as_str())])) {
                             span.number { (found) }
-                            span.label { span.symbol aria-hidden="true" { (look.symbol) } " " (look.text) }
+                            span.label { span.symbol aria-hidden="true" { (shown.symbol) } " " (shown.text) }
                         }
                     }
                 }
@@ -77,29 +82,29 @@ fn counts(conditions: &[(Condition, &Server)]) -> Markup {
 }
 
 fn attention(view: &View, conditions: &mut Vec<(Condition, &Server)>) -> Markup {
-    conditions.retain(|(condition, _)| condition.asks_for_attention());
+    conditions.retain(|(condition, _)| condition.needs_attention());
     conditions.sort_by_key(|(condition, _)| std::cmp::Reverse(*condition));
     html! {
         h2 #attention-title { "Needs attention" }
         @if conditions.is_empty() {
-            p.none { "Nothing: every server has reported, and none has failed." }
+            p.none { "No problems: all servers are reporting and none has failed." }
         } @else {
             table.rows {
-                thead { tr { th scope="col" { "Server" } th scope="col" { "State" } th scope="col" { "Why" } th scope="col" { "Reported" } } }
+                thead { tr { th scope="col" { "Server" } th scope="col" { "State" } th scope="col" { "Reason" } th scope="col" { "Reported" } } }
                 tbody {
-                    @for (condition, server) in conditions.iter().take(MOST) {
+                    @for (condition, server) in conditions.iter().take(MAX_LISTED) {
                         tr {
                             th scope="row" data-label="Server" { (server_link(server.name.as_str())) }
                             td data-label="State" { (condition_badge(*condition)) }
-                            td.wide data-label="Why" { (prose(&reason_of(server, view.now).unwrap_or_default())) }
+                            td.wide data-label="Reason" { (prose(&reason_of(server, view.now).unwrap_or_default())) }
                             td data-label="Reported" {
-                                @match &server.status { Some(status) => (ago(status.written, view.now)), None => span.none { "never" } }
+                                @match server.status() { Some(status) => (ago(status.written, view.now)), None => span.none { "never" } }
                             }
                         }
                     }
                 }
             }
-            @if conditions.len() > MOST {
+            @if conditions.len() > MAX_LISTED {
                 p { a href="/servers?q=state%3Aattention" { "All " (count(conditions.len(), "server")) " that need attention" } }
             }
         }
@@ -110,14 +115,14 @@ fn nothing_yet(view: &View) -> Markup {
     html! {
         div.empty {
             h2 { "No servers yet" }
-            p { "A server appears here when something is pushed to it, or when its agent first reports." }
+            p { "A server appears here after the first push to it, or when its agent first reports." }
             ol {
-                li { "Release something: " code { "release -m \"first\"" } }
-                li { "Push it: " code { "push --bucket " (view.web.bucket_name) " deploy APP SERVER --force" } }
-                li { "Let the agent on that server, " code { "pulld" } ", read this bucket." }
+                li { "Build a release: " code { "release -m \"first\"" } }
+                li { "Push the release: " code { "push --bucket " (view.web.bucket_name) " deploy APP SERVER --force" } }
+                li { "Configure the agent on that server, " code { "pulld" } ", to use this bucket." }
             }
             @if !view.snapshot.apps.is_empty() {
-                p { "There are releases already: " a href="/apps" { (count(view.snapshot.apps.len(), "app")) } "." }
+                p { "Releases exist already: " a href="/apps" { (count(view.snapshot.apps.len(), "app")) } "." }
             }
         }
     }

@@ -6,23 +6,29 @@
 use std::collections::BTreeMap;
 
 use axum::{http::StatusCode, response::Response};
-use bucket::{AppName, PushKind, Release, ReleaseName, ServerName};
+use bucket::{AppName, NameError, PushKind, Release, ReleaseName, ServerName};
+use console::count;
 use futures_util::{StreamExt, stream};
 use maud::{Markup, html};
 
-use super::apps::not_latest;
-use crate::web::{
-    jobs::{self, target_value},
-    params::Params,
-    parts::{badge, count, prose, release, release_or, server_link},
-    targets::Targets,
-    view::{Nav, View},
-};
 use fleet::{
-    condition::Tone,
     operation,
-    plan::{Proposal, propose},
-    policy::Change,
+    plan::{Objection, Proposal, Warning, propose},
+    policy::{Case, Reason, Refusal},
+};
+use thiserror::Error;
+
+use super::apps::not_latest;
+use crate::{
+    badge::Severity,
+    web::{
+        accept::is_new,
+        form::target_value,
+        params::Params,
+        parts::{badge, prose, release, release_or, server_link},
+        targets::{TargetError, Targets},
+        view::{Nav, View},
+    },
 };
 
 /// Up to how many servers are read afresh for a plan.
@@ -34,7 +40,7 @@ pub(crate) struct Planned {
     /// What would change, or why nothing can.
     pub(crate) proposal: Result<Proposal, String>,
     /// Why the policy refuses it.
-    pub(crate) refusal: Option<String>,
+    pub(crate) refusal: Option<Refusal>,
 }
 
 impl Planned {
@@ -72,43 +78,69 @@ impl Wanted {
 pub(crate) async fn get(view: View, params: Params) -> Response {
     let wanted = match wanted(&view, &params).await {
         Ok(wanted) => wanted,
-        Err((status, text)) => return view.problem(status, "That can't be planned", &text),
+        Err(error) => return view.problem(error.status(), "Invalid plan", &error.to_string()),
     };
     let (view, targets) = match fresh_targets(view, &params).await {
         Ok(found) => found,
-        Err((view, wrong)) => return view.problem(StatusCode::BAD_REQUEST, "That isn't understood", &wrong),
+        Err((view, error)) => return view.problem(StatusCode::BAD_REQUEST, "Invalid request", &error.to_string()),
     };
     if targets.len() == 0 {
-        return view.problem(StatusCode::BAD_REQUEST, "No server was chosen", "Choose one server or several first.");
+        return view.problem(StatusCode::BAD_REQUEST, "No server selected", "Select one or more servers first.");
     }
     let reason = params.get("reason").unwrap_or_default();
-    let planned = plan(&view, &wanted, &targets, reason).await;
-    let content = page(&view, &wanted, &targets, &planned, reason, None);
+    let planned = plan(&view, &wanted, &targets, reason_of(params.get("reason"))).await;
+    let content = page(&view, &wanted, &targets, &planned, reason);
     view.page("Plan", Nav::Servers, &content)
 }
 
-/// What a request wants, looked up in the bucket.
-pub(crate) async fn wanted(view: &View, params: &Params) -> Result<Wanted, (StatusCode, String)> {
-    if let Some(app) = params.get("rollback") {
-        let app = app.parse().map_err(|error| (StatusCode::BAD_REQUEST, format!("{error}")))?;
-        return Ok(Wanted::Rollback(app));
-    }
-    let Some(stem) = params.get("release") else {
-        return Err((StatusCode::BAD_REQUEST, "no release was chosen".to_owned()));
-    };
-    let name = ReleaseName::from_stem(stem).map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
-    let kind = if params.get("undo").is_some() { PushKind::Rollback } else { PushKind::Deploy };
-    match operation::find(view.web.refresher.bucket(), &name).await {
-        Ok(release) => Ok(Wanted::Release(Box::new(release), kind)),
-        Err(error) => Err((StatusCode::NOT_FOUND, format!("{error:#}"))),
+/// The reason in a request. The form below a plan asks for one, so that there is none yet is no refusal.
+pub(crate) fn reason_of(text: Option<&str>) -> Reason<'_> {
+    text.map_or(Reason::NotAskedYet, Reason::Given)
+}
+
+/// The request doesn't say what to plan.
+#[derive(Debug, Error)]
+pub(crate) enum WantedError {
+    /// It names neither a release nor an app to roll back.
+    #[error("no release specified")]
+    Nothing,
+    /// A name in it isn't one.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The release doesn't exist, can't be deployed, or could not be looked up.
+    #[error("{0:#}")]
+    Release(anyhow::Error),
+}
+
+impl WantedError {
+    /// The status to answer.
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::Nothing | Self::Name(_) => StatusCode::BAD_REQUEST,
+            Self::Release(_) => StatusCode::NOT_FOUND,
+        }
     }
 }
 
+/// What a request wants, looked up in the bucket.
+pub(crate) async fn wanted(view: &View, params: &Params) -> Result<Wanted, WantedError> {
+    if let Some(app) = params.get("rollback") {
+        return Ok(Wanted::Rollback(app.parse()?));
+    }
+    let Some(stem) = params.get("release") else {
+        return Err(WantedError::Nothing);
+    };
+    let name = ReleaseName::from_stem(stem)?;
+    let kind = if params.get("undo").is_some() { PushKind::Rollback } else { PushKind::Deploy };
+    let release = operation::find(view.web.refresher.bucket(), &name).await.map_err(WantedError::Release)?;
+    Ok(Wanted::Release(Box::new(release), kind))
+}
+
 /// The servers, read afresh when they are few, and the view with what was read.
-pub(crate) async fn fresh_targets(view: View, params: &Params) -> Result<(View, Targets), (View, String)> {
+pub(crate) async fn fresh_targets(view: View, params: &Params) -> Result<(View, Targets), (View, TargetError)> {
     let targets = match Targets::of(&view, params) {
         Ok(targets) => targets,
-        Err(wrong) => return Err((view, wrong)),
+        Err(error) => return Err((view, error)),
     };
     if targets.servers.len() > FRESH {
         return Ok((view, targets));
@@ -122,42 +154,32 @@ pub(crate) async fn fresh_targets(view: View, params: &Params) -> Result<(View, 
     let view = View::new(&view.web, view.who.clone());
     match Targets::of(&view, params) {
         Ok(targets) => Ok((view, targets)),
-        Err(wrong) => Err((view, wrong)),
+        Err(error) => Err((view, error)),
     }
 }
 
 /// What would be done to each server.
-pub(crate) async fn plan(view: &View, wanted: &Wanted, targets: &Targets, reason: &str) -> Vec<Planned> {
+pub(crate) async fn plan(view: &View, wanted: &Wanted, targets: &Targets, reason: Reason<'_>) -> Vec<Planned> {
     let names: Vec<ServerName> = targets.names().cloned().collect();
     stream::iter(names).map(|name| one(view, wanted, name, reason)).buffered(16).collect().await
 }
 
-async fn one(view: &View, wanted: &Wanted, name: ServerName, reason: &str) -> Planned {
+async fn one(view: &View, wanted: &Wanted, name: ServerName, reason: Reason<'_>) -> Planned {
     let server = view.snapshot.servers.get(&name);
     let release = match wanted {
         Wanted::Release(release, _) => Ok((**release).clone()),
         Wanted::Rollback(app) => before(view, app, &name).await,
     };
-    let release = match (release, server.and_then(|server| server.document_error.as_ref())) {
+    let release = match (release, server.and_then(|server| server.document.error())) {
         (Ok(release), None) => release,
         (Err(error), _) => return Planned { server: name, proposal: Err(error), refusal: None },
-        (_, Some(error)) => return Planned { server: name, proposal: Err(error.clone()), refusal: None },
+        (_, Some(error)) => return Planned { server: name, proposal: Err(error.to_owned()), refusal: None },
     };
-    let document = server.and_then(|server| server.document.as_ref()).map(|(_, document)| document);
-    let status = server.and_then(|server| server.status.as_ref());
-    let mut proposal = propose(&name, document, &release, status, view.now);
-    if wanted.kind() == PushKind::Rollback {
-        // That it is older is the point.
-        proposal.warnings.retain(|warning| !warning.starts_with("it is older"));
-    }
-    // The reason is asked for below the plan: that it isn't there yet is no refusal.
-    let change = Change {
-        server: &name,
-        app: release.name.app(),
-        dirty: proposal.dirty,
-        reason: if reason.is_empty() { "to be given" } else { reason },
-    };
-    let refusal = view.policy.judge(&view.who, change).err();
+    let document = server.and_then(|server| server.document());
+    let status = server.and_then(|server| server.status());
+    let proposal = propose(&name, document, &release, wanted.kind(), status, view.now);
+    let case = Case { server: &name, app: release.name.app(), dirty: proposal.dirty, reason };
+    let refusal = view.policy.judge(&view.who, case).err();
     Planned { server: name, proposal: Ok(proposal), refusal }
 }
 
@@ -168,14 +190,7 @@ async fn before(view: &View, app: &AppName, server: &ServerName) -> Result<Relea
 }
 
 /// The plan, and the form that carries it out.
-pub(crate) fn page(
-    view: &View,
-    wanted: &Wanted,
-    targets: &Targets,
-    planned: &[Planned],
-    reason: &str,
-    wrong: Option<&str>,
-) -> Markup {
+pub(crate) fn page(view: &View, wanted: &Wanted, targets: &Targets, planned: &[Planned], reason: &str) -> Markup {
     let going: Vec<&Planned> = planned.iter().filter(|planned| planned.goes()).collect();
     let needs_reason = going.iter().any(|planned| view.policy.requires_reason(&planned.server));
     let (verb, preposition) =
@@ -183,16 +198,15 @@ pub(crate) fn page(
     html! {
         h1 {
             @match wanted {
-                Wanted::Rollback(app) => { "Roll back " (app) " on " (targets.words()) },
-                Wanted::Release(release, PushKind::Rollback) => { "Take " (release.name.app()) " back on " (targets.words()) },
-                Wanted::Release(release, PushKind::Deploy) => { "Push " (release.name.app()) " to " (targets.words()) },
+                Wanted::Rollback(app) => { "Roll back " (app) " on " (targets.summary()) },
+                Wanted::Release(release, PushKind::Rollback) => { "Undo push of " (release.name.app()) " on " (targets.summary()) },
+                Wanted::Release(release, PushKind::Deploy) => { "Push " (release.name.app()) " to " (targets.summary()) },
             }
         }
         @if let Wanted::Release(chosen, _) = wanted { (chosen_release(view, chosen)) }
-        @if let Some(wrong) = wrong { p.banner.bad role="alert" { (prose(wrong)) } }
         (table(view, planned))
         @if going.is_empty() {
-            p.lead { "Nothing would be written." }
+            p.lead { "No changes to push." }
             p { a.button href="/servers" { "Servers" } }
         } @else {
             form.push method="post" action="/push" {
@@ -200,18 +214,24 @@ pub(crate) fn page(
                 @for planned in &going {
                     @if let Ok(proposal) = &planned.proposal { input type="hidden" name="target" value=(target_value(proposal)); }
                 }
-                label for="reason" { "Why" @if !needs_reason { " (optional)" } }
+                label for="reason" { "Reason" @if !needs_reason { " (optional)" } }
                 input #reason type="text" name="reason" value=(reason) maxlength="500" autocomplete="off" required[needs_reason]
                     aria-describedby="reason-help";
-                p #reason-help.help { "The history keeps it." @if needs_reason { " A group here wants a reason for every push." } }
-                @let new: Vec<&str> = going.iter().map(|planned| &planned.server).filter(|name| jobs::is_new(view, name))
+                p #reason-help.help {
+                    "Recorded in the history."
+                    @if needs_reason { " A group of these servers requires a reason for every push." }
+                }
+                @let new: Vec<&str> = going.iter().map(|planned| &planned.server).filter(|name| is_new(view, name))
                     .map(ServerName::as_str).collect();
                 @if !new.is_empty() {
                     p.confirm {
                         input #new_servers type="checkbox" name="new_servers" value="yes" required;
                         " " label for="new_servers" {
-                            @if let [one] = new.as_slice() { "There is no server " code { (one) } " yet; it is new, not misspelt" }
-                            @else { "There are no servers " (new.join(", ")) " yet; they are new, not misspelt" }
+                            @if let [one] = new.as_slice() {
+                                code { (one) } " does not exist yet. Create a new server with this name."
+                            } @else {
+                                (new.join(", ")) " do not exist yet. Create new servers with these names."
+                            }
                         }
                     }
                 }
@@ -238,7 +258,7 @@ fn chosen_release(view: &View, chosen: &Release) -> Markup {
         p.lead {
             (release(&chosen.name))
             @if let Ok(facts) = &chosen.metadata {
-                @if facts.dirty { " " (badge(Tone::Notice, "±", "dirty")) }
+                @if facts.dirty { " " (badge(Severity::Notice, "±", "dirty")) }
                 @if !facts.note.is_empty() { " — " span.note { (prose(&facts.note)) } }
             }
             @if let Some(releases) = releases { (not_latest(releases, &chosen.name)) }
@@ -251,7 +271,7 @@ fn table(view: &View, planned: &[Planned]) -> Markup {
     html! {
         table.rows {
             thead {
-                tr { th scope="col" { "Server" } th scope="col" { "From → to" } th scope="col" { "To know" } }
+                tr { th scope="col" { "Server" } th scope="col" { "From → to" } th scope="col" { "Notes" } }
             }
             tbody {
                 @for planned in planned {
@@ -259,8 +279,8 @@ fn table(view: &View, planned: &[Planned]) -> Markup {
                         th scope="row" data-label="Server" { (server_link(planned.server.as_str())) }
                         td.wide data-label="From → to" {
                             @match &planned.proposal {
-                                Err(_) => span.none { "nothing changes" },
-                                Ok(proposal) if proposal.is_no_change() => { (release(&proposal.to)) " " span.none { "stays" } },
+                                Err(_) => span.none { "no change" },
+                                Ok(proposal) if proposal.is_no_change() => { (release(&proposal.to)) " " span.none { "no change" } },
                                 Ok(proposal) => {
                                     (release_or(proposal.from.as_ref(), "nothing")) " → " (release(&proposal.to))
                                     @if let Some(href) = compare(view, &mut repos, proposal) {
@@ -269,7 +289,7 @@ fn table(view: &View, planned: &[Planned]) -> Markup {
                                 },
                             }
                         }
-                        td.wide data-label="To know" { (to_know(planned)) }
+                        td.wide data-label="Notes" { (notes(planned)) }
                     }
                 }
             }
@@ -286,22 +306,25 @@ fn compare(view: &View, repos: &mut BTreeMap<ReleaseName, String>, proposal: &Pr
     view.policy.links().compare(repo, from.commit().as_str(), proposal.to.commit().as_str())
 }
 
-fn to_know(planned: &Planned) -> Markup {
+fn notes(planned: &Planned) -> Markup {
     html! {
         @match (&planned.proposal, &planned.refusal) {
-            (Err(error), _) => { (badge(Tone::Bad, "✗", "not possible")) p.reason { (prose(error)) } },
-            (_, Some(refusal)) => { (badge(Tone::Bad, "⊘", "not allowed")) p.reason { (prose(refusal)) } },
+            (Err(error), _) => { (badge(Severity::Bad, "✗", "not possible")) p.reason { (prose(error)) } },
+            (_, Some(refusal)) => { (badge(Severity::Bad, "⊘", "not allowed")) p.reason { (prose(&refusal.to_string())) } },
             (Ok(proposal), None) => {
-                // That nothing changes is said beside it.
-                @let told: Vec<&String> = proposal.objection.iter().chain(&proposal.warnings)
-                    .filter(|warning| !warning.starts_with("no change")).collect();
-                @if told.is_empty() { span.none { "nothing special" } }
+                @let texts = to_note(proposal);
+                @if texts.is_empty() { span.none { "none" } }
                 ul.warnings {
-                    @for warning in told {
-                        li { span.symbol aria-hidden="true" { "▲" } " " (prose(warning)) }
-                    }
+                    @for text in texts { li { span.symbol aria-hidden="true" { "▲" } " " (prose(&text)) } }
                 }
             }
         }
     }
+}
+
+fn to_note(proposal: &Proposal) -> Vec<String> {
+    // That nothing changes stands beside it.
+    let warnings = proposal.warnings.iter().filter(|warning| **warning != Warning::NoChange);
+    let objection = proposal.objection.iter().map(Objection::to_string);
+    objection.chain(warnings.map(Warning::to_string)).collect()
 }

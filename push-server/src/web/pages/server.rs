@@ -4,21 +4,23 @@ use std::collections::BTreeSet;
 
 use axum::{extract::Path, http::StatusCode, response::Response};
 use bucket::{AppName, ServerName, UnitStatus};
+use console::{count, cut};
 use maud::{Markup, html};
 
-use super::history::{Where, pushes_table};
+use fleet::{
+    condition::{AppRow, apps, condition, is_behind},
+    policy::Role,
+    server::{Reading, Server},
+};
+
+use super::history::{HistoryScope, pushes_table};
 use crate::{
-    snapshot::Server,
-    text::cut,
+    badge::Severity,
     web::{
         params::link,
-        parts::{ago, app_badge, app_link, badge, condition_badge, lasting, prose, release_or},
+        parts::{ago, app_badge, app_link, badge, condition_badge, foreign, lasting, prose, release_or},
         view::{Nav, View},
     },
-};
-use fleet::{
-    condition::{AppRow, Tone, apps, condition, is_behind},
-    policy::Role,
 };
 
 /// Pushes that are shown.
@@ -29,8 +31,9 @@ pub(crate) async fn get(view: View, Path(name): Path<String>) -> Response {
     let name: Result<ServerName, _> = name.parse();
     let found = name.ok().and_then(|name| view.snapshot.servers.get(&name).cloned());
     let Some(server) = found else {
-        let text = "No document and no report of that name is in the bucket. Perhaps it is misspelt, or new.";
-        return view.problem(StatusCode::NOT_FOUND, "There is no such server", text);
+        let text =
+            "No document and no report in the bucket has this name. Check the spelling; the server may also be new.";
+        return view.problem(StatusCode::NOT_FOUND, "Server not found", text);
     };
     let content = html! {
         header.title {
@@ -39,7 +42,7 @@ pub(crate) async fn get(view: View, Path(name): Path<String>) -> Response {
             @for group in view.policy.groups_of(&server.name) { span.tag { (group) } }
             (outside(&view, &server))
         }
-        div #word data-live { (word(&view, &server)) }
+        div #report data-live { (report(&view, &server)) }
         section aria-labelledby="apps-title" {
             h2 #apps-title { "Apps" }
             div #apps data-live { (table(&view, &server)) }
@@ -48,9 +51,9 @@ pub(crate) async fn get(view: View, Path(name): Path<String>) -> Response {
             h2 #pushes-title { "Pushes" }
             div #pushes data-live {
                 @let pushes: Vec<_> = view.snapshot.pushes.iter().filter(|push| push.server == server.name).take(PUSHES).collect();
-                @if pushes.is_empty() { p.none { "None lately." } }
-                @else { (pushes_table(&view, Where::Here, pushes.into_iter().map(|push| &**push))) }
-                p { a href=(link("/history", [("server", server.name.as_str())])) { "Everything that was pushed here" } }
+                @if pushes.is_empty() { p.none { "No recent pushes." } }
+                @else { (pushes_table(&view, HistoryScope::OneServer, pushes.into_iter().map(|push| &**push))) }
+                p { a href=(link("/history", [("server", server.name.as_str())])) { "All pushes to this server" } }
             }
         }
     };
@@ -64,25 +67,26 @@ fn outside(view: &View, server: &Server) -> Markup {
     }
 }
 
-fn word(view: &View, server: &Server) -> Markup {
+fn report(view: &View, server: &Server) -> Markup {
     html! {
-        @for error in [&server.document_error, &server.status_error].into_iter().flatten() {
+        @for error in server.errors() {
             p.banner.bad { (prose(error)) }
         }
         @match &server.status {
-            None => p.lead { "No agent has reported under this name." },
-            Some(status) => {
+            Reading::Unreadable(_) => {}
+            Reading::Absent => p.lead { "No agent has reported under this name." },
+            Reading::Known(status) => {
                 p.lead { (prose(&status.summary)) }
                 p.facts {
                     "Reported " (ago(status.written, view.now))
-                    " by pulld " (cut(&status.agent.version, 40)) ", up " (lasting(status.agent.started, view.now))
-                    @if is_behind(server) { " · it hasn't said anything of the newest choice yet" }
+                    " by pulld " (foreign(&status.agent.version, 40)) ", up for " (lasting(status.agent.started, view.now))
+                    @if is_behind(server) { " · has not picked up the latest push yet" }
                 }
-                @if let Some(error) = &status.document.error { p.banner.bad { "Its document can't be used: " (prose(error)) } }
+                @if let Some(error) = &status.document.error { p.banner.bad { "Unusable document: " (prose(error)) } }
                 @if !status.document.bad_entries.is_empty() {
                     div.banner.notice {
-                        p { "Elements of its document that can't be used, and are left alone:" }
-                        ul { @for bad in &status.document.bad_entries { li { code { (cut(&bad.entry, 200)) } ": " (prose(&bad.reason)) } } }
+                        p { "Ignored document entries:" }
+                        ul { @for bad in &status.document.bad_entries { li { code { (foreign(&bad.entry, 200)) } ": " (prose(&bad.reason)) } } }
                     }
                 }
             }
@@ -92,17 +96,17 @@ fn word(view: &View, server: &Server) -> Markup {
 
 fn table(view: &View, server: &Server) -> Markup {
     let rows = apps(server);
-    let there: BTreeSet<&str> = rows.iter().map(|row| row.app).collect();
+    let known: BTreeSet<&str> = rows.iter().map(|row| row.app).collect();
     let named = view.policy.apps_named_for(&server.name);
-    let unchosen: Vec<AppName> = named.into_iter().filter(|app| !there.contains(app.as_str())).collect();
+    let unchosen: Vec<AppName> = named.into_iter().filter(|app| !known.contains(app.as_str())).collect();
     html! {
         @if rows.is_empty() && unchosen.is_empty() {
-            p.none { "None. " a href="/apps" { "Choose a release of an app" } " to push one here." }
+            p.none { "No apps. " a href="/apps" { "Choose a release of an app" } " to push it to this server." }
         } @else {
             table.rows {
                 thead {
                     tr {
-                        th scope="col" { "App" } th scope="col" { "Should run" } th scope="col" { "Runs" }
+                        th scope="col" { "App" } th scope="col" { "Desired" } th scope="col" { "Installed" }
                         th scope="col" { "State" } th scope="col" { "Units" } th scope="col" { span.hidden { "Actions" } }
                     }
                 }
@@ -111,8 +115,8 @@ fn table(view: &View, server: &Server) -> Markup {
                     @for app in &unchosen {
                         tr {
                             th scope="row" data-label="App" { (app_link(app.as_str())) }
-                            td data-label="Should run" { span.none { "no release chosen" } }
-                            td data-label="Runs" { span.none { "nothing" } }
+                            td data-label="Desired" { span.none { "no release chosen" } }
+                            td data-label="Installed" { span.none { "nothing" } }
                             td {} td {}
                             td.act { (actions(view, server, app, false)) }
                         }
@@ -132,12 +136,12 @@ fn app_row(view: &View, server: &Server, row: &AppRow) -> Markup {
     html! {
         tr {
             th scope="row" data-label="App" { (app_link(row.app)) }
-            td data-label="Should run" {
+            td data-label="Desired" {
                 (release_or(row.desired, "not in the document"))
-                @if dirty(row.desired) { " " (badge(Tone::Notice, "±", "dirty")) }
+                @if dirty(row.desired) { " " (badge(Severity::Notice, "±", "dirty")) }
             }
-            td data-label="Runs" {
-                @if row.installed.is_some() && row.installed == row.desired { span.same { "the same" } }
+            td data-label="Installed" {
+                @if row.installed.is_some() && row.installed == row.desired { span.same { "same" } }
                 @else { (release_or(row.installed, "nothing")) }
             }
             td.wide data-label="State" {
@@ -158,17 +162,19 @@ fn app_row(view: &View, server: &Server, row: &AppRow) -> Markup {
 }
 
 fn unit_line(view: &View, unit: &UnitStatus) -> Markup {
-    let (tone, symbol) = match unit.active.as_str() {
-        "active" => (Tone::Good, "✓"),
-        "failed" => (Tone::Bad, "✗"),
-        "activating" | "deactivating" | "reloading" => (Tone::Notice, "…"),
-        _ => (Tone::Quiet, "–"),
+    let (severity, symbol) = match unit.active.as_str() {
+        "active" => (Severity::Good, "✓"),
+        "failed" => (Severity::Bad, "✗"),
+        "activating" | "deactivating" | "reloading" => (Severity::Notice, "…"),
+        _ => (Severity::Quiet, "–"),
     };
     html! {
-        span.unit { (cut(&unit.name, 100)) } " "
-        (badge(tone, symbol, &cut(&format!("{} ({})", unit.active, unit.sub), 60)))
+        span.unit { (foreign(&unit.name, 100)) } " "
+        (badge(severity, symbol, &cut(&format!("{} ({})", unit.active, unit.sub), 60)))
         @if let Some(since) = unit.since { " " span.facts { (lasting(since, view.now)) } }
-        @if unit.restarts > 0 { " " span.facts { "restarted " (unit.restarts) " ×" } }
+        @if unit.restarts > 0 {
+            " " span.facts { "restarted " (count(usize::try_from(unit.restarts).unwrap_or(usize::MAX), "time")) }
+        }
     }
 }
 

@@ -2,21 +2,21 @@
 
 use axum::response::Response;
 use bucket::{ReleaseName, Timestamp};
+use console::{age, count};
+use jiff::SignedDuration;
 use maud::{Markup, html};
 
-use crate::{
-    snapshot::Server,
-    text::cut,
-    web::{
-        params::{Params, link},
-        parts::{ago, app_badge, condition_badge, count, page_of, pager, prose, server_link},
-        view::{Nav, View},
-    },
-};
 use fleet::{
     condition::{AppRow, Condition, apps, condition},
     filter::{Filter, KEYS},
-    plan::{age_in_words, silence},
+    plan::overdue,
+    server::{Reading, Server},
+};
+
+use crate::web::{
+    params::{Params, link},
+    parts::{ago, app_badge, condition_badge, foreign, page_of, pager, prose, server_link},
+    view::{Nav, View},
 };
 
 /// Apps of a server that are shown in its row.
@@ -28,20 +28,20 @@ pub(crate) async fn get(view: View, params: Params) -> Response {
     let sort = params.get("sort").unwrap_or("name");
     let (filter, wrong) = match Filter::parse(text) {
         Ok(filter) => (filter, None),
-        Err(wrong) => (Filter::default(), Some(wrong)),
+        Err(error) => (Filter::default(), Some(error.to_string())),
     };
     let mut rows: Vec<(Condition, &Server)> = view
         .snapshot
         .servers
         .values()
-        // What isn't understood matches nothing: a choice for all must never be for more than was meant.
+        // An invalid filter matches nothing: a choice for all must never be for more than was meant.
         .filter(|server| wrong.is_none() && filter.matches(server, &view.policy, view.now))
         .map(|server| (condition(server, view.now), &**server))
         .collect();
     match sort {
         "state" => rows.sort_by_key(|(condition, _)| std::cmp::Reverse(*condition)),
         // Who never reported comes first: nothing is older.
-        "reported" => rows.sort_by_key(|(_, server)| server.status.as_ref().map(|status| status.written)),
+        "reported" => rows.sort_by_key(|(_, server)| server.status().map(|status| status.written)),
         _ => {}
     }
     let total = rows.len();
@@ -56,7 +56,7 @@ pub(crate) async fn get(view: View, params: Params) -> Response {
             }
             @if shown.is_empty() {
                 p.none {
-                    @if text.is_empty() { "There is none yet. " a href="/" { "How the first one gets here" } }
+                    @if text.is_empty() { "No servers yet. " a href="/" { "How to add the first server" } }
                     @else { "No server matches. " a href="/servers" { "Show all" } }
                 }
             } @else {
@@ -64,7 +64,7 @@ pub(crate) async fn get(view: View, params: Params) -> Response {
                     (table(&view, &shown, text, sort))
                     @if view.may_push() {
                         div.actions {
-                            button type="submit" { "Choose a release for the ticked" }
+                            button type="submit" { "Choose a release for selected servers" }
                             " "
                             a.button href=(link("/choose", [("q", if text.is_empty() { "*" } else { text })])) {
                                 "Choose for all " (count(total, "server")) @if !filter.is_empty() { " that match" }
@@ -93,9 +93,9 @@ fn search(text: &str, sort: &str, wrong: Option<&str>) -> Markup {
             button type="submit" { "Filter" }
             p #q-help.help {
                 @if let Some(wrong) = wrong { span.wrong { (prose(wrong)) ". " } }
-                "Words are parts of names. Keys: "
+                "Plain words match parts of names. Filter keys: "
                 @for key in KEYS { code { (key) ":" } " " }
-                "— a " code { "-" } " before a term turns it around; " code { "state:attention" } " is what needs somebody."
+                "— a " code { "-" } " before a term negates it; " code { "state:attention" } " matches servers that need attention."
             }
         }
     }
@@ -125,7 +125,7 @@ fn table(view: &View, rows: &[(Condition, &Server)], text: &str, sort: &str) -> 
                     @let name = server.name.as_str();
                     tr {
                         @if view.may_push() {
-                            td.tick { input type="checkbox" name="server" value=(name) aria-label={ "Choose " (name) }; }
+                            td.tick { input type="checkbox" name="server" value=(name) aria-label={ "Select " (name) }; }
                         }
                         th scope="row" data-label="Server" {
                             (server_link(name))
@@ -134,7 +134,7 @@ fn table(view: &View, rows: &[(Condition, &Server)], text: &str, sort: &str) -> 
                         td data-label="State" { (condition_badge(*condition)) }
                         td.wide data-label="Apps" { (apps_of(server)) }
                         td data-label="Reported" {
-                            @match &server.status { Some(status) => (ago(status.written, view.now)), None => span.none { "never" } }
+                            @match server.status() { Some(status) => (ago(status.written, view.now)), None => span.none { "never" } }
                         }
                     }
                 }
@@ -150,7 +150,7 @@ fn apps_of(server: &Server) -> Markup {
         ul.chips {
             @for AppRow { app, desired, installed, state, .. } in rows.iter().take(APPS) {
                 li {
-                    (cut(app, 60)) " " code { (short(*installed)) }
+                    (foreign(app, 60)) " " code { (short(*installed)) }
                     @if desired.is_some() && desired != installed { " → " code { (short(*desired)) } }
                     @if *state != bucket::AppState::Converged { " " (app_badge(*state)) }
                 }
@@ -160,18 +160,17 @@ fn apps_of(server: &Server) -> Markup {
     }
 }
 
-/// In a sentence, why a server is in its state, when there is something to say.
+/// Why a server is in its state, when there is something to say.
 pub(crate) fn reason_of(server: &Server, now: Timestamp) -> Option<String> {
-    let unreadable = server.document_error.as_ref().or(server.status_error.as_ref());
-    if let Some(error) = unreadable {
-        return Some(error.clone());
+    if let Some(error) = server.errors().next() {
+        return Some(error.to_owned());
     }
-    let Some(status) = &server.status else {
-        return Some("it has a document, and no agent has reported under this name".to_owned());
+    let Reading::Known(status) = &server.status else {
+        return Some("a document exists, but no agent has ever reported".to_owned());
     };
-    if let Some(silence) = silence(status, now) {
-        let poll = age_in_words(i64::try_from(status.agent.poll_seconds).unwrap_or(i64::MAX));
-        return Some(format!("its agent has said nothing for {silence}, and polls every {poll}"));
+    if let Some(elapsed) = overdue(status, now) {
+        let poll = SignedDuration::from_secs(i64::try_from(status.agent.poll_seconds).unwrap_or(i64::MAX));
+        return Some(format!("the agent has not reported for {}; it polls every {}", age(elapsed), age(poll)));
     }
     if let Some(error) = &status.document.error {
         return Some(error.clone());

@@ -1,0 +1,60 @@
+//! How states are shown to people, on a terminal and on pages: the text and the symbol say it, a color only repeats it.
+
+use bucket::AppState;
+use fleet::condition::Condition;
+
+/// A state, as people see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Badge {
+    /// What its color says.
+    pub(crate) severity: Severity,
+    /// One character.
+    pub(crate) symbol: &'static str,
+    /// A word or two.
+    pub(crate) text: &'static str,
+}
+
+/// What a color says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Severity {
+    /// As it should be.
+    Good,
+    /// To be known.
+    Notice,
+    /// Not as it should be.
+    Bad,
+    /// Nothing.
+    Quiet,
+}
+
+/// How a server is.
+pub(crate) fn of_server(condition: Condition) -> Badge {
+    let (severity, symbol, text) = match condition {
+        Condition::Converged => (Severity::Good, "✓", "converged"),
+        Condition::Drifted => (Severity::Notice, "≈", "drifted"),
+        Condition::Pending => (Severity::Notice, "…", "pending"),
+        Condition::Unknown => (Severity::Notice, "?", "unknown"),
+        Condition::Never => (Severity::Notice, "?", "never reported"),
+        Condition::Silent => (Severity::Bad, "○", "not reporting"),
+        Condition::Unreadable => (Severity::Bad, "⊘", "unreadable"),
+        Condition::Failed => (Severity::Bad, "✗", "failed"),
+        Condition::Degraded => (Severity::Bad, "!", "degraded"),
+    };
+    Badge { severity, symbol, text }
+}
+
+/// How an app on a server is.
+pub(crate) fn of_app(state: AppState) -> Badge {
+    let (severity, symbol, text) = match state {
+        AppState::Converged => (Severity::Good, "✓", "converged"),
+        AppState::Drifted => (Severity::Notice, "≈", "drifted"),
+        AppState::Pending => (Severity::Notice, "…", "pending"),
+        AppState::Failed => (Severity::Bad, "✗", "failed"),
+        AppState::Quarantined => (Severity::Bad, "↩", "rolled back"),
+        AppState::Degraded => (Severity::Bad, "!", "degraded"),
+        AppState::Refused => (Severity::Bad, "⊘", "refused"),
+        AppState::Orphan => (Severity::Quiet, "–", "orphaned"),
+        AppState::Unknown => (Severity::Notice, "?", "unknown"),
+    };
+    Badge { severity, symbol, text }
+}

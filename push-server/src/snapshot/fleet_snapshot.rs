@@ -1,0 +1,78 @@
+//! The whole fleet at one moment.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, OnceLock},
+};
+
+use bucket::{AppName, HistoryEntry, ServerName, Timestamp};
+use fleet::server::Server;
+
+use super::releases::AppReleases;
+
+/// The whole fleet at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct FleetSnapshot {
+    /// Every server that has a document or has reported.
+    pub servers: BTreeMap<ServerName, Arc<Server>>,
+    /// Every app that has releases.
+    pub apps: BTreeMap<AppName, Arc<AppReleases>>,
+    /// The last pushes to any server, newest first; a bounded number.
+    pub pushes: Vec<Arc<HistoryEntry>>,
+    /// When the bucket was last read from end to end; `None` before the first time.
+    pub taken: Option<Timestamp>,
+    /// Why the bucket could not be read since then.
+    pub failure: Option<String>,
+    /// The servers of each app, found when first asked for. It belongs to `servers` as they are.
+    by_app: Arc<OnceLock<ByApp>>,
+}
+
+type ByApp = HashMap<String, Vec<Arc<Server>>>;
+
+impl FleetSnapshot {
+    /// Whether pages drawn from both are the same but for when the bucket was read.
+    pub(super) fn shows_same(&self, other: &Self) -> bool {
+        self.failure == other.failure
+            && self.taken.is_some() == other.taken.is_some()
+            && self.pushes == other.pushes
+            && self.has_same_servers(other)
+            && same(&self.apps, &other.apps)
+    }
+
+    pub(super) fn has_same_servers(&self, other: &Self) -> bool {
+        same(&self.servers, &other.servers)
+    }
+
+    /// Forgets which servers have which apps: the servers are others now.
+    pub(super) fn forget_apps_of_servers(&mut self) {
+        self.by_app = Arc::default();
+    }
+
+    /// The servers whose document names a release of the app, or whose agent reports it.
+    pub fn servers_with<'a>(&'a self, app: &'a AppName) -> impl Iterator<Item = &'a Arc<Server>> {
+        self.by_app.get_or_init(|| by_app(self.servers.values())).get(app.as_str()).into_iter().flatten()
+    }
+}
+
+/// Whether both have the same of everything.
+fn same<K: PartialEq, V>(one: &BTreeMap<K, Arc<V>>, other: &BTreeMap<K, Arc<V>>) -> bool {
+    one.len() == other.len() && one.iter().zip(other).all(|(a, b)| a.0 == b.0 && Arc::ptr_eq(a.1, b.1))
+}
+
+fn by_app<'a>(servers: impl Iterator<Item = &'a Arc<Server>>) -> ByApp {
+    let mut by_app = ByApp::new();
+    for server in servers {
+        let desired = server.releases().map(|release| release.app().as_str());
+        for app in desired.chain(server.reported_apps().iter().map(|app| app.app.as_str())) {
+            if !by_app.contains_key(app) {
+                by_app.insert(app.to_owned(), Vec::new());
+            }
+            if let Some(servers) = by_app.get_mut(app)
+                && servers.last().is_none_or(|last| !Arc::ptr_eq(last, server))
+            {
+                servers.push(server.clone());
+            }
+        }
+    }
+    by_app
+}

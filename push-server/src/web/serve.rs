@@ -1,0 +1,77 @@
+//! Running the web app: from its settings to its end.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use bucket::{Bucket, BucketUrl};
+use fleet::{poke::PokeSettings, policy::watched::Watched};
+use tokio::net::TcpListener;
+
+use super::{
+    auth::{self, AuthSettings, Authenticator},
+    routes,
+    shared::Web,
+};
+
+/// Time limit for pushes in progress when the process ends; systemd waits a little longer.
+const LAST_WRITES_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// How the web app is run.
+#[derive(Debug)]
+pub struct Settings {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// How operators sign in.
+    pub auth: AuthSettings,
+    /// Who a user of this machine is, `user@host`, when nobody signs in.
+    pub operator: String,
+    /// The policy file, if there is one.
+    pub policy: Option<PathBuf>,
+    /// Whether and how servers are poked.
+    pub poke: PokeSettings,
+    /// How often the bucket is read.
+    pub refresh: Duration,
+}
+
+/// Serves until the process is asked to end (SIGTERM or SIGINT). `listening` is told the address, once it answers there.
+///
+/// # Errors
+/// When it can't listen, or the policy file can't be used.
+pub async fn serve(
+    bucket: Bucket,
+    url: &BucketUrl,
+    settings: Settings,
+    listening: impl FnOnce(SocketAddr),
+) -> Result<()> {
+    let web = Arc::new(Web::new(bucket, url, settings.poke, Watched::open(settings.policy)?));
+    let listener = TcpListener::bind(settings.listen).await;
+    let listener = listener.with_context(|| format!("could not listen on {}", settings.listen))?;
+    let address = listener.local_addr().context("could not read the address that it listens on")?;
+    let authenticator = Arc::new(Authenticator::new(settings.auth, address, settings.operator)?);
+    let keeping = tokio::spawn({
+        let web = web.clone();
+        async move { web.refresher.keep(settings.refresh).await }
+    });
+    listening(address);
+    let service =
+        auth::protect(routes::router(&web), authenticator).into_make_service_with_connect_info::<SocketAddr>();
+    let ended = axum::serve(listener, service).with_graceful_shutdown(ending(web.clone())).await;
+    // What is being written is written to its end, with its history, before the process goes.
+    let _ = tokio::time::timeout(LAST_WRITES_TIMEOUT, web.jobs.idle()).await;
+    keeping.abort();
+    ended.context("could not serve")
+}
+
+async fn ending(web: Arc<Web>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let wait = async |kind| match signal(kind) {
+        Ok(mut signal) => drop(signal.recv().await),
+        Err(_) => std::future::pending().await,
+    };
+    tokio::select! {
+        () = wait(SignalKind::terminate()) => {}
+        () = wait(SignalKind::interrupt()) => {}
+    }
+    // Open streams of events would hold the process for as long as a page is open.
+    web.ending.send_replace(true);
+}
