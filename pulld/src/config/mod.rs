@@ -176,7 +176,7 @@ fn read_name<T: FromStr<Err = NameError>>(value: &Value) -> Result<T, Mismatch> 
 fn read_globs(value: &Value) -> Result<AllowedApps, Mismatch> {
     let globs = value.as_array().ok_or(Mismatch::Unexpected)?;
     let globs: Option<Vec<String>> = globs.iter().map(|glob| Some(glob.as_str()?.to_owned())).collect();
-    AllowedApps::new(globs.ok_or(Mismatch::Unexpected)?).map_err(Mismatch::Because)
+    AllowedApps::new(globs.ok_or(Mismatch::Unexpected)?).map_err(|error| Mismatch::Because(error.to_string()))
 }
 
 #[cfg(test)]

@@ -19,13 +19,13 @@ impl AllowedApps {
     /// Takes globs as `*`, `web-*`, `{web,db}`.
     ///
     /// # Errors
-    /// When one of them isn't a glob, as a sentence.
-    pub(crate) fn new(globs: Vec<String>) -> Result<Self, String> {
+    /// When one of them is not a glob.
+    pub(crate) fn new(globs: Vec<String>) -> Result<Self, globset::Error> {
         let mut set = GlobSetBuilder::new();
         for glob in &globs {
-            set.add(GlobBuilder::new(glob).build().map_err(|error| format!("a glob, but {error}"))?);
+            set.add(GlobBuilder::new(glob).build()?);
         }
-        let set = set.build().map_err(|error| error.to_string())?;
+        let set = set.build()?;
         Ok(Self { globs, set })
     }
 

@@ -12,7 +12,7 @@ const ADDRESS: &str = "169.254.169.254";
 
 /// The configuration key `metadata`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// Watch if this machine is one of Compute Engine.
     #[default]
     Auto,
@@ -47,7 +47,7 @@ impl fmt::Display for Mode {
 
 /// What was decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Detected {
+pub(crate) enum Detected {
     /// There is a metadata server at this `host` or `host:port`.
     Server(String),
     /// There is none to watch, and why.
@@ -55,7 +55,7 @@ pub enum Detected {
 }
 
 /// Decides by the configuration, then by `GCE_METADATA_HOST` (`host`), then by the firmware's `product_name`.
-pub fn detect(mode: Mode, host: Option<&str>, product_name: &Path) -> Detected {
+pub(crate) fn detect(mode: Mode, host: Option<&str>, product_name: &Path) -> Detected {
     let host = host.filter(|host| !host.is_empty());
     let server = || Detected::Server(host.unwrap_or(ADDRESS).to_owned());
     match mode {

@@ -55,19 +55,19 @@ pub enum Answer {
 
 /// What is known of the server: replaces the previous knowledge only after the judgement was acted on.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Known {
+pub(crate) struct Known {
     /// The etag of the last answer.
-    pub etag: Option<String>,
+    pub(crate) etag: Option<String>,
     /// The `pushrev` of the last answer. An agent that just started knows none, so the first one it sees is a poke:
     /// it may have been set after the first pull read its document.
-    pub pushrev: Option<String>,
+    pub(crate) pushrev: Option<String>,
     /// Failures in a row.
-    pub failures: u32,
+    pub(crate) failures: u32,
 }
 
 /// Something to log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum News {
+pub(crate) enum News {
     /// The first failure after a success, and why.
     Failing(String),
     /// The first success after so many failures.
@@ -76,19 +76,19 @@ pub enum News {
 
 /// What to do about a response.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Judgement {
+pub(crate) struct Judgement {
     /// Whether the machine was poked.
-    pub poked: bool,
+    pub(crate) poked: bool,
     /// What to log; a run of failures is logged once.
-    pub news: Option<News>,
+    pub(crate) news: Option<News>,
     /// How long to wait before the next request.
-    pub pause: Duration,
+    pub(crate) pause: Duration,
     /// What is known from now on, once the poke has been noted.
-    pub known: Known,
+    pub(crate) known: Known,
 }
 
 /// Judges an answer that arrived `took` after its request. `random` is a random number from 0 to 1.
-pub fn judge(known: &Known, answer: Answer, took: Duration, timing: &Timing, random: f64) -> Judgement {
+pub(crate) fn judge(known: &Known, answer: Answer, took: Duration, timing: &Timing, random: f64) -> Judgement {
     let (etag, pushrev, failure) = match answer {
         Answer::Attributes { etag: None, pushrev } => {
             (None, pushrev, Some(("the response has no `ETag`, which watching needs".to_owned(), None)))

@@ -13,8 +13,9 @@ mod judge;
 mod simulation;
 mod watch;
 
-pub use bucket::PRODUCT_NAME;
+pub(crate) use bucket::PRODUCT_NAME;
 pub use client::Client;
-pub use detect::{Detected, Mode, detect};
-pub use judge::{Answer, Judgement, Known, News, Timing, judge};
+pub(crate) use detect::{Detected, Mode, detect};
+pub use judge::{Answer, Timing};
+pub(crate) use judge::{Judgement, Known, News, judge};
 pub use watch::watch;
