@@ -21,7 +21,9 @@ test: ## all tests: the web app in a real browser, the rest on real dpkg, system
 	PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm --prefix e2e ci --silent
 	npm --prefix e2e test --silent
 	@# cargo-nextest takes longer to build than it saves: it is used where it is, and cargo test does as well.
-	if cargo nextest --version >/dev/null 2>&1; then cargo nextest run --workspace; else cargo test --workspace --tests; fi
+	@# Twice as many tests as cores: those with machines mostly wait.
+	export PUSH_PROGRAMS_BUILT=1; if cargo nextest --version >/dev/null 2>&1; \
+	  then cargo nextest run --workspace --test-threads $$((2 * $$(nproc))); else cargo test --workspace --tests; fi
 
 check: ## formatting, lints and licences, all denied
 	cargo fmt --all --check

@@ -6,7 +6,13 @@ use crate::source::{Source, exists, none, shipped};
 const SHIPPED: [&str; 6] = ["bucket", "console", "fleet", "pulld", "push-server", "release-tool"];
 
 /// Where a program shows itself to a person.
-const FACES: [&str; 4] = ["console/src/", "pulld/src/commands/", "push-server/src/cli/", "release-tool/src/commands/"];
+const FACES: [&str; 5] = [
+    "console/src/",
+    "pulld/src/commands/",
+    "push-server/src/cli/",
+    "release-tool/src/commands/",
+    "release-tool/src/progress.rs",
+];
 
 const PRINTING: [&str; 9] =
     ["print!", "println!", "eprint!", "eprintln!", "dbg!", "stdout()", "stderr()", "io::stdout", "io::stderr"];

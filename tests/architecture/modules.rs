@@ -122,8 +122,11 @@ fn child(parent: &[String], name: &str) -> Vec<String> {
     parent.iter().cloned().chain([name.to_owned()]).collect()
 }
 
+/// How the crate's own module is shown.
+pub(crate) const ROOT: &str = "the crate's root";
+
 fn show(module: &[String]) -> String {
-    if module.is_empty() { "the crate's root".to_owned() } else { module.join("::") }
+    if module.is_empty() { ROOT.to_owned() } else { module.join("::") }
 }
 
 /// The names of all `use`s of a file, and its code without them.
@@ -181,6 +184,9 @@ fn tree(text: &str, place: usize, prefix: &[String], found: &mut Vec<(String, Pa
 fn branch(text: &str, place: usize, prefix: &[String], found: &mut Vec<(String, Path)>) {
     let place = place + text.len() - text.trim_start().len();
     let text = text.trim();
+    if text.is_empty() {
+        return;
+    }
     let (plain, group) = match text.find('{') {
         Some(brace) => (&text[..brace], Some(brace + 1)),
         None => (text, None),
@@ -209,13 +215,13 @@ fn arrows_lead_to_where_a_name_is_from() {
     let files = [
         ("lib.rs", "mod a; mod b; pub use a::Thing;"),
         ("a/mod.rs", "pub(crate) mod c; pub(crate) use self::c::Thing; use c::other; fn own() { other() }"),
-        ("a/c.rs", "use crate::{b::{self, Two as Three}, a::own}; use std::fs::own;"),
+        ("a/c.rs", "use crate::{b::{self, Two as Three,}, a::own,}; use std::fs::own;"),
         ("b.rs", "use crate::Thing; #[cfg(test)] mod tests { use crate::a::c; } fn f() { super::a::own() }"),
     ];
     let sources = files.map(|(path, text)| Source::parse(&format!("x/src/{path}"), text)).into();
     let arrows = Modules::new("x/src", sources).arrows();
     let ends = |from: &str| arrows.get(from).map(|ends| ends.keys().map(String::as_str).collect::<Vec<_>>());
-    assert_eq!(ends("the crate's root"), None, "passing on is no arrow");
+    assert_eq!(ends(ROOT), None, "passing on is no arrow");
     assert_eq!(ends("a").unwrap(), ["a::c"]);
     assert_eq!(ends("a::c").unwrap(), ["a", "b"]);
     assert_eq!(ends("b").unwrap(), ["a", "a::c"]);

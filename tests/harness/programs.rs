@@ -16,6 +16,9 @@ use crate::command;
 /// Longest time that building them may take, from nothing.
 const BUILD: Duration = Duration::from_mins(20);
 
+/// Set in the environment of tests for which all programs were built just now.
+const BUILT: &str = "PUSH_PROGRAMS_BUILT";
+
 /// The directory of the workspace's sources.
 pub(crate) fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests are a directory of the workspace")
@@ -31,7 +34,8 @@ impl Programs {
     /// The programs beside this one.
     ///
     /// For a test, which cargo runs from `deps/`, they are brought up to date first: cargo doesn't build the binaries
-    /// of other members for it. That takes a fraction of a second when they are.
+    /// of other members for it. That takes a fraction of a second when they are, which hundreds of tests need not spend
+    /// each: `make test` builds them once and says so.
     pub fn get() -> Result<&'static Self> {
         static PROGRAMS: OnceLock<Result<Programs, String>> = OnceLock::new();
         let programs = PROGRAMS.get_or_init(|| Self::find().map_err(|error| format!("{error:#}")));
@@ -45,6 +49,9 @@ impl Programs {
             return Self::at(directory.to_owned());
         }
         let directory = directory.parent().context("`deps` is in a profile's directory")?;
+        if env::var_os(BUILT).is_some() {
+            return Self::at(directory.to_owned());
+        }
         let profile = match directory.file_name().and_then(|name| name.to_str()) {
             Some("debug") | None => "dev",
             Some(profile) => profile,
@@ -53,7 +60,8 @@ impl Programs {
         let mut build = Command::new(cargo);
         build.current_dir(workspace()).args(["build", "--quiet", "--profile", profile, "--target-dir"]);
         build.arg(directory.parent().context("a profile's directory is in the target directory")?);
-        build.args(["--package", "pulld", "--package", "release-tool", "--package", "push-server", "--bins"]);
+        // All of the workspace, so that they share its artefacts: three members alone ask less of some dependencies.
+        build.args(["--workspace", "--bins"]);
         // Cargo tells a test's build apart by these, and would build everything anew.
         for (key, _) in env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("CARGO_PKG_")) {
             build.env_remove(key);

@@ -5,68 +5,20 @@
 //! It misbehaves on request, by [`Fault`], and shows what is set on a fake metadata server if it is given one.
 
 mod serve;
+mod state;
 
 use std::{
-    collections::BTreeMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::metadata::FakeMetadata;
 
-/// What a request is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verb {
-    /// `instances.aggregatedList`
-    List,
-    /// `instances.get`
-    Get,
-    /// `instances.setMetadata`
-    Set,
-    /// `zoneOperations.wait`
-    Wait,
-}
+use self::state::{Instance, State, lock};
 
-/// How the API misbehaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// An error with this status and short reason, and perhaps `Retry-After` in seconds.
-    Status(u16, &'static str, Option<u64>),
-    /// 200 with an HTML page.
-    Html,
-    /// Somebody else writes another attribute just before this write.
-    OtherWriter,
-    /// The write is accepted, and its operation fails with this code.
-    OperationFails(&'static str),
-    /// The write is accepted, and its operation takes this many waits.
-    OperationTakes(usize),
-    /// The write is done, but the answer is a 503.
-    AnswerLost,
-}
-
-#[derive(Debug, Default)]
-struct Instance {
-    fingerprint: u64,
-    items: Vec<(String, String)>,
-    mirror: Option<Arc<FakeMetadata>>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// By zone and name.
-    instances: BTreeMap<(String, String), Instance>,
-    unreachable: Vec<String>,
-    page_size: usize,
-    rules: Vec<(Verb, Fault, usize)>,
-    /// Operations under way: waits left, and the error at the end.
-    operations: BTreeMap<String, (usize, Option<&'static str>)>,
-    asked: Vec<Verb>,
-    writes: usize,
-    authorizations: Vec<Option<String>>,
-    refused_token: Option<String>,
-}
+pub use self::state::{Fault, Verb};
 
 /// A running fake of one project, `acme-prod`; it ends when dropped.
 #[derive(Debug)]
@@ -156,9 +108,4 @@ impl Drop for FakeCompute {
     fn drop(&mut self) {
         self.server.abort();
     }
-}
-
-/// A test that panicked elsewhere leaves a state that is good enough to be looked at.
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -15,7 +15,7 @@ use axum::{
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::{Fault, Instance, State, Verb, lock};
+use super::state::{Fault, Instance, State, Verb, lock};
 
 type Api = Shared<Arc<Mutex<State>>>;
 

@@ -9,17 +9,17 @@ use axum::{
     Router,
     body::Body,
     extract::{Request as HttpRequest, State as Extract},
-    http::{HeaderMap, Method, StatusCode, header},
+    http::{Method, header},
     response::Response,
 };
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::{
-    Fault, Kind, Request, Shared, lock,
-    store::{Query, Refusal, Stored, base64},
+    reply::{empty, json_answer, plain, refuse, text},
+    state::{Fault, Kind, Request, Shared, lock},
+    store::{Query, Stored, base64},
     upload,
 };
 
@@ -251,49 +251,3 @@ fn broken() -> Response {
     answer.headers_mut().insert(header::CONTENT_LENGTH, 1.into());
     answer
 }
-
-/// A refusal in the JSON API's form.
-pub(super) fn refuse(status: u16, message: &str) -> Response {
-    let reason = match status {
-        401 => "authError",
-        403 => "forbidden",
-        404 => "notFound",
-        412 => "conditionNotMet",
-        429 => "rateLimitExceeded",
-        503 => "backendError",
-        _ => "invalid",
-    };
-    let errors = json!([{ "message": message, "domain": "global", "reason": reason }]);
-    let mut answer = json_answer(&json!({ "error": { "code": status, "message": message, "errors": errors } }));
-    *answer.status_mut() = code(status);
-    answer
-}
-
-fn plain(status: u16, message: &str) -> Response {
-    let body = if status == 304 { Body::empty() } else { Body::from(message.to_owned()) };
-    let mut answer = Response::new(body);
-    *answer.status_mut() = code(status);
-    answer
-}
-
-pub(super) fn json_answer(value: &Value) -> Response {
-    let answer = Response::builder().header(header::CONTENT_TYPE, "application/json; charset=UTF-8");
-    answer.body(Body::from(value.to_string())).expect("JSON makes a response")
-}
-
-pub(super) fn empty(status: u16) -> Response {
-    let mut answer = Response::new(Body::empty());
-    *answer.status_mut() = code(status);
-    answer
-}
-
-fn code(status: u16) -> StatusCode {
-    StatusCode::from_u16(status).expect("a fault's status is a status")
-}
-
-pub(super) fn text(headers: &HeaderMap, name: &str) -> Option<String> {
-    headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
-}
-
-/// What an upload's handler gives.
-pub(super) type Answer = Result<Response, Refusal>;

@@ -6,117 +6,19 @@
 //! tests and tests with paused time can use it, and other processes and containers too: it is only a URL.
 
 mod answer;
+mod reply;
+mod state;
 mod store;
 mod upload;
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    thread::JoinHandle,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, thread::JoinHandle, time::Duration};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use self::store::Store;
+use self::state::{Rule, Shared, lock};
 
-/// What a request is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// The content of an object.
-    Get,
-    /// The metadata of an object.
-    Head,
-    /// A page of a listing.
-    List,
-    /// A whole object in one request, or the beginning of a resumable upload.
-    Insert,
-    /// A piece of a resumable upload, or the question how far it got.
-    Chunk,
-    /// A deletion.
-    Delete,
-}
-
-/// A request that was received.
-#[derive(Debug, Clone)]
-pub struct Request {
-    /// What it is for.
-    pub kind: Kind,
-    /// The object's name, or the prefix that is listed.
-    pub object: String,
-    /// The query's parameters, decoded.
-    pub query: BTreeMap<String, String>,
-    /// The `Range` header.
-    pub range: Option<String>,
-    /// The `Authorization` header.
-    pub authorization: Option<String>,
-    /// When it came.
-    pub at: Instant,
-    /// The status of the answer; 0 when there was none.
-    pub status: u16,
-}
-
-/// How the server misbehaves.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fault {
-    /// Answers with this status, and perhaps `Retry-After` in seconds.
-    Status(u16, Option<u32>),
-    /// Answers with this status and an HTML page, as a proxy does.
-    Html(u16),
-    /// Does what was asked, and closes the connection instead of answering.
-    LoseAnswer,
-    /// Closes the connection and does nothing.
-    Reset,
-    /// Takes the request, does nothing and never answers.
-    NeverAnswer,
-    /// Answers only after this time.
-    Slow(Duration),
-    /// Sends this many bytes of the body, or takes this many of a piece of an upload, then closes the connection.
-    Cut(u64),
-    /// Takes a piece of an upload whole, keeps nothing of it, and says so.
-    Forget,
-    /// Sends this many bytes of the body, then nothing more, and keeps the connection.
-    Stall(u64),
-    /// Sends a body of the right length with the first byte changed.
-    WrongBytes,
-    /// Sends a body that is this much shorter than the object, with a `Content-Length` to match.
-    Shorter(usize),
-    /// Sends a body that is this much longer than the object, with a `Content-Length` to match.
-    Longer(usize),
-    /// Sends the content as if the object were stored with `Content-Encoding: gzip`: unpacked on the way, as Google does
-    /// unless it is told not to.
-    Unpacked,
-    /// The same for an object that Google was told not to unpack.
-    Packed,
-    /// Answers with the newest generation, whichever was asked for.
-    IgnoreGeneration,
-    /// Answers a request for a range with the whole object.
-    IgnoreRange,
-    /// Answers a request for a range with the `Content-Range` of another, one byte shorter.
-    WrongRange,
-}
-
-/// A rule: requests of this kind whose object contains `object` suffer `fault`, `left` times or until healed.
-#[derive(Debug)]
-struct Rule {
-    kind: Kind,
-    object: String,
-    fault: Fault,
-    left: Option<usize>,
-}
-
-/// Everything the server knows.
-#[derive(Debug, Default)]
-struct State {
-    store: Store,
-    rules: Vec<Rule>,
-    requests: Vec<Request>,
-    token: Option<String>,
-    address: String,
-}
-
-type Shared = Arc<Mutex<State>>;
+pub use self::state::{Fault, Kind, Request};
 
 /// A running fake; it ends when dropped.
 #[derive(Debug)]
@@ -230,29 +132,4 @@ impl Drop for FakeGcs {
             let _ = thread.join();
         }
     }
-}
-
-impl State {
-    /// The fault that a request suffers, used up once. What has `no_content` can't be cut.
-    fn take_fault(&mut self, request: &Request, no_content: bool) -> Option<Fault> {
-        let hit = |rule: &Rule| {
-            let spared = no_content && matches!(rule.fault, Fault::Cut(_) | Fault::Forget);
-            rule.kind == request.kind && request.object.contains(&rule.object) && !spared
-        };
-        let index = self.rules.iter().position(hit)?;
-        let rule = &mut self.rules[index];
-        let fault = rule.fault.clone();
-        if let Some(left) = &mut rule.left {
-            *left -= 1;
-            if *left == 0 {
-                self.rules.remove(index);
-            }
-        }
-        Some(fault)
-    }
-}
-
-fn lock(state: &Shared) -> MutexGuard<'_, State> {
-    // A test that panicked while it looked hasn't broken anything.
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -12,9 +12,8 @@ use futures_util::StreamExt;
 use serde_json::Value;
 
 use super::{
-    Fault, Shared,
-    answer::{Answer, empty, json_answer, text},
-    lock,
+    reply::{Answer, empty, json_answer, text},
+    state::{Fault, Shared, lock},
     store::{Query, Refusal, Session, base64},
 };
 

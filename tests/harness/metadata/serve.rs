@@ -11,7 +11,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Fault, Received, State, tree};
+use super::{
+    state::{Fault, Received, State},
+    tree,
+};
 
 const PREFIX: &str = "/computeMetadata/v1/";
 const TOKEN: &str = "instance/service-accounts/default/token";

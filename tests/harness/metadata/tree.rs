@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde_json::{Map, Value, json};
 
-use super::State;
+use super::state::State;
 
 /// A file or a directory of the tree.
 pub(super) enum Node {
