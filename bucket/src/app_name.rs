@@ -4,10 +4,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    NameError,
-    name::{check_word, text_name},
-};
+use crate::{NameError, name::check_word};
 
 /// The name under which releases are published, and the first path segment below `debs/`.
 ///

@@ -5,8 +5,8 @@ use std::path::Path;
 use bytes::Bytes;
 
 use crate::{
-    Download, Error, Fetched, FileBucket, GcsBucket, Generation, Metadata, Object, ObjectInfo, ObjectPath, Page,
-    PageToken,
+    BucketOptions, BucketUrl, Download, Error, Fetched, FileBucket, GcsBucket, Generation, Metadata, Object,
+    ObjectInfo, ObjectPath, Page, PageToken,
 };
 
 /// Where everything is stored: `gs://` or `file://`.
@@ -23,19 +23,30 @@ pub enum Bucket {
 }
 
 impl Bucket {
-    /// An object with its content, if there is one. Content over `limit` bytes is [`Error::TooLarge`].
-    pub async fn get(&self, path: &ObjectPath, limit: u64) -> Result<Option<Object>, Error> {
-        match self.get_if_changed(path, None, limit).await? {
-            Fetched::Found(generation, content) => Ok(Some(Object { generation, content })),
-            Fetched::Absent | Fetched::Unchanged => Ok(None),
+    /// Opens a bucket. Nothing is read yet: a bucket that can't be reached shows at the first verb.
+    ///
+    /// # Errors
+    /// [`Error::Unusable`] when the directory doesn't exist or the credentials can't be loaded.
+    pub async fn open(url: &BucketUrl, options: &BucketOptions) -> Result<Self, Error> {
+        match url {
+            BucketUrl::Gcs(name) => Ok(Self::Gcs(GcsBucket::open(name, options).await?)),
+            BucketUrl::File(directory) => Ok(Self::File(FileBucket::open(directory).await?)),
         }
     }
 
-    /// An object's content, unless it is still the generation `seen`.
+    /// An object with its content, if there is one. Content over `limit` bytes is [`Error::TooLarge`].
+    pub async fn get(&self, path: &ObjectPath, limit: u64) -> Result<Option<Object>, Error> {
+        match self {
+            Self::Gcs(bucket) => bucket.get(path, limit).await,
+            Self::File(bucket) => bucket.get(path, limit).await,
+        }
+    }
+
+    /// An object's content, unless it is still the generation `seen`. Content over `limit` bytes is [`Error::TooLarge`].
     pub async fn get_if_changed(
         &self,
         path: &ObjectPath,
-        seen: Option<Generation>,
+        seen: Generation,
         limit: u64,
     ) -> Result<Fetched<Bytes>, Error> {
         match self {
@@ -118,8 +129,8 @@ impl Bucket {
         offset: u64,
     ) -> Result<Option<Download>, Error> {
         match self {
-            Self::Gcs(bucket) => bucket.download(path, pinned, offset).await,
-            Self::File(bucket) => bucket.download(path, pinned, offset).await,
+            Self::Gcs(bucket) => Ok(bucket.download(path, pinned, offset).await?.map(Download::from)),
+            Self::File(bucket) => Ok(bucket.download(path, pinned, offset).await?.map(Download::from)),
         }
     }
 

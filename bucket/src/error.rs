@@ -73,28 +73,3 @@ pub enum Error {
         reason: String,
     },
 }
-
-/// Why a string isn't the name it should be. Shown after the name itself.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{name}` is not a {kind}: {reason}")]
-pub struct NameError {
-    /// What the string should have been: `release name`, `server name`, …
-    pub kind: &'static str,
-    /// The string, with control characters escaped and cut to a length that fits a line.
-    pub name: String,
-    /// Which rule it breaks.
-    pub reason: String,
-}
-
-impl NameError {
-    /// Longest part of an offending name that is repeated to a person, in characters.
-    const SHOWN: usize = 200;
-
-    pub(crate) fn new(kind: &'static str, name: &str, reason: impl Into<String>) -> Self {
-        let mut shown: String = name.chars().take(Self::SHOWN).flat_map(char::escape_debug).collect();
-        if name.chars().nth(Self::SHOWN).is_some() {
-            shown.push('…');
-        }
-        Self { kind, name: shown, reason: reason.into() }
-    }
-}

@@ -1,14 +1,17 @@
 //! Who pushed what, where and why: append-only.
 
+use std::{collections::VecDeque, pin::pin};
+
+use futures_util::{Stream, TryStreamExt};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AppName, Bucket, Error, Generation, Metadata, ObjectPath, Page, PageToken, ReleaseName, ServerName, layout,
+    AppName, Bucket, Error, Generation, Metadata, ObjectPath, PageToken, ReleaseName, ServerName, items, layout,
 };
 
 /// Most bytes of a history entry that are read.
-const LIMIT: u64 = 64 << 10;
+const MAX_SIZE: u64 = 64 << 10;
 
 /// One push of one release to one server, `history/{server}/{time}-{id}.json`. Unknown fields are ignored by readers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,14 +67,11 @@ impl Bucket {
         self.create(&path, content.into(), &Metadata::new()).await.map(drop)
     }
 
-    /// One page of a server's history, oldest first. Entries that can't be understood are passed over.
-    pub async fn history(&self, server: &ServerName, after: Option<&PageToken>) -> Result<Page<HistoryEntry>, Error> {
-        let page = self.list(&layout::history_of(server), after, 1000).await?;
-        let mut items = Vec::new();
-        for info in &page.items {
-            items.extend(self.read_history_entry(&info.path).await?);
-        }
-        Ok(Page { items, next: page.next })
+    /// A server's history, oldest first. Entries that can't be understood are passed over.
+    pub fn history(&self, server: &ServerName) -> impl Stream<Item = Result<HistoryEntry, Error>> {
+        self.listed_history(server, None)
+            .and_then(move |path| async move { self.read_history_entry(&path).await })
+            .try_filter_map(|entry| async move { Ok(entry) })
     }
 
     /// The last pushes to a server, newest first, at most `limit`; only those are read.
@@ -92,17 +92,17 @@ impl Bucket {
     async fn read_newest(
         &self,
         server: &ServerName,
-        mut after: Option<PageToken>,
+        after: Option<PageToken>,
         limit: usize,
     ) -> Result<Vec<HistoryEntry>, Error> {
-        let mut paths: Vec<ObjectPath> = Vec::new();
-        loop {
-            let page = self.list(&layout::history_of(server), after.as_ref(), 1000).await?;
-            paths.extend(page.items.into_iter().map(|info| info.path));
-            paths.drain(..paths.len().saturating_sub(limit));
-            after = page.next;
-            if after.is_none() {
-                break;
+        let mut paths = VecDeque::new();
+        let mut listed = pin!(self.listed_history(server, after));
+        while let Some(path) = listed.try_next().await? {
+            if paths.len() == limit {
+                paths.pop_front();
+            }
+            if limit > 0 {
+                paths.push_back(path);
             }
         }
         let mut entries = Vec::new();
@@ -112,8 +112,22 @@ impl Bucket {
         Ok(entries)
     }
 
+    /// The paths of a server's history, oldest first, from a place on.
+    fn listed_history(
+        &self,
+        server: &ServerName,
+        start: Option<PageToken>,
+    ) -> impl Stream<Item = Result<ObjectPath, Error>> {
+        let prefix = layout::history_of(server);
+        let page = move |after: Option<PageToken>| {
+            let (prefix, after) = (prefix.clone(), after.or_else(|| start.clone()));
+            async move { self.list(&prefix, after.as_ref(), 1000).await }
+        };
+        items(page).map_ok(|info| info.path)
+    }
+
     async fn read_history_entry(&self, path: &ObjectPath) -> Result<Option<HistoryEntry>, Error> {
-        let Some(object) = self.get(path, LIMIT).await? else { return Ok(None) };
+        let Some(object) = self.get(path, MAX_SIZE).await? else { return Ok(None) };
         Ok(serde_json::from_slice(&object.content)
             .inspect_err(|error| tracing::warn!(%path, %error, "history entry passed over"))
             .ok())

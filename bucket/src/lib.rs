@@ -13,16 +13,22 @@
 
 #![doc(html_no_source)]
 
+// First: its macro is for those below.
+#[macro_use]
+mod name;
+
 mod app_name;
 mod backend;
+mod bucket_url;
+mod download;
 mod error;
 mod file;
 mod gcs;
 mod history;
 mod layout;
-mod name;
+mod listing;
 mod object;
-mod open;
+mod options;
 mod package;
 mod release;
 mod release_name;
@@ -33,13 +39,17 @@ mod status;
 
 pub use app_name::AppName;
 pub use backend::Bucket;
-pub use error::{Error, NameError};
+pub use bucket_url::BucketUrl;
+pub use download::Download;
+pub use error::Error;
 pub use file::FileBucket;
 pub use gcs::{Firmware, GcsBucket, NoToken, PRODUCT_NAME, Tokens, firmware};
 pub use history::{HistoryEntry, PushKind};
 pub use layout::ObjectPath;
-pub use object::{Download, Fetched, Generation, Metadata, Object, ObjectInfo, Page, PageToken};
-pub use open::{BucketOptions, BucketUrl, Credentials};
+pub use listing::{Page, PageToken, items};
+pub use name::NameError;
+pub use object::{Fetched, Generation, Metadata, Object, ObjectInfo};
+pub use options::{BucketOptions, Credentials};
 pub use package::{
     check::CheckCommand,
     control::{Control, ControlError},

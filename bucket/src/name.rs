@@ -1,6 +1,29 @@
 //! What all names that are text of a known form have in common.
 
-use crate::NameError;
+/// Why a string isn't the name it should be. Shown after the name itself.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{name}` is not a {kind}: {reason}")]
+pub struct NameError {
+    /// What the string should have been: `release name`, `server name`, …
+    pub kind: &'static str,
+    /// The string, with control characters escaped and cut to a length that fits a line.
+    pub name: String,
+    /// Which rule it breaks.
+    pub reason: String,
+}
+
+impl NameError {
+    /// Longest part of an offending name that is repeated to a person, in characters.
+    const MAX_SHOWN: usize = 200;
+
+    pub(crate) fn new(kind: &'static str, name: &str, reason: impl Into<String>) -> Self {
+        let mut shown: String = name.chars().take(Self::MAX_SHOWN).flat_map(char::escape_debug).collect();
+        if name.chars().nth(Self::MAX_SHOWN).is_some() {
+            shown.push('…');
+        }
+        Self { kind, name: shown, reason: reason.into() }
+    }
+}
 
 /// Implements for a one-field type around a `String`, which parses by its own `FromStr`, all that goes without saying:
 /// its text, conversions for serde, and how it is shown.
@@ -34,8 +57,6 @@ macro_rules! text_name {
         }
     };
 }
-
-pub(crate) use text_name;
 
 /// The rule that app names, server names, users and hosts share: one word that is safe as a path segment,
 /// as a command's argument and in a terminal.

@@ -1,13 +1,14 @@
 //! Releases: immutable `.deb`s with the facts about them.
 
-use std::path::Path;
+use std::{path::Path, pin::pin};
 
+use futures_util::{Stream, TryStreamExt, stream::TryChunksError};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     AppName, Architecture, Bucket, Commit, Download, Error, Generation, Metadata, NameError, ObjectInfo, PackageName,
-    Page, PageToken, ReleaseName, Sha256, layout,
+    Page, PageToken, ReleaseName, Sha256, items, layout,
 };
 
 /// The facts about a release that lie beside it in the bucket, so that lists are drawn without downloading anything.
@@ -53,9 +54,6 @@ pub struct Release {
 }
 
 impl ReleaseMetadata {
-    /// Longest note, in bytes: metadata of an object has room for 8 KiB in all.
-    pub const MAX_NOTE: usize = 2048;
-
     /// As an object's metadata: the keys of the original system (`appname userid hash datetime dirty note services`)
     /// and `sha256 size package version architecture repo branch`.
     pub fn to_metadata(&self, name: &ReleaseName) -> Metadata {
@@ -139,27 +137,27 @@ impl Bucket {
         self.download(&layout::release(&release.name), Some(release.generation), offset).await
     }
 
-    /// One page of the releases of an app, in the byte order of their names (not of their times).
+    /// The releases of an app, in the byte order of their names (not of their times).
     /// Objects among them that aren't releases are passed over.
-    pub async fn releases(&self, app: &AppName, after: Option<&PageToken>) -> Result<Page<Release>, Error> {
-        let page = self.list(&layout::releases_of(app), after, 1000).await?;
-        Ok(Page { items: page.items.iter().filter_map(Release::at).collect(), next: page.next })
+    pub fn releases(&self, app: &AppName) -> impl Stream<Item = Result<Release, Error>> {
+        let prefix = layout::releases_of(app);
+        let page = move |after: Option<PageToken>| {
+            let prefix = prefix.clone();
+            async move { self.list(&prefix, after.as_ref(), 1000).await }
+        };
+        items(page).try_filter_map(|info| async move { Ok(Release::at(&info)) })
     }
 
     /// The newest releases of an app, newest first, at most `limit`; the whole listing is read, page by page.
     pub async fn newest_releases(&self, app: &AppName, limit: usize) -> Result<Vec<Release>, Error> {
         let mut newest: Vec<Release> = Vec::new();
-        let mut after = None;
-        loop {
-            let page = self.releases(app, after.as_ref()).await?;
-            newest.extend(page.items);
+        let mut releases = pin!(self.releases(app).try_chunks(1000));
+        while let Some(some) = releases.try_next().await.map_err(|TryChunksError(_, error)| error)? {
+            newest.extend(some);
             newest.sort_by(|a, b| b.name.cmp(&a.name));
             newest.truncate(limit);
-            after = page.next;
-            if after.is_none() {
-                return Ok(newest);
-            }
         }
+        Ok(newest)
     }
 
     /// One page of the releases of all apps, app after app, in the byte order of their paths.
@@ -176,9 +174,9 @@ impl Bucket {
         Ok(Page { items: page.items.iter().filter_map(Release::at).collect(), next: page.next })
     }
 
-    /// One page of the apps that have releases.
-    pub async fn apps(&self, after: Option<&PageToken>) -> Result<Page<AppName>, Error> {
-        let page = self.list_directories(layout::DEBS, after, 1000).await?;
-        Ok(Page { items: page.items.iter().filter_map(|name| name.parse().ok()).collect(), next: page.next })
+    /// The apps that have releases, in the byte order of their names.
+    pub fn apps(&self) -> impl Stream<Item = Result<AppName, Error>> {
+        let page = async |after: Option<PageToken>| self.list_directories(layout::DEBS, after.as_ref(), 1000).await;
+        items(page).try_filter_map(|name| async move { Ok(name.parse().ok()) })
     }
 }

@@ -7,10 +7,7 @@ use std::{fmt, str::FromStr};
 use jiff::{Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    AppName, NameError,
-    name::{check_word, text_name},
-};
+use crate::{AppName, NameError, name::check_word};
 
 const KIND: &str = "release name";
 

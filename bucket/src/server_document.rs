@@ -3,13 +3,17 @@
 use std::{collections::BTreeSet, fmt};
 
 use bytes::Bytes;
+use futures_util::{Stream, TryStreamExt};
 use jiff::Timestamp;
 use serde_json::value::RawValue;
 
-use crate::{AppName, Bucket, Error, Fetched, Generation, Metadata, Page, PageToken, ReleaseName, ServerName, layout};
+use crate::{
+    AppName, Bucket, Error, Fetched, Generation, Metadata, Object, ObjectInfo, ObjectPath, PageToken, ReleaseName,
+    ServerName, items, layout,
+};
 
 /// Most bytes of a server document that are read: some 4,000 apps.
-const LIMIT: u64 = 1 << 20;
+const MAX_SIZE: u64 = 1 << 20;
 
 /// One element of a server document's array.
 #[derive(Debug, Clone, PartialEq)]
@@ -146,33 +150,40 @@ fn parse_entry(json: &str, apps: &mut BTreeSet<AppName>) -> Entry {
 
 /// Cut and escaped for a person.
 fn show(json: &str) -> String {
-    const SHOWN: usize = 200;
-    let mut shown: String = json.chars().take(SHOWN).flat_map(char::escape_debug).collect();
-    if json.chars().nth(SHOWN).is_some() {
+    const MAX_SHOWN: usize = 200;
+    let mut shown: String = json.chars().take(MAX_SHOWN).flat_map(char::escape_debug).collect();
+    if json.chars().nth(MAX_SHOWN).is_some() {
         shown.push('…');
     }
     shown
 }
 
 impl Bucket {
+    /// A server's document, with its generation.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] when it isn't a JSON array; then nothing may be concluded from it.
+    pub async fn server_document(&self, server: &ServerName) -> Result<Option<(Generation, ServerDocument)>, Error> {
+        let path = layout::server(server);
+        let Some(Object { generation, content }) = self.get(&path, MAX_SIZE).await? else { return Ok(None) };
+        Ok(Some((generation, parse_object(&path, &content)?)))
+    }
+
     /// A server's document, unless it is still the generation `seen`.
     ///
     /// # Errors
     /// [`Error::Malformed`] when it isn't a JSON array; then nothing may be concluded from it.
-    pub async fn server_document(
+    pub async fn server_document_if_changed(
         &self,
         server: &ServerName,
-        seen: Option<Generation>,
+        seen: Generation,
     ) -> Result<Fetched<ServerDocument>, Error> {
         let path = layout::server(server);
-        match self.get_if_changed(&path, seen, LIMIT).await? {
-            Fetched::Unchanged => Ok(Fetched::Unchanged),
-            Fetched::Absent => Ok(Fetched::Absent),
-            Fetched::Found(generation, content) => match ServerDocument::parse(&content) {
-                Ok(document) => Ok(Fetched::Found(generation, document)),
-                Err(reason) => Err(Error::Malformed { object: path.to_string(), reason }),
-            },
-        }
+        Ok(match self.get_if_changed(&path, seen, MAX_SIZE).await? {
+            Fetched::Unchanged => Fetched::Unchanged,
+            Fetched::Absent => Fetched::Absent,
+            Fetched::Found(generation, content) => Fetched::Found(generation, parse_object(&path, &content)?),
+        })
     }
 
     /// Writes a server's document over the generation that was read, or as the first if there was none.
@@ -192,13 +203,20 @@ impl Bucket {
         }
     }
 
-    /// One page of the servers that have a document, without reading the documents.
-    pub async fn servers(&self, after: Option<&PageToken>) -> Result<Page<DocumentSummary>, Error> {
-        let page = self.list(layout::SERVER, after, 1000).await?;
-        let items = page.items.iter().filter_map(|info| {
-            let server = layout::server_at(&info.path)?;
-            Some(DocumentSummary { server, generation: info.generation, updated: info.updated })
-        });
-        Ok(Page { items: items.collect(), next: page.next })
+    /// The servers that have a document, without reading the documents.
+    pub fn servers(&self) -> impl Stream<Item = Result<DocumentSummary, Error>> {
+        let page = async |after: Option<PageToken>| self.list(layout::SERVER, after.as_ref(), 1000).await;
+        items(page).try_filter_map(|info| async move { Ok(DocumentSummary::at(&info)) })
     }
+}
+
+impl DocumentSummary {
+    fn at(info: &ObjectInfo) -> Option<Self> {
+        let server = layout::server_at(&info.path)?;
+        Some(Self { server, generation: info.generation, updated: info.updated })
+    }
+}
+
+fn parse_object(path: &ObjectPath, content: &[u8]) -> Result<ServerDocument, Error> {
+    ServerDocument::parse(content).map_err(|reason| Error::Malformed { object: path.to_string(), reason })
 }

@@ -4,10 +4,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    NameError,
-    name::{check_word, text_name},
-};
+use crate::{NameError, name::check_word};
 
 /// A managed machine, by name: usually its short host name. It has one server document.
 ///

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{NameError, name::text_name};
+use crate::NameError;
 
 /// A SHA-256 sum, as 64 lower-case hex digits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -2,13 +2,17 @@
 
 use std::fmt;
 
+use futures_util::{Stream, TryStreamExt};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Bucket, Error, Fetched, Generation, Metadata, Page, PageToken, ReleaseName, ServerName, layout};
+use crate::{
+    Bucket, Error, Fetched, Generation, Metadata, Object, ObjectInfo, ObjectPath, PageToken, ReleaseName, ServerName,
+    items, layout,
+};
 
 /// Most bytes of a status that are read.
-const LIMIT: u64 = 4 << 20;
+const MAX_SIZE: u64 = 4 << 20;
 
 /// The last report of a server's agent, `status/{name}.json`. Unknown fields are ignored by readers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -213,18 +217,46 @@ impl Status {
     }
 }
 
+impl StatusSummary {
+    fn at(info: &ObjectInfo) -> Option<Self> {
+        let state = info.metadata.get("state").map(|state| serde_json::from_value(state.as_str().into()));
+        Some(Self {
+            server: layout::status_at(&info.path)?,
+            generation: info.generation,
+            updated: info.updated,
+            state: state.and_then(Result::ok),
+            document: info.metadata.get("document").and_then(|text| text.parse().ok()).map(Generation),
+        })
+    }
+}
+
 impl Bucket {
-    /// The last report of a server, unless it is still the generation `seen`.
-    pub async fn status(&self, server: &ServerName, seen: Option<Generation>) -> Result<Fetched<Status>, Error> {
+    /// The last report of a server, with its generation.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] when there is one that can't be understood.
+    pub async fn status(&self, server: &ServerName) -> Result<Option<(Generation, Status)>, Error> {
         let path = layout::status(server);
-        match self.get_if_changed(&path, seen, LIMIT).await? {
-            Fetched::Unchanged => Ok(Fetched::Unchanged),
-            Fetched::Absent => Ok(Fetched::Absent),
-            Fetched::Found(generation, content) => match serde_json::from_slice(&content) {
-                Ok(status) => Ok(Fetched::Found(generation, status)),
-                Err(error) => Err(Error::Malformed { object: path.to_string(), reason: error.to_string() }),
-            },
-        }
+        let Some(Object { generation, content }) = self.get(&path, MAX_SIZE).await? else { return Ok(None) };
+        Ok(Some((generation, parse(&path, &content)?)))
+    }
+
+    /// The last report of a server, unless it is still the generation `seen`.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] when it can't be understood.
+    pub async fn status_if_changed(&self, server: &ServerName, seen: Generation) -> Result<Fetched<Status>, Error> {
+        let path = layout::status(server);
+        Ok(match self.get_if_changed(&path, seen, MAX_SIZE).await? {
+            Fetched::Unchanged => Fetched::Unchanged,
+            Fetched::Absent => Fetched::Absent,
+            Fetched::Found(generation, content) => Fetched::Found(generation, parse(&path, &content)?),
+        })
+    }
+
+    /// The generation of a server's last report, whatever is in it.
+    pub async fn status_generation(&self, server: &ServerName) -> Result<Option<Generation>, Error> {
+        Ok(self.head(&layout::status(server)).await?.map(|info| info.generation))
     }
 
     /// Writes a server's report over the generation `seen`, or as the first.
@@ -240,19 +272,14 @@ impl Bucket {
         }
     }
 
-    /// One page of the servers that have reported, without reading the reports.
-    pub async fn statuses(&self, after: Option<&PageToken>) -> Result<Page<StatusSummary>, Error> {
-        let page = self.list(layout::STATUS, after, 1000).await?;
-        let items = page.items.into_iter().filter_map(|info| {
-            let state = info.metadata.get("state").map(|state| serde_json::from_value(state.as_str().into()));
-            Some(StatusSummary {
-                server: layout::status_at(&info.path)?,
-                generation: info.generation,
-                updated: info.updated,
-                state: state.and_then(Result::ok),
-                document: info.metadata.get("document").and_then(|text| text.parse().ok()).map(Generation),
-            })
-        });
-        Ok(Page { items: items.collect(), next: page.next })
+    /// The servers that have reported, without reading the reports.
+    pub fn statuses(&self) -> impl Stream<Item = Result<StatusSummary, Error>> {
+        let page = async |after: Option<PageToken>| self.list(layout::STATUS, after.as_ref(), 1000).await;
+        items(page).try_filter_map(|info| async move { Ok(StatusSummary::at(&info)) })
     }
+}
+
+fn parse(path: &ObjectPath, content: &[u8]) -> Result<Status, Error> {
+    serde_json::from_slice(content)
+        .map_err(|error| Error::Malformed { object: path.to_string(), reason: error.to_string() })
 }

@@ -5,8 +5,7 @@
 
 use anyhow::{Context, Result, bail};
 use bucket::{
-    AppName, Bucket, Error, Fetched, Generation, HistoryEntry, PushKind, ReleaseName, ServerDocument, ServerName,
-    Timestamp,
+    AppName, Bucket, Error, Generation, HistoryEntry, PushKind, ReleaseName, ServerDocument, ServerName, Timestamp,
 };
 use thiserror::Error;
 
@@ -84,10 +83,10 @@ pub enum Incomplete {
 
 /// Reads a server's document afresh.
 pub async fn read(bucket: &Bucket, server: &ServerName) -> Result<Seen> {
-    let fetched = bucket.server_document(server, None).await;
+    let fetched = bucket.server_document(server).await;
     match fetched.with_context(|| format!("could not read the document of `{server}`; nothing was written"))? {
-        Fetched::Found(generation, document) => Ok(Seen { generation: Some(generation), document }),
-        Fetched::Absent | Fetched::Unchanged => Ok(Seen { generation: None, document: ServerDocument::default() }),
+        Some((generation, document)) => Ok(Seen { generation: Some(generation), document }),
+        None => Ok(Seen { generation: None, document: ServerDocument::default() }),
     }
 }
 

@@ -1,7 +1,10 @@
 //! Reading what servers should run and do run.
 
+use std::collections::BTreeSet;
+
 use anyhow::Context;
-use bucket::{AppName, AppStatus, Bucket, Fetched, Generation, ReleaseName, ServerDocument, ServerName, Status};
+use bucket::{AppName, AppStatus, Bucket, Generation, ReleaseName, ServerDocument, ServerName, Status};
+use futures_util::TryStreamExt as _;
 
 /// One object of a server, as reading it ended.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -102,42 +105,19 @@ pub async fn document(
     bucket: &Bucket,
     name: &ServerName,
 ) -> Result<Option<(Generation, ServerDocument)>, bucket::Error> {
-    bucket.server_document(name, None).await.map(found)
+    bucket.server_document(name).await
 }
 
 /// The last report of a server's agent with its generation, if there is one.
 pub async fn status(bucket: &Bucket, name: &ServerName) -> Result<Option<(Generation, Status)>, bucket::Error> {
-    bucket.status(name, None).await.map(found)
-}
-
-fn found<T>(fetched: Fetched<T>) -> Option<(Generation, T)> {
-    match fetched {
-        Fetched::Found(generation, content) => Some((generation, content)),
-        Fetched::Absent | Fetched::Unchanged => None,
-    }
+    bucket.status(name).await
 }
 
 /// The names of all servers that have a document or have reported, in order.
 pub async fn names(bucket: &Bucket) -> anyhow::Result<Vec<ServerName>> {
-    let mut names = Vec::new();
-    let mut after = None;
-    loop {
-        let page = bucket.servers(after.as_ref()).await.context("could not list the server documents")?;
-        names.extend(page.items.into_iter().map(|summary| summary.server));
-        after = page.next;
-        if after.is_none() {
-            break;
-        }
-    }
-    loop {
-        let page = bucket.statuses(after.as_ref()).await.context("could not list the reports of the agents")?;
-        names.extend(page.items.into_iter().map(|summary| summary.server));
-        after = page.next;
-        if after.is_none() {
-            break;
-        }
-    }
-    names.sort();
-    names.dedup();
-    Ok(names)
+    let documents = bucket.servers().map_ok(|summary| summary.server).try_collect::<BTreeSet<_>>();
+    let mut names = documents.await.context("could not list the server documents")?;
+    let reports = bucket.statuses().map_ok(|summary| summary.server).try_collect::<Vec<_>>();
+    names.extend(reports.await.context("could not list the reports of the agents")?);
+    Ok(names.into_iter().collect())
 }

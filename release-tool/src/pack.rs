@@ -7,9 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
-use bucket::{
-    Control, Note, PackageFacts, Provenance, ReleaseFields, ReleaseMetadata, ReleaseName, ReleaseParts, Timestamp,
-};
+use bucket::{Control, Note, PackageFacts, Provenance, ReleaseFields, ReleaseName, ReleaseParts, Timestamp};
 
 use crate::{
     builder::Builder,
@@ -47,10 +45,7 @@ pub(crate) fn parse_note(note: &str) -> Result<Note> {
         bail!("empty release note: describe the release in a few words, as in -m \"fix the login\"");
     }
     note.parse().map_err(|_| {
-        anyhow!(
-            "the release note is longer than {} bytes: shorten it, details belong in the commit message",
-            ReleaseMetadata::MAX_NOTE
-        )
+        anyhow!("the release note is longer than {} bytes: shorten it, details belong in the commit message", Note::MAX)
     })
 }
 

@@ -127,6 +127,26 @@ async fn an_agent_with_nothing_to_do_makes_one_request_for_each_poll() {
     assert!(requests[3..].iter().all(is_poll), "{requests:#?}");
 }
 
+/// Of a large fleet, too: one request more than when the report is readable, and none that lists the others'.
+#[tokio::test]
+async fn a_malformed_report_costs_the_agent_one_request_more() {
+    let (root, gcs) = (TempDir::new().expect("a directory"), FakeGcs::start("acme-push"));
+    gcs.put("acme-push", "server/web-1.json", "[]");
+    gcs.put("acme-push", "status/web-1.json", "{");
+    for other in 0..1500 {
+        gcs.put("acme-push", &format!("status/other-{other}.json"), "{}");
+    }
+    let settings = "poll = \"1s\"\nmetadata = \"off\"\ngcs_credentials = \"anonymous\"";
+    let settings = format!("{settings}\ngcs_endpoint = \"{}\"", gcs.url);
+    let _agent = Agent::start(&root, &BucketUrl::Gcs("acme-push".to_owned()), &settings, &[]);
+    gcs.until(|requests| requests.iter().any(|request| request.kind == Kind::Insert && request.status == 200)).await;
+    let requests: Vec<_> = gcs.requests().into_iter().map(|request| (request.kind, request.object)).collect();
+    let report = "status/web-1.json";
+    let expected =
+        [(Kind::Get, "server/web-1.json"), (Kind::Get, report), (Kind::Head, report), (Kind::Insert, report)];
+    assert_eq!(requests[..4], expected.map(|(kind, object)| (kind, object.to_owned())), "{requests:#?}");
+}
+
 #[tokio::test]
 async fn a_bucket_in_trouble_is_not_sent_a_report_of_it() {
     let (root, gcs) = (TempDir::new().expect("a directory"), FakeGcs::start("acme-push"));

@@ -4,8 +4,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use bucket::{
-    AgentStatus, Bucket, BucketOptions, BucketUrl, Credentials, DocumentStatus, Fetched, HistoryEntry, ObjectPath,
-    PushKind, ReleaseMetadata, ReleaseName, ServerDocument, ServerName, ServerState, Status, Timestamp,
+    AgentStatus, Bucket, BucketOptions, BucketUrl, Credentials, DocumentStatus, HistoryEntry, ObjectPath, PushKind,
+    ReleaseMetadata, ReleaseName, ServerDocument, ServerName, ServerState, Status, Timestamp,
 };
 use fleet::server::Reading;
 use harness::gcs::{FakeGcs, Fault, Kind, Request};
@@ -44,9 +44,9 @@ impl World {
 
     /// Writes a server's document, as a push does.
     async fn choose(&self, server: &str, n: u32) {
-        let (generation, mut document) = match self.bucket.server_document(&server_name(server), None).await.unwrap() {
-            Fetched::Found(generation, document) => (Some(generation), document),
-            _ => (None, ServerDocument::default()),
+        let (generation, mut document) = match self.bucket.server_document(&server_name(server)).await.unwrap() {
+            Some((generation, document)) => (Some(generation), document),
+            None => (None, ServerDocument::default()),
         };
         document.set(name("web", "dev@build-1", n));
         self.bucket.write_server_document(&server_name(server), &document, generation).await.unwrap();

@@ -3,10 +3,12 @@
 use std::{fs::File, io::Write, sync::Mutex};
 
 use bucket::{
-    AgentStatus, Bucket, DocumentStatus, Download, Error, Fetched, Generation, HistoryEntry, Metadata, Page, PushKind,
-    Release, ReleaseMetadata, ReleaseName, ServerDocument, ServerName, ServerState, Status,
+    AgentStatus, AppName, Bucket, DocumentStatus, DocumentSummary, Download, Error, Fetched, Generation, HistoryEntry,
+    Metadata, Object, ObjectInfo, Page, PageToken, PushKind, Release, ReleaseMetadata, ReleaseName, ServerDocument,
+    ServerName, ServerState, Status, items,
 };
 use bytes::Bytes;
+use futures_util::TryStreamExt as _;
 use sha2::{Digest, Sha256};
 
 use crate::world::{World, at};
@@ -47,8 +49,8 @@ pub(crate) async fn what_was_created_is_read_back(world: World) {
 
 pub(crate) async fn an_empty_object_is_not_absent(world: World) {
     let generation = world.create("server/empty.json", "").await;
-    let found = world.bucket.get_if_changed(&at("server/empty.json"), None, LIMIT).await.unwrap();
-    assert_eq!(found, Fetched::Found(generation, Bytes::new()));
+    let found = world.bucket.get(&at("server/empty.json"), LIMIT).await.unwrap();
+    assert_eq!(found, Some(Object { generation, content: Bytes::new() }));
     let download = world.bucket.download(&at("server/empty.json"), None, 0).await.unwrap().unwrap();
     assert_eq!((download.generation, download.size), (generation, 0));
     assert!(drain(download).await.is_empty());
@@ -96,14 +98,14 @@ pub(crate) async fn generations_grow_and_are_not_used_again_after_a_delete(world
 
 pub(crate) async fn an_unchanged_object_is_not_read_again(world: World) {
     let path = at("server/web-1.json");
-    let absent = world.bucket.get_if_changed(&path, Some(Generation(1)), LIMIT).await.unwrap();
+    let absent = world.bucket.get_if_changed(&path, Generation(1), LIMIT).await.unwrap();
     assert_eq!(absent, Fetched::Absent);
     let first = world.create("server/web-1.json", "one").await;
-    assert_eq!(world.bucket.get_if_changed(&path, Some(first), LIMIT).await.unwrap(), Fetched::Unchanged);
+    assert_eq!(world.bucket.get_if_changed(&path, first, LIMIT).await.unwrap(), Fetched::Unchanged);
     // Not even when it is larger than may be read: nothing is read.
-    assert_eq!(world.bucket.get_if_changed(&path, Some(first), 1).await.unwrap(), Fetched::Unchanged);
+    assert_eq!(world.bucket.get_if_changed(&path, first, 1).await.unwrap(), Fetched::Unchanged);
     let second = world.bucket.replace(&path, "two".into(), &Metadata::new(), first).await.unwrap();
-    let changed = world.bucket.get_if_changed(&path, Some(first), LIMIT).await.unwrap();
+    let changed = world.bucket.get_if_changed(&path, first, LIMIT).await.unwrap();
     assert_eq!(changed, Fetched::Found(second, "two".into()));
 }
 
@@ -155,19 +157,16 @@ pub(crate) async fn a_listing_of_several_pages_gives_each_object_once(world: Wor
     }
     expected.sort_unstable();
     for limit in [1, 2, 7, 24, 25, 26] {
-        let (mut found, mut after) = (Vec::new(), None);
-        loop {
-            let page = world.bucket.list("history/", after.as_ref(), limit).await.unwrap();
+        let listed: Vec<ObjectInfo> = items(async |after: Option<PageToken>| {
+            let page = world.bucket.list("history/", after.as_ref(), limit).await?;
             assert!(page.items.len() <= limit as usize);
-            for info in page.items {
-                assert_eq!(info.metadata, note(info.path.as_str()));
-                found.push(info.path.to_string());
-            }
-            after = page.next;
-            if after.is_none() {
-                break;
-            }
-        }
+            Ok(page)
+        })
+        .try_collect()
+        .await
+        .unwrap();
+        assert!(listed.iter().all(|info| info.metadata == note(info.path.as_str())));
+        let found: Vec<String> = listed.iter().map(|info| info.path.to_string()).collect();
         assert_eq!(found, expected, "{limit} on a page");
     }
 }
@@ -179,16 +178,14 @@ pub(crate) async fn directories_are_listed_in_pages_and_only_with_objects_in_the
     let gone = world.create("debs/gone/1", "").await;
     world.bucket.delete(&at("debs/gone/1"), gone).await.unwrap();
     for limit in [1, 2, 100] {
-        let (mut found, mut after) = (Vec::new(), None);
-        loop {
-            let page = world.bucket.list_directories("debs/", after.as_ref(), limit).await.unwrap();
+        let found: Vec<String> = items(async |after: Option<PageToken>| {
+            let page = world.bucket.list_directories("debs/", after.as_ref(), limit).await?;
             assert!(page.items.len() <= limit as usize);
-            found.extend(page.items);
-            after = page.next;
-            if after.is_none() {
-                break;
-            }
-        }
+            Ok(page)
+        })
+        .try_collect()
+        .await
+        .unwrap();
         // In the order of the paths: `web-api/` before `web/`.
         assert_eq!(found, ["db", "web-api", "web"], "{limit} on a page");
     }
@@ -383,13 +380,13 @@ pub(crate) async fn unknown_fields_of_documents_are_ignored(world: World) {
     json["invented"] = serde_json::json!({ "later": [1, null] });
     json["state"] = "levitating".into();
     world.create("status/web-1.json", &json.to_string()).await;
-    let Fetched::Found(_, read) = world.bucket.status(&server(), None).await.unwrap() else { panic!("no status") };
+    let Some((_, read)) = world.bucket.status(&server()).await.unwrap() else { panic!("no status") };
     assert_eq!(read, Status { state: ServerState::Unknown, ..status() });
     let mut json = serde_json::to_value(history(20, "0123456789abcdef")).unwrap();
     json["invented"] = true.into();
     world.create("history/web-1/20261120T190502.000000Z-0123456789abcdef.json", &json.to_string()).await;
     world.create("history/web-1/20261121T190502.000000Z-broken.json", "{").await;
-    let read = world.bucket.history(&server(), None).await.unwrap().items;
+    let read: Vec<HistoryEntry> = world.bucket.history(&server()).try_collect().await.unwrap();
     assert_eq!(read, [history(20, "0123456789abcdef")]);
 }
 
@@ -398,14 +395,14 @@ pub(crate) async fn documents_of_all_kinds_come_back(world: World) {
     let mut document = ServerDocument::default();
     document.set(release(20));
     let first = bucket.write_server_document(&server(), &document, None).await.unwrap();
-    assert_eq!(bucket.server_document(&server(), None).await.unwrap(), Fetched::Found(first, document.clone()));
-    assert_eq!(bucket.server_document(&server(), Some(first)).await.unwrap(), Fetched::Unchanged);
+    assert_eq!(bucket.server_document(&server()).await.unwrap(), Some((first, document.clone())));
+    assert_eq!(bucket.server_document_if_changed(&server(), first).await.unwrap(), Fetched::Unchanged);
     document.set(release(21));
     bucket.write_server_document(&server(), &document, Some(first)).await.unwrap();
     let stale = bucket.write_server_document(&server(), &document, Some(first)).await;
     assert!(matches!(stale, Err(Error::Conflict { .. })), "{stale:?}");
     world.create("server/readme.txt", "not a document").await;
-    let servers = bucket.servers(None).await.unwrap().items;
+    let servers: Vec<DocumentSummary> = bucket.servers().try_collect().await.unwrap();
     assert_eq!(servers.iter().map(|summary| summary.server.as_str()).collect::<Vec<_>>(), ["web-1"]);
     let head = bucket.head(&at("server/web-1.json")).await.unwrap().unwrap();
     assert_eq!((servers[0].generation, servers[0].updated), (head.generation, head.updated));
@@ -432,7 +429,8 @@ pub(crate) async fn documents_of_all_kinds_come_back(world: World) {
     assert_eq!(newest[0].metadata.as_ref(), Ok(&metadata));
     assert_eq!(bucket.release(&release(20)).await.unwrap().unwrap().metadata, Ok(metadata));
     assert_eq!(bucket.release(&release(19)).await.unwrap(), None);
-    assert_eq!(bucket.apps(None).await.unwrap().items, ["web".parse().unwrap()]);
+    let apps: Vec<AppName> = bucket.apps().try_collect().await.unwrap();
+    assert_eq!(apps, ["web".parse().unwrap()]);
     let names = |page: Page<Release>| page.items.into_iter().map(|release| release.name).collect::<Vec<_>>();
     assert_eq!(names(bucket.all_releases(None).await.unwrap()), [release(20), release(21), release(22)]);
     let newer = bucket.releases_after(&release(20), 1).await.unwrap();
@@ -441,7 +439,8 @@ pub(crate) async fn documents_of_all_kinds_come_back(world: World) {
     assert_eq!(names(bucket.releases_after(&release(22), 9).await.unwrap()), []);
 
     let written = bucket.write_status(&status(), None).await.unwrap();
-    let summary = &bucket.statuses(None).await.unwrap().items[0];
+    let summaries: Vec<_> = bucket.statuses().try_collect().await.unwrap();
+    let summary = &summaries[0];
     assert_eq!((summary.generation, summary.document), (written, Some(Generation(7))));
     assert_eq!(summary.state, Some(ServerState::Converged));
     bucket.append_history(&history(20, "a")).await.unwrap();

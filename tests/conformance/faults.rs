@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bucket::{Bucket, BucketOptions, BucketUrl, Credentials, Download, Error, Fetched, Generation, Metadata};
+use bucket::{Bucket, BucketOptions, BucketUrl, Credentials, Download, Error, Fetched, Generation, Metadata, Object};
 use harness::gcs::{FakeGcs, Fault, Kind};
 
 use crate::world::{at, open_patient};
@@ -42,7 +42,7 @@ async fn a_poll_is_one_conditional_request() {
     let (server, bucket, generation) = world().await;
     let before = server.requests().len();
     for _ in 0..3 {
-        let found = bucket.get_if_changed(&at(DOCUMENT), Some(generation), LIMIT).await.unwrap();
+        let found = bucket.get_if_changed(&at(DOCUMENT), generation, LIMIT).await.unwrap();
         assert_eq!(found, Fetched::Unchanged);
     }
     let polls = server.requests().split_off(before);
@@ -139,9 +139,9 @@ async fn a_short_storm_is_sat_out() {
     ];
     for fault in faults {
         server.fail_next(Kind::Get, DOCUMENT, 1, fault.clone());
-        let found = bucket.get_if_changed(&at(DOCUMENT), None, LIMIT).await;
+        let found = bucket.get(&at(DOCUMENT), LIMIT).await;
         let found = found.unwrap_or_else(|error| panic!("{fault:?}: {error}"));
-        assert_eq!(found, Fetched::Found(generation, "[]".into()), "{fault:?}");
+        assert_eq!(found, Some(Object { generation, content: "[]".into() }), "{fault:?}");
     }
     for (kind, count) in [(Kind::Head, 2), (Kind::List, 2), (Kind::Delete, 2)] {
         server.fail_next(kind, "", count, Fault::Status(503, None));

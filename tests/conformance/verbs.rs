@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bucket::{Bucket, Error, Fetched, Generation, Metadata};
+use bucket::{Bucket, Error, Generation, Metadata, Object};
 use harness::gcs::{FakeGcs, Fault, Kind};
 use tempfile::TempDir;
 
@@ -27,7 +27,7 @@ async fn every_verb(bucket: &Bucket) -> Vec<(&'static str, Result<(), Error>)> {
     let path = at("debs/web/none.deb");
     let mut answers = vec![
         ("get", bucket.get(&path, LIMIT).await.map(drop)),
-        ("get_if_changed", bucket.get_if_changed(&path, Some(Generation(1)), LIMIT).await.map(drop)),
+        ("get_if_changed", bucket.get_if_changed(&path, Generation(1), LIMIT).await.map(drop)),
         ("head", bucket.head(&path).await.map(drop)),
         ("list", bucket.list("server/", None, 10).await.map(drop)),
         ("list_directories", bucket.list_directories("debs/", None, 10).await.map(drop)),
@@ -102,8 +102,8 @@ async fn writes_sit_out_a_short_storm() {
         let created = bucket.create(&path, "one".into(), &Metadata::new()).await.unwrap();
         storm(Kind::Insert);
         let replaced = bucket.replace(&path, "two".into(), &Metadata::new(), created).await.unwrap();
-        let found = bucket.get_if_changed(&path, None, LIMIT).await.unwrap();
-        assert_eq!(found, Fetched::Found(replaced, "two".into()));
+        let found = bucket.get(&path, LIMIT).await.unwrap();
+        assert_eq!(found, Some(Object { generation: replaced, content: "two".into() }));
         storm(Kind::Delete);
         bucket.delete(&path, replaced).await.unwrap();
         assert_eq!(bucket.head(&path).await.unwrap(), None);

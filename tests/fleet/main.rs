@@ -10,8 +10,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use bucket::{
-    AppState, Bucket, BucketOptions, BucketUrl, Fetched, Generation, HistoryEntry, PushKind, ReleaseMetadata,
-    ReleaseName, ServerDocument, ServerName, Timestamp,
+    AppState, Bucket, BucketOptions, BucketUrl, Generation, HistoryEntry, PushKind, ReleaseMetadata, ReleaseName,
+    ServerDocument, ServerName, Timestamp,
 };
 use jiff::SignedDuration;
 
@@ -53,12 +53,12 @@ async fn report(bucket: &Bucket, server: &str, release: &str, state: &str) -> Re
     let name: ServerName = server.parse()?;
     let release = ReleaseName::from_stem(release)?;
     let state: AppState = serde_json::from_value(state.into()).with_context(|| format!("`{state}` is no state"))?;
-    let Fetched::Found(generation, _) = bucket.server_document(&name, None).await? else {
+    let Some((generation, _)) = bucket.server_document(&name).await? else {
         bail!("`{name}` has no document");
     };
-    let (seen, mut report) = match bucket.status(&name, None).await? {
-        Fetched::Found(seen, report) => (Some(seen), report),
-        _ => (None, status(server, generation, Vec::new(), Timestamp::now())),
+    let (seen, mut report) = match bucket.status(&name).await? {
+        Some((seen, report)) => (Some(seen), report),
+        None => (None, status(server, generation, Vec::new(), Timestamp::now())),
     };
     let before = report.apps.iter().find(|app| app.app == release.app().as_str()).and_then(|app| app.installed.clone());
     let installed = if state == AppState::Converged { Some(&release) } else { before.as_ref() };

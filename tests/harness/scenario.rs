@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Context, Result};
-use bucket::{AppState, AppStatus, Bucket, BucketOptions, Credentials, Fetched, ReleaseName, ServerName, Status};
+use bucket::{AppState, AppStatus, Bucket, BucketOptions, Credentials, ReleaseName, ServerName, Status};
 use tokio::runtime::Runtime;
 
 use crate::{
@@ -130,10 +130,7 @@ impl Scenario {
     /// The last report of a server's agent.
     pub fn status(&self, server: &Machine) -> Result<Option<Status>> {
         let name: ServerName = server.name().parse()?;
-        match self.runtime.block_on(self.bucket.status(&name, None))? {
-            Fetched::Found(_, status) => Ok(Some(status)),
-            Fetched::Absent | Fetched::Unchanged => Ok(None),
-        }
+        Ok(self.runtime.block_on(self.bucket.status(&name))?.map(|(_, status)| status))
     }
 
     /// Waits until a server reports something in particular.

@@ -7,16 +7,19 @@ use std::{cell::OnceCell, fs::File, io::Read, os::fd::OwnedFd};
 use rustix::fs::{AtFlags, FileType, OFlags, Stat, statat};
 
 use super::{
-    directory::{DIRECTORY, Directory, META, generation_of, is_absent, open_beneath, open_in},
-    failed, time_of, unavailable,
+    beneath::{DIRECTORY, is_absent, open_beneath, open_in, split},
+    directory::Directory,
+    failure::{failed, unavailable},
+    generation::{generation_of, time_of},
+    metadata::META,
 };
 use crate::{Error, Generation, Metadata, ObjectInfo, ObjectPath};
 
 /// Most bytes of an object's metadata that are read: GCS allows 8 KiB, JSON escapes may grow it sixfold.
-const METADATA_LIMIT: u64 = 64 << 10;
+const MAX_METADATA: u64 = 64 << 10;
 
 /// How often a reader may be overtaken by writers before it gives up.
-const OVERTAKEN: usize = 100;
+const MAX_OVERTAKEN: usize = 100;
 
 /// An opened directory.
 pub(super) struct Folder<'a> {
@@ -64,7 +67,7 @@ impl<'a> Folder<'a> {
 
     /// What is known of the object at `path`, which lies here as `name`, if there is one.
     pub(super) fn info(&self, path: &ObjectPath, name: &str) -> Result<Option<ObjectInfo>, Error> {
-        for _ in 0..OVERTAKEN {
+        for _ in 0..MAX_OVERTAKEN {
             let Some(stat) = self.stat(path, name)? else { return Ok(None) };
             let generation = generation_of(&stat);
             let metadata = self.read_metadata(path, name, generation)?;
@@ -107,7 +110,7 @@ impl<'a> Folder<'a> {
             Err(e) => return Err(failed("read", path.as_str(), &e)),
         };
         let mut content = Vec::new();
-        file.take(METADATA_LIMIT).read_to_end(&mut content).map_err(|e| failed("read", path.as_str(), &e))?;
+        file.take(MAX_METADATA).read_to_end(&mut content).map_err(|e| failed("read", path.as_str(), &e))?;
         serde_json::from_slice(&content).map(Some).map_err(|e| Error::Malformed {
             object: path.to_string(),
             reason: format!("its metadata isn't what a bucket wrote: {e}"),
@@ -124,6 +127,15 @@ impl<'a> Folder<'a> {
             Err(e) if is_absent(&e) => Ok(None),
             Err(e) => Err(failed("read", path.as_str(), &e)),
         }
+    }
+}
+
+/// What is known of an object, if there is one.
+pub(super) fn info(directory: &Directory, path: &ObjectPath) -> Result<Option<ObjectInfo>, Error> {
+    let (parent, name) = split(path.as_str());
+    match Folder::open(directory, parent)? {
+        Some(folder) => folder.info(path, name),
+        None => Ok(None),
     }
 }
 

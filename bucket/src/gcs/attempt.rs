@@ -6,18 +6,21 @@ use backon::{ExponentialBuilder, Retryable};
 use google_cloud_auth::errors::CredentialsError;
 use tokio::time::Instant;
 
-use super::tokens::NoToken;
+use super::{cause::chain, tokens::NoToken};
 use crate::Error;
 
+/// How every request names its sender.
+pub(super) const USER_AGENT: &str = concat!("push/", env!("CARGO_PKG_VERSION"));
+
 /// Attempts at one request, the first included.
-pub(super) const ATTEMPTS: usize = 5;
+pub(super) const MAX_ATTEMPTS: usize = 5;
 
 /// The longest a server's `Retry-After` is honoured here. A server that asks for more gets it: the verb fails, and
 /// the caller comes again at its next poll.
-pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(30);
+pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
 
 /// Most of a server's own words that are repeated to a person, in characters.
-const SHOWN: usize = 300;
+const MAX_SHOWN: usize = 300;
 
 /// Why one attempt failed, before it is known what was tried on what.
 #[derive(Debug)]
@@ -144,13 +147,13 @@ pub(super) async fn patiently<T, F: Future<Output = Result<T, Failure>>>(
             ExponentialBuilder::default()
                 .with_min_delay(Duration::from_millis(100))
                 .with_max_delay(Duration::from_secs(5))
-                .with_max_times(ATTEMPTS - 1)
+                .with_max_times(MAX_ATTEMPTS - 1)
                 .with_jitter(),
         )
         // A server that is silent rather than failing is given up earlier: it costs a whole timeout each time.
         .when(|failure| failure.transient && begun.elapsed() < timeout * 2)
         .adjust(|failure, delay| match (delay, failure.retry_after) {
-            (Some(_), Some(wait)) if wait > LONGEST_WAIT => None,
+            (Some(_), Some(wait)) if wait > MAX_RETRY_AFTER => None,
             (Some(delay), Some(wait)) => Some(delay.max(wait)),
             (delay, _) => delay,
         })
@@ -178,25 +181,11 @@ fn message(body: &[u8]) -> String {
         Some(message) => message.to_owned(),
         None => String::from_utf8_lossy(body).into_owned(),
     };
-    text.trim().chars().take(SHOWN).flat_map(char::escape_debug).collect()
+    text.trim().chars().take(MAX_SHOWN).flat_map(char::escape_debug).collect()
 }
 
 /// The library's failure to get a token, wherever it is wrapped up.
 fn credentials_error(error: &google_cloud_storage::Error) -> Option<&CredentialsError> {
     let mut causes = std::iter::successors(Some(error as &dyn std::error::Error), |cause| cause.source());
     causes.find_map(|cause| cause.downcast_ref())
-}
-
-/// An error with its causes, on one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -7,11 +7,17 @@ use reqwest::{Method, Response, header::RETRY_AFTER};
 use serde::Deserialize;
 use url::Url;
 
-use super::{WRITE, attempt::Failure, tokens::Tokens};
+use super::{
+    attempt::{Failure, USER_AGENT},
+    tokens::Tokens,
+};
 use crate::{Generation, Metadata, ObjectInfo, ObjectPath, PageToken};
 
+/// The metadata key with the mark of the write that made an object's generation. Callers never see it.
+pub(super) const WRITE: &str = "push-write";
+
 /// Most bytes of an answer that are read: a page of 1,000 objects with 8 KiB of metadata each, as JSON.
-const LIMIT: usize = 32 << 20;
+const MAX_ANSWER: usize = 32 << 20;
 
 /// What of an object is asked for.
 const FIELDS: &str = "name,generation,size,updated,metadata";
@@ -150,7 +156,7 @@ impl Rest {
             return Ok(client);
         }
         let client = reqwest::Client::builder()
-            .user_agent(super::USER_AGENT)
+            .user_agent(USER_AGENT)
             .http1_only()
             .pool_max_idle_per_host(1)
             .pool_idle_timeout(Duration::from_secs(30))
@@ -178,7 +184,7 @@ impl Resource {
 }
 
 async fn read<T: serde::de::DeserializeOwned>(answer: Response) -> Result<T, Failure> {
-    let body = bounded(answer, LIMIT).await?;
+    let body = bounded(answer, MAX_ANSWER).await?;
     serde_json::from_slice(&body).map_err(|e| Failure::transient(format!("the answer isn't the storage API's: {e}")))
 }
 

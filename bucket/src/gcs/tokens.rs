@@ -17,7 +17,7 @@ use google_cloud_auth::{
 };
 use http::{Extensions, HeaderMap};
 
-use super::{attempt::chain, machine};
+use super::{cause::chain, firmware};
 use crate::Credentials;
 
 /// The longest that a token may take: a metadata server answers within milliseconds, Google's own within a second.
@@ -164,7 +164,7 @@ fn load(source: &Credentials, scope: &'static str) -> Result<credentials::Creden
     match source {
         Credentials::Anonymous => Ok(anonymous::Builder::new().build()),
         Credentials::ApplicationDefault => {
-            machine::may_have_tokens(|key| std::env::var_os(key), Path::new(machine::PRODUCT_NAME))?;
+            firmware::may_have_tokens(|key| std::env::var_os(key), Path::new(firmware::PRODUCT_NAME))?;
             let built = credentials::Builder::default().with_scopes([scope]).build();
             built.map_err(|e| format!("the application default credentials can't be used: {}", chain(&e)))
         }

@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use super::{
-    attempt::{ATTEMPTS, Failure, LONGEST_WAIT},
+    attempt::{Failure, MAX_ATTEMPTS, MAX_RETRY_AFTER},
     tokens::Tokens,
 };
 
@@ -82,7 +82,7 @@ impl Upload {
 
     /// Whether it goes in circles: the server takes everything and keeps nothing.
     pub(super) fn is_stuck(&self) -> bool {
-        self.state().failures > ATTEMPTS
+        self.state().failures > MAX_ATTEMPTS
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -102,7 +102,7 @@ impl RetryPolicy for Upload {
         if !failure.transient {
             return RetryResult::Permanent(error);
         }
-        if state.failures + 1 >= ATTEMPTS || failure.retry_after.is_some_and(|wait| wait > LONGEST_WAIT) {
+        if state.failures + 1 >= MAX_ATTEMPTS || failure.retry_after.is_some_and(|wait| wait > MAX_RETRY_AFTER) {
             return RetryResult::Exhausted(error);
         }
         state.asked = failure.retry_after;

@@ -16,8 +16,9 @@ use google_cloud_storage::client::Storage;
 use tokio::{fs::File, io::AsyncReadExt, time::Instant};
 
 use super::{
-    GcsBucket, Inner, WRITE,
     attempt::Failure,
+    connection::Connection,
+    rest::WRITE,
     upload::{Source, Upload},
 };
 use crate::{Error, Generation, Metadata, ObjectPath};
@@ -79,7 +80,7 @@ impl<'a> Write<'a> {
     /// for the server to answer, once for the wait before another attempt.
     pub(super) async fn send_file(
         &self,
-        inner: &Inner,
+        connection: &Connection,
         source: &Path,
         progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Generation, Failure> {
@@ -90,14 +91,15 @@ impl<'a> Write<'a> {
             let mut content = Vec::new();
             (&mut file).take(RESUMABLE_FROM).read_to_end(&mut content).await.map_err(unreadable)?;
             let content = Bytes::from(content);
-            let written = inner.patiently(|| self.send(&inner.storage, &inner.resource, &content)).await?;
+            let written =
+                connection.patiently(|| self.send(&connection.storage, &connection.resource, &content)).await?;
             progress(content.len() as u64);
             return Ok(written);
         }
-        let upload = Upload::new(inner.tokens.clone());
-        let sending = inner
+        let upload = Upload::new(connection.tokens.clone());
+        let sending = connection
             .storage
-            .write_object(&inner.resource, self.path.as_str(), Source { file, size, upload: upload.clone() })
+            .write_object(&connection.resource, self.path.as_str(), Source { file, size, upload: upload.clone() })
             .set_if_generation_match(self.over)
             .set_metadata(self.marked_metadata())
             .set_content_type(content_type(self.path))
@@ -130,49 +132,47 @@ impl<'a> Write<'a> {
                     if upload.sent() != sent {
                         (sent, moved) = (upload.sent(), Instant::now());
                         progress(sent.min(size));
-                    } else if moved.elapsed() > inner.timeout * 2 {
-                        return Err(Failure::transient(format!("the upload stood still for {:?}", inner.timeout * 2)));
+                    } else if moved.elapsed() > connection.timeout * 2 {
+                        return Err(Failure::transient(format!("the upload stood still for {:?}", connection.timeout * 2)));
                     }
                 }
             }
         }
     }
-}
 
-impl GcsBucket {
     /// How a write ended whose last attempt was refused because of its generation, or broke off with its fate unknown.
-    pub(super) async fn settle(&self, write: &Write<'_>, failure: Failure) -> Result<Generation, Error> {
+    pub(super) async fn settle(&self, connection: &Connection, failure: Failure) -> Result<Generation, Error> {
         let refused = failure.status == Some(412);
-        let unsure = write.unsure.load(Ordering::Relaxed) || failure.transient;
+        let unsure = self.unsure.load(Ordering::Relaxed) || failure.transient;
         if !refused && !unsure {
-            return Err(self.error(failure, "write", write.path));
+            return Err(connection.error(failure, "write", self.path));
         }
-        let object = write.path.to_string();
-        let lost = || match write.over {
+        let object = self.path.to_string();
+        let lost = || match self.over {
             0 => Error::AlreadyExists { object: object.clone() },
             expected => Error::Conflict { object: object.clone(), expected: Generation(expected) },
         };
         if !unsure {
             return Err(lost());
         }
-        let found = match self.find(write.path).await {
+        let found = match connection.find(self.path).await {
             Ok(found) => found,
             // Not knowing isn't having lost: "conflict" promises that nothing was written.
             Err(error) if refused => return Err(error),
-            Err(_) => return Err(self.error(failure, "write", write.path)),
+            Err(_) => return Err(connection.error(failure, "write", self.path)),
         };
         let generation = found.as_ref().map(|found| found.info.generation);
         let mark = found.as_ref().and_then(|found| found.write.as_ref()?.split_once('/'));
         match (mark, generation) {
-            (Some((id, _)), Some(generation)) if id == write.id => Ok(generation),
+            (Some((id, _)), Some(generation)) if id == self.id => Ok(generation),
             // Somebody else wrote over the very generation that ours was to replace: ours never took place.
-            (Some((_, over)), _) if refused && over == write.over.to_string() => Err(lost()),
+            (Some((_, over)), _) if refused && over == self.over.to_string() => Err(lost()),
             _ if refused => {
                 let reason = "an answer was lost and somebody else wrote since; read it again to see whether this write \
                               took place in between";
                 Err(Error::Unavailable { verb: "write", object, reason: reason.to_owned() })
             }
-            _ => Err(self.error(failure, "write", write.path)),
+            _ => Err(connection.error(failure, "write", self.path)),
         }
     }
 }

@@ -20,8 +20,9 @@ impl ControlError {
 
 /// A control file's fields in their order.
 ///
-/// Read as dpkg reads them, byte for byte, so that both always mean the same package. It is stricter than dpkg only
-/// where no package worth installing is lost: text must be UTF-8, and names of fields ASCII.
+/// Read as dpkg reads them, byte for byte, so that both always mean the same package; a test compares them. It is
+/// stricter than dpkg only where no package worth installing is lost: text must be UTF-8 without NUL, names of fields
+/// ASCII, and the last line a whole one.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Control {
     /// Values of one line, except folded ones that were read: those have their line ends and the spaces after them.
@@ -41,6 +42,10 @@ impl Control {
             return Err(ControlError::new(format!("control file has more than {} bytes", Self::MAX)));
         }
         let text = str::from_utf8(content).map_err(|_| ControlError::new("control file is not UTF-8"))?;
+        // dpkg cuts a value at the one, and ends the paragraph at the other.
+        if text.contains(['\0', '\u{1a}']) {
+            return Err(ControlError::new("control file has a NUL or end-of-file character"));
+        }
         let Some(text) = text.strip_suffix('\n') else {
             return Err(ControlError::new("control file does not end with a newline"));
         };
@@ -52,7 +57,16 @@ impl Control {
         if lines.any(|line| !line.is_empty()) {
             return Err(ControlError::new("control file has more than one paragraph"));
         }
-        Ok(control)
+        for (_, value) in &mut control.fields {
+            value.truncate(value.trim_end_matches(is_space).len());
+        }
+        match control.fields.last() {
+            // dpkg takes it for a file that was cut short.
+            Some((field, value)) if value.is_empty() && !text.ends_with('\n') => {
+                Err(ControlError::of(field, "control file ends before its value"))
+            }
+            _ => Ok(control),
+        }
     }
 
     fn read_line(&mut self, line: &str) -> Result<(), ControlError> {
@@ -60,8 +74,7 @@ impl Control {
             let Some((field, value)) = self.fields.last_mut() else {
                 return Err(ControlError::new("first line of the control file continues no field"));
             };
-            let line = line.trim_end_matches(is_space);
-            if line.is_empty() {
+            if line.chars().all(is_space) {
                 return Err(ControlError::of(field, "blank line in its value"));
             }
             value.push('\n');
@@ -77,7 +90,7 @@ impl Control {
         if self.get(name).is_some() {
             return Err(ControlError::of(name, "control file has it twice"));
         }
-        self.fields.push((name.to_owned(), value.trim_matches(is_space).to_owned()));
+        self.fields.push((name.to_owned(), value.trim_start_matches(is_space).to_owned()));
         Ok(())
     }
 
@@ -208,6 +221,9 @@ mod tests {
             "AA: 1\r\n\r\nBB: 2\r\n",
             "A A: 1\n",
             "-A: 1\n",
+            "AA: 1\nBB:\n",
+            "AA: 1\0\n",
+            "AA: 1\n\u{1a}\n",
             "-----BEGIN PGP SIGNED MESSAGE-----\n",
         ] {
             assert!(Control::parse(bad.as_bytes()).is_err(), "{bad:?}");
@@ -218,8 +234,8 @@ mod tests {
 
     #[test]
     fn spaces_around_names_and_values_are_none_of_theirs() {
-        let control = Control::parse(b"\n\nAA :\t1 \r\nBB: 2,\r\n\t3\r\n\n\n").unwrap();
-        assert_eq!((control.get("aa"), control.get("BB")), (Some("1"), Some("2,\n\t3")));
+        let control = Control::parse(b"\n\nAA :\t1 \r\nBB: 2, \r\n\t3\r\n\n\n").unwrap();
+        assert_eq!((control.get("aa"), control.get("BB")), (Some("1"), Some("2, \r\n\t3")));
         assert_eq!(control.unfolded("bb").unwrap(), "2, 3");
     }
 

@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn a_package_is_a_release_by_one_field() {
         assert_eq!(ReleaseFields::read(&control("Push-Units: x.service=none\n")).unwrap(), None);
-        let fields = ReleaseFields::read(&control(&format!("push-release: {STEM}\nPush-Check:\n"))).unwrap().unwrap();
+        let fields = ReleaseFields::read(&control(&format!("Push-Check:\npush-release: {STEM}\n"))).unwrap().unwrap();
         assert_eq!((fields.release.stem(), fields.units.len(), fields.check), (STEM, 0, None));
     }
 

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{NameError, name::text_name};
+use crate::NameError;
 
 /// A Debian package's name (Debian Policy §5.6.1).
 ///

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use super::control::ControlError;
-use crate::{NameError, name::text_name};
+use crate::NameError;
 
 /// The name of a systemd unit (systemd.unit(5)) of a kind that a release may own, as in `web.service`.
 ///

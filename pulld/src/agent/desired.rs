@@ -43,7 +43,11 @@ impl Desired {
             (Last::Document(generation, _), None) => Some(*generation),
             _ => None,
         };
-        match bucket.server_document(server, seen).await {
+        let fetched = match seen {
+            Some(seen) => bucket.server_document_if_changed(server, seen).await,
+            None => bucket.server_document(server).await.map(Fetched::from),
+        };
+        match fetched {
             Ok(Fetched::Unchanged) => self.error = None,
             Ok(Fetched::Absent) => {
                 if !matches!(self.last, Last::Absent) {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use bucket::{Bucket, Fetched};
+use bucket::Bucket;
 use console::{Threads, block_on, print, print_json, safe, warning};
 
 use crate::{
@@ -42,10 +42,7 @@ async fn read(context: &super::Context) -> Result<Plan> {
         .bucket
         .with_context(|| format!("no bucket specified: set `bucket` in `{}`", context.paths.config_file().display()))?;
     let bucket = Bucket::open(&url, &settings.bucket_options).await?;
-    let document = match bucket.server_document(&settings.server, None).await? {
-        Fetched::Found(generation, document) => Some((generation, document)),
-        Fetched::Absent | Fetched::Unchanged => None,
-    };
+    let document = bucket.server_document(&settings.server).await?;
     for (entry, reason) in document.iter().flat_map(|(_, document)| document.bad_entries()) {
         warning(format_args!("ignoring document entry {entry}: {reason}"));
     }

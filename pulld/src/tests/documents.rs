@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bucket::{AppState, Fetched, ServerState, Status};
+use bucket::{AppState, ServerState, Status};
 
 use crate::machine::fake::{Behaviour, release};
 
@@ -69,7 +69,7 @@ async fn another_writer_of_the_status_is_not_overwritten_blindly() {
     pull(&mut agent).await;
     let ours = server.status().await;
     assert!(!ours.machine.contains("0123456789abcdef"), "machine-id(5): the id itself isn't told");
-    let Fetched::Found(generation, _) = server.bucket.status(&Server::name(), None).await.unwrap() else { panic!() };
+    let Some((generation, _)) = server.bucket.status(&Server::name()).await.unwrap() else { panic!() };
     let theirs = Status { machine: "another".into(), ..ours.clone() };
     server.bucket.write_status(&theirs, Some(generation)).await.unwrap();
     server.push(&[]).await;
@@ -103,12 +103,7 @@ async fn a_machine_without_a_bucket_waits_and_picks_it_up() {
 async fn a_bucket_that_does_not_answer_is_not_sent_a_report() {
     let web = release("web", 1);
     let (server, mut agent) = Server::running(&[&web]).await;
-    let reported = || async {
-        let Fetched::Found(generation, _) = server.bucket.status(&Server::name(), None).await.unwrap() else {
-            panic!()
-        };
-        generation
-    };
+    let reported = || async { server.bucket.status_generation(&Server::name()).await.unwrap().unwrap() };
     let before = reported().await;
     // A socket can't be opened: reading the document fails, while a report could be written.
     let document = server.root.path().join("bucket/server/web-1.json");

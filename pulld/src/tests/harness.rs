@@ -1,8 +1,7 @@
 //! A server with a `file://` bucket in a temporary directory and the fake machine, and agents that come and go on it.
 
 use bucket::{
-    AppState, Bucket, BucketUrl, Fetched, Generation, ReleaseMetadata, ReleaseName, ServerDocument, ServerName, Sha256,
-    Status,
+    AppState, Bucket, BucketUrl, Generation, ReleaseMetadata, ReleaseName, ServerDocument, ServerName, Sha256, Status,
 };
 
 use crate::{
@@ -107,17 +106,17 @@ impl Server {
 
     pub(super) async fn push(&self, releases: &[&ReleaseName]) -> Generation {
         let document = ServerDocument::parse(&serde_json::to_vec(releases).unwrap()).unwrap();
-        let seen = match self.bucket.server_document(&Self::name(), None).await {
-            Ok(Fetched::Found(generation, _)) => Some(generation),
+        let seen = match self.bucket.server_document(&Self::name()).await {
+            Ok(Some((generation, _))) => Some(generation),
             _ => None,
         };
         self.bucket.write_server_document(&Self::name(), &document, seen).await.unwrap()
     }
 
     pub(super) async fn status(&self) -> Status {
-        match self.bucket.status(&Self::name(), None).await.unwrap() {
-            Fetched::Found(_, status) => status,
-            other => panic!("no status: {other:?}"),
+        match self.bucket.status(&Self::name()).await.unwrap() {
+            Some((_, status)) => status,
+            None => panic!("no status"),
         }
     }
 

@@ -33,13 +33,13 @@ async fn a_first_install_and_an_upgrade() {
 async fn a_quiet_cycle_writes_nothing_to_the_bucket() {
     let web = release("web", 1);
     let (server, mut agent) = Server::running(&[&web]).await;
-    let before = server.bucket.status(&Server::name(), None).await.unwrap();
+    let before = server.bucket.status(&Server::name()).await.unwrap();
     poll(&mut agent).await;
     poll(&mut agent).await;
-    assert_eq!(server.bucket.status(&Server::name(), None).await.unwrap(), before);
+    assert_eq!(server.bucket.status(&Server::name()).await.unwrap(), before);
     tokio::time::advance(Duration::from_mins(20)).await;
     poll(&mut agent).await;
-    assert_ne!(server.bucket.status(&Server::name(), None).await.unwrap(), before, "a sign of life");
+    assert_ne!(server.bucket.status(&Server::name()).await.unwrap(), before, "a sign of life");
     assert_eq!(server.world.dpkg_runs().len(), 1);
 }
 

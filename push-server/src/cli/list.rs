@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result};
 use bucket::{AppName, Release, Timestamp};
 use clap::Args;
 use console::{Cell, Color, Table, note, print, print_json, size};
+use futures_util::TryStreamExt as _;
 use serde_json::{Value, json};
 
 use super::command::{Command, ago, cut};
@@ -59,16 +60,7 @@ impl List {
 }
 
 async fn apps(command: &Command) -> Result<bool> {
-    let mut apps: Vec<AppName> = Vec::new();
-    let mut after = None;
-    loop {
-        let page = command.bucket.apps(after.as_ref()).await.context("could not list the apps")?;
-        apps.extend(page.items);
-        after = page.next;
-        if after.is_none() {
-            break;
-        }
-    }
+    let apps: Vec<AppName> = command.bucket.apps().try_collect().await.context("could not list the apps")?;
     if command.json {
         print_json(&json!({ "apps": apps }))?;
     } else {

@@ -101,7 +101,11 @@ pub(crate) async fn follow(
 async fn until_final(bucket: &Bucket, server: &ServerName, release: &ReleaseName, generation: Generation) -> Outcome {
     let mut seen = None;
     loop {
-        if let Ok(Fetched::Found(read, status)) = bucket.status(server, seen).await {
+        let fetched = match seen {
+            Some(seen) => bucket.status_if_changed(server, seen).await,
+            None => bucket.status(server).await.map(Fetched::from),
+        };
+        if let Ok(Fetched::Found(read, status)) = fetched {
             seen = Some(read);
             if status.document.generation.is_some_and(|about| about >= generation) {
                 let ours = status.apps.iter().find(|app| app.app == release.app().as_str());

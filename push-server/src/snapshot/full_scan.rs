@@ -7,12 +7,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    pin::pin,
     sync::Arc,
 };
 
 use anyhow::{Context, Result};
 use bucket::{AppName, Bucket, PageToken, Release, ReleaseName};
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt as _, stream};
 
 use super::releases::{AppReleases, Gathered};
 
@@ -161,29 +162,16 @@ impl Releases {
 }
 
 async fn names(bucket: &Bucket) -> Result<BTreeSet<AppName>> {
-    let mut names = BTreeSet::new();
-    let mut after = None;
-    loop {
-        let page = bucket.apps(after.as_ref()).await?;
-        names.extend(page.items);
-        after = page.next;
-        if after.is_none() {
-            return Ok(names);
-        }
-    }
+    Ok(bucket.apps().try_collect().await?)
 }
 
 async fn whole(bucket: &Bucket, app: &AppName) -> Result<AppReleases> {
     let mut gathered = Gathered::default();
-    let mut after = None;
-    loop {
-        let page = bucket.releases(app, after.as_ref()).await?;
-        gathered.extend(page.items);
-        after = page.next;
-        if after.is_none() {
-            return Ok(gathered.done());
-        }
+    let mut releases = pin!(bucket.releases(app));
+    while let Some(release) = releases.try_next().await? {
+        gathered.extend([release]);
     }
+    Ok(gathered.done())
 }
 
 /// What sorts right after a builder's newest release and isn't known: what they have added, and what builders have

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use bucket::{Bucket, DocumentSummary, Error, Generation, ServerDocument, ServerName, Status};
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt as _, stream};
 
 use fleet::server::{self, Reading, Server};
 
@@ -54,28 +54,12 @@ pub(super) struct Listing {
 /// Lists the documents and the reports.
 pub(super) async fn list(bucket: &Bucket) -> Result<Listing> {
     let documents = async {
-        let mut documents = BTreeMap::new();
-        let mut after = None;
-        loop {
-            let page = bucket.servers(after.as_ref()).await.context("could not list the server documents")?;
-            documents.extend(page.items.into_iter().map(|summary| (summary.server.clone(), summary)));
-            after = page.next;
-            if after.is_none() {
-                return anyhow::Ok(documents);
-            }
-        }
+        let listed = bucket.servers().map_ok(|summary| (summary.server.clone(), summary));
+        listed.try_collect::<BTreeMap<_, _>>().await.context("could not list the server documents")
     };
     let statuses = async {
-        let mut statuses = BTreeMap::new();
-        let mut after = None;
-        loop {
-            let page = bucket.statuses(after.as_ref()).await.context("could not list the reports of the agents")?;
-            statuses.extend(page.items.into_iter().map(|summary| (summary.server, summary.generation)));
-            after = page.next;
-            if after.is_none() {
-                return anyhow::Ok(statuses);
-            }
-        }
+        let listed = bucket.statuses().map_ok(|summary| (summary.server, summary.generation));
+        listed.try_collect::<BTreeMap<_, _>>().await.context("could not list the reports of the agents")
     };
     let (documents, statuses) = tokio::try_join!(documents, statuses)?;
     Ok(Listing { documents, statuses })

@@ -88,7 +88,7 @@ fn refuse(view: &View, path: &str, status: StatusCode, title: &str, text: &str) 
 #[cfg(test)]
 mod tests {
     use axum::{body::Body, http::header};
-    use bucket::{Bucket, BucketOptions, BucketUrl, Fetched, ReleaseMetadata, ReleaseName};
+    use bucket::{Bucket, BucketOptions, BucketUrl, ReleaseMetadata, ReleaseName};
     use serde_json::Value;
     use tower::ServiceExt;
 
@@ -170,12 +170,12 @@ mod tests {
             send(&web, "deployer", Method::POST, "/api/v1/pushes", body).await.status()
         };
         let server = "wbe-1".parse().unwrap();
-        let document = async || web.refresher.bucket().server_document(&server, None).await.unwrap();
+        let document = async || web.refresher.bucket().server_document(&server).await.unwrap();
         assert_eq!(push(&change, "").await, StatusCode::CONFLICT);
         assert_eq!(push(&format!("{change}, {change}"), r#", "new_servers": true"#).await, StatusCode::BAD_REQUEST);
-        assert_eq!(document().await, Fetched::Absent);
+        assert_eq!(document().await, None);
         assert_eq!(push(&change, r#", "new_servers": true"#).await, StatusCode::OK);
-        assert!(matches!(document().await, Fetched::Found(_, written) if written.releases().eq([&release])));
+        assert!(matches!(document().await, Some((_, written)) if written.releases().eq([&release])));
     }
 
     #[tokio::test]

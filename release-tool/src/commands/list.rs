@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use bucket::{AppName, Architecture, Bucket, PackageName, Release, ReleaseMetadata, ReleaseName, Sha256, Timestamp};
 use clap::Args;
 use console::{Cell, Color, Table, age, one_line, print, print_json, print_line, size};
+use futures_util::TryStreamExt as _;
 use serde::Serialize;
 
 use crate::cli::{Options, wait_for};
@@ -99,16 +100,7 @@ impl List {
 }
 
 async fn list_apps(bucket: &Bucket, json: bool) -> Result<()> {
-    let mut apps = Vec::new();
-    let mut after = None;
-    loop {
-        let page = bucket.apps(after.as_ref()).await.context("could not list the apps")?;
-        apps.extend(page.items);
-        after = page.next;
-        if after.is_none() {
-            break;
-        }
-    }
+    let apps: Vec<AppName> = bucket.apps().try_collect().await.context("could not list the apps")?;
     if apps.is_empty() {
         console::note("no releases in this bucket yet; `release -m \"why\"` builds and uploads the first");
     }

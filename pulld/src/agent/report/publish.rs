@@ -4,7 +4,7 @@
 use std::{fs, io::Write, path::Path, time::Duration};
 
 use anyhow::{Context, Result};
-use bucket::{Bucket, Error, Fetched, Generation, Status};
+use bucket::{Bucket, Error, Generation, Status};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
@@ -66,10 +66,10 @@ impl Publisher {
     /// Reads the report that is there, to overwrite just that one, and to see whose it is.
     async fn read_existing(&mut self, bucket: &Bucket, ours: &Status) -> Result<()> {
         let due = Instant::now();
-        let (generation, found) = match bucket.status(&ours.server, None).await {
-            Ok(Fetched::Found(generation, status)) => (Some(generation), Some(status)),
-            Ok(_) => (None, None),
-            Err(Error::Malformed { .. }) => (self.generation_of(bucket, ours).await?, None),
+        let (generation, found) = match bucket.status(&ours.server).await {
+            Ok(Some((generation, status))) => (Some(generation), Some(status)),
+            Ok(None) => (None, None),
+            Err(Error::Malformed { .. }) => (bucket.status_generation(&ours.server).await?, None),
             Err(error) => return Err(error.into()),
         };
         if let Some(other) = found.filter(|found| found.machine != ours.machine)
@@ -85,21 +85,6 @@ impl Publisher {
         }
         self.seen = Some(Seen { generation, status: None, due });
         Ok(())
-    }
-
-    /// The generation of a report that cannot be parsed.
-    async fn generation_of(&self, bucket: &Bucket, ours: &Status) -> Result<Option<Generation>> {
-        let mut next = None;
-        loop {
-            let page = bucket.statuses(next.as_ref()).await?;
-            if let Some(found) = page.items.iter().find(|found| found.server == ours.server) {
-                return Ok(Some(found.generation));
-            }
-            next = page.next;
-            if next.is_none() {
-                return Ok(None);
-            }
-        }
     }
 }
 

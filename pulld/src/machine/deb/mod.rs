@@ -3,6 +3,9 @@
 //! Verified means that the bytes are those that were released, not that they are sane: every size is bounded, and
 //! what isn't as it should be is refused.
 
+#[cfg(test)]
+mod against_dpkg;
+
 use std::{
     fs::File,
     io::{Read, Take},

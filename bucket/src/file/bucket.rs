@@ -1,0 +1,202 @@
+//! The verbs of a directory as a bucket.
+
+use std::{
+    fs::File,
+    io::{Read, Write},
+    path::Path,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+
+use super::{
+    directory::{Directory, OpenObject},
+    download::{CHUNK, FileDownload, blocking},
+    failure::{failed, unavailable},
+    folder, walk,
+    write::Written,
+};
+use crate::{Error, Fetched, Generation, Metadata, Object, ObjectInfo, ObjectPath, Page, PageToken};
+
+/// A directory as a bucket.
+#[derive(Debug, Clone)]
+pub struct FileBucket {
+    directory: Arc<Directory>,
+}
+
+impl FileBucket {
+    pub(crate) async fn open(directory: &Path) -> Result<Self, Error> {
+        let directory = directory.to_owned();
+        let directory = blocking(move || Directory::open(&directory)).await?;
+        Ok(Self { directory: Arc::new(directory) })
+    }
+
+    pub(crate) async fn get(&self, path: &ObjectPath, limit: u64) -> Result<Option<Object>, Error> {
+        self.run(path, move |directory, path| {
+            let Some(object) = directory.object(path)? else { return Ok(None) };
+            Ok(Some(Object { generation: object.generation, content: read_all(object, path, limit)? }))
+        })
+        .await
+    }
+
+    pub(crate) async fn get_if_changed(
+        &self,
+        path: &ObjectPath,
+        seen: Generation,
+        limit: u64,
+    ) -> Result<Fetched<Bytes>, Error> {
+        self.run(path, move |directory, path| {
+            let Some(object) = directory.object(path)? else { return Ok(Fetched::Absent) };
+            let generation = object.generation;
+            if seen == generation {
+                return Ok(Fetched::Unchanged);
+            }
+            Ok(Fetched::Found(generation, read_all(object, path, limit)?))
+        })
+        .await
+    }
+
+    pub(crate) async fn head(&self, path: &ObjectPath) -> Result<Option<ObjectInfo>, Error> {
+        self.run(path, folder::info).await
+    }
+
+    pub(crate) async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<Page<ObjectInfo>, Error> {
+        let (prefix, after) = (prefix.to_owned(), after.and_then(place));
+        let directory = self.directory.clone();
+        blocking(move || walk::list(&directory, &prefix, after.as_deref(), limit as usize)).await
+    }
+
+    pub(crate) async fn list_directories(
+        &self,
+        prefix: &str,
+        after: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<Page<String>, Error> {
+        let (prefix, after) = (prefix.to_owned(), after.and_then(place));
+        let directory = self.directory.clone();
+        blocking(move || walk::list_directories(&directory, &prefix, after.as_deref(), limit as usize)).await
+    }
+
+    pub(crate) async fn create(
+        &self,
+        path: &ObjectPath,
+        content: Bytes,
+        metadata: &Metadata,
+    ) -> Result<Generation, Error> {
+        let metadata = metadata.clone();
+        self.run(path, move |directory, path| {
+            let written = write_content(directory, path, &content)?;
+            directory.commit(path, written, &metadata, None)
+        })
+        .await
+    }
+
+    pub(crate) async fn create_from_file(
+        &self,
+        path: &ObjectPath,
+        source: &Path,
+        metadata: &Metadata,
+        progress: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<Generation, Error> {
+        if self.head(path).await?.is_some() {
+            return Err(Error::AlreadyExists { object: path.to_string() });
+        }
+        let unreadable = |e: &std::io::Error| {
+            unavailable("write", path.as_str(), &format!("could not read `{}`: {e}", source.display()))
+        };
+        let from = File::open(source).map_err(|e| unreadable(&e))?;
+        let mut written = self.run(path, Directory::begin).await?;
+        let mut sent = 0;
+        loop {
+            let (mut source, mut target) = match (from.try_clone(), written.file().try_clone()) {
+                (Ok(source), Ok(target)) => (source, target),
+                (Err(e), _) | (_, Err(e)) => return Err(failed("write", path.as_str(), &e)),
+            };
+            let copied = blocking(move || {
+                let mut chunk = vec![0; CHUNK];
+                let length = source.read(&mut chunk)?;
+                target.write_all(&chunk[..length]).map(|()| length)
+            });
+            let length = copied.await.map_err(|e: std::io::Error| failed("write", path.as_str(), &e))?;
+            if length == 0 {
+                break;
+            }
+            sent += length as u64;
+            progress(sent);
+        }
+        written.filled();
+        let metadata = metadata.clone();
+        self.run(path, move |directory, path| directory.commit(path, written, &metadata, None)).await
+    }
+
+    pub(crate) async fn replace(
+        &self,
+        path: &ObjectPath,
+        content: Bytes,
+        metadata: &Metadata,
+        seen: Generation,
+    ) -> Result<Generation, Error> {
+        let metadata = metadata.clone();
+        self.run(path, move |directory, path| {
+            let written = write_content(directory, path, &content)?;
+            directory.commit(path, written, &metadata, Some(seen))
+        })
+        .await
+    }
+
+    pub(crate) async fn download(
+        &self,
+        path: &ObjectPath,
+        pinned: Option<Generation>,
+        offset: u64,
+    ) -> Result<Option<FileDownload>, Error> {
+        self.run(path, move |directory, path| FileDownload::begin(directory, path, pinned, offset)).await
+    }
+
+    pub(crate) async fn delete(&self, path: &ObjectPath, seen: Generation) -> Result<(), Error> {
+        self.run(path, move |directory, path| directory.delete(path, seen)).await
+    }
+
+    /// Runs blocking work on one object where it may block.
+    async fn run<T: Send + 'static>(
+        &self,
+        path: &ObjectPath,
+        work: impl FnOnce(&Directory, &ObjectPath) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (directory, path) = (self.directory.clone(), path.clone());
+        blocking(move || work(&directory, &path)).await
+    }
+}
+
+/// The path after which a page begins: here that is all there is to a token.
+fn place(token: &PageToken) -> Option<String> {
+    token.page.as_ref().or(token.start.as_ref()).cloned()
+}
+
+/// An object's content, at most `limit` bytes.
+fn read_all(mut object: OpenObject, path: &ObjectPath, limit: u64) -> Result<Bytes, Error> {
+    let too_large = |size| Error::TooLarge { object: path.to_string(), size, limit };
+    if object.size > limit {
+        return Err(too_large(object.size));
+    }
+    let mut content = Vec::new();
+    // A file that grows by hand while it is read must not grow in our memory.
+    let read = Read::by_ref(&mut object.file).take(limit + 1).read_to_end(&mut content);
+    read.map_err(|e| failed("read", path.as_str(), &e))?;
+    if content.len() as u64 > limit {
+        return Err(too_large(content.len() as u64));
+    }
+    Ok(content.into())
+}
+
+fn write_content(directory: &Directory, path: &ObjectPath, content: &[u8]) -> Result<Written, Error> {
+    let mut written = directory.begin(path)?;
+    written.file().write_all(content).map_err(|e| failed("write", path.as_str(), &e))?;
+    written.filled();
+    Ok(written)
+}

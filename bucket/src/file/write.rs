@@ -1,0 +1,120 @@
+//! The one way to change an object: whole content, renamed into place under the lock.
+
+use std::{fs::File, time::Duration};
+
+use rustix::fs::{AtFlags, CWD, renameat, unlinkat};
+
+use super::{
+    beneath::{make_directories, split},
+    directory::Directory,
+    failure::failed,
+    generation::{next_generation, set_time},
+    lock::lock,
+    metadata::{TMP, clear_metadata, write_metadata},
+};
+use crate::{Error, Generation, Metadata, ObjectPath};
+
+/// A file that a writer left in `.push/tmp` is cleared away after this long: no upload takes a day.
+const ABANDONED: Duration = Duration::from_hours(24);
+
+/// New content, not yet an object. Removed when dropped before it became one.
+pub(super) struct Written {
+    file: tempfile::NamedTempFile,
+    full: bool,
+}
+
+impl Written {
+    /// Where the content is written to.
+    pub(super) fn file(&mut self) -> &mut File {
+        self.file.as_file_mut()
+    }
+
+    /// Says that all of the content is there.
+    pub(super) fn filled(&mut self) {
+        self.full = true;
+    }
+}
+
+impl Directory {
+    /// Begins to write an object's new content.
+    pub(super) fn begin(&self, path: &ObjectPath) -> Result<Written, Error> {
+        let fail = |e: std::io::Error| failed("write", path.as_str(), &e);
+        let root = self.root("write", path.as_str())?;
+        make_directories(&root, TMP).map_err(fail)?;
+        let builder_directory = self.path.join(TMP);
+        let file = tempfile::Builder::new()
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+            .tempfile_in(builder_directory)
+            .map_err(fail)?;
+        Ok(Written { file, full: false })
+    }
+
+    /// Puts new content in an object's place: as the first if `seen` is `None`, else over that generation.
+    pub(super) fn commit(
+        &self,
+        path: &ObjectPath,
+        written: Written,
+        metadata: &Metadata,
+        seen: Option<Generation>,
+    ) -> Result<Generation, Error> {
+        assert!(written.full, "only whole content becomes an object");
+        let fail = |e: std::io::Error| failed("write", path.as_str(), &e);
+        let root = self.root("write", path.as_str())?;
+        // The slow part first, so that the lock is held for renames only.
+        written.file.as_file().sync_data().map_err(fail)?;
+        let lock = lock(&root, path)?;
+        let now = self.object(path)?.map(|object| object.generation);
+        match (seen, now) {
+            (None, Some(_)) => return Err(Error::AlreadyExists { object: path.to_string() }),
+            (Some(expected), now) if now != Some(expected) => {
+                return Err(Error::Conflict { object: path.to_string(), expected });
+            }
+            _ => {}
+        }
+        let generation = next_generation(&lock, now).map_err(fail)?;
+        write_metadata(&self.path, &root, path, generation, metadata).map_err(fail)?;
+        set_time(written.file.as_file(), generation).map_err(fail)?;
+        written.file.as_file().sync_all().map_err(fail)?;
+        let (parent, name) = split(path.as_str());
+        let parent = make_directories(&root, parent).map_err(fail)?;
+        let temporary = written.file.into_temp_path();
+        renameat(CWD, &*temporary, &parent, name).map_err(|e| fail(e.into()))?;
+        // Renamed: there is nothing left to remove.
+        let _ = temporary.keep();
+        rustix::fs::fsync(&parent).map_err(|e| fail(e.into()))?;
+        clear_metadata(&root, path, Some(generation));
+        self.clear_abandoned();
+        Ok(generation)
+    }
+
+    /// Deletes an object of generation `seen`.
+    pub(super) fn delete(&self, path: &ObjectPath, seen: Generation) -> Result<(), Error> {
+        let fail = |e: std::io::Error| failed("delete", path.as_str(), &e);
+        let root = self.root("delete", path.as_str())?;
+        let _lock = lock(&root, path)?;
+        match self.object(path)? {
+            None => return Ok(()),
+            Some(object) if object.generation != seen => {
+                return Err(Error::Conflict { object: path.to_string(), expected: seen });
+            }
+            Some(_) => {}
+        }
+        let (parent, name) = split(path.as_str());
+        let parent = make_directories(&root, parent).map_err(fail)?;
+        unlinkat(&parent, name, AtFlags::empty()).map_err(|e| fail(e.into()))?;
+        rustix::fs::fsync(&parent).map_err(|e| fail(e.into()))?;
+        clear_metadata(&root, path, None);
+        Ok(())
+    }
+
+    /// Clears away what writers that were killed left behind. Best effort: it is only disk space.
+    fn clear_abandoned(&self) {
+        let Ok(entries) = std::fs::read_dir(self.path.join(TMP)) else { return };
+        for entry in entries.flatten() {
+            let age = entry.metadata().and_then(|found| found.modified()).ok().and_then(|time| time.elapsed().ok());
+            if age.is_some_and(|age| age > ABANDONED) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+}
