@@ -1,8 +1,8 @@
-//! The whole job on two disposable servers: release, push, converge, break, roll back. Run by `make demo`.
+//! A complete demonstration on two disposable servers: release, deploy, break, roll back. Run by `make demo`.
 //!
 //! Everything is real: the programs, git, dpkg, systemd and D-Bus. The bucket is a directory.
-//! Then the web app stays up over it until Ctrl-C; with `DEMO_EXIT=1` the demo ends at once.
-//! Exits with 1 if anything didn't hold, and leaves nothing behind either way.
+//! The web app then stays up until Ctrl-C; with `DEMO_EXIT=1` the demo exits at once.
+//! Exits with status 1 if a step failed, and leaves nothing behind either way.
 
 mod stage;
 mod web;
@@ -39,58 +39,58 @@ fn main() -> ExitCode {
 }
 
 fn play(stage: &Stage) -> Result<()> {
-    stage.title("Push: deploying by pull, on two disposable servers");
+    stage.title("Push: deployment by pull, on two disposable servers");
 
-    stage.act("Two servers, each a Debian with its own systemd, and pulld as the base image has it");
+    stage.act("Boot two servers: Debian with its own systemd, and pulld as in the base image");
     let (scenario, servers) =
-        stage.work("booting web-1 and web-2 (the first time, a Debian is made for them)", || {
+        stage.work("booting web-1 and web-2 (the first run creates their Debian root filesystem)", || {
             let scenario = Scenario::new()?;
             let servers = boot(&scenario)?;
             Ok((scenario, servers))
         })?;
-    stage.say("The bucket is a directory, the only thing that they and we share:");
+    stage.say("The bucket is a directory. It is the only thing that the servers and this terminal share:");
     stage.command(&format!("export PUSH_BUCKET={}", scenario.target().url));
 
-    stage.act("A developer releases `hello` from a git repository");
+    stage.act("As a developer, release `hello` from a git repository");
     let repo = Repo::new(&scenario.path("hello"))?;
     copy(Path::new(EXAMPLE), repo.directory())?;
     repo.commit("hello")?;
     let first = release(stage, &scenario, &repo, "the first version")?;
 
-    stage.act("An operator pushes it to both servers; nothing connects to them, they notice");
+    stage.act("As an operator, deploy it to both servers (nothing connects to a server; each agent pulls)");
     let pushed = push(stage, &scenario, &["deploy", "hello", "web-1", "web-2", "--force", "-m", "first install"])?;
     let greeting = converge(stage, &scenario, &servers, &first, pushed)?;
 
-    stage.act("A release that installs well and then crashes");
+    stage.act("Deploy a release that installs successfully and then crashes");
     break_it(&repo)?;
     repo.commit("a mistake")?;
     let broken = release(stage, &scenario, &repo, "a mistake")?;
     let pushed = push(stage, &scenario, &["deploy", "hello", "web-1", "web-2", "-m", "new version"])?;
     go_back(stage, &scenario, &servers, (&first, &broken), &greeting, pushed)?;
 
-    stage.act("What everybody can see afterwards");
+    stage.act("Check the result");
     push(stage, &scenario, &["status"])?;
     push(stage, &scenario, &["history", "web-1"])?;
-    stage.say("And on the server:");
+    stage.say("On the server itself:");
     stage.command("pulld status   # on web-1");
     stage.quote(&servers[0].run("pulld status")?.stdout);
 
-    stage.act("The same in a web page");
+    stage.act("Open the web app");
     let web = Web::start(stage, &scenario)?;
-    stage.work("the web app reads the bucket", || {
+    stage.work("starting the web app", || {
         servers[0]
             .wait_until("the page shows web-2", Duration::from_secs(10), |_| Ok(web.shows("web-2")?.then_some(())))
     })?;
-    stage.say("The release got onto both servers by itself, was watched after its restart, and stayed.");
-    stage.say("The broken one was taken back by each agent alone, and isn't tried again until the next push.");
-    stage.say("README.md tells how to use it, ARCHITECTURE.md how it works; `make test` shows it under fire.");
+    stage.say("Both agents picked up the first release, restarted the service, and checked that it stays up.");
+    stage.say("Each agent rolled back the broken release automatically, and does not retry it until the next push.");
+    stage.say("README.md explains how to use Push, ARCHITECTURE.md how it works; `make test` runs all tests.");
     stage.say("");
     if std::env::var_os("DEMO_EXIT").is_some_and(|value| value == "1") {
-        stage.say("All of this really happened, and is gone now.");
+        stage.say("The demo is finished; servers and bucket are deleted.");
         return Ok(());
     }
-    stage.say(&format!("Open {} and roll `hello` back on web-1: both servers are alive behind it.", web.address()));
-    stage.say("Ctrl-C ends it, and leaves nothing behind.");
+    stage.say(&format!("Open {} and roll back `hello` on web-1: both servers are still running.", web.address()));
+    stage.say("Press Ctrl-C to stop; nothing is left behind.");
     web.wait()
 }
 
@@ -121,7 +121,7 @@ fn release(stage: &Stage, scenario: &Scenario, repo: &Repo, note: &str) -> Resul
     Ok(release)
 }
 
-/// Runs `push` as an operator would, and says when it was done.
+/// Runs `push` as an operator would, and returns when it was done.
 fn push(stage: &Stage, scenario: &Scenario, arguments: &[&str]) -> Result<Instant> {
     let shown: Vec<_> = arguments
         .iter()
@@ -145,7 +145,7 @@ fn converge(
 ) -> Result<String> {
     let mut greetings = Vec::new();
     for server in servers {
-        let greeting = stage.work(&format!("{} pulls, installs and starts it", server.name()), || {
+        let greeting = stage.work(&format!("{} pulls, installs and starts the release", server.name()), || {
             server.wait_until("hello answers", Duration::from_mins(1), |server| {
                 let response = server.http(PORT, "/")?;
                 ensure!(response.status == 200, "it says {response:?}");
@@ -156,15 +156,15 @@ fn converge(
         greetings.push(greeting);
     }
     for server in servers {
-        stage.work(&format!("{} watches that it stays up", server.name()), || {
+        stage.work(&format!("{} runs the health gate", server.name()), || {
             scenario.wait_until_converged(server, release)
         })?;
-        stage.timing(&format!("{} reports it healthy", server.name()), pushed.elapsed());
+        stage.timing(&format!("{} reports the release healthy", server.name()), pushed.elapsed());
     }
     greetings.into_iter().next().context("there are servers")
 }
 
-/// Waits until both servers gave up on the broken release and run the one before.
+/// Waits until both servers rolled back the broken release and run the previous one.
 fn go_back(
     stage: &Stage,
     scenario: &Scenario,
@@ -174,19 +174,20 @@ fn go_back(
     pushed: Instant,
 ) -> Result<()> {
     for server in servers {
-        let app = stage.work(&format!("{} installs it, watches it crash, and goes back", server.name()), || {
-            scenario.wait_for_app(server, broken, AppState::Quarantined)
-        })?;
+        let app = stage
+            .work(&format!("{} installs the release, detects the crash, and rolls back", server.name()), || {
+                scenario.wait_for_app(server, broken, AppState::Quarantined)
+            })?;
         ensure!(
             app.installed.as_ref() == Some(good),
-            "`{}` has {:?} and not what it had before",
+            "`{}` has {:?} instead of the previous release",
             server.name(),
             app.installed
         );
         let body = server.wait_until("hello answers again", Duration::from_secs(10), |server| {
             Ok(Some(server.http(PORT, "/")?.body))
         })?;
-        ensure!(body == greeting, "`{}` says {body:?} and not {greeting:?}", server.name());
+        ensure!(body == greeting, "`{}` says {body:?} instead of {greeting:?}", server.name());
         stage.timing(&format!("{} serves {:?} again", server.name(), body.trim()), pushed.elapsed());
         stage.quote(&app.reason.unwrap_or_default());
     }

@@ -1,4 +1,4 @@
-//! How the demo talks: calm lines, colour and a running clock only on a terminal.
+//! Output of the demo: plain lines; colour and a running clock only on a terminal.
 
 use std::{
     cell::Cell,
@@ -90,10 +90,10 @@ impl Stage {
         result
     }
 
-    /// The story didn't hold.
+    /// A step of the demo failed.
     pub(crate) fn failed(&self, error: &anyhow::Error) {
         println!();
-        eprintln!("{} {error:#}", self.paint(RED, "demo: this did not hold:"));
+        eprintln!("{} {error:#}", self.paint(RED, "demo: failed:"));
     }
 
     fn paint(&self, code: &str, text: &str) -> String {

@@ -1,4 +1,4 @@
-//! The web app over the demo's bucket, with the servers alive behind it.
+//! The web app for the demo's bucket, with both servers running.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -48,12 +48,12 @@ impl Web {
     /// Whether its overview shows a server, asked as a browser would.
     pub(crate) fn shows(&self, server: &str) -> Result<bool> {
         let host = self.address.trim_start_matches("http://").trim_end_matches('/');
-        let mut stream = TcpStream::connect(host).context("the web app doesn't answer")?;
+        let mut stream = TcpStream::connect(host).context("the web app does not respond")?;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
         write!(stream, "GET /servers HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
         let mut page = String::new();
-        stream.read_to_string(&mut page).context("the web app doesn't answer")?;
-        ensure!(page.starts_with("HTTP/1.1 200"), "the web app answers {:?}", page.lines().next());
+        stream.read_to_string(&mut page).context("the web app does not respond")?;
+        ensure!(page.starts_with("HTTP/1.1 200"), "the web app responded {:?}", page.lines().next());
         Ok(page.contains(&format!("/servers/{server}")))
     }
 
