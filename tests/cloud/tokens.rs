@@ -206,7 +206,7 @@ async fn an_agent_whose_machine_had_no_service_account_gets_well_when_it_has() {
     agent.until("has no service account").await;
     assert_eq!(gcs.requests().len(), 0, "without a token nothing is asked");
     metadata.heal();
-    agent.until("a new server document").await;
+    agent.until("read server document").await;
 }
 
 #[tokio::test]
