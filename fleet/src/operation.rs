@@ -30,11 +30,11 @@ const MAX_DEPTH: usize = 500;
 /// Who pushes, why, and by which rules.
 #[derive(Debug, Clone)]
 pub struct Operator {
-    /// Who.
+    /// The operator.
     pub who: Identity,
     /// Their reason, for the history.
     pub reason: String,
-    /// By which rules.
+    /// The rules that bind them.
     pub policy: Arc<Policy>,
     /// Whether and how servers are poked.
     pub poke: PokeSettings,
@@ -43,13 +43,13 @@ pub struct Operator {
 /// One push that an operator wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Intent {
-    /// Where to.
+    /// The server to push to.
     pub server: ServerName,
-    /// Which release.
+    /// The release to push.
     pub release: ReleaseName,
     /// The release of the app that the operator saw there.
     pub from: Option<ReleaseName>,
-    /// Forward or back.
+    /// Whether it goes to a chosen release or to a previous one.
     pub kind: PushKind,
 }
 

@@ -10,7 +10,7 @@ use jiff::SignedDuration;
 /// What a push of one release would do to one server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proposal {
-    /// Where to.
+    /// The server to push to.
     pub server: ServerName,
     /// The release of the app it should have now; `None` when it doesn't have the app yet.
     pub from: Option<ReleaseName>,

@@ -26,15 +26,15 @@ pub struct Seen {
 /// What an operator wants of one server.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// Where to.
+    /// The server to push to.
     pub server: ServerName,
-    /// Which release.
+    /// The release to push.
     pub release: ReleaseName,
     /// The release of that app that the operator saw there: if it is another by now, nothing is written.
     pub from: Option<ReleaseName>,
-    /// Forward or back.
+    /// Whether it goes to a chosen release or to a previous one.
     pub kind: PushKind,
-    /// Who pushes.
+    /// The name of the operator, for the history.
     pub who: String,
     /// Their reason, for the history.
     pub reason: String,
@@ -56,9 +56,9 @@ pub struct Pushed {
     name(.seen.as_ref()), name(.now.as_ref())
 )]
 pub struct Conflict {
-    /// Which app.
+    /// The app to push.
     pub app: AppName,
-    /// Where to.
+    /// The server to push to.
     pub server: ServerName,
     /// The release that the operator saw there.
     pub seen: Option<ReleaseName>,

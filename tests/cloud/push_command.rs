@@ -133,7 +133,7 @@ async fn where_no_token_can_be_had_each_server_has_its_warning_after_one_short_w
     for (fault, most, part) in [
         (MetadataFault::Status(404, None), 1, "no service account for this machine"),
         (MetadataFault::Reset, 3, "no access token could be had"),
-        (MetadataFault::NeverAnswers, 1, "no access token came within 5 s"),
+        (MetadataFault::NeverAnswers, 1, "no access token after 5 s"),
     ] {
         let before = cloud.metadata.seen().asked(TOKEN);
         cloud.metadata.fail(TOKEN, fault.clone());

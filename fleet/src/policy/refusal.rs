@@ -13,7 +13,7 @@ pub enum Refusal {
     NoApps {
         /// The policy file.
         policy: String,
-        /// Where to.
+        /// The server to push to.
         server: ServerName,
     },
     /// The app isn't one of those that may go to the server.
@@ -23,7 +23,7 @@ pub enum Refusal {
         policy: String,
         /// The app that was to go there.
         app: AppName,
-        /// Where to.
+        /// The server to push to.
         server: ServerName,
         /// What may go there.
         allowed: Vec<Pattern>,
@@ -33,9 +33,9 @@ pub enum Refusal {
     Role {
         /// The operator.
         who: String,
-        /// Which app.
+        /// The app to push.
         app: AppName,
-        /// Where to.
+        /// The server to push to.
         server: ServerName,
         /// The policy file, if it has roles.
         policy: Option<String>,
@@ -48,7 +48,7 @@ pub enum Refusal {
     Dirty {
         /// The group that forbids it.
         group: String,
-        /// Where to.
+        /// The server to push to.
         server: ServerName,
     },
     /// No reason was given, and a group of the server requires one.
@@ -56,7 +56,7 @@ pub enum Refusal {
     NoReason {
         /// The group that requires it.
         group: String,
-        /// Where to.
+        /// The server to push to.
         server: ServerName,
     },
 }

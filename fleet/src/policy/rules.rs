@@ -58,9 +58,9 @@ pub enum Role {
 /// A push, as far as the rules look at it.
 #[derive(Debug, Clone, Copy)]
 pub struct Case<'a> {
-    /// Where to.
+    /// The server to push to.
     pub server: &'a ServerName,
-    /// Which app.
+    /// The app to push.
     pub app: &'a AppName,
     /// Whether the release is dirty.
     pub dirty: bool,
