@@ -92,7 +92,7 @@ impl Bucket {
         }
     }
 
-    /// Like [`Bucket::create`], streaming from a file of any size. `progress` is told the bytes sent so far.
+    /// Like [`Bucket::create`], streaming from a file of any size. `progress` receives the bytes sent so far.
     pub async fn create_from_file(
         &self,
         path: &ObjectPath,

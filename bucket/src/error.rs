@@ -7,7 +7,7 @@
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// `create` found an object of that name. Nothing was written.
-    #[error("`{object}` exists already")]
+    #[error("`{object}` already exists")]
     AlreadyExists {
         /// The object's path.
         object: String,
@@ -20,8 +20,8 @@ pub enum Error {
         /// The generation the caller had read.
         expected: crate::Generation,
     },
-    /// The object, or the pinned generation of it, went away while it was being read.
-    #[error("`{object}` is gone")]
+    /// The object, or the pinned generation of it, was deleted while it was being read.
+    #[error("`{object}` no longer exists")]
     Gone {
         /// The object's path.
         object: String,
@@ -65,7 +65,7 @@ pub enum Error {
         reason: String,
     },
     /// The bucket can't be used as configured (no such bucket, bad URL, unusable credentials file).
-    #[error("bucket `{url}` can't be used: {reason}")]
+    #[error("bucket `{url}` cannot be used: {reason}")]
     Unusable {
         /// The bucket's URL as configured.
         url: String,

@@ -1,4 +1,4 @@
-//! Who pushed what, where and why: append-only.
+//! The record of pushes: who pushed what, where and why. Append-only.
 
 use std::{collections::VecDeque, pin::pin};
 
@@ -20,19 +20,19 @@ pub struct HistoryEntry {
     pub time: Timestamp,
     /// Unique among the pushes to this server: 16 hex digits.
     pub id: String,
-    /// Where to.
+    /// The server that was pushed to.
     pub server: ServerName,
-    /// Which app.
+    /// The app that was pushed.
     pub app: AppName,
     /// The release that the document named before.
     pub from: Option<ReleaseName>,
     /// The release that it names now.
     pub to: ReleaseName,
-    /// Forward or back.
+    /// Whether it was a deployment or a rollback.
     pub kind: PushKind,
     /// Who pushed: `user@host` of the command, or who was signed in.
     pub who: String,
-    /// Why, in their words; empty when they gave no reason.
+    /// The reason, in their words; empty when they gave none.
     pub why: String,
     /// The generation of the document that holds the change.
     pub generation: Generation,
@@ -43,13 +43,13 @@ impl HistoryEntry {
     pub const MAX_WHY: usize = 2048;
 }
 
-/// Whether a push chose a release or went back to the one before.
+/// Whether a push deployed a release or rolled back to the previous one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PushKind {
     /// An operator chose the release.
     Deploy,
-    /// An operator went back to what the server had before.
+    /// An operator rolled back to what the server had before.
     Rollback,
 }
 
@@ -60,7 +60,7 @@ impl Bucket {
         if entry.id.is_empty() || !entry.id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
             return Err(Error::Malformed {
                 object: path.to_string(),
-                reason: "its id isn't letters and digits".to_owned(),
+                reason: "its ID must have only letters and digits".to_owned(),
             });
         }
         let content = serde_json::to_vec_pretty(entry).expect("a history entry is JSON");

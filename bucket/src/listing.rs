@@ -9,7 +9,7 @@ use crate::Error;
 pub struct PageToken {
     /// The path after which the whole listing begins; `None` when it begins at its first.
     pub(crate) start: Option<String>,
-    /// The bucket's own word for where this page begins; `None` for the first page after `start`.
+    /// The bucket's own token for where this page begins; `None` for the first page after `start`.
     pub(crate) page: Option<String>,
 }
 
@@ -28,7 +28,7 @@ impl PageToken {
 /// One page of a listing, in the byte order of the paths.
 #[derive(Debug, Clone)]
 pub struct Page<T> {
-    /// What was listed.
+    /// The items of this page, in order.
     pub items: Vec<T>,
     /// Where the next page begins; `None` after the last.
     pub next: Option<PageToken>,

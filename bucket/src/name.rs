@@ -1,8 +1,8 @@
 //! What all names that are text of a known form have in common.
 
-/// Why a string isn't the name it should be. Shown after the name itself.
+/// Why a string isn't the name it should be. Its reason says "it" of the string.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{name}` is not a {kind}: {reason}")]
+#[error("invalid {kind} `{name}`: {reason}")]
 pub struct NameError {
     /// What the string should have been: `release name`, `server name`, …
     pub kind: &'static str,

@@ -25,7 +25,7 @@ pub type Metadata = BTreeMap<String, String>;
 /// What is known of an object without reading its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectInfo {
-    /// Where it lies.
+    /// Its path.
     pub path: ObjectPath,
     /// Which version of it this is.
     pub generation: Generation,

@@ -82,20 +82,20 @@ impl ReleaseMetadata {
     /// Which key is missing or wrong, or contradicts the release's name, as a sentence for people.
     pub fn from_metadata(name: &ReleaseName, metadata: &Metadata) -> Result<Self, String> {
         let get = |key: &str| metadata.get(key).map(String::as_str).ok_or_else(|| format!("metadata has no `{key}`"));
-        let wrong = |key: &'static str| move |error: NameError| format!("metadata's `{key}` can't be used: {error}");
+        let wrong = |key: &'static str| move |error: NameError| format!("metadata `{key}` cannot be used: {error}");
         let text = |key: &str| metadata.get(key).cloned().unwrap_or_default();
         if get("appname")? != name.app().as_str() {
-            return Err("metadata's `appname` isn't the app of its name".to_owned());
+            return Err("metadata `appname` is not the app of the release name".to_owned());
         }
         if get("hash")?.parse::<Commit>().ok().as_ref() != Some(name.commit()) {
-            return Err("metadata's `hash` isn't the commit of its name".to_owned());
+            return Err("metadata `hash` is not the commit of the release name".to_owned());
         }
         Ok(Self {
-            dirty: get("dirty")?.parse().map_err(|_| "metadata's `dirty` isn't true or false".to_owned())?,
+            dirty: get("dirty")?.parse().map_err(|_| "metadata `dirty` is neither true nor false".to_owned())?,
             note: text("note"),
             services: text("services").split_whitespace().map(str::to_owned).collect(),
             sha256: get("sha256")?.parse().map_err(wrong("sha256"))?,
-            size: get("size")?.parse().map_err(|_| "metadata's `size` isn't a number".to_owned())?,
+            size: get("size")?.parse().map_err(|_| "metadata `size` is not a number".to_owned())?,
             package: get("package")?.parse().map_err(wrong("package"))?,
             version: get("version")?.to_owned(),
             architecture: get("architecture")?.parse().map_err(wrong("architecture"))?,
@@ -121,7 +121,7 @@ impl Bucket {
 
     /// Uploads a release. Never overwrites one: [`Error::AlreadyExists`].
     ///
-    /// `progress` is told the bytes sent so far.
+    /// `progress` receives the bytes sent so far.
     pub async fn upload_release(
         &self,
         name: &ReleaseName,

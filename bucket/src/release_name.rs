@@ -75,7 +75,7 @@ impl ReleaseName {
     /// Longest file name part (`{stem}.deb`), in bytes, less what a `file://` bucket adds for its side files.
     pub const MAX_FILE: usize = 230;
 
-    /// Makes the name of a release.
+    /// Creates the name of a release.
     ///
     /// # Errors
     /// When `user` or `host` has a character that names may not have, the time has a fraction of a second or no
@@ -148,26 +148,26 @@ impl FromStr for ReleaseName {
         if file.len() > Self::MAX_FILE {
             return Err(wrong("it is too long"));
         }
-        let stem = file.strip_suffix(".deb").ok_or_else(|| wrong("it doesn't end in `.deb`"))?;
+        let stem = file.strip_suffix(".deb").ok_or_else(|| wrong("it must end in `.deb`"))?;
         let rest = stem
             .strip_prefix(app.as_str())
             .and_then(|rest| rest.strip_prefix(':'))
-            .ok_or_else(|| wrong("after the `/` it doesn't begin with the app and `:`"))?;
+            .ok_or_else(|| wrong("after the `/` it must begin with the app and `:`"))?;
         let (rest, commit) = rest.rsplit_once(':').ok_or_else(|| wrong("it has no commit"))?;
         let commit: Commit =
-            commit.parse().map_err(|e: NameError| wrong(&format!("its commit is wrong: {}", e.reason)))?;
+            commit.parse().map_err(|e: NameError| wrong(&format!("its commit is invalid: {}", e.reason)))?;
         let (who, time) = rest
             .len()
             .checked_sub(TIME_LENGTH)
             .and_then(|at| rest.split_at_checked(at))
             .ok_or_else(|| wrong("it has no time"))?;
-        let time = parse_time(time).ok_or_else(|| wrong("its time isn't of the form YYYY-MM-DDTHH:MM:SSZ"))?;
+        let time = parse_time(time).ok_or_else(|| wrong("its time must have the form YYYY-MM-DDTHH:MM:SSZ"))?;
         let (user, host) = who
             .strip_suffix(':')
             .and_then(|who| who.split_once('@'))
             .ok_or_else(|| wrong("it has no `user@host:` before the time"))?;
         for (what, word) in [("user", user), ("host", host)] {
-            check_word(what, word, Self::MAX).map_err(|e| wrong(&format!("its {what} is wrong: {}", e.reason)))?;
+            check_word(what, word, Self::MAX).map_err(|e| wrong(&format!("its {what} is invalid: {}", e.reason)))?;
         }
         let (user, host) = (user.to_owned(), host.to_owned());
         Ok(Self { text: text.to_owned(), parts: ReleaseParts { app, user, host, time, commit } })

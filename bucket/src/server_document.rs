@@ -56,8 +56,7 @@ impl ServerDocument {
     /// # Errors
     /// When it isn't one JSON array, as a sentence for people. Elements that are wrong are no error: see [`Entry::Bad`].
     pub fn parse(content: &[u8]) -> Result<Self, String> {
-        let values: Vec<&RawValue> =
-            serde_json::from_slice(content).map_err(|e| format!("it isn't a JSON array: {e}"))?;
+        let values: Vec<&RawValue> = serde_json::from_slice(content).map_err(|e| format!("not a JSON array: {e}"))?;
         let mut apps = BTreeSet::new();
         let entries = values.into_iter().map(|value| parse_entry(value.get(), &mut apps)).collect();
         Ok(Self { entries })
@@ -130,7 +129,7 @@ impl fmt::Display for ServerDocument {
 fn parse_entry(json: &str, apps: &mut BTreeSet<AppName>) -> Entry {
     let bad = |reason: String| Entry::Bad { json: json.to_owned(), reason };
     let Ok(text) = serde_json::from_str::<String>(json) else {
-        return bad("it isn't a string".to_owned());
+        return bad("not a string".to_owned());
     };
     if let Ok(app) = text.strip_suffix('/').unwrap_or(&text).parse::<AppName>() {
         return Entry::Placeholder(app);
@@ -143,7 +142,7 @@ fn parse_entry(json: &str, apps: &mut BTreeSet<AppName>) -> Entry {
         }
     };
     if !apps.insert(name.app().clone()) {
-        return bad(format!("it is a second release of `{}`; the first one counts", name.app()));
+        return bad(format!("second release of `{}`; only the first one is used", name.app()));
     }
     Entry::Release(name)
 }

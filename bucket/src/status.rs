@@ -45,9 +45,9 @@ pub enum ServerState {
     Drifted,
     /// Work is under way, or waits for a retry.
     Pending,
-    /// A release didn't get in or stay up: what ran before runs again, or the release never touched the machine.
+    /// A release could not be installed or failed its health gate: what ran before runs again, or nothing was changed.
     Failed,
-    /// A release didn't stay up and going back failed too, or wasn't possible: a person is needed.
+    /// A release failed its health gate, and the rollback failed too or was not possible: manual intervention required.
     Degraded,
     /// A state of a newer agent than this reader.
     #[serde(other)]
@@ -61,7 +61,7 @@ pub struct AgentStatus {
     pub version: String,
     /// When this process started.
     pub started: Timestamp,
-    /// How often it polls, in seconds: a report much older than that means it is silent.
+    /// How often it polls, in seconds: a report much older than that means that it isn't reporting.
     pub poll_seconds: u64,
     /// How often it reports when there is nothing new to say, in seconds.
     #[serde(default = "AgentStatus::usual_heartbeat")]
@@ -129,13 +129,13 @@ pub enum AppState {
     Converged,
     /// It is installed but changed by hand.
     Drifted,
-    /// The desired release is on its way, or waits for a retry.
+    /// The desired release is being installed, or waits for a retry.
     Pending,
     /// The desired release can't be downloaded, verified or installed; the machine has what it had.
     Failed,
-    /// The desired release didn't stay up here: the one before runs, and this one isn't retried until the document changes.
+    /// The desired release failed its health gate and was rolled back; it isn't retried until the document changes.
     Quarantined,
-    /// Neither the desired release nor the way back works: a person is needed.
+    /// Neither the desired release nor the rollback worked: manual intervention required.
     Degraded,
     /// The configuration doesn't allow this app here.
     Refused,

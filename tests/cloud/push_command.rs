@@ -132,7 +132,7 @@ async fn where_no_token_can_be_had_each_server_has_its_warning_after_one_short_w
     arguments.extend(servers.iter().map(String::as_str));
     for (fault, most, part) in [
         (MetadataFault::Status(404, None), 1, "no service account for this machine"),
-        (MetadataFault::Reset, 3, "no access token could be had"),
+        (MetadataFault::Reset, 3, "could not get an access token"),
         (MetadataFault::NeverAnswers, 1, "no access token after 5 s"),
     ] {
         let before = cloud.metadata.seen().asked(TOKEN);

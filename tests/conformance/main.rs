@@ -1,4 +1,4 @@
-//! One suite, two backends: every case of `cases.rs` runs on `file://` and on `gs://`, and must not tell them apart.
+//! One suite, two backends: every case of `cases/` runs on `file://` and on `gs://`, and must not tell them apart.
 //!
 //! `gs://` is the harness's fake, or the server that `CONFORMANCE_GCS_ENDPOINT` names, as Google's own
 //! `storage-testbench`. A server that misbehaves (`faults.rs`, `verbs.rs`) is always the fake.
@@ -13,43 +13,49 @@ mod world;
 
 /// Makes each case a test on each backend.
 macro_rules! on_both {
-    ($($case:ident)*) => {
+    ($($about:ident { $($case:ident)* })*) => {
         mod file {
-            $(#[tokio::test]
+            $($(#[tokio::test]
             async fn $case() {
-                crate::cases::$case(crate::world::World::file().await).await;
-            })*
+                crate::cases::$about::$case(crate::world::World::file().await).await;
+            })*)*
         }
         mod gcs {
-            $(#[tokio::test]
+            $($(#[tokio::test]
             async fn $case() {
-                crate::cases::$case(crate::world::World::gcs().await).await;
-            })*
+                crate::cases::$about::$case(crate::world::World::gcs().await).await;
+            })*)*
         }
     };
 }
 
 on_both! {
-    what_was_created_is_read_back
-    an_empty_object_is_not_absent
-    a_second_create_is_refused_and_changes_nothing
-    a_stale_generation_is_refused_and_changes_nothing
-    an_absent_object_is_not_replaced
-    generations_grow_and_are_not_used_again_after_a_delete
-    an_unchanged_object_is_not_read_again
-    content_over_the_limit_is_not_read
-    metadata_comes_back_and_belongs_to_its_generation
-    a_listing_gives_what_begins_with_the_prefix_in_byte_order
-    a_listing_of_several_pages_gives_each_object_once
-    directories_are_listed_in_pages_and_only_with_objects_in_them
-    names_with_colons_and_other_signs_are_kept
-    a_delete_wants_the_generation_and_is_done_once
-    an_upload_from_a_file_tells_its_progress_and_never_overwrites
-    a_download_begins_at_any_byte
-    a_download_stays_with_its_generation
-    a_large_object_goes_through_in_flat_memory
-    two_processes_race_and_nothing_is_lost
-    two_tasks_race_and_nothing_is_lost
-    unknown_fields_of_documents_are_ignored
-    documents_of_all_kinds_come_back
+    objects {
+        what_was_created_is_read_back
+        an_empty_object_is_not_absent
+        a_second_create_is_refused_and_changes_nothing
+        a_stale_generation_is_refused_and_changes_nothing
+        an_absent_object_is_not_replaced
+        generations_grow_and_are_not_used_again_after_a_delete
+        an_unchanged_object_is_not_read_again
+        content_over_the_limit_is_not_read
+        metadata_comes_back_and_belongs_to_its_generation
+        a_delete_wants_the_generation_and_is_done_once
+        an_upload_from_a_file_tells_its_progress_and_never_overwrites
+        a_download_begins_at_any_byte
+        a_download_stays_with_its_generation
+        a_large_object_goes_through_in_flat_memory
+        two_processes_race_and_nothing_is_lost
+        two_tasks_race_and_nothing_is_lost
+    }
+    listings {
+        a_listing_gives_what_begins_with_the_prefix_in_byte_order
+        a_listing_of_several_pages_gives_each_object_once
+        directories_are_listed_in_pages_and_only_with_objects_in_them
+        names_with_colons_and_other_signs_are_kept
+    }
+    documents {
+        unknown_fields_of_documents_are_ignored
+        documents_of_all_kinds_come_back
+    }
 }

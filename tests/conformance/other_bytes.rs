@@ -65,7 +65,7 @@ async fn another_generation_than_the_one_asked_for_is_not_taken() {
     for offset in [0, 4] {
         let (taken, answer) = drain(&bucket, Some(first), offset).await;
         assert!(matches!(answer, Err(Error::Unavailable { .. })), "{answer:?}");
-        assert!(taken.is_empty() && answer.unwrap_err().to_string().contains("was asked for"));
+        assert!(taken.is_empty() && answer.unwrap_err().to_string().contains("instead of"));
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use bucket::{Bucket, BucketOptions, BucketUrl, Credentials, Metadata, ObjectPath};
+use bucket::{Bucket, BucketOptions, BucketUrl, Credentials, Download, Metadata, ObjectPath};
 use harness::gcs::FakeGcs;
 use tempfile::TempDir;
 
@@ -94,4 +94,28 @@ async fn make_bucket(endpoint: &str, name: &str) {
     let request = reqwest::Client::new().post(url).json(&serde_json::json!({ "name": name }));
     let answer = request.send().await.expect("the server answers");
     assert!(answer.status().is_success(), "making the bucket: {}", answer.status());
+}
+
+/// Most bytes that are read of a document here.
+pub(crate) const LIMIT: u64 = 1 << 20;
+
+/// An object's content as text, if there is one.
+pub(crate) async fn text(bucket: &Bucket, path: &str) -> Option<String> {
+    let object = bucket.get(&at(path), LIMIT).await.expect("the bucket answers")?;
+    Some(String::from_utf8(object.content.to_vec()).expect("text"))
+}
+
+/// Reads a download to its end.
+pub(crate) async fn drain(mut download: Download) -> Vec<u8> {
+    let mut all = Vec::new();
+    while let Some(chunk) = download.chunk().await.expect("the download goes on") {
+        assert!(!chunk.is_empty(), "an empty chunk");
+        all.extend_from_slice(&chunk);
+    }
+    all
+}
+
+/// Custom metadata.
+pub(crate) fn note(text: &str) -> Metadata {
+    Metadata::from([("note".to_owned(), text.to_owned())])
 }

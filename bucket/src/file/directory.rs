@@ -34,9 +34,9 @@ impl Directory {
         let unusable = |reason: String| Error::Unusable { url: format!("file://{}", path.display()), reason };
         match std::fs::metadata(path) {
             Ok(found) if found.is_dir() => Ok(Self { path: path.to_owned() }),
-            Ok(_) => Err(unusable("it isn't a directory".to_owned())),
+            Ok(_) => Err(unusable("it is not a directory".to_owned())),
             Err(e) if e.kind() == ErrorKind::NotFound => {
-                Err(unusable(format!("there is no such directory; make it with `mkdir -p {}`", path.display())))
+                Err(unusable(format!("there is no such directory; create it with `mkdir -p {}`", path.display())))
             }
             Err(e) => Err(unusable(e.to_string())),
         }
@@ -64,7 +64,7 @@ impl Directory {
         let opened = rustix::fs::open(&self.path, DIRECTORY, Mode::empty());
         opened.map_err(|e| match e.kind() {
             ErrorKind::NotFound | ErrorKind::NotADirectory => {
-                unavailable(verb, object, &format!("the bucket's directory `{}` is gone", self.path.display()))
+                unavailable(verb, object, &format!("bucket directory `{}` no longer exists", self.path.display()))
             }
             _ => failed(verb, object, &e.into()),
         })

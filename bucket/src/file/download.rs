@@ -42,7 +42,7 @@ impl FileDownload {
             return Err(gone());
         }
         let Some(left) = size.checked_sub(offset) else {
-            return Err(unavailable("read", path.as_str(), &format!("it has no byte {offset}")));
+            return Err(unavailable("read", path.as_str(), &format!("object has no byte {offset}")));
         };
         file.seek(SeekFrom::Start(offset)).map_err(|e| failed("read", path.as_str(), &e))?;
         Ok(Some(Self { path: path.clone(), file, left, generation, size }))
@@ -62,7 +62,7 @@ impl FileDownload {
         });
         let chunk: Vec<u8> = read.await.map_err(|e: std::io::Error| failed("read", self.path.as_str(), &e))?;
         if chunk.is_empty() {
-            return Err(unavailable("read", self.path.as_str(), "the file became shorter while it was read"));
+            return Err(unavailable("read", self.path.as_str(), "file was truncated while it was being read"));
         }
         self.left -= chunk.len() as u64;
         Ok(Some(chunk.into()))

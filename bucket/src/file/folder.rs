@@ -77,7 +77,7 @@ impl<'a> Folder<'a> {
             }
             return Ok(Some(object_info(path, &stat, metadata.unwrap_or_default())));
         }
-        Err(unavailable("read", path.as_str(), "it changes faster than it can be read"))
+        Err(unavailable("read", path.as_str(), "object changes faster than it can be read"))
     }
 
     /// The same for a listing: an object whose metadata can't be read is listed without any, and hides no other.
@@ -111,10 +111,9 @@ impl<'a> Folder<'a> {
         };
         let mut content = Vec::new();
         file.take(MAX_METADATA).read_to_end(&mut content).map_err(|e| failed("read", path.as_str(), &e))?;
-        serde_json::from_slice(&content).map(Some).map_err(|e| Error::Malformed {
-            object: path.to_string(),
-            reason: format!("its metadata isn't what a bucket wrote: {e}"),
-        })
+        serde_json::from_slice(&content)
+            .map(Some)
+            .map_err(|e| Error::Malformed { object: path.to_string(), reason: format!("invalid object metadata: {e}") })
     }
 
     fn metadata(&self, path: &ObjectPath) -> Result<Option<&OwnedFd>, Error> {

@@ -129,11 +129,11 @@ impl Failure {
 
 /// There is no such bucket: nothing may be concluded about any object.
 pub(super) fn no_bucket(bucket: &str) -> Error {
-    let reason = format!("there is no such bucket; make it with `gcloud storage buckets create gs://{bucket}`");
+    let reason = format!("there is no such bucket; create it with `gcloud storage buckets create gs://{bucket}`");
     Error::Unusable { url: format!("gs://{bucket}"), reason }
 }
 
-/// Makes attempts, each at most `timeout` long, until one succeeds, fails for good, or patience ends.
+/// Makes attempts, each at most `timeout` long, until one succeeds, fails for good, or no time is left.
 ///
 /// Only for what may be done twice: reads, and writes that state a generation.
 pub(super) async fn patiently<T, F: Future<Output = Result<T, Failure>>>(
@@ -158,7 +158,7 @@ pub(super) async fn patiently<T, F: Future<Output = Result<T, Failure>>>(
             (delay, _) => delay,
         })
         .notify(|failure, delay| {
-            tracing::info!(reason = failure.reason, delay_ms = delay.as_millis(), "storage request is tried again");
+            tracing::info!(reason = failure.reason, delay_ms = delay.as_millis(), "retrying storage request");
         })
         .await
 }
@@ -170,7 +170,7 @@ pub(super) async fn within<T>(
 ) -> Result<T, Failure> {
     match tokio::time::timeout(timeout, attempt).await {
         Ok(done) => done,
-        Err(_) => Err(Failure::transient(format!("no answer within {timeout:?}"))),
+        Err(_) => Err(Failure::transient(format!("timed out after {timeout:?} waiting for a response"))),
     }
 }
 

@@ -157,7 +157,7 @@ impl GcsBucket {
             }
         }
         if content.len() as u64 != size {
-            return Err(Failure::transient(format!("{} bytes came, {size} were promised", content.len())));
+            return Err(Failure::transient(format!("received {} of {size} bytes", content.len())));
         }
         Ok(Ok(Object { generation: Generation(object.generation), content: content.into() }))
     }

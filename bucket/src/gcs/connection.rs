@@ -63,7 +63,7 @@ impl Connection {
         let renewals = self.tokens.renewals();
         match patiently(self.timeout, &attempt).await {
             Err(failure) if failure.status == Some(401) && self.tokens.renew(renewals) => {
-                tracing::info!(reason = failure.reason, "the access token is refused: a fresh one is asked for");
+                tracing::info!(reason = failure.reason, "access token refused, getting a new one");
                 patiently(self.timeout, attempt).await
             }
             done => done,
@@ -104,7 +104,7 @@ pub(super) fn ensure_plain(object: &ObjectHighlights) -> Result<(), Failure> {
     match object.content_encoding.as_str() {
         "" | "identity" => Ok(()),
         encoding => Err(Failure::malformed(format!(
-            "it is stored with `Content-Encoding: {}`: upload it again as it is, without compression on the way",
+            "object is stored with `Content-Encoding: {}`: upload it again without compression",
             encoding.escape_debug()
         ))),
     }

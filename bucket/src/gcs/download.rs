@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{Error, Generation, ObjectPath};
 
-/// How often a download goes on after a cut without having got a byte in between.
+/// How often a resuming download after the connection was cut without having got a byte in between.
 const MAX_RESUMES: u32 = 5;
 
 /// An object's content on its way.
@@ -57,7 +57,7 @@ impl GcsDownload {
             Err(failure) => return Err(connection.error(failure, "read", path)),
         };
         if offset > size {
-            let reason = format!("byte {offset} was asked for, it has {size}");
+            let reason = format!("requested byte {offset} of an object with {size} bytes");
             return Err(connection.error(Failure::transient(reason), "read", path));
         }
         let (connection, path) = (connection.clone(), path.clone());
@@ -73,11 +73,11 @@ impl GcsDownload {
                         .await
                 }
                 None if left == 0 => return Ok(None),
-                None => Err(Failure::transient("cut off")),
+                None => Err(Failure::transient("connection was cut")),
             };
             let failure = match next {
                 Ok(Some(chunk)) if chunk.len() as u64 > left => {
-                    Failure::transient(format!("more than the promised {} bytes came", self.size))
+                    Failure::transient(format!("received more than the promised {} bytes", self.size))
                 }
                 Ok(Some(chunk)) => {
                     self.offset += chunk.len() as u64;
@@ -88,7 +88,7 @@ impl GcsDownload {
                     self.body = None;
                     return Ok(None);
                 }
-                Ok(None) => Failure::transient(format!("{left} bytes are missing")),
+                Ok(None) => Failure::transient(format!("response ended {left} bytes early")),
                 Err(failure) => failure,
             };
             self.resume(failure).await?;
@@ -103,7 +103,7 @@ impl GcsDownload {
         if self.cuts > MAX_RESUMES || self.offset == self.size {
             return Err(self.connection.error(failure, "read", &self.path));
         }
-        tracing::info!(path = %self.path, offset = self.offset, reason = failure.reason, "download goes on after a cut");
+        tracing::info!(path = %self.path, offset = self.offset, reason = failure.reason, "resuming download after the connection was cut");
         let generation = self.generation;
         let opened =
             self.connection.patiently(|| open_body(&self.connection, &self.path, Some(generation), self.offset)).await;
@@ -137,7 +137,7 @@ async fn open_body(
     ensure_plain(&object)?;
     // Something in between may not know the parameter, and bytes of two generations must never be joined.
     if let Some(Generation(asked)) = pinned.filter(|pinned| pinned.0 != object.generation) {
-        let reason = format!("generation {} came, {asked} was asked for", object.generation);
+        let reason = format!("received generation {} instead of {asked}", object.generation);
         return Err(Failure::transient(reason));
     }
     Ok(body)

@@ -24,7 +24,7 @@ pub fn firmware(product_name: &Path) -> Firmware {
     let mut text = Vec::new();
     let read = File::open(product_name).and_then(|file| file.take(256).read_to_end(&mut text));
     if let Err(error) = read {
-        return Firmware::Silent(format!("`{}` can't be read: {error}", product_name.display()));
+        return Firmware::Silent(format!("could not read `{}`: {error}", product_name.display()));
     }
     match String::from_utf8_lossy(&text).trim() {
         "Google Compute Engine" | "Google" => Firmware::Google,

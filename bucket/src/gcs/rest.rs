@@ -88,7 +88,7 @@ impl Rest {
             answer => answer?,
         };
         let resource: Resource = read(answer).await?;
-        resource.found().map(Some).ok_or_else(|| Failure::transient("the answer describes no object"))
+        resource.found().map(Some).ok_or_else(|| Failure::transient("response describes no object"))
     }
 
     /// One page of what lies below `prefix`.
@@ -185,14 +185,14 @@ impl Resource {
 
 async fn read<T: serde::de::DeserializeOwned>(answer: Response) -> Result<T, Failure> {
     let body = bounded(answer, MAX_ANSWER).await?;
-    serde_json::from_slice(&body).map_err(|e| Failure::transient(format!("the answer isn't the storage API's: {e}")))
+    serde_json::from_slice(&body).map_err(|e| Failure::transient(format!("not a response of the storage API: {e}")))
 }
 
 async fn bounded(mut answer: Response, limit: usize) -> Result<Vec<u8>, Failure> {
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await? {
         if body.len() + chunk.len() > limit {
-            return Err(Failure::transient(format!("the answer has more than {limit} bytes")));
+            return Err(Failure::transient(format!("response has more than {limit} bytes")));
         }
         body.extend_from_slice(&chunk);
     }

@@ -110,7 +110,7 @@ impl CredentialsProvider for Tokens {
         let renewals = self.renewals();
         let now = self.now().map_err(|reason| CredentialsError::from_msg(false, reason))?;
         let headers = tokio::time::timeout(TOKEN_TIMEOUT, now.headers(extensions)).await.unwrap_or_else(|_| {
-            let reason = format!("no answer within {TOKEN_TIMEOUT:?}; is this machine on Google Cloud?");
+            let reason = format!("timed out after {TOKEN_TIMEOUT:?} waiting for the metadata server, which only machines on Google Cloud have");
             Err(CredentialsError::from_msg(true, reason))
         });
         if headers.is_err() {
@@ -140,7 +140,7 @@ impl From<&CredentialsError> for NoToken {
         let reason = if status == Some(404) {
             "the metadata server has no service account for this machine: give it one, or configure a key file".into()
         } else {
-            format!("no access token could be had: {}", chain(cause))
+            format!("could not get an access token: {}", chain(cause))
         };
         Self { reason, transient: error.is_transient() }
     }
@@ -154,9 +154,9 @@ fn make_sure_of_tls() -> Result<(), String> {
     built.map(drop).map_err(|error| match chain(&error) {
         // Small images come without.
         reason if reason.contains("CA certificates") => {
-            format!("install the package `ca-certificates`; no server can be trusted without it: {reason}")
+            format!("no CA certificates found: install the package `ca-certificates` ({reason})")
         }
-        reason => format!("no TLS client can be made: {reason}"),
+        reason => format!("could not create a TLS client: {reason}"),
     })
 }
 
@@ -166,15 +166,15 @@ fn load(source: &Credentials, scope: &'static str) -> Result<credentials::Creden
         Credentials::ApplicationDefault => {
             firmware::may_have_tokens(|key| std::env::var_os(key), Path::new(firmware::PRODUCT_NAME))?;
             let built = credentials::Builder::default().with_scopes([scope]).build();
-            built.map_err(|e| format!("the application default credentials can't be used: {}", chain(&e)))
+            built.map_err(|e| format!("application default credentials cannot be used: {}", chain(&e)))
         }
         Credentials::ServiceAccountFile(path) => {
             let shown = path.display();
-            let key = std::fs::read(path).map_err(|e| format!("could not read the key file `{shown}`: {e}"))?;
-            let key = serde_json::from_slice(&key).map_err(|e| format!("the key file `{shown}` isn't JSON: {e}"))?;
+            let key = std::fs::read(path).map_err(|e| format!("could not read key file `{shown}`: {e}"))?;
+            let key = serde_json::from_slice(&key).map_err(|e| format!("key file `{shown}` is not JSON: {e}"))?;
             let scopes = service_account::AccessSpecifier::from_scopes([scope]);
             let built = service_account::Builder::new(key).with_access_specifier(scopes).build();
-            built.map_err(|e| format!("the key file `{shown}` can't be used: {}", chain(&e)))
+            built.map_err(|e| format!("key file `{shown}` cannot be used: {}", chain(&e)))
         }
     }
 }

@@ -26,7 +26,7 @@ use crate::{Error, Generation, Metadata, ObjectPath};
 /// Files from this size on are sent so that a cut upload goes on where it was cut, in bytes; smaller ones at once.
 const RESUMABLE_FROM: u64 = 4 << 20;
 
-/// How often `progress` is told.
+/// How often `progress` is called.
 const TICK: Duration = Duration::from_millis(100);
 
 /// A write: what, over which generation (0: as the first), and by which id it is recognised.
@@ -126,14 +126,14 @@ impl<'a> Write<'a> {
                 }
                 _ = tick.tick() => {
                     if upload.is_stuck() {
-                        return Err(Failure::transient("the upload is taken again and again, and never kept"));
+                        return Err(Failure::transient("server accepted the upload several times and kept none of it"));
                     }
                     moved = moved.max(upload.rests_until());
                     if upload.sent() != sent {
                         (sent, moved) = (upload.sent(), Instant::now());
                         progress(sent.min(size));
                     } else if moved.elapsed() > connection.timeout * 2 {
-                        return Err(Failure::transient(format!("the upload stood still for {:?}", connection.timeout * 2)));
+                        return Err(Failure::transient(format!("upload stalled for {:?}", connection.timeout * 2)));
                     }
                 }
             }
@@ -168,8 +168,8 @@ impl<'a> Write<'a> {
             // Somebody else wrote over the very generation that ours was to replace: ours never took place.
             (Some((_, over)), _) if refused && over == self.over.to_string() => Err(lost()),
             _ if refused => {
-                let reason = "an answer was lost and somebody else wrote since; read it again to see whether this write \
-                              took place in between";
+                let reason = "unknown result: the response was lost and the object was changed since; read it again to see whether \
+                              this write succeeded";
                 Err(Error::Unavailable { verb: "write", object, reason: reason.to_owned() })
             }
             _ => Err(connection.error(failure, "write", self.path)),

@@ -25,19 +25,19 @@ const XZ_MEMORY: u64 = 80 << 20;
 /// Reads the control fields of the package in `path`.
 pub(crate) fn inspect(path: &Path) -> Result<DebInfo> {
     let read = || parse(&control(path)?);
-    read().with_context(|| format!("`{}` is not a package that can be used", path.display()))
+    read().with_context(|| format!("cannot use the package `{}`", path.display()))
 }
 
 /// The content of the control file.
 fn control(path: &Path) -> Result<Vec<u8>> {
     let mut archive = ar::Archive::new(File::open(path)?);
-    let mut version = archive.next_entry().context("it is empty")??;
-    ensure!(version.header().identifier() == b"debian-binary", "it doesn't begin with `debian-binary`");
+    let mut version = archive.next_entry().context("archive is empty")??;
+    ensure!(version.header().identifier() == b"debian-binary", "first member is not `debian-binary`");
     let mut format = String::new();
     Read::by_ref(&mut version).take(16).read_to_string(&mut format)?;
-    ensure!(format.starts_with("2."), "its format `{}` isn't 2.x", format.trim().escape_debug());
+    ensure!(format.starts_with("2."), "format `{}` is not 2.x", format.trim().escape_debug());
     drop(version);
-    let member = archive.next_entry().context("it has no control archive")??;
+    let member = archive.next_entry().context("archive has no control member")??;
     match member.header().identifier() {
         b"control.tar" => control_of(member.take(ARCHIVE_LIMIT)),
         b"control.tar.zst" => control_of(zstd::stream::read::Decoder::new(member)?.take(ARCHIVE_LIMIT)),
@@ -46,7 +46,7 @@ fn control(path: &Path) -> Result<Vec<u8>> {
             control_of(liblzma::read::XzDecoder::new_stream(member, decoder).take(ARCHIVE_LIMIT))
         }
         b"control.tar.gz" => control_of(flate2::read::GzDecoder::new(member).take(ARCHIVE_LIMIT)),
-        other => bail!("its second member is `{}`, not a control archive", other.escape_ascii()),
+        other => bail!("second member is `{}`, not a control archive", other.escape_ascii()),
     }
 }
 
@@ -55,19 +55,19 @@ fn control_of(archive: Take<impl Read>) -> Result<Vec<u8>> {
     let mut control = None;
     // To its end: dpkg goes by the last control file, so there must be only one.
     for entry in archive.entries()? {
-        let mut entry = entry.context("its control archive is damaged")?;
-        if !is_control(&entry.path().context("its control archive has a name that can't be read")?)? {
+        let mut entry = entry.context("damaged control archive")?;
+        if !is_control(&entry.path().context("control archive has an unreadable name")?)? {
             continue;
         }
-        ensure!(control.is_none(), "its control archive has two control files");
-        ensure!(entry.header().entry_type().is_file(), "its control file isn't a file");
+        ensure!(control.is_none(), "control archive has two control files");
+        ensure!(entry.header().entry_type().is_file(), "control file is not a regular file");
         let limit = Control::MAX as u64;
-        ensure!(entry.size() <= limit, "its control file is larger than {limit} bytes");
+        ensure!(entry.size() <= limit, "control file is larger than {limit} bytes");
         let mut content = Vec::new();
-        entry.read_to_end(&mut content).context("its control file is damaged")?;
+        entry.read_to_end(&mut content).context("damaged control file")?;
         control = Some(content);
     }
-    control.context("its control archive has no control file")
+    control.context("control archive has no control file")
 }
 
 /// Whether a name in the control archive is the control file's, however it is written.
@@ -75,7 +75,7 @@ fn is_control(name: &Path) -> Result<bool> {
     let inside = |component: Component| matches!(component, Component::CurDir | Component::Normal(_));
     ensure!(
         name.components().all(inside),
-        "its control archive has the name `{}`",
+        "control archive has the name `{}`",
         name.display().to_string().escape_debug()
     );
     let mut names = name.components().filter(|component| *component != Component::CurDir);
@@ -85,7 +85,7 @@ fn is_control(name: &Path) -> Result<bool> {
 fn parse(control: &[u8]) -> Result<DebInfo> {
     let control = Control::parse(control)?;
     let fields = ReleaseFields::read(&control)?;
-    let fields = fields.with_context(|| format!("it is not a release: no field `{}`", ReleaseFields::RELEASE))?;
+    let fields = fields.with_context(|| format!("package is not a release: no field `{}`", ReleaseFields::RELEASE))?;
     Ok(DebInfo { facts: PackageFacts::read(&control)?, fields })
 }
 

@@ -1,0 +1,125 @@
+//! Documents of all kinds.
+
+use bucket::{
+    AgentStatus, AppName, DocumentStatus, DocumentSummary, Error, Fetched, Generation, HistoryEntry, Page, PushKind,
+    Release, ReleaseMetadata, ReleaseName, ServerDocument, ServerName, ServerState, Status,
+};
+use futures_util::TryStreamExt as _;
+
+use crate::world::{World, at};
+
+fn server() -> ServerName {
+    "web-1".parse().unwrap()
+}
+
+fn release(day: u32) -> ReleaseName {
+    let commit = "7e0ff6059e653eb75a36efb621d0fd66d1ced433";
+    format!("web/web:dev@build-1:2026-11-{day:02}T19:05:02Z:{commit}.deb").parse().unwrap()
+}
+
+fn status() -> Status {
+    let time = "2026-11-20T19:05:02Z".parse().unwrap();
+    Status {
+        server: server(),
+        machine: "abc".to_owned(),
+        written: time,
+        state: ServerState::Converged,
+        summary: "all is well".to_owned(),
+        agent: AgentStatus { version: "1".to_owned(), started: time, poll_seconds: 300, heartbeat_seconds: 900 },
+        document: DocumentStatus { generation: Some(Generation(7)), error: None, bad_entries: Vec::new() },
+        apps: Vec::new(),
+    }
+}
+
+fn history(day: u32, id: &str) -> HistoryEntry {
+    HistoryEntry {
+        time: release(day).time(),
+        id: id.to_owned(),
+        server: server(),
+        app: "web".parse().unwrap(),
+        from: None,
+        to: release(day),
+        kind: PushKind::Deploy,
+        who: "dev@build-1".to_owned(),
+        why: String::new(),
+        generation: Generation(7),
+    }
+}
+
+pub(crate) async fn unknown_fields_of_documents_are_ignored(world: World) {
+    let mut json = serde_json::to_value(status()).unwrap();
+    json["invented"] = serde_json::json!({ "later": [1, null] });
+    json["state"] = "levitating".into();
+    world.create("status/web-1.json", &json.to_string()).await;
+    let Some((_, read)) = world.bucket.status(&server()).await.unwrap() else { panic!("no status") };
+    assert_eq!(read, Status { state: ServerState::Unknown, ..status() });
+    let mut json = serde_json::to_value(history(20, "0123456789abcdef")).unwrap();
+    json["invented"] = true.into();
+    world.create("history/web-1/20261120T190502.000000Z-0123456789abcdef.json", &json.to_string()).await;
+    world.create("history/web-1/20261121T190502.000000Z-broken.json", "{").await;
+    let read: Vec<HistoryEntry> = world.bucket.history(&server()).try_collect().await.unwrap();
+    assert_eq!(read, [history(20, "0123456789abcdef")]);
+}
+
+pub(crate) async fn documents_of_all_kinds_come_back(world: World) {
+    let bucket = &world.bucket;
+    let mut document = ServerDocument::default();
+    document.set(release(20));
+    let first = bucket.write_server_document(&server(), &document, None).await.unwrap();
+    assert_eq!(bucket.server_document(&server()).await.unwrap(), Some((first, document.clone())));
+    assert_eq!(bucket.server_document_if_changed(&server(), first).await.unwrap(), Fetched::Unchanged);
+    document.set(release(21));
+    bucket.write_server_document(&server(), &document, Some(first)).await.unwrap();
+    let stale = bucket.write_server_document(&server(), &document, Some(first)).await;
+    assert!(matches!(stale, Err(Error::Conflict { .. })), "{stale:?}");
+    world.create("server/readme.txt", "not a document").await;
+    let servers: Vec<DocumentSummary> = bucket.servers().try_collect().await.unwrap();
+    assert_eq!(servers.iter().map(|summary| summary.server.as_str()).collect::<Vec<_>>(), ["web-1"]);
+    let head = bucket.head(&at("server/web-1.json")).await.unwrap().unwrap();
+    assert_eq!((servers[0].generation, servers[0].updated), (head.generation, head.updated));
+
+    let metadata = ReleaseMetadata {
+        dirty: true,
+        note: "für alle".to_owned(),
+        services: vec!["web.service".to_owned()],
+        sha256: [0; 32].into(),
+        size: 3,
+        package: "web".parse().unwrap(),
+        version: "1".to_owned(),
+        architecture: "all".parse().unwrap(),
+        repo: String::new(),
+        branch: "main".to_owned(),
+    };
+    let deb = world.scratch.path().join("web.deb");
+    std::fs::write(&deb, "deb").unwrap();
+    for day in [20, 22, 21] {
+        bucket.upload_release(&release(day), &deb, &metadata, &|_| {}).await.unwrap();
+    }
+    let newest = bucket.newest_releases(&"web".parse().unwrap(), 2).await.unwrap();
+    assert_eq!(newest.iter().map(|release| release.name.clone()).collect::<Vec<_>>(), [release(22), release(21)]);
+    assert_eq!(newest[0].metadata.as_ref(), Ok(&metadata));
+    assert_eq!(bucket.release(&release(20)).await.unwrap().unwrap().metadata, Ok(metadata));
+    assert_eq!(bucket.release(&release(19)).await.unwrap(), None);
+    let apps: Vec<AppName> = bucket.apps().try_collect().await.unwrap();
+    assert_eq!(apps, ["web".parse().unwrap()]);
+    let names = |page: Page<Release>| page.items.into_iter().map(|release| release.name).collect::<Vec<_>>();
+    assert_eq!(names(bucket.all_releases(None).await.unwrap()), [release(20), release(21), release(22)]);
+    let newer = bucket.releases_after(&release(20), 1).await.unwrap();
+    assert_eq!((newer.next.is_some(), names(newer)), (true, vec![release(21)]));
+    assert_eq!(names(bucket.releases_after(&release(19), 9).await.unwrap()), [release(20), release(21), release(22)]);
+    assert_eq!(names(bucket.releases_after(&release(22), 9).await.unwrap()), []);
+
+    let written = bucket.write_status(&status(), None).await.unwrap();
+    let summaries: Vec<_> = bucket.statuses().try_collect().await.unwrap();
+    let summary = &summaries[0];
+    assert_eq!((summary.generation, summary.document), (written, Some(Generation(7))));
+    assert_eq!(summary.state, Some(ServerState::Converged));
+    bucket.append_history(&history(20, "a")).await.unwrap();
+    bucket.append_history(&history(21, "b")).await.unwrap();
+    let newest = bucket.newest_history(&server(), 1).await.unwrap();
+    assert_eq!(newest, [history(21, "b")]);
+    let since = async |day| bucket.history_since(&server(), release(day).time(), 9).await.unwrap();
+    assert_eq!(since(21).await, [history(21, "b")]);
+    assert_eq!(since(20).await, [history(21, "b"), history(20, "a")]);
+    assert_eq!(since(22).await, []);
+}

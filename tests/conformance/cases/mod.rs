@@ -1,0 +1,5 @@
+//! What both backends must do alike.
+
+pub(crate) mod documents;
+pub(crate) mod listings;
+pub(crate) mod objects;
