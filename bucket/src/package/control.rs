@@ -138,7 +138,7 @@ impl Control {
         if self.get(NAME).is_some() {
             return Err(ControlError::of(NAME, "control file has it already"));
         }
-        let mut lines = text.trim().split('\n');
+        let mut lines = text.trim().lines();
         let mut value = lines.next().unwrap_or_default().trim().to_owned();
         for line in lines {
             let line = line.trim_end().replace('\t', "    ");

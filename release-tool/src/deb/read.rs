@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use bucket::Control;
+use console::safe;
 
 use super::ar::Member;
 
@@ -101,7 +102,7 @@ fn decompressed(name: &str, content: impl Read + 'static) -> Result<Box<dyn Read
         "gz" => Box::new(flate2::read::GzDecoder::new(content)),
         "xz" => Box::new(liblzma::read::XzDecoder::new(content)),
         "zst" => Box::new(zstd::Decoder::new(content)?),
-        other => bail!("`{name}`: unsupported compression `{}`", other.escape_debug()),
+        other => bail!("`{name}`: unsupported compression `{}`", safe(other)),
     })
 }
 
@@ -116,7 +117,7 @@ fn files(tar: &[u8]) -> Result<BTreeMap<String, Vec<u8>>> {
             let name = name.trim_start_matches("./").to_owned();
             // dpkg goes by the last one, whatever comes first.
             if files.insert(name.clone(), content).is_some() {
-                bail!("duplicate file `{}`", name.escape_debug());
+                bail!("duplicate file `{}`", safe(&name));
             }
         }
     }
