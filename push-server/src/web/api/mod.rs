@@ -18,7 +18,7 @@ use axum::{
 };
 use bucket::{AppName, PushKind, ReleaseName, ServerName};
 
-use types::{AppOut, ChangeIn, JobOut, Kind, Page, PlanOut, Problem, PushIn, PushOut, ReleaseOut, ServerOut};
+use types::{AppOut, JobOut, Kind, Page, PlanOut, Problem, PushIn, PushOut, ReleaseOut, ServerOut, TargetIn};
 
 use super::{
     accept, events, jobs,
@@ -189,7 +189,7 @@ async fn push(view: View, body: Bytes) -> Response {
     }
 }
 
-fn intent(kind: Kind, change: &ChangeIn) -> Result<Intent, bucket::NameError> {
+fn intent(kind: Kind, change: &TargetIn) -> Result<Intent, bucket::NameError> {
     Ok(Intent {
         server: change.server.parse()?,
         from: change.from.as_deref().map(ReleaseName::from_stem).transpose()?,

@@ -198,7 +198,7 @@ pub(crate) struct PushIn {
     #[serde(default)]
     pub(crate) reason: String,
     /// Pushes; each server once per app.
-    pub(crate) changes: Vec<ChangeIn>,
+    pub(crate) changes: Vec<TargetIn>,
     /// Whether servers may be created that have no document and have never reported; a misspelt name would create one.
     #[serde(default)]
     pub(crate) new_servers: bool,
@@ -217,7 +217,7 @@ pub(crate) enum Kind {
 /// One push to carry out.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct ChangeIn {
+pub(crate) struct TargetIn {
     /// Server.
     pub(crate) server: String,
     /// Release of the app that was last seen there, absent for none: if it has changed, nothing is written.
