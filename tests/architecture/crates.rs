@@ -8,7 +8,7 @@ use crate::source::{none, read, root};
 const ARROWS: [(&str, &[&str]); 6] = [
     ("bucket", &[]),
     ("console", &[]),
-    ("fleet", &["bucket"]),
+    ("fleet", &["bucket", "console"]),
     ("pulld", &["bucket", "console"]),
     ("push-server", &["bucket", "console", "fleet"]),
     ("release-tool", &["bucket", "console"]),
