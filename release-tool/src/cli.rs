@@ -1,18 +1,14 @@
-//! The command line: arguments and options common to all commands, and the start of the program.
+//! The command line, and the start of the program.
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
-use anyhow::{Context, Result};
-use bucket::{Bucket, BucketOptions, BucketUrl};
-use clap::{Args, Parser};
-use console::{Threads, UsageError};
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use console::UsageError;
 
 use crate::{
-    commands::{Command, publish},
-    manifest::Manifest,
+    commands::{build, check, list, publish, upload},
+    options::Options,
 };
 
 const EXAMPLES: &str = "\
@@ -39,60 +35,31 @@ pub struct Cli {
     publish: publish::Publish,
 }
 
-/// Options of every command.
-#[derive(Debug, Args)]
-pub(crate) struct Options {
-    /// Bucket
-    #[arg(
-        long,
-        help = "Bucket: gs://NAME or file:///DIRECTORY",
-        value_name = "URL",
-        env = "PUSH_BUCKET",
-        global = true
-    )]
-    pub(crate) bucket: Option<BucketUrl>,
-    /// Run in this directory, which contains release.toml [default: the current one]
-    #[arg(short = 'C', value_name = "DIR", default_value = ".", global = true, hide_default_value = true)]
-    pub(crate) directory: PathBuf,
-    /// Directory for built packages, relative to release.toml
-    #[arg(long, value_name = "DIR", default_value = "dist", global = true)]
-    pub(crate) out: PathBuf,
-    /// Print results as JSON
-    #[arg(long, global = true)]
-    pub(crate) json: bool,
+/// What `release` can do besides building and uploading in one go.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build packages without uploading them, and print their paths
+    Build(build::Build),
+    /// Upload packages built by `release build`, and print the release names
+    Upload(upload::Upload),
+    /// List the releases of an app, newest first, or the apps that have any
+    List(list::List),
+    /// Check release.toml or built packages for errors
+    Check(check::Check),
+    /// Print a shell completion script
+    #[command(after_help = "Example:\n  release completions bash > /etc/bash_completion.d/release")]
+    Completions(console::Completions),
 }
 
-impl Options {
-    /// The directory of `release.toml`, absolute and without links: what git calls it.
-    pub(crate) fn directory(&self) -> Result<PathBuf> {
-        let shown = self.directory.display();
-        self.directory.canonicalize().with_context(|| format!("directory not found: `{shown}`"))
-    }
-
-    /// Opens the bucket that the command line, the environment or `manifest` names, in this order.
-    pub(crate) async fn open_bucket(&self, manifest: Option<&Manifest>) -> Result<Bucket> {
-        let from_file = || manifest.and_then(|manifest| manifest.bucket.clone());
-        let Some(url) = self.bucket.clone().or_else(from_file) else {
-            return Err(UsageError::new(
-                "no bucket specified: use --bucket URL, set PUSH_BUCKET, or add to release.toml: \
-                 [bucket] url = \"gs://acme-push\"",
-            )
-            .into());
-        };
-        let options = BucketOptions::from_env(|key| std::env::var(key).ok())?;
-        Bucket::open(&url, &options).await.with_context(|| format!("could not open the bucket `{url}`"))
-    }
-
-    /// Like [`Options::open_bucket`], with the `release.toml` of the directory if there is one.
-    pub(crate) async fn find_bucket(&self) -> Result<Bucket> {
-        // A broken release.toml is no reason not to list another bucket.
-        let manifest = if self.bucket.is_some() { None } else { Manifest::read_if_there(&self.directory()?)? };
-        self.open_bucket(manifest.as_ref()).await
-    }
-
-    /// The directory for built packages, for a project in `directory`.
-    pub(crate) fn out(&self, directory: &Path) -> PathBuf {
-        directory.join(&self.out)
+impl Command {
+    fn run(self, options: &Options) -> Result<()> {
+        match self {
+            Self::Build(build) => build.run(options),
+            Self::Upload(upload) => upload.run(options),
+            Self::List(list) => list.run(options),
+            Self::Check(check) => check.run(options),
+            Self::Completions(completions) => completions.run::<Cli>(),
+        }
     }
 }
 
@@ -112,9 +79,4 @@ fn run(cli: Cli) -> Result<()> {
         Some(command) => command.run(&options),
         None => publish.run(&options),
     }
-}
-
-/// Waits for something that talks to a bucket.
-pub(crate) fn wait_for<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    console::block_on(Threads::Two, work)
 }

@@ -13,6 +13,7 @@ mod commands;
 mod deb;
 mod lint;
 mod manifest;
+mod options;
 mod pack;
 mod progress;
 mod source;

@@ -13,8 +13,8 @@ use serde::Serialize;
 
 use crate::{
     builder::Builder,
-    cli::Options,
     manifest::{FILE, Manifest, Package},
+    options::Options,
     pack::{BuildContext, parse_note, run_build},
     source::Source,
     tree::Walk,

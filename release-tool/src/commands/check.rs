@@ -9,10 +9,10 @@ use clap::Args;
 use console::{count, one_line, print_json, print_line};
 
 use crate::{
-    cli::Options,
     lint,
     lint::{Finding, Level},
     manifest::Manifest,
+    options::Options,
     tree::Walk,
 };
 

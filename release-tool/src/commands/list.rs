@@ -7,7 +7,7 @@ use console::{Cell, Color, Table, age, one_line, print, print_json, print_line, 
 use futures_util::TryStreamExt as _;
 use serde::Serialize;
 
-use crate::cli::{Options, wait_for};
+use crate::options::{Options, wait_for};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -5,9 +5,9 @@ use clap::Args;
 use console::UsageError;
 
 use crate::{
-    cli::{Options, wait_for},
     commands::{build::BuildOptions, upload::upload_all},
     manifest::Manifest,
+    options::{Options, wait_for},
 };
 
 /// Arguments of `release` without a subcommand.

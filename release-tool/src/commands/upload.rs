@@ -14,8 +14,8 @@ use serde::Serialize;
 use sha2::Digest as _;
 
 use crate::{
-    cli::{Options, wait_for},
     deb::{read::DebFile, release::Described},
+    options::{Options, wait_for},
     progress::Progress,
 };
 
