@@ -63,14 +63,9 @@ pub(crate) fn has_extension(path: &str, extension: &str) -> bool {
     Path::new(path).extension().is_some_and(|found| found == extension)
 }
 
-/// What is known to be wrong and is about to be mended: how its lines begin.
-const KNOWN: [&str; 1] = ["tokio "];
-
 /// Fails with all that was found, if anything was, and with what to do about it.
 #[track_caller]
 pub(crate) fn none(found: &[String], remedy: &str) {
-    let found: Vec<&str> =
-        found.iter().map(String::as_str).filter(|line| !KNOWN.iter().any(|known| line.starts_with(known))).collect();
     assert!(found.is_empty(), "\n{}\n{remedy}\n", found.join("\n"));
 }
 
