@@ -75,17 +75,17 @@ fn each_dependency_has_its_reason_and_each_reason_its_dependency() {
     let page = read(PAGE);
     let (reasons, _) = page.split_once("\n## What is not there").expect("the page has two parts");
     let rows = reasons.lines().enumerate().filter(|(_, line)| line.starts_with("| `"));
-    let mut named = BTreeSet::new();
+    let mut explained = BTreeSet::new();
     for (number, line) in rows {
         let mut cells = line.trim_matches('|').split('|').map(str::trim);
         let (names, reason) = (cells.next().unwrap_or_default(), cells.next().unwrap_or_default());
         assert!(reason.ends_with('.') && reason.len() > 12, "{PAGE}:{}: say why in a sentence", number + 1);
-        named.extend(names.split('`').skip(1).step_by(2).map(str::to_owned));
+        explained.extend(names.split('`').skip(1).step_by(2).map(str::to_owned));
     }
     let declared = ["Cargo.toml", "fuzz/Cargo.toml"].iter().flat_map(|manifest| dependencies(manifest));
     let declared: BTreeSet<_> = declared.filter(|entry| !entry.is_ours).map(|entry| entry.name).collect();
-    let missing = declared.difference(&named).map(|name| format!("{PAGE}:1: says nothing of `{name}`"));
-    let gone = named.difference(&declared).map(|name| format!("{PAGE}:1: `{name}` is no direct dependency"));
+    let missing = declared.difference(&explained).map(|name| format!("{PAGE}:1: says nothing of `{name}`"));
+    let gone = explained.difference(&declared).map(|name| format!("{PAGE}:1: `{name}` is no direct dependency"));
     none(
         &missing.chain(gone).collect::<Vec<_>>(),
         "the page names each direct dependency of Cargo.toml and fuzz/Cargo.toml, once",

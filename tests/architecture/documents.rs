@@ -38,7 +38,7 @@ fn each_document_that_is_named_exists() {
     for (path, text) in texts().filter(|(path, _)| !path.starts_with("tests/architecture/")) {
         for (number, line) in text.lines().enumerate() {
             let words = line.split(|c: char| !c.is_ascii_alphanumeric() && !"._-/".contains(c));
-            for word in words.filter(|word| word.ends_with(".md") && *word != ".md") {
+            for word in words.filter(|word| has_extension(word, "md")) {
                 if !exists(&join("", word)) && !exists(&join(folder(&path), word)) {
                     found.push(format!("{path}:{}: `{word}`", number + 1));
                 }

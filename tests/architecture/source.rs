@@ -122,7 +122,7 @@ impl Source {
         let whole = |at: &usize| {
             let before = self.code[..*at].chars().next_back();
             let after = self.code[at + word.len()..].chars().next();
-            !before.is_some_and(is_word) && !(ends_in_word && after.is_some_and(is_word))
+            !(before.is_some_and(is_word) || ends_in_word && after.is_some_and(is_word))
         };
         self.code.match_indices(word).map(|(at, _)| at).filter(whole).collect()
     }
