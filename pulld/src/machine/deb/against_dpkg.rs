@@ -108,7 +108,7 @@ fn whole() -> Vec<(Vec<u8>, Expected)> {
         (with("\n\n\n"), Alike),
         (format!("\n\n\n{BASE}").into_bytes(), Alike),
         (format!(" \n{BASE}").into_bytes(), Alike),
-        (format!("\u{feff}{BASE}").into_bytes(), ENCODING),
+        (format!("\u{feff}{BASE}").into_bytes(), Alike),
         (BASE.replace('\n', "\r\n").into_bytes(), Alike),
         (BASE.replace('\n', "\r").into_bytes(), Alike),
         (BASE.replace(": ", ":").into_bytes(), Alike),
@@ -129,12 +129,12 @@ fn whole() -> Vec<(Vec<u8>, Expected)> {
         (facts("w_b", "1", "all"), name),
         (facts("web", "1", "any"), built),
         (facts("web", "1", "AMD64"), built),
-        (facts("web", "1", ""), built),
+        (facts("web", "1", ""), Alike),
         (facts("-rf", "1", "all"), Alike),
         (facts("../x", "1", "all"), Alike),
         (facts("web", "1 2", "all"), Alike),
         (facts("web", "", "all"), Alike),
-        (b"Package: web\nArchitecture: all\n".to_vec(), Stricter("a package without a version can't be compared")),
+        (b"Package: web\nArchitecture: all\n".to_vec(), Alike),
         (b"Version: 1\nArchitecture: all\n".to_vec(), Alike),
     ]
 }
