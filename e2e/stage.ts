@@ -88,7 +88,7 @@ export class Stage {
       env: { ...process.env, PUSH_USER: "dev" },
     });
     const said = await line(this.server, "stderr", /serving on http/);
-    this.address = said.replace(/.*(http:[^ ]*)\/$/, "$1");
+    this.address = said.replace(/.*?(http:[^ ]*)\/( .*)?$/, "$1");
     await expect(async () => expect((await fetch(`${this.address}/readyz`)).ok).toBe(true)).toPass();
   }
 

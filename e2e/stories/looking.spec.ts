@@ -85,7 +85,7 @@ test("the keyboard is enough", async ({ stage, page }) => {
     }
     throw new Error(`Tab never leads to ${name}`);
   };
-  await until("Choose api-1");
+  await until("Select api-1");
   await page.keyboard.press("Space");
   await until("Choose a release for selected servers");
   await page.keyboard.press("Enter");
