@@ -1,11 +1,11 @@
 //! What `release`, `push` and `pulld` share towards a person, so that the three look and behave alike.
 //!
-//! - a program starts and ends: [`run`], [`block_on`], [`UsageError`], [`Completions`], [`logging`]
-//! - it prints: results to stdout by [`print`], [`print_line`] and [`print_json`], messages to stderr by [`note`] and
+//! - a program starts and ends: [`run()`], [`block_on`], [`UsageError`], [`Completions`], [`logging`]
+//! - it prints: results to stdout by [`print()`], [`print_line`] and [`print_json`], messages to stderr by [`note`] and
 //!   [`warning`]; a reader that went away is never an error
-//! - text from elsewhere is made harmless: [`safe`], [`one_line`], [`safe_lines`], [`cut`]
-//! - values as people read them: [`Table`], [`age`], [`size`], [`count`], [`duration`]
-//! - what people wrote: [`nearest`] for "did you mean", [`Keys`] for TOML, [`Person`] for who they are
+//! - text from elsewhere is made harmless: [`safe()`], [`one_line`], [`safe_lines`], [`cut`]
+//! - values as people read them: [`Table`], [`age()`], [`size()`], [`count()`], [`duration`]
+//! - what people wrote: [`nearest()`] for "did you mean", [`Keys`] for TOML, [`Person`] for who they are
 //!
 //! Depends on no other crate of Push; knows nothing of releases, servers or buckets.
 

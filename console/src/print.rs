@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::{failure::indented, unique_keys::parse_with_unique_keys};
 
-/// Prints a result as it is. What of it comes from elsewhere must be [`safe`](crate::safe) already.
+/// Prints a result as it is. What of it comes from elsewhere must be [`safe()`](crate::safe()) already.
 ///
 /// # Errors
 /// When standard output can't be written, as on a full disk. A closed pipe is no error.
@@ -21,10 +21,10 @@ pub fn print(text: &str) -> Result<()> {
     write_to(&mut stdout().lock(), text)
 }
 
-/// Prints a line of a result; the same rules hold as for [`print`].
+/// Prints a line of a result; the same rules hold as for [`print()`].
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn print_line(line: impl Display) -> Result<()> {
     print(&format!("{line}\n"))
 }
@@ -32,7 +32,7 @@ pub fn print_line(line: impl Display) -> Result<()> {
 /// Prints a result as one JSON document, indented.
 ///
 /// # Errors
-/// As [`print`], or when the value has no JSON form.
+/// As [`print()`], or when the value has no JSON form.
 ///
 /// # Panics
 /// In debug builds, when an object has a key twice: readers would disagree about its value.

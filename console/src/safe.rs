@@ -16,12 +16,12 @@ pub fn one_line(text: &str) -> String {
     text.trim_end_matches('\n').split('\n').map(safe).collect::<Vec<_>>().join(" ⏎ ")
 }
 
-/// The text line by line, each of them [`safe`]. Ends with a line end unless it is empty.
+/// The text line by line, each of them [`safe()`]. Ends with a line end unless it is empty.
 pub fn safe_lines(text: &str) -> String {
     text.lines().map(|line| safe(line) + "\n").collect()
 }
 
-/// [`safe`] text of at most `length` characters, with `…` in the place of what was cut.
+/// [`safe()`] text of at most `length` characters, with `…` in the place of what was cut.
 pub fn cut(text: &str, length: usize) -> String {
     let shown = safe(text);
     if shown.chars().nth(length).is_none() {

@@ -15,7 +15,7 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// A cell in a color; the text is made [`safe`].
+    /// A cell in a color; the text is made [`safe()`].
     pub fn new(text: impl AsRef<str>, color: Color) -> Self {
         Self { text: safe(text.as_ref()), color }
     }

@@ -7,7 +7,7 @@
 //! - [`control`]: a control file's one paragraph, read exactly as dpkg reads it
 //! - [`facts`]: what any package says of itself
 //! - [`fields`]: the `Push-*` fields, which make a package a release
-//! - [`name`], [`unit`], [`check`], [`note`]: the values of fields, parsed
+//! - [`name`], [`mod@unit`], [`check`], [`note`]: the values of fields, parsed
 
 pub(crate) mod check;
 pub(crate) mod control;
