@@ -139,7 +139,7 @@ pub enum AppState {
     Degraded,
     /// The configuration doesn't allow this app here.
     Refused,
-    /// Installed, but the document doesn't name it.
+    /// Installed, but not listed in the document.
     Orphan,
     /// A state of a newer agent than this reader.
     #[serde(other)]

@@ -17,12 +17,12 @@ pub(crate) fn app(
     since: Timestamp,
 ) -> AppStatus {
     let reason = match state {
-        AppState::Quarantined => {
-            Some("`web.service` is restarting over and over (4 restarts in 10 s); its last words are in the journal")
-        }
-        AppState::Failed => Some("could not download it: the bucket answers 503 (service unavailable)"),
-        AppState::Degraded => Some("`api.service` doesn't stay up, and what ran before isn't in the cache any more"),
-        AppState::Refused => Some("`allowed_apps` in the configuration doesn't allow it here"),
+        AppState::Quarantined => Some("`web.service` does not stay up: systemd restarted it 4 times"),
+        AppState::Failed => Some("could not download the release: the bucket is unavailable: status 503"),
+        AppState::Degraded => Some(
+            "`api.service` does not stay up: systemd restarted it 4 times; cannot roll back: the previous package is neither in the cache nor in the bucket",
+        ),
+        AppState::Refused => Some("blocked by `allowed_apps` in the pulld configuration"),
         AppState::Orphan => Some("installed, but not listed in the server document"),
         _ => None,
     };
