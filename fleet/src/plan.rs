@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use bucket::{
-    AgentStatus, AppName, AppState, PushKind, Release, ReleaseName, ServerDocument, ServerName, Status, Timestamp,
-};
+use bucket::{AgentStatus, AppName, AppState, PushKind, Release, ReleaseName, ServerName, Status, Timestamp};
 use jiff::SignedDuration;
+
+use crate::server::{Reading, Server};
 
 /// What a push of one release would do to one server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,16 +34,16 @@ impl Proposal {
 /// Why a push isn't done unless an operator insists: a misspelt name would look the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Objection {
-    /// The server has no document.
+    /// The server has no document, and no agent ever reported under its name.
     NewServer(ServerName),
-    /// The server's document has no release of the app.
+    /// The server's document has releases of other apps only, and its agent doesn't say that the app is there.
     NewApp(ServerName, AppName),
 }
 
 impl fmt::Display for Objection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NewServer(server) => write!(f, "`{server}` has no document yet; check the spelling"),
+            Self::NewServer(server) => write!(f, "no server `{server}` has a document or a report"),
             Self::NewApp(server, app) => write!(f, "`{server}` does not have `{app}` yet"),
         }
     }
@@ -81,31 +81,34 @@ impl fmt::Display for Warning {
     }
 }
 
-/// What a push of `release` would do to `server`, whose document is `document` (`None`: it has none)
-/// and whose agent last reported `status`.
-pub fn propose(
-    server: &ServerName,
-    document: Option<&ServerDocument>,
-    release: &Release,
-    kind: PushKind,
-    status: Option<&Status>,
-    now: Timestamp,
-) -> Proposal {
+/// What a push of `release` would do to `server`.
+pub fn propose(server: &Server, release: &Release, kind: PushKind, now: Timestamp) -> Proposal {
     let to = &release.name;
-    let from = document.and_then(|document| document.release_of(to.app())).cloned();
-    let objection = match (document, &from) {
-        (None, _) => Some(Objection::NewServer(server.clone())),
-        (Some(_), None) => Some(Objection::NewApp(server.clone(), to.app().clone())),
-        _ => None,
-    };
+    let from = server.desired(to.app()).cloned();
     Proposal {
-        server: server.clone(),
-        warnings: warnings(from.as_ref(), release, kind, status, now),
+        server: server.name.clone(),
+        warnings: warnings(from.as_ref(), release, kind, server.status(), now),
+        objection: objection(server, to.app()),
         from,
         to: to.clone(),
         dirty: is_dirty(release),
-        objection,
     }
+}
+
+/// Whether nothing in the bucket is of a server: a push creates it, so its name had better be right.
+pub fn is_new(server: &Server) -> bool {
+    server.document == Reading::Absent && server.status == Reading::Absent
+}
+
+fn objection(server: &Server, app: &AppName) -> Option<Objection> {
+    if is_new(server) {
+        return Some(Objection::NewServer(server.name.clone()));
+    }
+    // A server that its agent reports from, and for which nothing was chosen yet, was just set up.
+    let is_first = server.status != Reading::Absent && server.releases().next().is_none();
+    // What the machine has, as its agent itself, is not misspelt either.
+    let is_known = server.desired(app).is_some() || server.reported(app.as_str()).is_some();
+    (!is_first && !is_known).then(|| Objection::NewApp(server.name.clone(), app.clone()))
 }
 
 fn warnings(
@@ -148,4 +151,60 @@ pub fn overdue(status: &Status, now: Timestamp) -> Option<SignedDuration> {
     let AgentStatus { poll_seconds, heartbeat_seconds, .. } = status.agent;
     let allowed = heartbeat_seconds.saturating_mul(4) / 3 + poll_seconds.saturating_mul(3);
     (age.as_secs() > i64::try_from(allowed).unwrap_or(i64::MAX)).then_some(age)
+}
+
+#[cfg(test)]
+mod tests {
+    use bucket::{AppState, Generation, ReleaseMetadata, ServerDocument, ServerState};
+
+    use super::*;
+    use crate::condition::tests::{now, release, server};
+
+    fn objection_to(app: &str, server: &Server) -> Option<Objection> {
+        let name = release(1).to_string().replace("web", app).parse().unwrap();
+        let metadata: Result<ReleaseMetadata, String> = Err("not read".to_owned());
+        let release = Release { name, generation: Generation(1), size: 3, uploaded: now(), metadata };
+        propose(server, &release, PushKind::Deploy, now()).objection
+    }
+
+    #[test]
+    fn only_what_may_be_misspelt_is_objected_to() {
+        let whole = server(1, 1, 1, AppState::Converged, ServerState::Converged);
+        let name = || whole.name.clone();
+        let document = |text: &str| Reading::Known((Generation(7), ServerDocument::parse(text.as_bytes()).unwrap()));
+        let new_app = |app: &str| Some(Objection::NewApp(name(), app.parse().unwrap()));
+        let silent = || Server { status: Reading::Absent, ..whole.clone() };
+        let unreadable = || Reading::Unreadable("malformed".to_owned());
+        for (case, app, server, expected) in [
+            (
+                "nothing is known of it",
+                "web",
+                Server { document: Reading::Absent, ..silent() },
+                Some(Objection::NewServer(name())),
+            ),
+            ("its agent reports", "api", Server { document: Reading::Absent, ..whole.clone() }, None),
+            (
+                "its report is unreadable",
+                "api",
+                Server { document: Reading::Absent, status: unreadable(), ..whole.clone() },
+                None,
+            ),
+            ("nothing was chosen for it yet", "api", Server { document: document("[\"db/\"]"), ..whole.clone() }, None),
+            ("it never reported", "api", Server { document: document("[]"), ..silent() }, new_app("api")),
+            ("it has the app", "web", whole.clone(), None),
+            ("it has other apps", "api", whole.clone(), new_app("api")),
+            (
+                "the machine has the app",
+                "web",
+                Server { document: document(&whole_document("db")), ..whole.clone() },
+                None,
+            ),
+        ] {
+            assert_eq!(objection_to(app, &server), expected, "{case}");
+        }
+    }
+
+    fn whole_document(app: &str) -> String {
+        format!("[\"{}\"]", release(1).to_string().replace("web", app))
+    }
 }

@@ -56,6 +56,18 @@ impl Fixture {
             .unwrap()
     }
 
+    /// A server whose agent has just reported, of a machine that was only set up.
+    fn report(&self, server: &str) {
+        let now = bucket::Timestamp::now();
+        let report = json!({
+            "server": server, "machine": "m", "written": now, "state": "converged", "summary": "no server document",
+            "agent": { "version": "1", "started": now, "poll_seconds": 300, "heartbeat_seconds": 900 },
+            "document": { "generation": null, "error": null }, "apps": [],
+        });
+        std::fs::create_dir_all(self.path("status")).unwrap();
+        std::fs::write(self.path(&format!("status/{server}.json")), report.to_string()).unwrap();
+    }
+
     fn document(&self, server: &str) -> Value {
         serde_json::from_slice(&std::fs::read(self.path(&format!("server/{server}.json"))).unwrap()).unwrap()
     }
@@ -80,16 +92,27 @@ fn failed(output: &Output) -> String {
 }
 
 #[tokio::test]
-async fn the_first_deploy_to_a_server_needs_force() {
+async fn a_name_that_may_be_misspelt_needs_force() {
     let fixture = Fixture::new().await;
     let web = fixture.release("web", 1, false).await;
-    assert!(failed(&fixture.push("deploy web web-1")).contains("--force"));
+    let said = failed(&fixture.push("deploy web web-1"));
+    assert!(said.contains("no server `web-1` has a document or a report") && said.contains("--force"), "{said}");
     assert!(!fixture.path("server").exists());
     ok(&fixture.push("deploy web web-1 --force -m first"));
     assert_eq!(fixture.document("web-1"), json!([web]));
     // The server is known now, but another app on it is as new.
     fixture.release("api", 1, false).await;
     assert!(failed(&fixture.push("deploy api web-1")).contains("does not have `api` yet"));
+}
+
+#[tokio::test]
+async fn the_first_deploy_to_a_server_whose_agent_reports_needs_no_force() {
+    let fixture = Fixture::new().await;
+    let web = fixture.release("web", 1, false).await;
+    fixture.report("web-1");
+    let said = ok(&fixture.push("deploy web web-1 -m first"));
+    assert!(!said.contains("warning"), "{said}");
+    assert_eq!(fixture.document("web-1"), json!([web]));
 }
 
 #[tokio::test]

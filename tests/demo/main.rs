@@ -48,6 +48,9 @@ fn play(stage: &Stage) -> Result<()> {
             let servers = boot(&scenario)?;
             Ok((scenario, servers))
         })?;
+    stage.work("waiting for the first report of each agent", || {
+        servers.iter().try_for_each(|server| scenario.wait_for_agent(server))
+    })?;
     stage.say("The bucket is a directory. It is the only thing that the servers and this terminal share:");
     stage.command(&format!("export PUSH_BUCKET={}", scenario.target().url));
 
@@ -58,7 +61,7 @@ fn play(stage: &Stage) -> Result<()> {
     let first = release(stage, &scenario, &repo, "the first version")?;
 
     stage.act("As an operator, deploy it to both servers (nothing connects to a server; each agent pulls)");
-    let pushed = push(stage, &scenario, &["deploy", "hello", "web-1", "web-2", "--force", "-m", "first install"])?;
+    let pushed = push(stage, &scenario, &["deploy", "hello", "web-1", "web-2", "-m", "first install"])?;
     let greeting = converge(stage, &scenario, &servers, &first, pushed)?;
 
     stage.act("Deploy a release that installs successfully and then crashes");

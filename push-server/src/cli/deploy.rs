@@ -14,14 +14,14 @@ use super::{
 /// Deploy a release to servers
 ///
 /// APP alone means its newest clean release; a dirty release must be named in full.
-/// Deploying an app to a server that does not have it yet needs --force, because a misspelt name would otherwise create
-/// a new server.
+/// A name that may be misspelt needs --force: that of a server that has never reported and has no document, or of an
+/// app that a server with other apps does not have yet.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   push deploy web web-1 web-2 -m 'login fix'
   push deploy web:dev@build-1:2026-11-20T19:05:02Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433 web-1
   push deploy web@7e0ff60 web-1 --dry-run
-  push deploy web new-server --force --wait")]
+  push deploy api web-1 --force --wait")]
 pub(crate) struct Deploy {
     /// Release to deploy: an app, a release name (with or without directory and .deb), or APP@COMMIT
     #[arg(value_name = "APP|RELEASE")]
@@ -31,7 +31,7 @@ pub(crate) struct Deploy {
     servers: Vec<ServerName>,
     #[command(flatten)]
     options: DeployOptions,
-    /// Deploy even to servers that do not have the app yet, including new servers
+    /// Deploy also to servers that have other apps but not this one, and to servers that have never reported
     #[arg(long)]
     force: bool,
 }

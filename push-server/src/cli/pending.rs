@@ -66,7 +66,7 @@ pub(crate) async fn proposal(
     if let Some(error) = seen.document.error() {
         bail!("nothing was written: could not read the document of `{server}`: {error}");
     }
-    Ok(propose(server, seen.document(), release, kind, seen.status(), Timestamp::now()))
+    Ok(propose(&seen, release, kind, Timestamp::now()))
 }
 
 /// Writes what was proposed, a line for each server, and follows it if asked to.

@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use axum::http::StatusCode;
 use bucket::{AppName, HistoryEntry, ServerName};
-use fleet::operation::{self, Intent, Operator, PushResult};
+use fleet::{
+    operation::{self, Intent, Operator, PushResult},
+    plan::is_new,
+};
 use thiserror::Error;
 
 use super::{jobs::Job, shared::Web, view::View};
@@ -64,7 +67,7 @@ pub(crate) async fn accept(
     if let Some(twice) = intents.iter().find(|intent| !seen.insert((&intent.server, intent.release.app()))) {
         return Err(NotAccepted::Twice(twice.server.clone(), twice.release.app().clone()));
     }
-    if let Some(new) = intents.iter().find(|intent| !new_servers && is_new(view, &intent.server)) {
+    if let Some(new) = intents.iter().find(|intent| !new_servers && is_new(&view.server(&intent.server))) {
         return Err(NotAccepted::NewServer(new.server.clone()));
     }
     let operator = Operator {
@@ -74,11 +77,6 @@ pub(crate) async fn accept(
         poke: view.web.poke.clone(),
     };
     Ok(start(&view.web, operator, intents).await)
-}
-
-/// Whether a server has neither a document nor ever reported: a push creates it, so its name had better be right.
-pub(crate) fn is_new(view: &View, server: &ServerName) -> bool {
-    !view.snapshot.servers.contains_key(server)
 }
 
 /// Starts a job, and waits a moment for its end.

@@ -7,10 +7,11 @@ use axum::{
     http::{StatusCode, request::Parts},
     response::{Html, IntoResponse, Response},
 };
-use bucket::Timestamp;
+use bucket::{ServerName, Timestamp};
 use fleet::{
     identity::{Identity, Origin},
     policy::{Policy, Role},
+    server::{Reading, Server},
 };
 use maud::{DOCTYPE, Markup, html};
 
@@ -60,6 +61,12 @@ impl View {
     /// Whether the operator may push anything anywhere; whether here is for [`Policy::judge`] to say.
     pub(crate) fn may_push(&self) -> bool {
         self.policy.highest_role(&self.who) >= Role::Deployer
+    }
+
+    /// A server as it was last read; one that the bucket doesn't know has nothing.
+    pub(crate) fn server(&self, name: &ServerName) -> Arc<Server> {
+        let unknown = || Server { name: name.clone(), document: Reading::Absent, status: Reading::Absent };
+        self.snapshot.servers.get(name).cloned().unwrap_or_else(|| Arc::new(unknown()))
     }
 
     /// A page.

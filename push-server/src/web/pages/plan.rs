@@ -13,7 +13,7 @@ use maud::{Markup, html};
 
 use fleet::{
     operation,
-    plan::{Objection, Proposal, Warning, propose},
+    plan::{Objection, Proposal, Warning, is_new, propose},
     policy::{Case, Reason, Refusal},
 };
 use thiserror::Error;
@@ -22,7 +22,6 @@ use super::apps::not_latest;
 use crate::{
     badge::Severity,
     web::{
-        accept::is_new,
         form::target_value,
         params::Params,
         parts::{badge, prose, release, release_or, server_link},
@@ -165,19 +164,17 @@ pub(crate) async fn plan(view: &View, wanted: &Wanted, targets: &Targets, reason
 }
 
 async fn one(view: &View, wanted: &Wanted, name: ServerName, reason: Reason<'_>) -> Planned {
-    let server = view.snapshot.servers.get(&name);
+    let server = view.server(&name);
     let release = match wanted {
         Wanted::Release(release, _) => Ok((**release).clone()),
         Wanted::Rollback(app) => before(view, app, &name).await,
     };
-    let release = match (release, server.and_then(|server| server.document.error())) {
+    let release = match (release, server.document.error()) {
         (Ok(release), None) => release,
         (Err(error), _) => return Planned { server: name, proposal: Err(error), refusal: None },
         (_, Some(error)) => return Planned { server: name, proposal: Err(error.to_owned()), refusal: None },
     };
-    let document = server.and_then(|server| server.document());
-    let status = server.and_then(|server| server.status());
-    let proposal = propose(&name, document, &release, wanted.kind(), status, view.now);
+    let proposal = propose(&server, &release, wanted.kind(), view.now);
     let case = Case { server: &name, app: release.name.app(), dirty: proposal.dirty, reason };
     let refusal = view.policy.judge(&view.who, case).err();
     Planned { server: name, proposal: Ok(proposal), refusal }
@@ -221,7 +218,7 @@ pub(crate) fn page(view: &View, wanted: &Wanted, targets: &Targets, planned: &[P
                     "Recorded in the history."
                     @if needs_reason { " A group of these servers requires a reason for every push." }
                 }
-                @let new: Vec<&str> = going.iter().map(|planned| &planned.server).filter(|name| is_new(view, name))
+                @let new: Vec<&str> = going.iter().map(|planned| &planned.server).filter(|name| is_new(&view.server(name)))
                     .map(ServerName::as_str).collect();
                 @if !new.is_empty() {
                     p.confirm {
