@@ -41,11 +41,13 @@ bench: ## speed and memory, as ratios against what one would use otherwise
 	@PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm --prefix e2e ci --silent
 	@target/release/bench
 
-debs: ## packages of pulld, push and release itself, in dist/
+debs: ## packages of pulld, push and release itself: dist/pulld.deb, dist/push-server.deb, dist/release-tool.deb
 	@tests/setup
 	cargo build --release --workspace --bins
-	for package in pulld push-server release-tool; do \
-	  target/release/release -C packaging/$$package build --note "make debs" --out "$(CURDIR)/dist"; \
+	@# Also under a plain name, because apt takes the colons of a release name for an architecture.
+	@set -e; for package in pulld push-server release-tool; do \
+	  deb=$$(target/release/release -C packaging/$$package build --note "make debs" --out "$(CURDIR)/dist"); \
+	  cp --remove-destination "$$deb" "dist/$$package.deb"; \
 	done
 
 screenshots: ## the README's pictures of the web app

@@ -6,6 +6,7 @@ mod dpkg_runs;
 mod faults;
 mod hands;
 mod health;
+mod installing;
 mod machines;
 mod releases;
 mod web;
