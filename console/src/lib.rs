@@ -3,7 +3,7 @@
 //! - a program starts and ends: [`run()`], [`block_on`], [`UsageError`], [`Completions`], [`logging`]
 //! - it prints: results to stdout by [`print()`], [`print_line`] and [`print_json`], messages to stderr by [`note`] and
 //!   [`warning`]; a reader that went away is never an error
-//! - text from elsewhere is made harmless: [`safe()`], [`one_line`], [`safe_lines`], [`cut`]
+//! - text from elsewhere is made harmless: [`safe()`], [`one_line`], [`safe_lines`], [`cut`], [`cut_lines`]
 //! - values as people read them: [`Table`], [`age()`], [`size()`], [`count()`], [`duration`]
 //! - what people wrote: [`nearest()`] for "did you mean", [`Keys`] for TOML, [`Person`] for who they are
 //!
@@ -37,7 +37,7 @@ pub use nearest::{nearest, quoted};
 pub use person::Person;
 pub use print::{note, print, print_json, print_line, warning};
 pub use run::{Threads, block_on, run};
-pub use safe::{cut, one_line, safe, safe_lines};
+pub use safe::{cut, cut_lines, one_line, safe, safe_lines};
 pub use size::size;
 pub use table::{Cell, Table};
 pub use unique_keys::parse_with_unique_keys;

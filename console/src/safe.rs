@@ -30,6 +30,23 @@ pub fn cut(text: &str, length: usize) -> String {
     shown.chars().take(length.saturating_sub(1)).chain(['…']).collect()
 }
 
+/// The text as lines, each of them [`safe()`], all of them at most `length` characters, with `…` in the place of what was
+/// cut. What follows the first line belongs below it: whoever prints it sets it off.
+pub fn cut_lines(text: &str, length: usize) -> Vec<String> {
+    let mut left = length;
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        let line = cut(line.trim_end(), left);
+        left -= line.chars().count().min(left);
+        let is_cut = line.ends_with('…');
+        lines.push(line);
+        if left == 0 || is_cut {
+            break;
+        }
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,6 +70,14 @@ mod tests {
         assert_eq!(one_line("a\u{1b}[2J\nb\u{202e}c\n"), "a\\u{1b}[2J ⏎ b\\u{202e}c");
         assert_eq!(safe_lines("a\u{1b}\nb\r\nc"), "a\\u{1b}\nb\nc\n");
         assert_eq!(safe_lines(""), "");
+    }
+
+    #[test]
+    fn lines_are_cut_together() {
+        assert_eq!(cut_lines("a\n  b\u{202e}\r\n\nc", 40), ["a", "  b\\u{202e}", "", "c"]);
+        assert_eq!(cut_lines("abc\ndef\nghi", 5), ["abc", "d…"]);
+        assert_eq!(cut_lines("abc\ndef", 3), ["abc"]);
+        assert!(cut_lines("", 5).is_empty());
     }
 
     #[test]

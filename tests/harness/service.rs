@@ -21,7 +21,11 @@ const PATIENCE: Duration = Duration::from_mins(2);
 const SERVE: &str = r#"#!/usr/bin/perl
 use strict;
 use IO::Socket::INET;
-select(undef, undef, undef, 0.1), exit 1 if "@BEHAVIOUR@" eq "crash";
+if ("@BEHAVIOUR@" eq "crash") {
+    select(undef, undef, undef, 0.1);
+    warn "@APP@: this version has a mistake\n";
+    exit 3;
+}
 my $server = IO::Socket::INET->new(LocalAddr => "127.0.0.1:@PORT@", Listen => 16, ReuseAddr => 1) or die "$!\n";
 while (my $client = $server->accept) {
     my $request = <$client>;
@@ -86,7 +90,7 @@ impl Version {
         Self { name: name.to_owned(), crashes: false, conf, preinst: String::new(), postinst: String::new() }
     }
 
-    /// Its process ends with 1 soon after each start.
+    /// Its process writes `{app}: this version has a mistake` and ends with 3 soon after each start.
     #[must_use]
     pub fn crashing(mut self) -> Self {
         self.crashes = true;

@@ -17,7 +17,9 @@ fn a_crash_looping_release_is_rolled_back_and_not_retried() -> Result<()> {
     scenario.deploy(&bad, &server)?;
     let app = scenario.wait_for_app(&server, &bad, AppState::Quarantined)?;
     assert_eq!(app.installed.as_ref(), Some(&one));
-    assert!(app.reason.is_some(), "the report says why: {app:?}");
+    let reason = app.reason.clone().unwrap_or_default();
+    assert!(reason.contains("exit status 3"), "the report says how it ended: {app:?}");
+    assert!(reason.ends_with("\n  web: this version has a mistake"), "and what it said: {app:?}");
     says(&server, PORT, "web 1")?;
     let times = unpacked(&server, "web")?;
     assert_eq!(times, 3, "the first, the bad one, the first again");

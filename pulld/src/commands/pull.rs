@@ -3,9 +3,12 @@
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::Result;
-use console::{Threads, block_on, duration, print_line, safe};
+use console::{Threads, block_on, cut_lines, duration, print_line};
 
 use crate::service::control::{self, ControlResponse};
+
+/// Most characters of what happened to one app that are shown.
+const MAX_LINE: usize = 3000;
 
 /// Arguments of `pulld pull`.
 #[derive(Debug, clap::Args)]
@@ -31,7 +34,7 @@ pub(crate) fn run(context: &super::Context, arguments: &Arguments) -> Result<Exi
         ControlResponse::Ended(cycle) => cycle,
     };
     for line in cycle.lines.iter().chain([&cycle.summary]) {
-        print_line(safe(line))?;
+        print_line(cut_lines(line, MAX_LINE).join("\n  "))?;
     }
     Ok(if cycle.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -4,12 +4,15 @@ use std::{fmt::Write, os::unix::net::UnixStream, process::ExitCode};
 
 use anyhow::{Context, Result};
 use bucket::{AppStatus, Status};
-use console::{print, print_json, safe, safe_lines, warning};
+use console::{cut_lines, print, print_json, safe, safe_lines, warning};
 
 use crate::state::persist;
 
 /// Maximum bytes of a report that are read.
 const LIMIT: u64 = 4 << 20;
+
+/// Most characters of a reason that are shown.
+const MAX_REASON: usize = 3000;
 
 /// Arguments of `pulld status`.
 #[derive(Debug, clap::Args)]
@@ -62,8 +65,9 @@ fn show_app(text: &mut String, app: &AppStatus) {
     if app.desired.is_some() && app.desired != app.installed {
         let _ = writeln!(text, "  desired   {}", app.desired.as_ref().map_or("", |release| release.stem()));
     }
-    for line in app.reason.iter().chain(&app.drift) {
-        let _ = writeln!(text, "  {}", safe(line));
+    let reason = app.reason.as_deref().map(|reason| cut_lines(reason, MAX_REASON).join("\n    "));
+    for line in reason.into_iter().chain(app.drift.iter().map(|line| safe(line))) {
+        let _ = writeln!(text, "  {line}");
     }
     for unit in &app.units {
         let _ = writeln!(text, "  {} is {} ({})", safe(&unit.name), safe(&unit.active), safe(&unit.sub));

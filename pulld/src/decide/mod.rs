@@ -7,6 +7,7 @@ pub(crate) mod allowed_apps;
 mod backoff;
 pub(crate) mod dependencies;
 pub(crate) mod plan;
+pub(crate) mod reason;
 pub(crate) mod rollback;
 pub(crate) mod schedule;
 pub(crate) mod units;

@@ -98,7 +98,7 @@ pub(crate) fn drift(unit: &OwnedUnit, state: &UnitState) -> Option<String> {
         other @ LoadState::Other(_) => return Some(format!("`{name}` cannot be loaded ({other})")),
     }
     if state.active == ActiveState::Failed {
-        Some(format!("`{name}` failed ({})", state.result))
+        Some(format!("`{name}` failed{}", state.failure()))
     } else if state.sub == SubState::AutoRestart {
         Some(format!("`{name}` keeps restarting"))
     } else if state.active == ActiveState::Inactive && state.service_type != ServiceType::Oneshot {

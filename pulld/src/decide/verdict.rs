@@ -31,17 +31,18 @@ pub(crate) enum Verdict {
 pub(crate) fn verdict(name: &str, samples: &[Sample], restarts: u32, window: Duration) -> Verdict {
     let Some(last) = samples.last() else { return Verdict::Wait };
     let state = &last.state;
+    let end = || state.end.map(|end| format!(" ({end})")).unwrap_or_default();
     let unhealthy = |why: String| Verdict::Unhealthy(format!("`{name}` {why}"));
     if state.load != LoadState::Loaded {
         return unhealthy(format!("cannot run: its load state is `{}`", state.load));
     }
     if state.active == ActiveState::Failed {
-        return unhealthy(format!("failed ({})", state.result));
+        return unhealthy(format!("failed{}", state.failure()));
     }
     if state.sub == SubState::AutoRestart || state.restarts > restarts {
         return unhealthy(match state.restarts {
-            0 | 1 => "does not stay up: systemd had to restart it".to_owned(),
-            times => format!("does not stay up: systemd restarted it {times} times"),
+            0 | 1 => format!("does not stay up{}: systemd had to restart it", end()),
+            times => format!("does not stay up{}: systemd restarted it {times} times", end()),
         });
     }
     match &state.active {
@@ -56,7 +57,7 @@ pub(crate) fn verdict(name: &str, samples: &[Sample], restarts: u32, window: Dur
         ActiveState::Inactive if state.service_type == ServiceType::Oneshot && state.result.is_success() => {
             Verdict::Healthy
         }
-        ActiveState::Inactive => unhealthy("is not running: it exited on its own".to_owned()),
+        ActiveState::Inactive => unhealthy(format!("is not running: it exited on its own{}", end())),
         other if last.at >= START_TIMEOUT => unhealthy(format!("is still `{other}`")),
         _ => Verdict::Wait,
     }
@@ -65,7 +66,7 @@ pub(crate) fn verdict(name: &str, samples: &[Sample], restarts: u32, window: Dur
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::fake::{running, unit_state};
+    use crate::machine::fake::{exited, running, unit_state};
 
     const WINDOW: Duration = Duration::from_secs(10);
 
@@ -83,6 +84,21 @@ mod tests {
         assert_eq!(judge(&[(0, up("a")), (5, up("b")), (15, up("b"))]), Verdict::Healthy);
         assert_eq!(judge(&[(0, unit_state("activating", "start")), (5, up("a")), (10, up("a"))]), Verdict::Wait);
         assert_eq!(judge(&[]), Verdict::Wait);
+    }
+
+    #[test]
+    fn how_it_ended_is_told() {
+        let crashed = UnitState { end: exited(3).end, restarts: 2, ..unit_state("activating", "auto-restart") };
+        let ended = UnitState { end: exited(0).end, ..unit_state("inactive", "dead") };
+        let late = UnitState { result: "timeout".to_owned().into(), ..exited(0) };
+        for (state, expected) in [
+            (exited(203), "`web.service` failed: exit status 203/EXEC"),
+            (late, "`web.service` failed (timeout)"),
+            (crashed, "`web.service` does not stay up (exit status 3): systemd restarted it 2 times"),
+            (ended, "`web.service` is not running: it exited on its own (exit status 0)"),
+        ] {
+            assert_eq!(judge(&[(0, state)]), Verdict::Unhealthy(expected.to_owned()));
+        }
     }
 
     #[test]

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::unit_state::{JobResult, UnitState};
+use super::{
+    process_end::ProcessEnd,
+    unit_state::{JobResult, UnitState},
+};
 
 /// systemd's manager, as the agent sees it. Every call has a time limit of its own.
 pub(crate) trait ServiceManager {
@@ -14,6 +17,10 @@ pub(crate) trait ServiceManager {
     /// How a unit is; one that doesn't exist has the load state `not-found`.
     fn unit(&self, name: &str) -> impl Future<Output = Result<UnitState>>;
 
+    /// What the journal has of these invocations of a unit. Nothing where that can't be read in a few seconds: it helps a
+    /// person, and nothing depends on it.
+    fn last_words(&self, invocations: &[String]) -> impl Future<Output = LastWords>;
+
     /// Restarts (or starts) a unit and waits for the job's end, at most `timeout`.
     fn restart(&self, name: &str, timeout: Duration) -> impl Future<Output = Result<JobResult>>;
 
@@ -22,6 +29,15 @@ pub(crate) trait ServiceManager {
 
     /// Runs a release's own check command in a transient service, at most `timeout`.
     fn check(&self, command: &[String], timeout: Duration) -> impl Future<Output = Result<CheckResult>>;
+}
+
+/// What the journal has of a unit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct LastWords {
+    /// The last lines that it wrote, oldest first, as it wrote them.
+    pub(crate) lines: Vec<String>,
+    /// How its main process last ended: systemd itself forgets that when it starts the next one.
+    pub(crate) end: Option<ProcessEnd>,
 }
 
 /// How a release's own check ended.

@@ -7,6 +7,8 @@ use std::fmt;
 use bucket::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::process_end::ProcessEnd;
+
 /// An enum of the words that systemd uses for one property.
 macro_rules! systemd_words {
     ($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $word:literal,)+ }) => {
@@ -104,6 +106,12 @@ systemd_words! {
     ServiceResult {
         /// It did not fail.
         Success = "success",
+        /// Its main process exited with another status than 0.
+        ExitCode = "exit-code",
+        /// A signal killed its main process.
+        Signal = "signal",
+        /// The same, and there is a core dump.
+        CoreDump = "core-dump",
     }
 }
 
@@ -146,6 +154,9 @@ pub(crate) struct UnitState {
     pub(crate) file_state: UnitFileState,
     /// How it last ended, of a service.
     pub(crate) result: ServiceResult,
+    /// How its main process last ended, of a service; `None` while that runs, or never did.
+    #[serde(default)]
+    pub(crate) end: Option<ProcessEnd>,
     /// What kind of service it is.
     pub(crate) service_type: ServiceType,
     /// `NRestarts` of a service: restarts by systemd itself since it was last started.
@@ -163,6 +174,16 @@ impl UnitState {
             self.active,
             ActiveState::Active | ActiveState::Activating | ActiveState::Deactivating | ActiveState::Reloading
         )
+    }
+
+    /// How it failed, to follow a word like `failed`: `: exit status 3` or ` (timeout)`.
+    pub(crate) fn failure(&self) -> String {
+        match (&self.result, self.end) {
+            (ServiceResult::ExitCode | ServiceResult::Signal | ServiceResult::CoreDump, Some(end)) => {
+                format!(": {end}")
+            }
+            (result, _) => format!(" ({result})"),
+        }
     }
 }
 

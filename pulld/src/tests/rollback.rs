@@ -30,6 +30,29 @@ async fn a_crash_loop_goes_back_and_is_not_retried_until_the_document_changes() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_reason_says_how_a_unit_ended_and_what_it_wrote_last() {
+    for (behaviour, sentence) in [
+        (Behaviour::Crashes, "`web.service` does not stay up (exit status 3): systemd had to restart it"),
+        (Behaviour::DoesNotStart, "`web.service` did not start: exit status 203/EXEC"),
+    ] {
+        let (one, two) = (release("web", 1), release("web", 2));
+        let (server, mut agent) = Server::running(&[&one]).await;
+        server.world.write_journal(&["starting", "no such table: \u{1b}[31musers"], 3);
+        server.upload(&two, behaviour).await;
+        server.push(&[&two]).await;
+        let cycle = pull(&mut agent).await;
+        let expected = format!(
+            "{sentence}\nthe journal of `web.service` ends with:\n  starting\n  no such table: \\u{{1b}}[31musers"
+        );
+        assert!(cycle.lines.iter().any(|line| line.ends_with(&expected)), "{cycle:?}");
+        assert_eq!(server.status().await.apps[0].reason.as_deref(), Some(expected.as_str()));
+        // Another agent knows it too.
+        pull(&mut server.agent()).await;
+        assert_eq!(server.status().await.apps[0].reason.as_deref(), Some(expected.as_str()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_broken_app_does_not_hold_the_others_back() {
     for broken in
         [Behaviour::Crashes, Behaviour::DoesNotStart, Behaviour::Refused, Behaviour::Breaks, Behaviour::CheckFails]

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     decide::{
+        reason,
         units::{self, Act, UnitBefore},
         verdict::{START_TIMEOUT, Sample, Verdict, verdict},
     },
@@ -130,7 +131,19 @@ async fn watch_one(
             match verdict(name, &samples, restarts, window) {
                 Verdict::Wait => left.push((name, restarts, samples)),
                 Verdict::Healthy => {}
-                Verdict::Unhealthy(reason) => return Err(Unhealthy { reason, release_at_fault: true }),
+                Verdict::Unhealthy(sentence) => {
+                    let words = services.last_words(&invocations(&samples)).await;
+                    // systemd forgets how a process ended when it starts the next one: the journal doesn't.
+                    if let Some(last) = samples.last_mut() {
+                        last.state.end = last.state.end.or(words.end);
+                    }
+                    let sentence = match verdict(name, &samples, restarts, window) {
+                        Verdict::Unhealthy(in_full) => in_full,
+                        Verdict::Wait | Verdict::Healthy => sentence,
+                    };
+                    let reason = reason::with_journal(&sentence, name, &words.lines);
+                    return Err(Unhealthy { reason, release_at_fault: true });
+                }
             }
         }
         open = left;
@@ -142,6 +155,14 @@ async fn watch_one(
         Some(command) => pass_check(services, command, window).await,
         None => Ok(()),
     }
+}
+
+/// Every invocation of a unit in these samples, once: what was restarted meanwhile wrote its last words before that.
+fn invocations(samples: &[Sample]) -> Vec<String> {
+    let mut invocations: Vec<String> = samples.iter().map(|sample| sample.state.invocation.clone()).collect();
+    invocations.dedup();
+    invocations.retain(|invocation| !invocation.is_empty());
+    invocations
 }
 
 /// Runs a release's own check until it passes, at least once and for at most another window.

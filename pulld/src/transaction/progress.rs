@@ -11,6 +11,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::decide::reason;
+
 /// How far an update is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -116,7 +118,7 @@ impl Progress {
     /// It could not be undone either, because of `why`.
     pub(crate) fn degrade(&mut self, why: &str) {
         if let Some(failure) = self.failure() {
-            *self = Self::Ended(Outcome::Degraded { reason: format!("{}; {why}", failure.reason) });
+            *self = Self::Ended(Outcome::Degraded { reason: reason::join(&failure.reason, why) });
         }
     }
 }

@@ -5,6 +5,7 @@ use futures_util::future::join_all;
 
 use crate::{
     decide::{
+        reason,
         units::{self, Act, UnitBefore},
         verdict::START_TIMEOUT,
     },
@@ -65,10 +66,12 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
                 tracing::info!(message_id = events::UNIT, unit = name, ?act, "{done} `{name}`");
                 continue;
             }
-            match self.services.unit(name).await {
-                Ok(state) if !state.result.is_success() => bail!("`{name}` did not start ({})", state.result),
-                _ => bail!("`{name}` did not start ({job})"),
-            }
+            let (how, invocations) = match self.services.unit(name).await {
+                Ok(state) if !state.result.is_success() => (state.failure(), vec![state.invocation]),
+                _ => (format!(" ({job})"), Vec::new()),
+            };
+            let words = self.services.last_words(&invocations).await;
+            bail!(reason::with_journal(&format!("`{name}` did not start{how}"), name, &words.lines));
         }
         Ok(())
     }

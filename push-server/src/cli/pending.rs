@@ -104,7 +104,7 @@ pub(crate) async fn carry_out(command: &Command, options: &DeployOptions, pendin
             succeeded &= outcome.is_ok();
             let text = outcome.to_string();
             if !command.json {
-                print_line(format_args!("{server}: {text}"))?;
+                print_line(format_args!("{server}: {}", text.replace('\n', "\n  ")))?;
             }
             if let Some(result) = results.iter_mut().find(|result| result["server"] == server.as_str()) {
                 result["outcome"] = outcome.label().into();

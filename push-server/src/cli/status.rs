@@ -19,6 +19,9 @@ use crate::badge;
 /// Servers that are read at the same time.
 const AT_ONCE: usize = 16;
 
+/// Most characters of a reason that are shown.
+const MAX_REASON: usize = 3000;
+
 /// Show desired and reported releases for each server
 #[derive(Debug, Args)]
 #[command(after_help = "Exit status:
@@ -145,7 +148,9 @@ fn app_in_full(row: &AppRow, now: Timestamp) -> Vec<String> {
     lines.push(format!("  desired    {}", stem(row.desired)));
     lines.push(format!("  installed  {}", stem(row.installed)));
     let Some(app) = row.reported else { return lines };
-    lines.extend(app.reason.iter().map(|reason| format!("  reason     {}", console::cut(reason, 500))));
+    for (n, line) in app.reason.iter().flat_map(|reason| console::cut_lines(reason, MAX_REASON)).enumerate() {
+        lines.push(format!("  {:<9}  {line}", if n == 0 { "reason" } else { "" }));
+    }
     for unit in &app.units {
         let restarts = usize::try_from(unit.restarts).unwrap_or(usize::MAX);
         let restarts = if restarts > 0 { format!(", restarted {}", count(restarts, "time")) } else { String::new() };

@@ -7,6 +7,9 @@ use bucket::{AppState, AppStatus, Bucket, Fetched, Generation, ReleaseName, Serv
 /// How often the agents' reports are read; an unchanged one costs one conditional request.
 const PERIOD: Duration = Duration::from_secs(1);
 
+/// Most characters of a reason that are told.
+const MAX_REASON: usize = 3000;
+
 /// What became of a push on one server, by its agent's report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -29,7 +32,8 @@ pub(crate) enum Outcome {
 impl Outcome {
     /// What the agent reported about a release, once that is final.
     fn of(app: &AppStatus, release: &ReleaseName) -> Option<Self> {
-        let reason = app.reason.as_deref().map(console::safe).unwrap_or_default();
+        let reason = app.reason.as_deref().map(|reason| console::cut_lines(reason, MAX_REASON).join("\n"));
+        let reason = reason.unwrap_or_default();
         if app.desired.as_ref() != Some(release) {
             return Some(Self::Superseded);
         }

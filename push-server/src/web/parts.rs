@@ -1,7 +1,7 @@
 //! The small things that pages are made of: states, times, releases, pagers.
 
 use bucket::{AppState, ReleaseName, Timestamp};
-use console::{age, cut};
+use console::{age, cut, cut_lines};
 use fleet::condition::Condition;
 use maud::{Markup, html};
 
@@ -26,6 +26,16 @@ pub(crate) fn prose(text: &str) -> Markup {
                 @for (n, piece) in pieces.iter().enumerate() { @if n % 2 == 1 { code { (piece) } } @else { (piece) } }
             } @else { (text) }
         }
+    }
+}
+
+/// Why something is as it is, from elsewhere: a sentence, and below it what a unit last wrote to its journal.
+pub(crate) fn reason(text: &str) -> Markup {
+    const MAX_LENGTH: usize = 3000;
+    let lines = cut_lines(text, MAX_LENGTH);
+    html! {
+        p.reason { (prose(lines.first().map_or("", String::as_str))) }
+        @if lines.len() > 1 { pre.reason { @for line in &lines[1..] { bdi { (line) } "\n" } } }
     }
 }
 
@@ -143,6 +153,13 @@ mod tests {
     fn foreign_text_is_escaped_and_isolated() {
         assert_eq!(foreign("<a>\u{202e}b", 40).into_string(), "<bdi>&lt;a&gt;\\u{202e}b</bdi>");
         assert_eq!(prose("`a` \u{5d0}").into_string(), "<bdi><code>a</code> \u{5d0}</bdi>");
+    }
+
+    #[test]
+    fn a_reason_has_a_sentence_and_lines() {
+        assert_eq!(reason("`a` failed").into_string(), "<p class=\"reason\"><bdi><code>a</code> failed</bdi></p>");
+        let shown = reason("failed\nends with:\n  <b>\u{202e}").into_string();
+        assert!(shown.ends_with("<bdi>ends with:</bdi>\n<bdi>  &lt;b&gt;\\u{202e}</bdi>\n</pre>"), "{shown}");
     }
 
     #[test]

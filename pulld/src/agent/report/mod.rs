@@ -7,6 +7,7 @@ mod publish;
 use bucket::{AgentStatus, AppState, ServerState, Status, Timestamp};
 
 use crate::{
+    decide::reason,
     machine::{PackageManager, ServiceManager},
     service::{control::CycleReport, events, notify},
     state::paths::Paths,
@@ -116,8 +117,11 @@ fn log_differences(previous: Option<&Status>, status: &Status) {
     for app in difference::changed_apps(previous, status) {
         let (state, drift) = (app.state, app.drift.join("; "));
         let reason = app.reason.as_deref().unwrap_or_default();
-        let causes: Vec<&str> = [reason, &drift].into_iter().filter(|cause| !cause.is_empty()).collect();
-        let causes = if causes.is_empty() { String::new() } else { format!(": {}", causes.join("; ")) };
+        let causes = match (reason, drift.as_str()) {
+            ("", "") => String::new(),
+            (cause, "") | ("", cause) => format!(": {cause}"),
+            (reason, drift) => format!(": {}", reason::join(reason, drift)),
+        };
         tracing::info!(
             message_id = events::DRIFT,
             app = app.app,

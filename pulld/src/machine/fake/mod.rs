@@ -14,13 +14,14 @@ use crate::state::persist::failpoint;
 use super::{
     dpkg_request::{DpkgEnd, DpkgRequest, DpkgResult},
     package_manager::{AvailablePackage, InstalledPackage, PackageManager, PackageState},
-    service_manager::{CheckResult, ServiceManager},
+    process_end::ProcessEnd,
+    service_manager::{CheckResult, LastWords, ServiceManager},
     unit_state::{JobResult, LoadState, UnitState},
 };
 
 pub(crate) use self::{
     deb::{Behaviour, Deb, inspect, release},
-    units::{running, unit_state},
+    units::{exited, running, unit_state},
 };
 
 /// The machine; each clone is the same one.
@@ -37,6 +38,7 @@ struct State {
     restarts: Vec<String>,
     invocations: u32,
     lock_held: bool,
+    last_words: LastWords,
     agent_restarts: u32,
     killed: Rc<Notify>,
 }
@@ -80,6 +82,12 @@ impl World {
         self.0.borrow_mut().lock_held = held;
     }
 
+    /// What the journal has of every unit from now on: these lines, and that its main process ended with `status`.
+    pub(crate) fn write_journal(&self, lines: &[&str], status: i32) {
+        let lines = lines.iter().map(|line| (*line).to_owned()).collect();
+        self.0.borrow_mut().last_words = LastWords { lines, end: Some(ProcessEnd::Exited(status)) };
+    }
+
     /// Puts a package there that no release made.
     pub(crate) fn put_foreign(&self, name: &str) {
         let package = InstalledPackage {
@@ -119,7 +127,8 @@ impl State {
             return UnitState { load: LoadState::NotFound, ..unit_state("inactive", "dead") };
         };
         if unit.crashes_at.is_some_and(|at| Instant::now() >= at) {
-            return UnitState { restarts: 1, ..unit_state("activating", "auto-restart") };
+            let invocation = unit.state.invocation.clone();
+            return UnitState { restarts: 1, invocation, ..unit_state("activating", "auto-restart") };
         }
         unit.state.clone()
     }
@@ -133,7 +142,7 @@ impl State {
         let Some(unit) = self.units.get_mut(name) else { return JobResult::Failed };
         unit.crashes_at = None;
         if behaviour == Some(Behaviour::DoesNotStart) {
-            unit.state = UnitState { result: "exit-code".to_owned().into(), ..unit_state("failed", "failed") };
+            unit.state = UnitState { invocation, ..exited(203) };
             return JobResult::Failed;
         }
         unit.state = running(&invocation);
@@ -236,6 +245,10 @@ impl ServiceManager for World {
 
     async fn unit(&self, name: &str) -> Result<UnitState> {
         Ok(self.0.borrow().unit(name))
+    }
+
+    async fn last_words(&self, invocations: &[String]) -> LastWords {
+        if invocations.is_empty() { LastWords::default() } else { self.0.borrow().last_words.clone() }
     }
 
     async fn restart(&self, name: &str, _timeout: Duration) -> Result<JobResult> {

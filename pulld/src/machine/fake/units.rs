@@ -1,6 +1,9 @@
 //! Units as tests need them.
 
-use super::super::unit_state::{LoadState, UnitState};
+use super::super::{
+    process_end::ProcessEnd,
+    unit_state::{LoadState, UnitState},
+};
 
 /// A loaded service in that state.
 pub(crate) fn unit_state(active: &str, sub: &str) -> UnitState {
@@ -10,11 +13,18 @@ pub(crate) fn unit_state(active: &str, sub: &str) -> UnitState {
         sub: sub.to_owned().into(),
         file_state: "enabled".to_owned().into(),
         result: "success".to_owned().into(),
+        end: None,
         service_type: "simple".to_owned().into(),
         restarts: 0,
         invocation: String::new(),
         since: None,
     }
+}
+
+/// A service that failed because its main process exited with that status.
+pub(crate) fn exited(status: i32) -> UnitState {
+    let (result, end) = ("exit-code".to_owned().into(), Some(ProcessEnd::Exited(status)));
+    UnitState { result, end, ..unit_state("failed", "failed") }
 }
 
 /// A service that runs as that invocation.

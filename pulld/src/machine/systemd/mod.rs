@@ -5,6 +5,7 @@
 
 mod bus;
 mod job;
+mod journal;
 pub(super) mod transient;
 mod unit;
 
@@ -20,7 +21,7 @@ use self::{
 };
 
 use super::{
-    service_manager::{CheckResult, ServiceManager},
+    service_manager::{CheckResult, LastWords, ServiceManager},
     unit_state::{JobResult, UnitState},
 };
 
@@ -43,6 +44,10 @@ impl ServiceManager for Systemd {
 
     async fn unit(&self, name: &str) -> Result<UnitState> {
         unit::read(name).await
+    }
+
+    async fn last_words(&self, invocations: &[String]) -> LastWords {
+        journal::last_words(invocations).await
     }
 
     async fn restart(&self, name: &str, time_limit: Duration) -> Result<JobResult> {

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use zbus::{OwnedVariant, names::InterfaceName};
 
 use super::{
-    super::unit_state::UnitState,
+    super::{process_end::ProcessEnd, unit_state::UnitState},
     bus::{ManagerProxy, PropertySourceProxy, QUERY_TIMEOUT, connect, in_words},
 };
 
@@ -39,6 +39,7 @@ fn parse(unit: &HashMap<String, OwnedVariant>, service: &HashMap<String, OwnedVa
         from.get(key).and_then(|value| String::try_from(value.clone()).ok()).unwrap_or_default()
     };
     let micros = |key: &str| unit.get(key).and_then(|value| u64::try_from(value).ok()).unwrap_or(0);
+    let number = |key: &str| service.get(key).and_then(|value| i32::try_from(value).ok()).unwrap_or(0);
     let invocation = unit.get("InvocationID").and_then(|value| Vec::<u8>::try_from(value.clone()).ok());
     let since = micros("ActiveEnterTimestamp").max(micros("InactiveEnterTimestamp"));
     UnitState {
@@ -47,6 +48,7 @@ fn parse(unit: &HashMap<String, OwnedVariant>, service: &HashMap<String, OwnedVa
         sub: text(unit, "SubState").into(),
         file_state: text(unit, "UnitFileState").into(),
         result: text(service, "Result").into(),
+        end: ProcessEnd::of(number("ExecMainCode"), number("ExecMainStatus")),
         service_type: text(service, "Type").into(),
         restarts: service.get("NRestarts").and_then(|value| u32::try_from(value).ok()).unwrap_or(0),
         invocation: invocation.filter(|id| id.iter().any(|byte| *byte != 0)).map(hex::encode).unwrap_or_default(),

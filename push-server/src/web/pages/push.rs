@@ -20,7 +20,7 @@ use crate::{
         accept, form,
         jobs::Job,
         params::{Params, link},
-        parts::{ago, app_badge, badge, foreign, prose, release, release_or, server_link},
+        parts::{self, ago, app_badge, badge, foreign, prose, release, release_or, server_link},
         view::{Nav, View},
     },
 };
@@ -142,7 +142,7 @@ fn server_cell(view: &View, result: Option<&PushResult>) -> Markup {
     html! {
         (app_badge(state))
         @if let Some(app) = reported.filter(|app| app.state == state) {
-            @if let Some(reason) = &app.reason { p.reason { (prose(reason)) } }
+            @if let Some(reason) = &app.reason { (parts::reason(reason)) }
         }
         @if let Some(status) = server.and_then(|server| server.status()) {
             " " span.facts { "reported " (ago(status.written, view.now)) }

@@ -18,7 +18,7 @@ use crate::{
     badge::Severity,
     web::{
         params::link,
-        parts::{ago, app_badge, app_link, badge, condition_badge, foreign, lasting, prose, release_or},
+        parts::{self, ago, app_badge, app_link, badge, condition_badge, foreign, lasting, prose, release_or},
         view::{Nav, View},
     },
 };
@@ -148,7 +148,7 @@ fn app_row(view: &View, server: &Server, row: &AppRow) -> Markup {
                 (app_badge(row.state))
                 @if let Some(app) = row.reported.filter(|app| app.state == row.state) {
                     " " span.facts { "for " (lasting(app.since, view.now)) }
-                    @if let Some(reason) = &app.reason { p.reason { (prose(reason)) } }
+                    @if let Some(reason) = &app.reason { (parts::reason(reason)) }
                     @if !app.drift.is_empty() { ul.drift { @for drift in &app.drift { li { (prose(drift)) } } } }
                 }
             }

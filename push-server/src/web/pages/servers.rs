@@ -176,6 +176,7 @@ pub(crate) fn reason_of(server: &Server, now: Timestamp) -> Option<String> {
         return Some(error.clone());
     }
     let mut reasons = apps(server).into_iter().filter(|row| row.state != bucket::AppState::Converged);
-    let first = reasons.find_map(|row| Some(format!("{}: {}", row.app, row.reported?.reason.as_ref()?)));
+    let first =
+        reasons.find_map(|row| Some(format!("{}: {}", row.app, row.reported?.reason.as_ref()?.lines().next()?)));
     first.or_else(|| (status.state != bucket::ServerState::Converged).then(|| status.summary.clone()))
 }

@@ -1,0 +1,79 @@
+//! The reason for a failure: a sentence, and below it what the unit last wrote to its journal. Pure.
+//!
+//! The first line stands for itself: where there is room for one, it is the one.
+
+use console::cut;
+
+/// Most lines of a journal in a reason.
+const MAX_LINES: usize = 5;
+
+/// Most characters of one of them.
+const MAX_LINE: usize = 200;
+
+/// Most bytes of all of them.
+const MAX_BYTES: usize = 1024;
+
+/// A sentence about a unit, and the last of the `lines` that it wrote, made safe and kept short.
+pub(crate) fn with_journal(sentence: &str, unit: &str, lines: &[String]) -> String {
+    let lines = lines.iter().map(|line| line.trim_end()).filter(|line| !line.is_empty());
+    let mut kept: Vec<String> = Vec::new();
+    let mut bytes = 0;
+    for line in lines.rev().take(MAX_LINES).map(|line| cut(&line.replace('\t', "    "), MAX_LINE)) {
+        bytes += line.len();
+        if bytes > MAX_BYTES {
+            break;
+        }
+        kept.push(line);
+    }
+    if kept.is_empty() {
+        return sentence.to_owned();
+    }
+    kept.reverse();
+    format!("{sentence}\nthe journal of `{unit}` ends with:\n  {}", kept.join("\n  "))
+}
+
+/// Two reasons as one: both sentences first, then what is below them.
+pub(crate) fn join(first: &str, second: &str) -> String {
+    let parts = |reason: &str| {
+        let (sentence, below) = reason.split_at(reason.find('\n').unwrap_or(reason.len()));
+        (sentence.to_owned(), below.to_owned())
+    };
+    let ((first, first_below), (second, second_below)) = (parts(first), parts(second));
+    format!("{first}; {second}{first_below}{second_below}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reason(lines: &[&str]) -> String {
+        with_journal("it failed", "web.service", &lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn the_last_lines_follow_the_sentence() {
+        assert_eq!(reason(&[]), "it failed");
+        assert_eq!(reason(&["", "  "]), "it failed");
+        assert_eq!(
+            reason(&["1", "2", "3", "", "4 \r", "5", "\t6"]),
+            "it failed\nthe journal of `web.service` ends with:\n  2\n  3\n  4\n  5\n      6"
+        );
+    }
+
+    #[test]
+    fn whatever_a_service_writes_the_reason_is_short_and_safe() {
+        let shown = reason(&["\u{1b}[2J\u{202e}x\nweb: converged"]);
+        assert!(shown.ends_with("\n  \\u{1b}[2J\\u{202e}x\\u{a}web: converged"), "{shown}");
+        let long = "🦀".repeat(100_000);
+        let shown = reason(&[long.as_str(); 100]);
+        assert!(shown.len() < 1200 && shown.lines().count() == 3, "{} bytes", shown.len());
+        assert!(shown.ends_with('…'));
+    }
+
+    #[test]
+    fn sentences_come_before_lines() {
+        assert_eq!(join("a", "b"), "a; b");
+        assert_eq!(join("a\n  1", "b"), "a; b\n  1");
+        assert_eq!(join("a\n  1", "b\n  2"), "a; b\n  1\n  2");
+    }
+}
