@@ -3,18 +3,37 @@
 //! Terms are separated by spaces and all of them must hold; `-` before one negates it. A word without a key is
 //! part of the server's name, whatever its case. With `app:`, `state:` and `release:` are about that app there.
 
-use bucket::Timestamp;
+use std::collections::BTreeSet;
+
+use bucket::{AppState, Timestamp};
 use console::quoted;
 use thiserror::Error;
 
 use crate::{
-    condition::{AppRow, app_label, apps, condition},
+    condition::{AppRow, Condition, app_label, apps, condition},
+    lookup::did_you_mean,
     policy::Policy,
     server::Server,
 };
 
 /// Most terms of a filter.
 const MAX_TERMS: usize = 20;
+
+/// The `state:` of servers that need attention.
+const ATTENTION: &str = "attention";
+
+/// Every state of an app.
+const APP_STATES: [AppState; 9] = [
+    AppState::Converged,
+    AppState::Drifted,
+    AppState::Pending,
+    AppState::Failed,
+    AppState::Quarantined,
+    AppState::Degraded,
+    AppState::Refused,
+    AppState::Orphan,
+    AppState::Unknown,
+];
 
 /// Every key, for messages and help.
 pub const KEYS: [&str; 4] = ["app", "group", "release", "state"];
@@ -25,6 +44,9 @@ pub enum FilterError {
     /// A term has a key that there isn't.
     #[error("unknown filter key `{0}:`; valid keys: {keys}", keys = quoted(&KEYS.map(|key| format!("{key}:"))))]
     UnknownKey(String),
+    /// A `state:` has a word that no server or app is shown with.
+    #[error("unknown state `{0}`; valid states: {states}", states = quoted(&states()))]
+    UnknownState(String),
     /// A term has a key and nothing else.
     #[error("`{0}` has no value after the colon")]
     NoValue(String),
@@ -74,6 +96,43 @@ impl Filter {
         self.terms.is_empty()
     }
 
+    /// Which of its names none of the `servers` has, and which one was probably meant; `None` when they have them all.
+    pub fn unmatched<'a>(
+        &self,
+        servers: &(impl Iterator<Item = &'a Server> + Clone),
+        policy: &Policy,
+    ) -> Option<String> {
+        let says = |what: String, word: &str, known: BTreeSet<&str>| {
+            let known: Vec<&str> = known.into_iter().collect();
+            match did_you_mean(word, &known) {
+                Some(meant) => format!("{what}; {meant}"),
+                None => what,
+            }
+        };
+        self.terms.iter().filter(|term| !term.not).find_map(|term| {
+            let word = term.value.as_str();
+            match term.key {
+                Key::App => {
+                    let known: BTreeSet<&str> =
+                        servers.clone().flat_map(|server| apps(server).into_iter().map(|row| row.app)).collect();
+                    (!known.contains(word)).then(|| says(format!("no server has an app `{word}`"), word, known))
+                }
+                Key::Group => {
+                    let known: BTreeSet<&str> =
+                        servers.clone().flat_map(|server| policy.groups_of(&server.name)).collect();
+                    (!known.contains(word)).then(|| says(format!("no server is in a group `{word}`"), word, known))
+                }
+                Key::Text => {
+                    let known: BTreeSet<&str> = servers.clone().map(|server| server.name.as_str()).collect();
+                    let part = word.to_lowercase();
+                    let is_part = known.iter().any(|name| name.to_lowercase().contains(&part));
+                    (!is_part).then(|| says(format!("no server has a name with `{word}`"), word, known))
+                }
+                Key::Release | Key::State => None,
+            }
+        })
+    }
+
     /// Whether a server passes.
     pub fn matches(&self, server: &Server, policy: &Policy, now: Timestamp) -> bool {
         if self.is_empty() {
@@ -99,7 +158,7 @@ impl Filter {
                     names.into_iter().any(|name| of(name.commit().as_str()) || name.stem() == value)
                 }),
                 Key::State if about_app => chosen.iter().any(|row| app_label(row.state) == value),
-                Key::State if value == "attention" => condition(server, now).needs_attention(),
+                Key::State if value == ATTENTION => condition(server, now).needs_attention(),
                 Key::State => {
                     condition(server, now).label() == value || rows.iter().any(|row| app_label(row.state) == value)
                 }
@@ -128,12 +187,25 @@ fn term(word: &str) -> Result<Term, FilterError> {
     if value.is_empty() {
         return Err(FilterError::NoValue(word.to_owned()));
     }
+    if key == Key::State && !states().contains(&value) {
+        return Err(FilterError::UnknownState(value.to_owned()));
+    }
     Ok(Term { not, key, value: value.to_owned() })
+}
+
+/// Every word that `state:` takes.
+fn states() -> Vec<&'static str> {
+    let mut states: Vec<&str> = Condition::ALL.into_iter().map(Condition::label).collect();
+    states.extend(
+        APP_STATES.map(app_label).into_iter().filter(|label| Condition::ALL.iter().all(|it| it.label() != *label)),
+    );
+    states.push(ATTENTION);
+    states
 }
 
 #[cfg(test)]
 mod tests {
-    use bucket::{AppState, ServerState};
+    use bucket::ServerState;
 
     use super::*;
     use crate::condition::tests::{now, release, server};
@@ -164,6 +236,32 @@ mod tests {
         ] {
             assert_eq!(Filter::parse(filter).unwrap().matches(&failed, &Policy::default(), now()), want, "{filter}");
         }
+    }
+
+    #[test]
+    fn a_name_that_nothing_has_is_named_with_the_nearest() {
+        let web = server(1, 1, 1, AppState::Converged, ServerState::Converged);
+        let said = |filter: &str| Filter::parse(filter).unwrap().unmatched(&[&web].into_iter(), &Policy::default());
+        for (filter, expected) in [
+            ("", None),
+            ("web app:web -app:api state:failed", None),
+            ("app:wbe", Some("no server has an app `wbe`; did you mean `web`?")),
+            ("wbe-1", Some("no server has a name with `wbe-1`; did you mean `web-1`?")),
+            ("group:production", Some("no server is in a group `production`")),
+        ] {
+            assert_eq!(said(filter).as_deref(), expected, "{filter}");
+        }
+    }
+
+    #[test]
+    fn a_state_that_does_not_exist_is_refused_with_those_that_do() {
+        let error = Filter::parse("state:faild").unwrap_err().to_string();
+        assert!(error.contains("unknown state `faild`"), "{error}");
+        for state in ["converged", "failed", "rolled-back", "orphan", "silent", "never", "attention"] {
+            assert!(error.contains(&format!("`{state}`")), "{state}: {error}");
+            assert!(Filter::parse(&format!("-state:{state}")).is_ok());
+        }
+        assert_eq!(error.matches("`pending`").count(), 1, "{error}");
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! - [`push`]: the one way to write a server's document
 //! - [`poke`]: waking the servers that were pushed to
 //! - [`server`]: reading what a server should run and does run
+//! - [`lookup`]: names that nothing has, and what was probably meant
 //! - [`identity`]: who an operator is
 //!
 //! Nothing here prints, draws a page or listens: that is for the programs on top.
@@ -19,6 +20,7 @@ pub mod condition;
 pub mod filter;
 pub mod history;
 pub mod identity;
+pub mod lookup;
 pub mod operation;
 pub mod plan;
 pub mod poke;

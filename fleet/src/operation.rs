@@ -16,6 +16,7 @@ use thiserror::Error;
 use crate::{
     history::previous,
     identity::Identity,
+    lookup::{ensure_app, ensure_server},
     poke::{PokeSettings, Poker},
     policy::{Case, Policy, Reason, Refusal},
     push::{self, Conflict, Incomplete, Request},
@@ -190,9 +191,10 @@ async fn poke(settings: &PokeSettings, results: &mut [PushResult]) {
 /// A release by name, which must exist and be known by its facts.
 pub async fn find(bucket: &Bucket, name: &ReleaseName) -> Result<Release> {
     let found = bucket.release(name).await.with_context(|| format!("could not look up `{}`", name.stem()))?;
-    let release = found.with_context(|| {
-        format!("release `{}` does not exist; `push list {}` lists the releases", name.stem(), name.app())
-    })?;
+    let Some(release) = found else {
+        ensure_app(bucket, name.app()).await?;
+        bail!("release `{}` does not exist; `push list {}` lists the releases", name.stem(), name.app());
+    };
     if let Err(reason) = &release.metadata {
         bail!("`{}` cannot be deployed: {reason}", name.stem());
     }
@@ -202,8 +204,11 @@ pub async fn find(bucket: &Bucket, name: &ReleaseName) -> Result<Release> {
 /// What a server had before the release of `app` that its document names now.
 pub async fn before(bucket: &Bucket, app: &AppName, server: &ServerName) -> Result<ReleaseName> {
     let seen = push::read(bucket, server).await?;
-    let current = seen.document.release_of(app);
-    let current = current.with_context(|| format!("`{server}` does not have `{app}`: nothing to roll back"))?;
+    let Some(current) = seen.document.release_of(app) else {
+        ensure_server(bucket, server).await?;
+        ensure_app(bucket, app).await?;
+        bail!("`{server}` does not have `{app}`: nothing to roll back");
+    };
     let newest = bucket.newest_history(server, MAX_DEPTH).await;
     let mut pushes: Vec<HistoryEntry> = newest.with_context(|| format!("could not read the history of `{server}`"))?;
     // By the bucket's order and not by the clocks of those who pushed.

@@ -116,6 +116,35 @@ async fn the_first_deploy_to_a_server_whose_agent_reports_needs_no_force() {
 }
 
 #[tokio::test]
+async fn a_mistyped_name_is_named_and_the_nearest_offered() {
+    let fixture = Fixture::new().await;
+    let clock = fixture.release("clock", 1, false).await;
+    fixture.report("web-1");
+    ok(&fixture.push("deploy clock web-1"));
+    let (app, server) = (
+        "no app `clokc` in the bucket; did you mean `clock`?",
+        "no server `wbe-1` has a document or a report; did you mean `web-1`?",
+    );
+    let full = format!("deploy {} web-1", clock.to_string().replace("clock", "clokc"));
+    for (arguments, expected) in [
+        ("deploy clokc web-1", app),
+        ("deploy clokc@0000 web-1", app),
+        (&full, app),
+        ("rollback clokc web-1", app),
+        ("list clokc", app),
+        ("list clokc --json", app),
+        ("deploy clock wbe-1", server),
+        ("rollback clock wbe-1", server),
+        ("history wbe-1", server),
+        ("status wbe-1", server),
+    ] {
+        let said = failed(&fixture.push(arguments));
+        assert!(said.contains(expected), "{arguments}: {said}");
+    }
+    assert!(!fixture.path("server/wbe-1.json").exists());
+}
+
+#[tokio::test]
 async fn an_app_alone_means_its_newest_clean_release() {
     let fixture = Fixture::new().await;
     fixture.release("web", 1, false).await;
@@ -143,7 +172,7 @@ async fn a_release_that_does_not_exist_is_not_pushed() {
     fixture.release("web", 1, false).await;
     let said = failed(&fixture.push(&format!("deploy {} web-1 --force", release("web", 9))));
     assert!(said.contains("does not exist"), "{said}");
-    assert!(failed(&fixture.push("deploy api web-1 --force")).contains("no clean release"));
+    assert!(failed(&fixture.push("deploy api web-1 --force")).contains("no app `api` in the bucket"));
     assert!(!fixture.path("server").exists());
 }
 

@@ -1,10 +1,14 @@
 //! `push deploy`: an operator chooses a release for servers.
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use bucket::{AppName, Bucket, PushKind, Release, ReleaseName, ServerName};
 use clap::Args;
 use console::UsageError;
-use fleet::operation::find;
+use fleet::{
+    lookup::{ensure_app, ensure_server},
+    operation::find,
+    plan::{Objection, Proposal},
+};
 
 use super::{
     command::Command,
@@ -42,13 +46,27 @@ impl Deploy {
         let mut pending = Vec::new();
         for server in unique(self.servers) {
             let proposal = proposal(&command.bucket, &server, &release, PushKind::Deploy).await;
-            let proposal = proposal.and_then(|proposal| match proposal.objection {
-                Some(objection) if !self.force => bail!("{objection}; use --force to deploy anyway"),
-                _ => Ok(proposal),
-            });
+            let proposal = match proposal {
+                Ok(proposal) if !self.force => unobjected(&command.bucket, proposal).await,
+                other => other,
+            };
             pending.push(PendingPush { server, proposal, kind: PushKind::Deploy });
         }
         carry_out(command, &self.options, pending).await
+    }
+}
+
+/// A proposal, unless there is an objection to it.
+async fn unobjected(bucket: &Bucket, proposal: Proposal) -> Result<Proposal> {
+    match &proposal.objection {
+        None => Ok(proposal),
+        Some(Objection::NewServer(server)) => {
+            ensure_server(bucket, server)
+                .await
+                .map_err(|error| anyhow!("{error:#} (use --force to deploy to a new server)"))?;
+            Ok(proposal)
+        }
+        Some(objection @ Objection::NewApp(..)) => bail!("{objection}; use --force to deploy anyway"),
     }
 }
 
@@ -69,6 +87,9 @@ async fn choose(bucket: &Bucket, text: &str) -> Result<Release> {
     }
     let releases =
         bucket.newest_releases(&app, 1000).await.with_context(|| format!("could not list the releases of `{app}`"))?;
+    if releases.is_empty() {
+        ensure_app(bucket, &app).await?;
+    }
     let mut matching = releases.into_iter().filter(|release| match commit {
         Some(commit) => release.name.commit().as_str().starts_with(commit),
         None => release.metadata.as_ref().is_ok_and(|metadata| !metadata.dirty),

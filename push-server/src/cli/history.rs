@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use bucket::{HistoryEntry, PushKind, ServerName, Timestamp};
 use clap::Args;
 use console::{Table, note, print, print_json};
-use fleet::{push, server};
+use fleet::{lookup::ensure_server, push, server};
 use serde_json::json;
 
 use super::command::{Command, ago, cut};
@@ -33,6 +33,10 @@ impl History {
             pushes.truncate(self.limit);
         }
         let unrecorded = match &self.server {
+            Some(server) if pushes.is_empty() => {
+                ensure_server(&command.bucket, server).await?;
+                unrecorded(command, server, &pushes).await?
+            }
             Some(server) => unrecorded(command, server, &pushes).await?,
             None => None,
         };

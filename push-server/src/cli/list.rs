@@ -3,7 +3,8 @@
 use anyhow::{Context as _, Result};
 use bucket::{AppName, Release, Timestamp};
 use clap::Args;
-use console::{Cell, Color, Table, note, print, print_json, size};
+use console::{Cell, Color, Table, print, print_json, size};
+use fleet::lookup::ensure_app;
 use futures_util::TryStreamExt as _;
 use serde_json::{Value, json};
 
@@ -30,12 +31,12 @@ impl List {
     async fn releases(&self, command: &Command, app: &AppName) -> Result<bool> {
         let releases = command.bucket.newest_releases(app, self.limit).await;
         let releases = releases.with_context(|| format!("could not list the releases of `{app}`"))?;
+        if releases.is_empty() {
+            ensure_app(&command.bucket, app).await?;
+        }
         if command.json {
             print_json(&json!({ "app": app, "releases": releases.iter().map(as_json).collect::<Vec<_>>() }))?;
             return Ok(true);
-        }
-        if releases.is_empty() {
-            note(format_args!("`{app}` has no releases; `push list` lists the apps"));
         }
         let now = Timestamp::now();
         let mut table = Table::new(&["AGE", "BY", "COMMIT", "", "SIZE", "NOTE"]);

@@ -1,11 +1,12 @@
 //! `push status`: what servers should run, and what they do run.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use bucket::{ReleaseName, ServerName, Timestamp};
 use clap::Args;
 use console::{Cell, Color, Table, count, print, print_json, safe};
 use fleet::{
     condition::{AppRow, Condition, apps, condition},
+    lookup::ensure_server,
     plan::overdue,
     server::{self, Reading, Server},
 };
@@ -45,7 +46,7 @@ impl StatusArguments {
 async fn one(command: &Command, name: &ServerName) -> Result<bool> {
     let server = server::read(&command.bucket, name).await;
     if matches!((&server.document, &server.status), (Reading::Absent, Reading::Absent)) {
-        bail!("server `{name}` does not exist; `push status` lists the servers");
+        ensure_server(&command.bucket, name).await?;
     }
     if command.json {
         print_json(&as_json(&server))?;

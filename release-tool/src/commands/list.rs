@@ -1,9 +1,9 @@
 //! `release list`: what is in the bucket.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use bucket::{AppName, Architecture, Bucket, PackageName, Release, ReleaseMetadata, ReleaseName, Sha256, Timestamp};
 use clap::Args;
-use console::{Cell, Color, Table, age, one_line, print, print_json, print_line, size};
+use console::{Cell, Color, Table, age, nearest, one_line, print, print_json, print_line, size};
 use futures_util::TryStreamExt as _;
 use serde::Serialize;
 
@@ -83,19 +83,30 @@ impl List {
     async fn list_releases(&self, bucket: &Bucket, app: &AppName, json: bool) -> Result<()> {
         let newest = bucket.newest_releases(app, self.limit).await;
         let releases = newest.with_context(|| format!("could not list the releases of `{app}`"))?;
+        if releases.is_empty() {
+            ensure_app(bucket, app).await?;
+        }
         if json {
             let rows: Vec<Row> = releases.iter().map(row).collect();
             print_json(&rows)
         } else if self.names {
             releases.iter().try_for_each(|release| print_line(&release.name))
-        } else if releases.is_empty() {
-            console::note(format_args!(
-                "`{app}` has no releases in this bucket; `release list` shows the apps that do"
-            ));
-            Ok(())
         } else {
             print(&table(&releases, Timestamp::now()).show())
         }
+    }
+}
+
+/// Fails for an app that has no releases, with the one that was probably meant.
+async fn ensure_app(bucket: &Bucket, app: &AppName) -> Result<()> {
+    let apps: Vec<AppName> = bucket.apps().try_collect().await.context("could not list the apps")?;
+    if apps.contains(app) {
+        return Ok(());
+    }
+    let names: Vec<&str> = apps.iter().map(AppName::as_str).collect();
+    match nearest(app.as_str(), &names) {
+        Some(near) => bail!("no app `{app}` in the bucket; did you mean `{near}`?"),
+        None => bail!("no app `{app}` in the bucket; `release list` lists the apps"),
     }
 }
 

@@ -22,7 +22,7 @@ use types::{AppOut, JobOut, Kind, Page, PlanOut, Problem, PushIn, PushOut, Relea
 
 use super::{
     accept, events, jobs,
-    pages::{history::recent, plan},
+    pages::{history::recent, plan, servers::unmatched},
     params::Params,
     parts::{PAGE, page_of},
     route::{Doc, Query, Route},
@@ -105,7 +105,8 @@ async fn servers(view: View, params: Params) -> Response {
         view.snapshot.servers.values().filter(|server| filter.matches(server, &view.policy, view.now)).collect();
     let total = matching.len();
     let shown = page_of(matching.into_iter(), params.page()).into_iter().map(|server| ServerOut::new(&view, server));
-    Json(Page::new(&view, shown.collect(), params.page(), total)).into_response()
+    let hint = if total == 0 { unmatched(&view, &filter) } else { None };
+    Json(Page { hint, ..Page::new(&view, shown.collect(), params.page(), total) }).into_response()
 }
 
 async fn server(view: View, Path(name): Path<String>) -> Response {

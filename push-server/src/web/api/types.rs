@@ -29,6 +29,9 @@ pub(crate) struct Page<T> {
     /// Number of the next page; absent on the last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) next: Option<usize>,
+    /// Why there are no items, if a name in the filter is one that nothing has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) hint: Option<String>,
     /// When the bucket was read: the items are as of then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) read: Option<String>,
@@ -286,7 +289,7 @@ fn kind(kind: PushKind) -> &'static str {
 impl<T> Page<T> {
     pub(crate) fn new(view: &View, items: Vec<T>, page: usize, total: usize) -> Self {
         let next = (page.saturating_mul(PAGE) < total).then(|| page + 1);
-        Self { items, total, next, read: view.snapshot.taken.map(time) }
+        Self { items, total, next, hint: None, read: view.snapshot.taken.map(time) }
     }
 }
 

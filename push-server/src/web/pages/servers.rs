@@ -57,7 +57,11 @@ pub(crate) async fn get(view: View, params: Params) -> Response {
             @if shown.is_empty() {
                 p.none {
                     @if text.is_empty() { "No servers yet. " a href="/" { "How to add the first server" } }
-                    @else { "No server matches. " a href="/servers" { "Show all" } }
+                    @else {
+                        "No server matches. "
+                        @if let Some(unmatched) = unmatched(&view, &filter) { (prose(&unmatched)) " " }
+                        a href="/servers" { "Show all" }
+                    }
                 }
             } @else {
                 form method="get" action="/choose" {
@@ -77,6 +81,11 @@ pub(crate) async fn get(view: View, params: Params) -> Response {
         }
     };
     view.page("Servers", Nav::Servers, &content)
+}
+
+/// Which name in a filter no server has.
+pub(crate) fn unmatched(view: &View, filter: &Filter) -> Option<String> {
+    filter.unmatched(&view.snapshot.servers.values().map(|server| &**server), &view.policy)
 }
 
 fn address<'a>(text: &'a str, sort: &'a str) -> Vec<(&'a str, &'a str)> {
