@@ -66,6 +66,10 @@ pub struct AgentStatus {
     /// How often it reports when there is nothing new to say, in seconds.
     #[serde(default = "AgentStatus::usual_heartbeat")]
     pub heartbeat_seconds: u64,
+    /// When it polls next if nothing wakes it, as it was planned at this report. Reports come rarer than polls: a time
+    /// that is past is followed by others, `poll_seconds` apart.
+    #[serde(default)]
+    pub next_poll: Option<Timestamp>,
 }
 
 impl AgentStatus {

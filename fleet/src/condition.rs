@@ -180,7 +180,13 @@ pub(crate) mod tests {
             written: now(),
             state: whole,
             summary: String::new(),
-            agent: AgentStatus { version: "1".into(), started: now(), poll_seconds: 300, heartbeat_seconds: 900 },
+            agent: AgentStatus {
+                version: "1".into(),
+                started: now(),
+                poll_seconds: 300,
+                heartbeat_seconds: 900,
+                next_poll: None,
+            },
             document: DocumentStatus { generation: Some(generation), error: None, bad_entries: Vec::new() },
             apps: vec![app],
         };

@@ -145,6 +145,15 @@ async fn a_mistyped_name_is_named_and_the_nearest_offered() {
 }
 
 #[tokio::test]
+async fn waiting_says_when_the_agent_polls() {
+    let fixture = Fixture::new().await;
+    fixture.release("web", 1, false).await;
+    fixture.report("web-1");
+    let output = fixture.push("deploy web web-1 --wait --timeout 2s");
+    assert!(failed(&output).contains("web-1: the agent polls within 5 min"), "{}", text(&output));
+}
+
+#[tokio::test]
 async fn an_app_alone_means_its_newest_clean_release() {
     let fixture = Fixture::new().await;
     fixture.release("web", 1, false).await;

@@ -247,7 +247,13 @@ fn status(n: usize, document: &ServerDocument) -> Result<Status> {
         written: now,
         state: if failed { ServerState::Failed } else { ServerState::Converged },
         summary: "5 apps, all as they should be".to_owned(),
-        agent: AgentStatus { version: "0.1.0".to_owned(), started: now, poll_seconds: 300, heartbeat_seconds: 900 },
+        agent: AgentStatus {
+            version: "0.1.0".to_owned(),
+            started: now,
+            poll_seconds: 300,
+            heartbeat_seconds: 900,
+            next_poll: None,
+        },
         // Not older than the document, whose generation nobody here knows.
         document: DocumentStatus { generation: Some(Generation(i64::MAX)), error: None, bad_entries: Vec::new() },
         apps: apps.collect(),

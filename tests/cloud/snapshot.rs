@@ -135,7 +135,13 @@ fn status(server: &str) -> Status {
         written: time(0),
         state: ServerState::Converged,
         summary: "all is well".to_owned(),
-        agent: AgentStatus { version: "1".to_owned(), started: time(0), poll_seconds: 300, heartbeat_seconds: 900 },
+        agent: AgentStatus {
+            version: "1".to_owned(),
+            started: time(0),
+            poll_seconds: 300,
+            heartbeat_seconds: 900,
+            next_poll: None,
+        },
         document: DocumentStatus { generation: None, error: None, bad_entries: Vec::new() },
         apps: Vec::new(),
     }

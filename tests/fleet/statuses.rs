@@ -63,6 +63,7 @@ pub(crate) fn status(server: &str, document: Generation, apps: Vec<AppStatus>, w
             started: written - SignedDuration::from_hours(100),
             poll_seconds: 300,
             heartbeat_seconds: 900,
+            next_poll: None,
         },
         document: DocumentStatus { generation: Some(document), error: None, bad_entries: Vec::new() },
         apps,

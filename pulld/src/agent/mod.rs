@@ -73,6 +73,8 @@ pub(crate) struct Agent<P, S> {
     instance: String,
     /// Cycles in a row that failed as a whole.
     failed_cycles: u32,
+    /// When it pulls next if nothing wakes it before.
+    next_pull: Instant,
 }
 
 impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
@@ -93,6 +95,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             liveness: Rc::new(Liveness::new()),
             instance: format!("{}-{}", std::process::id(), random_u64()),
             failed_cycles: 0,
+            next_pull: Instant::now(),
         }
     }
 
@@ -104,17 +107,15 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
     /// Pulls at every wake-up and at every poll, until it exits to let a new pulld start.
     pub(crate) async fn run(&mut self, wake_signal: &WakeSignal, tracker: &CycleTracker) {
         wake_signal.notify(Reason::Start);
-        let mut next_pull = Instant::now();
         loop {
-            let reasons = wake_signal.wait_until(next_pull).await;
+            let reasons = wake_signal.wait_until(self.next_pull).await;
             tracker.begin();
             let (report, next) = self.pull_cycle(&reasons).await;
             if next == Next::Exit {
                 return;
             }
             tracker.end(report);
-            next_pull = self.next_pull(reasons.contains(&Reason::Start));
-            self.liveness.within(next_pull.saturating_duration_since(Instant::now()));
+            self.liveness.within(self.next_pull.saturating_duration_since(Instant::now()));
         }
     }
 
@@ -128,7 +129,8 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         }
         let failure = converged.err().map(|error| format!("{error:#}"));
         self.failed_cycles = if failure.is_some() { self.failed_cycles.saturating_add(1) } else { 0 };
-        // 10. Report, whatever happened.
+        // 10. Report, whatever happened, and when the next one comes.
+        self.next_pull = self.schedule_pull(reasons.contains(&Reason::Start));
         (self.report(cycle, failure).await, Next::Continue)
     }
 
@@ -234,7 +236,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
     }
 
     /// When to pull next if nothing wakes the agent before.
-    fn next_pull(&self, is_start: bool) -> Instant {
+    fn schedule_pull(&self, is_start: bool) -> Instant {
         let Settings { poll, jitter, .. } = *self.configured.settings();
         let failures = self.desired.failed_reads().max(self.failed_cycles);
         let now = Instant::now();

@@ -22,6 +22,9 @@ async fn a_first_install_and_an_upgrade() {
     assert_eq!(server.world.active("web.service"), "active");
     let status = server.status().await;
     assert_eq!((status.state, status.document.generation), (ServerState::Converged, Some(generation)));
+    let next_poll = status.agent.next_poll.expect("the report says when the agent polls next");
+    let wait = next_poll.duration_since(status.written).as_secs();
+    assert!((0..=330).contains(&wait), "in {wait} s, of a poll every 300 s with a jitter of 30 s");
     server.push(&[&two]).await;
     assert!(pull(&mut agent).await.ok);
     assert_eq!(server.world.installed("web"), Some((two, true)));

@@ -2,7 +2,8 @@
 
 use std::{fmt, time::Duration};
 
-use bucket::{AppState, AppStatus, Bucket, Fetched, Generation, ReleaseName, ServerName};
+use bucket::{AppState, AppStatus, Bucket, Fetched, Generation, ReleaseName, ServerName, Status, Timestamp};
+use jiff::SignedDuration;
 
 /// How often the agents' reports are read; an unchanged one costs one conditional request.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -102,22 +103,90 @@ pub(crate) async fn follow(
     futures_util::future::join_all(pushed.into_iter().map(one)).await
 }
 
+/// How far a server is with a push that it has not finished.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Stage {
+    /// Its agent has never reported.
+    NeverReported,
+    /// Its agent has not read the document yet; it polls at this time, or so often.
+    Waiting { next_poll: Option<Timestamp>, poll: SignedDuration },
+    /// Its agent works on it.
+    Working,
+}
+
+impl Stage {
+    /// The stage that a report tells, as long as it tells no outcome.
+    fn of(status: Option<&Status>, generation: Generation) -> Self {
+        let Some(status) = status else { return Self::NeverReported };
+        if status.document.generation.is_some_and(|about| about >= generation) {
+            return Self::Working;
+        }
+        let poll = SignedDuration::from_secs(i64::try_from(status.agent.poll_seconds).unwrap_or(i64::MAX));
+        Self::Waiting { next_poll: status.agent.next_poll, poll }
+    }
+
+    /// In words. A poll whose time is past was followed by others, of which nobody told: it is said how often they come.
+    fn describe(&self, now: Timestamp) -> String {
+        match self {
+            Self::NeverReported => "the agent has never reported".to_owned(),
+            Self::Waiting { next_poll: Some(next), .. } if *next > now => {
+                format!("the agent polls within {}", console::age(next.duration_since(now)))
+            }
+            Self::Waiting { poll, .. } => format!("the agent polls within {}", console::age(*poll)),
+            Self::Working => "the agent has read the document and works on it".to_owned(),
+        }
+    }
+}
+
 async fn until_final(bucket: &Bucket, server: &ServerName, release: &ReleaseName, generation: Generation) -> Outcome {
     let mut seen = None;
+    let mut told = None;
     loop {
         let fetched = match seen {
             Some(seen) => bucket.status_if_changed(server, seen).await,
             None => bucket.status(server).await.map(Fetched::from),
         };
+        let status = match &fetched {
+            Ok(Fetched::Found(_, status)) => Some(status),
+            _ => None,
+        };
+        if status.is_some() || matches!(fetched, Ok(Fetched::Absent)) {
+            let stage = Stage::of(status, generation);
+            let is_over = status.is_some_and(|status| outcome(status, release, generation).is_some());
+            if !is_over && told.as_ref() != Some(&stage) {
+                console::note(format_args!("{server}: {}", stage.describe(Timestamp::now())));
+                told = Some(stage);
+            }
+        }
         if let Ok(Fetched::Found(read, status)) = fetched {
             seen = Some(read);
-            if status.document.generation.is_some_and(|about| about >= generation) {
-                let ours = status.apps.iter().find(|app| app.app == release.app().as_str());
-                if let Some(outcome) = ours.and_then(|app| Outcome::of(app, release)) {
-                    return outcome;
-                }
+            if let Some(outcome) = outcome(&status, release, generation) {
+                return outcome;
             }
         }
         tokio::time::sleep(PERIOD).await;
+    }
+}
+
+/// What a report says of a release, if it is about the document that names it and that is final.
+fn outcome(status: &Status, release: &ReleaseName, generation: Generation) -> Option<Outcome> {
+    status.document.generation.filter(|about| *about >= generation)?;
+    Outcome::of(status.apps.iter().find(|app| app.app == release.app().as_str())?, release)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_poll_is_announced_as_exactly_as_it_is_known() {
+        let now: Timestamp = "2026-11-20T20:00:00Z".parse().unwrap();
+        let waiting = |next_poll: Option<i64>| {
+            let next_poll = next_poll.map(|seconds| now + SignedDuration::from_secs(seconds));
+            Stage::Waiting { next_poll, poll: SignedDuration::from_mins(5) }.describe(now)
+        };
+        assert_eq!(waiting(Some(42)), "the agent polls within 42 s");
+        assert_eq!(waiting(Some(-42)), "the agent polls within 5 min");
+        assert_eq!(waiting(None), "the agent polls within 5 min");
     }
 }

@@ -25,7 +25,13 @@ fn status() -> Status {
         written: time,
         state: ServerState::Converged,
         summary: "all is well".to_owned(),
-        agent: AgentStatus { version: "1".to_owned(), started: time, poll_seconds: 300, heartbeat_seconds: 900 },
+        agent: AgentStatus {
+            version: "1".to_owned(),
+            started: time,
+            poll_seconds: 300,
+            heartbeat_seconds: 900,
+            next_poll: None,
+        },
         document: DocumentStatus { generation: Some(Generation(7)), error: None, bad_entries: Vec::new() },
         apps: Vec::new(),
     }

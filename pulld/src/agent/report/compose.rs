@@ -248,6 +248,7 @@ mod tests {
                 started: Timestamp::UNIX_EPOCH,
                 poll_seconds: 300,
                 heartbeat_seconds: 900,
+                next_poll: None,
             },
             document: Some((Generation(7), &document)),
             document_error: None,

@@ -6,6 +6,7 @@ use bucket::{AppState, AppStatus, Status, Timestamp};
 pub(super) fn without_times(status: &Status) -> Status {
     let mut status = status.clone();
     status.written = Timestamp::UNIX_EPOCH;
+    status.agent.next_poll = None;
     for app in &mut status.apps {
         app.since = Timestamp::UNIX_EPOCH;
         app.units.iter_mut().for_each(|unit| unit.since = None);

@@ -6,6 +6,8 @@ mod publish;
 
 use bucket::{AgentStatus, AppState, ServerState, Status, Timestamp};
 
+use tokio::time::Instant;
+
 use crate::{
     decide::reason,
     machine::{PackageManager, ServiceManager},
@@ -83,6 +85,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
                 started: self.reporter.started,
                 poll_seconds: settings.poll.as_secs(),
                 heartbeat_seconds: settings.heartbeat.as_secs(),
+                next_poll: Timestamp::now().checked_add(self.next_pull.saturating_duration_since(Instant::now())).ok(),
             },
             document: self.desired.document(),
             document_error: self.desired.error().map(str::to_owned),
