@@ -147,6 +147,9 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         let is_new = self.read_document(&bucket).await;
         // 5. and 6. Query dpkg for what is installed, and plan what is missing.
         self.read_and_plan(cycle).await?;
+        if !cycle.plan.steps.is_empty() {
+            self.report_begun(cycle).await;
+        }
         // 7. Download and verify everything needed, forward and back. Nothing has changed so far.
         let updates = self.prepare(&bucket, is_new, cycle).await;
         // 8. Install, restart, check, and roll back where necessary: one transaction, with phases of its own.

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use bucket::{AppState, ServerState};
+use bucket::{AppState, ServerState, Status};
 
-use crate::machine::fake::{Behaviour, release};
+use crate::{
+    machine::fake::{Behaviour, release},
+    service::wake::Reason,
+};
 
 use super::harness::{Server, poll, pull};
 
@@ -30,6 +33,23 @@ async fn a_first_install_and_an_upgrade() {
     assert_eq!(server.world.installed("web"), Some((two, true)));
     assert_eq!(server.world.restarts(), ["web.service", "web.service"]);
     assert!(!server.paths().transaction().exists());
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_an_update_is_under_way_the_machine_is_not_called_converged() {
+    let (one, two) = (release("web", 1), release("web", 2));
+    let (server, mut agent) = Server::running(&[&one]).await;
+    server.upload(&two, Behaviour::Good).await;
+    server.push(&[&two]).await;
+    let reasons = [Reason::Command].into();
+    let mut cycle = std::pin::pin!(agent.pull_cycle(&reasons));
+    while server.world.dpkg_runs().len() < 2 {
+        assert!(futures_util::poll!(&mut cycle).is_pending(), "dpkg ran before the cycle ended");
+        tokio::task::yield_now().await;
+    }
+    let local: Status = serde_json::from_slice(&std::fs::read(server.paths().status()).unwrap()).unwrap();
+    assert_eq!((local.state, local.apps[0].state), (ServerState::Pending, AppState::Pending));
+    assert!(cycle.await.0.ok);
 }
 
 #[tokio::test(start_paused = true)]

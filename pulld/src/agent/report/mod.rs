@@ -52,6 +52,9 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             let _ = self.read_and_plan(&mut cycle).await;
         }
         let is_complete = failure.is_none() && cycle.plan.steps.is_empty();
+        if let Some(installed) = &cycle.installed {
+            self.files.check(&self.machine.packages, installed, cycle.requested, &self.liveness).await;
+        }
         let status = self.compose(&cycle, failure).await;
         log_differences(self.reporter.previous.as_ref(), &status);
         if is_complete && status.document.error.is_none() {
@@ -71,11 +74,13 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         report
     }
 
-    async fn compose(&mut self, cycle: &Cycle, failure: Option<String>) -> Status {
+    /// Lets this machine know that there is work, before it begins: `pulld status` must not call it converged meanwhile.
+    pub(super) async fn report_begun(&self, cycle: &Cycle) {
+        write_local(&self.paths, &self.compose(cycle, None).await);
+    }
+
+    async fn compose(&self, cycle: &Cycle, failure: Option<String>) -> Status {
         let units = observe::units(&self.machine.services, cycle.installed()).await;
-        if let Some(installed) = &cycle.installed {
-            self.files.check(&self.machine.packages, installed, cycle.requested, &self.liveness).await;
-        }
         let settings = self.configured.settings();
         let observation = Observation {
             server: &settings.server,
