@@ -43,3 +43,19 @@ fn an_agent_that_can_not_start_is_rescued() -> Result<()> {
     scenario.install(&one, &server)?;
     says(&server, PORT, "web 1")
 }
+
+#[test]
+fn a_reload_pulls_at_once_on_a_minimal_debian() -> Result<()> {
+    let scenario = Scenario::new()?;
+    let slow = "poll = \"24h\"\n";
+    let server = scenario.server_options("web-1")?.file("/etc/pulld/pulld.d/60-slow.toml", slow).boot()?;
+    let web = scenario.service("web", PORT)?;
+    let one = web.release(scenario.target(), &Version::new("1"))?;
+    scenario.wait_for_agent(&server)?;
+    assert!(server.run("ls /bin/kill")?.stderr.contains("No such file"), "the package procps is absent");
+    scenario.deploy(&one, &server)?;
+    server.sh("systemctl reload pulld")?;
+    scenario.wait_until_converged(&server, &one)?;
+    assert_eq!(server.sh("systemctl show --value -p NRestarts pulld")?, "0");
+    says(&server, PORT, "web 1")
+}
