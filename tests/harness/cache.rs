@@ -6,8 +6,10 @@
 
 use std::{
     env,
+    ffi::OsString,
     fs::{self, File, TryLockError},
     io,
+    os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
     sync::{
         OnceLock,
@@ -18,6 +20,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use rustix::mount::{UnmountFlags, unmount};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Most scenarios that run at once, over all processes: each boots a Debian.
@@ -95,8 +98,8 @@ impl TempDir {
 
 impl Drop for TempDir {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            eprintln!("could not remove `{}`: {error}", self.0.display());
+        if let Err(error) = remove_tree(&self.0) {
+            eprintln!("could not remove `{}`: {error:#}", self.0.display());
         }
     }
 }
@@ -126,7 +129,7 @@ pub fn clean_up_when_interrupted() -> Result<()> {
         for entry in fs::read_dir(run).into_iter().flatten().flatten() {
             if entry.file_name().to_string_lossy().starts_with(&own) {
                 // The machines' own mounts aren't seen from here, and end with this process.
-                drop(fs::remove_dir_all(entry.path()));
+                drop(remove_tree(&entry.path()));
             }
         }
         std::process::exit(128 + number);
@@ -170,17 +173,59 @@ fn start_time(pid: u32) -> Option<u64> {
 fn remove_leftovers(run: &Path) {
     let entries = fs::read_dir(run).into_iter().flatten().flatten();
     for entry in entries.filter(|entry| entry.file_name().to_str().is_some_and(is_orphan)) {
-        // Two processes may sweep at once; the machine's mounts went with its keeper.
-        match fs::remove_dir_all(entry.path()) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => eprintln!("could not remove the leftover `{}`: {error}", entry.path().display()),
+        if let Err(error) = remove_tree(&entry.path()) {
+            eprintln!("could not remove the leftover `{}`: {error:#}", entry.path().display());
         }
     }
 }
 
+/// Removes a directory and all below it, unless it is gone already. What is mounted there is unmounted and never walked
+/// into: it may be the host's own `/proc`.
+///
+/// # Errors
+/// When something is mounted there that can't be unmounted, with the command that does; or for the usual reasons.
+pub(crate) fn remove_tree(path: &Path) -> Result<()> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").context("could not read `/proc/self/mountinfo`")?;
+    // The last ones first: they may lie below, or on, earlier ones.
+    for mount in mounts_below(&mounts, path).iter().rev() {
+        unmount(mount, UnmountFlags::NOFOLLOW).with_context(|| {
+            let (mount, path) = (mount.display(), path.display());
+            format!("`{mount}` is mounted and in use: end what uses it, then run `umount --recursive '{path}'`")
+        })?;
+    }
+    match fs::remove_dir_all(path) {
+        // Two processes may sweep at once.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => Ok(result?),
+    }
+}
+
+/// The mount points at and below `path`, in the order of mounting (proc(5), `/proc/pid/mountinfo`).
+fn mounts_below(mountinfo: &str, path: &Path) -> Vec<PathBuf> {
+    let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
+    points.filter(|point| point.starts_with(path)).collect()
+}
+
+/// Takes back what the kernel does to spaces, tabs, newlines and backslashes: `\` and three octal digits.
+fn unescape(text: &str) -> PathBuf {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let code = after.get(..3).and_then(|digits| u8::from_str_radix(str::from_utf8(digits).ok()?, 8).ok());
+        let (byte, after) = match code {
+            Some(code) if first == b'\\' => (code, &after[3..]),
+            _ => (first, after),
+        };
+        bytes.push(byte);
+        rest = after;
+    }
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
 #[cfg(test)]
 mod tests {
+    use rustix::mount::mount_bind;
+
     use super::*;
 
     #[test]
@@ -193,5 +238,37 @@ mod tests {
         for foreign in ["", "bucket", "1-2", "1-2-3-4", "1-x-3"] {
             assert!(!is_orphan(foreign), "{foreign:?} isn't ours to remove");
         }
+    }
+
+    #[test]
+    fn mounts_are_found_below_a_path_and_nowhere_else() {
+        let mountinfo = "\
+22 27 0:21 / /proc rw,relatime - proc proc rw
+40 27 0:21 / /srv/a\\040b/proc rw - proc proc rw
+41 27 0:22 / /srv/a\\040b/sys rw shared:7 - sysfs sysfs rw
+42 27 0:23 / /srv/a\\040bc rw - tmpfs tmpfs rw
+";
+        let found = mounts_below(mountinfo, Path::new("/srv/a b"));
+        assert_eq!(found, [PathBuf::from("/srv/a b/proc"), PathBuf::from("/srv/a b/sys")]);
+    }
+
+    #[test]
+    fn removing_a_tree_never_reaches_what_is_mounted_in_it() {
+        let (tree, elsewhere) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        fs::write(elsewhere.path().join("precious"), "").unwrap();
+        let [one, two] = ["proc", "proc two"].map(|name| tree.path().join("partial").join(name));
+        for point in [&one, &two] {
+            fs::create_dir_all(point).unwrap();
+            mount_bind(elsewhere.path(), point).unwrap();
+        }
+        // In use, it is named with the command that helps; nothing is removed then.
+        let busy = File::open(two.join("precious")).unwrap();
+        let error = format!("{:#}", remove_tree(tree.path()).unwrap_err());
+        assert!(error.contains("umount --recursive '") && error.contains("proc two"), "{error}");
+        assert!(one.join("precious").exists());
+        drop(busy);
+        remove_tree(tree.path()).unwrap();
+        assert!(!tree.path().exists());
+        assert!(elsewhere.path().join("precious").exists(), "what was mounted is as it was");
     }
 }

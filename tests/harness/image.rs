@@ -1,5 +1,6 @@
 //! What machines boot from: read-only directories, made once and cached.
 //!
+//! They are made below a [`Keeper`] too: whatever ends the making, no process and no mount of it stays behind.
 //! The lowest layer is a small Debian (or Ubuntu) of the host's own release, so that programs built here find the
 //! libraries they were built against. On it can lie a layer with pulld installed the way a base image has it.
 
@@ -8,13 +9,15 @@ use std::{
     fs::{self, File},
     hash::{Hash, Hasher},
     path::{Path, PathBuf},
-    process::Command,
     time::Duration,
 };
 
 use anyhow::{Context, Result};
 
-use crate::{cache, command, keeper::Keeper};
+use crate::{
+    cache, command,
+    keeper::{Keeper, Network},
+};
 
 /// What a machine has beyond Essential packages and apt. The client of Google's storage wants roots of trust even for http.
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,init-system-helpers,ca-certificates";
@@ -37,8 +40,8 @@ const LAYER_DISK: u64 = 2 << 30;
 /// What a machine boots from.
 #[derive(Debug)]
 pub struct Image {
-    /// Directories, topmost first.
-    layers: Vec<PathBuf>,
+    /// Names of directories in the cache, topmost first.
+    layers: Vec<String>,
     /// Shared locks on the layers: what nobody holds may be removed.
     in_use: Vec<File>,
 }
@@ -50,13 +53,7 @@ impl Image {
         let mut recipe = DefaultHasher::new();
         (PACKAGES, CUSTOMIZE).hash(&mut recipe);
         let nothing = Self { layers: Vec::new(), in_use: Vec::new() };
-        nothing.with_layer(&format!("debian-{suite}"), recipe.finish(), |_, path| {
-            let mut mmdebstrap = Command::new("mmdebstrap");
-            mmdebstrap.args(["--variant=minbase", "--include", PACKAGES, "--customize-hook", CUSTOMIZE, &suite]);
-            mmdebstrap.arg(path).env("SOURCE_DATE_EPOCH", "0");
-            let made = command::run(mmdebstrap, "mmdebstrap", b"", PATIENCE)?.ok();
-            made.map(drop).context("could not make a Debian: `tests/setup` installs what that needs")
-        })
+        nothing.with_layer(&format!("debian-{suite}"), recipe.finish(), |_, path| make_debian(&suite, path))
     }
 
     /// This image with a package installed as a base image has it: by dpkg, while no systemd runs.
@@ -78,14 +75,14 @@ impl Image {
             remove_old_layers(kind, &name)?;
             make(&self, partial)
         })?;
-        self.layers.insert(0, path);
+        self.layers.insert(0, name);
         self.in_use.push(in_use);
         Ok(self)
     }
 
     /// Installs a package on this image and keeps what changed as the layer `path`.
     fn install(&self, deb: &Path, path: &Path) -> Result<()> {
-        let keeper = self.keeper(LAYER_DISK)?;
+        let keeper = self.keeper(LAYER_DISK, Network::Own)?;
         let root = keeper.root();
         fs::copy(deb, keeper.path(&root).join("package.deb"))?;
         let script = r#"chroot "$1" dpkg --install /package.deb; rm "$1/package.deb"; cp -a "$2/upper" "$3""#;
@@ -96,9 +93,10 @@ impl Image {
         command::run(install, &shown, b"", PATIENCE)?.ok().map(drop).context("could not install into an image")
     }
 
-    pub(crate) fn keeper(&self, disk: u64) -> Result<Keeper> {
-        let layers: Vec<_> = self.layers.iter().map(PathBuf::as_path).collect();
-        Keeper::start(&layers, disk)
+    /// The keeper of a machine on this image, with a disk of `disk` bytes.
+    pub(crate) fn keeper(&self, disk: u64, network: Network) -> Result<Keeper> {
+        let layers: Vec<_> = self.layers.iter().map(String::as_str).collect();
+        Keeper::start(&layers, disk, network)
     }
 
     /// The same image, for another machine.
@@ -106,6 +104,16 @@ impl Image {
         let in_use = self.in_use.iter().map(File::try_clone).collect::<Result<_, _>>()?;
         Ok(Self { layers: self.layers.clone(), in_use })
     }
+}
+
+/// Makes a small Debian with systemd, dpkg and D-Bus in the directory `path`.
+fn make_debian(suite: &str, path: &Path) -> Result<()> {
+    let keeper = Keeper::start(&[], 0, Network::Host)?;
+    let mut mmdebstrap = keeper.command("mmdebstrap");
+    mmdebstrap.args(["--variant=minbase", "--include", PACKAGES, "--customize-hook", CUSTOMIZE, suite]);
+    mmdebstrap.arg(path).env("SOURCE_DATE_EPOCH", "0");
+    let made = command::run(mmdebstrap, "mmdebstrap", b"", PATIENCE)?.ok();
+    made.map(drop).context("could not make a Debian: `tests/setup` installs what that needs")
 }
 
 /// Makes the directory `path` unless it is there; other processes wait meanwhile, and never see half of it.
@@ -120,7 +128,7 @@ fn make_once(path: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> 
     }
     let partial = path.with_added_extension("partial");
     if partial.exists() {
-        fs::remove_dir_all(&partial)
+        cache::remove_tree(&partial)
             .with_context(|| format!("could not remove the unfinished `{}`", partial.display()))?;
     }
     make(&partial)?;
@@ -136,7 +144,7 @@ fn remove_old_layers(kind: &str, new: &str) -> Result<()> {
         }
         // The lock's file stays: removed, it could be locked twice, by its old inode and by its new one.
         if cache::lock_file(&path.with_added_extension("lock"))?.try_lock().is_ok() {
-            fs::remove_dir_all(&path).with_context(|| format!("could not remove the old `{}`", path.display()))?;
+            cache::remove_tree(&path).with_context(|| format!("could not remove the old `{}`", path.display()))?;
         }
     }
     Ok(())
@@ -152,5 +160,72 @@ fn suite() -> Result<String> {
     match (value("ID").as_deref(), value("VERSION_CODENAME")) {
         (Some("debian" | "ubuntu"), Some(codename)) => Ok(codename),
         _ => Ok("stable".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead, BufReader},
+        process::{Command, Stdio},
+        thread,
+        time::Instant,
+    };
+
+    use rustix::process::{Pid, Signal, kill_process};
+
+    use super::*;
+    use crate::{TempDir, clean_up_when_interrupted};
+
+    /// Tells this very test to make a Debian in the directory of this name below one of its own, until it is interrupted.
+    const MAKER: &str = "PUSH_TEST_MAKE_A_DEBIAN";
+
+    /// Pids of those who see something mounted below `path`.
+    fn who_sees_mounts(path: &str) -> Vec<String> {
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let seeing = processes.filter(|process| {
+            fs::read_to_string(process.path().join("mountinfo")).is_ok_and(|mounts| mounts.contains(path))
+        });
+        seeing.map(|process| process.file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+        let started = Instant::now();
+        while !holds() {
+            assert!(started.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    #[test]
+    fn a_debian_whose_making_is_interrupted_leaves_neither_mounts_nor_processes_nor_directories() -> Result<()> {
+        if std::env::var_os(MAKER).is_some() {
+            clean_up_when_interrupted()?;
+            let directory = TempDir::new()?;
+            let path = directory.path().join("debian.partial");
+            println!("\nmaking {}", path.display());
+            return make_debian(&suite()?, &path);
+        }
+        let mut maker = Command::new(std::env::current_exe()?)
+            .args(["--exact", "image::tests::a_debian_whose_making_is_interrupted_leaves_neither_mounts_nor_processes_nor_directories"])
+            .args(["--nocapture"])
+            .env(MAKER, "1")
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut lines = BufReader::new(maker.stdout.take().context("stdout is piped")?).lines().map_while(Result::ok);
+        let path = lines.find_map(|line| line.strip_prefix("making ").map(str::to_owned)).context("it says where")?;
+        wait_until("something is mounted in what is being made", || !who_sees_mounts(&path).is_empty());
+        let own = fs::read_to_string("/proc/self/mountinfo")?;
+        assert!(!own.contains(&path), "the host sees a mount of it:\n{own}");
+
+        let pid = i32::try_from(maker.id()).ok().and_then(Pid::from_raw).context("a pid is positive")?;
+        kill_process(pid, Signal::INT)?;
+        assert_eq!(maker.wait()?.code(), Some(130));
+        wait_until("all who saw a mount of it are gone", || who_sees_mounts(&path).is_empty());
+        let directory = Path::new(&path).parent().context("it is in a directory")?;
+        // What was written while it was being removed is the next one's to remove.
+        cache::remove_tree(directory)?;
+        assert!(!directory.exists());
+        Ok(())
     }
 }

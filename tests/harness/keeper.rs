@@ -1,8 +1,9 @@
 //! The process that a machine hangs on.
 //!
-//! It is PID 1 of a PID namespace of its own, with its own mounts, network and cgroup. The container runs inside.
-//! Its stdin is a pipe that only we hold. So when we end, however that comes about, it reads the end of the pipe and
-//! ends too; the kernel then kills everything in the namespace, and the mounts go with the last of them.
+//! It has mounts, cgroup and, for a machine, network of its own, and a child that is PID 1 of a PID namespace of its own.
+//! The container runs inside. That child's stdin is a pipe that only we hold. So when we end, however that comes about,
+//! it reads the end of the pipe and ends too; the kernel then kills everything in the namespace, the keeper removes the
+//! cgroup, and the mounts go with the keeper.
 //! What is left are empty directories: ours are removed on drop, those of killed processes by the next keeper.
 
 use std::{
@@ -11,8 +12,6 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    thread,
-    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
@@ -22,10 +21,19 @@ use crate::cache::{self, TempDir};
 /// Begins the name of every machine's cgroup.
 const CGROUP: &str = "push-machine-";
 
+/// Which network a keeper's processes are in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Network {
+    /// One of their own, with nothing but a loopback.
+    Own,
+    /// The host's, with its way to the package registries.
+    Host,
+}
+
 #[derive(Debug)]
 pub(crate) struct Keeper {
-    /// `unshare`, the parent of PID 1 in the namespace; killing it kills that.
-    unshare: Child,
+    /// The script; it ends when PID 1 in the namespace has ended, and then cleans up.
+    script: Child,
     /// PID 1 of the namespace, by the pid it has out here.
     pid: u32,
     cgroup: String,
@@ -33,21 +41,27 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    /// Sets up mounts, network and cgroup of a machine over `layers` (topmost first) with a disk of `disk` bytes.
-    pub(crate) fn start(layers: &[&Path], disk: u64) -> Result<Self> {
+    /// Sets up mounts, network and cgroup of a machine over `layers`, which are names in the cache (topmost first), with a
+    /// disk of `disk` bytes. Without layers there are neither root nor disk.
+    pub(crate) fn start(layers: &[&str], disk: u64, network: Network) -> Result<Self> {
         let directory = TempDir::new()?;
         for name in ["disk", "root"] {
             fs::create_dir(directory.path().join(name))?;
         }
+        let base = cache::root()?;
+        let relative = directory.path().strip_prefix(base).context("a machine's directory is in the cache")?;
         let name = directory.path().file_name().and_then(|name| name.to_str()).context("a name of ours is UTF-8")?;
         let cgroup = format!("{CGROUP}{name}");
-        let layers: Vec<_> = layers.iter().map(|layer| layer.display().to_string()).collect();
         let trouble = directory.path().join("keeper.err");
-        let mut unshare = Command::new("unshare")
-            .args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"])
+        let (namespaces, network): (&[&str], _) = match network {
+            Network::Own => (&["--mount", "--net"], "own"),
+            Network::Host => (&["--mount"], "host"),
+        };
+        let mut script = Command::new("unshare")
+            .args(namespaces)
             .args(["sh", "-euc", include_str!("keeper.sh"), "keeper"])
-            .arg(directory.path())
-            .args([disk.to_string(), layers.join(":"), cgroup.clone()])
+            .args([base, relative])
+            .args([disk.to_string(), layers.join(":"), cgroup.clone(), network.to_owned()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(&trouble)?)
@@ -56,17 +70,17 @@ impl Keeper {
             .spawn()
             .context("could not run `unshare`")?;
         let mut answer = String::new();
-        BufReader::new(unshare.stdout.take().context("a piped stdout is there")?).read_line(&mut answer)?;
+        BufReader::new(script.stdout.take().context("a piped stdout is there")?).read_line(&mut answer)?;
         if answer != "ready\n" {
-            unshare.wait()?;
+            script.wait()?;
             let trouble = fs::read_to_string(&trouble).unwrap_or_default();
             bail!(
                 "could not set up a machine (root and permission to mount are needed):\n{}",
                 indent(if trouble.is_empty() { "`unshare` failed" } else { &trouble })
             );
         }
-        let pid = only_child(unshare.id()).context("the keeper ended at once")?;
-        let keeper = Self { unshare, pid, cgroup, directory };
+        let pid = only_child(script.id()).and_then(only_child).context("the keeper ended at once")?;
+        let keeper = Self { script, pid, cgroup, directory };
         keeper.remove_leftover_cgroups();
         Ok(keeper)
     }
@@ -115,7 +129,8 @@ impl Keeper {
         for entry in fs::read_dir(&root).into_iter().flatten().flatten() {
             let name = entry.file_name();
             if name.to_str().and_then(|name| name.strip_prefix(CGROUP)).is_some_and(cache::is_orphan) {
-                // Still busy when its processes are only just dying: then the next keeper gets it.
+                // Of a keeper that was killed itself. Still busy when its processes are only just dying: then the next
+                // keeper gets it.
                 drop(remove_cgroup(&entry.path()));
             }
         }
@@ -124,15 +139,9 @@ impl Keeper {
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        let cgroup = self.path(Path::new("/sys/fs/cgroup")).join(&self.cgroup);
-        let deadline = Instant::now() + Duration::from_secs(2);
-        // The last processes may still be on their way out.
-        while remove_cgroup(&cgroup).is_err() && cgroup.is_dir() && Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(5));
-        }
         // Ends `cat`, and with it whatever still runs.
-        drop(self.unshare.stdin.take());
-        if let Err(error) = self.unshare.wait() {
+        drop(self.script.stdin.take());
+        if let Err(error) = self.script.wait() {
             eprintln!("could not wait for the end of a machine's keeper: {error}");
         }
     }

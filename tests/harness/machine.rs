@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     Image, Output, Response, command,
-    keeper::{self, Keeper},
+    keeper::{self, Keeper, Network},
     network::{self, Relay},
 };
 
@@ -36,6 +36,7 @@ pub struct MachineOptions {
     shared: Vec<(PathBuf, String)>,
     files: Vec<(String, String)>,
     ports: Vec<u16>,
+    network: Network,
 }
 
 impl MachineOptions {
@@ -60,6 +61,19 @@ impl MachineOptions {
         self
     }
 
+    /// Puts it on the host's network, with its way to the package registries, instead of one of its own.
+    ///
+    /// # Errors
+    /// When the host's way to name servers and roots of trust can't be read.
+    pub fn on_hosts_network(mut self) -> Result<Self> {
+        self.network = Network::Host;
+        for path in ["/etc/resolv.conf", "/etc/hosts", "/etc/ssl/certs/ca-certificates.crt"] {
+            let content = fs::read_to_string(path).with_context(|| format!("could not read `{path}`"))?;
+            self.files.push((path.to_owned(), content));
+        }
+        Ok(self)
+    }
+
     /// Writes a file before the first boot.
     #[must_use]
     pub fn file(mut self, path: &str, content: &str) -> Self {
@@ -69,7 +83,7 @@ impl MachineOptions {
 
     /// Boots it and waits until systemd says that all is up.
     pub fn boot(self) -> Result<Machine> {
-        let keeper = self.image.keeper(self.disk)?;
+        let keeper = self.image.keeper(self.disk, self.network)?;
         let id = fs::read_to_string("/proc/sys/kernel/random/uuid")?.replace('-', "");
         let own = [("/etc/hostname".to_owned(), format!("{}\n", self.name)), ("/etc/machine-id".to_owned(), id)];
         let root = keeper.path(&keeper.root());
@@ -114,7 +128,7 @@ impl Machine {
     pub fn options(name: &str, image: &Image) -> Result<MachineOptions> {
         let image = image.try_clone()?;
         let (name, shared, files, ports) = (name.to_owned(), Vec::new(), Vec::new(), Vec::new());
-        Ok(MachineOptions { name, image, disk: DISK, shared, files, ports })
+        Ok(MachineOptions { name, image, disk: DISK, shared, files, ports, network: Network::Own })
     }
 
     /// Its host name.
