@@ -1,8 +1,10 @@
-# Two commands for a newcomer: `make demo` and `make test`. Each installs what it needs (apt needs root).
-# The rest is for people who change Push.
+# Two commands for a newcomer: `make demo` and `make test`. Each installs what it needs.
+# The rest is for people who change Push. Everything is built as who runs make; only what boots machines runs as root.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
+# As cargo spells it in the names of variables.
+HOST = $(shell rustc --version --verbose | sed -n 's/^host: //p' | tr a-z- A-Z_)
 
 .PHONY: help demo test check mutants bench debs screenshots audit fuzz clean
 
@@ -13,16 +15,17 @@ demo: ## the whole job on two disposable servers, and the web app over them (DEM
 	@tests/setup
 	@echo "building Push (a few minutes the first time)"
 	@cargo build --quiet --workspace --bins
-	@target/debug/demo
+	@tests/as-root target/debug/demo
 
 test: ## all tests: the web app in a real browser, the rest on real dpkg, systemd and D-Bus in containers
 	@tests/setup --browser
 	@cargo build --quiet --workspace --bins
 	PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm --prefix e2e ci --silent
-	npm --prefix e2e test --silent
+	tests/as-root npm --prefix e2e test --silent
 	@# cargo-nextest takes longer to build than it saves: it is used where it is, and cargo test does as well.
-	@# Twice as many tests as cores: those with machines mostly wait.
-	export PUSH_PROGRAMS_BUILT=1; if cargo nextest --version >/dev/null 2>&1; \
+	@# Twice as many tests as cores: those with machines mostly wait. Cargo builds them, and has root run them.
+	export PUSH_PROGRAMS_BUILT=1; [ $$(id -u) = 0 ] || export "CARGO_TARGET_$(HOST)_RUNNER=$(CURDIR)/tests/as-root"; \
+	  if cargo nextest --version >/dev/null 2>&1; \
 	  then cargo nextest run --workspace --test-threads $$((2 * $$(nproc))); else cargo test --workspace --tests; fi
 
 check: ## formatting, lints and licences, all denied
@@ -39,10 +42,10 @@ bench: ## speed and memory, as ratios against what one would use otherwise
 	@tests/setup --browser
 	@cargo build --quiet --release --workspace --bins
 	@PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm --prefix e2e ci --silent
-	@target/release/bench
+	@tests/as-root target/release/bench
 
 debs: ## packages of pulld, push and release itself: dist/pulld.deb, dist/push-server.deb, dist/release-tool.deb
-	@tests/setup
+	@tests/setup --build
 	cargo build --release --workspace --bins
 	@# Also under a plain name, because apt takes the colons of a release name for an architecture.
 	@set -e; for package in pulld push-server release-tool; do \
@@ -54,7 +57,7 @@ screenshots: ## the README's pictures of the web app
 	@tests/setup --browser
 	@cargo build --quiet --workspace --bins
 	PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm --prefix e2e ci --silent
-	npm --prefix e2e run --silent screenshots
+	tests/as-root npm --prefix e2e run --silent screenshots
 
 audit: ## known vulnerabilities among the dependencies (fetches the RustSec database)
 	cargo deny check advisories
@@ -63,5 +66,6 @@ fuzz: ## a minute of fuzzing for each parser of names and documents (needs night
 	cd fuzz && for target in $$(cargo +nightly fuzz list); do cargo +nightly fuzz run $$target -- -max_total_time=60; done
 
 clean: ## what was built, and the cached root filesystems
+	tests/as-root rm -rf target/machines
 	cargo clean
 	rm -rf dist
