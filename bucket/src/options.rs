@@ -1,6 +1,6 @@
 //! What a bucket on Google Cloud Storage is opened with.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
 use url::Url;
 
@@ -16,6 +16,37 @@ pub enum Credentials {
     ServiceAccountFile(PathBuf),
     /// None at all, for emulators and public buckets.
     Anonymous,
+}
+
+impl FromStr for Credentials {
+    type Err = NameError;
+
+    /// Reads `default`, `anonymous`, or the path of a key file. What has neither a slash nor `.json` at its end is no
+    /// path but a misspelt word.
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        match text {
+            "default" => Ok(Self::ApplicationDefault),
+            "anonymous" => Ok(Self::Anonymous),
+            path if path.contains('/') || path.to_ascii_lowercase().ends_with(".json") => {
+                Ok(Self::ServiceAccountFile(path.into()))
+            }
+            _ => Err(NameError::new(
+                "credentials",
+                text,
+                "use `default`, `anonymous`, or the path of a service account's key file",
+            )),
+        }
+    }
+}
+
+impl fmt::Display for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ApplicationDefault => f.write_str("default"),
+            Self::Anonymous => f.write_str("anonymous"),
+            Self::ServiceAccountFile(path) => path.display().fmt(f),
+        }
+    }
 }
 
 /// What a `gs://` bucket needs besides its name. `file://` buckets ignore it.
@@ -39,11 +70,11 @@ impl BucketOptions {
     /// The options that the environment asks for, by `lookup` (normally [`std::env::var`]):
     ///
     /// - `PUSH_GCS_ENDPOINT`: base URL of the storage API;
-    /// - `PUSH_GCS_CREDENTIALS`: `anonymous`, or the path of a service account's key file;
+    /// - `PUSH_GCS_CREDENTIALS`: see [`Credentials`];
     /// - `STORAGE_EMULATOR_HOST`: as Google's own clients read it, `host:port` or a URL, and anonymous.
     ///
     /// # Errors
-    /// When an endpoint isn't an http(s) URL.
+    /// When an endpoint isn't an http(s) URL, or the credentials are a misspelt word.
     pub fn from_env(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, NameError> {
         let set = |key: &str| lookup(key).filter(|value| !value.is_empty());
         let mut options = Self::default();
@@ -55,11 +86,8 @@ impl BucketOptions {
         if let Some(url) = set("PUSH_GCS_ENDPOINT") {
             options.endpoint = Some(parse_endpoint(&url)?);
         }
-        match set("PUSH_GCS_CREDENTIALS").as_deref() {
-            None => {}
-            Some("anonymous") => options.credentials = Credentials::Anonymous,
-            Some("default") => options.credentials = Credentials::ApplicationDefault,
-            Some(path) => options.credentials = Credentials::ServiceAccountFile(path.into()),
+        if let Some(credentials) = set("PUSH_GCS_CREDENTIALS") {
+            options.credentials = credentials.parse()?;
         }
         Ok(options)
     }

@@ -133,7 +133,7 @@ impl Keys {
     /// A duration within a range, if the key is there, written as in `5m`.
     pub fn duration(&mut self, key: &str, range: RangeInclusive<Duration>) -> Result<Option<Duration>> {
         let (least, most) = (duration::show(*range.start()), duration::show(*range.end()));
-        self.take(key, &format!("a duration from `{least}` to `{most}`, as `5m`"), |value| {
+        self.take(key, &format!("a duration from `{least}` to `{most}`"), |value| {
             let duration = value.as_str().and_then(|text| duration::parse(text).ok());
             duration.filter(|duration| range.contains(duration)).ok_or(Mismatch::Unexpected)
         })
@@ -231,12 +231,12 @@ mod tests {
             (
                 "\"2h\"",
                 |keys| keys.duration("a", Duration::ZERO..=Duration::from_mins(1)).map(drop),
-                "`a` is `\"2h\"`, but must be a duration from `0s` to `1m`, as `5m`",
+                "`a` is `\"2h\"`, but must be a duration from `0s` to `1m`",
             ),
             (
                 "5",
                 |keys| keys.duration("a", Duration::ZERO..=Duration::from_mins(1)).map(drop),
-                "`a` is `5`, but must be a duration from `0s` to `1m`, as `5m`",
+                "`a` is `5`, but must be a duration from `0s` to `1m`",
             ),
             (
                 "\"x\\u202e\"",

@@ -207,3 +207,30 @@ async fn no_json_of_any_program_has_a_key_twice() {
     assert_eq!(world.json("pulld", &["status"])["server"], "web-1");
     assert!(world.json("pulld", &["plan"]).is_object());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_config_says_what_an_agent_would_stumble_over() {
+    let world = World::new().await;
+    let check = |content: String| {
+        world.write("root/etc/pulld/pulld.toml", &format!("server = \"web-1\"\n{content}\n"));
+        let output = world.program("pulld", &["check-config"]).output().unwrap();
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        (output.status.code(), out.into_owned(), err.into_owned())
+    };
+    let kinds = "`default`, `anonymous`, or the path of a service account's key file";
+    let missing = world.path("no-key.json").display().to_string();
+    for (credentials, reason) in [("defualt", "but must be"), (&missing, "could not read key file")] {
+        let (status, _, err) = check(format!("gcs_credentials = \"{credentials}\""));
+        assert_eq!(status, Some(1), "{err}");
+        assert!(err.contains(reason) && err.contains(credentials) && err.contains(kinds), "{err}");
+    }
+    // It may be mounted later, as in an image that is being built.
+    let directory = world.path("not-mounted").display().to_string();
+    let (status, out, err) = check(format!("bucket = \"file://{directory}\""));
+    assert_eq!(status, Some(0), "{err}");
+    assert!(err.contains("warning: the agent cannot pull yet, because the directory of the bucket"), "{err}");
+    assert!(err.contains(&format!("mkdir -p {directory}")), "{err}");
+    assert!(out.contains("heartbeat = \"15m\"\n") && out.contains("gcs_credentials = \"default\"\n"), "{out}");
+    let (status, _, err) = check(format!("bucket = \"file://{}\"", world.path("bucket").display()));
+    assert!(status == Some(0) && !err.contains("warning"), "{err}");
+}

@@ -160,6 +160,22 @@ fn make_sure_of_tls() -> Result<(), String> {
     })
 }
 
+impl Credentials {
+    /// Whether a key file is one, as far as that can be known without the network. Other kinds depend on where they are
+    /// used, and pass. To be called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// When the key file cannot be read, or is not a service account's: why, and which kinds of credentials there are.
+    pub fn check(&self) -> Result<(), String> {
+        if let Self::ServiceAccountFile(_) = self {
+            load(self, "").map_err(|reason| {
+                format!("{reason}; use `default`, `anonymous`, or the path of a service account's key file")
+            })?;
+        }
+        Ok(())
+    }
+}
+
 fn load(source: &Credentials, scope: &'static str) -> Result<credentials::Credentials, String> {
     match source {
         Credentials::Anonymous => Ok(anonymous::Builder::new().build()),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use bucket::Credentials;
 use reqwest::Url;
 
@@ -59,10 +59,9 @@ impl PokeSettings {
         let Some(endpoint) = Url::parse(&endpoint).ok().filter(|url| url.has_host() && !url.cannot_be_a_base()) else {
             bail!("`PUSH_COMPUTE_ENDPOINT` is `{}`: must be a URL, for example `{ENDPOINT}`", endpoint.escape_debug());
         };
-        let credentials = match set("PUSH_COMPUTE_CREDENTIALS").as_deref() {
-            None | Some("default") => Credentials::ApplicationDefault,
-            Some("anonymous") => Credentials::Anonymous,
-            Some(path) => Credentials::ServiceAccountFile(path.into()),
+        let credentials = match set("PUSH_COMPUTE_CREDENTIALS") {
+            Some(credentials) => credentials.parse().context("invalid `PUSH_COMPUTE_CREDENTIALS`")?,
+            None => Credentials::ApplicationDefault,
         };
         let loopback = matches!(endpoint.host_str(), Some("127.0.0.1" | "[::1]" | "localhost"));
         if endpoint.scheme() != "https" && !loopback && credentials != Credentials::Anonymous {

@@ -8,6 +8,7 @@
 //! Unknown keys and ignored files are warnings. An invalid value is an error, and the agent keeps the last valid settings.
 
 mod files;
+mod show;
 
 use std::{
     path::{Path, PathBuf},
@@ -16,7 +17,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
-use bucket::{BucketOptions, BucketUrl, NameError, ServerName};
+use bucket::{BucketOptions, BucketUrl, Credentials, NameError, ServerName};
 use console::{Keys, Mismatch};
 use toml::Value;
 
@@ -58,6 +59,18 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// What the agent needs and this machine does not have now, but may have later, as a sentence.
+    pub(crate) fn missing(&self) -> Option<String> {
+        match &self.bucket {
+            Some(BucketUrl::File(directory)) if !directory.is_dir() => Some(format!(
+                "the agent cannot pull yet, because the directory of the bucket, `{0}`, does not exist: \
+                 mount it, or create it with `mkdir -p {0}`",
+                directory.display()
+            )),
+            _ => None,
+        }
+    }
+
     /// Time for one verb of the bucket with all its attempts.
     pub(crate) fn bucket_timeout(&self) -> Duration {
         self.bucket_options.timeout * 10
@@ -128,8 +141,14 @@ pub(crate) fn unconfigured(host: &str) -> Settings {
 
 fn settle(mut keys: Keys, environment: impl Fn(&str) -> Option<String>, host: &str) -> Result<Settings> {
     let poll = keys.duration("poll", SECOND..=WEEK)?.unwrap_or(Duration::from_mins(5));
-    let defaults =
-        [("PUSH_GCS_ENDPOINT", keys.text("gcs_endpoint")?), ("PUSH_GCS_CREDENTIALS", keys.text("gcs_credentials")?)];
+    let credentials: Option<Credentials> =
+        keys.take("gcs_credentials", "`default`, `anonymous`, or the path of a service account's key file", |value| {
+            value.as_str().and_then(|text| text.parse().ok()).ok_or(Mismatch::Unexpected)
+        })?;
+    let defaults = [
+        ("PUSH_GCS_ENDPOINT", keys.text("gcs_endpoint")?),
+        ("PUSH_GCS_CREDENTIALS", credentials.map(|credentials| credentials.to_string())),
+    ];
     // The environment wins over the files: it is how a person tries something out.
     let lookup = |key: &str| {
         let configured = defaults.iter().find(|(name, _)| *name == key).and_then(|(_, value)| value.clone());
@@ -144,7 +163,10 @@ fn settle(mut keys: Keys, environment: impl Fn(&str) -> Option<String>, host: &s
         },
         poll,
         heartbeat: keys.duration("heartbeat", MINUTE..=DAY)?.unwrap_or(Duration::from_mins(15)),
-        jitter: keys.duration("jitter", Duration::ZERO..=poll / 2)?.unwrap_or(poll / 10),
+        jitter: keys
+            .duration("jitter", Duration::ZERO..=poll / 2)
+            .map_err(|error| anyhow!("{error} (half of `poll`)"))?
+            .unwrap_or(poll / 10),
         health_window: keys.duration("health_window", Duration::ZERO..=HOUR)?.unwrap_or(Duration::from_secs(10)),
         transaction_timeout: keys.duration("transaction_timeout", SECOND..=DAY)?.unwrap_or(Duration::from_mins(30)),
         prune: keys.flag("prune")?.unwrap_or(false),

@@ -58,7 +58,14 @@ fn a_wrong_value_names_file_key_value_and_what_is_expected() {
     for (content, part) in [
         ("poll = 5", "`poll` is `5`, but must be a duration from `1s` to `7d`"),
         ("poll = \"0s\"", "`poll` is `\"0s\"`"),
-        ("poll = \"10s\"\njitter = \"6s\"", "`jitter` is `\"6s\"`, but must be a duration from `0s` to `5s`"),
+        (
+            "poll = \"10s\"\njitter = \"6s\"",
+            "`jitter` is `\"6s\"`, but must be a duration from `0s` to `5s` (half of `poll`)",
+        ),
+        (
+            "gcs_credentials = \"defualt\"",
+            "`gcs_credentials` is `\"defualt\"`, but must be `default`, `anonymous`, or the path",
+        ),
         ("bucket = \"s3://x\"", "`bucket` is `\"s3://x\"`"),
         ("server = \"a/b\"", "`server` is `\"a/b\"`"),
         ("prune = \"yes\"", "`prune` is `\"yes\"`, but must be true or false"),
@@ -94,6 +101,31 @@ fn the_documented_default_file_has_every_key_and_the_real_defaults() {
 }
 
 #[test]
+fn what_is_printed_has_every_key_and_is_read_back_as_the_same_settings() {
+    let root = tempfile::tempdir().unwrap();
+    put(
+        root.path(),
+        "etc/pulld/pulld.toml",
+        "bucket = \"file:///srv/a b\"\nserver = \"db-1\"\npoll = \"1m30s\"\njitter = \"500ms\"\nheartbeat = \"2m\"\n\
+         health_window = \"0s\"\ntransaction_timeout = \"1h\"\nprune = true\nallowed_apps = [\"web-*\", \"a\\\\b\"]\n\
+         keep_releases = 7\ngcs_endpoint = \"http://127.0.0.1:1/\"\ngcs_credentials = \"/etc/key.json\"\nmetadata = \"off\"",
+    );
+    let settings = load_in(root.path()).unwrap().settings;
+    let lines = settings.lines();
+    for key in KEYS {
+        assert!(lines.iter().any(|line| line.starts_with(&format!("{key} = "))), "{key}: {lines:?}");
+    }
+    put(root.path(), "etc/pulld/pulld.toml", &lines.join("\n"));
+    assert_eq!(load_in(root.path()).unwrap().settings, settings);
+    // Of a fresh machine too; what is not set is said.
+    let fresh = unconfigured("web-1").lines();
+    assert!(
+        KEYS.iter().all(|key| fresh.iter().any(|line| line.trim_start_matches("# ").starts_with(key))),
+        "{fresh:?}"
+    );
+}
+
+#[test]
 fn the_environment_reaches_the_bucket() {
     let root = tempfile::tempdir().unwrap();
     put(root.path(), "etc/pulld/pulld.toml", "gcs_endpoint = \"http://127.0.0.1:1\"");
@@ -102,4 +134,38 @@ fn the_environment_reaches_the_bucket() {
     let environment = |key: &str| (key == "PUSH_GCS_ENDPOINT").then(|| "http://127.0.0.1:2".to_owned());
     let loaded = load(&Paths::new(root.path()), None, environment, "h").unwrap();
     assert_eq!(loaded.settings.bucket_options.endpoint.unwrap().as_str(), "http://127.0.0.1:2/");
+}
+
+#[test]
+fn a_bucket_directory_that_is_absent_is_noticed_and_may_come_later() {
+    let root = tempfile::tempdir().unwrap();
+    let bucket = root.path().join("bucket");
+    put(root.path(), "etc/pulld/pulld.toml", &format!("bucket = \"file://{}\"", bucket.display()));
+    let settings = load_in(root.path()).unwrap().settings;
+    let missing = settings.missing().unwrap();
+    assert!(missing.contains(&format!("or create it with `mkdir -p {}`", bucket.display())), "{missing}");
+    fs::create_dir(&bucket).unwrap();
+    assert_eq!(settings.missing(), None);
+    assert_eq!(unconfigured("web-1").missing(), None);
+}
+
+#[tokio::test]
+async fn a_key_file_is_read_by_the_check() {
+    let root = tempfile::tempdir().unwrap();
+    let key = root.path().join("key.json");
+    put(root.path(), "etc/pulld/pulld.toml", &format!("gcs_credentials = \"{}\"", key.display()));
+    let check = || load_in(root.path()).unwrap().settings.bucket_options.credentials.check();
+    for (content, part) in [
+        (None, "could not read key file"),
+        (Some("no JSON"), "is not JSON"),
+        (Some("{\"type\": \"service_account\"}"), "cannot be used"),
+    ] {
+        if let Some(content) = content {
+            fs::write(&key, content).unwrap();
+        }
+        let error = check().unwrap_err();
+        assert!(error.contains(part) && error.contains("use `default`, `anonymous`, or the path"), "{error}");
+    }
+    fs::write(&key, include_str!("../../../tests/cloud/fixtures/service-account.json")).unwrap();
+    check().unwrap();
 }
