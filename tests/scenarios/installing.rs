@@ -157,3 +157,25 @@ fn an_image_keeps_nothing_of_the_machine_it_was_built_on() -> Result<()> {
     assert!(status.starts_with("web-1: converged"), "{status}");
     Ok(())
 }
+
+#[test]
+fn purging_the_package_leaves_nothing_of_it() -> Result<()> {
+    let scenario = Scenario::new()?;
+    let repo = AgentRepo::new(&scenario.path("pulld"))?;
+    let one = repo.release(scenario.target(), "one")?;
+    let server = boot(&scenario)?;
+    let present = "find / -xdev -name '*pulld*' -not -path '/root/*' -not -path '/proc/*' -not -path '/sys/*'; \
+                   find /run -name '*pulld*'; ls -d /etc/pulld 2>/dev/null || true";
+    let before = server.sh(present)?;
+    install(&server, &one, BUCKET)?;
+    assert!(server.sh(present)?.contains("/var/lib/pulld"));
+    let output = server.sh("dpkg --purge pulld 2>&1")?;
+    assert!(!output.contains("warning"), "{output}");
+    assert_eq!((processes(&server)?, server.sh(present)?), (String::new(), before));
+    assert_eq!(server.sh("systemctl show --value --property=LoadState pulld.service")?, "not-found");
+    assert_eq!(server.sh("systemctl list-units --failed --plain --no-legend")?, "");
+    // And it can come again.
+    install(&server, &one, BUCKET)?;
+    assert!(server.sh("pulld status")?.starts_with("web-1: converged"));
+    Ok(())
+}
