@@ -1,6 +1,6 @@
 //! What happens to a unit after its release was installed or restored. Pure: no I/O, no clock.
 
-use bucket::{OwnedUnit, UnitAction};
+use bucket::{OwnedUnit, Timestamp, UnitAction};
 use serde::{Deserialize, Serialize};
 
 use crate::machine::{ActiveState, LoadState, ServiceType, SubState, UnitFileState, UnitState};
@@ -18,6 +18,9 @@ pub(crate) struct UnitBefore {
     pub(crate) invocation: String,
     /// Its restarts by systemd right before dpkg last ran.
     pub(crate) restarts: u32,
+    /// When these two were noted; `None` in a record of an earlier pulld.
+    #[serde(default)]
+    pub(crate) noted: Option<Timestamp>,
 }
 
 /// What is done to a unit.
@@ -117,7 +120,7 @@ mod tests {
 
     fn before(action: UnitAction, was: UnitState) -> UnitBefore {
         let unit = OwnedUnit { name: "web.service".parse().unwrap(), action };
-        UnitBefore { unit, wanted: true, invocation: was.invocation.clone(), restarts: was.restarts, was }
+        UnitBefore { unit, wanted: true, invocation: was.invocation.clone(), restarts: was.restarts, noted: None, was }
     }
 
     #[test]

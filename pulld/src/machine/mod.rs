@@ -20,5 +20,5 @@ pub(crate) use dpkg_request::{DpkgEnd, DpkgRequest, DpkgResult};
 pub(crate) use package_manager::{
     AvailablePackage, DebInfo, InstalledPackage, OWN_PACKAGE, PackageManager, PackageState,
 };
-pub(crate) use service_manager::{CheckResult, ServiceManager};
+pub(crate) use service_manager::{CheckResult, LastWords, ServiceManager};
 pub(crate) use unit_state::{ActiveState, LoadState, ServiceType, SubState, UnitFileState, UnitState};

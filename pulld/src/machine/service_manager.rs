@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use bucket::Timestamp;
 
 use super::{
     process_end::ProcessEnd,
@@ -17,9 +18,9 @@ pub(crate) trait ServiceManager {
     /// How a unit is; one that doesn't exist has the load state `not-found`.
     fn unit(&self, name: &str) -> impl Future<Output = Result<UnitState>>;
 
-    /// What the journal has of these invocations of a unit. Nothing where that can't be read in a few seconds: it helps a
-    /// person, and nothing depends on it.
-    fn last_words(&self, invocations: &[String]) -> impl Future<Output = LastWords>;
+    /// What the journal has of a unit `since` then, `except` of one invocation. Nothing where that can't be read in a few
+    /// seconds: it helps a person, and nothing depends on it.
+    fn last_words(&self, name: &str, since: Timestamp, except: Option<&str>) -> impl Future<Output = LastWords>;
 
     /// Restarts (or starts) a unit and waits for the job's end, at most `timeout`.
     fn restart(&self, name: &str, timeout: Duration) -> impl Future<Output = Result<JobResult>>;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use bucket::{AppName, Bucket, OwnedUnit, ReleaseName};
+use bucket::{AppName, Bucket, OwnedUnit, ReleaseName, Timestamp};
 
 use crate::{
     decide::{
@@ -254,6 +254,6 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
     async fn unit_before(&self, unit: &OwnedUnit, wanted: bool) -> Result<UnitBefore> {
         let was = self.services.unit(unit.name.as_str()).await?;
         let (invocation, restarts) = (was.invocation.clone(), was.restarts);
-        Ok(UnitBefore { unit: unit.clone(), wanted, was, invocation, restarts })
+        Ok(UnitBefore { unit: unit.clone(), wanted, was, invocation, restarts, noted: Some(Timestamp::now()) })
     }
 }

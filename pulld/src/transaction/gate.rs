@@ -19,7 +19,7 @@ use crate::{
     service::events,
 };
 
-use super::{executor::TransactionRunner, record::Transaction};
+use super::{executor::TransactionRunner, record::Transaction, restart::last_words};
 
 /// The time between two samples of a unit.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -33,7 +33,7 @@ pub(super) struct HealthTarget {
     /// Its app.
     pub(super) app: AppName,
     /// The units to judge, each with its restarts by systemd so far.
-    pub(super) units: Vec<(String, u32)>,
+    pub(super) units: Vec<(UnitBefore, u32)>,
     /// Its own check command.
     pub(super) check: Option<Vec<String>>,
 }
@@ -81,16 +81,15 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
     }
 
     /// Which units are judged, each with the restarts that do not count against it.
-    pub(super) async fn judged(&self, units: &[&UnitBefore]) -> Vec<(String, u32)> {
+    pub(super) async fn judged(&self, units: &[&UnitBefore]) -> Vec<(UnitBefore, u32)> {
         let mut judged = Vec::new();
         for before in units {
-            let name = before.unit.name.as_str();
-            let now = self.services.unit(name).await.ok();
+            let now = self.services.unit(before.unit.name.as_str()).await.ok();
             if now.as_ref().is_some_and(|now| matches!(units::act(before, now, true), Act::Ignore(_))) {
                 continue;
             }
             let same = |now: &UnitState| now.invocation == before.invocation;
-            judged.push((name.to_owned(), if now.as_ref().is_some_and(same) { before.restarts } else { 0 }));
+            judged.push(((*before).clone(), if now.as_ref().is_some_and(same) { before.restarts } else { 0 }));
         }
         judged
     }
@@ -115,12 +114,12 @@ async fn watch_one(
     window: Duration,
     began: Instant,
 ) -> Result<(), Unhealthy> {
-    let mut open: Vec<(&str, u32, Vec<Sample>)> =
-        target.units.iter().map(|(name, restarts)| (name.as_str(), *restarts, Vec::new())).collect();
+    let mut open: Vec<(&UnitBefore, u32, Vec<Sample>)> =
+        target.units.iter().map(|(before, restarts)| (before, *restarts, Vec::new())).collect();
     while !open.is_empty() {
         let mut left = Vec::new();
-        for (name, restarts, mut samples) in open {
-            let at = began.elapsed();
+        for (before, restarts, mut samples) in open {
+            let (name, at) = (before.unit.name.as_str(), began.elapsed());
             match services.unit(name).await {
                 Ok(state) => samples.push(Sample { at, state }),
                 Err(error) if at >= START_TIMEOUT => {
@@ -129,10 +128,10 @@ async fn watch_one(
                 Err(_) => {}
             }
             match verdict(name, &samples, restarts, window) {
-                Verdict::Wait => left.push((name, restarts, samples)),
+                Verdict::Wait => left.push((before, restarts, samples)),
                 Verdict::Healthy => {}
                 Verdict::Unhealthy(sentence) => {
-                    let words = services.last_words(&invocations(&samples)).await;
+                    let words = last_words(services, before, samples.last().map(|last| &last.state)).await;
                     // systemd forgets how a process ended when it starts the next one: the journal doesn't.
                     if let Some(last) = samples.last_mut() {
                         last.state.end = last.state.end.or(words.end);
@@ -155,14 +154,6 @@ async fn watch_one(
         Some(command) => pass_check(services, command, window).await,
         None => Ok(()),
     }
-}
-
-/// Every invocation of a unit in these samples, once: what was restarted meanwhile wrote its last words before that.
-fn invocations(samples: &[Sample]) -> Vec<String> {
-    let mut invocations: Vec<String> = samples.iter().map(|sample| sample.state.invocation.clone()).collect();
-    invocations.dedup();
-    invocations.retain(|invocation| !invocation.is_empty());
-    invocations
 }
 
 /// Runs a release's own check until it passes, at least once and for at most another window.

@@ -1,6 +1,7 @@
 //! The phase in which the units of what was installed are restarted.
 
 use anyhow::{Context, Result, bail};
+use bucket::{Timestamp, UnitAction};
 use futures_util::future::join_all;
 
 use crate::{
@@ -9,7 +10,7 @@ use crate::{
         units::{self, Act, UnitBefore},
         verdict::START_TIMEOUT,
     },
-    machine::{PackageManager, ServiceManager},
+    machine::{LastWords, PackageManager, ServiceManager, UnitState},
     service::events,
 };
 
@@ -20,7 +21,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
     pub(super) async fn mark_units(&self, transaction: &mut Transaction) {
         for unit in transaction.others_mut().flat_map(|update| &mut update.units) {
             if let Ok(now) = self.services.unit(unit.unit.name.as_str()).await {
-                (unit.invocation, unit.restarts) = (now.invocation, now.restarts);
+                (unit.invocation, unit.restarts, unit.noted) = (now.invocation, now.restarts, Some(Timestamp::now()));
             }
         }
     }
@@ -66,13 +67,27 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
                 tracing::info!(message_id = events::UNIT, unit = name, ?act, "{done} `{name}`");
                 continue;
             }
-            let (how, invocations) = match self.services.unit(name).await {
-                Ok(state) if !state.result.is_success() => (state.failure(), vec![state.invocation]),
-                _ => (format!(" ({job})"), Vec::new()),
-            };
-            let words = self.services.last_words(&invocations).await;
+            let state = self.services.unit(name).await.ok();
+            let words = last_words(self.services, before, state.as_ref()).await;
+            let failed = state.filter(|state| !state.result.is_success());
+            let how = failed.map_or_else(|| format!(" ({job})"), |state| state.failure());
             bail!(reason::with_journal(&format!("`{name}` did not start{how}"), name, &words.lines));
         }
         Ok(())
     }
+}
+
+/// What the journal has of a unit since dpkg ran: of every start, because one that systemd starts again and again tells
+/// the same story each time. What it was before may have said goodbye meanwhile: that is left out, unless it is what was
+/// reloaded.
+pub(super) async fn last_words(
+    services: &impl ServiceManager,
+    before: &UnitBefore,
+    now: Option<&UnitState>,
+) -> LastWords {
+    let Some(noted) = before.noted else { return LastWords::default() };
+    let was_replaced = now.is_some_and(|now| now.invocation != before.invocation)
+        && !before.invocation.is_empty()
+        && before.unit.action != UnitAction::Reload;
+    services.last_words(before.unit.name.as_str(), noted, was_replaced.then_some(before.invocation.as_str())).await
 }

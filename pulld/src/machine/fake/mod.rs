@@ -6,7 +6,7 @@ mod units;
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
 
 use anyhow::Result;
-use bucket::ReleaseName;
+use bucket::{ReleaseName, Timestamp};
 use tokio::{sync::Notify, time::Instant};
 
 use crate::state::persist::failpoint;
@@ -247,8 +247,8 @@ impl ServiceManager for World {
         Ok(self.0.borrow().unit(name))
     }
 
-    async fn last_words(&self, invocations: &[String]) -> LastWords {
-        if invocations.is_empty() { LastWords::default() } else { self.0.borrow().last_words.clone() }
+    async fn last_words(&self, _name: &str, _since: Timestamp, _except: Option<&str>) -> LastWords {
+        self.0.borrow().last_words.clone()
     }
 
     async fn restart(&self, name: &str, _timeout: Duration) -> Result<JobResult> {

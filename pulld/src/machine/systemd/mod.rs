@@ -12,6 +12,7 @@ mod unit;
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result};
+use bucket::Timestamp;
 use tokio::time::timeout;
 
 use self::{
@@ -46,8 +47,8 @@ impl ServiceManager for Systemd {
         unit::read(name).await
     }
 
-    async fn last_words(&self, invocations: &[String]) -> LastWords {
-        journal::last_words(invocations).await
+    async fn last_words(&self, name: &str, since: Timestamp, except: Option<&str>) -> LastWords {
+        journal::last_words(name, since, except).await
     }
 
     async fn restart(&self, name: &str, time_limit: Duration) -> Result<JobResult> {
