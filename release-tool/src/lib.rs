@@ -2,7 +2,7 @@
 //!
 //! - what to release: [`manifest`] reads `release.toml`, [`tree`] finds the files it means
 //! - from what, by whom: [`source`] asks git, [`builder`] the machine
-//! - the package: [`pack`] decides every field, [`deb`] writes the bytes
+//! - the package: [`pack`] decides every field, [`deb`] writes the bytes, [`elf`] knows what programs need
 //! - the commands, one file each: [`commands`]; what they print goes through [`console`], and bars are [`progress`]
 //!
 //! stdout carries results only (release names, paths, JSON), stderr everything else.
@@ -11,6 +11,7 @@ mod builder;
 mod cli;
 mod commands;
 mod deb;
+mod elf;
 mod lint;
 mod manifest;
 mod options;

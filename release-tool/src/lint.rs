@@ -2,17 +2,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::File,
     io::Read,
     path::Path,
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use md5::{Digest as _, Md5};
 use serde::Serialize;
 
 use crate::{
     deb::{read::DebFile, release::Described, scripts::scripts},
+    elf,
     manifest::{Package, Recipe, Source, Unit},
     pack::{check_syntax, plan_units},
     tree::{Kind, Tree, Walk},
@@ -85,7 +85,7 @@ fn recipe(walk: &Walk, package: &Package, recipe: &Recipe) -> Result<Vec<String>
             texts.push(format!("`/{path}` is setuid or setgid (mode {:04o})", entry.mode));
         }
         if let Kind::File { source, .. } = &entry.kind
-            && let Some(arch) = elf_architecture(source)?
+            && let Some(arch) = elf::architecture(source)?
             && arch != recipe.architecture.as_str()
         {
             texts.push(format!("`/{path}` is compiled for {arch}, but the package is for {}", recipe.architecture));
@@ -111,25 +111,6 @@ fn units_started_twice(units: &[Unit]) -> Vec<String> {
             )
         })
         .collect()
-}
-
-/// The Debian architecture of an ELF file; `None` for any other file, or a machine that isn't known here.
-fn elf_architecture(path: &Path) -> Result<Option<&'static str>> {
-    let mut head = Vec::new();
-    let file = File::open(path).with_context(|| format!("could not open `{}`", path.display()))?;
-    file.take(20).read_to_end(&mut head).with_context(|| format!("could not read `{}`", path.display()))?;
-    // elf(5): magic, then the class at 4, the byte order at 5, and the machine at 18.
-    if head.len() < 20 || !head.starts_with(b"\x7fELF") {
-        return Ok(None);
-    }
-    Ok(match (head[4], head[5], head[18]) {
-        (2, 1, 62) => Some("amd64"),
-        (1, 1, 3) => Some("i386"),
-        (2, 1, 183) => Some("arm64"),
-        (2, 1, 243) => Some("riscv64"),
-        (2, 1, 21) => Some("ppc64el"),
-        _ => None,
-    })
 }
 
 /// Checks a built package, its whole content included.

@@ -16,10 +16,11 @@ use crate::{
         read::DebFile,
         scripts::{PlannedUnit, scripts},
     },
+    elf::{self, Glibc},
     manifest::{Manifest, Package, Recipe, Source as PackageSource, Unit},
     progress::Progress,
     source::Source,
-    tree::{Tree, Walk},
+    tree::{Kind, Tree, Walk},
 };
 
 /// What all packages of one build have in common.
@@ -138,7 +139,11 @@ impl BuildContext {
         control.push("Architecture", recipe.architecture.as_str())?;
         control.push("Maintainer", &recipe.maintainer)?;
         control.push("Installed-Size", &tree.installed_kib().to_string())?;
-        for (field, value) in &recipe.relations {
+        let mut relations = recipe.relations.clone();
+        if let Some(glibc) = needed_glibc(tree)? {
+            depend_on_libc(&mut relations, glibc);
+        }
+        for (field, value) in &relations {
             control.push(field, value)?;
         }
         control.push("Section", &recipe.section)?;
@@ -158,6 +163,36 @@ impl BuildContext {
         let provenance =
             Provenance { dirty: self.dirty, note: self.note.clone(), repo: repo.clone(), branch: branch.clone() };
         Ok(fields.write(&provenance, control)?)
+    }
+}
+
+/// The oldest glibc that all programs and libraries of a package run with; `None` when none of them needs it.
+fn needed_glibc(tree: &Tree) -> Result<Option<Glibc>> {
+    let mut newest = None;
+    for (path, entry) in tree.iter() {
+        if let Kind::File { source, .. } = &entry.kind
+            && (entry.mode & 0o111 != 0 || path.contains(".so"))
+        {
+            newest = newest.max(elf::glibc(source)?);
+        }
+    }
+    Ok(newest)
+}
+
+/// Adds to `Depends` the libc6 that has a glibc, unless the manifest names one: a program that was built on a newer
+/// system then doesn't reach a server on which it can't start. `libgcc_s` comes with libc6; other libraries are the
+/// manifest's to name.
+fn depend_on_libc(relations: &mut Vec<(&'static str, String)>, glibc: Glibc) {
+    let names_libc = |(_, value): &(&str, String)| {
+        value.split([',', '|']).any(|relation| relation.trim().split([' ', ':', '(']).next() == Some("libc6"))
+    };
+    if relations.iter().filter(|(field, _)| field.ends_with("Depends")).any(names_libc) {
+        return;
+    }
+    let libc = format!("libc6 (>= {glibc})");
+    match relations.iter_mut().find(|(field, _)| *field == "Depends") {
+        Some((_, value)) => *value = format!("{value}, {libc}"),
+        None => relations.push(("Depends", libc)),
     }
 }
 
@@ -236,6 +271,23 @@ mod tests {
         assert!(parse_note(" \n").is_err());
         assert!(parse_note(&"x".repeat(3000)).is_err());
         assert_eq!(parse_note(" why \n").unwrap().as_str(), "why");
+    }
+
+    #[test]
+    fn libc_is_added_unless_it_is_named() {
+        let glibc = elf::glibc(Path::new("/bin/true")).unwrap().unwrap();
+        let depends = |relations: &[(&'static str, &str)]| {
+            let mut relations: Vec<_> = relations.iter().map(|(field, value)| (*field, (*value).to_owned())).collect();
+            depend_on_libc(&mut relations, glibc);
+            relations
+        };
+        let libc = format!("libc6 (>= {glibc})");
+        assert_eq!(depends(&[]), [("Depends", libc.clone())]);
+        assert_eq!(depends(&[("Depends", "git")]), [("Depends", format!("git, {libc}"))]);
+        assert_eq!(depends(&[("Breaks", "libc6 (<< 2)")]).len(), 2);
+        for named in ["git, libc6", "libc6 (>= 2.28)", "musl | libc6:any"] {
+            assert_eq!(depends(&[("Depends", named)]), [("Depends", named.to_owned())]);
+        }
     }
 
     #[test]

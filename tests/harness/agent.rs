@@ -13,7 +13,7 @@ use bucket::ReleaseName;
 use crate::{Image, Programs, Repo, Target, TempDir, programs::workspace};
 
 /// What the package is made of, besides the program: its `release.toml` and what that names.
-const SOURCES: [&str; 2] = ["packaging/pulld", "systemd"];
+const SOURCES: [&str; 5] = ["packaging/pulld", "packaging/changelog", "packaging/copyright", "CHANGELOG.md", "systemd"];
 
 /// Where the package's `release.toml` finds the program.
 const PROGRAM: &str = "target/release/pulld";

@@ -191,7 +191,7 @@ fn postrm(units: &[PlannedUnit]) -> String {
     let mut purge = each("purge");
     purge.push_str(&each("unmask"));
     format!(
-        "\nif [ -x /usr/bin/deb-systemd-helper ]; then\n    case \"$1\" in\n    remove)\n        \
+        "\nif command -v deb-systemd-helper >/dev/null; then\n    case \"$1\" in\n    remove)\n        \
          # Nothing starts it while only its conffiles are left.\n{}        ;;\n    purge)\n{purge}        ;;\n    esac\nfi\n\
          if [ \"$1\" = remove ] && [ -z \"${{DPKG_ROOT:-}}${{PUSH_TRANSACTION:-}}\" ] && [ -d /run/systemd/system ]; then\n    \
          systemctl --system daemon-reload >/dev/null || true\nfi\n",
@@ -237,7 +237,6 @@ mod tests {
         // Functions can't have a dash in sh; the scripts' names get an underscore for this.
         let text = format!("exec 3>&1\n{fakes}{script}")
             .replace("deb-systemd-", "deb_systemd_")
-            .replace("-x /usr/bin/deb_systemd_helper", "-n x")
             .replace("-d /run/systemd/system", "-n x");
         shell.args(["-c", &text, "script"]).args(arguments).env_remove("PUSH_TRANSACTION").env_remove("DPKG_ROOT");
         shell.envs(environment.iter().copied());
