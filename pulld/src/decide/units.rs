@@ -15,8 +15,9 @@ pub(crate) struct UnitBefore {
     /// How it was before anything changed.
     pub(crate) was: UnitState,
     /// Its invocation right before dpkg last ran: a unit that has another one then has been restarted by its package.
+    /// Later the one that our own restart made.
     pub(crate) invocation: String,
-    /// Its restarts by systemd right before dpkg last ran.
+    /// Its restarts by systemd at that moment.
     pub(crate) restarts: u32,
     /// When these two were noted; `None` in a record of an earlier pulld.
     #[serde(default)]

@@ -33,25 +33,31 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         }
         self.services.daemon_reload().await?;
         self.liveness.within(START_TIMEOUT);
-        let restarting = transaction.others().filter(|update| update.is_forward()).map(|update| async move {
-            let owned: Vec<&UnitBefore> = update.units.iter().filter(|unit| unit.wanted).collect();
-            (update.app.clone(), self.restart_units(&owned, true).await)
-        });
-        for (app, restarted) in join_all(restarting).await {
-            if let (Err(error), Some(update)) = (restarted, transaction.others_mut().find(|update| update.app == app)) {
+        let forward = transaction.others_mut().filter(|update| update.is_forward());
+        join_all(forward.map(|update| async move {
+            let wanted = update.units.iter_mut().filter(|unit| unit.wanted);
+            if let Err(error) = self.restart_units(wanted, true).await {
                 update.fail(format!("{error:#}"), true);
             }
-        }
+        }))
+        .await;
         Ok(())
     }
 
-    /// Restarts an app's units one after the other; `replaced` is whether dpkg changed their package.
+    /// Restarts an app's units one after the other; `replaced` is whether dpkg changed their package. Notes of each the
+    /// invocation that it made: systemd keeps counting its own restarts where it was about to make another one (it resets
+    /// `NRestarts` only when a unit that had come to rest is started), and those before ours say nothing of the release.
     ///
     /// # Errors
     /// Why a unit did not start. Those after it are not tried.
-    pub(super) async fn restart_units(&self, units: &[&UnitBefore], replaced: bool) -> Result<()> {
+    pub(super) async fn restart_units(
+        &self,
+        units: impl Iterator<Item = &mut UnitBefore>,
+        replaced: bool,
+    ) -> Result<()> {
         for before in units {
-            let name = before.unit.name.as_str();
+            let name = before.unit.name.clone();
+            let name = name.as_str();
             let now = self.services.unit(name).await?;
             let act = units::act(before, &now, replaced);
             let (job, done) = match act {
@@ -65,6 +71,9 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
             let job = job.with_context(|| format!("`{name}` did not start"))?;
             if job.succeeded() {
                 tracing::info!(message_id = events::UNIT, unit = name, ?act, "{done} `{name}`");
+                if let (Act::Restart, Ok(after)) = (act, self.services.unit(name).await) {
+                    (before.invocation, before.restarts) = (after.invocation, after.restarts);
+                }
                 continue;
             }
             let state = self.services.unit(name).await.ok();

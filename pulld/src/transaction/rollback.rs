@@ -97,9 +97,9 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
                 .installed()
                 .and_then(|previous| installed.iter().find(|package| package.package == previous.package));
             let owned = previous.map(|package| package.units.as_slice()).unwrap_or_default();
-            let units = as_owned(&update.units, owned);
+            let mut units = as_owned(&update.units, owned);
+            let restarted = self.restart_units(units.iter_mut(), replaced).await;
             let units: Vec<&UnitBefore> = units.iter().collect();
-            let restarted = self.restart_units(&units, replaced).await;
             let target = HealthTarget { app: update.app.clone(), units: self.judged(&units).await, check: None };
             match restarted {
                 Ok(()) => targets.push(target),

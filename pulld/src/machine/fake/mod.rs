@@ -16,7 +16,7 @@ use super::{
     package_manager::{AvailablePackage, InstalledPackage, PackageManager, PackageState},
     process_end::ProcessEnd,
     service_manager::{CheckResult, LastWords, ServiceManager},
-    unit_state::{JobResult, LoadState, UnitState},
+    unit_state::{JobResult, LoadState, SubState, UnitState},
 };
 
 pub(crate) use self::{
@@ -139,13 +139,16 @@ impl State {
         let behaviour = self.packages.values().find(|(package, _)| owns(package)).map(|(_, behaviour)| *behaviour);
         self.invocations += 1;
         let invocation = format!("{:032x}", self.invocations);
+        let before = self.unit(name);
         let Some(unit) = self.units.get_mut(name) else { return JobResult::Failed };
         unit.crashes_at = None;
         if behaviour == Some(Behaviour::DoesNotStart) {
             unit.state = UnitState { invocation, ..exited(203) };
             return JobResult::Failed;
         }
-        unit.state = running(&invocation);
+        // systemd goes on counting where it was about to restart the unit itself.
+        let restarts = if before.sub == SubState::AutoRestart { before.restarts } else { 0 };
+        unit.state = UnitState { restarts, ..running(&invocation) };
         unit.crashes_at = (behaviour == Some(Behaviour::Crashes)).then(|| Instant::now() + Duration::from_secs(3));
         JobResult::Done
     }
