@@ -140,7 +140,12 @@ pub(crate) fn unconfigured(host: &str) -> Settings {
 }
 
 fn settle(mut keys: Keys, environment: impl Fn(&str) -> Option<String>, host: &str) -> Result<Settings> {
-    let poll = keys.duration("poll", SECOND..=WEEK)?.unwrap_or(Duration::from_mins(5));
+    let bucket = keys.take("bucket", "`gs://BUCKET` or `file:///DIRECTORY`", read_name)?;
+    let poll = keys.duration("poll", SECOND..=WEEK)?.unwrap_or(match bucket {
+        // Each read of a directory is free, and nothing pokes the agent.
+        Some(BucketUrl::File(_)) => Duration::from_secs(10),
+        Some(BucketUrl::Gcs(_)) | None => Duration::from_mins(5),
+    });
     let credentials: Option<Credentials> =
         keys.take("gcs_credentials", "`default`, `anonymous`, or the path of a service account's key file", |value| {
             value.as_str().and_then(|text| text.parse().ok()).ok_or(Mismatch::Unexpected)
@@ -155,7 +160,7 @@ fn settle(mut keys: Keys, environment: impl Fn(&str) -> Option<String>, host: &s
         environment(key).filter(|value| !value.is_empty()).or(configured)
     };
     Ok(Settings {
-        bucket: keys.take("bucket", "`gs://BUCKET` or `file:///DIRECTORY`", read_name)?,
+        bucket,
         bucket_options: BucketOptions::from_env(lookup)?,
         server: match keys.take("server", "the name of a server, as in `web-1`", read_name)? {
             Some(server) => server,

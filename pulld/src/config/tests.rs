@@ -27,6 +27,18 @@ fn a_fresh_machine_has_defaults_and_no_bucket() {
 }
 
 #[test]
+fn a_directory_is_polled_more_often_than_a_bucket_that_costs() {
+    let root = tempfile::tempdir().unwrap();
+    put(root.path(), "etc/pulld/pulld.toml", "bucket = \"gs://main\"");
+    assert_eq!(load_in(root.path()).unwrap().settings.poll, Duration::from_mins(5));
+    put(root.path(), "etc/pulld/pulld.toml", "bucket = \"file:///srv/push\"");
+    let settings = load_in(root.path()).unwrap().settings;
+    assert_eq!((settings.poll, settings.jitter), (Duration::from_secs(10), Duration::from_secs(1)));
+    put(root.path(), "etc/pulld/pulld.toml", "bucket = \"file:///srv/push\"\npoll = \"1h\"");
+    assert_eq!(load_in(root.path()).unwrap().settings.poll, Duration::from_hours(1));
+}
+
+#[test]
 fn a_drop_in_of_etc_hides_its_namesake_of_run_and_usr() {
     let root = tempfile::tempdir().unwrap();
     put(root.path(), "etc/pulld/pulld.toml", "bucket = \"gs://main\"\npoll = \"1m\"");
