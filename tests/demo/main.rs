@@ -17,7 +17,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use bucket::{AppState, ReleaseName};
-use harness::{Machine, Repo, Scenario, clean_up_when_interrupted};
+use harness::{Machine, Programs, Repo, Scenario, clean_up_when_interrupted, quote};
 
 use crate::{stage::Stage, web::Web};
 
@@ -52,7 +52,7 @@ fn play(stage: &Stage) -> Result<()> {
         servers.iter().try_for_each(|server| scenario.wait_for_agent(server))
     })?;
     stage.say("The bucket is a directory. It is the only thing that the servers and this terminal share:");
-    stage.command(&format!("export PUSH_BUCKET={}", scenario.target().url));
+    stage.command(&format!("export PUSH_BUCKET={}", quote(&scenario.target().url)));
 
     stage.act("As a developer, release `hello` from a git repository");
     let repo = Repo::new(&scenario.path("hello"))?;
@@ -92,9 +92,27 @@ fn play(stage: &Stage) -> Result<()> {
         stage.say("The demo is finished; servers and bucket are deleted.");
         return Ok(());
     }
-    stage.say(&format!("Open {} and roll back `hello` on web-1: both servers are still running.", web.address()));
+    stage.say(&format!("Open {} and roll back `hello` on web-2: both servers are still running.", web.address()));
+    stage.say("Or try this in another terminal:");
+    for line in next_commands(&scenario, &servers[0])? {
+        stage.command(&line);
+    }
     stage.say("Press Ctrl-C to stop; nothing is left behind.");
     web.wait()
+}
+
+/// What a reader would try next, as lines to paste.
+fn next_commands(scenario: &Scenario, server: &Machine) -> Result<[String; 3]> {
+    let push = quote(&Programs::get()?.push().to_string_lossy());
+    let bucket = quote(&scenario.target().url);
+    let name = server.name();
+    // Whoever ran this with sudo isn't root over there.
+    let as_root = if std::env::var_os("SUDO_USER").is_some() { "sudo " } else { "" };
+    Ok([
+        format!("{as_root}{push} --bucket {bucket} rollback hello {name} -m 'back to what worked' --wait"),
+        format!("{as_root}{push} --bucket {bucket} status {name}"),
+        format!("{as_root}{}", server.typed("pulld status")?),
+    ])
 }
 
 /// The mistake: the program ends where it should begin to serve.

@@ -90,6 +90,13 @@ impl TempDir {
         Ok(Self(path))
     }
 
+    /// The path of a directory that stays for the next run, made if it isn't there.
+    pub fn kept(name: &str) -> Result<PathBuf> {
+        let path = root()?.join(name);
+        fs::create_dir_all(&path).with_context(|| format!("could not make `{}`", path.display()))?;
+        Ok(path)
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.0

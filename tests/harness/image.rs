@@ -31,6 +31,18 @@ const CUSTOMIZE: &str = r#"
     done
 "#;
 
+/// Installs the packages `$4`… into the root `$1`, and copies what changed (it is in `$2`) to `$3`.
+const APT: &str = r#"
+    root=$1 disk=$2 layer=$3
+    shift 3
+    cp /etc/resolv.conf "$root/etc/resolv.conf"
+    chroot "$root" apt-get --quiet update
+    chroot "$root" apt-get install --quiet --yes --no-install-recommends "$@"
+    chroot "$root" apt-get clean
+    rm -rf "$root/etc/resolv.conf" "$root"/var/lib/apt/lists/*
+    cp -a "$disk/upper" "$layer"
+"#;
+
 /// Longest time that making a layer may take: packages come from the distribution's mirror.
 const PATIENCE: Duration = Duration::from_mins(15);
 
@@ -63,6 +75,21 @@ impl Image {
         let mut recipe = DefaultHasher::new();
         (&self.layers, ingredients).hash(&mut recipe);
         self.with_layer("package", recipe.finish(), |image, path| image.install(&build()?, path))
+    }
+
+    /// This image with packages of the distribution, and nothing of their configuration changed.
+    pub fn with_debian_packages(self, names: &[&str]) -> Result<Self> {
+        let mut recipe = DefaultHasher::new();
+        (&self.layers, names, APT).hash(&mut recipe);
+        self.with_layer(&format!("apt-{}", names.join("-")), recipe.finish(), |image, path| {
+            let keeper = image.keeper(LAYER_DISK, Network::Host)?;
+            let mut install = keeper.command("sh");
+            install.args(["-euc", APT, "install"]).arg(keeper.root());
+            install.arg(keeper.directory().join("disk")).arg(path).args(names);
+            install.env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C.UTF-8");
+            let shown = format!("apt-get install {}", names.join(" "));
+            command::run(install, &shown, b"", PATIENCE)?.ok().map(drop).context("could not install into an image")
+        })
     }
 
     /// This image with the layer `{kind}-{recipe}` on it, from the cache or else by `make`.
@@ -109,9 +136,12 @@ impl Image {
 /// Makes a small Debian with systemd, dpkg and D-Bus in the directory `path`.
 fn make_debian(suite: &str, path: &Path) -> Result<()> {
     let keeper = Keeper::start(&[], 0, Network::Host)?;
-    let mut mmdebstrap = keeper.command("mmdebstrap");
+    fs::create_dir(path).with_context(|| format!("could not make `{}`", path.display()))?;
+    // mmdebstrap and apt take no path with a colon or a comma, and there may be one above.
+    let script = r#"mount --bind "$1" /mnt; shift; exec mmdebstrap "$@" /mnt"#;
+    let mut mmdebstrap = keeper.command("sh");
+    mmdebstrap.args(["-euc", script, "mmdebstrap"]).arg(path).env("SOURCE_DATE_EPOCH", "0");
     mmdebstrap.args(["--variant=minbase", "--include", PACKAGES, "--customize-hook", CUSTOMIZE, suite]);
-    mmdebstrap.arg(path).env("SOURCE_DATE_EPOCH", "0");
     let made = command::run(mmdebstrap, "mmdebstrap", b"", PATIENCE)?.ok();
     made.map(drop).context("could not make a Debian: `tests/setup` installs what that needs")
 }

@@ -12,14 +12,21 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
 
-use crate::cache::{self, TempDir};
+use crate::{
+    cache::{self, TempDir},
+    command,
+};
 
 /// Begins the name of every machine's cgroup.
 const CGROUP: &str = "push-machine-";
+
+/// Longest time for listing the control groups.
+const LIST: Duration = Duration::from_secs(10);
 
 /// Which network a keeper's processes are in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,6 +152,18 @@ impl Drop for Keeper {
             eprintln!("could not wait for the end of a machine's keeper: {error}");
         }
     }
+}
+
+/// Names of the control groups of machines that the process `pid` made, seen as unified ones whatever the host uses.
+///
+/// # Errors
+/// When they can't be mounted.
+pub fn control_groups_of(pid: u32) -> Result<Vec<String>> {
+    let mut list = Command::new("unshare");
+    list.args(["--mount", "sh", "-euc", "mount -t cgroup2 cgroup2 /mnt && ls /mnt"]);
+    let names = command::run(list, "ls of the control groups", b"", LIST)?.ok()?;
+    let prefix = format!("{CGROUP}{pid}-");
+    Ok(names.lines().filter(|name| name.starts_with(&prefix)).map(str::to_owned).collect())
 }
 
 /// Removes a cgroup and all below it, the deepest first; fails as long as one has processes.

@@ -26,8 +26,9 @@ mod service;
 
 pub use agent::AgentRepo;
 pub use cache::{Slot, TempDir, clean_up_when_interrupted};
-pub use command::{Output, run};
+pub use command::{Output, quote, run};
 pub use image::Image;
+pub use keeper::control_groups_of;
 pub use machine::{Machine, MachineOptions};
 pub use network::Response;
 pub use programs::Programs;

@@ -1,6 +1,7 @@
 //! A disposable Debian server with systemd as PID 1.
 
 use std::{
+    cell::RefCell,
     fs::{self, File},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
@@ -14,6 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     Image, Output, Response, command,
+    command::quote,
     keeper::{self, Keeper, Network},
     network::{self, Relay},
 };
@@ -93,9 +95,10 @@ impl MachineOptions {
             fs::write(&path, content).with_context(|| format!("could not write `{}`", path.display()))?;
         }
         let network = keeper.network()?;
-        let relays = self.ports.iter().map(|port| Relay::start(&network, *port)).collect::<Result<_>>()?;
+        let relays = self.ports.iter().map(|port| Relay::inwards(&network, *port)).collect::<Result<_>>()?;
         let Self { name, image, shared, .. } = self;
-        let mut machine = Machine { name, shared, container: None, _relays: relays, keeper, image };
+        let relays = RefCell::new(relays);
+        let mut machine = Machine { name, shared, container: None, relays, keeper, image };
         machine.start()?;
         Ok(machine)
     }
@@ -109,7 +112,8 @@ pub struct Machine {
     name: String,
     shared: Vec<(PathBuf, String)>,
     container: Option<Container>,
-    _relays: Vec<Relay>,
+    /// Held as long as it lives.
+    relays: RefCell<Vec<Relay>>,
     keeper: Keeper,
     image: Image,
 }
@@ -167,6 +171,15 @@ impl Machine {
         command::run(container.command(script), script, stdin, limit).with_context(|| format!("on `{}`", self.name))
     }
 
+    /// What a person types on the host, as root, to run a command here.
+    ///
+    /// # Errors
+    /// When the machine is off.
+    pub fn typed(&self, command: &str) -> Result<String> {
+        let container = self.container.as_ref().with_context(|| format!("`{}` is off", self.name))?;
+        Ok(format!("nsenter --target {} --all --root --wd {command}", container.leader))
+    }
+
     /// The content of a file.
     pub fn read(&self, path: &str) -> Result<String> {
         self.sh(&format!("cat -- {}", quote(path)))
@@ -177,6 +190,13 @@ impl Machine {
         let path = quote(path);
         let script = format!("mkdir -p \"$(dirname -- {path})\" && cat > {path}");
         self.run_with(&script, content.as_bytes(), COMMAND)?.ok().map(drop)
+    }
+
+    /// Makes a port of the machine's loopback answer on the host's, at the port that it returns.
+    pub fn expose(&self, port: u16) -> Result<u16> {
+        let (relay, outside) = Relay::outwards(self.keeper.network()?, port)?;
+        self.relays.borrow_mut().push(relay);
+        Ok(outside)
     }
 
     /// Asks an HTTP server on the machine's loopback.
@@ -370,9 +390,4 @@ fn find_leader(nsenter: u32) -> Option<u32> {
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
     let is_first = field("NSpid:")?.split_whitespace().last() == Some("1");
     (is_first && field("Name:")?.trim() == "systemd").then_some(leader)
-}
-
-/// One word for a shell.
-fn quote(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "'\\''"))
 }

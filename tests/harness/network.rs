@@ -41,22 +41,36 @@ fn inside<T: Send + 'static>(network: &File, make: impl FnOnce() -> io::Result<T
     Ok(socket.join().map_err(|_| anyhow::anyhow!("a thread in the machine's network panicked"))??)
 }
 
-/// Makes a port of the host's loopback answer on the machine's, until dropped.
+/// Makes a port of the one loopback answer on the other, until dropped.
 #[derive(Debug)]
 pub(crate) struct Relay {
     listener: TcpListener,
 }
 
 impl Relay {
-    pub(crate) fn start(network: &File, port: u16) -> Result<Self> {
+    /// Makes a port of the host answer in the machine.
+    pub(crate) fn inwards(network: &File, port: u16) -> Result<Self> {
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let listener = inside(network, move || TcpListener::bind(address))
             .with_context(|| format!("could not listen on port {port} in the machine"))?;
+        Self::start(listener, move || Ok(TcpStream::connect(address)?))
+    }
+
+    /// Makes a port of the machine answer on the host, at the port that it returns.
+    pub(crate) fn outwards(network: File, port: u16) -> Result<(Self, u16)> {
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let listener = TcpListener::bind("127.0.0.1:0").context("could not listen on the host")?;
+        let outside = listener.local_addr()?.port();
+        let relay = Self::start(listener, move || inside(&network, move || TcpStream::connect(address)))?;
+        Ok((relay, outside))
+    }
+
+    fn start(listener: TcpListener, connect: impl Fn() -> Result<TcpStream> + Send + 'static) -> Result<Self> {
         let accepting = listener.try_clone()?;
         thread::spawn(move || {
             while let Ok((stream, _)) = accepting.accept() {
-                // Nobody there, or gone by now: the machine sees a connection that ends, as anywhere.
-                let Ok(server) = TcpStream::connect(address) else { continue };
+                // Nobody there, or gone by now: the other side sees a connection that ends, as anywhere.
+                let Ok(server) = connect() else { continue };
                 drop(connect_both_ways(stream, server));
             }
         });

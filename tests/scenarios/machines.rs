@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use harness::{Image, Machine, Scenario, Slot, TempDir, Version};
+use harness::{Image, Machine, Scenario, Slot, TempDir, Version, control_groups_of};
 
 use crate::{PORT, says};
 
@@ -143,25 +143,16 @@ fn a_machine_goes_with_the_process_that_made_it() -> Result<()> {
     let keeper = keeper.context("the maker says what its keeper is")?;
     let alive = || fs::exists(format!("/proc/{keeper}/root/sys"));
     assert!(alive()?);
-    let groups = format!("push-machine-{}-", maker.id());
-    assert_eq!(control_groups(&groups)?.len(), 1, "the machine has one");
+    let pid = maker.id();
+    assert_eq!(control_groups_of(pid)?.len(), 1, "the machine has one");
     // It is there before the other ends, and leaves cleaning up to it.
     let machine = boot("next")?;
     maker.kill()?;
     maker.wait()?;
     machine.wait_until("the killed process's machine is gone", Duration::from_secs(10), |_| {
-        Ok((!alive()? && control_groups(&groups)?.is_empty()).then_some(()))
+        Ok((!alive()? && control_groups_of(pid)?.is_empty()).then_some(()))
     })?;
     Ok(())
-}
-
-/// The control groups at the top whose names begin with `prefix`, seen as unified ones whatever the host uses.
-fn control_groups(prefix: &str) -> Result<Vec<String>> {
-    let script = "mount -t cgroup2 cgroup2 /mnt && ls /mnt";
-    let listed = Command::new("unshare").args(["--mount", "sh", "-euc", script]).output()?;
-    anyhow::ensure!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
-    let names = String::from_utf8_lossy(&listed.stdout).into_owned();
-    Ok(names.lines().filter(|name| name.starts_with(prefix)).map(str::to_owned).collect())
 }
 
 #[test]

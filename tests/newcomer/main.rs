@@ -1,0 +1,4 @@
+//! What somebody does who has just found Push: the README's own commands, and what is said when something is missing.
+
+mod demo;
+mod setup;
