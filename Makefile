@@ -46,7 +46,7 @@ bench: ## speed and memory, as ratios against what one would use otherwise
 
 debs: ## packages of pulld, push and release itself: dist/pulld.deb, dist/push-server.deb, dist/release-tool.deb
 	@tests/setup --build
-	cargo build --release --workspace --bins
+	cargo build --release --package pulld --package push-server --package release-tool
 	@# Also under a plain name, because apt takes the colons of a release name for an architecture.
 	@set -e; for package in pulld push-server release-tool; do \
 	  deb=$$(target/release/release -C packaging/$$package build --note "make debs" --out "$(CURDIR)/dist"); \
