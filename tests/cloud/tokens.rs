@@ -120,7 +120,7 @@ async fn application_default_credentials_may_be_a_service_accounts_key() {
     let key = key_file();
     let key = key.to_str().expect("a path in UTF-8");
     for variable in ["GOOGLE_APPLICATION_CREDENTIALS", "PUSH_GCS_CREDENTIALS"] {
-        let output = push(&gcs, &[(variable, key)], &["list", "web"]).await;
+        let output = push(&gcs, &[(variable, key)], &["list"]).await;
         assert!(output.status.success(), "{}", said(&output));
     }
     check_service_account(&gcs.requests());
@@ -134,7 +134,7 @@ async fn application_default_credentials_may_be_a_users_and_are_renewed_once_on_
     std::fs::write(&file, oauth.authorized_user().to_string()).expect("a file");
     let environment = [("GOOGLE_APPLICATION_CREDENTIALS", file.to_str().expect("a path in UTF-8"))];
     gcs.require_token("user-2");
-    let output = push(&gcs, &environment, &["list", "web"]).await;
+    let output = push(&gcs, &environment, &["list"]).await;
     assert!(output.status.success(), "{}", said(&output));
     assert_eq!(bearers(&gcs.requests()), ["Bearer user-1", "Bearer user-2"]);
     for asked in oauth.asked() {
@@ -215,7 +215,7 @@ async fn without_certificates_it_is_said_what_to_install() {
     let host = metadata.host();
     let nothing = [("SSL_CERT_FILE", "/nonexistent"), ("SSL_CERT_DIR", "/nonexistent")];
     for credentials in [("PUSH_GCS_CREDENTIALS", "anonymous"), ("GCE_METADATA_HOST", host.as_str())] {
-        let output = push(&gcs, &[&nothing[..], &[credentials]].concat(), &["list", "web"]).await;
+        let output = push(&gcs, &[&nothing[..], &[credentials]].concat(), &["list"]).await;
         let said = said(&output);
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(said.contains("install the package `ca-certificates`") && !said.contains("panicked"), "{said}");

@@ -15,13 +15,15 @@ pub(crate) struct UnitBefore {
     /// How it was before anything changed.
     pub(crate) was: UnitState,
     /// Its invocation right before dpkg last ran: a unit that has another one then has been restarted by its package.
-    /// Later the one that our own restart made.
     pub(crate) invocation: String,
     /// Its restarts by systemd at that moment.
     pub(crate) restarts: u32,
     /// When these two were noted; `None` in a record of an earlier pulld.
     #[serde(default)]
     pub(crate) noted: Option<Timestamp>,
+    /// Its restarts by systemd right after our own restart; `None` until then, and where there was none.
+    #[serde(default)]
+    pub(crate) restarts_at_own: Option<u32>,
 }
 
 /// What is done to a unit.
@@ -121,7 +123,15 @@ mod tests {
 
     fn before(action: UnitAction, was: UnitState) -> UnitBefore {
         let unit = OwnedUnit { name: "web.service".parse().unwrap(), action };
-        UnitBefore { unit, wanted: true, invocation: was.invocation.clone(), restarts: was.restarts, noted: None, was }
+        UnitBefore {
+            unit,
+            wanted: true,
+            invocation: was.invocation.clone(),
+            restarts: was.restarts,
+            noted: None,
+            restarts_at_own: None,
+            was,
+        }
     }
 
     #[test]

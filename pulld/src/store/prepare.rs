@@ -254,6 +254,14 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
     async fn unit_before(&self, unit: &OwnedUnit, wanted: bool) -> Result<UnitBefore> {
         let was = self.services.unit(unit.name.as_str()).await?;
         let (invocation, restarts) = (was.invocation.clone(), was.restarts);
-        Ok(UnitBefore { unit: unit.clone(), wanted, was, invocation, restarts, noted: Some(Timestamp::now()) })
+        Ok(UnitBefore {
+            unit: unit.clone(),
+            wanted,
+            was,
+            invocation,
+            restarts,
+            noted: Some(Timestamp::now()),
+            restarts_at_own: None,
+        })
     }
 }

@@ -89,7 +89,8 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
                 continue;
             }
             let same = |now: &UnitState| now.invocation == before.invocation;
-            judged.push(((*before).clone(), if now.as_ref().is_some_and(same) { before.restarts } else { 0 }));
+            let by_its_package = if now.as_ref().is_some_and(same) { before.restarts } else { 0 };
+            judged.push(((*before).clone(), before.restarts_at_own.unwrap_or(by_its_package)));
         }
         judged
     }

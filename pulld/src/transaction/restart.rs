@@ -22,6 +22,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         for unit in transaction.others_mut().flat_map(|update| &mut update.units) {
             if let Ok(now) = self.services.unit(unit.unit.name.as_str()).await {
                 (unit.invocation, unit.restarts, unit.noted) = (now.invocation, now.restarts, Some(Timestamp::now()));
+                unit.restarts_at_own = None;
             }
         }
     }
@@ -44,9 +45,9 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         Ok(())
     }
 
-    /// Restarts an app's units one after the other; `replaced` is whether dpkg changed their package. Notes of each the
-    /// invocation that it made: systemd keeps counting its own restarts where it was about to make another one (it resets
-    /// `NRestarts` only when a unit that had come to rest is started), and those before ours say nothing of the release.
+    /// Restarts an app's units one after the other; `replaced` is whether dpkg changed their package. Notes of each
+    /// what `NRestarts` is then: systemd goes on counting where it was about to restart the unit itself (it resets the count
+    /// only when a unit that had come to rest is started), and its restarts before ours say nothing of the release.
     ///
     /// # Errors
     /// Why a unit did not start. Those after it are not tried.
@@ -72,7 +73,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
             if job.succeeded() {
                 tracing::info!(message_id = events::UNIT, unit = name, ?act, "{done} `{name}`");
                 if let (Act::Restart, Ok(after)) = (act, self.services.unit(name).await) {
-                    (before.invocation, before.restarts) = (after.invocation, after.restarts);
+                    before.restarts_at_own = Some(after.restarts);
                 }
                 continue;
             }
