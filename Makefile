@@ -18,7 +18,7 @@ demo: ## the whole job on two disposable servers, and the web app over them (DEM
 	@tests/as-root target/debug/demo
 
 test: ## all tests: the web app in a real browser, the rest on real dpkg, systemd and D-Bus in containers
-	@tests/setup --browser
+	@tests/setup --tests
 	@cargo build --quiet --workspace --bins
 	PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm --prefix e2e ci --silent
 	tests/as-root npm --prefix e2e test --silent
@@ -39,7 +39,7 @@ mutants: ## pulld's unit tests must notice each of tests/mutants/*.patch
 	@tests/mutants/run
 
 bench: ## speed and memory, as ratios against what one would use otherwise
-	@tests/setup --browser
+	@tests/setup --tests
 	@cargo build --quiet --release --workspace --bins
 	@PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm --prefix e2e ci --silent
 	@tests/as-root target/release/bench
@@ -54,7 +54,7 @@ debs: ## packages of pulld, push and release itself: dist/pulld.deb, dist/push-s
 	done
 
 screenshots: ## the README's pictures of the web app
-	@tests/setup --browser
+	@tests/setup --tests
 	@cargo build --quiet --workspace --bins
 	PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm --prefix e2e ci --silent
 	tests/as-root npm --prefix e2e run --silent screenshots
