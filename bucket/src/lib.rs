@@ -65,7 +65,8 @@ pub use server_document::{DocumentSummary, Entry, ServerDocument};
 pub use server_name::ServerName;
 pub use sha256::Sha256;
 pub use status::{
-    AgentStatus, AppState, AppStatus, BadEntry, DocumentStatus, ServerState, Status, StatusSummary, UnitStatus,
+    Activity, AgentStatus, AppState, AppStatus, BadEntry, DocumentStatus, ServerState, Status, StatusSummary,
+    UnitStatus,
 };
 
 /// A time as the bucket's objects carry it: UTC, RFC 3339, shown with a `Z`.

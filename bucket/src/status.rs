@@ -113,6 +113,9 @@ pub struct AppStatus {
     pub package: Option<String>,
     /// How the two compare.
     pub state: AppState,
+    /// What the agent does with it right now; `None` when it does nothing, as in the report at the end of a cycle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activity: Option<Activity>,
     /// Since when, by the server's clock.
     pub since: Timestamp,
     /// In a sentence, why it is in that state, when there is something to say.
@@ -150,6 +153,23 @@ pub enum AppState {
     Unknown,
 }
 
+/// What an agent does with an app while its desired release is being installed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activity {
+    /// The release, and what a rollback would need, are downloaded and verified.
+    Downloading,
+    /// dpkg installs the release.
+    Installing,
+    /// Its units are restarted and pass, or fail, the health gate.
+    WatchingHealth,
+    /// The previous release is restored, restarted and watched.
+    RollingBack,
+    /// An activity of a newer agent than this reader.
+    #[serde(other)]
+    Unknown,
+}
+
 /// The state as reports spell it.
 impl fmt::Display for ServerState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -177,6 +197,19 @@ impl fmt::Display for AppState {
             Self::Refused => "refused",
             Self::Orphan => "orphan",
             Self::Unknown => "unknown",
+        })
+    }
+}
+
+/// The activity in a person's words.
+impl fmt::Display for Activity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Downloading => "downloading",
+            Self::Installing => "installing",
+            Self::WatchingHealth => "watching health",
+            Self::RollingBack => "rolling back",
+            Self::Unknown => "working",
         })
     }
 }

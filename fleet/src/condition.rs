@@ -168,6 +168,7 @@ pub(crate) mod tests {
             installed: Some(release(installed)),
             package: Some("web".into()),
             state,
+            activity: None,
             since: now(),
             reason: None,
             drift: Vec::new(),

@@ -43,6 +43,7 @@ pub(crate) fn app(
         installed: installed.cloned(),
         package: Some(desired.app().to_string()),
         state,
+        activity: None,
         since,
         reason: reason.map(str::to_owned),
         drift: drift.iter().map(|drift| (*drift).to_owned()).collect(),

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::{
     machine::{PackageManager, ServiceManager},
     random::random_fraction,
-    service::{events, liveness::Liveness, notify},
+    service::{announcer::Announcer, events, liveness::Liveness, notify},
     state::{paths::Paths, persist},
     transaction::{
         self,
@@ -28,8 +28,8 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             return self.confirm_without_record(cycle).await;
         };
         cycle.busy = true;
-        let Self { machine, paths, configured, instance, liveness, quarantine, .. } = self;
-        let next = runner(machine, paths, configured, instance, liveness)
+        let Self { machine, paths, configured, instance, liveness, announcer, quarantine, .. } = self;
+        let next = runner(machine, paths, configured, instance, liveness, announcer)
             .resume(&mut transaction, quarantine)
             .await
             .context("could not complete the interrupted transaction")?;
@@ -61,8 +61,8 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         log_start(&updates);
         let mut transaction = Transaction::new(Timestamp::now(), self.desired.generation(), updates);
         transaction.save(&self.paths.transaction())?;
-        let Self { machine, paths, configured, instance, liveness, quarantine, .. } = self;
-        let runner = runner(machine, paths, configured, instance, liveness);
+        let Self { machine, paths, configured, instance, liveness, announcer, quarantine, .. } = self;
+        let runner = runner(machine, paths, configured, instance, liveness, announcer);
         let next = runner.carry_out(&mut transaction, quarantine, Start::Fresh).await?;
         self.close(&transaction, next, cycle)?;
         Ok(next)
@@ -137,6 +137,7 @@ fn runner<'a, P, S>(
     configured: &'a Configured,
     instance: &'a str,
     liveness: &'a Liveness,
+    announcer: &'a Announcer,
 ) -> TransactionRunner<'a, P, S> {
     TransactionRunner {
         packages: &machine.packages,
@@ -146,5 +147,6 @@ fn runner<'a, P, S>(
         instance,
         configuration_error: configured.invalid(),
         liveness,
+        announcer,
     }
 }

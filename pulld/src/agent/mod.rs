@@ -26,6 +26,7 @@ use crate::{
     machine::{PackageManager, ServiceManager},
     random::{random_fraction, random_u64},
     service::{
+        announcer::Announcer,
         control::{CycleReport, CycleTracker},
         events,
         liveness::Liveness,
@@ -69,6 +70,7 @@ pub(crate) struct Agent<P, S> {
     files: ChangedFiles,
     reporter: Reporter,
     liveness: Rc<Liveness>,
+    announcer: Announcer,
     /// Identifies this process among all that ever ran.
     instance: String,
     /// Cycles in a row that failed as a whole.
@@ -93,6 +95,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             files: ChangedFiles::default(),
             reporter: Reporter::new(),
             liveness: Rc::new(Liveness::new()),
+            announcer: Announcer::default(),
             instance: format!("{}-{}", std::process::id(), random_u64()),
             failed_cycles: 0,
             next_pull: Instant::now(),
@@ -147,11 +150,31 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         let is_new = self.read_document(&bucket).await;
         // 5. and 6. Query dpkg for what is installed, and plan what is missing.
         self.read_and_plan(cycle).await?;
-        if !cycle.plan.steps.is_empty() {
-            self.report_begun(cycle).await;
+        let ignore_backoff = cycle.requested || is_new;
+        let due = self.due_steps(ignore_backoff, cycle);
+        if !due.is_empty() {
+            let mut meanwhile = self.report_begun(ignore_backoff, cycle).await;
+            // The work comes first, and its end is the end of reporting what it does.
+            let worked = tokio::select! {
+                biased;
+                worked = self.work(&bucket, &due, cycle) => worked,
+                never = meanwhile.report() => match never {},
+            };
+            self.report_ended(meanwhile);
+            if worked? == Next::Exit {
+                return Ok(Next::Exit);
+            }
         }
+        // 9. Delete cached packages that are no longer needed.
+        self.clear_cache(cycle);
+        Ok(Next::Continue)
+    }
+
+    /// Makes the machine as the steps ask, as far as that is possible.
+    async fn work(&mut self, bucket: &Bucket, steps: &[Step], cycle: &mut Cycle) -> Result<Next> {
+        cycle.busy = true;
         // 7. Download and verify everything needed, forward and back. Nothing has changed so far.
-        let updates = self.prepare(&bucket, is_new, cycle).await;
+        let updates = self.prepare(bucket, steps, cycle).await;
         // 8. Install, restart, check, and roll back where necessary: one transaction, with phases of its own.
         if !updates.is_empty() {
             if self.carry_out(updates, cycle).await? == Next::Exit {
@@ -160,8 +183,6 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             self.is_cache_clear = false;
             self.read_and_plan(cycle).await?;
         }
-        // 9. Delete cached packages that are no longer needed.
-        self.clear_cache(cycle);
         Ok(Next::Continue)
     }
 
@@ -195,17 +216,18 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         Ok(())
     }
 
-    /// Prepares what the plan needs. An app that failed lately waits until its retry is due, unless a person asked or
-    /// the document is new.
-    async fn prepare(&mut self, bucket: &Bucket, is_new: bool, cycle: &mut Cycle) -> Vec<AppUpdate> {
-        let (now, ignore_backoff) = (Instant::now(), cycle.requested || is_new);
+    /// The steps to carry out now. An app that failed lately waits until its retry is due, unless a person asked or the
+    /// document is new.
+    fn due_steps(&mut self, ignore_backoff: bool, cycle: &Cycle) -> Vec<Step> {
+        let now = Instant::now();
         let is_due = |step: &&Step| ignore_backoff || self.retries.is_due(step.app(), now);
-        let steps: Vec<Step> = cycle.plan.steps.iter().filter(is_due).cloned().collect();
+        let steps = cycle.plan.steps.iter().filter(is_due).cloned().collect();
         self.retries.keep_planned(&cycle.plan);
-        if steps.is_empty() {
-            return Vec::new();
-        }
-        cycle.busy = true;
+        steps
+    }
+
+    /// Prepares what the steps need, and schedules a retry of what cannot be prepared.
+    async fn prepare(&mut self, bucket: &Bucket, steps: &[Step], cycle: &Cycle) -> Vec<AppUpdate> {
         let preparer = Preparer {
             bucket,
             cache: &self.cache,
@@ -214,8 +236,9 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             inspect: self.machine.inspect,
             root: self.paths.root(),
             liveness: &self.liveness,
+            announcer: &self.announcer,
         };
-        let (updates, unprepared) = preparer.prepare(&steps, cycle.installed()).await;
+        let (updates, unprepared) = preparer.prepare(steps, cycle.installed()).await;
         for failed in unprepared {
             if let Some(step) = steps.iter().find(|step| *step.app() == failed.app) {
                 self.schedule_retry(step.release(), &format!("{:#}", failed.error));

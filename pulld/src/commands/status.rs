@@ -60,7 +60,8 @@ fn show(status: &Status) -> String {
 
 fn show_app(text: &mut String, app: &AppStatus) {
     let release = app.installed.as_ref().map_or("not installed", |release| release.stem());
-    let _ = writeln!(text, "{}: {} since {}", safe(&app.app), app.state, app.since);
+    let activity = app.activity.map(|activity| format!(" ({activity})")).unwrap_or_default();
+    let _ = writeln!(text, "{}: {}{activity} since {}", safe(&app.app), app.state, app.since);
     let _ = writeln!(text, "  installed {release}");
     if app.desired.is_some() && app.desired != app.installed {
         let _ = writeln!(text, "  desired   {}", app.desired.as_ref().map_or("", |release| release.stem()));
@@ -77,6 +78,18 @@ fn show_app(text: &mut String, app: &AppStatus) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_agent_does_stands_beside_the_state() {
+        let app: AppStatus = serde_json::from_value(serde_json::json!({
+            "app": "web", "desired": null, "installed": null, "package": null, "state": "pending",
+            "activity": "watching-health", "since": "2026-11-20T19:05:02Z", "reason": null
+        }))
+        .unwrap();
+        let mut text = String::new();
+        show_app(&mut text, &app);
+        assert!(text.starts_with("web: pending (watching health) since 2026-11-20T19:05:02Z\n"), "{text}");
+    }
 
     #[test]
     fn foreign_text_neither_drives_the_terminal_nor_hides_nor_begins_a_line() {

@@ -3,6 +3,7 @@
 //!
 //! Nothing here knows what the agent does.
 
+pub(crate) mod announcer;
 pub(crate) mod control;
 pub(crate) mod events;
 pub(crate) mod liveness;

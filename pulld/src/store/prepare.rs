@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use bucket::{AppName, Bucket, OwnedUnit, ReleaseName, Timestamp};
+use bucket::{Activity, AppName, Bucket, OwnedUnit, ReleaseName, Timestamp};
 
 use crate::{
     decide::{
@@ -19,7 +19,7 @@ use crate::{
         units::UnitBefore,
     },
     machine::{DebInfo, InstalledPackage, OWN_PACKAGE, PackageManager, PackageState, ServiceManager},
-    service::liveness::Liveness,
+    service::{announcer::Announcer, liveness::Liveness},
     transaction::{
         progress::Progress,
         update::{AppUpdate, Target},
@@ -51,6 +51,8 @@ pub(crate) struct Preparer<'a, P, S> {
     pub(crate) root: &'a Path,
     /// Where each wait is announced, for the watchdog.
     pub(crate) liveness: &'a Liveness,
+    /// Where it is announced what is done, for the reports.
+    pub(crate) announcer: &'a Announcer,
 }
 
 /// An app that cannot be prepared. Nothing of it has changed, and it is retried.
@@ -79,6 +81,8 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
         steps: &[Step],
         installed: &[InstalledPackage],
     ) -> (Vec<AppUpdate>, Vec<Unprepared>) {
+        let installs = steps.iter().filter(|step| matches!(step, Step::Install { .. }));
+        self.announcer.announce(installs.map(|step| (step.app().clone(), Activity::Downloading)).collect());
         let mut unprepared = Vec::new();
         let mut candidates: Vec<Candidate> = Vec::new();
         for step in steps {

@@ -1,5 +1,6 @@
 //! Whole cycles of the agent: a `file://` bucket in a temporary directory, the fake machine, and paused time.
 
+mod activities;
 mod crashes;
 mod documents;
 mod harness;

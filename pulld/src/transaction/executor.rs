@@ -9,7 +9,7 @@ use crate::{
     config::Settings,
     decide::verdict::START_TIMEOUT,
     machine::{DpkgRequest, DpkgResult, InstalledPackage, PackageManager, ServiceManager},
-    service::{events, liveness::Liveness},
+    service::{announcer::Announcer, events, liveness::Liveness},
     state::{paths::Paths, quarantine::Quarantine},
 };
 
@@ -36,6 +36,8 @@ pub(crate) struct TransactionRunner<'a, P, S> {
     pub(crate) configuration_error: Option<&'a str>,
     /// Where each wait is announced, for the watchdog.
     pub(crate) liveness: &'a Liveness,
+    /// Where it is announced what is done, for the reports.
+    pub(crate) announcer: &'a Announcer,
 }
 
 /// How carrying out a transaction begins.
@@ -100,26 +102,32 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
     ) -> Result<Next> {
         let record = self.paths.transaction();
         if transaction.phase == Phase::Installing {
+            self.announcer.announce(transaction.activities());
             self.install(transaction, &start).await?;
             transaction.enter(Phase::Restarting, &record)?;
         }
         if transaction.phase == Phase::Restarting {
+            self.announcer.announce(transaction.activities());
             self.restart(transaction).await?;
             transaction.enter(Phase::Gating, &record)?;
         }
         if transaction.phase == Phase::Gating {
+            self.announcer.announce(transaction.activities());
             self.gate(transaction).await;
             self.start_rollback(transaction, quarantine).await?;
         }
         if transaction.phase == Phase::RollingBack {
+            self.announcer.announce(transaction.activities());
             self.roll_back(transaction).await?;
             transaction.enter(Phase::CheckingRollback, &record)?;
         }
         if transaction.phase == Phase::CheckingRollback {
+            self.announcer.announce(transaction.activities());
             self.check_rollback(transaction).await?;
             transaction.enter(Phase::UpdatingAgent, &record)?;
         }
         if transaction.phase == Phase::UpdatingAgent {
+            self.announcer.announce(transaction.activities());
             if self.update_agent(transaction, quarantine, start.result()).await? == Next::Exit {
                 return Ok(Next::Exit);
             }

@@ -6,10 +6,10 @@
 use std::path::Path;
 
 use anyhow::Result;
-use bucket::{Generation, Timestamp};
+use bucket::{Activity, Generation, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::state::persist;
+use crate::{service::announcer::Activities, state::persist};
 
 use super::update::AppUpdate;
 
@@ -81,6 +81,26 @@ impl Transaction {
         self.phase = phase;
         self.resumptions = 0;
         self.save(path)
+    }
+
+    /// What is done in its phase, with each app that it concerns. A removal is nothing that anybody waits for.
+    pub(super) fn activities(&self) -> Activities {
+        let activity = |update: &AppUpdate| {
+            Some(match (self.phase, update.is_own()) {
+                (Phase::Installing, false) | (Phase::UpdatingAgent, true) if update.is_forward() => {
+                    Activity::Installing
+                }
+                (Phase::Restarting | Phase::Gating, false) if update.is_forward() => Activity::WatchingHealth,
+                (Phase::RollingBack | Phase::CheckingRollback, false) | (Phase::UpdatingAgent, true)
+                    if update.has_failed() =>
+                {
+                    Activity::RollingBack
+                }
+                _ => return None,
+            })
+        };
+        let installs = self.updates.iter().filter(|update| update.release().is_some());
+        installs.filter_map(|update| Some((update.app.clone(), activity(update)?))).collect()
     }
 
     /// The updates of other apps than pulld itself.

@@ -103,6 +103,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
     ) -> Result<Next> {
         outcome::quarantine_those_at_fault(transaction, quarantine, self.paths)?;
         let installed = self.installed(transaction).await?;
+        self.announcer.announce(transaction.activities());
         let Some(own) = transaction.own_mut() else { return Ok(Next::Continue) };
         match own.undo(&installed) {
             Err(none) => outcome::degrade(own, &format!("cannot roll back: {none}")),

@@ -145,7 +145,8 @@ fn app_in_full(row: &AppRow, now: Timestamp) -> Vec<String> {
     // What the agent reported about another release says nothing about this one.
     let ours = row.reported.filter(|app| app.desired.as_ref() == row.desired);
     let lasting = ours.map(|app| format!(" for {}", age(app.since, now))).unwrap_or_default();
-    let mut lines = vec![format!("{}  {}{lasting}", console::cut(row.app, 100), color.paint(&state))];
+    let activity = ours.and_then(|app| app.activity).map(|activity| format!(", {activity}")).unwrap_or_default();
+    let mut lines = vec![format!("{}  {}{lasting}{activity}", console::cut(row.app, 100), color.paint(&state))];
     lines.push(format!("  desired    {}", stem(row.desired)));
     lines.push(format!("  installed  {}", stem(row.installed)));
     let Some(app) = row.reported else { return lines };

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use bucket::{AppState, AppStatus, Bucket, Fetched, Generation, ReleaseName, ServerName, Status, Timestamp};
+use bucket::{Activity, AppState, AppStatus, Bucket, Fetched, Generation, ReleaseName, ServerName, Status, Timestamp};
 use jiff::SignedDuration;
 
 /// How often the agents' reports are read; an unchanged one costs one conditional request.
@@ -110,19 +110,28 @@ enum Stage {
     NeverReported,
     /// Its agent has not read the document yet; it polls at this time, or so often.
     Waiting { next_poll: Option<Timestamp>, poll: SignedDuration },
-    /// Its agent works on it.
-    Working,
+    /// Its agent works on it, and does this right now, if it says.
+    Working { activity: Option<Activity> },
 }
 
 impl Stage {
-    /// The stage that a report tells, as long as it tells no outcome.
-    fn of(status: Option<&Status>, generation: Generation) -> Self {
+    /// The stage of a release that a report tells, as long as it tells no outcome.
+    fn of(status: Option<&Status>, release: &ReleaseName, generation: Generation) -> Self {
         let Some(status) = status else { return Self::NeverReported };
         if status.document.generation.is_some_and(|about| about >= generation) {
-            return Self::Working;
+            let app = status.apps.iter().find(|app| app.desired.as_ref() == Some(release));
+            // What a newer agent does, and this program has no word for, is simply work.
+            let known = |activity: &Activity| *activity != Activity::Unknown;
+            return Self::Working { activity: app.and_then(|app| app.activity).filter(known) };
         }
         let poll = SignedDuration::from_secs(i64::try_from(status.agent.poll_seconds).unwrap_or(i64::MAX));
         Self::Waiting { next_poll: status.agent.next_poll, poll }
+    }
+
+    /// Whether it is worth telling after what was `told`: something else, unless it says less than that.
+    fn is_news(&self, told: Option<&Self>) -> bool {
+        let says_less = matches!((self, told), (Self::Working { activity: None }, Some(Self::Working { .. })));
+        told != Some(self) && !says_less
     }
 
     /// In words. A poll whose time is past was followed by others, of which nobody told: it is said how often they come.
@@ -133,7 +142,8 @@ impl Stage {
                 format!("the agent polls within {}", console::age(next.duration_since(now)))
             }
             Self::Waiting { poll, .. } => format!("the agent polls within {}", console::age(*poll)),
-            Self::Working => "the agent has read the document and works on it".to_owned(),
+            Self::Working { activity: Some(activity) } => activity.to_string(),
+            Self::Working { activity: None } => "the agent has read the document and works on it".to_owned(),
         }
     }
 }
@@ -151,9 +161,9 @@ async fn until_final(bucket: &Bucket, server: &ServerName, release: &ReleaseName
             _ => None,
         };
         if status.is_some() || matches!(fetched, Ok(Fetched::Absent)) {
-            let stage = Stage::of(status, generation);
+            let stage = Stage::of(status, release, generation);
             let is_over = status.is_some_and(|status| outcome(status, release, generation).is_some());
-            if !is_over && told.as_ref() != Some(&stage) {
+            if !is_over && stage.is_news(told.as_ref()) {
                 console::note(format_args!("{server}: {}", stage.describe(Timestamp::now())));
                 told = Some(stage);
             }
@@ -188,5 +198,56 @@ mod tests {
         assert_eq!(waiting(Some(42)), "the agent polls within 42 s");
         assert_eq!(waiting(Some(-42)), "the agent polls within 5 min");
         assert_eq!(waiting(None), "the agent polls within 5 min");
+    }
+
+    /// A release of `web`, of that minute.
+    fn release(minute: u8) -> ReleaseName {
+        let commit = "7e0ff60a".repeat(5);
+        ReleaseName::from_stem(&format!("web:dev@build-1:2026-11-20T21:{minute:02}:00Z:{commit}")).unwrap()
+    }
+
+    /// A report about generation 7 of a document that asks for `web`, whose agent does this with it.
+    fn working(release: &ReleaseName, activity: Option<&str>) -> Status {
+        serde_json::from_value(serde_json::json!({
+            "server": "web-1", "machine": "m", "written": "2026-11-20T19:05:02Z", "state": "pending", "summary": "",
+            "agent": {"version": "1", "started": "2026-11-20T19:05:02Z", "poll_seconds": 300},
+            "document": {"generation": 7, "error": null},
+            "apps": [{"app": "web", "desired": release, "installed": null, "package": null, "state": "pending",
+                      "activity": activity, "since": "2026-11-20T19:05:02Z", "reason": null}]
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn each_activity_is_told_once_and_nothing_that_says_less() {
+        let release = release(1);
+        let activities = [
+            None,
+            Some("downloading"),
+            Some("downloading"),
+            Some("watching-health"),
+            None,
+            Some("reticulating"),
+            Some("rolling-back"),
+        ];
+        let mut told = None;
+        let mut lines = Vec::new();
+        for activity in activities {
+            let stage = Stage::of(Some(&working(&release, activity)), &release, Generation(7));
+            if stage.is_news(told.as_ref()) {
+                lines.push(stage.describe(Timestamp::UNIX_EPOCH));
+                told = Some(stage);
+            }
+        }
+        let expected =
+            ["the agent has read the document and works on it", "downloading", "watching health", "rolling back"];
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn what_is_done_with_another_release_is_not_told_of_this_one() {
+        let (ours, other) = (release(1), release(2));
+        let stage = Stage::of(Some(&working(&other, Some("installing"))), &ours, Generation(7));
+        assert_eq!(stage, Stage::Working { activity: None });
     }
 }

@@ -148,6 +148,7 @@ fn compose_app(
         installed: release.cloned(),
         package: package.map(|package| package.package.clone()),
         state,
+        activity: None,
         since: now,
         reason,
         drift,

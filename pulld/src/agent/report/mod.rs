@@ -1,11 +1,14 @@
 //! The agent's report at the end of each cycle: composed, logged, kept on this machine, and published in the bucket.
+//! While a cycle works, [`meanwhile`] tells what it does.
 
 mod compose;
 mod difference;
+mod meanwhile;
 mod publish;
 
-use bucket::{AgentStatus, AppState, ServerState, Status, Timestamp};
+use std::collections::BTreeMap;
 
+use bucket::{AgentStatus, AppName, AppState, ServerState, Status, Timestamp};
 use tokio::time::Instant;
 
 use crate::{
@@ -15,7 +18,7 @@ use crate::{
     state::paths::Paths,
 };
 
-use self::{compose::Observation, publish::Publisher};
+use self::{compose::Observation, meanwhile::Meanwhile, publish::Publisher};
 
 use super::{
     Agent,
@@ -55,7 +58,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         if let Some(installed) = &cycle.installed {
             self.files.check(&self.machine.packages, installed, cycle.requested, &self.liveness).await;
         }
-        let status = self.compose(&cycle, failure).await;
+        let status = self.compose(&cycle, failure, self.retries.reasons()).await;
         log_differences(self.reporter.previous.as_ref(), &status);
         if is_complete && status.document.error.is_none() {
             self.desired.settle();
@@ -75,11 +78,28 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
     }
 
     /// Lets this machine know that there is work, before it begins: `pulld status` must not call it converged meanwhile.
-    pub(super) async fn report_begun(&self, cycle: &Cycle) {
-        write_local(&self.paths, &self.compose(cycle, None).await);
+    /// What failed before is pending again when it is tried anew, with `ignore_backoff`: whoever waits for a new document
+    /// must not read of an old failure; but it stays failed while the agent retries it by itself.
+    pub(super) async fn report_begun(&mut self, ignore_backoff: bool, cycle: &Cycle) -> Meanwhile {
+        let failed_before = if ignore_backoff { BTreeMap::new() } else { self.retries.reasons() };
+        let begun = self.compose(cycle, None, failed_before).await;
+        write_local(&self.paths, &begun);
+        Meanwhile {
+            begun,
+            activities: self.announcer.listen(),
+            local: self.paths.status(),
+            bucket: self.configured.open_bucket().filter(|_| !self.desired.is_unreachable()).cloned(),
+            heartbeat: self.configured.settings().heartbeat,
+            publisher: std::mem::take(&mut self.reporter.publisher),
+        }
     }
 
-    async fn compose(&self, cycle: &Cycle, failure: Option<String>) -> Status {
+    /// Takes over what is known of the report in the bucket, for the one at the end of the cycle.
+    pub(super) fn report_ended(&mut self, meanwhile: Meanwhile) {
+        self.reporter.publisher = meanwhile.publisher;
+    }
+
+    async fn compose(&self, cycle: &Cycle, failure: Option<String>, retries: BTreeMap<&AppName, &str>) -> Status {
         let units = observe::units(&self.machine.services, cycle.installed()).await;
         let settings = self.configured.settings();
         let observation = Observation {
@@ -97,7 +117,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             failure,
             installed: cycle.installed.as_deref(),
             plan: &cycle.plan,
-            retries: self.retries.reasons(),
+            retries,
             files: self.files.by_package(),
             units: &units,
         };

@@ -44,7 +44,8 @@ impl Publisher {
         }
         // One more attempt after another writer: one that continues is warned about, not fought.
         for last in [false, true] {
-            let generation = self.seen.as_ref().and_then(|seen| seen.generation);
+            // Taken while it is written: who gives up a write does not know what is there.
+            let generation = self.seen.take().and_then(|seen| seen.generation);
             match bucket.write_status(status, generation).await {
                 Ok(generation) => {
                     let due = Instant::now() + schedule::heartbeat(heartbeat, random_fraction());
@@ -54,10 +55,7 @@ impl Publisher {
                 Err(Error::Conflict { .. } | Error::AlreadyExists { .. }) if !last => {
                     self.read_existing(bucket, status).await?;
                 }
-                Err(error) => {
-                    self.seen = None;
-                    return Err(error.into());
-                }
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(())

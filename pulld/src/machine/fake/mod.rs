@@ -38,6 +38,7 @@ struct State {
     restarts: Vec<String>,
     invocations: u32,
     lock_held: bool,
+    dpkg_takes: Duration,
     last_words: LastWords,
     agent_restarts: u32,
     killed: Rc<Notify>,
@@ -80,6 +81,18 @@ impl World {
     /// Lets somebody else hold dpkg's lock for good, or let go of it.
     pub(crate) fn hold_lock(&self, held: bool) {
         self.0.borrow_mut().lock_held = held;
+    }
+
+    /// How long every dpkg run, and every query of what could meet a dependency, takes from now on.
+    pub(crate) fn slow_dpkg_down(&self, takes: Duration) {
+        self.0.borrow_mut().dpkg_takes = takes;
+    }
+
+    async fn take_time(&self) {
+        let takes = self.0.borrow().dpkg_takes;
+        if !takes.is_zero() {
+            tokio::time::sleep(takes).await;
+        }
     }
 
     /// What the journal has of every unit from now on: these lines, and that its main process ended with `status`.
@@ -209,6 +222,7 @@ impl PackageManager for World {
     }
 
     async fn available(&self) -> Result<Vec<AvailablePackage>> {
+        self.take_time().await;
         let available = |name: &String| AvailablePackage {
             package: name.clone(),
             version: "1".to_owned(),
@@ -223,6 +237,7 @@ impl PackageManager for World {
 
     async fn execute(&self, request: &DpkgRequest) -> Result<DpkgResult> {
         failpoint::reached();
+        self.take_time().await;
         let result = self.0.borrow_mut().carry_out(request);
         self.0.borrow_mut().unclaimed = Some(result.clone());
         failpoint::reached();

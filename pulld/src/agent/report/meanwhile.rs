@@ -1,0 +1,140 @@
+//! Reports while a cycle works: what it does with each app right now, to whoever waits for it.
+//!
+//! They are a courtesy. They neither delay the work nor fail it, they are given up when it ends, and the report at the
+//! end of the cycle replaces them.
+
+use std::{convert::Infallible, path::PathBuf, time::Duration};
+
+use bucket::{AppState, Bucket, Status, Timestamp};
+use tokio::{sync::watch, time::Instant};
+
+use crate::service::announcer::Activities;
+
+use super::publish::{self, Publisher};
+
+/// The least time between two such reports in the bucket; of what is announced in between, the last is told.
+const PACE: Duration = Duration::from_secs(1);
+
+/// What the reports of one cycle's work are made from, and where they go.
+#[derive(Debug)]
+pub(in crate::agent) struct Meanwhile {
+    /// The report when the work began.
+    pub(super) begun: Status,
+    /// What is announced.
+    pub(super) activities: watch::Receiver<Activities>,
+    /// This machine's own copy.
+    pub(super) local: PathBuf,
+    /// The bucket, if it answers.
+    pub(super) bucket: Option<Bucket>,
+    /// When it is written though nothing has changed.
+    pub(super) heartbeat: Duration,
+    /// What is known of the report there.
+    pub(super) publisher: Publisher,
+}
+
+impl Meanwhile {
+    /// Reports whatever is announced, until it is dropped.
+    pub(in crate::agent) async fn report(&mut self) -> Infallible {
+        let Self { begun, activities, local, bucket, heartbeat, publisher } = self;
+        let mut on_machine = activities.clone();
+        let on_machine = async {
+            loop {
+                if let Some(status) = next(&mut on_machine, begun).await
+                    && let Err(error) = publish::write_local(local, &status)
+                {
+                    tracing::debug!("{error:#}");
+                }
+            }
+        };
+        let in_bucket = async {
+            let Some(bucket) = bucket else { return std::future::pending().await };
+            loop {
+                let Some(status) = next(activities, begun).await else { continue };
+                let written = Instant::now();
+                if let Err(error) = publisher.publish(bucket, &status, *heartbeat).await {
+                    tracing::debug!("could not publish what is done right now: {error:#}");
+                }
+                tokio::time::sleep_until(written + PACE).await;
+            }
+        };
+        tokio::select! {
+            never = on_machine => never,
+            never = in_bucket => never,
+        }
+    }
+}
+
+/// Waits for the next announcement; the report that tells it, if it is about an app that anybody waits for.
+async fn next(activities: &mut watch::Receiver<Activities>, begun: &Status) -> Option<Status> {
+    if activities.changed().await.is_err() {
+        return std::future::pending().await;
+    }
+    with_activities(begun, &activities.borrow_and_update())
+}
+
+/// The report with what is done with its pending apps; `None` when nothing is.
+fn with_activities(begun: &Status, activities: &Activities) -> Option<Status> {
+    let mut status = Status { written: Timestamp::now(), ..begun.clone() };
+    for app in status.apps.iter_mut().filter(|app| app.state == AppState::Pending) {
+        app.activity = activities.iter().find(|(name, _)| name.as_str() == app.app).map(|(_, activity)| *activity);
+    }
+    status.apps.iter().any(|app| app.activity.is_some()).then_some(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use bucket::{Activity, BucketOptions, Credentials};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::service::announcer::Announcer;
+
+    /// A report that says that `web` is pending.
+    fn begun() -> Status {
+        serde_json::from_value(serde_json::json!({
+            "server": "web-1", "machine": "m", "written": "2026-11-20T19:05:02Z", "state": "pending", "summary": "",
+            "agent": {"version": "1", "started": "2026-11-20T19:05:02Z", "poll_seconds": 300},
+            "document": {"generation": 7, "error": null},
+            "apps": [{"app": "web", "desired": null, "installed": null, "package": null, "state": "pending",
+                      "since": "2026-11-20T19:05:02Z", "reason": null}]
+        }))
+        .unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bucket_that_never_answers_delays_neither_the_work_nor_what_the_machine_is_told() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", silent.local_addr().unwrap()).parse().ok();
+        let credentials = Credentials::Anonymous;
+        let options = BucketOptions { endpoint, credentials, timeout: Duration::from_hours(1) };
+        let bucket = Bucket::open(&"gs://bucket".parse().unwrap(), &options).await.unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let announcer = Announcer::default();
+        let mut meanwhile = Meanwhile {
+            begun: begun(),
+            activities: announcer.listen(),
+            local: directory.path().join("status.json"),
+            bucket: Some(bucket),
+            heartbeat: Duration::from_mins(15),
+            publisher: Publisher::default(),
+        };
+        let told = || -> Option<Activity> {
+            let local = std::fs::read(directory.path().join("status.json")).unwrap();
+            serde_json::from_slice::<Status>(&local).unwrap().apps[0].activity
+        };
+        let started = Instant::now();
+        let work = async {
+            for activity in [Activity::Downloading, Activity::Installing] {
+                announcer.announce([("web".parse().unwrap(), activity)].into());
+                tokio::time::sleep(Duration::from_secs(10)).await;
+                assert_eq!(told(), Some(activity));
+            }
+        };
+        tokio::select! {
+            biased;
+            () = work => {}
+            never = meanwhile.report() => match never {},
+        }
+        assert_eq!(started.elapsed(), Duration::from_secs(20), "by the paused clock");
+    }
+}

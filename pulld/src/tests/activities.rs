@@ -1,0 +1,140 @@
+//! Whole cycles: what the agent reports while it works.
+
+use std::{cell::RefCell, time::Duration};
+
+use bucket::{Activity, AppState, ReleaseName, Status};
+
+use crate::{
+    agent::Agent,
+    machine::fake::{Behaviour, Deb, World, release},
+};
+
+use super::harness::{Server, poll, pull};
+
+/// How long dpkg takes: time enough for a report.
+const LASTING: Duration = Duration::from_secs(5);
+
+/// Uploads a release whose preparation takes as long as its installation.
+async fn upload_lasting(server: &Server, release: &ReleaseName, behaviour: Behaviour) {
+    server.world.put_foreign("libc6");
+    server.upload_deb(&Deb { depends: vec!["libc6".into()], ..Deb::new(release, behaviour) }).await;
+    server.world.slow_dpkg_down(LASTING);
+}
+
+/// The reports in the bucket while an agent pulls, each once, the one from before included.
+async fn reports_while_pulling(server: &Server, agent: &mut Agent<World, World>) -> Vec<Status> {
+    let seen = RefCell::new(vec![server.status().await]);
+    let read = async || {
+        let status = server.status().await;
+        if seen.borrow().last() != Some(&status) {
+            seen.borrow_mut().push(status);
+        }
+    };
+    let watching = async {
+        loop {
+            read().await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::select! {
+        _ = pull(agent) => {}
+        () = watching => {}
+    }
+    read().await;
+    seen.into_inner()
+}
+
+fn of_web(reports: &[Status]) -> Vec<(AppState, Option<Activity>)> {
+    reports.iter().map(|status| (status.apps[0].state, status.apps[0].activity)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_is_followed_in_the_bucket_by_four_reports() {
+    let (one, two) = (release("web", 1), release("web", 2));
+    let (server, mut agent) = Server::running(&[&one]).await;
+    upload_lasting(&server, &two, Behaviour::Good).await;
+    let generation = server.push(&[&two]).await;
+    let reports = reports_while_pulling(&server, &mut agent).await;
+    assert_eq!(
+        of_web(&reports),
+        [
+            (AppState::Converged, None),
+            (AppState::Pending, Some(Activity::Downloading)),
+            (AppState::Pending, Some(Activity::Installing)),
+            (AppState::Pending, Some(Activity::WatchingHealth)),
+            (AppState::Converged, None),
+        ]
+    );
+    assert!(reports[1..].iter().all(|status| status.document.generation == Some(generation)));
+    let local: Status = serde_json::from_slice(&std::fs::read(server.paths().status()).unwrap()).unwrap();
+    assert_eq!(local.apps[0].activity, None, "`pulld status` ends with what there is");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollback_is_told_of_the_app_that_is_rolled_back_alone() {
+    let (web, db) = ([release("web", 1), release("web", 2)], [release("db", 1), release("db", 2)]);
+    let (server, mut agent) = Server::running(&[&web[0], &db[0]]).await;
+    upload_lasting(&server, &web[1], Behaviour::Crashes).await;
+    upload_lasting(&server, &db[1], Behaviour::Good).await;
+    server.push(&[&web[1], &db[1]]).await;
+    let reports = reports_while_pulling(&server, &mut agent).await;
+    assert_eq!(
+        of_web(&reports),
+        [
+            (AppState::Converged, None),
+            (AppState::Pending, Some(Activity::Downloading)),
+            (AppState::Pending, Some(Activity::Installing)),
+            (AppState::Pending, Some(Activity::WatchingHealth)),
+            (AppState::Pending, Some(Activity::RollingBack)),
+            (AppState::Quarantined, None),
+        ]
+    );
+    let of_db: Vec<_> = reports.iter().map(|status| status.apps[1].activity).collect();
+    assert_eq!(of_db[3..], [Some(Activity::WatchingHealth), None, None]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_app_that_waits_for_its_retry_or_is_retried_in_vain_is_not_reported_again() {
+    let web = release("web", 1);
+    let (server, mut agent) = Server::running(&[]).await;
+    server.push(&[&web]).await;
+    pull(&mut agent).await;
+    let failed = server.bucket.status(&Server::name()).await.unwrap();
+    assert_eq!(server.state_of("web").await, AppState::Failed);
+    poll(&mut agent).await;
+    assert_eq!(server.bucket.status(&Server::name()).await.unwrap(), failed, "it waits");
+    tokio::time::advance(Duration::from_mins(1)).await;
+    poll(&mut agent).await;
+    assert_eq!(server.bucket.status(&Server::name()).await.unwrap(), failed, "it was retried");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_push_of_what_failed_is_pending_before_it_has_an_outcome() {
+    let web = release("web", 1);
+    let (server, mut agent) = Server::running(&[]).await;
+    server.push(&[&web]).await;
+    pull(&mut agent).await;
+    assert_eq!(server.state_of("web").await, AppState::Failed);
+    upload_lasting(&server, &web, Behaviour::Good).await;
+    let generation = server.push(&[&web]).await;
+    let reports = reports_while_pulling(&server, &mut agent).await;
+    let about_it = reports.iter().filter(|status| status.document.generation == Some(generation));
+    assert!(about_it.clone().count() > 1);
+    assert!(about_it.clone().all(|status| status.apps[0].state != AppState::Failed), "{:?}", of_web(&reports));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bucket_that_takes_no_reports_does_not_keep_an_update_from_succeeding() {
+    let (one, two) = (release("web", 1), release("web", 2));
+    let (server, mut agent) = Server::running(&[&one]).await;
+    server.upload(&two, Behaviour::Good).await;
+    server.push(&[&two]).await;
+    let reports = server.root.path().join("bucket/status");
+    std::fs::remove_dir_all(&reports).unwrap();
+    std::fs::write(&reports, "no directory").unwrap();
+    assert!(pull(&mut agent).await.ok);
+    assert_eq!(server.world.installed("web"), Some((two, true)));
+    std::fs::remove_file(&reports).unwrap();
+    poll(&mut agent).await;
+    assert_eq!(server.state_of("web").await, AppState::Converged, "it is reported as soon as that is possible");
+}
