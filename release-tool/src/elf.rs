@@ -10,8 +10,8 @@ use anyhow::{Context, Result};
 /// Largest table that is read, in bytes.
 const LARGEST: u64 = 1 << 20;
 
-/// Most entries of a list that are followed.
-const MOST: usize = 4096;
+/// Most entries of lists that are followed.
+const MOST: u64 = 4096;
 
 /// A version of glibc, as in `2.34`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -98,10 +98,17 @@ impl<'a> Elf<'a> {
     fn versions(&self) -> Option<Vec<String>> {
         let (strings, mut library) = (self.address(5)?, self.address(0x6fff_fffe)?);
         let mut versions = Vec::new();
-        for _ in 0..MOST {
+        let mut followed: u64 = 0;
+        loop {
             let needed = bytes(self.file, library, 16)?;
             let mut version = library.checked_add(number(&needed, 8, 4)?)?;
-            for _ in 0..number(&needed, 2, 2)? {
+            // Of a file whose lists lead in a circle nothing is said.
+            let count = number(&needed, 2, 2)?;
+            followed += 1 + count;
+            if followed > MOST {
+                return None;
+            }
+            for _ in 0..count {
                 let entry = bytes(self.file, version, 16)?;
                 // Weak references (2) may stay unresolved.
                 if number(&entry, 4, 2)? & 2 == 0 {
@@ -114,7 +121,6 @@ impl<'a> Elf<'a> {
                 next => library = library.checked_add(next)?,
             }
         }
-        None
     }
 
     /// Where in the file the table is that a dynamic tag gives the address of.

@@ -50,6 +50,13 @@ pub(crate) fn root() -> Result<&'static Path> {
     Ok(root)
 }
 
+/// The path of a directory that stays for the next run, made if it isn't there.
+pub fn kept_directory(name: &str) -> Result<PathBuf> {
+    let path = root()?.join(name);
+    fs::create_dir_all(&path).with_context(|| format!("could not make `{}`", path.display()))?;
+    Ok(path)
+}
+
 /// Opens (and makes) a file that is only there to be locked.
 pub(crate) fn lock_file(path: &Path) -> Result<File> {
     let open = File::options().create(true).truncate(false).write(true).open(path);
@@ -88,13 +95,6 @@ impl TempDir {
         let path = root()?.join("run").join(own_name());
         fs::create_dir(&path).with_context(|| format!("could not make `{}`", path.display()))?;
         Ok(Self(path))
-    }
-
-    /// The path of a directory that stays for the next run, made if it isn't there.
-    pub fn kept(name: &str) -> Result<PathBuf> {
-        let path = root()?.join(name);
-        fs::create_dir_all(&path).with_context(|| format!("could not make `{}`", path.display()))?;
-        Ok(path)
     }
 
     /// Where it is.

@@ -25,7 +25,7 @@ mod scenario;
 mod service;
 
 pub use agent::AgentRepo;
-pub use cache::{Slot, TempDir, clean_up_when_interrupted};
+pub use cache::{Slot, TempDir, clean_up_when_interrupted, kept_directory};
 pub use command::{Output, quote, run};
 pub use image::Image;
 pub use keeper::control_groups_of;

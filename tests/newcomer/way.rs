@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use harness::{Image, Machine, Output, TempDir};
+use harness::{Image, Machine, Output, TempDir, kept_directory};
 
 use crate::readme::{commands, part};
 
@@ -114,7 +114,7 @@ fn workstation(readme: &str, source: &Path, bucket: &Path, server: &Machine) -> 
         .share(bucket, "/srv/push")
         .share(&sysroot()?, "/opt/rust")
         .share(&registry, "/root/.cargo/registry")
-        .share(&TempDir::kept("way-target")?, "/var/cache/push-target")
+        .share(&kept_directory("way-target")?, "/var/cache/push-target")
         .file(
             "/etc/gitconfig",
             &format!("[url \"file:///mnt/push\"]\n\tinsteadOf = {address}\n[safe]\n\tdirectory = *\n"),

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{Error, Generation, ObjectPath};
 
-/// How often a resuming download after the connection was cut without having got a byte in between.
+/// How often a download is resumed after a cut connection without having got a byte in between.
 const MAX_RESUMES: u32 = 5;
 
 /// An object's content on its way.
