@@ -45,7 +45,12 @@ pub(super) async fn run(verb: Verb, name: &str, time_limit: Duration) -> Result<
     let mut removed = subscribe(&manager).await?;
     let queued = async {
         match verb {
-            Verb::Restart => manager.restart_unit(name, "replace").await,
+            Verb::Restart => {
+                // The starts of the release before don't count against this one: after a crash loop systemd would refuse
+                // it as one too many (systemctl(1), reset-failed). A unit that isn't loaded has none.
+                let _ = manager.reset_failed_unit(name).await;
+                manager.restart_unit(name, "replace").await
+            }
             Verb::Reload => manager.reload_or_restart_unit(name, "replace").await,
         }
     };
