@@ -4,11 +4,12 @@ use std::{
     fmt,
     io::{Read, Write},
     process::{Command, Stdio},
+    sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 /// What a command printed and how it ended.
 #[derive(Debug, Clone)]
@@ -71,29 +72,23 @@ pub fn run(mut command: Command, shown: &str, stdin: &[u8], limit: Duration) -> 
     let stdin = stdin.to_owned();
     // A command that doesn't read what it was given is free not to.
     thread::spawn(move || drop(input.write_all(&stdin)));
-    let stdout = reader(child.stdout.take().context("a piped stdout is there")?);
-    let stderr = reader(child.stderr.take().context("a piped stderr is there")?);
-    let status = loop {
+    let stdout = Collected::from(child.stdout.take().context("a piped stdout is there")?);
+    let stderr = Collected::from(child.stderr.take().context("a piped stderr is there")?);
+    let (status, ended) = loop {
         if let Some(status) = child.try_wait()? {
-            break status;
+            break (status, true);
         }
         if started.elapsed() > limit {
             child.kill()?;
-            child.wait()?;
-            bail!("`{shown}` was still running after {limit:?}");
+            break (child.wait()?, false);
         }
         thread::sleep(Duration::from_millis(2));
     };
-    let text = |reader: thread::JoinHandle<Vec<u8>>| {
-        String::from_utf8_lossy(&reader.join().expect("reading bytes doesn't panic")).into_owned()
-    };
-    Ok(Output {
-        command: shown.to_owned(),
-        status: exit_code(status),
-        stdout: text(stdout),
-        stderr: text(stderr),
-        took: started.elapsed(),
-    })
+    let (stdout, stderr) = if ended { (stdout.all(), stderr.all()) } else { (stdout.so_far(), stderr.so_far()) };
+    let output =
+        Output { command: shown.to_owned(), status: exit_code(status), stdout, stderr, took: started.elapsed() };
+    ensure!(ended, "it was still running after {limit:?}, and killed: {output}");
+    Ok(output)
 }
 
 /// One word for a shell, in quotes where it needs them.
@@ -110,11 +105,38 @@ fn exit_code(status: std::process::ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
 }
 
-fn reader(mut from: impl Read + Send + 'static) -> thread::JoinHandle<Vec<u8>> {
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        // What was read until an error is all there is to show.
-        drop(from.read_to_end(&mut bytes));
-        bytes
-    })
+/// What a pipe brings, read while the command runs.
+struct Collected {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    reader: thread::JoinHandle<()>,
+}
+
+impl Collected {
+    fn from(mut pipe: impl Read + Send + 'static) -> Self {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let collected = Arc::clone(&bytes);
+        let reader = thread::spawn(move || {
+            let mut chunk = [0; 8192];
+            // What was read until an error is all there is to show.
+            while let Ok(length @ 1..) = pipe.read(&mut chunk) {
+                collected.lock().expect("nobody panics with it").extend_from_slice(&chunk[..length]);
+            }
+        });
+        Self { bytes, reader }
+    }
+
+    /// Everything, once nobody can write to the pipe any more.
+    fn all(self) -> String {
+        self.reader.join().expect("reading bytes doesn't panic");
+        Self::text(&self.bytes)
+    }
+
+    /// What came until now: a killed shell's own children may keep the pipe open.
+    fn so_far(&self) -> String {
+        Self::text(&self.bytes)
+    }
+
+    fn text(bytes: &Mutex<Vec<u8>>) -> String {
+        String::from_utf8_lossy(&bytes.lock().expect("nobody panics with it")).into_owned()
+    }
 }

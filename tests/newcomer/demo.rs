@@ -42,15 +42,18 @@ fn its_three_commands_work_and_ctrl_c_leaves_nothing() -> Result<()> {
     let mut errors = demo.0.stderr.take().context("stderr is piped")?;
     let mut story = Vec::new();
     let mut commands: Option<Vec<String>> = None;
-    for line in BufReader::new(demo.0.stdout.take().context("stdout is piped")?).lines() {
+    // Kept until the end: it is a terminal that stays open.
+    let mut terminal = BufReader::new(demo.0.stdout.take().context("stdout is piped")?).lines();
+    for line in terminal.by_ref() {
         let line = line?;
         match (&mut commands, line.strip_prefix("   $ ")) {
             (Some(commands), Some(command)) => commands.push(command.to_owned()),
             (None, _) if line.ends_with("another terminal:") => commands = Some(Vec::new()),
             _ => {}
         }
+        let waits = line.contains("Press Ctrl-C");
         story.push(line);
-        if commands.as_ref().is_some_and(|commands| commands.len() == 3) {
+        if waits {
             break;
         }
     }
@@ -65,6 +68,7 @@ fn its_three_commands_work_and_ctrl_c_leaves_nothing() -> Result<()> {
         shell.args(["-c", command]);
         outputs.push(harness::run(shell, command, b"", PATIENCE)?.ok()?);
     }
+    assert_eq!(outputs.len(), 3, "{}", story.join("\n"));
     ensure!(outputs[0].contains("web-1"), "{outputs:?}");
     for output in &outputs[1..] {
         ensure!(output.contains("converged") && output.contains("hello"), "{output}");
