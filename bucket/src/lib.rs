@@ -65,7 +65,7 @@ pub use server_document::{DocumentSummary, Entry, ServerDocument};
 pub use server_name::ServerName;
 pub use sha256::Sha256;
 pub use status::{
-    Activity, AgentStatus, AppState, AppStatus, BadEntry, DocumentStatus, ServerState, Status, StatusSummary,
+    Activity, AgentStatus, AppState, AppStatus, BadEntry, DocumentStatus, Event, ServerState, Status, StatusSummary,
     UnitStatus,
 };
 

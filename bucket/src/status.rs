@@ -33,6 +33,24 @@ pub struct Status {
     pub document: DocumentStatus,
     /// Every app that the document names or that is installed here.
     pub apps: Vec<AppStatus>,
+    /// What somebody should look at though no app suffers from it yet, each a sentence; at most [`Status::MAX_WARNINGS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+    /// What happened here lately, oldest first; at most [`Status::MAX_EVENTS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<Event>,
+}
+
+/// Something that happened on a server and is over, as a change by hand that was put right.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// When, by the server's clock.
+    pub at: Timestamp,
+    /// The app it is about, if it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app: Option<String>,
+    /// What happened, in a sentence.
+    pub text: String,
 }
 
 /// How a server is, at a glance. In order of how much it asks for attention.
@@ -45,6 +63,8 @@ pub enum ServerState {
     Drifted,
     /// Work is under way, or waits for a retry.
     Pending,
+    /// It runs what its document says, and that keeps dying and being started again.
+    Unstable,
     /// A release could not be installed or failed its health gate: what ran before runs again, or nothing was changed.
     Failed,
     /// A release failed its health gate, and the rollback failed too or was not possible: manual intervention required.
@@ -136,6 +156,12 @@ pub enum AppState {
     Converged,
     /// It is installed but changed by hand.
     Drifted,
+    /// It is installed, and its units died and were started again by systemd several times within an hour.
+    Unstable,
+    /// A person set its package on hold (`apt-mark hold`): it stays as it is.
+    AptHeld,
+    /// A person went back to the release before on this server (`pulld rollback`): it stays as it is for now.
+    Paused,
     /// The desired release is being installed, or waits for a retry.
     Pending,
     /// The desired release can't be downloaded, verified or installed; the machine has what it had.
@@ -151,6 +177,20 @@ pub enum AppState {
     /// A state of a newer agent than this reader.
     #[serde(other)]
     Unknown,
+}
+
+impl AppState {
+    /// What it makes of its server: the worst of these is the server's own state.
+    pub fn of_server(self) -> ServerState {
+        match self {
+            Self::Converged | Self::Unknown => ServerState::Converged,
+            Self::Drifted | Self::Orphan | Self::AptHeld | Self::Paused => ServerState::Drifted,
+            Self::Pending => ServerState::Pending,
+            Self::Unstable => ServerState::Unstable,
+            Self::Failed | Self::Quarantined | Self::Refused => ServerState::Failed,
+            Self::Degraded => ServerState::Degraded,
+        }
+    }
 }
 
 /// What an agent does with an app while its desired release is being installed.
@@ -177,6 +217,7 @@ impl fmt::Display for ServerState {
             Self::Converged => "converged",
             Self::Drifted => "drifted",
             Self::Pending => "pending",
+            Self::Unstable => "unstable",
             Self::Failed => "failed",
             Self::Degraded => "degraded",
             Self::Unknown => "unknown",
@@ -190,6 +231,9 @@ impl fmt::Display for AppState {
         f.write_str(match self {
             Self::Converged => "converged",
             Self::Drifted => "drifted",
+            Self::Unstable => "unstable",
+            Self::AptHeld => "apt-held",
+            Self::Paused => "paused",
             Self::Pending => "pending",
             Self::Failed => "failed",
             Self::Quarantined => "quarantined",
@@ -245,6 +289,12 @@ pub struct StatusSummary {
 }
 
 impl Status {
+    /// Most warnings of a report.
+    pub const MAX_WARNINGS: usize = 20;
+
+    /// Most events of a report: the oldest are dropped.
+    pub const MAX_EVENTS: usize = 20;
+
     /// As an object's metadata: `state` and `document`.
     fn to_metadata(&self) -> Metadata {
         let state = serde_json::to_value(self.state).expect("an enum of plain names is JSON");

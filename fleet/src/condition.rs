@@ -21,6 +21,8 @@ pub enum Condition {
     Silent,
     /// Its document or its agent's report can't be read.
     Unreadable,
+    /// What it runs keeps dying and being started again.
+    Unstable,
     /// A release could not be installed or did not stay up; the previous release runs.
     Failed,
     /// A release did not stay up, and its rollback failed or was not possible.
@@ -29,7 +31,7 @@ pub enum Condition {
 
 impl Condition {
     /// All of them, the calmest first.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Converged,
         Self::Drifted,
         Self::Pending,
@@ -37,6 +39,7 @@ impl Condition {
         Self::Never,
         Self::Silent,
         Self::Unreadable,
+        Self::Unstable,
         Self::Failed,
         Self::Degraded,
     ];
@@ -51,6 +54,7 @@ impl Condition {
             Self::Never => "never",
             Self::Silent => "silent",
             Self::Unreadable => "unreadable",
+            Self::Unstable => "unstable",
             Self::Failed => "failed",
             Self::Degraded => "degraded",
         }
@@ -76,6 +80,7 @@ pub fn condition(server: &Server, now: Timestamp) -> Condition {
         ServerState::Converged => Condition::Converged,
         ServerState::Drifted => Condition::Drifted,
         ServerState::Pending => Condition::Pending,
+        ServerState::Unstable => Condition::Unstable,
         ServerState::Failed => Condition::Failed,
         ServerState::Degraded => Condition::Degraded,
         ServerState::Unknown => Condition::Unknown,
@@ -134,6 +139,9 @@ pub fn app_label(state: AppState) -> &'static str {
     match state {
         AppState::Converged => "converged",
         AppState::Drifted => "drifted",
+        AppState::Unstable => "unstable",
+        AppState::AptHeld => "apt-held",
+        AppState::Paused => "paused",
         AppState::Pending => "pending",
         AppState::Failed => "failed",
         AppState::Quarantined => "rolled-back",
@@ -190,6 +198,8 @@ pub(crate) mod tests {
             },
             document: DocumentStatus { generation: Some(generation), error: None, bad_entries: Vec::new() },
             apps: vec![app],
+            warnings: Vec::new(),
+            events: Vec::new(),
         };
         Server {
             name: "web-1".parse().unwrap(),

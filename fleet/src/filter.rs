@@ -23,9 +23,12 @@ const MAX_TERMS: usize = 20;
 const ATTENTION: &str = "attention";
 
 /// Every state of an app.
-const APP_STATES: [AppState; 9] = [
+const APP_STATES: [AppState; 12] = [
     AppState::Converged,
     AppState::Drifted,
+    AppState::Unstable,
+    AppState::AptHeld,
+    AppState::Paused,
     AppState::Pending,
     AppState::Failed,
     AppState::Quarantined,

@@ -37,6 +37,7 @@ pub(crate) fn of_server(condition: Condition) -> Badge {
         Condition::Never => (Severity::Notice, "?", "never reported"),
         Condition::Silent => (Severity::Bad, "○", "not reporting"),
         Condition::Unreadable => (Severity::Bad, "⊘", "unreadable"),
+        Condition::Unstable => (Severity::Bad, "↻", "unstable"),
         Condition::Failed => (Severity::Bad, "✗", "failed"),
         Condition::Degraded => (Severity::Bad, "!", "degraded"),
     };
@@ -48,6 +49,9 @@ pub(crate) fn of_app(state: AppState) -> Badge {
     let (severity, symbol, text) = match state {
         AppState::Converged => (Severity::Good, "✓", "converged"),
         AppState::Drifted => (Severity::Notice, "≈", "drifted"),
+        AppState::Unstable => (Severity::Bad, "↻", "unstable"),
+        AppState::AptHeld => (Severity::Notice, "‖", "held by apt"),
+        AppState::Paused => (Severity::Notice, "‖", "paused"),
         AppState::Pending => (Severity::Notice, "…", "pending"),
         AppState::Failed => (Severity::Bad, "✗", "failed"),
         AppState::Quarantined => (Severity::Bad, "↩", "rolled back"),

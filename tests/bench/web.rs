@@ -258,6 +258,8 @@ fn status(n: usize, document: &ServerDocument) -> Result<Status> {
         // Not older than the document, whose generation nobody here knows.
         document: DocumentStatus { generation: Some(Generation(i64::MAX)), error: None, bad_entries: Vec::new() },
         apps: apps.collect(),
+        warnings: Vec::new(),
+        events: Vec::new(),
     })
 }
 

@@ -144,6 +144,8 @@ fn status(server: &str) -> Status {
         },
         document: DocumentStatus { generation: None, error: None, bad_entries: Vec::new() },
         apps: Vec::new(),
+        warnings: Vec::new(),
+        events: Vec::new(),
     }
 }
 

@@ -68,6 +68,8 @@ pub(crate) fn status(server: &str, document: Generation, apps: Vec<AppStatus>, w
         },
         document: DocumentStatus { generation: Some(document), error: None, bad_entries: Vec::new() },
         apps,
+        warnings: Vec::new(),
+        events: Vec::new(),
     };
     conclude(&mut status, document, written);
     status
@@ -75,13 +77,7 @@ pub(crate) fn status(server: &str, document: Generation, apps: Vec<AppStatus>, w
 
 /// Makes the whole follow from its apps.
 pub(crate) fn conclude(status: &mut Status, document: Generation, written: Timestamp) {
-    let worst = status.apps.iter().map(|app| match app.state {
-        AppState::Converged | AppState::Unknown => ServerState::Converged,
-        AppState::Drifted | AppState::Orphan => ServerState::Drifted,
-        AppState::Pending => ServerState::Pending,
-        AppState::Failed | AppState::Quarantined | AppState::Refused => ServerState::Failed,
-        AppState::Degraded => ServerState::Degraded,
-    });
+    let worst = status.apps.iter().map(|app| app.state.of_server());
     status.state = worst.max().unwrap_or(ServerState::Converged);
     let good = status.apps.iter().filter(|app| app.state == AppState::Converged).count();
     status.summary = format!("{good} of {} apps match document generation {document}", status.apps.len());

@@ -39,9 +39,9 @@ impl Outcome {
             return Some(Self::Superseded);
         }
         match app.state {
-            AppState::Converged | AppState::Drifted => Some(Self::Converged),
+            AppState::Converged | AppState::Drifted | AppState::Unstable => Some(Self::Converged),
             AppState::Quarantined => Some(Self::RolledBack(reason)),
-            AppState::Failed => Some(Self::Failed(reason)),
+            AppState::Failed | AppState::AptHeld | AppState::Paused => Some(Self::Failed(reason)),
             AppState::Degraded => Some(Self::Degraded(reason)),
             AppState::Refused => Some(Self::Refused(reason)),
             AppState::Pending | AppState::Orphan | AppState::Unknown => None,

@@ -34,6 +34,8 @@ fn status() -> Status {
         },
         document: DocumentStatus { generation: Some(Generation(7)), error: None, bad_entries: Vec::new() },
         apps: Vec::new(),
+        warnings: Vec::new(),
+        events: Vec::new(),
     }
 }
 

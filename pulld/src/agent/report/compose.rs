@@ -81,7 +81,7 @@ pub(super) fn compose(observation: &Observation, previous: Option<&Status>, now:
     } else {
         ServerState::Converged
     };
-    let state = apps.iter().map(|app| as_server(app.state)).fold(own, Ord::max);
+    let state = apps.iter().map(|app| app.state.of_server()).fold(own, Ord::max);
     let document = DocumentStatus {
         generation: observation.document.map(|(generation, _)| generation),
         error: observation.document_error.clone(),
@@ -96,6 +96,8 @@ pub(super) fn compose(observation: &Observation, previous: Option<&Status>, now:
         agent: observation.agent.clone(),
         document,
         apps,
+        warnings: vec![],
+        events: vec![],
     }
 }
 
@@ -177,22 +179,12 @@ fn drift_of(observation: &Observation, package: &InstalledPackage) -> Vec<String
     drift
 }
 
-fn as_server(app: AppState) -> ServerState {
-    match app {
-        AppState::Converged | AppState::Unknown => ServerState::Converged,
-        AppState::Drifted | AppState::Orphan => ServerState::Drifted,
-        AppState::Pending => ServerState::Pending,
-        AppState::Failed | AppState::Quarantined | AppState::Refused => ServerState::Failed,
-        AppState::Degraded => ServerState::Degraded,
-    }
-}
-
 fn summarize(observation: &Observation, apps: &[AppStatus], document: &DocumentStatus) -> String {
     if let Some(failure) = &observation.failure {
         return failure.clone();
     }
     let wanted: Vec<&AppStatus> = apps.iter().filter(|app| app.desired.is_some()).collect();
-    let is_match = |app: &&&AppStatus| app.installed == app.desired && as_server(app.state) <= ServerState::Drifted;
+    let is_match = |app: &&&AppStatus| app.installed == app.desired && app.state.of_server() <= ServerState::Drifted;
     let matching = wanted.iter().filter(is_match).count();
     let mut parts = match document.generation {
         None => vec!["no server document".to_owned()],
@@ -213,7 +205,10 @@ fn summarize(observation: &Observation, apps: &[AppStatus], document: &DocumentS
         (AppState::Quarantined, "quarantined"),
         (AppState::Failed, "failed"),
         (AppState::Refused, "refused"),
+        (AppState::Unstable, "unstable"),
         (AppState::Pending, "pending"),
+        (AppState::AptHeld, "held by apt"),
+        (AppState::Paused, "paused"),
         (AppState::Drifted, "drifted"),
         (AppState::Orphan, "orphaned"),
     ] {

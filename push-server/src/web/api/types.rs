@@ -42,7 +42,7 @@ pub(crate) struct Page<T> {
 pub(crate) struct ServerOut {
     /// Its name.
     pub(crate) name: String,
-    /// State: `converged`, `drifted`, `pending`, `unknown`, `never`, `silent`, `unreadable`, `failed` or `degraded`.
+    /// State: `converged`, `drifted`, `pending`, `unknown`, `never`, `silent`, `unreadable`, `unstable`, `failed` or `degraded`.
     pub(crate) state: &'static str,
     /// Reason for the state, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
