@@ -85,7 +85,8 @@ fn play(stage: &Stage) -> Result<()> {
             .wait_until("the page shows web-2", Duration::from_secs(10), |_| Ok(web.shows("web-2")?.then_some(())))
     })?;
     stage.say("Both agents picked up the first release, restarted the service, and checked that it stays up.");
-    stage.say("Each agent rolled back the broken release automatically, and does not retry it until the next push.");
+    stage
+        .say("Each agent rolled back the broken release automatically, and does not retry it until another is pushed.");
     stage.say("README.md explains how to use Push, ARCHITECTURE.md how it works; `make test` runs all tests.");
     stage.say("");
     if std::env::var_os("DEMO_EXIT").is_some_and(|value| value == "1") {

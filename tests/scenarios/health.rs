@@ -31,6 +31,19 @@ fn a_crash_looping_release_is_rolled_back_and_not_retried() -> Result<()> {
     assert_eq!(unpacked(&server, "web")?, times);
     says(&server, PORT, "web 1")?;
 
+    // A push of another app is none of its business.
+    let db = scenario.service("db", PORT + 1)?.release(scenario.target(), &Version::new("1"))?;
+    scenario.install(&db, &server)?;
+    assert_eq!(unpacked(&server, "web")?, times);
+
+    // A person may have it tried again; it is as bad as before.
+    let retried = server.run("pulld retry web")?;
+    assert!(!retried.success() && retried.stderr.contains(&format!("retrying `{}`", bad.stem())), "{retried}");
+    assert_eq!(unpacked(&server, "web")?, times + 2, "tried once more, and rolled back once more");
+    says(&server, PORT, "web 1")?;
+    let refused = server.run("pulld retry db")?;
+    assert!(!refused.success() && refused.stderr.contains("nothing to retry for `db`"), "{refused}");
+
     // The next push does its work as ever.
     let three = web.release(scenario.target(), &Version::new("3"))?;
     scenario.install(&three, &server)?;

@@ -7,6 +7,7 @@ mod carry_out;
 mod configured;
 mod cycle;
 mod desired;
+mod instructed;
 mod observe;
 mod report;
 mod retries;
@@ -29,6 +30,7 @@ use crate::{
         announcer::Announcer,
         control::{CycleReport, CycleTracker},
         events,
+        instructions::Instructions,
         liveness::Liveness,
         wake::{Reason, WakeSignal},
     },
@@ -71,6 +73,8 @@ pub(crate) struct Agent<P, S> {
     reporter: Reporter,
     liveness: Rc<Liveness>,
     announcer: Announcer,
+    /// What people on this machine told it since the last cycle.
+    instructions: Instructions,
     /// Identifies this process among all that ever ran.
     instance: String,
     /// Cycles in a row that failed as a whole.
@@ -96,6 +100,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             reporter: Reporter::new(),
             liveness: Rc::new(Liveness::new()),
             announcer: Announcer::default(),
+            instructions: Instructions::default(),
             instance: format!("{}-{}", std::process::id(), random_u64()),
             failed_cycles: 0,
             next_pull: Instant::now(),
@@ -105,6 +110,11 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
     /// The liveness, for the task that feeds the watchdog.
     pub(crate) fn liveness(&self) -> Rc<Liveness> {
         self.liveness.clone()
+    }
+
+    /// Where instructions for it are queued.
+    pub(crate) fn instructions(&self) -> Instructions {
+        self.instructions.clone()
     }
 
     /// Pulls at every wake-up and at every poll, until it exits to let a new pulld start.
@@ -143,6 +153,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         if self.resume_interrupted(cycle).await? == Next::Exit {
             return Ok(Next::Exit);
         }
+        self.carry_out_instructions(cycle);
         // 3. Read the configuration.
         self.reload_configuration();
         let bucket = self.configured.bucket(&self.paths).await?;
@@ -197,7 +208,30 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
     async fn read_document(&mut self, bucket: &Bucket) -> bool {
         let settings = self.configured.settings();
         self.liveness.within(settings.bucket_timeout());
-        self.desired.read(bucket, &settings.server).await
+        let is_new = self.desired.read(bucket, &settings.server).await;
+        self.lift_quarantine_of_unnamed();
+        is_new
+    }
+
+    /// A release that the document named something else for in between is no longer quarantined.
+    fn lift_quarantine_of_unnamed(&mut self) {
+        let Some((_, document)) = self.desired.document() else { return };
+        let lifted = self.quarantine.lift_unnamed(document);
+        if lifted.is_empty() {
+            return;
+        }
+        for entry in lifted {
+            let release = entry.release.stem();
+            tracing::info!(
+                message_id = events::QUARANTINE_LIFTED,
+                app = %entry.release.app(),
+                release,
+                "`{release}` is no longer quarantined: the server document does not name it any more"
+            );
+        }
+        if let Err(error) = self.quarantine.save(&self.paths.quarantine()) {
+            tracing::warn!(message_id = events::STATE_LOST, "could not save the quarantine: {error:#}");
+        }
     }
 
     /// Notes in the cycle what is installed, and what that leaves to do.
@@ -205,7 +239,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         let installed = observe::installed(&self.machine.packages, &self.liveness).await?;
         let settings = self.configured.settings();
         cycle.plan = plan::plan(&Situation {
-            document: self.desired.document(),
+            document: self.desired.document().map(|(_, document)| document),
             settled: self.desired.is_settled(),
             installed: &installed,
             quarantine: &self.quarantine,

@@ -44,9 +44,9 @@ impl Retries {
         self.0.retain(|_, retry| plan.steps.iter().any(|step| *step.release() == retry.release));
     }
 
-    /// Forgets an app whose update succeeded.
-    pub(super) fn remove(&mut self, app: &AppName) {
-        self.0.remove(app);
+    /// Forgets an app whose update succeeded, or that is tried now. Gives the release that waited.
+    pub(super) fn remove(&mut self, app: &AppName) -> Option<ReleaseName> {
+        self.0.remove(app).map(|retry| retry.release)
     }
 
     /// When the next attempt is due, if any is scheduled.

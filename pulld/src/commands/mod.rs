@@ -18,6 +18,7 @@ use crate::{
 mod check_config;
 mod plan;
 mod pull;
+mod retry;
 mod run;
 mod status;
 
@@ -48,6 +49,8 @@ enum Command {
     Run(run::Arguments),
     /// Trigger a pull, wait for it to finish, and print the outcome
     Pull(pull::Arguments),
+    /// Try again what failed or was rolled back on this server
+    Retry(retry::Arguments),
     /// Show the state of this server, from the agent's last report
     Status(status::Arguments),
     /// Show what a pull would do, without changing anything
@@ -96,6 +99,7 @@ pub fn main() -> ExitCode {
     console::run(|| match arguments.command {
         Command::Run(arguments) => run::run(&context, &arguments),
         Command::Pull(arguments) => pull::run(&context, &arguments),
+        Command::Retry(arguments) => retry::run(&context, arguments),
         Command::Status(arguments) => status::run(&context, &arguments),
         Command::Plan(arguments) => plan::run(&context, &arguments),
         Command::CheckConfig(arguments) => check_config::run(&context, &arguments),

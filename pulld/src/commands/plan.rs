@@ -48,7 +48,7 @@ async fn read(context: &super::Context) -> Result<Plan> {
     }
     let installed = context.machine().packages.packages(&[OWN_PACKAGE.to_owned()]).await?;
     Ok(plan::plan(&Situation {
-        document: document.as_ref().map(|(generation, document)| (*generation, document)),
+        document: document.as_ref().map(|(_, document)| document),
         settled: false,
         installed: &installed,
         quarantine: &Quarantine::load(&context.paths.quarantine()),

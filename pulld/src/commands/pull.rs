@@ -2,10 +2,10 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use console::{Threads, block_on, cut_lines, duration, print_line};
 
-use crate::service::control::{self, ControlResponse};
+use crate::service::control::{self, ControlResponse, CycleReport};
 
 /// Most characters of what happened to one app that are shown.
 const MAX_LINE: usize = 3000;
@@ -32,9 +32,16 @@ pub(crate) fn run(context: &super::Context, arguments: &Arguments) -> Result<Exi
     let cycle = match block_on(Threads::One, pull)? {
         ControlResponse::Accepted => return Ok(ExitCode::SUCCESS),
         ControlResponse::Ended(cycle) => cycle,
+        ControlResponse::Answered(_) => bail!("the agent gave another answer than was asked"),
     };
+    show(&cycle)?;
+    Ok(if cycle.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Prints how a cycle ended.
+pub(super) fn show(cycle: &CycleReport) -> Result<()> {
     for line in cycle.lines.iter().chain([&cycle.summary]) {
         print_line(cut_lines(line, MAX_LINE).join("\n  "))?;
     }
-    Ok(if cycle.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(())
 }

@@ -55,7 +55,8 @@ async fn daemon(context: &super::Context) -> Result<()> {
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::spawn(wake_on_hangup(wake_signal.clone()));
     tokio::spawn(wake_on_poke(wake_signal.clone(), mode));
-    tokio::spawn(control::serve(control::listen(&context.paths.socket())?, wake_signal.clone(), tracker.clone()));
+    let listener = control::listen(&context.paths.socket())?;
+    tokio::spawn(control::serve(listener, wake_signal.clone(), agent.instructions(), tracker.clone()));
     notify::ready();
     tracing::info!(message_id = events::STARTED, version = env!("CARGO_PKG_VERSION"), "pulld has started");
     // Nothing waits for a running transaction: dpkg runs in a service of its own, and the record is on disk.

@@ -1,5 +1,5 @@
-//! The control socket, by which `pulld pull` commands the agent: one line of JSON each way over a Unix socket that only
-//! root may open.
+//! The control socket, by which `pulld pull` and `pulld retry` command the agent: one line of JSON each way over a Unix
+//! socket that only root may open.
 
 use std::{os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
@@ -12,7 +12,10 @@ use tokio::{
     time::Instant,
 };
 
-use crate::service::wake::{Reason, WakeSignal};
+use crate::service::{
+    instructions::{Answer, Instruction, Instructions},
+    wake::{Reason, WakeSignal},
+};
 
 /// Maximum bytes of a request.
 const MAX_REQUEST: u64 = 4 << 10;
@@ -24,7 +27,7 @@ const MAX_RESPONSE: u64 = 4 << 20;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A request to the agent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum ControlRequest {
     /// Pull, and report the outcome.
@@ -33,6 +36,8 @@ pub(crate) enum ControlRequest {
     PullWithoutWaiting,
     /// Report the outcome of the current cycle, or of the last one.
     Outcome,
+    /// Do something with one app, in the next cycle.
+    Instruct(Instruction),
 }
 
 /// The outcome of a pull cycle, for people.
@@ -54,6 +59,8 @@ pub(crate) enum ControlResponse {
     Accepted,
     /// The pull ended.
     Ended(CycleReport),
+    /// What the agent does about an instruction.
+    Answered(Answer),
 }
 
 /// The progress of the agent's cycles, which those who wait for one follow.
@@ -107,13 +114,19 @@ pub(crate) fn listen(path: &Path) -> Result<UnixListener> {
 }
 
 /// Responds to everybody who connects, until the agent exits.
-pub(crate) async fn serve(listener: UnixListener, wake_signal: WakeSignal, tracker: std::sync::Arc<CycleTracker>) {
+pub(crate) async fn serve(
+    listener: UnixListener,
+    wake_signal: WakeSignal,
+    instructions: Instructions,
+    tracker: std::sync::Arc<CycleTracker>,
+) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let (wake_signal, progress) = (wake_signal.clone(), tracker.0.subscribe());
+                let (wake_signal, instructions) = (wake_signal.clone(), instructions.clone());
+                let progress = tracker.0.subscribe();
                 tokio::spawn(async move {
-                    if let Err(error) = response(stream, &wake_signal, progress).await {
+                    if let Err(error) = response(stream, &wake_signal, &instructions, progress).await {
                         tracing::debug!("could not respond to a command: {error:#}");
                     }
                 });
@@ -130,6 +143,7 @@ pub(crate) async fn serve(listener: UnixListener, wake_signal: WakeSignal, track
 async fn response(
     mut stream: UnixStream,
     wake_signal: &WakeSignal,
+    instructions: &Instructions,
     mut progress: watch::Receiver<CycleProgress>,
 ) -> Result<()> {
     let uid = stream.peer_cred()?.uid();
@@ -152,6 +166,11 @@ async fn response(
             ControlResponse::Ended(ended(&mut progress, now.begun + 1).await?)
         }
         ControlRequest::Outcome => ControlResponse::Ended(ended(&mut progress, now.begun.max(1)).await?),
+        ControlRequest::Instruct(instruction) => {
+            let answered = instructions.give(instruction);
+            wake_signal.notify(Reason::Command);
+            ControlResponse::Answered(answered.await?)
+        }
     };
     let mut line = serde_json::to_vec(&response)?;
     line.push(b'\n');
@@ -168,11 +187,52 @@ async fn ended(progress: &mut watch::Receiver<CycleProgress>, number: u64) -> Re
 /// # Errors
 /// When no agent responds, or the pull does not end within `timeout`.
 pub(crate) async fn pull(path: &Path, wait: bool, timeout: Duration) -> Result<ControlResponse> {
+    let request = if wait { ControlRequest::Pull } else { ControlRequest::PullWithoutWaiting };
+    follow(path, request, false, Instant::now() + timeout).await
+}
+
+/// Has the agent carry out an instruction, and waits for the end of the cycle in which it does. Gives what the agent
+/// says that it does, and how the cycle ended.
+///
+/// # Errors
+/// When no agent responds, the agent refuses, or the cycle does not end within `timeout`.
+pub(crate) async fn instruct(
+    path: &Path,
+    instruction: Instruction,
+    timeout: Duration,
+) -> Result<(String, CycleReport)> {
     let deadline = Instant::now() + timeout;
-    let mut request = if wait { ControlRequest::Pull } else { ControlRequest::PullWithoutWaiting };
-    let mut reached = false;
+    let request = ControlRequest::Instruct(instruction);
+    let Ok(answered) = tokio::time::timeout_at(deadline, query(path, &request)).await else {
+        bail!("timed out waiting for the agent to end what it is doing: see `pulld status`, and try again")
+    };
+    let sentence = match answered.context(UNREACHABLE)? {
+        Some(ControlResponse::Answered(Answer::Accepted(sentence))) => sentence,
+        Some(ControlResponse::Answered(Answer::Refused(reason))) => bail!("{reason}"),
+        Some(ControlResponse::Accepted | ControlResponse::Ended(_)) | None => {
+            bail!("the agent closed the connection without an answer: see `pulld status`, and try again")
+        }
+    };
+    match follow(path, ControlRequest::Outcome, true, deadline).await? {
+        ControlResponse::Ended(cycle) => Ok((sentence, cycle)),
+        ControlResponse::Accepted | ControlResponse::Answered(_) => {
+            bail!("the agent gave another answer than was asked")
+        }
+    }
+}
+
+/// What is said when no agent responds.
+const UNREACHABLE: &str = "could not reach the agent: see `systemctl status pulld`";
+
+/// Sends a request until it is answered; once the agent was reached, another one that follows it is asked how it went.
+async fn follow(
+    path: &Path,
+    mut request: ControlRequest,
+    mut reached: bool,
+    deadline: Instant,
+) -> Result<ControlResponse> {
     loop {
-        match tokio::time::timeout_at(deadline, query(path, request)).await {
+        match tokio::time::timeout_at(deadline, query(path, &request)).await {
             Err(_) => {
                 bail!("timed out waiting for the pull, which continues: see `pulld status` and `journalctl -u pulld`")
             }
@@ -181,7 +241,7 @@ pub(crate) async fn pull(path: &Path, wait: bool, timeout: Duration) -> Result<C
             Ok(Ok(None)) => (reached, request) = (true, ControlRequest::Outcome),
             Ok(Err(_)) if reached => {}
             Ok(Err(error)) => {
-                return Err(error.context("could not reach the agent: see `systemctl status pulld`"));
+                return Err(error.context(UNREACHABLE));
             }
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -189,11 +249,11 @@ pub(crate) async fn pull(path: &Path, wait: bool, timeout: Duration) -> Result<C
 }
 
 /// Sends one request; `None` when the agent exited before it responded.
-async fn query(path: &Path, request: ControlRequest) -> Result<Option<ControlResponse>> {
+async fn query(path: &Path, request: &ControlRequest) -> Result<Option<ControlResponse>> {
     let mut stream = UnixStream::connect(path)
         .await
         .with_context(|| format!("could not connect to the agent at `{}`", path.display()))?;
-    let mut line = serde_json::to_vec(&request)?;
+    let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     let mut response = String::new();
     let exchange = async {
@@ -222,7 +282,8 @@ mod tests {
         let path = directory.path().join("pulld.sock");
         let (wake_signal, tracker) = (WakeSignal::default(), Arc::new(CycleTracker::new()));
         tracker.begin();
-        let server = tokio::spawn(serve(listen(&path).unwrap(), wake_signal.clone(), tracker.clone()));
+        let server =
+            tokio::spawn(serve(listen(&path).unwrap(), wake_signal.clone(), Instructions::default(), tracker.clone()));
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let asking = tokio::spawn({
             let path = path.clone();
@@ -250,7 +311,7 @@ mod tests {
         // The old agent reads the request and exits.
         drop(listener.accept().await.unwrap());
         drop(listener);
-        let server = tokio::spawn(serve(listen(&path).unwrap(), wake_signal, tracker.clone()));
+        let server = tokio::spawn(serve(listen(&path).unwrap(), wake_signal, Instructions::default(), tracker.clone()));
         tracker.begin();
         tracker.end(cycle("updated"));
         assert_eq!(asking.await.unwrap().unwrap(), ControlResponse::Ended(cycle("updated")));

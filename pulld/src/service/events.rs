@@ -42,5 +42,7 @@ pub(crate) const SELF_UPDATE: &str = "6c2b7f0c0c6f4f3a8f0f3b4a55a1d012";
 pub(crate) const REPORT: &str = "6c2b7f0c0c6f4f3a8f0f3b4a55a1d013";
 /// The metadata server is watched, cannot be watched, or is watched again.
 pub(crate) const METADATA: &str = "6c2b7f0c0c6f4f3a8f0f3b4a55a1d015";
+/// A release is no longer quarantined, or a person asked for one more attempt.
+pub(crate) const QUARANTINE_LIFTED: &str = "6c2b7f0c0c6f4f3a8f0f3b4a55a1d016";
 /// A pull cycle ended.
 pub(crate) const CYCLE: &str = "6c2b7f0c0c6f4f3a8f0f3b4a55a1d014";

@@ -1,14 +1,17 @@
-//! Releases that did not stay up on this server, and are not retried until its document changes.
+//! Releases that did not stay up on this server, and are not retried until the app's own entry in the document changes
+//! or a person asks for it (`pulld retry`).
 //!
 //! Deleting the file does no harm: such a release is installed once more, and rolled back once more.
 
 use std::path::Path;
 
 use anyhow::Result;
-use bucket::{AppName, Generation, ReleaseName, Timestamp};
+use bucket::{AppName, Generation, ReleaseName, ServerDocument, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{service::events, state::persist};
+
+use super::named::Named;
 
 /// Most bytes of the file that are read.
 const LIMIT: u64 = 4 << 20;
@@ -26,7 +29,7 @@ pub(crate) struct Quarantined {
     pub(crate) release: ReleaseName,
     /// Why it could not stay, in a sentence.
     pub(crate) reason: String,
-    /// The document that asked for it; another one lifts the quarantine.
+    /// The document that asked for it. For people, and for earlier agents, which retried it for any other document.
     pub(crate) generation: Generation,
     /// Whether the rollback failed as well, or was not possible, so that manual intervention is required.
     pub(crate) degraded: bool,
@@ -52,9 +55,9 @@ impl Quarantine {
         persist::write(path, &serde_json::to_vec_pretty(self)?)
     }
 
-    /// Why `release` is not retried while the document has `generation`.
-    pub(crate) fn holds(&self, release: &ReleaseName, generation: Generation) -> Option<&Quarantined> {
-        self.entries.iter().find(|entry| entry.release == *release && entry.generation == generation)
+    /// Why `release` is not retried.
+    pub(crate) fn holds(&self, release: &ReleaseName) -> Option<&Quarantined> {
+        self.entries.iter().find(|entry| entry.release == *release)
     }
 
     /// Adds a release, in place of what was known of its app.
@@ -63,8 +66,57 @@ impl Quarantine {
         self.entries.push(entry);
     }
 
-    /// Forgets what is known of an app.
-    pub(crate) fn lift(&mut self, app: &AppName) {
-        self.entries.retain(|entry| entry.release.app() != app);
+    /// Forgets what is known of an app, and gives it.
+    pub(crate) fn lift(&mut self, app: &AppName) -> Option<Quarantined> {
+        let at = self.entries.iter().position(|entry| entry.release.app() == app)?;
+        Some(self.entries.remove(at))
+    }
+
+    /// Forgets every release that `document` no longer names: named again later, it is tried again. Gives what that was.
+    pub(crate) fn lift_unnamed(&mut self, document: &ServerDocument) -> Vec<Quarantined> {
+        let is_unnamed = |entry: &mut Quarantined| {
+            let before = Named::Release(entry.release.clone());
+            Named::of(entry.release.app(), Some(document)).differs_from(&before)
+        };
+        self.entries.extract_if(.., is_unnamed).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::fake::release;
+
+    fn document(json: &str) -> ServerDocument {
+        ServerDocument::parse(json.as_bytes()).unwrap()
+    }
+
+    /// As every agent so far has written it.
+    fn quarantine() -> Quarantine {
+        serde_json::from_value(serde_json::json!({ "entries": [{
+            "release": release("web", 2), "reason": "it crashed", "generation": 7, "degraded": false,
+            "since": "2026-11-20T19:05:02Z"
+        }] }))
+        .unwrap()
+    }
+
+    #[test]
+    fn only_the_apps_own_entry_lifts_a_quarantine() {
+        let (bad, good, other) = (release("web", 2), release("web", 1), release("db", 1));
+        for (json, held) in [
+            (format!("[\"{bad}\"]"), true),
+            (format!("[\"{other}\", \"{bad}\"]"), true),
+            (format!("[\"{bad}\", \"{good}\"]"), true),
+            (format!("[\"{good}\"]"), false),
+            (format!("[\"{other}\"]"), false),
+            ("[\"web\"]".to_owned(), false),
+            ("[]".to_owned(), false),
+            // It may be the very app's.
+            (format!("[\"{other}\", \"web/web;oops\"]"), true),
+        ] {
+            let mut quarantine = quarantine();
+            let lifted = quarantine.lift_unnamed(&document(&json));
+            assert_eq!((quarantine.holds(&bad).is_some(), lifted.is_empty()), (held, held), "{json}");
+        }
     }
 }

@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use bucket::{AppState, ServerState};
 
-use crate::machine::fake::{Behaviour, release};
+use crate::{
+    machine::fake::{Behaviour, release},
+    service::instructions::{Answer, Instruction},
+};
 
 use super::harness::{Server, poll, pull};
 
 #[tokio::test(start_paused = true)]
-async fn a_crash_loop_goes_back_and_is_not_retried_until_the_document_changes() {
+async fn a_crash_loop_goes_back_and_is_not_retried_until_its_entry_changes() {
     let (one, two) = (release("web", 1), release("web", 2));
     let (server, mut agent) = Server::running(&[&one]).await;
     server.upload(&two, Behaviour::Crashes).await;
@@ -24,9 +27,36 @@ async fn a_crash_loop_goes_back_and_is_not_retried_until_the_document_changes() 
     pull(&mut agent).await;
     pull(&mut server.agent()).await;
     assert_eq!(server.world.dpkg_runs().len(), dpkg_runs, "not retried, not even by another agent");
+    let db = release("db", 1);
+    server.upload(&db, Behaviour::Good).await;
+    server.push(&[&two, &db]).await;
+    pull(&mut agent).await;
+    assert_eq!(server.world.installed("db"), Some((db.clone(), true)));
+    assert_eq!(server.world.dpkg_runs().len(), dpkg_runs + 1, "a push of another app does not restart this one");
+    assert_eq!(server.state_of("web").await, AppState::Quarantined);
+    server.push(&[&one, &db]).await;
+    assert!(pull(&mut agent).await.ok);
+    server.push(&[&two, &db]).await;
+    pull(&mut agent).await;
+    assert_eq!(server.world.dpkg_runs().len(), dpkg_runs + 3, "tried once more, and gone back once more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_person_has_a_quarantined_release_tried_again() {
+    let (one, two) = (release("web", 1), release("web", 2));
+    let (server, mut agent) = Server::running(&[&one]).await;
+    server.upload(&two, Behaviour::Crashes).await;
     server.push(&[&two]).await;
     pull(&mut agent).await;
-    assert_eq!(server.world.dpkg_runs().len(), dpkg_runs + 2, "tried once more, and gone back once more");
+    server.world.mend(&two);
+    assert!(!pull(&mut agent).await.ok, "nobody told the agent");
+    let retry = |app: &str| agent.instructions().give(Instruction::Retry { app: app.parse().unwrap() });
+    let (mut of_web, mut of_db) = (retry("web"), retry("db"));
+    assert!(pull(&mut agent).await.ok);
+    assert_eq!(server.world.installed("web"), Some((two, true)));
+    assert!(matches!(of_web.try_recv(), Ok(Answer::Accepted(text)) if text.contains("retrying `web:")));
+    assert!(matches!(of_db.try_recv(), Ok(Answer::Refused(text)) if text.contains("nothing to retry for `db`")));
+    assert!(pull(&mut server.agent()).await.ok, "the next agent knows it too");
 }
 
 #[tokio::test(start_paused = true)]

@@ -23,7 +23,7 @@ pub(super) fn rolled_back(update: &mut AppUpdate) {
             app = %update.app,
             release = title,
             reason,
-            "rolled back `{title}`, quarantined until the server document changes: {reason}"
+            "rolled back `{title}`, quarantined until its entry in the server document changes: {reason}"
         ),
         Some(Outcome::Postponed { reason }) => tracing::warn!(
             message_id = events::ROLLED_BACK,
@@ -79,7 +79,7 @@ pub(super) fn quarantine_by_outcome(
         for update in &transaction.updates {
             match update.outcome() {
                 Some(Outcome::Degraded { reason }) => add(update, transaction, quarantine, reason, true),
-                Some(Outcome::Done) => quarantine.lift(&update.app),
+                Some(Outcome::Done) => drop(quarantine.lift(&update.app)),
                 Some(Outcome::RolledBack { .. } | Outcome::Postponed { .. }) | None => {}
             }
         }

@@ -8,7 +8,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bucket::{AppName, Entry, Generation, ReleaseName, ServerDocument};
+use bucket::{AppName, Entry, ReleaseName, ServerDocument};
 use serde::Serialize;
 
 use crate::{
@@ -20,8 +20,8 @@ use crate::{
 /// What a plan is made from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Situation<'a> {
-    /// The document, with its generation; `None` when there is none, which installs nothing and removes nothing.
-    pub(crate) document: Option<(Generation, &'a ServerDocument)>,
+    /// The document; `None` when there is none, which installs nothing and removes nothing.
+    pub(crate) document: Option<&'a ServerDocument>,
     /// Whether the machine once matched this very document: a difference is then a change by hand.
     pub(crate) settled: bool,
     /// What dpkg has.
@@ -98,15 +98,14 @@ impl Step {
 /// Makes the plan.
 pub(crate) fn plan(situation: &Situation) -> Plan {
     let mut plan = Plan::default();
-    let releases: Vec<&ReleaseName> = situation.document.iter().flat_map(|(_, document)| document.releases()).collect();
+    let releases: Vec<&ReleaseName> = situation.document.iter().flat_map(|document| document.releases()).collect();
     for release in &releases {
         if !situation.allowed.allows(release.app().as_str()) {
             plan.refused.push((*release).clone());
             continue;
         }
         // Also when it is installed: it may be there only because it had no rollback target.
-        let held = situation.document.and_then(|(generation, _)| situation.quarantine.holds(release, generation));
-        if let Some(held) = held {
+        if let Some(held) = situation.quarantine.holds(release) {
             plan.quarantined.push(held.clone());
         } else if let Some(reason) = difference(situation, release) {
             let from = current(situation.installed, release.app()).and_then(|package| package.release.clone());
@@ -143,7 +142,7 @@ fn leave_or_remove(situation: &Situation, plan: &mut Plan) {
     let named: BTreeSet<&AppName> = situation
         .document
         .iter()
-        .flat_map(|(_, document)| document.entries())
+        .flat_map(|document| document.entries())
         .filter_map(|entry| match entry {
             Entry::Release(release) => Some(release.app()),
             Entry::Placeholder(app) => Some(app),
@@ -153,7 +152,7 @@ fn leave_or_remove(situation: &Situation, plan: &mut Plan) {
     // An empty document is more likely a mistake than a wish, and a bad entry may be the name of the very app.
     let sure = situation
         .document
-        .is_some_and(|(_, document)| document.releases().next().is_some() && document.bad_entries().next().is_none());
+        .is_some_and(|document| document.releases().next().is_some() && document.bad_entries().next().is_none());
     let mut orphans: BTreeMap<&ReleaseName, &InstalledPackage> = BTreeMap::new();
     for package in situation.installed {
         let Some(release) = package.release.as_ref() else { continue };
