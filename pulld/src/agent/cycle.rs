@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use bucket::AppName;
 
 use crate::{
-    decide::plan::Plan,
+    decide::{plan::Plan, report::PlanReport},
     machine::{InstalledPackage, OWN_PACKAGE},
     service::wake::Reason,
 };
@@ -19,6 +19,8 @@ pub(super) struct Cycle {
     pub(super) installed: Option<Vec<InstalledPackage>>,
     /// What that leaves to do.
     pub(super) plan: Plan,
+    /// Why that, and nothing else.
+    pub(super) report: PlanReport,
     /// What was done, app by app.
     pub(super) events: Vec<Event>,
     /// Whether anything was done or tried that a person would want to read about.

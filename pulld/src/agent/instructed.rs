@@ -19,6 +19,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             cycle.busy = true;
             let answer = match &pending.instruction {
                 Instruction::Retry { app } => self.retry(app),
+                Instruction::Resume { app } => self.resume(app),
             };
             pending.answer(answer);
         }

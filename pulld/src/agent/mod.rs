@@ -9,19 +9,20 @@ mod cycle;
 mod desired;
 mod instructed;
 mod observe;
+mod paused;
 mod report;
 mod retries;
 
 use std::{collections::BTreeSet, rc::Rc, time::Duration};
 
 use anyhow::Result;
-use bucket::{Bucket, ReleaseName};
+use bucket::{Bucket, ReleaseName, Timestamp};
 use tokio::time::Instant;
 
 use crate::{
     config::Settings,
     decide::{
-        plan::{self, Situation, Step},
+        plan::{self, Decision, Situation, Step},
         schedule,
     },
     machine::{PackageManager, ServiceManager},
@@ -34,7 +35,7 @@ use crate::{
         liveness::Liveness,
         wake::{Reason, WakeSignal},
     },
-    state::{paths::Paths, quarantine::Quarantine},
+    state::{paths::Paths, pauses::Pauses, quarantine::Quarantine},
     store::{
         cache::Cache,
         prepare::{Inspect, Preparer},
@@ -65,6 +66,7 @@ pub(crate) struct Agent<P, S> {
     configured: Configured,
     desired: Desired,
     quarantine: Quarantine,
+    pauses: Pauses,
     retries: Retries,
     cache: Cache,
     /// Whether the cache was cleared since the start and since the last transaction.
@@ -91,6 +93,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             cache: Cache::new(paths.cache()),
             is_cache_clear: false,
             quarantine: Quarantine::load(&paths.quarantine()),
+            pauses: Pauses::load(&paths.pauses()),
             paths,
             machine,
             configured: Configured::new(load_settings, fallback),
@@ -236,16 +239,19 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
 
     /// Notes in the cycle what is installed, and what that leaves to do.
     async fn read_and_plan(&mut self, cycle: &mut Cycle) -> Result<()> {
+        self.end_pauses();
         let installed = observe::installed(&self.machine.packages, &self.liveness).await?;
         let settings = self.configured.settings();
-        cycle.plan = plan::plan(&Situation {
+        let Decision { plan, report } = plan::plan(&Situation {
             document: self.desired.document().map(|(_, document)| document),
             settled: self.desired.is_settled(),
             installed: &installed,
             quarantine: &self.quarantine,
+            pauses: &self.pauses,
             allowed: &settings.allowed_apps,
             prune: settings.prune,
         });
+        (cycle.plan, cycle.report) = (plan, report);
         cycle.installed = Some(installed);
         Ok(())
     }
@@ -301,7 +307,11 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         let failures = self.desired.failed_reads().max(self.failed_cycles);
         let now = Instant::now();
         let poll_at = now + schedule::rest(poll, jitter, is_start, failures, random_fraction());
-        let retry_at = self.retries.next().map(|retry| retry.max(now + Duration::from_secs(1)));
-        retry_at.map_or(poll_at, |retry_at| retry_at.min(poll_at))
+        let pause_ends = self
+            .pauses
+            .next_end()
+            .map(|end| now + Duration::try_from(end.duration_since(Timestamp::now())).unwrap_or_default());
+        let sooner = self.retries.next().into_iter().chain(pause_ends).min();
+        sooner.map_or(poll_at, |sooner| sooner.max(now + Duration::from_secs(1)).min(poll_at))
     }
 }

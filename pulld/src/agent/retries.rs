@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use bucket::{AppName, ReleaseName};
+use bucket::{AppName, ReleaseName, Timestamp};
 use tokio::time::Instant;
 
-use crate::decide::{plan::Plan, schedule};
+use crate::decide::{plan::Plan, report::Waiting, schedule};
 
 /// The apps that wait for their next attempt.
 #[derive(Debug, Default)]
@@ -54,9 +54,14 @@ impl Retries {
         self.0.values().map(|retry| retry.not_before).min()
     }
 
-    /// Why each app waits.
-    pub(super) fn reasons(&self) -> BTreeMap<&AppName, &str> {
-        self.0.iter().map(|(app, retry)| (app, retry.reason.as_str())).collect()
+    /// Why each app waits, and until when: `wall` is `now` by this machine's clock.
+    pub(super) fn waiting(&self, now: Instant, wall: Timestamp) -> BTreeMap<AppName, Waiting> {
+        let waiting = |retry: &Retry| Waiting {
+            reason: retry.reason.clone(),
+            failures: retry.earlier.saturating_add(1),
+            next: wall.checked_add(retry.not_before.saturating_duration_since(now)).unwrap_or(wall),
+        };
+        self.0.iter().map(|(app, retry)| (app.clone(), waiting(retry))).collect()
     }
 }
 
@@ -94,8 +99,12 @@ mod tests {
         assert!(!retries.is_due(&app, now + Duration::from_secs(29)));
         assert!(retries.is_due(&app, now + Duration::from_secs(30)));
         let step = Step::Install { release: web, from: None, reason: Reason::Document };
-        retries.keep_planned(&Plan { steps: vec![step], ..Plan::default() });
-        assert_eq!(retries.reasons().into_values().collect::<Vec<_>>(), ["no space"]);
+        retries.keep_planned(&Plan { steps: vec![step] });
+        let waiting = retries.waiting(now, Timestamp::UNIX_EPOCH);
+        assert_eq!(
+            waiting[&app],
+            Waiting { reason: "no space".into(), failures: 2, next: "1970-01-01T00:00:30Z".parse().unwrap() }
+        );
         retries.keep_planned(&Plan::default());
         assert!(retries.is_due(&app, now));
     }

@@ -18,6 +18,7 @@ use crate::{
 mod check_config;
 mod plan;
 mod pull;
+mod resume;
 mod retry;
 mod run;
 mod status;
@@ -51,6 +52,8 @@ enum Command {
     Pull(pull::Arguments),
     /// Try again what failed or was rolled back on this server
     Retry(retry::Arguments),
+    /// Take care again of an app that was rolled back on this server
+    Resume(resume::Arguments),
     /// Show the state of this server, from the agent's last report
     Status(status::Arguments),
     /// Show what a pull would do, without changing anything
@@ -100,6 +103,7 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&context, &arguments),
         Command::Pull(arguments) => pull::run(&context, &arguments),
         Command::Retry(arguments) => retry::run(&context, arguments),
+        Command::Resume(arguments) => resume::run(&context, arguments),
         Command::Status(arguments) => status::run(&context, &arguments),
         Command::Plan(arguments) => plan::run(&context, &arguments),
         Command::CheckConfig(arguments) => check_config::run(&context, &arguments),

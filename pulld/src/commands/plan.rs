@@ -4,12 +4,16 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use bucket::Bucket;
-use console::{Threads, block_on, print, print_json, safe, warning};
+use console::{Threads, block_on, cut_lines, print, print_json, safe, warning};
+use serde::Serialize;
 
 use crate::{
-    decide::plan::{self, Plan, Situation, Step},
+    decide::{
+        plan::{self, Decision, Situation, Step},
+        report::PlanReport,
+    },
     machine::{OWN_PACKAGE, PackageManager},
-    state::quarantine::Quarantine,
+    state::{pauses::Pauses, quarantine::Quarantine},
 };
 
 /// Arguments of `pulld plan`.
@@ -21,20 +25,23 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
+/// Most characters of one piece of evidence that are shown.
+const MAX_EVIDENCE: usize = 3000;
+
 /// The exit status for a plan that is not empty.
 const CHANGES_PENDING: u8 = 3;
 
 pub(crate) fn run(context: &super::Context, arguments: &Arguments) -> Result<ExitCode> {
-    let plan = block_on(Threads::One, read(context))?;
+    let decision = block_on(Threads::One, read(context))?;
     if arguments.json {
-        print_json(&plan)?;
+        print_json(&Shown { steps: &decision.plan.steps, apps: &decision.report })?;
     } else {
-        print(&show(&plan))?;
+        print(&show(&decision))?;
     }
-    Ok(if plan.steps.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(CHANGES_PENDING) })
+    Ok(if decision.plan.steps.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(CHANGES_PENDING) })
 }
 
-async fn read(context: &super::Context) -> Result<Plan> {
+async fn read(context: &super::Context) -> Result<Decision> {
     let loaded = context.load()?;
     loaded.warnings.iter().for_each(warning);
     let settings = loaded.settings;
@@ -52,19 +59,31 @@ async fn read(context: &super::Context) -> Result<Plan> {
         settled: false,
         installed: &installed,
         quarantine: &Quarantine::load(&context.paths.quarantine()),
+        pauses: &Pauses::load(&context.paths.pauses()),
         allowed: &settings.allowed_apps,
         prune: settings.prune,
     }))
 }
 
-fn show(plan: &Plan) -> String {
-    let mut lines: Vec<String> = plan.steps.iter().map(show_step).collect();
-    lines.extend(plan.refused.iter().map(|release| format!("refused (blocked by `allowed_apps`) {}", release.stem())));
-    lines.extend(plan.orphans.iter().map(|release| format!("orphaned (not in the document) {}", release.stem())));
-    lines.extend(
-        plan.quarantined.iter().map(|held| format!("quarantined {}: {}", held.release.stem(), safe(&held.reason))),
-    );
-    if plan.steps.is_empty() {
+/// The plan as JSON.
+#[derive(Serialize)]
+struct Shown<'a> {
+    /// The work, in order.
+    steps: &'a [Step],
+    /// How each app stands.
+    apps: &'a PlanReport,
+}
+
+fn show(decision: &Decision) -> String {
+    let mut lines: Vec<String> = decision.plan.steps.iter().map(show_step).collect();
+    for (app, cause) in decision.report.apps().filter(|(_, cause)| !cause.is_plain()) {
+        lines.push(format!("leave {app}: {}", safe(&cause.to_string())));
+        for evidence in cause.evidence() {
+            lines.extend(cut_lines(&evidence.to_string(), MAX_EVIDENCE).iter().map(|line| format!("  {line}")));
+        }
+        lines.push(format!("  to do: {}", cause.remedy()));
+    }
+    if decision.plan.steps.is_empty() {
         lines.push("nothing to do".to_owned());
     }
     lines.join("\n") + "\n"

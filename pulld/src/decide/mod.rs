@@ -1,4 +1,4 @@
-//! What to do, decided: the [`plan`] from document and machine, whether [`dependencies`] are met, what happens to
+//! What to do, decided: the [`plan`] from document and machine and its [`report`], whether [`dependencies`] are met, what happens to
 //! [`units`] and whether they are healthy ([`verdict`]), what a [`rollback`] takes, when to act ([`schedule`]).
 //!
 //! Pure: no I/O, no clock, no chance; time and random numbers are arguments.
@@ -8,6 +8,7 @@ mod backoff;
 pub(crate) mod dependencies;
 pub(crate) mod plan;
 pub(crate) mod reason;
+pub(crate) mod report;
 pub(crate) mod rollback;
 pub(crate) mod schedule;
 pub(crate) mod units;

@@ -44,5 +44,7 @@ pub(crate) const REPORT: &str = "6c2b7f0c0c6f4f3a8f0f3b4a55a1d013";
 pub(crate) const METADATA: &str = "6c2b7f0c0c6f4f3a8f0f3b4a55a1d015";
 /// A release is no longer quarantined, or a person asked for one more attempt.
 pub(crate) const QUARANTINE_LIFTED: &str = "6c2b7f0c0c6f4f3a8f0f3b4a55a1d016";
+/// A person rolled an app back on this server, or the agent takes care of it again.
+pub(crate) const PAUSED: &str = "6c2b7f0c0c6f4f3a8f0f3b4a55a1d017";
 /// A pull cycle ended.
 pub(crate) const CYCLE: &str = "6c2b7f0c0c6f4f3a8f0f3b4a55a1d014";

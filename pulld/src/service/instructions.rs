@@ -16,6 +16,11 @@ pub(crate) enum Instruction {
         /// The app.
         app: AppName,
     },
+    /// Take care of an app again that was rolled back here.
+    Resume {
+        /// The app.
+        app: AppName,
+    },
 }
 
 /// What the agent does about an instruction, in a sentence.

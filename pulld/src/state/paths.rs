@@ -51,6 +51,11 @@ impl Paths {
         self.state("quarantine.json")
     }
 
+    /// Apps that are left alone after a rollback by a person.
+    pub(crate) fn pauses(&self) -> PathBuf {
+        self.state("pauses.json")
+    }
+
     /// The rollback target of pulld itself, read by `pulld-rescue.service`.
     pub(crate) fn rescue(&self) -> PathBuf {
         self.state("rescue")

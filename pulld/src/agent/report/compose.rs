@@ -11,10 +11,11 @@ use console::count;
 
 use crate::{
     decide::{
-        plan::{self, Plan},
+        plan,
+        report::{PlanReport, Waiting},
         units,
     },
-    machine::{InstalledPackage, OWN_PACKAGE, PackageState, UnitState},
+    machine::{InstalledPackage, PackageState, UnitState},
 };
 
 /// What a report is made from.
@@ -34,10 +35,10 @@ pub(super) struct Observation<'a> {
     pub(super) failure: Option<String>,
     /// What dpkg has; `None` while it does not answer.
     pub(super) installed: Option<&'a [InstalledPackage]>,
-    /// What is left to do, and what is not done.
-    pub(super) plan: &'a Plan,
-    /// Apps that wait for their next attempt, and why.
-    pub(super) retries: BTreeMap<&'a AppName, &'a str>,
+    /// How each app stands, as far as the plan says.
+    pub(super) report: &'a PlanReport,
+    /// Apps that wait for their next attempt.
+    pub(super) waiting: &'a BTreeMap<AppName, Waiting>,
     /// Files that differ from what a package shipped, by package, in the words of [`crate::machine::PackageManager`].
     pub(super) files: &'a BTreeMap<String, Vec<String>>,
     /// The state of the units, by name.
@@ -124,35 +125,16 @@ fn compose_app(
         .collect();
     let drift = package.map(|package| drift_of(observation, package)).unwrap_or_default();
     let release = package.and_then(|package| package.release.as_ref());
-    let broken = package.is_some_and(|package| package.state != PackageState::Installed);
-    let held = observation.plan.quarantined.iter().find(|held| Some(&held.release) == desired);
-    let retry = observation.retries.get(app).copied();
-    // The agent comes with the base image: a document that doesn't name it leaves it as it is.
-    let left_alone = desired.is_none() && app.as_str() == OWN_PACKAGE;
-    let (state, reason) = if desired.is_none() && !left_alone {
-        (AppState::Orphan, Some("installed, but not listed in the server document".to_owned()))
-    } else if observation.plan.refused.iter().any(|refused| Some(refused) == desired) {
-        (AppState::Refused, Some("blocked by `allowed_apps` in the pulld configuration".to_owned()))
-    } else if let Some(held) = held {
-        (if held.degraded { AppState::Degraded } else { AppState::Quarantined }, Some(held.reason.clone()))
-    } else if let Some(reason) = retry {
-        (AppState::Failed, Some(reason.to_owned()))
-    } else if (release != desired && !left_alone) || broken {
-        (AppState::Pending, None)
-    } else if drift.is_empty() {
-        (AppState::Converged, None)
-    } else {
-        (AppState::Drifted, None)
-    };
+    let cause = observation.report.of(app).considering(observation.waiting.get(app).cloned(), &drift);
     AppStatus {
         app: app.to_string(),
         desired: desired.cloned(),
         installed: release.cloned(),
         package: package.map(|package| package.package.clone()),
-        state,
+        state: cause.state(),
         activity: None,
         since: now,
-        reason,
+        reason: cause.reason(),
         drift,
         units,
     }
@@ -224,7 +206,11 @@ fn summarize(observation: &Observation, apps: &[AppStatus], document: &DocumentS
 mod tests {
     use super::*;
     use crate::agent::report::difference::{changed_apps, without_times};
-    use crate::machine::fake::{release, running, unit_state};
+    use crate::{
+        decide::{allowed_apps::AllowedApps, plan::Situation},
+        machine::fake::{release, running, unit_state},
+        state::{pauses::Pauses, quarantine::Quarantine},
+    };
     use bucket::{OwnedUnit, UnitAction};
 
     fn package(app: &str, state: PackageState) -> InstalledPackage {
@@ -236,6 +222,15 @@ mod tests {
     /// The report of a server whose document asks for `web`, and that has `installed`.
     fn report(installed: &[InstalledPackage], unit: UnitState, previous: Option<&Status>, now: i64) -> Status {
         let document = ServerDocument::parse(&serde_json::to_vec(&[release("web", 1)]).unwrap()).unwrap();
+        let decision = plan::plan(&Situation {
+            document: Some(&document),
+            settled: false,
+            installed,
+            quarantine: &Quarantine::default(),
+            pauses: &Pauses::default(),
+            allowed: &AllowedApps::new(vec!["*".into()]).unwrap(),
+            prune: false,
+        });
         let observation = Observation {
             server: &"web-1".parse().unwrap(),
             machine: "machine",
@@ -250,8 +245,8 @@ mod tests {
             document_error: None,
             failure: None,
             installed: Some(installed),
-            plan: &Plan::default(),
-            retries: BTreeMap::new(),
+            report: &decision.report,
+            waiting: &BTreeMap::new(),
             files: &BTreeMap::new(),
             units: &[("web.service".to_owned(), unit)].into(),
         };

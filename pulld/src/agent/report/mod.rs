@@ -12,7 +12,7 @@ use bucket::{AgentStatus, AppName, AppState, ServerState, Status, Timestamp};
 use tokio::time::Instant;
 
 use crate::{
-    decide::reason,
+    decide::{reason, report::Waiting},
     machine::{PackageManager, ServiceManager},
     service::{control::CycleReport, events, notify},
     state::paths::Paths,
@@ -58,7 +58,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         if let Some(installed) = &cycle.installed {
             self.files.check(&self.machine.packages, installed, cycle.requested, &self.liveness).await;
         }
-        let status = self.compose(&cycle, failure, self.retries.reasons()).await;
+        let status = self.compose(&cycle, failure, self.retries.waiting(Instant::now(), Timestamp::now())).await;
         log_differences(self.reporter.previous.as_ref(), &status);
         if is_complete && status.document.error.is_none() {
             self.desired.settle();
@@ -81,7 +81,8 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
     /// What failed before is pending again when it is tried anew, with `ignore_backoff`: whoever waits for a new document
     /// must not read of an old failure; but it stays failed while the agent retries it by itself.
     pub(super) async fn report_begun(&mut self, ignore_backoff: bool, cycle: &Cycle) -> Meanwhile {
-        let failed_before = if ignore_backoff { BTreeMap::new() } else { self.retries.reasons() };
+        let failed_before =
+            if ignore_backoff { BTreeMap::new() } else { self.retries.waiting(Instant::now(), Timestamp::now()) };
         let begun = self.compose(cycle, None, failed_before).await;
         write_local(&self.paths, &begun);
         Meanwhile {
@@ -99,7 +100,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         self.reporter.publisher = meanwhile.publisher;
     }
 
-    async fn compose(&self, cycle: &Cycle, failure: Option<String>, retries: BTreeMap<&AppName, &str>) -> Status {
+    async fn compose(&self, cycle: &Cycle, failure: Option<String>, waiting: BTreeMap<AppName, Waiting>) -> Status {
         let units = observe::units(&self.machine.services, cycle.installed()).await;
         let settings = self.configured.settings();
         let observation = Observation {
@@ -116,8 +117,8 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             document_error: self.desired.error().map(str::to_owned),
             failure,
             installed: cycle.installed.as_deref(),
-            plan: &cycle.plan,
-            retries,
+            report: &cycle.report,
+            waiting: &waiting,
             files: self.files.by_package(),
             units: &units,
         };

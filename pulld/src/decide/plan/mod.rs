@@ -1,4 +1,4 @@
-//! What to do so that the machine matches its document. Pure: no I/O, no clock.
+//! What to do so that the machine matches its document, and beside it why nothing else is done. Pure: no I/O, no clock.
 //!
 //! The same inputs give the same plan, a plan carried out leaves nothing to plan, and nothing is ever removed that
 //! didn't come from a release, that the document names, or that is pulld itself.
@@ -6,16 +6,18 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{collections::BTreeMap, fmt};
 
 use bucket::{AppName, Entry, ReleaseName, ServerDocument};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     decide::allowed_apps::AllowedApps,
     machine::{InstalledPackage, OWN_PACKAGE, PackageState},
-    state::quarantine::{Quarantine, Quarantined},
+    state::{pauses::Pauses, quarantine::Quarantine},
 };
+
+use super::report::{Cause, PlanReport, Unlisted};
 
 /// What a plan is made from.
 #[derive(Debug, Clone, Copy)]
@@ -30,21 +32,26 @@ pub(crate) struct Situation<'a> {
     pub(crate) quarantine: &'a Quarantine,
     /// Which apps the configuration allows.
     pub(crate) allowed: &'a AllowedApps,
+    /// The apps that are left alone.
+    pub(crate) pauses: &'a Pauses,
     /// Whether apps that the document does not list are removed.
     pub(crate) prune: bool,
 }
 
-/// The ordered work, and what is left as it is.
+/// What was decided: what to do, and why that and nothing else.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Decision {
+    /// The work.
+    pub(crate) plan: Plan,
+    /// How each app stands.
+    pub(crate) report: PlanReport,
+}
+
+/// The ordered work.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Plan {
     /// In the order of the document, removals after installs, pulld itself last.
     pub(crate) steps: Vec<Step>,
-    /// Releases whose app the configuration does not allow.
-    pub(crate) refused: Vec<ReleaseName>,
-    /// Installed releases whose app the document does not list, and that stay.
-    pub(crate) orphans: Vec<ReleaseName>,
-    /// Releases that the document lists and that are not retried.
-    pub(crate) quarantined: Vec<Quarantined>,
 }
 
 /// One piece of work.
@@ -70,7 +77,7 @@ pub(crate) enum Step {
 }
 
 /// Why a release is installed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Reason {
     /// The document asks for another release than is installed.
@@ -95,27 +102,48 @@ impl Step {
     }
 }
 
-/// Makes the plan.
-pub(crate) fn plan(situation: &Situation) -> Plan {
-    let mut plan = Plan::default();
-    let releases: Vec<&ReleaseName> = situation.document.iter().flat_map(|document| document.releases()).collect();
-    for release in &releases {
-        if !situation.allowed.allows(release.app().as_str()) {
-            plan.refused.push((*release).clone());
-            continue;
-        }
-        // Also when it is installed: it may be there only because it had no rollback target.
-        if let Some(held) = situation.quarantine.holds(release) {
-            plan.quarantined.push(held.clone());
-        } else if let Some(reason) = difference(situation, release) {
-            let from = current(situation.installed, release.app()).and_then(|package| package.release.clone());
-            plan.steps.push(Step::Install { release: (*release).clone(), from, reason });
-        }
+/// Why a release is installed, in a sentence.
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Document => "the server document asks for another release than is installed",
+            Self::Drift => "the desired release was installed, and was changed by hand since",
+            Self::Repair => "the desired release is installed, but dpkg says that its package is broken",
+        })
     }
-    leave_or_remove(situation, &mut plan);
+}
+
+/// Makes the plan.
+#[must_use]
+pub(crate) fn plan(situation: &Situation) -> Decision {
+    let mut decision = Decision::default();
+    for release in situation.document.into_iter().flat_map(ServerDocument::releases) {
+        let cause = decide(situation, release);
+        if let Cause::Planned(reason) = cause {
+            let from = current(situation.installed, release.app()).and_then(|package| package.release.clone());
+            decision.plan.steps.push(Step::Install { release: release.clone(), from, reason });
+        }
+        decision.report.note(release.app(), cause);
+    }
+    leave_or_remove(situation, &mut decision);
     // Ours goes last: installing it ends this process, and the next one finds nothing else half-done.
-    plan.steps.sort_by_key(|step| step.app().as_str() == OWN_PACKAGE);
-    plan
+    decision.plan.steps.sort_by_key(|step| step.app().as_str() == OWN_PACKAGE);
+    decision
+}
+
+/// How the app of a desired release stands.
+fn decide(situation: &Situation, release: &ReleaseName) -> Cause {
+    if !situation.allowed.allows(release.app().as_str()) {
+        return Cause::NotAllowed;
+    }
+    if let Some(pause) = situation.pauses.of(release.app()) {
+        return Cause::Paused(pause.clone());
+    }
+    // Also when it is installed: it may be there only because it had no rollback target.
+    if let Some(held) = situation.quarantine.holds(release) {
+        return Cause::Quarantined(held.clone());
+    }
+    difference(situation, release).map_or(Cause::InPlace, Cause::Planned)
 }
 
 /// Why `release` has to be installed, if it has.
@@ -137,36 +165,55 @@ pub(crate) fn current<'a>(installed: &'a [InstalledPackage], app: &AppName) -> O
     installed.iter().filter(of_app).max_by(|a, b| a.release.cmp(&b.release))
 }
 
-/// Adds what is installed though the document does not list it: it is removed or left as an orphan.
-fn leave_or_remove(situation: &Situation, plan: &mut Plan) {
-    let named: BTreeSet<&AppName> = situation
-        .document
-        .iter()
-        .flat_map(|document| document.entries())
-        .filter_map(|entry| match entry {
-            Entry::Release(release) => Some(release.app()),
-            Entry::Placeholder(app) => Some(app),
-            Entry::Bad { .. } => None,
-        })
-        .collect();
-    // An empty document is more likely a mistake than a wish, and a bad entry may be the name of the very app.
-    let sure = situation
-        .document
-        .is_some_and(|document| document.releases().next().is_some() && document.bad_entries().next().is_none());
-    let mut orphans: BTreeMap<&ReleaseName, &InstalledPackage> = BTreeMap::new();
+/// Decides about what is installed though the document does not list it.
+fn leave_or_remove(situation: &Situation, decision: &mut Decision) {
+    let desired = |app: &AppName| situation.document.is_some_and(|document| document.release_of(app).is_some());
+    let mut unlisted: BTreeMap<&ReleaseName, &InstalledPackage> = BTreeMap::new();
     for package in situation.installed {
         let Some(release) = package.release.as_ref() else { continue };
-        // The agent comes with the base image: a document that does not list it leaves it as it is.
-        let ours = release.app().as_str() == OWN_PACKAGE || package.package == OWN_PACKAGE;
-        if package.state != PackageState::Absent && !named.contains(release.app()) && !ours {
-            orphans.insert(release, package);
+        if package.state != PackageState::Absent && !desired(release.app()) {
+            unlisted.insert(release, package);
         }
     }
-    for (release, package) in orphans {
-        if situation.prune && sure && situation.allowed.allows(release.app().as_str()) {
-            plan.steps.push(Step::Remove { package: package.package.clone(), release: release.clone() });
-        } else {
-            plan.orphans.push(release.clone());
+    let why = why_all_stay(situation);
+    for (release, package) in unlisted {
+        let app = release.app();
+        // The agent comes with the base image: a document that does not list it leaves it as it is.
+        let ours = app.as_str() == OWN_PACKAGE || package.package == OWN_PACKAGE;
+        let cause = match situation.pauses.of(app) {
+            Some(pause) => Cause::Paused(pause.clone()),
+            None if ours => Cause::InPlace,
+            None => Cause::Unlisted(why.unwrap_or_else(|| fate(situation, app))),
+        };
+        if cause == Cause::Unlisted(Unlisted::Removed) {
+            decision.plan.steps.push(Step::Remove { package: package.package.clone(), release: release.clone() });
         }
+        decision.report.note(app, cause);
+    }
+}
+
+/// Why nothing is removed whatever its app, if that is so.
+fn why_all_stay(situation: &Situation) -> Option<Unlisted> {
+    let Some(document) = situation.document else { return Some(Unlisted::NoDocument) };
+    if !situation.prune {
+        Some(Unlisted::NoPrune)
+    } else if document.bad_entries().next().is_some() {
+        Some(Unlisted::InvalidEntry)
+    } else if document.releases().next().is_none() {
+        Some(Unlisted::EmptyDocument)
+    } else {
+        None
+    }
+}
+
+/// What happens to an app that a document does not list when apps are removed.
+fn fate(situation: &Situation, app: &AppName) -> Unlisted {
+    let is_placeholder = |entry: &Entry| matches!(entry, Entry::Placeholder(named) if named == app);
+    if situation.document.is_some_and(|document| document.entries().iter().any(is_placeholder)) {
+        Unlisted::NoRelease
+    } else if situation.allowed.allows(app.as_str()) {
+        Unlisted::Removed
+    } else {
+        Unlisted::NotAllowed
     }
 }

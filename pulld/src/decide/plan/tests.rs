@@ -4,6 +4,7 @@ use bucket::Generation;
 use proptest::{collection::vec, prelude::*, sample::subsequence};
 
 use super::*;
+use crate::state::quarantine::Quarantined;
 
 fn release(app: &str, minute: u8) -> ReleaseName {
     format!("{app}/{app}:qa@build:2026-11-20T21:{minute:02}:00Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433.deb")
@@ -30,6 +31,7 @@ struct Case {
     document: Option<ServerDocument>,
     installed: Vec<InstalledPackage>,
     quarantine: Quarantine,
+    pauses: Pauses,
     allowed: AllowedApps,
     prune: bool,
 }
@@ -40,20 +42,31 @@ impl Case {
             document: Some(self::document(document)),
             installed,
             quarantine: Quarantine::default(),
+            pauses: Pauses::default(),
             allowed: AllowedApps::new(vec!["*".into()]).unwrap(),
             prune: false,
         }
     }
 
-    fn plan(&self) -> Plan {
+    fn decide(&self) -> Decision {
         plan(&Situation {
             document: self.document.as_ref(),
             settled: false,
             installed: &self.installed,
             quarantine: &self.quarantine,
+            pauses: &self.pauses,
             allowed: &self.allowed,
             prune: self.prune,
         })
+    }
+
+    fn plan(&self) -> Plan {
+        self.decide().plan
+    }
+
+    /// How an app stands.
+    fn cause(&self, app: &str) -> Cause {
+        self.decide().report.of(&app.parse().unwrap())
     }
 }
 
@@ -80,9 +93,9 @@ fn absent_or_empty_documents_remove_nothing_even_with_prune() {
     let web = installed(&release("web", 1), PackageState::Installed);
     let mut case = Case::new(&[], vec![web]);
     case.prune = true;
-    assert_eq!((case.plan().steps, case.plan().orphans), (vec![], vec![release("web", 1)]));
+    assert_eq!((case.plan().steps, case.cause("web")), (vec![], Cause::Unlisted(Unlisted::EmptyDocument)));
     case.document = None;
-    assert_eq!((case.plan().steps, case.plan().orphans), (vec![], vec![release("web", 1)]));
+    assert_eq!((case.plan().steps, case.cause("web")), (vec![], Cause::Unlisted(Unlisted::NoDocument)));
 }
 
 #[test]
@@ -91,7 +104,7 @@ fn a_bad_entry_stops_pruning_because_it_may_name_the_app() {
     case.prune = true;
     case.document =
         Some(ServerDocument::parse(format!("[\"{}\", \"web/web;oops\"]", release("db", 1)).as_bytes()).unwrap());
-    assert_eq!(apps(&case.plan()), ["db"]);
+    assert_eq!((apps(&case.plan()), case.cause("web")), (vec!["db"], Cause::Unlisted(Unlisted::InvalidEntry)));
     case.document = Some(document(&[release("db", 1)]));
     assert_eq!(apps(&case.plan()), ["db", "web"]);
 }
@@ -106,9 +119,10 @@ fn a_quarantined_release_stays_away_and_another_one_of_its_app_does_not() {
         degraded: false,
         since: bucket::Timestamp::UNIX_EPOCH,
     });
-    assert_eq!((case.plan().steps.len(), case.plan().quarantined.len()), (0, 1));
+    assert_eq!(case.plan().steps, []);
+    assert!(matches!(case.cause("web"), Cause::Quarantined(held) if held.reason == "it crashed"));
     case.document = Some(document(&[release("web", 3)]));
-    assert_eq!((case.plan().steps.len(), case.plan().quarantined.len()), (1, 0));
+    assert_eq!((case.plan().steps.len(), case.cause("web")), (1, Cause::Planned(Reason::Document)));
 }
 
 #[test]
@@ -116,8 +130,8 @@ fn an_app_that_is_not_allowed_is_refused_and_not_removed() {
     let mut case = Case::new(&[release("web", 2)], vec![installed(&release("db", 1), PackageState::Installed)]);
     case.allowed = AllowedApps::new(vec!["we".into()]).unwrap();
     case.prune = true;
-    let plan = case.plan();
-    assert_eq!((plan.steps, plan.refused), (vec![], vec![release("web", 2)]));
+    assert_eq!(case.plan().steps, []);
+    assert_eq!((case.cause("web"), case.cause("db")), (Cause::NotAllowed, Cause::Unlisted(Unlisted::NotAllowed)));
 }
 
 const APPS: [&str; 5] = ["pulld", "web", "db", "cache", "mail"];
@@ -180,10 +194,9 @@ proptest! {
 
     #[test]
     fn the_order_of_independent_apps_changes_only_the_order(case in any_case(), seed in any::<u64>()) {
-        let sorted = |mut plan: Plan| {
-            plan.steps.sort_by(|a, b| a.app().cmp(b.app()));
-            plan.refused.sort();
-            plan
+        let sorted = |mut decision: Decision| {
+            decision.plan.steps.sort_by(|a, b| a.app().cmp(b.app()));
+            decision
         };
         let mut releases: Vec<_> = case.document.as_ref().unwrap().releases().cloned().collect();
         let by = usize::try_from(seed % 7).unwrap() % releases.len().max(1);
@@ -192,7 +205,7 @@ proptest! {
         packages.reverse();
         let other = Case { document: Some(document(&releases)), installed: packages, ..Case::new(&[], vec![]) };
         let other = Case { allowed: case.allowed.clone(), prune: case.prune, ..other };
-        prop_assert_eq!(sorted(case.plan()), sorted(other.plan()));
+        prop_assert_eq!(sorted(case.decide()), sorted(other.decide()));
     }
 
     #[test]

@@ -1,0 +1,288 @@
+//! The report of a plan: how each app stands, and what keeps the agent from making it as the document says. Pure.
+//!
+//! It isn't the plan: nothing acts on it. What people read of an app, anywhere, is one of these, shown.
+
+use std::{collections::BTreeMap, fmt};
+
+use bucket::{AppName, AppState, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::state::{pauses::Pause, quarantine::Quarantined};
+
+use super::plan::Reason;
+
+/// How each app of a plan stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[must_use = "whoever plans has to say why"]
+pub(crate) struct PlanReport {
+    apps: BTreeMap<AppName, Cause>,
+}
+
+/// How an app stands against its document, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Cause {
+    /// The desired release is installed, or the document leaves the app as it is.
+    InPlace,
+    /// The desired release is installed, and this differs on the machine: a sentence each.
+    Drifted(Vec<String>),
+    /// A step of the plan makes it as the document says.
+    Planned(Reason),
+    /// A step of the plan would, and waits since its last attempt failed.
+    Waiting(Waiting),
+    /// The configuration does not allow the app here.
+    NotAllowed,
+    /// The desired release did not stay up here, and is not tried again.
+    Quarantined(Quarantined),
+    /// A person rolled it back here.
+    Paused(Pause),
+    /// The document does not list it.
+    Unlisted(Unlisted),
+    /// No plan could be made: dpkg does not say what is installed.
+    Unplanned,
+}
+
+/// An update that failed and is tried again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Waiting {
+    /// Why the last attempt failed.
+    pub(crate) reason: String,
+    /// How many attempts have failed.
+    pub(crate) failures: u32,
+    /// When the next one is due, by this machine's clock.
+    pub(crate) next: Timestamp,
+}
+
+/// What happens to an installed app that the document does not list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Unlisted {
+    /// It is removed.
+    Removed,
+    /// It stays: the document lists it without a release.
+    NoRelease,
+    /// It stays: there is no document.
+    NoDocument,
+    /// It stays: the document is empty, which is more likely a mistake than a wish.
+    EmptyDocument,
+    /// It stays: an entry that cannot be used may be the app's.
+    InvalidEntry,
+    /// It stays: the configuration does not allow the app, so it is not the document's.
+    NotAllowed,
+    /// It stays: the configuration does not let the agent remove apps.
+    NoPrune,
+}
+
+/// What speaks for a cause.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Evidence {
+    /// What was seen to go wrong, in a sentence, perhaps with lines below it.
+    Seen(String),
+    /// Since when the release is quarantined.
+    QuarantinedSince(Timestamp),
+    /// How many attempts failed.
+    Failures(u32),
+    /// When the next attempt is due.
+    NextAttempt(Timestamp),
+}
+
+/// What a person can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Remedy {
+    /// Nothing has to be done.
+    Nothing,
+    /// Nothing: the agent works on it.
+    Wait,
+    /// Pull now instead of waiting for the next attempt.
+    PullNow,
+    /// Push another release, or have this one tried again.
+    PushOrRetry,
+    /// The same, after looking at the machine: what runs is unknown.
+    RepairAndRetry,
+    /// End the pause.
+    Resume,
+    /// Allow the app.
+    Allow,
+    /// Push it, remove it, or let the agent remove it.
+    ListOrRemove,
+    /// Repair the entries of the document.
+    RepairDocument,
+    /// Undo what was changed, or have it installed again.
+    UndoDrift,
+    /// Repair dpkg.
+    RepairDpkg,
+}
+
+impl PlanReport {
+    /// Notes how an app stands.
+    pub(super) fn note(&mut self, app: &AppName, cause: Cause) {
+        self.apps.insert(app.clone(), cause);
+    }
+
+    /// How an app stands, as far as the plan knows.
+    pub(crate) fn of(&self, app: &AppName) -> Cause {
+        self.apps.get(app).cloned().unwrap_or(Cause::Unplanned)
+    }
+
+    /// Every app with how it stands.
+    pub(crate) fn apps(&self) -> impl Iterator<Item = (&AppName, &Cause)> {
+        self.apps.iter()
+    }
+}
+
+impl Cause {
+    /// What counts when the last attempt failed, or when the machine differs from what the release brought.
+    pub(crate) fn considering(self, waiting: Option<Waiting>, drift: &[String]) -> Self {
+        match (self, waiting) {
+            (Self::Planned(_) | Self::InPlace | Self::Unplanned, Some(waiting)) => Self::Waiting(waiting),
+            (Self::InPlace, None) if !drift.is_empty() => Self::Drifted(drift.to_vec()),
+            (cause, _) => cause,
+        }
+    }
+
+    /// Whether the plan says all about it: nothing has to be done, or a step does it.
+    pub(crate) fn is_plain(&self) -> bool {
+        matches!(self, Self::InPlace | Self::Planned(_) | Self::Unlisted(Unlisted::Removed))
+    }
+
+    /// The state of the app in a report.
+    pub(crate) fn state(&self) -> AppState {
+        match self {
+            Self::InPlace => AppState::Converged,
+            Self::Drifted(_) => AppState::Drifted,
+            Self::Planned(_) | Self::Unplanned => AppState::Pending,
+            Self::Waiting(_) => AppState::Failed,
+            Self::NotAllowed => AppState::Refused,
+            Self::Quarantined(held) if held.degraded => AppState::Degraded,
+            Self::Quarantined(_) => AppState::Quarantined,
+            Self::Paused(_) => AppState::Paused,
+            Self::Unlisted(_) => AppState::Orphan,
+        }
+    }
+
+    /// The reason in a report, where the state alone does not say it.
+    pub(crate) fn reason(&self) -> Option<String> {
+        match self {
+            Self::InPlace | Self::Drifted(_) | Self::Planned(_) | Self::Unplanned => None,
+            Self::Waiting(Waiting { reason, .. }) | Self::Quarantined(Quarantined { reason, .. }) => {
+                Some(reason.clone())
+            }
+            Self::NotAllowed | Self::Paused(_) | Self::Unlisted(_) => Some(self.to_string()),
+        }
+    }
+
+    /// What speaks for it.
+    pub(crate) fn evidence(&self) -> Vec<Evidence> {
+        match self {
+            Self::InPlace
+            | Self::Planned(_)
+            | Self::NotAllowed
+            | Self::Paused(_)
+            | Self::Unlisted(_)
+            | Self::Unplanned => vec![],
+            Self::Drifted(drift) => drift.iter().cloned().map(Evidence::Seen).collect(),
+            Self::Waiting(Waiting { reason, failures, next }) => {
+                vec![Evidence::Seen(reason.clone()), Evidence::Failures(*failures), Evidence::NextAttempt(*next)]
+            }
+            Self::Quarantined(held) => {
+                vec![Evidence::Seen(held.reason.clone()), Evidence::QuarantinedSince(held.since)]
+            }
+        }
+    }
+
+    /// What a person can do about it.
+    pub(crate) fn remedy(&self) -> Remedy {
+        match self {
+            Self::InPlace => Remedy::Nothing,
+            Self::Drifted(_) => Remedy::UndoDrift,
+            Self::Planned(_) | Self::Unlisted(Unlisted::Removed) => Remedy::Wait,
+            Self::Waiting(_) => Remedy::PullNow,
+            Self::NotAllowed | Self::Unlisted(Unlisted::NotAllowed) => Remedy::Allow,
+            Self::Quarantined(held) if held.degraded => Remedy::RepairAndRetry,
+            Self::Quarantined(_) => Remedy::PushOrRetry,
+            Self::Paused(_) => Remedy::Resume,
+            Self::Unlisted(Unlisted::InvalidEntry) => Remedy::RepairDocument,
+            Self::Unlisted(
+                Unlisted::NoRelease | Unlisted::NoDocument | Unlisted::EmptyDocument | Unlisted::NoPrune,
+            ) => Remedy::ListOrRemove,
+            Self::Unplanned => Remedy::RepairDpkg,
+        }
+    }
+}
+
+/// The cause in a sentence, without what was seen to go wrong: that is [`Cause::evidence`].
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InPlace => f.write_str("it is as the server document says"),
+            Self::Drifted(_) => f.write_str("the desired release is installed, and the machine differs from it"),
+            Self::Planned(reason) => reason.fmt(f),
+            Self::Waiting(_) => {
+                f.write_str("the last attempt to install the desired release failed; it will be retried")
+            }
+            Self::NotAllowed => f.write_str("blocked by `allowed_apps` in the pulld configuration"),
+            Self::Quarantined(held) if held.degraded => {
+                write!(f, "`{}` failed, and the rollback failed too or was not possible", held.release.stem())
+            }
+            Self::Quarantined(held) => {
+                write!(f, "`{}` was rolled back here, and is not tried again by itself", held.release.stem())
+            }
+            Self::Paused(pause) => pause.fmt(f),
+            Self::Unlisted(unlisted) => write!(f, "installed, but not listed in the server document{unlisted}"),
+            Self::Unplanned => f.write_str("dpkg does not say what is installed, so nothing can be planned"),
+        }
+    }
+}
+
+/// What is added to saying that an app is not listed.
+impl fmt::Display for Unlisted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Removed => "; it is removed",
+            Self::NoPrune => "",
+            Self::NoRelease => " with a release: it stays",
+            Self::NoDocument => ": there is none",
+            Self::EmptyDocument => ", which is empty: it stays",
+            Self::InvalidEntry => ", unless one of its invalid entries is meant to be it: it stays",
+            Self::NotAllowed => ", and blocked by `allowed_apps` in the pulld configuration: it stays",
+        })
+    }
+}
+
+impl fmt::Display for Evidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Seen(text) => f.write_str(text),
+            Self::QuarantinedSince(time) => write!(f, "quarantined since {time:.0}"),
+            Self::Failures(1) => f.write_str("1 attempt has failed"),
+            Self::Failures(failures) => write!(f, "{failures} attempts have failed"),
+            Self::NextAttempt(time) => write!(f, "the next attempt is due at {time:.0}"),
+        }
+    }
+}
+
+impl fmt::Display for Remedy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nothing => "nothing",
+            Self::Wait => "nothing: the agent works on it; `pulld status` shows how far it is",
+            Self::PullNow => "mend the cause; `pulld pull` tries at once instead of at the next attempt",
+            Self::PushOrRetry => {
+                "push another release; or mend what kept this one from working, and run `pulld retry APP`"
+            }
+            Self::RepairAndRetry => {
+                "see what runs (`systemctl status`, `dpkg --audit`), then push another release or run `pulld retry APP`"
+            }
+            Self::Resume => "`pulld resume APP` installs what the document says; so does a push of another release",
+            Self::Allow => "add the app to `allowed_apps` in the pulld configuration, or take it out of the document",
+            Self::ListOrRemove => "push a release of it, or remove it with `dpkg --remove`",
+            Self::RepairDocument => "correct the invalid entries of the server document (`pulld status` lists them)",
+            Self::UndoDrift => {
+                "undo the change, or have the release installed again: `dpkg --remove`, then `pulld pull`"
+            }
+            Self::RepairDpkg => "see `dpkg --audit`, and what `dpkg-query --list` says",
+        })
+    }
+}
