@@ -5,7 +5,7 @@ use std::path::Path;
 use bytes::Bytes;
 
 use crate::{
-    BucketOptions, BucketUrl, Download, Error, Fetched, FileBucket, GcsBucket, Generation, Metadata, Object,
+    BucketOptions, BucketUrl, Download, Error, Fetched, FileBucket, GcsBucket, Generation, Metadata, NewBucket, Object,
     ObjectInfo, ObjectPath, Page, PageToken,
 };
 
@@ -30,7 +30,44 @@ impl Bucket {
     pub async fn open(url: &BucketUrl, options: &BucketOptions) -> Result<Self, Error> {
         match url {
             BucketUrl::Gcs(name) => Ok(Self::Gcs(GcsBucket::open(name, options).await?)),
-            BucketUrl::File(directory) => Ok(Self::File(FileBucket::open(directory).await?)),
+            BucketUrl::File(directory) => Ok(Self::File(FileBucket::open(directory, false).await?)),
+        }
+    }
+
+    /// Opens a bucket for those who neither begin one nor may take an empty mount point for one: while a directory isn't
+    /// marked as a bucket ([`Bucket::mark`]), every verb on it is [`Error::Unavailable`], and nothing is written there.
+    ///
+    /// # Errors
+    /// As [`Bucket::open`].
+    pub async fn open_marked(url: &BucketUrl, options: &BucketOptions) -> Result<Self, Error> {
+        match url {
+            BucketUrl::Gcs(_) => Self::open(url, options).await,
+            BucketUrl::File(directory) => Ok(Self::File(FileBucket::open(directory, true).await?)),
+        }
+    }
+
+    /// Marks the place as a bucket, before something is written there, and says so if it wasn't one before.
+    ///
+    /// A bucket of Google Cloud Storage needs no marker: that it is missing is another answer than that an object is.
+    /// A directory with releases or server documents in it counts as marked.
+    ///
+    /// # Errors
+    /// When the directory can't be read, or a marker can't be written in it.
+    pub async fn mark(&self) -> Result<Option<NewBucket>, Error> {
+        match self {
+            Self::Gcs(_) => Ok(None),
+            Self::File(bucket) => bucket.mark().await,
+        }
+    }
+
+    /// Whether the place is marked as a bucket. Nothing is asked of Google Cloud Storage for that.
+    ///
+    /// # Errors
+    /// When the directory can't be read.
+    pub async fn is_marked(&self) -> Result<bool, Error> {
+        match self {
+            Self::Gcs(_) => Ok(true),
+            Self::File(bucket) => bucket.is_marked().await,
         }
     }
 

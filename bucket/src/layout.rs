@@ -6,6 +6,8 @@ use jiff::{Timestamp, tz::TimeZone};
 
 use crate::{AppName, NameError, ReleaseName, ServerName};
 
+/// What marks a directory as a bucket; a bucket of Google's is one by itself.
+pub(crate) const MARKER: &str = "push-bucket";
 /// Below it, one directory for each app with its releases.
 pub(crate) const DEBS: &str = "debs/";
 /// Below it, one document for each server.
@@ -64,6 +66,11 @@ impl fmt::Display for ObjectPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// `push-bucket`
+pub(crate) fn marker() -> ObjectPath {
+    ObjectPath(MARKER.to_owned())
 }
 
 /// `debs/{app}/{release}.deb`

@@ -42,7 +42,7 @@ pub use backend::Bucket;
 pub use bucket_url::BucketUrl;
 pub use download::Download;
 pub use error::Error;
-pub use file::FileBucket;
+pub use file::{FileBucket, NewBucket};
 pub use gcs::{Firmware, GcsBucket, NoToken, PRODUCT_NAME, Tokens, firmware};
 pub use history::{HistoryEntry, PushKind};
 pub use layout::ObjectPath;

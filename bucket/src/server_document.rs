@@ -5,6 +5,10 @@ use std::{collections::BTreeSet, fmt};
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt};
 use jiff::Timestamp;
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, SeqAccess, Visitor},
+};
 use serde_json::value::RawValue;
 
 use crate::{
@@ -12,7 +16,7 @@ use crate::{
     ServerName, items, layout,
 };
 
-/// Most bytes of a server document that are read: some 4,000 apps.
+/// Most bytes of a server document.
 const MAX_SIZE: u64 = 1 << 20;
 
 /// One element of a server document's array.
@@ -37,6 +41,8 @@ pub enum Entry {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ServerDocument {
     entries: Vec<Entry>,
+    /// How many elements more there are, which weren't looked at.
+    unread: usize,
 }
 
 /// What a listing of `server/` tells without reading any.
@@ -51,18 +57,21 @@ pub struct DocumentSummary {
 }
 
 impl ServerDocument {
+    /// Most elements of a document that are looked at; one that has more is never written.
+    pub const MAX_ENTRIES: usize = 4000;
+
     /// Parses a document's content.
     ///
     /// # Errors
     /// When it isn't one JSON array, as a sentence for people. Elements that are wrong are no error: see [`Entry::Bad`].
     pub fn parse(content: &[u8]) -> Result<Self, String> {
-        let values: Vec<&RawValue> = serde_json::from_slice(content).map_err(|e| format!("not a JSON array: {e}"))?;
+        let elements: Elements = serde_json::from_slice(content).map_err(|e| format!("not a JSON array: {e}"))?;
         let mut apps = BTreeSet::new();
-        let entries = values.into_iter().map(|value| parse_entry(value.get(), &mut apps)).collect();
-        Ok(Self { entries })
+        let entries = elements.first.into_iter().map(|value| parse_entry(value.get(), &mut apps)).collect();
+        Ok(Self { entries, unread: elements.more })
     }
 
-    /// All elements, in order.
+    /// The elements, in order, as far as they were looked at.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
@@ -88,6 +97,12 @@ impl ServerDocument {
         })
     }
 
+    /// How many elements weren't looked at, because they come after the first [`ServerDocument::MAX_ENTRIES`]. What they
+    /// ask for is unknown.
+    pub fn unread(&self) -> usize {
+        self.unread
+    }
+
     /// Makes `release` the desired one of its app and gives the one before. Every other element stays as it is.
     pub fn set(&mut self, release: ReleaseName) -> Option<ReleaseName> {
         let app = release.app().clone();
@@ -104,7 +119,7 @@ impl ServerDocument {
         }
     }
 
-    /// The document as it is stored: one release a line, placeholders left out.
+    /// The document as it is stored: one release a line, placeholders and what wasn't looked at left out.
     pub fn to_json(&self) -> Bytes {
         let elements = self.entries.iter().filter_map(|entry| match entry {
             // A release name has no character that JSON would escape.
@@ -123,6 +138,38 @@ impl ServerDocument {
 impl fmt::Display for ServerDocument {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&String::from_utf8_lossy(&self.to_json()))
+    }
+}
+
+/// The elements of a document's array: the first ones as they were written, and how many more there are.
+struct Elements<'a> {
+    first: Vec<&'a RawValue>,
+    more: usize,
+}
+
+impl<'de> Deserialize<'de> for Elements<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Array;
+        impl<'de> Visitor<'de> for Array {
+            type Value = Elements<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Elements<'de>, A::Error> {
+                let mut elements = Elements { first: Vec::new(), more: 0 };
+                while elements.first.len() < ServerDocument::MAX_ENTRIES {
+                    let Some(element) = array.next_element()? else { return Ok(elements) };
+                    elements.first.push(element);
+                }
+                while array.next_element::<IgnoredAny>()?.is_some() {
+                    elements.more += 1;
+                }
+                Ok(elements)
+            }
+        }
+        deserializer.deserialize_seq(Array)
     }
 }
 
@@ -188,7 +235,8 @@ impl Bucket {
     /// Writes a server's document over the generation that was read, or as the first if there was none.
     ///
     /// # Errors
-    /// [`Error::Conflict`] or [`Error::AlreadyExists`] when somebody wrote in between; nothing was written then.
+    /// [`Error::Conflict`] or [`Error::AlreadyExists`] when somebody wrote in between; [`Error::Malformed`] or
+    /// [`Error::TooLarge`] when nobody would read all of it. Nothing was written then.
     pub async fn write_server_document(
         &self,
         server: &ServerName,
@@ -196,9 +244,21 @@ impl Bucket {
         seen: Option<Generation>,
     ) -> Result<Generation, Error> {
         let path = layout::server(server);
+        let (object, content) = (path.to_string(), document.to_json());
+        let (entries, limit) = (document.entries.len() + document.unread, ServerDocument::MAX_ENTRIES);
+        if entries > limit {
+            let reason = format!(
+                "it would have {entries} entries, and only the first {limit} of a document are used: remove some"
+            );
+            return Err(Error::Malformed { object, reason });
+        }
+        let size = content.len() as u64;
+        if size > MAX_SIZE {
+            return Err(Error::TooLarge { object, size, limit: MAX_SIZE });
+        }
         match seen {
-            Some(seen) => self.replace(&path, document.to_json(), &Metadata::new(), seen).await,
-            None => self.create(&path, document.to_json(), &Metadata::new()).await,
+            Some(seen) => self.replace(&path, content, &Metadata::new(), seen).await,
+            None => self.create(&path, content, &Metadata::new()).await,
         }
     }
 

@@ -196,7 +196,12 @@ pub(crate) mod tests {
                 heartbeat_seconds: 900,
                 next_poll: None,
             },
-            document: DocumentStatus { generation: Some(generation), error: None, bad_entries: Vec::new() },
+            document: DocumentStatus {
+                generation: Some(generation),
+                error: None,
+                bad_entries: Vec::new(),
+                bad_count: None,
+            },
             apps: vec![app],
             warnings: Vec::new(),
             events: Vec::new(),

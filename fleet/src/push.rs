@@ -5,7 +5,8 @@
 
 use anyhow::{Context, Result, bail};
 use bucket::{
-    AppName, Bucket, Error, Generation, HistoryEntry, PushKind, ReleaseName, ServerDocument, ServerName, Timestamp,
+    AppName, Bucket, Error, Generation, HistoryEntry, NewBucket, PushKind, ReleaseName, ServerDocument, ServerName,
+    Timestamp,
 };
 use thiserror::Error;
 
@@ -45,7 +46,7 @@ pub struct Request {
 pub struct Pushed {
     /// The generation of the document that holds the change.
     pub generation: Generation,
-    /// What failed after the write; the push itself succeeded.
+    /// What else there is to know of it; the push itself succeeded.
     pub incomplete: Vec<Incomplete>,
 }
 
@@ -70,12 +71,15 @@ fn name(release: Option<&ReleaseName>) -> String {
     release.map_or("nothing".to_owned(), |release| format!("`{}`", release.stem()))
 }
 
-/// What failed after a document was written, and why.
+/// What an operator should know of a push that succeeded.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Incomplete {
     /// The history has no entry of it.
     #[error("the push succeeded but could not be recorded in the history: {0}")]
     NotRecorded(String),
+    /// It was the first write to what may have been the wrong place.
+    #[error("{0}")]
+    NewBucket(NewBucket),
     /// The agent wasn't poked.
     #[error("not poked, the server picks up the push at its next poll: {0}")]
     NotPoked(String),
@@ -96,6 +100,7 @@ pub async fn read(bucket: &Bucket, server: &ServerName) -> Result<Seen> {
 /// When the app's entry isn't what the operator saw, or the document can't be read or written. Nothing was written then.
 pub async fn push(bucket: &Bucket, request: &Request) -> Result<Pushed> {
     let server = &request.server;
+    let new_bucket = bucket.mark().await.context("could not mark the bucket; nothing was written")?;
     for _ in 0..MAX_MERGES {
         let seen = read(bucket, server).await?;
         let assignment = assign(&seen.document, &request.release);
@@ -104,7 +109,11 @@ pub async fn push(bucket: &Bucket, request: &Request) -> Result<Pushed> {
             bail!(Conflict { app, server, seen: request.from.clone(), now: assignment.from });
         }
         match bucket.write_server_document(server, &assignment.document, seen.generation).await {
-            Ok(generation) => return Ok(Pushed { generation, incomplete: record(bucket, request, generation).await }),
+            Ok(generation) => {
+                let mut incomplete = record(bucket, request, generation).await;
+                incomplete.extend(new_bucket.map(Incomplete::NewBucket));
+                return Ok(Pushed { generation, incomplete });
+            }
             // Another push was faster: if it was about another app, both changes belong in.
             Err(Error::Conflict { .. } | Error::AlreadyExists { .. }) => {}
             Err(error) => return Err(error).with_context(|| format!("could not write the document of `{server}`")),

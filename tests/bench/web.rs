@@ -256,7 +256,12 @@ fn status(n: usize, document: &ServerDocument) -> Result<Status> {
             next_poll: None,
         },
         // Not older than the document, whose generation nobody here knows.
-        document: DocumentStatus { generation: Some(Generation(i64::MAX)), error: None, bad_entries: Vec::new() },
+        document: DocumentStatus {
+            generation: Some(Generation(i64::MAX)),
+            error: None,
+            bad_entries: Vec::new(),
+            bad_count: None,
+        },
         apps: apps.collect(),
         warnings: Vec::new(),
         events: Vec::new(),

@@ -142,7 +142,7 @@ fn status(server: &str) -> Status {
             heartbeat_seconds: 900,
             next_poll: None,
         },
-        document: DocumentStatus { generation: None, error: None, bad_entries: Vec::new() },
+        document: DocumentStatus { generation: None, error: None, bad_entries: Vec::new(), bad_count: None },
         apps: Vec::new(),
         warnings: Vec::new(),
         events: Vec::new(),

@@ -57,5 +57,7 @@ on_both! {
     documents {
         unknown_fields_of_documents_are_ignored
         documents_of_all_kinds_come_back
+        nobody_writes_what_nobody_would_read
+        a_bucket_is_marked_once
     }
 }

@@ -66,7 +66,7 @@ pub(crate) fn status(server: &str, document: Generation, apps: Vec<AppStatus>, w
             heartbeat_seconds: 900,
             next_poll: None,
         },
-        document: DocumentStatus { generation: Some(document), error: None, bad_entries: Vec::new() },
+        document: DocumentStatus { generation: Some(document), error: None, bad_entries: Vec::new(), bad_count: None },
         apps,
         warnings: Vec::new(),
         events: Vec::new(),

@@ -62,6 +62,8 @@ impl Scenario {
             options.credentials = Credentials::Anonymous;
         }
         let bucket = runtime.block_on(Bucket::open(&target.url.parse()?, &options))?;
+        // As the first release does: the agents of a story may boot before anything is released.
+        runtime.block_on(bucket.mark())?;
         Ok(Self { target, bucket, runtime, directory, gcs, _slot: slot })
     }
 

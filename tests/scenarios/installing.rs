@@ -14,7 +14,8 @@ const BUCKET: &str = "/srv/push";
 
 /// A Debian without pulld, but with the script.
 fn boot(scenario: &Scenario) -> Result<Machine> {
-    fs::create_dir(scenario.path("other"))?;
+    // Another bucket, with nothing in it but the place for releases.
+    fs::create_dir_all(scenario.path("other/debs"))?;
     let options = Machine::options("web-1", &Image::debian()?)?;
     let options = options.share(&scenario.path("bucket"), BUCKET).share(&scenario.path("other"), "/srv/other");
     options.file("/root/install-pulld", SCRIPT).boot()

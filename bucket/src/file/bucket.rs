@@ -13,7 +13,9 @@ use super::{
     directory::{Directory, OpenObject},
     download::{CHUNK, FileDownload, blocking},
     failure::{failed, unavailable},
-    folder, walk,
+    folder,
+    marker::NewBucket,
+    walk,
     write::Written,
 };
 use crate::{Error, Fetched, Generation, Metadata, Object, ObjectInfo, ObjectPath, Page, PageToken};
@@ -25,10 +27,21 @@ pub struct FileBucket {
 }
 
 impl FileBucket {
-    pub(crate) async fn open(directory: &Path) -> Result<Self, Error> {
+    /// Opens a directory. With `needs_marker`, every verb on it is [`Error::Unavailable`] while it has no marker.
+    pub(crate) async fn open(directory: &Path, needs_marker: bool) -> Result<Self, Error> {
         let directory = directory.to_owned();
-        let directory = blocking(move || Directory::open(&directory)).await?;
+        let directory = blocking(move || Directory::open(&directory, needs_marker)).await?;
         Ok(Self { directory: Arc::new(directory) })
+    }
+
+    pub(crate) async fn mark(&self) -> Result<Option<NewBucket>, Error> {
+        let directory = self.directory.clone();
+        blocking(move || directory.mark()).await
+    }
+
+    pub(crate) async fn is_marked(&self) -> Result<bool, Error> {
+        let directory = self.directory.clone();
+        blocking(move || directory.is_marked()).await
     }
 
     pub(crate) async fn get(&self, path: &ObjectPath, limit: u64) -> Result<Option<Object>, Error> {

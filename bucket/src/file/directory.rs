@@ -13,6 +13,7 @@ use super::{
     beneath::{DIRECTORY, is_absent, open_beneath},
     failure::{failed, unavailable},
     generation::generation_of,
+    marker,
 };
 use crate::{Error, Generation, ObjectPath};
 
@@ -20,6 +21,8 @@ use crate::{Error, Generation, ObjectPath};
 #[derive(Debug)]
 pub(super) struct Directory {
     pub(super) path: PathBuf,
+    /// Whether nothing is read or written there while it isn't marked as a bucket.
+    needs_marker: bool,
 }
 
 /// An object that was opened: its content can't change under the reader, a writer puts a new file in its place.
@@ -30,10 +33,10 @@ pub(super) struct OpenObject {
 }
 
 impl Directory {
-    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+    pub(super) fn open(path: &Path, needs_marker: bool) -> Result<Self, Error> {
         let unusable = |reason: String| Error::Unusable { url: format!("file://{}", path.display()), reason };
         match std::fs::metadata(path) {
-            Ok(found) if found.is_dir() => Ok(Self { path: path.to_owned() }),
+            Ok(found) if found.is_dir() => Ok(Self { path: path.to_owned(), needs_marker }),
             Ok(_) => Err(unusable("it is not a directory".to_owned())),
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 Err(unusable(format!("there is no such directory; create it with `mkdir -p {}`", path.display())))
@@ -59,8 +62,18 @@ impl Directory {
         Ok(Some(OpenObject { file, generation: generation_of(&stat), size }))
     }
 
-    /// The directory itself. That it is gone (an unmounted share) must not look like a bucket without objects.
+    /// The directory itself, which must be marked as a bucket for whoever opened it so. That it is gone, or is the empty
+    /// mount point of a share, must not look like a bucket without objects.
     pub(super) fn root(&self, verb: &'static str, object: &str) -> Result<OwnedFd, Error> {
+        let root = self.open_root(verb, object)?;
+        if self.needs_marker && !marker::is_marked(&root).map_err(|e| failed(verb, object, &e))? {
+            return Err(unavailable(verb, object, &marker::missing(&self.path)));
+        }
+        Ok(root)
+    }
+
+    /// The directory itself, whether or not it is marked.
+    pub(super) fn open_root(&self, verb: &'static str, object: &str) -> Result<OwnedFd, Error> {
         let opened = rustix::fs::open(&self.path, DIRECTORY, Mode::empty());
         opened.map_err(|e| match e.kind() {
             ErrorKind::NotFound | ErrorKind::NotADirectory => {

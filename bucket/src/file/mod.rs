@@ -7,6 +7,7 @@
 //! a generation that never came to be, which nobody reads and the next writer of the object clears away.
 //!
 //! ```text
+//! DIR/push-bucket                                 the marker: without it DIR may be a share that isn't mounted
 //! DIR/server/web-1.json                          content
 //! DIR/.push/meta/debs/web/web:….deb/1763…123     metadata of generation 1763…123
 //! DIR/.push/tmp/…                                files being written
@@ -24,6 +25,7 @@ mod failure;
 mod folder;
 mod generation;
 mod lock;
+mod marker;
 mod metadata;
 #[cfg(test)]
 mod tests;
@@ -32,3 +34,4 @@ mod write;
 
 pub use bucket::FileBucket;
 pub(crate) use download::FileDownload;
+pub use marker::NewBucket;

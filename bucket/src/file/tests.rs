@@ -7,7 +7,7 @@ use crate::{Error, Fetched, Metadata, ObjectPath};
 
 async fn bucket() -> (tempfile::TempDir, FileBucket) {
     let directory = tempfile::tempdir().unwrap();
-    let bucket = FileBucket::open(directory.path()).await.unwrap();
+    let bucket = FileBucket::open(directory.path(), false).await.unwrap();
     (directory, bucket)
 }
 
@@ -80,4 +80,64 @@ async fn a_directory_that_went_away_is_not_an_empty_bucket() {
     drop(directory);
     let answer = bucket.head(&at("server/web-1.json")).await;
     assert!(matches!(answer, Err(Error::Unavailable { .. })), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_directory_without_a_marker_is_not_a_bucket_for_those_who_need_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, none) = (at("status/web-1.json"), Metadata::new());
+    let [anyone, agent] = [false, true].map(|needs_marker| FileBucket::open(directory.path(), needs_marker));
+    let (anyone, agent) = (anyone.await.unwrap(), agent.await.unwrap());
+    assert_eq!(anyone.head(&path).await.unwrap(), None, "there is nothing, without an error");
+    for refused in [agent.head(&path).await.map(drop), agent.create(&path, "{}".into(), &none).await.map(drop)] {
+        let Err(Error::Unavailable { reason, .. }) = refused else { panic!("{refused:?}") };
+        assert!(reason.contains("no file `push-bucket`") && reason.contains("mount the share"), "{reason}");
+    }
+    assert!(agent.mark().await.is_err());
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "nothing was written");
+
+    let new = anyone.mark().await.unwrap().expect("it is a new bucket");
+    assert!(new.to_string().contains("marked by the file `push-bucket`"), "{new}");
+    assert_eq!(anyone.mark().await.unwrap(), None, "it is one already");
+    agent.create(&path, "{}".into(), &none).await.unwrap();
+    assert!(agent.head(&path).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_bucket_from_before_there_were_markers_is_one() {
+    for holds in ["debs", "server"] {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join(holds)).unwrap();
+        let bucket = FileBucket::open(directory.path(), true).await.unwrap();
+        assert_eq!(bucket.head(&at("server/web-1.json")).await.unwrap(), None, "{holds}");
+        assert!(bucket.is_marked().await.unwrap());
+    }
+    for (holds, is_directory) in [("status", true), (".push", true), ("debs", false), ("push-bucket", true)] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(holds);
+        if is_directory {
+            std::fs::create_dir(path).unwrap()
+        } else {
+            std::fs::write(path, "").unwrap()
+        }
+        let bucket = FileBucket::open(directory.path(), true).await.unwrap();
+        assert!(!bucket.is_marked().await.unwrap(), "{holds}");
+    }
+}
+
+#[tokio::test]
+async fn of_many_who_mark_a_bucket_at_once_one_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let bucket = FileBucket::open(directory.path(), false).await.unwrap();
+    let marking = (0..20).map(|_| {
+        tokio::spawn({
+            let bucket = bucket.clone();
+            async move { bucket.mark().await.unwrap() }
+        })
+    });
+    let mut said = 0;
+    for marked in marking.collect::<Vec<_>>() {
+        said += usize::from(marked.await.unwrap().is_some());
+    }
+    assert_eq!(said, 1);
 }

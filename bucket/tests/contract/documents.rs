@@ -138,3 +138,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn of_a_document_without_end_the_first_4000_elements_are_looked_at() {
+    let good = good_release();
+    let many = format!("[{}\"{good}\"]", "1,".repeat(500_000));
+    let document = ServerDocument::parse(many.as_bytes()).unwrap();
+    assert_eq!((document.entries().len(), document.unread()), (4000, 496_001));
+    assert_eq!(document.releases().count(), 0, "a release after them isn't looked at");
+    assert!(ServerDocument::parse(format!("[{}1", "1,".repeat(5000)).as_bytes()).is_err(), "it must still be JSON");
+    let few = ServerDocument::parse(format!("[{}\"{good}\"]", "1,".repeat(3999)).as_bytes()).unwrap();
+    assert_eq!((few.releases().count(), few.unread()), (1, 0));
+}

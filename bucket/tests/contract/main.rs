@@ -3,6 +3,7 @@
 mod documents;
 mod names;
 mod package;
+mod status;
 
 use bucket::{ReleaseName, ReleaseParts, Timestamp};
 use proptest::prelude::*;

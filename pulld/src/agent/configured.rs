@@ -73,7 +73,7 @@ impl Configured {
                 None => bail!("no bucket specified: set `bucket` in `{}`", paths.config_file().display()),
             }
         };
-        let bucket = Bucket::open(url, &self.settings.bucket_options).await?;
+        let bucket = Bucket::open_marked(url, &self.settings.bucket_options).await?;
         self.bucket = Some(bucket.clone());
         Ok(bucket)
     }

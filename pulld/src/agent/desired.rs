@@ -1,6 +1,6 @@
 //! The server document as last read: what this server should have.
 
-use bucket::{Bucket, Error, Fetched, Generation, ServerDocument, ServerName};
+use bucket::{Bucket, DocumentStatus, Error, Fetched, Generation, ServerDocument, ServerName};
 use console::count;
 
 use crate::service::events;
@@ -132,7 +132,12 @@ fn log_document(generation: Generation, document: &ServerDocument) {
         "read server document generation {generation} with {}",
         count(apps, "app")
     );
-    for (entry, reason) in document.bad_entries() {
+    let mut bad = document.bad_entries();
+    for (entry, reason) in bad.by_ref().take(DocumentStatus::MAX_BAD_ENTRIES) {
         tracing::warn!(message_id = events::ENTRY_REFUSED, entry, reason, "ignoring document entry {entry}: {reason}");
+    }
+    let more = bad.count() + document.unread();
+    if more > 0 {
+        tracing::warn!(message_id = events::ENTRY_REFUSED, more, "ignoring {} more", count(more, "invalid entry"));
     }
 }

@@ -48,7 +48,7 @@ async fn read(context: &super::Context) -> Result<Decision> {
     let url = settings
         .bucket
         .with_context(|| format!("no bucket specified: set `bucket` in `{}`", context.paths.config_file().display()))?;
-    let bucket = Bucket::open(&url, &settings.bucket_options).await?;
+    let bucket = Bucket::open_marked(&url, &settings.bucket_options).await?;
     let document = bucket.server_document(&settings.server).await?;
     for (entry, reason) in document.iter().flat_map(|(_, document)| document.bad_entries()) {
         warning(format_args!("ignoring document entry {entry}: {reason}"));

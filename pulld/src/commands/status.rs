@@ -4,7 +4,7 @@ use std::{fmt::Write, os::unix::net::UnixStream, process::ExitCode};
 
 use anyhow::{Context, Result};
 use bucket::{AppStatus, Status};
-use console::{cut_lines, print, print_json, safe, safe_lines, warning};
+use console::{count, cut_lines, print, print_json, safe, safe_lines, warning};
 
 use crate::state::persist;
 
@@ -54,6 +54,13 @@ fn show(status: &Status) -> String {
     }
     for bad in &status.document.bad_entries {
         let _ = writeln!(text, "invalid document entry `{}`: {}", safe(&bad.entry), safe(&bad.reason));
+    }
+    let more = status.document.bad_count() - status.document.bad_entries.len();
+    if more > 0 {
+        let _ = writeln!(text, "and {} more", count(more, "invalid entry"));
+    }
+    for warning in &status.warnings {
+        let _ = writeln!(text, "warning: {}", safe(warning));
     }
     text
 }

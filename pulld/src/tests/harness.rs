@@ -28,6 +28,7 @@ impl Server {
         let store = root.path().join("bucket");
         std::fs::create_dir_all(&store).unwrap();
         let bucket = Bucket::open(&BucketUrl::File(store.clone()), &bucket::BucketOptions::default()).await.unwrap();
+        bucket.mark().await.unwrap();
         let server = Self { root, world: World::default(), bucket };
         server.configure("");
         server

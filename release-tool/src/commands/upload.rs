@@ -68,6 +68,9 @@ pub(crate) async fn upload_all(bucket: &Bucket, debs: &[PathBuf], json: bool) ->
 }
 
 async fn upload(bucket: &Bucket, deb: &Path, release: &ReleaseName, metadata: &ReleaseMetadata) -> Result<()> {
+    if let Some(new) = bucket.mark().await.context("could not mark the bucket")? {
+        console::note(new);
+    }
     let uploaded = {
         let progress = Progress::begin(&format!("uploading {}", release.stem()), metadata.size);
         bucket.upload_release(release, deb, metadata, &|done| progress.at(done)).await

@@ -32,7 +32,12 @@ fn status() -> Status {
             heartbeat_seconds: 900,
             next_poll: None,
         },
-        document: DocumentStatus { generation: Some(Generation(7)), error: None, bad_entries: Vec::new() },
+        document: DocumentStatus {
+            generation: Some(Generation(7)),
+            error: None,
+            bad_entries: Vec::new(),
+            bad_count: None,
+        },
         apps: Vec::new(),
         warnings: Vec::new(),
         events: Vec::new(),
@@ -130,4 +135,29 @@ pub(crate) async fn documents_of_all_kinds_come_back(world: World) {
     assert_eq!(since(21).await, [history(21, "b")]);
     assert_eq!(since(20).await, [history(21, "b"), history(20, "a")]);
     assert_eq!(since(22).await, []);
+}
+
+pub(crate) async fn nobody_writes_what_nobody_would_read(world: World) {
+    let bucket = &world.bucket;
+    for elements in [4001, 500_000] {
+        let many = ServerDocument::parse(format!("[{}1]", "1,".repeat(elements - 1)).as_bytes()).unwrap();
+        let refused = bucket.write_server_document(&server(), &many, None).await;
+        let Err(Error::Malformed { reason, .. }) = refused else { panic!("{refused:?}") };
+        assert!(reason.contains(&format!("{elements} entries")) && reason.contains("4000"), "{reason}");
+    }
+    let large = ServerDocument::parse(format!("[\"{}\"]", "x".repeat(1 << 20)).as_bytes()).unwrap();
+    let refused = bucket.write_server_document(&server(), &large, None).await;
+    assert!(matches!(refused, Err(Error::TooLarge { .. })), "{refused:?}");
+    assert_eq!(bucket.server_document(&server()).await.unwrap(), None);
+
+    let endless = Status { summary: "x".repeat(40 << 20), ..status() };
+    bucket.write_status(&endless, None).await.unwrap();
+    let Some((_, read)) = bucket.status(&server()).await.unwrap() else { panic!("no status") };
+    assert!(read.summary.len() < 5000 && read.summary.ends_with('…'));
+}
+
+pub(crate) async fn a_bucket_is_marked_once(world: World) {
+    world.bucket.mark().await.unwrap();
+    assert_eq!(world.bucket.mark().await.unwrap(), None);
+    assert!(world.bucket.is_marked().await.unwrap());
 }

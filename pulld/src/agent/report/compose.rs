@@ -71,24 +71,14 @@ pub(super) fn compose(observation: &Observation, previous: Option<&Status>, now:
             AppStatus { since, ..status }
         })
         .collect();
-    let bad_entries: Vec<BadEntry> = observation
-        .document
-        .iter()
-        .flat_map(|(_, document)| document.bad_entries())
-        .map(|(entry, reason)| BadEntry { entry, reason: reason.to_owned() })
-        .collect();
-    let own = if observation.document_error.is_some() || observation.failure.is_some() || !bad_entries.is_empty() {
+    let document = document_status(observation);
+    let own = if document.error.is_some() || observation.failure.is_some() || document.bad_count() > 0 {
         ServerState::Failed
     } else {
         ServerState::Converged
     };
     let state = apps.iter().map(|app| app.state.of_server()).fold(own, Ord::max);
-    let document = DocumentStatus {
-        generation: observation.document.map(|(generation, _)| generation),
-        error: observation.document_error.clone(),
-        bad_entries,
-    };
-    Status {
+    let status = Status {
         server: observation.server.clone(),
         machine: observation.machine.to_owned(),
         written: now,
@@ -97,9 +87,38 @@ pub(super) fn compose(observation: &Observation, previous: Option<&Status>, now:
         agent: observation.agent.clone(),
         document,
         apps,
-        warnings: vec![],
+        warnings: warnings(observation),
         events: vec![],
+    };
+    status.fit()
+}
+
+fn document_status(observation: &Observation) -> DocumentStatus {
+    let document = observation.document.map(|(_, document)| document);
+    let bad = || document.into_iter().flat_map(ServerDocument::bad_entries);
+    let bad_count = bad().count() + document.map_or(0, ServerDocument::unread);
+    DocumentStatus {
+        generation: observation.document.map(|(generation, _)| generation),
+        error: observation.document_error.clone(),
+        bad_entries: bad()
+            .take(DocumentStatus::MAX_BAD_ENTRIES)
+            .map(|(entry, reason)| BadEntry { entry, reason: reason.to_owned() })
+            .collect(),
+        bad_count: Some(bad_count).filter(|count| *count > DocumentStatus::MAX_BAD_ENTRIES),
     }
+}
+
+fn warnings(observation: &Observation) -> Vec<String> {
+    let unread = observation.document.map_or(0, |(_, document)| document.unread());
+    let too_long = || {
+        format!(
+            "the server document is too long: its last {} are ignored; remove what is superfluous, so that it has at \
+             most {}",
+            count(unread, "entry"),
+            count(ServerDocument::MAX_ENTRIES, "entry")
+        )
+    };
+    (unread > 0).then(too_long).into_iter().collect()
 }
 
 fn compose_app(
@@ -179,8 +198,8 @@ fn summarize(observation: &Observation, apps: &[AppStatus], document: &DocumentS
     if let Some(error) = &document.error {
         parts.push(format!("cannot use the newest document: {error}"));
     }
-    if !document.bad_entries.is_empty() {
-        parts.push(format!("{} in the document", count(document.bad_entries.len(), "invalid entry")));
+    if document.bad_count() > 0 {
+        parts.push(format!("{} in the document", count(document.bad_count(), "invalid entry")));
     }
     for (state, words) in [
         (AppState::Degraded, "degraded"),

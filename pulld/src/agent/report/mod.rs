@@ -9,6 +9,7 @@ mod publish;
 use std::collections::BTreeMap;
 
 use bucket::{AgentStatus, AppName, AppState, ServerState, Status, Timestamp};
+use console::count;
 use tokio::time::Instant;
 
 use crate::{
@@ -181,7 +182,13 @@ fn cycle_report(status: &Status, happened: &[Event]) -> CycleReport {
             None => lines.push(format!("{}: {}", app.app, app.state)),
         }
     }
-    let bad = status.document.bad_entries.iter();
+    let document = &status.document;
+    let bad = document.bad_entries.iter();
     lines.extend(bad.map(|bad| format!("invalid document entry `{}`: {}", bad.entry, bad.reason)));
+    let more = document.bad_count() - document.bad_entries.len();
+    if more > 0 {
+        lines.push(format!("and {} more", count(more, "invalid entry")));
+    }
+    lines.extend(status.warnings.iter().map(|warning| format!("warning: {warning}")));
     CycleReport { ok: status.state <= ServerState::Drifted, summary: status.summary.clone(), lines }
 }

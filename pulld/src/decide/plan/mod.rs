@@ -197,7 +197,7 @@ fn why_all_stay(situation: &Situation) -> Option<Unlisted> {
     let Some(document) = situation.document else { return Some(Unlisted::NoDocument) };
     if !situation.prune {
         Some(Unlisted::NoPrune)
-    } else if document.bad_entries().next().is_some() {
+    } else if document.bad_entries().next().is_some() || document.unread() > 0 {
         Some(Unlisted::InvalidEntry)
     } else if document.releases().next().is_none() {
         Some(Unlisted::EmptyDocument)

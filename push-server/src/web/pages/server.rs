@@ -86,7 +86,17 @@ fn report(view: &View, server: &Server) -> Markup {
                 @if !status.document.bad_entries.is_empty() {
                     div.banner.notice {
                         p { "Ignored document entries:" }
-                        ul { @for bad in &status.document.bad_entries { li { code { (foreign(&bad.entry, 200)) } ": " (prose(&bad.reason)) } } }
+                        ul {
+                            @for bad in &status.document.bad_entries { li { code { (foreign(&bad.entry, 200)) } ": " (prose(&bad.reason)) } }
+                            @let more = status.document.bad_count() - status.document.bad_entries.len();
+                            @if more > 0 { li { "and " (count(more, "entry")) " more" } }
+                        }
+                    }
+                }
+                @if !status.warnings.is_empty() {
+                    div.banner.notice {
+                        p { "Warnings of the agent:" }
+                        ul { @for warning in &status.warnings { li { (prose(warning)) } } }
                     }
                 }
             }

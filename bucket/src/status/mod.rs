@@ -1,5 +1,7 @@
 //! What an agent last reported of its server.
 
+mod limits;
+
 use std::fmt;
 
 use futures_util::{Stream, TryStreamExt};
@@ -10,9 +12,6 @@ use crate::{
     Bucket, Error, Fetched, Generation, Metadata, Object, ObjectInfo, ObjectPath, PageToken, ReleaseName, ServerName,
     items, layout,
 };
-
-/// Most bytes of a status that are read.
-const MAX_SIZE: u64 = 4 << 20;
 
 /// The last report of a server's agent, `status/{name}.json`. Unknown fields are ignored by readers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,9 +105,13 @@ pub struct DocumentStatus {
     pub generation: Option<Generation>,
     /// Why the newest document couldn't be read or used; the report is then about the last good one.
     pub error: Option<String>,
-    /// Its elements that can't be used.
+    /// Its elements that can't be used; at most [`DocumentStatus::MAX_BAD_ENTRIES`].
     #[serde(default)]
     pub bad_entries: Vec<BadEntry>,
+    /// How many there are, when they are more than are listed. Those count that aren't looked at because the document has
+    /// more than [`crate::ServerDocument::MAX_ENTRIES`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bad_count: Option<usize>,
 }
 
 /// An element of a server document that can't be used.
@@ -289,12 +292,6 @@ pub struct StatusSummary {
 }
 
 impl Status {
-    /// Most warnings of a report.
-    pub const MAX_WARNINGS: usize = 20;
-
-    /// Most events of a report: the oldest are dropped.
-    pub const MAX_EVENTS: usize = 20;
-
     /// As an object's metadata: `state` and `document`.
     fn to_metadata(&self) -> Metadata {
         let state = serde_json::to_value(self.state).expect("an enum of plain names is JSON");
@@ -324,7 +321,7 @@ impl Bucket {
     /// [`Error::Malformed`] when there is one that can't be understood.
     pub async fn status(&self, server: &ServerName) -> Result<Option<(Generation, Status)>, Error> {
         let path = layout::status(server);
-        let Some(Object { generation, content }) = self.get(&path, MAX_SIZE).await? else { return Ok(None) };
+        let Some(Object { generation, content }) = self.get(&path, limits::MAX_READ).await? else { return Ok(None) };
         Ok(Some((generation, parse(&path, &content)?)))
     }
 
@@ -334,7 +331,7 @@ impl Bucket {
     /// [`Error::Malformed`] when it can't be understood.
     pub async fn status_if_changed(&self, server: &ServerName, seen: Generation) -> Result<Fetched<Status>, Error> {
         let path = layout::status(server);
-        Ok(match self.get_if_changed(&path, seen, MAX_SIZE).await? {
+        Ok(match self.get_if_changed(&path, seen, limits::MAX_READ).await? {
             Fetched::Unchanged => Fetched::Unchanged,
             Fetched::Absent => Fetched::Absent,
             Fetched::Found(generation, content) => Fetched::Found(generation, parse(&path, &content)?),
@@ -346,13 +343,13 @@ impl Bucket {
         Ok(self.head(&layout::status(server)).await?.map(|info| info.generation))
     }
 
-    /// Writes a server's report over the generation `seen`, or as the first.
+    /// Writes a server's report over the generation `seen`, or as the first; of one that is too large, what fits.
     ///
     /// # Errors
     /// [`Error::Conflict`] or [`Error::AlreadyExists`] when somebody else wrote it in between.
     pub async fn write_status(&self, status: &Status, seen: Option<Generation>) -> Result<Generation, Error> {
         let path = layout::status(&status.server);
-        let content = serde_json::to_vec_pretty(status).expect("a status is JSON").into();
+        let content = status.clone().fit().to_json().into();
         match seen {
             Some(seen) => self.replace(&path, content, &status.to_metadata(), seen).await,
             None => self.create(&path, content, &status.to_metadata()).await,
