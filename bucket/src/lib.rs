@@ -51,10 +51,12 @@ pub use name::NameError;
 pub use object::{Fetched, Generation, Metadata, Object, ObjectInfo};
 pub use options::{BucketOptions, Credentials};
 pub use package::{
-    check::CheckCommand,
+    check::{Check, CheckPace, Probe},
+    command::CheckCommand,
     control::{Control, ControlError},
     facts::PackageFacts,
     fields::{Provenance, ReleaseFields},
+    loopback::{HttpProbe, LoopbackAddress},
     name::{Architecture, PackageName},
     note::Note,
     unit::{OwnedUnit, UnitAction, UnitName},

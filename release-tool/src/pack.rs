@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
-use bucket::{Control, Note, PackageFacts, Provenance, ReleaseFields, ReleaseName, ReleaseParts, Timestamp};
+use bucket::{Control, Note, PackageFacts, Provenance, ReleaseFields, ReleaseName, ReleaseParts, Timestamp, UnitName};
 
 use crate::{
     builder::Builder,
@@ -156,7 +156,7 @@ impl BuildContext {
     fn write_fields(&self, control: &mut Control, package: &Package, name: &ReleaseName) -> Result<()> {
         let fields = ReleaseFields {
             release: name.clone(),
-            units: package.units.iter().map(Unit::owned).collect(),
+            units: package.units.iter().flat_map(Unit::owned).collect(),
             check: package.check.clone(),
         };
         let Source { repo, branch, .. } = &self.source;
@@ -213,10 +213,15 @@ pub(crate) fn plan_units(walk: &Walk, units: &[Unit]) -> Result<Vec<PlannedUnit>
             }
             enable = unit.enable.unwrap_or(installable);
         }
-        let Unit { name, start, restart, .. } = unit;
-        Ok(PlannedUnit { name: name.clone(), ours: unit.file.is_some(), enable, start: *start, restart: *restart })
+        let planned = |name: &UnitName| {
+            // Of a template that has instances, the keys are theirs. It is never started itself.
+            let (template, own) = (name.is_template(), unit.instances.is_empty());
+            let (enable, start) = (enable && (own || !template), unit.start && !template);
+            PlannedUnit { name: name.clone(), ours: unit.file.is_some(), enable, start, restart: unit.restart }
+        };
+        Ok(std::iter::once(&unit.name).chain(&unit.instances).map(planned).collect::<Vec<_>>())
     };
-    units.iter().map(plan).collect()
+    Ok(units.iter().map(plan).collect::<Result<Vec<_>>>()?.concat())
 }
 
 /// Whether a unit file says what enabling it means (systemd.unit(5), the options of `[Install]`).

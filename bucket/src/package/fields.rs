@@ -1,7 +1,7 @@
 //! The fields that make a package a release: `Push-Release` and those beside it.
 
 use super::{
-    check::CheckCommand,
+    check::Check,
     control::{Control, ControlError},
     escape::{escape, unescape},
     note::Note,
@@ -23,8 +23,8 @@ pub struct ReleaseFields {
     pub release: ReleaseName,
     /// `Push-Units`: the units that it owns.
     pub units: Vec<OwnedUnit>,
-    /// `Push-Check`: the command that must succeed before the release counts as healthy.
-    pub check: Option<CheckCommand>,
+    /// `Push-Check`: what must succeed before the release counts as healthy.
+    pub check: Option<Check>,
 }
 
 impl ReleaseFields {
@@ -118,7 +118,7 @@ mod tests {
         for bad in ["Push-Release: nonsense\n", "Push-Release: ../x:a@b\n"] {
             assert!(ReleaseFields::read(&control(bad)).is_err(), "{bad}");
         }
-        for bad in ["Push-Units: ../x.service=restart\n", "Push-Check: rm -rf\n"] {
+        for bad in ["Push-Units: ../x.service=restart\n", "Push-Check: rm -rf\n", "Push-Check: http://10.0.0.1/\n"] {
             assert!(ReleaseFields::read(&control(&format!("Push-Release: {STEM}\n{bad}"))).is_err(), "{bad}");
         }
         for bad in [

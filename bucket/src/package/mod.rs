@@ -7,13 +7,15 @@
 //! - [`control`]: a control file's one paragraph, read exactly as dpkg reads it
 //! - [`facts`]: what any package says of itself
 //! - [`fields`]: the `Push-*` fields, which make a package a release
-//! - [`name`], [`mod@unit`], [`check`], [`note`]: the values of fields, parsed
+//! - [`name`], [`mod@unit`], [`check`] ([`command`], [`loopback`]), [`note`]: the values of fields, parsed
 
 pub(crate) mod check;
+pub(crate) mod command;
 pub(crate) mod control;
 mod escape;
 pub(crate) mod facts;
 pub(crate) mod fields;
+pub(crate) mod loopback;
 pub(crate) mod name;
 pub(crate) mod note;
 pub(crate) mod unit;

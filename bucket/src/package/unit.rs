@@ -35,7 +35,28 @@ impl UnitName {
 
     /// Whether it is a template such as `web@.service`, of which only instances run.
     pub fn is_template(&self) -> bool {
-        self.stem().ends_with('@')
+        self.stem().split_once('@').is_some_and(|(_, instance)| instance.is_empty())
+    }
+
+    /// The template that it is an instance of: `web@.service` for `web@a.service`; `None` when it is no instance.
+    pub fn template(&self) -> Option<Self> {
+        let (name, instance) = self.stem().split_once('@')?;
+        (!instance.is_empty()).then(|| Self(format!("{name}@.{}", self.kind())))
+    }
+
+    /// An instance of this template: `web@a.service` for `a`.
+    ///
+    /// # Errors
+    /// When this is no template, or the instance is empty or makes no good unit name.
+    pub fn instance(&self, instance: &str) -> Result<Self, NameError> {
+        let wrong = |reason: &str| Err(NameError::new("instance", instance, reason));
+        if !self.is_template() {
+            return wrong(&format!("`{self}` is no template, whose name ends in `@`"));
+        }
+        if instance.is_empty() {
+            return wrong("it is empty");
+        }
+        format!("{}{instance}.{}", self.stem(), self.kind()).parse()
     }
 }
 
@@ -100,18 +121,32 @@ impl FromStr for UnitAction {
     }
 }
 
-/// A systemd unit that a release owns, as one word of `Push-Units:`, written `web.service=restart`.
+/// A systemd unit that a release owns, as one word of `Push-Units:`, written `web.service=restart`, or
+/// `web.service=restart,disabled`.
+///
+/// A template's action is that of the instances that the machine has besides those that the release owns by name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnedUnit {
     /// Its name.
     pub name: UnitName,
     /// What happens to it when its release is installed.
     pub action: UnitAction,
+    /// Whether its release doesn't want it enabled: that it won't start at boot is no difference then.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub disabled: bool,
 }
+
+/// What a unit is that its release doesn't want enabled: the word after its action.
+const DISABLED: &str = "disabled";
 
 impl OwnedUnit {
     /// Most units that a release may own.
     pub const MAX: usize = 200;
+
+    /// A unit that its release wants enabled, if its file says what that means.
+    pub fn new(name: UnitName, action: UnitAction) -> Self {
+        Self { name, action, disabled: false }
+    }
 
     /// Parses the value of `Push-Units:`, as in `web.service=restart web.timer=start`.
     ///
@@ -137,7 +172,8 @@ pub(super) const UNITS: &str = "Push-Units";
 
 impl fmt::Display for OwnedUnit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}={}", self.name, self.action)
+        write!(f, "{}={}", self.name, self.action)?;
+        if self.disabled { write!(f, ",{DISABLED}") } else { Ok(()) }
     }
 }
 
@@ -148,8 +184,21 @@ impl FromStr for OwnedUnit {
         let Some((name, action)) = text.split_once('=') else {
             return Err(NameError::new("unit with its action", text, "it has no `=`"));
         };
-        Ok(Self { name: name.parse()?, action: action.parse()? })
+        let (action, disabled) = match action.split_once(',') {
+            None => (action, false),
+            Some((action, DISABLED)) => (action, true),
+            Some((_, other)) => {
+                let reason = format!("after its action comes `{}`, not `{DISABLED}`", other.escape_debug());
+                return Err(NameError::new("unit with its action", text, reason));
+            }
+        };
+        Ok(Self { name: name.parse()?, action: action.parse()?, disabled })
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 #[cfg(test)]
@@ -185,6 +234,10 @@ mod tests {
             "service=restart",
             "$(x).service=none",
             "x.service=none=none",
+            "x.service=none,",
+            "x.service=none,enabled",
+            "x.service=none,disabled,disabled",
+            "x.service,disabled",
             &many,
         ] {
             assert!(OwnedUnit::parse_all(bad).is_err(), "{bad}");
@@ -192,9 +245,29 @@ mod tests {
     }
 
     #[test]
-    fn templates_end_in_an_at_sign() {
-        let is_template = |name: &str| name.parse::<UnitName>().unwrap().is_template();
-        assert!(is_template("web@.service"));
-        assert!(!is_template("web@1.service") && !is_template("web.service"));
+    fn a_unit_that_its_release_leaves_disabled_says_so() {
+        let value = "web.service=restart,disabled web@.service=none web@a.service=start";
+        let units = OwnedUnit::parse_all(value).unwrap();
+        assert_eq!(units.iter().map(|unit| unit.disabled).collect::<Vec<_>>(), [true, false, false]);
+        assert_eq!(OwnedUnit::write_all(&units), value);
+    }
+
+    #[test]
+    fn templates_and_instances_are_told_apart() {
+        let name = |name: &str| name.parse::<UnitName>().unwrap();
+        for (text, is_template, template) in [
+            ("web@.service", true, None),
+            ("web@1.service", false, Some("web@.service")),
+            ("web@a@.service", false, Some("web@.service")),
+            ("web.service", false, None),
+        ] {
+            assert_eq!(name(text).is_template(), is_template, "{text}");
+            assert_eq!(name(text).template(), template.map(name), "{text}");
+        }
+        assert_eq!(name("web@.service").instance("eu-1").unwrap(), name("web@eu-1.service"));
+        assert!(name("web.service").instance("a").is_err());
+        for bad in ["", "a b", "a/b", "ä", "$(x)", &"x".repeat(300)] {
+            assert!(name("web@.service").instance(bad).is_err(), "{bad}");
+        }
     }
 }

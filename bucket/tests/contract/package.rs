@@ -1,8 +1,10 @@
 //! What a release carries inside its `.deb`: what is written is read again, by whoever reads it.
 
+use std::time::Duration;
+
 use bucket::{
-    Architecture, CheckCommand, Control, Note, OwnedUnit, PackageFacts, PackageName, Provenance, ReleaseFields,
-    ReleaseMetadata, Sha256, UnitAction, UnitName,
+    Architecture, Check, CheckCommand, CheckPace, Control, Note, OwnedUnit, PackageFacts, PackageName, Probe,
+    Provenance, ReleaseFields, ReleaseMetadata, Sha256, UnitAction, UnitName,
 };
 use proptest::prelude::*;
 
@@ -12,14 +14,26 @@ fn unit() -> impl Strategy<Value = OwnedUnit> {
     let kind = "service|timer|socket|path|target|mount|automount|slice";
     let action =
         prop::sample::select(vec![UnitAction::Restart, UnitAction::Reload, UnitAction::Start, UnitAction::None]);
-    ("[A-Za-z0-9][A-Za-z0-9:_.\\\\@-]{0,40}", kind, action)
-        .prop_map(|(stem, kind, action)| OwnedUnit { name: format!("{stem}.{kind}").parse().unwrap(), action })
+    ("[A-Za-z0-9][A-Za-z0-9:_.\\\\@-]{0,40}", kind, action, any::<bool>()).prop_map(|(stem, kind, action, disabled)| {
+        OwnedUnit { name: format!("{stem}.{kind}").parse().unwrap(), action, disabled }
+    })
 }
 
-fn check() -> impl Strategy<Value = CheckCommand> {
+fn check() -> impl Strategy<Value = Check> {
     let words = prop::collection::vec("[^\\s\\p{Cc}]{1,10}", 0..4);
-    ("/[^\\s\\p{Cc}]{0,10}", words)
-        .prop_map(|(program, arguments)| [program].into_iter().chain(arguments).collect::<Vec<_>>().try_into().unwrap())
+    let command = ("/[^\\s\\p{Cc}]{0,10}", words).prop_map(|(program, arguments)| {
+        Probe::Command([program].into_iter().chain(arguments).collect::<Vec<_>>().try_into().unwrap())
+    });
+    let host = prop::sample::select(vec!["127.0.0.1", "127.255.1.2", "[::1]", "localhost"]);
+    let tcp = (host.clone(), 1_u16..).prop_map(|(host, port)| Probe::Tcp(format!("{host}:{port}").parse().unwrap()));
+    let http = (host, prop::option::of(1_u16..), "(/[!-\"$-~]{0,20})?").prop_map(|(host, port, path)| {
+        let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+        Probe::Http(format!("http://{host}{port}{path}").parse().unwrap())
+    });
+    let pace = (100_u64..5000, 100_u64..1000, 1_u32..100).prop_map(|(timeout, interval, attempts)| {
+        CheckPace::new(Duration::from_millis(timeout), Duration::from_millis(interval), attempts).unwrap()
+    });
+    (prop_oneof![command, tcp, http], prop::option::of(pace)).prop_map(|(probe, pace)| Check { probe, pace })
 }
 
 fn note() -> impl Strategy<Value = Note> {
@@ -95,7 +109,7 @@ proptest! {
         if let Ok(sum) = text.parse::<Sha256>() { prop_assert_eq!(sum.as_str(), &text); }
         if let Ok(note) = text.parse::<Note>() { prop_assert_eq!(note.as_str(), text.trim()); }
         if let Ok(unit) = text.parse::<OwnedUnit>() { prop_assert_eq!(unit.to_string(), text.clone()); }
-        let _ = (text.parse::<CheckCommand>(), OwnedUnit::parse_all(&text));
+        let _ = (text.parse::<CheckCommand>(), text.parse::<Check>(), OwnedUnit::parse_all(&text));
     }
 }
 
@@ -105,10 +119,10 @@ fn units_and_checks_are_json_as_they_always_were() {
     let json = r#"{"name":"web.service","action":"restart"}"#;
     assert_eq!(serde_json::to_string(&unit).unwrap(), json);
     assert_eq!(serde_json::from_str::<OwnedUnit>(json).unwrap(), unit);
-    let check: CheckCommand = "/usr/bin/web --health".parse().unwrap();
+    let check: Check = "/usr/bin/web --health".parse().unwrap();
     let json = r#"["/usr/bin/web","--health"]"#;
     assert_eq!(serde_json::to_string(&check).unwrap(), json);
-    assert_eq!(serde_json::from_str::<CheckCommand>(json).unwrap(), check);
+    assert_eq!(serde_json::from_str::<Check>(json).unwrap(), check);
 }
 
 #[test]

@@ -1,5 +1,6 @@
-//! What to do, decided: the [`plan`] from document and machine and its [`report`], whether [`dependencies`] are met, what happens to
-//! [`units`] and whether they are healthy ([`verdict`]), what a [`rollback`] takes, when to act ([`schedule`]).
+//! What to do, decided: the [`plan`] from document and machine and its [`report`], whether [`dependencies`] are met,
+//! what happens to [`units`] and whether they are healthy ([`verdict`]), the [`trial`] of a release's own check, what a
+//! [`rollback`] takes, when to act ([`schedule`]).
 //!
 //! Pure: no I/O, no clock, no chance; time and random numbers are arguments.
 
@@ -11,5 +12,6 @@ pub(crate) mod reason;
 pub(crate) mod report;
 pub(crate) mod rollback;
 pub(crate) mod schedule;
+pub(crate) mod trial;
 pub(crate) mod units;
 pub(crate) mod verdict;

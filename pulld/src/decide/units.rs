@@ -109,7 +109,7 @@ pub(crate) fn drift(unit: &OwnedUnit, state: &UnitState) -> Option<String> {
         Some(format!("`{name}` keeps restarting"))
     } else if state.active == ActiveState::Inactive && state.service_type != ServiceType::Oneshot {
         Some(format!("`{name}` is stopped"))
-    } else if state.file_state == UnitFileState::Disabled {
+    } else if state.file_state == UnitFileState::Disabled && !unit.disabled {
         Some(format!("`{name}` is disabled: it won't start at the next boot"))
     } else {
         None
@@ -122,7 +122,7 @@ mod tests {
     use crate::machine::fake::{running, unit_state};
 
     fn before(action: UnitAction, was: UnitState) -> UnitBefore {
-        let unit = OwnedUnit { name: "web.service".parse().unwrap(), action };
+        let unit = OwnedUnit::new("web.service".parse().unwrap(), action);
         UnitBefore {
             unit,
             wanted: true,
@@ -182,11 +182,13 @@ mod tests {
 
     #[test]
     fn drift_is_told_in_a_sentence() {
-        let unit = OwnedUnit { name: "web.service".parse().unwrap(), action: UnitAction::Restart };
+        let unit = OwnedUnit::new("web.service".parse().unwrap(), UnitAction::Restart);
         assert_eq!(drift(&unit, &running("a")), None);
         let stopped = drift(&unit, &unit_state("inactive", "dead"));
         assert_eq!(stopped.as_deref(), Some("`web.service` is stopped"));
         let disabled = UnitState { file_state: UnitFileState::Disabled, ..running("a") };
         assert!(drift(&unit, &disabled).unwrap().contains("disabled"));
+        let as_wished = OwnedUnit { disabled: true, ..unit };
+        assert_eq!(drift(&as_wished, &disabled), None, "its release leaves it so");
     }
 }

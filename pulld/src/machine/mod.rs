@@ -10,6 +10,7 @@ mod dpkg_request;
 #[cfg(test)]
 pub(crate) mod fake;
 mod package_manager;
+mod probe;
 mod process_end;
 pub(crate) mod runner;
 mod service_manager;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use bucket::Timestamp;
+use bucket::{Probe, Timestamp};
 
 use super::{
     process_end::ProcessEnd,
@@ -28,8 +28,8 @@ pub(crate) trait ServiceManager {
     /// Reloads a unit, or restarts it if it can't reload, and waits for the job's end, at most `timeout`.
     fn reload(&self, name: &str, timeout: Duration) -> impl Future<Output = Result<JobResult>>;
 
-    /// Runs a release's own check command in a transient service, at most `timeout`.
-    fn check(&self, command: &[String], timeout: Duration) -> impl Future<Output = Result<CheckResult>>;
+    /// Tries the own check of an app's release once, for at most `timeout`; a command in a service of its own.
+    fn check(&self, app: &str, probe: &Probe, timeout: Duration) -> impl Future<Output = Result<CheckResult>>;
 }
 
 /// What the journal has of a unit.
@@ -44,7 +44,7 @@ pub(crate) struct LastWords {
 /// How a release's own check ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CheckResult {
-    /// It exited with 0 in time.
+    /// It was answered, or exited with 0, in time.
     Passed,
     /// It did not.
     Failed {

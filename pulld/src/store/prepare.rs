@@ -249,7 +249,7 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
             package: info.facts.package.into(),
             target: Target::Release { release, deb },
             previous,
-            check: info.fields.check.map(Vec::from),
+            check: info.fields.check,
             units,
             progress: Progress::Forward,
         })

@@ -6,26 +6,24 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use bucket::AppName;
+use bucket::{AppName, Check};
 use tokio::time::Instant;
 
 use crate::{
     decide::{
         reason,
+        trial::Trial,
         units::{self, Act, UnitBefore},
         verdict::{START_TIMEOUT, Sample, Verdict, verdict},
     },
-    machine::{CheckResult, PackageManager, ServiceManager, UnitState},
+    machine::{PackageManager, ServiceManager, UnitState},
     service::events,
 };
 
-use super::{executor::TransactionRunner, record::Transaction, restart::last_words};
+use super::{check, executor::TransactionRunner, record::Transaction, restart::last_words};
 
 /// The time between two samples of a unit.
 const INTERVAL: Duration = Duration::from_millis(500);
-
-/// The least time a release's own check may take.
-const MIN_CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A release under test.
 #[derive(Debug, Clone)]
@@ -34,8 +32,8 @@ pub(super) struct HealthTarget {
     pub(super) app: AppName,
     /// The units to judge, each with its restarts by systemd so far.
     pub(super) units: Vec<(UnitBefore, u32)>,
-    /// Its own check command.
-    pub(super) check: Option<Vec<String>>,
+    /// Its own check.
+    pub(super) check: Option<Check>,
 }
 
 /// Why a release cannot stay.
@@ -76,8 +74,10 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
 
     /// Watches releases until each is judged; gives those that cannot stay.
     pub(super) async fn watch(&self, targets: &[HealthTarget]) -> BTreeMap<AppName, Unhealthy> {
-        self.liveness.within(START_TIMEOUT * 2 + self.settings.health_window * 4);
-        watch(self.services, targets, self.settings.health_window).await
+        let window = self.settings.health_window;
+        let checks = targets.iter().filter_map(|target| Some(Trial::of(target.check.as_ref()?, window).longest()));
+        self.liveness.within(START_TIMEOUT * 2 + window * 4 + checks.max().unwrap_or_default());
+        watch(self.services, targets, window).await
     }
 
     /// Which units are judged, each with the restarts that do not count against it.
@@ -152,23 +152,7 @@ async fn watch_one(
         }
     }
     match &target.check {
-        Some(command) => pass_check(services, command, window).await,
+        Some(check) => check::pass(services, target.app.as_str(), check, window).await,
         None => Ok(()),
-    }
-}
-
-/// Runs a release's own check until it passes, at least once and for at most another window.
-async fn pass_check(services: &impl ServiceManager, command: &[String], window: Duration) -> Result<(), Unhealthy> {
-    let began = Instant::now();
-    loop {
-        let unhealthy = match services.check(command, window.max(MIN_CHECK_TIMEOUT)).await {
-            Ok(CheckResult::Passed) => return Ok(()),
-            Ok(CheckResult::Failed { reason }) => Unhealthy { reason, release_at_fault: true },
-            Err(error) => Unhealthy { reason: format!("could not run its check: {error:#}"), release_at_fault: false },
-        };
-        if began.elapsed() >= window {
-            return Err(unhealthy);
-        }
-        tokio::time::sleep(INTERVAL * 2).await;
     }
 }

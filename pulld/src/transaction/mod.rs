@@ -1,9 +1,11 @@
 //! Changing the machine so that a crash at any moment leaves it repairable.
 //!
 //! A [`record`] on disk holds the [`update`]s of several apps and how far they are ([`progress`]). The [`executor`]
-//! carries it out from any phase: [`install`], [`restart`], the health [`gate`], [`rollback`] of what failed, and
+//! carries it out from any phase: [`install`], [`restart`], the health [`gate`] with the release's own [`check`],
+//! [`rollback`] of what failed, and
 //! [`self_update`] last, for which [`rescue`] is the last resort. [`load()`] reads what an earlier process left.
 
+mod check;
 pub(crate) mod executor;
 mod gate;
 mod install;

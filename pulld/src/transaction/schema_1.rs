@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use bucket::{AppName, Generation, ReleaseName, Timestamp};
+use bucket::{AppName, Check, Generation, ReleaseName, Timestamp};
 use serde::Deserialize;
 
 use crate::{
@@ -52,7 +52,7 @@ struct Element {
     before: Option<Before>,
     first: bool,
     way_back: OldRollbackTarget,
-    check: Option<Vec<String>>,
+    check: Option<Check>,
     units: Vec<UnitBefore>,
     replaced: bool,
     trouble: Option<OldFailure>,

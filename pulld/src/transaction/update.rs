@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bucket::{AppName, ReleaseName};
+use bucket::{AppName, Check, ReleaseName};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -26,8 +26,8 @@ pub(crate) struct AppUpdate {
     pub(crate) target: Target,
     /// What was installed of the app before.
     pub(crate) previous: Previous,
-    /// The release's own check command.
-    pub(crate) check: Option<Vec<String>>,
+    /// The release's own check; in the record the words of `Push-Check`, of which earlier agents read a command.
+    pub(crate) check: Option<Check>,
     /// The units of the release and of the previous one, as they were before anything changed.
     pub(crate) units: Vec<UnitBefore>,
     /// How far it is.

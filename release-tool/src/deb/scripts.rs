@@ -88,13 +88,19 @@ fn postinst(units: &[PlannedUnit]) -> String {
              if [ -z \"${{DPKG_ROOT:-}}\" ] && [ \"$(systemctl is-enabled {} 2>/dev/null || true)\" = masked ]; then\n        \
              upgraded_from=\n    \
              fi\n",
-            quote(unit.name.as_str())
+            quote(unit.name.template().as_ref().unwrap_or(&unit.name).as_str())
         );
     } else if units.iter().any(|unit| unit.start) {
         body.push_str("    upgraded_from=${2:-}\n");
     }
     for unit in units.iter().filter(|unit| unit.ours) {
         let name = quote(unit.name.as_str());
+        if unit.name.template().is_some() {
+            if unit.enable {
+                body.push_str(&enable_instance(&name));
+            }
+            continue;
+        }
         let _ = write!(body, "    # Undoes only the mask that postrm sets when the package is removed.\n    ");
         let _ = writeln!(body, "deb-systemd-helper unmask {name} >/dev/null || true");
         if unit.enable {
@@ -122,6 +128,22 @@ fn postinst(units: &[PlannedUnit]) -> String {
         return body;
     }
     format!("\ncase \"$1\" in\nconfigure | abort-upgrade | abort-deconfigure | abort-remove)\n{body}    ;;\nesac\n")
+}
+
+/// Enables an instance of a template, of which deb-systemd-helper would read the unit file and finds none. From the list
+/// of its links it knows the rest: whether an administrator disabled it since, and what a purge removes.
+fn enable_instance(name: &str) -> String {
+    format!(
+        "    # True on the first install too; false after an administrator's `systemctl disable`.\n    \
+         if deb-systemd-helper --quiet was-enabled {name} && command -v systemctl >/dev/null; then\n        \
+         systemctl --quiet --root=\"${{DPKG_ROOT:-/}}\" enable {name} || true\n        \
+         links=\"${{DPKG_ROOT:-}}/var/lib/systemd/deb-systemd-helper-enabled\"\n        \
+         mkdir -p \"$links\"\n        \
+         for link in \"${{DPKG_ROOT:-}}\"/etc/systemd/system/*/{name}; do\n            \
+         if [ -L \"$link\" ]; then echo \"${{link#\"${{DPKG_ROOT:-}}\"}}\"; fi\n        \
+         done | tee \"$links/\"{name}.dsh-also >/dev/null\n    \
+         fi\n"
+    )
 }
 
 /// Starts, restarts and reloads, as far as `$upgraded_from` asks for it.
@@ -160,31 +182,39 @@ fn invoke(actions: &[(&str, Vec<&PlannedUnit>)]) -> String {
 }
 
 fn prerm(units: &[PlannedUnit]) -> String {
+    let ours = || units.iter().filter(|unit| unit.ours);
     // Also what we never start: a timer or a person may have.
-    let ours: Vec<String> = units
-        .iter()
-        .filter(|unit| unit.ours && !unit.name.is_template())
-        .map(|unit| quote(unit.name.as_str()))
-        .collect();
-    if ours.is_empty() {
-        return String::new();
+    let named: Vec<String> =
+        ours().filter(|unit| !unit.name.is_template()).map(|unit| quote(unit.name.as_str())).collect();
+    // And the instances that somebody else started.
+    let templates = ours().filter(|unit| unit.name.is_template());
+    let patterns: Vec<String> =
+        templates.map(|unit| quote(&format!("{}*.{}", unit.name.stem(), unit.name.kind()))).collect();
+    let mut stops = String::new();
+    for (program, units) in [("deb-systemd-invoke", named), ("systemctl", patterns)] {
+        if !units.is_empty() {
+            let _ = writeln!(stops, "    {program} stop {} >/dev/null || true", units.join(" "));
+        }
+    }
+    if stops.is_empty() {
+        return stops;
     }
     format!(
         "\n# Only on removal: on an upgrade everything runs on until its restart.\n\
-         if [ \"$1\" = remove ] && [ -z \"${{DPKG_ROOT:-}}\" ] && [ -d /run/systemd/system ]; then\n    \
-         deb-systemd-invoke stop {} >/dev/null || true\nfi\n",
-        ours.join(" ")
+         if [ \"$1\" = remove ] && [ -z \"${{DPKG_ROOT:-}}\" ] && [ -d /run/systemd/system ]; then\n{stops}fi\n"
     )
 }
 
 fn postrm(units: &[PlannedUnit]) -> String {
-    let ours: Vec<String> = units.iter().filter(|unit| unit.ours).map(|unit| quote(unit.name.as_str())).collect();
-    if ours.is_empty() {
+    if units.iter().all(|unit| !unit.ours) {
         return String::new();
     }
+    // A mask of the template is one of its instances.
     let each = |command: &str| {
-        ours.iter().fold(String::new(), |mut text, unit| {
-            let _ = writeln!(text, "        deb-systemd-helper {command} {unit} >/dev/null || true");
+        let ours = units.iter().filter(|unit| unit.ours && (command == "purge" || unit.name.template().is_none()));
+        ours.fold(String::new(), |mut text, unit| {
+            let name = quote(unit.name.as_str());
+            let _ = writeln!(text, "        deb-systemd-helper {command} {name} >/dev/null || true");
             text
         })
     };
@@ -231,7 +261,8 @@ mod tests {
     /// Runs a script with every command it calls replaced by `echo` of itself.
     fn run_with(script: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Vec<String> {
         let mut shell = std::process::Command::new("sh");
-        let fakes = "deb-systemd-helper() { echo \"helper $*\" >&3; }\n\
+        let fakes = "mkdir() { :; }; tee() { :; }\n\
+                     deb-systemd-helper() { echo \"helper $*\" >&3; }\n\
                      deb-systemd-invoke() { echo \"invoke $*\" >&3; }\n\
                      systemctl() { if [ $1 = is-enabled ]; then echo \"${STATE:-}\"; else echo \"systemctl $*\" >&3; fi; }\n";
         // Functions can't have a dash in sh; the scripts' names get an underscore for this.
@@ -317,6 +348,38 @@ mod tests {
         assert_eq!(first.last().unwrap(), "invoke start tidy.timer");
         let stopped = run(&script("prerm", &units).unwrap(), &["remove"], false);
         assert_eq!(stopped, ["invoke stop tidy.timer tidy.service"]);
+    }
+
+    #[test]
+    fn instances_are_enabled_started_and_stopped_and_their_template_is_not() {
+        let template = PlannedUnit { enable: false, start: false, ..unit("web@.service", Restart::OnUpgrade) };
+        let units = [template, unit("web@a.service", Restart::OnUpgrade), unit("web@b.service", Restart::OnUpgrade)];
+        let postinst = script("postinst", &units).unwrap();
+        let under_the_agent = run(&postinst, &["configure"], true);
+        assert_eq!(
+            under_the_agent,
+            [
+                "helper unmask web@.service",
+                "helper update-state web@.service",
+                "helper --quiet was-enabled web@a.service",
+                "systemctl --quiet --root=/ enable web@a.service",
+                "helper --quiet was-enabled web@b.service",
+                "systemctl --quiet --root=/ enable web@b.service",
+            ]
+        );
+        let by_hand = run(&postinst, &["configure"], false);
+        assert_eq!(by_hand.last().unwrap(), "invoke start web@a.service web@b.service");
+        let by_hand = run(&postinst, &["configure", "1"], false);
+        assert_eq!(by_hand.last().unwrap(), "invoke restart web@a.service web@b.service");
+        let removed = run(&script("prerm", &units).unwrap(), &["remove"], true);
+        assert_eq!(removed, ["invoke stop web@a.service web@b.service", "systemctl stop web@*.service"]);
+        let postrm = script("postrm", &units).unwrap();
+        assert_eq!(run(&postrm, &["remove"], true), ["helper mask web@.service"]);
+        let purged = run(&postrm, &["purge"], true);
+        assert_eq!(
+            purged[1..],
+            ["helper purge web@a.service", "helper purge web@b.service", "helper unmask web@.service"]
+        );
     }
 
     #[test]

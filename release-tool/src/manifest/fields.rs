@@ -3,7 +3,7 @@
 //! What passes here can be written into a control file as it is: no value can begin a new field.
 
 use anyhow::{Context, Result, bail};
-use bucket::{CheckCommand, PackageName};
+use bucket::PackageName;
 use console::safe;
 use debian_control::lossy::Relations;
 
@@ -89,14 +89,6 @@ pub(super) fn relation(listed: &[String]) -> Result<String> {
     Ok(listed.iter().map(|relation| relation.trim()).collect::<Vec<_>>().join(", "))
 }
 
-/// `Push-Check:` from an array; none if that is empty.
-pub(super) fn check_command(command: Vec<String>) -> Result<Option<CheckCommand>> {
-    if command.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(command.try_into()?))
-}
-
 fn one_line(text: &str) -> Result<()> {
     if text.chars().any(char::is_control) {
         bail!("`{}` contains a line end or another control character", safe(text));
@@ -114,7 +106,6 @@ mod tests {
         assert!(relation(&["aa\nEssential: yes".to_owned()]).is_err());
         assert!(version("1\nEssential: yes").is_err());
         assert!(word("misc\nEssential: yes").is_err());
-        assert!(check_command(vec!["/x\nEssential:".to_owned()]).is_err());
         assert!(description("x\rEssential: yes").is_err());
     }
 
@@ -128,9 +119,6 @@ mod tests {
             relation(&["aa (>= 1)".into(), "bb | cc".into(), "dd:any".into()]).unwrap(),
             "aa (>= 1), bb | cc, dd:any"
         );
-        let check = check_command(vec!["/x".into(), "-a".into()]).unwrap().unwrap();
-        assert_eq!(check.words(), ["/x", "-a"]);
-        assert_eq!(check_command(Vec::new()).unwrap(), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Read and checked whole, before anything is built: what comes out has only good names, paths that stay where they
 //! belong, and relations that dpkg understands. Whether the files it names exist is checked by [`crate::tree`].
 
+mod check;
 mod contents;
 mod fields;
 mod unit;
@@ -13,7 +14,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use bucket::{AppName, Architecture, BucketUrl, CheckCommand, PackageName};
+use bucket::{AppName, Architecture, BucketUrl, Check, PackageName};
 use toml::Table;
 
 pub(crate) use contents::{Content, Id, Owner, Target};
@@ -47,7 +48,7 @@ pub(crate) struct Package {
     /// The systemd units that the release owns or touches.
     pub(crate) units: Vec<Unit>,
     /// `Push-Check:`
-    pub(crate) check: Option<CheckCommand>,
+    pub(crate) check: Option<Check>,
 }
 
 /// Origin of a package.
@@ -183,7 +184,7 @@ impl Package {
             RELATIONS.iter().map(|(key, _)| *key).chain(RECIPE_KEYS).chain(["deb", "build", "unit", "check"]).collect();
         let mut keys = Keys::new(at, table, &known)?;
         let app: AppName = name.parse().with_context(|| format!("{at}: the table name must be a valid app name"))?;
-        let check = fields::check_command(keys.texts("check")?).with_context(|| format!("{at}: invalid `check`"))?;
+        let check = check::parse(at, &mut keys)?;
         let prebuilt = keys.text("deb")?;
         let units = unit::parse_all(at, keys.tables("unit")?, prebuilt.is_some())?;
         let build = keys.texts("build")?;

@@ -15,6 +15,9 @@ pub(crate) struct Unit {
     pub(crate) name: UnitName,
     /// The unit file in the project; `None` for a unit that another package, or the prebuilt one, brings.
     pub(crate) file: Option<PathBuf>,
+    /// Of a template, the instances that the release brings. The keys below are theirs, and those of the instances that
+    /// a machine has besides.
+    pub(crate) instances: Vec<UnitName>,
     /// Whether it is enabled; `None` is: if its file has an `[Install]` section.
     pub(crate) enable: Option<bool>,
     /// Whether it is ever started by us.
@@ -35,19 +38,22 @@ pub(crate) enum Restart {
 }
 
 impl Unit {
-    /// The unit and its action as pulld reads them from `Push-Units`.
-    pub(crate) fn owned(&self) -> OwnedUnit {
+    /// The unit and its instances, with their actions, as pulld reads them from `Push-Units`.
+    pub(crate) fn owned(&self) -> Vec<OwnedUnit> {
         let action = match (self.start, self.restart) {
             (false, _) => UnitAction::None,
             (true, Restart::OnUpgrade) => UnitAction::Restart,
             (true, Restart::Reload) => UnitAction::Reload,
             (true, Restart::Never) => UnitAction::Start,
         };
-        OwnedUnit { name: self.name.clone(), action }
+        // Of what pulld never looks at, it needs no wish; agents that know no wishes read such a word as ever.
+        let wish = |unit: &UnitName| self.enable == Some(false) && action != UnitAction::None && !unit.is_template();
+        let units = std::iter::once(&self.name).chain(&self.instances);
+        units.map(|unit| OwnedUnit { disabled: wish(unit), ..OwnedUnit::new(unit.clone(), action) }).collect()
     }
 
     fn parse(at: &str, table: Table, prebuilt: bool) -> Result<Self> {
-        let mut keys = Keys::new(at, table, &["file", "name", "enable", "start", "restart"])?;
+        let mut keys = Keys::new(at, table, &["file", "name", "instances", "enable", "start", "restart"])?;
         let (name, file) = match (keys.text("file")?, keys.text("name")?) {
             (Some(_), Some(_)) => {
                 bail!("{at}: `file` and `name` are mutually exclusive: with `file`, the unit has the name of the file")
@@ -69,10 +75,14 @@ impl Unit {
         if enable.is_some() && file.is_none() {
             bail!("{at}: `enable` has no effect on `{name}`, which its own package enables: remove the key");
         }
-        let template = name.is_template();
+        let instances = instances(at, &name, keys.texts("instances")?)?;
+        let only_template = name.is_template() && instances.is_empty();
         let start = keys.flag("start")?;
-        if template && start == Some(true) {
-            bail!("{at}: `{name}` is a template and cannot be started, only its instances can: remove `start = true`");
+        if only_template && start == Some(true) {
+            bail!(
+                "{at}: `{name}` is a template and cannot be started, only its instances can: name them, as in \
+                 instances = [\"a\", \"b\"], or remove `start = true`"
+            );
         }
         let restart = match keys.text("restart")?.as_deref() {
             None | Some("on-upgrade") => Restart::OnUpgrade,
@@ -84,17 +94,35 @@ impl Unit {
                 bail!("{at}: invalid `restart` `{}`{hint}; valid values: {}", safe(other), quoted(&known));
             }
         };
-        let enable = if template { Some(enable.unwrap_or(false)) } else { enable };
-        Ok(Self { name, file, enable, start: start.unwrap_or(!template), restart })
+        let enable = if only_template { Some(enable.unwrap_or(false)) } else { enable };
+        Ok(Self { name, file, instances, enable, start: start.unwrap_or(true), restart })
     }
+}
+
+/// The units that the key `instances` means.
+fn instances(at: &str, template: &UnitName, instances: Vec<String>) -> Result<Vec<UnitName>> {
+    if !instances.is_empty() && !template.is_template() {
+        bail!("{at}: `instances` has no effect on `{template}`, which is no template: remove the key");
+    }
+    let mut units: Vec<UnitName> = Vec::new();
+    for instance in instances {
+        let unit = template.instance(&instance).map_err(|error| anyhow!("{at}: invalid `instances`: {error}"))?;
+        if units.contains(&unit) {
+            bail!("{at}: `instances` has `{}` twice", safe(&instance));
+        }
+        units.push(unit);
+    }
+    Ok(units)
 }
 
 pub(super) fn parse_all(package: &str, tables: Vec<Table>, prebuilt: bool) -> Result<Vec<Unit>> {
     let mut units: Vec<Unit> = Vec::new();
     for (i, table) in tables.into_iter().enumerate() {
         let unit = Unit::parse(&format!("{package} unit[{i}]"), table, prebuilt)?;
-        if units.iter().any(|other| other.name == unit.name) {
-            bail!("{package} unit[{i}]: duplicate unit `{}`: merge the two entries", unit.name);
+        let names = |unit: &Unit| std::iter::once(&unit.name).chain(&unit.instances).cloned().collect::<Vec<_>>();
+        let known: Vec<UnitName> = units.iter().flat_map(names).collect();
+        if let Some(twice) = names(&unit).into_iter().find(|name| known.contains(name)) {
+            bail!("{package} unit[{i}]: duplicate unit `{twice}`: merge the two entries");
         }
         units.push(unit);
     }
@@ -116,20 +144,36 @@ mod tests {
             ("file = \"web.service\"\nrestart = \"reload\"", "web.service", "reload"),
             ("file = \"web.service\"\nrestart = \"never\"", "web.service", "start"),
             ("file = \"web.service\"\nstart = false", "web.service", "none"),
-            ("file = \"web@.service\"", "web@.service", "none"),
+            ("file = \"web.service\"\nenable = false", "web.service", "restart,disabled"),
+            ("file = \"web.service\"\nenable = false\nstart = false", "web.service", "none"),
+            ("file = \"web@.service\"", "web@.service", "restart"),
+            ("file = \"web@.service\"\nstart = false", "web@.service", "none"),
             ("name = \"nginx.service\"\nrestart = \"reload\"", "nginx.service", "reload"),
         ];
         for (text, name, action) in table {
-            let unit = unit(text).unwrap();
-            assert_eq!(unit.owned().to_string(), format!("{name}={action}"), "{text}");
+            assert_eq!(words(text), format!("{name}={action}"), "{text}");
         }
     }
 
+    fn words(text: &str) -> String {
+        unit(text).unwrap().owned().iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    }
+
     #[test]
-    fn templates_are_installed_and_never_started() {
-        let template = unit("file = \"web@.service\"").unwrap();
-        assert_eq!((template.enable, template.start), (Some(false), false));
+    fn templates_are_never_enabled_or_started_without_instances() {
+        assert_eq!(unit("file = \"web@.service\"").unwrap().enable, Some(false));
         assert!(unit("file = \"web@.service\"\nstart = true").is_err());
+    }
+
+    #[test]
+    fn instances_are_units_beside_their_template() {
+        let two = "file = \"web@.service\"\ninstances = [\"a\", \"b\"]\n";
+        assert_eq!(words(two), "web@.service=restart web@a.service=restart web@b.service=restart");
+        let reload = format!("{two}restart = \"reload\"\nenable = false\nstart = true");
+        assert_eq!(words(&reload), "web@.service=reload web@a.service=reload,disabled web@b.service=reload,disabled");
+        let twice = ["file = \"web@.service\"\ninstances = [\"a\"]", "name = \"web@a.service\""];
+        let tables = twice.map(|text| text.parse().unwrap()).to_vec();
+        assert!(parse_all("[p]", tables, false).unwrap_err().to_string().contains("duplicate unit `web@a.service`"));
     }
 
     #[test]
@@ -143,6 +187,12 @@ mod tests {
             "name = \"web.service=none\"",
             "name = \"x.service\"\nenable = true",
             "file = \"web.service\"\nrestart = \"always\"",
+            "file = \"web.service\"\ninstances = [\"a\"]",
+            "file = \"web@.service\"\ninstances = [\"a\", \"a\"]",
+            "file = \"web@.service\"\ninstances = [\"a b\"]",
+            "file = \"web@.service\"\ninstances = [\"\"]",
+            "file = \"web@.service\"\ninstances = [\"a/b\"]",
+            "file = \"web@.service\"\ninstances = \"a\"",
         ];
         for text in bad {
             assert!(unit(text).is_err(), "{text}");

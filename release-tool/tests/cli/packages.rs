@@ -78,7 +78,7 @@ fn dpkg_sees_what_was_meant() {
     assert_eq!(short, expected, "{listing}");
     let names: Vec<String> = members(&deb).into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["debian-binary", "control.tar", "data.tar.zst"]);
-    assert_eq!(field(&deb, "Push-Units"), "web.service=restart web@.service=none nginx.service=reload");
+    assert_eq!(field(&deb, "Push-Units"), "web.service=restart web@.service=restart nginx.service=reload");
     assert_eq!(field(&deb, "Depends"), "init-system-helpers (>= 1.18)");
     assert_eq!(tool("dpkg-deb", &["--info", deb.to_str().unwrap(), "conffiles"]), "/etc/web/web.conf\n");
     project.release(&["check", deb.to_str().unwrap()]).assert().success().stdout("");

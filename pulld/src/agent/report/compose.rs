@@ -233,7 +233,7 @@ mod tests {
     use bucket::{OwnedUnit, UnitAction};
 
     fn package(app: &str, state: PackageState) -> InstalledPackage {
-        let unit = OwnedUnit { name: format!("{app}.service").parse().unwrap(), action: UnitAction::Restart };
+        let unit = OwnedUnit::new(format!("{app}.service").parse().unwrap(), UnitAction::Restart);
         let release = Some(release(app, 1));
         InstalledPackage { package: app.to_owned(), version: "1".into(), state, release, units: vec![unit] }
     }

@@ -20,7 +20,7 @@ use self::{
 use super::{
     dpkg_request::{self, DpkgRequest, DpkgResult, TRANSACTION_UNIT},
     package_manager::{AvailablePackage, InstalledPackage, PackageManager},
-    systemd::transient::{self, Stop, Transient},
+    systemd::transient::{self, Limits, Stop, Transient},
 };
 
 /// What the runner needs beyond the time limit of its request to write the result, before systemd kills it.
@@ -49,11 +49,12 @@ impl Dpkg {
     fn runner(&self, request: &DpkgRequest) -> Result<Transient> {
         let program = own_program()?.display().to_string();
         Ok(Transient {
-            unit: TRANSACTION_UNIT,
+            unit: TRANSACTION_UNIT.to_owned(),
             description: "pulld dpkg transaction",
             command: vec![program, "transact".to_owned(), self.requests.display().to_string()],
             timeout: request.timeout + SLACK,
             output: None,
+            limits: Limits::None,
             stop: Stop::WaitForEnd,
         })
     }

@@ -47,7 +47,7 @@ impl Deb {
     /// A release of an app with one service of its name.
     pub(crate) fn new(release: &ReleaseName, behaviour: Behaviour) -> Self {
         let app = release.app().to_string();
-        let unit = OwnedUnit { name: format!("{app}.service").parse().unwrap(), action: UnitAction::Restart };
+        let unit = OwnedUnit::new(format!("{app}.service").parse().unwrap(), UnitAction::Restart);
         // pulld restarts itself by other means.
         let units = if app == "pulld" { vec![] } else { vec![unit] };
         Self { release: release.clone(), package: app, units, depends: vec![], behaviour }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::Result;
-use bucket::{ReleaseName, Timestamp};
+use bucket::{Probe, ReleaseName, Timestamp};
 use tokio::{sync::Notify, time::Instant};
 
 use crate::state::persist::failpoint;
@@ -292,7 +292,7 @@ impl ServiceManager for World {
         Ok(self.0.borrow_mut().restart(name))
     }
 
-    async fn check(&self, command: &[String], _timeout: Duration) -> Result<CheckResult> {
-        Ok(CheckResult::Failed { reason: format!("`{}` exited with 1", command.join(" ")) })
+    async fn check(&self, _app: &str, probe: &Probe, _timeout: Duration) -> Result<CheckResult> {
+        Ok(CheckResult::Failed { reason: format!("its check `{probe}` failed") })
     }
 }

@@ -4,24 +4,25 @@
 //! the bus is restarted, and nothing is held while the agent is idle. Every call has a time limit.
 
 mod bus;
+mod check;
 mod job;
 mod journal;
 pub(super) mod transient;
 mod unit;
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use bucket::Timestamp;
+use bucket::{Probe, Timestamp};
 use tokio::time::timeout;
 
 use self::{
     bus::{ManagerProxy, connect},
     job::Verb,
-    transient::{Stop, Transient},
 };
 
 use super::{
+    probe,
     service_manager::{CheckResult, LastWords, ServiceManager},
     unit_state::{JobResult, UnitState},
 };
@@ -59,38 +60,11 @@ impl ServiceManager for Systemd {
         job::run(Verb::Reload, name, time_limit).await
     }
 
-    async fn check(&self, command: &[String], time_limit: Duration) -> Result<CheckResult> {
-        let directory =
-            tempfile::tempdir_in("/run").context("could not create a directory for the output of the check")?;
-        let output = directory.path().join("output");
-        let transient = Transient {
-            unit: "pulld-check.service",
-            description: "pulld release check",
-            command: command.to_vec(),
-            timeout: time_limit,
-            output: Some(output.clone()),
-            stop: Stop::Kill,
-        };
-        if transient::run(&transient).await? {
-            return Ok(CheckResult::Passed);
+    async fn check(&self, app: &str, probe: &Probe, time_limit: Duration) -> Result<CheckResult> {
+        match probe {
+            Probe::Http(url) => Ok(probe::http(url, time_limit).await),
+            Probe::Tcp(address) => Ok(probe::tcp(address, time_limit).await),
+            Probe::Command(command) => check::run(app, command, time_limit).await,
         }
-        let output_tail = tail(&output, 500);
-        let output_tail =
-            if output_tail.is_empty() { "it printed nothing".to_owned() } else { format!("output: {output_tail}") };
-        Ok(CheckResult::Failed { reason: format!("its check `{}` failed; {output_tail}", command.join(" ")) })
     }
-}
-
-/// The end of a file, on one line and safe to show.
-fn tail(file: &Path, length: u64) -> String {
-    use std::io::{Read, Seek, SeekFrom};
-    let read = || -> std::io::Result<String> {
-        let mut file = std::fs::File::open(file)?;
-        let from = file.metadata()?.len().saturating_sub(length);
-        file.seek(SeekFrom::Start(from))?;
-        let mut content = Vec::new();
-        file.take(length).read_to_end(&mut content)?;
-        Ok(String::from_utf8_lossy(&content).into_owned())
-    };
-    read().unwrap_or_default().trim().escape_debug().to_string()
 }

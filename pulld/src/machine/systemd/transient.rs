@@ -1,11 +1,11 @@
 //! Commands in transient services.
 
-use std::time::Duration;
+use std::{io::PipeWriter, os::fd::AsFd, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use futures_util::StreamExt;
 use tokio::time::{Instant, timeout};
-use zbus::Variant;
+use zbus::{Fd, Variant};
 
 use super::{
     super::unit_state::JobResult,
@@ -17,20 +17,36 @@ use super::{
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A command that systemd runs in a service of its own, which outlives whoever started it.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Transient {
     /// Name of the unit.
-    pub(crate) unit: &'static str,
+    pub(crate) unit: String,
     /// What it is, for people who list units.
     pub(crate) description: &'static str,
     /// Program and arguments.
     pub(crate) command: Vec<String>,
     /// How long it may run: then systemd kills all of its processes.
     pub(crate) timeout: Duration,
-    /// Where its output goes: a file that is overwritten, or the journal.
-    pub(crate) output: Option<std::path::PathBuf>,
+    /// Where its output goes: a pipe, or the journal.
+    pub(crate) output: Option<PipeWriter>,
+    /// What it may use.
+    pub(crate) limits: Limits,
     /// What stopping it does.
     pub(crate) stop: Stop,
+}
+
+/// What a transient service may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Limits {
+    /// All that the machine has.
+    None,
+    /// As much memory, in bytes, and as many processes and threads; no swap space.
+    AtMost {
+        /// `MemoryMax=`
+        memory: u64,
+        /// `TasksMax=`
+        tasks: u64,
+    },
 }
 
 /// What stopping a transient service does, by hand or at a shutdown.
@@ -47,12 +63,12 @@ pub(crate) enum Stop {
 /// Should a service of that name be running already, its end is waited for first.
 pub(crate) async fn run(transient: &Transient) -> Result<bool> {
     let deadline = Instant::now() + transient.timeout + QUERY_TIMEOUT;
-    wait_inactive(transient.unit, deadline).await?;
+    wait_inactive(&transient.unit, deadline).await?;
     let connection = connect().await?;
     let manager = ManagerProxy::new(&connection).await?;
     let mut removed = subscribe(&manager).await?;
     let properties = properties(transient);
-    let started = timeout(QUERY_TIMEOUT, manager.start_transient_unit(transient.unit, "fail", &properties, &[])).await;
+    let started = timeout(QUERY_TIMEOUT, manager.start_transient_unit(&transient.unit, "fail", &properties, &[])).await;
     let job = started.with_context(|| format!("timed out starting `{}`", transient.unit))?;
     let job = job.with_context(|| format!("systemd could not start `{}`", transient.unit))?;
     loop {
@@ -62,13 +78,13 @@ pub(crate) async fn run(transient: &Transient) -> Result<bool> {
             if ended.job == job {
                 let done = JobResult::from(ended.result.clone()) == JobResult::Done;
                 // Who stops it by hand, or shuts down, takes its job away before it has ended.
-                wait_inactive(transient.unit, deadline).await?;
+                wait_inactive(&transient.unit, deadline).await?;
                 return Ok(done);
             }
             continue;
         }
         // There was no signal for a while, or the bus went away: then the unit itself is queried.
-        if let Ok(state) = unit::read(transient.unit).await
+        if let Ok(state) = unit::read(&transient.unit).await
             && !state.is_running()
         {
             // systemd forgets a unit of this kind when it ends, its result too.
@@ -94,7 +110,7 @@ pub(crate) async fn wait_inactive(name: &str, deadline: Instant) -> Result<()> {
     Ok(())
 }
 
-fn properties(transient: &Transient) -> Vec<(&'static str, Variant<'static>)> {
+fn properties(transient: &Transient) -> Vec<(&'static str, Variant<'_>)> {
     let program = transient.command[0].clone();
     let command: Vec<(String, Vec<String>, bool)> = vec![(program, transient.command.clone(), false)];
     let timeout = u64::try_from(transient.timeout.as_micros()).unwrap_or(u64::MAX);
@@ -119,9 +135,14 @@ fn properties(transient: &Transient) -> Vec<(&'static str, Variant<'static>)> {
         properties.push(("TimeoutStopUSec", Variant::from(2_000_000_u64)));
     }
     if let Some(output) = &transient.output {
-        let file = output.display().to_string();
-        properties.push(("StandardOutputFileToTruncate", Variant::from(file.clone())));
-        properties.push(("StandardErrorFileToAppend", Variant::from(file)));
+        for stream in ["StandardOutputFileDescriptor", "StandardErrorFileDescriptor"] {
+            properties.push((stream, Variant::from(Fd::from(output.as_fd()))));
+        }
+    }
+    if let Limits::AtMost { memory, tasks } = transient.limits {
+        properties.push(("MemoryMax", Variant::from(memory)));
+        properties.push(("MemorySwapMax", Variant::from(0_u64)));
+        properties.push(("TasksMax", Variant::from(tasks)));
     }
     properties
 }

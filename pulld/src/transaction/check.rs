@@ -1,0 +1,37 @@
+//! A release's own check: tried until it passes, or has failed.
+
+use std::time::Duration;
+
+use bucket::Check;
+use tokio::time::Instant;
+
+use crate::{
+    decide::trial::{After, Trial},
+    machine::{CheckResult, ServiceManager},
+};
+
+use super::gate::Unhealthy;
+
+/// Tries the check of an app's release, whose units are up.
+pub(super) async fn pass(
+    services: &impl ServiceManager,
+    app: &str,
+    check: &Check,
+    window: Duration,
+) -> Result<(), Unhealthy> {
+    let trial = Trial::of(check, window);
+    let began = Instant::now();
+    let mut attempts = 0;
+    loop {
+        let unhealthy = match services.check(app, &check.probe, trial.timeout).await {
+            Ok(CheckResult::Passed) => return Ok(()),
+            Ok(CheckResult::Failed { reason }) => Unhealthy { reason, release_at_fault: true },
+            Err(error) => Unhealthy { reason: format!("could not run its check: {error:#}"), release_at_fault: false },
+        };
+        attempts += 1;
+        match trial.after(attempts, began.elapsed()) {
+            After::Pause(pause) => tokio::time::sleep(pause).await,
+            After::Failure => return Err(unhealthy),
+        }
+    }
+}
