@@ -4,6 +4,7 @@
 use std::{os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use anyhow::{Context, Result, bail};
+use console::count;
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -22,6 +23,9 @@ const MAX_REQUEST: u64 = 4 << 10;
 
 /// Maximum bytes of a response.
 const MAX_RESPONSE: u64 = 4 << 20;
+
+/// Maximum lines of a cycle's outcome, and bytes of each.
+const MAX_LINES: (usize, usize) = (600, 4 << 10);
 
 /// Time for the client to send its request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,6 +53,27 @@ pub(crate) struct CycleReport {
     pub(crate) summary: String,
     /// What was done, and what needs attention, a line each.
     pub(crate) lines: Vec<String>,
+}
+
+impl CycleReport {
+    /// The outcome as far as a client reads it. What is left out is counted.
+    fn fit(mut self) -> Self {
+        let (most, bytes) = MAX_LINES;
+        let all = self.lines.len();
+        self.lines.truncate(most);
+        self.lines
+            .iter_mut()
+            .chain([&mut self.summary])
+            .for_each(|line| line.truncate(line.floor_char_boundary(bytes)));
+        // In JSON a character may take six bytes.
+        while self.lines.iter().map(String::len).sum::<usize>() as u64 > MAX_RESPONSE / 8 {
+            self.lines.truncate(self.lines.len() / 2);
+        }
+        if self.lines.len() < all {
+            self.lines.push(format!("and {}", count(all - self.lines.len(), "more line")));
+        }
+        self
+    }
 }
 
 /// The agent's response.
@@ -179,7 +204,7 @@ async fn response(
 }
 
 async fn ended(progress: &mut watch::Receiver<CycleProgress>, number: u64) -> Result<CycleReport> {
-    Ok(progress.wait_for(|progress| progress.ended >= number).await?.last.clone())
+    Ok(progress.wait_for(|progress| progress.ended >= number).await?.last.clone().fit())
 }
 
 /// Triggers a pull and waits for its end, even if the agent restarts for its own update.
@@ -239,7 +264,8 @@ async fn follow(
             Ok(Ok(Some(response))) => return Ok(response),
             // The connection ended without a response: the agent exited to let a new pulld start.
             Ok(Ok(None)) => (reached, request) = (true, ControlRequest::Outcome),
-            Ok(Err(_)) if reached => {}
+            // No agent is there until the new one has started.
+            Ok(Err(error)) if reached && error.downcast_ref::<std::io::Error>().is_some() => {}
             Ok(Err(error)) => {
                 return Err(error.context(UNREACHABLE));
             }
@@ -260,7 +286,11 @@ async fn query(path: &Path, request: &ControlRequest) -> Result<Option<ControlRe
         stream.write_all(&line).await?;
         BufReader::new((&mut stream).take(MAX_RESPONSE)).read_line(&mut response).await
     };
-    if exchange.await.is_err() || !response.ends_with('\n') {
+    let exchanged = exchange.await;
+    if response.len() as u64 >= MAX_RESPONSE {
+        bail!("the agent's response has more than {MAX_RESPONSE} bytes: see `pulld status`");
+    }
+    if exchanged.is_err() || !response.ends_with('\n') {
         return Ok(None);
     }
     Ok(Some(serde_json::from_str(&response).context("could not parse the agent's response")?))
@@ -316,6 +346,38 @@ mod tests {
         tracker.end(cycle("updated"));
         assert_eq!(asking.await.unwrap().unwrap(), ControlResponse::Ended(cycle("updated")));
         server.abort();
+    }
+
+    #[tokio::test]
+    async fn an_outcome_without_end_is_cut_to_what_a_client_reads() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pulld.sock");
+        let tracker = Arc::new(CycleTracker::new());
+        let (wake_signal, instructions) = (WakeSignal::default(), Instructions::default());
+        tracker.begin();
+        let lines = vec!["\u{1b}".repeat(5000); 10_000];
+        tracker.end(CycleReport { ok: false, summary: "x".repeat(10_000_000), lines });
+        let server = tokio::spawn(serve(listen(&path).unwrap(), wake_signal, instructions, tracker));
+        let Some(ControlResponse::Ended(outcome)) = query(&path, &ControlRequest::Outcome).await.unwrap() else {
+            panic!("no outcome")
+        };
+        assert!(outcome.lines.len() > 50 && outcome.summary.len() == 4096, "{} lines", outcome.lines.len());
+        assert!(outcome.lines.last().unwrap().ends_with("more lines"), "{:?}", outcome.lines.last());
+        server.abort();
+    }
+
+    #[tokio::test]
+    async fn a_response_that_is_too_large_is_an_error_and_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pulld.sock");
+        let listener = listen(&path).unwrap();
+        let earlier_agent = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.write_all(&vec![b'x'; 5 << 20]).await;
+        });
+        let error = pull(&path, true, Duration::from_mins(1)).await.unwrap_err();
+        assert!(format!("{error:#}").contains("more than 4194304 bytes"), "{error:#}");
+        earlier_agent.abort();
     }
 
     #[tokio::test]

@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 pub(crate) fn write(path: &Path, content: &[u8]) -> Result<()> {
     let failed = || format!("could not write `{}`", path.display());
     let directory = path.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(directory).with_context(failed)?;
+    create_directory(directory)?;
     failpoint::reached();
     let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(directory).with_context(failed)?;
     file.write_all(content).with_context(failed)?;
@@ -24,6 +24,23 @@ pub(crate) fn write(path: &Path, content: &[u8]) -> Result<()> {
     sync_directory(directory).with_context(failed)?;
     failpoint::reached();
     Ok(())
+}
+
+/// Creates a directory and those above it, as far as they are missing, each durable in the one above it.
+pub(crate) fn create_directory(directory: &Path) -> Result<()> {
+    let failed = || format!("could not create `{}`", directory.display());
+    if directory.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = directory.parent() {
+        create_directory(parent)?;
+    }
+    match fs::create_dir(directory) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error).with_context(failed),
+        // Also when somebody else made it just now: they may not have synced it yet.
+        _ => {}
+    }
+    sync_directory(directory.parent().unwrap_or(Path::new("/"))).with_context(failed)
 }
 
 /// Gives the finished file at `from` the name `to`; both in directories of the same file system.

@@ -31,8 +31,7 @@ impl Cache {
 
     /// Its directory, created if it does not exist.
     pub(crate) fn directory(&self) -> Result<&Path> {
-        fs::create_dir_all(&self.directory)
-            .with_context(|| format!("could not create `{}`", self.directory.display()))?;
+        persist::create_directory(&self.directory)?;
         Ok(&self.directory)
     }
 

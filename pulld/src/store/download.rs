@@ -59,7 +59,7 @@ pub(crate) async fn obtain(
     let place = cache.place(release, &metadata.sha256);
     let directory = part.parent().unwrap_or(Path::new("/"));
     cache.directory()?;
-    fs::create_dir_all(directory).with_context(|| format!("could not create `{}`", directory.display()))?;
+    persist::create_directory(directory)?;
     remove_other_parts(directory, &part)?;
     let there = fs::metadata(&part).map_or(0, |part| part.len());
     cache::ensure_space(directory, metadata.size.saturating_sub(there))?;
@@ -101,7 +101,17 @@ async fn fetch(
     if length < metadata.size || metadata.size == 0 {
         let Some(mut download) = bucket.download_release(release, length).await? else { return Ok(Found::Nowhere) };
         let mut file = OpenOptions::new().create(true).append(true).open(part).with_context(failed)?;
-        while let Some(chunk) = download.chunk().await? {
+        loop {
+            let chunk = match download.chunk().await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => break,
+                // All bytes came, and are not what the bucket has: there is nothing to resume. What counts is the SHA-256.
+                Err(error) if length >= metadata.size => {
+                    tracing::debug!(%error, "the download of `{}` failed at its end", release.name.stem());
+                    break;
+                }
+                Err(error) => return Err(error.into()),
+            };
             liveness.within(CHUNK_TIMEOUT);
             length += chunk.len() as u64;
             if length > metadata.size {

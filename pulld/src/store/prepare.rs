@@ -215,7 +215,9 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
     }
 
     async fn ensure_installable(&self, info: &DebInfo, together: &[DebInfo]) -> Result<()> {
-        cache::ensure_space(self.root, together.iter().map(|info| info.facts.installed_size).sum())?;
+        // Sizes are what packages say of themselves.
+        let installed_size = together.iter().fold(0, |sum: u64, info| sum.saturating_add(info.facts.installed_size));
+        cache::ensure_space(self.root, installed_size)?;
         // Only where it matters: each query takes a process.
         let for_all = info.facts.architecture.is_all();
         let architecture = if for_all { None } else { Some(self.packages.architecture().await?) };
