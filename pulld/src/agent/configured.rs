@@ -1,12 +1,14 @@
 //! The configuration as last read, and the bucket that it names.
 
+use std::path::PathBuf;
+
 use anyhow::{Result, bail};
 use bucket::{Bucket, BucketOptions, BucketUrl, ServerName};
 
 use crate::{
     config::{Loaded, Settings},
     service::events,
-    state::paths::Paths,
+    state::{paths::Paths, persist},
 };
 
 /// Reads the configuration anew.
@@ -16,6 +18,8 @@ pub(crate) type LoadSettings = Box<dyn Fn() -> Result<Loaded>>;
 pub(super) struct Configured {
     load: LoadSettings,
     settings: Settings,
+    /// What is on disk of the last valid settings, and where.
+    kept: (Settings, PathBuf),
     invalid: Option<String>,
     bucket: Option<Bucket>,
     /// What was last logged about the configuration, so that each warning is logged once.
@@ -23,9 +27,11 @@ pub(super) struct Configured {
 }
 
 impl Configured {
-    /// Reads the configuration for the first time; `fallback` is used until it is valid.
-    pub(super) fn new(load: LoadSettings, fallback: Settings) -> Self {
-        let mut configured = Self { load, settings: fallback, invalid: None, bucket: None, logged: Vec::new() };
+    /// Reads the configuration for the first time; `fallback`, which is what `path` has, is used until it is valid. Valid
+    /// settings are kept there for the next start.
+    pub(super) fn new(load: LoadSettings, fallback: Settings, path: PathBuf) -> Self {
+        let kept = (fallback.clone(), path);
+        let mut configured = Self { load, settings: fallback, kept, invalid: None, bucket: None, logged: Vec::new() };
         configured.reload();
         configured
     }
@@ -48,9 +54,14 @@ impl Configured {
             Ok(loaded) => {
                 (self.settings, self.invalid) = (loaded.settings, None);
                 self.log_once(loaded.warnings);
+                self.keep();
             }
             Err(error) => {
-                let invalid = format!("invalid configuration, keeping the last valid settings: {error:#}");
+                let instead =
+                    if self.settings.bucket.is_some() { "keeping the last valid settings" } else { "waiting" };
+                let invalid = format!(
+                    "invalid configuration, {instead}: {error:#}; `pulld check-config` says whether it is valid"
+                );
                 self.log_once(vec![invalid.clone()]);
                 self.invalid = Some(invalid);
             }
@@ -60,6 +71,19 @@ impl Configured {
             self.bucket = None;
         }
         is_other
+    }
+
+    /// Keeps valid settings for an agent that starts while the configuration is invalid. Without credentials: of those
+    /// only the path is a setting.
+    fn keep(&mut self) {
+        let (kept, path) = &mut self.kept;
+        if *kept == self.settings {
+            return;
+        }
+        match persist::write(path, (self.settings.lines().join("\n") + "\n").as_bytes()) {
+            Ok(()) => kept.clone_from(&self.settings),
+            Err(error) => tracing::warn!(message_id = events::STATE_LOST, "could not keep the settings: {error:#}"),
+        }
     }
 
     /// The bucket, opened at first use.

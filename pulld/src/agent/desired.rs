@@ -10,6 +10,8 @@ use crate::service::events;
 pub(super) struct Desired {
     last: Last,
     error: Option<ReadError>,
+    /// The generation of a document that was read, while the bucket has none any more.
+    gone: Option<Generation>,
     /// The generation that this server matched once: what differs from it later was changed by hand.
     settled: Option<Generation>,
 }
@@ -50,12 +52,17 @@ impl Desired {
         match fetched {
             Ok(Fetched::Unchanged) => self.error = None,
             Ok(Fetched::Absent) => {
-                if !matches!(self.last, Last::Absent) {
-                    tracing::info!(
+                match self.last {
+                    Last::Absent => {}
+                    Last::Unread => tracing::info!(
                         message_id = events::DOCUMENT_READ,
                         %server,
                         "no server document in the bucket for `{server}`; nothing to install or remove"
-                    );
+                    ),
+                    Last::Document(generation, _) => {
+                        self.gone = Some(generation);
+                        tracing::warn!(message_id = events::DOCUMENT_READ, %server, "{}", gone(generation));
+                    }
                 }
                 (self.last, self.error) = (Last::Absent, None);
             }
@@ -64,7 +71,7 @@ impl Desired {
                 if is_new {
                     log_document(generation, &document);
                 }
-                (self.last, self.error) = (Last::Document(generation, document), None);
+                (self.last, self.error, self.gone) = (Last::Document(generation, document), None, None);
                 return is_new;
             }
             Err(error) => self.note(&error),
@@ -73,15 +80,19 @@ impl Desired {
     }
 
     fn note(&mut self, error: &Error) {
-        let text = error.to_string();
+        let unreachable = matches!(error, Error::Unavailable { .. });
+        let text = if unreachable { format!("the bucket is unreachable: {error}") } else { error.to_string() };
         let before = self.error.take();
         if before.as_ref().is_none_or(|before| before.text != text) {
-            tracing::warn!(message_id = events::DOCUMENT_UNREADABLE, "cannot use the server document: {text}");
+            tracing::warn!(
+                message_id = events::DOCUMENT_UNREADABLE,
+                "cannot use the server document, so everything stays as it is: {text}"
+            );
         }
         // A document that was read but is invalid does not improve by being read more often.
         let is_malformed = matches!(error, Error::Malformed { .. });
         let attempts = if is_malformed { 0 } else { before.map_or(0, |before| before.attempts) + 1 };
-        self.error = Some(ReadError { text, attempts, unreachable: matches!(error, Error::Unavailable { .. }) });
+        self.error = Some(ReadError { text, attempts, unreachable });
     }
 
     /// The last document that could be used, with its generation; `None` when there is none.
@@ -112,6 +123,16 @@ impl Desired {
         self.error.as_ref().is_some_and(|error| error.unreachable)
     }
 
+    /// Whether the bucket has said what document there is, or that there is none.
+    pub(super) fn is_read(&self) -> bool {
+        !matches!(self.last, Last::Unread)
+    }
+
+    /// That a document was read and is gone, as a sentence.
+    pub(super) fn gone(&self) -> Option<String> {
+        self.gone.map(gone)
+    }
+
     /// Notes that the server matches the document.
     pub(super) fn settle(&mut self) {
         self.settled = self.generation();
@@ -121,6 +142,13 @@ impl Desired {
     pub(super) fn is_settled(&self) -> bool {
         self.settled.is_some() && self.settled == self.generation()
     }
+}
+
+fn gone(generation: Generation) -> String {
+    format!(
+        "nothing is updated any more, because the server document is gone: generation {generation} was read before, and \
+         the bucket has none now; what is installed stays as it is: push to this server to write a new document"
+    )
 }
 
 fn log_document(generation: Generation, document: &ServerDocument) {
@@ -138,6 +166,6 @@ fn log_document(generation: Generation, document: &ServerDocument) {
     }
     let more = bad.count() + document.unread();
     if more > 0 {
-        tracing::warn!(message_id = events::ENTRY_REFUSED, more, "ignoring {} more", count(more, "invalid entry"));
+        tracing::warn!(message_id = events::ENTRY_REFUSED, more, "ignoring {}", count(more, "more invalid entry"));
     }
 }

@@ -49,6 +49,9 @@ use self::{
 
 pub(crate) use self::configured::LoadSettings;
 
+/// How often it is seen whether the directory of a bucket is marked, while it is not: that costs nothing.
+const MARKER_CHECK: Duration = Duration::from_secs(1);
+
 /// What the agent works with.
 pub(crate) struct Machine<P, S> {
     /// dpkg.
@@ -94,9 +97,9 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             is_cache_clear: false,
             quarantine: Quarantine::load(&paths.quarantine()),
             pauses: Pauses::load(&paths.pauses()),
+            configured: Configured::new(load_settings, fallback, paths.settings()),
             paths,
             machine,
-            configured: Configured::new(load_settings, fallback),
             desired: Desired::default(),
             retries: Retries::default(),
             files: ChangedFiles::default(),
@@ -124,7 +127,10 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
     pub(crate) async fn run(&mut self, wake_signal: &WakeSignal, tracker: &CycleTracker) {
         wake_signal.notify(Reason::Start);
         loop {
-            let reasons = wake_signal.wait_until(self.next_pull).await;
+            let reasons = tokio::select! {
+                reasons = wake_signal.wait_until(self.next_pull) => reasons,
+                () = self.bucket_appears() => [Reason::Timer].into(),
+            };
             tracker.begin();
             let (report, next) = self.pull_cycle(&reasons).await;
             if next == Next::Exit {
@@ -132,6 +138,21 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             }
             tracker.end(report);
             self.liveness.within(self.next_pull.saturating_duration_since(Instant::now()));
+        }
+    }
+
+    /// Waits for the marker of a bucket that had none: its share is mounted, or the first release is being uploaded.
+    async fn bucket_appears(&self) {
+        let mut was_missing = false;
+        if let Some(bucket) = self.configured.open_bucket().filter(|_| self.desired.is_unreachable()) {
+            // A bucket that is marked is unreachable for another reason.
+            while !bucket.is_marked().await.unwrap_or(false) {
+                was_missing = true;
+                tokio::time::sleep(MARKER_CHECK).await;
+            }
+        }
+        if !was_missing {
+            std::future::pending::<()>().await;
         }
     }
 
@@ -251,6 +272,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             allowed: &settings.allowed_apps,
             prune: settings.prune,
         });
+        let report = if self.desired.is_read() { report } else { report.before_reading() };
         (cycle.plan, cycle.report) = (plan, report);
         cycle.installed = Some(installed);
         Ok(())

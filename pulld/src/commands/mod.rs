@@ -90,8 +90,8 @@ impl Context {
     }
 
     /// The agent's settings while the configuration is invalid from the start.
-    fn fallback() -> Settings {
-        config::unconfigured(&host())
+    fn fallback(&self) -> Settings {
+        config::last_valid(&self.paths.settings(), &host())
     }
 }
 
@@ -99,7 +99,7 @@ impl Context {
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let context = Context { paths: Paths::new(arguments.root), config: arguments.config };
-    console::run(|| match arguments.command {
+    let run = || match arguments.command {
         Command::Run(arguments) => run::run(&context, &arguments),
         Command::Pull(arguments) => pull::run(&context, &arguments),
         Command::Retry(arguments) => retry::run(&context, arguments),
@@ -109,7 +109,18 @@ pub fn main() -> ExitCode {
         Command::CheckConfig(arguments) => check_config::run(&context, &arguments),
         Command::Completions(completions) => completions.run::<Arguments>().map(|()| ExitCode::SUCCESS),
         Command::Transact { directory } => runner::run(&directory).map(|()| ExitCode::SUCCESS),
-    })
+    };
+    console::run(|| run().map_err(as_root))
+}
+
+/// Adds to an error that root would not get what to do about it.
+fn as_root(error: anyhow::Error) -> anyhow::Error {
+    let denied = |cause: &std::io::Error| cause.kind() == std::io::ErrorKind::PermissionDenied;
+    let is_denied = error.chain().filter_map(|cause| cause.downcast_ref()).any(denied);
+    if is_denied && !rustix::process::geteuid().is_root() {
+        return error.context("this command requires root: run it again with `sudo`");
+    }
+    error
 }
 
 fn host() -> String {

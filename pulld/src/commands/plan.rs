@@ -1,6 +1,6 @@
 //! `pulld plan`: what a pull would do. Changes nothing.
 
-use std::process::ExitCode;
+use std::{fs::File, io::ErrorKind, process::ExitCode};
 
 use anyhow::{Context, Result};
 use bucket::Bucket;
@@ -13,7 +13,7 @@ use crate::{
         report::PlanReport,
     },
     machine::{OWN_PACKAGE, PackageManager},
-    state::{pauses::Pauses, quarantine::Quarantine},
+    state::{paths::Paths, pauses::Pauses, quarantine::Quarantine},
 };
 
 /// Arguments of `pulld plan`.
@@ -42,6 +42,7 @@ pub(crate) fn run(context: &super::Context, arguments: &Arguments) -> Result<Exi
 }
 
 async fn read(context: &super::Context) -> Result<Decision> {
+    ensure_readable(&context.paths)?;
     let loaded = context.load()?;
     loaded.warnings.iter().for_each(warning);
     let settings = loaded.settings;
@@ -63,6 +64,21 @@ async fn read(context: &super::Context) -> Result<Decision> {
         allowed: &settings.allowed_apps,
         prune: settings.prune,
     }))
+}
+
+/// Makes sure that what the agent goes by can be read: without it, a quarantined release would be planned.
+fn ensure_readable(paths: &Paths) -> Result<()> {
+    for path in [paths.quarantine(), paths.pauses()] {
+        match File::open(&path) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                let path = path.display();
+                return Err(error)
+                    .with_context(|| format!("cannot plan without `{path}`, which says what is left alone"));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// The plan as JSON.

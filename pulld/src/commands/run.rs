@@ -44,12 +44,13 @@ async fn daemon(context: &super::Context) -> Result<()> {
     let _lock = lock::take(&context.paths.lock())?;
     let machine = context.machine();
     // The agent reports an invalid configuration, which may become valid while this waits for pokes.
-    let mode = context.load().map(|loaded| loaded.settings.metadata).unwrap_or_default();
+    let fallback = context.fallback();
+    let mode = context.load().map_or(fallback.metadata, |loaded| loaded.settings.metadata);
     let load = Box::new({
         let context = context.clone();
         move || context.load()
     });
-    let mut agent = Agent::new(context.paths.clone(), machine, load, super::Context::fallback());
+    let mut agent = Agent::new(context.paths.clone(), machine, load, fallback);
     let liveness = agent.liveness();
     let (wake_signal, tracker) = (WakeSignal::default(), Arc::new(CycleTracker::new()));
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

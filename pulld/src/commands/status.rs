@@ -1,6 +1,6 @@
 //! `pulld status`: the state of this server from the agent's last report, and whether the agent is running.
 
-use std::{fmt::Write, os::unix::net::UnixStream, process::ExitCode};
+use std::{fmt::Write, io::ErrorKind, os::unix::net::UnixStream, process::ExitCode};
 
 use anyhow::{Context, Result};
 use bucket::{AppStatus, Status};
@@ -32,16 +32,20 @@ pub(crate) fn run(context: &super::Context, arguments: &Arguments) -> Result<Exi
     let report = report.with_context(|| format!("no status report yet: `{}` does not exist", path.display()))?;
     let status: Status =
         serde_json::from_slice(&report).with_context(|| format!("could not parse `{}`", path.display()))?;
-    let is_running = UnixStream::connect(context.paths.socket()).is_ok();
+    let connected = UnixStream::connect(context.paths.socket());
     if arguments.json {
         print_json(&status)?;
     } else {
         print(&safe_lines(&show(&status)))?;
     }
-    if !is_running {
-        warning("the agent is not running: see `systemctl status pulld`");
+    match connected {
+        Ok(_) => return Ok(ExitCode::SUCCESS),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            warning("whether the agent is running is unknown, because only root may ask it: use `sudo pulld status`");
+        }
+        Err(_) => warning("the agent is not running: see `systemctl status pulld`"),
     }
-    Ok(if is_running { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(ExitCode::FAILURE)
 }
 
 /// The report for people. Each value from elsewhere is made safe here already, so that none can begin a line.
@@ -57,7 +61,7 @@ fn show(status: &Status) -> String {
     }
     let more = status.document.bad_count() - status.document.bad_entries.len();
     if more > 0 {
-        let _ = writeln!(text, "and {} more", count(more, "invalid entry"));
+        let _ = writeln!(text, "and {}", count(more, "more invalid entry"));
     }
     for warning in &status.warnings {
         let _ = writeln!(text, "warning: {}", safe(warning));

@@ -21,7 +21,7 @@ use bucket::{BucketOptions, BucketUrl, Credentials, NameError, ServerName};
 use console::{Keys, Mismatch};
 use toml::Value;
 
-use crate::{decide::allowed_apps::AllowedApps, metadata, state::paths::Paths};
+use crate::{decide::allowed_apps::AllowedApps, metadata, service::events, state::paths::Paths};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
@@ -133,8 +133,20 @@ pub(crate) fn load(
     Ok(Loaded { settings, warnings, files: read })
 }
 
-/// The settings of a machine whose configuration is invalid from the start: the agent waits for a valid one.
-pub(crate) fn unconfigured(host: &str) -> Settings {
+/// The settings of a machine whose configuration is invalid from the start: those that it last had while it was valid,
+/// as [`Settings::lines`] wrote them to `kept`. Without them the agent waits for a valid configuration.
+pub(crate) fn last_valid(kept: &Path, host: &str) -> Settings {
+    let read = files::read(kept, &KEYS, &mut Vec::new())
+        .and_then(|keys| keys.map(|keys| settle(keys, |_| None, host)).transpose());
+    read.unwrap_or_else(|error| {
+        tracing::warn!(message_id = events::STATE_LOST, "could not use the last valid settings: {error:#}");
+        None
+    })
+    .unwrap_or_else(|| unconfigured(host))
+}
+
+/// The settings of a machine that was never configured.
+fn unconfigured(host: &str) -> Settings {
     let settle = |host| settle(Keys::default(), |_| None, host);
     settle(host).unwrap_or_else(|_| settle("unnamed").expect("the defaults and a valid name are valid settings"))
 }

@@ -1,4 +1,4 @@
-//! The settings as a configuration file that would have them, for `pulld check-config`.
+//! The settings as a configuration file that would have them: for `pulld check-config`, and kept by the agent.
 
 use bucket::BucketOptions;
 use console::duration::show;

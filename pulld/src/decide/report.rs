@@ -38,6 +38,8 @@ pub(crate) enum Cause {
     Paused(Pause),
     /// The document does not list it.
     Unlisted(Unlisted),
+    /// No document was read yet, so nobody knows whether one lists it.
+    Unread,
     /// No plan could be made: dpkg does not say what is installed.
     Unplanned,
 }
@@ -111,6 +113,8 @@ pub(crate) enum Remedy {
     RepairDocument,
     /// Undo what was changed, or have it installed again.
     UndoDrift,
+    /// Make the bucket reachable.
+    ReachBucket,
     /// Repair dpkg.
     RepairDpkg,
 }
@@ -119,6 +123,13 @@ impl PlanReport {
     /// Notes how an app stands.
     pub(super) fn note(&mut self, app: &AppName, cause: Cause) {
         self.apps.insert(app.clone(), cause);
+    }
+
+    /// The same before a document was read: there may be one that lists every app.
+    pub(crate) fn before_reading(mut self) -> Self {
+        let unlisted = |cause: &&mut Cause| **cause == Cause::Unlisted(Unlisted::NoDocument);
+        self.apps.values_mut().filter(unlisted).for_each(|cause| *cause = Cause::Unread);
+        self
     }
 
     /// How an app stands, as far as the plan knows.
@@ -152,7 +163,7 @@ impl Cause {
         match self {
             Self::InPlace => AppState::Converged,
             Self::Drifted(_) => AppState::Drifted,
-            Self::Planned(_) | Self::Unplanned => AppState::Pending,
+            Self::Planned(_) | Self::Unread | Self::Unplanned => AppState::Pending,
             Self::Waiting(_) => AppState::Failed,
             Self::NotAllowed => AppState::Refused,
             Self::Quarantined(held) if held.degraded => AppState::Degraded,
@@ -169,7 +180,7 @@ impl Cause {
             Self::Waiting(Waiting { reason, .. }) | Self::Quarantined(Quarantined { reason, .. }) => {
                 Some(reason.clone())
             }
-            Self::NotAllowed | Self::Paused(_) | Self::Unlisted(_) => Some(self.to_string()),
+            Self::NotAllowed | Self::Paused(_) | Self::Unlisted(_) | Self::Unread => Some(self.to_string()),
         }
     }
 
@@ -181,6 +192,7 @@ impl Cause {
             | Self::NotAllowed
             | Self::Paused(_)
             | Self::Unlisted(_)
+            | Self::Unread
             | Self::Unplanned => vec![],
             Self::Drifted(drift) => drift.iter().cloned().map(Evidence::Seen).collect(),
             Self::Waiting(Waiting { reason, failures, next }) => {
@@ -207,6 +219,7 @@ impl Cause {
             Self::Unlisted(
                 Unlisted::NoRelease | Unlisted::NoDocument | Unlisted::EmptyDocument | Unlisted::NoPrune,
             ) => Remedy::ListOrRemove,
+            Self::Unread => Remedy::ReachBucket,
             Self::Unplanned => Remedy::RepairDpkg,
         }
     }
@@ -231,6 +244,7 @@ impl fmt::Display for Cause {
             }
             Self::Paused(pause) => pause.fmt(f),
             Self::Unlisted(unlisted) => write!(f, "installed, but not listed in the server document{unlisted}"),
+            Self::Unread => f.write_str("installed, and the server document could not be read yet"),
             Self::Unplanned => f.write_str("dpkg does not say what is installed, so nothing can be planned"),
         }
     }
@@ -282,6 +296,7 @@ impl fmt::Display for Remedy {
             Self::UndoDrift => {
                 "undo the change, or have the release installed again: `dpkg --remove`, then `pulld pull`"
             }
+            Self::ReachBucket => "see why the bucket is not read: `pulld status` says it; the agent retries by itself",
             Self::RepairDpkg => "see `dpkg --audit`, and what `dpkg-query --list` says",
         })
     }

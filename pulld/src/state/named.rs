@@ -11,7 +11,7 @@ pub(crate) enum Named {
     Release(ReleaseName),
     /// The document does not list the app.
     Nothing,
-    /// No document was read, or it has an entry that cannot be used and may be the app's.
+    /// No document was read, or it has an entry that was not read or cannot be used, and may be the app's.
     Unknown,
 }
 
@@ -21,7 +21,7 @@ impl Named {
         let Some(document) = document else { return Self::Unknown };
         match document.release_of(app) {
             Some(release) => Self::Release(release.clone()),
-            None if document.bad_entries().next().is_some() => Self::Unknown,
+            None if document.bad_entries().next().is_some() || document.unread() > 0 => Self::Unknown,
             None => Self::Nothing,
         }
     }

@@ -31,6 +31,11 @@ impl Paths {
         ["usr/lib/pulld/pulld.d", "run/pulld/pulld.d", "etc/pulld/pulld.d"].map(|directory| self.root.join(directory))
     }
 
+    /// The settings that the configuration last had while it was valid.
+    pub(crate) fn settings(&self) -> PathBuf {
+        self.state("settings.toml")
+    }
+
     /// Verified `.deb`s.
     pub(crate) fn cache(&self) -> PathBuf {
         self.state("cache")

@@ -71,7 +71,7 @@ impl Server {
         let machine = Machine { packages: self.world.clone(), services: self.world.clone(), inspect: fake::inspect };
         let paths = self.paths();
         let load: LoadSettings = Box::new(move || config::load(&paths, None, |_| None, "web-1"));
-        Agent::new(self.paths(), machine, load, config::unconfigured("web-1"))
+        Agent::new(self.paths(), machine, load, config::last_valid(&self.paths().settings(), "web-1"))
     }
 
     pub(super) async fn upload(&self, release: &ReleaseName, behaviour: Behaviour) {

@@ -6,6 +6,7 @@ mod documents;
 mod harness;
 mod install;
 mod interruptions;
+mod losses;
 mod preparation;
 mod rollback;
 mod self_update;

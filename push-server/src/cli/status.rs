@@ -124,7 +124,7 @@ fn in_full(server: &Server, now: Timestamp) -> String {
             let bad = status.document.bad_entries.iter();
             lines.extend(bad.map(|bad| format!("  bad entry {}: {}", safe(&bad.entry), safe(&bad.reason))));
             let more = status.document.bad_count() - status.document.bad_entries.len();
-            lines.extend((more > 0).then(|| format!("  and {} more", count(more, "bad entry"))));
+            lines.extend((more > 0).then(|| format!("  and {}", count(more, "more bad entry"))));
             lines.extend(status.warnings.iter().map(|warning| format!("  warning: {}", safe(warning))));
         }
         Reading::Absent => lines.push("  the agent has never reported".to_owned()),

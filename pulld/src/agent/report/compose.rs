@@ -29,8 +29,12 @@ pub(super) struct Observation<'a> {
     pub(super) agent: AgentStatus,
     /// The document that the agent uses, with its generation.
     pub(super) document: Option<(Generation, &'a ServerDocument)>,
+    /// Whether the bucket has said what document there is, or that there is none.
+    pub(super) is_read: bool,
     /// Why the newest document cannot be used.
     pub(super) document_error: Option<String>,
+    /// What a person should look at, each a sentence.
+    pub(super) warnings: Vec<String>,
     /// What went wrong with the cycle as a whole.
     pub(super) failure: Option<String>,
     /// What dpkg has; `None` while it does not answer.
@@ -87,7 +91,7 @@ pub(super) fn compose(observation: &Observation, previous: Option<&Status>, now:
         agent: observation.agent.clone(),
         document,
         apps,
-        warnings: warnings(observation),
+        warnings: observation.warnings.iter().cloned().chain(too_long(observation)).collect(),
         events: vec![],
     };
     status.fit()
@@ -108,17 +112,14 @@ fn document_status(observation: &Observation) -> DocumentStatus {
     }
 }
 
-fn warnings(observation: &Observation) -> Vec<String> {
-    let unread = observation.document.map_or(0, |(_, document)| document.unread());
-    let too_long = || {
-        format!(
-            "the server document is too long: its last {} are ignored; remove what is superfluous, so that it has at \
-             most {}",
-            count(unread, "entry"),
-            count(ServerDocument::MAX_ENTRIES, "entry")
-        )
-    };
-    (unread > 0).then(too_long).into_iter().collect()
+/// What is wrong with the length of the document.
+fn too_long(observation: &Observation) -> Option<String> {
+    let (_, document) = observation.document.filter(|(_, document)| document.unread() > 0)?;
+    Some(format!(
+        "the last {} of the server document are ignored, because it may have at most {}: remove some",
+        count(document.unread(), "entry"),
+        count(ServerDocument::MAX_ENTRIES, "entry")
+    ))
 }
 
 fn compose_app(
@@ -188,7 +189,8 @@ fn summarize(observation: &Observation, apps: &[AppStatus], document: &DocumentS
     let is_match = |app: &&&AppStatus| app.installed == app.desired && app.state.of_server() <= ServerState::Drifted;
     let matching = wanted.iter().filter(is_match).count();
     let mut parts = match document.generation {
-        None => vec!["no server document".to_owned()],
+        None if observation.is_read => vec!["no server document".to_owned()],
+        None => vec!["server document not read yet".to_owned()],
         Some(generation) => {
             let verb = if matching == 1 { "matches" } else { "match" };
             let apps = count(wanted.len(), "app");
@@ -261,7 +263,9 @@ mod tests {
                 next_poll: None,
             },
             document: Some((Generation(7), &document)),
+            is_read: true,
             document_error: None,
+            warnings: vec![],
             failure: None,
             installed: Some(installed),
             report: &decision.report,

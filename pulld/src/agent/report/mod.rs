@@ -59,7 +59,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         if let Some(installed) = &cycle.installed {
             self.files.check(&self.machine.packages, installed, cycle.requested, &self.liveness).await;
         }
-        let status = self.compose(&cycle, failure, self.retries.waiting(Instant::now(), Timestamp::now())).await;
+        let mut status = self.compose(&cycle, failure, self.retries.waiting(Instant::now(), Timestamp::now())).await;
         log_differences(self.reporter.previous.as_ref(), &status);
         if is_complete && status.document.error.is_none() {
             self.desired.settle();
@@ -67,6 +67,14 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         notify::status(&status.summary);
         write_local(&self.paths, &status);
         self.publish(&status).await;
+        // Another machine may have been found there.
+        if let Some(rival) = self.reporter.publisher.warning(&status.server)
+            && !status.warnings.contains(&rival)
+        {
+            status.warnings.push(rival);
+            status = status.fit();
+            write_local(&self.paths, &status);
+        }
         let report = cycle_report(&status, &cycle.events);
         // What is worse than drift was logged as a warning already.
         if cycle.busy && status.state <= ServerState::Drifted {
@@ -115,7 +123,9 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
                 next_poll: Timestamp::now().checked_add(self.next_pull.saturating_duration_since(Instant::now())).ok(),
             },
             document: self.desired.document(),
+            is_read: self.desired.is_read(),
             document_error: self.desired.error().map(str::to_owned),
+            warnings: self.warnings(),
             failure,
             installed: cycle.installed.as_deref(),
             report: &cycle.report,
@@ -124,6 +134,13 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             units: &units,
         };
         compose::compose(&observation, self.reporter.previous.as_ref(), Timestamp::now())
+    }
+
+    /// What a person should look at though no app suffers from it yet.
+    fn warnings(&self) -> Vec<String> {
+        let configuration = self.configured.invalid().map(str::to_owned);
+        let rival = self.reporter.publisher.warning(&self.configured.settings().server);
+        [configuration, self.desired.gone(), rival].into_iter().flatten().collect()
     }
 
     /// Publishes the report, except to a bucket that does not answer: one more request does not help it.
@@ -187,7 +204,7 @@ fn cycle_report(status: &Status, happened: &[Event]) -> CycleReport {
     lines.extend(bad.map(|bad| format!("invalid document entry `{}`: {}", bad.entry, bad.reason)));
     let more = document.bad_count() - document.bad_entries.len();
     if more > 0 {
-        lines.push(format!("and {} more", count(more, "invalid entry")));
+        lines.push(format!("and {}", count(more, "more invalid entry")));
     }
     lines.extend(status.warnings.iter().map(|warning| format!("warning: {warning}")));
     CycleReport { ok: status.state <= ServerState::Drifted, summary: status.summary.clone(), lines }

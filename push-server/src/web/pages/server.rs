@@ -89,7 +89,7 @@ fn report(view: &View, server: &Server) -> Markup {
                         ul {
                             @for bad in &status.document.bad_entries { li { code { (foreign(&bad.entry, 200)) } ": " (prose(&bad.reason)) } }
                             @let more = status.document.bad_count() - status.document.bad_entries.len();
-                            @if more > 0 { li { "and " (count(more, "entry")) " more" } }
+                            @if more > 0 { li { "and " (count(more, "more entry")) } }
                         }
                     }
                 }
