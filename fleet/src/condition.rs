@@ -177,6 +177,7 @@ pub(crate) mod tests {
             package: Some("web".into()),
             state,
             activity: None,
+            activity_since: None,
             since: now(),
             reason: None,
             drift: Vec::new(),

@@ -231,6 +231,7 @@ fn status(n: usize, document: &ServerDocument) -> Result<Status> {
         package: Some(release.app().to_string()),
         state: if failed { AppState::Failed } else { AppState::Converged },
         activity: None,
+        activity_since: None,
         since: now,
         reason: failed.then(|| "dpkg exited with 1: dependency problems".to_owned()),
         drift: Vec::new(),

@@ -44,6 +44,7 @@ pub(crate) fn app(
         package: Some(desired.app().to_string()),
         state,
         activity: None,
+        activity_since: None,
         since,
         reason: reason.map(str::to_owned),
         drift: drift.iter().map(|drift| (*drift).to_owned()).collect(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use bucket::AppState;
+use bucket::{Activity, AppState};
 use harness::{Machine, Scenario, Version};
 
 use crate::{PORT, says};
@@ -70,6 +70,30 @@ fn a_first_release_whose_postinst_hangs_is_taken_out_again() -> Result<()> {
 }
 
 #[test]
+fn the_words_of_a_script_that_fails_are_in_the_reason_and_in_the_journal() -> Result<()> {
+    let scenario = Scenario::new()?;
+    let server = scenario.server("web-1")?;
+    let web = scenario.service("web", PORT)?;
+    let one = web.release(scenario.target(), &Version::new("1"))?;
+    scenario.install(&one, &server)?;
+    let script =
+        "head -c 100000000 /dev/zero | tr '\\0' x\necho\nprintf 'no \\377 \\033[31mtable\\n<0>users\\n' >&2\nexit 7\n";
+    let bad = web.release(scenario.target(), &Version::new("2").postinst(script))?;
+    scenario.deploy(&bad, &server)?;
+    let app = scenario.wait_for_app(&server, &bad, AppState::Quarantined)?;
+    let reason = app.reason.context("the report says why")?;
+    let dpkg = "dpkg exited with 1: error processing package web (--install): installed web package post-installation \
+                script subprocess returned error exit status 7\ndpkg's output ends with:\n  x";
+    assert!(reason.starts_with(dpkg), "{reason}");
+    assert!(reason.ends_with("\n  no \u{fffd} \\u{1b}[31mtable\n  <0>users"), "{reason}");
+    let journal = server.sh("journalctl --unit pulld-transaction --output cat")?;
+    assert!(journal.contains("\nSetting up web ") && journal.contains("\n<0>users\n"), "{}", journal.len());
+    assert!(journal.len() < 1_000_000, "{} bytes", journal.len());
+    says(&server, PORT, "web 1")?;
+    nothing_is_half_done(&server)
+}
+
+#[test]
 fn a_script_may_print_much_and_leave_a_daemon() -> Result<()> {
     let scenario = Scenario::new()?;
     let server = scenario.server("web-1")?;
@@ -119,7 +143,7 @@ fn a_transaction_stopped_by_hand_ends_before_it_is_judged() -> Result<()> {
 #[test]
 fn a_dpkg_run_waits_for_whoever_holds_the_lock_of_dpkg() -> Result<()> {
     let scenario = Scenario::new()?;
-    let server = server(&scenario, "3s")?;
+    let server = server(&scenario, "9s")?;
     let web = scenario.service("web", PORT)?;
     let hold = "use Fcntl; open my $f, '+>>', '/var/lib/dpkg/lock-frontend' or die; \
                 my $l = pack('s s x4 q q i x4', F_WRLCK, 0, 0, 0, 0); fcntl($f, F_SETLK, $l) or die; \
@@ -128,9 +152,19 @@ fn a_dpkg_run_waits_for_whoever_holds_the_lock_of_dpkg() -> Result<()> {
     wait_for_file(&server, "/run/held")?;
     let one = web.release(scenario.target(), &Version::new("1"))?;
     scenario.deploy(&one, &server)?;
-    scenario.wait_for_status(&server, "the holder is named", |status| {
-        status.apps.iter().find_map(|app| app.reason.clone()).filter(|reason| reason.contains("perl"))
+    let pid = server.sh("pidof perl")?;
+    let holder = format!("waiting for the dpkg lock, held by `perl` (process {pid})");
+    scenario.wait_for_status(&server, "the holder is named while dpkg waits", |status| {
+        let app = status.apps.iter().find(|app| app.reason.as_deref() == Some(&holder))?;
+        (app.activity == Some(Activity::Installing) && app.activity_since.is_some()).then_some(())
     })?;
+    assert!(server.sh("journalctl --unit pulld --output cat")?.contains(&holder));
+    let shown = scenario.push(&["status", "web-1"])?.ok()?;
+    assert!(shown.contains("installing for ") && shown.contains(&holder), "{shown}");
+    let shown = server.sh("pulld status")?;
+    assert!(shown.contains("(installing since ") && shown.contains(&holder), "{shown}");
+    let app = scenario.wait_for_app(&server, &one, AppState::Failed)?;
+    assert!(app.reason.context("the report says why")?.contains(&format!("`perl` (process {pid})")));
     server.sh("rm /run/held")?;
     scenario.wait_until_converged(&server, &one)?;
     says(&server, PORT, "web 1")

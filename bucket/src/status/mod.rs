@@ -139,7 +139,10 @@ pub struct AppStatus {
     /// What the agent does with it right now; `None` when it does nothing, as in the report at the end of a cycle.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activity: Option<Activity>,
-    /// Since when, by the server's clock.
+    /// Since when it does that, by the server's clock; `None` without an activity, and of an agent that doesn't say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activity_since: Option<Timestamp>,
+    /// Since when the app is in that state, by the server's clock.
     pub since: Timestamp,
     /// In a sentence, why it is in that state, when there is something to say.
     pub reason: Option<String>,

@@ -18,6 +18,7 @@ fn report(apps: usize, units: usize, text: &str) -> Status {
         package: None,
         state: if number % 100 == 99 { AppState::Degraded } else { AppState::Converged },
         activity: None,
+        activity_since: None,
         since: time.parse().unwrap(),
         reason: Some(text.to_owned()),
         drift: vec![],

@@ -71,7 +71,8 @@ fn show(status: &Status) -> String {
 
 fn show_app(text: &mut String, app: &AppStatus) {
     let release = app.installed.as_ref().map_or("not installed", |release| release.stem());
-    let activity = app.activity.map(|activity| format!(" ({activity})")).unwrap_or_default();
+    let lasting = app.activity_since.map(|since| format!(" since {since}")).unwrap_or_default();
+    let activity = app.activity.map(|activity| format!(" ({activity}{lasting})")).unwrap_or_default();
     let _ = writeln!(text, "{}: {}{activity} since {}", safe(&app.app), app.state, app.since);
     let _ = writeln!(text, "  installed {release}");
     if app.desired.is_some() && app.desired != app.installed {
@@ -94,12 +95,18 @@ mod tests {
     fn what_the_agent_does_stands_beside_the_state() {
         let app: AppStatus = serde_json::from_value(serde_json::json!({
             "app": "web", "desired": null, "installed": null, "package": null, "state": "pending",
-            "activity": "watching-health", "since": "2026-11-20T19:05:02Z", "reason": null
+            "activity": "installing", "activity_since": "2026-11-20T19:07:09Z",
+            "since": "2026-11-20T19:05:02Z", "reason": null
         }))
         .unwrap();
         let mut text = String::new();
         show_app(&mut text, &app);
-        assert!(text.starts_with("web: pending (watching health) since 2026-11-20T19:05:02Z\n"), "{text}");
+        let expected = "web: pending (installing since 2026-11-20T19:07:09Z) since 2026-11-20T19:05:02Z\n";
+        assert!(text.starts_with(expected), "{text}");
+        // An earlier agent says what it does, and not since when.
+        text.clear();
+        show_app(&mut text, &AppStatus { activity_since: None, ..app });
+        assert!(text.starts_with("web: pending (installing) since 2026-11-20T19:05:02Z\n"), "{text}");
     }
 
     #[test]

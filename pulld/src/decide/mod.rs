@@ -1,5 +1,5 @@
-//! What to do, decided: the [`plan`] from document and machine and its [`report`], whether [`dependencies`] are met,
-//! what happens to [`units`] and whether they are healthy ([`verdict`]), the [`trial`] of a release's own check, what a
+//! What to do, decided: the [`plan`] from document and machine and its [`report`], whether [`dependencies`] are met, what
+//! happens to [`units`] and whether they are healthy ([`verdict`]), why a dpkg run failed ([`dpkg_failure`]), what a
 //! [`rollback`] takes, when to act ([`schedule`]).
 //!
 //! Pure: no I/O, no clock, no chance; time and random numbers are arguments.
@@ -7,6 +7,7 @@
 pub(crate) mod allowed_apps;
 mod backoff;
 pub(crate) mod dependencies;
+pub(crate) mod dpkg_failure;
 pub(crate) mod plan;
 pub(crate) mod reason;
 pub(crate) mod report;

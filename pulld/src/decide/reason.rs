@@ -1,10 +1,10 @@
-//! The reason for a failure: a sentence, and below it what the unit last wrote to its journal. Pure.
+//! The reason for a failure: a sentence, and below it what the unit last wrote to its journal, or what dpkg printed. Pure.
 //!
 //! The first line stands for itself: where there is room for one, it is the one.
 
 use console::cut;
 
-/// Most lines of a journal in a reason.
+/// Most lines below the sentence of a reason.
 const MAX_LINES: usize = 5;
 
 /// Most characters of one of them.
@@ -15,7 +15,12 @@ const MAX_BYTES: usize = 1024;
 
 /// A sentence about a unit, and the last of the `lines` that it wrote, made safe and kept short.
 pub(crate) fn with_journal(sentence: &str, unit: &str, lines: &[String]) -> String {
-    let lines = lines.iter().map(|line| line.trim_end()).filter(|line| !line.is_empty());
+    with_lines(sentence, &format!("the journal of `{unit}`"), lines)
+}
+
+/// A sentence, and the last of the `lines` of something, made safe and kept short.
+pub(super) fn with_lines(sentence: &str, of: &str, lines: &[impl AsRef<str>]) -> String {
+    let lines = lines.iter().map(|line| line.as_ref().trim_end()).filter(|line| !line.is_empty());
     let mut kept: Vec<String> = Vec::new();
     let mut bytes = 0;
     for line in lines.rev().take(MAX_LINES).map(|line| cut(&line.replace('\t', "    "), MAX_LINE)) {
@@ -29,7 +34,7 @@ pub(crate) fn with_journal(sentence: &str, unit: &str, lines: &[String]) -> Stri
         return sentence.to_owned();
     }
     kept.reverse();
-    format!("{sentence}\nthe journal of `{unit}` ends with:\n  {}", kept.join("\n  "))
+    format!("{sentence}\n{of} ends with:\n  {}", kept.join("\n  "))
 }
 
 /// Two reasons as one: both sentences first, then what is below them.

@@ -21,9 +21,6 @@ pub(crate) const TRANSACTION_UNIT: &str = "pulld-transaction.service";
 /// Most bytes of a request or a result that are read.
 const MAX_SIZE: u64 = 1 << 20;
 
-/// Most characters of dpkg's output that are shown in a reason.
-const MAX_SHOWN: usize = 400;
-
 /// What dpkg shall do in one run, carried out by a systemd service of its own: see [`crate::machine::runner`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DpkgRequest {
@@ -89,24 +86,6 @@ impl DpkgResult {
     pub(crate) fn failed(reason: impl Into<String>) -> Self {
         Self { end: DpkgEnd::Failed(reason.into()), output: String::new() }
     }
-
-    /// Why dpkg failed, in its own words where it has some, safe to show.
-    pub(crate) fn explain(&self) -> String {
-        let what = match &self.end {
-            DpkgEnd::Exited(status) => format!("dpkg exited with {status}"),
-            DpkgEnd::Failed(reason) => reason.clone(),
-        };
-        let is_error =
-            |line: &&str| line.starts_with("dpkg: error") || line.contains(" error ") || line.starts_with("dpkg:");
-        let lines: Vec<&str> = self.output.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        let error = lines.iter().find(|line| is_error(line)).or(lines.last());
-        // The sentence after dpkg's "error processing …" line is the one that tells.
-        let at = error.and_then(|error| lines.iter().position(|line| line == error));
-        let said: Vec<&str> = at.map(|at| lines[at..].iter().take(2).copied().collect()).unwrap_or_default();
-        let shown = |text: &str| text.chars().take(MAX_SHOWN).flat_map(char::escape_debug).collect::<String>();
-        let (what, said) = (shown(&what), shown(&said.join(" ")));
-        if said.is_empty() { what } else { format!("{what}: {said}") }
-    }
 }
 
 /// Writes a request to where the runner reads it.
@@ -152,15 +131,5 @@ mod tests {
             let stored = serde_json::to_string(&result).unwrap();
             assert_eq!(serde_json::from_str::<DpkgResult>(&stored).unwrap(), result);
         }
-    }
-
-    #[test]
-    fn a_failure_is_explained_in_the_words_of_dpkg() {
-        let output =
-            "Selecting web\ndpkg: error processing archive web.deb (--install):\n no space\nErrors were encountered";
-        let failed = DpkgResult { end: DpkgEnd::Exited(1), output: output.to_owned() };
-        let words = "dpkg exited with 1: dpkg: error processing archive web.deb (--install): no space";
-        assert_eq!(failed.explain(), words);
-        assert_eq!(DpkgResult::failed("no \u{1b} service").explain(), "no \\u{1b} service");
     }
 }

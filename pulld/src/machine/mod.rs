@@ -6,6 +6,7 @@
 
 pub(crate) mod deb;
 pub(crate) mod dpkg;
+mod dpkg_lock;
 mod dpkg_request;
 #[cfg(test)]
 pub(crate) mod fake;

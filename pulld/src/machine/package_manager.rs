@@ -3,7 +3,10 @@
 use anyhow::Result;
 use bucket::{OwnedUnit, PackageFacts, ReleaseFields, ReleaseName};
 
-use super::dpkg_request::{DpkgRequest, DpkgResult};
+use super::{
+    dpkg_lock::LockHolder,
+    dpkg_request::{DpkgRequest, DpkgResult},
+};
 
 /// The package of the agent itself, and the name of the only app that may contain it.
 pub(crate) const OWN_PACKAGE: &str = "pulld";
@@ -32,6 +35,9 @@ pub(crate) trait PackageManager {
     /// Waits for the end of a dpkg run that an earlier process requested, or gives its result; `None` when it has none:
     /// it was never started, or a crash interrupted it.
     fn resume(&self) -> impl Future<Output = Result<Option<DpkgResult>>>;
+
+    /// Who else holds dpkg's lock right now: a dpkg run under way waits for that.
+    fn lock_holder(&self) -> Option<LockHolder>;
 }
 
 /// A package that dpkg has, or had, on this machine.

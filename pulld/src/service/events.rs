@@ -48,3 +48,5 @@ pub(crate) const QUARANTINE_LIFTED: &str = "6c2b7f0c0c6f4f3a8f0f3b4a55a1d016";
 pub(crate) const PAUSED: &str = "6c2b7f0c0c6f4f3a8f0f3b4a55a1d017";
 /// A pull cycle ended.
 pub(crate) const CYCLE: &str = "6c2b7f0c0c6f4f3a8f0f3b4a55a1d014";
+/// A dpkg run waits for another program that holds dpkg's lock.
+pub(crate) const LOCK_HELD: &str = "6c2b7f0c0c6f4f3a8f0f3b4a55a1d018";

@@ -94,6 +94,42 @@ async fn a_rollback_is_told_of_the_app_that_is_rolled_back_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_holds_dpkgs_lock_is_named_after_five_seconds_and_no_longer_than_it_is_waited_for() {
+    let web = release("web", 1);
+    let (server, mut agent) = Server::running(&[]).await;
+    server.upload(&web, Behaviour::Good).await;
+    server.push(&[&web]).await;
+    server.world.hold_lock_by(Some((4321, "apt-get")));
+    let letting_go = async {
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        assert_eq!(server.status().await.apps[0].reason, None, "most are done sooner");
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        server.world.hold_lock_by(Some((4322, "unattended-upgr")));
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        server.world.hold_lock_by(None);
+        std::future::pending::<()>().await;
+    };
+    let reports = tokio::select! {
+        reports = reports_while_pulling(&server, &mut agent) => reports,
+        () = letting_go => unreachable!(),
+    };
+    let told: Vec<_> =
+        reports[1..].iter().map(|status| (status.apps[0].activity, status.apps[0].reason.clone())).collect();
+    let installing = Some(Activity::Installing);
+    let waiting = |holder: &str| Some(format!("waiting for the dpkg lock, held by {holder}"));
+    let expected = [
+        (installing, None),
+        (installing, waiting("`apt-get` (process 4321)")),
+        (installing, waiting("`unattended-upgr` (process 4322)")),
+    ];
+    assert!(told.windows(3).any(|three| three == expected), "{told:?}");
+    assert_eq!(told.last(), Some(&(None, None)));
+    let since = reports.iter().filter(|status| status.apps.first().is_some_and(|app| app.activity == installing));
+    let since: std::collections::BTreeSet<_> = since.map(|status| status.apps[0].activity_since).collect();
+    assert!(since.len() == 1 && !since.contains(&None), "it is installing since one time: {since:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_app_that_waits_for_its_retry_or_is_retried_in_vain_is_not_reported_again() {
     let web = release("web", 1);
     let (server, mut agent) = Server::running(&[]).await;

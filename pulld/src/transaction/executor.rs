@@ -3,6 +3,8 @@
 //! What dpkg did is queried from dpkg after each run, never concluded from the result of the run: that only gives the
 //! words for the reason.
 
+use std::time::Duration;
+
 use anyhow::Result;
 
 use crate::{
@@ -18,6 +20,12 @@ use super::{
     record::{MAX_RESUMPTIONS, Phase, Transaction},
     update::AppUpdate,
 };
+
+/// How long a dpkg run may wait for dpkg's lock before the program that holds it is named.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The time between two looks at who holds it from then on.
+const LOCK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a transaction is carried out with.
 #[derive(Debug)]
@@ -86,7 +94,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
             "resuming an interrupted transaction"
         );
         self.liveness.within(self.settings.transaction_timeout);
-        let result = self.packages.resume().await?;
+        let result = self.accompany(self.packages.resume()).await?;
         if transaction.resumptions > MAX_RESUMPTIONS {
             self.give_up(transaction, quarantine).await?;
         }
@@ -169,9 +177,37 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
     /// Has dpkg carry out a request; what keeps it from trying is a result too.
     pub(super) async fn run_dpkg(&self, request: &DpkgRequest) -> DpkgResult {
         self.liveness.within(request.timeout);
-        let result = self.packages.execute(request).await;
+        let result = self.accompany(self.packages.execute(request)).await;
         self.liveness.within(START_TIMEOUT);
         result.unwrap_or_else(|error| DpkgResult::failed(format!("{error:#}")))
+    }
+
+    /// Waits for the end of a dpkg run. Should another program's hold of dpkg's lock keep it from beginning, that program
+    /// is named: in the journal, and to whoever hears what is done.
+    async fn accompany<T>(&self, run: impl Future<Output = T>) -> T {
+        let naming = async {
+            tokio::time::sleep(LOCK_PATIENCE).await;
+            let mut named = None;
+            loop {
+                let holder = self.packages.lock_holder();
+                if holder != named {
+                    let waits = holder.as_ref().map(|holder| format!("waiting for the dpkg lock, held by {holder}"));
+                    if let Some(waits) = &waits {
+                        tracing::warn!(message_id = events::LOCK_HELD, "{waits}");
+                    }
+                    self.announcer.announce_wait(waits);
+                    named = holder;
+                }
+                tokio::time::sleep(LOCK_INTERVAL).await;
+            }
+        };
+        let ended = tokio::select! {
+            biased;
+            ended = run => ended,
+            () = naming => unreachable!("it never ends"),
+        };
+        self.announcer.announce_wait(None);
+        ended
     }
 
     /// A request that is to be filled.

@@ -2,7 +2,10 @@
 
 use anyhow::Result;
 
-use crate::machine::{DpkgEnd, DpkgResult, InstalledPackage, PackageManager, ServiceManager};
+use crate::{
+    decide::dpkg_failure,
+    machine::{DpkgEnd, DpkgResult, InstalledPackage, PackageManager, ServiceManager},
+};
 
 use super::{
     executor::{Start, TransactionRunner},
@@ -33,7 +36,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
             let installed = self.installed(transaction).await?;
             let update = &mut transaction.updates[at];
             if !update.is_in_place(&installed) {
-                update.fail(result.explain(), is_release_at_fault(update, &result, &installed));
+                update.fail(dpkg_failure::explain(&result), is_release_at_fault(update, &result, &installed));
             }
         }
         Ok(())

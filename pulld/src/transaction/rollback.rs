@@ -4,7 +4,7 @@ use anyhow::Result;
 use bucket::OwnedUnit;
 
 use crate::{
-    decide::{rollback::Undo, units::UnitBefore},
+    decide::{dpkg_failure, rollback::Undo, units::UnitBefore},
     machine::{DpkgResult, PackageManager, ServiceManager},
     service::events,
     state::quarantine::Quarantine,
@@ -65,7 +65,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
                     let installed = self.installed(transaction).await?;
                     let update = &mut transaction.updates[at];
                     if !update.is_undone(&installed) {
-                        outcome::degrade(update, &format!("rollback failed: {}", result.explain()));
+                        outcome::degrade(update, &format!("rollback failed: {}", dpkg_failure::explain(&result)));
                     }
                 }
             }

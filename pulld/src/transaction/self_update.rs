@@ -5,7 +5,7 @@
 use anyhow::Result;
 
 use crate::{
-    decide::rollback::Previous,
+    decide::{dpkg_failure, rollback::Previous},
     machine::{DpkgResult, PackageManager, ServiceManager},
     service::events,
     state::quarantine::Quarantine,
@@ -64,7 +64,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
                 );
                 return Ok(Next::Exit);
             }
-            own.fail(result.explain(), is_release_at_fault(own, &result, &installed));
+            own.fail(dpkg_failure::explain(&result), is_release_at_fault(own, &result, &installed));
         }
         self.undo_own(transaction, quarantine, &rescue).await
     }
@@ -120,7 +120,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
                 if own.is_undone(&installed) {
                     return Ok(Next::Exit);
                 }
-                outcome::degrade(own, &format!("rollback failed: {}", result.explain()));
+                outcome::degrade(own, &format!("rollback failed: {}", dpkg_failure::explain(&result)));
             }
         }
         Ok(Next::Continue)

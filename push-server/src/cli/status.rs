@@ -148,7 +148,13 @@ fn app_in_full(row: &AppRow, now: Timestamp) -> Vec<String> {
     // What the agent reported about another release says nothing about this one.
     let ours = row.reported.filter(|app| app.desired.as_ref() == row.desired);
     let lasting = ours.map(|app| format!(" for {}", age(app.since, now))).unwrap_or_default();
-    let activity = ours.and_then(|app| app.activity).map(|activity| format!(", {activity}")).unwrap_or_default();
+    let doing = ours.and_then(|app| Some((app.activity?, app.activity_since)));
+    let activity = doing
+        .map(|(activity, since)| match since {
+            Some(since) => format!(", {activity} for {}", age(since, now)),
+            None => format!(", {activity}"),
+        })
+        .unwrap_or_default();
     let mut lines = vec![format!("{}  {}{lasting}{activity}", console::cut(row.app, 100), color.paint(&state))];
     lines.push(format!("  desired    {}", stem(row.desired)));
     lines.push(format!("  installed  {}", stem(row.installed)));

@@ -153,6 +153,7 @@ fn compose_app(
         package: package.map(|package| package.package.clone()),
         state: cause.state(),
         activity: None,
+        activity_since: None,
         since: now,
         reason: cause.reason(),
         drift,

@@ -8,7 +8,7 @@ pub(super) fn without_times(status: &Status) -> Status {
     status.written = Timestamp::UNIX_EPOCH;
     status.agent.next_poll = None;
     for app in &mut status.apps {
-        app.since = Timestamp::UNIX_EPOCH;
+        (app.since, app.activity_since) = (Timestamp::UNIX_EPOCH, None);
         app.units.iter_mut().for_each(|unit| unit.since = None);
     }
     status

@@ -8,7 +8,7 @@ use std::{convert::Infallible, path::PathBuf, time::Duration};
 use bucket::{AppState, Bucket, Status, Timestamp};
 use tokio::{sync::watch, time::Instant};
 
-use crate::service::announcer::Activities;
+use crate::service::announcer::Announced;
 
 use super::publish::{self, Publisher};
 
@@ -21,7 +21,7 @@ pub(in crate::agent) struct Meanwhile {
     /// The report when the work began.
     pub(super) begun: Status,
     /// What is announced.
-    pub(super) activities: watch::Receiver<Activities>,
+    pub(super) activities: watch::Receiver<Announced>,
     /// This machine's own copy.
     pub(super) local: PathBuf,
     /// The bucket, if it answers.
@@ -65,7 +65,7 @@ impl Meanwhile {
 }
 
 /// Waits for the next announcement; the report that tells it, if it is about an app that anybody waits for.
-async fn next(activities: &mut watch::Receiver<Activities>, begun: &Status) -> Option<Status> {
+async fn next(activities: &mut watch::Receiver<Announced>, begun: &Status) -> Option<Status> {
     if activities.changed().await.is_err() {
         return std::future::pending().await;
     }
@@ -73,10 +73,12 @@ async fn next(activities: &mut watch::Receiver<Activities>, begun: &Status) -> O
 }
 
 /// The report with what is done with its pending apps; `None` when nothing is.
-fn with_activities(begun: &Status, activities: &Activities) -> Option<Status> {
+fn with_activities(begun: &Status, announced: &Announced) -> Option<Status> {
     let mut status = Status { written: Timestamp::now(), ..begun.clone() };
     for app in status.apps.iter_mut().filter(|app| app.state == AppState::Pending) {
-        app.activity = activities.iter().find(|(name, _)| name.as_str() == app.app).map(|(_, activity)| *activity);
+        let Some((activity, since)) = announced.of(&app.app) else { continue };
+        (app.activity, app.activity_since) = (Some(activity), Some(since));
+        app.reason = announced.waits().map(str::to_owned);
     }
     status.apps.iter().any(|app| app.activity.is_some()).then_some(status)
 }

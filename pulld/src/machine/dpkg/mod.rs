@@ -6,7 +6,7 @@
 mod parse;
 mod query;
 
-use std::{path::PathBuf, time::Duration};
+use std::{fs::File, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
 use bucket::ReleaseFields;
@@ -18,6 +18,7 @@ use self::{
 };
 
 use super::{
+    dpkg_lock::{LOCK, LockHolder},
     dpkg_request::{self, DpkgRequest, DpkgResult, TRANSACTION_UNIT},
     package_manager::{AvailablePackage, InstalledPackage, PackageManager},
     systemd::transient::{self, Limits, Stop, Transient},
@@ -122,6 +123,11 @@ impl PackageManager for Dpkg {
         let timeout = request.map_or(UNKNOWN_TIMEOUT, |request| request.timeout) + SLACK;
         transient::wait_inactive(TRANSACTION_UNIT, Instant::now() + timeout).await?;
         self.take_result()
+    }
+
+    fn lock_holder(&self) -> Option<LockHolder> {
+        let holder = LockHolder::of(&File::open(LOCK).ok()?)?;
+        (!holder.is_of(TRANSACTION_UNIT)).then_some(holder)
     }
 }
 

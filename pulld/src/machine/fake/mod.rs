@@ -17,6 +17,7 @@ use tokio::{sync::Notify, time::Instant};
 use crate::state::persist::failpoint;
 
 use super::{
+    dpkg_lock::LockHolder,
     dpkg_request::{DpkgEnd, DpkgRequest, DpkgResult},
     package_manager::{AvailablePackage, InstalledPackage, PackageManager, PackageState},
     process_end::ProcessEnd,
@@ -45,6 +46,7 @@ struct State {
     lock_held: bool,
     /// Releases that behave well whatever their `.deb` says.
     mended: BTreeSet<ReleaseName>,
+    lock_holder: Option<LockHolder>,
     dpkg_takes: Duration,
     last_words: LastWords,
     agent_restarts: u32,
@@ -88,6 +90,12 @@ impl World {
     /// Lets somebody else hold dpkg's lock for good, or let go of it.
     pub(crate) fn hold_lock(&self, held: bool) {
         self.0.borrow_mut().lock_held = held;
+    }
+
+    /// Lets a process hold dpkg's lock, for which dpkg runs wait, or let go of it.
+    pub(crate) fn hold_lock_by(&self, holder: Option<(i32, &str)>) {
+        let holder = holder.map(|(process, program)| LockHolder { process, program: program.to_owned() });
+        self.0.borrow_mut().lock_holder = holder;
     }
 
     /// How long every dpkg run, and every query of what could meet a dependency, takes from now on.
@@ -252,6 +260,9 @@ impl PackageManager for World {
 
     async fn execute(&self, request: &DpkgRequest) -> Result<DpkgResult> {
         failpoint::reached();
+        while self.lock_holder().is_some() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
         self.take_time().await;
         let result = self.0.borrow_mut().carry_out(request);
         self.0.borrow_mut().unclaimed = Some(result.clone());
@@ -268,6 +279,10 @@ impl PackageManager for World {
 
     async fn resume(&self) -> Result<Option<DpkgResult>> {
         Ok(self.0.borrow_mut().unclaimed.take())
+    }
+
+    fn lock_holder(&self) -> Option<LockHolder> {
+        self.0.borrow().lock_holder.clone()
     }
 }
 

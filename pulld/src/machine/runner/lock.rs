@@ -6,10 +6,8 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use rustix::process::{Flock, FlockType};
 
-/// dpkg's frontend lock (dpkg(1), `DPKG_FRONTEND_LOCKED`): apt and unattended-upgrades hold it while they work.
-const LOCK: &str = "/var/lib/dpkg/lock-frontend";
+use super::super::dpkg_lock::{LOCK, LockHolder};
 
 /// The time between two attempts to take the lock.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -25,19 +23,9 @@ pub(super) fn lock(deadline: Instant) -> Result<File> {
             Err(error) => return Err(error).with_context(|| format!("could not lock `{LOCK}`")),
         }
         if Instant::now() > deadline {
-            anyhow::bail!("timed out waiting for the dpkg lock; lock holder: {}", holder(&file));
+            let holder = LockHolder::of(&file).map_or("another program".to_owned(), |holder| holder.to_string());
+            anyhow::bail!("timed out waiting for the dpkg lock; lock holder: {holder}");
         }
         std::thread::sleep(INTERVAL);
     }
-}
-
-/// Who holds the lock, for people.
-fn holder(file: &File) -> String {
-    let found = rustix::process::fcntl_getlk(file, &Flock::from(FlockType::WriteLock));
-    let Some(pid) = found.ok().flatten().and_then(|lock| lock.pid) else {
-        return "another program".to_owned();
-    };
-    let pid = pid.as_raw_nonzero();
-    let command = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    format!("`{}` (pid {pid})", command.trim().escape_debug())
 }

@@ -6,6 +6,7 @@
 //! does not repair them.
 
 mod lock;
+mod output;
 mod process;
 mod validate;
 
@@ -19,7 +20,8 @@ use anyhow::{Context, Result, ensure};
 
 use self::{
     lock::lock,
-    process::{Ended, Output, dpkg},
+    output::Output,
+    process::{Ended, dpkg},
     validate::validate,
 };
 
@@ -49,16 +51,21 @@ fn carry_out(request: &DpkgRequest) -> DpkgResult {
         Ok(lock) => lock,
         Err(error) => return DpkgResult::failed(format!("{error:#}")),
     };
-    let output = Output::default();
+    let output = Output::to_journal();
+    let end = run_to_its_end(request, &output, deadline).unwrap_or_else(|error| DpkgEnd::Failed(format!("{error:#}")));
+    DpkgResult { end, output: output.finish() }
+}
+
+/// Runs the commands of a request, again when something kills dpkg: the packages didn't cause that.
+fn run_to_its_end(request: &DpkgRequest, output: &Output, deadline: Instant) -> Result<DpkgEnd> {
     let mut failure = String::new();
     for _ in 0..ATTEMPTS {
-        match attempt(request, &output, deadline) {
-            Ok(Ended::Exited(status)) => return DpkgResult { end: DpkgEnd::Exited(status), output: output.text() },
-            Ok(Ended::Killed(status)) => failure = format!("dpkg was killed {ATTEMPTS} times: {status}"),
-            Err(error) => return DpkgResult { output: output.text(), ..DpkgResult::failed(format!("{error:#}")) },
+        match attempt(request, output, deadline)? {
+            Ended::Exited(status) => return Ok(DpkgEnd::Exited(status)),
+            Ended::Killed(status) => failure = format!("dpkg was killed {ATTEMPTS} times: {status}"),
         }
     }
-    DpkgResult { output: output.text(), ..DpkgResult::failed(failure) }
+    Ok(DpkgEnd::Failed(failure))
 }
 
 /// Runs the commands of a request, and repairs what an interrupted run has left half-done.

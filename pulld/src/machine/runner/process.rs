@@ -1,24 +1,18 @@
 //! One dpkg process, with everything it starts: run to its end, or killed at the deadline.
 
 use std::{
-    collections::VecDeque,
-    io::Read,
     os::unix::process::CommandExt,
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex, PoisonError, mpsc::Receiver},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal};
 
-use super::super::dpkg_request::TRANSACTION_UNIT;
+use super::{super::dpkg_request::TRANSACTION_UNIT, output::Output};
 
 /// Time limit for reading the last of dpkg's output once it has ended.
 const OUTPUT_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Most bytes of output that are kept, from its end: a script may print a gigabyte.
-const MAX_OUTPUT: usize = 16 << 10;
 
 /// How a run of dpkg ended.
 pub(super) enum Ended {
@@ -101,34 +95,4 @@ fn cgroup_processes() -> Vec<Pid> {
     });
     let listing = ours.map(|path| read(&path)).unwrap_or_default();
     listing.lines().filter_map(|line| line.parse().ok().and_then(Pid::from_raw)).collect()
-}
-
-/// The end of what dpkg and its scripts printed.
-#[derive(Clone, Default)]
-pub(super) struct Output(Arc<Mutex<VecDeque<u8>>>);
-
-impl Output {
-    /// Reads a pipe in the background until it is closed, which the receiver reports. That may be never: a daemon
-    /// that a script started can hold it open.
-    fn follow(&self, mut pipe: std::io::PipeReader) -> Receiver<()> {
-        let output = self.clone();
-        let (closed, rest) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            let mut chunk = [0; 4096];
-            while let Ok(length @ 1..) = pipe.read(&mut chunk) {
-                let mut kept = output.0.lock().unwrap_or_else(PoisonError::into_inner);
-                kept.extend(&chunk[..length]);
-                let surplus = kept.len().saturating_sub(MAX_OUTPUT);
-                kept.drain(..surplus);
-            }
-            let _ = closed.send(());
-        });
-        rest
-    }
-
-    pub(super) fn text(&self) -> String {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let bytes: Vec<u8> = kept.iter().copied().collect();
-        String::from_utf8_lossy(&bytes).into_owned()
-    }
 }

@@ -125,6 +125,8 @@ fn properties(transient: &Transient) -> Vec<(&'static str, Variant<'_>)> {
         ("StandardInput", Variant::from("null")),
         // People look for pulld's messages in the journal.
         ("SyslogIdentifier", Variant::from("pulld")),
+        // A maintainer script that prints `<0>` must not reach every terminal.
+        ("SyslogLevelPrefix", Variant::from(false)),
     ];
     if transient.stop == Stop::WaitForEnd {
         // A shutdown waits for the end rather than cutting it off: SIGCONT harms nobody, SIGKILL comes at the limit.

@@ -158,7 +158,11 @@ fn app_row(view: &View, server: &Server, row: &AppRow) -> Markup {
                 (app_badge(row.state))
                 @if let Some(app) = row.reported.filter(|app| app.state == row.state) {
                     " " span.facts {
-                        "for " (lasting(app.since, view.now)) @if let Some(activity) = app.activity { ", " (activity) }
+                        "for " (lasting(app.since, view.now))
+                        @if let Some(activity) = app.activity {
+                            ", " (activity)
+                            @if let Some(since) = app.activity_since { " for " (lasting(since, view.now)) }
+                        }
                     }
                     @if let Some(reason) = &app.reason { (parts::reason(reason)) }
                     @if !app.drift.is_empty() { ul.drift { @for drift in &app.drift { li { (prose(drift)) } } } }
