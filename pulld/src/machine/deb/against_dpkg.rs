@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::Path, process::Command};
 
 use bucket::{Control, PackageFacts};
 
-use super::control;
+use super::members;
 
 /// What every package here begins with, unless the case is about just that.
 const BASE: &str = "Package: web\nVersion: 1\nArchitecture: all\nMaintainer: A <a@b.example>\nDescription: Web\n";
@@ -167,19 +167,35 @@ fn mixed() -> Vec<(Vec<u8>, Expected)> {
 
 /// A package with that control archive, which is compressed in the way that its name says.
 fn write_deb(path: &Path, name: &str, control: &[u8]) {
-    let mut deb = ar::Builder::new(std::fs::File::create(path).unwrap());
-    let control = match name.trim_end_matches('/').rsplit('.').next().unwrap() {
+    write_parts(path, name, &[control]);
+}
+
+/// A package whose control archive is in several parts, each compressed for itself.
+fn write_parts(path: &Path, name: &str, parts: &[&[u8]]) {
+    let control: Vec<u8> = parts.iter().flat_map(|part| compressed(name, part)).collect();
+    write_members(path, &[("debian-binary", b"2.0\n"), (name, &control), ("data.tar", &tar(&[]))]);
+}
+
+fn write_members(path: &Path, members: &[(&str, &[u8])]) {
+    let mut deb = b"!<arch>\n".to_vec();
+    for (name, content) in members {
+        deb.extend(format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, 100_644, content.len()).as_bytes());
+        deb.extend(*content);
+        deb.extend(vec![b'\n'; content.len() % 2]);
+    }
+    std::fs::write(path, deb).unwrap();
+}
+
+fn compressed(name: &str, content: &[u8]) -> Vec<u8> {
+    match name.trim_end_matches('/').rsplit('.').next().unwrap() {
         "gz" => {
             let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-            std::io::Write::write_all(&mut encoder, control).unwrap();
+            std::io::Write::write_all(&mut encoder, content).unwrap();
             encoder.finish().unwrap()
         }
-        "xz" => liblzma::encode_all(control, 0).unwrap(),
-        "zst" => zstd::encode_all(control, 1).unwrap(),
-        _ => control.to_vec(),
-    };
-    for (name, content) in [("debian-binary", &b"2.0\n"[..]), (name, &control), ("data.tar", &tar(&[]))] {
-        deb.append(&ar::Header::new(name.as_bytes().to_vec(), content.len() as u64), content).unwrap();
+        "xz" => liblzma::encode_all(content, 0).unwrap(),
+        "zst" => zstd::encode_all(content, 1).unwrap(),
+        _ => content.to_vec(),
     }
 }
 
@@ -216,7 +232,7 @@ fn by_dpkg(deb: &Path) -> Option<BTreeMap<String, String>> {
 
 /// The compared fields, as we read them; `Err` if we refuse the package.
 fn by_us(deb: &Path) -> anyhow::Result<BTreeMap<String, String>> {
-    let control = Control::parse(&control(deb)?)?;
+    let control = Control::parse(&members(deb)?.control)?;
     PackageFacts::read(&control)?;
     let value = |name: &&str| {
         Some((name.to_ascii_lowercase(), control.get(name).filter(|value| !value.is_empty())?.to_owned()))
@@ -298,4 +314,163 @@ fn an_archive_has_one_control_file_for_us_and_for_dpkg() {
         write_deb(&deb, name, &archive);
         compare(&deb, expected).unwrap_or_else(|text| panic!("{name} {:?}: {text}", archive.len()));
     }
+}
+
+/// A member of a control archive whose header is `made` by hand.
+fn member(name: &str, content: &[u8], made: impl FnOnce(&mut tar::Header)) -> Vec<u8> {
+    let mut header = tar::Header::new_gnu();
+    header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+    header.set_size(content.len() as u64);
+    header.set_mode(0o644);
+    made(&mut header);
+    header.set_cksum();
+    let padding = vec![0; content.len().wrapping_neg() % 512];
+    [header.as_bytes(), content, &padding].concat()
+}
+
+fn of_type(kind: u8) -> impl FnOnce(&mut tar::Header) {
+    move |header| header.set_entry_type(tar::EntryType::new(kind))
+}
+
+fn link(kind: u8, target: &str) -> impl FnOnce(&mut tar::Header) {
+    move |header| {
+        header.set_entry_type(tar::EntryType::new(kind));
+        header.as_old_mut().linkname[..target.len()].copy_from_slice(target.as_bytes());
+    }
+}
+
+fn plain(_: &mut tar::Header) {}
+
+/// Whoever can make us read another control file than dpkg gets a package in that nobody allowed.
+#[test]
+fn no_trick_makes_dpkg_read_another_control_file() {
+    const PLAIN: Expected = Stricter("a control archive has plain members only");
+    let directory = tempfile::tempdir().unwrap();
+    let deb = directory.path().join("x.deb");
+    let base = BASE.as_bytes();
+    let other = BASE.replace("web", "other").into_bytes();
+    let good = || member("./control", base, plain);
+    let evil = || member("./control", &other, plain);
+    let end = vec![0; 1024];
+    let mut cases: Vec<(&str, &str, Vec<Vec<u8>>, Expected)> = Vec::new();
+    for name in ["control.tar.gz", "control.tar.xz", "control.tar.zst", "control.tar"] {
+        let whole = tar(&[("./control", base)]);
+        let parts = vec![whole[..700].to_vec(), whole[700..].to_vec()];
+        cases.push((name, "cut in two parts", parts, Alike));
+        cases.push((name, "a second part with another", vec![good(), [evil(), end.clone()].concat()], PLAIN));
+        cases.push((name, "a second whole archive", vec![whole.clone(), tar(&[("./control", &other)])], PLAIN));
+        let empty = if name.ends_with("xz") || name.ends_with("zst") { PLAIN } else { Alike };
+        cases.push((name, "an empty second part", vec![whole, vec![]], empty));
+    }
+    let pax = |path: &str| {
+        let record = format!(" path={path}\n");
+        let length = record.len() + 2;
+        format!("{length}{record}").into_bytes()
+    };
+    let long = |name: &str| [name.as_bytes(), b"\0"].concat();
+    let prefixed = |header: &mut tar::Header| {
+        *header = tar::Header::new_ustar();
+        header.as_old_mut().name[..7].copy_from_slice(b"control");
+        header.as_ustar_mut().unwrap().prefix[..1].copy_from_slice(b".");
+        header.set_size(other.len() as u64);
+        header.set_mode(0o644);
+    };
+    let tricks: Vec<(&str, Vec<Vec<u8>>)> = vec![
+        (
+            "through a linked directory",
+            vec![good(), member("./x", b"", link(b'2', ".")), member("x/control", &other, plain)],
+        ),
+        (
+            "a link to another file",
+            vec![member("./other", &other, plain), member("./control", b"", link(b'2', "other"))],
+        ),
+        (
+            "a link in its place",
+            vec![good(), member("./other", &other, plain), member("./control", b"", link(b'2', "other"))],
+        ),
+        ("a hard link", vec![member("./other", &other, plain), member("./control", b"", link(b'1', "./other"))]),
+        (
+            "a hard link in its place",
+            vec![good(), member("./other", &other, plain), member("./control", b"", link(b'1', "./other"))],
+        ),
+        (
+            "written through a hard link",
+            vec![good(), member("./x", b"", link(b'1', "./control")), member("./x", &other, plain)],
+        ),
+        (
+            "an extended header",
+            vec![good(), member("p", &pax("./control"), of_type(b'x')), member("./other", &other, plain)],
+        ),
+        (
+            "a global header",
+            vec![member("p", &pax("./control"), of_type(b'g')), good(), member("./other", &other, plain)],
+        ),
+        (
+            "a long name",
+            vec![good(), member("././@LongLink", &long("./control"), of_type(b'L')), member("./other", &other, plain)],
+        ),
+        (
+            "a long name with an end",
+            vec![good(), member("././@LongLink", b"control\0x\0", of_type(b'L')), member("./other", &other, plain)],
+        ),
+        ("a prefix", vec![good(), member("control", &other, prefixed)]),
+        ("a contiguous file", vec![good(), member("./control", &other, of_type(b'7'))]),
+        ("an unknown type", vec![good(), member("./control", &other, of_type(b'Q'))]),
+        ("two slashes", vec![good(), member(".//control", &other, plain)]),
+        ("a dot behind it", vec![good(), member("./control/.", &other, plain)]),
+        ("a directory by its slash", vec![good(), member("./control/", b"", plain)]),
+        ("a directory of that name", vec![member("./control/", b"", of_type(b'5')), good()]),
+        ("a directory with a content", vec![member("./x/", &[evil(), vec![]].concat(), of_type(b'5')), good()]),
+        ("a lone block of zeros", vec![good(), vec![0; 512], evil()]),
+        (
+            "a size in another base",
+            vec![
+                good(),
+                member("./control", &other, |header| {
+                    let size = other.len() as u64;
+                    header.as_old_mut().size = *b"\x80\0\0\0\0\0\0\0\0\0\0\0";
+                    header.as_old_mut().size[4..].copy_from_slice(&size.to_be_bytes());
+                }),
+            ],
+        ),
+        ("another case", vec![good(), member("./CONTROL", &other, plain)]),
+        (
+            "a name that goes on behind its end",
+            vec![member("./control\0x", base, plain), member("./control\0y", &other, plain)],
+        ),
+    ];
+    for (what, members) in tricks {
+        cases.push(("control.tar", what, vec![[members.concat(), end.clone()].concat()], PLAIN));
+    }
+    let mut wrong = Vec::new();
+    for (name, what, parts, expected) in cases {
+        write_parts(&deb, name, &parts.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        if let Err(text) = compare(&deb, expected) {
+            wrong.push(format!("{name}, {what}: {text}"));
+        }
+    }
+    let archive = |content: &[u8]| tar(&[("./control", content)]);
+    let (first, second) = (archive(base), archive(&other));
+    let version: (&str, &[u8]) = ("debian-binary", b"2.0\n");
+    let behind = [&b"control.tar\0"[..], &second].concat();
+    let outer: [(&str, &[(&str, &[u8])], Expected); 7] = [
+        ("two control archives", &[("control.tar", &first), ("control.tar", &second)], Alike),
+        ("a name table", &[("//", b"control.tar/\n\n"), ("/0", &second)], Alike),
+        ("a symbol table", &[("/", b"\0\0\0\0"), ("control.tar", &second)], Alike),
+        (
+            "what dpkg skips",
+            &[("_x", b""), ("control.tar", &first)],
+            Stricter("the second member is the control archive"),
+        ),
+        ("a name behind the header", &[("#1/12", &behind)], Alike),
+        ("spaces before its name", &[(" control.tar", &second)], Alike),
+        ("two slashes behind it", &[("control.tar//", &second)], Alike),
+    ];
+    for (what, members, expected) in outer {
+        write_members(&deb, &[&[version], members].concat());
+        if let Err(text) = compare(&deb, expected) {
+            wrong.push(format!("{what}: {text}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -5,16 +5,20 @@
 
 #[cfg(test)]
 mod against_dpkg;
+mod archive;
+mod members;
 
 use std::{
+    collections::BTreeSet,
     fs::File,
-    io::{Read, Take},
-    path::{Component, Path},
+    io::{BufRead, BufReader, Read},
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use bucket::{Control, PackageFacts, ReleaseFields};
 
+use self::members::Members;
 use super::package_manager::DebInfo;
 
 /// Most bytes of a package's control archive, unpacked; md5sums of a hundred thousand files fit.
@@ -24,62 +28,44 @@ const XZ_MEMORY: u64 = 80 << 20;
 
 /// Reads the control fields of the package in `path`.
 pub(crate) fn inspect(path: &Path) -> Result<DebInfo> {
-    let read = || parse(&control(path)?);
+    let read = || parse(&members(path)?.control);
     read().with_context(|| format!("cannot use the package `{}`", path.display()))
 }
 
-/// The content of the control file.
-fn control(path: &Path) -> Result<Vec<u8>> {
-    let mut archive = ar::Archive::new(File::open(path)?);
-    let mut version = archive.next_entry().context("archive is empty")??;
-    ensure!(version.header().identifier() == b"debian-binary", "first member is not `debian-binary`");
+/// The directories in which the package in `path` has files, as far as it lists its files: each below `/`, and it needn't
+/// exist.
+pub(crate) fn directories(path: &Path) -> Result<BTreeSet<PathBuf>> {
+    Ok(members(path)?.directories())
+}
+
+/// What is in the control archive.
+fn members(path: &Path) -> Result<Members> {
+    let mut file = File::open(path)?;
+    archive::begin(&mut file)?;
+    let (name, mut version) = archive::next(&mut file)?.context("archive is empty")?;
+    ensure!(name == b"debian-binary", "first member is not `debian-binary`");
     let mut format = String::new();
     Read::by_ref(&mut version).take(16).read_to_string(&mut format)?;
     ensure!(format.starts_with("2."), "format `{}` is not 2.x", format.trim().escape_debug());
-    drop(version);
-    let member = archive.next_entry().context("archive has no control member")??;
-    match member.header().identifier() {
-        b"control.tar" => control_of(member.take(ARCHIVE_LIMIT)),
-        b"control.tar.zst" => control_of(zstd::stream::read::Decoder::new(member)?.take(ARCHIVE_LIMIT)),
+    archive::skip(version)?;
+    let (name, member) = archive::next(&mut file)?.context("archive has no control member")?;
+    let mut member = BufReader::new(member);
+    // dpkg reads every gzip member, but of the others the first stream or frame only: there must be one.
+    let read = match name.as_slice() {
+        b"control.tar" => Members::read(Read::by_ref(&mut member).take(ARCHIVE_LIMIT)),
+        b"control.tar.zst" => {
+            let decoder = zstd::stream::read::Decoder::with_buffer(&mut member)?.single_frame();
+            Members::read(decoder.take(ARCHIVE_LIMIT))
+        }
         b"control.tar.xz" => {
-            let decoder = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, 0)?;
-            control_of(liblzma::read::XzDecoder::new_stream(member, decoder).take(ARCHIVE_LIMIT))
+            let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, 0)?;
+            Members::read(liblzma::bufread::XzDecoder::new_stream(&mut member, stream).take(ARCHIVE_LIMIT))
         }
-        b"control.tar.gz" => control_of(flate2::read::GzDecoder::new(member).take(ARCHIVE_LIMIT)),
+        b"control.tar.gz" => Members::read(flate2::bufread::MultiGzDecoder::new(&mut member).take(ARCHIVE_LIMIT)),
         other => bail!("second member is `{}`, not a control archive", other.escape_ascii()),
-    }
-}
-
-fn control_of(archive: Take<impl Read>) -> Result<Vec<u8>> {
-    let mut archive = tar::Archive::new(archive);
-    let mut control = None;
-    // To its end: dpkg goes by the last control file, so there must be only one.
-    for entry in archive.entries()? {
-        let mut entry = entry.context("damaged control archive")?;
-        if !is_control(&entry.path().context("control archive has an unreadable name")?)? {
-            continue;
-        }
-        ensure!(control.is_none(), "control archive has two control files");
-        ensure!(entry.header().entry_type().is_file(), "control file is not a regular file");
-        let limit = Control::MAX as u64;
-        ensure!(entry.size() <= limit, "control file is larger than {limit} bytes");
-        let mut content = Vec::new();
-        entry.read_to_end(&mut content).context("damaged control file")?;
-        control = Some(content);
-    }
-    control.context("control archive has no control file")
-}
-
-/// Whether a name in the control archive is the control file's, however it is written.
-fn is_control(name: &Path) -> Result<bool> {
-    let inside = |component: Component| matches!(component, Component::CurDir | Component::Normal(_));
-    ensure!(
-        name.components().all(inside),
-        "control archive has the name `{}`",
-        name.display().to_string().escape_debug()
-    );
-    let mut names = name.components().filter(|component| *component != Component::CurDir);
-    Ok(names.next() == Some(Component::Normal("control".as_ref())) && names.next().is_none())
+    }?;
+    ensure!(member.fill_buf()?.is_empty(), "control archive goes on behind its end");
+    Ok(read)
 }
 
 fn parse(control: &[u8]) -> Result<DebInfo> {
@@ -92,36 +78,6 @@ fn parse(control: &[u8]) -> Result<DebInfo> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// A control archive of these members.
-    fn archive(members: &[(&str, &str)]) -> Vec<u8> {
-        let mut archive = tar::Builder::new(Vec::new());
-        for (name, content) in members {
-            let mut header = tar::Header::new_gnu();
-            // By hand: the builder itself refuses names that lead out.
-            header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
-            header.set_size(content.len() as u64);
-            header.set_cksum();
-            archive.append(&header, content.as_bytes()).unwrap();
-        }
-        archive.into_inner().unwrap()
-    }
-
-    #[test]
-    fn there_is_one_control_file_under_one_name() {
-        let read = |members: &[(&str, &str)]| control_of(archive(members).as_slice().take(ARCHIVE_LIMIT));
-        assert_eq!(read(&[("./md5sums", "x"), ("./control", "good")]).unwrap(), b"good");
-        assert_eq!(read(&[("control", "good"), ("lib/control", "other")]).unwrap(), b"good");
-        for bad in [
-            &[("./control", "good"), ("control", "what dpkg takes")][..],
-            &[("./control", "good"), ("././/control", "what dpkg takes")],
-            &[("./control", "good"), ("x/../control", "what dpkg takes")],
-            &[("/control", "good")],
-            &[("./postinst", "no control")],
-        ] {
-            assert!(read(bad).is_err(), "{bad:?}");
-        }
-    }
 
     #[test]
     fn only_releases_are_packages_that_can_be_used() {
