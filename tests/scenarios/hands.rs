@@ -38,6 +38,32 @@ fn changes_made_by_hand_are_reported_as_drift() -> Result<()> {
 }
 
 #[test]
+fn a_package_on_hold_stays_and_keeps_its_hold() -> Result<()> {
+    let scenario = Scenario::new()?;
+    let server = scenario.server("web-1")?;
+    let (web, api) = (scenario.service("web", PORT)?, scenario.service("api", PORT + 1)?);
+    let one = web.release(scenario.target(), &Version::new("1"))?;
+    scenario.install(&one, &server)?;
+    server.sh("apt-mark hold web")?;
+    let two = web.release(scenario.target(), &Version::new("2"))?;
+    scenario.deploy(&two, &server)?;
+    let app = scenario.wait_for_app(&server, &two, AppState::AptHeld)?;
+    assert_eq!(app.installed.as_ref(), Some(&one));
+    // Another app gets in, and the hold is there afterwards.
+    let api_one = api.release(scenario.target(), &Version::new("1"))?;
+    scenario.install(&api_one, &server)?;
+    assert_eq!(server.sh("dpkg-query -W -f '${db:Status-Abbrev}' web")?, "hi ");
+    assert_eq!(server.sh("apt-mark showhold")?, "web");
+    says(&server, PORT, "web 1")?;
+    let shown = scenario.push(&["status", "web-1"])?.ok()?;
+    assert!(shown.contains("held by apt") && shown.contains("`apt-mark unhold web`"), "{shown}");
+    assert!(server.run("pulld plan")?.stdout.contains("leave web: "));
+    server.sh("apt-mark unhold web")?;
+    scenario.wait_until_converged(&server, &two)?;
+    says(&server, PORT, "web 2")
+}
+
+#[test]
 fn a_package_removed_by_hand_comes_back() -> Result<()> {
     let scenario = Scenario::new()?;
     let server = scenario.server("web-1")?;

@@ -4,12 +4,12 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use bucket::{AppName, AppState, Timestamp};
+use bucket::{AppName, AppState, ReleaseName, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::state::{pauses::Pause, quarantine::Quarantined};
 
-use super::plan::Reason;
+use super::{plan::Reason, rollback};
 
 /// How each app of a plan stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +36,8 @@ pub(crate) enum Cause {
     Quarantined(Quarantined),
     /// A person rolled it back here.
     Paused(Pause),
+    /// A person put its package on hold.
+    OnHold(OnHold),
     /// The document does not list it.
     Unlisted(Unlisted),
     /// No document was read yet, so nobody knows whether one lists it.
@@ -53,6 +55,31 @@ pub(crate) struct Waiting {
     pub(crate) failures: u32,
     /// When the next one is due, by this machine's clock.
     pub(crate) next: Timestamp,
+}
+
+/// An app whose package is on hold (`apt-mark hold`): it stays as it is, whatever the document says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OnHold {
+    /// The package.
+    pub(crate) package: String,
+    /// The release that the document lists; the installed one, if it lists none of the app.
+    pub(crate) release: ReleaseName,
+    /// What that keeps the agent from.
+    pub(crate) kept_from: KeptFrom,
+}
+
+/// What a hold keeps the agent from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum KeptFrom {
+    /// Nothing yet: the document's release is installed.
+    Nothing,
+    /// Installing the document's release.
+    Installing,
+    /// Repairing the document's release, which dpkg calls broken.
+    Repairing,
+    /// Removing what the document doesn't list.
+    Removing,
 }
 
 /// What happens to an installed app that the document does not list.
@@ -105,6 +132,8 @@ pub(crate) enum Remedy {
     RepairAndRetry,
     /// End the pause.
     Resume,
+    /// End the hold.
+    Unhold,
     /// Allow the app.
     Allow,
     /// Push it, remove it, or let the agent remove it.
@@ -169,6 +198,7 @@ impl Cause {
             Self::Quarantined(held) if held.degraded => AppState::Degraded,
             Self::Quarantined(_) => AppState::Quarantined,
             Self::Paused(_) => AppState::Paused,
+            Self::OnHold(_) => AppState::AptHeld,
             Self::Unlisted(_) => AppState::Orphan,
         }
     }
@@ -180,7 +210,9 @@ impl Cause {
             Self::Waiting(Waiting { reason, .. }) | Self::Quarantined(Quarantined { reason, .. }) => {
                 Some(reason.clone())
             }
-            Self::NotAllowed | Self::Paused(_) | Self::Unlisted(_) | Self::Unread => Some(self.to_string()),
+            Self::NotAllowed | Self::Paused(_) | Self::OnHold(_) | Self::Unlisted(_) | Self::Unread => {
+                Some(self.to_string())
+            }
         }
     }
 
@@ -191,6 +223,7 @@ impl Cause {
             | Self::Planned(_)
             | Self::NotAllowed
             | Self::Paused(_)
+            | Self::OnHold(_)
             | Self::Unlisted(_)
             | Self::Unread
             | Self::Unplanned => vec![],
@@ -215,6 +248,7 @@ impl Cause {
             Self::Quarantined(held) if held.degraded => Remedy::RepairAndRetry,
             Self::Quarantined(_) => Remedy::PushOrRetry,
             Self::Paused(_) => Remedy::Resume,
+            Self::OnHold(_) => Remedy::Unhold,
             Self::Unlisted(Unlisted::InvalidEntry) => Remedy::RepairDocument,
             Self::Unlisted(
                 Unlisted::NoRelease | Unlisted::NoDocument | Unlisted::EmptyDocument | Unlisted::NoPrune,
@@ -243,9 +277,25 @@ impl fmt::Display for Cause {
                 write!(f, "`{}` was rolled back here, and is not tried again by itself", held.release.stem())
             }
             Self::Paused(pause) => pause.fmt(f),
+            Self::OnHold(on_hold) => on_hold.fmt(f),
             Self::Unlisted(unlisted) => write!(f, "installed, but not listed in the server document{unlisted}"),
             Self::Unread => f.write_str("installed, and the server document could not be read yet"),
             Self::Unplanned => f.write_str("dpkg does not say what is installed, so nothing can be planned"),
+        }
+    }
+}
+
+/// What a hold is for the app, and who can end it, in a sentence.
+impl fmt::Display for OnHold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (release, on_hold) = (self.release.stem(), rollback::on_hold(&self.package));
+        match self.kept_from {
+            KeptFrom::Nothing => write!(f, "`{release}` stays, and no other release is installed: {on_hold}"),
+            KeptFrom::Installing => write!(f, "`{release}` is not installed: {on_hold}"),
+            KeptFrom::Repairing => write!(f, "`{release}` is broken and not repaired: {on_hold}"),
+            KeptFrom::Removing => {
+                write!(f, "`{release}` is not listed in the server document, and not removed: {on_hold}")
+            }
         }
     }
 }
@@ -290,6 +340,7 @@ impl fmt::Display for Remedy {
                 "see what runs (`systemctl status`, `dpkg --audit`), then push another release or run `pulld retry APP`"
             }
             Self::Resume => "`pulld resume APP` installs what the document says; so does a push of another release",
+            Self::Unhold => "`apt-mark unhold` of its package lets the agent do what the document says",
             Self::Allow => "add the app to `allowed_apps` in the pulld configuration, or take it out of the document",
             Self::ListOrRemove => "push a release of it, or remove it with `dpkg --remove`",
             Self::RepairDocument => "correct the invalid entries of the server document (`pulld status` lists them)",

@@ -78,7 +78,8 @@ impl Previous {
     /// What rolling back an update of `package` takes on a machine that has `installed`.
     ///
     /// # Errors
-    /// Why there is no rollback target. None is needed while the previous release is still installed.
+    /// Why it cannot be done: there is no rollback target, or a package that would change is on hold. While the previous
+    /// release is still installed nothing has to be done.
     pub(crate) fn undo(&self, package: &str, installed: &[InstalledPackage]) -> Result<Undo, NoRollbackTarget> {
         let find = |name: &str| installed.iter().find(|package| package.package == name);
         let present = find(package).is_some_and(|package| package.state != PackageState::Absent);
@@ -87,15 +88,21 @@ impl Previous {
                 package.state == PackageState::Installed && package.release.as_ref() == Some(&previous.release)
             })
         });
-        match self {
-            Self::Nothing => Ok(Undo { install: None, remove: present.then(|| package.to_owned()) }),
-            Self::Package { deb, adds_package, .. } => Ok(Undo {
+        let undo = match self {
+            Self::Nothing => Undo { install: None, remove: present.then(|| package.to_owned()) },
+            Self::Package { deb, adds_package, .. } => Undo {
                 install: (!restored).then(|| deb.clone()),
                 remove: (*adds_package && present).then(|| package.to_owned()),
-            }),
+            },
             // dpkg itself undid it, or a repair of this very release worked in the end.
-            Self::Unavailable { .. } if restored => Ok(Undo::default()),
-            Self::Unavailable { reason, .. } => Err(reason.clone()),
+            Self::Unavailable { .. } if restored => Undo::default(),
+            Self::Unavailable { reason, .. } => return Err(reason.clone()),
+        };
+        let restored = undo.install.as_ref().and(self.installed()).map(|previous| previous.package.as_str());
+        let changed = restored.into_iter().chain(undo.remove.as_deref());
+        match changed.filter_map(find).find(|package| package.on_hold) {
+            Some(package) => Err(NoRollbackTarget::new(on_hold(&package.package))),
+            None => Ok(undo),
         }
     }
 
@@ -103,6 +110,11 @@ impl Previous {
     pub(crate) fn is_restored(&self, package: &str, installed: &[InstalledPackage]) -> bool {
         self.undo(package, installed).is_ok_and(|undo| undo.is_nothing())
     }
+}
+
+/// That a package is left alone, and who can end that.
+pub(crate) fn on_hold(package: &str) -> String {
+    format!("the package `{package}` is on hold on this server, which `apt-mark unhold {package}` there ends")
 }
 
 impl NoRollbackTarget {
@@ -132,6 +144,7 @@ mod tests {
             package: package.to_owned(),
             version: String::new(),
             state,
+            on_hold: false,
             release: Some(release("web", minute)),
             units: vec![],
         }
@@ -160,6 +173,25 @@ mod tests {
         let previous = Previous::Package { installed: web(1), deb: "/old.deb".into(), adds_package: true };
         let undone = previous.undo("web2", &[there("web2", 2, PackageState::Installed)]).unwrap();
         assert_eq!(undone, Undo { install: Some("/old.deb".into()), remove: Some("web2".into()) });
+    }
+
+    #[test]
+    fn what_was_put_on_hold_meanwhile_is_left_alone() {
+        let held = |package: &str, minute| InstalledPackage {
+            on_hold: true,
+            ..there(package, minute, PackageState::Installed)
+        };
+        let previous = Previous::Package { installed: web(1), deb: "/old.deb".into(), adds_package: false };
+        let refused = previous.undo("web", &[held("web", 2)]).unwrap_err().to_string();
+        assert!(refused.contains("apt-mark unhold web"), "{refused}");
+        assert!(previous.undo("web", &[held("web", 1)]).unwrap().is_nothing(), "nothing has to be done");
+        let renamed = Previous::Package { installed: web(1), deb: "/old.deb".into(), adds_package: true };
+        for package in ["web", "web2"] {
+            let mut installed = [there("web", 0, PackageState::Absent), there("web2", 2, PackageState::Installed)];
+            installed.iter_mut().filter(|there| there.package == package).for_each(|there| there.on_hold = true);
+            assert!(renamed.undo("web2", &installed).unwrap_err().to_string().contains(&format!("unhold {package}")));
+        }
+        assert!(Previous::Nothing.undo("web", &[held("web", 2)]).is_err());
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub(crate) const OWN_PACKAGE: &str = "pulld";
 
 /// dpkg, as the agent sees it.
 pub(crate) trait PackageManager {
-    /// Every package that has a `Push-Release:`, and every one named in `also`, if dpkg knows it.
+    /// Every package that has a `Push-Release:`, and every one that is on hold or named in `also`, if dpkg knows it.
     fn packages(&self, also: &[String]) -> impl Future<Output = Result<Vec<InstalledPackage>>>;
 
     /// The architecture of this machine, as in `amd64`.
@@ -49,6 +49,8 @@ pub(crate) struct InstalledPackage {
     pub(crate) version: String,
     /// What dpkg thinks of it.
     pub(crate) state: PackageState,
+    /// Whether a person put it on hold (`apt-mark hold`): it is left alone, and dpkg would forget the hold otherwise.
+    pub(crate) on_hold: bool,
     /// The release it came from; `None` for packages that are not releases.
     pub(crate) release: Option<ReleaseName>,
     /// The units it owns, from `Push-Units:`.

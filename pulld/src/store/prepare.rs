@@ -15,7 +15,7 @@ use crate::{
     decide::{
         dependencies,
         plan::{self, Step},
-        rollback::{NoRollbackTarget, Previous, PreviousPackage},
+        rollback::{self, NoRollbackTarget, Previous, PreviousPackage},
         units::UnitBefore,
     },
     machine::{DebInfo, InstalledPackage, OWN_PACKAGE, PackageManager, PackageState, ServiceManager},
@@ -138,6 +138,9 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
             "the package `{}` is that of another app in the same document",
             info.facts.package
         );
+        // The plan leaves out apps whose package is on hold; the name of this one's package is known only now.
+        let is_held = |there: &InstalledPackage| there.on_hold && there.package == info.facts.package.as_str();
+        ensure!(!installed.iter().any(is_held), "{}", rollback::on_hold(info.facts.package.as_str()));
         let current = plan::current(installed, release.app());
         let previous = match current.and_then(|current| Some((current, current.release.as_ref()?))) {
             Some((current, release)) => self.previous_release(&info, current, release, installed).await?,

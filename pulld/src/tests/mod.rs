@@ -7,6 +7,7 @@ mod harness;
 mod install;
 mod interruptions;
 mod losses;
+mod on_hold;
 mod preparation;
 mod rollback;
 mod self_update;

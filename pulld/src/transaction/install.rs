@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::{
-    decide::dpkg_failure,
+    decide::{dpkg_failure, rollback},
     machine::{DpkgEnd, DpkgResult, InstalledPackage, PackageManager, ServiceManager},
 };
 
@@ -23,6 +23,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
             result.clone()
         } else {
             if start.is_resumed() {
+                self.leave_what_is_on_hold(transaction).await?;
                 self.mark_units(transaction).await;
                 transaction.save(&self.paths.transaction())?;
             }
@@ -42,11 +43,26 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         Ok(())
     }
 
+    /// Gives up the updates whose package a person put on hold since they were planned.
+    async fn leave_what_is_on_hold(&self, transaction: &mut Transaction) -> Result<()> {
+        let installed = self.installed(transaction).await?;
+        for update in transaction.others_mut().filter(|update| !update.is_in_place(&installed)) {
+            let is_of = |there: &InstalledPackage| {
+                let previous = update.previous.installed().map(|previous| &previous.package);
+                there.package == update.package || Some(&there.package) == previous
+            };
+            if let Some(there) = installed.iter().find(|there| there.on_hold && is_of(there)) {
+                update.fail(rollback::on_hold(&there.package), false);
+            }
+        }
+        Ok(())
+    }
+
     /// Installs what is not in place yet; a fresh transaction need not query dpkg first.
     async fn install_what_is_missing(&self, transaction: &Transaction, start: &Start) -> Result<DpkgResult> {
         let installed = if start.is_resumed() { self.installed(transaction).await? } else { Vec::new() };
         let open = |update: &&AppUpdate| !start.is_resumed() || !update.is_in_place(&installed);
-        let updates: Vec<&AppUpdate> = transaction.others().filter(open).collect();
+        let updates: Vec<&AppUpdate> = transaction.others().filter(|update| update.is_forward()).filter(open).collect();
         if updates.is_empty() {
             return Ok(DpkgResult::failed("dpkg had done everything"));
         }
@@ -69,14 +85,17 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
 /// The updates of other apps than pulld that dpkg does not have, by their place.
 fn missing(transaction: &Transaction, installed: &[InstalledPackage]) -> Vec<usize> {
     let updates = transaction.updates.iter().enumerate();
-    let missing = updates.filter(|(_, update)| !update.is_own() && !update.is_in_place(installed));
+    let missing =
+        updates.filter(|(_, update)| !update.is_own() && update.is_forward() && !update.is_in_place(installed));
     missing.map(|(at, _)| at).collect()
 }
 
 /// Whether the release caused a failed install: dpkg got to it, or said so. A held lock or a service that could not be
-/// started leaves the package as it was, and says nothing about the release.
+/// started leaves the package as it was, and says nothing about the release; nor does a disk that is full or read-only,
+/// whatever dpkg left half-done because of it.
 pub(super) fn is_release_at_fault(update: &AppUpdate, result: &DpkgResult, installed: &[InstalledPackage]) -> bool {
     // dpkg(1): it exits with 2 for a fatal error of its own, as a held lock.
     let dpkg_gave_up = matches!(result.end, DpkgEnd::Failed(_) | DpkgEnd::Exited(2));
-    update.release().is_some() && !(update.is_undone(installed) && dpkg_gave_up)
+    let is_machine_at_fault = dpkg_failure::is_machine_at_fault(result);
+    update.release().is_some() && !is_machine_at_fault && !(update.is_undone(installed) && dpkg_gave_up)
 }

@@ -40,6 +40,7 @@ impl Outcome {
         }
         match app.state {
             AppState::Converged | AppState::Drifted | AppState::Unstable => Some(Self::Converged),
+            AppState::AptHeld if app.installed.as_ref() == Some(release) => Some(Self::Converged),
             AppState::Quarantined => Some(Self::RolledBack(reason)),
             AppState::Failed | AppState::AptHeld | AppState::Paused => Some(Self::Failed(reason)),
             AppState::Degraded => Some(Self::Degraded(reason)),

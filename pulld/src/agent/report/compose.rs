@@ -238,7 +238,14 @@ mod tests {
     fn package(app: &str, state: PackageState) -> InstalledPackage {
         let unit = OwnedUnit::new(format!("{app}.service").parse().unwrap(), UnitAction::Restart);
         let release = Some(release(app, 1));
-        InstalledPackage { package: app.to_owned(), version: "1".into(), state, release, units: vec![unit] }
+        InstalledPackage {
+            package: app.to_owned(),
+            version: "1".into(),
+            state,
+            on_hold: false,
+            release,
+            units: vec![unit],
+        }
     }
 
     /// The report of a server whose document asks for `web`, and that has `installed`.

@@ -17,7 +17,7 @@ use crate::{
     state::{pauses::Pauses, quarantine::Quarantine},
 };
 
-use super::report::{Cause, PlanReport, Unlisted};
+use super::report::{Cause, KeptFrom, OnHold, PlanReport, Unlisted};
 
 /// What a plan is made from.
 #[derive(Debug, Clone, Copy)]
@@ -143,7 +143,25 @@ fn decide(situation: &Situation, release: &ReleaseName) -> Cause {
     if let Some(held) = situation.quarantine.holds(release) {
         return Cause::Quarantined(held.clone());
     }
-    difference(situation, release).map_or(Cause::InPlace, Cause::Planned)
+    let difference = difference(situation, release);
+    if let Some(package) = package_on_hold(situation.installed, release.app()) {
+        let kept_from = match difference {
+            None => KeptFrom::Nothing,
+            Some(Reason::Repair) => KeptFrom::Repairing,
+            Some(Reason::Document | Reason::Drift) => KeptFrom::Installing,
+        };
+        return Cause::OnHold(OnHold { package: package.package.clone(), release: release.clone(), kept_from });
+    }
+    difference.map_or(Cause::InPlace, Cause::Planned)
+}
+
+/// The package of an app that is on hold: one that came from its releases, or that has its name.
+fn package_on_hold<'a>(installed: &'a [InstalledPackage], app: &AppName) -> Option<&'a InstalledPackage> {
+    let is_of_app = |package: &InstalledPackage| match &package.release {
+        Some(release) => release.app() == app,
+        None => package.package == app.as_str(),
+    };
+    installed.iter().find(|package| package.on_hold && is_of_app(package))
 }
 
 /// Why `release` has to be installed, if it has.
@@ -183,7 +201,14 @@ fn leave_or_remove(situation: &Situation, decision: &mut Decision) {
         let cause = match situation.pauses.of(app) {
             Some(pause) => Cause::Paused(pause.clone()),
             None if ours => Cause::InPlace,
-            None => Cause::Unlisted(why.unwrap_or_else(|| fate(situation, app))),
+            None => match why.unwrap_or_else(|| fate(situation, app)) {
+                Unlisted::Removed if package.on_hold => Cause::OnHold(OnHold {
+                    package: package.package.clone(),
+                    release: release.clone(),
+                    kept_from: KeptFrom::Removing,
+                }),
+                unlisted => Cause::Unlisted(unlisted),
+            },
         };
         if cause == Cause::Unlisted(Unlisted::Removed) {
             decision.plan.steps.push(Step::Remove { package: package.package.clone(), release: release.clone() });

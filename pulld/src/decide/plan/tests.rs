@@ -17,6 +17,7 @@ fn installed(release: &ReleaseName, state: PackageState) -> InstalledPackage {
         package: release.app().to_string(),
         version: "1".to_owned(),
         state,
+        on_hold: false,
         release: Some(release.clone()),
         units: vec![],
     }
@@ -134,6 +135,51 @@ fn an_app_that_is_not_allowed_is_refused_and_not_removed() {
     assert_eq!((case.cause("web"), case.cause("db")), (Cause::NotAllowed, Cause::Unlisted(Unlisted::NotAllowed)));
 }
 
+#[test]
+fn what_is_on_hold_is_left_alone_and_said() {
+    let held = |release: &ReleaseName, state| InstalledPackage { on_hold: true, ..installed(release, state) };
+    let broken = PackageState::Broken("hF".into());
+    for (app, there, kept_from) in [
+        ("web", held(&release("web", 1), PackageState::Installed), KeptFrom::Installing),
+        ("web", held(&release("web", 2), PackageState::Installed), KeptFrom::Nothing),
+        ("web", held(&release("web", 2), broken), KeptFrom::Repairing),
+        // Removed by hand, with its conffiles left.
+        ("web", held(&release("web", 1), PackageState::Absent), KeptFrom::Installing),
+        // The app was in a package of another name.
+        (
+            "web",
+            InstalledPackage { package: "web-server".into(), ..held(&release("web", 1), PackageState::Installed) },
+            KeptFrom::Installing,
+        ),
+        // Not a release: pulld from the image, a package of Debian.
+        (
+            "pulld",
+            InstalledPackage { release: None, ..held(&release("pulld", 1), PackageState::Installed) },
+            KeptFrom::Installing,
+        ),
+    ] {
+        let package = there.package.clone();
+        let mut case = Case::new(&[release(app, 2), release("db", 1)], vec![there]);
+        assert_eq!(apps(&case.plan()), ["db"], "others go on");
+        let cause = case.cause(app);
+        assert_eq!(cause, Cause::OnHold(OnHold { package: package.clone(), release: release(app, 2), kept_from }));
+        let said = cause.to_string();
+        assert!(said.contains(&format!("`apt-mark unhold {package}` there ends")), "{said}");
+        case.installed[0].on_hold = false;
+        assert!(!matches!(case.cause(app), Cause::OnHold(_)));
+    }
+}
+
+#[test]
+fn what_is_on_hold_is_not_pruned() {
+    let held = InstalledPackage { on_hold: true, ..installed(&release("web", 1), PackageState::Installed) };
+    let mut case = Case::new(&[release("db", 1)], vec![held]);
+    assert_eq!(case.cause("web"), Cause::Unlisted(Unlisted::NoPrune));
+    case.prune = true;
+    assert_eq!(apps(&case.plan()), ["db"]);
+    assert!(matches!(case.cause("web"), Cause::OnHold(held) if held.kept_from == KeptFrom::Removing));
+}
+
 const APPS: [&str; 5] = ["pulld", "web", "db", "cache", "mail"];
 
 fn any_state() -> impl Strategy<Value = PackageState> {
@@ -146,13 +192,14 @@ fn any_state() -> impl Strategy<Value = PackageState> {
 
 fn any_case() -> impl Strategy<Value = Case> {
     let wanted = subsequence(APPS.to_vec(), 0..=5).prop_shuffle();
-    let there = vec((0..5usize, 0..3u8, any_state(), any::<bool>()), 0..6);
+    let there = vec((0..5usize, 0..3u8, any_state(), any::<bool>(), proptest::bool::weighted(0.2)), 0..6);
     (wanted, vec(0..3u8, 5), there, any::<bool>(), vec(any::<bool>(), 5)).prop_map(
         |(wanted, minutes, there, prune, allowed)| {
             let releases: Vec<_> = wanted.iter().zip(&minutes).map(|(app, minute)| release(app, *minute)).collect();
             let mut packages: BTreeMap<usize, InstalledPackage> = BTreeMap::new();
-            for (app, minute, state, ours) in there {
+            for (app, minute, state, ours, on_hold) in there {
                 let mut package = installed(&release(APPS[app], minute), state);
+                package.on_hold = on_hold;
                 if !ours {
                     package.release = None;
                 }
@@ -218,6 +265,18 @@ proptest! {
             prop_assert!(document.release_of(release.app()).is_none());
             let there = case.installed.iter().find(|there| there.package == package).unwrap();
             prop_assert_eq!(there.release.as_ref(), Some(&release));
+        }
+    }
+
+    #[test]
+    fn no_step_touches_what_is_on_hold(case in any_case()) {
+        for step in case.plan().steps {
+            let package = match &step {
+                Step::Install { release, .. } => release.app().as_str(),
+                Step::Remove { package, .. } => package,
+            };
+            let there = case.installed.iter().find(|there| there.package == package);
+            prop_assert!(there.is_none_or(|there| !there.on_hold), "{step:?}");
         }
     }
 

@@ -22,7 +22,8 @@ pub(super) fn parse_packages(listing: &str, also: &[String]) -> Vec<InstalledPac
     for record in records(listing) {
         let [package, version, status, release, units] = record[..] else { continue };
         let release = ReleaseName::from_stem(release.trim()).ok();
-        if release.is_none() && !also.iter().any(|name| name == package) {
+        let on_hold = status.starts_with('h');
+        if release.is_none() && !on_hold && !also.iter().any(|name| name == package) {
             continue;
         }
         let units = OwnedUnit::parse_all(units).unwrap_or_default();
@@ -30,6 +31,7 @@ pub(super) fn parse_packages(listing: &str, also: &[String]) -> Vec<InstalledPac
             package: package.to_owned(),
             version: version.to_owned(),
             state: state(status),
+            on_hold,
             release,
             units,
         };
@@ -92,26 +94,28 @@ mod tests {
     }
 
     #[test]
-    fn only_our_packages_and_those_asked_for_are_told() {
+    fn only_our_packages_those_on_hold_and_those_asked_for_are_told() {
         let listing = listing(&[
             ["bash", "5.2", "ii ", "", ""],
             ["web", "0+1", "ii ", STEM, "web.service=restart"],
-            ["nginx", "1.22", "hi ", "", ""],
+            ["nginx", "1.22", "ii ", "", ""],
+            ["linux-image", "6.1", "hi ", "", ""],
             ["api", "0+2", "iHR", STEM, ""],
             ["old", "", "rc ", STEM, ""],
         ]);
         let found: Vec<_> = parse_packages(&listing, &["nginx".to_owned()])
             .into_iter()
-            .map(|found| (found.package, found.state))
+            .map(|found| (found.package, found.state, found.on_hold))
             .collect();
         let broken = PackageState::Broken("iHR".to_owned());
         let want = [
-            ("api", broken),
-            ("nginx", PackageState::Installed),
-            ("old", PackageState::Absent),
-            ("web", PackageState::Installed),
+            ("api", broken, false),
+            ("linux-image", PackageState::Installed, true),
+            ("nginx", PackageState::Installed, false),
+            ("old", PackageState::Absent, false),
+            ("web", PackageState::Installed, false),
         ];
-        assert_eq!(found, want.map(|(name, state)| (name.to_owned(), state)));
+        assert_eq!(found, want.map(|(name, state, on_hold)| (name.to_owned(), state, on_hold)));
     }
 
     #[test]

@@ -122,6 +122,7 @@ impl World {
             package: name.to_owned(),
             version: "0".to_owned(),
             state: PackageState::Installed,
+            on_hold: false,
             release: None,
             units: vec![],
         };
@@ -138,6 +139,18 @@ impl World {
     /// What kept a release from working is gone: from its next installation on it is good.
     pub(crate) fn mend(&self, release: &ReleaseName) {
         self.0.borrow_mut().mended.insert(release.clone());
+    }
+
+    /// Puts a package on hold as `apt-mark hold` does, or ends that.
+    pub(crate) fn set_on_hold(&self, name: &str, on_hold: bool) {
+        if let Some((package, _)) = self.0.borrow_mut().packages.get_mut(name) {
+            package.on_hold = on_hold;
+        }
+    }
+
+    /// Whether a package is on hold.
+    pub(crate) fn is_on_hold(&self, name: &str) -> bool {
+        self.0.borrow().packages.get(name).is_some_and(|(package, _)| package.on_hold)
     }
 
     /// Stops a unit by hand.
@@ -219,6 +232,8 @@ impl State {
                 package: deb.package.clone(),
                 version: "1".to_owned(),
                 state,
+                // As dpkg does: whoever installs a package wants it.
+                on_hold: false,
                 release: Some(deb.release),
                 units: deb.units,
             };
@@ -237,7 +252,10 @@ impl PackageManager for World {
     async fn packages(&self, also: &[String]) -> Result<Vec<InstalledPackage>> {
         let state = self.0.borrow();
         let known = state.packages.values().map(|(package, _)| package.clone());
-        Ok(known.filter(|package| package.release.is_some() || also.contains(&package.package)).collect())
+        let is_told = |package: &InstalledPackage| {
+            package.release.is_some() || package.on_hold || also.contains(&package.package)
+        };
+        Ok(known.filter(is_told).collect())
     }
 
     async fn architecture(&self) -> Result<String> {
