@@ -1,6 +1,6 @@
 //! What to do, decided: the [`plan`] from document and machine and its [`report`], whether [`dependencies`] are met, what
-//! happens to [`units`] and whether they are healthy ([`verdict`]), why a dpkg run failed ([`dpkg_failure`]), what a
-//! [`rollback`] takes, when to act ([`schedule`]).
+//! happens to [`units`] and whether they are healthy ([`verdict`]), the [`trial`] of a release's own check, why a dpkg
+//! run failed ([`dpkg_failure`]), what a [`rollback`] takes, when to act ([`schedule`]).
 //!
 //! Pure: no I/O, no clock, no chance; time and random numbers are arguments.
 

@@ -9,6 +9,7 @@ mod lock;
 mod output;
 mod process;
 mod validate;
+mod writable;
 
 use std::{
     path::Path,
@@ -23,6 +24,7 @@ use self::{
     output::Output,
     process::{Ended, dpkg},
     validate::validate,
+    writable::ensure_writable,
 };
 
 use super::dpkg_request::{DpkgEnd, DpkgRequest, DpkgResult, load_request, save_result};
@@ -51,6 +53,9 @@ fn carry_out(request: &DpkgRequest) -> DpkgResult {
         Ok(lock) => lock,
         Err(error) => return DpkgResult::failed(format!("{error:#}")),
     };
+    if let Err(error) = ensure_writable(request) {
+        return DpkgResult::failed(format!("{error:#}"));
+    }
     let output = Output::to_journal();
     let end = run_to_its_end(request, &output, deadline).unwrap_or_else(|error| DpkgEnd::Failed(format!("{error:#}")));
     DpkgResult { end, output: output.finish() }
