@@ -13,6 +13,10 @@
 //! - [`state`] – the agent's own files
 //! - [`service`] – what wakes it, and what systemd and people are let know
 
+// First: its macros are for those below.
+#[macro_use]
+mod failpoint;
+
 mod agent;
 pub mod commands;
 mod config;

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use bucket::{Bucket, BucketOptions, BucketUrl, ServerName};
+use bucket::{BucketOptions, BucketUrl, ServerName};
 
 use crate::{
     config::{Loaded, Settings},
     service::events,
     state::{paths::Paths, persist},
+    store::bucket::Bucket,
 };
 
 /// Reads the configuration anew.

@@ -1,9 +1,9 @@
 //! The server document as last read: what this server should have.
 
-use bucket::{Bucket, DocumentStatus, Error, Fetched, Generation, ServerDocument, ServerName};
+use bucket::{DocumentStatus, Error, Fetched, Generation, ServerDocument, ServerName};
 use console::count;
 
-use crate::service::events;
+use crate::{service::events, store::bucket::Bucket};
 
 /// The desired state, and how reading it went.
 #[derive(Debug, Default)]

@@ -16,7 +16,7 @@ mod retries;
 use std::{collections::BTreeSet, rc::Rc, time::Duration};
 
 use anyhow::Result;
-use bucket::{Bucket, ReleaseName, Timestamp};
+use bucket::{ReleaseName, Timestamp};
 use tokio::time::Instant;
 
 use crate::{
@@ -37,6 +37,7 @@ use crate::{
     },
     state::{paths::Paths, pauses::Pauses, quarantine::Quarantine},
     store::{
+        bucket::Bucket,
         cache::Cache,
         prepare::{Inspect, Preparer},
     },

@@ -8,10 +8,12 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use console::Completions;
 
+#[cfg(feature = "fail-points")]
+use crate::machine::door::Door;
 use crate::{
     agent::Machine,
     config::{self, Loaded, Settings},
-    machine::{deb, dpkg::Dpkg, runner, systemd::Systemd},
+    machine::{PackageManager, ServiceManager, deb, dpkg::Dpkg, runner, systemd::Systemd},
     state::paths::Paths,
 };
 
@@ -85,8 +87,11 @@ impl Context {
     }
 
     /// dpkg and systemd of this machine.
-    fn machine(&self) -> Machine<Dpkg, Systemd> {
-        Machine { packages: Dpkg::new(self.paths.requests()), services: Systemd, inspect: deb::inspect }
+    fn machine(&self) -> Machine<impl PackageManager, impl ServiceManager> {
+        let (packages, services) = (Dpkg::new(self.paths.requests()), Systemd);
+        #[cfg(feature = "fail-points")]
+        let (packages, services) = (Door(packages), Door(services));
+        Machine { packages, services, inspect: deb::inspect }
     }
 
     /// The agent's settings while the configuration is invalid from the start.

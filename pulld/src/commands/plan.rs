@@ -3,7 +3,6 @@
 use std::{fs::File, io::ErrorKind, process::ExitCode};
 
 use anyhow::{Context, Result};
-use bucket::Bucket;
 use console::{Threads, block_on, cut_lines, print, print_json, safe, warning};
 use serde::Serialize;
 
@@ -14,6 +13,7 @@ use crate::{
     },
     machine::{OWN_PACKAGE, PackageManager},
     state::{paths::Paths, pauses::Pauses, quarantine::Quarantine},
+    store::bucket::Bucket,
 };
 
 /// Arguments of `pulld plan`.

@@ -59,6 +59,7 @@ async fn daemon(context: &super::Context) -> Result<()> {
     let listener = control::listen(&context.paths.socket())?;
     tokio::spawn(control::serve(listener, wake_signal.clone(), agent.instructions(), tracker.clone()));
     notify::ready();
+    fail_point!("agent.ready");
     tracing::info!(message_id = events::STARTED, version = env!("CARGO_PKG_VERSION"), "pulld has started");
     // Nothing waits for a running transaction: dpkg runs in a service of its own, and the record is on disk.
     tokio::select! {

@@ -5,6 +5,8 @@
 //! dpkg itself works in a service of its own ([`runner`]); [`deb`] reads packages without it.
 
 pub(crate) mod deb;
+#[cfg(any(test, feature = "fail-points"))]
+pub(crate) mod door;
 pub(crate) mod dpkg;
 mod dpkg_lock;
 mod dpkg_request;

@@ -15,14 +15,14 @@ use anyhow::{Context, Result};
 pub(crate) fn write(path: &Path, content: &[u8]) -> Result<()> {
     let failed = || format!("could not write `{}`", path.display());
     let directory = path.parent().unwrap_or(Path::new("/"));
+    fail_point!("persist.write({}).begin", crate::failpoint::file(path));
     create_directory(directory)?;
-    failpoint::reached();
     let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(directory).with_context(failed)?;
     file.write_all(content).with_context(failed)?;
     file.as_file().sync_all().with_context(failed)?;
     file.persist(path).with_context(failed)?;
     sync_directory(directory).with_context(failed)?;
-    failpoint::reached();
+    fail_point!("persist.write({}).end", crate::failpoint::file(path));
     Ok(())
 }
 
@@ -46,23 +46,23 @@ pub(crate) fn create_directory(directory: &Path) -> Result<()> {
 /// Gives the finished file at `from` the name `to`; both in directories of the same file system.
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
     let failed = || format!("could not rename `{}` to `{}`", from.display(), to.display());
-    failpoint::reached();
+    fail_point!("persist.rename({}).begin", crate::failpoint::file(to));
     fs::rename(from, to).with_context(failed)?;
     sync_directory(to.parent().unwrap_or(Path::new("/"))).with_context(failed)?;
-    failpoint::reached();
+    fail_point!("persist.rename({}).end", crate::failpoint::file(to));
     Ok(())
 }
 
 /// Removes a file; that it is gone already is fine.
 pub(crate) fn remove(path: &Path) -> Result<()> {
     let failed = || format!("could not remove `{}`", path.display());
-    failpoint::reached();
+    fail_point!("persist.remove({}).begin", crate::failpoint::file(path));
     match fs::remove_file(path) {
         Ok(()) => sync_directory(path.parent().unwrap_or(Path::new("/"))).with_context(failed)?,
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(error).with_context(failed),
     }
-    failpoint::reached();
+    fail_point!("persist.remove({}).end", crate::failpoint::file(path));
     Ok(())
 }
 
@@ -85,36 +85,4 @@ pub(crate) fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
 
 fn sync_directory(directory: &Path) -> std::io::Result<()> {
     File::open(directory)?.sync_all()
-}
-
-/// Where tests make the agent die: before and after each durable change.
-pub(crate) mod failpoint {
-    #[cfg(test)]
-    thread_local! {
-        /// How many more failpoints this thread passes before it dies; `None` never does.
-        static LEFT: std::cell::Cell<Option<usize>> = const { std::cell::Cell::new(None) };
-    }
-
-    /// Dies here if a test asked for it.
-    pub(crate) fn reached() {
-        #[cfg(test)]
-        LEFT.with(|left| match left.get() {
-            Some(0) => {
-                left.set(None);
-                std::panic::panic_any(Died);
-            }
-            Some(more) => left.set(Some(more - 1)),
-            None => {}
-        });
-    }
-
-    /// The panic's payload of an agent that died on request.
-    #[cfg(test)]
-    pub(crate) struct Died;
-
-    /// Makes this thread die at the failpoint after `passed` others; `None` calls it off.
-    #[cfg(test)]
-    pub(crate) fn die_after(passed: Option<usize>) {
-        LEFT.with(|left| left.set(passed));
-    }
 }

@@ -159,7 +159,8 @@ pub(crate) fn hash_into(path: &Path, hasher: &mut sha2::Sha256) -> Result<u64> {
 }
 
 fn remove_all(directory: &Path) -> Result<()> {
-    fs::remove_dir_all(directory).with_context(|| format!("could not clear `{}`", directory.display()))
+    between_fail_points!(fs::remove_dir_all(directory), "cache.clear")
+        .with_context(|| format!("could not clear `{}`", directory.display()))
 }
 
 #[cfg(test)]

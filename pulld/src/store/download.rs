@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use bucket::{Bucket, Release, ReleaseMetadata, ReleaseName, Sha256};
+use bucket::{Release, ReleaseMetadata, ReleaseName, Sha256};
 use sha2::Digest;
 
 use crate::{
@@ -19,7 +19,10 @@ use crate::{
     state::persist,
 };
 
-use super::cache::{self, Cache};
+use super::{
+    bucket::Bucket,
+    cache::{self, Cache},
+};
 
 /// How long a download may go without a byte before the watchdog ends the agent; the bucket's own timeouts come first.
 const CHUNK_TIMEOUT: Duration = Duration::from_mins(5);
@@ -100,6 +103,7 @@ async fn fetch(
     }
     if length < metadata.size || metadata.size == 0 {
         let Some(mut download) = bucket.download_release(release, length).await? else { return Ok(Found::Nowhere) };
+        fail_point!("download({}).begin", release.name.app());
         let mut file = OpenOptions::new().create(true).append(true).open(part).with_context(failed)?;
         loop {
             let chunk = match download.chunk().await {
@@ -119,8 +123,10 @@ async fn fetch(
             }
             hasher.update(&chunk);
             file.write_all(&chunk).with_context(failed)?;
+            fail_point!("download({}).chunk", release.name.app());
         }
         tokio::task::spawn_blocking(move || file.sync_all()).await?.with_context(failed)?;
+        fail_point!("download({}).end", release.name.app());
     }
     let sha256 = Sha256::from(<[u8; 32]>::from(hasher.finalize()));
     if length != metadata.size || sha256 != metadata.sha256 {

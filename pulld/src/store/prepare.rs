@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use bucket::{Activity, AppName, Bucket, OwnedUnit, ReleaseName, Timestamp};
+use bucket::{Activity, AppName, OwnedUnit, ReleaseName, Timestamp};
 
 use crate::{
     decide::{
@@ -27,6 +27,7 @@ use crate::{
 };
 
 use super::{
+    bucket::Bucket,
     cache::{self, Cache},
     download::{self, Found},
 };

@@ -4,12 +4,9 @@ use std::{cell::RefCell, time::Duration};
 
 use bucket::{Activity, AppState, ReleaseName, Status};
 
-use crate::{
-    agent::Agent,
-    machine::fake::{Behaviour, Deb, World, release},
-};
+use crate::machine::fake::{Behaviour, Deb, release};
 
-use super::harness::{Server, poll, pull};
+use super::harness::{FakeAgent, Server, poll, pull};
 
 /// How long dpkg takes: time enough for a report.
 const LASTING: Duration = Duration::from_secs(5);
@@ -22,7 +19,7 @@ async fn upload_lasting(server: &Server, release: &ReleaseName, behaviour: Behav
 }
 
 /// The reports in the bucket while an agent pulls, each once, the one from before included.
-async fn reports_while_pulling(server: &Server, agent: &mut Agent<World, World>) -> Vec<Status> {
+async fn reports_while_pulling(server: &Server, agent: &mut FakeAgent) -> Vec<Status> {
     let seen = RefCell::new(vec![server.status().await]);
     let read = async || {
         let status = server.status().await;

@@ -7,12 +7,18 @@ use bucket::{
 use crate::{
     agent::{Agent, LoadSettings, Machine},
     config,
-    machine::fake::{self, Behaviour, Deb, World},
+    machine::{
+        door::Door,
+        fake::{self, Behaviour, Deb, World},
+    },
     service::{control::CycleReport, wake::Reason},
     state::paths::Paths,
     store::cache,
     transaction::executor::Next,
 };
+
+/// An agent on the fake machine.
+pub(super) type FakeAgent = Agent<Door<World>, Door<World>>;
 
 /// A server with a bucket, and agents that come and go.
 pub(super) struct Server {
@@ -35,7 +41,7 @@ impl Server {
     }
 
     /// A server that has these releases, all of them good, and its agent.
-    pub(super) async fn running(releases: &[&ReleaseName]) -> (Self, Agent<World, World>) {
+    pub(super) async fn running(releases: &[&ReleaseName]) -> (Self, FakeAgent) {
         let server = Self::new().await;
         for release in releases {
             server.upload(release, Behaviour::Good).await;
@@ -67,8 +73,9 @@ impl Server {
         Paths::new(self.root.path())
     }
 
-    pub(super) fn agent(&self) -> Agent<World, World> {
-        let machine = Machine { packages: self.world.clone(), services: self.world.clone(), inspect: fake::inspect };
+    pub(super) fn agent(&self) -> FakeAgent {
+        let machine =
+            Machine { packages: Door(self.world.clone()), services: Door(self.world.clone()), inspect: fake::inspect };
         let paths = self.paths();
         let load: LoadSettings = Box::new(move || config::load(&paths, None, |_| None, "web-1"));
         Agent::new(self.paths(), machine, load, config::last_valid(&self.paths().settings(), "web-1"))
@@ -126,13 +133,13 @@ impl Server {
     }
 }
 
-pub(super) async fn pull(agent: &mut Agent<World, World>) -> CycleReport {
+pub(super) async fn pull(agent: &mut FakeAgent) -> CycleReport {
     let (cycle, next) = agent.pull_cycle(&[Reason::Command].into()).await;
     assert_eq!(next, Next::Continue);
     cycle
 }
 
-pub(super) async fn poll(agent: &mut Agent<World, World>) -> CycleReport {
+pub(super) async fn poll(agent: &mut FakeAgent) -> CycleReport {
     agent.pull_cycle(&[Reason::Timer].into()).await.0
 }
 

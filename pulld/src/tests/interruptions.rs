@@ -1,20 +1,14 @@
 //! Whole cycles: how often an interrupted transaction is resumed.
 
-use std::panic::AssertUnwindSafe;
-
 use bucket::AppState;
-use futures_util::FutureExt;
 
 use crate::{
+    failpoint::die_at,
     machine::fake::{Behaviour, release},
-    state::persist::failpoint,
     transaction,
 };
 
 use super::harness::{Server, live};
-
-/// Durable writes, and their two failpoints each, before a resumed transaction runs dpkg: that of the record.
-const BEFORE_DPKG: usize = 2;
 
 /// A server that updates `web` from its first release to its second, and whose agents died that often at it.
 async fn interrupted(times: u32) -> Server {
@@ -22,26 +16,14 @@ async fn interrupted(times: u32) -> Server {
     let (server, _) = Server::running(&[&one]).await;
     server.upload(&two, Behaviour::Good).await;
     server.push(&[&two]).await;
-    for point in 0.. {
-        die_at(&server, point).await;
-        if server.paths().transaction().exists() {
-            break;
-        }
-    }
+    assert!(die_at("persist.write(transaction.json).end", 0, live(&server)).await.is_none());
     for resumption in 1..times {
-        die_at(&server, BEFORE_DPKG).await;
+        assert!(die_at("packages.execute.begin", 0, live(&server)).await.is_none());
         let record = transaction::load(&server.paths().transaction()).expect("the transaction is still under way");
         assert_eq!(record.resumptions, resumption);
     }
     assert_eq!(server.world.dpkg_runs().len(), 1, "dpkg ran for the first release only");
     server
-}
-
-async fn die_at(server: &Server, point: usize) {
-    failpoint::die_after(Some(point));
-    let lived = AssertUnwindSafe(live(server)).catch_unwind().await;
-    failpoint::die_after(None);
-    assert!(lived.is_err(), "the agent died at failpoint {point}");
 }
 
 #[tokio::test(start_paused = true)]

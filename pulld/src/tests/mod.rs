@@ -1,6 +1,7 @@
 //! Whole cycles of the agent: a `file://` bucket in a temporary directory, the fake machine, and paused time.
 
 mod activities;
+mod boundaries;
 mod crashes;
 mod documents;
 mod harness;

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use bucket::AppState;
+use bucket::{AppState, BucketOptions, BucketUrl};
 
 use crate::{
     machine::fake::{Behaviour, Deb, release},
     service::liveness::Liveness,
-    store::{cache::Cache, download},
+    store::{bucket::Bucket, cache::Cache, download},
 };
 
 use super::harness::{Server, pull};
@@ -62,12 +62,14 @@ async fn a_cut_download_goes_on_where_it_ended() {
     let sha256 = found.metadata.unwrap().sha256;
     let whole = std::fs::read(server.root.path().join("new.deb")).unwrap();
     let cache = Cache::new(server.paths().cache());
+    let url = BucketUrl::File(server.root.path().join("bucket"));
+    let bucket = Bucket::open_marked(&url, &BucketOptions::default()).await.unwrap();
     for (cut, good) in [(&whole[..10], true), (&whole[..], true), (&b"other bytes"[..], false)] {
         std::fs::remove_dir_all(server.paths().cache()).ok();
         let part = cache.part(&web, &sha256, found.generation);
         std::fs::create_dir_all(part.parent().unwrap()).unwrap();
         std::fs::write(&part, cut).unwrap();
-        let obtained = download::obtain(&server.bucket, &cache, &web, &Liveness::new()).await;
+        let obtained = download::obtain(&bucket, &cache, &web, &Liveness::new()).await;
         assert_eq!(obtained.is_ok(), good, "{obtained:?}");
         assert!(!part.exists(), "a part becomes the file, or goes");
     }

@@ -16,7 +16,7 @@ use crate::{
         units::{self, Act, UnitBefore},
         verdict::{START_TIMEOUT, Sample, Verdict, verdict},
     },
-    machine::{PackageManager, ServiceManager, UnitState},
+    machine::{PackageManager, ServiceManager},
     service::events,
 };
 
@@ -88,9 +88,10 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
             if now.as_ref().is_some_and(|now| matches!(units::act(before, now, true), Act::Ignore(_))) {
                 continue;
             }
-            let same = |now: &UnitState| now.invocation == before.invocation;
-            let by_its_package = if now.as_ref().is_some_and(same) { before.restarts } else { 0 };
-            judged.push(((*before).clone(), before.restarts_at_own.unwrap_or(by_its_package)));
+            // One that its package restarted, or we did before we were interrupted, begins with none, or goes on counting
+            // where it was before.
+            let earlier = now.map_or(before.restarts, |now| now.restarts.min(before.restarts));
+            judged.push(((*before).clone(), before.restarts_at_own.unwrap_or(earlier)));
         }
         judged
     }

@@ -5,10 +5,10 @@
 
 use std::{convert::Infallible, path::PathBuf, time::Duration};
 
-use bucket::{AppState, Bucket, Status, Timestamp};
+use bucket::{AppState, Status, Timestamp};
 use tokio::{sync::watch, time::Instant};
 
-use crate::service::announcer::Announced;
+use crate::{service::announcer::Announced, store::bucket::Bucket};
 
 use super::publish::{self, Publisher};
 
@@ -109,7 +109,7 @@ mod tests {
         let endpoint = format!("http://{}", silent.local_addr().unwrap()).parse().ok();
         let credentials = Credentials::Anonymous;
         let options = BucketOptions { endpoint, credentials, timeout: Duration::from_hours(1) };
-        let bucket = Bucket::open(&"gs://bucket".parse().unwrap(), &options).await.unwrap();
+        let bucket = Bucket::open_marked(&"gs://bucket".parse().unwrap(), &options).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
         let announcer = Announcer::default();
         let mut meanwhile = Meanwhile {

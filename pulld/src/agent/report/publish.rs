@@ -10,11 +10,11 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use bucket::{Bucket, Error, Generation, ServerName, Status};
+use bucket::{Error, Generation, ServerName, Status};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use crate::{decide::schedule, random::random_fraction, service::events};
+use crate::{decide::schedule, random::random_fraction, service::events, store::bucket::Bucket};
 
 use super::difference::without_times;
 
@@ -143,6 +143,7 @@ pub(super) fn write_local(path: &Path, status: &Status) -> Result<()> {
     let failed = || format!("could not write `{}`", path.display());
     let directory = path.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(directory).with_context(failed)?;
+    fail_point!("report.local.begin");
     // Readable by its owner alone so far.
     let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(directory).with_context(failed)?;
     file.write_all(&serde_json::to_vec_pretty(status)?).with_context(failed)?;
@@ -150,6 +151,7 @@ pub(super) fn write_local(path: &Path, status: &Status) -> Result<()> {
         file.as_file().set_permissions(Permissions::from_mode(0o640)).with_context(failed)?;
     }
     file.persist(path).with_context(failed)?;
+    fail_point!("report.local.end");
     Ok(())
 }
 

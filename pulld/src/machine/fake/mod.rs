@@ -14,8 +14,6 @@ use anyhow::Result;
 use bucket::{Probe, ReleaseName, Timestamp};
 use tokio::{sync::Notify, time::Instant};
 
-use crate::state::persist::failpoint;
-
 use super::{
     dpkg_lock::LockHolder,
     dpkg_request::{DpkgEnd, DpkgRequest, DpkgResult},
@@ -40,6 +38,10 @@ struct State {
     units: BTreeMap<String, Unit>,
     /// The result of a dpkg run that nobody has taken.
     unclaimed: Option<DpkgResult>,
+    /// What dpkg is in the middle of.
+    under_way: Option<DpkgRequest>,
+    /// Every call so far, named like its fail points.
+    calls: Vec<String>,
     dpkg_runs: Vec<Vec<String>>,
     restarts: Vec<String>,
     invocations: u32,
@@ -57,6 +59,8 @@ struct State {
 struct Unit {
     state: UnitState,
     crashes_at: Option<Instant>,
+    /// The release whose program runs.
+    runs: Option<ReleaseName>,
 }
 
 impl World {
@@ -82,6 +86,60 @@ impl World {
         self.0.borrow().agent_restarts
     }
 
+    /// The release whose program a unit runs, whatever is installed by now.
+    pub(crate) fn runs(&self, name: &str) -> Option<ReleaseName> {
+        self.0.borrow().units.get(name)?.runs.clone()
+    }
+
+    /// Every call of the two traits so far, as it is called in fail points.
+    pub(crate) fn calls(&self) -> Vec<String> {
+        self.0.borrow().calls.clone()
+    }
+
+    /// All of it but the calls, to see whether it changed.
+    pub(crate) fn shown(&self) -> String {
+        let State { packages, units, dpkg_runs, unclaimed, restarts, .. } = &*self.0.borrow();
+        format!("{packages:?}{units:?}{dpkg_runs:?}{unclaimed:?}{restarts:?}")
+    }
+
+    /// The agent has died, and dpkg goes on without it.
+    pub(crate) fn let_dpkg_end(&self) {
+        let mut state = self.0.borrow_mut();
+        if let Some(request) = state.under_way.take() {
+            state.unclaimed = Some(state.carry_out(&request));
+        }
+    }
+
+    /// dpkg is killed with all that it had started: what it was to install is half-installed.
+    pub(crate) fn kill_dpkg(&self) {
+        let mut state = self.0.borrow_mut();
+        let Some(request) = state.under_way.take() else { return };
+        for path in &request.install {
+            let deb: Deb = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+            let half = InstalledPackage {
+                package: deb.package.clone(),
+                version: "1".to_owned(),
+                on_hold: false,
+                state: PackageState::Broken("iHR".to_owned()),
+                release: Some(deb.release),
+                units: deb.units,
+            };
+            state.packages.insert(deb.package, (half, deb.behaviour));
+        }
+    }
+
+    /// The machine boots after its power was cut: what is installed is started, by another name of each unit's process.
+    pub(crate) fn boot(&self) {
+        self.kill_dpkg();
+        let mut state = self.0.borrow_mut();
+        let restarts = state.restarts.clone();
+        for name in state.units.keys().cloned().collect::<Vec<_>>() {
+            state.restart(&name);
+        }
+        // The boot's own starts are none of the agent's.
+        state.restarts = restarts;
+    }
+
     /// Notified when systemd ends the agent's process.
     pub(crate) fn killed(&self) -> Rc<Notify> {
         self.0.borrow().killed.clone()
@@ -101,6 +159,10 @@ impl World {
     /// How long every dpkg run, and every query of what could meet a dependency, takes from now on.
     pub(crate) fn slow_dpkg_down(&self, takes: Duration) {
         self.0.borrow_mut().dpkg_takes = takes;
+    }
+
+    fn called(&self, call: &str) {
+        self.0.borrow_mut().calls.push(call.to_owned());
     }
 
     async fn take_time(&self) {
@@ -182,12 +244,15 @@ impl State {
     fn restart(&mut self, name: &str) -> JobResult {
         self.restarts.push(name.to_owned());
         let owns = |package: &InstalledPackage| package.units.iter().any(|unit| unit.name.as_str() == name);
-        let behaviour = self.packages.values().find(|(package, _)| owns(package)).map(|(_, behaviour)| *behaviour);
+        let owner = self.packages.values().find(|(package, _)| owns(package));
+        let (behaviour, release) =
+            (owner.map(|(_, behaviour)| *behaviour), owner.and_then(|(package, _)| package.release.clone()));
         self.invocations += 1;
         let invocation = format!("{:032x}", self.invocations);
         let before = self.unit(name);
         let Some(unit) = self.units.get_mut(name) else { return JobResult::Failed };
         unit.crashes_at = None;
+        unit.runs = release;
         if behaviour == Some(Behaviour::DoesNotStart) {
             unit.state = UnitState { invocation, ..exited(203) };
             return JobResult::Failed;
@@ -225,7 +290,7 @@ impl State {
                 _ => PackageState::Installed,
             };
             for unit in &deb.units {
-                let new = Unit { state: unit_state("inactive", "dead"), crashes_at: None };
+                let new = Unit { state: unit_state("inactive", "dead"), crashes_at: None, runs: None };
                 self.units.entry(unit.name.to_string()).or_insert(new);
             }
             let package = InstalledPackage {
@@ -250,6 +315,7 @@ impl State {
 
 impl PackageManager for World {
     async fn packages(&self, also: &[String]) -> Result<Vec<InstalledPackage>> {
+        self.called("packages.packages");
         let state = self.0.borrow();
         let known = state.packages.values().map(|(package, _)| package.clone());
         let is_told = |package: &InstalledPackage| {
@@ -259,10 +325,12 @@ impl PackageManager for World {
     }
 
     async fn architecture(&self) -> Result<String> {
+        self.called("packages.architecture");
         Ok("amd64".to_owned())
     }
 
     async fn available(&self) -> Result<Vec<AvailablePackage>> {
+        self.called("packages.available");
         self.take_time().await;
         let available = |name: &String| AvailablePackage {
             package: name.clone(),
@@ -272,19 +340,23 @@ impl PackageManager for World {
         Ok(self.0.borrow().packages.keys().map(available).collect())
     }
 
-    async fn changed_files(&self, _package: &str) -> Result<Vec<String>> {
+    async fn changed_files(&self, package: &str) -> Result<Vec<String>> {
+        self.called(&format!("packages.changed_files({package})"));
         Ok(vec![])
     }
 
     async fn execute(&self, request: &DpkgRequest) -> Result<DpkgResult> {
-        failpoint::reached();
-        while self.lock_holder().is_some() {
+        self.called("packages.execute");
+        while self.0.borrow().lock_holder.is_some() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+        self.0.borrow_mut().under_way = Some(request.clone());
+        fail_point!("dpkg.begin");
         self.take_time().await;
         let result = self.0.borrow_mut().carry_out(request);
+        self.0.borrow_mut().under_way = None;
         self.0.borrow_mut().unclaimed = Some(result.clone());
-        failpoint::reached();
+        fail_point!("dpkg.end");
         if request.restart_agent {
             let killed = self.killed();
             self.0.borrow_mut().agent_restarts += 1;
@@ -296,36 +368,44 @@ impl PackageManager for World {
     }
 
     async fn resume(&self) -> Result<Option<DpkgResult>> {
+        self.called("packages.resume");
         Ok(self.0.borrow_mut().unclaimed.take())
     }
 
     fn lock_holder(&self) -> Option<LockHolder> {
+        self.called("packages.lock_holder");
         self.0.borrow().lock_holder.clone()
     }
 }
 
 impl ServiceManager for World {
     async fn daemon_reload(&self) -> Result<()> {
+        self.called("services.daemon_reload");
         Ok(())
     }
 
     async fn unit(&self, name: &str) -> Result<UnitState> {
+        self.called(&format!("services.unit({name})"));
         Ok(self.0.borrow().unit(name))
     }
 
-    async fn last_words(&self, _name: &str, _since: Timestamp, _except: Option<&str>) -> LastWords {
+    async fn last_words(&self, name: &str, _since: Timestamp, _except: Option<&str>) -> LastWords {
+        self.called(&format!("services.last_words({name})"));
         self.0.borrow().last_words.clone()
     }
 
     async fn restart(&self, name: &str, _timeout: Duration) -> Result<JobResult> {
+        self.called(&format!("services.restart({name})"));
         Ok(self.0.borrow_mut().restart(name))
     }
 
     async fn reload(&self, name: &str, _timeout: Duration) -> Result<JobResult> {
+        self.called(&format!("services.reload({name})"));
         Ok(self.0.borrow_mut().restart(name))
     }
 
-    async fn check(&self, _app: &str, probe: &Probe, _timeout: Duration) -> Result<CheckResult> {
+    async fn check(&self, app: &str, probe: &Probe, _timeout: Duration) -> Result<CheckResult> {
+        self.called(&format!("services.check({app})"));
         Ok(CheckResult::Failed { reason: format!("its check `{probe}` failed") })
     }
 }

@@ -1,0 +1,40 @@
+//! In the program of scenarios: a test says in files where it stands still, and reads in others where it has been.
+//!
+//! Nothing of it happens before somebody makes the directory; `kill -9` ends whoever stands still there.
+//!
+//! ```text
+//! /run/pulld-fail-points/met      every point that was met since, by any process of ours: a line each
+//! /run/pulld-fail-points/stop     where to stand still: how often it was met before, a space, and the point
+//! /run/pulld-fail-points/stopped  is there once somebody does
+//! ```
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{Result, Write},
+    path::Path,
+};
+
+const DIRECTORY: &str = "/run/pulld-fail-points";
+
+/// Notes that this process has reached a point, and stands still there if a test asked for it.
+pub(crate) fn reached(name: &str) {
+    if is_the_one(name).unwrap_or(false) {
+        let _ = fs::write(Path::new(DIRECTORY).join("stopped"), "");
+        let _ = fail::cfg(name, "pause");
+    }
+    fail::fail_point!(name);
+}
+
+/// Whether it was to stand still here; it is noted in any case.
+fn is_the_one(name: &str) -> Result<bool> {
+    let directory = Path::new(DIRECTORY);
+    if !directory.is_dir() {
+        return Ok(false);
+    }
+    let path = directory.join("met");
+    let before = fs::read_to_string(&path).unwrap_or_default();
+    let earlier = before.lines().filter(|line| *line == name).count();
+    writeln!(OpenOptions::new().create(true).append(true).open(path)?, "{name}")?;
+    let stop = fs::read_to_string(directory.join("stop")).unwrap_or_default();
+    Ok(stop.trim_end() == format!("{earlier} {name}"))
+}

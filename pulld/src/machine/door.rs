@@ -1,0 +1,74 @@
+//! A boundary with a fail point at the begin and at the end of every call.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use bucket::{Probe, Timestamp};
+
+use super::{
+    dpkg_lock::LockHolder,
+    dpkg_request::{DpkgRequest, DpkgResult},
+    package_manager::{AvailablePackage, InstalledPackage, PackageManager},
+    service_manager::{CheckResult, LastWords, ServiceManager},
+    unit_state::{JobResult, UnitState},
+};
+
+/// dpkg or systemd, with fail points.
+#[derive(Debug)]
+pub(crate) struct Door<T>(pub(crate) T);
+
+impl<P: PackageManager> PackageManager for Door<P> {
+    async fn packages(&self, also: &[String]) -> Result<Vec<InstalledPackage>> {
+        between_fail_points!(self.0.packages(also).await, "packages.packages")
+    }
+
+    async fn architecture(&self) -> Result<String> {
+        between_fail_points!(self.0.architecture().await, "packages.architecture")
+    }
+
+    async fn available(&self) -> Result<Vec<AvailablePackage>> {
+        between_fail_points!(self.0.available().await, "packages.available")
+    }
+
+    async fn changed_files(&self, package: &str) -> Result<Vec<String>> {
+        between_fail_points!(self.0.changed_files(package).await, "packages.changed_files({package})")
+    }
+
+    async fn execute(&self, request: &DpkgRequest) -> Result<DpkgResult> {
+        between_fail_points!(self.0.execute(request).await, "packages.execute")
+    }
+
+    async fn resume(&self) -> Result<Option<DpkgResult>> {
+        between_fail_points!(self.0.resume().await, "packages.resume")
+    }
+
+    fn lock_holder(&self) -> Option<LockHolder> {
+        between_fail_points!(self.0.lock_holder(), "packages.lock_holder")
+    }
+}
+
+impl<S: ServiceManager> ServiceManager for Door<S> {
+    async fn daemon_reload(&self) -> Result<()> {
+        between_fail_points!(self.0.daemon_reload().await, "services.daemon_reload")
+    }
+
+    async fn unit(&self, name: &str) -> Result<UnitState> {
+        between_fail_points!(self.0.unit(name).await, "services.unit({name})")
+    }
+
+    async fn last_words(&self, name: &str, since: Timestamp, except: Option<&str>) -> LastWords {
+        between_fail_points!(self.0.last_words(name, since, except).await, "services.last_words({name})")
+    }
+
+    async fn restart(&self, name: &str, timeout: Duration) -> Result<JobResult> {
+        between_fail_points!(self.0.restart(name, timeout).await, "services.restart({name})")
+    }
+
+    async fn reload(&self, name: &str, timeout: Duration) -> Result<JobResult> {
+        between_fail_points!(self.0.reload(name, timeout).await, "services.reload({name})")
+    }
+
+    async fn check(&self, app: &str, probe: &Probe, timeout: Duration) -> Result<CheckResult> {
+        between_fail_points!(self.0.check(app, probe, timeout).await, "services.check({app})")
+    }
+}
