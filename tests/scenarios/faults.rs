@@ -91,3 +91,36 @@ fn a_full_disk_stops_the_release_and_not_the_service() -> Result<()> {
     scenario.wait_until_converged(&server, &two)?;
     says(&server, PORT, "web 2")
 }
+
+#[test]
+fn a_read_only_file_system_is_no_fault_of_the_release() -> Result<()> {
+    let scenario = Scenario::new()?;
+    let server = scenario.server("web-1")?;
+    let web = scenario.service("web", PORT)?;
+    let one = web.release(scenario.target(), &Version::new("1"))?;
+    scenario.install(&one, &server)?;
+    server.sh("mount --bind /usr /usr && mount -o remount,bind,ro /usr")?;
+    // Should it get that far, /usr becomes read-only once more while dpkg is at work.
+    let again = "if mkdir /run/again; then mount -o remount,bind,ro /usr; fi\n";
+    let two = web.release(scenario.target(), &Version::new("2").preinst(again))?;
+    scenario.deploy(&two, &server)?;
+    let app = scenario.wait_for_app(&server, &two, AppState::Failed)?;
+    let reason = app.reason.context("the report says why")?;
+    assert!(reason.contains("`/usr` is a read-only file system"), "{reason}");
+    assert_eq!(unpacked(&server, "web")?, 1, "dpkg was not run");
+    assert_eq!(server.sh("dpkg --audit")?, "");
+    says(&server, PORT, "web 1")?;
+
+    server.sh("mount -o remount,bind,rw /usr")?;
+    server.run("pulld pull")?;
+    let app = scenario.wait_for_app(&server, &two, AppState::Failed)?;
+    assert!(app.drift.iter().any(|line| line.contains("dpkg says that `web` is broken")), "{app:?}");
+    assert!(app.reason.clone().context("the report says why")?.contains("Read-only file system"), "{app:?}");
+
+    server.sh("mount -o remount,bind,rw /usr")?;
+    server.sh("pulld pull")?;
+    scenario.wait_until_converged(&server, &two)?;
+    says(&server, PORT, "web 2")?;
+    assert_eq!(server.sh("dpkg --audit")?, "");
+    Ok(())
+}

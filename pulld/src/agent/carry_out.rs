@@ -84,9 +84,12 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
                     format!("installed `{}`", update.title())
                 }
                 Some(Outcome::RolledBack { reason }) => format!("rolled back `{}`: {reason}", update.title()),
-                Some(Outcome::Degraded { reason }) => {
-                    if is_removal {
+                Some(Outcome::Degraded { reason, retried }) => {
+                    if is_removal || *retried {
                         self.schedule_retry(release, reason);
+                    } else {
+                        // For what dpkg calls broken: the plan has nothing else for a quarantined release.
+                        self.retries.schedule(release, reason, Instant::now(), random_fraction());
                     }
                     format!("degraded: {reason}")
                 }

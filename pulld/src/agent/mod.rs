@@ -218,6 +218,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             }
             self.is_cache_clear = false;
             self.read_and_plan(cycle).await?;
+            self.retries.keep_planned(&cycle.plan);
         }
         Ok(Next::Continue)
     }

@@ -152,3 +152,52 @@ async fn going_back_that_fails_too_is_degraded_and_a_newer_document_still_heals(
     assert!(pull(&mut agent).await.ok);
     assert_eq!(server.world.installed("web"), Some((three, true)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_is_read_only_for_a_while_is_no_fault_of_the_release() {
+    let (one, two) = (release("web", 1), release("web", 2));
+    let (server, mut agent) = Server::running(&[&one]).await;
+    server.upload(&two, Behaviour::Good).await;
+    server.push(&[&two]).await;
+    server.world.make_read_only_after(Some(0));
+    assert!(!pull(&mut agent).await.ok);
+    let app = server.status().await.apps.remove(0);
+    assert_eq!(app.state, AppState::Failed);
+    assert!(app.reason.as_ref().unwrap().contains("Read-only file system"), "{app:?}");
+    assert!(app.drift[0].contains("`web` is broken"), "{app:?}");
+    let runs = server.world.dpkg_runs().len();
+    poll(&mut agent).await;
+    assert_eq!(server.world.dpkg_runs().len(), runs, "it waits for its time");
+    server.world.make_read_only_after(None);
+    tokio::time::advance(Duration::from_mins(1)).await;
+    assert!(poll(&mut agent).await.ok);
+    assert_eq!(server.world.installed("web"), Some((two, true)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_dpkg_calls_broken_is_repaired_though_its_release_is_quarantined() {
+    let (one, two) = (release("web", 1), release("web", 2));
+    let (server, mut agent) = Server::running(&[&one]).await;
+    server.upload(&two, Behaviour::Refused).await;
+    server.push(&[&two]).await;
+    // dpkg refuses the release, and what a person does meanwhile breaks the package that is there.
+    pull(&mut agent).await;
+    assert_eq!(server.state_of("web").await, AppState::Quarantined);
+    server.world.break_package("web");
+    let runs = server.world.dpkg_runs().len();
+    server.world.make_read_only_after(Some(0));
+    poll(&mut agent).await;
+    let tried = server.world.dpkg_runs().len();
+    assert!(tried > runs && server.world.installed("web") == Some((one.clone(), false)));
+    poll(&mut agent).await;
+    assert_eq!(server.world.dpkg_runs().len(), tried, "it waits for its time");
+    server.world.make_read_only_after(None);
+    tokio::time::advance(Duration::from_mins(1)).await;
+    poll(&mut agent).await;
+    assert_eq!(server.world.installed("web"), Some((one, true)), "the release before is whole again");
+    assert_eq!(server.state_of("web").await, AppState::Quarantined);
+    let runs = server.world.dpkg_runs().len();
+    tokio::time::advance(Duration::from_hours(1)).await;
+    poll(&mut agent).await;
+    assert_eq!(server.world.dpkg_runs().len(), runs, "and the bad one stays where it is");
+}

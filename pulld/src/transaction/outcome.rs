@@ -42,7 +42,7 @@ pub(super) fn degrade(update: &mut AppUpdate, why: &str) {
         return;
     }
     update.progress.degrade(why);
-    if let Some(Outcome::Degraded { reason }) = update.outcome() {
+    if let Some(Outcome::Degraded { reason, .. }) = update.outcome() {
         tracing::error!(
             message_id = events::DEGRADED,
             app = %update.app,
@@ -78,9 +78,15 @@ pub(super) fn quarantine_by_outcome(
     change(quarantine, paths, |quarantine| {
         for update in &transaction.updates {
             match update.outcome() {
-                Some(Outcome::Degraded { reason }) => add(update, transaction, quarantine, reason, true),
+                Some(Outcome::Degraded { reason, retried: false }) => {
+                    add(update, transaction, quarantine, reason, true)
+                }
                 Some(Outcome::Done) => drop(quarantine.lift(&update.app)),
-                Some(Outcome::RolledBack { .. } | Outcome::Postponed { .. }) | None => {}
+                // What was the machine's fault is tried again, and repairs what was left half-done.
+                Some(
+                    Outcome::Degraded { retried: true, .. } | Outcome::RolledBack { .. } | Outcome::Postponed { .. },
+                )
+                | None => {}
             }
         }
     })

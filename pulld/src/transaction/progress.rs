@@ -61,6 +61,9 @@ pub(crate) enum Outcome {
     Degraded {
         /// Why the update failed, and why the rollback did.
         reason: String,
+        /// Whether it is tried again all the same: the release did not cause the failure.
+        #[serde(default)]
+        retried: bool,
     },
 }
 
@@ -118,7 +121,8 @@ impl Progress {
     /// It could not be undone either, because of `why`.
     pub(crate) fn degrade(&mut self, why: &str) {
         if let Some(failure) = self.failure() {
-            *self = Self::Ended(Outcome::Degraded { reason: reason::join(&failure.reason, why) });
+            let (reason, retried) = (reason::join(&failure.reason, why), !failure.release_at_fault);
+            *self = Self::Ended(Outcome::Degraded { reason, retried });
         }
     }
 }
@@ -138,7 +142,7 @@ mod tests {
         let rolling_back = Progress::RollingBack { failure: failure("crashed", true), replaced: true };
         let done = Progress::Ended(Outcome::Done);
         let rolled_back = Progress::Ended(Outcome::RolledBack { reason: "crashed".into() });
-        let degraded = Progress::Ended(Outcome::Degraded { reason: "crashed; no".into() });
+        let degraded = Progress::Ended(Outcome::Degraded { reason: "crashed; no".into(), retried: false });
         let refailed = Progress::Failed(failure("again", false));
         for (from, succeed, fail, start, back, degrade) in [
             (&Progress::Forward, &done, &refailed, &Progress::Forward, &Progress::Forward, &Progress::Forward),
@@ -164,5 +168,8 @@ mod tests {
         let mut progress = Progress::Failed(failure("locked", false));
         progress.rolled_back();
         assert_eq!(progress.outcome(), Some(&Outcome::Postponed { reason: "locked".into() }));
+        let mut progress = Progress::Failed(failure("no space", false));
+        progress.degrade("no space");
+        assert!(matches!(progress.outcome(), Some(Outcome::Degraded { retried: true, .. })), "{progress:?}");
     }
 }

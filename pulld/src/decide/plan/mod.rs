@@ -119,7 +119,12 @@ pub(crate) fn plan(situation: &Situation) -> Decision {
     let mut decision = Decision::default();
     for release in situation.document.into_iter().flat_map(ServerDocument::releases) {
         let cause = decide(situation, release);
-        if let Cause::Planned(reason) = cause {
+        let reason = match cause {
+            Cause::Planned(reason) => Some(reason),
+            Cause::Quarantined(_) if must_be_repaired(situation, release.app()) => Some(Reason::Repair),
+            _ => None,
+        };
+        if let Some(reason) = reason {
             let from = current(situation.installed, release.app()).and_then(|package| package.release.clone());
             decision.plan.steps.push(Step::Install { release: release.clone(), from, reason });
         }
@@ -129,6 +134,17 @@ pub(crate) fn plan(situation: &Situation) -> Decision {
     // Ours goes last: installing it ends this process, and the next one finds nothing else half-done.
     decision.plan.steps.sort_by_key(|step| step.app().as_str() == OWN_PACKAGE);
     decision
+}
+
+/// Whether dpkg calls a package of an app broken whose desired release is quarantined, so that its rollback failed too.
+///
+/// Then the release is tried once more in spite of the quarantine, with the delays of a retry: nothing sound of the app is
+/// there that this could break, and either dpkg is content with it, or the rollback that follows restores the release
+/// before, which is what is left to do. Should both fail again, for as long as the machine is broken, it stays degraded.
+fn must_be_repaired(situation: &Situation, app: &AppName) -> bool {
+    let is_broken =
+        current(situation.installed, app).is_some_and(|package| matches!(package.state, PackageState::Broken(_)));
+    is_broken && package_on_hold(situation.installed, app).is_none()
 }
 
 /// How the app of a desired release stands.

@@ -49,6 +49,8 @@ struct State {
     /// Releases that behave well whatever their `.deb` says.
     mended: BTreeSet<ReleaseName>,
     lock_holder: Option<LockHolder>,
+    /// From which dpkg run on the disk is read-only.
+    read_only_from: Option<usize>,
     dpkg_takes: Duration,
     last_words: LastWords,
     agent_restarts: u32,
@@ -154,6 +156,12 @@ impl World {
     pub(crate) fn hold_lock_by(&self, holder: Option<(i32, &str)>) {
         let holder = holder.map(|(process, program)| LockHolder { process, program: program.to_owned() });
         self.0.borrow_mut().lock_holder = holder;
+    }
+
+    /// Makes the disk read-only after so many more dpkg runs; `None` makes it writable again.
+    pub(crate) fn make_read_only_after(&self, runs: Option<usize>) {
+        let mut state = self.0.borrow_mut();
+        state.read_only_from = runs.map(|runs| state.dpkg_runs.len() + runs);
     }
 
     /// How long every dpkg run, and every query of what could meet a dependency, takes from now on.
@@ -272,10 +280,22 @@ impl State {
             return DpkgResult { end: DpkgEnd::Exited(2), output };
         }
         let mut result = DpkgResult { end: DpkgEnd::Exited(0), output: String::new() };
+        let is_read_only = self.read_only_from.is_some_and(|from| self.dpkg_runs.len() > from);
         for path in &request.install {
             let mut deb: Deb = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
             if self.mended.contains(&deb.release) {
                 deb.behaviour = Behaviour::Good;
+            }
+            if is_read_only {
+                result.end = DpkgEnd::Exited(1);
+                let path = path.display();
+                result.output = format!(
+                    "dpkg: error processing archive {path} (--install):\n unable to create '/f.dpkg-new': Read-only file system\n"
+                );
+                if let Some((package, _)) = self.packages.get_mut(&deb.package) {
+                    package.state = PackageState::Broken("iHR".to_owned());
+                }
+                continue;
             }
             let state = match deb.behaviour {
                 Behaviour::Refused => {
