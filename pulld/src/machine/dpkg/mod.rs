@@ -3,17 +3,18 @@
 //! Queries are child processes. What changes packages is a systemd service of its own ([`super::runner`]): a maintainer
 //! script may restart the agent, and dpkg must outlive that.
 
+mod database;
 mod parse;
 mod query;
 
 use std::{fs::File, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
-use bucket::ReleaseFields;
 use tokio::{sync::OnceCell, time::Instant};
 
 use self::{
-    parse::{FIELD, RECORD, parse_available, parse_packages, parse_verify},
+    database::Database,
+    parse::{parse_available, parse_packages, parse_verify},
     query::{query, run},
 };
 
@@ -37,13 +38,14 @@ const ATTEMPTS: u32 = 3;
 #[derive(Debug)]
 pub(crate) struct Dpkg {
     requests: PathBuf,
+    database: Database,
     architecture: OnceCell<String>,
 }
 
 impl Dpkg {
     /// dpkg, with its requests in the directory `requests`.
     pub(crate) fn new(requests: PathBuf) -> Self {
-        Self { requests, architecture: OnceCell::new() }
+        Self { requests, database: Database::new(database::DIRECTORY), architecture: OnceCell::new() }
     }
 
     /// The service that carries out a request.
@@ -70,11 +72,7 @@ impl Dpkg {
 
 impl PackageManager for Dpkg {
     async fn packages(&self, also: &[String]) -> Result<Vec<InstalledPackage>> {
-        let format = ["Package", "Version", "db:Status-Abbrev", ReleaseFields::RELEASE, ReleaseFields::UNITS]
-            .map(|field| format!("${{{field}}}"))
-            .join(&FIELD.to_string());
-        let listing = query("dpkg-query", &["-W", "-f", &format!("{format}{RECORD}")]).await?;
-        Ok(parse_packages(&listing, also))
+        Ok(parse_packages(&self.database.listing().await?, also))
     }
 
     async fn architecture(&self) -> Result<String> {
@@ -83,8 +81,7 @@ impl PackageManager for Dpkg {
     }
 
     async fn available(&self) -> Result<Vec<AvailablePackage>> {
-        let format = format!("${{Package}}{FIELD}${{Version}}{FIELD}${{db:Status-Abbrev}}{FIELD}${{Provides}}{RECORD}");
-        Ok(parse_available(&query("dpkg-query", &["-W", "-f", &format]).await?))
+        Ok(parse_available(&self.database.listing().await?))
     }
 
     async fn changed_files(&self, package: &str) -> Result<Vec<String>> {

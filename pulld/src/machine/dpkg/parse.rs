@@ -20,7 +20,7 @@ fn records(listing: &str) -> impl Iterator<Item = Vec<&str>> {
 pub(super) fn parse_packages(listing: &str, also: &[String]) -> Vec<InstalledPackage> {
     let mut packages: BTreeMap<&str, InstalledPackage> = BTreeMap::new();
     for record in records(listing) {
-        let [package, version, status, release, units] = record[..] else { continue };
+        let [package, version, status, _, release, units] = record[..] else { continue };
         let release = ReleaseName::from_stem(release.trim()).ok();
         let on_hold = status.starts_with('h');
         if release.is_none() && !on_hold && !also.iter().any(|name| name == package) {
@@ -46,11 +46,13 @@ pub(super) fn parse_packages(listing: &str, also: &[String]) -> Vec<InstalledPac
 
 pub(super) fn parse_available(listing: &str) -> Vec<AvailablePackage> {
     let installed = records(listing).filter_map(|record| match record[..] {
-        [package, version, status, provides] if state(status) == PackageState::Installed => Some(AvailablePackage {
-            package: package.to_owned(),
-            version: version.to_owned(),
-            provides: provides.to_owned(),
-        }),
+        [package, version, status, provides, ..] if state(status) == PackageState::Installed => {
+            Some(AvailablePackage {
+                package: package.to_owned(),
+                version: version.to_owned(),
+                provides: provides.to_owned(),
+            })
+        }
         _ => None,
     });
     installed.collect()
@@ -89,19 +91,19 @@ mod tests {
 
     const STEM: &str = "web:dev@build-1:2026-11-20T19:05:02Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433";
 
-    fn listing(records: &[[&str; 5]]) -> String {
+    fn listing(records: &[[&str; 6]]) -> String {
         records.iter().map(|record| record.join(&FIELD.to_string()) + &RECORD.to_string()).collect()
     }
 
     #[test]
     fn only_our_packages_those_on_hold_and_those_asked_for_are_told() {
         let listing = listing(&[
-            ["bash", "5.2", "ii ", "", ""],
-            ["web", "0+1", "ii ", STEM, "web.service=restart"],
-            ["nginx", "1.22", "ii ", "", ""],
-            ["linux-image", "6.1", "hi ", "", ""],
-            ["api", "0+2", "iHR", STEM, ""],
-            ["old", "", "rc ", STEM, ""],
+            ["bash", "5.2", "ii ", "", "", ""],
+            ["web", "0+1", "ii ", "", STEM, "web.service=restart"],
+            ["nginx", "1.22", "ii ", "", "", ""],
+            ["linux-image", "6.1", "hi ", "", "", ""],
+            ["api", "0+2", "iHR", "", STEM, ""],
+            ["old", "", "rc ", "", STEM, ""],
         ]);
         let found: Vec<_> = parse_packages(&listing, &["nginx".to_owned()])
             .into_iter()

@@ -1,0 +1,142 @@
+//! dpkg's database as it was last read, kept for as long as its files are the same.
+//!
+//! Reading it is a process that parses every package of the machine, and a cycle asks several times; an agent that has
+//! nothing to do should start none. dpkg stays the truth: what is kept is only used while the files that dpkg-query(1)
+//! would read are those that it has read.
+
+use std::{
+    cell::RefCell,
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+
+use anyhow::Result;
+use bucket::ReleaseFields;
+
+use super::{
+    parse::{FIELD, RECORD},
+    query::query,
+};
+
+/// Where dpkg keeps it (dpkg(1), `--admindir`).
+pub(super) const DIRECTORY: &str = "/var/lib/dpkg";
+
+/// The fields of a record that [`super::parse`] reads, in its order.
+const FIELDS: [&str; 6] =
+    ["Package", "Version", "db:Status-Abbrev", "Provides", ReleaseFields::RELEASE, ReleaseFields::UNITS];
+
+/// dpkg's database.
+#[derive(Debug)]
+pub(super) struct Database {
+    directory: PathBuf,
+    read: RefCell<Option<(Stamp, Rc<str>)>>,
+}
+
+/// What tells whether dpkg has written since: `None` for a file that isn't there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stamp([Option<FileStamp>; 3]);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct FileStamp {
+    inode: (u64, u64),
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Database {
+    pub(super) fn new(directory: impl Into<PathBuf>) -> Self {
+        Self { directory: directory.into(), read: RefCell::new(None) }
+    }
+
+    /// Every package that dpkg knows, a record each.
+    pub(super) async fn listing(&self) -> Result<Rc<str>> {
+        // Before it is read: what dpkg writes meanwhile makes the next stamp another one.
+        let stamp = Stamp::of(&self.directory);
+        let read = self.read.borrow().clone();
+        if let (Some(stamp), Some((as_read, listing))) = (&stamp, read)
+            && *stamp == as_read
+        {
+            return Ok(listing);
+        }
+        let admindir = format!("--admindir={}", self.directory.display());
+        let format = FIELDS.map(|field| format!("${{{field}}}")).join(&FIELD.to_string());
+        let listing: Rc<str> =
+            query("dpkg-query", &[&admindir, "-W", "-f", &format!("{format}{RECORD}")]).await?.into();
+        *self.read.borrow_mut() = stamp.map(|stamp| (stamp, listing.clone()));
+        Ok(listing)
+    }
+}
+
+impl Stamp {
+    /// Of the database in that directory; `None` while dpkg is at work, or was interrupted: its journal has what its
+    /// main file doesn't yet.
+    fn of(directory: &Path) -> Option<Self> {
+        if fs::read_dir(directory.join("updates")).ok()?.next().is_some() {
+            return None;
+        }
+        let stamp = Self(["status", "updates", "triggers/Unincorp"].map(|name| FileStamp::of(&directory.join(name))));
+        stamp.0[0].is_some().then_some(stamp)
+    }
+}
+
+impl FileStamp {
+    fn of(path: &Path) -> Option<Self> {
+        let found = fs::metadata(path).ok()?;
+        Some(Self {
+            inode: (found.dev(), found.ino()),
+            size: found.len(),
+            modified: (found.mtime(), found.mtime_nsec()),
+            changed: (found.ctime(), found.ctime_nsec()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory as dpkg keeps it, that knows one package in this state.
+    fn database(status: &str) -> (tempfile::TempDir, Database) {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("updates")).unwrap();
+        write(directory.path(), "status", status);
+        let database = Database::new(directory.path());
+        (directory, database)
+    }
+
+    /// As dpkg writes: a new file in place of the old.
+    fn write(directory: &Path, name: &str, status: &str) {
+        let package = format!(
+            "Package: web\nStatus: {status}\nMaintainer: A <a@example.com>\nRchitecture: all\nVersion: 1\nDescription: x\n\n"
+        );
+        fs::write(directory.join("new"), package).unwrap();
+        fs::rename(directory.join("new"), directory.join(name)).unwrap();
+    }
+
+    #[tokio::test]
+    async fn it_is_read_again_when_dpkg_has_written_and_only_then() {
+        let (directory, database) = database("install ok installed");
+        let first = database.listing().await.unwrap();
+        assert!(first.contains("ii "), "{first}");
+        assert!(Rc::ptr_eq(&first, &database.listing().await.unwrap()));
+        write(directory.path(), "status", "hold ok installed");
+        let second = database.listing().await.unwrap();
+        assert!(second.contains("hi "), "{second}");
+        assert!(Rc::ptr_eq(&second, &database.listing().await.unwrap()));
+    }
+
+    #[tokio::test]
+    async fn while_dpkg_is_at_work_nothing_is_kept() {
+        let (directory, database) = database("install ok installed");
+        database.listing().await.unwrap();
+        write(directory.path(), "updates/0000", "install ok half-configured");
+        let during = database.listing().await.unwrap();
+        assert!(during.contains("iF "), "{during}");
+        assert!(!Rc::ptr_eq(&during, &database.listing().await.unwrap()));
+        fs::remove_file(directory.path().join("updates/0000")).unwrap();
+        assert!(database.listing().await.unwrap().contains("ii "));
+    }
+}
