@@ -6,7 +6,7 @@ SHELL := /bin/bash
 # As cargo spells it in the names of variables.
 HOST = $(shell rustc --version --verbose | sed -n 's/^host: //p' | tr a-z- A-Z_)
 
-.PHONY: help demo test check mutants bench debs screenshots audit fuzz clean
+.PHONY: help demo test check mutants bench compare debs screenshots audit fuzz clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -43,6 +43,12 @@ bench: ## speed and memory, as ratios against what one would use otherwise
 	@cargo build --quiet --release --workspace --bins
 	@PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm --prefix e2e ci --silent
 	@tests/as-root target/release/bench
+
+compare: ## Push beside ssh, apt, ansible and pyinfra at the same four jobs (takes minutes)
+	@tests/setup --compare
+	@cargo build --quiet --release --workspace --bins
+	@[ -x target/compare/bin/pyinfra ] || { python3 -m venv target/compare && target/compare/bin/pip install --quiet ansible-core pyinfra; }
+	@tests/as-root target/release/compare
 
 debs: ## packages of pulld, push and release itself: dist/pulld.deb, dist/push-server.deb, dist/release-tool.deb
 	@tests/setup --build

@@ -199,6 +199,11 @@ impl Machine {
         Ok(outside)
     }
 
+    /// Takes away its ways to and from the host: what [`MachineOptions::reach`] and [`Machine::expose`] made.
+    pub fn cut_off(&self) {
+        self.relays.borrow_mut().clear();
+    }
+
     /// Asks an HTTP server on the machine's loopback.
     pub fn http(&self, port: u16, path: &str) -> Result<Response> {
         network::get(&self.keeper.network()?, port, path)

@@ -9,6 +9,7 @@ use std::{
     io::{self, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     os::fd::AsFd,
+    sync::{Arc, Mutex},
     thread,
     time::Duration,
 };
@@ -45,6 +46,8 @@ fn inside<T: Send + 'static>(network: &File, make: impl FnOnce() -> io::Result<T
 #[derive(Debug)]
 pub(crate) struct Relay {
     listener: TcpListener,
+    /// Both ends of every connection so far.
+    streams: Arc<Mutex<Vec<TcpStream>>>,
 }
 
 impl Relay {
@@ -67,14 +70,19 @@ impl Relay {
 
     fn start(listener: TcpListener, connect: impl Fn() -> Result<TcpStream> + Send + 'static) -> Result<Self> {
         let accepting = listener.try_clone()?;
+        let streams = Arc::new(Mutex::new(Vec::new()));
+        let connected = Arc::clone(&streams);
         thread::spawn(move || {
             while let Ok((stream, _)) = accepting.accept() {
                 // Nobody there, or gone by now: the other side sees a connection that ends, as anywhere.
                 let Ok(server) = connect() else { continue };
+                for stream in [&stream, &server] {
+                    connected.lock().expect("nobody panics with it").extend(stream.try_clone());
+                }
                 drop(connect_both_ways(stream, server));
             }
         });
-        Ok(Self { listener })
+        Ok(Self { listener, streams })
     }
 }
 
@@ -82,6 +90,9 @@ impl Drop for Relay {
     fn drop(&mut self) {
         // Wakes the thread that accepts: shutdown(2) makes accept(2) fail.
         let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
+        for stream in self.streams.lock().expect("nobody panics with it").iter() {
+            drop(stream.shutdown(Shutdown::Both));
+        }
     }
 }
 
