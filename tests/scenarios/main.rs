@@ -7,6 +7,7 @@ mod faults;
 mod hands;
 mod health;
 mod installing;
+mod losses;
 mod machines;
 mod releases;
 mod web;
