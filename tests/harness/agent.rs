@@ -50,10 +50,28 @@ impl AgentRepo {
         self.packaging().release(bucket, note)
     }
 
-    /// Puts a script in the place of the program.
-    pub fn replace_program(&self, script: &str) -> Result<()> {
-        fs::write(&self.program, script)?;
+    /// The program as it is released now.
+    pub fn program(&self) -> Result<Vec<u8>> {
+        Ok(fs::read(&self.program)?)
+    }
+
+    /// Puts a script, or any other file, in the place of the program.
+    pub fn replace_program(&self, program: impl AsRef<[u8]>) -> Result<()> {
+        fs::write(&self.program, program)?;
         Ok(fs::set_permissions(&self.program, fs::Permissions::from_mode(0o755))?)
+    }
+
+    /// Writes a file beside `release.toml`, or another `release.toml`.
+    pub fn write(&self, path: &str, content: impl AsRef<[u8]>) -> Result<()> {
+        Ok(fs::write(self.packaging().directory().join(path), content)?)
+    }
+
+    /// Puts another file into the package.
+    pub fn add(&self, name: &str, content: impl AsRef<[u8]>, installed: &str) -> Result<()> {
+        self.write(name, content)?;
+        let manifest = fs::read_to_string(self.packaging().directory().join("release.toml"))?;
+        let entry = format!("contents = [\n  {{ src = \"{name}\", dst = \"{installed}\", mode = \"0755\" }},");
+        self.write("release.toml", manifest.replacen("contents = [", &entry, 1))
     }
 
     fn packaging(&self) -> Repo {

@@ -10,6 +10,7 @@ mod installing;
 mod losses;
 mod machines;
 mod releases;
+mod rescue;
 mod web;
 
 use anyhow::{Result, ensure};

@@ -8,13 +8,13 @@ use crate::{
     machine::{PackageManager, ServiceManager},
     random::random_fraction,
     service::{announcer::Announcer, events, liveness::Liveness, notify},
-    state::{paths::Paths, persist},
+    state::{paths::Paths, persist, quarantine::Quarantined, rescue::Rescue},
     transaction::{
         self,
         executor::{Next, Start, TransactionRunner},
         progress::Outcome,
         record::Transaction,
-        rescue::Rescue,
+        self_update::disarm,
         update::{AppUpdate, Target},
     },
 };
@@ -47,13 +47,26 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         if let Some(reason) = rescued {
             let text = format!("pulld-rescue.service restored the previous pulld: {reason}");
             tracing::error!(message_id = events::SELF_UPDATE, "{text}");
+            self.quarantine_rescued(&rescue, &text)?;
             cycle.note_own(text);
         }
         let window = self.configured.settings().health_window;
         self.liveness.within(window);
         tokio::time::sleep(window).await;
-        rescue.disarm()?;
+        disarm(&rescue, &self.machine.services).await?;
         Ok(Next::Continue)
+    }
+
+    /// The rescue restored this pulld, and the new one has left no record that it can read: what has to be known of the
+    /// new one is known from when the rescue was armed.
+    fn quarantine_rescued(&mut self, rescue: &Rescue, reason: &str) -> Result<()> {
+        let Some(armed) = rescue.armed()? else { return Ok(()) };
+        if let (Some(release), Some(generation)) = (armed.release, armed.generation) {
+            let (reason, since) = (reason.to_owned(), Timestamp::now());
+            self.quarantine.add(Quarantined { release, reason, generation, degraded: false, since });
+            self.quarantine.save(&self.paths.quarantine())?;
+        }
+        Ok(())
     }
 
     /// Installs, restarts, checks, and rolls back where necessary.

@@ -6,7 +6,8 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use console::Completions;
+use console::{Completions, logging};
+use tracing::Level;
 
 #[cfg(feature = "fail-points")]
 use crate::machine::door::Door;
@@ -71,6 +72,12 @@ enum Command {
         /// Directory of the request and of the result
         directory: PathBuf,
     },
+    /// Restore the previous pulld (started by pulld-rescue.timer)
+    #[command(hide = true)]
+    Rescue {
+        /// Directory of what the rescue needs
+        directory: PathBuf,
+    },
 }
 
 /// What every subcommand needs.
@@ -114,6 +121,10 @@ pub fn main() -> ExitCode {
         Command::CheckConfig(arguments) => check_config::run(&context, &arguments),
         Command::Completions(completions) => completions.run::<Arguments>().map(|()| ExitCode::SUCCESS),
         Command::Transact { directory } => runner::run(&directory).map(|()| ExitCode::SUCCESS),
+        Command::Rescue { directory } => {
+            logging::start(Level::INFO, &["pulld"]);
+            runner::rescue::run(&directory).map(|()| ExitCode::SUCCESS)
+        }
     };
     console::run(|| run().map_err(as_root))
 }

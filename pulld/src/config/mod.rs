@@ -46,6 +46,8 @@ pub(crate) struct Settings {
     pub(crate) heartbeat: Duration,
     /// How long a unit must stay up before its release counts as healthy.
     pub(crate) health_window: Duration,
+    /// How much longer than the health window a new pulld may take to pass its health gate.
+    pub(crate) rescue_after: Duration,
     /// Time limit for one dpkg run, including the wait for the dpkg lock.
     pub(crate) transaction_timeout: Duration,
     /// Whether apps that are no longer listed in the document are removed.
@@ -89,13 +91,14 @@ pub(crate) struct Loaded {
 }
 
 /// Every key there is.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "bucket",
     "server",
     "poll",
     "jitter",
     "heartbeat",
     "health_window",
+    "rescue_after",
     "transaction_timeout",
     "prune",
     "allowed_apps",
@@ -185,6 +188,7 @@ fn settle(mut keys: Keys, environment: impl Fn(&str) -> Option<String>, host: &s
             .map_err(|error| anyhow!("{error} (half of `poll`)"))?
             .unwrap_or(poll / 10),
         health_window: keys.duration("health_window", Duration::ZERO..=HOUR)?.unwrap_or(Duration::from_secs(10)),
+        rescue_after: keys.duration("rescue_after", SECOND..=HOUR)?.unwrap_or(Duration::from_mins(2)),
         transaction_timeout: keys.duration("transaction_timeout", SECOND..=DAY)?.unwrap_or(Duration::from_mins(30)),
         prune: keys.flag("prune")?.unwrap_or(false),
         allowed_apps: keys

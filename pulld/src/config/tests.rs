@@ -119,7 +119,7 @@ fn what_is_printed_has_every_key_and_is_read_back_as_the_same_settings() {
         root.path(),
         "etc/pulld/pulld.toml",
         "bucket = \"file:///srv/a b\"\nserver = \"db-1\"\npoll = \"1m30s\"\njitter = \"500ms\"\nheartbeat = \"2m\"\n\
-         health_window = \"0s\"\ntransaction_timeout = \"1h\"\nprune = true\nallowed_apps = [\"web-*\", \"a\\\\b\"]\n\
+         health_window = \"0s\"\nrescue_after = \"5s\"\ntransaction_timeout = \"1h\"\nprune = true\nallowed_apps = [\"web-*\", \"a\\\\b\"]\n\
          keep_releases = 7\ngcs_endpoint = \"http://127.0.0.1:1/\"\ngcs_credentials = \"/etc/key.json\"\nmetadata = \"off\"",
     );
     let settings = load_in(root.path()).unwrap().settings;

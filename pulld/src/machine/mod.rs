@@ -2,7 +2,7 @@
 //!
 //! Two traits ([`PackageManager`], [`ServiceManager`]), each with one real implementation ([`dpkg::Dpkg`],
 //! [`systemd::Systemd`]) and one in memory for tests. Everything the agent decides is decided from their plain values.
-//! dpkg itself works in a service of its own ([`runner`]); [`deb`] reads packages without it.
+//! dpkg itself works in a service of its own ([`runner`]), and a timer guards the update of pulld ([`guard`]); [`deb`] reads packages without it.
 
 pub(crate) mod deb;
 #[cfg(any(test, feature = "fail-points"))]
@@ -12,6 +12,7 @@ mod dpkg_lock;
 mod dpkg_request;
 #[cfg(test)]
 pub(crate) mod fake;
+pub(crate) mod guard;
 mod package_manager;
 mod probe;
 mod process_end;

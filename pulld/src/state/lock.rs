@@ -72,14 +72,20 @@ fn holder_of_a_deleted(path: &Path, own: &File) -> Result<Option<u32>> {
     let name = path.canonicalize()?.into_os_string();
     let mut deleted = name.clone();
     deleted.push(" (deleted)");
+    // systemd mounts a service's directories for it alone. With the directory goes the mount, and all of the name before it.
+    let mut detached = std::ffi::OsString::from("/");
+    detached.push(path.file_name().unwrap_or_default());
+    detached.push(" (deleted)");
     let own = own.metadata()?;
     let is_other = |file: &fs::Metadata| (file.dev(), file.ino()) != (own.dev(), own.ino()) && file.uid() == own.uid();
     for pid in processes_with_locks(&fs::read_to_string("/proc/locks")?) {
+        let is_agent = || fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == "pulld");
         // A process that has just ended has no open files.
         let Ok(open) = fs::read_dir(format!("/proc/{pid}/fd")) else { continue };
         for file in open.flatten().map(|entry| entry.path()) {
             let Ok(target) = fs::read_link(&file) else { continue };
-            let has_the_name = target.as_os_str() == name || target.as_os_str() == deleted;
+            let target = target.as_os_str();
+            let has_the_name = target == name || target == deleted || (target == detached && is_agent());
             if has_the_name && fs::metadata(&file).is_ok_and(|file| is_other(&file)) {
                 return Ok(Some(pid));
             }
@@ -88,7 +94,7 @@ fn holder_of_a_deleted(path: &Path, own: &File) -> Result<Option<u32>> {
     Ok(None)
 }
 
-/// The processes that hold an flock(2), from `/proc/locks` (proc_locks(5)): `1: FLOCK ADVISORY WRITE 4711 00:1a:42 0 EOF`.
+/// The processes that hold an flock(2), from `/proc/locks` (proc(5)): `1: FLOCK ADVISORY WRITE 4711 00:1a:42 0 EOF`.
 fn processes_with_locks(locks: &str) -> BTreeSet<u32> {
     let words = locks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let held = words.filter(|words| words.get(1) == Some(&"FLOCK"));

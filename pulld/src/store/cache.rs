@@ -6,16 +6,14 @@
 
 use std::{
     fs,
-    io::Read,
     path::{Path, PathBuf},
     time::SystemTime,
 };
 
 use anyhow::{Context, Result, ensure};
 use bucket::{AppName, Generation, ReleaseName, Sha256};
-use sha2::Digest;
 
-use crate::state::persist;
+use crate::state::{checksum::hash_file, persist};
 
 /// The cache below a directory.
 #[derive(Debug, Clone)]
@@ -135,29 +133,6 @@ pub(crate) fn ensure_space(directory: &Path, needed: u64) -> Result<()> {
     Ok(())
 }
 
-/// The SHA-256 of a file.
-pub(crate) fn hash_file(path: &Path) -> Result<Sha256> {
-    let mut hasher = sha2::Sha256::new();
-    hash_into(path, &mut hasher)?;
-    Ok(Sha256::from(<[u8; 32]>::from(hasher.finalize())))
-}
-
-/// Adds a file to a hash and gives its length.
-pub(crate) fn hash_into(path: &Path, hasher: &mut sha2::Sha256) -> Result<u64> {
-    let failed = || format!("could not read `{}`", path.display());
-    let mut file = fs::File::open(path).with_context(failed)?;
-    let mut buffer = vec![0; 256 << 10];
-    let mut length = 0;
-    loop {
-        let read = file.read(&mut buffer).with_context(failed)?;
-        if read == 0 {
-            return Ok(length);
-        }
-        hasher.update(&buffer[..read]);
-        length += read as u64;
-    }
-}
-
 fn remove_all(directory: &Path) -> Result<()> {
     between_fail_points!(fs::remove_dir_all(directory), "cache.clear")
         .with_context(|| format!("could not clear `{}`", directory.display()))
@@ -165,6 +140,8 @@ fn remove_all(directory: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use sha2::Digest;
+
     use super::*;
     use crate::machine::fake::release;
 

@@ -16,7 +16,7 @@ use sha2::Digest;
 
 use crate::{
     service::{events, liveness::Liveness},
-    state::persist,
+    state::{checksum, persist},
 };
 
 use super::{
@@ -95,7 +95,7 @@ async fn fetch(
     let mut hasher = sha2::Sha256::new();
     let mut length = 0;
     if part.exists() {
-        length = cache::hash_into(part, &mut hasher)?;
+        length = checksum::hash_into(part, &mut hasher)?;
         if length > metadata.size {
             persist::remove(part)?;
             (hasher, length) = (sha2::Sha256::new(), 0);

@@ -7,7 +7,8 @@ use bucket::{AppState, ReleaseName};
 use crate::{
     failpoint::{die_at, met},
     machine::fake::{Behaviour, release},
-    transaction::{self, rescue::Rescue},
+    state::rescue::Rescue,
+    transaction,
 };
 
 use super::{

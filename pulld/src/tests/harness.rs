@@ -12,8 +12,7 @@ use crate::{
         fake::{self, Behaviour, Deb, World},
     },
     service::{control::CycleReport, wake::Reason},
-    state::paths::Paths,
-    store::cache,
+    state::{checksum, paths::Paths},
     transaction::executor::Next,
 };
 
@@ -97,7 +96,7 @@ impl Server {
             dirty: false,
             note: "test".into(),
             services: vec![],
-            sha256: sha256(cache::hash_file(&file).unwrap()),
+            sha256: sha256(checksum::hash_file(&file).unwrap()),
             size: std::fs::metadata(&file).unwrap().len(),
             package: deb.package.parse().unwrap(),
             version: "1".into(),

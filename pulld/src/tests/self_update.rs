@@ -9,7 +9,8 @@ use crate::{
         DpkgRequest, PackageManager,
         fake::{Behaviour, release},
     },
-    transaction::{executor::Next, rescue::Rescue},
+    state::rescue::Rescue,
+    transaction::executor::Next,
 };
 
 use super::harness::{Server, live};

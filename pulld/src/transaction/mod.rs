@@ -2,8 +2,8 @@
 //!
 //! A [`record`] on disk holds the [`update`]s of several apps and how far they are ([`progress`]). The [`executor`]
 //! carries it out from any phase: [`install`], [`restart`], the health [`gate`] with the release's own [`check`],
-//! [`rollback`] of what failed, and
-//! [`self_update`] last, for which [`rescue`] is the last resort. [`load()`] reads what an earlier process left.
+//! [`rollback`] of what failed, and [`self_update`] last, which is guarded by the rescue ([`crate::state::rescue`]).
+//! [`load()`] reads what an earlier process left.
 
 mod check;
 pub(crate) mod executor;
@@ -13,11 +13,10 @@ mod load;
 mod outcome;
 pub(crate) mod progress;
 pub(crate) mod record;
-pub(crate) mod rescue;
 mod restart;
 mod rollback;
 mod schema_1;
-mod self_update;
+pub(crate) mod self_update;
 pub(crate) mod update;
 
 pub(crate) use load::load;

@@ -5,10 +5,13 @@
 use anyhow::Result;
 
 use crate::{
-    decide::{dpkg_failure, rollback::Previous},
-    machine::{DpkgResult, PackageManager, ServiceManager},
+    decide::{dpkg_failure, rollback::Previous, verdict::START_TIMEOUT},
+    machine::{DpkgResult, PackageManager, ServiceManager, guard::RESCUE_UNIT},
     service::events,
-    state::quarantine::Quarantine,
+    state::{
+        quarantine::Quarantine,
+        rescue::{Armed, Rescue},
+    },
 };
 
 use super::{
@@ -16,7 +19,6 @@ use super::{
     install::is_release_at_fault,
     outcome,
     record::Transaction,
-    rescue::Rescue,
     update::{AppUpdate, Target},
 };
 
@@ -35,9 +37,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         let installed = self.installed(transaction).await?;
         let Some(own) = transaction.own_mut() else { return Ok(Next::Continue) };
         if let Some(words) = rescued {
-            let reason =
-                format!("the new pulld did not start; pulld-rescue.service restored the previous version: {words}");
-            own.fail(reason, true);
+            own.fail(format!("{RESCUE_UNIT} restored the previous pulld: {words}"), true);
         }
         let in_place = own.is_in_place(&installed);
         if let (Some(error), true) = (self.configuration_error, in_place && !by_this_process) {
@@ -53,7 +53,11 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         if own.is_forward() {
             let result = match ended.filter(|_| requested) {
                 Some(result) => result.clone(),
-                None => self.install_own(transaction, &rescue).await?,
+                None => match self.install_own(transaction, &rescue).await {
+                    Ok(result) => result,
+                    // Nothing has changed yet.
+                    Err(error) => DpkgResult::failed(format!("{error:#}")),
+                },
             };
             let installed = self.installed(transaction).await?;
             let Some(own) = transaction.own_mut() else { return Ok(Next::Continue) };
@@ -79,9 +83,16 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
             if let Target::Release { deb, .. } = &own.target {
                 request.install.push(deb.clone());
             }
-            if let Previous::Package { deb, .. } = &own.previous {
-                rescue.keep(deb)?;
-                rescue.arm()?;
+            if let Previous::Package { deb, installed, .. } = &own.previous {
+                let sha256 = deb.file_stem().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+                let armed = Armed {
+                    release: own.release().cloned(),
+                    generation: transaction.generation,
+                    previous: Some(installed.release.clone()),
+                    sha256,
+                    within: self.settings.health_window + self.settings.rescue_after,
+                };
+                rescue.arm(&armed, deb)?;
             } else {
                 tracing::warn!(
                     message_id = events::SELF_UPDATE,
@@ -109,7 +120,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
             Err(none) => outcome::degrade(own, &format!("cannot roll back: {none}")),
             Ok(undo) if undo.is_nothing() => {
                 outcome::rolled_back(own);
-                rescue.disarm()?;
+                disarm(rescue, self.services).await?;
             }
             Ok(undo) => {
                 transaction.self_update_by = Some(self.instance.to_owned());
@@ -130,12 +141,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
     async fn confirm_self_update(&self, own: &mut AppUpdate, rescue: &Rescue) -> Result<()> {
         self.liveness.within(self.settings.health_window);
         tokio::time::sleep(self.settings.health_window).await;
-        if let Target::Release { deb, .. } = &own.target
-            && deb.exists()
-        {
-            rescue.keep(deb)?;
-        }
-        rescue.disarm()?;
+        disarm(rescue, self.services).await?;
         let title = own.title();
         tracing::info!(
             message_id = events::SELF_UPDATE,
@@ -145,4 +151,16 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         own.progress.succeed();
         Ok(())
     }
+}
+
+/// Keeps the rescue from acting, and has it remove its units and its program, which are not the agent's to remove.
+pub(crate) async fn disarm(rescue: &Rescue, services: &impl ServiceManager) -> Result<()> {
+    rescue.disarm()?;
+    if rescue.program().exists()
+        && let Err(error) = services.restart(RESCUE_UNIT, START_TIMEOUT).await
+    {
+        // Its timer starts it later, and it finds nothing to restore.
+        tracing::debug!("could not start `{RESCUE_UNIT}`: {error:#}");
+    }
+    Ok(())
 }

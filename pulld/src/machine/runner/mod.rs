@@ -8,6 +8,7 @@
 mod lock;
 mod output;
 mod process;
+pub(crate) mod rescue;
 mod validate;
 mod writable;
 
@@ -17,7 +18,9 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
+
+use crate::state::rescue::Rescue;
 
 use self::{
     lock::lock,
@@ -27,7 +30,10 @@ use self::{
     writable::ensure_writable,
 };
 
-use super::dpkg_request::{DpkgEnd, DpkgRequest, DpkgResult, load_request, save_result};
+use super::{
+    dpkg_request::{DpkgEnd, DpkgRequest, DpkgResult, load_request, save_result},
+    guard::{self, systemctl},
+};
 
 /// How often dpkg is run when something kills it.
 const ATTEMPTS: u32 = 3;
@@ -37,7 +43,7 @@ pub(crate) fn run(directory: &Path) -> Result<()> {
     let request =
         load_request(directory)?.with_context(|| format!("there is no dpkg request in `{}`", directory.display()))?;
     let result = match validate(&request, &directory.with_file_name("cache")) {
-        Ok(()) => carry_out(&request),
+        Ok(()) => carry_out(&request, &Rescue::new(directory.with_file_name("rescue"))),
         Err(error) => DpkgResult::failed(format!("{error:#}")),
     };
     save_result(directory, &result)?;
@@ -47,15 +53,35 @@ pub(crate) fn run(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-fn carry_out(request: &DpkgRequest) -> DpkgResult {
+/// Takes dpkg's lock and carries out a request. The rescue guards a new pulld before dpkg installs it, and its time begins
+/// when that is done, before the lock is free for the rescue.
+fn carry_out(request: &DpkgRequest, rescue: &Rescue) -> DpkgResult {
     let deadline = Instant::now() + request.timeout;
-    let _lock = match lock(deadline) {
-        Ok(lock) => lock,
+    let prepare = || {
+        let lock = lock(deadline)?;
+        let armed = if request.restart_agent { rescue.armed()? } else { None };
+        if let Some(armed) = &armed {
+            guard::arm(rescue, armed).context("could not arm the rescue of pulld")?;
+        }
+        Ok::<_, anyhow::Error>((lock, armed.is_some()))
+    };
+    let (_lock, is_guarded) = match prepare() {
+        Ok(prepared) => prepared,
         Err(error) => return DpkgResult::failed(format!("{error:#}")),
     };
     if let Err(error) = ensure_writable(request) {
         return DpkgResult::failed(format!("{error:#}"));
     }
+    let result = run_dpkg(request, deadline);
+    // If its time has passed meanwhile, the rescue waits for the lock, and is called off.
+    if is_guarded && let Err(error) = guard::begin() {
+        tracing::warn!("{error:#}");
+    }
+    result
+}
+
+/// Runs the commands of a request, with what they print in the journal and in the result.
+fn run_dpkg(request: &DpkgRequest, deadline: Instant) -> DpkgResult {
     let output = Output::to_journal();
     let end = run_to_its_end(request, &output, deadline).unwrap_or_else(|error| DpkgEnd::Failed(format!("{error:#}")));
     DpkgResult { end, output: output.finish() }
@@ -121,10 +147,6 @@ fn is_something_half_done() -> bool {
 
 /// Restarts the agent, whose own package was installed. Nobody waits for it here: the new one reads the result.
 fn restart_agent() -> Result<()> {
-    for arguments in [&["daemon-reload"][..], &["restart", "--no-block", "pulld.service"]] {
-        let status = Command::new("systemctl").args(arguments).stdin(Stdio::null()).status();
-        let status = status.context("could not run systemctl")?;
-        ensure!(status.success(), "`systemctl {}` failed: {status}", arguments.join(" "));
-    }
-    Ok(())
+    systemctl(&["daemon-reload"])?;
+    systemctl(&["restart", "--no-block", "pulld.service"])
 }

@@ -1,0 +1,129 @@
+//! The rescue: restores the pulld that was installed before a new one that has not passed its health gate.
+//!
+//! Started by [`super::super::guard`]'s timer as `pulld rescue`, from a copy of the program that armed it: nothing here
+//! needs the new one, its package or its units. It may be interrupted at any moment and begins again, at the next boot
+//! at the latest. It waits for the dpkg lock as long as it takes, and never ends a dpkg that somebody else runs.
+
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use bucket::Timestamp;
+use console::duration::show;
+
+use crate::{
+    service::events,
+    state::{
+        checksum::hash_file,
+        rescue::{Armed, Rescue},
+    },
+};
+
+use super::{
+    super::{
+        dpkg_request::{DpkgEnd, DpkgRequest},
+        guard::{self, systemctl},
+        package_manager::OWN_PACKAGE,
+    },
+    lock::lock,
+    run_dpkg,
+};
+
+/// How long one attempt waits for the dpkg lock. The service is started again for the next one.
+const LOCK_TIMEOUT: Duration = Duration::from_mins(10);
+
+/// Time limit for dpkg and the maintainer scripts of pulld.
+const DPKG_TIMEOUT: Duration = Duration::from_mins(10);
+
+/// The service of the agent.
+const AGENT_UNIT: &str = "pulld.service";
+
+/// Restores the previous pulld if the rescue in `directory` is armed; otherwise removes what was left of it.
+///
+/// # Errors
+/// What keeps it from that. systemd starts it again.
+pub(crate) fn run(directory: &Path) -> Result<()> {
+    let rescue = Rescue::new(directory.to_owned());
+    if !rescue.is_armed() {
+        return guard::remove(&rescue);
+    }
+    let _lock = lock(Instant::now() + LOCK_TIMEOUT)?;
+    let Some(armed) = rescue.armed()? else { return guard::remove(&rescue) };
+    if is_restored(&armed)? {
+        tracing::info!(message_id = events::SELF_UPDATE, "the previous pulld is installed; nothing to restore");
+        return systemctl(&["start", "--no-block", AGENT_UNIT]);
+    }
+    let was = state_of_agent();
+    // A new pulld that hangs need not answer. Where the package has no unit any more, there is none to stop.
+    for command in [&["stop", "--no-block", AGENT_UNIT][..], &["kill", "--signal=KILL", AGENT_UNIT]] {
+        if let Err(error) = systemctl(command) {
+            tracing::debug!("{error:#}");
+        }
+    }
+    if !rescue.is_armed() {
+        // It passed its health gate in this very moment.
+        guard::remove(&rescue)?;
+        return systemctl(&["start", "--no-block", AGENT_UNIT]);
+    }
+    restore(&rescue, &armed, &was)?;
+    systemctl(&["daemon-reload"])?;
+    systemctl(&["restart", "--no-block", AGENT_UNIT])
+}
+
+/// Has dpkg install the previous pulld. That it does is noted before, so that whichever pulld runs next knows.
+fn restore(rescue: &Rescue, armed: &Armed, was: &str) -> Result<()> {
+    let deb = rescue.deb();
+    if let Some(sha256) = &armed.sha256 {
+        let actual = hash_file(&deb)?;
+        ensure!(
+            actual == *sha256,
+            "cannot restore the previous pulld: `{}` has the sha256 `{actual}`, expected `{sha256}`; install pulld by hand",
+            deb.display()
+        );
+    }
+    let sentence = format!(
+        "{}: the new pulld had not passed its health gate {} after its installation ({was})",
+        Timestamp::now(),
+        show(armed.within)
+    );
+    tracing::warn!(message_id = events::SELF_UPDATE, "restoring the previous pulld: {sentence}");
+    rescue.note(&sentence)?;
+    let request = DpkgRequest { install: vec![deb], remove: vec![], restart_agent: false, timeout: DPKG_TIMEOUT };
+    let result = run_dpkg(&request, Instant::now() + request.timeout);
+    let is_done = result.end == DpkgEnd::Exited(0) && (armed.previous.is_none() || is_restored(armed)?);
+    let how = match &result.end {
+        DpkgEnd::Exited(status) => format!("dpkg exited with {status}, after what it printed above"),
+        DpkgEnd::Failed(reason) => reason.clone(),
+    };
+    ensure!(is_done, "could not restore the previous pulld, will retry: {how}");
+    tracing::info!(message_id = events::SELF_UPDATE, "restored the previous pulld");
+    Ok(())
+}
+
+/// Whether dpkg has the release that would be restored.
+fn is_restored(armed: &Armed) -> Result<bool> {
+    let Some(previous) = &armed.previous else { return Ok(false) };
+    let format = "-f=${db:Status-Abbrev}${Push-Release}";
+    let listing = output("dpkg-query", &["--show", format, "--", OWN_PACKAGE])?;
+    // dpkg-query(1): what is wanted of it, what it is, and what is wrong with it.
+    Ok(listing.get(1..).is_some_and(|is| is.strip_prefix("i ") == Some(previous.stem())))
+}
+
+/// How the new pulld was when its time had passed, for people.
+fn state_of_agent() -> String {
+    let properties = "--property=ActiveState,SubState,Result,NRestarts";
+    let listing = output("systemctl", &["show", properties, AGENT_UNIT]).unwrap_or_default();
+    let get = |name: &str| listing.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap_or("?");
+    let (state, sub, result) = (get("ActiveState"), get("SubState"), get("Result"));
+    format!("`{AGENT_UNIT}` was {state} ({sub}), with the result {result} and {} restarts", get("NRestarts"))
+}
+
+/// What a program prints.
+fn output(program: &str, arguments: &[&str]) -> Result<String> {
+    let output = Command::new(program).args(arguments).env("LC_ALL", "C.UTF-8").stdin(Stdio::null()).output();
+    let output = output.with_context(|| format!("could not run `{program}`"))?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

@@ -1,0 +1,185 @@
+//! What restores the previous pulld when a new one does not pass its health gate: files that need nothing of the new
+//! one's package.
+//!
+//! - `armed`: exists from before dpkg installs a new pulld until that has passed its health gate; without it the rescue
+//!   does nothing. What it says: [`Armed`]
+//! - `pulld.deb`: the verified package of the pulld that armed it
+//! - `pulld`: the program of that pulld, which carries out the rescue
+//! - `rescued`: left by the rescue for the restored pulld, with a sentence for people
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use bucket::{Generation, ReleaseName, Sha256};
+use serde::{Deserialize, Serialize};
+
+use super::persist;
+
+/// Most bytes of `armed` and of `rescued` that are read.
+const MAX_SIZE: u64 = 64 << 10;
+
+/// The files of the rescue, in a directory of their own.
+#[derive(Debug, Clone)]
+pub(crate) struct Rescue {
+    directory: PathBuf,
+}
+
+/// What the rescue has to know. An earlier pulld left the file empty.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Armed {
+    /// The release that has to pass its health gate.
+    pub(crate) release: Option<ReleaseName>,
+    /// The server document that asked for it.
+    pub(crate) generation: Option<Generation>,
+    /// The release that is restored.
+    pub(crate) previous: Option<ReleaseName>,
+    /// The SHA-256 of its package, `pulld.deb`.
+    pub(crate) sha256: Option<Sha256>,
+    /// How long after its installation the new pulld may take.
+    pub(crate) within: Duration,
+}
+
+impl Default for Armed {
+    fn default() -> Self {
+        let within = Duration::from_secs(130);
+        Self { release: None, generation: None, previous: None, sha256: None, within }
+    }
+}
+
+impl Rescue {
+    /// The rescue in `directory`.
+    pub(crate) fn new(directory: PathBuf) -> Self {
+        Self { directory }
+    }
+
+    /// Lets the rescue act from now on: it will restore `deb`.
+    pub(crate) fn arm(&self, armed: &Armed, deb: &Path) -> Result<()> {
+        if !self.is_armed() {
+            // Of an earlier update, should that have been interrupted before it was all removed.
+            persist::remove(&self.program())?;
+            persist::remove(&self.rescued())?;
+        }
+        self.keep(deb)?;
+        persist::write(&self.armed_file(), &serde_json::to_vec_pretty(armed)?)
+    }
+
+    /// Keeps the package: a second name for the same bytes is enough, and survives the cache being cleared.
+    fn keep(&self, deb: &Path) -> Result<()> {
+        let failed = || format!("could not keep `{}` for the rescue", deb.display());
+        fs::create_dir_all(&self.directory).with_context(failed)?;
+        let new = self.directory.join(".new-pulld.deb");
+        persist::remove(&new)?;
+        if between_fail_points!(fs::hard_link(deb, &new), "rescue.keep").is_err() {
+            fs::copy(deb, &new).with_context(failed)?;
+            fs::File::open(&new).and_then(|file| file.sync_all()).with_context(failed)?;
+        }
+        persist::rename(&new, &self.deb())
+    }
+
+    /// Keeps the program that carries out the rescue, unless there is one: that is of the pulld that armed it first, and
+    /// `program` may be the new one already.
+    pub(crate) fn keep_program(&self, program: &Path) -> Result<()> {
+        if self.program().exists() {
+            return Ok(());
+        }
+        let failed = || format!("could not keep `{}` for the rescue", program.display());
+        let new = self.directory.join(".new-pulld");
+        fs::copy(program, &new).with_context(failed)?;
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).with_context(failed)?;
+        fs::File::open(&new).and_then(|file| file.sync_all()).with_context(failed)?;
+        persist::rename(&new, &self.program())
+    }
+
+    /// What the rescue was told, if it may act.
+    pub(crate) fn armed(&self) -> Result<Option<Armed>> {
+        let content = persist::read(&self.armed_file(), MAX_SIZE)?;
+        Ok(content.map(|content| serde_json::from_slice(&content).unwrap_or_default()))
+    }
+
+    /// Whether the rescue may act.
+    pub(crate) fn is_armed(&self) -> bool {
+        self.armed_file().exists()
+    }
+
+    /// Keeps the rescue from acting, and forgets that it did.
+    pub(crate) fn disarm(&self) -> Result<()> {
+        persist::remove(&self.armed_file())?;
+        persist::remove(&self.rescued())?;
+        persist::remove(&self.deb())
+    }
+
+    /// Says that the rescue acts, and why.
+    pub(crate) fn note(&self, sentence: &str) -> Result<()> {
+        persist::write(&self.rescued(), sentence.as_bytes())
+    }
+
+    /// What the rescue left behind if it acted, safe to show.
+    pub(crate) fn left_behind(&self) -> Result<Option<String>> {
+        let content = persist::read(&self.rescued(), MAX_SIZE)?;
+        Ok(content.map(|content| String::from_utf8_lossy(&content).trim().escape_debug().to_string()))
+    }
+
+    /// The package that it restores.
+    pub(crate) fn deb(&self) -> PathBuf {
+        self.directory.join("pulld.deb")
+    }
+
+    /// The program that carries it out.
+    pub(crate) fn program(&self) -> PathBuf {
+        self.directory.join("pulld")
+    }
+
+    fn armed_file(&self) -> PathBuf {
+        self.directory.join("armed")
+    }
+
+    fn rescued(&self) -> PathBuf {
+        self.directory.join("rescued")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_that_armed_it_stays_until_it_is_disarmed() {
+        let directory = tempfile::tempdir().unwrap();
+        let put = |name: &str, content: &str| {
+            let path = directory.path().join(name);
+            fs::write(&path, content).unwrap();
+            path
+        };
+        let (old, new, deb) = (put("old", "old"), put("new", "new"), put("x.deb", "deb"));
+        let rescue = Rescue::new(directory.path().join("rescue"));
+        let kept = || fs::read_to_string(rescue.program()).unwrap();
+        rescue.arm(&Armed::default(), &deb).unwrap();
+        rescue.keep_program(&old).unwrap();
+        // An interrupted update begins again, and by then `/usr/bin/pulld` may be the new one.
+        rescue.arm(&Armed::default(), &deb).unwrap();
+        rescue.keep_program(&new).unwrap();
+        assert_eq!(kept(), "old");
+        rescue.disarm().unwrap();
+        assert!(!rescue.deb().exists());
+        rescue.arm(&Armed::default(), &deb).unwrap();
+        rescue.keep_program(&new).unwrap();
+        assert_eq!(kept(), "new", "the next update is guarded by the pulld that begins it");
+    }
+
+    #[test]
+    fn what_an_earlier_pulld_armed_is_armed() {
+        let directory = tempfile::tempdir().unwrap();
+        let rescue = Rescue::new(directory.path().to_owned());
+        assert_eq!(rescue.armed().unwrap(), None);
+        fs::write(directory.path().join("armed"), "").unwrap();
+        assert_eq!(rescue.armed().unwrap(), Some(Armed::default()));
+        fs::write(directory.path().join("armed"), r#"{"of":"a later one"}"#).unwrap();
+        assert_eq!(rescue.armed().unwrap(), Some(Armed::default()));
+    }
+}
