@@ -1,7 +1,7 @@
 //! The agent's work on its transaction: it begins one, resumes an interrupted one, and records how each app ended.
 
 use anyhow::{Context, Result};
-use bucket::{ReleaseName, Timestamp};
+use bucket::{Generation, ReleaseName, Timestamp};
 use tokio::time::Instant;
 
 use crate::{
@@ -69,10 +69,16 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         Ok(())
     }
 
-    /// Installs, restarts, checks, and rolls back where necessary.
-    pub(super) async fn carry_out(&mut self, updates: Vec<AppUpdate>, cycle: &mut Cycle) -> Result<Next> {
+    /// Installs, restarts, checks, and rolls back where necessary. `generation` is that of the document that asks for it;
+    /// `None` when a person does.
+    pub(super) async fn carry_out(
+        &mut self,
+        updates: Vec<AppUpdate>,
+        generation: Option<Generation>,
+        cycle: &mut Cycle,
+    ) -> Result<Next> {
         log_start(&updates);
-        let mut transaction = Transaction::new(Timestamp::now(), self.desired.generation(), updates);
+        let mut transaction = Transaction::new(Timestamp::now(), generation, updates);
         transaction.save(&self.paths.transaction())?;
         let Self { machine, paths, configured, instance, liveness, announcer, quarantine, .. } = self;
         let runner = runner(machine, paths, configured, instance, liveness, announcer);
@@ -112,8 +118,11 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
                 }
                 None => continue,
             };
+            cycle.failed |= !matches!(update.outcome(), Some(Outcome::Done));
             cycle.note(&update.app, text);
         }
+        self.note_lineage(transaction);
+        self.end_pauses_that_failed(transaction);
         persist::remove(&self.paths.transaction())
     }
 

@@ -23,6 +23,8 @@ pub(super) struct Cycle {
     pub(super) report: PlanReport,
     /// What was done, app by app.
     pub(super) events: Vec<Event>,
+    /// Whether an update did not end as it should.
+    pub(super) failed: bool,
     /// Whether anything was done or tried that a person would want to read about.
     pub(super) busy: bool,
 }

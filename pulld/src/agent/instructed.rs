@@ -1,5 +1,6 @@
 //! What people on this machine told the agent to do, carried out at the begin of a cycle.
 
+use anyhow::Result;
 use bucket::AppName;
 
 use crate::{
@@ -8,21 +9,37 @@ use crate::{
         events,
         instructions::{Answer, Instruction},
     },
+    transaction::executor::Next,
 };
 
 use super::{Agent, cycle::Cycle};
 
 impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
-    /// Carries out every instruction since the last cycle, and answers each.
-    pub(super) fn carry_out_instructions(&mut self, cycle: &mut Cycle) {
+    /// Carries out every instruction since the last cycle, and answers each before its work begins.
+    pub(super) async fn carry_out_instructions(&mut self, cycle: &mut Cycle) -> Result<Next> {
         for pending in self.instructions.take() {
             cycle.busy = true;
-            let answer = match &pending.instruction {
-                Instruction::Retry { app } => self.retry(app),
-                Instruction::Resume { app } => self.resume(app),
-            };
-            pending.answer(answer);
+            match &pending.instruction {
+                Instruction::Retry { app } => {
+                    let answer = self.retry(app);
+                    pending.answer(answer);
+                }
+                Instruction::Resume { app } => {
+                    let answer = self.resume(app);
+                    pending.answer(answer);
+                }
+                Instruction::Rollback(rollback) => match self.prepare_rollback(rollback, cycle).await {
+                    Err(error) => pending.answer(Answer::Refused(format!("{error:#}"))),
+                    Ok((text, updates)) => {
+                        pending.answer(Answer::Accepted(text));
+                        if self.carry_out_rollback(updates, cycle).await? == Next::Exit {
+                            return Ok(Next::Exit);
+                        }
+                    }
+                },
+            }
         }
+        Ok(Next::Continue)
     }
 
     /// Lets the plan of this cycle try again what failed.
@@ -41,7 +58,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             self.quarantine.add(entry.clone());
             return Answer::Refused(format!("could not lift the quarantine of `{release}`: {error:#}"));
         }
-        let text = format!("retrying `{release}`, which was quarantined at {}", entry.since);
+        let text = format!("retrying `{release}`, which was quarantined at {:.0}", entry.since);
         tracing::info!(message_id = events::QUARANTINE_LIFTED, %app, release, "as a person asked, {text}");
         Answer::Accepted(text)
     }

@@ -35,7 +35,7 @@ use crate::{
         liveness::Liveness,
         wake::{Reason, WakeSignal},
     },
-    state::{paths::Paths, pauses::Pauses, quarantine::Quarantine},
+    state::{lineage::Lineage, paths::Paths, pauses::Pauses, persist, quarantine::Quarantine, remembered},
     store::{
         bucket::Bucket,
         cache::Cache,
@@ -71,6 +71,7 @@ pub(crate) struct Agent<P, S> {
     desired: Desired,
     quarantine: Quarantine,
     pauses: Pauses,
+    lineage: Lineage,
     retries: Retries,
     cache: Cache,
     /// Whether the cache was cleared since the start and since the last transaction.
@@ -99,6 +100,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             quarantine: Quarantine::load(&paths.quarantine()),
             pauses: Pauses::load(&paths.pauses()),
             configured: Configured::new(load_settings, fallback, paths.settings()),
+            lineage: Lineage::load(&paths.lineage()),
             paths,
             machine,
             desired: Desired::default(),
@@ -178,7 +180,9 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         if self.resume_interrupted(cycle).await? == Next::Exit {
             return Ok(Next::Exit);
         }
-        self.carry_out_instructions(cycle);
+        if self.carry_out_instructions(cycle).await? == Next::Exit {
+            return Ok(Next::Exit);
+        }
         // 3. Read the configuration.
         self.reload_configuration();
         let bucket = self.configured.bucket(&self.paths).await?;
@@ -213,7 +217,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         let updates = self.prepare(bucket, steps, cycle).await;
         // 8. Install, restart, check, and roll back where necessary: one transaction, with phases of its own.
         if !updates.is_empty() {
-            if self.carry_out(updates, cycle).await? == Next::Exit {
+            if self.carry_out(updates, self.desired.generation(), cycle).await? == Next::Exit {
                 return Ok(Next::Exit);
             }
             self.is_cache_clear = false;
@@ -235,8 +239,30 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         let settings = self.configured.settings();
         self.liveness.within(settings.bucket_timeout());
         let is_new = self.desired.read(bucket, &settings.server).await;
+        self.remember_document(is_new);
         self.lift_quarantine_of_unnamed();
         is_new
+    }
+
+    /// Keeps the document for who plans while the bucket does not answer.
+    fn remember_document(&self, is_new: bool) {
+        let (path, settings) = (self.paths.document(), self.configured.settings());
+        let (Some(bucket), None) = (&settings.bucket, self.desired.error()) else { return };
+        // A document that was not read to its end is none to plan for.
+        let kept = match self.desired.document().filter(|(_, document)| document.unread() == 0) {
+            Some((generation, document)) if is_new || !path.exists() => {
+                remembered::keep(&path, bucket, &settings.server, generation, document)
+            }
+            Some(_) => {
+                remembered::confirm(&path);
+                Ok(())
+            }
+            None if path.exists() => persist::remove(&path),
+            None => Ok(()),
+        };
+        if let Err(error) = kept {
+            tracing::warn!(message_id = events::STATE_LOST, "could not keep the server document: {error:#}");
+        }
     }
 
     /// A release that the document named something else for in between is no longer quarantined.
@@ -292,7 +318,18 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
 
     /// Prepares what the steps need, and schedules a retry of what cannot be prepared.
     async fn prepare(&mut self, bucket: &Bucket, steps: &[Step], cycle: &Cycle) -> Vec<AppUpdate> {
-        let preparer = Preparer {
+        let (updates, unprepared) = self.preparer(Some(bucket)).prepare(steps, cycle.installed()).await;
+        for failed in unprepared {
+            if let Some(step) = steps.iter().find(|step| *step.app() == failed.app) {
+                self.schedule_retry(step.release(), &format!("{:#}", failed.error));
+            }
+        }
+        updates
+    }
+
+    /// Prepares updates, from the cache alone without a bucket.
+    fn preparer<'a>(&'a self, bucket: Option<&'a Bucket>) -> Preparer<'a, P, S> {
+        Preparer {
             bucket,
             cache: &self.cache,
             packages: &self.machine.packages,
@@ -301,14 +338,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             root: self.paths.root(),
             liveness: &self.liveness,
             announcer: &self.announcer,
-        };
-        let (updates, unprepared) = preparer.prepare(steps, cycle.installed()).await;
-        for failed in unprepared {
-            if let Some(step) = steps.iter().find(|step| *step.app() == failed.app) {
-                self.schedule_retry(step.release(), &format!("{:#}", failed.error));
-            }
         }
-        updates
     }
 
     /// Clears the cache once after each start and each transaction.

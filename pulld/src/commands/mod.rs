@@ -23,6 +23,7 @@ mod plan;
 mod pull;
 mod resume;
 mod retry;
+mod rollback;
 mod run;
 mod status;
 
@@ -55,6 +56,8 @@ enum Command {
     Pull(pull::Arguments),
     /// Try again what failed or was rolled back on this server
     Retry(retry::Arguments),
+    /// Go back to the release before on this server, even without the bucket, and leave the app alone
+    Rollback(rollback::Arguments),
     /// Take care again of an app that was rolled back on this server
     Resume(resume::Arguments),
     /// Show the state of this server, from the agent's last report
@@ -115,6 +118,7 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&context, &arguments),
         Command::Pull(arguments) => pull::run(&context, &arguments),
         Command::Retry(arguments) => retry::run(&context, arguments),
+        Command::Rollback(arguments) => rollback::run(&context, arguments),
         Command::Resume(arguments) => resume::run(&context, arguments),
         Command::Status(arguments) => status::run(&context, &arguments),
         Command::Plan(arguments) => plan::run(&context, &arguments),

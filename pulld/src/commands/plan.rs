@@ -2,24 +2,32 @@
 
 use std::{fs::File, io::ErrorKind, process::ExitCode};
 
-use anyhow::{Context, Result};
-use console::{Threads, block_on, cut_lines, print, print_json, safe, warning};
+use anyhow::{Context, Result, anyhow};
+use bucket::{BucketUrl, Generation, ServerDocument, Timestamp};
+use console::{Threads, ago, block_on, cut_lines, print, print_json, safe, warning};
 use serde::Serialize;
 
 use crate::{
+    config::Settings,
     decide::{
         plan::{self, Decision, Situation, Step},
         report::PlanReport,
     },
     machine::{OWN_PACKAGE, PackageManager},
-    state::{paths::Paths, pauses::Pauses, quarantine::Quarantine},
+    state::{paths::Paths, pauses::Pauses, quarantine::Quarantine, remembered},
     store::bucket::Bucket,
 };
 
 /// Arguments of `pulld plan`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit status: 0 nothing to do; 3 changes pending; 1 error")]
+#[command(
+    after_help = "While the bucket does not answer, the plan is for the document that the agent last read.\n\nExit status: 0 nothing to do; 3 changes pending; 1 error"
+)]
 pub(crate) struct Arguments {
+    /// Plan for the document that the agent last read, without asking the bucket
+    #[arg(long)]
+    offline: bool,
+
     /// Print the plan as JSON
     #[arg(long)]
     json: bool,
@@ -31,39 +39,83 @@ const MAX_EVIDENCE: usize = 3000;
 /// The exit status for a plan that is not empty.
 const CHANGES_PENDING: u8 = 3;
 
+/// What is planned, and for which document.
+struct Planned {
+    decision: Decision,
+    document: PlannedFor,
+}
+
+/// The document that is planned for.
+#[derive(Serialize)]
+struct PlannedFor {
+    /// Its generation; `None` when there is no document.
+    generation: Option<Generation>,
+    /// When it was read.
+    read: Timestamp,
+    /// Why it is not the bucket's, but the one that the agent last read.
+    offline: Option<String>,
+}
+
 pub(crate) fn run(context: &super::Context, arguments: &Arguments) -> Result<ExitCode> {
-    let decision = block_on(Threads::One, read(context))?;
+    let Planned { decision, document } = block_on(Threads::One, read(context, arguments.offline))?;
+    if let Some(why) = &document.offline {
+        let age = ago(Timestamp::now().duration_since(document.read));
+        let generation =
+            document.generation.map(|generation| format!(" (generation {generation})")).unwrap_or_default();
+        warning(format_args!("planning for the server document as the agent last read it, {age}{generation}: {why}"));
+    }
     if arguments.json {
-        print_json(&Shown { steps: &decision.plan.steps, apps: &decision.report })?;
+        print_json(&Shown { document, steps: &decision.plan.steps, apps: &decision.report })?;
     } else {
         print(&show(&decision))?;
     }
     Ok(if decision.plan.steps.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(CHANGES_PENDING) })
 }
 
-async fn read(context: &super::Context) -> Result<Decision> {
+async fn read(context: &super::Context, offline: bool) -> Result<Planned> {
     ensure_readable(&context.paths)?;
     let loaded = context.load()?;
     loaded.warnings.iter().for_each(warning);
     let settings = loaded.settings;
     let url = settings
         .bucket
+        .as_ref()
         .with_context(|| format!("no bucket specified: set `bucket` in `{}`", context.paths.config_file().display()))?;
-    let bucket = Bucket::open_marked(&url, &settings.bucket_options).await?;
-    let document = bucket.server_document(&settings.server).await?;
-    for (entry, reason) in document.iter().flat_map(|(_, document)| document.bad_entries()) {
+    let read = if offline { Err(anyhow!("as asked for by --offline")) } else { from_bucket(url, &settings).await };
+    let (document, planned_for) = match read {
+        Ok(found) => {
+            let (generation, document) = found.unzip();
+            (document, PlannedFor { generation, read: Timestamp::now(), offline: None })
+        }
+        Err(error) => {
+            let Some(kept) = remembered::recall(&context.paths.document(), url, &settings.server)? else {
+                return Err(error.context("could not read the server document, and the agent has kept none"));
+            };
+            let offline = Some(format!("{error:#}"));
+            (Some(kept.document), PlannedFor { generation: Some(kept.generation), read: kept.read, offline })
+        }
+    };
+    for (entry, reason) in document.iter().flat_map(ServerDocument::bad_entries) {
         warning(format_args!("ignoring document entry {entry}: {reason}"));
     }
     let installed = context.machine().packages.packages(&[OWN_PACKAGE.to_owned()]).await?;
-    Ok(plan::plan(&Situation {
-        document: document.as_ref().map(|(_, document)| document),
+    let mut pauses = Pauses::load(&context.paths.pauses());
+    pauses.end_those_over(document.as_ref(), Timestamp::now());
+    let decision = plan::plan(&Situation {
+        document: document.as_ref(),
         settled: false,
         installed: &installed,
         quarantine: &Quarantine::load(&context.paths.quarantine()),
-        pauses: &Pauses::load(&context.paths.pauses()),
+        pauses: &pauses,
         allowed: &settings.allowed_apps,
         prune: settings.prune,
-    }))
+    });
+    Ok(Planned { decision, document: planned_for })
+}
+
+async fn from_bucket(url: &BucketUrl, settings: &Settings) -> Result<Option<(Generation, ServerDocument)>> {
+    let bucket = Bucket::open_marked(url, &settings.bucket_options).await?;
+    Ok(bucket.server_document(&settings.server).await?)
 }
 
 /// Makes sure that what the agent goes by can be read: without it, a quarantined release would be planned.
@@ -84,6 +136,8 @@ fn ensure_readable(paths: &Paths) -> Result<()> {
 /// The plan as JSON.
 #[derive(Serialize)]
 struct Shown<'a> {
+    /// What it is for.
+    document: PlannedFor,
     /// The work, in order.
     steps: &'a [Step],
     /// How each app stands.

@@ -1,4 +1,4 @@
-//! The control socket, by which `pulld pull` and `pulld retry` command the agent: one line of JSON each way over a Unix
+//! The control socket, by which `pulld pull`, `retry`, `rollback` and `resume` command the agent: one line of JSON each way over a Unix
 //! socket that only root may open.
 
 use std::{os::unix::fs::PermissionsExt, path::Path, time::Duration};
@@ -41,7 +41,7 @@ pub(crate) enum ControlRequest {
     /// Report the outcome of the current cycle, or of the last one.
     Outcome,
     /// Do something with one app, in the next cycle.
-    Instruct(Instruction),
+    Instruct(Box<Instruction>),
 }
 
 /// The outcome of a pull cycle, for people.
@@ -192,7 +192,7 @@ async fn response(
         }
         ControlRequest::Outcome => ControlResponse::Ended(ended(&mut progress, now.begun.max(1)).await?),
         ControlRequest::Instruct(instruction) => {
-            let answered = instructions.give(instruction);
+            let answered = instructions.give(*instruction);
             wake_signal.notify(Reason::Command);
             ControlResponse::Answered(answered.await?)
         }
@@ -227,7 +227,7 @@ pub(crate) async fn instruct(
     timeout: Duration,
 ) -> Result<(String, CycleReport)> {
     let deadline = Instant::now() + timeout;
-    let request = ControlRequest::Instruct(instruction);
+    let request = ControlRequest::Instruct(Box::new(instruction));
     let Ok(answered) = tokio::time::timeout_at(deadline, query(path, &request)).await else {
         bail!("timed out waiting for the agent to end what it is doing: see `pulld status`, and try again")
     };

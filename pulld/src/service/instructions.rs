@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bucket::AppName;
+use bucket::{AppName, ReleaseName};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -16,11 +16,28 @@ pub(crate) enum Instruction {
         /// The app.
         app: AppName,
     },
+    /// Go back to an earlier release of an app, and leave it alone.
+    Rollback(Rollback),
     /// Take care of an app again that was rolled back here.
     Resume {
         /// The app.
         app: AppName,
     },
+}
+
+/// A person goes back to an earlier release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Rollback {
+    /// The app.
+    pub(crate) app: AppName,
+    /// The release to go back to; the one before, if none is named.
+    pub(crate) to: Option<ReleaseName>,
+    /// Who the person is.
+    pub(crate) who: String,
+    /// Why, in their words.
+    pub(crate) why: String,
+    /// After how many seconds the agent takes care of the app again; `None` for never.
+    pub(crate) seconds: Option<u64>,
 }
 
 /// What the agent does about an instruction, in a sentence.

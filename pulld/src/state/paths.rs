@@ -61,6 +61,16 @@ impl Paths {
         self.state("pauses.json")
     }
 
+    /// The releases that stayed up here, in their order.
+    pub(crate) fn lineage(&self) -> PathBuf {
+        self.state("lineage.json")
+    }
+
+    /// The server document as last read.
+    pub(crate) fn document(&self) -> PathBuf {
+        self.state("document.json")
+    }
+
     /// The rollback target of pulld itself, read by `pulld-rescue.service`.
     pub(crate) fn rescue(&self) -> PathBuf {
         self.state("rescue")

@@ -70,6 +70,12 @@ impl Pauses {
         self.entries.iter().find(|pause| pause.release.app() == app)
     }
 
+    /// Leaves an app alone, in place of what was said of it before.
+    pub(crate) fn add(&mut self, pause: Pause) {
+        self.end(pause.release.app());
+        self.entries.push(pause);
+    }
+
     /// Ends the pause of an app, and gives it.
     pub(crate) fn end(&mut self, app: &AppName) -> Option<Pause> {
         let at = self.entries.iter().position(|pause| pause.release.app() == app)?;

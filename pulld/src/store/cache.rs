@@ -49,6 +49,21 @@ impl Cache {
         Ok(None)
     }
 
+    /// The releases of an app whose file is there, as far as the names say.
+    pub(crate) fn releases_of(&self, app: &AppName) -> Result<Vec<ReleaseName>> {
+        let entries = match fs::read_dir(&self.directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
+            Err(error) => return Err(error).with_context(|| format!("could not read `{}`", self.directory.display())),
+        };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let releases = names.filter_map(|stem| ReleaseName::from_stem(&stem).ok());
+        let mut releases: Vec<ReleaseName> =
+            releases.filter(|release| release.app() == app && self.file_of(release).is_some()).collect();
+        releases.sort();
+        Ok(releases)
+    }
+
     /// Where the file of a release goes once it is verified.
     pub(crate) fn place(&self, release: &ReleaseName, sha256: &Sha256) -> PathBuf {
         self.of(release).join(format!("{sha256}.deb"))
@@ -183,6 +198,8 @@ mod tests {
             }
         }
         assert_eq!(left, [0, 1, 4]);
+        let web = |minute| release("web", minute);
+        assert_eq!(cache.releases_of(web(0).app()).unwrap(), [web(0), web(1), web(4)]);
         assert!(!cache.of(&release("db", 1)).exists());
     }
 }

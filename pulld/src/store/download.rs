@@ -36,12 +36,12 @@ pub(crate) enum Found {
     Nowhere,
 }
 
-/// The verified file of a release, from the cache or else from the bucket.
+/// The verified file of a release, from the cache or else from the bucket, if there is one to be asked.
 ///
 /// # Errors
 /// Why there is none. A retry may help: nothing is known of the release itself.
 pub(crate) async fn obtain(
-    bucket: &Bucket,
+    bucket: Option<&Bucket>,
     cache: &Cache,
     release: &ReleaseName,
     liveness: &Liveness,
@@ -50,6 +50,7 @@ pub(crate) async fn obtain(
     if let Some(file) = cache.find(release).await? {
         return Ok(Found::File(file));
     }
+    let Some(bucket) = bucket else { return Ok(Found::Nowhere) };
     let Some(found) = bucket.release(release).await? else { return Ok(Found::Nowhere) };
     let metadata = found.metadata.as_ref().map_err(|reason| anyhow!("cannot verify the release: {reason}"))?;
     ensure!(

@@ -38,8 +38,8 @@ pub(crate) type Inspect = fn(&Path) -> Result<DebInfo>;
 /// What updates are prepared with.
 #[derive(Debug)]
 pub(crate) struct Preparer<'a, P, S> {
-    /// Where releases come from.
-    pub(crate) bucket: &'a Bucket,
+    /// Where releases come from; without it, from the cache alone.
+    pub(crate) bucket: Option<&'a Bucket>,
     /// Where they are kept.
     pub(crate) cache: &'a Cache,
     /// dpkg.
@@ -119,7 +119,10 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
         others: &[Candidate],
     ) -> Result<Candidate> {
         let Found::File(deb) = download::obtain(self.bucket, self.cache, release, self.liveness).await? else {
-            bail!("release not found in the bucket: push another release");
+            match self.bucket {
+                Some(_) => bail!("release not found in the bucket: push another release"),
+                None => bail!("its file is no longer in the cache of this server: push another release"),
+            }
         };
         let (inspect, path) = (self.inspect, deb.clone());
         let info = tokio::task::spawn_blocking(move || inspect(&path)).await??;
@@ -173,7 +176,10 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
             }
             Found::Nowhere => Previous::Unavailable {
                 installed: Some(previous),
-                reason: NoRollbackTarget::new(format!("`{}` is no longer in the bucket", release.stem())),
+                reason: NoRollbackTarget::new(match self.bucket {
+                    Some(_) => format!("`{}` is no longer in the bucket", release.stem()),
+                    None => format!("`{}` is not in the cache", release.stem()),
+                }),
             },
         })
     }

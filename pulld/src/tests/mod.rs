@@ -2,6 +2,7 @@
 
 mod activities;
 mod boundaries;
+mod by_hand;
 mod crashes;
 mod documents;
 mod harness;

@@ -69,7 +69,7 @@ async fn a_cut_download_goes_on_where_it_ended() {
         let part = cache.part(&web, &sha256, found.generation);
         std::fs::create_dir_all(part.parent().unwrap()).unwrap();
         std::fs::write(&part, cut).unwrap();
-        let obtained = download::obtain(&bucket, &cache, &web, &Liveness::new()).await;
+        let obtained = download::obtain(Some(&bucket), &cache, &web, &Liveness::new()).await;
         assert_eq!(obtained.is_ok(), good, "{obtained:?}");
         assert!(!part.exists(), "a part becomes the file, or goes");
     }

@@ -69,7 +69,8 @@ pub(super) fn quarantine_those_at_fault(
     })
 }
 
-/// Notes degraded releases in the quarantine, and lifts it for apps whose update succeeded.
+/// Notes degraded releases in the quarantine, and lifts it for apps whose update succeeded: not for those that a person
+/// rolled back, whose release in the document is as bad as it was.
 pub(super) fn quarantine_by_outcome(
     transaction: &Transaction,
     quarantine: &mut Quarantine,
@@ -81,10 +82,13 @@ pub(super) fn quarantine_by_outcome(
                 Some(Outcome::Degraded { reason, retried: false }) => {
                     add(update, transaction, quarantine, reason, true)
                 }
-                Some(Outcome::Done) => drop(quarantine.lift(&update.app)),
+                Some(Outcome::Done) if transaction.generation.is_some() => drop(quarantine.lift(&update.app)),
                 // What was the machine's fault is tried again, and repairs what was left half-done.
                 Some(
-                    Outcome::Degraded { retried: true, .. } | Outcome::RolledBack { .. } | Outcome::Postponed { .. },
+                    Outcome::Done
+                    | Outcome::Degraded { retried: true, .. }
+                    | Outcome::RolledBack { .. }
+                    | Outcome::Postponed { .. },
                 )
                 | None => {}
             }

@@ -25,7 +25,7 @@ pub(crate) struct Transaction {
     schema: u32,
     /// When it began, by this machine's clock.
     pub(crate) started: Timestamp,
-    /// The server document that asked for it.
+    /// The server document that asked for it; `None` when a person did.
     pub(crate) generation: Option<Generation>,
     /// How far it is.
     pub(crate) phase: Phase,

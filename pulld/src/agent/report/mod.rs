@@ -21,11 +21,7 @@ use crate::{
 
 use self::{compose::Observation, meanwhile::Meanwhile, publish::Publisher};
 
-use super::{
-    Agent,
-    cycle::{Cycle, Event},
-    observe,
-};
+use super::{Agent, cycle::Cycle, observe};
 
 /// Writes the reports of one agent.
 #[derive(Debug)]
@@ -75,7 +71,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             status = status.fit();
             write_local(&self.paths, &status);
         }
-        let report = cycle_report(&status, &cycle.events);
+        let report = cycle_report(&status, &cycle);
         // What is worse than drift was logged as a warning already.
         if cycle.busy && status.state <= ServerState::Drifted {
             tracing::info!(message_id = events::CYCLE, ok = report.ok, "{}", report.summary);
@@ -186,7 +182,8 @@ fn log_differences(previous: Option<&Status>, status: &Status) {
 }
 
 /// The report as `pulld pull` prints it: what happened, then what still needs attention.
-fn cycle_report(status: &Status, happened: &[Event]) -> CycleReport {
+fn cycle_report(status: &Status, cycle: &Cycle) -> CycleReport {
+    let happened = &cycle.events;
     let mut lines: Vec<String> = happened.iter().map(|event| format!("{}: {}", event.app, event.text)).collect();
     for app in &status.apps {
         let is_told = happened.iter().any(|event| event.app == app.app);
@@ -207,5 +204,6 @@ fn cycle_report(status: &Status, happened: &[Event]) -> CycleReport {
         lines.push(format!("and {}", count(more, "more invalid entry")));
     }
     lines.extend(status.warnings.iter().map(|warning| format!("warning: {warning}")));
-    CycleReport { ok: status.state <= ServerState::Drifted, summary: status.summary.clone(), lines }
+    let ok = status.state <= ServerState::Drifted && !cycle.failed;
+    CycleReport { ok, summary: status.summary.clone(), lines }
 }

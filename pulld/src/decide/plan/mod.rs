@@ -86,6 +86,8 @@ pub(crate) enum Reason {
     Drift,
     /// The document's release is installed, but dpkg says it is broken.
     Repair,
+    /// A person goes back to it.
+    Rollback,
 }
 
 impl Step {
@@ -109,6 +111,7 @@ impl fmt::Display for Reason {
             Self::Document => "the server document asks for another release than is installed",
             Self::Drift => "the desired release was installed, and was changed by hand since",
             Self::Repair => "the desired release is installed, but dpkg says that its package is broken",
+            Self::Rollback => "a person goes back to it",
         })
     }
 }
@@ -164,7 +167,7 @@ fn decide(situation: &Situation, release: &ReleaseName) -> Cause {
         let kept_from = match difference {
             None => KeptFrom::Nothing,
             Some(Reason::Repair) => KeptFrom::Repairing,
-            Some(Reason::Document | Reason::Drift) => KeptFrom::Installing,
+            Some(Reason::Document | Reason::Drift | Reason::Rollback) => KeptFrom::Installing,
         };
         return Cause::OnHold(OnHold { package: package.package.clone(), release: release.clone(), kept_from });
     }

@@ -1,0 +1,159 @@
+//! Whole cycles: what a person does on the server itself.
+
+use std::time::Duration;
+
+use bucket::{AppState, Status};
+use tokio::sync::oneshot;
+
+use crate::{
+    machine::fake::{Behaviour, release},
+    service::instructions::{Answer, Instruction, Rollback},
+};
+
+use super::harness::{FakeAgent, Server, poll, pull};
+
+fn roll_back(agent: &FakeAgent, to: Option<u8>, seconds: Option<u64>) -> oneshot::Receiver<Answer> {
+    agent.instructions().give(Instruction::Rollback(Rollback {
+        app: "web".parse().unwrap(),
+        to: to.map(|minute| release("web", minute)),
+        who: "anna".into(),
+        why: "orders are lost".into(),
+        seconds,
+    }))
+}
+
+/// A server that had the first two releases of `web` one after the other, and lost its bucket.
+async fn offline() -> (Server, FakeAgent) {
+    let (one, two) = (release("web", 1), release("web", 2));
+    let (server, mut agent) = Server::running(&[&one]).await;
+    server.upload(&two, Behaviour::Good).await;
+    server.push(&[&two]).await;
+    assert!(pull(&mut agent).await.ok);
+    take_bucket_away(&server);
+    (server, agent)
+}
+
+fn take_bucket_away(server: &Server) {
+    std::fs::rename(server.root.path().join("bucket"), server.root.path().join("away")).unwrap();
+}
+
+fn bring_bucket_back(server: &Server) {
+    std::fs::rename(server.root.path().join("away"), server.root.path().join("bucket")).unwrap();
+}
+
+/// What this machine's own copy of the report says of `web`.
+fn local_web(server: &Server) -> (AppState, String) {
+    let local: Status = serde_json::from_slice(&std::fs::read(server.paths().status()).unwrap()).unwrap();
+    let web = local.apps.into_iter().find(|app| app.app == "web").unwrap();
+    (web.state, web.reason.unwrap_or_default())
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_bucket_a_person_goes_back_and_the_app_is_left_alone_until_its_entry_changes() {
+    let (server, mut agent) = offline().await;
+    let (one, two, three) = (release("web", 1), release("web", 2), release("web", 3));
+    let mut answer = roll_back(&agent, None, None);
+    let cycle = pull(&mut agent).await;
+    assert!(matches!(answer.try_recv(), Ok(Answer::Accepted(_))));
+    assert!(cycle.lines.contains(&format!("web: installed `{}`", one.stem())), "{cycle:?}");
+    assert_eq!(server.world.installed("web"), Some((one.clone(), true)));
+    assert_eq!(server.world.active("web.service"), "active");
+    let (state, reason) = local_web(&server);
+    assert_eq!(state, AppState::Paused);
+    for part in ["by anna", "orders are lost", "until the app's entry in the server document changes", "pulld resume"] {
+        assert!(reason.contains(part), "{reason}");
+    }
+
+    // Neither the bucket's return, nor another agent, nor a push of another app changes that.
+    bring_bucket_back(&server);
+    assert!(pull(&mut agent).await.ok);
+    let db = release("db", 1);
+    server.upload(&db, Behaviour::Good).await;
+    server.push(&[&two, &db]).await;
+    let mut agent = server.agent();
+    assert!(pull(&mut agent).await.ok);
+    assert_eq!(server.world.installed("web"), Some((one, true)));
+    assert_eq!(server.state_of("web").await, AppState::Paused);
+
+    server.upload(&three, Behaviour::Good).await;
+    server.push(&[&three, &db]).await;
+    assert!(pull(&mut agent).await.ok);
+    assert_eq!(server.world.installed("web"), Some((three, true)));
+    assert_eq!(server.state_of("web").await, AppState::Converged);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_person_ends_the_pause_or_its_time_does() {
+    let (server, mut agent) = offline().await;
+    bring_bucket_back(&server);
+    let (one, two) = (release("web", 1), release("web", 2));
+    let resume = |agent: &FakeAgent| agent.instructions().give(Instruction::Resume { app: "web".parse().unwrap() });
+    let mut refused = resume(&agent);
+    assert!(pull(&mut agent).await.ok);
+    assert!(matches!(refused.try_recv(), Ok(Answer::Refused(reason)) if reason.contains("not paused")));
+
+    let _answer = roll_back(&agent, None, None);
+    assert!(pull(&mut agent).await.ok);
+    assert_eq!(server.world.installed("web"), Some((one.clone(), true)));
+    let _answer = resume(&agent);
+    assert!(pull(&mut agent).await.ok);
+    assert_eq!(server.world.installed("web"), Some((two.clone(), true)));
+
+    // Its time is over at once.
+    let _answer = roll_back(&agent, None, Some(0));
+    assert!(pull(&mut agent).await.ok);
+    assert_eq!(server.world.installed("web"), Some((two, true)), "installed again in the same cycle");
+    assert_eq!(server.state_of("web").await, AppState::Converged);
+    let went_back = server.world.dpkg_runs().iter().flatten().filter(|deb| deb.contains(one.stem())).count();
+    assert_eq!(went_back, 3, "at first, and twice by hand");
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_there_is_nothing_to_go_back_to_that_is_said() {
+    let (server, mut agent) = Server::running(&[&release("web", 1)]).await;
+    for (to, expected) in [(None, "there is nothing to go back to"), (Some(7), "is not in the cache of this server")] {
+        let mut answer = roll_back(&agent, to, None);
+        pull(&mut agent).await;
+        let Ok(Answer::Refused(reason)) = answer.try_recv() else { panic!("accepted") };
+        assert!(reason.contains(expected) && reason.contains("push"), "{reason}");
+    }
+    assert_eq!(server.state_of("web").await, AppState::Converged);
+    assert_eq!(server.world.dpkg_runs().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn going_back_to_what_does_not_stay_up_is_undone_and_nothing_is_paused() {
+    let (server, mut agent) = Server::running(&[&release("web", 1)]).await;
+    let two = release("web", 2);
+    server.upload(&two, Behaviour::Crashes).await;
+    server.push(&[&two]).await;
+    assert!(!pull(&mut agent).await.ok);
+    let mut answer = roll_back(&agent, Some(2), None);
+    let cycle = pull(&mut agent).await;
+    assert!(matches!(answer.try_recv(), Ok(Answer::Accepted(_))));
+    assert!(!cycle.ok, "{cycle:?}");
+    assert_eq!(server.world.installed("web"), Some((release("web", 1), true)));
+    assert_eq!(server.state_of("web").await, AppState::Quarantined, "what was known of it stays known");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_forgets_nothing_of_a_pause_when_it_restarts_and_starts_anew_without_its_files() {
+    let (server, mut agent) = offline().await;
+    let _answer = roll_back(&agent, None, Some(3600));
+    pull(&mut agent).await;
+    let mut agent = server.agent();
+    poll(&mut agent).await;
+    assert_eq!(local_web(&server).0, AppState::Paused);
+    bring_bucket_back(&server);
+    for file in [server.paths().pauses(), server.paths().lineage(), server.paths().document()] {
+        std::fs::remove_file(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    }
+    let mut agent = server.agent();
+    assert!(poll(&mut agent).await.ok);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(server.world.installed("web"), Some((release("web", 2), true)), "as the document says");
+    // What the cache has is enough.
+    let _answer = roll_back(&agent, None, None);
+    pull(&mut agent).await;
+    assert_eq!(server.world.installed("web"), Some((release("web", 1), true)));
+}
