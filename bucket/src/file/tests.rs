@@ -116,9 +116,9 @@ async fn a_bucket_from_before_there_were_markers_is_one() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(holds);
         if is_directory {
-            std::fs::create_dir(path).unwrap()
+            std::fs::create_dir(path).unwrap();
         } else {
-            std::fs::write(path, "").unwrap()
+            std::fs::write(path, "").unwrap();
         }
         let bucket = FileBucket::open(directory.path(), true).await.unwrap();
         assert!(!bucket.is_marked().await.unwrap(), "{holds}");

@@ -87,8 +87,8 @@ mod tests {
         assert_eq!(announcer.listen().borrow().of("web"), Some((Activity::Installing, since)));
         announcer.announce([("web".parse().unwrap(), Activity::WatchingHealth)].into());
         let listening = announcer.listen();
-        let announced = listening.borrow();
-        assert!(announced.of("web").is_some_and(|(activity, at)| activity == Activity::WatchingHealth && at >= since));
-        assert_eq!((announced.of("db"), announced.waits()), (None, None));
+        let last = listening.borrow();
+        assert!(last.of("web").is_some_and(|(activity, at)| activity == Activity::WatchingHealth && at >= since));
+        assert_eq!((last.of("db"), last.waits()), (None, None));
     }
 }

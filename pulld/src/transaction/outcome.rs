@@ -80,7 +80,7 @@ pub(super) fn quarantine_by_outcome(
         for update in &transaction.updates {
             match update.outcome() {
                 Some(Outcome::Degraded { reason, retried: false }) => {
-                    add(update, transaction, quarantine, reason, true)
+                    add(update, transaction, quarantine, reason, true);
                 }
                 Some(Outcome::Done) if transaction.generation.is_some() => drop(quarantine.lift(&update.app)),
                 // What was the machine's fault is tried again, and repairs what was left half-done.

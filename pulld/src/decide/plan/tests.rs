@@ -161,9 +161,9 @@ fn what_is_on_hold_is_left_alone_and_said() {
         let package = there.package.clone();
         let mut case = Case::new(&[release(app, 2), release("db", 1)], vec![there]);
         assert_eq!(apps(&case.plan()), ["db"], "others go on");
-        let cause = case.cause(app);
-        assert_eq!(cause, Cause::OnHold(OnHold { package: package.clone(), release: release(app, 2), kept_from }));
-        let said = cause.to_string();
+        let kept = case.cause(app);
+        assert_eq!(kept, Cause::OnHold(OnHold { package: package.clone(), release: release(app, 2), kept_from }));
+        let said = kept.to_string();
         assert!(said.contains(&format!("`apt-mark unhold {package}` there ends")), "{said}");
         case.installed[0].on_hold = false;
         assert!(!matches!(case.cause(app), Cause::OnHold(_)));

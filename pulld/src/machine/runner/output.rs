@@ -131,7 +131,9 @@ mod tests {
 
     fn written(chunks: &[&[u8]], end: &[u8]) -> String {
         let mut journal = Journal::new(Vec::new());
-        chunks.iter().for_each(|chunk| journal.write(chunk));
+        for chunk in chunks {
+            journal.write(chunk);
+        }
         journal.finish(end);
         String::from_utf8(journal.stream).unwrap()
     }
