@@ -13,7 +13,7 @@ use super::{
     beneath::{DIRECTORY, is_absent, open_beneath},
     failure::{failed, unavailable},
     generation::generation_of,
-    marker,
+    marked,
 };
 use crate::{Error, Generation, ObjectPath};
 
@@ -66,8 +66,8 @@ impl Directory {
     /// mount point of a share, must not look like a bucket without objects.
     pub(super) fn root(&self, verb: &'static str, object: &str) -> Result<OwnedFd, Error> {
         let root = self.open_root(verb, object)?;
-        if self.needs_marker && !marker::is_marked(&root).map_err(|e| failed(verb, object, &e))? {
-            return Err(unavailable(verb, object, &marker::missing(&self.path)));
+        if self.needs_marker && !marked::is_marked(&root).map_err(|e| failed(verb, object, &e))? {
+            return Err(unavailable(verb, object, &marked::missing(&self.path)));
         }
         Ok(root)
     }

@@ -25,6 +25,7 @@ mod failure;
 mod folder;
 mod generation;
 mod lock;
+mod marked;
 mod marker;
 mod metadata;
 #[cfg(test)]

@@ -7,7 +7,8 @@ use bucket::{AppName, Timestamp};
 
 use crate::{
     decide::{
-        plan::{self, Reason, Step},
+        plan::{self, Step},
+        report::Reason,
         way_back::way_back,
     },
     machine::{PackageManager, ServiceManager},

@@ -71,7 +71,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        decide::plan::{Reason, Step},
+        decide::{plan::Step, report::Reason},
         machine::fake::release,
     };
 

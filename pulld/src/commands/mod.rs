@@ -124,10 +124,10 @@ pub fn main() -> ExitCode {
         Command::Plan(arguments) => plan::run(&context, &arguments),
         Command::CheckConfig(arguments) => check_config::run(&context, &arguments),
         Command::Completions(completions) => completions.run::<Arguments>().map(|()| ExitCode::SUCCESS),
-        Command::Transact { directory } => runner::run(&directory).map(|()| ExitCode::SUCCESS),
+        Command::Transact { directory } => runner::run(&directory, journal()).map(|()| ExitCode::SUCCESS),
         Command::Rescue { directory } => {
             logging::start(Level::INFO, &["pulld"]);
-            runner::rescue::run(&directory).map(|()| ExitCode::SUCCESS)
+            runner::rescue::run(&directory, journal()).map(|()| ExitCode::SUCCESS)
         }
     };
     console::run(|| run().map_err(as_root))
@@ -145,4 +145,9 @@ fn as_root(error: anyhow::Error) -> anyhow::Error {
 
 fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Where a service's output goes.
+fn journal() -> runner::JournalStream {
+    Box::new(std::io::stderr())
 }

@@ -9,13 +9,27 @@ use serde::{Deserialize, Serialize};
 
 use crate::state::{pauses::Pause, quarantine::Quarantined};
 
-use super::{plan::Reason, rollback};
+use super::rollback;
 
 /// How each app of a plan stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[must_use = "whoever plans has to say why"]
 pub(crate) struct PlanReport {
     apps: BTreeMap<AppName, Cause>,
+}
+
+/// Why a release is installed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Reason {
+    /// The document asks for another release than is installed.
+    Document,
+    /// The document's release was installed, and was changed by hand since.
+    Drift,
+    /// The document's release is installed, but dpkg says it is broken.
+    Repair,
+    /// A person goes back to it.
+    Rollback,
 }
 
 /// How an app stands against its document, and why.

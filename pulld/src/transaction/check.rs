@@ -10,7 +10,14 @@ use crate::{
     machine::{CheckResult, ServiceManager},
 };
 
-use super::gate::Unhealthy;
+/// Why a release cannot stay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Unhealthy {
+    /// In a sentence.
+    pub(super) reason: String,
+    /// False when systemd could not be queried, which the release did not cause.
+    pub(super) release_at_fault: bool,
+}
 
 /// Tries the check of an app's release, whose units are up.
 pub(super) async fn pass(

@@ -20,7 +20,12 @@ use crate::{
     service::events,
 };
 
-use super::{check, executor::TransactionRunner, record::Transaction, restart::last_words};
+use super::{
+    check::{self, Unhealthy},
+    executor::TransactionRunner,
+    record::Transaction,
+    restart::last_words,
+};
 
 /// The time between two samples of a unit.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -34,15 +39,6 @@ pub(super) struct HealthTarget {
     pub(super) units: Vec<(UnitBefore, u32)>,
     /// Its own check.
     pub(super) check: Option<Check>,
-}
-
-/// Why a release cannot stay.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Unhealthy {
-    /// In a sentence.
-    pub(super) reason: String,
-    /// False when systemd could not be queried, which the release did not cause.
-    pub(super) release_at_fault: bool,
 }
 
 impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {

@@ -9,7 +9,7 @@ mod tests;
 use std::{collections::BTreeMap, fmt};
 
 use bucket::{AppName, Entry, ReleaseName, ServerDocument};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::{
     decide::allowed_apps::AllowedApps,
@@ -17,7 +17,7 @@ use crate::{
     state::{pauses::Pauses, quarantine::Quarantine},
 };
 
-use super::report::{Cause, KeptFrom, OnHold, PlanReport, Unlisted};
+use super::report::{Cause, KeptFrom, OnHold, PlanReport, Reason, Unlisted};
 
 /// What a plan is made from.
 #[derive(Debug, Clone, Copy)]
@@ -74,20 +74,6 @@ pub(crate) enum Step {
         /// What it came from.
         release: ReleaseName,
     },
-}
-
-/// Why a release is installed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Reason {
-    /// The document asks for another release than is installed.
-    Document,
-    /// The document's release was installed, and was changed by hand since.
-    Drift,
-    /// The document's release is installed, but dpkg says it is broken.
-    Repair,
-    /// A person goes back to it.
-    Rollback,
 }
 
 impl Step {

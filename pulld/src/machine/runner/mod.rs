@@ -22,6 +22,8 @@ use anyhow::{Context, Result};
 
 use crate::state::rescue::Rescue;
 
+pub(crate) use self::output::JournalStream;
+
 use self::{
     lock::lock,
     output::Output,
@@ -38,12 +40,13 @@ use super::{
 /// How often dpkg is run when something kills it.
 const ATTEMPTS: u32 = 3;
 
-/// Carries out the request in `directory`, which may install packages of the cache beside it.
-pub(crate) fn run(directory: &Path) -> Result<()> {
+/// Carries out the request in `directory`, which may install packages of the cache beside it. What dpkg and its scripts
+/// print goes to `journal`.
+pub(crate) fn run(directory: &Path, journal: JournalStream) -> Result<()> {
     let request =
         load_request(directory)?.with_context(|| format!("there is no dpkg request in `{}`", directory.display()))?;
     let result = match validate(&request, &directory.with_file_name("cache")) {
-        Ok(()) => carry_out(&request, &Rescue::new(directory.with_file_name("rescue"))),
+        Ok(()) => carry_out(&request, &Rescue::new(directory.with_file_name("rescue")), journal),
         Err(error) => DpkgResult::failed(format!("{error:#}")),
     };
     save_result(directory, &result)?;
@@ -55,7 +58,7 @@ pub(crate) fn run(directory: &Path) -> Result<()> {
 
 /// Takes dpkg's lock and carries out a request. The rescue guards a new pulld before dpkg installs it, and its time begins
 /// when that is done, before the lock is free for the rescue.
-fn carry_out(request: &DpkgRequest, rescue: &Rescue) -> DpkgResult {
+fn carry_out(request: &DpkgRequest, rescue: &Rescue, journal: JournalStream) -> DpkgResult {
     let deadline = Instant::now() + request.timeout;
     let prepare = || {
         let lock = lock(deadline)?;
@@ -72,7 +75,7 @@ fn carry_out(request: &DpkgRequest, rescue: &Rescue) -> DpkgResult {
     if let Err(error) = ensure_writable(request) {
         return DpkgResult::failed(format!("{error:#}"));
     }
-    let result = run_dpkg(request, deadline);
+    let result = run_dpkg(request, journal, deadline);
     // If its time has passed meanwhile, the rescue waits for the lock, and is called off.
     if is_guarded && let Err(error) = guard::begin() {
         tracing::warn!("{error:#}");
@@ -81,8 +84,8 @@ fn carry_out(request: &DpkgRequest, rescue: &Rescue) -> DpkgResult {
 }
 
 /// Runs the commands of a request, with what they print in the journal and in the result.
-fn run_dpkg(request: &DpkgRequest, deadline: Instant) -> DpkgResult {
-    let output = Output::to_journal();
+fn run_dpkg(request: &DpkgRequest, journal: JournalStream, deadline: Instant) -> DpkgResult {
+    let output = Output::to_journal(journal);
     let end = run_to_its_end(request, &output, deadline).unwrap_or_else(|error| DpkgEnd::Failed(format!("{error:#}")));
     DpkgResult { end, output: output.finish() }
 }

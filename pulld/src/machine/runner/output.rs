@@ -21,19 +21,22 @@ const ENTRY: usize = 64;
 /// Most bytes of one line there; the rest of the line is left out.
 const MAX_LINE: usize = 2000;
 
+/// Where what is written gets into the journal: standard error, of a service.
+pub(crate) type JournalStream = Box<dyn Write + Send>;
+
 /// What dpkg and its scripts have printed so far; each clone is the same one.
 #[derive(Clone)]
 pub(super) struct Output(Arc<Mutex<Printed>>);
 
 struct Printed {
     end: VecDeque<u8>,
-    journal: Journal<Box<dyn Write + Send>>,
+    journal: Journal<JournalStream>,
 }
 
 impl Output {
-    /// Nothing yet; what is printed goes to this process's standard error, which is the journal.
-    pub(super) fn to_journal() -> Self {
-        let journal = Journal::new(Box::new(std::io::stderr()) as Box<dyn Write + Send>);
+    /// Nothing yet; what is printed goes to `journal` too.
+    pub(super) fn to_journal(journal: JournalStream) -> Self {
+        let journal = Journal::new(journal);
         Self(Arc::new(Mutex::new(Printed { end: VecDeque::new(), journal })))
     }
 

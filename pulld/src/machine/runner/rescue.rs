@@ -28,6 +28,7 @@ use super::{
         guard::{self, systemctl},
         package_manager::OWN_PACKAGE,
     },
+    JournalStream,
     lock::lock,
     run_dpkg,
 };
@@ -45,7 +46,7 @@ const AGENT_UNIT: &str = "pulld.service";
 ///
 /// # Errors
 /// What keeps it from that. systemd starts it again.
-pub(crate) fn run(directory: &Path) -> Result<()> {
+pub(crate) fn run(directory: &Path, journal: JournalStream) -> Result<()> {
     let rescue = Rescue::new(directory.to_owned());
     if !rescue.is_armed() {
         return guard::remove(&rescue);
@@ -68,13 +69,13 @@ pub(crate) fn run(directory: &Path) -> Result<()> {
         guard::remove(&rescue)?;
         return systemctl(&["start", "--no-block", AGENT_UNIT]);
     }
-    restore(&rescue, &armed, &was)?;
+    restore(&rescue, &armed, &was, journal)?;
     systemctl(&["daemon-reload"])?;
     systemctl(&["restart", "--no-block", AGENT_UNIT])
 }
 
 /// Has dpkg install the previous pulld. That it does is noted before, so that whichever pulld runs next knows.
-fn restore(rescue: &Rescue, armed: &Armed, was: &str) -> Result<()> {
+fn restore(rescue: &Rescue, armed: &Armed, was: &str, journal: JournalStream) -> Result<()> {
     let deb = rescue.deb();
     if let Some(sha256) = &armed.sha256 {
         let actual = hash_file(&deb)?;
@@ -92,7 +93,7 @@ fn restore(rescue: &Rescue, armed: &Armed, was: &str) -> Result<()> {
     tracing::warn!(message_id = events::SELF_UPDATE, "restoring the previous pulld: {sentence}");
     rescue.note(&sentence)?;
     let request = DpkgRequest { install: vec![deb], remove: vec![], restart_agent: false, timeout: DPKG_TIMEOUT };
-    let result = run_dpkg(&request, Instant::now() + request.timeout);
+    let result = run_dpkg(&request, journal, Instant::now() + request.timeout);
     let is_done = result.end == DpkgEnd::Exited(0) && (armed.previous.is_none() || is_restored(armed)?);
     let how = match &result.end {
         DpkgEnd::Exited(status) => format!("dpkg exited with {status}, after what it printed above"),
