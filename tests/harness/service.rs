@@ -60,8 +60,9 @@ const MANIFEST: &str = r#"schema = 1
 description = "The test service @APP@"
 maintainer = "Tests <tests@push.example>"
 arch = "all"
-contents = [
+@CHECK@contents = [
   { src = "serve", dst = "/usr/lib/@APP@/serve", mode = "0755" },
+  { src = "check", dst = "/usr/lib/@APP@/check", mode = "0755" },
   { src = "conf", dst = "/etc/@APP@.conf" },
 ]
 [[package.@APP@.unit]]
@@ -81,13 +82,15 @@ pub struct Version {
     conf: String,
     preinst: String,
     postinst: String,
+    check: Option<String>,
 }
 
 impl Version {
     /// A version that works; over HTTP it says `{app} {name}`.
     pub fn new(name: &str) -> Self {
         let conf = "greeting = default\n".to_owned();
-        Self { name: name.to_owned(), crashes: false, conf, preinst: String::new(), postinst: String::new() }
+        let (preinst, postinst, check) = (String::new(), String::new(), None);
+        Self { name: name.to_owned(), crashes: false, conf, preinst, postinst, check }
     }
 
     /// Its process writes `{app}: this version has a mistake` and ends with 3 soon after each start.
@@ -115,6 +118,13 @@ impl Version {
     #[must_use]
     pub fn postinst(mut self, lines: &str) -> Self {
         lines.clone_into(&mut self.postinst);
+        self
+    }
+
+    /// Lines of shell that the agent runs as the release's own check.
+    #[must_use]
+    pub fn check(mut self, lines: &str) -> Self {
+        self.check = Some(lines.to_owned());
         self
     }
 }
@@ -220,9 +230,12 @@ impl Service {
         let fill = |template: &str| {
             let template = template.replace("@APP@", &self.app).replace("@PORT@", &self.port.to_string());
             let template = template.replace("@VERSION@", &version.name).replace("@BEHAVIOUR@", behaviour);
-            template.replace("@PREINST@", &version.preinst).replace("@POSTINST@", &version.postinst)
+            let template = template.replace("@PREINST@", &version.preinst).replace("@POSTINST@", &version.postinst);
+            let check = version.check.as_ref().map(|_| format!("check = [\"/usr/lib/{}/check\"]\n", self.app));
+            template.replace("@CHECK@", &check.unwrap_or_default())
         };
         self.repo.write("serve", &fill(SERVE))?;
+        self.repo.write("check", &format!("#!/bin/sh\n{}", version.check.as_deref().unwrap_or_default()))?;
         self.repo.write("conf", &version.conf)?;
         self.repo.write(&format!("{}.service", self.app), &fill(UNIT))?;
         self.repo.write("release.toml", &fill(MANIFEST))?;

@@ -9,6 +9,7 @@ mod health;
 mod installing;
 mod losses;
 mod machines;
+mod power_cuts;
 mod releases;
 mod rescue;
 mod web;

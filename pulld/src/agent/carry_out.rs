@@ -78,7 +78,8 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         cycle: &mut Cycle,
     ) -> Result<Next> {
         log_start(&updates);
-        let mut transaction = Transaction::new(Timestamp::now(), generation, updates);
+        let boot = self.machine.services.boot()?;
+        let mut transaction = Transaction::new(Timestamp::now(), generation, Some(boot), updates);
         transaction.save(&self.paths.transaction())?;
         let Self { machine, paths, configured, instance, liveness, announcer, quarantine, .. } = self;
         let runner = runner(machine, paths, configured, instance, liveness, announcer);

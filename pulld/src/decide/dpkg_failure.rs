@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     fn failed(output: &str) -> DpkgResult {
-        DpkgResult { end: DpkgEnd::Exited(1), output: output.to_owned() }
+        DpkgResult { end: DpkgEnd::Exited(1), output: output.to_owned(), ..DpkgResult::failed("") }
     }
 
     /// As dpkg 1.21.22 printed it.
@@ -158,7 +158,11 @@ dpkg: error processing package dep (--install):
     #[test]
     fn of_a_run_that_was_killed_the_last_words_are_told_and_what_dpkg_was_doing() {
         let output = "Unpacking web (1) ...\nSetting up web (1) ...\nwaiting for the \u{1b}[1mdatabase\n";
-        let killed = DpkgResult { end: DpkgEnd::Failed("it took too long".to_owned()), output: output.to_owned() };
+        let killed = DpkgResult {
+            end: DpkgEnd::Failed("it took too long".to_owned()),
+            output: output.to_owned(),
+            ..DpkgResult::failed("")
+        };
         assert_eq!(
             explain(&killed),
             "it took too long\ndpkg's output ends with:\n  Setting up web (1) ...\n  waiting for the \\u{1b}[1mdatabase"

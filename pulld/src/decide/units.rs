@@ -14,16 +14,28 @@ pub(crate) struct UnitBefore {
     pub(crate) wanted: bool,
     /// How it was before anything changed.
     pub(crate) was: UnitState,
-    /// Its invocation right before dpkg last ran: a unit that has another one then has been restarted by its package.
+    /// Its invocation before dpkg last ran, or when this boot's agent took over from an earlier boot's.
     pub(crate) invocation: String,
     /// Its restarts by systemd at that moment.
     pub(crate) restarts: u32,
     /// When these two were noted; `None` in a record of an earlier pulld.
     #[serde(default)]
     pub(crate) noted: Option<Timestamp>,
+    /// When its package was last unpacked; `None` in a record of an earlier pulld.
+    #[serde(default)]
+    pub(crate) unpacking: Option<Unpacking>,
     /// Its restarts by systemd right after our own restart; `None` until then, and where there was none.
     #[serde(default)]
     pub(crate) restarts_at_own: Option<u32>,
+}
+
+/// The last time that dpkg unpacked the package of a unit, as noted before and after.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Unpacking {
+    /// The boot in which dpkg was about to begin.
+    pub(crate) boot: String,
+    /// When it was done, in microseconds on that boot's clock; `None` while that isn't known.
+    pub(crate) done: Option<u64>,
 }
 
 /// What is done to a unit.
@@ -39,10 +51,10 @@ pub(crate) enum Act {
     Ignore(&'static str),
 }
 
-/// What happens to a unit, from how it was `before` and how it is `now`.
+/// What happens to a unit, from how it was `before` and how it is `now`, in this `boot`.
 ///
 /// `replaced` is false when dpkg left the package as it was: a unit that still runs isn't disturbed then.
-pub(crate) fn act(before: &UnitBefore, now: &UnitState, replaced: bool) -> Act {
+pub(crate) fn act(before: &UnitBefore, now: &UnitState, boot: &str, replaced: bool) -> Act {
     if let Some(why) = ignored(before, now) {
         return Act::Ignore(why);
     }
@@ -50,20 +62,31 @@ pub(crate) fn act(before: &UnitBefore, now: &UnitState, replaced: bool) -> Act {
     if running && !replaced {
         return Act::Leave("its package was not changed");
     }
-    // Packages made by debhelper restart their own units in postinst; a crash that systemd answered with a restart
-    // is no such thing, and shows in the count.
-    let restarted = !now.invocation.is_empty() && now.invocation != before.invocation;
     let existed = before.was.load == LoadState::Loaded;
-    if running && existed && restarted && now.restarts <= before.restarts {
-        return Act::Leave("it has restarted automatically");
+    if running && started_from_what_was_unpacked(before, now, boot) {
+        return Act::Leave(if existed { "it has restarted automatically" } else { "it was just started" });
     }
     match before.unit.action {
         UnitAction::None => Act::Ignore("its release sets the action `none`"),
         UnitAction::Start if running => Act::Leave("it is running"),
         UnitAction::Reload if running && existed => Act::Reload,
-        // Started by its package's postinst: a second start would only cut connections.
-        UnitAction::Restart | UnitAction::Reload if running && !existed => Act::Leave("it was just started"),
         UnitAction::Start | UnitAction::Reload | UnitAction::Restart => Act::Restart,
+    }
+}
+
+/// Whether a unit that runs was started from what dpkg unpacked last.
+fn started_from_what_was_unpacked(before: &UnitBefore, now: &UnitState, boot: &str) -> bool {
+    match &before.unpacking {
+        // Packages made by debhelper restart their own units in postinst. A crash that systemd answered with a restart is no
+        // such thing, and shows in the count: systemd hadn't read the new unit file then.
+        Some(Unpacking { boot: this, done }) if this == boot => {
+            let later = done.zip(now.started).is_some_and(|(done, started)| started > done);
+            let existed = before.was.load == LoadState::Loaded;
+            later && (!existed || now.restarts <= before.restarts)
+        }
+        // dpkg was done with it before this boot, and whatever runs started since.
+        Some(Unpacking { .. }) => true,
+        None => false,
     }
 }
 
@@ -121,6 +144,7 @@ mod tests {
     use super::*;
     use crate::machine::fake::{running, unit_state};
 
+    /// A unit whose package was unpacked at 100 in the boot `now`.
     fn before(action: UnitAction, was: UnitState) -> UnitBefore {
         let unit = OwnedUnit::new("web.service".parse().unwrap(), action);
         UnitBefore {
@@ -129,6 +153,7 @@ mod tests {
             invocation: was.invocation.clone(),
             restarts: was.restarts,
             noted: None,
+            unpacking: Some(Unpacking { boot: "now".into(), done: Some(100) }),
             restarts_at_own: None,
             was,
         }
@@ -142,20 +167,23 @@ mod tests {
         let failed = || unit_state("failed", "failed");
         let oneshot = || UnitState { service_type: ServiceType::Oneshot, ..stopped() };
         let masked = || UnitState { load: LoadState::Masked, ..stopped() };
-        let crashed = || UnitState { restarts: 1, ..running("b") };
+        let later = |invocation| UnitState { started: Some(101), ..running(invocation) };
+        let crashed = || UnitState { restarts: 1, ..later("b") };
         let cases = [
             ("upgrade", Restart, running("a"), running("a"), true, Act::Restart),
             (
                 "debhelper restarted it",
                 Restart,
                 running("a"),
-                running("b"),
+                later("b"),
                 true,
                 Act::Leave("it has restarted automatically"),
             ),
             ("it crashed meanwhile", Restart, running("a"), crashed(), true, Act::Restart),
             ("first install", Restart, gone(), stopped(), true, Act::Restart),
-            ("postinst started it", Restart, gone(), running("a"), true, Act::Leave("it was just started")),
+            ("a person restarted it while dpkg waited", Restart, running("a"), running("b"), true, Act::Restart),
+            ("postinst started it", Restart, gone(), later("a"), true, Act::Leave("it was just started")),
+            ("it was there before dpkg had unpacked it", Restart, gone(), running("a"), true, Act::Restart),
             ("stopped by hand", Restart, stopped(), stopped(), true, Act::Ignore("it was stopped before")),
             ("the old release failed", Restart, failed(), failed(), true, Act::Restart),
             ("oneshots run again", Restart, oneshot(), oneshot(), true, Act::Restart),
@@ -176,7 +204,25 @@ mod tests {
             ("prerm stopped it, then dpkg failed", Restart, running("a"), stopped(), false, Act::Restart),
         ];
         for (case, action, was, now, replaced, expected) in cases {
-            assert_eq!(act(&before(action, was), &now, replaced), expected, "{case}");
+            assert_eq!(act(&before(action, was), &now, "now", replaced), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_boot_starts_what_was_unpacked_before_it_and_not_what_is_unpacked_later() {
+        let unpacked = |boot: &str, done| Some(Unpacking { boot: boot.into(), done });
+        let left = Act::Leave("it has restarted automatically");
+        for (case, unpacking, expected) in [
+            ("unpacked in the boot before", unpacked("before", Some(900)), left),
+            ("the same, and nobody saw it end", unpacked("before", None), left),
+            ("unpacked in this boot before it started", unpacked("now", Some(499)), left),
+            ("unpacked in this boot after it started", unpacked("now", Some(501)), Act::Restart),
+            ("nobody knows when it was unpacked in this boot", unpacked("now", None), Act::Restart),
+            ("noted by an earlier pulld", None, Act::Restart),
+        ] {
+            let before = UnitBefore { unpacking, ..before(UnitAction::Restart, running("a")) };
+            let now = UnitState { started: Some(500), ..running("b") };
+            assert_eq!(act(&before, &now, "now", true), expected, "{case}");
         }
     }
 

@@ -48,6 +48,10 @@ impl<P: PackageManager> PackageManager for Door<P> {
 }
 
 impl<S: ServiceManager> ServiceManager for Door<S> {
+    fn boot(&self) -> Result<String> {
+        self.0.boot()
+    }
+
     async fn daemon_reload(&self) -> Result<()> {
         between_fail_points!(self.0.daemon_reload().await, "services.daemon_reload")
     }

@@ -6,6 +6,7 @@
 //! ```
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -42,6 +43,9 @@ pub(crate) struct DpkgResult {
     pub(crate) end: DpkgEnd,
     /// The end of what dpkg and the maintainer scripts printed, made valid UTF-8, at most 16 KiB.
     pub(crate) output: String,
+    /// When dpkg had unpacked packages, by name, as far as that is known: whatever started later started from what is in
+    /// them. In microseconds on the clock of the boot in which it ran.
+    pub(crate) unpacked: BTreeMap<String, u64>,
 }
 
 /// The end of dpkg's process.
@@ -59,32 +63,35 @@ struct StoredResult {
     exit: Option<i32>,
     trouble: Option<String>,
     output: String,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    unpacked: BTreeMap<String, u64>,
 }
 
 impl From<StoredResult> for DpkgResult {
-    fn from(StoredResult { exit, trouble, output }: StoredResult) -> Self {
+    fn from(StoredResult { exit, trouble, output, unpacked }: StoredResult) -> Self {
         let end = match (exit, trouble) {
             (Some(status), _) => DpkgEnd::Exited(status),
             (None, Some(reason)) => DpkgEnd::Failed(reason),
             (None, None) => DpkgEnd::Failed("dpkg was killed".to_owned()),
         };
-        Self { end, output }
+        Self { end, output, unpacked }
     }
 }
 
 impl From<DpkgResult> for StoredResult {
-    fn from(DpkgResult { end, output }: DpkgResult) -> Self {
-        match end {
-            DpkgEnd::Exited(status) => Self { exit: Some(status), trouble: None, output },
-            DpkgEnd::Failed(reason) => Self { exit: None, trouble: Some(reason), output },
-        }
+    fn from(DpkgResult { end, output, unpacked }: DpkgResult) -> Self {
+        let (exit, trouble) = match end {
+            DpkgEnd::Exited(status) => (Some(status), None),
+            DpkgEnd::Failed(reason) => (None, Some(reason)),
+        };
+        Self { exit, trouble, output, unpacked }
     }
 }
 
 impl DpkgResult {
     /// dpkg never ran, or was killed, before it printed anything.
     pub(crate) fn failed(reason: impl Into<String>) -> Self {
-        Self { end: DpkgEnd::Failed(reason.into()), output: String::new() }
+        Self { end: DpkgEnd::Failed(reason.into()), output: String::new(), unpacked: BTreeMap::new() }
     }
 }
 
@@ -125,9 +132,11 @@ mod tests {
 
     #[test]
     fn a_result_is_stored_as_earlier_versions_read_it() {
-        let exited = DpkgResult { end: DpkgEnd::Exited(1), output: "x".into() };
+        let exited = DpkgResult { end: DpkgEnd::Exited(1), output: "x".into(), ..DpkgResult::failed("") };
         assert_eq!(serde_json::to_string(&exited).unwrap(), r#"{"exit":1,"trouble":null,"output":"x"}"#);
-        for result in [exited, DpkgResult::failed("no service")] {
+        let unpacked = [("web".to_owned(), 7)].into();
+        let timed = DpkgResult { unpacked, ..exited.clone() };
+        for result in [exited, timed, DpkgResult::failed("no service")] {
             let stored = serde_json::to_string(&result).unwrap();
             assert_eq!(serde_json::from_str::<DpkgResult>(&stored).unwrap(), result);
         }

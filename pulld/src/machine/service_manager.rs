@@ -12,6 +12,9 @@ use super::{
 
 /// systemd's manager, as the agent sees it. Every call has a time limit of its own.
 pub(crate) trait ServiceManager {
+    /// Identifies this boot of the machine: the clock of [`UnitState::started`] begins anew with each.
+    fn boot(&self) -> Result<String>;
+
     /// Makes systemd read the unit files anew.
     fn daemon_reload(&self) -> impl Future<Output = Result<()>>;
 

@@ -165,6 +165,10 @@ pub(crate) struct UnitState {
     pub(crate) invocation: String,
     /// `ActiveEnterTimestamp` or `InactiveEnterTimestamp`, whichever is the later.
     pub(crate) since: Option<Timestamp>,
+    /// When its main process started, of a service; when it became active, of another unit. In microseconds on the clock of
+    /// this boot (`CLOCK_MONOTONIC`); `None` when it never did.
+    #[serde(default)]
+    pub(crate) started: Option<u64>,
 }
 
 impl UnitState {

@@ -16,7 +16,7 @@ use crate::{
         dependencies,
         plan::{self, Step},
         rollback::{self, NoRollbackTarget, Previous, PreviousPackage},
-        units::UnitBefore,
+        units::{UnitBefore, Unpacking},
     },
     machine::{DebInfo, InstalledPackage, OWN_PACKAGE, PackageManager, PackageState, ServiceManager},
     service::{announcer::Announcer, liveness::Liveness},
@@ -277,6 +277,7 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
             invocation,
             restarts,
             noted: Some(Timestamp::now()),
+            unpacking: Some(Unpacking { boot: self.services.boot()?, done: None }),
             restarts_at_own: None,
         })
     }

@@ -219,9 +219,8 @@ async fn whatever_dies_at_any_boundary_is_followed_by_an_agent_that_converges() 
         let mut missed = Vec::new();
         for (point, earlier) in &points {
             for death in [Death::Agent, Death::AgentAndDpkg, Death::Machine] {
-                // Without dpkg it is the agent's own death. A boot in the middle of a rollback has tests of its own.
-                let is_rollback = story.name.contains("rolled back");
-                if (death == Death::AgentAndDpkg && point != "dpkg.begin") || (death == Death::Machine && is_rollback) {
+                // Without dpkg it is the agent's own death.
+                if death == Death::AgentAndDpkg && point != "dpkg.begin" {
                     continue;
                 }
                 cuts += 1;

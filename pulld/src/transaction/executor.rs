@@ -85,7 +85,11 @@ pub(crate) enum Next {
 impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
     /// Completes or rolls back a transaction that another process, or an earlier cycle, left unfinished.
     pub(crate) async fn resume(&self, transaction: &mut Transaction, quarantine: &mut Quarantine) -> Result<Next> {
+        self.liveness.within(self.settings.transaction_timeout);
+        // While systemd does not answer, nothing is resumed, and that is no resumption.
+        let result = self.accompany(self.packages.resume()).await?;
         transaction.resumptions += 1;
+        self.note_what_is_known(transaction, result.as_ref()).await?;
         transaction.save(&self.paths.transaction())?;
         tracing::warn!(
             message_id = events::RESUMED,
@@ -93,8 +97,6 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
             resumptions = transaction.resumptions,
             "resuming an interrupted transaction"
         );
-        self.liveness.within(self.settings.transaction_timeout);
-        let result = self.accompany(self.packages.resume()).await?;
         if transaction.resumptions > MAX_RESUMPTIONS {
             self.give_up(transaction, quarantine).await?;
         }
@@ -175,11 +177,21 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
     }
 
     /// Has dpkg carry out a request; what keeps it from trying is a result too.
-    pub(super) async fn run_dpkg(&self, request: &DpkgRequest) -> DpkgResult {
+    ///
+    /// # Errors
+    /// When systemd does not answer any more, as on a machine that goes down: then nobody knows what dpkg does, and it is
+    /// for the next process to find out.
+    pub(super) async fn run_dpkg(&self, request: &DpkgRequest) -> Result<DpkgResult> {
         self.liveness.within(request.timeout);
-        let result = self.accompany(self.packages.execute(request)).await;
+        let result = match self.accompany(self.packages.execute(request)).await {
+            Ok(result) => result,
+            Err(error) => {
+                let left = self.packages.resume().await?;
+                left.unwrap_or_else(|| DpkgResult::failed(format!("{error:#}")))
+            }
+        };
         self.liveness.within(START_TIMEOUT);
-        result.unwrap_or_else(|error| DpkgResult::failed(format!("{error:#}")))
+        Ok(result)
     }
 
     /// Waits for the end of a dpkg run. Should another program's hold of dpkg's lock keep it from beginning, that program

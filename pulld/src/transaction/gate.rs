@@ -79,9 +79,10 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
     /// Which units are judged, each with the restarts that do not count against it.
     pub(super) async fn judged(&self, units: &[&UnitBefore]) -> Vec<(UnitBefore, u32)> {
         let mut judged = Vec::new();
+        let boot = self.services.boot().unwrap_or_default();
         for before in units {
             let now = self.services.unit(before.unit.name.as_str()).await.ok();
-            if now.as_ref().is_some_and(|now| matches!(units::act(before, now, true), Act::Ignore(_))) {
+            if now.as_ref().is_some_and(|now| matches!(units::act(before, now, &boot, true), Act::Ignore(_))) {
                 continue;
             }
             // One that its package restarted, or we did before we were interrupted, begins with none, or goes on counting

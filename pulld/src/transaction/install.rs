@@ -9,6 +9,7 @@ use crate::{
 
 use super::{
     executor::{Start, TransactionRunner},
+    marks::note_unpacked,
     record::Transaction,
     update::{AppUpdate, Target},
 };
@@ -24,7 +25,6 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         } else {
             if start.is_resumed() {
                 self.leave_what_is_on_hold(transaction).await?;
-                self.mark_units(transaction).await;
                 transaction.save(&self.paths.transaction())?;
             }
             self.install_what_is_missing(transaction, start).await?
@@ -33,7 +33,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         let together = transaction.others().count() > 1;
         for at in missing {
             // One that fails may have kept the others out: each gets a chance of its own.
-            let result = if together { self.install_all(&[&transaction.updates[at]]).await } else { result.clone() };
+            let result = if together { self.install_all(transaction, &[at]).await? } else { result.clone() };
             let installed = self.installed(transaction).await?;
             let update = &mut transaction.updates[at];
             if !update.is_in_place(&installed) {
@@ -59,26 +59,31 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
     }
 
     /// Installs what is not in place yet; a fresh transaction need not query dpkg first.
-    async fn install_what_is_missing(&self, transaction: &Transaction, start: &Start) -> Result<DpkgResult> {
+    async fn install_what_is_missing(&self, transaction: &mut Transaction, start: &Start) -> Result<DpkgResult> {
         let installed = if start.is_resumed() { self.installed(transaction).await? } else { Vec::new() };
-        let open = |update: &&AppUpdate| !start.is_resumed() || !update.is_in_place(&installed);
-        let updates: Vec<&AppUpdate> = transaction.others().filter(|update| update.is_forward()).filter(open).collect();
-        if updates.is_empty() {
+        let is_open = |update: &AppUpdate| !start.is_resumed() || !update.is_in_place(&installed);
+        let updates = transaction.updates.iter().enumerate();
+        let open = updates.filter(|(_, update)| !update.is_own() && update.is_forward() && is_open(update));
+        let places: Vec<usize> = open.map(|(at, _)| at).collect();
+        if places.is_empty() {
             return Ok(DpkgResult::failed("dpkg had done everything"));
         }
-        Ok(self.install_all(&updates).await)
+        self.install_all(transaction, &places).await
     }
 
-    /// Has dpkg carry out some updates in one run.
-    async fn install_all(&self, updates: &[&AppUpdate]) -> DpkgResult {
+    /// Has dpkg carry out some updates, by their place, in one run.
+    async fn install_all(&self, transaction: &mut Transaction, places: &[usize]) -> Result<DpkgResult> {
+        self.note_unpacking(transaction, places).await?;
         let mut request = self.empty_request();
-        for update in updates {
+        for update in places.iter().map(|at| &transaction.updates[*at]) {
             match &update.target {
                 Target::Release { deb, .. } => request.install.push(deb.clone()),
                 Target::Removed { .. } => request.remove.push(update.package.clone()),
             }
         }
-        self.run_dpkg(&request).await
+        let result = self.run_dpkg(&request).await?;
+        note_unpacked(transaction, &result);
+        Ok(result)
     }
 }
 

@@ -3,13 +3,15 @@
 //! A [`record`] on disk holds the [`update`]s of several apps and how far they are ([`progress`]). The [`executor`]
 //! carries it out from any phase: [`install`], [`restart`], the health [`gate`] with the release's own [`check`],
 //! [`rollback`] of what failed, and [`self_update`] last, which is guarded by the rescue ([`crate::state::rescue`]).
-//! [`load()`] reads what an earlier process left.
+//! [`marks`] notes how units are before dpkg runs, and when it had unpacked their packages. [`load()`] reads what an
+//! earlier process left.
 
 mod check;
 pub(crate) mod executor;
 mod gate;
 mod install;
 mod load;
+mod marks;
 mod outcome;
 pub(crate) mod progress;
 pub(crate) mod record;

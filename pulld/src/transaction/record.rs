@@ -31,6 +31,10 @@ pub(crate) struct Transaction {
     pub(crate) phase: Phase,
     /// How often a new process found it unfinished in the phase it is in.
     pub(crate) resumptions: u32,
+    /// The boot in which it was last worked on; `None` in a record of an earlier pulld. systemd's counts begin anew with
+    /// each.
+    #[serde(default)]
+    pub(crate) boot: Option<String>,
     /// The process that requested the dpkg run for pulld's own package: only another one can be the new pulld.
     pub(crate) self_update_by: Option<String>,
     /// The apps it updates.
@@ -59,13 +63,19 @@ pub(crate) enum Phase {
 
 impl Transaction {
     /// A new one, before anything has changed.
-    pub(crate) fn new(started: Timestamp, generation: Option<Generation>, updates: Vec<AppUpdate>) -> Self {
+    pub(crate) fn new(
+        started: Timestamp,
+        generation: Option<Generation>,
+        boot: Option<String>,
+        updates: Vec<AppUpdate>,
+    ) -> Self {
         Self {
             schema: SCHEMA,
             started,
             generation,
             phase: Phase::Installing,
             resumptions: 0,
+            boot,
             self_update_by: None,
             updates,
         }

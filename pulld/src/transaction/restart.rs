@@ -1,7 +1,7 @@
 //! The phase in which the units of what was installed are restarted.
 
-use anyhow::{Context, Result, bail};
-use bucket::{Timestamp, UnitAction};
+use anyhow::Result;
+use bucket::UnitAction;
 use futures_util::future::join_all;
 
 use crate::{
@@ -17,16 +17,6 @@ use crate::{
 use super::{executor::TransactionRunner, record::Transaction};
 
 impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
-    /// Notes which invocation of each unit is there before dpkg runs again.
-    pub(super) async fn mark_units(&self, transaction: &mut Transaction) {
-        for unit in transaction.others_mut().flat_map(|update| &mut update.units) {
-            if let Ok(now) = self.services.unit(unit.unit.name.as_str()).await {
-                (unit.invocation, unit.restarts, unit.noted) = (now.invocation, now.restarts, Some(Timestamp::now()));
-                unit.restarts_at_own = None;
-            }
-        }
-    }
-
     /// Restarts the units of what was installed.
     pub(super) async fn restart(&self, transaction: &mut Transaction) -> Result<()> {
         if !transaction.others().any(|update| update.is_forward() && update.release().is_some()) {
@@ -35,32 +25,35 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         self.services.daemon_reload().await?;
         self.liveness.within(START_TIMEOUT);
         let forward = transaction.others_mut().filter(|update| update.is_forward());
-        join_all(forward.map(|update| async move {
+        let restarted = join_all(forward.map(|update| async move {
             let wanted = update.units.iter_mut().filter(|unit| unit.wanted);
-            if let Err(error) = self.restart_units(wanted, true).await {
-                update.fail(format!("{error:#}"), true);
+            if let Err(reason) = self.restart_units(wanted, true).await? {
+                update.fail(reason, true);
             }
-        }))
-        .await;
-        Ok(())
+            Ok(())
+        }));
+        restarted.await.into_iter().collect()
     }
 
     /// Restarts an app's units one after the other; `replaced` is whether dpkg changed their package. Notes of each
     /// what `NRestarts` is then: systemd goes on counting where it was about to restart the unit itself (it resets the count
     /// only when a unit that had come to rest is started), and its restarts before ours say nothing of the release.
     ///
+    /// Gives why a unit did not start, in a sentence. Those after it are not tried.
+    ///
     /// # Errors
-    /// Why a unit did not start. Those after it are not tried.
+    /// When systemd does not answer, as on a machine that goes down: that says nothing of the release.
     pub(super) async fn restart_units(
         &self,
         units: impl Iterator<Item = &mut UnitBefore>,
         replaced: bool,
-    ) -> Result<()> {
+    ) -> Result<Result<(), String>> {
+        let boot = self.services.boot()?;
         for before in units {
             let name = before.unit.name.clone();
             let name = name.as_str();
             let now = self.services.unit(name).await?;
-            let act = units::act(before, &now, replaced);
+            let act = units::act(before, &now, &boot, replaced);
             let (job, done) = match act {
                 Act::Restart => (self.services.restart(name, START_TIMEOUT).await, "restarted"),
                 Act::Reload => (self.services.reload(name, START_TIMEOUT).await, "reloaded"),
@@ -69,7 +62,13 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
                     continue;
                 }
             };
-            let job = job.with_context(|| format!("`{name}` did not start"))?;
+            let job = match job {
+                Ok(job) => job,
+                Err(error) => {
+                    self.services.unit(name).await?;
+                    return Ok(Err(format!("`{name}` did not start: {error:#}")));
+                }
+            };
             if job.succeeded() {
                 tracing::info!(message_id = events::UNIT, unit = name, ?act, "{done} `{name}`");
                 if let (Act::Restart, Ok(after)) = (act, self.services.unit(name).await) {
@@ -81,9 +80,9 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
             let words = last_words(self.services, before, state.as_ref()).await;
             let failed = state.filter(|state| !state.result.is_success());
             let how = failed.map_or_else(|| format!(" ({job})"), |state| state.failure());
-            bail!(reason::with_journal(&format!("`{name}` did not start{how}"), name, &words.lines));
+            return Ok(Err(reason::with_journal(&format!("`{name}` did not start{how}"), name, &words.lines)));
         }
-        Ok(())
+        Ok(Ok(()))
     }
 }
 

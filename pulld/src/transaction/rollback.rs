@@ -13,6 +13,7 @@ use crate::{
 use super::{
     executor::TransactionRunner,
     gate::HealthTarget,
+    marks::note_unpacked,
     outcome,
     progress::Progress,
     record::{Phase, Transaction},
@@ -31,7 +32,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
             return transaction.enter(Phase::UpdatingAgent, &record);
         }
         outcome::quarantine_those_at_fault(transaction, quarantine, self.paths)?;
-        self.mark_units(transaction).await;
+        self.note_units(transaction).await?;
         let installed = self.installed(transaction).await?;
         for update in transaction.others_mut() {
             let replaced = !update.is_undone(&installed);
@@ -61,7 +62,9 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
                 Err(none) => outcome::degrade(&mut transaction.updates[at], &format!("cannot roll back: {none}")),
                 Ok(undo) if undo.is_nothing() => {}
                 Ok(undo) => {
-                    let result = self.undo(&undo, false).await;
+                    self.note_unpacking(transaction, &[at]).await?;
+                    let result = self.undo(&undo, false).await?;
+                    note_unpacked(transaction, &result);
                     let installed = self.installed(transaction).await?;
                     let update = &mut transaction.updates[at];
                     if !update.is_undone(&installed) {
@@ -74,7 +77,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
     }
 
     /// Has dpkg carry out a rollback; `restart_agent` is for pulld's own.
-    pub(super) async fn undo(&self, undo: &Undo, restart_agent: bool) -> DpkgResult {
+    pub(super) async fn undo(&self, undo: &Undo, restart_agent: bool) -> Result<DpkgResult> {
         let mut request = self.empty_request();
         request.install.extend(undo.install.clone());
         request.remove.extend(undo.remove.clone());
@@ -98,12 +101,12 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
                 .and_then(|previous| installed.iter().find(|package| package.package == previous.package));
             let owned = previous.map(|package| package.units.as_slice()).unwrap_or_default();
             let mut units = as_owned(&update.units, owned);
-            let restarted = self.restart_units(units.iter_mut(), replaced).await;
+            let restarted = self.restart_units(units.iter_mut(), replaced).await?;
             let units: Vec<&UnitBefore> = units.iter().collect();
             let target = HealthTarget { app: update.app.clone(), units: self.judged(&units).await, check: None };
             match restarted {
                 Ok(()) => targets.push(target),
-                Err(error) => outcome::degrade(update, &previous_is_unhealthy(&format!("{error:#}"))),
+                Err(reason) => outcome::degrade(update, &previous_is_unhealthy(&reason)),
             }
         }
         let unhealthy = self.watch(&targets).await;

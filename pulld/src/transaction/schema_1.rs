@@ -84,7 +84,7 @@ pub(super) fn parse(content: &[u8]) -> Result<Transaction> {
     let record: Record = serde_json::from_slice(content)?;
     let going_back = record.phase >= OldPhase::RollingBack;
     let updates = record.changes.into_iter().map(|element| element.update(going_back)).collect::<Result<_>>()?;
-    let mut transaction = Transaction::new(record.started, record.generation, updates);
+    let mut transaction = Transaction::new(record.started, record.generation, None, updates);
     transaction.phase = record.phase.into();
     transaction.resumptions = record.resumptions;
     transaction.self_update_by = record.sent_by;

@@ -102,7 +102,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         }
         transaction.self_update_by = Some(self.instance.to_owned());
         transaction.save(&self.paths.transaction())?;
-        Ok(self.run_dpkg(&request).await)
+        self.run_dpkg(&request).await
     }
 
     /// Has dpkg restore the previous pulld, unless it is installed.
@@ -125,7 +125,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
             Ok(undo) => {
                 transaction.self_update_by = Some(self.instance.to_owned());
                 transaction.save(&self.paths.transaction())?;
-                let result = self.undo(&undo, true).await;
+                let result = self.undo(&undo, true).await?;
                 let installed = self.installed(transaction).await?;
                 let Some(own) = transaction.own_mut() else { return Ok(Next::Continue) };
                 if own.is_undone(&installed) {

@@ -55,6 +55,9 @@ struct State {
     last_words: LastWords,
     agent_restarts: u32,
     killed: Rc<Notify>,
+    boots: u32,
+    /// The clock of this boot: it goes on whenever somebody looks at it.
+    clock: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -134,6 +137,9 @@ impl World {
     pub(crate) fn boot(&self) {
         self.kill_dpkg();
         let mut state = self.0.borrow_mut();
+        (state.boots, state.clock) = (state.boots + 1, 0);
+        state.units.values_mut().for_each(|unit| unit.state = unit_state("inactive", "dead"));
+        state.units.values_mut().for_each(|unit| unit.crashes_at = None);
         let restarts = state.restarts.clone();
         for name in state.units.keys().cloned().collect::<Vec<_>>() {
             state.restart(&name);
@@ -238,6 +244,12 @@ impl World {
 }
 
 impl State {
+    /// This moment, on the clock of this boot.
+    fn tick(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
+    }
+
     fn unit(&self, name: &str) -> UnitState {
         let Some(unit) = self.units.get(name) else {
             return UnitState { load: LoadState::NotFound, ..unit_state("inactive", "dead") };
@@ -251,12 +263,16 @@ impl State {
 
     fn restart(&mut self, name: &str) -> JobResult {
         self.restarts.push(name.to_owned());
+        self.start(name)
+    }
+
+    fn start(&mut self, name: &str) -> JobResult {
         let owns = |package: &InstalledPackage| package.units.iter().any(|unit| unit.name.as_str() == name);
         let owner = self.packages.values().find(|(package, _)| owns(package));
         let (behaviour, release) =
             (owner.map(|(_, behaviour)| *behaviour), owner.and_then(|(package, _)| package.release.clone()));
         self.invocations += 1;
-        let invocation = format!("{:032x}", self.invocations);
+        let (invocation, started) = (format!("{:032x}", self.invocations), Some(self.tick()));
         let before = self.unit(name);
         let Some(unit) = self.units.get_mut(name) else { return JobResult::Failed };
         unit.crashes_at = None;
@@ -267,7 +283,7 @@ impl State {
         }
         // systemd goes on counting where it was about to restart the unit itself.
         let restarts = if before.sub == SubState::AutoRestart { before.restarts } else { 0 };
-        unit.state = UnitState { restarts, ..running(&invocation) };
+        unit.state = UnitState { restarts, started, ..running(&invocation) };
         unit.crashes_at = (behaviour == Some(Behaviour::Crashes)).then(|| Instant::now() + Duration::from_secs(3));
         JobResult::Done
     }
@@ -277,9 +293,9 @@ impl State {
         self.dpkg_runs.push(names.collect());
         if self.lock_held {
             let output = "dpkg: error: dpkg frontend lock was locked by another process with pid 1".to_owned();
-            return DpkgResult { end: DpkgEnd::Exited(2), output };
+            return DpkgResult { end: DpkgEnd::Exited(2), output, ..DpkgResult::failed("") };
         }
-        let mut result = DpkgResult { end: DpkgEnd::Exited(0), output: String::new() };
+        let mut result = DpkgResult { end: DpkgEnd::Exited(0), ..DpkgResult::failed("") };
         let is_read_only = self.read_only_from.is_some_and(|from| self.dpkg_runs.len() > from);
         for path in &request.install {
             let mut deb: Deb = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
@@ -322,6 +338,7 @@ impl State {
                 release: Some(deb.release),
                 units: deb.units,
             };
+            result.unpacked.insert(deb.package.clone(), self.tick());
             self.packages.insert(deb.package, (package, deb.behaviour));
         }
         for name in &request.remove {
@@ -399,6 +416,10 @@ impl PackageManager for World {
 }
 
 impl ServiceManager for World {
+    fn boot(&self) -> Result<String> {
+        Ok(format!("boot-{}", self.0.borrow().boots))
+    }
+
     async fn daemon_reload(&self) -> Result<()> {
         self.called("services.daemon_reload");
         Ok(())

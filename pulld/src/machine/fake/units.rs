@@ -18,6 +18,7 @@ pub(crate) fn unit_state(active: &str, sub: &str) -> UnitState {
         restarts: 0,
         invocation: String::new(),
         since: None,
+        started: None,
     }
 }
 

@@ -9,6 +9,7 @@ mod lock;
 mod output;
 mod process;
 pub(crate) mod rescue;
+mod unpacked;
 mod validate;
 mod writable;
 
@@ -28,6 +29,7 @@ use self::{
     lock::lock,
     output::Output,
     process::{Ended, dpkg},
+    unpacked::Unpacked,
     validate::validate,
     writable::ensure_writable,
 };
@@ -85,16 +87,17 @@ fn carry_out(request: &DpkgRequest, rescue: &Rescue, journal: JournalStream) -> 
 
 /// Runs the commands of a request, with what they print in the journal and in the result.
 fn run_dpkg(request: &DpkgRequest, journal: JournalStream, deadline: Instant) -> DpkgResult {
-    let output = Output::to_journal(journal);
-    let end = run_to_its_end(request, &output, deadline).unwrap_or_else(|error| DpkgEnd::Failed(format!("{error:#}")));
-    DpkgResult { end, output: output.finish() }
+    let (output, unpacked) = (Output::to_journal(journal), Unpacked::default());
+    let end = run_to_its_end(request, &output, &unpacked, deadline);
+    let end = end.unwrap_or_else(|error| DpkgEnd::Failed(format!("{error:#}")));
+    DpkgResult { end, output: output.finish(), unpacked: unpacked.moments() }
 }
 
 /// Runs the commands of a request, again when something kills dpkg: the packages didn't cause that.
-fn run_to_its_end(request: &DpkgRequest, output: &Output, deadline: Instant) -> Result<DpkgEnd> {
+fn run_to_its_end(request: &DpkgRequest, output: &Output, unpacked: &Unpacked, deadline: Instant) -> Result<DpkgEnd> {
     let mut failure = String::new();
     for _ in 0..ATTEMPTS {
-        match attempt(request, output, deadline)? {
+        match attempt(request, output, unpacked, deadline)? {
             Ended::Exited(status) => return Ok(DpkgEnd::Exited(status)),
             Ended::Killed(status) => failure = format!("dpkg was killed {ATTEMPTS} times: {status}"),
         }
@@ -103,12 +106,12 @@ fn run_to_its_end(request: &DpkgRequest, output: &Output, deadline: Instant) -> 
 }
 
 /// Runs the commands of a request, and repairs what an interrupted run has left half-done.
-fn attempt(request: &DpkgRequest, output: &Output, deadline: Instant) -> Result<Ended> {
+fn attempt(request: &DpkgRequest, output: &Output, unpacked: &Unpacked, deadline: Instant) -> Result<Ended> {
     let mut exit = 0;
     // Checked before dpkg works: a package of this very request that fails is for the agent to judge, not to repair.
     let half_done = is_something_half_done();
     for arguments in commands(request) {
-        match dpkg(&arguments, output, deadline)? {
+        match dpkg(&arguments, output, unpacked, deadline)? {
             Ended::Exited(status) => exit = exit.max(status),
             killed @ Ended::Killed(_) => return Ok(killed),
         }
@@ -116,7 +119,8 @@ fn attempt(request: &DpkgRequest, output: &Output, deadline: Instant) -> Result<
     // Not before: it may be a script of the very package that the request replaces that hangs or fails. Best effort:
     // what counts is whether ours was installed.
     if half_done && is_something_half_done() {
-        let _ = dpkg(&words(&["--configure", "-a", "--force-confdef", "--force-confold"]), output, deadline);
+        let arguments = words(&["--configure", "-a", "--force-confdef", "--force-confold"]);
+        let _ = dpkg(&arguments, output, unpacked, deadline);
     }
     Ok(Ended::Exited(exit))
 }

@@ -9,7 +9,11 @@ use std::{
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal};
 
-use super::{super::dpkg_request::TRANSACTION_UNIT, output::Output};
+use super::{
+    super::dpkg_request::TRANSACTION_UNIT,
+    output::Output,
+    unpacked::{self, Unpacked},
+};
 
 /// Time limit for reading the last of dpkg's output once it has ended.
 const OUTPUT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -23,9 +27,11 @@ pub(super) enum Ended {
 }
 
 /// Runs dpkg to its end, or kills it and everything it started at the deadline.
-pub(super) fn dpkg(arguments: &[String], output: &Output, deadline: Instant) -> Result<Ended> {
+pub(super) fn dpkg(arguments: &[String], output: &Output, unpacked: &Unpacked, deadline: Instant) -> Result<Ended> {
     let (reader, writer) = std::io::pipe().context("could not make a pipe")?;
+    let (status, reported) = unpacked.listen()?;
     let child = Command::new("dpkg")
+        .args(unpacked::options(&status))
         .args(arguments)
         .env_clear()
         .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
@@ -41,10 +47,12 @@ pub(super) fn dpkg(arguments: &[String], output: &Output, deadline: Instant) -> 
         .process_group(0)
         .spawn()
         .context("could not run dpkg")?;
+    drop(status);
     let rest = output.follow(reader);
     let ended = wait(child, deadline);
     // The end of what it printed is on its way through the pipe. A daemon that holds the pipe open isn't waited for.
     let _ = rest.recv_timeout(OUTPUT_TIMEOUT);
+    let _ = reported.recv_timeout(OUTPUT_TIMEOUT);
     ended
 }
 

@@ -22,7 +22,7 @@ use self::{
 };
 
 use super::{
-    probe,
+    clock, probe,
     service_manager::{CheckResult, LastWords, ServiceManager},
     unit_state::{JobResult, UnitState},
 };
@@ -35,6 +35,10 @@ const RELOAD_TIMEOUT: Duration = Duration::from_secs(90);
 pub(crate) struct Systemd;
 
 impl ServiceManager for Systemd {
+    fn boot(&self) -> Result<String> {
+        clock::boot()
+    }
+
     async fn daemon_reload(&self) -> Result<()> {
         let connection = connect().await?;
         let manager = ManagerProxy::new(&connection).await?;

@@ -42,6 +42,9 @@ fn parse(unit: &HashMap<String, OwnedVariant>, service: &HashMap<String, OwnedVa
     let number = |key: &str| service.get(key).and_then(|value| i32::try_from(value).ok()).unwrap_or(0);
     let invocation = unit.get("InvocationID").and_then(|value| Vec::<u8>::try_from(value.clone()).ok());
     let since = micros("ActiveEnterTimestamp").max(micros("InactiveEnterTimestamp"));
+    // A forking service may have a main process that systemd doesn't know.
+    let main = service.get("ExecMainStartTimestampMonotonic").and_then(|value| u64::try_from(value).ok());
+    let started = main.filter(|main| *main > 0).unwrap_or_else(|| micros("ActiveEnterTimestampMonotonic"));
     UnitState {
         load: text(unit, "LoadState").into(),
         active: text(unit, "ActiveState").into(),
@@ -56,5 +59,6 @@ fn parse(unit: &HashMap<String, OwnedVariant>, service: &HashMap<String, OwnedVa
             .ok()
             .filter(|since| *since > 0)
             .and_then(|since| Timestamp::from_microsecond(since).ok()),
+        started: Some(started).filter(|started| *started > 0),
     }
 }
