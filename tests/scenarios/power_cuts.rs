@@ -41,9 +41,10 @@ fn hold(name: &str) -> String {
     )
 }
 
-/// The release of `web` that a report is about.
-fn desired(status: &Status) -> Option<&ReleaseName> {
-    status.apps.iter().find(|app| app.app == "web")?.desired.as_ref()
+/// Whether a report says that a bad release of `web` was rolled back.
+fn is_over(status: &Status, bad: &ReleaseName) -> bool {
+    let app = status.apps.iter().find(|app| app.app == "web");
+    app.is_some_and(|app| app.desired.as_ref() == Some(bad) && app.state == AppState::Quarantined)
 }
 
 fn wait_for(server: &Machine, condition: &str) -> Result<()> {
@@ -82,8 +83,7 @@ fn roll_back_until(scenario: &Scenario, server: &Machine, bad: &ReleaseName, mom
             let record = server.run("cat /var/lib/pulld/transaction.json")?;
             let runs = server.http(PORT, "/").is_ok_and(|response| response.body == "web 1\n");
             // On a slow machine it may be over: that is a moment too.
-            let over =
-                !record.success() && scenario.status(server)?.is_some_and(|status| desired(&status) == Some(bad));
+            let over = !record.success() && scenario.status(server)?.is_some_and(|status| is_over(&status, bad));
             Ok(((record.stdout.contains("checking-rollback") && runs) || over).then_some(()))
         }),
     }
