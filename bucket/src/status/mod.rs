@@ -172,7 +172,8 @@ pub enum AppState {
     Pending,
     /// The desired release can't be downloaded, verified or installed; the machine has what it had.
     Failed,
-    /// The desired release failed its health gate and was rolled back; it isn't retried until the document changes.
+    /// The desired release failed its health gate and was rolled back. It isn't retried until the app's own entry in the
+    /// document changes, or a person asks for it on the server.
     Quarantined,
     /// Neither the desired release nor the rollback worked: manual intervention required.
     Degraded,
