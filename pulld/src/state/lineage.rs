@@ -9,10 +9,7 @@ use anyhow::Result;
 use bucket::{AppName, ReleaseName};
 use serde::{Deserialize, Serialize};
 
-use crate::{service::events, state::persist};
-
-/// Most bytes of the file that are read.
-const LIMIT: u64 = 4 << 20;
+use super::persist;
 
 /// Most releases of one app that are kept.
 const MAX: usize = 20;
@@ -27,19 +24,12 @@ pub(crate) struct Lineage {
 impl Lineage {
     /// What is on disk; nothing when that cannot be read.
     pub(crate) fn load(path: &Path) -> Self {
-        let content = persist::read(path, LIMIT).and_then(|content| match content {
-            Some(content) => Ok(serde_json::from_slice(&content)?),
-            None => Ok(Self::default()),
-        });
-        content.unwrap_or_else(|error| {
-            tracing::warn!(message_id = events::STATE_LOST, path = %path.display(), "could not read which releases stayed up here: {error:#}");
-            Self::default()
-        })
+        persist::load(path, "could not read which releases stayed up here")
     }
 
     /// Writes it to disk.
     pub(crate) fn save(&self, path: &Path) -> Result<()> {
-        persist::write(path, &serde_json::to_vec_pretty(self)?)
+        persist::save(path, self)
     }
 
     /// Notes that a release took the place of the one `before` it and stayed up. One that was here already is returned

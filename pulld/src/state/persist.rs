@@ -7,6 +7,12 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::service::events;
+
+/// Most bytes that are read of a file of the agent's own.
+const MAX_STATE: u64 = 4 << 20;
 
 /// Puts `content` at `path` so that it is there whole after a power cut, or what was there before is.
 ///
@@ -81,6 +87,24 @@ pub(crate) fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
     file.take(limit + 1).read_to_end(&mut content).with_context(failed)?;
     anyhow::ensure!(content.len() as u64 <= limit, "`{}` has more than {limit} bytes", path.display());
     Ok(Some(content))
+}
+
+/// What a file of the agent's own says, as JSON. Nothing while there is none; nor when it can't be read, which the
+/// journal then has with `loss`, what that means for this server.
+pub(crate) fn load<T: DeserializeOwned + Default>(path: &Path, loss: &str) -> T {
+    let content = read(path, MAX_STATE).and_then(|content| match content {
+        Some(content) => Ok(serde_json::from_slice(&content)?),
+        None => Ok(T::default()),
+    });
+    content.unwrap_or_else(|error| {
+        tracing::warn!(message_id = events::STATE_LOST, path = %path.display(), "{loss}: {error:#}");
+        T::default()
+    })
+}
+
+/// Writes what [`load`] reads.
+pub(crate) fn save(path: &Path, state: &impl Serialize) -> Result<()> {
+    write(path, &serde_json::to_vec_pretty(state)?)
 }
 
 fn sync_directory(directory: &Path) -> std::io::Result<()> {

@@ -9,12 +9,7 @@ use anyhow::Result;
 use bucket::{AppName, Generation, ReleaseName, ServerDocument, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{service::events, state::persist};
-
-use super::named::Named;
-
-/// Most bytes of the file that are read.
-const LIMIT: u64 = 4 << 20;
+use super::{named::Named, persist};
 
 /// The quarantined releases of this machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,19 +35,12 @@ pub(crate) struct Quarantined {
 impl Quarantine {
     /// What is on disk; an empty one when that cannot be read.
     pub(crate) fn load(path: &Path) -> Self {
-        let content = persist::read(path, LIMIT).and_then(|content| match content {
-            Some(content) => Ok(serde_json::from_slice(&content)?),
-            None => Ok(Self::default()),
-        });
-        content.unwrap_or_else(|error| {
-            tracing::warn!(message_id = events::STATE_LOST, path = %path.display(), "could not read the quarantine, its releases may be retried: {error:#}");
-            Self::default()
-        })
+        persist::load(path, "could not read the quarantine, its releases may be retried")
     }
 
     /// Writes it to disk.
     pub(crate) fn save(&self, path: &Path) -> Result<()> {
-        persist::write(path, &serde_json::to_vec_pretty(self)?)
+        persist::save(path, self)
     }
 
     /// Why `release` is not retried.

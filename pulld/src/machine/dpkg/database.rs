@@ -21,7 +21,7 @@ use super::{
 };
 
 /// Where dpkg keeps it (dpkg(1), `--admindir`).
-pub(super) const DIRECTORY: &str = "/var/lib/dpkg";
+pub(in crate::machine) const DIRECTORY: &str = "/var/lib/dpkg";
 
 /// The fields of a record that [`super::parse`] reads, in its order.
 const FIELDS: [&str; 6] =

@@ -3,7 +3,7 @@
 //! Queries are child processes. What changes packages is a systemd service of its own ([`super::runner`]): a maintainer
 //! script may restart the agent, and dpkg must outlive that.
 
-mod database;
+pub(super) mod database;
 mod parse;
 mod query;
 

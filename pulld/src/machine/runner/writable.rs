@@ -8,22 +8,19 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use rustix::fs::StatVfsMountFlags;
 
-use super::super::{deb, dpkg_request::DpkgRequest};
-
-/// dpkg's database.
-const DATABASE: &str = "/var/lib/dpkg";
+use super::super::{deb, dpkg::database, dpkg_request::DpkgRequest};
 
 /// Makes sure that no file system is read-only in which packages of the request have files, or dpkg its database.
 pub(super) fn ensure_writable(request: &DpkgRequest) -> Result<()> {
-    let database = Path::new(DATABASE);
-    ensure_each_writable([database.to_owned()], "dpkg's database is", is_read_only)?;
+    let directory = Path::new(database::DIRECTORY);
+    ensure_each_writable([directory.to_owned()], "dpkg's database is", is_read_only)?;
     for deb in &request.install {
         // What the package says of its files was verified with it. One that doesn't list them is left to dpkg.
         let directories = deb::directories(deb).unwrap_or_default();
         ensure_each_writable(directories, "the package has files", is_read_only)?;
     }
     for package in &request.remove {
-        let list = std::fs::read_to_string(database.join("info").join(format!("{package}.list"))).unwrap_or_default();
+        let list = std::fs::read_to_string(directory.join("info").join(format!("{package}.list"))).unwrap_or_default();
         let directories = list.lines().filter_map(|file| Some(Path::new(file).parent()?.to_owned()));
         ensure_each_writable(directories, "the package has files", is_read_only)?;
     }
