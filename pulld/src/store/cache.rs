@@ -5,6 +5,7 @@
 //! downloaded again, by name.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     time::SystemTime,
@@ -102,6 +103,8 @@ impl Cache {
         }
         // Newest first within an app; those that are needed count too.
         releases.sort_by(|a, b| (&a.0, b.1).cmp(&(&b.0, a.1)));
+        // One that is installed and asked for is still one.
+        let needed: BTreeSet<&ReleaseName> = needed.iter().collect();
         let mut app: Option<&AppName> = None;
         let mut kept = 0;
         for (of, _, path) in &releases {
@@ -190,7 +193,7 @@ mod tests {
         }
         fs::create_dir_all(cache.of(&release("db", 1))).unwrap();
         fs::write(cache.part(&release("db", 1), &Sha256::from([0; 32]), Generation(1)), b"half").unwrap();
-        cache.clear(3, &[release("web", 4)]).unwrap();
+        cache.clear(3, &[release("web", 4), release("web", 4)]).unwrap();
         let mut left = Vec::new();
         for minute in 0..5 {
             if cache.find(&release("web", minute)).await.unwrap().is_some() {
