@@ -52,7 +52,7 @@ pub(crate) fn run(context: &super::Context, arguments: &Arguments) -> Result<Exi
 fn show(status: &Status) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "{}: {} ({})", status.server, status.state, safe(&status.summary));
-    let _ = writeln!(text, "reported {}, by pulld {}", status.written, safe(&status.agent.version));
+    let _ = writeln!(text, "reported {:.0}, by pulld {}", status.written, safe(&status.agent.version));
     for app in &status.apps {
         show_app(&mut text, app);
     }
@@ -71,9 +71,9 @@ fn show(status: &Status) -> String {
 
 fn show_app(text: &mut String, app: &AppStatus) {
     let release = app.installed.as_ref().map_or("not installed", |release| release.stem());
-    let lasting = app.activity_since.map(|since| format!(" since {since}")).unwrap_or_default();
+    let lasting = app.activity_since.map(|since| format!(" since {since:.0}")).unwrap_or_default();
     let activity = app.activity.map(|activity| format!(" ({activity}{lasting})")).unwrap_or_default();
-    let _ = writeln!(text, "{}: {}{activity} since {}", safe(&app.app), app.state, app.since);
+    let _ = writeln!(text, "{}: {}{activity} since {:.0}", safe(&app.app), app.state, app.since);
     let _ = writeln!(text, "  installed {release}");
     if app.desired.is_some() && app.desired != app.installed {
         let _ = writeln!(text, "  desired   {}", app.desired.as_ref().map_or("", |release| release.stem()));
@@ -96,7 +96,7 @@ mod tests {
         let app: AppStatus = serde_json::from_value(serde_json::json!({
             "app": "web", "desired": null, "installed": null, "package": null, "state": "pending",
             "activity": "installing", "activity_since": "2026-11-20T19:07:09Z",
-            "since": "2026-11-20T19:05:02Z", "reason": null
+            "since": "2026-11-20T19:05:02.715402421Z", "reason": null
         }))
         .unwrap();
         let mut text = String::new();
