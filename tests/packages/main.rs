@@ -119,6 +119,12 @@ fn make_debs_writes_what_apt_and_lintian_take() -> Result<()> {
         let text = run(Command::new("zcat").arg(&changelog))?;
         assert!(text.starts_with(&format!("{package} (")) && text.contains("\n  * "), "{text}");
     }
+    // The points at which tests kill the agent are named in what is only built for them.
+    let program = fs::read(root.join("usr/bin/pulld"))?;
+    for word in ["pulld-fail-points", "persist.write("] {
+        let is_there = program.windows(word.len()).any(|bytes| bytes == word.as_bytes());
+        assert!(!is_there, "the released pulld has fail points: it says `{word}`");
+    }
     lintian(&sources)?;
 
     // Again, of other sources: the plain name is the new package.
