@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use tokio::time::Instant;
 
 use crate::{
-    machine::{InstalledPackage, OWN_PACKAGE, PackageManager, PackageState, ServiceManager, UnitState},
+    machine::{InstalledPackage, OWN_PACKAGE, PackageManager, PackageState, ServiceManager, UnitState, instances},
     service::liveness::Liveness,
 };
 
@@ -27,8 +27,12 @@ pub(super) async fn units(
     services: &impl ServiceManager,
     installed: &[InstalledPackage],
 ) -> BTreeMap<String, UnitState> {
-    let mut units = BTreeMap::new();
-    for unit in installed.iter().flat_map(|package| &package.units) {
+    let owned = || installed.iter().flat_map(|package| &package.units);
+    let mut units = instances(services, owned()).await.unwrap_or_else(|error| {
+        tracing::debug!("{error:#}");
+        BTreeMap::new()
+    });
+    for unit in owned().filter(|unit| !unit.name.is_template()) {
         match services.unit(unit.name.as_str()).await {
             Ok(state) => drop(units.insert(unit.name.to_string(), state)),
             Err(error) => {

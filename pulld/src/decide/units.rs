@@ -12,6 +12,9 @@ pub(crate) struct UnitBefore {
     pub(crate) unit: OwnedUnit,
     /// Whether the new release owns it; otherwise only the one before does.
     pub(crate) wanted: bool,
+    /// Whether it is an instance of the release's template that the machine has, and no release brought.
+    #[serde(default)]
+    pub(crate) by_machine: bool,
     /// How it was before anything changed.
     pub(crate) was: UnitState,
     /// Its invocation before dpkg last ran, or when this boot's agent took over from an earlier boot's.
@@ -36,6 +39,24 @@ pub(crate) struct Unpacking {
     pub(crate) boot: String,
     /// When it was done, in microseconds on that boot's clock; `None` while that isn't known.
     pub(crate) done: Option<u64>,
+}
+
+impl UnitBefore {
+    /// A unit as it `was` when nothing had changed, not noted yet for the journal.
+    pub(crate) fn new(unit: OwnedUnit, wanted: bool, was: UnitState) -> Self {
+        let (invocation, restarts) = (was.invocation.clone(), was.restarts);
+        Self {
+            unit,
+            wanted,
+            by_machine: false,
+            invocation,
+            restarts,
+            noted: None,
+            unpacking: None,
+            restarts_at_own: None,
+            was,
+        }
+    }
 }
 
 /// What is done to a unit.
@@ -148,14 +169,8 @@ mod tests {
     fn before(action: UnitAction, was: UnitState) -> UnitBefore {
         let unit = OwnedUnit::new("web.service".parse().unwrap(), action);
         UnitBefore {
-            unit,
-            wanted: true,
-            invocation: was.invocation.clone(),
-            restarts: was.restarts,
-            noted: None,
             unpacking: Some(Unpacking { boot: "now".into(), done: Some(100) }),
-            restarts_at_own: None,
-            was,
+            ..UnitBefore::new(unit, true, was)
         }
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use bucket::{Probe, Timestamp};
+use bucket::{Probe, Timestamp, UnitName};
 
 use super::{
     dpkg_lock::LockHolder,
@@ -70,6 +70,22 @@ impl<S: ServiceManager> ServiceManager for Door<S> {
 
     async fn reload(&self, name: &str, timeout: Duration) -> Result<JobResult> {
         between_fail_points!(self.0.reload(name, timeout).await, "services.reload({name})")
+    }
+
+    async fn instances(&self, template: &UnitName) -> Result<Vec<UnitName>> {
+        between_fail_points!(self.0.instances(template).await, "services.instances({template})")
+    }
+
+    async fn stop(&self, name: &str, timeout: Duration) -> Result<JobResult> {
+        between_fail_points!(self.0.stop(name, timeout).await, "services.stop({name})")
+    }
+
+    async fn disable(&self, name: &str) -> Result<()> {
+        between_fail_points!(self.0.disable(name).await, "services.disable({name})")
+    }
+
+    async fn reset_failed(&self, name: &str) {
+        between_fail_points!(self.0.reset_failed(name).await, "services.reset_failed({name})");
     }
 
     async fn check(&self, app: &str, probe: &Probe, timeout: Duration) -> Result<CheckResult> {

@@ -14,6 +14,7 @@ mod dpkg_request;
 #[cfg(test)]
 pub(crate) mod fake;
 pub(crate) mod guard;
+mod instances;
 mod package_manager;
 mod probe;
 mod process_end;
@@ -23,6 +24,7 @@ pub(crate) mod systemd;
 mod unit_state;
 
 pub(crate) use dpkg_request::{DpkgEnd, DpkgRequest, DpkgResult};
+pub(crate) use instances::instances;
 pub(crate) use package_manager::{
     AvailablePackage, DebInfo, InstalledPackage, OWN_PACKAGE, PackageManager, PackageState,
 };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use bucket::{Probe, Timestamp};
+use bucket::{Probe, Timestamp, UnitName};
 
 use super::{
     process_end::ProcessEnd,
@@ -30,6 +30,18 @@ pub(crate) trait ServiceManager {
 
     /// Reloads a unit, or restarts it if it can't reload, and waits for the job's end, at most `timeout`.
     fn reload(&self, name: &str, timeout: Duration) -> impl Future<Output = Result<JobResult>>;
+
+    /// The instances of a template that are loaded: those that run, have failed, are enabled, or that another unit names.
+    fn instances(&self, template: &UnitName) -> impl Future<Output = Result<Vec<UnitName>>>;
+
+    /// Stops a unit and waits for the job's end, at most `timeout`.
+    fn stop(&self, name: &str, timeout: Duration) -> impl Future<Output = Result<JobResult>>;
+
+    /// Disables a unit, also one whose file is gone, as if it had never been enabled.
+    fn disable(&self, name: &str) -> impl Future<Output = Result<()>>;
+
+    /// Forgets that a unit failed; one that systemd doesn't know has nothing to forget.
+    fn reset_failed(&self, name: &str) -> impl Future<Output = ()>;
 
     /// Tries the own check of an app's release once, for at most `timeout`; a command in a service of its own.
     fn check(&self, app: &str, probe: &Probe, timeout: Duration) -> impl Future<Output = Result<CheckResult>>;

@@ -161,6 +161,12 @@ pub(crate) struct UnitState {
     pub(crate) service_type: ServiceType,
     /// `NRestarts` of a service: restarts by systemd itself since it was last started.
     pub(crate) restarts: u32,
+    /// `Triggers`: the units that it starts, of a timer, a socket or a path.
+    #[serde(default)]
+    pub(crate) triggers: Vec<String>,
+    /// `TriggeredBy`: the units that start it, as a timer or a socket does.
+    #[serde(default)]
+    pub(crate) triggered_by: Vec<String>,
     /// `InvocationID`, 32 hex digits; empty when it is not running.
     pub(crate) invocation: String,
     /// `ActiveEnterTimestamp` or `InactiveEnterTimestamp`, whichever is the later.

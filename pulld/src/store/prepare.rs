@@ -14,11 +14,12 @@ use bucket::{Activity, AppName, OwnedUnit, ReleaseName, Timestamp};
 use crate::{
     decide::{
         dependencies,
+        instances::with_instances,
         plan::{self, Step},
         rollback::{self, NoRollbackTarget, Previous, PreviousPackage},
         units::{UnitBefore, Unpacking},
     },
-    machine::{DebInfo, InstalledPackage, OWN_PACKAGE, PackageManager, PackageState, ServiceManager},
+    machine::{DebInfo, InstalledPackage, OWN_PACKAGE, PackageManager, PackageState, ServiceManager, instances},
     service::{announcer::Announcer, liveness::Liveness},
     transaction::{
         progress::Progress,
@@ -104,7 +105,11 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
         }
         for step in steps {
             if let Step::Remove { package, release } = step {
-                updates.push(AppUpdate::removal(package, release));
+                let package_units = installed.iter().find(|there| there.package == *package).map(|there| &*there.units);
+                match self.units_before(&[], package_units.unwrap_or_default()).await {
+                    Ok(units) => updates.push(AppUpdate::removal(package, release, units)),
+                    Err(error) => unprepared.push(Unprepared { app: release.app().clone(), error }),
+                }
             }
         }
         updates.sort_by_key(AppUpdate::is_own);
@@ -249,13 +254,7 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
                 release.stem()
             );
         }
-        let mut units = Vec::new();
-        for unit in &info.fields.units {
-            units.push(self.unit_before(unit, true).await?);
-        }
-        for unit in previous_units.iter().filter(|old| info.fields.units.iter().all(|new| new.name != old.name)) {
-            units.push(self.unit_before(unit, false).await?);
-        }
+        let units = self.units_before(&info.fields.units, &previous_units).await?;
         Ok(AppUpdate {
             app: release.app().clone(),
             package: info.facts.package.into(),
@@ -267,18 +266,30 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
         })
     }
 
-    async fn unit_before(&self, unit: &OwnedUnit, wanted: bool) -> Result<UnitBefore> {
+    /// How the units of the `new` release and of the `old` one are. Of templates, the instances.
+    async fn units_before(&self, new: &[OwnedUnit], old: &[OwnedUnit]) -> Result<Vec<UnitBefore>> {
+        let instances = instances(self.services, new.iter().chain(old)).await?;
+        let by_name = |units: &[OwnedUnit], unit: &OwnedUnit| units.iter().any(|other| other.name == unit.name);
+        let mut units = Vec::new();
+        for unit in with_instances(new, &instances) {
+            // An instance that the old release brought and the new one doesn't is dropped, though its template stays.
+            if by_name(new, &unit) || !by_name(old, &unit) {
+                let by_machine = !by_name(new, &unit);
+                units.push(UnitBefore { by_machine, ..self.unit_before(unit, true).await? });
+            }
+        }
+        for unit in with_instances(old, &instances) {
+            if !units.iter().any(|known| known.unit.name == unit.name) {
+                let by_machine = !by_name(old, &unit);
+                units.push(UnitBefore { by_machine, ..self.unit_before(unit, false).await? });
+            }
+        }
+        Ok(units)
+    }
+
+    async fn unit_before(&self, unit: OwnedUnit, wanted: bool) -> Result<UnitBefore> {
         let was = self.services.unit(unit.name.as_str()).await?;
-        let (invocation, restarts) = (was.invocation.clone(), was.restarts);
-        Ok(UnitBefore {
-            unit: unit.clone(),
-            wanted,
-            was,
-            invocation,
-            restarts,
-            noted: Some(Timestamp::now()),
-            unpacking: Some(Unpacking { boot: self.services.boot()?, done: None }),
-            restarts_at_own: None,
-        })
+        let unpacking = Some(Unpacking { boot: self.services.boot()?, done: None });
+        Ok(UnitBefore { noted: Some(Timestamp::now()), unpacking, ..UnitBefore::new(unit, wanted, was) })
     }
 }

@@ -72,7 +72,8 @@ impl Seen {
         self.unexplained.extend(unexplained);
         let machine = self.world.shown();
         let is_open = |prefix: &str| self.open.iter().any(|call| call.starts_with(prefix));
-        if machine != self.machine && !is_open("packages.") && !is_open("services.re") {
+        let may_change = ["packages.", "services.re", "services.stop", "services.disable"];
+        if machine != self.machine && !may_change.into_iter().any(is_open) {
             self.unexplained.push(format!("the machine changed between `{}` and `{point}`", self.last));
         }
         self.changed.push(!changed.is_empty() || machine != self.machine);

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use bucket::{AppState, ReleaseName};
+use bucket::AppState;
 
 use crate::{
     failpoint::{die_at, met},
-    machine::fake::{Behaviour, release},
+    machine::fake::{Behaviour, Deb, release},
     state::rescue::Rescue,
     transaction,
 };
@@ -22,64 +22,92 @@ const LIVES: usize = 3;
 /// What happens to a server from one document to the next, told by what must be true in the end.
 struct Story {
     name: &'static str,
-    before: Vec<(ReleaseName, Behaviour)>,
-    next: Vec<(ReleaseName, Behaviour)>,
+    before: Vec<Deb>,
+    next: Vec<Deb>,
     /// Each app, the release that is installed in the end, and what is reported of it.
     end: Vec<(&'static str, Option<u8>, Option<AppState>)>,
+    /// The units that no release has any more in the end.
+    gone: Vec<&'static str>,
 }
 
 fn stories() -> Vec<Story> {
     use AppState::{Converged, Quarantined};
     use Behaviour::{Breaks, Crashes, Good, Refused};
-    let at = |app: &str, minute: u8, behaviour| (release(app, minute), behaviour);
+    let at = |app: &str, minute: u8, behaviour| Deb::new(&release(app, minute), behaviour);
+    let with = |unit: &str, mut deb: Deb| {
+        deb.units.push(format!("{unit}=restart").parse().unwrap());
+        deb
+    };
     vec![
         Story {
             name: "first install",
             before: vec![],
             next: vec![at("web", 1, Good)],
             end: vec![("web", Some(1), Some(Converged))],
+            gone: vec![],
         },
         Story {
             name: "first install that breaks beside one that does not",
             before: vec![],
             next: vec![at("web", 1, Good), at("db", 1, Breaks)],
             end: vec![("web", Some(1), Some(Converged)), ("db", None, Some(Quarantined))],
+            gone: vec![],
         },
         Story {
             name: "upgrade",
             before: vec![at("web", 1, Good)],
             next: vec![at("web", 2, Good)],
             end: vec![("web", Some(2), Some(Converged))],
+            gone: vec![],
         },
         Story {
             name: "upgrade that is rolled back",
             before: vec![at("web", 1, Good)],
             next: vec![at("web", 2, Crashes)],
             end: vec![("web", Some(1), Some(Quarantined))],
+            gone: vec![],
         },
         Story {
             name: "two upgrades, one of which is rolled back",
             before: vec![at("web", 1, Good), at("db", 1, Good)],
             next: vec![at("web", 2, Crashes), at("db", 2, Good)],
             end: vec![("web", Some(1), Some(Quarantined)), ("db", Some(2), Some(Converged))],
+            gone: vec![],
         },
         Story {
             name: "removal",
             before: vec![at("web", 1, Good), at("db", 1, Good)],
             next: vec![at("db", 1, Good)],
             end: vec![("web", None, None), ("db", Some(1), Some(Converged))],
+            gone: vec![],
         },
         Story {
             name: "update of pulld beside a release that is refused",
             before: vec![at("pulld", 1, Good), at("web", 1, Good)],
             next: vec![at("pulld", 2, Good), at("web", 2, Refused)],
             end: vec![("pulld", Some(2), Some(Converged)), ("web", Some(1), Some(Quarantined))],
+            gone: vec![],
         },
         Story {
             name: "update of pulld that breaks",
             before: vec![at("pulld", 1, Good)],
             next: vec![at("pulld", 2, Breaks)],
             end: vec![("pulld", Some(1), Some(Quarantined))],
+            gone: vec![],
+        },
+        Story {
+            name: "upgrade that drops a unit",
+            before: vec![with("old.service", at("web", 1, Good))],
+            next: vec![at("web", 2, Good)],
+            end: vec![("web", Some(2), Some(Converged))],
+            gone: vec!["old.service"],
+        },
+        Story {
+            name: "upgrade that is rolled back with a unit that it added",
+            before: vec![at("web", 1, Good)],
+            next: vec![with("new.service", at("web", 2, Crashes))],
+            end: vec![("web", Some(1), Some(Quarantined))],
+            gone: vec!["new.service"],
         },
     ]
 }
@@ -103,17 +131,17 @@ impl Story {
     async fn begin(&self) -> Server {
         let server = Server::new().await;
         server.configure("prune = true");
-        for (release, behaviour) in self.before.iter().chain(&self.next) {
-            if server.bucket.release(release).await.unwrap().is_none() {
-                server.upload(release, *behaviour).await;
+        for deb in self.before.iter().chain(&self.next) {
+            if server.bucket.release(&deb.release).await.unwrap().is_none() {
+                server.upload_deb(deb).await;
             }
         }
         if !self.before.is_empty() {
-            server.push(&self.before.iter().map(|(release, _)| release).collect::<Vec<_>>()).await;
+            server.push(&self.before.iter().map(|deb| &deb.release).collect::<Vec<_>>()).await;
             live(&server).await;
             live(&server).await;
         }
-        server.push(&self.next.iter().map(|(release, _)| release).collect::<Vec<_>>()).await;
+        server.push(&self.next.iter().map(|deb| &deb.release).collect::<Vec<_>>()).await;
         server
     }
 
@@ -135,6 +163,10 @@ impl Story {
                 assert_eq!(server.world.active(&unit), "active", "{app}, {told}");
                 assert_eq!(server.world.runs(&unit), installed, "what runs is what is installed: {app}, {told}");
             }
+        }
+        for unit in &self.gone {
+            assert_eq!(server.world.active(unit), "inactive", "{unit}, {told}");
+            assert!(server.world.disabled().iter().any(|disabled| disabled == unit), "{unit} stays enabled, {told}");
         }
         assert!(!server.paths().transaction().exists(), "{told}");
         assert!(!Rescue::new(server.paths().rescue()).is_armed(), "{told}");

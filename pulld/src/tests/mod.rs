@@ -8,6 +8,7 @@ mod documents;
 mod harness;
 mod install;
 mod interruptions;
+mod leftovers;
 mod losses;
 mod on_hold;
 mod preparation;

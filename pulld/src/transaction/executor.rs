@@ -17,6 +17,7 @@ use crate::{
 
 use super::{
     outcome,
+    progress::Outcome,
     record::{MAX_RESUMPTIONS, Phase, Transaction},
     update::AppUpdate,
 };
@@ -138,6 +139,8 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         }
         if transaction.phase == Phase::UpdatingAgent {
             self.announcer.announce(transaction.activities());
+            // Here, because it can be repeated: every other app has its outcome on disk.
+            self.retire(&transaction.dropped(|update| update.outcome() == Some(&Outcome::Done))).await?;
             if self.update_agent(transaction, quarantine, start.result()).await? == Next::Exit {
                 return Ok(Next::Exit);
             }

@@ -6,17 +6,18 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use bucket::{AppName, Check};
+use bucket::{AppName, Check, UnitAction};
 use tokio::time::Instant;
 
 use crate::{
     decide::{
         reason,
         trial::Trial,
+        triggered,
         units::{self, Act, UnitBefore},
         verdict::{START_TIMEOUT, Sample, Verdict, verdict},
     },
-    machine::{PackageManager, ServiceManager},
+    machine::{PackageManager, ServiceManager, UnitState},
     service::events,
 };
 
@@ -82,7 +83,10 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         let boot = self.services.boot().unwrap_or_default();
         for before in units {
             let now = self.services.unit(before.unit.name.as_str()).await.ok();
-            if now.as_ref().is_some_and(|now| matches!(units::act(before, now, &boot, true), Act::Ignore(_))) {
+            let ignored = |now: &UnitState| {
+                matches!(units::act(before, now, &boot, true), Act::Ignore(_)) && !triggered::is_triggered(before, now)
+            };
+            if now.as_ref().is_some_and(ignored) {
                 continue;
             }
             // One that its package restarted, or we did before we were interrupted, begins with none, or goes on counting
@@ -107,6 +111,16 @@ async fn watch(
     futures_util::future::join_all(watching).await.into_iter().flatten().collect()
 }
 
+/// Judges a unit by what starts it: we, or another unit.
+fn judge(before: &UnitBefore, samples: &[Sample], restarts: u32, window: Duration) -> Verdict {
+    match before.unit.action {
+        UnitAction::None => triggered::verdict(before, samples, window),
+        UnitAction::Restart | UnitAction::Reload | UnitAction::Start => {
+            verdict(before.unit.name.as_str(), samples, restarts, window)
+        }
+    }
+}
+
 async fn watch_one(
     services: &impl ServiceManager,
     target: &HealthTarget,
@@ -126,7 +140,7 @@ async fn watch_one(
                 }
                 Err(_) => {}
             }
-            match verdict(name, &samples, restarts, window) {
+            match judge(before, &samples, restarts, window) {
                 Verdict::Wait => left.push((before, restarts, samples)),
                 Verdict::Healthy => {}
                 Verdict::Unhealthy(sentence) => {
@@ -135,7 +149,7 @@ async fn watch_one(
                     if let Some(last) = samples.last_mut() {
                         last.state.end = last.state.end.or(words.end);
                     }
-                    let sentence = match verdict(name, &samples, restarts, window) {
+                    let sentence = match judge(before, &samples, restarts, window) {
                         Verdict::Unhealthy(in_full) => in_full,
                         Verdict::Wait | Verdict::Healthy => sentence,
                     };

@@ -2,9 +2,9 @@
 //!
 //! A [`record`] on disk holds the [`update`]s of several apps and how far they are ([`progress`]). The [`executor`]
 //! carries it out from any phase: [`install`], [`restart`], the health [`gate`] with the release's own [`check`],
-//! [`rollback`] of what failed, and [`self_update`] last, which is guarded by the rescue ([`crate::state::rescue`]).
-//! [`marks`] notes how units are before dpkg runs, and when it had unpacked their packages. [`load()`] reads what an
-//! earlier process left.
+//! [`rollback`] of what failed, and [`self_update`] last, which is guarded by the rescue ([`crate::state::rescue`]). What
+//! no release has any more is [`retire`]d. [`marks`] notes how units are before dpkg runs, and when it had unpacked their
+//! packages. [`load()`] reads what an earlier process left.
 
 mod check;
 pub(crate) mod executor;
@@ -16,6 +16,7 @@ mod outcome;
 pub(crate) mod progress;
 pub(crate) mod record;
 mod restart;
+mod retire;
 mod rollback;
 mod schema_1;
 pub(crate) mod self_update;

@@ -9,7 +9,7 @@ use anyhow::Result;
 use bucket::{Activity, Generation, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{service::announcer::Activities, state::persist};
+use crate::{decide::units::UnitBefore, service::announcer::Activities, state::persist};
 
 use super::update::AppUpdate;
 
@@ -121,6 +121,12 @@ impl Transaction {
     /// The same, to be changed.
     pub(crate) fn others_mut(&mut self) -> impl Iterator<Item = &mut AppUpdate> {
         self.updates.iter_mut().filter(|update| !update.is_own())
+    }
+
+    /// The units of other apps' updates, of those that are `meant`, that only the previous releases own.
+    pub(super) fn dropped(&self, meant: impl Fn(&AppUpdate) -> bool) -> Vec<UnitBefore> {
+        let units = self.others().filter(|update| meant(update)).flat_map(|update| &update.units);
+        units.filter(|unit| !unit.wanted).cloned().collect()
     }
 
     /// The update of pulld itself, if there is one that has not ended.

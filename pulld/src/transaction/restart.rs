@@ -1,12 +1,12 @@
 //! The phase in which the units of what was installed are restarted.
 
 use anyhow::Result;
-use bucket::UnitAction;
+use bucket::{UnitAction, UnitName};
 use futures_util::future::join_all;
 
 use crate::{
     decide::{
-        reason,
+        reason, triggered,
         units::{self, Act, UnitBefore},
         verdict::START_TIMEOUT,
     },
@@ -14,15 +14,16 @@ use crate::{
     service::events,
 };
 
-use super::{executor::TransactionRunner, record::Transaction};
+use super::{executor::TransactionRunner, record::Transaction, update::AppUpdate};
 
 impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
     /// Restarts the units of what was installed.
     pub(super) async fn restart(&self, transaction: &mut Transaction) -> Result<()> {
-        if !transaction.others().any(|update| update.is_forward() && update.release().is_some()) {
+        if !transaction.others().any(AppUpdate::is_forward) {
             return Ok(());
         }
         self.services.daemon_reload().await?;
+        self.stop_leftovers(&transaction.dropped(AppUpdate::is_forward)).await?;
         self.liveness.within(START_TIMEOUT);
         let forward = transaction.others_mut().filter(|update| update.is_forward());
         let restarted = join_all(forward.map(|update| async move {
@@ -33,6 +34,32 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
             Ok(())
         }));
         restarted.await.into_iter().collect()
+    }
+
+    /// Stops the services of a socket: systemd starts no socket whose service runs, and the next connection starts it anew.
+    async fn stop_triggered(&self, socket: &UnitName, state: &UnitState) -> Result<()> {
+        for service in state.triggers.iter().filter(|service| !triggered::is_connection(socket, service)) {
+            if !self.services.unit(service).await?.is_running() {
+                continue;
+            }
+            match self.services.stop(service, START_TIMEOUT).await {
+                Ok(job) if job.succeeded() => {
+                    tracing::info!(
+                        message_id = events::UNIT,
+                        unit = service,
+                        "stopped `{service}` to restart `{socket}`"
+                    );
+                }
+                // That the socket cannot start then is the reason that counts.
+                Ok(job) => {
+                    tracing::warn!(message_id = events::UNIT, unit = service, "`{service}` did not stop ({job})");
+                }
+                Err(error) => {
+                    tracing::warn!(message_id = events::UNIT, unit = service, "`{service}` did not stop: {error:#}");
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Restarts an app's units one after the other; `replaced` is whether dpkg changed their package. Notes of each
@@ -49,11 +76,17 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         replaced: bool,
     ) -> Result<Result<(), String>> {
         let boot = self.services.boot()?;
+        let mut units: Vec<&mut UnitBefore> = units.collect();
+        // A socket before its service, which is stopped for it.
+        units.sort_by_key(|before| before.unit.name.kind() != "socket");
         for before in units {
             let name = before.unit.name.clone();
             let name = name.as_str();
             let now = self.services.unit(name).await?;
             let act = units::act(before, &now, &boot, replaced);
+            if act == Act::Restart && before.unit.name.kind() == "socket" {
+                self.stop_triggered(&before.unit.name, &now).await?;
+            }
             let (job, done) = match act {
                 Act::Restart => (self.services.restart(name, START_TIMEOUT).await, "restarted"),
                 Act::Reload => (self.services.reload(name, START_TIMEOUT).await, "reloaded"),

@@ -1,10 +1,10 @@
 //! The phases in which the previous releases of what failed are restored, restarted and watched.
 
 use anyhow::Result;
-use bucket::OwnedUnit;
+use bucket::{OwnedUnit, UnitAction};
 
 use crate::{
-    decide::{dpkg_failure, rollback::Undo, units::UnitBefore},
+    decide::{dpkg_failure, instances::action_of_instance, rollback::Undo, units::UnitBefore},
     machine::{DpkgResult, PackageManager, ServiceManager},
     service::events,
     state::quarantine::Quarantine,
@@ -91,6 +91,9 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
             return Ok(());
         }
         self.services.daemon_reload().await?;
+        // Before anything starts again: what the release added may hold a port.
+        let undone = transaction.others().filter(|update| matches!(update.progress, Progress::RollingBack { .. }));
+        self.retire(&undone.flat_map(|update| update.units.clone()).collect::<Vec<_>>()).await?;
         let installed = self.installed(transaction).await?;
         let mut targets = Vec::new();
         for update in transaction.others_mut() {
@@ -102,7 +105,8 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
             let owned = previous.map(|package| package.units.as_slice()).unwrap_or_default();
             let mut units = as_owned(&update.units, owned);
             let restarted = self.restart_units(units.iter_mut(), replaced).await?;
-            let units: Vec<&UnitBefore> = units.iter().collect();
+            let started = |unit: &&UnitBefore| unit.unit.action != UnitAction::None;
+            let units: Vec<&UnitBefore> = units.iter().filter(started).collect();
             let target = HealthTarget { app: update.app.clone(), units: self.judged(&units).await, check: None };
             match restarted {
                 Ok(()) => targets.push(target),
@@ -124,8 +128,21 @@ fn previous_is_unhealthy(reason: &str) -> String {
     format!("the previous release is unhealthy too: {reason}")
 }
 
-/// The units of what was restored, as that release wants them.
+/// The units of what was restored, as that release wants them, and the instances that the machine has of its templates.
 fn as_owned(before: &[UnitBefore], owned: &[OwnedUnit]) -> Vec<UnitBefore> {
-    let named = |unit: &OwnedUnit| before.iter().find(|before| before.unit.name == unit.name).cloned();
-    owned.iter().filter_map(|unit| Some(UnitBefore { unit: unit.clone(), ..named(unit)? })).collect()
+    let as_wanted = |before: &UnitBefore| {
+        let by_name = owned.iter().find(|unit| unit.name == before.unit.name).cloned();
+        let template =
+            || owned.iter().find(|unit| before.by_machine && Some(&unit.name) == before.unit.name.template().as_ref());
+        let of_template = || {
+            let action = action_of_instance(template()?, &before.was);
+            Some(OwnedUnit { action, ..before.unit.clone() })
+        };
+        let unit = by_name.or_else(of_template)?;
+        Some(UnitBefore { unit, ..before.clone() })
+    };
+    let place = |unit: &UnitBefore| owned.iter().position(|owned| owned.name == unit.unit.name);
+    let mut units: Vec<UnitBefore> = before.iter().filter_map(as_wanted).collect();
+    units.sort_by_key(|unit| place(unit).unwrap_or(usize::MAX));
+    units
 }

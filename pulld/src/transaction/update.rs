@@ -54,7 +54,7 @@ pub(crate) enum Target {
 
 impl AppUpdate {
     /// The removal of a package that came from `release`.
-    pub(crate) fn removal(package: &str, release: &ReleaseName) -> Self {
+    pub(crate) fn removal(package: &str, release: &ReleaseName, units: Vec<UnitBefore>) -> Self {
         Self {
             app: release.app().clone(),
             package: package.to_owned(),
@@ -64,7 +64,7 @@ impl AppUpdate {
                 reason: NoRollbackTarget::new("removals are not undone"),
             },
             check: None,
-            units: Vec::new(),
+            units,
             progress: Progress::Forward,
         }
     }

@@ -11,6 +11,7 @@ use console::count;
 
 use crate::{
     decide::{
+        instances::with_instances,
         plan,
         report::{PlanReport, Waiting},
         units,
@@ -133,9 +134,9 @@ fn compose_app(
     let package = wanted.filter(|package| package.state != PackageState::Absent).or(plan::current(installed, app));
     let units: Vec<UnitStatus> = package
         .iter()
-        .flat_map(|package| &package.units)
-        .filter_map(|unit| Some((unit, observation.units.get(unit.name.as_str())?)))
-        .map(|(unit, state)| UnitStatus {
+        .flat_map(|package| with_instances(&package.units, observation.units))
+        .filter_map(|unit| Some((observation.units.get(unit.name.as_str())?, unit)))
+        .map(|(state, unit)| UnitStatus {
             name: unit.name.to_string(),
             active: state.active.clone().into(),
             sub: state.sub.clone().into(),
@@ -169,8 +170,8 @@ fn drift_of(observation: &Observation, package: &InstalledPackage) -> Vec<String
     if let PackageState::Broken(state) = &package.state {
         drift.push(format!("dpkg says that `{}` is broken (`{}`)", package.package, state.escape_debug()));
     }
-    for unit in &package.units {
-        drift.extend(observation.units.get(unit.name.as_str()).and_then(|state| units::drift(unit, state)));
+    for unit in with_instances(&package.units, observation.units) {
+        drift.extend(observation.units.get(unit.name.as_str()).and_then(|state| units::drift(&unit, state)));
     }
     let files = observation.files.get(&package.package).map(Vec::as_slice).unwrap_or_default();
     drift.extend(files.iter().cloned());

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::Result;
-use bucket::{Probe, ReleaseName, Timestamp};
+use bucket::{Probe, ReleaseName, Timestamp, UnitName};
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
@@ -20,7 +20,7 @@ use super::{
     package_manager::{AvailablePackage, InstalledPackage, PackageManager, PackageState},
     process_end::ProcessEnd,
     service_manager::{CheckResult, LastWords, ServiceManager},
-    unit_state::{JobResult, LoadState, SubState, UnitState},
+    unit_state::{ActiveState, JobResult, LoadState, SubState, UnitState},
 };
 
 pub(crate) use self::{
@@ -44,6 +44,7 @@ struct State {
     calls: Vec<String>,
     dpkg_runs: Vec<Vec<String>>,
     restarts: Vec<String>,
+    disabled: Vec<String>,
     invocations: u32,
     lock_held: bool,
     /// Releases that behave well whatever their `.deb` says.
@@ -86,6 +87,17 @@ impl World {
         self.0.borrow().restarts.clone()
     }
 
+    /// Every unit that was disabled, in order.
+    pub(crate) fn disabled(&self) -> Vec<String> {
+        self.0.borrow().disabled.clone()
+    }
+
+    /// Starts an instance of a template by hand.
+    pub(crate) fn start_instance(&self, name: &str) {
+        let unit = Unit { state: running("by hand"), crashes_at: None, runs: None };
+        self.0.borrow_mut().units.insert(name.to_owned(), unit);
+    }
+
     /// How often a dpkg run restarted the agent.
     pub(crate) fn agent_restarts(&self) -> u32 {
         self.0.borrow().agent_restarts
@@ -103,8 +115,8 @@ impl World {
 
     /// All of it but the calls, to see whether it changed.
     pub(crate) fn shown(&self) -> String {
-        let State { packages, units, dpkg_runs, unclaimed, restarts, .. } = &*self.0.borrow();
-        format!("{packages:?}{units:?}{dpkg_runs:?}{unclaimed:?}{restarts:?}")
+        let State { packages, units, dpkg_runs, unclaimed, restarts, disabled, .. } = &*self.0.borrow();
+        format!("{packages:?}{units:?}{dpkg_runs:?}{unclaimed:?}{restarts:?}{disabled:?}")
     }
 
     /// The agent has died, and dpkg goes on without it.
@@ -138,6 +150,7 @@ impl World {
         self.kill_dpkg();
         let mut state = self.0.borrow_mut();
         (state.boots, state.clock) = (state.boots + 1, 0);
+        state.units.retain(|_, unit| unit.state.load != LoadState::NotFound);
         state.units.values_mut().for_each(|unit| unit.state = unit_state("inactive", "dead"));
         state.units.values_mut().for_each(|unit| unit.crashes_at = None);
         let restarts = state.restarts.clone();
@@ -256,7 +269,8 @@ impl State {
         };
         if unit.crashes_at.is_some_and(|at| Instant::now() >= at) {
             let invocation = unit.state.invocation.clone();
-            return UnitState { restarts: 1, invocation, ..unit_state("activating", "auto-restart") };
+            let load = unit.state.load.clone();
+            return UnitState { load, restarts: 1, invocation, ..unit_state("activating", "auto-restart") };
         }
         unit.state.clone()
     }
@@ -325,7 +339,17 @@ impl State {
                 }
                 _ => PackageState::Installed,
             };
-            for unit in &deb.units {
+            // systemd keeps what runs though its file is gone.
+            let before = self.packages.get(&deb.package).map(|(before, _)| before.units.clone()).unwrap_or_default();
+            for gone in before.iter().filter(|old| deb.units.iter().all(|new| new.name != old.name)) {
+                if let Some(unit) = self.units.get_mut(gone.name.as_str()) {
+                    unit.state.load = LoadState::NotFound;
+                }
+            }
+            for unit in deb.units.iter().filter(|unit| !unit.name.is_template()) {
+                if let Some(known) = self.units.get_mut(unit.name.as_str()) {
+                    known.state.load = LoadState::Loaded;
+                }
                 let new = Unit { state: unit_state("inactive", "dead"), crashes_at: None, runs: None };
                 self.units.entry(unit.name.to_string()).or_insert(new);
             }
@@ -427,6 +451,7 @@ impl ServiceManager for World {
 
     async fn unit(&self, name: &str) -> Result<UnitState> {
         self.called(&format!("services.unit({name})"));
+        anyhow::ensure!(!name.contains("@."), "systemd knows no state of the template `{name}`");
         Ok(self.0.borrow().unit(name))
     }
 
@@ -443,6 +468,37 @@ impl ServiceManager for World {
     async fn reload(&self, name: &str, _timeout: Duration) -> Result<JobResult> {
         self.called(&format!("services.reload({name})"));
         Ok(self.0.borrow_mut().restart(name))
+    }
+
+    async fn instances(&self, template: &UnitName) -> Result<Vec<UnitName>> {
+        self.called(&format!("services.instances({template})"));
+        let state = self.0.borrow();
+        let names = state.units.keys().filter_map(|name| name.parse::<UnitName>().ok());
+        Ok(names.filter(|name| name.template().as_ref() == Some(template)).collect())
+    }
+
+    async fn stop(&self, name: &str, _timeout: Duration) -> Result<JobResult> {
+        self.called(&format!("services.stop({name})"));
+        if let Some(unit) = self.0.borrow_mut().units.get_mut(name) {
+            unit.state = UnitState { load: unit.state.load.clone(), ..unit_state("inactive", "dead") };
+            unit.crashes_at = None;
+        }
+        Ok(JobResult::Done)
+    }
+
+    async fn disable(&self, name: &str) -> Result<()> {
+        self.called(&format!("services.disable({name})"));
+        self.0.borrow_mut().disabled.push(name.to_owned());
+        Ok(())
+    }
+
+    async fn reset_failed(&self, name: &str) {
+        self.called(&format!("services.reset_failed({name})"));
+        if let Some(unit) = self.0.borrow_mut().units.get_mut(name)
+            && unit.state.active == ActiveState::Failed
+        {
+            unit.state = UnitState { load: unit.state.load.clone(), ..unit_state("inactive", "dead") };
+        }
     }
 
     async fn check(&self, app: &str, probe: &Probe, _timeout: Duration) -> Result<CheckResult> {

@@ -16,6 +16,8 @@ pub(crate) fn unit_state(active: &str, sub: &str) -> UnitState {
         end: None,
         service_type: "simple".to_owned().into(),
         restarts: 0,
+        triggers: vec![],
+        triggered_by: vec![],
         invocation: String::new(),
         since: None,
         started: None,

@@ -12,6 +12,9 @@ pub(super) const QUERY_TIMEOUT: Duration = Duration::from_secs(25);
 type Properties<'a> = &'a [(&'a str, Variant<'a>)];
 type AuxiliaryUnits<'a> = &'a [(&'a str, Vec<(&'a str, Variant<'a>)>)];
 
+/// A unit in a list: its name, what it is, how it is, and its job.
+type ListedUnit = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
+
 #[zbus::proxy(
     interface = "org.freedesktop.systemd1.Manager",
     default_service = "org.freedesktop.systemd1",
@@ -24,6 +27,9 @@ pub(super) trait Manager {
     fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
     fn restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn reload_or_restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    fn disable_unit_files(&self, names: &[&str], runtime: bool) -> zbus::Result<Vec<(String, String, String)>>;
+    fn list_units_by_patterns(&self, states: &[&str], patterns: &[&str]) -> zbus::Result<Vec<ListedUnit>>;
     fn start_transient_unit(
         &self,
         name: &str,

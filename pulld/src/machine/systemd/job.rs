@@ -18,6 +18,8 @@ pub(super) enum Verb {
     Restart,
     /// Reload the unit, or restart it if it cannot reload.
     Reload,
+    /// Stop it.
+    Stop,
 }
 
 impl Verb {
@@ -25,6 +27,7 @@ impl Verb {
         match self {
             Self::Restart => "restart",
             Self::Reload => "reload",
+            Self::Stop => "stop",
         }
     }
 
@@ -32,8 +35,16 @@ impl Verb {
         match self {
             Self::Restart => "restarted",
             Self::Reload => "reloaded",
+            Self::Stop => "stopped",
         }
     }
+}
+
+/// Forgets that a unit failed, if systemd knows it.
+pub(super) async fn reset_failed(name: &str) -> Result<()> {
+    let manager = connect().await?;
+    let manager = ManagerProxy::new(&manager).await?;
+    tokio::time::timeout(QUERY_TIMEOUT, manager.reset_failed_unit(name)).await?.map_err(|error| in_words(&error))
 }
 
 /// Queues a job on a unit and waits for its end.
@@ -51,6 +62,7 @@ pub(super) async fn run(verb: Verb, name: &str, time_limit: Duration) -> Result<
                 let _ = manager.reset_failed_unit(name).await;
                 manager.restart_unit(name, "replace").await
             }
+            Verb::Stop => manager.stop_unit(name, "replace").await,
             Verb::Reload => manager.reload_or_restart_unit(name, "replace").await,
         }
     };

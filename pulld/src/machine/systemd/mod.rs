@@ -7,13 +7,14 @@ mod bus;
 mod check;
 mod job;
 mod journal;
+mod links;
 pub(super) mod transient;
 mod unit;
 
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use bucket::{Probe, Timestamp};
+use bucket::{Probe, Timestamp, UnitName};
 use tokio::time::timeout;
 
 use self::{
@@ -62,6 +63,24 @@ impl ServiceManager for Systemd {
 
     async fn reload(&self, name: &str, time_limit: Duration) -> Result<JobResult> {
         job::run(Verb::Reload, name, time_limit).await
+    }
+
+    async fn instances(&self, template: &UnitName) -> Result<Vec<UnitName>> {
+        links::instances(template).await
+    }
+
+    async fn stop(&self, name: &str, time_limit: Duration) -> Result<JobResult> {
+        job::run(Verb::Stop, name, time_limit).await
+    }
+
+    async fn disable(&self, name: &str) -> Result<()> {
+        links::disable(name).await
+    }
+
+    async fn reset_failed(&self, name: &str) {
+        if let Err(error) = job::reset_failed(name).await {
+            tracing::debug!(unit = name, "nothing to forget of `{name}`: {error:#}");
+        }
     }
 
     async fn check(&self, app: &str, probe: &Probe, time_limit: Duration) -> Result<CheckResult> {

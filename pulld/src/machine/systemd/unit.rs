@@ -38,6 +38,8 @@ fn parse(unit: &HashMap<String, OwnedVariant>, service: &HashMap<String, OwnedVa
     let text = |from: &HashMap<String, OwnedVariant>, key: &str| {
         from.get(key).and_then(|value| String::try_from(value.clone()).ok()).unwrap_or_default()
     };
+    let names =
+        |key: &str| unit.get(key).and_then(|value| Vec::<String>::try_from(value.clone()).ok()).unwrap_or_default();
     let micros = |key: &str| unit.get(key).and_then(|value| u64::try_from(value).ok()).unwrap_or(0);
     let number = |key: &str| service.get(key).and_then(|value| i32::try_from(value).ok()).unwrap_or(0);
     let invocation = unit.get("InvocationID").and_then(|value| Vec::<u8>::try_from(value.clone()).ok());
@@ -55,6 +57,8 @@ fn parse(unit: &HashMap<String, OwnedVariant>, service: &HashMap<String, OwnedVa
         service_type: text(service, "Type").into(),
         restarts: service.get("NRestarts").and_then(|value| u32::try_from(value).ok()).unwrap_or(0),
         invocation: invocation.filter(|id| id.iter().any(|byte| *byte != 0)).map(hex::encode).unwrap_or_default(),
+        triggers: names("Triggers"),
+        triggered_by: names("TriggeredBy"),
         since: i64::try_from(since)
             .ok()
             .filter(|since| *since > 0)
