@@ -1,7 +1,7 @@
 //! People have hands on the machine too: what they do is kept, or seen and said.
 
 use anyhow::Result;
-use bucket::AppState;
+use bucket::{AppState, ServerState};
 use harness::{Scenario, Version};
 
 use crate::{PORT, says};
@@ -64,15 +64,39 @@ fn a_package_on_hold_stays_and_keeps_its_hold() -> Result<()> {
 }
 
 #[test]
-fn a_package_removed_by_hand_comes_back() -> Result<()> {
+fn a_package_removed_or_replaced_by_hand_is_put_right_and_that_is_said() -> Result<()> {
     let scenario = Scenario::new()?;
     let server = scenario.server("web-1")?;
     let web = scenario.service("web", PORT)?;
     let one = web.release(scenario.target(), &Version::new("1"))?;
-    scenario.install(&one, &server)?;
+    let two = web.release(scenario.target(), &Version::new("2"))?;
+    scenario.install(&two, &server)?;
+    let events = |status: &bucket::Status| status.events.iter().map(|event| event.text.clone()).collect::<Vec<_>>();
+    let before = scenario.status(&server)?.map(|status| events(&status)).unwrap_or_default();
+    assert!(before.is_empty(), "the agent's own work is no change by hand: {before:?}");
+
     server.sh("dpkg --remove web")?;
-    server.wait_until("web is installed again", std::time::Duration::from_mins(1), |server| {
-        Ok((server.sh("dpkg-query -W -f '${db:Status-Abbrev}' web")? == "ii ").then_some(()))
-    })?;
-    says(&server, PORT, "web 1")
+    let installing = format!("installing `{}` as the server document says", two.stem());
+    let wait_for = |what: &str, count: usize| {
+        let told = scenario.wait_for_status(&server, what, |status| {
+            (status.events.len() == count && status.state == ServerState::Converged).then(|| events(status))
+        })?;
+        let told = told.last().cloned().unwrap_or_default();
+        assert!(told.contains(what) && told.ends_with(&installing), "{told}");
+        says(&server, PORT, "web 2")
+    };
+    wait_for("`web` was removed or replaced by hand ", 1)?;
+    server.sh(&format!("dpkg --install '/srv/push/debs/{one}'"))?;
+    wait_for(&format!("`web` was changed by hand to `{}` at 2", one.stem()), 2)?;
+
+    // Another agent neither forgets nor repeats it.
+    server.sh("systemctl restart pulld && pulld pull")?;
+    assert_eq!(scenario.status(&server)?.map(|status| status.events.len()), Some(2));
+    let told = format!("`web` was changed by hand to `{}`", one.stem());
+    for shown in [scenario.push(&["status", "web-1"])?.ok()?, server.sh("pulld status")?] {
+        assert!(shown.contains(&told), "{shown}");
+    }
+    let journal = server.sh("journalctl --unit pulld --output cat")?;
+    assert_eq!(journal.matches(&told).count(), 1, "{journal}");
+    Ok(())
 }

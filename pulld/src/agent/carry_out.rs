@@ -24,7 +24,11 @@ use super::{Agent, Machine, configured::Configured, cycle::Cycle};
 impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
     /// Completes or undoes the transaction of an earlier process, or of an earlier cycle.
     pub(super) async fn resume_interrupted(&mut self, cycle: &mut Cycle) -> Result<Next> {
+        let had_record = self.paths.transaction().exists();
         let Some(mut transaction) = transaction::load(&self.paths.transaction()) else {
+            if had_record {
+                self.forget_seen();
+            }
             return self.confirm_without_record(cycle).await;
         };
         cycle.busy = true;
@@ -44,6 +48,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         if !rescue.is_armed() && rescued.is_none() {
             return Ok(Next::Continue);
         }
+        self.forget_seen();
         if let Some(reason) = rescued {
             let text = format!("pulld-rescue.service restored the previous pulld: {reason}");
             tracing::error!(message_id = events::SELF_UPDATE, "{text}");
@@ -122,6 +127,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             cycle.failed |= !matches!(update.outcome(), Some(Outcome::Done));
             cycle.note(&update.app, text);
         }
+        self.expect_work(transaction);
         self.note_lineage(transaction);
         self.end_pauses_that_failed(transaction);
         persist::remove(&self.paths.transaction())

@@ -3,6 +3,7 @@
 //!
 //! A cycle never overlaps a cycle. Whatever fails in one is an outcome: it is reported, and the loop continues.
 
+mod by_hand;
 mod carry_out;
 mod configured;
 mod cycle;
@@ -35,7 +36,10 @@ use crate::{
         liveness::Liveness,
         wake::{Reason, WakeSignal},
     },
-    state::{lineage::Lineage, paths::Paths, pauses::Pauses, persist, quarantine::Quarantine, remembered},
+    state::{
+        event_log::EventLog, lineage::Lineage, paths::Paths, pauses::Pauses, persist, quarantine::Quarantine,
+        remembered, seen::Seen,
+    },
     store::{
         bucket::Bucket,
         cache::Cache,
@@ -72,6 +76,8 @@ pub(crate) struct Agent<P, S> {
     quarantine: Quarantine,
     pauses: Pauses,
     lineage: Lineage,
+    seen: Seen,
+    events: EventLog,
     retries: Retries,
     cache: Cache,
     /// Whether the cache was cleared since the start and since the last transaction.
@@ -101,6 +107,8 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             pauses: Pauses::load(&paths.pauses()),
             configured: Configured::new(load_settings, fallback, paths.settings()),
             lineage: Lineage::load(&paths.lineage()),
+            seen: Seen::load(&paths.seen()),
+            events: EventLog::load(&paths.events()),
             paths,
             machine,
             desired: Desired::default(),
@@ -303,6 +311,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         let report = if self.desired.is_read() { report } else { report.before_reading() };
         (cycle.plan, cycle.report) = (plan, report);
         cycle.installed = Some(installed);
+        self.tell_changes_by_hand(cycle);
         Ok(())
     }
 

@@ -63,6 +63,9 @@ fn show(status: &Status) -> String {
     if more > 0 {
         let _ = writeln!(text, "and {}", count(more, "more invalid entry"));
     }
+    for event in &status.events {
+        let _ = writeln!(text, "event at {:.0}: {}", event.at, safe(&event.text));
+    }
     for warning in &status.warnings {
         let _ = writeln!(text, "warning: {}", safe(warning));
     }

@@ -7,6 +7,7 @@
 
 pub(crate) mod allowed_apps;
 mod backoff;
+pub(crate) mod by_hand;
 pub(crate) mod dependencies;
 pub(crate) mod dpkg_failure;
 pub(crate) mod instances;

@@ -34,6 +34,10 @@ impl<P: PackageManager> PackageManager for Door<P> {
         between_fail_points!(self.0.changed_files(package).await, "packages.changed_files({package})")
     }
 
+    fn changed_at(&self, package: &str) -> Option<Timestamp> {
+        between_fail_points!(self.0.changed_at(package), "packages.changed_at({package})")
+    }
+
     async fn execute(&self, request: &DpkgRequest) -> Result<DpkgResult> {
         between_fail_points!(self.0.execute(request).await, "packages.execute")
     }

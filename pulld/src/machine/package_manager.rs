@@ -1,7 +1,7 @@
 //! dpkg as the agent sees it: its queries and requests, and the plain values that they give.
 
 use anyhow::Result;
-use bucket::{OwnedUnit, PackageFacts, ReleaseFields, ReleaseName};
+use bucket::{OwnedUnit, PackageFacts, ReleaseFields, ReleaseName, Timestamp};
 
 use super::{
     dpkg_lock::LockHolder,
@@ -25,6 +25,9 @@ pub(crate) trait PackageManager {
     /// Files of a package that were changed or are missing (dpkg(1) `--verify`), conffiles left out: paths, each with what
     /// happened to it.
     fn changed_files(&self, package: &str) -> impl Future<Output = Result<Vec<String>>>;
+
+    /// When dpkg last unpacked a package, or removed all but its conffiles; `None` where it does not keep that.
+    fn changed_at(&self, package: &str) -> Option<Timestamp>;
 
     /// Carries out a request in a service of its own and waits for its end.
     ///

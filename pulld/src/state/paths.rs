@@ -66,6 +66,16 @@ impl Paths {
         self.state("lineage.json")
     }
 
+    /// What was installed when the agent last looked.
+    pub(crate) fn seen(&self) -> PathBuf {
+        self.state("seen.json")
+    }
+
+    /// What happened here lately.
+    pub(crate) fn events(&self) -> PathBuf {
+        self.state("events.json")
+    }
+
     /// The server document as last read.
     pub(crate) fn document(&self) -> PathBuf {
         self.state("document.json")

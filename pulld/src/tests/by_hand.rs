@@ -157,3 +157,39 @@ async fn an_agent_forgets_nothing_of_a_pause_when_it_restarts_and_starts_anew_wi
     pull(&mut agent).await;
     assert_eq!(server.world.installed("web"), Some((release("web", 1), true)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn another_release_installed_by_hand_is_told_once_and_put_right() {
+    let (one, two) = (release("web", 1), release("web", 2));
+    let (server, mut agent) = Server::running(&[&two]).await;
+    assert!(pull(&mut agent).await.ok);
+    assert_eq!(server.status().await.events, [], "what the agent installs is not done by hand");
+    server.world.install_by_hand(&one, "2026-11-20T14:02:00Z".parse().unwrap());
+    assert!(poll(&mut server.agent()).await.ok);
+    assert_eq!(server.world.installed("web"), Some((two.clone(), true)));
+    let expected = format!(
+        "`web` was changed by hand to `{}` at 2026-11-20T14:02:00Z; installing `{}` as the server document says",
+        one.stem(),
+        two.stem()
+    );
+    for _ in 0..2 {
+        // Neither told again, nor forgotten by another agent.
+        assert!(poll(&mut server.agent()).await.ok);
+        let events = server.status().await.events;
+        assert_eq!(events.iter().map(|event| event.text.as_str()).collect::<Vec<_>>(), [expected.as_str()]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_changes_by_hand_while_the_bucket_is_gone_is_told_too() {
+    let (server, mut agent) = offline().await;
+    let one = release("web", 1);
+    poll(&mut agent).await;
+    server.world.install_by_hand(&one, "2026-11-20T14:02:00Z".parse().unwrap());
+    poll(&mut agent).await;
+    bring_bucket_back(&server);
+    assert!(pull(&mut agent).await.ok);
+    let events = server.status().await.events;
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert!(events[0].text.contains("was changed by hand to"), "{events:?}");
+}

@@ -126,6 +126,8 @@ fn in_full(server: &Server, now: Timestamp) -> String {
             let more = status.document.bad_count() - status.document.bad_entries.len();
             lines.extend((more > 0).then(|| format!("  and {}", count(more, "more bad entry"))));
             lines.extend(status.warnings.iter().map(|warning| format!("  warning: {}", safe(warning))));
+            let events = status.events.iter();
+            lines.extend(events.map(|event| format!("  event {}: {}", ago(event.at, now), safe(&event.text))));
         }
         Reading::Absent => lines.push("  the agent has never reported".to_owned()),
         Reading::Unreadable(_) => {}

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bucket::{
-    AgentStatus, AppName, AppState, AppStatus, BadEntry, DocumentStatus, Generation, ReleaseName, ServerDocument,
-    ServerName, ServerState, Status, Timestamp, UnitStatus,
+    AgentStatus, AppName, AppState, AppStatus, BadEntry, DocumentStatus, Event, Generation, ReleaseName,
+    ServerDocument, ServerName, ServerState, Status, Timestamp, UnitStatus,
 };
 
 use console::count;
@@ -48,6 +48,8 @@ pub(super) struct Observation<'a> {
     pub(super) files: &'a BTreeMap<String, Vec<String>>,
     /// The state of the units, by name.
     pub(super) units: &'a BTreeMap<String, UnitState>,
+    /// What happened here lately, oldest first.
+    pub(super) events: &'a [Event],
 }
 
 /// Composes the report. What hasn't changed since the `previous` one keeps its time.
@@ -93,7 +95,7 @@ pub(super) fn compose(observation: &Observation, previous: Option<&Status>, now:
         document,
         apps,
         warnings: observation.warnings.iter().cloned().chain(too_long(observation)).collect(),
-        events: vec![],
+        events: observation.events.to_vec(),
     };
     status.fit()
 }
@@ -281,6 +283,7 @@ mod tests {
             waiting: &BTreeMap::new(),
             files: &BTreeMap::new(),
             units: &[("web.service".to_owned(), unit)].into(),
+            events: &[],
         };
         compose(&observation, previous, Timestamp::from_second(now).unwrap())
     }

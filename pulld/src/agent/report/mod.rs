@@ -128,6 +128,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             waiting: &waiting,
             files: self.files.by_package(),
             units: &units,
+            events: self.events.events(),
         };
         compose::compose(&observation, self.reporter.previous.as_ref(), Timestamp::now())
     }

@@ -7,9 +7,14 @@ pub(super) mod database;
 mod parse;
 mod query;
 
-use std::{fs::File, path::PathBuf, time::Duration};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
+use bucket::Timestamp;
 use tokio::{sync::OnceCell, time::Instant};
 
 use self::{
@@ -88,6 +93,15 @@ impl PackageManager for Dpkg {
         // It exits with 1 when something differs, which is what is queried.
         let listing = run("dpkg", &["--verify", "--", package]).await?.answer;
         Ok(parse_verify(&listing))
+    }
+
+    fn changed_at(&self, package: &str) -> Option<Timestamp> {
+        // dpkg writes a package's list of files anew; of one that may be there for several architectures it has that too.
+        let qualified = self.architecture.get().map(|architecture| format!("{package}:{architecture}"));
+        let lists = std::iter::once(package.to_owned()).chain(qualified);
+        let lists = lists.map(|name| Path::new(database::DIRECTORY).join("info").join(name + ".list"));
+        let modified = lists.filter_map(|list| std::fs::metadata(list).and_then(|list| list.modified()).ok()).max();
+        Timestamp::try_from(modified?).ok()
     }
 
     async fn execute(&self, request: &DpkgRequest) -> Result<DpkgResult> {

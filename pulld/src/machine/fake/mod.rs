@@ -47,6 +47,8 @@ struct State {
     disabled: Vec<String>,
     invocations: u32,
     lock_held: bool,
+    /// When dpkg says that packages were last unpacked.
+    changed_at: Option<Timestamp>,
     /// Releases that behave well whatever their `.deb` says.
     mended: BTreeSet<ReleaseName>,
     lock_holder: Option<LockHolder>,
@@ -242,6 +244,15 @@ impl World {
         self.0.borrow().packages.get(name).is_some_and(|(package, _)| package.on_hold)
     }
 
+    /// Puts another release of an app in the place of what is installed, by hand, at a time that dpkg keeps.
+    pub(crate) fn install_by_hand(&self, release: &ReleaseName, at: Timestamp) {
+        let mut state = self.0.borrow_mut();
+        state.changed_at = Some(at);
+        if let Some((package, _)) = state.packages.get_mut(release.app().as_str()) {
+            package.release = Some(release.clone());
+        }
+    }
+
     /// Stops a unit by hand.
     pub(crate) fn stop(&self, name: &str) {
         let mut state = self.0.borrow_mut();
@@ -404,6 +415,11 @@ impl PackageManager for World {
     async fn changed_files(&self, package: &str) -> Result<Vec<String>> {
         self.called(&format!("packages.changed_files({package})"));
         Ok(vec![])
+    }
+
+    fn changed_at(&self, package: &str) -> Option<Timestamp> {
+        self.called(&format!("packages.changed_at({package})"));
+        self.0.borrow().changed_at
     }
 
     async fn execute(&self, request: &DpkgRequest) -> Result<DpkgResult> {

@@ -99,6 +99,12 @@ fn report(view: &View, server: &Server) -> Markup {
                         ul { @for warning in &status.warnings { li { (prose(warning)) } } }
                     }
                 }
+                @if !status.events.is_empty() {
+                    div.banner.notice {
+                        p { "What happened on the server:" }
+                        ul { @for event in status.events.iter().rev() { li { (ago(event.at, view.now)) ": " (prose(&event.text)) } } }
+                    }
+                }
             }
         }
     }
