@@ -83,14 +83,15 @@ pub struct Version {
     preinst: String,
     postinst: String,
     check: Option<String>,
+    replaces: Option<String>,
 }
 
 impl Version {
     /// A version that works; over HTTP it says `{app} {name}`.
     pub fn new(name: &str) -> Self {
         let conf = "greeting = default\n".to_owned();
-        let (preinst, postinst, check) = (String::new(), String::new(), None);
-        Self { name: name.to_owned(), crashes: false, conf, preinst, postinst, check }
+        let (preinst, postinst) = (String::new(), String::new());
+        Self { name: name.to_owned(), crashes: false, conf, preinst, postinst, check: None, replaces: None }
     }
 
     /// Its process writes `{app}: this version has a mistake` and ends with 3 soon after each start.
@@ -118,6 +119,13 @@ impl Version {
     #[must_use]
     pub fn postinst(mut self, lines: &str) -> Self {
         lines.clone_into(&mut self.postinst);
+        self
+    }
+
+    /// A package that dpkg removes in favour of this one, as debian-policy, 7.6.2, has it.
+    #[must_use]
+    pub fn replaces(mut self, package: &str) -> Self {
+        self.replaces = Some(package.to_owned());
         self
     }
 
@@ -232,7 +240,9 @@ impl Service {
             let template = template.replace("@VERSION@", &version.name).replace("@BEHAVIOUR@", behaviour);
             let template = template.replace("@PREINST@", &version.preinst).replace("@POSTINST@", &version.postinst);
             let check = version.check.as_ref().map(|_| format!("check = [\"/usr/lib/{}/check\"]\n", self.app));
-            template.replace("@CHECK@", &check.unwrap_or_default())
+            let replaces = version.replaces.as_ref();
+            let replaces = replaces.map(|name| format!("conflicts = [\"{name}\"]\nreplaces = [\"{name}\"]\n"));
+            template.replace("@CHECK@", &(check.unwrap_or_default() + &replaces.unwrap_or_default()))
         };
         self.repo.write("serve", &fill(SERVE))?;
         self.repo.write("check", &format!("#!/bin/sh\n{}", version.check.as_deref().unwrap_or_default()))?;

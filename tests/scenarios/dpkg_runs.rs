@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use bucket::{Activity, AppState};
+use bucket::{Activity, AppState, Status};
 use harness::{Machine, Scenario, Version};
 
 use crate::{PORT, says};
@@ -21,6 +21,15 @@ fn wait_for_file(server: &Machine, path: &str) -> Result<()> {
     server.wait_until(path, Duration::from_mins(1), |server| {
         Ok(server.run(&format!("test -e {path}"))?.success().then_some(()))
     })
+}
+
+/// Has another program hold dpkg's lock for as long as `/run/held` is there.
+fn hold_lock(server: &Machine) -> Result<()> {
+    let hold = "use Fcntl; open my $f, '+>>', '/var/lib/dpkg/lock-frontend' or die; \
+                my $l = pack('s s x4 q q i x4', F_WRLCK, 0, 0, 0, 0); fcntl($f, F_SETLK, $l) or die; \
+                open my $o, '>', '/run/held'; close $o; sleep 1 while -e '/run/held';";
+    server.sh(&format!("setsid perl -e \"{}\" >/dev/null 2>&1 </dev/null &", hold.replace('$', "\\$")))?;
+    wait_for_file(server, "/run/held")
 }
 
 fn nothing_is_half_done(server: &Machine) -> Result<()> {
@@ -145,11 +154,7 @@ fn a_dpkg_run_waits_for_whoever_holds_the_lock_of_dpkg() -> Result<()> {
     let scenario = Scenario::new()?;
     let server = server(&scenario, "9s")?;
     let web = scenario.service("web", PORT)?;
-    let hold = "use Fcntl; open my $f, '+>>', '/var/lib/dpkg/lock-frontend' or die; \
-                my $l = pack('s s x4 q q i x4', F_WRLCK, 0, 0, 0, 0); fcntl($f, F_SETLK, $l) or die; \
-                open my $o, '>', '/run/held'; close $o; sleep 1 while -e '/run/held';";
-    server.sh(&format!("setsid perl -e \"{}\" >/dev/null 2>&1 </dev/null &", hold.replace('$', "\\$")))?;
-    wait_for_file(&server, "/run/held")?;
+    hold_lock(&server)?;
     let one = web.release(scenario.target(), &Version::new("1"))?;
     scenario.deploy(&one, &server)?;
     let pid = server.sh("pidof perl")?;
@@ -168,4 +173,46 @@ fn a_dpkg_run_waits_for_whoever_holds_the_lock_of_dpkg() -> Result<()> {
     server.sh("rm /run/held")?;
     scenario.wait_until_converged(&server, &one)?;
     says(&server, PORT, "web 1")
+}
+
+#[test]
+fn a_file_that_changes_before_dpkg_gets_it_is_not_installed() -> Result<()> {
+    let scenario = Scenario::new()?;
+    let server = scenario.server("web-1")?;
+    let web = scenario.service("web", PORT)?;
+    let one = web.release(scenario.target(), &Version::new("1"))?;
+    hold_lock(&server)?;
+    scenario.deploy(&one, &server)?;
+    let is_waiting = |status: &Status| {
+        status.apps.iter().any(|app| app.reason.as_deref().is_some_and(|reason| reason.contains("the dpkg lock")))
+    };
+    scenario.wait_for_status(&server, "dpkg waits", |status| is_waiting(status).then_some(()))?;
+    server.sh("printf x >> \"$(echo /var/lib/pulld/cache/web:*/*.deb)\"; rm /run/held")?;
+    let app = scenario.wait_for_app(&server, &one, AppState::Failed)?;
+    let reason = app.reason.context("the report says why")?;
+    assert!(reason.contains("is another file than was verified"), "{reason}");
+    assert_eq!(server.sh("dpkg-query -W web 2>&1 || true")?, "dpkg-query: no packages found matching web");
+    scenario.wait_until_converged(&server, &one)?;
+    says(&server, PORT, "web 1")
+}
+
+#[test]
+fn a_release_that_takes_another_package_away_is_degraded_by_name() -> Result<()> {
+    let scenario = Scenario::new()?;
+    let server = scenario.server("web-1")?;
+    let web = scenario.service("web", PORT)?;
+    let one = web.release(scenario.target(), &Version::new("1"))?;
+    scenario.install(&one, &server)?;
+    let control = "Package: extra\nVersion: 3\nArchitecture: all\nMaintainer: A <a@example.com>\nDescription: x\n";
+    server.write("/tmp/extra/DEBIAN/control", control)?;
+    server.sh("dpkg-deb --build /tmp/extra /tmp/extra.deb && dpkg --install /tmp/extra.deb")?;
+    let two = web.release(scenario.target(), &Version::new("2").replaces("extra"))?;
+    scenario.deploy(&two, &server)?;
+    let app = scenario.wait_for_app(&server, &two, AppState::Degraded)?;
+    let reason = app.reason.context("the report says why")?;
+    assert!(reason.contains("`extra` 3 was removed"), "{reason}");
+    says(&server, PORT, "web 2")?;
+    server.sh("pulld retry web")?;
+    scenario.wait_until_converged(&server, &two)?;
+    nothing_is_half_done(&server)
 }

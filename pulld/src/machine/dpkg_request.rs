@@ -16,6 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::state::persist;
 
+use super::package_changes::PackageChange;
+
 /// The service that carries out dpkg runs.
 pub(crate) const TRANSACTION_UNIT: &str = "pulld-transaction.service";
 
@@ -46,6 +48,8 @@ pub(crate) struct DpkgResult {
     /// When dpkg had unpacked packages, by name, as far as that is known: whatever started later started from what is in
     /// them. In microseconds on the clock of the boot in which it ran.
     pub(crate) unpacked: BTreeMap<String, u64>,
+    /// The packages of this machine that are other ones than before the run, at most 20, those of the request among them.
+    pub(crate) changes: Vec<PackageChange>,
 }
 
 /// The end of dpkg's process.
@@ -65,33 +69,36 @@ struct StoredResult {
     output: String,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     unpacked: BTreeMap<String, u64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    changes: Vec<PackageChange>,
 }
 
 impl From<StoredResult> for DpkgResult {
-    fn from(StoredResult { exit, trouble, output, unpacked }: StoredResult) -> Self {
+    fn from(StoredResult { exit, trouble, output, unpacked, changes }: StoredResult) -> Self {
         let end = match (exit, trouble) {
             (Some(status), _) => DpkgEnd::Exited(status),
             (None, Some(reason)) => DpkgEnd::Failed(reason),
             (None, None) => DpkgEnd::Failed("dpkg was killed".to_owned()),
         };
-        Self { end, output, unpacked }
+        Self { end, output, unpacked, changes }
     }
 }
 
 impl From<DpkgResult> for StoredResult {
-    fn from(DpkgResult { end, output, unpacked }: DpkgResult) -> Self {
+    fn from(DpkgResult { end, output, unpacked, changes }: DpkgResult) -> Self {
         let (exit, trouble) = match end {
             DpkgEnd::Exited(status) => (Some(status), None),
             DpkgEnd::Failed(reason) => (None, Some(reason)),
         };
-        Self { exit, trouble, output, unpacked }
+        Self { exit, trouble, output, unpacked, changes }
     }
 }
 
 impl DpkgResult {
     /// dpkg never ran, or was killed, before it printed anything.
     pub(crate) fn failed(reason: impl Into<String>) -> Self {
-        Self { end: DpkgEnd::Failed(reason.into()), output: String::new(), unpacked: BTreeMap::new() }
+        let end = DpkgEnd::Failed(reason.into());
+        Self { end, output: String::new(), unpacked: BTreeMap::new(), changes: Vec::new() }
     }
 }
 
@@ -136,7 +143,9 @@ mod tests {
         assert_eq!(serde_json::to_string(&exited).unwrap(), r#"{"exit":1,"trouble":null,"output":"x"}"#);
         let unpacked = [("web".to_owned(), 7)].into();
         let timed = DpkgResult { unpacked, ..exited.clone() };
-        for result in [exited, timed, DpkgResult::failed("no service")] {
+        let change = PackageChange { package: "nginx".to_owned(), before: Some("1.22".to_owned()), after: None };
+        let changed = DpkgResult { changes: vec![change], ..exited.clone() };
+        for result in [exited, timed, changed, DpkgResult::failed("no service")] {
             let stored = serde_json::to_string(&result).unwrap();
             assert_eq!(serde_json::from_str::<DpkgResult>(&stored).unwrap(), result);
         }

@@ -15,7 +15,9 @@ mod dpkg_request;
 pub(crate) mod fake;
 pub(crate) mod guard;
 mod instances;
+mod package_changes;
 mod package_manager;
+mod package_state;
 mod probe;
 mod process_end;
 pub(crate) mod runner;
@@ -25,8 +27,8 @@ mod unit_state;
 
 pub(crate) use dpkg_request::{DpkgEnd, DpkgRequest, DpkgResult};
 pub(crate) use instances::instances;
-pub(crate) use package_manager::{
-    AvailablePackage, DebInfo, InstalledPackage, OWN_PACKAGE, PackageManager, PackageState,
-};
+pub(crate) use package_changes::PackageChange;
+pub(crate) use package_manager::{AvailablePackage, DebInfo, InstalledPackage, OWN_PACKAGE, PackageManager};
+pub(crate) use package_state::PackageState;
 pub(crate) use service_manager::{CheckResult, LastWords, ServiceManager};
 pub(crate) use unit_state::{ActiveState, LoadState, ServiceType, SubState, UnitFileState, UnitState};

@@ -6,6 +6,7 @@ use bucket::{OwnedUnit, PackageFacts, ReleaseFields, ReleaseName, Timestamp};
 use super::{
     dpkg_lock::LockHolder,
     dpkg_request::{DpkgRequest, DpkgResult},
+    package_state::PackageState,
 };
 
 /// The package of the agent itself, and the name of the only app that may contain it.
@@ -58,17 +59,6 @@ pub(crate) struct InstalledPackage {
     pub(crate) release: Option<ReleaseName>,
     /// The units it owns, from `Push-Units:`.
     pub(crate) units: Vec<OwnedUnit>,
-}
-
-/// What dpkg thinks of a package (dpkg-query(1), `db:Status-Abbrev`).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum PackageState {
-    /// `ii`, or `hi` when a person put it on hold: unpacked and configured.
-    Installed,
-    /// `rc`, `un`, `pn`: not there, perhaps with conffiles left.
-    Absent,
-    /// Anything else, as dpkg writes it: half-installed, half-configured, needs reinstallation, triggers pending.
-    Broken(String),
 }
 
 /// The control fields of a `.deb`, read without dpkg from the verified file.

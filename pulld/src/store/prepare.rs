@@ -262,6 +262,7 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
             previous,
             check: info.fields.check,
             units,
+            unplanned: None,
             progress: Progress::Forward,
         })
     }

@@ -14,3 +14,4 @@ mod on_hold;
 mod preparation;
 mod rollback;
 mod self_update;
+mod unplanned;

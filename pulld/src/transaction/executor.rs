@@ -144,6 +144,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
             if self.update_agent(transaction, quarantine, start.result()).await? == Next::Exit {
                 return Ok(Next::Exit);
             }
+            outcome::degrade_for_what_was_unplanned(transaction);
             outcome::quarantine_by_outcome(transaction, quarantine, self.paths)?;
             transaction.enter(Phase::Done, &record)?;
         }

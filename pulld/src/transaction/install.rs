@@ -11,6 +11,7 @@ use super::{
     executor::{Start, TransactionRunner},
     marks::note_unpacked,
     record::Transaction,
+    unplanned::note_unplanned,
     update::{AppUpdate, Target},
 };
 
@@ -30,10 +31,16 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
             self.install_what_is_missing(transaction, start).await?
         };
         let missing = missing(transaction, &self.installed(transaction).await?);
+        // What isn't there though it was installed is something else, perhaps.
+        let suspects = if missing.is_empty() { going_forward(transaction) } else { missing.clone() };
+        note_unplanned(transaction, &suspects, &result);
         let together = transaction.others().count() > 1;
         for at in missing {
             // One that fails may have kept the others out: each gets a chance of its own.
             let result = if together { self.install_all(transaction, &[at]).await? } else { result.clone() };
+            if together {
+                note_unplanned(transaction, &[at], &result);
+            }
             let installed = self.installed(transaction).await?;
             let update = &mut transaction.updates[at];
             if !update.is_in_place(&installed) {
@@ -62,9 +69,8 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
     async fn install_what_is_missing(&self, transaction: &mut Transaction, start: &Start) -> Result<DpkgResult> {
         let installed = if start.is_resumed() { self.installed(transaction).await? } else { Vec::new() };
         let is_open = |update: &AppUpdate| !start.is_resumed() || !update.is_in_place(&installed);
-        let updates = transaction.updates.iter().enumerate();
-        let open = updates.filter(|(_, update)| !update.is_own() && update.is_forward() && is_open(update));
-        let places: Vec<usize> = open.map(|(at, _)| at).collect();
+        let mut places = going_forward(transaction);
+        places.retain(|at| is_open(&transaction.updates[*at]));
         if places.is_empty() {
             return Ok(DpkgResult::failed("dpkg had done everything"));
         }
@@ -87,12 +93,17 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
     }
 }
 
-/// The updates of other apps than pulld that dpkg does not have, by their place.
-fn missing(transaction: &Transaction, installed: &[InstalledPackage]) -> Vec<usize> {
+/// The updates of other apps than pulld that go forward, by their place.
+fn going_forward(transaction: &Transaction) -> Vec<usize> {
     let updates = transaction.updates.iter().enumerate();
-    let missing =
-        updates.filter(|(_, update)| !update.is_own() && update.is_forward() && !update.is_in_place(installed));
-    missing.map(|(at, _)| at).collect()
+    updates.filter(|(_, update)| !update.is_own() && update.is_forward()).map(|(at, _)| at).collect()
+}
+
+/// Those of them that dpkg does not have.
+fn missing(transaction: &Transaction, installed: &[InstalledPackage]) -> Vec<usize> {
+    let mut missing = going_forward(transaction);
+    missing.retain(|at| !transaction.updates[*at].is_in_place(installed));
+    missing
 }
 
 /// Whether the release caused a failed install: dpkg got to it, or said so. A held lock or a service that could not be

@@ -4,7 +4,7 @@
 //! carries it out from any phase: [`install`], [`restart`], the health [`gate`] with the release's own [`check`],
 //! [`rollback`] of what failed, and [`self_update`] last, which is guarded by the rescue ([`crate::state::rescue`]). What
 //! no release has any more is [`retire`]d. [`marks`] notes how units are before dpkg runs, and when it had unpacked their
-//! packages. [`load()`] reads what an earlier process left.
+//! packages; [`unplanned`] what else dpkg changed. [`load()`] reads what an earlier process left.
 
 mod check;
 pub(crate) mod executor;
@@ -20,6 +20,7 @@ mod retire;
 mod rollback;
 mod schema_1;
 pub(crate) mod self_update;
+mod unplanned;
 pub(crate) mod update;
 
 pub(crate) use load::load;

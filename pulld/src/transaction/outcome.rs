@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-use super::{progress::Outcome, record::Transaction, update::AppUpdate};
+use super::{progress::Outcome, record::Transaction, unplanned, update::AppUpdate};
 
 /// The previous release of the app runs again.
 pub(super) fn rolled_back(update: &mut AppUpdate) {
@@ -42,6 +42,22 @@ pub(super) fn degrade(update: &mut AppUpdate, why: &str) {
         return;
     }
     update.progress.degrade(why);
+    log_degraded(update);
+}
+
+/// However an update ended, what else its dpkg runs changed is for a person to judge.
+pub(super) fn degrade_for_what_was_unplanned(transaction: &mut Transaction) {
+    for update in &mut transaction.updates {
+        let Some(unplanned) = update.unplanned.take() else { continue };
+        let was_degraded = matches!(update.outcome(), Some(Outcome::Degraded { .. }));
+        update.progress.find_unplanned(&unplanned::sentence(update, &unplanned));
+        if !was_degraded {
+            log_degraded(update);
+        }
+    }
+}
+
+fn log_degraded(update: &AppUpdate) {
     if let Some(Outcome::Degraded { reason, .. }) = update.outcome() {
         tracing::error!(
             message_id = events::DEGRADED,

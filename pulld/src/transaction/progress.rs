@@ -4,6 +4,8 @@
 //! Forward ── fail ──> Failed ── start_rollback ──> RollingBack ── rolled_back ──> Ended(RolledBack | Postponed)
 //!    │                   └────────── degrade ───────────┴──────────────────────> Ended(Degraded)
 //!    └── succeed ──> Ended(Done)
+//!
+//! Ended(Done | RolledBack | Postponed) ── find_unplanned ──> Ended(Degraded)
 //! ```
 //!
 //! pulld's own update needs no [`Progress::start_rollback`]. A transition that the state does not have leaves it as it
@@ -118,6 +120,16 @@ impl Progress {
         }
     }
 
+    /// However it ended, it changed something on the machine that nobody planned, and that nobody undoes.
+    pub(crate) fn find_unplanned(&mut self, what: &str) {
+        let reason = match self.outcome() {
+            Some(Outcome::Done) => what.to_owned(),
+            Some(Outcome::RolledBack { reason } | Outcome::Postponed { reason }) => reason::join(reason, what),
+            Some(Outcome::Degraded { .. }) | None => return,
+        };
+        *self = Self::Ended(Outcome::Degraded { reason, retried: false });
+    }
+
     /// It could not be undone either, because of `why`.
     pub(crate) fn degrade(&mut self, why: &str) {
         if let Some(failure) = self.failure() {
@@ -144,11 +156,16 @@ mod tests {
         let rolled_back = Progress::Ended(Outcome::RolledBack { reason: "crashed".into() });
         let degraded = Progress::Ended(Outcome::Degraded { reason: "crashed; no".into(), retried: false });
         let refailed = Progress::Failed(failure("again", false));
-        for (from, succeed, fail, start, back, degrade) in [
-            (&Progress::Forward, &done, &refailed, &Progress::Forward, &Progress::Forward, &Progress::Forward),
-            (&failed, &failed, &failed, &rolling_back, &rolled_back, &degraded),
-            (&rolling_back, &rolling_back, &rolling_back, &rolling_back, &rolled_back, &degraded),
-            (&done, &done, &done, &done, &done, &done),
+        let unplanned = Progress::Ended(Outcome::Degraded { reason: "more".into(), retried: false });
+        let back_and_more = Progress::Ended(Outcome::Degraded { reason: "crashed; more".into(), retried: false });
+        let forward = Progress::Forward;
+        for (from, succeed, fail, start, back, degrade, find) in [
+            (&forward, &done, &refailed, &forward, &forward, &forward, &forward),
+            (&failed, &failed, &failed, &rolling_back, &rolled_back, &degraded, &failed),
+            (&rolling_back, &rolling_back, &rolling_back, &rolling_back, &rolled_back, &degraded, &rolling_back),
+            (&done, &done, &done, &done, &done, &done, &unplanned),
+            (&rolled_back, &rolled_back, &rolled_back, &rolled_back, &rolled_back, &rolled_back, &back_and_more),
+            (&degraded, &degraded, &degraded, &degraded, &degraded, &degraded, &degraded),
         ] {
             let after = |transition: &dyn Fn(&mut Progress)| {
                 let mut progress = from.clone();
@@ -160,6 +177,7 @@ mod tests {
             assert_eq!(after(&|progress| progress.start_rollback(true)), *start, "{from:?} is to be undone");
             assert_eq!(after(&Progress::rolled_back), *back, "{from:?} is undone");
             assert_eq!(after(&|progress| progress.degrade("no")), *degrade, "{from:?} cannot be undone");
+            assert_eq!(after(&|progress| progress.find_unplanned("more")), *find, "{from:?} changed more");
         }
     }
 

@@ -17,6 +17,7 @@ use super::{
     outcome,
     progress::Progress,
     record::{Phase, Transaction},
+    unplanned::note_unplanned,
     update::AppUpdate,
 };
 
@@ -65,6 +66,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
                     self.note_unpacking(transaction, &[at]).await?;
                     let result = self.undo(&undo, false).await?;
                     note_unpacked(transaction, &result);
+                    note_unplanned(transaction, &[at], &result);
                     let installed = self.installed(transaction).await?;
                     let update = &mut transaction.updates[at];
                     if !update.is_undone(&installed) {

@@ -118,7 +118,7 @@ impl Element {
             (None, None) => Progress::Forward,
         };
         let Self { app, package, target, check, units, .. } = self;
-        Ok(AppUpdate { app, package, target, previous, check, units, progress })
+        Ok(AppUpdate { app, package, target, previous, check, units, unplanned: None, progress })
     }
 }
 

@@ -19,6 +19,7 @@ use super::{
     install::is_release_at_fault,
     outcome,
     record::Transaction,
+    unplanned::note_unplanned,
     update::{AppUpdate, Target},
 };
 
@@ -33,6 +34,12 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         let rescue = Rescue::new(self.paths.rescue());
         let rescued = rescue.left_behind()?;
         let requested = transaction.self_update_by.is_some();
+        if let Some(ended) = ended.filter(|_| requested) {
+            let own: Vec<usize> =
+                (0..transaction.updates.len()).filter(|at| transaction.updates[*at].is_own()).collect();
+            note_unplanned(transaction, &own, ended);
+            transaction.save(&self.paths.transaction())?;
+        }
         let by_this_process = transaction.self_update_by.as_deref() == Some(self.instance);
         let installed = self.installed(transaction).await?;
         let Some(own) = transaction.own_mut() else { return Ok(Next::Continue) };

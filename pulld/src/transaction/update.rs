@@ -30,6 +30,9 @@ pub(crate) struct AppUpdate {
     pub(crate) check: Option<Check>,
     /// The units of the release and of the previous one, as they were before anything changed.
     pub(crate) units: Vec<UnitBefore>,
+    /// What else a dpkg run of it changed on the machine, in clauses; `None` as in records of earlier pullds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) unplanned: Option<String>,
     /// How far it is.
     pub(crate) progress: Progress,
 }
@@ -65,6 +68,7 @@ impl AppUpdate {
             },
             check: None,
             units,
+            unplanned: None,
             progress: Progress::Forward,
         }
     }

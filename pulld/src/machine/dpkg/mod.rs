@@ -4,7 +4,7 @@
 //! script may restart the agent, and dpkg must outlive that.
 
 pub(super) mod database;
-mod parse;
+pub(super) mod parse;
 mod query;
 
 use std::{

@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 
 use bucket::{OwnedUnit, ReleaseName};
 
-use super::super::package_manager::{AvailablePackage, InstalledPackage, PackageState};
+use super::super::{
+    package_changes::AllPackages,
+    package_manager::{AvailablePackage, InstalledPackage},
+    package_state::PackageState,
+};
 
 /// Most changed files that are reported of one package.
 const MAX_CHANGED: usize = 20;
@@ -30,7 +34,7 @@ pub(super) fn parse_packages(listing: &str, also: &[String]) -> Vec<InstalledPac
         let found = InstalledPackage {
             package: package.to_owned(),
             version: version.to_owned(),
-            state: state(status),
+            state: PackageState::parse(status),
             on_hold,
             release,
             units,
@@ -46,7 +50,7 @@ pub(super) fn parse_packages(listing: &str, also: &[String]) -> Vec<InstalledPac
 
 pub(super) fn parse_available(listing: &str) -> Vec<AvailablePackage> {
     let installed = records(listing).filter_map(|record| match record[..] {
-        [package, version, status, provides, ..] if state(status) == PackageState::Installed => {
+        [package, version, status, provides, ..] if PackageState::parse(status) == PackageState::Installed => {
             Some(AvailablePackage {
                 package: package.to_owned(),
                 version: version.to_owned(),
@@ -58,15 +62,15 @@ pub(super) fn parse_available(listing: &str) -> Vec<AvailablePackage> {
     installed.collect()
 }
 
-/// dpkg-query(1), `db:Status-Abbrev`: what is wanted, what is, and whether it must be installed again.
-fn state(abbreviation: &str) -> PackageState {
-    let mut letters = abbreviation.chars();
-    let (_wanted, is, error) = (letters.next(), letters.next(), letters.next().unwrap_or(' '));
-    match (is, error) {
-        (Some('i'), ' ') => PackageState::Installed,
-        (Some('n' | 'c'), ' ') | (None, _) => PackageState::Absent,
-        _ => PackageState::Broken(abbreviation.trim().to_owned()),
-    }
+/// The format of dpkg-query(1) of which [`parse_all_packages`] reads the listing.
+pub(in crate::machine) const ALL_PACKAGES: &str = "${binary:Package}\u{1f}${Version}\u{1f}${db:Status-Abbrev}\u{1e}";
+
+pub(in crate::machine) fn parse_all_packages(listing: &str) -> AllPackages {
+    let packages = records(listing).filter_map(|record| match record[..] {
+        [package, version, status] => Some((package.to_owned(), (version.to_owned(), PackageState::parse(status)))),
+        _ => None,
+    });
+    packages.collect()
 }
 
 /// dpkg(1), `--verify`: `??5?????? c /etc/x`; a `c` marks a conffile, which people are meant to change.
@@ -121,21 +125,12 @@ mod tests {
     }
 
     #[test]
-    fn states_are_read_as_dpkg_writes_them() {
-        for (text, want) in [
-            ("ii ", PackageState::Installed),
-            ("hi ", PackageState::Installed),
-            ("ri ", PackageState::Installed),
-            ("rc ", PackageState::Absent),
-            ("un ", PackageState::Absent),
-            ("", PackageState::Absent),
-            ("iU ", PackageState::Broken("iU".into())),
-            ("iF ", PackageState::Broken("iF".into())),
-            ("iHR", PackageState::Broken("iHR".into())),
-            ("it ", PackageState::Broken("it".into())),
-        ] {
-            assert_eq!(state(text), want, "{text}");
-        }
+    fn every_package_is_listed_with_its_version_and_state() {
+        let record = |fields: [&str; 3]| fields.join(&FIELD.to_string()) + &RECORD.to_string();
+        let listing = record(["libc6:amd64", "2.36-9", "ii "]) + &record(["old", "", "un "]) + "torn";
+        let absent = ("old".to_owned(), (String::new(), PackageState::Absent));
+        let there = ("libc6:amd64".to_owned(), ("2.36-9".to_owned(), PackageState::Installed));
+        assert_eq!(parse_all_packages(&listing), AllPackages::from([absent, there]));
     }
 
     #[test]

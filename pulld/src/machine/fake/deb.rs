@@ -29,6 +29,10 @@ pub(crate) enum Behaviour {
     Refused,
     /// dpkg leaves it half-configured.
     Breaks,
+    /// dpkg removes another package, `nginx`, with which it conflicts.
+    TakesAway,
+    /// dpkg finds another package in it than it says, `nginx`.
+    IsAnother,
     /// Its own check fails.
     CheckFails,
 }

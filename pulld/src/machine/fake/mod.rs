@@ -17,7 +17,9 @@ use tokio::{sync::Notify, time::Instant};
 use super::{
     dpkg_lock::LockHolder,
     dpkg_request::{DpkgEnd, DpkgRequest, DpkgResult},
-    package_manager::{AvailablePackage, InstalledPackage, PackageManager, PackageState},
+    package_changes::{AllPackages, changes},
+    package_manager::{AvailablePackage, InstalledPackage, PackageManager},
+    package_state::PackageState,
     process_end::ProcessEnd,
     service_manager::{CheckResult, LastWords, ServiceManager},
     unit_state::{ActiveState, JobResult, LoadState, SubState, UnitState},
@@ -314,6 +316,17 @@ impl State {
     }
 
     fn carry_out(&mut self, request: &DpkgRequest) -> DpkgResult {
+        let before = self.all_packages();
+        let result = self.run_dpkg(request);
+        DpkgResult { changes: changes(&before, &self.all_packages()), ..result }
+    }
+
+    fn all_packages(&self) -> AllPackages {
+        let packages = self.packages.values();
+        packages.map(|(found, _)| (found.package.clone(), (found.version.clone(), found.state.clone()))).collect()
+    }
+
+    fn run_dpkg(&mut self, request: &DpkgRequest) -> DpkgResult {
         let names = request.install.iter().map(|path| path.display().to_string()).chain(request.remove.iter().cloned());
         self.dpkg_runs.push(names.collect());
         if self.lock_held {
@@ -348,7 +361,19 @@ impl State {
                     result.end = DpkgEnd::Exited(1);
                     PackageState::Broken("iF".to_owned())
                 }
-                _ => PackageState::Installed,
+                Behaviour::IsAnother => {
+                    if let Some((nginx, _)) = self.packages.get_mut("nginx") {
+                        nginx.version = "2".to_owned();
+                    }
+                    continue;
+                }
+                Behaviour::TakesAway => {
+                    self.packages.remove("nginx");
+                    PackageState::Installed
+                }
+                Behaviour::Good | Behaviour::Crashes | Behaviour::DoesNotStart | Behaviour::CheckFails => {
+                    PackageState::Installed
+                }
             };
             // systemd keeps what runs though its file is gone.
             let before = self.packages.get(&deb.package).map(|(before, _)| before.units.clone()).unwrap_or_default();

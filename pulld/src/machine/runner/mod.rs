@@ -5,6 +5,7 @@
 //! is killed itself, the next run repairs: half-installed packages need installing again, `dpkg --configure -a` alone
 //! does not repair them.
 
+mod listing;
 mod lock;
 mod output;
 mod process;
@@ -13,11 +14,7 @@ mod unpacked;
 mod validate;
 mod writable;
 
-use std::{
-    path::Path,
-    process::{Command, Stdio},
-    time::Instant,
-};
+use std::{path::Path, time::Instant};
 
 use anyhow::{Context, Result};
 
@@ -26,17 +23,19 @@ use crate::state::rescue::Rescue;
 pub(crate) use self::output::JournalStream;
 
 use self::{
+    listing::{all_packages, is_something_half_done},
     lock::lock,
     output::Output,
     process::{Ended, dpkg},
     unpacked::Unpacked,
-    validate::validate,
+    validate::{ensure_verified, validate},
     writable::ensure_writable,
 };
 
 use super::{
     dpkg_request::{DpkgEnd, DpkgRequest, DpkgResult, load_request, save_result},
     guard::{self, systemctl},
+    package_changes::changes,
 };
 
 /// How often dpkg is run when something kills it.
@@ -74,7 +73,7 @@ fn carry_out(request: &DpkgRequest, rescue: &Rescue, journal: JournalStream) -> 
         Ok(prepared) => prepared,
         Err(error) => return DpkgResult::failed(format!("{error:#}")),
     };
-    if let Err(error) = ensure_writable(request) {
+    if let Err(error) = ensure_writable(request).and_then(|()| ensure_verified(request)) {
         return DpkgResult::failed(format!("{error:#}"));
     }
     let result = run_dpkg(request, journal, deadline);
@@ -87,29 +86,53 @@ fn carry_out(request: &DpkgRequest, rescue: &Rescue, journal: JournalStream) -> 
 
 /// Runs the commands of a request, with what they print in the journal and in the result.
 fn run_dpkg(request: &DpkgRequest, journal: JournalStream, deadline: Instant) -> DpkgResult {
+    let before = match all_packages() {
+        Ok(before) => before,
+        Err(error) => return DpkgResult::failed(format!("{error:#}")),
+    };
     let (output, unpacked) = (Output::to_journal(journal), Unpacked::default());
-    let end = run_to_its_end(request, &output, &unpacked, deadline);
+    let half_done = is_something_half_done(&before);
+    let end = run_to_its_end(request, half_done, &output, &unpacked, deadline);
     let end = end.unwrap_or_else(|error| DpkgEnd::Failed(format!("{error:#}")));
-    DpkgResult { end, output: output.finish(), unpacked: unpacked.moments() }
+    let changes = match all_packages() {
+        Ok(after) => changes(&before, &after),
+        Err(error) => {
+            tracing::warn!("could not see what else dpkg changed: {error:#}");
+            Vec::new()
+        }
+    };
+    DpkgResult { end, output: output.finish(), unpacked: unpacked.moments(), changes }
 }
 
 /// Runs the commands of a request, again when something kills dpkg: the packages didn't cause that.
-fn run_to_its_end(request: &DpkgRequest, output: &Output, unpacked: &Unpacked, deadline: Instant) -> Result<DpkgEnd> {
+fn run_to_its_end(
+    request: &DpkgRequest,
+    mut half_done: bool,
+    output: &Output,
+    unpacked: &Unpacked,
+    deadline: Instant,
+) -> Result<DpkgEnd> {
     let mut failure = String::new();
     for _ in 0..ATTEMPTS {
-        match attempt(request, output, unpacked, deadline)? {
+        match attempt(request, half_done, output, unpacked, deadline)? {
             Ended::Exited(status) => return Ok(DpkgEnd::Exited(status)),
             Ended::Killed(status) => failure = format!("dpkg was killed {ATTEMPTS} times: {status}"),
         }
+        half_done = true;
     }
     Ok(DpkgEnd::Failed(failure))
 }
 
-/// Runs the commands of a request, and repairs what an interrupted run has left half-done.
-fn attempt(request: &DpkgRequest, output: &Output, unpacked: &Unpacked, deadline: Instant) -> Result<Ended> {
+/// Runs the commands of a request, and repairs what an interrupted run has left `half_done`: a package of this very request
+/// that fails is for the agent to judge, not to repair.
+fn attempt(
+    request: &DpkgRequest,
+    half_done: bool,
+    output: &Output,
+    unpacked: &Unpacked,
+    deadline: Instant,
+) -> Result<Ended> {
     let mut exit = 0;
-    // Checked before dpkg works: a package of this very request that fails is for the agent to judge, not to repair.
-    let half_done = is_something_half_done();
     for arguments in commands(request) {
         match dpkg(&arguments, output, unpacked, deadline)? {
             Ended::Exited(status) => exit = exit.max(status),
@@ -118,7 +141,7 @@ fn attempt(request: &DpkgRequest, output: &Output, unpacked: &Unpacked, deadline
     }
     // Not before: it may be a script of the very package that the request replaces that hangs or fails. Best effort:
     // what counts is whether ours was installed.
-    if half_done && is_something_half_done() {
+    if half_done && all_packages().is_ok_and(|packages| is_something_half_done(&packages)) {
         let arguments = words(&["--configure", "-a", "--force-confdef", "--force-confold"]);
         let _ = dpkg(&arguments, output, unpacked, deadline);
     }
@@ -145,11 +168,6 @@ fn commands(request: &DpkgRequest) -> Vec<Vec<String>> {
 
 fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
-}
-
-fn is_something_half_done() -> bool {
-    let audit = Command::new("dpkg").arg("--audit").env("LC_ALL", "C.UTF-8").stdin(Stdio::null()).output();
-    audit.is_ok_and(|audit| !audit.stdout.is_empty())
 }
 
 /// Restarts the agent, whose own package was installed. Nobody waits for it here: the new one reads the result.

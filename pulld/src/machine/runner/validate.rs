@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use bucket::Sha256;
+
+use crate::state::checksum::hash_file;
 
 use super::super::dpkg_request::DpkgRequest;
 
@@ -16,6 +19,23 @@ pub(super) fn validate(request: &DpkgRequest, cache: &Path) -> Result<()> {
         let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c);
         let begins = package.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
         ensure!(begins && package.chars().all(good), "`{}` is not a package name", package.escape_debug());
+    }
+    Ok(())
+}
+
+/// Makes sure that each package of a request is what was verified when it came from the bucket, which its name says: days
+/// and a power cut may lie between, when a request is resumed.
+pub(super) fn ensure_verified(request: &DpkgRequest) -> Result<()> {
+    for deb in &request.install {
+        let name = deb.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+        let verified: Sha256 = name.parse().with_context(|| format!("`{}` has no checksum", deb.display()))?;
+        let actual = hash_file(deb)?;
+        ensure!(
+            actual == verified,
+            "dpkg was not run: `{}` is another file than was verified, with the sha256 `{actual}`; the release is \
+             downloaded again",
+            deb.display()
+        );
     }
     Ok(())
 }
@@ -44,5 +64,21 @@ mod tests {
             assert!(!is_plain_file_below(&cache.join(other), &cache), "{other}");
         }
         assert!(!is_plain_file_below(Path::new("web/a.deb"), &cache));
+    }
+
+    #[test]
+    fn a_file_that_changed_since_it_was_verified_is_not_installed() {
+        let directory = tempfile::tempdir().unwrap();
+        let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        let deb = directory.path().join(format!("{empty}.deb"));
+        let timeout = std::time::Duration::ZERO;
+        let request = DpkgRequest { install: vec![deb.clone()], remove: vec![], restart_agent: false, timeout };
+        std::fs::write(&deb, "").unwrap();
+        ensure_verified(&request).unwrap();
+        std::fs::write(&deb, "other").unwrap();
+        let refused = ensure_verified(&request).unwrap_err().to_string();
+        assert!(refused.contains("dpkg was not run") && refused.contains(empty), "{refused}");
+        let unnamed = DpkgRequest { install: vec![directory.path().join("web.deb")], ..request };
+        assert!(ensure_verified(&unnamed).is_err());
     }
 }

@@ -1,0 +1,26 @@
+//! What dpkg has, before and after a run.
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+use super::super::{
+    dpkg::parse::{ALL_PACKAGES, parse_all_packages},
+    package_changes::AllPackages,
+    package_state::PackageState,
+};
+
+/// Every package that dpkg knows.
+pub(super) fn all_packages() -> Result<AllPackages> {
+    let mut query = Command::new("dpkg-query");
+    query.args(["--show", "--showformat", ALL_PACKAGES]).env("LC_ALL", "C.UTF-8").stdin(Stdio::null());
+    let query = query.output().context("could not run `dpkg-query`")?;
+    let errors = String::from_utf8_lossy(&query.stderr);
+    ensure!(query.status.success(), "`dpkg-query` failed: {}", errors.trim().escape_debug());
+    Ok(parse_all_packages(&String::from_utf8_lossy(&query.stdout)))
+}
+
+/// Whether an interrupted run has left something to repair.
+pub(super) fn is_something_half_done(packages: &AllPackages) -> bool {
+    packages.values().any(|(_, state)| matches!(state, PackageState::Broken(_)))
+}
