@@ -1,17 +1,20 @@
 //! Whole stories, on real dpkg, systemd and D-Bus, through the real programs. Test names are facts.
 
 mod agent;
+mod app;
 mod crashes;
 mod dpkg_runs;
 mod faults;
 mod hands;
 mod health;
 mod installing;
+mod kinds;
 mod losses;
 mod machines;
 mod power_cuts;
 mod releases;
 mod rescue;
+mod units;
 mod web;
 
 use anyhow::{Result, ensure};

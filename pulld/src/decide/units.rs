@@ -15,6 +15,10 @@ pub(crate) struct UnitBefore {
     /// Whether it is an instance of the release's template that the machine has, and no release brought.
     #[serde(default)]
     pub(crate) by_machine: bool,
+    /// Whether only the new release owns it. The template of an instance may have been there: it is loaded then, though
+    /// nobody stopped it.
+    #[serde(default)]
+    pub(crate) is_new: bool,
     /// How it was before anything changed.
     pub(crate) was: UnitState,
     /// Its invocation before dpkg last ran, or when this boot's agent took over from an earlier boot's.
@@ -49,6 +53,7 @@ impl UnitBefore {
             unit,
             wanted,
             by_machine: false,
+            is_new: false,
             invocation,
             restarts,
             noted: None,
@@ -114,7 +119,9 @@ fn started_from_what_was_unpacked(before: &UnitBefore, now: &UnitState, boot: &s
 /// Why a unit is neither touched nor judged.
 fn ignored(before: &UnitBefore, now: &UnitState) -> Option<&'static str> {
     let template = before.unit.name.is_template();
-    let stopped = before.was.load == LoadState::Loaded
+    let new_instance = before.is_new && before.unit.name.template().is_some();
+    let stopped = !new_instance
+        && before.was.load == LoadState::Loaded
         && before.was.active == ActiveState::Inactive
         && before.was.service_type != ServiceType::Oneshot;
     if before.unit.action == UnitAction::None {
@@ -239,6 +246,19 @@ mod tests {
             let now = UnitState { started: Some(500), ..running("b") };
             assert_eq!(act(&before, &now, "now", true), expected, "{case}");
         }
+    }
+
+    #[test]
+    fn a_new_instance_is_started_though_its_template_was_there() {
+        let stopped = unit_state("inactive", "dead");
+        let instance = |is_new| {
+            let unit = "web@a.service=restart".parse().unwrap();
+            UnitBefore { is_new, ..UnitBefore::new(unit, true, stopped.clone()) }
+        };
+        assert_eq!(act(&instance(true), &stopped, "now", true), Act::Restart);
+        assert_eq!(act(&instance(false), &stopped, "now", true), Act::Ignore("it was stopped before"));
+        let foreign = UnitBefore { is_new: true, ..before(UnitAction::Restart, stopped.clone()) };
+        assert_eq!(act(&foreign, &stopped, "now", true), Act::Ignore("it was stopped before"), "by an administrator");
     }
 
     #[test]

@@ -276,7 +276,8 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
             // An instance that the old release brought and the new one doesn't is dropped, though its template stays.
             if by_name(new, &unit) || !by_name(old, &unit) {
                 let by_machine = !by_name(new, &unit);
-                units.push(UnitBefore { by_machine, ..self.unit_before(unit, true).await? });
+                let is_new = !by_machine && !by_name(old, &unit);
+                units.push(UnitBefore { by_machine, is_new, ..self.unit_before(unit, true).await? });
             }
         }
         for unit in with_instances(old, &instances) {
