@@ -62,3 +62,36 @@ fn a_first_release_that_crashes_is_taken_out_again() -> Result<()> {
     assert!(!server.run("systemctl is-active --quiet web.service")?.success(), "nothing of it runs");
     Ok(())
 }
+
+#[test]
+fn a_program_that_keeps_dying_after_its_window_is_unstable_and_stays() -> Result<()> {
+    let scenario = Scenario::new()?;
+    let server = scenario.server("web-1")?;
+    let web = scenario.service("web", PORT)?;
+    let one = web.release(scenario.target(), &Version::new("1"))?;
+    scenario.install(&one, &server)?;
+    server.sh("systemctl restart web.service")?;
+    for died in 1..=3 {
+        let app = scenario.wait_for_app(&server, &one, AppState::Converged)?;
+        assert_eq!(app.units[0].restarts, died - 1, "a person's restart does not count: {app:?}");
+        server.sh("systemctl kill --signal KILL web.service")?;
+        scenario.wait_for_status(&server, "the restart is seen", |status| {
+            (status.apps[0].units[0].restarts == died).then_some(())
+        })?;
+    }
+    // Also for the next agent.
+    server.sh("systemctl restart pulld && pulld pull || true")?;
+    let app = scenario.wait_for_app(&server, &one, AppState::Unstable)?;
+    let reason = app.reason.clone().unwrap_or_default();
+    let told =
+        "`web.service` does not stay up: systemd restarted it 3 times in the last hour (last: killed by SIGKILL)";
+    assert!(reason.starts_with(told), "{app:?}");
+    for shown in [scenario.push(&["status", "web-1"])?.ok()?, server.sh("pulld status")?] {
+        assert!(shown.contains("unstable") && shown.contains(told), "{shown}");
+    }
+    says(&server, PORT, "web 1")?;
+    assert_eq!(unpacked(&server, "web")?, 1, "it was not rolled back");
+    let two = web.release(scenario.target(), &Version::new("2"))?;
+    scenario.install(&two, &server)?;
+    says(&server, PORT, "web 2")
+}

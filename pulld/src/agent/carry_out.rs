@@ -128,6 +128,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             cycle.note(&update.app, text);
         }
         self.expect_work(transaction);
+        self.forget_counts(transaction);
         self.note_lineage(transaction);
         self.end_pauses_that_failed(transaction);
         persist::remove(&self.paths.transaction())

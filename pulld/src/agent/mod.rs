@@ -12,6 +12,7 @@ mod instructed;
 mod observe;
 mod paused;
 mod report;
+mod restarts;
 mod retries;
 
 use std::{collections::BTreeSet, rc::Rc, time::Duration};
@@ -49,7 +50,8 @@ use crate::{
 };
 
 use self::{
-    configured::Configured, cycle::Cycle, desired::Desired, observe::ChangedFiles, report::Reporter, retries::Retries,
+    configured::Configured, cycle::Cycle, desired::Desired, observe::ChangedFiles, report::Reporter,
+    restarts::Restarts, retries::Retries,
 };
 
 pub(crate) use self::configured::LoadSettings;
@@ -76,6 +78,7 @@ pub(crate) struct Agent<P, S> {
     quarantine: Quarantine,
     pauses: Pauses,
     lineage: Lineage,
+    restarts: Restarts,
     seen: Seen,
     events: EventLog,
     retries: Retries,
@@ -107,6 +110,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             pauses: Pauses::load(&paths.pauses()),
             configured: Configured::new(load_settings, fallback, paths.settings()),
             lineage: Lineage::load(&paths.lineage()),
+            restarts: Restarts::load(&paths),
             seen: Seen::load(&paths.seen()),
             events: EventLog::load(&paths.events()),
             paths,

@@ -5,11 +5,15 @@
 use std::{collections::BTreeMap, fmt};
 
 use bucket::{AppName, AppState, ReleaseName, Timestamp};
+use console::count;
 use serde::{Deserialize, Serialize};
 
-use crate::state::{pauses::Pause, quarantine::Quarantined};
+use crate::{
+    machine::ProcessEnd,
+    state::{pauses::Pause, quarantine::Quarantined},
+};
 
-use super::rollback;
+use super::{reason, rollback};
 
 /// How each app of a plan stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +44,8 @@ pub(crate) enum Cause {
     InPlace,
     /// The desired release is installed, and this differs on the machine: a sentence each.
     Drifted(Vec<String>),
+    /// The desired release is installed, and one of its units keeps dying.
+    Unstable(Unstable),
     /// A step of the plan makes it as the document says.
     Planned(Reason),
     /// A step of the plan would, and waits since its last attempt failed.
@@ -69,6 +75,19 @@ pub(crate) struct Waiting {
     pub(crate) failures: u32,
     /// When the next one is due, by this machine's clock.
     pub(crate) next: Timestamp,
+}
+
+/// A unit that systemd restarts again and again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Unstable {
+    /// The unit.
+    pub(crate) unit: String,
+    /// How often systemd restarted it by itself in the last hour.
+    pub(crate) restarts: u32,
+    /// How its main process last ended, if the journal says so.
+    pub(crate) end: Option<ProcessEnd>,
+    /// The last lines that it wrote, oldest first, as it wrote them.
+    pub(crate) lines: Vec<String>,
 }
 
 /// An app whose package is on hold (`apt-mark hold`): it stays as it is, whatever the document says.
@@ -154,6 +173,8 @@ pub(crate) enum Remedy {
     ListOrRemove,
     /// Repair the entries of the document.
     RepairDocument,
+    /// See why the unit dies, or push another release.
+    SeeJournal,
     /// Undo what was changed, or have it installed again.
     UndoDrift,
     /// Make the bucket reachable.
@@ -187,10 +208,12 @@ impl PlanReport {
 }
 
 impl Cause {
-    /// What counts when the last attempt failed, or when the machine differs from what the release brought.
-    pub(crate) fn considering(self, waiting: Option<Waiting>, drift: &[String]) -> Self {
+    /// What counts when the last attempt failed, when a unit keeps dying, or when the machine differs from what the release
+    /// brought.
+    pub(crate) fn considering(self, waiting: Option<Waiting>, unstable: Option<&Unstable>, drift: &[String]) -> Self {
         match (self, waiting) {
             (Self::Planned(_) | Self::InPlace | Self::Unplanned, Some(waiting)) => Self::Waiting(waiting),
+            (Self::InPlace, None) if unstable.is_some() => unstable.cloned().map_or(Self::InPlace, Self::Unstable),
             (Self::InPlace, None) if !drift.is_empty() => Self::Drifted(drift.to_vec()),
             (cause, _) => cause,
         }
@@ -206,6 +229,7 @@ impl Cause {
         match self {
             Self::InPlace => AppState::Converged,
             Self::Drifted(_) => AppState::Drifted,
+            Self::Unstable(_) => AppState::Unstable,
             Self::Planned(_) | Self::Unread | Self::Unplanned => AppState::Pending,
             Self::Waiting(_) => AppState::Failed,
             Self::NotAllowed => AppState::Refused,
@@ -224,6 +248,7 @@ impl Cause {
             Self::Waiting(Waiting { reason, .. }) | Self::Quarantined(Quarantined { reason, .. }) => {
                 Some(reason.clone())
             }
+            Self::Unstable(unstable) => Some(unstable.reason()),
             Self::NotAllowed | Self::Paused(_) | Self::OnHold(_) | Self::Unlisted(_) | Self::Unread => {
                 Some(self.to_string())
             }
@@ -242,6 +267,7 @@ impl Cause {
             | Self::Unread
             | Self::Unplanned => vec![],
             Self::Drifted(drift) => drift.iter().cloned().map(Evidence::Seen).collect(),
+            Self::Unstable(unstable) => vec![Evidence::Seen(unstable.reason())],
             Self::Waiting(Waiting { reason, failures, next }) => {
                 vec![Evidence::Seen(reason.clone()), Evidence::Failures(*failures), Evidence::NextAttempt(*next)]
             }
@@ -256,6 +282,7 @@ impl Cause {
         match self {
             Self::InPlace => Remedy::Nothing,
             Self::Drifted(_) => Remedy::UndoDrift,
+            Self::Unstable(_) => Remedy::SeeJournal,
             Self::Planned(_) | Self::Unlisted(Unlisted::Removed) => Remedy::Wait,
             Self::Waiting(_) => Remedy::PullNow,
             Self::NotAllowed | Self::Unlisted(Unlisted::NotAllowed) => Remedy::Allow,
@@ -279,6 +306,7 @@ impl fmt::Display for Cause {
         match self {
             Self::InPlace => f.write_str("it is as the server document says"),
             Self::Drifted(_) => f.write_str("the desired release is installed, and the machine differs from it"),
+            Self::Unstable(_) => f.write_str("the desired release is installed, and does not stay up"),
             Self::Planned(reason) => reason.fmt(f),
             Self::Waiting(_) => {
                 f.write_str("the last attempt to install the desired release failed; it will be retried")
@@ -295,6 +323,25 @@ impl fmt::Display for Cause {
             Self::Unlisted(unlisted) => write!(f, "installed, but not listed in the server document{unlisted}"),
             Self::Unread => f.write_str("installed, and the server document could not be read yet"),
             Self::Unplanned => f.write_str("dpkg does not say what is installed, so nothing can be planned"),
+        }
+    }
+}
+
+impl Unstable {
+    /// What was seen, in a sentence and with what the unit wrote.
+    pub(crate) fn reason(&self) -> String {
+        reason::with_journal(&self.to_string(), &self.unit, &self.lines)
+    }
+}
+
+/// What was seen, in a sentence.
+impl fmt::Display for Unstable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let times = count(usize::try_from(self.restarts).unwrap_or(usize::MAX), "time");
+        write!(f, "`{}` does not stay up: systemd restarted it {times} in the last hour", self.unit)?;
+        match self.end {
+            Some(end) => write!(f, " (last: {end})"),
+            None => Ok(()),
         }
     }
 }
@@ -358,6 +405,9 @@ impl fmt::Display for Remedy {
             Self::Allow => "add the app to `allowed_apps` in the pulld configuration, or take it out of the document",
             Self::ListOrRemove => "push a release of it, or remove it with `dpkg --remove`",
             Self::RepairDocument => "correct the invalid entries of the server document (`pulld status` lists them)",
+            Self::SeeJournal => {
+                "see why it dies (`systemctl status`, `journalctl -u UNIT`), then mend that or push another release"
+            }
             Self::UndoDrift => {
                 "undo the change, or have the release installed again: `dpkg --remove`, then `pulld pull`"
             }

@@ -1,7 +1,7 @@
 //! The agent's own files: where they are ([`paths`]), how they are written so that a crash leaves them whole
 //! ([`persist`]), that only one agent has them ([`lock`]), which releases are not retried ([`quarantine`]), which apps
 //! are left alone ([`pauses`]), which ones stayed up ([`lineage`]), what was [`seen`] installed, what happened
-//! ([`event_log`]), what a document [`named`] for an app, the last document as it was read ([`remembered`]), and what
+//! ([`event_log`]), which units keep dying ([`stability`]), what a document [`named`] for an app, the last document as it was read ([`remembered`]), and what
 //! restores the previous pulld ([`rescue`]).
 //!
 //! None of them says what is installed: dpkg does. All of them can be deleted without harm.
@@ -18,3 +18,4 @@ pub(crate) mod quarantine;
 pub(crate) mod remembered;
 pub(crate) mod rescue;
 pub(crate) mod seen;
+pub(crate) mod stability;

@@ -71,6 +71,11 @@ impl Paths {
         self.state("seen.json")
     }
 
+    /// How often units were restarted lately.
+    pub(crate) fn stability(&self) -> PathBuf {
+        self.state("stability.json")
+    }
+
     /// What happened here lately.
     pub(crate) fn events(&self) -> PathBuf {
         self.state("events.json")

@@ -14,4 +14,5 @@ mod on_hold;
 mod preparation;
 mod rollback;
 mod self_update;
+mod stability;
 mod unplanned;

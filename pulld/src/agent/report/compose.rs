@@ -13,7 +13,7 @@ use crate::{
     decide::{
         instances::with_instances,
         plan,
-        report::{PlanReport, Waiting},
+        report::{PlanReport, Unstable, Waiting},
         units,
     },
     machine::{InstalledPackage, PackageState, UnitState},
@@ -48,6 +48,8 @@ pub(super) struct Observation<'a> {
     pub(super) files: &'a BTreeMap<String, Vec<String>>,
     /// The state of the units, by name.
     pub(super) units: &'a BTreeMap<String, UnitState>,
+    /// Units that do not stay up, by name.
+    pub(super) unstable: &'a BTreeMap<&'a str, &'a Unstable>,
     /// What happened here lately, oldest first.
     pub(super) events: &'a [Event],
 }
@@ -79,6 +81,8 @@ pub(super) fn compose(observation: &Observation, previous: Option<&Status>, now:
         })
         .collect();
     let document = document_status(observation);
+    let warnings = observation.warnings.iter().cloned().chain(too_long(observation));
+    let warnings = warnings.chain(unstable_besides(observation, &apps)).collect();
     let own = if document.error.is_some() || observation.failure.is_some() || document.bad_count() > 0 {
         ServerState::Failed
     } else {
@@ -94,7 +98,7 @@ pub(super) fn compose(observation: &Observation, previous: Option<&Status>, now:
         agent: observation.agent.clone(),
         document,
         apps,
-        warnings: observation.warnings.iter().cloned().chain(too_long(observation)).collect(),
+        warnings,
         events: observation.events.to_vec(),
     };
     status.fit()
@@ -148,7 +152,8 @@ fn compose_app(
         .collect();
     let drift = package.map(|package| drift_of(observation, package)).unwrap_or_default();
     let release = package.and_then(|package| package.release.as_ref());
-    let cause = observation.report.of(app).considering(observation.waiting.get(app).cloned(), &drift);
+    let unstable = package.and_then(|package| unstable_of(observation, package));
+    let cause = observation.report.of(app).considering(observation.waiting.get(app).cloned(), unstable, &drift);
     AppStatus {
         app: app.to_string(),
         desired: desired.cloned(),
@@ -162,6 +167,23 @@ fn compose_app(
         drift,
         units,
     }
+}
+
+/// The unit of a package that dies most often, if one does not stay up.
+fn unstable_of<'a>(observation: &Observation<'a>, package: &InstalledPackage) -> Option<&'a Unstable> {
+    let units = with_instances(&package.units, observation.units);
+    let unstable = units.iter().filter_map(|unit| observation.unstable.get(unit.name.as_str()));
+    unstable.copied().max_by_key(|unstable| unstable.restarts)
+}
+
+/// What is unstable though its app has another state, which matters more or is a person's will.
+fn unstable_besides(observation: &Observation, apps: &[AppStatus]) -> Vec<String> {
+    let stated = |app: &&AppStatus| matches!(app.state, AppState::Unstable | AppState::Pending);
+    let of = |app: &AppStatus| -> BTreeSet<String> { app.units.iter().map(|unit| unit.name.clone()).collect() };
+    let stated: BTreeSet<String> = apps.iter().filter(stated).flat_map(of).collect();
+    let shown: BTreeSet<String> = apps.iter().flat_map(of).collect();
+    let besides = observation.unstable.iter().filter(|(unit, _)| shown.contains(**unit) && !stated.contains(**unit));
+    besides.map(|(_, unstable)| unstable.to_string()).collect()
 }
 
 /// Most differences of one app that are reported.
@@ -190,7 +212,10 @@ fn summarize(observation: &Observation, apps: &[AppStatus], document: &DocumentS
         return failure.clone();
     }
     let wanted: Vec<&AppStatus> = apps.iter().filter(|app| app.desired.is_some()).collect();
-    let is_match = |app: &&&AppStatus| app.installed == app.desired && app.state.of_server() <= ServerState::Drifted;
+    let is_match = |app: &&&AppStatus| {
+        let is_content = app.state == AppState::Unstable || app.state.of_server() <= ServerState::Drifted;
+        app.installed == app.desired && is_content
+    };
     let matching = wanted.iter().filter(is_match).count();
     let mut parts = match document.generation {
         None if observation.is_read => vec!["no server document".to_owned()],
@@ -283,6 +308,7 @@ mod tests {
             waiting: &BTreeMap::new(),
             files: &BTreeMap::new(),
             units: &[("web.service".to_owned(), unit)].into(),
+            unstable: &BTreeMap::new(),
             events: &[],
         };
         compose(&observation, previous, Timestamp::from_second(now).unwrap())

@@ -21,6 +21,10 @@ pub(super) fn changed_apps<'a>(previous: Option<&'a Status>, status: &'a Status)
         let before = previous.and_then(|previous| previous.apps.iter().find(|before| before.app == app.app));
         match before {
             None => app.state != AppState::Converged,
+            // Its count grows with each restart.
+            Some(before) if before.state == AppState::Unstable && app.state == before.state => {
+                before.drift != app.drift
+            }
             Some(before) => (before.state, &before.reason, &before.drift) != (app.state, &app.reason, &app.drift),
         }
     };

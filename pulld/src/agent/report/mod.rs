@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::{
     decide::{reason, report::Waiting},
-    machine::{PackageManager, ServiceManager},
+    machine::{PackageManager, ServiceManager, UnitState},
     service::{control::CycleReport, events, notify},
     state::paths::Paths,
 };
@@ -55,7 +55,10 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         if let Some(installed) = &cycle.installed {
             self.files.check(&self.machine.packages, installed, cycle.requested, &self.liveness).await;
         }
-        let mut status = self.compose(&cycle, failure, self.retries.waiting(Instant::now(), Timestamp::now())).await;
+        let units = observe::units(&self.machine.services, cycle.installed()).await;
+        self.count_restarts(&cycle, &units).await;
+        let waiting = self.retries.waiting(Instant::now(), Timestamp::now());
+        let mut status = self.compose(&cycle, failure, &waiting, &units);
         log_differences(self.reporter.previous.as_ref(), &status);
         if is_complete && status.document.error.is_none() {
             self.desired.settle();
@@ -88,7 +91,8 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
     pub(super) async fn report_begun(&mut self, ignore_backoff: bool, cycle: &Cycle) -> Meanwhile {
         let failed_before =
             if ignore_backoff { BTreeMap::new() } else { self.retries.waiting(Instant::now(), Timestamp::now()) };
-        let begun = self.compose(cycle, None, failed_before).await;
+        let units = observe::units(&self.machine.services, cycle.installed()).await;
+        let begun = self.compose(cycle, None, &failed_before, &units);
         write_local(&self.paths, &begun);
         Meanwhile {
             begun,
@@ -105,8 +109,13 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         self.reporter.publisher = meanwhile.publisher;
     }
 
-    async fn compose(&self, cycle: &Cycle, failure: Option<String>, waiting: BTreeMap<AppName, Waiting>) -> Status {
-        let units = observe::units(&self.machine.services, cycle.installed()).await;
+    fn compose(
+        &self,
+        cycle: &Cycle,
+        failure: Option<String>,
+        waiting: &BTreeMap<AppName, Waiting>,
+        units: &BTreeMap<String, UnitState>,
+    ) -> Status {
         let settings = self.configured.settings();
         let observation = Observation {
             server: &settings.server,
@@ -125,9 +134,10 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             failure,
             installed: cycle.installed.as_deref(),
             report: &cycle.report,
-            waiting: &waiting,
+            waiting,
             files: self.files.by_package(),
-            units: &units,
+            units,
+            unstable: &self.restarts.unstable(),
             events: self.events.events(),
         };
         compose::compose(&observation, self.reporter.previous.as_ref(), Timestamp::now())

@@ -255,6 +255,16 @@ impl World {
         }
     }
 
+    /// A unit dies so often, and systemd starts it again each time.
+    pub(crate) fn die(&self, name: &str, times: u32) {
+        let mut state = self.0.borrow_mut();
+        state.invocations += times;
+        let (invocation, started) = (format!("{:032x}", state.invocations), Some(state.tick()));
+        let unit = state.units.get_mut(name).unwrap();
+        let restarts = unit.state.restarts + times;
+        unit.state = UnitState { restarts, started, ..running(&invocation) };
+    }
+
     /// Stops a unit by hand.
     pub(crate) fn stop(&self, name: &str) {
         let mut state = self.0.borrow_mut();
