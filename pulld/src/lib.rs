@@ -12,12 +12,14 @@
 //! - [`machine`] – dpkg and systemd
 //! - [`state`] – the agent's own files
 //! - [`service`] – what wakes it, and what systemd and people are let know
+//! - [`checker`] – what must hold of a server, for tests
 
 // First: its macros are for those below.
 #[macro_use]
 mod failpoint;
 
 mod agent;
+pub mod checker;
 pub mod commands;
 mod config;
 mod decide;

@@ -23,6 +23,7 @@ pub mod oauth;
 mod programs;
 mod scenario;
 mod service;
+mod settled;
 
 pub use agent::AgentRepo;
 pub use cache::{Slot, TempDir, clean_up_when_interrupted, kept_directory};

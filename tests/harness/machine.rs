@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    collections::BTreeSet,
     fs::{self, File},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
@@ -98,7 +99,9 @@ impl MachineOptions {
         let relays = self.ports.iter().map(|port| Relay::inwards(&network, *port)).collect::<Result<_>>()?;
         let Self { name, image, shared, .. } = self;
         let relays = RefCell::new(relays);
-        let mut machine = Machine { name, shared, container: None, relays, keeper, image };
+        let database = fs::read_to_string(root.join("var/lib/dpkg/status"));
+        let foreign = foreign_packages(&database.context("could not read dpkg's database")?);
+        let mut machine = Machine { name, shared, container: None, relays, keeper, image, foreign };
         machine.start()?;
         Ok(machine)
     }
@@ -116,6 +119,7 @@ pub struct Machine {
     relays: RefCell<Vec<Relay>>,
     keeper: Keeper,
     image: Image,
+    foreign: Vec<String>,
 }
 
 /// A running container.
@@ -148,6 +152,11 @@ impl Machine {
     /// The image it was booted from.
     pub fn image(&self) -> &Image {
         &self.image
+    }
+
+    /// The packages that it was first booted with and that come from no release.
+    pub(crate) fn foreign_packages(&self) -> &[String] {
+        &self.foreign
     }
 
     /// Runs a shell command as root, to its end.
@@ -395,4 +404,17 @@ fn find_leader(nsenter: u32) -> Option<u32> {
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
     let is_first = field("NSpid:")?.split_whitespace().last() == Some("1");
     (is_first && field("Name:")?.trim() == "systemd").then_some(leader)
+}
+
+/// Names of the packages that a dpkg database has and that come from no release.
+fn foreign_packages(database: &str) -> Vec<String> {
+    let is_foreign = |paragraph: &&str| {
+        paragraph.contains("\nStatus: install ok installed\n") && !paragraph.contains("\nPush-Release:")
+    };
+    let names: BTreeSet<&str> = database
+        .split("\n\n")
+        .filter(is_foreign)
+        .filter_map(|paragraph| paragraph.lines().next()?.strip_prefix("Package: "))
+        .collect();
+    names.into_iter().map(str::to_owned).collect()
 }

@@ -9,6 +9,7 @@ use tokio::runtime::Runtime;
 use crate::{
     Image, Machine, MachineOptions, Output, Programs, Service, Slot, Target, TempDir, command,
     gcs::{FakeGcs, Request},
+    settled::check_rules,
 };
 
 /// Where the bucket's directory is on every server.
@@ -150,8 +151,27 @@ impl Scenario {
         })
     }
 
-    /// Waits until a server reports an app as `state`, about `release` being desired.
+    /// Waits until a server reports an app as `state`, about `release` being desired, and until everything holds that must
+    /// of a server whose agent has nothing left to do.
     pub fn wait_for_app(&self, server: &Machine, release: &ReleaseName, state: AppState) -> Result<AppStatus> {
+        let app = self.wait_for_reported_app(server, release, state)?;
+        self.wait_until_settled(server)?;
+        Ok(app)
+    }
+
+    /// Waits until the rules of pulld's checker hold of a server.
+    pub fn wait_until_settled(&self, server: &Machine) -> Result<()> {
+        let name: ServerName = server.name().parse()?;
+        server.wait_until("what must hold of a server holds", PATIENCE, |server| {
+            let status = self.status(server)?.context("it has not reported yet")?;
+            // One that can't be read is what the report is about then.
+            let document = self.runtime.block_on(self.bucket.server_document(&name)).ok().flatten();
+            check_rules(document.as_ref().map(|(_, document)| document), &status, server)?;
+            Ok(Some(()))
+        })
+    }
+
+    fn wait_for_reported_app(&self, server: &Machine, release: &ReleaseName, state: AppState) -> Result<AppStatus> {
         self.wait_for_status(server, &format!("`{release}` is {state:?}"), |status| {
             let app = status.apps.iter().find(|app| app.app == release.app().as_str())?;
             (app.desired.as_ref() == Some(release) && app.state == state).then(|| app.clone())

@@ -43,6 +43,11 @@ impl Quarantine {
         persist::save(path, self)
     }
 
+    /// Everything that is in it.
+    pub(crate) fn entries(&self) -> &[Quarantined] {
+        &self.entries
+    }
+
     /// Why `release` is not retried.
     pub(crate) fn holds(&self, release: &ReleaseName) -> Option<&Quarantined> {
         self.entries.iter().find(|entry| entry.release == *release)

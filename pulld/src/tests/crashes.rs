@@ -168,6 +168,7 @@ impl Story {
             assert_eq!(server.world.active(unit), "inactive", "{unit}, {told}");
             assert!(server.world.disabled().iter().any(|disabled| disabled == unit), "{unit} stays enabled, {told}");
         }
+        server.is_settled(told).await;
         assert!(!server.paths().transaction().exists(), "{told}");
         assert!(!Rescue::new(server.paths().rescue()).is_armed(), "{told}");
         let dpkg_runs = server.world.dpkg_runs().len();

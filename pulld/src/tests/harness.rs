@@ -1,11 +1,14 @@
 //! A server with a `file://` bucket in a temporary directory and the fake machine, and agents that come and go on it.
 
+use std::path::PathBuf;
+
 use bucket::{
     AppState, Bucket, BucketUrl, Generation, ReleaseMetadata, ReleaseName, ServerDocument, ServerName, Sha256, Status,
 };
 
 use crate::{
     agent::{Agent, LoadSettings, Machine},
+    checker::{self, Record},
     config,
     machine::{
         door::Door,
@@ -127,7 +130,22 @@ impl Server {
         }
     }
 
+    /// Sees that every rule holds: of a server whose agent has nothing left to do.
+    pub(super) async fn is_settled(&self, told: &str) {
+        let (status, paths) = (self.status().await, self.paths());
+        let document = self.bucket.server_document(&Self::name()).await.ok().flatten().map(|(_, document)| document);
+        let read = |path: PathBuf| std::fs::read_to_string(path).ok();
+        let (quarantine, pauses) = (read(paths.quarantine()), read(paths.pauses()));
+        let record = Record::parse(read(paths.transaction()), quarantine.as_deref(), pauses.as_deref()).unwrap();
+        let (dpkg, units) = self.world.facts();
+        let violations = checker::check(document.as_ref(), &status, &dpkg, &units, &record);
+        let violations: Vec<String> = violations.iter().map(ToString::to_string).collect();
+        assert!(violations.is_empty(), "{told}:\n{}\n{status:#?}", violations.join("\n"));
+    }
+
+    /// The state of an app on a server whose agent has nothing left to do.
     pub(super) async fn state_of(&self, app: &str) -> AppState {
+        self.is_settled(app).await;
         self.status().await.apps.iter().find(|status| status.app == app).unwrap().state
     }
 }

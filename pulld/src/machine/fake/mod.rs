@@ -1,6 +1,7 @@
 //! A machine in memory: dpkg and systemd as the agent sees them, which outlive any number of agents.
 
 mod deb;
+mod facts;
 mod units;
 
 use std::{
@@ -45,6 +46,8 @@ struct State {
     /// Every call so far, named like its fail points.
     calls: Vec<String>,
     dpkg_runs: Vec<Vec<String>>,
+    /// When packages were unpacked in this boot.
+    unpacked: BTreeMap<String, u64>,
     restarts: Vec<String>,
     disabled: Vec<String>,
     invocations: u32,
@@ -155,6 +158,7 @@ impl World {
         let mut state = self.0.borrow_mut();
         (state.boots, state.clock) = (state.boots + 1, 0);
         state.units.retain(|_, unit| unit.state.load != LoadState::NotFound);
+        state.unpacked.clear();
         state.units.values_mut().for_each(|unit| unit.state = unit_state("inactive", "dead"));
         state.units.values_mut().for_each(|unit| unit.crashes_at = None);
         let restarts = state.restarts.clone();
@@ -408,7 +412,9 @@ impl State {
                 release: Some(deb.release),
                 units: deb.units,
             };
-            result.unpacked.insert(deb.package.clone(), self.tick());
+            let unpacked = self.tick();
+            result.unpacked.insert(deb.package.clone(), unpacked);
+            self.unpacked.insert(deb.package.clone(), unpacked);
             self.packages.insert(deb.package, (package, deb.behaviour));
         }
         for name in &request.remove {
