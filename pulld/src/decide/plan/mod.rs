@@ -4,6 +4,8 @@
 //! didn't come from a release, that the document names, or that is pulld itself.
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
 
 use std::{collections::BTreeMap, fmt};

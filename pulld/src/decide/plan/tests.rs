@@ -1,18 +1,17 @@
-//! Plans of small machines by hand, and of thousands by chance.
+//! Plans of small machines, by hand.
 
-use bucket::Generation;
-use proptest::{collection::vec, prelude::*, sample::subsequence};
+use bucket::{Generation, Timestamp};
 
 use super::*;
 use crate::state::quarantine::Quarantined;
 
-fn release(app: &str, minute: u8) -> ReleaseName {
+pub(super) fn release(app: &str, minute: u8) -> ReleaseName {
     format!("{app}/{app}:qa@build:2026-11-20T21:{minute:02}:00Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433.deb")
         .parse()
         .unwrap()
 }
 
-fn installed(release: &ReleaseName, state: PackageState) -> InstalledPackage {
+pub(super) fn installed(release: &ReleaseName, state: PackageState) -> InstalledPackage {
     InstalledPackage {
         package: release.app().to_string(),
         version: "1".to_owned(),
@@ -23,22 +22,22 @@ fn installed(release: &ReleaseName, state: PackageState) -> InstalledPackage {
     }
 }
 
-fn document(releases: &[ReleaseName]) -> ServerDocument {
+pub(super) fn document(releases: &[ReleaseName]) -> ServerDocument {
     ServerDocument::parse(&serde_json::to_vec(releases).unwrap()).unwrap()
 }
 
 #[derive(Debug)]
-struct Case {
-    document: Option<ServerDocument>,
-    installed: Vec<InstalledPackage>,
-    quarantine: Quarantine,
-    pauses: Pauses,
-    allowed: AllowedApps,
-    prune: bool,
+pub(super) struct Case {
+    pub(super) document: Option<ServerDocument>,
+    pub(super) installed: Vec<InstalledPackage>,
+    pub(super) quarantine: Quarantine,
+    pub(super) pauses: Pauses,
+    pub(super) allowed: AllowedApps,
+    pub(super) prune: bool,
 }
 
 impl Case {
-    fn new(document: &[ReleaseName], installed: Vec<InstalledPackage>) -> Self {
+    pub(super) fn new(document: &[ReleaseName], installed: Vec<InstalledPackage>) -> Self {
         Self {
             document: Some(self::document(document)),
             installed,
@@ -49,7 +48,7 @@ impl Case {
         }
     }
 
-    fn decide(&self) -> Decision {
+    pub(super) fn decide(&self) -> Decision {
         plan(&Situation {
             document: self.document.as_ref(),
             settled: false,
@@ -61,14 +60,19 @@ impl Case {
         })
     }
 
-    fn plan(&self) -> Plan {
+    pub(super) fn plan(&self) -> Plan {
         self.decide().plan
     }
 
     /// How an app stands.
-    fn cause(&self, app: &str) -> Cause {
+    pub(super) fn cause(&self, app: &str) -> Cause {
         self.decide().report.of(&app.parse().unwrap())
     }
+}
+
+pub(super) fn quarantined(release: &ReleaseName, degraded: bool) -> Quarantined {
+    let (release, reason) = (release.clone(), "it crashed".to_owned());
+    Quarantined { release, reason, generation: Generation(1), degraded, since: Timestamp::UNIX_EPOCH }
 }
 
 fn apps(plan: &Plan) -> Vec<&str> {
@@ -113,13 +117,7 @@ fn a_bad_entry_stops_pruning_because_it_may_name_the_app() {
 #[test]
 fn a_quarantined_release_stays_away_and_another_one_of_its_app_does_not() {
     let mut case = Case::new(&[release("web", 2)], vec![installed(&release("web", 1), PackageState::Installed)]);
-    case.quarantine.add(Quarantined {
-        release: release("web", 2),
-        reason: "it crashed".into(),
-        generation: Generation(1),
-        degraded: false,
-        since: bucket::Timestamp::UNIX_EPOCH,
-    });
+    case.quarantine.add(quarantined(&release("web", 2), false));
     assert_eq!(case.plan().steps, []);
     assert!(matches!(case.cause("web"), Cause::Quarantined(held) if held.reason == "it crashed"));
     case.document = Some(document(&[release("web", 3)]));
@@ -178,112 +176,4 @@ fn what_is_on_hold_is_not_pruned() {
     case.prune = true;
     assert_eq!(apps(&case.plan()), ["db"]);
     assert!(matches!(case.cause("web"), Cause::OnHold(held) if held.kept_from == KeptFrom::Removing));
-}
-
-const APPS: [&str; 5] = ["pulld", "web", "db", "cache", "mail"];
-
-fn any_state() -> impl Strategy<Value = PackageState> {
-    prop_oneof![
-        4 => Just(PackageState::Installed),
-        1 => Just(PackageState::Absent),
-        1 => Just(PackageState::Broken("iHR".to_owned())),
-    ]
-}
-
-fn any_case() -> impl Strategy<Value = Case> {
-    let wanted = subsequence(APPS.to_vec(), 0..=5).prop_shuffle();
-    let there = vec((0..5usize, 0..3u8, any_state(), any::<bool>(), proptest::bool::weighted(0.2)), 0..6);
-    (wanted, vec(0..3u8, 5), there, any::<bool>(), vec(any::<bool>(), 5)).prop_map(
-        |(wanted, minutes, there, prune, allowed)| {
-            let releases: Vec<_> = wanted.iter().zip(&minutes).map(|(app, minute)| release(app, *minute)).collect();
-            let mut packages: BTreeMap<usize, InstalledPackage> = BTreeMap::new();
-            for (app, minute, state, ours, on_hold) in there {
-                let mut package = installed(&release(APPS[app], minute), state);
-                package.on_hold = on_hold;
-                if !ours {
-                    package.release = None;
-                }
-                packages.insert(app, package);
-            }
-            let mut case = Case::new(&releases, packages.into_values().collect());
-            case.prune = prune;
-            let globs = APPS.iter().zip(allowed).filter(|(_, allowed)| *allowed).map(|(app, _)| (*app).to_owned());
-            case.allowed = AllowedApps::new(globs.collect()).unwrap();
-            case
-        },
-    )
-}
-
-/// What a machine has after a plan was carried out without faults.
-fn carried_out(case: &Case, plan: &Plan) -> Vec<InstalledPackage> {
-    let mut packages: BTreeMap<String, InstalledPackage> =
-        case.installed.iter().map(|package| (package.package.clone(), package.clone())).collect();
-    for step in &plan.steps {
-        match step {
-            Step::Install { release, .. } => {
-                packages.insert(release.app().to_string(), installed(release, PackageState::Installed));
-            }
-            Step::Remove { package, .. } => {
-                packages.remove(package);
-            }
-        }
-    }
-    packages.into_values().collect()
-}
-
-proptest! {
-    #[test]
-    fn a_plan_carried_out_leaves_nothing_to_plan(mut case in any_case()) {
-        let plan = case.plan();
-        case.installed = carried_out(&case, &plan);
-        prop_assert_eq!(case.plan().steps, vec![]);
-    }
-
-    #[test]
-    fn the_order_of_independent_apps_changes_only_the_order(case in any_case(), seed in any::<u64>()) {
-        let sorted = |mut decision: Decision| {
-            decision.plan.steps.sort_by(|a, b| a.app().cmp(b.app()));
-            decision
-        };
-        let mut releases: Vec<_> = case.document.as_ref().unwrap().releases().cloned().collect();
-        let by = usize::try_from(seed % 7).unwrap() % releases.len().max(1);
-        releases.rotate_left(by);
-        let mut packages = case.installed.clone();
-        packages.reverse();
-        let other = Case { document: Some(document(&releases)), installed: packages, ..Case::new(&[], vec![]) };
-        let other = Case { allowed: case.allowed.clone(), prune: case.prune, ..other };
-        prop_assert_eq!(sorted(case.decide()), sorted(other.decide()));
-    }
-
-    #[test]
-    fn only_what_is_ours_and_unwanted_is_removed_and_pulld_never(case in any_case()) {
-        let document = case.document.clone().unwrap();
-        for step in case.plan().steps {
-            let Step::Remove { package, release } = step else { continue };
-            prop_assert!(case.prune);
-            prop_assert!(package != OWN_PACKAGE && release.app().as_str() != OWN_PACKAGE);
-            prop_assert!(document.release_of(release.app()).is_none());
-            let there = case.installed.iter().find(|there| there.package == package).unwrap();
-            prop_assert_eq!(there.release.as_ref(), Some(&release));
-        }
-    }
-
-    #[test]
-    fn no_step_touches_what_is_on_hold(case in any_case()) {
-        for step in case.plan().steps {
-            let package = match &step {
-                Step::Install { release, .. } => release.app().as_str(),
-                Step::Remove { package, .. } => package,
-            };
-            let there = case.installed.iter().find(|there| there.package == package);
-            prop_assert!(there.is_none_or(|there| !there.on_hold), "{step:?}");
-        }
-    }
-
-    #[test]
-    fn our_own_step_is_the_last(case in any_case()) {
-        let plan = case.plan();
-        let own = plan.steps.iter().position(|step| step.app().as_str() == OWN_PACKAGE);
-        prop_assert!(own.is_none_or(|at| at + 1 == plan.steps.len()));
-    }
 }

@@ -1,0 +1,194 @@
+//! What holds of every plan, tried on thousands of small machines by chance.
+
+use bucket::Timestamp;
+use proptest::{bool::weighted, collection::vec, prelude::*, sample::subsequence};
+
+use super::{
+    tests::{Case, document, installed, quarantined, release},
+    *,
+};
+use crate::state::{named::Named, pauses::Pause};
+
+const APPS: [&str; 5] = ["pulld", "web", "db", "cache", "mail"];
+
+fn any_state() -> impl Strategy<Value = PackageState> {
+    prop_oneof![
+        4 => Just(PackageState::Installed),
+        1 => Just(PackageState::Absent),
+        1 => Just(PackageState::Broken("iHR".to_owned())),
+    ]
+}
+
+fn any_case() -> impl Strategy<Value = Case> {
+    let wanted = subsequence(APPS.to_vec(), 0..=5).prop_shuffle();
+    let there = vec((0..5usize, 0..3u8, any_state(), any::<bool>(), weighted(0.2)), 0..6);
+    let bad = vec((0..5usize, 0..3u8, any::<bool>()), 0..3);
+    let allowed = vec(weighted(0.8), 5);
+    (wanted, vec(0..3u8, 5), there, any::<bool>(), allowed, bad, vec(0..5usize, 0..2)).prop_map(
+        |(wanted, minutes, there, prune, allowed, bad, paused)| {
+            let releases: Vec<_> = wanted.iter().zip(&minutes).map(|(app, minute)| release(app, *minute)).collect();
+            let mut packages: BTreeMap<usize, InstalledPackage> = BTreeMap::new();
+            for (app, minute, state, ours, on_hold) in there {
+                let mut package = installed(&release(APPS[app], minute), state);
+                package.on_hold = on_hold;
+                if !ours {
+                    package.release = None;
+                }
+                packages.insert(app, package);
+            }
+            let mut case = Case::new(&releases, packages.into_values().collect());
+            case.prune = prune;
+            let globs = APPS.iter().zip(allowed).filter(|(_, allowed)| *allowed).map(|(app, _)| (*app).to_owned());
+            case.allowed = AllowedApps::new(globs.collect()).unwrap();
+            for (app, minute, degraded) in bad {
+                case.quarantine.add(quarantined(&release(APPS[app], minute), degraded));
+            }
+            for app in paused {
+                case.pauses.add(paused_at(&release(APPS[app], 0)));
+            }
+            case
+        },
+    )
+}
+
+fn paused_at(release: &ReleaseName) -> Pause {
+    let (who, why) = ("anna".to_owned(), "too slow".to_owned());
+    Pause { release: release.clone(), named: Named::Unknown, who, why, since: Timestamp::UNIX_EPOCH, until: None }
+}
+
+/// What a machine has after a plan was carried out without faults.
+fn carried_out(case: &Case, plan: &Plan) -> Vec<InstalledPackage> {
+    let mut packages: BTreeMap<String, InstalledPackage> =
+        case.installed.iter().map(|package| (package.package.clone(), package.clone())).collect();
+    for step in &plan.steps {
+        match step {
+            Step::Install { release, .. } => {
+                packages.insert(release.app().to_string(), installed(release, PackageState::Installed));
+            }
+            Step::Remove { package, .. } => {
+                packages.remove(package);
+            }
+        }
+    }
+    packages.into_values().collect()
+}
+
+proptest! {
+    #[test]
+    fn a_plan_carried_out_leaves_nothing_to_plan(mut case in any_case()) {
+        let plan = case.plan();
+        case.installed = carried_out(&case, &plan);
+        prop_assert_eq!(case.plan().steps, vec![]);
+    }
+
+    #[test]
+    fn the_order_of_independent_apps_changes_only_the_order(case in any_case(), seed in any::<u64>()) {
+        let sorted = |mut decision: Decision| {
+            decision.plan.steps.sort_by(|a, b| a.app().cmp(b.app()));
+            decision
+        };
+        let mut releases: Vec<_> = case.document.as_ref().unwrap().releases().cloned().collect();
+        let by = usize::try_from(seed % 7).unwrap() % releases.len().max(1);
+        releases.rotate_left(by);
+        let mut packages = case.installed.clone();
+        packages.reverse();
+        let other = Case { document: Some(document(&releases)), installed: packages, ..Case::new(&[], vec![]) };
+        let other = Case { allowed: case.allowed.clone(), prune: case.prune, ..other };
+        let other = Case { quarantine: case.quarantine.clone(), pauses: case.pauses.clone(), ..other };
+        prop_assert_eq!(sorted(case.decide()), sorted(other.decide()));
+    }
+
+    #[test]
+    fn only_what_is_ours_and_unwanted_is_removed_and_pulld_never(case in any_case()) {
+        let document = case.document.clone().unwrap();
+        for step in case.plan().steps {
+            let Step::Remove { package, release } = step else { continue };
+            prop_assert!(case.prune);
+            prop_assert!(package != OWN_PACKAGE && release.app().as_str() != OWN_PACKAGE);
+            prop_assert!(document.release_of(release.app()).is_none());
+            let there = case.installed.iter().find(|there| there.package == package).unwrap();
+            prop_assert_eq!(there.release.as_ref(), Some(&release));
+        }
+    }
+
+    #[test]
+    fn no_step_touches_what_is_on_hold(case in any_case()) {
+        for step in case.plan().steps {
+            let package = match &step {
+                Step::Install { release, .. } => release.app().as_str(),
+                Step::Remove { package, .. } => package,
+            };
+            let there = case.installed.iter().find(|there| there.package == package);
+            prop_assert!(there.is_none_or(|there| !there.on_hold), "{step:?}");
+        }
+    }
+
+    #[test]
+    fn our_own_step_is_the_last(case in any_case()) {
+        let plan = case.plan();
+        let own = plan.steps.iter().position(|step| step.app().as_str() == OWN_PACKAGE);
+        prop_assert!(own.is_none_or(|at| at + 1 == plan.steps.len()));
+    }
+
+    #[test]
+    fn no_step_touches_an_app_that_is_paused(case in any_case()) {
+        for step in case.plan().steps {
+            prop_assert!(case.pauses.of(step.app()).is_none(), "{step:?}");
+        }
+    }
+
+    #[test]
+    fn a_quarantined_release_is_installed_only_where_nothing_sound_is_there(case in any_case()) {
+        for step in case.plan().steps {
+            let Step::Install { release, reason, .. } = &step else { continue };
+            if case.quarantine.holds(release).is_some() {
+                prop_assert_eq!(*reason, Reason::Repair);
+                let there = current(&case.installed, release.app()).unwrap();
+                prop_assert!(matches!(there.state, PackageState::Broken(_)), "{there:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_apps_that_the_configuration_allows_are_touched(case in any_case()) {
+        for step in case.plan().steps {
+            prop_assert!(case.allowed.allows(step.app().as_str()), "{step:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_document_says_of_an_app_is_decided_by_that_app_alone(case in any_case()) {
+        for release in case.document.as_ref().unwrap().releases() {
+            let alone = Case {
+                document: Some(document(std::slice::from_ref(release))),
+                installed: case.installed.clone(),
+                quarantine: case.quarantine.clone(),
+                pauses: case.pauses.clone(),
+                allowed: case.allowed.clone(),
+                prune: case.prune,
+            };
+            let of_app = |plan: Plan| plan.steps.into_iter().filter(|step| step.app() == release.app()).collect::<Vec<_>>();
+            prop_assert_eq!(of_app(case.plan()), of_app(alone.plan()));
+            prop_assert_eq!(case.cause(release.app().as_str()), alone.cause(release.app().as_str()));
+        }
+    }
+
+    #[test]
+    fn every_app_has_a_cause_and_those_that_are_planned_have_a_step(case in any_case()) {
+        let Decision { plan, report } = case.decide();
+        let desired = case.document.as_ref().unwrap().releases().map(ReleaseName::app);
+        let there = case.installed.iter().filter(|package| package.state != PackageState::Absent);
+        for app in desired.chain(there.filter_map(|package| Some(package.release.as_ref()?.app()))) {
+            let cause = report.of(app);
+            prop_assert!(cause != Cause::Unplanned, "{app}");
+            let has_step = plan.steps.iter().any(|step| step.app() == app);
+            let wants_step = match &cause {
+                Cause::Planned(_) | Cause::Unlisted(Unlisted::Removed) => true,
+                // Also what must be repaired.
+                Cause::Quarantined(_) => has_step,
+                _ => false,
+            };
+            prop_assert_eq!(has_step, wants_step, "{}: {:?}", app, cause);
+        }
+    }
+}
