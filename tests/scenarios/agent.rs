@@ -122,3 +122,23 @@ fn a_reload_pulls_at_once_on_a_minimal_debian() -> Result<()> {
     assert_eq!(server.sh("systemctl show --value -p NRestarts pulld")?, "0");
     says(&server, PORT, "web 1")
 }
+
+#[test]
+fn an_agent_that_crashed_updates_itself_before_anything_else() -> Result<()> {
+    let scenario = Scenario::new()?;
+    let server = scenario.server("web-1")?;
+    let (web, agent) = (scenario.service("web", PORT)?, AgentRepo::new(&scenario.path("pulld"))?);
+    let (one, new) = (web.release(scenario.target(), &Version::new("1"))?, agent.release(scenario.target(), "cured")?);
+    scenario.wait_for_agent(&server)?;
+    // Both are asked for while it hangs, and then it dies.
+    server.sh("kill -STOP $(systemctl show --value -p MainPID pulld)")?;
+    scenario.deploy(&one, &server)?;
+    scenario.deploy(&new, &server)?;
+    server.sh("kill -KILL $(systemctl show --value -p MainPID pulld)")?;
+    scenario.wait_until_converged(&server, &one)?;
+    scenario.wait_until_converged(&server, &new)?;
+    let unpacked = server.sh("awk '$3 ~ /^(install|upgrade)$/ { print $4 }' /var/log/dpkg.log")?;
+    let unpacked: Vec<&str> = unpacked.lines().filter_map(|package| package.split(':').next()).collect();
+    assert!(unpacked.ends_with(&["pulld", "web"]), "{unpacked:?}");
+    says(&server, PORT, "web 1")
+}

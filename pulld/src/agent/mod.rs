@@ -27,7 +27,7 @@ use crate::{
         plan::{self, Decision, Situation, Step},
         schedule,
     },
-    machine::{PackageManager, ServiceManager},
+    machine::{OWN_UNIT, PackageManager, ServiceManager},
     random::{random_fraction, random_u64},
     service::{
         announcer::Announcer,
@@ -95,6 +95,8 @@ pub(crate) struct Agent<P, S> {
     instance: String,
     /// Cycles in a row that failed as a whole.
     failed_cycles: u32,
+    /// Whether the last process crashed, or the last cycle failed as a whole: pulld's own update may be the cure.
+    own_first: bool,
     /// When it pulls next if nothing wakes it before.
     next_pull: Instant,
 }
@@ -124,6 +126,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             instructions: Instructions::default(),
             instance: format!("{}-{}", std::process::id(), random_u64()),
             failed_cycles: 0,
+            own_first: false,
             next_pull: Instant::now(),
         }
     }
@@ -175,15 +178,22 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
     pub(crate) async fn pull_cycle(&mut self, reasons: &BTreeSet<Reason>) -> (CycleReport, Next) {
         // 1. Why the agent woke decides whether everything is read and retried at once.
         let mut cycle = Cycle::begin(reasons);
+        self.own_first |= reasons.contains(&Reason::Start) && self.has_crashed().await;
         let converged = self.converge(&mut cycle).await;
         if matches!(converged, Ok(Next::Exit)) {
             return (CycleReport::default(), Next::Exit);
         }
         let failure = converged.err().map(|error| format!("{error:#}"));
         self.failed_cycles = if failure.is_some() { self.failed_cycles.saturating_add(1) } else { 0 };
+        self.own_first |= failure.is_some();
         // 10. Report, whatever happened, and when the next one comes.
         self.next_pull = self.schedule_pull(reasons.contains(&Reason::Start));
         (self.report(cycle, failure).await, Next::Continue)
+    }
+
+    /// Whether systemd started this process by itself because the last one had ended.
+    async fn has_crashed(&self) -> bool {
+        self.machine.services.unit(OWN_UNIT).await.is_ok_and(|unit| unit.restarts > 0)
     }
 
     async fn converge(&mut self, cycle: &mut Cycle) -> Result<Next> {
@@ -204,7 +214,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         self.read_and_plan(cycle).await?;
         let ignore_backoff = cycle.requested || is_new;
         let due = self.due_steps(ignore_backoff, cycle);
-        if !due.is_empty() {
+        for due in plan::batches(due, self.own_first) {
             let mut meanwhile = self.report_begun(ignore_backoff, cycle).await;
             // The work comes first, and its end is the end of reporting what it does.
             let worked = tokio::select! {
@@ -217,6 +227,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
                 return Ok(Next::Exit);
             }
         }
+        self.own_first &= self.desired.error().is_some();
         // 9. Delete cached packages that are no longer needed.
         self.clear_cache(cycle);
         Ok(Next::Continue)

@@ -10,6 +10,9 @@ use super::{
     unit_state::{JobResult, UnitState},
 };
 
+/// The service of the agent itself.
+pub(crate) const OWN_UNIT: &str = "pulld.service";
+
 /// systemd's manager, as the agent sees it. Every call has a time limit of its own.
 pub(crate) trait ServiceManager {
     /// Identifies this boot of the machine: the clock of [`UnitState::started`] begins anew with each.

@@ -13,7 +13,7 @@ use crate::{
     transaction::executor::Next,
 };
 
-use super::harness::{Server, live};
+use super::harness::{Server, live, poll};
 
 #[tokio::test(start_paused = true)]
 async fn the_agent_updates_itself_last_and_the_new_one_finishes() {
@@ -36,6 +36,63 @@ async fn the_agent_updates_itself_last_and_the_new_one_finishes() {
     assert_eq!(server.world.installed("pulld"), Some((two, true)));
     assert_eq!(server.status().await.state, ServerState::Converged);
     assert_eq!(server.world.agent_restarts(), 2);
+}
+
+/// A server with the first pulld, whose document then asks for `web` and for the next pulld.
+async fn server_to_update() -> Server {
+    let server = Server::new().await;
+    let (one, two, web) = (release("pulld", 1), release("pulld", 2), release("web", 1));
+    for release in [&one, &two, &web] {
+        server.upload(release, Behaviour::Good).await;
+    }
+    server.push(&[&one]).await;
+    live(&server).await;
+    live(&server).await;
+    server.push(&[&web, &two]).await;
+    server
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_crash_the_agent_updates_itself_first_and_alone() {
+    let server = server_to_update().await;
+    server.world.die("pulld.service", 1);
+    assert_eq!(live(&server).await, None);
+    assert_eq!(server.world.installed("pulld"), Some((release("pulld", 2), true)));
+    assert_eq!(server.world.installed("web"), None, "what may have ended it comes after its cure");
+    assert_eq!(live(&server).await, Some(Next::Continue));
+    assert_eq!(server.world.installed("web"), Some((release("web", 1), true)));
+    assert_eq!(server.status().await.state, ServerState::Converged);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_cycle_that_failed_as_a_whole_the_agent_updates_itself_first_and_alone() {
+    let server = server_to_update().await;
+    let (bucket, away) = (server.root.path().join("bucket"), server.root.path().join("away"));
+    std::fs::rename(&bucket, &away).unwrap();
+    let mut agent = server.agent();
+    assert!(!poll(&mut agent).await.ok);
+    std::fs::rename(&away, &bucket).unwrap();
+    let killed = server.world.killed();
+    tokio::select! {
+        biased;
+        _ = poll(&mut agent) => panic!("it went on"),
+        () = killed.notified() => {}
+    }
+    assert_eq!(server.world.installed("pulld"), Some((release("pulld", 2), true)));
+    assert_eq!(server.world.installed("web"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cure_that_does_not_work_keeps_nothing_else_out() {
+    let server = server_to_update().await;
+    let bad = release("pulld", 3);
+    server.upload(&bad, Behaviour::Refused).await;
+    server.push(&[&release("web", 1), &bad]).await;
+    server.world.die("pulld.service", 1);
+    assert_eq!(live(&server).await, Some(Next::Continue));
+    assert_eq!(server.world.installed("pulld"), Some((release("pulld", 1), true)));
+    assert_eq!(server.world.installed("web"), Some((release("web", 1), true)));
+    assert_eq!(server.state_of("pulld").await, AppState::Quarantined);
 }
 
 #[tokio::test(start_paused = true)]

@@ -127,6 +127,15 @@ pub(crate) fn plan(situation: &Situation) -> Decision {
     decision
 }
 
+/// The steps as they are carried out, one batch after the other. Normally they are one, with pulld itself at its end. After
+/// a crash, or a cycle that failed, pulld goes first and alone: what keeps the agent from reaching its own entry must not
+/// keep its cure out.
+pub(crate) fn batches(steps: Vec<Step>, own_first: bool) -> Vec<Vec<Step>> {
+    let is_own = |step: &Step| step.app().as_str() == OWN_PACKAGE;
+    let (own, others) = if own_first { steps.into_iter().partition(is_own) } else { (Vec::new(), steps) };
+    [own, others].into_iter().filter(|batch| !batch.is_empty()).collect()
+}
+
 /// Whether dpkg calls a package of an app broken whose desired release is quarantined, so that its rollback failed too.
 ///
 /// Then the release is tried once more in spite of the quarantine, with the delays of a retry: nothing sound of the app is

@@ -264,7 +264,8 @@ impl World {
         let mut state = self.0.borrow_mut();
         state.invocations += times;
         let (invocation, started) = (format!("{:032x}", state.invocations), Some(state.tick()));
-        let unit = state.units.get_mut(name).unwrap();
+        let new = Unit { state: running(&invocation), crashes_at: None, runs: None };
+        let unit = state.units.entry(name.to_owned()).or_insert(new);
         let restarts = unit.state.restarts + times;
         unit.state = UnitState { restarts, started, ..running(&invocation) };
     }
@@ -475,7 +476,7 @@ impl PackageManager for World {
         self.0.borrow_mut().under_way = None;
         self.0.borrow_mut().unclaimed = Some(result.clone());
         fail_point!("dpkg.end");
-        if request.restart_agent {
+        if request.restart_agent && result.end == DpkgEnd::Exited(0) {
             let killed = self.killed();
             self.0.borrow_mut().agent_restarts += 1;
             killed.notify_one();

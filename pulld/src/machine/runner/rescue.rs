@@ -27,6 +27,7 @@ use super::{
         dpkg_request::{DpkgEnd, DpkgRequest},
         guard::{self, systemctl},
         package_manager::OWN_PACKAGE,
+        service_manager::OWN_UNIT,
     },
     JournalStream,
     lock::lock,
@@ -38,9 +39,6 @@ const LOCK_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// Time limit for dpkg and the maintainer scripts of pulld.
 const DPKG_TIMEOUT: Duration = Duration::from_mins(10);
-
-/// The service of the agent.
-const AGENT_UNIT: &str = "pulld.service";
 
 /// Restores the previous pulld if the rescue in `directory` is armed; otherwise removes what was left of it.
 ///
@@ -55,11 +53,11 @@ pub(crate) fn run(directory: &Path, journal: JournalStream) -> Result<()> {
     let Some(armed) = rescue.armed()? else { return guard::remove(&rescue) };
     if is_restored(&armed)? {
         tracing::info!(message_id = events::SELF_UPDATE, "the previous pulld is installed; nothing to restore");
-        return systemctl(&["start", "--no-block", AGENT_UNIT]);
+        return systemctl(&["start", "--no-block", OWN_UNIT]);
     }
     let was = state_of_agent();
     // A new pulld that hangs need not answer. Where the package has no unit any more, there is none to stop.
-    for command in [&["stop", "--no-block", AGENT_UNIT][..], &["kill", "--signal=KILL", AGENT_UNIT]] {
+    for command in [&["stop", "--no-block", OWN_UNIT][..], &["kill", "--signal=KILL", OWN_UNIT]] {
         if let Err(error) = systemctl(command) {
             tracing::debug!("{error:#}");
         }
@@ -67,11 +65,11 @@ pub(crate) fn run(directory: &Path, journal: JournalStream) -> Result<()> {
     if !rescue.is_armed() {
         // It passed its health gate in this very moment.
         guard::remove(&rescue)?;
-        return systemctl(&["start", "--no-block", AGENT_UNIT]);
+        return systemctl(&["start", "--no-block", OWN_UNIT]);
     }
     restore(&rescue, &armed, &was, journal)?;
     systemctl(&["daemon-reload"])?;
-    systemctl(&["restart", "--no-block", AGENT_UNIT])
+    systemctl(&["restart", "--no-block", OWN_UNIT])
 }
 
 /// Has dpkg install the previous pulld. That it does is noted before, so that whichever pulld runs next knows.
@@ -116,10 +114,10 @@ fn is_restored(armed: &Armed) -> Result<bool> {
 /// How the new pulld was when its time had passed, for people.
 fn state_of_agent() -> String {
     let properties = "--property=ActiveState,SubState,Result,NRestarts";
-    let listing = output("systemctl", &["show", properties, AGENT_UNIT]).unwrap_or_default();
+    let listing = output("systemctl", &["show", properties, OWN_UNIT]).unwrap_or_default();
     let get = |name: &str| listing.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap_or("?");
     let (state, sub, result) = (get("ActiveState"), get("SubState"), get("Result"));
-    format!("`{AGENT_UNIT}` was {state} ({sub}), with the result {result} and {} restarts", get("NRestarts"))
+    format!("`{OWN_UNIT}` was {state} ({sub}), with the result {result} and {} restarts", get("NRestarts"))
 }
 
 /// What a program prints.
