@@ -71,6 +71,7 @@ pub(crate) async fn run(transient: &Transient) -> Result<bool> {
     let started = timeout(QUERY_TIMEOUT, manager.start_transient_unit(&transient.unit, "fail", &properties, &[])).await;
     let job = started.with_context(|| format!("timed out starting `{}`", transient.unit))?;
     let job = job.with_context(|| format!("systemd could not start `{}`", transient.unit))?;
+    let mut was_over = false;
     loop {
         let signal = timeout(POLL_INTERVAL, removed.next()).await;
         if let Ok(Some(signal)) = &signal {
@@ -87,8 +88,12 @@ pub(crate) async fn run(transient: &Transient) -> Result<bool> {
         if let Ok(state) = unit::read(&transient.unit).await
             && !state.is_running()
         {
-            // systemd forgets a unit of this kind when it ends, its result too.
-            bail!("lost track of `{}`: its result is unknown", transient.unit);
+            // It may have ended right now, and the signal is on its way.
+            if was_over {
+                // systemd forgets a unit of this kind when it ends, its result too.
+                bail!("lost track of `{}`: its result is unknown", transient.unit);
+            }
+            was_over = true;
         }
         if Instant::now() > deadline {
             bail!("`{}` is still running after {:?}", transient.unit, transient.timeout);
