@@ -11,6 +11,7 @@ mod installing;
 mod kinds;
 mod losses;
 mod machines;
+mod obstacles;
 mod power_cuts;
 mod releases;
 mod rescue;

@@ -34,7 +34,9 @@ const OF_THE_MACHINE: [&str; 6] = [
 
 /// Why a dpkg run failed: dpkg's error, and below it what was printed before, which are the words of the script that
 /// failed. Without an error of dpkg, because it was killed, they are the last words altogether, and what it was doing.
-pub(crate) fn explain(result: &DpkgResult) -> String {
+///
+/// `replaced` is the ID of the release that was to be replaced: its own script may be what failed.
+pub(crate) fn explain(result: &DpkgResult, replaced: Option<&str>) -> String {
     let what = match &result.end {
         DpkgEnd::Exited(status) => format!("dpkg exited with {status}"),
         DpkgEnd::Failed(reason) => reason.clone(),
@@ -43,13 +45,78 @@ pub(crate) fn explain(result: &DpkgResult) -> String {
     let error = errors(&lines).next();
     let before = &lines[..error.as_ref().map_or(lines.len(), |(at, _)| *at)];
     let doing = before.iter().rposition(|line| is_progress(line));
+    let obstacle = error.as_ref().and_then(|(_, error)| Obstacle::find(before, error));
     let (sentence, from) = match (&error, doing) {
-        (Some((_, error)), doing) => (format!("{what}: {}", shortened(error)), doing.map_or(0, |doing| doing + 1)),
+        (Some((_, error)), doing) => {
+            let sentence = match &obstacle {
+                Some(obstacle) => obstacle.told(replaced),
+                None => format!("{what}: {}", shortened(error)),
+            };
+            (sentence, doing.map_or(0, |doing| doing + 1))
+        }
         (None, doing) => (what, doing.unwrap_or(0)),
     };
-    let is_said = |line: &&&str| !line.starts_with("dpkg: warning: downgrading ") && !line.starts_with(PROGRESS[0]);
+    let is_told = |line: &str| {
+        obstacle.is_some()
+            && (Obstacle::warning(line).is_some() || line == "dpkg: trying script from the new package instead ...")
+    };
+    let is_said = |line: &&&str| {
+        !line.starts_with("dpkg: warning: downgrading ") && !line.starts_with(PROGRESS[0]) && !is_told(line)
+    };
     let said: Vec<&str> = before[from..].iter().filter(is_said).copied().collect();
     reason::with_lines(&cut(&sentence, MAX_SENTENCE), "dpkg's output", &said)
+}
+
+/// A script of the installed package that keeps it from being replaced: it failed, and what dpkg tried in its place did
+/// too (Debian Policy §6.6).
+#[derive(Debug, PartialEq, Eq)]
+struct Obstacle<'a> {
+    /// The package, as dpkg calls it.
+    package: &'a str,
+    /// `prerm` or `postrm`.
+    script: &'static str,
+    /// How it failed.
+    how: &'a str,
+    /// How that of the new package failed, if there is one.
+    new: Option<&'a str>,
+}
+
+impl<'a> Obstacle<'a> {
+    /// The one behind an error of dpkg, from the lines before it.
+    fn find(before: &[&'a str], error: &'a str) -> Option<Self> {
+        let (package, script, how) = before.iter().rev().find_map(|line| Self::warning(line))?;
+        let new = match error.split_once(" script subprocess ") {
+            Some((_, new)) if error.contains(" new ") => Some(new),
+            _ if error.ends_with("there is no script in the new version of the package - giving up") => None,
+            _ => return None,
+        };
+        Some(Self { package, script, how, new })
+    }
+
+    /// Package, script and how it failed, as dpkg warns of them before it tries the new package's.
+    fn warning(line: &str) -> Option<(&str, &'static str, &str)> {
+        let (package, rest) = line.strip_prefix("dpkg: warning: old ")?.split_once(" package ")?;
+        let (script, how) = rest.split_once(" script subprocess ")?;
+        let script = match script {
+            "pre-removal" => "prerm",
+            "post-removal" => "postrm",
+            _ => return None,
+        };
+        Some((package, script, how))
+    }
+
+    fn told(&self, replaced: Option<&str>) -> String {
+        let Self { package, script, how, new } = self;
+        let installed = replaced.map_or_else(|| format!("the installed `{package}`"), |id| format!("`{id}`"));
+        let new = match new {
+            Some(new) => format!("that of the release in its place {new} too"),
+            None => "the release in its place has none".to_owned(),
+        };
+        format!(
+            "cannot replace {installed}: its `{script}` {how}, and {new}; correct `/var/lib/dpkg/info/{package}.{script}` \
+             on the server, or push a release whose `{script} failed-upgrade` succeeds"
+        )
+    }
 }
 
 /// Whether it is the machine that failed, as dpkg says: a full disk, a file system that is read-only. What a script says
@@ -114,27 +181,43 @@ Errors were encountered while processing:
  web
 ";
         assert_eq!(
-            explain(&failed(postinst)),
+            explain(&failed(postinst), None),
             "dpkg exited with 1: error processing package web (--install): installed web package post-installation \
              script subprocess returned error exit status 7\ndpkg's output ends with:\n  migrating\n  no such table: users"
         );
-        let prerm = "\
+    }
+
+    /// As dpkg 1.21.22 printed it.
+    #[test]
+    fn a_script_of_the_installed_release_that_keeps_it_there_is_named_with_the_remedy() {
+        let prerm = |error: &str| {
+            failed(&format!(
+                "\
 Preparing to unpack old-2.deb ...
 old prerm upgrade 2
-dpkg: warning: old old package pre-removal script subprocess returned error exit status 1
+dpkg: warning: old web package pre-removal script subprocess returned error exit status 1
 dpkg: trying script from the new package instead ...
 dpkg: error processing archive /var/lib/pulld/cache/old:a@b:2026/0a.deb (--install):
- new old package pre-removal script subprocess returned error exit status 1
+ {error}
 Errors were encountered while processing:
  old-2.deb
-";
+"
+            ))
+        };
+        let both = prerm("new web package pre-removal script subprocess returned error exit status 2");
         assert_eq!(
-            explain(&failed(prerm)),
-            "dpkg exited with 1: error processing archive (--install): new old package pre-removal script subprocess \
-             returned error exit status 1\ndpkg's output ends with:\n  old prerm upgrade 2\n  dpkg: warning: old old \
-             package pre-removal script subprocess returned error exit status 1\n  dpkg: trying script from the new \
-             package instead ..."
+            explain(&both, Some("web:a@b:1")),
+            "cannot replace `web:a@b:1`: its `prerm` returned error exit status 1, and that of the release in its place \
+             returned error exit status 2 too; correct `/var/lib/dpkg/info/web.prerm` on the server, or push a release \
+             whose `prerm failed-upgrade` succeeds\ndpkg's output ends with:\n  old prerm upgrade 2"
         );
+        let none = prerm("there is no script in the new version of the package - giving up");
+        let said = explain(&none, None);
+        let expected = "cannot replace the installed `web`: its `prerm` returned error exit status 1, and the release in its \
+                        place has none; correct";
+        assert!(said.starts_with(expected), "{said}");
+        let other = explain(&prerm("unable to create '/f.dpkg-new': Permission denied"), None);
+        assert!(other.starts_with("dpkg exited with 1: error processing archive (--install): unable"), "{other}");
     }
 
     #[test]
@@ -148,7 +231,7 @@ dpkg: dependency problems prevent configuration of dep:
 dpkg: error processing package dep (--install):
  dependency problems - leaving unconfigured
 ";
-        let said = explain(&failed(output));
+        let said = explain(&failed(output), None);
         assert!(
             said.contains("\n   dep depends on libnone (>= 2); however:\n    Package libnone is not installed."),
             "{said}"
@@ -164,21 +247,21 @@ dpkg: error processing package dep (--install):
             ..DpkgResult::failed("")
         };
         assert_eq!(
-            explain(&killed),
+            explain(&killed, None),
             "it took too long\ndpkg's output ends with:\n  Setting up web (1) ...\n  waiting for the \\u{1b}[1mdatabase"
         );
-        assert_eq!(explain(&DpkgResult::failed("no \u{1b} service")), "no \\u{1b} service");
-        assert_eq!(explain(&failed("")), "dpkg exited with 1");
+        assert_eq!(explain(&DpkgResult::failed("no \u{1b} service"), None), "no \\u{1b} service");
+        assert_eq!(explain(&failed(""), None), "dpkg exited with 1");
         let locked = "dpkg: error: dpkg frontend lock was locked by another process with pid 1\n";
         let said = "dpkg exited with 1: error: dpkg frontend lock was locked by another process with pid 1";
-        assert_eq!(explain(&failed(locked)), said);
+        assert_eq!(explain(&failed(locked), None), said);
     }
 
     #[test]
     fn whatever_scripts_print_the_reason_is_short() {
-        let said = explain(&failed(&"\u{fffd}\u{202e}🦀 Setting up \n".repeat(100_000)));
+        let said = explain(&failed(&"\u{fffd}\u{202e}🦀 Setting up \n".repeat(100_000)), None);
         assert!(said.len() < 1500, "{} bytes", said.len());
-        let said = explain(&failed(&format!("dpkg: error: {}", "x".repeat(100_000))));
+        let said = explain(&failed(&format!("dpkg: error: {}", "x".repeat(100_000))), None);
         assert!(said.len() < 1500, "{} bytes", said.len());
     }
 

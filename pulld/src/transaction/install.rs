@@ -44,7 +44,10 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
             let installed = self.installed(transaction).await?;
             let update = &mut transaction.updates[at];
             if !update.is_in_place(&installed) {
-                update.fail(dpkg_failure::explain(&result), is_release_at_fault(update, &result, &installed));
+                update.fail(
+                    dpkg_failure::explain(&result, update.previous_title()),
+                    is_release_at_fault(update, &result, &installed),
+                );
             }
         }
         Ok(())

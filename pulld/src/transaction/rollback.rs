@@ -70,7 +70,8 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
                     let installed = self.installed(transaction).await?;
                     let update = &mut transaction.updates[at];
                     if !update.is_undone(&installed) {
-                        outcome::degrade(update, &format!("rollback failed: {}", dpkg_failure::explain(&result)));
+                        let why = dpkg_failure::explain(&result, Some(update.title()));
+                        outcome::degrade(update, &format!("rollback failed: {why}"));
                     }
                 }
             }

@@ -75,7 +75,10 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
                 );
                 return Ok(Next::Exit);
             }
-            own.fail(dpkg_failure::explain(&result), is_release_at_fault(own, &result, &installed));
+            own.fail(
+                dpkg_failure::explain(&result, own.previous_title()),
+                is_release_at_fault(own, &result, &installed),
+            );
         }
         self.undo_own(transaction, quarantine, &rescue).await
     }
@@ -138,7 +141,8 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
                 if own.is_undone(&installed) {
                     return Ok(Next::Exit);
                 }
-                outcome::degrade(own, &format!("rollback failed: {}", dpkg_failure::explain(&result)));
+                let why = dpkg_failure::explain(&result, Some(own.title()));
+                outcome::degrade(own, &format!("rollback failed: {why}"));
             }
         }
         Ok(Next::Continue)

@@ -91,6 +91,11 @@ impl AppUpdate {
         self.release().map_or(&self.package, ReleaseName::stem)
     }
 
+    /// The ID of the release that was installed before, if one was.
+    pub(crate) fn previous_title(&self) -> Option<&str> {
+        self.previous.installed().map(|previous| previous.release.stem())
+    }
+
     /// Notes that it cannot stay; the first failure counts.
     pub(crate) fn fail(&mut self, reason: impl Into<String>, release_at_fault: bool) {
         self.progress.fail(Failure { reason: reason.into(), release_at_fault });

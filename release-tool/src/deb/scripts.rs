@@ -4,6 +4,9 @@
 //! `systemctl disable` and `policy-rc.d` are respected. When pulld installs (it sets `PUSH_TRANSACTION`), starting,
 //! restarting and `daemon-reload` are left to it: it does them once for all packages, and watches what happens.
 //!
+//! Every package has a prerm and a postrm, whatever its units: when one of the installed package fails on an upgrade, dpkg
+//! tries that of the new one (`failed-upgrade`, Debian Policy §6.5), and a package without it can never replace that one.
+//!
 //! On an upgrade, prerm does nothing at all: a unit runs until its restart. So a package whose unit says
 //! `restart = "never"`, as the agent's own does, is never stopped or restarted by its own scripts.
 
@@ -35,11 +38,27 @@ pub(crate) struct PlannedUnit {
 pub(crate) fn scripts(units: &[PlannedUnit], lines: &ScriptLines, tree: &Tree) -> Vec<(&'static str, String)> {
     let all = [
         ("postinst", with_lines(&lines.postinst, &(take_over_owners(tree) + &postinst(units)))),
-        ("postrm", with_lines(&lines.postrm, &postrm(units))),
+        (
+            "postrm",
+            Some(in_place_of_failed(&lines.postrm) + &with_lines(&lines.postrm, &postrm(units)).unwrap_or_default()),
+        ),
         ("preinst", with_lines(&lines.preinst, "")),
-        ("prerm", with_lines(&lines.prerm, &prerm(units))),
+        (
+            "prerm",
+            Some(in_place_of_failed(&lines.prerm) + &with_lines(&lines.prerm, &prerm(units)).unwrap_or_default()),
+        ),
     ];
     all.into_iter().filter_map(|(name, body)| Some((name, format!("#!/bin/sh\nset -e\n{}", body?)))).collect()
+}
+
+/// The end of a script that dpkg tries in place of the installed package's, unless the person's lines are about that.
+fn in_place_of_failed(lines: &[String]) -> String {
+    if lines.iter().any(|line| line.contains("failed-upgrade")) {
+        return String::new();
+    }
+    "\n# This script of the installed package failed: that is no reason to keep that package.\n\
+     if [ \"$1\" = failed-upgrade ]; then\n    exit 0\nfi\n"
+        .to_owned()
 }
 
 /// The person's lines first: they make the user that our lines may need.
@@ -320,7 +339,12 @@ mod tests {
         assert_eq!(run(&postinst, &["configure"], false), ["invoke try-reload-or-restart nginx.service"]);
         assert_eq!(run(&postinst, &["configure", "1"], false), ["invoke try-reload-or-restart nginx.service"]);
         assert_eq!(run(&postinst, &["configure", "1"], true), [""; 0]);
-        assert_eq!((script("prerm", std::slice::from_ref(&nginx)), script("postrm", &[nginx])), (None, None));
+        for name in ["prerm", "postrm"] {
+            let script = script(name, std::slice::from_ref(&nginx)).unwrap();
+            for arguments in [["remove", ""], ["upgrade", "2"], ["purge", ""]] {
+                assert_eq!(run(&script, &arguments, false), [""; 0], "{name} {arguments:?}");
+            }
+        }
     }
 
     #[test]
@@ -383,10 +407,28 @@ mod tests {
     }
 
     #[test]
+    fn a_script_is_no_obstacle_in_place_of_one_that_failed() {
+        let broken = || vec!["exit 1".to_owned()];
+        let lines = ScriptLines { prerm: broken(), postrm: broken(), ..ScriptLines::default() };
+        for lines in [lines, ScriptLines::default()] {
+            let all = scripts(&[], &lines, &Tree::default());
+            for wanted in ["prerm", "postrm"] {
+                let (_, text) = all.iter().find(|(name, _)| *name == wanted).unwrap();
+                assert_eq!(run(text, &["failed-upgrade", "1", "2"], false), [""; 0]);
+            }
+        }
+        let own = vec!["if [ $1 = failed-upgrade ]; then echo mine >&3; fi".to_owned()];
+        let all = scripts(&[], &ScriptLines { prerm: own, ..ScriptLines::default() }, &Tree::default());
+        let (_, prerm) = all.iter().find(|(name, _)| *name == "prerm").unwrap();
+        assert_eq!(run(prerm, &["failed-upgrade", "1", "2"], false), ["mine"]);
+    }
+
+    #[test]
     fn own_lines_come_first_and_alone_are_enough() {
         let lines = ScriptLines { preinst: vec!["echo hello >&3".to_owned()], ..ScriptLines::default() };
         let all = scripts(&[], &lines, &Tree::default());
-        assert_eq!(all.len(), 1);
-        assert_eq!(run(&all[0].1, &["install"], false), ["hello"]);
+        let (name, preinst) = &all[1];
+        assert_eq!((all.len(), *name), (3, "preinst"));
+        assert_eq!(run(preinst, &["install"], false), ["hello"]);
     }
 }
