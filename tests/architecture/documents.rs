@@ -106,3 +106,34 @@ fn is_folder_of_ours(word: &str) -> bool {
     let of_a_bucket = ["debs/", "server/", "status/", "history/", "pushes/"].iter().any(|name| word.starts_with(name));
     word.ends_with('/') && !word.starts_with('/') && word.chars().all(plain) && !of_a_bucket
 }
+
+/// The names of an enum's variants.
+fn variants(path: &str, of: &str) -> Vec<String> {
+    let source = read(path);
+    let body = source.split_once(&format!("enum {of} {{\n")).and_then(|(_, rest)| rest.split_once("\n}\n"));
+    let lines = body.map(|(body, _)| body.lines()).unwrap_or_else(|| panic!("`{path}` has no enum `{of}`"));
+    let lines = lines.filter_map(|line| line.strip_prefix("    ")).filter(|line| line.starts_with(char::is_uppercase));
+    lines.map(|line| line.chars().take_while(char::is_ascii_alphanumeric).collect()).collect()
+}
+
+#[test]
+fn the_drawing_of_a_transaction_is_that_of_the_code() {
+    let phases = variants("pulld/src/transaction/record.rs", "Phase");
+    let mut states = variants("pulld/src/transaction/progress.rs", "Progress");
+    states.extend(variants("pulld/src/transaction/progress.rs", "Outcome"));
+    states.retain(|state| state != "Ended");
+    let document = read("ARCHITECTURE.md");
+    let drawings =
+        document.split("```").filter(|drawing| drawing.contains("──>")).map(|drawing| drawing.split_once("\n\n"));
+    let [Some((of_phases, of_states))] = drawings.collect::<Vec<_>>()[..] else { panic!("one drawing of two parts") };
+    for (drawn, names) in [(of_phases, phases), (of_states, states)] {
+        let words: Vec<&str> = drawn.split(|c: char| !c.is_alphanumeric()).collect();
+        for name in &names {
+            assert!(words.contains(&name.as_str()), "`{name}` is not drawn");
+        }
+        let drawn = words.iter().filter(|word| word.starts_with(char::is_uppercase));
+        for word in drawn {
+            assert!(names.iter().any(|name| name == word), "`{word}` is drawn, and is not in the code");
+        }
+    }
+}
