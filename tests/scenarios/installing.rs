@@ -1,9 +1,9 @@
 //! The one command that puts the agent on a server: one that runs, and one that is being built.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use anyhow::Result;
-use bucket::ReleaseName;
+use bucket::{AppState, ReleaseName, Status};
 use harness::{AgentRepo, Image, Machine, Output, Scenario};
 
 /// What README tells people to run.
@@ -104,6 +104,29 @@ fn on_a_running_server_one_agent_runs_whatever_the_script_is_run_for() -> Result
     assert_eq!(processes(&server)?, "/usr/bin/pulld (deleted)");
     install(&server, &three, BUCKET)?;
     assert_eq!((processes(&server)?.as_str(), starts(&server)?), ("/usr/bin/pulld", 3));
+    Ok(())
+}
+
+#[test]
+fn the_first_report_of_a_new_server_waits_for_the_end_of_the_installation() -> Result<()> {
+    let scenario = Scenario::new()?;
+    let repo = AgentRepo::new(&scenario.path("pulld"))?;
+    let one = repo.release(scenario.target(), "one")?;
+    let server = boot(&scenario)?;
+    // On a slow machine there is more to do after the postinst has started the agent.
+    server.sh("mv /usr/bin/deb-systemd-invoke /usr/bin/deb-systemd-invoke.real")?;
+    server.write("/usr/bin/deb-systemd-invoke", "#!/bin/sh\n/usr/bin/deb-systemd-invoke.real \"$@\"\nsleep 2\n")?;
+    server.sh("chmod 755 /usr/bin/deb-systemd-invoke")?;
+    let keep = "until cp /srv/push/status/web-1.json /root/first.json; do sleep 0.02; done 2>/dev/null";
+    server.sh(&format!("systemd-run --quiet sh -c '{keep}'"))?;
+    install(&server, &one, BUCKET)?;
+    server.wait_until("the first report was kept", Duration::from_secs(10), |server| {
+        Ok(server.run("test -s /root/first.json")?.success().then_some(()))
+    })?;
+    let first: Status = serde_json::from_str(&server.read("/root/first.json")?)?;
+    let own = first.apps.iter().find(|app| app.app == "pulld").map(|app| (app.state, app.drift.clone()));
+    assert_eq!(own, Some((AppState::Converged, vec![])), "{first:?}");
+    assert!(server.journal("pulld")?.contains("waiting until `"), "{}", server.journal("pulld")?);
     Ok(())
 }
 

@@ -14,6 +14,7 @@ mod paused;
 mod report;
 mod restarts;
 mod retries;
+mod start;
 
 use std::{collections::BTreeSet, rc::Rc, time::Duration};
 
@@ -27,7 +28,7 @@ use crate::{
         plan::{self, Decision, Situation, Step},
         schedule,
     },
-    machine::{OWN_UNIT, PackageManager, ServiceManager},
+    machine::{PackageManager, ServiceManager},
     random::{random_fraction, random_u64},
     service::{
         announcer::Announcer,
@@ -178,7 +179,9 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
     pub(crate) async fn pull_cycle(&mut self, reasons: &BTreeSet<Reason>) -> (CycleReport, Next) {
         // 1. Why the agent woke decides whether everything is read and retried at once.
         let mut cycle = Cycle::begin(reasons);
-        self.own_first |= reasons.contains(&Reason::Start) && self.has_crashed().await;
+        if reasons.contains(&Reason::Start) {
+            self.start().await;
+        }
         let converged = self.converge(&mut cycle).await;
         if matches!(converged, Ok(Next::Exit)) {
             return (CycleReport::default(), Next::Exit);
@@ -189,11 +192,6 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         // 10. Report, whatever happened, and when the next one comes.
         self.next_pull = self.schedule_pull(reasons.contains(&Reason::Start));
         (self.report(cycle, failure).await, Next::Continue)
-    }
-
-    /// Whether systemd started this process by itself because the last one had ended.
-    async fn has_crashed(&self) -> bool {
-        self.machine.services.unit(OWN_UNIT).await.is_ok_and(|unit| unit.restarts > 0)
     }
 
     async fn converge(&mut self, cycle: &mut Cycle) -> Result<Next> {

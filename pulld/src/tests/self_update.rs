@@ -189,3 +189,30 @@ async fn a_new_agent_stays_up_for_the_health_window_before_it_confirms_itself() 
         assert!(!rescue.is_armed());
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_its_own_postinst_starts_waits_for_the_end_of_that_dpkg_run() {
+    let server = server_to_update().await;
+    server.push(&[&release("pulld", 1)]).await;
+    let (before, dpkg_runs) = (server.bucket.status(&Server::name()).await.unwrap(), server.world.dpkg_runs().len());
+    server.world.break_package("pulld");
+    server.world.hold_lock_by(Some((4321, "dpkg")));
+    let lasting = async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(server.bucket.status(&Server::name()).await.unwrap(), before, "nothing is reported meanwhile");
+        server.world.finish_package("pulld");
+        server.world.hold_lock_by(None);
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        next = live(&server) => assert_eq!(next, Some(Next::Continue)),
+        () = lasting => {}
+    }
+    assert_eq!(server.state_of("pulld").await, AppState::Converged);
+    assert_eq!(server.world.dpkg_runs().len(), dpkg_runs, "it was not installed again");
+
+    // What is broken while nobody works on it is told at once, and repaired.
+    server.world.break_package("pulld");
+    live(&server).await;
+    assert_eq!(server.world.dpkg_runs().len(), dpkg_runs + 1);
+}

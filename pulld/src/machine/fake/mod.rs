@@ -233,6 +233,13 @@ impl World {
         }
     }
 
+    /// dpkg is done with a package that it was in the middle of.
+    pub(crate) fn finish_package(&self, name: &str) {
+        if let Some((package, _)) = self.0.borrow_mut().packages.get_mut(name) {
+            package.state = PackageState::Installed;
+        }
+    }
+
     /// What kept a release from working is gone: from its next installation on it is good.
     pub(crate) fn mend(&self, release: &ReleaseName) {
         self.0.borrow_mut().mended.insert(release.clone());
