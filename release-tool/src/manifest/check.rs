@@ -64,6 +64,34 @@ fn with_pace(at: &str, table: Table) -> Result<Check> {
 mod tests {
     use super::*;
 
+    /// The reference of the keys, with examples.
+    const PAGE: &str = include_str!("../../../docs/release-toml.md");
+
+    #[test]
+    fn the_reference_has_valid_examples_and_the_defaults() {
+        let blocks: Vec<&str> = PAGE.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+        assert_eq!(blocks.len(), 2);
+        for block in blocks {
+            let table: Table = block.parse().unwrap();
+            for (name, package) in table["package"].as_table().unwrap() {
+                let recipe = "description = \"x\"\nmaintainer = \"A <a@example.org>\"\narch = \"all\"\n";
+                let package = toml::to_string(package).unwrap();
+                let keys: Table = format!("{recipe}{package}").parse().unwrap();
+                crate::manifest::Package::parse("[p]", name, keys, None).unwrap();
+            }
+        }
+        let default = CheckPace::DEFAULT;
+        let seconds = |time: std::time::Duration| format!("\"{}s\"", time.as_secs());
+        for (key, default) in [
+            ("timeout", seconds(default.timeout())),
+            ("interval", seconds(default.interval())),
+            ("attempts", default.attempts().to_string()),
+        ] {
+            let row = PAGE.lines().find(|line| line.starts_with(&format!("| `{key}` |"))).unwrap();
+            assert!(row.ends_with(&format!("| `{default}` |")), "{row}");
+        }
+    }
+
     fn parsed(text: &str) -> Result<Option<Check>> {
         let table: Table = format!("check = {text}").parse()?;
         parse("[package.web]", &mut Keys::new("[package.web]", table, &["check"])?)
