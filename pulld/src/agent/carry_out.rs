@@ -32,11 +32,17 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             return self.confirm_without_record(cycle).await;
         };
         cycle.busy = true;
+        notify::status(&format!("resuming {}", titles(&transaction.updates)));
+        let mut meanwhile = self.report_resumed(&transaction).await;
         let Self { machine, paths, configured, instance, liveness, announcer, quarantine, .. } = self;
-        let next = runner(machine, paths, configured, instance, liveness, announcer)
-            .resume(&mut transaction, quarantine)
-            .await
-            .context("could not complete the interrupted transaction")?;
+        let runner = runner(machine, paths, configured, instance, liveness, announcer);
+        let next = tokio::select! {
+            biased;
+            next = runner.resume(&mut transaction, quarantine) => next,
+            never = meanwhile.report() => match never {},
+        };
+        self.report_ended(meanwhile);
+        let next = next.context("could not complete the interrupted transaction")?;
         self.close(&transaction, next, cycle)?;
         Ok(next)
     }
@@ -148,9 +154,12 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
     }
 }
 
+fn titles(updates: &[AppUpdate]) -> String {
+    updates.iter().map(AppUpdate::title).collect::<Vec<_>>().join(", ")
+}
+
 fn log_start(updates: &[AppUpdate]) {
-    let titles: Vec<&str> = updates.iter().map(AppUpdate::title).collect();
-    notify::status(&format!("installing {}", titles.join(", ")));
+    notify::status(&format!("installing {}", titles(updates)));
     for update in updates {
         let verb = if update.release().is_some() { "installing" } else { "removing" };
         tracing::info!(

@@ -19,7 +19,7 @@ mod start;
 use std::{collections::BTreeSet, rc::Rc, time::Duration};
 
 use anyhow::Result;
-use bucket::{ReleaseName, Timestamp};
+use bucket::{ReleaseName, ServerDocument, Timestamp};
 use tokio::time::Instant;
 
 use crate::{
@@ -28,7 +28,7 @@ use crate::{
         plan::{self, Decision, Situation, Step},
         schedule,
     },
-    machine::{PackageManager, ServiceManager},
+    machine::{InstalledPackage, PackageManager, ServiceManager},
     random::{random_fraction, random_u64},
     service::{
         announcer::Announcer,
@@ -39,8 +39,14 @@ use crate::{
         wake::{Reason, WakeSignal},
     },
     state::{
-        event_log::EventLog, lineage::Lineage, paths::Paths, pauses::Pauses, persist, quarantine::Quarantine,
-        remembered, seen::Seen,
+        event_log::EventLog,
+        lineage::Lineage,
+        paths::Paths,
+        pauses::Pauses,
+        persist,
+        quarantine::Quarantine,
+        remembered::{self, Remembered},
+        seen::Seen,
     },
     store::{
         bucket::Bucket,
@@ -311,21 +317,33 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
     async fn read_and_plan(&mut self, cycle: &mut Cycle) -> Result<()> {
         self.end_pauses();
         let installed = observe::installed(&self.machine.packages, &self.liveness).await?;
-        let settings = self.configured.settings();
-        let Decision { plan, report } = plan::plan(&Situation {
-            document: self.desired.document().map(|(_, document)| document),
-            settled: self.desired.is_settled(),
-            installed: &installed,
-            quarantine: &self.quarantine,
-            pauses: &self.pauses,
-            allowed: &settings.allowed_apps,
-            prune: settings.prune,
-        });
+        let document = self.desired.document().map(|(_, document)| document);
+        let Decision { plan, report } = self.decide(document, &installed);
         let report = if self.desired.is_read() { report } else { report.before_reading() };
         (cycle.plan, cycle.report) = (plan, report);
         cycle.installed = Some(installed);
         self.tell_changes_by_hand(cycle);
         Ok(())
+    }
+
+    /// What a document leaves to do on a machine that has `installed`.
+    fn decide(&self, document: Option<&ServerDocument>, installed: &[InstalledPackage]) -> Decision {
+        let settings = self.configured.settings();
+        plan::plan(&Situation {
+            document,
+            settled: self.desired.is_settled(),
+            installed,
+            quarantine: &self.quarantine,
+            pauses: &self.pauses,
+            allowed: &settings.allowed_apps,
+            prune: settings.prune,
+        })
+    }
+
+    /// The document as an earlier process last read it.
+    fn remembered(&self) -> Option<Remembered> {
+        let settings = self.configured.settings();
+        remembered::recall(&self.paths.document(), settings.bucket.as_ref()?, &settings.server).ok()?
     }
 
     /// The steps to carry out now. An app that failed lately waits until its retry is due, unless a person asked or the

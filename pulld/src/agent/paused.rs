@@ -16,7 +16,7 @@ use crate::{
         events,
         instructions::{Answer, Rollback},
     },
-    state::{named::Named, pauses::Pause, remembered},
+    state::{named::Named, pauses::Pause},
     transaction::{executor::Next, progress::Outcome, record::Transaction, update::AppUpdate},
 };
 
@@ -67,9 +67,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         if let Some((_, document)) = self.desired.document() {
             return Named::of(app, Some(document));
         }
-        let settings = self.configured.settings();
-        let recall = |bucket| remembered::recall(&self.paths.document(), bucket, &settings.server).ok()?;
-        let remembered = settings.bucket.as_ref().and_then(recall);
+        let remembered = self.remembered();
         Named::of(app, remembered.as_ref().map(|remembered| &remembered.document))
     }
 
@@ -77,6 +75,8 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
     pub(super) async fn carry_out_rollback(&mut self, updates: Vec<AppUpdate>, cycle: &mut Cycle) -> Result<Next> {
         // Now that the app is paused.
         self.read_and_plan(cycle).await?;
+        let apps: Vec<AppName> = updates.iter().map(|update| update.app.clone()).collect();
+        cycle.report = std::mem::take(&mut cycle.report).with_under_way(&apps);
         let mut meanwhile = self.report_begun(true, cycle).await;
         let next = tokio::select! {
             biased;
@@ -84,7 +84,12 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             never = meanwhile.report() => match never {},
         };
         self.report_ended(meanwhile);
-        next
+        let next = next?;
+        if next == Next::Continue {
+            // The cycle may end before it queries dpkg again, as without a bucket.
+            self.read_and_plan(cycle).await?;
+        }
+        Ok(next)
     }
 
     /// Takes care again of the apps whose time has passed or whose entry has changed.

@@ -189,6 +189,12 @@ impl PlanReport {
         self.apps.insert(app.clone(), cause);
     }
 
+    /// The same while some apps are worked on, whatever was known of them before.
+    pub(crate) fn with_under_way<'a>(mut self, apps: impl IntoIterator<Item = &'a AppName>) -> Self {
+        apps.into_iter().for_each(|app| self.note(app, Cause::Planned(Reason::Document)));
+        self
+    }
+
     /// The same before a document was read: there may be one that lists every app.
     pub(crate) fn before_reading(mut self) -> Self {
         let unlisted = |cause: &&mut Cause| **cause == Cause::Unlisted(Unlisted::NoDocument);

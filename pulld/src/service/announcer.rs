@@ -2,16 +2,52 @@
 
 use std::collections::BTreeMap;
 
-use bucket::{Activity, AppName, Timestamp};
+use bucket::{Activity, AppName, ReleaseName, Timestamp};
 use tokio::sync::watch;
 
 /// The apps that are worked on, each with what is done.
-pub(crate) type Activities = BTreeMap<AppName, Activity>;
+pub(crate) type Activities = BTreeMap<AppName, Doing>;
+
+/// What is done with an app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Doing {
+    /// The activity.
+    pub(crate) activity: Activity,
+    /// What is installed of the app meanwhile.
+    pub(crate) installed: Installed,
+    /// Why it is done, where the activity alone does not say it; perhaps with lines below it.
+    pub(crate) reason: Option<String>,
+}
+
+/// What is installed of an app while something is done with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Installed {
+    /// The same as when the work began.
+    AsBefore,
+    /// This release.
+    Release(ReleaseName),
+    /// Nothing.
+    Nothing,
+}
+
+impl Doing {
+    /// Something that changes nothing yet, or is done with what was installed before, and needs no reason.
+    pub(crate) fn new(activity: Activity) -> Self {
+        Self { activity, installed: Installed::AsBefore, reason: None }
+    }
+}
+
+impl Installed {
+    /// That release, or nothing.
+    pub(crate) fn of(release: Option<&ReleaseName>) -> Self {
+        release.cloned().map_or(Self::Nothing, Self::Release)
+    }
+}
 
 /// What is announced.
 #[derive(Debug, Default)]
 pub(crate) struct Announced {
-    activities: BTreeMap<AppName, (Activity, Timestamp)>,
+    activities: BTreeMap<AppName, (Doing, Timestamp)>,
     waits: Option<String>,
 }
 
@@ -28,13 +64,13 @@ impl Announcer {
             let before = std::mem::take(&mut announced.activities);
             let now = Timestamp::now();
             let since = |app: &AppName, activity: Activity| {
-                before.get(app).filter(|before| before.0 == activity).map_or(now, |before| before.1)
+                before.get(app).filter(|before| before.0.activity == activity).map_or(now, |before| before.1)
             };
             announced.activities = activities
                 .into_iter()
-                .map(|(app, activity)| {
-                    let since = since(&app, activity);
-                    (app, (activity, since))
+                .map(|(app, doing)| {
+                    let since = since(&app, doing.activity);
+                    (app, (doing, since))
                 })
                 .collect();
             announced.waits = None;
@@ -58,8 +94,8 @@ impl Announcer {
 
 impl Announced {
     /// What is done with an app, and since when.
-    pub(crate) fn of(&self, app: &str) -> Option<(Activity, Timestamp)> {
-        self.activities.iter().find(|(name, _)| name.as_str() == app).map(|(_, doing)| *doing)
+    pub(crate) fn of(&self, app: &str) -> Option<(&Doing, Timestamp)> {
+        self.activities.iter().find(|(name, _)| name.as_str() == app).map(|(_, (doing, since))| (doing, *since))
     }
 
     /// What the work waits for.
@@ -76,7 +112,7 @@ mod tests {
     fn what_is_still_done_keeps_its_time_and_a_wait_ends_with_the_next_announcement() {
         let announcer = Announcer::default();
         let installing = || -> Activities {
-            let apps = ["web", "db"].map(|app| (app.parse().unwrap(), Activity::Installing));
+            let apps = ["web", "db"].map(|app| (app.parse().unwrap(), Doing::new(Activity::Installing)));
             apps.into()
         };
         announcer.announce(installing());
@@ -84,11 +120,11 @@ mod tests {
         announcer.announce_wait(Some("the lock".to_owned()));
         assert_eq!(announcer.listen().borrow().waits(), Some("the lock"));
         announcer.announce(installing());
-        assert_eq!(announcer.listen().borrow().of("web"), Some((Activity::Installing, since)));
-        announcer.announce([("web".parse().unwrap(), Activity::WatchingHealth)].into());
+        assert_eq!(announcer.listen().borrow().of("web"), Some((&Doing::new(Activity::Installing), since)));
+        announcer.announce([("web".parse().unwrap(), Doing::new(Activity::WatchingHealth))].into());
         let listening = announcer.listen();
         let last = listening.borrow();
-        assert!(last.of("web").is_some_and(|(activity, at)| activity == Activity::WatchingHealth && at >= since));
+        assert!(last.of("web").is_some_and(|(doing, at)| doing.activity == Activity::WatchingHealth && at >= since));
         assert_eq!((last.of("db"), last.waits()), (None, None));
     }
 }

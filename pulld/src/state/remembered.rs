@@ -1,6 +1,6 @@
 //! The server document as last read, for a person who plans while the bucket does not answer.
 //!
-//! The agent itself never reads it. Deleting the file does no harm.
+//! The agent itself never acts on it: it reads it to say what it is doing before it has read the bucket. Deleting the file does no harm.
 
 use std::{fs, path::Path, time::SystemTime};
 

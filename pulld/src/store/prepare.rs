@@ -20,7 +20,10 @@ use crate::{
         units::{UnitBefore, Unpacking},
     },
     machine::{DebInfo, InstalledPackage, OWN_PACKAGE, PackageManager, PackageState, ServiceManager, instances},
-    service::{announcer::Announcer, liveness::Liveness},
+    service::{
+        announcer::{Announcer, Doing},
+        liveness::Liveness,
+    },
     transaction::{
         progress::Progress,
         update::{AppUpdate, Target},
@@ -84,7 +87,7 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
         installed: &[InstalledPackage],
     ) -> (Vec<AppUpdate>, Vec<Unprepared>) {
         let installs = steps.iter().filter(|step| matches!(step, Step::Install { .. }));
-        self.announcer.announce(installs.map(|step| (step.app().clone(), Activity::Downloading)).collect());
+        self.announcer.announce(installs.map(|step| (step.app().clone(), Doing::new(Activity::Downloading))).collect());
         let mut unprepared = Vec::new();
         let mut candidates: Vec<Candidate> = Vec::new();
         for step in steps {

@@ -83,11 +83,70 @@ async fn a_rollback_is_told_of_the_app_that_is_rolled_back_alone() {
             (AppState::Pending, Some(Activity::Installing)),
             (AppState::Pending, Some(Activity::WatchingHealth)),
             (AppState::Pending, Some(Activity::RollingBack)),
+            (AppState::Pending, Some(Activity::RollingBack)),
             (AppState::Quarantined, None),
         ]
     );
     let of_db: Vec<_> = reports.iter().map(|status| status.apps[1].activity).collect();
-    assert_eq!(of_db[3..], [Some(Activity::WatchingHealth), None, None]);
+    assert_eq!(of_db[3..], [Some(Activity::WatchingHealth), None, None, None]);
+    // What is installed is what is told, and the previous release is there before its own gate is over.
+    let installed: Vec<_> = reports.iter().map(|status| status.apps[0].installed.clone().unwrap()).collect();
+    let ([one, two], told) = (web, reports.iter().map(|status| status.apps[0].reason.clone().unwrap_or_default()));
+    assert_eq!(installed, [&one, &one, &one, &two, &two, &one, &one].map(Clone::clone));
+    let told: Vec<String> = told.collect();
+    assert!(told[4].contains("does not stay up") && !told[4].contains("restored"), "{told:?}");
+    assert!(told[5].contains("does not stay up"), "{told:?}");
+    assert!(told[5].contains(&format!("`{}` is restored, and has to pass its health gate", one.stem())), "{told:?}");
+    let since: Vec<_> = reports[4..6].iter().map(|status| status.apps[0].activity_since).collect();
+    assert_eq!(since[0], since[1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_resumed_is_reported_like_what_is_new() {
+    let (one, two) = (release("web", 1), release("web", 2));
+    for (interrupted_after, activities) in [
+        (7, vec![Activity::Installing, Activity::WatchingHealth]),
+        (12, vec![Activity::WatchingHealth]),
+        (15, vec![Activity::RollingBack]),
+    ] {
+        let (server, mut agent) = Server::running(&[&one]).await;
+        let is_bad = interrupted_after == 15;
+        upload_lasting(&server, &two, if is_bad { Behaviour::Crashes } else { Behaviour::Good }).await;
+        let generation = server.push(&[&two]).await;
+        let killed = tokio::time::timeout(Duration::from_secs(interrupted_after), pull(&mut agent)).await;
+        assert!(killed.is_err());
+        drop(agent);
+        // What the last process reported is of no use for this.
+        let (seen, _) = server.bucket.status(&Server::name()).await.unwrap().unwrap();
+        server.bucket.delete(&"status/web-1.json".parse().unwrap(), seen).await.unwrap();
+        let mut agent = server.agent();
+        let seen = RefCell::new(Vec::<Status>::new());
+        let watching = async {
+            loop {
+                if let Some((_, status)) = server.bucket.status(&Server::name()).await.unwrap()
+                    && seen.borrow().last() != Some(&status)
+                {
+                    seen.borrow_mut().push(status);
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::select! {
+            _ = pull(&mut agent) => {}
+            () = watching => {}
+        }
+        let reports = seen.into_inner();
+        let mut told: Vec<_> = reports.iter().filter_map(|status| status.apps[0].activity).collect();
+        told.dedup();
+        assert_eq!(told, activities, "interrupted after {interrupted_after} s");
+        for status in reports.iter().filter(|status| status.apps[0].activity.is_some()) {
+            let app = &status.apps[0];
+            assert_eq!((app.state, app.desired.as_ref()), (AppState::Pending, Some(&two)));
+            assert_eq!(status.document.generation, Some(generation), "as the process before read it");
+        }
+        let ended = if is_bad { AppState::Quarantined } else { AppState::Converged };
+        assert_eq!(server.state_of("web").await, ended);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bucket::{AppState, Status};
+use bucket::{Activity, AppState, AppStatus, Status};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -41,10 +41,15 @@ fn bring_bucket_back(server: &Server) {
     std::fs::rename(server.root.path().join("away"), server.root.path().join("bucket")).unwrap();
 }
 
-/// What this machine's own copy of the report says of `web`.
-fn local_web(server: &Server) -> (AppState, String) {
+/// This machine's own copy of the report about `web`.
+fn local_app(server: &Server) -> AppStatus {
     let local: Status = serde_json::from_slice(&std::fs::read(server.paths().status()).unwrap()).unwrap();
-    let web = local.apps.into_iter().find(|app| app.app == "web").unwrap();
+    local.apps.into_iter().find(|app| app.app == "web").unwrap()
+}
+
+/// What it says.
+fn local_web(server: &Server) -> (AppState, String) {
+    let web = local_app(server);
     (web.state, web.reason.unwrap_or_default())
 }
 
@@ -53,7 +58,18 @@ async fn without_a_bucket_a_person_goes_back_and_the_app_is_left_alone_until_its
     let (server, mut agent) = offline().await;
     let (one, two, three) = (release("web", 1), release("web", 2), release("web", 3));
     let mut answer = roll_back(&agent, None, None);
-    let cycle = pull(&mut agent).await;
+    let during = async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let app = local_app(&server);
+        assert_eq!((app.state, app.activity), (AppState::Pending, Some(Activity::WatchingHealth)));
+        assert_eq!(app.installed.as_ref(), Some(&one));
+        std::future::pending::<()>().await;
+    };
+    let cycle = tokio::select! {
+        cycle = pull(&mut agent) => cycle,
+        () = during => unreachable!(),
+    };
+    assert_eq!(local_app(&server).installed.as_ref(), Some(&one), "also without a bucket to end the cycle with");
     assert!(matches!(answer.try_recv(), Ok(Answer::Accepted(_))));
     assert!(cycle.lines.contains(&format!("web: installed `{}`", one.stem())), "{cycle:?}");
     assert_eq!(server.world.installed("web"), Some((one.clone(), true)));

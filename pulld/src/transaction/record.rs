@@ -6,12 +6,16 @@
 use std::path::Path;
 
 use anyhow::Result;
-use bucket::{Activity, Generation, Timestamp};
+use bucket::{Activity, AppName, Generation, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{decide::units::UnitBefore, service::announcer::Activities, state::persist};
+use crate::{
+    decide::{reason, units::UnitBefore},
+    service::announcer::{Activities, Doing, Installed},
+    state::persist,
+};
 
-use super::update::AppUpdate;
+use super::{progress::Progress, update::AppUpdate};
 
 /// The shape of the record that this program writes. What it reads: see [`super::load()`].
 pub(super) const SCHEMA: u32 = 2;
@@ -95,22 +99,45 @@ impl Transaction {
 
     /// What is done in its phase, with each app that it concerns. A removal is nothing that anybody waits for.
     pub(super) fn activities(&self) -> Activities {
-        let activity = |update: &AppUpdate| {
-            Some(match (self.phase, update.is_own()) {
-                (Phase::Installing, false) | (Phase::UpdatingAgent, true) if update.is_forward() => {
-                    Activity::Installing
-                }
-                (Phase::Restarting | Phase::Gating, false) if update.is_forward() => Activity::WatchingHealth,
-                (Phase::RollingBack | Phase::CheckingRollback, false) | (Phase::UpdatingAgent, true)
-                    if update.has_failed() =>
-                {
-                    Activity::RollingBack
-                }
-                _ => return None,
-            })
-        };
         let installs = self.updates.iter().filter(|update| update.release().is_some());
-        installs.filter_map(|update| Some((update.app.clone(), activity(update)?))).collect()
+        installs.filter_map(|update| Some((update.app.clone(), self.doing(update)?))).collect()
+    }
+
+    /// What is done with an app in this phase.
+    fn doing(&self, update: &AppUpdate) -> Option<Doing> {
+        let previous = update.previous.installed().map(|previous| &previous.release);
+        let failure = || update.progress.failure().map(|failure| failure.reason.clone());
+        let rolling_back = Doing { reason: failure(), ..Doing::new(Activity::RollingBack) };
+        Some(match (self.phase, update.is_own()) {
+            (Phase::Installing, false) | (Phase::UpdatingAgent, true) if update.is_forward() => {
+                Doing::new(Activity::Installing)
+            }
+            (Phase::Restarting | Phase::Gating, false) if update.is_forward() => {
+                Doing { installed: Installed::of(update.release()), ..Doing::new(Activity::WatchingHealth) }
+            }
+            (Phase::UpdatingAgent, true) if update.has_failed() => rolling_back,
+            (Phase::RollingBack, false) if update.has_failed() => match update.progress {
+                Progress::RollingBack { replaced: true, .. } => {
+                    Doing { installed: Installed::of(update.release()), ..rolling_back }
+                }
+                _ => rolling_back,
+            },
+            (Phase::CheckingRollback, false) if update.has_failed() => {
+                let restored = match previous {
+                    Some(previous) => format!("`{}` is restored, and has to pass its health gate", previous.stem()),
+                    None => "it is removed again".to_owned(),
+                };
+                let reason = failure().map(|failure| reason::join(&failure, &restored));
+                Doing { installed: Installed::of(previous), reason, ..rolling_back }
+            }
+            _ => return None,
+        })
+    }
+
+    /// The apps that it has yet to bring to their release, or back.
+    pub(crate) fn apps_under_way(&self) -> impl Iterator<Item = &AppName> {
+        let open = self.updates.iter().filter(|update| update.outcome().is_none() && update.release().is_some());
+        open.map(|update| &update.app)
     }
 
     /// The updates of other apps than pulld itself.

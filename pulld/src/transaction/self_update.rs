@@ -3,11 +3,15 @@
 //! It is the last phase: requesting it normally ends this process, and the new one finds nothing else half-done.
 
 use anyhow::Result;
+use bucket::Activity;
 
 use crate::{
     decide::{dpkg_failure, rollback::Previous, verdict::START_TIMEOUT},
     machine::{DpkgResult, PackageManager, ServiceManager, guard::RESCUE_UNIT},
-    service::events,
+    service::{
+        announcer::{Doing, Installed},
+        events,
+    },
     state::{
         quarantine::Quarantine,
         rescue::{Armed, Rescue},
@@ -150,6 +154,8 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
 
     /// The new pulld has started and read its configuration and the record; now it stays up for the health window.
     async fn confirm_self_update(&self, own: &mut AppUpdate, rescue: &Rescue) -> Result<()> {
+        let watching = Doing { installed: Installed::of(own.release()), ..Doing::new(Activity::WatchingHealth) };
+        self.announcer.announce([(own.app.clone(), watching)].into());
         self.liveness.within(self.settings.health_window);
         tokio::time::sleep(self.settings.health_window).await;
         disarm(rescue, self.services).await?;

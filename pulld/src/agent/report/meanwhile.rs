@@ -5,10 +5,13 @@
 
 use std::{convert::Infallible, path::PathBuf, time::Duration};
 
-use bucket::{AppState, Status, Timestamp};
+use bucket::{AppState, AppStatus, BucketOptions, BucketUrl, ReleaseName, Status, Timestamp};
 use tokio::{sync::watch, time::Instant};
 
-use crate::{service::announcer::Announced, store::bucket::Bucket};
+use crate::{
+    service::announcer::{Announced, Installed},
+    store::bucket::Bucket,
+};
 
 use super::publish::{self, Publisher};
 
@@ -24,12 +27,40 @@ pub(in crate::agent) struct Meanwhile {
     pub(super) activities: watch::Receiver<Announced>,
     /// This machine's own copy.
     pub(super) local: PathBuf,
-    /// The bucket, if it answers.
-    pub(super) bucket: Option<Bucket>,
+    /// The bucket.
+    pub(super) bucket: Destination,
     /// When it is written though nothing has changed.
     pub(super) heartbeat: Duration,
     /// What is known of the report there.
     pub(super) publisher: Publisher,
+}
+
+/// The bucket that the reports go to.
+#[derive(Debug)]
+pub(super) enum Destination {
+    /// None: it does not answer, or no document was read of it.
+    Nowhere,
+    /// This one.
+    Open(Bucket),
+    /// The one of this process's configuration, which nobody has opened yet.
+    Unopened(BucketUrl, BucketOptions),
+}
+
+impl Destination {
+    /// Opens it, if it answers.
+    async fn open(&self) -> Option<Bucket> {
+        match self {
+            Self::Nowhere => None,
+            Self::Open(bucket) => Some(bucket.clone()),
+            Self::Unopened(url, options) => match Bucket::open_marked(url, options).await {
+                Ok(bucket) => Some(bucket),
+                Err(error) => {
+                    tracing::debug!("could not publish what is done right now: {error:#}");
+                    None
+                }
+            },
+        }
+    }
 }
 
 impl Meanwhile {
@@ -47,11 +78,11 @@ impl Meanwhile {
             }
         };
         let in_bucket = async {
-            let Some(bucket) = bucket else { return std::future::pending().await };
+            let Some(bucket) = bucket.open().await else { return std::future::pending().await };
             loop {
                 let Some(status) = next(activities, begun).await else { continue };
                 let written = Instant::now();
-                if let Err(error) = publisher.publish(bucket, &status, *heartbeat).await {
+                if let Err(error) = publisher.publish(&bucket, &status, *heartbeat).await {
                     tracing::debug!("could not publish what is done right now: {error:#}");
                 }
                 tokio::time::sleep_until(written + PACE).await;
@@ -76,20 +107,34 @@ async fn next(activities: &mut watch::Receiver<Announced>, begun: &Status) -> Op
 fn with_activities(begun: &Status, announced: &Announced) -> Option<Status> {
     let mut status = Status { written: Timestamp::now(), ..begun.clone() };
     for app in status.apps.iter_mut().filter(|app| app.state == AppState::Pending) {
-        let Some((activity, since)) = announced.of(&app.app) else { continue };
-        (app.activity, app.activity_since) = (Some(activity), Some(since));
-        app.reason = announced.waits().map(str::to_owned);
+        let Some((doing, since)) = announced.of(&app.app) else { continue };
+        (app.activity, app.activity_since) = (Some(doing.activity), Some(since));
+        app.reason = announced.waits().map(str::to_owned).or_else(|| doing.reason.clone());
+        match &doing.installed {
+            Installed::AsBefore => {}
+            Installed::Release(release) => note_installed(app, Some(release)),
+            Installed::Nothing => note_installed(app, None),
+        }
     }
     status.apps.iter().any(|app| app.activity.is_some()).then_some(status)
 }
 
+/// Tells of an app what is installed now; what was known of units and files when the work began was another release's.
+fn note_installed(app: &mut AppStatus, release: Option<&ReleaseName>) {
+    if app.installed.as_ref() != release {
+        app.installed = release.cloned();
+        app.units.clear();
+        app.drift.clear();
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use bucket::{Activity, BucketOptions, Credentials};
+    use bucket::{Activity, Credentials};
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::service::announcer::Announcer;
+    use crate::service::announcer::{Announcer, Doing};
 
     /// A report that says that `web` is pending.
     fn begun() -> Status {
@@ -116,7 +161,7 @@ mod tests {
             begun: begun(),
             activities: announcer.listen(),
             local: directory.path().join("status.json"),
-            bucket: Some(bucket),
+            bucket: Destination::Open(bucket),
             heartbeat: Duration::from_mins(15),
             publisher: Publisher::default(),
         };
@@ -127,7 +172,7 @@ mod tests {
         let started = Instant::now();
         let work = async {
             for activity in [Activity::Downloading, Activity::Installing] {
-                announcer.announce([("web".parse().unwrap(), activity)].into());
+                announcer.announce([("web".parse().unwrap(), Doing::new(activity))].into());
                 tokio::time::sleep(Duration::from_secs(10)).await;
                 assert_eq!(told(), Some(activity));
             }

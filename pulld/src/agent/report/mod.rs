@@ -8,18 +8,23 @@ mod publish;
 
 use std::collections::BTreeMap;
 
-use bucket::{AgentStatus, AppName, AppState, ServerState, Status, Timestamp};
+use bucket::{AgentStatus, AppName, AppState, Generation, ServerDocument, ServerState, Status, Timestamp};
 use console::count;
 use tokio::time::Instant;
 
 use crate::{
-    decide::{reason, report::Waiting},
+    decide::{plan::Decision, reason, report::Waiting},
     machine::{PackageManager, ServiceManager, UnitState},
     service::{control::CycleReport, events, notify},
     state::paths::Paths,
+    transaction::record::Transaction,
 };
 
-use self::{compose::Observation, meanwhile::Meanwhile, publish::Publisher};
+use self::{
+    compose::Observation,
+    meanwhile::{Destination, Meanwhile},
+    publish::Publisher,
+};
 
 use super::{Agent, cycle::Cycle, observe};
 
@@ -58,7 +63,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         let units = observe::units(&self.machine.services, cycle.installed()).await;
         self.count_restarts(&cycle, &units).await;
         let waiting = self.retries.waiting(Instant::now(), Timestamp::now());
-        let mut status = self.compose(&cycle, failure, &waiting, &units);
+        let mut status = self.compose(&cycle, failure, &waiting, &units, self.desired.document());
         log_differences(self.reporter.previous.as_ref(), &status);
         if is_complete && status.document.error.is_none() {
             self.desired.settle();
@@ -92,13 +97,43 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         let failed_before =
             if ignore_backoff { BTreeMap::new() } else { self.retries.waiting(Instant::now(), Timestamp::now()) };
         let units = observe::units(&self.machine.services, cycle.installed()).await;
-        let begun = self.compose(cycle, None, &failed_before, &units);
+        let begun = self.compose(cycle, None, &failed_before, &units, self.desired.document());
+        let bucket = self.configured.open_bucket().filter(|_| !self.desired.is_unreachable());
+        self.begin_reports(begun, bucket.cloned().map_or(Destination::Nowhere, Destination::Open))
+    }
+
+    /// The same for what was interrupted, and goes on before anything is read. The document is that of the process that
+    /// began it, and the bucket is opened beside the work.
+    pub(super) async fn report_resumed(&mut self, transaction: &Transaction) -> Meanwhile {
+        let remembered = self.remembered();
+        let remembered = remembered.as_ref().map(|remembered| (remembered.generation, &remembered.document));
+        let document = self.desired.document().or(remembered);
+        let installed = observe::installed(&self.machine.packages, &self.liveness).await.unwrap_or_default();
+        let Decision { report, .. } = self.decide(document.map(|(_, document)| document), &installed);
+        let under_way = Cycle {
+            report: report.with_under_way(transaction.apps_under_way()),
+            installed: Some(installed),
+            ..Cycle::default()
+        };
+        let units = observe::units(&self.machine.services, under_way.installed()).await;
+        let begun = self.compose(&under_way, None, &BTreeMap::new(), &units, document);
+        let settings = self.configured.settings();
+        let bucket = match (self.configured.open_bucket(), &settings.bucket) {
+            _ if self.desired.is_unreachable() => Destination::Nowhere,
+            (Some(bucket), _) => Destination::Open(bucket.clone()),
+            (None, Some(url)) => Destination::Unopened(url.clone(), settings.bucket_options.clone()),
+            (None, None) => Destination::Nowhere,
+        };
+        self.begin_reports(begun, bucket)
+    }
+
+    fn begin_reports(&mut self, begun: Status, bucket: Destination) -> Meanwhile {
         write_local(&self.paths, &begun);
         Meanwhile {
             begun,
             activities: self.announcer.listen(),
             local: self.paths.status(),
-            bucket: self.configured.open_bucket().filter(|_| !self.desired.is_unreachable()).cloned(),
+            bucket,
             heartbeat: self.configured.settings().heartbeat,
             publisher: std::mem::take(&mut self.reporter.publisher),
         }
@@ -115,6 +150,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         failure: Option<String>,
         waiting: &BTreeMap<AppName, Waiting>,
         units: &BTreeMap<String, UnitState>,
+        document: Option<(Generation, &ServerDocument)>,
     ) -> Status {
         let settings = self.configured.settings();
         let observation = Observation {
@@ -127,8 +163,8 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
                 heartbeat_seconds: settings.heartbeat.as_secs(),
                 next_poll: Timestamp::now().checked_add(self.next_pull.saturating_duration_since(Instant::now())).ok(),
             },
-            document: self.desired.document(),
-            is_read: self.desired.is_read(),
+            document,
+            is_read: self.desired.is_read() || document.is_some(),
             document_error: self.desired.error().map(str::to_owned),
             warnings: self.warnings(),
             failure,
