@@ -1,6 +1,8 @@
 //! What healthy means for each kind of unit, and for each kind of check: a good release and a bad one of each, judged in
 //! one window.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use bucket::{AppState, ReleaseName};
 use harness::{Machine, Scenario};
@@ -30,7 +32,7 @@ fn kinds() -> Vec<Kind<'static>> {
     let starts = |keys: &str, command: &str| format!("[Service]\n{keys}ExecStart={command}\n{install}");
     let oneshot = |command: &str| format!("{TRIGGERED}[Service]\nType=oneshot\nExecStart=/bin/sh -c '{command}'\n");
     let timer = || format!("[Timer]\nOnActiveSec=200ms\nAccuracySec=1ms\n{install}");
-    let notify = "Type=notify\nNotifyAccess=all\nTimeoutStartSec=1s\n";
+    let notify = "Type=notify\nNotifyAccess=all\n";
     vec![
         (
             "simple",
@@ -44,13 +46,13 @@ fn kinds() -> Vec<Kind<'static>> {
                 "notify.service",
                 starts(notify, "/bin/sh -c 'systemd-notify --ready; exec /usr/lib/notify/work 1'"),
             )],
-            vec![("notify.service", starts(notify, "/usr/lib/notify/work 2"))],
+            vec![("notify.service", starts(&format!("{notify}TimeoutStartSec=1s\n"), "/usr/lib/notify/work 2"))],
             "`notify.service` did not start (timeout)",
         ),
         (
             "forking",
             vec![("forking.service", starts("Type=forking\n", "/bin/sh -c '/usr/lib/forking/work 1 &'"))],
-            vec![("forking.service", starts("Type=forking\n", "/bin/sh -c 'sleep 0.5 &'"))],
+            vec![("forking.service", starts("Type=forking\n", "/bin/sh -c 'sleep 1 &'"))],
             "`forking.service` is not running: it exited on its own",
         ),
         (
@@ -140,39 +142,84 @@ fn each_kind_of_unit_is_judged_by_what_it_is_for() -> Result<()> {
         let app = App::new(&scenario, name)?;
         releases.push((released(&app, &good)?, released(&app, &bad)?, reason));
     }
-    let answer = App::with_program(&scenario, "answer", ANSWERS)?;
-    let answering = |version: &str| -> Result<ReleaseName> {
-        let socket = "[Socket]\nListenStream=127.0.0.1:8300\n[Install]\nWantedBy=sockets.target\n";
-        let service = format!("{TRIGGERED}[Service]\nExecStart=/usr/lib/answer/work {version}\n");
-        answer.release("", &[("answer.socket", socket), ("answer.service", &service)])
-    };
-    let answers = [answering("1")?, answering("2")?];
 
-    let good: Vec<_> = releases.iter().map(|(good, ..)| good.clone()).chain([answers[0].clone()]).collect();
+    let good: Vec<_> = releases.iter().map(|(good, ..)| good.clone()).collect();
     deploy_together(&scenario, &server, &good)?;
     for release in &good {
         scenario.wait_until_converged(&server, release)?;
     }
     good_ones_run(&server)?;
     assert_eq!(server.sh("systemctl is-enabled still.service")?, "static", "and that is no drift");
-    assert_eq!(server.http(8300, "/")?.body, "answer 1\n");
-    assert_eq!(runs(&server, "answer.service")?, work("answer", "1"));
 
     server.sh("rm /run/once-1 /run/tick-1 && touch /run/watched")?;
-    server.wait_until("the path has started its service", std::time::Duration::from_secs(10), |server| {
+    server.wait_until("the path has started its service", Duration::from_secs(10), |server| {
         Ok(server.run("test -e /run/watched-1")?.success().then_some(()))
     })?;
-    let bad: Vec<_> = releases.iter().map(|(_, bad, _)| bad.clone()).chain([answers[1].clone()]).collect();
+    let bad: Vec<_> = releases.iter().map(|(_, bad, _)| bad.clone()).collect();
     deploy_together(&scenario, &server, &bad)?;
     for (good, bad, reason) in &releases {
         let app = scenario.wait_for_app(&server, bad, AppState::Quarantined)?;
         assert_eq!(app.installed.as_ref(), Some(good));
         assert!(app.reason.as_ref().is_some_and(|told| told.contains(reason)), "{reason}: {app:?}");
     }
-    good_ones_run(&server)?;
-    scenario.wait_until_converged(&server, &answers[1])?;
-    assert_eq!(server.http(8300, "/")?.body, "answer 2\n", "the next connection starts the new program");
-    assert_eq!(runs(&server, "answer.service")?, work("answer", "2"));
+    good_ones_run(&server)
+}
+
+#[test]
+fn the_next_connection_to_a_socket_starts_the_new_program() -> Result<()> {
+    let scenario = Scenario::new()?;
+    let server = scenario.server("web-1")?;
+    let socket = |port: u16, keys: &str| {
+        format!("[Socket]\nListenStream=127.0.0.1:{port}\n{keys}[Install]\nWantedBy=sockets.target\n")
+    };
+    // One whose service only the socket starts, one whose service runs from the start, and one with a service for each
+    // connection.
+    let answer = App::with_program(&scenario, "answer", ANSWERS)?;
+    let both = App::with_program(&scenario, "both", ANSWERS)?;
+    let each = App::new(&scenario, "each")?;
+    let mut versions = Vec::new();
+    for version in ["1", "2"] {
+        let service = |app: &str, keys: &str| format!("{keys}[Service]\nExecStart=/usr/lib/{app}/work {version}\n");
+        let connection = "StandardInput=socket\nStandardOutput=journal\n";
+        versions.push([
+            answer.release(
+                "",
+                &[("answer.socket", &socket(8300, "")), ("answer.service", &service("answer", TRIGGERED))],
+            )?,
+            both.release("", &[("both.service", &service("both", "")), ("both.socket", &socket(8301, ""))])?,
+            each.release(
+                "",
+                &[
+                    ("each.socket", &socket(8302, "Accept=yes\n")),
+                    ("each@.service", &format!("{}{connection}", service("each", ""))),
+                ],
+            )?,
+        ]);
+    }
+    let connect = |client: &str, expected: &[&str]| -> Result<()> {
+        server.sh(&format!(
+            "systemd-run --quiet --unit={client} bash -c 'exec 3<>/dev/tcp/127.0.0.1/8302; exec sleep infinity'"
+        ))?;
+        let connections = "for process in /proc/[0-9]*; do tr '\\0' ' ' <$process/cmdline; echo; done 2>/dev/null \
+                           | sed -n 's#^/usr/bin/perl /usr/lib/each/work ##p' | sort | xargs";
+        server.wait_until("each connection has its program", Duration::from_secs(10), |server| {
+            Ok((server.sh(connections)? == expected.join(" ")).then_some(()))
+        })
+    };
+    for (at, expected) in [(0, vec!["1"]), (1, vec!["1", "2"])] {
+        let releases: &[ReleaseName] = &versions[at];
+        let version = expected[at];
+        deploy_together(&scenario, &server, releases)?;
+        for release in releases {
+            scenario.wait_until_converged(&server, release)?;
+        }
+        for (app, port) in [("answer", 8300), ("both", 8301)] {
+            assert_eq!(server.http(port, "/")?.body, format!("answer {version}\n"), "{app}");
+            assert_eq!(runs(&server, &format!("{app}.service"))?, work(app, version));
+        }
+        // A connection that was there goes on with the program that it has.
+        connect(&format!("client-{version}"), &expected)?;
+    }
     Ok(())
 }
 
