@@ -111,7 +111,7 @@ fn is_folder_of_ours(word: &str) -> bool {
 fn variants(path: &str, of: &str) -> Vec<String> {
     let source = read(path);
     let body = source.split_once(&format!("enum {of} {{\n")).and_then(|(_, rest)| rest.split_once("\n}\n"));
-    let lines = body.map(|(body, _)| body.lines()).unwrap_or_else(|| panic!("`{path}` has no enum `{of}`"));
+    let lines = body.map_or_else(|| panic!("`{path}` has no enum `{of}`"), |(body, _)| body.lines());
     let lines = lines.filter_map(|line| line.strip_prefix("    ")).filter(|line| line.starts_with(char::is_uppercase));
     lines.map(|line| line.chars().take_while(char::is_ascii_alphanumeric).collect()).collect()
 }

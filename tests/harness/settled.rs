@@ -11,15 +11,16 @@ use crate::Machine;
 /// Stands between two answers.
 const NEXT: char = '\u{1e}';
 
-/// Every answer at once, so that they are of one moment: packages, what is wrong with them, when each was unpacked, units,
-/// and the agent's files. When a package was unpacked, the list of its files tells: dpkg writes that then.
+/// Every answer at once, so that they are of one moment: packages, what is wrong with them, when each was unpacked, units
+/// (those that releases own, and those that run or have failed though their files are gone), and the agent's files. When a package was unpacked, the list of its files tells: dpkg writes that then.
 const QUESTIONS: &str = r#"
 dpkg-query -W -f '${Package}\t${db:Status-Abbrev}\t${Push-Release}\t${Push-Units}\n'; printf '\036'
 dpkg --audit; printf '\036'
 (cd /var/lib/dpkg/info && stat --format '%n %.6Y' *.list); printf '\036'
-for unit in $(dpkg-query -W -f '${Push-Units} ' | tr ' ' '\n' | sed -n '/@\./d; s/=.*//p'); do
+for unit in $(dpkg-query -W -f '${Push-Units} ' | tr ' ' '\n' | sed -n '/@\./d; s/=.*//p'
+    systemctl list-units --all --state=not-found --plain --no-legend | sed -n '/ inactive /d; s/ .*//p'); do
     echo "Name=$unit"
-    systemctl show --timestamp=us --property=ActiveState,ExecMainStartTimestamp,MainPID "$unit" | while read -r line; do
+    systemctl show --timestamp=us --property=ActiveState,LoadState,ExecMainStartTimestamp,MainPID "$unit" | while read -r line; do
         echo "$line"
         case $line in
             MainPID=0) ;;
@@ -86,9 +87,13 @@ fn units(listing: &str) -> BTreeMap<String, Unit> {
         if key == "Name" {
             value.clone_into(&mut current);
         }
-        let unit = units.entry(current.clone()).or_insert(Unit { active: String::new(), started: None, program: None });
+        let unit = units.entry(current.clone()).or_insert_with(|| {
+            let active = String::new();
+            Unit { active, is_gone: false, started: None, program: None }
+        });
         match key {
             "ActiveState" => value.clone_into(&mut unit.active),
+            "LoadState" => unit.is_gone = value == "not-found",
             "Started" => unit.started = microseconds(value),
             "Program" if !value.is_empty() => unit.program = Some(value.to_owned()),
             _ => {}

@@ -37,6 +37,8 @@ pub struct Package {
 pub struct Unit {
     /// `ActiveState`.
     pub active: String,
+    /// Whether systemd knows no file of it (`LoadState` is `not-found`).
+    pub is_gone: bool,
     /// When its main process started, in microseconds on any clock; `None` if it has none.
     pub started: Option<u64>,
     /// The file of the program that this process runs, as in `/proc/PID/exe`; `None` where that isn't known.

@@ -34,6 +34,8 @@ pub enum Rule {
     NoTransactionIsOpen,
     /// What runs was started from what is installed.
     WhatRunsIsInstalled,
+    /// No unit runs or has failed whose file is gone: neither one that a release dropped, nor one that was rolled back.
+    NoUnitIsLeftOver,
     /// Units are as they are reported, and none of a converged app has failed.
     UnitsAreAsReported,
     /// Only releases that the document may list are quarantined.
@@ -86,7 +88,7 @@ impl fmt::Display for Violation {
 type Find = fn(&Server) -> Vec<String>;
 
 /// Every rule, with what finds contradictions to it.
-const ALL: [(Rule, Find); 13] = [
+const ALL: [(Rule, Find); 14] = [
     (Rule::EveryAppIsReported, unreported_apps),
     (Rule::EveryReportedAppExists, unknown_apps),
     (Rule::DesiredIsTheDocuments, other_desires),
@@ -97,6 +99,7 @@ const ALL: [(Rule, Find); 13] = [
     (Rule::NothingIsHalfDone, half_done),
     (Rule::NoTransactionIsOpen, open_transaction),
     (Rule::WhatRunsIsInstalled, old_programs),
+    (Rule::NoUnitIsLeftOver, left_over_units),
     (Rule::UnitsAreAsReported, other_units),
     (Rule::QuarantineIsOfTheDocument, forgotten_quarantine),
     (Rule::ForeignPackagesStay, missing_packages),
@@ -286,6 +289,15 @@ fn old_programs(server: &Server) -> Vec<String> {
         }
     }
     found
+}
+
+fn left_over_units(server: &Server) -> Vec<String> {
+    let is_degraded = server.status.apps.iter().any(|app| app.state == AppState::Degraded);
+    if is_degraded || server.record.transaction.is_some() {
+        return Vec::new();
+    }
+    let left = server.units.iter().filter(|(_, unit)| unit.is_gone && (is_started(unit) || unit.active == "failed"));
+    left.map(|(name, unit)| format!("`{name}` is {}, and its file is gone", unit.active)).collect()
 }
 
 fn is_started(unit: &Unit) -> bool {

@@ -43,7 +43,8 @@ fn known() -> Known {
     status.apps[0].desired = Some(web.clone());
     status.apps[1].reason = Some("the document does not list it".to_owned());
     let packages = vec![package("web", Some(web)), package("db", Some(db)), package("libc6", None)];
-    let unit = Unit { active: "active".to_owned(), started: Some(101), program: Some("/usr/bin/web".to_owned()) };
+    let (active, program) = ("active".to_owned(), Some("/usr/bin/web".to_owned()));
+    let unit = Unit { active, is_gone: false, started: Some(101), program };
     let units = ["web", "db"].map(|name| (format!("{name}.service"), unit.clone())).into();
     let dpkg = Dpkg { packages, audit: String::new(), foreign: vec!["libc6".to_owned()] };
     Known { document, status, dpkg, units, record: Record::default() }
@@ -200,6 +201,22 @@ fn a_program_that_is_not_the_installed_one() {
         started(known);
     };
     assert_eq!(broken(left_alone), [], "its release does not want it restarted");
+}
+
+#[test]
+fn a_unit_that_no_release_has_any_more() {
+    for active in ["active", "failed"] {
+        let dropped = |known: &mut Known| {
+            let old = Unit { active: active.to_owned(), is_gone: true, started: None, program: None };
+            known.units.insert("old.service".to_owned(), old);
+        };
+        assert_eq!(broken(dropped), [Rule::NoUnitIsLeftOver], "{active}");
+        let needs_a_person = |known: &mut Known| {
+            roll_back(known, AppState::Degraded, true);
+            dropped(known);
+        };
+        assert_eq!(broken(needs_a_person), []);
+    }
 }
 
 #[test]

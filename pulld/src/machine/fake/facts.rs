@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::checker::{Dpkg, Package, Unit};
 
 use super::{
-    super::{package_manager::InstalledPackage, package_state::PackageState},
+    super::{package_manager::InstalledPackage, package_state::PackageState, unit_state::LoadState},
     State, World,
 };
 
@@ -44,6 +44,7 @@ impl State {
         let runs = self.units.get(name).and_then(|unit| unit.runs.as_ref());
         let is_installed = self.packages.values().any(|(package, _)| package.release.as_ref() == runs);
         let program = runs.map(|release| format!("{release}{}", if is_installed { "" } else { " (deleted)" }));
-        Unit { active: state.active.as_str().to_owned(), started: state.started, program }
+        let (active, is_gone) = (state.active.as_str().to_owned(), state.load == LoadState::NotFound);
+        Unit { active, is_gone, started: state.started, program }
     }
 }
