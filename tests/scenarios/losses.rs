@@ -1,11 +1,12 @@
 //! What a server can lose without anybody's fault but its own surroundings': its bucket, its configuration.
 
-use std::time::Duration;
+use std::{fs, path::Path, time::Duration};
 
 use anyhow::Result;
+use bucket::AppState;
 use harness::{Machine, Scenario, Version};
 
-use crate::{PORT, says};
+use crate::{PORT, says, unpacked};
 
 /// Longest time until the agent has noticed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -63,5 +64,76 @@ fn an_unmounted_bucket_and_a_wrong_configuration_are_survived_and_said() -> Resu
     }
     let output = server.run("runuser --user nobody --supp-group adm -- pulld status")?;
     assert!(output.stdout.contains("web: ") && output.stderr.contains("use `sudo pulld status`"), "{output}");
+    Ok(())
+}
+
+/// Takes all out of the bucket's directory, or puts it back: as a share looks that is not mounted, and is again.
+fn move_all(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let name = entry?.file_name();
+        fs::rename(from.join(&name), to.join(&name))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn without_its_bucket_a_server_goes_back_by_hand_and_stays_there_until_a_person_resumes() -> Result<()> {
+    let scenario = Scenario::new()?;
+    let server = scenario.server("web-1")?;
+    let web = scenario.service("web", PORT)?;
+    let one = web.release(scenario.target(), &Version::new("1"))?;
+    let two = web.release(scenario.target(), &Version::new("2"))?;
+    scenario.install(&one, &server)?;
+    scenario.install(&two, &server)?;
+    let (bucket, away) = (scenario.path("bucket"), scenario.path("away"));
+    move_all(&bucket, &away)?;
+    told(&server, &["the bucket is unreachable", "mount the share"])?;
+    let why = server.run("pulld why web")?;
+    assert!(why.status == 3 && why.stdout.contains("  the bucket is unreachable"), "{why}");
+
+    // The agent that does it never saw the bucket.
+    server.sh("systemctl restart pulld")?;
+    let rolled_back = server.run("pulld rollback web -m 'orders are lost' --for 2h")?;
+    let said = format!("rolling back `web` to `{}`", one.stem());
+    assert!(rolled_back.stderr.contains(&said), "{rolled_back}");
+    assert_eq!(server.sh("dpkg-query -W -f '${Push-Release}' web")?, one.stem());
+    says(&server, PORT, "web 1")?;
+    let journal = server.journal("pulld")?;
+    let gate = format!("`{}` is installed and healthy", one.stem());
+    assert_eq!(journal.matches(&gate).count(), 2, "the same health gate, once more: {journal}");
+    let reason = format!("rolled back to `{}` by root at ", one.stem());
+    for command in ["pulld status", "pulld why web"] {
+        let shown = server.run(command)?.stdout;
+        assert!(shown.contains(&reason) && shown.contains("(orders are lost); left alone until "), "{shown}");
+    }
+    let plan = server.run("pulld plan")?;
+    let age = "planning for the server document as the agent last read it, ";
+    assert!(plan.success() && plan.stderr.contains(age) && plan.stderr.contains(" ago (generation "), "{plan}");
+    assert!(plan.stdout.starts_with("leave web: rolled back"), "{plan}");
+
+    // The bucket's return changes nothing, and now everybody sees it.
+    move_all(&away, &bucket)?;
+    let app = scenario.wait_for_app(&server, &two, AppState::Paused)?;
+    assert_eq!(app.installed.as_ref(), Some(&one));
+    for _ in 0..2 {
+        server.sh("pulld pull")?;
+    }
+    says(&server, PORT, "web 1")?;
+    let shown = scenario.push(&["status", "web-1"])?.ok()?;
+    assert!(shown.contains("paused") && shown.contains("(orders are lost); left alone until "), "{shown}");
+    let times = unpacked(&server, "web")?;
+    assert_eq!(times, 3, "each of the two, and the first again");
+
+    server.sh("pulld resume web")?;
+    scenario.wait_until_converged(&server, &two)?;
+    says(&server, PORT, "web 2")?;
+    let why: serde_json::Value = serde_json::from_str(&server.sh("pulld why web --json")?)?;
+    assert_eq!(
+        (&why["cause"], &why["blocked"], &why["state"]),
+        (&"in-place".into(), &false.into(), &"converged".into())
+    );
+    let unknown = server.run("pulld why wbe")?;
+    assert!(unknown.status == 2 && unknown.stderr.contains("hint: did you mean `web`?"), "{unknown}");
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The subcommands of `pulld`, one file each. Results go to stdout, messages to stderr.
 //!
-//! Exit status: 0 success; 1 failure; 2 usage error; `pulld plan` also 3: changes pending.
+//! Exit status: 0 success; 1 failure; 2 usage error; `pulld plan` and `pulld why` also 3: changes pending, or kept from being made.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -26,6 +26,7 @@ mod retry;
 mod rollback;
 mod run;
 mod status;
+mod why;
 
 /// Keep this server at the releases that its document in the bucket lists
 #[derive(Debug, Parser)]
@@ -33,7 +34,8 @@ mod status;
     name = "pulld",
     version,
     after_help = "Examples:\n  pulld pull            pull now and print the outcome\n  pulld status          state of this server\n  \
-                  pulld plan            pending changes\n  journalctl -u pulld   log of the agent"
+                  pulld plan            pending changes\n  \
+                  pulld why web         why an app is not as it should be\n  journalctl -u pulld   log of the agent"
 )]
 pub struct Arguments {
     /// Configuration file to read instead of /etc/pulld/pulld.toml
@@ -62,6 +64,8 @@ enum Command {
     Resume(resume::Arguments),
     /// Show the state of this server, from the agent's last report
     Status(status::Arguments),
+    /// Say why an app is not as the server document says, and what to do about it
+    Why(why::Arguments),
     /// Show what a pull would do, without changing anything
     Plan(plan::Arguments),
     /// Read the configuration and print the resulting settings
@@ -121,6 +125,7 @@ pub fn main() -> ExitCode {
         Command::Rollback(arguments) => rollback::run(&context, arguments),
         Command::Resume(arguments) => resume::run(&context, arguments),
         Command::Status(arguments) => status::run(&context, &arguments),
+        Command::Why(arguments) => why::run(&context, &arguments),
         Command::Plan(arguments) => plan::run(&context, &arguments),
         Command::CheckConfig(arguments) => check_config::run(&context, &arguments),
         Command::Completions(completions) => completions.run::<Arguments>().map(|()| ExitCode::SUCCESS),

@@ -151,7 +151,7 @@ fn show(decision: &Decision) -> String {
         for evidence in cause.evidence() {
             lines.extend(cut_lines(&evidence.to_string(), MAX_EVIDENCE).iter().map(|line| format!("  {line}")));
         }
-        lines.push(format!("  to do: {}", cause.remedy()));
+        lines.push(format!("  to do: {}", cause.advice(app)));
     }
     if decision.plan.steps.is_empty() {
         lines.push("nothing to do".to_owned());

@@ -1,15 +1,16 @@
 //! `pulld status`: the state of this server from the agent's last report, and whether the agent is running.
 
-use std::{fmt::Write, io::ErrorKind, os::unix::net::UnixStream, process::ExitCode};
+use std::{fmt::Write, io::ErrorKind, os::unix::net::UnixStream, path::Path, process::ExitCode};
 
 use anyhow::{Context, Result};
 use bucket::{AppStatus, Status};
 use console::{count, cut_lines, print, print_json, safe, safe_lines, warning};
+use serde::de::DeserializeOwned;
 
 use crate::state::persist;
 
 /// Maximum bytes of a report that are read.
-const LIMIT: u64 = 4 << 20;
+const LIMIT: u64 = 16 << 20;
 
 /// Most characters of a reason that are shown.
 const MAX_REASON: usize = 3000;
@@ -27,25 +28,34 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(context: &super::Context, arguments: &Arguments) -> Result<ExitCode> {
-    let path = context.paths.status();
-    let report = persist::read(&path, LIMIT)?;
-    let report = report.with_context(|| format!("no status report yet: `{}` does not exist", path.display()))?;
-    let status: Status =
-        serde_json::from_slice(&report).with_context(|| format!("could not parse `{}`", path.display()))?;
+    let status: Status = read(&context.paths.status())?;
     let connected = UnixStream::connect(context.paths.socket());
     if arguments.json {
         print_json(&status)?;
     } else {
         print(&safe_lines(&show(&status)))?;
     }
+    let is_running = warn_unless_running(&connected);
+    Ok(if is_running { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whether the agent takes connections; says so if it does not.
+pub(super) fn warn_unless_running(connected: &std::io::Result<UnixStream>) -> bool {
     match connected {
-        Ok(_) => return Ok(ExitCode::SUCCESS),
+        Ok(_) => return true,
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
             warning("whether the agent is running is unknown, because only root may ask it: use `sudo pulld status`");
         }
         Err(_) => warning("the agent is not running: see `systemctl status pulld`"),
     }
-    Ok(ExitCode::FAILURE)
+    false
+}
+
+/// What the agent has written for people on this machine.
+pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let report = persist::read(path, LIMIT)?;
+    let report = report.with_context(|| format!("no status report yet: `{}` does not exist", path.display()))?;
+    serde_json::from_slice(&report).with_context(|| format!("could not parse `{}`", path.display()))
 }
 
 /// The report for people. Each value from elsewhere is made safe here already, so that none can begin a line.

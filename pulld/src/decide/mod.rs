@@ -1,4 +1,5 @@
-//! What to do, decided: the [`plan`] from document and machine and its [`report`], whether [`dependencies`] are met, what
+//! What to do, decided: the [`plan`] from document and machine and its [`report`], [`why`]
+//! an app is as it is, whether [`dependencies`] are met, what
 //! happens to [`units`] and whether they are healthy ([`verdict`]), the [`trial`] of a release's own check, why a dpkg
 //! run failed ([`dpkg_failure`]), what a [`rollback`] takes and where a person goes back to ([`way_back`]), which
 //! [`instances`] and [`leftover`]s there are, what is [`triggered`], when to act ([`schedule`]).
@@ -22,3 +23,4 @@ pub(crate) mod triggered;
 pub(crate) mod units;
 pub(crate) mod verdict;
 pub(crate) mod way_back;
+pub(crate) mod why;

@@ -17,6 +17,7 @@ use super::{reason, rollback};
 
 /// How each app of a plan stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 #[must_use = "whoever plans has to say why"]
 pub(crate) struct PlanReport {
     apps: BTreeMap<AppName, Cause>,
@@ -185,7 +186,7 @@ pub(crate) enum Remedy {
 
 impl PlanReport {
     /// Notes how an app stands.
-    pub(super) fn note(&mut self, app: &AppName, cause: Cause) {
+    pub(crate) fn note(&mut self, app: &AppName, cause: Cause) {
         self.apps.insert(app.clone(), cause);
     }
 
@@ -283,8 +284,19 @@ impl Cause {
         }
     }
 
-    /// What a person can do about it.
-    pub(crate) fn remedy(&self) -> Remedy {
+    /// What a person can do about it, for that app.
+    pub(crate) fn advice(&self, app: &AppName) -> String {
+        let (unit, package) = match self {
+            Self::Unstable(unstable) => (unstable.unit.as_str(), ""),
+            Self::OnHold(on_hold) => ("", on_hold.package.as_str()),
+            _ => ("", ""),
+        };
+        let advice = self.remedy().to_string().replace("APP", app.as_str());
+        advice.replace("UNIT", unit).replace("PACKAGE", package)
+    }
+
+    /// The kind of that.
+    fn remedy(&self) -> Remedy {
         match self {
             Self::InPlace => Remedy::Nothing,
             Self::Drifted(_) => Remedy::UndoDrift,
@@ -407,12 +419,12 @@ impl fmt::Display for Remedy {
                 "see what runs (`systemctl status`, `dpkg --audit`), then push another release or run `pulld retry APP`"
             }
             Self::Resume => "`pulld resume APP` installs what the document says; so does a push of another release",
-            Self::Unhold => "`apt-mark unhold` of its package lets the agent do what the document says",
+            Self::Unhold => "`apt-mark unhold PACKAGE` lets the agent do what the document says",
             Self::Allow => "add the app to `allowed_apps` in the pulld configuration, or take it out of the document",
             Self::ListOrRemove => "push a release of it, or remove it with `dpkg --remove`",
             Self::RepairDocument => "correct the invalid entries of the server document (`pulld status` lists them)",
             Self::SeeJournal => {
-                "see why it dies (`systemctl status`, `journalctl -u UNIT`), then mend that or push another release"
+                "see why it dies (`systemctl status UNIT`, `journalctl -u UNIT`), then mend that or push another release"
             }
             Self::UndoDrift => {
                 "undo the change, or have the release installed again: `dpkg --remove`, then `pulld pull`"

@@ -106,6 +106,11 @@ impl Paths {
         self.runtime("status.json")
     }
 
+    /// Why each app is as that says.
+    pub(crate) fn causes(&self) -> PathBuf {
+        self.runtime("causes.json")
+    }
+
     /// Identifies the machine (machine-id(5)).
     pub(crate) fn machine_id(&self) -> PathBuf {
         self.root.join("etc/machine-id")

@@ -99,7 +99,7 @@ fn explains(call: &str, path: &Path) -> bool {
         // What gets another name goes under its old one.
         "persist.rename" => name == of || name == "*.part" || name == ".new-pulld.deb",
         "rescue.keep" => name == ".new-pulld.deb",
-        "report.local" => name == "status.json" || name.starts_with(".new-"),
+        "report.local" => name == "status.json" || name == "causes.json" || name.starts_with(".new-"),
         "download" => name == "*.part",
         "bucket.write_status" => path.starts_with("bucket"),
         "cache.clear" => path.starts_with("var/lib/pulld/cache"),

@@ -16,3 +16,4 @@ mod rollback;
 mod self_update;
 mod stability;
 mod unplanned;
+mod why;

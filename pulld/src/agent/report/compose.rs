@@ -13,8 +13,9 @@ use crate::{
     decide::{
         instances::with_instances,
         plan,
-        report::{PlanReport, Unstable, Waiting},
+        report::{Cause, PlanReport, Unstable, Waiting},
         units,
+        why::Causes,
     },
     machine::{InstalledPackage, PackageState, UnitState},
 };
@@ -54,8 +55,17 @@ pub(super) struct Observation<'a> {
     pub(super) events: &'a [Event],
 }
 
+/// The report, and what is behind it.
+#[derive(Debug)]
+pub(super) struct Composed {
+    /// The report.
+    pub(super) status: Status,
+    /// Why each app is as it says.
+    pub(super) causes: Causes,
+}
+
 /// Composes the report. What hasn't changed since the `previous` one keeps its time.
-pub(super) fn compose(observation: &Observation, previous: Option<&Status>, now: Timestamp) -> Status {
+pub(super) fn compose(observation: &Observation, previous: Option<&Status>, now: Timestamp) -> Composed {
     let installed = observation.installed.unwrap_or_default();
     let desired: Vec<&ReleaseName> =
         observation.document.iter().flat_map(|(_, document)| document.releases()).collect();
@@ -66,11 +76,13 @@ pub(super) fn compose(observation: &Observation, previous: Option<&Status>, now:
         .filter_map(|package| Some(package.release.as_ref()?.app()))
         .collect();
     apps.extend(there.into_iter().filter(|app| desired.iter().all(|release| release.app() != *app)).cloned());
+    let mut causes = PlanReport::default();
     let apps: Vec<AppStatus> = apps
         .iter()
         .map(|app| {
             let release = desired.iter().find(|release| release.app() == app).copied();
-            let status = compose_app(observation, app, release, installed, now);
+            let (status, cause) = compose_app(observation, app, release, installed, now);
+            causes.note(app, cause);
             let same = |before: &&AppStatus| {
                 (&before.app, before.state, &before.desired, &before.installed)
                     == (&status.app, status.state, &status.desired, &status.installed)
@@ -101,7 +113,8 @@ pub(super) fn compose(observation: &Observation, previous: Option<&Status>, now:
         warnings,
         events: observation.events.to_vec(),
     };
-    status.fit()
+    let trouble = observation.failure.clone().or_else(|| observation.document_error.clone());
+    Composed { status: status.fit(), causes: Causes { trouble, apps: causes } }
 }
 
 fn document_status(observation: &Observation) -> DocumentStatus {
@@ -135,7 +148,7 @@ fn compose_app(
     desired: Option<&ReleaseName>,
     installed: &[InstalledPackage],
     now: Timestamp,
-) -> AppStatus {
+) -> (AppStatus, Cause) {
     let wanted = installed.iter().find(|package| desired.is_some() && package.release.as_ref() == desired);
     let package = wanted.filter(|package| package.state != PackageState::Absent).or(plan::current(installed, app));
     let units: Vec<UnitStatus> = package
@@ -154,7 +167,7 @@ fn compose_app(
     let release = package.and_then(|package| package.release.as_ref());
     let unstable = package.and_then(|package| unstable_of(observation, package));
     let cause = observation.report.of(app).considering(observation.waiting.get(app).cloned(), unstable, &drift);
-    AppStatus {
+    let status = AppStatus {
         app: app.to_string(),
         desired: desired.cloned(),
         installed: release.cloned(),
@@ -166,7 +179,8 @@ fn compose_app(
         reason: cause.reason(),
         drift,
         units,
-    }
+    };
+    (status, cause)
 }
 
 /// The unit of a package that dies most often, if one does not stay up.
@@ -311,7 +325,7 @@ mod tests {
             unstable: &BTreeMap::new(),
             events: &[],
         };
-        compose(&observation, previous, Timestamp::from_second(now).unwrap())
+        compose(&observation, previous, Timestamp::from_second(now).unwrap()).status
     }
 
     #[test]

@@ -13,7 +13,7 @@ use console::count;
 use tokio::time::Instant;
 
 use crate::{
-    decide::{plan::Decision, reason, report::Waiting},
+    decide::{plan::Decision, reason, report::Waiting, why::Causes},
     machine::{PackageManager, ServiceManager, UnitState},
     service::{control::CycleReport, events, notify},
     state::paths::Paths,
@@ -21,7 +21,7 @@ use crate::{
 };
 
 use self::{
-    compose::Observation,
+    compose::{Composed, Observation},
     meanwhile::{Destination, Meanwhile},
     publish::Publisher,
 };
@@ -63,13 +63,14 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         let units = observe::units(&self.machine.services, cycle.installed()).await;
         self.count_restarts(&cycle, &units).await;
         let waiting = self.retries.waiting(Instant::now(), Timestamp::now());
-        let mut status = self.compose(&cycle, failure, &waiting, &units, self.desired.document());
+        let Composed { mut status, causes } = self.compose(&cycle, failure, &waiting, &units, self.desired.document());
         log_differences(self.reporter.previous.as_ref(), &status);
         if is_complete && status.document.error.is_none() {
             self.desired.settle();
         }
         notify::status(&status.summary);
         write_local(&self.paths, &status);
+        write_causes(&self.paths, &causes);
         self.publish(&status).await;
         // Another machine may have been found there.
         if let Some(rival) = self.reporter.publisher.warning(&status.server)
@@ -127,8 +128,10 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         self.begin_reports(begun, bucket)
     }
 
-    fn begin_reports(&mut self, begun: Status, bucket: Destination) -> Meanwhile {
+    fn begin_reports(&mut self, begun: Composed, bucket: Destination) -> Meanwhile {
+        let Composed { status: begun, causes } = begun;
         write_local(&self.paths, &begun);
+        write_causes(&self.paths, &causes);
         Meanwhile {
             begun,
             activities: self.announcer.listen(),
@@ -151,7 +154,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         waiting: &BTreeMap<AppName, Waiting>,
         units: &BTreeMap<String, UnitState>,
         document: Option<(Generation, &ServerDocument)>,
-    ) -> Status {
+    ) -> Composed {
         let settings = self.configured.settings();
         let observation = Observation {
             server: &settings.server,
@@ -199,6 +202,12 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
 
 fn write_local(paths: &Paths, status: &Status) {
     if let Err(error) = publish::write_local(&paths.status(), status) {
+        tracing::warn!(message_id = events::REPORT, "{error:#}");
+    }
+}
+
+fn write_causes(paths: &Paths, causes: &Causes) {
+    if let Err(error) = publish::write_local(&paths.causes(), causes) {
         tracing::warn!(message_id = events::REPORT, "{error:#}");
     }
 }

@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use bucket::{Error, Generation, ServerName, Status};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
@@ -138,8 +139,8 @@ impl Publisher {
     }
 }
 
-/// Writes this machine's own copy, whole or not at all; it needn't outlive the boot.
-pub(super) fn write_local(path: &Path, status: &Status) -> Result<()> {
+/// Writes this machine's own copy, or what is behind it, whole or not at all; it needn't outlive the boot.
+pub(super) fn write_local(path: &Path, status: &impl Serialize) -> Result<()> {
     let failed = || format!("could not write `{}`", path.display());
     let directory = path.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(directory).with_context(failed)?;

@@ -1,0 +1,59 @@
+//! Whole cycles: why an app is as it is, as the agent leaves it for `pulld why`.
+
+use bucket::AppState;
+
+use crate::{
+    decide::why::{Causes, Why},
+    machine::fake::{Behaviour, release},
+};
+
+use super::harness::{Server, poll, pull};
+
+/// What `pulld why web` says.
+fn why_locally(server: &Server) -> Why {
+    let causes: Causes = serde_json::from_slice(&std::fs::read(server.paths().causes()).unwrap()).unwrap();
+    causes.why(&"web".parse().unwrap()).unwrap()
+}
+
+async fn why(server: &Server) -> Why {
+    let why = why_locally(server);
+    assert_eq!(why.state, server.state_of("web").await, "it says the same as the report");
+    why
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_keeps_an_app_from_its_document_is_said_and_what_to_do() {
+    let (one, two, three) = (release("web", 1), release("web", 2), release("web", 3));
+    let (server, mut agent) = Server::running(&[&one]).await;
+    let fine = why(&server).await;
+    assert_eq!((fine.blocked, fine.to_do.as_str()), (false, "nothing"));
+
+    server.push(&[&two]).await;
+    pull(&mut agent).await;
+    let waiting = why(&server).await;
+    assert_eq!((waiting.blocked, waiting.state), (true, AppState::Failed));
+    assert!(waiting.evidence[0].contains("release not found in the bucket"), "{waiting:?}");
+    assert_eq!(waiting.evidence[1], "1 attempt has failed");
+
+    server.upload(&three, Behaviour::Crashes).await;
+    server.push(&[&three]).await;
+    pull(&mut agent).await;
+    let quarantined = why(&server).await;
+    assert!(quarantined.says.contains("was rolled back here"), "{quarantined:?}");
+    assert!(quarantined.to_do.ends_with("run `pulld retry web`"), "{quarantined:?}");
+
+    server.push(&[&one]).await;
+    pull(&mut agent).await;
+    server.world.set_on_hold("web", true);
+    poll(&mut agent).await;
+    assert!(why(&server).await.to_do.contains("`apt-mark unhold web`"));
+    server.world.set_on_hold("web", false);
+    server.world.die("web.service", 3);
+    poll(&mut agent).await;
+    assert!(why(&server).await.to_do.contains("`journalctl -u web.service`"));
+
+    std::fs::rename(server.root.path().join("bucket"), server.root.path().join("away")).unwrap();
+    poll(&mut server.agent()).await;
+    let blocked = why_locally(&server);
+    assert!(blocked.blocked && blocked.evidence[0].contains("bucket"), "{blocked:?}");
+}
