@@ -6,7 +6,7 @@ SHELL := /bin/bash
 # As cargo spells it in the names of variables.
 HOST = $(shell rustc --version --verbose | sed -n 's/^host: //p' | tr a-z- A-Z_)
 
-.PHONY: help demo test check mutants bench compare debs screenshots audit fuzz clean
+.PHONY: help demo test crash check mutants bench compare debs screenshots audit fuzz clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -20,6 +20,7 @@ demo: ## the whole job on two disposable servers, and the web app over them (DEM
 test: ## all tests: the web app in a real browser, the rest on real dpkg, systemd and D-Bus in containers
 	@tests/setup --tests
 	@cargo build --quiet --workspace --bins
+	@cargo build --quiet --workspace --bin pulld-fail-points --features pulld/fail-points
 	PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm --prefix e2e ci --silent
 	tests/as-root npm --prefix e2e test --silent
 	@# cargo-nextest takes longer to build than it saves: it is used where it is, and cargo test does as well.
@@ -27,6 +28,15 @@ test: ## all tests: the web app in a real browser, the rest on real dpkg, system
 	export PUSH_PROGRAMS_BUILT=1; [ $$(id -u) = 0 ] || export "CARGO_TARGET_$(HOST)_RUNNER=$(CURDIR)/tests/as-root"; \
 	  if cargo nextest --version >/dev/null 2>&1; \
 	  then cargo nextest run --workspace --test-threads $$((2 * $$(nproc))); else cargo test --workspace --tests; fi
+
+crash: ## pulld, dpkg and the machine killed at every point, forward and back, and the power cut at every write (an hour)
+	@tests/setup --tests
+	@cargo build --quiet --workspace --bins
+	@cargo build --quiet --workspace --bin pulld-fail-points --features pulld/fail-points
+	@# Not nextest, which ends what takes long. One line for each way and each fsync says what was tried.
+	@cargo test --quiet --workspace --lib power_cuts -- --nocapture
+	@export PUSH_PROGRAMS_BUILT=1; [ $$(id -u) = 0 ] || export "CARGO_TARGET_$(HOST)_RUNNER=$(CURDIR)/tests/as-root"; \
+	  cargo test --quiet --workspace --test scenarios -- --ignored --nocapture all_deaths
 
 check: ## formatting, lints and licences, all denied
 	cargo fmt --all --check

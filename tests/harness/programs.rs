@@ -52,21 +52,7 @@ impl Programs {
         if env::var_os(BUILT).is_some() {
             return Self::at(directory.to_owned());
         }
-        let profile = match directory.file_name().and_then(|name| name.to_str()) {
-            Some("debug") | None => "dev",
-            Some(profile) => profile,
-        };
-        let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
-        let mut build = Command::new(cargo);
-        build.current_dir(workspace()).args(["build", "--quiet", "--profile", profile, "--target-dir"]);
-        build.arg(directory.parent().context("a profile's directory is in the target directory")?);
-        // All of the workspace, so that they share its artefacts: three members alone ask less of some dependencies.
-        build.args(["--workspace", "--bins"]);
-        // Cargo tells a test's build apart by these, and would build everything anew.
-        for (key, _) in env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("CARGO_PKG_")) {
-            build.env_remove(key);
-        }
-        command::run(build, "cargo build --bins", b"", BUILD)?.ok().context("could not build our programs")?;
+        build(directory, &["--bins"]).context("could not build our programs")?;
         Self::at(directory.to_owned())
     }
 
@@ -84,6 +70,19 @@ impl Programs {
         self.directory.join("pulld")
     }
 
+    /// The agent with fail points, which stands still where a test says so; brought up to date like the others.
+    pub fn pulld_with_fail_points(&self) -> Result<PathBuf> {
+        let program = self.directory.join("pulld-fail-points");
+        if env::var_os(BUILT).is_none() {
+            let built = build(&self.directory, &["--bin", "pulld-fail-points", "--features", "pulld/fail-points"]);
+            built.context("could not build `pulld-fail-points`")?;
+        }
+        if !program.is_file() {
+            bail!("`{}` is missing: `make test` builds it", program.display());
+        }
+        Ok(program)
+    }
+
     /// The developer's command.
     pub fn release(&self) -> PathBuf {
         self.directory.join("release")
@@ -93,4 +92,23 @@ impl Programs {
     pub fn push(&self) -> PathBuf {
         self.directory.join("push")
     }
+}
+
+/// Builds programs of the workspace into the directory where the others are.
+fn build(directory: &Path, what: &[&str]) -> Result<()> {
+    let profile = match directory.file_name().and_then(|name| name.to_str()) {
+        Some("debug") | None => "dev",
+        Some(profile) => profile,
+    };
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let mut build = Command::new(cargo);
+    build.current_dir(workspace()).args(["build", "--quiet", "--profile", profile, "--target-dir"]);
+    build.arg(directory.parent().context("a profile's directory is in the target directory")?);
+    // All of the workspace, so that they share its artefacts: three members alone ask less of some dependencies.
+    build.arg("--workspace").args(what);
+    // Cargo tells a test's build apart by these, and would build everything anew.
+    for (key, _) in env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("CARGO_PKG_")) {
+        build.env_remove(key);
+    }
+    command::run(build, &format!("cargo build {}", what.join(" ")), b"", BUILD)?.ok().map(drop)
 }

@@ -3,7 +3,10 @@
 use std::{fs, path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Context, Result};
-use bucket::{AppState, AppStatus, Bucket, BucketOptions, Credentials, ReleaseName, ServerName, Status};
+use bucket::{
+    AppState, AppStatus, Bucket, BucketOptions, Credentials, Generation, ReleaseName, ServerDocument, ServerName,
+    Status,
+};
 use tokio::runtime::Runtime;
 
 use crate::{
@@ -128,6 +131,16 @@ impl Scenario {
     /// Pushes a release to a server, whether or not that has the app yet.
     pub fn deploy(&self, release: &ReleaseName, server: &Machine) -> Result<()> {
         self.push(&["deploy", release.as_str(), server.name(), "--force", "-m", "scenario"])?.ok().map(drop)
+    }
+
+    /// Writes a server's document anew: these releases, and nothing else.
+    pub fn list(&self, releases: &[ReleaseName], server: &Machine) -> Result<Generation> {
+        let (name, document) = (server.name().parse()?, ServerDocument::parse(&serde_json::to_vec(releases)?));
+        let document = document.map_err(|reason| anyhow::anyhow!(reason))?;
+        self.runtime.block_on(async {
+            let seen = self.bucket.server_document(&name).await?.map(|(generation, _)| generation);
+            Ok(self.bucket.write_server_document(&name, &document, seen).await?)
+        })
     }
 
     /// The last report of a server's agent.

@@ -2,6 +2,7 @@
 
 mod agent;
 mod app;
+mod crash_points;
 mod crashes;
 mod dpkg_runs;
 mod faults;

@@ -1,6 +1,7 @@
 //! In the program of scenarios: a test says in files where it stands still, and reads in others where it has been.
 //!
-//! Nothing of it happens before somebody makes the directory; `kill -9` ends whoever stands still there.
+//! Nothing of it happens before somebody makes the directory. Who stands still goes on once `stop` is gone, unless it was
+//! killed by then: so either of the agent and a dpkg run can be killed in the middle of the other's work.
 //!
 //! ```text
 //! /run/pulld-fail-points/met      every point that was met since, by any process of ours: a line each
@@ -12,17 +13,27 @@ use std::{
     fs::{self, OpenOptions},
     io::{Result, Write},
     path::Path,
+    time::Duration,
 };
 
 const DIRECTORY: &str = "/run/pulld-fail-points";
+
+/// The time between two looks at whether to go on.
+const INTERVAL: Duration = Duration::from_millis(5);
 
 /// Notes that this process has reached a point, and stands still there if a test asked for it.
 pub(crate) fn reached(name: &str) {
     if is_the_one(name).unwrap_or(false) {
         let _ = fs::write(Path::new(DIRECTORY).join("stopped"), "");
-        let _ = fail::cfg(name, "pause");
+        let _ = fail::cfg_callback(name, stand_still);
     }
     fail::fail_point!(name);
+}
+
+fn stand_still() {
+    while Path::new(DIRECTORY).join("stop").exists() {
+        std::thread::sleep(INTERVAL);
+    }
 }
 
 /// Whether it was to stand still here; it is noted in any case.

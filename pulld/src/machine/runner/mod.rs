@@ -62,7 +62,7 @@ pub(crate) fn run(directory: &Path, journal: JournalStream) -> Result<()> {
 fn carry_out(request: &DpkgRequest, rescue: &Rescue, journal: JournalStream) -> DpkgResult {
     let deadline = Instant::now() + request.timeout;
     let prepare = || {
-        let lock = lock(deadline)?;
+        let lock = between_fail_points!(lock(deadline), "runner.lock")?;
         let armed = if request.restart_agent { rescue.armed()? } else { None };
         if let Some(armed) = &armed {
             guard::arm(rescue, armed).context("could not arm the rescue of pulld")?;

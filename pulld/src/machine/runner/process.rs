@@ -28,6 +28,7 @@ pub(super) enum Ended {
 
 /// Runs dpkg to its end, or kills it and everything it started at the deadline.
 pub(super) fn dpkg(arguments: &[String], output: &Output, unpacked: &Unpacked, deadline: Instant) -> Result<Ended> {
+    fail_point!("runner.dpkg({}).begin", arguments[0]);
     let (reader, writer) = std::io::pipe().context("could not make a pipe")?;
     let (status, reported) = unpacked.listen()?;
     let child = Command::new("dpkg")
@@ -53,6 +54,7 @@ pub(super) fn dpkg(arguments: &[String], output: &Output, unpacked: &Unpacked, d
     // The end of what it printed is on its way through the pipe. A daemon that holds the pipe open isn't waited for.
     let _ = rest.recv_timeout(OUTPUT_TIMEOUT);
     let _ = reported.recv_timeout(OUTPUT_TIMEOUT);
+    fail_point!("runner.dpkg({}).end", arguments[0]);
     ended
 }
 

@@ -49,7 +49,7 @@ pub(crate) fn run(directory: &Path, journal: JournalStream) -> Result<()> {
     if !rescue.is_armed() {
         return guard::remove(&rescue);
     }
-    let _lock = lock(Instant::now() + LOCK_TIMEOUT)?;
+    let _lock = between_fail_points!(lock(Instant::now() + LOCK_TIMEOUT), "rescue.lock")?;
     let Some(armed) = rescue.armed()? else { return guard::remove(&rescue) };
     if is_restored(&armed)? {
         tracing::info!(message_id = events::SELF_UPDATE, "the previous pulld is installed; nothing to restore");

@@ -1,0 +1,88 @@
+//! The agent, dpkg or the machine dies at every fail point of a real server, forward and back. What comes after converges.
+//!
+//! A way leads from one document to the next. It is gone once to see which points it meets, and then once for each of them
+//! and each kind of death; the points of the agent, of its dpkg runs and of its rescue are in `pulld/src/failpoint`, those of
+//! maintainer scripts in [`stage`]. `make test` goes a sample, `make crash` all of it.
+
+mod stage;
+
+use anyhow::Result;
+use harness::{AgentRepo, Programs, Scenario, Version};
+
+use crate::PORT;
+use stage::{App, Death, Point, Stage, Way, script};
+
+/// Where the second service listens.
+const OTHER_PORT: u16 = 8081;
+
+/// A server whose agent runs from the build's own directory.
+fn services() -> Result<(Stage, Vec<Way>)> {
+    let scenario = Scenario::new()?;
+    let (web, db) = (scenario.service("web", PORT)?, scenario.service("db", OTHER_PORT)?);
+    let version =
+        |app: &str, name: &str| Version::new(name).preinst(&script("preinst", app)).postinst(&script("postinst", app));
+    let one = App::serving("web", &web.release(scenario.target(), &version("web", "1"))?, "1", PORT);
+    let two = App::serving("web", &web.release(scenario.target(), &version("web", "2"))?, "2", PORT);
+    let bad = web.release(scenario.target(), &version("web", "bad").check("exit 1\n"))?;
+    let db = App::serving("db", &db.release(scenario.target(), &version("db", "1"))?, "1", OTHER_PORT);
+    let rolled_back = one.in_place_of(&bad);
+    let ways = vec![
+        Way::new("upgrade beside a first install", &[&one], &[&two, &db]),
+        Way::new("upgrade that is rolled back beside a removal", &[&one, &db], &[&rolled_back]),
+    ];
+    let stage = Stage::on(scenario, &Programs::get()?.pulld_with_fail_points()?)?;
+    Ok((stage, ways))
+}
+
+/// A server whose agent came with a package, and is updated.
+fn agents() -> Result<(Stage, Vec<Way>)> {
+    let scenario = Scenario::new()?;
+    let agent = AgentRepo::new(&scenario.path("pulld"))?;
+    let program = std::fs::read(Programs::get()?.pulld_with_fail_points()?)?;
+    agent.replace_program(&program)?;
+    let one = App::agent(&agent.release(scenario.target(), "one")?);
+    let two = App::agent(&agent.release(scenario.target(), "two")?);
+    agent.replace_program("#!/bin/sh\nexit 1\n")?;
+    let rescued = one.in_place_of(&agent.release(scenario.target(), "exits")?);
+    let ways = vec![
+        Way::new("update of pulld", &[&one], &[&two]),
+        Way::new("update of pulld that is rescued", &[&one], &[&rescued]),
+    ];
+    let stage = Stage::updating(scenario)?;
+    Ok((stage, ways))
+}
+
+#[test]
+fn a_sample_of_all_deaths_forward_and_back() -> Result<()> {
+    let (mut stage, ways) = services()?;
+    let samples: [(&Way, &str, usize, Death); 7] = [
+        (&ways[0], "persist.write(transaction.json).end", 0, Death::Agent),
+        (&ways[0], "runner.dpkg(--install).begin", 0, Death::AgentAndDpkg),
+        (&ways[0], "script.postinst(web)", 0, Death::Machine),
+        (&ways[1], "services.restart(web.service).end", 0, Death::Machine),
+        (&ways[1], "persist.write(quarantine.json).end", 0, Death::Agent),
+        (&ways[1], "script.preinst(web)", 1, Death::AgentAndDpkg),
+        (&ways[1], "script.postinst(web)", 1, Death::Machine),
+    ];
+    for (way, point, earlier, death) in samples {
+        let restarts = way.most_restarts();
+        let met = stage.cut(way, &Point::new(point, earlier), death, &restarts)?;
+        assert!(met, "`{}` did not meet `{point}`", way.name);
+    }
+    println!("{} deaths at a sample of the points", samples.len());
+    Ok(())
+}
+
+#[test]
+#[ignore = "takes most of an hour: make crash"]
+fn all_deaths_of_services_forward_and_back() -> Result<()> {
+    let (stage, ways) = services()?;
+    stage.cut_everywhere(&ways)
+}
+
+#[test]
+#[ignore = "takes most of an hour: make crash"]
+fn all_deaths_of_the_agents_own_update_forward_and_back() -> Result<()> {
+    let (stage, ways) = agents()?;
+    stage.cut_everywhere(&ways)
+}
