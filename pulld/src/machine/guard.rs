@@ -50,9 +50,9 @@ pub(super) fn arm(rescue: &Rescue, armed: &Armed) -> Result<()> {
     if !wanted.is_symlink() {
         let failed = || format!("could not create `{WANTED}`");
         let new = wanted.with_extension("new");
-        fs::create_dir_all(wanted.parent().unwrap_or(units)).with_context(failed)?;
+        persist::create_directory(wanted.parent().unwrap_or(units))?;
         persist::remove(&new)?;
-        symlink(units.join(TIMER), &new).with_context(failed)?;
+        between_fail_points!(symlink(units.join(TIMER), &new), "guard.link").with_context(failed)?;
         persist::rename(&new, wanted)?;
     }
     systemctl(&["daemon-reload"])?;
@@ -81,7 +81,9 @@ pub(super) fn remove(rescue: &Rescue) -> Result<()> {
 
 /// Runs systemctl(1), which must succeed.
 pub(super) fn systemctl(arguments: &[&str]) -> Result<()> {
-    let status = Command::new("systemctl").args(arguments).stdin(Stdio::null()).status();
+    let mut command = Command::new("systemctl");
+    command.args(arguments).stdin(Stdio::null());
+    let status = between_fail_points!(command.status(), "systemctl({})", arguments.join(" "));
     let status = status.context("could not run systemctl")?;
     ensure!(status.success(), "`systemctl {}` failed: {status}", arguments.join(" "));
     Ok(())

@@ -72,7 +72,7 @@ impl Rescue {
     /// Keeps the package: a second name for the same bytes is enough, and survives the cache being cleared.
     fn keep(&self, deb: &Path) -> Result<()> {
         let failed = || format!("could not keep `{}` for the rescue", deb.display());
-        fs::create_dir_all(&self.directory).with_context(failed)?;
+        persist::create_directory(&self.directory)?;
         let new = self.directory.join(".new-pulld.deb");
         persist::remove(&new)?;
         if between_fail_points!(fs::hard_link(deb, &new), "rescue.keep").is_err() {
@@ -90,7 +90,7 @@ impl Rescue {
         }
         let failed = || format!("could not keep `{}` for the rescue", program.display());
         let new = self.directory.join(".new-pulld");
-        fs::copy(program, &new).with_context(failed)?;
+        between_fail_points!(fs::copy(program, &new), "rescue.keep_program").with_context(failed)?;
         fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).with_context(failed)?;
         fs::File::open(&new).and_then(|file| file.sync_all()).with_context(failed)?;
         persist::rename(&new, &self.program())

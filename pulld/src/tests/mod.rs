@@ -11,6 +11,7 @@ mod interruptions;
 mod leftovers;
 mod losses;
 mod on_hold;
+mod power_cuts;
 mod preparation;
 mod rollback;
 mod self_update;
