@@ -3,11 +3,15 @@
 use std::{
     os::unix::process::CommandExt,
     process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc::channel,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
-use rustix::process::{Pid, Signal};
+use rustix::{
+    io::retry_on_intr,
+    process::{Pid, Signal, WaitId, WaitIdOptions, waitid},
+};
 
 use super::{
     super::dpkg_request::TRANSACTION_UNIT,
@@ -59,31 +63,33 @@ pub(super) fn dpkg(arguments: &[String], output: &Output, unpacked: &Unpacked, d
 }
 
 fn wait(mut child: Child, deadline: Instant) -> Result<Ended> {
-    let mut pause = Duration::from_millis(2);
-    loop {
-        if let Some(status) = child.try_wait().context("could not wait for dpkg")? {
-            let Some(code) = status.code() else {
+    let process = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("dpkg has no process ID")?;
+    let (ended, end) = channel();
+    // It only looks: the process keeps its number until it is waited for below, so that no other one is killed.
+    std::thread::spawn(move || {
+        let look = || waitid(WaitId::Pid(process), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+        let _ = ended.send(retry_on_intr(look));
+    });
+    match end.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        Ok(looked) => {
+            if looked.context("could not wait for dpkg")?.is_some_and(|status| !status.exited()) {
                 // Its script may run on: it must not get in the way of the next attempt's.
-                kill_all(&child);
-                return Ok(Ended::Killed(status));
-            };
-            return Ok(Ended::Exited(code));
+                kill_all(process);
+            }
+            let status = child.wait().context("could not wait for dpkg")?;
+            Ok(status.code().map_or(Ended::Killed(status), Ended::Exited))
         }
-        if Instant::now() > deadline {
-            kill_all(&child);
+        Err(_) => {
+            kill_all(process);
             let _ = child.wait();
             anyhow::bail!("dpkg exceeded its time limit (`transaction_timeout`) and was killed");
         }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(50));
     }
 }
 
 /// Kills dpkg, its process group, and whatever else runs in this service: a maintainer script may have left its group.
-fn kill_all(child: &Child) {
-    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-        let _ = rustix::process::kill_process_group(group, Signal::KILL);
-    }
+fn kill_all(dpkg: Pid) {
+    let _ = rustix::process::kill_process_group(dpkg, Signal::KILL);
     let own = rustix::process::getpid();
     for pid in cgroup_processes().into_iter().filter(|pid| *pid != own) {
         let _ = rustix::process::kill_process(pid, Signal::KILL);
