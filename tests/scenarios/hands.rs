@@ -34,7 +34,8 @@ fn changes_made_by_hand_are_reported_as_drift() -> Result<()> {
     server.sh("pulld pull")?;
     let app = scenario.wait_for_app(&server, &one, AppState::Drifted)?;
     assert!(app.drift.iter().any(|line| line.contains("/usr/lib/web/serve")), "{app:?}");
-    Ok(())
+    server.sh("sed --in-place '$d' /usr/lib/web/serve; pulld pull")?;
+    scenario.wait_until_converged(&server, &one)
 }
 
 #[test]

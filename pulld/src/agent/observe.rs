@@ -6,11 +6,13 @@ use anyhow::{Context, Result};
 use tokio::time::Instant;
 
 use crate::{
-    machine::{InstalledPackage, OWN_PACKAGE, PackageManager, PackageState, ServiceManager, UnitState, instances},
+    machine::{
+        Compare, InstalledPackage, OWN_PACKAGE, PackageManager, PackageState, ServiceManager, UnitState, instances,
+    },
     service::liveness::Liveness,
 };
 
-/// How often files are compared with their packages without a request: the comparison reads every file.
+/// How often every file is compared with its package.
 const FILE_CHECK: Duration = Duration::from_hours(1);
 
 /// Time for comparing the files of one package.
@@ -61,7 +63,7 @@ impl ChangedFiles {
         self.by_package.remove(package);
     }
 
-    /// Compares files with their packages: at the start, on request, and once per hour.
+    /// Compares files with their packages: at the start and once per hour all of them, on request those that were touched.
     pub(super) async fn check(
         &mut self,
         packages: &impl PackageManager,
@@ -73,16 +75,19 @@ impl ChangedFiles {
         if !requested && !is_due {
             return;
         }
+        let compare = if is_due { Compare::All } else { Compare::Touched };
         self.by_package.clear();
         let is_whole = |package: &&InstalledPackage| package.state == PackageState::Installed;
         for package in installed.iter().filter(|package| package.release.is_some()).filter(is_whole) {
             liveness.within(FILE_CHECK_TIMEOUT);
             let name = &package.package;
-            match packages.changed_files(name).await {
+            match packages.changed_files(name, compare).await {
                 Ok(changed) => drop(self.by_package.insert(name.clone(), changed)),
                 Err(error) => tracing::debug!(package = %name, "could not compare the files of `{name}`: {error:#}"),
             }
         }
-        self.checked = Some(Instant::now());
+        if is_due {
+            self.checked = Some(Instant::now());
+        }
     }
 }

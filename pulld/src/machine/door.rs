@@ -8,7 +8,7 @@ use bucket::{Probe, Timestamp, UnitName};
 use super::{
     dpkg_lock::LockHolder,
     dpkg_request::{DpkgRequest, DpkgResult},
-    package_manager::{AvailablePackage, InstalledPackage, PackageManager},
+    package_manager::{AvailablePackage, Compare, InstalledPackage, PackageManager},
     service_manager::{CheckResult, LastWords, ServiceManager},
     unit_state::{JobResult, UnitState},
 };
@@ -30,8 +30,8 @@ impl<P: PackageManager> PackageManager for Door<P> {
         between_fail_points!(self.0.available().await, "packages.available")
     }
 
-    async fn changed_files(&self, package: &str) -> Result<Vec<String>> {
-        between_fail_points!(self.0.changed_files(package).await, "packages.changed_files({package})")
+    async fn changed_files(&self, package: &str, compare: Compare) -> Result<Vec<String>> {
+        between_fail_points!(self.0.changed_files(package, compare).await, "packages.changed_files({package})")
     }
 
     fn changed_at(&self, package: &str) -> Option<Timestamp> {

@@ -28,7 +28,7 @@ mod unit_state;
 pub(crate) use dpkg_request::{DpkgEnd, DpkgRequest, DpkgResult};
 pub(crate) use instances::instances;
 pub(crate) use package_changes::PackageChange;
-pub(crate) use package_manager::{AvailablePackage, DebInfo, InstalledPackage, OWN_PACKAGE, PackageManager};
+pub(crate) use package_manager::{AvailablePackage, Compare, DebInfo, InstalledPackage, OWN_PACKAGE, PackageManager};
 pub(crate) use package_state::PackageState;
 pub(crate) use process_end::ProcessEnd;
 pub(crate) use service_manager::{CheckResult, LastWords, OWN_UNIT, ServiceManager};

@@ -25,7 +25,7 @@ pub(crate) trait PackageManager {
 
     /// Files of a package that were changed or are missing (dpkg(1) `--verify`), conffiles left out: paths, each with what
     /// happened to it.
-    fn changed_files(&self, package: &str) -> impl Future<Output = Result<Vec<String>>>;
+    fn changed_files(&self, package: &str, compare: Compare) -> impl Future<Output = Result<Vec<String>>>;
 
     /// When dpkg last unpacked a package, or removed all but its conffiles; `None` where it does not keep that.
     fn changed_at(&self, package: &str) -> Option<Timestamp>;
@@ -42,6 +42,15 @@ pub(crate) trait PackageManager {
 
     /// Who else holds dpkg's lock right now: a dpkg run under way waits for that.
     fn lock_holder(&self) -> Option<LockHolder>;
+}
+
+/// Which packages have their files compared with what was shipped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Compare {
+    /// Every one: that reads all of its files.
+    All,
+    /// Those of which a file was touched since they were last compared; of the others it is known what differs.
+    Touched,
 }
 
 /// A package that dpkg has, or had, on this machine.

@@ -7,7 +7,6 @@
 use std::{
     cell::RefCell,
     fs,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     rc::Rc,
 };
@@ -18,6 +17,7 @@ use bucket::ReleaseFields;
 use super::{
     parse::{FIELD, RECORD},
     query::query,
+    stamp::FileStamp,
 };
 
 /// Where dpkg keeps it (dpkg(1), `--admindir`).
@@ -37,14 +37,6 @@ pub(super) struct Database {
 /// What tells whether dpkg has written since: `None` for a file that isn't there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Stamp([Option<FileStamp>; 3]);
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct FileStamp {
-    inode: (u64, u64),
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
 
 impl Database {
     pub(super) fn new(directory: impl Into<PathBuf>) -> Self {
@@ -79,18 +71,6 @@ impl Stamp {
         }
         let stamp = Self(["status", "updates", "triggers/Unincorp"].map(|name| FileStamp::of(&directory.join(name))));
         stamp.0[0].is_some().then_some(stamp)
-    }
-}
-
-impl FileStamp {
-    fn of(path: &Path) -> Option<Self> {
-        let found = fs::metadata(path).ok()?;
-        Some(Self {
-            inode: (found.dev(), found.ino()),
-            size: found.len(),
-            modified: (found.mtime(), found.mtime_nsec()),
-            changed: (found.ctime(), found.ctime_nsec()),
-        })
     }
 }
 

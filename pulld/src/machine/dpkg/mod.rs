@@ -3,9 +3,11 @@
 //! Queries are child processes. What changes packages is a systemd service of its own ([`super::runner`]): a maintainer
 //! script may restart the agent, and dpkg must outlive that.
 
+mod comparison;
 pub(super) mod database;
 pub(super) mod parse;
 mod query;
+mod stamp;
 
 use std::{
     fs::File,
@@ -18,15 +20,16 @@ use bucket::Timestamp;
 use tokio::{sync::OnceCell, time::Instant};
 
 use self::{
+    comparison::Comparisons,
     database::Database,
-    parse::{parse_available, parse_packages, parse_verify},
-    query::{query, run},
+    parse::{parse_available, parse_packages},
+    query::query,
 };
 
 use super::{
     dpkg_lock::{LOCK, LockHolder},
     dpkg_request::{self, DpkgRequest, DpkgResult, TRANSACTION_UNIT},
-    package_manager::{AvailablePackage, InstalledPackage, PackageManager},
+    package_manager::{AvailablePackage, Compare, InstalledPackage, PackageManager},
     systemd::transient::{self, Limits, Stop, Transient},
 };
 
@@ -44,13 +47,19 @@ const ATTEMPTS: u32 = 3;
 pub(crate) struct Dpkg {
     requests: PathBuf,
     database: Database,
+    comparisons: Comparisons,
     architecture: OnceCell<String>,
 }
 
 impl Dpkg {
     /// dpkg, with its requests in the directory `requests`.
     pub(crate) fn new(requests: PathBuf) -> Self {
-        Self { requests, database: Database::new(database::DIRECTORY), architecture: OnceCell::new() }
+        Self {
+            requests,
+            database: Database::new(database::DIRECTORY),
+            comparisons: Comparisons::new(Path::new(database::DIRECTORY)),
+            architecture: OnceCell::new(),
+        }
     }
 
     /// The service that carries out a request.
@@ -89,10 +98,8 @@ impl PackageManager for Dpkg {
         Ok(parse_available(&self.database.listing().await?))
     }
 
-    async fn changed_files(&self, package: &str) -> Result<Vec<String>> {
-        // It exits with 1 when something differs, which is what is queried.
-        let listing = run("dpkg", &["--verify", "--", package]).await?.answer;
-        Ok(parse_verify(&listing))
+    async fn changed_files(&self, package: &str, compare: Compare) -> Result<Vec<String>> {
+        self.comparisons.changed_files(package, compare).await
     }
 
     fn changed_at(&self, package: &str) -> Option<Timestamp> {

@@ -19,7 +19,7 @@ use super::{
     dpkg_lock::LockHolder,
     dpkg_request::{DpkgEnd, DpkgRequest, DpkgResult},
     package_changes::{AllPackages, changes},
-    package_manager::{AvailablePackage, InstalledPackage, PackageManager},
+    package_manager::{AvailablePackage, Compare, InstalledPackage, PackageManager},
     package_state::PackageState,
     process_end::ProcessEnd,
     service_manager::{CheckResult, LastWords, ServiceManager},
@@ -461,7 +461,7 @@ impl PackageManager for World {
         Ok(self.0.borrow().packages.keys().map(available).collect())
     }
 
-    async fn changed_files(&self, package: &str) -> Result<Vec<String>> {
+    async fn changed_files(&self, package: &str, _compare: Compare) -> Result<Vec<String>> {
         self.called(&format!("packages.changed_files({package})"));
         Ok(vec![])
     }

@@ -1,0 +1,103 @@
+//! The files of packages compared with what was shipped, as they were last compared.
+//!
+//! dpkg reads every byte for that. Whoever asks often gets the last answer again for as long as no file of the package was
+//! touched, which takes a look at each of them and reads none.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, hash_map::DefaultHasher},
+    fs,
+    hash::{Hash, Hasher},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Result;
+
+use super::{parse::parse_verify, query::run, stamp::FileStamp};
+use crate::machine::package_manager::Compare;
+
+/// The packages whose files were compared, each with what its files were like then, and what differed.
+#[derive(Debug)]
+pub(super) struct Comparisons {
+    /// dpkg's lists of the files of each package (dpkg(1), `info`).
+    lists: PathBuf,
+    last: RefCell<BTreeMap<String, (u64, Vec<String>)>>,
+}
+
+impl Comparisons {
+    /// None yet, of the packages of dpkg's database in that directory.
+    pub(super) fn new(database: &Path) -> Self {
+        Self { lists: database.join("info"), last: RefCell::default() }
+    }
+
+    /// What differs of a package's files.
+    pub(super) async fn changed_files(&self, package: &str, compare: Compare) -> Result<Vec<String>> {
+        // Before they are read: whoever touches one meanwhile makes the next fingerprint another one.
+        let fingerprint = self.fingerprint(package).await;
+        let last = self.last.borrow().get(package).cloned();
+        if let (Compare::Touched, Some(now), Some((then, changed))) = (compare, fingerprint, last)
+            && now == then
+        {
+            return Ok(changed);
+        }
+        // It exits with 1 when something differs, which is what is queried.
+        let changed = parse_verify(&run("dpkg", &["--verify", "--", package]).await?.answer);
+        match fingerprint {
+            Some(fingerprint) => {
+                drop(self.last.borrow_mut().insert(package.to_owned(), (fingerprint, changed.clone())))
+            }
+            None => drop(self.last.borrow_mut().remove(package)),
+        }
+        Ok(changed)
+    }
+
+    /// Of all that dpkg lists of a package; `None` when it has no list by that name.
+    async fn fingerprint(&self, package: &str) -> Option<u64> {
+        let of = |extension: &str| self.lists.join(format!("{package}.{extension}"));
+        let (list, checksums) = (of("list"), of("md5sums"));
+        tokio::task::spawn_blocking(move || {
+            let mut hasher = DefaultHasher::new();
+            [&list, &checksums].iter().for_each(|path| FileStamp::of(path).hash(&mut hasher));
+            for path in fs::read_to_string(&list).ok()?.lines() {
+                FileStamp::of_link(Path::new(path)).hash(&mut hasher);
+            }
+            Some(hasher.finish())
+        })
+        .await
+        .ok()?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_touches_a_file_of_a_package_changes_its_fingerprint() {
+        let directory = tempfile::tempdir().unwrap();
+        let (database, file) = (directory.path().join("dpkg"), directory.path().join("served"));
+        fs::create_dir_all(database.join("info")).unwrap();
+        fs::write(database.join("info/web.list"), format!("{}\n/no/such/file\n", file.display())).unwrap();
+        fs::write(&file, "a").unwrap();
+        let comparisons = Comparisons::new(&database);
+        let mut seen = vec![comparisons.fingerprint("web").await.unwrap()];
+        assert_eq!(comparisons.fingerprint("web").await, Some(seen[0]));
+        let mut now = async |what: &str| {
+            let fingerprint = comparisons.fingerprint("web").await.unwrap();
+            assert!(!seen.contains(&fingerprint), "{what}");
+            seen.push(fingerprint);
+        };
+        let times = fs::metadata(&file).unwrap();
+        fs::write(&file, "b").unwrap();
+        let opened = fs::File::options().write(true).open(&file).unwrap();
+        opened.set_modified(times.modified().unwrap()).unwrap();
+        now("other bytes with the old time").await;
+        fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        now("another mode").await;
+        fs::remove_file(&file).unwrap();
+        now("gone").await;
+        fs::write(database.join("info/web.md5sums"), "").unwrap();
+        now("another package").await;
+        assert_eq!(comparisons.fingerprint("db").await, None);
+    }
+}
