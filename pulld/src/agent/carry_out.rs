@@ -74,7 +74,8 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         let Some(armed) = rescue.armed()? else { return Ok(()) };
         if let (Some(release), Some(generation)) = (armed.release, armed.generation) {
             let (reason, since) = (reason.to_owned(), Timestamp::now());
-            self.quarantine.add(Quarantined { release, reason, generation, degraded: false, since });
+            let previous = armed.previous;
+            self.quarantine.add(Quarantined { release, reason, generation, degraded: false, since, previous });
             self.quarantine.save(&self.paths.quarantine())?;
         }
         Ok(())
@@ -120,7 +121,8 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
                         self.schedule_retry(release, reason);
                     } else {
                         // For what dpkg calls broken: the plan has nothing else for a quarantined release.
-                        self.retries.schedule(release, reason, Instant::now(), random_fraction());
+                        let repair = self.quarantine.repair(release);
+                        self.retries.schedule(repair, reason, Instant::now(), random_fraction());
                     }
                     format!("degraded: {reason}")
                 }

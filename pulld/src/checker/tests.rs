@@ -73,7 +73,14 @@ fn roll_back(known: &mut Known, state: AppState, degraded: bool) {
 
 fn quarantine(known: &mut Known, degraded: bool) {
     let (reason, generation, since) = ("it crashed".to_owned(), Generation(1), known.status.written);
-    known.record.quarantine.add(Quarantined { release: release("web", 2), reason, generation, degraded, since });
+    known.record.quarantine.add(Quarantined {
+        release: release("web", 2),
+        reason,
+        generation,
+        degraded,
+        since,
+        previous: None,
+    });
 }
 
 #[test]

@@ -98,7 +98,14 @@ mod tests {
             lineage.note(&web(minute), Some(&web(before)));
         }
         let (reason, since) = ("it crashed".into(), Timestamp::UNIX_EPOCH);
-        quarantine.add(Quarantined { release: web(4), reason, generation: Generation(1), degraded: false, since });
+        quarantine.add(Quarantined {
+            release: web(4),
+            reason,
+            generation: Generation(1),
+            degraded: false,
+            since,
+            previous: None,
+        });
         let cached: Vec<ReleaseName> = cached.iter().copied().map(web).collect();
         let app = "web".parse().unwrap();
         way_back(&app, Some(&web(5)), wanted.map(web).as_ref(), &cached, &lineage, &quarantine)

@@ -30,6 +30,9 @@ pub(crate) struct Quarantined {
     pub(crate) degraded: bool,
     /// When it was quarantined, by this machine's clock.
     pub(crate) since: Timestamp,
+    /// The release that it was to replace here, which repairs what it left broken; `None` as earlier agents wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) previous: Option<ReleaseName>,
 }
 
 impl Quarantine {
@@ -54,9 +57,20 @@ impl Quarantine {
     }
 
     /// Adds a release, in place of what was known of its app.
-    pub(crate) fn add(&mut self, entry: Quarantined) {
-        self.lift(entry.release.app());
+    pub(crate) fn add(&mut self, mut entry: Quarantined) {
+        let before = self.lift(entry.release.app()).filter(|before| before.release == entry.release);
+        entry.previous = entry.previous.or(before.and_then(|before| before.previous));
         self.entries.push(entry);
+    }
+
+    /// What repairs an app whose desired release is `release`: that one, or the one before it if it is quarantined.
+    pub(crate) fn repair<'a>(&'a self, release: &'a ReleaseName) -> &'a ReleaseName {
+        self.holds(release).and_then(|held| held.previous.as_ref()).unwrap_or(release)
+    }
+
+    /// The entry that says of another release of the app that `release` repairs it.
+    pub(crate) fn repaired_by(&mut self, release: &ReleaseName) -> Option<&mut Quarantined> {
+        self.entries.iter_mut().find(|entry| entry.previous.as_ref() == Some(release) && entry.release != *release)
     }
 
     /// Forgets what is known of an app, and gives it.

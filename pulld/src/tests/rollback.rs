@@ -201,3 +201,27 @@ async fn what_dpkg_calls_broken_is_repaired_though_its_release_is_quarantined() 
     poll(&mut agent).await;
     assert_eq!(server.world.dpkg_runs().len(), runs, "and the bad one stays where it is");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_rollback_that_a_full_disk_kept_from_working_is_made_up_for() {
+    let (one, two) = (release("web", 1), release("web", 2));
+    let (server, mut agent) = Server::running(&[&one]).await;
+    server.upload(&two, Behaviour::Breaks).await;
+    server.push(&[&two]).await;
+    server.world.make_read_only_after(Some(1));
+    pull(&mut agent).await;
+    assert_eq!(server.state_of("web").await, AppState::Degraded);
+    assert_eq!(server.world.installed("web"), Some((two, false)));
+    let runs = server.world.dpkg_runs().len();
+    poll(&mut agent).await;
+    assert_eq!(server.world.dpkg_runs().len(), runs, "it waits for its time");
+    server.world.make_read_only_after(None);
+    tokio::time::advance(Duration::from_mins(1)).await;
+    poll(&mut server.agent()).await;
+    assert_eq!(server.world.installed("web"), Some((one.clone(), true)));
+    let file = server.world.dpkg_runs()[runs][0].clone();
+    assert!(file.contains(one.stem()), "the bad one is not tried again: {file}");
+    assert_eq!(server.state_of("web").await, AppState::Quarantined);
+    let reason = server.status().await.apps[0].reason.clone().unwrap();
+    assert!(reason.contains("the release before was restored later"), "{reason}");
+}

@@ -4,6 +4,7 @@ use anyhow::Result;
 use bucket::Timestamp;
 
 use crate::{
+    decide::reason,
     service::events,
     state::{
         paths::Paths,
@@ -98,7 +99,7 @@ pub(super) fn quarantine_by_outcome(
                 Some(Outcome::Degraded { reason, retried: false }) => {
                     add(update, transaction, quarantine, reason, true);
                 }
-                Some(Outcome::Done) if transaction.generation.is_some() => drop(quarantine.lift(&update.app)),
+                Some(Outcome::Done) if transaction.generation.is_some() => lift(update, quarantine),
                 // What was the machine's fault is tried again, and repairs what was left half-done.
                 Some(
                     Outcome::Done
@@ -119,10 +120,33 @@ fn change(quarantine: &mut Quarantine, paths: &Paths, by: impl FnOnce(&mut Quara
     if *quarantine == before { Ok(()) } else { quarantine.save(&paths.quarantine()) }
 }
 
-/// Quarantines the release of an update, if it has one and a document asked for it.
-fn add(update: &AppUpdate, transaction: &Transaction, quarantine: &mut Quarantine, reason: &str, degraded: bool) {
-    if let (Some(release), Some(generation)) = (update.release(), transaction.generation) {
-        let (release, reason) = (release.clone(), reason.to_owned());
-        quarantine.add(Quarantined { release, reason, generation, degraded, since: Timestamp::now() });
+/// Lifts the quarantine of an app whose update succeeded, unless that only repaired what the quarantined release had left.
+fn lift(update: &AppUpdate, quarantine: &mut Quarantine) {
+    match update.release().and_then(|release| quarantine.repaired_by(release)) {
+        Some(entry) if entry.degraded => {
+            entry.degraded = false;
+            entry.reason = reason::join(&entry.reason, "the release before was restored later");
+        }
+        Some(_) => {}
+        None => drop(quarantine.lift(&update.app)),
     }
+}
+
+/// Quarantines the release of an update, if it has one and a document asked for it. One that was to repair what another
+/// has left is tried again: it had stayed up here.
+fn add(update: &AppUpdate, transaction: &Transaction, quarantine: &mut Quarantine, reason: &str, degraded: bool) {
+    let (Some(release), Some(generation)) = (update.release(), transaction.generation) else { return };
+    if let Some(repaired) = quarantine.repaired_by(release) {
+        repaired.degraded |= degraded;
+        return;
+    }
+    let previous = update.previous.installed().map(|previous| previous.release.clone());
+    quarantine.add(Quarantined {
+        release: release.clone(),
+        reason: reason.to_owned(),
+        generation,
+        degraded,
+        since: Timestamp::now(),
+        previous: previous.filter(|previous| previous != release),
+    });
 }

@@ -110,12 +110,14 @@ pub(crate) fn plan(situation: &Situation) -> Decision {
     let mut decision = Decision::default();
     for release in situation.document.into_iter().flat_map(ServerDocument::releases) {
         let cause = decide(situation, release);
-        let reason = match cause {
-            Cause::Planned(reason) => Some(reason),
-            Cause::Quarantined(_) if must_be_repaired(situation, release.app()) => Some(Reason::Repair),
+        let planned = match cause {
+            Cause::Planned(reason) => Some((release, reason)),
+            Cause::Quarantined(_) if must_be_repaired(situation, release.app()) => {
+                Some((situation.quarantine.repair(release), Reason::Repair))
+            }
             _ => None,
         };
-        if let Some(reason) = reason {
+        if let Some((release, reason)) = planned {
             let from = current(situation.installed, release.app()).and_then(|package| package.release.clone());
             decision.plan.steps.push(Step::Install { release: release.clone(), from, reason });
         }
@@ -136,11 +138,11 @@ pub(crate) fn batches(steps: Vec<Step>, own_first: bool) -> Vec<Vec<Step>> {
     [own, others].into_iter().filter(|batch| !batch.is_empty()).collect()
 }
 
-/// Whether dpkg calls a package of an app broken whose desired release is quarantined, so that its rollback failed too.
+/// Whether dpkg calls a package of an app broken whose desired release is quarantined: its rollback failed too.
 ///
-/// Then the release is tried once more in spite of the quarantine, with the delays of a retry: nothing sound of the app is
-/// there that this could break, and either dpkg is content with it, or the rollback that follows restores the release
-/// before, which is what is left to do. Should both fail again, for as long as the machine is broken, it stays degraded.
+/// Then the release that was there before is installed once more, with the delays of a retry. Where it isn't known, which is
+/// so after a first install, the quarantined release itself is tried: nothing sound of the app is there that this could
+/// break. Should it fail again, for as long as the machine is broken, the app stays degraded.
 fn must_be_repaired(situation: &Situation, app: &AppName) -> bool {
     let is_broken =
         current(situation.installed, app).is_some_and(|package| matches!(package.state, PackageState::Broken(_)));

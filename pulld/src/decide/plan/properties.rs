@@ -22,7 +22,7 @@ fn any_state() -> impl Strategy<Value = PackageState> {
 fn any_case() -> impl Strategy<Value = Case> {
     let wanted = subsequence(APPS.to_vec(), 0..=5).prop_shuffle();
     let there = vec((0..5usize, 0..3u8, any_state(), any::<bool>(), weighted(0.2)), 0..6);
-    let bad = vec((0..5usize, 0..3u8, any::<bool>()), 0..3);
+    let bad = vec((0..5usize, 0..3u8, proptest::option::of(0..3u8)), 0..3);
     let allowed = vec(weighted(0.8), 5);
     (wanted, vec(0..3u8, 5), there, any::<bool>(), allowed, bad, vec(0..5usize, 0..2)).prop_map(
         |(wanted, minutes, there, prune, allowed, bad, paused)| {
@@ -40,8 +40,9 @@ fn any_case() -> impl Strategy<Value = Case> {
             case.prune = prune;
             let globs = APPS.iter().zip(allowed).filter(|(_, allowed)| *allowed).map(|(app, _)| (*app).to_owned());
             case.allowed = AllowedApps::new(globs.collect()).unwrap();
-            for (app, minute, degraded) in bad {
-                case.quarantine.add(quarantined(&release(APPS[app], minute), degraded));
+            for (app, minute, previous) in bad {
+                let previous = previous.map(|previous| release(APPS[app], previous));
+                case.quarantine.add(quarantined(&release(APPS[app], minute), previous));
             }
             for app in paused {
                 case.pauses.add(paused_at(&release(APPS[app], 0)));

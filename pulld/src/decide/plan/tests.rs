@@ -70,9 +70,9 @@ impl Case {
     }
 }
 
-pub(super) fn quarantined(release: &ReleaseName, degraded: bool) -> Quarantined {
+pub(super) fn quarantined(release: &ReleaseName, previous: Option<ReleaseName>) -> Quarantined {
     let (release, reason) = (release.clone(), "it crashed".to_owned());
-    Quarantined { release, reason, generation: Generation(1), degraded, since: Timestamp::UNIX_EPOCH }
+    Quarantined { release, reason, generation: Generation(1), degraded: false, since: Timestamp::UNIX_EPOCH, previous }
 }
 
 fn apps(plan: &Plan) -> Vec<&str> {
@@ -117,11 +117,29 @@ fn a_bad_entry_stops_pruning_because_it_may_name_the_app() {
 #[test]
 fn a_quarantined_release_stays_away_and_another_one_of_its_app_does_not() {
     let mut case = Case::new(&[release("web", 2)], vec![installed(&release("web", 1), PackageState::Installed)]);
-    case.quarantine.add(quarantined(&release("web", 2), false));
+    case.quarantine.add(quarantined(&release("web", 2), None));
     assert_eq!(case.plan().steps, []);
     assert!(matches!(case.cause("web"), Cause::Quarantined(held) if held.reason == "it crashed"));
     case.document = Some(document(&[release("web", 3)]));
     assert_eq!((case.plan().steps.len(), case.cause("web")), (1, Cause::Planned(Reason::Document)));
+}
+
+#[test]
+fn what_a_quarantined_release_left_broken_is_repaired_with_the_one_before() {
+    let (one, two) = (release("web", 1), release("web", 2));
+    let broken = installed(&two, PackageState::Broken("iF".into()));
+    let mut case = Case::new(std::slice::from_ref(&two), vec![broken]);
+    case.quarantine.add(quarantined(&two, Some(one.clone())));
+    let repair = Step::Install { release: one.clone(), from: Some(two.clone()), reason: Reason::Repair };
+    assert_eq!(case.plan().steps, [repair]);
+    case.installed = vec![installed(&one, PackageState::Installed)];
+    assert_eq!(case.plan().steps, []);
+    // An earlier agent has not noted which that was.
+    case.installed = vec![installed(&two, PackageState::Broken("iF".into()))];
+    case.quarantine = Quarantine::default();
+    case.quarantine.add(quarantined(&two, None));
+    let again = Step::Install { release: two.clone(), from: Some(two), reason: Reason::Repair };
+    assert_eq!(case.plan().steps, [again]);
 }
 
 #[test]
