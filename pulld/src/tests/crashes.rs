@@ -118,13 +118,27 @@ fn story(name: &str) -> Story {
 
 /// What dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Death {
+pub(super) enum Death {
     /// The agent; a dpkg run goes on to its end.
     Agent,
     /// The agent and dpkg, in the middle of its work.
     AgentAndDpkg,
     /// The machine, which boots again.
     Machine,
+}
+
+impl Death {
+    /// What it means for a server whose agent has just died.
+    pub(super) fn strike(self, server: &Server) {
+        match self {
+            Self::Agent => server.world.let_dpkg_end(),
+            Self::AgentAndDpkg => server.world.kill_dpkg(),
+            Self::Machine => {
+                server.world.boot();
+                std::fs::remove_dir_all(server.root.path().join("run")).ok();
+            }
+        }
+    }
 }
 
 impl Story {
@@ -197,14 +211,7 @@ async fn cut(story: &Story, (point, earlier): (&str, usize), death: Death, neede
     let server = story.begin().await;
     let has_died = die_at(point, earlier, lives(&server, LIVES)).await.is_none();
     if has_died {
-        match death {
-            Death::Agent => server.world.let_dpkg_end(),
-            Death::AgentAndDpkg => server.world.kill_dpkg(),
-            Death::Machine => {
-                server.world.boot();
-                std::fs::remove_dir_all(server.root.path().join("run")).ok();
-            }
-        }
+        death.strike(&server);
     }
     let told = format!("`{}`, {death:?} cut at `{point}` after {earlier}", story.name);
     story.end(&server, &told).await;

@@ -3,6 +3,7 @@
 mod activities;
 mod boundaries;
 mod by_hand;
+mod chance;
 mod crashes;
 mod documents;
 mod harness;

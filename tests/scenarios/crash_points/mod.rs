@@ -55,11 +55,11 @@ fn agents() -> Result<(Stage, Vec<Way>)> {
 #[test]
 fn a_sample_of_all_deaths_forward_and_back() -> Result<()> {
     let (mut stage, ways) = services()?;
-    let samples: [(&Way, &str, usize, Death); 7] = [
+    let (met, _) = stage.go(&ways[0])?;
+    let samples: [(&Way, &str, usize, Death); 6] = [
         (&ways[0], "persist.write(transaction.json).end", 0, Death::Agent),
         (&ways[0], "runner.dpkg(--install).begin", 0, Death::AgentAndDpkg),
         (&ways[0], "script.postinst(web)", 0, Death::Machine),
-        (&ways[1], "services.restart(web.service).end", 0, Death::Machine),
         (&ways[1], "persist.write(quarantine.json).end", 0, Death::Agent),
         (&ways[1], "script.preinst(web)", 1, Death::AgentAndDpkg),
         (&ways[1], "script.postinst(web)", 1, Death::Machine),
@@ -69,7 +69,7 @@ fn a_sample_of_all_deaths_forward_and_back() -> Result<()> {
         let met = stage.cut(way, &Point::new(point, earlier), death, &restarts)?;
         assert!(met, "`{}` did not meet `{point}`", way.name);
     }
-    println!("{} deaths at a sample of the points", samples.len());
+    println!("{} deaths at a sample of the {} points and more", samples.len(), met.len());
     Ok(())
 }
 

@@ -211,7 +211,7 @@ impl Stage {
     }
 
     /// Goes a way that nothing cuts. Gives the points that it meets, in their order, and how often it restarts units.
-    fn go(&mut self, way: &Way) -> Result<(Vec<String>, BTreeMap<String, usize>)> {
+    pub(crate) fn go(&mut self, way: &Way) -> Result<(Vec<String>, BTreeMap<String, usize>)> {
         self.begin(way, "never")?;
         let logged: usize = self.server.sh("wc -l </var/log/dpkg.log")?.trim().parse()?;
         let since = self.depart(way)?;
