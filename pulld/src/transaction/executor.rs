@@ -112,14 +112,15 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         start: Start,
     ) -> Result<Next> {
         let record = self.paths.transaction();
+        let mut units_are_read = false;
         if transaction.phase == Phase::Installing {
             self.announcer.announce(transaction.activities());
-            self.install(transaction, &start).await?;
+            units_are_read = self.install(transaction, &start).await?;
             transaction.enter(Phase::Restarting, &record)?;
         }
         if transaction.phase == Phase::Restarting {
             self.announcer.announce(transaction.activities());
-            self.restart(transaction).await?;
+            self.restart(transaction, units_are_read).await?;
             transaction.enter(Phase::Gating, &record)?;
         }
         if transaction.phase == Phase::Gating {

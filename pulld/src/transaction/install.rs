@@ -16,10 +16,10 @@ use super::{
 };
 
 impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
-    /// dpkg installs and removes everything but pulld, in one run.
-    pub(super) async fn install(&self, transaction: &mut Transaction, start: &Start) -> Result<()> {
+    /// dpkg installs and removes everything but pulld, in one run. Says whether systemd has read its unit files since.
+    pub(super) async fn install(&self, transaction: &mut Transaction, start: &Start) -> Result<bool> {
         if transaction.others().next().is_none() {
-            return Ok(());
+            return Ok(false);
         }
         let result = if let Some(result) = start.result() {
             result.clone()
@@ -30,11 +30,15 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
             }
             self.install_what_is_missing(transaction, start).await?
         };
-        let missing = missing(transaction, &self.installed(transaction).await?);
+        // Side by side: each waits for another process.
+        let (reloaded, installed) = tokio::join!(self.services.daemon_reload(), self.installed(transaction));
+        reloaded?;
+        let missing = missing(transaction, &installed?);
         // What isn't there though it was installed is something else, perhaps.
         let suspects = if missing.is_empty() { going_forward(transaction) } else { missing.clone() };
         note_unplanned(transaction, &suspects, &result);
         let together = transaction.others().count() > 1;
+        let is_read = missing.is_empty() || !together;
         for at in missing {
             // One that fails may have kept the others out: each gets a chance of its own.
             let result = if together { self.install_all(transaction, &[at]).await? } else { result.clone() };
@@ -50,7 +54,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
                 );
             }
         }
-        Ok(())
+        Ok(is_read)
     }
 
     /// Gives up the updates whose package a person put on hold since they were planned.

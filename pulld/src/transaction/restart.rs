@@ -17,12 +17,14 @@ use crate::{
 use super::{executor::TransactionRunner, record::Transaction, update::AppUpdate};
 
 impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
-    /// Restarts the units of what was installed.
-    pub(super) async fn restart(&self, transaction: &mut Transaction) -> Result<()> {
+    /// Restarts the units of what was installed; `units_are_read` is whether systemd has read their files since.
+    pub(super) async fn restart(&self, transaction: &mut Transaction, units_are_read: bool) -> Result<()> {
         if !transaction.others().any(AppUpdate::is_forward) {
             return Ok(());
         }
-        self.services.daemon_reload().await?;
+        if !units_are_read {
+            self.services.daemon_reload().await?;
+        }
         self.stop_leftovers(&transaction.dropped(AppUpdate::is_forward)).await?;
         self.liveness.within(START_TIMEOUT);
         let forward = transaction.others_mut().filter(|update| update.is_forward());

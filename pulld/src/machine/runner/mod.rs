@@ -35,7 +35,7 @@ use self::{
 use super::{
     dpkg_request::{DpkgEnd, DpkgRequest, DpkgResult, load_request, save_result},
     guard::{self, systemctl},
-    package_changes::changes,
+    package_changes::{AllPackages, changes},
 };
 
 /// How often dpkg is run when something kills it.
@@ -73,10 +73,16 @@ fn carry_out(request: &DpkgRequest, rescue: &Rescue, journal: JournalStream) -> 
         Ok(prepared) => prepared,
         Err(error) => return DpkgResult::failed(format!("{error:#}")),
     };
-    if let Err(error) = ensure_writable(request).and_then(|()| ensure_verified(request)) {
-        return DpkgResult::failed(format!("{error:#}"));
-    }
-    let result = run_dpkg(request, journal, deadline);
+    let (checked, before) = std::thread::scope(|scope| {
+        let before = scope.spawn(all_packages);
+        let checked = ensure_writable(request).and_then(|()| ensure_verified(request));
+        (checked, before.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    let before = match checked.and(before) {
+        Ok(before) => before,
+        Err(error) => return DpkgResult::failed(format!("{error:#}")),
+    };
+    let result = run_dpkg(request, &before, journal, deadline);
     // If its time has passed meanwhile, the rescue waits for the lock, and is called off.
     if is_guarded && let Err(error) = guard::begin() {
         tracing::warn!("{error:#}");
@@ -84,18 +90,15 @@ fn carry_out(request: &DpkgRequest, rescue: &Rescue, journal: JournalStream) -> 
     result
 }
 
-/// Runs the commands of a request, with what they print in the journal and in the result.
-fn run_dpkg(request: &DpkgRequest, journal: JournalStream, deadline: Instant) -> DpkgResult {
-    let before = match all_packages() {
-        Ok(before) => before,
-        Err(error) => return DpkgResult::failed(format!("{error:#}")),
-    };
+/// Runs the commands of a request on a machine that has the packages `before`, with what they print in the journal and in
+/// the result.
+fn run_dpkg(request: &DpkgRequest, before: &AllPackages, journal: JournalStream, deadline: Instant) -> DpkgResult {
     let (output, unpacked) = (Output::to_journal(journal), Unpacked::default());
-    let half_done = is_something_half_done(&before);
+    let half_done = is_something_half_done(before);
     let end = run_to_its_end(request, half_done, &output, &unpacked, deadline);
     let end = end.unwrap_or_else(|error| DpkgEnd::Failed(format!("{error:#}")));
     let changes = match all_packages() {
-        Ok(after) => changes(&before, &after),
+        Ok(after) => changes(before, &after),
         Err(error) => {
             tracing::warn!("could not see what else dpkg changed: {error:#}");
             Vec::new()

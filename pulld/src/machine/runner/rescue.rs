@@ -30,6 +30,7 @@ use super::{
         service_manager::OWN_UNIT,
     },
     JournalStream,
+    listing::all_packages,
     lock::lock,
     run_dpkg,
 };
@@ -91,7 +92,7 @@ fn restore(rescue: &Rescue, armed: &Armed, was: &str, journal: JournalStream) ->
     tracing::warn!(message_id = events::SELF_UPDATE, "restoring the previous pulld: {sentence}");
     rescue.note(&sentence)?;
     let request = DpkgRequest { install: vec![deb], remove: vec![], restart_agent: false, timeout: DPKG_TIMEOUT };
-    let result = run_dpkg(&request, journal, Instant::now() + request.timeout);
+    let result = run_dpkg(&request, &all_packages()?, journal, Instant::now() + request.timeout);
     let is_done = result.end == DpkgEnd::Exited(0) && (armed.previous.is_none() || is_restored(armed)?);
     let how = match &result.end {
         DpkgEnd::Exited(status) => format!("dpkg exited with {status}, after what it printed above"),
