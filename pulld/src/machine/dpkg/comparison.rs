@@ -42,12 +42,9 @@ impl Comparisons {
         }
         // It exits with 1 when something differs, which is what is queried.
         let changed = parse_verify(&run("dpkg", &["--verify", "--", package]).await?.answer);
-        match fingerprint {
-            Some(fingerprint) => {
-                drop(self.last.borrow_mut().insert(package.to_owned(), (fingerprint, changed.clone())))
-            }
-            None => drop(self.last.borrow_mut().remove(package)),
-        }
+        let mut last = self.last.borrow_mut();
+        last.remove(package);
+        last.extend(fingerprint.map(|fingerprint| (package.to_owned(), (fingerprint, changed.clone()))));
         Ok(changed)
     }
 
@@ -57,7 +54,8 @@ impl Comparisons {
         let (list, checksums) = (of("list"), of("md5sums"));
         tokio::task::spawn_blocking(move || {
             let mut hasher = DefaultHasher::new();
-            [&list, &checksums].iter().for_each(|path| FileStamp::of(path).hash(&mut hasher));
+            FileStamp::of(&list).hash(&mut hasher);
+            FileStamp::of(&checksums).hash(&mut hasher);
             for path in fs::read_to_string(&list).ok()?.lines() {
                 FileStamp::of_link(Path::new(path)).hash(&mut hasher);
             }

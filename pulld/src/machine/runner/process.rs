@@ -70,21 +70,17 @@ fn wait(mut child: Child, deadline: Instant) -> Result<Ended> {
         let look = || waitid(WaitId::Pid(process), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
         let _ = ended.send(retry_on_intr(look));
     });
-    match end.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-        Ok(looked) => {
-            if looked.context("could not wait for dpkg")?.is_some_and(|status| !status.exited()) {
-                // Its script may run on: it must not get in the way of the next attempt's.
-                kill_all(process);
-            }
-            let status = child.wait().context("could not wait for dpkg")?;
-            Ok(status.code().map_or(Ended::Killed(status), Ended::Exited))
-        }
-        Err(_) => {
-            kill_all(process);
-            let _ = child.wait();
-            anyhow::bail!("dpkg exceeded its time limit (`transaction_timeout`) and was killed");
-        }
+    let Ok(looked) = end.recv_timeout(deadline.saturating_duration_since(Instant::now())) else {
+        kill_all(process);
+        let _ = child.wait();
+        anyhow::bail!("dpkg exceeded its time limit (`transaction_timeout`) and was killed");
+    };
+    if looked.context("could not wait for dpkg")?.is_some_and(|status| !status.exited()) {
+        // Its script may run on: it must not get in the way of the next attempt's.
+        kill_all(process);
     }
+    let status = child.wait().context("could not wait for dpkg")?;
+    Ok(status.code().map_or(Ended::Killed(status), Ended::Exited))
 }
 
 /// Kills dpkg, its process group, and whatever else runs in this service: a maintainer script may have left its group.
