@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use bucket::{
-    AgentStatus, AppState, AppStatus, BadEntry, DocumentStatus, Generation, ReleaseName, ServerState, Status,
+    AgentStatus, AppState, AppStatus, BadEntry, DocumentStatus, Event, Generation, ReleaseName, ServerState, Status,
     Timestamp, UnitStatus,
 };
 use jiff::SignedDuration;
@@ -122,6 +122,14 @@ pub(crate) async fn fill(
     for (server, releases, apps, minutes) in rows {
         let generation = fleet.document(server, &releases).await?;
         let mut report = status(server, generation, apps, fleet.ago(minutes));
+        if server == "mail-1" {
+            let text = format!(
+                "`mail` was changed by hand to `{0}` at {1:.0}; that agrees with the server document",
+                mail.stem(),
+                fleet.ago(60 * 3)
+            );
+            report.events = vec![Event { at: fleet.ago(60 * 3), app: Some("mail".to_owned()), text }];
+        }
         if server == "web-stage" && fleet.hostile == HOSTILE {
             spoil(&mut report);
         }
@@ -134,6 +142,8 @@ pub(crate) async fn fill(
 /// Puts text that means harm wherever an agent can say anything.
 fn spoil(report: &mut Status) {
     let [web, own, ..] = report.apps.as_mut_slice() else { return };
+    report.warnings = vec![HOSTILE.to_owned()];
+    report.events = vec![Event { at: report.written, app: None, text: HOSTILE.to_owned() }];
     report.document.bad_entries = vec![BadEntry { entry: HOSTILE.to_owned(), reason: HOSTILE.to_owned() }];
     web.reason = Some(HOSTILE.to_owned());
     web.drift = vec![HOSTILE.to_owned()];

@@ -59,7 +59,10 @@ pub(crate) fn nothing_is_left(server: &Machine) -> Result<()> {
         let left = server.sh("ls -A /var/lib/pulld/rescue; find /etc/systemd/system -name 'pulld-rescue*'")?;
         anyhow::ensure!(left.is_empty(), "{left}");
         Ok(Some(()))
-    })
+    })?;
+    let journal = server.journal("pulld")?;
+    anyhow::ensure!(!journal.contains("by hand"), "nobody but the agent and its rescue did anything: {journal}");
+    Ok(())
 }
 
 #[test]

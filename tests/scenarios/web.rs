@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use harness::{Programs, Scenario};
+use harness::{Programs, Scenario, Version};
 
 /// Where `push serve` listens unless told otherwise.
 const PORT: u16 = 8000;
 
 #[test]
-fn the_web_app_serves_under_its_unit_and_ends_when_told() -> Result<()> {
+fn the_web_app_serves_under_its_unit_shows_what_happens_to_a_server_and_ends_when_told() -> Result<()> {
     let scenario = Scenario::new()?;
     let unit = include_str!("../../systemd/push-server.service");
     let programs = Programs::get()?.push();
@@ -26,6 +26,23 @@ fn the_web_app_serves_under_its_unit_and_ends_when_told() -> Result<()> {
         let page = server.http(PORT, "/servers")?;
         ensure!(page.status == 200, "it answers {page:?}");
         Ok(page.body.contains("/servers/web-1").then_some(()))
+    })?;
+    let web = scenario.service("web", crate::PORT)?;
+    let one = web.release(scenario.target(), &Version::new("1"))?;
+    let two = web.release(scenario.target(), &Version::new("2"))?;
+    scenario.install(&two, &server)?;
+    server.sh(&format!("dpkg --install '/srv/push/debs/{one}'"))?;
+    scenario.wait_until_converged(&server, &two)?;
+    for restarts in 1..=3 {
+        server.sh("systemctl kill --signal KILL web.service")?;
+        scenario.wait_for_status(&server, "systemd starts it again", |status| {
+            (status.apps.iter().flat_map(|app| &app.units).any(|unit| unit.restarts == restarts)).then_some(())
+        })?;
+    }
+    server.wait_until("the page says what happened and what is wrong", Duration::from_secs(30), |server| {
+        let page = server.http(PORT, "/servers/web-1")?.body;
+        let told = ["web</code> was changed by hand to ", "restarted it 3 times in the last hour", "unstable"];
+        Ok(told.iter().all(|told| page.contains(told)).then_some(()))
     })?;
     server.sh("systemctl stop push-server")?;
     assert_eq!(server.sh("systemctl show --value --property Result push-server")?.trim(), "success");

@@ -6,7 +6,7 @@ use crate::{
     decide::by_hand::{When, by_hand, packages},
     machine::{PackageManager, ServiceManager},
     service::events,
-    transaction::{progress::Outcome, record::Transaction},
+    transaction::{progress::Outcome, record::Transaction, update::AppUpdate},
 };
 
 use super::{Agent, cycle::Cycle};
@@ -38,6 +38,11 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
 
     /// Expects what a transaction has installed, while its record is still there: nothing of it was done by hand.
     pub(super) fn expect_work(&mut self, transaction: &Transaction) {
+        let is_degraded = |update: &AppUpdate| matches!(update.outcome(), Some(Outcome::Degraded { .. }));
+        if transaction.updates.iter().any(is_degraded) {
+            // Nor was what dpkg may have changed beside it.
+            self.seen.forget_all();
+        }
         for update in &transaction.updates {
             if let Some(previous) = update.previous.installed() {
                 self.seen.forget(&previous.package);

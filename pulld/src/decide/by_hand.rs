@@ -98,7 +98,7 @@ impl fmt::Display for ByHand {
         match then {
             Then::Install(release) => write!(f, "installing `{}` as the server document says", release.stem()),
             Then::Remove => f.write_str("removing it, because the server document does not list it"),
-            Then::AsDesired => f.write_str("it is as the server document says"),
+            Then::AsDesired => f.write_str("that agrees with the server document"),
             Then::Leave(cause) => write!(f, "it stays as it is: {cause}"),
         }
     }
@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(told(&listed, Some(1), "*"), changed.clone() + &install);
         let removed = "`web` was removed or replaced by hand at 2026-11-20T14:02:00Z; ";
         assert_eq!(told(&listed, None, "*"), removed.to_owned() + &install);
-        let as_desired = "it is as the server document says";
+        let as_desired = "that agrees with the server document";
         assert_eq!(told(&format!("[\"{one}\"]"), Some(1), "*"), changed.clone() + as_desired);
         let unlisted = "removing it, because the server document does not list it";
         assert_eq!(told(&format!("[\"{db}\"]"), Some(1), "*"), changed.clone() + unlisted);

@@ -209,3 +209,16 @@ async fn what_changes_by_hand_while_the_bucket_is_gone_is_told_too() {
     assert_eq!(events.len(), 1, "{events:?}");
     assert!(events[0].text.contains("was changed by hand to"), "{events:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_dpkg_changes_beside_a_release_was_not_done_by_hand() {
+    let (web, nginx) = ([release("web", 1), release("web", 2)], release("nginx", 1));
+    let (server, mut agent) = Server::running(&[&web[0], &nginx]).await;
+    server.upload(&web[1], Behaviour::TakesAway).await;
+    server.push(&[&web[1], &nginx]).await;
+    pull(&mut agent).await;
+    assert_eq!(server.state_of("web").await, AppState::Degraded);
+    pull(&mut agent).await;
+    assert_eq!(server.status().await.events, []);
+    assert_eq!(server.world.installed("nginx"), Some((nginx, true)), "the document has it");
+}
