@@ -33,7 +33,8 @@ crash: ## pulld, dpkg and the machine killed at every point, forward and back, a
 	@tests/setup --tests
 	@cargo build --quiet --workspace --bins
 	@cargo build --quiet --workspace --bin pulld-fail-points --features pulld/fail-points
-	@# Not nextest, which ends what takes long. One line for each way and each fsync says what was tried.
+	@# Not nextest, which ends what takes long. One line for each point and each fsync says what was tried.
+	@# CRASH_POINTS=rescue tries only points with that in their names.
 	@cargo test --quiet --workspace --lib power_cuts -- --nocapture
 	@export PUSH_PROGRAMS_BUILT=1; [ $$(id -u) = 0 ] || export "CARGO_TARGET_$(HOST)_RUNNER=$(CURDIR)/tests/as-root"; \
 	  cargo test --quiet --workspace --test scenarios -- --ignored --nocapture all_deaths

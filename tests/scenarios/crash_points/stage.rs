@@ -15,6 +15,9 @@ use crate::says;
 /// Where a test says what stands still: see `pulld/src/failpoint/standing.rs`.
 const DIRECTORY: &str = "/run/pulld-fail-points";
 
+/// Names, in the environment, a part of the points to cut at: for whoever wants to see again what failed.
+const ONLY: &str = "CRASH_POINTS";
+
 /// Where the directory of programs is on the server.
 const PROGRAMS: &str = "/srv/programs";
 
@@ -179,10 +182,11 @@ impl Stage {
 
     /// Cuts each way at every point that it meets, by every death that makes a difference there, and prints how many.
     pub(crate) fn cut_everywhere(mut self, ways: &[Way]) -> Result<()> {
+        let only = std::env::var(ONLY).unwrap_or_default();
         let (mut points, mut deaths) = (0, 0);
         for way in ways {
             let (met, restarts) = self.go(way)?;
-            let chosen = choose(&met);
+            let chosen: Vec<Point> = choose(&met).into_iter().filter(|point| point.name.contains(&only)).collect();
             println!(
                 "`{}`: it meets {} points, {} of them different; restarts: {restarts:?}",
                 way.name,
