@@ -55,6 +55,9 @@ RestartSec=10ms
 WantedBy=multi-user.target
 ";
 
+/// The unit beside it.
+const BESIDE: &str = "[Service]\nExecStart=/usr/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n";
+
 const MANIFEST: &str = r#"schema = 1
 [package.@APP@]
 description = "The test service @APP@"
@@ -67,7 +70,7 @@ arch = "all"
 ]
 [[package.@APP@.unit]]
 file = "@APP@.service"
-[package.@APP@.scripts]
+@BESIDE@[package.@APP@.scripts]
 preinst = '''
 @PREINST@'''
 postinst = '''
@@ -84,6 +87,7 @@ pub struct Version {
     postinst: String,
     check: Option<String>,
     replaces: Option<String>,
+    beside: Option<String>,
 }
 
 impl Version {
@@ -91,7 +95,8 @@ impl Version {
     pub fn new(name: &str) -> Self {
         let conf = "greeting = default\n".to_owned();
         let (preinst, postinst) = (String::new(), String::new());
-        Self { name: name.to_owned(), crashes: false, conf, preinst, postinst, check: None, replaces: None }
+        let (check, replaces, beside) = (None, None, None);
+        Self { name: name.to_owned(), crashes: false, conf, preinst, postinst, check, replaces, beside }
     }
 
     /// Its process writes `{app}: this version has a mistake` and ends with 3 soon after each start.
@@ -126,6 +131,13 @@ impl Version {
     #[must_use]
     pub fn replaces(mut self, package: &str) -> Self {
         self.replaces = Some(package.to_owned());
+        self
+    }
+
+    /// It has a second unit of this name, as in `web-jobs.service`, which does nothing for good.
+    #[must_use]
+    pub fn beside(mut self, unit: &str) -> Self {
+        self.beside = Some(unit.to_owned());
         self
     }
 
@@ -242,12 +254,19 @@ impl Service {
             let check = version.check.as_ref().map(|_| format!("check = [\"/usr/lib/{}/check\"]\n", self.app));
             let replaces = version.replaces.as_ref();
             let replaces = replaces.map(|name| format!("conflicts = [\"{name}\"]\nreplaces = [\"{name}\"]\n"));
-            template.replace("@CHECK@", &(check.unwrap_or_default() + &replaces.unwrap_or_default()))
+            let beside = version.beside.as_ref();
+            let beside = beside.map(|unit| format!("[[package.{}.unit]]\nfile = \"{unit}\"\n", self.app));
+            template
+                .replace("@CHECK@", &(check.unwrap_or_default() + &replaces.unwrap_or_default()))
+                .replace("@BESIDE@", &beside.unwrap_or_default())
         };
         self.repo.write("serve", &fill(SERVE))?;
         self.repo.write("check", &format!("#!/bin/sh\n{}", version.check.as_deref().unwrap_or_default()))?;
         self.repo.write("conf", &version.conf)?;
         self.repo.write(&format!("{}.service", self.app), &fill(UNIT))?;
+        if let Some(unit) = &version.beside {
+            self.repo.write(unit, BESIDE)?;
+        }
         self.repo.write("release.toml", &fill(MANIFEST))?;
         let note = format!("{} {}", self.app, version.name);
         self.repo.commit(&note)?;

@@ -21,9 +21,12 @@ fn services() -> Result<(Stage, Vec<Way>)> {
     let (web, db) = (scenario.service("web", PORT)?, scenario.service("db", OTHER_PORT)?);
     let version =
         |app: &str, name: &str| Version::new(name).preinst(&script("preinst", app)).postinst(&script("postinst", app));
-    let one = App::serving("web", &web.release(scenario.target(), &version("web", "1"))?, "1", PORT);
+    // The first has a unit that the second drops, and the bad one adds another.
+    let one = version("web", "1").beside("web-old.service");
+    let one = App::serving("web", &web.release(scenario.target(), &one)?, "1", PORT);
     let two = App::serving("web", &web.release(scenario.target(), &version("web", "2"))?, "2", PORT);
-    let bad = web.release(scenario.target(), &version("web", "bad").check("exit 1\n"))?;
+    let bad = version("web", "bad").beside("web-new.service").check("exit 1\n");
+    let bad = web.release(scenario.target(), &bad)?;
     let db = App::serving("db", &db.release(scenario.target(), &version("db", "1"))?, "1", OTHER_PORT);
     let rolled_back = one.in_place_of(&bad);
     let ways = vec![
@@ -56,10 +59,11 @@ fn agents() -> Result<(Stage, Vec<Way>)> {
 fn a_sample_of_all_deaths_forward_and_back() -> Result<()> {
     let (mut stage, ways) = services()?;
     let (met, _) = stage.go(&ways[0])?;
-    let samples: [(&Way, &str, usize, Death); 6] = [
+    let samples: [(&Way, &str, usize, Death); 7] = [
         (&ways[0], "persist.write(transaction.json).end", 0, Death::Agent),
         (&ways[0], "runner.dpkg(--install).begin", 0, Death::AgentAndDpkg),
-        (&ways[0], "script.postinst(web)", 0, Death::Machine),
+        (&ways[0], "services.disable(web-old.service).begin", 0, Death::Machine),
+        (&ways[1], "services.stop(web-new.service).end", 0, Death::Agent),
         (&ways[1], "persist.write(quarantine.json).end", 0, Death::Agent),
         (&ways[1], "script.preinst(web)", 1, Death::AgentAndDpkg),
         (&ways[1], "script.postinst(web)", 1, Death::Machine),

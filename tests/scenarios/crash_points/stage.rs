@@ -322,6 +322,8 @@ impl Stage {
         self.scenario.wait_until_settled(&self.server).with_context(told)?;
         let audit = self.server.sh("dpkg --audit")?;
         ensure!(audit.is_empty(), "dpkg says {audit}: {}", told());
+        let links = self.server.sh(ENABLED_AND_GONE)?;
+        ensure!(links.is_empty(), "units are enabled whose files are gone, {links}: {}", told());
         for app in apps {
             let installed =
                 self.server.sh(&format!("dpkg-query -W -f '${{db:Status-Abbrev}}${{Push-Release}}' {}", app.name))?;
@@ -355,6 +357,11 @@ impl Stage {
         services.map(count).collect()
     }
 }
+
+/// Prints the links that enable a unit without a file. A package that is removed and not purged leaves them, and its unit
+/// masked (deb-systemd-helper(1)).
+const ENABLED_AND_GONE: &str = "cd /etc/systemd/system && find . -xtype l | \
+                                while read -r link; do test -e \"${link##*/}\" || echo \"$link\"; done";
 
 const KILL_AGENT: &str = "systemctl kill --kill-whom=main --signal=KILL pulld.service 2>/dev/null";
 const KILL_DPKG: &str =
