@@ -126,7 +126,7 @@ fn the_first_report_of_a_new_server_waits_for_the_end_of_the_installation() -> R
     let first: Status = serde_json::from_str(&server.read("/root/first.json")?)?;
     let own = first.apps.iter().find(|app| app.app == "pulld").map(|app| (app.state, app.drift.clone()));
     assert_eq!(own, Some((AppState::Converged, vec![])), "{first:?}");
-    assert!(server.journal("pulld")?.contains("waiting until `"), "{}", server.journal("pulld")?);
+    assert!(server.journal("pulld")?.contains("is done with `pulld`"), "{}", server.journal("pulld")?);
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 //!
 //! A cycle never overlaps a cycle. Whatever fails in one is an outcome: it is reported, and the loop continues.
 
+mod begin;
 mod by_hand;
 mod carry_out;
 mod configured;
@@ -14,7 +15,6 @@ mod paused;
 mod report;
 mod restarts;
 mod retries;
-mod start;
 
 use std::{collections::BTreeSet, rc::Rc, time::Duration};
 
@@ -185,9 +185,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
     pub(crate) async fn pull_cycle(&mut self, reasons: &BTreeSet<Reason>) -> (CycleReport, Next) {
         // 1. Why the agent woke decides whether everything is read and retried at once.
         let mut cycle = Cycle::begin(reasons);
-        if reasons.contains(&Reason::Start) {
-            self.start().await;
-        }
+        self.begin(reasons.contains(&Reason::Start)).await;
         let converged = self.converge(&mut cycle).await;
         if matches!(converged, Ok(Next::Exit)) {
             return (CycleReport::default(), Next::Exit);

@@ -222,3 +222,25 @@ async fn what_dpkg_changes_beside_a_release_was_not_done_by_hand() {
     assert_eq!(server.status().await.events, []);
     assert_eq!(server.world.installed("nginx"), Some((nginx, true)), "the document has it");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_person_is_about_to_install_is_waited_for_and_told() {
+    let (one, two) = (release("web", 1), release("web", 2));
+    let (server, mut agent) = Server::running(&[&two]).await;
+    server.world.break_package("web");
+    server.world.hold_lock_by(Some((4321, "dpkg")));
+    let by_hand = async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        server.world.install_by_hand(&one, "2026-11-20T14:02:00Z".parse().unwrap());
+        server.world.finish_package("web");
+        server.world.hold_lock_by(None);
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        cycle = poll(&mut agent) => assert!(cycle.ok, "{cycle:?}"),
+        () = by_hand => {}
+    }
+    let events = server.status().await.events;
+    assert!(events.len() == 1 && events[0].text.contains("was changed by hand to"), "{events:?}");
+    assert_eq!(server.world.installed("web"), Some((two, true)));
+}
