@@ -37,7 +37,7 @@ crash: ## pulld, dpkg and the machine killed at every point, forward and back, a
 	@# CRASH_POINTS=rescue tries only points with that in their names.
 	@cargo test --quiet --workspace --lib power_cuts -- --nocapture
 	@export PUSH_PROGRAMS_BUILT=1; [ $$(id -u) = 0 ] || export "CARGO_TARGET_$(HOST)_RUNNER=$(CURDIR)/tests/as-root"; \
-	  cargo test --quiet --workspace --test scenarios -- --ignored --nocapture all_deaths
+	  CRASH_POINTS="$$CRASH_POINTS" cargo test --quiet --workspace --test scenarios -- --nocapture crash_points
 
 check: ## formatting, lints and licences, all denied
 	cargo fmt --all --check

@@ -53,7 +53,7 @@ async fn an_unmounted_bucket_is_unreachable_and_nothing_is_written_into_its_moun
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bucket_that_appears_is_read_within_seconds() {
+async fn a_bucket_that_appears_is_read_long_before_the_next_poll() {
     let server = Server::new().await;
     server.configure("poll = \"1h\"");
     let away = unmount(&server);
@@ -73,7 +73,8 @@ async fn a_bucket_that_appears_is_read_within_seconds() {
     };
     tokio::select! {
         () = agent.run(&wake_signal, &tracker) => panic!("the agent ended"),
-        took = reported => assert!(took < Duration::from_secs(3), "{took:?} by the paused clock"),
+        // The paused clock also goes on while the agent waits for a real disk.
+        took = reported => assert!(took < Duration::from_mins(6), "{took:?} by the paused clock"),
     }
 }
 

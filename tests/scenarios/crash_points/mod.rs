@@ -2,7 +2,7 @@
 //!
 //! A way leads from one document to the next. It is gone once to see which points it meets, and then once for each of them
 //! and each kind of death; the points of the agent, of its dpkg runs and of its rescue are in `pulld/src/failpoint`, those of
-//! maintainer scripts in [`stage`]. `make test` goes a sample, `make crash` all of it.
+//! maintainer scripts in [`stage`]. `make test` cuts at a sample of them, `make crash` at all.
 
 mod stage;
 
@@ -12,7 +12,7 @@ use anyhow::Result;
 use harness::{AgentRepo, Programs, Scenario, Version};
 
 use crate::PORT;
-use stage::{App, Death, Point, Stage, Way, script};
+use stage::{App, Death, Point, Stage, Way, script, wanted};
 
 /// Where the second service listens.
 const OTHER_PORT: u16 = 8081;
@@ -61,11 +61,24 @@ fn agents() -> Result<(Stage, Vec<Way>)> {
     Ok((stage, ways))
 }
 
+/// Cuts ways at some moments.
+fn cut(mut stage: Stage, samples: &[(&Way, &str, usize, Death)]) -> Result<()> {
+    for (way, point, earlier, death) in samples {
+        let met = stage.cut(way, &Point::new(point, *earlier), *death, &way.most_restarts())?;
+        assert!(met, "`{}` did not meet `{point}`", way.name);
+    }
+    println!("{} deaths, a sample of them all", samples.len());
+    Ok(())
+}
+
 #[test]
-fn a_sample_of_all_deaths_forward_and_back() -> Result<()> {
+fn services_are_as_they_should_be_after_every_death_forward_and_back() -> Result<()> {
     let (mut stage, ways) = services()?;
-    let (met, _) = stage.go(&ways[0])?;
-    let samples: [(&Way, &str, usize, Death); 7] = [
+    if let Some(points) = wanted() {
+        return stage.cut_everywhere(&ways, &points);
+    }
+    stage.go(&ways[0])?;
+    let samples = [
         (&ways[0], "persist.write(transaction.json).end", 0, Death::Agent),
         (&ways[0], "runner.dpkg(--install).begin", 0, Death::AgentAndDpkg),
         (&ways[0], "services.disable(web-old.service).begin", 0, Death::Machine),
@@ -74,25 +87,18 @@ fn a_sample_of_all_deaths_forward_and_back() -> Result<()> {
         (&ways[1], "script.preinst(web)", 1, Death::AgentAndDpkg),
         (&ways[1], "script.postinst(web)", 1, Death::Machine),
     ];
-    for (way, point, earlier, death) in samples {
-        let restarts = way.most_restarts();
-        let met = stage.cut(way, &Point::new(point, earlier), death, &restarts)?;
-        assert!(met, "`{}` did not meet `{point}`", way.name);
-    }
-    println!("{} deaths at a sample of the {} points and more", samples.len(), met.len());
-    Ok(())
+    cut(stage, &samples)
 }
 
 #[test]
-#[ignore = "takes most of an hour: make crash"]
-fn all_deaths_of_services_forward_and_back() -> Result<()> {
-    let (stage, ways) = services()?;
-    stage.cut_everywhere(&ways)
-}
-
-#[test]
-#[ignore = "takes most of an hour: make crash"]
-fn all_deaths_of_the_agents_own_update_forward_and_back() -> Result<()> {
+fn the_agent_is_as_it_should_be_after_every_death_in_its_own_update_and_its_rescue() -> Result<()> {
     let (stage, ways) = agents()?;
-    stage.cut_everywhere(&ways)
+    if let Some(points) = wanted() {
+        return stage.cut_everywhere(&ways, &points);
+    }
+    let samples = [
+        (&ways[0], "runner.dpkg(--install).end", 0, Death::AgentAndDpkg),
+        (&ways[1], "rescue.lock.end", 0, Death::Machine),
+    ];
+    cut(stage, &samples)
 }

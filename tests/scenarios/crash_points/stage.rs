@@ -15,8 +15,9 @@ use crate::says;
 /// Where a test says what stands still: see `pulld/src/failpoint/standing.rs`.
 const DIRECTORY: &str = "/run/pulld-fail-points";
 
-/// Names, in the environment, a part of the points to cut at: for whoever wants to see again what failed.
-const ONLY: &str = "CRASH_POINTS";
+/// In the environment: a part of the names of the points to cut at, for whoever wants to see again what failed; empty for
+/// all of them. Without it a sample is cut at.
+const POINTS: &str = "CRASH_POINTS";
 
 /// Where the directory of programs is on the server.
 const PROGRAMS: &str = "/srv/programs";
@@ -29,6 +30,11 @@ const PATIENCE: Duration = Duration::from_mins(2);
 
 /// What a unit's start is called in the journal (systemd's `SD_MESSAGE_UNIT_STARTED`).
 const STARTED: &str = "39f53479d3a045ac8e11786248231fbf";
+
+/// What the points have in their names that are to be cut at, if it isn't a sample of them.
+pub(crate) fn wanted() -> Option<String> {
+    std::env::var(POINTS).ok()
+}
 
 /// Lines of a maintainer script that are a fail point, by the rules of those in the agent.
 pub(crate) fn script(name: &str, app: &str) -> String {
@@ -181,12 +187,11 @@ impl Stage {
     }
 
     /// Cuts each way at every point that it meets, by every death that makes a difference there, and prints how many.
-    pub(crate) fn cut_everywhere(mut self, ways: &[Way]) -> Result<()> {
-        let only = std::env::var(ONLY).unwrap_or_default();
+    pub(crate) fn cut_everywhere(mut self, ways: &[Way], only: &str) -> Result<()> {
         let (mut points, mut deaths) = (0, 0);
         for way in ways {
             let (met, restarts) = self.go(way)?;
-            let chosen: Vec<Point> = choose(&met).into_iter().filter(|point| point.name.contains(&only)).collect();
+            let chosen: Vec<Point> = choose(&met).into_iter().filter(|point| point.name.contains(only)).collect();
             println!(
                 "`{}`: it meets {} points, {} of them different; restarts: {restarts:?}",
                 way.name,

@@ -36,6 +36,7 @@ use super::{
     dpkg_request::{DpkgEnd, DpkgRequest, DpkgResult, load_request, save_result},
     guard::{self, systemctl},
     package_changes::{AllPackages, changes},
+    service_manager::OWN_UNIT,
 };
 
 /// How often dpkg is run when something kills it.
@@ -176,5 +177,5 @@ fn words(words: &[&str]) -> Vec<String> {
 /// Restarts the agent, whose own package was installed. Nobody waits for it here: the new one reads the result.
 fn restart_agent() -> Result<()> {
     systemctl(&["daemon-reload"])?;
-    systemctl(&["restart", "--no-block", "pulld.service"])
+    systemctl(&["restart", "--no-block", OWN_UNIT])
 }
