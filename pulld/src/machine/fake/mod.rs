@@ -1,7 +1,9 @@
 //! A machine in memory: dpkg and systemd as the agent sees them, which outlive any number of agents.
 
 mod deb;
+mod dpkg;
 mod facts;
+mod systemd;
 mod units;
 
 use std::{
@@ -11,19 +13,17 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Result;
-use bucket::{Probe, ReleaseName, Timestamp, UnitName};
+use bucket::{ReleaseName, Timestamp};
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
     dpkg_lock::LockHolder,
-    dpkg_request::{DpkgEnd, DpkgRequest, DpkgResult},
-    package_changes::{AllPackages, changes},
-    package_manager::{AvailablePackage, Compare, InstalledPackage, PackageManager},
+    dpkg_request::{DpkgRequest, DpkgResult},
+    package_manager::InstalledPackage,
     package_state::PackageState,
     process_end::ProcessEnd,
-    service_manager::{CheckResult, LastWords, ServiceManager},
-    unit_state::{ActiveState, JobResult, LoadState, SubState, UnitState},
+    service_manager::LastWords,
+    unit_state::{LoadState, UnitState},
 };
 
 pub(crate) use self::{
@@ -296,278 +296,5 @@ impl State {
     fn tick(&mut self) -> u64 {
         self.clock += 1;
         self.clock
-    }
-
-    fn unit(&self, name: &str) -> UnitState {
-        let Some(unit) = self.units.get(name) else {
-            return UnitState { load: LoadState::NotFound, ..unit_state("inactive", "dead") };
-        };
-        if unit.crashes_at.is_some_and(|at| Instant::now() >= at) {
-            let invocation = unit.state.invocation.clone();
-            let load = unit.state.load.clone();
-            return UnitState { load, restarts: 1, invocation, ..unit_state("activating", "auto-restart") };
-        }
-        unit.state.clone()
-    }
-
-    fn restart(&mut self, name: &str) -> JobResult {
-        self.restarts.push(name.to_owned());
-        self.start(name)
-    }
-
-    fn start(&mut self, name: &str) -> JobResult {
-        let owns = |package: &InstalledPackage| package.units.iter().any(|unit| unit.name.as_str() == name);
-        let owner = self.packages.values().find(|(package, _)| owns(package));
-        let (behaviour, release) =
-            (owner.map(|(_, behaviour)| *behaviour), owner.and_then(|(package, _)| package.release.clone()));
-        self.invocations += 1;
-        let (invocation, started) = (format!("{:032x}", self.invocations), Some(self.tick()));
-        let before = self.unit(name);
-        let Some(unit) = self.units.get_mut(name) else { return JobResult::Failed };
-        unit.crashes_at = None;
-        unit.runs = release;
-        if behaviour == Some(Behaviour::DoesNotStart) {
-            unit.state = UnitState { invocation, ..exited(203) };
-            return JobResult::Failed;
-        }
-        // systemd goes on counting where it was about to restart the unit itself.
-        let restarts = if before.sub == SubState::AutoRestart { before.restarts } else { 0 };
-        unit.state = UnitState { restarts, started, ..running(&invocation) };
-        unit.crashes_at = (behaviour == Some(Behaviour::Crashes)).then(|| Instant::now() + Duration::from_secs(3));
-        JobResult::Done
-    }
-
-    fn carry_out(&mut self, request: &DpkgRequest) -> DpkgResult {
-        let before = self.all_packages();
-        let result = self.run_dpkg(request);
-        DpkgResult { changes: changes(&before, &self.all_packages()), ..result }
-    }
-
-    fn all_packages(&self) -> AllPackages {
-        let packages = self.packages.values();
-        packages.map(|(found, _)| (found.package.clone(), (found.version.clone(), found.state.clone()))).collect()
-    }
-
-    fn run_dpkg(&mut self, request: &DpkgRequest) -> DpkgResult {
-        let names = request.install.iter().map(|path| path.display().to_string()).chain(request.remove.iter().cloned());
-        self.dpkg_runs.push(names.collect());
-        if self.lock_held {
-            let output = "dpkg: error: dpkg frontend lock was locked by another process with pid 1".to_owned();
-            return DpkgResult { end: DpkgEnd::Exited(2), output, ..DpkgResult::failed("") };
-        }
-        let mut result = DpkgResult { end: DpkgEnd::Exited(0), ..DpkgResult::failed("") };
-        let is_read_only = self.read_only_from.is_some_and(|from| self.dpkg_runs.len() > from);
-        for path in &request.install {
-            let mut deb: Deb = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-            if self.mended.contains(&deb.release) {
-                deb.behaviour = Behaviour::Good;
-            }
-            if is_read_only {
-                result.end = DpkgEnd::Exited(1);
-                let path = path.display();
-                result.output = format!(
-                    "dpkg: error processing archive {path} (--install):\n unable to create '/f.dpkg-new': Read-only file system\n"
-                );
-                if let Some((package, _)) = self.packages.get_mut(&deb.package) {
-                    package.state = PackageState::Broken("iHR".to_owned());
-                }
-                continue;
-            }
-            let state = match deb.behaviour {
-                Behaviour::Refused => {
-                    result.end = DpkgEnd::Exited(1);
-                    result.output = format!("dpkg: error processing archive {}\n refused", path.display());
-                    continue;
-                }
-                Behaviour::Breaks => {
-                    result.end = DpkgEnd::Exited(1);
-                    PackageState::Broken("iF".to_owned())
-                }
-                Behaviour::IsAnother => {
-                    if let Some((nginx, _)) = self.packages.get_mut("nginx") {
-                        nginx.version = "2".to_owned();
-                    }
-                    continue;
-                }
-                Behaviour::TakesAway => {
-                    self.packages.remove("nginx");
-                    PackageState::Installed
-                }
-                Behaviour::Good | Behaviour::Crashes | Behaviour::DoesNotStart | Behaviour::CheckFails => {
-                    PackageState::Installed
-                }
-            };
-            // systemd keeps what runs though its file is gone.
-            let before = self.packages.get(&deb.package).map(|(before, _)| before.units.clone()).unwrap_or_default();
-            for gone in before.iter().filter(|old| deb.units.iter().all(|new| new.name != old.name)) {
-                if let Some(unit) = self.units.get_mut(gone.name.as_str()) {
-                    unit.state.load = LoadState::NotFound;
-                }
-            }
-            for unit in deb.units.iter().filter(|unit| !unit.name.is_template()) {
-                if let Some(known) = self.units.get_mut(unit.name.as_str()) {
-                    known.state.load = LoadState::Loaded;
-                }
-                let new = Unit { state: unit_state("inactive", "dead"), crashes_at: None, runs: None };
-                self.units.entry(unit.name.to_string()).or_insert(new);
-            }
-            let package = InstalledPackage {
-                package: deb.package.clone(),
-                version: "1".to_owned(),
-                state,
-                // As dpkg does: whoever installs a package wants it.
-                on_hold: false,
-                release: Some(deb.release),
-                units: deb.units,
-            };
-            let unpacked = self.tick();
-            result.unpacked.insert(deb.package.clone(), unpacked);
-            self.unpacked.insert(deb.package.clone(), unpacked);
-            self.packages.insert(deb.package, (package, deb.behaviour));
-        }
-        for name in &request.remove {
-            if let Some((package, _)) = self.packages.remove(name) {
-                package.units.iter().for_each(|unit| drop(self.units.remove(unit.name.as_str())));
-            }
-        }
-        result
-    }
-}
-
-impl PackageManager for World {
-    async fn packages(&self, also: &[String]) -> Result<Vec<InstalledPackage>> {
-        self.called("packages.packages");
-        let state = self.0.borrow();
-        let known = state.packages.values().map(|(package, _)| package.clone());
-        let is_told = |package: &InstalledPackage| {
-            package.release.is_some() || package.on_hold || also.contains(&package.package)
-        };
-        Ok(known.filter(is_told).collect())
-    }
-
-    async fn architecture(&self) -> Result<String> {
-        self.called("packages.architecture");
-        Ok("amd64".to_owned())
-    }
-
-    async fn available(&self) -> Result<Vec<AvailablePackage>> {
-        self.called("packages.available");
-        self.take_time().await;
-        let available = |name: &String| AvailablePackage {
-            package: name.clone(),
-            version: "1".to_owned(),
-            provides: String::new(),
-        };
-        Ok(self.0.borrow().packages.keys().map(available).collect())
-    }
-
-    async fn changed_files(&self, package: &str, _compare: Compare) -> Result<Vec<String>> {
-        self.called(&format!("packages.changed_files({package})"));
-        Ok(vec![])
-    }
-
-    fn changed_at(&self, package: &str) -> Option<Timestamp> {
-        self.called(&format!("packages.changed_at({package})"));
-        self.0.borrow().changed_at
-    }
-
-    async fn execute(&self, request: &DpkgRequest) -> Result<DpkgResult> {
-        self.called("packages.execute");
-        while self.0.borrow().lock_holder.is_some() {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        self.0.borrow_mut().under_way = Some(request.clone());
-        fail_point!("dpkg.begin");
-        self.take_time().await;
-        let result = self.0.borrow_mut().carry_out(request);
-        self.0.borrow_mut().under_way = None;
-        self.0.borrow_mut().unclaimed = Some(result.clone());
-        fail_point!("dpkg.end");
-        if request.restart_agent && result.end == DpkgEnd::Exited(0) {
-            let killed = self.killed();
-            self.0.borrow_mut().agent_restarts += 1;
-            killed.notify_one();
-            std::future::pending::<()>().await;
-        }
-        self.0.borrow_mut().unclaimed = None;
-        Ok(result)
-    }
-
-    async fn resume(&self) -> Result<Option<DpkgResult>> {
-        self.called("packages.resume");
-        Ok(self.0.borrow_mut().unclaimed.take())
-    }
-
-    fn lock_holder(&self) -> Option<LockHolder> {
-        self.called("packages.lock_holder");
-        self.0.borrow().lock_holder.clone()
-    }
-}
-
-impl ServiceManager for World {
-    fn boot(&self) -> Result<String> {
-        Ok(format!("boot-{}", self.0.borrow().boots))
-    }
-
-    async fn daemon_reload(&self) -> Result<()> {
-        self.called("services.daemon_reload");
-        Ok(())
-    }
-
-    async fn unit(&self, name: &str) -> Result<UnitState> {
-        self.called(&format!("services.unit({name})"));
-        anyhow::ensure!(!name.contains("@."), "systemd knows no state of the template `{name}`");
-        Ok(self.0.borrow().unit(name))
-    }
-
-    async fn last_words(&self, name: &str, _since: Timestamp, _except: Option<&str>) -> LastWords {
-        self.called(&format!("services.last_words({name})"));
-        self.0.borrow().last_words.clone()
-    }
-
-    async fn restart(&self, name: &str, _timeout: Duration) -> Result<JobResult> {
-        self.called(&format!("services.restart({name})"));
-        Ok(self.0.borrow_mut().restart(name))
-    }
-
-    async fn reload(&self, name: &str, _timeout: Duration) -> Result<JobResult> {
-        self.called(&format!("services.reload({name})"));
-        Ok(self.0.borrow_mut().restart(name))
-    }
-
-    async fn instances(&self, template: &UnitName) -> Result<Vec<UnitName>> {
-        self.called(&format!("services.instances({template})"));
-        let state = self.0.borrow();
-        let names = state.units.keys().filter_map(|name| name.parse::<UnitName>().ok());
-        Ok(names.filter(|name| name.template().as_ref() == Some(template)).collect())
-    }
-
-    async fn stop(&self, name: &str, _timeout: Duration) -> Result<JobResult> {
-        self.called(&format!("services.stop({name})"));
-        if let Some(unit) = self.0.borrow_mut().units.get_mut(name) {
-            unit.state = UnitState { load: unit.state.load.clone(), ..unit_state("inactive", "dead") };
-            unit.crashes_at = None;
-        }
-        Ok(JobResult::Done)
-    }
-
-    async fn disable(&self, name: &str) -> Result<()> {
-        self.called(&format!("services.disable({name})"));
-        self.0.borrow_mut().disabled.push(name.to_owned());
-        Ok(())
-    }
-
-    async fn reset_failed(&self, name: &str) {
-        self.called(&format!("services.reset_failed({name})"));
-        if let Some(unit) = self.0.borrow_mut().units.get_mut(name)
-            && unit.state.active == ActiveState::Failed
-        {
-            unit.state = UnitState { load: unit.state.load.clone(), ..unit_state("inactive", "dead") };
-        }
-    }
-
-    async fn check(&self, app: &str, probe: &Probe, _timeout: Duration) -> Result<CheckResult> {
-        self.called(&format!("services.check({app})"));
-        Ok(CheckResult::Failed { reason: format!("its check `{probe}` failed") })
     }
 }

@@ -1,0 +1,186 @@
+//! dpkg in memory.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use bucket::Timestamp;
+
+use super::{
+    super::{
+        dpkg_lock::LockHolder,
+        dpkg_request::{DpkgEnd, DpkgRequest, DpkgResult},
+        package_changes::{AllPackages, changes},
+        package_manager::{AvailablePackage, Compare, InstalledPackage, PackageManager},
+        package_state::PackageState,
+        unit_state::LoadState,
+    },
+    Behaviour, Deb, State, Unit, World, unit_state,
+};
+
+impl PackageManager for World {
+    async fn packages(&self, also: &[String]) -> Result<Vec<InstalledPackage>> {
+        self.called("packages.packages");
+        let state = self.0.borrow();
+        let known = state.packages.values().map(|(package, _)| package.clone());
+        let is_told = |package: &InstalledPackage| {
+            package.release.is_some() || package.on_hold || also.contains(&package.package)
+        };
+        Ok(known.filter(is_told).collect())
+    }
+
+    async fn architecture(&self) -> Result<String> {
+        self.called("packages.architecture");
+        Ok("amd64".to_owned())
+    }
+
+    async fn available(&self) -> Result<Vec<AvailablePackage>> {
+        self.called("packages.available");
+        self.take_time().await;
+        let available = |name: &String| AvailablePackage {
+            package: name.clone(),
+            version: "1".to_owned(),
+            provides: String::new(),
+        };
+        Ok(self.0.borrow().packages.keys().map(available).collect())
+    }
+
+    async fn changed_files(&self, package: &str, _compare: Compare) -> Result<Vec<String>> {
+        self.called(&format!("packages.changed_files({package})"));
+        Ok(vec![])
+    }
+
+    fn changed_at(&self, package: &str) -> Option<Timestamp> {
+        self.called(&format!("packages.changed_at({package})"));
+        self.0.borrow().changed_at
+    }
+
+    async fn execute(&self, request: &DpkgRequest) -> Result<DpkgResult> {
+        self.called("packages.execute");
+        while self.0.borrow().lock_holder.is_some() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        self.0.borrow_mut().under_way = Some(request.clone());
+        fail_point!("dpkg.begin");
+        self.take_time().await;
+        let result = self.0.borrow_mut().carry_out(request);
+        self.0.borrow_mut().under_way = None;
+        self.0.borrow_mut().unclaimed = Some(result.clone());
+        fail_point!("dpkg.end");
+        if request.restart_agent && result.end == DpkgEnd::Exited(0) {
+            let killed = self.killed();
+            self.0.borrow_mut().agent_restarts += 1;
+            killed.notify_one();
+            std::future::pending::<()>().await;
+        }
+        self.0.borrow_mut().unclaimed = None;
+        Ok(result)
+    }
+
+    async fn resume(&self) -> Result<Option<DpkgResult>> {
+        self.called("packages.resume");
+        Ok(self.0.borrow_mut().unclaimed.take())
+    }
+
+    fn lock_holder(&self) -> Option<LockHolder> {
+        self.called("packages.lock_holder");
+        self.0.borrow().lock_holder.clone()
+    }
+}
+
+impl State {
+    pub(super) fn carry_out(&mut self, request: &DpkgRequest) -> DpkgResult {
+        let before = self.all_packages();
+        let result = self.run_dpkg(request);
+        DpkgResult { changes: changes(&before, &self.all_packages()), ..result }
+    }
+
+    fn all_packages(&self) -> AllPackages {
+        let packages = self.packages.values();
+        packages.map(|(found, _)| (found.package.clone(), (found.version.clone(), found.state.clone()))).collect()
+    }
+
+    fn run_dpkg(&mut self, request: &DpkgRequest) -> DpkgResult {
+        let names = request.install.iter().map(|path| path.display().to_string()).chain(request.remove.iter().cloned());
+        self.dpkg_runs.push(names.collect());
+        if self.lock_held {
+            let output = "dpkg: error: dpkg frontend lock was locked by another process with pid 1".to_owned();
+            return DpkgResult { end: DpkgEnd::Exited(2), output, ..DpkgResult::failed("") };
+        }
+        let mut result = DpkgResult { end: DpkgEnd::Exited(0), ..DpkgResult::failed("") };
+        let is_read_only = self.read_only_from.is_some_and(|from| self.dpkg_runs.len() > from);
+        for path in &request.install {
+            let mut deb: Deb = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+            if self.mended.contains(&deb.release) {
+                deb.behaviour = Behaviour::Good;
+            }
+            if is_read_only {
+                result.end = DpkgEnd::Exited(1);
+                let path = path.display();
+                result.output = format!(
+                    "dpkg: error processing archive {path} (--install):\n unable to create '/f.dpkg-new': Read-only file system\n"
+                );
+                if let Some((package, _)) = self.packages.get_mut(&deb.package) {
+                    package.state = PackageState::Broken("iHR".to_owned());
+                }
+                continue;
+            }
+            let state = match deb.behaviour {
+                Behaviour::Refused => {
+                    result.end = DpkgEnd::Exited(1);
+                    result.output = format!("dpkg: error processing archive {}\n refused", path.display());
+                    continue;
+                }
+                Behaviour::Breaks => {
+                    result.end = DpkgEnd::Exited(1);
+                    PackageState::Broken("iF".to_owned())
+                }
+                Behaviour::IsAnother => {
+                    if let Some((nginx, _)) = self.packages.get_mut("nginx") {
+                        nginx.version = "2".to_owned();
+                    }
+                    continue;
+                }
+                Behaviour::TakesAway => {
+                    self.packages.remove("nginx");
+                    PackageState::Installed
+                }
+                Behaviour::Good | Behaviour::Crashes | Behaviour::DoesNotStart | Behaviour::CheckFails => {
+                    PackageState::Installed
+                }
+            };
+            // systemd keeps what runs though its file is gone.
+            let before = self.packages.get(&deb.package).map(|(before, _)| before.units.clone()).unwrap_or_default();
+            for gone in before.iter().filter(|old| deb.units.iter().all(|new| new.name != old.name)) {
+                if let Some(unit) = self.units.get_mut(gone.name.as_str()) {
+                    unit.state.load = LoadState::NotFound;
+                }
+            }
+            for unit in deb.units.iter().filter(|unit| !unit.name.is_template()) {
+                if let Some(known) = self.units.get_mut(unit.name.as_str()) {
+                    known.state.load = LoadState::Loaded;
+                }
+                let new = Unit { state: unit_state("inactive", "dead"), crashes_at: None, runs: None };
+                self.units.entry(unit.name.to_string()).or_insert(new);
+            }
+            let package = InstalledPackage {
+                package: deb.package.clone(),
+                version: "1".to_owned(),
+                state,
+                // As dpkg does: whoever installs a package wants it.
+                on_hold: false,
+                release: Some(deb.release),
+                units: deb.units,
+            };
+            let unpacked = self.tick();
+            result.unpacked.insert(deb.package.clone(), unpacked);
+            self.unpacked.insert(deb.package.clone(), unpacked);
+            self.packages.insert(deb.package, (package, deb.behaviour));
+        }
+        for name in &request.remove {
+            if let Some((package, _)) = self.packages.remove(name) {
+                package.units.iter().for_each(|unit| drop(self.units.remove(unit.name.as_str())));
+            }
+        }
+        result
+    }
+}
