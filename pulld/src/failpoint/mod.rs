@@ -1,8 +1,9 @@
 //! Named points at every boundary of the agent, where a test makes it die or stand still.
 //!
 //! A boundary is a call of one of the two traits of [`crate::machine`], of the bucket ([`crate::store::bucket`]), or of what
-//! writes the agent's own files; in the runner and the rescue, every program that they start. `fail_point!` stands at its begin and at its end. A program that is released has none:
-//! the points are compiled for tests and for the feature `fail-points`, and are nothing elsewhere.
+//! writes the agent's own files; in the runner and the rescue, every program that they start. `fail_point!` stands at its
+//! begin and at its end. A program that is released has none: the points are compiled for tests and for the feature
+//! `fail-points`, and are nothing elsewhere.
 
 /// A point with a name, written like the arguments of `format!`.
 macro_rules! fail_point {

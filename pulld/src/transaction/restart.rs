@@ -41,27 +41,23 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
     /// Stops the services of a socket: systemd starts no socket whose service runs, and the next connection starts it anew.
     async fn stop_triggered(&self, socket: &UnitName, state: &UnitState) -> Result<()> {
         for service in state.triggers.iter().filter(|service| !triggered::is_connection(socket, service)) {
-            if !self.services.unit(service).await?.is_running() {
-                continue;
-            }
-            match self.services.stop(service, START_TIMEOUT).await {
-                Ok(job) if job.succeeded() => {
-                    tracing::info!(
-                        message_id = events::UNIT,
-                        unit = service,
-                        "stopped `{service}` to restart `{socket}`"
-                    );
-                }
-                // That the socket cannot start then is the reason that counts.
-                Ok(job) => {
-                    tracing::warn!(message_id = events::UNIT, unit = service, "`{service}` did not stop ({job})");
-                }
-                Err(error) => {
-                    tracing::warn!(message_id = events::UNIT, unit = service, "`{service}` did not stop: {error:#}");
-                }
+            if self.services.unit(service).await?.is_running() {
+                // Should it not stop, the socket cannot start, which is the reason that counts.
+                self.stop(service, &format!(" to restart `{socket}`")).await;
             }
         }
         Ok(())
+    }
+
+    /// Stops a unit; `why` ends the sentence that the journal has of it.
+    pub(super) async fn stop(&self, name: &str, why: &str) {
+        match self.services.stop(name, START_TIMEOUT).await {
+            Ok(job) if job.succeeded() => {
+                tracing::info!(message_id = events::UNIT, unit = name, "stopped `{name}`{why}");
+            }
+            Ok(job) => tracing::warn!(message_id = events::UNIT, unit = name, "`{name}` did not stop ({job})"),
+            Err(error) => tracing::warn!(message_id = events::UNIT, unit = name, "`{name}` did not stop: {error:#}"),
+        }
     }
 
     /// Restarts an app's units one after the other; `replaced` is whether dpkg changed their package. Notes of each

@@ -22,7 +22,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
     pub(super) async fn stop_leftovers(&self, units: &[UnitBefore]) -> Result<()> {
         for (name, leftover) in self.leftovers(units).await? {
             if leftover == Leftover::Retire {
-                self.stop(&name).await;
+                self.stop_leftover(&name).await;
             }
         }
         Ok(())
@@ -33,7 +33,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
     pub(super) async fn retire(&self, units: &[UnitBefore]) -> Result<()> {
         let leftovers = self.leftovers(units).await?;
         for (name, _) in leftovers.iter().filter(|(_, leftover)| *leftover == Leftover::Retire) {
-            self.stop(name).await;
+            self.stop_leftover(name).await;
             if let Err(error) = self.services.disable(name).await {
                 tracing::warn!(message_id = events::UNIT, unit = name, "`{name}` stays enabled: {error:#}");
             }
@@ -49,20 +49,9 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         Ok(())
     }
 
-    async fn stop(&self, name: &str) {
-        if !self.services.unit(name).await.is_ok_and(|now| now.is_running()) {
-            return;
-        }
-        match self.services.stop(name, START_TIMEOUT).await {
-            Ok(job) if job.succeeded() => {
-                tracing::info!(
-                    message_id = events::UNIT,
-                    unit = name,
-                    "stopped `{name}`, which no release has any more"
-                );
-            }
-            Ok(job) => tracing::warn!(message_id = events::UNIT, unit = name, "`{name}` did not stop ({job})"),
-            Err(error) => tracing::warn!(message_id = events::UNIT, unit = name, "`{name}` did not stop: {error:#}"),
+    async fn stop_leftover(&self, name: &str) {
+        if self.services.unit(name).await.is_ok_and(|now| now.is_running()) {
+            self.stop(name, ", which no release has any more").await;
         }
     }
 

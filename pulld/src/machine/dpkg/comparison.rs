@@ -13,21 +13,21 @@ use std::{
 
 use anyhow::Result;
 
-use super::{parse::parse_verify, query::run, stamp::FileStamp};
+use super::{database::file_lists, parse::parse_verify, query::run, stamp::FileStamp};
 use crate::machine::package_manager::Compare;
 
 /// The packages whose files were compared, each with what its files were like then, and what differed.
 #[derive(Debug)]
 pub(super) struct Comparisons {
-    /// dpkg's lists of the files of each package (dpkg(1), `info`).
-    lists: PathBuf,
+    /// Where dpkg's database is.
+    database: PathBuf,
     last: RefCell<BTreeMap<String, (u64, Vec<String>)>>,
 }
 
 impl Comparisons {
     /// None yet, of the packages of dpkg's database in that directory.
     pub(super) fn new(database: &Path) -> Self {
-        Self { lists: database.join("info"), last: RefCell::default() }
+        Self { database: database.to_owned(), last: RefCell::default() }
     }
 
     /// What differs of a package's files.
@@ -50,16 +50,17 @@ impl Comparisons {
 
     /// Of all that dpkg lists of a package; `None` when it has no list by that name.
     async fn fingerprint(&self, package: &str) -> Option<u64> {
-        let of = |extension: &str| self.lists.join(format!("{package}.{extension}"));
-        let (list, checksums) = (of("list"), of("md5sums"));
+        let lists = file_lists(&self.database, package);
         tokio::task::spawn_blocking(move || {
             let mut hasher = DefaultHasher::new();
-            FileStamp::of(&list).hash(&mut hasher);
-            FileStamp::of(&checksums).hash(&mut hasher);
-            for path in fs::read_to_string(&list).ok()?.lines() {
-                FileStamp::of_link(Path::new(path)).hash(&mut hasher);
+            for list in &lists {
+                FileStamp::of(list).hash(&mut hasher);
+                FileStamp::of(&list.with_extension("md5sums")).hash(&mut hasher);
+                for path in fs::read_to_string(list).ok()?.lines() {
+                    FileStamp::of_link(Path::new(path)).hash(&mut hasher);
+                }
             }
-            Some(hasher.finish())
+            (!lists.is_empty()).then(|| hasher.finish())
         })
         .await
         .ok()?

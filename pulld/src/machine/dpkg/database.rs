@@ -74,6 +74,24 @@ impl Stamp {
     }
 }
 
+/// dpkg's lists of the files of a package: one, unless it is there for several architectures (dpkg(1), `info`).
+pub(in crate::machine) fn file_lists(database: &Path, package: &str) -> Vec<PathBuf> {
+    let directory = database.join("info");
+    let plain = directory.join(format!("{package}.list"));
+    if plain.exists() {
+        return vec![plain];
+    }
+    let qualified = format!("{package}:");
+    let is_of_package = |path: &PathBuf| {
+        let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+        name.starts_with(&qualified) && path.extension().is_some_and(|extension| extension == "list")
+    };
+    let entries = fs::read_dir(&directory).into_iter().flatten();
+    let mut lists: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_of_package).collect();
+    lists.sort();
+    lists
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,5 +136,21 @@ mod tests {
         assert!(!Rc::ptr_eq(&during, &database.listing().await.unwrap()));
         fs::remove_file(directory.path().join("updates/0000")).unwrap();
         assert!(database.listing().await.unwrap().contains("ii "));
+    }
+
+    #[test]
+    fn a_package_of_several_architectures_has_a_list_for_each() {
+        let directory = tempfile::tempdir().unwrap();
+        let info = directory.path().join("info");
+        fs::create_dir(&info).unwrap();
+        for name in ["web.list", "web.md5sums", "libc6:i386.list", "libc6:amd64.list", "libc6:amd64.md5sums"] {
+            fs::write(info.join(name), "").unwrap();
+        }
+        assert_eq!(file_lists(directory.path(), "web"), [info.join("web.list")]);
+        assert_eq!(
+            file_lists(directory.path(), "libc6"),
+            ["libc6:amd64.list", "libc6:i386.list"].map(|name| info.join(name))
+        );
+        assert!(file_lists(directory.path(), "lib").is_empty());
     }
 }

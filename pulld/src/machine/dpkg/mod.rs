@@ -103,11 +103,10 @@ impl PackageManager for Dpkg {
     }
 
     fn changed_at(&self, package: &str) -> Option<Timestamp> {
-        // dpkg writes a package's list of files anew; of one that may be there for several architectures it has that too.
-        let qualified = self.architecture.get().map(|architecture| format!("{package}:{architecture}"));
-        let lists = std::iter::once(package.to_owned()).chain(qualified);
-        let lists = lists.map(|name| Path::new(database::DIRECTORY).join("info").join(name + ".list"));
-        let modified = lists.filter_map(|list| std::fs::metadata(list).and_then(|list| list.modified()).ok()).max();
+        // dpkg writes a package's list of files anew.
+        let lists = database::file_lists(Path::new(database::DIRECTORY), package);
+        let modified =
+            lists.iter().filter_map(|list| std::fs::metadata(list).and_then(|list| list.modified()).ok()).max();
         Timestamp::try_from(modified?).ok()
     }
 

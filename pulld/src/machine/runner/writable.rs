@@ -20,8 +20,9 @@ pub(super) fn ensure_writable(request: &DpkgRequest) -> Result<()> {
         ensure_each_writable(directories, "the package has files", is_read_only)?;
     }
     for package in &request.remove {
-        let list = std::fs::read_to_string(directory.join("info").join(format!("{package}.list"))).unwrap_or_default();
-        let directories = list.lines().filter_map(|file| Some(Path::new(file).parent()?.to_owned()));
+        let lists = database::file_lists(directory, package);
+        let files: String = lists.iter().filter_map(|list| std::fs::read_to_string(list).ok()).collect();
+        let directories = files.lines().filter_map(|file| Some(Path::new(file).parent()?.to_owned()));
         ensure_each_writable(directories, "the package has files", is_read_only)?;
     }
     Ok(())
