@@ -66,7 +66,7 @@ pub(crate) fn package(walk: &Walk, package: &Package, findings: &mut Vec<Finding
 fn recipe(walk: &Walk, package: &Package, recipe: &Recipe) -> Result<Vec<String>> {
     let tree = Tree::lay_out(walk, recipe, &package.units)?;
     let units = plan_units(walk, &package.units)?;
-    for (name, text) in scripts(&units, &recipe.scripts, &tree) {
+    for (name, text) in scripts(&units, recipe, &tree) {
         check_syntax(name, &text)?;
     }
     let mut texts = Vec::new();

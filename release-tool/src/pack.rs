@@ -14,10 +14,11 @@ use crate::{
     deb::{
         Deb, prebuilt,
         read::DebFile,
+        release::Described,
         scripts::{PlannedUnit, scripts},
     },
     elf::{self, Glibc},
-    manifest::{Manifest, Package, Recipe, Source as PackageSource, Unit},
+    manifest::{Manifest, Package, Recipe, Source as PackageSource, Unit, depend},
     progress::Progress,
     source::Source,
     tree::{Kind, Tree, Walk},
@@ -105,7 +106,7 @@ impl BuildContext {
     ) -> Result<()> {
         let tree = Tree::lay_out(walk, recipe, &package.units)?;
         let units = plan_units(walk, &package.units)?;
-        let scripts = scripts(&units, &recipe.scripts, &tree);
+        let scripts = scripts(&units, recipe, &tree);
         for (script, text) in &scripts {
             check_syntax(script, text)?;
         }
@@ -162,7 +163,9 @@ impl BuildContext {
         let Source { repo, branch, .. } = &self.source;
         let provenance =
             Provenance { dirty: self.dirty, note: self.note.clone(), repo: repo.clone(), branch: branch.clone() };
-        Ok(fields.write(&provenance, control)?)
+        fields.write(&provenance, control)?;
+        // What can't be uploaded isn't built.
+        Described::read(&Control::parse(control.to_string().as_bytes())?).map(drop)
     }
 }
 
@@ -183,17 +186,7 @@ fn needed_glibc(tree: &Tree) -> Result<Option<Glibc>> {
 /// system then doesn't reach a server on which it can't start. `libgcc_s` comes with libc6; other libraries are the
 /// manifest's to name.
 fn depend_on_libc(relations: &mut Vec<(&'static str, String)>, glibc: Glibc) {
-    let names_libc = |(_, value): &(&str, String)| {
-        value.split([',', '|']).any(|relation| relation.trim().split([' ', ':', '(']).next() == Some("libc6"))
-    };
-    if relations.iter().filter(|(field, _)| field.ends_with("Depends")).any(names_libc) {
-        return;
-    }
-    let libc = format!("libc6 (>= {glibc})");
-    match relations.iter_mut().find(|(field, _)| *field == "Depends") {
-        Some((_, value)) => *value = format!("{value}, {libc}"),
-        None => relations.push(("Depends", libc)),
-    }
+    depend(relations, "Depends", "libc6", format!("libc6 (>= {glibc})"));
 }
 
 /// Decides what the manifest leaves open: a unit is enabled if its file has an `[Install]` section.

@@ -5,6 +5,7 @@ mod app;
 mod crash_points;
 mod crashes;
 mod dpkg_runs;
+mod examples;
 mod faults;
 mod hands;
 mod health;

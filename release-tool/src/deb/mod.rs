@@ -59,6 +59,7 @@ impl Deb<'_> {
     pub(crate) fn write(&self, path: &Path, progress: &dyn Fn(u64)) -> Result<()> {
         let sums: Vec<(&str, String)> = self.summed().map(|path| (path, UNKNOWN.to_owned())).collect();
         let control = Member::new("control.tar", self.control_member(&sums)?.len() as u64);
+        read::check_control_size(control.size)?;
         let data_name = match self.compression {
             Compression::Zstd => "data.tar.zst",
             Compression::Xz => "data.tar.xz",

@@ -13,12 +13,18 @@ use anyhow::{Context, Result, bail};
 use bucket::Control;
 use tar::Header;
 
-use super::{CHUNK, ar::Member, create, read::DebFile};
+use super::{
+    CHUNK,
+    ar::Member,
+    create,
+    read::{DebFile, check_control_size},
+};
 
 /// Writes `original` with another control file as `path`, which must not exist. Its own times are kept.
 pub(crate) fn write(original: &DebFile, control: &Control, path: &Path, progress: &dyn Fn(u64)) -> Result<()> {
     let tar = with_control(&original.control_tar, control.to_string().as_bytes())
         .with_context(|| format!("damaged control member in `{}`", original.path.display()))?;
+    check_control_size(tar.len() as u64)?;
     let mut source = File::open(&original.path).context("could not open the original package")?;
     create(path, |file| {
         let mut out = BufWriter::with_capacity(CHUNK, file);

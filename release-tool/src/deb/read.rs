@@ -18,6 +18,17 @@ use super::ar::Member;
 /// Largest control member, decompressed. Debian's largest has some 8 MiB of MD5 sums.
 const LARGEST_CONTROL: u64 = 64 * 1024 * 1024;
 
+/// Refuses a control member that nobody would read: not this program when it uploads, nor the agent.
+pub(super) fn check_control_size(size: u64) -> Result<()> {
+    if size > LARGEST_CONTROL {
+        bail!(
+            "control member is larger than {LARGEST_CONTROL} bytes: it has a line for each file, and the scripts; \
+             put fewer files or shorter scripts into the package"
+        );
+    }
+    Ok(())
+}
+
 /// A `.deb` on disk whose control member was read.
 #[derive(Debug)]
 pub(crate) struct DebFile {
@@ -89,9 +100,7 @@ fn control_tar(file: &mut File, (member, at): &(Member, u64)) -> Result<Vec<u8>>
         .take(LARGEST_CONTROL + 1)
         .read_to_end(&mut tar)
         .context("damaged control member")?;
-    if tar.len() as u64 > LARGEST_CONTROL {
-        bail!("control member is larger than {LARGEST_CONTROL} bytes");
-    }
+    check_control_size(tar.len() as u64)?;
     Ok(tar)
 }
 

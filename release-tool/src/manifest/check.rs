@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn the_reference_has_valid_examples_and_the_defaults() {
         let blocks: Vec<&str> = PAGE.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-        assert_eq!(blocks.len(), 2);
+        assert_eq!(blocks.len(), 3);
         for block in blocks {
             let table: Table = block.parse().unwrap();
             for (name, package) in table["package"].as_table().unwrap() {

@@ -87,6 +87,14 @@ pub(super) fn parse_all(package: &str, tables: Vec<Table>) -> Result<Vec<Content
 }
 
 impl Content {
+    /// To whom it gives files, and how a person finds the entry; none for a link.
+    pub(crate) fn owner(&self) -> Option<(&str, &Owner)> {
+        match self {
+            Self::Copy { at, owner, .. } | Self::Directory { at, owner, .. } => Some((at, owner)),
+            Self::Link { .. } => None,
+        }
+    }
+
     fn parse(at: String, table: Table) -> Result<Self> {
         let kinds = ["src", "link", "dir"].into_iter().filter(|kind| table.contains_key(*kind)).collect::<Vec<_>>();
         match kinds[..] {
@@ -183,7 +191,7 @@ impl Id {
     /// Largest number that a tar header has room for.
     const MAX: u32 = 0o7_777_777;
 
-    fn parse(text: &str) -> Result<Self> {
+    pub(super) fn parse(text: &str) -> Result<Self> {
         if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
             return match text.parse() {
                 Ok(number) if number <= Self::MAX => Ok(Self::Number(number)),
@@ -196,6 +204,15 @@ impl Id {
             bail!("`{}` is neither a valid user or group name nor a number", safe(text));
         }
         Ok(Self::Name(text.to_owned()))
+    }
+}
+
+impl std::fmt::Display for Id {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Number(number) => write!(f, "{number}"),
+        }
     }
 }
 

@@ -89,6 +89,26 @@ pub(super) fn relation(listed: &[String]) -> Result<String> {
     Ok(listed.iter().map(|relation| relation.trim()).collect::<Vec<_>>().join(", "))
 }
 
+/// Adds a relation to a field of `relations`, unless one that makes sure of it names the package already.
+pub(crate) fn depend(
+    relations: &mut Vec<(&'static str, String)>,
+    field: &'static str,
+    package: &str,
+    relation: String,
+) {
+    let names = |(_, value): &(&str, String)| {
+        value.split([',', '|']).any(|relation| relation.trim().split([' ', ':', '(']).next() == Some(package))
+    };
+    // Pre-Depends makes sure of all that Depends does.
+    if relations.iter().filter(|(other, _)| other.ends_with(field)).any(names) {
+        return;
+    }
+    match relations.iter_mut().find(|(other, _)| *other == field) {
+        Some((_, value)) => *value = format!("{value}, {relation}"),
+        None => relations.push((field, relation)),
+    }
+}
+
 fn one_line(text: &str) -> Result<()> {
     if text.chars().any(char::is_control) {
         bail!("`{}` contains a line end or another control character", safe(text));

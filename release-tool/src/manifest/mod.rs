@@ -7,6 +7,7 @@ mod check;
 mod contents;
 mod fields;
 mod unit;
+mod user;
 
 use std::{
     fs,
@@ -18,7 +19,9 @@ use bucket::{AppName, Architecture, BucketUrl, Check, PackageName};
 use toml::Table;
 
 pub(crate) use contents::{Content, Id, Owner, Target};
+pub(crate) use fields::depend;
 pub(crate) use unit::{Restart, Unit};
+pub(crate) use user::{MadeUser, User};
 
 use console::{Keys, Mismatch, safe};
 
@@ -79,6 +82,8 @@ pub(crate) struct Recipe {
     pub(crate) relations: Vec<(&'static str, String)>,
     /// What is installed, besides the units.
     pub(crate) contents: Vec<Content>,
+    /// The users that own files of it, besides those of every Debian.
+    pub(crate) users: Vec<User>,
     /// Lines added to the maintainer scripts.
     pub(crate) scripts: ScriptLines,
     /// How the data member is compressed.
@@ -117,8 +122,18 @@ const RELATIONS: [(&str, &str); 9] = [
 ];
 
 /// Keys that a prebuilt package has no use for, besides the relations.
-const RECIPE_KEYS: [&str; 9] =
-    ["description", "maintainer", "arch", "version", "section", "priority", "contents", "scripts", "compression"];
+const RECIPE_KEYS: [&str; 10] = [
+    "description",
+    "maintainer",
+    "arch",
+    "version",
+    "section",
+    "priority",
+    "contents",
+    "user",
+    "scripts",
+    "compression",
+];
 
 impl Manifest {
     /// Reads `release.toml` in `directory`.
@@ -240,6 +255,10 @@ impl Recipe {
             }
         }
         let contents = contents::parse_all(at, keys.tables("contents")?)?;
+        let users = user::parse_all(at, keys.tables("user")?, &contents)?;
+        if users.iter().any(|user| matches!(user, User::Made(_))) {
+            fields::depend(&mut relations, "Pre-Depends", "passwd", "passwd".to_owned());
+        }
         let scripts = match keys.table("scripts")? {
             None => ScriptLines::default(),
             Some(table) => ScriptLines::parse(&format!("{at} scripts"), table)?,
@@ -263,6 +282,7 @@ impl Recipe {
             priority,
             relations,
             contents,
+            users,
             scripts,
             compression,
         })
@@ -285,6 +305,17 @@ impl ScriptLines {
             prerm: lines("prerm")?,
             postrm: lines("postrm")?,
         })
+    }
+}
+
+/// The recipe of a package `web` with these lines after the needed ones, for tests.
+#[cfg(test)]
+pub(crate) fn test_recipe(lines: &str) -> Recipe {
+    let head = "schema = 1\n[package.web]\ndescription = \"Web\"\nmaintainer = \"A <a@example.org>\"\narch = \"all\"\n";
+    let manifest = Manifest::parse(Path::new("/project"), &format!("{head}{lines}")).expect("a valid manifest");
+    match manifest.packages.into_iter().next().map(|package| package.source) {
+        Some(Source::Recipe(recipe)) => *recipe,
+        other => panic!("no recipe: {other:?}"),
     }
 }
 

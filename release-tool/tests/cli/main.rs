@@ -7,3 +7,4 @@ mod packages;
 mod project;
 mod terminal;
 mod uploads;
+mod users;

@@ -10,13 +10,15 @@
 //! On an upgrade, prerm does nothing at all: a unit runs until its restart. So a package whose unit says
 //! `restart = "never"`, as the agent's own does, is never stopped or restarted by its own scripts.
 
+mod users;
+
 use std::fmt::Write as _;
 
 use bucket::UnitName;
 
 use crate::{
-    manifest::{Id, Restart, ScriptLines},
-    tree::{Kind, Tree},
+    manifest::{Recipe, Restart},
+    tree::Tree,
 };
 
 /// A unit of which everything is known that scripts and control fields need.
@@ -35,14 +37,15 @@ pub(crate) struct PlannedUnit {
 }
 
 /// The scripts that a package needs, by name, in the order in which they are packed.
-pub(crate) fn scripts(units: &[PlannedUnit], lines: &ScriptLines, tree: &Tree) -> Vec<(&'static str, String)> {
+pub(crate) fn scripts(units: &[PlannedUnit], recipe: &Recipe, _tree: &Tree) -> Vec<(&'static str, String)> {
+    let lines = &recipe.scripts;
     let all = [
-        ("postinst", with_lines(&lines.postinst, &(take_over_owners(tree) + &postinst(units)))),
+        ("postinst", with_lines(&lines.postinst, &(users::take_over_directories(recipe) + &postinst(units)))),
         (
             "postrm",
             Some(in_place_of_failed(&lines.postrm) + &with_lines(&lines.postrm, &postrm(units)).unwrap_or_default()),
         ),
-        ("preinst", with_lines(&lines.preinst, "")),
+        ("preinst", with_lines(&lines.preinst, &users::make_users(&recipe.users))),
         (
             "prerm",
             Some(in_place_of_failed(&lines.prerm) + &with_lines(&lines.prerm, &prerm(units)).unwrap_or_default()),
@@ -61,7 +64,7 @@ fn in_place_of_failed(lines: &[String]) -> String {
         .to_owned()
 }
 
-/// The person's lines first: they make the user that our lines may need.
+/// The person's lines first: ours may need what they do.
 fn with_lines(lines: &[String], ours: &str) -> Option<String> {
     let mut body = String::new();
     if !lines.is_empty() {
@@ -69,32 +72,6 @@ fn with_lines(lines: &[String], ours: &str) -> Option<String> {
     }
     body.push_str(ours);
     (!body.is_empty()).then_some(body)
-}
-
-/// dpkg leaves a file to root when its owner isn't known yet while it unpacks, as when postinst makes the user.
-fn take_over_owners(tree: &Tree) -> String {
-    let mut body = String::new();
-    for (path, entry) in tree.iter() {
-        let name = |id: &Id| match id {
-            Id::Name(name) => name.clone(),
-            Id::Number(number) => number.to_string(),
-        };
-        let (user, group) = (name(&entry.owner.user), name(&entry.owner.group));
-        let by_number = |id: &Id| matches!(id, Id::Number(_)) || *id == Id::Name("root".to_owned());
-        let settled = by_number(&entry.owner.user) && by_number(&entry.owner.group);
-        if settled || matches!(entry.kind, Kind::Link { .. }) {
-            continue;
-        }
-        let path = quote(&format!("/{path}"));
-        let _ = write!(
-            body,
-            "    # Unpacked before its owner existed, unless an administrator decided on another one.\n    \
-             if [ \"$(stat -c %U:%G \"${{DPKG_ROOT:-}}\"{path})\" = root:root ] && ! dpkg-statoverride --list {path} >/dev/null; then\n        \
-             chown {user}:{group} \"${{DPKG_ROOT:-}}\"{path}\n        chmod {:04o} \"${{DPKG_ROOT:-}}\"{path}\n    fi\n",
-            entry.mode,
-        );
-    }
-    if body.is_empty() { body } else { format!("\nif [ \"$1\" = configure ]; then\n{body}fi\n") }
 }
 
 fn postinst(units: &[PlannedUnit]) -> String {
@@ -256,13 +233,14 @@ fn quote(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manifest::test_recipe;
 
     fn unit(name: &str, restart: Restart) -> PlannedUnit {
         PlannedUnit { name: name.parse().unwrap(), ours: true, enable: true, start: true, restart }
     }
 
     fn script(name: &str, units: &[PlannedUnit]) -> Option<String> {
-        let all = scripts(units, &ScriptLines::default(), &Tree::default());
+        let all = scripts(units, &test_recipe(""), &Tree::default());
         all.into_iter().find(|(script, _)| *script == name).map(|(_, text)| text)
     }
 
@@ -353,7 +331,7 @@ mod tests {
             for bits in 0..8 {
                 let (ours, enable, start) = (bits & 1 != 0, bits & 2 != 0, bits & 4 != 0);
                 let units = [PlannedUnit { ours, enable, start, ..unit("web.service", restart) }];
-                for (name, text) in scripts(&units, &ScriptLines::default(), &Tree::default()) {
+                for (name, text) in scripts(&units, &test_recipe(""), &Tree::default()) {
                     crate::pack::check_syntax(name, &text).unwrap();
                     for arguments in [&["configure"][..], &["configure", "1"], &["remove"], &["purge"]] {
                         run(&text, arguments, false);
@@ -408,25 +386,22 @@ mod tests {
 
     #[test]
     fn a_script_is_no_obstacle_in_place_of_one_that_failed() {
-        let broken = || vec!["exit 1".to_owned()];
-        let lines = ScriptLines { prerm: broken(), postrm: broken(), ..ScriptLines::default() };
-        for lines in [lines, ScriptLines::default()] {
-            let all = scripts(&[], &lines, &Tree::default());
+        for lines in ["scripts = { prerm = \"exit 1\", postrm = \"exit 1\" }", ""] {
+            let all = scripts(&[], &test_recipe(lines), &Tree::default());
             for wanted in ["prerm", "postrm"] {
                 let (_, text) = all.iter().find(|(name, _)| *name == wanted).unwrap();
                 assert_eq!(run(text, &["failed-upgrade", "1", "2"], false), [""; 0]);
             }
         }
-        let own = vec!["if [ $1 = failed-upgrade ]; then echo mine >&3; fi".to_owned()];
-        let all = scripts(&[], &ScriptLines { prerm: own, ..ScriptLines::default() }, &Tree::default());
+        let own = "scripts = { prerm = \"if [ $1 = failed-upgrade ]; then echo mine >&3; fi\" }";
+        let all = scripts(&[], &test_recipe(own), &Tree::default());
         let (_, prerm) = all.iter().find(|(name, _)| *name == "prerm").unwrap();
         assert_eq!(run(prerm, &["failed-upgrade", "1", "2"], false), ["mine"]);
     }
 
     #[test]
     fn own_lines_come_first_and_alone_are_enough() {
-        let lines = ScriptLines { preinst: vec!["echo hello >&3".to_owned()], ..ScriptLines::default() };
-        let all = scripts(&[], &lines, &Tree::default());
+        let all = scripts(&[], &test_recipe("scripts = { preinst = \"echo hello >&3\" }"), &Tree::default());
         let (name, preinst) = &all[1];
         assert_eq!((all.len(), *name), (3, "preinst"));
         assert_eq!(run(preinst, &["install"], false), ["hello"]);
