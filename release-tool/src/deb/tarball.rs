@@ -3,7 +3,7 @@
 //! Names begin with `./`, as dpkg-deb writes them. Owners go in by name with number 0: dpkg looks the name up on the
 //! server while it unpacks, and a name that isn't known there yet leaves the file to root.
 
-use std::io::{self, Read, Write};
+use std::io::Write;
 
 use anyhow::{Result, bail};
 use tar::{EntryType, Header};
@@ -11,13 +11,13 @@ use tar::{EntryType, Header};
 use crate::manifest::{Id, Owner};
 
 /// Bytes of a block.
-const BLOCK: u64 = 512;
+pub(super) const BLOCK: u64 = 512;
 
 /// Room for a name in a header, less the zero at its end that some readers expect.
 const NAME: usize = 99;
 
 /// The end of an archive.
-const END: [u8; 1024] = [0; 1024];
+pub(super) const END: [u8; 1024] = [0; 1024];
 
 /// An archive that is being written.
 #[derive(Debug)]
@@ -29,9 +29,19 @@ pub(crate) struct Tarball<W> {
 impl<W: Write> Tarball<W> {
     /// Begins an archive whose files all have the time `time`, in seconds since 1970.
     pub(crate) fn new(to: W, time: u64) -> Result<Self> {
-        let mut tarball = Self { to, time };
+        let mut tarball = Self::resume(to, time);
         tarball.directory("", 0o755, &Owner::root())?;
         Ok(tarball)
+    }
+
+    /// Goes on with an archive that was begun elsewhere.
+    pub(super) fn resume(to: W, time: u64) -> Self {
+        Self { to, time }
+    }
+
+    /// What was written so far.
+    pub(super) fn into_inner(self) -> W {
+        self.to
     }
 
     /// Adds a directory.
@@ -124,8 +134,7 @@ impl<W: Write> Tarball<W> {
 
     fn pad(&mut self, size: u64) -> Result<()> {
         let missing = size.next_multiple_of(BLOCK) - size;
-        io::copy(&mut io::repeat(0).take(missing), &mut self.to)?;
-        Ok(())
+        Ok(self.to.write_all(&END[..usize::try_from(missing)?])?)
     }
 }
 

@@ -107,6 +107,13 @@ impl Tree {
         1 + self.entries.values().map(kib).sum::<u64>()
     }
 
+    /// Adds a file of root's.
+    #[cfg(test)]
+    pub(crate) fn add_file(&mut self, path: &str, source: PathBuf, size: u64) {
+        let kind = Kind::File { source, size, conffile: false };
+        self.add(path, Entry::new(kind, 0o644, &Owner::root(), "a test")).unwrap();
+    }
+
     fn add_content(&mut self, walk: &Walk, content: &Content) -> Result<()> {
         match content {
             Content::Link { at, link, to } => {
