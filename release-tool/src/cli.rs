@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use console::UsageError;
 
 use crate::{
-    commands::{build, check, list, publish, upload},
+    commands::{build, check, list, publish, reference, schema, upload},
     options::Options,
 };
 
@@ -19,6 +19,7 @@ Examples:
   release upload dist/web:*.deb         upload a package built before
   release list web                      list the releases of `web`, newest first
   release check                         find errors before building
+  release reference | less              read about every key of release.toml
 
 The bucket is taken from --bucket, else PUSH_BUCKET, else `[bucket] url` in release.toml.
 Exit status: 0 success; 1 failure; 2 usage error";
@@ -46,6 +47,12 @@ enum Command {
     List(list::List),
     /// Check release.toml or built packages for errors
     Check(check::Check),
+    /// Print the reference of release.toml: every key, with its default and an example
+    #[command(after_help = reference::EXAMPLES)]
+    Reference,
+    /// Print the JSON schema of release.toml, for editors
+    #[command(after_help = schema::EXAMPLES)]
+    Schema,
     /// Print a shell completion script
     #[command(after_help = "Example:\n  release completions bash > /etc/bash_completion.d/release")]
     Completions(console::Completions),
@@ -58,6 +65,8 @@ impl Command {
             Self::Upload(upload) => upload.run(options),
             Self::List(list) => list.run(options),
             Self::Check(check) => check.run(options),
+            Self::Reference => reference::run(),
+            Self::Schema => schema::run(),
             Self::Completions(completions) => completions.run::<Cli>(),
         }
     }

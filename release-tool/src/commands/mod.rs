@@ -4,4 +4,6 @@ pub(crate) mod build;
 pub(crate) mod check;
 pub(crate) mod list;
 pub(crate) mod publish;
+pub(crate) mod reference;
+pub(crate) mod schema;
 pub(crate) mod upload;

@@ -5,6 +5,8 @@ use toml::Table;
 
 use console::{Keys, safe};
 
+use super::keys::{Place, known};
+
 /// One element of `contents`.
 #[derive(Debug, Clone)]
 pub(crate) enum Content {
@@ -99,7 +101,7 @@ impl Content {
         let kinds = ["src", "link", "dir"].into_iter().filter(|kind| table.contains_key(*kind)).collect::<Vec<_>>();
         match kinds[..] {
             ["link"] => {
-                let mut keys = Keys::new(&at, table, &["link", "to"])?;
+                let mut keys = Keys::new(&at, table, &known(Place::Link))?;
                 let link = target(&mut keys, "link")?;
                 let to = keys.required_text("to", "\"../sites-available/web\"")?;
                 if to.is_empty() || to.len() > 4096 || to.chars().any(char::is_control) {
@@ -111,7 +113,7 @@ impl Content {
                 Ok(Self::Link { at, link, to })
             }
             ["dir"] => {
-                let mut keys = Keys::new(&at, table, &["dir", "mode", "owner", "group"])?;
+                let mut keys = Keys::new(&at, table, &known(Place::Directory))?;
                 let directory = target(&mut keys, "dir")?;
                 let mode = mode(&mut keys)?.unwrap_or(0o755);
                 let owner = owner(&mut keys)?;
@@ -119,8 +121,7 @@ impl Content {
             }
             // Without any of the three, `src` is what is probably missing: let that be the message.
             ["src"] | [] => {
-                let known = ["src", "dst", "exclude", "mode", "owner", "group", "conffile"];
-                let mut keys = Keys::new(&at, table, &known)?;
+                let mut keys = Keys::new(&at, table, &known(Place::Copy))?;
                 let src = keys.required_text("src", "\"etc/web.conf\"")?;
                 if src.is_empty() || src.chars().any(char::is_control) {
                     bail!("{at}: `src` must not be empty or contain control characters");

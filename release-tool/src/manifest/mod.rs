@@ -6,6 +6,7 @@
 mod check;
 mod contents;
 mod fields;
+pub(crate) mod keys;
 mod unit;
 mod user;
 
@@ -24,6 +25,7 @@ pub(crate) use unit::{Restart, Unit};
 pub(crate) use user::{MadeUser, User};
 
 use console::{Keys, Mismatch, safe};
+use keys::{Place, known};
 
 /// Name of the file that a project is released by.
 pub(crate) const FILE: &str = "release.toml";
@@ -121,20 +123,6 @@ const RELATIONS: [(&str, &str); 9] = [
     ("enhances", "Enhances"),
 ];
 
-/// Keys that a prebuilt package has no use for, besides the relations.
-const RECIPE_KEYS: [&str; 10] = [
-    "description",
-    "maintainer",
-    "arch",
-    "version",
-    "section",
-    "priority",
-    "contents",
-    "user",
-    "scripts",
-    "compression",
-];
-
 impl Manifest {
     /// Reads `release.toml` in `directory`.
     pub(crate) fn read(directory: &Path) -> Result<Self> {
@@ -152,13 +140,14 @@ impl Manifest {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).with_context(|| format!("could not read `{}`", path.display())),
         };
-        let manifest = Self::parse(directory, &text).with_context(|| format!("invalid `{}`", path.display()))?;
+        let manifest = Self::parse(directory, &text)
+            .with_context(|| format!("invalid `{}` (`release reference` explains every key)", path.display()))?;
         Ok(Some(manifest))
     }
 
     fn parse(directory: &Path, text: &str) -> Result<Self> {
         let table: Table = text.parse().map_err(|error| anyhow::anyhow!("not valid TOML: {error}"))?;
-        let mut keys = Keys::new("top level", table, &["schema", "bucket", "defaults", "package"])?;
+        let mut keys = Keys::new("top level", table, &known(Place::Top))?;
         let schema = keys.take("schema", "a whole number, as in schema = 1", |value| {
             value.as_integer().ok_or(Mismatch::Unexpected)
         })?;
@@ -172,13 +161,14 @@ impl Manifest {
         let bucket = match keys.table("bucket")? {
             None => None,
             Some(table) => {
-                let url = Keys::new("[bucket]", table, &["url"])?.required_text("url", "\"gs://acme-push\"")?;
+                let url =
+                    Keys::new("[bucket]", table, &known(Place::Bucket))?.required_text("url", "\"gs://acme-push\"")?;
                 Some(url.parse().context("[bucket]: invalid `url`")?)
             }
         };
         let maintainer = match keys.table("defaults")? {
             None => None,
-            Some(table) => Keys::new("[defaults]", table, &["maintainer"])?.text("maintainer")?,
+            Some(table) => Keys::new("[defaults]", table, &known(Place::Defaults))?.text("maintainer")?,
         };
         let mut packages = Vec::new();
         for (name, value) in keys.table("package")?.unwrap_or_default() {
@@ -195,9 +185,8 @@ impl Manifest {
 
 impl Package {
     fn parse(at: &str, name: &str, table: Table, maintainer: Option<&str>) -> Result<Self> {
-        let known: Vec<&str> =
-            RELATIONS.iter().map(|(key, _)| *key).chain(RECIPE_KEYS).chain(["deb", "build", "unit", "check"]).collect();
-        let mut keys = Keys::new(at, table, &known)?;
+        let of_recipe = known(Place::Recipe);
+        let mut keys = Keys::new(at, table, &[known(Place::Package), of_recipe.clone()].concat())?;
         let app: AppName = name.parse().with_context(|| format!("{at}: the table name must be a valid app name"))?;
         let check = check::parse(at, &mut keys)?;
         let prebuilt = keys.text("deb")?;
@@ -207,8 +196,7 @@ impl Package {
             bail!("{at}: `build` must begin with a program, as in build = [\"make\", \"all\"]");
         }
         if let Some(deb) = prebuilt {
-            let unused = RECIPE_KEYS.into_iter().chain(RELATIONS.iter().map(|(key, _)| *key)).find(|key| keys.has(key));
-            if let Some(key) = unused {
+            if let Some(key) = of_recipe.into_iter().find(|key| keys.has(key)) {
                 bail!(
                     "{at}: `{key}` has no effect on a prebuilt package (`deb`), which contains its own: remove the key"
                 );
@@ -291,7 +279,7 @@ impl Recipe {
 
 impl ScriptLines {
     fn parse(at: &str, table: Table) -> Result<Self> {
-        let mut keys = Keys::new(at, table, &["preinst", "postinst", "prerm", "postrm"])?;
+        let mut keys = Keys::new(at, table, &known(Place::Scripts))?;
         let mut lines = |key: &str| -> Result<Vec<String>> {
             let lines = keys.lines(key)?;
             if lines.iter().any(|line| line.contains('\0')) {

@@ -8,6 +8,8 @@ use toml::Table;
 
 use console::{Keys, nearest, quoted, safe};
 
+use super::keys::{Place, known};
+
 /// `[[package.NAME.unit]]`
 #[derive(Debug, Clone)]
 pub(crate) struct Unit {
@@ -53,7 +55,7 @@ impl Unit {
     }
 
     fn parse(at: &str, table: Table, prebuilt: bool) -> Result<Self> {
-        let mut keys = Keys::new(at, table, &["file", "name", "instances", "enable", "start", "restart"])?;
+        let mut keys = Keys::new(at, table, &known(Place::Unit))?;
         let (name, file) = match (keys.text("file")?, keys.text("name")?) {
             (Some(_), Some(_)) => {
                 bail!("{at}: `file` and `name` are mutually exclusive: with `file`, the unit has the name of the file")

@@ -7,10 +7,10 @@ use anyhow::{Result, bail};
 use console::{Keys, safe};
 use toml::Table;
 
-use super::contents::{Content, Id};
-
-/// The keys of a user.
-const KEYS: [&str; 8] = ["name", "existing", "uid", "description", "home", "shell", "group", "groups"];
+use super::{
+    contents::{Content, Id},
+    keys::{Place, known},
+};
 
 /// Users of every Debian, in the order of `/usr/share/base-passwd/passwd.master`.
 const BASE_USERS: [&str; 18] = [
@@ -69,10 +69,10 @@ impl User {
     }
 
     fn parse(at: &str, table: Table) -> Result<Self> {
-        let mut keys = Keys::new(at, table, &KEYS)?;
+        let mut keys = Keys::new(at, table, &known(Place::User))?;
         let name = keys.required_text("name", "\"web\"")?;
         if keys.flag("existing")? == Some(true) {
-            if let Some(key) = KEYS.into_iter().find(|key| keys.has(key)) {
+            if let Some(key) = known(Place::User).into_iter().find(|key| keys.has(key)) {
                 bail!("{at}: `{key}` has no effect on a user that something else makes (`existing`): remove the key");
             }
             return match Id::parse(&name)? {

@@ -51,6 +51,24 @@ fn a_missing_file_says_what_to_write() {
 }
 
 #[test]
+fn whoever_makes_a_mistake_is_told_where_each_key_is_explained() {
+    let project = Project::new("dependss = []");
+    let said = project.refused(&["check"], 1);
+    assert!(said.contains("`release reference` explains every key"), "{said}");
+    let said = crate::project::stdout(
+        crate::outcome::Run::assert(&mut project.release(&["reference"])).success().get_output(),
+    );
+    for key in ["exclude", "link", "deb", "name", "compression", "owner", "dir", "scripts", "depends"] {
+        assert!(said.contains(&format!("\n| `{key}` | ")), "{key} is missing in\n{said}");
+    }
+    let schema = project.json(&["schema"]);
+    assert_eq!(schema["properties"]["schema"]["type"], "integer");
+    let help =
+        crate::project::stdout(crate::outcome::Run::assert(&mut project.release(&["--help"])).success().get_output());
+    assert!(help.contains("release reference"), "{help}");
+}
+
+#[test]
 fn check_finds_what_builds_well_and_hurts_later() {
     let contents =
         "contents = [{ src = \"web\", dst = \"/bin/web\", mode = \"0777\" }, { src = \"elf\", dst = \"/usr/bin/elf\" }]

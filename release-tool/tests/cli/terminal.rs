@@ -19,9 +19,15 @@ fn shells_get_their_completions() {
         let output = project.release(&["completions", shell]).assert().success().get_output().clone();
         assert!(stdout(&output).contains("upload"), "{shell}");
     }
-    for arguments in
-        [&["--help"][..], &["build", "--help"], &["upload", "--help"], &["list", "--help"], &["check", "--help"]]
-    {
+    for arguments in [
+        &["--help"][..],
+        &["build", "--help"],
+        &["upload", "--help"],
+        &["list", "--help"],
+        &["check", "--help"],
+        &["schema", "--help"],
+        &["reference", "--help"],
+    ] {
         let output = project.release(arguments).assert().success().get_output().clone();
         assert!(stdout(&output).contains("Example"), "{arguments:?}");
     }
