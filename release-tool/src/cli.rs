@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use console::UsageError;
 
 use crate::{
@@ -78,6 +78,11 @@ pub fn main() -> ExitCode {
     console::run(|| run(cli))
 }
 
+/// The names of the subcommands.
+fn commands() -> Vec<String> {
+    Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect()
+}
+
 fn run(cli: Cli) -> Result<()> {
     let Cli { options, command, publish } = cli;
     match command {
@@ -86,6 +91,6 @@ fn run(cli: Cli) -> Result<()> {
             Err(UsageError::new(text).into())
         }
         Some(command) => command.run(&options),
-        None => publish.run(&options),
+        None => publish.run(&options, &commands()),
     }
 }

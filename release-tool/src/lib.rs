@@ -1,7 +1,7 @@
 //! The developer's command `release`: builds immutable `.deb` releases and uploads them to the bucket.
 //!
 //! - what to release: [`manifest`] reads `release.toml`, [`tree`] finds the files it means
-//! - from what, by whom: [`source`] asks git, [`builder`] the machine
+//! - from what, by whom: [`source`] asks git ([`git`]), [`builder`] the machine
 //! - the package: [`pack`] decides every field, [`deb`] writes the bytes, [`elf`] knows what programs need
 //! - the commands, one file each: [`commands`]; what they print goes through [`console`], and bars are [`progress`]
 //!
@@ -12,6 +12,7 @@ mod cli;
 mod commands;
 mod deb;
 mod elf;
+mod git;
 mod lint;
 mod manifest;
 mod options;

@@ -31,6 +31,8 @@ pub(crate) struct BuildContext {
     pub(crate) source: Source,
     /// Built with changes that aren't committed.
     pub(crate) dirty: bool,
+    /// Who maintains packages that don't say it themselves; those are built with one only.
+    pub(crate) maintainer: Option<String>,
     /// Who builds, for the release name.
     pub(crate) builder: Builder,
     /// Build time in whole seconds, for the release name and the version.
@@ -77,6 +79,11 @@ impl BuildContext {
         Ok(ReleaseName::new(ReleaseParts { app: package.app.clone(), user, host, time: self.time, commit })?)
     }
 
+    /// Where its `.deb` goes.
+    pub(crate) fn path(&self, walk: &Walk, package: &Package) -> Result<PathBuf> {
+        Ok(walk.out.join(format!("{}.deb", self.name(package)?.stem())))
+    }
+
     /// `{version or 0}+{YYYYMMDDHHMMSS}.{12 hex of commit}`, which grows with time.
     fn version(&self, version: &str) -> String {
         let time = self.time.strftime("%Y%m%d%H%M%S");
@@ -86,8 +93,7 @@ impl BuildContext {
 
     /// Builds a package's `.deb` into the directory `out`.
     pub(crate) fn pack(&self, walk: &Walk, package: &Package) -> Result<(ReleaseName, PathBuf)> {
-        let name = self.name(package)?;
-        let path = walk.out.join(format!("{}.deb", name.stem()));
+        let (name, path) = (self.name(package)?, self.path(walk, package)?);
         match &package.source {
             PackageSource::Recipe(recipe) => self.pack_recipe(walk, package, recipe, &name, &path),
             PackageSource::Prebuilt(deb) => self.pack_prebuilt(walk, package, deb, &name, &path),
@@ -138,7 +144,8 @@ impl BuildContext {
         control.push("Package", package.app.as_str())?;
         control.push("Version", &self.version(&recipe.version))?;
         control.push("Architecture", recipe.architecture.as_str())?;
-        control.push("Maintainer", &recipe.maintainer)?;
+        let maintainer = recipe.maintainer.as_ref().or(self.maintainer.as_ref());
+        control.push("Maintainer", maintainer.context("`maintainer` is missing")?)?;
         control.push("Installed-Size", &tree.installed_kib().to_string())?;
         let mut relations = recipe.relations.clone();
         if let Some(glibc) = needed_glibc(tree)? {
@@ -255,7 +262,7 @@ mod tests {
         };
         let builder = Builder { user: "dev".to_owned(), host: "build-1".to_owned() };
         let time = "2026-11-20T19:05:02Z".parse().unwrap();
-        BuildContext { source, dirty, builder, time, file_time: 0, note: "why".parse().unwrap() }
+        BuildContext { source, dirty, maintainer: None, builder, time, file_time: 0, note: "why".parse().unwrap() }
     }
 
     #[test]

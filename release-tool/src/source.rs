@@ -1,15 +1,18 @@
 //! What git knows of the project: commit, branch, origin, and whether what is built is what was committed.
 //!
-//! Every fact comes from the `git` command, so that it agrees with what the developer sees.
+//! Every fact comes from the `git` command ([`crate::git`]), so that it agrees with what the developer sees.
 
 use std::{
+    ffi::OsString,
+    os::unix::ffi::OsStringExt as _,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use anyhow::{Context, Result, bail};
 use bucket::{Commit, ReleaseName};
 use console::safe;
+
+use crate::git::{Git, NotOurs, text};
 
 /// The state of the repository that a release is built from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,71 +32,97 @@ pub(crate) struct Source {
 impl Source {
     /// The repository around `directory`.
     pub(crate) fn of(directory: &Path) -> Result<Self> {
-        let top = git(directory, ["rev-parse", "--show-toplevel"]).with_context(|| {
-            format!(
-                "`{}` is not in a git repository, and a release records the commit it was built from: \
-                 run `git init && git add -A && git commit`",
-                directory.display()
-            )
-        })?;
-        let head = git(directory, ["log", "-1", "--format=%H %ct", "--no-show-signature"])
+        let git = Git::at(directory);
+        let top = top(&git).map_err(|error| no_repository(directory, error))?;
+        let head = git
+            .line(&["log", "-1", "--format=%H %ct", "--no-show-signature"])
             .context("no commits in the repository: commit the files to release")?;
         let Some((commit, time)) = head.split_once(' ') else {
             bail!("unexpected output of `git log`: `{}`", safe(&head))
         };
         let commit = commit.parse()?;
         let commit_time = time.parse().with_context(|| format!("invalid commit time `{}`", safe(time)))?;
-        let branch = optional(directory, ["symbolic-ref", "--short", "-q", "HEAD"])?;
-        let repo = optional(directory, ["config", "--get", "remote.origin.url"])?;
-        Ok(Self { top: PathBuf::from(top), commit, commit_time, branch, repo: without_credentials(&repo) })
+        let optional = |arguments: &[&str]| match git.ask(arguments)? {
+            Some(printed) => text(arguments, printed),
+            None => Ok(String::new()),
+        };
+        let branch = optional(&["symbolic-ref", "--short", "-q", "HEAD"])?;
+        let repo = optional(&["config", "--get", "remote.origin.url"])?;
+        Ok(Self { top, commit, commit_time, branch, repo: without_credentials(&repo) })
     }
 
-    /// What was changed and not committed, or isn't known to git nor ignored, relative to the top directory.
+    /// What was changed and not committed, or isn't known to git nor ignored, relative to the top directory, for people.
     ///
     /// Releases that were built before don't count, wherever they were put.
     pub(crate) fn changes(&self) -> Result<Vec<String>> {
-        let status = git(&self.top, ["status", "--porcelain=v1", "-z", "--untracked-files=all", "--no-renames"])?;
-        let is_release = |path: &str| {
-            let name = path.rsplit('/').next().unwrap_or_default();
-            name.strip_suffix(".deb").is_some_and(|stem| ReleaseName::from_stem(stem).is_ok())
-        };
-        let paths = status.split('\0').filter_map(|line| Some((line.get(..2)?, line.get(3..)?)));
-        let changed = paths.filter(|(state, path)| !(*state == "??" && is_release(path)));
-        Ok(changed.map(|(_, path)| path.to_owned()).collect())
+        changes(&self.top)
     }
 }
 
-/// Runs git in a directory; what it printed, without the line end.
-fn git<const N: usize>(directory: &Path, arguments: [&str; N]) -> Result<String> {
-    let output = Command::new("git")
-        .arg("-C")
-        .arg(directory)
-        .args(arguments)
-        // Looking must not write: `git status` would refresh the index and take its lock.
-        .env("GIT_OPTIONAL_LOCKS", "0")
-        .env("LC_ALL", "C")
-        .output()
-        .context("could not run `git`: install the package `git`")?;
-    if !output.status.success() {
-        let words = String::from_utf8_lossy(&output.stderr);
-        let words = words.lines().next().unwrap_or_default();
-        let words = if words.is_empty() { output.status.to_string() } else { safe(words) };
-        bail!("`git {}` in `{}` failed: {words}", arguments.join(" "), directory.display());
-    }
-    let text = String::from_utf8(output.stdout)
-        .with_context(|| format!("output of `git {}` is not UTF-8", arguments.join(" ")))?;
-    Ok(text.strip_suffix('\n').map(str::to_owned).unwrap_or(text))
+/// Who the person is, as `Name <mail>`, if they told git.
+pub(crate) fn identity(directory: &Path) -> Option<String> {
+    // Otherwise git makes one up from the login and the host.
+    let arguments = ["-c", "user.useConfigOnly=true", "var", "GIT_AUTHOR_IDENT"];
+    let printed = Git::at(directory).line(&arguments).ok()?;
+    let (person, _) = printed.rsplit_once('>')?;
+    Some(format!("{person}>"))
 }
 
-/// Like [`git`] for a question whose answer may be "none", which git tells by exit status 1 and silence.
-fn optional<const N: usize>(directory: &Path, arguments: [&str; N]) -> Result<String> {
-    let output =
-        Command::new("git").arg("-C").arg(directory).args(arguments).output().context("could not run `git`")?;
-    match output.status.code() {
-        Some(0) => Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
-        Some(1) => Ok(String::new()),
-        _ => bail!("`git {}` failed: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim()),
+fn top(git: &Git) -> Result<PathBuf> {
+    let mut top = git.run(&["rev-parse", "--show-toplevel"])?;
+    top.pop();
+    Ok(PathBuf::from(OsString::from_vec(top)))
+}
+
+fn no_repository(directory: &Path, error: anyhow::Error) -> anyhow::Error {
+    if error.is::<NotOurs>() {
+        return error;
     }
+    error.context(format!(
+        "`{}` is not in a git repository, and a release records the commit it was built from: \
+         run `git init && git add -A && git commit`",
+        directory.display()
+    ))
+}
+
+/// The changes in a repository and in those inside of it.
+fn changes(directory: &Path) -> Result<Vec<String>> {
+    let git = Git::at(directory).without_own_filters()?;
+    // git would look into submodules with the filters of their own configuration: they are asked one by one.
+    let status =
+        ["status", "--porcelain=v1", "-z", "--untracked-files=all", "--no-renames", "--ignore-submodules=dirty"];
+    let mut changed: Vec<String> =
+        lines(&git.run(&status)?).filter(|line| is_change(line)).map(|line| shown(line.get(3..))).collect();
+    for line in lines(&git.run(&["ls-files", "--stage", "-z"])?).filter(|line| line.starts_with(b"160000 ")) {
+        let path = line.splitn(2, |byte| *byte == b'\t').nth(1).unwrap_or_default();
+        let submodule = directory.join(OsString::from_vec(path.to_vec()));
+        if !submodule.join(".git").exists() {
+            continue;
+        }
+        if top(&Git::at(&submodule))? == submodule {
+            changed.extend(changes(&submodule)?.into_iter().map(|below| format!("{}/{below}", shown(Some(path)))));
+        } else {
+            changed.push(shown(Some(path)));
+        }
+    }
+    Ok(changed)
+}
+
+fn lines(printed: &[u8]) -> impl Iterator<Item = &[u8]> {
+    printed.split(|byte| *byte == 0).filter(|line| !line.is_empty())
+}
+
+/// Whether a line of `git status` is about anything else than a release that was built before.
+fn is_change(line: &[u8]) -> bool {
+    let path = shown(line.get(3..));
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let is_release = name.strip_suffix(".deb").is_some_and(|stem| ReleaseName::from_stem(stem).is_ok());
+    !(line.starts_with(b"??") && is_release)
+}
+
+/// A path as people read it: names of files need not be UTF-8.
+fn shown(path: Option<&[u8]>) -> String {
+    String::from_utf8_lossy(path.unwrap_or_default()).into_owned()
 }
 
 /// A repository's URL as it may be shown to everybody who can read the bucket.

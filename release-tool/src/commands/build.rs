@@ -1,8 +1,10 @@
 //! `release build`: from `release.toml` and a git repository to `.deb`s in `dist/`.
 
 use std::{
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
@@ -16,7 +18,7 @@ use crate::{
     manifest::{FILE, Manifest, Package},
     options::Options,
     pack::{BuildContext, parse_note, run_build},
-    source::Source,
+    source::{Source, identity},
     tree::Walk,
 };
 
@@ -82,8 +84,7 @@ impl BuildOptions {
             Ok(text) => text.parse().with_context(|| format!("invalid SOURCE_DATE_EPOCH `{}`", one_line(&text)))?,
             Err(_) => source.commit_time,
         };
-        let now = self.time.unwrap_or_else(Timestamp::now);
-        let time = Timestamp::from_second(now.as_second()).context("time out of range")?;
+        let maintainer = maintainer(&manifest.directory, &packages)?;
         let out = make_directory(&options.out(&manifest.directory))?;
 
         let before = source.changes()?;
@@ -100,10 +101,69 @@ impl BuildOptions {
         }
 
         let dirty = !changes.is_empty();
-        let context = BuildContext { source, dirty, builder, time, file_time, note };
+        // Held until the packages have their names: two builds at once would take the same ones.
+        let _turn = wait_for_turn(&out);
         let walk = Walk { directory: manifest.directory.clone(), out };
+        let context = |time| BuildContext {
+            source: source.clone(),
+            dirty,
+            maintainer: maintainer.clone(),
+            builder: builder.clone(),
+            time,
+            file_time,
+            note: note.clone(),
+        };
+        let context = match self.time {
+            Some(time) => context(whole_seconds(time)?),
+            None => unused_time(&walk, &packages, context)?,
+        };
         packages.into_iter().map(|package| pack(&context, &walk, package)).collect()
     }
+}
+
+/// Now, or as soon as no package has a name that an earlier build took: names have whole seconds.
+fn unused_time(
+    walk: &Walk,
+    packages: &[&Package],
+    context: impl Fn(Timestamp) -> BuildContext,
+) -> Result<BuildContext> {
+    loop {
+        let now = Timestamp::now();
+        let context = context(whole_seconds(now)?);
+        let paths = packages.iter().map(|package| context.path(walk, package)).collect::<Result<Vec<_>>>()?;
+        if !paths.iter().any(|path| path.exists()) {
+            return Ok(context);
+        }
+        let nanoseconds = u64::try_from(now.subsec_nanosecond()).unwrap_or_default();
+        thread::sleep(Duration::from_nanos(1_000_000_000_u64.saturating_sub(nanoseconds)));
+    }
+}
+
+fn whole_seconds(time: Timestamp) -> Result<Timestamp> {
+    Timestamp::from_second(time.as_second()).context("time out of range")
+}
+
+/// Waits until no other build writes into the directory. Where directories can't be locked, names are still never taken twice:
+/// the later build fails.
+fn wait_for_turn(out: &Path) -> Option<File> {
+    let directory = File::open(out).ok()?;
+    directory.lock().ok()?;
+    Some(directory)
+}
+
+/// Who maintains packages that don't say it themselves: the person whom git knows.
+pub(crate) fn maintainer(directory: &Path, packages: &[&Package]) -> Result<Option<String>> {
+    let Some(package) = packages.iter().find(|package| package.lacks_maintainer()) else { return Ok(None) };
+    let Some(person) = identity(directory) else {
+        bail!(
+            "{}: `maintainer` is missing, and git knows no name and address: add to `{FILE}` \
+             [defaults] maintainer = \"Acme <ops@acme.example>\", or run `git config --global user.name \"…\"` and \
+             `git config --global user.email \"…\"`",
+            package.at()
+        )
+    };
+    console::note(format_args!("maintainer: {person} (from git; `maintainer` in `{FILE}` states another)"));
+    Ok(Some(person))
 }
 
 fn pack(context: &BuildContext, walk: &Walk, package: &Package) -> Result<Built> {
@@ -113,7 +173,8 @@ fn pack(context: &BuildContext, walk: &Walk, package: &Package) -> Result<Built>
     Ok(Built { release, path })
 }
 
-fn choose<'a>(manifest: &'a Manifest, names: &[String]) -> Result<Vec<&'a Package>> {
+/// The packages that these names are, all of them without any.
+pub(crate) fn choose<'a>(manifest: &'a Manifest, names: &[String]) -> Result<Vec<&'a Package>> {
     if names.is_empty() {
         return Ok(manifest.packages.iter().collect());
     }

@@ -9,9 +9,10 @@ use clap::Args;
 use console::{count, one_line, print_json, print_line};
 
 use crate::{
+    commands::build::maintainer,
     lint,
     lint::{Finding, Level},
-    manifest::Manifest,
+    manifest::{FILE, Manifest},
     options::Options,
     tree::Walk,
 };
@@ -36,6 +37,9 @@ impl Check {
         if self.debs.is_empty() {
             let manifest = Manifest::read(&options.directory()?)?;
             let walk = Walk { out: options.out(&manifest.directory), directory: manifest.directory.clone() };
+            if let Err(error) = maintainer(&manifest.directory, &manifest.packages.iter().collect::<Vec<_>>()) {
+                findings.push(Finding { level: Level::Error, of: FILE.to_owned(), text: error.to_string() });
+            }
             for package in &manifest.packages {
                 lint::package(&walk, package, &mut findings);
             }

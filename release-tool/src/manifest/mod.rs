@@ -70,8 +70,8 @@ pub(crate) enum Source {
 pub(crate) struct Recipe {
     /// Synopsis, and after the first line end the long description.
     pub(crate) description: String,
-    /// `Maintainer:`
-    pub(crate) maintainer: String,
+    /// `Maintainer:`; whoever builds, by what git knows of them, if it isn't stated.
+    pub(crate) maintainer: Option<String>,
     /// `Architecture:`
     pub(crate) architecture: Architecture,
     /// Beginning of `Version:`; build time and commit follow.
@@ -209,6 +209,11 @@ impl Package {
         Ok(Self { app, source: Source::Recipe(Box::new(recipe)), build, units, check })
     }
 
+    /// Whether it is built here and says nothing of its maintainer.
+    pub(crate) fn lacks_maintainer(&self) -> bool {
+        matches!(&self.source, Source::Recipe(recipe) if recipe.maintainer.is_none())
+    }
+
     /// The table of the file that it is read from, for messages.
     pub(crate) fn at(&self) -> String {
         format!("[package.{}]", self.app)
@@ -219,14 +224,7 @@ impl Recipe {
     fn parse(at: &str, keys: &mut Keys, default_maintainer: Option<&str>) -> Result<Self> {
         let wrong = |key: &'static str| move || format!("{at}: invalid `{key}`");
         let description = keys.required_text("description", "\"Public web front end\"")?;
-        let maintainer = match (keys.text("maintainer")?, default_maintainer) {
-            (Some(own), _) => own,
-            (None, Some(default)) => default.to_owned(),
-            (None, None) => bail!(
-                "{at}: `maintainer` is missing; add here or in [defaults] \
-                 maintainer = \"Acme <ops@acme.example>\""
-            ),
-        };
+        let maintainer = keys.text("maintainer")?.or_else(|| default_maintainer.map(str::to_owned));
         let architecture = match keys.text("arch")? {
             Some(arch) => arch.parse(),
             None => fields::this_architecture().with_context(wrong("arch"))?.parse(),
@@ -257,7 +255,7 @@ impl Recipe {
             Some(other) => bail!("{at}: invalid `compression` `{}`: use \"zstd\" or \"xz\"", safe(other)),
         };
         fields::description(&description).with_context(wrong("description"))?;
-        fields::maintainer(&maintainer).with_context(wrong("maintainer"))?;
+        maintainer.as_deref().map(fields::maintainer).transpose().with_context(wrong("maintainer"))?;
         fields::version(&version).with_context(wrong("version"))?;
         fields::word(&section).with_context(wrong("section"))?;
         fields::word(&priority).with_context(wrong("priority"))?;
@@ -378,7 +376,10 @@ mod tests {
             ("schema = 1\n[packages.web]".to_owned(), "unknown key `packages`; did you mean `package`?"),
             ("schema = 1\n[bucket]\nurl = \"s3://x\"".to_owned(), "[bucket]: invalid `url`"),
             ("schema = 1\n[package.web]".to_owned(), "[package.web]: `description` is missing"),
-            ("schema = 1\n[package.web]\ndescription = \"x\"".to_owned(), "[package.web]: `maintainer` is missing"),
+            (
+                "schema = 1\n[package.web]\ndescription = \"x\"\nmaintainer = \"x\"".to_owned(),
+                "[package.web]: invalid `maintainer`",
+            ),
             ("schema = 1\n[package.\"../x\"]".to_owned(), "[package.../x]: the table name must be a valid app name"),
             ("schema = 1\n[package.Web]".to_owned(), "also be a valid Debian package name"),
             ("schema = 1\n[package.web]\ndeb = \"x.deb\"\ndepends = [\"y\"]".to_owned(), "`depends` has no effect"),

@@ -123,6 +123,17 @@ fn a_release_is_never_overwritten_on_disk() {
 }
 
 #[test]
+fn builds_within_a_second_wait_for_the_next() {
+    let project = Project::new(CONTENTS);
+    let mut builds: Vec<_> =
+        (0..3).map(|_| project.release(&["build", "-m", "why"]).env_remove("PUSH_TIME").spawn().unwrap()).collect();
+    for build in &mut builds {
+        assert!(build.wait().unwrap().success());
+    }
+    assert_eq!(fs::read_dir(project.path("dist")).unwrap().count(), 3);
+}
+
+#[test]
 fn a_failing_build_command_releases_nothing() {
     let project = Project::new(&format!("build = [\"sh\", \"-c\", \"echo talk; exit 3\"]\n{CONTENTS}"));
     let said = project.refused(&["-m", "why"], 1);

@@ -92,7 +92,11 @@ fn errors_have_one_shape_and_their_status() {
     assert!(lines[0].starts_with("error: invalid `") && lines[1].starts_with("  caused by: [package.web]: "), "{said}");
     let project = Project::new(CONTENTS);
     assert!(project.refused(&["build"], 2).starts_with("error: missing release note: add one, as in -m "));
-    project.refused(&["lsit"], 2);
+    let said = project.refused(&["lsit"], 2);
+    assert!(said.contains("no command or package `lsit`; did you mean `release list`?"), "{said}");
+    let mut command = project.release(&["biuld", "-m", "why"]);
+    let output = command.env_remove("PUSH_BUCKET").assert().code(2).get_output().clone();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("did you mean `release build`?"), "{output:?}");
 }
 
 #[test]

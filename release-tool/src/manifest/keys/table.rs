@@ -59,7 +59,7 @@ pub(crate) const TABLE: &[Key] = &[
         name: "maintainer",
         kind: Text,
         meaning: "The `maintainer` of packages that name none.",
-        default: "none",
+        default: "the person whom git knows",
         example: "maintainer = \"Acme <ops@acme.example>\"",
     },
     Key {
@@ -107,7 +107,7 @@ pub(crate) const TABLE: &[Key] = &[
         name: "maintainer",
         kind: Text,
         meaning: "Who is responsible for the package.",
-        default: "that of `[defaults]`; required without one",
+        default: "that of `[defaults]`, else the person whom git knows",
         example: "maintainer = \"Acme <ops@acme.example>\"",
     },
     Key {
