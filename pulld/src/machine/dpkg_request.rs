@@ -4,6 +4,9 @@
 //! DIR/order.json    the request, written before the service is started
 //! DIR/result.json   its result, written as the last thing (but for restarting the agent)
 //! ```
+//!
+//! Neither outlives the boot, in which the service runs: nothing is synced, and the result of another boot is none. What
+//! must survive a power cut is in the record of the transaction, and dpkg is asked what it has done.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::state::persist;
 
-use super::package_changes::PackageChange;
+use super::{clock, package_changes::PackageChange};
 
 /// The service that carries out dpkg runs.
 pub(crate) const TRANSACTION_UNIT: &str = "pulld-transaction.service";
@@ -64,6 +67,9 @@ pub(crate) enum DpkgEnd {
 /// A result as it is stored: an older or a newer pulld may read it.
 #[derive(Serialize, Deserialize)]
 struct StoredResult {
+    /// The boot in which it was written; earlier versions didn't say so, and synced it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    boot: Option<String>,
     exit: Option<i32>,
     trouble: Option<String>,
     output: String,
@@ -74,7 +80,7 @@ struct StoredResult {
 }
 
 impl From<StoredResult> for DpkgResult {
-    fn from(StoredResult { exit, trouble, output, unpacked, changes }: StoredResult) -> Self {
+    fn from(StoredResult { boot: _, exit, trouble, output, unpacked, changes }: StoredResult) -> Self {
         let end = match (exit, trouble) {
             (Some(status), _) => DpkgEnd::Exited(status),
             (None, Some(reason)) => DpkgEnd::Failed(reason),
@@ -90,7 +96,7 @@ impl From<DpkgResult> for StoredResult {
             DpkgEnd::Exited(status) => (Some(status), None),
             DpkgEnd::Failed(reason) => (None, Some(reason)),
         };
-        Self { exit, trouble, output, unpacked, changes }
+        Self { boot: None, exit, trouble, output, unpacked, changes }
     }
 }
 
@@ -104,7 +110,7 @@ impl DpkgResult {
 
 /// Writes a request to where the runner reads it.
 pub(crate) fn save_request(directory: &Path, request: &DpkgRequest) -> Result<()> {
-    persist::write(&directory.join("order.json"), &serde_json::to_vec_pretty(request)?)
+    persist::write_for_this_boot(&directory.join("order.json"), &serde_json::to_vec_pretty(request)?)
 }
 
 /// The request that was last written, if there is one.
@@ -117,20 +123,24 @@ pub(crate) fn load_request(directory: &Path) -> Result<Option<DpkgRequest>> {
 }
 
 /// Writes a result, as the last thing the runner does.
-pub(crate) fn save_result(directory: &Path, result: &DpkgResult) -> Result<()> {
-    persist::write(&directory.join("result.json"), &serde_json::to_vec_pretty(result)?)
+pub(crate) fn save_result(directory: &Path, result: DpkgResult) -> Result<()> {
+    let stored = StoredResult { boot: Some(clock::boot()?), ..StoredResult::from(result) };
+    persist::write_for_this_boot(&directory.join("result.json"), &serde_json::to_vec_pretty(&stored)?)
 }
 
-/// The result of the last request, if it has a valid one.
+/// The result of the last request, if it has a valid one of this boot.
 pub(crate) fn load_result(directory: &Path) -> Result<Option<DpkgResult>> {
     let content = persist::read(&directory.join("result.json"), MAX_SIZE)?;
-    Ok(content.and_then(|content| serde_json::from_slice(&content).ok()))
+    let stored = content.and_then(|content| serde_json::from_slice::<StoredResult>(&content).ok());
+    let boot = clock::boot()?;
+    let of_this_boot = stored.filter(|stored| stored.boot.as_ref().is_none_or(|written| *written == boot));
+    Ok(of_this_boot.map(DpkgResult::from))
 }
 
 /// Deletes the last request and its result.
 pub(crate) fn forget(directory: &Path) -> Result<()> {
-    persist::remove(&directory.join("result.json"))?;
-    persist::remove(&directory.join("order.json"))
+    persist::remove_for_this_boot(&directory.join("result.json"))?;
+    persist::remove_for_this_boot(&directory.join("order.json"))
 }
 
 #[cfg(test)]
@@ -149,5 +159,23 @@ mod tests {
             let stored = serde_json::to_string(&result).unwrap();
             assert_eq!(serde_json::from_str::<DpkgResult>(&stored).unwrap(), result);
         }
+    }
+
+    #[test]
+    fn a_result_that_a_power_cut_brought_back_is_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let result = DpkgResult { end: DpkgEnd::Exited(0), ..DpkgResult::failed("") };
+        save_result(directory.path(), result.clone()).unwrap();
+        assert_eq!(load_result(directory.path()).unwrap(), Some(result.clone()));
+        let path = directory.path().join("result.json");
+        let written = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, written.replace(&clock::boot().unwrap(), "another")).unwrap();
+        assert_eq!(load_result(directory.path()).unwrap(), None);
+        std::fs::write(&path, &written[..written.len() / 2]).unwrap();
+        assert_eq!(load_result(directory.path()).unwrap(), None);
+        std::fs::write(&path, r#"{"exit":0,"trouble":null,"output":""}"#).unwrap();
+        assert_eq!(load_result(directory.path()).unwrap(), Some(result));
+        forget(directory.path()).unwrap();
+        assert_eq!(load_result(directory.path()).unwrap(), None);
     }
 }

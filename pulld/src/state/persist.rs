@@ -19,15 +19,38 @@ const MAX_STATE: u64 = 4 << 20;
 /// # Errors
 /// When the directory can't be written to, as on a full disk. What was at `path` is still there then.
 pub(crate) fn write(path: &Path, content: &[u8]) -> Result<()> {
+    replace(path, content, Lasting::Always)
+}
+
+/// Puts `content` at `path` for whoever reads it before the next boot: whole, whatever dies meanwhile, but not synced. After a
+/// power cut it may be there or not, or torn, or what was there before: the reader has to see that.
+pub(crate) fn write_for_this_boot(path: &Path, content: &[u8]) -> Result<()> {
+    replace(path, content, Lasting::ThisBoot)
+}
+
+/// How long a change is to last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lasting {
+    /// Until it is changed again.
+    Always,
+    /// As long as the power does.
+    ThisBoot,
+}
+
+fn replace(path: &Path, content: &[u8], lasting: Lasting) -> Result<()> {
     let failed = || format!("could not write `{}`", path.display());
     let directory = path.parent().unwrap_or(Path::new("/"));
     fail_point!("persist.write({}).begin", crate::failpoint::file(path));
     create_directory(directory)?;
     let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(directory).with_context(failed)?;
     file.write_all(content).with_context(failed)?;
-    file.as_file().sync_all().with_context(failed)?;
+    if lasting == Lasting::Always {
+        file.as_file().sync_all().with_context(failed)?;
+    }
     file.persist(path).with_context(failed)?;
-    sync_directory(directory).with_context(failed)?;
+    if lasting == Lasting::Always {
+        sync_directory(directory).with_context(failed)?;
+    }
     fail_point!("persist.write({}).end", crate::failpoint::file(path));
     Ok(())
 }
@@ -61,9 +84,19 @@ pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
 
 /// Removes a file; that it is gone already is fine.
 pub(crate) fn remove(path: &Path) -> Result<()> {
+    remove_for(path, Lasting::Always)
+}
+
+/// Removes a file that means nothing after the next boot, when it may be there again.
+pub(crate) fn remove_for_this_boot(path: &Path) -> Result<()> {
+    remove_for(path, Lasting::ThisBoot)
+}
+
+fn remove_for(path: &Path, lasting: Lasting) -> Result<()> {
     let failed = || format!("could not remove `{}`", path.display());
     fail_point!("persist.remove({}).begin", crate::failpoint::file(path));
     match fs::remove_file(path) {
+        Ok(()) if lasting == Lasting::ThisBoot => {}
         Ok(()) => sync_directory(path.parent().unwrap_or(Path::new("/"))).with_context(failed)?,
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(error).with_context(failed),
@@ -107,6 +140,7 @@ pub(crate) fn save(path: &Path, state: &impl Serialize) -> Result<()> {
     write(path, &serde_json::to_vec_pretty(state)?)
 }
 
-fn sync_directory(directory: &Path) -> std::io::Result<()> {
+/// Makes durable which files are in a directory.
+pub(crate) fn sync_directory(directory: &Path) -> std::io::Result<()> {
     File::open(directory)?.sync_all()
 }

@@ -5,7 +5,7 @@
 
 use std::{
     fs::{self, OpenOptions},
-    io::Write,
+    io::{ErrorKind, Write},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -62,14 +62,17 @@ pub(crate) async fn obtain(
     let part = cache.part(release, &metadata.sha256, found.generation);
     let place = cache.place(release, &metadata.sha256);
     let directory = part.parent().unwrap_or(Path::new("/"));
-    cache.directory()?;
-    persist::create_directory(directory)?;
+    let above = cache.directory()?.to_owned();
+    create_directory(directory)?;
+    // Meanwhile: it must be durable before the file in it gets its name.
+    let created = tokio::task::spawn_blocking(move || persist::sync_directory(&above));
     remove_other_parts(directory, &part)?;
     let there = fs::metadata(&part).map_or(0, |part| part.len());
     cache::ensure_space(directory, metadata.size.saturating_sub(there))?;
     match fetch(bucket, &found, metadata, &part, liveness).await? {
         Found::Nowhere => Ok(Found::Nowhere),
         Found::File(_) => {
+            created.await?.with_context(|| format!("could not create `{}`", directory.display()))?;
             persist::rename(&part, &place)?;
             tracing::info!(
                 message_id = events::DOWNLOADED,
@@ -140,6 +143,16 @@ async fn fetch(
         );
     }
     Ok(Found::File(part.to_owned()))
+}
+
+/// Creates the directory of a release, which may be there already.
+fn create_directory(directory: &Path) -> Result<()> {
+    match fs::create_dir(directory) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            Err(error).with_context(|| format!("could not create `{}`", directory.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Deletes what is left of downloads of another generation, and files whose checksum is unknown.

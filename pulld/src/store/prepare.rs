@@ -126,7 +126,14 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
         installed: &[InstalledPackage],
         others: &[Candidate],
     ) -> Result<Candidate> {
-        let Found::File(deb) = download::obtain(self.bucket, self.cache, release, self.liveness).await? else {
+        let current = plan::current(installed, release.app());
+        let before = current.and_then(|current| Some((current, current.release.as_ref()?)));
+        // Side by side: the one comes in while the other, which is on disk as a rule, is verified.
+        let (found, found_before) = tokio::join!(
+            download::obtain(self.bucket, self.cache, release, self.liveness),
+            self.obtain_previous(before.map(|(_, release)| release))
+        );
+        let Found::File(deb) = found? else {
             match self.bucket {
                 Some(_) => bail!("release not found in the bucket: push another release"),
                 None => bail!("its file is no longer in the cache of this server: push another release"),
@@ -153,28 +160,32 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
         // The plan leaves out apps whose package is on hold; the name of this one's package is known only now.
         let is_held = |there: &InstalledPackage| there.on_hold && there.package == info.facts.package.as_str();
         ensure!(!installed.iter().any(is_held), "{}", rollback::on_hold(info.facts.package.as_str()));
-        let current = plan::current(installed, release.app());
-        let previous = match current.and_then(|current| Some((current, current.release.as_ref()?))) {
-            Some((current, release)) => self.previous_release(&info, current, release, installed).await?,
+        let previous = match before {
+            Some((current, release)) => self.previous_release(&info, current, release, found_before?, installed),
             None => self.previous_package(&info).await?,
         };
         let previous_units = current.map(|current| current.units.clone()).unwrap_or_default();
         Ok(Candidate { release: release.clone(), deb, info, previous_units, previous })
     }
 
-    /// The rollback target of an app that has a release. It must be on disk, or be known to be nowhere.
-    async fn previous_release(
+    /// The file of the release that is installed, if one is. It must be on disk, or be known to be nowhere.
+    async fn obtain_previous(&self, release: Option<&ReleaseName>) -> Result<Found> {
+        let Some(release) = release else { return Ok(Found::Nowhere) };
+        let found = download::obtain(self.bucket, self.cache, release, self.liveness).await;
+        found.with_context(|| format!("could not cache `{}`, which a rollback would need", release.stem()))
+    }
+
+    /// The rollback target of an app that has a release, whose file was `found`.
+    fn previous_release(
         &self,
         info: &DebInfo,
         current: &InstalledPackage,
         release: &ReleaseName,
+        found: Found,
         installed: &[InstalledPackage],
-    ) -> Result<Previous> {
-        let found = download::obtain(self.bucket, self.cache, release, self.liveness)
-            .await
-            .with_context(|| format!("could not cache `{}`, which a rollback would need", release.stem()))?;
+    ) -> Previous {
         let previous = PreviousPackage { package: current.package.clone(), release: release.clone() };
-        Ok(match found {
+        match found {
             Found::File(deb) => {
                 let is_there = |there: &InstalledPackage| {
                     there.package == info.facts.package.as_str() && there.state != PackageState::Absent
@@ -189,7 +200,7 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
                     None => format!("`{}` is not in the cache", release.stem()),
                 }),
             },
-        })
+        }
     }
 
     /// The rollback target of an app that has no release: normally, that there is no package of that name.

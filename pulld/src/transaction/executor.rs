@@ -116,7 +116,9 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         if transaction.phase == Phase::Installing {
             self.announcer.announce(transaction.activities());
             units_are_read = self.install(transaction, &start).await?;
-            transaction.enter(Phase::Restarting, &record)?;
+            if transaction.phase == Phase::Installing {
+                transaction.enter(Phase::Restarting, &record)?;
+            }
         }
         if transaction.phase == Phase::Restarting {
             self.announcer.announce(transaction.activities());

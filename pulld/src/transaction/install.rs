@@ -10,13 +10,14 @@ use crate::{
 use super::{
     executor::{Start, TransactionRunner},
     marks::note_unpacked,
-    record::Transaction,
+    record::{Phase, Transaction},
     unplanned::note_unplanned,
     update::{AppUpdate, Target},
 };
 
 impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
     /// dpkg installs and removes everything but pulld, in one run. Says whether systemd has read its unit files since.
+    /// When all went well, the next phase has begun.
     pub(super) async fn install(&self, transaction: &mut Transaction, start: &Start) -> Result<bool> {
         if transaction.others().next().is_none() {
             return Ok(false);
@@ -30,13 +31,11 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
             }
             self.install_what_is_missing(transaction, start).await?
         };
-        // Side by side: each waits for another process.
-        let (reloaded, installed) = tokio::join!(self.services.daemon_reload(), self.installed(transaction));
+        // Side by side: each waits for another process, or for the disk.
+        let (reloaded, missing) =
+            tokio::join!(self.services.daemon_reload(), self.note_installed(transaction, &result));
+        let missing = missing?;
         reloaded?;
-        let missing = missing(transaction, &installed?);
-        // What isn't there though it was installed is something else, perhaps.
-        let suspects = if missing.is_empty() { going_forward(transaction) } else { missing.clone() };
-        note_unplanned(transaction, &suspects, &result);
         let together = transaction.others().count() > 1;
         let is_read = missing.is_empty() || !together;
         for at in missing {
@@ -55,6 +54,19 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
             }
         }
         Ok(is_read)
+    }
+
+    /// Notes what a dpkg run has done, and gives the updates that it has not carried out. When it has carried out all of
+    /// them, the next phase has begun.
+    async fn note_installed(&self, transaction: &mut Transaction, result: &DpkgResult) -> Result<Vec<usize>> {
+        let missing = missing(transaction, &self.installed(transaction).await?);
+        // What isn't there though it was installed is something else, perhaps.
+        let suspects = if missing.is_empty() { going_forward(transaction) } else { missing.clone() };
+        note_unplanned(transaction, &suspects, result);
+        if missing.is_empty() {
+            transaction.enter(Phase::Restarting, &self.paths.transaction())?;
+        }
+        Ok(missing)
     }
 
     /// Gives up the updates whose package a person put on hold since they were planned.

@@ -51,8 +51,9 @@ pub(crate) fn run(directory: &Path, journal: JournalStream) -> Result<()> {
         Ok(()) => carry_out(&request, &Rescue::new(directory.with_file_name("rescue")), journal),
         Err(error) => DpkgResult::failed(format!("{error:#}")),
     };
-    save_result(directory, &result)?;
-    if request.restart_agent && result.end == DpkgEnd::Exited(0) {
+    let succeeded = result.end == DpkgEnd::Exited(0);
+    save_result(directory, result)?;
+    if request.restart_agent && succeeded {
         restart_agent()?;
     }
     Ok(())

@@ -30,6 +30,8 @@ pub(super) enum What {
     StateRename,
     /// The directory from which a file was removed.
     StateRemoval,
+    /// The directory of the cache in which one for a release was made.
+    CacheDirectory,
     /// A download.
     Download,
     /// The program that a rescue keeps.
@@ -63,12 +65,13 @@ const RESCUE: &str = "pulld/src/state/rescue.rs";
 const WRITE: &str = "bucket/src/file/write.rs";
 
 /// All of them, in the files that write what must survive a power cut.
-pub(super) const ALL: [Site; 16] = [
+pub(super) const ALL: [Site; 17] = [
     site(PERSIST, "file.as_file().sync_all()", What::StateFile),
     site(PERSIST, "sync_directory(directory).", What::StateName),
     site(PERSIST, "sync_directory(directory.parent()", What::StateDirectory),
     site(PERSIST, "sync_directory(to.parent()", What::StateRename),
     site(PERSIST, "sync_directory(path.parent()", What::StateRemoval),
+    site("pulld/src/store/download.rs", "sync_directory(&above)", What::CacheDirectory),
     site("pulld/src/store/download.rs", "file.sync_all()", What::Download),
     Site {
         excuse: "only where the cache is on another file system than the rescue",
@@ -142,6 +145,7 @@ pub(super) fn what(events: &[Event], at: usize, bucket: &Path) -> Option<What> {
     }
     Some(match (next_name, change) {
         _ if name.ends_with(".part") => What::Download,
+        (None, _) if name == "cache" => What::CacheDirectory,
         (Some(to), _) if to.ends_with("rescue/pulld") => What::RescueProgram,
         (Some(to), _) if to.ends_with("rescue/pulld.deb") => What::RescueCopy,
         (Some(_), _) => What::StateFile,
