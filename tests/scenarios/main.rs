@@ -16,6 +16,7 @@ mod machines;
 mod obstacles;
 mod power_cuts;
 mod releases;
+mod reports;
 mod rescue;
 mod units;
 mod web;

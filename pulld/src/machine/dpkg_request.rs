@@ -67,7 +67,7 @@ pub(crate) enum DpkgEnd {
 /// A result as it is stored: an older or a newer pulld may read it.
 #[derive(Serialize, Deserialize)]
 struct StoredResult {
-    /// The boot in which it was written; earlier versions didn't say so, and synced it.
+    /// The boot of the request; earlier versions didn't say so, and synced it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     boot: Option<String>,
     exit: Option<i32>,
@@ -108,9 +108,20 @@ impl DpkgResult {
     }
 }
 
+/// A request as it is stored: an older or a newer runner may read it.
+#[derive(Serialize, Deserialize)]
+struct StoredRequest {
+    /// The boot, as the agent sees it. The runner, in a service of its own, may see another one in a container.
+    #[serde(default)]
+    boot: Option<String>,
+    #[serde(flatten)]
+    request: DpkgRequest,
+}
+
 /// Writes a request to where the runner reads it.
 pub(crate) fn save_request(directory: &Path, request: &DpkgRequest) -> Result<()> {
-    persist::write_for_this_boot(&directory.join("order.json"), &serde_json::to_vec_pretty(request)?)
+    let stored = StoredRequest { boot: Some(clock::boot()?), request: request.clone() };
+    persist::write_for_this_boot(&directory.join("order.json"), &serde_json::to_vec_pretty(&stored)?)
 }
 
 /// The request that was last written, if there is one.
@@ -118,13 +129,18 @@ pub(crate) fn save_request(directory: &Path, request: &DpkgRequest) -> Result<()
 /// # Errors
 /// When it is invalid: another version of pulld wrote it, perhaps.
 pub(crate) fn load_request(directory: &Path) -> Result<Option<DpkgRequest>> {
+    Ok(load_stored(directory)?.map(|stored| stored.request))
+}
+
+fn load_stored(directory: &Path) -> Result<Option<StoredRequest>> {
     let content = persist::read(&directory.join("order.json"), MAX_SIZE)?;
     content.map(|content| serde_json::from_slice(&content).context("invalid dpkg request")).transpose()
 }
 
 /// Writes a result, as the last thing the runner does.
 pub(crate) fn save_result(directory: &Path, result: DpkgResult) -> Result<()> {
-    let stored = StoredResult { boot: Some(clock::boot()?), ..StoredResult::from(result) };
+    let boot = load_stored(directory)?.and_then(|stored| stored.boot);
+    let stored = StoredResult { boot, ..StoredResult::from(result) };
     persist::write_for_this_boot(&directory.join("result.json"), &serde_json::to_vec_pretty(&stored)?)
 }
 
@@ -164,6 +180,10 @@ mod tests {
     #[test]
     fn a_result_that_a_power_cut_brought_back_is_none() {
         let directory = tempfile::tempdir().unwrap();
+        let timeout = Duration::ZERO;
+        let request = DpkgRequest { install: vec![], remove: vec!["web".to_owned()], restart_agent: false, timeout };
+        save_request(directory.path(), &request).unwrap();
+        assert_eq!(load_request(directory.path()).unwrap(), Some(request));
         let result = DpkgResult { end: DpkgEnd::Exited(0), ..DpkgResult::failed("") };
         save_result(directory.path(), result.clone()).unwrap();
         assert_eq!(load_result(directory.path()).unwrap(), Some(result.clone()));

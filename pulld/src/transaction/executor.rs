@@ -87,6 +87,8 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
     /// Completes or rolls back a transaction that another process, or an earlier cycle, left unfinished.
     pub(crate) async fn resume(&self, transaction: &mut Transaction, quarantine: &mut Quarantine) -> Result<Next> {
         self.liveness.within(self.settings.transaction_timeout);
+        // dpkg may be at it still.
+        self.announcer.announce(transaction.activities());
         // While systemd does not answer, nothing is resumed, and that is no resumption.
         let result = self.accompany(self.packages.resume()).await?;
         transaction.resumptions += 1;
