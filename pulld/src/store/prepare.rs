@@ -130,8 +130,8 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
         let before = current.and_then(|current| Some((current, current.release.as_ref()?)));
         // Side by side: the one comes in while the other, which is on disk as a rule, is verified.
         let (found, found_before) = tokio::join!(
-            download::obtain(self.bucket, self.cache, release, self.liveness),
-            self.obtain_previous(before.map(|(_, release)| release))
+            Box::pin(download::obtain(self.bucket, self.cache, release, self.liveness)),
+            Box::pin(self.obtain_previous(before.map(|(_, release)| release)))
         );
         let Found::File(deb) = found? else {
             match self.bucket {
