@@ -13,9 +13,9 @@ use serde::Serialize;
 use crate::{
     deb::{read::DebFile, release::Described, scripts::scripts},
     elf,
-    manifest::{Package, Recipe, Source, Unit},
+    manifest::{Content, Package, Recipe, Source, Unit},
     pack::{check_syntax, plan_units},
-    tree::{Kind, Tree, Walk},
+    tree::{Kind, Tree, Walk, base},
 };
 
 /// A problem in a manifest or a package.
@@ -37,6 +37,8 @@ pub(crate) enum Level {
     Error,
     /// The package works, but probably not as intended.
     Warning,
+    /// There is nothing to repair, but a reviewer wants to know.
+    Note,
 }
 
 /// Checks a package of `release.toml`.
@@ -44,6 +46,9 @@ pub(crate) fn package(walk: &Walk, package: &Package, findings: &mut Vec<Finding
     let of = package.at();
     for text in units_started_twice(&package.units) {
         findings.push(Finding { level: Level::Warning, of: of.clone(), text });
+    }
+    for text in sources_outside(walk, package) {
+        findings.push(Finding { level: Level::Note, of: of.clone(), text });
     }
     let checked = match &package.source {
         Source::Recipe(recipe) => self::recipe(walk, package, recipe),
@@ -92,6 +97,25 @@ fn recipe(walk: &Walk, package: &Package, recipe: &Recipe) -> Result<Vec<String>
         }
     }
     Ok(texts)
+}
+
+/// What is taken from outside of the repository, because `release.toml` says so.
+fn sources_outside(walk: &Walk, package: &Package) -> Vec<String> {
+    let contents = match &package.source {
+        Source::Recipe(recipe) => &recipe.contents[..],
+        Source::Prebuilt(_) => &[],
+    };
+    let copied = contents.iter().filter_map(|content| match content {
+        Content::Copy { at, src, outside: true, .. } => Some((at.clone(), Path::new(base(src)))),
+        _ => None,
+    });
+    let units = package.units.iter().filter(|unit| unit.outside);
+    let units = units.filter_map(|unit| Some((format!("unit `{}`", unit.name), unit.file.as_deref()?)));
+    copied
+        .chain(units)
+        .filter_map(|(at, path)| Some((at, walk.outside(path)?)))
+        .map(|(at, real)| format!("{at} takes `{}` from outside of the repository", real.display()))
+        .collect()
 }
 
 /// Services that their timer or socket starts, and that would be started at the installation too.

@@ -103,7 +103,7 @@ impl BuildOptions {
         let dirty = !changes.is_empty();
         // Held until the packages have their names: two builds at once would take the same ones.
         let _turn = wait_for_turn(&out);
-        let walk = Walk { directory: manifest.directory.clone(), out };
+        let walk = Walk::new(manifest.directory.clone(), out);
         let context = |time| BuildContext {
             source: source.clone(),
             dirty,

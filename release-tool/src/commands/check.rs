@@ -36,7 +36,7 @@ impl Check {
         let mut findings = Vec::new();
         if self.debs.is_empty() {
             let manifest = Manifest::read(&options.directory()?)?;
-            let walk = Walk { out: options.out(&manifest.directory), directory: manifest.directory.clone() };
+            let walk = Walk::new(manifest.directory.clone(), options.out(&manifest.directory));
             if let Err(error) = maintainer(&manifest.directory, &manifest.packages.iter().collect::<Vec<_>>()) {
                 findings.push(Finding { level: Level::Error, of: FILE.to_owned(), text: error.to_string() });
             }
@@ -52,7 +52,11 @@ impl Check {
             print_json(&findings)?;
         } else {
             for Finding { level, of, text } in &findings {
-                let level = if *level == Level::Error { "error" } else { "warning" };
+                let level = match level {
+                    Level::Error => "error",
+                    Level::Warning => "warning",
+                    Level::Note => "note",
+                };
                 print_line(format_args!("{level}: {}: {}", one_line(of), one_line(text)))?;
             }
         }

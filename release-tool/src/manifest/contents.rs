@@ -20,6 +20,8 @@ pub(crate) enum Content {
         dst: Target,
         /// Globs of files to leave out, relative to the base of `src` or to the project.
         exclude: Vec<String>,
+        /// Whether `src` may lie outside of the repository.
+        outside: bool,
         /// Mode of the files; `None` is 0755 for what is executable and 0644 for the rest.
         mode: Option<u32>,
         /// Owner and group of the files.
@@ -128,10 +130,11 @@ impl Content {
                 }
                 let dst = target(&mut keys, "dst")?;
                 let exclude = keys.texts("exclude")?;
+                let outside = keys.flag("outside")?.unwrap_or(false);
                 let mode = mode(&mut keys)?;
                 let owner = owner(&mut keys)?;
                 let conffile = keys.flag("conffile")?;
-                Ok(Self::Copy { at, src, dst, exclude, mode, owner, conffile })
+                Ok(Self::Copy { at, src, dst, exclude, outside, mode, owner, conffile })
             }
             _ => bail!("{at}: `src`, `link` and `dir` are mutually exclusive: use one entry for each"),
         }

@@ -17,6 +17,8 @@ pub(crate) struct Unit {
     pub(crate) name: UnitName,
     /// The unit file in the project; `None` for a unit that another package, or the prebuilt one, brings.
     pub(crate) file: Option<PathBuf>,
+    /// Whether that file may lie outside of the repository.
+    pub(crate) outside: bool,
     /// Of a template, the instances that the release brings. The keys below are theirs, and those of the instances that
     /// a machine has besides.
     pub(crate) instances: Vec<UnitName>,
@@ -72,6 +74,10 @@ impl Unit {
             }
             (None, Some(name)) => (name, None),
         };
+        let outside = keys.flag("outside")?;
+        if outside.is_some() && file.is_none() {
+            bail!("{at}: `outside` has no effect on `{name}`, of which there is no `file`: remove the key");
+        }
         let name: UnitName = name.parse().map_err(|error| anyhow!("{at}: {error}"))?;
         let enable = keys.flag("enable")?;
         if enable.is_some() && file.is_none() {
@@ -97,7 +103,15 @@ impl Unit {
             }
         };
         let enable = if only_template { Some(enable.unwrap_or(false)) } else { enable };
-        Ok(Self { name, file, instances, enable, start: start.unwrap_or(true), restart })
+        Ok(Self {
+            name,
+            file,
+            outside: outside.unwrap_or(false),
+            instances,
+            enable,
+            start: start.unwrap_or(true),
+            restart,
+        })
     }
 }
 

@@ -9,7 +9,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-pub(crate) use walk::Walk;
+use walk::Wanted;
+pub(crate) use walk::{Walk, base};
 
 use crate::manifest::{Content, Owner, Recipe, Unit};
 
@@ -71,6 +72,7 @@ impl Tree {
             let Some(file) = &unit.file else { continue };
             let at = format!("unit `{}`", unit.name);
             let (source, metadata) = walk.file(file).with_context(|| format!("{at}: cannot use `file`"))?;
+            walk.check_inside(file, unit.outside).with_context(|| format!("{at}: cannot use `file`"))?;
             let kind = Kind::File { source, size: metadata.len(), conffile: false };
             tree.add(&format!("{UNITS}/{}", unit.name), Entry::new(kind, 0o644, &Owner::root(), &at))?;
         }
@@ -125,8 +127,9 @@ impl Tree {
                 }
                 self.add(&directory.path, Entry::new(Kind::Directory, *mode, owner, at))
             }
-            Content::Copy { at, src, dst, exclude, mode, owner, conffile } => {
-                for found in walk.find(src, dst, exclude).with_context(|| format!("{at}: cannot use `src`"))? {
+            Content::Copy { at, src, dst, exclude, outside, mode, owner, conffile } => {
+                let wanted = Wanted { src, dst, exclude, outside: *outside };
+                for found in walk.find(wanted).with_context(|| format!("{at}: cannot use `src`"))? {
                     let (kind, default_mode) = match found.kind {
                         Kind::File { source, size, .. } => {
                             let conffile = conffile.unwrap_or_else(|| found.path.starts_with("etc/"));

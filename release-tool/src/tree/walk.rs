@@ -17,6 +17,9 @@ use crate::manifest::Target;
 /// Characters that make a `src` a glob.
 const WILD: [char; 4] = ['*', '?', '[', '{'];
 
+/// Git's own directory, or the file that says where it is. Its configuration may have credentials.
+const GIT: &str = ".git";
+
 /// Finds sources in a project.
 #[derive(Debug)]
 pub(crate) struct Walk {
@@ -24,6 +27,21 @@ pub(crate) struct Walk {
     pub(crate) directory: PathBuf,
     /// Where `release` puts the packages it builds: they are never contents of the next one.
     pub(crate) out: PathBuf,
+    /// What a release is built from: sources that lie elsewhere, links followed, are only taken if that is said.
+    repository: PathBuf,
+}
+
+/// A `src`, and what is said of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    /// A path or a glob, relative to the manifest's directory.
+    pub(crate) src: &'a str,
+    /// Where it goes.
+    pub(crate) dst: &'a Target,
+    /// Globs of files to leave out.
+    pub(crate) exclude: &'a [String],
+    /// Whether it may lie outside of the repository.
+    pub(crate) outside: bool,
 }
 
 /// A file, directory or link that a `src` matches.
@@ -38,6 +56,14 @@ pub(crate) struct Found {
 }
 
 impl Walk {
+    /// For a project in `directory`, which is absolute and without links, with packages that go to `out`.
+    pub(crate) fn new(directory: PathBuf, out: PathBuf) -> Self {
+        let has_git = |directory: &&Path| fs::symlink_metadata(directory.join(GIT)).is_ok();
+        let repository = directory.ancestors().find(has_git).unwrap_or(&directory).to_owned();
+        let out = out.canonicalize().unwrap_or(out);
+        Self { directory, out, repository }
+    }
+
     /// A regular file of the project, links followed.
     pub(crate) fn file(&self, path: &Path) -> Result<(PathBuf, Metadata)> {
         let source = self.directory.join(path);
@@ -48,13 +74,34 @@ impl Walk {
         Ok((source, metadata))
     }
 
+    /// Where a source is, links followed, if that is outside of the repository.
+    pub(crate) fn outside(&self, path: &Path) -> Option<PathBuf> {
+        let real = self.directory.join(path).canonicalize().ok()?;
+        (!real.starts_with(&self.repository)).then_some(real)
+    }
+
+    /// Refuses a source outside of the repository, of which nobody said that it is meant.
+    pub(crate) fn check_inside(&self, path: &Path, outside: bool) -> Result<()> {
+        match self.outside(path).filter(|_| !outside) {
+            None => Ok(()),
+            Some(real) => bail!(
+                "`{}` is `{}`, outside of the repository `{}`: to take it all the same, add outside = true",
+                path.display(),
+                real.display(),
+                self.repository.display()
+            ),
+        }
+    }
+
     /// Everything that `src` means and no `exclude` leaves out; never nothing.
-    pub(crate) fn find(&self, src: &str, dst: &Target, exclude: &[String]) -> Result<Vec<Found>> {
+    pub(crate) fn find(&self, wanted: Wanted) -> Result<Vec<Found>> {
+        let Wanted { src, dst, exclude, outside } = wanted;
         let exclude = exclude.iter().map(|glob| matcher(glob)).collect::<Result<Vec<_>>>()?;
         let (base, glob) = split_glob(src);
         let start = self.directory.join(base);
         // What is named outright may be a link to the real thing, as build tools like to make.
         let metadata = fs::metadata(&start).with_context(|| format!("`{}` not found", start.display()))?;
+        self.check_inside(Path::new(base), outside)?;
         let glob = match glob {
             None if metadata.is_file() => {
                 let name = Path::new(src).file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -70,11 +117,13 @@ impl Walk {
             Some(_) if !metadata.is_dir() => bail!("`{}` is not a directory", start.display()),
             Some(glob) => glob,
         };
+        let start = start.canonicalize().with_context(|| format!("could not read `{}`", start.display()))?;
         let scan = Scan {
             walk: self,
             matcher: matcher(glob)?,
             // `dist/*` means the files right there. Directories of their own right come with `**` only.
             directories: glob == "**" || glob.ends_with("/**"),
+            git: glob.split('/').any(|segment| segment == GIT),
             base,
             exclude,
             dst,
@@ -82,20 +131,46 @@ impl Walk {
         let mut found = Vec::new();
         scan.directory(&start, "", &mut found)?;
         if found.is_empty() {
-            bail!("`{src}` matches no files in `{}`{}", self.directory.display(), hint(&scan.exclude));
+            let hint = self.hint(src, &scan.exclude);
+            bail!("`{src}` matches no files in `{}`{hint}", self.directory.display());
         }
         Ok(found)
     }
+
+    /// Why a glob may match nothing.
+    fn hint(&self, src: &str, exclude: &[GlobMatcher]) -> String {
+        let excluded = if exclude.is_empty() { "" } else { " after applying `exclude`" };
+        let ends = src.match_indices('/').map(|(slash, _)| slash).chain([src.len()]);
+        let named = ends.map(|end| src.split_at(end)).find(|(path, _)| {
+            let name = path.rsplit('/').next().unwrap_or_default();
+            name.contains(WILD) && fs::symlink_metadata(self.directory.join(path)).is_ok()
+        });
+        match named {
+            None => excluded.to_owned(),
+            Some((path, rest)) => format!(
+                "{excluded}: `{path}` exists, but `[`, `{{`, `*` and `?` have a meaning in `src`; to name it, write \"{}{rest}\"",
+                literal(path)
+            ),
+        }
+    }
 }
 
-fn hint(exclude: &[GlobMatcher]) -> &'static str {
-    if exclude.is_empty() { "" } else { " after applying `exclude`" }
+/// The glob that matches exactly this path.
+fn literal(path: &str) -> String {
+    path.chars().fold(
+        String::new(),
+        |glob, c| {
+            if "[]{}*?".contains(c) { format!("{glob}[{c}]") } else { format!("{glob}{c}") }
+        },
+    )
 }
 
 struct Scan<'a> {
     walk: &'a Walk,
     matcher: GlobMatcher,
     directories: bool,
+    /// Whether the glob itself names `.git`.
+    git: bool,
     base: &'a str,
     exclude: Vec<GlobMatcher>,
     dst: &'a Target,
@@ -116,12 +191,17 @@ impl Scan<'_> {
             let path = join(below, name);
             // A person may think of either: the path from where the glob begins to be one, or from the project.
             let from_project = join(self.base, &path);
-            if self.exclude.iter().any(|glob| glob.is_match(&path) || glob.is_match(&from_project)) {
+            let excludes = |path: &str| self.exclude.iter().any(|glob| glob.is_match(path));
+            if excludes(&path) || excludes(&from_project) || (name == GIT && !self.git) {
                 continue;
             }
             let kind = entry.file_type().with_context(|| format!("could not read the attributes of `{shown}`"))?;
             let matches = self.matcher.is_match(&path);
             if kind.is_dir() {
+                // What leaves out all that is in a directory leaves out the directory.
+                if excludes(&join(&path, "")) || excludes(&join(&from_project, "")) || source == self.walk.out {
+                    continue;
+                }
                 if matches && self.directories {
                     let path = join(&self.dst.path, &path);
                     found.push(Found { path, kind: Kind::Directory, executable: true });
@@ -129,7 +209,8 @@ impl Scan<'_> {
                 self.directory(&source, &path, found)?;
                 continue;
             }
-            if !matches || self.is_release(&source, name) {
+            let leads_out = || kind.is_symlink() && source.canonicalize().is_ok_and(|real| real == self.walk.out);
+            if !matches || self.is_made_here(&source, name) || leads_out() {
                 continue;
             }
             let path = join(&self.dst.path, &path);
@@ -164,11 +245,22 @@ impl Scan<'_> {
         }
     }
 
-    /// Whether it is a release that was built before: `dist/**` would put it into the next one, and that into the next.
-    fn is_release(&self, source: &Path, name: &str) -> bool {
-        source.parent() == Some(&self.walk.out)
-            && name.strip_suffix(".deb").is_some_and(|stem| ReleaseName::from_stem(stem).is_ok())
+    /// Whether it is a file that `release` made in the directory for packages: `dist/**` would put a release into the
+    /// next one, and that into the next.
+    fn is_made_here(&self, source: &Path, name: &str) -> bool {
+        source.parent() == Some(&self.walk.out) && is_ours(name)
     }
+}
+
+/// Whether `release` gives this name to what it makes in the directory for packages.
+fn is_ours(name: &str) -> bool {
+    let release = |stem| ReleaseName::from_stem(stem).is_ok();
+    name == ".gitignore" || name.starts_with(".release-") || name.strip_suffix(".deb").is_some_and(release)
+}
+
+/// The part of a `src` that is a path: a file, or the directory from which a glob begins.
+pub(crate) fn base(src: &str) -> &str {
+    split_glob(src).0
 }
 
 /// The directory before the first segment with a wildcard, and the glob from there on, if there is one.
@@ -221,16 +313,19 @@ mod tests {
 
     fn find(src: &str, exclude: &[&str]) -> Result<Vec<String>> {
         let directory = tempfile::tempdir()?;
-        for path in ["d/a.js", "d/a.js.map", "d/sub/b.js", "d/sub/b.js.map", "d/node_modules/x.js"] {
+        let files =
+            ["d/a.js", "d/a.js.map", "d/sub/b.js", "d/sub/b.js.map", "d/node_modules/x.js", "t/[slug].js", "t/{a}/b"];
+        for path in files {
             let path = directory.path().join(path);
             fs::create_dir_all(path.parent().unwrap())?;
             fs::write(path, "x")?;
         }
         fs::create_dir(directory.path().join("d/empty"))?;
-        let walk = Walk { directory: directory.path().to_owned(), out: directory.path().join("dist") };
+        let walk = Walk::new(directory.path().canonicalize()?, directory.path().join("dist"));
         let exclude: Vec<String> = exclude.iter().map(|glob| (*glob).to_owned()).collect();
         let dst = Target { path: "srv".to_owned(), is_directory: true };
-        let mut paths: Vec<String> = walk.find(src, &dst, &exclude)?.into_iter().map(|found| found.path).collect();
+        let wanted = Wanted { src, dst: &dst, exclude: &exclude, outside: false };
+        let mut paths: Vec<String> = walk.find(wanted)?.into_iter().map(|found| found.path).collect();
         paths.sort();
         Ok(paths)
     }
@@ -246,9 +341,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_out_whole_leaves_no_empty_directory() {
+        let expected = ["srv/a.js", "srv/a.js.map", "srv/empty"];
+        assert_eq!(find("d/**", &["**/node_modules/**", "sub/**"]).unwrap(), expected);
+        assert_eq!(find("d", &["d/node_modules/**", "d/sub/**"]).unwrap(), expected);
+    }
+
+    #[test]
     fn matching_nothing_is_an_error() {
         assert!(find("d/*.css", &[]).unwrap_err().to_string().contains("matches no files"));
         assert!(find("d/*.js", &["*.js"]).unwrap_err().to_string().contains("`exclude`"));
+        for (src, better) in [("t/[slug].js", "t/[[]slug[]].js"), ("t/{a}/*", "t/[{]a[}]/*")] {
+            let said = find(src, &[]).unwrap_err().to_string();
+            assert!(said.ends_with(&format!("to name it, write \"{better}\"")), "{said}");
+            find(better, &[]).unwrap();
+        }
         assert!(find("e/**", &[]).unwrap_err().to_string().contains("not found"));
     }
 }

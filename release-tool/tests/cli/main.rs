@@ -6,6 +6,7 @@ mod manifests;
 mod outcome;
 mod packages;
 mod project;
+mod sources;
 mod terminal;
 mod uploads;
 mod users;

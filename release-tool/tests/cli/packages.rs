@@ -257,7 +257,10 @@ fn memory_does_not_grow_with_the_package() {
         for i in 0..4 {
             fs::File::create(tree.join(i.to_string())).unwrap().set_len(megabytes * 1024 * 1024 / 4).unwrap();
         }
-        let contents = format!("{}contents = [{{ src = \"../{name}/**\", dst = \"/srv/\" }}]\n", crate::project::HEAD);
+        let contents = format!(
+            "{}contents = [{{ src = \"../{name}/**\", dst = \"/srv/\", outside = true }}]\n",
+            crate::project::HEAD
+        );
         project.write("release.toml", &contents);
         let out = format!("../out-{name}");
         let mut command = project.release(&["build", "-m", "why", "--out", &out]);

@@ -63,7 +63,8 @@ fn what_upload_would_refuse_is_not_built() {
     let left: Vec<_> = fs::read_dir(project.path("dist")).unwrap().flatten().map(|entry| entry.file_name()).collect();
     assert!(left.iter().all(|name| !name.to_string_lossy().ends_with(".deb")), "{left:?}");
 
-    let units: String = (0..300).map(|i| format!("[[package.web.unit]]\nname = \"u{i}.service\"\n")).collect();
+    let units: String =
+        (0..300).fold(String::new(), |units, i| units + &format!("[[package.web.unit]]\nname = \"u{i}.service\"\n"));
     let project = Project::new(&units);
     let said = project.refused(&["build", "-m", "why"], 1);
     assert!(said.contains("it has more than"), "{said}");
