@@ -29,6 +29,7 @@ mod layout;
 mod listing;
 mod object;
 mod options;
+mod original;
 mod package;
 mod release;
 mod release_name;
@@ -50,6 +51,7 @@ pub use listing::{Page, PageToken, items};
 pub use name::NameError;
 pub use object::{Fetched, Generation, Metadata, Object, ObjectInfo};
 pub use options::{BucketOptions, Credentials};
+pub use original::OriginalRelease;
 pub use package::{
     check::{Check, CheckPace, Probe},
     command::CheckCommand,

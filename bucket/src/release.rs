@@ -11,6 +11,9 @@ use crate::{
     Page, PageToken, ReleaseName, Sha256, items, layout,
 };
 
+/// The metadata key of an adopted release that names its original.
+pub(crate) const ADOPTED: &str = "adopted";
+
 /// The facts about a release that lie beside it in the bucket, so that lists are drawn without downloading anything.
 ///
 /// For people and for choosing only. A machine trusts what is inside the package and its SHA-256.
@@ -49,6 +52,8 @@ pub struct Release {
     pub size: u64,
     /// When it was uploaded, by the bucket's clock.
     pub uploaded: Timestamp,
+    /// The release of the original system that it was made from, if it was ([`crate::OriginalRelease`]).
+    pub adopted: Option<ReleaseName>,
     /// What was said of it at the upload; `Err` with the reason when metadata is missing or unreadable.
     pub metadata: Result<ReleaseMetadata, String>,
 }
@@ -109,7 +114,8 @@ impl Release {
     fn at(info: &ObjectInfo) -> Option<Self> {
         let name = layout::release_at(&info.path)?;
         let metadata = ReleaseMetadata::from_metadata(&name, &info.metadata);
-        Some(Self { name, generation: info.generation, size: info.size, uploaded: info.updated, metadata })
+        let adopted = info.metadata.get(ADOPTED).and_then(|original| original.parse().ok());
+        Some(Self { name, generation: info.generation, size: info.size, uploaded: info.updated, adopted, metadata })
     }
 }
 

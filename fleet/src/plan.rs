@@ -163,7 +163,7 @@ mod tests {
     fn objection_to(app: &str, server: &Server) -> Option<Objection> {
         let name = release(1).to_string().replace("web", app).parse().unwrap();
         let metadata: Result<ReleaseMetadata, String> = Err("not read".to_owned());
-        let release = Release { name, generation: Generation(1), size: 3, uploaded: now(), metadata };
+        let release = Release { name, generation: Generation(1), size: 3, uploaded: now(), adopted: None, metadata };
         propose(server, &release, PushKind::Deploy, now()).objection
     }
 

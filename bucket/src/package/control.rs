@@ -100,6 +100,11 @@ impl Control {
         found.map(|(_, value)| value.as_str())
     }
 
+    /// The fields with their values, in their order. Folded values have their line ends and the spaces after them.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.fields.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// The value of a field that may be folded, as one line.
     pub(super) fn unfolded(&self, name: &str) -> Option<String> {
         let value = self.get(name)?;

@@ -339,7 +339,8 @@ mod tests {
             repo: "https://example.org/web".into(),
             branch: "main".into(),
         };
-        Release { name, generation: Generation(1), size: 3, uploaded: Timestamp::UNIX_EPOCH, metadata: Ok(metadata) }
+        let uploaded = Timestamp::UNIX_EPOCH;
+        Release { name, generation: Generation(1), size: 3, uploaded, adopted: None, metadata: Ok(metadata) }
     }
 
     /// Names that are hard to keep in order: the same second, and parts that begin other parts.

@@ -40,6 +40,9 @@ struct Row<'a> {
     uploaded: Timestamp,
     /// Of the object: what the metadata says of it isn't repeated.
     size: u64,
+    /// The release of the original system that it was made from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    adopted: Option<&'a ReleaseName>,
     #[serde(flatten)]
     facts: Option<Facts<'a>>,
     /// Why the metadata is missing: it is unreadable.
@@ -119,7 +122,7 @@ async fn list_apps(bucket: &Bucket, json: bool) -> Result<()> {
 }
 
 fn row(release: &Release) -> Row<'_> {
-    let Release { name, size, uploaded, metadata, .. } = release;
+    let Release { name, size, uploaded, adopted, metadata, .. } = release;
     Row {
         release: name,
         user: name.user(),
@@ -128,6 +131,7 @@ fn row(release: &Release) -> Row<'_> {
         commit: name.commit().as_str(),
         uploaded: *uploaded,
         size: *size,
+        adopted: adopted.as_ref(),
         facts: metadata.as_ref().ok().map(Facts::from),
         problem: metadata.as_ref().err().map(String::as_str),
     }

@@ -59,6 +59,21 @@ fn history(day: u32, id: &str) -> HistoryEntry {
     }
 }
 
+fn facts() -> ReleaseMetadata {
+    ReleaseMetadata {
+        dirty: true,
+        note: "für alle".to_owned(),
+        services: vec!["web.service".to_owned()],
+        sha256: [0; 32].into(),
+        size: 3,
+        package: "web".parse().unwrap(),
+        version: "1".to_owned(),
+        architecture: "all".parse().unwrap(),
+        repo: String::new(),
+        branch: "main".to_owned(),
+    }
+}
+
 pub(crate) async fn unknown_fields_of_documents_are_ignored(world: World) {
     let mut json = serde_json::to_value(status()).unwrap();
     json["invented"] = serde_json::json!({ "later": [1, null] });
@@ -91,18 +106,7 @@ pub(crate) async fn documents_of_all_kinds_come_back(world: World) {
     let head = bucket.head(&at("server/web-1.json")).await.unwrap().unwrap();
     assert_eq!((servers[0].generation, servers[0].updated), (head.generation, head.updated));
 
-    let metadata = ReleaseMetadata {
-        dirty: true,
-        note: "für alle".to_owned(),
-        services: vec!["web.service".to_owned()],
-        sha256: [0; 32].into(),
-        size: 3,
-        package: "web".parse().unwrap(),
-        version: "1".to_owned(),
-        architecture: "all".parse().unwrap(),
-        repo: String::new(),
-        branch: "main".to_owned(),
-    };
+    let metadata = facts();
     let deb = world.scratch.path().join("web.deb");
     std::fs::write(&deb, "deb").unwrap();
     for day in [20, 22, 21] {
@@ -160,4 +164,54 @@ pub(crate) async fn a_bucket_is_marked_once(world: World) {
     world.bucket.mark().await.unwrap();
     assert_eq!(world.bucket.mark().await.unwrap(), None);
     assert!(world.bucket.is_marked().await.unwrap());
+}
+
+/// An object as the original system uploaded it: no SHA-256, the keys of its own time.
+async fn original(world: &World, day: u32, note: &str) -> ReleaseName {
+    let commit = "560316aa6e053eb75a36efb621d0fd66d1ced433";
+    let userid = "dev@dev.c.acme-project.internal";
+    let datetime = format!("2015-03-{day:02}T19:05:02Z");
+    let name: ReleaseName = format!("web/web:{userid}:{datetime}:{commit}.deb").parse().unwrap();
+    let metadata = [
+        ("appname", "web"),
+        ("userid", userid),
+        ("hash", commit),
+        ("datetime", &datetime),
+        ("dirty", "true"),
+        ("note", note),
+        ("services", "web.service web-tidy.timer"),
+    ];
+    let metadata = metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).into_iter().collect();
+    world.bucket.create(&at(&format!("debs/{name}")), "original".into(), &metadata).await.unwrap();
+    name
+}
+
+pub(crate) async fn releases_of_the_original_system_are_found_and_adopted_once(world: World) {
+    let app: AppName = "web".parse().unwrap();
+    let newer = original(&world, 2, "newer").await;
+    let older = original(&world, 1, "").await;
+    let found = world.bucket.original_releases(&app).await.unwrap();
+    assert_eq!(found.iter().map(|original| &original.name).collect::<Vec<_>>(), [&older, &newer]);
+    assert_eq!((found[1].note.as_str(), found[1].dirty, found[1].adopted.as_ref()), ("newer", true, None));
+    assert_eq!(found[1].services, ["web.service", "web-tidy.timer"]);
+    assert_eq!(world.bucket.original_releases(&"api".parse().unwrap()).await.unwrap(), []);
+    let mut download = world.bucket.download_original(&found[1]).await.unwrap().unwrap();
+    let mut content = Vec::new();
+    while let Some(chunk) = download.chunk().await.unwrap() {
+        content.extend_from_slice(&chunk);
+    }
+    assert_eq!(content, b"original");
+    // No release of ours: an agent could not know that it is whole.
+    assert!(world.bucket.release(&newer).await.unwrap().unwrap().metadata.is_err());
+
+    let deb = world.scratch.path().join("adopted.deb");
+    std::fs::write(&deb, "adopted").unwrap();
+    let metadata = facts();
+    world.bucket.upload_adopted(&release(20), &newer, &deb, &metadata, &|_| {}).await.unwrap();
+    let ours = world.bucket.release(&release(20)).await.unwrap().unwrap();
+    assert_eq!((ours.metadata.as_ref(), ours.adopted.as_ref()), (Ok(&metadata), Some(&newer)));
+    let found = world.bucket.original_releases(&app).await.unwrap();
+    assert_eq!(found.iter().map(|original| original.adopted.clone()).collect::<Vec<_>>(), [None, Some(release(20))]);
+    let again = world.bucket.upload_adopted(&release(20), &newer, &deb, &metadata, &|_| {}).await;
+    assert!(matches!(again, Err(Error::AlreadyExists { .. })), "{again:?}");
 }
