@@ -52,10 +52,11 @@ fn every_example_is_built_checked_installed_and_purged() -> Result<()> {
 
 fn a_tree_belongs_to_the_user_that_its_package_makes(server: &Machine) -> Result<()> {
     server.sh("dpkg --install /root/debs/catalog.deb")?;
-    let others = "find /usr/lib/catalog /var/lib/catalog -mindepth 1 -type f -not \\( -user catalog -group catalog \\)";
+    let others = "find /usr/lib/catalog /var/lib/catalog -mindepth 1 -not \\( -user catalog -group catalog \\)";
     assert_eq!(server.sh(others)?, "");
     assert_eq!(server.sh("find /usr/lib/catalog -user catalog -name '*.py' | wc -l")?, "2001");
-    assert_eq!(server.sh("stat --format '%U:%G %a' /var/lib/catalog")?, "catalog:catalog 750");
+    let modes = "stat --format '%U:%G %a' /var/lib/catalog /usr/lib/catalog/products /usr/lib/catalog/catalog.py";
+    assert_eq!(server.sh(modes)?, "catalog:catalog 750\ncatalog:catalog 750\ncatalog:catalog 640");
     let said = server
         .sh("dpkg --verify catalog; getent passwd catalog; dpkg-query --control-show catalog postinst | wc -c")?;
     let (made, size) = said.rsplit_once('\n').context("two lines")?;

@@ -5,7 +5,10 @@ use toml::Table;
 
 use console::{Keys, safe};
 
-use super::keys::{Place, known};
+use super::{
+    keys::{Place, known},
+    mode::Mode,
+};
 
 /// One element of `contents`.
 #[derive(Debug, Clone)]
@@ -23,8 +26,10 @@ pub(crate) enum Content {
         /// Whether `src` may lie outside of the repository.
         outside: bool,
         /// Mode of the files; `None` is 0755 for what is executable and 0644 for the rest.
-        mode: Option<u32>,
-        /// Owner and group of the files.
+        mode: Option<Mode>,
+        /// Mode of the directories below `dst`; `None` is `mode` if that is symbolic, else 0755.
+        dir_mode: Option<Mode>,
+        /// Owner and group of the files, and of the directories below `dst`.
         owner: Owner,
         /// `None` is: below /etc.
         conffile: Option<bool>,
@@ -117,7 +122,7 @@ impl Content {
             ["dir"] => {
                 let mut keys = Keys::new(&at, table, &known(Place::Directory))?;
                 let directory = target(&mut keys, "dir")?;
-                let mode = mode(&mut keys)?.unwrap_or(0o755);
+                let mode = mode(&mut keys, "mode")?.map_or(0o755, |mode| mode.apply(0o755, true));
                 let owner = owner(&mut keys)?;
                 Ok(Self::Directory { at, directory, mode, owner })
             }
@@ -131,10 +136,10 @@ impl Content {
                 let dst = target(&mut keys, "dst")?;
                 let exclude = keys.texts("exclude")?;
                 let outside = keys.flag("outside")?.unwrap_or(false);
-                let mode = mode(&mut keys)?;
+                let (dir_mode, mode) = (mode(&mut keys, "dir_mode")?, mode(&mut keys, "mode")?);
                 let owner = owner(&mut keys)?;
                 let conffile = keys.flag("conffile")?;
-                Ok(Self::Copy { at, src, dst, exclude, outside, mode, owner, conffile })
+                Ok(Self::Copy { at, src, dst, exclude, outside, mode, dir_mode, owner, conffile })
             }
             _ => bail!("{at}: `src`, `link` and `dir` are mutually exclusive: use one entry for each"),
         }
@@ -169,16 +174,9 @@ impl Target {
     }
 }
 
-fn mode(keys: &mut Keys) -> Result<Option<u32>> {
-    let at = keys.at().to_owned();
-    let Some(text) = keys.text("mode")? else { return Ok(None) };
-    let octal = (3..=4).contains(&text.len()) && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
-    match u32::from_str_radix(&text, 8) {
-        Ok(mode) if octal => Ok(Some(mode)),
-        _ => {
-            bail!("{at}: invalid `mode` `{}`: use three or four octal digits, as in mode = \"0755\"", safe(&text))
-        }
-    }
+fn mode(keys: &mut Keys, key: &str) -> Result<Option<Mode>> {
+    let Some(text) = keys.text(key)? else { return Ok(None) };
+    text.parse().map(Some).with_context(|| format!("{}: invalid `{key}`", keys.at()))
 }
 
 fn owner(keys: &mut Keys) -> Result<Owner> {
@@ -242,17 +240,6 @@ mod tests {
         assert_eq!(Id::parse("1000").unwrap(), Id::Number(1000));
         for bad in ["", "-x", "a b", "a:b", "9999999999", "1a", "$(id)"] {
             assert!(Id::parse(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn modes_are_octal_strings() {
-        let mode_of =
-            |text: &str| mode(&mut Keys::new("x", format!("mode = \"{text}\"").parse().unwrap(), &["mode"]).unwrap());
-        assert_eq!(mode_of("0755").unwrap(), Some(0o755));
-        assert_eq!(mode_of("644").unwrap(), Some(0o644));
-        for bad in ["", "7", "0o755", "0888", "75555", "+75"] {
-            assert!(mode_of(bad).is_err(), "{bad}");
         }
     }
 }

@@ -7,6 +7,7 @@ mod check;
 mod contents;
 mod fields;
 pub(crate) mod keys;
+mod mode;
 mod unit;
 mod user;
 
@@ -21,6 +22,7 @@ use toml::Table;
 
 pub(crate) use contents::{Content, Id, Owner, Target};
 pub(crate) use fields::depend;
+pub(crate) use mode::Mode;
 pub(crate) use unit::{Restart, Unit};
 pub(crate) use user::{MadeUser, User};
 

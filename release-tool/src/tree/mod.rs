@@ -9,10 +9,10 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use walk::Wanted;
+use walk::{Found, Wanted};
 pub(crate) use walk::{Walk, base};
 
-use crate::manifest::{Content, Owner, Recipe, Unit};
+use crate::manifest::{Content, Mode, Owner, Recipe, Target, Unit};
 
 /// Directory of unit files in a package.
 ///
@@ -38,6 +38,8 @@ pub(crate) struct Entry {
     pub(crate) owner: Owner,
     /// Which line of `release.toml` it comes from; `None` for a directory that only others need.
     from: Option<String>,
+    /// For such a directory, the line whose tree it belongs to, if that gives it an owner or a mode.
+    tree: Option<String>,
 }
 
 /// The type of an entry.
@@ -127,28 +129,61 @@ impl Tree {
                 }
                 self.add(&directory.path, Entry::new(Kind::Directory, *mode, owner, at))
             }
-            Content::Copy { at, src, dst, exclude, outside, mode, owner, conffile } => {
+            Content::Copy { at, src, dst, exclude, outside, mode, dir_mode, owner, conffile } => {
                 let wanted = Wanted { src, dst, exclude, outside: *outside };
+                let directory_mode = directory_mode(mode.as_ref(), dir_mode.as_ref()).with_context(|| at.clone())?;
                 for found in walk.find(wanted).with_context(|| format!("{at}: cannot use `src`"))? {
-                    let (kind, default_mode) = match found.kind {
+                    check_executable(mode.as_ref(), &found).with_context(|| at.clone())?;
+                    let is_directory = found.kind == Kind::Directory;
+                    self.add_tree_directories(&found.path, is_directory, dst, directory_mode, owner, at)?;
+                    let (kind, mode) = match found.kind {
                         Kind::File { source, size, .. } => {
                             let conffile = conffile.unwrap_or_else(|| found.path.starts_with("etc/"));
-                            (Kind::File { source, size, conffile }, if found.executable { 0o755 } else { 0o644 })
+                            let default = if found.executable { 0o755 } else { 0o644 };
+                            let mode = mode.as_ref().map_or(default, |mode| mode.apply(default, false));
+                            (Kind::File { source, size, conffile }, mode)
                         }
-                        // A mode is for the files: a tree's directories must stay searchable.
-                        Kind::Directory => {
-                            self.add_parents(&format!("{}/", found.path))?;
-                            continue;
-                        }
+                        Kind::Directory => continue,
                         link @ Kind::Link { .. } => (link, 0o777),
                     };
-                    let is_link = matches!(kind, Kind::Link { .. });
-                    let mode = if is_link { default_mode } else { mode.unwrap_or(default_mode) };
                     self.add(&found.path, Entry::new(kind, mode, owner, at))?;
                 }
                 Ok(())
             }
         }
+    }
+
+    /// The directories on the way to what was found below `dst`: the tree's own, which have its owner and mode.
+    fn add_tree_directories(
+        &mut self,
+        path: &str,
+        is_directory: bool,
+        dst: &Target,
+        mode: u32,
+        owner: &Owner,
+        at: &str,
+    ) -> Result<()> {
+        let path = if is_directory { format!("{path}/") } else { path.to_owned() };
+        self.add_parents(&path).with_context(|| at.to_owned())?;
+        let own = Entry { kind: Kind::Directory, mode, owner: owner.clone(), from: None, tree: Some(at.to_owned()) };
+        if own.mode == 0o755 && own.owner == Owner::root() {
+            return Ok(());
+        }
+        for (slash, _) in path.match_indices('/').filter(|(slash, _)| *slash > dst.path.len()) {
+            let Some(there) = self.entries.get_mut(&path[..slash]).filter(|there| there.from.is_none()) else {
+                continue;
+            };
+            match &there.tree {
+                Some(other) if (there.mode, &there.owner) != (own.mode, &own.owner) => bail!(
+                    "{at}: `/{}` has another owner or mode by {other}: add an entry that decides, as in {{ dir = \"/{}\" }}",
+                    &path[..slash],
+                    &path[..slash]
+                ),
+                Some(_) => {}
+                None => *there = own.clone(),
+            }
+        }
+        Ok(())
     }
 
     fn add(&mut self, path: &str, entry: Entry) -> Result<()> {
@@ -170,7 +205,7 @@ impl Tree {
     fn add_parents(&mut self, path: &str) -> Result<()> {
         for (slash, _) in path.match_indices('/') {
             let parent = &path[..slash];
-            let implied = || Entry { kind: Kind::Directory, mode: 0o755, owner: Owner::root(), from: None };
+            let implied = || Entry { kind: Kind::Directory, mode: 0o755, owner: Owner::root(), from: None, tree: None };
             let entry = self.entries.entry(parent.to_owned()).or_insert_with(implied);
             if entry.kind != Kind::Directory {
                 let from = entry.from.as_deref().unwrap_or_default();
@@ -183,7 +218,40 @@ impl Tree {
 
 impl Entry {
     fn new(kind: Kind, mode: u32, owner: &Owner, from: &str) -> Self {
-        Self { kind, mode, owner: owner.clone(), from: Some(from.to_owned()) }
+        Self { kind, mode, owner: owner.clone(), from: Some(from.to_owned()), tree: None }
+    }
+}
+
+/// The mode of a tree's directories: their own, or what a symbolic mode makes of the default. An octal one is for the files.
+fn directory_mode(mode: Option<&Mode>, dir_mode: Option<&Mode>) -> Result<u32> {
+    let (key, mode) = match (dir_mode, mode) {
+        (Some(mode), _) => ("dir_mode", mode),
+        (None, Some(mode @ Mode::Symbolic(_))) => ("mode", mode),
+        (None, _) => return Ok(0o755),
+    };
+    let bits = mode.apply(0o755, true);
+    if bits & 0o444 & !(bits << 2) != 0 {
+        bail!(
+            "`{key}` makes directories that can be read and not entered ({bits:04o}): write `X`, which is `x` for directories \
+             and for what is executable, or state `dir_mode`"
+        );
+    }
+    Ok(bits)
+}
+
+/// Refuses an octal mode that would make a file of a tree executable which is not: data, as a rule.
+fn check_executable(mode: Option<&Mode>, found: &Found) -> Result<()> {
+    match (mode, &found.kind) {
+        (Some(Mode::Octal(mode)), Kind::File { source, .. })
+            if mode & 0o111 != 0 && !found.is_named && !found.executable =>
+        {
+            bail!(
+                "mode {mode:04o} would make `{}` executable, which it is not in the project: write \
+                 mode = \"u=rwX,go=rX\" to leave data as it is, or mode = \"a+x\" if it is meant",
+                source.display()
+            )
+        }
+        _ => Ok(()),
     }
 }
 

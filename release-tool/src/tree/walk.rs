@@ -53,6 +53,8 @@ pub(crate) struct Found {
     pub(crate) kind: Kind,
     /// Whether its owner may execute it.
     pub(crate) executable: bool,
+    /// Whether `src` is this very file, and no tree or glob.
+    pub(crate) is_named: bool,
 }
 
 impl Walk {
@@ -107,7 +109,7 @@ impl Walk {
                 let name = Path::new(src).file_name().and_then(|name| name.to_str()).unwrap_or_default();
                 let path = if dst.is_directory { join(&dst.path, name) } else { dst.path.clone() };
                 let kind = Kind::File { source: start, size: metadata.len(), conffile: false };
-                return Ok(vec![Found { path, kind, executable: is_executable(&metadata) }]);
+                return Ok(vec![Found { path, kind, executable: is_executable(&metadata), is_named: true }]);
             }
             None if metadata.is_dir() => "**",
             None => bail!("`{}` is neither a file nor a directory", start.display()),
@@ -204,7 +206,7 @@ impl Scan<'_> {
                 }
                 if matches && self.directories {
                     let path = join(&self.dst.path, &path);
-                    found.push(Found { path, kind: Kind::Directory, executable: true });
+                    found.push(Found { path, kind: Kind::Directory, executable: true, is_named: false });
                 }
                 self.directory(&source, &path, found)?;
                 continue;
@@ -216,7 +218,7 @@ impl Scan<'_> {
             let path = join(&self.dst.path, &path);
             if kind.is_symlink() {
                 let to = self.link_target(&source)?;
-                found.push(Found { path, kind: Kind::Link { to }, executable: true });
+                found.push(Found { path, kind: Kind::Link { to }, executable: true, is_named: false });
             } else if kind.is_file() {
                 let metadata =
                     entry.metadata().with_context(|| format!("could not read the attributes of `{shown}`"))?;
@@ -225,6 +227,7 @@ impl Scan<'_> {
                     path,
                     kind: Kind::File { source, size: metadata.len(), conffile: false },
                     executable,
+                    is_named: false,
                 });
             } else {
                 bail!("`{shown}` is neither a file, a directory nor a link: add it to `exclude`");

@@ -92,3 +92,62 @@ fn a_link_in_a_tree_is_shipped_and_one_that_is_named_in_the_repository_is_follow
     let found = paths(&project.build());
     assert_eq!(found, ["./srv/etc -> /etc", "./srv/file", "./srv/secret -> ../../secret", "./usr/bin/web"]);
 }
+
+#[test]
+fn owners_and_modes_reach_directories_and_data_stays_data() {
+    let project = Project::new("");
+    project.write("tree/bin/run", "#!/bin/sh\n");
+    fs::set_permissions(project.path("tree/bin/run"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    project.write("tree/data/deep/file", "x");
+    let second = ["03", "04", "05", "06"];
+    for (i, (keys, expected)) in [
+        ("", ["root 755 bin/", "root 755 bin/run", "root 755 data/", "root 644 data/deep/file"]),
+        (
+            ", owner = \"www-data\", mode = \"u=rwX,g=rX,o=\"",
+            ["www-data 750 bin/", "www-data 750 bin/run", "www-data 750 data/", "www-data 640 data/deep/file"],
+        ),
+        (
+            ", owner = \"www-data\", mode = \"0600\", dir_mode = \"0711\"",
+            ["www-data 711 bin/", "www-data 600 bin/run", "www-data 711 data/", "www-data 600 data/deep/file"],
+        ),
+        (", mode = \"a+x\"", ["root 755 bin/", "root 755 bin/run", "root 755 data/", "root 755 data/deep/file"]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        write(&project, &format!("{{ src = \"tree/**\", dst = \"/srv/web/\"{keys} }}"));
+        let time = format!("2026-11-20T19:05:{}Z", second[i]);
+        let output = project.release(&["build", "-m", "why", "--time", &time]).assert().success().get_output().clone();
+        let out = project.beside(&format!("root{i}"));
+        let list = "dpkg-deb --fsys-tarfile \"$1\" | tar --list --verbose";
+        let listing = tool("sh", &["-c", list, out.to_str().unwrap(), stdout(&output).trim()]);
+        for line in expected {
+            let [owner, mode, path]: [&str; 3] = line.split(' ').collect::<Vec<_>>().try_into().unwrap();
+            let letters = letters(u32::from_str_radix(mode, 8).unwrap());
+            let found = listing.lines().find(|line| line.ends_with(&format!(" ./srv/web/{path}"))).unwrap_or_default();
+            assert!(found[1..].starts_with(&format!("{letters} {owner}/root ")), "{keys}: {line}\n{listing}");
+        }
+        let top = listing.lines().find(|line| line.ends_with(" ./srv/web/")).unwrap();
+        assert!(top.starts_with("drwxr-xr-x root/root "), "{top}");
+    }
+    for (keys, expected) in [
+        ("mode = \"0755\"", "tree/data/deep/file` executable, which it is not in the project: write mode = "),
+        ("mode = \"u=rw,go=r\"", "`mode` makes directories that can be read and not entered (0644): write `X`"),
+        ("dir_mode = \"0640\"", "`dir_mode` makes directories that can be read and not entered (0640)"),
+        ("mode = \"rwx\"", "[package.web] contents[0]: invalid `mode`"),
+    ] {
+        write(&project, &format!("{{ src = \"tree/**\", dst = \"/srv/web/\", {keys} }}"));
+        let said = project.refused(&["build", "-m", "why"], 1);
+        assert!(said.contains(expected), "{keys}: {said}");
+    }
+    let twice = |owner: &str| format!("{{ src = \"tree/*/run\", dst = \"/srv/\", owner = \"{owner}\" }}");
+    write(&project, &format!("{}, {}", twice("daemon"), twice("games").replace("run", "d*/file")));
+    project.write("tree/bin/deep/file", "x");
+    let said = project.refused(&["build", "-m", "why"], 1);
+    assert!(said.contains("has another owner or mode by [package.web] contents[0]"), "{said}");
+}
+
+/// As ls(1) writes permission bits.
+fn letters(mode: u32) -> String {
+    (0..9).map(|i| if mode & (0o400 >> i) == 0 { '-' } else { ['r', 'w', 'x'][i % 3] }).collect()
+}

@@ -9,8 +9,8 @@ use super::{
 /// What a path on the server begins with.
 const ABSOLUTE: super::Kind = Matching("^/");
 
-/// Permission bits.
-const MODE: super::Kind = Matching("^[0-7]{3,4}$");
+/// Permission bits, in octal or as changes.
+const MODE: super::Kind = Matching("^([0-7]{3,4}|[ugoa]*[=+-][rwxXst]*(,[ugoa]*[=+-][rwxXst]*)*)$");
 
 /// Every key.
 pub(crate) const TABLE: &[Key] = &[
@@ -282,15 +282,23 @@ pub(crate) const TABLE: &[Key] = &[
         place: Copy,
         name: "mode",
         kind: MODE,
-        meaning: "The permission bits of the files, in octal. Directories below `src` have 0755.",
+        meaning: "The permission bits of the files, in octal, or changes of the default as chmod(1) knows them, which reach the directories of a tree too: `X` is `x` for those and for what is executable.",
         default: "`\"0755\"` for what is executable, `\"0644\"` for the rest",
-        example: "mode = \"0640\"",
+        example: "mode = \"u=rwX,g=rX,o=\"",
+    },
+    Key {
+        place: Copy,
+        name: "dir_mode",
+        kind: MODE,
+        meaning: "The permission bits of the directories below `dst`, in the same forms.",
+        default: "what a `mode` with letters makes of 0755, else `\"0755\"`",
+        example: "dir_mode = \"0750\"",
     },
     Key {
         place: Copy,
         name: "owner",
         kind: Text,
-        meaning: "The user that owns the files, by name or number.",
+        meaning: "The user that owns the files, and the directories below `dst`, by name or number.",
         default: "`\"root\"`",
         example: "owner = \"www-data\"",
     },
@@ -298,7 +306,7 @@ pub(crate) const TABLE: &[Key] = &[
         place: Copy,
         name: "group",
         kind: Text,
-        meaning: "The group that owns the files, by name or number.",
+        meaning: "The group that owns the files, and the directories below `dst`, by name or number.",
         default: "`\"root\"`",
         example: "group = \"www-data\"",
     },
@@ -338,7 +346,7 @@ pub(crate) const TABLE: &[Key] = &[
         place: Directory,
         name: "mode",
         kind: MODE,
-        meaning: "The permission bits of the directory, in octal.",
+        meaning: "The permission bits of the directory, in octal, or changes of the default as chmod(1) knows them.",
         default: "`\"0755\"`",
         example: "mode = \"0750\"",
     },

@@ -88,7 +88,16 @@ fn matches(pattern: &str, text: &str) -> bool {
         "^/" => text.starts_with('/'),
         "^http://" => text.starts_with("http://"),
         "^(gs|file)://" => text.starts_with("gs://") || text.starts_with("file://"),
-        "^[0-7]{3,4}$" => (3..=4).contains(&text.len()) && text.bytes().all(|b| (b'0'..=b'7').contains(&b)),
+        "^([0-7]{3,4}|[ugoa]*[=+-][rwxXst]*(,[ugoa]*[=+-][rwxXst]*)*)$" => {
+            let octal = (3..=4).contains(&text.len()) && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
+            octal || text.split(',').all(is_change)
+        }
         other => panic!("the validator does not know the pattern `{other}`"),
     }
+}
+
+/// `[ugoa]*[=+-][rwxXst]*`
+fn is_change(text: &str) -> bool {
+    let rest = text.trim_start_matches(['u', 'g', 'o', 'a']);
+    rest.strip_prefix(['=', '+', '-']).is_some_and(|bits| bits.chars().all(|c| "rwxXst".contains(c)))
 }
