@@ -7,7 +7,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use console::UsageError;
 
 use crate::{
-    commands::{build, check, list, publish, reference, schema, upload},
+    commands::{build, check, diff, list, plan, publish, reference, schema, show, upload},
     options::Options,
 };
 
@@ -17,7 +17,9 @@ Examples:
   release -m \"fix the login\" web        build and upload only the package `web`
   release build -m \"try it\" web         build only; the .deb is in dist/
   release upload dist/web:*.deb         upload a package built before
+  release plan                          show what would be in each package, and what changed
   release list web                      list the releases of `web`, newest first
+  release diff OLD web                  show what changes from a release to the newest of `web`
   release check                         find errors before building
   release reference | less              read about every key of release.toml
 
@@ -39,12 +41,18 @@ pub struct Cli {
 /// What `release` can do besides building and uploading in one go.
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show what would be in each package, and what changed since its last release
+    Plan(plan::Plan),
     /// Build packages without uploading them, and print their paths
     Build(build::Build),
     /// Upload packages built by `release build`, and print the release names
     Upload(upload::Upload),
     /// List the releases of an app, newest first, or the apps that have any
     List(list::List),
+    /// Show what is in a release or in a built package
+    Show(show::Show),
+    /// Show what changes from one release to another
+    Diff(diff::Diff),
     /// Check release.toml or built packages for errors
     Check(check::Check),
     /// Print the reference of release.toml: every key, with its default and an example
@@ -61,9 +69,12 @@ enum Command {
 impl Command {
     fn run(self, options: &Options) -> Result<()> {
         match self {
+            Self::Plan(plan) => plan.run(options),
             Self::Build(build) => build.run(options),
             Self::Upload(upload) => upload.run(options),
             Self::List(list) => list.run(options),
+            Self::Show(show) => show.run(options),
+            Self::Diff(diff) => diff.run(options),
             Self::Check(check) => check.run(options),
             Self::Reference => reference::run(),
             Self::Schema => schema::run(),

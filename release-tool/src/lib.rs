@@ -3,6 +3,7 @@
 //! - what to release: [`manifest`] reads `release.toml`, [`tree`] finds the files it means
 //! - from what, by whom: [`source`] asks git ([`git`]), [`builder`] the machine
 //! - the package: [`pack`] decides every field, [`deb`] writes the bytes, [`elf`] knows what programs need
+//! - a package as people see it: [`inventory`]; [`find`] reads one from the bucket
 //! - the commands, one file each: [`commands`]; what they print goes through [`console`], and bars are [`progress`]
 //!
 //! stdout carries results only (release names, paths, JSON), stderr everything else.
@@ -12,7 +13,9 @@ mod cli;
 mod commands;
 mod deb;
 mod elf;
+mod find;
 mod git;
+mod inventory;
 mod lint;
 mod manifest;
 mod options;

@@ -116,7 +116,8 @@ impl BuildContext {
         for (script, text) in &scripts {
             check_syntax(script, text)?;
         }
-        let mut control = self.control(package, recipe, &tree)?;
+        let maintainer = recipe.maintainer.as_ref().or(self.maintainer.as_ref()).context("`maintainer` is missing")?;
+        let mut control = control_fields(package, recipe, &tree, &self.version(&recipe.version), maintainer)?;
         self.write_fields(&mut control, package, name)?;
         let deb = Deb {
             control: &control,
@@ -139,27 +140,6 @@ impl BuildContext {
         prebuilt::write(&original, &control, path, &|done| progress.at(done))
     }
 
-    fn control(&self, package: &Package, recipe: &Recipe, tree: &Tree) -> Result<Control> {
-        let mut control = Control::default();
-        control.push("Package", package.app.as_str())?;
-        control.push("Version", &self.version(&recipe.version))?;
-        control.push("Architecture", recipe.architecture.as_str())?;
-        let maintainer = recipe.maintainer.as_ref().or(self.maintainer.as_ref());
-        control.push("Maintainer", maintainer.context("`maintainer` is missing")?)?;
-        control.push("Installed-Size", &tree.installed_kib().to_string())?;
-        let mut relations = recipe.relations.clone();
-        if let Some(glibc) = needed_glibc(tree)? {
-            depend_on_libc(&mut relations, glibc);
-        }
-        for (field, value) in &relations {
-            control.push(field, value)?;
-        }
-        control.push("Section", &recipe.section)?;
-        control.push("Priority", &recipe.priority)?;
-        control.push_description(&recipe.description)?;
-        Ok(control)
-    }
-
     /// Writes the control fields that make a package a release.
     fn write_fields(&self, control: &mut Control, package: &Package, name: &ReleaseName) -> Result<()> {
         let fields = ReleaseFields {
@@ -174,6 +154,33 @@ impl BuildContext {
         // What can't be uploaded isn't built.
         Described::read(&Control::parse(control.to_string().as_bytes())?).map(drop)
     }
+}
+
+/// The control fields of a package that is built here, but for those that make it a release.
+pub(crate) fn control_fields(
+    package: &Package,
+    recipe: &Recipe,
+    tree: &Tree,
+    version: &str,
+    maintainer: &str,
+) -> Result<Control> {
+    let mut control = Control::default();
+    control.push("Package", package.app.as_str())?;
+    control.push("Version", version)?;
+    control.push("Architecture", recipe.architecture.as_str())?;
+    control.push("Maintainer", maintainer)?;
+    control.push("Installed-Size", &tree.installed_kib().to_string())?;
+    let mut relations = recipe.relations.clone();
+    if let Some(glibc) = needed_glibc(tree)? {
+        depend_on_libc(&mut relations, glibc);
+    }
+    for (field, value) in &relations {
+        control.push(field, value)?;
+    }
+    control.push("Section", &recipe.section)?;
+    control.push("Priority", &recipe.priority)?;
+    control.push_description(&recipe.description)?;
+    Ok(control)
 }
 
 /// The oldest glibc that all programs and libraries of a package run with; `None` when none of them needs it.

@@ -2,8 +2,11 @@
 
 pub(crate) mod build;
 pub(crate) mod check;
+pub(crate) mod diff;
 pub(crate) mod list;
+pub(crate) mod plan;
 pub(crate) mod publish;
 pub(crate) mod reference;
 pub(crate) mod schema;
+pub(crate) mod show;
 pub(crate) mod upload;

@@ -68,7 +68,7 @@ pub(crate) enum Source {
 }
 
 /// The recipe of a package that is built here.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Recipe {
     /// Synopsis, and after the first line end the long description.
     pub(crate) description: String,
@@ -95,7 +95,7 @@ pub(crate) struct Recipe {
 }
 
 /// A person's own lines for each maintainer script.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct ScriptLines {
     pub(crate) preinst: Vec<String>,
     pub(crate) postinst: Vec<String>,

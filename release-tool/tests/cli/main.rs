@@ -10,3 +10,4 @@ mod sources;
 mod terminal;
 mod uploads;
 mod users;
+mod views;

@@ -27,6 +27,9 @@ fn shells_get_their_completions() {
         &["check", "--help"],
         &["schema", "--help"],
         &["reference", "--help"],
+        &["plan", "--help"],
+        &["show", "--help"],
+        &["diff", "--help"],
     ] {
         let output = project.release(arguments).assert().success().get_output().clone();
         assert!(stdout(&output).contains("Example"), "{arguments:?}");
