@@ -81,7 +81,7 @@ fn services_are_as_they_should_be_after_every_death_forward_and_back() -> Result
     let samples = [
         (&ways[0], "persist.write(transaction.json).end", 0, Death::Agent),
         (&ways[0], "runner.dpkg(--install).begin", 0, Death::AgentAndDpkg),
-        (&ways[0], "services.disable(web-old.service).begin", 0, Death::Machine),
+        (&ways[0], "persist.remove(web-old.service.dsh-also).end", 0, Death::Machine),
         (&ways[1], "services.stop(web-new.service).end", 0, Death::Agent),
         (&ways[1], "persist.write(quarantine.json).end", 0, Death::Agent),
         (&ways[1], "script.preinst(web)", 1, Death::AgentAndDpkg),

@@ -23,7 +23,7 @@ const POINTS: &str = "CRASH_POINTS";
 const PROGRAMS: &str = "/srv/programs";
 
 /// Judges at once, pulls only when it is woken, and removes what is not listed.
-const CONFIGURATION: &str = "poll = \"1h\"\nhealth_window = \"500ms\"\nrescue_after = \"2s\"\nprune = true\n";
+const CONFIGURATION: &str = "poll = \"1h\"\nhealth_window = \"500ms\"\nrescue_after = \"5s\"\nprune = true\n";
 
 /// Longest time from a death to the end of the way.
 const PATIENCE: Duration = Duration::from_mins(2);

@@ -32,15 +32,28 @@ pub(super) async fn instances(template: &UnitName) -> Result<Vec<UnitName>> {
 }
 
 /// Disables a unit whose file may be gone, so that a release that brings it again enables it as for the first time.
+///
+/// What is remembered goes first: whoever repeats this after an interruption finds the unit enabled still, and not one that an
+/// administrator seems to have disabled.
 pub(super) async fn disable(name: &str) -> Result<()> {
+    forget(Path::new(REMEMBERED), name)?;
     let disabled = async {
         let connection = connect().await?;
         let manager = ManagerProxy::new(&connection).await?;
-        manager.disable_unit_files(&[name], false).await.map_err(|error| in_words(&error))
+        match manager.disable_unit_files(&[name], false).await {
+            Err(error) if is_gone(&error) => Ok(()),
+            disabled => disabled.map(drop).map_err(|error| in_words(&error)),
+        }
     };
     let disabled = timeout(QUERY_TIMEOUT, disabled).await.context("timed out disabling a unit")?;
-    disabled.with_context(|| format!("could not disable `{name}`"))?;
-    forget(Path::new(REMEMBERED), name)
+    disabled.with_context(|| format!("could not disable `{name}`"))
+}
+
+/// Whether systemd has neither a file nor a link of the unit: there is nothing to disable.
+fn is_gone(error: &zbus::Error) -> bool {
+    let zbus::Error::MethodError(kind, ..) = error else { return false };
+    ["org.freedesktop.systemd1.NoSuchUnit", "org.freedesktop.DBus.Error.FileNotFound", "System.Error.ENOENT"]
+        .contains(&kind.as_str())
 }
 
 /// Removes what deb-systemd-helper remembers of a unit, as its `purge` does: with it, a unit without links counts as
