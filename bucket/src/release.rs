@@ -2,7 +2,7 @@
 
 use std::{path::Path, pin::pin};
 
-use futures_util::{Stream, TryStreamExt, stream::TryChunksError};
+use futures_util::{Stream, TryStreamExt, future::join, stream::TryChunksError};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -136,6 +136,20 @@ impl Bucket {
         progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Generation, Error> {
         self.create_from_file(&layout::release(name), deb, &metadata.to_metadata(name), progress).await
+    }
+
+    /// A release, the facts about it, and its content from the beginning: asked for side by side, which takes one round trip
+    /// where [`Bucket::release`] and [`Bucket::download_release`] take two.
+    pub async fn open_release(&self, name: &ReleaseName) -> Result<Option<(Release, Download)>, Error> {
+        let path = layout::release(name);
+        let (info, content) = join(Box::pin(self.head(&path)), Box::pin(self.download(&path, None, 0))).await;
+        let Some(release) = info?.as_ref().and_then(Release::at) else { return Ok(None) };
+        let content = match content? {
+            Some(content) if content.generation == release.generation => Some(content),
+            // It was deleted, or made, in between.
+            _ => self.download_release(&release, 0).await?,
+        };
+        Ok(content.map(|content| (release, content)))
     }
 
     /// Starts streaming a release from byte `offset`; `None` if there is no such release.

@@ -10,16 +10,21 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use bucket::{AppName, Bucket, Generation, HistoryEntry, PushKind, Release, ReleaseName, ServerName};
-use futures_util::{StreamExt, stream};
+use futures_util::{
+    StreamExt,
+    future::{Either, join_all, select},
+    stream,
+};
 use thiserror::Error;
+use tokio::task::JoinHandle;
 
 use crate::{
     history::previous,
     identity::Identity,
     lookup::{ensure_app, ensure_server},
-    poke::{PokeSettings, Poker},
+    poke::{PokeSettings, Poker, Prepared},
     policy::{Case, Policy, Reason, Refusal},
-    push::{self, Conflict, Incomplete, Request},
+    push::{self, Conflict, Incomplete, Request, Seen},
 };
 
 /// Servers that are written at the same time.
@@ -52,6 +57,16 @@ pub struct Intent {
     pub from: Option<ReleaseName>,
     /// Whether it goes to a chosen release or to a previous one.
     pub kind: PushKind,
+}
+
+/// What was read for an intent a moment ago, by the program that decided on it: it isn't read again. Should it have
+/// changed since, the write finds out.
+#[derive(Debug, Clone)]
+pub struct JustRead {
+    /// The release to push.
+    pub release: Release,
+    /// The server's document.
+    pub seen: Seen,
 }
 
 /// Why a push was not written.
@@ -95,15 +110,56 @@ impl PushResult {
     }
 }
 
-/// Carries out pushes, and reports each, by its place, as soon as it is written or isn't. Pokes at the end; the results
-/// that are returned have what failed there too, in the order of the intents.
+/// Carries out pushes, and reports each, by its place, as soon as it is written or isn't. Pokes when all are written; the
+/// results that are returned have what failed after the write, in the order of the intents.
+///
+/// Only what depends on another waits for it: instances are looked up while documents are written, and history is written
+/// while servers are poked.
 pub async fn carry_out(
     bucket: &Bucket,
     operator: &Operator,
-    intents: Vec<Intent>,
+    intents: Vec<(Intent, Option<JustRead>)>,
     report: impl Fn(usize, &PushResult),
 ) -> Vec<PushResult> {
-    let names: BTreeSet<ReleaseName> = intents.iter().map(|intent| intent.release.clone()).collect();
+    let poker = Poker::new(&operator.poke);
+    let servers: BTreeSet<ServerName> = intents.iter().map(|(intent, _)| intent.server.clone()).collect();
+    let preparing = async {
+        match &poker {
+            Ok(Some(poker)) => Some(poker.prepare(&servers).await),
+            _ => None,
+        }
+    };
+    let writing = write_all(bucket, operator, intents, report);
+    let (written, prepared) = match select(Box::pin(writing), Box::pin(preparing)).await {
+        Either::Left((written, _)) if !written.iter().any(|(result, _)| result.is_pushed()) => (written, None),
+        Either::Left((written, preparing)) => (written, preparing.await),
+        Either::Right((prepared, writing)) => (writing.await, prepared),
+    };
+    let (mut results, records): (Vec<PushResult>, Vec<Option<Record>>) = written.into_iter().unzip();
+    let records = join_all(records.into_iter().map(|record| async move {
+        match record {
+            Some(record) => record.await.unwrap_or_else(|lost| Some(Incomplete::NotRecorded(lost.to_string()))),
+            None => None,
+        }
+    }));
+    let (records, ()) = tokio::join!(records, poke(poker, prepared, &mut results));
+    for (result, not_recorded) in results.iter_mut().zip(records) {
+        result.incomplete.extend(not_recorded);
+    }
+    results
+}
+
+/// The record of a push on its way into the history.
+type Record = JoinHandle<Option<Incomplete>>;
+
+async fn write_all(
+    bucket: &Bucket,
+    operator: &Operator,
+    intents: Vec<(Intent, Option<JustRead>)>,
+    report: impl Fn(usize, &PushResult),
+) -> Vec<(PushResult, Option<Record>)> {
+    let unread = intents.iter().filter(|(_, just_read)| just_read.is_none());
+    let names: BTreeSet<ReleaseName> = unread.map(|(intent, _)| intent.release.clone()).collect();
     let releases: BTreeMap<ReleaseName, Result<Release, NotPushed>> = stream::iter(names)
         .map(async |name| {
             let found = find(bucket, &name).await.map_err(NotPushed::from);
@@ -112,40 +168,37 @@ pub async fn carry_out(
         .buffer_unordered(AT_ONCE)
         .collect()
         .await;
-    let pushes = |(place, intent): (usize, Intent)| {
-        let release = &releases[&intent.release];
-        let report = &report;
+    let pushes = |(place, (intent, just_read)): (usize, (Intent, Option<JustRead>))| {
+        let (releases, report) = (&releases, &report);
         async move {
-            let result = push_one(bucket, operator, intent, release).await;
+            let (release, seen) = match just_read {
+                Some(JustRead { release, seen }) => (Ok(release), Some(seen)),
+                None => (releases[&intent.release].clone(), None),
+            };
+            let written = match release {
+                Ok(release) => write(bucket, operator, &intent, &release, seen).await,
+                Err(error) => Err(error),
+            };
+            let (result, record) = match written {
+                Ok((pushed, record)) => {
+                    (PushResult { intent, result: Ok(pushed.generation), incomplete: pushed.incomplete }, Some(record))
+                }
+                Err(error) => (PushResult { intent, result: Err(error), incomplete: Vec::new() }, None),
+            };
             report(place, &result);
-            result
+            (result, record)
         }
     };
-    let mut results: Vec<PushResult> =
-        stream::iter(intents.into_iter().enumerate()).map(pushes).buffered(AT_ONCE).collect().await;
-    poke(&operator.poke, &mut results).await;
-    results
-}
-
-async fn push_one(
-    bucket: &Bucket,
-    operator: &Operator,
-    intent: Intent,
-    release: &Result<Release, NotPushed>,
-) -> PushResult {
-    match write(bucket, operator, &intent, release).await {
-        Ok(pushed) => PushResult { intent, result: Ok(pushed.generation), incomplete: pushed.incomplete },
-        Err(error) => PushResult { intent, result: Err(error), incomplete: Vec::new() },
-    }
+    stream::iter(intents.into_iter().enumerate()).map(pushes).buffered(AT_ONCE).collect().await
 }
 
 async fn write(
     bucket: &Bucket,
     operator: &Operator,
     intent: &Intent,
-    release: &Result<Release, NotPushed>,
-) -> Result<push::Pushed, NotPushed> {
-    let release = release.as_ref().map_err(Clone::clone)?;
+    release: &Release,
+    seen: Option<Seen>,
+) -> Result<(push::Pushed, Record), NotPushed> {
     let case = Case {
         server: &intent.server,
         app: intent.release.app(),
@@ -161,25 +214,28 @@ async fn write(
         who: operator.who.name.clone(),
         reason: operator.reason.clone(),
     };
-    Ok(push::push(bucket, &request).await?)
+    let seen = match seen {
+        Some(seen) => seen,
+        None => push::read(bucket, &intent.server).await?,
+    };
+    let pushed = push::push(bucket, &request, seen).await?;
+    let (bucket, generation) = (bucket.clone(), pushed.generation);
+    Ok((pushed, tokio::spawn(async move { push::record(&bucket, &request, generation).await })))
 }
 
 /// Pokes the servers that were written. The pushes have succeeded whatever comes of it.
-async fn poke(settings: &PokeSettings, results: &mut [PushResult]) {
+async fn poke(poker: Result<Option<Poker>>, prepared: Option<Prepared>, results: &mut [PushResult]) {
     let mut pushed: BTreeMap<ServerName, Vec<ReleaseName>> = BTreeMap::new();
     for result in results.iter().filter(|result| result.is_pushed()) {
         pushed.entry(result.intent.server.clone()).or_default().push(result.intent.release.clone());
     }
-    if pushed.is_empty() {
-        return;
-    }
-    let failed: BTreeMap<ServerName, String> = match Poker::new(settings) {
-        Ok(None) => return,
-        Ok(Some(poker)) => {
-            let attempts = poker.poke(&pushed).await.into_iter();
+    let failed: BTreeMap<ServerName, String> = match (poker, prepared) {
+        (Ok(Some(poker)), Some(prepared)) => {
+            let attempts = poker.poke(prepared, &pushed).await.into_iter();
             attempts.filter_map(|(server, attempt)| Some((server, format!("{:#}", attempt.err()?)))).collect()
         }
-        Err(error) => pushed.into_keys().map(|server| (server, format!("{error:#}"))).collect(),
+        (Err(error), _) => pushed.into_keys().map(|server| (server, format!("{error:#}"))).collect(),
+        _ => return,
     };
     for result in results {
         if let Some(error) = failed.get(&result.intent.server) {

@@ -1,6 +1,6 @@
 //! The one way to write a server's document.
 //!
-//! Fresh read → assign → replace with the generation that was read → history; the caller pokes when all is written.
+//! Fresh read → assign → replace with the generation that was read → history, which the caller has written while it pokes.
 //! Nothing is kept between two writes: a stale copy of a document can't be written back.
 
 use anyhow::{Context, Result, bail};
@@ -16,7 +16,7 @@ use crate::assign::assign;
 const MAX_MERGES: u32 = 20;
 
 /// A server's document as an operator saw it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Seen {
     /// Its generation; `None` when there was none.
     pub generation: Option<Generation>,
@@ -94,15 +94,19 @@ pub async fn read(bucket: &Bucket, server: &ServerName) -> Result<Seen> {
     }
 }
 
-/// Writes one push: the document, then its record.
+/// Writes one push into the document, which was `seen` a moment ago. The record is for the caller to write: [`record`].
 ///
 /// # Errors
 /// When the app's entry isn't what the operator saw, or the document can't be read or written. Nothing was written then.
-pub async fn push(bucket: &Bucket, request: &Request) -> Result<Pushed> {
+pub async fn push(bucket: &Bucket, request: &Request, seen: Seen) -> Result<Pushed> {
     let server = &request.server;
     let new_bucket = bucket.mark().await.context("could not mark the bucket; nothing was written")?;
+    let mut seen = Some(seen);
     for _ in 0..MAX_MERGES {
-        let seen = read(bucket, server).await?;
+        let seen = match seen.take() {
+            Some(seen) => seen,
+            None => read(bucket, server).await?,
+        };
         let assignment = assign(&seen.document, &request.release);
         if assignment.from != request.from {
             let (app, server) = (request.release.app().clone(), server.clone());
@@ -110,8 +114,7 @@ pub async fn push(bucket: &Bucket, request: &Request) -> Result<Pushed> {
         }
         match bucket.write_server_document(server, &assignment.document, seen.generation).await {
             Ok(generation) => {
-                let mut incomplete = record(bucket, request, generation).await;
-                incomplete.extend(new_bucket.map(Incomplete::NewBucket));
+                let incomplete = new_bucket.map(Incomplete::NewBucket).into_iter().collect();
                 return Ok(Pushed { generation, incomplete });
             }
             // Another push was faster: if it was about another app, both changes belong in.
@@ -125,7 +128,7 @@ pub async fn push(bucket: &Bucket, request: &Request) -> Result<Pushed> {
 }
 
 /// Records a push that was written. A failure doesn't undo the push.
-async fn record(bucket: &Bucket, request: &Request, generation: Generation) -> Vec<Incomplete> {
+pub async fn record(bucket: &Bucket, request: &Request, generation: Generation) -> Option<Incomplete> {
     let entry = HistoryEntry {
         time: Timestamp::now(),
         // Every write has a generation of its own.
@@ -139,8 +142,5 @@ async fn record(bucket: &Bucket, request: &Request, generation: Generation) -> V
         why: request.reason.clone(),
         generation,
     };
-    match bucket.append_history(&entry).await {
-        Ok(()) => Vec::new(),
-        Err(error) => vec![Incomplete::NotRecorded(error.to_string())],
-    }
+    bucket.append_history(&entry).await.err().map(|error| Incomplete::NotRecorded(error.to_string()))
 }

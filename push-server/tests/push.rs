@@ -273,7 +273,8 @@ async fn a_second_operator_of_the_same_app_gets_a_conflict() {
         reason: String::new(),
     };
     ok(&fixture.push(&format!("deploy {second} web-1")));
-    let error = fleet::push::push(&fixture.bucket, &request).await.unwrap_err().to_string();
+    let seen = fleet::push::read(&fixture.bucket, &request.server).await.unwrap();
+    let error = fleet::push::push(&fixture.bucket, &request, seen).await.unwrap_err().to_string();
     assert!(error.contains("another push changed") && error.contains(second.stem()), "{error}");
     assert_eq!(fixture.document("web-1"), json!([second]));
 }

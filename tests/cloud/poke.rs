@@ -30,8 +30,10 @@ fn poker(compute: &FakeCompute, zone: Option<&str>) -> Poker {
 
 /// Pokes servers with a release of `web` each, and gives each outcome in words.
 async fn poke(poker: &Poker, servers: &[&str]) -> BTreeMap<String, Result<(), String>> {
-    let pushed = servers.iter().map(|name| (name.parse().expect("a server name"), vec![release("web")])).collect();
-    let outcomes = poker.poke(&pushed).await;
+    let pushed: BTreeMap<ServerName, _> =
+        servers.iter().map(|name| (name.parse().expect("a server name"), vec![release("web")])).collect();
+    let prepared = poker.prepare(&pushed.keys().cloned().collect()).await;
+    let outcomes = poker.poke(prepared, &pushed).await;
     outcomes.into_iter().map(|(name, it)| (name.to_string(), it.map_err(|error| format!("{error:#}")))).collect()
 }
 
@@ -56,12 +58,29 @@ async fn a_poke_sets_pushrev_and_the_metadata_server_shows_it() {
 }
 
 #[tokio::test]
+async fn what_another_wrote_since_the_instance_was_looked_up_stays() {
+    let compute = FakeCompute::start().await;
+    compute.add(ZONE, "web-1");
+    let server: ServerName = "web-1".parse().expect("a server name");
+    let (slow, quick) = (poker(&compute, Some(ZONE)), poker(&compute, Some(ZONE)));
+    let prepared = slow.prepare(&[server.clone()].into()).await;
+    assert_eq!(poke(&quick, &["web-1"]).await["web-1"], Ok(()));
+    let by_quick = pushrev(&compute, ZONE, "web-1");
+    let pushed = BTreeMap::from([(server, vec![release("db")])]);
+    assert!(slow.poke(prepared, &pushed).await.into_values().all(|outcome| outcome.is_ok()));
+    let value = pushrev(&compute, ZONE, "web-1");
+    assert!(value != by_quick && value.is_some_and(|value| value.starts_with("db:dev")));
+}
+
+#[tokio::test]
 async fn several_apps_for_one_server_are_one_write() {
     let compute = FakeCompute::start().await;
     compute.add(ZONE, "web-1");
     let server: ServerName = "web-1".parse().expect("a server name");
-    let pushed = BTreeMap::from([(server, vec![release("web"), release("db"), release("cron")])]);
-    assert!(poker(&compute, None).poke(&pushed).await.into_values().all(|outcome| outcome.is_ok()));
+    let pushed = BTreeMap::from([(server.clone(), vec![release("web"), release("db"), release("cron")])]);
+    let poker = poker(&compute, None);
+    let prepared = poker.prepare(&[server].into()).await;
+    assert!(poker.poke(prepared, &pushed).await.into_values().all(|outcome| outcome.is_ok()));
     assert_eq!(compute.writes(), 1);
     let value = pushrev(&compute, ZONE, "web-1").expect("it is set");
     assert!(value.contains("web:dev") && value.contains("db:dev") && value.contains("cron:dev"), "{value}");

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, Result};
 use bucket::ReleaseName;
 use harness::{
-    Image, Machine, Output, Programs, Scenario, Service, Target, TempDir, Version, compute::FakeCompute,
+    Image, Link, Machine, Output, Programs, Scenario, Service, Target, TempDir, Version, compute::FakeCompute,
     metadata::FakeMetadata,
 };
 use tokio::runtime::Runtime;
@@ -47,6 +47,7 @@ pub(crate) struct Server {
     pub(crate) machine: Machine,
     pub(crate) ssh_port: u16,
     metadata: Option<Arc<FakeMetadata>>,
+    _link: Option<Link>,
 }
 
 pub(crate) struct Stage {
@@ -54,8 +55,13 @@ pub(crate) struct Stage {
     scenario: Scenario,
     service: Service,
     compute: FakeCompute,
+    /// How far everything is from everything, on the stage: the bucket, the cloud's API, the repository and `sshd`.
+    round_trip: Option<Duration>,
+    compute_endpoint: String,
+    repository_port: u16,
+    _links: Vec<Link>,
     directory: TempDir,
-    repository: Repository,
+    _repository: Repository,
     versions: Cell<u32>,
 }
 
@@ -73,15 +79,41 @@ impl Drop for Repository {
 }
 
 impl Stage {
-    pub(crate) fn new() -> Result<Self> {
-        let scenario = Scenario::over_gcs()?;
+    pub(crate) fn new(round_trip: Option<Duration>) -> Result<Self> {
+        let scenario = match round_trip {
+            None => Scenario::over_gcs()?,
+            Some(round_trip) => Scenario::over_far_gcs(round_trip)?,
+        };
         let directory = TempDir::new()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let compute = runtime.block_on(FakeCompute::start());
         let service = scenario.service("web", PORT)?;
         fs::create_dir_all(directory.path().join("repository"))?;
         let repository = Repository::start(&directory.path().join("repository"))?;
-        let stage = Self { runtime, scenario, service, compute, directory, repository, versions: Cell::new(0) };
+        let mut links = Vec::new();
+        let mut far = |port: u16| -> Result<u16> {
+            let Some(round_trip) = round_trip else { return Ok(port) };
+            let link = Link::to(port, round_trip)?;
+            let port = link.port();
+            links.push(link);
+            Ok(port)
+        };
+        let compute_endpoint = format!("http://127.0.0.1:{}/", far(port_of(&compute.endpoint())?)?);
+        let repository_port = far(repository.port)?;
+        let versions = Cell::new(0);
+        let stage = Self {
+            runtime,
+            scenario,
+            service,
+            compute,
+            round_trip,
+            compute_endpoint,
+            repository_port,
+            _links: links,
+            directory,
+            _repository: repository,
+            versions,
+        };
         stage.sh("ssh-keygen -q -t ed25519 -N '' -f key")?;
         stage.sh("mkdir -m 700 gnupg && GNUPGHOME=$PWD/gnupg gpg --batch --quiet --passphrase '' --quick-gen-key \
              compare@push.example ed25519 sign && GNUPGHOME=$PWD/gnupg gpg --batch --export > repository.gpg")?;
@@ -135,15 +167,17 @@ impl Stage {
         }
         let image = Image::debian()?.with_debian_packages(&OTHERS)?;
         let key = fs::read_to_string(self.path("key.pub"))?;
-        let machine = Machine::options("other", &image)?.reach(self.repository.port);
+        let machine = Machine::options("other", &image)?.reach(self.repository_port);
         let source =
-            format!("deb [signed-by=/etc/apt/keyrings/compare.gpg] http://127.0.0.1:{}/ ./\n", self.repository.port);
+            format!("deb [signed-by=/etc/apt/keyrings/compare.gpg] http://127.0.0.1:{}/ ./\n", self.repository_port);
         let machine = machine.file("/root/.ssh/authorized_keys", &key).file("/etc/apt/sources.list", &source).boot()?;
         let keyring = fs::read(self.path("repository.gpg"))?;
         let script = "chmod -R go= /root/.ssh && mkdir -p /etc/apt/keyrings && cat > /etc/apt/keyrings/compare.gpg";
         machine.run_with(script, &keyring, PATIENCE)?.ok()?;
         let ssh_port = machine.expose(22)?;
-        Ok(Server { machine, ssh_port, metadata: None })
+        let link = self.round_trip.map(|round_trip| Link::to(ssh_port, round_trip)).transpose()?;
+        let ssh_port = link.as_ref().map_or(ssh_port, Link::port);
+        Ok(Server { machine, ssh_port, metadata: None, _link: link })
     }
 
     /// A server with an agent that hears of a push by its metadata server, as on Google's cloud.
@@ -152,14 +186,14 @@ impl Stage {
         let name = format!("own-{}", self.versions.get());
         self.compute.add(ZONE, &name);
         self.compute.mirror(ZONE, &name, metadata.clone());
-        let port: u16 = metadata.host().rsplit_once(':').context("the fake has a port")?.1.parse()?;
+        let port = port_of(&metadata.host())?;
         let environment = format!("[Service]\nEnvironment=GCE_METADATA_HOST={}\n", metadata.host());
         // As configured on a server of one's own, but for the metadata server that is no Google's.
         let config = "poll = \"5m\"\nhealth_window = \"10s\"\nmetadata = \"on\"\n";
         let options = self.scenario.server_options(&name)?.reach(port);
         let options = options.file("/etc/pulld/pulld.d/60-compare.toml", config).file(DROP_IN, &environment);
         let machine = options.boot()?;
-        let server = Server { machine, ssh_port: 0, metadata: Some(metadata) };
+        let server = Server { machine, ssh_port: 0, metadata: Some(metadata), _link: None };
         self.wait_until_it_listens(&server);
         Ok(server)
     }
@@ -187,7 +221,7 @@ impl Stage {
         let mut push = Command::new(Programs::get()?.push());
         self.scenario.target().apply(&mut push);
         push.args(arguments).env("PUSH_GCE_PROJECT", "acme-prod").env("PUSH_GCE_ZONE", ZONE);
-        push.env("PUSH_COMPUTE_ENDPOINT", self.compute.endpoint()).env("PUSH_COMPUTE_CREDENTIALS", "anonymous");
+        push.env("PUSH_COMPUTE_ENDPOINT", &self.compute_endpoint).env("PUSH_COMPUTE_CREDENTIALS", "anonymous");
         Ok(push)
     }
 
@@ -215,6 +249,12 @@ impl Stage {
         command.current_dir(self.directory.path()).args(["-ec", script]);
         run(command, script)?.ok()
     }
+}
+
+/// The port in `http://127.0.0.1:PORT/`, or `127.0.0.1:PORT`.
+fn port_of(address: &str) -> Result<u16> {
+    let port = address.trim_end_matches('/').rsplit_once(':').with_context(|| format!("`{address}` has no port"))?.1;
+    Ok(port.parse()?)
 }
 
 /// A program that `make compare` got from the Python package index.

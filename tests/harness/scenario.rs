@@ -10,7 +10,7 @@ use bucket::{
 use tokio::runtime::Runtime;
 
 use crate::{
-    Image, Machine, MachineOptions, Output, Programs, Service, Slot, Target, TempDir, command,
+    Image, Link, Machine, MachineOptions, Output, Programs, Service, Slot, Target, TempDir, command,
     gcs::{FakeGcs, Request},
     settled::check_rules,
 };
@@ -36,6 +36,7 @@ pub struct Scenario {
     runtime: Runtime,
     directory: TempDir,
     gcs: Option<FakeGcs>,
+    _link: Option<Link>,
     _slot: Slot,
 }
 
@@ -47,7 +48,7 @@ impl Scenario {
         let path = directory.path().join("bucket");
         fs::create_dir(&path)?;
         let target = Target { url: format!("file://{}", path.display()), endpoint: None };
-        Self::on(slot, directory, target, None)
+        Self::on(slot, directory, target, None, None)
     }
 
     /// A story on a new, empty `gs://` bucket of a fake of Google's storage.
@@ -55,10 +56,20 @@ impl Scenario {
         let slot = Slot::take()?;
         let gcs = FakeGcs::start("push-scenario");
         let target = Target { url: "gs://push-scenario".to_owned(), endpoint: Some(gcs.url.clone()) };
-        Self::on(slot, TempDir::new()?, target, Some(gcs))
+        Self::on(slot, TempDir::new()?, target, Some(gcs), None)
     }
 
-    fn on(slot: Slot, directory: TempDir, target: Target, gcs: Option<FakeGcs>) -> Result<Self> {
+    /// The same, where the bucket is far from everybody.
+    pub fn over_far_gcs(round_trip: Duration) -> Result<Self> {
+        let slot = Slot::take()?;
+        let gcs = FakeGcs::start("push-scenario");
+        let link = Link::to(port_of(&gcs.url)?, round_trip)?;
+        let endpoint = Some(format!("http://127.0.0.1:{}", link.port()));
+        let target = Target { url: "gs://push-scenario".to_owned(), endpoint };
+        Self::on(slot, TempDir::new()?, target, Some(gcs), Some(link))
+    }
+
+    fn on(slot: Slot, directory: TempDir, target: Target, gcs: Option<FakeGcs>, link: Option<Link>) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let mut options = BucketOptions::default();
         if let Some(gcs) = &gcs {
@@ -68,7 +79,7 @@ impl Scenario {
         let bucket = runtime.block_on(Bucket::open(&target.url.parse()?, &options))?;
         // As the first release does: the agents of a story may boot before anything is released.
         runtime.block_on(bucket.mark())?;
-        Ok(Self { target, bucket, runtime, directory, gcs, _slot: slot })
+        Ok(Self { target, bucket, runtime, directory, gcs, _link: link, _slot: slot })
     }
 
     /// The bucket, for `release` and `push`.
@@ -104,12 +115,11 @@ impl Scenario {
     /// Like [`Scenario::server`], to be changed before it boots.
     pub fn server_options(&self, name: &str) -> Result<MachineOptions> {
         let options = Machine::options(name, &Image::with_pulld()?)?;
-        let (options, bucket) = match &self.gcs {
+        let (options, bucket) = match &self.target.endpoint {
             None => (options.share(&self.path("bucket"), BUCKET), format!("bucket = \"file://{BUCKET}\"\n")),
-            Some(gcs) => {
-                let port = gcs.url.parse::<url::Url>()?.port().context("the fake's URL has a port")?;
-                let access = format!("gcs_endpoint = \"{}\"\ngcs_credentials = \"anonymous\"\n", gcs.url);
-                (options.reach(port), format!("bucket = \"{}\"\n{access}", self.target.url))
+            Some(endpoint) => {
+                let access = format!("gcs_endpoint = \"{endpoint}\"\ngcs_credentials = \"anonymous\"\n");
+                (options.reach(port_of(endpoint)?), format!("bucket = \"{}\"\n{access}", self.target.url))
             }
         };
         Ok(options.file("/etc/pulld/pulld.d/50-scenario.toml", &format!("{bucket}{AGENT}")))
@@ -206,4 +216,8 @@ impl Scenario {
         self.deploy(release, server)?;
         self.wait_until_converged(server, release)
     }
+}
+
+fn port_of(url: &str) -> Result<u16> {
+    url.parse::<url::Url>()?.port().with_context(|| format!("`{url}` has no port"))
 }

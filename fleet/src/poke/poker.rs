@@ -1,16 +1,19 @@
 //! Finding the instances of servers and setting their attribute, with retries.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, anyhow};
 use backon::{ExponentialBuilder, Retryable};
 use bucket::{ReleaseName, ServerName};
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, future::join_all, stream};
 use tokio::time::timeout;
 
 use super::{
     api::{Api, Failure},
-    instance::{self, Candidate, Found, choose},
+    instance::{self, Candidate, Found, InstanceMetadata, choose},
     settings::{ComputeSettings, PokeSettings},
 };
 
@@ -28,6 +31,10 @@ pub struct Poker {
     settings: ComputeSettings,
 }
 
+/// The instances of servers, or why one has none that can be told from others.
+#[derive(Debug)]
+pub struct Prepared(BTreeMap<ServerName, Result<(Candidate, Option<InstanceMetadata>)>>);
+
 impl Poker {
     /// A poker, or `None` when nothing is to be poked.
     ///
@@ -38,30 +45,49 @@ impl Poker {
         Ok(Some(Self { api: Api::new(settings)?, settings: settings.clone() }))
     }
 
-    /// Pokes each server once, whatever the number of releases it got, and says how each went.
-    pub async fn poke(&self, pushed: &BTreeMap<ServerName, Vec<ReleaseName>>) -> BTreeMap<ServerName, Result<()>> {
-        let names: Vec<&ServerName> = pushed.keys().collect();
+    /// Looks up the instances of servers, which may take as long as what is to be told to them takes to be written. Of a
+    /// few servers it reads the metadata too.
+    pub async fn prepare(&self, servers: &BTreeSet<ServerName>) -> Prepared {
+        let names: Vec<&ServerName> = servers.iter().collect();
         // Without a token nothing below can work, and a thousand servers would each wait for that.
         if let Err(failure) = self.authenticate().await {
-            return names.into_iter().map(|name| (name.clone(), Err(anyhow!("{}", failure.reason)))).collect();
+            let failed = |name: &&ServerName| ((*name).clone(), Err(anyhow!("{}", failure.reason)));
+            return Prepared(names.iter().map(failed).collect());
         }
-        let mut poked = BTreeMap::new();
-        let mut found = Vec::new();
+        let mut prepared = BTreeMap::new();
         for names in names.chunks(NAMES_PER_LIST) {
-            for (name, instance) in self.find(names).await {
-                match instance {
-                    Ok(instance) => found.push((name.clone(), instance)),
-                    Err(error) => drop(poked.insert(name.clone(), Err(error))),
-                }
+            for (name, found) in self.find(names).await {
+                prepared.insert(name.clone(), found.map(|instance| (instance, None)));
             }
         }
+        if prepared.len() <= AT_ONCE {
+            let read = prepared.values_mut().flatten().map(async |(instance, metadata)| {
+                // What can't be read now is tried again when it counts.
+                *metadata = self.api.metadata(instance).await.ok();
+            });
+            join_all(read).await;
+        }
+        Prepared(prepared)
+    }
+
+    /// Pokes each server once, whatever the number of releases it got, and says how each went.
+    pub async fn poke(
+        &self,
+        prepared: Prepared,
+        pushed: &BTreeMap<ServerName, Vec<ReleaseName>>,
+    ) -> BTreeMap<ServerName, Result<()>> {
         let nonce = jiff::Timestamp::now().as_nanosecond();
-        let writes = found.into_iter().map(|(name, instance)| {
-            let value = value(&pushed[&name], nonce);
-            async move { (name, self.poke_one(&instance, &value).await) }
+        let writes = prepared.0.into_iter().filter_map(|(name, found)| {
+            let value = value(pushed.get(&name)?, nonce);
+            Some(async move {
+                let poked = match found {
+                    Ok((instance, metadata)) => self.poke_one(&instance, metadata, &value).await,
+                    Err(error) => Err(error),
+                };
+                (name, poked)
+            })
         });
-        poked.extend(stream::iter(writes).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await);
-        poked
+        stream::iter(writes).buffer_unordered(AT_ONCE).collect().await
     }
 
     /// Makes sure that there is an access token, with a few attempts in quick succession.
@@ -112,15 +138,20 @@ impl Poker {
         Err(Failure::permanent(format!("the list of instances has more than {} pages", instance::MAX_PAGES)))
     }
 
-    async fn poke_one(&self, instance: &Candidate, value: &str) -> Result<()> {
-        self.retrying(|| self.set(instance, value)).await.with_context(|| {
+    async fn poke_one(&self, instance: &Candidate, mut metadata: Option<InstanceMetadata>, value: &str) -> Result<()> {
+        let attempt = || self.set(instance, metadata.take(), value);
+        self.retrying(attempt).await.with_context(|| {
             format!("could not set `{ATTRIBUTE}` of instance `{}` in `{}`", instance.name, instance.zone)
         })
     }
 
-    /// One attempt, from a fresh read: what a lost answer or another writer left is seen, not guessed.
-    async fn set(&self, instance: &Candidate, value: &str) -> Result<(), Failure> {
-        let metadata = self.api.metadata(instance).await?;
+    /// One attempt, with the metadata that was read a moment ago or else from a fresh read: what a lost answer or another
+    /// writer left is seen, not guessed.
+    async fn set(&self, instance: &Candidate, metadata: Option<InstanceMetadata>, value: &str) -> Result<(), Failure> {
+        let metadata = match metadata {
+            Some(metadata) => metadata,
+            None => self.api.metadata(instance).await?,
+        };
         if metadata.get(ATTRIBUTE) == Some(value) {
             return Ok(());
         }

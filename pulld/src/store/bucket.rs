@@ -42,6 +42,11 @@ impl Bucket {
         between_fail_points!(self.0.release(name).await, "bucket.release({})", name.app())
     }
 
+    /// See [`bucket::Bucket::open_release`].
+    pub(crate) async fn open_release(&self, name: &ReleaseName) -> Result<Option<(Release, Download)>, Error> {
+        between_fail_points!(self.0.open_release(name).await, "bucket.open_release({})", name.app())
+    }
+
     /// See [`bucket::Bucket::download_release`].
     pub(crate) async fn download_release(&self, release: &Release, offset: u64) -> Result<Option<Download>, Error> {
         between_fail_points!(

@@ -75,6 +75,12 @@ impl Cache {
         self.of(release).join(format!("{sha256}.{generation}.part"))
     }
 
+    /// Whether a download of a release was begun and not ended.
+    pub(crate) fn has_part(&self, release: &ReleaseName) -> bool {
+        let entries = fs::read_dir(self.of(release)).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).any(|path| path.extension().is_some_and(|extension| extension == "part"))
+    }
+
     /// Deletes what is not needed: leftovers of interrupted downloads, and of each app all but the `keep` releases used
     /// last. What `needed` names stays in any case.
     pub(crate) fn clear(&self, keep: usize, needed: &[ReleaseName]) -> Result<()> {

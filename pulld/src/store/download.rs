@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use bucket::{Release, ReleaseMetadata, ReleaseName, Sha256};
+use bucket::{Download, Release, ReleaseMetadata, ReleaseName, Sha256};
 use sha2::Digest;
 
 use crate::{
@@ -51,7 +51,13 @@ pub(crate) async fn obtain(
         return Ok(Found::File(file));
     }
     let Some(bucket) = bucket else { return Ok(Found::Nowhere) };
-    let Some(found) = bucket.release(release).await? else { return Ok(Found::Nowhere) };
+    // Of what is to be resumed the beginning is there already.
+    let opened = if cache.has_part(release) {
+        bucket.release(release).await?.map(|found| (found, None))
+    } else {
+        Box::pin(bucket.open_release(release)).await?.map(|(found, content)| (found, Some(content)))
+    };
+    let Some((found, content)) = opened else { return Ok(Found::Nowhere) };
     let metadata = found.metadata.as_ref().map_err(|reason| anyhow!("cannot verify the release: {reason}"))?;
     ensure!(
         metadata.size == found.size,
@@ -69,7 +75,7 @@ pub(crate) async fn obtain(
     remove_other_parts(directory, &part)?;
     let there = fs::metadata(&part).map_or(0, |part| part.len());
     cache::ensure_space(directory, metadata.size.saturating_sub(there))?;
-    match fetch(bucket, &found, metadata, &part, liveness).await? {
+    match fetch(bucket, &found, metadata, content, &part, liveness).await? {
         Found::Nowhere => Ok(Found::Nowhere),
         Found::File(_) => {
             created.await?.with_context(|| format!("could not create `{}`", directory.display()))?;
@@ -87,11 +93,12 @@ pub(crate) async fn obtain(
     }
 }
 
-/// Gathers the bytes of a release in `part` and verifies them.
+/// Gathers the bytes of a release in `part` and verifies them. They are on their way already if there is `content`.
 async fn fetch(
     bucket: &Bucket,
     release: &Release,
     metadata: &ReleaseMetadata,
+    content: Option<Download>,
     part: &Path,
     liveness: &Liveness,
 ) -> Result<Found> {
@@ -106,7 +113,11 @@ async fn fetch(
         }
     }
     if length < metadata.size || metadata.size == 0 {
-        let Some(mut download) = bucket.download_release(release, length).await? else { return Ok(Found::Nowhere) };
+        let download = match content {
+            Some(content) if length == 0 => Some(content),
+            _ => bucket.download_release(release, length).await?,
+        };
+        let Some(mut download) = download else { return Ok(Found::Nowhere) };
         fail_point!("download({}).begin", release.name.app());
         let mut file = OpenOptions::new().create(true).append(true).open(part).with_context(failed)?;
         loop {

@@ -6,14 +6,19 @@ use clap::Args;
 use console::UsageError;
 use fleet::{
     lookup::{ensure_app, ensure_server},
-    operation::find,
+    operation::{JustRead, find},
     plan::{Objection, Proposal},
+    server,
 };
+use futures_util::{StreamExt, stream};
 
 use super::{
     command::Command,
     pending::{DeployOptions, PendingPush, carry_out, proposal, unique},
 };
+
+/// Servers that are read at the same time.
+const AT_ONCE: usize = 16;
 
 /// Deploy a release to servers
 ///
@@ -42,29 +47,33 @@ pub(crate) struct Deploy {
 
 impl Deploy {
     pub(crate) async fn run(self, command: &Command) -> Result<bool> {
-        let release = choose(&command.bucket, &self.release).await?;
+        let bucket = &command.bucket;
+        // Side by side: over a long way each answer takes its time.
+        let servers = stream::iter(unique(self.servers)).map(async |name| server::read(bucket, &name).await);
+        let (release, servers) =
+            tokio::join!(choose(bucket, &self.release), servers.buffered(AT_ONCE).collect::<Vec<_>>());
+        let release = release?;
         let mut pending = Vec::new();
-        for server in unique(self.servers) {
-            let proposal = proposal(&command.bucket, &server, &release, PushKind::Deploy).await;
-            let proposal = match proposal {
-                Ok(proposal) if !self.force => unobjected(&command.bucket, proposal).await,
+        for server in servers {
+            let proposal = match proposal(&server, &release, PushKind::Deploy) {
+                Ok(proposal) if !self.force => unobjected(bucket, proposal).await,
                 other => other,
             };
-            pending.push(PendingPush { server, proposal, kind: PushKind::Deploy });
+            pending.push(PendingPush { server: server.name, proposal, kind: PushKind::Deploy });
         }
         carry_out(command, &self.options, pending).await
     }
 }
 
 /// A proposal, unless there is an objection to it.
-async fn unobjected(bucket: &Bucket, proposal: Proposal) -> Result<Proposal> {
-    match &proposal.objection {
-        None => Ok(proposal),
+async fn unobjected(bucket: &Bucket, found: (Proposal, JustRead)) -> Result<(Proposal, JustRead)> {
+    match &found.0.objection {
+        None => Ok(found),
         Some(Objection::NewServer(server)) => {
             ensure_server(bucket, server)
                 .await
                 .map_err(|error| anyhow!("{error:#} (use --force to deploy to a new server)"))?;
-            Ok(proposal)
+            Ok(found)
         }
         Some(objection @ Objection::NewApp(..)) => bail!("{objection}; use --force to deploy anyway"),
     }

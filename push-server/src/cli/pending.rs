@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use bucket::{Bucket, Generation, HistoryEntry, PushKind, Release, ServerName, Timestamp};
+use bucket::{Generation, HistoryEntry, PushKind, Release, ServerName, Timestamp};
 use clap::Args;
 use console::{UsageError, note, print_json, print_line};
 use fleet::{
     identity::{Identity, Origin},
-    operation::{self, Intent, Operator},
+    operation::{self, Intent, JustRead, Operator},
     plan::{Proposal, propose},
     poke::PokeSettings,
     policy::{Case, Reason},
-    server,
+    push::Seen,
+    server::{Reading, Server},
 };
 use serde_json::{Value, json};
 
@@ -45,7 +46,7 @@ pub(crate) struct DeployOptions {
 /// One server's push, before it is written.
 pub(crate) struct PendingPush {
     pub(crate) server: ServerName,
-    pub(crate) proposal: Result<Proposal>,
+    pub(crate) proposal: Result<(Proposal, JustRead)>,
     pub(crate) kind: PushKind,
 }
 
@@ -55,18 +56,17 @@ pub(crate) fn unique(servers: Vec<ServerName>) -> Vec<ServerName> {
     servers.into_iter().filter(|server| seen.insert(server.clone())).collect()
 }
 
-/// Reads what is needed to know what a push would do to one server.
-pub(crate) async fn proposal(
-    bucket: &Bucket,
-    server: &ServerName,
-    release: &Release,
-    kind: PushKind,
-) -> Result<Proposal> {
-    let seen = server::read(bucket, server).await;
-    if let Some(error) = seen.document.error() {
-        bail!("nothing was written: could not read the document of `{server}`: {error}");
-    }
-    Ok(propose(&seen, release, kind, Timestamp::now()))
+/// What a push would do to a server that was read just now.
+pub(crate) fn proposal(server: &Server, release: &Release, kind: PushKind) -> Result<(Proposal, JustRead)> {
+    let seen = match &server.document {
+        Reading::Known((generation, document)) => Seen { generation: Some(*generation), document: document.clone() },
+        Reading::Absent => Seen::default(),
+        Reading::Unreadable(error) => {
+            bail!("nothing was written: could not read the document of `{}`: {error}", server.name)
+        }
+    };
+    let proposal = propose(server, release, kind, Timestamp::now());
+    Ok((proposal, JustRead { release: release.clone(), seen }))
 }
 
 /// Writes what was proposed, a line for each server, and follows it if asked to.
@@ -123,6 +123,7 @@ struct Row {
     server: ServerName,
     kind: PushKind,
     proposal: Option<Proposal>,
+    just_read: Option<JustRead>,
     result: &'static str,
     warnings: Vec<String>,
     generation: Option<Generation>,
@@ -132,9 +133,9 @@ struct Row {
 /// What is known of a push before it is written, the policy's judgement too.
 fn row(operator: &Operator, pending: PendingPush) -> Row {
     let PendingPush { server, proposal, kind } = pending;
-    let (proposal, mut error) = match proposal {
-        Ok(proposal) => (Some(proposal), None),
-        Err(error) => (None, Some(format!("{error:#}"))),
+    let (proposal, just_read, mut error) = match proposal {
+        Ok((proposal, just_read)) => (Some(proposal), Some(just_read), None),
+        Err(error) => (None, None, Some(format!("{error:#}"))),
     };
     if let Some(proposal) = &proposal {
         let reason = Reason::Given(&operator.reason);
@@ -142,14 +143,15 @@ fn row(operator: &Operator, pending: PendingPush) -> Row {
         error = operator.policy.judge(&operator.who, case).err().map(|refusal| refusal.to_string());
     }
     let warnings = proposal.iter().flat_map(|proposal| &proposal.warnings).map(ToString::to_string).collect();
-    Row { server, kind, proposal, result: "failed", warnings, generation: None, error }
+    Row { server, kind, proposal, just_read, result: "failed", warnings, generation: None, error }
 }
 
 async fn write(command: &Command, operator: &Operator, rows: &mut [Row]) -> Result<()> {
-    let intents = rows.iter().filter(|row| row.error.is_none()).filter_map(|row| {
+    let intents = rows.iter_mut().filter(|row| row.error.is_none()).filter_map(|row| {
         let proposal = row.proposal.as_ref()?;
         let (server, release) = (row.server.clone(), proposal.to.clone());
-        Some(Intent { server, release, from: proposal.from.clone(), kind: row.kind })
+        let intent = Intent { server, release, from: proposal.from.clone(), kind: row.kind };
+        Some((intent, row.just_read.take()))
     });
     let results = operation::carry_out(&command.bucket, operator, intents.collect(), |_, _| ()).await;
     let mut results = results.into_iter();

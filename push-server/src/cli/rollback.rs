@@ -3,7 +3,11 @@
 use anyhow::{Context as _, Result};
 use bucket::{AppName, Bucket, PushKind, ServerName};
 use clap::Args;
-use fleet::{operation, plan::Proposal};
+use fleet::{
+    operation::{self, JustRead},
+    plan::Proposal,
+    server,
+};
 
 use super::{
     command::Command,
@@ -39,8 +43,8 @@ impl Rollback {
     }
 }
 
-async fn previous(bucket: &Bucket, app: &AppName, server: &ServerName) -> Result<Proposal> {
+async fn previous(bucket: &Bucket, app: &AppName, server: &ServerName) -> Result<(Proposal, JustRead)> {
     let before = operation::before(bucket, app, server).await?;
     let release = operation::find(bucket, &before).await.context("could not roll back")?;
-    proposal(bucket, server, &release, PushKind::Rollback).await
+    proposal(&server::read(bucket, server).await, &release, PushKind::Rollback)
 }

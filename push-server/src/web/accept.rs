@@ -104,7 +104,8 @@ async fn run(web: Arc<Web>, operator: Operator, job: Arc<Job>) {
         web.counters.count_push(result.is_pushed());
         web.refresher.touch();
     };
-    let results = operation::carry_out(web.refresher.bucket(), &operator, job.intents.clone(), report).await;
+    let intents = job.intents.iter().map(|intent| (intent.clone(), None)).collect();
+    let results = operation::carry_out(web.refresher.bucket(), &operator, intents, report).await;
     let pushed = results.iter().filter(|result| result.is_pushed());
     let pushed: Vec<ServerName> = pushed.map(|result| result.intent.server.clone()).collect();
     for (place, result) in results.into_iter().enumerate() {

@@ -116,6 +116,10 @@ pub(crate) async fn documents_of_all_kinds_come_back(world: World) {
     assert_eq!(newest.iter().map(|release| release.name.clone()).collect::<Vec<_>>(), [release(22), release(21)]);
     assert_eq!(newest[0].metadata.as_ref(), Ok(&metadata));
     assert_eq!(bucket.release(&release(20)).await.unwrap().unwrap().metadata, Ok(metadata));
+    let (opened, mut content) = bucket.open_release(&release(20)).await.unwrap().unwrap();
+    assert_eq!((Some(opened), content.size), (bucket.release(&release(20)).await.unwrap(), 3));
+    assert_eq!(content.chunk().await.unwrap().as_deref(), Some(&b"deb"[..]));
+    assert!(bucket.open_release(&release(19)).await.unwrap().is_none());
     assert_eq!(bucket.release(&release(19)).await.unwrap(), None);
     let apps: Vec<AppName> = bucket.apps().try_collect().await.unwrap();
     assert_eq!(apps, ["web".parse().unwrap()]);
