@@ -21,17 +21,23 @@ pub fn quoted<T: AsRef<str>>(names: &[T]) -> String {
     names.iter().map(|name| format!("`{}`", crate::safe(name.as_ref()))).collect::<Vec<_>>().join(", ")
 }
 
-/// How many characters must be typed, deleted or replaced to turn one word into the other (Levenshtein's distance).
+/// How many characters must be typed, deleted, replaced or exchanged with their neighbor to turn one word into the other
+/// (Levenshtein's distance with transpositions).
 fn distance(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
+    let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
+    let mut before: Vec<usize> = Vec::new();
     let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (i, a) in from.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+    for (i, a) in from.iter().enumerate() {
+        let mut next = vec![i + 1];
         for (j, b) in to.iter().enumerate() {
-            let replaced = diagonal + usize::from(a != *b);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+            let replaced = row[j] + usize::from(a != b);
+            let mut least = replaced.min(row[j + 1] + 1).min(next[j] + 1);
+            if i > 0 && j > 0 && *a == to[j - 1] && from[i - 1] == *b {
+                least = least.min(before[j - 1] + 1);
+            }
+            next.push(least);
         }
+        before = std::mem::replace(&mut row, next);
     }
     row[to.len()]
 }
@@ -42,7 +48,14 @@ mod tests {
 
     #[test]
     fn distance_counts_edits() {
-        for (a, b, n) in [("", "abc", 3), ("abc", "abc", 0), ("depend", "depends", 1), ("restrat", "restart", 2)] {
+        for (a, b, n) in [
+            ("", "abc", 3),
+            ("abc", "abc", 0),
+            ("depend", "depends", 1),
+            ("restrat", "restart", 1),
+            ("lsit", "list", 1),
+            ("lsit", "init", 2),
+        ] {
             assert_eq!(distance(a, b), n, "{a} {b}");
         }
     }

@@ -7,12 +7,13 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use console::UsageError;
 
 use crate::{
-    commands::{build, check, diff, list, plan, publish, reference, schema, show, upload},
+    commands::{build, check, diff, init, list, plan, publish, reference, schema, show, upload},
     options::Options,
 };
 
 const EXAMPLES: &str = "\
 Examples:
+  release init                          write a release.toml to begin with
   release -m \"fix the login\"            build and upload everything in release.toml
   release -m \"fix the login\" web        build and upload only the package `web`
   release build -m \"try it\" web         build only; the .deb is in dist/
@@ -41,6 +42,9 @@ pub struct Cli {
 /// What `release` can do besides building and uploading in one go.
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Write a release.toml from what the directory shows
+    #[command(after_help = init::EXAMPLES)]
+    Init,
     /// Show what would be in each package, and what changed since its last release
     Plan(plan::Plan),
     /// Build packages without uploading them, and print their paths
@@ -69,6 +73,7 @@ enum Command {
 impl Command {
     fn run(self, options: &Options) -> Result<()> {
         match self {
+            Self::Init => init::run(options),
             Self::Plan(plan) => plan.run(options),
             Self::Build(build) => build.run(options),
             Self::Upload(upload) => upload.run(options),

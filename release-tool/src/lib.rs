@@ -12,6 +12,7 @@ mod builder;
 mod cli;
 mod commands;
 mod deb;
+mod draft;
 mod elf;
 mod find;
 mod git;

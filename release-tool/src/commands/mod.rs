@@ -3,6 +3,7 @@
 pub(crate) mod build;
 pub(crate) mod check;
 pub(crate) mod diff;
+pub(crate) mod init;
 pub(crate) mod list;
 pub(crate) mod plan;
 pub(crate) mod publish;

@@ -25,10 +25,12 @@ fn shells_get_their_completions() {
         &["upload", "--help"],
         &["list", "--help"],
         &["check", "--help"],
+        &["init", "--help"],
         &["schema", "--help"],
         &["reference", "--help"],
         &["plan", "--help"],
         &["show", "--help"],
+        &["init", "--help"],
         &["diff", "--help"],
     ] {
         let output = project.release(arguments).assert().success().get_output().clone();
