@@ -4,7 +4,10 @@ use std::{fs::File, os::fd::OwnedFd, path::Path};
 
 use rustix::fs::{AtFlags, CWD, renameat, unlinkat};
 
-use super::beneath::{DIRECTORY, make_directories, open_beneath};
+use super::{
+    beneath::{DIRECTORY, make_directories, open_beneath},
+    temporary::Temporary,
+};
 use crate::{Generation, Metadata, ObjectPath};
 
 /// Below it lies what isn't an object. No object's path can begin with it: segments don't begin with a dot.
@@ -30,11 +33,11 @@ pub(super) fn write_metadata(
         return Ok(());
     }
     let parent = make_directories(root, &metadata_directory(path))?;
-    let mut file = tempfile::NamedTempFile::new_in(directory.join(TMP))?;
-    serde_json::to_writer(&mut file, metadata)?;
+    let mut file = Temporary::new_in(directory.join(TMP))?;
+    serde_json::to_writer(file.as_file_mut(), metadata)?;
     set_mode(file.as_file())?;
     file.as_file().sync_all()?;
-    let temporary = file.into_temp_path();
+    let temporary = file.into_temp_path()?;
     renameat(CWD, &*temporary, &parent, generation.to_string())?;
     let _ = temporary.keep();
     rustix::fs::fsync(&parent).map_err(Into::into)

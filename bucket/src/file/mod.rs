@@ -28,6 +28,7 @@ mod lock;
 mod marked;
 mod marker;
 mod metadata;
+mod temporary;
 #[cfg(test)]
 mod tests;
 mod walk;

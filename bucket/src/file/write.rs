@@ -11,6 +11,7 @@ use super::{
     generation::{next_generation, set_time},
     lock::lock,
     metadata::{TMP, clear_metadata, write_metadata},
+    temporary::Temporary,
 };
 use crate::{Error, Generation, Metadata, ObjectPath};
 
@@ -19,7 +20,7 @@ const ABANDONED: Duration = Duration::from_hours(24);
 
 /// New content, not yet an object. Removed when dropped before it became one.
 pub(super) struct Written {
-    file: tempfile::NamedTempFile,
+    file: Temporary,
     full: bool,
 }
 
@@ -41,11 +42,7 @@ impl Directory {
         let fail = |e: std::io::Error| failed("write", path.as_str(), &e);
         let root = self.root("write", path.as_str())?;
         make_directories(&root, TMP).map_err(fail)?;
-        let builder_directory = self.path.join(TMP);
-        let file = tempfile::Builder::new()
-            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-            .tempfile_in(builder_directory)
-            .map_err(fail)?;
+        let file = Temporary::new_in(self.path.join(TMP)).map_err(fail)?;
         Ok(Written { file, full: false })
     }
 
@@ -77,7 +74,7 @@ impl Directory {
         written.file.as_file().sync_all().map_err(fail)?;
         let (parent, name) = split(path.as_str());
         let parent = make_directories(&root, parent).map_err(fail)?;
-        let temporary = written.file.into_temp_path();
+        let temporary = written.file.into_temp_path().map_err(fail)?;
         renameat(CWD, &*temporary, &parent, name).map_err(|e| fail(e.into()))?;
         // Renamed: there is nothing left to remove.
         let _ = temporary.keep();

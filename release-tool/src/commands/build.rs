@@ -85,9 +85,17 @@ impl BuildOptions {
             Err(_) => source.commit_time,
         };
         let maintainer = maintainer(&manifest.directory, &packages)?;
-        let out = make_directory(&options.out(&manifest.directory))?;
+        let out = make_directory(&options.out(&manifest.directory), &source)?;
+        let walk = Walk::new(manifest.directory.clone(), out);
+        let changes = || -> Result<Vec<String>> {
+            let mut changes = source.changes()?;
+            if let Some(ours) = directory_of_packages(&walk, &source, &packages) {
+                changes.retain(|path| !path.starts_with(&ours));
+            }
+            Ok(changes)
+        };
 
-        let before = source.changes()?;
+        let before = changes()?;
         for package in &packages {
             run_build(manifest, package, file_time)?;
         }
@@ -95,15 +103,14 @@ impl BuildOptions {
             bail!("another commit was checked out during the build: build again");
         }
         // Outputs of a build are ignored files. If they aren't, git and we agree: it isn't what was committed.
-        let changes = if before.is_empty() { source.changes()? } else { before };
+        let changes = if before.is_empty() { changes()? } else { before };
         if !changes.is_empty() {
             warn_dirty(&changes);
         }
 
         let dirty = !changes.is_empty();
         // Held until the packages have their names: two builds at once would take the same ones.
-        let _turn = wait_for_turn(&out);
-        let walk = Walk::new(manifest.directory.clone(), out);
+        let _turn = wait_for_turn(&walk.out);
         let context = |time| BuildContext {
             source: source.clone(),
             dirty,
@@ -189,10 +196,27 @@ pub(crate) fn choose<'a>(manifest: &'a Manifest, names: &[String]) -> Result<Vec
     Ok(manifest.packages.iter().filter(|package| names.iter().any(|name| name == package.app.as_str())).collect())
 }
 
-fn make_directory(out: &Path) -> Result<PathBuf> {
+/// Makes the directory for packages. In a repository, git is told not to look into a new one.
+fn make_directory(out: &Path, source: &Source) -> Result<PathBuf> {
     let shown = out.display();
     fs::create_dir_all(out).with_context(|| format!("could not create the directory `{shown}`"))?;
-    out.canonicalize().with_context(|| format!("directory not found: `{shown}`"))
+    let out = out.canonicalize().with_context(|| format!("directory not found: `{shown}`"))?;
+    let is_new = || fs::read_dir(&out).is_ok_and(|mut entries| entries.next().is_none());
+    if out.starts_with(&source.top) && out != source.top && is_new() {
+        let ignore = out.join(".gitignore");
+        fs::write(&ignore, "# Packages that `release` built are not committed.\n*\n")
+            .with_context(|| format!("could not write `{}`", ignore.display()))?;
+    }
+    Ok(out)
+}
+
+/// What the paths of changes begin with that say nothing about a build: those of the directory for packages, unless it has
+/// the project or something of a package in it.
+fn directory_of_packages(walk: &Walk, source: &Source, packages: &[&Package]) -> Option<String> {
+    let below = walk.out.strip_prefix(&source.top).ok()?;
+    let is_source =
+        walk.directory.starts_with(&walk.out) || packages.iter().any(|package| walk.takes_from_out(package));
+    (!is_source).then(|| format!("{}/", below.display()))
 }
 
 fn warn_dirty(changes: &[String]) {

@@ -12,19 +12,17 @@ pub(crate) mod read;
 pub(crate) mod release;
 pub(crate) mod scripts;
 mod tarball;
+mod unfinished;
 
 use std::{
-    fs::{File, Permissions},
-    io::{self, BufWriter, Seek, SeekFrom, Write},
+    io::{BufWriter, Seek, SeekFrom, Write},
     num::NonZero,
-    os::unix::fs::PermissionsExt as _,
     path::Path,
     thread,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use bucket::Control;
-use tempfile::NamedTempFile;
 use zstd::zstd_safe::CParameter;
 
 use crate::{
@@ -33,6 +31,7 @@ use crate::{
 };
 use ar::Member;
 use tarball::Tarball;
+use unfinished::create;
 
 /// How much is written at once, in bytes.
 const CHUNK: usize = 256 * 1024;
@@ -171,39 +170,4 @@ fn preamble(time: u64) -> Result<Vec<u8>> {
     bytes.extend(Member::new("debian-binary", version.len() as u64).header(time)?);
     bytes.extend(version);
     Ok(bytes)
-}
-
-/// Makes a file that is either whole and called `path`, or not there at all; never one that was there before.
-fn create(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
-    let shown = path.display();
-    let directory = path.parent().context("the package's path has no directory")?;
-    let failed = || format!("could not write `{shown}`");
-    let mut file = NamedTempFile::with_prefix_in(".release-", directory).with_context(failed)?;
-    write(file.as_file_mut()).with_context(failed)?;
-    file.as_file().set_permissions(Permissions::from_mode(0o644)).with_context(failed)?;
-    file.as_file().sync_all().with_context(failed)?;
-    match file.persist_noclobber(path) {
-        Ok(_) => Ok(()),
-        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
-            bail!(
-                "`{shown}` already exists, and releases are never overwritten: another build in the same second has this name, build again"
-            )
-        }
-        Err(error) => Err(error.error).with_context(failed),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_failed_leaves_nothing_behind() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("x.deb");
-        assert!(create(&path, |_| bail!("no")).is_err());
-        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
-        create(&path, |_| Ok(())).unwrap();
-        assert!(create(&path, |_| Ok(())).unwrap_err().to_string().contains("never overwritten"));
-    }
 }

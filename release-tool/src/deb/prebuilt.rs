@@ -16,8 +16,8 @@ use tar::Header;
 use super::{
     CHUNK,
     ar::Member,
-    create,
     read::{DebFile, check_control_size},
+    unfinished::create,
 };
 
 /// Writes `original` with another control file as `path`, which must not exist. Its own times are kept.

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use anyhow::{Context, Result, bail};
 
 use walk::{Found, Wanted};
-pub(crate) use walk::{Walk, base};
+pub(crate) use walk::{UNFINISHED, Walk, base};
 
 use crate::manifest::{Content, Mode, Owner, Recipe, Target, Unit};
 

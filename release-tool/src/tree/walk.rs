@@ -12,13 +12,16 @@ use console::safe;
 use globset::{GlobBuilder, GlobMatcher};
 
 use super::Kind;
-use crate::manifest::Target;
+use crate::manifest::{Content, Package, Source, Target};
 
 /// Characters that make a `src` a glob.
 const WILD: [char; 4] = ['*', '?', '[', '{'];
 
 /// Git's own directory, or the file that says where it is. Its configuration may have credentials.
 const GIT: &str = ".git";
+
+/// What the name of an unfinished package begins with, where it has to have one.
+pub(crate) const UNFINISHED: &str = ".release-";
 
 /// Finds sources in a project.
 #[derive(Debug)]
@@ -93,6 +96,21 @@ impl Walk {
                 self.repository.display()
             ),
         }
+    }
+
+    /// Whether a source of a package is the output directory, or lies in it.
+    pub(crate) fn takes_from_out(&self, package: &Package) -> bool {
+        let is_in_out =
+            |path: &Path| self.directory.join(path).canonicalize().is_ok_and(|real| real.starts_with(&self.out));
+        let contents = match &package.source {
+            Source::Recipe(recipe) => &recipe.contents[..],
+            Source::Prebuilt(deb) => return is_in_out(deb),
+        };
+        let mut copied = contents.iter().filter_map(|content| match content {
+            Content::Copy { src, .. } => Some(Path::new(base(src))),
+            _ => None,
+        });
+        copied.any(is_in_out) || package.units.iter().filter_map(|unit| unit.file.as_deref()).any(is_in_out)
     }
 
     /// Everything that `src` means and no `exclude` leaves out; never nothing.
@@ -258,7 +276,7 @@ impl Scan<'_> {
 /// Whether `release` gives this name to what it makes in the directory for packages.
 fn is_ours(name: &str) -> bool {
     let release = |stem| ReleaseName::from_stem(stem).is_ok();
-    name == ".gitignore" || name.starts_with(".release-") || name.strip_suffix(".deb").is_some_and(release)
+    name == ".gitignore" || name.starts_with(UNFINISHED) || name.strip_suffix(".deb").is_some_and(release)
 }
 
 /// The part of a `src` that is a path: a file, or the directory from which a glob begins.

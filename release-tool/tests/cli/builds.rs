@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::symlink};
 
 use crate::outcome::Run as _;
 
-use crate::project::{Project, field, stdout};
+use crate::project::{HEAD, Project, field, stdout};
 
 const CONTENTS: &str = "contents = [{ src = \"web\", dst = \"/usr/bin/web\", mode = \"0755\" }]\n";
 
@@ -119,7 +119,8 @@ fn a_release_is_never_overwritten_on_disk() {
     let said = project.refused(&["build", "-m", "another"], 1);
     assert!(said.contains("never overwritten"), "{said}");
     assert_eq!(fs::read(&deb).unwrap(), before);
-    assert_eq!(fs::read_dir(project.path("dist")).unwrap().count(), 1, "no temporary file is left");
+    let left: Vec<_> = fs::read_dir(project.path("dist")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(left.iter().filter(|path| !path.ends_with(".gitignore")).collect::<Vec<_>>(), [&deb]);
 }
 
 #[test]
@@ -130,7 +131,8 @@ fn builds_within_a_second_wait_for_the_next() {
     for build in &mut builds {
         assert!(build.wait().unwrap().success());
     }
-    assert_eq!(fs::read_dir(project.path("dist")).unwrap().count(), 3);
+    let made = fs::read_dir(project.path("dist")).unwrap().map(|entry| entry.unwrap().path());
+    assert_eq!(made.filter(|path| !path.ends_with(".gitignore")).count(), 3);
 }
 
 #[test]
@@ -138,7 +140,8 @@ fn a_failing_build_command_releases_nothing() {
     let project = Project::new(&format!("build = [\"sh\", \"-c\", \"echo talk; exit 3\"]\n{CONTENTS}"));
     let said = project.refused(&["-m", "why"], 1);
     assert!(said.contains("talk") && said.contains("exit status: 3"), "{said}");
-    assert_eq!(fs::read_dir(project.path("dist")).unwrap().count(), 0);
+    let left: Vec<_> = fs::read_dir(project.path("dist")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, [".gitignore"]);
     let project = Project::new(&format!("build = [\"no-such-program\"]\n{CONTENTS}"));
     assert!(project.refused(&["-m", "why"], 1).contains("could not run the build command `no-such-program`"));
 }
@@ -167,4 +170,44 @@ fn source_date_epoch_is_the_time_of_the_files() {
     assert!(listing.lines().all(|line| line.contains("1970-01-02 00:00")), "{listing}");
     let mut command = project.release(&["build", "-m", "why"]);
     command.env("SOURCE_DATE_EPOCH", "yesterday").assert().code(1);
+}
+
+#[test]
+fn nothing_in_the_output_directory_makes_a_build_dirty() {
+    let project = Project::new(CONTENTS);
+    project.write("dist/committed", "x");
+    project.commit();
+    project.write("dist/committed", "changed");
+    project.write("dist/untracked", "x");
+    let deb = project.build();
+    assert_eq!(field(&deb, "Push-Dirty"), "false");
+    // Unless it is where the files come from.
+    project.write("release.toml", &format!("{HEAD}contents = [{{ src = \"dist/**\", dst = \"/srv/\" }}]\n"));
+    project.git(&["add", "release.toml"]);
+    project.git(&["-c", "user.name=Dev", "-c", "user.email=dev@acme.example", "commit", "-q", "-m", "more"]);
+    let again = project.release(&["build", "-m", "why", "--time", "2026-11-20T19:05:03Z"]);
+    let deb = stdout(&{ again }.assert().success().get_output().clone()).trim().to_owned();
+    assert_eq!(field(deb.as_ref(), "Push-Dirty"), "true");
+    // Or where the project is.
+    let all = Project::new(CONTENTS);
+    all.write("untracked", "x");
+    let output = all.release(&["build", "-m", "why", "--out", "."]).assert().success().get_output().clone();
+    assert_eq!(field(stdout(&output).trim().as_ref(), "Push-Dirty"), "true");
+    assert!(!all.path(".gitignore").exists());
+}
+
+#[test]
+fn packages_are_not_committed_by_accident() {
+    let project = Project::new(CONTENTS);
+    project.build();
+    project.commit();
+    project.git(&["diff", "--exit-code", "HEAD^", "HEAD"]);
+    // A directory that was there is somebody's own.
+    let own = Project::new(CONTENTS);
+    own.write("dist/notes", "x");
+    own.build();
+    assert!(!own.path("dist/.gitignore").exists());
+    let elsewhere = Project::new(CONTENTS);
+    elsewhere.release(&["build", "-m", "why", "--out", "../debs"]).assert().success();
+    assert!(!elsewhere.beside("debs/.gitignore").exists());
 }

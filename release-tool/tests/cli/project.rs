@@ -70,7 +70,17 @@ impl Project {
 
     pub(crate) fn commit(&self) {
         self.git(&["add", "-A"]);
-        self.git(&["-c", "user.name=Dev", "-c", "user.email=dev@acme.example", "commit", "-q", "-m", "work"]);
+        self.git(&[
+            "-c",
+            "user.name=Dev",
+            "-c",
+            "user.email=dev@acme.example",
+            "commit",
+            "-q",
+            "--allow-empty",
+            "-m",
+            "work",
+        ]);
     }
 
     /// `release` in this project, with nothing from the tester's own environment, and this project's bucket.

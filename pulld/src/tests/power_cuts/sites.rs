@@ -125,9 +125,12 @@ pub(super) fn what(events: &[Event], at: usize, bucket: &Path) -> Option<What> {
     let before = events[..at].iter().rev().filter(|event| event.thread == thread).map(|event| &event.op);
     let change =
         before.filter(|op| !matches!(op, Op::Sync { .. } | Op::Marker(_))).find(|op| op.path().parent() == Some(path));
-    let mut after = events[at..].iter().filter(|event| event.thread == thread).map(|event| &event.op);
-    let next_name =
-        after.find_map(|op| if let Op::Rename(from, to) = op { (from == path).then_some(to) } else { None });
+    let after = events[at..].iter().filter(|event| event.thread == thread).map(|event| &event.op);
+    // A file without a name gets one for a moment, and then its own.
+    let next_name = after.fold(None, |name: Option<&PathBuf>, op| match op {
+        Op::Rename(from, to) if from == name.unwrap_or(path) => Some(to),
+        _ => name,
+    });
     let is_of_metadata = |path: &PathBuf| path.starts_with(bucket.join(".push/meta"));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     if path.starts_with(bucket) {

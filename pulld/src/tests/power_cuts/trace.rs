@@ -63,6 +63,7 @@ pub(super) struct Event {
 pub(super) fn parse(text: &str) -> Vec<Event> {
     let mut events = Vec::new();
     let mut unfinished: BTreeMap<u32, &str> = BTreeMap::new();
+    let mut descriptors: BTreeMap<String, PathBuf> = BTreeMap::new();
     for line in text.lines() {
         let Some((thread, call)) = line.split_once(' ') else { continue };
         let (Ok(thread), call) = (thread.parse(), call.trim_start()) else { continue };
@@ -74,7 +75,20 @@ pub(super) fn parse(text: &str) -> Vec<Event> {
             Some((_, rest)) => format!("{}{rest}", unfinished.remove(&thread).unwrap_or_default()),
             None => call.to_owned(),
         };
-        events.extend(op(&whole).map(|op| Event { thread, op }));
+        let op = op(&whole);
+        if let Some((number, path)) = first_descriptor(&whole) {
+            descriptors.insert(number, path);
+        }
+        // A file without a name gets one by its descriptor, or by that in `/proc`: as if it were renamed.
+        let op = op.map(|op| match op {
+            Op::Link(from, to) => match from.strip_prefix("/proc/self/fd").ok().and_then(Path::to_str) {
+                Some(number) => Op::Rename(descriptors.get(number).cloned().unwrap_or(from), to),
+                None if is_unnamed(&from) => Op::Rename(from, to),
+                None => Op::Link(from, to),
+            },
+            op => op,
+        });
+        events.extend(op.map(|op| Event { thread, op }));
     }
     events
 }
@@ -149,6 +163,18 @@ fn split(arguments: &str) -> Vec<&str> {
     }
     found.push(arguments[from..].trim());
     found
+}
+
+/// The number and the path of the file descriptor that a call has as its first argument.
+fn first_descriptor(call: &str) -> Option<(String, PathBuf)> {
+    let argument = call.split_once('(')?.1;
+    let number: String = argument.chars().take_while(char::is_ascii_digit).collect();
+    argument[number.len()..].starts_with('<').then(|| Some((number, descriptor(argument)?)))?
+}
+
+/// Whether the kernel made up this name for a file that has none.
+fn is_unnamed(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('#'))
 }
 
 /// The path of a file descriptor, as in `3</etc>`.
