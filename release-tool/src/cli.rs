@@ -7,7 +7,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use console::UsageError;
 
 use crate::{
-    commands::{build, check, diff, init, list, plan, publish, reference, schema, show, upload},
+    commands::{adopt, build, check, diff, init, list, plan, publish, reference, schema, show, upload},
     options::Options,
 };
 
@@ -59,6 +59,8 @@ enum Command {
     Diff(diff::Diff),
     /// Check release.toml or built packages for errors
     Check(check::Check),
+    /// Make releases of ours from those of the original system
+    Adopt(adopt::Adopt),
     /// Print the reference of release.toml: every key, with its default and an example
     #[command(after_help = reference::EXAMPLES)]
     Reference,
@@ -81,6 +83,7 @@ impl Command {
             Self::Show(show) => show.run(options),
             Self::Diff(diff) => diff.run(options),
             Self::Check(check) => check.run(options),
+            Self::Adopt(adopt) => adopt.run(options),
             Self::Reference => reference::run(),
             Self::Schema => schema::run(),
             Self::Completions(completions) => completions.run::<Cli>(),

@@ -15,7 +15,10 @@ use bucket::{AppName, Bucket, Download, Release, ReleaseFields, ReleaseName, Sha
 use console::{UsageError, one_line};
 use sha2::Digest as _;
 
-use crate::deb::{ar, read::DebFile};
+use crate::{
+    deb::{ar, read::DebFile},
+    inventory::Inventory,
+};
 
 /// How much of a release is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +51,8 @@ pub(crate) struct Found {
     pub(crate) release: Option<Release>,
     /// Size of the whole package in bytes.
     pub(crate) size: u64,
+    /// How much of it was read.
+    extent: Extent,
     /// Keeps the file as long as it is read.
     _file: Option<File>,
 }
@@ -81,7 +86,7 @@ impl Wanted {
     pub(crate) async fn find(&self, bucket: Option<&Bucket>, extent: Extent) -> Result<Found> {
         let bucket = || bucket.context("a release is looked for without a bucket");
         match self {
-            Self::File(path) => Found::file(path),
+            Self::File(path) => Found::file(path, extent),
             Self::Release(name) => {
                 let found = bucket()?.release(name).await.with_context(|| format!("could not read `{name}`"))?;
                 let release = found.with_context(|| format!("no release `{name}` in the bucket"))?;
@@ -100,23 +105,39 @@ impl Wanted {
 
 impl Found {
     /// A package on this machine.
-    pub(crate) fn file(path: &Path) -> Result<Self> {
+    pub(crate) fn file(path: &Path, extent: Extent) -> Result<Self> {
         let deb = DebFile::open(path)?;
         let size = path.metadata().with_context(|| format!("could not read `{}`", path.display()))?.len();
         let name = ReleaseFields::read(&deb.control)?.map(|fields| fields.release);
-        Ok(Self { deb, name, release: None, size, _file: None })
+        let extent = needed(extent, &deb);
+        Ok(Self { deb, name, release: None, size, extent, _file: None })
     }
 
     /// A release in the bucket.
     pub(crate) async fn release(bucket: &Bucket, release: Release, extent: Extent) -> Result<Self> {
         let name = &release.name;
         let failed = || format!("could not read `{name}`");
-        let download = bucket.download_release(&release, 0).await.with_context(failed)?;
-        let download = download.with_context(|| format!("`{name}` no longer exists"))?;
-        let size = download.size;
         let sha256 = release.metadata.as_ref().ok().map(|facts| facts.sha256.clone());
-        let (file, deb) = fetch(download, extent, sha256).await.with_context(failed)?;
-        Ok(Self { deb, name: Some(release.name.clone()), release: Some(release), size, _file: Some(file) })
+        let fetch = async |extent: Extent| {
+            let download = bucket.download_release(&release, 0).await.with_context(failed)?;
+            let download = download.with_context(|| format!("`{name}` no longer exists"))?;
+            fetch(download, extent, sha256.clone()).await.with_context(failed)
+        };
+        let (mut file, mut deb) = fetch(extent).await?;
+        if needed(extent, &deb) != extent {
+            (file, deb) = fetch(Extent::Whole).await?;
+        }
+        let extent = needed(extent, &deb);
+        let size = release.size;
+        Ok(Self { deb, name: Some(name.clone()), release: Some(release), size, extent, _file: Some(file) })
+    }
+
+    /// What it has, as much of it as was read.
+    pub(crate) fn inventory(&self) -> Result<Inventory> {
+        match self.extent {
+            Extent::Head => Inventory::of_control(&self.deb),
+            Extent::Whole => Inventory::of_whole(&self.deb),
+        }
     }
 
     /// What it is called in messages.
@@ -126,6 +147,11 @@ impl Found {
             None => self.deb.path.display().to_string(),
         }
     }
+}
+
+/// How much of a package has to be read: the head of one without MD5 sums does not name its files.
+fn needed(extent: Extent, deb: &DebFile) -> Extent {
+    if deb.files.contains_key("md5sums") { extent } else { Extent::Whole }
 }
 
 /// Reads a package that is on its way into a file without a name. Of what isn't read the file has a hole.

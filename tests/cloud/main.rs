@@ -1,5 +1,6 @@
 //! Google Cloud without Google: our programs' real clients against fakes that misbehave, over real sockets.
 
+mod adopt;
 mod agent;
 mod credentials;
 mod metadata;

@@ -8,7 +8,6 @@ use futures_util::TryStreamExt as _;
 use serde::Serialize;
 
 use crate::{
-    commands::show::inventory,
     find::{Extent, Found, Wanted},
     inventory::{Difference, show_difference},
     options::{Options, wait_for},
@@ -70,7 +69,7 @@ impl Diff {
             };
             Ok((from, to, notes))
         })?;
-        let difference = Difference::between(&inventory(&from, extent)?, &inventory(&to, extent)?);
+        let difference = Difference::between(&from.inventory()?, &to.inventory()?);
         let (from, to) = (from.shown(), to.shown());
         if options.json {
             return print_json(&Shown { from, to, difference: &difference, notes });

@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use crate::{
-    commands::{build::choose, show::inventory},
+    commands::build::choose,
     deb::read::DebFile,
     find::{Extent, Found},
     inventory::{Difference, Inventory, Missing, show_difference, show_inventory},
@@ -155,14 +155,13 @@ impl Planned {
         let compared = match (built, published, bucket) {
             (Some(built), published, _) if published.as_ref().is_none_or(|published| published.name <= built) => {
                 let path = walk.out.join(format!("{}.deb", built.stem()));
-                let found = Found::file(&path).and_then(|found| inventory(&found, Extent::Whole));
+                let found = Found::file(&path, Extent::Whole).and_then(|found| found.inventory());
                 found.map(|inventory| Some((built, "in the output directory", inventory)))
             }
             (_, Some(published), Some(bucket)) => {
                 let name = published.name.clone();
                 let found = timeout(PATIENCE, Found::release(bucket, published, Extent::Head)).await;
-                let found =
-                    found.context("no answer from the bucket").and_then(|found| inventory(&found?, Extent::Head));
+                let found = found.context("no answer from the bucket").and_then(|found| found?.inventory());
                 found.map(|inventory| Some((name, "in the bucket", inventory)))
             }
             _ => Ok(None),

@@ -57,7 +57,7 @@ impl Show {
             let bucket = if wanted.is_in_bucket() { Some(options.find_bucket().await?) } else { None };
             wanted.find(bucket.as_ref(), extent).await
         })?;
-        let inventory = inventory(&found, extent)?;
+        let inventory = found.inventory()?;
         if options.json {
             return print_json(&Shown {
                 release: found.name.as_ref(),
@@ -68,14 +68,6 @@ impl Show {
             });
         }
         print(&text(&found, &inventory))
-    }
-}
-
-/// What a package has, as much of it as was read.
-pub(crate) fn inventory(found: &Found, extent: Extent) -> Result<Inventory> {
-    match extent {
-        Extent::Head => Inventory::of_control(&found.deb),
-        Extent::Whole => Inventory::of_whole(&found.deb),
     }
 }
 

@@ -100,7 +100,7 @@ async fn upload(bucket: &Bucket, deb: &Path, release: &ReleaseName, metadata: &R
 }
 
 /// What is said of a release: read from inside the package, and its size and hash.
-fn describe(deb: &Path) -> Result<(ReleaseName, ReleaseMetadata)> {
+pub(crate) fn describe(deb: &Path) -> Result<(ReleaseName, ReleaseMetadata)> {
     let opened = DebFile::open(deb)?;
     let described = Described::read(&opened.control).with_context(|| format!("cannot upload `{}`", deb.display()))?;
     let (sha256, size) = hash(deb).with_context(|| format!("could not read `{}`", deb.display()))?;

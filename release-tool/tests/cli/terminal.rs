@@ -26,11 +26,13 @@ fn shells_get_their_completions() {
         &["list", "--help"],
         &["check", "--help"],
         &["init", "--help"],
+        &["adopt", "--help"],
         &["schema", "--help"],
         &["reference", "--help"],
         &["plan", "--help"],
         &["show", "--help"],
         &["init", "--help"],
+        &["adopt", "--help"],
         &["diff", "--help"],
     ] {
         let output = project.release(arguments).assert().success().get_output().clone();
