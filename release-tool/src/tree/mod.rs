@@ -86,6 +86,11 @@ impl Tree {
         self.entries.iter().map(|(path, entry)| (path.as_str(), entry))
     }
 
+    /// What is at a path, without the slash at its beginning.
+    pub(crate) fn get(&self, path: &str) -> Option<&Entry> {
+        self.entries.get(path)
+    }
+
     /// Regular files that are conffiles.
     pub(crate) fn conffiles(&self) -> impl Iterator<Item = &str> {
         self.iter().filter(|(_, e)| matches!(e.kind, Kind::File { conffile: true, .. })).map(|(path, _)| path)
@@ -116,6 +121,12 @@ impl Tree {
     pub(crate) fn add_file(&mut self, path: &str, source: PathBuf, size: u64) {
         let kind = Kind::File { source, size, conffile: false };
         self.add(path, Entry::new(kind, 0o644, &Owner::root(), "a test")).unwrap();
+    }
+
+    /// Gives a file other permission bits.
+    #[cfg(test)]
+    pub(crate) fn set_mode(&mut self, path: &str, mode: u32) {
+        self.entries.get_mut(path).unwrap().mode = mode;
     }
 
     fn add_content(&mut self, walk: &Walk, content: &Content) -> Result<()> {

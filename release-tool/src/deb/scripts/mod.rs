@@ -18,7 +18,7 @@ use bucket::UnitName;
 
 use crate::{
     manifest::{Recipe, Restart},
-    tree::Tree,
+    tree::{Entry, Kind, Tree},
 };
 
 /// A unit of which everything is known that scripts and control fields need.
@@ -36,14 +36,40 @@ pub(crate) struct PlannedUnit {
     pub(crate) restart: Restart,
 }
 
+/// When systemd has to read its unit files again, because the package brings or takes some: units, or drop-ins for those of
+/// others, which would have no effect before.
+#[derive(Debug, Clone, Copy)]
+struct Reloads {
+    /// After it was installed, upgraded or removed.
+    changed: bool,
+    /// After it was purged too: conffiles stay until then.
+    purged: bool,
+}
+
+impl Reloads {
+    fn of(units: &[PlannedUnit], tree: &Tree) -> Self {
+        let below = |directory: &str| {
+            let is_file = |(path, entry): (&str, &Entry)| entry.kind != Kind::Directory && path.starts_with(directory);
+            tree.iter().any(is_file)
+        };
+        let purged = below("etc/systemd/system/");
+        let ours = units.iter().any(|unit| unit.ours);
+        Self { changed: ours || purged || below("usr/lib/systemd/system/") || below("lib/systemd/system/"), purged }
+    }
+}
+
 /// The scripts that a package needs, by name, in the order in which they are packed.
-pub(crate) fn scripts(units: &[PlannedUnit], recipe: &Recipe, _tree: &Tree) -> Vec<(&'static str, String)> {
+pub(crate) fn scripts(units: &[PlannedUnit], recipe: &Recipe, tree: &Tree) -> Vec<(&'static str, String)> {
     let lines = &recipe.scripts;
+    let reloads = Reloads::of(units, tree);
     let all = [
-        ("postinst", with_lines(&lines.postinst, &(users::take_over_directories(recipe) + &postinst(units)))),
+        ("postinst", with_lines(&lines.postinst, &(users::take_over_directories(recipe) + &postinst(units, reloads)))),
         (
             "postrm",
-            Some(in_place_of_failed(&lines.postrm) + &with_lines(&lines.postrm, &postrm(units)).unwrap_or_default()),
+            Some(
+                in_place_of_failed(&lines.postrm)
+                    + &with_lines(&lines.postrm, &postrm(units, reloads)).unwrap_or_default(),
+            ),
         ),
         ("preinst", with_lines(&lines.preinst, &users::make_users(&recipe.users))),
         (
@@ -74,7 +100,7 @@ fn with_lines(lines: &[String], ours: &str) -> Option<String> {
     (!body.is_empty()).then_some(body)
 }
 
-fn postinst(units: &[PlannedUnit]) -> String {
+fn postinst(units: &[PlannedUnit], reloads: Reloads) -> String {
     let mut body = String::new();
     if let Some(unit) = units.iter().find(|unit| unit.ours && unit.start) {
         let _ = write!(
@@ -113,7 +139,7 @@ fn postinst(units: &[PlannedUnit]) -> String {
             let _ = writeln!(body, "    deb-systemd-helper update-state {name} >/dev/null || true");
         }
     }
-    let acting = act(units);
+    let acting = act(units, reloads);
     if !acting.is_empty() {
         body.push_str("    # Under pulld, starting and restarting is pulld's.\n");
         body.push_str("    if [ -z \"${DPKG_ROOT:-}${PUSH_TRANSACTION:-}\" ] && [ -d /run/systemd/system ]; then\n");
@@ -143,9 +169,9 @@ fn enable_instance(name: &str) -> String {
 }
 
 /// Starts, restarts and reloads, as far as `$upgraded_from` asks for it.
-fn act(units: &[PlannedUnit]) -> String {
+fn act(units: &[PlannedUnit], reloads: Reloads) -> String {
     let mut body = String::new();
-    if units.iter().any(|unit| unit.ours) {
+    if reloads.changed {
         body.push_str("        systemctl --system daemon-reload >/dev/null || true\n");
     }
     let first: Vec<&PlannedUnit> = units.iter().filter(|unit| unit.start && unit.ours).collect();
@@ -201,28 +227,38 @@ fn prerm(units: &[PlannedUnit]) -> String {
     )
 }
 
-fn postrm(units: &[PlannedUnit]) -> String {
-    if units.iter().all(|unit| !unit.ours) {
-        return String::new();
+fn postrm(units: &[PlannedUnit], reloads: Reloads) -> String {
+    let mut body = String::new();
+    if units.iter().any(|unit| unit.ours) {
+        // A mask of the template is one of its instances.
+        let each = |command: &str| {
+            let ours = units.iter().filter(|unit| unit.ours && (command == "purge" || unit.name.template().is_none()));
+            ours.fold(String::new(), |mut text, unit| {
+                let name = quote(unit.name.as_str());
+                let _ = writeln!(text, "        deb-systemd-helper {command} {name} >/dev/null || true");
+                text
+            })
+        };
+        let mut purge = each("purge");
+        purge.push_str(&each("unmask"));
+        let _ = write!(
+            body,
+            "\nif command -v deb-systemd-helper >/dev/null; then\n    case \"$1\" in\n    remove)\n        \
+             # Nothing starts it while only its conffiles are left.\n{}        ;;\n    purge)\n{purge}        ;;\n    esac\nfi\n",
+            each("mask")
+        );
     }
-    // A mask of the template is one of its instances.
-    let each = |command: &str| {
-        let ours = units.iter().filter(|unit| unit.ours && (command == "purge" || unit.name.template().is_none()));
-        ours.fold(String::new(), |mut text, unit| {
-            let name = quote(unit.name.as_str());
-            let _ = writeln!(text, "        deb-systemd-helper {command} {name} >/dev/null || true");
-            text
-        })
-    };
-    let mut purge = each("purge");
-    purge.push_str(&each("unmask"));
-    format!(
-        "\nif command -v deb-systemd-helper >/dev/null; then\n    case \"$1\" in\n    remove)\n        \
-         # Nothing starts it while only its conffiles are left.\n{}        ;;\n    purge)\n{purge}        ;;\n    esac\nfi\n\
-         if [ \"$1\" = remove ] && [ -z \"${{DPKG_ROOT:-}}${{PUSH_TRANSACTION:-}}\" ] && [ -d /run/systemd/system ]; then\n    \
-         systemctl --system daemon-reload >/dev/null || true\nfi\n",
-        each("mask")
-    )
+    if reloads.changed {
+        let when =
+            if reloads.purged { "{ [ \"$1\" = remove ] || [ \"$1\" = purge ]; }" } else { "[ \"$1\" = remove ]" };
+        let lead = if body.is_empty() { "\n" } else { "" };
+        let _ = write!(
+            body,
+            "{lead}if {when} && [ -z \"${{DPKG_ROOT:-}}${{PUSH_TRANSACTION:-}}\" ] && [ -d /run/systemd/system ]; then\n    \
+             systemctl --system daemon-reload >/dev/null || true\nfi\n"
+        );
+    }
+    body
 }
 
 /// A word of a shell command.
@@ -322,6 +358,32 @@ mod tests {
             for arguments in [["remove", ""], ["upgrade", "2"], ["purge", ""]] {
                 assert_eq!(run(&script, &arguments, false), [""; 0], "{name} {arguments:?}");
             }
+        }
+    }
+
+    #[test]
+    fn systemd_reads_a_drop_in_for_the_unit_of_another_package() {
+        let nginx = PlannedUnit { ours: false, enable: false, ..unit("nginx.service", Restart::OnUpgrade) };
+        let reload = "systemctl --system daemon-reload";
+        for (path, units, purged) in [
+            ("usr/lib/systemd/system/nginx.service.d/web.conf", &[][..], &[][..]),
+            ("etc/systemd/system/nginx.service.d/web.conf", &[], &[reload]),
+            ("usr/lib/systemd/system/nginx.service.d/web.conf", std::slice::from_ref(&nginx), &[]),
+        ] {
+            let mut tree = Tree::default();
+            tree.add_file(path, "/x".into(), 1);
+            let all = scripts(units, &test_recipe(""), &tree);
+            let script = |wanted| &all.iter().find(|(name, _)| *name == wanted).unwrap().1;
+            let mut installed = vec![reload];
+            // Restarted only if the release says so.
+            installed.extend(units.iter().map(|_| "invoke restart nginx.service"));
+            for arguments in [&["configure"][..], &["configure", "1"]] {
+                assert_eq!(run(script("postinst"), arguments, false), installed);
+                assert_eq!(run(script("postinst"), arguments, true), [""; 0]);
+            }
+            assert_eq!(run(script("postrm"), &["remove"], false), [reload]);
+            assert_eq!(run(script("postrm"), &["purge"], false), purged);
+            assert_eq!(run(script("postrm"), &["upgrade", "2"], false), [""; 0]);
         }
     }
 
