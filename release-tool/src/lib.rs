@@ -4,6 +4,7 @@
 //! - from what, by whom: [`source`] asks git ([`git`]), [`builder`] the machine
 //! - the package: [`pack`] decides every field, [`deb`] writes the bytes, [`elf`] knows what programs need
 //! - a package as people see it: [`inventory`]; [`find`] reads one from the bucket
+//! - the unit files in it: [`unit_file`] reads them, [`unit_check`] says what is wrong with them
 //! - the commands, one file each: [`commands`]; what they print goes through [`console`], and bars are [`progress`]
 //!
 //! stdout carries results only (release names, paths, JSON), stderr everything else.
@@ -24,5 +25,7 @@ mod pack;
 mod progress;
 mod source;
 mod tree;
+mod unit_check;
+mod unit_file;
 
 pub use cli::{Cli, main};

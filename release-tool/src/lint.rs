@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io::Read,
     path::Path,
+    process::Command,
 };
 
 use anyhow::Result;
@@ -16,6 +17,7 @@ use crate::{
     manifest::{Content, Package, Recipe, Source, Unit},
     pack::{check_syntax, plan_units},
     tree::{Kind, Tree, Walk, base},
+    unit_check,
 };
 
 /// A problem in a manifest or a package.
@@ -52,7 +54,10 @@ pub(crate) fn package(walk: &Walk, package: &Package, findings: &mut Vec<Finding
     }
     let checked = match &package.source {
         Source::Recipe(recipe) => self::recipe(walk, package, recipe),
-        Source::Prebuilt(deb) => walk.file(deb).and_then(|(path, _)| DebFile::open(&path)).map(|_| Vec::new()),
+        Source::Prebuilt(deb) => walk
+            .file(deb)
+            .and_then(|(path, _)| DebFile::open(&path))
+            .and_then(|deb| unlisted_units(&deb, &package.units)),
     };
     match checked {
         Ok(texts) => {
@@ -74,7 +79,14 @@ fn recipe(walk: &Walk, package: &Package, recipe: &Recipe) -> Result<Vec<String>
     for (name, text) in scripts(&units, recipe, &tree) {
         check_syntax(name, &text)?;
     }
-    let mut texts = Vec::new();
+    let mut texts = unit_check::check(&tree, recipe)?;
+    texts.extend(
+        package
+            .units
+            .iter()
+            .filter_map(|unit| walk.file(unit.file.as_ref()?).ok())
+            .flat_map(|(path, _)| ignored(&path)),
+    );
     for (path, entry) in tree.iter() {
         let top = path.split('/').next().unwrap_or_default();
         if ["bin", "sbin", "lib", "lib32", "lib64", "libx32"].contains(&top) && path == top {
@@ -94,6 +106,36 @@ fn recipe(walk: &Walk, package: &Package, recipe: &Recipe) -> Result<Vec<String>
             && arch != recipe.architecture.as_str()
         {
             texts.push(format!("`/{path}` is compiled for {arch}, but the package is for {}", recipe.architecture));
+        }
+    }
+    Ok(texts)
+}
+
+/// What systemd itself says of a unit file, where it is there: it knows every key, and this program none.
+fn ignored(path: &Path) -> Vec<String> {
+    let verify = Command::new("systemd-analyze").args(["--man=no", "verify"]).arg(path).env("LC_ALL", "C").output();
+    let said = verify.map(|output| String::from_utf8_lossy(&output.stderr).into_owned()).unwrap_or_default();
+    // Lines about the file have its path and their number; others are about what isn't installed here.
+    let place = format!("{}:", path.display());
+    let about_it = said.lines().filter_map(|line| line.strip_prefix(&place));
+    about_it
+        .filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+        .map(|rest| format!("systemd says of `{}`, line {rest}", path.display()))
+        .collect()
+}
+
+/// Units that a prebuilt package has and that `release.toml` doesn't list, so that nobody would restart or watch them.
+fn unlisted_units(deb: &DebFile, units: &[Unit]) -> Result<Vec<String>> {
+    let mut texts = Vec::new();
+    for entry in tar::Archive::new(deb.data()?).entries()? {
+        let path = String::from_utf8_lossy(&entry?.path_bytes()).into_owned();
+        let path = path.trim_start_matches("./");
+        let Some((name, true)) = unit_check::unit_of(path) else { continue };
+        if !units.iter().any(|unit| unit.name.as_str() == name) {
+            texts.push(format!(
+                "the package has the unit `{name}`, which is not listed, so that it is neither restarted nor watched: add \
+                 a unit with name = \"{name}\", and start = false if something else starts it"
+            ));
         }
     }
     Ok(texts)

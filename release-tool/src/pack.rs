@@ -22,6 +22,8 @@ use crate::{
     progress::Progress,
     source::Source,
     tree::{Kind, Tree, Walk},
+    unit_check,
+    unit_file::UnitFile,
 };
 
 /// What all packages of one build have in common.
@@ -112,6 +114,9 @@ impl BuildContext {
     ) -> Result<()> {
         let tree = Tree::lay_out(walk, recipe, &package.units)?;
         let units = plan_units(walk, &package.units)?;
+        for text in unit_check::check(&tree, recipe)? {
+            console::warning(format_args!("{}: {text}", package.at()));
+        }
         let scripts = scripts(&units, recipe, &tree);
         for (script, text) in &scripts {
             check_syntax(script, text)?;
@@ -209,8 +214,9 @@ pub(crate) fn plan_units(walk: &Walk, units: &[Unit]) -> Result<Vec<PlannedUnit>
         let mut enable = false;
         if let Some(file) = &unit.file {
             let (path, _) = walk.file(file).with_context(|| format!("unit `{}`: cannot use `file`", unit.name))?;
-            let text = fs::read_to_string(&path).with_context(|| format!("could not read `{}`", path.display()))?;
-            let installable = has_install_section(&text);
+            let parse = || UnitFile::parse(unit.name.kind(), &unit_check::read(&path)?);
+            let invalid = || format!("unit `{}`: the file `{}` is invalid", unit.name, path.display());
+            let installable = parse().with_context(invalid)?.is_installable();
             if unit.enable == Some(true) && !installable {
                 bail!(
                     "unit `{}` cannot be enabled, because its file has no section `[Install]`: \
@@ -229,18 +235,6 @@ pub(crate) fn plan_units(walk: &Walk, units: &[Unit]) -> Result<Vec<PlannedUnit>
         Ok(std::iter::once(&unit.name).chain(&unit.instances).map(planned).collect::<Vec<_>>())
     };
     Ok(units.iter().map(plan).collect::<Result<Vec<_>>>()?.concat())
-}
-
-/// Whether a unit file says what enabling it means (systemd.unit(5), the options of `[Install]`).
-fn has_install_section(text: &str) -> bool {
-    let mut inside = false;
-    text.lines().map(str::trim).any(|line| {
-        if line.starts_with('[') {
-            inside = line == "[Install]";
-        }
-        let key = line.split('=').next().unwrap_or_default().trim();
-        inside && ["WantedBy", "RequiredBy", "UpheldBy", "Alias", "Also"].contains(&key)
-    })
 }
 
 /// Lets `sh` read a script without running it, so that a syntax error is found here and not on a server.
@@ -300,13 +294,6 @@ mod tests {
         for named in ["git, libc6", "libc6 (>= 2.28)", "musl | libc6:any"] {
             assert_eq!(depends(&[("Depends", named)]), [("Depends", named.to_owned())]);
         }
-    }
-
-    #[test]
-    fn install_sections_are_seen() {
-        assert!(has_install_section("[Service]\nExecStart=/x\n[Install]\nWantedBy=multi-user.target\n"));
-        assert!(!has_install_section("[Service]\nExecStart=/x\n"));
-        assert!(!has_install_section("[Install]\n[Service]\nWantedBy=x\n"));
     }
 
     #[test]

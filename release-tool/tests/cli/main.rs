@@ -9,6 +9,7 @@ mod packages;
 mod project;
 mod sources;
 mod terminal;
+mod unit_files;
 mod uploads;
 mod users;
 mod views;
