@@ -1,6 +1,8 @@
 //! `release -m NOTE`: builds and uploads in one go.
 
-use anyhow::Result;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
 use clap::Args;
 use console::{UsageError, nearest, one_line};
 
@@ -42,7 +44,7 @@ impl Publish {
             let bucket = options.open_bucket(Some(&manifest)).await?;
             let built = self.build.build(options, &manifest)?;
             let paths: Vec<_> = built.into_iter().map(|built| built.path).collect();
-            upload_all(&bucket, &paths, options.json).await
+            upload_all(&bucket, &paths, options.json).await.with_context(|| kept(&paths))
         })
     }
 
@@ -58,4 +60,13 @@ impl Publish {
             _ => Ok(()),
         }
     }
+}
+
+/// What becomes of packages that were built and not all uploaded.
+fn kept(paths: &[PathBuf]) -> String {
+    let shown: Vec<String> = paths.iter().map(|path| format!("'{}'", path.display())).collect();
+    format!(
+        "built, but could not upload everything: the packages are kept, and `release upload {}` tries again",
+        shown.join(" ")
+    )
 }

@@ -101,3 +101,18 @@ fn the_bucket_comes_from_the_flag_then_the_environment_then_the_file() {
     none.release(&["-m", "why"]).env_remove("PUSH_BUCKET").assert().code(2);
     assert!(!none.path("dist").exists(), "nothing is built when there is nowhere to upload");
 }
+
+#[test]
+fn what_could_not_be_uploaded_is_built_and_said_to_be() {
+    let project = Project::new(CONTENTS);
+    // Nobody can write below it, not even root.
+    fs::write(project.beside("bucket/debs"), "").unwrap();
+    let said = project.refused(&["-m", "why"], 1);
+    let made = fs::read_dir(project.path("dist")).unwrap().map(|entry| entry.unwrap().path());
+    let deb = made.into_iter().find(|path| path.extension().is_some_and(|of| of == "deb")).unwrap();
+    assert!(said.contains("error: built, but could not upload everything: the packages are kept"), "{said}");
+    let retry = format!("release upload '{}'", deb.display());
+    assert!(said.contains(&retry), "{said}");
+    fs::remove_file(project.beside("bucket/debs")).unwrap();
+    project.release(&["upload", deb.to_str().unwrap()]).assert().success();
+}
