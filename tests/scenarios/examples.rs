@@ -14,15 +14,18 @@ use harness::{Image, Machine, Programs, Repo, TempDir};
 const TIME: &str = "2026-11-20T19:05:02Z";
 
 /// What the examples depend on, and the image of other tests has not.
-const DEPENDS: [&str; 1] = ["python3-minimal"];
+const DEPENDS: [&str; 2] = ["nginx-light", "python3-minimal"];
+
+/// The examples, of which each is its package's name, but for the prebuilt one.
+const EXAMPLES: [&str; 5] = ["hello", "catalog", "site", "backup", "vendor"];
 
 /// Builds and checks `examples/{name}` in a repository of its own; the package is then `{name}.deb` in `out`.
 fn build(name: &str, directory: &Path, out: &Path) -> Result<()> {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name);
     let project = directory.join(name);
-    let copied = Command::new("cp").arg("-a").arg(&example).arg(&project).status()?;
-    ensure!(copied.success(), "could not copy `{}`", example.display());
     let repo = Repo::new(&project)?;
+    let copied = Command::new("cp").arg("-a").arg(example.join(".")).arg(&project).status()?;
+    ensure!(copied.success(), "could not copy `{}`", example.display());
     repo.commit("the example")?;
     let built: PathBuf = repo.build("the example", TIME, &directory.join(format!("{name}.out")))?;
     for checked in [None, Some(&built)] {
@@ -44,10 +47,75 @@ fn every_example_is_built_checked_installed_and_purged() -> Result<()> {
     let directory = TempDir::new()?;
     let debs = directory.path().join("debs");
     fs::create_dir(&debs)?;
-    build("catalog", directory.path(), &debs)?;
+    for name in EXAMPLES {
+        build(name, directory.path(), &debs)?;
+    }
     let image = Image::debian()?.with_debian_packages(&DEPENDS)?;
     let server = Machine::options("web-1", &image)?.share(&debs, "/root/debs").boot()?;
-    a_tree_belongs_to_the_user_that_its_package_makes(&server)
+    let files = "find / -xdev -not -path '/proc/*' -not -path '/sys/*' -not -path '/run/*' -not -path '/tmp/*' \
+                 -not -path '/var/log/*' -not -path '/var/lib/dpkg/*' -not -path '/var/lib/systemd/*' | sort";
+    let before = server.sh(files)?;
+    let dirty = server.sh("for deb in /root/debs/*.deb; do dpkg-deb --field \"$deb\" Push-Dirty; done | sort -u")?;
+    assert_eq!(dirty, "false");
+
+    a_web_service_answers(&server)?;
+    a_tree_belongs_to_the_user_that_its_package_makes(&server)?;
+    a_drop_in_for_another_packages_unit_takes_effect(&server)?;
+    a_timer_starts_its_service(&server)?;
+    a_prebuilt_package_is_as_it_was(&server)?;
+
+    let gone = server.sh(files)?;
+    let left: Vec<&str> = gone.lines().filter(|path| !before.lines().any(|there| there == *path)).collect();
+    // useradd(8) keeps what was before.
+    assert!(left.iter().all(|path| path.starts_with("/etc/") && path.ends_with('-')), "purging left {left:?}");
+    Ok(())
+}
+
+/// Waits until a URL of the machine's own answers with what contains `expected`.
+fn answers(server: &Machine, port: u16, expected: &str) -> Result<()> {
+    server.wait_until(&format!("port {port} answers"), Duration::from_secs(10), |server| {
+        let response = server.http(port, "/")?;
+        ensure!(response.status == 200 && response.body.contains(expected), "it says {response:?}");
+        Ok(Some(()))
+    })
+}
+
+fn a_web_service_answers(server: &Machine) -> Result<()> {
+    server.sh("dpkg --install /root/debs/hello.deb && dpkg --verify hello")?;
+    answers(server, 8080, "Hello")?;
+    server.sh("dpkg --purge hello && ! systemctl is-active hello").map(drop)
+}
+
+fn a_drop_in_for_another_packages_unit_takes_effect(server: &Machine) -> Result<()> {
+    server.sh("dpkg --install /root/debs/site.deb && dpkg --verify site")?;
+    answers(server, 8081, "Hello from the site.")?;
+    let limit = "grep '^Max open files' /proc/$(systemctl show --value --property=MainPID nginx)/limits";
+    assert!(server.sh(limit)?.contains(" 8192 "), "nginx runs with the limit of the drop-in");
+    server.sh("dpkg --purge site")?;
+    let state =
+        "systemctl show --value --property=NeedDaemonReload --property=DropInPaths --property=ActiveState nginx";
+    assert_eq!(server.sh(state)?.split_whitespace().collect::<Vec<_>>(), ["active", "no"]);
+    Ok(())
+}
+
+fn a_timer_starts_its_service(server: &Machine) -> Result<()> {
+    server.sh("dpkg --install /root/debs/backup.deb && dpkg --verify backup")?;
+    assert_eq!(
+        server.sh("systemctl is-active backup.timer; systemctl is-active backup.service || true")?,
+        "active\ninactive"
+    );
+    assert_eq!(server.sh("stat --format '%U:%G %a' /var/backups/etc")?, "root:adm 750");
+    server.sh("systemctl start backup.service && tar --list --gzip --file /var/backups/etc/*.tar.gz etc/passwd")?;
+    // What a service wrote is not the package's.
+    server.sh("rm /var/backups/etc/*.tar.gz && dpkg --purge backup && ! systemctl is-active backup.timer").map(drop)
+}
+
+fn a_prebuilt_package_is_as_it_was(server: &Machine) -> Result<()> {
+    server
+        .sh("dpkg --install /root/debs/vendor.deb && dpkg --verify vendor-agent && systemctl is-active vendor-agent")?;
+    let fields = "dpkg-query --show --showformat '${Version} ${Push-Units}' vendor-agent";
+    assert_eq!(server.sh(fields)?, "2.1-3 vendor-agent.service=restart");
+    server.sh("dpkg --purge vendor-agent && ! systemctl is-active vendor-agent").map(drop)
 }
 
 fn a_tree_belongs_to_the_user_that_its_package_makes(server: &Machine) -> Result<()> {
