@@ -5,6 +5,7 @@ mod boundaries;
 mod by_hand;
 mod chance;
 mod crashes;
+mod debian_archive;
 mod documents;
 mod harness;
 mod install;
