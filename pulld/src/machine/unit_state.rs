@@ -177,13 +177,17 @@ pub(crate) struct UnitState {
     pub(crate) started: Option<u64>,
 }
 
+impl ActiveState {
+    /// Whether a unit that is so is started, or is being started or stopped.
+    pub(crate) fn is_running(&self) -> bool {
+        matches!(self, Self::Active | Self::Activating | Self::Deactivating | Self::Reloading)
+    }
+}
+
 impl UnitState {
     /// Whether it is started, or is being started or stopped.
     pub(crate) fn is_running(&self) -> bool {
-        matches!(
-            self.active,
-            ActiveState::Active | ActiveState::Activating | ActiveState::Deactivating | ActiveState::Reloading
-        )
+        self.active.is_running()
     }
 
     /// How it failed, to follow a word like `failed`: `: exit status 3` or ` (timeout)`.

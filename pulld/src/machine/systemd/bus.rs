@@ -23,6 +23,7 @@ type ListedUnit = (String, String, String, String, String, String, OwnedObjectPa
 pub(super) trait Manager {
     fn subscribe(&self) -> zbus::Result<()>;
     fn reload(&self) -> zbus::Result<()>;
+    fn get_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
     fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
     fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
     fn restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
@@ -44,6 +45,7 @@ pub(super) trait Manager {
 
 #[zbus::proxy(interface = "org.freedesktop.DBus.Properties", default_service = "org.freedesktop.systemd1")]
 pub(super) trait PropertySource {
+    fn get(&self, interface: InterfaceName<'_>, property: &str) -> zbus::Result<OwnedVariant>;
     fn get_all(&self, interface: InterfaceName<'_>) -> zbus::Result<HashMap<String, OwnedVariant>>;
 }
 

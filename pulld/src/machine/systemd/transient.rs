@@ -85,9 +85,7 @@ pub(crate) async fn run(transient: &Transient) -> Result<bool> {
             continue;
         }
         // There was no signal for a while, or the bus went away: then the unit itself is queried.
-        if let Ok(state) = unit::read(&transient.unit).await
-            && !state.is_running()
-        {
+        if let Ok(false) = unit::is_running(&transient.unit).await {
             // It may have ended right now, and the signal is on its way.
             if was_over {
                 // systemd forgets a unit of this kind when it ends, its result too.
@@ -106,7 +104,7 @@ pub(crate) async fn run(transient: &Transient) -> Result<bool> {
 
 /// Waits until a unit is not running any more.
 pub(crate) async fn wait_inactive(name: &str, deadline: Instant) -> Result<()> {
-    while unit::read(name).await?.is_running() {
+    while unit::is_running(name).await? {
         if Instant::now() > deadline {
             bail!("timed out waiting for the end of `{name}`");
         }

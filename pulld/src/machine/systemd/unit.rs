@@ -5,24 +5,26 @@ use std::collections::HashMap;
 use anyhow::{Context, Result, anyhow};
 use bucket::Timestamp;
 use tokio::time::timeout;
-use zbus::{OwnedVariant, names::InterfaceName};
+use zbus::{Connection, OwnedObjectPath, OwnedVariant, names::InterfaceName};
 
 use super::{
-    super::{process_end::ProcessEnd, unit_state::UnitState},
+    super::{
+        process_end::ProcessEnd,
+        unit_state::{ActiveState, UnitState},
+    },
     bus::{ManagerProxy, PropertySourceProxy, QUERY_TIMEOUT, connect, in_words},
 };
+
+/// The interface of every unit.
+const UNIT: &str = "org.freedesktop.systemd1.Unit";
 
 /// Reads how a unit is; one that does not exist is a state too.
 pub(super) async fn read(name: &str) -> Result<UnitState> {
     let read = async {
         let connection = connect().await?;
         let path = ManagerProxy::new(&connection).await?.load_unit(name).await.map_err(|error| in_words(&error))?;
-        let source = PropertySourceProxy::builder(&connection)
-            .path(path)
-            .cache_properties(zbus::proxy::CacheProperties::No)
-            .build()
-            .await?;
-        let unit = source.get_all(InterfaceName::try_from("org.freedesktop.systemd1.Unit")?).await?;
+        let source = source(&connection, path).await?;
+        let unit = source.get_all(InterfaceName::try_from(UNIT)?).await?;
         let service = if name.ends_with(".service") {
             source.get_all(InterfaceName::try_from("org.freedesktop.systemd1.Service")?).await?
         } else {
@@ -32,6 +34,35 @@ pub(super) async fn read(name: &str) -> Result<UnitState> {
     };
     let read = timeout(QUERY_TIMEOUT, read).await.unwrap_or_else(|_| Err(anyhow!("timed out")));
     read.with_context(|| format!("could not query systemd about `{name}`"))
+}
+
+/// Whether a unit is started, or is being started or stopped. One that systemd has not loaded isn't, and is not loaded for
+/// the question: of a service that comes and goes that would cost more than all else.
+pub(super) async fn is_running(name: &str) -> Result<bool> {
+    let read = async {
+        let connection = connect().await?;
+        let path = match ManagerProxy::new(&connection).await?.get_unit(name).await {
+            Ok(path) => path,
+            Err(zbus::Error::MethodError(kind, ..)) if kind == "org.freedesktop.systemd1.NoSuchUnit" => {
+                return Ok(false);
+            }
+            Err(error) => return Err(in_words(&error)),
+        };
+        let source = source(&connection, path).await?;
+        match source.get(InterfaceName::try_from(UNIT)?, "ActiveState").await {
+            Ok(active) => Ok(ActiveState::from(String::try_from(active)?).is_running()),
+            // It was there a moment ago.
+            Err(zbus::Error::MethodError(kind, ..)) if kind == "org.freedesktop.DBus.Error.UnknownObject" => Ok(false),
+            Err(error) => Err(in_words(&error)),
+        }
+    };
+    let read = timeout(QUERY_TIMEOUT, read).await.unwrap_or_else(|_| Err(anyhow!("timed out")));
+    read.with_context(|| format!("could not query systemd about `{name}`"))
+}
+
+async fn source(connection: &Connection, path: OwnedObjectPath) -> Result<PropertySourceProxy<'_>> {
+    let source = PropertySourceProxy::builder(connection).path(path);
+    Ok(source.cache_properties(zbus::proxy::CacheProperties::No).build().await?)
 }
 
 fn parse(unit: &HashMap<String, OwnedVariant>, service: &HashMap<String, OwnedVariant>) -> UnitState {
