@@ -1,4 +1,5 @@
-//! From a deb in the bucket to an active unit: pulld against the bare commands, in the same container.
+//! From a deb in the bucket to an active unit: pulld against the bare commands, each in a container of its own. In one, the
+//! agent would also have to find out what was done by hand.
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
@@ -14,11 +15,13 @@ const PAYLOAD: u64 = 10_000_000;
 const ROUNDS: usize = 7;
 
 pub(crate) fn bench() -> Result<()> {
-    println!("\nfrom a 10 MB deb in the bucket to an active unit, in a container");
+    println!("\nfrom a 10 MB deb in the bucket to an active unit, in two containers by turns");
     let scenario = Scenario::new()?;
     // Nothing but `pulld pull` wakes it.
     let config = "poll = \"1d\"\nhealth_window = \"500ms\"\n";
     let server = scenario.server_options("bench-1")?.file("/etc/pulld/pulld.d/60-bench.toml", config).boot()?;
+    let bare_server = scenario.server("bench-2")?;
+    bare_server.sh("systemctl stop pulld")?;
     let repo = Repo::new(&scenario.path("payload"))?;
     write_project(&repo)?;
 
@@ -30,7 +33,7 @@ pub(crate) fn bench() -> Result<()> {
         let release = next(&scenario, &repo)?;
         let deb = format!("/srv/push/debs/{release}");
         let by_hand = active_after(
-            &server,
+            &bare_server,
             &format!("PUSH_TRANSACTION=1 dpkg -i '{deb}' && systemctl daemon-reload && systemctl restart payload"),
         )?;
         // The first of each meets cold caches.

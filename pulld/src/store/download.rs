@@ -13,6 +13,7 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use bucket::{Download, Release, ReleaseMetadata, ReleaseName, Sha256};
 use sha2::Digest;
+use tokio::task::JoinHandle;
 
 use crate::{
     service::{events, liveness::Liveness},
@@ -26,6 +27,9 @@ use super::{
 
 /// How long a download may go without a byte before the watchdog ends the agent; the bucket's own timeouts come first.
 const CHUNK_TIMEOUT: Duration = Duration::from_mins(5);
+
+/// Bytes of a download that the disk is asked to write at once.
+const EARLY_SYNC: usize = 2 << 20;
 
 /// How a search for a release's file ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,6 +124,7 @@ async fn fetch(
         let Some(mut download) = download else { return Ok(Found::Nowhere) };
         fail_point!("download({}).begin", release.name.app());
         let mut file = OpenOptions::new().create(true).append(true).open(part).with_context(failed)?;
+        let mut early = EarlySync::default();
         loop {
             let chunk = match download.chunk().await {
                 Ok(Some(chunk)) => chunk,
@@ -138,6 +143,7 @@ async fn fetch(
             }
             hasher.update(&chunk);
             file.write_all(&chunk).with_context(failed)?;
+            early.written(&file, chunk.len()).with_context(failed)?;
             fail_point!("download({}).chunk", release.name.app());
         }
         tokio::task::spawn_blocking(move || file.sync_all()).await?.with_context(failed)?;
@@ -154,6 +160,27 @@ async fn fetch(
         );
     }
     Ok(Found::File(part.to_owned()))
+}
+
+/// Has the disk write what came so far while more comes in, so that little is left for the sync at the end.
+#[derive(Default)]
+struct EarlySync {
+    /// Bytes since the last one.
+    waiting: usize,
+    running: Option<JoinHandle<()>>,
+}
+
+impl EarlySync {
+    fn written(&mut self, file: &fs::File, length: usize) -> std::io::Result<()> {
+        self.waiting += length;
+        if self.waiting >= EARLY_SYNC && self.running.as_ref().is_none_or(JoinHandle::is_finished) {
+            self.waiting = 0;
+            let file = file.try_clone()?;
+            // If it fails, so does the one at the end.
+            self.running = Some(tokio::task::spawn_blocking(move || drop(file.sync_data())));
+        }
+        Ok(())
+    }
 }
 
 /// Creates the directory of a release, which may be there already.

@@ -8,6 +8,7 @@ pub(super) mod database;
 pub(super) mod parse;
 mod query;
 mod stamp;
+pub(super) mod status_file;
 
 use std::{
     fs::File,

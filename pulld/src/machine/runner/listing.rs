@@ -1,17 +1,27 @@
 //! What dpkg has, before and after a run.
 
-use std::process::{Command, Stdio};
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use anyhow::{Context, Result, ensure};
 
 use super::super::{
-    dpkg::parse::{ALL_PACKAGES, parse_all_packages},
+    dpkg::{
+        database::DIRECTORY,
+        parse::{ALL_PACKAGES, parse_all_packages},
+        status_file,
+    },
     package_changes::AllPackages,
     package_state::PackageState,
 };
 
 /// Every package that dpkg knows.
 pub(super) fn all_packages() -> Result<AllPackages> {
+    if let Some(packages) = status_file::all_packages(Path::new(DIRECTORY)) {
+        return Ok(packages);
+    }
     let mut query = Command::new("dpkg-query");
     query.args(["--show", "--showformat", ALL_PACKAGES]).env("LC_ALL", "C.UTF-8").stdin(Stdio::null());
     let query = query.output().context("could not run `dpkg-query`")?;

@@ -32,6 +32,8 @@ pub(super) enum What {
     StateRemoval,
     /// The directory of the cache in which one for a release was made.
     CacheDirectory,
+    /// A download that has not ended.
+    DownloadEarly,
     /// A download.
     Download,
     /// The program that a rescue keeps.
@@ -65,13 +67,17 @@ const RESCUE: &str = "pulld/src/state/rescue.rs";
 const WRITE: &str = "bucket/src/file/write.rs";
 
 /// All of them, in the files that write what must survive a power cut.
-pub(super) const ALL: [Site; 17] = [
+pub(super) const ALL: [Site; 18] = [
     site(PERSIST, "file.as_file().sync_all()", What::StateFile),
     site(PERSIST, "sync_directory(directory).", What::StateName),
     site(PERSIST, "sync_directory(directory.parent()", What::StateDirectory),
     site(PERSIST, "sync_directory(to.parent()", What::StateRename),
     site(PERSIST, "sync_directory(path.parent()", What::StateRemoval),
     site("pulld/src/store/download.rs", "sync_directory(&above)", What::CacheDirectory),
+    Site {
+        excuse: "the slow part of the next one, while more comes in",
+        ..site("pulld/src/store/download.rs", "file.sync_data()", What::DownloadEarly)
+    },
     site("pulld/src/store/download.rs", "file.sync_all()", What::Download),
     Site {
         excuse: "only where the cache is on another file system than the rescue",
@@ -147,6 +153,7 @@ pub(super) fn what(events: &[Event], at: usize, bucket: &Path) -> Option<What> {
         });
     }
     Some(match (next_name, change) {
+        _ if name.ends_with(".part") && !with_time => What::DownloadEarly,
         _ if name.ends_with(".part") => What::Download,
         (None, _) if name == "cache" => What::CacheDirectory,
         (Some(to), _) if to.ends_with("rescue/pulld") => What::RescueProgram,
