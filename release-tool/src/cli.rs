@@ -14,14 +14,14 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   release init                          write a release.toml to begin with
+  release check                         find errors before building
+  release plan                          show what would be in each package, and what changed
   release -m \"fix the login\"            build and upload everything in release.toml
   release -m \"fix the login\" web        build and upload only the package `web`
   release build -m \"try it\" web         build only; the .deb is in dist/
   release upload dist/web:*.deb         upload a package built before
-  release plan                          show what would be in each package, and what changed
   release list web                      list the releases of `web`, newest first
   release diff OLD web                  show what changes from a release to the newest of `web`
-  release check                         find errors before building
   release reference | less              read about every key of release.toml
 
 The bucket is taken from --bucket, else PUSH_BUCKET, else `[bucket] url` in release.toml.
@@ -45,6 +45,8 @@ enum Command {
     /// Write a release.toml from what the directory shows
     #[command(after_help = init::EXAMPLES)]
     Init,
+    /// Check release.toml or built packages for errors
+    Check(check::Check),
     /// Show what would be in each package, and what changed since its last release
     Plan(plan::Plan),
     /// Build packages without uploading them, and print their paths
@@ -57,8 +59,6 @@ enum Command {
     Show(show::Show),
     /// Show what changes from one release to another
     Diff(diff::Diff),
-    /// Check release.toml or built packages for errors
-    Check(check::Check),
     /// Make releases of ours from those of the original system
     Adopt(adopt::Adopt),
     /// Print the reference of release.toml: every key, with its default and an example
