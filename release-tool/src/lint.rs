@@ -209,31 +209,46 @@ pub(crate) fn deb(path: &Path, findings: &mut Vec<Finding>) {
 fn contents(deb: &DebFile) -> Result<Vec<String>> {
     let mut sums = lines(deb, "md5sums");
     let mut texts = Vec::new();
-    let mut seen = BTreeSet::new();
-    for entry in tar::Archive::new(deb.data()?).entries()? {
+    let (mut seen, mut found) = (BTreeSet::new(), BTreeMap::new());
+    let mut archive = tar::Archive::new(deb.data()?);
+    for entry in archive.entries()? {
         let mut entry = entry?;
         let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let path = path.trim_start_matches("./").trim_end_matches('/').to_owned();
         if path.split('/').any(|segment| segment == "..") || path.starts_with('/') {
             texts.push(format!("path `{path}` escapes the package root"));
         }
-        if entry.header().entry_type().is_file() {
-            let mut sum = Md5::new();
+        let kind = entry.header().entry_type();
+        let mut sum = None;
+        if kind.is_file() {
+            let mut hasher = Md5::new();
             let mut buffer = vec![0; 64 * 1024];
             loop {
                 match entry.read(&mut buffer)? {
                     0 => break,
-                    read => sum.update(&buffer[..read]),
+                    read => hasher.update(&buffer[..read]),
                 }
             }
-            if sums.remove(&path).is_some_and(|expected| expected != hex::encode(sum.finalize())) {
+            sum = Some(hex::encode(hasher.finalize()));
+        } else if kind.is_hard_link() {
+            let to = String::from_utf8_lossy(&entry.link_name_bytes().unwrap_or_default()).into_owned();
+            sum = found.get(to.trim_start_matches("./")).cloned();
+            if sum.is_none() {
+                texts.push(format!("`/{path}` is a hard link to `{to}`, which is no file before it in the package"));
+            }
+        }
+        if let Some(sum) = sum {
+            if sums.remove(&path).is_some_and(|expected| expected != sum) {
                 texts.push(format!("MD5 sum mismatch for `/{path}`"));
             }
+            found.insert(path.clone(), sum);
         }
         if !seen.insert(path.clone()) {
             texts.push(format!("duplicate path `/{path}`"));
         }
     }
+    // The tar ended before its compressed stream did, whose checksum comes last.
+    archive.into_inner().finish()?;
     texts.extend(sums.into_keys().map(|path| format!("`/{path}` has an MD5 sum, but is missing from the package")));
     let conffiles = deb.files.get("conffiles").map(|text| String::from_utf8_lossy(text).into_owned());
     for conffile in conffiles.iter().flat_map(|text| text.lines()).map(|line| line.trim_start_matches('/')) {

@@ -46,6 +46,10 @@ struct Uploaded {
 impl Upload {
     pub(crate) fn run(self, options: &Options) -> Result<()> {
         let debs: Vec<PathBuf> = self.debs.iter().map(|deb| options.directory.join(deb)).collect();
+        for deb in &debs {
+            // Whatever happened to it since it was built: what cannot be unpacked is no release.
+            DebFile::open(deb)?.check_data()?;
+        }
         wait_for(async {
             let bucket = options.find_bucket().await?;
             upload_all(&bucket, &debs, options.json).await

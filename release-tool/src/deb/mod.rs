@@ -1,11 +1,12 @@
 //! Writing a `.deb` (deb(5)) in one pass with flat memory, on all cores.
 //!
-//! The control member comes first in the file, but has the MD5 sums of what comes after it. It is written
-//! uncompressed, so its size is known before the sums are; its place is left free, the data member is streamed to
-//! where it belongs while the sums are made, and the control member and the data member's size are filled in last.
+//! The control member comes first in the file, but has the MD5 sums of what comes after it. A place is left free for it
+//! (`control.rs` knows how large), the data member is streamed to where it belongs while the sums are made, and the
+//! control member and the data member's size are filled in last.
 //! Every source file is opened and read exactly once, ahead of the compression (`pieces.rs`).
 
 pub(crate) mod ar;
+mod control;
 mod pieces;
 pub(crate) mod prebuilt;
 pub(crate) mod read;
@@ -15,6 +16,8 @@ mod tarball;
 mod unfinished;
 
 use std::{
+    collections::HashMap,
+    fs::File,
     io::{BufWriter, Seek, SeekFrom, Write},
     num::NonZero,
     path::Path,
@@ -23,6 +26,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use bucket::Control;
+use md5::{Digest as _, Md5};
 use zstd::zstd_safe::CParameter;
 
 use crate::{
@@ -45,9 +49,6 @@ const JOB: u32 = 4 << 20;
 /// How much of what comes before a job is looked back at: half of the window. This outweighs what smaller jobs lose.
 const OVERLAP: u32 = 8;
 
-/// An MD5 sum before it is known.
-const UNKNOWN: &str = "00000000000000000000000000000000";
-
 /// A package to be written.
 #[derive(Debug)]
 pub(crate) struct Deb<'a> {
@@ -66,40 +67,62 @@ pub(crate) struct Deb<'a> {
 impl Deb<'_> {
     /// Writes it as `path`, which must not exist. `progress` is told the bytes of files read so far.
     pub(crate) fn write(&self, path: &Path, progress: &dyn Fn(u64)) -> Result<()> {
-        let sums: Vec<(&str, String)> = self.summed().map(|path| (path, UNKNOWN.to_owned())).collect();
-        let control = Member::new("control.tar", self.control_member(&sums)?.len() as u64);
-        read::check_control_size(control.size)?;
-        let data_name = match self.compression {
-            Compression::Zstd => "data.tar.zst",
-            Compression::Xz => "data.tar.xz",
-        };
-
+        let guess = (0_u64..).map(|number| hex::encode(Md5::digest(number.to_le_bytes())));
+        let tar = self.control_tar(guess)?;
+        let mut room = control::room(self.compression, &tar)?;
+        // Zeros behind the tar are never more than the place has bytes.
+        read::check_control_size((tar.len() + room) as u64)?;
         create(path, |file| {
-            let mut out = BufWriter::with_capacity(CHUNK, file);
-            out.write_all(&preamble(self.time)?)?;
-            let control_at = out.stream_position()?;
-            // A tar is a multiple of 512 bytes: never padded.
-            let data_at = control_at + ar::HEADER + control.size;
-            out.seek(SeekFrom::Start(data_at + ar::HEADER))?;
-
-            let (mut out, sums) = self.write_data(out, progress)?;
-            let data = Member::new(data_name, out.stream_position()? - data_at - ar::HEADER);
-            if data.is_padded() {
-                out.write_all(b"\n")?;
+            // Sums that compress worse than others are conceivable.
+            while let Err(DoesNotFit { needed }) = self.write_into(file, room, progress)? {
+                room = needed;
+                file.set_len(0)?;
             }
-
-            out.seek(SeekFrom::Start(control_at))?;
-            out.write_all(&control.header(self.time)?)?;
-            let sums: Vec<_> = self.summed().zip(sums).collect();
-            out.write_all(&self.control_member(&sums)?)?;
-            out.write_all(&data.header(self.time)?)?;
-            out.flush()?;
             Ok(())
         })
     }
 
-    /// Compresses the tree's tar; returns the sums of the files in [`Self::summed`].
-    fn write_data<W: Write>(&self, out: W, progress: &dyn Fn(u64)) -> Result<(W, Vec<String>)> {
+    /// Writes it with a place of `room` bytes for the control member.
+    fn write_into(
+        &self,
+        file: &mut File,
+        room: usize,
+        progress: &dyn Fn(u64),
+    ) -> Result<std::result::Result<(), DoesNotFit>> {
+        let preamble = preamble(self.time)?;
+        let control = Member::new(control::name(self.compression), room as u64);
+        let control_at = preamble.len() as u64;
+        let data_at = control_at + ar::HEADER + control.size + u64::from(control.is_padded());
+        let mut out = BufWriter::with_capacity(CHUNK, file);
+        out.seek(SeekFrom::Start(data_at + ar::HEADER))?;
+        let (mut out, sums) = self.write_data(out, progress)?;
+        let data_name = match self.compression {
+            Compression::Zstd => "data.tar.zst",
+            Compression::Xz => "data.tar.xz",
+        };
+        let data = Member::new(data_name, out.stream_position()? - data_at - ar::HEADER);
+        if data.is_padded() {
+            out.write_all(b"\n")?;
+        }
+
+        let tar = self.control_tar(self.summed().filter_map(|path| sums.get(path)))?;
+        let Some(content) = control::fit(self.compression, &tar, room)? else {
+            return Ok(Err(DoesNotFit { needed: control::room(self.compression, &tar)? }));
+        };
+        out.rewind()?;
+        out.write_all(&preamble)?;
+        out.write_all(&control.header(self.time)?)?;
+        out.write_all(&content)?;
+        if control.is_padded() {
+            out.write_all(b"\n")?;
+        }
+        out.write_all(&data.header(self.time)?)?;
+        out.flush()?;
+        Ok(Ok(()))
+    }
+
+    /// Compresses the tree's tar; returns the sums of the files in [`Self::summed`] by their paths.
+    fn write_data<W: Write>(&self, out: W, progress: &dyn Fn(u64)) -> Result<(W, HashMap<&str, String>)> {
         let threads = thread::available_parallelism().map_or(1, NonZero::get).min(MOST_THREADS);
         let workers = u32::try_from(threads)?;
         match self.compression {
@@ -127,7 +150,7 @@ impl Deb<'_> {
         }
     }
 
-    fn write_tar(&self, out: &mut impl Write, threads: usize, progress: &dyn Fn(u64)) -> Result<Vec<String>> {
+    fn write_tar(&self, out: &mut impl Write, threads: usize, progress: &dyn Fn(u64)) -> Result<HashMap<&str, String>> {
         let mut done = 0;
         // Two also on one core: one may wait for the disk.
         pieces::tar(self.tree, self.time, threads.max(2), |piece, content| {
@@ -145,14 +168,16 @@ impl Deb<'_> {
             .map(|(path, _)| path)
     }
 
-    fn control_member(&self, sums: &[(&str, String)]) -> Result<Vec<u8>> {
+    /// The control member as a tar, with a sum for each of the files in [`Self::summed`].
+    fn control_tar(&self, sums: impl Iterator<Item = impl AsRef<str>>) -> Result<Vec<u8>> {
         let mut tar = Tarball::new(Vec::new(), self.time)?;
         let conffiles = self.tree.conffiles().fold(String::new(), |text, path| text + "/" + path + "\n");
         if !conffiles.is_empty() {
             tar.text("conffiles", 0o644, conffiles.as_bytes())?;
         }
         tar.text("control", 0o644, self.control.to_string().as_bytes())?;
-        let lines = sums.iter().fold(String::new(), |text, (path, sum)| text + sum + "  " + path + "\n");
+        let lines =
+            self.summed().zip(sums).fold(String::new(), |text, (path, sum)| text + sum.as_ref() + "  " + path + "\n");
         if !lines.is_empty() {
             tar.text("md5sums", 0o644, lines.as_bytes())?;
         }
@@ -161,6 +186,12 @@ impl Deb<'_> {
         }
         tar.finish()
     }
+}
+
+/// The place for the control member turned out to be too small.
+struct DoesNotFit {
+    /// Bytes that it should have.
+    needed: usize,
 }
 
 /// The magic and the member that says which format follows.

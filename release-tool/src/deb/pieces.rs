@@ -6,6 +6,7 @@
 //! made right where the bytes are still in the processor's cache.
 
 use std::{
+    collections::{BTreeMap, HashMap},
     fs::File,
     io::{self, ErrorKind, Read, Write},
     path::Path,
@@ -31,6 +32,9 @@ const MOST: usize = 8;
 /// An entry of the tree with its path.
 type Named<'a> = (&'a str, &'a Entry);
 
+/// MD5 sums by path.
+type Sums<'a> = HashMap<&'a str, String>;
+
 /// Some bytes of the tar.
 struct Piece {
     bytes: Vec<u8>,
@@ -42,24 +46,26 @@ struct Piece {
 }
 
 /// Makes the tar of `tree` with `threads` threads, and hands it over piece by piece, each with the bytes of files in it.
-/// Returns the MD5 sums of the files that have one, in the order of the tree: dpkg keeps those of conffiles itself.
+/// Returns the MD5 sums of the files that have one by their paths: dpkg keeps those of conffiles itself.
 pub(super) fn tar(
     tree: &Tree,
     time: u64,
     threads: usize,
     mut take: impl FnMut(&[u8], u64) -> Result<()>,
-) -> Result<Vec<String>> {
+) -> Result<Sums<'_>> {
     take(&Tarball::new(Vec::new(), time)?.into_inner(), 0)?;
-    let runs = runs(tree);
+    let links = tree.hard_links();
+    let runs = runs(tree, &links);
     let threads = threads.clamp(1, MOST).min(runs.len().max(1));
-    let sums = thread::scope(|scope| {
-        let start = |lane| Lane::start(scope, runs.iter().skip(lane).step_by(threads), time);
+    let mut sums = thread::scope(|scope| {
+        let start = |lane| Lane::start(scope, runs.iter().skip(lane).step_by(threads), &links, time);
         let mut lanes = (0..threads).map(start).collect::<Result<Vec<_>>>()?;
         for run in 0..runs.len() {
             let lane = run % threads;
             loop {
                 let Ok(piece) = lanes[lane].made.recv() else {
-                    return lanes.swap_remove(lane).finish().map(|_| Vec::new());
+                    let ended = lanes.swap_remove(lane).finish();
+                    return ended.and_then(|_| bail!("a thread that reads files ended early"));
                 };
                 take(&piece.bytes[..piece.filled], piece.content)?;
                 // Nobody takes it back after the last run.
@@ -69,15 +75,21 @@ pub(super) fn tar(
                 }
             }
         }
-        lanes.into_iter().map(Lane::finish).collect::<Result<Vec<_>>>()
+        lanes.into_iter().map(Lane::finish).try_fold(HashMap::new(), |mut all, sums| {
+            all.extend(sums?);
+            anyhow::Ok(all)
+        })
     })?;
     take(&super::tarball::END, 0)?;
-    let mut lanes: Vec<_> = sums.into_iter().map(Vec::into_iter).collect();
-    Ok((0..runs.len()).filter_map(|run| lanes[run % threads].next()).flatten().collect())
+    for (path, to) in links {
+        let sum = sums.get(to).cloned().context("a hard link leads nowhere")?;
+        sums.insert(path, sum);
+    }
+    Ok(sums)
 }
 
 /// Cuts a tree into runs, each about a piece of tar or one larger file at its end.
-fn runs(tree: &Tree) -> Vec<Vec<Named<'_>>> {
+fn runs<'a>(tree: &'a Tree, links: &BTreeMap<&str, &str>) -> Vec<Vec<Named<'a>>> {
     let mut runs: Vec<Vec<Named>> = Vec::new();
     let mut left = 0;
     for (path, entry) in tree.iter() {
@@ -85,7 +97,10 @@ fn runs(tree: &Tree) -> Vec<Vec<Named<'_>>> {
             runs.push(Vec::new());
             left = PIECE as u64;
         }
-        let content = if let Kind::File { size, .. } = &entry.kind { *size } else { 0 };
+        let content = match &entry.kind {
+            Kind::File { size, .. } if !links.contains_key(path) => *size,
+            _ => 0,
+        };
         left = left.saturating_sub(super::tarball::BLOCK + content);
         if let Some(run) = runs.last_mut() {
             run.push((path, entry));
@@ -95,35 +110,35 @@ fn runs(tree: &Tree) -> Vec<Vec<Named<'_>>> {
 }
 
 /// A thread, as the taker sees it.
-struct Lane<'scope> {
+struct Lane<'scope, 'a> {
     made: Receiver<Piece>,
     used: Sender<Vec<u8>>,
-    /// Gives the sums of each of its runs.
-    thread: ScopedJoinHandle<'scope, Result<Vec<Vec<String>>>>,
+    thread: ScopedJoinHandle<'scope, Result<Sums<'a>>>,
 }
 
-impl<'scope> Lane<'scope> {
-    fn start<'a: 'scope>(
+impl<'scope, 'a: 'scope> Lane<'scope, 'a> {
+    fn start(
         scope: &'scope Scope<'scope, '_>,
-        runs: impl Iterator<Item = &'a Vec<Named<'a>>> + Send + 'scope,
+        runs: impl Iterator<Item = &'scope Vec<Named<'a>>> + Send + 'scope,
+        links: &'scope BTreeMap<&'a str, &'a str>,
         time: u64,
     ) -> Result<Self> {
         let (taker, made) = sync_channel(AHEAD);
         let (used, reuse) = channel();
         let work = move || {
             let mut out = Pieces { taker, reuse, bytes: vec![0; PIECE], filled: 0, content: 0 };
-            runs.map(|run| {
-                let sums = add(&mut out, run, time)?;
+            let mut sums = Sums::new();
+            for run in runs {
+                add(&mut out, run, links, time, &mut sums)?;
                 out.hand_over(true)?;
-                Ok(sums)
-            })
-            .collect()
+            }
+            Ok(sums)
         };
         let thread = thread::Builder::new().name("read".to_owned()).spawn_scoped(scope, work);
         Ok(Self { made, used, thread: thread.context("could not start a thread")? })
     }
 
-    fn finish(self) -> Result<Vec<Vec<String>>> {
+    fn finish(self) -> Result<Sums<'a>> {
         drop(self.made);
         self.thread.join().map_err(|_| anyhow!("a thread that reads files panicked"))?
     }
@@ -171,22 +186,31 @@ impl Write for Pieces {
     }
 }
 
-/// Writes a run; returns the sums of its files.
-fn add(out: &mut Pieces, run: &[Named], time: u64) -> Result<Vec<String>> {
+/// Writes a run, and adds the sums of its files to `sums`.
+fn add<'a>(
+    out: &mut Pieces,
+    run: &[Named<'a>],
+    links: &BTreeMap<&str, &str>,
+    time: u64,
+    sums: &mut Sums<'a>,
+) -> Result<()> {
     let mut tar = Tarball::resume(out, time);
-    let mut sums = Vec::new();
     for (path, entry) in run {
         match &entry.kind {
             Kind::Directory => tar.directory(path, entry.mode, &entry.owner)?,
             Kind::Link { to } => tar.link(path, to, &entry.owner)?,
-            Kind::File { source, size, conffile } => {
+            Kind::File { source, size, conffile, .. } => {
+                if let Some(to) = links.get(path) {
+                    tar.hard_link(path, to, entry.mode, &entry.owner)?;
+                    continue;
+                }
                 let mut sum = (!conffile).then(Md5::new);
                 tar.file(path, entry.mode, &entry.owner, *size, |out| copy(source, *size, out, sum.as_mut()))?;
-                sums.extend(sum.map(|sum| hex::encode(sum.finalize())));
+                sums.extend(sum.map(|sum| (*path, hex::encode(sum.finalize()))));
             }
         }
     }
-    Ok(sums)
+    Ok(())
 }
 
 /// Copies a file of which exactly `size` bytes are expected.
@@ -257,8 +281,10 @@ mod tests {
             .into();
         assert!(made.iter().all(|other| *other == made[0]));
         let (bytes, sums) = &made[0];
-        let expected: Vec<String> = contents.iter().map(|content| hex::encode(Md5::digest(content))).collect();
-        assert_eq!(*sums, expected);
+        assert_eq!(sums.len(), contents.len());
+        for (number, content) in contents.iter().enumerate() {
+            assert_eq!(sums[&*format!("f/{number:05}")], hex::encode(Md5::digest(content)));
+        }
         let mut archive = ::tar::Archive::new(&bytes[..]);
         let mut files = contents.iter();
         for entry in archive.entries().unwrap() {
@@ -296,8 +322,8 @@ mod tests {
 
     #[test]
     fn an_empty_tree_is_an_archive_too() {
-        let mut bytes = Vec::new();
-        let sums = tar(&Tree::default(), 7, 4, |piece, _| {
+        let (tree, mut bytes) = (Tree::default(), Vec::new());
+        let sums = tar(&tree, 7, 4, |piece, _| {
             bytes.extend_from_slice(piece);
             Ok(())
         });

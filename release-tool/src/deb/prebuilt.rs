@@ -1,7 +1,7 @@
 //! Releasing somebody else's `.deb` as it is: only its control file gains the Push fields.
 //!
-//! The data member and everything else are copied byte for byte. The control member is written anew, uncompressed;
-//! of its files only `control` differs, all others keep their headers and content.
+//! The data member and everything else are copied byte for byte. The control member is written anew, compressed in a way
+//! that whoever reads the original reads; of its files only `control` differs, all others keep their headers and content.
 
 use std::{
     fs::File,
@@ -19,20 +19,29 @@ use super::{
     read::{DebFile, check_control_size},
     unfinished::create,
 };
+use crate::manifest::Compression;
 
 /// Writes `original` with another control file as `path`, which must not exist. Its own times are kept.
 pub(crate) fn write(original: &DebFile, control: &Control, path: &Path, progress: &dyn Fn(u64)) -> Result<()> {
     let tar = with_control(&original.control_tar, control.to_string().as_bytes())
         .with_context(|| format!("damaged control member in `{}`", original.path.display()))?;
     check_control_size(tar.len() as u64)?;
+    original.check_data()?;
+    let data_is_zstd = original.members.iter().any(|(member, _)| member.name == "data.tar.zst");
+    let compression = if data_is_zstd { Compression::Zstd } else { Compression::Xz };
+    let control = super::control::whole(compression, &tar)?;
     let mut source = File::open(&original.path).context("could not open the original package")?;
     create(path, |file| {
         let mut out = BufWriter::with_capacity(CHUNK, file);
         out.write_all(super::ar::MAGIC)?;
         for (member, at) in &original.members {
             if member.name.starts_with("control.tar") {
-                out.write_all(&Member::new("control.tar", tar.len() as u64).header(0)?)?;
-                out.write_all(&tar)?;
+                let member = Member::new(super::control::name(compression), control.len() as u64);
+                out.write_all(&member.header(0)?)?;
+                out.write_all(&control)?;
+                if member.is_padded() {
+                    out.write_all(b"\n")?;
+                }
                 continue;
             }
             // The header as it was: its time and owner are the original's.

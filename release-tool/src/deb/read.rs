@@ -5,13 +5,15 @@
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::{self, Read, Seek, SeekFrom},
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, bail};
 use bucket::Control;
 use console::safe;
+use flate2::bufread::MultiGzDecoder;
+use liblzma::bufread::XzDecoder;
 
 use super::ar::Member;
 
@@ -82,37 +84,80 @@ impl DebFile {
         Ok(Self { path: path.to_owned(), members, control_tar, control, files })
     }
 
-    /// The data member as a plain tar, streamed.
-    pub(crate) fn data(&self) -> Result<Box<dyn Read>> {
+    /// The data member as a plain tar, streamed; to be ended by [`Content::finish`].
+    pub(crate) fn data(&self) -> Result<Content<impl BufRead + use<>>> {
         let Some((member, at)) = self.members.iter().find(|(member, _)| member.name.starts_with("data.tar")) else {
             bail!("`{}` has no data member", self.path.display());
         };
         let mut file = File::open(&self.path)?;
         file.seek(SeekFrom::Start(*at))?;
-        decompressed(&member.name, io::BufReader::new(file).take(member.size))
+        Content::of(&member.name, BufReader::with_capacity(64 * 1024, file.take(member.size)))
+    }
+
+    /// Fails unless the data member can be decompressed to its end, with the checksums that its format has.
+    pub(crate) fn check_data(&self) -> Result<()> {
+        let check = || self.data()?.finish();
+        check().with_context(|| format!("`{}` is damaged: its data member cannot be unpacked", self.path.display()))
     }
 }
 
 fn control_tar(file: &mut File, (member, at): &(Member, u64)) -> Result<Vec<u8>> {
     file.seek(SeekFrom::Start(*at))?;
     let mut tar = Vec::new();
-    decompressed(&member.name, file.try_clone()?.take(member.size))?
-        .take(LARGEST_CONTROL + 1)
-        .read_to_end(&mut tar)
-        .context("damaged control member")?;
+    let mut content = Content::of(&member.name, BufReader::new(file.try_clone()?.take(member.size)))?;
+    (&mut content).take(LARGEST_CONTROL + 1).read_to_end(&mut tar).context("damaged control member")?;
     check_control_size(tar.len() as u64)?;
+    content.finish().context("damaged control member")?;
     Ok(tar)
 }
 
 /// The content of a member, decompressed as its name says.
-fn decompressed(name: &str, content: impl Read + 'static) -> Result<Box<dyn Read>> {
-    Ok(match name.rsplit('.').next().unwrap_or_default() {
-        "tar" => Box::new(content),
-        "gz" => Box::new(flate2::read::GzDecoder::new(content)),
-        "xz" => Box::new(liblzma::read::XzDecoder::new(content)),
-        "zst" => Box::new(zstd::Decoder::new(content)?),
-        other => bail!("`{name}`: unsupported compression `{}`", safe(other)),
-    })
+///
+/// A tar ends before what is compressed ends: only [`Content::finish`] sees the checksums at the end.
+pub(crate) enum Content<R: BufRead> {
+    Plain(R),
+    Gzip(MultiGzDecoder<R>),
+    Xz(XzDecoder<R>),
+    Zstd(zstd::Decoder<'static, R>),
+}
+
+impl<R: BufRead> Content<R> {
+    fn of(name: &str, member: R) -> Result<Self> {
+        // dpkg reads every member of gzip, but of the others the first stream or frame only.
+        Ok(match name.rsplit('.').next().unwrap_or_default() {
+            "tar" => Self::Plain(member),
+            "gz" => Self::Gzip(MultiGzDecoder::new(member)),
+            "xz" => Self::Xz(XzDecoder::new(member)),
+            "zst" => Self::Zstd(zstd::Decoder::with_buffer(member)?.single_frame()),
+            other => bail!("`{name}`: unsupported compression `{}`", safe(other)),
+        })
+    }
+
+    /// Reads what is left. Fails if any of it is damaged, or if something follows that dpkg wouldn't read.
+    pub(crate) fn finish(mut self) -> Result<()> {
+        io::copy(&mut self, &mut io::sink())?;
+        let mut member = match self {
+            Self::Plain(member) => member,
+            Self::Gzip(decoder) => decoder.into_inner(),
+            Self::Xz(decoder) => decoder.into_inner(),
+            Self::Zstd(decoder) => decoder.finish(),
+        };
+        if !member.fill_buf()?.is_empty() {
+            bail!("something follows behind its end");
+        }
+        Ok(())
+    }
+}
+
+impl<R: BufRead> Read for Content<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(member) => member.read(buffer),
+            Self::Gzip(decoder) => decoder.read(buffer),
+            Self::Xz(decoder) => decoder.read(buffer),
+            Self::Zstd(decoder) => decoder.read(buffer),
+        }
+    }
 }
 
 fn files(tar: &[u8]) -> Result<BTreeMap<String, Vec<u8>>> {

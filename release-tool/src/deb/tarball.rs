@@ -55,6 +55,11 @@ impl<W: Write> Tarball<W> {
         self.header(EntryType::Symlink, &format!("./{path}"), to, 0, 0o777, owner)
     }
 
+    /// Adds another name of a file that was added before, which has the same mode and owner.
+    pub(crate) fn hard_link(&mut self, path: &str, to: &str, mode: u32, owner: &Owner) -> Result<()> {
+        self.header(EntryType::Link, &format!("./{path}"), &format!("./{to}"), 0, mode, owner)
+    }
+
     /// Adds a file of exactly `size` bytes.
     pub(crate) fn file(
         &mut self,

@@ -5,14 +5,17 @@
 
 mod walk;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+};
 
 use anyhow::{Context, Result, bail};
 
 use walk::{Found, Wanted};
 pub(crate) use walk::{UNFINISHED, Walk, base};
 
-use crate::manifest::{Content, Mode, Owner, Recipe, Target, Unit};
+use crate::manifest::{Content, Id, Mode, Owner, Recipe, Target, Unit};
 
 /// Directory of unit files in a package.
 ///
@@ -53,6 +56,8 @@ pub(crate) enum Kind {
         source: PathBuf,
         /// Size in bytes when the tree was laid out; the writer refuses a file that has another by then.
         size: u64,
+        /// Device and number of its inode, if the tree that it was found in may have it under other names too.
+        inode: Option<(u64, u64)>,
         /// Whether dpkg asks before it overwrites an administrator's changes.
         conffile: bool,
     },
@@ -75,7 +80,7 @@ impl Tree {
             let at = format!("unit `{}`", unit.name);
             let (source, metadata) = walk.file(file).with_context(|| format!("{at}: cannot use `file`"))?;
             walk.check_inside(file, unit.outside).with_context(|| format!("{at}: cannot use `file`"))?;
-            let kind = Kind::File { source, size: metadata.len(), conffile: false };
+            let kind = Kind::File { source, size: metadata.len(), inode: None, conffile: false };
             tree.add(&format!("{UNITS}/{}", unit.name), Entry::new(kind, 0o644, &Owner::root(), &at))?;
         }
         Ok(tree)
@@ -96,30 +101,52 @@ impl Tree {
         self.iter().filter(|(_, e)| matches!(e.kind, Kind::File { conffile: true, .. })).map(|(path, _)| path)
     }
 
-    /// Sum of the sizes of all files.
-    pub(crate) fn bytes(&self) -> u64 {
-        let size = |entry: &Entry| match entry.kind {
-            Kind::File { size, .. } => size,
-            _ => 0,
-        };
-        self.entries.values().map(size).sum()
+    /// Files that are another name of one that comes before them, each with the first name: what has one inode, mode and
+    /// owner here is one file on the server too. Conffiles are files of their own: dpkg replaces them one by one.
+    pub(crate) fn hard_links(&self) -> BTreeMap<&str, &str> {
+        let mut first = HashMap::new();
+        let mut links = BTreeMap::new();
+        for (path, entry) in self.iter() {
+            if let Kind::File { inode: Some(inode), conffile: false, .. } = entry.kind {
+                let owner = |id: &Id| id.to_string();
+                let one = (inode, entry.mode, owner(&entry.owner.user), owner(&entry.owner.group));
+                let to = *first.entry(one).or_insert(path);
+                if to != path {
+                    links.insert(path, to);
+                }
+            }
+        }
+        links
     }
 
-    /// `Installed-Size` (deb-substvars(5)): every file and link rounded up to KiB, anything else one KiB.
+    /// Sum of the sizes of all files, of each once.
+    pub(crate) fn bytes(&self) -> u64 {
+        let links = self.hard_links();
+        let size = |(path, entry): (&str, &Entry)| match entry.kind {
+            Kind::File { size, .. } if !links.contains_key(path) => size,
+            _ => 0,
+        };
+        self.iter().map(size).sum()
+    }
+
+    /// `Installed-Size` (deb-substvars(5)): every file and link rounded up to KiB, anything else one KiB. A file with
+    /// several names counts once.
     pub(crate) fn installed_kib(&self) -> u64 {
-        let kib = |entry: &Entry| match &entry.kind {
+        let links = self.hard_links();
+        let kib = |(path, entry): (&str, &Entry)| match &entry.kind {
+            Kind::File { .. } if links.contains_key(path) => 0,
             Kind::File { size, .. } => size.div_ceil(1024),
             Kind::Link { to } => (to.len() as u64).div_ceil(1024),
             Kind::Directory => 1,
         };
         // The root directory itself counts, as it does for dpkg-gencontrol(1).
-        1 + self.entries.values().map(kib).sum::<u64>()
+        1 + self.iter().map(kib).sum::<u64>()
     }
 
     /// Adds a file of root's.
     #[cfg(test)]
     pub(crate) fn add_file(&mut self, path: &str, source: PathBuf, size: u64) {
-        let kind = Kind::File { source, size, conffile: false };
+        let kind = Kind::File { source, size, inode: None, conffile: false };
         self.add(path, Entry::new(kind, 0o644, &Owner::root(), "a test")).unwrap();
     }
 
@@ -148,11 +175,11 @@ impl Tree {
                     let is_directory = found.kind == Kind::Directory;
                     self.add_tree_directories(&found.path, is_directory, dst, directory_mode, owner, at)?;
                     let (kind, mode) = match found.kind {
-                        Kind::File { source, size, .. } => {
+                        Kind::File { source, size, inode, .. } => {
                             let conffile = conffile.unwrap_or_else(|| found.path.starts_with("etc/"));
                             let default = if found.executable { 0o755 } else { 0o644 };
                             let mode = mode.as_ref().map_or(default, |mode| mode.apply(default, false));
-                            (Kind::File { source, size, conffile }, mode)
+                            (Kind::File { source, size, inode, conffile }, mode)
                         }
                         Kind::Directory => continue,
                         link @ Kind::Link { .. } => (link, 0o777),
@@ -271,7 +298,7 @@ mod tests {
     use super::*;
 
     fn file(size: u64) -> Entry {
-        let kind = Kind::File { source: PathBuf::new(), size, conffile: false };
+        let kind = Kind::File { source: PathBuf::new(), size, inode: None, conffile: false };
         Entry::new(kind, 0o644, &Owner::root(), "contents[0]")
     }
 
@@ -300,6 +327,25 @@ mod tests {
         tree.add("var/web/x", file(1)).unwrap();
         tree.add("var/web", Entry::new(Kind::Directory, 0o750, &Owner::root(), "contents[1]")).unwrap();
         assert_eq!(tree.entries["var/web"].mode, 0o750);
+    }
+
+    #[test]
+    fn one_inode_is_one_file_unless_mode_owner_or_conffile_say_otherwise() {
+        let mut tree = Tree::default();
+        let mut add = |path: &str, mode, number, conffile, owner: &Owner| {
+            let kind = Kind::File { source: PathBuf::new(), size: 2000, inode: Some((1, number)), conffile };
+            tree.add(path, Entry::new(kind, mode, owner, path)).unwrap();
+        };
+        let web = Owner { user: Id::Number(33), group: Id::Number(33) };
+        add("a", 0o644, 7, false, &Owner::root());
+        add("b", 0o644, 7, false, &Owner::root());
+        add("c", 0o755, 7, false, &Owner::root());
+        add("d", 0o644, 8, false, &Owner::root());
+        add("e", 0o644, 7, true, &Owner::root());
+        add("f", 0o644, 7, false, &web);
+        add("g", 0o644, 7, false, &web);
+        assert_eq!(tree.hard_links(), BTreeMap::from([("b", "a"), ("g", "f")]));
+        assert_eq!((tree.bytes(), tree.installed_kib()), (5 * 2000, 1 + 5 * 2));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, Metadata},
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -126,7 +126,7 @@ impl Walk {
             None if metadata.is_file() => {
                 let name = Path::new(src).file_name().and_then(|name| name.to_str()).unwrap_or_default();
                 let path = if dst.is_directory { join(&dst.path, name) } else { dst.path.clone() };
-                let kind = Kind::File { source: start, size: metadata.len(), conffile: false };
+                let kind = Kind::File { source: start, size: metadata.len(), inode: None, conffile: false };
                 return Ok(vec![Found { path, kind, executable: is_executable(&metadata), is_named: true }]);
             }
             None if metadata.is_dir() => "**",
@@ -243,7 +243,7 @@ impl Scan<'_> {
                 let executable = is_executable(&metadata);
                 found.push(Found {
                     path,
-                    kind: Kind::File { source, size: metadata.len(), conffile: false },
+                    kind: Kind::File { source, size: metadata.len(), inode: shared_inode(&metadata), conffile: false },
                     executable,
                     is_named: false,
                 });
@@ -305,6 +305,11 @@ fn join(directory: &str, name: &str) -> String {
         "" => name.to_owned(),
         _ => format!("{}/{name}", directory.strip_suffix('/').unwrap_or(directory)),
     }
+}
+
+/// Device and number of an inode that has several names.
+fn shared_inode(metadata: &Metadata) -> Option<(u64, u64)> {
+    (metadata.nlink() > 1).then(|| (metadata.dev(), metadata.ino()))
 }
 
 fn is_executable(metadata: &Metadata) -> bool {

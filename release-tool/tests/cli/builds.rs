@@ -68,6 +68,48 @@ file = \"web.service\"
     assert!(fs::read(first).unwrap() == fs::read(second).unwrap(), "the two packages differ");
 }
 
+/// What may differ between two machines and isn't in the name: directory, umask, number of cores, order and times of files.
+#[test]
+fn the_same_commit_gives_the_same_bytes_in_any_directory_with_any_umask_on_any_number_of_cores() {
+    for compression in ["zstd", "xz"] {
+        let contents = format!(
+            "compression = \"{compression}\"\ncontents = [{{ src = \"tree/**\", dst = \"/usr/share/web/\" }}]\n"
+        );
+        let project = Project::new(&contents);
+        for i in 0..300 {
+            project.write(&format!("tree/{}/{i}", i % 7), &format!("{i} some text ").repeat(i * 5));
+        }
+        // More than one job of zstd, and than one block of xz.
+        let large = if compression == "zstd" { 500_000 } else { 1_300_000 };
+        project.write("tree/large", &"a text without end, ".repeat(large));
+        project.git(&["remote", "add", "origin", "https://git.example/web.git"]);
+        project.commit();
+        let expected = fs::read(project.build()).unwrap();
+        let cores = std::thread::available_parallelism().unwrap().get() - 1;
+        for (place, umask, cores) in [("a", "022", "0".to_owned()), ("far/away", "077", format!("0-{cores}"))] {
+            let copy = project.beside(place);
+            let script = format!(
+                "umask {umask} && git clone -q '{}' '{}' && cd '{}' && git remote set-url origin https://git.example/web.git && \
+                 exec taskset -c {cores} \"$@\"",
+                project.path(".").display(),
+                copy.display(),
+                copy.display(),
+            );
+            let release = project.release(&["build", "-m", "why"]);
+            let mut command = std::process::Command::new("sh");
+            command.args(["-c", &script, "sh"]).arg(release.get_program()).args(release.get_args());
+            for (key, value) in release.get_envs() {
+                match value {
+                    Some(value) => command.env(key, value),
+                    None => command.env_remove(key),
+                };
+            }
+            let deb = stdout(command.assert().success().get_output()).trim().to_owned();
+            assert!(fs::read(&deb).unwrap() == expected, "{compression}: {place}, umask {umask}, cores {cores}");
+        }
+    }
+}
+
 #[test]
 fn dirt_is_recorded_wherever_it_comes_from() {
     let modified = Project::new(CONTENTS);

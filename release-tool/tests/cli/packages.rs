@@ -77,7 +77,7 @@ fn dpkg_sees_what_was_meant() {
     ];
     assert_eq!(short, expected, "{listing}");
     let names: Vec<String> = members(&deb).into_iter().map(|(name, _)| name).collect();
-    assert_eq!(names, ["debian-binary", "control.tar", "data.tar.zst"]);
+    assert_eq!(names, ["debian-binary", "control.tar.zst", "data.tar.zst"]);
     assert_eq!(field(&deb, "Push-Units"), "web.service=restart web@.service=restart nginx.service=reload");
     assert_eq!(field(&deb, "Depends"), "init-system-helpers (>= 1.18)");
     assert_eq!(tool("dpkg-deb", &["--info", deb.to_str().unwrap(), "conffiles"]), "/etc/web/web.conf\n");
@@ -196,7 +196,8 @@ fn a_prebuilt_package_keeps_its_bytes() {
 fn xz_is_for_older_servers() {
     let project = Project::new("compression = \"xz\"\ncontents = [{ src = \"web\", dst = \"/usr/bin/web\" }]\n");
     let deb = project.build();
-    assert_eq!(members(&deb)[2].0, "data.tar.xz");
+    let names: Vec<String> = members(&deb).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["debian-binary", "control.tar.gz", "data.tar.xz"]);
     let out = project.beside("out");
     tool("dpkg-deb", &["-x", deb.to_str().unwrap(), out.to_str().unwrap()]);
     assert_eq!(fs::read(out.join("usr/bin/web")).unwrap(), fs::read(project.path("web")).unwrap());
@@ -216,6 +217,72 @@ fn damage_is_found_by_check() {
         fs::write(&bad, bytes).unwrap();
         project.release(&["check", "bad.deb"]).assert().code(1);
     }
+}
+
+#[test]
+fn hard_links_stay_hard_links_and_verify() {
+    let head = crate::project::HEAD;
+    let project = Project::new("");
+    project.write("tree/a/first", &(0..100_000).map(|n| format!("{n} ")).collect::<String>());
+    for name in ["a/second", "b-third"] {
+        fs::hard_link(project.path("tree/a/first"), project.path("tree").join(name)).unwrap();
+    }
+    let contents = "contents = [{ src = \"tree/**\", dst = \"/usr/share/web/\" }, \
+                    { src = \"tree/a/*\", dst = \"/usr/lib/web/\", mode = \"0600\" }]\n";
+    project.write("release.toml", &format!("{head}{contents}"));
+    project.commit();
+    let deb = project.build();
+    let listing = tool("dpkg-deb", &["-c", deb.to_str().unwrap()]);
+    let links = listing.lines().filter_map(|line| line.split_once(" link to ")).count();
+    assert_eq!(links, 3, "{listing}");
+    let sums = tool("dpkg-deb", &["--info", deb.to_str().unwrap(), "md5sums"]);
+    assert_eq!(sums.lines().count(), 5, "a sum for each name: {sums}");
+    let root = project.beside("root");
+    fs::create_dir_all(root.join("var/lib/dpkg/info")).unwrap();
+    fs::create_dir_all(root.join("var/lib/dpkg/updates")).unwrap();
+    fs::write(root.join("var/lib/dpkg/status"), "").unwrap();
+    dpkg(&root, &["-i", deb.to_str().unwrap()]).assert().success();
+    dpkg(&root, &["--verify", "web"]).assert().success().stdout("");
+    let inode = |path: &str| std::os::unix::fs::MetadataExt::ino(&fs::metadata(root.join("usr").join(path)).unwrap());
+    assert_eq!(inode("share/web/a/first"), inode("share/web/a/second"));
+    assert_eq!(inode("share/web/a/first"), inode("share/web/b-third"));
+    assert_eq!(inode("lib/web/first"), inode("lib/web/second"));
+    assert_ne!(inode("lib/web/first"), inode("share/web/a/first"), "another mode is another file");
+    project.release(&["check", deb.to_str().unwrap()]).assert().success().stdout("");
+}
+
+/// The last bytes of a member are the checksum of its compressed stream, behind the end of the tar.
+#[test]
+fn a_wrong_checksum_at_the_very_end_is_found_by_check_and_never_released() {
+    for compression in ["zstd", "xz"] {
+        let contents = "contents = [{ src = \"web\", dst = \"/usr/bin/web\" }]\n";
+        let project = Project::new(&format!("compression = \"{compression}\"\n{contents}"));
+        let deb = project.build();
+        project.release(&["check", deb.to_str().unwrap()]).assert().success();
+        let good = fs::read(&deb).unwrap();
+        let end = good.len() - (members(&deb)[2].1.len() % 2);
+        // Of xz, the last four bytes are a magic and a size; before them is the checksum of the footer.
+        let at = if compression == "zstd" { end - 1 } else { end - 12 };
+        for bad in [[&good[..at], &[good[at] ^ 1], &good[at + 1..]].concat(), followed(&good)] {
+            fs::write(project.path("bad.deb"), &bad).unwrap();
+            let found = project.release(&["check", "bad.deb"]).assert().code(1).get_output().clone();
+            assert!(stdout(&found).contains("damaged data member"), "{compression}: {}", stdout(&found));
+            let said = project.refused(&["upload", "bad.deb"], 1);
+            assert!(said.contains("cannot be unpacked"), "{said}");
+            project.write("release.toml", "schema = 1\n[package.vendor]\ndeb = \"bad.deb\"\n");
+            let said = project.refused(&["build", "-m", "why"], 1);
+            assert!(said.contains("cannot be unpacked"), "{said}");
+        }
+        project.release(&["list"]).assert().success().stdout("");
+    }
+}
+
+/// A package whose last member goes on behind what it decompresses to.
+fn followed(deb: &[u8]) -> Vec<u8> {
+    let text = deb.windows(9).position(|bytes| bytes == b"data.tar.").unwrap();
+    let size: usize = std::str::from_utf8(&deb[text + 48..text + 58]).unwrap().trim().parse().unwrap();
+    let header = format!("{:<10}", size + 8);
+    [&deb[..text + 48], header.as_bytes(), &deb[text + 58..text + 60 + size], b"followed"].concat()
 }
 
 #[test]
