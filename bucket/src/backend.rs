@@ -1,12 +1,10 @@
 //! One set of verbs over both backends.
 
-use std::path::Path;
-
 use bytes::Bytes;
 
 use crate::{
     BucketOptions, BucketUrl, Download, Error, Fetched, FileBucket, GcsBucket, Generation, Metadata, NewBucket, Object,
-    ObjectInfo, ObjectPath, Page, PageToken,
+    ObjectInfo, ObjectPath, Page, PageToken, SourceFile,
 };
 
 /// Where everything is stored: `gs://` or `file://`.
@@ -130,10 +128,11 @@ impl Bucket {
     }
 
     /// Like [`Bucket::create`], streaming from a file of any size. `progress` receives the bytes sent so far.
+    /// [`Error::Unavailable`] if it changed since it was read, and then there is no object.
     pub async fn create_from_file(
         &self,
         path: &ObjectPath,
-        source: &Path,
+        source: &SourceFile,
         metadata: &Metadata,
         progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Generation, Error> {

@@ -36,6 +36,7 @@ mod release_name;
 mod server_document;
 mod server_name;
 mod sha256;
+mod source_file;
 mod status;
 
 pub use app_name::AppName;
@@ -68,6 +69,7 @@ pub use release_name::{Commit, ReleaseName, ReleaseParts};
 pub use server_document::{DocumentSummary, Entry, ServerDocument};
 pub use server_name::ServerName;
 pub use sha256::Sha256;
+pub use source_file::SourceFile;
 pub use status::{
     Activity, AgentStatus, AppState, AppStatus, BadEntry, DocumentStatus, Event, ServerState, Status, StatusSummary,
     UnitStatus,

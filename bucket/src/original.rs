@@ -3,13 +3,11 @@
 //! They have no SHA-256, neither beside them nor inside, so no agent of ours installs them. Each can be adopted: a release
 //! of ours with the same files, under a name of its own, whose metadata names the original.
 
-use std::path::Path;
-
 use futures_util::TryStreamExt as _;
 
 use crate::{
-    AppName, Bucket, Download, Error, Generation, Metadata, ObjectInfo, PageToken, ReleaseMetadata, ReleaseName, items,
-    layout, release::ADOPTED,
+    AppName, Bucket, Download, Error, Generation, Metadata, ObjectInfo, PageToken, ReleaseMetadata, ReleaseName,
+    SourceFile, items, layout, release::ADOPTED,
 };
 
 /// A release of the original system.
@@ -84,7 +82,7 @@ impl Bucket {
         &self,
         name: &ReleaseName,
         original: &ReleaseName,
-        deb: &Path,
+        deb: &SourceFile,
         metadata: &ReleaseMetadata,
         progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Generation, Error> {

@@ -1,6 +1,6 @@
 //! Releases: immutable `.deb`s with the facts about them.
 
-use std::{path::Path, pin::pin};
+use std::pin::pin;
 
 use futures_util::{Stream, TryStreamExt, future::join, stream::TryChunksError};
 use jiff::Timestamp;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AppName, Architecture, Bucket, Commit, Download, Error, Generation, Metadata, NameError, ObjectInfo, PackageName,
-    Page, PageToken, ReleaseName, Sha256, items, layout,
+    Page, PageToken, ReleaseName, Sha256, SourceFile, items, layout,
 };
 
 /// The metadata key of an adopted release that names its original.
@@ -125,13 +125,14 @@ impl Bucket {
         Ok(self.head(&layout::release(name)).await?.as_ref().and_then(Release::at))
     }
 
-    /// Uploads a release. Never overwrites one: [`Error::AlreadyExists`].
+    /// Uploads a release. Never overwrites one: [`Error::AlreadyExists`]. Nor does it publish other bytes than those that
+    /// `deb` was read with: [`Error::Unavailable`].
     ///
     /// `progress` receives the bytes sent so far.
     pub async fn upload_release(
         &self,
         name: &ReleaseName,
-        deb: &Path,
+        deb: &SourceFile,
         metadata: &ReleaseMetadata,
         progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Generation, Error> {

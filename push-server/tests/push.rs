@@ -37,7 +37,7 @@ impl Fixture {
         };
         let deb = self.directory.path().join(".deb");
         std::fs::write(&deb, "deb").unwrap();
-        self.bucket.upload_release(&name, &deb, &metadata, &|_| ()).await.unwrap();
+        self.bucket.upload_release(&name, &bucket::SourceFile::read(&deb).unwrap(), &metadata, &|_| ()).await.unwrap();
         std::fs::remove_file(deb).unwrap();
         name
     }

@@ -43,7 +43,7 @@ async fn release(gcs: &FakeGcs) {
     let deb = directory.path().join("deb");
     std::fs::write(&deb, "deb").expect("a file");
     let name = ReleaseName::from_stem(RELEASE).expect("a release name");
-    bucket.upload_release(&name, &deb, &facts(), &|_| ()).await.expect("a release");
+    bucket.upload_release(&name, &bucket::SourceFile::read(&deb).unwrap(), &facts(), &|_| ()).await.expect("a release");
 }
 
 fn said(output: &Output) -> String {

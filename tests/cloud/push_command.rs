@@ -30,7 +30,10 @@ impl Cloud {
         let name: ReleaseName = name.parse().expect("a release name");
         let deb = directory.path().join(".deb");
         std::fs::write(&deb, "deb").expect("a file");
-        bucket.upload_release(&name, &deb, &facts(), &|_| ()).await.expect("a release");
+        bucket
+            .upload_release(&name, &bucket::SourceFile::read(&deb).unwrap(), &facts(), &|_| ())
+            .await
+            .expect("a release");
         let compute = FakeCompute::start().await;
         compute.add(ZONE, "web-1");
         Self { directory, compute, metadata: FakeMetadata::start().await }

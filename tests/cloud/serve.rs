@@ -25,7 +25,7 @@ async fn a_quiet_round_of_the_web_app_is_four_listings() {
     let name: ReleaseName = name.parse().expect("a release name");
     let deb = home.path().join("deb");
     std::fs::write(&deb, "deb").expect("a file");
-    bucket.upload_release(&name, &deb, &facts(), &|_| ()).await.expect("a release");
+    bucket.upload_release(&name, &bucket::SourceFile::read(&deb).unwrap(), &facts(), &|_| ()).await.expect("a release");
     let server: ServerName = "web-1".parse().expect("a server name");
     bucket.write_server_document(&server, &ServerDocument::default(), None).await.expect("a document");
     let before = gcs.requests().len();

@@ -518,7 +518,10 @@ async fn a_directory_is_followed_too() {
     bucket.write_status(&status("web-2"), None).await.unwrap();
     let deb = scratch.path().join(".deb");
     std::fs::write(&deb, "deb").unwrap();
-    bucket.upload_release(&name("web", "dev@build-1", 1), &deb, &metadata(), &|_| {}).await.unwrap();
+    bucket
+        .upload_release(&name("web", "dev@build-1", 1), &bucket::SourceFile::read(&deb).unwrap(), &metadata(), &|_| {})
+        .await
+        .unwrap();
     bucket.append_history(&history("web-1", 1)).await.unwrap();
     refresher.refresh().await;
     let snapshot = refresher.snapshot();
@@ -529,7 +532,10 @@ async fn a_directory_is_followed_too() {
     assert_eq!(*refresher.changes().borrow(), changes);
 
     bucket.write_server_document(&web, &document(2), Some(generation)).await.unwrap();
-    bucket.upload_release(&name("web", "dev@build-1", 2), &deb, &metadata(), &|_| {}).await.unwrap();
+    bucket
+        .upload_release(&name("web", "dev@build-1", 2), &bucket::SourceFile::read(&deb).unwrap(), &metadata(), &|_| {})
+        .await
+        .unwrap();
     refresher.refresh().await;
     let snapshot = refresher.snapshot();
     assert_eq!(snapshot.servers[&web].document().unwrap(), &document(2));

@@ -47,7 +47,7 @@ async fn copy(bucket: &Bucket, from: &ObjectPath, to: &ObjectPath, file: &std::p
         target.write_all(&chunk).await?;
     }
     target.flush().await?;
-    bucket.create_from_file(to, file, &Metadata::new(), &|_| {}).await?;
+    bucket.create_from_file(to, &bucket::SourceFile::read(file)?, &Metadata::new(), &|_| {}).await?;
     println!("{}", memory("VmHWM:")?.saturating_sub(before));
     Ok(())
 }

@@ -136,7 +136,13 @@ async fn a_directory_that_is_gone_is_not_an_empty_bucket() {
             ("list of all", bucket.list("", None, 10).await.map(drop)),
             ("list_directories", bucket.list_directories("debs/", None, 10).await.map(drop)),
             ("create", bucket.create(&path, "".into(), &Metadata::new()).await.map(drop)),
-            ("upload", bucket.create_from_file(&path, &source, &Metadata::new(), &|_| {}).await.map(drop)),
+            (
+                "upload",
+                bucket
+                    .create_from_file(&path, &bucket::SourceFile::read(&source).unwrap(), &Metadata::new(), &|_| {})
+                    .await
+                    .map(drop),
+            ),
             ("replace", bucket.replace(&path, "".into(), &Metadata::new(), seen).await.map(drop)),
             ("delete", bucket.delete(&path, seen).await),
             ("download", bucket.download(&path, None, 0).await.map(drop)),

@@ -337,13 +337,19 @@ async fn a_cut_upload_goes_on_where_it_was_cut() {
     std::fs::write(&file, &content).unwrap();
     server.fail_next(Kind::Chunk, "", 1, Fault::Cut(2_000_000));
     let path = at("debs/web/x.deb");
-    let generation = bucket.create_from_file(&path, &file, &Metadata::new(), &|_| {}).await.unwrap();
+    let generation = bucket
+        .create_from_file(&path, &bucket::SourceFile::read(&file).unwrap(), &Metadata::new(), &|_| {})
+        .await
+        .unwrap();
     let mut download = bucket.download(&path, Some(generation), 0).await.unwrap().unwrap();
     assert!(drain(&mut download).await.unwrap() == content);
     // One that was finished, but whose answer was lost.
     server.fail_next(Kind::Chunk, "", 1, Fault::LoseAnswer);
     let path = at("debs/web/y.deb");
-    let generation = bucket.create_from_file(&path, &file, &Metadata::new(), &|_| {}).await.unwrap();
+    let generation = bucket
+        .create_from_file(&path, &bucket::SourceFile::read(&file).unwrap(), &Metadata::new(), &|_| {})
+        .await
+        .unwrap();
     assert_eq!(bucket.head(&path).await.unwrap().unwrap().generation, generation);
 }
 
@@ -356,7 +362,14 @@ async fn an_upload_to_a_silent_server_ends() {
     std::fs::write(&file, vec![7; 5 << 20]).unwrap();
     for kind in [Kind::Insert, Kind::Chunk] {
         server.fail(kind, "", Fault::NeverAnswer);
-        let answer = bucket.create_from_file(&at("debs/web/x.deb"), &file, &Metadata::new(), &|_| {}).await;
+        let answer = bucket
+            .create_from_file(
+                &at("debs/web/x.deb"),
+                &bucket::SourceFile::read(&file).unwrap(),
+                &Metadata::new(),
+                &|_| {},
+            )
+            .await;
         assert!(matches!(answer, Err(Error::Unavailable { .. })), "{answer:?}");
         server.heal();
     }

@@ -7,6 +7,7 @@ mod cases;
 mod directory;
 mod faults;
 mod other_bytes;
+mod refusals;
 mod uploads;
 mod verbs;
 mod world;
@@ -42,6 +43,7 @@ on_both! {
         metadata_comes_back_and_belongs_to_its_generation
         a_delete_wants_the_generation_and_is_done_once
         an_upload_from_a_file_tells_its_progress_and_never_overwrites
+        a_file_that_changed_since_it_was_read_is_never_published
         a_download_begins_at_any_byte
         a_download_stays_with_its_generation
         a_large_object_goes_through_in_flat_memory

@@ -110,7 +110,7 @@ async fn a_release_replaced_between_its_metadata_and_its_bytes_is_gone() {
     let scratch = TempDir::new().unwrap();
     let deb = scratch.path().join("deb");
     std::fs::write(&deb, "one").unwrap();
-    bucket.upload_release(&name, &deb, &metadata, &|_| {}).await.unwrap();
+    bucket.upload_release(&name, &bucket::SourceFile::read(&deb).unwrap(), &metadata, &|_| {}).await.unwrap();
     let release = bucket.release(&name).await.unwrap().unwrap();
     // No program of ours replaces a release; a person with the rights can.
     let path = server.requests().iter().find(|request| request.kind == Kind::Insert).unwrap().object.clone();

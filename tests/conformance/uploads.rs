@@ -44,7 +44,9 @@ impl Upload {
     }
 
     async fn send(&self) -> Result<Generation, Error> {
-        self.bucket.create_from_file(&at(PATH), &self.file(), &Metadata::new(), &|_| {}).await
+        self.bucket
+            .create_from_file(&at(PATH), &bucket::SourceFile::read(&self.file()).unwrap(), &Metadata::new(), &|_| {})
+            .await
     }
 
     async fn check(&self, generation: Generation) {

@@ -49,7 +49,13 @@ async fn uploads(bucket: &Bucket) -> Vec<(&'static str, Result<(), Error>)> {
     for (verb, size) in [("create_from_file, small", 3), ("create_from_file, large", LARGE)] {
         std::fs::write(&file, vec![7; size]).expect("a file");
         let path = at("debs/web/none.deb");
-        answers.push((verb, bucket.create_from_file(&path, &file, &Metadata::new(), &|_| {}).await.map(drop)));
+        answers.push((
+            verb,
+            bucket
+                .create_from_file(&path, &bucket::SourceFile::read(&file).unwrap(), &Metadata::new(), &|_| {})
+                .await
+                .map(drop),
+        ));
     }
     answers
 }
@@ -119,7 +125,10 @@ async fn a_small_upload_and_a_delete_whose_answers_were_lost_are_done() {
     std::fs::write(&file, "deb").unwrap();
     let path = at("debs/web/web.deb");
     server.fail_next(Kind::Insert, "", 1, Fault::LoseAnswer);
-    let created = bucket.create_from_file(&path, &file, &Metadata::new(), &|_| {}).await.unwrap();
+    let created = bucket
+        .create_from_file(&path, &bucket::SourceFile::read(&file).unwrap(), &Metadata::new(), &|_| {})
+        .await
+        .unwrap();
     assert_eq!(bucket.head(&path).await.unwrap().unwrap().generation, created);
     server.fail_next(Kind::Delete, "", 1, Fault::LoseAnswer);
     bucket.delete(&path, created).await.unwrap();

@@ -107,7 +107,7 @@ impl Fleet<'_> {
         };
         let deb = tempfile::NamedTempFile::new()?;
         std::fs::write(deb.path(), vec![0_u8; 4096])?;
-        self.bucket.upload_release(&name, deb.path(), &metadata, &|_| ()).await?;
+        self.bucket.upload_release(&name, &bucket::SourceFile::read(deb.path())?, &metadata, &|_| ()).await?;
         Ok(name)
     }
 

@@ -56,7 +56,10 @@ impl World {
         };
         let deb = self.path("web.deb");
         std::fs::File::create(&deb).unwrap().set_len(size).unwrap();
-        self.bucket.upload_release(&name.parse().unwrap(), &deb, &metadata, &|_| ()).await.unwrap();
+        self.bucket
+            .upload_release(&name.parse().unwrap(), &bucket::SourceFile::read(&deb).unwrap(), &metadata, &|_| ())
+            .await
+            .unwrap();
     }
 
     /// A program with nothing of the tester's own settings.

@@ -18,7 +18,10 @@ use super::{
     walk,
     write::Written,
 };
-use crate::{Error, Fetched, Generation, Metadata, Object, ObjectInfo, ObjectPath, Page, PageToken};
+use crate::{
+    Error, Fetched, Generation, Metadata, Object, ObjectInfo, ObjectPath, Page, PageToken, SourceFile,
+    source_file::Summing,
+};
 
 /// A directory as a bucket.
 #[derive(Debug, Clone)]
@@ -112,7 +115,7 @@ impl FileBucket {
     pub(crate) async fn create_from_file(
         &self,
         path: &ObjectPath,
-        source: &Path,
+        source: &SourceFile,
         metadata: &Metadata,
         progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Generation, Error> {
@@ -120,27 +123,32 @@ impl FileBucket {
             return Err(Error::AlreadyExists { object: path.to_string() });
         }
         let unreadable = |e: &std::io::Error| {
-            unavailable("write", path.as_str(), &format!("could not read `{}`: {e}", source.display()))
+            unavailable("write", path.as_str(), &format!("could not read `{}`: {e}", source.path.display()))
         };
-        let from = File::open(source).map_err(|e| unreadable(&e))?;
+        let from = File::open(&source.path).map_err(|e| unreadable(&e))?;
         let mut written = self.run(path, Directory::begin).await?;
-        let mut sent = 0;
+        let (mut sent, mut sum) = (0, Summing::default());
         loop {
-            let (mut source, mut target) = match (from.try_clone(), written.file().try_clone()) {
-                (Ok(source), Ok(target)) => (source, target),
+            let (mut from, mut target) = match (from.try_clone(), written.file().try_clone()) {
+                (Ok(from), Ok(target)) => (from, target),
                 (Err(e), _) | (_, Err(e)) => return Err(failed("write", path.as_str(), &e)),
             };
             let copied = blocking(move || {
                 let mut chunk = vec![0; CHUNK];
-                let length = source.read(&mut chunk)?;
-                target.write_all(&chunk[..length]).map(|()| length)
+                let length = from.read(&mut chunk)?;
+                sum.add(&chunk[..length]);
+                target.write_all(&chunk[..length]).map(|()| (length, sum))
             });
-            let length = copied.await.map_err(|e: std::io::Error| failed("write", path.as_str(), &e))?;
+            let length;
+            (length, sum) = copied.await.map_err(|e: std::io::Error| failed("write", path.as_str(), &e))?;
             if length == 0 {
                 break;
             }
             sent += length as u64;
             progress(sent);
+        }
+        if sum.finish() != source.sha256 {
+            return Err(unavailable("write", path.as_str(), &source.changed()));
         }
         written.filled();
         let metadata = metadata.clone();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
 use google_cloud_auth::errors::CredentialsError;
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::{cause::chain, tokens::NoToken};
@@ -35,6 +36,8 @@ pub(super) struct Failure {
     pub(super) retry_after: Option<Duration>,
     /// Whether it is the object that is wrong, and not what was said or done about it.
     pub(super) malformed: bool,
+    /// Whether it is in the form in which the storage API answers: nobody else can say that an object is absent.
+    by_storage: bool,
 }
 
 impl Failure {
@@ -45,7 +48,14 @@ impl Failure {
 
     /// Another try would fail alike.
     pub(super) fn lasting(reason: impl Into<String>) -> Self {
-        Self { status: None, reason: reason.into(), transient: false, retry_after: None, malformed: false }
+        Self {
+            status: None,
+            reason: reason.into(),
+            transient: false,
+            retry_after: None,
+            malformed: false,
+            by_storage: false,
+        }
     }
 
     /// The object isn't what it should be.
@@ -55,20 +65,37 @@ impl Failure {
 
     /// An answer with an error status.
     pub(super) fn answered(status: u16, body: &[u8], retry_after: Option<&str>) -> Self {
-        let words = message(body);
-        let reason = if words.is_empty() { format!("HTTP status {status}") } else { format!("{words} ({status})") };
+        let (words, by_storage) = message(body);
+        let mut reason = match page(body) {
+            Some(page) => format!("{page} ({status})"),
+            None if matches!(status, 301 | 302 | 303 | 307 | 308) => {
+                format!(
+                    "redirected by something in between, as a proxy or a login portal: the storage never redirects ({status})"
+                )
+            }
+            None if words.is_empty() => format!("HTTP status {status}"),
+            None if status == 404 && !by_storage => {
+                format!("not an answer of the storage API, something in between may have given it: {words} ({status})")
+            }
+            None => format!("{words} ({status})"),
+        };
+        let retry_after = retry_after.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
+        if let Some(wait) = retry_after {
+            reason = format!("{reason}; it asks to wait {}", in_words(wait));
+        }
         Self {
             status: Some(status),
             transient: matches!(status, 408 | 429 | 500 | 502 | 503 | 504),
-            retry_after: retry_after.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs),
+            retry_after,
+            by_storage,
             ..Self::lasting(reason)
         }
     }
 
-    /// Whether it says that the object is absent. A page that isn't the storage API's (a proxy's, a captive
+    /// Whether it says that the object is absent. An answer that isn't the storage API's (a proxy's, a captive
     /// portal's) says nothing about the object.
     pub(super) fn is_absent(&self) -> bool {
-        self.status == Some(404) && !self.is_no_bucket() && !self.reason.trim_start().starts_with('<')
+        self.status == Some(404) && self.by_storage && !self.is_no_bucket()
     }
 
     /// Whether it says that there is no such bucket.
@@ -101,7 +128,8 @@ impl From<&google_cloud_storage::Error> for Failure {
             let after = error.http_headers().and_then(|headers| headers.get("retry-after"));
             let body = match (error.http_payload(), error.status()) {
                 (Some(body), _) => body.to_vec(),
-                (None, Some(status)) => status.message.clone().into_bytes(),
+                // The library has parsed it, which it does with the API's own form only.
+                (None, Some(status)) => json!({ "error": { "message": status.message } }).to_string().into_bytes(),
                 (None, None) => Vec::new(),
             };
             return Self::answered(status, &body, after.and_then(|value| value.to_str().ok()));
@@ -174,14 +202,41 @@ pub(super) async fn within<T>(
     }
 }
 
-/// The message in an error's body: the API's JSON, or the text as it is; cut, and safe to show.
-fn message(body: &[u8]) -> String {
+/// The message in an error's body: the API's JSON, or the text as it is; cut, and safe to show. And whether the storage
+/// API gave it: requests for content are answered in plain text when there is no such object.
+fn message(body: &[u8]) -> (String, bool) {
     let json: Option<serde_json::Value> = serde_json::from_slice(body).ok();
-    let text = match json.as_ref().and_then(|json| json.pointer("/error/message")).and_then(|text| text.as_str()) {
-        Some(message) => message.to_owned(),
-        None => String::from_utf8_lossy(body).into_owned(),
-    };
+    let message = json.as_ref().and_then(|json| json.pointer("/error/message")).and_then(|text| text.as_str());
+    let text = message.map_or_else(|| String::from_utf8_lossy(body), Into::into);
+    let by_storage = message.is_some() || text.starts_with("No such object") || text.contains("bucket does not exist");
+    (shown(&text), by_storage)
+}
+
+/// What is said of a web page in the place of an answer; `None` if it is none.
+pub(super) fn page(body: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(body);
+    if !text.trim_start().starts_with('<') {
+        return None;
+    }
+    let begin = text.to_ascii_lowercase().find("<title>").map(|at| at + "<title>".len());
+    let title =
+        begin.and_then(|begin| text.get(begin..)?.split('<').next()).map(shown).filter(|title| !title.is_empty());
+    let title = title.map(|title| format!(" `{title}`")).unwrap_or_default();
+    Some(format!(
+        "a web page{title} came instead of an answer of the storage: something in between gave it, as a proxy or a login portal"
+    ))
+}
+
+fn shown(text: &str) -> String {
     text.trim().chars().take(MAX_SHOWN).flat_map(char::escape_debug).collect()
+}
+
+fn in_words(wait: Duration) -> String {
+    match wait.as_secs() {
+        seconds if seconds > 0 && seconds % 3600 == 0 => format!("{} h", seconds / 3600),
+        seconds if seconds > 0 && seconds % 60 == 0 => format!("{} min", seconds / 60),
+        seconds => format!("{seconds} s"),
+    }
 }
 
 /// The library's failure to get a token, wherever it is wrapped up.

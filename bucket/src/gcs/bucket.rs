@@ -1,6 +1,6 @@
 //! The verbs of a bucket on Google Cloud Storage.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -11,7 +11,9 @@ use super::{
     rest::Listed,
     write::Write,
 };
-use crate::{BucketOptions, Error, Fetched, Generation, Metadata, Object, ObjectInfo, ObjectPath, Page, PageToken};
+use crate::{
+    BucketOptions, Error, Fetched, Generation, Metadata, Object, ObjectInfo, ObjectPath, Page, PageToken, SourceFile,
+};
 
 /// A bucket of Google Cloud Storage.
 #[derive(Debug, Clone)]
@@ -87,7 +89,7 @@ impl GcsBucket {
     pub(crate) async fn create_from_file(
         &self,
         path: &ObjectPath,
-        source: &Path,
+        source: &SourceFile,
         metadata: &Metadata,
         progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Generation, Error> {
@@ -123,8 +125,13 @@ impl GcsBucket {
 
     pub(crate) async fn delete(&self, path: &ObjectPath, seen: Generation) -> Result<(), Error> {
         match self.connection.patiently(|| self.connection.rest.delete(path, seen)).await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(Error::Conflict { object: path.to_string(), expected: seen }),
+            Ok(()) => Ok(()),
+            Err(failure) if failure.status == Some(412) => match self.head(path).await? {
+                None => Ok(()),
+                // The very generation that was to be deleted: the storage has another reason.
+                Some(found) if found.generation == seen => Err(self.connection.error(failure, "delete", path)),
+                Some(_) => Err(Error::Conflict { object: path.to_string(), expected: seen }),
+            },
             Err(failure) => Err(self.connection.error(failure, "delete", path)),
         }
     }

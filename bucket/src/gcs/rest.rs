@@ -8,7 +8,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::{
-    attempt::{Failure, USER_AGENT},
+    attempt::{Failure, USER_AGENT, page},
     tokens::Tokens,
 };
 use crate::{Generation, Metadata, ObjectInfo, ObjectPath, PageToken};
@@ -118,14 +118,13 @@ impl Rest {
         Ok(Listed { objects, prefixes: listing.prefixes, next })
     }
 
-    /// Deletes a generation of an object; `false` if it is another one by now. Gone already is fine.
-    pub(super) async fn delete(&self, path: &ObjectPath, seen: Generation) -> Result<bool, Failure> {
+    /// Deletes a generation of an object. Gone already is fine.
+    pub(super) async fn delete(&self, path: &ObjectPath, seen: Generation) -> Result<(), Failure> {
         let mut url = self.object(path);
         url.query_pairs_mut().append_pair("ifGenerationMatch", &seen.to_string());
         match self.send(Method::DELETE, url).await {
-            Ok(_) => Ok(true),
-            Err(failure) if failure.is_absent() => Ok(true),
-            Err(failure) if failure.status == Some(412) => Ok(false),
+            Ok(_) => Ok(()),
+            Err(failure) if failure.is_absent() => Ok(()),
             Err(failure) => Err(failure),
         }
     }
@@ -185,7 +184,10 @@ impl Resource {
 
 async fn read<T: serde::de::DeserializeOwned>(answer: Response) -> Result<T, Failure> {
     let body = bounded(answer, MAX_ANSWER).await?;
-    serde_json::from_slice(&body).map_err(|e| Failure::transient(format!("not a response of the storage API: {e}")))
+    serde_json::from_slice(&body).map_err(|e| match page(&body) {
+        Some(page) => Failure::transient(page),
+        None => Failure::transient(format!("not a response of the storage API: {e}")),
+    })
 }
 
 async fn bounded(mut answer: Response, limit: usize) -> Result<Vec<u8>, Failure> {

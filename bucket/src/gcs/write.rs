@@ -5,7 +5,6 @@
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
-    path::Path,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
@@ -21,7 +20,7 @@ use super::{
     rest::WRITE,
     upload::{Source, Upload},
 };
-use crate::{Error, Generation, Metadata, ObjectPath};
+use crate::{Error, Generation, Metadata, ObjectPath, SourceFile, source_file::Summing};
 
 /// Files from this size on are sent so that a cut upload goes on where it was cut, in bytes; smaller ones at once.
 const RESUMABLE_FROM: u64 = 4 << 20;
@@ -81,16 +80,25 @@ impl<'a> Write<'a> {
     pub(super) async fn send_file(
         &self,
         connection: &Connection,
-        source: &Path,
+        source: &SourceFile,
         progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Generation, Failure> {
-        let unreadable = |e: std::io::Error| Failure::lasting(format!("could not read `{}`: {e}", source.display()));
-        let mut file = File::open(source).await.map_err(unreadable)?;
+        let unreadable =
+            |e: std::io::Error| Failure::lasting(format!("could not read `{}`: {e}", source.path.display()));
+        let mut file = File::open(&source.path).await.map_err(unreadable)?;
         let size = file.metadata().await.map_err(unreadable)?.len();
+        if size != source.size {
+            return Err(Failure::lasting(source.changed()));
+        }
         if size < RESUMABLE_FROM {
             let mut content = Vec::new();
             (&mut file).take(RESUMABLE_FROM).read_to_end(&mut content).await.map_err(unreadable)?;
             let content = Bytes::from(content);
+            let mut sum = Summing::default();
+            sum.add(&content);
+            if sum.finish() != source.sha256 {
+                return Err(Failure::lasting(source.changed()));
+            }
             let written =
                 connection.patiently(|| self.send(&connection.storage, &connection.resource, &content)).await?;
             progress(content.len() as u64);
@@ -108,7 +116,9 @@ impl<'a> Write<'a> {
             .with_backoff_policy(upload.clone())
             // It drops attempts by dice of its own; ours are few enough. This one costs nothing and never opens.
             .with_retry_throttler(CircuitBreaker::clamp(1, 0, 0))
-            // The machine that downloads it verifies a SHA-256: a second pass over the file would add nothing.
+            // Said at the beginning, so that the server refuses what changed since it was read: hashing it here wouldn't
+            // see what a cut upload sent before it was cut.
+            .with_known_crc32c(source.crc32c)
             .with_checksum_precomputation(false)
             .send_unbuffered();
         let mut sending = Box::pin(sending);
@@ -117,7 +127,11 @@ impl<'a> Write<'a> {
         loop {
             tokio::select! {
                 done = &mut sending => {
-                    let written = done?;
+                    let written = done.map_err(|error| {
+                        let failure = Failure::from(error);
+                        let is_other = failure.status == Some(400) && failure.reason.to_ascii_lowercase().contains("crc32c");
+                        if is_other { Failure::lasting(format!("{}: {}", source.changed(), failure.reason)) } else { failure }
+                    })?;
                     if u64::try_from(written.size) != Ok(size) {
                         return Err(Failure::transient(format!("{} of {size} bytes arrived", written.size)));
                     }
@@ -152,9 +166,6 @@ impl<'a> Write<'a> {
             0 => Error::AlreadyExists { object: object.clone() },
             expected => Error::Conflict { object: object.clone(), expected: Generation(expected) },
         };
-        if !unsure {
-            return Err(lost());
-        }
         let found = match connection.find(self.path).await {
             Ok(found) => found,
             // Not knowing isn't having lost: "conflict" promises that nothing was written.
@@ -162,15 +173,25 @@ impl<'a> Write<'a> {
             Err(_) => return Err(connection.error(failure, "write", self.path)),
         };
         let generation = found.as_ref().map(|found| found.info.generation);
+        if !unsure {
+            return Err(match generation {
+                // As it was when the write stated it: nobody else wrote, and the storage has another reason.
+                now if now.map_or(0, |now| now.0) == self.over => connection.error(failure, "write", self.path),
+                _ => lost(),
+            });
+        }
         let mark = found.as_ref().and_then(|found| found.write.as_ref()?.split_once('/'));
         match (mark, generation) {
             (Some((id, _)), Some(generation)) if id == self.id => Ok(generation),
             // Somebody else wrote over the very generation that ours was to replace: ours never took place.
             (Some((_, over)), _) if refused && over == self.over.to_string() => Err(lost()),
             _ if refused => {
-                let reason = "unknown result: the response was lost and the object was changed since; read it again to see whether \
-                              this write succeeded";
-                Err(Error::Unavailable { verb: "write", object, reason: reason.to_owned() })
+                let reason = format!(
+                    "unknown result: the response was lost and the object was changed since; read it again to see whether this \
+                     write succeeded; the last response was: {}",
+                    failure.reason
+                );
+                Err(Error::Unavailable { verb: "write", object, reason })
             }
             _ => Err(connection.error(failure, "write", self.path)),
         }

@@ -107,7 +107,10 @@ impl Server {
             repo: String::new(),
             branch: String::new(),
         };
-        self.bucket.upload_release(release, &file, &metadata, &|_| {}).await.unwrap();
+        self.bucket
+            .upload_release(release, &bucket::SourceFile::read(&file).unwrap(), &metadata, &|_| {})
+            .await
+            .unwrap();
     }
 
     pub(super) fn name() -> ServerName {

@@ -156,7 +156,11 @@ mod tests {
             branch: String::new(),
         };
         let deb = tempfile::NamedTempFile::new().unwrap();
-        web.refresher.bucket().upload_release(&name, deb.path(), &metadata, &|_| ()).await.unwrap();
+        web.refresher
+            .bucket()
+            .upload_release(&name, &bucket::SourceFile::read(deb.path()).unwrap(), &metadata, &|_| ())
+            .await
+            .unwrap();
         name
     }
 

@@ -137,9 +137,9 @@ async fn adopt(
 }
 
 async fn upload(bucket: &Bucket, release: &ReleaseName, original: &ReleaseName, deb: &Path) -> Result<()> {
-    let (_, metadata) = describe(deb)?;
+    let (source, _, metadata) = describe(deb)?;
     let progress = Progress::begin(&format!("uploading {}", release.stem()), metadata.size);
-    bucket.upload_adopted(release, original, deb, &metadata, &|done| progress.at(done)).await?;
+    bucket.upload_adopted(release, original, &source, &metadata, &|done| progress.at(done)).await?;
     drop(progress);
     console::note(format_args!("adopted {original} ({})", size(metadata.size)));
     Ok(())

@@ -1,17 +1,12 @@
 //! `release upload`: from a built `.deb` to the bucket. All it needs to know is inside the package.
 
-use std::{
-    fs::File,
-    io::{BufReader, Read as _},
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use bucket::{Bucket, Error, ReleaseMetadata, ReleaseName, Sha256};
+use bucket::{Bucket, Error, ReleaseMetadata, ReleaseName, SourceFile};
 use clap::Args;
 use console::{print_json, print_line, size};
 use serde::Serialize;
-use sha2::Digest as _;
 
 use crate::{
     deb::{read::DebFile, release::Described},
@@ -61,8 +56,8 @@ impl Upload {
 pub(crate) async fn upload_all(bucket: &Bucket, debs: &[PathBuf], json: bool) -> Result<()> {
     let mut uploaded = Vec::new();
     for deb in debs {
-        let (release, metadata) = describe(deb)?;
-        upload(bucket, deb, &release, &metadata).await?;
+        let (source, release, metadata) = describe(deb)?;
+        upload(bucket, &source, &release, &metadata).await?;
         if !json {
             print_line(&release)?;
         }
@@ -71,7 +66,7 @@ pub(crate) async fn upload_all(bucket: &Bucket, debs: &[PathBuf], json: bool) ->
     if json { print_json(&uploaded) } else { Ok(()) }
 }
 
-async fn upload(bucket: &Bucket, deb: &Path, release: &ReleaseName, metadata: &ReleaseMetadata) -> Result<()> {
+async fn upload(bucket: &Bucket, deb: &SourceFile, release: &ReleaseName, metadata: &ReleaseMetadata) -> Result<()> {
     if let Some(new) = bucket.mark().await.context("could not mark the bucket")? {
         console::note(new);
     }
@@ -79,14 +74,16 @@ async fn upload(bucket: &Bucket, deb: &Path, release: &ReleaseName, metadata: &R
         let progress = Progress::begin(&format!("uploading {}", release.stem()), metadata.size);
         bucket.upload_release(release, deb, metadata, &|done| progress.at(done)).await
     };
-    let shown = deb.display();
+    let shown = deb.path.display();
     match uploaded {
         Ok(_) => console::note(format_args!("uploaded {release} ({})", size(metadata.size))),
         Err(Error::AlreadyExists { .. }) => {
             // An upload whose answer was lost looks like this when it is tried again.
             let there = bucket.release(release).await.with_context(|| format!("could not read `{release}`"))?;
-            let same = there.is_some_and(|there| there.metadata.is_ok_and(|facts| facts.sha256 == metadata.sha256));
-            if !same {
+            let Some(there) = there else {
+                bail!("`{release}` was in the bucket a moment ago and is gone: retry with `release upload '{shown}'`");
+            };
+            if !there.metadata.is_ok_and(|facts| facts.sha256 == metadata.sha256) {
                 bail!(
                     "`{release}` already exists in the bucket with different content, and releases are immutable: \
                      build again to get a new name"
@@ -103,24 +100,11 @@ async fn upload(bucket: &Bucket, deb: &Path, release: &ReleaseName, metadata: &R
     Ok(())
 }
 
-/// What is said of a release: read from inside the package, and its size and hash.
-pub(crate) fn describe(deb: &Path) -> Result<(ReleaseName, ReleaseMetadata)> {
+/// What is said of a release: read from inside the package, and its size and hash; and the file that this is said of.
+pub(crate) fn describe(deb: &Path) -> Result<(SourceFile, ReleaseName, ReleaseMetadata)> {
     let opened = DebFile::open(deb)?;
     let described = Described::read(&opened.control).with_context(|| format!("cannot upload `{}`", deb.display()))?;
-    let (sha256, size) = hash(deb).with_context(|| format!("could not read `{}`", deb.display()))?;
-    Ok(described.into_metadata(sha256, size))
-}
-
-fn hash(deb: &Path) -> Result<(Sha256, u64)> {
-    let mut file = BufReader::with_capacity(0, File::open(deb)?);
-    let (mut hash, mut size, mut buffer) = (sha2::Sha256::new(), 0, vec![0; 256 * 1024]);
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok((Sha256::from(<[u8; 32]>::from(hash.finalize())), size)),
-            read => {
-                hash.update(&buffer[..read]);
-                size += read as u64;
-            }
-        }
-    }
+    let source = SourceFile::read(deb).with_context(|| format!("could not read `{}`", deb.display()))?;
+    let (release, metadata) = described.into_metadata(source.sha256.clone(), source.size);
+    Ok((source, release, metadata))
 }

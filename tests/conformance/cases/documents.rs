@@ -110,7 +110,10 @@ pub(crate) async fn documents_of_all_kinds_come_back(world: World) {
     let deb = world.scratch.path().join("web.deb");
     std::fs::write(&deb, "deb").unwrap();
     for day in [20, 22, 21] {
-        bucket.upload_release(&release(day), &deb, &metadata, &|_| {}).await.unwrap();
+        bucket
+            .upload_release(&release(day), &bucket::SourceFile::read(&deb).unwrap(), &metadata, &|_| {})
+            .await
+            .unwrap();
     }
     let newest = bucket.newest_releases(&"web".parse().unwrap(), 2).await.unwrap();
     assert_eq!(newest.iter().map(|release| release.name.clone()).collect::<Vec<_>>(), [release(22), release(21)]);
@@ -211,11 +214,18 @@ pub(crate) async fn releases_of_the_original_system_are_found_and_adopted_once(w
     let deb = world.scratch.path().join("adopted.deb");
     std::fs::write(&deb, "adopted").unwrap();
     let metadata = facts();
-    world.bucket.upload_adopted(&release(20), &newer, &deb, &metadata, &|_| {}).await.unwrap();
+    world
+        .bucket
+        .upload_adopted(&release(20), &newer, &bucket::SourceFile::read(&deb).unwrap(), &metadata, &|_| {})
+        .await
+        .unwrap();
     let ours = world.bucket.release(&release(20)).await.unwrap().unwrap();
     assert_eq!((ours.metadata.as_ref(), ours.adopted.as_ref()), (Ok(&metadata), Some(&newer)));
     let found = world.bucket.original_releases(&app).await.unwrap();
     assert_eq!(found.iter().map(|original| original.adopted.clone()).collect::<Vec<_>>(), [None, Some(release(20))]);
-    let again = world.bucket.upload_adopted(&release(20), &newer, &deb, &metadata, &|_| {}).await;
+    let again = world
+        .bucket
+        .upload_adopted(&release(20), &newer, &bucket::SourceFile::read(&deb).unwrap(), &metadata, &|_| {})
+        .await;
     assert!(matches!(again, Err(Error::AlreadyExists { .. })), "{again:?}");
 }

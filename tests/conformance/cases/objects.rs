@@ -2,7 +2,7 @@
 
 use std::{fs::File, io::Write, sync::Mutex};
 
-use bucket::{Bucket, Error, Fetched, Generation, Metadata, Object};
+use bucket::{Bucket, Error, Fetched, Generation, Metadata, Object, SourceFile};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
@@ -129,7 +129,11 @@ pub(crate) async fn an_upload_from_a_file_tells_its_progress_and_never_overwrite
         let path = at(&format!("debs/web/{size}"));
         let told = Mutex::new(Vec::new());
         let progress = |sent| told.lock().unwrap().push(sent);
-        let generation = world.bucket.create_from_file(&path, &file, &note("why"), &progress).await.unwrap();
+        let generation = world
+            .bucket
+            .create_from_file(&path, &SourceFile::read(&file).unwrap(), &note("why"), &progress)
+            .await
+            .unwrap();
         let told = told.into_inner().unwrap();
         assert!(told.is_sorted(), "{told:?}");
         assert_eq!(told.last().copied().unwrap_or(0), size as u64);
@@ -137,9 +141,33 @@ pub(crate) async fn an_upload_from_a_file_tells_its_progress_and_never_overwrite
         assert_eq!((info.generation, info.size, info.metadata), (generation, size as u64, note("why")));
         let download = world.bucket.download(&path, Some(generation), 0).await.unwrap().unwrap();
         assert!(drain(download).await == content);
-        let again = world.bucket.create_from_file(&path, &file, &note("again"), &|_| {}).await;
+        let again =
+            world.bucket.create_from_file(&path, &SourceFile::read(&file).unwrap(), &note("again"), &|_| {}).await;
         assert!(matches!(again, Err(Error::AlreadyExists { .. })), "{again:?}");
         assert_eq!(world.bucket.head(&path).await.unwrap().unwrap().generation, generation);
+    }
+}
+
+pub(crate) async fn a_file_that_changed_since_it_was_read_is_never_published(world: World) {
+    let file = world.scratch.path().join("web.deb");
+    for size in [100_usize, 5 << 20] {
+        let content: Vec<u8> = (0..size).map(|n| u8::try_from(n % 251).unwrap()).collect();
+        let mut other = content.clone();
+        *other.last_mut().unwrap() ^= 1;
+        let changes = [other, content[..size - 1].to_vec(), [&content[..], b"more"].concat()];
+        for (number, changed) in changes.into_iter().enumerate() {
+            let path = at(&format!("debs/web/{size}-{number}"));
+            std::fs::write(&file, &content).unwrap();
+            let source = SourceFile::read(&file).unwrap();
+            std::fs::write(&file, changed).unwrap();
+            let answer = world.bucket.create_from_file(&path, &source, &note("why"), &|_| {}).await;
+            let Err(Error::Unavailable { reason, .. }) = answer else { panic!("{size}, {number}: {answer:?}") };
+            assert!(reason.contains("changed while it was being uploaded"), "{reason}");
+            assert_eq!(world.bucket.head(&path).await.unwrap(), None, "{size}, {number}");
+            // The same name is free for the file as it is now.
+            let source = SourceFile::read(&file).unwrap();
+            world.bucket.create_from_file(&path, &source, &note("why"), &|_| {}).await.unwrap();
+        }
     }
 }
 
@@ -182,7 +210,11 @@ pub(crate) async fn a_large_object_goes_through_in_flat_memory(world: World) {
         file.write_all(&block).unwrap();
         hash.update(&block);
     }
-    world.bucket.create_from_file(&at("debs/web/a"), &large, &Metadata::new(), &|_| {}).await.unwrap();
+    world
+        .bucket
+        .create_from_file(&at("debs/web/a"), &SourceFile::read(&large).unwrap(), &Metadata::new(), &|_| {})
+        .await
+        .unwrap();
     let copy = world.scratch.path().join("copy");
     let mut client = world.client(&["copy", "debs/web/a", "debs/web/b", copy.to_str().unwrap()]);
     let output = tokio::task::spawn_blocking(move || client.output()).await.unwrap().unwrap();

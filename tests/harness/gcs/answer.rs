@@ -70,6 +70,7 @@ async fn handle(Extract(state): Extract<Shared>, request: HttpRequest) -> Respon
         Some(Fault::Html(status)) => {
             Some(plain(*status, "<!DOCTYPE html>\n<html lang=en>\n<title>Error</title>\n<p>Not what you asked for.\n"))
         }
+        Some(Fault::Text(status, text)) => Some(plain(*status, text)),
         _ if token.is_some_and(|token| authorization != Some(format!("Bearer {token}"))) => {
             Some(refuse(401, "Invalid Credentials"))
         }

@@ -51,6 +51,8 @@ pub enum Fault {
     Status(u16, Option<u32>),
     /// Answers with this status and an HTML page, as a proxy does.
     Html(u16),
+    /// Answers with this status and this text, as something does that isn't the storage.
+    Text(u16, &'static str),
     /// Does what was asked, and closes the connection instead of answering.
     LoseAnswer,
     /// Closes the connection and does nothing.
