@@ -85,10 +85,9 @@ impl Connection {
         limit: u32,
     ) -> Result<Listed, Error> {
         let page = self.patiently(|| self.rest.list(prefix, delimiter, after, limit)).await;
-        page.map_err(|failure| match failure.status {
-            // A prefix is never absent: it is the bucket that is.
-            Some(404) => no_bucket(&self.name),
-            _ => failure.into_error(&self.name, "list", prefix),
+        // A prefix is never absent: it is the bucket that is.
+        page.map_err(|failure| {
+            if failure.is_absent() { no_bucket(&self.name) } else { failure.into_error(&self.name, "list", prefix) }
         })
     }
 

@@ -91,7 +91,7 @@ fn planned_item(walk: &Walk, entry: &Entry) -> Result<Item> {
     Ok(match &entry.kind {
         Kind::Directory => Item { kind: ItemKind::Directory, ..item },
         Kind::Link { to } => Item { kind: ItemKind::Link, to: Some(to.clone()), ..item },
-        Kind::File { source, size, conffile } => {
+        Kind::File { source, size, conffile, .. } => {
             let shown = source.display();
             let mut file = File::open(source).with_context(|| format!("could not open `{shown}`"))?;
             let md5 = md5_of(&mut file).with_context(|| format!("could not read `{shown}`"))?;
