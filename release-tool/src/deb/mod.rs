@@ -7,6 +7,7 @@
 
 pub(crate) mod ar;
 mod control;
+mod output;
 mod pieces;
 pub(crate) mod prebuilt;
 pub(crate) mod read;
@@ -34,6 +35,7 @@ use crate::{
     tree::{Kind, Tree},
 };
 use ar::Member;
+use output::Output;
 use tarball::Tarball;
 use unfinished::create;
 
@@ -93,7 +95,7 @@ impl Deb<'_> {
         let control = Member::new(control::name(self.compression), room as u64);
         let control_at = preamble.len() as u64;
         let data_at = control_at + ar::HEADER + control.size + u64::from(control.is_padded());
-        let mut out = BufWriter::with_capacity(CHUNK, file);
+        let mut out = BufWriter::with_capacity(CHUNK, Output::new(file));
         out.seek(SeekFrom::Start(data_at + ar::HEADER))?;
         let (mut out, sums) = self.write_data(out, progress)?;
         let data_name = match self.compression {
