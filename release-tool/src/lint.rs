@@ -49,8 +49,24 @@ pub(crate) fn package(walk: &Walk, package: &Package, findings: &mut Vec<Finding
     for text in units_started_twice(&package.units) {
         findings.push(Finding { level: Level::Warning, of: of.clone(), text });
     }
-    for text in sources_outside(walk, package) {
-        findings.push(Finding { level: Level::Note, of: of.clone(), text });
+    let mut is_refused = false;
+    for source in sources(package) {
+        let Some(real) = walk.outside(source.path) else { continue };
+        let finding = match walk.check_inside(source.path, source.outside) {
+            Ok(()) => {
+                let text = format!("{} takes `{}` from outside of the repository", source.at, real.display());
+                Finding { level: Level::Note, of: of.clone(), text }
+            }
+            Err(error) => {
+                is_refused = true;
+                Finding { level: Level::Error, of: of.clone(), text: format!("{}: {error:#}", source.at) }
+            }
+        };
+        findings.push(finding);
+    }
+    // No build makes it better.
+    if is_refused {
+        return;
     }
     let checked = match &package.source {
         Source::Recipe(recipe) => self::recipe(walk, package, recipe),
@@ -141,23 +157,32 @@ fn unlisted_units(deb: &DebFile, units: &[Unit]) -> Result<Vec<String>> {
     Ok(texts)
 }
 
-/// What is taken from outside of the repository, because `release.toml` says so.
-fn sources_outside(walk: &Walk, package: &Package) -> Vec<String> {
+/// A file or a directory that a package is made of.
+struct Taken<'a> {
+    /// How a person finds the entry.
+    at: String,
+    path: &'a Path,
+    /// Whether it may lie outside of the repository.
+    outside: bool,
+}
+
+/// What a package is made of.
+fn sources(package: &Package) -> impl Iterator<Item = Taken<'_>> {
     let contents = match &package.source {
         Source::Recipe(recipe) => &recipe.contents[..],
         Source::Prebuilt(_) => &[],
     };
     let copied = contents.iter().filter_map(|content| match content {
-        Content::Copy { at, src, outside: true, .. } => Some((at.clone(), Path::new(base(src)))),
+        Content::Copy { at, src, outside, .. } => {
+            Some(Taken { at: at.clone(), path: Path::new(base(src)), outside: *outside })
+        }
         _ => None,
     });
-    let units = package.units.iter().filter(|unit| unit.outside);
-    let units = units.filter_map(|unit| Some((format!("unit `{}`", unit.name), unit.file.as_deref()?)));
-    copied
-        .chain(units)
-        .filter_map(|(at, path)| Some((at, walk.outside(path)?)))
-        .map(|(at, real)| format!("{at} takes `{}` from outside of the repository", real.display()))
-        .collect()
+    let units = package.units.iter().filter_map(|unit| {
+        let path = unit.file.as_deref()?;
+        Some(Taken { at: format!("unit `{}`", unit.name), path, outside: unit.outside })
+    });
+    copied.chain(units)
 }
 
 /// Services that their timer or socket starts, and that would be started at the installation too.

@@ -72,6 +72,12 @@ fn what_lies_outside_of_the_repository_is_taken_only_if_that_is_said() {
     }
     assert_eq!(paths(&project.build()), ["./srv/file"]);
 
+    // That the package is not built yet is no excuse.
+    let build = "build = [\"true\"]\ncontents = [{ src = \"../secret\", dst = \"/srv/\" }]\n";
+    project.write("release.toml", &format!("{HEAD}{build}"));
+    let said = stdout(project.release(&["check"]).assert().code(1).get_output());
+    assert!(said.starts_with("error: [package.web]: [package.web] contents[0]: `../secret` is `"), "{said}");
+
     let unit = "[[package.web.unit]]\nfile = \"../x.service\"\n";
     project.write("release.toml", &format!("{HEAD}{unit}"));
     let said = project.refused(&["build", "-m", "why"], 1);
