@@ -174,3 +174,27 @@ fn a_diff_has_files_fields_scripts_units_and_notes() {
     assert_eq!(json["fields"][0]["to"], "apache2");
     assert!(text(&project, &["diff", "web", "web"]).contains("no differences"));
 }
+
+#[test]
+fn only_the_head_is_read_unless_all_files_are_asked_for() {
+    let project = project();
+    project.write("large", &"a line of text\n".repeat(100_000));
+    project.write(
+        "release.toml",
+        &format!("{}contents = [{{ src = \"large\", dst = \"/srv/large\" }}]\n", crate::project::HEAD),
+    );
+    project.commit();
+    let release = text(&project, &["-m", "why"]);
+    // A byte of the files rots, at rest: its time stays, so it is the same generation.
+    let object = project.beside("bucket/debs").join(release.trim());
+    let mut content = fs::read(&object).unwrap();
+    let time = fs::metadata(&object).unwrap().modified().unwrap();
+    let last = content.len() - 20;
+    content[last] ^= 1;
+    fs::write(&object, content).unwrap();
+    fs::File::options().append(true).open(&object).unwrap().set_modified(time).unwrap();
+    assert!(text(&project, &["show", "web"]).contains("  /srv/large\n"), "the head is whole");
+    assert!(text(&project, &["diff", "web", "web"]).contains("no differences"));
+    let said = project.refused(&["show", "--files", "web"], 1);
+    assert!(said.contains("SHA-256 mismatch: expected "), "{said}");
+}
