@@ -6,6 +6,8 @@
 
 use std::{fs, path::Path};
 
+use bucket::Control;
+
 use super::super::{package_changes::AllPackages, package_state::PackageState};
 
 /// Every package of the database in that directory, named as dpkg-query's `${binary:Package}` does; `None` when dpkg-query
@@ -17,50 +19,30 @@ pub(in crate::machine) fn all_packages(directory: &Path) -> Option<AllPackages> 
     parse(&String::from_utf8_lossy(&fs::read(directory.join("status")).ok()?))
 }
 
-/// What is read of a paragraph.
-#[derive(Debug, Default)]
-struct Paragraph<'a> {
-    package: &'a str,
-    version: &'a str,
-    architecture: &'a str,
-    status: &'a str,
-    is_same: bool,
-}
-
 /// `None` when there is anything that dpkg would not write.
 fn parse(text: &str) -> Option<AllPackages> {
-    let paragraphs = text.split("\n\n").map(|text| text.trim_start_matches('\n')).filter(|text| !text.is_empty());
-    let paragraphs: Vec<Paragraph> = paragraphs.map(paragraph).collect();
+    let paragraphs = text.split("\n\n").map(|paragraph| paragraph.trim_matches('\n')).filter(|text| !text.is_empty());
+    let paragraphs = paragraphs.map(|paragraph| Control::parse(format!("{paragraph}\n").as_bytes()).ok());
+    let paragraphs: Vec<Control> = paragraphs.collect::<Option<_>>()?;
     // dpkg's own package is of the machine's architecture.
-    let native = paragraphs.iter().find(|paragraph| paragraph.package == "dpkg")?.architecture;
+    let native = paragraphs.iter().find(|paragraph| paragraph.get("Package") == Some("dpkg"))?.get("Architecture")?;
     let mut packages = AllPackages::new();
-    for Paragraph { package, version, architecture, status, is_same } in paragraphs {
-        let letters = letters(status)?;
+    for paragraph in &paragraphs {
+        let (package, letters) = (paragraph.get("Package")?, letters(paragraph.get("Status")?)?);
         if letters.chars().nth(1) == Some('n') {
             continue;
         }
-        let is_plain = !is_same && [native, "all", ""].contains(&architecture);
-        let name = if is_plain { package.to_owned() } else { format!("{package}:{architecture}") };
-        packages.insert(name, (version.to_owned(), PackageState::parse(&letters)));
+        let is_qualified = |architecture: &&str| {
+            paragraph.get("Multi-Arch") == Some("same") || ![native, "all"].contains(architecture)
+        };
+        let name = match paragraph.get("Architecture").filter(is_qualified) {
+            Some(architecture) => format!("{package}:{architecture}"),
+            None => package.to_owned(),
+        };
+        let version = paragraph.get("Version").unwrap_or_default().to_owned();
+        packages.insert(name, (version, PackageState::parse(&letters)));
     }
     Some(packages)
-}
-
-fn paragraph(text: &str) -> Paragraph<'_> {
-    let mut paragraph = Paragraph::default();
-    for line in text.lines().filter(|line| !line.starts_with([' ', '\t'])) {
-        let Some((field, value)) = line.split_once(':') else { continue };
-        let value = value.trim();
-        match field {
-            "Package" => paragraph.package = value,
-            "Version" => paragraph.version = value,
-            "Architecture" => paragraph.architecture = value,
-            "Status" => paragraph.status = value,
-            "Multi-Arch" => paragraph.is_same = value == "same",
-            _ => {}
-        }
-    }
-    paragraph
 }
 
 /// What dpkg-query(1) calls `db:Status-Abbrev`: a letter each for what is wanted, for the state, and for an error.
