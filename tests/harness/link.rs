@@ -10,10 +10,12 @@ use std::{
 
 use anyhow::{Context, Result};
 
+use crate::network::Relay;
+
 /// A port of this machine that leads to another one, over a long way, until dropped.
 #[derive(Debug)]
 pub struct Link {
-    listener: TcpListener,
+    _relay: Relay,
     port: u16,
 }
 
@@ -22,16 +24,10 @@ impl Link {
     /// round trip more, as TCP's does.
     pub fn to(port: u16, round_trip: Duration) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").context("could not listen on the host")?;
-        let accepting = listener.try_clone()?;
-        thread::spawn(move || {
-            while let Ok((near, _)) = accepting.accept() {
-                // Nobody there, or gone by now: the other side sees a connection that ends, as anywhere.
-                let Ok(far) = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port))) else { continue };
-                drop(connect(&near, &far, round_trip));
-            }
-        });
-        let port = listener.local_addr()?.port();
-        Ok(Self { listener, port })
+        let near = listener.local_addr()?.port();
+        let connect = move || Ok(TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port)))?);
+        let relay = Relay::start(listener, connect, move |near, far| carry(&near, &far, round_trip))?;
+        Ok(Self { _relay: relay, port: near })
     }
 
     /// Where it begins.
@@ -40,14 +36,7 @@ impl Link {
     }
 }
 
-impl Drop for Link {
-    fn drop(&mut self) {
-        // Wakes the thread that accepts: shutdown(2) makes accept(2) fail.
-        let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
-    }
-}
-
-fn connect(near: &TcpStream, far: &TcpStream, round_trip: Duration) -> io::Result<()> {
+fn carry(near: &TcpStream, far: &TcpStream, round_trip: Duration) -> io::Result<()> {
     let opened = Instant::now() + round_trip;
     for (from, to) in [(near, far), (far, near)] {
         // Small pieces aren't held back: the delay is the link's alone.

@@ -56,7 +56,7 @@ impl Relay {
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let listener = inside(network, move || TcpListener::bind(address))
             .with_context(|| format!("could not listen on port {port} in the machine"))?;
-        Self::start(listener, move || Ok(TcpStream::connect(address)?))
+        Self::start(listener, move || Ok(TcpStream::connect(address)?), connect_both_ways)
     }
 
     /// Makes a port of the machine answer on the host, at the port that it returns.
@@ -64,11 +64,17 @@ impl Relay {
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let listener = TcpListener::bind("127.0.0.1:0").context("could not listen on the host")?;
         let outside = listener.local_addr()?.port();
-        let relay = Self::start(listener, move || inside(&network, move || TcpStream::connect(address)))?;
+        let connect = move || inside(&network, move || TcpStream::connect(address));
+        let relay = Self::start(listener, connect, connect_both_ways)?;
         Ok((relay, outside))
     }
 
-    fn start(listener: TcpListener, connect: impl Fn() -> Result<TcpStream> + Send + 'static) -> Result<Self> {
+    /// Accepts connections, makes one for each, and has the two of them carried to each other.
+    pub(crate) fn start(
+        listener: TcpListener,
+        connect: impl Fn() -> Result<TcpStream> + Send + 'static,
+        carry: impl Fn(TcpStream, TcpStream) -> io::Result<()> + Send + 'static,
+    ) -> Result<Self> {
         let accepting = listener.try_clone()?;
         let streams = Arc::new(Mutex::new(Vec::new()));
         let connected = Arc::clone(&streams);
@@ -79,7 +85,7 @@ impl Relay {
                 for stream in [&stream, &server] {
                     connected.lock().expect("nobody panics with it").extend(stream.try_clone());
                 }
-                drop(connect_both_ways(stream, server));
+                drop(carry(stream, server));
             }
         });
         Ok(Self { listener, streams })
