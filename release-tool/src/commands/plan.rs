@@ -69,6 +69,9 @@ impl Plan {
         let manifest = Manifest::read(&options.directory()?)?;
         let packages = choose(&manifest, &self.packages)?;
         let walk = Walk::new(manifest.directory.clone(), options.out(&manifest.directory));
+        // One for all packages: they are built from the same state of the repository.
+        let commit = Source::of(&walk.directory).map(|source| source.commit.short().to_owned());
+        let commit = commit.map_err(|error| format!("no commit: {error:#}"));
         let planned = wait_for(async {
             let (bucket, problem) = match options.open_bucket(Some(&manifest)).await {
                 Ok(bucket) => (Some(bucket), None),
@@ -76,7 +79,7 @@ impl Plan {
             };
             let mut planned = Vec::new();
             for package in packages {
-                let mut plan = plan(&walk, package)?;
+                let mut plan = plan(&walk, package, &commit)?;
                 plan.remarks.extend(problem.clone());
                 plan.compare(&walk, package, bucket.as_ref()).await;
                 planned.push(plan);
@@ -90,17 +93,14 @@ impl Plan {
     }
 }
 
-fn plan(walk: &Walk, package: &Package) -> Result<Planned> {
+fn plan(walk: &Walk, package: &Package, commit: &Result<String, String>) -> Result<Planned> {
     let mut remarks = Vec::new();
     let (inventory, missing) = match &package.source {
         PackageSource::Recipe(recipe) => {
-            let commit = match Source::of(&walk.directory) {
-                Ok(source) => source.commit.short().to_owned(),
-                Err(error) => {
-                    remarks.push(format!("no commit: {error:#}"));
-                    "COMMIT".to_owned()
-                }
-            };
+            let commit = commit.as_deref().unwrap_or_else(|problem| {
+                remarks.push(problem.clone());
+                "COMMIT"
+            });
             let version = format!("{}+TIME.{commit}", recipe.version);
             let maintainer = recipe.maintainer.clone().or_else(|| identity(&walk.directory)).unwrap_or_else(|| {
                 remarks.push("no maintainer: release.toml states none, and git knows no name and address".to_owned());
