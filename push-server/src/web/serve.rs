@@ -9,11 +9,11 @@ use tokio::net::TcpListener;
 
 use super::{
     auth::{self, AuthSettings, Authenticator},
-    routes,
+    connections, routes,
     shared::Web,
 };
 
-/// Time limit for pushes in progress when the process ends; systemd waits a little longer.
+/// Time limit for requests and pushes in progress when the process ends; systemd waits a little longer.
 const LAST_WRITES_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// How the web app is run.
@@ -53,13 +53,20 @@ pub async fn serve(
         async move { web.refresher.keep(settings.refresh).await }
     });
     listening(address);
-    let service =
-        auth::protect(routes::router(&web), authenticator).into_make_service_with_connect_info::<SocketAddr>();
-    let ended = axum::serve(listener, service).with_graceful_shutdown(ending(web.clone())).await;
+    let router = auth::protect(routes::router(&web), authenticator.clone());
+    let admitted = move |peer| authenticator.admits(peer);
+    let serving = connections::serve(listener, router, connections::most_open(), admitted, web.ending.subscribe());
+    let serving = tokio::spawn(serving);
+    ending(web.clone()).await;
     // What is being written is written to its end, with its history, before the process goes.
-    let _ = tokio::time::timeout(LAST_WRITES_TIMEOUT, web.jobs.idle()).await;
+    let done = async {
+        // Fails only if there was a fault of ours: then nobody can be answered any more.
+        let _ = serving.await;
+        web.jobs.idle().await;
+    };
+    let _ = tokio::time::timeout(LAST_WRITES_TIMEOUT, done).await;
     keeping.abort();
-    ended.context("could not serve")
+    Ok(())
 }
 
 async fn ending(web: Arc<Web>) {

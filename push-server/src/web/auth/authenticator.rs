@@ -1,6 +1,9 @@
 //! Telling who makes each request, before any handler sees it.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use anyhow::Result;
 use axum::{
@@ -12,6 +15,7 @@ use axum::{
 };
 use bucket::Timestamp;
 use fleet::identity::{Identity, Origin};
+use ipnet::IpNet;
 use tracing::warn;
 
 use super::{
@@ -55,6 +59,16 @@ impl Authenticator {
         Ok(Self { settings, keys, local_name })
     }
 
+    /// Whether anything that comes from an address can be for us: others needn't be listened to.
+    pub fn admits(&self, peer: IpAddr) -> bool {
+        match &self.settings {
+            AuthSettings::Local => peer.is_loopback(),
+            AuthSettings::Iap { .. } => true,
+            // Whoever is on this machine may ask whether the process is alive.
+            AuthSettings::Proxy { trusted, .. } => peer.is_loopback() || is_trusted(trusted, peer),
+        }
+    }
+
     async fn admit(&self, parts: &Head<'_>) -> Result<Identity, Refusal> {
         let host = Host::of(parts.uri, parts.headers)
             .ok_or(Refusal::Forbidden("The request does not name exactly one host."))?;
@@ -69,8 +83,7 @@ impl Authenticator {
                 Identity { name, origin: Origin::SignedIn }
             }
             AuthSettings::Proxy { header, trusted, hosts } => {
-                let peer = parts.peer.ip().to_canonical();
-                if !trusted.iter().any(|network| network.contains(&peer)) {
+                if !is_trusted(trusted, parts.peer.ip().to_canonical()) {
                     return Err(Refusal::Forbidden("Only the proxy may connect. Open the web app through it."));
                 }
                 public(&host, hosts)?;
@@ -131,6 +144,10 @@ pub(super) fn local(peer: SocketAddr, host: &Host, headers: &HeaderMap) -> Resul
     Ok(())
 }
 
+fn is_trusted(trusted: &[IpNet], peer: IpAddr) -> bool {
+    trusted.iter().any(|network| network.contains(&peer))
+}
+
 fn public(host: &Host, hosts: &[Host]) -> Result<(), Refusal> {
     let ours = hosts.iter().any(|public| host.is(public));
     if ours { Ok(()) } else { Err(Refusal::Forbidden("Unknown host name: add it with --public-host.")) }
@@ -149,7 +166,7 @@ fn named(headers: &HeaderMap, header: &HeaderName) -> Result<String, Refusal> {
 
 /// Lets in only who is signed in, and gives every answer the headers that keep browsers safe.
 ///
-/// The router must be served with `into_make_service_with_connect_info::<SocketAddr>()`.
+/// Requests must have the peer's address among their extensions, as `ConnectInfo<SocketAddr>`.
 pub fn protect<S: Clone + Send + Sync + 'static>(router: Router<S>, authenticator: Arc<Authenticator>) -> Router<S> {
     router
         .layer(middleware::from_fn_with_state(authenticator, authenticate))
