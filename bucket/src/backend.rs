@@ -83,7 +83,7 @@ impl Bucket {
         path: &ObjectPath,
         seen: Generation,
         limit: u64,
-    ) -> Result<Fetched<Bytes>, Error> {
+    ) -> Result<Fetched<Object>, Error> {
         match self {
             Self::Gcs(bucket) => bucket.get_if_changed(path, seen, limit).await,
             Self::File(bucket) => bucket.get_if_changed(path, seen, limit).await,

@@ -1,24 +1,31 @@
-//! The record of pushes: who pushed what, where and why. Append-only.
+//! The history of a server: one entry for each row of a push that was written there. Append-only.
 
-use std::{collections::VecDeque, pin::pin};
-
-use futures_util::{Stream, TryStreamExt};
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AppName, Bucket, Error, Generation, Metadata, ObjectPath, PageToken, ReleaseName, ServerName, items, layout,
+    AppName, Bucket, Error, Generation, ObjectInfo, PageToken, PushId, PushKind, ReleaseName, ServerName,
+    ascii::to_ascii_json, items, layout, newest::newest,
 };
 
 /// Most bytes of a history entry that are read.
 const MAX_SIZE: u64 = 64 << 10;
+/// The metadata key with the entry, so that a listing tells all of it.
+const ENTRY: &str = "entry";
+/// Most bytes of that: the storage allows 8 KiB with everything.
+const MAX_METADATA: usize = 7500;
+/// Where the listing of the last entries begins, in days before now, unless that turns out to be too late.
+const RECENT_DAYS: i64 = 30;
+/// Entries that are read at the same time, when their metadata doesn't tell them.
+const AT_ONCE: usize = 64;
 
-/// One push of one release to one server, `history/{server}/{time}-{id}.json`. Unknown fields are ignored by readers.
+/// One row of a push that was written, `history/{server}/{time}-{id}.json`. Unknown fields are ignored by readers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryEntry {
-    /// When it was written, by the clock of who pushed.
+    /// When it was written, by the bucket's clock as far as that was known.
     pub time: Timestamp,
-    /// Unique among the pushes to this server: 16 hex digits.
+    /// Unique among the entries of this server: letters and digits; that of the push.
     pub id: String,
     /// The server that was pushed to.
     pub server: ServerName,
@@ -26,9 +33,9 @@ pub struct HistoryEntry {
     pub app: AppName,
     /// The release that the document named before.
     pub from: Option<ReleaseName>,
-    /// The release that it names now.
-    pub to: ReleaseName,
-    /// Whether it was a deployment or a rollback.
+    /// The release that it names now; `None` when the app was taken off the server.
+    pub to: Option<ReleaseName>,
+    /// What the push was for.
     pub kind: PushKind,
     /// Who pushed: `user@host` of the command, or who was signed in.
     pub who: String,
@@ -36,21 +43,14 @@ pub struct HistoryEntry {
     pub why: String,
     /// The generation of the document that holds the change.
     pub generation: Generation,
+    /// The push that it belongs to; `None` of one that was written before pushes had IDs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub push: Option<PushId>,
 }
 
 impl HistoryEntry {
     /// Longest reason, in bytes.
     pub const MAX_WHY: usize = 2048;
-}
-
-/// Whether a push deployed a release or rolled back to the previous one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PushKind {
-    /// An operator chose the release.
-    Deploy,
-    /// An operator rolled back to what the server had before.
-    Rollback,
 }
 
 impl Bucket {
@@ -64,69 +64,61 @@ impl Bucket {
             });
         }
         let content = serde_json::to_vec_pretty(entry).expect("a history entry is JSON");
-        self.create(&path, content.into(), &Metadata::new()).await.map(drop)
+        // For listings: with a reason that is too long for it, whoever wants the entry reads it.
+        let metadata = Some((ENTRY.to_owned(), to_ascii_json(entry))).filter(|(_, entry)| entry.len() <= MAX_METADATA);
+        match self.create(&path, content.into(), &metadata.into_iter().collect()).await {
+            // Somebody saw in the document that it was missing, and was faster.
+            Ok(_) | Err(Error::AlreadyExists { .. }) if entry.push.is_some() => Ok(()),
+            written => written.map(drop),
+        }
+    }
+
+    /// Whether a server's history has the entry of a push, which began at `time` there.
+    pub async fn has_history(&self, server: &ServerName, time: Timestamp, id: &PushId) -> Result<bool, Error> {
+        Ok(self.head(&layout::history(server, time, id.as_str())).await?.is_some())
     }
 
     /// A server's history, oldest first. Entries that can't be understood are passed over.
     pub fn history(&self, server: &ServerName) -> impl Stream<Item = Result<HistoryEntry, Error>> {
-        self.listed_history(server, None)
-            .and_then(move |path| async move { self.read_history_entry(&path).await })
-            .try_filter_map(|entry| async move { Ok(entry) })
+        let prefix = layout::history_of(server);
+        let page = move |after: Option<PageToken>| {
+            let prefix = prefix.clone();
+            async move { self.list(&prefix, after.as_ref(), 1000).await }
+        };
+        let entries = items(page).and_then(move |info| async move { self.history_entry(&info).await });
+        entries.try_filter_map(|entry| async move { Ok(entry) })
     }
 
-    /// The last pushes to a server, newest first, at most `limit`; only those are read.
+    /// The last entries of a server, newest first, at most `limit`.
     pub async fn newest_history(&self, server: &ServerName, limit: usize) -> Result<Vec<HistoryEntry>, Error> {
-        self.read_newest(server, None, limit).await
+        let objects = newest(self, &layout::history_of(server), None, &[RECENT_DAYS], limit).await?;
+        self.history_entries(objects, limit).await
     }
 
-    /// The last pushes to a server since a time, newest first, at most `limit`. Older ones aren't even listed.
+    /// The last entries of a server since a time, newest first, at most `limit`. Older ones aren't even listed.
     pub async fn history_since(
         &self,
         server: &ServerName,
         since: Timestamp,
         limit: usize,
     ) -> Result<Vec<HistoryEntry>, Error> {
-        self.read_newest(server, Some(PageToken::after(layout::history_before(server, since))), limit).await
+        let objects = newest(self, &layout::history_of(server), Some(since), &[], limit).await?;
+        self.history_entries(objects, limit).await
     }
 
-    async fn read_newest(
-        &self,
-        server: &ServerName,
-        after: Option<PageToken>,
-        limit: usize,
-    ) -> Result<Vec<HistoryEntry>, Error> {
-        let mut paths = VecDeque::new();
-        let mut listed = pin!(self.listed_history(server, after));
-        while let Some(path) = listed.try_next().await? {
-            if paths.len() == limit {
-                paths.pop_front();
-            }
-            if limit > 0 {
-                paths.push_back(path);
-            }
+    async fn history_entries(&self, objects: Vec<ObjectInfo>, limit: usize) -> Result<Vec<HistoryEntry>, Error> {
+        let newest = objects.into_iter().rev().take(limit);
+        let newest = newest.map(|info| async move { self.history_entry(&info).await });
+        let entries: Vec<Option<HistoryEntry>> = stream::iter(newest).buffered(AT_ONCE).try_collect().await?;
+        Ok(entries.into_iter().flatten().collect())
+    }
+
+    /// An entry as the listing tells it, or else as it is read.
+    async fn history_entry(&self, info: &ObjectInfo) -> Result<Option<HistoryEntry>, Error> {
+        if let Some(entry) = info.metadata.get(ENTRY).and_then(|entry| serde_json::from_str(entry).ok()) {
+            return Ok(Some(entry));
         }
-        let mut entries = Vec::new();
-        for path in paths.iter().rev() {
-            entries.extend(self.read_history_entry(path).await?);
-        }
-        Ok(entries)
-    }
-
-    /// The paths of a server's history, oldest first, from a place on.
-    fn listed_history(
-        &self,
-        server: &ServerName,
-        start: Option<PageToken>,
-    ) -> impl Stream<Item = Result<ObjectPath, Error>> {
-        let prefix = layout::history_of(server);
-        let page = move |after: Option<PageToken>| {
-            let (prefix, after) = (prefix.clone(), after.or_else(|| start.clone()));
-            async move { self.list(&prefix, after.as_ref(), 1000).await }
-        };
-        items(page).map_ok(|info| info.path)
-    }
-
-    async fn read_history_entry(&self, path: &ObjectPath) -> Result<Option<HistoryEntry>, Error> {
+        let path = &info.path;
         let Some(object) = self.get(path, MAX_SIZE).await? else { return Ok(None) };
         Ok(serde_json::from_slice(&object.content)
             .inspect_err(|error| tracing::warn!(%path, %error, "history entry passed over"))

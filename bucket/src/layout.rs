@@ -2,9 +2,9 @@
 
 use std::{fmt, str::FromStr};
 
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::{Timestamp, civil, tz::TimeZone};
 
-use crate::{AppName, NameError, ReleaseName, ServerName};
+use crate::{AppName, NameError, PushId, ReleaseName, ServerName};
 
 /// What marks a directory as a bucket; a bucket of Google's is one by itself.
 pub(crate) const MARKER: &str = "push-bucket";
@@ -16,6 +16,12 @@ pub(crate) const SERVER: &str = "server/";
 pub(crate) const STATUS: &str = "status/";
 /// Below it, one directory for each server with one object for each push.
 pub(crate) const HISTORY: &str = "history/";
+/// Below it, one object for each push, and one for its end.
+pub(crate) const PUSHES: &str = "pushes/";
+/// What follows the name of a push in that of its end.
+const END: &str = ".end";
+/// How names of objects have a time, to the microsecond, in UTC.
+const TIME: &str = "%Y%m%dT%H%M%S.%6fZ";
 
 /// The path of an object, safe as a URL path and as a file's path below a directory.
 ///
@@ -114,12 +120,30 @@ pub(crate) fn history_of(name: &ServerName) -> String {
 }
 
 /// `history/{name}/{time}-{id}.json`: in a listing, oldest first.
-pub(crate) fn history(name: &ServerName, time: Timestamp, id: &str) -> ObjectPath {
-    ObjectPath(format!("{}-{id}.json", history_before(name, time)))
+pub(crate) fn history(name: &ServerName, at: Timestamp, id: &str) -> ObjectPath {
+    ObjectPath(format!("{HISTORY}{name}/{}-{id}.json", time(at)))
 }
 
-/// Where in a listing the pushes to a server from `time` on begin.
-pub(crate) fn history_before(name: &ServerName, time: Timestamp) -> String {
-    let time = time.to_zoned(TimeZone::UTC).strftime("%Y%m%dT%H%M%S.%6fZ");
-    format!("{HISTORY}{name}/{time}")
+/// `pushes/{time}-{id}.json`: in a listing, oldest first.
+pub(crate) fn push(at: Timestamp, id: &PushId) -> ObjectPath {
+    ObjectPath(format!("{PUSHES}{}-{id}.json", time(at)))
+}
+
+/// `pushes/{time}-{id}.end.json`
+pub(crate) fn push_end(at: Timestamp, id: &PushId) -> ObjectPath {
+    ObjectPath(format!("{PUSHES}{}-{id}{END}.json", time(at)))
+}
+
+/// The time and the ID of the push whose object lies at `path`, and whether it is that of its end.
+pub(crate) fn push_at(path: &ObjectPath) -> Option<(Timestamp, PushId, bool)> {
+    let name = path.0.strip_prefix(PUSHES)?.strip_suffix(".json")?;
+    let (name, is_end) = name.strip_suffix(END).map_or((name, false), |name| (name, true));
+    let (time, id) = name.split_once('-')?;
+    let time = civil::DateTime::strptime("%Y%m%dT%H%M%S%.fZ", time).ok()?.to_zoned(TimeZone::UTC).ok()?;
+    Some((time.timestamp(), id.parse().ok()?, is_end))
+}
+
+/// A time as names of objects have it: they sort by it.
+pub(crate) fn time(time: Timestamp) -> String {
+    time.to_zoned(TimeZone::UTC).strftime(TIME).to_string()
 }

@@ -6,7 +6,7 @@
 //!
 //! - names, parsed once at the edge: [`AppName`], [`ReleaseName`], [`ServerName`], [`ObjectPath`], [`Sha256`]
 //! - what a release carries inside its `.deb`: [`ReleaseFields`] and [`Provenance`], in a [`Control`] file
-//! - documents: [`ServerDocument`], [`ReleaseMetadata`], [`Status`], [`HistoryEntry`]
+//! - documents: [`ServerDocument`], [`ReleaseMetadata`], [`Status`], [`Push`], [`HistoryEntry`]
 //! - where they are kept: [`Bucket`], which is `gs://` or `file://`, and the verbs on it
 //! - access to Google Cloud, for whatever a program asks there: [`Credentials`], [`Tokens`]
 //! - [`Error`], with only the cases that a caller branches on
@@ -18,8 +18,10 @@
 mod name;
 
 mod app_name;
+mod ascii;
 mod backend;
 mod bucket_url;
+mod document_metadata;
 mod download;
 mod error;
 mod file;
@@ -27,10 +29,14 @@ mod gcs;
 mod history;
 mod layout;
 mod listing;
+mod newest;
 mod object;
 mod options;
 mod original;
 mod package;
+mod push;
+mod push_id;
+mod push_kind;
 mod release;
 mod release_name;
 mod server_document;
@@ -42,11 +48,12 @@ mod status;
 pub use app_name::AppName;
 pub use backend::Bucket;
 pub use bucket_url::BucketUrl;
+pub use document_metadata::{DocumentMetadata, LastPush, Retry};
 pub use download::Download;
 pub use error::Error;
 pub use file::{FileBucket, NewBucket};
 pub use gcs::{Firmware, GcsBucket, NoToken, PRODUCT_NAME, Tokens, firmware};
-pub use history::{HistoryEntry, PushKind};
+pub use history::HistoryEntry;
 pub use layout::ObjectPath;
 pub use listing::{Page, PageToken, items};
 pub use name::NameError;
@@ -64,6 +71,9 @@ pub use package::{
     note::Note,
     unit::{OwnedUnit, UnitAction, UnitName},
 };
+pub use push::{Push, PushEnd, PushHead, PushRow, UnwrittenCause, UnwrittenRow};
+pub use push_id::PushId;
+pub use push_kind::PushKind;
 pub use release::{Release, ReleaseMetadata};
 pub use release_name::{Commit, ReleaseName, ReleaseParts};
 pub use server_document::{DocumentSummary, Entry, ServerDocument};

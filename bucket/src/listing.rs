@@ -9,6 +9,8 @@ use crate::Error;
 pub struct PageToken {
     /// The path after which the whole listing begins; `None` when it begins at its first.
     pub(crate) start: Option<String>,
+    /// The path before which the whole listing ends; `None` when it ends at its last.
+    pub(crate) end: Option<String>,
     /// The bucket's own token for where this page begins; `None` for the first page after `start`.
     pub(crate) page: Option<String>,
 }
@@ -16,12 +18,18 @@ pub struct PageToken {
 impl PageToken {
     /// Begins a listing after a path, which need not be an object's.
     pub(crate) fn after(path: impl Into<String>) -> Self {
-        Self { start: Some(path.into()), page: None }
+        Self::between(Some(path.into()), None)
+    }
+
+    /// Begins a listing after a path and ends it before another; neither need be an object's.
+    pub(crate) fn between(start: Option<String>, end: Option<String>) -> Self {
+        Self { start, end, page: None }
     }
 
     /// The next page of the listing that `this` is a page of.
     pub(crate) fn next(this: Option<&Self>, page: String) -> Self {
-        Self { start: this.and_then(|token| token.start.clone()), page: Some(page) }
+        let Self { start, end, .. } = this.cloned().unwrap_or(Self::between(None, None));
+        Self { start, end, page: Some(page) }
     }
 }
 

@@ -44,6 +44,8 @@ pub struct Object {
     pub generation: Generation,
     /// Its content.
     pub content: Bytes,
+    /// Its custom metadata, as far as it is visible ASCII: Google leaves out everything else where content is read.
+    pub metadata: Metadata,
 }
 
 /// The answer to a read that names the generation that the caller has seen.
@@ -55,6 +57,13 @@ pub enum Fetched<T> {
     Absent,
     /// It is another generation than the caller has seen, here it is.
     Found(Generation, T),
+}
+
+impl<T> Fetched<T> {
+    /// What was found, if it was.
+    pub(crate) fn found(self) -> Option<T> {
+        if let Self::Found(_, found) = self { Some(found) } else { None }
+    }
 }
 
 impl<T> From<Option<(Generation, T)>> for Fetched<T> {

@@ -12,8 +12,8 @@ use serde::{
 use serde_json::value::RawValue;
 
 use crate::{
-    AppName, Bucket, Error, Fetched, Generation, Metadata, Object, ObjectInfo, ObjectPath, PageToken, ReleaseName,
-    ServerName, items, layout,
+    AppName, Bucket, DocumentMetadata, Error, Fetched, Generation, Object, ObjectInfo, ObjectPath, PageToken,
+    ReleaseName, ServerName, items, layout,
 };
 
 /// Most bytes of a server document.
@@ -43,6 +43,8 @@ pub struct ServerDocument {
     entries: Vec<Entry>,
     /// How many elements more there are, which weren't looked at.
     unread: usize,
+    /// What lies in the object's metadata: whoever writes the document writes that too.
+    metadata: DocumentMetadata,
 }
 
 /// What a listing of `server/` tells without reading any.
@@ -54,6 +56,8 @@ pub struct DocumentSummary {
     pub generation: Generation,
     /// When that was written, by the bucket's clock.
     pub updated: Timestamp,
+    /// What lies in its metadata.
+    pub metadata: DocumentMetadata,
 }
 
 impl ServerDocument {
@@ -68,7 +72,18 @@ impl ServerDocument {
         let elements: Elements = serde_json::from_slice(content).map_err(|e| format!("not a JSON array: {e}"))?;
         let mut apps = BTreeSet::new();
         let entries = elements.first.into_iter().map(|value| parse_entry(value.get(), &mut apps)).collect();
-        Ok(Self { entries, unread: elements.more })
+        Ok(Self { entries, unread: elements.more, metadata: DocumentMetadata::default() })
+    }
+
+    /// What lies in its metadata.
+    pub fn metadata(&self) -> &DocumentMetadata {
+        &self.metadata
+    }
+
+    /// The same document with other metadata.
+    #[must_use]
+    pub fn with_metadata(self, metadata: DocumentMetadata) -> Self {
+        Self { metadata, ..self }
     }
 
     /// The elements, in order, as far as they were looked at.
@@ -211,8 +226,8 @@ impl Bucket {
     /// [`Error::Malformed`] when it isn't a JSON array; then nothing may be concluded from it.
     pub async fn server_document(&self, server: &ServerName) -> Result<Option<(Generation, ServerDocument)>, Error> {
         let path = layout::server(server);
-        let Some(Object { generation, content }) = self.get(&path, MAX_SIZE).await? else { return Ok(None) };
-        Ok(Some((generation, parse_object(&path, &content)?)))
+        let Some(object) = self.get(&path, MAX_SIZE).await? else { return Ok(None) };
+        Ok(Some((object.generation, parse_object(&path, object)?)))
     }
 
     /// A server's document, unless it is still the generation `seen`.
@@ -228,7 +243,7 @@ impl Bucket {
         Ok(match self.get_if_changed(&path, seen, MAX_SIZE).await? {
             Fetched::Unchanged => Fetched::Unchanged,
             Fetched::Absent => Fetched::Absent,
-            Fetched::Found(generation, content) => Fetched::Found(generation, parse_object(&path, &content)?),
+            Fetched::Found(generation, object) => Fetched::Found(generation, parse_object(&path, object)?),
         })
     }
 
@@ -257,8 +272,8 @@ impl Bucket {
             return Err(Error::TooLarge { object, size, limit: MAX_SIZE });
         }
         match seen {
-            Some(seen) => self.replace(&path, content, &Metadata::new(), seen).await,
-            None => self.create(&path, content, &Metadata::new()).await,
+            Some(seen) => self.replace(&path, content, document.metadata.as_ref(), seen).await,
+            None => self.create(&path, content, document.metadata.as_ref()).await,
         }
     }
 
@@ -272,10 +287,13 @@ impl Bucket {
 impl DocumentSummary {
     fn at(info: &ObjectInfo) -> Option<Self> {
         let server = layout::server_at(&info.path)?;
-        Some(Self { server, generation: info.generation, updated: info.updated })
+        let metadata = info.metadata.clone().into();
+        Some(Self { server, generation: info.generation, updated: info.updated, metadata })
     }
 }
 
-fn parse_object(path: &ObjectPath, content: &[u8]) -> Result<ServerDocument, Error> {
-    ServerDocument::parse(content).map_err(|reason| Error::Malformed { object: path.to_string(), reason })
+fn parse_object(path: &ObjectPath, object: Object) -> Result<ServerDocument, Error> {
+    let parsed = ServerDocument::parse(&object.content);
+    let document = parsed.map_err(|reason| Error::Malformed { object: path.to_string(), reason })?;
+    Ok(document.with_metadata(object.metadata.into()))
 }

@@ -182,6 +182,8 @@ pub(crate) mod tests {
             reason: None,
             drift: Vec::new(),
             units: Vec::new(),
+            rolled_back: Vec::new(),
+            cached: Vec::new(),
         };
         let generation = Generation(if desired == told { 7 } else { 6 });
         let status = Status {

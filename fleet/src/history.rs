@@ -2,6 +2,20 @@
 
 use bucket::{AppName, HistoryEntry, PushKind, ReleaseName};
 
+/// What was done, in a word, as pages and the command say it. Of a kind that this program doesn't know it is foreign text.
+pub fn word(kind: &PushKind) -> &str {
+    match kind {
+        PushKind::Deploy => "deployed",
+        PushKind::Rollback => "rolled back",
+        PushKind::Retry => "retried",
+        PushKind::Undo => "undone",
+        PushKind::Remove => "removed",
+        PushKind::Retire => "retired",
+        PushKind::Trial => "tried",
+        PushKind::Other(kind) => kind,
+    }
+}
+
 /// The release that a server had before `current`, from its history, oldest push first.
 ///
 /// Every deploy goes on top of what was there, every rollback takes the top off: so rolling back twice goes back
@@ -22,13 +36,15 @@ pub fn previous<'a>(
         {
             stack.push(from);
         }
-        match push.kind {
-            PushKind::Deploy if stack.last() != Some(&&push.to) => stack.push(&push.to),
-            PushKind::Deploy => {}
-            PushKind::Rollback => match stack.iter().rposition(|release| *release == &push.to) {
+        match (&push.kind, &push.to) {
+            // Taken off, or tried again: what was there before is no other.
+            (_, None) | (PushKind::Retry, _) => {}
+            (PushKind::Rollback | PushKind::Undo, Some(to)) => match stack.iter().rposition(|release| *release == to) {
                 Some(at) => stack.truncate(at + 1),
-                None => stack.push(&push.to),
+                None => stack.push(to),
             },
+            (_, Some(to)) if stack.last() != Some(&to) => stack.push(to),
+            _ => {}
         }
     }
     match stack.iter().rposition(|release| *release == current) {
@@ -56,11 +72,12 @@ mod tests {
             server: "web-1".parse().unwrap(),
             app: "web".parse().unwrap(),
             from: from.map(release),
-            to: release(to),
+            to: Some(release(to)),
             kind,
             who: "dev@build-1".into(),
             why: String::new(),
             generation: Generation(1),
+            push: None,
         }
     }
 

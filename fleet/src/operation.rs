@@ -210,7 +210,7 @@ async fn write(
         server: intent.server.clone(),
         release: intent.release.clone(),
         from: intent.from.clone(),
-        kind: intent.kind,
+        kind: intent.kind.clone(),
         who: operator.who.name.clone(),
         reason: operator.reason.clone(),
     };

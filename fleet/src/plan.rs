@@ -82,7 +82,7 @@ impl fmt::Display for Warning {
 }
 
 /// What a push of `release` would do to `server`.
-pub fn propose(server: &Server, release: &Release, kind: PushKind, now: Timestamp) -> Proposal {
+pub fn propose(server: &Server, release: &Release, kind: &PushKind, now: Timestamp) -> Proposal {
     let to = &release.name;
     let from = server.desired(to.app()).cloned();
     Proposal {
@@ -114,7 +114,7 @@ fn objection(server: &Server, app: &AppName) -> Option<Objection> {
 fn warnings(
     from: Option<&ReleaseName>,
     release: &Release,
-    kind: PushKind,
+    kind: &PushKind,
     status: Option<&Status>,
     now: Timestamp,
 ) -> Vec<Warning> {
@@ -125,7 +125,7 @@ fn warnings(
         is_dirty(release).then_some(Warning::Dirty),
         (from == Some(name)).then_some(Warning::NoChange),
         // Of a rollback that is the point.
-        (is_older && kind == PushKind::Deploy).then_some(Warning::Older),
+        (is_older && *kind == PushKind::Deploy).then_some(Warning::Older),
         status.is_none().then_some(Warning::NeverReported),
         overdue.map(Warning::NotReporting),
         status.is_some_and(|status| is_quarantined(status, name.app(), name)).then_some(Warning::RolledBack),
@@ -164,7 +164,7 @@ mod tests {
         let name = release(1).to_string().replace("web", app).parse().unwrap();
         let metadata: Result<ReleaseMetadata, String> = Err("not read".to_owned());
         let release = Release { name, generation: Generation(1), size: 3, uploaded: now(), adopted: None, metadata };
-        propose(server, &release, PushKind::Deploy, now()).objection
+        propose(server, &release, &PushKind::Deploy, now()).objection
     }
 
     #[test]

@@ -136,11 +136,12 @@ pub async fn record(bucket: &Bucket, request: &Request, generation: Generation) 
         server: request.server.clone(),
         app: request.release.app().clone(),
         from: request.from.clone(),
-        to: request.release.clone(),
-        kind: request.kind,
+        to: Some(request.release.clone()),
+        kind: request.kind.clone(),
         who: request.who.clone(),
         why: request.reason.clone(),
         generation,
+        push: None,
     };
     bucket.append_history(&entry).await.err().map(|error| Incomplete::NotRecorded(error.to_string()))
 }

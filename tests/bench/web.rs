@@ -210,11 +210,12 @@ async fn record(gcs: &FakeGcs) -> Result<()> {
             server: server(SERVERS - 1 - n).parse()?,
             app: app(n % APPS).parse()?,
             from: Some(release(n % APPS, 1)),
-            to: release(n % APPS, 0),
+            to: Some(release(n % APPS, 0)),
             kind: PushKind::Deploy,
             who: "dev@example.org".to_owned(),
             why: "customers with two accounts can't log in".to_owned(),
             generation: Generation(1),
+            push: None,
         };
         bucket.append_history(&entry).await?;
     }
@@ -242,6 +243,8 @@ fn status(n: usize, document: &ServerDocument) -> Result<Status> {
             since: Some(now),
             restarts: 0,
         }],
+        rolled_back: Vec::new(),
+        cached: Vec::new(),
     });
     Ok(Status {
         server: server(n).parse()?,

@@ -156,11 +156,12 @@ fn history(server: &str, n: u32) -> HistoryEntry {
         server: server_name(server),
         app: "web".parse().unwrap(),
         from: None,
-        to: name("web", "dev@build-1", n),
+        to: Some(name("web", "dev@build-1", n)),
         kind: PushKind::Deploy,
         who: "dev@build-1".to_owned(),
         why: String::new(),
         generation: bucket::Generation(1),
+        push: None,
     }
 }
 
@@ -391,7 +392,7 @@ async fn a_round_that_began_earlier_does_not_undo_what_was_read_since() {
             world.choose("web-1", 2).await;
             world.record("web-1", 2).await;
             world.refresher.refresh_server(&server_name("web-1")).await;
-            assert_eq!(world.refresher.snapshot().pushes[0].to, name("web", "dev@build-1", 2));
+            assert_eq!(world.refresher.snapshot().pushes[0].to, Some(name("web", "dev@build-1", 2)));
             world.chosen("web-1")
         },
         world.refresher.refresh(),

@@ -141,7 +141,7 @@ async fn a_short_storm_is_sat_out() {
         server.fail_next(Kind::Get, DOCUMENT, 1, fault.clone());
         let found = bucket.get(&at(DOCUMENT), LIMIT).await;
         let found = found.unwrap_or_else(|error| panic!("{fault:?}: {error}"));
-        assert_eq!(found, Some(Object { generation, content: "[]".into() }), "{fault:?}");
+        assert_eq!(found, Some(Object { generation, content: "[]".into(), metadata: Metadata::new() }), "{fault:?}");
     }
     for (kind, count) in [(Kind::Head, 2), (Kind::List, 2), (Kind::Delete, 2)] {
         server.fail_next(kind, "", count, Fault::Status(503, None));

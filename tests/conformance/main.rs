@@ -63,4 +63,11 @@ on_both! {
         releases_of_the_original_system_are_found_and_adopted_once
         a_bucket_is_marked_once
     }
+    pushes {
+        a_documents_metadata_comes_back_with_it_up_to_the_limit
+        an_entry_of_the_history_is_one_object_whoever_writes_it
+        the_newest_entries_are_found_however_old
+        pushes_come_back_newest_first_with_their_ends
+        a_push_that_does_not_fit_is_refused
+    }
 }

@@ -109,7 +109,7 @@ async fn writes_sit_out_a_short_storm() {
         storm(Kind::Insert);
         let replaced = bucket.replace(&path, "two".into(), &Metadata::new(), created).await.unwrap();
         let found = bucket.get(&path, LIMIT).await.unwrap();
-        assert_eq!(found, Some(Object { generation: replaced, content: "two".into() }));
+        assert_eq!(found, Some(Object { generation: replaced, content: "two".into(), metadata: Metadata::new() }));
         storm(Kind::Delete);
         bucket.delete(&path, replaced).await.unwrap();
         assert_eq!(bucket.head(&path).await.unwrap(), None);

@@ -135,11 +135,12 @@ impl Fleet<'_> {
             server: server.parse()?,
             app: to.app().clone(),
             from: from.cloned(),
-            to: to.clone(),
+            to: Some(to.clone()),
             kind,
             who: if minutes % 2 == 0 { "dev@build-1" } else { "dev@laptop" }.to_owned(),
             why: why.to_owned(),
             generation: Generation(time.as_microsecond()),
+            push: None,
         };
         Ok(self.bucket.append_history(&entry).await?)
     }

@@ -49,6 +49,8 @@ pub(crate) fn app(
         reason: reason.map(str::to_owned),
         drift: drift.iter().map(|drift| (*drift).to_owned()).collect(),
         units: if installed.is_some() { vec![unit] } else { Vec::new() },
+        rolled_back: Vec::new(),
+        cached: Vec::new(),
     }
 }
 

@@ -49,8 +49,7 @@ impl FileBucket {
 
     pub(crate) async fn get(&self, path: &ObjectPath, limit: u64) -> Result<Option<Object>, Error> {
         self.run(path, move |directory, path| {
-            let Some(object) = directory.object(path)? else { return Ok(None) };
-            Ok(Some(Object { generation: object.generation, content: read_all(object, path, limit)? }))
+            folder::object(directory, path, None, |object| read_all(object, path, limit)).map(Fetched::found)
         })
         .await
     }
@@ -60,14 +59,9 @@ impl FileBucket {
         path: &ObjectPath,
         seen: Generation,
         limit: u64,
-    ) -> Result<Fetched<Bytes>, Error> {
+    ) -> Result<Fetched<Object>, Error> {
         self.run(path, move |directory, path| {
-            let Some(object) = directory.object(path)? else { return Ok(Fetched::Absent) };
-            let generation = object.generation;
-            if seen == generation {
-                return Ok(Fetched::Unchanged);
-            }
-            Ok(Fetched::Found(generation, read_all(object, path, limit)?))
+            folder::object(directory, path, Some(seen), |object| read_all(object, path, limit))
         })
         .await
     }
@@ -82,9 +76,16 @@ impl FileBucket {
         after: Option<&PageToken>,
         limit: u32,
     ) -> Result<Page<ObjectInfo>, Error> {
-        let (prefix, after) = (prefix.to_owned(), after.and_then(place));
+        let (prefix, begin) = (prefix.to_owned(), after.and_then(place));
         let directory = self.directory.clone();
-        blocking(move || walk::list(&directory, &prefix, after.as_deref(), limit as usize)).await
+        let mut page = blocking(move || walk::list(&directory, &prefix, begin.as_deref(), limit as usize)).await?;
+        if let Some(end) = after.and_then(|after| after.end.as_deref()) {
+            let whole = page.items.len();
+            page.items.retain(|info| info.path.as_str() < end);
+            page.next = page.next.filter(|_| page.items.len() == whole);
+        }
+        page.next = page.next.and_then(|next| next.page).map(|page| PageToken::next(after, page));
+        Ok(page)
     }
 
     pub(crate) async fn list_directories(
@@ -200,7 +201,7 @@ fn place(token: &PageToken) -> Option<String> {
 }
 
 /// An object's content, at most `limit` bytes.
-fn read_all(mut object: OpenObject, path: &ObjectPath, limit: u64) -> Result<Bytes, Error> {
+fn read_all(object: &mut OpenObject, path: &ObjectPath, limit: u64) -> Result<Bytes, Error> {
     let too_large = |size| Error::TooLarge { object: path.to_string(), size, limit };
     if object.size > limit {
         return Err(too_large(object.size));

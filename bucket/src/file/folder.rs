@@ -4,16 +4,17 @@
 
 use std::{cell::OnceCell, fs::File, io::Read, os::fd::OwnedFd};
 
+use bytes::Bytes;
 use rustix::fs::{AtFlags, FileType, OFlags, Stat, statat};
 
 use super::{
     beneath::{DIRECTORY, is_absent, open_beneath, open_in, split},
-    directory::Directory,
+    directory::{Directory, OpenObject},
     failure::{failed, unavailable},
     generation::{generation_of, time_of},
     metadata::META,
 };
-use crate::{Error, Generation, Metadata, ObjectInfo, ObjectPath};
+use crate::{Error, Fetched, Generation, Metadata, Object, ObjectInfo, ObjectPath};
 
 /// Most bytes of an object's metadata that are read: GCS allows 8 KiB, JSON escapes may grow it sixfold.
 const MAX_METADATA: u64 = 64 << 10;
@@ -136,6 +137,33 @@ pub(super) fn info(directory: &Directory, path: &ObjectPath) -> Result<Option<Ob
         Some(folder) => folder.info(path, name),
         None => Ok(None),
     }
+}
+
+/// An object with its content, as `read` gives it, and its metadata, unless it is still the generation `seen`.
+pub(super) fn object(
+    directory: &Directory,
+    path: &ObjectPath,
+    seen: Option<Generation>,
+    read: impl Fn(&mut OpenObject) -> Result<Bytes, Error>,
+) -> Result<Fetched<Object>, Error> {
+    let (parent, name) = split(path.as_str());
+    for _ in 0..MAX_OVERTAKEN {
+        let Some(mut object) = directory.object(path)? else { return Ok(Fetched::Absent) };
+        let generation = object.generation;
+        if seen == Some(generation) {
+            return Ok(Fetched::Unchanged);
+        }
+        let content = read(&mut object)?;
+        let Some(folder) = Folder::open(directory, parent)? else { continue };
+        let metadata = folder.read_metadata(path, name, generation)?;
+        // As above: a writer that replaces the object clears its old metadata.
+        if metadata.is_none() && folder.stat(path, name)?.is_none_or(|now| generation_of(&now) != generation) {
+            continue;
+        }
+        let metadata = metadata.unwrap_or_default();
+        return Ok(Fetched::Found(generation, Object { generation, content, metadata }));
+    }
+    Err(unavailable("read", path.as_str(), "object changes faster than it can be read"))
 }
 
 fn object_info(path: &ObjectPath, stat: &Stat, metadata: Metadata) -> ObjectInfo {

@@ -21,10 +21,10 @@ async fn what_a_person_edits_is_a_new_generation() {
     let path = at("server/web-1.json");
     let first = bucket.create(&path, "[]".into(), &Metadata::new()).await.unwrap();
     std::fs::write(directory.path().join(path.as_str()), "[ ]").unwrap();
-    let Fetched::Found(second, content) = bucket.get_if_changed(&path, first, 100).await.unwrap() else {
+    let Fetched::Found(second, object) = bucket.get_if_changed(&path, first, 100).await.unwrap() else {
         panic!("the edit wasn't seen");
     };
-    assert_eq!((second > first, &content[..]), (true, &b"[ ]"[..]));
+    assert_eq!((second > first, &object.content[..]), (true, &b"[ ]"[..]));
     let stale = bucket.replace(&path, "[]".into(), &Metadata::new(), first).await;
     assert!(matches!(stale, Err(Error::Conflict { .. })), "{stale:?}");
 }

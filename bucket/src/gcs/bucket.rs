@@ -8,7 +8,7 @@ use super::{
     attempt::{Failure, USER_AGENT},
     connection::{Connection, ensure_plain},
     download::GcsDownload,
-    rest::Listed,
+    rest::{Listed, WRITE},
     write::Write,
 };
 use crate::{
@@ -39,9 +39,9 @@ impl GcsBucket {
         path: &ObjectPath,
         seen: Generation,
         limit: u64,
-    ) -> Result<Fetched<Bytes>, Error> {
+    ) -> Result<Fetched<Object>, Error> {
         match self.connection.patiently(|| self.fetch(path, Some(seen), limit)).await {
-            Ok(Ok(Object { generation, content })) => Ok(Fetched::Found(generation, content)),
+            Ok(Ok(object)) => Ok(Fetched::Found(object.generation, object)),
             Ok(Err(size)) => Err(Error::TooLarge { object: path.to_string(), size, limit }),
             Err(failure) if failure.status == Some(304) => Ok(Fetched::Unchanged),
             Err(failure) if failure.is_absent() => Ok(Fetched::Absent),
@@ -166,7 +166,8 @@ impl GcsBucket {
         if content.len() as u64 != size {
             return Err(Failure::transient(format!("received {} of {size} bytes", content.len())));
         }
-        Ok(Ok(Object { generation: Generation(object.generation), content: content.into() }))
+        let metadata = object.metadata.into_iter().filter(|(key, _)| key != WRITE).collect();
+        Ok(Ok(Object { generation: Generation(object.generation), content: content.into(), metadata }))
     }
 
     async fn write(&self, write: Write<'_>, content: Bytes) -> Result<Generation, Error> {

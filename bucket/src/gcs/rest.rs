@@ -110,6 +110,7 @@ impl Rest {
             .append_pair("fields", &fields)
             .extend_pairs(delimiter.map(|delimiter| ("delimiter", delimiter)))
             .extend_pairs(start.map(|start| ("startOffset", start)))
+            .extend_pairs(after.and_then(|after| after.end.as_deref()).map(|end| ("endOffset", end)))
             .extend_pairs(after.and_then(|after| after.page.as_deref()).map(|page| ("pageToken", page)));
         let listing: Listing = read(self.send(Method::GET, url).await?).await?;
         // Names that aren't ours (a console's `debs/`) aren't objects of this system.

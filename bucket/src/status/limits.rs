@@ -38,11 +38,13 @@ impl Status {
         self.keep_units(Self::MAX_UNITS);
         self.events.drain(..self.events.len().saturating_sub(Self::MAX_EVENTS));
         self.document.keep_bad_entries();
+        self.keep_releases(AppStatus::MAX_ROLLED_BACK, AppStatus::MAX_CACHED);
         let [normal, short, shortest] = TEXTS;
         self.cut_texts(normal);
         if self.to_json().len() > Self::MAX_SIZE {
             let is_small = |status: &Self| status.to_json().len() <= Self::MAX_SIZE - RESERVE;
             self.cut_texts(short);
+            self.keep_releases(AppStatus::MAX_ROLLED_BACK.div_ceil(4), 0);
             if !is_small(&self) {
                 self.keep_units(0);
                 self.cut_texts(shortest);
@@ -88,6 +90,13 @@ impl Status {
         kept.sort_unstable();
         let mut place = 0..;
         self.apps.retain(|_| place.next().is_some_and(|place| kept.binary_search(&place).is_ok()));
+    }
+
+    fn keep_releases(&mut self, rolled_back: usize, cached: usize) {
+        for app in &mut self.apps {
+            app.rolled_back.truncate(rolled_back);
+            app.cached.truncate(cached);
+        }
     }
 
     fn keep_units(&mut self, most: usize) {

@@ -152,6 +152,22 @@ pub struct AppStatus {
     /// The units the installed release owns.
     #[serde(default)]
     pub units: Vec<UnitStatus>,
+    /// The releases that were rolled back here and have not run here since, newest first; at most
+    /// [`AppStatus::MAX_ROLLED_BACK`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rolled_back: Vec<ReleaseName>,
+    /// The releases in the server's cache, newest first: they can be installed though they are gone from the bucket. At
+    /// most [`AppStatus::MAX_CACHED`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cached: Vec<ReleaseName>,
+}
+
+impl AppStatus {
+    /// Most releases of an app that a report says were rolled back.
+    pub const MAX_ROLLED_BACK: usize = 10;
+
+    /// Most releases of an app that a report says are cached.
+    pub const MAX_CACHED: usize = 5;
 }
 
 /// How an app on a server compares with what the document asks for.
@@ -325,7 +341,9 @@ impl Bucket {
     /// [`Error::Malformed`] when there is one that can't be understood.
     pub async fn status(&self, server: &ServerName) -> Result<Option<(Generation, Status)>, Error> {
         let path = layout::status(server);
-        let Some(Object { generation, content }) = self.get(&path, limits::MAX_READ).await? else { return Ok(None) };
+        let Some(Object { generation, content, .. }) = self.get(&path, limits::MAX_READ).await? else {
+            return Ok(None);
+        };
         Ok(Some((generation, parse(&path, &content)?)))
     }
 
@@ -338,7 +356,7 @@ impl Bucket {
         Ok(match self.get_if_changed(&path, seen, limits::MAX_READ).await? {
             Fetched::Unchanged => Fetched::Unchanged,
             Fetched::Absent => Fetched::Absent,
-            Fetched::Found(generation, content) => Fetched::Found(generation, parse(&path, &content)?),
+            Fetched::Found(generation, object) => Fetched::Found(generation, parse(&path, &object.content)?),
         })
     }
 

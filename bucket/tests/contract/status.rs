@@ -23,6 +23,8 @@ fn report(apps: usize, units: usize, text: &str) -> Status {
         reason: Some(text.to_owned()),
         drift: vec![],
         units: vec![unit.clone(); units],
+        rolled_back: vec![],
+        cached: vec![],
     };
     let status = serde_json::json!({
         "server": "web-1", "machine": "m", "written": time, "state": "failed", "summary": text,

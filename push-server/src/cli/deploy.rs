@@ -55,7 +55,7 @@ impl Deploy {
         let release = release?;
         let mut pending = Vec::new();
         for server in servers {
-            let proposal = match proposal(&server, &release, PushKind::Deploy) {
+            let proposal = match proposal(&server, &release, &PushKind::Deploy) {
                 Ok(proposal) if !self.force => unobjected(bucket, proposal).await,
                 other => other,
             };

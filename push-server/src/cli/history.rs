@@ -1,10 +1,10 @@
 //! `push history`: who pushed what, where and for what reason.
 
 use anyhow::{Context as _, Result};
-use bucket::{HistoryEntry, PushKind, ServerName, Timestamp};
+use bucket::{HistoryEntry, ServerName, Timestamp};
 use clap::Args;
-use console::{Table, note, print, print_json};
-use fleet::{lookup::ensure_server, push, server};
+use console::{Table, note, print, print_json, safe};
+use fleet::{history, lookup::ensure_server, push, server};
 use serde_json::json;
 
 use super::command::{Command, ago, cut};
@@ -71,16 +71,13 @@ fn table(pushes: &[HistoryEntry]) -> Table {
     for push in pushes {
         let commit = |release: &bucket::ReleaseName| release.commit().short().to_owned();
         let from = push.from.as_ref().map_or("(nothing)".to_owned(), commit);
-        let kind = match push.kind {
-            PushKind::Deploy => "deployed",
-            PushKind::Rollback => "rolled back",
-        };
+        let to = push.to.as_ref().map_or("(nothing)".to_owned(), commit);
         table.row([
             ago(push.time, now).into(),
             push.server.as_str().into(),
             cut(&push.who, 24),
-            kind.into(),
-            format!("{} {from} → {}", push.app, commit(&push.to)).into(),
+            safe(history::word(&push.kind)).into(),
+            format!("{} {from} → {to}", push.app).into(),
             cut(&push.why, 60),
         ]);
     }

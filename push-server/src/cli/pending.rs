@@ -57,7 +57,7 @@ pub(crate) fn unique(servers: Vec<ServerName>) -> Vec<ServerName> {
 }
 
 /// What a push would do to a server that was read just now.
-pub(crate) fn proposal(server: &Server, release: &Release, kind: PushKind) -> Result<(Proposal, JustRead)> {
+pub(crate) fn proposal(server: &Server, release: &Release, kind: &PushKind) -> Result<(Proposal, JustRead)> {
     let seen = match &server.document {
         Reading::Known((generation, document)) => Seen { generation: Some(*generation), document: document.clone() },
         Reading::Absent => Seen::default(),
@@ -150,7 +150,7 @@ async fn write(command: &Command, operator: &Operator, rows: &mut [Row]) -> Resu
     let intents = rows.iter_mut().filter(|row| row.error.is_none()).filter_map(|row| {
         let proposal = row.proposal.as_ref()?;
         let (server, release) = (row.server.clone(), proposal.to.clone());
-        let intent = Intent { server, release, from: proposal.from.clone(), kind: row.kind };
+        let intent = Intent { server, release, from: proposal.from.clone(), kind: row.kind.clone() };
         Some((intent, row.just_read.take()))
     });
     let results = operation::carry_out(&command.bucket, operator, intents.collect(), |_, _| ()).await;

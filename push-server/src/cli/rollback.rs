@@ -46,5 +46,5 @@ impl Rollback {
 async fn previous(bucket: &Bucket, app: &AppName, server: &ServerName) -> Result<(Proposal, JustRead)> {
     let before = operation::before(bucket, app, server).await?;
     let release = operation::find(bucket, &before).await.context("could not roll back")?;
-    proposal(&server::read(bucket, server).await, &release, PushKind::Rollback)
+    proposal(&server::read(bucket, server).await, &release, &PushKind::Rollback)
 }

@@ -45,7 +45,7 @@ pub(crate) fn intents(form: &Params) -> Result<Vec<Intent>, FormError> {
         Some("rollback") => PushKind::Rollback,
         _ => return Err(FormError::Kind),
     };
-    let intents: Vec<Intent> = form.all("target").map(|value| intent(kind, value)).collect::<Result<_, _>>()?;
+    let intents: Vec<Intent> = form.all("target").map(|value| intent(kind.clone(), value)).collect::<Result<_, _>>()?;
     match intents.len() {
         0 => Err(FormError::NoTarget),
         1..=MAX_SERVERS => Ok(intents),

@@ -51,11 +51,12 @@ fn history(day: u32, id: &str) -> HistoryEntry {
         server: server(),
         app: "web".parse().unwrap(),
         from: None,
-        to: release(day),
+        to: Some(release(day)),
         kind: PushKind::Deploy,
         who: "dev@build-1".to_owned(),
         why: String::new(),
         generation: Generation(7),
+        push: None,
     }
 }
 

@@ -3,3 +3,4 @@
 pub(crate) mod documents;
 pub(crate) mod listings;
 pub(crate) mod objects;
+pub(crate) mod pushes;

@@ -25,7 +25,7 @@ pub(crate) async fn what_was_created_is_read_back(world: World) {
 pub(crate) async fn an_empty_object_is_not_absent(world: World) {
     let generation = world.create("server/empty.json", "").await;
     let found = world.bucket.get(&at("server/empty.json"), LIMIT).await.unwrap();
-    assert_eq!(found, Some(Object { generation, content: Bytes::new() }));
+    assert_eq!(found, Some(Object { generation, content: Bytes::new(), metadata: Metadata::new() }));
     let download = world.bucket.download(&at("server/empty.json"), None, 0).await.unwrap().unwrap();
     assert_eq!((download.generation, download.size), (generation, 0));
     assert!(drain(download).await.is_empty());
@@ -81,7 +81,8 @@ pub(crate) async fn an_unchanged_object_is_not_read_again(world: World) {
     assert_eq!(world.bucket.get_if_changed(&path, first, 1).await.unwrap(), Fetched::Unchanged);
     let second = world.bucket.replace(&path, "two".into(), &Metadata::new(), first).await.unwrap();
     let changed = world.bucket.get_if_changed(&path, first, LIMIT).await.unwrap();
-    assert_eq!(changed, Fetched::Found(second, "two".into()));
+    let two = Object { generation: second, content: "two".into(), metadata: Metadata::new() };
+    assert_eq!(changed, Fetched::Found(second, two));
 }
 
 pub(crate) async fn content_over_the_limit_is_not_read(world: World) {

@@ -12,6 +12,9 @@ use serde_json::{Value, json};
 /// The query's parameters of a request.
 pub(super) type Query = BTreeMap<String, String>;
 
+/// Most bytes of an object's custom metadata, keys and values (Google Cloud Storage, "Quotas and limits").
+const MAX_METADATA: usize = 8 << 10;
+
 /// A refusal: status and message.
 pub(super) type Refusal = (u16, String);
 
@@ -71,6 +74,10 @@ impl Store {
         query: &Query,
     ) -> Result<Stored, Refusal> {
         check(self.bucket(bucket)?.get(name), query)?;
+        let size: usize = metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
+        if size > MAX_METADATA {
+            return Err((400, format!("Metadata has {size} bytes, more than {MAX_METADATA}.")));
+        }
         let updated = Timestamp::now();
         self.last = updated.as_microsecond().max(self.last + 1);
         // Google gives metadata's keys back in lower case where it gives them as headers: our own must be.
@@ -119,6 +126,9 @@ impl Store {
         };
         for (name, object) in self.bucket(bucket)?.range::<String, _>((from, Bound::Unbounded)) {
             let Some(rest) = name.strip_prefix(prefix) else { break };
+            if text("endOffset").is_some_and(|end| name.as_str() >= end) {
+                break;
+            }
             let directory = delimiter.and_then(|delimiter| {
                 let end = rest.find(delimiter)? + delimiter.len();
                 Some(format!("{prefix}{}", &rest[..end]))

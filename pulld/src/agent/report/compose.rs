@@ -179,6 +179,8 @@ fn compose_app(
         reason: cause.reason(),
         drift,
         units,
+        rolled_back: Vec::new(),
+        cached: Vec::new(),
     };
     (status, cause)
 }

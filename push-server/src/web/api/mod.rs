@@ -165,7 +165,7 @@ async fn plans(view: View, params: Params) -> Response {
         return bad("no server specified: use `server` or `q`");
     }
     let planned = plan::plan(&view, &wanted, &targets, plan::reason_of(params.get("reason"))).await;
-    Json(PlanOut::new(wanted.kind(), planned)).into_response()
+    Json(PlanOut::new(&wanted.kind(), planned)).into_response()
 }
 
 async fn push(view: View, body: Bytes) -> Response {

@@ -151,9 +151,9 @@ pub(crate) struct PushOut {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) from: Option<String>,
     /// Release after the push.
-    pub(crate) to: String,
+    pub(crate) to: Option<String>,
     /// `deploy` or `rollback`.
-    pub(crate) kind: &'static str,
+    pub(crate) kind: String,
     /// Operator.
     pub(crate) who: String,
     /// Reason for the push.
@@ -186,7 +186,7 @@ pub(crate) struct PlannedOut {
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct PlanOut {
     /// `deploy` or `rollback`.
-    pub(crate) kind: &'static str,
+    pub(crate) kind: String,
     /// Effect on each server; `POST /api/v1/pushes` accepts `server`, `from` and `to` of those without refusal.
     pub(crate) changes: Vec<PlannedOut>,
 }
@@ -279,13 +279,6 @@ fn stem(name: &ReleaseName) -> String {
     name.stem().to_owned()
 }
 
-fn kind(kind: PushKind) -> &'static str {
-    match kind {
-        PushKind::Deploy => "deploy",
-        PushKind::Rollback => "rollback",
-    }
-}
-
 impl<T> Page<T> {
     pub(crate) fn new(view: &View, items: Vec<T>, page: usize, total: usize) -> Self {
         let next = (page.saturating_mul(PAGE) < total).then(|| page + 1);
@@ -357,8 +350,8 @@ impl From<&HistoryEntry> for PushOut {
             server: push.server.to_string(),
             app: push.app.to_string(),
             from: push.from.as_ref().map(stem),
-            to: stem(&push.to),
-            kind: kind(push.kind),
+            to: push.to.as_ref().map(stem),
+            kind: push.kind.to_string(),
             who: push.who.clone(),
             reason: push.why.clone(),
             why: push.why.clone(),
@@ -368,7 +361,7 @@ impl From<&HistoryEntry> for PushOut {
 }
 
 impl PlanOut {
-    pub(crate) fn new(of: PushKind, planned: Vec<Planned>) -> Self {
+    pub(crate) fn new(of: &PushKind, planned: Vec<Planned>) -> Self {
         let changes = planned.into_iter().map(|planned| {
             let (proposal, error) = match planned.proposal {
                 Ok(proposal) => (Some(proposal), None),
@@ -384,7 +377,7 @@ impl PlanOut {
                 refusal: error.or_else(|| planned.refusal.map(|refusal| refusal.to_string())),
             }
         });
-        Self { kind: kind(of), changes: changes.collect() }
+        Self { kind: of.to_string(), changes: changes.collect() }
     }
 }
 

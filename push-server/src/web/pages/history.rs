@@ -1,7 +1,7 @@
 //! What was pushed: by whom, where, from which release to which, when, for what reason, and the outcome.
 
 use axum::{http::StatusCode, response::Response};
-use bucket::{AppState, HistoryEntry, PushKind, ServerName};
+use bucket::{AppState, HistoryEntry, PushKind, ReleaseName, ServerName};
 use console::count;
 use maud::{Markup, html};
 
@@ -11,7 +11,7 @@ use crate::{
     badge::Severity,
     web::{
         params::{Params, link},
-        parts::{ago, app_badge, app_link, badge, foreign, page_of, pager, prose, release, release_or, server_link},
+        parts::{ago, app_badge, app_link, badge, foreign, page_of, pager, prose, release_or, server_link},
         view::{Nav, View},
     },
 };
@@ -67,8 +67,8 @@ pub(crate) async fn recent(view: &View, server: Option<&ServerName>) -> Result<V
 
 fn mentions(push: &HistoryEntry, text: &str) -> bool {
     let text = text.to_lowercase();
-    let stem = push.to.stem().to_lowercase();
-    [push.server.as_str(), &stem, &push.who, &push.why].iter().any(|field| field.to_lowercase().contains(&text))
+    let stem = push.to.as_ref().map(ReleaseName::stem).unwrap_or_default();
+    [push.server.as_str(), stem, &push.who, &push.why].iter().any(|field| field.to_lowercase().contains(&text))
 }
 
 /// Whose pushes are shown together.
@@ -110,8 +110,8 @@ fn row(view: &View, scope: HistoryScope, push: &HistoryEntry) -> Markup {
             }
             td data-label="App" { (app_link(push.app.as_str())) }
             td.wide data-label="From → to" {
-                (release_or(push.from.as_ref(), "nothing")) " → " (release(&push.to))
-                @if push.kind == PushKind::Rollback { " " span.tag { "rollback" } }
+                (release_or(push.from.as_ref(), "nothing")) " → " (release_or(push.to.as_ref(), "nothing"))
+                @if push.kind != PushKind::Deploy { " " span.tag { (foreign(push.kind.as_str(), 40)) } }
             }
             td.wide data-label="By, reason" {
                 (foreign(&push.who, 80)) @if !push.why.is_empty() { p.reason { (prose(&push.why)) } }
@@ -139,7 +139,7 @@ fn outcome(view: &View, push: &HistoryEntry) -> Markup {
 /// Whether the server's document names this release because of this push.
 fn is_in_force(view: &View, push: &HistoryEntry) -> bool {
     let server = view.snapshot.servers.get(&push.server);
-    let named = server.is_some_and(|server| server.desired(&push.app) == Some(&push.to));
+    let named = server.is_some_and(|server| server.desired(&push.app) == push.to.as_ref());
     let newer = |other: &HistoryEntry| {
         other.server == push.server && other.app == push.app && other.generation > push.generation
     };
@@ -148,7 +148,7 @@ fn is_in_force(view: &View, push: &HistoryEntry) -> bool {
 
 /// Where the push is undone, if it can be by this operator.
 fn undo(view: &View, push: &HistoryEntry) -> Option<String> {
-    let from = push.from.as_ref().filter(|from| **from != push.to)?;
+    let from = push.from.as_ref().filter(|from| push.to.as_ref() != Some(*from))?;
     let may = view.policy.role(&view.who, &push.app, &push.server) >= Role::Deployer;
     (may && is_in_force(view, push))
         .then(|| link("/plan", [("undo", "yes"), ("release", from.stem()), ("server", push.server.as_str())]))

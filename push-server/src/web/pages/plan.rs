@@ -67,7 +67,7 @@ impl Wanted {
 
     pub(crate) fn kind(&self) -> PushKind {
         match self {
-            Self::Release(_, kind) => *kind,
+            Self::Release(_, kind) => kind.clone(),
             Self::Rollback(_) => PushKind::Rollback,
         }
     }
@@ -174,7 +174,7 @@ async fn one(view: &View, wanted: &Wanted, name: ServerName, reason: Reason<'_>)
         (Err(error), _) => return Planned { server: name, proposal: Err(error), refusal: None },
         (_, Some(error)) => return Planned { server: name, proposal: Err(error.to_owned()), refusal: None },
     };
-    let proposal = propose(&server, &release, wanted.kind(), view.now);
+    let proposal = propose(&server, &release, &wanted.kind(), view.now);
     let case = Case { server: &name, app: release.name.app(), dirty: proposal.dirty, reason };
     let refusal = view.policy.judge(&view.who, case).err();
     Planned { server: name, proposal: Ok(proposal), refusal }
@@ -197,7 +197,7 @@ pub(crate) fn page(view: &View, wanted: &Wanted, targets: &Targets, planned: &[P
             @match wanted {
                 Wanted::Rollback(app) => { "Roll back " (app) " on " (targets.summary()) },
                 Wanted::Release(release, PushKind::Rollback) => { "Undo push of " (release.name.app()) " on " (targets.summary()) },
-                Wanted::Release(release, PushKind::Deploy) => { "Push " (release.name.app()) " to " (targets.summary()) },
+                Wanted::Release(release, _) => { "Push " (release.name.app()) " to " (targets.summary()) },
             }
         }
         @if let Wanted::Release(chosen, _) = wanted { (chosen_release(view, chosen)) }

@@ -154,9 +154,9 @@ fn server_cell(view: &View, result: Option<&PushResult>) -> Markup {
 fn retry(results: &[Option<PushResult>]) -> Markup {
     let failed: Vec<&PushResult> = results.iter().flatten().filter(|result| !result.is_pushed()).collect();
     let first = &failed[0].intent;
-    let target = match first.kind {
-        PushKind::Deploy => ("release", first.release.stem()),
+    let target = match &first.kind {
         PushKind::Rollback => ("rollback", first.release.app().as_str()),
+        _ => ("release", first.release.stem()),
     };
     let servers = failed.iter().map(|result| ("server", result.intent.server.as_str())).take(200);
     html! {
