@@ -12,7 +12,7 @@ use rustix::fs::{FileType, Mode, OFlags, fstat};
 use super::{
     beneath::{DIRECTORY, is_absent, open_beneath},
     failure::{failed, unavailable},
-    generation::generation_of,
+    generation::{check, generation_of},
     marked,
 };
 use crate::{Error, Generation, ObjectPath};
@@ -58,8 +58,9 @@ impl Directory {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Ok(None);
         }
-        let size = u64::try_from(stat.st_size).unwrap_or_default();
-        Ok(Some(OpenObject { file, generation: generation_of(&stat), size }))
+        let (generation, size) = (generation_of(&stat), u64::try_from(stat.st_size).unwrap_or_default());
+        check(&root, path, generation)?;
+        Ok(Some(OpenObject { file, generation, size }))
     }
 
     /// The directory itself, which must be marked as a bucket for whoever opened it so. That it is gone, or is the empty

@@ -11,7 +11,7 @@ use super::{
     beneath::{DIRECTORY, is_absent, open_beneath, open_in, split},
     directory::{Directory, OpenObject},
     failure::{failed, unavailable},
-    generation::{generation_of, time_of},
+    generation::{check, generation_of, time_of},
     metadata::META,
 };
 use crate::{Error, Fetched, Generation, Metadata, Object, ObjectInfo, ObjectPath};
@@ -26,6 +26,7 @@ const MAX_OVERTAKEN: usize = 100;
 pub(super) struct Folder<'a> {
     directory: &'a Directory,
     path: &'a str,
+    root: OwnedFd,
     objects: OwnedFd,
     /// Where metadata of its objects lies, once there is some.
     metadata: OnceCell<OwnedFd>,
@@ -37,7 +38,7 @@ impl<'a> Folder<'a> {
         let root = directory.root("list", path)?;
         let beneath = if path.is_empty() { "." } else { path };
         match open_beneath(&root, beneath, DIRECTORY) {
-            Ok(objects) => Ok(Some(Self { directory, path, objects, metadata: OnceCell::new() })),
+            Ok(objects) => Ok(Some(Self { directory, path, root, objects, metadata: OnceCell::new() })),
             Err(e) if is_absent(&e) => Ok(None),
             Err(e) => Err(failed("list", path, &e)),
         }
@@ -71,6 +72,7 @@ impl<'a> Folder<'a> {
         for _ in 0..MAX_OVERTAKEN {
             let Some(stat) = self.stat(path, name)? else { return Ok(None) };
             let generation = generation_of(&stat);
+            check(&self.root, path, generation)?;
             let metadata = self.read_metadata(path, name, generation)?;
             // A writer that replaces the object clears its old metadata: none is only none if the object is the same.
             if metadata.is_none() && self.stat(path, name)?.is_none_or(|now| generation_of(&now) != generation) {

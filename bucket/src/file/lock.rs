@@ -13,7 +13,7 @@ use super::{
 use crate::{Error, ObjectPath};
 
 /// The file that is locked. Its own time is the last generation given out.
-const LOCK: &str = ".push/lock";
+pub(super) const LOCK: &str = ".push/lock";
 
 /// How long a writer waits before it tries again; the lock is held for a few renames.
 const LOCK_PAUSE: Duration = Duration::from_millis(5);

@@ -141,3 +141,54 @@ async fn of_many_who_mark_a_bucket_at_once_one_says_so() {
     }
     assert_eq!(said, 1);
 }
+
+#[tokio::test]
+async fn a_file_from_the_future_is_named_and_refused_and_all_else_goes_on() {
+    let (directory, bucket) = bucket().await;
+    let (path, other) = (at("server/web-1.json"), at("server/web-2.json"));
+    let none = Metadata::new();
+    let before = bucket.create(&other, "[]".into(), &none).await.unwrap();
+    // 2040, and the last second that ext4 knows.
+    for second in [2_208_988_800, 15_032_385_535] {
+        let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(second);
+        let file = std::fs::File::create(directory.path().join(path.as_str())).unwrap();
+        file.set_modified(time).unwrap();
+        let refused = [
+            bucket.get(&path, 100).await.map(drop),
+            bucket.head(&path).await.map(drop),
+            bucket
+                .replace(&path, "[]".into(), &none, crate::Generation(i64::try_from(second).unwrap() * 1_000_000))
+                .await
+                .map(drop),
+            bucket.create(&path, "[]".into(), &none).await.map(drop),
+        ];
+        for refused in refused {
+            let said = refused.unwrap_err().to_string();
+            assert!(said.contains("`server/web-1.json`") && said.contains("touch server/web-1.json"), "{said}");
+        }
+        let listed = bucket.list("server/", None, 10).await.unwrap().items;
+        assert_eq!(listed.iter().map(|info| &info.path).collect::<Vec<_>>(), [&path, &other], "it isn't absent");
+    }
+    let seen = bucket.head(&other).await.unwrap().unwrap().generation;
+    let after = bucket.replace(&other, "[ ]".into(), &none, seen).await.unwrap();
+    let hour = 3_600_000_000;
+    assert!((before.0 + 1..before.0 + hour).contains(&after.0), "{before} and then {after}");
+    // What the message says helps.
+    std::fs::File::create(directory.path().join(path.as_str())).unwrap();
+    let seen = bucket.head(&path).await.unwrap().unwrap().generation;
+    bucket.replace(&path, "[]".into(), &none, seen).await.unwrap();
+}
+
+#[tokio::test]
+async fn generations_of_a_writer_whose_clock_was_ahead_are_read_and_go_on() {
+    let (directory, bucket) = bucket().await;
+    let (path, none) = (at("server/web-1.json"), Metadata::new());
+    bucket.create(&path, "[]".into(), &none).await.unwrap();
+    let time = std::time::SystemTime::from("2040-01-01T00:00:00Z".parse::<jiff::Timestamp>().unwrap());
+    for file in [".push/lock", path.as_str()] {
+        std::fs::File::options().write(true).open(directory.path().join(file)).unwrap().set_modified(time).unwrap();
+    }
+    let seen = bucket.head(&path).await.unwrap().unwrap().generation;
+    assert!(bucket.replace(&path, "[ ]".into(), &none, seen).await.unwrap() > seen);
+    assert!(bucket.get(&path, 100).await.unwrap().is_some());
+}
