@@ -4,8 +4,8 @@ use std::cmp::Reverse;
 
 use super::{AppStatus, DocumentStatus, Status};
 
-/// Most bytes of a report that are read: earlier agents wrote larger ones.
-pub(super) const MAX_READ: u64 = 4 << 20;
+/// Most bytes of a report that are read.
+pub(super) const MAX_READ: u64 = Status::MAX_SIZE as u64;
 
 /// Bytes of a report that are kept free for saying what is left out.
 const RESERVE: usize = 4 << 10;
@@ -29,20 +29,33 @@ impl Status {
     /// Most events of a report: the oldest are dropped.
     pub const MAX_EVENTS: usize = 20;
 
+    /// Most differences that a report lists of one app.
+    pub const MAX_DRIFT: usize = 20;
+
     /// The report with what fits into one: apps that need attention go first, long texts are cut, and a warning says
     /// how many apps and units are left out. A report that fits is left as it is.
     #[must_use]
-    pub fn fit(mut self) -> Self {
+    pub fn fit(self) -> Self {
+        self.within(Some(Self::MAX_SIZE))
+    }
+
+    /// The same for whoever reads it, whoever wrote it: its bytes were counted before.
+    pub(super) fn bounded(self) -> Self {
+        self.within(None)
+    }
+
+    fn within(mut self, size: Option<usize>) -> Self {
         let before = (self.apps.len(), self.units());
         self.keep_apps(Self::MAX_APPS);
         self.keep_units(Self::MAX_UNITS);
         self.events.drain(..self.events.len().saturating_sub(Self::MAX_EVENTS));
         self.document.keep_bad_entries();
         self.keep_releases(AppStatus::MAX_ROLLED_BACK, AppStatus::MAX_CACHED);
+        self.apps.iter_mut().for_each(|app| app.drift.truncate(Self::MAX_DRIFT));
         let [normal, short, shortest] = TEXTS;
         self.cut_texts(normal);
-        if self.to_json().len() > Self::MAX_SIZE {
-            let is_small = |status: &Self| status.to_json().len() <= Self::MAX_SIZE - RESERVE;
+        if let Some(size) = size.filter(|size| self.to_json().len() > *size) {
+            let is_small = |status: &Self| status.to_json().len() <= size - RESERVE;
             self.cut_texts(short);
             self.keep_releases(AppStatus::MAX_ROLLED_BACK.div_ceil(4), 0);
             if !is_small(&self) {

@@ -303,6 +303,8 @@ pub struct StatusSummary {
     pub server: ServerName,
     /// The generation of the report.
     pub generation: Generation,
+    /// Its size in bytes.
+    pub size: u64,
     /// When it was written, by the bucket's clock.
     pub updated: Timestamp,
     /// The worst of its apps; `None` when the report's metadata doesn't say.
@@ -327,6 +329,7 @@ impl StatusSummary {
         Some(Self {
             server: layout::status_at(&info.path)?,
             generation: info.generation,
+            size: info.size,
             updated: info.updated,
             state: state.and_then(Result::ok),
             document: info.metadata.get("document").and_then(|text| text.parse().ok()).map(Generation),
@@ -338,25 +341,26 @@ impl Bucket {
     /// The last report of a server, with its generation.
     ///
     /// # Errors
-    /// [`Error::Malformed`] when there is one that can't be understood.
+    /// [`Error::Malformed`] when there is one that can't be understood or is about another server, [`Error::TooLarge`] when
+    /// it has more than [`Status::MAX_SIZE`] bytes. Of too many apps, units and texts only so many are read.
     pub async fn status(&self, server: &ServerName) -> Result<Option<(Generation, Status)>, Error> {
         let path = layout::status(server);
         let Some(Object { generation, content, .. }) = self.get(&path, limits::MAX_READ).await? else {
             return Ok(None);
         };
-        Ok(Some((generation, parse(&path, &content)?)))
+        Ok(Some((generation, parse(server, &path, &content)?)))
     }
 
     /// The last report of a server, unless it is still the generation `seen`.
     ///
     /// # Errors
-    /// [`Error::Malformed`] when it can't be understood.
+    /// As of [`Bucket::status`].
     pub async fn status_if_changed(&self, server: &ServerName, seen: Generation) -> Result<Fetched<Status>, Error> {
         let path = layout::status(server);
         Ok(match self.get_if_changed(&path, seen, limits::MAX_READ).await? {
             Fetched::Unchanged => Fetched::Unchanged,
             Fetched::Absent => Fetched::Absent,
-            Fetched::Found(generation, object) => Fetched::Found(generation, parse(&path, &object.content)?),
+            Fetched::Found(generation, object) => Fetched::Found(generation, parse(server, &path, &object.content)?),
         })
     }
 
@@ -385,7 +389,11 @@ impl Bucket {
     }
 }
 
-fn parse(path: &ObjectPath, content: &[u8]) -> Result<Status, Error> {
-    serde_json::from_slice(content)
-        .map_err(|error| Error::Malformed { object: path.to_string(), reason: error.to_string() })
+fn parse(server: &ServerName, path: &ObjectPath, content: &[u8]) -> Result<Status, Error> {
+    let malformed = |reason: String| Error::Malformed { object: path.to_string(), reason };
+    let status: Status = serde_json::from_slice(content).map_err(|error| malformed(error.to_string()))?;
+    if status.server != *server {
+        return Err(malformed(format!("the report is about another server, `{}`", status.server)));
+    }
+    Ok(status.bounded())
 }

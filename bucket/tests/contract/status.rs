@@ -1,6 +1,8 @@
 //! Status reports: what of a report that is too large is written, and that it says what is left out.
 
-use bucket::{AppState, AppStatus, BadEntry, DocumentStatus, Status, UnitStatus};
+use bucket::{
+    AppState, AppStatus, BadEntry, Bucket, BucketOptions, BucketUrl, DocumentStatus, Error, Status, UnitStatus,
+};
 
 fn report(apps: usize, units: usize, text: &str) -> Status {
     let time = "2026-11-20T19:05:02Z";
@@ -78,4 +80,36 @@ fn warnings_events_and_bad_entries_have_a_bound_each() {
     assert_eq!(fitting.warnings.last().unwrap(), "and 31 more warnings");
     assert_eq!(fitting.document.bad_entries.len(), DocumentStatus::MAX_BAD_ENTRIES);
     assert_eq!(fitting.document.bad_count(), 500_000);
+}
+
+/// What a reader makes of a report that somebody else wrote as `web-1`'s.
+async fn read(report: &serde_json::Value) -> Result<Status, Error> {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir(directory.path().join("status")).unwrap();
+    std::fs::write(directory.path().join("status/web-1.json"), report.to_string()).unwrap();
+    let url = BucketUrl::File(directory.path().to_owned());
+    let bucket = Bucket::open(&url, &BucketOptions::default()).await.unwrap();
+    bucket.status(&"web-1".parse().unwrap()).await.map(|found| found.expect("it is there").1)
+}
+
+#[tokio::test]
+async fn a_report_is_bounded_by_whoever_reads_it() {
+    let json = |status: &Status| serde_json::to_value(status).unwrap();
+    let mut whole = report(900, 0, "");
+    whole.apps[0].drift = vec![String::new(); 1000];
+    whole.apps[1].units = report(1, 300, "").apps[0].units.clone();
+    let read = read(&json(&whole)).await.unwrap();
+    assert_eq!((read.apps.len(), read.apps[0].drift.len()), (Status::MAX_APPS, Status::MAX_DRIFT));
+    assert_eq!(read.apps[1].units.len(), Status::MAX_UNITS);
+    assert!(read.warnings[0].contains("leaves out 100 of 300 units"), "{:?}", read.warnings);
+}
+
+#[tokio::test]
+async fn what_is_no_report_of_that_server_is_refused() {
+    let mut other = serde_json::to_value(report(1, 0, "")).unwrap();
+    other["server"] = "web-2".into();
+    let said = read(&other).await.unwrap_err().to_string();
+    assert!(said.contains("`status/web-1.json`") && said.contains("another server, `web-2`"), "{said}");
+    let large = serde_json::to_value(report(1, 0, &"x".repeat(300 << 10))).unwrap();
+    assert!(matches!(read(&large).await, Err(Error::TooLarge { .. })));
 }

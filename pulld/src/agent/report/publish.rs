@@ -110,7 +110,9 @@ impl Publisher {
         let (generation, found) = match bucket.status(&ours.server).await {
             Ok(Some((generation, status))) => (Some(generation), Some(status)),
             Ok(None) => (None, None),
-            Err(Error::Malformed { .. }) => (bucket.status_generation(&ours.server).await?, None),
+            Err(Error::Malformed { .. } | Error::TooLarge { .. }) => {
+                (bucket.status_generation(&ours.server).await?, None)
+            }
             Err(error) => return Err(error.into()),
         };
         if let Some(other) = found.filter(|found| found.machine != ours.machine) {
