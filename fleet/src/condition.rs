@@ -110,16 +110,24 @@ pub struct AppRow<'a> {
 
 /// Every app that the document names, as it is now, or that the agent reports.
 pub fn apps(server: &Server) -> Vec<AppRow<'_>> {
+    // Both may name thousands, so neither is searched from end to end for each of the other. Of one that is reported
+    // twice the first counts.
+    let mut reported: Vec<&AppStatus> = server.reported_apps().iter().collect();
+    reported.sort_by_key(|app| app.app.as_str());
+    reported.dedup_by_key(|app| app.app.as_str());
+    let find = |name: &str| reported.binary_search_by_key(&name, |app| app.app.as_str()).ok().map(|at| reported[at]);
+    let mut named: Vec<&str> = server.releases().map(|release| release.app().as_str()).collect();
     let mut rows: Vec<AppRow> = server
         .releases()
         .map(|release| {
             let app = release.app().as_str();
-            let reported = server.reported(app);
-            AppRow { app, desired: Some(release), installed: None, reported, state: AppState::Pending }
+            AppRow { app, desired: Some(release), installed: None, reported: find(app), state: AppState::Pending }
         })
         .collect();
+    named.sort_unstable();
     for app in server.reported_apps() {
-        if !rows.iter().any(|row| row.app == app.app) {
+        let is_first = find(&app.app).is_some_and(|first| std::ptr::eq(first, app));
+        if is_first && named.binary_search(&app.app.as_str()).is_err() {
             let row = AppRow { app: &app.app, desired: None, installed: None, reported: Some(app), state: app.state };
             rows.push(row);
         }
@@ -227,6 +235,22 @@ pub(crate) mod tests {
             (condition(&quarantined, now()), apps(&quarantined)[0].installed),
             (Condition::Failed, Some(&release(1)))
         );
+    }
+
+    #[test]
+    fn an_app_has_one_row_whoever_names_it_and_however_often() {
+        let mut server = server(1, 1, 1, AppState::Converged, ServerState::Converged);
+        let Reading::Known(status) = &mut server.status else { panic!("it has reported") };
+        let named = |app: &str, state| AppStatus { app: app.into(), state, ..status.apps[0].clone() };
+        status.apps = vec![
+            named("zoo", AppState::Orphan),
+            named("web", AppState::Drifted),
+            named("zoo", AppState::Failed),
+            named("web", AppState::Failed),
+            named("api", AppState::Orphan),
+        ];
+        let rows: Vec<_> = apps(&server).into_iter().map(|row| (row.app, row.state)).collect();
+        assert_eq!(rows, [("web", AppState::Drifted), ("zoo", AppState::Orphan), ("api", AppState::Orphan)]);
     }
 
     #[test]

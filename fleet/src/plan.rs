@@ -144,12 +144,16 @@ fn is_quarantined(status: &Status, app: &AppName, release: &ReleaseName) -> bool
     })
 }
 
+/// The longest heartbeat and the longest poll that an agent can be configured to, in seconds: who reports more doesn't
+/// keep silent for longer.
+const MAX_INTERVALS: (u64, u64) = (24 * 3600, 7 * 24 * 3600);
+
 /// How long an agent has not reported, if that is longer than it should take: three of its polls, and a heartbeat with
 /// its jitter.
 pub fn overdue(status: &Status, now: Timestamp) -> Option<SignedDuration> {
     let age = now.duration_since(status.written);
     let AgentStatus { poll_seconds, heartbeat_seconds, .. } = status.agent;
-    let allowed = heartbeat_seconds.saturating_mul(4) / 3 + poll_seconds.saturating_mul(3);
+    let allowed = heartbeat_seconds.min(MAX_INTERVALS.0) * 4 / 3 + poll_seconds.min(MAX_INTERVALS.1) * 3;
     (age.as_secs() > i64::try_from(allowed).unwrap_or(i64::MAX)).then_some(age)
 }
 
@@ -201,6 +205,19 @@ mod tests {
             ),
         ] {
             assert_eq!(objection_to(app, &server), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn no_interval_keeps_an_agent_from_being_missed() {
+        let Reading::Known(mut status) = server(1, 1, 1, AppState::Converged, ServerState::Converged).status else {
+            panic!("it has reported")
+        };
+        let later = now() + SignedDuration::from_hours(24 * 24);
+        for (heartbeat, poll) in [(u64::MAX, 300), (900, u64::MAX), (u64::MAX, u64::MAX), (u64::MAX / 4, u64::MAX / 3)]
+        {
+            (status.agent.heartbeat_seconds, status.agent.poll_seconds) = (heartbeat, poll);
+            assert!(overdue(&status, later).is_some() && overdue(&status, now()).is_none(), "{heartbeat} {poll}");
         }
     }
 

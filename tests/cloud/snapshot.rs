@@ -253,6 +253,36 @@ async fn an_unreadable_object_is_said_and_hides_nothing_else() {
     assert!(gets(&world.round().await).is_empty());
 }
 
+#[tokio::test]
+async fn what_one_agent_writes_is_bounded_and_is_about_its_own_server() {
+    let world = World::settled().await;
+    let mut large = serde_json::to_value(status("web-1")).unwrap();
+    large["summary"] = "x".repeat(300 << 10).into();
+    world.gcs.put("fleet", "status/web-1.json", large.to_string());
+    world.gcs.put("fleet", "status/web-2.json", serde_json::to_vec(&status("web-3")).unwrap());
+    world.refresher.refresh().await;
+    let snapshot = world.refresher.snapshot();
+    let error = |server: &str| snapshot.servers[&server_name(server)].status.error().map(str::to_owned);
+    assert!(error("web-1").unwrap().contains("more than the 262144 allowed"), "{:?}", error("web-1"));
+    assert!(error("web-2").unwrap().contains("another server, `web-3`"), "{:?}", error("web-2"));
+    assert_eq!((snapshot.failure.as_deref(), error("web-3")), (None, None));
+}
+
+#[tokio::test]
+async fn when_a_report_came_goes_by_the_bucket_and_not_by_the_clock_of_its_server() {
+    let world = World::settled().await;
+    // By its own clock each was written days ago.
+    let reported = |server: &str| {
+        let snapshot = world.refresher.snapshot();
+        snapshot.servers[&server_name(server)].status().map(|status| status.written)
+    };
+    let hour = Timestamp::now() - jiff::SignedDuration::from_hours(1);
+    assert!(reported("web-1") > Some(hour) && status("web-1").written < hour, "{:?}", reported("web-1"));
+    let before = reported("web-1");
+    world.refresher.refresh_server(&server_name("web-1")).await;
+    assert_eq!(reported("web-1"), before);
+}
+
 impl World {
     /// Writes a server's document without reading it.
     fn choose_blindly(&self, server: &str) {

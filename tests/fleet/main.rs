@@ -6,12 +6,17 @@
 
 mod statuses;
 
-use std::process::ExitCode;
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::SystemTime,
+};
 
 use anyhow::{Context, Result, bail};
 use bucket::{
     AppState, Bucket, BucketOptions, BucketUrl, Generation, HistoryEntry, PushKind, ReleaseMetadata, ReleaseName,
-    ServerDocument, ServerName, Timestamp,
+    ServerDocument, ServerName, Status, Timestamp,
 };
 use jiff::SignedDuration;
 
@@ -38,10 +43,11 @@ async fn run(arguments: &[String]) -> Result<()> {
         bail!("give the bucket, as in `fleet file:///DIR`");
     };
     let url: BucketUrl = url.parse()?;
+    let BucketUrl::File(directory) = &url else { bail!("`{url}` isn't a directory") };
     let bucket = Bucket::open(&url, &BucketOptions::default()).await?;
     match rest {
-        [] => fill(&bucket, HOSTILE).await,
-        ["harmless"] => fill(&bucket, "the new start page, to look at").await,
+        [] => fill(&bucket, directory, HOSTILE).await,
+        ["harmless"] => fill(&bucket, directory, "the new start page, to look at").await,
         ["empty"] => Ok(()),
         ["report", server, release, state] => report(&bucket, server, release, state).await,
         _ => bail!("`{}` isn't understood", rest.join(" ")),
@@ -72,6 +78,7 @@ async fn report(bucket: &Bucket, server: &str, release: &str, state: &str) -> Re
 
 struct Fleet<'a> {
     bucket: &'a Bucket,
+    directory: PathBuf,
     now: Timestamp,
     serial: u8,
     /// What stands wherever somebody else's text can.
@@ -119,6 +126,13 @@ impl Fleet<'_> {
         Ok(self.bucket.write_server_document(&server.parse()?, &document, None).await?)
     }
 
+    /// Writes an agent's report, as old as it says: how long an agent is silent goes by the bucket's time.
+    async fn report(&self, report: &Status) -> Result<()> {
+        self.bucket.write_status(report, None).await?;
+        let file = File::options().write(true).open(self.directory.join(format!("status/{}.json", report.server)))?;
+        Ok(file.set_modified(SystemTime::from(report.written))?)
+    }
+
     async fn push(
         &self,
         server: &str,
@@ -146,8 +160,14 @@ impl Fleet<'_> {
     }
 }
 
-async fn fill(bucket: &Bucket, hostile: &str) -> Result<()> {
-    let mut fleet = Fleet { bucket, now: Timestamp::now(), serial: 0, hostile: hostile.to_owned() };
+async fn fill(bucket: &Bucket, directory: &Path, hostile: &str) -> Result<()> {
+    let mut fleet = Fleet {
+        bucket,
+        directory: directory.to_owned(),
+        now: Timestamp::now(),
+        serial: 0,
+        hostile: hostile.to_owned(),
+    };
     let web = [
         fleet.release("web", "dev@build-1", 60 * 24 * 9, false, "first public version").await?,
         fleet

@@ -135,7 +135,7 @@ pub(crate) async fn fill(
         if server == "web-stage" && fleet.hostile == HOSTILE {
             spoil(&mut report);
         }
-        fleet.bucket.write_status(&report, None).await?;
+        fleet.report(&report).await?;
     }
     fleet.document("new-1", &[&web[4]]).await?;
     Ok(())

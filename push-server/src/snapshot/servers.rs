@@ -9,13 +9,18 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use bucket::{Bucket, DocumentSummary, Error, Generation, ServerDocument, ServerName, Status};
+use bucket::{
+    Bucket, DocumentSummary, Error, Generation, ServerDocument, ServerName, Status, StatusSummary, Timestamp,
+};
 use futures_util::{StreamExt, TryStreamExt as _, stream};
 
 use fleet::server::{self, Reading, Server};
 
 /// Servers that are read at the same time.
 pub(super) const AT_ONCE: usize = 32;
+
+/// Most bytes of reports that are kept, those of all servers together: ten thousand servers of five apps have a quarter.
+const MAX_REPORTS: u64 = 128 << 20;
 
 /// When none of so many objects can be read, it isn't the objects.
 const ALL_FAILED: usize = 32;
@@ -48,7 +53,7 @@ impl Mark {
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     pub(super) documents: BTreeMap<ServerName, DocumentSummary>,
-    statuses: BTreeMap<ServerName, Generation>,
+    statuses: BTreeMap<ServerName, StatusSummary>,
 }
 
 /// Lists the documents and the reports.
@@ -58,7 +63,7 @@ pub(super) async fn list(bucket: &Bucket) -> Result<Listing> {
         listed.try_collect::<BTreeMap<_, _>>().await.context("could not list the server documents")
     };
     let statuses = async {
-        let listed = bucket.statuses().map_ok(|summary| (summary.server, summary.generation));
+        let listed = bucket.statuses().map_ok(|summary| (summary.server.clone(), summary));
         listed.try_collect::<BTreeMap<_, _>>().await.context("could not list the reports of the agents")
     };
     let (documents, statuses) = tokio::try_join!(documents, statuses)?;
@@ -87,20 +92,21 @@ impl Listing {
     ) -> Result<BTreeMap<ServerName, Known>> {
         let mut servers: BTreeMap<ServerName, Known> = BTreeMap::new();
         let mut stale = Vec::new();
+        let most = fair_share(self.statuses.values().map(|summary| summary.size).collect(), MAX_REPORTS);
         let names: BTreeSet<&ServerName> = self.documents.keys().chain(self.statuses.keys()).collect();
         for name in names {
             let document = self.documents.get(name).map(|summary| summary.generation);
-            let status = self.statuses.get(name).copied();
+            let status = self.statuses.get(name);
             match known.get(name) {
-                Some(known) if known.document.is(document) && known.status.is(status) => {
+                Some(known) if known.document.is(document) && known.status.is(status.map(|it| it.generation)) => {
                     servers.insert(name.clone(), known.clone());
                 }
-                known => stale.push((name.clone(), document, status, known.cloned())),
+                known => stale.push((name.clone(), document, status.cloned(), known.cloned())),
             }
         }
         let mut reads = stream::iter(stale)
             .map(async |(name, document, status, known)| {
-                Known::read(bucket, &name, document, status, known.as_ref()).await
+                Known::read(bucket, &name, document, status.as_ref(), most, known.as_ref()).await
             })
             .buffer_unordered(AT_ONCE);
         let (mut good, mut bad) = (0, 0);
@@ -126,15 +132,18 @@ impl Known {
     /// Reads a server, whatever is known of it.
     pub(super) async fn afresh(bucket: &Bucket, name: &ServerName) -> Self {
         let (document, status) = tokio::join!(server::document(bucket, name), server::status(bucket, name));
-        Self::of(name, Part::of_document(document, None), Part::of(status, None))
+        // If it is another than the listing had, it was written just now.
+        Self::of(name, Part::of_document(document, None), Part::of(status, None).written(Timestamp::now()))
     }
 
-    /// Reads what has changed of a server: `document` and `status` are the generations that were listed.
+    /// Reads what has changed of a server: `document` and `status` were listed. A report of more than `most` bytes isn't
+    /// read.
     async fn read(
         bucket: &Bucket,
         name: &ServerName,
         document: Option<Generation>,
-        status: Option<Generation>,
+        status: Option<&StatusSummary>,
+        most: u64,
         known: Option<&Self>,
     ) -> Self {
         let document = async {
@@ -149,10 +158,14 @@ impl Known {
         let status = async {
             match (status, known) {
                 (None, _) => Part::absent(),
-                (_, Some(Self { server, status: mark, .. })) if mark.is(status) => {
+                (Some(listed), Some(Self { server, status: mark, .. })) if mark.is(Some(listed.generation)) => {
                     Part { content: server.status.clone(), mark: *mark }
                 }
-                _ => Part::of(server::status(bucket, name).await, status),
+                (Some(listed), _) if listed.size > most => Part::too_large(listed, most),
+                (Some(listed), _) => {
+                    let read = server::status(bucket, name).await;
+                    Part::of(read, Some(listed.generation)).written(listed.updated)
+                }
             }
         };
         let (document, status) = tokio::join!(document, status);
@@ -163,7 +176,12 @@ impl Known {
 
     /// If that is no other than what was known, it is the same: whoever compares snapshots compares pointers.
     pub(super) fn share(&mut self, known: Option<&Self>) {
-        if let Some(known) = known.filter(|known| known.server == self.server) {
+        let Some(known) = known else { return };
+        if known.status == self.status && known.server.status != self.server.status {
+            // When it was written is known better from a listing.
+            Arc::make_mut(&mut self.server).status = known.server.status.clone();
+        }
+        if known.server == self.server {
             self.server = known.server.clone();
         }
     }
@@ -206,10 +224,66 @@ impl<T> Part<T> {
     }
 }
 
+impl Part<Status> {
+    /// With the bucket's time for when it was written: the clocks of servers may say anything.
+    fn written(mut self, time: Timestamp) -> Self {
+        if let Reading::Known(status) = &mut self.content {
+            status.written = time;
+        }
+        self
+    }
+
+    fn too_large(listed: &StatusSummary, most: u64) -> Self {
+        let reason = format!(
+            "the report of `{}` is not shown: it has {} bytes, and for {} MiB of all reports together each may have {most}",
+            listed.server,
+            listed.size,
+            MAX_REPORTS >> 20
+        );
+        let mark = Mark { generation: Some(listed.generation), again: false };
+        Self { content: Reading::Unreadable(reason), mark }
+    }
+}
+
+/// The most that each may have so that all together have at most `total`: those that need less leave the others more.
+fn fair_share(mut sizes: Vec<u64>, total: u64) -> u64 {
+    sizes.sort_unstable();
+    let mut left = total;
+    let mut others = sizes.len() as u64;
+    for size in sizes {
+        let share = left / others;
+        if size > share {
+            return share;
+        }
+        left -= size;
+        others -= 1;
+    }
+    u64::MAX
+}
+
 impl Part<(Generation, ServerDocument)> {
     fn of_document(read: Result<Option<(Generation, ServerDocument)>, Error>, listed: Option<Generation>) -> Self {
         let with_generation =
             |found: Option<_>| found.map(|(generation, document)| (generation, (generation, document)));
         Self::of(read.map(with_generation), listed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_that_report_too_much_pay_for_it_and_nobody_else() {
+        for (sizes, total, most) in [
+            (vec![], 10, u64::MAX),
+            (vec![3, 3, 4], 10, u64::MAX),
+            (vec![1, 1, 100], 10, 8),
+            (vec![1, 50, 100], 10, 4),
+            (vec![4, 4, 4], 10, 3),
+            (vec![u64::MAX, 1], 10, 9),
+        ] {
+            assert_eq!(fair_share(sizes.clone(), total), most, "{sizes:?}");
+        }
     }
 }
