@@ -1,10 +1,15 @@
 //! `GET /metrics`, in `OpenMetrics` text: the fleet as the snapshot has it, and this process.
+//!
+//! A fleet has ten thousand servers, and whoever watches it asks often: servers are counted before a metric is touched,
+//! and of releases each is looked up once, however many servers should run it.
+
+use std::collections::HashMap;
 
 use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use bucket::AppName;
+use bucket::ReleaseName;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::ConstCounter, family::Family, gauge::Gauge},
@@ -37,11 +42,12 @@ pub(crate) async fn get(view: View) -> Response {
 fn registry(view: &View) -> Registry {
     let mut registry = Registry::with_prefix("push");
     let servers = Family::<State, Gauge>::default();
-    for state in Condition::ALL {
-        servers.get_or_create(&State { state: state.label() }).set(0);
-    }
+    let mut counts: HashMap<&str, i64> = Condition::ALL.map(|state| (state.label(), 0)).into();
     for server in view.snapshot.servers.values() {
-        servers.get_or_create(&State { state: condition(server, view.now).label() }).inc();
+        *counts.entry(condition(server, view.now).label()).or_default() += 1;
+    }
+    for (state, count) in counts {
+        servers.get_or_create(&State { state }).set(count);
     }
     registry.register("servers", "Servers by state", servers);
     let releases = Family::<App, Gauge>::default();
@@ -69,8 +75,11 @@ fn registry(view: &View) -> Registry {
 
 /// Dirty releases that servers should run. Servers whose name ends in `-stage` are for trying such.
 fn dirty_packages(view: &View) -> usize {
-    let dirty = |app: &AppName, name| view.snapshot.apps.get(app)?.is_dirty(name);
     let servers = view.snapshot.servers.values().filter(|server| !server.name.as_str().ends_with("-stage"));
-    let desired = servers.flat_map(|server| server.releases());
-    desired.filter(|name| dirty(name.app(), name).unwrap_or(false)).count()
+    let mut desired: HashMap<&str, (&ReleaseName, usize)> = HashMap::new();
+    for name in servers.flat_map(|server| server.releases()) {
+        desired.entry(name.as_str()).or_insert((name, 0)).1 += 1;
+    }
+    let is_dirty = |name: &ReleaseName| view.snapshot.apps.get(name.app())?.is_dirty(name);
+    desired.into_values().filter(|(name, _)| is_dirty(name).unwrap_or(false)).map(|(_, servers)| servers).sum()
 }
