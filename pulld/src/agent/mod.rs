@@ -19,7 +19,7 @@ mod retries;
 use std::{collections::BTreeSet, rc::Rc, time::Duration};
 
 use anyhow::Result;
-use bucket::{ReleaseName, ServerDocument, Timestamp};
+use bucket::{Generation, ReleaseName, ServerDocument, Timestamp};
 use tokio::time::Instant;
 
 use crate::{
@@ -82,6 +82,8 @@ pub(crate) struct Agent<P, S> {
     machine: Machine<P, S>,
     configured: Configured,
     desired: Desired,
+    /// The generation of the document that this process has kept on the disk.
+    remembered: Option<Generation>,
     quarantine: Quarantine,
     pauses: Pauses,
     lineage: Lineage,
@@ -125,6 +127,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             paths,
             machine,
             desired: Desired::default(),
+            remembered: None,
             retries: Retries::default(),
             files: ChangedFiles::default(),
             reporter: Reporter::new(),
@@ -229,6 +232,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
                 return Ok(Next::Exit);
             }
         }
+        self.remember_document();
         self.own_first &= self.desired.error().is_some();
         // 9. Delete cached packages that are no longer needed.
         self.clear_cache(cycle);
@@ -255,7 +259,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
     /// Reads the configuration again. Another bucket or another name means another document.
     fn reload_configuration(&mut self) {
         if self.configured.reload() {
-            (self.desired, self.retries) = (Desired::default(), Retries::default());
+            (self.desired, self.retries, self.remembered) = (Desired::default(), Retries::default(), None);
             self.reporter.forget_published();
         }
     }
@@ -264,30 +268,35 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         let settings = self.configured.settings();
         self.liveness.within(settings.bucket_timeout());
         let is_new = self.desired.read(bucket, &settings.server).await;
-        self.remember_document(is_new);
         self.lift_quarantine_of_unnamed();
         is_new
     }
 
     /// Keeps the document for who plans while the bucket does not answer.
-    fn remember_document(&self, is_new: bool) {
+    fn remember_document(&mut self) {
+        self.remembered = self.keep_document();
+    }
+
+    /// Keeps the document unless that one is kept, and gives the generation that is.
+    fn keep_document(&self) -> Option<Generation> {
         let (path, settings) = (self.paths.document(), self.configured.settings());
-        let (Some(bucket), None) = (&settings.bucket, self.desired.error()) else { return };
+        let (Some(bucket), None) = (&settings.bucket, self.desired.error()) else { return self.remembered };
         // A document that was not read to its end is none to plan for.
         let kept = match self.desired.document().filter(|(_, document)| document.unread() == 0) {
-            Some((generation, document)) if is_new || !path.exists() => {
-                remembered::keep(&path, bucket, &settings.server, generation, document)
+            Some((generation, document)) if self.remembered != Some(generation) || !path.exists() => {
+                remembered::keep(&path, bucket, &settings.server, generation, document).map(|()| Some(generation))
             }
-            Some(_) => {
+            Some((generation, _)) => {
                 remembered::confirm(&path);
-                Ok(())
+                Ok(Some(generation))
             }
-            None if path.exists() => persist::remove(&path),
-            None => Ok(()),
+            None if path.exists() => persist::remove(&path).map(|()| None),
+            None => Ok(None),
         };
-        if let Err(error) = kept {
+        kept.unwrap_or_else(|error| {
             tracing::warn!(message_id = events::STATE_LOST, "could not keep the server document: {error:#}");
-        }
+            None
+        })
     }
 
     /// A release that the document named something else for in between is no longer quarantined.
@@ -339,7 +348,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
     }
 
     /// The document as an earlier process last read it.
-    fn remembered(&self) -> Option<Remembered> {
+    fn recall(&self) -> Option<Remembered> {
         let settings = self.configured.settings();
         remembered::recall(&self.paths.document(), settings.bucket.as_ref()?, &settings.server).ok()?
     }
@@ -356,7 +365,11 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
 
     /// Prepares what the steps need, and schedules a retry of what cannot be prepared.
     async fn prepare(&mut self, bucket: &Bucket, steps: &[Step], cycle: &Cycle) -> Vec<AppUpdate> {
-        let (updates, unprepared) = self.preparer(Some(bucket)).prepare(steps, cycle.installed()).await;
+        let preparer = self.preparer(Some(bucket));
+        // Whoever resumes this must know what was asked for. It is written while the first bytes come.
+        let preparing = preparer.prepare(steps, cycle.installed());
+        let ((updates, unprepared), remembered) = tokio::join!(preparing, async { self.keep_document() });
+        self.remembered = remembered;
         for failed in unprepared {
             if let Some(step) = steps.iter().find(|step| *step.app() == failed.app) {
                 self.schedule_retry(step.release(), &format!("{:#}", failed.error));

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result};
+use futures_util::{StreamExt, stream};
 use tokio::time::Instant;
 
 use crate::{
@@ -17,6 +18,9 @@ const FILE_CHECK: Duration = Duration::from_hours(1);
 
 /// Time for comparing the files of one package.
 const FILE_CHECK_TIMEOUT: Duration = Duration::from_mins(5);
+
+/// How many units systemd is queried about at a time.
+const AT_ONCE: usize = 8;
 
 /// What dpkg has of releases, and of pulld however it was installed.
 pub(super) async fn installed(packages: &impl PackageManager, liveness: &Liveness) -> Result<Vec<InstalledPackage>> {
@@ -34,14 +38,14 @@ pub(super) async fn units(
         tracing::debug!("{error:#}");
         BTreeMap::new()
     });
-    for unit in owned().filter(|unit| !unit.name.is_template()) {
-        match services.unit(unit.name.as_str()).await {
-            Ok(state) => drop(units.insert(unit.name.to_string(), state)),
-            Err(error) => {
-                tracing::debug!(unit = %unit.name, "could not query systemd about `{}`: {error:#}", unit.name);
-            }
-        }
-    }
+    let asked = owned().filter(|unit| !unit.name.is_template()).map(async |unit| {
+        let state = services.unit(unit.name.as_str()).await;
+        state.map(|state| (unit.name.to_string(), state)).inspect_err(
+            |error| tracing::debug!(unit = %unit.name, "could not query systemd about `{}`: {error:#}", unit.name),
+        )
+    });
+    let answers = stream::iter(asked).buffered(AT_ONCE).filter_map(async |answer| answer.ok());
+    units.extend(answers.collect::<Vec<_>>().await);
     units
 }
 

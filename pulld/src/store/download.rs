@@ -12,8 +12,9 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use bucket::{Download, Release, ReleaseMetadata, ReleaseName, Sha256};
+use bytes::Bytes;
 use sha2::Digest;
-use tokio::task::JoinHandle;
+use tokio::{sync::mpsc, task::JoinHandle};
 
 use crate::{
     service::{events, liveness::Liveness},
@@ -27,6 +28,9 @@ use super::{
 
 /// How long a download may go without a byte before the watchdog ends the agent; the bucket's own timeouts come first.
 const CHUNK_TIMEOUT: Duration = Duration::from_mins(5);
+
+/// Chunks of a download that wait to be hashed.
+const WAITING_CHUNKS: usize = 8;
 
 /// Bytes of a download that the disk is asked to write at once.
 const EARLY_SYNC: usize = 2 << 20;
@@ -125,6 +129,7 @@ async fn fetch(
         fail_point!("download({}).begin", release.name.app());
         let mut file = OpenOptions::new().create(true).append(true).open(part).with_context(failed)?;
         let mut early = EarlySync::default();
+        let hashing = Hashing::begin(hasher);
         loop {
             let chunk = match download.chunk().await {
                 Ok(Some(chunk)) => chunk,
@@ -141,13 +146,15 @@ async fn fetch(
             if length > metadata.size {
                 break;
             }
-            hasher.update(&chunk);
             file.write_all(&chunk).with_context(failed)?;
-            early.written(&file, chunk.len()).with_context(failed)?;
+            let written = chunk.len();
+            hashing.add(chunk).await;
+            early.written(&file, written).with_context(failed)?;
             fail_point!("download({}).chunk", release.name.app());
         }
         tokio::task::spawn_blocking(move || file.sync_all()).await?.with_context(failed)?;
         fail_point!("download({}).end", release.name.app());
+        hasher = hashing.end().await?;
     }
     let sha256 = Sha256::from(<[u8; 32]>::from(hasher.finalize()));
     if length != metadata.size || sha256 != metadata.sha256 {
@@ -160,6 +167,38 @@ async fn fetch(
         );
     }
     Ok(Found::File(part.to_owned()))
+}
+
+/// Hashes what comes in beside the task that receives and writes it.
+struct Hashing {
+    chunks: mpsc::Sender<Bytes>,
+    work: JoinHandle<sha2::Sha256>,
+}
+
+impl Hashing {
+    /// Goes on with what `hasher` has.
+    fn begin(mut hasher: sha2::Sha256) -> Self {
+        let (chunks, mut waiting) = mpsc::channel::<Bytes>(WAITING_CHUNKS);
+        let work = tokio::task::spawn_blocking(move || {
+            while let Some(chunk) = waiting.blocking_recv() {
+                hasher.update(&chunk);
+            }
+            hasher
+        });
+        Self { chunks, work }
+    }
+
+    /// Adds what came next, once there is room.
+    async fn add(&self, chunk: Bytes) {
+        // It takes chunks until there are no more.
+        let _ = self.chunks.send(chunk).await;
+    }
+
+    /// What it has when all was added.
+    async fn end(self) -> Result<sha2::Sha256> {
+        drop(self.chunks);
+        Ok(self.work.await?)
+    }
 }
 
 /// Has the disk write what came so far while more comes in, so that little is left for the sync at the end.

@@ -106,7 +106,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
     /// The same for what was interrupted, and goes on before anything is read. The document is that of the process that
     /// began it, and the bucket is opened beside the work.
     pub(super) async fn report_resumed(&mut self, transaction: &Transaction) -> Meanwhile {
-        let remembered = self.remembered();
+        let remembered = self.recall();
         let remembered = remembered.as_ref().map(|remembered| (remembered.generation, &remembered.document));
         let document = self.desired.document().or(remembered);
         let installed = observe::installed(&self.machine.packages, &self.liveness).await.unwrap_or_default();

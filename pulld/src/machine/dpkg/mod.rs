@@ -31,7 +31,7 @@ use super::{
     dpkg_lock::{LOCK, LockHolder},
     dpkg_request::{self, DpkgRequest, DpkgResult, TRANSACTION_UNIT},
     package_manager::{AvailablePackage, Compare, InstalledPackage, PackageManager},
-    systemd::transient::{self, Limits, Stop, Transient},
+    systemd::transient::{self, Idle, Limits, Stop, Transient},
 };
 
 /// What the runner needs beyond the time limit of its request to write the result, before systemd kills it.
@@ -116,10 +116,10 @@ impl PackageManager for Dpkg {
         let mut request = request.clone();
         for _ in 0..ATTEMPTS {
             // Before the request is written: an earlier runner that is still at work writes its result there.
-            transient::wait_inactive(TRANSACTION_UNIT, deadline + SLACK).await?;
+            let idle = Idle::wait(TRANSACTION_UNIT, deadline + SLACK).await?;
             dpkg_request::forget(&self.requests)?;
             dpkg_request::save_request(&self.requests, &request)?;
-            let ran = transient::run(&self.runner(&request)?).await;
+            let ran = idle.run(&self.runner(&request)?).await;
             if let Some(result) = self.take_result()? {
                 return Ok(result);
             }

@@ -9,7 +9,7 @@ use zbus::{Fd, Variant};
 
 use super::{
     super::unit_state::JobResult,
-    bus::{ManagerProxy, QUERY_TIMEOUT, connect, subscribe},
+    bus::{JobRemovedStream, ManagerProxy, QUERY_TIMEOUT, connect, subscribe},
     unit,
 };
 
@@ -58,48 +58,68 @@ pub(crate) enum Stop {
     Kill,
 }
 
+/// The name of a transient service that nothing runs under, and who listens to systemd for the ends of jobs.
+pub(crate) struct Idle {
+    manager: ManagerProxy<'static>,
+    ends: JobRemovedStream,
+}
+
+impl Idle {
+    /// Waits until nothing runs in a service of that name any more.
+    pub(crate) async fn wait(name: &str, deadline: Instant) -> Result<Self> {
+        let connection = connect().await?;
+        let manager = ManagerProxy::new(&connection).await?;
+        let ends = subscribe(&manager).await?;
+        wait_inactive(name, deadline).await?;
+        Ok(Self { manager, ends })
+    }
+
+    /// Runs a command in its service and waits for its end, which is `true` if it exited with 0.
+    pub(crate) async fn run(mut self, transient: &Transient) -> Result<bool> {
+        let deadline = Instant::now() + transient.timeout + QUERY_TIMEOUT;
+        let properties = properties(transient);
+        let started = self.manager.start_transient_unit(&transient.unit, "fail", &properties, &[]);
+        let job = timeout(QUERY_TIMEOUT, started).await;
+        let job = job.with_context(|| format!("timed out starting `{}`", transient.unit))?;
+        let job = job.with_context(|| format!("systemd could not start `{}`", transient.unit))?;
+        let mut was_over = false;
+        loop {
+            let signal = timeout(POLL_INTERVAL, self.ends.next()).await;
+            if let Ok(Some(signal)) = &signal {
+                let ended = signal.args().context("invalid signal from systemd")?;
+                if ended.job == job {
+                    let done = JobResult::from(ended.result.clone()) == JobResult::Done;
+                    // Who stops it by hand, or shuts down, takes its job away before it has ended.
+                    wait_inactive(&transient.unit, deadline).await?;
+                    return Ok(done);
+                }
+                continue;
+            }
+            // There was no signal for a while, or the bus went away: then the unit itself is queried.
+            if let Ok(false) = unit::is_running(&transient.unit).await {
+                // It may have ended right now, and the signal is on its way.
+                if was_over {
+                    // systemd forgets a unit of this kind when it ends, its result too.
+                    bail!("lost track of `{}`: its result is unknown", transient.unit);
+                }
+                was_over = true;
+            }
+            if Instant::now() > deadline {
+                bail!("`{}` is still running after {:?}", transient.unit, transient.timeout);
+            }
+            if matches!(signal, Ok(None)) {
+                tokio::time::sleep(POLL_INTERVAL).await;
+            }
+        }
+    }
+}
+
 /// Runs a command in a transient service and waits for its end, which is `true` if it exited with 0.
 ///
 /// Should a service of that name be running already, its end is waited for first.
 pub(crate) async fn run(transient: &Transient) -> Result<bool> {
-    let deadline = Instant::now() + transient.timeout + QUERY_TIMEOUT;
-    wait_inactive(&transient.unit, deadline).await?;
-    let connection = connect().await?;
-    let manager = ManagerProxy::new(&connection).await?;
-    let mut removed = subscribe(&manager).await?;
-    let properties = properties(transient);
-    let started = timeout(QUERY_TIMEOUT, manager.start_transient_unit(&transient.unit, "fail", &properties, &[])).await;
-    let job = started.with_context(|| format!("timed out starting `{}`", transient.unit))?;
-    let job = job.with_context(|| format!("systemd could not start `{}`", transient.unit))?;
-    let mut was_over = false;
-    loop {
-        let signal = timeout(POLL_INTERVAL, removed.next()).await;
-        if let Ok(Some(signal)) = &signal {
-            let ended = signal.args().context("invalid signal from systemd")?;
-            if ended.job == job {
-                let done = JobResult::from(ended.result.clone()) == JobResult::Done;
-                // Who stops it by hand, or shuts down, takes its job away before it has ended.
-                wait_inactive(&transient.unit, deadline).await?;
-                return Ok(done);
-            }
-            continue;
-        }
-        // There was no signal for a while, or the bus went away: then the unit itself is queried.
-        if let Ok(false) = unit::is_running(&transient.unit).await {
-            // It may have ended right now, and the signal is on its way.
-            if was_over {
-                // systemd forgets a unit of this kind when it ends, its result too.
-                bail!("lost track of `{}`: its result is unknown", transient.unit);
-            }
-            was_over = true;
-        }
-        if Instant::now() > deadline {
-            bail!("`{}` is still running after {:?}", transient.unit, transient.timeout);
-        }
-        if matches!(signal, Ok(None)) {
-            tokio::time::sleep(POLL_INTERVAL).await;
-        }
-    }
+    let idle = Idle::wait(&transient.unit, Instant::now() + transient.timeout + QUERY_TIMEOUT).await?;
+    idle.run(transient).await
 }
 
 /// Waits until a unit is not running any more.
