@@ -1,9 +1,9 @@
 //! Releases: immutable `.deb`s with the facts about them.
 
-use std::pin::pin;
+use std::{fmt, pin::pin};
 
 use futures_util::{Stream, TryStreamExt, future::join, stream::TryChunksError};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -111,11 +111,57 @@ impl ReleaseMetadata {
 }
 
 impl Release {
+    /// How much later than its upload a release may say that it was built: clocks differ a little.
+    const MAX_AHEAD: SignedDuration = SignedDuration::from_mins(10);
+
+    /// Whether its name has a time long after its upload. The builder wrote that, and its clock, or whoever set it, is wrong.
+    pub fn is_from_the_future(&self) -> bool {
+        self.name.time().duration_since(self.uploaded) > Self::MAX_AHEAD
+    }
+
+    /// Why it is only ever chosen by name, although it is the newest; `None` when it may be chosen for being that.
+    pub fn passed_over(&self) -> Option<PassedOver> {
+        let metadata = self.metadata.as_ref();
+        match metadata {
+            Err(reason) => Some(PassedOver::Unusable(reason.clone())),
+            Ok(metadata) if metadata.dirty => Some(PassedOver::Dirty),
+            Ok(_) if self.is_from_the_future() => Some(PassedOver::FromTheFuture),
+            Ok(_) if self.adopted.is_some() => Some(PassedOver::Adopted),
+            Ok(_) => None,
+        }
+    }
+
     fn at(info: &ObjectInfo) -> Option<Self> {
         let name = layout::release_at(&info.path)?;
         let metadata = ReleaseMetadata::from_metadata(&name, &info.metadata);
         let adopted = info.metadata.get(ADOPTED).and_then(|original| original.parse().ok());
         Some(Self { name, generation: info.generation, size: info.size, uploaded: info.updated, adopted, metadata })
+    }
+}
+
+/// Why a release is not chosen for being the newest of its app: a person has to name it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PassedOver {
+    /// Its metadata is missing or unreadable, and why.
+    Unusable(String),
+    /// It was built with uncommitted changes.
+    Dirty,
+    /// It says that it was built long after it was uploaded.
+    FromTheFuture,
+    /// It was made from a release of the original system, at another time than it was built.
+    Adopted,
+}
+
+impl fmt::Display for PassedOver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unusable(reason) => write!(f, "cannot be deployed: {reason}"),
+            Self::Dirty => f.write_str("dirty: built with uncommitted changes"),
+            Self::FromTheFuture => {
+                f.write_str("its name has a time after its upload: the clock of the machine that built it is wrong")
+            }
+            Self::Adopted => f.write_str("adopted from the original system"),
+        }
     }
 }
 
@@ -169,13 +215,14 @@ impl Bucket {
         items(page).try_filter_map(|info| async move { Ok(Release::at(&info)) })
     }
 
-    /// The newest releases of an app, newest first, at most `limit`; the whole listing is read, page by page.
+    /// The newest releases of an app, newest first, at most `limit`; the whole listing is read, page by page. What was
+    /// uploaded last is the newest, by the bucket's clock: the time in a name is the builder's word.
     pub async fn newest_releases(&self, app: &AppName, limit: usize) -> Result<Vec<Release>, Error> {
         let mut newest: Vec<Release> = Vec::new();
         let mut releases = pin!(self.releases(app).try_chunks(1000));
         while let Some(some) = releases.try_next().await.map_err(|TryChunksError(_, error)| error)? {
             newest.extend(some);
-            newest.sort_by(|a, b| b.name.cmp(&a.name));
+            newest.sort_by(|a, b| (b.uploaded, &b.name).cmp(&(a.uploaded, &a.name)));
             newest.truncate(limit);
         }
         Ok(newest)

@@ -2,7 +2,10 @@
 
 use bucket::{AppState, AppStatus, ReleaseName, ServerState, Timestamp};
 
-use crate::{plan::overdue, server::Server};
+use crate::{
+    plan::overdue,
+    server::{Reading, Server},
+};
 
 /// How a server is, at a glance. In order of how much it asks for attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,6 +16,8 @@ pub enum Condition {
     Drifted,
     /// Work is in progress, or the agent has not reported on the newest document yet.
     Pending,
+    /// It has no document: nothing was ever chosen for it, or its name is misspelt.
+    NoDocument,
     /// Its agent reported a state that this program does not know.
     Unknown,
     /// It has a document, and no agent ever reported.
@@ -31,10 +36,11 @@ pub enum Condition {
 
 impl Condition {
     /// All of them, the calmest first.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Converged,
         Self::Drifted,
         Self::Pending,
+        Self::NoDocument,
         Self::Unknown,
         Self::Never,
         Self::Silent,
@@ -50,6 +56,7 @@ impl Condition {
             Self::Converged => "converged",
             Self::Drifted => "drifted",
             Self::Pending => "pending",
+            Self::NoDocument => "no-document",
             Self::Unknown => "unknown",
             Self::Never => "never",
             Self::Silent => "silent",
@@ -71,11 +78,15 @@ pub fn condition(server: &Server, now: Timestamp) -> Condition {
     if server.errors().next().is_some() {
         return Condition::Unreadable;
     }
-    let Some(status) = server.status() else { return Condition::Never };
+    let has_document = server.document != Reading::Absent;
+    let Some(status) = server.status() else {
+        return if has_document { Condition::Never } else { Condition::NoDocument };
+    };
     if overdue(status, now).is_some() {
         return Condition::Silent;
     }
     match status.state {
+        ServerState::Converged | ServerState::Drifted | ServerState::Pending if !has_document => Condition::NoDocument,
         ServerState::Converged | ServerState::Drifted if is_behind(server) => Condition::Pending,
         ServerState::Converged => Condition::Converged,
         ServerState::Drifted => Condition::Drifted,
@@ -108,7 +119,8 @@ pub struct AppRow<'a> {
     pub state: AppState,
 }
 
-/// Every app that the document names, as it is now, or that the agent reports.
+/// Every app that the document names, as it is now, or that the agent reports. What it reports of what the document names is
+/// about the generation that it was made of: of a newer one it says nothing, though that may name the same release.
 pub fn apps(server: &Server) -> Vec<AppRow<'_>> {
     // Both may name thousands, so neither is searched from end to end for each of the other. Of one that is reported
     // twice the first counts.
@@ -132,10 +144,15 @@ pub fn apps(server: &Server) -> Vec<AppRow<'_>> {
             rows.push(row);
         }
     }
+    let is_behind = is_behind(server);
     for row in &mut rows {
         row.installed = row.reported.and_then(|app| app.installed.as_ref());
         // What the agent said of another release than the one desired now says nothing about this one.
-        if let Some(app) = row.reported.filter(|app| row.desired.is_none() || app.desired.as_ref() == row.desired) {
+        let is_about_it = |app: &&AppStatus| match row.desired {
+            None => true,
+            desired => !is_behind && app.desired.as_ref() == desired,
+        };
+        if let Some(app) = row.reported.filter(is_about_it) {
             row.state = app.state;
         }
     }
@@ -165,7 +182,6 @@ pub(crate) mod tests {
     use bucket::{AgentStatus, DocumentStatus, Generation, ServerDocument, Status};
 
     use super::*;
-    use crate::server::Reading;
 
     pub(crate) fn release(n: u8) -> ReleaseName {
         format!("web/web:dev@build-1:2026-11-20T19:05:{n:02}Z:{n:040x}.deb").parse().unwrap()
@@ -230,6 +246,12 @@ pub(crate) mod tests {
         assert_eq!(condition(&converged, now()), Condition::Converged);
         let behind = server(2, 1, 1, AppState::Converged, ServerState::Converged);
         assert_eq!((condition(&behind, now()), apps(&behind)[0].state), (Condition::Pending, AppState::Pending));
+        // The same release, chosen once more.
+        let mut again = server(1, 1, 1, AppState::Quarantined, ServerState::Failed);
+        if let Reading::Known((generation, _)) = &mut again.document {
+            *generation = Generation(8);
+        }
+        assert_eq!((condition(&again, now()), apps(&again)[0].state), (Condition::Failed, AppState::Pending));
         let quarantined = server(2, 2, 1, AppState::Quarantined, ServerState::Failed);
         assert_eq!(
             (condition(&quarantined, now()), apps(&quarantined)[0].installed),
@@ -254,12 +276,26 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_server_without_a_document_is_not_converged() {
+        for (state, expected) in [
+            (ServerState::Converged, Condition::NoDocument),
+            (ServerState::Drifted, Condition::NoDocument),
+            (ServerState::Failed, Condition::Failed),
+        ] {
+            let whole = server(1, 1, 1, AppState::Orphan, state);
+            assert_eq!(condition(&Server { document: Reading::Absent, ..whole }, now()), expected);
+        }
+    }
+
+    #[test]
     fn who_says_nothing_is_never_well() {
         let mut server = server(1, 1, 1, AppState::Converged, ServerState::Converged);
         let later = now() + jiff::SignedDuration::from_hours(2);
         assert_eq!(condition(&server, later), Condition::Silent);
         server.status = Reading::Absent;
         assert_eq!(condition(&server, now()), Condition::Never);
+        server.document = Reading::Absent;
+        assert_eq!(condition(&server, now()), Condition::NoDocument);
         server.document = Reading::Unreadable("permission denied".into());
         assert_eq!(condition(&server, now()), Condition::Unreadable);
     }

@@ -1,7 +1,8 @@
 //! The filter language of servers: `app:web state:failed group:prod text -app:db`.
 //!
 //! Terms are separated by spaces and all of them must hold; `-` before one negates it. A word without a key is
-//! part of the server's name, whatever its case. With `app:`, `state:` and `release:` are about that app there.
+//! part of the server's name, whatever its case. With `app:`, `release:` is about that app there, and so is `state:`; else
+//! that is the server's own.
 
 use std::collections::BTreeSet;
 
@@ -48,8 +49,15 @@ pub enum FilterError {
     #[error("unknown filter key `{0}:`; valid keys: {keys}", keys = quoted(&KEYS.map(|key| format!("{key}:"))))]
     UnknownKey(String),
     /// A `state:` has a word that no server or app is shown with.
-    #[error("unknown state `{0}`; valid states: {states}", states = quoted(&states()))]
+    #[error(
+        "unknown state `{0}`; valid states of a server: {servers}; of an app, with `app:`: {apps}",
+        servers = quoted(&server_states()),
+        apps = quoted(&app_states())
+    )]
     UnknownState(String),
+    /// A `state:` has the word of an app's state, and no `app:` says of which.
+    #[error("`state:{0}` is the state of an app: add `app:` and the app's name")]
+    NoApp(String),
     /// A term has a key and nothing else.
     #[error("`{0}` has no value after the colon")]
     NoValue(String),
@@ -72,6 +80,13 @@ struct Term {
     value: String,
 }
 
+impl Term {
+    /// Whether what the others say is about the app that it names.
+    fn names_app(&self) -> bool {
+        self.key == Key::App && !self.not
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Key {
     App,
@@ -91,7 +106,12 @@ impl Filter {
         if terms.len() > MAX_TERMS {
             return Err(FilterError::TooLong);
         }
-        Ok(Self { terms })
+        let is_about_app = terms.iter().any(Term::names_app);
+        let of_app = |term: &&Term| term.key == Key::State && !server_states().contains(&term.value.as_str());
+        match terms.iter().find(of_app) {
+            Some(term) if !is_about_app => Err(FilterError::NoApp(term.value.clone())),
+            _ => Ok(Self { terms }),
+        }
     }
 
     /// Whether everything passes.
@@ -143,13 +163,13 @@ impl Filter {
         }
         let rows = apps(server);
         let wanted = |key: Key| self.terms.iter().filter(move |term| term.key == key);
-        let chosen: Vec<&AppRow> = if wanted(Key::App).any(|term| !term.not) {
+        let is_about_app = wanted(Key::App).any(Term::names_app);
+        let chosen: Vec<&AppRow> = if is_about_app {
             let named = |row: &&AppRow| wanted(Key::App).filter(|term| !term.not).any(|term| term.value == row.app);
             rows.iter().filter(named).collect()
         } else {
             rows.iter().collect()
         };
-        let about_app = chosen.len() < rows.len() || wanted(Key::App).any(|term| !term.not);
         self.terms.iter().all(|term| {
             let value = term.value.as_str();
             let holds = match term.key {
@@ -160,11 +180,11 @@ impl Filter {
                     let names = [row.desired, row.installed].into_iter().flatten();
                     names.into_iter().any(|name| of(name.commit().as_str()) || name.stem() == value)
                 }),
-                Key::State if about_app => chosen.iter().any(|row| app_label(row.state) == value),
-                Key::State if value == ATTENTION => condition(server, now).needs_attention(),
-                Key::State => {
-                    condition(server, now).label() == value || rows.iter().any(|row| app_label(row.state) == value)
+                Key::State if is_about_app && app_states().contains(&value) => {
+                    chosen.iter().any(|row| is_in_state(row.state, value))
                 }
+                Key::State if value == ATTENTION => condition(server, now).needs_attention(),
+                Key::State => condition(server, now).label() == value,
                 Key::Text => server.name.as_str().to_lowercase().contains(&value.to_lowercase()),
             };
             holds != term.not
@@ -190,20 +210,26 @@ fn term(word: &str) -> Result<Term, FilterError> {
     if value.is_empty() {
         return Err(FilterError::NoValue(word.to_owned()));
     }
-    if key == Key::State && !states().contains(&value) {
+    if key == Key::State && !server_states().contains(&value) && !app_states().contains(&value) {
         return Err(FilterError::UnknownState(value.to_owned()));
     }
     Ok(Term { not, key, value: value.to_owned() })
 }
 
-/// Every word that `state:` takes.
-fn states() -> Vec<&'static str> {
-    let mut states: Vec<&str> = Condition::ALL.into_iter().map(Condition::label).collect();
-    states.extend(
-        APP_STATES.map(app_label).into_iter().filter(|label| Condition::ALL.iter().all(|it| it.label() != *label)),
-    );
-    states.push(ATTENTION);
-    states
+/// Every word that `state:` takes of a server.
+fn server_states() -> Vec<&'static str> {
+    Condition::ALL.into_iter().map(Condition::label).chain([ATTENTION]).collect()
+}
+
+/// Every word that `state:` takes of an app.
+fn app_states() -> [&'static str; APP_STATES.len()] {
+    APP_STATES.map(app_label)
+}
+
+/// Whether an app in that state is meant by the word. What failed in any way has failed; the other words mean one state.
+fn is_in_state(state: AppState, word: &str) -> bool {
+    let has_failed = matches!(state, AppState::Failed | AppState::Quarantined | AppState::Refused | AppState::Degraded);
+    app_label(state) == word || (has_failed && word == app_label(AppState::Failed))
 }
 
 #[cfg(test)]
@@ -229,15 +255,39 @@ mod tests {
             ("state:failed", true),
             ("state:attention", true),
             ("state:converged", false),
-            ("state:rolled-back", true),
             ("app:web state:rolled-back", true),
-            ("app:web state:failed", false),
+            ("app:web state:failed", true),
+            ("app:web state:degraded", false),
+            ("app:web state:attention", true),
+            ("app:web -state:silent", true),
+            ("app:web app:api state:failed", false),
             ("web state:converged", false),
             ("group:prod", false),
             (&format!("release:{}", commit.commit()), true),
             ("release:abcdef", false),
         ] {
             assert_eq!(Filter::parse(filter).unwrap().matches(&failed, &Policy::default(), now()), want, "{filter}");
+        }
+    }
+
+    #[test]
+    fn the_state_of_a_server_is_its_own() {
+        // It is well, whatever one of its apps is.
+        let orphaned = server(1, 1, 1, AppState::Orphan, ServerState::Converged);
+        let matches = |filter: &str| Filter::parse(filter).unwrap().matches(&orphaned, &Policy::default(), now());
+        assert!(matches("state:converged") && matches("app:web state:orphan"));
+        assert!(!matches("app:web state:converged") && !matches("app:web state:failed"));
+        // One of its apps is, whatever it is itself.
+        let failed = server(1, 1, 1, AppState::Converged, ServerState::Failed);
+        let matches = |filter: &str| Filter::parse(filter).unwrap().matches(&failed, &Policy::default(), now());
+        assert!(!matches("state:converged") && matches("app:web state:converged"));
+    }
+
+    #[test]
+    fn the_state_of_an_app_needs_to_know_of_which() {
+        for filter in ["state:rolled-back", "-state:refused web", "-app:web state:orphan"] {
+            let error = Filter::parse(filter).unwrap_err().to_string();
+            assert!(error.contains("add `app:` and the app's name"), "{filter}: {error}");
         }
     }
 
@@ -262,9 +312,8 @@ mod tests {
         assert!(error.contains("unknown state `faild`"), "{error}");
         for state in ["converged", "failed", "rolled-back", "orphan", "silent", "never", "attention"] {
             assert!(error.contains(&format!("`{state}`")), "{state}: {error}");
-            assert!(Filter::parse(&format!("-state:{state}")).is_ok());
+            assert!(Filter::parse(&format!("app:web -state:{state}")).is_ok());
         }
-        assert_eq!(error.matches("`pending`").count(), 1, "{error}");
     }
 
     #[test]

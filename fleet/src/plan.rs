@@ -31,6 +31,15 @@ impl Proposal {
     }
 }
 
+/// What an operator said about a push beyond where it goes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Insistence {
+    /// Servers that don't have the app yet are meant.
+    pub install: bool,
+    /// Servers of which nothing is in the bucket are meant.
+    pub new_servers: bool,
+}
+
 /// Why a push isn't done unless an operator insists: a misspelt name would look the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Objection {
@@ -38,6 +47,16 @@ pub enum Objection {
     NewServer(ServerName),
     /// The server's document has releases of other apps only, and its agent doesn't say that the app is there.
     NewApp(ServerName, AppName),
+}
+
+impl Objection {
+    /// Whether it stands though an operator insists on that.
+    pub fn stands(&self, insistence: Insistence) -> bool {
+        match self {
+            Self::NewServer(_) => !insistence.new_servers,
+            Self::NewApp(..) => !insistence.install,
+        }
+    }
 }
 
 impl fmt::Display for Objection {
@@ -100,7 +119,8 @@ pub fn is_new(server: &Server) -> bool {
     server.document == Reading::Absent && server.status == Reading::Absent
 }
 
-fn objection(server: &Server, app: &AppName) -> Option<Objection> {
+/// Why an app isn't pushed to a server unless an operator insists, if there is a reason.
+pub fn objection(server: &Server, app: &AppName) -> Option<Objection> {
     if is_new(server) {
         return Some(Objection::NewServer(server.name.clone()));
     }

@@ -33,6 +33,7 @@ pub(crate) fn of_server(condition: Condition) -> Badge {
         Condition::Converged => (Severity::Good, "✓", "converged"),
         Condition::Drifted => (Severity::Notice, "≈", "drifted"),
         Condition::Pending => (Severity::Notice, "…", "pending"),
+        Condition::NoDocument => (Severity::Notice, "–", "no document"),
         Condition::Unknown => (Severity::Notice, "?", "unknown"),
         Condition::Never => (Severity::Notice, "?", "never reported"),
         Condition::Silent => (Severity::Bad, "○", "not reporting"),

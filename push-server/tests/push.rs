@@ -1,8 +1,9 @@
 //! The real command against a bucket in a directory.
 
 use std::{
+    io::Write,
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 use bucket::{Bucket, BucketOptions, BucketUrl, Release, ReleaseMetadata, ReleaseName, ServerDocument};
@@ -47,13 +48,18 @@ impl Fixture {
     }
 
     fn push(&self, arguments: &str) -> Output {
+        self.push_with(arguments, "")
+    }
+
+    /// With that on its stdin.
+    fn push_with(&self, arguments: &str, input: &str) -> Output {
         let url = BucketUrl::File(self.directory.path().to_owned());
-        Command::new(env!("CARGO_BIN_EXE_push"))
-            .env("PUSH_BUCKET", url.to_string())
-            .env("PUSH_USER", "dev")
-            .args(arguments.split_whitespace())
-            .output()
-            .unwrap()
+        let mut command = Command::new(env!("CARGO_BIN_EXE_push"));
+        command.env("PUSH_BUCKET", url.to_string()).env("PUSH_USER", "dev").args(arguments.split_whitespace());
+        let mut push = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // It need not read it.
+        let _ = push.stdin.take().unwrap().write_all(input.as_bytes());
+        push.wait_with_output().unwrap()
     }
 
     /// A server whose agent has just reported, of a machine that was only set up.
@@ -102,7 +108,33 @@ async fn a_name_that_may_be_misspelt_needs_force() {
     assert_eq!(fixture.document("web-1"), json!([web]));
     // The server is known now, but another app on it is as new.
     fixture.release("api", 1, false).await;
-    assert!(failed(&fixture.push("deploy api web-1")).contains("does not have `api` yet"));
+    let said = failed(&fixture.push("deploy api web-1"));
+    assert!(said.contains("does not have `api` yet") && said.contains("--install"), "{said}");
+    // And what is meant for servers that are known says nothing of those that aren't.
+    assert!(failed(&fixture.push("deploy api wbe-1 --install")).contains("--force"));
+    ok(&fixture.push("deploy api web-1 --install"));
+    assert_eq!(fixture.document("web-1").as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn what_was_uploaded_last_is_deployed_and_a_time_of_the_future_never() {
+    let fixture = Fixture::new().await;
+    fixture.release("web", 30, false).await;
+    let last = fixture.release("web", 2, false).await;
+    fixture.report("web-1");
+    ok(&fixture.push("deploy web web-1"));
+    assert_eq!(fixture.document("web-1"), json!([last]));
+    let future = last.as_str().replace("2026-", "9999-");
+    let (from, to) = (fixture.path("scratch.deb"), future.parse::<ReleaseName>().unwrap());
+    std::fs::write(&from, "deb").unwrap();
+    let metadata = fixture.bucket.release(&last).await.unwrap().unwrap().metadata.unwrap();
+    let deb = bucket::SourceFile::read(&from).unwrap();
+    fixture.bucket.upload_release(&to, &deb, &metadata, &|_| ()).await.unwrap();
+    let said = ok(&fixture.push("deploy web web-1"));
+    assert!(said.contains("no change") && fixture.document("web-1") == json!([last]), "{said}");
+    assert!(ok(&fixture.push("list web")).contains("wrong time"));
+    ok(&fixture.push(&format!("deploy {} web-1", to.stem())));
+    assert_eq!(fixture.document("web-1"), json!([to]));
 }
 
 #[tokio::test]
@@ -164,6 +196,41 @@ async fn an_app_alone_means_its_newest_clean_release() {
     let said = ok(&fixture.push(&format!("deploy {} web-1", dirty.stem())));
     assert!(said.contains("dirty"), "{said}");
     assert_eq!(fixture.document("web-1"), json!([dirty]));
+}
+
+#[tokio::test]
+async fn a_filter_means_the_servers_that_it_matches_and_that_have_the_app() {
+    let fixture = Fixture::new().await;
+    let (web, db) = (fixture.release("web", 1, false).await, fixture.release("db", 1, false).await);
+    ok(&fixture.push("deploy web web-1 web-2 --force"));
+    ok(&fixture.push("deploy db db-1 --force"));
+    let next = fixture.release("web", 2, false).await;
+    let policy = fixture.path("policy.json5");
+    std::fs::write(&policy, "{ Groups: { all: { Servers: ['*-1'] } } }").unwrap();
+    let said = ok(&fixture.push(&format!("--config {} deploy web group:all", policy.display())));
+    assert!(said.contains("left out 1 server without `web`"), "{said}");
+    assert_eq!(
+        ["web-1", "web-2", "db-1"].map(|server| fixture.document(server)),
+        [json!([next]), json!([web]), json!([db])]
+    );
+    ok(&fixture.push(&format!("rollback web app:web release:{}", next.stem())));
+    assert_eq!(fixture.document("web-1"), json!([web]));
+    let shown = ok(&fixture.push("status app:web state:never"));
+    assert!(shown.contains("web-1") && shown.contains("web-2") && !shown.contains("db-1"), "{shown}");
+    assert!(failed(&fixture.push("deploy web group:alll")).contains("no server matches `group:alll`"));
+    assert_eq!(fixture.push("deploy web state:faild").status.code(), Some(2));
+}
+
+#[tokio::test]
+async fn servers_are_read_from_stdin() {
+    let fixture = Fixture::new().await;
+    let web = fixture.release("web", 1, false).await;
+    for server in ["web-1", "web-2"] {
+        fixture.report(server);
+    }
+    ok(&fixture.push_with("deploy web -", "web-1\n\nweb-2\n"));
+    assert_eq!(["web-1", "web-2"].map(|server| fixture.document(server)), [json!([web]), json!([web])]);
+    assert_eq!(fixture.push_with("deploy web -", "\n").status.code(), Some(2));
 }
 
 #[tokio::test]

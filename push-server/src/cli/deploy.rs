@@ -1,46 +1,49 @@
 //! `push deploy`: an operator chooses a release for servers.
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use bucket::{AppName, Bucket, PushKind, Release, ReleaseName, ServerName};
+use bucket::{AppName, Bucket, PushKind, Release, ReleaseName};
 use clap::Args;
-use console::UsageError;
+use console::{UsageError, count, note};
 use fleet::{
     lookup::{ensure_app, ensure_server},
     operation::{JustRead, find},
-    plan::{Objection, Proposal},
-    server,
+    plan::{Insistence, Objection, Proposal},
 };
-use futures_util::{StreamExt, stream};
 
 use super::{
     command::Command,
-    pending::{DeployOptions, PendingPush, carry_out, proposal, unique},
+    pending::{DeployOptions, PendingPush, carry_out, proposal},
+    targets::{Chosen, Targets},
 };
-
-/// Servers that are read at the same time.
-const AT_ONCE: usize = 16;
 
 /// Deploy a release to servers
 ///
-/// APP alone means its newest clean release; a dirty release must be named in full.
-/// A name that may be misspelt needs --force: that of a server that has never reported and has no document, or of an
-/// app that a server with other apps does not have yet.
+/// APP alone means its newest clean release, by when it was uploaded. A dirty or adopted release must be named in full, and so
+/// must one whose name has a time after its upload.
+/// A server that has other apps but not this one needs --install. A server that has never reported and has no document
+/// needs --force, because its name may be misspelt; --force includes --install.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   push deploy web web-1 web-2 -m 'login fix'
   push deploy web:dev@build-1:2026-11-20T19:05:02Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433 web-1
   push deploy web@7e0ff60 web-1 --dry-run
-  push deploy api web-1 --force --wait")]
+  push deploy web group:prod -m 'login fix' --wait
+  push deploy web 'app:web state:failed'
+  push deploy api web-1 --install --wait")]
 pub(crate) struct Deploy {
     /// Release to deploy: an app, a release name (with or without directory and .deb), or APP@COMMIT
     #[arg(value_name = "APP|RELEASE")]
     release: String,
-    /// Servers to deploy to
-    #[arg(required = true, value_name = "SERVER")]
-    servers: Vec<ServerName>,
+    /// Servers to deploy to: by name, or all that a filter matches (`group:prod`, `app:web state:failed`); `-` reads them
+    /// from stdin
+    #[arg(required = true, value_name = "SERVER|FILTER")]
+    servers: Vec<String>,
     #[command(flatten)]
     options: DeployOptions,
-    /// Deploy also to servers that have other apps but not this one, and to servers that have never reported
+    /// Deploy also to servers that have other apps but not this one
+    #[arg(long)]
+    install: bool,
+    /// Deploy also to servers that have never reported and have no document; includes --install
     #[arg(long)]
     force: bool,
 }
@@ -49,25 +52,40 @@ impl Deploy {
     pub(crate) async fn run(self, command: &Command) -> Result<bool> {
         let bucket = &command.bucket;
         // Side by side: over a long way each answer takes its time.
-        let servers = stream::iter(unique(self.servers)).map(async |name| server::read(bucket, &name).await);
-        let (release, servers) =
-            tokio::join!(choose(bucket, &self.release), servers.buffered(AT_ONCE).collect::<Vec<_>>());
-        let release = release?;
-        let mut pending = Vec::new();
-        for server in servers {
+        let targets = Targets::parse(&self.servers)?;
+        let (release, servers) = tokio::join!(choose(bucket, &self.release), targets.read(command));
+        let (release, servers) = (release?, servers?);
+        let insistence = Insistence { install: self.install || self.force, new_servers: self.force };
+        let (mut pending, mut left_out) = (Vec::new(), 0);
+        for Chosen { server, is_named } in servers {
+            let is_left_out =
+                |proposal: &Proposal| proposal.objection.as_ref().is_some_and(|objection| objection.stands(insistence));
             let proposal = match proposal(&server, &release, &PushKind::Deploy) {
-                Ok(proposal) if !self.force => unobjected(bucket, proposal).await,
-                other => other,
+                // Of a filter nobody meant each server that it matches.
+                Ok((proposal, _)) if !is_named && is_left_out(&proposal) => {
+                    left_out += 1;
+                    continue;
+                }
+                Ok(found) => unobjected(bucket, found, insistence).await,
+                Err(error) => Err(error),
             };
             pending.push(PendingPush { server: server.name, proposal, kind: PushKind::Deploy });
+        }
+        if left_out > 0 {
+            let (app, servers) = (release.name.app(), count(left_out, "server"));
+            note(format_args!("left out {servers} without `{app}`: --install installs it there"));
         }
         carry_out(command, &self.options, pending).await
     }
 }
 
-/// A proposal, unless there is an objection to it.
-async fn unobjected(bucket: &Bucket, found: (Proposal, JustRead)) -> Result<(Proposal, JustRead)> {
-    match &found.0.objection {
+/// A proposal, unless there is an objection to it that stands.
+async fn unobjected(
+    bucket: &Bucket,
+    found: (Proposal, JustRead),
+    insistence: Insistence,
+) -> Result<(Proposal, JustRead)> {
+    match found.0.objection.as_ref().filter(|objection| objection.stands(insistence)) {
         None => Ok(found),
         Some(Objection::NewServer(server)) => {
             ensure_server(bucket, server)
@@ -75,7 +93,7 @@ async fn unobjected(bucket: &Bucket, found: (Proposal, JustRead)) -> Result<(Pro
                 .map_err(|error| anyhow!("{error:#} (use --force to deploy to a new server)"))?;
             Ok(found)
         }
-        Some(objection @ Objection::NewApp(..)) => bail!("{objection}; use --force to deploy anyway"),
+        Some(objection @ Objection::NewApp(..)) => bail!("{objection}; use --install to install it there"),
     }
 }
 
@@ -99,9 +117,10 @@ async fn choose(bucket: &Bucket, text: &str) -> Result<Release> {
     if releases.is_empty() {
         ensure_app(bucket, &app).await?;
     }
+    let passed_over = releases.first().and_then(Release::passed_over);
     let mut matching = releases.into_iter().filter(|release| match commit {
         Some(commit) => release.name.commit().as_str().starts_with(commit),
-        None => release.metadata.as_ref().is_ok_and(|metadata| !metadata.dirty),
+        None => release.passed_over().is_none(),
     });
     match (matching.next(), commit) {
         (Some(release), None) => Ok(release),
@@ -118,7 +137,9 @@ async fn choose(bucket: &Bucket, text: &str) -> Result<Release> {
         ),
         (None, None) => {
             bail!(
-                "`{app}` has no clean release; `push list {app}` lists the releases, and a dirty one can be named in full"
+                "`{app}` has no release that can be chosen for being the newest: the last one is passed over ({}); \
+                 `push list {app}` lists the releases, and any of them can be named in full",
+                passed_over.map_or(String::new(), |reason| reason.to_string())
             )
         }
     }

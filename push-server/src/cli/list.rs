@@ -1,7 +1,7 @@
 //! `push list`: the releases there are.
 
 use anyhow::{Context as _, Result};
-use bucket::{AppName, Release, Timestamp};
+use bucket::{AppName, PassedOver, Release, Timestamp};
 use clap::Args;
 use console::{Cell, Color, Table, print, print_json, size};
 use fleet::lookup::ensure_app;
@@ -42,15 +42,21 @@ impl List {
         let mut table = Table::new(&["AGE", "BY", "COMMIT", "", "SIZE", "NOTE"]);
         for release in &releases {
             let name = &release.name;
-            let (dirty, note) = match &release.metadata {
-                Ok(metadata) => (metadata.dirty, cut(&metadata.note, 60)),
-                Err(reason) => (false, format!("(unusable: {reason})").into()),
+            let note = match &release.metadata {
+                Ok(metadata) => cut(&metadata.note, 60),
+                Err(reason) => format!("(unusable: {reason})").into(),
+            };
+            let mark = match release.passed_over() {
+                Some(PassedOver::Dirty) => "dirty",
+                Some(PassedOver::FromTheFuture) => "wrong time",
+                Some(PassedOver::Adopted) => "adopted",
+                Some(PassedOver::Unusable(_)) | None => "",
             };
             table.row([
-                ago(name.time(), now).into(),
+                ago(release.uploaded, now).into(),
                 format!("{}@{}", name.user(), name.host()).into(),
                 name.commit().short().into(),
-                Cell::new(if dirty { "dirty" } else { "" }, Color::Notice),
+                Cell::new(mark, Color::Notice),
                 size(release.size).into(),
                 note,
             ]);
@@ -73,6 +79,9 @@ async fn apps(command: &Command) -> Result<bool> {
 
 fn as_json(release: &Release) -> Value {
     let mut value = json!({ "release": release.name, "time": release.name.time(), "size": release.size, "uploaded": release.uploaded });
+    if let Some(reason) = release.passed_over() {
+        value["passed_over"] = reason.to_string().into();
+    }
     match &release.metadata {
         Ok(metadata) => value["metadata"] = json!(metadata),
         Err(reason) => value["error"] = json!(reason),

@@ -9,6 +9,7 @@ mod pending;
 mod rollback;
 mod serve;
 mod status;
+mod targets;
 mod wait;
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};

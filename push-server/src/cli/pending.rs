@@ -50,12 +50,6 @@ pub(crate) struct PendingPush {
     pub(crate) kind: PushKind,
 }
 
-/// Servers in the order given, each once.
-pub(crate) fn unique(servers: Vec<ServerName>) -> Vec<ServerName> {
-    let mut seen = std::collections::BTreeSet::new();
-    servers.into_iter().filter(|server| seen.insert(server.clone())).collect()
-}
-
 /// What a push would do to a server that was read just now.
 pub(crate) fn proposal(server: &Server, release: &Release, kind: &PushKind) -> Result<(Proposal, JustRead)> {
     let seen = match &server.document {

@@ -1,17 +1,18 @@
 //! `push rollback`: the previous release of each server.
 
 use anyhow::{Context as _, Result};
-use bucket::{AppName, Bucket, PushKind, ServerName};
+use bucket::{AppName, Bucket, PushKind};
 use clap::Args;
 use fleet::{
     operation::{self, JustRead},
     plan::Proposal,
-    server,
+    server::Server,
 };
 
 use super::{
     command::Command,
-    pending::{DeployOptions, PendingPush, carry_out, proposal, unique},
+    pending::{DeployOptions, PendingPush, carry_out, proposal},
+    targets::{Chosen, Targets},
 };
 
 /// Roll back each server to its previous release
@@ -21,13 +22,15 @@ use super::{
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   push rollback web web-1 -m 'too slow'
-  push rollback web web-1 web-2 --wait")]
+  push rollback web web-1 web-2 --wait
+  push rollback web group:prod -m 'errors at login'")]
 pub(crate) struct Rollback {
     /// App to roll back
     app: AppName,
-    /// Servers to roll back
-    #[arg(required = true, value_name = "SERVER")]
-    servers: Vec<ServerName>,
+    /// Servers to roll back: by name, or all that a filter matches (`group:prod`, `app:web state:unstable`); `-` reads them
+    /// from stdin
+    #[arg(required = true, value_name = "SERVER|FILTER")]
+    servers: Vec<String>,
     #[command(flatten)]
     options: DeployOptions,
 }
@@ -35,16 +38,19 @@ pub(crate) struct Rollback {
 impl Rollback {
     pub(crate) async fn run(self, command: &Command) -> Result<bool> {
         let mut pending = Vec::new();
-        for server in unique(self.servers) {
-            let proposal = previous(&command.bucket, &self.app, &server).await;
-            pending.push(PendingPush { server, proposal, kind: PushKind::Rollback });
+        for Chosen { server, is_named } in Targets::parse(&self.servers)?.read(command).await? {
+            // Of a filter nobody meant each server that it matches.
+            if is_named || server.desired(&self.app).is_some() {
+                let proposal = previous(&command.bucket, &self.app, &server).await;
+                pending.push(PendingPush { server: server.name, proposal, kind: PushKind::Rollback });
+            }
         }
         carry_out(command, &self.options, pending).await
     }
 }
 
-async fn previous(bucket: &Bucket, app: &AppName, server: &ServerName) -> Result<(Proposal, JustRead)> {
-    let before = operation::before(bucket, app, server).await?;
+async fn previous(bucket: &Bucket, app: &AppName, server: &Server) -> Result<(Proposal, JustRead)> {
+    let before = operation::before(bucket, app, &server.name).await?;
     let release = operation::find(bucket, &before).await.context("could not roll back")?;
-    proposal(&server::read(bucket, server).await, &release, &PushKind::Rollback)
+    proposal(server, &release, &PushKind::Rollback)
 }

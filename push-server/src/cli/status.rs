@@ -1,7 +1,9 @@
 //! `push status`: what servers should run, and what they do run.
 
+use std::pin::pin;
+
 use anyhow::Result;
-use bucket::{ReleaseName, ServerName, Timestamp};
+use bucket::{ReleaseName, Timestamp};
 use clap::Args;
 use console::{Cell, Color, Table, count, print, print_json, safe};
 use fleet::{
@@ -10,11 +12,14 @@ use fleet::{
     plan::overdue,
     server::{self, Reading, Server},
 };
-use futures_util::{StreamExt, stream};
+use futures_util::{Stream, StreamExt, stream};
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
-use super::command::{Command, age, ago, painted};
+use super::{
+    command::{Command, age, ago, painted},
+    targets::{Chosen, Targets},
+};
 use crate::badge;
 
 /// Servers that are read at the same time.
@@ -30,39 +35,58 @@ const MAX_REASON: usize = 3000;
   1  the state could not be read
   2  usage error")]
 pub(crate) struct StatusArguments {
-    /// Server; default: all servers, one line each
-    server: Option<ServerName>,
+    /// Servers: by name, or all that a filter matches (`group:prod`, `app:web state:failed`); `-` reads them from stdin.
+    /// One that is named alone is shown in full; default: all servers, one line each
+    #[arg(value_name = "SERVER|FILTER")]
+    servers: Vec<String>,
 }
 
 impl StatusArguments {
     pub(crate) async fn run(self, command: &Command) -> Result<bool> {
-        match &self.server {
-            Some(name) => one(command, name).await,
-            None => all(command).await,
+        if self.servers.is_empty() {
+            return all(command).await;
         }
+        let chosen = Targets::parse(&self.servers)?.read(command).await?;
+        if let [Chosen { server, is_named: true }] = chosen.as_slice() {
+            return one(command, server).await;
+        }
+        for missing in chosen.iter().filter(|chosen| chosen.is_named && is_missing(&chosen.server)) {
+            ensure_server(&command.bucket, &missing.server.name).await?;
+        }
+        show(command, stream::iter(chosen).map(|chosen| chosen.server)).await
     }
 }
 
-async fn one(command: &Command, name: &ServerName) -> Result<bool> {
-    let server = server::read(&command.bucket, name).await;
-    if matches!((&server.document, &server.status), (Reading::Absent, Reading::Absent)) {
-        ensure_server(&command.bucket, name).await?;
+/// Whether nothing in the bucket is of a server.
+fn is_missing(server: &Server) -> bool {
+    matches!((&server.document, &server.status), (Reading::Absent, Reading::Absent))
+}
+
+async fn one(command: &Command, server: &Server) -> Result<bool> {
+    if is_missing(server) {
+        ensure_server(&command.bucket, &server.name).await?;
     }
     if command.json {
-        print_json(&as_json(&server))?;
+        print_json(&as_json(server))?;
     } else {
-        print(&in_full(&server, Timestamp::now()))?;
+        print(&in_full(server, Timestamp::now()))?;
     }
     Ok(server.errors().next().is_none())
 }
 
 async fn all(command: &Command) -> Result<bool> {
+    let names = server::names(&command.bucket).await?;
+    let servers = stream::iter(&names).map(|name| server::read(&command.bucket, name)).buffered(AT_ONCE);
+    show(command, servers).await
+}
+
+/// A line for each server.
+async fn show(command: &Command, servers: impl Stream<Item = Server>) -> Result<bool> {
     let now = Timestamp::now();
     let mut readable = true;
     let mut table = Table::new(&["SERVER", "STATE", "REPORTED", "APPS"]);
     let mut list: Vec<Value> = Vec::new();
-    let names = server::names(&command.bucket).await?;
-    let mut servers = stream::iter(&names).map(|name| server::read(&command.bucket, name)).buffered(AT_ONCE);
+    let mut servers = pin!(servers);
     while let Some(server) = servers.next().await {
         readable &= server.errors().next().is_none();
         if command.json {

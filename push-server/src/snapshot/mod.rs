@@ -14,4 +14,4 @@ mod servers;
 
 pub use fleet_snapshot::FleetSnapshot;
 pub use refresher::SnapshotRefresher;
-pub use releases::{AppReleases, Listed};
+pub use releases::{AppReleases, Listed, Mark};

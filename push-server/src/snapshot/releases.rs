@@ -3,29 +3,36 @@
 //! A fleet has a million releases, and pages show a hundred: so a release is a row of numbers here, about 150 bytes with
 //! its commit and note, and becomes a [`Listed`] with a name only when it is looked at.
 
-use std::{collections::HashMap, fmt::Write as _};
+use std::{
+    cmp::Reverse,
+    collections::{HashMap, HashSet},
+    fmt::Write as _,
+};
 
-use bucket::{AppName, Release, ReleaseName, Timestamp};
+use bucket::{AppName, PassedOver, Release, ReleaseName, Timestamp};
 
 /// The releases of one app, in order of their age. Immutable; [`AppReleases::with`] makes another.
 #[derive(Debug, Clone, Default)]
 pub struct AppReleases {
     app: Option<AppName>,
-    /// Newest first, in the order of [`ReleaseName`].
+    /// Newest first: by when they were uploaded, and else in the order of [`ReleaseName`].
     rows: Vec<Row>,
+    /// Where they are, in the reverse order of [`ReleaseName`].
+    by_name: Vec<u32>,
     /// Commits and notes of the rows, one after the other.
     texts: String,
     /// What many releases have in common: builders, repositories, branches, reasons. The first is empty.
     words: Vec<Box<str>>,
-    /// Where the newest release is that isn't dirty and can be deployed.
+    /// Where the newest release is that may be chosen for being that.
     latest: Option<usize>,
-    /// Where the newest release of each builder is, the newest of these first.
-    tips: Vec<usize>,
+    /// Where the last release of each builder is by its name, the last of these first.
+    tips: Vec<u32>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Row {
     time: Timestamp,
+    uploaded: Timestamp,
     size: u64,
     /// Where in `texts` the commit begins; the note follows it.
     text: usize,
@@ -37,6 +44,16 @@ struct Row {
     unusable: u32,
     commit: u8,
     dirty: bool,
+    mark: Option<Mark>,
+}
+
+/// Why a clean release isn't chosen for being the newest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// Its name has a time after its upload.
+    FromTheFuture,
+    /// It was made from a release of the original system.
+    Adopted,
 }
 
 /// One release, as lists show it.
@@ -44,8 +61,12 @@ struct Row {
 pub struct Listed<'a> {
     /// Its name.
     pub name: ReleaseName,
+    /// When it was uploaded, by the bucket's clock.
+    pub uploaded: Timestamp,
     /// Size of the object in bytes, by the bucket.
     pub size: u64,
+    /// Why it isn't chosen for being the newest, though it is clean and can be deployed.
+    pub mark: Option<Mark>,
     /// Whether it was built with uncommitted changes.
     pub dirty: bool,
     /// Why it was built.
@@ -133,7 +154,7 @@ impl AppReleases {
         Newest { releases: self, rows: self.rows.iter().filter(matches) }
     }
 
-    /// The newest release that isn't dirty and can be deployed.
+    /// The newest release, if it may be chosen for being that, or the newest that may: one that is clean and can be deployed.
     pub fn latest(&self) -> Option<Listed<'_>> {
         self.latest.map(|index| self.listed(&self.rows[index]))
     }
@@ -148,9 +169,10 @@ impl AppReleases {
         self.row(name).map(|row| row.dirty)
     }
 
-    /// How many of them are newer than `name`, which need not be among them.
+    /// How many of them are newer than `name`. If it isn't among them, nobody knows when it was uploaded: then what counts is
+    /// the time in its name.
     pub fn newer_than(&self, name: &ReleaseName) -> usize {
-        self.rows.partition_point(|row| self.is_newer(row, name))
+        self.place(name).unwrap_or_else(|| self.rows.partition_point(|row| row.uploaded > name.time()))
     }
 
     /// Whether `name` is one of them.
@@ -158,9 +180,9 @@ impl AppReleases {
         self.row(name).is_some()
     }
 
-    /// The newest release of each builder, and when it was built, the newest of these first.
+    /// The last release of each builder by its name, and when it was built, the last of these first.
     pub(super) fn tips(&self) -> impl Iterator<Item = (Timestamp, ReleaseName)> {
-        self.tips.iter().map(|index| (self.rows[*index].time, self.name(&self.rows[*index])))
+        self.tips.iter().map(|index| &self.rows[*index as usize]).map(|row| (row.time, self.name(row)))
     }
 
     /// Whether a page would show the same of both.
@@ -171,13 +193,15 @@ impl AppReleases {
 
     fn shown(&self, row: &Row) -> impl PartialEq {
         let words = [row.builder, row.repo, row.branch, row.unusable].map(|word| self.word(word));
-        (row.time, row.size, row.dirty, self.commit(row), self.note(row), words)
+        (row.time, row.uploaded, row.size, (row.dirty, row.mark), self.commit(row), self.note(row), words)
     }
 
     fn listed(&self, row: &Row) -> Listed<'_> {
         Listed {
             name: self.name(row),
+            uploaded: row.uploaded,
             size: row.size,
+            mark: row.mark,
             dirty: row.dirty,
             note: self.note(row),
             repo: self.word(row.repo),
@@ -219,7 +243,14 @@ impl AppReleases {
     }
 
     fn row(&self, name: &ReleaseName) -> Option<&Row> {
-        self.rows.get(self.newer_than(name)).filter(|row| self.is(row, name))
+        self.place(name).map(|place| &self.rows[place])
+    }
+
+    /// Where `name` is among them.
+    fn place(&self, name: &ReleaseName) -> Option<usize> {
+        let at = self.by_name.partition_point(|place| self.is_newer(&self.rows[*place as usize], name));
+        let place = *self.by_name.get(at)? as usize;
+        self.is(&self.rows[place], name).then_some(place)
     }
 
     fn is_newer(&self, row: &Row, name: &ReleaseName) -> bool {
@@ -260,7 +291,12 @@ impl Gathered {
     }
 
     fn push(&mut self, release: &Release) {
-        let Release { name, metadata, size, .. } = release;
+        let Release { name, metadata, size, uploaded, .. } = release;
+        let mark = match release.passed_over() {
+            Some(PassedOver::FromTheFuture) => Some(Mark::FromTheFuture),
+            Some(PassedOver::Adopted) => Some(Mark::Adopted),
+            Some(PassedOver::Dirty | PassedOver::Unusable(_)) | None => None,
+        };
         let metadata = metadata.as_ref();
         let (note, repo, branch) = metadata.map_or(("", "", ""), |metadata| {
             (metadata.note.as_str(), metadata.repo.as_str(), metadata.branch.as_str())
@@ -272,6 +308,7 @@ impl Gathered {
         self.word("");
         let row = Row {
             time: name.time(),
+            uploaded: *uploaded,
             size: *size,
             text,
             // An object's metadata is bounded by far less.
@@ -282,6 +319,7 @@ impl Gathered {
             unusable: self.word(metadata.err().map_or("", String::as_str)),
             commit: u8::try_from(commit.len()).expect("a commit has 40 or 64 digits"),
             dirty: metadata.is_ok_and(|metadata| metadata.dirty),
+            mark,
         };
         self.releases.rows.push(row);
     }
@@ -300,19 +338,23 @@ impl Gathered {
     pub(super) fn done(self) -> AppReleases {
         let mut releases = self.releases;
         let mut rows = std::mem::take(&mut releases.rows);
-        rows.sort_by(|a, b| b.time.cmp(&a.time).then_with(|| releases.rest(b).cmp(releases.rest(a))));
+        let by_name = |a: &Row, b: &Row| b.time.cmp(&a.time).then_with(|| releases.rest(b).cmp(releases.rest(a)));
+        rows.sort_by(by_name);
         rows.dedup_by(|a, b| a.time == b.time && releases.rest(a).eq(releases.rest(b)));
+        // What was uploaded in one moment stays in the order of the names.
+        rows.sort_by_key(|row| Reverse(row.uploaded));
         rows.shrink_to_fit();
+        let places = 0..u32::try_from(rows.len()).expect("there aren't 2³² releases");
+        let mut places: Vec<u32> = places.collect();
+        places.sort_by(|a, b| by_name(&rows[*a as usize], &rows[*b as usize]));
         releases.texts.shrink_to_fit();
         releases.words.shrink_to_fit();
-        let deployable = |row: &Row| !row.dirty && releases.word(row.unusable).is_empty();
+        let deployable = |row: &Row| !row.dirty && row.mark.is_none() && releases.word(row.unusable).is_empty();
         releases.latest = rows.iter().position(deployable);
-        let mut newest: HashMap<u32, usize> = HashMap::new();
-        for (index, row) in rows.iter().enumerate() {
-            newest.entry(row.builder).or_insert(index);
-        }
-        releases.tips = newest.into_values().collect();
-        releases.tips.sort_unstable();
+        let mut builders: HashSet<u32> = HashSet::new();
+        let is_last = |place: &&u32| builders.insert(rows[**place as usize].builder);
+        releases.tips = places.iter().filter(is_last).copied().collect();
+        releases.by_name = places;
         releases.rows = rows;
         releases
     }
@@ -339,7 +381,7 @@ mod tests {
             repo: "https://example.org/web".into(),
             branch: "main".into(),
         };
-        let uploaded = Timestamp::UNIX_EPOCH;
+        let uploaded = name.time();
         Release { name, generation: Generation(1), size: 3, uploaded, adopted: None, metadata: Ok(metadata) }
     }
 
@@ -363,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn releases_come_back_in_the_order_of_their_names() {
+    fn what_was_uploaded_in_one_order_comes_back_in_that_of_the_names() {
         let releases = AppReleases::new(awkward());
         let mut right: Vec<ReleaseName> = awkward().into_iter().map(|release| release.name).collect();
         right.sort_by(|a, b| b.cmp(a));
@@ -408,6 +450,32 @@ mod tests {
         assert_eq!(releases.newest().next().unwrap().unusable, Some("metadata has no `sha256`"));
         let latest = releases.latest().unwrap();
         assert_eq!((latest.name, latest.unusable), (names(&releases)[2].clone(), None));
+    }
+
+    #[test]
+    fn what_was_uploaded_last_is_the_newest_whatever_its_name_says() {
+        let mut all = awkward();
+        let (backfilled, ahead, adopted) = (6, 5, 1);
+        all[backfilled].uploaded = "2026-11-20T19:06:00Z".parse().unwrap();
+        // Of the year 2026 by its name, uploaded an hour before that.
+        all[ahead].uploaded = "2026-11-20T18:05:03Z".parse().unwrap();
+        all[ahead].metadata.as_mut().unwrap().dirty = false;
+        let releases = AppReleases::new(all.clone());
+        assert_eq!(releases.newest().next().unwrap().name, all[backfilled].name);
+        assert_eq!(releases.latest().unwrap().name, all[backfilled].name);
+        let last = releases.newest().last().unwrap();
+        assert_eq!((last.name, last.mark), (all[ahead].name.clone(), Some(Mark::FromTheFuture)));
+        for (place, listed) in releases.newest().enumerate() {
+            assert_eq!(releases.newer_than(&listed.name), place, "{}", listed.name);
+        }
+        // The newest in every other way.
+        all[adopted].uploaded = "2026-11-20T20:00:00Z".parse().unwrap();
+        all[adopted].adopted = Some(all[0].name.clone());
+        all[adopted].metadata.as_mut().unwrap().dirty = false;
+        let releases = AppReleases::new(all.clone());
+        let newest = releases.newest().next().unwrap();
+        assert_eq!((newest.name, newest.mark), (all[adopted].name.clone(), Some(Mark::Adopted)));
+        assert_eq!(releases.latest().unwrap().name, all[backfilled].name);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use bucket::{AppName, HistoryEntry, ServerName};
 use fleet::{
     operation::{self, Intent, Operator, PushResult},
-    plan::is_new,
+    plan::{Insistence, Objection, objection},
 };
 use thiserror::Error;
 
@@ -33,6 +33,9 @@ pub(crate) enum NotAccepted {
     /// A server would be created, and nobody confirmed that.
     #[error("server `{0}` does not exist: check the spelling, or confirm that it is new")]
     NewServer(ServerName),
+    /// An app would be put on a server that doesn't have it, and nobody said that it should.
+    #[error("`{0}` does not have `{1}` yet: confirm that it is to be installed there")]
+    NewApp(ServerName, AppName),
 }
 
 impl NotAccepted {
@@ -42,7 +45,7 @@ impl NotAccepted {
             Self::ReadOnly(_) => StatusCode::FORBIDDEN,
             Self::Unreadable => StatusCode::SERVICE_UNAVAILABLE,
             Self::LongReason | Self::Twice(..) => StatusCode::BAD_REQUEST,
-            Self::NewServer(_) => StatusCode::CONFLICT,
+            Self::NewServer(_) | Self::NewApp(..) => StatusCode::CONFLICT,
         }
     }
 }
@@ -52,7 +55,7 @@ pub(crate) async fn accept(
     view: &View,
     reason: &str,
     intents: Vec<Intent>,
-    new_servers: bool,
+    insistence: Insistence,
 ) -> Result<Arc<Job>, NotAccepted> {
     if !view.may_push() {
         return Err(NotAccepted::ReadOnly(view.who.name.clone()));
@@ -67,8 +70,12 @@ pub(crate) async fn accept(
     if let Some(twice) = intents.iter().find(|intent| !seen.insert((&intent.server, intent.release.app()))) {
         return Err(NotAccepted::Twice(twice.server.clone(), twice.release.app().clone()));
     }
-    if let Some(new) = intents.iter().find(|intent| !new_servers && is_new(&view.server(&intent.server))) {
-        return Err(NotAccepted::NewServer(new.server.clone()));
+    let mut objections =
+        intents.iter().filter_map(|intent| objection(&view.server(&intent.server), intent.release.app()));
+    match objections.find(|objection| objection.stands(insistence)) {
+        Some(Objection::NewServer(server)) => return Err(NotAccepted::NewServer(server)),
+        Some(Objection::NewApp(server, app)) => return Err(NotAccepted::NewApp(server, app)),
+        None => {}
     }
     let operator = Operator {
         who: view.who.clone(),

@@ -45,7 +45,10 @@ pub(crate) fn intents(form: &Params) -> Result<Vec<Intent>, FormError> {
         Some("rollback") => PushKind::Rollback,
         _ => return Err(FormError::Kind),
     };
-    let intents: Vec<Intent> = form.all("target").map(|value| intent(kind.clone(), value)).collect::<Result<_, _>>()?;
+    // Of servers that don't have the app yet, if that box is ticked.
+    let installed = form.all("install_target").filter(|_| form.get("install").is_some());
+    let targets = form.all("target").chain(installed);
+    let intents: Vec<Intent> = targets.map(|value| intent(kind.clone(), value)).collect::<Result<_, _>>()?;
     match intents.len() {
         0 => Err(FormError::NoTarget),
         1..=MAX_SERVERS => Ok(intents),
@@ -88,6 +91,20 @@ mod tests {
         let read = read("deploy", &[&format!("web-1 {A} {B}"), &format!("web-2 - {B}")]).unwrap();
         assert_eq!((read[0].from.as_ref().unwrap().stem(), read[0].release.stem()), (A, B));
         assert_eq!((read[1].server.as_str(), read[1].from.as_ref()), ("web-2", None));
+    }
+
+    #[test]
+    fn servers_without_the_app_are_meant_only_if_the_box_is_ticked() {
+        let mut form = url::form_urlencoded::Serializer::new(String::new());
+        form.append_pair("kind", "deploy").append_pair("target", &format!("web-1 {A} {B}"));
+        form.append_pair("install_target", &format!("web-2 - {B}"));
+        let servers = |form: &str| -> Vec<String> {
+            let intents = intents(&Params::parse(form.as_bytes())).unwrap();
+            intents.iter().map(|intent| intent.server.to_string()).collect()
+        };
+        let unticked = form.finish();
+        assert_eq!(servers(&unticked), ["web-1"]);
+        assert_eq!(servers(&format!("{unticked}&install=yes")), ["web-1", "web-2"]);
     }
 
     #[test]

@@ -183,6 +183,100 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_app_comes_to_servers_without_it_only_if_that_is_said() {
+        let (_directory, web) = web().await;
+        let release = release(&web).await;
+        let server = "db-1".parse().unwrap();
+        let other = format!("[\"{}\"]", release.as_str().replace("web", "db"));
+        let other = bucket::ServerDocument::parse(other.as_bytes()).unwrap();
+        web.refresher.bucket().write_server_document(&server, &other, None).await.unwrap();
+        web.refresher.refresh_servers(std::slice::from_ref(&server)).await;
+        let plan = format!("release={}&server=db-1", release.stem());
+        let body = async |path: String| {
+            let answer = send(&web, "deployer", Method::GET, &path, String::new()).await;
+            let bytes = axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+            String::from_utf8(bytes.to_vec()).unwrap()
+        };
+        assert!(body(format!("/api/v1/plans?{plan}")).await.contains(r#""needs":"install""#));
+        let page = body(format!("/plan?{plan}")).await;
+        assert!(page.contains("Install on 1 server") && page.contains("does not have <code>web</code> yet"), "{page}");
+        let push = async |more: &str| {
+            let to = release.stem();
+            let body = format!(r#"{{"kind": "deploy", "changes": [{{"server": "db-1", "to": "{to}"}}]{more}}}"#);
+            send(&web, "deployer", Method::POST, "/api/v1/pushes", body).await.status()
+        };
+        let has_app = async || {
+            let (_, document) = web.refresher.bucket().server_document(&server).await.unwrap().unwrap();
+            document.releases().any(|named| *named == release)
+        };
+        assert_eq!((push("").await, has_app().await), (StatusCode::CONFLICT, false));
+        assert_eq!((push(r#", "install": true"#).await, has_app().await), (StatusCode::OK, true));
+    }
+
+    /// Makes a server whose document names a release of `web`, if `desired`, and whose agent reports that as in `app`.
+    async fn server(web: &Arc<Web>, name: &str, desired: Option<&ReleaseName>, whole: &str, app: &str) {
+        let (bucket, now) = (web.refresher.bucket(), bucket::Timestamp::now());
+        let server = name.parse().unwrap();
+        let mut generation = None;
+        if let Some(release) = desired {
+            let document = bucket::ServerDocument::parse(format!("[\"{release}\"]").as_bytes()).unwrap();
+            generation = Some(bucket.write_server_document(&server, &document, None).await.unwrap());
+        }
+        let report = serde_json::json!({
+            "server": name, "machine": name, "written": now, "state": whole, "summary": "",
+            "agent": { "version": "1", "started": now, "poll_seconds": 300, "heartbeat_seconds": 900 },
+            "document": { "generation": generation, "error": null },
+            "apps": [{ "app": "web", "desired": desired, "installed": desired, "state": app, "since": now }],
+        });
+        let status = serde_json::from_value(report).unwrap();
+        bucket.write_status(&status, None).await.unwrap();
+        web.refresher.refresh_servers(&[server]).await;
+    }
+
+    #[tokio::test]
+    async fn every_number_of_servers_is_that_of_the_rows_behind_its_link() {
+        let (_directory, web) = web().await;
+        let release = release(&web).await;
+        for (name, desired, whole, app) in [
+            ("web-1", Some(&release), "converged", "converged"),
+            ("web-2", Some(&release), "failed", "converged"),
+            ("web-3", Some(&release), "failed", "quarantined"),
+            ("web-4", Some(&release), "converged", "orphan"),
+            ("web-5", None, "converged", "orphan"),
+            ("web-6", None, "drifted", "drifted"),
+        ] {
+            server(&web, name, desired, whole, app).await;
+        }
+        web.refresher.refresh().await;
+        let body = async |path: &str| {
+            let answer = send(&web, "viewer", Method::GET, path, String::new()).await;
+            assert_eq!(answer.status(), StatusCode::OK, "{path}");
+            let bytes = axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+            String::from_utf8(bytes.to_vec()).unwrap()
+        };
+        let mut seen = Vec::new();
+        for page in ["/", "/apps", "/apps/web"] {
+            let text = body(page).await;
+            for link in text.split("href=\"/servers").skip(1) {
+                let (address, rest) = link.split_once('"').unwrap();
+                let shown = rest.split_once('>').unwrap().1.split("</a>").next().unwrap();
+                let digits = |text: &str| -> String {
+                    text.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect()
+                };
+                // Not the links to one server, nor those of words alone.
+                let (false, Ok(number)) = (address.starts_with('/'), digits(shown).parse::<u64>()) else { continue };
+                let answer = body(&format!("/api/v1/servers{}", address.replace("&amp;", "&"))).await;
+                let listed: Value = serde_json::from_str(&answer).unwrap();
+                assert_eq!(listed["total"], number, "{page}: {address}");
+                seen.push((address.to_owned(), number));
+            }
+        }
+        for expected in [("", 6), ("?q=state%3Aconverged", 2), ("?q=state%3Afailed", 2), ("?q=app%3Aweb", 6)] {
+            assert!(seen.contains(&(expected.0.to_owned(), expected.1)), "{expected:?}: {seen:?}");
+        }
+    }
+
+    #[tokio::test]
     async fn what_is_no_push_is_a_problem_and_not_a_failure() {
         let (_directory, web) = web().await;
         for (path, body) in [

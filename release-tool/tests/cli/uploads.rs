@@ -59,7 +59,7 @@ fn a_release_is_never_overwritten_in_the_bucket() {
 }
 
 #[test]
-fn newest_releases_come_first_and_are_limited() {
+fn what_was_uploaded_last_comes_first_and_lists_are_limited() {
     let project = Project::new(CONTENTS);
     for second in ["03", "01", "02"] {
         let time = format!("2026-11-20T19:05:{second}Z");
@@ -68,7 +68,7 @@ fn newest_releases_come_first_and_are_limited() {
     let names = project.release(&["list", "web", "--names", "--limit", "2"]).assert().success().get_output().clone();
     let names = stdout(&names);
     let seconds: Vec<&str> = names.lines().map(|name| &name[name.find("T19:05:").unwrap() + 7..][..2]).collect();
-    assert_eq!(seconds, ["03", "02"]);
+    assert_eq!(seconds, ["02", "01"]);
     let table = stdout(&project.release(&["list", "web"]).assert().success().get_output().clone());
     assert!(table.starts_with("AGE"), "{table}");
     assert_eq!(table.lines().count(), 4);

@@ -29,7 +29,7 @@ use super::{
     shared::Web,
     view::View,
 };
-use fleet::{filter::Filter, operation::Intent, policy::Role};
+use fleet::{filter::Filter, operation::Intent, plan::Insistence, policy::Role};
 
 /// Below this, answers are JSON.
 pub(crate) const PREFIX: &str = "/api/";
@@ -180,7 +180,8 @@ async fn push(view: View, body: Bytes) -> Response {
         Ok(_) => return bad(&format!("`changes` must have 1 to {} elements", jobs::MAX_SERVERS)),
         Err(wrong) => return bad(&wrong.to_string()),
     };
-    match accept::accept(&view, wanted.reason.trim(), intents, wanted.new_servers).await {
+    let insistence = Insistence { install: wanted.install, new_servers: wanted.new_servers };
+    match accept::accept(&view, wanted.reason.trim(), intents, insistence).await {
         Ok(job) => {
             let status = if job.progress().finished { StatusCode::OK } else { StatusCode::ACCEPTED };
             let place = [(header::LOCATION, format!("/api/v1/pushes/{}", job.id))];

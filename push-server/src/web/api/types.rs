@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use fleet::{
     condition::{AppRow, app_label, apps, condition},
+    plan::Objection,
     server::Server,
 };
 
 use crate::{
-    snapshot::Listed,
+    snapshot::{Listed, Mark},
     web::{
         jobs::Job,
         pages::{plan::Planned, servers::reason_of},
@@ -105,7 +106,7 @@ pub(crate) struct Unit {
 pub(crate) struct AppOut {
     /// Its name.
     pub(crate) name: String,
-    /// Newest release that is not dirty.
+    /// Newest release that is not dirty, and may be chosen for being the newest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) latest: Option<String>,
     /// Number of releases.
@@ -119,8 +120,14 @@ pub(crate) struct AppOut {
 pub(crate) struct ReleaseOut {
     /// Its name.
     pub(crate) name: String,
-    /// When it was built.
+    /// When it was built, by the clock of the machine that built it.
     pub(crate) built: String,
+    /// When it was uploaded, by the bucket's clock. The one that was uploaded last is the newest.
+    pub(crate) uploaded: String,
+    /// Why it is not chosen for being the newest, though it is clean and can be deployed: `wrong-time` (its name has a time
+    /// after its upload) or `adopted` (from the original system).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) passed_over: Option<&'static str>,
     /// Who built it, `user@host`.
     pub(crate) by: String,
     /// The commit it was built from.
@@ -180,6 +187,10 @@ pub(crate) struct PlannedOut {
     /// Why it is impossible or not allowed; absent if it is neither.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) refusal: Option<String>,
+    /// What `POST /api/v1/pushes` has to be told for this server: `install` (it doesn't have the app yet) or `new_servers`
+    /// (nothing in the bucket is of it).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) needs: Option<&'static str>,
 }
 
 /// A plan.
@@ -205,6 +216,9 @@ pub(crate) struct PushIn {
     /// Whether servers may be created that have no document and have never reported; a misspelt name would create one.
     #[serde(default)]
     pub(crate) new_servers: bool,
+    /// Whether the app may be put on servers that have other apps but not this one.
+    #[serde(default)]
+    pub(crate) install: bool,
 }
 
 /// Deploy or roll back.
@@ -332,6 +346,11 @@ impl From<Listed<'_>> for ReleaseOut {
         Self {
             name: stem(&listed.name),
             built: time(listed.name.time()),
+            uploaded: time(listed.uploaded),
+            passed_over: listed.mark.map(|mark| match mark {
+                Mark::FromTheFuture => "wrong-time",
+                Mark::Adopted => "adopted",
+            }),
             by: format!("{}@{}", listed.name.user(), listed.name.host()),
             commit: listed.name.commit().to_string(),
             dirty: listed.dirty,
@@ -367,14 +386,20 @@ impl PlanOut {
                 Ok(proposal) => (Some(proposal), None),
                 Err(error) => (None, Some(error)),
             };
-            let objection = proposal.iter().flat_map(|proposal| &proposal.objection).map(ToString::to_string);
+            let objection = proposal.as_ref().and_then(|proposal| proposal.objection.as_ref());
+            let needs = objection.map(|objection| match objection {
+                Objection::NewApp(..) => "install",
+                Objection::NewServer(_) => "new_servers",
+            });
+            let objection = objection.map(ToString::to_string);
             let warnings = proposal.iter().flat_map(|proposal| &proposal.warnings).map(ToString::to_string);
             PlannedOut {
                 server: planned.server.to_string(),
                 from: proposal.as_ref().and_then(|proposal| proposal.from.as_ref()).map(stem),
                 to: proposal.as_ref().map(|proposal| stem(&proposal.to)),
-                warnings: objection.chain(warnings).collect(),
+                warnings: objection.into_iter().chain(warnings).collect(),
                 refusal: error.or_else(|| planned.refusal.map(|refusal| refusal.to_string())),
+                needs,
             }
         });
         Self { kind: of.to_string(), changes: changes.collect() }

@@ -9,7 +9,7 @@ use maud::{Markup, html};
 
 use crate::{
     badge::Severity,
-    snapshot::{AppReleases, Listed},
+    snapshot::{AppReleases, Listed, Mark},
     web::{
         params::{Params, link},
         parts::{PAGE, ago, badge, foreign, pager, prose, release, release_or, server_link},
@@ -57,7 +57,7 @@ fn app_row(view: &View, app: &AppName, releases: &AppReleases) -> Markup {
             th scope="row" data-label="App" { a href={ "/apps/" (app) } { (app) } }
             td.wide data-label="Latest" {
                 (release_or(latest.as_ref().map(|latest| &latest.name), "no clean release"))
-                @if let Some(latest) = &latest { " " span.facts { (ago(latest.name.time(), view.now)) } }
+                @if let Some(latest) = &latest { " " span.facts { (ago(latest.uploaded, view.now)) } }
             }
             td data-label="Releases" { (releases.len()) }
             td data-label="Servers" { a href=(link("/servers", [("q", format!("app:{app}").as_str())])) { (servers) } }
@@ -148,7 +148,7 @@ fn which_where(view: &View, app: &AppName, releases: &AppReleases) -> Markup {
 /// How many newer releases there are, if there are any.
 pub(crate) fn not_latest(releases: &AppReleases, name: &ReleaseName) -> Markup {
     let newer = releases.newer_than(name);
-    let is_latest = releases.latest().is_none_or(|latest| latest.name <= *name);
+    let is_latest = releases.latest().is_none_or(|latest| newer <= releases.newer_than(&latest.name));
     html! { @if !is_latest { " " span.facts { "not the latest: " (count(newer, "newer release")) } } }
 }
 
@@ -165,7 +165,7 @@ pub(crate) fn release_table(
         table.rows {
             thead {
                 tr {
-                    th scope="col" { "Release" } th scope="col" { "Built" } th scope="col" { "Note" }
+                    th scope="col" { "Release" } th scope="col" { "Uploaded" } th scope="col" { "Note" }
                     th scope="col" { "Size" } th scope="col" { "On servers" } th scope="col" { span.hidden { "Actions" } }
                 }
             }
@@ -176,9 +176,14 @@ pub(crate) fn release_table(
                             (release(&listed.name))
                             @if latest.as_ref() == Some(&listed.name) { " " (badge(Severity::Good, "★", "latest")) }
                             @if listed.dirty { " " (badge(Severity::Notice, "±", "dirty")) }
+                            @match listed.mark {
+                                Some(Mark::FromTheFuture) => { " " (badge(Severity::Notice, "⚠", "wrong time")) }
+                                Some(Mark::Adopted) => { " " (badge(Severity::Quiet, "◦", "adopted")) }
+                                None => {}
+                            }
                             @if let Some(reason) = listed.unusable { p.reason { "Cannot be deployed: " (prose(reason)) } }
                         }
-                        td data-label="Built" { (ago(listed.name.time(), view.now)) " on " (foreign(listed.name.host(), 60)) }
+                        td data-label="Uploaded" { (ago(listed.uploaded, view.now)) " from " (foreign(listed.name.host(), 60)) }
                         td.wide data-label="Note" {
                             span.note { (prose(listed.note)) }
                             @if !listed.branch.is_empty() { " " span.tag { (foreign(listed.branch, 60)) } }

@@ -47,6 +47,15 @@ impl Planned {
     pub(crate) fn goes(&self) -> bool {
         self.refusal.is_none() && self.proposal.as_ref().is_ok_and(|proposal| !proposal.is_no_change())
     }
+
+    /// Whether that would put the app on a server that doesn't have it.
+    fn installs(&self) -> bool {
+        self.proposal.as_ref().is_ok_and(|proposal| matches!(proposal.objection, Some(Objection::NewApp(..))))
+    }
+
+    fn target(&self) -> Option<String> {
+        self.proposal.as_ref().ok().map(target_value)
+    }
 }
 
 /// What a request wants planned.
@@ -188,8 +197,9 @@ async fn before(view: &View, app: &AppName, server: &ServerName) -> Result<Relea
 
 /// The plan, and the form that carries it out.
 pub(crate) fn page(view: &View, wanted: &Wanted, targets: &Targets, planned: &[Planned], reason: &str) -> Markup {
-    let going: Vec<&Planned> = planned.iter().filter(|planned| planned.goes()).collect();
-    let needs_reason = going.iter().any(|planned| view.policy.requires_reason(&planned.server));
+    let (installing, going): (Vec<&Planned>, Vec<&Planned>) =
+        planned.iter().filter(|planned| planned.goes()).partition(|planned| planned.installs());
+    let needs_reason = going.iter().chain(&installing).any(|planned| view.policy.requires_reason(&planned.server));
     let (verb, preposition) =
         if wanted.kind() == PushKind::Rollback { ("Roll back", " on ") } else { ("Push", " to ") };
     html! {
@@ -202,14 +212,17 @@ pub(crate) fn page(view: &View, wanted: &Wanted, targets: &Targets, planned: &[P
         }
         @if let Wanted::Release(chosen, _) = wanted { (chosen_release(view, chosen)) }
         (table(view, planned))
-        @if going.is_empty() {
+        @if going.is_empty() && installing.is_empty() {
             p.lead { "No changes to push." }
             p { a.button href="/servers" { "Servers" } }
         } @else {
             form.push method="post" action="/push" {
                 input type="hidden" name="kind" value=(if wanted.kind() == PushKind::Rollback { "rollback" } else { "deploy" });
-                @for planned in &going {
-                    @if let Ok(proposal) = &planned.proposal { input type="hidden" name="target" value=(target_value(proposal)); }
+                @for target in going.iter().filter_map(|planned| planned.target()) {
+                    input type="hidden" name="target" value=(target);
+                }
+                @for target in installing.iter().filter_map(|planned| planned.target()) {
+                    input type="hidden" name="install_target" value=(target);
                 }
                 label for="reason" { "Reason" @if !needs_reason { " (optional)" } }
                 input #reason type="text" name="reason" value=(reason) maxlength="500" autocomplete="off" required[needs_reason]
@@ -232,8 +245,20 @@ pub(crate) fn page(view: &View, wanted: &Wanted, targets: &Targets, planned: &[P
                         }
                     }
                 }
+                @if !installing.is_empty() {
+                    @let all = installing.len();
+                    p.confirm {
+                        input #install type="checkbox" name="install" value="yes" required[going.is_empty()];
+                        " " label for="install" {
+                            (if going.is_empty() { "Install on " } else { "Also install on " }) (count(all, "server"))
+                            " that " (if all == 1 { "does" } else { "do" })
+                            " not have " code { (wanted.app()) } " yet."
+                        }
+                    }
+                }
                 div.actions {
-                    button.primary type="submit" { (verb) " " (wanted.app()) (preposition) (count(going.len(), "server")) }
+                    @let named = if going.is_empty() { installing.len() } else { going.len() };
+                    button.primary type="submit" { (verb) " " (wanted.app()) (preposition) (count(named, "server")) }
                     " "
                     a.button href=(back(wanted, targets)) { "Cancel" }
                 }

@@ -12,7 +12,7 @@ use bucket::{AppState, PushKind};
 use console::count;
 use maud::{Markup, html};
 
-use fleet::{condition::apps, operation::PushResult};
+use fleet::{condition::apps, operation::PushResult, plan::Insistence};
 
 use crate::{
     badge::Severity,
@@ -33,7 +33,9 @@ pub(crate) async fn post(view: View, body: Bytes) -> Response {
         Err(error) => return view.problem(StatusCode::BAD_REQUEST, "Invalid form", &error.to_string()),
     };
     let reason = params.get("reason").unwrap_or_default();
-    let job = match accept::accept(&view, reason, intents, params.get("new_servers").is_some()).await {
+    let is_ticked = |name: &str| params.get(name).is_some();
+    let insistence = Insistence { install: is_ticked("install"), new_servers: is_ticked("new_servers") };
+    let job = match accept::accept(&view, reason, intents, insistence).await {
         Ok(job) => job,
         Err(error) => return view.problem(error.status(), "Nothing was written", &error.to_string()),
     };
