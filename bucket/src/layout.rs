@@ -14,6 +14,8 @@ pub(crate) const DEBS: &str = "debs/";
 pub(crate) const SERVER: &str = "server/";
 /// Below it, the last report of each server's agent.
 pub(crate) const STATUS: &str = "status/";
+/// Below it, one directory for each app with one object for each release that is rejected.
+pub(crate) const REJECTED: &str = "rejected/";
 /// Below it, one directory for each server with one object for each push.
 pub(crate) const HISTORY: &str = "history/";
 /// Below it, one object for each push, and one for its end.
@@ -112,6 +114,28 @@ pub(crate) fn status(name: &ServerName) -> ObjectPath {
 /// The server whose status lies at `path`, if it is a status's path.
 pub(crate) fn status_at(path: &ObjectPath) -> Option<ServerName> {
     path.0.strip_prefix(STATUS)?.strip_suffix(".json")?.parse().ok()
+}
+
+/// `halt.json`
+pub(crate) fn halt() -> ObjectPath {
+    ObjectPath("halt.json".to_owned())
+}
+
+/// `rejected/{app}/{release}.json`
+pub(crate) fn rejected(name: &ReleaseName) -> ObjectPath {
+    ObjectPath(format!("{}{}.json", rejected_of(name.app()), name.stem()))
+}
+
+/// `rejected/{app}/`, the prefix of an app's rejections.
+pub(crate) fn rejected_of(app: &AppName) -> String {
+    format!("{REJECTED}{app}/")
+}
+
+/// The release whose rejection lies at `path`, if it is a rejection's path.
+pub(crate) fn rejected_at(path: &ObjectPath) -> Option<ReleaseName> {
+    let (app, file) = path.0.strip_prefix(REJECTED)?.split_once('/')?;
+    let release = ReleaseName::from_stem(file.strip_suffix(".json")?).ok()?;
+    (release.app().as_str() == app).then_some(release)
 }
 
 /// `history/{name}/`, the prefix of a server's history.

@@ -70,4 +70,8 @@ on_both! {
         pushes_come_back_newest_first_with_their_ends
         a_push_that_does_not_fit_is_refused
     }
+    guards {
+        rejections
+        halts
+    }
 }

@@ -1,6 +1,7 @@
 //! What both backends must do alike.
 
 pub(crate) mod documents;
+pub(crate) mod guards;
 pub(crate) mod listings;
 pub(crate) mod objects;
 pub(crate) mod pushes;
