@@ -54,7 +54,7 @@ pub(super) fn fit(compression: Compression, tar: &[u8], room: usize) -> Result<O
 /// The member as large as it comes: for whoever knows all of it at once.
 pub(super) fn whole(compression: Compression, tar: &[u8]) -> Result<Vec<u8>> {
     match compression {
-        Compression::Zstd => zstd_frame(tar),
+        Compression::Zstd => zstd_frame(tar, ZSTD_LEVEL),
         Compression::Xz => gzip(tar),
     }
 }
@@ -65,10 +65,10 @@ fn fit_zstd(tar: &[u8], room: usize) -> Result<Option<Vec<u8>>> {
     let Some(left) = room.checked_sub(frame.len() + SUM).filter(|left| *left >= 6) else { return Ok(None) };
     let (blocks, zeros) = zeros(left);
     frame.extend(blocks);
-    // The checksum is of the content alone: it ends every frame with this content alike.
+    // The checksum is of the content alone: it ends every frame with this content alike, also one that is made in a hurry.
     let mut content = tar.to_vec();
     content.resize(tar.len() + zeros, 0);
-    let same = zstd_frame(&content)?;
+    let same = zstd_frame(&content, *zstd::compression_level_range().start())?;
     frame.extend(&same[same.len() - SUM..]);
     Ok(Some(frame))
 }
@@ -82,8 +82,8 @@ fn zstd_blocks(tar: &[u8]) -> Result<Vec<u8>> {
     Ok(std::mem::take(encoder.get_mut()))
 }
 
-fn zstd_frame(tar: &[u8]) -> Result<Vec<u8>> {
-    let mut encoder = zstd::Encoder::new(Vec::new(), ZSTD_LEVEL)?;
+fn zstd_frame(tar: &[u8], level: i32) -> Result<Vec<u8>> {
+    let mut encoder = zstd::Encoder::new(Vec::new(), level)?;
     encoder.include_checksum(true)?;
     encoder.write_all(tar)?;
     Ok(encoder.finish()?)

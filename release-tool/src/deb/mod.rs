@@ -7,6 +7,7 @@
 
 pub(crate) mod ar;
 mod control;
+mod md5_lanes;
 mod output;
 mod pieces;
 pub(crate) mod prebuilt;
@@ -19,7 +20,7 @@ mod unfinished;
 use std::{
     collections::HashMap,
     fs::File,
-    io::{BufWriter, Seek, SeekFrom, Write},
+    io::{Seek, SeekFrom, Write},
     num::NonZero,
     path::Path,
     thread,
@@ -28,7 +29,10 @@ use std::{
 use anyhow::{Context, Result};
 use bucket::Control;
 use md5::{Digest as _, Md5};
-use zstd::zstd_safe::CParameter;
+use zstd::{
+    stream::{raw, zio},
+    zstd_safe::CParameter,
+};
 
 use crate::{
     manifest::Compression,
@@ -40,7 +44,7 @@ use tarball::Tarball;
 use unfinished::create;
 
 /// How much is written at once, in bytes.
-const CHUNK: usize = 256 * 1024;
+const CHUNK: usize = 1024 * 1024;
 
 /// Most threads that compress: each takes some memory, and a few are faster than what they write to.
 const MOST_THREADS: usize = 8;
@@ -95,9 +99,13 @@ impl Deb<'_> {
         let control = Member::new(control::name(self.compression), room as u64);
         let control_at = preamble.len() as u64;
         let data_at = control_at + ar::HEADER + control.size + u64::from(control.is_padded());
-        let mut out = BufWriter::with_capacity(CHUNK, Output::new(file));
+        let mut out = Output::new(file);
         out.seek(SeekFrom::Start(data_at + ar::HEADER))?;
-        let (mut out, sums) = self.write_data(out, progress)?;
+        let (mut out, fitted) = self.write_data(out, room, progress)?;
+        let content = match fitted {
+            Ok(content) => content,
+            Err(does_not_fit) => return Ok(Err(does_not_fit)),
+        };
         let data_name = match self.compression {
             Compression::Zstd => "data.tar.zst",
             Compression::Xz => "data.tar.xz",
@@ -106,37 +114,31 @@ impl Deb<'_> {
         if data.is_padded() {
             out.write_all(b"\n")?;
         }
-
-        let tar = self.control_tar(self.summed().filter_map(|path| sums.get(path)))?;
-        let Some(content) = control::fit(self.compression, &tar, room)? else {
-            return Ok(Err(DoesNotFit { needed: control::room(self.compression, &tar)? }));
-        };
+        let mut head = preamble;
+        head.extend(control.header(self.time)?);
+        head.extend(content);
+        head.extend(control.is_padded().then_some(b'\n'));
+        head.extend(data.header(self.time)?);
         out.rewind()?;
-        out.write_all(&preamble)?;
-        out.write_all(&control.header(self.time)?)?;
-        out.write_all(&content)?;
-        if control.is_padded() {
-            out.write_all(b"\n")?;
-        }
-        out.write_all(&data.header(self.time)?)?;
-        out.flush()?;
+        out.write_all(&head)?;
         Ok(Ok(()))
     }
 
-    /// Compresses the tree's tar; returns the sums of the files in [`Self::summed`] by their paths.
-    fn write_data<W: Write>(&self, out: W, progress: &dyn Fn(u64)) -> Result<(W, HashMap<&str, String>)> {
+    /// Compresses the tree's tar, and meanwhile what goes into the place of `room` bytes for the control member.
+    fn write_data<W: Write>(&self, out: W, room: usize, progress: &dyn Fn(u64)) -> Result<(W, Fitted)> {
         let threads = thread::available_parallelism().map_or(1, NonZero::get).min(MOST_THREADS);
         let workers = u32::try_from(threads)?;
         match self.compression {
             Compression::Zstd => {
-                let mut encoder = zstd::Encoder::new(out, 3)?;
+                let out = zio::Writer::new_with_capacity(out, raw::Encoder::new(3)?, CHUNK);
+                let mut encoder = zstd::Encoder::with_writer(out);
                 // Also on one core: the single-threaded mode of zstd gives other bytes.
                 encoder.multithread(workers).context("could not start zstd's threads")?;
                 encoder.set_parameter(CParameter::JobSize(JOB))?;
                 encoder.set_parameter(CParameter::OverlapSizeLog(OVERLAP))?;
                 encoder.include_checksum(true)?;
                 let sums = self.write_tar(&mut encoder, threads, progress)?;
-                Ok((encoder.finish()?, sums))
+                self.fit_while(&sums, room, || Ok(encoder.finish()?))
             }
             Compression::Xz => {
                 let stream = liblzma::stream::MtStreamBuilder::new()
@@ -147,9 +149,33 @@ impl Deb<'_> {
                     .context("could not start xz's threads")?;
                 let mut encoder = liblzma::write::XzEncoder::new_stream(out, stream);
                 let sums = self.write_tar(&mut encoder, threads, progress)?;
-                Ok((encoder.finish()?, sums))
+                self.fit_while(&sums, room, || Ok(encoder.finish()?))
             }
         }
+    }
+
+    /// Fits the control member with these sums into its place while `finish` waits for those who compress.
+    fn fit_while<T>(
+        &self,
+        sums: &HashMap<&str, String>,
+        room: usize,
+        finish: impl FnOnce() -> Result<T>,
+    ) -> Result<(T, Fitted)> {
+        let fit = || -> Result<Fitted> {
+            let tar = self.control_tar(self.summed().filter_map(|path| sums.get(path)))?;
+            match control::fit(self.compression, &tar, room)? {
+                Some(content) => Ok(Ok(content)),
+                None => Ok(Err(DoesNotFit { needed: control::room(self.compression, &tar)? })),
+            }
+        };
+        thread::scope(|scope| {
+            let fitting = scope.spawn(fit);
+            let finished = finish()?;
+            match fitting.join() {
+                Ok(fitted) => Ok((finished, fitted?)),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })
     }
 
     fn write_tar(&self, out: &mut impl Write, threads: usize, progress: &dyn Fn(u64)) -> Result<HashMap<&str, String>> {
@@ -189,6 +215,9 @@ impl Deb<'_> {
         tar.finish()
     }
 }
+
+/// The control member, if it fits into its place.
+type Fitted = std::result::Result<Vec<u8>, DoesNotFit>;
 
 /// The place for the control member turned out to be too small.
 struct DoesNotFit {

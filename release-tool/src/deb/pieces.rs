@@ -2,13 +2,14 @@
 //!
 //! The tree is cut into runs of files, dealt out in turn, so that each thread makes its own pieces in its own order and
 //! the taker always knows whose is next. A thread is at most [`AHEAD`] pieces ahead: memory stays flat however large the
-//! files are. Small files of a run share a piece, where handing over each would cost more than reading it; MD5 sums are
-//! made right where the bytes are still in the processor's cache.
+//! files are. Small files of a run share a piece, where handing over each would cost more than reading it; their MD5 sums
+//! are made several at a time (`md5_lanes.rs`), while their bytes are still in the processor's cache.
 
 use std::{
     collections::{BTreeMap, HashMap},
     fs::File,
     io::{self, ErrorKind, Read, Write},
+    ops::Range,
     path::Path,
     sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
     thread::{self, Scope, ScopedJoinHandle},
@@ -17,14 +18,17 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, bail};
 use md5::{Digest as _, Md5};
 
-use super::tarball::Tarball;
+use super::{
+    md5_lanes,
+    tarball::{Tarball, entry_size},
+};
 use crate::tree::{Entry, Kind, Tree};
 
 /// Bytes of a piece.
-const PIECE: usize = 256 * 1024;
+const PIECE: usize = 512 * 1024;
 
 /// Pieces that a thread may have made before they are taken.
-const AHEAD: usize = 8;
+const AHEAD: usize = 4;
 
 /// Most threads. MD5 is the slowest part and does some 600 MB/s on each: no disk is faster than that many.
 const MOST: usize = 8;
@@ -88,23 +92,24 @@ pub(super) fn tar(
     Ok(sums)
 }
 
-/// Cuts a tree into runs, each about a piece of tar or one larger file at its end.
+/// Cuts a tree into runs: as many small files as a piece has room for, or a larger one.
 fn runs<'a>(tree: &'a Tree, links: &BTreeMap<&str, &str>) -> Vec<Vec<Named<'a>>> {
     let mut runs: Vec<Vec<Named>> = Vec::new();
     let mut left = 0;
     for (path, entry) in tree.iter() {
-        if left == 0 || runs.is_empty() {
-            runs.push(Vec::new());
-            left = PIECE as u64;
-        }
         let content = match &entry.kind {
             Kind::File { size, .. } if !links.contains_key(path) => *size,
             _ => 0,
         };
-        left = left.saturating_sub(super::tarball::BLOCK + content);
-        if let Some(run) = runs.last_mut() {
-            run.push((path, entry));
+        let bytes = entry_size(path, content);
+        match runs.last_mut() {
+            Some(run) if bytes <= left => run.push((path, entry)),
+            _ => {
+                runs.push(vec![(path, entry)]);
+                left = PIECE as u64;
+            }
         }
+        left = left.saturating_sub(bytes);
     }
     runs
 }
@@ -126,13 +131,13 @@ impl<'scope, 'a: 'scope> Lane<'scope, 'a> {
         let (taker, made) = sync_channel(AHEAD);
         let (used, reuse) = channel();
         let work = move || {
-            let mut out = Pieces { taker, reuse, bytes: vec![0; PIECE], filled: 0, content: 0 };
-            let mut sums = Sums::new();
+            let (bytes, whole, sums) = (vec![0; PIECE], Vec::new(), Sums::new());
+            let mut out = Pieces { taker, reuse, bytes, filled: 0, content: 0, whole, sums };
             for run in runs {
-                add(&mut out, run, links, time, &mut sums)?;
+                add(&mut out, run, links, time)?;
                 out.hand_over(true)?;
             }
-            Ok(sums)
+            Ok(out.sums)
         };
         let thread = thread::Builder::new().name("read".to_owned()).spawn_scoped(scope, work);
         Ok(Self { made, used, thread: thread.context("could not start a thread")? })
@@ -145,15 +150,18 @@ impl<'scope, 'a: 'scope> Lane<'scope, 'a> {
 }
 
 /// What a thread is writing.
-struct Pieces {
+struct Pieces<'a> {
     taker: SyncSender<Piece>,
     reuse: Receiver<Vec<u8>>,
     bytes: Vec<u8>,
     filled: usize,
     content: u64,
+    /// Files of which all is in this piece, and that have no sum yet.
+    whole: Vec<(&'a str, Range<usize>)>,
+    sums: Sums<'a>,
 }
 
-impl Pieces {
+impl Pieces<'_> {
     /// Where the next bytes go; never empty.
     fn room(&mut self) -> io::Result<&mut [u8]> {
         if self.filled == self.bytes.len() {
@@ -163,6 +171,9 @@ impl Pieces {
     }
 
     fn hand_over(&mut self, last: bool) -> io::Result<()> {
+        let contents: Vec<&[u8]> = self.whole.iter().map(|(_, range)| &self.bytes[range.clone()]).collect();
+        let sums = md5_lanes::sums(&contents);
+        self.sums.extend(self.whole.drain(..).zip(sums).map(|((path, _), sum)| (path, hex::encode(sum))));
         let next = self.reuse.try_recv().unwrap_or_else(|_| vec![0; PIECE]);
         let bytes = std::mem::replace(&mut self.bytes, next);
         let piece = Piece { bytes, filled: self.filled, content: self.content, last };
@@ -172,7 +183,7 @@ impl Pieces {
     }
 }
 
-impl Write for Pieces {
+impl Write for Pieces<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let room = self.room()?;
         let length = room.len().min(bytes.len());
@@ -186,14 +197,8 @@ impl Write for Pieces {
     }
 }
 
-/// Writes a run, and adds the sums of its files to `sums`.
-fn add<'a>(
-    out: &mut Pieces,
-    run: &[Named<'a>],
-    links: &BTreeMap<&str, &str>,
-    time: u64,
-    sums: &mut Sums<'a>,
-) -> Result<()> {
+/// Writes a run.
+fn add<'a>(out: &mut Pieces<'a>, run: &[Named<'a>], links: &BTreeMap<&str, &str>, time: u64) -> Result<()> {
     let mut tar = Tarball::resume(out, time);
     for (path, entry) in run {
         match &entry.kind {
@@ -204,19 +209,22 @@ fn add<'a>(
                     tar.hard_link(path, to, entry.mode, &entry.owner)?;
                     continue;
                 }
-                let mut sum = (!conffile).then(Md5::new);
-                tar.file(path, entry.mode, &entry.owner, *size, |out| copy(source, *size, out, sum.as_mut()))?;
-                sums.extend(sum.map(|sum| (*path, hex::encode(sum.finalize()))));
+                let summed = (!conffile).then_some(*path);
+                tar.file(path, entry.mode, &entry.owner, *size, |out| copy(source, *size, out, summed))?;
             }
         }
     }
     Ok(())
 }
 
-/// Copies a file of which exactly `size` bytes are expected.
-fn copy(source: &Path, size: u64, out: &mut Pieces, mut sum: Option<&mut Md5>) -> Result<()> {
+/// Copies a file of which exactly `size` bytes are expected; its sum is made under the name `summed`.
+fn copy<'a>(source: &Path, size: u64, out: &mut Pieces<'a>, summed: Option<&'a str>) -> Result<()> {
     let shown = source.display();
     let mut file = File::open(source).with_context(|| format!("could not open `{shown}`"))?;
+    // There is room left to find out that it ends.
+    let is_whole = size < out.room()?.len() as u64;
+    let begin = out.filled;
+    let mut sum = summed.filter(|_| !is_whole).map(|path| (path, Md5::new()));
     let mut left = size;
     loop {
         let room = out.room()?;
@@ -227,17 +235,26 @@ fn copy(source: &Path, size: u64, out: &mut Pieces, mut sum: Option<&mut Md5>) -
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => return Err(error).with_context(|| format!("could not read `{shown}`")),
         };
-        match left.checked_sub(read as u64) {
-            Some(0) if read == 0 => return Ok(()),
-            Some(after) if read > 0 => left = after,
-            _ => bail!("`{shown}` changed its size while being packed: build again when nothing writes to it"),
-        }
-        if let Some(sum) = &mut sum {
+        let Some(after) = left.checked_sub(read as u64).filter(|after| read > 0 || *after == 0) else {
+            bail!("`{shown}` changed its size while being packed: build again when nothing writes to it")
+        };
+        if let Some((_, sum)) = &mut sum {
             sum.update(&room[..read]);
         }
         out.filled += read;
         out.content += read as u64;
+        left = after;
+        // It ended where it was to end, and had the chance to go on.
+        if left == 0 && read < length {
+            break;
+        }
     }
+    if let Some((path, sum)) = sum {
+        out.sums.insert(path, hex::encode(sum.finalize()));
+    } else if let Some(path) = summed {
+        out.whole.push((path, begin..out.filled));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

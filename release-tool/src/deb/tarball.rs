@@ -143,6 +143,14 @@ impl<W: Write> Tarball<W> {
     }
 }
 
+/// Bytes of the entry of a file at `path`, of which `content` bytes are packed.
+pub(super) fn entry_size(path: &str, content: u64) -> u64 {
+    // It is written behind `./`. A long one has an entry of its own, with a zero at its end.
+    let name = path.len() as u64 + 2;
+    let long = if name > NAME as u64 { BLOCK + (name + 1).next_multiple_of(BLOCK) } else { 0 };
+    BLOCK + long + content.next_multiple_of(BLOCK)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
