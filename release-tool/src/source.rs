@@ -6,6 +6,7 @@ use std::{
     ffi::OsString,
     os::unix::ffi::OsStringExt as _,
     path::{Path, PathBuf},
+    thread::{self, ScopedJoinHandle},
 };
 
 use anyhow::{Context, Result, bail};
@@ -32,23 +33,31 @@ pub(crate) struct Source {
 impl Source {
     /// The repository around `directory`.
     pub(crate) fn of(directory: &Path) -> Result<Self> {
-        let git = Git::at(directory);
-        let top = top(&git).map_err(|error| no_repository(directory, error))?;
-        let head = git
-            .line(&["log", "-1", "--format=%H %ct", "--no-show-signature"])
-            .context("no commits in the repository: commit the files to release")?;
+        let git = &Git::at(directory);
+        let optional = |arguments: &[&str]| match git.ask(arguments)? {
+            Some(printed) => text(arguments, printed),
+            None => Ok(String::new()),
+        };
+        // Each is a process of its own, so they run side by side.
+        let (top, head, branch, repo) = thread::scope(|scope| {
+            let head = scope.spawn(|| git.line(&["log", "-1", "--format=%H %ct", "--no-show-signature"]));
+            let branch = scope.spawn(|| optional(&["symbolic-ref", "--short", "-q", "HEAD"]));
+            let repo = scope.spawn(|| optional(&["config", "--get", "remote.origin.url"]));
+            (top(git), joined(head), joined(branch), joined(repo))
+        });
+        let top = top.map_err(|error| no_repository(directory, error))?;
+        let head = head.context("no commits in the repository: commit the files to release")?;
         let Some((commit, time)) = head.split_once(' ') else {
             bail!("unexpected output of `git log`: `{}`", safe(&head))
         };
         let commit = commit.parse()?;
         let commit_time = time.parse().with_context(|| format!("invalid commit time `{}`", safe(time)))?;
-        let optional = |arguments: &[&str]| match git.ask(arguments)? {
-            Some(printed) => text(arguments, printed),
-            None => Ok(String::new()),
-        };
-        let branch = optional(&["symbolic-ref", "--short", "-q", "HEAD"])?;
-        let repo = optional(&["config", "--get", "remote.origin.url"])?;
-        Ok(Self { top, commit, commit_time, branch, repo: without_credentials(&repo) })
+        Ok(Self { top, commit, commit_time, branch: branch?, repo: without_credentials(&repo?) })
+    }
+
+    /// Whether its commit is still the one that is checked out.
+    pub(crate) fn is_checked_out(&self) -> Result<bool> {
+        Ok(Git::at(&self.top).line(&["rev-parse", "--verify", "HEAD"])? == self.commit.to_string())
     }
 
     /// What was changed and not committed, or isn't known to git nor ignored, relative to the top directory, for people.
@@ -91,9 +100,13 @@ fn changes(directory: &Path) -> Result<Vec<String>> {
     // git would look into submodules with the filters of their own configuration: they are asked one by one.
     let status =
         ["status", "--porcelain=v1", "-z", "--untracked-files=all", "--no-renames", "--ignore-submodules=dirty"];
+    let (status, listed) = thread::scope(|scope| {
+        let listed = scope.spawn(|| git.run(&["ls-files", "--stage", "-z"]));
+        (git.run(&status), joined(listed))
+    });
     let mut changed: Vec<String> =
-        lines(&git.run(&status)?).filter(|line| is_change(line)).map(|line| shown(line.get(3..))).collect();
-    for line in lines(&git.run(&["ls-files", "--stage", "-z"])?).filter(|line| line.starts_with(b"160000 ")) {
+        lines(&status?).filter(|line| is_change(line)).map(|line| shown(line.get(3..))).collect();
+    for line in lines(&listed?).filter(|line| line.starts_with(b"160000 ")) {
         let path = line.splitn(2, |byte| *byte == b'\t').nth(1).unwrap_or_default();
         let submodule = directory.join(OsString::from_vec(path.to_vec()));
         if !submodule.join(".git").exists() {
@@ -106,6 +119,11 @@ fn changes(directory: &Path) -> Result<Vec<String>> {
         }
     }
     Ok(changed)
+}
+
+/// What a thread found out.
+fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 fn lines(printed: &[u8]) -> impl Iterator<Item = &[u8]> {

@@ -87,7 +87,7 @@ impl BuildOptions {
         let maintainer = maintainer(&manifest.directory, &packages)?;
         let out = make_directory(&options.out(&manifest.directory), &source)?;
         let walk = Walk::new(manifest.directory.clone(), out);
-        let changes = || -> Result<Vec<String>> {
+        let find_changes = || -> Result<Vec<String>> {
             let mut changes = source.changes()?;
             if let Some(ours) = directory_of_packages(&walk, &source, &packages) {
                 changes.retain(|path| !path.starts_with(&ours));
@@ -95,15 +95,19 @@ impl BuildOptions {
             Ok(changes)
         };
 
-        let before = changes()?;
+        let mut changes = find_changes()?;
         for package in &packages {
             run_build(manifest, package, file_time)?;
         }
-        if Source::of(&manifest.directory)?.commit != source.commit {
-            bail!("another commit was checked out during the build: build again");
+        if packages.iter().any(|package| !package.build.is_empty()) {
+            if !source.is_checked_out()? {
+                bail!("another commit was checked out during the build: build again");
+            }
+            // Outputs of a build are ignored files. If they aren't, git and we agree: it isn't what was committed.
+            if changes.is_empty() {
+                changes = find_changes()?;
+            }
         }
-        // Outputs of a build are ignored files. If they aren't, git and we agree: it isn't what was committed.
-        let changes = if before.is_empty() { changes()? } else { before };
         if !changes.is_empty() {
             warn_dirty(&changes);
         }
@@ -146,7 +150,8 @@ fn unused_time(
     }
 }
 
-fn whole_seconds(time: Timestamp) -> Result<Timestamp> {
+/// A time as release names have it.
+pub(crate) fn whole_seconds(time: Timestamp) -> Result<Timestamp> {
     Timestamp::from_second(time.as_second()).context("time out of range")
 }
 

@@ -6,8 +6,9 @@
 mod walk;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, btree_map::Entry as Place},
     path::PathBuf,
+    sync::Arc,
 };
 
 use anyhow::{Context, Result, bail};
@@ -28,6 +29,8 @@ pub(crate) const UNITS: &str = "usr/lib/systemd/system";
 #[derive(Debug, Default)]
 pub(crate) struct Tree {
     entries: BTreeMap<String, Entry>,
+    /// The directory that was made sure of last: most files come right after another one of their directory.
+    last: String,
 }
 
 /// One file, directory or link.
@@ -40,9 +43,9 @@ pub(crate) struct Entry {
     /// Owner and group on the server.
     pub(crate) owner: Owner,
     /// Which line of `release.toml` it comes from; `None` for a directory that only others need.
-    from: Option<String>,
+    from: Option<Arc<str>>,
     /// For such a directory, the line whose tree it belongs to, if that gives it an owner or a mode.
-    tree: Option<String>,
+    tree: Option<Arc<str>>,
 }
 
 /// The type of an entry.
@@ -81,7 +84,7 @@ impl Tree {
             let (source, metadata) = walk.file(file).with_context(|| format!("{at}: cannot use `file`"))?;
             walk.check_inside(file, unit.outside).with_context(|| format!("{at}: cannot use `file`"))?;
             let kind = Kind::File { source, size: metadata.len(), inode: None, conffile: false };
-            tree.add(&format!("{UNITS}/{}", unit.name), Entry::new(kind, 0o644, &Owner::root(), &at))?;
+            tree.add(format!("{UNITS}/{}", unit.name), Entry::new(kind, 0o644, &Owner::root(), &at.into()))?;
         }
         Ok(tree)
     }
@@ -147,7 +150,7 @@ impl Tree {
     #[cfg(test)]
     pub(crate) fn add_file(&mut self, path: &str, source: PathBuf, size: u64) {
         let kind = Kind::File { source, size, inode: None, conffile: false };
-        self.add(path, Entry::new(kind, 0o644, &Owner::root(), "a test")).unwrap();
+        self.add(path.to_owned(), Entry::new(kind, 0o644, &Owner::root(), &"a test".into())).unwrap();
     }
 
     /// Gives a file other permission bits.
@@ -159,21 +162,30 @@ impl Tree {
     fn add_content(&mut self, walk: &Walk, content: &Content) -> Result<()> {
         match content {
             Content::Link { at, link, to } => {
-                self.add(&link.path, Entry::new(Kind::Link { to: to.clone() }, 0o777, &Owner::root(), at))
+                let link_entry = Entry::new(Kind::Link { to: to.clone() }, 0o777, &Owner::root(), &at.as_str().into());
+                self.add(link.path.clone(), link_entry)
             }
             Content::Directory { at, directory, mode, owner } => {
                 if directory.path.is_empty() {
                     bail!("{at}: a package cannot change the root directory");
                 }
-                self.add(&directory.path, Entry::new(Kind::Directory, *mode, owner, at))
+                let entry = Entry::new(Kind::Directory, *mode, owner, &at.as_str().into());
+                self.add(directory.path.clone(), entry)
             }
             Content::Copy { at, src, dst, exclude, outside, mode, dir_mode, owner, conffile } => {
                 let wanted = Wanted { src, dst, exclude, outside: *outside };
                 let directory_mode = directory_mode(mode.as_ref(), dir_mode.as_ref()).with_context(|| at.clone())?;
+                let from: Arc<str> = at.as_str().into();
+                let own = Entry {
+                    kind: Kind::Directory,
+                    mode: directory_mode,
+                    owner: owner.clone(),
+                    from: None,
+                    tree: Some(from.clone()),
+                };
                 for found in walk.find(wanted).with_context(|| format!("{at}: cannot use `src`"))? {
                     check_executable(mode.as_ref(), &found).with_context(|| at.clone())?;
-                    let is_directory = found.kind == Kind::Directory;
-                    self.add_tree_directories(&found.path, is_directory, dst, directory_mode, owner, at)?;
+                    self.add_tree_directories(&found, dst, &own)?;
                     let (kind, mode) = match found.kind {
                         Kind::File { source, size, inode, .. } => {
                             let conffile = conffile.unwrap_or_else(|| found.path.starts_with("etc/"));
@@ -184,7 +196,7 @@ impl Tree {
                         Kind::Directory => continue,
                         link @ Kind::Link { .. } => (link, 0o777),
                     };
-                    self.add(&found.path, Entry::new(kind, mode, owner, at))?;
+                    self.add(found.path, Entry::new(kind, mode, owner, &from))?;
                 }
                 Ok(())
             }
@@ -192,18 +204,10 @@ impl Tree {
     }
 
     /// The directories on the way to what was found below `dst`: the tree's own, which have its owner and mode.
-    fn add_tree_directories(
-        &mut self,
-        path: &str,
-        is_directory: bool,
-        dst: &Target,
-        mode: u32,
-        owner: &Owner,
-        at: &str,
-    ) -> Result<()> {
-        let path = if is_directory { format!("{path}/") } else { path.to_owned() };
-        self.add_parents(&path).with_context(|| at.to_owned())?;
-        let own = Entry { kind: Kind::Directory, mode, owner: owner.clone(), from: None, tree: Some(at.to_owned()) };
+    fn add_tree_directories(&mut self, found: &Found, dst: &Target, own: &Entry) -> Result<()> {
+        let path = if found.kind == Kind::Directory { &format!("{}/", found.path) } else { &found.path };
+        let at = own.tree.as_deref().unwrap_or_default();
+        self.add_parents(path).with_context(|| at.to_owned())?;
         if own.mode == 0o755 && own.owner == Owner::root() {
             return Ok(());
         }
@@ -224,23 +228,34 @@ impl Tree {
         Ok(())
     }
 
-    fn add(&mut self, path: &str, entry: Entry) -> Result<()> {
+    fn add(&mut self, path: String, entry: Entry) -> Result<()> {
         let at = entry.from.clone().unwrap_or_default();
-        self.add_parents(path).with_context(|| at.clone())?;
-        if let Some(there) = self.entries.get(path) {
-            let both_directories = there.kind == Kind::Directory && entry.kind == Kind::Directory;
-            match &there.from {
-                None if both_directories => {}
-                None => bail!("{at}: `/{path}` is a directory, because it contains other entries"),
-                Some(from) => bail!("{at}: `/{path}` is already defined by {from}: remove one of the two entries"),
+        self.add_parents(&path).with_context(|| at.to_string())?;
+        match self.entries.entry(path) {
+            Place::Vacant(place) => {
+                place.insert(entry);
+            }
+            Place::Occupied(mut there) => {
+                let path = there.key();
+                let both_directories = there.get().kind == Kind::Directory && entry.kind == Kind::Directory;
+                match &there.get().from {
+                    None if both_directories => {}
+                    None => bail!("{at}: `/{path}` is a directory, because it contains other entries"),
+                    Some(from) => bail!("{at}: `/{path}` is already defined by {from}: remove one of the two entries"),
+                }
+                there.insert(entry);
             }
         }
-        self.entries.insert(path.to_owned(), entry);
         Ok(())
     }
 
     /// Every directory on the way to `path`, once.
     fn add_parents(&mut self, path: &str) -> Result<()> {
+        let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
+        // What is a directory once stays one.
+        if self.last == directory {
+            return Ok(());
+        }
         for (slash, _) in path.match_indices('/') {
             let parent = &path[..slash];
             let implied = || Entry { kind: Kind::Directory, mode: 0o755, owner: Owner::root(), from: None, tree: None };
@@ -250,13 +265,14 @@ impl Tree {
                 bail!("`/{path}` cannot be below `/{parent}`, which is not a directory ({from})");
             }
         }
+        directory.clone_into(&mut self.last);
         Ok(())
     }
 }
 
 impl Entry {
-    fn new(kind: Kind, mode: u32, owner: &Owner, from: &str) -> Self {
-        Self { kind, mode, owner: owner.clone(), from: Some(from.to_owned()), tree: None }
+    fn new(kind: Kind, mode: u32, owner: &Owner, from: &Arc<str>) -> Self {
+        Self { kind, mode, owner: owner.clone(), from: Some(from.clone()), tree: None }
     }
 }
 
@@ -299,15 +315,15 @@ mod tests {
 
     fn file(size: u64) -> Entry {
         let kind = Kind::File { source: PathBuf::new(), size, inode: None, conffile: false };
-        Entry::new(kind, 0o644, &Owner::root(), "contents[0]")
+        Entry::new(kind, 0o644, &Owner::root(), &"contents[0]".into())
     }
 
     #[test]
     fn parents_are_there_once_and_first() {
         let mut tree = Tree::default();
-        tree.add("usr/lib/x", file(1)).unwrap();
-        tree.add("usr/lib-y", file(1)).unwrap();
-        tree.add("usr/lib/a/b", file(1)).unwrap();
+        tree.add("usr/lib/x".to_owned(), file(1)).unwrap();
+        tree.add("usr/lib-y".to_owned(), file(1)).unwrap();
+        tree.add("usr/lib/a/b".to_owned(), file(1)).unwrap();
         let paths: Vec<&str> = tree.iter().map(|(path, _)| path).collect();
         assert_eq!(paths, ["usr", "usr/lib", "usr/lib-y", "usr/lib/a", "usr/lib/a/b", "usr/lib/x"]);
     }
@@ -315,17 +331,22 @@ mod tests {
     #[test]
     fn one_path_has_one_owner() {
         let mut tree = Tree::default();
-        tree.add("usr/x", file(1)).unwrap();
-        assert!(tree.add("usr/x", file(1)).unwrap_err().to_string().contains("already defined by contents[0]"));
-        assert!(format!("{:#}", tree.add("usr/x/y", file(1)).unwrap_err()).contains("which is not a directory"));
-        assert!(tree.add("usr", file(1)).unwrap_err().to_string().contains("is a directory"));
+        tree.add("usr/x".to_owned(), file(1)).unwrap();
+        assert!(
+            tree.add("usr/x".to_owned(), file(1)).unwrap_err().to_string().contains("already defined by contents[0]")
+        );
+        assert!(
+            format!("{:#}", tree.add("usr/x/y".to_owned(), file(1)).unwrap_err()).contains("which is not a directory")
+        );
+        assert!(tree.add("usr".to_owned(), file(1)).unwrap_err().to_string().contains("is a directory"));
     }
 
     #[test]
     fn a_directory_may_state_its_mode_after_others_went_below_it() {
         let mut tree = Tree::default();
-        tree.add("var/web/x", file(1)).unwrap();
-        tree.add("var/web", Entry::new(Kind::Directory, 0o750, &Owner::root(), "contents[1]")).unwrap();
+        tree.add("var/web/x".to_owned(), file(1)).unwrap();
+        tree.add("var/web".to_owned(), Entry::new(Kind::Directory, 0o750, &Owner::root(), &"contents[1]".into()))
+            .unwrap();
         assert_eq!(tree.entries["var/web"].mode, 0o750);
     }
 
@@ -334,7 +355,7 @@ mod tests {
         let mut tree = Tree::default();
         let mut add = |path: &str, mode, number, conffile, owner: &Owner| {
             let kind = Kind::File { source: PathBuf::new(), size: 2000, inode: Some((1, number)), conffile };
-            tree.add(path, Entry::new(kind, mode, owner, path)).unwrap();
+            tree.add(path.to_owned(), Entry::new(kind, mode, owner, &path.into())).unwrap();
         };
         let web = Owner { user: Id::Number(33), group: Id::Number(33) };
         add("a", 0o644, 7, false, &Owner::root());
@@ -351,10 +372,11 @@ mod tests {
     #[test]
     fn installed_size_follows_dpkgs_rule() {
         let mut tree = Tree::default();
-        tree.add("a", file(0)).unwrap();
-        tree.add("b", file(1)).unwrap();
-        tree.add("c", file(1025)).unwrap();
-        tree.add("d/e", Entry::new(Kind::Link { to: "x".into() }, 0o777, &Owner::root(), "l")).unwrap();
+        tree.add("a".to_owned(), file(0)).unwrap();
+        tree.add("b".to_owned(), file(1)).unwrap();
+        tree.add("c".to_owned(), file(1025)).unwrap();
+        tree.add("d/e".to_owned(), Entry::new(Kind::Link { to: "x".into() }, 0o777, &Owner::root(), &"l".into()))
+            .unwrap();
         // The root, then 0 + 1 + 2, then the directory and the link.
         assert_eq!(tree.installed_kib(), 1 + 3 + 2);
     }

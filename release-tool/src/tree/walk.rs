@@ -2,8 +2,12 @@
 
 use std::{
     fs::{self, Metadata},
+    num::NonZero,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    panic::resume_unwind,
     path::{Path, PathBuf},
+    sync::{Condvar, Mutex, PoisonError},
+    thread,
 };
 
 use anyhow::{Context, Result, bail};
@@ -19,6 +23,9 @@ const WILD: [char; 4] = ['*', '?', '[', '{'];
 
 /// Git's own directory, or the file that says where it is. Its configuration may have credentials.
 const GIT: &str = ".git";
+
+/// Most threads that read directories.
+const MOST_THREADS: usize = 8;
 
 /// What the name of an unfinished package begins with, where it has to have one.
 pub(crate) const UNFINISHED: &str = ".release-";
@@ -104,7 +111,7 @@ impl Walk {
             |path: &Path| self.directory.join(path).canonicalize().is_ok_and(|real| real.starts_with(&self.out));
         let contents = match &package.source {
             Source::Recipe(recipe) => &recipe.contents[..],
-            Source::Prebuilt(deb) => return is_in_out(deb),
+            Source::Prebuilt(prebuilt) => return is_in_out(&prebuilt.deb),
         };
         let mut copied = contents.iter().filter_map(|content| match content {
             Content::Copy { src, .. } => Some(Path::new(base(src))),
@@ -148,8 +155,7 @@ impl Walk {
             exclude,
             dst,
         };
-        let mut found = Vec::new();
-        scan.directory(&start, "", &mut found)?;
+        let found = scan.run(start)?;
         if found.is_empty() {
             let hint = self.hint(src, &scan.exclude);
             bail!("`{src}` matches no files in `{}`{hint}", self.directory.display());
@@ -196,9 +202,63 @@ struct Scan<'a> {
     dst: &'a Target,
 }
 
+/// A directory that is yet to be read, and its path from where the glob begins.
+type Unread = (PathBuf, String);
+
+/// The directories that are yet to be read.
+struct Unreads {
+    list: Vec<Unread>,
+    /// How many are being read now, and may have others in them.
+    reading: usize,
+}
+
 impl Scan<'_> {
-    /// Adds what matches in a directory; `below` is its path from the glob's base.
-    fn directory(&self, directory: &Path, below: &str, found: &mut Vec<Found>) -> Result<()> {
+    /// Everything that matches, sorted. Several threads read directories side by side.
+    fn run(&self, start: PathBuf) -> Result<Vec<Found>> {
+        let threads = thread::available_parallelism().map_or(1, NonZero::get).min(MOST_THREADS);
+        let unreads = Mutex::new(Unreads { list: vec![(start, String::new())], reading: 0 });
+        let changed = Condvar::new();
+        let found = thread::scope(|scope| {
+            let read = || self.read_directories(&unreads, &changed);
+            let others: Vec<_> = (1..threads).map(|_| scope.spawn(read)).collect();
+            let mut found = vec![read()];
+            found.extend(others.into_iter().map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic))));
+            found
+        });
+        let mut found: Vec<Found> = found.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
+        found.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        Ok(found)
+    }
+
+    /// Reads directories until none is left; what matches in them.
+    fn read_directories(&self, unreads: &Mutex<Unreads>, changed: &Condvar) -> Result<Vec<Found>> {
+        let lock = || unreads.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = Vec::new();
+        loop {
+            let is_unknown = |unreads: &mut Unreads| unreads.list.is_empty() && unreads.reading > 0;
+            let mut left = changed.wait_while(lock(), is_unknown).unwrap_or_else(PoisonError::into_inner);
+            let Some((directory, below)) = left.list.pop() else { return Ok(found) };
+            left.reading += 1;
+            drop(left);
+            let inside = self.directory(&directory, &below, &mut found);
+            let mut left = lock();
+            left.reading -= 1;
+            match inside {
+                Ok(inside) => left.list.extend(inside),
+                Err(error) => {
+                    // The others end too.
+                    left.list.clear();
+                    changed.notify_all();
+                    return Err(error);
+                }
+            }
+            changed.notify_all();
+        }
+    }
+
+    /// Adds what matches in a directory; `below` is its path from the glob's base. The directories in it are left to others.
+    fn directory(&self, directory: &Path, below: &str, found: &mut Vec<Found>) -> Result<Vec<Unread>> {
+        let mut inside = Vec::new();
         let unreadable = || format!("could not read the directory `{}`", directory.display());
         for entry in fs::read_dir(directory).with_context(unreadable)? {
             let entry = entry.with_context(unreadable)?;
@@ -226,7 +286,7 @@ impl Scan<'_> {
                     let path = join(&self.dst.path, &path);
                     found.push(Found { path, kind: Kind::Directory, executable: true, is_named: false });
                 }
-                self.directory(&source, &path, found)?;
+                inside.push((source, path));
                 continue;
             }
             let leads_out = || kind.is_symlink() && source.canonicalize().is_ok_and(|real| real == self.walk.out);
@@ -251,7 +311,7 @@ impl Scan<'_> {
                 bail!("`{shown}` is neither a file, a directory nor a link: add it to `exclude`");
             }
         }
-        Ok(())
+        Ok(inside)
     }
 
     fn link_target(&self, source: &Path) -> Result<String> {
