@@ -59,6 +59,43 @@ pub struct Release {
 }
 
 impl ReleaseMetadata {
+    /// Most bytes that the keys and values beside an object may have together (Cloud Storage, quotas and limits).
+    pub const MAX: usize = 8 << 10;
+
+    /// Whether it has room beside its object, so that an upload isn't the first to find out.
+    ///
+    /// # Errors
+    /// Which of the facts are too long, the longest first, as a sentence for people.
+    pub fn check_size(&self, name: &ReleaseName) -> Result<(), String> {
+        let facts = self.to_metadata(name);
+        let bytes: usize = facts.iter().map(|(key, value)| key.len() + value.len()).sum();
+        let Some(too_many) = bytes.checked_sub(Self::MAX).filter(|too_many| *too_many > 0) else { return Ok(()) };
+        let mut longest: Vec<_> = facts.iter().map(|(key, value)| (value.len(), key.as_str())).collect();
+        longest.sort_unstable_by(|a, b| b.cmp(a));
+        // As many as could be shortened by that much.
+        let mut missing = too_many;
+        let mut shown = Vec::new();
+        for (length, key) in longest {
+            let what = match key {
+                "services" => "the names of the units",
+                "note" => "the release note",
+                "repo" => "the URL of `origin`",
+                "branch" => "the name of the branch",
+                other => other,
+            };
+            shown.push(format!("{what} ({length} bytes)"));
+            missing = missing.saturating_sub(length);
+            if missing == 0 {
+                break;
+            }
+        }
+        let max = Self::MAX;
+        Err(format!(
+            "a bucket keeps at most {max} bytes of facts beside a release, and these are {bytes}: shorten {}",
+            shown.join(" and ")
+        ))
+    }
+
     /// As an object's metadata: the keys of the original system (`appname userid hash datetime dirty note services`)
     /// and `sha256 size package version architecture repo branch`.
     pub fn to_metadata(&self, name: &ReleaseName) -> Metadata {

@@ -14,8 +14,8 @@ use serde::Serialize;
 use crate::{
     deb::{read::DebFile, release::Described, scripts::scripts},
     elf,
-    manifest::{Content, Package, Recipe, Source, Unit},
-    pack::{check_syntax, plan_units},
+    manifest::{Content, Package, Prebuilt, Recipe, Source, Unit},
+    pack::{BuildContext, EMPTY, check_syntax, emptiness, plan_units},
     tree::{Kind, Tree, Walk, base},
     unit_check,
 };
@@ -43,8 +43,8 @@ pub(crate) enum Level {
     Note,
 }
 
-/// Checks a package of `release.toml`.
-pub(crate) fn package(walk: &Walk, package: &Package, findings: &mut Vec<Finding>) {
+/// Checks a package of `release.toml`; with a context also what only whoever builds it knows.
+pub(crate) fn package(walk: &Walk, package: &Package, context: Option<&BuildContext>, findings: &mut Vec<Finding>) {
     let of = package.at();
     for text in units_started_twice(&package.units) {
         findings.push(Finding { level: Level::Warning, of: of.clone(), text });
@@ -69,11 +69,8 @@ pub(crate) fn package(walk: &Walk, package: &Package, findings: &mut Vec<Finding
         return;
     }
     let checked = match &package.source {
-        Source::Recipe(recipe) => self::recipe(walk, package, recipe),
-        Source::Prebuilt(deb) => walk
-            .file(deb)
-            .and_then(|(path, _)| DebFile::open(&path))
-            .and_then(|deb| unlisted_units(&deb, &package.units)),
+        Source::Recipe(recipe) => self::recipe(walk, package, recipe, context),
+        Source::Prebuilt(prebuilt) => self::prebuilt(walk, package, prebuilt, context),
     };
     match checked {
         Ok(texts) => {
@@ -89,13 +86,17 @@ pub(crate) fn package(walk: &Walk, package: &Package, findings: &mut Vec<Finding
     }
 }
 
-fn recipe(walk: &Walk, package: &Package, recipe: &Recipe) -> Result<Vec<String>> {
+fn recipe(walk: &Walk, package: &Package, recipe: &Recipe, context: Option<&BuildContext>) -> Result<Vec<String>> {
     let tree = Tree::lay_out(walk, recipe, &package.units)?;
+    if let Some(context) = context {
+        context.control(package, recipe, &tree, &context.name(package)?)?;
+    }
     let units = plan_units(walk, &package.units)?;
     for (name, text) in scripts(&units, recipe, &tree) {
         check_syntax(name, &text)?;
     }
     let mut texts = unit_check::check(&tree, recipe)?;
+    texts.extend(emptiness(&tree));
     texts.extend(
         package
             .units
@@ -127,6 +128,28 @@ fn recipe(walk: &Walk, package: &Package, recipe: &Recipe) -> Result<Vec<String>
     Ok(texts)
 }
 
+fn prebuilt(
+    walk: &Walk,
+    package: &Package,
+    prebuilt: &Prebuilt,
+    context: Option<&BuildContext>,
+) -> Result<Vec<String>> {
+    let (path, _) = walk.file(&prebuilt.deb)?;
+    let deb = DebFile::open(&path)?;
+    if let Some(context) = context {
+        context.write_fields(&mut deb.control.clone(), package, &context.name(package)?)?;
+    }
+    let (mut texts, mut is_empty) = (Vec::new(), true);
+    for entry in tar::Archive::new(deb.data()?).entries()? {
+        let entry = entry?;
+        is_empty &= entry.header().entry_type().is_dir();
+        let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        texts.extend(unlisted_unit(path.trim_start_matches("./"), &package.units));
+    }
+    texts.extend(is_empty.then(|| EMPTY.to_owned()));
+    Ok(texts)
+}
+
 /// What systemd itself says of a unit file, where it is there: it knows every key, and this program none.
 fn ignored(path: &Path) -> Vec<String> {
     let verify = Command::new("systemd-analyze").args(["--man=no", "verify"]).arg(path).env("LC_ALL", "C").output();
@@ -140,21 +163,16 @@ fn ignored(path: &Path) -> Vec<String> {
         .collect()
 }
 
-/// Units that a prebuilt package has and that `release.toml` doesn't list, so that nobody would restart or watch them.
-fn unlisted_units(deb: &DebFile, units: &[Unit]) -> Result<Vec<String>> {
-    let mut texts = Vec::new();
-    for entry in tar::Archive::new(deb.data()?).entries()? {
-        let path = String::from_utf8_lossy(&entry?.path_bytes()).into_owned();
-        let path = path.trim_start_matches("./");
-        let Some((name, true)) = unit_check::unit_of(path) else { continue };
-        if !units.iter().any(|unit| unit.name.as_str() == name) {
-            texts.push(format!(
-                "the package has the unit `{name}`, which is not listed, so that it is neither restarted nor watched: add \
-                 a unit with name = \"{name}\", and start = false if something else starts it"
-            ));
-        }
-    }
-    Ok(texts)
+/// A unit that a prebuilt package has and that `release.toml` doesn't list, so that nobody would restart or watch it.
+fn unlisted_unit(path: &str, units: &[Unit]) -> Option<String> {
+    let (name, _) = unit_check::unit_of(path).filter(|(_, is_whole)| *is_whole)?;
+    let is_listed = units.iter().any(|unit| unit.name.as_str() == name);
+    (!is_listed).then(|| {
+        format!(
+            "the package has the unit `{name}`, which is not listed, so that it is neither restarted nor watched: add \
+             a unit with name = \"{name}\", and start = false if something else starts it"
+        )
+    })
 }
 
 /// A file or a directory that a package is made of.
@@ -168,10 +186,12 @@ struct Taken<'a> {
 
 /// What a package is made of.
 fn sources(package: &Package) -> impl Iterator<Item = Taken<'_>> {
-    let contents = match &package.source {
-        Source::Recipe(recipe) => &recipe.contents[..],
-        Source::Prebuilt(_) => &[],
+    let (contents, prebuilt) = match &package.source {
+        Source::Recipe(recipe) => (&recipe.contents[..], None),
+        Source::Prebuilt(prebuilt) => (&[][..], Some(prebuilt)),
     };
+    let prebuilt =
+        prebuilt.map(|Prebuilt { deb, outside }| Taken { at: "`deb`".to_owned(), path: deb, outside: *outside });
     let copied = contents.iter().filter_map(|content| match content {
         Content::Copy { at, src, outside, .. } => {
             Some(Taken { at: at.clone(), path: Path::new(base(src)), outside: *outside })
@@ -182,7 +202,7 @@ fn sources(package: &Package) -> impl Iterator<Item = Taken<'_>> {
         let path = unit.file.as_deref()?;
         Some(Taken { at: format!("unit `{}`", unit.name), path, outside: unit.outside })
     });
-    copied.chain(units)
+    prebuilt.into_iter().chain(copied).chain(units)
 }
 
 /// Services that their timer or socket starts, and that would be started at the installation too.
@@ -207,7 +227,8 @@ fn units_started_twice(units: &[Unit]) -> Vec<String> {
 /// Checks a built package, its whole content included.
 pub(crate) fn deb(path: &Path, findings: &mut Vec<Finding>) {
     let of = path.display().to_string();
-    let mut error = |text: String| findings.push(Finding { level: Level::Error, of: of.clone(), text });
+    let mut find = |level, text: String| findings.push(Finding { level, of: of.clone(), text });
+    let mut error = |text: String| find(Level::Error, text);
     let deb = match DebFile::open(path) {
         Ok(deb) => deb,
         Err(unreadable) => return error(format!("{unreadable:#}")),
@@ -225,15 +246,20 @@ pub(crate) fn deb(path: &Path, findings: &mut Vec<Finding>) {
         }
     }
     match contents(&deb) {
-        Ok(texts) => texts.into_iter().for_each(error),
+        Ok((texts, is_empty)) => {
+            texts.into_iter().for_each(error);
+            if is_empty {
+                find(Level::Warning, EMPTY.to_owned());
+            }
+        }
         Err(damaged) => error(format!("damaged data member: {damaged:#}")),
     }
 }
 
-/// Compares the data member with what the control member says of it.
-fn contents(deb: &DebFile) -> Result<Vec<String>> {
+/// Compares the data member with what the control member says of it; also whether it has nothing but directories.
+fn contents(deb: &DebFile) -> Result<(Vec<String>, bool)> {
     let mut sums = lines(deb, "md5sums");
-    let mut texts = Vec::new();
+    let (mut texts, mut is_empty) = (Vec::new(), true);
     let (mut seen, mut found) = (BTreeSet::new(), BTreeMap::new());
     let mut archive = tar::Archive::new(deb.data()?);
     for entry in archive.entries()? {
@@ -244,6 +270,7 @@ fn contents(deb: &DebFile) -> Result<Vec<String>> {
             texts.push(format!("path `{path}` escapes the package root"));
         }
         let kind = entry.header().entry_type();
+        is_empty &= kind.is_dir();
         let mut sum = None;
         if kind.is_file() {
             let mut hasher = Md5::new();
@@ -281,7 +308,7 @@ fn contents(deb: &DebFile) -> Result<Vec<String>> {
             texts.push(format!("conffile `/{conffile}` is missing from the package"));
         }
     }
-    Ok(texts)
+    Ok((texts, is_empty))
 }
 
 /// `md5sums` as path and sum.

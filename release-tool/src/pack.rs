@@ -1,7 +1,7 @@
 //! From a package of `release.toml` to its `.deb`: what the control file says, and what goes in.
 
 use std::{
-    fs,
+    io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -12,13 +12,13 @@ use bucket::{Control, Note, PackageFacts, Provenance, ReleaseFields, ReleaseName
 use crate::{
     builder::Builder,
     deb::{
-        Deb, prebuilt,
+        self, Deb,
         read::DebFile,
         release::Described,
         scripts::{PlannedUnit, scripts},
     },
     elf::{self, Glibc},
-    manifest::{Manifest, Package, Recipe, Source as PackageSource, Unit, depend},
+    manifest::{Manifest, Package, Prebuilt, Recipe, Source as PackageSource, Unit, depend},
     progress::Progress,
     source::Source,
     tree::{Kind, Tree, Walk},
@@ -98,7 +98,7 @@ impl BuildContext {
         let (name, path) = (self.name(package)?, self.path(walk, package)?);
         match &package.source {
             PackageSource::Recipe(recipe) => self.pack_recipe(walk, package, recipe, &name, &path),
-            PackageSource::Prebuilt(deb) => self.pack_prebuilt(walk, package, deb, &name, &path),
+            PackageSource::Prebuilt(prebuilt) => self.pack_prebuilt(walk, package, prebuilt, &name, &path),
         }
         .with_context(|| format!("{}: could not build the package", package.at()))?;
         Ok((name, path))
@@ -114,16 +114,14 @@ impl BuildContext {
     ) -> Result<()> {
         let tree = Tree::lay_out(walk, recipe, &package.units)?;
         let units = plan_units(walk, &package.units)?;
-        for text in unit_check::check(&tree, recipe)? {
+        for text in unit_check::check(&tree, recipe)?.into_iter().chain(emptiness(&tree)) {
             console::warning(format_args!("{}: {text}", package.at()));
         }
         let scripts = scripts(&units, recipe, &tree);
         for (script, text) in &scripts {
             check_syntax(script, text)?;
         }
-        let maintainer = recipe.maintainer.as_ref().or(self.maintainer.as_ref()).context("`maintainer` is missing")?;
-        let mut control = control_fields(package, recipe, &tree, &self.version(&recipe.version), maintainer)?;
-        self.write_fields(&mut control, package, name)?;
+        let control = self.control(package, recipe, &tree, name)?;
         let deb = Deb {
             control: &control,
             scripts: &scripts,
@@ -135,18 +133,40 @@ impl BuildContext {
         deb.write(path, &|done| progress.at(done))
     }
 
-    fn pack_prebuilt(&self, walk: &Walk, package: &Package, deb: &Path, name: &ReleaseName, path: &Path) -> Result<()> {
-        let (deb, metadata) = walk.file(deb).context("cannot use `deb`")?;
+    fn pack_prebuilt(
+        &self,
+        walk: &Walk,
+        package: &Package,
+        prebuilt: &Prebuilt,
+        name: &ReleaseName,
+        path: &Path,
+    ) -> Result<()> {
+        let (deb, metadata) = walk.file(&prebuilt.deb).context("cannot use `deb`")?;
+        walk.check_inside(&prebuilt.deb, prebuilt.outside).context("cannot use `deb`")?;
         let original = DebFile::open(&deb)?;
         let mut control = original.control.clone();
         PackageFacts::read(&control).with_context(|| format!("`{}` is not a binary package", deb.display()))?;
         self.write_fields(&mut control, package, name)?;
         let progress = Progress::begin(&format!("packing {}", package.app), metadata.len());
-        prebuilt::write(&original, &control, path, &|done| progress.at(done))
+        deb::prebuilt::write(&original, &control, path, &|done| progress.at(done))
     }
 
-    /// Writes the control fields that make a package a release.
-    fn write_fields(&self, control: &mut Control, package: &Package, name: &ReleaseName) -> Result<()> {
+    /// The control file of a package that is built here.
+    pub(crate) fn control(
+        &self,
+        package: &Package,
+        recipe: &Recipe,
+        tree: &Tree,
+        name: &ReleaseName,
+    ) -> Result<Control> {
+        let maintainer = recipe.maintainer.as_ref().or(self.maintainer.as_ref()).context("`maintainer` is missing")?;
+        let mut control = control_fields(package, recipe, tree, &self.version(&recipe.version), maintainer)?;
+        self.write_fields(&mut control, package, name)?;
+        Ok(control)
+    }
+
+    /// Writes the control fields that make a package a release, and checks that it could be uploaded.
+    pub(crate) fn write_fields(&self, control: &mut Control, package: &Package, name: &ReleaseName) -> Result<()> {
         let fields = ReleaseFields {
             release: name.clone(),
             units: package.units.iter().flat_map(Unit::owned).collect(),
@@ -186,6 +206,15 @@ pub(crate) fn control_fields(
     control.push("Priority", &recipe.priority)?;
     control.push_description(&recipe.description)?;
     Ok(control)
+}
+
+/// What to say of a package with nothing in it but directories.
+pub(crate) const EMPTY: &str = "empty package: it installs no file; list what it should install in `contents`";
+
+/// [`EMPTY`], if a package is.
+pub(crate) fn emptiness(tree: &Tree) -> Option<String> {
+    let has_files = tree.iter().any(|(_, entry)| entry.kind != Kind::Directory);
+    (!has_files).then(|| EMPTY.to_owned())
 }
 
 /// The oldest glibc that all programs and libraries of a package run with; `None` when none of them needs it.
@@ -239,14 +268,18 @@ pub(crate) fn plan_units(walk: &Walk, units: &[Unit]) -> Result<Vec<PlannedUnit>
 
 /// Lets `sh` read a script without running it, so that a syntax error is found here and not on a server.
 pub(crate) fn check_syntax(name: &str, text: &str) -> Result<()> {
-    let file = tempfile::NamedTempFile::new().context("could not create a temporary file")?;
-    fs::write(file.path(), text).context("could not write a temporary file")?;
-    let output = Command::new("sh").arg("-n").arg(file.path()).output().context("could not run `sh`")?;
+    let mut sh = Command::new("sh");
+    sh.arg("-n").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut sh = sh.spawn().context("could not run `sh`")?;
+    let written = sh.stdin.take().context("`sh` has no input")?.write_all(text.as_bytes());
+    let output = sh.wait_with_output().context("could not run `sh`")?;
     if !output.status.success() {
-        let words = String::from_utf8_lossy(&output.stderr).replace(&*file.path().to_string_lossy(), name);
-        bail!("script {name} is not valid shell: {}", words.trim());
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        let words = words.trim();
+        bail!("script {name} is not valid shell: {}", words.strip_prefix("sh: ").unwrap_or(words));
     }
-    Ok(())
+    // It ends early only where something is wrong.
+    written.context("could not hand a script to `sh`")
 }
 
 #[cfg(test)]

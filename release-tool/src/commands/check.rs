@@ -5,15 +5,19 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
+use bucket::Timestamp;
 use clap::Args;
 use console::{count, one_line, print_json, print_line};
 
 use crate::{
-    commands::build::maintainer,
+    builder::Builder,
+    commands::build::{maintainer, whole_seconds},
     lint,
     lint::{Finding, Level},
     manifest::{FILE, Manifest},
     options::Options,
+    pack::{BuildContext, parse_note},
+    source::Source,
     tree::Walk,
 };
 
@@ -37,11 +41,13 @@ impl Check {
         if self.debs.is_empty() {
             let manifest = Manifest::read(&options.directory()?)?;
             let walk = Walk::new(manifest.directory.clone(), options.out(&manifest.directory));
-            if let Err(error) = maintainer(&manifest.directory, &manifest.packages.iter().collect::<Vec<_>>()) {
+            let maintainer = maintainer(&manifest.directory, &manifest.packages.iter().collect::<Vec<_>>());
+            if let Err(error) = &maintainer {
                 findings.push(Finding { level: Level::Error, of: FILE.to_owned(), text: error.to_string() });
             }
+            let context = maintainer.and_then(|maintainer| context(&manifest, maintainer)).ok();
             for package in &manifest.packages {
-                lint::package(&walk, package, &mut findings);
+                lint::package(&walk, package, context.as_ref(), &mut findings);
             }
             console::note(format_args!("checked {}", count(manifest.packages.len(), "package")));
         }
@@ -66,4 +72,17 @@ impl Check {
         }
         Ok(())
     }
+}
+
+/// As if it were built now, with the shortest of notes.
+fn context(manifest: &Manifest, maintainer: Option<String>) -> Result<BuildContext> {
+    Ok(BuildContext {
+        source: Source::of(&manifest.directory)?,
+        dirty: true,
+        maintainer,
+        builder: Builder::find(|key| std::env::var(key).ok())?,
+        time: whole_seconds(Timestamp::now())?,
+        file_time: 0,
+        note: parse_note("x")?,
+    })
 }

@@ -42,6 +42,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     };
     file.write_all(text.as_bytes()).with_context(failed)?;
     console::note(format_args!("wrote {shown} for `{}` ({})", draft.name, draft.kind));
+    if draft.contents.is_empty() && draft.units.is_empty() {
+        console::warning("nothing to install was found, so that the package would be empty: list it in `contents`");
+    }
     for made in draft.made.iter().filter(|made| !is_ignored(options, made)) {
         console::note(format_args!("add /{made}/ to .gitignore: what the build makes must not be taken for a change"));
     }

@@ -1,6 +1,6 @@
 //! `release plan`: what would be in each package, and what that changes. It builds nothing and needs no bucket.
 
-use std::{fmt::Write as _, fs, path::Path, time::Duration};
+use std::{fmt::Write as _, fs, time::Duration};
 
 use anyhow::{Context as _, Result};
 use bucket::{Bucket, ReleaseName};
@@ -14,7 +14,7 @@ use crate::{
     deb::read::DebFile,
     find::{Extent, Found},
     inventory::{Difference, Inventory, Missing, show_difference, show_inventory},
-    manifest::{Manifest, Package, Source as PackageSource},
+    manifest::{Manifest, Package, Prebuilt, Source as PackageSource},
     options::{Options, wait_for},
     source::{Source, identity},
     tree::Walk,
@@ -109,14 +109,23 @@ fn plan(walk: &Walk, package: &Package, commit: &Result<String, String>) -> Resu
             Inventory::of_recipe(walk, package, recipe, &version, &maintainer)
                 .with_context(|| format!("{}: cannot be planned", package.at()))?
         }
-        PackageSource::Prebuilt(deb) => prebuilt(walk, package, deb)?,
+        PackageSource::Prebuilt(of) => prebuilt(walk, package, of, &mut remarks)?,
     };
     let (app, build) = (package.app.to_string(), package.build.clone());
     Ok(Planned { package: app, build, inventory, missing, against: None, remarks })
 }
 
 /// A package that is released as it is, with the units and the check of `release.toml`.
-fn prebuilt(walk: &Walk, package: &Package, deb: &Path) -> Result<(Inventory, Vec<Missing>)> {
+fn prebuilt(
+    walk: &Walk,
+    package: &Package,
+    Prebuilt { deb, outside }: &Prebuilt,
+    remarks: &mut Vec<String>,
+) -> Result<(Inventory, Vec<Missing>)> {
+    walk.check_inside(deb, *outside).with_context(|| format!("{}: cannot use `deb`", package.at()))?;
+    if let Some(real) = walk.outside(deb) {
+        remarks.push(format!("`deb` is `{}`, from outside of the repository", real.display()));
+    }
     match walk.file(deb) {
         Ok((path, _)) => {
             let mut inventory = Inventory::of_whole(&DebFile::open(&path)?)?;

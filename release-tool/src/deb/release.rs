@@ -6,7 +6,7 @@ use bucket::{Control, PackageFacts, Provenance, ReleaseFields, ReleaseMetadata, 
 use crate::manifest::FILE;
 
 /// A release, as its own control file describes it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Described {
     facts: PackageFacts,
     fields: ReleaseFields,
@@ -14,7 +14,7 @@ pub(crate) struct Described {
 }
 
 impl Described {
-    /// Reads all fields that a release must have.
+    /// Reads all fields that a release must have, and checks that they have room in a bucket.
     pub(crate) fn read(control: &Control) -> Result<Self> {
         let Some(fields) = ReleaseFields::read(control)? else {
             bail!(
@@ -25,7 +25,12 @@ impl Described {
         };
         let provenance = Provenance::read(control)
             .context("incomplete release fields: build the package again with `release build`")?;
-        Ok(Self { facts: PackageFacts::read(control)?, fields, provenance })
+        let described = Self { facts: PackageFacts::read(control)?, fields, provenance };
+        let (release, metadata) = described.clone().into_metadata([0; 32].into(), u64::MAX);
+        if let Err(reason) = metadata.check_size(&release) {
+            bail!("the release could not be uploaded: {reason}");
+        }
+        Ok(described)
     }
 
     /// Its name, and what is said of it in the bucket; hash and size are those of the whole file.

@@ -63,8 +63,17 @@ pub(crate) struct Package {
 pub(crate) enum Source {
     /// Built from a recipe.
     Recipe(Box<Recipe>),
-    /// Built elsewhere: this `.deb`, relative to the manifest's directory.
-    Prebuilt(PathBuf),
+    /// Built elsewhere.
+    Prebuilt(Prebuilt),
+}
+
+/// A package that was built elsewhere.
+#[derive(Debug)]
+pub(crate) struct Prebuilt {
+    /// The `.deb`, relative to the manifest's directory.
+    pub(crate) deb: PathBuf,
+    /// Whether it may lie outside of the repository.
+    pub(crate) outside: bool,
 }
 
 /// The recipe of a package that is built here.
@@ -192,6 +201,7 @@ impl Package {
         let app: AppName = name.parse().with_context(|| format!("{at}: the table name must be a valid app name"))?;
         let check = check::parse(at, &mut keys)?;
         let prebuilt = keys.text("deb")?;
+        let outside = keys.flag("outside")?;
         let units = unit::parse_all(at, keys.tables("unit")?, prebuilt.is_some())?;
         let build = keys.texts("build")?;
         if build.first().is_some_and(String::is_empty) || build.iter().any(|argument| argument.contains('\0')) {
@@ -203,7 +213,13 @@ impl Package {
                     "{at}: `{key}` has no effect on a prebuilt package (`deb`), which contains its own: remove the key"
                 );
             }
-            return Ok(Self { app, source: Source::Prebuilt(deb.into()), build, units, check });
+            let prebuilt = Prebuilt { deb: deb.into(), outside: outside.unwrap_or(false) };
+            return Ok(Self { app, source: Source::Prebuilt(prebuilt), build, units, check });
+        }
+        if outside.is_some() {
+            bail!(
+                "{at}: `outside` has no effect without `deb`: move it to the entry of `contents`, or the unit, that it is about"
+            );
         }
         name.parse::<PackageName>()
             .with_context(|| format!("{at}: the table name must also be a valid Debian package name"))?;
@@ -361,7 +377,7 @@ mod tests {
         )
         .unwrap();
         let [grafana, web] = &manifest.packages[..] else { panic!("two packages") };
-        assert!(matches!(&grafana.source, Source::Prebuilt(deb) if deb == Path::new("third_party/grafana.deb")));
+        assert!(matches!(&grafana.source, Source::Prebuilt(of) if of.deb == Path::new("third_party/grafana.deb")));
         let Source::Recipe(recipe) = &web.source else { panic!("a recipe") };
         assert_eq!(recipe.relations, [("Depends", "nginx (>= 1.18), mta | postfix".to_owned())]);
         assert_eq!(recipe.contents.len(), 5);

@@ -155,6 +155,45 @@ fn a_python_project_has_its_modules() {
 }
 
 #[test]
+fn python_without_init_files_is_found_and_an_empty_package_is_said_to_be() {
+    let project = begun(&[
+        ("pyproject.toml", "[project]\nname = \"catalog\"\n"),
+        ("src/catalog/main.py", "print(1)\n"),
+        ("src/words.py", ""),
+        ("tests/test_main.py", ""),
+        ("docs/conf.py", ""),
+        ("conftest.py", ""),
+        ("data/list.csv", ""),
+    ]);
+    assert_eq!(planned(&project, "catalog").0, ["usr/lib/catalog/catalog/main.py", "usr/lib/catalog/words.py"]);
+    built(&project);
+
+    let empty = Project::bare();
+    empty.write("pyproject.toml", "[project]\nname = \"catalog\"\n");
+    empty.git(&["init", "-q", "-b", "main"]);
+    let output = empty.release(&["init"]).assert().success().get_output().clone();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("warning: nothing to install was found"), "{said}");
+    empty.git(&["config", "user.name", "Dev"]);
+    empty.git(&["config", "user.email", "dev@acme.example"]);
+    empty.commit();
+    let said = stdout(empty.release(&["check"]).assert().success().get_output());
+    assert!(said.contains("warning: [package.catalog]: empty package: it installs no file"), "{said}");
+    let output = empty.release(&["build", "-m", "why"]).assert().success().get_output().clone();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("warning: [package.catalog]: empty package: it installs no file"), "{said}");
+    let deb = stdout(&output).trim().to_owned();
+    let said = stdout(empty.release(&["check", &deb]).assert().success().get_output());
+    assert_eq!(
+        said,
+        format!("warning: {deb}: empty package: it installs no file; list what it should install in `contents`\n")
+    );
+    empty.write("release.toml", &format!("schema = 1\n[package.catalog]\ndeb = \"{deb}\"\n"));
+    let said = stdout(empty.release(&["check"]).assert().success().get_output());
+    assert!(said.contains("warning: [package.catalog]: empty package"), "{said}");
+}
+
+#[test]
 fn a_site_has_its_files() {
     let project =
         begun(&[("public/index.html", "hello"), ("public/a/b.css", ""), ("README.md", "# The docs of Acme\n")]);

@@ -78,12 +78,43 @@ fn what_lies_outside_of_the_repository_is_taken_only_if_that_is_said() {
     let said = stdout(project.release(&["check"]).assert().code(1).get_output());
     assert!(said.starts_with("error: [package.web]: [package.web] contents[0]: `../secret` is `"), "{said}");
 
+    project.write("release.toml", &format!("{HEAD}outside = true\n"));
+    let said = project.refused(&["build", "-m", "why"], 1);
+    assert!(said.contains("[package.web]: `outside` has no effect without `deb`: move it"), "{said}");
+
     let unit = "[[package.web.unit]]\nfile = \"../x.service\"\n";
     project.write("release.toml", &format!("{HEAD}{unit}"));
     let said = project.refused(&["build", "-m", "why"], 1);
     assert!(said.contains("unit `x.service`: cannot use `file`") && said.contains("outside = true"), "{said}");
     project.write("release.toml", &format!("{HEAD}{unit}outside = true\n"));
     project.release(&["build", "-m", "why", "--out", "../out"]).assert().success();
+}
+
+#[test]
+fn a_prebuilt_package_from_outside_of_the_repository_is_taken_only_if_that_is_said() {
+    let project = Project::new("contents = [{ src = \"web\", dst = \"/usr/bin/web\" }]\n");
+    let deb = project.build();
+    fs::copy(&deb, project.beside("other.deb")).unwrap();
+    symlink("../other.deb", project.path("linked.deb")).unwrap();
+    let absolute = project.beside("other.deb").canonicalize().unwrap();
+    for (deb, second) in [("../other.deb", "03"), (absolute.to_str().unwrap(), "04"), ("linked.deb", "05")] {
+        let prebuilt = format!("schema = 1\n[package.web]\ndeb = \"{deb}\"\n");
+        project.write("release.toml", &prebuilt);
+        for arguments in [&["build", "-m", "why"][..], &["check"], &["plan"]] {
+            let output = project.release(arguments).assert().code(1).get_output().clone();
+            let said = format!("{}{}", stdout(&output), String::from_utf8_lossy(&output.stderr));
+            let expected = format!("`{deb}` is `{}`, outside of the repository", absolute.display());
+            assert!(said.contains(&expected) && said.contains("add outside = true"), "{deb}: {said}");
+        }
+        project.write("release.toml", &format!("{prebuilt}outside = true\n"));
+        let said = stdout(project.release(&["check"]).assert().success().get_output());
+        let noted =
+            format!("note: [package.web]: `deb` takes `{}` from outside of the repository\n", absolute.display());
+        assert_eq!(said, noted);
+        let planned = stdout(project.release(&["plan"]).assert().success().get_output());
+        assert!(planned.contains("from outside of the repository"), "{planned}");
+        project.release(&["build", "-m", "why", "--time", &format!("2026-11-20T19:05:{second}Z")]).assert().success();
+    }
 }
 
 #[test]

@@ -116,3 +116,24 @@ fn what_could_not_be_uploaded_is_built_and_said_to_be() {
     fs::remove_file(project.beside("bucket/debs")).unwrap();
     project.release(&["upload", deb.to_str().unwrap()]).assert().success();
 }
+
+#[test]
+fn what_has_no_room_beside_the_object_is_not_built() {
+    let unit = |i: usize| format!("[[package.web.unit]]\nname = \"{i:03}-{}.service\"\n", "x".repeat(180));
+    let project = Project::new(&(0..50).map(unit).collect::<String>());
+    for (arguments, said) in [
+        (&["build", "-m", "why"][..], project.refused(&["build", "-m", "why"], 1)),
+        (&["check"], stdout(project.release(&["check"]).assert().code(1).get_output())),
+    ] {
+        let expected = "a bucket keeps at most 8192 bytes of facts beside a release, and these are ";
+        assert!(said.contains(expected), "{arguments:?}: {said}");
+        assert!(said.contains(": shorten the names of the units (9649 bytes)\n"), "{arguments:?}: {said}");
+    }
+    assert!(!project.path("dist").read_dir().unwrap().any(|entry| entry.unwrap().path().extension().is_some()));
+
+    let project = Project::new(CONTENTS);
+    let url = format!("https://git.example/{}", "x".repeat(9000));
+    project.git(&["remote", "add", "origin", &url]);
+    let said = project.refused(&["-m", "why"], 1);
+    assert!(said.contains(&format!("shorten the URL of `origin` ({} bytes)", url.len())), "{said}");
+}

@@ -132,6 +132,9 @@ mod tests {
             with.retain(|name, _| !exclusive.contains(&name));
         }
         with.extend(own);
+        if place == Place::Package && with.contains_key("outside") {
+            with.insert("deb".to_owned(), "x.deb".into());
+        }
         let with = Value::Table(with);
         let key = match place {
             Place::Top => {

@@ -40,6 +40,8 @@ fn definition(places: &[Place]) -> Value {
         [Place::Unit] => schema["oneOf"] = one_of(&["file", "name"]).into(),
         [Place::Check] => schema["oneOf"] = one_of(&["http", "tcp", "command"]).into(),
         [Place::Package, Place::Recipe] => {
+            // Of the keys of every package one is about `deb` alone; others have their own `outside`.
+            schema["dependencies"] = json!({ "outside": ["deb"] });
             let recipe: Vec<&str> = keys(Place::Recipe).map(|key| key.name).collect();
             schema["if"] = json!({ "required": ["deb"] });
             schema["then"] = json!({ "not": { "anyOf": one_of(&recipe) } });

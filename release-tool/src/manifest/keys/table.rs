@@ -74,9 +74,17 @@ pub(crate) const TABLE: &[Key] = &[
         place: Package,
         name: "deb",
         kind: Text,
-        meaning: "A package that was built elsewhere, released as it is: only its control file gains the fields of Push. Of the other keys only `build`, `unit` and `check` are then allowed.",
+        meaning: "A package that was built elsewhere, released as it is: only its control file gains the fields of Push. Of the other keys only `outside`, `build`, `unit` and `check` are then allowed.",
         default: "the package is built here",
         example: "deb = \"third_party/grafana.deb\"",
+    },
+    Key {
+        place: Package,
+        name: "outside",
+        kind: Flag,
+        meaning: "Whether `deb` may lie outside of the repository, links followed: what is committed does not say what is released then.",
+        default: "`false`",
+        example: "outside = true",
     },
     Key {
         place: Package,

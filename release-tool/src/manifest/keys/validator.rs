@@ -46,6 +46,10 @@ fn validate(root: &Value, schema: &Value, value: &Value, at: &str, mistakes: &mu
             "required" => value
                 .as_object()
                 .is_none_or(|table| list(of).iter().all(|key| table.contains_key(key.as_str().unwrap()))),
+            "dependencies" => value.as_object().is_none_or(|table| {
+                let needs = of.as_object().expect("a table").iter().filter(|(key, _)| table.contains_key(*key));
+                needs.flat_map(|(_, needed)| list(needed)).all(|key| table.contains_key(key.as_str().unwrap()))
+            }),
             "anyOf" => list(of).iter().any(|schema| is_valid(root, schema, value)),
             "oneOf" => list(of).iter().filter(|schema| is_valid(root, schema, value)).count() == 1,
             "allOf" => list(of).iter().all(|schema| is_valid(root, schema, value)),
