@@ -3,6 +3,7 @@
 mod builds;
 mod drafts;
 mod git;
+mod kills;
 mod manifests;
 mod outcome;
 mod packages;
