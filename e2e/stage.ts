@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 
-import { test as base, expect, type Page } from "@playwright/test";
+import { test as base, type BrowserContext, expect, type Page } from "@playwright/test";
 
 const PROGRAMS = fileURLToPath(new URL("../target/debug", import.meta.url));
 
@@ -48,9 +48,12 @@ export const freePort = (): Promise<number> =>
 
 /** A bucket in a directory, and the web app over it. */
 export class Stage {
+  constructor(private readonly context?: BrowserContext) {}
+
   readonly directory = mkdtempSync(join(tmpdir(), "push-e2e-"));
   bucket = `file://${join(this.directory, "bucket")}`;
   address = "";
+  private printed: string | undefined;
   private server: ChildProcess | undefined;
 
   /** Fills the bucket with servers and releases in every state. */
@@ -84,12 +87,27 @@ export class Stage {
     const listen = this.address === "" ? "127.0.0.1:0" : new URL(this.address).host;
     const all = ["--bucket", this.bucket, "serve", "--listen", listen, "--refresh", "1s", ...words];
     this.server = spawn(join(PROGRAMS, "push"), all, {
-      stdio: ["ignore", "ignore", "pipe"],
+      stdio: ["ignore", "pipe", "pipe"],
       env: { ...process.env, PUSH_USER: "dev" },
     });
-    const said = await line(this.server, "stderr", /serving on http/);
+    const [said, printed] = await Promise.all([
+      line(this.server, "stderr", /serving on http/),
+      // Where a proxy signs people in there is no token.
+      words.includes("proxy") ? "" : line(this.server, "stdout", /token=/),
+    ]);
     this.address = said.replace(/.*?(http:[^ ]*)\/( .*)?$/, "$1");
+    this.printed = printed.match(/http:[^ ]*/)?.[0];
     await expect(async () => expect((await fetch(`${this.address}/readyz`)).ok).toBe(true)).toPass();
+    if (this.context !== undefined) await this.open(this.context);
+  }
+
+  /** Opens the address that is printed, once, as an operator does: from then on the browser may push. */
+  async open(context: BrowserContext): Promise<void> {
+    if (this.printed === undefined) return;
+    const page = await context.newPage();
+    await page.goto(this.printed);
+    expect(page.url()).toBe(`${this.address}/`);
+    await page.close();
   }
 
   async stop(): Promise<void> {
@@ -152,8 +170,8 @@ export const complaints = (page: Page): string[] => {
 };
 
 export const test = base.extend<{ stage: Stage }>({
-  stage: async ({}, use) => {
-    const stage = new Stage();
+  stage: async ({ context }, use) => {
+    const stage = new Stage(context);
     try {
       await use(stage);
     } finally {

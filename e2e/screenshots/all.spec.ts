@@ -11,6 +11,7 @@ test("the README's", async ({ stage, browser }) => {
   stage.fleet("harmless");
   await stage.serve();
   const context = await browser.newContext({ viewport: { width: 1280, height: 810 } });
+  await stage.open(context);
   const page = await context.newPage();
   for (const [name, path] of [["overview", "/"], ["server", "/servers/web-2"]] as const) {
     await page.goto(stage.address + path);
@@ -29,6 +30,7 @@ if (directory !== undefined) {
       const some = fleet === "full" ? pages(stage) : { overview: "/", servers: "/servers", apps: "/apps", history: "/history" };
       for (const [scheme, width] of [["light", 1280], ["dark", 1280], ["light", 390], ["dark", 390]] as const) {
         const context = await browser.newContext({ colorScheme: scheme, viewport: { width, height: 800 } });
+        await stage.open(context);
         const page = await context.newPage();
         for (const [name, path] of Object.entries(some)) {
           await page.goto(stage.address + path);

@@ -124,7 +124,9 @@ test("rolling back goes to what this server had, and undoing a push takes it bac
 test("without JavaScript everything can be done", async ({ stage, browser }) => {
   stage.fleet();
   await stage.serve();
-  const page = await browser.newPage({ javaScriptEnabled: false });
+  const context = await browser.newContext({ javaScriptEnabled: false });
+  await stage.open(context);
+  const page = await context.newPage();
   await page.goto(`${stage.address}/servers`);
   await page.getByLabel("Filter", { exact: true }).fill("app:api state:converged");
   await page.getByRole("button", { name: "Filter" }).click();
@@ -135,5 +137,5 @@ test("without JavaScript everything can be done", async ({ stage, browser }) => 
   await page.getByRole("button", { name: "Push api to 1 server" }).click();
   await expect(page.getByText("1 pushed")).toBeVisible();
   expect(stage.desired("api-1", "api")).toBe(stage.releases("api")[0]);
-  await page.close();
+  await context.close();
 });

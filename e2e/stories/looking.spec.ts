@@ -14,6 +14,7 @@ for (const [name, options] of Object.entries({
     stage.fleet();
     await stage.serve();
     const context = await browser.newContext(options);
+    await stage.open(context);
     const page = await context.newPage();
     const found = complaints(page);
     for (const [title, path] of Object.entries(pages(stage))) {

@@ -42,6 +42,28 @@ test("a viewer sees no buttons, and may not push by hand either", async ({ stage
   await page.close();
 });
 
+test("whoever hasn't opened the printed address looks, and may not push by hand either", async ({ stage, browser }) => {
+  stage.fleet();
+  await stage.serve();
+  const context = await browser.newContext();
+  const page = await context.newPage();
+  for (const path of ["/servers", "/servers/web-1", "/apps/web", "/history"]) {
+    await page.goto(stage.address + path);
+    await expect(page.getByText("Read-only: to push, open the address")).toBeVisible();
+    await expect(page.getByRole("link", { name: /Change|Roll back|Choose|Undo/ })).toHaveCount(0);
+    await expect(page.getByRole("checkbox")).toHaveCount(0);
+  }
+  const [to, from] = [stage.releases("web")[1], stage.desired("web-1", "web")];
+  const form = { kind: "deploy", target: `web-1 ${from} ${to}`, reason: "by hand" };
+  const answer = await page.request.post(`${stage.address}/push`, { form, headers: { Origin: stage.address } });
+  expect(answer.status()).toBe(401);
+  expect(stage.desired("web-1", "web")).toBe(from);
+  await stage.open(context);
+  await page.goto(`${stage.address}/servers/web-1`);
+  await expect(page.getByRole("link", { name: "Change the release of web" })).toBeVisible();
+  await context.close();
+});
+
 test("who is given no role isn't let in, nor who isn't signed in", async ({ stage }) => {
   await serve(stage);
   expect((await fetch(stage.address, { headers: { "X-Who": "outsider@evil.example" } })).status).toBe(403);

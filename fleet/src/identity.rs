@@ -12,8 +12,10 @@ pub struct Identity {
 /// How it is known who an operator is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// They are on the machine itself: the `push` command, or the web app bound to loopback.
+    /// They are on the machine itself: the `push` command, or whoever showed the token of the web app bound to loopback.
     Local,
+    /// They are on the machine itself and showed no token: they may look at what the operator may, and change nothing.
+    Visitor,
     /// A proxy in front of the web app signed them in and vouches for them.
     SignedIn,
 }

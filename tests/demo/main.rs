@@ -93,7 +93,7 @@ fn play(stage: &Stage) -> Result<()> {
         stage.say("The demo is finished; servers and bucket are deleted.");
         return Ok(());
     }
-    stage.say(&format!("Open {} and roll back `hello` on web-2: both servers are still running.", web.address()));
+    stage.say(&format!("Open {} and roll back `hello` on web-2: both servers are still running.", web.opened()));
     stage.say("Or try this in another terminal:");
     for line in next_commands(&scenario, &servers[0])? {
         stage.command(&line);

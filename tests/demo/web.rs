@@ -19,6 +19,8 @@ const USUAL: &str = "127.0.0.1:8000";
 pub(crate) struct Web {
     child: Child,
     address: String,
+    /// The address to open once, with the token.
+    opened: String,
 }
 
 impl Web {
@@ -29,20 +31,22 @@ impl Web {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "TERM"]).arg(Programs::get()?.push());
         command.args(["--bucket", &scenario.target().url, "serve", "--refresh", "1s", "--listen", listen]);
-        let mut child = command.stderr(Stdio::piped()).spawn().context("could not start `push serve`")?;
-        let mut said = BufReader::new(child.stderr.take().context("its words are read")?);
-        let mut line = String::new();
-        said.read_line(&mut line).context("could not read what `push serve` says")?;
-        let address = line.split_whitespace().find(|word| word.starts_with("http://"));
-        let address = address.with_context(|| format!("`push serve` said {line:?}"))?.to_owned();
+        for variable in ["RUNTIME_DIRECTORY", "JOURNAL_STREAM"] {
+            command.env_remove(variable);
+        }
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().context("could not start `push serve`")?;
+        let mut logged = BufReader::new(child.stderr.take().context("its log is read")?);
+        let address = address_in(&mut logged)?;
         // Whatever it says later is for the person at the terminal.
-        std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::stderr()));
-        Ok(Self { child, address })
+        std::thread::spawn(move || std::io::copy(&mut logged, &mut std::io::stderr()));
+        let opened = address_in(&mut BufReader::new(child.stdout.take().context("its words are read")?))?;
+        Ok(Self { child, address, opened })
     }
 
-    /// Where it is.
-    pub(crate) fn address(&self) -> &str {
-        &self.address
+    /// The address that a person opens.
+    pub(crate) fn opened(&self) -> &str {
+        &self.opened
     }
 
     /// Whether its overview shows a server, asked as a browser would.
@@ -61,6 +65,13 @@ impl Web {
     pub(crate) fn wait(mut self) -> Result<()> {
         self.child.wait().context("could not wait for `push serve`").map(drop)
     }
+}
+
+fn address_in(said: &mut impl BufRead) -> Result<String> {
+    let mut line = String::new();
+    said.read_line(&mut line).context("could not read what `push serve` says")?;
+    let address = line.split_whitespace().find(|word| word.starts_with("http://"));
+    Ok(address.with_context(|| format!("`push serve` said {line:?}"))?.to_owned())
 }
 
 impl Drop for Web {

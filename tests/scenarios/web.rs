@@ -28,6 +28,10 @@ fn the_web_app_serves_under_its_unit_shows_what_happens_to_a_server_and_ends_whe
         ensure!(page.status == 200, "it answers {page:?}");
         Ok(page.body.contains("/servers/web-1").then_some(()))
     })?;
+    // Whoever may push from this machine is told by a file and not by the journal.
+    let token = server.sh("cat /run/push-server/token")?;
+    assert_eq!(server.sh("stat --dereference --format %a /run/push-server/token")?.trim(), "600");
+    ensure!(!server.sh("journalctl --unit push-server")?.contains(token.trim()), "the token is in the journal");
     let web = scenario.service("web", crate::PORT)?;
     let one = web.release(scenario.target(), &Version::new("1"))?;
     let two = web.release(scenario.target(), &Version::new("2"))?;

@@ -114,21 +114,23 @@ impl Policy {
             grant.apps.as_ref().is_none_or(|apps| apps.iter().any(|pattern| pattern.matches(app.as_str())))
                 && grant.groups.as_ref().is_none_or(|named| named.iter().any(|name| groups.contains(&name.as_str())))
         };
-        match self.grants(who) {
+        let role = match self.grants(who) {
             None => without_roles(who),
             Some(grants) => {
                 let looks = if grants.is_empty() { Role::Nobody } else { Role::Viewer };
                 grants.into_iter().filter(here).map(|grant| grant.role).fold(looks, Role::max)
             }
-        }
+        };
+        role.min(at_most(who))
     }
 
     /// The most that somebody may do anywhere.
     pub fn highest_role(&self, who: &Identity) -> Role {
-        match self.grants(who) {
+        let role = match self.grants(who) {
             None => without_roles(who),
             Some(grants) => grants.into_iter().map(|grant| grant.role).fold(Role::Nobody, Role::max),
-        }
+        };
+        role.min(at_most(who))
     }
 
     /// Whether a group that the server is in wants a reason for every push.
@@ -193,11 +195,19 @@ impl Policy {
     }
 }
 
+/// What nobody's roles can go beyond.
+fn at_most(who: &Identity) -> Role {
+    match who.origin {
+        Origin::Local | Origin::SignedIn => Role::Admin,
+        Origin::Visitor => Role::Viewer,
+    }
+}
+
 /// With no roles everybody may read, and a user of this machine may do everything.
 fn without_roles(who: &Identity) -> Role {
     match who.origin {
         Origin::Local => Role::Admin,
-        Origin::SignedIn => Role::Viewer,
+        Origin::SignedIn | Origin::Visitor => Role::Viewer,
     }
 }
 
@@ -292,6 +302,21 @@ mod tests {
         assert_eq!(judge(&policy, &who("dev", Origin::Local), "web", "any", true, ""), Ok(()));
         assert!(judge(&policy, &who("dev", Origin::SignedIn), "web", "any", false, "").is_err());
         assert_eq!(policy.highest_role(&who("dev", Origin::SignedIn)), Role::Viewer);
+    }
+
+    #[test]
+    fn a_visitor_looks_at_what_the_operator_may_and_changes_nothing() {
+        for (rules, least) in [
+            ("{}", Role::Viewer),
+            ("{ Roles: [{ Role: 'admin', Who: ['dev'] }] }", Role::Viewer),
+            ("{ Roles: [{ Role: 'admin', Who: ['ops'] }] }", Role::Nobody),
+        ] {
+            let policy = Policy::parse("x", rules).unwrap();
+            let visitor = who("dev", Origin::Visitor);
+            assert_eq!(policy.highest_role(&visitor), least, "{rules}");
+            assert_eq!(policy.role(&visitor, &"web".parse().unwrap(), &"w".parse().unwrap()), least, "{rules}");
+            assert!(judge(&policy, &visitor, "web", "w", false, "").is_err(), "{rules}");
+        }
     }
 
     #[test]

@@ -1,20 +1,28 @@
 //! `push serve`: the web app.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    net::SocketAddr,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use bucket::{Bucket, BucketUrl};
 use clap::Args;
 use console::UsageError;
 use fleet::poke::PokeSettings;
-use tracing::{Level, info};
+use tracing::{Level, info, warn};
 
 use super::command::operator_name;
 use crate::web::{self, auth::AuthArguments};
 
 /// Serve the web app: desired and installed releases of every server, and pushing
 ///
-/// With no setting other than the bucket it answers on this machine only.
+/// With no setting other than the bucket it answers on this machine only. Everybody there may look; to push, open the
+/// address that it prints.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   push serve --bucket file:///srv/push
@@ -47,12 +55,56 @@ impl Serve {
         let auth = self.auth.settings(self.listen).map_err(usage)?;
         let operator = operator_name();
         let settings = web::Settings { listen: self.listen, auth, operator, policy, poke, refresh: self.refresh };
-        let listening = |address| {
+        let listening = |address, token: Option<&str>| {
             info!(%address, "serving on http://{address}/");
+            if let Some(token) = token {
+                hand_over(address, token)?;
+            }
             // To systemd, if that started it. Who else did doesn't wait for it.
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+            Ok(())
         };
         web::serve(bucket, url, settings, listening).await?;
         Ok(true)
     }
+}
+
+/// Gives the token to whoever started the web app, and to nobody who reads a log.
+fn hand_over(address: SocketAddr, token: &str) -> Result<()> {
+    let directory = std::env::var_os("RUNTIME_DIRECTORY").filter(|directory| !directory.is_empty());
+    if let Some(directory) = directory {
+        // systemd separates several by colons.
+        let directory = directory.to_string_lossy();
+        let file = Path::new(directory.split(':').next().unwrap_or_default()).join("token");
+        write_secret(&file, token).with_context(|| format!("could not write `{}`", file.display()))?;
+        info!(file = %file.display(), "the token for pushing from this machine is in `{}`", file.display());
+    } else if is_journal() {
+        warn!(
+            "nobody can push from this web app, because a token does not belong into the journal: set RuntimeDirectory=push-server in its unit"
+        );
+    } else {
+        let line =
+            format!("to push, open http://{address}/?token={token} once; without it everybody here can only look");
+        if console::print_line(line).is_err() {
+            warn!("nobody can push from this web app, because the address with its token could not be printed");
+        }
+    }
+    Ok(())
+}
+
+/// Writes a file that only its owner can read, in the place of one that is there.
+fn write_secret(file: &Path, secret: &str) -> io::Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    writeln!(OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?, "{secret}")
+}
+
+/// Whether what is printed goes to systemd's journal, which tells that by `JOURNAL_STREAM`.
+fn is_journal() -> bool {
+    let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    let numbers = stream.split_once(':').and_then(|(device, inode)| Some((device.parse().ok()?, inode.parse().ok()?)));
+    let printed = rustix::fs::fstat(io::stdout()).map(|stat| (stat.st_dev, stat.st_ino));
+    numbers.is_some_and(|numbers: (u64, u64)| printed == Ok(numbers))
 }

@@ -33,15 +33,16 @@ pub struct Settings {
     pub refresh: Duration,
 }
 
-/// Serves until the process is asked to end (SIGTERM or SIGINT). `listening` is told the address, once it answers there.
+/// Serves until the process is asked to end (SIGTERM or SIGINT). `listening` is told the address, once it answers there, and
+/// the token that the operator must show, if there is one.
 ///
 /// # Errors
-/// When it can't listen, or the policy file can't be used.
+/// When it can't listen, the policy file can't be used, or `listening` fails.
 pub async fn serve(
     bucket: Bucket,
     url: &BucketUrl,
     settings: Settings,
-    listening: impl FnOnce(SocketAddr),
+    listening: impl FnOnce(SocketAddr, Option<&str>) -> Result<()>,
 ) -> Result<()> {
     let web = Arc::new(Web::new(bucket, url, settings.poke, Watched::open(settings.policy)?));
     let listener = TcpListener::bind(settings.listen).await;
@@ -52,7 +53,7 @@ pub async fn serve(
         let web = web.clone();
         async move { web.refresher.keep(settings.refresh).await }
     });
-    listening(address);
+    listening(address, authenticator.token())?;
     let router = auth::protect(routes::router(&web), authenticator.clone());
     let admitted = move |peer| authenticator.admits(peer);
     let serving = connections::serve(listener, router, connections::most_open(), admitted, web.ending.subscribe());

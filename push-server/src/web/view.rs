@@ -112,7 +112,9 @@ impl View {
                                 a href=(href) aria-current=[(entry == nav).then_some("page")] { (name) }
                             }
                         }
-                        @if !self.who.name.is_empty() {
+                        @if self.who.origin == Origin::Visitor {
+                            span.who { "Read-only: to push, open the address that " code { "push serve" } " printed" }
+                        } @else if !self.who.name.is_empty() {
                             span.who title="Your name, as recorded in the history" { (parts::foreign(&self.who.name, 80)) }
                         }
                     }

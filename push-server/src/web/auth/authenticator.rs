@@ -9,9 +9,9 @@ use anyhow::Result;
 use axum::{
     Router,
     extract::{ConnectInfo, Request, State},
-    http::{HeaderMap, HeaderName, Method, Uri},
+    http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header},
     middleware::{self, Next},
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use bucket::Timestamp;
 use fleet::identity::{Identity, Origin};
@@ -19,10 +19,12 @@ use ipnet::IpNet;
 use tracing::warn;
 
 use super::{
+    account::account_of,
     csrf, headers,
     host::Host,
     jwt::Token,
     keys::{Keys, NoKey},
+    local_token::LocalToken,
     name,
     refusal::Refusal,
     settings::{self, AuthSettings},
@@ -35,6 +37,15 @@ const PASSED_ON: [&str; 5] = ["forwarded", "via", "x-forwarded-for", "x-forwarde
 /// What needs nobody: they tell that the process is alive, and nothing else.
 const OPEN: [&str; 2] = ["/healthz", "/readyz"];
 
+/// Most cookies of our name that are looked at: a browser sends one.
+const MAX_COOKIES: usize = 8;
+
+/// What somebody without the token can't do.
+const NO_TOKEN: Refusal = Refusal::Nobody(
+    "Nothing was changed: only who has the token of this web app may push. Open the address that `push serve` printed \
+     when it started, or send its token as `Authorization: Bearer TOKEN`.",
+);
+
 /// Tells who makes a request.
 #[derive(Debug)]
 pub struct Authenticator {
@@ -43,20 +54,32 @@ pub struct Authenticator {
     keys: Option<Keys>,
     /// Who is on this machine, as the history will say.
     local_name: String,
+    /// Where it listens.
+    listen: SocketAddr,
+    /// What tells the operator from others on this machine, in the mode that needs it.
+    token: Option<LocalToken>,
 }
 
 impl Authenticator {
     /// Gets ready to tell who makes the requests that arrive at `listen`. `local_name` is whoever is on this machine.
     ///
     /// # Errors
-    /// When nobody would sign in and `listen` isn't loopback.
+    /// When nobody would sign in and `listen` isn't loopback, or there are no random bytes.
     pub fn new(settings: AuthSettings, listen: SocketAddr, local_name: String) -> Result<Self> {
-        let keys = match &settings {
-            AuthSettings::Local => settings::loopback(listen).map(|()| None)?,
-            AuthSettings::Iap { keys, .. } => Some(Keys::new(keys.clone())?),
-            AuthSettings::Proxy { .. } => None,
+        let (keys, token) = match &settings {
+            AuthSettings::Local => {
+                settings::loopback(listen)?;
+                (None, Some(LocalToken::make()?))
+            }
+            AuthSettings::Iap { keys, .. } => (Some(Keys::new(keys.clone())?), None),
+            AuthSettings::Proxy { .. } => (None, None),
         };
-        Ok(Self { settings, keys, local_name })
+        Ok(Self { settings, keys, local_name, listen, token })
+    }
+
+    /// The token that the operator must show, in the mode that has one. It is valid as long as this is there.
+    pub fn token(&self) -> Option<&str> {
+        self.token.as_ref().map(LocalToken::text)
     }
 
     /// Whether anything that comes from an address can be for us: others needn't be listened to.
@@ -75,7 +98,8 @@ impl Authenticator {
         let who = match &self.settings {
             AuthSettings::Local => {
                 local(parts.peer, &host, parts.headers)?;
-                Identity { name: self.local_name.clone(), origin: Origin::Local }
+                let origin = if self.knows_token(parts).await { Origin::Local } else { Origin::Visitor };
+                Identity { name: self.local_name.clone(), origin }
             }
             AuthSettings::Iap { audience, hosts, .. } => {
                 public(&host, hosts)?;
@@ -92,7 +116,56 @@ impl Authenticator {
         };
         let https = matches!(self.settings, AuthSettings::Iap { .. });
         csrf::judge(parts.method, parts.headers, &host, https)?;
+        if who.origin == Origin::Visitor && !is_reading(parts.method) {
+            return Err(NO_TOKEN);
+        }
         Ok(who)
+    }
+
+    /// Whether a request shows the token, or the cookie that the account it comes from got for it.
+    async fn knows_token(&self, head: &Head<'_>) -> bool {
+        let Some(token) = &self.token else { return false };
+        let shown = head.headers.get(header::AUTHORIZATION).and_then(|shown| shown.to_str().ok());
+        if shown.and_then(|shown| shown.strip_prefix("Bearer ")).is_some_and(|shown| token.is(shown.trim())) {
+            return true;
+        }
+        let name = self.cookie_name();
+        let cookies: Vec<&str> = cookies(head.headers, &name).take(MAX_COOKIES).collect();
+        if cookies.is_empty() {
+            return false;
+        }
+        let account = self.account(head.peer).await;
+        account.is_some_and(|account| cookies.iter().any(|cookie| token.allows(cookie, account)))
+    }
+
+    /// The answer to the address that is printed at the start: a cookie for the token, and the way to the overview.
+    async fn sign_in(&self, head: &Head<'_>) -> Result<Option<Response>, Refusal> {
+        let Some(token) = self.token.as_ref().filter(|_| is_reading(head.method) && head.uri.path() == "/") else {
+            return Ok(None);
+        };
+        let query = url::form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes());
+        let Some((_, shown)) = query.into_iter().find(|(key, _)| key == "token") else { return Ok(None) };
+        if !token.is(&shown) {
+            return Err(Refusal::Nobody(
+                "This address is no longer valid: `push serve` prints a new one each time it starts.",
+            ));
+        }
+        let account = self.account(head.peer).await;
+        let account =
+            account.ok_or(Refusal::Forbidden("Cannot determine which account of this machine this request is of."))?;
+        let cookie = format!("{}={}; Path=/; HttpOnly; SameSite=Strict", self.cookie_name(), token.cookie(account));
+        let headers = [(header::LOCATION, "/".to_owned()), (header::SET_COOKIE, cookie)];
+        Ok(Some((StatusCode::SEE_OTHER, headers).into_response()))
+    }
+
+    /// Browsers keep one set of cookies for all ports of a host: each web app has its own name for it.
+    fn cookie_name(&self) -> String {
+        format!("push-{}", self.listen.port())
+    }
+
+    async fn account(&self, peer: SocketAddr) -> Option<u32> {
+        let ours = self.listen;
+        tokio::task::spawn_blocking(move || account_of(peer, ours)).await.ok()?
     }
 
     async fn signed_in(&self, headers: &HeaderMap, audience: &str) -> Result<String, Refusal> {
@@ -168,27 +241,45 @@ fn named(headers: &HeaderMap, header: &HeaderName) -> Result<String, Refusal> {
 ///
 /// Requests must have the peer's address among their extensions, as `ConnectInfo<SocketAddr>`.
 pub fn protect<S: Clone + Send + Sync + 'static>(router: Router<S>, authenticator: Arc<Authenticator>) -> Router<S> {
+    // The addresses of pages name servers and apps, and one has the token. Browsers need `same-origin` to send `Origin` with
+    // our own forms where they don't tell otherwise where these come from; of this machine they do.
+    let referrer = if authenticator.token.is_some() { "no-referrer" } else { "same-origin" };
     router
         .layer(middleware::from_fn_with_state(authenticator, authenticate))
-        .layer(middleware::map_response(headers::secure))
+        .layer(middleware::map_response_with_state(referrer, headers::secure))
 }
 
 async fn authenticate(State(authenticator): State<Arc<Authenticator>>, mut request: Request, next: Next) -> Response {
-    let reads = [Method::GET, Method::HEAD].contains(request.method());
     // Whoever got in by another door isn't in by this one.
     request.extensions_mut().remove::<Identity>();
-    if reads && OPEN.contains(&request.uri().path()) {
+    if is_reading(request.method()) && OPEN.contains(&request.uri().path()) {
         return next.run(request).await;
     }
     let Some(ConnectInfo(peer)) = request.extensions().get::<ConnectInfo<SocketAddr>>().copied() else {
         return Refusal::Forbidden("Cannot determine the client address.").answer(request.uri().path());
     };
     let head = Head { peer, method: request.method(), uri: request.uri(), headers: request.headers() };
-    match authenticator.admit(&head).await {
-        Ok(who) => {
+    let admitted = match authenticator.admit(&head).await {
+        Ok(who) => authenticator.sign_in(&head).await.map(|signed_in| (who, signed_in)),
+        Err(refusal) => Err(refusal),
+    };
+    match admitted {
+        Ok((_, Some(signed_in))) => signed_in,
+        Ok((who, None)) => {
             request.extensions_mut().insert(who);
             next.run(request).await
         }
         Err(refusal) => refusal.answer(request.uri().path()),
     }
+}
+
+fn is_reading(method: &Method) -> bool {
+    [Method::GET, Method::HEAD].contains(method)
+}
+
+/// The values of the cookies of a name.
+fn cookies<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a str> {
+    let all = headers.get_all(header::COOKIE).iter().filter_map(|cookies| cookies.to_str().ok());
+    all.flat_map(|cookies| cookies.split(';'))
+        .filter_map(move |cookie| cookie.trim().strip_prefix(name)?.strip_prefix('='))
 }

@@ -38,7 +38,7 @@ pub struct AuthArguments {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 enum Mode {
-    /// Users of this machine only; listens on loopback
+    /// Users of this machine only, of whom those who have the token may push; listens on loopback
     #[default]
     Local,
     /// Google's identity-aware proxy, by its signature
@@ -50,7 +50,7 @@ enum Mode {
 /// How operators sign in, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AuthSettings {
-    /// Whoever is on this machine.
+    /// Whoever is on this machine may look, and whoever shows the token is the operator.
     Local,
     /// By Google's identity-aware proxy.
     Iap {

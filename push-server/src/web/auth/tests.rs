@@ -34,6 +34,7 @@ const FORM: &str = "Content-Type: application/x-www-form-urlencoded";
 /// A web app that answers with who asks.
 struct App {
     address: SocketAddr,
+    authenticator: Arc<Authenticator>,
     _tasks: JoinSet<()>,
 }
 
@@ -51,10 +52,15 @@ impl App {
             .route("/healthz", get(async || "ok").post(who))
             .route("/readyz", get(async || "ready"))
             .route("/assets/x", get(async || [(header::CACHE_CONTROL, "immutable")]));
-        let service = protect(router, authenticator).into_make_service_with_connect_info::<SocketAddr>();
+        let service = protect(router, authenticator.clone()).into_make_service_with_connect_info::<SocketAddr>();
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { axum::serve(listener, service).await.unwrap() });
-        Self { address, _tasks: tasks }
+        Self { address, authenticator, _tasks: tasks }
+    }
+
+    /// The header by which a program shows the token.
+    fn bearer(&self) -> String {
+        format!("Authorization: Bearer {}", self.authenticator.token().unwrap())
     }
 
     /// Status, and the whole answer.
@@ -138,10 +144,82 @@ async fn local_is_whoever_is_on_this_machine() {
     let app = App::start(AuthSettings::Local).await;
     let port = app.address.port();
     for host in ["localhost", "127.0.0.1", "[::1]"] {
-        let (status, answer) = app.ask("GET /", &[&format!("Host: {host}:{port}")]).await;
-        assert_eq!(status, 200, "{answer}");
-        assert!(answer.ends_with(&format!("Local {ME}")), "{answer}");
+        let host = format!("Host: {host}:{port}");
+        for (headers, origin) in [(vec![&*host, &app.bearer()], "Local"), (vec![&*host], "Visitor")] {
+            let (status, answer) = app.ask("GET /", &headers).await;
+            assert_eq!(status, 200, "{answer}");
+            assert!(answer.ends_with(&format!("{origin} {ME}")), "{answer}");
+        }
     }
+}
+
+#[tokio::test]
+async fn who_has_no_token_can_only_look() {
+    let app = App::start(AuthSettings::Local).await;
+    let json = "Content-Type: application/json";
+    let bearer = app.bearer();
+    let (cut, other) = (&bearer[..bearer.len() - 1], "Authorization: Bearer AAAA");
+    let basic = bearer.replace("Bearer", "Basic");
+    for shown in [None, Some(cut), Some(other), Some(&*basic), Some("Cookie: push-1=AAAA")] {
+        let headers: Vec<&str> = ["Host: localhost", json].into_iter().chain(shown).collect();
+        app.expect("GET /", &headers, 200).await;
+        for line in ["POST /", "POST /api/v1/servers", "DELETE /", "POST /healthz"] {
+            app.expect(line, &headers, 401).await;
+        }
+        // The body needn't be sent for that.
+        app.expect("POST /", &[&headers[..], &["Content-Length: 8000000"]].concat(), 401).await;
+    }
+    app.expect("POST /", &["Host: localhost", json, &bearer], 200).await;
+    // The token is no leave to come from another site.
+    let site = "Sec-Fetch-Site: cross-site";
+    app.expect("POST /", &["Host: localhost", json, &bearer, site], 403).await;
+    assert!(!format!("{:?}", app.authenticator).contains(&bearer["Authorization: Bearer ".len()..]));
+}
+
+#[tokio::test]
+async fn the_address_that_is_printed_gives_a_browser_a_cookie() {
+    let app = App::start(AuthSettings::Local).await;
+    let token = app.authenticator.token().unwrap();
+    let (status, answer) = app.ask(&format!("GET /?token={token}"), &["Host: localhost"]).await;
+    assert_eq!(status, 303, "{answer}");
+    assert!(answer.contains("location: /\r\n") && answer.contains("referrer-policy: no-referrer\r\n"), "{answer}");
+    let cookie = answer.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
+    let (pair, attributes) = cookie.split_once("; ").unwrap();
+    assert_eq!(attributes, "Path=/; HttpOnly; SameSite=Strict");
+    assert!(!cookie.contains(token), "whoever sees the cookie doesn't see the token");
+    let (name, value) = pair.split_once('=').unwrap();
+    let form = |pair: &str| {
+        vec![
+            "Host: localhost".to_owned(),
+            "Sec-Fetch-Site: same-origin".to_owned(),
+            FORM.to_owned(),
+            format!("Cookie: {pair}"),
+        ]
+    };
+    for (pair, expected) in [
+        (pair.to_owned(), 200),
+        (format!("a=b; {pair}; c=d"), 200),
+        (format!("{name}={token}"), 401),
+        (format!("{name}={}", &value[1..]), 401),
+        (format!("x{pair}"), 401),
+        (format!("push-1={value}"), 401),
+    ] {
+        let headers = form(&pair);
+        app.expect("POST /", &headers.iter().map(String::as_str).collect::<Vec<_>>(), expected).await;
+    }
+    app.expect("GET /", &["Host: localhost", &format!("Authorization: Bearer {value}")], 200).await;
+    app.expect(
+        "POST /",
+        &["Host: localhost", "Content-Type: application/json", &format!("Authorization: Bearer {value}")],
+        401,
+    )
+    .await;
+    // The next start has another token.
+    let next = App::start(AuthSettings::Local).await;
+    next.expect(&format!("GET /?token={token}"), &["Host: localhost"], 401).await;
+    let value = format!("Cookie: push-{}={value}", next.address.port());
+    next.expect("POST /", &["Host: localhost", "Sec-Fetch-Site: same-origin", FORM, &value], 401).await;
+    app.expect(&format!("GET /?token={token}"), &["Host: evil.example"], 403).await;
 }
 
 #[tokio::test]
@@ -169,7 +247,8 @@ async fn a_proxy_in_front_of_local_lets_nobody_in() {
 #[tokio::test]
 async fn what_another_mode_believes_changes_nothing() {
     let app = App::start(AuthSettings::Local).await;
-    let (_, answer) = app.ask("GET /", &["Host: localhost", "X-Forwarded-Email: outsider@evil.example"]).await;
+    let headers = ["Host: localhost", "X-Forwarded-Email: outsider@evil.example", &app.bearer()];
+    let (_, answer) = app.ask("GET /", &headers).await;
     assert!(answer.ends_with(&format!("Local {ME}")), "{answer}");
     let app = App::start(proxy("127.0.0.1/32")).await;
     app.expect("GET /", &[&format!("Host: {PUBLIC}"), &assertion("a.b.c")], 401).await;
@@ -301,7 +380,7 @@ async fn another_site_changes_nothing() {
         (&["Sec-Fetch-Site: same-origin", "Content-Type: text/plain"], 415),
     ];
     for (headers, expected) in cases {
-        app.expect("POST /", &[&[&*host], headers].concat(), expected).await;
+        app.expect("POST /", &[&[&*host, &app.bearer()], headers].concat(), expected).await;
     }
     app.expect("GET /", &[&host, "Sec-Fetch-Site: cross-site"], 200).await;
 }
@@ -339,7 +418,7 @@ async fn every_answer_has_the_headers_that_keep_browsers_safe() {
             "content-security-policy: default-src 'none'; style-src 'self'; script-src 'self';",
             "frame-ancestors 'none'\r\n",
             "x-content-type-options: nosniff\r\n",
-            "referrer-policy: same-origin\r\n",
+            "referrer-policy: no-referrer\r\n",
             "cross-origin-opener-policy: same-origin\r\n",
             "cache-control: no-store\r\n",
         ] {
@@ -349,6 +428,13 @@ async fn every_answer_has_the_headers_that_keep_browsers_safe() {
     }
     let (_, answer) = app.ask("GET /assets/x", &["Host: localhost"]).await;
     assert!(answer.contains("cache-control: immutable\r\n") && !answer.contains("no-store"), "{answer}");
+}
+
+#[tokio::test]
+async fn behind_a_proxy_browsers_say_where_a_form_comes_from() {
+    let app = App::start(proxy("127.0.0.1/32")).await;
+    let (_, answer) = app.ask("GET /", &[&format!("Host: {PUBLIC}")]).await;
+    assert!(answer.contains("referrer-policy: same-origin\r\n"), "{answer}");
 }
 
 #[tokio::test]
