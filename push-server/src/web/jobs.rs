@@ -29,6 +29,7 @@ pub(crate) struct Job {
     /// What is wanted, in order; never empty.
     pub(crate) intents: Vec<Intent>,
     progress: Mutex<Progress>,
+    ended: watch::Sender<bool>,
 }
 
 /// How far a job is.
@@ -52,6 +53,7 @@ impl Job {
             reason: operator.reason.clone(),
             intents,
             progress: Mutex::new(progress),
+            ended: watch::Sender::new(false),
         }
     }
 
@@ -76,6 +78,13 @@ impl Job {
             });
         }
         progress.finished = true;
+        self.ended.send_replace(true);
+    }
+
+    /// Waits until it has ended.
+    pub(crate) async fn ended(&self) {
+        // Fails only when the sender is gone, which is ours.
+        let _ = self.ended.subscribe().wait_for(|ended| *ended).await;
     }
 }
 

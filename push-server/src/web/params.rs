@@ -27,10 +27,19 @@ impl Params {
         values.filter(|value| !value.is_empty())
     }
 
-    /// The number of a page, from 1.
+    /// The number of a page, from 1. Of anything else, [`Params::has_page`] has kept the request from whoever asks.
     pub(crate) fn page(&self) -> usize {
-        self.get("page").and_then(|page| page.parse().ok()).filter(|page| *page >= 1).unwrap_or(1)
+        self.get("page").and_then(page_number).unwrap_or(1)
     }
+
+    /// Whether the number of a page is one, if there is any.
+    pub(crate) fn has_page(&self) -> bool {
+        self.get("page").is_none_or(|page| page_number(page).is_some())
+    }
+}
+
+fn page_number(text: &str) -> Option<usize> {
+    text.parse().ok().filter(|page| *page >= 1)
 }
 
 impl<S: Sync> FromRequestParts<S> for Params {
@@ -55,9 +64,14 @@ mod tests {
 
     #[test]
     fn keys_repeat_and_empty_values_are_none() {
-        let params = Params::parse(b"server=a&server=b&q=&page=0&reason=+two%20words+");
+        let params = Params::parse(b"server=a&server=b&q=&page=&reason=+two%20words+");
         assert_eq!(params.all("server").collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!((params.get("q"), params.page(), params.get("reason")), (None, 1, Some("two words")));
+        for (query, is_page) in
+            [("", true), ("page=2", true), ("page=0", false), ("page=abc", false), ("page=-1", false)]
+        {
+            assert_eq!(Params::parse(query.as_bytes()).has_page(), is_page, "{query}");
+        }
         assert_eq!(link("/servers", [("q", "app:web a&b")]), "/servers?q=app%3Aweb+a%26b");
     }
 }

@@ -7,14 +7,14 @@ use axum::{
     extract::{DefaultBodyLimit, Request, State},
     http::{Method, StatusCode},
     middleware::{self, Next},
-    response::Response,
+    response::{IntoResponse, Redirect, Response},
     routing::{get, post},
 };
 use tower_http::{catch_panic::CatchPanicLayer, compression::CompressionLayer};
 
 use fleet::policy::Role;
 
-use super::{api, assets, events, health, metrics, pages, route::Route, shared::Web, view::View};
+use super::{api, assets, events, health, metrics, pages, params::Params, route::Route, shared::Web, view::View};
 
 /// Most bytes of a request's body: a form that names twenty thousand servers.
 const MAX_BODY: usize = 8 << 20;
@@ -55,6 +55,7 @@ pub(crate) fn router(web: &Arc<Web>) -> Router {
     }
     router
         .fallback(nothing_here)
+        .method_not_allowed_fallback(not_that_way)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(CompressionLayer::new().gzip(true))
         .layer(CatchPanicLayer::new())
@@ -72,10 +73,33 @@ async fn allowed(State((web, least)): State<(Arc<Web>, Role)>, request: Request,
         };
         return refuse(&view, request.uri().path(), StatusCode::FORBIDDEN, "Not allowed", &text);
     }
+    if !Params::parse(request.uri().query().unwrap_or_default().as_bytes()).has_page() {
+        let text = "`page` must be a whole number, at least 1.";
+        return refuse(&view, request.uri().path(), StatusCode::BAD_REQUEST, "Invalid page number", text);
+    }
     next.run(request).await
 }
 
+async fn not_that_way(view: View, request: Request) -> Response {
+    let text = format!("Nothing here is done by {}: the API's description says what is.", request.method());
+    refuse(&view, request.uri().path(), StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", &text)
+}
+
+/// Where a page is that was asked for with a slash at its end, which people and tools add.
+fn without_slash(request: &Request) -> Option<String> {
+    let path = request.uri().path().strip_suffix('/')?;
+    // What a browser might take for another host is no page.
+    let is_plain = |part: &str| part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%:@".contains(&byte));
+    let parts = path.strip_prefix('/')?.split('/');
+    let is_page = request.method() == Method::GET && parts.into_iter().all(|part| !part.is_empty() && is_plain(part));
+    let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+    is_page.then(|| format!("{path}{query}"))
+}
+
 async fn nothing_here(view: View, request: Request) -> Response {
+    if let Some(place) = without_slash(&request) {
+        return Redirect::permanent(&place).into_response();
+    }
     let text = "Check the spelling of the address; what it showed may have been removed.";
     refuse(&view, request.uri().path(), StatusCode::NOT_FOUND, "Page not found", text)
 }
@@ -89,7 +113,8 @@ fn refuse(view: &View, path: &str, status: StatusCode, title: &str, text: &str) 
 mod tests {
     use axum::{body::Body, http::header};
     use bucket::{Bucket, BucketOptions, BucketUrl, ReleaseMetadata, ReleaseName};
-    use serde_json::Value;
+    use serde_json::{Value, json};
+    use std::collections::BTreeSet;
     use tower::ServiceExt;
 
     use super::*;
@@ -289,16 +314,86 @@ mod tests {
             let answer = send(&web, "deployer", Method::POST, path, body.to_owned()).await;
             assert_eq!(answer.status(), StatusCode::BAD_REQUEST, "{path} {body}");
         }
-        for path in
-            ["/servers?page=0", "/servers?page=99999999999999999999", "/servers?q=%00%ff", "/choose?server=%2e%2e"]
-        {
+        for path in ["/servers?q=%00%ff", "/choose?server=%2e%2e"] {
             let status = send(&web, "viewer", Method::GET, path, String::new()).await.status();
             assert!(status.is_success() || status == StatusCode::BAD_REQUEST, "{path}: {status}");
         }
+        for page in ["0", "abc", "-1", "1.5", "99999999999999999999"] {
+            for path in ["/servers", "/history", "/api/v1/servers", "/api/v1/apps"] {
+                let answer = send(&web, "viewer", Method::GET, &format!("{path}?page={page}"), String::new()).await;
+                assert_eq!(answer.status(), StatusCode::BAD_REQUEST, "{path} {page}");
+            }
+        }
+        let long = format!("{{\"reason\": \"{}\"}}", "x".repeat(MAX_BODY));
+        for (method, path, body, status) in [
+            (Method::POST, "/api/v1/pushes", long, StatusCode::PAYLOAD_TOO_LARGE),
+            (Method::DELETE, "/api/v1/servers", String::new(), StatusCode::METHOD_NOT_ALLOWED),
+            (Method::GET, "/api/v1/servers?page=x", String::new(), StatusCode::BAD_REQUEST),
+        ] {
+            let answer = send(&web, "deployer", method, path, body).await;
+            let kind = answer.headers()[header::CONTENT_TYPE].to_str().unwrap();
+            assert_eq!((answer.status(), kind), (status, "application/problem+json"), "{path}");
+        }
+        let answer = send(&web, "deployer", Method::DELETE, "/api/v1/servers", String::new()).await;
+        assert_eq!(answer.headers()[header::ALLOW], "GET,HEAD");
         for path in ["/api/v1/nothing", "/api/v1/servers/nobody"] {
             let answer = send(&web, "viewer", Method::GET, path, String::new()).await;
             let kind = answer.headers()[header::CONTENT_TYPE].to_str().unwrap();
             assert_eq!((answer.status(), kind), (StatusCode::NOT_FOUND, "application/problem+json"), "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_push_is_done_when_its_answer_says_so_and_only_if_it_was_written() {
+        let (_directory, web) = web().await;
+        let release = release(&web).await;
+        let push = async |servers: &[&str], header: Option<(&str, &str)>| {
+            let change = |server: &&str| format!(r#"{{"server": "{server}", "to": "{}"}}"#, release.stem());
+            let changes: Vec<String> = servers.iter().map(change).collect();
+            let body = format!(r#"{{"kind": "deploy", "new_servers": true, "changes": [{}]}}"#, changes.join(","));
+            let who = Identity { name: "deployer".into(), origin: Origin::SignedIn };
+            let request = Request::builder().method(Method::POST).uri("/api/v1/pushes").extension(who);
+            let request = header.into_iter().fold(request, |request, (name, value)| request.header(name, value));
+            let answer = router(&web).oneshot(request.body(Body::from(body)).unwrap()).await.unwrap();
+            let status = answer.status();
+            let kind = answer.headers()[header::CONTENT_TYPE].to_str().unwrap().to_owned();
+            assert!(answer.headers()[header::LOCATION].to_str().unwrap().starts_with("/api/v1/pushes/"));
+            let body = axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+            (status, kind, serde_json::from_slice::<Value>(&body).unwrap())
+        };
+        let (status, _, done) = push(&["web-1"], None).await;
+        assert_eq!((status, &done["finished"]), (StatusCode::OK, &Value::Bool(true)));
+        // Somebody who still sees nothing there: that is no longer so.
+        let (status, kind, said) = push(&["web-1"], None).await;
+        assert_eq!((status, &*kind), (StatusCode::CONFLICT, "application/problem+json"), "{said}");
+        assert_eq!(said["title"], "Nothing was written");
+        assert!(
+            said["detail"].as_str().unwrap().starts_with("1 of 1 pushes were not written; that to `web-1`: "),
+            "{said}"
+        );
+        assert_eq!(said["outcomes"][0]["result"], "refused");
+        let (status, _, said) = push(&["web-1", "web-2"], None).await;
+        assert_eq!((status, said["title"].as_str()), (StatusCode::CONFLICT, Some("Not everything was written")));
+        assert_eq!(said["outcomes"][1]["result"], "written", "{said}");
+        // Who doesn't wait is told so; a small push has ended by then all the same.
+        let (status, ..) = push(&["web-3"], Some(("prefer", "handling=lenient, respond-async"))).await;
+        assert!([StatusCode::OK, StatusCode::ACCEPTED].contains(&status), "{status}");
+    }
+
+    #[tokio::test]
+    async fn a_slash_at_the_end_leads_to_the_page() {
+        let (_directory, web) = web().await;
+        for (path, place) in [
+            ("/servers/", Some("/servers")),
+            ("/servers/?q=app:web", Some("/servers?q=app:web")),
+            ("/api/v1/servers/", Some("/api/v1/servers")),
+            ("//evil.example/", None),
+            ("/\\evil.example/", None),
+            ("/x//", None),
+        ] {
+            let answer = send(&web, "viewer", Method::GET, path, String::new()).await;
+            assert_eq!(answer.headers().get(header::LOCATION).map(|place| place.to_str().unwrap()), place, "{path}");
+            assert_eq!(answer.status() == StatusCode::NOT_FOUND, place.is_none(), "{path}");
         }
     }
 
@@ -316,10 +411,30 @@ mod tests {
     #[test]
     fn every_route_of_the_api_is_described() {
         let document = api::openapi::document(&all());
+        let mut ids = BTreeSet::new();
         for route in all().iter().filter(|route| route.path.starts_with(api::PREFIX)) {
-            let described = document["paths"].get(route.path).is_some();
-            assert!(described || route.path.ends_with("/openapi.json"), "{}", route.path);
+            let method = route.method.as_str().to_lowercase();
+            let Some(described) = document["paths"].get(route.path).and_then(|path| path.get(method)) else {
+                assert!(route.path.ends_with("/openapi.json"), "{}", route.path);
+                continue;
+            };
+            assert!(ids.insert(described["operationId"].as_str().unwrap().to_owned()), "{described}");
+            let changes = route.method != Method::GET;
+            // Looking needs no token; an empty requirement says that.
+            let security = if changes { json!([{ "token": [] }]) } else { json!([{}, { "token": [] }]) };
+            assert_eq!(described["security"], security, "{}", route.path);
+            let answers: Vec<&String> = described["responses"].as_object().unwrap().keys().collect();
+            let expected: &[&str] =
+                if changes { &["200", "202", "403", "409", "default"] } else { &["200", "default"] };
+            assert_eq!(answers, expected, "{}", route.path);
+            for parameter in described["parameters"].as_array().unwrap() {
+                assert!(parameter["schema"]["type"].is_string() && parameter["description"].is_string(), "{parameter}");
+            }
         }
+        let plan = &document["paths"]["/api/v1/plans"]["get"]["parameters"];
+        let server = plan.as_array().unwrap().iter().find(|parameter| parameter["name"] == "server").unwrap();
+        assert_eq!((&server["schema"]["type"], &server["explode"]), (&json!("array"), &json!(true)));
+        assert_eq!(document["components"]["securitySchemes"]["token"]["scheme"], "bearer");
         let mut found = Vec::new();
         references(&document, &mut found);
         assert!(found.len() > 10, "{found:?}");

@@ -4,6 +4,7 @@
 //! Problems are `application/problem+json` (RFC 9457). Lists have a hundred items a page.
 
 pub(crate) mod openapi;
+mod outcome;
 mod types;
 
 use std::sync::Arc;
@@ -11,13 +12,14 @@ use std::sync::Arc;
 use axum::{
     Json,
     body::Bytes,
-    extract::Path,
-    http::{Method, StatusCode, header},
+    extract::{Path, rejection::BytesRejection},
+    http::{HeaderMap, Method, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{MethodRouter, get, post},
 };
 use bucket::{AppName, PushKind, ReleaseName, ServerName};
 
+use outcome::NotAllWritten;
 use types::{AppOut, JobOut, Kind, Page, PlanOut, Problem, PushIn, PushOut, ReleaseOut, ServerOut, TargetIn};
 
 use super::{
@@ -25,46 +27,56 @@ use super::{
     pages::{history::recent, plan, servers::unmatched},
     params::Params,
     parts::{PAGE, page_of},
-    route::{Doc, Query, Route},
+    route::{Doc, Query, QueryKind, Route},
     shared::Web,
     view::View,
 };
 use fleet::{filter::Filter, operation::Intent, plan::Insistence, policy::Role};
 
+/// The type of problems.
+const PROBLEM: &str = "application/problem+json";
+
 /// Below this, answers are JSON.
 pub(crate) const PREFIX: &str = "/api/";
 
-const FILTER: Query = Query { name: "q", text: "Filter, as on the servers page: `app:web state:failed`" };
-const NUMBER: Query = Query { name: "page", text: "Page number, from 1" };
+const FILTER: Query =
+    Query { name: "q", text: "Filter, as on the servers page: `app:web state:failed`", kind: QueryKind::Text };
+const NUMBER: Query = Query { name: "page", text: "Page number, from 1", kind: QueryKind::Number };
 
 /// The routes of the API.
 pub(crate) fn routes() -> Vec<Route> {
     vec![
-        read("/api/v1/servers", get(servers), Doc::new::<Page<ServerOut>>("Servers", &[FILTER, NUMBER])),
-        read("/api/v1/servers/{server}", get(server), Doc::new::<ServerOut>("One server", &[])),
-        read("/api/v1/apps", get(apps), Doc::new::<Page<AppOut>>("Apps that have releases", &[NUMBER])),
+        read("/api/v1/servers", get(servers), Doc::new::<Page<ServerOut>>("listServers", "Servers", &[FILTER, NUMBER])),
+        read("/api/v1/servers/{server}", get(server), Doc::new::<ServerOut>("getServer", "One server", &[])),
+        read("/api/v1/apps", get(apps), Doc::new::<Page<AppOut>>("listApps", "Apps that have releases", &[NUMBER])),
         read(
             "/api/v1/apps/{app}/releases",
             get(releases),
-            Doc::new::<Page<ReleaseOut>>("Releases of an app, newest first", &[NUMBER]),
+            Doc::new::<Page<ReleaseOut>>("listReleases", "Releases of an app, newest first", &[NUMBER]),
         ),
         read(
             "/api/v1/history",
             get(history),
             Doc::new::<Page<PushOut>>(
+                "listHistory",
                 "Recent pushes to all servers, or all pushes to one server, newest first",
-                &[Query { name: "server", text: "Only pushes to this server" }, NUMBER],
+                &[Query { name: "server", text: "Only pushes to this server", kind: QueryKind::Text }, NUMBER],
             ),
         ),
         read(
             "/api/v1/plans",
             get(plans),
             Doc::new::<PlanOut>(
+                "planPush",
                 "What a push would do",
                 &[
-                    Query { name: "release", text: "Release to push" },
-                    Query { name: "rollback", text: "Or app to roll back to each server's previous release" },
-                    Query { name: "server", text: "Server; may be repeated" },
+                    Query { name: "release", text: "Release to push", kind: QueryKind::Text },
+                    Query {
+                        name: "rollback",
+                        text: "Or app to roll back to each server's previous release",
+                        kind: QueryKind::Text,
+                    },
+                    Query { name: "server", text: "Server; may be repeated", kind: QueryKind::Texts },
                     FILTER,
                 ],
             ),
@@ -74,10 +86,24 @@ pub(crate) fn routes() -> Vec<Route> {
             path: "/api/v1/pushes",
             least: Role::Deployer,
             handler: post(push),
-            doc: Some(Doc::new::<JobOut>("Push to servers; each push has a result of its own", &[]).takes::<PushIn>()),
+            doc: Some(
+                Doc::new::<JobOut>(
+                    "push",
+                    "Push to servers, and wait for the end; each push has a result of its own",
+                    &[],
+                )
+                .takes::<PushIn>()
+                .or::<JobOut>(202, "Begun, for clients that send `Prefer: respond-async`", "application/json")
+                .or::<NotAllWritten>(403, "The policy forbids what was not written", PROBLEM)
+                .or::<NotAllWritten>(409, "Not everything was written; each result says why", PROBLEM),
+            ),
         },
-        read("/api/v1/pushes/{id}", get(pushed), Doc::new::<JobOut>("Results of pushes", &[])),
-        read("/api/v1/events", get(events::get), Doc::events("Server-sent events: something has changed")),
+        read("/api/v1/pushes/{id}", get(pushed), Doc::new::<JobOut>("getPush", "Results of pushes", &[])),
+        read(
+            "/api/v1/events",
+            get(events::get),
+            Doc::events("followChanges", "Server-sent events: something has changed"),
+        ),
     ]
 }
 
@@ -89,7 +115,7 @@ fn read(path: &'static str, handler: MethodRouter<Arc<Web>>, doc: Doc) -> Route 
 pub(crate) fn problem(status: StatusCode, title: &str, detail: &str) -> Response {
     let problem = Problem { title: title.to_owned(), status: status.as_u16(), detail: detail.to_owned() };
     let text = serde_json::to_string(&problem).expect("a problem is JSON");
-    (status, [(header::CONTENT_TYPE, "application/problem+json")], text).into_response()
+    (status, [(header::CONTENT_TYPE, PROBLEM)], text).into_response()
 }
 
 fn bad(detail: &str) -> Response {
@@ -168,7 +194,11 @@ async fn plans(view: View, params: Params) -> Response {
     Json(PlanOut::new(&wanted.kind(), planned)).into_response()
 }
 
-async fn push(view: View, body: Bytes) -> Response {
+async fn push(view: View, headers: HeaderMap, body: Result<Bytes, BytesRejection>) -> Response {
+    let body = match body {
+        Ok(body) => body,
+        Err(refused) => return problem(refused.status(), "Invalid request", &refused.body_text()),
+    };
     let wanted: PushIn = match serde_json::from_slice(&body) {
         Ok(wanted) => wanted,
         Err(error) => return bad(&error.to_string()),
@@ -182,11 +212,7 @@ async fn push(view: View, body: Bytes) -> Response {
     };
     let insistence = Insistence { install: wanted.install, new_servers: wanted.new_servers };
     match accept::accept(&view, wanted.reason.trim(), intents, insistence).await {
-        Ok(job) => {
-            let status = if job.progress().finished { StatusCode::OK } else { StatusCode::ACCEPTED };
-            let place = [(header::LOCATION, format!("/api/v1/pushes/{}", job.id))];
-            (status, place, Json(JobOut::new(&job))).into_response()
-        }
+        Ok(job) => outcome::answer(&headers, &job).await,
         Err(error) => problem(error.status(), "Nothing was written", &error.to_string()),
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     body::Bytes,
-    extract::Path,
+    extract::{Path, rejection::BytesRejection},
     http::StatusCode,
     response::{IntoResponse, Redirect, Response},
 };
@@ -26,7 +26,11 @@ use crate::{
 };
 
 /// `POST /push`: the form of a plan.
-pub(crate) async fn post(view: View, body: Bytes) -> Response {
+pub(crate) async fn post(view: View, body: Result<Bytes, BytesRejection>) -> Response {
+    let body = match body {
+        Ok(body) => body,
+        Err(refused) => return view.problem(refused.status(), "Invalid form", &refused.body_text()),
+    };
     let params = Params::parse(&body);
     let intents = match form::intents(&params) {
         Ok(intents) => intents,
