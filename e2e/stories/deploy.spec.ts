@@ -139,3 +139,25 @@ test("without JavaScript everything can be done", async ({ stage, browser }) => 
   expect(stage.desired("api-1", "api")).toBe(stage.releases("api")[0]);
   await context.close();
 });
+
+test("ticks are kept when the filter changes, and what it hides is shown and can be taken back", async ({ stage, page }) => {
+  stage.fleet();
+  await stage.serve();
+  await page.goto(`${stage.address}/servers?q=web`);
+  await page.getByRole("checkbox", { name: "Select web-1" }).check();
+  await page.getByRole("checkbox", { name: "Select web-2" }).check();
+  await page.getByRole("checkbox", { name: "Select web-3" }).check();
+  const filter = async (text: string, summary: RegExp) => {
+    await page.getByLabel("Filter", { exact: true }).fill(text);
+    await expect(page.getByText(summary)).toBeVisible();
+  };
+  await filter("nobody-has-this", /No server matches/);
+  await filter("api", /^2 servers of 12 match$/);
+  await page.getByRole("checkbox", { name: "Select api-1" }).check();
+  await expect(page.getByText("Also selected:")).toContainText("web-1 web-2 web-3");
+  await page.getByRole("checkbox", { name: "web-2", exact: true }).uncheck();
+  await filter("web-3", /^1 server of 12 matches$/);
+  await expect(page.getByRole("checkbox", { name: "Select web-3" })).toBeChecked();
+  await page.getByRole("button", { name: "Choose a release for selected servers" }).click();
+  await expect(page.getByRole("heading", { name: "Choose an app for api-1, web-1 and web-3" })).toBeVisible();
+});

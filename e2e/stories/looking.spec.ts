@@ -1,4 +1,5 @@
-import { rename } from "node:fs/promises";
+import { rename, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 
 import AxeBuilder from "@axe-core/playwright";
 
@@ -148,4 +149,40 @@ test("an empty bucket says what to do first", async ({ stage, page }) => {
   await page.goto(stage.address);
   await expect(page.getByRole("heading", { name: "No servers yet" })).toBeVisible();
   expect((await new AxeBuilder({ page }).analyze()).violations).toEqual([]);
+});
+
+test("on a phone everything is large enough for a finger, and servers can be sorted", async ({ stage, browser }) => {
+  stage.fleet("harmless");
+  await stage.serve();
+  const context = await browser.newContext({ viewport: { width: 360, height: 740 }, hasTouch: true, isMobile: true });
+  await stage.open(context);
+  const page = await context.newPage();
+  for (const [title, path] of Object.entries(pages(stage))) {
+    await page.goto(stage.address + path);
+    const small = await page.evaluate(() =>
+      [...document.querySelectorAll<HTMLElement>("a:not(.skip), button, input:not([type=hidden])")]
+        .map((element) => [element, element.getBoundingClientRect()] as const)
+        .filter(([, box]) => box.width > 0 && (box.width < 24 || box.height < 24))
+        .map(([element, box]) => `${element.outerHTML} ${box.width}x${box.height}`),
+    );
+    expect(small, title).toEqual([]);
+  }
+  await page.goto(`${stage.address}/servers?q=web`);
+  await page.getByRole("link", { name: "state", exact: true }).tap();
+  await expect(page).toHaveURL(/q=web&sort=state/);
+  await expect(page.getByRole("rowheader").first()).toContainText("web-2");
+  await context.close();
+});
+
+test("a server's page says first what is wrong, and pushes link to what they change", async ({ stage, page }) => {
+  stage.fleet();
+  const policy = join(stage.directory, "skiapush.conf");
+  await writeFile(policy, `{ Links: { Compare: "https://git.example/{repo}/compare/{from}...{to}" } }`);
+  await stage.serve("--config", policy);
+  await page.goto(`${stage.address}/servers/web-2`);
+  await expect(page.locator(".lead")).toHaveText(/^web: web\.service does not stay up/);
+  for (const path of ["/", "/history", "/servers/web-2"]) {
+    await page.goto(stage.address + path);
+    await expect(page.getByRole("link", { name: "compare" }).first()).toHaveAttribute("href", /^https:\/\/git\.example\/acme\/\w+\/compare\/[0-9a-f]+\.\.\.[0-9a-f]+$/);
+  }
 });

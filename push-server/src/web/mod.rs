@@ -8,6 +8,7 @@ mod accept;
 mod api;
 mod assets;
 pub mod auth;
+mod compare;
 mod connections;
 mod counters;
 mod events;

@@ -22,9 +22,38 @@
     }
   };
 
+  // Servers that are ticked, whether or not the filter shows them: they are chosen with those that it shows.
+  const chosen = new Set();
+  const boxes = (part) => [...part.querySelectorAll("input[type=checkbox][name=server]")];
+  document.addEventListener("change", ({ target }) => {
+    if (!(target instanceof HTMLInputElement) || target.type !== "checkbox" || target.name !== "server") return;
+    if (target.checked) chosen.add(target.value);
+    else chosen.delete(target.value);
+  });
+  const tickAgain = (part) => {
+    const shown = boxes(part);
+    for (const box of shown) box.checked = chosen.has(box.value);
+    const here = new Set(shown.map((box) => box.value));
+    const hidden = [...chosen].filter((name) => !here.has(name));
+    const actions = part.querySelector("form .actions");
+    if (hidden.length === 0 || actions === null) return;
+    const kept = document.createElement("p");
+    kept.className = "kept";
+    kept.append("Also selected:");
+    for (const name of hidden) {
+      const label = document.createElement("label");
+      const box = Object.assign(document.createElement("input"), { type: "checkbox", name: "server", value: name, checked: true });
+      label.append(box, ` ${name}`);
+      kept.append(label);
+    }
+    actions.before(kept);
+  };
+  // A browser that comes back to a page ticks what was ticked.
+  for (const box of boxes(document)) if (box.checked) chosen.add(box.value);
+
   // What somebody was doing in a part of the page: it must survive the part being drawn anew.
   const remember = (part) => {
-    const ticked = [...part.querySelectorAll("input[type=checkbox]:checked")].map((box) => box.value);
+    const ticked = [...part.querySelectorAll("input[type=checkbox]:checked:not([name=server])")].map((box) => box.value);
     const focused = part.contains(document.activeElement) ? document.activeElement : null;
     const same = (element) =>
       focused !== null &&
@@ -33,7 +62,8 @@
       element.getAttribute("value") === focused.getAttribute("value") &&
       element.textContent === focused.textContent;
     return () => {
-      for (const box of part.querySelectorAll("input[type=checkbox]")) box.checked = ticked.includes(box.value);
+      for (const box of part.querySelectorAll("input[type=checkbox]:not([name=server])")) box.checked = ticked.includes(box.value);
+      tickAgain(part);
       if (focused !== null) [...part.querySelectorAll("a, button, input")].find(same)?.focus({ preventScroll: true });
     };
   };
@@ -54,6 +84,7 @@
   const still = (part) => {
     const copy = part.cloneNode(true);
     for (const time of copy.querySelectorAll("time")) time.textContent = "";
+    copy.querySelector(".kept")?.remove();
     return copy.innerHTML;
   };
 

@@ -10,6 +10,7 @@ use fleet::{condition::apps, policy::Role};
 use crate::{
     badge::Severity,
     web::{
+        compare::compare_link,
         params::{Params, link},
         parts::{ago, app_badge, app_link, badge, foreign, page_of, pager, prose, release_or, server_link},
         view::{Nav, View},
@@ -111,6 +112,7 @@ fn row(view: &View, scope: HistoryScope, push: &HistoryEntry) -> Markup {
             td data-label="App" { (app_link(push.app.as_str())) }
             td.wide data-label="From → to" {
                 (release_or(push.from.as_ref(), "nothing")) " → " (release_or(push.to.as_ref(), "nothing"))
+                (compare_link(view, push.from.as_ref(), push.to.as_ref()))
                 @if push.kind != PushKind::Deploy { " " span.tag { (foreign(push.kind.as_str(), 40)) } }
             }
             td.wide data-label="By, reason" {

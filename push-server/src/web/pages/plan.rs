@@ -3,8 +3,6 @@
 //! The documents are read afresh when there are few of them; with many, what was read last is shown, and the write
 //! refuses where it has changed since.
 
-use std::collections::BTreeMap;
-
 use axum::{http::StatusCode, response::Response};
 use bucket::{AppName, NameError, PushKind, Release, ReleaseName, ServerName};
 use console::count;
@@ -22,6 +20,7 @@ use super::apps::not_latest;
 use crate::{
     badge::Severity,
     web::{
+        compare::compare_link,
         form::target_value,
         params::Params,
         parts::{badge, prose, release, release_or, server_link},
@@ -289,7 +288,6 @@ fn chosen_release(view: &View, chosen: &Release) -> Markup {
 }
 
 fn table(view: &View, planned: &[Planned]) -> Markup {
-    let mut repos = BTreeMap::new();
     html! {
         table.rows {
             thead {
@@ -305,9 +303,7 @@ fn table(view: &View, planned: &[Planned]) -> Markup {
                                 Ok(proposal) if proposal.is_no_change() => { (release(&proposal.to)) " " span.none { "no change" } },
                                 Ok(proposal) => {
                                     (release_or(proposal.from.as_ref(), "nothing")) " → " (release(&proposal.to))
-                                    @if let Some(href) = compare(view, &mut repos, proposal) {
-                                        " " a rel="noreferrer" href=(href) { "compare" }
-                                    }
+                                    (compare_link(view, proposal.from.as_ref(), Some(&proposal.to)))
                                 },
                             }
                         }
@@ -317,15 +313,6 @@ fn table(view: &View, planned: &[Planned]) -> Markup {
             }
         }
     }
-}
-
-fn compare(view: &View, repos: &mut BTreeMap<ReleaseName, String>, proposal: &Proposal) -> Option<String> {
-    let repo = repos.entry(proposal.to.clone()).or_insert_with(|| {
-        let releases = view.snapshot.apps.get(proposal.to.app());
-        releases.and_then(|releases| Some(releases.get(&proposal.to)?.repo.to_owned())).unwrap_or_default()
-    });
-    let from = proposal.from.as_ref()?;
-    view.policy.links().compare(repo, from.commit().as_str(), proposal.to.commit().as_str())
 }
 
 fn notes(planned: &Planned) -> Markup {

@@ -17,7 +17,9 @@ use fleet::{condition::apps, operation::PushResult, plan::Insistence};
 use crate::{
     badge::Severity,
     web::{
-        accept, form,
+        accept,
+        compare::compare_link,
+        form,
         jobs::Job,
         params::{Params, link},
         parts::{self, ago, app_badge, badge, foreign, prose, release, release_or, server_link},
@@ -86,7 +88,10 @@ fn progress(view: &View, job: &Arc<Job>) -> Markup {
                 @for (intent, result) in job.intents.iter().zip(results).take(ROWS) {
                     tr {
                         th scope="row" data-label="Server" { (server_link(intent.server.as_str())) }
-                        td.wide data-label="From → to" { (release_or(intent.from.as_ref(), "nothing")) " → " (release(&intent.release)) }
+                        td.wide data-label="From → to" {
+                            (release_or(intent.from.as_ref(), "nothing")) " → " (release(&intent.release))
+                            (compare_link(view, intent.from.as_ref(), Some(&intent.release)))
+                        }
                         td.wide data-label="Push" { (push_cell(result.as_ref())) }
                         td.wide data-label="Server state" { (server_cell(view, result.as_ref())) }
                     }

@@ -13,7 +13,10 @@ use fleet::{
     server::{Reading, Server},
 };
 
-use super::history::{HistoryScope, pushes_table};
+use super::{
+    history::{HistoryScope, pushes_table},
+    servers::reason_of,
+};
 use crate::{
     badge::Severity,
     web::{
@@ -76,9 +79,13 @@ fn report(view: &View, server: &Server) -> Markup {
             Reading::Unreadable(_) => {}
             Reading::Absent => p.lead { "No agent has reported under this name." },
             Reading::Known(status) => {
-                p.lead { (prose(&status.summary)) }
+                // A summary begins with a number of apps and ends with that of a generation: what is wrong comes first.
+                @match reason_of(server, view.now) {
+                    Some(reason) => p.lead { (prose(&reason)) },
+                    None => p.lead { "It runs what its document says." },
+                }
                 p.facts {
-                    "Reported " (ago(status.written, view.now))
+                    (prose(&status.summary)) " · Reported " (ago(status.written, view.now))
                     " by pulld " (foreign(&status.agent.version, 40)) ", up for " (lasting(status.agent.started, view.now))
                     @if is_behind(server) { " · has not picked up the latest push yet" }
                 }

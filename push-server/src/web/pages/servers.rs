@@ -119,6 +119,13 @@ fn table(view: &View, rows: &[(Condition, &Server)], text: &str, sort: &str) -> 
         }
     };
     html! {
+        // Where rows are cards, there are no headings to sort by.
+        p.sort {
+            "Sort by "
+            @for (key, name) in [("name", "server"), ("state", "state"), ("reported", "report")] {
+                a href=(link("/servers", address(text, key))) aria-current=[(sort == key).then_some("true")] { (name) } " "
+            }
+        }
         table.rows {
             thead {
                 tr {
