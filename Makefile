@@ -6,7 +6,7 @@ SHELL := /bin/bash
 # As cargo spells it in the names of variables.
 HOST = $(shell rustc --version --verbose | sed -n 's/^host: //p' | tr a-z- A-Z_)
 
-.PHONY: help demo test crash check mutants bench compare debs screenshots audit fuzz clean
+.PHONY: help demo test crash kills check mutants bench compare debs screenshots audit fuzz clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -28,6 +28,9 @@ test: ## all tests: the web app in a real browser, the rest on real dpkg, system
 	export PUSH_PROGRAMS_BUILT=1; [ $$(id -u) = 0 ] || export "CARGO_TARGET_$(HOST)_RUNNER=$(CURDIR)/tests/as-root"; \
 	  if cargo nextest --version >/dev/null 2>&1; \
 	  then cargo nextest run --workspace --test-threads $$((2 * $$(nproc))); else cargo test --workspace --tests; fi
+
+kills: ## push killed 300 times, and 1,000 pushes of two processes at once: none is without a record
+	@PUSH_KILLS=$${PUSH_KILLS:-300} PUSH_RACES=$${PUSH_RACES:-1000} cargo test --workspace --test push -- kills
 
 crash: ## pulld, dpkg and the machine killed at every point, forward and back, and the power cut at every write (an hour)
 	@tests/setup --tests

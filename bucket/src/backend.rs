@@ -1,6 +1,7 @@
 //! One set of verbs over both backends.
 
 use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     BucketOptions, BucketUrl, Download, Error, Fetched, FileBucket, GcsBucket, Generation, Metadata, NewBucket, Object,
@@ -41,6 +42,23 @@ impl Bucket {
         match url {
             BucketUrl::Gcs(_) => Self::open(url, options).await,
             BucketUrl::File(directory) => Ok(Self::File(FileBucket::open(directory, true).await?)),
+        }
+    }
+
+    /// The time by the bucket's clock, to the microsecond; as long as that is unknown, by this machine's. The clock of Google
+    /// Cloud Storage is known from the first answer to a listing, or to a question about an object.
+    pub fn now(&self) -> Timestamp {
+        let now = Timestamp::now();
+        let now = now.checked_add(self.clock_offset()).unwrap_or(now);
+        Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
+    }
+
+    /// How far the bucket's clock is ahead of this machine's, as far as that is known.
+    pub fn clock_offset(&self) -> SignedDuration {
+        match self {
+            Self::Gcs(bucket) => bucket.clock_offset(),
+            // Whoever writes a file dates it by its own clock.
+            Self::File(_) => SignedDuration::ZERO,
         }
     }
 

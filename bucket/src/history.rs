@@ -17,6 +17,8 @@ const ENTRY: &str = "entry";
 const MAX_METADATA: usize = 7500;
 /// Where the listing of the last entries begins, in days before now, unless that turns out to be too late.
 const RECENT_DAYS: i64 = 30;
+/// Entries that are wanted, up to which they are mostly that recent.
+const FEW: usize = 100;
 /// Entries that are read at the same time, when their metadata doesn't tell them.
 const AT_ONCE: usize = 64;
 
@@ -91,7 +93,9 @@ impl Bucket {
 
     /// The last entries of a server, newest first, at most `limit`.
     pub async fn newest_history(&self, server: &ServerName, limit: usize) -> Result<Vec<HistoryEntry>, Error> {
-        let objects = newest(self, &layout::history_of(server), None, &[RECENT_DAYS], limit).await?;
+        // Whoever wants many wants all there are, mostly.
+        let days: &[i64] = if limit > FEW { &[] } else { &[RECENT_DAYS] };
+        let objects = newest(self, &layout::history_of(server), None, days, limit).await?;
         self.history_entries(objects, limit).await
     }
 

@@ -1,7 +1,7 @@
 //! The newest objects of those whose names begin with a time, in few round trips however many there are.
 //!
-//! A listing gives the oldest first, and a thousand at a time. So it begins a little while ago, and only if that isn't
-//! enough everything before is listed, span by span at the same time.
+//! A listing gives the oldest first, and a thousand at a time. So it begins a little while ago; only if that isn't enough
+//! everything before is listed, and only if that is more than a thousand, span by span at the same time.
 
 use futures_util::{TryStreamExt, future::try_join_all};
 use jiff::{SignedDuration, Timestamp};
@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::{Bucket, Error, ObjectInfo, PageToken, items, layout};
 
 /// Days before now at which the listings of everything before begin and end.
-const SPANS: [i64; 7] = [60, 120, 180, 365, 2 * 365, 4 * 365, 8 * 365];
+const SPANS: [i64; 8] = [30, 60, 120, 180, 365, 2 * 365, 4 * 365, 8 * 365];
 
 /// The objects `{prefix}{time}…`, oldest first: those since a time, or at least the newest `enough` if there are so many.
 /// `days` are the beginnings that are tried first, in days before now.
@@ -37,6 +37,13 @@ pub(crate) async fn newest(
         if found.len() >= enough {
             return Ok(found);
         }
+    }
+    let before_all = PageToken::between(None, end.clone());
+    let page = bucket.list(prefix, Some(&before_all), 1000).await?;
+    if page.next.is_none() {
+        let mut all = page.items;
+        all.append(&mut found);
+        return Ok(all);
     }
     let beginnings = SPANS.iter().filter(|span| days.iter().all(|days| days < span)).map(|days| before(*days));
     let bounds: Vec<Option<String>> = std::iter::once(end).chain(beginnings.map(Some)).chain([None]).collect();

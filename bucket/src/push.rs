@@ -258,6 +258,11 @@ impl Bucket {
         self.read_json(&layout::push_end(time, id), MAX_END).await
     }
 
+    /// Whether somebody ended a push.
+    pub async fn is_push_ended(&self, time: Timestamp, id: &PushId) -> Result<bool, Error> {
+        Ok(self.head(&layout::push_end(time, id)).await?.is_some())
+    }
+
     /// The last pushes, newest first, at most `limit`; those that can't be understood are passed over.
     pub async fn newest_pushes(&self, limit: usize) -> Result<Vec<PushHead>, Error> {
         // With each comes the object that ends it.

@@ -168,6 +168,17 @@ impl Release {
         }
     }
 
+    /// A release that is no longer in the bucket, of which only the name is known.
+    pub fn gone(name: ReleaseName) -> Self {
+        let metadata = Err("it is no longer in the bucket".to_owned());
+        Self { name, generation: Generation(0), size: 0, uploaded: Timestamp::UNIX_EPOCH, adopted: None, metadata }
+    }
+
+    /// Whether it is no longer in the bucket.
+    pub fn is_gone(&self) -> bool {
+        self.generation == Generation(0)
+    }
+
     fn at(info: &ObjectInfo) -> Option<Self> {
         let name = layout::release_at(&info.path)?;
         let metadata = ReleaseMetadata::from_metadata(&name, &info.metadata);

@@ -1,6 +1,6 @@
 //! What a server had before, from the pushes to it.
 
-use bucket::{AppName, HistoryEntry, PushKind, ReleaseName};
+use bucket::{AppName, AppState, AppStatus, HistoryEntry, PushKind, ReleaseName};
 
 /// What was done, in a word, as pages and the command say it. Of a kind that this program doesn't know it is foreign text.
 pub fn word(kind: &PushKind) -> &str {
@@ -16,14 +16,55 @@ pub fn word(kind: &PushKind) -> &str {
     }
 }
 
-/// The release that a server had before `current`, from its history, oldest push first.
-///
-/// Every deploy goes on top of what was there, every rollback takes the top off: so rolling back twice goes back
-/// twice, and never forward again. `None` when the history doesn't know of anything before.
-pub fn previous<'a>(
+/// The release that a server goes back to from `current`, from its history, oldest push first, and from what its agent
+/// says of the app. A release that was rolled back there is none to go back to; and if the current one never ran, what is
+/// installed is what it goes back to. Without a report the history decides alone.
+pub fn way_back<'a>(
     pushes: impl IntoIterator<Item = &'a HistoryEntry>,
     app: &AppName,
     current: &ReleaseName,
+    reported: Option<&'a AppStatus>,
+) -> Option<&'a ReleaseName> {
+    let rolled_back = reported.map(|app| app.rolled_back.as_slice()).unwrap_or_default();
+    let installed = reported.and_then(|app| app.installed.as_ref());
+    installed
+        .filter(|installed| *installed != current && !rolled_back.contains(installed))
+        .filter(|_| reported.is_some_and(|app| never_ran(app, current)))
+        .or_else(|| previous(pushes, app, current, rolled_back))
+}
+
+/// The release that ran on a server before a push to it, from its history, oldest push first: what the push replaced, or,
+/// if that was rolled back there, what stayed up before.
+pub fn before_push<'a>(
+    pushes: &'a [HistoryEntry],
+    app: &AppName,
+    push: &'a HistoryEntry,
+    reported: Option<&AppStatus>,
+) -> Option<&'a ReleaseName> {
+    let rolled_back = reported.map(|app| app.rolled_back.as_slice()).unwrap_or_default();
+    let from = push.from.as_ref()?;
+    if !rolled_back.contains(from) {
+        return Some(from);
+    }
+    let earlier = pushes.iter().filter(|earlier| earlier.generation < push.generation);
+    previous(earlier, app, from, rolled_back)
+}
+
+/// Whether an agent says of a release that it never stayed up there.
+fn never_ran(app: &AppStatus, release: &ReleaseName) -> bool {
+    let has_failed = matches!(app.state, AppState::Quarantined | AppState::Failed);
+    app.rolled_back.contains(release) || (has_failed && app.desired.as_ref() == Some(release))
+}
+
+/// The release that a server had before `current`, from its history, oldest push first, none of those `passed_over`.
+///
+/// Every deploy goes on top of what was there, every rollback takes the top off: so rolling back twice goes back
+/// twice, and never forward again. `None` when the history doesn't know of anything before.
+fn previous<'a>(
+    pushes: impl IntoIterator<Item = &'a HistoryEntry>,
+    app: &AppName,
+    current: &ReleaseName,
+    passed_over: &[ReleaseName],
 ) -> Option<&'a ReleaseName> {
     let mut stack: Vec<&ReleaseName> = Vec::new();
     for push in pushes {
@@ -47,16 +88,15 @@ pub fn previous<'a>(
             _ => {}
         }
     }
-    match stack.iter().rposition(|release| *release == current) {
-        Some(at) => at.checked_sub(1).map(|before| stack[before]),
-        // Changed by hand since the last push: what was pushed last is what it had before.
-        None => stack.last().copied(),
-    }
+    // Changed by hand since the last push: what was pushed last is what it had before.
+    let top = stack.iter().rposition(|release| *release == current).unwrap_or(stack.len());
+    stack[..top].iter().rev().copied().find(|release| *release != current && !passed_over.contains(release))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::Reading;
     use bucket::Generation;
 
     fn release(n: u8) -> ReleaseName {
@@ -130,7 +170,7 @@ mod tests {
             ),
         ];
         for (name, pushes, current, want) in cases {
-            let got = previous(&pushes, &"web".parse().unwrap(), &release(current));
+            let got = way_back(&pushes, &"web".parse().unwrap(), &release(current), None);
             assert_eq!(got, want.map(release).as_ref(), "{name}");
         }
     }
@@ -140,6 +180,39 @@ mod tests {
         let mut other = push(PushKind::Deploy, Some(3), 4);
         other.app = "api".parse().unwrap();
         let pushes = [push(PushKind::Deploy, Some(1), 2), other];
-        assert_eq!(previous(&pushes, &"web".parse().unwrap(), &release(2)), Some(&release(1)));
+        assert_eq!(way_back(&pushes, &"web".parse().unwrap(), &release(2), None), Some(&release(1)));
+    }
+
+    #[test]
+    fn what_ran_decides_and_not_what_was_chosen() {
+        use AppState::{Converged, Failed, Pending, Quarantined};
+        use PushKind::{Deploy, Retry, Rollback};
+        let pushes = [push(Deploy, None, 1), push(Deploy, Some(1), 2), push(Deploy, Some(2), 3)];
+        let report = |state: AppState, desired: u8, installed: Option<u8>, rolled_back: &[u8]| {
+            let mut app = crate::condition::tests::server(1, 1, 1, state, bucket::ServerState::Failed);
+            let Reading::Known(status) = &mut app.status else { panic!("it has a report") };
+            let mut app = status.apps.remove(0);
+            (app.desired, app.installed) = (Some(release(desired)), installed.map(release));
+            app.rolled_back = rolled_back.iter().copied().map(release).collect();
+            app
+        };
+        for (case, current, report, want) in [
+            ("both were rolled back", 3, report(Quarantined, 3, Some(1), &[3, 2]), Some(1)),
+            ("the last runs, the one before was rolled back", 3, report(Converged, 3, Some(3), &[2]), Some(1)),
+            ("the last could not even be installed", 3, report(Failed, 3, Some(2), &[]), Some(2)),
+            ("an earlier agent keeps no list", 3, report(Quarantined, 3, Some(1), &[]), Some(1)),
+            ("what is installed was rolled back too", 3, report(Quarantined, 3, Some(2), &[3, 2]), Some(1)),
+            ("it has not come to it yet", 3, report(Pending, 2, Some(2), &[]), Some(2)),
+            ("nothing is installed", 3, report(Failed, 3, None, &[3]), Some(2)),
+            ("nothing ever stayed up", 3, report(Quarantined, 3, None, &[3, 2, 1]), None),
+            ("by hand something else was installed", 3, report(Converged, 3, Some(9), &[]), Some(2)),
+        ] {
+            let got = way_back(&pushes, &"web".parse().unwrap(), &release(current), Some(&report));
+            assert_eq!(got, want.map(release).as_ref(), "{case}");
+        }
+        let retried = [&pushes[..2], &[push(Retry, Some(2), 2)]].concat();
+        assert_eq!(way_back(&retried, &"web".parse().unwrap(), &release(2), None), Some(&release(1)));
+        let undone = [&pushes[..], &[push(PushKind::Undo, Some(3), 2), push(Rollback, Some(2), 1)]].concat();
+        assert_eq!(way_back(&undone, &"web".parse().unwrap(), &release(1), None), None);
     }
 }

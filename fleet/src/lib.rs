@@ -5,9 +5,12 @@
 //! - [`condition`]: how a server is, pure
 //! - [`filter`]: the filter language of servers, pure
 //! - [`history`]: what a server had before, from the pushes to it, pure
+//! - [`rollback`], [`retry`]: which release a server goes back to, or tries again
+//! - [`account`]: how far a push is
+//! - [`redo`]: undoing, retrying, continuing and stopping a push as a whole
 //! - [`policy`]: what may go where, and who may do it
 //! - [`operation`]: pushing to any number of servers
-//! - [`push`]: the one way to write a server's document
+//! - [`push`]: the one way to write a server's document; `push_object`: what lies in the bucket of a push itself
 //! - [`poke`]: waking the servers that were pushed to
 //! - [`server`]: reading what a server should run and does run
 //! - [`lookup`]: names that nothing has, and what was probably meant
@@ -15,6 +18,7 @@
 //!
 //! Nothing here prints, draws a page or listens: that is for the programs on top.
 
+pub mod account;
 pub mod assign;
 pub mod condition;
 pub mod filter;
@@ -26,4 +30,8 @@ pub mod plan;
 pub mod poke;
 pub mod policy;
 pub mod push;
+mod push_object;
+pub mod redo;
+pub mod retry;
+pub mod rollback;
 pub mod server;

@@ -1,7 +1,8 @@
 //! Pushing to any number of servers: the one way that pages, the API and the command go.
 //!
-//! Every server has a result of its own, and one that fails doesn't stop the others. Each write is judged by the policy
-//! right before it; the pokes come when all is written, several apps of a server in one.
+//! The push itself is recorded before anything is written (`push_object.rs`). Every server has a result of its own,
+//! and one that fails doesn't stop the others. Each write is judged by the policy right before it; the pokes come when all
+//! is written, several apps of a server in one.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,9 +10,12 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use bucket::{AppName, Bucket, Generation, HistoryEntry, PushKind, Release, ReleaseName, ServerName};
+use bucket::{
+    AppName, Bucket, Generation, Push, PushId, PushKind, PushRow, Release, ReleaseName, ServerName, UnwrittenCause,
+    UnwrittenRow,
+};
 use futures_util::{
-    StreamExt,
+    FutureExt as _, StreamExt,
     future::{Either, join_all, select},
     stream,
 };
@@ -19,19 +23,16 @@ use thiserror::Error;
 use tokio::task::JoinHandle;
 
 use crate::{
-    history::previous,
     identity::Identity,
-    lookup::{ensure_app, ensure_server},
+    lookup::ensure_app,
     poke::{PokeSettings, Poker, Prepared},
     policy::{Case, Policy, Reason, Refusal},
-    push::{self, Conflict, Incomplete, Request, Seen},
+    push::{self, Conflict, Incomplete, Pushed, Request, Seen},
+    push_object::{NotReady, PushObject},
 };
 
 /// Servers that are written at the same time.
 const AT_ONCE: usize = 16;
-
-/// As far back as anyone rolls back, in pushes.
-const MAX_DEPTH: usize = 500;
 
 /// Who pushes, why, and by which rules.
 #[derive(Debug, Clone)]
@@ -78,9 +79,33 @@ pub enum NotPushed {
     /// The app's entry is no longer what the operator saw.
     #[error(transparent)]
     Conflict(Box<Conflict>),
+    /// An operator stopped the push before it came to this server.
+    #[error("nothing was written: the push was stopped")]
+    Stopped,
     /// Something failed; the text has the causes too.
     #[error("{0}")]
     Failed(String),
+}
+
+impl NotPushed {
+    /// In a word, for the end of the push.
+    fn cause(&self) -> UnwrittenCause {
+        match self {
+            Self::Refused(_) => UnwrittenCause::Policy,
+            Self::Conflict(_) => UnwrittenCause::Conflict,
+            Self::Stopped => UnwrittenCause::Stopped,
+            Self::Failed(_) => UnwrittenCause::Failed,
+        }
+    }
+}
+
+impl From<NotReady> for NotPushed {
+    fn from(not_ready: NotReady) -> Self {
+        match not_ready {
+            NotReady::Stopped => Self::Stopped,
+            NotReady::Failed(reason) => Self::Failed(reason),
+        }
+    }
 }
 
 impl From<anyhow::Error> for NotPushed {
@@ -97,6 +122,8 @@ impl From<anyhow::Error> for NotPushed {
 pub struct PushResult {
     /// What was wanted.
     pub intent: Intent,
+    /// The push that it is a row of, once that lies in the bucket.
+    pub push: Option<PushId>,
     /// The generation of the document that holds it, or why nothing was written.
     pub result: Result<Generation, NotPushed>,
     /// What failed after the write; the push itself succeeded.
@@ -113,40 +140,132 @@ impl PushResult {
 /// Carries out pushes, and reports each, by its place, as soon as it is written or isn't. Pokes when all are written; the
 /// results that are returned have what failed after the write, in the order of the intents.
 ///
-/// Only what depends on another waits for it: instances are looked up while documents are written, and history is written
-/// while servers are poked.
+/// The intents for one app and of one kind are one push. Only what depends on another waits for it: instances are looked up
+/// while documents are written, and history is written while servers are poked.
 pub async fn carry_out(
     bucket: &Bucket,
     operator: &Operator,
     intents: Vec<(Intent, Option<JustRead>)>,
     report: impl Fn(usize, &PushResult),
 ) -> Vec<PushResult> {
+    carry_out_of(bucket, operator, None, intents, report).await
+}
+
+/// Like [`carry_out`], for a push that undoes another one or tries it again.
+pub async fn carry_out_of(
+    bucket: &Bucket,
+    operator: &Operator,
+    of: Option<&PushId>,
+    intents: Vec<(Intent, Option<JustRead>)>,
+    report: impl Fn(usize, &PushResult),
+) -> Vec<PushResult> {
+    let key = |intent: &Intent| (intent.release.app().clone(), intent.kind.clone());
+    let mut rows: Vec<((AppName, PushKind), Vec<PushRow>)> = Vec::new();
+    for (intent, _) in &intents {
+        let key = key(intent);
+        let place = rows.iter().position(|(known, _)| *known == key).unwrap_or_else(|| {
+            rows.push((key, Vec::new()));
+            rows.len() - 1
+        });
+        let (server, from, to) = (intent.server.clone(), intent.from.clone(), Some(intent.release.clone()));
+        rows[place].1.push(PushRow { server, from, to });
+    }
+    let who = (operator.who.name.as_str(), operator.reason.as_str());
+    let pushes: Vec<((AppName, PushKind), Arc<PushObject>)> = rows
+        .into_iter()
+        .map(|(key, rows)| (key.clone(), Arc::new(PushObject::new(bucket, key, of, who, rows))))
+        .collect();
+    let of_intent =
+        |intent: &Intent| pushes.iter().find(|(known, _)| *known == key(intent)).map(|(_, push)| push.clone());
+    let rows = intents.into_iter().filter_map(|(intent, just_read)| {
+        let push = of_intent(&intent)?;
+        Some(Row { intent, just_read, push })
+    });
+    carry_out_rows(bucket, operator, rows.collect(), report).await
+}
+
+/// Writes rows of a push that was cut off, under its ID, and ends it.
+pub async fn carry_on(
+    bucket: &Bucket,
+    operator: &Operator,
+    push: Push,
+    intents: Vec<(Intent, Option<JustRead>)>,
+    report: impl Fn(usize, &PushResult),
+) -> Vec<PushResult> {
+    let push = Arc::new(PushObject::continued(bucket, push));
+    let row = |(intent, just_read)| Row { intent, just_read, push: push.clone() };
+    carry_out_rows(bucket, operator, intents.into_iter().map(row).collect(), report).await
+}
+
+/// One row on its way.
+struct Row {
+    intent: Intent,
+    just_read: Option<JustRead>,
+    push: Arc<PushObject>,
+}
+
+async fn carry_out_rows(
+    bucket: &Bucket,
+    operator: &Operator,
+    rows: Vec<Row>,
+    report: impl Fn(usize, &PushResult),
+) -> Vec<PushResult> {
     let poker = Poker::new(&operator.poke);
-    let servers: BTreeSet<ServerName> = intents.iter().map(|(intent, _)| intent.server.clone()).collect();
+    let servers: BTreeSet<ServerName> = rows.iter().map(|row| row.intent.server.clone()).collect();
+    let pushes: Vec<Arc<PushObject>> = rows.iter().map(|row| row.push.clone()).collect();
     let preparing = async {
         match &poker {
             Ok(Some(poker)) => Some(poker.prepare(&servers).await),
             _ => None,
         }
     };
-    let writing = write_all(bucket, operator, intents, report);
+    let writing = write_all(bucket, operator, rows, report);
     let (written, prepared) = match select(Box::pin(writing), Box::pin(preparing)).await {
         Either::Left((written, _)) if !written.iter().any(|(result, _)| result.is_pushed()) => (written, None),
         Either::Left((written, preparing)) => (written, preparing.await),
         Either::Right((prepared, writing)) => (writing.await, prepared),
     };
     let (mut results, records): (Vec<PushResult>, Vec<Option<Record>>) = written.into_iter().unzip();
+    let unwritten = results.iter().map(|result| {
+        let cause = result.result.as_ref().err()?.cause();
+        Some(UnwrittenRow { server: result.intent.server.clone(), cause })
+    });
+    let ends = end_all(operator, pushes, unwritten.collect());
     let records = join_all(records.into_iter().map(|record| async move {
         match record {
             Some(record) => record.await.unwrap_or_else(|lost| Some(Incomplete::NotRecorded(lost.to_string()))),
             None => None,
         }
     }));
-    let (records, ()) = tokio::join!(records, poke(poker, prepared, &mut results));
+    let (records, ends, ()) = tokio::join!(records, ends, poke(poker, prepared, &mut results));
     for (result, not_recorded) in results.iter_mut().zip(records) {
         result.incomplete.extend(not_recorded);
     }
+    for (place, error) in ends {
+        results[place].incomplete.push(Incomplete::NotEnded(error));
+    }
     results
+}
+
+/// Ends each push, by its first row. Gives where that failed, and why.
+async fn end_all(
+    operator: &Operator,
+    pushes: Vec<Arc<PushObject>>,
+    unwritten: Vec<Option<UnwrittenRow>>,
+) -> Vec<(usize, String)> {
+    let mut ends: Vec<(usize, Arc<PushObject>, Vec<UnwrittenRow>)> = Vec::new();
+    for (place, (push, row)) in pushes.into_iter().zip(unwritten).enumerate().filter(|(_, (push, _))| push.is_created())
+    {
+        match ends.iter_mut().find(|(_, known, _)| Arc::ptr_eq(known, &push)) {
+            Some((.., rows)) => rows.extend(row),
+            None => ends.push((place, push, row.into_iter().collect())),
+        }
+    }
+    let ended = ends.into_iter().map(async |(place, push, rows)| {
+        let error = push.end(&operator.who.name, rows).await.err()?;
+        Some((place, error.to_string()))
+    });
+    join_all(ended).await.into_iter().flatten().collect()
 }
 
 /// The record of a push on its way into the history.
@@ -155,11 +274,11 @@ type Record = JoinHandle<Option<Incomplete>>;
 async fn write_all(
     bucket: &Bucket,
     operator: &Operator,
-    intents: Vec<(Intent, Option<JustRead>)>,
+    rows: Vec<Row>,
     report: impl Fn(usize, &PushResult),
 ) -> Vec<(PushResult, Option<Record>)> {
-    let unread = intents.iter().filter(|(_, just_read)| just_read.is_none());
-    let names: BTreeSet<ReleaseName> = unread.map(|(intent, _)| intent.release.clone()).collect();
+    let unread = rows.iter().filter(|row| row.just_read.is_none());
+    let names: BTreeSet<ReleaseName> = unread.map(|row| row.intent.release.clone()).collect();
     let releases: BTreeMap<ReleaseName, Result<Release, NotPushed>> = stream::iter(names)
         .map(async |name| {
             let found = find(bucket, &name).await.map_err(NotPushed::from);
@@ -168,37 +287,42 @@ async fn write_all(
         .buffer_unordered(AT_ONCE)
         .collect()
         .await;
-    let pushes = |(place, (intent, just_read)): (usize, (Intent, Option<JustRead>))| {
+    let pushes = |(place, Row { intent, just_read, push }): (usize, Row)| {
         let (releases, report) = (&releases, &report);
         async move {
             let (release, seen) = match just_read {
                 Some(JustRead { release, seen }) => (Ok(release), Some(seen)),
-                None => (releases[&intent.release].clone(), None),
+                None => match releases[&intent.release].clone() {
+                    Err(_) if is_cached(bucket, &intent).await => (Ok(Release::gone(intent.release.clone())), None),
+                    found => (found, None),
+                },
             };
             let written = match release {
-                Ok(release) => write(bucket, operator, &intent, &release, seen).await,
+                Ok(release) => write(bucket, operator, &push, &intent, &release, seen).await,
                 Err(error) => Err(error),
             };
             let (result, record) = match written {
-                Ok((pushed, record)) => {
-                    (PushResult { intent, result: Ok(pushed.generation), incomplete: pushed.incomplete }, Some(record))
-                }
-                Err(error) => (PushResult { intent, result: Err(error), incomplete: Vec::new() }, None),
+                Ok((generation, record)) => (Ok(generation), Some(record)),
+                Err(error) => (Err(error), None),
             };
+            let new_bucket = push.take_new_bucket().map(Incomplete::NewBucket);
+            let push = push.is_created().then(|| push.id().clone());
+            let result = PushResult { intent, push, result, incomplete: new_bucket.into_iter().collect() };
             report(place, &result);
             (result, record)
         }
     };
-    stream::iter(intents.into_iter().enumerate()).map(pushes).buffered(AT_ONCE).collect().await
+    stream::iter(rows.into_iter().enumerate()).map(pushes).buffered(AT_ONCE).collect().await
 }
 
 async fn write(
     bucket: &Bucket,
     operator: &Operator,
+    push: &PushObject,
     intent: &Intent,
     release: &Release,
     seen: Option<Seen>,
-) -> Result<(push::Pushed, Record), NotPushed> {
+) -> Result<(Generation, Record), NotPushed> {
     let case = Case {
         server: &intent.server,
         app: intent.release.app(),
@@ -207,6 +331,8 @@ async fn write(
     };
     operator.policy.judge(&operator.who, case)?;
     let request = Request {
+        id: push.id().clone(),
+        began: push.began(),
         server: intent.server.clone(),
         release: intent.release.clone(),
         from: intent.from.clone(),
@@ -214,13 +340,27 @@ async fn write(
         who: operator.who.name.clone(),
         reason: operator.reason.clone(),
     };
-    let seen = match seen {
-        Some(seen) => seen,
-        None => push::read(bucket, &intent.server).await?,
+    // The types of futures that go through the storage's client are deep: one box here keeps them bearable above.
+    let filled = async {
+        let seen = match seen {
+            Some(seen) => seen,
+            None => push::read(bucket, &intent.server).await?,
+        };
+        anyhow::Ok(push::fill(bucket, &intent.server, seen).await)
     };
-    let pushed = push::push(bucket, &request, seen).await?;
-    let (bucket, generation) = (bucket.clone(), pushed.generation);
-    Ok((pushed, tokio::spawn(async move { push::record(&bucket, &request, generation).await })))
+    let filled = filled.boxed();
+    let (ready, filled) = tokio::join!(push.ready(), filled);
+    ready?;
+    let Pushed { generation, entry } = push::push(bucket, &request, filled?).boxed().await?;
+    let bucket = bucket.clone();
+    Ok((generation, tokio::spawn(async move { push::record(&bucket, &entry).await })))
+}
+
+/// Whether a release that may be gone from the bucket can be restored all the same, because the server has it.
+async fn is_cached(bucket: &Bucket, intent: &Intent) -> bool {
+    let restores = matches!(intent.kind, PushKind::Rollback | PushKind::Undo);
+    let status = if restores { bucket.status(&intent.server).await.ok().flatten() } else { None };
+    status.is_some_and(|(_, status)| status.has_cached(&intent.release))
 }
 
 /// Pokes the servers that were written. The pushes have succeeded whatever comes of it.
@@ -255,25 +395,4 @@ pub async fn find(bucket: &Bucket, name: &ReleaseName) -> Result<Release> {
         bail!("`{}` cannot be deployed: {reason}", name.stem());
     }
     Ok(release)
-}
-
-/// What a server had before the release of `app` that its document names now.
-pub async fn before(bucket: &Bucket, app: &AppName, server: &ServerName) -> Result<ReleaseName> {
-    let seen = push::read(bucket, server).await?;
-    let Some(current) = seen.document.release_of(app) else {
-        ensure_server(bucket, server).await?;
-        ensure_app(bucket, app).await?;
-        bail!("`{server}` does not have `{app}`: nothing to roll back");
-    };
-    let newest = bucket.newest_history(server, MAX_DEPTH).await;
-    let mut pushes: Vec<HistoryEntry> = newest.with_context(|| format!("could not read the history of `{server}`"))?;
-    // By the bucket's order and not by the clocks of those who pushed.
-    pushes.sort_by_key(|push| push.generation);
-    let before = previous(&pushes, app, current).with_context(|| {
-        format!(
-            "no earlier release of this app in the history of `{server}` (current: `{}`): deploy a release by name instead",
-            current.stem()
-        )
-    })?;
-    Ok(before.clone())
 }

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use bucket::{AgentStatus, AppName, AppState, PushKind, Release, ReleaseName, ServerName, Status, Timestamp};
+use bucket::{
+    AgentStatus, AppName, AppState, AppStatus, PushKind, Release, ReleaseName, ServerName, Status, Timestamp,
+};
 use jiff::SignedDuration;
 
 use crate::server::{Reading, Server};
@@ -83,6 +85,12 @@ pub enum Warning {
     NotReporting(SignedDuration),
     /// The agent rolled this release back on this server, so it won't try it again by itself.
     RolledBack,
+    /// The release stays the same: its agent tries it again.
+    Retried,
+    /// There seems to be nothing to try again.
+    NothingToRetry,
+    /// The release is gone from the bucket, and the server still has it.
+    OnlyCached,
 }
 
 impl fmt::Display for Warning {
@@ -96,6 +104,9 @@ impl fmt::Display for Warning {
                 write!(f, "the server's agent has not reported for {}", console::age(*elapsed))
             }
             Self::RolledBack => f.write_str("this release was rolled back on this server"),
+            Self::Retried => f.write_str("same release, retried"),
+            Self::NothingToRetry => f.write_str("the server's agent does not report that this release failed"),
+            Self::OnlyCached => f.write_str("this release is gone from the bucket: only the server's own cache has it"),
         }
     }
 }
@@ -139,16 +150,20 @@ fn warnings(
     now: Timestamp,
 ) -> Vec<Warning> {
     let name = &release.name;
+    let is_retry = *kind == PushKind::Retry;
+    let reported = status.and_then(|status| status.apps.iter().find(|found| found.app == name.app().as_str()));
     let is_older = from.is_some_and(|from| from.time() > name.time());
     let overdue = status.and_then(|status| overdue(status, now));
     let warnings = [
         is_dirty(release).then_some(Warning::Dirty),
-        (from == Some(name)).then_some(Warning::NoChange),
+        (from == Some(name)).then_some(if is_retry { Warning::Retried } else { Warning::NoChange }),
+        (is_retry && !reported.is_some_and(|app| is_retriable(app, name))).then_some(Warning::NothingToRetry),
+        release.is_gone().then_some(Warning::OnlyCached),
         // Of a rollback that is the point.
         (is_older && *kind == PushKind::Deploy).then_some(Warning::Older),
         status.is_none().then_some(Warning::NeverReported),
         overdue.map(Warning::NotReporting),
-        status.is_some_and(|status| is_quarantined(status, name.app(), name)).then_some(Warning::RolledBack),
+        (!is_retry && reported.is_some_and(|app| was_rolled_back(app, name))).then_some(Warning::RolledBack),
     ];
     warnings.into_iter().flatten().collect()
 }
@@ -157,11 +172,15 @@ fn is_dirty(release: &Release) -> bool {
     release.metadata.as_ref().is_ok_and(|metadata| metadata.dirty)
 }
 
-fn is_quarantined(status: &Status, app: &AppName, release: &ReleaseName) -> bool {
-    let ours = status.apps.iter().find(|found| found.app == app.as_str());
-    ours.is_some_and(|found| {
-        matches!(found.state, AppState::Quarantined | AppState::Degraded) && found.desired.as_ref() == Some(release)
-    })
+fn was_rolled_back(app: &AppStatus, release: &ReleaseName) -> bool {
+    let is_held = matches!(app.state, AppState::Quarantined | AppState::Degraded);
+    app.rolled_back.contains(release) || (is_held && app.desired.as_ref() == Some(release))
+}
+
+/// Whether a retry of a release makes sense: its agent says that it gave up, or that it waits for another attempt.
+pub fn is_retriable(app: &AppStatus, release: &ReleaseName) -> bool {
+    let has_failed = matches!(app.state, AppState::Failed | AppState::Quarantined | AppState::Degraded);
+    has_failed && app.desired.as_ref() == Some(release)
 }
 
 /// The longest heartbeat and the longest poll that an agent can be configured to, in seconds: who reports more doesn't

@@ -9,3 +9,4 @@ mod push_command;
 mod serve;
 mod snapshot;
 mod tokens;
+mod writing;

@@ -18,6 +18,7 @@ mod power_cuts;
 mod releases;
 mod reports;
 mod rescue;
+mod retries;
 mod units;
 mod web;
 

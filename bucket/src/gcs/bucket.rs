@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use jiff::SignedDuration;
 
 use super::{
     attempt::{Failure, USER_AGENT},
@@ -24,6 +25,10 @@ pub struct GcsBucket {
 impl GcsBucket {
     pub(crate) async fn open(name: &str, options: &BucketOptions) -> Result<Self, Error> {
         Ok(Self { connection: Arc::new(Connection::open(name, options).await?) })
+    }
+
+    pub(crate) fn clock_offset(&self) -> SignedDuration {
+        self.connection.rest.clock_offset()
     }
 
     pub(crate) async fn get(&self, path: &ObjectPath, limit: u64) -> Result<Option<Object>, Error> {

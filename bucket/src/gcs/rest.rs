@@ -1,9 +1,18 @@
 //! The requests that the official client has no REST for: list, look at, delete.
 
-use std::{sync::OnceLock, time::Duration};
+use std::{
+    sync::{
+        OnceLock,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
-use jiff::Timestamp;
-use reqwest::{Method, Response, header::RETRY_AFTER};
+use jiff::{SignedDuration, Timestamp, fmt::rfc2822};
+use reqwest::{
+    Method, Response,
+    header::{DATE, RETRY_AFTER},
+};
 use serde::Deserialize;
 use url::Url;
 
@@ -19,6 +28,9 @@ pub(super) const WRITE: &str = "push-write";
 /// Most bytes of an answer that are read: a page of 1,000 objects with 8 KiB of metadata each, as JSON.
 const MAX_ANSWER: usize = 32 << 20;
 
+/// A difference of clocks that dates in answers can't tell from none.
+const CLOCK_PRECISION: SignedDuration = SignedDuration::from_secs(2);
+
 /// What of an object is asked for.
 const FIELDS: &str = "name,generation,size,updated,metadata";
 
@@ -30,6 +42,8 @@ pub(super) struct Rest {
     timeout: Duration,
     /// Made at the first request: an idle agent only ever polls, through the official client.
     client: OnceLock<reqwest::Client>,
+    /// How far the server's clock is ahead, in milliseconds.
+    ahead: AtomicI64,
 }
 
 /// An object as the API describes it.
@@ -76,7 +90,7 @@ impl Rest {
         if let Ok(mut segments) = base.path_segments_mut() {
             segments.pop_if_empty().extend(["storage", "v1", "b", bucket, "o"]);
         }
-        Self { base, tokens, timeout, client: OnceLock::new() }
+        Self { base, tokens, timeout, client: OnceLock::new(), ahead: AtomicI64::new(0) }
     }
 
     /// What is known of an object; `None` if there is none.
@@ -140,7 +154,9 @@ impl Rest {
 
     async fn send(&self, method: Method, url: Url) -> Result<Response, Failure> {
         let headers = self.tokens.headers().await.map_err(Failure::credentials)?;
+        let asked = Timestamp::now();
         let answer = self.client()?.request(method, url).headers(headers).send().await?;
+        self.note_clock(&answer, asked);
         let status = answer.status();
         if status.is_success() {
             return Ok(answer);
@@ -149,6 +165,24 @@ impl Rest {
         // The status says enough if the words can't be had.
         let body = bounded(answer, 64 << 10).await.unwrap_or_default();
         Err(Failure::answered(status.as_u16(), &body, after.as_deref()))
+    }
+
+    /// How far the server's clock is ahead of ours. Less than what its dates can't tell is none.
+    pub(super) fn clock_offset(&self) -> SignedDuration {
+        let ahead = SignedDuration::from_millis(self.ahead.load(Ordering::Relaxed));
+        if ahead.abs() < CLOCK_PRECISION { SignedDuration::ZERO } else { ahead }
+    }
+
+    fn note_clock(&self, answer: &Response, asked: Timestamp) {
+        let date = answer.headers().get(DATE).and_then(|date| date.to_str().ok());
+        let Some(date) = date.and_then(|date| rfc2822::parse(date).ok()) else { return };
+        let taken = Timestamp::now().duration_since(asked);
+        // A date has whole seconds, cut; and it was written when about half of the time had passed.
+        let ours = asked.saturating_add(taken / 2).unwrap_or(asked);
+        let ahead = date.timestamp().duration_since(ours) + SignedDuration::from_millis(500);
+        if taken < CLOCK_PRECISION {
+            self.ahead.store(i64::try_from(ahead.as_millis()).unwrap_or_default(), Ordering::Relaxed);
+        }
     }
 
     fn client(&self) -> Result<&reqwest::Client, Failure> {

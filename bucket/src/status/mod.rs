@@ -314,6 +314,11 @@ pub struct StatusSummary {
 }
 
 impl Status {
+    /// Whether the server has the file of a release in its cache.
+    pub fn has_cached(&self, release: &ReleaseName) -> bool {
+        self.apps.iter().any(|app| app.cached.contains(release))
+    }
+
     /// As an object's metadata: `state` and `document`.
     fn to_metadata(&self) -> Metadata {
         let state = serde_json::to_value(self.state).expect("an enum of plain names is JSON");

@@ -1,7 +1,8 @@
-//! What people on this machine told the agent to do, carried out at the begin of a cycle.
+//! What people told the agent to do: on this machine, carried out at the begin of a cycle, and in the server document,
+//! carried out when that was read.
 
 use anyhow::Result;
-use bucket::AppName;
+use bucket::{AppName, Retry};
 
 use crate::{
     machine::{PackageManager, ServiceManager},
@@ -9,6 +10,7 @@ use crate::{
         events,
         instructions::{Answer, Instruction},
     },
+    state::quarantine::Quarantined,
     transaction::executor::Next,
 };
 
@@ -40,6 +42,49 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             }
         }
         Ok(Next::Continue)
+    }
+
+    /// Lets the plan of this cycle try again what operators asked for in the document, each retry once: that is noted on
+    /// disk together with the end of the quarantine. It counts for the release that the document names.
+    pub(super) fn carry_out_retries(&mut self) {
+        let Some((_, document)) = self.desired.document() else { return };
+        let retries: Vec<Retry> = document
+            .metadata()
+            .retries()
+            .into_iter()
+            .filter(|retry| document.release_of(retry.release.app()) == Some(&retry.release))
+            .filter(|retry| !self.quarantine.has_retried(&retry.id))
+            .collect();
+        if retries.is_empty() {
+            return;
+        }
+        let before = self.quarantine.clone();
+        let lifted: Vec<(Retry, Option<Quarantined>)> = retries
+            .into_iter()
+            .map(|retry| {
+                let entry = self.quarantine.retry(&retry.id, &retry.release);
+                (retry, entry)
+            })
+            .collect();
+        if let Err(error) = self.quarantine.save(&self.paths.quarantine()) {
+            tracing::warn!(message_id = events::STATE_LOST, "could not note a retry, which comes later: {error:#}");
+            self.quarantine = before;
+            return;
+        }
+        for (retry, entry) in lifted {
+            let (app, release) = (retry.release.app(), retry.release.stem());
+            let was_waiting = self.retries.remove(app).is_some();
+            if entry.is_some() || was_waiting {
+                tracing::info!(
+                    message_id = events::QUARANTINE_LIFTED,
+                    %app,
+                    release,
+                    push = %retry.id,
+                    "retrying `{release}`, as push {} asks",
+                    retry.id
+                );
+            }
+        }
     }
 
     /// Lets the plan of this cycle try again what failed.

@@ -269,6 +269,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         self.liveness.within(settings.bucket_timeout());
         let is_new = self.desired.read(bucket, &settings.server).await;
         self.lift_quarantine_of_unnamed();
+        self.carry_out_retries();
         is_new
     }
 

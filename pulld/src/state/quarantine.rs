@@ -1,12 +1,12 @@
 //! Releases that did not stay up on this server, and are not retried until the app's own entry in the document changes
-//! or a person asks for it (`pulld retry`).
+//! or a person asks for it (`pulld retry`, `push retry`).
 //!
 //! Deleting the file does no harm: such a release is installed once more, and rolled back once more.
 
 use std::path::Path;
 
 use anyhow::Result;
-use bucket::{AppName, Generation, ReleaseName, ServerDocument, Timestamp};
+use bucket::{AppName, AppStatus, Generation, PushId, ReleaseName, ServerDocument, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{named::Named, persist};
@@ -15,7 +15,16 @@ use super::{named::Named, persist};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Quarantine {
     entries: Vec<Quarantined>,
+    /// The releases that ever were in it and have not run since, newest first; of each app the last ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    rolled_back: Vec<ReleaseName>,
+    /// The retries that were asked for in the document and carried out, oldest first: each counts once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    retried: Vec<PushId>,
 }
+
+/// Retries that are remembered: many times those that a document has room for.
+const MAX_RETRIED: usize = 50;
 
 /// A release that is not retried.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,7 +69,41 @@ impl Quarantine {
     pub(crate) fn add(&mut self, mut entry: Quarantined) {
         let before = self.lift(entry.release.app()).filter(|before| before.release == entry.release);
         entry.previous = entry.previous.or(before.and_then(|before| before.previous));
+        self.rolled_back.retain(|release| *release != entry.release);
+        self.rolled_back.insert(0, entry.release.clone());
+        let mut left = AppStatus::MAX_ROLLED_BACK;
+        self.rolled_back.retain(|release| {
+            let is_ours = release.app() == entry.release.app();
+            let fits = !is_ours || left > 0;
+            left -= usize::from(is_ours && fits);
+            fits
+        });
         self.entries.push(entry);
+    }
+
+    /// The releases of an app that were rolled back here and have not run since, newest first.
+    pub(crate) fn rolled_back(&self, app: &AppName) -> Vec<ReleaseName> {
+        self.rolled_back.iter().filter(|release| release.app() == app).cloned().collect()
+    }
+
+    /// Notes that a release runs. Gives whether that is news.
+    pub(crate) fn note_running(&mut self, release: &ReleaseName) -> bool {
+        let before = self.rolled_back.len();
+        self.rolled_back.retain(|known| known != release);
+        self.rolled_back.len() != before
+    }
+
+    /// Whether a retry that a document asks for was carried out.
+    pub(crate) fn has_retried(&self, id: &PushId) -> bool {
+        self.retried.contains(id)
+    }
+
+    /// Notes that a retry is carried out, and forgets what is known of the release, and gives it.
+    pub(crate) fn retry(&mut self, id: &PushId, release: &ReleaseName) -> Option<Quarantined> {
+        self.retried.push(id.clone());
+        self.retried.drain(..self.retried.len().saturating_sub(MAX_RETRIED));
+        self.holds(release)?;
+        self.lift(release.app())
     }
 
     /// What repairs an app whose desired release is `release`: that one, or the one before it if it is quarantined.
@@ -105,6 +148,23 @@ mod tests {
             "since": "2026-11-20T19:05:02Z"
         }] }))
         .unwrap()
+    }
+
+    #[test]
+    fn what_was_rolled_back_is_remembered_until_it_runs() {
+        let mut known = quarantine();
+        let entry = known.entries[0].clone();
+        for minute in 0..15 {
+            known.add(Quarantined { release: release("web", minute), ..entry.clone() });
+            known.add(Quarantined { release: release("db", 1), ..entry.clone() });
+        }
+        let web: Vec<ReleaseName> = (5..15).rev().map(|minute| release("web", minute)).collect();
+        assert_eq!(known.rolled_back(web[0].app()), web);
+        assert_eq!(known.rolled_back(release("db", 1).app()), [release("db", 1)]);
+        assert!(known.note_running(&web[3]) && !known.note_running(&web[3]));
+        assert_eq!(known.rolled_back(web[0].app()).len(), 9);
+        let again: Quarantine = serde_json::from_str(&serde_json::to_string(&known).unwrap()).unwrap();
+        assert_eq!(again, known);
     }
 
     #[test]

@@ -50,6 +50,16 @@ impl Cache {
         Ok(None)
     }
 
+    /// All releases whose file is there, as far as the names say, newest first; none if the cache can't be read.
+    pub(crate) fn releases(&self) -> Vec<ReleaseName> {
+        let entries = fs::read_dir(&self.directory).into_iter().flatten();
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let releases = names.filter_map(|stem| ReleaseName::from_stem(&stem).ok());
+        let mut releases: Vec<ReleaseName> = releases.filter(|release| self.file_of(release).is_some()).collect();
+        releases.sort_by(|a, b| b.cmp(a));
+        releases
+    }
+
     /// The releases of an app whose file is there, as far as the names say.
     pub(crate) fn releases_of(&self, app: &AppName) -> Result<Vec<ReleaseName>> {
         let entries = match fs::read_dir(&self.directory) {

@@ -15,6 +15,7 @@ mod losses;
 mod on_hold;
 mod power_cuts;
 mod preparation;
+mod retries;
 mod rollback;
 mod self_update;
 mod stability;

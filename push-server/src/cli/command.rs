@@ -8,6 +8,9 @@ use fleet::policy::Policy;
 
 use crate::badge::{Badge, Severity};
 
+/// Servers that are read at the same time.
+pub(crate) const AT_ONCE: usize = 16;
+
 /// What a verb works with.
 pub(crate) struct Command {
     pub(crate) bucket: Bucket,

@@ -75,7 +75,7 @@ impl Deploy {
             let (app, servers) = (release.name.app(), count(left_out, "server"));
             note(format_args!("left out {servers} without `{app}`: --install installs it there"));
         }
-        carry_out(command, &self.options, pending).await
+        carry_out(command, &self.options, None, pending).await
     }
 }
 

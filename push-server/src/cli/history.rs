@@ -4,10 +4,17 @@ use anyhow::{Context as _, Result};
 use bucket::{HistoryEntry, ServerName, Timestamp};
 use clap::Args;
 use console::{Table, note, print, print_json, safe};
-use fleet::{history, lookup::ensure_server, push, server};
+use fleet::{
+    history,
+    lookup::ensure_server,
+    push::{self, Seen},
+    rollback::with_told,
+    server,
+};
+use futures_util::{StreamExt, stream};
 use serde_json::json;
 
-use super::command::{Command, ago, cut};
+use super::command::{AT_ONCE, Command, ago, cut};
 
 /// Show pushes: who, where, from which release to which, and the reason; newest first
 #[derive(Debug, Args)]
@@ -25,13 +32,24 @@ impl History {
             Some(server) => vec![server.clone()],
             None => server::names(&command.bucket).await?,
         };
+        let bucket = &command.bucket;
+        let read = stream::iter(&servers).map(async |server| {
+            let (newest, seen) = tokio::join!(bucket.newest_history(server, self.limit), push::read(bucket, server));
+            let newest = newest.with_context(|| format!("could not read the history of `{server}`"))?;
+            // A document that can't be read hides no history.
+            anyhow::Ok(match seen {
+                Ok(Seen { generation: Some(generation), document }) => with_told(newest, server, generation, &document),
+                _ => newest,
+            })
+        });
+        let mut read = read.buffered(AT_ONCE);
         let mut pushes: Vec<HistoryEntry> = Vec::new();
-        for server in &servers {
-            let newest = command.bucket.newest_history(server, self.limit).await;
-            pushes.extend(newest.with_context(|| format!("could not read the history of `{server}`"))?);
+        while let Some(some) = read.next().await {
+            pushes.extend(some?);
             pushes.sort_by_key(|push| std::cmp::Reverse(push.time));
             pushes.truncate(self.limit);
         }
+        drop(read);
         let unrecorded = match &self.server {
             Some(server) if pushes.is_empty() => {
                 ensure_server(&command.bucket, server).await?;

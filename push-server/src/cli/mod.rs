@@ -1,15 +1,19 @@
 //! The `push` command: one file for each verb. Nothing else in this crate prints.
 
+mod carry_on;
 mod check_config;
 mod command;
 mod deploy;
 mod history;
 mod list;
 mod pending;
+mod pushes;
+mod retry;
 mod rollback;
 mod serve;
 mod status;
 mod targets;
+mod undo;
 mod wait;
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
@@ -46,6 +50,9 @@ const AFTER_HELP: &str = "Examples:
   push status                                         every server at a glance
   push status web-1                                   one server in full
   push rollback web web-1 -m 'too slow'               the previous release of web on web-1
+  push retry web web-1 -m 'the disk was full'         the same release once more, where it failed
+  push pushes                                         the last pushes, each whatever its number of servers
+  push undo k3v9w1c7m2xq -m 'too slow'                what ran before that push, on all its servers
   push list web                                       the releases of web
   push history web-1                                  who pushed what, when and for what reason
   push serve                                          the same as a web app, on this machine
@@ -59,6 +66,12 @@ Exit status:
 enum Verb {
     Deploy(deploy::Deploy),
     Rollback(rollback::Rollback),
+    Retry(retry::Retry),
+    Undo(undo::Undo),
+    Pushes(pushes::Pushes),
+    Show(pushes::Show),
+    Continue(carry_on::Continue),
+    Stop(carry_on::Stop),
     Status(status::StatusArguments),
     List(list::List),
     History(history::History),
@@ -98,6 +111,12 @@ async fn run(arguments: Arguments) -> Result<bool> {
         Verb::Serve(serve) => serve.run(bucket, &url, arguments.config).await,
         Verb::Deploy(deploy) => deploy.run(&open(arguments.config)?).await,
         Verb::Rollback(rollback) => rollback.run(&open(arguments.config)?).await,
+        Verb::Retry(retry) => retry.run(&open(arguments.config)?).await,
+        Verb::Undo(undo) => undo.run(&open(arguments.config)?).await,
+        Verb::Pushes(pushes) => pushes.run(&open(arguments.config)?).await,
+        Verb::Show(show) => show.run(&open(arguments.config)?).await,
+        Verb::Continue(carry_on) => carry_on.run(&open(arguments.config)?).await,
+        Verb::Stop(stop) => stop.run(&open(arguments.config)?).await,
         Verb::Status(status) => status.run(&open(arguments.config)?).await,
         Verb::List(list) => list.run(&open(arguments.config)?).await,
         Verb::History(history) => history.run(&open(arguments.config)?).await,

@@ -3,18 +3,19 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use bucket::{Generation, HistoryEntry, PushKind, Release, ServerName, Timestamp};
+use bucket::{Bucket, Generation, HistoryEntry, PushId, PushKind, Release, ServerName, Timestamp};
 use clap::Args;
 use console::{UsageError, note, print_json, print_line};
 use fleet::{
     identity::{Identity, Origin},
     operation::{self, Intent, JustRead, Operator},
-    plan::{Proposal, propose},
+    plan::{Proposal, Warning, propose},
     poke::PokeSettings,
     policy::{Case, Reason},
     push::Seen,
     server::{Reading, Server},
 };
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use super::{
@@ -22,7 +23,10 @@ use super::{
     wait,
 };
 
-/// How a deploy or a rollback is done.
+/// How far this machine's clock may be from the bucket's before a person is told.
+const MAX_CLOCK_OFFSET: SignedDuration = SignedDuration::from_mins(10);
+
+/// How a push is done.
 #[derive(Debug, Args)]
 pub(crate) struct DeployOptions {
     /// Reason for the push, recorded in the history
@@ -41,6 +45,13 @@ pub(crate) struct DeployOptions {
     /// next poll
     #[arg(long, value_name = "PROJECT", env = "PUSH_GCE_PROJECT")]
     project: Option<String>,
+}
+
+impl DeployOptions {
+    /// Whether nothing is to be changed.
+    pub(crate) fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
 }
 
 /// One server's push, before it is written.
@@ -64,18 +75,15 @@ pub(crate) fn proposal(server: &Server, release: &Release, kind: &PushKind) -> R
 }
 
 /// Writes what was proposed, a line for each server, and follows it if asked to.
-pub(crate) async fn carry_out(command: &Command, options: &DeployOptions, pending: Vec<PendingPush>) -> Result<bool> {
-    if options.reason.len() > HistoryEntry::MAX_WHY {
-        bail!(UsageError::new(format!("the reason must have at most {} bytes", HistoryEntry::MAX_WHY)));
-    }
-    let lookup = |key: &str| std::env::var(key).ok();
-    let poke = PokeSettings::from_env(options.project.as_deref(), lookup);
-    let operator = Operator {
-        who: Identity { name: operator_name(), origin: Origin::Local },
-        reason: options.reason.clone(),
-        policy: command.policy.clone(),
-        poke: poke.map_err(|error| UsageError::new(format!("{error:#}")))?,
-    };
+///
+/// `of` is the push that this one undoes or tries again.
+pub(crate) async fn carry_out(
+    command: &Command,
+    options: &DeployOptions,
+    of: Option<&PushId>,
+    pending: Vec<PendingPush>,
+) -> Result<bool> {
+    let operator = operator(command, options)?;
     let mut rows: Vec<Row> = pending.into_iter().map(|pending| row(&operator, pending)).collect();
     if options.dry_run {
         for row in &mut rows {
@@ -85,7 +93,11 @@ pub(crate) async fn carry_out(command: &Command, options: &DeployOptions, pendin
             row.print(command)?;
         }
     } else {
-        write(command, &operator, &mut rows).await?;
+        write(command, &operator, of, &mut rows).await?;
+    }
+    let push = rows.iter().find_map(|row| row.push.clone());
+    if let Some(push) = &push {
+        note(format_args!("note: this is push {push}: `push show {push}` follows it, `push undo {push}` undoes it"));
     }
     let mut succeeded = rows.iter().all(|row| row.error.is_none());
     let mut results: Vec<Value> = rows.iter().map(Row::as_json).collect();
@@ -107,9 +119,24 @@ pub(crate) async fn carry_out(command: &Command, options: &DeployOptions, pendin
         }
     }
     if command.json {
-        print_json(&json!({ "pushes": results }))?;
+        print_json(&json!({ "push": push, "pushes": results }))?;
     }
     Ok(succeeded)
+}
+
+/// Who pushes, why and by which rules.
+pub(crate) fn operator(command: &Command, options: &DeployOptions) -> Result<Operator> {
+    if options.reason.len() > HistoryEntry::MAX_WHY {
+        bail!(UsageError::new(format!("the reason must have at most {} bytes", HistoryEntry::MAX_WHY)));
+    }
+    let lookup = |key: &str| std::env::var(key).ok();
+    let poke = PokeSettings::from_env(options.project.as_deref(), lookup);
+    Ok(Operator {
+        who: Identity { name: operator_name(), origin: Origin::Local },
+        reason: options.reason.clone(),
+        policy: command.policy.clone(),
+        poke: poke.map_err(|error| UsageError::new(format!("{error:#}")))?,
+    })
 }
 
 /// One server's line.
@@ -120,6 +147,7 @@ struct Row {
     just_read: Option<JustRead>,
     result: &'static str,
     warnings: Vec<String>,
+    push: Option<PushId>,
     generation: Option<Generation>,
     error: Option<String>,
 }
@@ -136,23 +164,27 @@ fn row(operator: &Operator, pending: PendingPush) -> Row {
         let case = Case { server: &server, app: proposal.to.app(), dirty: proposal.dirty, reason };
         error = operator.policy.judge(&operator.who, case).err().map(|refusal| refusal.to_string());
     }
-    let warnings = proposal.iter().flat_map(|proposal| &proposal.warnings).map(ToString::to_string).collect();
-    Row { server, kind, proposal, just_read, result: "failed", warnings, generation: None, error }
+    let warnings = proposal.iter().flat_map(|proposal| &proposal.warnings);
+    // That is what the line says.
+    let warnings = warnings.filter(|warning| **warning != Warning::Retried).map(ToString::to_string).collect();
+    Row { server, kind, proposal, just_read, result: "failed", warnings, push: None, generation: None, error }
 }
 
-async fn write(command: &Command, operator: &Operator, rows: &mut [Row]) -> Result<()> {
+async fn write(command: &Command, operator: &Operator, of: Option<&PushId>, rows: &mut [Row]) -> Result<()> {
     let intents = rows.iter_mut().filter(|row| row.error.is_none()).filter_map(|row| {
         let proposal = row.proposal.as_ref()?;
         let (server, release) = (row.server.clone(), proposal.to.clone());
         let intent = Intent { server, release, from: proposal.from.clone(), kind: row.kind.clone() };
         Some((intent, row.just_read.take()))
     });
-    let results = operation::carry_out(&command.bucket, operator, intents.collect(), |_, _| ()).await;
+    let results = operation::carry_out_of(&command.bucket, operator, of, intents.collect(), |_, _| ()).await;
+    warn_of_clock(&command.bucket);
     let mut results = results.into_iter();
     for row in rows {
         if row.error.is_none()
             && let Some(pushed) = results.next()
         {
+            row.push = pushed.push;
             match pushed.result {
                 Ok(generation) => (row.result, row.generation) = ("pushed", Some(generation)),
                 Err(error) => row.error = Some(error.to_string()),
@@ -164,6 +196,15 @@ async fn write(command: &Command, operator: &Operator, rows: &mut [Row]) -> Resu
     Ok(())
 }
 
+/// Says so if the times of this push, which are the bucket's, are not those of this machine.
+fn warn_of_clock(bucket: &Bucket) {
+    let ahead = bucket.clock_offset();
+    if ahead.abs() > MAX_CLOCK_OFFSET {
+        let (age, which) = (console::age(ahead.abs()), if ahead.is_positive() { "behind" } else { "ahead of" });
+        note(format_args!("warning: the clock of this machine is {age} {which} that of the bucket: set it right"));
+    }
+}
+
 impl Row {
     fn print(&self, command: &Command) -> Result<()> {
         let server = &self.server;
@@ -173,8 +214,12 @@ impl Row {
         }
         if let (Some(proposal), false) = (&self.proposal, command.json) {
             let verb = if self.generation.is_some() { "pushed" } else { "would be pushed" };
-            let from = proposal.from.as_ref().map_or("(nothing)", |from| from.stem());
-            print_line(format_args!("{server}: {verb}: {from} → {}", proposal.to.stem()))?;
+            let (from, to) = (proposal.from.as_ref().map_or("(nothing)", |from| from.stem()), proposal.to.stem());
+            if self.kind == PushKind::Retry {
+                print_line(format_args!("{server}: {verb}: {to} ({})", Warning::Retried))?;
+            } else {
+                print_line(format_args!("{server}: {verb}: {from} → {to}"))?;
+            }
         }
         for warning in &self.warnings {
             note(format_args!("{server}: warning: {warning}"));

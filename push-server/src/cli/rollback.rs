@@ -1,24 +1,21 @@
 //! `push rollback`: the previous release of each server.
 
-use anyhow::{Context as _, Result};
-use bucket::{AppName, Bucket, PushKind};
+use anyhow::Result;
+use bucket::{AppName, PushKind};
 use clap::Args;
-use fleet::{
-    operation::{self, JustRead},
-    plan::Proposal,
-    server::Server,
-};
+use fleet::{rollback::previous_on, server::Server};
+use futures_util::{StreamExt, stream};
 
 use super::{
-    command::Command,
+    command::{AT_ONCE, Command},
     pending::{DeployOptions, PendingPush, carry_out, proposal},
-    targets::{Chosen, Targets},
+    targets::Targets,
 };
 
 /// Roll back each server to its previous release
 ///
-/// Each server has its own previous release, taken from its push history; a second rollback goes one release further
-/// back.
+/// Each server has its own previous release: the last one of its push history that stayed up there; a second rollback
+/// goes one release further back. If the current release never ran, the one that is installed is restored.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   push rollback web web-1 -m 'too slow'
@@ -37,20 +34,17 @@ pub(crate) struct Rollback {
 
 impl Rollback {
     pub(crate) async fn run(self, command: &Command) -> Result<bool> {
-        let mut pending = Vec::new();
-        for Chosen { server, is_named } in Targets::parse(&self.servers)?.read(command).await? {
-            // Of a filter nobody meant each server that it matches.
-            if is_named || server.desired(&self.app).is_some() {
-                let proposal = previous(&command.bucket, &self.app, &server).await;
-                pending.push(PendingPush { server: server.name, proposal, kind: PushKind::Rollback });
-            }
-        }
-        carry_out(command, &self.options, pending).await
+        let chosen = Targets::parse(&self.servers)?.read(command).await?.into_iter();
+        // Of a filter nobody meant each server that it matches.
+        let meant = chosen.filter(|chosen| chosen.is_named || chosen.server.desired(&self.app).is_some());
+        let pending = stream::iter(meant).map(async |chosen| self.one(command, chosen.server).await);
+        let pending = pending.buffered(AT_ONCE).collect().await;
+        carry_out(command, &self.options, None, pending).await
     }
-}
 
-async fn previous(bucket: &Bucket, app: &AppName, server: &Server) -> Result<(Proposal, JustRead)> {
-    let before = operation::before(bucket, app, &server.name).await?;
-    let release = operation::find(bucket, &before).await.context("could not roll back")?;
-    proposal(server, &release, &PushKind::Rollback)
+    async fn one(&self, command: &Command, server: Server) -> PendingPush {
+        let release = previous_on(&command.bucket, &self.app, &server).await;
+        let proposal = release.and_then(|release| proposal(&server, &release, &PushKind::Rollback));
+        PendingPush { server: server.name, proposal, kind: PushKind::Rollback }
+    }
 }

@@ -74,7 +74,7 @@ impl Job {
             result.get_or_insert_with(|| {
                 let lost = "internal error of the web app: the history shows whether this was written";
                 let error = NotPushed::Failed(lost.to_owned());
-                PushResult { intent: intent.clone(), result: Err(error), incomplete: Vec::new() }
+                PushResult { intent: intent.clone(), push: None, result: Err(error), incomplete: Vec::new() }
             });
         }
         progress.finished = true;

@@ -18,6 +18,7 @@ use crate::{
         why::Causes,
     },
     machine::{InstalledPackage, PackageState, UnitState},
+    state::quarantine::Quarantine,
 };
 
 /// What a report is made from.
@@ -53,6 +54,10 @@ pub(super) struct Observation<'a> {
     pub(super) unstable: &'a BTreeMap<&'a str, &'a Unstable>,
     /// What happened here lately, oldest first.
     pub(super) events: &'a [Event],
+    /// Releases that did not stay up here.
+    pub(super) quarantine: &'a Quarantine,
+    /// The releases in the cache, newest first.
+    pub(super) cached: &'a [ReleaseName],
 }
 
 /// The report, and what is behind it.
@@ -179,8 +184,8 @@ fn compose_app(
         reason: cause.reason(),
         drift,
         units,
-        rolled_back: Vec::new(),
-        cached: Vec::new(),
+        rolled_back: observation.quarantine.rolled_back(app),
+        cached: observation.cached.iter().filter(|cached| cached.app() == app).cloned().collect(),
     };
     (status, cause)
 }
@@ -275,7 +280,7 @@ mod tests {
     use crate::{
         decide::{allowed_apps::AllowedApps, plan::Situation},
         machine::fake::{release, running, unit_state},
-        state::{pauses::Pauses, quarantine::Quarantine},
+        state::pauses::Pauses,
     };
     use bucket::{OwnedUnit, UnitAction};
 
@@ -326,6 +331,8 @@ mod tests {
             units: &[("web.service".to_owned(), unit)].into(),
             unstable: &BTreeMap::new(),
             events: &[],
+            quarantine: &Quarantine::default(),
+            cached: &[],
         };
         compose(&observation, previous, Timestamp::from_second(now).unwrap()).status
     }

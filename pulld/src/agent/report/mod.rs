@@ -64,6 +64,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         self.count_restarts(&cycle, &units).await;
         let waiting = self.retries.waiting(Instant::now(), Timestamp::now());
         let Composed { mut status, causes } = self.compose(&cycle, failure, &waiting, &units, self.desired.document());
+        self.note_running(&mut status);
         log_differences(self.reporter.previous.as_ref(), &status);
         if is_complete && status.document.error.is_none() {
             self.desired.settle();
@@ -89,6 +90,23 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         }
         self.reporter.previous = Some(status);
         report
+    }
+
+    /// A release that runs is no longer one that was rolled back here.
+    fn note_running(&mut self, status: &mut Status) {
+        let mut is_news = false;
+        for app in &mut status.apps {
+            let runs = matches!(app.state, AppState::Converged | AppState::Drifted);
+            if let Some(installed) =
+                app.installed.as_ref().filter(|installed| runs && app.rolled_back.contains(installed))
+            {
+                is_news |= self.quarantine.note_running(installed);
+                app.rolled_back = self.quarantine.rolled_back(installed.app());
+            }
+        }
+        if is_news && let Err(error) = self.quarantine.save(&self.paths.quarantine()) {
+            tracing::warn!(message_id = events::STATE_LOST, "could not save the quarantine: {error:#}");
+        }
     }
 
     /// Lets this machine know that there is work, before it begins: `pulld status` must not call it converged meanwhile.
@@ -178,6 +196,8 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             units,
             unstable: &self.restarts.unstable(),
             events: self.events.events(),
+            quarantine: &self.quarantine,
+            cached: &self.cache.releases(),
         };
         compose::compose(&observation, self.reporter.previous.as_ref(), Timestamp::now())
     }

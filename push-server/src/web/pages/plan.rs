@@ -13,6 +13,8 @@ use fleet::{
     operation,
     plan::{Objection, Proposal, Warning, is_new, propose},
     policy::{Case, Reason, Refusal},
+    rollback::previous_on,
+    server::Server,
 };
 use thiserror::Error;
 
@@ -175,7 +177,7 @@ async fn one(view: &View, wanted: &Wanted, name: ServerName, reason: Reason<'_>)
     let server = view.server(&name);
     let release = match wanted {
         Wanted::Release(release, _) => Ok((**release).clone()),
-        Wanted::Rollback(app) => before(view, app, &name).await,
+        Wanted::Rollback(app) => before(view, app, &server).await,
     };
     let release = match (release, server.document.error()) {
         (Ok(release), None) => release,
@@ -188,10 +190,9 @@ async fn one(view: &View, wanted: &Wanted, name: ServerName, reason: Reason<'_>)
     Planned { server: name, proposal: Ok(proposal), refusal }
 }
 
-async fn before(view: &View, app: &AppName, server: &ServerName) -> Result<Release, String> {
+async fn before(view: &View, app: &AppName, server: &Server) -> Result<Release, String> {
     let bucket = view.web.refresher.bucket();
-    let before = operation::before(bucket, app, server).await.map_err(|error| format!("{error:#}"))?;
-    operation::find(bucket, &before).await.map_err(|error| format!("{error:#}"))
+    previous_on(bucket, app, server).await.map_err(|error| format!("{error:#}"))
 }
 
 /// The plan, and the form that carries it out.

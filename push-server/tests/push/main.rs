@@ -1,5 +1,8 @@
 //! The real command against a bucket in a directory.
 
+mod kills;
+mod pushes;
+
 use std::{
     io::Write,
     path::Path,
@@ -332,6 +335,8 @@ async fn a_second_operator_of_the_same_app_gets_a_conflict() {
     ok(&fixture.push(&format!("deploy {first} web-1 --force")));
     // What an operator saw before somebody else pushed.
     let request = fleet::push::Request {
+        id: bucket::PushId::random(),
+        began: jiff::Timestamp::now(),
         server: "web-1".parse().unwrap(),
         release: third,
         from: Some(first),
@@ -341,6 +346,7 @@ async fn a_second_operator_of_the_same_app_gets_a_conflict() {
     };
     ok(&fixture.push(&format!("deploy {second} web-1")));
     let seen = fleet::push::read(&fixture.bucket, &request.server).await.unwrap();
+    let seen = fleet::push::fill(&fixture.bucket, &request.server, seen).await;
     let error = fleet::push::push(&fixture.bucket, &request, seen).await.unwrap_err().to_string();
     assert!(error.contains("another push changed") && error.contains(second.stem()), "{error}");
     assert_eq!(fixture.document("web-1"), json!([second]));

@@ -1,0 +1,252 @@
+//! How far a push is: which of its rows were written, and what the agents made of them. From the bucket: documents, history
+//! and reports say, and not the push itself.
+
+use std::fmt;
+
+use anyhow::{Context, Result};
+use bucket::{
+    AppState, Bucket, HistoryEntry, Push, PushEnd, PushHead, PushId, PushRow, ReleaseName, ServerName, Timestamp,
+    UnwrittenCause,
+};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use jiff::SignedDuration;
+
+use crate::{
+    condition::apps,
+    push::{Seen, recorded, told},
+    server::{self, Reading, Server},
+};
+
+/// Servers that are read at the same time.
+const AT_ONCE: usize = 32;
+
+/// A push that nobody ended, and of which nothing was written for so long, was cut off: its process was killed.
+pub const CUT_OFF_AFTER: SignedDuration = SignedDuration::from_mins(2);
+
+/// A push, and how far it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Account {
+    /// The push.
+    pub push: Push,
+    /// How it ended, if somebody ended it.
+    pub end: Option<PushEnd>,
+    /// Each of its rows, in order.
+    pub rows: Vec<AccountRow>,
+    /// Whether it is under way.
+    pub stage: Stage,
+}
+
+/// One row of a push, and how far it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AccountRow {
+    /// The row.
+    pub row: PushRow,
+    /// The server, as it was read.
+    pub server: Server,
+    /// What the history has of it, or should have.
+    pub written: Option<HistoryEntry>,
+    /// How far it is.
+    pub state: RowState,
+}
+
+/// Whether a push is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Its rows are being written.
+    UnderWay,
+    /// Whoever wrote its rows is gone, and some are not written.
+    CutOff,
+    /// It is over: all rows are written, or somebody ended it.
+    Over,
+}
+
+/// How far one row of a push is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RowState {
+    /// It is not written yet.
+    Waiting,
+    /// It was not written, and why.
+    NotWritten(UnwrittenCause),
+    /// It was written, and what the agent says of it.
+    Written(AppState),
+    /// It was written, and the document names something else by now.
+    Superseded,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::UnderWay => "under way",
+            Self::CutOff => "cut off",
+            Self::Over => "over",
+        })
+    }
+}
+
+/// The row in the words of a list.
+impl fmt::Display for RowState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Waiting => f.write_str("not written yet"),
+            Self::NotWritten(cause) => write!(f, "not written: {}", cause_in_words(cause)),
+            Self::Written(state) => f.write_str(match state {
+                AppState::Converged | AppState::Drifted => "runs it",
+                AppState::Unstable => "unstable",
+                AppState::Quarantined => "rolled back",
+                AppState::Failed => "failed",
+                AppState::Degraded => "degraded",
+                AppState::Refused => "refused",
+                AppState::AptHeld => "held by apt",
+                AppState::Paused => "paused",
+                AppState::Pending | AppState::Orphan | AppState::Unknown => "pending",
+            }),
+            Self::Superseded => f.write_str("superseded"),
+        }
+    }
+}
+
+/// Why a row was not written, in words. Of a cause that this program doesn't know it is foreign text.
+pub fn cause_in_words(cause: &UnwrittenCause) -> &str {
+    match cause {
+        UnwrittenCause::Policy => "the policy forbids it",
+        UnwrittenCause::Hold => "on hold",
+        UnwrittenCause::Conflict => "somebody pushed in between",
+        UnwrittenCause::Stopped => "the push was stopped",
+        UnwrittenCause::Failed => "it failed",
+        UnwrittenCause::Other(cause) => cause,
+    }
+}
+
+impl Account {
+    /// What became of its rows, in words: `180 run it, 3 rolled back, 17 pending`.
+    pub fn summary(&self) -> String {
+        let mut counts: Vec<(String, usize)> = Vec::new();
+        for row in &self.rows {
+            let word = match &row.state {
+                RowState::NotWritten(_) => "not written".to_owned(),
+                state => state.to_string(),
+            };
+            match counts.iter_mut().find(|(known, _)| *known == word) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((word, 1)),
+            }
+        }
+        counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        let words = counts.iter().map(|(word, count)| match (word.as_str(), count) {
+            ("runs it", 2..) => format!("{count} run it"),
+            _ => format!("{count} {word}"),
+        });
+        words.collect::<Vec<_>>().join(", ")
+    }
+
+    /// The rows that nobody has written.
+    pub fn unwritten(&self) -> impl Iterator<Item = &AccountRow> {
+        self.rows.iter().filter(|row| row.written.is_none())
+    }
+}
+
+/// Whether a push mentions a text, in whatever case: in its ID, app, kind, release, operator, reason or first server.
+pub fn mentions(head: &PushHead, text: &str) -> bool {
+    let text = text.to_lowercase();
+    let to = head.to.as_ref().map(ReleaseName::as_str).unwrap_or_default();
+    let server = head.server.as_ref().map(ServerName::as_str).unwrap_or_default();
+    let fields = [head.id.as_str(), head.app.as_str(), head.kind.as_str(), to, &head.who, &head.why, server];
+    fields.iter().any(|field| field.to_lowercase().contains(&text))
+}
+
+/// A push by its ID.
+///
+/// # Errors
+/// That there is none, or that it can't be read.
+pub async fn find(bucket: &Bucket, id: &PushId) -> Result<PushHead> {
+    let found = bucket.find_push(id).await.with_context(|| format!("could not look up push {id}"))?;
+    found.with_context(|| format!("there is no push {id}; `push pushes` lists the last ones"))
+}
+
+/// Reads how far a push is. A row counts as written if the document's metadata or the history has the push, whatever the
+/// document names now.
+///
+/// # Errors
+/// When it, or what decides whether a row was written, can't be read.
+pub async fn read(bucket: &Bucket, id: &PushId) -> Result<Account> {
+    let head = find(bucket, id).await?;
+    let unreadable = || format!("could not read push {id}");
+    let (push, end) = tokio::join!(bucket.push(head.time, id), bucket.push_end(head.time, id));
+    let push = push.with_context(unreadable)?.with_context(|| format!("push {id} has a form that cannot be read"))?;
+    let end = end.with_context(unreadable)?;
+    let read = stream::iter(push.rows.clone()).map(async |row: PushRow| {
+        let server = server::read(bucket, &row.server).await;
+        let written = written(bucket, &push, &server).await?;
+        anyhow::Ok((row, server, written))
+    });
+    let rows: Vec<(PushRow, Server, Option<HistoryEntry>)> = read.buffered(AT_ONCE).try_collect().await?;
+    Ok(account(push, end, rows, bucket.now()))
+}
+
+/// What a server has of a push.
+async fn written(bucket: &Bucket, push: &Push, server: &Server) -> Result<Option<HistoryEntry>> {
+    let name = &server.name;
+    match &server.document {
+        Reading::Known((generation, document)) => {
+            let seen = Seen { generation: Some(*generation), document: document.clone() };
+            if let Some(told) = told(&seen, &push.id, &push.app) {
+                return Ok(Some(told.entry(name, told.generation.unwrap_or(*generation))));
+            }
+        }
+        // Without a document there may be a history all the same.
+        Reading::Absent => {}
+        Reading::Unreadable(error) => anyhow::bail!("could not read the document of `{name}`: {error}"),
+    }
+    let found = recorded(bucket, name, &push.id, &push.app, push.time).await;
+    found.with_context(|| format!("could not read the history of `{name}`"))
+}
+
+/// How far a push is, from what was read of it. Pure.
+pub fn account(
+    push: Push,
+    end: Option<PushEnd>,
+    rows: Vec<(PushRow, Server, Option<HistoryEntry>)>,
+    now: Timestamp,
+) -> Account {
+    let last = rows.iter().filter_map(|(.., written)| Some(written.as_ref()?.time)).max().unwrap_or(push.time);
+    let is_whole = rows.iter().all(|(.., written)| written.is_some());
+    let stage = if end.is_some() || is_whole {
+        Stage::Over
+    } else if now.duration_since(last.max(push.time)) > CUT_OFF_AFTER {
+        Stage::CutOff
+    } else {
+        Stage::UnderWay
+    };
+    let rows = rows.into_iter().map(|(row, server, written)| {
+        let row_state = match &written {
+            Some(written) => state_of(&push, &row, &server, written),
+            None => match cause(end.as_ref(), &row.server) {
+                Some(cause) => RowState::NotWritten(cause),
+                None => RowState::Waiting,
+            },
+        };
+        AccountRow { row, server, written, state: row_state }
+    });
+    let rows = rows.collect();
+    Account { push, end, rows, stage }
+}
+
+/// Why a row was not written, once the push is over.
+fn cause(end: Option<&PushEnd>, server: &ServerName) -> Option<UnwrittenCause> {
+    let row = end?.rows.iter().find(|row| row.server == *server);
+    Some(row.map_or(UnwrittenCause::Failed, |row| row.cause.clone()))
+}
+
+fn state_of(push: &Push, row: &PushRow, server: &Server, written: &HistoryEntry) -> RowState {
+    if server.desired(&push.app) != row.to.as_ref() {
+        return RowState::Superseded;
+    }
+    // A report about an earlier document says nothing about this push.
+    let is_about = server.status().and_then(|status| status.document.generation) >= Some(written.generation);
+    let reported = apps(server).into_iter().find(|found| found.app == push.app.as_str());
+    match reported {
+        Some(reported) if is_about && row.to.is_some() => RowState::Written(reported.state),
+        None if is_about && row.to.is_none() => RowState::Written(AppState::Converged),
+        _ => RowState::Written(AppState::Pending),
+    }
+}

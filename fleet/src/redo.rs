@@ -1,0 +1,128 @@
+//! What is done about a push as a whole: undone, tried again where it failed, continued, or stopped.
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use bucket::{
+    AppState, Bucket, HistoryEntry, PushEnd, PushKind, Release, ReleaseName, ServerName, UnwrittenCause, UnwrittenRow,
+};
+
+use crate::{
+    account::{Account, AccountRow, RowState, Stage},
+    history::before_push,
+    operation::{Intent, JustRead, Operator, PushResult, carry_on, find},
+    push::Seen,
+    rollback::{find_or_cached, with_told},
+    server::Reading,
+};
+
+/// As far back as is looked for what ran before a push, in pushes.
+const MAX_DEPTH: usize = 500;
+
+/// The rows of a push that an undo is about: all that were written, or those of some servers.
+///
+/// # Errors
+/// When one of the servers is none of the push.
+pub fn rows_of<'a>(account: &'a Account, servers: &[ServerName]) -> Result<Vec<&'a AccountRow>> {
+    if let Some(other) = servers.iter().find(|name| !account.rows.iter().any(|row| row.row.server == **name)) {
+        bail!("push {} did not go to `{other}`", account.push.id);
+    }
+    let wanted = |row: &&AccountRow| {
+        if servers.is_empty() { row.written.is_some() } else { servers.contains(&row.row.server) }
+    };
+    Ok(account.rows.iter().filter(wanted).collect())
+}
+
+/// The release that an undo of one row of a push restores: what ran there before it.
+///
+/// # Errors
+/// When the row was not written, somebody has pushed since, nothing was there before, or it can't be had.
+pub async fn undone(bucket: &Bucket, account: &Account, row: &AccountRow) -> Result<Release> {
+    let (push, server) = (&account.push, &row.server);
+    let written = row.written.as_ref().with_context(|| format!("push {} did not change it", push.id))?;
+    ensure!(row.state != RowState::Superseded, "somebody has pushed `{}` since: undo that push first", push.app);
+    ensure!(row.row.from != row.row.to, "push {} left the release as it was: there is nothing to undo", push.id);
+    let history = bucket.newest_history(&server.name, MAX_DEPTH).await;
+    let history = history.with_context(|| format!("could not read the history of `{}`", server.name))?;
+    let mut pushes: Vec<HistoryEntry> = match &server.document {
+        Reading::Known((generation, document)) => with_told(history, &server.name, *generation, document),
+        _ => history,
+    };
+    pushes.sort_by_key(|push| push.generation);
+    let before = before_push(&pushes, &push.app, written, server.reported(push.app.as_str()));
+    let before = before.with_context(|| {
+        format!("nothing that stayed up was there before: `{}` would have to be taken off the server", push.app)
+    })?;
+    find_or_cached(bucket, before, server.status()).await.context("could not undo")
+}
+
+/// The rows of a push whose release failed there: those that a retry is about.
+pub fn failed(account: &Account) -> impl Iterator<Item = &AccountRow> {
+    account.rows.iter().filter(|row| {
+        matches!(row.state, RowState::Written(AppState::Failed | AppState::Quarantined | AppState::Degraded))
+    })
+}
+
+/// Writes the rows of a push that was cut off and that nobody has written, under its ID, and ends it.
+///
+/// # Errors
+/// When it is under way, or over.
+pub async fn carry_on_with(
+    bucket: &Bucket,
+    operator: &Operator,
+    account: &Account,
+    report: impl Fn(usize, &PushResult),
+) -> Result<Vec<PushResult>> {
+    let push = &account.push;
+    match account.stage {
+        Stage::CutOff => {}
+        Stage::Over => bail!("push {} is over: there is nothing to continue", push.id),
+        Stage::UnderWay => bail!(
+            "push {} is under way: it can be continued when nothing was written for {} min",
+            push.id,
+            crate::account::CUT_OFF_AFTER.as_mins()
+        ),
+    }
+    ensure!(
+        !matches!(push.kind, PushKind::Remove | PushKind::Retire | PushKind::Trial | PushKind::Other(_)),
+        "a push of kind `{}` cannot be continued by this program: stop it",
+        push.kind.as_str().escape_debug()
+    );
+    let mut intents = Vec::new();
+    for row in account.unwritten() {
+        let release = row.row.to.clone().ok_or_else(|| anyhow!("push {} takes an app off a server", push.id))?;
+        let intent = Intent {
+            server: row.row.server.clone(),
+            from: row.row.from.clone(),
+            release: release.clone(),
+            kind: push.kind.clone(),
+        };
+        let just_read = just_read(bucket, &release, row).await;
+        intents.push((intent, just_read));
+    }
+    Ok(carry_on(bucket, operator, push.clone(), intents, report).await)
+}
+
+/// What was read of a row, if its release can be had as it is.
+async fn just_read(bucket: &Bucket, release: &ReleaseName, row: &AccountRow) -> Option<JustRead> {
+    let release = find(bucket, release).await.ok()?;
+    let seen = match &row.server.document {
+        Reading::Known((generation, document)) => Seen { generation: Some(*generation), document: document.clone() },
+        Reading::Absent => Seen::default(),
+        Reading::Unreadable(_) => return None,
+    };
+    Some(JustRead { release, seen })
+}
+
+/// Ends a push: what was not written by then never will be. A process that is still at it stops within seconds.
+///
+/// # Errors
+/// When it is over, or that can't be written.
+pub async fn stop(bucket: &Bucket, account: &Account, who: &str) -> Result<usize> {
+    let push = &account.push;
+    ensure!(account.stage != Stage::Over, "push {} is over: there is nothing to stop", push.id);
+    let rows =
+        account.unwritten().map(|row| UnwrittenRow { server: row.row.server.clone(), cause: UnwrittenCause::Stopped });
+    let end = PushEnd { time: bucket.now(), who: who.to_owned(), rows: rows.collect() };
+    let ended = bucket.end_push(push.time, &push.id, &end).await.context("could not stop the push")?;
+    ensure!(ended, "push {} has ended meanwhile", push.id);
+    Ok(end.rows.len())
+}

@@ -1,0 +1,81 @@
+//! `push continue` and `push stop`: what becomes of a push whose process was killed.
+
+use anyhow::Result;
+use bucket::PushId;
+use clap::Args;
+use console::{count, note, print_json, print_line};
+use fleet::{account, redo};
+use serde_json::json;
+
+use super::{
+    command::{Command, operator_name},
+    pending::{DeployOptions, operator},
+};
+
+/// Continue a push that was cut off: write the rows that nobody has written
+#[derive(Debug, Args)]
+pub(crate) struct Continue {
+    /// ID of the push
+    id: PushId,
+    #[command(flatten)]
+    options: DeployOptions,
+}
+
+impl Continue {
+    pub(crate) async fn run(self, command: &Command) -> Result<bool> {
+        let account = account::read(&command.bucket, &self.id).await?;
+        let operator = operator(command, &self.options)?;
+        if self.options.is_dry_run() {
+            for row in account.unwritten() {
+                print_line(format_args!("{}: would be pushed", row.row.server))?;
+            }
+            return Ok(true);
+        }
+        let results = redo::carry_on_with(&command.bucket, &operator, &account, |_, _| ()).await?;
+        let mut succeeded = true;
+        for result in &results {
+            let server = &result.intent.server;
+            match &result.result {
+                Ok(_) if command.json => {}
+                Ok(_) => print_line(format_args!("{server}: pushed: {}", result.intent.release.stem()))?,
+                Err(error) => {
+                    succeeded = false;
+                    note(format_args!("{server}: error: {error}"));
+                }
+            }
+            for warning in &result.incomplete {
+                note(format_args!("{server}: warning: {warning}"));
+            }
+        }
+        if command.json {
+            let rows = results.iter().map(|result| {
+                let error = result.result.as_ref().err().map(|error| console::safe(&error.to_string()));
+                json!({ "server": result.intent.server, "generation": result.result.as_ref().ok(), "error": error })
+            });
+            print_json(&json!({ "push": self.id, "rows": rows.collect::<Vec<_>>() }))?;
+        }
+        Ok(succeeded)
+    }
+}
+
+/// Stop a push: what it has not written stays as it is
+///
+/// A push whose process was killed is over after that. One that is still under way stops within seconds.
+#[derive(Debug, Args)]
+pub(crate) struct Stop {
+    /// ID of the push
+    id: PushId,
+}
+
+impl Stop {
+    pub(crate) async fn run(self, command: &Command) -> Result<bool> {
+        let account = account::read(&command.bucket, &self.id).await?;
+        let left = redo::stop(&command.bucket, &account, &operator_name()).await?;
+        if command.json {
+            print_json(&json!({ "push": self.id, "unwritten": left }))?;
+        } else {
+            print_line(format_args!("push {} is stopped; {} not written", self.id, count(left, "server")))?;
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,64 @@
+//! `push retry`: the same release once more, on servers whose agents gave it up.
+
+use anyhow::{Result, bail, ensure};
+use bucket::{AppName, PushId, PushKind};
+use clap::Args;
+use console::UsageError;
+use fleet::{account, redo, retry::current_on, server::Server};
+use futures_util::{StreamExt, stream};
+
+use super::{
+    command::{AT_ONCE, Command},
+    pending::{DeployOptions, PendingPush, carry_out, proposal},
+    targets::Targets,
+};
+
+/// Retry the current release of an app on servers where it failed or was rolled back
+///
+/// The release stays the same: each agent tries it once more, and forgets that it was rolled back there.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  push retry web web-1 -m 'the disk was full' --wait
+  push retry --push k3v9w1c7m2xq")]
+pub(crate) struct Retry {
+    /// App to retry
+    #[arg(required_unless_present = "push", conflicts_with = "push")]
+    app: Option<AppName>,
+    /// Servers to retry it on: by name, or all that a filter matches (`app:web state:failed`); `-` reads them from stdin
+    #[arg(required_unless_present = "push", value_name = "SERVER|FILTER")]
+    servers: Vec<String>,
+    /// Retry where the release of this push failed or was rolled back
+    #[arg(long, value_name = "ID")]
+    push: Option<PushId>,
+    #[command(flatten)]
+    options: DeployOptions,
+}
+
+impl Retry {
+    pub(crate) async fn run(self, command: &Command) -> Result<bool> {
+        let bucket = &command.bucket;
+        let (app, servers) = match (&self.push, self.app) {
+            (Some(id), _) => {
+                let account = account::read(bucket, id).await?;
+                let failed: Vec<Server> = redo::failed(&account).map(|row| row.server.clone()).collect();
+                ensure!(!failed.is_empty(), "push {id} has not failed on any server: {}", account.summary());
+                (account.push.app, failed)
+            }
+            (None, Some(app)) => {
+                let chosen = Targets::parse(&self.servers)?.read(command).await?.into_iter();
+                // Of a filter nobody meant each server that it matches.
+                let meant = chosen.filter(|chosen| chosen.is_named || chosen.server.desired(&app).is_some());
+                let servers = meant.map(|chosen| chosen.server).collect();
+                (app, servers)
+            }
+            (None, None) => bail!(UsageError::new("no app specified: name an app and servers, or a push with --push")),
+        };
+        let pending = stream::iter(servers).map(async |server| {
+            let release = current_on(bucket, &app, &server).await;
+            let proposal = release.and_then(|release| proposal(&server, &release, &PushKind::Retry));
+            PendingPush { server: server.name, proposal, kind: PushKind::Retry }
+        });
+        let pending = pending.buffered(AT_ONCE).collect().await;
+        carry_out(command, &self.options, self.push.as_ref(), pending).await
+    }
+}
