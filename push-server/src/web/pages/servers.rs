@@ -115,6 +115,8 @@ fn table(view: &View, rows: &[(Condition, &Server)], text: &str, sort: &str) -> 
         html! {
             th scope="col" aria-sort=[(sort == key).then_some(if key == "state" { "descending" } else { "ascending" })] {
                 a href=(link("/servers", address(text, key))) { (name) }
+                // Where the heading is out of sight its link is gone, but cells still have the heading.
+                span.narrow { (name) }
             }
         }
     };
