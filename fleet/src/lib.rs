@@ -4,6 +4,7 @@
 //! - [`plan`]: what a push would do to a server, and what to know before, pure
 //! - [`condition`]: how a server is, pure
 //! - [`filter`]: the filter language of servers, pure
+//! - [`guard`]: what keeps everybody from pushing
 //! - [`history`]: what a server had before, from the pushes to it, pure
 //! - [`rollback`], [`retry`]: which release a server goes back to, or tries again
 //! - [`account`]: how far a push is
@@ -22,6 +23,7 @@ pub mod account;
 pub mod assign;
 pub mod condition;
 pub mod filter;
+pub mod guard;
 pub mod history;
 pub mod identity;
 pub mod lookup;

@@ -98,7 +98,7 @@ async fn unobjected(
 }
 
 /// The release that an argument names: an app's newest clean one, one by name, or one by app and commit.
-async fn choose(bucket: &Bucket, text: &str) -> Result<Release> {
+pub(super) async fn choose(bucket: &Bucket, text: &str) -> Result<Release> {
     if let Some(name) = parse_release(text) {
         return find(bucket, &name).await;
     }
@@ -112,15 +112,20 @@ async fn choose(bucket: &Bucket, text: &str) -> Result<Release> {
             UsageError::new(format!("`{commit}` is not a commit prefix: use at least 4 hex digits"))
         );
     }
-    let releases =
-        bucket.newest_releases(&app, 1000).await.with_context(|| format!("could not list the releases of `{app}`"))?;
+    let releases = bucket.newest_releases(&app, 1000);
+    let (releases, rejected) = tokio::join!(releases, bucket.rejected(&app));
+    let releases = releases.with_context(|| format!("could not list the releases of `{app}`"))?;
+    let rejected = rejected.with_context(|| format!("could not read which releases of `{app}` are rejected"))?;
     if releases.is_empty() {
         ensure_app(bucket, &app).await?;
     }
-    let passed_over = releases.first().and_then(Release::passed_over);
+    let why_not = releases.first().map(|release| match release.passed_over() {
+        None if rejected.contains(&release.name) => "rejected".to_owned(),
+        passed_over => passed_over.map(|reason| reason.to_string()).unwrap_or_default(),
+    });
     let mut matching = releases.into_iter().filter(|release| match commit {
         Some(commit) => release.name.commit().as_str().starts_with(commit),
-        None => release.passed_over().is_none(),
+        None => release.passed_over().is_none() && !rejected.contains(&release.name),
     });
     match (matching.next(), commit) {
         (Some(release), None) => Ok(release),
@@ -139,12 +144,12 @@ async fn choose(bucket: &Bucket, text: &str) -> Result<Release> {
             bail!(
                 "`{app}` has no release that can be chosen for being the newest: the last one is passed over ({}); \
                  `push list {app}` lists the releases, and any of them can be named in full",
-                passed_over.map_or(String::new(), |reason| reason.to_string())
+                why_not.unwrap_or_default()
             )
         }
     }
 }
 
-fn parse_release(text: &str) -> Option<ReleaseName> {
+pub(super) fn parse_release(text: &str) -> Option<ReleaseName> {
     text.parse().ok().or_else(|| ReleaseName::from_stem(text.strip_suffix(".deb").unwrap_or(text)).ok())
 }

@@ -1,7 +1,9 @@
 //! `push list`: the releases there are.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context as _, Result};
-use bucket::{AppName, PassedOver, Release, Timestamp};
+use bucket::{AppName, PassedOver, Release, ReleaseName, Timestamp};
 use clap::Args;
 use console::{Cell, Color, Table, print, print_json, size};
 use fleet::lookup::ensure_app;
@@ -29,13 +31,15 @@ impl List {
     }
 
     async fn releases(&self, command: &Command, app: &AppName) -> Result<bool> {
-        let releases = command.bucket.newest_releases(app, self.limit).await;
+        let releases = command.bucket.newest_releases(app, self.limit);
+        let (releases, rejected) = tokio::join!(releases, command.bucket.rejected(app));
+        let rejected = rejected.with_context(|| format!("could not read which releases of `{app}` are rejected"))?;
         let releases = releases.with_context(|| format!("could not list the releases of `{app}`"))?;
         if releases.is_empty() {
             ensure_app(&command.bucket, app).await?;
         }
         if command.json {
-            print_json(&json!({ "app": app, "releases": releases.iter().map(as_json).collect::<Vec<_>>() }))?;
+            print_json(&json!({ "app": app, "releases": releases.iter().map(|it| as_json(it, &rejected)).collect::<Vec<_>>() }))?;
             return Ok(true);
         }
         let now = Timestamp::now();
@@ -47,6 +51,7 @@ impl List {
                 Err(reason) => format!("(unusable: {reason})").into(),
             };
             let mark = match release.passed_over() {
+                _ if rejected.contains(name) => "rejected",
                 Some(PassedOver::Dirty) => "dirty",
                 Some(PassedOver::FromTheFuture) => "wrong time",
                 Some(PassedOver::Adopted) => "adopted",
@@ -77,8 +82,11 @@ async fn apps(command: &Command) -> Result<bool> {
     Ok(true)
 }
 
-fn as_json(release: &Release) -> Value {
+fn as_json(release: &Release, rejected: &BTreeSet<ReleaseName>) -> Value {
     let mut value = json!({ "release": release.name, "time": release.name.time(), "size": release.size, "uploaded": release.uploaded });
+    if rejected.contains(&release.name) {
+        value["rejected"] = true.into();
+    }
     if let Some(reason) = release.passed_over() {
         value["passed_over"] = reason.to_string().into();
     }

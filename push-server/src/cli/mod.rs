@@ -4,11 +4,13 @@ mod carry_on;
 mod check_config;
 mod command;
 mod deploy;
+mod halt;
 mod history;
 mod list;
 mod pending;
 mod pushes;
 mod retry;
+mod reject;
 mod rollback;
 mod serve;
 mod status;
@@ -72,6 +74,9 @@ enum Verb {
     Show(pushes::Show),
     Continue(carry_on::Continue),
     Stop(carry_on::Stop),
+    Reject(reject::Reject),
+    Unreject(reject::Unreject),
+    Halt(halt::HaltArguments),
     Status(status::StatusArguments),
     List(list::List),
     History(history::History),
@@ -117,6 +122,9 @@ async fn run(arguments: Arguments) -> Result<bool> {
         Verb::Show(show) => show.run(&open(arguments.config)?).await,
         Verb::Continue(carry_on) => carry_on.run(&open(arguments.config)?).await,
         Verb::Stop(stop) => stop.run(&open(arguments.config)?).await,
+        Verb::Reject(reject) => reject.run(&open(arguments.config)?).await,
+        Verb::Unreject(unreject) => unreject.run(&open(arguments.config)?).await,
+        Verb::Halt(halt) => halt.run(&open(arguments.config)?).await,
         Verb::Status(status) => status.run(&open(arguments.config)?).await,
         Verb::List(list) => list.run(&open(arguments.config)?).await,
         Verb::History(history) => history.run(&open(arguments.config)?).await,

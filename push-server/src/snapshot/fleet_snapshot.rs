@@ -1,11 +1,11 @@
 //! The whole fleet at one moment.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, OnceLock},
 };
 
-use bucket::{AppName, HistoryEntry, ServerName, Timestamp};
+use bucket::{AppName, Halt, HistoryEntry, ReleaseName, ServerName, Timestamp};
 use fleet::server::Server;
 
 use super::releases::AppReleases;
@@ -19,6 +19,10 @@ pub struct FleetSnapshot {
     pub apps: BTreeMap<AppName, Arc<AppReleases>>,
     /// The last pushes to any server, newest first; a bounded number.
     pub pushes: Vec<Arc<HistoryEntry>>,
+    /// The halt of all pushes, if one is in force.
+    pub halt: Option<Halt>,
+    /// The releases that nobody may push.
+    pub rejected: Arc<BTreeSet<ReleaseName>>,
     /// When the bucket was last read from end to end; `None` before the first time.
     pub taken: Option<Timestamp>,
     /// Why the bucket could not be read since then.
@@ -35,6 +39,8 @@ impl FleetSnapshot {
         self.failure == other.failure
             && self.taken.is_some() == other.taken.is_some()
             && self.pushes == other.pushes
+            && self.halt == other.halt
+            && self.rejected == other.rejected
             && self.has_same_servers(other)
             && same(&self.apps, &other.apps)
     }

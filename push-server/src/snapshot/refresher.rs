@@ -1,6 +1,6 @@
 //! Keeps a snapshot of the fleet fresh, in rounds that read only what has changed.
 //!
-//! A round has two halves, servers and releases, that run side by side; each is put into the snapshot when it is read, and
+//! A round has three parts, servers, releases and what keeps everybody from pushing, that run side by side; each is put into the snapshot when it is read, and
 //! stays as it was when it can't be. A round never overlaps a round. What a round reads never replaces what
 //! [`SnapshotRefresher::refresh_server`] has read since that round began.
 
@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, ensure};
 use backon::{BackoffBuilder, ConstantBuilder, ExponentialBuilder};
 use bucket::{Bucket, ServerName, Timestamp};
 use futures_util::{StreamExt, stream};
@@ -174,11 +174,20 @@ impl SnapshotRefresher {
             self.put(|_, snapshot| snapshot.apps = releases.apps());
             read
         };
-        match tokio::join!(of_servers, of_releases) {
-            (Ok(()), Ok(())) => Ok(()),
-            (Err(error), Ok(())) | (Ok(()), Err(error)) => Err(error),
-            (Err(one), Err(other)) => bail!("{one:#}; {other:#}"),
-        }
+        let (servers, releases, guards) = tokio::join!(of_servers, of_releases, self.read_guards());
+        let failures = [servers.err(), releases.err(), guards.err()].into_iter().flatten();
+        let failures: Vec<String> = failures.map(|error| format!("{error:#}")).collect();
+        ensure!(failures.is_empty(), failures.join("; "));
+        Ok(())
+    }
+
+    /// Reads what keeps everybody from pushing.
+    async fn read_guards(&self) -> Result<()> {
+        let (halt, rejected) = tokio::join!(self.bucket.halt(), self.bucket.all_rejected());
+        let halt = halt.context("could not read whether pushes are halted")?.map(|(_, halt)| halt);
+        let rejected = rejected.context("could not read which releases are rejected")?;
+        self.put(|_, snapshot| (snapshot.halt, snapshot.rejected) = (halt, Arc::new(rejected)));
+        Ok(())
     }
 
     async fn read_servers(&self, recent: &mut Recent) -> Result<()> {

@@ -5,7 +5,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     fmt::Write as _,
 };
 
@@ -159,6 +159,13 @@ impl AppReleases {
         self.latest.map(|index| self.listed(&self.rows[index]))
     }
 
+    /// The same, without those that are `rejected`.
+    pub fn latest_but(&self, rejected: &BTreeSet<ReleaseName>) -> Option<Listed<'_>> {
+        let from = self.latest?;
+        let deployable = self.rows[from..].iter().filter(|row| self.is_deployable(row));
+        deployable.map(|row| self.listed(row)).find(|listed| !rejected.contains(&listed.name))
+    }
+
     /// One of them by name.
     pub fn get(&self, name: &ReleaseName) -> Option<Listed<'_>> {
         self.row(name).map(|row| self.listed(row))
@@ -223,6 +230,11 @@ impl AppReleases {
 
     fn app(&self) -> &str {
         self.app.as_ref().map_or("", AppName::as_str)
+    }
+
+    /// Whether it may be chosen for being the newest.
+    fn is_deployable(&self, row: &Row) -> bool {
+        !row.dirty && row.mark.is_none() && self.word(row.unusable).is_empty()
     }
 
     fn commit(&self, row: &Row) -> &str {
@@ -349,8 +361,7 @@ impl Gathered {
         places.sort_by(|a, b| by_name(&rows[*a as usize], &rows[*b as usize]));
         releases.texts.shrink_to_fit();
         releases.words.shrink_to_fit();
-        let deployable = |row: &Row| !row.dirty && row.mark.is_none() && releases.word(row.unusable).is_empty();
-        releases.latest = rows.iter().position(deployable);
+        releases.latest = rows.iter().position(|row| releases.is_deployable(row));
         let mut builders: HashSet<u32> = HashSet::new();
         let is_last = |place: &&u32| builders.insert(rows[**place as usize].builder);
         releases.tips = places.iter().filter(is_last).copied().collect();
@@ -476,6 +487,9 @@ mod tests {
         let newest = releases.newest().next().unwrap();
         assert_eq!((newest.name, newest.mark), (all[adopted].name.clone(), Some(Mark::Adopted)));
         assert_eq!(releases.latest().unwrap().name, all[backfilled].name);
+        assert_eq!(releases.latest_but(&BTreeSet::new()).unwrap().name, all[backfilled].name);
+        let next = releases.latest_but(&[all[backfilled].name.clone()].into()).unwrap();
+        assert!(next.name != all[backfilled].name && !next.dirty && next.mark.is_none(), "{}", next.name);
     }
 
     #[test]

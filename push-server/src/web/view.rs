@@ -150,6 +150,13 @@ impl View {
             } @else if self.snapshot.taken.is_none() {
                 div.banner.notice role="status" { "Reading the bucket for the first time." }
             }
+            @if let Some(halt) = &self.snapshot.halt {
+                div.banner.bad role="status" {
+                    strong { "All pushes are halted. " }
+                    "By " (parts::foreign(&halt.by, 80)) ", " (parts::ago(halt.at, self.now)) ". Undo and rollback work. "
+                    span.detail { (parts::prose(&halt.why)) }
+                }
+            }
             @if let Some(problem) = self.web.policy_problem() {
                 div.banner.notice role="status" {
                     strong { "The policy file is invalid; the previous version stays in effect. " }

@@ -237,6 +237,64 @@ async fn servers_are_read_from_stdin() {
 }
 
 #[tokio::test]
+async fn what_is_rejected_is_never_pushed_and_never_chosen_until_that_is_taken_back() {
+    let fixture = Fixture::new().await;
+    let (old, good) = (fixture.release("web", 1, false).await, fixture.release("web", 2, false).await);
+    fixture.report("web-1");
+    for release in [&old, &good] {
+        ok(&fixture.push(&format!("deploy {} web-1", release.stem())));
+    }
+    let bad = fixture.release("web", 3, false).await;
+    let commit = format!("web@{}", bad.commit());
+    let said = ok(&fixture.push(&format!("reject {commit} -m CVE")));
+    assert!(said.contains("rejected") && !said.contains("still on"), "{said}");
+    assert!(ok(&fixture.push("list web")).contains("rejected"));
+    // It is the newest: the one before is chosen.
+    assert!(ok(&fixture.push("deploy web web-1")).contains("no change"));
+    for arguments in [format!("deploy {commit} web-1"), format!("deploy {commit} web-1 --force")] {
+        let said = failed(&fixture.push(&arguments));
+        assert!(said.contains("is rejected") && said.contains("push unreject"), "{arguments}: {said}");
+    }
+    assert_eq!(fixture.document("web-1"), json!([good]));
+    // Nor is it gone back to.
+    let said = ok(&fixture.push(&format!("reject {} -m CVE", good.stem())));
+    assert!(said.contains("still on 1 server: web-1"), "{said}");
+    ok(&fixture.push(&format!("reject {} -m CVE", old.stem())));
+    assert!(failed(&fixture.push("rollback web web-1")).contains("is rejected"));
+    ok(&fixture.push(&format!("unreject {commit}")));
+    assert!(failed(&fixture.push(&format!("unreject {commit}"))).contains("is not rejected"));
+    ok(&fixture.push("deploy web web-1"));
+    assert_eq!(fixture.document("web-1"), json!([bad]));
+}
+
+#[tokio::test]
+async fn while_all_is_halted_nothing_goes_forward() {
+    let fixture = Fixture::new().await;
+    let first = fixture.release("web", 1, false).await;
+    fixture.report("web-1");
+    ok(&fixture.push("deploy web web-1"));
+    let second = fixture.release("web", 2, false).await;
+    ok(&fixture.push("deploy web web-1"));
+    assert_eq!(fixture.push("halt").status.code(), Some(2));
+    ok(&fixture.push("halt -m outage"));
+    for arguments in ["deploy web web-1 --force", "halt -m again"] {
+        let said = failed(&fixture.push(arguments));
+        assert!(said.contains("`dev@") && said.contains("halted all pushes") && said.contains("outage"), "{said}");
+    }
+    assert_eq!(fixture.document("web-1"), json!([second]));
+    ok(&fixture.push("rollback web web-1"));
+    assert_eq!(fixture.document("web-1"), json!([first]));
+    // What nobody can read may be a halt.
+    std::fs::write(fixture.path("halt.json"), "{").unwrap();
+    assert!(failed(&fixture.push("deploy web web-1")).contains("could not read whether all pushes are halted"));
+    std::fs::remove_file(fixture.path("halt.json")).unwrap();
+    ok(&fixture.push("halt -m outage"));
+    ok(&fixture.push("halt --lift"));
+    ok(&fixture.push("deploy web web-1"));
+    assert_eq!(fixture.document("web-1"), json!([second]));
+}
+
+#[tokio::test]
 async fn a_dry_run_writes_nothing() {
     let fixture = Fixture::new().await;
     fixture.release("web", 1, false).await;

@@ -146,7 +146,7 @@ async fn server(view: View, Path(name): Path<String>) -> Response {
 async fn apps(view: View, params: Params) -> Response {
     let shown = page_of(view.snapshot.apps.iter(), params.page()).into_iter().map(|(app, releases)| AppOut {
         name: app.to_string(),
-        latest: releases.latest().map(|latest| latest.name.stem().to_owned()),
+        latest: releases.latest_but(&view.snapshot.rejected).map(|latest| latest.name.stem().to_owned()),
         releases: releases.len(),
         servers: view.snapshot.servers_with(app).count(),
     });

@@ -44,7 +44,7 @@ pub(crate) async fn list(view: View) -> Response {
 }
 
 fn app_row(view: &View, app: &AppName, releases: &AppReleases) -> Markup {
-    let latest = releases.latest();
+    let latest = releases.latest_but(&view.snapshot.rejected);
     let servers = view.snapshot.servers_with(app).count();
     let behind = latest.as_ref().map_or(0, |latest| {
         view.snapshot
@@ -152,6 +152,13 @@ pub(crate) fn not_latest(releases: &AppReleases, name: &ReleaseName) -> Markup {
     html! { @if !is_latest { " " span.facts { "not the latest: " (count(newer, "newer release")) } } }
 }
 
+/// That a release is rejected, and how many servers should have it all the same.
+fn rejected(name: &ReleaseName, counts: &BTreeMap<ReleaseName, usize>) -> Markup {
+    let still = counts.get(name).copied().unwrap_or(0);
+    let text = if still > 0 { format!("rejected, still on {}", count(still, "server")) } else { "rejected".to_owned() };
+    badge(Severity::Bad, "⊘", &text)
+}
+
 /// Releases in rows; `act` adds the last cell.
 pub(crate) fn release_table(
     view: &View,
@@ -160,7 +167,7 @@ pub(crate) fn release_table(
     counts: &BTreeMap<ReleaseName, usize>,
     act: impl Fn(&Listed) -> Markup,
 ) -> Markup {
-    let latest = releases.latest().map(|latest| latest.name);
+    let latest = releases.latest_but(&view.snapshot.rejected).map(|latest| latest.name);
     html! {
         table.rows {
             thead {
@@ -176,6 +183,7 @@ pub(crate) fn release_table(
                             (release(&listed.name))
                             @if latest.as_ref() == Some(&listed.name) { " " (badge(Severity::Good, "★", "latest")) }
                             @if listed.dirty { " " (badge(Severity::Notice, "±", "dirty")) }
+                            @if view.snapshot.rejected.contains(&listed.name) { " " (rejected(&listed.name, counts)) }
                             @match listed.mark {
                                 Some(Mark::FromTheFuture) => { " " (badge(Severity::Notice, "⚠", "wrong time")) }
                                 Some(Mark::Adopted) => { " " (badge(Severity::Quiet, "◦", "adopted")) }

@@ -124,7 +124,7 @@ fn choice(view: &View, targets: &Targets, listed: &Listed, carried: &[(&str, &st
         @else {
             @if desired > 0 { (badge(Severity::Quiet, "●", &format!("on {desired} of {}", targets.len()))) " " }
             @else if before { (badge(Severity::Quiet, "↩", "previously here")) " " }
-            @if listed.unusable.is_none() {
+            @if listed.unusable.is_none() && !view.snapshot.rejected.contains(&listed.name) {
                 a.button href=(link("/plan", [("release", listed.name.stem())].into_iter().chain(carried.iter().copied()))) {
                     "Plan" span.hidden { " " (listed.name.commit().short()) }
                 }

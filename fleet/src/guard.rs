@@ -1,0 +1,193 @@
+//! What keeps everybody from pushing, whatever their role: a halt of everything, and releases that were rejected.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result};
+use bucket::{AppName, Bucket, Halt, PushKind, Rejection, ReleaseName, ServerName, Timestamp};
+use futures_util::future::try_join_all;
+use thiserror::Error;
+use tokio::{
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    identity::Identity,
+    policy::{Policy, Role},
+};
+
+/// For how long what was read of a halt counts while a push is being written.
+const HALT_LASTS: Duration = Duration::from_secs(5);
+
+/// Why nobody may push that now.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Guarded {
+    /// All pushes are halted.
+    #[error("nothing was written: `{}` halted all pushes at {}: {}; `push halt --lift` ends that, and undo and rollback work meanwhile", .0.by, .0.at, .0.why)]
+    Halted(Box<Halt>),
+    /// The release was rejected.
+    #[error("nothing was written: `{}` is rejected: choose another release; `push unreject` takes that back", .0.stem())]
+    Rejected(ReleaseName),
+}
+
+/// What was read of halts and rejections.
+#[derive(Debug)]
+pub struct Guard<'a> {
+    bucket: &'a Bucket,
+    rejected: BTreeSet<ReleaseName>,
+    halt: Mutex<(Instant, Option<Halt>)>,
+}
+
+impl<'a> Guard<'a> {
+    /// Reads what keeps releases of these apps from being pushed.
+    ///
+    /// # Errors
+    /// When it can't be read: then nothing may be written.
+    pub async fn read(bucket: &'a Bucket, apps: impl IntoIterator<Item = &AppName>) -> Result<Self> {
+        let apps: BTreeSet<&AppName> = apps.into_iter().collect();
+        let rejected = try_join_all(apps.into_iter().map(async |app| {
+            let rejected = bucket.rejected(app).await;
+            rejected.with_context(|| format!("could not read which releases of `{app}` are rejected"))
+        }));
+        let (rejected, halt) = tokio::try_join!(rejected, halt(bucket))?;
+        let rejected = rejected.into_iter().flatten().collect();
+        Ok(Self { bucket, rejected, halt: Mutex::new((Instant::now(), halt)) })
+    }
+
+    /// Whether a release may be pushed now; a halt is read again every few seconds.
+    ///
+    /// # Errors
+    /// The [`Guarded`] reason why not, or that it can't be read.
+    pub async fn judge(&self, kind: &PushKind, release: &ReleaseName) -> Result<()> {
+        let mut halted = self.halt.lock().await;
+        if halted.0.elapsed() >= HALT_LASTS {
+            *halted = (Instant::now(), halt(self.bucket).await?);
+        }
+        Ok(judge(halted.1.as_ref(), &self.rejected, kind, release)?)
+    }
+
+    /// Whether a release is rejected.
+    pub fn is_rejected(&self, release: &ReleaseName) -> bool {
+        self.rejected.contains(release)
+    }
+}
+
+async fn halt(bucket: &Bucket) -> Result<Option<Halt>> {
+    let read = bucket.halt().await.context("nothing was written: could not read whether all pushes are halted")?;
+    Ok(read.map(|(_, halt)| halt))
+}
+
+/// Going back is never halted, and an undo restores even what was rejected since.
+fn judge(
+    halt: Option<&Halt>,
+    rejected: &BTreeSet<ReleaseName>,
+    kind: &PushKind,
+    release: &ReleaseName,
+) -> Result<(), Guarded> {
+    let goes_back = matches!(kind, PushKind::Undo | PushKind::Rollback);
+    match halt {
+        Some(halt) if !goes_back => return Err(Guarded::Halted(Box::new(halt.clone()))),
+        _ => {}
+    }
+    if *kind != PushKind::Undo && rejected.contains(release) {
+        return Err(Guarded::Rejected(release.clone()));
+    }
+    Ok(())
+}
+
+/// Who may not decide that for everybody.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum NotAllowed {
+    /// Only an admin may halt everything, and lift that.
+    #[error("`{0}` may not halt pushes or lift a halt: that takes the role `admin`")]
+    NotAdmin(String),
+    /// Only who may push the app may reject its releases.
+    #[error("`{0}` may not reject releases of `{1}`: that takes the role `deployer` for it on every server that has it")]
+    NotDeployer(String, AppName),
+}
+
+/// Whether somebody may halt all pushes, and lift that.
+///
+/// # Errors
+/// Why not.
+pub fn may_halt(policy: &Policy, who: &Identity) -> Result<(), NotAllowed> {
+    if policy.highest_role(who) < Role::Admin {
+        return Err(NotAllowed::NotAdmin(who.name.clone()));
+    }
+    Ok(())
+}
+
+/// Whether somebody may reject releases of an app that `servers` have, and take that back.
+///
+/// # Errors
+/// Why not.
+pub fn may_reject<'a>(
+    policy: &Policy,
+    who: &Identity,
+    app: &AppName,
+    servers: impl IntoIterator<Item = &'a ServerName>,
+) -> Result<(), NotAllowed> {
+    let least = servers.into_iter().map(|server| policy.role(who, app, server)).min();
+    if least.unwrap_or(policy.highest_role(who)) < Role::Deployer {
+        return Err(NotAllowed::NotDeployer(who.name.clone(), app.clone()));
+    }
+    Ok(())
+}
+
+/// Halts all pushes, or says who has.
+pub async fn begin_halt(bucket: &Bucket, who: &Identity, why: &str) -> Result<()> {
+    let halt = Halt { schema: 1, by: who.name.clone(), why: why.to_owned(), at: Timestamp::now() };
+    match bucket.begin_halt(&halt).await {
+        Ok(_) => Ok(()),
+        Err(bucket::Error::AlreadyExists { .. }) => {
+            let halted = self::halt(bucket).await?.map(|halt| Guarded::Halted(Box::new(halt)).to_string());
+            anyhow::bail!(halted.unwrap_or_else(|| "a halt was lifted at this moment: try again".to_owned()))
+        }
+        Err(error) => Err(error).context("could not halt pushes"),
+    }
+}
+
+/// Lifts the halt that is in force; whether there was one.
+pub async fn lift_halt(bucket: &Bucket) -> Result<bool> {
+    match bucket.halt().await.context("could not read whether pushes are halted")? {
+        None => Ok(false),
+        Some((generation, _)) => {
+            bucket.lift_halt(generation).await.context("could not lift the halt")?;
+            Ok(true)
+        }
+    }
+}
+
+/// Rejects a release.
+pub async fn reject(bucket: &Bucket, who: &Identity, release: &ReleaseName, why: &str) -> Result<()> {
+    let at = Timestamp::now();
+    let rejection =
+        Rejection { schema: 1, release: release.clone(), by: who.name.clone(), why: why.to_owned(), at };
+    match bucket.reject(&rejection).await {
+        // Whoever was first: it is rejected.
+        Ok(_) | Err(bucket::Error::AlreadyExists { .. }) => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("could not reject `{}`", release.stem())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::condition::tests::{now, release};
+
+    #[test]
+    fn going_back_is_never_halted_and_an_undo_restores_what_was_rejected() {
+        use PushKind::{Deploy, Retry, Rollback, Trial, Undo};
+        let halt = Halt { schema: 1, by: "dev".into(), why: "outage".into(), at: now() };
+        let rejected = BTreeSet::from([release(1)]);
+        for kind in [Deploy, Retry, Trial, PushKind::Remove, PushKind::Other("tomorrow".into())] {
+            let halted = judge(Some(&halt), &BTreeSet::new(), &kind, &release(2)).unwrap_err();
+            assert!(halted.to_string().contains("`dev` halted all pushes"), "{kind}: {halted}");
+            assert_eq!(judge(None, &rejected, &kind, &release(1)), Err(Guarded::Rejected(release(1))), "{kind}");
+            assert_eq!(judge(None, &rejected, &kind, &release(2)), Ok(()), "{kind}");
+        }
+        assert_eq!(judge(Some(&halt), &rejected, &Rollback, &release(2)), Ok(()));
+        assert_eq!(judge(Some(&halt), &rejected, &Rollback, &release(1)), Err(Guarded::Rejected(release(1))));
+        assert_eq!(judge(Some(&halt), &rejected, &Undo, &release(1)), Ok(()));
+    }
+}
