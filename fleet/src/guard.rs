@@ -27,7 +27,7 @@ pub enum Guarded {
     Halted(Box<Halt>),
     /// The release was rejected.
     #[error("nothing was written: `{}` is rejected: choose another release; `push unreject` takes that back", .0.stem())]
-    Rejected(ReleaseName),
+    Rejected(Box<ReleaseName>),
 }
 
 /// What was read of halts and rejections.
@@ -90,7 +90,7 @@ fn judge(
         _ => {}
     }
     if *kind != PushKind::Undo && rejected.contains(release) {
-        return Err(Guarded::Rejected(release.clone()));
+        return Err(Guarded::Rejected(Box::new(release.clone())));
     }
     Ok(())
 }
@@ -102,7 +102,9 @@ pub enum NotAllowed {
     #[error("`{0}` may not halt pushes or lift a halt: that takes the role `admin`")]
     NotAdmin(String),
     /// Only who may push the app may reject its releases.
-    #[error("`{0}` may not reject releases of `{1}`: that takes the role `deployer` for it on every server that has it")]
+    #[error(
+        "`{0}` may not reject releases of `{1}`: that takes the role `deployer` for it on every server that has it"
+    )]
     NotDeployer(String, AppName),
 }
 
@@ -161,8 +163,7 @@ pub async fn lift_halt(bucket: &Bucket) -> Result<bool> {
 /// Rejects a release.
 pub async fn reject(bucket: &Bucket, who: &Identity, release: &ReleaseName, why: &str) -> Result<()> {
     let at = Timestamp::now();
-    let rejection =
-        Rejection { schema: 1, release: release.clone(), by: who.name.clone(), why: why.to_owned(), at };
+    let rejection = Rejection { schema: 1, release: release.clone(), by: who.name.clone(), why: why.to_owned(), at };
     match bucket.reject(&rejection).await {
         // Whoever was first: it is rejected.
         Ok(_) | Err(bucket::Error::AlreadyExists { .. }) => Ok(()),
@@ -183,11 +184,15 @@ mod tests {
         for kind in [Deploy, Retry, Trial, PushKind::Remove, PushKind::Other("tomorrow".into())] {
             let halted = judge(Some(&halt), &BTreeSet::new(), &kind, &release(2)).unwrap_err();
             assert!(halted.to_string().contains("`dev` halted all pushes"), "{kind}: {halted}");
-            assert_eq!(judge(None, &rejected, &kind, &release(1)), Err(Guarded::Rejected(release(1))), "{kind}");
+            assert_eq!(
+                judge(None, &rejected, &kind, &release(1)),
+                Err(Guarded::Rejected(Box::new(release(1)))),
+                "{kind}"
+            );
             assert_eq!(judge(None, &rejected, &kind, &release(2)), Ok(()), "{kind}");
         }
         assert_eq!(judge(Some(&halt), &rejected, &Rollback, &release(2)), Ok(()));
-        assert_eq!(judge(Some(&halt), &rejected, &Rollback, &release(1)), Err(Guarded::Rejected(release(1))));
+        assert_eq!(judge(Some(&halt), &rejected, &Rollback, &release(1)), Err(Guarded::Rejected(Box::new(release(1)))));
         assert_eq!(judge(Some(&halt), &rejected, &Undo, &release(1)), Ok(()));
     }
 }

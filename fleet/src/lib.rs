@@ -2,6 +2,7 @@
 //!
 //! - [`assign`]: one app's entry in one document, pure
 //! - [`plan`]: what a push would do to a server, and what to know before, pure
+//! - [`compare`]: what two sets of servers should run that differs, pure
 //! - [`condition`]: how a server is, pure
 //! - [`filter`]: the filter language of servers, pure
 //! - [`guard`]: what keeps everybody from pushing
@@ -21,6 +22,7 @@
 
 pub mod account;
 pub mod assign;
+pub mod compare;
 pub mod condition;
 pub mod filter;
 pub mod guard;

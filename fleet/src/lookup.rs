@@ -4,7 +4,10 @@ use anyhow::{Context, Result, ensure};
 use bucket::{AppName, Bucket, ServerName};
 use futures_util::TryStreamExt as _;
 
-use crate::server;
+use crate::{
+    plan::is_new,
+    server::{self, Server},
+};
 
 /// Makes sure that an app has releases.
 ///
@@ -24,6 +27,14 @@ pub async fn ensure_server(bucket: &Bucket, server: &ServerName) -> Result<()> {
     let servers = server::names(bucket).await?;
     ensure!(servers.contains(server), unknown_server(server, &servers));
     Ok(())
+}
+
+/// Makes sure that something in the bucket is of a server that was read just now.
+///
+/// # Errors
+/// That nothing is, or that the servers cannot be listed.
+pub async fn ensure_known(bucket: &Bucket, server: &Server) -> Result<()> {
+    if is_new(server) { ensure_server(bucket, &server.name).await } else { Ok(()) }
 }
 
 /// What is said of an app that is none of those `known`.

@@ -32,20 +32,15 @@ impl HaltArguments {
     pub(crate) async fn run(self, command: &Command) -> Result<bool> {
         let who = Identity { name: operator_name(), origin: Origin::Local };
         may_halt(&command.policy, &who)?;
-        let halted = match &self.reason {
-            Some(reason) => {
-                begin_halt(&command.bucket, &who, reason).await?;
-                note("all pushes are halted; `push halt --lift` ends that");
-                true
-            }
-            None => {
-                let was_halted = lift_halt(&command.bucket).await?;
-                note(if was_halted { "the halt is lifted" } else { "pushes were not halted" });
-                false
-            }
-        };
+        if let Some(reason) = &self.reason {
+            begin_halt(&command.bucket, &who, reason).await?;
+            note("all pushes are halted; `push halt --lift` ends that");
+        } else {
+            let was_halted = lift_halt(&command.bucket).await?;
+            note(if was_halted { "the halt is lifted" } else { "pushes were not halted" });
+        }
         if command.json {
-            print_json(&json!({ "halted": halted }))?;
+            print_json(&json!({ "halted": self.reason.is_some() }))?;
         }
         Ok(true)
     }

@@ -39,7 +39,9 @@ impl List {
             ensure_app(&command.bucket, app).await?;
         }
         if command.json {
-            print_json(&json!({ "app": app, "releases": releases.iter().map(|it| as_json(it, &rejected)).collect::<Vec<_>>() }))?;
+            print_json(
+                &json!({ "app": app, "releases": releases.iter().map(|it| as_json(it, &rejected)).collect::<Vec<_>>() }),
+            )?;
             return Ok(true);
         }
         let now = Timestamp::now();

@@ -4,6 +4,7 @@ mod carry_on;
 mod check_config;
 mod command;
 mod deploy;
+mod diff;
 mod halt;
 mod history;
 mod list;
@@ -77,6 +78,7 @@ enum Verb {
     Reject(reject::Reject),
     Unreject(reject::Unreject),
     Halt(halt::HaltArguments),
+    Diff(diff::Diff),
     Status(status::StatusArguments),
     List(list::List),
     History(history::History),
@@ -124,6 +126,7 @@ async fn run(arguments: Arguments) -> Result<bool> {
         Verb::Stop(stop) => stop.run(&open(arguments.config)?).await,
         Verb::Reject(reject) => reject.run(&open(arguments.config)?).await,
         Verb::Unreject(unreject) => unreject.run(&open(arguments.config)?).await,
+        Verb::Diff(diff) => diff.run(&open(arguments.config)?).await,
         Verb::Halt(halt) => halt.run(&open(arguments.config)?).await,
         Verb::Status(status) => status.run(&open(arguments.config)?).await,
         Verb::List(list) => list.run(&open(arguments.config)?).await,

@@ -90,7 +90,10 @@ async fn find(command: &Command, text: &str) -> Result<ReleaseName> {
     if let Some(name) = parse_release(text) {
         return Ok(name);
     }
-    ensure!(text.contains('@'), UsageError::new(format!("`{text}` names no release: use APP@COMMIT or a release name")));
+    ensure!(
+        text.contains('@'),
+        UsageError::new(format!("`{text}` names no release: use APP@COMMIT or a release name"))
+    );
     Ok(choose(&command.bucket, text).await?.name)
 }
 

@@ -8,7 +8,7 @@ use clap::Args;
 use console::{Cell, Color, Table, count, print, print_json, safe};
 use fleet::{
     condition::{AppRow, Condition, apps, condition},
-    lookup::ensure_server,
+    lookup::ensure_known,
     plan::overdue,
     server::{self, Reading, Server},
 };
@@ -50,22 +50,15 @@ impl StatusArguments {
         if let [Chosen { server, is_named: true }] = chosen.as_slice() {
             return one(command, server).await;
         }
-        for missing in chosen.iter().filter(|chosen| chosen.is_named && is_missing(&chosen.server)) {
-            ensure_server(&command.bucket, &missing.server.name).await?;
+        for chosen in chosen.iter().filter(|chosen| chosen.is_named) {
+            ensure_known(&command.bucket, &chosen.server).await?;
         }
         show(command, stream::iter(chosen).map(|chosen| chosen.server)).await
     }
 }
 
-/// Whether nothing in the bucket is of a server.
-fn is_missing(server: &Server) -> bool {
-    matches!((&server.document, &server.status), (Reading::Absent, Reading::Absent))
-}
-
 async fn one(command: &Command, server: &Server) -> Result<bool> {
-    if is_missing(server) {
-        ensure_server(&command.bucket, &server.name).await?;
-    }
+    ensure_known(&command.bucket, server).await?;
     if command.json {
         print_json(&as_json(server))?;
     } else {

@@ -182,6 +182,12 @@ impl AppReleases {
         self.place(name).unwrap_or_else(|| self.rows.partition_point(|row| row.uploaded > name.time()))
     }
 
+    /// Those that are newer than `oldest` and not newer than `newest`, newest first.
+    pub fn between(&self, oldest: &ReleaseName, newest: &ReleaseName) -> impl Iterator<Item = Listed<'_>> {
+        let (first, end) = (self.newer_than(newest), self.newer_than(oldest));
+        Newest { releases: self, rows: self.rows[first.min(end)..end].iter() }
+    }
+
     /// Whether `name` is one of them.
     pub(super) fn contains(&self, name: &ReleaseName) -> bool {
         self.row(name).is_some()

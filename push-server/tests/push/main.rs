@@ -225,6 +225,34 @@ async fn a_filter_means_the_servers_that_it_matches_and_that_have_the_app() {
 }
 
 #[tokio::test]
+async fn two_servers_are_compared_with_the_notes_between() {
+    let fixture = Fixture::new().await;
+    fixture.report("web-1");
+    fixture.report("web-2");
+    fixture.release("web", 3, false).await;
+    ok(&fixture.push("deploy web web-2"));
+    fixture.release("db", 1, false).await;
+    ok(&fixture.push("deploy db web-2 --install"));
+    // The names say another order than the uploads.
+    fixture.release("web", 2, false).await;
+    fixture.release("web", 1, false).await;
+    ok(&fixture.push("deploy web web-1"));
+    let said = ok(&fixture.push("diff web-1 web-2"));
+    assert!(said.contains("web  web-1 is ahead: 000000000000, and 000000000000 on web-2"), "{said}");
+    let note = |n: u8| said.find(&format!("[2J {n}\n"));
+    assert!(note(1).is_some() && note(1) < note(2) && note(3).is_none(), "{said}");
+    assert!(said.contains("db  only on web-2"), "{said}");
+    assert!(ok(&fixture.push("diff web-2 web-1")).contains("web-2 is behind"));
+    let json: Value = serde_json::from_slice(&fixture.push("diff web-1 web-2 --json").stdout).unwrap();
+    assert_eq!(
+        (&json["apps"][1]["relation"], json["apps"][1]["notes"].as_array().unwrap().len()),
+        (&json!("ahead"), 2)
+    );
+    assert!(ok(&fixture.push("diff web-1 web-1")).contains("web  the same"));
+    assert!(failed(&fixture.push("diff web-1 wbe-2")).contains("did you mean `web-2`?"));
+}
+
+#[tokio::test]
 async fn servers_are_read_from_stdin() {
     let fixture = Fixture::new().await;
     let web = fixture.release("web", 1, false).await;
