@@ -120,6 +120,10 @@ pub enum UnwrittenCause {
     Conflict,
     /// An operator stopped the push.
     Stopped,
+    /// All pushes were halted.
+    Halted,
+    /// The release was rejected.
+    Rejected,
     /// Something failed, as the network.
     Failed,
     /// What a newer program calls it; foreign text.
@@ -204,6 +208,8 @@ impl UnwrittenCause {
             Self::Hold => "hold",
             Self::Conflict => "conflict",
             Self::Stopped => "stopped",
+            Self::Halted => "halted",
+            Self::Rejected => "rejected",
             Self::Failed => "failed",
             Self::Other(cause) => cause,
         }
@@ -212,7 +218,8 @@ impl UnwrittenCause {
 
 impl From<String> for UnwrittenCause {
     fn from(cause: String) -> Self {
-        let known = [Self::Policy, Self::Hold, Self::Conflict, Self::Stopped, Self::Failed];
+        let known =
+            [Self::Policy, Self::Hold, Self::Conflict, Self::Stopped, Self::Halted, Self::Rejected, Self::Failed];
         let found = known.into_iter().find(|known| known.as_str() == cause);
         found.unwrap_or_else(|| Self::Other(cut(&cause, 40)))
     }

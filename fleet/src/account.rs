@@ -112,6 +112,8 @@ pub fn cause_in_words(cause: &UnwrittenCause) -> &str {
         UnwrittenCause::Hold => "on hold",
         UnwrittenCause::Conflict => "somebody pushed in between",
         UnwrittenCause::Stopped => "the push was stopped",
+        UnwrittenCause::Halted => "all pushes were halted",
+        UnwrittenCause::Rejected => "the release was rejected",
         UnwrittenCause::Failed => "it failed",
         UnwrittenCause::Other(cause) => cause,
     }

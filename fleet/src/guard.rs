@@ -7,7 +7,7 @@ use bucket::{AppName, Bucket, Halt, PushKind, Rejection, ReleaseName, ServerName
 use futures_util::future::try_join_all;
 use thiserror::Error;
 use tokio::{
-    sync::Mutex,
+    sync::{Mutex, OnceCell},
     time::{Duration, Instant},
 };
 
@@ -30,45 +30,51 @@ pub enum Guarded {
     Rejected(Box<ReleaseName>),
 }
 
-/// What was read of halts and rejections.
+/// What is known of halts and rejections while a push is being written.
 #[derive(Debug)]
-pub struct Guard<'a> {
+pub(crate) struct Guard<'a> {
     bucket: &'a Bucket,
-    rejected: BTreeSet<ReleaseName>,
-    halt: Mutex<(Instant, Option<Halt>)>,
+    apps: BTreeSet<AppName>,
+    rejected: OnceCell<BTreeSet<ReleaseName>>,
+    /// When it was read, and what was found.
+    halt: Mutex<Option<(Instant, Option<Halt>)>>,
 }
 
 impl<'a> Guard<'a> {
-    /// Reads what keeps releases of these apps from being pushed.
-    ///
-    /// # Errors
-    /// When it can't be read: then nothing may be written.
-    pub async fn read(bucket: &'a Bucket, apps: impl IntoIterator<Item = &AppName>) -> Result<Self> {
-        let apps: BTreeSet<&AppName> = apps.into_iter().collect();
-        let rejected = try_join_all(apps.into_iter().map(async |app| {
-            let rejected = bucket.rejected(app).await;
-            rejected.with_context(|| format!("could not read which releases of `{app}` are rejected"))
-        }));
-        let (rejected, halt) = tokio::try_join!(rejected, halt(bucket))?;
-        let rejected = rejected.into_iter().flatten().collect();
-        Ok(Self { bucket, rejected, halt: Mutex::new((Instant::now(), halt)) })
+    /// Of a push of these apps. Nothing is read yet.
+    pub(crate) fn new(bucket: &'a Bucket, apps: impl IntoIterator<Item = AppName>) -> Self {
+        let apps = apps.into_iter().collect();
+        Self { bucket, apps, rejected: OnceCell::new(), halt: Mutex::new(None) }
     }
 
-    /// Whether a release may be pushed now; a halt is read again every few seconds.
+    /// Sees whether a release may be pushed now. Rejections are read once, a halt again every few seconds.
     ///
     /// # Errors
-    /// The [`Guarded`] reason why not, or that it can't be read.
-    pub async fn judge(&self, kind: &PushKind, release: &ReleaseName) -> Result<()> {
-        let mut halted = self.halt.lock().await;
-        if halted.0.elapsed() >= HALT_LASTS {
-            *halted = (Instant::now(), halt(self.bucket).await?);
+    /// The [`Guarded`] reason why not, or that it can't be read: then nothing may be written either.
+    pub(crate) async fn judge(&self, kind: &PushKind, release: &ReleaseName) -> Result<()> {
+        let (rejected, halt) = tokio::join!(self.rejected.get_or_try_init(|| self.read_rejected()), self.halt());
+        Ok(judge(halt?.as_ref(), rejected?, kind, release)?)
+    }
+
+    async fn read_rejected(&self) -> Result<BTreeSet<ReleaseName>> {
+        let rejected = self.apps.iter().map(async |app| {
+            let rejected = self.bucket.rejected(app).await;
+            rejected
+                .with_context(|| format!("nothing was written: could not read which releases of `{app}` are rejected"))
+        });
+        Ok(try_join_all(rejected).await?.into_iter().flatten().collect())
+    }
+
+    async fn halt(&self) -> Result<Option<Halt>> {
+        let mut known = self.halt.lock().await;
+        if let Some((read, halt)) = &*known
+            && read.elapsed() < HALT_LASTS
+        {
+            return Ok(halt.clone());
         }
-        Ok(judge(halted.1.as_ref(), &self.rejected, kind, release)?)
-    }
-
-    /// Whether a release is rejected.
-    pub fn is_rejected(&self, release: &ReleaseName) -> bool {
-        self.rejected.contains(release)
+        let halt = halt(self.bucket).await?;
+        *known = Some((Instant::now(), halt.clone()));
+        Ok(halt)
     }
 }
 

@@ -23,6 +23,7 @@ use thiserror::Error;
 use tokio::task::JoinHandle;
 
 use crate::{
+    guard::{Guard, Guarded},
     identity::Identity,
     lookup::ensure_app,
     poke::{PokeSettings, Poker, Prepared},
@@ -79,6 +80,9 @@ pub enum NotPushed {
     /// The app's entry is no longer what the operator saw.
     #[error(transparent)]
     Conflict(Box<Conflict>),
+    /// Nobody may push that now.
+    #[error(transparent)]
+    Guarded(#[from] Guarded),
     /// An operator stopped the push before it came to this server.
     #[error("nothing was written: the push was stopped")]
     Stopped,
@@ -93,6 +97,8 @@ impl NotPushed {
         match self {
             Self::Refused(_) => UnwrittenCause::Policy,
             Self::Conflict(_) => UnwrittenCause::Conflict,
+            Self::Guarded(Guarded::Halted(_)) => UnwrittenCause::Halted,
+            Self::Guarded(Guarded::Rejected(_)) => UnwrittenCause::Rejected,
             Self::Stopped => UnwrittenCause::Stopped,
             Self::Failed(_) => UnwrittenCause::Failed,
         }
@@ -110,8 +116,12 @@ impl From<NotReady> for NotPushed {
 
 impl From<anyhow::Error> for NotPushed {
     fn from(error: anyhow::Error) -> Self {
-        match error.downcast::<Conflict>() {
-            Ok(conflict) => Self::Conflict(Box::new(conflict)),
+        let error = match error.downcast::<Conflict>() {
+            Ok(conflict) => return Self::Conflict(Box::new(conflict)),
+            Err(error) => error,
+        };
+        match error.downcast::<Guarded>() {
+            Ok(guarded) => Self::Guarded(guarded),
             Err(error) => Self::Failed(format!("{error:#}")),
         }
     }
@@ -287,8 +297,9 @@ async fn write_all(
         .buffer_unordered(AT_ONCE)
         .collect()
         .await;
+    let guard = Guard::new(bucket, rows.iter().map(|row| row.intent.release.app().clone()));
     let pushes = |(place, Row { intent, just_read, push }): (usize, Row)| {
-        let (releases, report) = (&releases, &report);
+        let (releases, report, guard) = (&releases, &report, &guard);
         async move {
             let (release, seen) = match just_read {
                 Some(JustRead { release, seen }) => (Ok(release), Some(seen)),
@@ -298,7 +309,7 @@ async fn write_all(
                 },
             };
             let written = match release {
-                Ok(release) => write(bucket, operator, &push, &intent, &release, seen).await,
+                Ok(release) => write(bucket, operator, guard, &push, &intent, &release, seen).await,
                 Err(error) => Err(error),
             };
             let (result, record) = match written {
@@ -318,6 +329,7 @@ async fn write_all(
 async fn write(
     bucket: &Bucket,
     operator: &Operator,
+    guard: &Guard<'_>,
     push: &PushObject,
     intent: &Intent,
     release: &Release,
@@ -349,7 +361,10 @@ async fn write(
         anyhow::Ok(push::fill(bucket, &intent.server, seen).await)
     };
     let filled = filled.boxed();
-    let (ready, filled) = tokio::join!(push.ready(), filled);
+    // The push is recorded also if it is halted: that somebody tried is worth knowing.
+    let guarded = guard.judge(&intent.kind, &intent.release).boxed();
+    let (ready, filled, guarded) = tokio::join!(push.ready(), filled, guarded);
+    guarded?;
     ready?;
     let Pushed { generation, entry } = push::push(bucket, &request, filled?).boxed().await?;
     let bucket = bucket.clone();
