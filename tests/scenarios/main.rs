@@ -13,6 +13,7 @@ mod installing;
 mod kinds;
 mod losses;
 mod machines;
+mod migrating;
 mod obstacles;
 mod power_cuts;
 mod releases;
