@@ -1,16 +1,17 @@
 //! Building a `.deb`: `release build` against what one would use instead, and against the floor, `tar | zstd -3`, on the
-//! same trees: programs and texts as Debian has them, many small files, and bytes that nothing makes smaller.
+//! same trees: programs and texts as Debian has them, many small files, and bytes that nothing makes smaller. And how much
+//! memory it takes for a file that is larger than most machines would hold twice.
 
 use std::{
     fs::{self, File},
-    io::{self, Read as _},
+    io::{self, Read as _, Seek as _, SeekFrom},
     path::{Path, PathBuf},
     process::Command,
 };
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::measure::{Run, median, peak, row, run, tree_size};
+use crate::measure::{Run, median, row, run, tree_size};
 
 /// The least size of the mixed tree, in bytes.
 const MIXED: u64 = 320 << 20;
@@ -20,6 +21,8 @@ const NEARLY: u64 = 1 << 20;
 const SMALL: u64 = 50_000;
 /// The size of the file of random bytes.
 const RANDOM: u64 = 1 << 30;
+/// The size of the file of which only the memory is looked at.
+const LARGE: u64 = 4 << 30;
 /// How often each is run; dpkg-deb's xz, which takes a minute, once.
 const ROUNDS: usize = 5;
 
@@ -41,12 +44,42 @@ pub(crate) fn bench(release: &Path, scratch: &Path) -> Result<()> {
         println!("build a package of {} MB in {files} files", bytes >> 20);
         compare(release, &peers, &project)?;
         if name == "mixed" {
-            let xz = vec![run(&mut dpkg_deb(&project, "-Zxz"))?];
+            let xz = vec![run(&mut dpkg_deb(&project, &["-Zxz"]))?];
             println!("{}", row("dpkg-deb -Zxz (its default)", &xz, size(&project.join("dpkg.deb"))?, None));
         }
         fs::remove_dir_all(&project)?;
     }
-    Ok(())
+    memory_of_a_large_file(release, &scratch.join("large"))
+}
+
+/// Memory must not grow with a file: `release build` alone, on one that is larger than any of the trees.
+fn memory_of_a_large_file(release: &Path, project: &Path) -> Result<()> {
+    let tree = project.join("classic/opt");
+    fs::create_dir_all(&tree)?;
+    let mut file = File::create(tree.join("large"))?;
+    file.set_len(LARGE)?;
+    for at in (0..LARGE).step_by(4 << 20) {
+        file.seek(SeekFrom::Start(at))?;
+        io::copy(&mut File::open("/dev/urandom")?.take(1 << 20), &mut file)?;
+    }
+    write_project(project)?;
+    println!("build a package of {} MB in one file, a quarter of it random bytes", LARGE >> 20);
+    let runs = [run(&mut release_build(release, project))?];
+    println!("{}", row("release build", &runs, size(&built(project)?)?, None));
+    Ok(fs::remove_dir_all(project)?)
+}
+
+fn release_build(release: &Path, project: &Path) -> Command {
+    let mut command = Command::new(release);
+    command.arg("-C").arg(project).args(["build", "--note", "bench", "--out"]).arg(project.join("out"));
+    command
+}
+
+/// The package that `release build` made last.
+fn built(project: &Path) -> Result<PathBuf> {
+    let mut debs = fs::read_dir(project.join("out"))?.filter_map(|entry| Some(entry.ok()?.path()));
+    let deb = debs.find(|path| path.extension().is_some_and(|end| end == "deb"));
+    deb.context("release build wrote nothing")
 }
 
 impl Peers {
@@ -81,11 +114,6 @@ fn version(command: &mut Command, key: &str) -> Result<String> {
 fn compare(release: &Path, peers: &Peers, project: &Path) -> Result<()> {
     let out = project.join("out");
     let floor = || shell(project, "tar -C classic/opt -cf - . | zstd -3 -T0 -q -f -o floor.tar.zst");
-    let ours = || {
-        let mut command = Command::new(release);
-        command.arg("-C").arg(project).args(["build", "--note", "bench", "--out"]).arg(&out);
-        command
-    };
     let nfpm = || {
         let mut command = Command::new(&peers.nfpm);
         command.current_dir(project).args(["package", "-f", "nfpm.yaml", "-p", "deb", "-t", "nfpm.deb"]);
@@ -102,25 +130,25 @@ fn compare(release: &Path, peers: &Peers, project: &Path) -> Result<()> {
     for _ in 0..ROUNDS {
         let _ = fs::remove_dir_all(&out);
         runs[0].push(run(&mut floor())?);
-        runs[1].push(run(&mut ours())?);
-        runs[2].push(run(&mut dpkg_deb(project, "-Zzstd -z3"))?);
+        runs[1].push(run(&mut release_build(release, project))?);
+        runs[2].push(run(&mut dpkg_deb(project, &["-Zzstd", "-z3"]))?);
         runs[3].push(run(&mut nfpm())?);
         runs[4].push(run(&mut cargo_deb())?);
     }
     let least = median(runs[0].iter().map(|run| run.wall.as_secs_f64()).collect());
-    let mut debs = fs::read_dir(&out)?.filter_map(|entry| Some(entry.ok()?.path()));
-    let deb = debs.find(|path| path.extension().is_some_and(|end| end == "deb"));
-    let deb = deb.context("release build wrote nothing")?;
+    let deb = built(project)?;
     println!("{}", row("floor: tar | zstd -3 -T0", &runs[0], size(&project.join("floor.tar.zst"))?, None));
-    println!("{}{}", row("release build", &runs[1], size(&deb)?, Some(least)), peak(&runs[1]));
+    println!("{}", row("release build", &runs[1], size(&deb)?, Some(least)));
     println!("{}", row("dpkg-deb -Zzstd -z3", &runs[2], size(&project.join("dpkg.deb"))?, Some(least)));
-    println!("{}{}", row("nfpm, zstd", &runs[3], size(&project.join("nfpm.deb"))?, Some(least)), peak(&runs[3]));
-    println!("{}{}", row("cargo-deb --fast", &runs[4], size(&project.join("cargo.deb"))?, Some(least)), peak(&runs[4]));
+    println!("{}", row("nfpm, zstd", &runs[3], size(&project.join("nfpm.deb"))?, Some(least)));
+    println!("{}", row("cargo-deb --fast", &runs[4], size(&project.join("cargo.deb"))?, Some(least)));
     Ok(())
 }
 
-fn dpkg_deb(project: &Path, compression: &str) -> Command {
-    shell(project, &format!("dpkg-deb {compression} --root-owner-group -b classic dpkg.deb"))
+fn dpkg_deb(project: &Path, compression: &[&str]) -> Command {
+    let mut command = Command::new("dpkg-deb");
+    command.args(compression).args(["--root-owner-group", "-b", "classic", "dpkg.deb"]).current_dir(project);
+    command
 }
 
 fn size(path: &Path) -> Result<u64> {

@@ -17,7 +17,7 @@ pub(crate) struct Run {
     pub(crate) wall: Duration,
     /// Processor time of it and its children, user and system.
     pub(crate) cpu: Duration,
-    /// The most memory that the command's own process held, in bytes.
+    /// The most memory that it and what it started held together, in bytes.
     pub(crate) peak: u64,
 }
 
@@ -35,7 +35,7 @@ pub(crate) fn run(command: &mut Command) -> Result<Run> {
     let mut peak = 0;
     let status = loop {
         // The kernel keeps the high-water mark, so that a sample misses only what the last moments added.
-        peak = peak.max(memory(child.id(), "VmHWM:").unwrap_or(0));
+        peak = peak.max(family_peak(child.id()));
         match child.try_wait()? {
             Some(status) => break status,
             None => thread::sleep(Duration::from_millis(2)),
@@ -44,6 +44,13 @@ pub(crate) fn run(command: &mut Command) -> Result<Run> {
     let wall = started.elapsed();
     ensure!(status.success(), "{shown} ended with {status}");
     Ok(Run { wall, cpu: children_cpu()?.saturating_sub(cpu_before), peak })
+}
+
+/// The high-water marks of a process and of all that it started and that still run, added up.
+fn family_peak(pid: u32) -> u64 {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let children = children.split_whitespace().filter_map(|child| child.parse().ok());
+    memory(pid, "VmHWM:").unwrap_or(0) + children.map(family_peak).sum::<u64>()
 }
 
 /// A line of `/proc/PID/status` in bytes (`proc_pid_status(5)`): `VmHWM:`, `VmRSS:`.
@@ -92,12 +99,12 @@ pub(crate) fn tree_size(directory: &Path) -> Result<(u64, u64)> {
     Ok((bytes, files))
 }
 
-/// The most memory that any of these runs held, as the end of a line. Not for a shell: what it starts isn't counted.
-pub(crate) fn peak(runs: &[Run]) -> String {
+/// The most memory that any of these runs held, as the end of a line.
+fn peak(runs: &[Run]) -> String {
     format!("  {:>5} MB peak", runs.iter().map(|run| run.peak).max().unwrap_or(0) >> 20)
 }
 
-/// One line of a table of runs, against the floor's median wall time.
+/// One line of a table of runs, against the floor's median wall time, with the most memory that any of them held.
 pub(crate) fn row(name: &str, runs: &[Run], size: u64, floor: Option<f64>) -> String {
     let wall = median(runs.iter().map(|run| run.wall.as_secs_f64()).collect());
     let cpu = median(runs.iter().map(|run| run.cpu.as_secs_f64()).collect());
@@ -105,5 +112,5 @@ pub(crate) fn row(name: &str, runs: &[Run], size: u64, floor: Option<f64>) -> St
     if let Some(floor) = floor {
         let _ = write!(line, "  {:>5.2} × floor", wall / floor);
     }
-    line
+    line + &peak(runs)
 }
