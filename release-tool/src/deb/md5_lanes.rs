@@ -1,9 +1,9 @@
-//! MD5 sums (RFC 1321) of several files at once, side by side in the lanes of the processor's vector registers.
+//! MD5 sums (RFC 1321): of several files at once, side by side in the lanes of the processor's vector registers, or of one.
 //!
-//! MD5 is one long chain of steps that wait for each other, so that a core does little of what it could. Four chains at
+//! MD5 is one chain of steps that wait for each other, so that a core does little of what it could. Four chains at
 //! once take about as long as one and a half.
 
-use md5::{Digest as _, Md5};
+use std::hint::black_box;
 
 /// How many sums are made at once: as many as a register of 128 bits, which every processor of 64 bits has, has words.
 const LANES: usize = 4;
@@ -11,8 +11,8 @@ const LANES: usize = 4;
 /// Bytes of a block.
 const BLOCK: usize = 64;
 
-/// A word of each lane.
-type Words = [u32; LANES];
+/// A word of each of `N` lanes.
+type Words<const N: usize> = [u32; N];
 
 /// What every sum begins with.
 const BEGINNING: [u32; 4] = [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476];
@@ -113,9 +113,11 @@ pub(super) fn sums(contents: &[&[u8]]) -> Vec<[u8; 16]> {
     };
     let alone = order.iter().take_while(is_alone).count();
     for number in &order[..alone] {
-        sums[*number] = Md5::digest(contents[*number]).into();
+        let mut sum = Sum::new();
+        sum.update(contents[*number]);
+        sums[*number] = sum.finish();
     }
-    let ends: Vec<_> = contents.iter().map(|content| end(content)).collect();
+    let ends: Vec<_> = contents.iter().map(|content| end(content, content.len() as u64)).collect();
     let mut messages = order[alone..].iter().map(|number| {
         let content = contents[*number];
         let (end, length) = &ends[*number];
@@ -151,34 +153,78 @@ pub(super) fn sums(contents: &[&[u8]]) -> Vec<[u8; 16]> {
     }
 }
 
-/// The last one or two blocks of a message: what is left of it, a bit, zeros, and its length in bits.
-fn end(content: &[u8]) -> ([u8; 2 * BLOCK], usize) {
+/// The sum of a file whose bytes come one after the other.
+pub(super) struct Sum {
+    state: [Words<1>; 4],
+    /// The beginning of a block, which more bytes may make whole.
+    begun: Vec<u8>,
+    length: u64,
+}
+
+impl Sum {
+    /// Of nothing yet.
+    pub(super) fn new() -> Self {
+        Self { state: BEGINNING.map(|word| [word]), begun: Vec::with_capacity(BLOCK), length: 0 }
+    }
+
+    /// Adds what comes next.
+    pub(super) fn update(&mut self, mut bytes: &[u8]) {
+        self.length += bytes.len() as u64;
+        if !self.begun.is_empty() {
+            let (first, rest) = bytes.split_at(bytes.len().min(BLOCK - self.begun.len()));
+            self.begun.extend(first);
+            bytes = rest;
+            if self.begun.len() < BLOCK {
+                return;
+            }
+            add(&mut self.state, &[&self.begun], 1);
+            self.begun.clear();
+        }
+        let (blocks, rest) = bytes.split_at(bytes.len() / BLOCK * BLOCK);
+        add(&mut self.state, &[blocks], blocks.len() / BLOCK);
+        self.begun.extend(rest);
+    }
+
+    /// The sum of all that was added.
+    pub(super) fn finish(mut self) -> [u8; 16] {
+        let (end, size) = end(&self.begun, self.length);
+        add(&mut self.state, &[&end], size / BLOCK);
+        let mut sum = [0; 16];
+        for ([word], bytes) in self.state.iter().zip(sum.chunks_exact_mut(4)) {
+            bytes.copy_from_slice(&word.to_le_bytes());
+        }
+        sum
+    }
+}
+
+/// The last one or two blocks of a message of `length` bytes: what is left of it, a bit, zeros, and its length in bits.
+fn end(content: &[u8], length: u64) -> ([u8; 2 * BLOCK], usize) {
     let rest = &content[content.len() / BLOCK * BLOCK..];
     let mut end = [0; 2 * BLOCK];
     end[..rest.len()].copy_from_slice(rest);
     end[rest.len()] = 0x80;
-    let length = (rest.len() + 9).next_multiple_of(BLOCK);
-    end[length - 8..length].copy_from_slice(&(content.len() as u64 * 8).to_le_bytes());
-    (end, length)
+    let size = (rest.len() + 9).next_multiple_of(BLOCK);
+    end[size - 8..size].copy_from_slice(&length.wrapping_mul(8).to_le_bytes());
+    (end, size)
 }
 
 /// Adds `count` blocks of each lane to its state.
 #[inline(never)]
-fn add(state: &mut [Words; 4], lanes: &[&[u8]; LANES], count: usize) {
+fn add<const N: usize>(state: &mut [Words<N>; 4], lanes: &[&[u8]; N], count: usize) {
     let lanes = lanes.map(|lane| lane.as_chunks::<BLOCK>().0);
     for at in 0..count {
         let block = lanes.map(|lane| &lane[at]);
-        let words: [Words; 16] = std::array::from_fn(|word| {
+        let words: [Words<N>; 16] = std::array::from_fn(|word| {
             block.map(|block| {
                 let at = 4 * word;
                 u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]])
             })
         });
         let before = *state;
-        round::<0>(state, &words);
-        round::<1>(state, &words);
-        round::<2>(state, &words);
-        round::<3>(state, &words);
+        round::<N, 0>(state, &words);
+        round::<N, 1>(state, &words);
+        round::<N, 2>(state, &words);
+        round::<N, 3>(state, &words);
         for (word, before) in state.iter_mut().zip(before) {
             *word = std::array::from_fn(|lane| word[lane].wrapping_add(before[lane]));
         }
@@ -186,25 +232,33 @@ fn add(state: &mut [Words; 4], lanes: &[&[u8]; LANES], count: usize) {
 }
 
 #[inline]
-fn round<const ROUND: usize>(state: &mut [Words; 4], words: &[Words; 16]) {
-    four_steps::<ROUND, 0>(state, words);
-    four_steps::<ROUND, 4>(state, words);
-    four_steps::<ROUND, 8>(state, words);
-    four_steps::<ROUND, 12>(state, words);
+fn round<const N: usize, const ROUND: usize>(state: &mut [Words<N>; 4], words: &[Words<N>; 16]) {
+    four_steps::<N, ROUND, 0>(state, words);
+    four_steps::<N, ROUND, 4>(state, words);
+    four_steps::<N, ROUND, 8>(state, words);
+    four_steps::<N, ROUND, 12>(state, words);
 }
 
 #[inline]
-fn four_steps<const ROUND: usize, const FIRST: usize>(state: &mut [Words; 4], words: &[Words; 16]) {
+fn four_steps<const N: usize, const ROUND: usize, const FIRST: usize>(
+    state: &mut [Words<N>; 4],
+    words: &[Words<N>; 16],
+) {
     let [mut a, mut b, mut c, mut d] = *state;
-    a = step::<ROUND>(FIRST, a, [b, c, d], words);
-    d = step::<ROUND>(FIRST + 1, d, [a, b, c], words);
-    c = step::<ROUND>(FIRST + 2, c, [d, a, b], words);
-    b = step::<ROUND>(FIRST + 3, b, [c, d, a], words);
+    a = step::<N, ROUND>(FIRST, a, [b, c, d], words);
+    d = step::<N, ROUND>(FIRST + 1, d, [a, b, c], words);
+    c = step::<N, ROUND>(FIRST + 2, c, [d, a, b], words);
+    b = step::<N, ROUND>(FIRST + 3, b, [c, d, a], words);
     *state = [a, b, c, d];
 }
 
 #[inline]
-fn step<const ROUND: usize>(step: usize, a: Words, [b, c, d]: [Words; 3], words: &[Words; 16]) -> Words {
+fn step<const N: usize, const ROUND: usize>(
+    step: usize,
+    a: Words<N>,
+    [b, c, d]: [Words<N>; 3],
+    words: &[Words<N>; 16],
+) -> Words<N> {
     let word = words[match ROUND {
         0 => step,
         1 => (5 * step + 1) % 16,
@@ -212,21 +266,26 @@ fn step<const ROUND: usize>(step: usize, a: Words, [b, c, d]: [Words; 3], words:
         _ => 7 * step % 16,
     }];
     let (sine, rotation) = (SINES[16 * ROUND + step], ROTATIONS[ROUND][step % 4]);
+    let known: Words<N> = std::array::from_fn(|lane| a[lane].wrapping_add(sine).wrapping_add(word[lane]));
+    // Of a single chain, what does not wait for the step before must be added first; the compiler would add it last.
+    let known = if N == 1 { black_box(known) } else { known };
     std::array::from_fn(|lane| {
         let (b, c, d) = (b[lane], c[lane], d[lane]);
         let mixed = match ROUND {
             0 => d ^ (b & (c ^ d)),
-            1 => c ^ (d & (b ^ c)),
+            // No bit is in both halves, so that their sum is their union, and only one of them waits.
+            1 => (b & d).wrapping_add(c & !d),
             2 => b ^ c ^ d,
             _ => c ^ (b | !d),
         };
-        let sum = a[lane].wrapping_add(sine).wrapping_add(word[lane]).wrapping_add(mixed);
-        sum.rotate_left(rotation).wrapping_add(b)
+        known[lane].wrapping_add(mixed).rotate_left(rotation).wrapping_add(b)
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use md5::{Digest as _, Md5};
+
     use super::*;
 
     #[test]
@@ -239,6 +298,16 @@ mod tests {
                 lengths.iter().enumerate().map(|(at, length)| &bytes[at % 3..][..(*length).min(8900)]).collect();
             let expected: Vec<[u8; 16]> = contents.iter().map(|content| Md5::digest(content).into()).collect();
             assert_eq!(sums(&contents), expected, "{lengths:?}");
+        }
+    }
+
+    #[test]
+    fn a_sum_does_not_depend_on_how_the_bytes_come() {
+        let bytes: Vec<u8> = (0..1000_usize).map(|at| u8::try_from(at * at % 251).unwrap()).collect();
+        for size in [1, 7, 63, 64, 65, 128, 999, 1000] {
+            let mut sum = Sum::new();
+            bytes.chunks(size).for_each(|some| sum.update(some));
+            assert_eq!(sum.finish()[..], Md5::digest(&bytes)[..], "{size}");
         }
     }
 }

@@ -16,10 +16,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use md5::{Digest as _, Md5};
 
 use super::{
-    md5_lanes,
+    md5_lanes::{self, Sum},
     tarball::{Tarball, entry_size},
 };
 use crate::tree::{Entry, Kind, Tree};
@@ -224,7 +223,7 @@ fn copy<'a>(source: &Path, size: u64, out: &mut Pieces<'a>, summed: Option<&'a s
     // There is room left to find out that it ends.
     let is_whole = size < out.room()?.len() as u64;
     let begin = out.filled;
-    let mut sum = summed.filter(|_| !is_whole).map(|path| (path, Md5::new()));
+    let mut sum = summed.filter(|_| !is_whole).map(|path| (path, Sum::new()));
     let mut left = size;
     loop {
         let room = out.room()?;
@@ -250,7 +249,7 @@ fn copy<'a>(source: &Path, size: u64, out: &mut Pieces<'a>, summed: Option<&'a s
         }
     }
     if let Some((path, sum)) = sum {
-        out.sums.insert(path, hex::encode(sum.finalize()));
+        out.sums.insert(path, hex::encode(sum.finish()));
     } else if let Some(path) = summed {
         out.whole.push((path, begin..out.filled));
     }
@@ -260,6 +259,8 @@ fn copy<'a>(source: &Path, size: u64, out: &mut Pieces<'a>, summed: Option<&'a s
 #[cfg(test)]
 mod tests {
     use std::{fs, path::PathBuf};
+
+    use md5::{Digest as _, Md5};
 
     use super::*;
     use crate::tree::Tree;
