@@ -5,6 +5,7 @@
 
 pub(crate) mod openapi;
 mod outcome;
+mod pushes;
 mod types;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use axum::{
 use bucket::{AppName, PushKind, ReleaseName, ServerName};
 
 use outcome::NotAllWritten;
+use pushes::{HeadOut, PushedOut};
 use types::{AppOut, JobOut, Kind, Page, PlanOut, Problem, PushIn, PushOut, ReleaseOut, ServerOut, TargetIn};
 
 use super::{
@@ -98,7 +100,27 @@ pub(crate) fn routes() -> Vec<Route> {
                 .or::<NotAllWritten>(409, "Not everything was written; each result says why", PROBLEM),
             ),
         },
-        read("/api/v1/pushes/{id}", get(pushed), Doc::new::<JobOut>("getPush", "Results of pushes", &[])),
+        read(
+            "/api/v1/pushes",
+            get(pushes::list),
+            Doc::new::<Page<HeadOut>>(
+                "listPushes",
+                "The last pushes, each whatever its number of servers, newest first",
+                &[
+                    Query {
+                        name: "q",
+                        text: "Part of an ID, an app, a release, an operator or a reason",
+                        kind: QueryKind::Text,
+                    },
+                    NUMBER,
+                ],
+            ),
+        ),
+        read(
+            "/api/v1/pushes/{id}",
+            get(pushed),
+            Doc::new::<PushedOut>("getPush", "Results of a push, and what became of it on each server", &[]),
+        ),
         read(
             "/api/v1/events",
             get(events::get),
@@ -230,9 +252,8 @@ fn intent(kind: Kind, change: &TargetIn) -> Result<Intent, bucket::NameError> {
 }
 
 async fn pushed(view: View, Path(id): Path<String>) -> Response {
-    let Some(job) = view.web.jobs.get(&id) else {
-        let text = "recent pushes are kept until the web app restarts; the history has everything that was written";
-        return problem(StatusCode::NOT_FOUND, "Push no longer available", text);
-    };
-    Json(JobOut::new(&job)).into_response()
+    match view.web.jobs.get(&id) {
+        Some(job) => Json(PushedOut::Job(JobOut::new(&job))).into_response(),
+        None => pushes::from_bucket(&view, &id).await,
+    }
 }

@@ -249,6 +249,9 @@ pub(crate) struct TargetIn {
 pub(crate) struct JobOut {
     /// ID: `GET /api/v1/pushes/{id}` returns the progress.
     pub(crate) id: String,
+    /// The push in the bucket, which outlasts this process; absent until it is recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) push: Option<String>,
     /// Whether all pushes are finished.
     pub(crate) finished: bool,
     /// Result of each push.
@@ -424,6 +427,12 @@ impl JobOut {
                 warnings: pushed.iter().flat_map(|pushed| &pushed.incomplete).map(ToString::to_string).collect(),
             }
         });
-        Self { id: job.id.clone(), finished: progress.finished, outcomes: results.collect() }
+        let push = progress.results.iter().flatten().find_map(|result| result.push.as_ref());
+        Self {
+            id: job.id.clone(),
+            push: push.map(ToString::to_string),
+            finished: progress.finished,
+            outcomes: results.collect(),
+        }
     }
 }

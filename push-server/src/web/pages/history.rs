@@ -5,7 +5,7 @@ use bucket::{AppState, HistoryEntry, PushKind, ReleaseName, ServerName};
 use console::count;
 use maud::{Markup, html};
 
-use fleet::{condition::apps, policy::Role};
+use fleet::{condition::apps, policy::Role, rollback::with_told};
 
 use crate::{
     badge::Severity,
@@ -61,7 +61,13 @@ pub(crate) async fn get(view: View, params: Params) -> Response {
 /// The last pushes of all, or, from the bucket itself, of one server; newest first.
 pub(crate) async fn recent(view: &View, server: Option<&ServerName>) -> Result<Vec<HistoryEntry>, bucket::Error> {
     match server {
-        Some(server) => view.web.refresher.bucket().newest_history(server, MAX_DEPTH).await,
+        Some(server) => {
+            let newest = view.web.refresher.bucket().newest_history(server, MAX_DEPTH).await?;
+            Ok(match view.server(server).document.known() {
+                Some((generation, document)) => with_told(newest, server, *generation, document),
+                None => newest,
+            })
+        }
         None => Ok(view.snapshot.pushes.iter().map(|push| (**push).clone()).collect()),
     }
 }
