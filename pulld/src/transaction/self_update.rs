@@ -179,5 +179,9 @@ pub(crate) async fn disarm(rescue: &Rescue, services: &impl ServiceManager) -> R
         // Its timer starts it later, and it finds nothing to restore.
         tracing::debug!("could not start `{RESCUE_UNIT}`: {error:#}");
     }
+    // One that was killed when it had removed its own files has failed, and there is nothing left to start.
+    if !rescue.program().exists() {
+        services.reset_failed(RESCUE_UNIT).await;
+    }
     Ok(())
 }

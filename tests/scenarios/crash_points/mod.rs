@@ -98,6 +98,7 @@ fn the_agent_is_as_it_should_be_after_every_death_in_its_own_update_and_its_resc
     }
     let samples = [
         (&ways[0], "runner.dpkg(--install).end", 0, Death::AgentAndDpkg),
+        (&ways[0], "systemctl(daemon-reload).end", 2, Death::AgentAndDpkg),
         (&ways[1], "rescue.lock.end", 0, Death::Machine),
     ];
     cut(stage, &samples)
