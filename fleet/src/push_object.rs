@@ -89,7 +89,7 @@ impl PushObject {
         let (rows, fit) = (self.push.rows.len(), self.push.rows_that_fit());
         if fit < rows {
             return Err(format!(
-                "nothing was written: a push of {rows} servers is too large, and one of the first {fit} fits: push to \
+                "nothing was written: a push of {rows} servers is too large, at most {fit} of these fit into one: push to \
                  fewer at a time"
             ));
         }

@@ -137,11 +137,12 @@ async fn a_push_is_recorded_before_its_first_document_and_costs_one_round_trip_m
         .into_iter()
         .filter(|asked| !["Head debs", "Get server", "Get status"].contains(&&**asked))
         .collect();
-    let mut first = asked[..2].to_vec();
+    let written = asked.iter().position(|asked| asked == "Insert server").unwrap_or_else(|| panic!("{asked:?}"));
+    let mut first = asked[..written].to_vec();
     first.sort();
-    assert_eq!(first, ["Head history", "Insert pushes"], "side by side: {asked:?}");
-    assert_eq!(asked[2], "Insert server", "{asked:?}");
-    let mut last = asked[3..].to_vec();
+    let expected = ["Get halt.json", "Head history", "Insert pushes", "List rejected"];
+    assert_eq!(first, expected, "side by side: {asked:?}");
+    let mut last = asked[written + 1..].to_vec();
     last.sort();
     assert_eq!(last, ["Insert history", "Insert pushes end"], "side by side: {asked:?}");
     let history = world.history("web-1").await;
@@ -203,6 +204,25 @@ async fn a_push_that_cannot_be_recorded_writes_nothing() {
         assert!(reason.contains("could not record the push; nothing was written"), "{reason}");
     }
     assert!(world.bucket.server_document(&"web-1".parse().unwrap()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_push_that_does_not_fit_is_refused_with_the_number_that_does() {
+    let world = World::new().await;
+    let found = find(&world.bucket, &release("web", 1)).await.unwrap();
+    let intent = |n: usize| {
+        let server: ServerName = format!("server-with-a-name-of-some-length-{n:06}").parse().unwrap();
+        let intent = Intent { server, release: found.name.clone(), from: None, kind: PushKind::Deploy };
+        (intent, Some(JustRead { release: found.clone(), seen: Seen::default() }))
+    };
+    let intents = (0..30_000).map(intent).collect();
+    let before = world.gcs.requests().len();
+    let results = carry_out(&world.bucket, &operator(), intents, |_, _| ()).await;
+    let asked = world.asked(before);
+    assert!(!asked.iter().any(|asked| asked.starts_with("Insert")), "nothing is even tried: {asked:?}");
+    let Err(NotPushed::Failed(reason)) = &results[0].result else { panic!("{:?}", results[0]) };
+    let told = reason.split("at most ").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<usize>().ok());
+    assert!(told.is_some_and(|told| (10_000..30_000).contains(&told)), "{reason}");
 }
 
 #[tokio::test]

@@ -24,7 +24,10 @@ pub(crate) struct Continue {
 impl Continue {
     pub(crate) async fn run(self, command: &Command) -> Result<bool> {
         let account = account::read(&command.bucket, &self.id).await?;
-        let operator = operator(command, &self.options)?;
+        let mut operator = operator(command, &self.options)?;
+        if operator.reason.is_empty() {
+            operator.reason.clone_from(&account.push.why);
+        }
         if self.options.is_dry_run() {
             for row in account.unwritten() {
                 print_line(format_args!("{}: would be pushed", row.row.server))?;
