@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use bucket::{HistoryEntry, LastPush, ReleaseName, ServerName};
+use bucket::{HistoryEntry, LastPush, PushId, ServerName};
 use futures_util::TryStreamExt as _;
 
 use super::Fixture;
@@ -31,19 +31,24 @@ impl Fixture {
             .unwrap()
     }
 
-    /// The record of what a document names: from the history, or as the document itself tells it. Panics when there is none.
-    async fn record_of(&self, server: &ServerName, app: &str) -> Option<(Option<bucket::PushId>, ReleaseName)> {
+    /// The push of what a document names, as the document itself tells it. Panics when there is none.
+    async fn record_of(&self, server: &ServerName, app: &str) -> Option<PushId> {
         let (generation, document) = self.bucket.server_document(server).await.unwrap()?;
         let named = document.release_of(&app.parse().unwrap())?.clone();
         let told: Vec<LastPush> =
             document.metadata().pushes().into_iter().filter(|push| push.app.as_str() == app).collect();
-        let history: Vec<HistoryEntry> = self.bucket.history(server).try_collect().await.unwrap();
         let told = told.first().map(|push| (push.id.clone(), push.to.clone()));
         let (id, to) =
             told.unwrap_or_else(|| panic!("{server} names {named}, and generation {generation} tells no push"));
-        assert_eq!(to.as_ref(), Some(&named), "{server}: {history:?}");
-        assert!(self.bucket.find_push(&id).await.unwrap().is_some(), "{server}: there is no push {id}");
-        Some((Some(id), named))
+        assert_eq!(to.as_ref(), Some(&named), "{server}");
+        Some(id)
+    }
+
+    /// Sees that each of these pushes has an object of its own.
+    async fn are_pushes(&self, ids: &BTreeSet<PushId>) {
+        let heads = self.bucket.newest_pushes(usize::MAX).await.unwrap();
+        let known: BTreeSet<PushId> = heads.into_iter().map(|head| head.id).collect();
+        assert!(ids.is_subset(&known), "no object: {:?}", ids.difference(&known));
     }
 
     /// Sees that every row that was ever written to a server has its record: each step begins where the one before ended.
@@ -65,6 +70,7 @@ async fn a_push_that_is_killed_at_any_time_leaves_a_record() {
     let releases = [fixture.release("web", 1, false).await, fixture.release("web", 2, false).await];
     let servers: Vec<ServerName> = (1..=4).map(|n| format!("web-{n}").parse().unwrap()).collect();
     let names: Vec<&str> = servers.iter().map(ServerName::as_str).collect();
+    let mut ids = BTreeSet::new();
     let mut seed = 1_u64;
     for round in 0..times("PUSH_KILLS", 25) {
         let release = &releases[round % 2];
@@ -76,9 +82,10 @@ async fn a_push_that_is_killed_at_any_time_leaves_a_record() {
         push.kill().unwrap();
         push.wait().unwrap();
         for server in &servers {
-            fixture.record_of(server, "web").await;
+            ids.extend(fixture.record_of(server, "web").await);
         }
     }
+    fixture.are_pushes(&ids).await;
     // Whoever writes next makes up for what is missing in the history.
     let last = fixture.release("web", 3, false).await;
     super::ok(&fixture.push(&format!("deploy {last} {} --force", names.join(" "))));
@@ -96,6 +103,7 @@ async fn processes_that_push_at_the_same_time_leave_a_record_each() {
             fixture.release(app, n, false).await;
         }
     }
+    let mut ids = BTreeSet::new();
     for round in 0..times("PUSH_RACES", 20) {
         let n = u8::try_from(round % 2 + 1).unwrap();
         // Two of them want the same app: one of these may find that the other was faster.
@@ -106,9 +114,10 @@ async fn processes_that_push_at_the_same_time_leave_a_record_each() {
         let succeeded: Vec<bool> = pushes.into_iter().map(|mut push| push.wait().unwrap().success()).collect();
         assert!(succeeded[0] && (succeeded[1] || succeeded[2]), "{succeeded:?}");
         for app in ["web", "api"] {
-            fixture.record_of(&server, app).await.unwrap();
+            ids.insert(fixture.record_of(&server, app).await.unwrap());
         }
     }
+    fixture.are_pushes(&ids).await;
     for app in ["web", "api"] {
         fixture.history_is_whole(&server, app).await;
     }
