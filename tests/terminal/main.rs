@@ -56,10 +56,15 @@ impl World {
         };
         let deb = self.path("web.deb");
         std::fs::File::create(&deb).unwrap().set_len(size).unwrap();
-        self.bucket
-            .upload_release(&name.parse().unwrap(), &bucket::SourceFile::read(&deb).unwrap(), &metadata, &|_| ())
-            .await
-            .unwrap();
+        let source = bucket::SourceFile::read(&deb).unwrap();
+        let generation = self.bucket.upload_release(&name.parse().unwrap(), &source, &metadata, &|_| ()).await.unwrap();
+        // As if it had been uploaded then: the time of a file is its generation, and names its metadata.
+        let object = self.path("bucket").join("debs").join(&name);
+        let facts = self.path("bucket").join(".push/meta/debs").join(&name);
+        let then = time.as_microsecond();
+        std::fs::rename(facts.join(generation.to_string()), facts.join(then.to_string())).unwrap();
+        let then = std::time::SystemTime::UNIX_EPOCH + Duration::from_micros(then.unsigned_abs());
+        std::fs::File::open(object).unwrap().set_modified(then).unwrap();
     }
 
     /// A program with nothing of the tester's own settings.

@@ -146,7 +146,7 @@ fn table(releases: &[Release], now: Timestamp) -> Table {
             Err(problem) => ("?", format!("({})", one_line(problem))),
         };
         table.row([
-            age(now.duration_since(name.time())).into(),
+            age(now.duration_since(release.uploaded)).into(),
             format!("{}@{}", name.user(), name.host()).into(),
             name.commit().short().into(),
             Cell::new(dirty, Color::Notice),
