@@ -43,11 +43,13 @@ impl Bucket {
         self.create(&layout::halt(), content.into(), &Metadata::new()).await
     }
 
-    /// Lifts the halt that was read with that generation.
+    /// Lifts the halt, whatever its object says; whether there was one.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when it is another one by now, or none.
-    pub async fn lift_halt(&self, seen: Generation) -> Result<(), Error> {
-        self.delete(&layout::halt(), seen).await
+    /// [`Error::Conflict`] when it is another one by now.
+    pub async fn lift_halt(&self) -> Result<bool, Error> {
+        let path = layout::halt();
+        let Some(found) = self.head(&path).await? else { return Ok(false) };
+        self.delete(&path, found.generation).await.map(|()| true)
     }
 }

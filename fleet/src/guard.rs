@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context, Result};
-use bucket::{AppName, Bucket, Halt, PushKind, Rejection, ReleaseName, ServerName, Timestamp};
+use anyhow::{Context, Result, ensure};
+use bucket::{AppName, Bucket, Halt, HistoryEntry, PushKind, Rejection, ReleaseName, ServerName, Timestamp};
 use futures_util::future::try_join_all;
 use thiserror::Error;
 use tokio::{
@@ -23,7 +23,7 @@ const HALT_LASTS: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Guarded {
     /// All pushes are halted.
-    #[error("nothing was written: `{}` halted all pushes at {}: {}; `push halt --lift` ends that, and undo and rollback work meanwhile", .0.by, .0.at, .0.why)]
+    #[error("nothing was written: `{}` halted all pushes at {}: {}; `push halt --lift` ends that, and undo and rollback work meanwhile", console::safe(&.0.by), .0.at, console::safe(&.0.why))]
     Halted(Box<Halt>),
     /// The release was rejected.
     #[error("nothing was written: `{}` is rejected: choose another release; `push unreject` takes that back", .0.stem())]
@@ -142,8 +142,15 @@ pub fn may_reject<'a>(
     Ok(())
 }
 
+/// What is longer would be written and then not read.
+fn ensure_short(why: &str) -> Result<()> {
+    ensure!(why.len() <= HistoryEntry::MAX_WHY, "the reason must have at most {} bytes", HistoryEntry::MAX_WHY);
+    Ok(())
+}
+
 /// Halts all pushes, or says who has.
 pub async fn begin_halt(bucket: &Bucket, who: &Identity, why: &str) -> Result<()> {
+    ensure_short(why)?;
     let halt = Halt { schema: 1, by: who.name.clone(), why: why.to_owned(), at: Timestamp::now() };
     match bucket.begin_halt(&halt).await {
         Ok(_) => Ok(()),
@@ -155,19 +162,9 @@ pub async fn begin_halt(bucket: &Bucket, who: &Identity, why: &str) -> Result<()
     }
 }
 
-/// Lifts the halt that is in force; whether there was one.
-pub async fn lift_halt(bucket: &Bucket) -> Result<bool> {
-    match bucket.halt().await.context("could not read whether pushes are halted")? {
-        None => Ok(false),
-        Some((generation, _)) => {
-            bucket.lift_halt(generation).await.context("could not lift the halt")?;
-            Ok(true)
-        }
-    }
-}
-
 /// Rejects a release.
 pub async fn reject(bucket: &Bucket, who: &Identity, release: &ReleaseName, why: &str) -> Result<()> {
+    ensure_short(why)?;
     let at = Timestamp::now();
     let rejection = Rejection { schema: 1, release: release.clone(), by: who.name.clone(), why: why.to_owned(), at };
     match bucket.reject(&rejection).await {

@@ -315,7 +315,13 @@ async fn while_all_is_halted_nothing_goes_forward() {
     // What nobody can read may be a halt.
     std::fs::write(fixture.path("halt.json"), "{").unwrap();
     assert!(failed(&fixture.push("deploy web web-1")).contains("could not read whether all pushes are halted"));
-    std::fs::remove_file(fixture.path("halt.json")).unwrap();
+    ok(&fixture.push("halt --lift"));
+    // What somebody else wrote there reaches the terminal escaped.
+    let hostile = "{\"schema\":1,\"by\":\"x\\u001b[2J\",\"why\":\"y\\u001b[2J\",\"at\":\"2026-11-20T19:05:02Z\"}";
+    std::fs::write(fixture.path("halt.json"), hostile).unwrap();
+    let said = failed(&fixture.push("deploy web web-1"));
+    assert!(said.contains("halted all pushes") && !said.contains('\u{1b}'), "{said}");
+    ok(&fixture.push("halt --lift"));
     ok(&fixture.push("halt -m outage"));
     ok(&fixture.push("halt --lift"));
     ok(&fixture.push("deploy web web-1"));
