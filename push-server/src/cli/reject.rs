@@ -49,10 +49,7 @@ pub(crate) struct Unreject {
 
 impl Reject {
     pub(crate) async fn run(self, command: &Command) -> Result<bool> {
-        let who = Identity { name: operator_name(), origin: Origin::Local };
-        let release = find(command, &self.release).await?;
-        let having = having(command, release.app()).await?;
-        may_reject(&command.policy, &who, release.app(), having.iter().map(|server| &server.name))?;
+        let Decided { who, release, having } = Decided::on(command, &self.release).await?;
         reject(&command.bucket, &who, &release, &self.reason).await?;
         let running = having.iter().filter(|server| runs(server, &release));
         let running: Vec<&str> = running.map(|server| server.name.as_str()).collect();
@@ -70,10 +67,7 @@ impl Reject {
 
 impl Unreject {
     pub(crate) async fn run(self, command: &Command) -> Result<bool> {
-        let who = Identity { name: operator_name(), origin: Origin::Local };
-        let release = find(command, &self.release).await?;
-        let having = having(command, release.app()).await?;
-        may_reject(&command.policy, &who, release.app(), having.iter().map(|server| &server.name))?;
+        let Decided { release, .. } = Decided::on(command, &self.release).await?;
         let was_rejected = command.bucket.unreject(&release).await.context("could not take back the rejection")?;
         ensure!(was_rejected, "`{}` is not rejected", release.stem());
         if command.json {
@@ -82,6 +76,25 @@ impl Unreject {
             note(format_args!("`{}` is no longer rejected", release.stem()));
         }
         Ok(true)
+    }
+}
+
+/// A release that somebody may decide about.
+struct Decided {
+    who: Identity,
+    release: ReleaseName,
+    /// The servers that should have or do have its app.
+    having: Vec<Server>,
+}
+
+impl Decided {
+    /// The one that an argument names, if the policy allows that.
+    async fn on(command: &Command, text: &str) -> Result<Self> {
+        let who = Identity { name: operator_name(), origin: Origin::Local };
+        let release = find(command, text).await?;
+        let having = having(command, release.app()).await?;
+        may_reject(&command.policy, &who, release.app(), having.iter().map(|server| &server.name))?;
+        Ok(Self { who, release, having })
     }
 }
 
