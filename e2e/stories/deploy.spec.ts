@@ -86,6 +86,33 @@ test("all servers that a filter matches are pushed to, each with a result of its
   await expect(page.getByRole("heading", { name: "Push web to web-3" })).toBeVisible();
 });
 
+test("rows of a plan can be taken out, also without JavaScript", async ({ stage, page, browser }) => {
+  stage.fleet();
+  await stage.serve();
+  const plan = `${stage.address}/plan?release=${encodeURIComponent(stage.releases("web")[3])}&q=app:web`;
+  const before = stage.desired("web-3", "web");
+  await page.goto(plan);
+  await expect(page.getByRole("heading", { name: "Push web to 6 of 7 servers" })).toBeVisible();
+  const stays = page.locator("details");
+  await expect(stays.getByRole("link")).toBeHidden();
+  await page.getByRole("checkbox", { name: "Include web-3" }).uncheck();
+  await page.getByRole("checkbox", { name: "Include web-4" }).uncheck();
+  await page.getByRole("button", { name: "Push web to 4 servers" }).click();
+  await expect(page.getByText("4 pushed")).toBeVisible();
+  expect(stage.desired("web-3", "web")).toBe(before);
+
+  const context = await browser.newContext({ javaScriptEnabled: false });
+  await stage.open(context);
+  const plain = await context.newPage();
+  await plain.goto(plan);
+  await expect(plain.getByRole("heading", { name: "Push web to 2 of 7 servers" })).toBeVisible();
+  await plain.getByRole("checkbox", { name: "Include web-4" }).uncheck();
+  await plain.getByRole("button", { name: "Push web to the selected servers" }).click();
+  await expect(plain.getByText("1 pushed")).toBeVisible();
+  expect(stage.desired("web-3", "web")).toBe(stage.releases("web")[3]);
+  await context.close();
+});
+
 test("two tabs race for the same app: one wins, the other is told and writes nothing", async ({ stage, page, context }) => {
   stage.fleet();
   await stage.serve();

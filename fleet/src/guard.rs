@@ -83,8 +83,12 @@ async fn halt(bucket: &Bucket) -> Result<Option<Halt>> {
     Ok(read.map(|(_, halt)| halt))
 }
 
-/// Going back is never halted, and an undo restores even what was rejected since.
-fn judge(
+/// Whether a halt or a rejection keeps everybody from pushing a release. Going back is never halted, and an undo restores even
+/// what was rejected since.
+///
+/// # Errors
+/// Which of them does.
+pub fn judge(
     halt: Option<&Halt>,
     rejected: &BTreeSet<ReleaseName>,
     kind: &PushKind,

@@ -20,6 +20,10 @@ pub struct Proposal {
     pub to: ReleaseName,
     /// Whether that release is dirty.
     pub dirty: bool,
+    /// Bytes that the server's agent will download: none of what it says it has. `None` when nobody knows.
+    pub download: Option<u64>,
+    /// The units that the agent will restart: those of the release.
+    pub restarts: Vec<String>,
     /// Why it isn't done unless it is forced.
     pub objection: Option<Objection>,
     /// What to know, none of it a reason not to.
@@ -115,8 +119,14 @@ impl fmt::Display for Warning {
 pub fn propose(server: &Server, release: &Release, kind: &PushKind, now: Timestamp) -> Proposal {
     let to = &release.name;
     let from = server.desired(to.app()).cloned();
+    // Of a retry nobody knows how far the last one came.
+    let is_installed = *kind != PushKind::Retry && server.installed(to.app()) == Some(to);
+    let is_there = is_installed || server.status().is_some_and(|status| status.has_cached(to));
+    let units = release.metadata.as_ref().map(|metadata| metadata.services.as_slice()).unwrap_or_default();
     Proposal {
         server: server.name.clone(),
+        download: if is_there { Some(0) } else { Some(release.size).filter(|_| !release.is_gone()) },
+        restarts: if is_installed { Vec::new() } else { units.to_vec() },
         warnings: warnings(from.as_ref(), release, kind, server.status(), now),
         objection: objection(server, to.app()),
         from,
@@ -203,11 +213,41 @@ mod tests {
     use super::*;
     use crate::condition::tests::{now, release, server};
 
-    fn objection_to(app: &str, server: &Server) -> Option<Objection> {
-        let name = release(1).to_string().replace("web", app).parse().unwrap();
-        let metadata: Result<ReleaseMetadata, String> = Err("not read".to_owned());
+    fn proposed(app: &str, n: u8, server: &Server) -> Proposal {
+        let name = release(n).to_string().replace("web", app).parse().unwrap();
+        let metadata = ReleaseMetadata {
+            dirty: false,
+            note: String::new(),
+            services: vec![format!("{app}.service")],
+            sha256: [0; 32].into(),
+            size: 3,
+            package: app.parse().unwrap(),
+            version: "1".to_owned(),
+            architecture: "all".parse().unwrap(),
+            repo: String::new(),
+            branch: String::new(),
+        };
+        let metadata = Ok(metadata);
         let release = Release { name, generation: Generation(1), size: 3, uploaded: now(), adopted: None, metadata };
-        propose(server, &release, &PushKind::Deploy, now()).objection
+        propose(server, &release, &PushKind::Deploy, now())
+    }
+
+    fn objection_to(app: &str, server: &Server) -> Option<Objection> {
+        proposed(app, 1, server).objection
+    }
+
+    #[test]
+    fn what_a_server_has_is_not_downloaded_and_what_it_runs_is_not_restarted() {
+        let mut has = server(1, 1, 1, AppState::Converged, ServerState::Converged);
+        let Reading::Known(status) = &mut has.status else { panic!("it has reported") };
+        status.apps[0].cached = vec![release(2)];
+        status.apps[0].rolled_back = vec![release(3)];
+        let units = vec!["web.service".to_owned()];
+        for (n, download, restarts) in [(1, 0, vec![]), (2, 0, units.clone()), (3, 3, units)] {
+            let proposal = proposed("web", n, &has);
+            assert_eq!((proposal.download, proposal.restarts), (Some(download), restarts), "{n}");
+            assert_eq!(proposal.warnings.contains(&Warning::RolledBack), n == 3, "{n}");
+        }
     }
 
     #[test]

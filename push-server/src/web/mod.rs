@@ -24,6 +24,8 @@ mod routes;
 mod serve;
 mod shared;
 mod targets;
+#[cfg(test)]
+mod testing;
 mod view;
 
 pub use serve::{Settings, serve};

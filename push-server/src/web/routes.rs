@@ -112,37 +112,13 @@ fn refuse(view: &View, path: &str, status: StatusCode, title: &str, text: &str) 
 #[cfg(test)]
 mod tests {
     use axum::{body::Body, http::header};
-    use bucket::{Bucket, BucketOptions, BucketUrl, ReleaseMetadata, ReleaseName};
     use serde_json::{Value, json};
     use std::collections::BTreeSet;
     use tower::ServiceExt;
 
     use super::*;
-    use fleet::{
-        identity::{Identity, Origin},
-        poke::PokeSettings,
-        policy::watched::Watched,
-    };
-
-    const RULES: &str = "{ Roles: [{ Role: 'viewer', Who: ['viewer'] }, { Role: 'deployer', Who: ['deployer'] }, \
-                         { Role: 'admin', Who: ['admin'] }] }";
-
-    async fn web() -> (tempfile::TempDir, Arc<Web>) {
-        let directory = tempfile::tempdir().unwrap();
-        let (bucket, rules) = (directory.path().join("bucket"), directory.path().join("rules"));
-        std::fs::create_dir(&bucket).unwrap();
-        std::fs::write(&rules, RULES).unwrap();
-        let url = BucketUrl::File(bucket);
-        let bucket = Bucket::open(&url, &BucketOptions::default()).await.unwrap();
-        let policy = Watched::open(Some(rules)).unwrap();
-        (directory, Arc::new(Web::new(bucket, &url, PokeSettings::None, policy)))
-    }
-
-    async fn send(web: &Arc<Web>, who: &str, method: Method, path: &str, body: String) -> Response {
-        let who = Identity { name: who.into(), origin: Origin::SignedIn };
-        let request = Request::builder().method(method).uri(path).header(header::CONTENT_TYPE, "application/json");
-        router(web).oneshot(request.extension(who).body(Body::from(body)).unwrap()).await.unwrap()
-    }
+    use crate::web::testing::{release, send, server, web};
+    use fleet::identity::{Identity, Origin};
 
     #[tokio::test]
     async fn every_route_asks_for_its_role() {
@@ -167,29 +143,6 @@ mod tests {
             let answer = send(&web, "admin", other, &path.join("/"), String::new()).await;
             assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED, "{}", route.path);
         }
-    }
-
-    async fn release(web: &Arc<Web>) -> ReleaseName {
-        let name: ReleaseName = format!("web/web:dev@build-1:2026-11-20T19:05:02Z:{:040x}.deb", 7).parse().unwrap();
-        let metadata = ReleaseMetadata {
-            dirty: false,
-            note: String::new(),
-            services: Vec::new(),
-            sha256: [0; 32].into(),
-            size: 3,
-            package: "web".parse().unwrap(),
-            version: "1".into(),
-            architecture: "all".parse().unwrap(),
-            repo: String::new(),
-            branch: String::new(),
-        };
-        let deb = tempfile::NamedTempFile::new().unwrap();
-        web.refresher
-            .bucket()
-            .upload_release(&name, &bucket::SourceFile::read(deb.path()).unwrap(), &metadata, &|_| ())
-            .await
-            .unwrap();
-        name
     }
 
     #[tokio::test]
@@ -267,26 +220,6 @@ mod tests {
         assert_eq!(shown["rows"][1]["server"], "web-2");
         let absent = send(&web, "viewer", Method::GET, "/api/v1/pushes/abc123", String::new()).await;
         assert_eq!(absent.status(), StatusCode::NOT_FOUND);
-    }
-
-    /// Makes a server whose document names a release of `web`, if `desired`, and whose agent reports that as in `app`.
-    async fn server(web: &Arc<Web>, name: &str, desired: Option<&ReleaseName>, whole: &str, app: &str) {
-        let (bucket, now) = (web.refresher.bucket(), bucket::Timestamp::now());
-        let server = name.parse().unwrap();
-        let mut generation = None;
-        if let Some(release) = desired {
-            let document = bucket::ServerDocument::parse(format!("[\"{release}\"]").as_bytes()).unwrap();
-            generation = Some(bucket.write_server_document(&server, &document, None).await.unwrap());
-        }
-        let report = serde_json::json!({
-            "server": name, "machine": name, "written": now, "state": whole, "summary": "",
-            "agent": { "version": "1", "started": now, "poll_seconds": 300, "heartbeat_seconds": 900 },
-            "document": { "generation": generation, "error": null },
-            "apps": [{ "app": "web", "desired": desired, "installed": desired, "state": app, "since": now }],
-        });
-        let status = serde_json::from_value(report).unwrap();
-        bucket.write_status(&status, None).await.unwrap();
-        web.refresher.refresh_servers(&[server]).await;
     }
 
     #[tokio::test]

@@ -182,6 +182,11 @@ pub(crate) struct PlannedOut {
     /// Release that it would name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) to: Option<String>,
+    /// Bytes that the server's agent will download; 0 if it has the release already, absent if unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) download: Option<u64>,
+    /// Units that it will restart.
+    pub(crate) restarts: Vec<String>,
     /// Warnings.
     pub(crate) warnings: Vec<String>,
     /// Why it is impossible or not allowed; absent if it is neither.
@@ -401,7 +406,9 @@ impl PlanOut {
                 from: proposal.as_ref().and_then(|proposal| proposal.from.as_ref()).map(stem),
                 to: proposal.as_ref().map(|proposal| stem(&proposal.to)),
                 warnings: objection.into_iter().chain(warnings).collect(),
-                refusal: error.or_else(|| planned.refusal.map(|refusal| refusal.to_string())),
+                refusal: error.or(planned.refusal),
+                download: proposal.as_ref().and_then(|proposal| proposal.download),
+                restarts: proposal.map(|proposal| proposal.restarts).unwrap_or_default(),
                 needs,
             }
         });

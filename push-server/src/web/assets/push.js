@@ -1,5 +1,5 @@
-// Pages work without this. It adds three things: parts marked `data-live` are drawn anew when the server says that
-// something changed; filters apply while one types; and `/` leads to the filter.
+// Pages work without this. It adds four things: parts marked `data-live` are drawn anew when the server says that something
+// changed; filters apply while one types; a plan counts the rows that are ticked; and `/` leads to the filter.
 "use strict";
 
 (() => {
@@ -50,6 +50,21 @@
   };
   // A browser that comes back to a page ticks what was ticked.
   for (const box of boxes(document)) if (box.checked) chosen.add(box.value);
+
+  // A plan's button says how many rows are ticked. Those that install the app count if the box that says so is ticked, or if
+  // there are no others.
+  const count = (form) => {
+    const boxes = (name) => [...form.querySelectorAll(`input[type=checkbox][name=${name}]`)];
+    const ticked = (name) => boxes(name).filter((box) => box.checked).length;
+    const installs = ticked("install") > 0 || boxes("target").length === 0 ? ticked("install_target") : 0;
+    const all = ticked("target") + installs;
+    form.querySelector("[data-ticked]").textContent = `${all} server${all === 1 ? "" : "s"}`;
+    form.querySelector("button[type=submit]").disabled = all === 0;
+  };
+  for (const place of document.querySelectorAll("[data-ticked]")) {
+    count(place.closest("form"));
+    place.closest("form").addEventListener("change", (event) => count(event.currentTarget));
+  }
 
   // What somebody was doing in a part of the page: it must survive the part being drawn anew.
   const remember = (part) => {

@@ -1,0 +1,204 @@
+//! What a push would do, server by server, before anything is written.
+//!
+//! The documents are read afresh when there are few of them; with many, what was read last is shown, and the write
+//! refuses where it has changed since.
+
+mod page;
+
+use axum::{http::StatusCode, response::Response};
+use bucket::{AppName, NameError, PushKind, Release, ReleaseName, ServerName};
+use fleet::{
+    guard::judge,
+    operation,
+    plan::{Objection, Proposal, propose},
+    policy::{Case, Reason},
+    rollback::previous_on,
+    server::Server,
+};
+use futures_util::{StreamExt, stream};
+use thiserror::Error;
+
+use crate::web::{
+    form::target_value,
+    params::Params,
+    targets::{TargetError, Targets},
+    view::{Nav, View},
+};
+
+/// Up to how many servers are read afresh for a plan.
+const FRESH: usize = 20;
+
+/// What would be done to one server.
+pub(crate) struct Planned {
+    pub(crate) server: ServerName,
+    /// What would change, or why nothing can.
+    pub(crate) proposal: Result<Proposal, String>,
+    /// Why nobody may do it now, or not this operator.
+    pub(crate) refusal: Option<String>,
+}
+
+/// What a plan comes to for a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// It is written unless somebody takes it out.
+    Change,
+    /// The app would come to a server that doesn't have it: written only if that is said too.
+    Install,
+    /// It can't be or may not be done.
+    Impossible,
+    /// There is nothing to do.
+    Same,
+}
+
+impl Planned {
+    fn part(&self) -> Part {
+        match (&self.proposal, &self.refusal) {
+            (Err(_), _) | (_, Some(_)) => Part::Impossible,
+            (Ok(proposal), None) if proposal.is_no_change() => Part::Same,
+            (Ok(Proposal { objection: Some(Objection::NewApp(..)), .. }), None) => Part::Install,
+            (Ok(_), None) => Part::Change,
+        }
+    }
+
+    fn target(&self) -> Option<String> {
+        self.proposal.as_ref().ok().map(target_value)
+    }
+}
+
+/// What a request wants planned.
+pub(crate) enum Wanted {
+    /// One release, forward or (undo) back.
+    Release(Box<Release>, PushKind),
+    /// What each server had before.
+    Rollback(AppName),
+}
+
+impl Wanted {
+    pub(crate) fn app(&self) -> &AppName {
+        match self {
+            Self::Release(release, _) => release.name.app(),
+            Self::Rollback(app) => app,
+        }
+    }
+
+    pub(crate) fn kind(&self) -> PushKind {
+        match self {
+            Self::Release(_, kind) => kind.clone(),
+            Self::Rollback(_) => PushKind::Rollback,
+        }
+    }
+}
+
+/// `GET /plan`: `release=…` or `rollback=APP`, and `server=…` or `q=FILTER`.
+pub(crate) async fn get(view: View, params: Params) -> Response {
+    let wanted = match wanted(&view, &params).await {
+        Ok(wanted) => wanted,
+        Err(error) => return view.problem(error.status(), "Invalid plan", &error.to_string()),
+    };
+    let (view, targets) = match fresh_targets(view, &params).await {
+        Ok(found) => found,
+        Err((view, error)) => return view.problem(StatusCode::BAD_REQUEST, "Invalid request", &error.to_string()),
+    };
+    if targets.len() == 0 {
+        return view.problem(StatusCode::BAD_REQUEST, "No server selected", "Select one or more servers first.");
+    }
+    let reason = params.get("reason").unwrap_or_default();
+    let planned = plan(&view, &wanted, &targets, reason_of(params.get("reason"))).await;
+    let content = page::page(&view, &wanted, &targets, &planned, reason);
+    view.page("Plan", Nav::Servers, &content)
+}
+
+/// The reason in a request. The form below a plan asks for one, so that there is none yet is no refusal.
+pub(crate) fn reason_of(text: Option<&str>) -> Reason<'_> {
+    text.map_or(Reason::NotAskedYet, Reason::Given)
+}
+
+/// The request doesn't say what to plan.
+#[derive(Debug, Error)]
+pub(crate) enum WantedError {
+    /// It names neither a release nor an app to roll back.
+    #[error("no release specified")]
+    Nothing,
+    /// A name in it isn't one.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The release doesn't exist, can't be deployed, or could not be looked up.
+    #[error("{0:#}")]
+    Release(anyhow::Error),
+}
+
+impl WantedError {
+    /// The status to answer.
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::Nothing | Self::Name(_) => StatusCode::BAD_REQUEST,
+            Self::Release(_) => StatusCode::NOT_FOUND,
+        }
+    }
+}
+
+/// What a request wants, looked up in the bucket.
+pub(crate) async fn wanted(view: &View, params: &Params) -> Result<Wanted, WantedError> {
+    if let Some(app) = params.get("rollback") {
+        return Ok(Wanted::Rollback(app.parse()?));
+    }
+    let Some(stem) = params.get("release") else {
+        return Err(WantedError::Nothing);
+    };
+    let name = ReleaseName::from_stem(stem)?;
+    let kind = if params.get("undo").is_some() { PushKind::Rollback } else { PushKind::Deploy };
+    let release = operation::find(view.web.refresher.bucket(), &name).await.map_err(WantedError::Release)?;
+    Ok(Wanted::Release(Box::new(release), kind))
+}
+
+/// The servers, read afresh when they are few, and the view with what was read.
+pub(crate) async fn fresh_targets(view: View, params: &Params) -> Result<(View, Targets), (View, TargetError)> {
+    let targets = match Targets::of(&view, params) {
+        Ok(targets) => targets,
+        Err(error) => return Err((view, error)),
+    };
+    if targets.servers.len() > FRESH {
+        return Ok((view, targets));
+    }
+    let read = |name: ServerName| {
+        let web = view.web.clone();
+        async move { web.refresher.refresh_server(&name).await }
+    };
+    let names: Vec<ServerName> = targets.servers.iter().map(|server| server.name.clone()).collect();
+    stream::iter(names).map(read).buffer_unordered(FRESH).collect::<Vec<()>>().await;
+    let view = View::new(&view.web, view.who.clone());
+    match Targets::of(&view, params) {
+        Ok(targets) => Ok((view, targets)),
+        Err(error) => Err((view, error)),
+    }
+}
+
+/// What would be done to each server.
+pub(crate) async fn plan(view: &View, wanted: &Wanted, targets: &Targets, reason: Reason<'_>) -> Vec<Planned> {
+    let names: Vec<ServerName> = targets.names().cloned().collect();
+    stream::iter(names).map(|name| one(view, wanted, name, reason)).buffered(16).collect().await
+}
+
+async fn one(view: &View, wanted: &Wanted, name: ServerName, reason: Reason<'_>) -> Planned {
+    let server = view.server(&name);
+    let release = match wanted {
+        Wanted::Release(release, _) => Ok((**release).clone()),
+        Wanted::Rollback(app) => before(view, app, &server).await,
+    };
+    let release = match (release, server.document.error()) {
+        (Ok(release), None) => release,
+        (Err(error), _) => return Planned { server: name, proposal: Err(error), refusal: None },
+        (_, Some(error)) => return Planned { server: name, proposal: Err(error.to_owned()), refusal: None },
+    };
+    let proposal = propose(&server, &release, &wanted.kind(), view.now);
+    let case = Case { server: &name, app: release.name.app(), dirty: proposal.dirty, reason };
+    let guards = judge(view.snapshot.halt.as_ref(), &view.snapshot.rejected, &wanted.kind(), &release.name);
+    let refusal = view.policy.judge(&view.who, case).err().map(|refusal| refusal.to_string());
+    let refusal = refusal.or_else(|| guards.err().map(|guarded| guarded.to_string()));
+    Planned { server: name, proposal: Ok(proposal), refusal }
+}
+
+async fn before(view: &View, app: &AppName, server: &Server) -> Result<Release, String> {
+    let bucket = view.web.refresher.bucket();
+    previous_on(bucket, app, server).await.map_err(|error| format!("{error:#}"))
+}

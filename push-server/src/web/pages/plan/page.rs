@@ -1,0 +1,320 @@
+//! How a plan is drawn: what changes, with a box to take each row out; what can't be; and, folded, what stays.
+
+use bucket::{PushKind, Release, ServerName};
+use console::{count, size};
+use fleet::plan::{Objection, Proposal, Warning, is_new};
+use maud::{Markup, html};
+
+use super::{Part, Planned, Wanted};
+use crate::{
+    badge::Severity,
+    web::{
+        compare::compare_link,
+        pages::apps::not_latest,
+        parts::{badge, foreign, prose, release, release_or, server_link},
+        targets::Targets,
+        view::View,
+    },
+};
+
+/// Units of a row that are named.
+const UNITS: usize = 4;
+
+/// The plan, and the form that carries it out.
+pub(super) fn page(view: &View, wanted: &Wanted, targets: &Targets, planned: &[Planned], reason: &str) -> Markup {
+    let of = |part: Part| planned.iter().filter(|planned| planned.part() == part).collect::<Vec<_>>();
+    let (going, installing) = (of(Part::Change), of(Part::Install));
+    let changing = going.len() + installing.len();
+    html! {
+        h1 { (title(wanted)) (servers(targets, changing)) }
+        @if let Wanted::Release(chosen, _) = wanted { (chosen_release(view, chosen)) }
+        @if changing == 0 {
+            (others(&of(Part::Impossible), &of(Part::Same)))
+            p.lead { "No changes to push." }
+            p { a.button href="/servers" { "Servers" } }
+        } @else {
+            form.push method="post" action="/push" {
+                input type="hidden" name="kind" value=(if wanted.kind() == PushKind::Rollback { "rollback" } else { "deploy" });
+                @if !going.is_empty() {
+                    h2 { (changes(&going)) }
+                    (table(view, &going, "target"))
+                }
+                @if !installing.is_empty() {
+                    h2 { (wanted.app()) " is not installed there yet: " (count(installing.len(), "server")) }
+                    (table(view, &installing, "install_target"))
+                }
+                (others(&of(Part::Impossible), &of(Part::Same)))
+                (confirmation(view, wanted, targets, (&going, &installing), reason))
+            }
+        }
+    }
+}
+
+fn title(wanted: &Wanted) -> Markup {
+    html! {
+        @match wanted {
+            Wanted::Rollback(app) => { "Roll back " (app) " on " },
+            Wanted::Release(release, PushKind::Rollback) => { "Undo push of " (release.name.app()) " on " },
+            Wanted::Release(release, _) => { "Push " (release.name.app()) " to " },
+        }
+    }
+}
+
+/// Which servers, or how many of them change.
+fn servers(targets: &Targets, changing: usize) -> String {
+    if changing == 0 || changing == targets.len() {
+        return targets.summary();
+    }
+    format!("{changing} of {}", count(targets.len(), "server"))
+}
+
+/// How many rows change, and what that downloads in all.
+fn changes(going: &[&Planned]) -> String {
+    let downloads = going.iter().filter_map(|planned| planned.proposal.as_ref().ok()?.download);
+    let bytes: u64 = downloads.fold(0, u64::saturating_add);
+    let changes = count(going.len(), "server") + if going.len() == 1 { " changes" } else { " change" };
+    if bytes == 0 { changes } else { format!("{changes}; {} are downloaded in all", size(bytes)) }
+}
+
+fn chosen_release(view: &View, chosen: &Release) -> Markup {
+    let releases = view.snapshot.apps.get(chosen.name.app());
+    html! {
+        p.lead {
+            (release(&chosen.name))
+            @if let Ok(facts) = &chosen.metadata {
+                @if facts.dirty { " " (badge(Severity::Notice, "±", "dirty")) }
+                @if !facts.note.is_empty() { " — " span.note { (prose(&facts.note)) } }
+            }
+            @if let Some(releases) = releases { (not_latest(releases, &chosen.name)) }
+        }
+    }
+}
+
+/// Rows that can be taken out one by one; those that are ticked are sent as `field`.
+fn table(view: &View, rows: &[&Planned], field: &str) -> Markup {
+    html! {
+        table.rows {
+            thead {
+                tr {
+                    th scope="col" { span.hidden { "Include" } } th scope="col" { "Server" }
+                    th scope="col" { "From → to" } th scope="col" { "Download" } th scope="col" { "Restarts" }
+                    th scope="col" { "Notes" }
+                }
+            }
+            tbody { @for planned in rows { (row(view, planned, field)) } }
+        }
+    }
+}
+
+fn row(view: &View, planned: &Planned, field: &str) -> Markup {
+    let name = planned.server.as_str();
+    html! {
+        @if let (Ok(proposal), Some(target)) = (&planned.proposal, planned.target()) {
+            tr {
+                td.tick { input type="checkbox" name=(field) value=(target) checked aria-label={ "Include " (name) }; }
+                th scope="row" data-label="Server" { (server_link(name)) }
+                td.wide data-label="From → to" {
+                    (release_or(proposal.from.as_ref(), "nothing")) " → " (release(&proposal.to))
+                    (compare_link(view, proposal.from.as_ref(), Some(&proposal.to)))
+                }
+                td.size data-label="Download" {
+                    @match proposal.download {
+                        Some(0) => span.none { "nothing: already there" },
+                        Some(bytes) => (size(bytes)),
+                        None => span.none { "unknown" },
+                    }
+                }
+                td.wide data-label="Restarts" { (restarts(proposal)) }
+                td.wide data-label="Notes" { (notes(proposal)) }
+            }
+        }
+    }
+}
+
+fn restarts(proposal: &Proposal) -> Markup {
+    let units = proposal.restarts.as_slice();
+    html! {
+        @if units.is_empty() { span.none { "none" } }
+        @for (n, unit) in units.iter().take(UNITS).enumerate() {
+            @if n > 0 { ", " } span.unit { (foreign(unit, 100)) }
+        }
+        @if units.len() > UNITS { " and " (count(units.len() - UNITS, "more unit")) }
+    }
+}
+
+fn notes(proposal: &Proposal) -> Markup {
+    let objection = proposal.objection.iter().map(Objection::to_string);
+    let texts: Vec<String> = objection.chain(proposal.warnings.iter().map(Warning::to_string)).collect();
+    html! {
+        @if !texts.is_empty() {
+            ul.warnings { @for text in texts { li { span.symbol aria-hidden="true" { "▲" } " " (prose(&text)) } } }
+        }
+    }
+}
+
+/// What isn't written: why some can't be, and, folded, where there is nothing to do.
+fn others(impossible: &[&Planned], same: &[&Planned]) -> Markup {
+    html! {
+        @if !impossible.is_empty() {
+            h2 { "Left out: " (count(impossible.len(), "server")) }
+            table.rows {
+                thead { tr { th scope="col" { "Server" } th scope="col" { "Reason" } } }
+                tbody {
+                    @for planned in impossible {
+                        tr {
+                            th scope="row" data-label="Server" { (server_link(planned.server.as_str())) }
+                            td.wide data-label="Reason" { (why_not(planned)) }
+                        }
+                    }
+                }
+            }
+        }
+        @if !same.is_empty() {
+            details {
+                summary { "No change: " (count(same.len(), "server")) }
+                ul.chips { @for planned in same { li { (server_link(planned.server.as_str())) } } }
+            }
+        }
+    }
+}
+
+fn why_not(planned: &Planned) -> Markup {
+    html! {
+        @match (&planned.proposal, &planned.refusal) {
+            (Err(error), _) => { (badge(Severity::Bad, "✗", "not possible")) p.reason { (prose(error)) } },
+            (Ok(_), Some(refusal)) => { (badge(Severity::Bad, "⊘", "not allowed")) p.reason { (prose(refusal)) } },
+            (Ok(_), None) => {}
+        }
+    }
+}
+
+/// What has to be said before it is done, and the button.
+fn confirmation(
+    view: &View,
+    wanted: &Wanted,
+    targets: &Targets,
+    (going, installing): (&[&Planned], &[&Planned]),
+    reason: &str,
+) -> Markup {
+    let needs_reason = going.iter().chain(installing).any(|planned| view.policy.requires_reason(&planned.server));
+    let (verb, preposition) =
+        if wanted.kind() == PushKind::Rollback { ("Roll back", " on ") } else { ("Push", " to ") };
+    html! {
+        label for="reason" { "Reason" @if !needs_reason { " (optional)" } }
+        input #reason type="text" name="reason" value=(reason) maxlength="500" autocomplete="off" required[needs_reason]
+            aria-describedby="reason-help";
+        p #reason-help.help {
+            "Recorded in the history."
+            @if needs_reason { " A group of these servers requires a reason for every push." }
+        }
+        @let new: Vec<&str> = going.iter().map(|planned| &planned.server).filter(|name| is_new(&view.server(name)))
+            .map(ServerName::as_str).collect();
+        @if !new.is_empty() {
+            p.confirm {
+                input #new_servers type="checkbox" name="new_servers" value="yes" required;
+                " " label for="new_servers" {
+                    @if let [one] = new.as_slice() {
+                        code { (one) } " does not exist yet. Create a new server with this name."
+                    } @else {
+                        (new.join(", ")) " do not exist yet. Create new servers with these names."
+                    }
+                }
+            }
+        }
+        @if !installing.is_empty() {
+            @let all = installing.len();
+            p.confirm {
+                input #install type="checkbox" name="install" value="yes" required[going.is_empty()];
+                " " label for="install" {
+                    (if going.is_empty() { "Install on " } else { "Also install on " }) (count(all, "server"))
+                    " that " (if all == 1 { "does" } else { "do" })
+                    " not have " code { (wanted.app()) } " yet."
+                }
+            }
+        }
+        div.actions {
+            @let named = if going.is_empty() { installing.len() } else { going.len() };
+            button.primary type="submit" {
+                (verb) " " (wanted.app()) (preposition)
+                // Without JavaScript nobody counts the boxes that are ticked.
+                span data-ticked { @if named == 1 { "1 server" } @else { "the selected servers" } }
+            }
+            " "
+            a.button href=(back(wanted, targets)) { "Cancel" }
+        }
+    }
+}
+
+fn back(wanted: &Wanted, targets: &Targets) -> String {
+    match targets.names().next() {
+        Some(name) if targets.len() == 1 => format!("/servers/{name}"),
+        _ => format!("/apps/{}", wanted.app()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{Method, StatusCode, header};
+
+    use crate::web::testing::{body, release_of, send, server, web};
+
+    /// The values of the boxes of a form that are ticked.
+    fn ticked(page: &str) -> Vec<String> {
+        let boxes = page.split("<input type=\"checkbox\" name=\"target\" value=\"").skip(1);
+        boxes.filter_map(|rest| rest.split_once("\" checked")).map(|(value, _)| value.to_owned()).collect()
+    }
+
+    #[tokio::test]
+    async fn rows_can_be_taken_out_and_say_what_they_do() {
+        let (_directory, web) = web().await;
+        let (old, new) = (release_of(&web, 7).await, release_of(&web, 9).await);
+        server(&web, "web-1", Some(&old), "converged", "converged").await;
+        server(&web, "web-2", Some(&old), "failed", "quarantined").await;
+        server(&web, "web-3", Some(&new), "converged", "converged").await;
+        let page = body(&web, "deployer", &format!("/plan?release={}&q=app:web", new.stem())).await;
+        let start = page.find("<h1>").unwrap();
+        assert!(page[start..].starts_with("<h1>Push web to 2 of 3 servers</h1>"), "{}", &page[start..start + 200]);
+        assert!(page.contains("<h2>2 servers change; 18 B are downloaded in all</h2>"), "{page}");
+        assert!(page.contains("9 B</td>") && page.contains("<bdi>web.service</bdi>"), "{page}");
+        // What stays is folded, and below what changes.
+        let (folded, row) = (page.find("<summary>No change: 1 server</summary>"), page.find("value=\"web-2 "));
+        assert!(folded.unwrap() > row.unwrap());
+        let rows = ticked(&page);
+        assert_eq!(rows, [1, 2].map(|n| format!("web-{n} {} {}", old.stem(), new.stem())));
+        let form = url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs([("kind", "deploy"), ("target", &*rows[1])])
+            .finish();
+        let answer = send(&web, "deployer", Method::POST, "/push", form).await;
+        assert_eq!(answer.status(), StatusCode::SEE_OTHER);
+        assert!(answer.headers()[header::LOCATION].to_str().unwrap().starts_with("/pushes/"));
+        let desired = async |name: &str| {
+            let (_, document) = web.refresher.bucket().server_document(&name.parse().unwrap()).await.unwrap().unwrap();
+            document.release_of(&"web".parse().unwrap()).cloned()
+        };
+        assert_eq!((desired("web-1").await, desired("web-2").await), (Some(old.clone()), Some(new)));
+        // Whoever goes on to what did not stay up there is told.
+        let page = body(&web, "deployer", &format!("/plan?release={}&server=web-2", old.stem())).await;
+        assert!(page.contains("this release was rolled back on this server"), "{page}");
+    }
+
+    #[tokio::test]
+    async fn a_plan_for_two_thousand_servers_is_whole_and_can_be_sent() {
+        let (_directory, web) = web().await;
+        let (old, new) = (release_of(&web, 7).await, release_of(&web, 9).await);
+        let bucket = web.refresher.bucket();
+        let document = bucket::ServerDocument::parse(format!("[\"{old}\"]").as_bytes()).unwrap();
+        for n in 0..2000 {
+            let name = format!("web-{n:04}").parse().unwrap();
+            bucket.write_server_document(&name, &document, None).await.unwrap();
+        }
+        web.refresher.refresh().await;
+        let page = body(&web, "deployer", &format!("/plan?release={}&q=app:web", new.stem())).await;
+        assert_eq!(ticked(&page).len(), 2000);
+        let form = ticked(&page).iter().fold(String::from("kind=deploy"), |form, row| {
+            let row: String = url::form_urlencoded::byte_serialize(row.as_bytes()).collect();
+            form + "&target=" + &row
+        });
+        let answer = send(&web, "deployer", Method::POST, "/push", form).await;
+        assert_eq!(answer.status(), StatusCode::SEE_OTHER);
+    }
+}

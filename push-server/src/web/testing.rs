@@ -1,0 +1,96 @@
+//! A web app over a bucket in a directory, for tests: who asks, what is released, and what servers report.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    http::{Method, Request, StatusCode, header},
+    response::Response,
+};
+use bucket::{Bucket, BucketOptions, BucketUrl, ReleaseMetadata, ReleaseName};
+use fleet::{
+    identity::{Identity, Origin},
+    poke::PokeSettings,
+    policy::watched::Watched,
+};
+use tower::ServiceExt as _;
+
+use super::{routes::router, shared::Web};
+
+const RULES: &str = "{ Roles: [{ Role: 'viewer', Who: ['viewer'] }, { Role: 'deployer', Who: ['deployer'] }, \
+                     { Role: 'admin', Who: ['admin'] }] }";
+
+/// The web app, over a bucket in a directory that lives as long as what comes with it.
+pub(crate) async fn web() -> (tempfile::TempDir, Arc<Web>) {
+    let directory = tempfile::tempdir().unwrap();
+    let (bucket, rules) = (directory.path().join("bucket"), directory.path().join("rules"));
+    std::fs::create_dir(&bucket).unwrap();
+    std::fs::write(&rules, RULES).unwrap();
+    let url = BucketUrl::File(bucket);
+    let bucket = Bucket::open(&url, &BucketOptions::default()).await.unwrap();
+    let policy = Watched::open(Some(rules)).unwrap();
+    (directory, Arc::new(Web::new(bucket, &url, PokeSettings::None, policy)))
+}
+
+/// What `who` is answered; their name is their role.
+pub(crate) async fn send(web: &Arc<Web>, who: &str, method: Method, path: &str, body: String) -> Response {
+    let who = Identity { name: who.into(), origin: Origin::SignedIn };
+    let request = Request::builder().method(method).uri(path).header(header::CONTENT_TYPE, "application/json");
+    router(web).oneshot(request.extension(who).body(Body::from(body)).unwrap()).await.unwrap()
+}
+
+/// Uploads a release of `web`.
+pub(crate) async fn release(web: &Arc<Web>) -> ReleaseName {
+    release_of(web, 7).await
+}
+
+/// Uploads the `n`th release of `web`, which is `n` bytes large and has a unit.
+pub(crate) async fn release_of(web: &Arc<Web>, n: u8) -> ReleaseName {
+    let name = format!("web/web:dev@build-1:2026-11-20T19:05:{n:02}Z:{n:040x}.deb");
+    let name: ReleaseName = name.parse().unwrap();
+    let metadata = ReleaseMetadata {
+        dirty: false,
+        note: format!("change {n}"),
+        services: vec!["web.service".to_owned()],
+        sha256: [0; 32].into(),
+        size: n.into(),
+        package: "web".parse().unwrap(),
+        version: n.to_string(),
+        architecture: "all".parse().unwrap(),
+        repo: String::new(),
+        branch: String::new(),
+    };
+    let deb = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(deb.path(), vec![0; n.into()]).unwrap();
+    let source = bucket::SourceFile::read(deb.path()).unwrap();
+    web.refresher.bucket().upload_release(&name, &source, &metadata, &|_| ()).await.unwrap();
+    name
+}
+
+/// The body of a page that is there.
+pub(crate) async fn body(web: &Arc<Web>, who: &str, path: &str) -> String {
+    let answer = send(web, who, Method::GET, path, String::new()).await;
+    assert_eq!(answer.status(), StatusCode::OK, "{path}");
+    let bytes = axum::body::to_bytes(answer.into_body(), 1 << 24).await.unwrap();
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Makes a server whose document names a release of `web`, if `desired`, and whose agent reports that as in `app`.
+pub(crate) async fn server(web: &Arc<Web>, name: &str, desired: Option<&ReleaseName>, whole: &str, app: &str) {
+    let (bucket, now) = (web.refresher.bucket(), bucket::Timestamp::now());
+    let server = name.parse().unwrap();
+    let mut generation = None;
+    if let Some(release) = desired {
+        let document = bucket::ServerDocument::parse(format!("[\"{release}\"]").as_bytes()).unwrap();
+        generation = Some(bucket.write_server_document(&server, &document, None).await.unwrap());
+    }
+    let report = serde_json::json!({
+        "server": name, "machine": name, "written": now, "state": whole, "summary": "",
+        "agent": { "version": "1", "started": now, "poll_seconds": 300, "heartbeat_seconds": 900 },
+        "document": { "generation": generation, "error": null },
+        "apps": [{ "app": "web", "desired": desired, "installed": desired, "state": app, "since": now }],
+    });
+    let status = serde_json::from_value(report).unwrap();
+    bucket.write_status(&status, None).await.unwrap();
+    web.refresher.refresh_servers(&[server]).await;
+}
