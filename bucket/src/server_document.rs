@@ -134,6 +134,19 @@ impl ServerDocument {
         }
     }
 
+    /// Takes the entry of an app out and gives the release that it had. A second release of the app goes too: it was not used,
+    /// and would be the one that counts from then on. Every other element stays as it is.
+    pub fn remove(&mut self, app: &AppName) -> Option<ReleaseName> {
+        let before = self.release_of(app).cloned();
+        let is_of_it = |name: &ReleaseName| name.app() == app;
+        self.entries.retain(|entry| match entry {
+            Entry::Release(name) => !is_of_it(name),
+            Entry::Placeholder(_) => true,
+            Entry::Bad { json, .. } => !serde_json::from_str::<ReleaseName>(json).is_ok_and(|name| is_of_it(&name)),
+        });
+        before
+    }
+
     /// The document as it is stored: one release a line, placeholders and what wasn't looked at left out.
     pub fn to_json(&self) -> Bytes {
         let elements = self.entries.iter().filter_map(|entry| match entry {

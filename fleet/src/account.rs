@@ -69,6 +69,8 @@ pub enum RowState {
     NotWritten(UnwrittenCause),
     /// It was written, and what the agent says of it.
     Written(AppState),
+    /// The app was taken out of the document, and the agent has read that.
+    Removed,
     /// It was written, and the document names something else by now.
     Superseded,
 }
@@ -100,6 +102,7 @@ impl fmt::Display for RowState {
                 AppState::Paused => "paused",
                 AppState::Pending | AppState::Orphan | AppState::Unknown => "pending",
             }),
+            Self::Removed => f.write_str("removed"),
             Self::Superseded => f.write_str("superseded"),
         }
     }
@@ -247,8 +250,9 @@ fn state_of(push: &Push, row: &PushRow, server: &Server, written: &HistoryEntry)
     let is_about = server.status().and_then(|status| status.document.generation) >= Some(written.generation);
     let reported = apps(server).into_iter().find(|found| found.app == push.app.as_str());
     match reported {
-        Some(reported) if is_about && row.to.is_some() => RowState::Written(reported.state),
-        None if is_about && row.to.is_none() => RowState::Written(AppState::Converged),
+        // Whether the package is still there is its agent's business.
+        _ if is_about && row.to.is_none() => RowState::Removed,
+        Some(reported) if is_about => RowState::Written(reported.state),
         _ => RowState::Written(AppState::Pending),
     }
 }

@@ -51,7 +51,7 @@ impl<'a> Guard<'a> {
     ///
     /// # Errors
     /// The [`Guarded`] reason why not, or that it can't be read: then nothing may be written either.
-    pub(crate) async fn judge(&self, kind: &PushKind, release: &ReleaseName) -> Result<()> {
+    pub(crate) async fn judge(&self, kind: &PushKind, release: Option<&ReleaseName>) -> Result<()> {
         let (rejected, halt) = tokio::join!(self.rejected.get_or_try_init(|| self.read_rejected()), self.halt());
         Ok(judge(halt?.as_ref(), rejected?, kind, release)?)
     }
@@ -84,7 +84,7 @@ async fn halt(bucket: &Bucket) -> Result<Option<Halt>> {
 }
 
 /// Whether a halt or a rejection keeps everybody from pushing a release. Going back is never halted, and an undo restores even
-/// what was rejected since.
+/// what was rejected since. Taking an app off a server, without a release, is not going back.
 ///
 /// # Errors
 /// Which of them does.
@@ -92,17 +92,17 @@ pub fn judge(
     halt: Option<&Halt>,
     rejected: &BTreeSet<ReleaseName>,
     kind: &PushKind,
-    release: &ReleaseName,
+    release: Option<&ReleaseName>,
 ) -> Result<(), Guarded> {
     let goes_back = matches!(kind, PushKind::Undo | PushKind::Rollback);
     match halt {
         Some(halt) if !goes_back => return Err(Guarded::Halted(Box::new(halt.clone()))),
         _ => {}
     }
-    if *kind != PushKind::Undo && rejected.contains(release) {
-        return Err(Guarded::Rejected(Box::new(release.clone())));
+    match release.filter(|release| *kind != PushKind::Undo && rejected.contains(release)) {
+        Some(release) => Err(Guarded::Rejected(Box::new(release.clone()))),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Who may not decide that for everybody.
@@ -189,17 +189,24 @@ mod tests {
         let halt = Halt { schema: 1, by: "dev".into(), why: "outage".into(), at: now() };
         let rejected = BTreeSet::from([release(1)]);
         for kind in [Deploy, Retry, Trial, PushKind::Remove, PushKind::Other("tomorrow".into())] {
-            let halted = judge(Some(&halt), &BTreeSet::new(), &kind, &release(2)).unwrap_err();
+            let halted = judge(Some(&halt), &BTreeSet::new(), &kind, Some(&release(2))).unwrap_err();
             assert!(halted.to_string().contains("`dev` halted all pushes"), "{kind}: {halted}");
             assert_eq!(
-                judge(None, &rejected, &kind, &release(1)),
+                judge(None, &rejected, &kind, Some(&release(1))),
                 Err(Guarded::Rejected(Box::new(release(1)))),
                 "{kind}"
             );
-            assert_eq!(judge(None, &rejected, &kind, &release(2)), Ok(()), "{kind}");
+            assert_eq!(judge(None, &rejected, &kind, Some(&release(2))), Ok(()), "{kind}");
         }
-        assert_eq!(judge(Some(&halt), &rejected, &Rollback, &release(2)), Ok(()));
-        assert_eq!(judge(Some(&halt), &rejected, &Rollback, &release(1)), Err(Guarded::Rejected(Box::new(release(1)))));
-        assert_eq!(judge(Some(&halt), &rejected, &Undo, &release(1)), Ok(()));
+        // A removal names no release that could be rejected, and is halted unless it undoes something.
+        assert_eq!(judge(None, &rejected, &PushKind::Remove, None), Ok(()));
+        assert!(judge(Some(&halt), &rejected, &PushKind::Remove, None).is_err());
+        assert_eq!(judge(Some(&halt), &rejected, &Undo, None), Ok(()));
+        assert_eq!(judge(Some(&halt), &rejected, &Rollback, Some(&release(2))), Ok(()));
+        assert_eq!(
+            judge(Some(&halt), &rejected, &Rollback, Some(&release(1))),
+            Err(Guarded::Rejected(Box::new(release(1))))
+        );
+        assert_eq!(judge(Some(&halt), &rejected, &Undo, Some(&release(1))), Ok(()));
     }
 }

@@ -53,10 +53,12 @@ pub struct Operator {
 pub struct Intent {
     /// The server to push to.
     pub server: ServerName,
-    /// The release to push.
-    pub release: ReleaseName,
+    /// The app to push.
+    pub app: AppName,
     /// The release of the app that the operator saw there.
     pub from: Option<ReleaseName>,
+    /// The release to push; `None` takes the app off the server. A deploy, a rollback and a retry have one.
+    pub to: Option<ReleaseName>,
     /// Whether it goes to a chosen release or to a previous one.
     pub kind: PushKind,
 }
@@ -65,8 +67,8 @@ pub struct Intent {
 /// changed since, the write finds out.
 #[derive(Debug, Clone)]
 pub struct JustRead {
-    /// The release to push.
-    pub release: Release,
+    /// The release to push, if there is one.
+    pub release: Option<Release>,
     /// The server's document.
     pub seen: Seen,
 }
@@ -169,7 +171,7 @@ pub async fn carry_out_of(
     intents: Vec<(Intent, Option<JustRead>)>,
     report: impl Fn(usize, &PushResult),
 ) -> Vec<PushResult> {
-    let key = |intent: &Intent| (intent.release.app().clone(), intent.kind.clone());
+    let key = |intent: &Intent| (intent.app.clone(), intent.kind.clone());
     let mut rows: Vec<((AppName, PushKind), Vec<PushRow>)> = Vec::new();
     for (intent, _) in &intents {
         let key = key(intent);
@@ -177,7 +179,7 @@ pub async fn carry_out_of(
             rows.push((key, Vec::new()));
             rows.len() - 1
         });
-        let (server, from, to) = (intent.server.clone(), intent.from.clone(), Some(intent.release.clone()));
+        let (server, from, to) = (intent.server.clone(), intent.from.clone(), intent.to.clone());
         rows[place].1.push(PushRow { server, from, to });
     }
     let who = (operator.who.name.as_str(), operator.reason.as_str());
@@ -288,7 +290,7 @@ async fn write_all(
     report: impl Fn(usize, &PushResult),
 ) -> Vec<(PushResult, Option<Record>)> {
     let unread = rows.iter().filter(|row| row.just_read.is_none());
-    let names: BTreeSet<ReleaseName> = unread.map(|row| row.intent.release.clone()).collect();
+    let names: BTreeSet<ReleaseName> = unread.filter_map(|row| row.intent.to.clone()).collect();
     let releases: BTreeMap<ReleaseName, Result<Release, NotPushed>> = stream::iter(names)
         .map(async |name| {
             let found = find(bucket, &name).await.map_err(NotPushed::from);
@@ -297,19 +299,22 @@ async fn write_all(
         .buffer_unordered(AT_ONCE)
         .collect()
         .await;
-    let guard = Guard::new(bucket, rows.iter().map(|row| row.intent.release.app().clone()));
+    let guard = Guard::new(bucket, rows.iter().map(|row| row.intent.app.clone()));
     let pushes = |(place, Row { intent, just_read, push }): (usize, Row)| {
         let (releases, report, guard) = (&releases, &report, &guard);
         async move {
             let (release, seen) = match just_read {
                 Some(JustRead { release, seen }) => (Ok(release), Some(seen)),
-                None => match releases[&intent.release].clone() {
-                    Err(_) if is_cached(bucket, &intent).await => (Ok(Release::gone(intent.release.clone())), None),
-                    found => (found, None),
+                None => match &intent.to {
+                    Some(to) if releases[to].is_err() && is_cached(bucket, &intent, to).await => {
+                        (Ok(Some(Release::gone(to.clone()))), None)
+                    }
+                    Some(to) => (releases[to].clone().map(Some), None),
+                    None => (Ok(None), None),
                 },
             };
             let written = match release {
-                Ok(release) => write(bucket, operator, guard, &push, &intent, &release, seen).await,
+                Ok(release) => write(bucket, operator, guard, &push, &intent, release.as_ref(), seen).await,
                 Err(error) => Err(error),
             };
             let (result, record) = match written {
@@ -332,21 +337,23 @@ async fn write(
     guard: &Guard<'_>,
     push: &PushObject,
     intent: &Intent,
-    release: &Release,
+    release: Option<&Release>,
     seen: Option<Seen>,
 ) -> Result<(Generation, Record), NotPushed> {
-    let case = Case {
-        server: &intent.server,
-        app: intent.release.app(),
-        dirty: release.metadata.as_ref().is_ok_and(|metadata| metadata.dirty),
-        reason: Reason::Given(&operator.reason),
-    };
-    operator.policy.judge(&operator.who, case)?;
+    let (server, app, reason) = (&intent.server, &intent.app, Reason::Given(&operator.reason));
+    match release {
+        Some(release) => {
+            let dirty = release.metadata.as_ref().is_ok_and(|metadata| metadata.dirty);
+            operator.policy.judge(&operator.who, Case { server, app, dirty, reason })?;
+        }
+        None => operator.policy.judge_removal(&operator.who, app, server, reason)?,
+    }
     let request = Request {
         id: push.id().clone(),
         began: push.began(),
         server: intent.server.clone(),
-        release: intent.release.clone(),
+        app: intent.app.clone(),
+        to: intent.to.clone(),
         from: intent.from.clone(),
         kind: intent.kind.clone(),
         who: operator.who.name.clone(),
@@ -362,7 +369,7 @@ async fn write(
     };
     let filled = filled.boxed();
     // The push is recorded also if it is halted: that somebody tried is worth knowing.
-    let guarded = guard.judge(&intent.kind, &intent.release).boxed();
+    let guarded = guard.judge(&intent.kind, intent.to.as_ref()).boxed();
     let (ready, filled, guarded) = tokio::join!(push.ready(), filled, guarded);
     guarded?;
     ready?;
@@ -372,17 +379,17 @@ async fn write(
 }
 
 /// Whether a release that may be gone from the bucket can be restored all the same, because the server has it.
-async fn is_cached(bucket: &Bucket, intent: &Intent) -> bool {
+async fn is_cached(bucket: &Bucket, intent: &Intent, release: &ReleaseName) -> bool {
     let restores = matches!(intent.kind, PushKind::Rollback | PushKind::Undo);
     let status = if restores { bucket.status(&intent.server).await.ok().flatten() } else { None };
-    status.is_some_and(|(_, status)| status.has_cached(&intent.release))
+    status.is_some_and(|(_, status)| status.has_cached(release))
 }
 
 /// Pokes the servers that were written. The pushes have succeeded whatever comes of it.
 async fn poke(poker: Result<Option<Poker>>, prepared: Option<Prepared>, results: &mut [PushResult]) {
     let mut pushed: BTreeMap<ServerName, Vec<ReleaseName>> = BTreeMap::new();
     for result in results.iter().filter(|result| result.is_pushed()) {
-        pushed.entry(result.intent.server.clone()).or_default().push(result.intent.release.clone());
+        pushed.entry(result.intent.server.clone()).or_default().extend(result.intent.to.clone());
     }
     let failed: BTreeMap<ServerName, String> = match (poker, prepared) {
         (Ok(Some(poker)), Some(prepared)) => {

@@ -14,10 +14,12 @@ use crate::server::{Reading, Server};
 pub struct Proposal {
     /// The server to push to.
     pub server: ServerName,
+    /// The app to push.
+    pub app: AppName,
     /// The release of the app it should have now; `None` when it doesn't have the app yet.
     pub from: Option<ReleaseName>,
-    /// The release it would have.
-    pub to: ReleaseName,
+    /// The release it would have; `None` when the app would be taken off.
+    pub to: Option<ReleaseName>,
     /// Whether that release is dirty.
     pub dirty: bool,
     /// Bytes that the server's agent will download: none of what it says it has. `None` when nobody knows.
@@ -33,7 +35,7 @@ pub struct Proposal {
 impl Proposal {
     /// Whether the server should have this release already.
     pub fn is_no_change(&self) -> bool {
-        self.from.as_ref() == Some(&self.to)
+        self.from == self.to
     }
 }
 
@@ -95,6 +97,8 @@ pub enum Warning {
     NothingToRetry,
     /// The release is gone from the bucket, and the server still has it.
     OnlyCached,
+    /// Taking the app out of the document does not remove its package.
+    StaysInstalled,
 }
 
 impl fmt::Display for Warning {
@@ -110,6 +114,9 @@ impl fmt::Display for Warning {
             Self::RolledBack => f.write_str("this release was rolled back on this server"),
             Self::Retried => f.write_str("same release, retried"),
             Self::NothingToRetry => f.write_str("the server's agent does not report that this release failed"),
+            Self::StaysInstalled => f.write_str(
+                "the package stays installed and its units keep running until the agent's `prune` removes it, or somebody does",
+            ),
             Self::OnlyCached => f.write_str("this release is gone from the bucket: only the server's own cache has it"),
         }
     }
@@ -129,9 +136,33 @@ pub fn propose(server: &Server, release: &Release, kind: &PushKind, now: Timesta
         restarts: if is_installed { Vec::new() } else { units.to_vec() },
         warnings: warnings(from.as_ref(), release, kind, server.status(), now),
         objection: objection(server, to.app()),
+        app: to.app().clone(),
         from,
-        to: to.clone(),
+        to: Some(to.clone()),
         dirty: is_dirty(release),
+    }
+}
+
+/// What taking an app off `server` would do.
+pub fn propose_removal(server: &Server, app: &AppName, now: Timestamp) -> Proposal {
+    let status = server.status();
+    let overdue = status.and_then(|status| overdue(status, now));
+    let is_absent = status.is_some() && server.reported(app.as_str()).is_none_or(|app| app.package.is_none());
+    let warnings = [
+        (!is_absent).then_some(Warning::StaysInstalled),
+        status.is_none().then_some(Warning::NeverReported),
+        overdue.map(Warning::NotReporting),
+    ];
+    Proposal {
+        server: server.name.clone(),
+        app: app.clone(),
+        from: server.desired(app).cloned(),
+        to: None,
+        dirty: false,
+        download: Some(0),
+        restarts: Vec::new(),
+        objection: None,
+        warnings: warnings.into_iter().flatten().collect(),
     }
 }
 

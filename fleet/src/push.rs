@@ -50,8 +50,10 @@ pub struct Request {
     pub began: Timestamp,
     /// The server to push to.
     pub server: ServerName,
-    /// The release to push.
-    pub release: ReleaseName,
+    /// The app to push.
+    pub app: AppName,
+    /// The release that its document should name; `None` takes the app off the server.
+    pub to: Option<ReleaseName>,
     /// The release of that app that the operator saw there: if it is another by now, nothing is written.
     pub from: Option<ReleaseName>,
     /// What the push is for. A retry leaves the document's content as it is.
@@ -159,9 +161,9 @@ pub async fn push(bucket: &Bucket, request: &Request, filled: Filled) -> Result<
             }
             fill(bucket, server, seen).await
         };
-        let assignment = assign(&seen.document, &request.release);
+        let assignment = assign(&seen.document, &request.app, request.to.as_ref());
         if assignment.from != request.from {
-            let (app, server) = (request.release.app().clone(), server.clone());
+            let (app, server) = (request.app.clone(), server.clone());
             bail!(Conflict { app, server, seen: request.from.clone(), now: assignment.from });
         }
         let push = last_push(request, bucket.now());
@@ -186,9 +188,9 @@ fn last_push(request: &Request, time: Timestamp) -> LastPush {
     LastPush {
         id: request.id.clone(),
         time,
-        app: request.release.app().clone(),
+        app: request.app.clone(),
         from: request.from.clone(),
-        to: Some(request.release.clone()),
+        to: request.to.clone(),
         kind: request.kind.clone(),
         who: request.who.clone(),
         why: request.reason.clone(),
@@ -207,13 +209,12 @@ async fn metadata(
 ) -> Result<DocumentMetadata> {
     let before = seen.document.metadata().clone();
     let before = seen.generation.iter().fold(before, |before, seen| before.carried(*seen, recorded));
-    if request.kind != PushKind::Retry {
+    let Some(retried) = request.to.as_ref().filter(|_| request.kind == PushKind::Retry) else {
         // What was to be tried again is no longer what the server should have.
-        let is_other = request.from.as_ref() != Some(&request.release);
-        let before = if is_other { before.without_retries(&push.app) } else { before };
+        let before = if request.from == request.to { before } else { before.without_retries(&push.app) };
         return Ok(before.with_push(push));
-    }
-    let retry = Retry { id: push.id.clone(), time: push.time, release: request.release.clone(), generation: None };
+    };
+    let retry = Retry { id: push.id.clone(), time: push.time, release: retried.clone(), generation: None };
     let (with, dropped) = before.with_retry(&retry);
     if !dropped.is_empty() {
         let status = bucket.status(&request.server).await.with_context(|| {
@@ -234,7 +235,7 @@ async fn metadata(
 
 /// What was written already of this row: by whoever continued the push at the same time.
 async fn find_written(bucket: &Bucket, request: &Request, seen: &Seen) -> Result<Option<Pushed>, Error> {
-    let app = request.release.app();
+    let app = &request.app;
     let Some(generation) = seen.generation else { return Ok(None) };
     if let Some(push) = told(seen, &request.id, app) {
         let generation = push.generation.unwrap_or(generation);

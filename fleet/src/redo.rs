@@ -1,6 +1,6 @@
 //! What is done about a push as a whole: undone, tried again where it failed, continued, or stopped.
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bucket::{
     AppState, Bucket, HistoryEntry, PushEnd, PushKind, Release, ReleaseName, ServerName, UnwrittenCause, UnwrittenRow,
 };
@@ -31,15 +31,19 @@ pub fn rows_of<'a>(account: &'a Account, servers: &[ServerName]) -> Result<Vec<&
     Ok(account.rows.iter().filter(wanted).collect())
 }
 
-/// The release that an undo of one row of a push restores: what ran there before it.
+/// The release that an undo of one row of a push restores: what ran there before it; `None` when the app was not there, so
+/// that it is taken off the server.
 ///
 /// # Errors
-/// When the row was not written, somebody has pushed since, nothing was there before, or it can't be had.
-pub async fn undone(bucket: &Bucket, account: &Account, row: &AccountRow) -> Result<Release> {
+/// When the row was not written, somebody has pushed since, nothing that was there stayed up, or it can't be had.
+pub async fn undone(bucket: &Bucket, account: &Account, row: &AccountRow) -> Result<Option<Release>> {
     let (push, server) = (&account.push, &row.server);
     let written = row.written.as_ref().with_context(|| format!("push {} did not change it", push.id))?;
     ensure!(row.state != RowState::Superseded, "somebody has pushed `{}` since: undo that push first", push.app);
     ensure!(row.row.from != row.row.to, "push {} left the release as it was: there is nothing to undo", push.id);
+    if written.from.is_none() {
+        return Ok(None);
+    }
     let history = bucket.newest_history(&server.name, MAX_DEPTH).await;
     let history = history.with_context(|| format!("could not read the history of `{}`", server.name))?;
     let mut pushes: Vec<HistoryEntry> = match &server.document {
@@ -49,9 +53,9 @@ pub async fn undone(bucket: &Bucket, account: &Account, row: &AccountRow) -> Res
     pushes.sort_by_key(|push| push.generation);
     let before = before_push(&pushes, &push.app, written, server.reported(push.app.as_str()));
     let before = before.with_context(|| {
-        format!("nothing that stayed up was there before: `{}` would have to be taken off the server", push.app)
+        format!("nothing that stayed up was there before: `push remove` takes `{}` off the server", push.app)
     })?;
-    find_or_cached(bucket, before, server.status()).await.context("could not undo")
+    find_or_cached(bucket, before, server.status()).await.map(Some).context("could not undo")
 }
 
 /// The rows of a push whose release failed there: those that a retry is about.
@@ -82,28 +86,32 @@ pub async fn carry_on_with(
         ),
     }
     ensure!(
-        !matches!(push.kind, PushKind::Remove | PushKind::Retire | PushKind::Trial | PushKind::Other(_)),
+        !matches!(push.kind, PushKind::Retire | PushKind::Trial | PushKind::Other(_)),
         "a push of kind `{}` cannot be continued by this program: stop it",
         push.kind.as_str().escape_debug()
     );
     let mut intents = Vec::new();
     for row in account.unwritten() {
-        let release = row.row.to.clone().ok_or_else(|| anyhow!("push {} takes an app off a server", push.id))?;
+        let to = row.row.to.clone();
         let intent = Intent {
             server: row.row.server.clone(),
+            app: push.app.clone(),
             from: row.row.from.clone(),
-            release: release.clone(),
+            to: to.clone(),
             kind: push.kind.clone(),
         };
-        let just_read = just_read(bucket, &release, row).await;
+        let just_read = just_read(bucket, to.as_ref(), row).await;
         intents.push((intent, just_read));
     }
     Ok(carry_on(bucket, operator, push.clone(), intents, report).await)
 }
 
 /// What was read of a row, if its release can be had as it is.
-async fn just_read(bucket: &Bucket, release: &ReleaseName, row: &AccountRow) -> Option<JustRead> {
-    let release = find(bucket, release).await.ok()?;
+async fn just_read(bucket: &Bucket, release: Option<&ReleaseName>, row: &AccountRow) -> Option<JustRead> {
+    let release = match release {
+        Some(release) => Some(find(bucket, release).await.ok()?),
+        None => None,
+    };
     let seen = match &row.server.document {
         Reading::Known((generation, document)) => Seen { generation: Some(*generation), document: document.clone() },
         Reading::Absent => Seen::default(),

@@ -58,9 +58,9 @@ impl World {
                 None => Seen::default(),
             };
             let from = server.desired(release.name.app()).cloned();
-            let intent =
-                Intent { server: server.name.clone(), release: release.name.clone(), from, kind: kind.clone() };
-            intents.push((intent, Some(JustRead { release: release.clone(), seen })));
+            let (app, to) = (release.name.app().clone(), Some(release.name.clone()));
+            let intent = Intent { server: server.name.clone(), app, from, to, kind: kind.clone() };
+            intents.push((intent, Some(JustRead { release: Some(release.clone()), seen })));
         }
         carry_out(&self.bucket, &operator(), intents, |_, _| ()).await
     }
@@ -106,7 +106,8 @@ fn request(app: &str, n: u8, from: Option<u8>) -> Request {
         id: PushId::random(),
         began: Timestamp::now(),
         server: "web-1".parse().unwrap(),
-        release: release(app, n),
+        app: app.parse().unwrap(),
+        to: Some(release(app, n)),
         from: from.map(|from| release(app, from)),
         kind: PushKind::Deploy,
         who: "ops@laptop".to_owned(),
@@ -212,8 +213,9 @@ async fn a_push_that_does_not_fit_is_refused_with_the_number_that_does() {
     let found = find(&world.bucket, &release("web", 1)).await.unwrap();
     let intent = |n: usize| {
         let server: ServerName = format!("server-with-a-name-of-some-length-{n:06}").parse().unwrap();
-        let intent = Intent { server, release: found.name.clone(), from: None, kind: PushKind::Deploy };
-        (intent, Some(JustRead { release: found.clone(), seen: Seen::default() }))
+        let (app, to) = (found.name.app().clone(), Some(found.name.clone()));
+        let intent = Intent { server, app, from: None, to, kind: PushKind::Deploy };
+        (intent, Some(JustRead { release: Some(found.clone()), seen: Seen::default() }))
     };
     let intents = (0..30_000).map(intent).collect();
     let before = world.gcs.requests().len();
@@ -311,6 +313,65 @@ async fn a_retry_that_the_agent_has_not_seen_is_not_displaced() {
     ok(&world.push(&app, 2, &["web-1"], PushKind::Deploy).await);
     let retries = push::read(&world.bucket, &server).await.unwrap().document.metadata().retries();
     assert!(retries.iter().all(|retry| retry.release.app().as_str() != app), "{retries:?}");
+}
+
+#[tokio::test]
+async fn a_removal_leaves_everything_else_and_is_continued_and_undone() {
+    let world = World::new().await;
+    for app in ["web", "api"] {
+        ok(&world.push(app, 1, &["web-1", "web-2"], PushKind::Deploy).await);
+    }
+    ok(&world.push("api", 1, &["web-1"], PushKind::Retry).await);
+    ok(&world.push("web", 1, &["web-1"], PushKind::Retry).await);
+    // What lies there that this program knows nothing of.
+    let server: ServerName = "web-1".parse().unwrap();
+    let seen = push::read(&world.bucket, &server).await.unwrap();
+    let mut metadata = seen.document.metadata().as_ref().clone();
+    metadata.insert("invented".to_owned(), "later".to_owned());
+    let document = seen.document.clone().with_metadata(metadata.into());
+    world.bucket.write_server_document(&server, &document, seen.generation).await.unwrap();
+    // A removal that was cut off after the first of two documents.
+    let row =
+        |server: &str| bucket::PushRow { server: server.parse().unwrap(), from: Some(release("web", 1)), to: None };
+    let push = bucket::Push {
+        id: PushId::random(),
+        time: Timestamp::now() - SignedDuration::from_mins(10),
+        app: "web".parse().unwrap(),
+        kind: PushKind::Remove,
+        of: None,
+        who: "ops@laptop".to_owned(),
+        why: "moved".to_owned(),
+        rows: vec![row("web-1"), row("web-2")],
+    };
+    world.bucket.create_push(&push).await.unwrap();
+    let first = Request {
+        id: push.id.clone(),
+        began: push.time,
+        to: None,
+        kind: PushKind::Remove,
+        ..request("web", 1, Some(1))
+    };
+    killed(&world, &first).await;
+    let seen = push::read(&world.bucket, &server).await.unwrap();
+    let metadata = seen.document.metadata();
+    assert_eq!(seen.document.releases().collect::<Vec<_>>(), [&release("api", 1)]);
+    let told = metadata.pushes();
+    assert_eq!((&told[0].id, &told[0].from, &told[0].to), (&push.id, &Some(release("web", 1)), &None));
+    assert_eq!(metadata.as_ref().get("invented").map(String::as_str), Some("later"));
+    let retried: Vec<ReleaseName> = metadata.retries().into_iter().map(|retry| retry.release).collect();
+    assert_eq!(retried, [release("api", 1)], "the other app's stays");
+    let account = account::read(&world.bucket, &push.id).await.unwrap();
+    let account = fleet::account::Account { stage: Stage::CutOff, ..account };
+    let results = redo::carry_on_with(&world.bucket, &operator(), &account, |_, _| ()).await.unwrap();
+    assert!(results.len() == 1 && results[0].is_pushed(), "{results:?}");
+    let account = account::read(&world.bucket, &push.id).await.unwrap();
+    assert_eq!((account.stage, account.summary().as_str()), (Stage::Over, "2 pending"));
+    for row in &account.rows {
+        let before = redo::undone(&world.bucket, &account, row).await.unwrap();
+        assert_eq!(before.map(|release| release.name), Some(release("web", 1)));
+    }
+    let entry = world.history("web-2").await.pop().unwrap();
+    assert_eq!((entry.kind, entry.from, entry.to), (PushKind::Remove, Some(release("web", 1)), None));
 }
 
 #[tokio::test]

@@ -145,22 +145,46 @@ impl Policy {
     pub fn judge(&self, who: &Identity, case: Case) -> Result<(), Refusal> {
         let Case { server, app, dirty, reason } = case;
         self.may_go(app, server)?;
-        if self.role(who, app, server) < Role::Deployer {
-            let policy = self.roles.is_some().then(|| self.source.clone());
-            return Err(Refusal::Role { who: who.name.clone(), app: app.clone(), server: server.clone(), policy });
-        }
+        self.may_push(who, app, server)?;
         if let Some(group) = self.of(server).find(|group| group.forbid_dirty && dirty) {
             return Err(Refusal::Dirty { group: group.name.clone(), server: server.clone() });
         }
-        if let Some(group) = self.of(server).find(|group| group.require_reason && reason.is_missing()) {
-            return Err(Refusal::NoReason { group: group.name.clone(), server: server.clone() });
-        }
-        Ok(())
+        self.needs_no_reason(server, reason)
+    }
+
+    /// Judges taking an app off a server. That the app may not go there is no reason to keep it.
+    ///
+    /// # Errors
+    /// The first rule that refuses it.
+    pub fn judge_removal(
+        &self,
+        who: &Identity,
+        app: &AppName,
+        server: &ServerName,
+        reason: Reason,
+    ) -> Result<(), Refusal> {
+        self.may_push(who, app, server)?;
+        self.needs_no_reason(server, reason)
     }
 
     /// Addresses that pages link to.
     pub fn links(&self) -> &Links {
         &self.links
+    }
+
+    fn may_push(&self, who: &Identity, app: &AppName, server: &ServerName) -> Result<(), Refusal> {
+        if self.role(who, app, server) < Role::Deployer {
+            let policy = self.roles.is_some().then(|| self.source.clone());
+            return Err(Refusal::Role { who: who.name.clone(), app: app.clone(), server: server.clone(), policy });
+        }
+        Ok(())
+    }
+
+    fn needs_no_reason(&self, server: &ServerName, reason: Reason) -> Result<(), Refusal> {
+        match self.of(server).find(|group| group.require_reason && reason.is_missing()) {
+            Some(group) => Err(Refusal::NoReason { group: group.name.clone(), server: server.clone() }),
+            None => Ok(()),
+        }
     }
 
     fn may_go(&self, app: &AppName, server: &ServerName) -> Result<(), Refusal> {
@@ -282,6 +306,21 @@ mod tests {
         assert_eq!(policy.highest_role(&who(outsider, Origin::SignedIn)), Role::Viewer);
         assert_eq!(policy.groups_of(&"web-1".parse().unwrap()), ["prod"]);
         assert_eq!(policy.apps_named_for(&"web-1".parse().unwrap()).len(), 2);
+    }
+
+    #[test]
+    fn what_may_not_go_to_a_server_may_be_taken_off_it() {
+        let policy = Policy::parse("skiapush.conf", RULES).unwrap();
+        let remove = |name: &str, app: &str, server: &str, reason: &str| {
+            let (app, server) = (app.parse().unwrap(), server.parse().unwrap());
+            policy.judge_removal(&who(name, Origin::SignedIn), &app, &server, Reason::Given(reason)).is_ok()
+        };
+        let (root, dev) = ("root@acme.example", "dev@acme.example");
+        assert!(judge(&policy, &who(root, Origin::SignedIn), "api", "web-1", false, "why").is_err());
+        assert!(remove(root, "api", "web-1", "why") && remove(root, "web", "db-1", ""));
+        assert!(remove(dev, "web", "web-1", "why"));
+        assert!(!remove(dev, "web", "web-1", " "), "its group requires a reason");
+        assert!(!remove(dev, "api", "web-1", "why") && !remove("x@evil.example", "web", "web-1", "why"));
     }
 
     #[test]

@@ -40,7 +40,10 @@ impl Continue {
             let server = &result.intent.server;
             match &result.result {
                 Ok(_) if command.json => {}
-                Ok(_) => print_line(format_args!("{server}: pushed: {}", result.intent.release.stem()))?,
+                Ok(_) => match &result.intent.to {
+                    Some(to) => print_line(format_args!("{server}: pushed: {}", to.stem()))?,
+                    None => print_line(format_args!("{server}: removed: {}", result.intent.app))?,
+                },
                 Err(error) => {
                     succeeded = false;
                     note(format_args!("{server}: error: {error}"));

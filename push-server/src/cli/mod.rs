@@ -11,6 +11,7 @@ mod list;
 mod pending;
 mod pushes;
 mod reject;
+mod remove;
 mod retry;
 mod rollback;
 mod serve;
@@ -54,6 +55,7 @@ const AFTER_HELP: &str = "Examples:
   push status web-1                                   one server in full
   push rollback web web-1 -m 'too slow'               the previous release of web on web-1
   push retry web web-1 -m 'the disk was full'         the same release once more, where it failed
+  push remove web web-1 -m 'moved to web-2'           web-1 should no longer have web
   push pushes                                         the last pushes, each whatever its number of servers
   push undo k3v9w1c7m2xq -m 'too slow'                what ran before that push, on all its servers
   push list web                                       the releases of web
@@ -70,6 +72,7 @@ enum Verb {
     Deploy(deploy::Deploy),
     Rollback(rollback::Rollback),
     Retry(retry::Retry),
+    Remove(remove::Remove),
     Undo(undo::Undo),
     Pushes(pushes::Pushes),
     Show(pushes::Show),
@@ -118,6 +121,7 @@ async fn run(arguments: Arguments) -> Result<bool> {
         Verb::Serve(serve) => serve.run(bucket, &url, arguments.config).await,
         Verb::Deploy(deploy) => deploy.run(&open(arguments.config)?).await,
         Verb::Rollback(rollback) => rollback.run(&open(arguments.config)?).await,
+        Verb::Remove(remove) => remove.run(&open(arguments.config)?).await,
         Verb::Retry(retry) => retry.run(&open(arguments.config)?).await,
         Verb::Undo(undo) => undo.run(&open(arguments.config)?).await,
         Verb::Pushes(pushes) => pushes.run(&open(arguments.config)?).await,

@@ -1,15 +1,17 @@
-//! Pushes of the command, from what was read to how they ended: what `push deploy` and `push rollback` share.
+//! Pushes of the command, from what was read to how they ended: what `push deploy`, `push rollback` and the like share.
 
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use bucket::{Bucket, Generation, HistoryEntry, PushId, PushKind, Release, ServerName, Timestamp};
+use bucket::{
+    AppName, Bucket, Generation, HistoryEntry, PushId, PushKind, Release, ReleaseName, ServerName, Timestamp,
+};
 use clap::Args;
 use console::{UsageError, note, print_json, print_line};
 use fleet::{
     identity::{Identity, Origin},
     operation::{self, Intent, JustRead, Operator},
-    plan::{Proposal, Warning, propose},
+    plan::{Proposal, Warning, propose, propose_removal},
     poke::PokeSettings,
     policy::{Case, Reason},
     push::Seen,
@@ -63,15 +65,27 @@ pub(crate) struct PendingPush {
 
 /// What a push would do to a server that was read just now.
 pub(crate) fn proposal(server: &Server, release: &Release, kind: &PushKind) -> Result<(Proposal, JustRead)> {
-    let seen = match &server.document {
-        Reading::Known((generation, document)) => Seen { generation: Some(*generation), document: document.clone() },
-        Reading::Absent => Seen::default(),
+    let seen = seen(server)?;
+    let proposal = propose(server, release, kind, Timestamp::now());
+    Ok((proposal, JustRead { release: Some(release.clone()), seen }))
+}
+
+/// What taking an app off a server would do, which was read just now.
+pub(crate) fn removal(server: &Server, app: &AppName) -> Result<(Proposal, JustRead)> {
+    let seen = seen(server)?;
+    Ok((propose_removal(server, app, Timestamp::now()), JustRead { release: None, seen }))
+}
+
+fn seen(server: &Server) -> Result<Seen> {
+    match &server.document {
+        Reading::Known((generation, document)) => {
+            Ok(Seen { generation: Some(*generation), document: document.clone() })
+        }
+        Reading::Absent => Ok(Seen::default()),
         Reading::Unreadable(error) => {
             bail!("nothing was written: could not read the document of `{}`: {error}", server.name)
         }
-    };
-    let proposal = propose(server, release, kind, Timestamp::now());
-    Ok((proposal, JustRead { release: release.clone(), seen }))
+    }
 }
 
 /// Writes what was proposed, a line for each server, and follows it if asked to.
@@ -161,20 +175,27 @@ fn row(operator: &Operator, pending: PendingPush) -> Row {
     };
     if let Some(proposal) = &proposal {
         let reason = Reason::Given(&operator.reason);
-        let case = Case { server: &server, app: proposal.to.app(), dirty: proposal.dirty, reason };
-        error = operator.policy.judge(&operator.who, case).err().map(|refusal| refusal.to_string());
+        let (who, app, dirty) = (&operator.who, &proposal.app, proposal.dirty);
+        let judged = match &proposal.to {
+            Some(_) => operator.policy.judge(who, Case { server: &server, app, dirty, reason }),
+            None => operator.policy.judge_removal(who, app, &server, reason),
+        };
+        error = judged.err().map(|refusal| refusal.to_string());
     }
     let warnings = proposal.iter().flat_map(|proposal| &proposal.warnings);
-    // That is what the line says.
-    let warnings = warnings.filter(|warning| **warning != Warning::Retried).map(ToString::to_string).collect();
+    // The line says the one, and a note after all lines of a removal the other.
+    let is_said = |warning: &Warning| {
+        *warning == Warning::Retried || (*warning == Warning::StaysInstalled && kind == PushKind::Remove)
+    };
+    let warnings = warnings.filter(|warning| !is_said(warning)).map(ToString::to_string).collect();
     Row { server, kind, proposal, just_read, result: "failed", warnings, push: None, generation: None, error }
 }
 
 async fn write(command: &Command, operator: &Operator, of: Option<&PushId>, rows: &mut [Row]) -> Result<()> {
     let intents = rows.iter_mut().filter(|row| row.error.is_none()).filter_map(|row| {
         let proposal = row.proposal.as_ref()?;
-        let (server, release) = (row.server.clone(), proposal.to.clone());
-        let intent = Intent { server, release, from: proposal.from.clone(), kind: row.kind.clone() };
+        let Proposal { app, from, to, .. } = proposal.clone();
+        let intent = Intent { server: row.server.clone(), app, from, to, kind: row.kind.clone() };
         Some((intent, row.just_read.take()))
     });
     let results = operation::carry_out_of(&command.bucket, operator, of, intents.collect(), |_, _| ()).await;
@@ -214,11 +235,17 @@ impl Row {
         }
         if let (Some(proposal), false) = (&self.proposal, command.json) {
             let verb = if self.generation.is_some() { "pushed" } else { "would be pushed" };
-            let (from, to) = (proposal.from.as_ref().map_or("(nothing)", |from| from.stem()), proposal.to.stem());
-            if self.kind == PushKind::Retry {
-                print_line(format_args!("{server}: {verb}: {to} ({})", Warning::Retried))?;
-            } else {
-                print_line(format_args!("{server}: {verb}: {from} → {to}"))?;
+            let name = |release: &Option<ReleaseName>| {
+                release.as_ref().map_or("(nothing)".to_owned(), |release| release.stem().to_owned())
+            };
+            let (from, to) = (name(&proposal.from), name(&proposal.to));
+            match self.kind {
+                PushKind::Retry => print_line(format_args!("{server}: {verb}: {to} ({})", Warning::Retried))?,
+                PushKind::Remove => {
+                    let verb = if self.generation.is_some() { "removed" } else { "would be removed" };
+                    print_line(format_args!("{server}: {verb}: {from}"))?;
+                }
+                _ => print_line(format_args!("{server}: {verb}: {from} → {to}"))?,
             }
         }
         for warning in &self.warnings {

@@ -8,7 +8,7 @@ use futures_util::{StreamExt, stream};
 
 use super::{
     command::{AT_ONCE, Command},
-    pending::{DeployOptions, PendingPush, carry_out, proposal},
+    pending::{DeployOptions, PendingPush, carry_out, proposal, removal},
 };
 
 /// Undo a push: restore on each server what ran there before it
@@ -33,8 +33,11 @@ impl Undo {
         let bucket = &command.bucket;
         let account = account::read(bucket, &self.id).await?;
         let pending = stream::iter(redo::rows_of(&account, &self.servers)?).map(async |row| {
-            let release = redo::undone(bucket, &account, row).await;
-            let proposal = release.and_then(|release| proposal(&row.server, &release, &PushKind::Undo));
+            let before = redo::undone(bucket, &account, row).await;
+            let proposal = before.and_then(|before| match before {
+                Some(release) => proposal(&row.server, &release, &PushKind::Undo),
+                None => removal(&row.server, &account.push.app),
+            });
             PendingPush { server: row.server.name.clone(), proposal, kind: PushKind::Undo }
         });
         let pending = pending.buffered(AT_ONCE).collect().await;

@@ -16,6 +16,8 @@ const MAX_REASON: usize = 3000;
 pub(crate) enum Outcome {
     /// The server runs the release.
     Converged,
+    /// The agent has read the document, from which the app was taken.
+    Removed,
     /// Another release was pushed.
     Superseded,
     /// The agent returned to the previous release, and why.
@@ -51,13 +53,14 @@ impl Outcome {
 
     /// Whether the push did what it was for.
     pub(crate) fn is_ok(&self) -> bool {
-        *self == Self::Converged
+        matches!(self, Self::Converged | Self::Removed)
     }
 
     /// For programs.
     pub(crate) fn label(&self) -> &'static str {
         match self {
             Self::Converged => "converged",
+            Self::Removed => "removed",
             Self::Superseded => "superseded",
             Self::RolledBack(_) => "rolled-back",
             Self::Failed(_) => "failed",
@@ -72,6 +75,7 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Converged => f.write_str("up to date"),
+            Self::Removed => f.write_str("the agent has read that the app is no longer in the document"),
             Self::Superseded => f.write_str("superseded: another release was pushed"),
             Self::RolledBack(reason) => write!(f, "rolled back automatically: {reason}"),
             Self::Failed(reason) => write!(f, "failed: {reason}"),
@@ -89,12 +93,12 @@ impl fmt::Display for Outcome {
 /// Waits for all servers at once, within `timeout`; the outcomes are in the order of the servers.
 pub(crate) async fn follow(
     bucket: &Bucket,
-    pushed: Vec<(ServerName, ReleaseName, Generation)>,
+    pushed: Vec<(ServerName, Option<ReleaseName>, Generation)>,
     timeout: Duration,
 ) -> Vec<(ServerName, Outcome)> {
     let end = tokio::time::Instant::now() + timeout;
-    let one = async |(server, release, generation): (ServerName, ReleaseName, Generation)| {
-        let ended = tokio::time::timeout_at(end, until_final(bucket, &server, &release, generation)).await;
+    let one = async |(server, release, generation): (ServerName, Option<ReleaseName>, Generation)| {
+        let ended = tokio::time::timeout_at(end, until_final(bucket, &server, release.as_ref(), generation)).await;
         let outcome = ended.unwrap_or_else(|_| Outcome::TimedOut(server.clone()));
         (server, outcome)
     };
@@ -117,10 +121,10 @@ enum Stage {
 
 impl Stage {
     /// The stage of a release that a report tells, as long as it tells no outcome.
-    fn of(status: Option<&Status>, release: &ReleaseName, generation: Generation) -> Self {
+    fn of(status: Option<&Status>, release: Option<&ReleaseName>, generation: Generation) -> Self {
         let Some(status) = status else { return Self::NeverReported };
         if status.document.generation.is_some_and(|about| about >= generation) {
-            let app = status.apps.iter().find(|app| app.desired.as_ref() == Some(release));
+            let app = status.apps.iter().find(|app| release.is_some() && app.desired.as_ref() == release);
             // What a newer agent does, and this program has no word for, is simply work.
             let known = |activity: &Activity| *activity != Activity::Unknown;
             return Self::Working { activity: app.and_then(|app| app.activity).filter(known) };
@@ -149,7 +153,12 @@ impl Stage {
     }
 }
 
-async fn until_final(bucket: &Bucket, server: &ServerName, release: &ReleaseName, generation: Generation) -> Outcome {
+async fn until_final(
+    bucket: &Bucket,
+    server: &ServerName,
+    release: Option<&ReleaseName>,
+    generation: Generation,
+) -> Outcome {
     let mut seen = None;
     let mut told = None;
     loop {
@@ -180,8 +189,9 @@ async fn until_final(bucket: &Bucket, server: &ServerName, release: &ReleaseName
 }
 
 /// What a report says of a release, if it is about the document that names it and that is final.
-fn outcome(status: &Status, release: &ReleaseName, generation: Generation) -> Option<Outcome> {
+fn outcome(status: &Status, release: Option<&ReleaseName>, generation: Generation) -> Option<Outcome> {
     status.document.generation.filter(|about| *about >= generation)?;
+    let Some(release) = release else { return Some(Outcome::Removed) };
     Outcome::of(status.apps.iter().find(|app| app.app == release.app().as_str())?, release)
 }
 
@@ -234,7 +244,7 @@ mod tests {
         let mut told = None;
         let mut lines = Vec::new();
         for activity in activities {
-            let stage = Stage::of(Some(&working(&release, activity)), &release, Generation(7));
+            let stage = Stage::of(Some(&working(&release, activity)), Some(&release), Generation(7));
             if stage.is_news(told.as_ref()) {
                 lines.push(stage.describe(Timestamp::UNIX_EPOCH));
                 told = Some(stage);
@@ -248,7 +258,7 @@ mod tests {
     #[test]
     fn what_is_done_with_another_release_is_not_told_of_this_one() {
         let (ours, other) = (release(1), release(2));
-        let stage = Stage::of(Some(&working(&other, Some("installing"))), &ours, Generation(7));
+        let stage = Stage::of(Some(&working(&other, Some("installing"))), Some(&ours), Generation(7));
         assert_eq!(stage, Stage::Working { activity: None });
     }
 }

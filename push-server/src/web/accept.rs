@@ -67,11 +67,11 @@ pub(crate) async fn accept(
         return Err(NotAccepted::LongReason);
     }
     let mut seen = BTreeSet::new();
-    if let Some(twice) = intents.iter().find(|intent| !seen.insert((&intent.server, intent.release.app()))) {
-        return Err(NotAccepted::Twice(twice.server.clone(), twice.release.app().clone()));
+    if let Some(twice) = intents.iter().find(|intent| !seen.insert((&intent.server, &intent.app))) {
+        return Err(NotAccepted::Twice(twice.server.clone(), twice.app.clone()));
     }
-    let mut objections =
-        intents.iter().filter_map(|intent| objection(&view.server(&intent.server), intent.release.app()));
+    let installs = intents.iter().filter(|intent| intent.to.is_some());
+    let mut objections = installs.filter_map(|intent| objection(&view.server(&intent.server), &intent.app));
     match objections.find(|objection| objection.stands(insistence)) {
         Some(Objection::NewServer(server)) => return Err(NotAccepted::NewServer(server)),
         Some(Objection::NewApp(server, app)) => return Err(NotAccepted::NewApp(server, app)),

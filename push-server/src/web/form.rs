@@ -32,7 +32,8 @@ pub(crate) enum FormError {
 /// What a form says of one server: `SERVER FROM TO`, with `-` where there was nothing.
 pub(crate) fn target_value(proposal: &Proposal) -> String {
     let from = proposal.from.as_ref().map_or("-", ReleaseName::stem);
-    format!("{} {from} {}", proposal.server, proposal.to.stem())
+    let to = proposal.to.as_ref().map_or("-", ReleaseName::stem);
+    format!("{} {from} {to}", proposal.server)
 }
 
 /// The intents of a form.
@@ -61,16 +62,13 @@ fn intent(kind: PushKind, value: &str) -> Result<Intent, FormError> {
     let (Some(server), Some(from), Some(to), None) = (words.next(), words.next(), words.next(), words.next()) else {
         return Err(FormError::Shape);
     };
-    let intent = Intent {
-        server: server.parse::<ServerName>()?,
-        from: if from == "-" { None } else { Some(ReleaseName::from_stem(from)?) },
-        release: ReleaseName::from_stem(to)?,
-        kind,
-    };
-    if intent.from.as_ref().is_some_and(|from| from.app() != intent.release.app()) {
+    let server = server.parse::<ServerName>()?;
+    let from = if from == "-" { None } else { Some(ReleaseName::from_stem(from)?) };
+    let to = ReleaseName::from_stem(to)?;
+    if from.as_ref().is_some_and(|from| from.app() != to.app()) {
         return Err(FormError::OtherApp);
     }
-    Ok(intent)
+    Ok(Intent { server, app: to.app().clone(), from, to: Some(to), kind })
 }
 
 #[cfg(test)]
@@ -89,7 +87,7 @@ mod tests {
     #[test]
     fn a_form_says_what_the_operator_saw() {
         let read = read("deploy", &[&format!("web-1 {A} {B}"), &format!("web-2 - {B}")]).unwrap();
-        assert_eq!((read[0].from.as_ref().unwrap().stem(), read[0].release.stem()), (A, B));
+        assert_eq!((read[0].from.as_ref().unwrap().stem(), read[0].to.as_ref().unwrap().stem()), (A, B));
         assert_eq!((read[1].server.as_str(), read[1].from.as_ref()), ("web-2", None));
     }
 

@@ -151,7 +151,7 @@ mod tests {
         let release = release(&web).await;
         let change = format!(r#"{{"server": "wbe-1", "to": "{}"}}"#, release.stem());
         let push = async |changes: &str, more: &str| {
-            let body = format!(r#"{{"kind": "deploy", "changes": [{changes}]{more}}}"#);
+            let body = format!(r#"{{"kind": "deploy", "rows": [{changes}]{more}}}"#);
             send(&web, "deployer", Method::POST, "/api/v1/pushes", body).await.status()
         };
         let server = "wbe-1".parse().unwrap();
@@ -183,7 +183,7 @@ mod tests {
         assert!(page.contains("Install on 1 server") && page.contains("does not have <code>web</code> yet"), "{page}");
         let push = async |more: &str| {
             let to = release.stem();
-            let body = format!(r#"{{"kind": "deploy", "changes": [{{"server": "db-1", "to": "{to}"}}]{more}}}"#);
+            let body = format!(r#"{{"kind": "deploy", "rows": [{{"server": "db-1", "to": "{to}"}}]{more}}}"#);
             send(&web, "deployer", Method::POST, "/api/v1/pushes", body).await.status()
         };
         let has_app = async || {
@@ -195,12 +195,62 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn only_a_removal_takes_an_app_off_and_says_which() {
+        let (_directory, web) = web().await;
+        let release = release(&web).await;
+        let stem = release.stem();
+        let push = async |kind: &str, more: &str, row: &str| {
+            let body = format!(r#"{{"kind": "{kind}"{more}, "rows": [{{"server": "web-1"{row}}}]}}"#);
+            let answer = send(&web, "deployer", Method::POST, "/api/v1/pushes", body).await;
+            let status = answer.status();
+            let bytes = axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+            (status, String::from_utf8(bytes.to_vec()).unwrap())
+        };
+        let server = "web-1".parse().unwrap();
+        let document = async || {
+            let (_, document) = web.refresher.bucket().server_document(&server).await.unwrap().unwrap();
+            document.to_json()
+        };
+        // By the name that rows had before.
+        let earlier =
+            format!(r#"{{"kind": "deploy", "new_servers": true, "changes": [{{"server": "web-1", "to": "{stem}"}}]}}"#);
+        let answer = send(&web, "deployer", Method::POST, "/api/v1/pushes", earlier).await;
+        assert_eq!(answer.status(), StatusCode::OK);
+        let written = document().await;
+        let (from, to) = (format!(r#", "from": "{stem}""#), format!(r#", "to": "{stem}""#));
+        for (kind, row, why) in [
+            ("deploy", format!(r#"{from}, "to": null"#), "only a push of kind `remove`"),
+            ("rollback", from.clone(), "only a push of kind `remove`"),
+            ("remove", format!("{from}{to}"), "must be null"),
+            ("remove", r#", "to": null"#.to_owned(), "says which app"),
+        ] {
+            let (status, said) = push(kind, "", &row).await;
+            assert_eq!(status, StatusCode::BAD_REQUEST, "{kind} {row}: {said}");
+            assert!(said.contains(why), "{kind} {row}: {said}");
+        }
+        assert_eq!(document().await, written);
+        let answer = send(&web, "viewer", Method::GET, "/api/v1/plans?remove=web&server=web-1", String::new()).await;
+        let bytes = axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+        let plan: Value = serde_json::from_slice(&bytes).unwrap();
+        let row = &plan["rows"][0];
+        assert_eq!((&plan["kind"], &row["from"], &row["to"]), (&json!("remove"), &json!(stem), &Value::Null));
+        assert!(row["warnings"].to_string().contains("stays installed"), "{plan}");
+        let (status, said) = push("remove", r#", "reason": "moved""#, &format!(r#"{from}, "to": null"#)).await;
+        assert_eq!((status, document().await.as_ref()), (StatusCode::OK, b"[]\n".as_slice()), "{said}");
+        let history = web.refresher.bucket().newest_history(&server, 1).await.unwrap();
+        assert_eq!(
+            (history[0].kind.as_str(), history[0].to.as_ref(), history[0].why.as_str()),
+            ("remove", None, "moved")
+        );
+    }
+
+    #[tokio::test]
     async fn a_push_is_listed_and_shown_after_the_process_that_wrote_it() {
         let (_directory, web) = web().await;
         let release = release(&web).await;
         let change = |server: &str| format!(r#"{{"server": "{server}", "to": "{}"}}"#, release.stem());
         let body = format!(
-            r#"{{"kind": "deploy", "new_servers": true, "reason": "first", "changes": [{}, {}]}}"#,
+            r#"{{"kind": "deploy", "new_servers": true, "reason": "first", "rows": [{}, {}]}}"#,
             change("web-1"),
             change("web-2")
         );
@@ -270,8 +320,8 @@ mod tests {
         let (_directory, web) = web().await;
         for (path, body) in [
             ("/api/v1/pushes", ""),
-            ("/api/v1/pushes", r#"{"kind": "deploy", "changes": []}"#),
-            ("/api/v1/pushes", r#"{"kind": "deploy", "changes": [{"server": "../x", "to": "y"}]}"#),
+            ("/api/v1/pushes", r#"{"kind": "deploy", "rows": []}"#),
+            ("/api/v1/pushes", r#"{"kind": "deploy", "rows": [{"server": "../x", "to": "y"}]}"#),
             ("/push", "kind=deploy"),
             ("/push", "kind=deploy&target=a+b+c"),
         ] {

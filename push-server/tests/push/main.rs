@@ -2,6 +2,7 @@
 
 mod kills;
 mod pushes;
+mod removals;
 
 use std::{
     io::Write,
@@ -430,7 +431,8 @@ async fn a_second_operator_of_the_same_app_gets_a_conflict() {
         id: bucket::PushId::random(),
         began: jiff::Timestamp::now(),
         server: "web-1".parse().unwrap(),
-        release: third,
+        app: third.app().clone(),
+        to: Some(third),
         from: Some(first),
         kind: bucket::PushKind::Deploy,
         who: "ops@build-2".to_owned(),

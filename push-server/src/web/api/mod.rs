@@ -26,14 +26,26 @@ use types::{AppOut, JobOut, Kind, Page, PlanOut, Problem, PushIn, PushOut, Relea
 
 use super::{
     accept, events, jobs,
-    pages::{history::recent, plan, servers::unmatched},
+    pages::{
+        history::recent,
+        plan::{self, Planned},
+        servers::unmatched,
+    },
     params::Params,
     parts::{PAGE, page_of},
     route::{Doc, Query, QueryKind, Route},
     shared::Web,
     view::View,
 };
-use fleet::{filter::Filter, operation::Intent, plan::Insistence, policy::Role};
+use fleet::{
+    filter::Filter,
+    guard::judge,
+    operation::Intent,
+    plan::{Insistence, propose_removal},
+    policy::{Reason, Role},
+    server::Server,
+};
+use thiserror::Error;
 
 /// The type of problems.
 const PROBLEM: &str = "application/problem+json";
@@ -78,6 +90,7 @@ pub(crate) fn routes() -> Vec<Route> {
                         text: "Or app to roll back to each server's previous release",
                         kind: QueryKind::Text,
                     },
+                    Query { name: "remove", text: "Or app to take off each server", kind: QueryKind::Text },
                     Query { name: "server", text: "Server; may be repeated", kind: QueryKind::Texts },
                     FILTER,
                 ],
@@ -200,10 +213,22 @@ async fn history(view: View, params: Params) -> Response {
     }
 }
 
+/// What a plan is wanted of.
+enum Planning {
+    /// Releases.
+    Wanted(plan::Wanted),
+    /// Taking an app off.
+    Removal(AppName),
+}
+
 async fn plans(view: View, params: Params) -> Response {
-    let wanted = match plan::wanted(&view, &params).await {
-        Ok(wanted) => wanted,
-        Err(error) => return problem(error.status(), "Invalid plan", &error.to_string()),
+    let planning = match params.get("remove").map(str::parse) {
+        Some(Ok(app)) => Planning::Removal(app),
+        Some(Err(wrong)) => return bad(&bucket::NameError::to_string(&wrong)),
+        None => match plan::wanted(&view, &params).await {
+            Ok(wanted) => Planning::Wanted(wanted),
+            Err(error) => return problem(error.status(), "Invalid plan", &error.to_string()),
+        },
     };
     let (view, targets) = match plan::fresh_targets(view, &params).await {
         Ok(found) => found,
@@ -212,8 +237,29 @@ async fn plans(view: View, params: Params) -> Response {
     if targets.len() == 0 {
         return bad("no server specified: use `server` or `q`");
     }
-    let planned = plan::plan(&view, &wanted, &targets, plan::reason_of(params.get("reason"))).await;
-    Json(PlanOut::new(&wanted.kind(), planned)).into_response()
+    let reason = plan::reason_of(params.get("reason"));
+    let planned = match planning {
+        Planning::Wanted(wanted) => PlanOut::new(&wanted.kind(), plan::plan(&view, &wanted, &targets, reason).await),
+        Planning::Removal(app) => {
+            let planned = targets.servers.iter().map(|server| removed(&view, server, &app, reason));
+            PlanOut::new(&PushKind::Remove, planned.collect())
+        }
+    };
+    Json(planned).into_response()
+}
+
+/// What taking an app off a server would do.
+fn removed(view: &View, server: &Server, app: &AppName, reason: Reason) -> Planned {
+    let proposal = match server.document.error() {
+        Some(error) => Err(error.to_owned()),
+        None if server.desired(app).is_none() => Err(format!("the document does not name `{app}`: nothing to remove")),
+        None => Ok(propose_removal(server, app, view.now)),
+    };
+    let guards = judge(view.snapshot.halt.as_ref(), &view.snapshot.rejected, &PushKind::Remove, None);
+    let refusal = view.policy.judge_removal(&view.who, app, &server.name, reason).err();
+    let refusal = refusal.map(|refusal| refusal.to_string());
+    let refusal = refusal.or_else(|| guards.err().map(|guarded| guarded.to_string()));
+    Planned { server: server.name.clone(), proposal, refusal }
 }
 
 async fn push(view: View, headers: HeaderMap, body: Result<Bytes, BytesRejection>) -> Response {
@@ -225,11 +271,10 @@ async fn push(view: View, headers: HeaderMap, body: Result<Bytes, BytesRejection
         Ok(wanted) => wanted,
         Err(error) => return bad(&error.to_string()),
     };
-    let intents: Result<Vec<Intent>, bucket::NameError> =
-        wanted.changes.iter().map(|change| intent(wanted.kind, change)).collect();
+    let intents: Result<Vec<Intent>, RowError> = wanted.rows.iter().map(|row| intent(wanted.kind, row)).collect();
     let intents = match intents {
         Ok(intents) if (1..=jobs::MAX_SERVERS).contains(&intents.len()) => intents,
-        Ok(_) => return bad(&format!("`changes` must have 1 to {} elements", jobs::MAX_SERVERS)),
+        Ok(_) => return bad(&format!("`rows` must have 1 to {} elements", jobs::MAX_SERVERS)),
         Err(wrong) => return bad(&wrong.to_string()),
     };
     let insistence = Insistence { install: wanted.install, new_servers: wanted.new_servers };
@@ -239,16 +284,44 @@ async fn push(view: View, headers: HeaderMap, body: Result<Bytes, BytesRejection
     }
 }
 
-fn intent(kind: Kind, change: &TargetIn) -> Result<Intent, bucket::NameError> {
-    Ok(Intent {
-        server: change.server.parse()?,
-        from: change.from.as_deref().map(ReleaseName::from_stem).transpose()?,
-        release: ReleaseName::from_stem(&change.to)?,
-        kind: match kind {
-            Kind::Deploy => PushKind::Deploy,
-            Kind::Rollback => PushKind::Rollback,
-        },
-    })
+/// A row says something that no push does.
+#[derive(Debug, Error)]
+enum RowError {
+    /// A name in it isn't one.
+    #[error(transparent)]
+    Name(#[from] bucket::NameError),
+    /// A deploy or a rollback to nothing.
+    #[error("`to` is missing for `{0}`: only a push of kind `remove` takes an app off a server")]
+    NoRelease(ServerName),
+    /// A removal with a release.
+    #[error("`to` must be null for `{0}`: a push of kind `remove` takes the app off the server")]
+    Release(ServerName),
+    /// A removal of nothing.
+    #[error("`from` is missing for `{0}`: it says which app is to be removed, and which release was last seen there")]
+    NoApp(ServerName),
+    /// The two releases are of different apps.
+    #[error("`from` and `to` are of different apps for `{0}`")]
+    OtherApp(ServerName),
+}
+
+fn intent(kind: Kind, row: &TargetIn) -> Result<Intent, RowError> {
+    let server: ServerName = row.server.parse()?;
+    let from = row.from.as_deref().map(ReleaseName::from_stem).transpose()?;
+    let to = row.to.as_deref().map(ReleaseName::from_stem).transpose()?;
+    let kind = match kind {
+        Kind::Deploy => PushKind::Deploy,
+        Kind::Rollback => PushKind::Rollback,
+        Kind::Remove => PushKind::Remove,
+    };
+    let app = match (&from, &to, kind == PushKind::Remove) {
+        (Some(from), Some(to), false) if from.app() != to.app() => return Err(RowError::OtherApp(server)),
+        (_, Some(to), false) => to.app().clone(),
+        (_, None, false) => return Err(RowError::NoRelease(server)),
+        (_, Some(_), true) => return Err(RowError::Release(server)),
+        (None, None, true) => return Err(RowError::NoApp(server)),
+        (Some(from), None, true) => from.app().clone(),
+    };
+    Ok(Intent { server, app, from, to, kind })
 }
 
 async fn pushed(view: View, Path(id): Path<String>) -> Response {

@@ -159,7 +159,7 @@ pub(crate) struct PushOut {
     pub(crate) from: Option<String>,
     /// Release after the push.
     pub(crate) to: Option<String>,
-    /// `deploy` or `rollback`.
+    /// `deploy`, `rollback`, `retry`, `undo`, `remove`, or what a newer program calls it.
     pub(crate) kind: String,
     /// Operator.
     pub(crate) who: String,
@@ -179,7 +179,7 @@ pub(crate) struct PlannedOut {
     /// Release of the app that its document names now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) from: Option<String>,
-    /// Release that it would name.
+    /// Release that it would name; absent if the app would be taken off the server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) to: Option<String>,
     /// Bytes that the server's agent will download; 0 if it has the release already, absent if unknown.
@@ -201,23 +201,24 @@ pub(crate) struct PlannedOut {
 /// A plan.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct PlanOut {
-    /// `deploy` or `rollback`.
+    /// `deploy`, `rollback` or `remove`.
     pub(crate) kind: String,
     /// Effect on each server; `POST /api/v1/pushes` accepts `server`, `from` and `to` of those without refusal.
-    pub(crate) changes: Vec<PlannedOut>,
+    pub(crate) rows: Vec<PlannedOut>,
 }
 
 /// Pushes to carry out.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PushIn {
-    /// `deploy` or `rollback`.
+    /// `deploy`, `rollback` or `remove`.
     pub(crate) kind: Kind,
     /// Reason, for the history.
     #[serde(default)]
     pub(crate) reason: String,
-    /// Pushes; each server once per app.
-    pub(crate) changes: Vec<TargetIn>,
+    /// Pushes; each server once per app. Also read under its earlier name, `changes`.
+    #[serde(alias = "changes")]
+    pub(crate) rows: Vec<TargetIn>,
     /// Whether servers may be created that have no document and have never reported; a misspelt name would create one.
     #[serde(default)]
     pub(crate) new_servers: bool,
@@ -226,7 +227,7 @@ pub(crate) struct PushIn {
     pub(crate) install: bool,
 }
 
-/// Deploy or roll back.
+/// Deploy, roll back or remove.
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Kind {
@@ -234,6 +235,9 @@ pub(crate) enum Kind {
     Deploy,
     /// To the previous release.
     Rollback,
+    /// Take the app off the server: the document no longer names it, and its package stays installed until the agent's
+    /// `prune` removes it.
+    Remove,
 }
 
 /// One push to carry out.
@@ -242,11 +246,13 @@ pub(crate) enum Kind {
 pub(crate) struct TargetIn {
     /// Server.
     pub(crate) server: String,
-    /// Release of the app that was last seen there, absent for none: if it has changed, nothing is written.
+    /// Release of the app that was last seen there, absent for none: if it has changed, nothing is written. A removal has
+    /// one, which says which app it is.
     #[serde(default)]
     pub(crate) from: Option<String>,
-    /// Release to push.
-    pub(crate) to: String,
+    /// Release to push; `null` or absent in a removal, and only there.
+    #[serde(default)]
+    pub(crate) to: Option<String>,
 }
 
 /// Pushes in progress or finished.
@@ -268,8 +274,9 @@ pub(crate) struct JobOut {
 pub(crate) struct ResultOut {
     /// Server.
     pub(crate) server: String,
-    /// Release.
-    pub(crate) to: String,
+    /// Release; absent if the app is taken off the server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) to: Option<String>,
     /// `waiting`, `written` or `refused`; if refused, nothing was written.
     pub(crate) result: &'static str,
     /// Generation of the document that contains it.
@@ -389,7 +396,7 @@ impl From<&HistoryEntry> for PushOut {
 
 impl PlanOut {
     pub(crate) fn new(of: &PushKind, planned: Vec<Planned>) -> Self {
-        let changes = planned.into_iter().map(|planned| {
+        let rows = planned.into_iter().map(|planned| {
             let (proposal, error) = match planned.proposal {
                 Ok(proposal) => (Some(proposal), None),
                 Err(error) => (None, Some(error)),
@@ -404,7 +411,7 @@ impl PlanOut {
             PlannedOut {
                 server: planned.server.to_string(),
                 from: proposal.as_ref().and_then(|proposal| proposal.from.as_ref()).map(stem),
-                to: proposal.as_ref().map(|proposal| stem(&proposal.to)),
+                to: proposal.as_ref().and_then(|proposal| proposal.to.as_ref()).map(stem),
                 warnings: objection.into_iter().chain(warnings).collect(),
                 refusal: error.or(planned.refusal),
                 download: proposal.as_ref().and_then(|proposal| proposal.download),
@@ -412,7 +419,7 @@ impl PlanOut {
                 needs,
             }
         });
-        Self { kind: of.to_string(), changes: changes.collect() }
+        Self { kind: of.to_string(), rows: rows.collect() }
     }
 }
 
@@ -423,7 +430,7 @@ impl JobOut {
             let result = pushed.as_ref().map(|pushed| pushed.result.as_ref());
             ResultOut {
                 server: intent.server.to_string(),
-                to: stem(&intent.release),
+                to: intent.to.as_ref().map(stem),
                 result: match result {
                     None => "waiting",
                     Some(Ok(_)) => "written",

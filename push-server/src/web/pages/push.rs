@@ -22,7 +22,7 @@ use crate::{
         form,
         jobs::Job,
         params::{Params, link},
-        parts::{self, ago, app_badge, badge, foreign, prose, release, release_or, server_link},
+        parts::{self, ago, app_badge, badge, foreign, prose, release_or, server_link},
         view::{Nav, View},
     },
 };
@@ -58,11 +58,11 @@ pub(crate) async fn get(view: View, Path(id): Path<String>) -> Response {
     let first = &job.intents[0];
     let verb = if first.kind == PushKind::Rollback { "Rolling back" } else { "Pushing" };
     let content = html! {
-        h1 { (verb) " " (first.release.app()) " on " (count(job.intents.len(), "server")) }
+        h1 { (verb) " " (first.app) " on " (count(job.intents.len(), "server")) }
         p.facts { "By " (foreign(&job.who, 80)) @if !job.reason.is_empty() { ": " (prose(&job.reason)) } }
         div #job data-live { (progress(&view, &job)) }
     };
-    view.page(&format!("{verb} {}", first.release.app()), Nav::Servers, &content)
+    view.page(&format!("{verb} {}", first.app), Nav::Servers, &content)
 }
 
 fn progress(view: &View, job: &Arc<Job>) -> Markup {
@@ -89,8 +89,8 @@ fn progress(view: &View, job: &Arc<Job>) -> Markup {
                     tr {
                         th scope="row" data-label="Server" { (server_link(intent.server.as_str())) }
                         td.wide data-label="From → to" {
-                            (release_or(intent.from.as_ref(), "nothing")) " → " (release(&intent.release))
-                            (compare_link(view, intent.from.as_ref(), Some(&intent.release)))
+                            (release_or(intent.from.as_ref(), "nothing")) " → " (release_or(intent.to.as_ref(), "nothing"))
+                            (compare_link(view, intent.from.as_ref(), intent.to.as_ref()))
                         }
                         td.wide data-label="Push" { (push_cell(result.as_ref())) }
                         td.wide data-label="Server state" { (server_cell(view, result.as_ref())) }
@@ -138,17 +138,17 @@ fn push_cell(result: Option<&PushResult>) -> Markup {
 
 fn state(view: &View, result: &PushResult) -> AppState {
     let server = view.snapshot.servers.get(&result.intent.server);
-    let app = result.intent.release.app();
+    let app = &result.intent.app;
     server
         .and_then(|server| apps(server).into_iter().find(|row| row.app == app.as_str()))
-        .filter(|row| row.desired == Some(&result.intent.release))
+        .filter(|row| row.desired == result.intent.to.as_ref())
         .map_or(AppState::Pending, |row| row.state)
 }
 
 fn server_cell(view: &View, result: Option<&PushResult>) -> Markup {
     let Some(result) = result.filter(|result| result.is_pushed()) else { return html! {} };
     let server = view.snapshot.servers.get(&result.intent.server);
-    let reported = server.and_then(|server| server.reported(result.intent.release.app().as_str()));
+    let reported = server.and_then(|server| server.reported(result.intent.app.as_str()));
     let state = state(view, result);
     html! {
         (app_badge(state))
@@ -165,12 +165,14 @@ fn server_cell(view: &View, result: Option<&PushResult>) -> Markup {
 fn retry(results: &[Option<PushResult>]) -> Markup {
     let failed: Vec<&PushResult> = results.iter().flatten().filter(|result| !result.is_pushed()).collect();
     let first = &failed[0].intent;
-    let target = match &first.kind {
-        PushKind::Rollback => ("rollback", first.release.app().as_str()),
-        _ => ("release", first.release.stem()),
+    let target = match (&first.kind, &first.to) {
+        (PushKind::Rollback, _) => Some(("rollback", first.app.as_str())),
+        (_, to) => to.as_ref().map(|release| ("release", release.stem())),
     };
     let servers = failed.iter().map(|result| ("server", result.intent.server.as_str())).take(200);
     html! {
-        p { a.button href=(link("/plan", [target].into_iter().chain(servers))) { "Retry failed servers" } }
+        @if let Some(target) = target {
+            p { a.button href=(link("/plan", [target].into_iter().chain(servers))) { "Retry failed servers" } }
+        }
     }
 }

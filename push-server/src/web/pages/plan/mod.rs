@@ -192,7 +192,7 @@ async fn one(view: &View, wanted: &Wanted, name: ServerName, reason: Reason<'_>)
     };
     let proposal = propose(&server, &release, &wanted.kind(), view.now);
     let case = Case { server: &name, app: release.name.app(), dirty: proposal.dirty, reason };
-    let guards = judge(view.snapshot.halt.as_ref(), &view.snapshot.rejected, &wanted.kind(), &release.name);
+    let guards = judge(view.snapshot.halt.as_ref(), &view.snapshot.rejected, &wanted.kind(), Some(&release.name));
     let refusal = view.policy.judge(&view.who, case).err().map(|refusal| refusal.to_string());
     let refusal = refusal.or_else(|| guards.err().map(|guarded| guarded.to_string()));
     Planned { server: name, proposal: Ok(proposal), refusal }

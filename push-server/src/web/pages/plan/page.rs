@@ -114,8 +114,8 @@ fn row(view: &View, planned: &Planned, field: &str) -> Markup {
                 td.tick { input type="checkbox" name=(field) value=(target) checked aria-label={ "Include " (name) }; }
                 th scope="row" data-label="Server" { (server_link(name)) }
                 td.wide data-label="From → to" {
-                    (release_or(proposal.from.as_ref(), "nothing")) " → " (release(&proposal.to))
-                    (compare_link(view, proposal.from.as_ref(), Some(&proposal.to)))
+                    (release_or(proposal.from.as_ref(), "nothing")) " → " (release_or(proposal.to.as_ref(), "nothing"))
+                    (compare_link(view, proposal.from.as_ref(), proposal.to.as_ref()))
                 }
                 td.size data-label="Download" {
                     @match proposal.download {
