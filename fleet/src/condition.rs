@@ -3,7 +3,7 @@
 use bucket::{AppState, AppStatus, ReleaseName, ServerState, Timestamp};
 
 use crate::{
-    plan::overdue,
+    plan::{is_retriable, overdue},
     server::{Reading, Server},
 };
 
@@ -117,6 +117,15 @@ pub struct AppRow<'a> {
     pub reported: Option<&'a AppStatus>,
     /// How it is.
     pub state: AppState,
+}
+
+impl AppRow<'_> {
+    /// Whether a person may want its release tried again: the agent gave it up, or waits for another attempt.
+    pub fn is_retriable(&self) -> bool {
+        // What was reported of another release says nothing about this one.
+        let reported = self.reported.filter(|app| app.state == self.state);
+        reported.zip(self.desired).is_some_and(|(app, desired)| is_retriable(app, desired))
+    }
 }
 
 /// Every app that the document names, as it is now, or that the agent reports. What it reports of what the document names is

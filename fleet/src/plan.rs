@@ -33,9 +33,9 @@ pub struct Proposal {
 }
 
 impl Proposal {
-    /// Whether the server should have this release already.
+    /// Whether the server should have this release already, and it isn't to be tried again.
     pub fn is_no_change(&self) -> bool {
-        self.from == self.to
+        self.from == self.to && !self.warnings.contains(&Warning::Retried)
     }
 }
 

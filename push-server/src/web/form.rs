@@ -9,8 +9,8 @@ use super::{jobs::MAX_SERVERS, params::Params};
 /// The form isn't one that a plan's page sends.
 #[derive(Debug, PartialEq, Eq, Error)]
 pub(crate) enum FormError {
-    /// It says neither to deploy nor to roll back.
-    #[error("`kind` must be `deploy` or `rollback`")]
+    /// It says neither to deploy nor to roll back nor to try again.
+    #[error("`kind` must be `deploy`, `rollback` or `retry`")]
     Kind,
     /// It has no target.
     #[error("no server specified")]
@@ -44,6 +44,7 @@ pub(crate) fn intents(form: &Params) -> Result<Vec<Intent>, FormError> {
     let kind = match form.get("kind") {
         Some("deploy") => PushKind::Deploy,
         Some("rollback") => PushKind::Rollback,
+        Some("retry") => PushKind::Retry,
         _ => return Err(FormError::Kind),
     };
     // Of servers that don't have the app yet, if that box is ticked.

@@ -16,6 +16,11 @@ impl Params {
         Self(url::form_urlencoded::parse(encoded).into_owned().collect())
     }
 
+    /// Of pairs as they are.
+    pub(crate) fn of<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
+        Self(pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
+    }
+
     /// The first value of a key that isn't empty, without spaces around it.
     pub(crate) fn get(&self, key: &str) -> Option<&str> {
         self.all(key).next()

@@ -6,6 +6,7 @@
 pub(crate) mod openapi;
 mod outcome;
 mod pushes;
+mod retry;
 mod types;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use bucket::{AppName, PushKind, ReleaseName, ServerName};
 
 use outcome::NotAllWritten;
 use pushes::{HeadOut, PushedOut};
+use serde::de::DeserializeOwned;
 use types::{AppOut, JobOut, Kind, Page, PlanOut, Problem, PushIn, PushOut, ReleaseOut, ServerOut, TargetIn};
 
 use super::{
@@ -59,6 +61,10 @@ const NUMBER: Query = Query { name: "page", text: "Page number, from 1", kind: Q
 
 /// The routes of the API.
 pub(crate) fn routes() -> Vec<Route> {
+    reading().into_iter().chain(writing()).collect()
+}
+
+fn reading() -> Vec<Route> {
     vec![
         read("/api/v1/servers", get(servers), Doc::new::<Page<ServerOut>>("listServers", "Servers", &[FILTER, NUMBER])),
         read("/api/v1/servers/{server}", get(server), Doc::new::<ServerOut>("getServer", "One server", &[])),
@@ -91,28 +97,16 @@ pub(crate) fn routes() -> Vec<Route> {
                         kind: QueryKind::Text,
                     },
                     Query { name: "remove", text: "Or app to take off each server", kind: QueryKind::Text },
+                    Query {
+                        name: "retry",
+                        text: "Or app whose release is tried again where it failed",
+                        kind: QueryKind::Text,
+                    },
                     Query { name: "server", text: "Server; may be repeated", kind: QueryKind::Texts },
                     FILTER,
                 ],
             ),
         ),
-        Route {
-            method: Method::POST,
-            path: "/api/v1/pushes",
-            least: Role::Deployer,
-            handler: post(push),
-            doc: Some(
-                Doc::new::<JobOut>(
-                    "push",
-                    "Push to servers, and wait for the end; each push has a result of its own",
-                    &[],
-                )
-                .takes::<PushIn>()
-                .or::<JobOut>(202, "Begun, for clients that send `Prefer: respond-async`", "application/json")
-                .or::<NotAllWritten>(403, "The policy forbids what was not written", PROBLEM)
-                .or::<NotAllWritten>(409, "Not everything was written; each result says why", PROBLEM),
-            ),
-        },
         read(
             "/api/v1/pushes",
             get(pushes::list),
@@ -142,6 +136,34 @@ pub(crate) fn routes() -> Vec<Route> {
     ]
 }
 
+fn writing() -> Vec<Route> {
+    let pushes = |path, handler, doc: Doc| {
+        let doc = doc
+            .or::<JobOut>(202, "Begun, for clients that send `Prefer: respond-async`", "application/json")
+            .or::<NotAllWritten>(403, "The policy forbids what was not written", PROBLEM)
+            .or::<NotAllWritten>(409, "Not everything was written; each result says why", PROBLEM);
+        Route { method: Method::POST, path, least: Role::Deployer, handler, doc: Some(doc) }
+    };
+    vec![
+        pushes(
+            "/api/v1/pushes",
+            post(push),
+            Doc::new::<JobOut>("push", "Push to servers, and wait for the end; each push has a result of its own", &[])
+                .takes::<PushIn>(),
+        ),
+        pushes(
+            "/api/v1/retry",
+            post(retry::retry),
+            Doc::new::<JobOut>(
+                "retry",
+                "Try the release of an app again on servers where it failed or was rolled back, and wait for the end",
+                &[],
+            )
+            .takes::<retry::RetryIn>(),
+        ),
+    ]
+}
+
 fn read(path: &'static str, handler: MethodRouter<Arc<Web>>, doc: Doc) -> Route {
     Route { method: Method::GET, path, least: Role::Viewer, handler, doc: Some(doc) }
 }
@@ -151,6 +173,12 @@ pub(crate) fn problem(status: StatusCode, title: &str, detail: &str) -> Response
     let problem = Problem { title: title.to_owned(), status: status.as_u16(), detail: detail.to_owned() };
     let text = serde_json::to_string(&problem).expect("a problem is JSON");
     (status, [(header::CONTENT_TYPE, PROBLEM)], text).into_response()
+}
+
+/// What a request says, or with which status and in which words it is refused.
+fn read_body<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, (StatusCode, String)> {
+    let body = body.map_err(|refused| (refused.status(), refused.body_text()))?;
+    serde_json::from_slice(&body).map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))
 }
 
 fn bad(detail: &str) -> Response {
@@ -263,13 +291,9 @@ fn removed(view: &View, server: &Server, app: &AppName, reason: Reason) -> Plann
 }
 
 async fn push(view: View, headers: HeaderMap, body: Result<Bytes, BytesRejection>) -> Response {
-    let body = match body {
-        Ok(body) => body,
-        Err(refused) => return problem(refused.status(), "Invalid request", &refused.body_text()),
-    };
-    let wanted: PushIn = match serde_json::from_slice(&body) {
+    let wanted: PushIn = match read_body(body) {
         Ok(wanted) => wanted,
-        Err(error) => return bad(&error.to_string()),
+        Err((status, text)) => return problem(status, "Invalid request", &text),
     };
     let intents: Result<Vec<Intent>, RowError> = wanted.rows.iter().map(|row| intent(wanted.kind, row)).collect();
     let intents = match intents {
@@ -311,6 +335,7 @@ fn intent(kind: Kind, row: &TargetIn) -> Result<Intent, RowError> {
     let kind = match kind {
         Kind::Deploy => PushKind::Deploy,
         Kind::Rollback => PushKind::Rollback,
+        Kind::Retry => PushKind::Retry,
         Kind::Remove => PushKind::Remove,
     };
     let app = match (&from, &to, kind == PushKind::Remove) {

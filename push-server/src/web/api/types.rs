@@ -201,7 +201,7 @@ pub(crate) struct PlannedOut {
 /// A plan.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct PlanOut {
-    /// `deploy`, `rollback` or `remove`.
+    /// `deploy`, `rollback`, `retry` or `remove`.
     pub(crate) kind: String,
     /// Effect on each server; `POST /api/v1/pushes` accepts `server`, `from` and `to` of those without refusal.
     pub(crate) rows: Vec<PlannedOut>,
@@ -211,7 +211,7 @@ pub(crate) struct PlanOut {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PushIn {
-    /// `deploy`, `rollback` or `remove`.
+    /// `deploy`, `rollback`, `retry` or `remove`.
     pub(crate) kind: Kind,
     /// Reason, for the history.
     #[serde(default)]
@@ -227,7 +227,7 @@ pub(crate) struct PushIn {
     pub(crate) install: bool,
 }
 
-/// Deploy, roll back or remove.
+/// Deploy, roll back, try again or remove.
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Kind {
@@ -235,6 +235,8 @@ pub(crate) enum Kind {
     Deploy,
     /// To the previous release.
     Rollback,
+    /// The same release once more, where it failed or was rolled back.
+    Retry,
     /// Take the app off the server: the document no longer names it, and its package stays installed until the agent's
     /// `prune` removes it.
     Remove,

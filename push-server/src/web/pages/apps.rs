@@ -1,10 +1,11 @@
 //! The apps, and one app: its releases, and which servers run which.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{extract::Path, http::StatusCode, response::Response};
 use bucket::{AppName, ReleaseName};
 use console::{count, size};
+use fleet::{condition::apps, filter::Filter, policy::Role, server::Server};
 use maud::{Markup, html};
 
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
     snapshot::{AppReleases, Listed, Mark},
     web::{
         params::{Params, link},
-        parts::{PAGE, ago, badge, foreign, pager, prose, release, release_or, server_link},
+        parts::{self, PAGE, ago, app_badge, badge, foreign, pager, prose, release, release_or, server_link},
         view::{Nav, View},
     },
 };
@@ -89,6 +90,7 @@ pub(crate) async fn get(view: View, Path(name): Path<String>, params: Params) ->
             h2 #runs-title { "Desired releases" }
             div #runs data-live { (which_where(&view, &app, &releases)) }
         }
+        div #failed data-live { (failed(&view, &app)) }
         section aria-labelledby="releases-title" {
             h2 #releases-title { "Releases" }
             div #releases data-live {
@@ -138,6 +140,54 @@ fn which_where(view: &View, app: &AppName, releases: &AppReleases) -> Markup {
                                 }
                             }
                         }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Where the app failed, each with why, and a way to try it again there.
+fn failed(view: &View, app: &AppName) -> Markup {
+    const SHOWN: usize = 20;
+    let filter = format!("app:{app} state:failed");
+    let found: Vec<&Arc<Server>> = match Filter::parse(&filter) {
+        Ok(filter) => {
+            view.snapshot.servers_with(app).filter(|server| filter.matches(server, &view.policy, view.now)).collect()
+        }
+        Err(_) => Vec::new(),
+    };
+    let row = |server: &&&Arc<Server>| {
+        let rows = apps(server);
+        let row = rows.iter().find(|row| row.app == app.as_str())?;
+        let may = view.policy.role(&view.who, app, &server.name) >= Role::Deployer;
+        let (name, reason) = (server.name.as_str(), row.reported.and_then(|app| app.reason.as_deref()));
+        Some(html! {
+            tr {
+                th scope="row" data-label="Server" { (server_link(name)) }
+                td.wide data-label="State" { (app_badge(row.state)) @if let Some(reason) = reason { (parts::reason(reason)) } }
+                td.act {
+                    @if may && row.is_retriable() {
+                        a.button href=(link("/plan", [("retry", app.as_str()), ("server", name)])) {
+                            "Retry" span.hidden { " on " (name) }
+                        }
+                    }
+                }
+            }
+        })
+    };
+    html! {
+        @if !found.is_empty() {
+            section aria-labelledby="failed-title" {
+                h2 #failed-title { "Failed" }
+                table.rows {
+                    thead { tr { th scope="col" { "Server" } th scope="col" { "State" } th scope="col" { span.hidden { "Actions" } } } }
+                    tbody { @for row in found.iter().take(SHOWN).filter_map(|server| row(&server)) { (row) } }
+                }
+                div.actions {
+                    a href=(link("/servers", [("q", filter.as_str())])) { (count(found.len(), "server")) }
+                    @if found.len() > 1 && view.may_push() {
+                        a.button href=(link("/plan", [("retry", app.as_str()), ("q", filter.as_str())])) { "Retry on all that failed" }
                     }
                 }
             }

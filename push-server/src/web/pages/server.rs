@@ -141,7 +141,7 @@ fn table(view: &View, server: &Server) -> Markup {
                             td data-label="Desired" { span.none { "no release chosen" } }
                             td data-label="Installed" { span.none { "nothing" } }
                             td {} td {}
-                            td.act { (actions(view, server, app, false)) }
+                            td.act { (actions(view, server, app, None)) }
                         }
                     }
                 }
@@ -185,7 +185,7 @@ fn app_row(view: &View, server: &Server, row: &AppRow) -> Markup {
                 @let units = row.reported.map(|app| app.units.as_slice()).unwrap_or_default();
                 @if units.is_empty() { span.none { "none" } } @else { ul.units { @for unit in units { li { (unit_line(view, unit)) } } } }
             }
-            td.act { @if let Some(app) = &named { (actions(view, server, app, row.desired.is_some())) } }
+            td.act { @if let Some(app) = &named { (actions(view, server, app, Some(row))) } }
         }
     }
 }
@@ -207,10 +207,17 @@ fn unit_line(view: &View, unit: &UnitStatus) -> Markup {
     }
 }
 
-fn actions(view: &View, server: &Server, app: &AppName, chosen: bool) -> Markup {
+fn actions(view: &View, server: &Server, app: &AppName, row: Option<&AppRow>) -> Markup {
     let (name, app_name) = (server.name.as_str(), app.as_str());
+    let chosen = row.is_some_and(|row| row.desired.is_some());
     html! {
         @if view.policy.role(&view.who, app, &server.name) >= Role::Deployer {
+            @if row.is_some_and(AppRow::is_retriable) {
+                a.button href=(link("/plan", [("retry", app_name), ("server", name)])) {
+                    "Retry" span.hidden { " " (app_name) }
+                }
+                " "
+            }
             a.button href=(link("/choose", [("app", app_name), ("server", name)])) {
                 @if chosen { "Change" } @else { "Choose" } span.hidden { " the release of " (app_name) }
             }

@@ -10,10 +10,10 @@ use bucket::{AppName, NameError, PushKind, Release, ReleaseName, ServerName};
 use fleet::{
     guard::judge,
     operation,
-    plan::{Objection, Proposal, propose},
+    plan::{Objection, Proposal, Warning, propose},
     policy::{Case, Reason},
+    retry::current_on,
     rollback::previous_on,
-    server::Server,
 };
 use futures_util::{StreamExt, stream};
 use thiserror::Error;
@@ -60,6 +60,12 @@ impl Planned {
         }
     }
 
+    /// Whether it is in the plan unless somebody puts it in: what hasn't failed isn't tried again just because it was found
+    /// with what has.
+    fn is_meant(&self) -> bool {
+        !self.proposal.as_ref().is_ok_and(|proposal| proposal.warnings.contains(&Warning::NothingToRetry))
+    }
+
     fn target(&self) -> Option<String> {
         self.proposal.as_ref().ok().map(target_value)
     }
@@ -71,13 +77,15 @@ pub(crate) enum Wanted {
     Release(Box<Release>, PushKind),
     /// What each server had before.
     Rollback(AppName),
+    /// What each server has, once more.
+    Retry(AppName),
 }
 
 impl Wanted {
     pub(crate) fn app(&self) -> &AppName {
         match self {
             Self::Release(release, _) => release.name.app(),
-            Self::Rollback(app) => app,
+            Self::Rollback(app) | Self::Retry(app) => app,
         }
     }
 
@@ -85,11 +93,12 @@ impl Wanted {
         match self {
             Self::Release(_, kind) => kind.clone(),
             Self::Rollback(_) => PushKind::Rollback,
+            Self::Retry(_) => PushKind::Retry,
         }
     }
 }
 
-/// `GET /plan`: `release=…` or `rollback=APP`, and `server=…` or `q=FILTER`.
+/// `GET /plan`: `release=…`, `rollback=APP` or `retry=APP`, and `server=…` or `q=FILTER`.
 pub(crate) async fn get(view: View, params: Params) -> Response {
     let wanted = match wanted(&view, &params).await {
         Ok(wanted) => wanted,
@@ -116,7 +125,7 @@ pub(crate) fn reason_of(text: Option<&str>) -> Reason<'_> {
 /// The request doesn't say what to plan.
 #[derive(Debug, Error)]
 pub(crate) enum WantedError {
-    /// It names neither a release nor an app to roll back.
+    /// It names neither a release nor an app to roll back or to retry.
     #[error("no release specified")]
     Nothing,
     /// A name in it isn't one.
@@ -141,6 +150,9 @@ impl WantedError {
 pub(crate) async fn wanted(view: &View, params: &Params) -> Result<Wanted, WantedError> {
     if let Some(app) = params.get("rollback") {
         return Ok(Wanted::Rollback(app.parse()?));
+    }
+    if let Some(app) = params.get("retry") {
+        return Ok(Wanted::Retry(app.parse()?));
     }
     let Some(stem) = params.get("release") else {
         return Err(WantedError::Nothing);
@@ -181,10 +193,13 @@ pub(crate) async fn plan(view: &View, wanted: &Wanted, targets: &Targets, reason
 
 async fn one(view: &View, wanted: &Wanted, name: ServerName, reason: Reason<'_>) -> Planned {
     let server = view.server(&name);
+    let bucket = view.web.refresher.bucket();
     let release = match wanted {
         Wanted::Release(release, _) => Ok((**release).clone()),
-        Wanted::Rollback(app) => before(view, app, &server).await,
+        Wanted::Rollback(app) => previous_on(bucket, app, &server).await,
+        Wanted::Retry(app) => current_on(bucket, app, &server).await,
     };
+    let release = release.map_err(|error| format!("{error:#}"));
     let release = match (release, server.document.error()) {
         (Ok(release), None) => release,
         (Err(error), _) => return Planned { server: name, proposal: Err(error), refusal: None },
@@ -196,9 +211,4 @@ async fn one(view: &View, wanted: &Wanted, name: ServerName, reason: Reason<'_>)
     let refusal = view.policy.judge(&view.who, case).err().map(|refusal| refusal.to_string());
     let refusal = refusal.or_else(|| guards.err().map(|guarded| guarded.to_string()));
     Planned { server: name, proposal: Ok(proposal), refusal }
-}
-
-async fn before(view: &View, app: &AppName, server: &Server) -> Result<Release, String> {
-    let bucket = view.web.refresher.bucket();
-    previous_on(bucket, app, server).await.map_err(|error| format!("{error:#}"))
 }

@@ -34,9 +34,9 @@ pub(super) fn page(view: &View, wanted: &Wanted, targets: &Targets, planned: &[P
             p { a.button href="/servers" { "Servers" } }
         } @else {
             form.push method="post" action="/push" {
-                input type="hidden" name="kind" value=(if wanted.kind() == PushKind::Rollback { "rollback" } else { "deploy" });
+                input type="hidden" name="kind" value=(wanted.kind());
                 @if !going.is_empty() {
-                    h2 { (changes(&going)) }
+                    h2 { (changes(wanted, &going)) }
                     (table(view, &going, "target"))
                 }
                 @if !installing.is_empty() {
@@ -54,6 +54,7 @@ fn title(wanted: &Wanted) -> Markup {
     html! {
         @match wanted {
             Wanted::Rollback(app) => { "Roll back " (app) " on " },
+            Wanted::Retry(app) => { "Retry " (app) " on " },
             Wanted::Release(release, PushKind::Rollback) => { "Undo push of " (release.name.app()) " on " },
             Wanted::Release(release, _) => { "Push " (release.name.app()) " to " },
         }
@@ -69,10 +70,16 @@ fn servers(targets: &Targets, changing: usize) -> String {
 }
 
 /// How many rows change, and what that downloads in all.
-fn changes(going: &[&Planned]) -> String {
+fn changes(wanted: &Wanted, going: &[&Planned]) -> String {
     let downloads = going.iter().filter_map(|planned| planned.proposal.as_ref().ok()?.download);
     let bytes: u64 = downloads.fold(0, u64::saturating_add);
-    let changes = count(going.len(), "server") + if going.len() == 1 { " changes" } else { " change" };
+    let verb = match (wanted.kind(), going.len()) {
+        (PushKind::Retry, 1) => " tries again",
+        (PushKind::Retry, _) => " try again",
+        (_, 1) => " changes",
+        _ => " change",
+    };
+    let changes = count(going.len(), "server") + verb;
     if bytes == 0 { changes } else { format!("{changes}; {} are downloaded in all", size(bytes)) }
 }
 
@@ -111,10 +118,11 @@ fn row(view: &View, planned: &Planned, field: &str) -> Markup {
     html! {
         @if let (Ok(proposal), Some(target)) = (&planned.proposal, planned.target()) {
             tr {
-                td.tick { input type="checkbox" name=(field) value=(target) checked aria-label={ "Include " (name) }; }
+                td.tick { input type="checkbox" name=(field) value=(target) checked[planned.is_meant()] aria-label={ "Include " (name) }; }
                 th scope="row" data-label="Server" { (server_link(name)) }
                 td.wide data-label="From → to" {
-                    (release_or(proposal.from.as_ref(), "nothing")) " → " (release_or(proposal.to.as_ref(), "nothing"))
+                    @if proposal.from != proposal.to { (release_or(proposal.from.as_ref(), "nothing")) " → " }
+                    (release_or(proposal.to.as_ref(), "nothing"))
                     (compare_link(view, proposal.from.as_ref(), proposal.to.as_ref()))
                 }
                 td.size data-label="Download" {
@@ -197,8 +205,11 @@ fn confirmation(
     reason: &str,
 ) -> Markup {
     let needs_reason = going.iter().chain(installing).any(|planned| view.policy.requires_reason(&planned.server));
-    let (verb, preposition) =
-        if wanted.kind() == PushKind::Rollback { ("Roll back", " on ") } else { ("Push", " to ") };
+    let (verb, preposition) = match wanted.kind() {
+        PushKind::Rollback => ("Roll back", " on "),
+        PushKind::Retry => ("Retry", " on "),
+        _ => ("Push", " to "),
+    };
     html! {
         label for="reason" { "Reason" @if !needs_reason { " (optional)" } }
         input #reason type="text" name="reason" value=(reason) maxlength="500" autocomplete="off" required[needs_reason]
@@ -295,6 +306,46 @@ mod tests {
         // Whoever goes on to what did not stay up there is told.
         let page = body(&web, "deployer", &format!("/plan?release={}&server=web-2", old.stem())).await;
         assert!(page.contains("this release was rolled back on this server"), "{page}");
+    }
+
+    #[tokio::test]
+    async fn what_failed_is_tried_again_from_where_it_is_seen() {
+        let (_directory, web) = web().await;
+        let release = release_of(&web, 7).await;
+        server(&web, "web-1", Some(&release), "failed", "quarantined").await;
+        server(&web, "web-2", Some(&release), "converged", "converged").await;
+        server(&web, "web-3", Some(&release), "degraded", "degraded").await;
+        server(&web, "web-4", Some(&release), "failed", "refused").await;
+        web.refresher.refresh().await;
+        let retry = "href=\"/plan?retry=web&amp;server=";
+        for (name, offered) in [("web-1", true), ("web-2", false), ("web-3", true), ("web-4", false)] {
+            assert_eq!(body(&web, "deployer", &format!("/servers/{name}")).await.contains(retry), offered, "{name}");
+            assert!(!body(&web, "viewer", &format!("/servers/{name}")).await.contains(retry), "{name}");
+        }
+        let app = body(&web, "deployer", "/apps/web").await;
+        assert_eq!(app.matches(retry).count(), 2, "{app}");
+        assert!(app.contains("href=\"/plan?retry=web&amp;q=app%3Aweb+state%3Afailed\""), "{app}");
+
+        // Of those that were found, only what can be tried again is in the plan by itself.
+        let page = body(&web, "deployer", "/plan?retry=web&q=app:web").await;
+        assert!(page.contains("<h1>Retry web on 4 servers</h1>") && page.contains("same release, retried"), "{page}");
+        assert_eq!(ticked(&page), [1, 3].map(|n| format!("web-{n} {0} {0}", release.stem())));
+        let form = url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs([("kind", "retry"), ("target", &*ticked(&page)[0])])
+            .finish();
+        assert_eq!(send(&web, "deployer", Method::POST, "/push", form).await.status(), StatusCode::SEE_OTHER);
+        let retries = async |name: &str| {
+            let (_, document) = web.refresher.bucket().server_document(&name.parse().unwrap()).await.unwrap().unwrap();
+            assert!(document.releases().eq([&release]));
+            document.metadata().retries().len()
+        };
+        assert_eq!((retries("web-1").await, retries("web-3").await), (1, 0));
+        let again =
+            |server: &str| format!(r#"{{"app": "web", "servers": ["{server}"], "reason": "there is room now"}}"#);
+        let answer = send(&web, "deployer", Method::POST, "/api/v1/retry", again("web-3")).await;
+        assert_eq!((answer.status(), retries("web-3").await), (StatusCode::OK, 1));
+        let answer = send(&web, "deployer", Method::POST, "/api/v1/retry", again("web-9")).await;
+        assert_eq!(answer.status(), StatusCode::CONFLICT);
     }
 
     #[tokio::test]
