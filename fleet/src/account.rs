@@ -5,8 +5,8 @@ use std::fmt;
 
 use anyhow::{Context, Result};
 use bucket::{
-    AppState, Bucket, HistoryEntry, Push, PushEnd, PushHead, PushId, PushRow, ReleaseName, ServerName, Timestamp,
-    UnwrittenCause,
+    AppName, AppState, Bucket, Generation, HistoryEntry, Push, PushEnd, PushHead, PushId, PushRow, ReleaseName,
+    ServerName, Timestamp, UnwrittenCause,
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::SignedDuration;
@@ -75,6 +75,20 @@ pub enum RowState {
     Superseded,
 }
 
+impl Stage {
+    /// Of a push that somebody ended or not, whose rows are all written or not, and of which something was written last at
+    /// that time; nothing counts from its beginning.
+    pub fn of(is_ended: bool, is_whole: bool, last: Timestamp, now: Timestamp) -> Self {
+        if is_ended || is_whole {
+            Self::Over
+        } else if now.duration_since(last) > CUT_OFF_AFTER {
+            Self::CutOff
+        } else {
+            Self::UnderWay
+        }
+    }
+}
+
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -125,29 +139,34 @@ pub fn cause_in_words(cause: &UnwrittenCause) -> &str {
 impl Account {
     /// What became of its rows, in words: `180 run it, 3 rolled back, 17 pending`.
     pub fn summary(&self) -> String {
-        let mut counts: Vec<(String, usize)> = Vec::new();
-        for row in &self.rows {
-            let word = match &row.state {
-                RowState::NotWritten(_) => "not written".to_owned(),
-                state => state.to_string(),
-            };
-            match counts.iter_mut().find(|(known, _)| *known == word) {
-                Some((_, count)) => *count += 1,
-                None => counts.push((word, 1)),
-            }
-        }
-        counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        let words = counts.iter().map(|(word, count)| match (word.as_str(), count) {
-            ("runs it", 2..) => format!("{count} run it"),
-            _ => format!("{count} {word}"),
-        });
-        words.collect::<Vec<_>>().join(", ")
+        in_words(self.rows.iter().map(|row| &row.state))
     }
 
     /// The rows that nobody has written.
     pub fn unwritten(&self) -> impl Iterator<Item = &AccountRow> {
         self.rows.iter().filter(|row| row.written.is_none())
     }
+}
+
+/// What became of some rows, in words, the most frequent first.
+pub fn in_words<'a>(states: impl IntoIterator<Item = &'a RowState>) -> String {
+    let mut counts: Vec<(String, usize)> = Vec::new();
+    for state in states {
+        let word = match state {
+            RowState::NotWritten(_) => "not written".to_owned(),
+            state => state.to_string(),
+        };
+        match counts.iter_mut().find(|(known, _)| *known == word) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((word, 1)),
+        }
+    }
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let words = counts.iter().map(|(word, count)| match (word.as_str(), count) {
+        ("runs it", 2..) => format!("{count} run it"),
+        _ => format!("{count} {word}"),
+    });
+    words.collect::<Vec<_>>().join(", ")
 }
 
 /// Whether a push mentions a text, in whatever case: in its ID, app, kind, release, operator, reason or first server.
@@ -215,40 +234,42 @@ pub fn account(
 ) -> Account {
     let last = rows.iter().filter_map(|(.., written)| Some(written.as_ref()?.time)).max().unwrap_or(push.time);
     let is_whole = rows.iter().all(|(.., written)| written.is_some());
-    let stage = if end.is_some() || is_whole {
-        Stage::Over
-    } else if now.duration_since(last.max(push.time)) > CUT_OFF_AFTER {
-        Stage::CutOff
-    } else {
-        Stage::UnderWay
-    };
+    let stage = Stage::of(end.is_some(), is_whole, last.max(push.time), now);
     let rows = rows.into_iter().map(|(row, server, written)| {
-        let row_state = match &written {
-            Some(written) => state_of(&push, &row, &server, written),
-            None => match cause(end.as_ref(), &row.server) {
-                Some(cause) => RowState::NotWritten(cause),
-                None => RowState::Waiting,
-            },
-        };
-        AccountRow { row, server, written, state: row_state }
+        let generation = written.as_ref().map(|written| written.generation);
+        let outcome = row_state(&push.app, &row, &server, generation, end.as_ref());
+        AccountRow { row, server, written, state: outcome }
     });
     let rows = rows.collect();
     Account { push, end, rows, stage }
 }
 
-/// Why a row was not written, once the push is over.
-fn cause(end: Option<&PushEnd>, server: &ServerName) -> Option<UnwrittenCause> {
-    let row = end?.rows.iter().find(|row| row.server == *server);
-    Some(row.map_or(UnwrittenCause::Failed, |row| row.cause.clone()))
+/// How far one row of a push of an app is; `written` is the generation of the document that first held it, if it was
+/// written. Pure.
+pub fn row_state(
+    app: &AppName,
+    row: &PushRow,
+    server: &Server,
+    written: Option<Generation>,
+    end: Option<&PushEnd>,
+) -> RowState {
+    match (written, end) {
+        (Some(written), _) => written_state(app, row, server, written),
+        (None, None) => RowState::Waiting,
+        (None, Some(end)) => {
+            let unwritten = end.rows.iter().find(|row| row.server == server.name);
+            RowState::NotWritten(unwritten.map_or(UnwrittenCause::Failed, |row| row.cause.clone()))
+        }
+    }
 }
 
-fn state_of(push: &Push, row: &PushRow, server: &Server, written: &HistoryEntry) -> RowState {
-    if server.desired(&push.app) != row.to.as_ref() {
+fn written_state(app: &AppName, row: &PushRow, server: &Server, written: Generation) -> RowState {
+    if server.document.error().is_none() && server.desired(app) != row.to.as_ref() {
         return RowState::Superseded;
     }
     // A report about an earlier document says nothing about this push.
-    let is_about = server.status().and_then(|status| status.document.generation) >= Some(written.generation);
-    let reported = apps(server).into_iter().find(|found| found.app == push.app.as_str());
+    let is_about = server.status().and_then(|status| status.document.generation) >= Some(written);
+    let reported = apps(server).into_iter().find(|found| found.app == app.as_str());
     match reported {
         // Whether the package is still there is its agent's business.
         _ if is_about && row.to.is_none() => RowState::Removed,

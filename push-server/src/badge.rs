@@ -1,7 +1,7 @@
 //! How states are shown to people, on a terminal and on pages: the text and the symbol say it, a color only repeats it.
 
 use bucket::AppState;
-use fleet::condition::Condition;
+use fleet::{account::RowState, condition::Condition};
 
 /// A state, as people see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,4 +62,30 @@ pub(crate) fn of_app(state: AppState) -> Badge {
         AppState::Unknown => (Severity::Notice, "?", "unknown"),
     };
     Badge { severity, symbol, text }
+}
+
+/// How one row of a push is; its text is its own.
+pub(crate) fn of_row(state: &RowState) -> (Severity, &'static str) {
+    match state {
+        RowState::Waiting => (Severity::Notice, "…"),
+        RowState::NotWritten(_) => (Severity::Bad, "✗"),
+        RowState::Removed => (Severity::Good, "✓"),
+        RowState::Superseded => (Severity::Quiet, "–"),
+        RowState::Written(state) => {
+            let Badge { severity, symbol, .. } = of_app(*state);
+            (severity, symbol)
+        }
+    }
+}
+
+/// How a push is, by the row that is worst.
+pub(crate) fn of_rows<'a>(states: impl IntoIterator<Item = &'a RowState>) -> (Severity, &'static str) {
+    let rank = |severity: Severity| match severity {
+        Severity::Quiet => 0,
+        Severity::Good => 1,
+        Severity::Notice => 2,
+        Severity::Bad => 3,
+    };
+    let worst = states.into_iter().map(of_row).max_by_key(|(severity, _)| rank(*severity));
+    worst.unwrap_or((Severity::Quiet, "–"))
 }

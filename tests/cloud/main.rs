@@ -6,6 +6,7 @@ mod credentials;
 mod metadata;
 mod poke;
 mod push_command;
+mod recent;
 mod serve;
 mod snapshot;
 mod tokens;

@@ -11,15 +11,15 @@ use fleet::server::Reading;
 use harness::gcs::{FakeGcs, Fault, Kind, Request};
 use push_server::snapshot::{FleetSnapshot, SnapshotRefresher};
 
-struct World {
-    gcs: FakeGcs,
-    bucket: Bucket,
-    refresher: SnapshotRefresher,
+pub(crate) struct World {
+    pub(crate) gcs: FakeGcs,
+    pub(crate) bucket: Bucket,
+    pub(crate) refresher: SnapshotRefresher,
 }
 
 impl World {
     /// Three servers, two apps and a push, looked at until there is nothing new.
-    async fn settled() -> Self {
+    pub(crate) async fn settled() -> Self {
         let world = Self::empty().await;
         for n in 1..=3 {
             world.choose(&format!("web-{n}"), 1).await;
@@ -35,7 +35,7 @@ impl World {
         world
     }
 
-    async fn empty() -> Self {
+    pub(crate) async fn empty() -> Self {
         let gcs = FakeGcs::start("fleet");
         let bucket = open(&gcs, "fleet").await;
         let refresher = SnapshotRefresher::new(bucket.clone());
@@ -60,18 +60,18 @@ impl World {
         self.bucket.append_history(&history(server, n)).await.unwrap();
     }
 
-    fn release(&self, name: &ReleaseName) {
+    pub(crate) fn release(&self, name: &ReleaseName) {
         self.gcs.put_with("fleet", &format!("debs/{name}"), "deb", metadata().to_metadata(name));
     }
 
-    async fn delete(&self, path: &str) {
+    pub(crate) async fn delete(&self, path: &str) {
         let path: ObjectPath = path.parse().unwrap();
         let found = self.bucket.head(&path).await.unwrap().expect("it is there");
         self.bucket.delete(&path, found.generation).await.unwrap();
     }
 
     /// The requests of one round.
-    async fn round(&self) -> Vec<Request> {
+    pub(crate) async fn round(&self) -> Vec<Request> {
         let before = self.gcs.requests().len();
         self.refresher.refresh().await;
         self.gcs.requests().split_off(before)
@@ -88,7 +88,7 @@ impl World {
         releases.into_iter().flat_map(|releases| releases.newest().map(|listed| listed.name)).collect()
     }
 
-    fn changes(&self) -> u64 {
+    pub(crate) fn changes(&self) -> u64 {
         *self.refresher.changes().borrow()
     }
 }
@@ -100,16 +100,16 @@ async fn open(gcs: &FakeGcs, bucket: &str) -> Bucket {
     Bucket::open(&url, &options).await.unwrap()
 }
 
-fn server_name(name: &str) -> ServerName {
+pub(crate) fn server_name(name: &str) -> ServerName {
     name.parse().unwrap()
 }
 
-fn name(app: &str, builder: &str, n: u32) -> ReleaseName {
+pub(crate) fn name(app: &str, builder: &str, n: u32) -> ReleaseName {
     let time = time(n);
     format!("{app}/{app}:{builder}:{time}:{n:040x}.deb").parse().unwrap()
 }
 
-fn time(n: u32) -> Timestamp {
+pub(crate) fn time(n: u32) -> Timestamp {
     Timestamp::from_second(1_790_000_000 + i64::from(n)).unwrap()
 }
 
@@ -128,7 +128,7 @@ fn metadata() -> ReleaseMetadata {
     }
 }
 
-fn status(server: &str) -> Status {
+pub(crate) fn status(server: &str) -> Status {
     Status {
         server: server_name(server),
         machine: "abc".to_owned(),
@@ -166,7 +166,7 @@ fn history(server: &str, n: u32) -> HistoryEntry {
 }
 
 /// What was asked for, in words.
-fn asked(requests: &[Request]) -> Vec<String> {
+pub(crate) fn asked(requests: &[Request]) -> Vec<String> {
     let mut asked: Vec<String> =
         requests.iter().map(|request| format!("{:?} {}", request.kind, request.object)).collect();
     asked.sort();
@@ -178,8 +178,8 @@ fn names(snapshot: &FleetSnapshot) -> Vec<&str> {
 }
 
 /// What a round asks for when nothing has changed.
-const QUIET: [&str; 6] =
-    ["Get halt.json", "List debs/", "List debs/", "List rejected/", "List server/", "List status/"];
+pub(crate) const QUIET: [&str; 7] =
+    ["Get halt.json", "List debs/", "List debs/", "List pushes/", "List rejected/", "List server/", "List status/"];
 
 /// Without what every round asks for.
 fn besides_quiet(asked: Vec<String>) -> Vec<String> {

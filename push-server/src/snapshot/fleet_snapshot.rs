@@ -8,7 +8,7 @@ use std::{
 use bucket::{AppName, Halt, HistoryEntry, ReleaseName, ServerName, Timestamp};
 use fleet::server::Server;
 
-use super::releases::AppReleases;
+use super::{recent_push::RecentPush, releases::AppReleases};
 
 /// The whole fleet at one moment.
 #[derive(Debug, Clone, Default)]
@@ -17,8 +17,10 @@ pub struct FleetSnapshot {
     pub servers: BTreeMap<ServerName, Arc<Server>>,
     /// Every app that has releases.
     pub apps: BTreeMap<AppName, Arc<AppReleases>>,
-    /// The last pushes to any server, newest first; a bounded number.
+    /// The rows that were written last, of whatever push and on whatever server, newest first; a bounded number.
     pub pushes: Vec<Arc<HistoryEntry>>,
+    /// The last pushes, each whatever its number of servers, newest first; a bounded number.
+    pub recent: Vec<Arc<RecentPush>>,
     /// The halt of all pushes, if one is in force.
     pub halt: Option<Halt>,
     /// The releases that nobody may push.
@@ -39,6 +41,7 @@ impl FleetSnapshot {
         self.failure == other.failure
             && self.taken.is_some() == other.taken.is_some()
             && self.pushes == other.pushes
+            && self.recent == other.recent
             && self.halt == other.halt
             && self.rejected == other.rejected
             && self.has_same_servers(other)
@@ -63,6 +66,15 @@ impl FleetSnapshot {
 /// Whether both have the same of everything.
 fn same<K: PartialEq, V>(one: &BTreeMap<K, Arc<V>>, other: &BTreeMap<K, Arc<V>>) -> bool {
     one.len() == other.len() && one.iter().zip(other).all(|(a, b)| a.0 == b.0 && Arc::ptr_eq(a.1, b.1))
+}
+
+/// What either has that the other has not, or otherwise.
+pub(super) fn unlike<'a, K: Ord, V>(one: &'a BTreeMap<K, Arc<V>>, other: &'a BTreeMap<K, Arc<V>>) -> Vec<&'a K> {
+    let missing = |these: &'a BTreeMap<K, Arc<V>>, those: &'a BTreeMap<K, Arc<V>>| {
+        let unlike = move |(key, value): &(&K, &Arc<V>)| !those.get(*key).is_some_and(|it| Arc::ptr_eq(it, *value));
+        these.iter().filter(unlike).map(|(key, _)| key)
+    };
+    missing(one, other).chain(missing(other, one)).collect()
 }
 
 fn by_app<'a>(servers: impl Iterator<Item = &'a Arc<Server>>) -> ByApp {

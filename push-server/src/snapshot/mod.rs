@@ -7,11 +7,14 @@
 
 mod fleet_snapshot;
 mod full_scan;
+mod heads;
 mod pushes;
+mod recent_push;
 mod refresher;
 mod releases;
 mod servers;
 
 pub use fleet_snapshot::FleetSnapshot;
+pub use recent_push::{RecentPush, RecentRows};
 pub use refresher::SnapshotRefresher;
 pub use releases::{AppReleases, Listed, Mark};

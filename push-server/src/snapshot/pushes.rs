@@ -3,14 +3,11 @@
 //! Every push writes a document. So the history that has anything new is that of the servers whose document changed, and a
 //! quiet round asks for none. At the start it is that of the servers whose documents changed last.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 use anyhow::{Context, Result};
 use bucket::{Bucket, DocumentSummary, HistoryEntry, ServerName, Timestamp};
+use fleet::{rollback::with_told, server::Server};
 use futures_util::{StreamExt, stream};
 use jiff::SignedDuration;
 
@@ -90,13 +87,30 @@ impl Recent {
     }
 }
 
-/// Some pushes and some more, newest first, each once, as many as are kept.
-pub(super) fn merged(pushes: &[Arc<HistoryEntry>], more: Vec<HistoryEntry>) -> Vec<Arc<HistoryEntry>> {
-    let key = |push: &HistoryEntry| (push.server.clone(), push.time, push.id.clone());
-    let mut known: BTreeSet<_> = pushes.iter().map(|push| key(push)).collect();
-    let mut all = pushes.to_vec();
-    all.extend(more.into_iter().filter(|push| known.insert(key(push))).map(Arc::new));
-    all.sort_by(|a, b| (b.time, &a.server, &a.id).cmp(&(a.time, &b.server, &b.id)));
-    all.truncate(KEPT);
-    all
+/// The pushes that a server's document tells of and that the history may lack.
+pub(super) fn told(server: &Server) -> Vec<HistoryEntry> {
+    match server.document.known() {
+        Some((generation, document)) => with_told(Vec::new(), &server.name, *generation, document),
+        None => Vec::new(),
+    }
+}
+
+/// Some pushes and some more, newest first, each once, as many as are kept. What documents tell is cut; the history is not.
+pub(super) fn merged(
+    pushes: &[Arc<HistoryEntry>],
+    recorded: Vec<HistoryEntry>,
+    told: Vec<HistoryEntry>,
+) -> Vec<Arc<HistoryEntry>> {
+    let key = |push: &HistoryEntry| (Reverse(push.time), push.server.clone(), push.id.clone(), push.app.clone());
+    let mut all: BTreeMap<_, Arc<HistoryEntry>> = pushes.iter().map(|push| (key(push), push.clone())).collect();
+    for push in told {
+        all.entry(key(&push)).or_insert_with(|| Arc::new(push));
+    }
+    for push in recorded {
+        let known = all.get(&key(&push)).is_some_and(|known| **known == push);
+        if !known {
+            all.insert(key(&push), Arc::new(push));
+        }
+    }
+    all.into_values().take(KEPT).collect()
 }

@@ -5,7 +5,7 @@
 //! [`SnapshotRefresher::refresh_server`] has read since that round began.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::Duration,
 };
@@ -17,9 +17,10 @@ use futures_util::{StreamExt, stream};
 use tokio::sync::watch;
 
 use super::{
-    fleet_snapshot::FleetSnapshot,
+    fleet_snapshot::{FleetSnapshot, unlike},
     full_scan::Releases,
-    pushes::{CLOCKS_APART, Recent, merged},
+    heads::{self, Heads, News},
+    pushes::{CLOCKS_APART, Recent, merged, told},
     servers::{self, AT_ONCE, Known},
 };
 
@@ -55,6 +56,7 @@ struct RefreshState {
 struct Round {
     releases: Releases,
     recent: Recent,
+    heads: Heads,
 }
 
 impl SnapshotRefresher {
@@ -133,6 +135,19 @@ impl SnapshotRefresher {
         }
     }
 
+    /// Reads the newest pushes afresh, after one of ours has begun or ended. What can't be read the next round reads.
+    pub async fn refresh_pushes(&self) {
+        if let Ok(news) = heads::read_newest(&self.bucket, &self.snapshot().recent).await {
+            self.put_pushes(news);
+        }
+    }
+
+    fn put_pushes(&self, news: News) {
+        self.put(|_, snapshot| {
+            snapshot.recent = heads::merged(&snapshot.recent, news, &snapshot.servers, &snapshot.pushes);
+        });
+    }
+
     /// Gives the servers of which a round has seen more meanwhile, or of which something has gone: the next look tells.
     async fn refresh_some(&self, names: Vec<ServerName>, try_again: bool) -> Vec<ServerName> {
         if names.is_empty() {
@@ -148,9 +163,10 @@ impl SnapshotRefresher {
         let read: Vec<_> = read.buffer_unordered(AT_ONCE).collect().await;
         let mut overtaken = Vec::new();
         self.put(|state, snapshot| {
-            let mut pushes = Vec::new();
+            let (mut pushes, mut of_documents) = (Vec::new(), Vec::new());
             for (name, mut read, of_it) in read {
                 pushes.extend(of_it.into_iter().filter(|push| push.server == name));
+                of_documents.extend(told(&read.server));
                 match state.known.get(&name) {
                     Some(known) if try_again && read.is_older_than(known) => overtaken.push(name),
                     known => {
@@ -161,14 +177,19 @@ impl SnapshotRefresher {
                     }
                 }
             }
-            snapshot.pushes = merged(&snapshot.pushes, pushes);
+            snapshot.pushes = merged(&snapshot.pushes, pushes, of_documents);
         });
         overtaken
     }
 
     async fn read(&self, round: &mut Round) -> Result<()> {
-        let Round { releases, recent } = round;
-        let of_servers = self.read_servers(recent);
+        let Round { releases, recent, heads } = round;
+        let of_servers = async {
+            let servers = self.read_servers(recent).await;
+            // A push is there before the first document that tells of it.
+            let pushes = heads.read(&self.bucket, &self.snapshot().recent).await.map(|news| self.put_pushes(news));
+            servers.and(pushes)
+        };
         let of_releases = async {
             let read = releases.read(&self.bucket).await;
             self.put(|_, snapshot| snapshot.apps = releases.apps());
@@ -198,6 +219,8 @@ impl SnapshotRefresher {
         };
         let listing = servers::list(&self.bucket).await?;
         let mut servers = listing.read(&self.bucket, &before).await?;
+        let changed = listing.changed(&before).filter_map(|summary| servers.get(&summary.server));
+        let of_documents = changed.flat_map(|known| told(&known.server)).collect();
         self.put(|state, snapshot| {
             for name in &state.fresh {
                 servers.extend(state.known.get(name).map(|known| (name.clone(), known.clone())));
@@ -206,7 +229,7 @@ impl SnapshotRefresher {
             state.known = Arc::new(servers);
         });
         let pushes = recent.read(&self.bucket, listing.changed(&before)).await?;
-        self.put(|_, snapshot| snapshot.pushes = merged(&snapshot.pushes, pushes));
+        self.put(|_, snapshot| snapshot.pushes = merged(&snapshot.pushes, pushes, of_documents));
         Ok(())
     }
 
@@ -220,6 +243,15 @@ impl SnapshotRefresher {
         let old = self.snapshot();
         let mut new = (*old).clone();
         update(&mut state, &mut new);
+        let is_known: HashSet<_> = old.pushes.iter().map(Arc::as_ptr).collect();
+        let recorded = new.pushes.iter().filter(|entry| !is_known.contains(&Arc::as_ptr(entry)));
+        let mut changed: HashSet<&ServerName> = recorded.map(|entry| &entry.server).collect();
+        if !new.has_same_servers(&old) {
+            changed.extend(unlike(&new.servers, &old.servers));
+        }
+        if !changed.is_empty() {
+            new.recent = heads::followed(&new.recent, &new.servers, &new.pushes, &changed);
+        }
         if !new.has_same_servers(&old) {
             new.forget_apps_of_servers();
         }

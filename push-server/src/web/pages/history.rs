@@ -1,14 +1,16 @@
 //! What was pushed: by whom, where, from which release to which, when, for what reason, and the outcome.
 
 use axum::{http::StatusCode, response::Response};
-use bucket::{AppState, HistoryEntry, PushKind, ReleaseName, ServerName};
+use bucket::{AppState, HistoryEntry, PushId, PushKind, ReleaseName, ServerName};
 use console::count;
 use maud::{Markup, html};
 
 use fleet::{condition::apps, policy::Role, rollback::with_told};
 
+use super::recent::pushes_table;
 use crate::{
     badge::Severity,
+    snapshot::RecentPush,
     web::{
         compare::compare_link,
         params::{Params, link},
@@ -27,13 +29,15 @@ pub(crate) async fn get(view: View, params: Params) -> Response {
         Err(error) => return view.problem(StatusCode::BAD_REQUEST, "Invalid server name", &error.to_string()),
     };
     let text = params.get("q").unwrap_or_default();
-    let pushes = match recent(&view, server.as_ref()).await {
-        Ok(pushes) => pushes,
-        Err(error) => return view.problem(StatusCode::SERVICE_UNAVAILABLE, "History unreadable", &error.to_string()),
+    let (total, table) = match &server {
+        None => of_all(&view, text, params.page()),
+        Some(server) => match recent(&view, Some(server)).await {
+            Ok(entries) => of_one(&view, &entries, text, params.page()),
+            Err(error) => {
+                return view.problem(StatusCode::SERVICE_UNAVAILABLE, "History unreadable", &error.to_string());
+            }
+        },
     };
-    let matching: Vec<&HistoryEntry> = pushes.iter().filter(|push| mentions(push, text)).collect();
-    let total = matching.len();
-    let shown = page_of(matching.into_iter(), params.page());
     let name = server.as_ref().map(ServerName::as_str).unwrap_or_default();
     let content = html! {
         h1 { "History" @if let Some(server) = &server { " of " (server_link(server.as_str())) } }
@@ -44,18 +48,34 @@ pub(crate) async fn get(view: View, params: Params) -> Response {
             button type="submit" { "Find" }
             p #q-help.help {
                 "Part of a server or app name, a commit, an operator, or a reason. "
-                @if server.is_none() { "These are the most recent pushes to all servers; a server's page links to all pushes to that server." }
+                @if server.is_none() { "These are the most recent pushes; a server's page links to all pushes to that server." }
             }
         }
         div #history data-live {
             p.summary { (count(total, "push")) }
-            @if shown.is_empty() { p.none { "No matching pushes." } }
-            @else { (pushes_table(&view, if server.is_some() { HistoryScope::OneServer } else { HistoryScope::AllServers }, shown.into_iter())) }
+            @if let Some(table) = table { (table) } @else { p.none { "No matching pushes." } }
             @let pairs: Vec<_> = [("q", text), ("server", name)].into_iter().filter(|(_, value)| !value.is_empty()).collect();
             (pager("/history", &pairs, params.page(), total))
         }
     };
     view.page("History", Nav::History, &content)
+}
+
+/// The number of the last pushes that mention a text, and one page of them, if it has any.
+fn of_all(view: &View, text: &str, page: usize) -> (usize, Option<Markup>) {
+    let matching: Vec<&RecentPush> =
+        view.snapshot.recent.iter().map(|push| &**push).filter(|push| push.mentions(text)).collect();
+    let total = matching.len();
+    let shown = page_of(matching.into_iter(), page);
+    (total, (!shown.is_empty()).then(|| pushes_table(view, shown.into_iter())))
+}
+
+/// The same of what was pushed to one server.
+fn of_one(view: &View, entries: &[HistoryEntry], text: &str, page: usize) -> (usize, Option<Markup>) {
+    let matching: Vec<&HistoryEntry> = entries.iter().filter(|push| mentions(push, text)).collect();
+    let total = matching.len();
+    let shown = page_of(matching.into_iter(), page);
+    (total, (!shown.is_empty()).then(|| entries_table(view, shown.into_iter())))
 }
 
 /// The last pushes of all, or, from the bucket itself, of one server; newest first.
@@ -78,43 +98,26 @@ fn mentions(push: &HistoryEntry, text: &str) -> bool {
     [push.server.as_str(), stem, &push.who, &push.why].iter().any(|field| field.to_lowercase().contains(&text))
 }
 
-/// Whose pushes are shown together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum HistoryScope {
-    /// Those of the server that the page is about.
-    OneServer,
-    /// Those of all servers; each names its own.
-    AllServers,
-}
-
-/// Pushes, newest first.
-pub(crate) fn pushes_table<'a>(
-    view: &View,
-    scope: HistoryScope,
-    pushes: impl Iterator<Item = &'a HistoryEntry>,
-) -> Markup {
+/// What was pushed to one server, newest first.
+pub(crate) fn entries_table<'a>(view: &View, entries: impl Iterator<Item = &'a HistoryEntry>) -> Markup {
     html! {
         table.rows {
             thead {
                 tr {
-                    th scope="col" { "When" }
-                    @if scope == HistoryScope::AllServers { th scope="col" { "Server" } }
-                    th scope="col" { "App" } th scope="col" { "From → to" } th scope="col" { "By, reason" }
-                    th scope="col" { "Outcome" } th scope="col" { span.hidden { "Actions" } }
+                    th scope="col" { "When" } th scope="col" { "App" } th scope="col" { "From → to" }
+                    th scope="col" { "By, reason" } th scope="col" { "Outcome" } th scope="col" { span.hidden { "Actions" } }
                 }
             }
-            tbody { @for push in pushes { (row(view, scope, push)) } }
+            tbody { @for entry in entries { (row(view, entry)) } }
         }
     }
 }
 
-fn row(view: &View, scope: HistoryScope, push: &HistoryEntry) -> Markup {
+fn row(view: &View, push: &HistoryEntry) -> Markup {
+    let id = push.push.as_ref().map_or(push.id.as_str(), PushId::as_str);
     html! {
         tr {
-            td data-label="When" { (ago(push.time, view.now)) }
-            @if scope == HistoryScope::AllServers {
-                th scope="row" data-label="Server" { (server_link(push.server.as_str())) }
-            }
+            td data-label="When" { a href={ "/pushes/" (id) } { (ago(push.time, view.now)) } }
             td data-label="App" { (app_link(push.app.as_str())) }
             td.wide data-label="From → to" {
                 (release_or(push.from.as_ref(), "nothing")) " → " (release_or(push.to.as_ref(), "nothing"))

@@ -6,5 +6,6 @@ pub(crate) mod history;
 pub(crate) mod overview;
 pub(crate) mod plan;
 pub(crate) mod push;
+pub(crate) mod recent;
 pub(crate) mod server;
 pub(crate) mod servers;

@@ -9,10 +9,7 @@ use fleet::{
     server::Server,
 };
 
-use super::{
-    history::{HistoryScope, pushes_table},
-    servers::reason_of,
-};
+use super::{recent::pushes_table, servers::reason_of};
 use crate::{
     badge,
     web::{
@@ -42,10 +39,10 @@ pub(crate) async fn get(view: View) -> Response {
             }
             section #pushes data-live aria-labelledby="pushes-title" {
                 h2 #pushes-title { "Recent pushes" }
-                @if view.snapshot.pushes.is_empty() {
+                @if view.snapshot.recent.is_empty() {
                     p.none { "No pushes yet." }
                 } @else {
-                    (pushes_table(&view, HistoryScope::AllServers, view.snapshot.pushes.iter().take(PUSHES).map(|push| &**push)))
+                    (pushes_table(&view, view.snapshot.recent.iter().take(PUSHES).map(|push| &**push)))
                     p { a href="/history" { "All recent pushes" } }
                 }
             }

@@ -13,10 +13,7 @@ use fleet::{
     server::{Reading, Server},
 };
 
-use super::{
-    history::{HistoryScope, pushes_table},
-    servers::reason_of,
-};
+use super::{history::entries_table, servers::reason_of};
 use crate::{
     badge::Severity,
     web::{
@@ -55,7 +52,7 @@ pub(crate) async fn get(view: View, Path(name): Path<String>) -> Response {
             div #pushes data-live {
                 @let pushes: Vec<_> = view.snapshot.pushes.iter().filter(|push| push.server == server.name).take(PUSHES).collect();
                 @if pushes.is_empty() { p.none { "No recent pushes." } }
-                @else { (pushes_table(&view, HistoryScope::OneServer, pushes.into_iter().map(|push| &**push))) }
+                @else { (entries_table(&view, pushes.into_iter().map(|push| &**push))) }
                 p { a href=(link("/history", [("server", server.name.as_str())])) { "All pushes to this server" } }
             }
         }
