@@ -146,15 +146,16 @@ pub fn may_reject<'a>(
     Ok(())
 }
 
-/// What is longer would be written and then not read.
-fn ensure_short(why: &str) -> Result<()> {
+/// Whoever meets it later must be able to read why.
+fn ensure_reason(why: &str) -> Result<()> {
+    ensure!(!why.trim().is_empty(), "no reason specified: say why, for everybody who would push");
     ensure!(why.len() <= HistoryEntry::MAX_WHY, "the reason must have at most {} bytes", HistoryEntry::MAX_WHY);
     Ok(())
 }
 
 /// Halts all pushes, or says who has.
 pub async fn begin_halt(bucket: &Bucket, who: &Identity, why: &str) -> Result<()> {
-    ensure_short(why)?;
+    ensure_reason(why)?;
     let halt = Halt { schema: 1, by: who.name.clone(), why: why.to_owned(), at: Timestamp::now() };
     match bucket.begin_halt(&halt).await {
         Ok(_) => Ok(()),
@@ -168,7 +169,7 @@ pub async fn begin_halt(bucket: &Bucket, who: &Identity, why: &str) -> Result<()
 
 /// Rejects a release.
 pub async fn reject(bucket: &Bucket, who: &Identity, release: &ReleaseName, why: &str) -> Result<()> {
-    ensure_short(why)?;
+    ensure_reason(why)?;
     let at = Timestamp::now();
     let rejection = Rejection { schema: 1, release: release.clone(), by: who.name.clone(), why: why.to_owned(), at };
     match bucket.reject(&rejection).await {
@@ -176,6 +177,21 @@ pub async fn reject(bucket: &Bucket, who: &Identity, release: &ReleaseName, why:
         Ok(_) | Err(bucket::Error::AlreadyExists { .. }) => Ok(()),
         Err(error) => Err(error).with_context(|| format!("could not reject `{}`", release.stem())),
     }
+}
+
+/// Takes back the rejection of a release.
+///
+/// # Errors
+/// Also that it is not rejected.
+pub async fn unreject(bucket: &Bucket, release: &ReleaseName) -> Result<()> {
+    let was_rejected = bucket.unreject(release).await.context("could not take back the rejection")?;
+    ensure!(was_rejected, "`{}` is not rejected", release.stem());
+    Ok(())
+}
+
+/// Lifts the halt; whether there was one.
+pub async fn lift_halt(bucket: &Bucket) -> Result<bool> {
+    bucket.lift_halt().await.context("could not lift the halt")
 }
 
 #[cfg(test)]

@@ -87,6 +87,11 @@ impl Server {
         self.reported_apps().iter().find(|found| found.app == app)
     }
 
+    /// Whether it should have the release, or its agent says that it does.
+    pub fn has(&self, release: &ReleaseName) -> bool {
+        [self.desired(release.app()), self.installed(release.app())].contains(&Some(release))
+    }
+
     /// The release of the app that its agent says is installed.
     pub fn installed(&self, app: &AppName) -> Option<&ReleaseName> {
         self.reported(app.as_str())?.installed.as_ref()

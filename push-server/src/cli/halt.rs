@@ -1,10 +1,10 @@
 //! `push halt`: nobody pushes anything forward until that is lifted.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Args;
 use console::{note, print_json};
 use fleet::{
-    guard::{begin_halt, may_halt},
+    guard::{begin_halt, lift_halt, may_halt},
     identity::{Identity, Origin},
 };
 use serde_json::json;
@@ -36,7 +36,7 @@ impl HaltArguments {
             begin_halt(&command.bucket, &who, reason).await?;
             note("all pushes are halted; `push halt --lift` ends that");
         } else {
-            let was_halted = command.bucket.lift_halt().await.context("could not lift the halt")?;
+            let was_halted = lift_halt(&command.bucket).await?;
             note(if was_halted { "the halt is lifted" } else { "pushes were not halted" });
         }
         if command.json {

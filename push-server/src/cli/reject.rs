@@ -1,11 +1,11 @@
 //! `push reject` and `push unreject`: a release that nobody may push any more.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use bucket::{AppName, ReleaseName};
 use clap::Args;
 use console::{UsageError, count, note, print_json, safe};
 use fleet::{
-    guard::{may_reject, reject},
+    guard::{may_reject, reject, unreject},
     identity::{Identity, Origin},
     server::{self, Server},
 };
@@ -51,7 +51,7 @@ impl Reject {
     pub(crate) async fn run(self, command: &Command) -> Result<bool> {
         let Decided { who, release, having } = Decided::on(command, &self.release).await?;
         reject(&command.bucket, &who, &release, &self.reason).await?;
-        let running = having.iter().filter(|server| runs(server, &release));
+        let running = having.iter().filter(|server| server.has(&release));
         let running: Vec<&str> = running.map(|server| server.name.as_str()).collect();
         if command.json {
             print_json(&json!({ "release": release, "rejected": true, "servers": running }))?;
@@ -68,8 +68,7 @@ impl Reject {
 impl Unreject {
     pub(crate) async fn run(self, command: &Command) -> Result<bool> {
         let Decided { release, .. } = Decided::on(command, &self.release).await?;
-        let was_rejected = command.bucket.unreject(&release).await.context("could not take back the rejection")?;
-        ensure!(was_rejected, "`{}` is not rejected", release.stem());
+        unreject(&command.bucket, &release).await?;
         if command.json {
             print_json(&json!({ "release": release, "rejected": false }))?;
         } else {
@@ -116,8 +115,4 @@ async fn having(command: &Command, app: &AppName) -> Result<Vec<Server>> {
     let servers = stream::iter(&names).map(|name| server::read(&command.bucket, name)).buffered(AT_ONCE);
     let has = |server: &Server| server.desired(app).is_some() || server.reported(app.as_str()).is_some();
     Ok(servers.filter(|server| std::future::ready(has(server))).collect().await)
-}
-
-fn runs(server: &Server, release: &ReleaseName) -> bool {
-    [server.desired(release.app()), server.installed(release.app())].contains(&Some(release))
 }

@@ -202,6 +202,11 @@ impl SnapshotRefresher {
         Ok(())
     }
 
+    /// Reads afresh what keeps everybody from pushing, after a decision of ours. If that fails the next round tells.
+    pub async fn refresh_guards(&self) {
+        let _ = self.read_guards().await;
+    }
+
     /// Reads what keeps everybody from pushing.
     async fn read_guards(&self) -> Result<()> {
         let (halt, rejected) = tokio::join!(self.bucket.halt(), self.bucket.all_rejected());

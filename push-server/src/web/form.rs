@@ -9,8 +9,8 @@ use super::{jobs::MAX_SERVERS, params::Params};
 /// The form isn't one that a plan's page sends.
 #[derive(Debug, PartialEq, Eq, Error)]
 pub(crate) enum FormError {
-    /// It says neither to deploy nor to roll back nor to try again.
-    #[error("`kind` must be `deploy`, `rollback` or `retry`")]
+    /// It says none of what a plan is for.
+    #[error("`kind` must be `deploy`, `rollback`, `retry` or `remove`")]
     Kind,
     /// It has no target.
     #[error("no server specified")]
@@ -45,6 +45,7 @@ pub(crate) fn intents(form: &Params) -> Result<Vec<Intent>, FormError> {
         Some("deploy") => PushKind::Deploy,
         Some("rollback") => PushKind::Rollback,
         Some("retry") => PushKind::Retry,
+        Some("remove") => PushKind::Remove,
         _ => return Err(FormError::Kind),
     };
     // Of servers that don't have the app yet, if that box is ticked.
@@ -65,6 +66,10 @@ fn intent(kind: PushKind, value: &str) -> Result<Intent, FormError> {
     };
     let server = server.parse::<ServerName>()?;
     let from = if from == "-" { None } else { Some(ReleaseName::from_stem(from)?) };
+    if kind == PushKind::Remove {
+        let (Some(from), "-") = (from, to) else { return Err(FormError::Shape) };
+        return Ok(Intent { server, app: from.app().clone(), from: Some(from), to: None, kind });
+    }
     let to = ReleaseName::from_stem(to)?;
     if from.as_ref().is_some_and(|from| from.app() != to.app()) {
         return Err(FormError::OtherApp);
@@ -93,6 +98,12 @@ mod tests {
     }
 
     #[test]
+    fn only_a_removal_leads_to_nothing() {
+        let read = read("remove", &[&format!("web-1 {A} -")]).unwrap();
+        assert_eq!((read[0].app.as_str(), &read[0].to, &read[0].kind), ("web", &None, &PushKind::Remove));
+    }
+
+    #[test]
     fn servers_without_the_app_are_meant_only_if_the_box_is_ticked() {
         let mut form = url::form_urlencoded::Serializer::new(String::new());
         form.append_pair("kind", "deploy").append_pair("target", &format!("web-1 {A} {B}"));
@@ -116,6 +127,9 @@ mod tests {
             ("deploy", vec![format!("../x {A} {B}")]),
             ("deploy", vec![format!("web-1 {A} {B} {B}")]),
             ("deploy", vec![format!("web-1 {other} {B}")]),
+            ("deploy", vec![format!("web-1 {A} -")]),
+            ("remove", vec![format!("web-1 {A} {B}")]),
+            ("remove", vec!["web-1 - -".to_owned()]),
         ] {
             let targets: Vec<&str> = targets.iter().map(String::as_str).collect();
             assert!(read(kind, &targets).is_err(), "{kind} {targets:?}");

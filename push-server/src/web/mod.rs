@@ -13,6 +13,7 @@ mod connections;
 mod counters;
 mod events;
 mod form;
+mod guards;
 mod health;
 mod jobs;
 mod metrics;

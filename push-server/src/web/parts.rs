@@ -98,6 +98,11 @@ pub(crate) fn release(name: &ReleaseName) -> Markup {
     }
 }
 
+/// The address of a release's page.
+pub(crate) fn release_address(name: &ReleaseName) -> String {
+    format!("/releases/{}", name.stem())
+}
+
 /// A release in a few words, or that there is none.
 pub(crate) fn release_or(name: Option<&ReleaseName>, none: &str) -> Markup {
     html! { @if let Some(name) = name { (release(name)) } @else { span.none { (none) } } }
@@ -116,6 +121,15 @@ pub(crate) fn app_link(name: &str) -> Markup {
     html! {
         @if let Ok(app) = name.parse::<bucket::AppName>() { a.short[name.len() <= SHORT] href={ "/apps/" (app) } { (app) } }
         @else { (foreign(name, 100)) }
+    }
+}
+
+/// Where the reason for what is decided for everybody is asked for; `help` says who will read it.
+pub(crate) fn reason_input(help: &str) -> Markup {
+    html! {
+        label for="reason" { "Reason" }
+        input #reason type="text" name="reason" maxlength="500" autocomplete="off" required aria-describedby="reason-help";
+        p #reason-help.help { (help) }
     }
 }
 

@@ -24,6 +24,7 @@ pub(crate) fn all() -> Vec<Route> {
     let read = |path, handler| Route { method: Method::GET, path, least: Role::Viewer, handler, doc: None };
     let open = |path, handler| Route { method: Method::GET, path, least: Role::Nobody, handler, doc: None };
     let write = |path, handler| Route { method: Method::POST, path, least: Role::Deployer, handler, doc: None };
+    let admin = |path, handler| Route { method: Method::POST, path, least: Role::Admin, handler, doc: None };
     let mut routes = vec![
         open("/healthz", get(health::alive)),
         open("/readyz", get(health::ready)),
@@ -34,6 +35,12 @@ pub(crate) fn all() -> Vec<Route> {
         read("/servers/{server}", get(pages::server::get)),
         read("/apps", get(pages::apps::list)),
         read("/apps/{app}", get(pages::apps::get)),
+        read("/releases/{release}", get(pages::release::get)),
+        write("/releases/{release}/reject", post(pages::release::reject)),
+        write("/releases/{release}/unreject", post(pages::release::unreject)),
+        read("/halt", get(pages::halt::get)),
+        admin("/halt", post(pages::halt::begin)),
+        admin("/halt/lift", post(pages::halt::lift)),
         read("/history", get(pages::history::get)),
         read("/choose", get(pages::choose::get)),
         read("/plan", get(pages::plan::get)),
@@ -66,10 +73,11 @@ pub(crate) fn router(web: &Arc<Web>) -> Router {
 async fn allowed(State((web, least)): State<(Arc<Web>, Role)>, request: Request, next: Next) -> Response {
     let view = View::of(&web, &request);
     if least > view.policy.highest_role(&view.who) {
-        let text = if least == Role::Deployer {
-            format!("`{}` has read-only access.", view.who.name)
-        } else {
-            format!("`{}` has no role in the policy file.", view.who.name)
+        let name = &view.who.name;
+        let text = match least {
+            Role::Admin => format!("`{name}` may not do that: it takes the role `admin`."),
+            Role::Deployer => format!("`{name}` has read-only access."),
+            Role::Viewer | Role::Nobody => format!("`{name}` has no role in the policy file."),
         };
         return refuse(&view, request.uri().path(), StatusCode::FORBIDDEN, "Not allowed", &text);
     }
@@ -438,8 +446,12 @@ mod tests {
             let security = if changes { json!([{ "token": [] }]) } else { json!([{}, { "token": [] }]) };
             assert_eq!(described["security"], security, "{}", route.path);
             let answers: Vec<&String> = described["responses"].as_object().unwrap().keys().collect();
-            let expected: &[&str] =
-                if changes { &["200", "202", "403", "409", "default"] } else { &["200", "default"] };
+            let pushes = ["/api/v1/pushes", "/api/v1/retry"].contains(&route.path);
+            let expected: &[&str] = match (changes, pushes) {
+                (true, true) => &["200", "202", "403", "409", "default"],
+                (true, false) => &["200", "403", "409", "default"],
+                (false, _) => &["200", "default"],
+            };
             assert_eq!(answers, expected, "{}", route.path);
             for parameter in described["parameters"].as_array().unwrap() {
                 assert!(parameter["schema"]["type"].is_string() && parameter["description"].is_string(), "{parameter}");

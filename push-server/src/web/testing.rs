@@ -88,7 +88,7 @@ pub(crate) async fn server(web: &Arc<Web>, name: &str, desired: Option<&ReleaseN
         "server": name, "machine": name, "written": now, "state": whole, "summary": "",
         "agent": { "version": "1", "started": now, "poll_seconds": 300, "heartbeat_seconds": 900 },
         "document": { "generation": generation, "error": null },
-        "apps": [{ "app": "web", "desired": desired, "installed": desired, "state": app, "since": now }],
+        "apps": [{ "app": "web", "desired": desired, "installed": desired, "package": "web", "state": app, "since": now }],
     });
     let status = serde_json::from_value(report).unwrap();
     bucket.write_status(&status, None).await.unwrap();

@@ -53,6 +53,11 @@ impl View {
         Self { web: web.clone(), who, snapshot, policy, now: Timestamp::now() }
     }
 
+    /// With what is known by now.
+    pub(crate) fn afresh(self) -> Self {
+        Self::new(&self.web, self.who)
+    }
+
     pub(crate) fn of(web: &Arc<Web>, request: &Request) -> Self {
         let nobody = || Identity { name: String::new(), origin: Origin::SignedIn };
         Self::new(web, request.extensions().get::<Identity>().cloned().unwrap_or_else(nobody))
@@ -128,6 +133,7 @@ impl View {
                                 None => "Not read yet",
                             }
                         }
+                        a href="/halt" { "Halt" }
                         span { "Push " (env!("CARGO_PKG_VERSION")) }
                     }
                 }
@@ -154,6 +160,7 @@ impl View {
                 div.banner.bad role="status" {
                     strong { "All pushes are halted. " }
                     "By " (parts::foreign(&halt.by, 80)) ", " (parts::ago(halt.at, self.now)) ". Undo and rollback work. "
+                    @if self.policy.highest_role(&self.who) >= Role::Admin { a href="/halt" { "Lift the halt" } }
                     span.detail { (parts::prose(&halt.why)) }
                 }
             }

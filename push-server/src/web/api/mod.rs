@@ -3,6 +3,7 @@
 //!
 //! Problems are `application/problem+json` (RFC 9457). Lists have a hundred items a page.
 
+mod guards;
 pub(crate) mod openapi;
 mod outcome;
 mod pushes;
@@ -28,25 +29,14 @@ use types::{AppOut, JobOut, Kind, Page, PlanOut, Problem, PushIn, PushOut, Relea
 
 use super::{
     accept, events, jobs,
-    pages::{
-        history::recent,
-        plan::{self, Planned},
-        servers::unmatched,
-    },
+    pages::{history::recent, plan, servers::unmatched},
     params::Params,
     parts::{PAGE, page_of},
     route::{Doc, Query, QueryKind, Route},
     shared::Web,
     view::View,
 };
-use fleet::{
-    filter::Filter,
-    guard::judge,
-    operation::Intent,
-    plan::{Insistence, propose_removal},
-    policy::{Reason, Role},
-    server::Server,
-};
+use fleet::{filter::Filter, operation::Intent, plan::Insistence, policy::Role};
 use thiserror::Error;
 
 /// The type of problems.
@@ -61,7 +51,7 @@ const NUMBER: Query = Query { name: "page", text: "Page number, from 1", kind: Q
 
 /// The routes of the API.
 pub(crate) fn routes() -> Vec<Route> {
-    reading().into_iter().chain(writing()).collect()
+    reading().into_iter().chain(writing()).chain(guards::routes()).collect()
 }
 
 fn reading() -> Vec<Route> {
@@ -222,7 +212,8 @@ async fn releases(view: View, Path(app): Path<String>, params: Params) -> Respon
         return problem(StatusCode::NOT_FOUND, "App not found", "no app has this name");
     };
     let skipped = (params.page() - 1).saturating_mul(PAGE);
-    let shown: Vec<ReleaseOut> = releases.newest().skip(skipped).take(PAGE).map(ReleaseOut::from).collect();
+    let shown: Vec<ReleaseOut> =
+        releases.newest().skip(skipped).take(PAGE).map(|listed| ReleaseOut::new(&view, &listed)).collect();
     Json(Page::new(&view, shown, params.page(), releases.len())).into_response()
 }
 
@@ -241,22 +232,10 @@ async fn history(view: View, params: Params) -> Response {
     }
 }
 
-/// What a plan is wanted of.
-enum Planning {
-    /// Releases.
-    Wanted(plan::Wanted),
-    /// Taking an app off.
-    Removal(AppName),
-}
-
 async fn plans(view: View, params: Params) -> Response {
-    let planning = match params.get("remove").map(str::parse) {
-        Some(Ok(app)) => Planning::Removal(app),
-        Some(Err(wrong)) => return bad(&bucket::NameError::to_string(&wrong)),
-        None => match plan::wanted(&view, &params).await {
-            Ok(wanted) => Planning::Wanted(wanted),
-            Err(error) => return problem(error.status(), "Invalid plan", &error.to_string()),
-        },
+    let wanted = match plan::wanted(&view, &params).await {
+        Ok(wanted) => wanted,
+        Err(error) => return problem(error.status(), "Invalid plan", &error.to_string()),
     };
     let (view, targets) = match plan::fresh_targets(view, &params).await {
         Ok(found) => found,
@@ -265,29 +244,8 @@ async fn plans(view: View, params: Params) -> Response {
     if targets.len() == 0 {
         return bad("no server specified: use `server` or `q`");
     }
-    let reason = plan::reason_of(params.get("reason"));
-    let planned = match planning {
-        Planning::Wanted(wanted) => PlanOut::new(&wanted.kind(), plan::plan(&view, &wanted, &targets, reason).await),
-        Planning::Removal(app) => {
-            let planned = targets.servers.iter().map(|server| removed(&view, server, &app, reason));
-            PlanOut::new(&PushKind::Remove, planned.collect())
-        }
-    };
-    Json(planned).into_response()
-}
-
-/// What taking an app off a server would do.
-fn removed(view: &View, server: &Server, app: &AppName, reason: Reason) -> Planned {
-    let proposal = match server.document.error() {
-        Some(error) => Err(error.to_owned()),
-        None if server.desired(app).is_none() => Err(format!("the document does not name `{app}`: nothing to remove")),
-        None => Ok(propose_removal(server, app, view.now)),
-    };
-    let guards = judge(view.snapshot.halt.as_ref(), &view.snapshot.rejected, &PushKind::Remove, None);
-    let refusal = view.policy.judge_removal(&view.who, app, &server.name, reason).err();
-    let refusal = refusal.map(|refusal| refusal.to_string());
-    let refusal = refusal.or_else(|| guards.err().map(|guarded| guarded.to_string()));
-    Planned { server: server.name.clone(), proposal, refusal }
+    let planned = plan::plan(&view, &wanted, &targets, plan::reason_of(params.get("reason"))).await;
+    Json(PlanOut::new(&wanted.kind(), planned)).into_response()
 }
 
 async fn push(view: View, headers: HeaderMap, body: Result<Bytes, BytesRejection>) -> Response {

@@ -140,6 +140,8 @@ pub(crate) struct ReleaseOut {
     pub(crate) branch: String,
     /// Its size in bytes.
     pub(crate) size: u64,
+    /// Whether it is rejected: nobody may push it, and nothing chooses it.
+    pub(crate) rejected: bool,
     /// Why it cannot be deployed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) trouble: Option<String>,
@@ -358,8 +360,8 @@ impl AppOn {
     }
 }
 
-impl From<Listed<'_>> for ReleaseOut {
-    fn from(listed: Listed) -> Self {
+impl ReleaseOut {
+    pub(crate) fn new(view: &View, listed: &Listed) -> Self {
         Self {
             name: stem(&listed.name),
             built: time(listed.name.time()),
@@ -374,6 +376,7 @@ impl From<Listed<'_>> for ReleaseOut {
             note: listed.note.to_owned(),
             branch: listed.branch.to_owned(),
             size: listed.size,
+            rejected: view.snapshot.rejected.contains(&listed.name),
             trouble: listed.unusable.map(str::to_owned),
         }
     }

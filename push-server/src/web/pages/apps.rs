@@ -12,8 +12,11 @@ use crate::{
     badge::Severity,
     snapshot::{AppReleases, Listed, Mark},
     web::{
+        guards::having,
         params::{Params, link},
-        parts::{self, PAGE, ago, app_badge, badge, foreign, pager, prose, release, release_or, server_link},
+        parts::{
+            self, PAGE, ago, app_badge, badge, foreign, pager, prose, release, release_address, release_or, server_link,
+        },
         view::{Nav, View},
     },
 };
@@ -94,7 +97,9 @@ pub(crate) async fn get(view: View, Path(name): Path<String>, params: Params) ->
         section aria-labelledby="releases-title" {
             h2 #releases-title { "Releases" }
             div #releases data-live {
-                (release_table(&view, &releases, &shown, &counts, |_| html! {}))
+                (release_table(&view, &releases, &shown, &counts, |listed| {
+                    html! { a.button href=(release_address(&listed.name)) { "Details" span.hidden { " of " (listed.name.commit().short()) } } }
+                }))
                 (pager(&format!("/apps/{app}"), &[], page, releases.len()))
             }
         }
@@ -202,9 +207,9 @@ pub(crate) fn not_latest(releases: &AppReleases, name: &ReleaseName) -> Markup {
     html! { @if !is_latest { " " span.facts { "not the latest: " (count(newer, "newer release")) } } }
 }
 
-/// That a release is rejected, and how many servers should have it all the same.
-fn rejected(name: &ReleaseName, counts: &BTreeMap<ReleaseName, usize>) -> Markup {
-    let still = counts.get(name).copied().unwrap_or(0);
+/// That a release is rejected, and how many servers should have it or do all the same.
+fn rejected(view: &View, name: &ReleaseName) -> Markup {
+    let still = having(view, name).len();
     let text = if still > 0 { format!("rejected, still on {}", count(still, "server")) } else { "rejected".to_owned() };
     badge(Severity::Bad, "⊘", &text)
 }
@@ -233,7 +238,7 @@ pub(crate) fn release_table(
                             (release(&listed.name))
                             @if latest.as_ref() == Some(&listed.name) { " " (badge(Severity::Good, "★", "latest")) }
                             @if listed.dirty { " " (badge(Severity::Notice, "±", "dirty")) }
-                            @if view.snapshot.rejected.contains(&listed.name) { " " (rejected(&listed.name, counts)) }
+                            @if view.snapshot.rejected.contains(&listed.name) { " " (rejected(view, &listed.name)) }
                             @match listed.mark {
                                 Some(Mark::FromTheFuture) => { " " (badge(Severity::Notice, "⚠", "wrong time")) }
                                 Some(Mark::Adopted) => { " " (badge(Severity::Quiet, "◦", "adopted")) }

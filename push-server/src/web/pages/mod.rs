@@ -2,10 +2,12 @@
 
 pub(crate) mod apps;
 pub(crate) mod choose;
+pub(crate) mod halt;
 pub(crate) mod history;
 pub(crate) mod overview;
 pub(crate) mod plan;
 pub(crate) mod push;
 pub(crate) mod recent;
+pub(crate) mod release;
 pub(crate) mod server;
 pub(crate) mod servers;

@@ -223,6 +223,10 @@ fn actions(view: &View, server: &Server, app: &AppName, row: Option<&AppRow>) ->
                 a.button href=(link("/plan", [("rollback", app_name), ("server", name)])) {
                     "Roll back" span.hidden { " " (app_name) }
                 }
+                " "
+                a.button href=(link("/plan", [("remove", app_name), ("server", name)])) {
+                    "Remove" span.hidden { " " (app_name) }
+                }
             }
         }
     }

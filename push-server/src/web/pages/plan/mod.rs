@@ -10,10 +10,11 @@ use bucket::{AppName, NameError, PushKind, Release, ReleaseName, ServerName};
 use fleet::{
     guard::judge,
     operation,
-    plan::{Objection, Proposal, Warning, propose},
-    policy::{Case, Reason},
+    plan::{Objection, Proposal, Warning, propose, propose_removal},
+    policy::{Case, Reason, Refusal},
     retry::current_on,
     rollback::previous_on,
+    server::Server,
 };
 use futures_util::{StreamExt, stream};
 use thiserror::Error;
@@ -79,13 +80,15 @@ pub(crate) enum Wanted {
     Rollback(AppName),
     /// What each server has, once more.
     Retry(AppName),
+    /// Nothing of the app any more.
+    Remove(AppName),
 }
 
 impl Wanted {
     pub(crate) fn app(&self) -> &AppName {
         match self {
             Self::Release(release, _) => release.name.app(),
-            Self::Rollback(app) | Self::Retry(app) => app,
+            Self::Rollback(app) | Self::Retry(app) | Self::Remove(app) => app,
         }
     }
 
@@ -94,11 +97,12 @@ impl Wanted {
             Self::Release(_, kind) => kind.clone(),
             Self::Rollback(_) => PushKind::Rollback,
             Self::Retry(_) => PushKind::Retry,
+            Self::Remove(_) => PushKind::Remove,
         }
     }
 }
 
-/// `GET /plan`: `release=…`, `rollback=APP` or `retry=APP`, and `server=…` or `q=FILTER`.
+/// `GET /plan`: `release=…`, `rollback=APP`, `retry=APP` or `remove=APP`, and `server=…` or `q=FILTER`.
 pub(crate) async fn get(view: View, params: Params) -> Response {
     let wanted = match wanted(&view, &params).await {
         Ok(wanted) => wanted,
@@ -125,7 +129,7 @@ pub(crate) fn reason_of(text: Option<&str>) -> Reason<'_> {
 /// The request doesn't say what to plan.
 #[derive(Debug, Error)]
 pub(crate) enum WantedError {
-    /// It names neither a release nor an app to roll back or to retry.
+    /// It names neither a release nor an app to roll back, to retry or to remove.
     #[error("no release specified")]
     Nothing,
     /// A name in it isn't one.
@@ -153,6 +157,9 @@ pub(crate) async fn wanted(view: &View, params: &Params) -> Result<Wanted, Wante
     }
     if let Some(app) = params.get("retry") {
         return Ok(Wanted::Retry(app.parse()?));
+    }
+    if let Some(app) = params.get("remove") {
+        return Ok(Wanted::Remove(app.parse()?));
     }
     let Some(stem) = params.get("release") else {
         return Err(WantedError::Nothing);
@@ -198,6 +205,7 @@ async fn one(view: &View, wanted: &Wanted, name: ServerName, reason: Reason<'_>)
         Wanted::Release(release, _) => Ok((**release).clone()),
         Wanted::Rollback(app) => previous_on(bucket, app, &server).await,
         Wanted::Retry(app) => current_on(bucket, app, &server).await,
+        Wanted::Remove(app) => return removal(view, &server, app, reason),
     };
     let release = release.map_err(|error| format!("{error:#}"));
     let release = match (release, server.document.error()) {
@@ -207,8 +215,23 @@ async fn one(view: &View, wanted: &Wanted, name: ServerName, reason: Reason<'_>)
     };
     let proposal = propose(&server, &release, &wanted.kind(), view.now);
     let case = Case { server: &name, app: release.name.app(), dirty: proposal.dirty, reason };
-    let guards = judge(view.snapshot.halt.as_ref(), &view.snapshot.rejected, &wanted.kind(), Some(&release.name));
-    let refusal = view.policy.judge(&view.who, case).err().map(|refusal| refusal.to_string());
-    let refusal = refusal.or_else(|| guards.err().map(|guarded| guarded.to_string()));
+    let refusal = refusal(view, view.policy.judge(&view.who, case), &wanted.kind(), Some(&release.name));
     Planned { server: name, proposal: Ok(proposal), refusal }
+}
+
+fn removal(view: &View, server: &Server, app: &AppName, reason: Reason<'_>) -> Planned {
+    let proposal = match server.document.error() {
+        Some(error) => Err(error.to_owned()),
+        None if server.desired(app).is_none() => Err(format!("the document does not name `{app}`: nothing to remove")),
+        None => Ok(propose_removal(server, app, view.now)),
+    };
+    let judged = view.policy.judge_removal(&view.who, app, &server.name, reason);
+    Planned { server: server.name.clone(), proposal, refusal: refusal(view, judged, &PushKind::Remove, None) }
+}
+
+/// Why it may not be done: the policy, or what keeps everybody from it.
+fn refusal(view: &View, judged: Result<(), Refusal>, kind: &PushKind, to: Option<&ReleaseName>) -> Option<String> {
+    let guarded = judge(view.snapshot.halt.as_ref(), &view.snapshot.rejected, kind, to);
+    let refused = judged.err().map(|refusal| refusal.to_string());
+    refused.or_else(|| guarded.err().map(|guarded| guarded.to_string()))
 }

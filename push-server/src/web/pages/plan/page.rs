@@ -55,6 +55,7 @@ fn title(wanted: &Wanted) -> Markup {
         @match wanted {
             Wanted::Rollback(app) => { "Roll back " (app) " on " },
             Wanted::Retry(app) => { "Retry " (app) " on " },
+            Wanted::Remove(app) => { "Remove " (app) " from " },
             Wanted::Release(release, PushKind::Rollback) => { "Undo push of " (release.name.app()) " on " },
             Wanted::Release(release, _) => { "Push " (release.name.app()) " to " },
         }
@@ -127,6 +128,7 @@ fn row(view: &View, planned: &Planned, field: &str) -> Markup {
                 }
                 td.size data-label="Download" {
                     @match proposal.download {
+                        _ if proposal.to.is_none() => span.none { "nothing" },
                         Some(0) => span.none { "nothing: already there" },
                         Some(bytes) => (size(bytes)),
                         None => span.none { "unknown" },
@@ -208,6 +210,7 @@ fn confirmation(
     let (verb, preposition) = match wanted.kind() {
         PushKind::Rollback => ("Roll back", " on "),
         PushKind::Retry => ("Retry", " on "),
+        PushKind::Remove => ("Remove", " from "),
         _ => ("Push", " to "),
     };
     html! {
@@ -346,6 +349,25 @@ mod tests {
         assert_eq!((answer.status(), retries("web-3").await), (StatusCode::OK, 1));
         let answer = send(&web, "deployer", Method::POST, "/api/v1/retry", again("web-9")).await;
         assert_eq!(answer.status(), StatusCode::CONFLICT);
+    }
+
+    #[tokio::test]
+    async fn an_app_is_taken_off_a_server_from_its_page() {
+        let (_directory, web) = web().await;
+        let release = release_of(&web, 7).await;
+        server(&web, "web-1", Some(&release), "converged", "converged").await;
+        let path = "/plan?remove=web&server=web-1";
+        assert!(body(&web, "deployer", "/servers/web-1").await.contains(&path.replace('&', "&amp;")));
+        assert!(!body(&web, "viewer", "/servers/web-1").await.contains("remove=web"));
+        let page = body(&web, "deployer", path).await;
+        assert!(page.contains("<h1>Remove web from web-1</h1>") && page.contains("stays installed"), "{page}");
+        assert_eq!(ticked(&page), [format!("web-1 {} -", release.stem())]);
+        let form = url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs([("kind", "remove"), ("target", &*ticked(&page)[0])])
+            .finish();
+        assert_eq!(send(&web, "deployer", Method::POST, "/push", form).await.status(), StatusCode::SEE_OTHER);
+        let (_, document) = web.refresher.bucket().server_document(&"web-1".parse().unwrap()).await.unwrap().unwrap();
+        assert_eq!(document.releases().count(), 0);
     }
 
     #[tokio::test]
