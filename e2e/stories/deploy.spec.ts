@@ -19,10 +19,10 @@ test("an operator chooses a release, a real agent installs it, and the page foll
       await expect(row).toBeDefined();
       await page.getByLabel("Reason").fill("to see it");
       await page.getByRole("button", { name: "Push web to 1 server" }).click();
-      await expect(page.getByRole("heading", { name: "Pushing web on 1 server" })).toBeVisible();
+      await expect(page.getByRole("heading", { name: /^web → [0-9a-f]+ on web-1$/ })).toBeVisible();
       await expect(page.getByText("1 pushed")).toBeVisible();
       // Nothing is clicked or loaded from here on: the page follows by itself.
-      await expect(page.getByText("1 running")).toBeVisible({ timeout: 90_000 });
+      await expect(page.getByText("1 runs it")).toBeVisible({ timeout: 90_000 });
     };
     await push(real.first);
     await push(real.second);
@@ -32,7 +32,7 @@ test("an operator chooses a release, a real agent installs it, and the page foll
     await page.getByRole("link", { name: "Roll back web" }).click();
     await expect(page.getByRole("heading", { name: "Roll back web on web-1" })).toBeVisible();
     await page.getByRole("button", { name: /^Roll back web/ }).click();
-    await expect(page.getByText("1 running")).toBeVisible({ timeout: 90_000 });
+    await expect(page.getByText("1 runs it")).toBeVisible({ timeout: 90_000 });
     expect(stage.desired("web-1", "web")).toBe(real.first);
   } finally {
     await stage.stop();
@@ -55,12 +55,12 @@ test("from the list of servers to the result, by choosing among releases", async
   await page.getByLabel("Reason").fill("rounding for yen");
   await page.getByRole("button", { name: "Push api to 1 server" }).click();
   await expect(page.getByText("1 pushed")).toBeVisible();
-  await expect(page.getByText("1 in progress")).toBeVisible();
+  await expect(page.getByText("1 pending")).toBeVisible();
   expect(stage.desired("api-1", "api")).toBe(stage.releases("api")[0]);
 
   // The agent's word arrives: the page follows.
   stage.fleet("report", "api-1", stage.releases("api")[0], "converged");
-  await expect(page.getByText("1 running")).toBeVisible();
+  await expect(page.getByText("1 runs it")).toBeVisible();
   await page.goto(`${stage.address}/history?server=api-1`);
   await expect(page.getByRole("row").filter({ hasText: "rounding for yen" }).getByText("converged")).toBeVisible();
 });
@@ -82,7 +82,7 @@ test("all servers that a filter matches are pushed to, each with a result of its
   await expect(page.getByRole("row").filter({ hasText: "web-3" }).getByText("another push changed")).toBeVisible();
   expect(stage.desired("web-3", "web")).toBe(other);
   expect(stage.desired("web-2", "web")).toBe(stage.releases("web")[3]);
-  await page.getByRole("link", { name: "Retry failed servers" }).click();
+  await page.getByRole("link", { name: "Push again where it was not pushed" }).click();
   await expect(page.getByRole("heading", { name: "Push web to web-3" })).toBeVisible();
 });
 
@@ -140,7 +140,7 @@ test("rolling back goes to what this server had, and undoing a push takes it bac
   await expect(page.getByText("1 pushed")).toBeVisible();
   expect(stage.desired("web-1", "web")).toBe(releases[4]);
 
-  await page.goto(`${stage.address}/history`);
+  await page.goto(`${stage.address}/history?server=web-3`);
   await page.getByRole("link", { name: "Undo the push of web to web-3" }).click();
   await expect(page.getByRole("heading", { name: "Undo push of web on web-3" })).toBeVisible();
   await page.getByRole("button", { name: "Roll back web on 1 server" }).click();

@@ -95,7 +95,7 @@ pub enum NotPushed {
 
 impl NotPushed {
     /// In a word, for the end of the push.
-    fn cause(&self) -> UnwrittenCause {
+    pub fn cause(&self) -> UnwrittenCause {
         match self {
             Self::Refused(_) => UnwrittenCause::Policy,
             Self::Conflict(_) => UnwrittenCause::Conflict,
@@ -171,6 +171,18 @@ pub async fn carry_out_of(
     intents: Vec<(Intent, Option<JustRead>)>,
     report: impl Fn(usize, &PushResult),
 ) -> Vec<PushResult> {
+    carry_out_as(bucket, operator, (PushId::random(), of), intents, report).await
+}
+
+/// Like [`carry_out_of`], for a push whose ID somebody was told before it began; if the intents are more than one push, it
+/// is that of the first.
+pub async fn carry_out_as(
+    bucket: &Bucket,
+    operator: &Operator,
+    (id, of): (PushId, Option<&PushId>),
+    intents: Vec<(Intent, Option<JustRead>)>,
+    report: impl Fn(usize, &PushResult),
+) -> Vec<PushResult> {
     let key = |intent: &Intent| (intent.app.clone(), intent.kind.clone());
     let mut rows: Vec<((AppName, PushKind), Vec<PushRow>)> = Vec::new();
     for (intent, _) in &intents {
@@ -183,9 +195,11 @@ pub async fn carry_out_of(
         rows[place].1.push(PushRow { server, from, to });
     }
     let who = (operator.who.name.as_str(), operator.reason.as_str());
+    let ids = std::iter::once(id).chain(std::iter::repeat_with(PushId::random));
     let pushes: Vec<((AppName, PushKind), Arc<PushObject>)> = rows
         .into_iter()
-        .map(|(key, rows)| (key.clone(), Arc::new(PushObject::new(bucket, key, of, who, rows))))
+        .zip(ids)
+        .map(|((key, rows), id)| (key.clone(), Arc::new(PushObject::new(bucket, (id, of), key, who, rows))))
         .collect();
     let of_intent =
         |intent: &Intent| pushes.iter().find(|(known, _)| *known == key(intent)).map(|(_, push)| push.clone());

@@ -37,12 +37,12 @@ impl PushObject {
     /// A push that is recorded as soon as the first of its rows is to be written.
     pub(crate) fn new(
         bucket: &Bucket,
+        (id, of): (PushId, Option<&PushId>),
         (app, kind): (AppName, PushKind),
-        of: Option<&PushId>,
         (who, why): (&str, &str),
         rows: Vec<PushRow>,
     ) -> Self {
-        let (id, of, time) = (PushId::random(), of.cloned(), bucket.now());
+        let (of, time) = (of.cloned(), bucket.now());
         let push = Push { id, time, app, kind, of, who: who.to_owned(), why: why.to_owned(), rows };
         Self::with(bucket, push, OnceCell::new())
     }

@@ -80,12 +80,16 @@ pub(crate) fn of_row(state: &RowState) -> (Severity, &'static str) {
 
 /// How a push is, by the row that is worst.
 pub(crate) fn of_rows<'a>(states: impl IntoIterator<Item = &'a RowState>) -> (Severity, &'static str) {
-    let rank = |severity: Severity| match severity {
+    let worst = states.into_iter().map(of_row).max_by_key(|(severity, _)| rank(*severity));
+    worst.unwrap_or((Severity::Quiet, "–"))
+}
+
+/// How much a severity matters; more is worse.
+pub(crate) fn rank(severity: Severity) -> u8 {
+    match severity {
         Severity::Quiet => 0,
         Severity::Good => 1,
         Severity::Notice => 2,
         Severity::Bad => 3,
-    };
-    let worst = states.into_iter().map(of_row).max_by_key(|(severity, _)| rank(*severity));
-    worst.unwrap_or((Severity::Quiet, "–"))
+    }
 }

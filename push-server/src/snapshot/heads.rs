@@ -13,7 +13,7 @@ use bucket::{Bucket, HistoryEntry, Push, PushEnd, PushHead, PushId, PushRow, Ser
 use futures_util::{StreamExt, stream};
 use jiff::SignedDuration;
 
-use super::recent_push::{Known, RecentPush, RecentRows, push_of};
+use super::recent_push::{Evidence, RecentPush, RecentRows, push_of};
 use fleet::server::Server;
 
 /// Heads that are kept.
@@ -132,7 +132,7 @@ pub(super) fn merged(
         known.iter().filter(|push| !push.is_foreign).map(|push| (push.head.id.clone(), push.clone())).collect();
     let all = merged_heads(known, &heads);
     let keeps_rows: HashSet<&PushId> = with_rows(&all).map(|head| &head.id).collect();
-    let mut evidence = Known::new(servers, entries);
+    let mut evidence = Evidence::new(servers, entries);
     let mut pushes: Vec<Arc<RecentPush>> = Vec::new();
     for head in &all {
         let before = kept.remove(&head.id);
@@ -201,7 +201,7 @@ pub(super) fn followed(
     entries: &[Arc<HistoryEntry>],
     changed: &HashSet<&ServerName>,
 ) -> Vec<Arc<RecentPush>> {
-    let mut evidence = Known::new(servers, entries);
+    let mut evidence = Evidence::new(servers, entries);
     let follow = |push: &Arc<RecentPush>| {
         let rows = push.rows.as_ref().filter(|rows| rows.push.rows.iter().any(|row| changed.contains(&row.server)));
         let Some(mut rows) = rows.cloned() else { return push.clone() };

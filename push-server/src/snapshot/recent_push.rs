@@ -9,8 +9,8 @@ use std::{
 };
 
 use bucket::{
-    AppName, Generation, HistoryEntry, LastPush, Push, PushEnd, PushHead, PushId, PushRow, ReleaseName, ServerName,
-    Timestamp,
+    AppName, AppState, Generation, HistoryEntry, LastPush, Push, PushEnd, PushHead, PushId, PushRow, ReleaseName,
+    ServerName, Timestamp, UnwrittenCause,
 };
 use fleet::{
     account::{RowState, Stage, in_words, row_state},
@@ -41,6 +41,7 @@ pub struct RecentRows {
     pub summary: String,
     written: Vec<Option<Generation>>,
     last: Timestamp,
+    is_over: bool,
 }
 
 impl RecentPush {
@@ -73,13 +74,21 @@ impl RecentRows {
     pub fn new(push: Push, end: Option<PushEnd>) -> Self {
         let (count, last) = (push.rows.len(), push.time);
         let (states, written) = (vec![RowState::Waiting; count], vec![None; count]);
-        Self { push: Arc::new(push), end: end.map(Arc::new), states, summary: String::new(), written, last }
+        Self {
+            push: Arc::new(push),
+            end: end.map(Arc::new),
+            states,
+            summary: String::new(),
+            written,
+            last,
+            is_over: false,
+        }
     }
 
     /// Whether it is under way.
     pub fn stage(&self, now: Timestamp) -> Stage {
         let is_whole = self.written.iter().all(Option::is_some);
-        Stage::of(self.end.is_some(), is_whole, self.last.max(self.push.time), now)
+        Stage::of(self.end.is_some() || self.is_over, is_whole, self.last.max(self.push.time), now)
     }
 
     /// Each row, the generation of the document that holds it, if it was written, and what became of it.
@@ -89,14 +98,14 @@ impl RecentRows {
     }
 
     /// Works out what became of those rows whose server is among `changed`, or of all.
-    pub fn follow(&mut self, known: &mut Known<'_>, changed: Option<&HashSet<&ServerName>>) {
+    pub fn follow(&mut self, evidence: &mut Evidence<'_>, changed: Option<&HashSet<&ServerName>>) {
         for (place, row) in self.push.rows.iter().enumerate() {
             if changed.is_some_and(|changed| !changed.contains(&row.server)) {
                 continue;
             }
-            let server = known.server(&row.server);
+            let server = evidence.server(&row.server);
             let is_ended = self.end.as_ref().is_some_and(|end| end.rows.iter().all(|row| row.server != server.name));
-            let written = match known.written(&self.push, &server) {
+            let written = match evidence.written(&self.push, &server) {
                 Some((generation, time)) => {
                     self.last = self.last.max(time);
                     Some(generation)
@@ -110,16 +119,45 @@ impl RecentRows {
         }
         self.summary = in_words(&self.states);
     }
+
+    /// Takes over how this process wrote some rows: what is not in a document or an end that was read yet.
+    pub fn learn(
+        &mut self,
+        evidence: &Evidence<'_>,
+        results: &HashMap<&ServerName, Result<Generation, UnwrittenCause>>,
+        is_over: bool,
+    ) {
+        self.is_over |= is_over;
+        for (place, row) in self.push.rows.iter().enumerate() {
+            match results.get(&row.server) {
+                Some(Ok(generation)) if self.written[place].is_none() => {
+                    let server = evidence.server(&row.server);
+                    self.written[place] = Some(*generation);
+                    self.states[place] = match server.document.known() {
+                        Some((read, _)) if read >= generation => {
+                            row_state(&self.push.app, row, &server, Some(*generation), None)
+                        }
+                        _ => RowState::Written(AppState::Pending),
+                    };
+                }
+                Some(Err(cause)) if self.states[place] == RowState::Waiting => {
+                    self.states[place] = RowState::NotWritten(cause.clone());
+                }
+                _ => {}
+            }
+        }
+        self.summary = in_words(&self.states);
+    }
 }
 
 /// By what rows are known to be written: documents, which tell of their last pushes, and the history.
-pub struct Known<'a> {
+pub struct Evidence<'a> {
     servers: &'a BTreeMap<ServerName, Arc<Server>>,
     told: HashMap<ServerName, Vec<LastPush>>,
     entries: HashMap<(&'a str, &'a AppName, &'a ServerName), &'a HistoryEntry>,
 }
 
-impl<'a> Known<'a> {
+impl<'a> Evidence<'a> {
     /// Of what a snapshot has.
     pub fn new(servers: &'a BTreeMap<ServerName, Arc<Server>>, entries: &'a [Arc<HistoryEntry>]) -> Self {
         let entries = entries.iter().map(|entry| ((push_of(entry), &entry.app, &entry.server), &**entry));

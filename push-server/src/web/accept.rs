@@ -1,9 +1,16 @@
 //! Accepting pushes that an operator asked for, and carrying them out apart from the request that asked.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::http::StatusCode;
-use bucket::{AppName, HistoryEntry, ServerName};
+use bucket::{AppName, HistoryEntry, PushId, ServerName};
 use fleet::{
     operation::{self, Intent, Operator, PushResult},
     plan::{Insistence, Objection, objection},
@@ -88,7 +95,7 @@ pub(crate) async fn accept(
 
 /// Starts a job, and waits a moment for its end.
 async fn start(web: &Arc<Web>, operator: Operator, intents: Vec<Intent>) -> Arc<Job> {
-    let job = Arc::new(Job::new(&operator, intents));
+    let job = Arc::new(Job::new(PushId::random(), None, &operator, intents));
     web.jobs.begin(&job);
     let work = tokio::spawn(finish(web.clone(), operator, job.clone()));
     // It goes on when the time is up, and when the browser goes away.
@@ -106,18 +113,25 @@ async fn finish(web: Arc<Web>, operator: Operator, job: Arc<Job>) {
 }
 
 async fn run(web: Arc<Web>, operator: Operator, job: Arc<Job>) {
+    let is_shown = AtomicBool::new(false);
     let report = |place: usize, result: &PushResult| {
+        if result.push.is_some() && !is_shown.swap(true, Ordering::Relaxed) {
+            // Everybody sees it at once, and not after the next round.
+            let web = web.clone();
+            tokio::spawn(async move { web.refresher.refresh_pushes().await });
+        }
         job.report(place, result.clone());
         web.counters.count_push(result.is_pushed());
         web.refresher.touch();
     };
     let intents = job.intents.iter().map(|intent| (intent.clone(), None)).collect();
-    let results = operation::carry_out(web.refresher.bucket(), &operator, intents, report).await;
+    let named = (job.id.clone(), job.of.as_ref());
+    let results = operation::carry_out_as(web.refresher.bucket(), &operator, named, intents, report).await;
     let pushed = results.iter().filter(|result| result.is_pushed());
     let pushed: Vec<ServerName> = pushed.map(|result| result.intent.server.clone()).collect();
     for (place, result) in results.into_iter().enumerate() {
         job.report(place, result);
     }
-    // Its author sees it at once, and not after the next round.
     web.refresher.refresh_servers(&pushed).await;
+    web.refresher.refresh_pushes().await;
 }

@@ -26,7 +26,7 @@ use super::shared::Web;
 
 /// Most pages that are followed at the same time.
 const MAX_STREAMS: usize = 500;
-/// Changes closer together than this are one event.
+/// Changes closer together than this are one event; the first of them is told at once.
 const PACE: Duration = Duration::from_millis(500);
 /// How often an event says how fresh pages are.
 const READ: Duration = Duration::from_secs(15);
@@ -61,22 +61,24 @@ pub(crate) async fn get(State(web): State<Arc<Web>>) -> Response {
     };
     let (changes, ending) = (web.refresher.changes(), web.ending.subscribe());
     let end = tokio::time::Instant::now() + LIFE;
-    let events =
-        stream::unfold((web, changes, ending, place), move |(web, mut changes, mut ending, place)| async move {
-            let event = tokio::select! {
-                news = changes.changed() => {
-                    news.ok()?;
-                    tokio::time::sleep(PACE).await;
-                    Event::default().event("change").data(changes.borrow_and_update().to_string())
-                }
-                () = tokio::time::sleep(READ) => {
-                    let taken = web.refresher.snapshot().taken;
-                    Event::default().event("read").data(taken.map(|taken| taken.to_string()).unwrap_or_default())
-                }
-                () = async { drop(ending.wait_for(|ending| *ending).await) } => return None,
-                () = tokio::time::sleep_until(end) => return None,
-            };
-            Some((Ok::<_, Infallible>(event), (web, changes, ending, place)))
-        });
+    let paced = tokio::time::Instant::now();
+    let begin = (web, changes, ending, place, paced);
+    let events = stream::unfold(begin, move |(web, mut changes, mut ending, place, mut paced)| async move {
+        let event = tokio::select! {
+            news = changes.changed() => {
+                news.ok()?;
+                tokio::time::sleep_until(paced).await;
+                paced = tokio::time::Instant::now() + PACE;
+                Event::default().event("change").data(changes.borrow_and_update().to_string())
+            }
+            () = tokio::time::sleep(READ) => {
+                let taken = web.refresher.snapshot().taken;
+                Event::default().event("read").data(taken.map(|taken| taken.to_string()).unwrap_or_default())
+            }
+            () = async { drop(ending.wait_for(|ending| *ending).await) } => return None,
+            () = tokio::time::sleep_until(end) => return None,
+        };
+        Some((Ok::<_, Infallible>(event), (web, changes, ending, place, paced)))
+    });
     Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(20))).into_response()
 }

@@ -1,14 +1,15 @@
-//! Pushes in progress and lately done: what was wanted, and how each went.
+//! Pushes in progress and lately done by this process: what was wanted, and how each went.
 //!
 //! A push of many servers takes a while, so it is carried out apart from the request that asked for it, and its page
-//! follows it. Only the last ones are kept, in memory: the bucket's history has what was written.
+//! follows it. Only the last ones are kept, in memory: the bucket has what was written, and a job what isn't there yet, or
+//! never will be, as the words in which a row was refused.
 
 use std::{
     collections::VecDeque,
-    hash::{BuildHasher, Hasher, RandomState},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use bucket::{Push, PushId, PushRow, Timestamp};
 use fleet::operation::{Intent, NotPushed, Operator, PushResult};
 use tokio::sync::watch;
 
@@ -20,12 +21,16 @@ pub(crate) const MAX_SERVERS: usize = 20_000;
 /// One push of one release, or a rollback, to some servers.
 #[derive(Debug)]
 pub(crate) struct Job {
-    /// Its name in addresses.
-    pub(crate) id: String,
+    /// The ID of the push, known before it is recorded; of several, that of the first.
+    pub(crate) id: PushId,
+    /// The push that it undoes or tries again.
+    pub(crate) of: Option<PushId>,
+    /// When it was asked for.
+    began: Timestamp,
     /// Who wants it.
-    pub(crate) who: String,
+    who: String,
     /// Their reason.
-    pub(crate) reason: String,
+    reason: String,
     /// What is wanted, in order; never empty.
     pub(crate) intents: Vec<Intent>,
     progress: Mutex<Progress>,
@@ -43,18 +48,44 @@ pub(crate) struct Progress {
 
 impl Job {
     /// A job that hasn't begun.
-    pub(crate) fn new(operator: &Operator, intents: Vec<Intent>) -> Self {
-        // The keys of every state are random: that is all a name that can't be guessed needs.
-        let id = RandomState::new().build_hasher().finish();
+    pub(crate) fn new(id: PushId, of: Option<PushId>, operator: &Operator, intents: Vec<Intent>) -> Self {
         let progress = Progress { results: vec![None; intents.len()], finished: false };
         Self {
-            id: format!("{id:016x}"),
+            id,
+            of,
+            began: Timestamp::now(),
             who: operator.who.name.clone(),
             reason: operator.reason.clone(),
             intents,
             progress: Mutex::new(progress),
             ended: watch::Sender::new(false),
         }
+    }
+
+    /// The push, or the first of them, as it is recorded.
+    pub(crate) fn push(&self) -> Push {
+        let first = &self.intents[0];
+        let rows = self.intents.iter().filter(|intent| intent.app == first.app && intent.kind == first.kind);
+        let rows = rows.map(|Intent { server, from, to, .. }| PushRow {
+            server: server.clone(),
+            from: from.clone(),
+            to: to.clone(),
+        });
+        Push {
+            id: self.id.clone(),
+            time: self.began,
+            app: first.app.clone(),
+            kind: first.kind.clone(),
+            of: self.of.clone(),
+            who: self.who.clone(),
+            why: self.reason.clone(),
+            rows: rows.collect(),
+        }
+    }
+
+    /// Whether the push is known to lie in the bucket.
+    pub(crate) fn is_recorded(&self) -> bool {
+        self.progress().results.iter().flatten().any(|result| result.push.is_some())
     }
 
     /// How far it is.
@@ -103,8 +134,8 @@ impl Default for Jobs {
 
 impl Jobs {
     /// A job by its name, if it is still kept.
-    pub(crate) fn get(&self, id: &str) -> Option<Arc<Job>> {
-        lock(&self.kept).iter().find(|job| job.id == id).cloned()
+    pub(crate) fn get(&self, id: &PushId) -> Option<Arc<Job>> {
+        lock(&self.kept).iter().find(|job| job.id == *id).cloned()
     }
 
     /// Keeps a job, which is now running.

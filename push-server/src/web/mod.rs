@@ -24,6 +24,7 @@ mod route;
 mod routes;
 mod serve;
 mod shared;
+mod shown;
 mod targets;
 #[cfg(test)]
 mod testing;

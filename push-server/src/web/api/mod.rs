@@ -23,7 +23,7 @@ use axum::{
 use bucket::{AppName, PushKind, ReleaseName, ServerName};
 
 use outcome::NotAllWritten;
-use pushes::{HeadOut, PushedOut};
+use pushes::{AccountOut, HeadOut};
 use serde::de::DeserializeOwned;
 use types::{AppOut, JobOut, Kind, Page, PlanOut, Problem, PushIn, PushOut, ReleaseOut, ServerOut, TargetIn};
 
@@ -115,8 +115,8 @@ fn reading() -> Vec<Route> {
         ),
         read(
             "/api/v1/pushes/{id}",
-            get(pushed),
-            Doc::new::<PushedOut>("getPush", "Results of a push, and what became of it on each server", &[]),
+            get(pushes::get),
+            Doc::new::<AccountOut>("getPush", "A push, and what became of it on each server", &[]),
         ),
         read(
             "/api/v1/events",
@@ -305,11 +305,4 @@ fn intent(kind: Kind, row: &TargetIn) -> Result<Intent, RowError> {
         (Some(from), None, true) => from.app().clone(),
     };
     Ok(Intent { server, app, from, to, kind })
-}
-
-async fn pushed(view: View, Path(id): Path<String>) -> Response {
-    match view.web.jobs.get(&id) {
-        Some(job) => Json(PushedOut::Job(JobOut::new(&job))).into_response(),
-        None => pushes::from_bucket(&view, &id).await,
-    }
 }

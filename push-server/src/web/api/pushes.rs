@@ -2,22 +2,23 @@
 
 use axum::{
     Json,
+    extract::Path,
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use bucket::{PushHead, PushId};
-use fleet::account::{self, Account, Stage, mentions};
+use bucket::{PushHead, PushId, ReleaseName};
+use fleet::account::Stage;
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
     problem,
-    types::{JobOut, Page},
+    types::{JobOut, Page, ResultOut},
 };
-use crate::web::{params::Params, parts::page_of, view::View};
-
-/// As far back as pushes are listed.
-const MAX_DEPTH: usize = 500;
+use crate::{
+    snapshot::RecentPush,
+    web::{params::Params, parts::page_of, shown::Shown, view::View},
+};
 
 /// A push, whatever its number of servers.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -60,6 +61,9 @@ pub(crate) struct AccountOut {
     summary: String,
     /// Each server.
     rows: Vec<RowOut>,
+    /// Results as `POST /api/v1/pushes` gives them, if the process that answers wrote it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcomes: Option<Vec<ResultOut>>,
 }
 
 /// One row of a push.
@@ -78,16 +82,11 @@ pub(crate) struct RowOut {
     /// Generation of the document that holds it; absent if it was not written.
     #[serde(skip_serializing_if = "Option::is_none")]
     generation: Option<i64>,
-}
-
-/// A push: of a process that still knows how it wrote it, or as the bucket has it.
-#[derive(Debug, Serialize, JsonSchema)]
-#[serde(untagged)]
-pub(crate) enum PushedOut {
-    /// As this process wrote it.
-    Job(JobOut),
-    /// As the bucket has it.
-    Account(Box<AccountOut>),
+    /// Why nothing was written, in full, if the process that answers wrote it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    /// What failed after the write, as far as the process that answers knows.
+    warnings: Vec<String>,
 }
 
 impl From<PushHead> for HeadOut {
@@ -107,24 +106,30 @@ impl From<PushHead> for HeadOut {
     }
 }
 
-impl From<&Account> for AccountOut {
-    fn from(account: &Account) -> Self {
-        let mut head = account.push.head();
-        head.unwritten = account.end.as_ref().map(|end| end.rows.len());
-        let stem = |release: &bucket::ReleaseName| release.stem().to_owned();
-        let rows = account.rows.iter().map(|row| RowOut {
-            server: row.row.server.to_string(),
-            from: row.row.from.as_ref().map(stem),
-            to: row.row.to.as_ref().map(stem),
-            outcome: row.state.to_string(),
-            generation: row.written.as_ref().map(|written| written.generation.0),
+impl AccountOut {
+    fn new(view: &View, shown: &Shown) -> Self {
+        let stem = |release: &ReleaseName| release.stem().to_owned();
+        let results = shown.results();
+        let rows = shown.rows.iter().map(|(row, written, state)| {
+            let result = results.get(&row.server);
+            RowOut {
+                server: row.server.to_string(),
+                from: row.from.as_ref().map(stem),
+                to: row.to.as_ref().map(stem),
+                outcome: state.to_string(),
+                generation: written.map(|generation| generation.0),
+                error: result.and_then(|result| result.result.as_ref().err()).map(ToString::to_string),
+                warnings: result.iter().flat_map(|result| &result.incomplete).map(ToString::to_string).collect(),
+            }
         });
+        let stage = shown.stage(view);
         Self {
-            head: head.into(),
-            stage: account.stage.to_string(),
-            finished: account.stage != Stage::UnderWay,
-            summary: account.summary(),
+            head: shown.head().into(),
+            stage: stage.to_string(),
+            finished: stage != Stage::UnderWay,
+            summary: shown.rows.summary.clone(),
             rows: rows.collect(),
+            outcomes: shown.job.as_ref().map(|job| JobOut::new(job).outcomes),
         }
     }
 }
@@ -132,24 +137,21 @@ impl From<&Account> for AccountOut {
 /// `GET /api/v1/pushes`.
 pub(crate) async fn list(view: View, params: Params) -> Response {
     let text = params.get("q").unwrap_or_default();
-    match view.web.refresher.bucket().newest_pushes(MAX_DEPTH).await {
-        Ok(heads) => {
-            let matching: Vec<PushHead> = heads.into_iter().filter(|head| mentions(head, text)).collect();
-            let total = matching.len();
-            let shown = page_of(matching.into_iter(), params.page()).into_iter().map(HeadOut::from);
-            Json(Page::new(&view, shown.collect(), params.page(), total)).into_response()
-        }
-        Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, "Pushes unreadable", &error.to_string()),
-    }
+    let matching: Vec<&RecentPush> =
+        view.snapshot.recent.iter().map(|push| &**push).filter(|push| push.mentions(text)).collect();
+    let total = matching.len();
+    let shown = page_of(matching.into_iter(), params.page()).into_iter().map(|push| HeadOut::from(push.head.clone()));
+    Json(Page::new(&view, shown.collect(), params.page(), total)).into_response()
 }
 
-/// `GET /api/v1/pushes/{id}`, of a push that this process doesn't know.
-pub(crate) async fn from_bucket(view: &View, id: &str) -> Response {
+/// `GET /api/v1/pushes/{id}`.
+pub(crate) async fn get(view: View, Path(id): Path<String>) -> Response {
     let Ok(id) = id.parse::<PushId>() else {
         return problem(StatusCode::NOT_FOUND, "Push not found", "a push ID has only letters and digits");
     };
-    match account::read(view.web.refresher.bucket(), &id).await {
-        Ok(account) => Json(PushedOut::Account(Box::new(AccountOut::from(&account)))).into_response(),
-        Err(error) => problem(StatusCode::NOT_FOUND, "Push not found", &format!("{error:#}")),
+    match Shown::find(&view, &id).await {
+        Ok(Some(shown)) => Json(AccountOut::new(&view, &shown)).into_response(),
+        Ok(None) => problem(StatusCode::NOT_FOUND, "Push not found", &format!("there is no push {id}")),
+        Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, "Push unreadable", &error.to_string()),
     }
 }

@@ -448,7 +448,7 @@ impl JobOut {
         });
         let push = progress.results.iter().flatten().find_map(|result| result.push.as_ref());
         Self {
-            id: job.id.clone(),
+            id: job.id.to_string(),
             push: push.map(ToString::to_string),
             finished: progress.finished,
             outcomes: results.collect(),
