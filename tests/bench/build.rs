@@ -32,24 +32,38 @@ struct Peers {
     cargo_deb: PathBuf,
 }
 
-pub(crate) fn bench(release: &Path, scratch: &Path) -> Result<()> {
+/// What packages are built of, by name.
+pub(crate) const TREES: [&str; 4] = ["mixed", "small", "random", "large"];
+
+/// Packs each of [`TREES`], or `only` one of them.
+pub(crate) fn bench(release: &Path, scratch: &Path, only: Option<&str>) -> Result<()> {
     let peers = Peers::find()?;
-    for (name, fill) in [("mixed", mixed as fn(&Path) -> Result<()>), ("small", small), ("random", random)] {
+    for name in TREES.into_iter().filter(|name| only.is_none_or(|only| only == *name)) {
         let project = scratch.join(name);
-        let tree = project.join("classic/opt");
-        fs::create_dir_all(&tree)?;
-        fill(&tree)?;
-        write_project(&project)?;
-        let (bytes, files) = tree_size(&tree)?;
-        println!("build a package of {} MB in {files} files", bytes >> 20);
-        compare(release, &peers, &project)?;
+        match name {
+            "mixed" => bench_tree(release, &peers, &project, mixed)?,
+            "small" => bench_tree(release, &peers, &project, small)?,
+            "random" => bench_tree(release, &peers, &project, random)?,
+            _ => memory_of_a_large_file(release, &project)?,
+        }
         if name == "mixed" {
             let xz = vec![run(&mut dpkg_deb(&project, &["-Zxz"]))?];
             println!("{}", row("dpkg-deb -Zxz (its default)", &xz, size(&project.join("dpkg.deb"))?, None));
         }
         fs::remove_dir_all(&project)?;
     }
-    memory_of_a_large_file(release, &scratch.join("large"))
+    Ok(())
+}
+
+/// `release build` beside the others, of a tree that `fill` makes.
+fn bench_tree(release: &Path, peers: &Peers, project: &Path, fill: fn(&Path) -> Result<()>) -> Result<()> {
+    let tree = project.join("classic/opt");
+    fs::create_dir_all(&tree)?;
+    fill(&tree)?;
+    write_project(project)?;
+    let (bytes, files) = tree_size(&tree)?;
+    println!("build a package of {} MB in {files} files", bytes >> 20);
+    compare(release, peers, project)
 }
 
 /// Memory must not grow with a file: `release build` alone, on one that is larger than any of the trees.
@@ -66,7 +80,7 @@ fn memory_of_a_large_file(release: &Path, project: &Path) -> Result<()> {
     println!("build a package of {} MB in one file, a quarter of it random bytes", LARGE >> 20);
     let runs = [run(&mut release_build(release, project))?];
     println!("{}", row("release build", &runs, size(&built(project)?)?, None));
-    Ok(fs::remove_dir_all(project)?)
+    Ok(())
 }
 
 fn release_build(release: &Path, project: &Path) -> Command {

@@ -6,6 +6,8 @@
 //! - an idle agent: requests, memory, processor time
 //! - the web app over a large fleet: every page, memory, requests
 //!
+//! With names, only that part: see [`USAGE`].
+//!
 //! It judges nothing: a machine's load moves every figure. Ratios of the same run are what to compare.
 
 #![allow(clippy::cast_precision_loss, reason = "figures for people")]
@@ -19,8 +21,22 @@ mod web;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use harness::{Programs, TempDir, clean_up_when_interrupted};
+
+/// How it is told to do less than everything.
+const USAGE: &str = "\
+usage: bench [idle | deploy | wake | web | build [mixed | small | random | large]]
+
+Without a name, everything is measured, which takes some ten minutes. `build` packs
+  mixed    programs and texts as Debian has them, 320 MB
+  small    50,000 small files
+  random   a file of 1 GB that nothing makes smaller
+  large    a file of 4 GB, of which only the memory that `release build` takes is looked at
+`make bench` builds what is measured, and gets what it is compared with.";
+
+/// The parts, in the order in which they are done.
+const PARTS: [&str; 5] = ["idle", "deploy", "wake", "web", "build"];
 
 fn main() -> ExitCode {
     match run() {
@@ -33,25 +49,28 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let (part, tree) = match arguments[..] {
+        [] => (None, None),
+        ["--help" | "-h"] => {
+            println!("{USAGE}");
+            return Ok(());
+        }
+        [part] if PARTS.contains(&part) => (Some(part), None),
+        ["build", tree] if build::TREES.contains(&tree) => (Some("build"), Some(tree)),
+        _ => bail!("cannot measure `{}`\n{USAGE}", arguments.join(" ")),
+    };
     clean_up_when_interrupted()?;
     let programs = Programs::get()?;
-    // One of them by name, or all.
-    let only = std::env::args().nth(1);
-    let wanted = |name: &str| only.as_deref().is_none_or(|only| only == name);
-    if wanted("idle") {
-        idle::bench(&programs.pulld())?;
-    }
-    if wanted("deploy") {
-        deploy::bench()?;
-    }
-    if wanted("wake") {
-        wake::bench()?;
-    }
-    if wanted("web") {
-        web::bench(&programs.push())?;
-    }
-    if wanted("build") {
-        build::bench(&programs.release(), TempDir::new()?.path())?;
+    for part in PARTS.into_iter().filter(|name| part.is_none_or(|only| only == *name)) {
+        match part {
+            "idle" => idle::bench(&programs.pulld())?,
+            "deploy" => deploy::bench()?,
+            "wake" => wake::bench()?,
+            "web" => web::bench(&programs.push())?,
+            _ => build::bench(&programs.release(), TempDir::new()?.path(), tree)?,
+        }
     }
     Ok(())
 }

@@ -1,12 +1,13 @@
 //! The jobs, done with one tool, and what is to be seen afterwards.
 
 use std::{
-    fmt, thread,
+    fmt,
+    slice::from_ref,
+    thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
-use harness::Output;
 
 use crate::{
     stage::{Built, PORT, Server, Stage, run},
@@ -15,8 +16,10 @@ use crate::{
 
 /// How often the first job is done; its figure is the median.
 const ROUNDS: usize = 9;
-/// How often it is done over a long way.
-const FAR_ROUNDS: usize = 5;
+/// How often it is done over a long way, and on several servers at once.
+const FEW_ROUNDS: usize = 5;
+/// On how many.
+const SEVERAL: usize = 4;
 /// How long a server is given to come to rest by itself.
 const REST: Duration = Duration::from_secs(20);
 
@@ -27,6 +30,7 @@ const START: Duration = Duration::from_secs(5);
 pub(crate) struct Row {
     tool: Tool,
     act: Duration,
+    several: Duration,
     far: Duration,
     back: Option<Duration>,
     crash: String,
@@ -36,74 +40,73 @@ pub(crate) struct Row {
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let back = self.back.map_or_else(|| "not possible".to_owned(), |took| format!("{:.2} s", took.as_secs_f64()));
-        let (name, act, far) = (self.tool.name(), self.act.as_secs_f64(), self.far.as_secs_f64());
-        write!(f, "| {name} | {act:.2} s | {far:.2} s | {back} | {} | {} |", self.crash, self.power_cut)
+        let [act, several, far] = [self.act, self.several, self.far].map(|took| took.as_secs_f64());
+        let (name, crash, power_cut) = (self.tool.name(), &self.crash, &self.power_cut);
+        write!(f, "| {name} | {act:.2} s | {several:.2} s | {far:.2} s | {back} | {crash} | {power_cut} |")
     }
 }
 
-/// Does all of them; the first one on a stage where everything is `far` from everything, too.
+/// Does all of them; the first one on several servers at once, and on a stage where everything is `far` from everything, too.
 pub(crate) fn all(stage: &Stage, far: &Stage, tool: Tool) -> Result<Row> {
     let (act, back) = act_and_go_back(stage, tool)?;
-    let far = act_far(far, tool)?;
-    Ok(Row { tool, act, far, back, crash: crash(stage, tool)?, power_cut: power_cut(stage, tool)? })
+    let servers = (0..SEVERAL).map(|_| stage.server(tool)).collect::<Result<Vec<_>>>()?;
+    let (several, _) = act_often(stage, tool, &servers, FEW_ROUNDS)?;
+    drop(servers);
+    let (far, _) = act_often(far, tool, &[far.server(tool)?], FEW_ROUNDS)?;
+    Ok(Row { tool, act, several, far, back, crash: crash(stage, tool)?, power_cut: power_cut(stage, tool)? })
 }
 
-/// The first job alone.
-fn act_far(stage: &Stage, tool: Tool) -> Result<Duration> {
-    let server = stage.server(tool)?;
-    install_first(stage, tool, &server)?;
+/// Brings one version after the other to servers: the median of how long that takes, and the last version but one.
+fn act_often(stage: &Stage, tool: Tool, servers: &[Server], rounds: usize) -> Result<(Duration, Built)> {
+    let mut last = install_first(stage, tool, servers)?;
+    let mut before_it = last.clone();
     let mut figures = Vec::new();
-    for _ in 0..FAR_ROUNDS {
+    for _ in 0..rounds {
         let version = stage.build(|version| version)?;
-        stage.wait_until_it_listens(&server);
-        figures.push(act(stage, tool, &server, &version)?.0);
-        stage.wait_for_report(&server, &version)?;
+        for server in servers {
+            stage.wait_until_it_listens(server);
+        }
+        figures.push(act(stage, tool, servers, &version)?);
+        servers.iter().try_for_each(|server| stage.wait_for_report(server, &version))?;
+        before_it = std::mem::replace(&mut last, version);
     }
     figures.sort();
-    Ok(figures[FAR_ROUNDS / 2])
+    Ok((figures[rounds / 2], before_it))
 }
 
 fn act_and_go_back(stage: &Stage, tool: Tool) -> Result<(Duration, Option<Duration>)> {
-    let server = stage.server(tool)?;
-    let mut figures = Vec::new();
-    let mut before = install_first(stage, tool, &server)?;
-    let mut previous = before.clone();
-    for _ in 0..ROUNDS {
-        let version = stage.build(|version| version)?;
-        stage.wait_until_it_listens(&server);
-        figures.push(act(stage, tool, &server, &version)?.0);
-        stage.wait_for_report(&server, &version)?;
-        previous = std::mem::replace(&mut before, version);
-    }
-    figures.sort();
-    let Some(command) = tool.go_back(&previous) else { return Ok((figures[ROUNDS / 2], None)) };
+    let server = &stage.server(tool)?;
+    let (act, previous) = act_often(stage, tool, from_ref(server), ROUNDS)?;
+    let Some(command) = tool.go_back(&previous) else { return Ok((act, None)) };
     server.machine.cut_off();
     let started = Instant::now();
     server.machine.sh(&format!("({command}) > /root/typed.log 2>&1 &"))?;
-    let came = answers(&server, &previous, Duration::from_mins(1));
+    let came = answers(server, &previous, Duration::from_mins(1));
     let came = came.with_context(|| server.machine.read("/root/typed.log").unwrap_or_default())?;
-    Ok((figures[ROUNDS / 2], Some(came.duration_since(started))))
+    Ok((act, Some(came.duration_since(started))))
 }
 
 /// A first version, which is there before a job begins.
-fn install_first(stage: &Stage, tool: Tool, server: &Server) -> Result<Built> {
+fn install_first(stage: &Stage, tool: Tool, servers: &[Server]) -> Result<Built> {
     let version = stage.build(|version| version)?;
-    act(stage, tool, server, &version)?;
-    stage.wait_for_report(server, &version)?;
+    act(stage, tool, servers, &version)?;
+    servers.iter().try_for_each(|server| stage.wait_for_report(server, &version))?;
     Ok(version)
 }
 
-/// Brings a version to a server: how long until it answers, and how the command ended.
-fn act(stage: &Stage, tool: Tool, server: &Server, version: &Built) -> Result<(Duration, Output)> {
-    let command = tool.act(stage, server, version)?;
+/// Brings a version to servers, by one command: how long until the last of them answers.
+fn act(stage: &Stage, tool: Tool, servers: &[Server], version: &Built) -> Result<Duration> {
+    let command = tool.act(stage, servers, version)?;
     let started = Instant::now();
     thread::scope(|scope| {
         let running = scope.spawn(|| run(command, tool.name()));
-        let came = answers(server, version, Duration::from_mins(1));
+        let limit = Duration::from_mins(1);
+        // The first ones may have answered long before they are looked at: what counts is when all do.
+        let came = servers.iter().try_fold(started, |_, server| answers(server, version, limit));
         let output = running.join().expect("running a command doesn't panic")?;
         let came = came.with_context(|| output.to_string())?;
         ensure!(output.success(), "{output}");
-        Ok((came.duration_since(started), output))
+        Ok(came.duration_since(started))
     })
 }
 
@@ -122,10 +125,10 @@ fn what_runs(server: &Server) -> Option<String> {
 /// A release that crashes at once.
 fn crash(stage: &Stage, tool: Tool) -> Result<String> {
     let server = stage.server(tool)?;
-    let good = install_first(stage, tool, &server)?;
+    let good = install_first(stage, tool, from_ref(&server))?;
     let bad = stage.build(harness::Version::crashing)?;
     stage.wait_until_it_listens(&server);
-    let mut command = tool.act(stage, &server, &bad)?;
+    let mut command = tool.act(stage, from_ref(&server), &bad)?;
     if tool == Tool::Push {
         command.arg("--wait");
     }
@@ -145,12 +148,12 @@ fn crash(stage: &Stage, tool: Tool) -> Result<String> {
 /// The power is cut while dpkg configures the package.
 fn power_cut(stage: &Stage, tool: Tool) -> Result<String> {
     let mut server = stage.server(tool)?;
-    install_first(stage, tool, &server)?;
+    install_first(stage, tool, from_ref(&server))?;
     // Slow once: the second time it is there already.
     let slow = "if [ ! -e /var/was-slow ]; then touch /var/was-slow; sync; sleep 30; fi\n";
     let version = stage.build(|version| version.postinst(slow))?;
     stage.wait_until_it_listens(&server);
-    let command = tool.act(stage, &server, &version)?;
+    let command = tool.act(stage, from_ref(&server), &version)?;
     thread::scope(|scope| -> Result<()> {
         let running = scope.spawn(|| run(command, tool.name()));
         let began = server.machine.wait_until("dpkg runs the script", Duration::from_mins(1), |machine| {
@@ -179,7 +182,7 @@ fn power_cut(stage: &Stage, tool: Tool) -> Result<String> {
     if becomes_whole(REST)? {
         return Ok(format!("heals itself in {:.1} s", started.elapsed().as_secs_f64()));
     }
-    let next = run(tool.act(stage, &server, &version)?, tool.name())?;
+    let next = run(tool.act(stage, from_ref(&server), &version)?, tool.name())?;
     let after = if becomes_whole(START)? { "the next command mends it" } else { "the next command does not mend it" };
     Ok(format!("half-configured; {after} (exit status {})", next.status))
 }

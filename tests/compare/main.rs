@@ -1,7 +1,7 @@
 //! `make compare`: the same four jobs done with Push and with what people would use instead, on this machine in one run.
 //!
-//! - from the command to the new program that answers; and the same over a link of 40 ms: there and back, between the
-//!   operator, the server, and the bucket or the repository
+//! - from the command to the new program that answers; the same on four servers at once, by one command; and over a link
+//!   of 40 ms: there and back, between the operator, the server, and the bucket or the repository
 //! - going back on a server whose network is gone, typed at its console
 //! - a release that crashes at once: what the tool says, and what the server runs afterwards
 //! - the power cut in the middle of dpkg: what the server is like by itself, and after the person's next command
@@ -48,10 +48,10 @@ fn run() -> Result<()> {
         rows.push(jobs::all(&stage, &far, tool)?);
     }
     println!(
-        "\n| with | new program answers | over {} ms | back, network gone | a release that crashes | power cut in dpkg |",
+        "\n| with | new program answers | on four servers at once | over {} ms | back, network gone | a release that crashes | power cut in dpkg |",
         LINK.as_millis()
     );
-    println!("|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|");
     for row in rows {
         println!("{row}");
     }

@@ -63,6 +63,7 @@ pub(crate) struct Stage {
     directory: TempDir,
     _repository: Repository,
     versions: Cell<u32>,
+    servers: Cell<u32>,
 }
 
 /// A signed apt repository, served on loopback.
@@ -100,7 +101,7 @@ impl Stage {
         };
         let compute_endpoint = format!("http://127.0.0.1:{}/", far(port_of(&compute.endpoint())?)?);
         let repository_port = far(repository.port)?;
-        let versions = Cell::new(0);
+        let (versions, servers) = (Cell::new(0), Cell::new(0));
         let stage = Self {
             runtime,
             scenario,
@@ -113,6 +114,7 @@ impl Stage {
             directory,
             _repository: repository,
             versions,
+            servers,
         };
         stage.sh("ssh-keygen -q -t ed25519 -N '' -f key")?;
         stage.sh("mkdir -m 700 gnupg && GNUPGHOME=$PWD/gnupg gpg --batch --quiet --passphrase '' --quick-gen-key \
@@ -183,7 +185,8 @@ impl Stage {
     /// A server with an agent that hears of a push by its metadata server, as on Google's cloud.
     fn own_server(&self) -> Result<Server> {
         let metadata = Arc::new(self.runtime.block_on(FakeMetadata::start()));
-        let name = format!("own-{}", self.versions.get());
+        self.servers.set(self.servers.get() + 1);
+        let name = format!("own-{}", self.servers.get());
         self.compute.add(ZONE, &name);
         self.compute.mirror(ZONE, &name, metadata.clone());
         let port = port_of(&metadata.host())?;

@@ -1,4 +1,4 @@
-//! The tools that are compared, each as its documentation has it used for one package on one server.
+//! The tools that are compared, each as its documentation has it used for one package.
 
 use std::process::Command;
 
@@ -53,45 +53,63 @@ impl Tool {
         }
     }
 
-    /// What brings a version to a server, as one command.
-    pub(crate) fn act(self, stage: &Stage, server: &Server, version: &Built) -> Result<Command> {
+    /// What brings a version to servers, as one command: to all of them side by side.
+    pub(crate) fn act(self, stage: &Stage, servers: &[Server], version: &Built) -> Result<Command> {
         let deb = version.deb.display().to_string();
+        let options = stage.ssh_options();
+        let on_each = |command: &dyn Fn(u16) -> String| {
+            let commands = servers.iter().map(|server| command(server.ssh_port));
+            // `wait` ends as the process does that it waits for.
+            let (begun, waits): (String, Vec<String>) = commands
+                .enumerate()
+                .map(|(at, command)| (format!("({command}) & p{at}=$!\n"), format!("wait $p{at}")))
+                .unzip();
+            shell(&(begun + &waits.join(" && ")))
+        };
         Ok(match self {
             Self::Push => {
-                stage.push(&["deploy", version.release.as_str(), server.machine.name(), "--force", "-m", "compared"])?
+                let names = servers.iter().map(|server| server.machine.name());
+                let mut push = stage.push(&["deploy", version.release.as_str(), "--force", "-m", "compared"])?;
+                push.args(names);
+                push
             }
-            Self::Scp => shell(&format!(
-                "scp {options} -P {port} '{deb}' root@127.0.0.1:/root/web.deb && \
-                 ssh {options} -p {port} root@127.0.0.1 'dpkg --install /root/web.deb && systemctl restart web'",
-                options = stage.ssh_options(),
-                port = server.ssh_port
-            )),
+            Self::Scp => on_each(&|port| {
+                format!(
+                    "scp {options} -P {port} '{deb}' root@127.0.0.1:/root/web.deb && \
+                     ssh {options} -p {port} root@127.0.0.1 'dpkg --install /root/web.deb && systemctl restart web'"
+                )
+            }),
             Self::Apt => {
                 stage.publish(version)?;
-                shell(&format!(
-                    "ssh {options} -p {port} root@127.0.0.1 'apt-get update && \
-                     DEBIAN_FRONTEND=noninteractive apt-get install --yes web={version} && systemctl restart web'",
-                    options = stage.ssh_options(),
-                    port = server.ssh_port,
-                    version = version.version
-                ))
+                on_each(&|port| {
+                    format!(
+                        "ssh {options} -p {port} root@127.0.0.1 'apt-get update && \
+                         DEBIAN_FRONTEND=noninteractive apt-get install --yes web={version} && systemctl restart web'",
+                        version = version.version
+                    )
+                })
             }
             Self::Ansible => {
                 let playbook = stage.file("playbook.yml", PLAYBOOK)?;
+                let host = |port| format!("server-{port} ansible_host=127.0.0.1 ansible_port={port}\n");
+                let inventory = servers.iter().map(|server| host(server.ssh_port)).collect::<String>();
                 let mut command = Command::new(python_tool("ansible-playbook"));
-                command.args(["-i", "127.0.0.1,", "-u", "root", "-e"]).arg(format!("deb={deb}"));
-                command.arg("-e").arg(format!("ansible_port={}", server.ssh_port)).arg("-e");
-                command.arg("ansible_python_interpreter=/usr/bin/python3").arg(playbook);
-                command.env("ANSIBLE_SSH_ARGS", stage.ssh_options()).env("ANSIBLE_NOCOWS", "1");
+                command.arg("-i").arg(stage.file("inventory.ini", &inventory)?).args(["-u", "root", "-e"]);
+                command.arg(format!("deb={deb}"));
+                command.args(["-e", "ansible_python_interpreter=/usr/bin/python3"]).arg(playbook);
+                command.env("ANSIBLE_SSH_ARGS", options).env("ANSIBLE_NOCOWS", "1");
                 command.env("ANSIBLE_HOME", stage.path("ansible"));
                 command
             }
             Self::Pyinfra => {
                 let deploy = stage.file("deploy.py", DEPLOY)?;
+                let host = |port| format!("('server-{port}', {{'ssh_hostname': '127.0.0.1', 'ssh_port': {port}}}), ");
+                let hosts = servers.iter().map(|server| host(server.ssh_port)).collect::<String>();
+                let inventory = stage.file("inventory.py", &format!("servers = [{hosts}]\n"))?;
                 let mut command = Command::new(python_tool("pyinfra"));
                 command.current_dir(stage.path("")).env("DEB", &deb).args(["-y", "--ssh-user", "root"]);
-                command.args(["--ssh-key"]).arg(stage.path("key")).arg("--ssh-port").arg(server.ssh_port.to_string());
-                command.args(["--data", "ssh_strict_host_key_checking=off", "127.0.0.1"]).arg(deploy);
+                command.args(["--ssh-key"]).arg(stage.path("key"));
+                command.args(["--data", "ssh_strict_host_key_checking=off"]).arg(inventory).arg(deploy);
                 command
             }
         })
