@@ -4,6 +4,7 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    thread,
 };
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -130,7 +131,10 @@ impl BuildContext {
             compression: recipe.compression,
         };
         let progress = Progress::begin(&format!("packing {}", package.app), tree.bytes());
-        deb.write(path, &|done| progress.at(done))
+        deb.write(path, &|done| progress.at(done))?;
+        // Its many small parts are given back beside what comes next.
+        let _ = thread::Builder::new().spawn(move || drop(tree));
+        Ok(())
     }
 
     fn pack_prebuilt(

@@ -18,7 +18,6 @@ mod tarball;
 mod unfinished;
 
 use std::{
-    collections::HashMap,
     fs::File,
     io::{Seek, SeekFrom, Write},
     num::NonZero,
@@ -153,14 +152,9 @@ impl Deb<'_> {
     }
 
     /// Fits the control member with these sums into its place while `finish` waits for those who compress.
-    fn fit_while<T>(
-        &self,
-        sums: &HashMap<&str, String>,
-        room: usize,
-        finish: impl FnOnce() -> Result<T>,
-    ) -> Result<(T, Fitted)> {
+    fn fit_while<T>(&self, sums: &[[u8; 16]], room: usize, finish: impl FnOnce() -> Result<T>) -> Result<(T, Fitted)> {
         let fit = || -> Result<Fitted> {
-            let tar = self.control_tar(self.summed().filter_map(|path| sums.get(path)))?;
+            let tar = self.control_tar(sums.iter().copied())?;
             match control::fit(self.compression, &tar, room)? {
                 Some(content) => Ok(Ok(content)),
                 None => Ok(Err(DoesNotFit { needed: control::room(self.compression, &tar)? })),
@@ -176,7 +170,7 @@ impl Deb<'_> {
         })
     }
 
-    fn write_tar(&self, out: &mut impl Write, threads: usize, progress: &dyn Fn(u64)) -> Result<HashMap<&str, String>> {
+    fn write_tar(&self, out: &mut impl Write, threads: usize, progress: &dyn Fn(u64)) -> Result<Vec<[u8; 16]>> {
         let mut done = 0;
         // Two also on one core: one may wait for the disk.
         pieces::tar(self.tree, self.time, threads.max(2), |piece, content| {
@@ -195,17 +189,23 @@ impl Deb<'_> {
     }
 
     /// The control member as a tar, with a sum for each of the files in [`Self::summed`].
-    fn control_tar(&self, sums: impl Iterator<Item = impl AsRef<str>>) -> Result<Vec<u8>> {
+    fn control_tar(&self, sums: impl Iterator<Item = [u8; 16]>) -> Result<Vec<u8>> {
         let mut tar = Tarball::new(Vec::new(), self.time)?;
         let conffiles = self.tree.conffiles().fold(String::new(), |text, path| text + "/" + path + "\n");
         if !conffiles.is_empty() {
             tar.text("conffiles", 0o644, conffiles.as_bytes())?;
         }
         tar.text("control", 0o644, self.control.to_string().as_bytes())?;
-        let lines =
-            self.summed().zip(sums).fold(String::new(), |text, (path, sum)| text + sum.as_ref() + "  " + path + "\n");
+        let mut lines = Vec::new();
+        for (path, sum) in self.summed().zip(sums) {
+            let mut digits = [0; 32];
+            hex::encode_to_slice(sum, &mut digits)?;
+            for part in [&digits[..], b"  ", path.as_bytes(), b"\n"] {
+                lines.extend_from_slice(part);
+            }
+        }
         if !lines.is_empty() {
-            tar.text("md5sums", 0o644, lines.as_bytes())?;
+            tar.text("md5sums", 0o644, &lines)?;
         }
         for (name, text) in self.scripts {
             tar.text(name, 0o755, text.as_bytes())?;
@@ -218,15 +218,15 @@ impl Deb<'_> {
 type Fitted = std::result::Result<Vec<u8>, DoesNotFit>;
 
 /// What compresses like sums, and takes less time to make (`SplitMix64`).
-fn guesses() -> impl Iterator<Item = String> {
+fn guesses() -> impl Iterator<Item = [u8; 16]> {
     let mut state = 0_u64;
     let mut next = move || {
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        u128::from(mixed ^ (mixed >> 31))
     };
-    std::iter::repeat_with(move || format!("{:016x}{:016x}", next(), next()))
+    std::iter::repeat_with(move || (next() << 64 | next()).to_be_bytes())
 }
 
 /// The place for the control member turned out to be too small.

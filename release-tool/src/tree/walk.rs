@@ -219,14 +219,19 @@ impl Scan<'_> {
         let unreads = Mutex::new(Unreads { list: vec![(start, String::new())], reading: 0 });
         let changed = Condvar::new();
         let found = thread::scope(|scope| {
-            let read = || self.read_directories(&unreads, &changed);
+            let read = || {
+                let mut found = self.read_directories(&unreads, &changed)?;
+                found.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+                Ok(found)
+            };
             let others: Vec<_> = (1..threads).map(|_| scope.spawn(read)).collect();
             let mut found = vec![read()];
             found.extend(others.into_iter().map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic))));
             found
         });
         let mut found: Vec<Found> = found.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
-        found.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        // A stable sort only has to merge what is sorted already.
+        found.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(found)
     }
 
