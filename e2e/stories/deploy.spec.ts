@@ -142,8 +142,8 @@ test("rolling back goes to what this server had, and undoing a push takes it bac
 
   await page.goto(`${stage.address}/history?server=web-3`);
   await page.getByRole("link", { name: "Undo the push of web to web-3" }).click();
-  await expect(page.getByRole("heading", { name: "Undo push of web on web-3" })).toBeVisible();
-  await page.getByRole("button", { name: "Roll back web on 1 server" }).click();
+  await expect(page.getByRole("heading", { name: "Undo push of web on 1 server" })).toBeVisible();
+  await page.getByRole("button", { name: "Undo on 1 server" }).click();
   await expect(page.getByText("1 pushed")).toBeVisible();
   expect(stage.desired("web-3", "web")).toBe(releases[3]);
 });

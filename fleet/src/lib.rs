@@ -9,6 +9,7 @@
 //! - [`history`]: what a server had before, from the pushes to it, pure
 //! - [`rollback`], [`retry`]: which release a server goes back to, or tries again
 //! - [`account`]: how far a push is
+//! - [`proposed`]: what would be done to servers, with what was read of them
 //! - [`redo`]: undoing, retrying, continuing and stopping a push as a whole
 //! - [`policy`]: what may go where, and who may do it
 //! - [`operation`]: pushing to any number of servers
@@ -33,6 +34,7 @@ pub mod operation;
 pub mod plan;
 pub mod poke;
 pub mod policy;
+pub mod proposed;
 pub mod push;
 mod push_object;
 pub mod redo;

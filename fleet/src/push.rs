@@ -14,7 +14,10 @@ use futures_util::future::join_all;
 use jiff::SignedDuration;
 use thiserror::Error;
 
-use crate::assign::assign;
+use crate::{
+    assign::assign,
+    server::{Reading, Server},
+};
 
 /// How often a write is repeated because another app's entry was changed concurrently.
 const MAX_MERGES: u32 = 20;
@@ -32,6 +35,24 @@ pub struct Seen {
     pub generation: Option<Generation>,
     /// The document; an empty one when there was none.
     pub document: ServerDocument,
+}
+
+impl Seen {
+    /// Of a server that was read just now.
+    ///
+    /// # Errors
+    /// When its document could not be read.
+    pub fn of(server: &Server) -> Result<Self> {
+        match &server.document {
+            Reading::Known((generation, document)) => {
+                Ok(Self { generation: Some(*generation), document: document.clone() })
+            }
+            Reading::Absent => Ok(Self::default()),
+            Reading::Unreadable(error) => {
+                bail!("nothing was written: could not read the document of `{}`: {error}", server.name)
+            }
+        }
+    }
 }
 
 /// A server's document, and what the history was made to have of the pushes that it tells of.

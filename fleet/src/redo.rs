@@ -8,7 +8,9 @@ use bucket::{
 use crate::{
     account::{Account, AccountRow, RowState, Stage},
     history::before_push,
+    identity::Identity,
     operation::{Intent, JustRead, Operator, PushResult, carry_on, find},
+    policy::{Policy, Role},
     push::Seen,
     rollback::{find_or_cached, with_told},
     server::Reading,
@@ -60,21 +62,19 @@ pub async fn undone(bucket: &Bucket, account: &Account, row: &AccountRow) -> Res
 
 /// The rows of a push whose release failed there: those that a retry is about.
 pub fn failed(account: &Account) -> impl Iterator<Item = &AccountRow> {
-    account.rows.iter().filter(|row| {
-        matches!(row.state, RowState::Written(AppState::Failed | AppState::Quarantined | AppState::Degraded))
-    })
+    account.rows.iter().filter(|row| has_failed(&row.state))
 }
 
-/// Writes the rows of a push that was cut off and that nobody has written, under its ID, and ends it.
+/// Whether a retry is about a row.
+pub fn has_failed(state: &RowState) -> bool {
+    matches!(state, RowState::Written(AppState::Failed | AppState::Quarantined | AppState::Degraded))
+}
+
+/// What is left to write of a push that was cut off, in the order of its rows.
 ///
 /// # Errors
 /// When it is under way, or over.
-pub async fn carry_on_with(
-    bucket: &Bucket,
-    operator: &Operator,
-    account: &Account,
-    report: impl Fn(usize, &PushResult),
-) -> Result<Vec<PushResult>> {
+pub fn left(account: &Account) -> Result<Vec<Intent>> {
     let push = &account.push;
     match account.stage {
         Stage::CutOff => {}
@@ -90,20 +90,32 @@ pub async fn carry_on_with(
         "a push of kind `{}` cannot be continued by this program: stop it",
         push.kind.as_str().escape_debug()
     );
+    let intents = account.unwritten().map(|row| Intent {
+        server: row.row.server.clone(),
+        app: push.app.clone(),
+        from: row.row.from.clone(),
+        to: row.row.to.clone(),
+        kind: push.kind.clone(),
+    });
+    Ok(intents.collect())
+}
+
+/// Writes the rows of a push that was cut off and that nobody has written ([`left`]), under its ID, and ends it.
+///
+/// # Errors
+/// When it is under way, or over.
+pub async fn carry_on_with(
+    bucket: &Bucket,
+    operator: &Operator,
+    account: &Account,
+    report: impl Fn(usize, &PushResult),
+) -> Result<Vec<PushResult>> {
     let mut intents = Vec::new();
-    for row in account.unwritten() {
-        let to = row.row.to.clone();
-        let intent = Intent {
-            server: row.row.server.clone(),
-            app: push.app.clone(),
-            from: row.row.from.clone(),
-            to: to.clone(),
-            kind: push.kind.clone(),
-        };
-        let just_read = just_read(bucket, to.as_ref(), row).await;
+    for (intent, row) in left(account)?.into_iter().zip(account.unwritten()) {
+        let just_read = just_read(bucket, intent.to.as_ref(), row).await;
         intents.push((intent, just_read));
     }
-    Ok(carry_on(bucket, operator, push.clone(), intents, report).await)
+    Ok(carry_on(bucket, operator, account.push.clone(), intents, report).await)
 }
 
 /// What was read of a row, if its release can be had as it is.
@@ -112,24 +124,28 @@ async fn just_read(bucket: &Bucket, release: Option<&ReleaseName>, row: &Account
         Some(release) => Some(find(bucket, release).await.ok()?),
         None => None,
     };
-    let seen = match &row.server.document {
-        Reading::Known((generation, document)) => Seen { generation: Some(*generation), document: document.clone() },
-        Reading::Absent => Seen::default(),
-        Reading::Unreadable(_) => return None,
-    };
-    Some(JustRead { release, seen })
+    Some(JustRead { release, seen: Seen::of(&row.server).ok()? })
 }
 
 /// Ends a push: what was not written by then never will be. A process that is still at it stops within seconds.
 ///
 /// # Errors
-/// When it is over, or that can't be written.
-pub async fn stop(bucket: &Bucket, account: &Account, who: &str) -> Result<usize> {
+/// When it is over, who asks may not push to all that is left, or it can't be written.
+pub async fn stop(bucket: &Bucket, account: &Account, policy: &Policy, who: &Identity) -> Result<usize> {
     let push = &account.push;
+    let may = |row: &&AccountRow| policy.role(who, &push.app, &row.row.server) >= Role::Deployer;
+    if let Some(row) = account.unwritten().find(|row| !may(row)) {
+        bail!(
+            "`{}` may not push `{}` to `{}`, which is left: somebody has to stop it who may",
+            who.name,
+            push.app,
+            row.row.server
+        );
+    }
     ensure!(account.stage != Stage::Over, "push {} is over: there is nothing to stop", push.id);
     let rows =
         account.unwritten().map(|row| UnwrittenRow { server: row.row.server.clone(), cause: UnwrittenCause::Stopped });
-    let end = PushEnd { time: bucket.now(), who: who.to_owned(), rows: rows.collect() };
+    let end = PushEnd { time: bucket.now(), who: who.name.clone(), rows: rows.collect() };
     let ended = bucket.end_push(push.time, &push.id, &end).await.context("could not stop the push")?;
     ensure!(ended, "push {} has ended meanwhile", push.id);
     Ok(end.rows.len())

@@ -61,9 +61,9 @@ const IMPURE: [&str; 24] = [
 /// Pages that are drawn from the snapshot of the fleet and from nothing else.
 const PAGES: &str = "push-server/src/web/pages";
 
-/// Those that aren't, and say so: all of a server's history; the plan of a push, as fresh as the push; the push itself; who
+/// Those that aren't, and say so: all of a server's history; the plan of a push, as fresh as the push; the push itself, and what is done about it; who
 /// rejected a release, and that decision itself; a halt.
-const READING_PAGES: [&str; 5] = ["halt.rs", "history.rs", "plan/mod.rs", "push/mod.rs", "release.rs"];
+const READING_PAGES: [&str; 6] = ["halt.rs", "history.rs", "plan/mod.rs", "push/mod.rs", "push/redo.rs", "release.rs"];
 
 /// What a page that reads the bucket can't do without.
 const READING: [&str; 3] = ["await", "refresher", "Bucket"];

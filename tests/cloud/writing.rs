@@ -451,8 +451,14 @@ async fn a_push_that_is_stopped_writes_nothing_more() {
     };
     world.bucket.create_push(&push).await.unwrap();
     let account = account::read(&world.bucket, &push.id).await.unwrap();
-    assert_eq!(redo::stop(&world.bucket, &account, "dev@build-1").await.unwrap(), 1);
-    assert!(redo::stop(&world.bucket, &account, "dev@build-1").await.unwrap_err().to_string().contains("ended"));
+    assert_eq!(redo::stop(&world.bucket, &account, &operator().policy, &operator().who).await.unwrap(), 1);
+    assert!(
+        redo::stop(&world.bucket, &account, &operator().policy, &operator().who)
+            .await
+            .unwrap_err()
+            .to_string()
+            .contains("ended")
+    );
     let account = account::read(&world.bucket, &push.id).await.unwrap();
     assert_eq!((account.stage, account.summary().as_str()), (Stage::Over, "1 not written"));
     assert!(account.rows[0].state.to_string().contains("the push was stopped"));

@@ -8,8 +8,8 @@ use fleet::{account, redo};
 use serde_json::json;
 
 use super::{
-    command::{Command, operator_name},
-    pending::{DeployOptions, operator},
+    command::Command,
+    pending::{DeployOptions, operator, operator_identity},
 };
 
 /// Continue a push that was cut off: write the rows that nobody has written
@@ -76,7 +76,7 @@ pub(crate) struct Stop {
 impl Stop {
     pub(crate) async fn run(self, command: &Command) -> Result<bool> {
         let account = account::read(&command.bucket, &self.id).await?;
-        let left = redo::stop(&command.bucket, &account, &operator_name()).await?;
+        let left = redo::stop(&command.bucket, &account, &command.policy, &operator_identity()).await?;
         if command.json {
             print_json(&json!({ "push": self.id, "unwritten": left }))?;
         } else {

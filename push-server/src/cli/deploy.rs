@@ -8,11 +8,12 @@ use fleet::{
     lookup::{ensure_app, ensure_server},
     operation::{JustRead, find},
     plan::{Insistence, Objection, Proposal},
+    proposed::proposal,
 };
 
 use super::{
     command::Command,
-    pending::{DeployOptions, PendingPush, carry_out, proposal},
+    pending::{DeployOptions, PendingPush, carry_out},
     targets::{Chosen, Targets},
 };
 

@@ -3,19 +3,16 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use bucket::{
-    AppName, Bucket, Generation, HistoryEntry, PushId, PushKind, Release, ReleaseName, ServerName, Timestamp,
-};
+use bucket::{Bucket, Generation, HistoryEntry, PushId, PushKind, ReleaseName, ServerName};
 use clap::Args;
 use console::{UsageError, note, print_json, print_line};
 use fleet::{
     identity::{Identity, Origin},
     operation::{self, Intent, JustRead, Operator},
-    plan::{Proposal, Warning, propose, propose_removal},
+    plan::{Proposal, Warning},
     poke::PokeSettings,
     policy::{Case, Reason},
-    push::Seen,
-    server::{Reading, Server},
+    proposed::Proposed,
 };
 use jiff::SignedDuration;
 use serde_json::{Value, json};
@@ -63,28 +60,10 @@ pub(crate) struct PendingPush {
     pub(crate) kind: PushKind,
 }
 
-/// What a push would do to a server that was read just now.
-pub(crate) fn proposal(server: &Server, release: &Release, kind: &PushKind) -> Result<(Proposal, JustRead)> {
-    let seen = seen(server)?;
-    let proposal = propose(server, release, kind, Timestamp::now());
-    Ok((proposal, JustRead { release: Some(release.clone()), seen }))
-}
-
-/// What taking an app off a server would do, which was read just now.
-pub(crate) fn removal(server: &Server, app: &AppName) -> Result<(Proposal, JustRead)> {
-    let seen = seen(server)?;
-    Ok((propose_removal(server, app, Timestamp::now()), JustRead { release: None, seen }))
-}
-
-fn seen(server: &Server) -> Result<Seen> {
-    match &server.document {
-        Reading::Known((generation, document)) => {
-            Ok(Seen { generation: Some(*generation), document: document.clone() })
-        }
-        Reading::Absent => Ok(Seen::default()),
-        Reading::Unreadable(error) => {
-            bail!("nothing was written: could not read the document of `{}`: {error}", server.name)
-        }
+impl PendingPush {
+    /// Of what the core proposes for a push of that kind.
+    pub(crate) fn of(Proposed { server, proposal }: Proposed, kind: &PushKind) -> Self {
+        Self { server, proposal, kind: kind.clone() }
     }
 }
 
@@ -146,11 +125,16 @@ pub(crate) fn operator(command: &Command, options: &DeployOptions) -> Result<Ope
     let lookup = |key: &str| std::env::var(key).ok();
     let poke = PokeSettings::from_env(options.project.as_deref(), lookup);
     Ok(Operator {
-        who: Identity { name: operator_name(), origin: Origin::Local },
+        who: operator_identity(),
         reason: options.reason.clone(),
         policy: command.policy.clone(),
         poke: poke.map_err(|error| UsageError::new(format!("{error:#}")))?,
     })
+}
+
+/// Who runs the command.
+pub(crate) fn operator_identity() -> Identity {
+    Identity { name: operator_name(), origin: Origin::Local }
 }
 
 /// One server's line.

@@ -8,13 +8,14 @@ use fleet::{
     lookup::{ensure_app, ensure_known},
     operation::JustRead,
     plan::Proposal,
+    proposed::removal,
     server::Server,
 };
 use futures_util::{StreamExt, stream};
 
 use super::{
     command::{AT_ONCE, Command},
-    pending::{DeployOptions, PendingPush, carry_out, removal},
+    pending::{DeployOptions, PendingPush, carry_out},
     targets::Targets,
 };
 

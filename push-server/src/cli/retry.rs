@@ -1,15 +1,17 @@
 //! `push retry`: the same release once more, on servers whose agents gave it up.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 use bucket::{AppName, PushId, PushKind};
 use clap::Args;
 use console::UsageError;
-use fleet::{account, redo, retry::current_on, server::Server};
-use futures_util::{StreamExt, stream};
+use fleet::{
+    account,
+    proposed::{retry, retry_on},
+};
 
 use super::{
-    command::{AT_ONCE, Command},
-    pending::{DeployOptions, PendingPush, carry_out, proposal},
+    command::Command,
+    pending::{DeployOptions, PendingPush, carry_out},
     targets::Targets,
 };
 
@@ -37,28 +39,17 @@ pub(crate) struct Retry {
 impl Retry {
     pub(crate) async fn run(self, command: &Command) -> Result<bool> {
         let bucket = &command.bucket;
-        let (app, servers) = match (&self.push, self.app) {
-            (Some(id), _) => {
-                let account = account::read(bucket, id).await?;
-                let failed: Vec<Server> = redo::failed(&account).map(|row| row.server.clone()).collect();
-                ensure!(!failed.is_empty(), "push {id} has not failed on any server: {}", account.summary());
-                (account.push.app, failed)
-            }
+        let proposed = match (&self.push, &self.app) {
+            (Some(id), _) => retry(bucket, &account::read(bucket, id).await?).await?,
             (None, Some(app)) => {
                 let chosen = Targets::parse(&self.servers)?.read(command).await?.into_iter();
                 // Of a filter nobody meant each server that it matches.
-                let meant = chosen.filter(|chosen| chosen.is_named || chosen.server.desired(&app).is_some());
-                let servers = meant.map(|chosen| chosen.server).collect();
-                (app, servers)
+                let meant = chosen.filter(|chosen| chosen.is_named || chosen.server.desired(app).is_some());
+                retry_on(bucket, app, meant.map(|chosen| chosen.server)).await
             }
             (None, None) => bail!(UsageError::new("no app specified: name an app and servers, or a push with --push")),
         };
-        let pending = stream::iter(servers).map(async |server| {
-            let release = current_on(bucket, &app, &server).await;
-            let proposal = release.and_then(|release| proposal(&server, &release, &PushKind::Retry));
-            PendingPush { server: server.name, proposal, kind: PushKind::Retry }
-        });
-        let pending = pending.buffered(AT_ONCE).collect().await;
+        let pending = proposed.into_iter().map(|proposed| PendingPush::of(proposed, &PushKind::Retry)).collect();
         carry_out(command, &self.options, self.push.as_ref(), pending).await
     }
 }

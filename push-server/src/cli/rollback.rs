@@ -3,12 +3,12 @@
 use anyhow::Result;
 use bucket::{AppName, PushKind};
 use clap::Args;
-use fleet::{rollback::previous_on, server::Server};
+use fleet::{proposed::proposal, rollback::previous_on, server::Server};
 use futures_util::{StreamExt, stream};
 
 use super::{
     command::{AT_ONCE, Command},
-    pending::{DeployOptions, PendingPush, carry_out, proposal},
+    pending::{DeployOptions, PendingPush, carry_out},
     targets::Targets,
 };
 

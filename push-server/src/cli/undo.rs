@@ -3,12 +3,11 @@
 use anyhow::Result;
 use bucket::{PushId, PushKind, ServerName};
 use clap::Args;
-use fleet::{account, redo};
-use futures_util::{StreamExt, stream};
+use fleet::{account, proposed::undo};
 
 use super::{
-    command::{AT_ONCE, Command},
-    pending::{DeployOptions, PendingPush, carry_out, proposal, removal},
+    command::Command,
+    pending::{DeployOptions, PendingPush, carry_out},
 };
 
 /// Undo a push: restore on each server what ran there before it
@@ -32,15 +31,8 @@ impl Undo {
     pub(crate) async fn run(self, command: &Command) -> Result<bool> {
         let bucket = &command.bucket;
         let account = account::read(bucket, &self.id).await?;
-        let pending = stream::iter(redo::rows_of(&account, &self.servers)?).map(async |row| {
-            let before = redo::undone(bucket, &account, row).await;
-            let proposal = before.and_then(|before| match before {
-                Some(release) => proposal(&row.server, &release, &PushKind::Undo),
-                None => removal(&row.server, &account.push.app),
-            });
-            PendingPush { server: row.server.name.clone(), proposal, kind: PushKind::Undo }
-        });
-        let pending = pending.buffered(AT_ONCE).collect().await;
+        let proposed = undo(bucket, &account, &self.servers).await?;
+        let pending = proposed.into_iter().map(|proposed| PendingPush::of(proposed, &PushKind::Undo)).collect();
         carry_out(command, &self.options, Some(&self.id), pending).await
     }
 }

@@ -51,9 +51,9 @@ impl Heads {
     }
 }
 
-/// What is new of the last hours: after a push of ours.
+/// What is new, and which pushes have ended: after something of ours.
 pub(super) async fn read_newest(bucket: &Bucket, known: &[Arc<RecentPush>]) -> Result<News> {
-    read(bucket, known, false, false).await
+    read(bucket, known, true, false).await
 }
 
 async fn read(bucket: &Bucket, known: &[Arc<RecentPush>], is_thorough: bool, is_first: bool) -> Result<News> {

@@ -15,6 +15,6 @@ mod releases;
 mod servers;
 
 pub use fleet_snapshot::FleetSnapshot;
-pub use recent_push::{Evidence, RecentPush, RecentRows};
+pub use recent_push::{Evidence, RecentPush, RecentRows, push_of};
 pub use refresher::SnapshotRefresher;
 pub use releases::{AppReleases, Listed, Mark};

@@ -185,6 +185,6 @@ impl<'a> Evidence<'a> {
 }
 
 /// The ID of the push that an entry of the history belongs to; of one that was written before pushes had IDs its own.
-pub(super) fn push_of(entry: &HistoryEntry) -> &str {
+pub fn push_of(entry: &HistoryEntry) -> &str {
     entry.push.as_ref().map_or(entry.id.as_str(), PushId::as_str)
 }

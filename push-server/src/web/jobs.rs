@@ -25,8 +25,10 @@ pub(crate) struct Job {
     pub(crate) id: PushId,
     /// The push that it undoes or tries again.
     pub(crate) of: Option<PushId>,
-    /// When it was asked for.
+    /// When the push began.
     began: Timestamp,
+    /// Whether it continues a push, which lies in the bucket already.
+    is_continued: bool,
     /// Who wants it.
     who: String,
     /// Their reason.
@@ -48,18 +50,25 @@ pub(crate) struct Progress {
 
 impl Job {
     /// A job that hasn't begun.
-    pub(crate) fn new(id: PushId, of: Option<PushId>, operator: &Operator, intents: Vec<Intent>) -> Self {
+    pub(crate) fn new(of: Option<PushId>, operator: &Operator, intents: Vec<Intent>) -> Self {
         let progress = Progress { results: vec![None; intents.len()], finished: false };
         Self {
-            id,
+            id: PushId::random(),
             of,
             began: Timestamp::now(),
+            is_continued: false,
             who: operator.who.name.clone(),
             reason: operator.reason.clone(),
             intents,
             progress: Mutex::new(progress),
             ended: watch::Sender::new(false),
         }
+    }
+
+    /// One that continues a push that was cut off.
+    pub(crate) fn continued(push: &Push, operator: &Operator, intents: Vec<Intent>) -> Self {
+        let (id, of) = (push.id.clone(), push.of.clone());
+        Self { id, began: push.time, is_continued: true, ..Self::new(of, operator, intents) }
     }
 
     /// The push, or the first of them, as it is recorded.
@@ -85,7 +94,7 @@ impl Job {
 
     /// Whether the push is known to lie in the bucket.
     pub(crate) fn is_recorded(&self) -> bool {
-        self.progress().results.iter().flatten().any(|result| result.push.is_some())
+        self.is_continued || self.progress().results.iter().flatten().any(|result| result.push.is_some())
     }
 
     /// How far it is.

@@ -20,6 +20,7 @@ mod metrics;
 mod pages;
 mod params;
 mod parts;
+mod redo;
 mod route;
 mod routes;
 mod serve;

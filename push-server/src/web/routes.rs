@@ -46,6 +46,12 @@ pub(crate) fn all() -> Vec<Route> {
         read("/plan", get(pages::plan::get)),
         write("/push", post(pages::push::post)),
         read("/pushes/{id}", get(pages::push::get)),
+        read("/pushes/{id}/undo", get(pages::push::redo::undo)),
+        write("/pushes/{id}/undo", post(pages::push::redo::post_undo)),
+        read("/pushes/{id}/retry", get(pages::push::redo::retry)),
+        write("/pushes/{id}/retry", post(pages::push::redo::post_retry)),
+        write("/pushes/{id}/continue", post(pages::push::redo::carry_on)),
+        write("/pushes/{id}/stop", post(pages::push::redo::stop)),
         read("/events", get(events::get)),
     ];
     routes.extend(api::routes());
@@ -446,7 +452,8 @@ mod tests {
             let security = if changes { json!([{ "token": [] }]) } else { json!([{}, { "token": [] }]) };
             assert_eq!(described["security"], security, "{}", route.path);
             let answers: Vec<&String> = described["responses"].as_object().unwrap().keys().collect();
-            let pushes = ["/api/v1/pushes", "/api/v1/retry"].contains(&route.path);
+            let begins = ["/api/v1/pushes", "/api/v1/retry"].iter().any(|path| route.path.starts_with(path));
+            let pushes = begins && !route.path.ends_with("/stop");
             let expected: &[&str] = match (changes, pushes) {
                 (true, true) => &["200", "202", "403", "409", "default"],
                 (true, false) => &["200", "403", "409", "default"],

@@ -4,10 +4,18 @@
 use std::{collections::HashMap, sync::Arc};
 
 use bucket::{Generation, Push, PushEnd, PushHead, PushId, ServerName, UnwrittenCause};
-use fleet::{account::Stage, operation::PushResult};
+use fleet::{
+    account::{self, Account, Stage},
+    operation::PushResult,
+    server,
+};
+use futures_util::{StreamExt, stream};
 
 use super::{jobs::Job, view::View};
-use crate::snapshot::{Evidence, RecentRows};
+use crate::snapshot::{Evidence, RecentRows, push_of};
+
+/// Servers that are read at the same time.
+const AT_ONCE: usize = 32;
 
 /// A push, and how far it is.
 pub(crate) struct Shown {
@@ -42,6 +50,28 @@ impl Shown {
         let mut shown = Self { rows, is_foreign, job };
         shown.learn(view);
         Ok(Some(shown))
+    }
+
+    /// How far it is by what the bucket says now: what is done about it is decided by that.
+    ///
+    /// # Errors
+    /// When it, or what decides whether a row was written, can't be read.
+    pub(crate) async fn account(&self, view: &View) -> anyhow::Result<Account> {
+        let (bucket, push) = (view.web.refresher.bucket(), self.push());
+        if !self.is_foreign {
+            return account::read(bucket, &push.id).await;
+        }
+        let entries = view.snapshot.pushes.iter().filter(|entry| push_of(entry) == push.id.as_str());
+        let entries: HashMap<&ServerName, _> = entries.map(|entry| (&entry.server, entry)).collect();
+        let rows = push.rows.iter().map(|row| {
+            let (row, entry) = (row.clone(), entries.get(&row.server).map(|entry| (***entry).clone()));
+            async move {
+                let server = server::read(bucket, &row.server).await;
+                (row, server, entry)
+            }
+        });
+        let rows = stream::iter(rows.collect::<Vec<_>>()).buffered(AT_ONCE).collect().await;
+        Ok(account::account(push.clone(), None, rows, view.now))
     }
 
     fn learn(&mut self, view: &View) {

@@ -7,6 +7,7 @@ mod guards;
 pub(crate) mod openapi;
 mod outcome;
 mod pushes;
+mod redo;
 mod retry;
 mod types;
 
@@ -51,7 +52,7 @@ const NUMBER: Query = Query { name: "page", text: "Page number, from 1", kind: Q
 
 /// The routes of the API.
 pub(crate) fn routes() -> Vec<Route> {
-    reading().into_iter().chain(writing()).chain(guards::routes()).collect()
+    reading().into_iter().chain(writing()).chain(redo::routes()).chain(guards::routes()).collect()
 }
 
 fn reading() -> Vec<Route> {
@@ -126,22 +127,24 @@ fn reading() -> Vec<Route> {
     ]
 }
 
+/// A route that pushes, and how it answers.
+fn pushing(path: &'static str, handler: MethodRouter<Arc<Web>>, doc: Doc) -> Route {
+    let doc = doc
+        .or::<JobOut>(202, "Begun, for clients that send `Prefer: respond-async`", "application/json")
+        .or::<NotAllWritten>(403, "The policy forbids what was not written", PROBLEM)
+        .or::<NotAllWritten>(409, "Not everything was written; each result says why", PROBLEM);
+    Route { method: Method::POST, path, least: Role::Deployer, handler, doc: Some(doc) }
+}
+
 fn writing() -> Vec<Route> {
-    let pushes = |path, handler, doc: Doc| {
-        let doc = doc
-            .or::<JobOut>(202, "Begun, for clients that send `Prefer: respond-async`", "application/json")
-            .or::<NotAllWritten>(403, "The policy forbids what was not written", PROBLEM)
-            .or::<NotAllWritten>(409, "Not everything was written; each result says why", PROBLEM);
-        Route { method: Method::POST, path, least: Role::Deployer, handler, doc: Some(doc) }
-    };
     vec![
-        pushes(
+        pushing(
             "/api/v1/pushes",
             post(push),
             Doc::new::<JobOut>("push", "Push to servers, and wait for the end; each push has a result of its own", &[])
                 .takes::<PushIn>(),
         ),
-        pushes(
+        pushing(
             "/api/v1/retry",
             post(retry::retry),
             Doc::new::<JobOut>(

@@ -1,7 +1,7 @@
 //! What was pushed: by whom, where, from which release to which, when, for what reason, and the outcome.
 
 use axum::{http::StatusCode, response::Response};
-use bucket::{AppState, HistoryEntry, PushId, PushKind, ReleaseName, ServerName};
+use bucket::{AppState, HistoryEntry, PushKind, ReleaseName, ServerName};
 use console::count;
 use maud::{Markup, html};
 
@@ -10,7 +10,7 @@ use fleet::{condition::apps, policy::Role, rollback::with_told};
 use super::recent::pushes_table;
 use crate::{
     badge::Severity,
-    snapshot::RecentPush,
+    snapshot::{RecentPush, push_of},
     web::{
         compare::compare_link,
         params::{Params, link},
@@ -114,10 +114,9 @@ pub(crate) fn entries_table<'a>(view: &View, entries: impl Iterator<Item = &'a H
 }
 
 fn row(view: &View, push: &HistoryEntry) -> Markup {
-    let id = push.push.as_ref().map_or(push.id.as_str(), PushId::as_str);
     html! {
         tr {
-            td data-label="When" { a href={ "/pushes/" (id) } { (ago(push.time, view.now)) } }
+            td data-label="When" { a href={ "/pushes/" (push_of(push)) } { (ago(push.time, view.now)) } }
             td data-label="App" { (app_link(push.app.as_str())) }
             td.wide data-label="From → to" {
                 (release_or(push.from.as_ref(), "nothing")) " → " (release_or(push.to.as_ref(), "nothing"))
@@ -159,8 +158,7 @@ fn is_in_force(view: &View, push: &HistoryEntry) -> bool {
 
 /// Where the push is undone, if it can be by this operator.
 fn undo(view: &View, push: &HistoryEntry) -> Option<String> {
-    let from = push.from.as_ref().filter(|from| push.to.as_ref() != Some(*from))?;
     let may = view.policy.role(&view.who, &push.app, &push.server) >= Role::Deployer;
-    (may && is_in_force(view, push))
-        .then(|| link("/plan", [("undo", "yes"), ("release", from.stem()), ("server", push.server.as_str())]))
+    (may && push.from != push.to && is_in_force(view, push))
+        .then(|| link(&format!("/pushes/{}/undo", push_of(push)), [("server", push.server.as_str())]))
 }

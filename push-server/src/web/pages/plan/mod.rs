@@ -3,7 +3,7 @@
 //! The documents are read afresh when there are few of them; with many, what was read last is shown, and the write
 //! refuses where it has changed since.
 
-mod page;
+pub(crate) mod page;
 
 use axum::{http::StatusCode, response::Response};
 use bucket::{AppName, NameError, PushKind, Release, ReleaseName, ServerName};
@@ -12,6 +12,7 @@ use fleet::{
     operation,
     plan::{Objection, Proposal, Warning, propose, propose_removal},
     policy::{Case, Reason, Refusal},
+    proposed::Proposed,
     retry::current_on,
     rollback::previous_on,
     server::Server,
@@ -40,7 +41,7 @@ pub(crate) struct Planned {
 
 /// What a plan comes to for a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
+pub(crate) enum Part {
     /// It is written unless somebody takes it out.
     Change,
     /// The app would come to a server that doesn't have it: written only if that is said too.
@@ -52,7 +53,7 @@ enum Part {
 }
 
 impl Planned {
-    fn part(&self) -> Part {
+    pub(crate) fn part(&self) -> Part {
         match (&self.proposal, &self.refusal) {
             (Err(_), _) | (_, Some(_)) => Part::Impossible,
             (Ok(proposal), None) if proposal.is_no_change() => Part::Same,
@@ -74,8 +75,8 @@ impl Planned {
 
 /// What a request wants planned.
 pub(crate) enum Wanted {
-    /// One release, forward or (undo) back.
-    Release(Box<Release>, PushKind),
+    /// One release.
+    Release(Box<Release>),
     /// What each server had before.
     Rollback(AppName),
     /// What each server has, once more.
@@ -87,14 +88,14 @@ pub(crate) enum Wanted {
 impl Wanted {
     pub(crate) fn app(&self) -> &AppName {
         match self {
-            Self::Release(release, _) => release.name.app(),
+            Self::Release(release) => release.name.app(),
             Self::Rollback(app) | Self::Retry(app) | Self::Remove(app) => app,
         }
     }
 
     pub(crate) fn kind(&self) -> PushKind {
         match self {
-            Self::Release(_, kind) => kind.clone(),
+            Self::Release(_) => PushKind::Deploy,
             Self::Rollback(_) => PushKind::Rollback,
             Self::Retry(_) => PushKind::Retry,
             Self::Remove(_) => PushKind::Remove,
@@ -165,9 +166,8 @@ pub(crate) async fn wanted(view: &View, params: &Params) -> Result<Wanted, Wante
         return Err(WantedError::Nothing);
     };
     let name = ReleaseName::from_stem(stem)?;
-    let kind = if params.get("undo").is_some() { PushKind::Rollback } else { PushKind::Deploy };
     let release = operation::find(view.web.refresher.bucket(), &name).await.map_err(WantedError::Release)?;
-    Ok(Wanted::Release(Box::new(release), kind))
+    Ok(Wanted::Release(Box::new(release)))
 }
 
 /// The servers, read afresh when they are few, and the view with what was read.
@@ -202,7 +202,7 @@ async fn one(view: &View, wanted: &Wanted, name: ServerName, reason: Reason<'_>)
     let server = view.server(&name);
     let bucket = view.web.refresher.bucket();
     let release = match wanted {
-        Wanted::Release(release, _) => Ok((**release).clone()),
+        Wanted::Release(release) => Ok((**release).clone()),
         Wanted::Rollback(app) => previous_on(bucket, app, &server).await,
         Wanted::Retry(app) => current_on(bucket, app, &server).await,
         Wanted::Remove(app) => return removal(view, &server, app, reason),
@@ -227,6 +227,23 @@ fn removal(view: &View, server: &Server, app: &AppName, reason: Reason<'_>) -> P
     };
     let judged = view.policy.judge_removal(&view.who, app, &server.name, reason);
     Planned { server: server.name.clone(), proposal, refusal: refusal(view, judged, &PushKind::Remove, None) }
+}
+
+/// What the core proposes, with what keeps this operator or everybody from it.
+pub(crate) fn judged(view: &View, proposed: &Proposed, kind: &PushKind, reason: Reason<'_>) -> Planned {
+    let Proposed { server, proposal } = proposed;
+    let (proposal, refusal) = match proposal {
+        Err(error) => (Err(format!("{error:#}")), None),
+        Ok((proposal, _)) => {
+            let case = Case { server, app: &proposal.app, dirty: proposal.dirty, reason };
+            let judged = match &proposal.to {
+                Some(_) => view.policy.judge(&view.who, case),
+                None => view.policy.judge_removal(&view.who, &proposal.app, server, reason),
+            };
+            (Ok(proposal.clone()), refusal(view, judged, kind, proposal.to.as_ref()))
+        }
+    };
+    Planned { server: server.clone(), proposal, refusal }
 }
 
 /// Why it may not be done: the policy, or what keeps everybody from it.

@@ -27,7 +27,7 @@ pub(super) fn page(view: &View, wanted: &Wanted, targets: &Targets, planned: &[P
     let changing = going.len() + installing.len();
     html! {
         h1 { (title(wanted)) (servers(targets, changing)) }
-        @if let Wanted::Release(chosen, _) = wanted { (chosen_release(view, chosen)) }
+        @if let Wanted::Release(chosen) = wanted { (chosen_release(view, chosen)) }
         @if changing == 0 {
             (others(&of(Part::Impossible), &of(Part::Same)))
             p.lead { "No changes to push." }
@@ -56,8 +56,7 @@ fn title(wanted: &Wanted) -> Markup {
             Wanted::Rollback(app) => { "Roll back " (app) " on " },
             Wanted::Retry(app) => { "Retry " (app) " on " },
             Wanted::Remove(app) => { "Remove " (app) " from " },
-            Wanted::Release(release, PushKind::Rollback) => { "Undo push of " (release.name.app()) " on " },
-            Wanted::Release(release, _) => { "Push " (release.name.app()) " to " },
+            Wanted::Release(release) => { "Push " (release.name.app()) " to " },
         }
     }
 }
@@ -99,7 +98,7 @@ fn chosen_release(view: &View, chosen: &Release) -> Markup {
 }
 
 /// Rows that can be taken out one by one; those that are ticked are sent as `field`.
-fn table(view: &View, rows: &[&Planned], field: &str) -> Markup {
+pub(crate) fn table(view: &View, rows: &[&Planned], field: &str) -> Markup {
     html! {
         table.rows {
             thead {
@@ -163,7 +162,7 @@ fn notes(proposal: &Proposal) -> Markup {
 }
 
 /// What isn't written: why some can't be, and, folded, where there is nothing to do.
-fn others(impossible: &[&Planned], same: &[&Planned]) -> Markup {
+pub(crate) fn others(impossible: &[&Planned], same: &[&Planned]) -> Markup {
     html! {
         @if !impossible.is_empty() {
             h2 { "Left out: " (count(impossible.len(), "server")) }

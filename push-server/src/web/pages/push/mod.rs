@@ -1,6 +1,7 @@
 //! Carrying out a plan, and the page of a push: what was pushed, and what became of it on each server.
 
 mod page;
+pub(crate) mod redo;
 
 use axum::{
     body::Bytes,

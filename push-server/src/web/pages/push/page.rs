@@ -7,6 +7,7 @@ use console::count;
 use fleet::{
     account::{RowState, Stage, in_words},
     operation::PushResult,
+    redo::has_failed,
 };
 use maud::{Markup, html};
 
@@ -88,7 +89,34 @@ fn progress(view: &View, shown: &Shown) -> Markup {
                 " — " (in_words(written.iter().map(|(.., state)| *state))) "."
             }
         }
+        (actions(view, shown, stage))
         @if not_pushed > 0 && stage == Stage::Over { (again(shown, &others)) }
+    }
+}
+
+/// What can be done about the push as a whole.
+fn actions(view: &View, shown: &Shown, stage: Stage) -> Markup {
+    let id = &shown.push().id;
+    let can_be_undone =
+        |(row, _, state): &ShownRow| row.from != row.to && matches!(state, RowState::Written(_) | RowState::Removed);
+    let undone = shown.rows.iter().filter(can_be_undone).count();
+    let failed = shown.rows.iter().filter(|(.., state)| has_failed(state)).count();
+    let to_all = |word: &'static str, all: &'static str| if shown.push().rows.len() == 1 { word } else { all };
+    html! {
+        @if view.may_push() && (undone > 0 || failed > 0 || stage != Stage::Over) {
+            div.actions {
+                @if failed > 0 {
+                    a.button href={ "/pushes/" (id) "/retry" } { (to_all("Retry", "Retry on the failed")) } " "
+                }
+                @if undone > 0 { a.button href={ "/pushes/" (id) "/undo" } { (to_all("Undo", "Undo on all")) } " " }
+                @if stage == Stage::CutOff {
+                    form method="post" action={ "/pushes/" (id) "/continue" } { button.primary type="submit" { "Continue" } } " "
+                }
+                @if stage != Stage::Over {
+                    form method="post" action={ "/pushes/" (id) "/stop" } { button type="submit" { "Stop" } }
+                }
+            }
+        }
     }
 }
 

@@ -1,0 +1,176 @@
+//! What undoing a push or trying it again would do, before anything is written; and the forms that do something about a push.
+
+use std::collections::BTreeSet;
+
+use axum::{
+    body::Bytes,
+    extract::{Path, rejection::BytesRejection},
+    http::StatusCode,
+    response::{IntoResponse, Redirect, Response},
+};
+use bucket::{NameError, ServerName};
+use console::count;
+use fleet::proposed::Proposed;
+use maud::{Markup, html};
+
+use super::page::title;
+use crate::web::{
+    accept,
+    form::target_value,
+    pages::plan::{
+        Part, Planned, judged,
+        page::{others, table},
+        reason_of,
+    },
+    params::Params,
+    parts::prose,
+    redo::{self, Asked, NotDone},
+    shown::Shown,
+    view::{Nav, View},
+};
+
+/// `GET /pushes/{id}/undo`: of all its servers, or of each `server=…`.
+pub(crate) async fn undo(view: View, Path(id): Path<String>, params: Params) -> Response {
+    plan(&view, &id, Asked::Undo, &params).await
+}
+
+/// `GET /pushes/{id}/retry`.
+pub(crate) async fn retry(view: View, Path(id): Path<String>, params: Params) -> Response {
+    plan(&view, &id, Asked::Retry, &params).await
+}
+
+/// `POST /pushes/{id}/undo`: the form of that page.
+pub(crate) async fn post_undo(view: View, id: Path<String>, body: Result<Bytes, BytesRejection>) -> Response {
+    post(&view, id, Asked::Undo, body).await
+}
+
+/// `POST /pushes/{id}/retry`: the form of that page.
+pub(crate) async fn post_retry(view: View, id: Path<String>, body: Result<Bytes, BytesRejection>) -> Response {
+    post(&view, id, Asked::Retry, body).await
+}
+
+/// `POST /pushes/{id}/continue`.
+pub(crate) async fn carry_on(view: View, Path(id): Path<String>) -> Response {
+    match redo::carry_on(&view, &id, "").await {
+        Ok(job) => Redirect::to(&format!("/pushes/{}", job.id)).into_response(),
+        Err(error) => not_done(&view, &error),
+    }
+}
+
+/// `POST /pushes/{id}/stop`.
+pub(crate) async fn stop(view: View, Path(id): Path<String>) -> Response {
+    match redo::stop(&view, &id).await {
+        Ok((id, _)) => Redirect::to(&format!("/pushes/{id}")).into_response(),
+        Err(error) => not_done(&view, &error),
+    }
+}
+
+fn not_done(view: &View, error: &NotDone) -> Response {
+    let title = if matches!(error, NotDone::NotFound(_)) { "Push not found" } else { "Nothing was written" };
+    view.problem(error.status(), title, &error.to_string())
+}
+
+async fn plan(view: &View, id: &str, asked: Asked, params: &Params) -> Response {
+    let servers: Result<Vec<ServerName>, NameError> = params.all("server").map(str::parse).collect();
+    let servers = match servers {
+        Ok(servers) => servers,
+        Err(error) => return view.problem(StatusCode::BAD_REQUEST, "Invalid server name", &error.to_string()),
+    };
+    match propose(view, id, asked, &servers).await {
+        Ok((shown, proposed)) => {
+            let content = content(view, &shown, asked, &proposed, "", false);
+            view.page(heading(asked), Nav::History, &content)
+        }
+        Err(error) => not_done(view, &error),
+    }
+}
+
+async fn propose(
+    view: &View,
+    id: &str,
+    asked: Asked,
+    servers: &[ServerName],
+) -> Result<(Shown, Vec<Proposed>), NotDone> {
+    let (shown, account) = redo::find(view, id).await?;
+    let proposed = redo::propose(view, &account, asked, servers).await?;
+    Ok((shown, proposed))
+}
+
+async fn post(view: &View, Path(id): Path<String>, asked: Asked, body: Result<Bytes, BytesRejection>) -> Response {
+    let params = match body {
+        Ok(body) => Params::parse(&body),
+        Err(refused) => return view.problem(refused.status(), "Invalid form", &refused.body_text()),
+    };
+    let targets: BTreeSet<String> = params.all("target").map(str::to_owned).collect();
+    let servers = targets.iter().map(|target| target.split(' ').next().unwrap_or_default().parse());
+    let servers: Vec<ServerName> = match servers.collect::<Result<Vec<_>, NameError>>() {
+        Ok(servers) if !servers.is_empty() => servers,
+        Ok(_) => return view.problem(StatusCode::BAD_REQUEST, "Invalid form", "no server specified"),
+        Err(error) => return view.problem(StatusCode::BAD_REQUEST, "Invalid form", &error.to_string()),
+    };
+    let (shown, proposed) = match propose(view, &id, asked, &servers).await {
+        Ok(found) => found,
+        Err(error) => return not_done(view, &error),
+    };
+    let reason = params.get("reason").unwrap_or_default();
+    let now: BTreeSet<String> = proposed
+        .iter()
+        .filter_map(|proposed| proposed.proposal.as_ref().ok())
+        .map(|(proposal, _)| target_value(proposal))
+        .collect();
+    if now != targets {
+        let content = content(view, &shown, asked, &proposed, reason, true);
+        return (StatusCode::CONFLICT, view.page(heading(asked), Nav::History, &content)).into_response();
+    }
+    let kind = asked.kind();
+    let intents = proposed.into_iter().filter_map(|proposed| proposed.into_intent(&kind).ok()).collect();
+    match accept::accept_of(view, reason, &shown.push().id, intents).await {
+        Ok(job) => Redirect::to(&format!("/pushes/{}", job.id)).into_response(),
+        Err(error) => not_done(view, &error.into()),
+    }
+}
+
+fn heading(asked: Asked) -> &'static str {
+    match asked {
+        Asked::Undo => "Undo a push",
+        Asked::Retry => "Retry a push",
+    }
+}
+
+/// The plan, and the form that carries it out.
+fn content(view: &View, shown: &Shown, asked: Asked, proposed: &[Proposed], reason: &str, is_other: bool) -> Markup {
+    let planned: Vec<Planned> =
+        proposed.iter().map(|proposed| judged(view, proposed, &asked.kind(), reason_of(None))).collect();
+    let of = |part: Part| planned.iter().filter(|planned| planned.part() == part).collect::<Vec<_>>();
+    let (going, left_out) = (of(Part::Change), of(Part::Impossible));
+    let needs_reason = going.iter().any(|planned| view.policy.requires_reason(&planned.server));
+    let (id, verb) = (&shown.push().id, if asked == Asked::Undo { "Undo" } else { "Retry" });
+    html! {
+        h1 { (verb) " push of " (shown.push().app) " on " (count(planned.len(), "server")) }
+        p.lead { "The push: " a href={ "/pushes/" (id) } { (title(shown)) } @if !shown.push().why.is_empty() { " — " (prose(&shown.push().why)) } }
+        @if is_other {
+            p.banner.bad role="alert" { "Nothing was written: what it would do has changed since you saw it. This is what it would do now." }
+        }
+        @if going.is_empty() {
+            (others(&left_out, &of(Part::Same)))
+            p.lead { "Nothing can be done." }
+            p { a.button href={ "/pushes/" (id) } { "Back to the push" } }
+        } @else {
+            form.push method="post" action={ "/pushes/" (id) (if asked == Asked::Undo { "/undo" } else { "/retry" }) } {
+                (table(view, &going, "target"))
+                (others(&left_out, &of(Part::Same)))
+                label for="reason" { "Reason" @if !needs_reason { " (optional)" } }
+                input #reason type="text" name="reason" value=(reason) maxlength="500" autocomplete="off" required[needs_reason]
+                    aria-describedby="reason-help";
+                p #reason-help.help { "Recorded in the history." }
+                div.actions {
+                    button.primary type="submit" {
+                        (verb) " on " span data-ticked { @if going.len() == 1 { "1 server" } @else { "the selected servers" } }
+                    }
+                    " "
+                    a.button href={ "/pushes/" (id) } { "Cancel" }
+                }
+            }
+        }
+    }
+}
