@@ -110,9 +110,9 @@ export class Stage {
     await page.close();
   }
 
-  async stop(): Promise<void> {
+  async stop(signal: NodeJS.Signals = "SIGTERM"): Promise<void> {
     if (this.server === undefined) return;
-    this.server.kill("SIGTERM");
+    this.server.kill(signal);
     await ended(this.server);
     this.server = undefined;
   }
@@ -137,6 +137,7 @@ export const realServer = async (): Promise<{ bucket: string; first: string; sec
 /** Every page, by name, as an address of the full fleet. */
 export const pages = (stage: Stage): Record<string, string> => {
   const release = encodeURIComponent(stage.releases("web")[1]);
+  const push = `/pushes/${stage.push("history", "web-3").pushes[0].id}`;
   return {
     overview: "/",
     servers: "/servers",
@@ -148,6 +149,8 @@ export const pages = (stage: Stage): Record<string, string> => {
     app: "/apps/web",
     history: "/history",
     "history of a server": "/history?server=web-1",
+    push,
+    "undo of a push": `${push}/undo`,
     "choose an app": "/choose?server=web-1&server=web-2",
     "choose a release": "/choose?app=web&server=web-1",
     plan: `/plan?release=${release}&q=app%3Aweb`,

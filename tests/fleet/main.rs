@@ -2,7 +2,8 @@
 //!
 //! Nothing behind it is real: no package, no machine. One server and one release have text in every field that means harm
 //! where it isn't escaped; `fleet file:///DIR harmless` has none. `fleet file:///DIR empty` makes the bucket and leaves it empty;
-//! `fleet file:///DIR report SERVER RELEASE STATE` lets the agent of one server say how the release is.
+//! `fleet file:///DIR report SERVER RELEASE STATE` lets the agent of one server say how the release is, and
+//! `fleet file:///DIR cut-off RELEASE SERVER SERVER…` leaves a push as a process does that is killed after its first row.
 
 mod statuses;
 
@@ -15,8 +16,8 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use bucket::{
-    AppState, Bucket, BucketOptions, BucketUrl, Generation, HistoryEntry, PushKind, ReleaseMetadata, ReleaseName,
-    ServerDocument, ServerName, Status, Timestamp,
+    AppState, Bucket, BucketOptions, BucketUrl, Generation, HistoryEntry, LastPush, Push, PushId, PushKind, PushRow,
+    ReleaseMetadata, ReleaseName, ServerDocument, ServerName, Status, Timestamp,
 };
 use jiff::SignedDuration;
 
@@ -50,6 +51,7 @@ async fn run(arguments: &[String]) -> Result<()> {
         ["harmless"] => fill(&bucket, directory, "the new start page, to look at").await,
         ["empty"] => Ok(()),
         ["report", server, release, state] => report(&bucket, server, release, state).await,
+        ["cut-off", release, servers @ ..] => cut_off(&bucket, release, servers).await,
         _ => bail!("`{}` isn't understood", rest.join(" ")),
     }
 }
@@ -73,6 +75,49 @@ async fn report(bucket: &Bucket, server: &str, release: &str, state: &str) -> Re
     report.apps.push(ours);
     statuses::conclude(&mut report, generation, Timestamp::now());
     bucket.write_status(&report, seen).await?;
+    Ok(())
+}
+
+/// Pushes a release to the first of some servers, nine minutes ago, and to none of the others.
+async fn cut_off(bucket: &Bucket, release: &str, servers: &[&str]) -> Result<()> {
+    let (release, time) = (ReleaseName::from_stem(release)?, Timestamp::now() - SignedDuration::from_mins(9));
+    let mut push = Push {
+        id: PushId::random(),
+        time,
+        app: release.app().clone(),
+        kind: PushKind::Deploy,
+        of: None,
+        who: "dev@build-1".to_owned(),
+        why: "before the night".to_owned(),
+        rows: Vec::new(),
+    };
+    let mut first = None;
+    for server in servers {
+        let server: ServerName = server.parse()?;
+        let found = bucket.server_document(&server).await?;
+        let (generation, document) = found.with_context(|| format!("`{server}` has no document"))?;
+        let from = document.release_of(release.app()).cloned();
+        push.rows.push(PushRow { server: server.clone(), from, to: Some(release.clone()) });
+        first.get_or_insert((server, generation, document));
+    }
+    bucket.create_push(&push).await?;
+    let (server, generation, mut document) = first.context("give a server")?;
+    let Push { id, app, kind, who, why, rows, .. } = push;
+    let told = LastPush {
+        id,
+        time,
+        app,
+        from: rows[0].from.clone(),
+        to: Some(release.clone()),
+        kind,
+        who,
+        why,
+        generation: None,
+        recorded: false,
+    };
+    document.set(release);
+    let metadata = document.metadata().clone().with_push(&told);
+    bucket.write_server_document(&server, &document.with_metadata(metadata), Some(generation)).await?;
     Ok(())
 }
 
