@@ -4,8 +4,10 @@
 //! - [`web`]: the web app, `push serve`
 //! - [`snapshot`]: the whole fleet in memory, kept fresh, for pages
 //! - [`badge`]: how states are shown, by both
+//! - [`notes`]: what lies between two releases, for both
 
 mod badge;
 pub mod cli;
+mod notes;
 pub mod snapshot;
 pub mod web;

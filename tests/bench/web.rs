@@ -9,16 +9,20 @@ use std::{
     net::TcpStream,
     path::Path,
     process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bucket::{
     AgentStatus, AppState, AppStatus, Bucket, BucketOptions, BucketUrl, Credentials, DocumentStatus, Generation,
     HistoryEntry, PushKind, ReleaseMetadata, ReleaseName, ServerDocument, ServerState, Status, Timestamp, UnitStatus,
 };
-use harness::gcs::FakeGcs;
+use harness::{TempDir, gcs::FakeGcs};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::measure::{memory, ticks};
@@ -29,6 +33,12 @@ const APPS: usize = 100;
 const RELEASES_EACH: usize = 10_000;
 const BUILDERS: usize = 20;
 const PUSHES: usize = 300;
+/// Servers of a large push.
+const MANY: usize = 2000;
+/// A group of that many, by which they are found.
+const POLICY: &str = r#"{ Groups: { first: { Servers: ["server-00*", "server-01*"] } } }"#;
+/// Requests of each page while such a push is under way.
+const TIMES_PUSHING: usize = 50;
 /// Requests of each page.
 const TIMES: usize = 200;
 /// The longest that the first picture may take.
@@ -42,6 +52,7 @@ const TARGET_MS: f64 = 50.0;
 /// Whoever watches the fleet asks for `/metrics` all the time.
 const METRICS_TARGET_MS: f64 = 20.0;
 const TARGET_MB: f64 = 300.0;
+const FIRST_PICTURE_TARGET_S: f64 = 10.0;
 /// Requests that are held back half sent: more than systemd gives a process descriptors.
 const HALF_SENT: usize = 1100;
 
@@ -55,14 +66,19 @@ pub(crate) fn bench(push: &Path) -> Result<()> {
     seed(&gcs)?;
     println!("  seeded           in {:.0} s", seeded.elapsed().as_secs_f64());
 
-    let (mut server, address) = Server::start(push, &gcs)?;
+    let directory = TempDir::new()?;
+    let policy = directory.path().join("skiapush.conf");
+    std::fs::write(&policy, POLICY).context("could not write a policy")?;
+    let (mut server, address, token) = Server::start(push, &gcs, &policy)?;
     let started = Instant::now();
     while get(&address, "/readyz")?.0 != 200 {
         ensure!(started.elapsed() < PATIENCE, "there is no picture after {PATIENCE:?}");
         server.must_live()?;
         thread::sleep(Duration::from_millis(50));
     }
-    println!("  first picture    after {:.1} s and {} requests", started.elapsed().as_secs_f64(), gcs.requests().len());
+    let took = started.elapsed().as_secs_f64();
+    let over = if took > FIRST_PICTURE_TARGET_S { "  over the target" } else { "" };
+    println!("  first picture    after {took:.1} s and {} requests{over}", gcs.requests().len());
 
     // The second round looks at the history once more, and the sweep over the releases begins.
     let requests = gcs.requests().len();
@@ -80,27 +96,37 @@ pub(crate) fn bench(push: &Path) -> Result<()> {
 
     println!("  {:<44}{:>9}{:>9}{:>9}{:>9}", "page", "p50 ms", "p95 ms", "max ms", "kB");
     for (name, path) in pages() {
-        time(&address, name, path, if name == "metrics" { METRICS_TARGET_MS } else { TARGET_MS })?;
+        time(&address, name, path, TIMES, target(name))?;
     }
+    println!("  while pushes to {MANY} servers are under way");
+    let pushing = Pushing::start(&address, &token);
+    for (name, path) in pages() {
+        time(&address, name, path, TIMES_PUSHING, target(name))?;
+    }
+    pushing.end()?;
     let held = half_sent(&address)?;
-    time(&address, "healthz beside 1,100 half-sent requests", |_| "/healthz".to_owned(), TARGET_MS)?;
+    time(&address, "healthz beside 1,100 half-sent requests", |_| "/healthz".to_owned(), TIMES, TARGET_MS)?;
     drop(held);
     let mb = |key| memory(server.0.id(), key).map(|bytes| bytes as f64 / 1e6).context("the server is gone");
     let (rss, peak) = (mb("VmRSS:")?, mb("VmHWM:")?);
     first_paint(&address)?;
     println!(
         "  targets          p95 {TARGET_MS:.0} ms for every page, {METRICS_TARGET_MS:.0} ms for metrics, {TARGET_MB:.0} MB \
-         resident"
+         resident, {FIRST_PICTURE_TARGET_S:.0} s to the first picture"
     );
     println!("  memory           {rss:.0} MB resident, {peak:.0} MB at most");
     Ok(())
 }
 
+fn target(page: &str) -> f64 {
+    if page == "metrics" { METRICS_TARGET_MS } else { TARGET_MS }
+}
+
 /// Asks for a page many times, and prints how long that takes.
-fn time(address: &str, name: &str, path: Address, target: f64) -> Result<()> {
+fn time(address: &str, name: &str, path: Address, requests: usize, target: f64) -> Result<()> {
     let mut times = Vec::new();
     let mut size = 0;
-    for n in 0..TIMES {
+    for n in 0..requests {
         let path = path(n);
         let begun = Instant::now();
         let (status, bytes) = get(address, &path)?;
@@ -109,10 +135,68 @@ fn time(address: &str, name: &str, path: Address, target: f64) -> Result<()> {
         size = size.max(bytes);
     }
     times.sort_by(f64::total_cmp);
-    let (p50, p95, max) = (times[TIMES / 2], times[TIMES * 95 / 100], times[TIMES - 1]);
+    let (p50, p95, max) = (times[requests / 2], times[requests * 95 / 100], times[requests - 1]);
     let over = if p95 > target { "  over the target" } else { "" };
     println!("  {name:<44}{p50:>9.1}{p95:>9.1}{max:>9.1}{:>9}{over}", size / 1000);
     Ok(())
+}
+
+/// Pushes of one release after the other to many servers, without a pause.
+struct Pushing {
+    ending: Arc<AtomicBool>,
+    thread: thread::JoinHandle<Result<(usize, Duration)>>,
+}
+
+impl Pushing {
+    fn start(address: &str, token: &str) -> Self {
+        let ending = Arc::new(AtomicBool::new(false));
+        let (address, token, is_ending) = (address.to_owned(), token.to_owned(), ending.clone());
+        let thread = thread::spawn(move || {
+            let (mut pushes, begun) = (0, Instant::now());
+            while !is_ending.load(Ordering::Relaxed) {
+                let status = push_to_many(&address, &token, pushes)?;
+                ensure!(status == 200, "a push to {MANY} servers was answered {status}");
+                pushes += 1;
+            }
+            Ok((pushes, begun.elapsed()))
+        });
+        Self { ending, thread }
+    }
+
+    fn end(self) -> Result<()> {
+        self.ending.store(true, Ordering::Relaxed);
+        let Ok(ended) = self.thread.join() else { bail!("the pushes were given up") };
+        let (pushes, took) = ended?;
+        println!("  pushes           {pushes} to {MANY} servers each, in {:.1} s", took.as_secs_f64());
+        Ok(())
+    }
+}
+
+/// The `n`th push of the first app to the first servers, some of which didn't have it before; waits for its end.
+fn push_to_many(address: &str, token: &str, n: usize) -> Result<u16> {
+    let to = release(0, 20 + n);
+    let rows: Vec<String> = (0..MANY)
+        .map(|server_number| {
+            let had = seeded(server_number).find(|release| release.app() == to.app());
+            let from = if n == 0 { had } else { Some(release(0, 20 + n - 1)) };
+            let from = from.map(|from| format!(r#""from": "{}", "#, from.stem())).unwrap_or_default();
+            format!(r#"{{"server": "{}", {from}"to": "{}"}}"#, server(server_number), to.stem())
+        })
+        .collect();
+    let body = format!(r#"{{"kind": "deploy", "install": true, "rows": [{}]}}"#, rows.join(","));
+    let mut stream = TcpStream::connect(address)?;
+    write!(
+        stream,
+        "POST /api/v1/pushes HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )?;
+    Ok(answer(stream, "/api/v1/pushes")?.0)
+}
+
+/// The releases that a server's document names at the start.
+fn seeded(server_number: usize) -> impl Iterator<Item = ReleaseName> {
+    (0..APPS_EACH).map(move |m| release((server_number + m * 17) % APPS, server_number % 7))
 }
 
 /// Connections on each of which a request was begun and isn't sent to its end.
@@ -170,6 +254,10 @@ fn pages() -> Vec<(&'static str, Address)> {
             let app_number = n % APPS;
             format!("/plan?release={}&q=app:{}", release(app_number, n * 50).stem(), app(app_number))
         }),
+        ("plan for 2,000 servers", |n| format!("/plan?release={}&q=group:first", release(0, n * 50).stem())),
+        ("release", |n| format!("/releases/{}", release(n % APPS, n % 7).stem())),
+        ("compare two servers", |n| format!("/compare?left={}&right={}", server(n), server(n + 100))),
+        ("compare two sets", |n| format!("/compare?left=app:{}&right=group:first", app(n % APPS))),
         ("metrics", |_| "/metrics".to_owned()),
     ]
 }
@@ -216,8 +304,8 @@ fn seed(gcs: &FakeGcs) -> Result<()> {
     }
     for n in 0..SERVERS {
         let mut document = ServerDocument::default();
-        for m in 0..APPS_EACH {
-            document.set(release((n + m * 17) % APPS, n % 7));
+        for release in seeded(n) {
+            document.set(release);
         }
         gcs.put("bench", &format!("server/{}.json", server(n)), document.to_json());
         let status = serde_json::to_vec(&status(n, &document)?)?;
@@ -304,27 +392,32 @@ fn status(n: usize, document: &ServerDocument) -> Result<Status> {
 struct Server(Child);
 
 impl Server {
-    fn start(push: &Path, gcs: &FakeGcs) -> Result<(Self, String)> {
+    fn start(push: &Path, gcs: &FakeGcs, policy: &Path) -> Result<(Self, String, String)> {
         let mut command = Command::new(push);
         command.args(["serve", "--bucket", "gs://bench", "--listen", "127.0.0.1:0"]);
         command.env("PUSH_GCS_ENDPOINT", &gcs.url).env("PUSH_GCS_CREDENTIALS", "anonymous");
-        for key in ["PUSH_CONFIG", "PUSH_GCE_PROJECT"] {
-            command.env_remove(key);
-        }
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.env_remove("PUSH_GCE_PROJECT").env_remove("RUNTIME_DIRECTORY").env("PUSH_CONFIG", policy);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().context("could not start push")?;
         let talk = child.stderr.take().context("push has no stderr")?;
+        let mut printed = BufReader::new(child.stdout.take().context("push has no stdout")?).lines();
         let server = Self(child);
         let mut lines = BufReader::new(talk).lines();
         let address = loop {
             let line = lines.next().context("push serve ended at once")??;
             if let Some((_, rest)) = line.split_once("http://") {
-                break rest.trim_end_matches('/').to_owned();
+                break rest.split('/').next().unwrap_or_default().to_owned();
+            }
+        };
+        let token = loop {
+            let line = printed.next().context("push serve printed no token")??;
+            if let Some((_, token)) = line.split_once("?token=") {
+                break token.split(' ').next().unwrap_or_default().to_owned();
             }
         };
         // What it says later must not block it.
         thread::spawn(move || lines.for_each(drop));
-        Ok((server, address))
+        Ok((server, address, token))
     }
 
     fn must_live(&mut self) -> Result<()> {
@@ -345,6 +438,10 @@ fn get(address: &str, path: &str) -> Result<(u16, usize)> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_mins(1)))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    answer(stream, path)
+}
+
+fn answer(mut stream: TcpStream, path: &str) -> Result<(u16, usize)> {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).with_context(|| format!("`{path}` wasn't answered"))?;
     let status = answer.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());

@@ -14,13 +14,13 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 
 use super::{command::Command, targets::Targets};
-use crate::snapshot::{AppReleases, Listed};
+use crate::{
+    notes::{MAX_NOTES, notes},
+    snapshot::{AppReleases, Listed},
+};
 
 /// Apps whose releases are listed at the same time.
 const AT_ONCE: usize = 8;
-
-/// Most notes of an app that are shown.
-const MAX_NOTES: usize = 20;
 
 /// Compare what two servers, or two sets of servers, should run
 ///
@@ -54,7 +54,7 @@ impl Diff {
         }
         for app in &compared {
             print_line(self.line(app))?;
-            let notes = notes(app, &releases);
+            let notes: Vec<Listed> = notes(app, releases.get(&app.app)).collect();
             for listed in notes.iter().take(MAX_NOTES) {
                 let commit = listed.name.commit().short();
                 print_line(format_args!("  {commit}  {}", cut(listed.note, 100)))?;
@@ -103,18 +103,12 @@ async fn releases(command: &Command, apps: Vec<AppName>) -> Result<BTreeMap<AppN
     listed.buffer_unordered(AT_ONCE).try_collect().await
 }
 
-/// The releases that one side has and the other hasn't yet, newest first.
-fn notes<'a>(app: &Compared, releases: &'a BTreeMap<AppName, AppReleases>) -> Vec<Listed<'a>> {
-    let span = app.span().and_then(|(oldest, newest)| Some((releases.get(&app.app)?, oldest, newest)));
-    span.map(|(releases, oldest, newest)| releases.between(oldest, newest).collect()).unwrap_or_default()
-}
-
 fn as_json(app: &Compared, releases: &BTreeMap<AppName, AppReleases>) -> Value {
     let side = |side: &[(ReleaseName, usize)]| -> Vec<Value> {
         side.iter().map(|(release, servers)| json!({ "release": release, "servers": servers })).collect()
     };
     let notes: Vec<Value> =
-        notes(app, releases).iter().map(|it| json!({ "release": it.name, "note": it.note })).collect();
+        notes(app, releases.get(&app.app)).map(|it| json!({ "release": it.name, "note": it.note })).collect();
     json!({
         "app": app.app, "relation": app.relation.as_str(), "left": side(&app.left), "right": side(&app.right),
         "notes": notes,

@@ -9,6 +9,7 @@ mod api;
 mod assets;
 pub mod auth;
 mod compare;
+mod comparison;
 mod connections;
 mod counters;
 mod events;

@@ -17,7 +17,7 @@ use fleet::policy::Role;
 use super::{api, assets, events, health, metrics, pages, params::Params, route::Route, shared::Web, view::View};
 
 /// Most bytes of a request's body: a form that names twenty thousand servers.
-const MAX_BODY: usize = 8 << 20;
+pub(crate) const MAX_BODY: usize = 8 << 20;
 
 /// The table.
 pub(crate) fn all() -> Vec<Route> {
@@ -33,6 +33,7 @@ pub(crate) fn all() -> Vec<Route> {
         read("/", get(pages::overview::get)),
         read("/servers", get(pages::servers::get)),
         read("/servers/{server}", get(pages::server::get)),
+        read("/compare", get(pages::compare::get)),
         read("/apps", get(pages::apps::list)),
         read("/apps/{app}", get(pages::apps::get)),
         read("/releases/{release}", get(pages::release::get)),

@@ -3,6 +3,7 @@
 //!
 //! Problems are `application/problem+json` (RFC 9457). Lists have a hundred items a page.
 
+mod compare;
 mod guards;
 pub(crate) mod openapi;
 mod outcome;
@@ -52,7 +53,8 @@ const NUMBER: Query = Query { name: "page", text: "Page number, from 1", kind: Q
 
 /// The routes of the API.
 pub(crate) fn routes() -> Vec<Route> {
-    reading().into_iter().chain(writing()).chain(redo::routes()).chain(guards::routes()).collect()
+    let special = redo::routes().into_iter().chain(guards::routes()).chain([compare::route()]);
+    reading().into_iter().chain(writing()).chain(special).collect()
 }
 
 fn reading() -> Vec<Route> {

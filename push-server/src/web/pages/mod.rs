@@ -2,6 +2,7 @@
 
 pub(crate) mod apps;
 pub(crate) mod choose;
+pub(crate) mod compare;
 pub(crate) mod halt;
 pub(crate) mod history;
 pub(crate) mod overview;

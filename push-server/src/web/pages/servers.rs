@@ -52,7 +52,10 @@ pub(crate) async fn get(view: View, params: Params) -> Response {
         div #servers data-live {
             p.summary {
                 (count(total, "server"))
-                @if !filter.is_empty() { " of " (view.snapshot.servers.len()) " match" @if total == 1 { "es" } }
+                @if !filter.is_empty() {
+                    " of " (view.snapshot.servers.len()) " match" @if total == 1 { "es" }
+                    @if total > 0 { " · " a href=(link("/compare", [("left", text)])) { "Compare" } }
+                }
             }
             @if shown.is_empty() {
                 p.none {
