@@ -22,7 +22,7 @@ const RETRIES: &str = "retries";
 const MAX_PUSHES: usize = 4 << 10;
 const MAX_RETRIES: usize = 1 << 10;
 /// Most bytes of all metadata, keys too (Google Cloud Storage, "Quotas and limits"), less what the mark of a write takes.
-const MAX_ALL: usize = (8 << 10) - 64;
+pub(crate) const MAX_ALL: usize = (8 << 10) - 64;
 
 /// What lies in a server document's metadata. What this program doesn't know is kept as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -80,7 +80,7 @@ impl LastPush {
             time: self.time,
             id: self.id.to_string(),
             server: server.clone(),
-            app: self.app.clone(),
+            app: Some(self.app.clone()),
             from: self.from.clone(),
             to: self.to.clone(),
             kind: self.kind.clone(),

@@ -31,8 +31,8 @@ pub struct HistoryEntry {
     pub id: String,
     /// The server that was pushed to.
     pub server: ServerName,
-    /// The app that was pushed.
-    pub app: AppName,
+    /// The app that was pushed; `None` of a push that is about whole servers, as a retirement.
+    pub app: Option<AppName>,
     /// The release that the document named before.
     pub from: Option<ReleaseName>,
     /// The release that it names now; `None` when the app was taken off the server.

@@ -14,6 +14,10 @@ pub(crate) const DEBS: &str = "debs/";
 pub(crate) const SERVER: &str = "server/";
 /// Below it, the last report of each server's agent.
 pub(crate) const STATUS: &str = "status/";
+/// Below it, the document of each server that was retired.
+pub(crate) const RETIRED: &str = "retired/";
+/// Below it, the holds of each server that has some.
+pub(crate) const HOLDS: &str = "holds/";
 /// Below it, one directory for each app with one object for each release that is rejected.
 pub(crate) const REJECTED: &str = "rejected/";
 /// Below it, one directory for each server with one object for each push.
@@ -114,6 +118,26 @@ pub(crate) fn status(name: &ServerName) -> ObjectPath {
 /// The server whose status lies at `path`, if it is a status's path.
 pub(crate) fn status_at(path: &ObjectPath) -> Option<ServerName> {
     path.0.strip_prefix(STATUS)?.strip_suffix(".json")?.parse().ok()
+}
+
+/// `retired/{name}.json`
+pub(crate) fn retired(name: &ServerName) -> ObjectPath {
+    ObjectPath(format!("{RETIRED}{name}.json"))
+}
+
+/// The server whose retired document lies at `path`, if it is such a path.
+pub(crate) fn retired_at(path: &ObjectPath) -> Option<ServerName> {
+    path.0.strip_prefix(RETIRED)?.strip_suffix(".json")?.parse().ok()
+}
+
+/// `holds/{name}.json`
+pub(crate) fn holds(name: &ServerName) -> ObjectPath {
+    ObjectPath(format!("{HOLDS}{name}.json"))
+}
+
+/// The server whose holds lie at `path`, if it is such a path.
+pub(crate) fn holds_at(path: &ObjectPath) -> Option<ServerName> {
+    path.0.strip_prefix(HOLDS)?.strip_suffix(".json")?.parse().ok()
 }
 
 /// `halt.json`

@@ -35,8 +35,8 @@ pub struct Push {
     pub id: PushId,
     /// When it began, by the bucket's clock as far as that was known.
     pub time: Timestamp,
-    /// The app that was pushed.
-    pub app: AppName,
+    /// The app that was pushed; `None` of a push that is about whole servers, as a retirement.
+    pub app: Option<AppName>,
     /// What it was for.
     pub kind: PushKind,
     /// The push that it undoes or tries again.
@@ -57,7 +57,7 @@ pub struct PushRow {
     pub server: ServerName,
     /// The release that the operator saw in its document.
     pub from: Option<ReleaseName>,
-    /// The release that its document should name; `None` when the app is taken off.
+    /// The release that its document should name; `None` when the app is taken off, or the push names no app.
     pub to: Option<ReleaseName>,
 }
 
@@ -68,8 +68,8 @@ pub struct PushHead {
     pub id: PushId,
     /// When it began.
     pub time: Timestamp,
-    /// The app that was pushed.
-    pub app: AppName,
+    /// The app that was pushed; `None` of a push that is about whole servers, as a retirement.
+    pub app: Option<AppName>,
     /// What it was for.
     pub kind: PushKind,
     /// The push that it undoes or tries again.
@@ -133,7 +133,7 @@ pub enum UnwrittenCause {
 /// The head as it lies in metadata.
 #[derive(Debug, Serialize, Deserialize)]
 struct StoredHead {
-    app: AppName,
+    app: Option<AppName>,
     kind: PushKind,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     of: Option<PushId>,

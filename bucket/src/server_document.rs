@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Most bytes of a server document.
-const MAX_SIZE: u64 = 1 << 20;
+pub(crate) const MAX_SIZE: u64 = 1 << 20;
 
 /// One element of a server document's array.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,8 +5,8 @@ use std::fmt;
 
 use anyhow::{Context, Result};
 use bucket::{
-    AppName, AppState, Bucket, Generation, HistoryEntry, Push, PushEnd, PushHead, PushId, PushRow, ReleaseName,
-    ServerName, Timestamp, UnwrittenCause,
+    AppName, AppState, Bucket, Generation, HistoryEntry, Push, PushEnd, PushHead, PushId, PushKind, PushRow,
+    ReleaseName, ServerName, Timestamp, UnwrittenCause,
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::SignedDuration;
@@ -71,6 +71,10 @@ pub enum RowState {
     Written(AppState),
     /// The app was taken out of the document, and the agent has read that.
     Removed,
+    /// The server has no document any more.
+    Retired,
+    /// The server has a document, whatever is in it: it is not retired, or no longer.
+    Restored,
     /// It was written, and the document names something else by now.
     Superseded,
 }
@@ -117,6 +121,8 @@ impl fmt::Display for RowState {
                 AppState::Pending | AppState::Orphan | AppState::Unknown => "pending",
             }),
             Self::Removed => f.write_str("removed"),
+            Self::Retired => f.write_str("retired"),
+            Self::Restored => f.write_str("not retired"),
             Self::Superseded => f.write_str("superseded"),
         }
     }
@@ -174,7 +180,8 @@ pub fn mentions(head: &PushHead, text: &str) -> bool {
     let text = text.to_lowercase();
     let to = head.to.as_ref().map(ReleaseName::as_str).unwrap_or_default();
     let server = head.server.as_ref().map(ServerName::as_str).unwrap_or_default();
-    let fields = [head.id.as_str(), head.app.as_str(), head.kind.as_str(), to, &head.who, &head.why, server];
+    let app = head.app.as_ref().map(AppName::as_str).unwrap_or_default();
+    let fields = [head.id.as_str(), app, head.kind.as_str(), to, &head.who, &head.why, server];
     fields.iter().any(|field| field.to_lowercase().contains(&text))
 }
 
@@ -213,15 +220,22 @@ async fn written(bucket: &Bucket, push: &Push, server: &Server) -> Result<Option
     match &server.document {
         Reading::Known((generation, document)) => {
             let seen = Seen { generation: Some(*generation), document: document.clone() };
-            if let Some(told) = told(&seen, &push.id, &push.app) {
+            if let Some(told) = push.app.as_ref().and_then(|app| told(&seen, &push.id, app)) {
                 return Ok(Some(told.entry(name, told.generation.unwrap_or(*generation))));
             }
         }
         // Without a document there may be a history all the same.
-        Reading::Absent => {}
+        Reading::Absent => {
+            let kept = if push.kind == PushKind::Retire { bucket.retired(name).await } else { Ok(None) };
+            let kept = kept.with_context(|| format!("could not read the retired document of `{name}`"))?;
+            let retirement = kept.and_then(|kept| kept.retirement).filter(|found| found.push == push.id);
+            if let Some(retirement) = retirement {
+                return Ok(Some(retirement.entry(name)));
+            }
+        }
         Reading::Unreadable(error) => anyhow::bail!("could not read the document of `{name}`: {error}"),
     }
-    let found = recorded(bucket, name, &push.id, &push.app, push.time).await;
+    let found = recorded(bucket, name, &push.id, push.app.as_ref(), push.time).await;
     found.with_context(|| format!("could not read the history of `{name}`"))
 }
 
@@ -237,24 +251,28 @@ pub fn account(
     let stage = Stage::of(end.is_some(), is_whole, last.max(push.time), now);
     let rows = rows.into_iter().map(|(row, server, written)| {
         let generation = written.as_ref().map(|written| written.generation);
-        let outcome = row_state(&push.app, &row, &server, generation, end.as_ref());
+        let outcome = row_state(push.app.as_ref(), &row, &server, generation, end.as_ref());
         AccountRow { row, server, written, state: outcome }
     });
     let rows = rows.collect();
     Account { push, end, rows, stage }
 }
 
-/// How far one row of a push of an app is; `written` is the generation of the document that first held it, if it was
-/// written. Pure.
+/// How far one row of a push of an app, or of one that is about whole servers, is; `written` is the generation of the
+/// document that first held it, if it was written. Pure.
 pub fn row_state(
-    app: &AppName,
+    app: Option<&AppName>,
     row: &PushRow,
     server: &Server,
     written: Option<Generation>,
     end: Option<&PushEnd>,
 ) -> RowState {
     match (written, end) {
-        (Some(written), _) => written_state(app, row, server, written),
+        (Some(written), _) => match app {
+            Some(app) => written_state(app, row, server, written),
+            None if server.document == Reading::Absent => RowState::Retired,
+            None => RowState::Restored,
+        },
         (None, None) => RowState::Waiting,
         (None, Some(end)) => {
             let unwritten = end.rows.iter().find(|row| row.server == server.name);

@@ -18,6 +18,8 @@ pub enum Condition {
     Pending,
     /// It has no document: nothing was ever chosen for it, or its name is misspelt.
     NoDocument,
+    /// It was retired, and its agent still reports.
+    Retired,
     /// Its agent reported a state that this program does not know.
     Unknown,
     /// It has a document, and no agent ever reported.
@@ -36,11 +38,12 @@ pub enum Condition {
 
 impl Condition {
     /// All of them, the calmest first.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Converged,
         Self::Drifted,
         Self::Pending,
         Self::NoDocument,
+        Self::Retired,
         Self::Unknown,
         Self::Never,
         Self::Silent,
@@ -57,6 +60,7 @@ impl Condition {
             Self::Drifted => "drifted",
             Self::Pending => "pending",
             Self::NoDocument => "no-document",
+            Self::Retired => "retired",
             Self::Unknown => "unknown",
             Self::Never => "never",
             Self::Silent => "silent",
@@ -79,6 +83,9 @@ pub fn condition(server: &Server, now: Timestamp) -> Condition {
         return Condition::Unreadable;
     }
     let has_document = server.document != Reading::Absent;
+    if server.is_retired && !has_document {
+        return Condition::Retired;
+    }
     let Some(status) = server.status() else {
         return if has_document { Condition::Never } else { Condition::NoDocument };
     };
@@ -246,6 +253,7 @@ pub(crate) mod tests {
             name: "web-1".parse().unwrap(),
             document: Reading::Known((Generation(7), document)),
             status: Reading::Known(status),
+            is_retired: false,
         }
     }
 
@@ -294,6 +302,16 @@ pub(crate) mod tests {
             let whole = server(1, 1, 1, AppState::Orphan, state);
             assert_eq!(condition(&Server { document: Reading::Absent, ..whole }, now()), expected);
         }
+    }
+
+    #[test]
+    fn a_retired_server_is_retired_whatever_its_agent_says_until_it_has_a_document() {
+        let whole = server(1, 1, 1, AppState::Failed, ServerState::Failed);
+        let retired = Server { document: Reading::Absent, is_retired: true, ..whole.clone() };
+        let later = now() + jiff::SignedDuration::from_hours(2);
+        assert_eq!((condition(&retired, now()), condition(&retired, later)), (Condition::Retired, Condition::Retired));
+        assert!(!Condition::Retired.needs_attention());
+        assert_eq!(condition(&Server { is_retired: true, ..whole }, now()), Condition::Failed);
     }
 
     #[test]

@@ -149,6 +149,14 @@ pub fn may_reject<'a>(
 /// Whoever meets it later must be able to read why.
 fn ensure_reason(why: &str) -> Result<()> {
     ensure!(!why.trim().is_empty(), "no reason specified: say why, for everybody who would push");
+    ensure_short(why)
+}
+
+/// Makes sure that a reason is short enough: what is longer would be written and then not read.
+///
+/// # Errors
+/// That it is too long.
+pub fn ensure_short(why: &str) -> Result<()> {
     ensure!(why.len() <= HistoryEntry::MAX_WHY, "the reason must have at most {} bytes", HistoryEntry::MAX_WHY);
     Ok(())
 }

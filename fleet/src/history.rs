@@ -16,6 +16,11 @@ pub fn word(kind: &PushKind) -> &str {
     }
 }
 
+/// What a push is about, in words: its app, or the whole server.
+pub fn about(app: Option<&AppName>) -> &str {
+    app.map_or("(whole server)", AppName::as_str)
+}
+
 /// The release that a server goes back to from `current`, from its history, oldest push first, and from what its agent
 /// says of the app. A release that was rolled back there is none to go back to; and if the current one never ran, what is
 /// installed is what it goes back to. Without a report the history decides alone.
@@ -68,7 +73,7 @@ fn previous<'a>(
 ) -> Option<&'a ReleaseName> {
     let mut stack: Vec<&ReleaseName> = Vec::new();
     for push in pushes {
-        if push.app != *app {
+        if push.app.as_ref() != Some(app) {
             continue;
         }
         // What a person wrote into the document by hand shows as a `from` that nobody pushed.
@@ -110,7 +115,7 @@ mod tests {
             time: "2026-11-20T20:00:00Z".parse().unwrap(),
             id: "0".into(),
             server: "web-1".parse().unwrap(),
-            app: "web".parse().unwrap(),
+            app: "web".parse().ok(),
             from: from.map(release),
             to: Some(release(to)),
             kind,
@@ -178,7 +183,7 @@ mod tests {
     #[test]
     fn other_apps_pushes_are_passed_over() {
         let mut other = push(PushKind::Deploy, Some(3), 4);
-        other.app = "api".parse().unwrap();
+        other.app = "api".parse().ok();
         let pushes = [push(PushKind::Deploy, Some(1), 2), other];
         assert_eq!(way_back(&pushes, &"web".parse().unwrap(), &release(2), None), Some(&release(1)));
     }

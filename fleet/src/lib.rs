@@ -10,6 +10,7 @@
 //! - [`rollback`], [`retry`]: which release a server goes back to, or tries again
 //! - [`account`]: how far a push is
 //! - [`proposed`]: what would be done to servers, with what was read of them
+//! - [`retire`]: retiring servers, and taking that back
 //! - [`redo`]: undoing, retrying, continuing and stopping a push as a whole
 //! - [`policy`]: what may go where, and who may do it
 //! - [`operation`]: pushing to any number of servers
@@ -38,6 +39,7 @@ pub mod proposed;
 pub mod push;
 mod push_object;
 pub mod redo;
+pub mod retire;
 pub mod retry;
 pub mod rollback;
 pub mod server;

@@ -199,7 +199,10 @@ pub async fn carry_out_as(
     let pushes: Vec<((AppName, PushKind), Arc<PushObject>)> = rows
         .into_iter()
         .zip(ids)
-        .map(|((key, rows), id)| (key.clone(), Arc::new(PushObject::new(bucket, (id, of), key, who, rows))))
+        .map(|((key, rows), id)| {
+            let (app, kind) = key.clone();
+            (key, Arc::new(PushObject::new(bucket, (id, of), (Some(app), kind), who, rows)))
+        })
         .collect();
     let of_intent =
         |intent: &Intent| pushes.iter().find(|(known, _)| *known == key(intent)).map(|(_, push)| push.clone());

@@ -10,7 +10,7 @@ use crate::{
     operation::{Intent, JustRead},
     plan::{Proposal, propose, propose_removal},
     push::Seen,
-    redo::{failed, rows_of, undone},
+    redo::{app_of, failed, rows_of, undone},
     retry::current_on,
     server::Server,
 };
@@ -69,7 +69,7 @@ async fn undo_one(bucket: &Bucket, account: &Account, row: &AccountRow) -> Propo
 async fn undo_proposal(bucket: &Bucket, account: &Account, row: &AccountRow) -> Result<(Proposal, JustRead)> {
     let (proposal, just_read) = match undone(bucket, account, row).await? {
         Some(release) => proposal(&row.server, &release, &PushKind::Undo)?,
-        None => removal(&row.server, &account.push.app)?,
+        None => removal(&row.server, app_of(&account.push)?)?,
     };
     // What was there before is not misspelt.
     Ok((Proposal { objection: None, ..proposal }, just_read))
@@ -83,7 +83,7 @@ pub async fn retry(bucket: &Bucket, account: &Account) -> Result<Vec<Proposed>> 
     let push = &account.push;
     let rows: Vec<&AccountRow> = failed(account).collect();
     ensure!(!rows.is_empty(), "push {} has not failed on any server: {}", push.id, account.summary());
-    Ok(retry_on(bucket, &push.app, rows.into_iter().map(|row| row.server.clone())).await)
+    Ok(retry_on(bucket, app_of(push)?, rows.into_iter().map(|row| row.server.clone())).await)
 }
 
 /// What trying the release of an app again would do on some servers.

@@ -129,6 +129,15 @@ pub enum Incomplete {
     /// The agent wasn't poked.
     #[error("not poked, the server picks up the push at its next poll: {0}")]
     NotPoked(String),
+    /// A retired server's agent reported meanwhile, and does so as long as it runs.
+    #[error("its agent still reports: the server is shown as retired until the agent stops")]
+    StillReports,
+    /// A retired server's last report is still there.
+    #[error("the report of its agent could not be deleted: the server is shown as retired until that is done: {0}")]
+    StatusLeft(String),
+    /// What was kept of a server that is no longer retired is still there.
+    #[error("the kept copy of its document could not be deleted, which is harmless: {0}")]
+    KeptLeft(String),
     /// Nothing says that the push is over.
     #[error("the push is over, but that could not be recorded: it may be shown as cut off: {0}")]
     NotEnded(String),
@@ -263,7 +272,7 @@ async fn find_written(bucket: &Bucket, request: &Request, seen: &Seen) -> Result
         let entry = push.entry(&request.server, generation);
         return Ok(Some(Pushed { generation, entry }));
     }
-    let entry = recorded(bucket, &request.server, &request.id, app, request.began).await?;
+    let entry = recorded(bucket, &request.server, &request.id, Some(app), request.began).await?;
     Ok(entry.map(|entry| Pushed { generation: entry.generation, entry }))
 }
 
@@ -272,17 +281,17 @@ pub fn told(seen: &Seen, id: &PushId, app: &AppName) -> Option<LastPush> {
     seen.document.metadata().pushes().into_iter().find(|push| push.id == *id && push.app == *app)
 }
 
-/// The row of a push that the history of a server has; it began at that time.
+/// The row of a push that the history of a server has; it began at that time, and `None` is that of one that names no app.
 pub async fn recorded(
     bucket: &Bucket,
     server: &ServerName,
     id: &PushId,
-    app: &AppName,
+    app: Option<&AppName>,
     began: Timestamp,
 ) -> Result<Option<HistoryEntry>, Error> {
     let since = began.saturating_sub(CLOCKS_APART).unwrap_or(began);
     let entries = bucket.history_since(server, since, usize::MAX).await?;
-    Ok(entries.into_iter().find(|entry| entry.push.as_ref() == Some(id) && entry.app == *app))
+    Ok(entries.into_iter().find(|entry| entry.push.as_ref() == Some(id) && entry.app.as_ref() == app))
 }
 
 /// Records a row that was written. A failure doesn't undo the push: the next who writes the document makes up for it.

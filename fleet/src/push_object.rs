@@ -38,7 +38,7 @@ impl PushObject {
     pub(crate) fn new(
         bucket: &Bucket,
         (id, of): (PushId, Option<&PushId>),
-        (app, kind): (AppName, PushKind),
+        (app, kind): (Option<AppName>, PushKind),
         (who, why): (&str, &str),
         rows: Vec<PushRow>,
     ) -> Self {

@@ -2,12 +2,13 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use bucket::{
-    AppState, Bucket, HistoryEntry, PushEnd, PushKind, Release, ReleaseName, ServerName, UnwrittenCause, UnwrittenRow,
+    AppName, AppState, Bucket, HistoryEntry, Push, PushEnd, PushKind, Release, ReleaseName, ServerName, UnwrittenCause,
+    UnwrittenRow,
 };
 
 use crate::{
     account::{Account, AccountRow, RowState, Stage},
-    history::before_push,
+    history::{about, before_push},
     identity::Identity,
     operation::{Intent, JustRead, Operator, PushResult, carry_on, find},
     policy::{Policy, Role},
@@ -40,8 +41,9 @@ pub fn rows_of<'a>(account: &'a Account, servers: &[ServerName]) -> Result<Vec<&
 /// When the row was not written, somebody has pushed since, nothing that was there stayed up, or it can't be had.
 pub async fn undone(bucket: &Bucket, account: &Account, row: &AccountRow) -> Result<Option<Release>> {
     let (push, server) = (&account.push, &row.server);
+    let app = app_of(push)?;
     let written = row.written.as_ref().with_context(|| format!("push {} did not change it", push.id))?;
-    ensure!(row.state != RowState::Superseded, "somebody has pushed `{}` since: undo that push first", push.app);
+    ensure!(row.state != RowState::Superseded, "somebody has pushed `{app}` since: undo that push first");
     ensure!(row.row.from != row.row.to, "push {} left the release as it was: there is nothing to undo", push.id);
     if written.from.is_none() {
         return Ok(None);
@@ -53,11 +55,19 @@ pub async fn undone(bucket: &Bucket, account: &Account, row: &AccountRow) -> Res
         _ => history,
     };
     pushes.sort_by_key(|push| push.generation);
-    let before = before_push(&pushes, &push.app, written, server.reported(push.app.as_str()));
+    let before = before_push(&pushes, app, written, server.reported(app.as_str()));
     let before = before.with_context(|| {
-        format!("nothing that stayed up was there before: `push remove` takes `{}` off the server", push.app)
+        format!("nothing that stayed up was there before: `push remove` takes `{app}` off the server")
     })?;
     find_or_cached(bucket, before, server.status()).await.map(Some).context("could not undo")
+}
+
+/// The app of a push that is about one.
+///
+/// # Errors
+/// When it is about whole servers.
+pub fn app_of(push: &Push) -> Result<&AppName> {
+    push.app.as_ref().with_context(|| format!("push {} is about whole servers, and not about an app", push.id))
 }
 
 /// The rows of a push whose release failed there: those that a retry is about.
@@ -90,9 +100,10 @@ pub fn left(account: &Account) -> Result<Vec<Intent>> {
         "a push of kind `{}` cannot be continued by this program: stop it",
         push.kind.as_str().escape_debug()
     );
+    let app = app_of(push)?;
     let intents = account.unwritten().map(|row| Intent {
         server: row.row.server.clone(),
-        app: push.app.clone(),
+        app: app.clone(),
         from: row.row.from.clone(),
         to: row.row.to.clone(),
         kind: push.kind.clone(),
@@ -133,12 +144,15 @@ async fn just_read(bucket: &Bucket, release: Option<&ReleaseName>, row: &Account
 /// When it is over, who asks may not push to all that is left, or it can't be written.
 pub async fn stop(bucket: &Bucket, account: &Account, policy: &Policy, who: &Identity) -> Result<usize> {
     let push = &account.push;
-    let may = |row: &&AccountRow| policy.role(who, &push.app, &row.row.server) >= Role::Deployer;
+    let may = |row: &&AccountRow| match &push.app {
+        Some(app) => policy.role(who, app, &row.row.server) >= Role::Deployer,
+        None => policy.highest_role(who) >= Role::Admin,
+    };
     if let Some(row) = account.unwritten().find(|row| !may(row)) {
         bail!(
             "`{}` may not push `{}` to `{}`, which is left: somebody has to stop it who may",
             who.name,
-            push.app,
+            about(push.app.as_ref()),
             row.row.server
         );
     }

@@ -49,6 +49,8 @@ pub struct Server {
     pub document: Reading<(Generation, ServerDocument)>,
     /// What its agent last reported.
     pub status: Reading<Status>,
+    /// Whether it was retired, and has no document since.
+    pub is_retired: bool,
 }
 
 impl Server {
@@ -102,7 +104,9 @@ impl Server {
 pub async fn read(bucket: &Bucket, name: &ServerName) -> Server {
     let (document, status) = tokio::join!(document(bucket, name), status(bucket, name));
     let status = status.map(|found| found.map(|(_, status)| status));
-    Server { name: name.clone(), document: document.into(), status: status.into() }
+    // Who can't see whether it was retired sees that it has no document.
+    let is_retired = matches!(document, Ok(None)) && bucket.is_retired(name).await.unwrap_or_default();
+    Server { name: name.clone(), document: document.into(), status: status.into(), is_retired }
 }
 
 /// A server's document with its generation, if it has one.

@@ -34,6 +34,7 @@ pub(crate) fn of_server(condition: Condition) -> Badge {
         Condition::Drifted => (Severity::Notice, "≈", "drifted"),
         Condition::Pending => (Severity::Notice, "…", "pending"),
         Condition::NoDocument => (Severity::Notice, "–", "no document"),
+        Condition::Retired => (Severity::Quiet, "–", "retired"),
         Condition::Unknown => (Severity::Notice, "?", "unknown"),
         Condition::Never => (Severity::Notice, "?", "never reported"),
         Condition::Silent => (Severity::Bad, "○", "not reporting"),
@@ -69,8 +70,8 @@ pub(crate) fn of_row(state: &RowState) -> (Severity, &'static str) {
     match state {
         RowState::Waiting => (Severity::Notice, "…"),
         RowState::NotWritten(_) => (Severity::Bad, "✗"),
-        RowState::Removed => (Severity::Good, "✓"),
-        RowState::Superseded => (Severity::Quiet, "–"),
+        RowState::Removed | RowState::Retired => (Severity::Good, "✓"),
+        RowState::Superseded | RowState::Restored => (Severity::Quiet, "–"),
         RowState::Written(state) => {
             let Badge { severity, symbol, .. } = of_app(*state);
             (severity, symbol)

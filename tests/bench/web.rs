@@ -325,7 +325,7 @@ async fn record(gcs: &FakeGcs) -> Result<()> {
             id: format!("{n:016x}"),
             // Those whose documents were written last.
             server: server(SERVERS - 1 - n).parse()?,
-            app: app(n % APPS).parse()?,
+            app: Some(app(n % APPS).parse()?),
             from: Some(release(n % APPS, 1)),
             to: Some(release(n % APPS, 0)),
             kind: PushKind::Deploy,

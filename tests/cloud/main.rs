@@ -7,6 +7,7 @@ mod metadata;
 mod poke;
 mod push_command;
 mod recent;
+mod retiring;
 mod serve;
 mod snapshot;
 mod tokens;

@@ -90,7 +90,7 @@ async fn a_push_that_nobody_ended_is_asked_for_until_somebody_does() {
     let push = Push {
         id: PushId::random(),
         time: hours,
-        app: "web".parse().unwrap(),
+        app: "web".parse().ok(),
         kind: PushKind::Deploy,
         of: None,
         who: "dev@build-1".to_owned(),

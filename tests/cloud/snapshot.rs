@@ -154,7 +154,7 @@ fn history(server: &str, n: u32) -> HistoryEntry {
         time: Timestamp::now(),
         id: format!("{n:016x}"),
         server: server_name(server),
-        app: "web".parse().unwrap(),
+        app: "web".parse().ok(),
         from: None,
         to: Some(name("web", "dev@build-1", n)),
         kind: PushKind::Deploy,
@@ -178,8 +178,16 @@ fn names(snapshot: &FleetSnapshot) -> Vec<&str> {
 }
 
 /// What a round asks for when nothing has changed.
-pub(crate) const QUIET: [&str; 7] =
-    ["Get halt.json", "List debs/", "List debs/", "List pushes/", "List rejected/", "List server/", "List status/"];
+pub(crate) const QUIET: [&str; 8] = [
+    "Get halt.json",
+    "List debs/",
+    "List debs/",
+    "List pushes/",
+    "List rejected/",
+    "List retired/",
+    "List server/",
+    "List status/",
+];
 
 /// Without what every round asks for.
 fn besides_quiet(asked: Vec<String>) -> Vec<String> {

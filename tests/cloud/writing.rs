@@ -22,13 +22,13 @@ use jiff::SignedDuration;
 
 use crate::push_command::facts;
 
-struct World {
-    gcs: FakeGcs,
-    bucket: Bucket,
+pub(crate) struct World {
+    pub(crate) gcs: FakeGcs,
+    pub(crate) bucket: Bucket,
 }
 
 impl World {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let gcs = FakeGcs::start("fleet");
         let options = BucketOptions {
             endpoint: Some(gcs.url.parse().unwrap()),
@@ -48,7 +48,7 @@ impl World {
     }
 
     /// A push of one release to servers that were read a moment ago, as the command does it.
-    async fn push(&self, app: &str, n: u8, servers: &[&str], kind: PushKind) -> Vec<PushResult> {
+    pub(crate) async fn push(&self, app: &str, n: u8, servers: &[&str], kind: PushKind) -> Vec<PushResult> {
         let release = find(&self.bucket, &release(app, n)).await.unwrap();
         let mut intents = Vec::new();
         for name in servers {
@@ -75,7 +75,7 @@ impl World {
         self.gcs.requests()[since..].iter().map(words).collect()
     }
 
-    async fn history(&self, server: &str) -> Vec<HistoryEntry> {
+    pub(crate) async fn history(&self, server: &str) -> Vec<HistoryEntry> {
         self.bucket.history(&server.parse().unwrap()).try_collect().await.unwrap()
     }
 }
@@ -85,7 +85,7 @@ fn release(app: &str, n: u8) -> ReleaseName {
     format!("{app}/{app}:dev@build-1:2026-11-20T19:05:{n:02}Z:{commit}.deb").parse().unwrap()
 }
 
-fn operator() -> Operator {
+pub(crate) fn operator() -> Operator {
     Operator {
         who: Identity { name: "dev@build-1".to_owned(), origin: Origin::Local },
         reason: "für alle".to_owned(),
@@ -94,7 +94,7 @@ fn operator() -> Operator {
     }
 }
 
-fn ok(results: &[PushResult]) -> PushId {
+pub(crate) fn ok(results: &[PushResult]) -> PushId {
     for result in results {
         assert!(result.is_pushed() && result.incomplete.is_empty(), "{results:?}");
     }
@@ -251,7 +251,7 @@ async fn rollback_and_history_cost_the_same_after_any_number_of_pushes() {
             time,
             id: format!("{n:016x}"),
             server: server.clone(),
-            app: "api".parse().unwrap(),
+            app: "api".parse().ok(),
             from: None,
             to: Some(release("api", 1)),
             kind: PushKind::Deploy,
@@ -336,7 +336,7 @@ async fn a_removal_leaves_everything_else_and_is_continued_and_undone() {
     let push = bucket::Push {
         id: PushId::random(),
         time: Timestamp::now() - SignedDuration::from_mins(10),
-        app: "web".parse().unwrap(),
+        app: "web".parse().ok(),
         kind: PushKind::Remove,
         of: None,
         who: "ops@laptop".to_owned(),
@@ -384,7 +384,7 @@ async fn a_push_that_was_cut_off_is_continued_once_whoever_continues_it() {
     let push = bucket::Push {
         id: PushId::random(),
         time: Timestamp::now() - SignedDuration::from_mins(10),
-        app: "web".parse().unwrap(),
+        app: "web".parse().ok(),
         kind: PushKind::Deploy,
         of: None,
         who: "ops@laptop".to_owned(),
@@ -442,7 +442,7 @@ async fn a_push_that_is_stopped_writes_nothing_more() {
     let push = bucket::Push {
         id: PushId::random(),
         time: Timestamp::now() - SignedDuration::from_mins(10),
-        app: "web".parse().unwrap(),
+        app: "web".parse().ok(),
         kind: PushKind::Deploy,
         of: None,
         who: "ops@laptop".to_owned(),

@@ -73,5 +73,7 @@ on_both! {
     guards {
         rejections
         halts
+        holds
+        retired_documents
     }
 }

@@ -84,7 +84,7 @@ async fn cut_off(bucket: &Bucket, release: &str, servers: &[&str]) -> Result<()>
     let mut push = Push {
         id: PushId::random(),
         time,
-        app: release.app().clone(),
+        app: Some(release.app().clone()),
         kind: PushKind::Deploy,
         of: None,
         who: "dev@build-1".to_owned(),
@@ -106,7 +106,7 @@ async fn cut_off(bucket: &Bucket, release: &str, servers: &[&str]) -> Result<()>
     let told = LastPush {
         id,
         time,
-        app,
+        app: app.expect("of an app"),
         from: rows[0].from.clone(),
         to: Some(release.clone()),
         kind,
@@ -192,7 +192,7 @@ impl Fleet<'_> {
             time,
             id: format!("{:016x}", time.as_second()),
             server: server.parse()?,
-            app: to.app().clone(),
+            app: Some(to.app().clone()),
             from: from.cloned(),
             to: Some(to.clone()),
             kind,

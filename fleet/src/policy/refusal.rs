@@ -40,6 +40,16 @@ pub enum Refusal {
         /// The policy file, if it has roles.
         policy: Option<String>,
     },
+    /// Only an admin retires a server.
+    #[error("`{who}` may not retire `{server}`: that takes the role `admin` for all of its apps{}", given_by(.policy.as_deref()))]
+    NotAdmin {
+        /// The operator.
+        who: String,
+        /// The server to retire.
+        server: ServerName,
+        /// The policy file, if it has roles.
+        policy: Option<String>,
+    },
     /// The release is dirty, and a group of the server takes only clean ones.
     #[error(
         "group `{group}` of `{server}` does not allow dirty releases, and this one was built with uncommitted changes: \

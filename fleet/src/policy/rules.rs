@@ -167,6 +167,25 @@ impl Policy {
         self.needs_no_reason(server, reason)
     }
 
+    /// Judges retiring a server that should have these apps, which takes the role `admin` for all of them.
+    ///
+    /// # Errors
+    /// The first rule that refuses it.
+    pub fn judge_retirement(
+        &self,
+        who: &Identity,
+        server: &ServerName,
+        apps: &[&AppName],
+        reason: Reason,
+    ) -> Result<(), Refusal> {
+        let least = apps.iter().map(|app| self.role(who, app, server)).min();
+        if least.unwrap_or(Role::Admin).min(self.highest_role(who)) < Role::Admin {
+            let policy = self.roles.is_some().then(|| self.source.clone());
+            return Err(Refusal::NotAdmin { who: who.name.clone(), server: server.clone(), policy });
+        }
+        self.needs_no_reason(server, reason)
+    }
+
     /// Addresses that pages link to.
     pub fn links(&self) -> &Links {
         &self.links
@@ -321,6 +340,35 @@ mod tests {
         assert!(remove(dev, "web", "web-1", "why"));
         assert!(!remove(dev, "web", "web-1", " "), "its group requires a reason");
         assert!(!remove(dev, "api", "web-1", "why") && !remove("x@evil.example", "web", "web-1", "why"));
+    }
+
+    #[test]
+    fn only_an_admin_of_all_its_apps_retires_a_server() {
+        let rules = r#"{
+            Groups: { prod: { Servers: ["web-*"], RequireReason: true }, stage: { Servers: ["*-stage"] } },
+            Roles: [
+                { Role: "admin", Who: ["stager"], Groups: ["stage"] },
+                { Role: "deployer", Who: ["dev"] },
+                { Role: "admin", Who: ["root"] },
+            ],
+        }"#;
+        let policy = Policy::parse("x", rules).unwrap();
+        let (web, api): (AppName, AppName) = ("web".parse().unwrap(), "api".parse().unwrap());
+        let retire = |name: &str, server: &str, reason: &str| {
+            let server = server.parse().unwrap();
+            let who = who(name, Origin::SignedIn);
+            policy
+                .judge_retirement(&who, &server, &[&web, &api], Reason::Given(reason))
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!((retire("root", "web-1", "old"), retire("stager", "a-stage", "")), (Ok(()), Ok(())));
+        for (name, server, want) in [
+            ("root", "web-1", "requires a reason"),
+            ("stager", "web-1", "may not retire `web-1`"),
+            ("dev", "a-stage", "takes the role `admin`"),
+        ] {
+            assert!(retire(name, server, "").unwrap_err().contains(want), "{name} {server}");
+        }
     }
 
     #[test]

@@ -95,7 +95,7 @@ fn table(pushes: &[HistoryEntry]) -> Table {
             push.server.as_str().into(),
             cut(&push.who, 24),
             safe(history::word(&push.kind)).into(),
-            format!("{} {from} → {to}", push.app).into(),
+            format!("{} {from} → {to}", history::about(push.app.as_ref())).into(),
             cut(&push.why, 60),
         ]);
     }

@@ -12,6 +12,7 @@ mod pending;
 mod pushes;
 mod reject;
 mod remove;
+mod retire;
 mod retry;
 mod rollback;
 mod serve;
@@ -73,6 +74,7 @@ enum Verb {
     Rollback(rollback::Rollback),
     Retry(retry::Retry),
     Remove(remove::Remove),
+    Retire(retire::Retire),
     Undo(undo::Undo),
     Pushes(pushes::Pushes),
     Show(pushes::Show),
@@ -121,6 +123,7 @@ async fn run(arguments: Arguments) -> Result<bool> {
         Verb::Serve(serve) => serve.run(bucket, &url, arguments.config).await,
         Verb::Deploy(deploy) => deploy.run(&open(arguments.config)?).await,
         Verb::Rollback(rollback) => rollback.run(&open(arguments.config)?).await,
+        Verb::Retire(retire) => retire.run(&open(arguments.config)?).await,
         Verb::Remove(remove) => remove.run(&open(arguments.config)?).await,
         Verb::Retry(retry) => retry.run(&open(arguments.config)?).await,
         Verb::Undo(undo) => undo.run(&open(arguments.config)?).await,

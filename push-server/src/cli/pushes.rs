@@ -6,7 +6,7 @@ use clap::Args;
 use console::{Table, cut_lines, print, print_json, print_line, safe};
 use fleet::{
     account::{self, Account, Stage, mentions},
-    history::word,
+    history::{about, word},
 };
 use serde_json::{Value, json};
 
@@ -50,7 +50,7 @@ impl Pushes {
                 head.id.as_str().into(),
                 cut(&head.who, 24),
                 cut(word(&head.kind), 24),
-                format!("{} {to}", head.app).trim_end().into(),
+                format!("{} {to}", about(head.app.as_ref())).trim_end().into(),
                 servers.into(),
                 cut(&head.why, 60),
             ]);
@@ -85,7 +85,7 @@ impl Show {
         let push = &account.push;
         let kind = safe(word(&push.kind));
         let of = push.of.as_ref().map(|of| format!(" (of push {of})")).unwrap_or_default();
-        print_line(format_args!("push {}: {} {kind}{of} by {}", push.id, push.app, safe(&push.who)))?;
+        print_line(format_args!("push {}: {} {kind}{of} by {}", push.id, about(push.app.as_ref()), safe(&push.who)))?;
         for line in cut_lines(&push.why, 3000) {
             print_line(format_args!("  {line}"))?;
         }

@@ -3,16 +3,19 @@
 use anyhow::Result;
 use bucket::{PushId, PushKind, ServerName};
 use clap::Args;
-use fleet::{account, proposed::undo};
+use console::print_line;
+use fleet::{account, proposed::undo, redo, retire::restore};
 
 use super::{
     command::Command,
-    pending::{DeployOptions, PendingPush, carry_out},
+    pending::{DeployOptions, PendingPush, carry_out, operator},
+    retire::show,
 };
 
 /// Undo a push: restore on each server what ran there before it
 ///
-/// A server that somebody has pushed that app to since is left alone, and said.
+/// A server that somebody has pushed that app to since is left alone, and said. Of a push that retired servers, the documents
+/// are restored as they were.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   push undo k3v9w1c7m2xq -m 'too slow'
@@ -31,6 +34,17 @@ impl Undo {
     pub(crate) async fn run(self, command: &Command) -> Result<bool> {
         let bucket = &command.bucket;
         let account = account::read(bucket, &self.id).await?;
+        if account.push.app.is_none() {
+            let operator = operator(command, &self.options)?;
+            let rows = redo::rows_of(&account, &self.servers)?;
+            if self.options.is_dry_run() {
+                for row in rows {
+                    print_line(format_args!("{}: would be restored", row.server.name))?;
+                }
+                return Ok(true);
+            }
+            return show(command, &restore(bucket, &operator, &account, &rows).await?, "restored");
+        }
         let proposed = undo(bucket, &account, &self.servers).await?;
         let pending = proposed.into_iter().map(|proposed| PendingPush::of(proposed, &PushKind::Undo)).collect();
         carry_out(command, &self.options, Some(&self.id), pending).await

@@ -14,7 +14,7 @@ use futures_util::{StreamExt, stream};
 use jiff::SignedDuration;
 
 use super::recent_push::{Evidence, RecentPush, RecentRows, push_of};
-use fleet::server::Server;
+use fleet::{history::about, server::Server};
 
 /// Heads that are kept.
 const KEPT: usize = 500;
@@ -175,7 +175,7 @@ fn foreign<'a>(entries: impl Iterator<Item = &'a HistoryEntry>) -> Vec<Push> {
     let mut pushes: BTreeMap<(&str, &str), Push> = BTreeMap::new();
     for entry in entries {
         let Ok(id) = push_of(entry).parse::<PushId>() else { continue };
-        let push = pushes.entry((push_of(entry), entry.app.as_str())).or_insert_with(|| Push {
+        let push = pushes.entry((push_of(entry), about(entry.app.as_ref()))).or_insert_with(|| Push {
             id,
             time: entry.time,
             app: entry.app.clone(),

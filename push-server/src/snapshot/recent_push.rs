@@ -115,7 +115,7 @@ impl RecentRows {
                 None => self.written[place],
             };
             self.written[place] = written;
-            self.states[place] = row_state(&self.push.app, row, &server, written, self.end.as_deref());
+            self.states[place] = row_state(self.push.app.as_ref(), row, &server, written, self.end.as_deref());
         }
         self.summary = in_words(&self.states);
     }
@@ -135,7 +135,7 @@ impl RecentRows {
                     self.written[place] = Some(*generation);
                     self.states[place] = match server.document.known() {
                         Some((read, _)) if read >= generation => {
-                            row_state(&self.push.app, row, &server, Some(*generation), None)
+                            row_state(self.push.app.as_ref(), row, &server, Some(*generation), None)
                         }
                         _ => RowState::Written(AppState::Pending),
                     };
@@ -154,19 +154,20 @@ impl RecentRows {
 pub struct Evidence<'a> {
     servers: &'a BTreeMap<ServerName, Arc<Server>>,
     told: HashMap<ServerName, Vec<LastPush>>,
-    entries: HashMap<(&'a str, &'a AppName, &'a ServerName), &'a HistoryEntry>,
+    entries: HashMap<(&'a str, Option<&'a AppName>, &'a ServerName), &'a HistoryEntry>,
 }
 
 impl<'a> Evidence<'a> {
     /// Of what a snapshot has.
     pub fn new(servers: &'a BTreeMap<ServerName, Arc<Server>>, entries: &'a [Arc<HistoryEntry>]) -> Self {
-        let entries = entries.iter().map(|entry| ((push_of(entry), &entry.app, &entry.server), &**entry));
+        let entries = entries.iter().map(|entry| ((push_of(entry), entry.app.as_ref(), &entry.server), &**entry));
         Self { servers, told: HashMap::new(), entries: entries.collect() }
     }
 
     /// A server; one that is gone has nothing.
     fn server(&self, name: &ServerName) -> Arc<Server> {
-        let gone = || Server { name: name.clone(), document: Reading::Absent, status: Reading::Absent };
+        let gone =
+            || Server { name: name.clone(), document: Reading::Absent, status: Reading::Absent, is_retired: false };
         self.servers.get(name).cloned().unwrap_or_else(|| Arc::new(gone()))
     }
 
@@ -176,10 +177,12 @@ impl<'a> Evidence<'a> {
             if !self.told.contains_key(&server.name) {
                 self.told.insert(server.name.clone(), document.metadata().pushes());
             }
-            let told = self.told[&server.name].iter().find(|told| told.id == push.id && told.app == push.app)?;
+            let told = self.told[&server.name]
+                .iter()
+                .find(|told| told.id == push.id && Some(&told.app) == push.app.as_ref())?;
             Some((told.generation.unwrap_or(*generation), told.time))
         });
-        let entry = || self.entries.get(&(push.id.as_str(), &push.app, &server.name));
+        let entry = || self.entries.get(&(push.id.as_str(), push.app.as_ref(), &server.name));
         told.or_else(|| entry().map(|entry| (entry.generation, entry.time)))
     }
 }

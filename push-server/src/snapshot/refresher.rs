@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use backon::{BackoffBuilder, ConstantBuilder, ExponentialBuilder};
 use bucket::{Bucket, ServerName, Timestamp};
-use futures_util::{StreamExt, stream};
+use futures_util::{FutureExt as _, StreamExt, stream};
 use tokio::sync::watch;
 
 use super::{
@@ -106,7 +106,7 @@ impl SnapshotRefresher {
     pub async fn refresh(&self) {
         let mut round = self.round.lock().await;
         let begun = Timestamp::now();
-        let failure = match tokio::time::timeout(ROUND_TIMEOUT, self.read(&mut round)).await {
+        let failure = match tokio::time::timeout(ROUND_TIMEOUT, self.read(&mut round).boxed()).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(format!("{error:#}")),
             Err(_) => Some(format!("timed out reading the bucket after {} min", ROUND_TIMEOUT.as_secs() / 60)),

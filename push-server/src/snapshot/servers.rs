@@ -54,9 +54,10 @@ impl Mark {
 pub(super) struct Listing {
     pub(super) documents: BTreeMap<ServerName, DocumentSummary>,
     statuses: BTreeMap<ServerName, StatusSummary>,
+    retired: BTreeSet<ServerName>,
 }
 
-/// Lists the documents and the reports.
+/// Lists the documents, the reports and the servers that were retired.
 pub(super) async fn list(bucket: &Bucket) -> Result<Listing> {
     let documents = async {
         let listed = bucket.servers().map_ok(|summary| (summary.server.clone(), summary));
@@ -66,8 +67,9 @@ pub(super) async fn list(bucket: &Bucket) -> Result<Listing> {
         let listed = bucket.statuses().map_ok(|summary| (summary.server.clone(), summary));
         listed.try_collect::<BTreeMap<_, _>>().await.context("could not list the reports of the agents")
     };
-    let (documents, statuses) = tokio::try_join!(documents, statuses)?;
-    Ok(Listing { documents, statuses })
+    let retired = async { bucket.retired_servers().await.context("could not list the retired servers") };
+    let (documents, statuses, retired) = tokio::try_join!(documents, statuses, retired)?;
+    Ok(Listing { documents, statuses, retired })
 }
 
 impl Listing {
@@ -124,6 +126,12 @@ impl Listing {
             }
             servers.insert(known.server.name.clone(), known);
         }
+        for known in servers.values_mut() {
+            let is_retired = known.document.generation.is_none() && self.retired.contains(&known.server.name);
+            if known.server.is_retired != is_retired {
+                Arc::make_mut(&mut known.server).is_retired = is_retired;
+            }
+        }
         Ok(servers)
     }
 }
@@ -132,8 +140,14 @@ impl Known {
     /// Reads a server, whatever is known of it.
     pub(super) async fn afresh(bucket: &Bucket, name: &ServerName) -> Self {
         let (document, status) = tokio::join!(server::document(bucket, name), server::status(bucket, name));
+        let is_retired = matches!(document, Ok(None)) && bucket.is_retired(name).await.unwrap_or_default();
         // If it is another than the listing had, it was written just now.
-        Self::of(name, Part::of_document(document, None), Part::of(status, None).written(Timestamp::now()))
+        let status = Part::of(status, None).written(Timestamp::now());
+        let mut read = Self::of(name, Part::of_document(document, None), status);
+        if is_retired {
+            Arc::make_mut(&mut read.server).is_retired = true;
+        }
+        read
     }
 
     /// Reads what has changed of a server: `document` and `status` were listed. A report of more than `most` bytes isn't
@@ -187,8 +201,9 @@ impl Known {
     }
 
     fn of(name: &ServerName, document: Part<(Generation, ServerDocument)>, status: Part<Status>) -> Self {
-        let server = Server { name: name.clone(), document: document.content, status: status.content };
-        Self { server: Arc::new(server), document: document.mark, status: status.mark }
+        let (document_mark, document) = (document.mark, document.content);
+        let server = Server { name: name.clone(), document, status: status.content, is_retired: false };
+        Self { server: Arc::new(server), document: document_mark, status: status.mark }
     }
 
     /// Whether `other` has seen a later generation of something.

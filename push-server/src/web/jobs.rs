@@ -83,7 +83,7 @@ impl Job {
         Push {
             id: self.id.clone(),
             time: self.began,
-            app: first.app.clone(),
+            app: Some(first.app.clone()),
             kind: first.kind.clone(),
             of: self.of.clone(),
             who: self.who.clone(),

@@ -248,7 +248,7 @@ mod tests {
             let push = Push {
                 id: PushId::random(),
                 time: Timestamp::now() - jiff::SignedDuration::from_mins(9),
-                app: "web".parse().unwrap(),
+                app: "web".parse().ok(),
                 kind: PushKind::Deploy,
                 of: None,
                 who: "dev@build-1".to_owned(),

@@ -78,7 +78,7 @@ impl Shown {
         let Some(job) = &self.job else { return };
         let progress = job.progress();
         let push = self.rows.push.clone();
-        let results = progress.results.iter().flatten().filter(|result| result.intent.app == push.app);
+        let results = progress.results.iter().flatten().filter(|result| Some(&result.intent.app) == push.app.as_ref());
         let results = results.map(|result| {
             let outcome: Result<Generation, UnwrittenCause> = result.result.clone().map_err(|error| error.cause());
             (&result.intent.server, outcome)
@@ -112,7 +112,8 @@ impl Shown {
     pub(crate) fn results(&self) -> HashMap<ServerName, PushResult> {
         let Some(job) = &self.job else { return HashMap::new() };
         let progress = job.progress();
-        let results = progress.results.iter().flatten().filter(|result| result.intent.app == self.rows.push.app);
+        let results =
+            progress.results.iter().flatten().filter(|result| Some(&result.intent.app) == self.rows.push.app.as_ref());
         results.map(|result| (result.intent.server.clone(), result.clone())).collect()
     }
 }
@@ -212,7 +213,7 @@ mod tests {
             time: bucket::Timestamp::now(),
             id: "0123abcd".to_owned(),
             server: "web-1".parse().unwrap(),
-            app: "web".parse().unwrap(),
+            app: "web".parse().ok(),
             from: Some(one),
             to: Some(two.clone()),
             kind: bucket::PushKind::Deploy,

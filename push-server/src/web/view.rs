@@ -70,7 +70,8 @@ impl View {
 
     /// A server as it was last read; one that the bucket doesn't know has nothing.
     pub(crate) fn server(&self, name: &ServerName) -> Arc<Server> {
-        let unknown = || Server { name: name.clone(), document: Reading::Absent, status: Reading::Absent };
+        let unknown =
+            || Server { name: name.clone(), document: Reading::Absent, status: Reading::Absent, is_retired: false };
         self.snapshot.servers.get(name).cloned().unwrap_or_else(|| Arc::new(unknown()))
     }
 

@@ -3,6 +3,7 @@
 mod kills;
 mod pushes;
 mod removals;
+mod retirements;
 
 use std::{
     io::Write,

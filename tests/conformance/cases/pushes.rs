@@ -111,7 +111,7 @@ pub(crate) async fn pushes_come_back_newest_first_with_their_ends(world: World) 
     let push = |days: i64, app: &str, rows: Vec<PushRow>| Push {
         id: PushId::random(),
         time: days_ago(days),
-        app: app.parse().unwrap(),
+        app: app.parse().ok(),
         kind: PushKind::Retry,
         of: Some("abc".parse().unwrap()),
         who: "dev@build-1".to_owned(),
@@ -158,7 +158,7 @@ pub(crate) async fn a_push_that_does_not_fit_is_refused(world: World) {
         to: Some(release("web")),
     };
     let LastPush { id, app, kind, who, why, time, .. } = last_push("web", "why");
-    let mut push = Push { id, time, app, kind, of: None, who, why, rows: (0..20_000).map(row).collect() };
+    let mut push = Push { id, time, app: Some(app), kind, of: None, who, why, rows: (0..20_000).map(row).collect() };
     let refused = world.bucket.create_push(&push).await;
     assert!(matches!(refused, Err(Error::TooLarge { .. })), "{refused:?}");
     assert_eq!(world.bucket.find_push(&push.id).await.unwrap(), None);

@@ -9,6 +9,7 @@ pub(crate) mod openapi;
 mod outcome;
 mod pushes;
 mod redo;
+mod retirements;
 mod retry;
 mod types;
 
@@ -26,6 +27,7 @@ use bucket::{AppName, PushKind, ReleaseName, ServerName};
 
 use outcome::NotAllWritten;
 use pushes::{AccountOut, HeadOut};
+use retirements::{NotAllRetired, RetireIn, RetireOut};
 use serde::de::DeserializeOwned;
 use types::{AppOut, JobOut, Kind, Page, PlanOut, Problem, PushIn, PushOut, ReleaseOut, ServerOut, TargetIn};
 
@@ -156,6 +158,22 @@ fn writing() -> Vec<Route> {
             )
             .takes::<retry::RetryIn>(),
         ),
+        Route {
+            method: Method::POST,
+            path: "/api/v1/retirements",
+            least: Role::Admin,
+            handler: post(retirements::post),
+            doc: Some(
+                Doc::new::<RetireOut>(
+                    "retire",
+                    "Retire servers: each document is kept and deleted, and the report too; nothing on the server changes",
+                    &[],
+                )
+                .takes::<RetireIn>()
+                .or::<NotAllRetired>(403, "The policy forbids what was not retired", PROBLEM)
+                .or::<NotAllRetired>(409, "Not all were retired; each result says why", PROBLEM),
+            ),
+        },
     ]
 }
 

@@ -27,9 +27,9 @@ pub(crate) struct HeadOut {
     id: String,
     /// When it began.
     time: String,
-    /// App.
-    app: String,
-    /// `deploy`, `rollback`, `retry`, `undo`, or what a newer program calls it.
+    /// App; `null` of a push that is about whole servers, as `retire`.
+    app: Option<String>,
+    /// `deploy`, `rollback`, `retry`, `undo`, `remove`, `retire`, or what a newer program calls it.
     kind: String,
     /// The push that it undoes or tries again.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -94,7 +94,7 @@ impl From<PushHead> for HeadOut {
         Self {
             id: head.id.to_string(),
             time: head.time.to_string(),
-            app: head.app.to_string(),
+            app: head.app.map(|app| app.to_string()),
             kind: head.kind.to_string(),
             of: head.of.map(|of| of.to_string()),
             who: head.who,

@@ -154,8 +154,8 @@ pub(crate) struct PushOut {
     pub(crate) time: String,
     /// Server.
     pub(crate) server: String,
-    /// App.
-    pub(crate) app: String,
+    /// App; `null` of a push that is about whole servers, as `retire`.
+    pub(crate) app: Option<String>,
     /// Release before the push.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) from: Option<String>,
@@ -387,7 +387,7 @@ impl From<&HistoryEntry> for PushOut {
         Self {
             time: time(push.time),
             server: push.server.to_string(),
-            app: push.app.to_string(),
+            app: push.app.as_ref().map(ToString::to_string),
             from: push.from.as_ref().map(stem),
             to: push.to.as_ref().map(stem),
             kind: push.kind.to_string(),

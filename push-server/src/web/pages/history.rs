@@ -5,7 +5,7 @@ use bucket::{AppState, HistoryEntry, PushKind, ReleaseName, ServerName};
 use console::count;
 use maud::{Markup, html};
 
-use fleet::{condition::apps, policy::Role, rollback::with_told};
+use fleet::{condition::apps, history::about, policy::Role, rollback::with_told};
 
 use super::recent::pushes_table;
 use crate::{
@@ -117,7 +117,7 @@ fn row(view: &View, push: &HistoryEntry) -> Markup {
     html! {
         tr {
             td data-label="When" { a href={ "/pushes/" (push_of(push)) } { (ago(push.time, view.now)) } }
-            td data-label="App" { (app_link(push.app.as_str())) }
+            td data-label="App" { @match &push.app { Some(app) => (app_link(app.as_str())), None => (about(None)) } }
             td.wide data-label="From → to" {
                 (release_or(push.from.as_ref(), "nothing")) " → " (release_or(push.to.as_ref(), "nothing"))
                 (compare_link(view, push.from.as_ref(), push.to.as_ref()))
@@ -129,7 +129,7 @@ fn row(view: &View, push: &HistoryEntry) -> Markup {
             td data-label="Outcome" { (outcome(view, push)) }
             td.act {
                 @if let Some(undo) = undo(view, push) {
-                    a.button href=(undo) { "Undo" span.hidden { " the push of " (push.app) " to " (push.server) } }
+                    a.button href=(undo) { "Undo" span.hidden { " the push of " (about(push.app.as_ref())) " to " (push.server) } }
                 }
             }
         }
@@ -142,14 +142,16 @@ fn outcome(view: &View, push: &HistoryEntry) -> Markup {
         return badge(Severity::Quiet, "–", "superseded");
     }
     let server = &view.snapshot.servers[&push.server];
-    let state = apps(server).into_iter().find(|row| row.app == push.app.as_str()).map(|row| row.state);
+    let app = push.app.as_ref().map(bucket::AppName::as_str);
+    let state = apps(server).into_iter().find(|row| Some(row.app) == app).map(|row| row.state);
     app_badge(state.unwrap_or(AppState::Pending))
 }
 
 /// Whether the server's document names this release because of this push.
 fn is_in_force(view: &View, push: &HistoryEntry) -> bool {
     let server = view.snapshot.servers.get(&push.server);
-    let named = server.is_some_and(|server| server.desired(&push.app) == push.to.as_ref());
+    let named =
+        server.is_some_and(|server| push.app.as_ref().is_some_and(|app| server.desired(app) == push.to.as_ref()));
     let newer = |other: &HistoryEntry| {
         other.server == push.server && other.app == push.app && other.generation > push.generation
     };
@@ -158,7 +160,7 @@ fn is_in_force(view: &View, push: &HistoryEntry) -> bool {
 
 /// Where the push is undone, if it can be by this operator.
 fn undo(view: &View, push: &HistoryEntry) -> Option<String> {
-    let may = view.policy.role(&view.who, &push.app, &push.server) >= Role::Deployer;
+    let may = view.policy.role(&view.who, push.app.as_ref()?, &push.server) >= Role::Deployer;
     (may && push.from != push.to && is_in_force(view, push))
         .then(|| link(&format!("/pushes/{}/undo", push_of(push)), [("server", push.server.as_str())]))
 }

@@ -2,7 +2,7 @@
 
 use bucket::PushKind;
 use console::count;
-use fleet::account::Stage;
+use fleet::{account::Stage, history::about};
 use maud::{Markup, html};
 
 use crate::{
@@ -62,7 +62,7 @@ fn row(view: &View, push: &RecentPush) -> Markup {
 fn title(push: &RecentPush) -> Markup {
     let head = &push.head;
     html! {
-        (head.app) @if let Some(to) = &head.to { " → " (to.commit().short()) } " on "
+        (about(head.app.as_ref())) @if let Some(to) = &head.to { " → " (to.commit().short()) } " on "
         @match (&head.server, head.rows) {
             (Some(server), 1) => (server),
             _ => (count(head.rows, "server")),

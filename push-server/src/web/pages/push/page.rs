@@ -6,6 +6,7 @@ use bucket::{Generation, PushKind, PushRow, ReleaseName, ServerName};
 use console::count;
 use fleet::{
     account::{RowState, Stage, in_words},
+    history::about,
     operation::PushResult,
     redo::has_failed,
 };
@@ -39,7 +40,7 @@ pub(super) fn title(shown: &Shown) -> String {
         Some(server) if head.rows == 1 => server.to_string(),
         _ => count(head.rows, "server"),
     };
-    format!("{}{to} on {on}", head.app)
+    format!("{}{to} on {on}", about(head.app.as_ref()))
 }
 
 /// The page.
@@ -51,7 +52,7 @@ pub(super) fn page(view: &View, shown: &Shown, page: usize) -> Markup {
             @if push.kind != PushKind::Deploy { span.tag { (foreign(push.kind.as_str(), 40)) } }
         }
         p.facts {
-            (app_link(push.app.as_str())) " by " (foreign(&push.who, 80)) ", " (ago(push.time, view.now)) ", push " code { (push.id) }
+            @match &push.app { Some(app) => (app_link(app.as_str())), None => (about(None)) } " by " (foreign(&push.who, 80)) ", " (ago(push.time, view.now)) ", push " code { (push.id) }
             @if let Some(of) = &push.of { " of push " a href={ "/pushes/" (of) } { (of) } }
             @if shown.is_foreign { " (as the documents and the history tell: it has no object of its own)" }
         }
@@ -126,8 +127,8 @@ fn again(shown: &Shown, rows: &[ShownRow]) -> Markup {
     let to = rows.first().and_then(|(row, ..)| row.to.as_ref()).map(ReleaseName::stem);
     let target = match (&push.kind, to) {
         (PushKind::Deploy, Some(to)) => Some(("release", to)),
-        (PushKind::Rollback, _) => Some(("rollback", push.app.as_str())),
-        (PushKind::Retry, _) => Some(("retry", push.app.as_str())),
+        (PushKind::Rollback, _) => push.app.as_ref().map(|app| ("rollback", app.as_str())),
+        (PushKind::Retry, _) => push.app.as_ref().map(|app| ("retry", app.as_str())),
         _ => None,
     };
     let servers = rows.iter().map(|(row, ..)| ("server", row.server.as_str())).take(MAX_NAMED);
@@ -160,7 +161,7 @@ fn table_row(
     results: &HashMap<ServerName, PushResult>,
 ) -> Markup {
     let server = view.snapshot.servers.get(&row.server);
-    let reported = server.and_then(|server| server.reported(shown.push().app.as_str()));
+    let reported = server.and_then(|server| server.reported(shown.push().app.as_ref()?.as_str()));
     let (severity, symbol) = badge::of_row(state);
     let result = results.get(&row.server);
     html! {
@@ -212,7 +213,7 @@ fn notes(view: &View, shown: &Shown) -> Markup {
 
 /// The releases between the oldest and the newest that it is about, and whether it goes back.
 fn between<'a>(view: &'a View, shown: &Shown) -> Option<(bool, Vec<Listed<'a>>)> {
-    let releases = view.snapshot.apps.get(&shown.push().app)?;
+    let releases = view.snapshot.apps.get(shown.push().app.as_ref()?)?;
     let rows = &shown.push().rows;
     let oldest_of =
         |names: Vec<&'_ ReleaseName>| names.into_iter().max_by_key(|name| releases.newer_than(name)).cloned();

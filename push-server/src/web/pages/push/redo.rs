@@ -10,7 +10,7 @@ use axum::{
 };
 use bucket::{NameError, ServerName};
 use console::count;
-use fleet::proposed::Proposed;
+use fleet::{history::about, proposed::Proposed};
 use maud::{Markup, html};
 
 use super::page::title;
@@ -146,7 +146,7 @@ fn content(view: &View, shown: &Shown, asked: Asked, proposed: &[Proposed], reas
     let needs_reason = going.iter().any(|planned| view.policy.requires_reason(&planned.server));
     let (id, verb) = (&shown.push().id, if asked == Asked::Undo { "Undo" } else { "Retry" });
     html! {
-        h1 { (verb) " push of " (shown.push().app) " on " (count(planned.len(), "server")) }
+        h1 { (verb) " push of " (about(shown.push().app.as_ref())) " on " (count(planned.len(), "server")) }
         p.lead { "The push: " a href={ "/pushes/" (id) } { (title(shown)) } @if !shown.push().why.is_empty() { " — " (prose(&shown.push().why)) } }
         @if is_other {
             p.banner.bad role="alert" { "Nothing was written: what it would do has changed since you saw it. This is what it would do now." }
