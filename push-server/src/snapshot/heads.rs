@@ -60,7 +60,7 @@ async fn read(bucket: &Bucket, known: &[Arc<RecentPush>], is_thorough: bool, is_
     let heads = if is_first {
         bucket.newest_pushes(KEPT).await
     } else {
-        bucket.pushes_since(beginning(known, is_thorough, Timestamp::now()), KEPT).await
+        bucket.pushes_since(beginning(known, is_thorough, bucket.now()), KEPT).await
     };
     let heads = heads.context("could not list the pushes")?;
     let kept: BTreeMap<&PushId, &Arc<RecentPush>> = known.iter().map(|push| (&push.head.id, push)).collect();

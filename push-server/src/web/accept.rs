@@ -164,14 +164,18 @@ async fn finish(web: Arc<Web>, operator: Operator, job: Arc<Job>, work: Work) {
 async fn run(web: Arc<Web>, operator: Operator, job: Arc<Job>, work: Work) {
     let is_shown = AtomicBool::new(false);
     let report = |place: usize, result: &PushResult| {
+        job.report(place, result.clone());
+        web.counters.count_push(result.is_pushed());
         if result.push.is_some() && !is_shown.swap(true, Ordering::Relaxed) {
             // Everybody sees it at once, and not after the next round.
             let web = web.clone();
-            tokio::spawn(async move { web.refresher.refresh_pushes().await });
+            tokio::spawn(async move {
+                web.refresher.refresh_pushes().await;
+                web.refresher.touch();
+            });
+        } else {
+            web.refresher.touch();
         }
-        job.report(place, result.clone());
-        web.counters.count_push(result.is_pushed());
-        web.refresher.touch();
     };
     let bucket = web.refresher.bucket();
     let results = match work {

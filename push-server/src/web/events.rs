@@ -26,8 +26,10 @@ use super::shared::Web;
 
 /// Most pages that are followed at the same time.
 const MAX_STREAMS: usize = 500;
-/// Changes closer together than this are one event; the first of them is told at once.
-const PACE: Duration = Duration::from_millis(500);
+/// Changes closer together than this are one event.
+const PACE: Duration = Duration::from_millis(400);
+/// So soon the first of them is told: what belongs to one change is there by then.
+const GATHERING: Duration = Duration::from_millis(100);
 /// How often an event says how fresh pages are.
 const READ: Duration = Duration::from_secs(15);
 /// A stream ends after this long, so that who may look is judged anew.
@@ -65,20 +67,47 @@ pub(crate) async fn get(State(web): State<Arc<Web>>) -> Response {
     let begin = (web, changes, ending, place, paced);
     let events = stream::unfold(begin, move |(web, mut changes, mut ending, place, mut paced)| async move {
         let event = tokio::select! {
-            news = changes.changed() => {
-                news.ok()?;
-                tokio::time::sleep_until(paced).await;
-                paced = tokio::time::Instant::now() + PACE;
-                Event::default().event("change").data(changes.borrow_and_update().to_string())
-            }
-            () = tokio::time::sleep(READ) => {
-                let taken = web.refresher.snapshot().taken;
-                Event::default().event("read").data(taken.map(|taken| taken.to_string()).unwrap_or_default())
-            }
-            () = async { drop(ending.wait_for(|ending| *ending).await) } => return None,
-            () = tokio::time::sleep_until(end) => return None,
-        };
+                   news = changes.changed() => {
+                       news.ok()?;
+                       let soon = tokio::time::Instant::now() + GATHERING;
+        tokio::time::sleep_until(paced.max(soon)).await;
+                       paced = tokio::time::Instant::now() + PACE;
+                       Event::default().event("change").data(changes.borrow_and_update().to_string())
+                   }
+                   () = tokio::time::sleep(READ) => {
+                       let taken = web.refresher.snapshot().taken;
+                       Event::default().event("read").data(taken.map(|taken| taken.to_string()).unwrap_or_default())
+                   }
+                   () = async { drop(ending.wait_for(|ending| *ending).await) } => return None,
+                   () = tokio::time::sleep_until(end) => return None,
+               };
         Some((Ok::<_, Infallible>(event), (web, changes, ending, place, paced)))
     });
     Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(20))).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt;
+
+    use super::*;
+    use crate::web::testing::web;
+
+    #[tokio::test]
+    async fn the_first_change_is_told_soon_and_the_next_ones_together() {
+        let (_directory, web) = web().await;
+        let mut events = get(State(web.clone())).await.into_body().into_data_stream();
+        tokio::time::pause();
+        let begun = tokio::time::Instant::now();
+        web.refresher.touch();
+        let first = events.next().await.unwrap().unwrap();
+        assert!(first.starts_with(b"event: change"), "{first:?}");
+        assert!(begun.elapsed() < PACE);
+        for _ in 0..3 {
+            web.refresher.touch();
+        }
+        let second = events.next().await.unwrap().unwrap();
+        assert!(second.ends_with(b"data: 4\n\n"), "{second:?}");
+        assert!(begun.elapsed() >= PACE);
+    }
 }

@@ -71,7 +71,7 @@ impl Shown {
             }
         });
         let rows = stream::iter(rows.collect::<Vec<_>>()).buffered(AT_ONCE).collect().await;
-        Ok(account::account(push.clone(), None, rows, view.now))
+        Ok(account::account(push.clone(), None, rows, view.bucket_now()))
     }
 
     fn learn(&mut self, view: &View) {
@@ -104,7 +104,7 @@ impl Shown {
         match &self.job {
             // However long a row takes.
             Some(job) if !job.progress().finished => Stage::UnderWay,
-            _ => self.rows.stage(view.now),
+            _ => self.rows.stage(view.bucket_now()),
         }
     }
 

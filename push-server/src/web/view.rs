@@ -68,6 +68,11 @@ impl View {
         self.policy.highest_role(&self.who) >= Role::Deployer
     }
 
+    /// The time by the bucket's clock, by which pushes are dated.
+    pub(crate) fn bucket_now(&self) -> Timestamp {
+        self.web.refresher.bucket().now()
+    }
+
     /// A server as it was last read; one that the bucket doesn't know has nothing.
     pub(crate) fn server(&self, name: &ServerName) -> Arc<Server> {
         let unknown =

@@ -72,7 +72,7 @@ fn title(push: &RecentPush) -> Markup {
 
 /// What became of it.
 fn outcome(view: &View, push: &RecentPush) -> Markup {
-    let is_cut_off = push.stage(view.now) == Stage::CutOff;
+    let is_cut_off = push.stage(view.bucket_now()) == Stage::CutOff;
     html! {
         @if is_cut_off { (badge(Severity::Bad, "!", "cut off")) " " }
         @match (&push.rows, push.head.unwritten) {
