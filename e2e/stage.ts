@@ -154,6 +154,11 @@ export const pages = (stage: Stage): Record<string, string> => {
     "choose an app": "/choose?server=web-1&server=web-2",
     "choose a release": "/choose?app=web&server=web-1",
     plan: `/plan?release=${release}&q=app%3Aweb`,
+    "plan of a retry": "/plan?retry=web&q=app%3Aweb",
+    "plan of a removal": "/plan?remove=web&server=web-1",
+    release: `/releases/${release}`,
+    halt: "/halt",
+    compare: "/compare?left=web-1&right=app%3Aweb",
     "nothing there": "/servers/nobody",
   };
 };

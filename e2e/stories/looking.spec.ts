@@ -166,6 +166,13 @@ test("on a phone everything is large enough for a finger, and servers can be sor
         .map(([element, box]) => `${element.outerHTML} ${box.width}x${box.height}`),
     );
     expect(small, title).toEqual([]);
+    const alone = await page.evaluate(() =>
+      [...document.querySelectorAll<HTMLElement>("button, .button, summary, .sort a, .pager a, .top nav a, .bottom a, input[type=text], input[type=search]")]
+        .map((element) => [element, element.getBoundingClientRect()] as const)
+        .filter(([, box]) => box.width > 0 && (box.width < 44 || box.height < 44))
+        .map(([element, box]) => `${element.outerHTML} ${box.width}x${box.height}`),
+    );
+    expect(alone, title).toEqual([]);
   }
   await page.goto(`${stage.address}/servers?q=web`);
   await page.getByRole("link", { name: "state", exact: true }).tap();

@@ -1,6 +1,6 @@
 //! What two servers, or two sets of servers, should run that differs: pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bucket::{AppName, ReleaseName};
 
@@ -69,17 +69,22 @@ pub fn compare<'a>(
     right: impl IntoIterator<Item = &'a Server>,
     newer: impl Fn(&ReleaseName) -> usize,
 ) -> Vec<Compared> {
-    let mut apps: BTreeMap<&AppName, [BTreeMap<&ReleaseName, usize>; 2]> = BTreeMap::new();
     let left = left.into_iter().map(|server| (0, server));
+    // Thousands of servers have a few releases: each is put in order once.
+    let mut counts: HashMap<(usize, &ReleaseName), usize> = HashMap::new();
     for (side, server) in left.chain(right.into_iter().map(|server| (1, server))) {
         for release in server.releases() {
-            *apps.entry(release.app()).or_default()[side].entry(release).or_default() += 1;
+            *counts.entry((side, release)).or_default() += 1;
         }
+    }
+    let mut apps: BTreeMap<&AppName, [BTreeMap<&ReleaseName, usize>; 2]> = BTreeMap::new();
+    for ((side, release), servers) in counts {
+        apps.entry(release.app()).or_default()[side].insert(release, servers);
     }
     let sorted = |releases: &BTreeMap<&ReleaseName, usize>| {
         let mut sorted: Vec<(ReleaseName, usize)> =
             releases.iter().map(|(release, servers)| ((*release).clone(), *servers)).collect();
-        sorted.sort_by_key(|(release, _)| newer(release));
+        sorted.sort_by_cached_key(|(release, _)| newer(release));
         sorted
     };
     apps.into_iter()

@@ -161,7 +161,28 @@ impl Filter {
         if self.is_empty() {
             return true;
         }
-        let rows = apps(server);
+        // What needs no rows comes first: of ten thousand servers few have the app.
+        let has = |app: &str| {
+            server.releases().any(|release| release.app().as_str() == app) || server.reported(app).is_some()
+        };
+        let at_once = |term: &Term| {
+            let value = term.value.as_str();
+            match term.key {
+                Key::App => Some(has(value)),
+                Key::Group => Some(policy.groups_of(&server.name).contains(&value)),
+                Key::Text => Some(server.name.as_str().to_lowercase().contains(&value.to_lowercase())),
+                Key::Release | Key::State => None,
+            }
+        };
+        if self.terms.iter().any(|term| at_once(term) == Some(term.not)) {
+            return false;
+        }
+        let mut rest = self.terms.iter().filter(|term| matches!(term.key, Key::Release | Key::State)).peekable();
+        if rest.peek().is_none() {
+            return true;
+        }
+        let needs_rows = self.terms.iter().any(|term| term.names_app() || term.key == Key::Release);
+        let rows = if needs_rows { apps(server) } else { Vec::new() };
         let wanted = |key: Key| self.terms.iter().filter(move |term| term.key == key);
         let is_about_app = wanted(Key::App).any(Term::names_app);
         let chosen: Vec<&AppRow> = if is_about_app {
@@ -170,11 +191,9 @@ impl Filter {
         } else {
             rows.iter().collect()
         };
-        self.terms.iter().all(|term| {
+        rest.all(|term| {
             let value = term.value.as_str();
             let holds = match term.key {
-                Key::App => rows.iter().any(|row| row.app == value),
-                Key::Group => policy.groups_of(&server.name).contains(&value),
                 Key::Release => chosen.iter().any(|row| {
                     let of = |commit: &str| commit.starts_with(value);
                     let names = [row.desired, row.installed].into_iter().flatten();
@@ -184,8 +203,7 @@ impl Filter {
                     chosen.iter().any(|row| is_in_state(row.state, value))
                 }
                 Key::State if value == ATTENTION => condition(server, now).needs_attention(),
-                Key::State => condition(server, now).label() == value,
-                Key::Text => server.name.as_str().to_lowercase().contains(&value.to_lowercase()),
+                Key::App | Key::Group | Key::State | Key::Text => condition(server, now).label() == value,
             };
             holds != term.not
         })
