@@ -50,6 +50,9 @@ pub struct LastPush {
     /// The generation of the document that it wrote; `None` in that document itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<Generation>,
+    /// For how many seconds the agent watches the app before it reports once more that it runs; only of a push in waves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settle_seconds: Option<u64>,
     /// Whether a later writer has made sure that the history has an entry of it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub recorded: bool,
@@ -232,6 +235,7 @@ mod tests {
             who: "dev@build-1".into(),
             why: "für alle".into(),
             generation: None,
+            settle_seconds: None,
             recorded: false,
         }
     }

@@ -24,6 +24,8 @@ pub(crate) const REJECTED: &str = "rejected/";
 pub(crate) const HISTORY: &str = "history/";
 /// Below it, one object for each push, and one for its end.
 pub(crate) const PUSHES: &str = "pushes/";
+/// Below it, one object for each rollout.
+pub(crate) const ROLLOUTS: &str = "rollouts/";
 /// What follows the name of a push in that of its end.
 const END: &str = ".end";
 /// How names of objects have a time, to the microsecond, in UTC.
@@ -189,6 +191,16 @@ pub(crate) fn push_at(path: &ObjectPath) -> Option<(Timestamp, PushId, bool)> {
     let (time, id) = name.split_once('-')?;
     let time = civil::DateTime::strptime("%Y%m%dT%H%M%S%.fZ", time).ok()?.to_zoned(TimeZone::UTC).ok()?;
     Some((time.timestamp(), id.parse().ok()?, is_end))
+}
+
+/// `rollouts/{id}.json`
+pub(crate) fn rollout(id: &PushId) -> ObjectPath {
+    ObjectPath(format!("{ROLLOUTS}{id}.json"))
+}
+
+/// The ID of the rollout whose object lies at `path`, if it is a rollout's path.
+pub(crate) fn rollout_at(path: &ObjectPath) -> Option<PushId> {
+    path.0.strip_prefix(ROLLOUTS)?.strip_suffix(".json")?.parse().ok()
 }
 
 /// A time as names of objects have it: they sort by it.

@@ -43,6 +43,7 @@ mod rejection;
 mod release;
 mod release_name;
 mod retired;
+mod rollout;
 mod server_document;
 mod server_name;
 mod sha256;
@@ -84,6 +85,9 @@ pub use rejection::Rejection;
 pub use release::{PassedOver, Release, ReleaseMetadata};
 pub use release_name::{Commit, ReleaseName, ReleaseParts};
 pub use retired::{RetiredDocument, Retirement};
+pub use rollout::{
+    Budget, Driven, Rollout, RolloutRules, RolloutStage, Uncounted, Undo, Verdict, Wave, WaveRow, Written,
+};
 pub use server_document::{DocumentSummary, Entry, ServerDocument};
 pub use server_name::ServerName;
 pub use sha256::Sha256;

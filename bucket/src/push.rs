@@ -46,6 +46,9 @@ pub struct Push {
     pub who: String,
     /// The reason, in their words; empty when they gave none.
     pub why: String,
+    /// Whether it is written in waves, by whoever drives its rollout: it is never cut off.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rollout: bool,
     /// What it does to each server.
     pub rows: Vec<PushRow>,
 }
@@ -84,6 +87,8 @@ pub struct PushHead {
     pub server: Option<ServerName>,
     /// The release, if it is the same for all of them.
     pub to: Option<ReleaseName>,
+    /// Whether it is written in waves.
+    pub rollout: bool,
     /// How many rows were not written, once it has ended; `None` while nobody has ended it.
     pub unwritten: Option<usize>,
 }
@@ -144,6 +149,8 @@ struct StoredHead {
     server: Option<ServerName>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     to: Option<ReleaseName>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    rollout: bool,
 }
 
 impl Push {
@@ -175,6 +182,7 @@ impl Push {
             rows: self.rows.len(),
             server: self.rows.first().map(|row| row.server.clone()),
             to: to.filter(|to| self.rows.iter().all(|row| row.to.as_ref() == Some(to))).cloned(),
+            rollout: self.rollout,
             unwritten: None,
         }
     }
@@ -188,8 +196,8 @@ impl Push {
     }
 
     fn to_metadata(&self) -> Metadata {
-        let PushHead { app, kind, of, who, why, rows, server, to, .. } = self.head();
-        let mut head = StoredHead { app, kind, of, who, why, rows, server, to };
+        let PushHead { app, kind, of, who, why, rows, server, to, rollout, .. } = self.head();
+        let mut head = StoredHead { app, kind, of, who, why, rows, server, to, rollout };
         let mut text = to_ascii_json(&head);
         if text.len() > MAX_HEAD {
             head.why = cut(&head.why, LastPush::MAX_WHY);
@@ -314,9 +322,9 @@ impl Bucket {
         let heads = stream::iter(heads).map(async |(time, id, info)| {
             let stored = info.metadata.get(HEAD).and_then(|text| serde_json::from_str::<StoredHead>(text).ok());
             let head = match stored {
-                Some(StoredHead { app, kind, of, who, why, rows, server, to }) => {
+                Some(StoredHead { app, kind, of, who, why, rows, server, to, rollout }) => {
                     let id = id.clone();
-                    Some(PushHead { id, time, app, kind, of, who, why, rows, server, to, unwritten: None })
+                    Some(PushHead { id, time, app, kind, of, who, why, rows, server, to, rollout, unwritten: None })
                 }
                 None => self.read_json::<Push>(&info.path, MAX_SIZE).await?.map(|push| push.head()),
             };

@@ -80,12 +80,12 @@ pub enum RowState {
 }
 
 impl Stage {
-    /// Of a push that somebody ended or not, whose rows are all written or not, and of which something was written last at
-    /// that time; nothing counts from its beginning.
-    pub fn of(is_ended: bool, is_whole: bool, last: Timestamp, now: Timestamp) -> Self {
-        if is_ended || is_whole {
+    /// Of a push that is over, because somebody ended it or all of its rows are written, or isn't, and of which something was
+    /// written last at that time; nothing counts from its beginning. `None` is of one in waves, which is never cut off.
+    pub fn of(is_over: bool, last: Option<Timestamp>, now: Timestamp) -> Self {
+        if is_over {
             Self::Over
-        } else if now.duration_since(last) > CUT_OFF_AFTER {
+        } else if last.is_some_and(|last| now.duration_since(last) > CUT_OFF_AFTER) {
             Self::CutOff
         } else {
             Self::UnderWay
@@ -248,7 +248,8 @@ pub fn account(
 ) -> Account {
     let last = rows.iter().filter_map(|(.., written)| Some(written.as_ref()?.time)).max().unwrap_or(push.time);
     let is_whole = rows.iter().all(|(.., written)| written.is_some());
-    let stage = Stage::of(end.is_some(), is_whole, last.max(push.time), now);
+    let last = (!push.rollout).then(|| last.max(push.time));
+    let stage = Stage::of(end.is_some() || is_whole, last, now);
     let rows = rows.into_iter().map(|(row, server, written)| {
         let generation = written.as_ref().map(|written| written.generation);
         let outcome = row_state(push.app.as_ref(), &row, &server, generation, end.as_ref());

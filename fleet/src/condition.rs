@@ -238,6 +238,7 @@ pub(crate) mod tests {
                 poll_seconds: 300,
                 heartbeat_seconds: 900,
                 next_poll: None,
+                health_window_seconds: None,
             },
             document: DocumentStatus {
                 generation: Some(generation),

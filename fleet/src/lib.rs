@@ -42,4 +42,5 @@ pub mod redo;
 pub mod retire;
 pub mod retry;
 pub mod rollback;
+pub mod rollout;
 pub mod server;

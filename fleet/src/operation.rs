@@ -226,6 +226,19 @@ pub async fn carry_on(
     carry_out_rows(bucket, operator, intents.into_iter().map(row).collect(), report).await
 }
 
+/// Writes some rows of a push that is written in waves, and doesn't end it. Their agents report once more when the app has run
+/// for so many seconds.
+pub async fn carry_wave(
+    bucket: &Bucket,
+    operator: &Operator,
+    (push, settle_seconds): (Push, Option<u64>),
+    intents: Vec<(Intent, Option<JustRead>)>,
+) -> Vec<PushResult> {
+    let push = Arc::new(PushObject::of_rollout(bucket, push, settle_seconds));
+    let row = |(intent, just_read)| Row { intent, just_read, push: push.clone() };
+    carry_out_rows(bucket, operator, intents.into_iter().map(row).collect(), |_, _| ()).await
+}
+
 /// One row on its way.
 struct Row {
     intent: Intent,
@@ -283,7 +296,8 @@ async fn end_all(
     unwritten: Vec<Option<UnwrittenRow>>,
 ) -> Vec<(usize, String)> {
     let mut ends: Vec<(usize, Arc<PushObject>, Vec<UnwrittenRow>)> = Vec::new();
-    for (place, (push, row)) in pushes.into_iter().zip(unwritten).enumerate().filter(|(_, (push, _))| push.is_created())
+    for (place, (push, row)) in
+        pushes.into_iter().zip(unwritten).enumerate().filter(|(_, (push, _))| push.is_created() && !push.is_rollout())
     {
         match ends.iter_mut().find(|(_, known, _)| Arc::ptr_eq(known, &push)) {
             Some((.., rows)) => rows.extend(row),
@@ -368,6 +382,7 @@ async fn write(
     let request = Request {
         id: push.id().clone(),
         began: push.began(),
+        settle_seconds: push.settle_seconds(),
         server: intent.server.clone(),
         app: intent.app.clone(),
         to: intent.to.clone(),

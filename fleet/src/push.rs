@@ -77,6 +77,8 @@ pub struct Request {
     pub to: Option<ReleaseName>,
     /// The release of that app that the operator saw there: if it is another by now, nothing is written.
     pub from: Option<ReleaseName>,
+    /// For how many seconds the agent watches it before it reports once more; only of a push in waves.
+    pub settle_seconds: Option<u64>,
     /// What the push is for. A retry leaves the document's content as it is.
     pub kind: PushKind,
     /// The name of the operator, for the history.
@@ -225,6 +227,7 @@ fn last_push(request: &Request, time: Timestamp) -> LastPush {
         who: request.who.clone(),
         why: request.reason.clone(),
         generation: None,
+        settle_seconds: request.settle_seconds,
         recorded: false,
     }
 }

@@ -17,6 +17,8 @@ const CHECK: Duration = Duration::from_secs(15);
 pub(crate) struct PushObject {
     bucket: Bucket,
     push: Push,
+    /// For how many seconds agents watch what it brings before they report once more.
+    settle_seconds: Option<u64>,
     /// Whether it lies in the bucket, once that was tried.
     created: OnceCell<Result<(), String>>,
     new_bucket: Mutex<Option<NewBucket>>,
@@ -43,8 +45,23 @@ impl PushObject {
         rows: Vec<PushRow>,
     ) -> Self {
         let (of, time) = (of.cloned(), bucket.now());
-        let push = Push { id, time, app, kind, of, who: who.to_owned(), why: why.to_owned(), rows };
+        let push = Push { id, time, app, kind, of, who: who.to_owned(), why: why.to_owned(), rollout: false, rows };
         Self::with(bucket, push, OnceCell::new())
+    }
+
+    /// A push that is written in waves. Whoever drives it first records it, and it isn't ended with a wave.
+    pub(crate) fn of_rollout(bucket: &Bucket, push: Push, settle_seconds: Option<u64>) -> Self {
+        Self { settle_seconds, ..Self::with(bucket, push, OnceCell::new()) }
+    }
+
+    /// For how many seconds agents watch what it brings before they report once more.
+    pub(crate) fn settle_seconds(&self) -> Option<u64> {
+        self.settle_seconds
+    }
+
+    /// Whether its rows are written in waves.
+    pub(crate) fn is_rollout(&self) -> bool {
+        self.push.rollout
     }
 
     /// A push that lies in the bucket already, and is continued.
@@ -54,7 +71,7 @@ impl PushObject {
 
     fn with(bucket: &Bucket, push: Push, created: OnceCell<Result<(), String>>) -> Self {
         let ended = tokio::sync::Mutex::new((false, Instant::now()));
-        Self { bucket: bucket.clone(), push, created, new_bucket: Mutex::default(), ended }
+        Self { bucket: bucket.clone(), push, settle_seconds: None, created, new_bucket: Mutex::default(), ended }
     }
 
     /// What it is called.
@@ -95,7 +112,10 @@ impl PushObject {
         }
         let unmarked = |error: Error| format!("could not mark the bucket; nothing was written: {error}");
         *self.new_bucket.lock().unwrap_or_else(PoisonError::into_inner) = self.bucket.mark().await.map_err(unmarked)?;
-        let created = self.bucket.create_push(&self.push).await;
+        let created = match self.bucket.create_push(&self.push).await {
+            Err(Error::AlreadyExists { .. }) if self.push.rollout => Ok(()),
+            created => created,
+        };
         created.map_err(|error| format!("could not record the push; nothing was written: {error}"))
     }
 

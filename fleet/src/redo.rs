@@ -23,8 +23,9 @@ const MAX_DEPTH: usize = 500;
 /// The rows of a push that an undo is about: all that were written, or those of some servers.
 ///
 /// # Errors
-/// When one of the servers is none of the push.
+/// When one of the servers is none of the push, or it goes out in waves.
 pub fn rows_of<'a>(account: &'a Account, servers: &[ServerName]) -> Result<Vec<&'a AccountRow>> {
+    ensure_at_once(&account.push, "undo")?;
     if let Some(other) = servers.iter().find(|name| !account.rows.iter().any(|row| row.row.server == **name)) {
         bail!("push {} did not go to `{other}`", account.push.id);
     }
@@ -32,6 +33,12 @@ pub fn rows_of<'a>(account: &'a Account, servers: &[ServerName]) -> Result<Vec<&
         if servers.is_empty() { row.written.is_some() } else { servers.contains(&row.row.server) }
     };
     Ok(account.rows.iter().filter(wanted).collect())
+}
+
+/// Sees that a push doesn't go out in waves: what is done about one of those keeps to its waves and its budget.
+fn ensure_at_once(push: &Push, verb: &str) -> Result<()> {
+    ensure!(!push.rollout, "push {0} goes out in waves: use `push rollout {verb} {0}`", push.id);
+    Ok(())
 }
 
 /// The release that an undo of one row of a push restores: what ran there before it; `None` when the app was not there, so
@@ -86,6 +93,7 @@ pub fn has_failed(state: &RowState) -> bool {
 /// When it is under way, or over.
 pub fn left(account: &Account) -> Result<Vec<Intent>> {
     let push = &account.push;
+    ensure_at_once(push, "continue")?;
     match account.stage {
         Stage::CutOff => {}
         Stage::Over => bail!("push {} is over: there is nothing to continue", push.id),
@@ -144,6 +152,7 @@ async fn just_read(bucket: &Bucket, release: Option<&ReleaseName>, row: &Account
 /// When it is over, who asks may not push to all that is left, or it can't be written.
 pub async fn stop(bucket: &Bucket, account: &Account, policy: &Policy, who: &Identity) -> Result<usize> {
     let push = &account.push;
+    ensure_at_once(push, "stop")?;
     let may = |row: &&AccountRow| match &push.app {
         Some(app) => policy.role(who, app, &row.row.server) >= Role::Deployer,
         None => policy.highest_role(who) >= Role::Admin,

@@ -103,7 +103,8 @@ fn each_source_file_that_a_document_names_exists() {
 /// `web/`, `tests/harness/`: no path of a machine or a bucket, and no address.
 fn is_folder_of_ours(word: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_/".contains(c);
-    let of_a_bucket = ["debs/", "server/", "status/", "history/", "pushes/"].iter().any(|name| word.starts_with(name));
+    let of_a_bucket =
+        ["debs/", "server/", "status/", "history/", "pushes/", "rollouts/"].iter().any(|name| word.starts_with(name));
     word.ends_with('/') && !word.starts_with('/') && word.chars().all(plain) && !of_a_bucket
 }
 
@@ -117,16 +118,26 @@ fn variants(path: &str, of: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_drawing_of_a_transaction_is_that_of_the_code() {
+fn what_is_drawn_of_transactions_and_rollouts_is_that_of_the_code() {
     let phases = variants("pulld/src/transaction/record.rs", "Phase");
     let mut states = variants("pulld/src/transaction/progress.rs", "Progress");
     states.extend(variants("pulld/src/transaction/progress.rs", "Outcome"));
     states.retain(|state| state != "Ended");
+    let mut of_rollout = variants("bucket/src/rollout.rs", "RolloutStage");
+    // Of a newer program: nothing is known of it.
+    of_rollout.retain(|stage| stage != "Other");
     let document = read("ARCHITECTURE.md");
-    let drawings =
-        document.split("```").filter(|drawing| drawing.contains("──>")).map(|drawing| drawing.split_once("\n\n"));
-    let [Some((of_phases, of_states))] = drawings.collect::<Vec<_>>()[..] else { panic!("one drawing of two parts") };
-    for (drawn, names) in [(of_phases, phases), (of_states, states)] {
+    let drawings = document.split("```").filter(|drawing| drawing.contains("──>"));
+    let drawings: Vec<&str> = drawings.collect();
+    let of_transaction = |drawing: &&&str| drawing.contains("Forward");
+    let [Some((of_phases, of_states))] =
+        drawings.iter().filter(of_transaction).map(|drawing| drawing.split_once("\n\n")).collect::<Vec<_>>()[..]
+    else {
+        panic!("one drawing of two parts")
+    };
+    let others: Vec<&&str> = drawings.iter().filter(|drawing| !of_transaction(drawing)).collect();
+    let [drawn] = others[..] else { panic!("one drawing of a rollout") };
+    for (drawn, names) in [(of_phases, phases), (of_states, states), (*drawn, of_rollout)] {
         let words: Vec<&str> = drawn.split(|c: char| !c.is_alphanumeric()).collect();
         for name in &names {
             assert!(words.contains(&name.as_str()), "`{name}` is not drawn");

@@ -375,6 +375,7 @@ fn status(n: usize, document: &ServerDocument) -> Result<Status> {
             poll_seconds: 300,
             heartbeat_seconds: 900,
             next_poll: None,
+            health_window_seconds: None,
         },
         // Not older than the document, whose generation nobody here knows.
         document: DocumentStatus {

@@ -93,6 +93,7 @@ async fn a_push_that_nobody_ended_is_asked_for_until_somebody_does() {
         app: "web".parse().ok(),
         kind: PushKind::Deploy,
         of: None,
+        rollout: false,
         who: "dev@build-1".to_owned(),
         why: String::new(),
         rows: vec![row.clone()],

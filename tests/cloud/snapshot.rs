@@ -141,6 +141,7 @@ pub(crate) fn status(server: &str) -> Status {
             poll_seconds: 300,
             heartbeat_seconds: 900,
             next_poll: None,
+            health_window_seconds: None,
         },
         document: DocumentStatus { generation: None, error: None, bad_entries: Vec::new(), bad_count: None },
         apps: Vec::new(),

@@ -104,6 +104,7 @@ pub(crate) fn ok(results: &[PushResult]) -> PushId {
 fn request(app: &str, n: u8, from: Option<u8>) -> Request {
     Request {
         id: PushId::random(),
+        settle_seconds: None,
         began: Timestamp::now(),
         server: "web-1".parse().unwrap(),
         app: app.parse().unwrap(),
@@ -339,6 +340,7 @@ async fn a_removal_leaves_everything_else_and_is_continued_and_undone() {
         app: "web".parse().ok(),
         kind: PushKind::Remove,
         of: None,
+        rollout: false,
         who: "ops@laptop".to_owned(),
         why: "moved".to_owned(),
         rows: vec![row("web-1"), row("web-2")],
@@ -346,6 +348,7 @@ async fn a_removal_leaves_everything_else_and_is_continued_and_undone() {
     world.bucket.create_push(&push).await.unwrap();
     let first = Request {
         id: push.id.clone(),
+        settle_seconds: None,
         began: push.time,
         to: None,
         kind: PushKind::Remove,
@@ -387,6 +390,7 @@ async fn a_push_that_was_cut_off_is_continued_once_whoever_continues_it() {
         app: "web".parse().ok(),
         kind: PushKind::Deploy,
         of: None,
+        rollout: false,
         who: "ops@laptop".to_owned(),
         why: "killed".to_owned(),
         rows: servers
@@ -404,6 +408,7 @@ async fn a_push_that_was_cut_off_is_continued_once_whoever_continues_it() {
     for server in &servers[..2] {
         let row = Request {
             id: push.id.clone(),
+            settle_seconds: None,
             began: push.time,
             server: server.parse().unwrap(),
             ..request("web", 2, Some(1))
@@ -445,6 +450,7 @@ async fn a_push_that_is_stopped_writes_nothing_more() {
         app: "web".parse().ok(),
         kind: PushKind::Deploy,
         of: None,
+        rollout: false,
         who: "ops@laptop".to_owned(),
         why: String::new(),
         rows: vec![bucket::PushRow { server: "web-1".parse().unwrap(), from: None, to: Some(release("web", 1)) }],

@@ -87,6 +87,7 @@ async fn cut_off(bucket: &Bucket, release: &str, servers: &[&str]) -> Result<()>
         app: Some(release.app().clone()),
         kind: PushKind::Deploy,
         of: None,
+        rollout: false,
         who: "dev@build-1".to_owned(),
         why: "before the night".to_owned(),
         rows: Vec::new(),
@@ -113,6 +114,7 @@ async fn cut_off(bucket: &Bucket, release: &str, servers: &[&str]) -> Result<()>
         who,
         why,
         generation: None,
+        settle_seconds: None,
         recorded: false,
     };
     document.set(release);

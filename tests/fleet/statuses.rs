@@ -68,6 +68,7 @@ pub(crate) fn status(server: &str, document: Generation, apps: Vec<AppStatus>, w
             poll_seconds: 300,
             heartbeat_seconds: 900,
             next_poll: None,
+            health_window_seconds: None,
         },
         document: DocumentStatus { generation: Some(document), error: None, bad_entries: Vec::new(), bad_count: None },
         apps,

@@ -89,6 +89,9 @@ pub struct AgentStatus {
     /// that is past is followed by others, `poll_seconds` apart.
     #[serde(default)]
     pub next_poll: Option<Timestamp>,
+    /// For how long it watches what it restarted, in seconds; `None` of agents that don't say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_window_seconds: Option<u64>,
 }
 
 impl AgentStatus {

@@ -107,7 +107,7 @@ pub(crate) struct Agent<P, S> {
     /// Whether the last process crashed, or the last cycle failed as a whole: pulld's own update may be the cure.
     own_first: bool,
     /// When it pulls next if nothing wakes it before.
-    next_pull: Instant,
+    pub(crate) next_pull: Instant,
 }
 
 impl<P: PackageManager, S: ServiceManager> Agent<P, S> {

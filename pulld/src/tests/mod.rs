@@ -18,6 +18,7 @@ mod preparation;
 mod retries;
 mod rollback;
 mod self_update;
+mod settling;
 mod stability;
 mod unplanned;
 mod why;

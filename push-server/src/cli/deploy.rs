@@ -15,6 +15,7 @@ use super::{
     command::Command,
     pending::{DeployOptions, PendingPush, carry_out},
     targets::{Chosen, Targets},
+    waves::{WaveOptions, begin},
 };
 
 /// Deploy a release to servers
@@ -29,6 +30,7 @@ use super::{
   push deploy web:dev@build-1:2026-11-20T19:05:02Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433 web-1
   push deploy web@7e0ff60 web-1 --dry-run
   push deploy web group:prod -m 'login fix' --wait
+  push deploy web group:prod --waves 1,10%,rest --settle 2m -m 'login fix' --wait
   push deploy web 'app:web state:failed'
   push deploy api web-1 --install --wait")]
 pub(crate) struct Deploy {
@@ -41,6 +43,8 @@ pub(crate) struct Deploy {
     servers: Vec<String>,
     #[command(flatten)]
     options: DeployOptions,
+    #[command(flatten)]
+    waves: WaveOptions,
     /// Deploy also to servers that have other apps but not this one
     #[arg(long)]
     install: bool,
@@ -53,7 +57,7 @@ impl Deploy {
     pub(crate) async fn run(self, command: &Command) -> Result<bool> {
         let bucket = &command.bucket;
         // Side by side: over a long way each answer takes its time.
-        let targets = Targets::parse(&self.servers)?;
+        let (targets, wish) = (Targets::parse(&self.servers)?, self.waves.wish()?);
         let (release, servers) = tokio::join!(choose(bucket, &self.release), targets.read(command));
         let (release, servers) = (release?, servers?);
         let insistence = Insistence { install: self.install || self.force, new_servers: self.force };
@@ -76,7 +80,10 @@ impl Deploy {
             let (app, servers) = (release.name.app(), count(left_out, "server"));
             note(format_args!("left out {servers} without `{app}`: --install installs it there"));
         }
-        carry_out(command, &self.options, None, pending).await
+        match wish {
+            Some(wish) => begin(command, &self.options, &wish, &release, pending).await,
+            None => carry_out(command, &self.options, None, pending).await,
+        }
     }
 }
 

@@ -15,11 +15,13 @@ mod remove;
 mod retire;
 mod retry;
 mod rollback;
+mod rollout;
 mod serve;
 mod status;
 mod targets;
 mod undo;
 mod wait;
+mod waves;
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
@@ -80,6 +82,7 @@ enum Verb {
     Show(pushes::Show),
     Continue(carry_on::Continue),
     Stop(carry_on::Stop),
+    Rollout(rollout::RolloutArguments),
     Reject(reject::Reject),
     Unreject(reject::Unreject),
     Halt(halt::HaltArguments),
@@ -131,6 +134,7 @@ async fn run(arguments: Arguments) -> Result<bool> {
         Verb::Show(show) => show.run(&open(arguments.config)?).await,
         Verb::Continue(carry_on) => carry_on.run(&open(arguments.config)?).await,
         Verb::Stop(stop) => stop.run(&open(arguments.config)?).await,
+        Verb::Rollout(rollout) => rollout.run(&open(arguments.config)?).await,
         Verb::Reject(reject) => reject.run(&open(arguments.config)?).await,
         Verb::Unreject(unreject) => unreject.run(&open(arguments.config)?).await,
         Verb::Diff(diff) => diff.run(&open(arguments.config)?).await,

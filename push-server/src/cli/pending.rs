@@ -25,6 +25,9 @@ use super::{
 /// How far this machine's clock may be from the bucket's before a person is told.
 const MAX_CLOCK_OFFSET: SignedDuration = SignedDuration::from_mins(10);
 
+/// How long the command waits for servers to report, unless it was told otherwise.
+const USUAL_TIMEOUT: Duration = Duration::from_mins(10);
+
 /// How a push is done.
 #[derive(Debug, Args)]
 pub(crate) struct DeployOptions {
@@ -37,9 +40,9 @@ pub(crate) struct DeployOptions {
     /// Wait until every server runs the release or has rolled back
     #[arg(long)]
     wait: bool,
-    /// Maximum time to wait
-    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = console::duration::parse)]
-    timeout: Duration,
+    /// Maximum time to wait; default: 10m, and as long as it takes for a push in waves
+    #[arg(long, value_name = "TIME", value_parser = console::duration::parse)]
+    timeout: Option<Duration>,
     /// Google Cloud project of the instances to poke; without it, or with `none`, servers pick up the change at their
     /// next poll
     #[arg(long, value_name = "PROJECT", env = "PUSH_GCE_PROJECT")]
@@ -50,6 +53,16 @@ impl DeployOptions {
     /// Whether nothing is to be changed.
     pub(crate) fn is_dry_run(&self) -> bool {
         self.dry_run
+    }
+
+    /// Whether the command ends only when it is known what became of the push.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.wait
+    }
+
+    /// How long that may take, if somebody said so.
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        self.timeout
     }
 }
 
@@ -99,7 +112,9 @@ pub(crate) async fn carry_out(
             let proposal = row.proposal.as_ref()?;
             Some((row.server.clone(), proposal.to.clone(), row.generation?))
         });
-        for (server, outcome) in wait::follow(&command.bucket, pushed.collect(), options.timeout).await {
+        for (server, outcome) in
+            wait::follow(&command.bucket, pushed.collect(), options.timeout.unwrap_or(USUAL_TIMEOUT)).await
+        {
             succeeded &= outcome.is_ok();
             let text = outcome.to_string();
             if !command.json {

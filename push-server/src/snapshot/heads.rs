@@ -181,6 +181,7 @@ fn foreign<'a>(entries: impl Iterator<Item = &'a HistoryEntry>) -> Vec<Push> {
             app: entry.app.clone(),
             kind: entry.kind.clone(),
             of: None,
+            rollout: false,
             who: entry.who.clone(),
             why: entry.why.clone(),
             rows: Vec::new(),

@@ -56,7 +56,7 @@ impl RecentPush {
     pub fn stage(&self, now: Timestamp) -> Stage {
         match &self.rows {
             Some(rows) => rows.stage(now),
-            None => Stage::of(self.head.unwritten.is_some(), false, self.head.time, now),
+            None => Stage::of(self.head.unwritten.is_some(), (!self.head.rollout).then_some(self.head.time), now),
         }
     }
 
@@ -88,7 +88,8 @@ impl RecentRows {
     /// Whether it is under way.
     pub fn stage(&self, now: Timestamp) -> Stage {
         let is_whole = self.written.iter().all(Option::is_some);
-        Stage::of(self.end.is_some() || self.is_over, is_whole, self.last.max(self.push.time), now)
+        let last = (!self.push.rollout).then(|| self.last.max(self.push.time));
+        Stage::of(self.end.is_some() || self.is_over || is_whole, last, now)
     }
 
     /// Each row, the generation of the document that holds it, if it was written, and what became of it.

@@ -86,6 +86,7 @@ impl Job {
             app: Some(first.app.clone()),
             kind: first.kind.clone(),
             of: self.of.clone(),
+            rollout: false,
             who: self.who.clone(),
             why: self.reason.clone(),
             rows: rows.collect(),

@@ -251,6 +251,7 @@ mod tests {
                 app: "web".parse().ok(),
                 kind: PushKind::Deploy,
                 of: None,
+                rollout: false,
                 who: "dev@build-1".to_owned(),
                 why: "before the night".to_owned(),
                 rows: servers.iter().map(row).collect(),

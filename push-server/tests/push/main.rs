@@ -4,6 +4,7 @@ mod kills;
 mod pushes;
 mod removals;
 mod retirements;
+mod rollouts;
 
 use std::{
     io::Write,
@@ -430,6 +431,7 @@ async fn a_second_operator_of_the_same_app_gets_a_conflict() {
     // What an operator saw before somebody else pushed.
     let request = fleet::push::Request {
         id: bucket::PushId::random(),
+        settle_seconds: None,
         began: jiff::Timestamp::now(),
         server: "web-1".parse().unwrap(),
         app: third.app().clone(),

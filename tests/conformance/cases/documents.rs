@@ -31,6 +31,7 @@ fn status() -> Status {
             poll_seconds: 300,
             heartbeat_seconds: 900,
             next_poll: None,
+            health_window_seconds: None,
         },
         document: DocumentStatus {
             generation: Some(Generation(7)),

@@ -28,6 +28,7 @@ fn last_push(app: &str, why: &str) -> LastPush {
         who: "dev@build-1".to_owned(),
         why: why.to_owned(),
         generation: None,
+        settle_seconds: Some(120),
         recorded: false,
     }
 }
@@ -114,6 +115,7 @@ pub(crate) async fn pushes_come_back_newest_first_with_their_ends(world: World) 
         app: app.parse().ok(),
         kind: PushKind::Retry,
         of: Some("abc".parse().unwrap()),
+        rollout: true,
         who: "dev@build-1".to_owned(),
         why: "ü".repeat(1024),
         rows,
@@ -158,7 +160,17 @@ pub(crate) async fn a_push_that_does_not_fit_is_refused(world: World) {
         to: Some(release("web")),
     };
     let LastPush { id, app, kind, who, why, time, .. } = last_push("web", "why");
-    let mut push = Push { id, time, app: Some(app), kind, of: None, who, why, rows: (0..20_000).map(row).collect() };
+    let mut push = Push {
+        id,
+        time,
+        app: Some(app),
+        kind,
+        of: None,
+        who,
+        why,
+        rollout: false,
+        rows: (0..20_000).map(row).collect(),
+    };
     let refused = world.bucket.create_push(&push).await;
     assert!(matches!(refused, Err(Error::TooLarge { .. })), "{refused:?}");
     assert_eq!(world.bucket.find_push(&push.id).await.unwrap(), None);

@@ -318,6 +318,7 @@ mod tests {
                 poll_seconds: 300,
                 heartbeat_seconds: 900,
                 next_poll: None,
+                health_window_seconds: None,
             },
             document: Some((Generation(7), &document)),
             is_read: true,

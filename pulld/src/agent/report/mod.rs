@@ -5,6 +5,7 @@ mod compose;
 mod difference;
 mod meanwhile;
 mod publish;
+mod settling;
 
 use std::collections::BTreeMap;
 
@@ -24,6 +25,7 @@ use self::{
     compose::{Composed, Observation},
     meanwhile::{Destination, Meanwhile},
     publish::Publisher,
+    settling::Settling,
 };
 
 use super::{Agent, cycle::Cycle, observe};
@@ -33,13 +35,19 @@ use super::{Agent, cycle::Cycle, observe};
 pub(super) struct Reporter {
     started: Timestamp,
     publisher: Publisher,
+    settling: Settling,
     previous: Option<Status>,
 }
 
 impl Reporter {
     /// A reporter that has reported nothing, for an agent that starts now.
     pub(super) fn new() -> Self {
-        Self { started: Timestamp::now(), publisher: Publisher::default(), previous: None }
+        Self {
+            started: Timestamp::now(),
+            publisher: Publisher::default(),
+            settling: Settling::default(),
+            previous: None,
+        }
     }
 
     /// Forgets what was published: the next report goes to another bucket, or under another name.
@@ -69,6 +77,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         if is_complete && status.document.error.is_none() {
             self.desired.settle();
         }
+        self.note_settling(&status);
         notify::status(&status.summary);
         write_local(&self.paths, &status);
         write_causes(&self.paths, &causes);
@@ -90,6 +99,14 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         }
         self.reporter.previous = Some(status);
         report
+    }
+
+    /// Has it reported that an app stayed as it is, if a rollout waits for that.
+    fn note_settling(&mut self, status: &Status) {
+        let pushes = self.desired.document().map(|(_, document)| document.metadata().pushes()).unwrap_or_default();
+        if self.reporter.settling.note(&pushes, status, Instant::now()) {
+            self.reporter.publisher.make_due();
+        }
     }
 
     /// A release that runs is no longer one that was rolled back here.
@@ -183,6 +200,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
                 poll_seconds: settings.poll.as_secs(),
                 heartbeat_seconds: settings.heartbeat.as_secs(),
                 next_poll: Timestamp::now().checked_add(self.next_pull.saturating_duration_since(Instant::now())).ok(),
+                health_window_seconds: Some(settings.health_window.as_secs()),
             },
             document,
             is_read: self.desired.is_read() || document.is_some(),
@@ -216,7 +234,10 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         self.liveness.within(settings.bucket_timeout());
         if let Err(error) = self.reporter.publisher.publish(bucket, status, settings.heartbeat).await {
             tracing::warn!(message_id = events::REPORT, "could not publish the status report: {error:#}");
+            return;
         }
+        self.reporter.settling.published(Instant::now());
+        self.next_pull = self.reporter.settling.next().into_iter().fold(self.next_pull, Instant::min);
     }
 }
 

@@ -84,6 +84,13 @@ impl Publisher {
         Ok(())
     }
 
+    /// Has the next report written though it says nothing new.
+    pub(super) fn make_due(&mut self) {
+        if let Some(seen) = &mut self.seen {
+            seen.due = Instant::now();
+        }
+    }
+
     /// That another machine reports under this name, as a sentence, while it does.
     pub(super) fn warning(&self, server: &ServerName) -> Option<String> {
         let rival = self.rival.as_ref().filter(|rival| Instant::now() < rival.until)?;

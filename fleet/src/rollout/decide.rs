@@ -1,0 +1,165 @@
+//! What a person, or a judge from outside, decides about a rollout. Pure, but for reading and writing it.
+
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use anyhow::{Context, Result, bail, ensure};
+use bucket::{
+    Bucket, Error, HistoryEntry, PushId, Rollout, RolloutStage, ServerName, Timestamp, Uncounted, Undo, Verdict,
+};
+
+use super::{
+    drive::{begin_undo, end},
+    observe::{observe, row_state},
+};
+use crate::{
+    identity::{Identity, Origin},
+    policy::{Policy, Role},
+    server::Server,
+};
+
+/// How often a decision is written again because a driver was faster.
+const MAX_TRIES: u32 = 20;
+
+/// What is decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// The wave that it waits after is good.
+    Pass,
+    /// It is not: the rollout stops.
+    Fail,
+    /// Somebody should look: the rollout stops.
+    Unsure,
+    /// A rollout that has stopped goes on; what had failed by then no longer counts.
+    Continue,
+    /// It stops.
+    Stop,
+    /// What it wrote is written back.
+    Undo,
+    /// It is over, and what it wrote stays.
+    Abandon,
+}
+
+impl Decision {
+    /// All of them.
+    pub const ALL: [Self; 7] =
+        [Self::Pass, Self::Fail, Self::Unsure, Self::Continue, Self::Stop, Self::Undo, Self::Abandon];
+
+    /// As objects and programs spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::Unsure => "unsure",
+            Self::Continue => "continue",
+            Self::Stop => "stop",
+            Self::Undo => "undo",
+            Self::Abandon => "abandon",
+        }
+    }
+}
+
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Decision {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|decision| decision.as_str() == text);
+        found.ok_or_else(|| format!("unknown verdict `{}`: use `pass`, `fail` or `unsure`", text.escape_debug()))
+    }
+}
+
+/// Writes a decision into a rollout. `servers` are those of the rollout, read just now.
+///
+/// # Errors
+/// When it isn't theirs to decide, the rollout is in no stage for it, or it can't be read or written.
+pub async fn decide(
+    bucket: &Bucket,
+    policy: &Policy,
+    id: &PushId,
+    decision: Decision,
+    (who, why): (&Identity, &str),
+    servers: &BTreeMap<ServerName, Server>,
+) -> Result<Rollout> {
+    ensure!(why.len() <= HistoryEntry::MAX_WHY, "the reason must have at most {} bytes", HistoryEntry::MAX_WHY);
+    for _ in 0..MAX_TRIES {
+        let read = bucket.rollout(id).await.with_context(|| format!("could not read rollout {id}"))?;
+        let (generation, rollout) = read.with_context(|| format!("there is no rollout {id}"))?;
+        let now = bucket.now();
+        let decided = decided(observe(rollout, servers), policy, decision, (who, why), servers, now)?;
+        if decided.stage == RolloutStage::Abandoned {
+            end(bucket, &decided, &who.name).await?;
+        }
+        match bucket.write_rollout(&decided, Some(generation)).await {
+            Ok(_) => return Ok(decided),
+            Err(Error::Conflict { .. }) => {}
+            Err(error) => return Err(error).with_context(|| format!("could not write rollout {id}")),
+        }
+    }
+    bail!("rollout {id} changed {MAX_TRIES} times while the decision was being written: try again")
+}
+
+/// A rollout after a decision.
+fn decided(
+    mut rollout: Rollout,
+    policy: &Policy,
+    decision: Decision,
+    (who, why): (&Identity, &str),
+    servers: &BTreeMap<ServerName, Server>,
+    now: Timestamp,
+) -> Result<Rollout> {
+    let least = rollout.rows().map(|row| policy.role(who, &rollout.app, &row.server)).min();
+    ensure!(
+        least >= Some(Role::Deployer),
+        "`{}` may not decide about rollout {}: that takes the role `deployer` for `{}` on every server of it",
+        who.name,
+        rollout.id,
+        rollout.app
+    );
+    let (id, stage) = (&rollout.id, &rollout.stage);
+    let fits = match decision {
+        Decision::Pass | Decision::Fail | Decision::Unsure | Decision::Stop => *stage == RolloutStage::Running,
+        Decision::Continue => *stage == RolloutStage::Stopped,
+        Decision::Undo => !matches!(stage, RolloutStage::Undoing | RolloutStage::Undone | RolloutStage::Other(_)),
+        Decision::Abandon => !stage.is_over() && !matches!(stage, RolloutStage::Other(_)),
+    };
+    ensure!(fits, "rollout {id} is {}: `{decision}` does not apply", stage.as_str().escape_debug());
+    let begun = rollout.waves.iter().rposition(|wave| wave.rows.iter().any(|row| row.noted.is_some()));
+    let wave = begun.map_or(0, |at| at + 1);
+    let verdict = Verdict { what: decision.to_string(), wave, by: who.name.clone(), at: now, why: why.to_owned() };
+    rollout.verdicts.push(verdict);
+    let more = rollout.verdicts.len().saturating_sub(Rollout::MAX_VERDICTS);
+    rollout.verdicts.drain(..more);
+    let said = if why.is_empty() { String::new() } else { format!(": {why}") };
+    match decision {
+        Decision::Pass => {}
+        Decision::Fail | Decision::Unsure | Decision::Stop => {
+            let what = match decision {
+                Decision::Fail => "judged as failed",
+                Decision::Unsure => "paused",
+                _ => "stopped",
+            };
+            rollout.stage = RolloutStage::Stopped;
+            rollout.stopped = Some(format!("{what} by {}{said}", who.name));
+        }
+        Decision::Continue => {
+            (rollout.stage, rollout.stopped) = (RolloutStage::Running, None);
+            let known = rollout.clone();
+            for row in rollout.rows_mut() {
+                if row_state(&known, row, servers.get(&row.server), now).has_failed() {
+                    row.uncounted.get_or_insert(Uncounted::Excused);
+                }
+            }
+        }
+        Decision::Undo => {
+            let (who, signed_in) = (who.name.clone(), who.origin == Origin::SignedIn);
+            begin_undo(&mut rollout, Undo { id: PushId::random(), began: now, who, signed_in, why: why.to_owned() });
+        }
+        Decision::Abandon => rollout.stage = RolloutStage::Abandoned,
+    }
+    Ok(rollout)
+}

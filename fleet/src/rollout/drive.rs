@@ -1,0 +1,300 @@
+//! Carrying a rollout on, one step at a time, by whoever is there.
+//!
+//! Any number of programs may drive one rollout: what a step decides is written over the generation that was read, before it is
+//! done. Each document is written with the generation that was noted then, so that each server is written at most once.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use anyhow::{Context, Result};
+use bucket::{
+    Bucket, Driven, Error, Generation, Push, PushEnd, PushId, PushKind, PushRow, Rollout, RolloutStage, ServerName,
+    Undo, UnwrittenCause, UnwrittenRow,
+};
+use jiff::SignedDuration;
+
+use super::next::{Next, Surroundings, Waiting, next};
+use super::observe::observe;
+use crate::{
+    account,
+    identity::{Identity, Origin},
+    operation::{Intent, JustRead, NotPushed, Operator, PushResult, carry_wave, find},
+    poke::PokeSettings,
+    policy::Policy,
+    push::Seen,
+    redo::undone,
+    rollback::find_or_cached,
+    server::{Reading, Server},
+};
+
+/// How often a rollout that nothing happens to says that it is driven.
+const SAYS_SO: SignedDuration = SignedDuration::from_mins(1);
+
+/// Who drives rollouts, and by which rules.
+#[derive(Debug, Clone)]
+pub struct Driver {
+    /// The program and its machine.
+    pub name: String,
+    /// The rules of today.
+    pub policy: Arc<Policy>,
+    /// Whether and how servers are poked.
+    pub poke: PokeSettings,
+}
+
+/// What a step came to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// Something was done, and more may be to do.
+    Moved(Box<Rollout>),
+    /// Nothing can be done before that.
+    Waits(Box<Rollout>, Waiting),
+    /// Another driver was faster.
+    Contended,
+}
+
+impl Driver {
+    /// Does what there is to do about a rollout now. `servers` are those of the rollout and of its groups as they were read just
+    /// now, with reports that bear the bucket's time; `held` are those that nobody may write.
+    ///
+    /// # Errors
+    /// When there is no such rollout, or it can't be read or written.
+    pub async fn step(
+        &self,
+        bucket: &Bucket,
+        id: &PushId,
+        servers: &BTreeMap<ServerName, Server>,
+        held: &BTreeMap<ServerName, bucket::Timestamp>,
+        halted: bool,
+    ) -> Result<Step> {
+        let read = bucket.rollout(id).await.with_context(|| format!("could not read rollout {id}"))?;
+        let (generation, before) = read.with_context(|| format!("there is no rollout {id}"))?;
+        let now = bucket.now();
+        let mut after = observe(before.clone(), servers);
+        let decided = next(&after, Surroundings { servers, held, halted, now });
+        match &decided {
+            Next::Write(names) | Next::Undo(names) => {
+                for row in after.rows_mut().filter(|row| names.contains(&row.server)) {
+                    let document = servers.get(&row.server).and_then(|server| server.document.known());
+                    row.noted = Some(document.map_or(Generation(0), |(generation, _)| *generation));
+                }
+            }
+            Next::Stop(stop) => {
+                (after.stage, after.stopped) = (RolloutStage::Stopped, Some(stop.to_string()));
+                if after.rules.undo_on_stop {
+                    let (who, signed_in) = (after.who.clone(), after.signed_in);
+                    begin_undo(
+                        &mut after,
+                        Undo { id: PushId::random(), began: now, who, signed_in, why: stop.to_string() },
+                    );
+                }
+            }
+            Next::End(stage) => {
+                // First what others go by: whoever is killed in between does both again.
+                end(bucket, &after, &self.name).await?;
+                after.stage = stage.clone();
+            }
+            Next::Wait(_) => {}
+        }
+        let is_told = after.driven.as_ref().is_some_and(|driven| now.duration_since(driven.at) < SAYS_SO);
+        let is_driven =
+            !after.stage.is_over() && !matches!(after.stage, RolloutStage::Stopped | RolloutStage::Other(_));
+        let mut generation = generation;
+        if after != before || (is_driven && !is_told) {
+            after.driven = Some(Driven { by: self.name.clone(), at: now });
+            match bucket.write_rollout(&after, Some(generation)).await {
+                Ok(written) => generation = written,
+                Err(Error::Conflict { .. }) => return Ok(Step::Contended),
+                Err(error) => return Err(error).with_context(|| format!("could not write rollout {id}")),
+            }
+        }
+        match decided {
+            Next::Write(names) => self.write(bucket, generation, after, &names, servers).await,
+            Next::Undo(names) => self.undo(bucket, generation, after, &names, servers).await,
+            Next::Stop(_) | Next::End(_) => Ok(Step::Moved(Box::new(after))),
+            Next::Wait(waiting) => Ok(Step::Waits(Box::new(after), waiting)),
+        }
+    }
+
+    async fn write(
+        &self,
+        bucket: &Bucket,
+        generation: Generation,
+        mut rollout: Rollout,
+        names: &[ServerName],
+        servers: &BTreeMap<ServerName, Server>,
+    ) -> Result<Step> {
+        let release = find(bucket, &rollout.release).await.ok();
+        let intents = names.iter().filter_map(|name| {
+            let row = rollout.row(name)?;
+            let intent = Intent {
+                server: name.clone(),
+                app: rollout.app.clone(),
+                from: row.from.clone(),
+                to: Some(rollout.release.clone()),
+                kind: PushKind::Deploy,
+            };
+            let just_read = release.clone().zip(seen(servers.get(name)));
+            Some((intent, just_read.map(|(release, seen)| JustRead { release: Some(release), seen })))
+        });
+        let settle = Some(rollout.rules.settle_seconds).filter(|seconds| *seconds > 0);
+        let operator = self.operator(&rollout.who, rollout.signed_in, &rollout.why);
+        let results = carry_wave(bucket, &operator, (push_of(&rollout), settle), intents.collect()).await;
+        // Who lost the role, or what the rules forbid by now, stops the rollout; what else went wrong is tried again.
+        let refused = results.iter().find_map(|result| match &result.result {
+            Err(error @ (NotPushed::Refused(_) | NotPushed::Stopped)) => {
+                Some(format!("{}: {error}", result.intent.server))
+            }
+            _ => None,
+        });
+        if let Some(why) = refused {
+            (rollout.stage, rollout.stopped) = (RolloutStage::Stopped, Some(why));
+            match bucket.write_rollout(&rollout, Some(generation)).await {
+                Ok(_) | Err(Error::Conflict { .. }) => {}
+                Err(error) => return Err(error).context("could not write that the rollout stopped"),
+            }
+        }
+        let failed = results.iter().find_map(|result| match &result.result {
+            Err(NotPushed::Failed(error)) => Some(format!("{}: {error}", result.intent.server)),
+            _ => None,
+        });
+        match failed {
+            _ if rollout.stage == RolloutStage::Stopped || results.iter().any(PushResult::is_pushed) => {
+                Ok(Step::Moved(Box::new(rollout)))
+            }
+            Some(error) => anyhow::bail!(error),
+            // Somebody pushed in between, or halted all pushes.
+            None => Ok(Step::Contended),
+        }
+    }
+
+    async fn undo(
+        &self,
+        bucket: &Bucket,
+        generation: Generation,
+        mut rollout: Rollout,
+        names: &[ServerName],
+        servers: &BTreeMap<ServerName, Server>,
+    ) -> Result<Step> {
+        let undo = rollout.undo.clone().context("the rollout does not say by which push it is undone")?;
+        let (push, impossible) = undo_push(bucket, &rollout, &undo).await?;
+        if !impossible.is_empty() {
+            for row in rollout.rows_mut() {
+                if let Some((_, why)) = impossible.iter().find(|(server, _)| *server == row.server) {
+                    row.left = Some(format!("it could not be undone: {why}"));
+                }
+            }
+            let written = bucket.write_rollout(&rollout, Some(generation)).await;
+            written.context("could not write what can't be undone")?;
+        }
+        let mut intents = Vec::new();
+        for row in push.rows.iter().filter(|row| names.contains(&row.server)) {
+            let server = servers.get(&row.server);
+            let release = match &row.to {
+                Some(to) => Some(find_or_cached(bucket, to, server.and_then(Server::status)).await?),
+                None => None,
+            };
+            let intent = Intent {
+                server: row.server.clone(),
+                app: rollout.app.clone(),
+                from: row.from.clone(),
+                to: row.to.clone(),
+                kind: PushKind::Undo,
+            };
+            intents.push((intent, seen(server).map(|seen| JustRead { release, seen })));
+        }
+        let operator = self.operator(&undo.who, undo.signed_in, &undo.why);
+        let results = carry_wave(bucket, &operator, (push, None), intents).await;
+        let failed = results.iter().find_map(|result| {
+            let error = result.result.as_ref().err()?;
+            Some(format!("{}: {error}", result.intent.server))
+        });
+        match failed {
+            Some(error) if !results.iter().any(PushResult::is_pushed) => anyhow::bail!(error),
+            // Also if none can be undone, which is written down.
+            _ => Ok(Step::Moved(Box::new(rollout))),
+        }
+    }
+
+    fn operator(&self, who: &str, signed_in: bool, why: &str) -> Operator {
+        let origin = if signed_in { Origin::SignedIn } else { Origin::Local };
+        let who = Identity { name: who.to_owned(), origin };
+        Operator { who, reason: why.to_owned(), policy: self.policy.clone(), poke: self.poke.clone() }
+    }
+}
+
+/// From now on a rollout is undone.
+pub fn begin_undo(rollout: &mut Rollout, undo: Undo) {
+    (rollout.stage, rollout.undo) = (RolloutStage::Undoing, Some(undo));
+}
+
+/// What was read of a document.
+fn seen(server: Option<&Server>) -> Option<Seen> {
+    match &server?.document {
+        Reading::Known((generation, document)) => {
+            Some(Seen { generation: Some(*generation), document: document.clone() })
+        }
+        Reading::Absent => Some(Seen::default()),
+        Reading::Unreadable(_) => None,
+    }
+}
+
+/// The push that a rollout carries out.
+fn push_of(rollout: &Rollout) -> Push {
+    let to = Some(rollout.release.clone());
+    let row = |row: &bucket::WaveRow| PushRow { server: row.server.clone(), from: row.from.clone(), to: to.clone() };
+    Push {
+        id: rollout.id.clone(),
+        time: rollout.began,
+        app: Some(rollout.app.clone()),
+        kind: PushKind::Deploy,
+        of: None,
+        who: rollout.who.clone(),
+        why: rollout.why.clone(),
+        rollout: true,
+        rows: rollout.rows().map(row).collect(),
+    }
+}
+
+/// The push that undoes a rollout: as somebody recorded it, or else as it is to be; and what can't be undone, with the reason.
+async fn undo_push(bucket: &Bucket, rollout: &Rollout, undo: &Undo) -> Result<(Push, Vec<(ServerName, String)>)> {
+    let known = bucket.push(undo.began, &undo.id).await.context("could not read the push that undoes the rollout")?;
+    if let Some(push) = known {
+        return Ok((push, Vec::new()));
+    }
+    let account = account::read(bucket, &rollout.id).await?;
+    let (mut rows, mut impossible) = (Vec::new(), Vec::new());
+    for row in account.rows.iter().filter(|row| row.written.is_some()) {
+        let server = row.row.server.clone();
+        match undone(bucket, &account, row).await {
+            Ok(release) => {
+                let (from, to) = (row.row.to.clone(), release.map(|release| release.name));
+                rows.push(PushRow { server, from, to });
+            }
+            Err(error) => impossible.push((server, format!("{error:#}"))),
+        }
+    }
+    let push = Push {
+        id: undo.id.clone(),
+        time: undo.began,
+        app: Some(rollout.app.clone()),
+        kind: PushKind::Undo,
+        of: Some(rollout.id.clone()),
+        who: undo.who.clone(),
+        why: undo.why.clone(),
+        rollout: true,
+        rows,
+    };
+    Ok((push, impossible))
+}
+
+/// Ends the pushes of a rollout: what was not written never will be.
+pub(super) async fn end(bucket: &Bucket, rollout: &Rollout, who: &str) -> Result<()> {
+    let unwritten = rollout.rows().filter(|row| row.written.is_none());
+    let rows = unwritten.map(|row| UnwrittenRow { server: row.server.clone(), cause: UnwrittenCause::Conflict });
+    let mut ends = vec![(rollout.began, rollout.id.clone(), rows.collect::<Vec<_>>())];
+    ends.extend(rollout.undo.as_ref().map(|undo| (undo.began, undo.id.clone(), Vec::new())));
+    for (began, id, rows) in ends {
+        let end = PushEnd { time: bucket.now(), who: who.to_owned(), rows };
+        bucket.end_push(began, &id, &end).await.with_context(|| format!("could not end push {id}"))?;
+    }
+    Ok(())
+}

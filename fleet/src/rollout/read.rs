@@ -1,0 +1,67 @@
+//! Reading the servers of a rollout again and again: only what has changed is read.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result};
+use bucket::{Bucket, DocumentSummary, Generation, Rollout, ServerName, StatusSummary};
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use crate::server::{self, Reading, Server};
+
+/// Servers that are read at the same time.
+const AT_ONCE: usize = 32;
+
+/// What was read of servers, and as which generations.
+#[derive(Debug, Default)]
+pub struct Reader {
+    servers: BTreeMap<ServerName, Server>,
+    generations: BTreeMap<ServerName, (Option<Generation>, Option<Generation>)>,
+}
+
+/// The servers that a rollout looks at: its own, and those of their groups.
+pub fn names(rollout: &Rollout) -> BTreeSet<ServerName> {
+    let own = rollout.rows().map(|row| &row.server);
+    own.chain(rollout.budgets.iter().flat_map(|budget| &budget.servers)).cloned().collect()
+}
+
+impl Reader {
+    /// The servers as they are now; their reports bear the bucket's time.
+    ///
+    /// # Errors
+    /// When documents or reports can't be listed. What can't be read of one server is said in it.
+    pub async fn read(
+        &mut self,
+        bucket: &Bucket,
+        names: &BTreeSet<ServerName>,
+    ) -> Result<&BTreeMap<ServerName, Server>> {
+        let documents = bucket.servers().map_ok(|found| (found.server.clone(), found)).try_collect();
+        let statuses = bucket.statuses().map_ok(|found| (found.server.clone(), found)).try_collect();
+        let (documents, statuses) = tokio::join!(documents, statuses);
+        let documents: BTreeMap<ServerName, DocumentSummary> =
+            documents.context("could not list the server documents")?;
+        let statuses: BTreeMap<ServerName, StatusSummary> = statuses.context("could not list the reports")?;
+        let listed = |name: &ServerName| {
+            let document = documents.get(name).map(|found| found.generation);
+            (document, statuses.get(name).map(|found| found.generation))
+        };
+        self.servers.retain(|name, _| names.contains(name));
+        let is_new = |name: &&ServerName| {
+            let is_whole = self.servers.get(*name).is_some_and(|server| server.errors().next().is_none());
+            !is_whole || self.generations.get(*name) != Some(&listed(name))
+        };
+        let changed: Vec<ServerName> = names.iter().filter(is_new).cloned().collect();
+        let read = stream::iter(changed).map(async |name| {
+            let mut server = server::read(bucket, &name).await;
+            if let (Reading::Known(status), Some(listed)) = (&mut server.status, statuses.get(&name)) {
+                status.written = listed.updated;
+            }
+            (name, server)
+        });
+        let read: Vec<(ServerName, Server)> = read.buffer_unordered(AT_ONCE).collect().await;
+        for (name, server) in read {
+            self.generations.insert(name.clone(), listed(&name));
+            self.servers.insert(name, server);
+        }
+        Ok(&self.servers)
+    }
+}

@@ -1,0 +1,196 @@
+//! A push in waves, as `push deploy` begins it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use bucket::{PushId, Release, Rollout, RolloutRules, RolloutStage, ServerName};
+use clap::Args;
+use console::{UsageError, count, note, print_json, print_line};
+use fleet::{
+    operation::Operator,
+    plan::Proposal,
+    policy::{Case, Reason},
+    rollout::{
+        budget::Share,
+        plan::{MAX_SETTLE, Subject, Wish, out_before, plan},
+        waves::{Candidate, Waves},
+    },
+    server::{self, Server},
+};
+use futures_util::{StreamExt, stream};
+use serde_json::json;
+
+use super::{
+    command::{AT_ONCE, Command},
+    pending::{DeployOptions, PendingPush, operator},
+    rollout::drive,
+};
+
+/// How a push goes out in waves.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Waves")]
+pub(crate) struct WaveOptions {
+    /// Write servers in waves, each when enough of the one before have settled: numbers, shares (`10%`), servers
+    /// (`web-1+web-2`), filters (`group:canary`), and `rest`
+    #[arg(long, value_name = "WAVES")]
+    waves: Option<Waves>,
+    /// How long a server must stay converged before it counts; at most 1h
+    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = console::duration::parse, requires = "waves")]
+    settle: Duration,
+    /// How many servers of a wave of more than ten are enough; of a smaller one it is all
+    #[arg(long, value_name = "PERCENT", default_value = "95%", value_parser = percent, requires = "waves")]
+    enough: u8,
+    /// Stop when so many servers have failed, were rolled back or fell silent
+    #[arg(long, value_name = "SERVERS", default_value = "1", value_parser = clap::value_parser!(u32).range(1..), requires = "waves")]
+    stop_at: u32,
+    /// Stop when a wave has not enough servers so long after its last write
+    #[arg(long, value_name = "TIME", default_value = "30m", value_parser = console::duration::parse, requires = "waves")]
+    within: Duration,
+    /// How many servers of a group may be out at a time, a number or a share; default: a quarter of it
+    #[arg(long, value_name = "SERVERS", requires = "waves")]
+    max_down: Option<Share>,
+    /// Wait for a verdict after these waves: `push rollout pass` or `push rollout fail`
+    #[arg(long, value_name = "WAVE", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..), requires = "waves")]
+    pause_after: Vec<u32>,
+    /// Undo what was written when the rollout stops by itself
+    #[arg(long, requires = "waves")]
+    undo_on_stop: bool,
+}
+
+fn percent(text: &str) -> Result<u8, String> {
+    let share = text.strip_suffix('%').unwrap_or(text).parse().ok();
+    share.filter(|share| (1..=100).contains(share)).ok_or_else(|| "must be from `1%` to `100%`".to_owned())
+}
+
+impl WaveOptions {
+    /// What is wanted, if the push is to go out in waves.
+    pub(crate) fn wish(&self) -> Result<Option<Wish>> {
+        let Some(waves) = self.waves.clone() else { return Ok(None) };
+        ensure!(
+            self.settle <= MAX_SETTLE.unsigned_abs(),
+            UsageError::new("--settle can be at most 1h: a longer watch is for a verdict (--pause-after)")
+        );
+        let rules = RolloutRules {
+            settle_seconds: self.settle.as_secs(),
+            within_seconds: self.within.as_secs(),
+            enough_percent: self.enough,
+            stop_at: self.stop_at as usize,
+            pause_after: self.pause_after.iter().map(|wave| *wave as usize).collect(),
+            undo_on_stop: self.undo_on_stop,
+        };
+        Ok(Some(Wish { waves, rules, max_down: self.max_down }))
+    }
+}
+
+/// Begins a rollout of a release to servers whose proposals stand, and drives it if asked to wait.
+pub(crate) async fn begin(
+    command: &Command,
+    options: &DeployOptions,
+    wish: &Wish,
+    release: &Release,
+    pending: Vec<PendingPush>,
+) -> Result<bool> {
+    let bucket = &command.bucket;
+    let operator = operator(command, options)?;
+    let proposals = standing(&operator, pending)?;
+    // Of a group all servers count, not only those that are pushed to.
+    let names = server::names(bucket).await?;
+    let mut fleet: Vec<Server> =
+        stream::iter(names).map(async |name| server::read(bucket, &name).await).buffered(AT_ONCE).collect().await;
+    let known: BTreeMap<ServerName, usize> =
+        fleet.iter().enumerate().map(|(at, server)| (server.name.clone(), at)).collect();
+    for proposal in proposals.iter().filter(|proposal| !known.contains_key(&proposal.server)) {
+        fleet.push(server::read(bucket, &proposal.server).await);
+    }
+    let find = |name: &ServerName| fleet.iter().find(|server| server.name == *name);
+    let candidates: Vec<Candidate> = proposals
+        .iter()
+        .filter(|proposal| !proposal.is_no_change())
+        .filter_map(|proposal| Some(Candidate { server: find(&proposal.server)?, from: proposal.from.as_ref() }))
+        .collect();
+    let unchanged = proposals.len() - candidates.len();
+    if unchanged > 0 {
+        note(format_args!("left out {} with that release already", count(unchanged, "server")));
+    }
+    ensure!(!candidates.is_empty(), "every server has `{}` already: nothing to roll out", release.name.stem());
+    let (id, now) = (PushId::random(), bucket.now());
+    let subject = Subject { id: &id, release: &release.name, who: &operator.who, why: &operator.reason };
+    let rollout = plan(subject, wish, &candidates, &fleet, &operator.policy, now)?;
+    let out = out_before(&candidates, &release.name, now);
+    show_plan(command, &rollout, &out)?;
+    if options.is_dry_run() {
+        return Ok(true);
+    }
+    if let Some(new) = bucket.mark().await.context("could not mark the bucket; nothing was written")? {
+        note(format_args!("warning: {new}"));
+    }
+    let created = bucket.write_rollout(&rollout, None).await;
+    created.context("could not record the rollout; nothing was written")?;
+    if options.is_waiting() {
+        note(format_args!("note: this is rollout {id}; if this process ends, `push rollout wait {id}` goes on"));
+        return drive(command, &operator, &id, options.timeout(), &RolloutStage::Done).await;
+    }
+    if command.json {
+        print_json(&json!({ "rollout": id, "push": id }))?;
+    } else {
+        print_line(format_args!("rollout {id} is recorded, and nothing is written yet"))?;
+    }
+    note(format_args!("note: `push rollout wait {id}` carries it on: nothing happens before something does"));
+    Ok(true)
+}
+
+/// The proposals, all of which must be possible and allowed: waves are decided once.
+fn standing(operator: &Operator, pending: Vec<PendingPush>) -> Result<Vec<Proposal>> {
+    let (mut standing, mut wrong) = (Vec::new(), 0);
+    for PendingPush { server, proposal, .. } in pending {
+        let judged = proposal.and_then(|(proposal, _)| {
+            let (app, dirty) = (&proposal.app, proposal.dirty);
+            let case = Case { server: &server, app, dirty, reason: Reason::Given(&operator.reason) };
+            operator.policy.judge(&operator.who, case)?;
+            Ok(proposal)
+        });
+        match judged {
+            Ok(proposal) => standing.push(proposal),
+            Err(error) => {
+                wrong += 1;
+                note(format_args!("{server}: error: {error:#}"));
+            }
+        }
+    }
+    if wrong > 0 {
+        bail!(
+            "nothing was written: the waves of a rollout are decided once, and {} cannot be pushed to",
+            count(wrong, "server")
+        );
+    }
+    Ok(standing)
+}
+
+fn show_plan(command: &Command, rollout: &Rollout, out: &[&ServerName]) -> Result<()> {
+    /// Most servers of a wave that are named.
+    const NAMED: usize = 8;
+    for (at, wave) in rollout.waves.iter().enumerate().filter(|_| !command.json) {
+        let mut names: Vec<&str> = wave.rows.iter().take(NAMED).map(|row| row.server.as_str()).collect();
+        let more = wave.rows.len().saturating_sub(NAMED);
+        let more_text = format!("and {more} more");
+        if more > 0 {
+            names.push(&more_text);
+        }
+        print_line(format_args!("wave {} ({}): {}", at + 1, wave.what, names.join(" ")))?;
+    }
+    for budget in &rollout.budgets {
+        let group = budget.group.as_ref().map_or("in no group".to_owned(), |group| format!("of group {group}"));
+        let servers = count(budget.servers.len(), "server");
+        note(format_args!("note: {} of {servers} {group} may be out at a time", budget.allowed));
+        let out: Vec<&str> =
+            out.iter().filter(|name| budget.servers.contains(name)).map(|name| name.as_str()).collect();
+        if out.len() >= budget.allowed && out.len() < budget.servers.len() {
+            note(format_args!(
+                "warning: {} {group} out already ({}): others wait until fewer are; --max-down allows more",
+                count(out.len(), "server"),
+                out.join(", ")
+            ));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,225 @@
+//! Pushes in waves by the real command, on servers whose agents are played.
+
+use std::{
+    collections::BTreeMap,
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bucket::{Bucket, BucketUrl, ReleaseName, ServerName, Timestamp};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+use super::{Fixture, failed, ok, text};
+
+/// What the agents make of a release: by server, the state that each reports of it. Of others it is `converged`.
+type Fates = Arc<Mutex<BTreeMap<(String, ReleaseName), &'static str>>>;
+
+/// Agents that report what they make of their documents, again and again.
+struct Agents {
+    fates: Fates,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Agents {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Agents {
+    fn of(fixture: &Fixture, servers: usize) -> Self {
+        let (bucket, fates) = (fixture.bucket.clone(), Fates::default());
+        let known = fates.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                for n in 1..=servers {
+                    report(&bucket, &format!("web-{n}").parse().unwrap(), &known).await;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        Self { fates, task }
+    }
+
+    fn will(&self, server: &str, release: &ReleaseName, state: &'static str) {
+        self.fates.lock().unwrap().insert((server.to_owned(), release.clone()), state);
+    }
+}
+
+async fn report(bucket: &Bucket, server: &ServerName, fates: &Fates) {
+    let Ok(Some((generation, document))) = bucket.server_document(server).await else { return };
+    let Some(release) = document.releases().next() else { return };
+    let fate = fates.lock().unwrap().get(&(server.to_string(), release.clone())).copied().unwrap_or("converged");
+    let (now, seen) = (Timestamp::now(), bucket.status(server).await.unwrap().map(|(seen, _)| seen));
+    let status = json!({
+        "server": server, "machine": "m", "written": now, "state": if fate == "quarantined" { "failed" } else { fate },
+        "summary": "", "agent": { "version": "1", "started": now, "poll_seconds": 300, "heartbeat_seconds": 900 },
+        "document": { "generation": generation, "error": null },
+        "apps": [{ "app": "web", "desired": release, "installed": release, "state": fate, "since": now }],
+    });
+    bucket.write_status(&serde_json::from_value(status).unwrap(), seen).await.unwrap();
+}
+
+impl Fixture {
+    /// Servers with the first release, and another one to roll out.
+    async fn fleet(&self, servers: usize) -> (Agents, ReleaseName, ReleaseName) {
+        let (first, second) = (self.release("web", 1, false).await, self.release("web", 2, false).await);
+        let names: Vec<String> = (1..=servers).map(|n| format!("web-{n}")).collect();
+        ok(&self.push(&format!("deploy {first} {} --force", names.join(" "))));
+        let agents = Agents::of(self, servers);
+        for name in names {
+            while self.bucket.status(&name.parse().unwrap()).await.unwrap().is_none() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        (agents, first, second)
+    }
+
+    /// What the command ends with, while the agents go on.
+    async fn pushed(&self, arguments: &str) -> std::process::Output {
+        let mut command = self.command(arguments);
+        tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+    }
+
+    fn command(&self, arguments: &str) -> Command {
+        let url = BucketUrl::File(self.directory.path().to_owned());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_push"));
+        command.env("PUSH_BUCKET", url.to_string()).env("PUSH_USER", "dev").args(arguments.split_whitespace());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn rollout(&self) -> Value {
+        let listed = self.json("rollout list");
+        assert_eq!(listed["rollouts"].as_array().map(Vec::len), Some(1), "{listed}");
+        listed["rollouts"][0].clone()
+    }
+
+    /// How often a push wrote the document of a server, by what is recorded of it.
+    fn written(&self, server: &str, push: &str) -> usize {
+        let history = self.json(&format!("history {server}"));
+        history["pushes"].as_array().unwrap().iter().filter(|entry| entry["push"] == push).count()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn waves_follow_each_other_and_a_bad_one_stops_them() {
+    let fixture = Fixture::new().await;
+    let (agents, first, second) = fixture.fleet(4).await;
+    agents.will("web-2", &second, "quarantined");
+    let dry = ok(&fixture.pushed("deploy web app:web --waves 1,1,rest --dry-run").await);
+    assert!(dry.contains("wave 1 (1): web-1\nwave 2 (1): web-2\nwave 3 (rest): web-3 web-4"), "{dry}");
+    assert!(!fixture.path("rollouts").exists(), "it was a dry run");
+    let said = failed(&fixture.pushed("deploy web app:web --waves 1,1,rest --settle 1s -m fix --wait").await);
+    assert!(said.contains("has stopped: 1 server failed: web-2"), "{said}");
+    assert!(said.contains("web-1 to stay converged"), "{said}");
+    let documents = || [1, 2, 3, 4].map(|n| fixture.document(&format!("web-{n}")));
+    assert_eq!(documents(), [json!([second]), json!([second]), json!([first]), json!([first])]);
+    let rollout = fixture.rollout();
+    assert_eq!(rollout["stage"], "stopped");
+    let id = rollout["id"].as_str().unwrap();
+    let shown = ok(&fixture.push(&format!("rollout show {id}")));
+    assert!(shown.contains("web-1: runs it") && shown.contains("web-2: rolled-back"), "{shown}");
+    assert!(shown.contains("web-3: not written yet"), "{shown}");
+    // It is no push that was cut off, and stays stopped whoever carries it on.
+    let push = ok(&fixture.push(&format!("show {id}")));
+    assert!(!push.contains("cut off"), "{push}");
+    assert!(failed(&fixture.pushed(&format!("rollout wait {id}")).await).contains("has stopped"));
+    for verb in ["undo", "continue", "stop"] {
+        let said = failed(&fixture.push(&format!("{verb} {id}")));
+        assert!(said.contains(&format!("goes out in waves: use `push rollout {verb} {id}`")), "{said}");
+    }
+    let said = ok(&fixture.pushed(&format!("rollout undo {id} -m bad --wait")).await);
+    assert!(said.contains("is undone"), "{said}");
+    assert_eq!(documents(), [1, 2, 3, 4].map(|_| json!([first])));
+    let history = fixture.json("history web-2");
+    assert_eq!((&history["pushes"][0]["kind"], &history["pushes"][0]["why"]), (&json!("undo"), &json!("bad")));
+    assert_eq!(fixture.rollout()["stage"], "undone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_failed_is_excused_when_a_person_has_it_go_on() {
+    let fixture = Fixture::new().await;
+    let (agents, _, second) = fixture.fleet(3).await;
+    agents.will("web-1", &second, "degraded");
+    failed(&fixture.pushed("deploy web app:web --waves 1,rest --settle 1s --pause-after 2 --max-down 3 --wait").await);
+    let id = fixture.rollout()["id"].as_str().unwrap().to_owned();
+    ok(&fixture.push(&format!("rollout continue {id} -m known")));
+    let said = failed(&fixture.pushed(&format!("rollout wait {id} --timeout 5s")).await);
+    assert!(said.contains("waiting for a verdict on wave 2"), "{said}");
+    ok(&fixture.push(&format!("rollout pass {id}")));
+    assert!(ok(&fixture.pushed(&format!("rollout wait {id}")).await).contains("is done"));
+    assert!(failed(&fixture.push(&format!("rollout stop {id}"))).contains("is done: `stop` does not apply"));
+    for server in ["web-1", "web-2", "web-3"] {
+        assert_eq!((fixture.document(server), fixture.written(server, &id)), (json!([second]), 1));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_drivers_that_are_killed_write_each_server_once() {
+    let fixture = Fixture::new().await;
+    let (_agents, _, second) = fixture.fleet(6).await;
+    ok(&fixture.push("deploy web app:web --waves 1,50%,rest --settle 1s --max-down 2"));
+    let id = fixture.rollout()["id"].as_str().unwrap().to_owned();
+    let start = || -> Child { fixture.command(&format!("rollout wait {id}")).spawn().unwrap() };
+    let mut drivers = [start(), start()];
+    for millis in (20..400).step_by(20) {
+        for driver in &mut drivers {
+            tokio::time::sleep(Duration::from_millis(millis / 2)).await;
+            driver.kill().unwrap();
+            driver.wait().unwrap();
+            *driver = start();
+        }
+    }
+    let [one, other] = drivers.map(|driver| tokio::task::spawn_blocking(move || driver.wait_with_output().unwrap()));
+    for ended in [one.await.unwrap(), other.await.unwrap()] {
+        assert!(ended.status.success(), "{}", text(&ended));
+    }
+    assert_eq!(fixture.rollout()["stage"], "done");
+    for server in (1..=6).map(|n| format!("web-{n}")) {
+        assert_eq!((fixture.document(&server), fixture.written(&server, &id)), (json!([second]), 1), "{server}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_lost_the_role_stops_it() {
+    let fixture = Fixture::new().await;
+    let (_agents, first, second) = fixture.fleet(2).await;
+    ok(&fixture.push("deploy web app:web --waves 1,rest --settle 1s"));
+    let id = fixture.rollout()["id"].as_str().unwrap().to_owned();
+    let rules = fixture.path(".rules");
+    std::fs::write(&rules, "{ Roles: [{ Role: 'deployer', Who: ['somebody-else'] }] }").unwrap();
+    let said = failed(&fixture.pushed(&format!("rollout wait {id} --config {}", rules.display())).await);
+    assert!(said.contains("has stopped: web-1:") && said.contains("may not push"), "{said}");
+    assert_eq!([fixture.document("web-1"), fixture.document("web-2")], [json!([first]), json!([first])]);
+    let said = failed(&fixture.push(&format!("rollout continue {id} --config {}", rules.display())));
+    assert!(said.contains("may not decide about rollout"), "{said}");
+    ok(&fixture.push(&format!("rollout continue {id}")));
+    ok(&fixture.pushed(&format!("rollout wait {id}")).await);
+    assert_eq!([fixture.document("web-1"), fixture.document("web-2")], [json!([second]), json!([second])]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_divided_is_refused_before_anything_is_written() {
+    let fixture = Fixture::new().await;
+    let web = fixture.release("web", 1, false).await;
+    ok(&fixture.push(&format!("deploy {web} web-1 web-2 --force")));
+    let next = fixture.release("web", 2, false).await;
+    for (waves, expected) in [
+        ("1", "leave out 1 of the servers: end them with `rest`"),
+        ("web-9,rest", "the push does not go to it"),
+        ("app:api,rest", "has no servers that an earlier wave does not have"),
+    ] {
+        let said = failed(&fixture.push(&format!("deploy {next} web-1 web-2 --waves {waves}")));
+        assert!(said.contains(expected), "{said}");
+    }
+    for wrong in ["--waves rest,1", "--waves 0", "--waves 1,rest --settle 2h", "--settle 2m", "--max-down 3"] {
+        let output = fixture.push(&format!("deploy {next} web-1 web-2 {wrong}"));
+        assert_eq!(output.status.code(), Some(2), "{wrong}: {}", text(&output));
+    }
+    let said = failed(&fixture.push(&format!("deploy {next} web-1 wbe-2 --waves 1,rest")));
+    assert!(said.contains("the waves of a rollout are decided once, and 1 server cannot be pushed to"), "{said}");
+    assert!(!fixture.path("rollouts").exists());
+}
