@@ -33,6 +33,8 @@ pub(crate) fn all() -> Vec<Route> {
         read("/", get(pages::overview::get)),
         read("/servers", get(pages::servers::get)),
         read("/servers/{server}", get(pages::server::get)),
+        read("/servers/{server}/retire", get(pages::retire::get)),
+        admin("/servers/{server}/retire", post(pages::retire::post)),
         read("/compare", get(pages::compare::get)),
         read("/apps", get(pages::apps::list)),
         read("/apps/{app}", get(pages::apps::get)),

@@ -10,5 +10,6 @@ pub(crate) mod plan;
 pub(crate) mod push;
 pub(crate) mod recent;
 pub(crate) mod release;
+pub(crate) mod retire;
 pub(crate) mod server;
 pub(crate) mod servers;

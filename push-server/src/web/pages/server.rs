@@ -13,7 +13,7 @@ use fleet::{
     server::{Reading, Server},
 };
 
-use super::{history::entries_table, servers::reason_of};
+use super::{history::entries_table, retire::retire_link, servers::reason_of};
 use crate::{
     badge::Severity,
     web::{
@@ -42,6 +42,7 @@ pub(crate) async fn get(view: View, Path(name): Path<String>) -> Response {
             @for group in view.policy.groups_of(&server.name) { span.tag { (group) } }
             a href=(link("/compare", [("left", server.name.as_str())])) { "Compare" }
             (outside(&view, &server))
+            (retire_link(&view, &server))
         }
         div #report data-live { (report(&view, &server)) }
         section aria-labelledby="apps-title" {
