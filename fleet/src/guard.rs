@@ -1,9 +1,9 @@
-//! What keeps everybody from pushing, whatever their role: a halt of everything, and releases that were rejected.
+//! What keeps everybody from pushing, whatever their role: a halt of everything, releases that were rejected, and holds.
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context, Result, ensure};
-use bucket::{AppName, Bucket, Halt, HistoryEntry, PushKind, Rejection, ReleaseName, ServerName, Timestamp};
+use anyhow::{Context, Result, bail, ensure};
+use bucket::{AppName, Bucket, Halt, Holds, PushKind, Rejection, ReleaseName, ServerName, Timestamp};
 use futures_util::future::try_join_all;
 use thiserror::Error;
 use tokio::{
@@ -12,11 +12,14 @@ use tokio::{
 };
 
 use crate::{
+    hold::{self, AllHolds, OnHold},
     identity::Identity,
     policy::{Policy, Role},
+    reason::ensure_short,
+    server::Reading,
 };
 
-/// For how long what was read of a halt counts while a push is being written.
+/// For how long what was read of a halt and of holds counts while a push is being written.
 const HALT_LASTS: Duration = Duration::from_secs(5);
 
 /// Why nobody may push that now.
@@ -28,6 +31,26 @@ pub enum Guarded {
     /// The release was rejected.
     #[error("nothing was written: `{}` is rejected: choose another release; `push unreject` takes that back", .0.stem())]
     Rejected(Box<ReleaseName>),
+    /// Somebody works on the server.
+    #[error(transparent)]
+    Held(#[from] Box<OnHold>),
+}
+
+/// What is to be written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Intended<'a> {
+    /// What the push is for.
+    pub(crate) kind: &'a PushKind,
+    /// The server.
+    pub(crate) server: &'a ServerName,
+    /// The app; `None` if it is about the whole server.
+    pub(crate) app: Option<&'a AppName>,
+    /// The release, if there is one.
+    pub(crate) release: Option<&'a ReleaseName>,
+    /// Who pushes.
+    pub(crate) who: &'a str,
+    /// Whether they push in spite of their own hold.
+    pub(crate) held: bool,
 }
 
 /// What is known of halts and rejections while a push is being written.
@@ -38,22 +61,48 @@ pub(crate) struct Guard<'a> {
     rejected: OnceCell<BTreeSet<ReleaseName>>,
     /// When it was read, and what was found.
     halt: Mutex<Option<(Instant, Option<Halt>)>>,
+    /// When they were listed, and what was read.
+    holds: Mutex<Option<(Instant, AllHolds)>>,
 }
 
 impl<'a> Guard<'a> {
     /// Of a push of these apps. Nothing is read yet.
     pub(crate) fn new(bucket: &'a Bucket, apps: impl IntoIterator<Item = AppName>) -> Self {
         let apps = apps.into_iter().collect();
-        Self { bucket, apps, rejected: OnceCell::new(), halt: Mutex::new(None) }
+        Self { bucket, apps, rejected: OnceCell::new(), halt: Mutex::new(None), holds: Mutex::new(None) }
     }
 
-    /// Sees whether a release may be pushed now. Rejections are read once, a halt again every few seconds.
+    /// Sees whether a row may be written now. Rejections are read once, a halt and holds again every few seconds.
     ///
     /// # Errors
     /// The [`Guarded`] reason why not, or that it can't be read: then nothing may be written either.
-    pub(crate) async fn judge(&self, kind: &PushKind, release: Option<&ReleaseName>) -> Result<()> {
-        let (rejected, halt) = tokio::join!(self.rejected.get_or_try_init(|| self.read_rejected()), self.halt());
-        Ok(judge(halt?.as_ref(), rejected?, kind, release)?)
+    pub(crate) async fn judge(&self, row: Intended<'_>) -> Result<()> {
+        let rejected = self.rejected.get_or_try_init(|| self.read_rejected());
+        let (rejected, halt, holds) = tokio::join!(rejected, self.halt(), self.holds(row.server));
+        judge(halt?.as_ref(), rejected?, row.kind, row.release)?;
+        if let Some(holds) = holds? {
+            let now = self.bucket.now();
+            hold::judge(&holds, row.server, row.app, row.who, row.held, now).map_err(Guarded::Held)?;
+        }
+        Ok(())
+    }
+
+    /// The holds of a server, if it has some.
+    async fn holds(&self, server: &ServerName) -> Result<Option<Holds>> {
+        let mut known = self.holds.lock().await;
+        if known.as_ref().is_none_or(|(read, _)| read.elapsed() >= HALT_LASTS) {
+            let before = known.take().map(|(_, holds)| holds).unwrap_or_default();
+            let holds = hold::all(self.bucket, &before).await;
+            let holds = holds.context("nothing was written: could not read which servers are on hold")?;
+            *known = Some((Instant::now(), holds));
+        }
+        match known.as_ref().and_then(|(_, holds)| holds.get(server)) {
+            Some((_, Reading::Known(holds))) => Ok(Some(holds.clone())),
+            Some((_, Reading::Unreadable(error))) => {
+                bail!("nothing was written: could not read whether `{server}` is on hold: {error}")
+            }
+            Some((_, Reading::Absent)) | None => Ok(None),
+        }
     }
 
     async fn read_rejected(&self) -> Result<BTreeSet<ReleaseName>> {
@@ -150,15 +199,6 @@ pub fn may_reject<'a>(
 fn ensure_reason(why: &str) -> Result<()> {
     ensure!(!why.trim().is_empty(), "no reason specified: say why, for everybody who would push");
     ensure_short(why)
-}
-
-/// Makes sure that a reason is short enough: what is longer would be written and then not read.
-///
-/// # Errors
-/// That it is too long.
-pub fn ensure_short(why: &str) -> Result<()> {
-    ensure!(why.len() <= HistoryEntry::MAX_WHY, "the reason must have at most {} bytes", HistoryEntry::MAX_WHY);
-    Ok(())
 }
 
 /// Halts all pushes, or says who has.

@@ -6,6 +6,7 @@
 //! - [`condition`]: how a server is, pure
 //! - [`filter`]: the filter language of servers, pure
 //! - [`guard`]: what keeps everybody from pushing
+//! - [`hold`]: servers that somebody works on
 //! - [`history`]: what a server had before, from the pushes to it, pure
 //! - [`rollback`], [`retry`]: which release a server goes back to, or tries again
 //! - [`account`]: how far a push is
@@ -18,6 +19,7 @@
 //! - [`poke`]: waking the servers that were pushed to
 //! - [`server`]: reading what a server should run and does run
 //! - [`lookup`]: names that nothing has, and what was probably meant
+//! - [`reason`]: why an operator pushes, as it is kept
 //! - [`identity`]: who an operator is
 //!
 //! Nothing here prints, draws a page or listens: that is for the programs on top.
@@ -29,6 +31,7 @@ pub mod condition;
 pub mod filter;
 pub mod guard;
 pub mod history;
+pub mod hold;
 pub mod identity;
 pub mod lookup;
 pub mod operation;
@@ -38,6 +41,7 @@ pub mod policy;
 pub mod proposed;
 pub mod push;
 mod push_object;
+pub mod reason;
 pub mod redo;
 pub mod retire;
 pub mod retry;

@@ -23,7 +23,7 @@ use thiserror::Error;
 use tokio::task::JoinHandle;
 
 use crate::{
-    guard::{Guard, Guarded},
+    guard::{Guard, Guarded, Intended},
     identity::Identity,
     lookup::ensure_app,
     poke::{PokeSettings, Poker, Prepared},
@@ -46,6 +46,8 @@ pub struct Operator {
     pub policy: Arc<Policy>,
     /// Whether and how servers are poked.
     pub poke: PokeSettings,
+    /// Whether they push in spite of their own holds.
+    pub held: bool,
 }
 
 /// One push that an operator wants.
@@ -101,6 +103,7 @@ impl NotPushed {
             Self::Conflict(_) => UnwrittenCause::Conflict,
             Self::Guarded(Guarded::Halted(_)) => UnwrittenCause::Halted,
             Self::Guarded(Guarded::Rejected(_)) => UnwrittenCause::Rejected,
+            Self::Guarded(Guarded::Held(_)) => UnwrittenCause::Hold,
             Self::Stopped => UnwrittenCause::Stopped,
             Self::Failed(_) => UnwrittenCause::Failed,
         }
@@ -400,8 +403,16 @@ async fn write(
         anyhow::Ok(push::fill(bucket, &intent.server, seen).await)
     };
     let filled = filled.boxed();
+    let intended = Intended {
+        kind: &intent.kind,
+        server,
+        app: Some(app),
+        release: intent.to.as_ref(),
+        who: &operator.who.name,
+        held: operator.held,
+    };
     // The push is recorded also if it is halted: that somebody tried is worth knowing.
-    let guarded = guard.judge(&intent.kind, intent.to.as_ref()).boxed();
+    let guarded = guard.judge(intended).boxed();
     let (ready, filled, guarded) = tokio::join!(push.ready(), filled, guarded);
     guarded?;
     ready?;

@@ -46,6 +46,8 @@ pub struct Insistence {
     pub install: bool,
     /// Servers of which nothing is in the bucket are meant.
     pub new_servers: bool,
+    /// Servers that the operator has put on hold are meant.
+    pub held: bool,
 }
 
 /// Why a push isn't done unless an operator insists: a misspelt name would look the same.

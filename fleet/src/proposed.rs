@@ -39,18 +39,18 @@ impl Proposed {
 ///
 /// # Errors
 /// When its document could not be read.
-pub fn proposal(server: &Server, release: &Release, kind: &PushKind) -> Result<(Proposal, JustRead)> {
+pub fn proposal(server: &Server, release: &Release, kind: &PushKind, now: Timestamp) -> Result<(Proposal, JustRead)> {
     let seen = Seen::of(server)?;
-    Ok((propose(server, release, kind, Timestamp::now()), JustRead { release: Some(release.clone()), seen }))
+    Ok((propose(server, release, kind, now), JustRead { release: Some(release.clone()), seen }))
 }
 
 /// What taking an app off a server would do.
 ///
 /// # Errors
 /// When its document could not be read.
-pub fn removal(server: &Server, app: &AppName) -> Result<(Proposal, JustRead)> {
+pub fn removal(server: &Server, app: &AppName, now: Timestamp) -> Result<(Proposal, JustRead)> {
     let seen = Seen::of(server)?;
-    Ok((propose_removal(server, app, Timestamp::now()), JustRead { release: None, seen }))
+    Ok((propose_removal(server, app, now), JustRead { release: None, seen }))
 }
 
 /// What undoing a push would do, on some of its servers or on all that it was written to.
@@ -68,8 +68,8 @@ async fn undo_one(bucket: &Bucket, account: &Account, row: &AccountRow) -> Propo
 
 async fn undo_proposal(bucket: &Bucket, account: &Account, row: &AccountRow) -> Result<(Proposal, JustRead)> {
     let (proposal, just_read) = match undone(bucket, account, row).await? {
-        Some(release) => proposal(&row.server, &release, &PushKind::Undo)?,
-        None => removal(&row.server, app_of(&account.push)?)?,
+        Some(release) => proposal(&row.server, &release, &PushKind::Undo, bucket.now())?,
+        None => removal(&row.server, app_of(&account.push)?, bucket.now())?,
     };
     // What was there before is not misspelt.
     Ok((Proposal { objection: None, ..proposal }, just_read))
@@ -91,7 +91,7 @@ pub async fn retry_on(bucket: &Bucket, app: &AppName, servers: impl IntoIterator
     let servers: Vec<Server> = servers.into_iter().collect();
     let rows = stream::iter(servers).map(async |server| {
         let release = current_on(bucket, app, &server).await;
-        let proposal = release.and_then(|release| proposal(&server, &release, &PushKind::Retry));
+        let proposal = release.and_then(|release| proposal(&server, &release, &PushKind::Retry, bucket.now()));
         Proposed { server: server.name, proposal }
     });
     rows.buffered(AT_ONCE).collect().await

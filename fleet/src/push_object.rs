@@ -10,7 +10,7 @@ use tokio::{
 };
 
 /// How often a push that takes long looks whether an operator stopped it.
-const CHECK: Duration = Duration::from_secs(15);
+const CHECK: Duration = Duration::from_secs(5);
 
 /// One push, as all its rows share it.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use futures_util::{FutureExt as _, StreamExt, stream};
 
 use crate::{
     account::{Account, AccountRow},
-    guard::Guard,
+    guard::{Guard, Intended},
     lookup::ensure_server,
     operation::{NotPushed, Operator},
     policy::Reason,
@@ -136,7 +136,7 @@ async fn retire_one(
     let kept = kept.with_context(unreadable)?;
     let status = status.with_context(unreadable)?;
     judge(operator, server, document.as_ref())?;
-    guard.judge(&PushKind::Retire, None).await?;
+    guard.judge(intended(operator, server, &PushKind::Retire)).await?;
     let retirement = match (&document, kept) {
         (None, None) => {
             ensure_server(bucket, server).await?;
@@ -198,6 +198,10 @@ async fn retire_one(
     Ok((retirement.map_or(push.id().clone(), |retirement| retirement.push), incomplete))
 }
 
+fn intended<'a>(operator: &'a Operator, server: &'a ServerName, kind: &'a PushKind) -> Intended<'a> {
+    Intended { kind, server, app: None, release: None, who: &operator.who.name, held: operator.held }
+}
+
 /// Makes sure that the history has an entry.
 async fn recorded(bucket: &Bucket, entry: &HistoryEntry) -> Option<Incomplete> {
     let has = match &entry.push {
@@ -228,7 +232,7 @@ async fn restore_one(
         return Err(anyhow!("nothing was written: `{server}` is no longer retired by push {of}").into());
     };
     judge(operator, server, Some(&kept.document))?;
-    guard.judge(&PushKind::Undo, None).await?;
+    guard.judge(intended(operator, server, &PushKind::Undo)).await?;
     let generation: Generation = match document {
         // Somebody was interrupted after that.
         Some(found) if (&found.content, &found.metadata) == (&kept.document.content, &kept.document.metadata) => {

@@ -1,9 +1,9 @@
 //! Reading what servers should run and do run.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use anyhow::Context;
-use bucket::{AppName, AppStatus, Bucket, Generation, ReleaseName, ServerDocument, ServerName, Status};
+use bucket::{AppName, AppStatus, Bucket, Generation, ReleaseName, ServerDocument, ServerName, Status, Timestamp};
 use futures_util::TryStreamExt as _;
 
 /// One object of a server, as reading it ended.
@@ -64,6 +64,14 @@ impl Server {
         self.status.known()
     }
 
+    /// With the time at which its report was written by the bucket's clock, if that is known.
+    fn written(mut self, written: Option<Timestamp>) -> Self {
+        if let (Reading::Known(status), Some(written)) = (&mut self.status, written) {
+            status.written = written;
+        }
+        self
+    }
+
     /// Why its document or its report could not be read.
     pub fn errors(&self) -> impl Iterator<Item = &str> {
         self.document.error().into_iter().chain(self.status.error())
@@ -109,6 +117,18 @@ pub async fn read(bucket: &Bucket, name: &ServerName) -> Server {
     Server { name: name.clone(), document: document.into(), status: status.into(), is_retired }
 }
 
+/// Reads one server whose report was written at that time by the bucket's clock, as a listing tells.
+pub async fn read_listed(bucket: &Bucket, name: &ServerName, written: Option<Timestamp>) -> Server {
+    read(bucket, name).await.written(written)
+}
+
+/// Reads one server, and when its report was written by the bucket's clock.
+pub async fn read_dated(bucket: &Bucket, name: &ServerName) -> Server {
+    let (server, written) = tokio::join!(read(bucket, name), bucket.status_written(name));
+    // Without it the agent's own time counts.
+    server.written(written.unwrap_or_default())
+}
+
 /// A server's document with its generation, if it has one.
 pub async fn document(
     bucket: &Bucket,
@@ -124,9 +144,14 @@ pub async fn status(bucket: &Bucket, name: &ServerName) -> Result<Option<(Genera
 
 /// The names of all servers that have a document or have reported, in order.
 pub async fn names(bucket: &Bucket) -> anyhow::Result<Vec<ServerName>> {
-    let documents = bucket.servers().map_ok(|summary| summary.server).try_collect::<BTreeSet<_>>();
-    let mut names = documents.await.context("could not list the server documents")?;
-    let reports = bucket.statuses().map_ok(|summary| summary.server).try_collect::<Vec<_>>();
-    names.extend(reports.await.context("could not list the reports of the agents")?);
-    Ok(names.into_iter().collect())
+    Ok(listed(bucket).await?.into_keys().collect())
+}
+
+/// All servers that have a document or have reported, in order, and when the report was written by the bucket's clock.
+pub async fn listed(bucket: &Bucket) -> anyhow::Result<BTreeMap<ServerName, Option<Timestamp>>> {
+    let documents = bucket.servers().map_ok(|summary| (summary.server, None)).try_collect::<BTreeMap<_, _>>();
+    let mut listed = documents.await.context("could not list the server documents")?;
+    let reports = bucket.statuses().map_ok(|summary| (summary.server, Some(summary.updated))).try_collect::<Vec<_>>();
+    listed.extend(reports.await.context("could not list the reports of the agents")?);
+    Ok(listed)
 }

@@ -21,6 +21,7 @@ impl World {
             reason: "to see it".to_owned(),
             policy: Arc::default(),
             poke: PokeSettings::None,
+            held: false,
         };
         let mut intents = Vec::new();
         for server in servers {

@@ -179,10 +179,11 @@ fn names(snapshot: &FleetSnapshot) -> Vec<&str> {
 }
 
 /// What a round asks for when nothing has changed.
-pub(crate) const QUIET: [&str; 8] = [
+pub(crate) const QUIET: [&str; 9] = [
     "Get halt.json",
     "List debs/",
     "List debs/",
+    "List holds/",
     "List pushes/",
     "List rejected/",
     "List retired/",

@@ -91,6 +91,7 @@ pub(crate) fn operator() -> Operator {
         reason: "für alle".to_owned(),
         policy: Arc::default(),
         poke: PokeSettings::None,
+        held: false,
     }
 }
 
@@ -142,7 +143,7 @@ async fn a_push_is_recorded_before_its_first_document_and_costs_one_round_trip_m
     let written = asked.iter().position(|asked| asked == "Insert server").unwrap_or_else(|| panic!("{asked:?}"));
     let mut first = asked[..written].to_vec();
     first.sort();
-    let expected = ["Get halt.json", "Head history", "Insert pushes", "List rejected"];
+    let expected = ["Get halt.json", "Head history", "Insert pushes", "List holds", "List rejected"];
     assert_eq!(first, expected, "side by side: {asked:?}");
     let mut last = asked[written + 1..].to_vec();
     last.sort();

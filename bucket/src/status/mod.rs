@@ -377,6 +377,11 @@ impl Bucket {
         Ok(self.head(&layout::status(server)).await?.map(|info| info.generation))
     }
 
+    /// When a server's last report was written, by the bucket's clock.
+    pub async fn status_written(&self, server: &ServerName) -> Result<Option<Timestamp>, Error> {
+        Ok(self.head(&layout::status(server)).await?.map(|info| info.updated))
+    }
+
     /// Writes a server's report over the generation `seen`, or as the first; of one that is too large, what fits.
     ///
     /// # Errors

@@ -217,7 +217,7 @@ impl Driver {
     fn operator(&self, who: &str, signed_in: bool, why: &str) -> Operator {
         let origin = if signed_in { Origin::SignedIn } else { Origin::Local };
         let who = Identity { name: who.to_owned(), origin };
-        Operator { who, reason: why.to_owned(), policy: self.policy.clone(), poke: self.poke.clone() }
+        Operator { who, reason: why.to_owned(), policy: self.policy.clone(), poke: self.poke.clone(), held: false }
     }
 }
 

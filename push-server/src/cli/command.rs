@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bucket::{Bucket, Timestamp};
 use console::{Cell, Color, Person};
 use fleet::policy::Policy;
+use jiff::SignedDuration;
 
 use crate::badge::{Badge, Severity};
 
@@ -16,6 +17,27 @@ pub(crate) struct Command {
     pub(crate) bucket: Bucket,
     pub(crate) policy: Arc<Policy>,
     pub(crate) json: bool,
+}
+
+impl Command {
+    /// The time by the bucket's clock, as far as that is known: ages go by it, whatever this machine's clock says.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.bucket.now()
+    }
+}
+
+/// How far this machine's clock may be from the bucket's before a person is told.
+const MAX_CLOCK_OFFSET: SignedDuration = SignedDuration::from_mins(10);
+
+/// What is said of a clock that is that far behind the bucket's; nothing of one that is about right.
+pub(crate) fn clock_warning(ahead: SignedDuration) -> Option<String> {
+    if ahead.abs() <= MAX_CLOCK_OFFSET {
+        return None;
+    }
+    let (age, which) = (console::age(ahead.abs()), if ahead.is_positive() { "behind" } else { "ahead of" });
+    Some(format!(
+        "warning: the clock of this machine is {age} {which} that of the bucket, which is used instead: set it right"
+    ))
 }
 
 /// Who pushes, as the history records it.
@@ -47,4 +69,18 @@ pub(crate) fn painted(badge: Badge) -> (String, Color) {
 /// A cell of at most `width` characters.
 pub(crate) fn cut(text: &str, width: usize) -> Cell {
     console::cut(text, width).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_far_off_is_told() {
+        assert_eq!(clock_warning(SignedDuration::from_mins(10)), None);
+        assert_eq!(clock_warning(SignedDuration::from_mins(-10)), None);
+        let said = |minutes| clock_warning(SignedDuration::from_mins(minutes)).unwrap();
+        assert!(said(11).contains("is 11 min behind that of the bucket"), "{}", said(11));
+        assert!(said(-120).contains("is 2 h ahead of that of the bucket"), "{}", said(-120));
+    }
 }

@@ -60,12 +60,12 @@ impl Deploy {
         let (targets, wish) = (Targets::parse(&self.servers)?, self.waves.wish()?);
         let (release, servers) = tokio::join!(choose(bucket, &self.release), targets.read(command));
         let (release, servers) = (release?, servers?);
-        let insistence = Insistence { install: self.install || self.force, new_servers: self.force };
+        let insistence = Insistence { install: self.install || self.force, new_servers: self.force, held: false };
         let (mut pending, mut left_out) = (Vec::new(), 0);
         for Chosen { server, is_named } in servers {
             let is_left_out =
                 |proposal: &Proposal| proposal.objection.as_ref().is_some_and(|objection| objection.stands(insistence));
-            let proposal = match proposal(&server, &release, &PushKind::Deploy) {
+            let proposal = match proposal(&server, &release, &PushKind::Deploy, command.now()) {
                 // Of a filter nobody meant each server that it matches.
                 Ok((proposal, _)) if !is_named && is_left_out(&proposal) => {
                     left_out += 1;

@@ -65,7 +65,7 @@ impl History {
         if let Some(unrecorded) = unrecorded {
             note(format_args!("note: {unrecorded}"));
         }
-        print(&table(&pushes).show())?;
+        print(&table(&pushes, command.now()).show())?;
         Ok(true)
     }
 }
@@ -83,8 +83,7 @@ async fn unrecorded(command: &Command, server: &ServerName, pushes: &[HistoryEnt
     }))
 }
 
-fn table(pushes: &[HistoryEntry]) -> Table {
-    let now = Timestamp::now();
+fn table(pushes: &[HistoryEntry], now: Timestamp) -> Table {
     let mut table = Table::new(&["AGE", "SERVER", "BY", "", "FROM → TO", "REASON"]);
     for push in pushes {
         let commit = |release: &bucket::ReleaseName| release.commit().short().to_owned();

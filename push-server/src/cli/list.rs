@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result};
-use bucket::{AppName, PassedOver, Release, ReleaseName, Timestamp};
+use bucket::{AppName, PassedOver, Release, ReleaseName};
 use clap::Args;
 use console::{Cell, Color, Table, print, print_json, size};
 use fleet::lookup::ensure_app;
@@ -44,7 +44,7 @@ impl List {
             )?;
             return Ok(true);
         }
-        let now = Timestamp::now();
+        let now = command.now();
         let mut table = Table::new(&["AGE", "BY", "COMMIT", "", "SIZE", "NOTE"]);
         for release in &releases {
             let name = &release.name;

@@ -7,6 +7,7 @@ mod deploy;
 mod diff;
 mod halt;
 mod history;
+mod hold;
 mod list;
 mod pending;
 mod pushes;
@@ -28,10 +29,10 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc};
 use anyhow::Result;
 use bucket::{Bucket, BucketOptions, BucketUrl};
 use clap::{Parser, Subcommand};
-use console::{Completions, Threads, UsageError};
+use console::{Completions, Threads, UsageError, note};
 use fleet::policy::watched::load_policy;
 
-use self::command::Command;
+use self::command::{Command, clock_warning};
 
 /// Choose which release each server should have, and show what every server runs
 ///
@@ -86,6 +87,8 @@ enum Verb {
     Reject(reject::Reject),
     Unreject(reject::Unreject),
     Halt(halt::HaltArguments),
+    Hold(hold::HoldArguments),
+    Resume(hold::Resume),
     Diff(diff::Diff),
     Status(status::StatusArguments),
     List(list::List),
@@ -122,8 +125,8 @@ async fn run(arguments: Arguments) -> Result<bool> {
         let policy = policy.as_deref().map(load_policy).transpose()?.unwrap_or_default();
         Ok(Command { bucket: bucket.clone(), policy: Arc::new(policy), json: arguments.json })
     };
-    match verb {
-        Verb::Serve(serve) => serve.run(bucket, &url, arguments.config).await,
+    let done = match verb {
+        Verb::Serve(serve) => return serve.run(bucket, &url, arguments.config).await,
         Verb::Deploy(deploy) => deploy.run(&open(arguments.config)?).await,
         Verb::Rollback(rollback) => rollback.run(&open(arguments.config)?).await,
         Verb::Retire(retire) => retire.run(&open(arguments.config)?).await,
@@ -138,10 +141,16 @@ async fn run(arguments: Arguments) -> Result<bool> {
         Verb::Reject(reject) => reject.run(&open(arguments.config)?).await,
         Verb::Unreject(unreject) => unreject.run(&open(arguments.config)?).await,
         Verb::Diff(diff) => diff.run(&open(arguments.config)?).await,
+        Verb::Hold(hold) => hold.run(&open(arguments.config)?).await,
+        Verb::Resume(resume) => resume.run(&open(arguments.config)?).await,
         Verb::Halt(halt) => halt.run(&open(arguments.config)?).await,
         Verb::Status(status) => status.run(&open(arguments.config)?).await,
         Verb::List(list) => list.run(&open(arguments.config)?).await,
         Verb::History(history) => history.run(&open(arguments.config)?).await,
         Verb::CheckConfig(_) | Verb::Completions(_) => Ok(true),
+    };
+    if let Some(warning) = clock_warning(bucket.clock_offset()) {
+        note(warning);
     }
+    done
 }

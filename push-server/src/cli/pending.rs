@@ -3,27 +3,25 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use bucket::{Bucket, Generation, HistoryEntry, PushId, PushKind, ReleaseName, ServerName};
+use bucket::{Generation, HistoryEntry, PushId, PushKind, ReleaseName, ServerName};
 use clap::Args;
 use console::{UsageError, note, print_json, print_line};
 use fleet::{
+    hold::{self, AllHolds},
     identity::{Identity, Origin},
     operation::{self, Intent, JustRead, Operator},
     plan::{Proposal, Warning},
     poke::PokeSettings,
     policy::{Case, Reason},
     proposed::Proposed,
+    server::Reading,
 };
-use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use super::{
     command::{Command, operator_name},
     wait,
 };
-
-/// How far this machine's clock may be from the bucket's before a person is told.
-const MAX_CLOCK_OFFSET: SignedDuration = SignedDuration::from_mins(10);
 
 /// How long the command waits for servers to report, unless it was told otherwise.
 const USUAL_TIMEOUT: Duration = Duration::from_mins(10);
@@ -37,6 +35,9 @@ pub(crate) struct DeployOptions {
     /// Show what would change, and change nothing
     #[arg(long)]
     dry_run: bool,
+    /// Push also to servers that you have put on hold (`push hold`)
+    #[arg(long)]
+    held: bool,
     /// Wait until every server runs the release or has rolled back
     #[arg(long)]
     wait: bool,
@@ -92,6 +93,7 @@ pub(crate) async fn carry_out(
     let operator = operator(command, options)?;
     let mut rows: Vec<Row> = pending.into_iter().map(|pending| row(&operator, pending)).collect();
     if options.dry_run {
+        judge_holds(command, &operator, &mut rows).await?;
         for row in &mut rows {
             if row.error.is_none() {
                 row.result = "dry-run";
@@ -144,6 +146,7 @@ pub(crate) fn operator(command: &Command, options: &DeployOptions) -> Result<Ope
         reason: options.reason.clone(),
         policy: command.policy.clone(),
         poke: poke.map_err(|error| UsageError::new(format!("{error:#}")))?,
+        held: options.held,
     })
 }
 
@@ -190,6 +193,26 @@ fn row(operator: &Operator, pending: PendingPush) -> Row {
     Row { server, kind, proposal, just_read, result: "failed", warnings, push: None, generation: None, error }
 }
 
+/// What is on hold is not pushed to; when it is written, the write itself sees to that.
+async fn judge_holds(command: &Command, operator: &Operator, rows: &mut [Row]) -> Result<()> {
+    let holds = hold::all(&command.bucket, &AllHolds::new()).await?;
+    for row in rows.iter_mut().filter(|row| row.error.is_none()) {
+        let app = row.proposal.as_ref().map(|proposal| &proposal.app);
+        let judged = match holds.get(&row.server) {
+            Some((_, Reading::Known(holds))) => {
+                let who = &operator.who.name;
+                hold::judge(holds, &row.server, app, who, operator.held, command.now()).map_err(|held| held.to_string())
+            }
+            Some((_, Reading::Unreadable(error))) => {
+                Err(format!("could not read whether `{}` is on hold: {error}", row.server))
+            }
+            _ => Ok(()),
+        };
+        row.error = judged.err();
+    }
+    Ok(())
+}
+
 async fn write(command: &Command, operator: &Operator, of: Option<&PushId>, rows: &mut [Row]) -> Result<()> {
     let intents = rows.iter_mut().filter(|row| row.error.is_none()).filter_map(|row| {
         let proposal = row.proposal.as_ref()?;
@@ -198,7 +221,6 @@ async fn write(command: &Command, operator: &Operator, of: Option<&PushId>, rows
         Some((intent, row.just_read.take()))
     });
     let results = operation::carry_out_of(&command.bucket, operator, of, intents.collect(), |_, _| ()).await;
-    warn_of_clock(&command.bucket);
     let mut results = results.into_iter();
     for row in rows {
         if row.error.is_none()
@@ -214,15 +236,6 @@ async fn write(command: &Command, operator: &Operator, of: Option<&PushId>, rows
         row.print(command)?;
     }
     Ok(())
-}
-
-/// Says so if the times of this push, which are the bucket's, are not those of this machine.
-fn warn_of_clock(bucket: &Bucket) {
-    let ahead = bucket.clock_offset();
-    if ahead.abs() > MAX_CLOCK_OFFSET {
-        let (age, which) = (console::age(ahead.abs()), if ahead.is_positive() { "behind" } else { "ahead of" });
-        note(format_args!("warning: the clock of this machine is {age} {which} that of the bucket: set it right"));
-    }
 }
 
 impl Row {

@@ -1,7 +1,7 @@
 //! `push pushes` and `push show`: pushes as a whole, whatever their number of servers.
 
 use anyhow::{Context as _, Result};
-use bucket::{PushHead, PushId, Timestamp};
+use bucket::{PushHead, PushId};
 use clap::Args;
 use console::{Table, cut_lines, print, print_json, print_line, safe};
 use fleet::{
@@ -35,7 +35,7 @@ impl Pushes {
             print_json(&json!({ "pushes": heads.iter().map(head_as_json).collect::<Vec<_>>() }))?;
             return Ok(true);
         }
-        let now = Timestamp::now();
+        let now = command.now();
         let mut table = Table::new(&["AGE", "PUSH", "BY", "", "TO", "SERVERS", "REASON"]);
         for head in &heads {
             let to = head.to.as_ref().map(|to| to.commit().short().to_owned()).unwrap_or_default();

@@ -63,7 +63,7 @@ impl Remove {
     }
 
     async fn one(&self, command: &Command, server: &Server) -> Result<(Proposal, JustRead)> {
-        let found = removal(server, &self.app)?;
+        let found = removal(server, &self.app, command.now())?;
         if found.0.from.is_none() {
             ensure_known(&command.bucket, server).await?;
             ensure_app(&command.bucket, &self.app).await?;

@@ -9,6 +9,7 @@ use fleet::{
     operation::Operator,
     poke::PokeSettings,
     policy::Reason,
+    reason::ensure_short,
     retire::{Retired, retire},
     server::Server,
 };
@@ -35,6 +36,9 @@ pub(crate) struct Retire {
     /// Reason, recorded in the history
     #[arg(short = 'm', long, value_name = "REASON", default_value = "")]
     reason: String,
+    /// Retire also servers that you have put on hold
+    #[arg(long)]
+    held: bool,
     /// Show what would be retired, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -48,8 +52,14 @@ impl Retire {
         if self.dry_run {
             return dry_run(command, &who, &self.reason, &servers).await;
         }
-        fleet::guard::ensure_short(&self.reason)?;
-        let operator = Operator { who, reason: self.reason, policy: command.policy.clone(), poke: PokeSettings::None };
+        ensure_short(&self.reason)?;
+        let operator = Operator {
+            who,
+            reason: self.reason,
+            policy: command.policy.clone(),
+            poke: PokeSettings::None,
+            held: self.held,
+        };
         let names = servers.into_iter().map(|server| server.name).collect();
         show(command, &retire(&command.bucket, &operator, names).await, "retired")
     }

@@ -44,7 +44,7 @@ impl Rollback {
 
     async fn one(&self, command: &Command, server: Server) -> PendingPush {
         let release = previous_on(&command.bucket, &self.app, &server).await;
-        let proposal = release.and_then(|release| proposal(&server, &release, &PushKind::Rollback));
+        let proposal = release.and_then(|release| proposal(&server, &release, &PushKind::Rollback, command.now()));
         PendingPush { server: server.name, proposal, kind: PushKind::Rollback }
     }
 }

@@ -100,6 +100,7 @@ impl Driving {
     fn operator(&self, command: &Command) -> Result<Operator> {
         let poke = PokeSettings::from_env(self.project.as_deref(), |key: &str| std::env::var(key).ok());
         Ok(Operator {
+            held: false,
             who: Identity { name: operator_name(), origin: Origin::Local },
             reason: String::new(),
             policy: command.policy.clone(),

@@ -8,6 +8,7 @@ use clap::Args;
 use console::{Cell, Color, Table, count, print, print_json, safe};
 use fleet::{
     condition::{AppRow, Condition, apps, condition},
+    hold::{self, AllHolds},
     lookup::ensure_known,
     plan::overdue,
     server::{self, Reading, Server},
@@ -59,23 +60,26 @@ impl StatusArguments {
 
 async fn one(command: &Command, server: &Server) -> Result<bool> {
     ensure_known(&command.bucket, server).await?;
+    let holds = hold::all(&command.bucket, &AllHolds::new()).await?;
     if command.json {
-        print_json(&as_json(server))?;
+        print_json(&as_json(server, &holds, command.now()))?;
     } else {
-        print(&in_full(server, Timestamp::now()))?;
+        print(&in_full(server, &holds, command.now()))?;
     }
     Ok(server.errors().next().is_none())
 }
 
 async fn all(command: &Command) -> Result<bool> {
-    let names = server::names(&command.bucket).await?;
-    let servers = stream::iter(&names).map(|name| server::read(&command.bucket, name)).buffered(AT_ONCE);
+    let listed = server::listed(&command.bucket).await?;
+    let read = |(name, written)| async move { server::read_listed(&command.bucket, &name, written).await };
+    let servers = stream::iter(listed).map(read).buffered(AT_ONCE);
     show(command, servers).await
 }
 
 /// A line for each server.
 async fn show(command: &Command, servers: impl Stream<Item = Server>) -> Result<bool> {
-    let now = Timestamp::now();
+    let now = command.now();
+    let holds = hold::all(&command.bucket, &AllHolds::new()).await?;
     let mut readable = true;
     let mut table = Table::new(&["SERVER", "STATE", "REPORTED", "APPS"]);
     let mut list: Vec<Value> = Vec::new();
@@ -83,9 +87,9 @@ async fn show(command: &Command, servers: impl Stream<Item = Server>) -> Result<
     while let Some(server) = servers.next().await {
         readable &= server.errors().next().is_none();
         if command.json {
-            list.push(as_json(&server));
+            list.push(as_json(&server, &holds, now));
         } else {
-            table.row(line(&server, now));
+            table.row(line(&server, &holds, now));
         }
     }
     if command.json {
@@ -96,8 +100,11 @@ async fn show(command: &Command, servers: impl Stream<Item = Server>) -> Result<
     Ok(readable)
 }
 
-fn line(server: &Server, now: Timestamp) -> [Cell; 4] {
-    let (state, color) = state_of(server, now);
+fn line(server: &Server, holds: &AllHolds, now: Timestamp) -> [Cell; 4] {
+    let (mut state, color) = state_of(server, now);
+    if holds_in_words(server, holds, now).next().is_some() {
+        state.push_str(", on hold");
+    }
     let reported = server.status().map_or("never".to_owned(), |status| ago(status.written, now));
     let commit = |release: Option<&ReleaseName>| release.map_or("-", |release| release.commit().short()).to_owned();
     let apps: Vec<String> = apps(server)
@@ -125,9 +132,24 @@ fn state_of(server: &Server, now: Timestamp) -> (String, Color) {
     }
 }
 
-fn in_full(server: &Server, now: Timestamp) -> String {
+/// The holds that are in force on a server, in words; that they can't be read is one.
+fn holds_in_words(server: &Server, holds: &AllHolds, now: Timestamp) -> impl Iterator<Item = String> {
+    let found = holds.get(&server.name).map(|(_, holds)| holds);
+    let error = found
+        .and_then(|holds| holds.error())
+        .map(|error| format!("on hold, as far as that can be read: {}", safe(error)));
+    let known = found.and_then(|holds| holds.known());
+    known
+        .into_iter()
+        .flat_map(move |holds| holds.in_force(None, now))
+        .map(move |hold| hold::in_words(hold, now))
+        .chain(error)
+}
+
+fn in_full(server: &Server, holds: &AllHolds, now: Timestamp) -> String {
     let (state, color) = state_of(server, now);
     let mut lines = vec![format!("{}  {}", server.name, color.paint(&state))];
+    lines.extend(holds_in_words(server, holds, now).map(|hold| format!("  {hold}")));
     match &server.status {
         Reading::Known(status) => {
             let poll = i64::try_from(status.agent.poll_seconds).unwrap_or(i64::MAX);
@@ -192,7 +214,7 @@ fn app_in_full(row: &AppRow, now: Timestamp) -> Vec<String> {
     lines
 }
 
-fn as_json(server: &Server) -> Value {
+fn as_json(server: &Server, holds: &AllHolds, now: Timestamp) -> Value {
     let document = server.document.known().map(|(generation, document)| {
         let releases: Vec<_> = document.releases().collect();
         let bad: Vec<_> =
@@ -200,5 +222,7 @@ fn as_json(server: &Server) -> Value {
         json!({ "generation": generation, "releases": releases, "bad_entries": bad })
     });
     let errors: Vec<_> = server.errors().collect();
-    json!({ "server": server.name, "document": document, "status": server.status(), "errors": errors })
+    let found = holds.get(&server.name).and_then(|(_, holds)| holds.known());
+    let held: Vec<_> = found.into_iter().flat_map(|holds| holds.in_force(None, now)).collect();
+    json!({ "server": server.name, "document": document, "status": server.status(), "errors": errors, "holds": held })
 }

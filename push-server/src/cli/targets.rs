@@ -1,6 +1,9 @@
 //! Which servers a verb is for: named one by one, all that a filter matches, or either on stdin.
 
-use std::{collections::BTreeSet, io::Read};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Read,
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bucket::{ServerName, Timestamp};
@@ -63,10 +66,10 @@ impl Targets {
     /// # Errors
     /// When the filter matches none.
     pub(crate) async fn read(&self, command: &Command) -> Result<Vec<Chosen>> {
-        let named = read(command, self.names.clone()).await;
+        let named = read_named(command, &self.names).await;
         let mut chosen: Vec<Chosen> = named.into_iter().map(|server| Chosen { server, is_named: true }).collect();
         if !self.filter.is_empty() {
-            let all = read(command, server::names(&command.bucket).await?).await;
+            let all = read(command, server::listed(&command.bucket).await?).await;
             let new = self.matching(command, &all)?.into_iter().filter(|server| !self.names.contains(&server.name));
             chosen.extend(new.map(|server| Chosen { server: server.clone(), is_named: false }));
         }
@@ -75,7 +78,7 @@ impl Targets {
 
     /// Those that the filter matches.
     fn matching<'a>(&self, command: &Command, all: &'a [Server]) -> Result<Vec<&'a Server>> {
-        let now = Timestamp::now();
+        let now = command.now();
         let matched = all.iter().filter(|server| self.filter.matches(server, &command.policy, now));
         let matched: Vec<&Server> = matched.collect();
         if matched.is_empty() {
@@ -103,7 +106,13 @@ fn with_stdin(arguments: &[String]) -> Result<Vec<String>> {
     Ok(texts)
 }
 
-async fn read(command: &Command, names: Vec<ServerName>) -> Vec<Server> {
-    let servers = stream::iter(names).map(async |name| server::read(&command.bucket, &name).await);
+async fn read_named(command: &Command, names: &[ServerName]) -> Vec<Server> {
+    let servers = stream::iter(names).map(async |name| server::read_dated(&command.bucket, name).await);
+    servers.buffered(AT_ONCE).collect().await
+}
+
+async fn read(command: &Command, listed: BTreeMap<ServerName, Option<Timestamp>>) -> Vec<Server> {
+    let servers =
+        stream::iter(listed).map(async |(name, written)| server::read_listed(&command.bucket, &name, written).await);
     servers.buffered(AT_ONCE).collect().await
 }

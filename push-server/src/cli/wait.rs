@@ -174,7 +174,7 @@ async fn until_final(
             let stage = Stage::of(status, release, generation);
             let is_over = status.is_some_and(|status| outcome(status, release, generation).is_some());
             if !is_over && stage.is_news(told.as_ref()) {
-                console::note(format_args!("{server}: {}", stage.describe(Timestamp::now())));
+                console::note(format_args!("{server}: {}", stage.describe(bucket.now())));
                 told = Some(stage);
             }
         }

@@ -5,8 +5,8 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use bucket::{AppName, Halt, HistoryEntry, ReleaseName, ServerName, Timestamp};
-use fleet::server::Server;
+use bucket::{AppName, Halt, HistoryEntry, Hold, ReleaseName, ServerName, Timestamp};
+use fleet::{hold::AllHolds, server::Server};
 
 use super::{recent_push::RecentPush, releases::AppReleases};
 
@@ -23,6 +23,8 @@ pub struct FleetSnapshot {
     pub recent: Vec<Arc<RecentPush>>,
     /// The halt of all pushes, if one is in force.
     pub halt: Option<Halt>,
+    /// The holds of the servers that have some, those that are over among them.
+    pub holds: Arc<AllHolds>,
     /// The releases that nobody may push.
     pub rejected: Arc<BTreeSet<ReleaseName>>,
     /// When the bucket was last read from end to end; `None` before the first time.
@@ -44,8 +46,15 @@ impl FleetSnapshot {
             && self.recent == other.recent
             && self.halt == other.halt
             && self.rejected == other.rejected
+            && self.holds == other.holds
             && self.has_same_servers(other)
             && same(&self.apps, &other.apps)
+    }
+
+    /// The holds of a server that are in force. Those that can't be read bind everybody, and are not among them.
+    pub fn holds_of(&self, server: &ServerName, now: Timestamp) -> impl Iterator<Item = &Hold> {
+        let holds = self.holds.get(server).and_then(|(_, holds)| holds.known());
+        holds.into_iter().flat_map(move |holds| holds.in_force(None, now))
     }
 
     pub(super) fn has_same_servers(&self, other: &Self) -> bool {

@@ -13,6 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use backon::{BackoffBuilder, ConstantBuilder, ExponentialBuilder};
 use bucket::{Bucket, ServerName, Timestamp};
+use fleet::hold;
 use futures_util::{FutureExt as _, StreamExt, stream};
 use tokio::sync::watch;
 
@@ -209,10 +210,13 @@ impl SnapshotRefresher {
 
     /// Reads what keeps everybody from pushing.
     async fn read_guards(&self) -> Result<()> {
-        let (halt, rejected) = tokio::join!(self.bucket.halt(), self.bucket.all_rejected());
+        let before = self.snapshot().holds.clone();
+        let holds = hold::all(&self.bucket, &before);
+        let (halt, rejected, holds) = tokio::join!(self.bucket.halt(), self.bucket.all_rejected(), holds);
+        let holds = Arc::new(holds?);
         let halt = halt.context("could not read whether pushes are halted")?.map(|(_, halt)| halt);
         let rejected = rejected.context("could not read which releases are rejected")?;
-        self.put(|_, snapshot| (snapshot.halt, snapshot.rejected) = (halt, Arc::new(rejected)));
+        self.put(|_, snapshot| (snapshot.halt, snapshot.rejected, snapshot.holds) = (halt, Arc::new(rejected), holds));
         Ok(())
     }
 

@@ -69,7 +69,7 @@ pub(crate) async fn accept(
     intents: Vec<Intent>,
     insistence: Insistence,
 ) -> Result<Arc<Job>, NotAccepted> {
-    let operator = operator(view, reason)?;
+    let operator = Operator { held: insistence.held, ..operator(view, reason)? };
     let installs = intents.iter().filter(|intent| intent.to.is_some());
     let mut objections = installs.filter_map(|intent| objection(&view.server(&intent.server), &intent.app));
     match objections.find(|objection| objection.stands(insistence)) {
@@ -117,6 +117,7 @@ fn operator(view: &View, reason: &str) -> Result<Operator, NotAccepted> {
         reason: reason.to_owned(),
         policy: view.policy.clone(),
         poke: view.web.poke.clone(),
+        held: false,
     })
 }
 

@@ -1,5 +1,6 @@
 //! The real command against a bucket in a directory.
 
+mod holds;
 mod kills;
 mod pushes;
 mod removals;

@@ -5,6 +5,7 @@
 
 mod compare;
 mod guards;
+mod holds;
 pub(crate) mod openapi;
 mod outcome;
 mod pushes;
@@ -25,6 +26,7 @@ use axum::{
 };
 use bucket::{AppName, PushKind, ReleaseName, ServerName};
 
+use holds::{HeldOut, HoldIn, ResumeIn};
 use outcome::NotAllWritten;
 use pushes::{AccountOut, HeadOut};
 use retirements::{NotAllRetired, RetireIn, RetireOut};
@@ -160,6 +162,29 @@ fn writing() -> Vec<Route> {
         ),
         Route {
             method: Method::POST,
+            path: "/api/v1/holds",
+            least: Role::Deployer,
+            handler: post(holds::hold),
+            doc: Some(
+                Doc::new::<Vec<HeldOut>>("hold", "Put servers on hold: nobody else pushes there until it ends", &[])
+                    .takes::<HoldIn>()
+                    .or::<Problem>(403, "The policy forbids it for one of the servers", PROBLEM)
+                    .or::<Problem>(409, "Not every server was written", PROBLEM),
+            ),
+        },
+        Route {
+            method: Method::POST,
+            path: "/api/v1/resume",
+            least: Role::Deployer,
+            handler: post(holds::resume),
+            doc: Some(
+                Doc::new::<Vec<HeldOut>>("resume", "End holds on servers, whoever set them", &[]).takes::<ResumeIn>()
+                    .or::<Problem>(403, "The policy forbids it for one of the servers", PROBLEM)
+                    .or::<Problem>(409, "Not every server was written", PROBLEM),
+            ),
+        },
+        Route {
+            method: Method::POST,
             path: "/api/v1/retirements",
             least: Role::Admin,
             handler: post(retirements::post),
@@ -282,7 +307,7 @@ async fn push(view: View, headers: HeaderMap, body: Result<Bytes, BytesRejection
         Ok(_) => return bad(&format!("`rows` must have 1 to {} elements", jobs::MAX_SERVERS)),
         Err(wrong) => return bad(&wrong.to_string()),
     };
-    let insistence = Insistence { install: wanted.install, new_servers: wanted.new_servers };
+    let insistence = Insistence { install: wanted.install, new_servers: wanted.new_servers, held: wanted.held };
     match accept::accept(&view, wanted.reason.trim(), intents, insistence).await {
         Ok(job) => outcome::answer(&headers, &job).await,
         Err(error) => problem(error.status(), "Nothing was written", &error.to_string()),

@@ -28,6 +28,9 @@ pub(super) struct RetireIn {
     /// Reason, for the history.
     #[serde(default)]
     reason: String,
+    /// Whether servers may be retired that the operator has put on hold.
+    #[serde(default)]
+    held: bool,
 }
 
 /// What became of it.
@@ -64,7 +67,7 @@ pub(super) struct NotAllRetired {
 }
 
 pub(super) async fn post(view: View, body: Result<Bytes, BytesRejection>) -> Response {
-    let RetireIn { servers, reason } = match read_body(body) {
+    let RetireIn { servers, reason, held } = match read_body(body) {
         Ok(wanted) => wanted,
         Err((status, text)) => return problem(status, "Invalid request", &text),
     };
@@ -84,6 +87,7 @@ pub(super) async fn post(view: View, body: Result<Bytes, BytesRejection>) -> Res
         reason: reason.trim().to_owned(),
         policy: view.policy.clone(),
         poke: PokeSettings::None,
+        held,
     };
     let rows = retire(view.web.refresher.bucket(), &operator, names.clone()).await;
     view.web.refresher.refresh_servers(&names).await;

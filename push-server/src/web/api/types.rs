@@ -10,6 +10,7 @@ use fleet::{
     server::Server,
 };
 
+use super::holds::HoldOut;
 use crate::{
     snapshot::{Listed, Mark},
     web::{
@@ -59,6 +60,8 @@ pub(crate) struct ServerOut {
     pub(crate) generation: Option<i64>,
     /// The groups of the policy file that it is in.
     pub(crate) groups: Vec<String>,
+    /// Holds that are in force: nobody else pushes there until they end.
+    pub(crate) holds: Vec<HoldOut>,
     /// Its apps.
     pub(crate) apps: Vec<AppOn>,
 }
@@ -227,6 +230,9 @@ pub(crate) struct PushIn {
     /// Whether the app may be put on servers that have other apps but not this one.
     #[serde(default)]
     pub(crate) install: bool,
+    /// Whether servers may be pushed to that the operator has put on hold.
+    #[serde(default)]
+    pub(crate) held: bool,
 }
 
 /// Deploy, roll back, try again or remove.
@@ -329,6 +335,7 @@ impl ServerOut {
             reported: status.map(|status| time(status.written)),
             agent: status.map(|status| status.agent.version.clone()),
             generation: server.document.known().map(|(generation, _)| generation.0),
+            holds: view.snapshot.holds_of(&server.name, view.now).map(HoldOut::from).collect(),
             groups: view.policy.groups_of(&server.name).into_iter().map(str::to_owned).collect(),
             apps: apps(server).iter().map(AppOn::new).collect(),
         }

@@ -85,6 +85,7 @@ pub(crate) async fn post(view: View, Path(name): Path<String>, body: Result<Byte
         return view.problem(StatusCode::BAD_REQUEST, "Nothing was written", &text);
     }
     let operator = Operator {
+        held: false,
         who: view.who.clone(),
         reason: reason.to_owned(),
         policy: view.policy.clone(),

@@ -9,7 +9,7 @@ use axum::{http::StatusCode, response::Response};
 use bucket::{AppName, NameError, PushKind, Release, ReleaseName, ServerName};
 use fleet::{
     guard::judge,
-    operation,
+    hold, operation,
     plan::{Objection, Proposal, Warning, propose, propose_removal},
     policy::{Case, Reason, Refusal},
     proposed::Proposed,
@@ -216,6 +216,7 @@ async fn one(view: &View, wanted: &Wanted, name: ServerName, reason: Reason<'_>)
     let proposal = propose(&server, &release, &wanted.kind(), view.now);
     let case = Case { server: &name, app: release.name.app(), dirty: proposal.dirty, reason };
     let refusal = refusal(view, view.policy.judge(&view.who, case), &wanted.kind(), Some(&release.name));
+    let refusal = refusal.or_else(|| on_hold(view, &name, release.name.app()));
     Planned { server: name, proposal: Ok(proposal), refusal }
 }
 
@@ -226,7 +227,19 @@ fn removal(view: &View, server: &Server, app: &AppName, reason: Reason<'_>) -> P
         None => Ok(propose_removal(server, app, view.now)),
     };
     let judged = view.policy.judge_removal(&view.who, app, &server.name, reason);
-    Planned { server: server.name.clone(), proposal, refusal: refusal(view, judged, &PushKind::Remove, None) }
+    let refusal = refusal(view, judged, &PushKind::Remove, None).or_else(|| on_hold(view, &server.name, app));
+    Planned { server: server.name.clone(), proposal, refusal }
+}
+
+/// The hold that keeps it from being done, also the operator's own.
+fn on_hold(view: &View, server: &ServerName, app: &AppName) -> Option<String> {
+    let (_, holds) = view.snapshot.holds.get(server)?;
+    match holds.known() {
+        Some(holds) => {
+            hold::judge(holds, server, Some(app), &view.who.name, false, view.now).err().map(|held| held.to_string())
+        }
+        None => holds.error().map(|error| format!("could not read whether `{server}` is on hold: {error}")),
+    }
 }
 
 /// What the core proposes, with what keeps this operator or everybody from it.

@@ -32,7 +32,8 @@ pub(crate) async fn post(view: View, body: Result<Bytes, BytesRejection>) -> Res
     };
     let reason = params.get("reason").unwrap_or_default();
     let is_ticked = |name: &str| params.get(name).is_some();
-    let insistence = Insistence { install: is_ticked("install"), new_servers: is_ticked("new_servers") };
+    let insistence =
+        Insistence { install: is_ticked("install"), new_servers: is_ticked("new_servers"), held: is_ticked("held") };
     let job = match accept::accept(&view, reason, intents, insistence).await {
         Ok(job) => job,
         Err(error) => return view.problem(error.status(), "Nothing was written", &error.to_string()),

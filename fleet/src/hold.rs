@@ -1,0 +1,216 @@
+//! Holds: somebody works on a server, and nobody else's push touches it until then. A hold binds whoever writes, not the
+//! agent, and guards against mistakes: names on a command line are no proof.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, bail, ensure};
+use bucket::{AppName, Bucket, Error, Generation, Hold, Holds, ServerName, Timestamp};
+use futures_util::{StreamExt, stream};
+use jiff::SignedDuration;
+use thiserror::Error;
+
+use crate::{
+    identity::Identity,
+    policy::{Policy, Role},
+    reason::ensure_short,
+    server::{Reading, Server},
+};
+
+/// The longest hold.
+pub const MAX: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// The hold of who is on it for a moment.
+pub const USUAL: SignedDuration = SignedDuration::from_hours(2);
+
+/// How often a write is repeated because somebody else wrote.
+const MAX_WRITES: u32 = 10;
+
+/// Servers whose holds are read at the same time.
+const AT_ONCE: usize = 16;
+
+/// The holds of the servers that have some, and of which generation they are. What can't be read binds everybody.
+pub type AllHolds = BTreeMap<ServerName, (Generation, Reading<Holds>)>;
+
+/// A server is on hold.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "nothing was written: {what} on hold on `{server}` by `{by}` until {until}: {why}; `push resume {server}` ends that, and \
+     `--held` pushes there whoever set it",
+    what = .hold.app.as_ref().map_or("everything is".to_owned(), |app| format!("`{app}` is")),
+    by = console::safe(&.hold.by), until = .hold.until, why = console::safe(&.hold.why)
+)]
+pub struct OnHold {
+    /// The server.
+    pub server: ServerName,
+    /// The hold.
+    pub hold: Hold,
+}
+
+/// Whether a hold keeps somebody from pushing an app to a server, or from retiring it, without an app. `held` is said by
+/// who pushes in spite of their own hold.
+///
+/// # Errors
+/// Which one does.
+pub fn judge(
+    holds: &Holds,
+    server: &ServerName,
+    app: Option<&AppName>,
+    who: &str,
+    held: bool,
+    now: Timestamp,
+) -> Result<(), Box<OnHold>> {
+    let mut binding = holds.in_force(app, now).filter(|hold| !held || hold.by != who);
+    match binding.next() {
+        Some(first) => Err(Box::new(OnHold { server: server.clone(), hold: first.clone() })),
+        None => Ok(()),
+    }
+}
+
+/// What a hold is, in a line: `web is on hold by dev, expires in 2 h: debugging`.
+pub fn in_words(hold: &Hold, now: Timestamp) -> String {
+    let what = hold.app.as_ref().map_or("on hold".to_owned(), |app| format!("{app} is on hold"));
+    let left = console::age(hold.until.duration_since(now));
+    let why = if hold.why.is_empty() { String::new() } else { format!(": {}", console::safe(&hold.why)) };
+    format!("{what} by {}, expires in {left}{why}", console::safe(&hold.by))
+}
+
+/// Reads the holds of all servers that have some; what is `known` of the same generation isn't read again.
+///
+/// # Errors
+/// When they can't be listed.
+pub async fn all(bucket: &Bucket, known: &AllHolds) -> Result<AllHolds> {
+    let listed = bucket.held_servers().await.context("could not list the holds")?;
+    let read = stream::iter(listed).map(async |(server, generation)| {
+        let known = known.get(&server).filter(|(seen, holds)| *seen == generation && holds.error().is_none());
+        let holds = match known {
+            Some((_, holds)) => holds.clone(),
+            None => bucket.holds(&server).await.map(|found| found.map(|(_, holds)| holds)).into(),
+        };
+        (server, (generation, holds))
+    });
+    Ok(read.buffer_unordered(AT_ONCE).collect().await)
+}
+
+/// Whether somebody may set and end holds on a server: a deployer of the app there, or of all of its apps.
+///
+/// # Errors
+/// That they may not.
+pub fn may_hold(policy: &Policy, who: &Identity, server: &Server, app: Option<&AppName>) -> Result<()> {
+    let least = match app {
+        Some(app) => Some(policy.role(who, app, &server.name)),
+        None => server.releases().map(|release| policy.role(who, release.app(), &server.name)).min(),
+    };
+    ensure!(
+        least.unwrap_or(policy.highest_role(who)) >= Role::Deployer,
+        "`{}` may not set or end holds on `{}`: that takes the role `deployer` for what is held there",
+        who.name,
+        server.name
+    );
+    Ok(())
+}
+
+/// Puts a server, or one app there, on hold for so long; an earlier hold of the same operator on the same is replaced.
+///
+/// # Errors
+/// When that is too long, or it can't be written.
+pub async fn hold(
+    bucket: &Bucket,
+    who: &Identity,
+    server: &ServerName,
+    app: Option<&AppName>,
+    (lasts, why): (SignedDuration, &str),
+) -> Result<Hold> {
+    ensure_short(why)?;
+    ensure!(lasts.is_positive() && lasts <= MAX, "a hold lasts at most {} days", MAX.as_hours() / 24);
+    let at = bucket.now();
+    let until = at.checked_add(lasts).context("the hold ends too late")?;
+    let new =
+        Hold { app: app.cloned(), by: who.name.clone(), why: why.to_owned(), at, until, other: serde_json::Map::new() };
+    let write = |holds: &mut Holds| {
+        holds.holds.retain(|hold| hold.app != new.app || hold.by != new.by);
+        holds.holds.push(new.clone());
+    };
+    change(bucket, server, write).await?;
+    Ok(new)
+}
+
+/// Ends the holds of an app on a server, or all holds there, whoever set them. Gives those that were in force.
+///
+/// # Errors
+/// When that can't be written.
+pub async fn resume(bucket: &Bucket, server: &ServerName, app: Option<&AppName>) -> Result<Vec<Hold>> {
+    let mut ended = Vec::new();
+    let now = bucket.now();
+    let write = |holds: &mut Holds| {
+        let (gone, left) =
+            std::mem::take(&mut holds.holds).into_iter().partition(|hold| app.is_none() || hold.app.as_ref() == app);
+        (ended, holds.holds) = (gone, left);
+        ended.retain(|hold| hold.until > now);
+    };
+    change(bucket, server, write).await?;
+    Ok(ended)
+}
+
+/// Reads, changes and writes the holds of a server, over the generation that was read. Those that are over go.
+async fn change(bucket: &Bucket, server: &ServerName, mut write: impl FnMut(&mut Holds)) -> Result<()> {
+    for _ in 0..MAX_WRITES {
+        let read = bucket.holds(server).await.with_context(|| format!("could not read the holds of `{server}`"))?;
+        let (seen, before) = read.map_or((None, Holds::default()), |(seen, holds)| (Some(seen), holds));
+        let mut holds = before.clone();
+        write(&mut holds);
+        let now = bucket.now();
+        holds.holds.retain(|hold| hold.until > now);
+        if holds == before {
+            return Ok(());
+        }
+        match bucket.write_holds(server, &holds, seen).await {
+            Ok(_) => return Ok(()),
+            Err(Error::Conflict { .. } | Error::AlreadyExists { .. }) => {}
+            Err(error) => return Err(error).with_context(|| format!("could not write the holds of `{server}`")),
+        }
+    }
+    bail!("the holds of `{server}` changed {MAX_WRITES} times while they were being written: try again")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::condition::tests::now;
+
+    fn on_hold(app: Option<&str>, by: &str, hours: i64) -> Hold {
+        Hold {
+            app: app.map(|app| app.parse().unwrap()),
+            by: by.to_owned(),
+            why: "debugging".to_owned(),
+            at: now(),
+            until: now() + SignedDuration::from_hours(hours),
+            other: serde_json::Map::new(),
+        }
+    }
+
+    #[test]
+    fn a_hold_binds_everybody_until_it_ends_and_who_set_it_unless_they_say_so() {
+        let server: ServerName = "web-1".parse().unwrap();
+        let (web, api): (AppName, AppName) = ("web".parse().unwrap(), "api".parse().unwrap());
+        let web_held = Holds { holds: vec![on_hold(Some("web"), "dev", 2)], ..Holds::default() };
+        let all_held = Holds { holds: vec![on_hold(None, "dev", 2)], ..Holds::default() };
+        let both = Holds { holds: vec![on_hold(None, "dev", 2), on_hold(Some("web"), "ops", 2)], ..Holds::default() };
+        let later = now() + SignedDuration::from_hours(2);
+        for (case, holds, app, who, held, time, want) in [
+            ("another's push of that app", &web_held, Some(&web), "ops", false, now(), false),
+            ("another who says so", &web_held, Some(&web), "ops", true, now(), false),
+            ("its own without a word", &web_held, Some(&web), "dev", false, now(), false),
+            ("its own with it", &web_held, Some(&web), "dev", true, now(), true),
+            ("another app", &web_held, Some(&api), "ops", false, now(), true),
+            ("a retirement, whatever is held", &web_held, None, "ops", false, now(), false),
+            ("all apps", &all_held, Some(&api), "ops", false, now(), false),
+            ("a second one holds on", &both, Some(&web), "dev", true, now(), false),
+            ("it has ended", &all_held, Some(&web), "ops", false, later, true),
+        ] {
+            assert_eq!(judge(holds, &server, app, who, held, time).is_ok(), want, "{case}");
+        }
+        let told = judge(&web_held, &server, Some(&web), "ops", false, now()).unwrap_err().to_string();
+        assert!(told.contains("`web` is on hold on `web-1` by `dev` until") && told.contains(": debugging;"), "{told}");
+        assert_eq!(in_words(&web_held.holds[0], now()), "web is on hold by dev, expires in 2 h: debugging");
+    }
+}

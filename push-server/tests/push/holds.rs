@@ -1,0 +1,110 @@
+//! Servers that somebody works on, with the real command.
+
+use std::process::Command;
+
+use bucket::{BucketUrl, Hold, Holds, Timestamp};
+use jiff::SignedDuration;
+use serde_json::{Map, json};
+
+use super::{Fixture, failed, ok};
+
+impl Fixture {
+    /// As another operator.
+    fn push_as(&self, who: &str, arguments: &str) -> std::process::Output {
+        let url = BucketUrl::File(self.directory.path().to_owned());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_push"));
+        command.env("PUSH_BUCKET", url.to_string()).env("PUSH_USER", who).args(arguments.split_whitespace());
+        command.output().unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_hold_binds_everybodys_push_until_it_is_ended() {
+    let fixture = Fixture::new().await;
+    let (old, new) = (fixture.release("web", 1, false).await, fixture.release("web", 2, false).await);
+    let api = fixture.release("api", 1, false).await;
+    ok(&fixture.push(&format!("deploy {old} web-1 web-2 --force")));
+    let first = fixture.json(&format!("deploy {new} web-1"));
+    let first = first["push"].as_str().unwrap();
+    let said = ok(&fixture.push("hold web-1 --app web --for 3d -m debugging"));
+    assert!(said.contains("web-1: web is on hold by dev@") && said.contains("expires in"), "{said}");
+    // Back too: a hold binds everybody's push, whatever it is for.
+    for verb in [
+        format!("deploy {old} web-1"),
+        "rollback web web-1".to_owned(),
+        "rollback web web-1 --dry-run".to_owned(),
+        format!("undo {first}"),
+        "remove web web-1".to_owned(),
+        "retire web-1".to_owned(),
+    ] {
+        for who in ["dev", "ops"] {
+            let said = failed(&fixture.push_as(who, &verb));
+            assert!(said.contains("`web` is on hold on `web-1` by `dev@") && said.contains(": debugging"), "{said}");
+        }
+    }
+    assert!(failed(&fixture.push_as("ops", &format!("deploy {old} web-1 --held"))).contains("on hold"));
+    assert_eq!(fixture.document("web-1"), json!([new]));
+    let said = failed(&fixture.push_as("ops", "rollback web web-1 web-2"));
+    assert!(said.contains("web-1: error"), "{said}");
+    let pushes = fixture.json("pushes rollback");
+    let shown = fixture.json(&format!("show {}", pushes["pushes"][0]["id"].as_str().unwrap()));
+    assert!(shown["rows"].to_string().contains("not written: on hold"), "{shown}");
+    // Another app goes there, and who set it says so.
+    ok(&fixture.push_as("ops", &format!("deploy {api} web-1 --install")));
+    ok(&fixture.push("rollback web web-1 --held"));
+    assert_eq!(fixture.document("web-1"), json!([old, api]));
+    let said = ok(&fixture.push("status web-1"));
+    assert!(
+        said.contains("web is on hold by dev@") && said.contains(", expires in ") && said.contains(": debugging"),
+        "{said}"
+    );
+    assert!(ok(&fixture.push("status")).contains(", on hold"));
+    assert!(fixture.json("status web-1")["holds"][0]["by"].as_str().unwrap().starts_with("dev@"));
+    assert!(ok(&fixture.push_as("ops", "resume web-1")).contains("ended: web is on hold by dev@"));
+    ok(&fixture.push_as("ops", &format!("deploy {new} web-1")));
+    assert!(!ok(&fixture.push("status")).contains("on hold"));
+    assert!(ok(&fixture.push("resume web-1")).contains("nothing was on hold"));
+}
+
+#[tokio::test]
+async fn a_hold_ends_by_itself_and_one_that_cannot_be_read_binds() {
+    let fixture = Fixture::new().await;
+    let (old, new) = (fixture.release("web", 1, false).await, fixture.release("web", 2, false).await);
+    ok(&fixture.push(&format!("deploy {old} web-1 --force")));
+    assert!(failed(&fixture.push("hold web-1 --for 31d")).contains("at most 30 days"));
+    assert!(failed(&fixture.push("hold web-9")).contains("no server `web-9`"));
+    let at = Timestamp::now() - SignedDuration::from_hours(3);
+    let until = at + SignedDuration::from_hours(2);
+    let hold = Hold { app: None, by: "ops".into(), why: String::new(), at, until, other: Map::new() };
+    let holds = Holds { holds: vec![hold], ..Holds::default() };
+    let server = "web-1".parse().unwrap();
+    let seen = fixture.bucket.write_holds(&server, &holds, None).await.unwrap();
+    ok(&fixture.push(&format!("deploy {new} web-1")));
+    assert!(!ok(&fixture.push("status web-1")).contains("on hold"));
+    // What is over goes when somebody writes, and what isn't understood stays.
+    let mut later = holds.clone();
+    later.other.insert("later".to_owned(), json!([1]));
+    fixture.bucket.write_holds(&server, &later, Some(seen)).await.unwrap();
+    ok(&fixture.push("hold web-1"));
+    let (_, kept) = fixture.bucket.holds(&server).await.unwrap().unwrap();
+    assert_eq!((kept.holds.len(), &kept.other["later"]), (1, &json!([1])));
+    assert!(kept.holds[0].by.starts_with("dev@"), "{kept:?}");
+    std::fs::write(fixture.path("holds/web-1.json"), "{").unwrap();
+    let said = failed(&fixture.push(&format!("deploy {old} web-1 --held")));
+    assert!(said.contains("could not read whether `web-1` is on hold"), "{said}");
+    assert_eq!(fixture.document("web-1"), json!([new]));
+}
+
+#[tokio::test]
+async fn when_a_report_came_goes_by_the_bucket_and_not_by_its_servers_clock() {
+    let fixture = Fixture::new().await;
+    fixture.report("web-1");
+    let path = fixture.path("status/web-1.json");
+    let mut report: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    report["written"] = json!(Timestamp::now() - SignedDuration::from_hours(48));
+    std::fs::write(&path, report.to_string()).unwrap();
+    for shown in ["status", "status web-1", "status state:no-document"] {
+        let said = ok(&fixture.push(shown));
+        assert!(!said.contains("not reporting") && !said.contains("2 d ago"), "{shown}: {said}");
+    }
+}
