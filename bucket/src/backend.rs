@@ -174,6 +174,26 @@ impl Bucket {
         }
     }
 
+    /// Writes an object of at most `limit` bytes: over the generation `seen`, or one that must not exist yet.
+    pub(crate) async fn write_within(
+        &self,
+        limit: u64,
+        path: &ObjectPath,
+        content: impl Into<Bytes>,
+        metadata: &Metadata,
+        seen: Option<Generation>,
+    ) -> Result<Generation, Error> {
+        let content = content.into();
+        let size = content.len() as u64;
+        if size > limit {
+            return Err(Error::TooLarge { object: path.to_string(), size, limit });
+        }
+        match seen {
+            Some(seen) => self.replace(path, content, metadata, seen).await,
+            None => self.create(path, content, metadata).await,
+        }
+    }
+
     /// Starts streaming an object's content from byte `offset`; `None` if there is no such object.
     /// With `pinned`, exactly that generation: [`Error::Gone`] if it is no longer there.
     pub async fn download(

@@ -89,15 +89,8 @@ impl Bucket {
         holds: &Holds,
         seen: Option<Generation>,
     ) -> Result<Generation, Error> {
-        let (path, content) = (layout::holds(server), serde_json::to_vec_pretty(holds).expect("holds are JSON"));
-        let size = content.len() as u64;
-        if size > MAX_SIZE {
-            return Err(Error::TooLarge { object: path.to_string(), size, limit: MAX_SIZE });
-        }
-        match seen {
-            Some(seen) => self.replace(&path, content.into(), &Metadata::new(), seen).await,
-            None => self.create(&path, content.into(), &Metadata::new()).await,
-        }
+        let content = serde_json::to_vec_pretty(holds).expect("holds are JSON");
+        self.write_within(MAX_SIZE, &layout::holds(server), content, &Metadata::new(), seen).await
     }
 
     /// The servers that somebody has set a hold on, and which generation of their holds that is; at most 20,000.

@@ -326,14 +326,6 @@ impl Bucket {
     /// [`Error::Conflict`] or [`Error::AlreadyExists`] when somebody else wrote it meanwhile, [`Error::TooLarge`] when it has
     /// too many servers. Nothing was written then.
     pub async fn write_rollout(&self, rollout: &Rollout, seen: Option<Generation>) -> Result<Generation, Error> {
-        let (path, content) = (layout::rollout(&rollout.id), rollout.to_json());
-        let size = content.len() as u64;
-        if size > MAX_SIZE {
-            return Err(Error::TooLarge { object: path.to_string(), size, limit: MAX_SIZE });
-        }
-        match seen {
-            Some(seen) => self.replace(&path, content.into(), &Metadata::new(), seen).await,
-            None => self.create(&path, content.into(), &Metadata::new()).await,
-        }
+        self.write_within(MAX_SIZE, &layout::rollout(&rollout.id), rollout.to_json(), &Metadata::new(), seen).await
     }
 }

@@ -272,22 +272,15 @@ impl Bucket {
         seen: Option<Generation>,
     ) -> Result<Generation, Error> {
         let path = layout::server(server);
-        let (object, content) = (path.to_string(), document.to_json());
+        let content = document.to_json();
         let (entries, limit) = (document.entries.len() + document.unread, ServerDocument::MAX_ENTRIES);
         if entries > limit {
             let reason = format!(
                 "it would have {entries} entries, and only the first {limit} of a document are used: remove some"
             );
-            return Err(Error::Malformed { object, reason });
+            return Err(Error::Malformed { object: path.to_string(), reason });
         }
-        let size = content.len() as u64;
-        if size > MAX_SIZE {
-            return Err(Error::TooLarge { object, size, limit: MAX_SIZE });
-        }
-        match seen {
-            Some(seen) => self.replace(&path, content, document.metadata.as_ref(), seen).await,
-            None => self.create(&path, content, document.metadata.as_ref()).await,
-        }
+        self.write_within(MAX_SIZE, &path, content, document.metadata.as_ref(), seen).await
     }
 
     /// The servers that have a document, without reading the documents.

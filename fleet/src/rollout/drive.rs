@@ -16,6 +16,7 @@ use super::next::{Next, Surroundings, Waiting, next};
 use super::observe::observe;
 use crate::{
     account,
+    guard::Guarded,
     identity::{Identity, Origin},
     operation::{Intent, JustRead, NotPushed, Operator, PushResult, carry_wave, find},
     poke::PokeSettings,
@@ -138,9 +139,10 @@ impl Driver {
         let settle = Some(rollout.rules.settle_seconds).filter(|seconds| *seconds > 0);
         let operator = self.operator(&rollout.who, rollout.signed_in, &rollout.why);
         let results = carry_wave(bucket, &operator, (push_of(&rollout), settle), intents.collect()).await;
-        // Who lost the role, or what the rules forbid by now, stops the rollout; what else went wrong is tried again.
+        // What the rules forbid by now, as to who lost the role, and a release that was rejected stop the rollout; what else
+        // went wrong is tried again.
         let refused = results.iter().find_map(|result| match &result.result {
-            Err(error @ (NotPushed::Refused(_) | NotPushed::Stopped)) => {
+            Err(error @ (NotPushed::Refused(_) | NotPushed::Guarded(Guarded::Rejected(_)) | NotPushed::Stopped)) => {
                 Some(format!("{}: {error}", result.intent.server))
             }
             _ => None,

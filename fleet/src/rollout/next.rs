@@ -228,10 +228,15 @@ fn undo(rollout: &Rollout, around: Surroundings) -> Next {
     if rows.is_empty() {
         return Next::End(RolloutStage::Undone);
     }
+    let (held, rows): (Vec<ServerName>, Vec<ServerName>) =
+        rows.into_iter().partition(|server| around.held.contains_key(server));
     match Out::of(rollout, around).affordable(rows) {
         (rows, _) if !rows.is_empty() => Next::Undo(rows),
         (_, Some(budget)) => Next::Wait(budget),
-        (_, None) => Next::Wait(Waiting::Nothing),
+        (_, None) => {
+            let first = held.iter().filter_map(|server| around.held.get(server)).min();
+            Next::Wait(first.map_or(Waiting::Nothing, |first| Waiting::Holds(*first, held.clone())))
+        }
     }
 }
 

@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context, Result};
-use bucket::{Bucket, DocumentSummary, Generation, Rollout, ServerName, StatusSummary};
+use anyhow::{Context, Result, bail};
+use bucket::{Bucket, DocumentSummary, Generation, Rollout, ServerName, StatusSummary, Timestamp};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use crate::server::{self, Reading, Server};
+use crate::{
+    hold::AllHolds,
+    server::{self, Reading, Server},
+};
 
 /// Servers that are read at the same time.
 const AT_ONCE: usize = 32;
@@ -22,6 +25,25 @@ pub struct Reader {
 pub fn names(rollout: &Rollout) -> BTreeSet<ServerName> {
     let own = rollout.rows().map(|row| &row.server);
     own.chain(rollout.budgets.iter().flat_map(|budget| &budget.servers)).cloned().collect()
+}
+
+/// The servers of a rollout that are on hold for it, each until when.
+///
+/// # Errors
+/// When it can't be read whether one is: then nothing may be written.
+pub fn held(rollout: &Rollout, holds: &AllHolds, now: Timestamp) -> Result<BTreeMap<ServerName, Timestamp>> {
+    let mut held = BTreeMap::new();
+    for row in rollout.rows() {
+        match holds.get(&row.server).map(|(_, holds)| holds) {
+            Some(Reading::Known(holds)) => {
+                let until = holds.in_force(Some(&rollout.app), now).map(|hold| hold.until).max();
+                held.extend(until.map(|until| (row.server.clone(), until)));
+            }
+            Some(Reading::Unreadable(error)) => bail!("could not read whether `{}` is on hold: {error}", row.server),
+            Some(Reading::Absent) | None => {}
+        }
+    }
+    Ok(held)
 }
 
 impl Reader {

@@ -456,6 +456,21 @@ fn an_undo_skips_waves_and_keeps_the_budget() {
 }
 
 #[test]
+fn an_undo_leaves_a_held_server_until_its_hold_ends() {
+    let mut story = Story::new(2, "1,rest");
+    story.drive();
+    story.settle(&["web-1"]);
+    story.drive();
+    (story.rollout.stage, story.rollout.undo) = (RolloutStage::Undoing, Some(undo()));
+    let until = story.now + SignedDuration::from_hours(2);
+    story.held.insert(name("web-1"), until);
+    assert_eq!(story.drive(), Next::Wait(Waiting::Holds(until, vec![name("web-1")])));
+    assert_eq!(story.written[2..], ["web-2"]);
+    story.held.clear();
+    assert_eq!(story.drive(), Next::End(RolloutStage::Undone));
+}
+
+#[test]
 fn a_stage_of_a_newer_program_is_left_alone() {
     let mut story = Story::new(2, "1,rest");
     story.rollout.stage = RolloutStage::from("dreaming".to_owned());

@@ -7,6 +7,7 @@ use bucket::{Bucket, PushId, Rollout, RolloutStage};
 use clap::{Args, Subcommand};
 use console::{Table, UsageError, count, note, print, print_json, print_line};
 use fleet::{
+    hold::{self, AllHolds},
     identity::{Identity, Origin},
     operation::Operator,
     poke::PokeSettings,
@@ -14,7 +15,7 @@ use fleet::{
         decide::{Decision, decide},
         drive::{Driver, Step},
         observe::{RowState, observe, row_state},
-        read::{Reader, names},
+        read::{Reader, held, names},
     },
 };
 use futures_util::TryStreamExt;
@@ -167,12 +168,15 @@ pub(crate) async fn drive(
     let name = format!("push of {}", operator.who.name);
     let driver = Driver { name, policy: operator.policy.clone(), poke: operator.poke.clone() };
     let end = timeout.map(|timeout| Instant::now() + timeout);
-    let (mut reader, mut told) = (Reader::default(), String::new());
-    let wanted = names(&read(bucket, id).await?);
+    let (mut reader, mut holds, mut told) = (Reader::default(), AllHolds::default(), String::new());
+    let rollout = read(bucket, id).await?;
+    let wanted = names(&rollout);
     loop {
         let servers = reader.read(bucket, &wanted).await?;
         let halted = bucket.halt().await.context("could not read whether all pushes are halted")?.is_some();
-        let step = driver.step(bucket, id, servers, &std::collections::BTreeMap::new(), halted).await?;
+        holds = hold::all(bucket, &holds).await?;
+        let held = held(&rollout, &holds, bucket.now())?;
+        let step = driver.step(bucket, id, servers, &held, halted).await?;
         let rest = match step {
             Step::Moved(rollout) => {
                 told.clear();

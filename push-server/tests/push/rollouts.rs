@@ -184,6 +184,33 @@ async fn two_drivers_that_are_killed_write_each_server_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_held_server_waits_and_is_named() {
+    let fixture = Fixture::new().await;
+    let (_agents, first, second) = fixture.fleet(2).await;
+    ok(&fixture.push("hold web-2 --for 2h -m debugging"));
+    ok(&fixture.push("deploy web app:web --waves 1,rest --settle 1s"));
+    let id = fixture.rollout()["id"].as_str().unwrap().to_owned();
+    let said = failed(&fixture.pushed(&format!("rollout wait {id} --timeout 8s")).await);
+    assert!(said.contains("waiting for web-2, on hold, the first until"), "{said}");
+    assert_eq!([fixture.document("web-1"), fixture.document("web-2")], [json!([second]), json!([first])]);
+    ok(&fixture.push("resume web-2"));
+    ok(&fixture.pushed(&format!("rollout wait {id}")).await);
+    assert_eq!(fixture.document("web-2"), json!([second]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_that_is_rejected_meanwhile_stops_it() {
+    let fixture = Fixture::new().await;
+    let (_agents, first, _) = fixture.fleet(2).await;
+    ok(&fixture.push("deploy web app:web --waves 1,rest --settle 1s"));
+    let id = fixture.rollout()["id"].as_str().unwrap().to_owned();
+    ok(&fixture.push(&format!("reject web@{:040x} -m CVE", 2)));
+    let said = failed(&fixture.pushed(&format!("rollout wait {id}")).await);
+    assert!(said.contains("has stopped: web-1: ") && said.contains("is rejected"), "{said}");
+    assert_eq!(fixture.document("web-1"), json!([first]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whoever_lost_the_role_stops_it() {
     let fixture = Fixture::new().await;
     let (_agents, first, second) = fixture.fleet(2).await;
