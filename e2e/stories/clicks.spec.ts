@@ -77,7 +77,7 @@ test("a release is rejected, pushes are halted and lifted again, and groups comp
   await expect(page.getByText("Pushes are not halted.")).toBeVisible();
 
   await page.goto(`${stage.address}/servers/web-1`);
-  await page.getByRole("link", { name: "Compare" }).click();
+  await page.getByRole("link", { name: "Compare with other servers" }).click();
   await page.getByLabel("with", { exact: true }).fill("web-3");
   await page.getByRole("button", { name: "Compare" }).click();
   await expect(page.getByText(/web-1 is (ahead|behind)/)).toBeVisible();

@@ -190,6 +190,6 @@ test("a server's page says first what is wrong, and pushes link to what they cha
   await expect(page.locator(".lead")).toHaveText(/^web: web\.service does not stay up/);
   for (const path of ["/", "/history", "/servers/web-2"]) {
     await page.goto(stage.address + path);
-    await expect(page.getByRole("link", { name: "compare" }).first()).toHaveAttribute("href", /^https:\/\/git\.example\/acme\/\w+\/compare\/[0-9a-f]+\.\.\.[0-9a-f]+$/);
+    await expect(page.getByRole("link", { name: "compare", exact: true }).first()).toHaveAttribute("href", /^https:\/\/git\.example\/acme\/\w+\/compare\/[0-9a-f]+\.\.\.[0-9a-f]+$/);
   }
 });

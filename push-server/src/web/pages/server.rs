@@ -40,7 +40,7 @@ pub(crate) async fn get(view: View, Path(name): Path<String>) -> Response {
             h1 { (server.name) }
             div #state data-live { (condition_badge(condition(&server, view.now))) }
             @for group in view.policy.groups_of(&server.name) { span.tag { (group) } }
-            a href=(link("/compare", [("left", server.name.as_str())])) { "Compare" }
+            a href=(link("/compare", [("left", server.name.as_str())])) { "Compare with other servers" }
             (outside(&view, &server))
             (retire_link(&view, &server))
         }

@@ -51,10 +51,12 @@ pub(crate) async fn get(view: View, params: Params) -> Response {
         (search(text, sort, wrong.as_deref()))
         div #servers data-live {
             p.summary {
-                (count(total, "server"))
-                @if !filter.is_empty() {
-                    " of " (view.snapshot.servers.len()) " match" @if total == 1 { "es" }
-                    @if total > 0 { " · " a href=(link("/compare", [("left", text)])) { "Compare" } }
+                span {
+                    (count(total, "server"))
+                    @if !filter.is_empty() { " of " (view.snapshot.servers.len()) " match" @if total == 1 { "es" } }
+                }
+                @if !filter.is_empty() && total > 0 {
+                    " · " a href=(link("/compare", [("left", text)])) { "Compare with other servers" }
                 }
             }
             @if shown.is_empty() {
