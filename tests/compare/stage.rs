@@ -152,10 +152,13 @@ impl Stage {
 
     /// Puts a package into the repository, which is then signed anew.
     pub(crate) fn publish(&self, version: &Built) -> Result<()> {
+        // apt asks for what is newer than what it has, by the second: two within one second would look the same.
         let script = format!(
             "cp '{}' repository/web_{}.deb && cd repository && apt-ftparchive packages . > Packages && \
-             rm -f InRelease && apt-ftparchive release . > ../Release && \
-             GNUPGHOME=$PWD/../gnupg gpg --batch --quiet --clearsign --output InRelease ../Release",
+             last=$(stat --format %Y InRelease 2> /dev/null || echo 0) && rm -f InRelease && \
+             apt-ftparchive release . > ../Release && \
+             GNUPGHOME=$PWD/../gnupg gpg --batch --quiet --clearsign --output InRelease ../Release && \
+             {{ [ \"$(stat --format %Y InRelease)\" -gt \"$last\" ] || touch --date \"@$((last + 1))\" InRelease; }}",
             version.deb.display(),
             version.version.replace(|c: char| !c.is_ascii_alphanumeric(), "-"),
         );
