@@ -86,3 +86,19 @@ pub fn budgets(servers: &[ServerName], groups: Vec<Group>, max_down: Option<Shar
     }
     budgets
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_never_nothing() {
+        for (share, size, expected) in [("10%", 40, 4), ("10%", 9, 1), ("25%", 3, 1), ("3", 40, 3), ("100%", 7, 7)] {
+            let share: Share = share.parse().unwrap();
+            assert_eq!(share.of(size), expected, "{share} of {size}");
+        }
+        for wrong in ["", "0", "0%", "101%", "-1", "x"] {
+            assert!(wrong.parse::<Share>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -5,15 +5,17 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use bucket::{
     Bucket, Driven, Error, Generation, Push, PushEnd, PushId, PushKind, PushRow, Rollout, RolloutStage, ServerName,
     Undo, UnwrittenCause, UnwrittenRow,
 };
 use jiff::SignedDuration;
 
-use super::next::{Next, Surroundings, Waiting, next};
-use super::observe::observe;
+use super::{
+    next::{Next, Surroundings, Waiting, next},
+    observe::observe,
+};
 use crate::{
     account,
     guard::Guarded,
@@ -154,18 +156,7 @@ impl Driver {
                 Err(error) => return Err(error).context("could not write that the rollout stopped"),
             }
         }
-        let failed = results.iter().find_map(|result| match &result.result {
-            Err(NotPushed::Failed(error)) => Some(format!("{}: {error}", result.intent.server)),
-            _ => None,
-        });
-        match failed {
-            _ if rollout.stage == RolloutStage::Stopped || results.iter().any(PushResult::is_pushed) => {
-                Ok(Step::Moved(Box::new(rollout)))
-            }
-            Some(error) => anyhow::bail!(error),
-            // Somebody pushed in between, or halted all pushes.
-            None => Ok(Step::Contended),
-        }
+        ended(rollout, &results)
     }
 
     async fn undo(
@@ -205,21 +196,36 @@ impl Driver {
         }
         let operator = self.operator(&undo.who, undo.signed_in, &undo.why);
         let results = carry_wave(bucket, &operator, (push, None), intents).await;
-        let failed = results.iter().find_map(|result| {
-            let error = result.result.as_ref().err()?;
-            Some(format!("{}: {error}", result.intent.server))
-        });
-        match failed {
-            Some(error) if !results.iter().any(PushResult::is_pushed) => anyhow::bail!(error),
-            // Also if none can be undone, which is written down.
-            _ => Ok(Step::Moved(Box::new(rollout))),
-        }
+        ended(rollout, &results)
     }
 
     fn operator(&self, who: &str, signed_in: bool, why: &str) -> Operator {
         let origin = if signed_in { Origin::SignedIn } else { Origin::Local };
         let who = Identity { name: who.to_owned(), origin };
         Operator { who, reason: why.to_owned(), policy: self.policy.clone(), poke: self.poke.clone(), held: false }
+    }
+}
+
+/// What a step came to that wrote.
+///
+/// # Errors
+/// When nothing could be written for a reason that isn't somebody else's push.
+fn ended(rollout: Rollout, results: &[PushResult]) -> Result<Step> {
+    // None is left to be written if none can be undone.
+    let has_moved = results.is_empty() || results.iter().any(PushResult::is_pushed);
+    if has_moved || rollout.stage == RolloutStage::Stopped {
+        return Ok(Step::Moved(Box::new(rollout)));
+    }
+    let failed = results.iter().find_map(|result| match &result.result {
+        Err(error @ (NotPushed::Failed(_) | NotPushed::Refused(_))) => {
+            Some(format!("{}: {error}", result.intent.server))
+        }
+        _ => None,
+    });
+    match failed {
+        Some(error) => bail!(error),
+        // Somebody pushed in between, halted all pushes or set a hold.
+        None => Ok(Step::Contended),
     }
 }
 

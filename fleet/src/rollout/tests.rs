@@ -10,13 +10,15 @@ use jiff::SignedDuration;
 use proptest::prelude::*;
 
 use super::{
-    budget::{Group, Share, budgets},
+    budget::Share,
     next::{Next, Stop, Surroundings, Waiting, next},
     observe::{RowState, observe, row_state},
+    plan::{Subject, Wish, plan},
     waves::{Candidate, Undivided, Waves, WavesError},
 };
 use crate::{
     condition::tests::{release, server},
+    identity::{Identity, Origin},
     policy::Policy,
     server::{Reading, Server},
 };
@@ -59,12 +61,7 @@ impl Story {
     }
 
     fn with(now: Timestamp, servers: BTreeMap<ServerName, Server>, waves: &str) -> Self {
-        let names: Vec<ServerName> = servers.keys().cloned().collect();
-        let group = Group { name: "prod", servers: names.clone(), max_down: Some(Share::Percent(100)) };
-        let budgets = budgets(&names, vec![group], None);
-        let waves = waves.parse::<Waves>().unwrap();
-        let candidates: Vec<Candidate> = candidates(&servers);
-        let waves = waves.divide(&"web".parse().unwrap(), &candidates, &budgets, &Policy::default(), now).unwrap();
+        let policy = Policy::parse("x", "{ Groups: { prod: { Servers: ['web-*'] } } }").unwrap();
         let rules = RolloutRules {
             settle_seconds: 120,
             within_seconds: 1800,
@@ -73,25 +70,11 @@ impl Story {
             pause_after: Vec::new(),
             undo_on_stop: false,
         };
-        let rollout = Rollout {
-            schema: 1,
-            id: id("push1"),
-            began: now,
-            app: "web".parse().unwrap(),
-            release: release(2),
-            who: "dev@build-1".into(),
-            signed_in: false,
-            why: String::new(),
-            rules,
-            budgets,
-            waves,
-            stage: RolloutStage::Running,
-            stopped: None,
-            undo: None,
-            verdicts: Vec::new(),
-            driven: None,
-            other: serde_json::Map::new(),
-        };
+        let wish = Wish { waves: waves.parse().unwrap(), rules, max_down: Some(Share::Percent(100)) };
+        let who = Identity { name: "dev@build-1".into(), origin: Origin::Local };
+        let subject = Subject { id: &id("push1"), release: &release(2), who: &who, why: "" };
+        let fleet: Vec<Server> = servers.values().cloned().collect();
+        let rollout = plan(subject, &wish, &candidates(&servers), &fleet, &policy, now).unwrap();
         Self { now, servers, held: BTreeMap::new(), halted: false, rollout, written: Vec::new() }
     }
 
@@ -500,17 +483,6 @@ fn waves_are_read_as_they_are_written() {
         assert!(matches!(wrong.parse::<Waves>(), Err(WavesError::NoWave(_))), "{wrong}");
     }
     assert!(matches!("stat:x,rest".parse::<Waves>(), Err(WavesError::Filter(_))));
-}
-
-#[test]
-fn a_share_is_never_nothing() {
-    for (share, size, expected) in [("10%", 40, 4), ("10%", 9, 1), ("25%", 3, 1), ("3", 40, 3), ("100%", 7, 7)] {
-        let share: Share = share.parse().unwrap();
-        assert_eq!(share.of(size), expected, "{share} of {size}");
-    }
-    for wrong in ["", "0", "0%", "101%", "-1", "x"] {
-        assert!(wrong.parse::<Share>().is_err(), "{wrong}");
-    }
 }
 
 /// What an agent does in a minute, whatever the release.
