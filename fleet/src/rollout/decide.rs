@@ -3,9 +3,7 @@
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use anyhow::{Context, Result, bail, ensure};
-use bucket::{
-    Bucket, Error, HistoryEntry, PushId, Rollout, RolloutStage, ServerName, Timestamp, Uncounted, Undo, Verdict,
-};
+use bucket::{Bucket, Error, PushId, Rollout, RolloutStage, ServerName, Timestamp, Uncounted, Undo, Verdict};
 
 use super::{
     drive::{begin_undo, end},
@@ -14,6 +12,7 @@ use super::{
 use crate::{
     identity::{Identity, Origin},
     policy::{Policy, Role},
+    reason::ensure_short,
     server::Server,
 };
 
@@ -85,7 +84,7 @@ pub async fn decide(
     (who, why): (&Identity, &str),
     servers: &BTreeMap<ServerName, Server>,
 ) -> Result<Rollout> {
-    ensure!(why.len() <= HistoryEntry::MAX_WHY, "the reason must have at most {} bytes", HistoryEntry::MAX_WHY);
+    ensure_short(why)?;
     for _ in 0..MAX_TRIES {
         let read = bucket.rollout(id).await.with_context(|| format!("could not read rollout {id}"))?;
         let (generation, rollout) = read.with_context(|| format!("there is no rollout {id}"))?;

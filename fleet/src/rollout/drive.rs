@@ -26,7 +26,7 @@ use crate::{
     push::Seen,
     redo::undone,
     rollback::find_or_cached,
-    server::{Reading, Server},
+    server::Server,
 };
 
 /// How often a rollout that nothing happens to says that it is driven.
@@ -135,7 +135,7 @@ impl Driver {
                 to: Some(rollout.release.clone()),
                 kind: PushKind::Deploy,
             };
-            let just_read = release.clone().zip(seen(servers.get(name)));
+            let just_read = release.clone().zip(servers.get(name).and_then(|server| Seen::of(server).ok()));
             Some((intent, just_read.map(|(release, seen)| JustRead { release: Some(release), seen })))
         });
         let settle = Some(rollout.rules.settle_seconds).filter(|seconds| *seconds > 0);
@@ -192,7 +192,8 @@ impl Driver {
                 to: row.to.clone(),
                 kind: PushKind::Undo,
             };
-            intents.push((intent, seen(server).map(|seen| JustRead { release, seen })));
+            let seen = server.and_then(|server| Seen::of(server).ok());
+            intents.push((intent, seen.map(|seen| JustRead { release, seen })));
         }
         let operator = self.operator(&undo.who, undo.signed_in, &undo.why);
         let results = carry_wave(bucket, &operator, (push, None), intents).await;
@@ -232,17 +233,6 @@ fn ended(rollout: Rollout, results: &[PushResult]) -> Result<Step> {
 /// From now on a rollout is undone.
 pub fn begin_undo(rollout: &mut Rollout, undo: Undo) {
     (rollout.stage, rollout.undo) = (RolloutStage::Undoing, Some(undo));
-}
-
-/// What was read of a document.
-fn seen(server: Option<&Server>) -> Option<Seen> {
-    match &server?.document {
-        Reading::Known((generation, document)) => {
-            Some(Seen { generation: Some(*generation), document: document.clone() })
-        }
-        Reading::Absent => Some(Seen::default()),
-        Reading::Unreadable(_) => None,
-    }
 }
 
 /// The push that a rollout carries out.
