@@ -16,7 +16,7 @@ use std::{
         atomic::{AtomicU32, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
@@ -25,6 +25,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Most scenarios that run at once, over all processes: each boots a Debian.
 const SLOTS: u32 = 3;
+
+/// Longest time for outrunning what writes into a tree that is being removed.
+const WRITERS: Duration = Duration::from_secs(10);
 
 /// The directory of everything, made if it isn't there.
 pub(crate) fn root() -> Result<&'static Path> {
@@ -187,7 +190,7 @@ fn remove_leftovers(run: &Path) {
 }
 
 /// Removes a directory and all below it, unless it is gone already. What is mounted there is unmounted and never walked
-/// into: it may be the host's own `/proc`.
+/// into: it may be the host's own `/proc`. What still writes there is outrun.
 ///
 /// # Errors
 /// When something is mounted there that can't be unmounted, with the command that does; or for the usual reasons.
@@ -200,10 +203,15 @@ pub(crate) fn remove_tree(path: &Path) -> Result<()> {
             format!("`{mount}` is mounted and in use: end what uses it, then run `umount --recursive '{path}'`")
         })?;
     }
-    match fs::remove_dir_all(path) {
-        // Two processes may sweep at once.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => Ok(result?),
+    let deadline = Instant::now() + WRITERS;
+    loop {
+        match fs::remove_dir_all(path) {
+            // Two processes may sweep at once.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            // A machine that still runs wrote a report into a directory that was just emptied.
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && Instant::now() < deadline => {}
+            result => return Ok(result?),
+        }
     }
 }
 
@@ -231,6 +239,8 @@ fn unescape(text: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Barrier, atomic::AtomicBool};
+
     use rustix::mount::mount_bind;
 
     use super::*;
@@ -277,5 +287,30 @@ mod tests {
         remove_tree(tree.path()).unwrap();
         assert!(!tree.path().exists());
         assert!(elsewhere.path().join("precious").exists(), "what was mounted is as it was");
+    }
+    #[test]
+    fn a_tree_is_removed_while_something_writes_there() {
+        let tree = TempDir::new().unwrap();
+        let directory = tree.path().join("reports");
+        fs::create_dir(&directory).unwrap();
+        let begun = Barrier::new(2);
+        let over = AtomicBool::new(false);
+        let removed = thread::scope(|scope| {
+            scope.spawn(|| {
+                fs::write(directory.join("0"), "").unwrap();
+                begun.wait();
+                let mut numbers = 1_u32..;
+                while !over.load(Ordering::Relaxed) {
+                    // Fails once the directory is gone.
+                    drop(fs::write(directory.join(numbers.next().unwrap().to_string()), ""));
+                }
+            });
+            begun.wait();
+            let removed = remove_tree(tree.path());
+            over.store(true, Ordering::Relaxed);
+            removed
+        });
+        removed.unwrap();
+        assert!(!tree.path().exists());
     }
 }
