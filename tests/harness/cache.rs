@@ -303,6 +303,7 @@ mod tests {
                 while !over.load(Ordering::Relaxed) {
                     // Fails once the directory is gone.
                     drop(fs::write(directory.join(numbers.next().unwrap().to_string()), ""));
+                    thread::sleep(Duration::from_millis(1));
                 }
             });
             begun.wait();
