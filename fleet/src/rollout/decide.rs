@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use bucket::{Bucket, Error, PushId, Rollout, RolloutStage, ServerName, Timestamp, Uncounted, Undo, Verdict};
 
 use super::{
+    budget::Share,
     drive::{begin_undo, end},
     observe::{observe, row_state},
 };
@@ -30,6 +31,8 @@ pub enum Decision {
     Unsure,
     /// A rollout that has stopped goes on; what had failed by then no longer counts.
     Continue,
+    /// The same, and so many servers of each group may be out. One that has not stopped goes on with that.
+    ContinueWith(Share),
     /// It stops.
     Stop,
     /// What it wrote is written back.
@@ -39,7 +42,7 @@ pub enum Decision {
 }
 
 impl Decision {
-    /// All of them.
+    /// All that are told by a word.
     pub const ALL: [Self; 7] =
         [Self::Pass, Self::Fail, Self::Unsure, Self::Continue, Self::Stop, Self::Undo, Self::Abandon];
 
@@ -49,7 +52,7 @@ impl Decision {
             Self::Pass => "pass",
             Self::Fail => "fail",
             Self::Unsure => "unsure",
-            Self::Continue => "continue",
+            Self::Continue | Self::ContinueWith(_) => "continue",
             Self::Stop => "stop",
             Self::Undo => "undo",
             Self::Abandon => "abandon",
@@ -124,7 +127,7 @@ fn decided(
         Decision::Pass | Decision::Fail | Decision::Unsure | Decision::Stop => *stage == RolloutStage::Running,
         Decision::Continue => *stage == RolloutStage::Stopped,
         Decision::Undo => !matches!(stage, RolloutStage::Undoing | RolloutStage::Undone | RolloutStage::Other(_)),
-        Decision::Abandon => !stage.is_over() && !matches!(stage, RolloutStage::Other(_)),
+        Decision::ContinueWith(_) | Decision::Abandon => !stage.is_over() && !matches!(stage, RolloutStage::Other(_)),
     };
     ensure!(fits, "rollout {id} is {}: `{decision}` does not apply", stage.as_str().escape_debug());
     let begun = rollout.waves.iter().rposition(|wave| wave.rows.iter().any(|row| row.noted.is_some()));
@@ -145,13 +148,11 @@ fn decided(
             rollout.stage = RolloutStage::Stopped;
             rollout.stopped = Some(format!("{what} by {}{said}", who.name));
         }
-        Decision::Continue => {
-            (rollout.stage, rollout.stopped) = (RolloutStage::Running, None);
-            let known = rollout.clone();
-            for row in rollout.rows_mut() {
-                if row_state(&known, row, servers.get(&row.server), now).has_failed() {
-                    row.uncounted.get_or_insert(Uncounted::Excused);
-                }
+        Decision::Continue => go_on(&mut rollout, servers, now),
+        Decision::ContinueWith(share) => {
+            raise(&mut rollout, share)?;
+            if rollout.stage == RolloutStage::Stopped {
+                go_on(&mut rollout, servers, now);
             }
         }
         Decision::Undo => {
@@ -161,4 +162,30 @@ fn decided(
         Decision::Abandon => rollout.stage = RolloutStage::Abandoned,
     }
     Ok(rollout)
+}
+
+/// A rollout that had stopped runs again, and what has failed by now no longer counts.
+fn go_on(rollout: &mut Rollout, servers: &BTreeMap<ServerName, Server>, now: Timestamp) {
+    (rollout.stage, rollout.stopped) = (RolloutStage::Running, None);
+    let known = rollout.clone();
+    for row in rollout.rows_mut() {
+        if row_state(&known, row, servers.get(&row.server), now).has_failed() {
+            row.uncounted.get_or_insert(Uncounted::Excused);
+        }
+    }
+}
+
+/// More servers of each group may be out than before.
+///
+/// # Errors
+/// When as many may be already.
+fn raise(rollout: &mut Rollout, share: Share) -> Result<()> {
+    let mut is_more = false;
+    for budget in &mut rollout.budgets {
+        let allowed = share.of(budget.servers.len());
+        is_more |= allowed > budget.allowed;
+        budget.allowed = budget.allowed.max(allowed);
+    }
+    ensure!(is_more, "`{share}` is no more than may be out at a time already: give a larger number or share");
+    Ok(())
 }

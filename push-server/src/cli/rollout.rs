@@ -12,6 +12,7 @@ use fleet::{
     operation::Operator,
     poke::PokeSettings,
     rollout::{
+        budget::Share,
         decide::{Decision, decide},
         drive::{Driver, Step},
         observe::{RowState, observe, row_state},
@@ -33,6 +34,7 @@ const PERIOD: Duration = Duration::from_secs(2);
   push deploy web group:prod --waves 1,10%,rest -m 'login fix' --wait
   push rollout show k3v9w1c7m2xq
   push rollout continue k3v9w1c7m2xq -m 'the disk of web-3 was full'
+  push rollout continue k3v9w1c7m2xq --max-down 2 -m 'web-3 stays down'
   push rollout undo k3v9w1c7m2xq -m 'too slow' --wait")]
 pub(crate) struct RolloutArguments {
     #[command(subcommand)]
@@ -55,7 +57,7 @@ enum Verb {
     /// The wave that a rollout waits after is bad: it stops
     Fail(Judged),
     /// Have a stopped rollout go on; servers that have failed by now no longer count
-    Continue(Judged),
+    Continue(Continued),
     /// Stop a rollout: what it has not written stays as it is
     Stop(Judged),
     /// Undo a rollout: restore what ran before on every server that it wrote, newest wave first
@@ -84,6 +86,15 @@ struct Judged {
     wait: bool,
     #[command(flatten)]
     driving: Driving,
+}
+
+#[derive(Debug, Args)]
+struct Continued {
+    #[command(flatten)]
+    judged: Judged,
+    /// From now on allow more servers of each group to be out, a number or a share; also while the rollout has not stopped
+    #[arg(long, value_name = "SERVERS")]
+    max_down: Option<Share>,
 }
 
 #[derive(Debug, Args)]
@@ -121,7 +132,10 @@ impl RolloutArguments {
             }
             Verb::Pass(judged) => judge(command, judged, Decision::Pass).await,
             Verb::Fail(judged) => judge(command, judged, Decision::Fail).await,
-            Verb::Continue(judged) => judge(command, judged, Decision::Continue).await,
+            Verb::Continue(Continued { judged, max_down }) => {
+                let decision = max_down.map_or(Decision::Continue, Decision::ContinueWith);
+                judge(command, judged, decision).await
+            }
             Verb::Stop(judged) => judge(command, judged, Decision::Stop).await,
             Verb::Undo(judged) => judge(command, judged, Decision::Undo).await,
             Verb::Abandon(judged) => judge(command, judged, Decision::Abandon).await,
@@ -156,7 +170,8 @@ async fn judge(command: &Command, judged: Judged, decision: Decision) -> Result<
     Ok(true)
 }
 
-/// Carries a rollout on until it is over or stops; whether that was its goal.
+/// Carries a rollout on until it is over or stops; whether that was its goal. What can't be read or written now is tried again at
+/// the next look.
 pub(crate) async fn drive(
     command: &Command,
     operator: &Operator,
@@ -172,30 +187,29 @@ pub(crate) async fn drive(
     let rollout = read(bucket, id).await?;
     let wanted = names(&rollout);
     loop {
-        let servers = reader.read(bucket, &wanted).await?;
-        let halted = bucket.halt().await.context("could not read whether all pushes are halted")?.is_some();
-        holds = hold::all(bucket, &holds).await?;
-        let held = held(&rollout, &holds, bucket.now())?;
-        let step = driver.step(bucket, id, servers, &held, halted).await?;
-        let rest = match step {
-            Step::Moved(rollout) => {
-                told.clear();
-                if is_final(&rollout.stage) {
-                    return told_end(command, &rollout, goal);
-                }
-                Duration::ZERO
-            }
-            Step::Waits(rollout, _) if is_final(&rollout.stage) => return told_end(command, &rollout, goal),
-            Step::Waits(_, waiting) => {
-                let text = waiting.to_string();
-                if text != told {
-                    note(format_args!("{text}"));
-                    told = text;
-                }
-                PERIOD
-            }
-            Step::Contended => PERIOD,
+        let looked = async {
+            let servers = reader.read(bucket, &wanted).await?;
+            let halted = bucket.halt().await.context("could not read whether all pushes are halted")?.is_some();
+            holds = hold::all(bucket, &holds).await?;
+            let held = held(&rollout, &holds, bucket.now())?;
+            driver.step(bucket, id, servers, &held, halted).await
         };
+        let (news, rest) = match looked.await {
+            Ok(Step::Moved(rollout) | Step::Waits(rollout, _)) if is_final(&rollout.stage) => {
+                return told_end(command, &rollout, goal);
+            }
+            Ok(Step::Moved(_)) => {
+                told.clear();
+                (None, Duration::ZERO)
+            }
+            Ok(Step::Waits(_, waiting)) => (Some(waiting.to_string()), PERIOD),
+            Ok(Step::Contended) => (None, PERIOD),
+            Err(error) => (Some(format!("warning: could not carry rollout {id} on, will retry: {error:#}")), PERIOD),
+        };
+        if let Some(text) = news.filter(|text| *text != told) {
+            note(format_args!("{text}"));
+            told = text;
+        }
         if end.is_some_and(|end| Instant::now() + rest > end) {
             bail!(
                 "rollout {id} is not over in time, and nobody may carry it on now: {told}; `push rollout wait {id}` does"

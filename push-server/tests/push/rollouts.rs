@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
@@ -52,14 +53,16 @@ async fn report(bucket: &Bucket, server: &ServerName, fates: &Fates) {
     let Ok(Some((generation, document))) = bucket.server_document(server).await else { return };
     let Some(release) = document.releases().next() else { return };
     let fate = fates.lock().unwrap().get(&(server.to_string(), release.clone())).copied().unwrap_or("converged");
-    let (now, seen) = (Timestamp::now(), bucket.status(server).await.unwrap().map(|(seen, _)| seen));
+    let Ok(seen) = bucket.status(server).await else { return };
+    let (now, seen) = (Timestamp::now(), seen.map(|(seen, _)| seen));
     let status = json!({
         "server": server, "machine": "m", "written": now, "state": if fate == "quarantined" { "failed" } else { fate },
         "summary": "", "agent": { "version": "1", "started": now, "poll_seconds": 300, "heartbeat_seconds": 900 },
         "document": { "generation": generation, "error": null },
         "apps": [{ "app": "web", "desired": release, "installed": release, "state": fate, "since": now }],
     });
-    bucket.write_status(&serde_json::from_value(status).unwrap(), seen).await.unwrap();
+    // A bucket that is away for a moment is away for agents too.
+    let _ = bucket.write_status(&serde_json::from_value(status).unwrap(), seen).await;
 }
 
 impl Fixture {
@@ -155,6 +158,63 @@ async fn who_failed_is_excused_when_a_person_has_it_go_on() {
     for server in ["web-1", "web-2", "web-3"] {
         assert_eq!((fixture.document(server), fixture.written(server, &id)), (json!([second]), 1));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_budget_that_failed_servers_use_up_can_be_raised() {
+    let fixture = Fixture::new().await;
+    let (agents, first, second) = fixture.fleet(3).await;
+    agents.will("web-1", &second, "degraded");
+    ok(&fixture.push("deploy web app:web --waves rest --settle 1s --stop-at 2 --max-down 1"));
+    let id = fixture.rollout()["id"].as_str().unwrap().to_owned();
+    let said = failed(&fixture.pushed(&format!("rollout wait {id} --timeout 5s")).await);
+    assert!(said.contains("waiting until fewer servers are out: 1 of 3 out, 1 allowed"), "{said}");
+    assert_eq!(fixture.document("web-2"), json!([first]));
+    let said = failed(&fixture.push(&format!("rollout continue {id} --max-down 1")));
+    assert!(said.contains("`1` is no more than may be out at a time already"), "{said}");
+    assert!(failed(&fixture.push(&format!("rollout continue {id}"))).contains("is running: `continue` does not apply"));
+    ok(&fixture.push(&format!("rollout continue {id} --max-down 2 -m down")));
+    while fixture.document("web-3") != json!([second]) {
+        failed(&fixture.pushed(&format!("rollout wait {id} --timeout 3s")).await);
+    }
+    assert_eq!(fixture.document("web-2"), json!([second]));
+    // The failed server still counts: a person decides about it.
+    assert_eq!(fixture.rollout()["stage"], "running");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_driver_outlasts_a_bucket_that_is_away_and_says_so_once() {
+    let fixture = Fixture::new().await;
+    let (_agents, _, second) = fixture.fleet(2).await;
+    ok(&fixture.push("deploy web app:web --waves 1,rest --settle 1s --pause-after 1 --max-down 2"));
+    let id = fixture.rollout()["id"].as_str().unwrap().to_owned();
+    let mut driver = fixture.command(&format!("rollout wait {id}")).spawn().unwrap();
+    let stderr = BufReader::new(driver.stderr.take().unwrap());
+    let (lines, mut said) = tokio::sync::mpsc::unbounded_channel();
+    std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| lines.send(line)));
+    let mut until = async |text: &str| {
+        let mut seen = Vec::new();
+        while let Some(line) = said.recv().await {
+            seen.push(line);
+            if seen.last().is_some_and(|line| line.contains(text)) {
+                break;
+            }
+        }
+        seen
+    };
+    until("waiting for a verdict on wave 1").await;
+    let away = fixture.directory.path().with_extension("away");
+    std::fs::rename(fixture.directory.path(), &away).unwrap();
+    let warned = until(&format!("warning: could not carry rollout {id} on, will retry: ")).await;
+    assert!(warned.last().unwrap().contains("no longer exists"), "{warned:?}");
+    // That the next look says nothing more takes as long as it comes after this one.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    std::fs::rename(&away, fixture.directory.path()).unwrap();
+    ok(&fixture.push(&format!("rollout pass {id}")));
+    let rest = until("nothing says this").await;
+    assert!(!rest.iter().any(|line| line.contains("warning")), "{rest:?}");
+    assert!(driver.wait().unwrap().success(), "{rest:?}");
+    assert_eq!(fixture.document("web-2"), json!([second]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
