@@ -86,7 +86,8 @@ pub use release::{PassedOver, Release, ReleaseMetadata};
 pub use release_name::{Commit, ReleaseName, ReleaseParts};
 pub use retired::{RetiredDocument, Retirement};
 pub use rollout::{
-    Budget, Driven, Rollout, RolloutRules, RolloutStage, Uncounted, Undo, Verdict, Wave, WaveRow, Written,
+    Budget, Driven, Rollout, RolloutRules, RolloutStage, RolloutSummary, Uncounted, Undo, Verdict, Wave, WaveRow,
+    Written,
 };
 pub use server_document::{DocumentSummary, Entry, ServerDocument};
 pub use server_name::ServerName;

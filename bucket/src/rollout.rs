@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    AppName, Bucket, Error, Generation, Metadata, Object, PageToken, PushId, ReleaseName, ServerName, items, layout,
+    AppName, Bucket, Error, Generation, Metadata, Object, ObjectInfo, PageToken, PushId, ReleaseName, ServerName,
+    items, layout,
 };
 
 /// Most bytes of the object of a rollout.
@@ -213,6 +214,19 @@ pub struct Driven {
     pub at: Timestamp,
 }
 
+/// A rollout in a list, without being read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RolloutSummary {
+    /// Its ID.
+    pub id: PushId,
+    /// The generation of its object.
+    pub generation: Generation,
+    /// The object's size in bytes.
+    pub size: u64,
+    /// When it was written last, by the bucket's clock.
+    pub updated: Timestamp,
+}
+
 impl Rollout {
     /// Most verdicts that are kept.
     pub const MAX_VERDICTS: usize = 100;
@@ -299,10 +313,13 @@ impl From<RolloutStage> for String {
 }
 
 impl Bucket {
-    /// The IDs of all rollouts, in no order that says anything.
-    pub fn rollouts(&self) -> impl Stream<Item = Result<PushId, Error>> {
+    /// All rollouts, in no order that says anything.
+    pub fn rollouts(&self) -> impl Stream<Item = Result<RolloutSummary, Error>> {
         let page = async |after: Option<PageToken>| self.list(layout::ROLLOUTS, after.as_ref(), 1000).await;
-        items(page).try_filter_map(|info| async move { Ok(layout::rollout_at(&info.path)) })
+        items(page).try_filter_map(|info| async move {
+            let ObjectInfo { generation, size, updated, .. } = info;
+            Ok(layout::rollout_at(&info.path).map(|id| RolloutSummary { id, generation, size, updated }))
+        })
     }
 
     /// A rollout, with its generation; `None` when there is none.

@@ -1,6 +1,6 @@
 //! Reading what servers should run and do run.
 
-use std::collections::BTreeMap;
+use std::{borrow::Borrow, collections::BTreeMap, fmt};
 
 use anyhow::Context;
 use bucket::{AppName, AppStatus, Bucket, Generation, ReleaseName, ServerDocument, ServerName, Status, Timestamp};
@@ -105,6 +105,18 @@ impl Server {
     /// The release of the app that its agent says is installed.
     pub fn installed(&self, app: &AppName) -> Option<&ReleaseName> {
         self.reported(app.as_str())?.installed.as_ref()
+    }
+}
+
+/// Servers as they were read, by name.
+pub trait Servers: fmt::Debug + Sync {
+    /// A server, if it was read.
+    fn get(&self, name: &ServerName) -> Option<&Server>;
+}
+
+impl<S: Borrow<Server> + fmt::Debug + Sync> Servers for BTreeMap<ServerName, S> {
+    fn get(&self, name: &ServerName) -> Option<&Server> {
+        BTreeMap::get(self, name).map(Borrow::borrow)
     }
 }
 

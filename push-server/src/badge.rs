@@ -1,7 +1,7 @@
 //! How states are shown to people, on a terminal and on pages: the text and the symbol say it, a color only repeats it.
 
 use bucket::AppState;
-use fleet::{account::RowState, condition::Condition};
+use fleet::{account::RowState, condition::Condition, rollout::observe::RowState as RolloutRowState};
 
 /// A state, as people see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +77,21 @@ pub(crate) fn of_row(state: &RowState) -> (Severity, &'static str) {
             (severity, symbol)
         }
     }
+}
+
+/// How far one server of a rollout is.
+pub(crate) fn of_rollout_row(state: &RolloutRowState) -> Badge {
+    let (severity, symbol, text) = match state {
+        RolloutRowState::Waiting => (Severity::Quiet, "·", "not written yet"),
+        RolloutRowState::Pending => (Severity::Notice, "…", "pending"),
+        RolloutRowState::Settling(_) => (Severity::Notice, "…", "settling"),
+        RolloutRowState::Settled => (Severity::Good, "✓", "settled"),
+        RolloutRowState::Failed(state) => return of_app(*state),
+        RolloutRowState::Silent => (Severity::Bad, "○", "not reporting"),
+        RolloutRowState::Left(_) => (Severity::Quiet, "–", "no longer of the rollout"),
+        RolloutRowState::Undone => (Severity::Quiet, "↩", "undone"),
+    };
+    Badge { severity, symbol, text }
 }
 
 /// How a push is, by the row that is worst.

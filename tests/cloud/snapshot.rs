@@ -179,7 +179,7 @@ fn names(snapshot: &FleetSnapshot) -> Vec<&str> {
 }
 
 /// What a round asks for when nothing has changed.
-pub(crate) const QUIET: [&str; 9] = [
+pub(crate) const QUIET: [&str; 10] = [
     "Get halt.json",
     "List debs/",
     "List debs/",
@@ -187,6 +187,7 @@ pub(crate) const QUIET: [&str; 9] = [
     "List pushes/",
     "List rejected/",
     "List retired/",
+    "List rollouts/",
     "List server/",
     "List status/",
 ];

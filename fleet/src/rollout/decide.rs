@@ -1,9 +1,9 @@
 //! What a person, or a judge from outside, decides about a rollout. Pure, but for reading and writing it.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{fmt, str::FromStr};
 
 use anyhow::{Context, Result, bail, ensure};
-use bucket::{Bucket, Error, PushId, Rollout, RolloutStage, ServerName, Timestamp, Uncounted, Undo, Verdict};
+use bucket::{Bucket, Error, PushId, Rollout, RolloutStage, Timestamp, Uncounted, Undo, Verdict};
 
 use super::{
     budget::Share,
@@ -14,7 +14,7 @@ use crate::{
     identity::{Identity, Origin},
     policy::{Policy, Role},
     reason::ensure_short,
-    server::Server,
+    server::Servers,
 };
 
 /// How often a decision is written again because a driver was faster.
@@ -46,6 +46,16 @@ impl Decision {
     pub const ALL: [Self; 7] =
         [Self::Pass, Self::Fail, Self::Unsure, Self::Continue, Self::Stop, Self::Undo, Self::Abandon];
 
+    /// Whether it can be decided about a rollout in that stage.
+    pub fn applies(self, stage: &RolloutStage) -> bool {
+        match self {
+            Self::Pass | Self::Fail | Self::Unsure | Self::Stop => *stage == RolloutStage::Running,
+            Self::Continue => *stage == RolloutStage::Stopped,
+            Self::Undo => !matches!(stage, RolloutStage::Undoing | RolloutStage::Undone | RolloutStage::Other(_)),
+            Self::ContinueWith(_) | Self::Abandon => !stage.is_over() && !matches!(stage, RolloutStage::Other(_)),
+        }
+    }
+
     /// As objects and programs spell it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -75,6 +85,22 @@ impl FromStr for Decision {
     }
 }
 
+/// Makes sure that somebody may decide about a rollout: a deployer of its app on every server of it.
+///
+/// # Errors
+/// That they may not.
+pub fn ensure_may_decide(policy: &Policy, who: &Identity, rollout: &Rollout) -> Result<()> {
+    let least = rollout.rows().map(|row| policy.role(who, &rollout.app, &row.server)).min();
+    ensure!(
+        least >= Some(Role::Deployer),
+        "`{}` may not decide about rollout {}: that takes the role `deployer` for `{}` on every server of it",
+        who.name,
+        rollout.id,
+        rollout.app
+    );
+    Ok(())
+}
+
 /// Writes a decision into a rollout. `servers` are those of the rollout, read just now.
 ///
 /// # Errors
@@ -85,16 +111,16 @@ pub async fn decide(
     id: &PushId,
     decision: Decision,
     (who, why): (&Identity, &str),
-    servers: &BTreeMap<ServerName, Server>,
+    servers: &dyn Servers,
 ) -> Result<Rollout> {
     ensure_short(why)?;
     for _ in 0..MAX_TRIES {
         let read = bucket.rollout(id).await.with_context(|| format!("could not read rollout {id}"))?;
         let (generation, rollout) = read.with_context(|| format!("there is no rollout {id}"))?;
         let now = bucket.now();
-        let decided = decided(observe(rollout, servers), policy, decision, (who, why), servers, now)?;
+        let decided = decided(rollout, policy, decision, (who, why), servers, now)?;
         if decided.stage == RolloutStage::Abandoned {
-            end(bucket, &decided, &who.name).await?;
+            end(bucket, &observe(decided.clone(), servers), &who.name).await?;
         }
         match bucket.write_rollout(&decided, Some(generation)).await {
             Ok(_) => return Ok(decided),
@@ -111,25 +137,12 @@ fn decided(
     policy: &Policy,
     decision: Decision,
     (who, why): (&Identity, &str),
-    servers: &BTreeMap<ServerName, Server>,
+    servers: &dyn Servers,
     now: Timestamp,
 ) -> Result<Rollout> {
-    let least = rollout.rows().map(|row| policy.role(who, &rollout.app, &row.server)).min();
-    ensure!(
-        least >= Some(Role::Deployer),
-        "`{}` may not decide about rollout {}: that takes the role `deployer` for `{}` on every server of it",
-        who.name,
-        rollout.id,
-        rollout.app
-    );
+    ensure_may_decide(policy, who, &rollout)?;
     let (id, stage) = (&rollout.id, &rollout.stage);
-    let fits = match decision {
-        Decision::Pass | Decision::Fail | Decision::Unsure | Decision::Stop => *stage == RolloutStage::Running,
-        Decision::Continue => *stage == RolloutStage::Stopped,
-        Decision::Undo => !matches!(stage, RolloutStage::Undoing | RolloutStage::Undone | RolloutStage::Other(_)),
-        Decision::ContinueWith(_) | Decision::Abandon => !stage.is_over() && !matches!(stage, RolloutStage::Other(_)),
-    };
-    ensure!(fits, "rollout {id} is {}: `{decision}` does not apply", stage.as_str().escape_debug());
+    ensure!(decision.applies(stage), "rollout {id} is {}: `{decision}` does not apply", stage.as_str().escape_debug());
     let begun = rollout.waves.iter().rposition(|wave| wave.rows.iter().any(|row| row.noted.is_some()));
     let wave = begun.map_or(0, |at| at + 1);
     let verdict = Verdict { what: decision.to_string(), wave, by: who.name.clone(), at: now, why: why.to_owned() };
@@ -165,11 +178,12 @@ fn decided(
 }
 
 /// A rollout that had stopped runs again, and what has failed by now no longer counts.
-fn go_on(rollout: &mut Rollout, servers: &BTreeMap<ServerName, Server>, now: Timestamp) {
+fn go_on(rollout: &mut Rollout, servers: &dyn Servers, now: Timestamp) {
     (rollout.stage, rollout.stopped) = (RolloutStage::Running, None);
-    let known = rollout.clone();
-    for row in rollout.rows_mut() {
-        if row_state(&known, row, servers.get(&row.server), now).has_failed() {
+    // What they say is only looked at: whoever drives it writes down what was read after it.
+    let seen = observe(rollout.clone(), servers);
+    for (row, seen_row) in rollout.rows_mut().zip(seen.rows()) {
+        if row_state(&seen, seen_row, servers.get(&row.server), now).has_failed() {
             row.uncounted.get_or_insert(Uncounted::Excused);
         }
     }

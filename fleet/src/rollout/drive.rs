@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use bucket::{
     Bucket, Driven, Error, Generation, Push, PushEnd, PushId, PushKind, PushRow, Rollout, RolloutStage, ServerName,
     Undo, UnwrittenCause, UnwrittenRow,
@@ -26,7 +26,7 @@ use crate::{
     push::Seen,
     redo::undone,
     rollback::find_or_cached,
-    server::Server,
+    server::{Server, Servers},
 };
 
 /// How often a rollout that nothing happens to says that it is driven.
@@ -50,26 +50,25 @@ pub enum Step {
     Moved(Box<Rollout>),
     /// Nothing can be done before that.
     Waits(Box<Rollout>, Waiting),
-    /// Another driver was faster.
+    /// Another driver was faster, or somebody decided something.
     Contended,
 }
 
 impl Driver {
-    /// Does what there is to do about a rollout now. `servers` are those of the rollout and of its groups as they were read just
-    /// now, with reports that bear the bucket's time; `held` are those that nobody may write.
+    /// Does what there is to do about a rollout now. `servers` are those of the rollout and of its groups, read after the rollout:
+    /// else what another driver wrote in between would look like somebody's push. Their reports bear the bucket's time; `held` are
+    /// those that nobody may write.
     ///
     /// # Errors
-    /// When there is no such rollout, or it can't be read or written.
+    /// When it can't be written.
     pub async fn step(
         &self,
         bucket: &Bucket,
-        id: &PushId,
-        servers: &BTreeMap<ServerName, Server>,
+        (generation, before): (Generation, Rollout),
+        servers: &dyn Servers,
         held: &BTreeMap<ServerName, bucket::Timestamp>,
         halted: bool,
     ) -> Result<Step> {
-        let read = bucket.rollout(id).await.with_context(|| format!("could not read rollout {id}"))?;
-        let (generation, before) = read.with_context(|| format!("there is no rollout {id}"))?;
         let now = bucket.now();
         let mut after = observe(before.clone(), servers);
         let decided = next(&after, Surroundings { servers, held, halted, now });
@@ -106,7 +105,7 @@ impl Driver {
             match bucket.write_rollout(&after, Some(generation)).await {
                 Ok(written) => generation = written,
                 Err(Error::Conflict { .. }) => return Ok(Step::Contended),
-                Err(error) => return Err(error).with_context(|| format!("could not write rollout {id}")),
+                Err(error) => return Err(error).with_context(|| format!("could not write rollout {}", after.id)),
             }
         }
         match decided {
@@ -123,7 +122,7 @@ impl Driver {
         generation: Generation,
         mut rollout: Rollout,
         names: &[ServerName],
-        servers: &BTreeMap<ServerName, Server>,
+        servers: &dyn Servers,
     ) -> Result<Step> {
         let release = find(bucket, &rollout.release).await.ok();
         let intents = names.iter().filter_map(|name| {
@@ -165,7 +164,7 @@ impl Driver {
         generation: Generation,
         mut rollout: Rollout,
         names: &[ServerName],
-        servers: &BTreeMap<ServerName, Server>,
+        servers: &dyn Servers,
     ) -> Result<Step> {
         let undo = rollout.undo.clone().context("the rollout does not say by which push it is undone")?;
         let (push, impossible) = undo_push(bucket, &rollout, &undo).await?;
@@ -230,13 +229,32 @@ fn ended(rollout: Rollout, results: &[PushResult]) -> Result<Step> {
     }
 }
 
+/// Records a rollout, and its push, so that lists have it before something is written.
+///
+/// # Errors
+/// When it can't be recorded. Nothing was written then.
+pub async fn begin(bucket: &Bucket, rollout: &Rollout) -> Result<()> {
+    let push = push_of(rollout);
+    ensure!(
+        push.rows_that_fit() == push.rows.len(),
+        "nothing was written: a push of {} servers is too large, at most {} of these fit into one: push to fewer at a time",
+        push.rows.len(),
+        push.rows_that_fit()
+    );
+    let created = bucket.write_rollout(rollout, None).await;
+    created.context("could not record the rollout; nothing was written")?;
+    // If that fails, or this process ends here, whoever drives the rollout records its push.
+    let _ = bucket.create_push(&push).await;
+    Ok(())
+}
+
 /// From now on a rollout is undone.
 pub fn begin_undo(rollout: &mut Rollout, undo: Undo) {
     (rollout.stage, rollout.undo) = (RolloutStage::Undoing, Some(undo));
 }
 
 /// The push that a rollout carries out.
-fn push_of(rollout: &Rollout) -> Push {
+pub fn push_of(rollout: &Rollout) -> Push {
     let to = Some(rollout.release.clone());
     let row = |row: &bucket::WaveRow| PushRow { server: row.server.clone(), from: row.from.clone(), to: to.clone() };
     Push {

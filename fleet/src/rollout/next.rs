@@ -5,17 +5,17 @@ use std::{
     fmt,
 };
 
-use bucket::{Rollout, RolloutStage, ServerName, Timestamp, Wave, WaveRow};
+use bucket::{Budget, Rollout, RolloutRules, RolloutStage, ServerName, Timestamp, Wave, WaveRow};
 use jiff::SignedDuration;
 
 use super::observe::{Health, RowState, health, row_state};
-use crate::server::Server;
+use crate::server::Servers;
 
 /// What is known around a rollout.
 #[derive(Debug, Clone, Copy)]
 pub struct Surroundings<'a> {
     /// Its servers and those of its groups, as they were read, with reports that bear the bucket's time.
-    pub servers: &'a BTreeMap<ServerName, Server>,
+    pub servers: &'a dyn Servers,
     /// The servers that nobody may write now, each until when.
     pub held: &'a BTreeMap<ServerName, Timestamp>,
     /// Whether all pushes are halted.
@@ -112,6 +112,7 @@ impl fmt::Display for Waiting {
             Self::Verdict(wave) => write!(f, "waiting for a verdict on wave {wave}"),
             Self::Reports(servers) => write!(f, "waiting for a report of {}", names(servers)),
             Self::Settling(until, servers) => {
+                let until = until.strftime("%H:%M:%S UTC");
                 write!(f, "waiting until {until} for {} to stay converged", names(servers))
             }
             Self::Budget { group, out, size, allowed } => {
@@ -119,11 +120,43 @@ impl fmt::Display for Waiting {
                 write!(f, "waiting until fewer servers{of} are out: {out} of {size} out, {allowed} allowed")
             }
             Self::Holds(until, servers) => {
+                let until = until.strftime("%Y-%m-%d %H:%M UTC");
                 write!(f, "waiting for {}, on hold, the first until {until}", names(servers))
             }
             Self::Nothing => f.write_str("nothing to wait for"),
         }
     }
+}
+
+/// What is being done, in a sentence's words.
+impl fmt::Display for Next {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Write(servers) => write!(f, "writing {}", names(servers)),
+            Self::Undo(servers) => write!(f, "restoring what ran before on {}", names(servers)),
+            Self::Stop(stop) => write!(f, "stopping: {stop}"),
+            Self::End(_) => f.write_str("ending: nothing is left to do"),
+            Self::Wait(waiting) => waiting.fmt(f),
+        }
+    }
+}
+
+/// What stops a rollout by these rules, and what then happens, in a sentence.
+pub fn stops_when(rules: &RolloutRules) -> String {
+    let failing = match rules.stop_at {
+        0 | 1 => "a server fails, is rolled back or falls silent".to_owned(),
+        more => format!("{more} servers have failed, were rolled back or fell silent"),
+    };
+    let within = console::age(SignedDuration::from_secs(i64::try_from(rules.within_seconds).unwrap_or(i64::MAX)));
+    let then = if rules.undo_on_stop { "; it then restores what ran before" } else { "" };
+    format!("It stops when {failing}, or when a wave does not have enough servers {within} after its last write{then}.")
+}
+
+/// The budgets of a rollout, each with how many of its servers are out.
+pub fn loads<'a>(rollout: &'a Rollout, around: Surroundings) -> Vec<(&'a Budget, usize)> {
+    let out = Out::of(rollout, around);
+    let load = |budget: &&Budget| budget.servers.iter().filter(|server| out.servers.contains(*server)).count();
+    rollout.budgets.iter().map(|budget| (budget, load(&budget))).collect()
 }
 
 /// What is done about a rollout whose servers were observed just now.
@@ -250,7 +283,7 @@ impl<'a> Out<'a> {
     fn of(rollout: &'a Rollout, around: Surroundings) -> Self {
         let of_rollout: BTreeMap<&ServerName, &WaveRow> = rollout.rows().map(|row| (&row.server, row)).collect();
         let is_out = |name: &&ServerName| {
-            let server = around.servers.get(*name);
+            let server = around.servers.get(name);
             let row = of_rollout.get(name).filter(|row| row.written.is_some() && row.left.is_none() && !row.undone);
             match (row, server) {
                 (Some(row), _) => row_state(rollout, row, server, around.now).is_out(),

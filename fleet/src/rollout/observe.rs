@@ -1,14 +1,12 @@
 //! What documents and reports say of the servers of a rollout. Pure.
 
-use std::collections::BTreeMap;
-
-use bucket::{AppName, AppState, AppStatus, Generation, PushId, Rollout, ServerName, Timestamp, WaveRow, Written};
+use bucket::{AppName, AppState, AppStatus, Generation, PushId, Rollout, Timestamp, WaveRow, Written};
 use jiff::SignedDuration;
 
 use crate::{
     condition::{apps, is_behind},
     plan::overdue,
-    server::{Reading, Server},
+    server::{Reading, Server, Servers},
 };
 
 /// How a server is before it is written. The healthy go first.
@@ -90,9 +88,9 @@ fn report<'a>(rollout: &Rollout, row: &WaveRow, server: &'a Server) -> Option<(T
     (is_about && reported.desired.as_ref() == Some(&rollout.release)).then_some((status.written, reported))
 }
 
-/// A rollout with what is seen of its servers now. Reports bear the bucket's time.
+/// A rollout with what is seen of its servers now: what was read of them after it. Reports bear the bucket's time.
 #[must_use]
-pub fn observe(mut rollout: Rollout, servers: &BTreeMap<ServerName, Server>) -> Rollout {
+pub fn observe(mut rollout: Rollout, servers: &dyn Servers) -> Rollout {
     let known = Rollout { waves: Vec::new(), ..rollout.clone() };
     for row in rollout.rows_mut().filter(|row| row.left.is_none() && !row.undone) {
         if let Some(server) = servers.get(&row.server) {

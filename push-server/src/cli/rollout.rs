@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use bucket::{Bucket, PushId, Rollout, RolloutStage};
+use bucket::{Bucket, Generation, PushId, Rollout, RolloutStage, RolloutSummary};
 use clap::{Args, Subcommand};
 use console::{Table, UsageError, count, note, print, print_json, print_line};
 use fleet::{
@@ -143,15 +143,15 @@ impl RolloutArguments {
     }
 }
 
-async fn read(bucket: &Bucket, id: &PushId) -> Result<Rollout> {
+async fn read(bucket: &Bucket, id: &PushId) -> Result<(Generation, Rollout)> {
     let read = bucket.rollout(id).await.with_context(|| format!("could not read rollout {id}"))?;
-    Ok(read.with_context(|| format!("there is no rollout {id}; `push rollout list` lists them"))?.1)
+    read.with_context(|| format!("there is no rollout {id}; `push rollout list` lists them"))
 }
 
 async fn judge(command: &Command, judged: Judged, decision: Decision) -> Result<bool> {
     let bucket = &command.bucket;
     let operator = judged.driving.operator(command)?;
-    let (mut reader, rollout) = (Reader::default(), read(bucket, &judged.id).await?);
+    let (mut reader, (_, rollout)) = (Reader::default(), read(bucket, &judged.id).await?);
     let servers = reader.read(bucket, &names(&rollout)).await?;
     let by = (&operator.who, judged.reason.as_str());
     let decided = decide(bucket, &command.policy, &judged.id, decision, by, servers).await?;
@@ -165,9 +165,14 @@ async fn judge(command: &Command, judged: Judged, decision: Decision) -> Result<
         print_line(format_args!("rollout {} is {}", judged.id, console::safe(decided.stage.as_str())))?;
     }
     if !decided.stage.is_over() && decided.stage != RolloutStage::Stopped {
-        note(format_args!("note: `push rollout wait {}` carries it on", judged.id));
+        note(who_drives(&judged.id));
     }
     Ok(true)
+}
+
+/// Who carries a rollout on when this process doesn't.
+pub(crate) fn who_drives(id: &PushId) -> String {
+    format!("note: a running `push serve` of this bucket carries it on, and so does `push rollout wait {id}`")
 }
 
 /// Carries a rollout on until it is over or stops; whether that was its goal. What can't be read or written now is tried again at
@@ -184,15 +189,16 @@ pub(crate) async fn drive(
     let driver = Driver { name, policy: operator.policy.clone(), poke: operator.poke.clone() };
     let end = timeout.map(|timeout| Instant::now() + timeout);
     let (mut reader, mut holds, mut told) = (Reader::default(), AllHolds::default(), String::new());
-    let rollout = read(bucket, id).await?;
-    let wanted = names(&rollout);
+    // That there is none is said at once.
+    read(bucket, id).await?;
     loop {
         let looked = async {
-            let servers = reader.read(bucket, &wanted).await?;
+            let (generation, rollout) = read(bucket, id).await?;
+            let servers = reader.read(bucket, &names(&rollout)).await?;
             let halted = bucket.halt().await.context("could not read whether all pushes are halted")?.is_some();
             holds = hold::all(bucket, &holds).await?;
             let held = held(&rollout, &holds, bucket.now())?;
-            driver.step(bucket, id, servers, &held, halted).await
+            driver.step(bucket, (generation, rollout), servers, &held, halted).await
         };
         let (news, rest) = match looked.await {
             Ok(Step::Moved(rollout) | Step::Waits(rollout, _)) if is_final(&rollout.stage) => {
@@ -241,10 +247,10 @@ fn told_end(command: &Command, rollout: &Rollout, goal: &RolloutStage) -> Result
 
 async fn list(command: &Command) -> Result<bool> {
     let bucket = &command.bucket;
-    let ids: Vec<PushId> = bucket.rollouts().try_collect().await.context("could not list the rollouts")?;
+    let listed: Vec<RolloutSummary> = bucket.rollouts().try_collect().await.context("could not list the rollouts")?;
     let mut rollouts = Vec::new();
-    for id in ids {
-        rollouts.push(read(bucket, &id).await?);
+    for RolloutSummary { id, .. } in listed {
+        rollouts.push(read(bucket, &id).await?.1);
     }
     rollouts.sort_by_key(|rollout| std::cmp::Reverse(rollout.began));
     if command.json {
@@ -285,7 +291,7 @@ async fn list(command: &Command) -> Result<bool> {
 
 async fn show(command: &Command, id: &PushId) -> Result<bool> {
     let bucket = &command.bucket;
-    let (mut reader, rollout) = (Reader::default(), read(bucket, id).await?);
+    let (mut reader, (_, rollout)) = (Reader::default(), read(bucket, id).await?);
     let servers = reader.read(bucket, &names(&rollout)).await?;
     let (rollout, now) = (observe(rollout, servers), bucket.now());
     let state = |row: &bucket::WaveRow| row_state(&rollout, row, servers.get(&row.server), now);

@@ -12,6 +12,7 @@ use fleet::{
     policy::{Case, Reason},
     rollout::{
         budget::Share,
+        drive::begin as begin_rollout,
         plan::{MAX_SETTLE, Subject, Wish, out_before, plan},
         waves::{Candidate, Waves},
     },
@@ -23,7 +24,7 @@ use serde_json::json;
 use super::{
     command::{AT_ONCE, Command},
     pending::{DeployOptions, PendingPush, operator},
-    rollout::drive,
+    rollout::{drive, who_drives},
 };
 
 /// How a push goes out in waves.
@@ -124,10 +125,10 @@ pub(crate) async fn begin(
     if let Some(new) = bucket.mark().await.context("could not mark the bucket; nothing was written")? {
         note(format_args!("warning: {new}"));
     }
-    let created = bucket.write_rollout(&rollout, None).await;
-    created.context("could not record the rollout; nothing was written")?;
+    begin_rollout(bucket, &rollout).await?;
     if options.is_waiting() {
-        note(format_args!("note: this is rollout {id}; if this process ends, `push rollout wait {id}` goes on"));
+        note(format_args!("note: this is rollout {id}; should this process end:"));
+        note(who_drives(&id));
         return drive(command, &operator, &id, options.timeout(), &RolloutStage::Done).await;
     }
     if command.json {
@@ -135,7 +136,7 @@ pub(crate) async fn begin(
     } else {
         print_line(format_args!("rollout {id} is recorded, and nothing is written yet"))?;
     }
-    note(format_args!("note: `push rollout wait {id}` carries it on: nothing happens before something does"));
+    note(who_drives(&id));
     Ok(true)
 }
 

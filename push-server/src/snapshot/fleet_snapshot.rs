@@ -8,7 +8,7 @@ use std::{
 use bucket::{AppName, Halt, HistoryEntry, Hold, ReleaseName, ServerName, Timestamp};
 use fleet::{hold::AllHolds, server::Server};
 
-use super::{recent_push::RecentPush, releases::AppReleases};
+use super::{recent_push::RecentPush, releases::AppReleases, rollouts::Rollouts};
 
 /// The whole fleet at one moment.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +25,8 @@ pub struct FleetSnapshot {
     pub halt: Option<Halt>,
     /// The holds of the servers that have some, those that are over among them.
     pub holds: Arc<AllHolds>,
+    /// The rollouts that were written last; a bounded number. Each was read before the servers.
+    pub rollouts: Arc<Rollouts>,
     /// The releases that nobody may push.
     pub rejected: Arc<BTreeSet<ReleaseName>>,
     /// When the bucket was last read from end to end; `None` before the first time.
@@ -47,6 +49,7 @@ impl FleetSnapshot {
             && self.halt == other.halt
             && self.rejected == other.rejected
             && self.holds == other.holds
+            && self.rollouts == other.rollouts
             && self.has_same_servers(other)
             && same(&self.apps, &other.apps)
     }

@@ -1,7 +1,8 @@
 //! The whole fleet as it was a moment ago, for drawing pages.
 //!
-//! A [`FleetSnapshot`] is immutable and cheap to hold; the [`SnapshotRefresher`] puts a newer one in its place. Writes
-//! are never made from it: they read the bucket afresh ([`fleet::push`]).
+//! A [`FleetSnapshot`] is immutable and cheap to hold; the [`SnapshotRefresher`] puts a newer one in its place. What
+//! an operator asks for is never written from it: that reads the bucket afresh ([`fleet::push`]). A rollout is carried on from it,
+//! over the generations that it has.
 //!
 //! What hasn't changed between two snapshots is the same `Arc` in both.
 
@@ -12,9 +13,11 @@ mod pushes;
 mod recent_push;
 mod refresher;
 mod releases;
+mod rollouts;
 mod servers;
 
 pub use fleet_snapshot::FleetSnapshot;
 pub use recent_push::{Evidence, RecentPush, RecentRows, push_of};
 pub use refresher::SnapshotRefresher;
 pub use releases::{AppReleases, Listed, Mark};
+pub use rollouts::{KnownRollout, Rollouts};

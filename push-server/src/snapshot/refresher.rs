@@ -22,6 +22,7 @@ use super::{
     full_scan::Releases,
     heads::{self, Heads, News},
     pushes::{CLOCKS_APART, Recent, merged, told},
+    rollouts,
     servers::{self, AT_ONCE, Known},
 };
 
@@ -38,6 +39,7 @@ pub struct SnapshotRefresher {
     bucket: Bucket,
     snapshot: RwLock<Arc<FleetSnapshot>>,
     changes: watch::Sender<u64>,
+    rounds: watch::Sender<u64>,
     /// Held while a snapshot is put in another's place; never across an await.
     state: Mutex<RefreshState>,
     /// Held for a whole round.
@@ -67,6 +69,7 @@ impl SnapshotRefresher {
             bucket,
             snapshot: RwLock::default(),
             changes: watch::Sender::new(0),
+            rounds: watch::Sender::new(0),
             state: Mutex::default(),
             round: tokio::sync::Mutex::default(),
         }
@@ -86,6 +89,11 @@ impl SnapshotRefresher {
     /// later is nothing else.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+
+    /// Tells of the end of every round, by a growing number, whether or not something has changed.
+    pub fn rounds(&self) -> watch::Receiver<u64> {
+        self.rounds.subscribe()
     }
 
     /// Tells of a change that isn't in the snapshot, as the progress of a push.
@@ -118,6 +126,7 @@ impl SnapshotRefresher {
             }
             snapshot.failure = failure;
         });
+        self.rounds.send_modify(|number| *number += 1);
     }
 
     /// Reads one server afresh, after a write of ours, so that its author sees it at once.
@@ -226,6 +235,12 @@ impl SnapshotRefresher {
             state.fresh.clear();
             state.known.clone()
         };
+        // Before the servers: what a rollout says was written must be seen in them.
+        let rollouts = rollouts::read(&self.bucket, &self.snapshot().rollouts).await;
+        let (rollouts, unlisted) = match rollouts {
+            Ok(rollouts) => (Some(Arc::new(rollouts)), None),
+            Err(error) => (None, Some(error)),
+        };
         let listing = servers::list(&self.bucket).await?;
         let mut servers = listing.read(&self.bucket, &before).await?;
         let changed = listing.changed(&before).filter_map(|summary| servers.get(&summary.server));
@@ -236,10 +251,11 @@ impl SnapshotRefresher {
             }
             snapshot.servers = servers.iter().map(|(name, known)| (name.clone(), known.server.clone())).collect();
             state.known = Arc::new(servers);
+            snapshot.rollouts = rollouts.unwrap_or_else(|| snapshot.rollouts.clone());
         });
         let pushes = recent.read(&self.bucket, listing.changed(&before)).await?;
         self.put(|_, snapshot| snapshot.pushes = merged(&snapshot.pushes, pushes, of_documents));
-        Ok(())
+        unlisted.map_or(Ok(()), Err)
     }
 
     fn state(&self) -> MutexGuard<'_, RefreshState> {

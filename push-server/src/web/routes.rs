@@ -55,6 +55,7 @@ pub(crate) fn all() -> Vec<Route> {
         write("/pushes/{id}/retry", post(pages::push::redo::post_retry)),
         write("/pushes/{id}/continue", post(pages::push::redo::carry_on)),
         write("/pushes/{id}/stop", post(pages::push::redo::stop)),
+        write("/pushes/{id}/rollout", post(pages::push::redo::decide)),
         read("/events", get(events::get)),
     ];
     routes.extend(api::routes());

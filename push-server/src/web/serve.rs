@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 
 use super::{
     auth::{self, AuthSettings, Authenticator},
-    connections, routes,
+    connections, driver, routes,
     shared::Web,
 };
 
@@ -48,11 +48,13 @@ pub async fn serve(
     let listener = TcpListener::bind(settings.listen).await;
     let listener = listener.with_context(|| format!("could not listen on {}", settings.listen))?;
     let address = listener.local_addr().context("could not read the address that it listens on")?;
-    let authenticator = Arc::new(Authenticator::new(settings.auth, address, settings.operator)?);
+    let operator = settings.operator;
+    let authenticator = Arc::new(Authenticator::new(settings.auth, address, operator.clone())?);
     let keeping = tokio::spawn({
         let web = web.clone();
         async move { web.refresher.keep(settings.refresh).await }
     });
+    let driving = tokio::spawn(driver::keep(web.clone(), format!("push serve of {operator}")));
     listening(address, authenticator.token())?;
     let router = auth::protect(routes::router(&web), authenticator.clone());
     let admitted = move |peer| authenticator.admits(peer);
@@ -63,6 +65,7 @@ pub async fn serve(
     let done = async {
         // Fails only if there was a fault of ours: then nobody can be answered any more.
         let _ = serving.await;
+        let _ = driving.await;
         web.jobs.idle().await;
     };
     let _ = tokio::time::timeout(LAST_WRITES_TIMEOUT, done).await;

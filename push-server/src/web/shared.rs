@@ -9,7 +9,7 @@ use fleet::{
 };
 use tokio::sync::watch;
 
-use super::{counters::Counters, jobs::Jobs};
+use super::{counters::Counters, jobs::Jobs, problems::Problems};
 use crate::snapshot::SnapshotRefresher;
 
 /// What all requests share.
@@ -21,6 +21,7 @@ pub(crate) struct Web {
     pub(crate) policy: Watched,
     pub(crate) jobs: Jobs,
     pub(crate) counters: Counters,
+    pub(crate) problems: Problems,
     /// Turns true when the process is asked to end.
     pub(crate) ending: watch::Sender<bool>,
 }
@@ -34,6 +35,7 @@ impl Web {
             policy,
             jobs: Jobs::default(),
             counters: Counters::default(),
+            problems: Problems::default(),
             ending: watch::Sender::new(false),
         }
     }

@@ -7,11 +7,12 @@ use bucket::{Generation, Push, PushEnd, PushHead, PushId, ServerName, UnwrittenC
 use fleet::{
     account::{self, Account, Stage},
     operation::PushResult,
+    rollout::drive::push_of as push_of_rollout,
     server,
 };
 use futures_util::{StreamExt, stream};
 
-use super::{jobs::Job, view::View};
+use super::{jobs::Job, rollouts::ShownRollout, view::View};
 use crate::snapshot::{Evidence, RecentRows, push_of};
 
 /// Servers that are read at the same time.
@@ -42,7 +43,10 @@ impl Shown {
             // Of what is refused as a whole nothing is recorded.
             let is_recorded = job.as_ref().is_none_or(|job| job.is_recorded());
             let found = if is_recorded { read(view, id).await? } else { None };
-            let Some((push, end)) = found.or_else(|| Some((job.as_ref()?.push(), None))) else { return Ok(None) };
+            let found = found.or_else(|| Some((job.as_ref()?.push(), None)));
+            // Of a rollout that began just now the push may not be recorded yet.
+            let rollout = view.snapshot.rollouts.get(id).and_then(|known| known.rollout.known());
+            let Some((push, end)) = found.or_else(|| Some((push_of_rollout(rollout?), None))) else { return Ok(None) };
             let mut rows = RecentRows::new(push, end);
             rows.follow(&mut Evidence::new(&view.snapshot.servers, &view.snapshot.pushes), None);
             (rows, false)
@@ -72,6 +76,14 @@ impl Shown {
         });
         let rows = stream::iter(rows.collect::<Vec<_>>()).buffered(AT_ONCE).collect().await;
         Ok(account::account(push.clone(), None, rows, view.bucket_now()))
+    }
+
+    /// The rollout that carries it out, if it goes out in waves.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub(crate) async fn rollout(&self, view: &View) -> Result<Option<ShownRollout>, String> {
+        if self.push().rollout { ShownRollout::find(view, &self.push().id).await } else { Ok(None) }
     }
 
     fn learn(&mut self, view: &View) {

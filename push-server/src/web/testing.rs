@@ -7,11 +7,17 @@ use axum::{
     http::{Method, Request, StatusCode, header},
     response::Response,
 };
-use bucket::{Bucket, BucketOptions, BucketUrl, ReleaseMetadata, ReleaseName};
+use bucket::{Bucket, BucketOptions, BucketUrl, PushId, ReleaseMetadata, ReleaseName, RolloutRules};
 use fleet::{
     identity::{Identity, Origin},
     poke::PokeSettings,
     policy::watched::Watched,
+    rollout::{
+        drive::begin,
+        plan::{Subject, Wish, plan},
+        waves::Candidate,
+    },
+    server::Server,
 };
 use tower::ServiceExt as _;
 
@@ -93,4 +99,41 @@ pub(crate) async fn server(web: &Arc<Web>, name: &str, desired: Option<&ReleaseN
     let status = serde_json::from_value(report).unwrap();
     bucket.write_status(&status, None).await.unwrap();
     web.refresher.refresh_servers(&[server]).await;
+}
+
+/// Lets the agent of a server report what it makes of its document: the app `web` is in that state.
+pub(crate) async fn report(web: &Arc<Web>, name: &str, state: &str) {
+    let (bucket, server) = (web.refresher.bucket(), name.parse().unwrap());
+    let (generation, document) = bucket.server_document(&server).await.unwrap().unwrap();
+    let (seen, status) = bucket.status(&server).await.unwrap().unwrap();
+    let mut report = serde_json::to_value(&status).unwrap();
+    let release = serde_json::json!(document.releases().next());
+    report["document"]["generation"] = generation.0.into();
+    (report["apps"][0]["desired"], report["apps"][0]["installed"]) = (release.clone(), release);
+    report["apps"][0]["state"] = state.into();
+    bucket.write_status(&serde_json::from_value(report).unwrap(), Some(seen)).await.unwrap();
+}
+
+/// Begins a rollout of a release to all servers, without a time to settle, and gives its ID.
+pub(crate) async fn rollout(web: &Arc<Web>, release: &ReleaseName, waves: &str) -> PushId {
+    let rules = RolloutRules {
+        settle_seconds: 0,
+        within_seconds: 1800,
+        enough_percent: 95,
+        stop_at: 1,
+        pause_after: Vec::new(),
+        undo_on_stop: false,
+    };
+    let wish = Wish { waves: waves.parse().unwrap(), rules, max_down: None };
+    let who = Identity { name: "deployer".into(), origin: Origin::SignedIn };
+    let (id, snapshot) = (PushId::random(), web.refresher.snapshot());
+    let subject = Subject { id: &id, release, who: &who, why: "faster" };
+    let fleet: Vec<Server> = snapshot.servers.values().map(|server| (**server).clone()).collect();
+    let from = |server| Candidate { server, from: server.desired(release.app()) };
+    let candidates: Vec<Candidate> = fleet.iter().map(from).collect();
+    let bucket = web.refresher.bucket();
+    let rollout = plan(subject, &wish, &candidates, &fleet, &web.policy(), bucket.now()).unwrap();
+    begin(bucket, &rollout).await.unwrap();
+    web.refresher.refresh().await;
+    id
 }

@@ -49,6 +49,15 @@ impl Agents {
     }
 }
 
+struct Serve(Child);
+
+impl Drop for Serve {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 async fn report(bucket: &Bucket, server: &ServerName, fates: &Fates) {
     let Ok(Some((generation, document))) = bucket.server_document(server).await else { return };
     let Some(release) = document.releases().next() else { return };
@@ -90,6 +99,7 @@ impl Fixture {
         let url = BucketUrl::File(self.directory.path().to_owned());
         let mut command = Command::new(env!("CARGO_BIN_EXE_push"));
         command.env("PUSH_BUCKET", url.to_string()).env("PUSH_USER", "dev").args(arguments.split_whitespace());
+        command.env_remove("RUNTIME_DIRECTORY").env_remove("JOURNAL_STREAM");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
@@ -98,6 +108,19 @@ impl Fixture {
         let listed = self.json("rollout list");
         assert_eq!(listed["rollouts"].as_array().map(Vec::len), Some(1), "{listed}");
         listed["rollouts"][0].clone()
+    }
+
+    /// The web app over this bucket, as a process that is killed with what comes with it.
+    fn serve(&self) -> Serve {
+        let mut command = self.command("serve --listen 127.0.0.1:0 --refresh 1s");
+        Serve(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+
+    /// Waits until a rollout is in a stage.
+    async fn until(&self, stage: &str) {
+        while self.rollout()["stage"] != stage {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// How often a push wrote the document of a server, by what is recorded of it.
@@ -240,6 +263,48 @@ async fn two_drivers_that_are_killed_write_each_server_once() {
     assert_eq!(fixture.rollout()["stage"], "done");
     for server in (1..=6).map(|n| format!("web-{n}")) {
         assert_eq!((fixture.document(&server), fixture.written(&server, &id)), (json!([second]), 1), "{server}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_web_app_carries_it_on_also_after_it_was_killed() {
+    let fixture = Fixture::new().await;
+    let (_agents, first, second) = fixture.fleet(4).await;
+    let said = ok(&fixture.push("deploy web app:web --waves 1,1,rest --settle 1s --max-down 2"));
+    assert!(said.contains("a running `push serve` of this bucket carries it on"), "{said}");
+    let id = fixture.rollout()["id"].as_str().unwrap().to_owned();
+    let shown = fixture.json(&format!("show {id}"));
+    assert_eq!((&shown["stage"], fixture.document("web-1")), (&json!("under way"), json!([first])), "{shown}");
+    let serve = fixture.serve();
+    while fixture.document("web-1") != json!([second]) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // It has yet to settle: this is between two waves.
+    drop(serve);
+    assert_eq!([fixture.document("web-2"), fixture.document("web-3")], [json!([first]), json!([first])]);
+    let _serve = fixture.serve();
+    fixture.until("done").await;
+    for server in (1..=4).map(|n| format!("web-{n}")) {
+        assert_eq!((fixture.document(&server), fixture.written(&server, &id)), (json!([second]), 1), "{server}");
+    }
+    let by = fixture.rollout()["driven"]["by"].as_str().unwrap().to_owned();
+    assert!(by.starts_with("push serve of dev"), "{by}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_and_the_web_app_drive_one_rollout_together() {
+    let fixture = Fixture::new().await;
+    let (agents, first, second) = fixture.fleet(5).await;
+    agents.will("web-3", &second, "quarantined");
+    let _serve = fixture.serve();
+    let said = failed(&fixture.pushed("deploy web app:web --waves 2,1,rest --settle 1s --max-down 5 --wait").await);
+    assert!(said.contains("has stopped: 1 server failed: web-3"), "{said}");
+    let id = fixture.rollout()["id"].as_str().unwrap().to_owned();
+    assert_eq!([fixture.document("web-4"), fixture.document("web-5")], [json!([first]), json!([first])]);
+    ok(&fixture.push(&format!("rollout undo {id} -m bad")));
+    fixture.until("undone").await;
+    for server in (1..=5).map(|n| format!("web-{n}")) {
+        assert_eq!(fixture.document(&server), json!([first]), "{server}");
     }
 }
 

@@ -69,6 +69,7 @@
   // What somebody was doing in a part of the page: it must survive the part being drawn anew.
   const remember = (part) => {
     const ticked = [...part.querySelectorAll("input[type=checkbox]:checked:not([name=server])")].map((box) => box.value);
+    const typed = [...part.querySelectorAll("input[type=text][id]")].map((input) => [input.id, input.value]);
     const focused = part.contains(document.activeElement) ? document.activeElement : null;
     const same = (element) =>
       focused !== null &&
@@ -78,6 +79,10 @@
       element.textContent === focused.textContent;
     return () => {
       for (const box of part.querySelectorAll("input[type=checkbox]:not([name=server])")) box.checked = ticked.includes(box.value);
+      for (const [id, text] of typed) {
+        const input = document.getElementById(id);
+        if (input !== null) input.value = text;
+      }
       tickAgain(part);
       if (focused !== null) [...part.querySelectorAll("a, button, input")].find(same)?.focus({ preventScroll: true });
     };

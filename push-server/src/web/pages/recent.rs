@@ -5,6 +5,7 @@ use console::count;
 use fleet::{account::Stage, history::about};
 use maud::{Markup, html};
 
+use super::push::rollout_stage;
 use crate::{
     badge::{self, Severity},
     snapshot::RecentPush,
@@ -73,7 +74,14 @@ fn title(push: &RecentPush) -> Markup {
 /// What became of it.
 fn outcome(view: &View, push: &RecentPush) -> Markup {
     let is_cut_off = push.stage(view.bucket_now()) == Stage::CutOff;
+    let rollout = view.snapshot.rollouts.get(&push.head.id).and_then(|known| known.rollout.known());
     html! {
+        @if let Some(rollout) = rollout {
+            (rollout_stage(rollout)) " "
+            @if let Some(driven) = rollout.driven.as_ref().filter(|_| !rollout.stage.is_over()) {
+                span.facts { "driven " (ago(driven.at, view.now)) } " "
+            }
+        }
         @if is_cut_off { (badge(Severity::Bad, "!", "cut off")) " " }
         @match (&push.rows, push.head.unwritten) {
             (Some(rows), _) => {

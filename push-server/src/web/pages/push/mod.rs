@@ -2,6 +2,9 @@
 
 mod page;
 pub(crate) mod redo;
+mod waves;
+
+pub(crate) use waves::stage as rollout_stage;
 
 use axum::{
     body::Bytes,
@@ -49,8 +52,12 @@ pub(crate) async fn get(view: View, Path(id): Path<String>, params: Params) -> R
     };
     match shown {
         Ok(Some(shown)) => {
-            let title = page::title(&shown);
-            view.page(&title, Nav::History, &page::page(&view, &shown, params.page()))
+            let rollout = match shown.rollout(&view).await {
+                Ok(rollout) => rollout,
+                Err(error) => return view.problem(StatusCode::SERVICE_UNAVAILABLE, "Rollout unreadable", &error),
+            };
+            let content = page::page(&view, &shown, rollout.as_ref(), params.page());
+            view.page(&page::title(&shown), Nav::History, &content)
         }
         Ok(None) => {
             let text = "No push has this ID, or nothing of it was written. The history has the last pushes.";

@@ -12,6 +12,7 @@ use fleet::{
 };
 use maud::{Markup, html};
 
+use super::waves::section;
 use crate::{
     badge::{self, Severity},
     snapshot::Listed,
@@ -19,6 +20,7 @@ use crate::{
         compare::compare_link,
         params::link,
         parts::{self, ago, app_link, badge, foreign, page_of, pager, prose, release_or, server_link},
+        rollouts::ShownRollout,
         shown::Shown,
         view::View,
     },
@@ -44,7 +46,7 @@ pub(super) fn title(shown: &Shown) -> String {
 }
 
 /// The page.
-pub(super) fn page(view: &View, shown: &Shown, page: usize) -> Markup {
+pub(super) fn page(view: &View, shown: &Shown, rollout: Option<&ShownRollout>, page: usize) -> Markup {
     let push = shown.push();
     html! {
         header.title {
@@ -57,6 +59,7 @@ pub(super) fn page(view: &View, shown: &Shown, page: usize) -> Markup {
             @if shown.is_foreign { " (as the documents and the history tell: it has no object of its own)" }
         }
         @if !push.why.is_empty() { p.lead { (prose(&push.why)) } }
+        @if let Some(rollout) = rollout { (section(view, rollout)) }
         div #job data-live {
             (progress(view, shown))
             (table(view, shown, page))
@@ -74,6 +77,7 @@ fn progress(view: &View, shown: &Shown) -> Markup {
     html! {
         p.summary role="status" {
             @match stage {
+                Stage::UnderWay if shown.push().rollout => {}
                 Stage::UnderWay => {
                     (badge(Severity::Notice, "…", "pushing")) " " (written.len() + not_pushed) " of "
                     (shown.push().rows.len()) " done. "
@@ -90,7 +94,8 @@ fn progress(view: &View, shown: &Shown) -> Markup {
                 " — " (in_words(written.iter().map(|(.., state)| *state))) "."
             }
         }
-        (actions(view, shown, stage))
+        // What is done about a rollout is decided above.
+        @if !shown.push().rollout { (actions(view, shown, stage)) }
         @if not_pushed > 0 && stage == Stage::Over { (again(shown, &others)) }
     }
 }

@@ -10,7 +10,7 @@ use axum::{
 };
 use bucket::{NameError, ServerName};
 use console::count;
-use fleet::{history::about, proposed::Proposed};
+use fleet::{history::about, proposed::Proposed, rollout::decide::Decision};
 use maud::{Markup, html};
 
 use super::page::title;
@@ -25,6 +25,7 @@ use crate::web::{
     params::Params,
     parts::prose,
     redo::{self, Asked, NotDone},
+    rollouts,
     shown::Shown,
     view::{Nav, View},
 };
@@ -62,6 +63,22 @@ pub(crate) async fn stop(view: View, Path(id): Path<String>) -> Response {
     match redo::stop(&view, &id).await {
         Ok((id, _)) => Redirect::to(&format!("/pushes/{id}")).into_response(),
         Err(error) => not_done(&view, &error),
+    }
+}
+
+/// `POST /pushes/{id}/rollout`: `decision` and `reason`.
+pub(crate) async fn decide(view: View, Path(id): Path<String>, body: Result<Bytes, BytesRejection>) -> Response {
+    let params = match body {
+        Ok(body) => Params::parse(&body),
+        Err(refused) => return view.problem(refused.status(), "Invalid form", &refused.body_text()),
+    };
+    let decision = match params.get("decision").unwrap_or_default().parse::<Decision>() {
+        Ok(decision) => decision,
+        Err(error) => return view.problem(StatusCode::BAD_REQUEST, "Invalid form", &error),
+    };
+    match rollouts::decide(&view, &id, decision, params.get("reason").unwrap_or_default()).await {
+        Ok(rollout) => Redirect::to(&format!("/pushes/{}", rollout.id)).into_response(),
+        Err(error) => view.problem(error.status(), "Nothing was decided", &error.to_string()),
     }
 }
 
