@@ -1,5 +1,5 @@
-//! What lies in the metadata of a server document: the last push of each app, and retries. Written in the same request as
-//! the document, so that neither is ever without the other.
+//! What lies in the metadata of a server document: the last push of each app, retries, and holds as the agent is told of them.
+//! Written in the same request as the document, so that neither is ever without the other.
 //!
 //! Each kind has a budget, because the storage allows 8 KiB of metadata in all: the oldest goes first. What isn't
 //! understood is kept by whoever writes.
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    AppName, Generation, HistoryEntry, Metadata, PushId, PushKind, ReleaseName, ServerName,
+    AppName, Generation, HistoryEntry, Hold, Metadata, PushId, PushKind, ReleaseName, ServerName,
     ascii::{cut, to_ascii_json},
 };
 
@@ -17,10 +17,15 @@ use crate::{
 const PUSHES: &str = "pushes";
 /// The key of the retries.
 const RETRIES: &str = "retries";
+/// The key of the holds that the agent is told of.
+const HOLDS: &str = "holds";
+/// The key of the generation that first said what the document says, if it was written again to tell of holds.
+const SAID_SINCE: &str = "said-since";
 
-/// Most bytes of the pushes and of the retries, as they are stored.
+/// Most bytes of the pushes, of the retries and of the holds, as they are stored.
 const MAX_PUSHES: usize = 4 << 10;
 const MAX_RETRIES: usize = 1 << 10;
+const MAX_HOLDS: usize = 1 << 10;
 /// Most bytes of all metadata, keys too (Google Cloud Storage, "Quotas and limits"), less what the mark of a write takes.
 pub(crate) const MAX_ALL: usize = (8 << 10) - 64;
 
@@ -73,6 +78,27 @@ pub struct Retry {
     pub generation: Option<Generation>,
 }
 
+/// What an agent is told of a hold, for the people on its machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToldHold {
+    /// The app that is on hold; `None` for all of the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app: Option<AppName>,
+    /// Who set it, cut to [`LastPush::MAX_WHY`].
+    pub by: String,
+    /// The reason, cut to the same.
+    pub why: String,
+    /// When it ends.
+    pub until: Timestamp,
+}
+
+impl From<&Hold> for ToldHold {
+    fn from(hold: &Hold) -> Self {
+        let Hold { app, by, why, until, .. } = hold;
+        Self { app: app.clone(), by: cut(by, LastPush::MAX_WHY), why: cut(why, LastPush::MAX_WHY), until: *until }
+    }
+}
+
 impl LastPush {
     /// Most bytes of a reason that lie in metadata.
     pub const MAX_WHY: usize = 200;
@@ -111,6 +137,34 @@ impl DocumentMetadata {
         known(&self.elements(RETRIES))
     }
 
+    /// The holds that it tells the agent of, newest first, also those that are over. What binds whoever writes is in
+    /// [`crate::Holds`].
+    pub fn holds(&self) -> Vec<ToldHold> {
+        known(&self.elements(HOLDS))
+    }
+
+    /// Since which generation a document says what it says, which has this metadata and is itself of generation `written`: it
+    /// may have been written again only to tell of holds.
+    pub fn said_since(&self, written: Generation) -> Generation {
+        let since = self.0.get(SAID_SINCE).and_then(|value| value.parse().ok()).map(Generation);
+        since.filter(|since| (1..written.0).contains(&since.0)).unwrap_or(written)
+    }
+
+    /// Of a document that is about to be written over the generation `seen`, as it is: it tells of these holds, newest first, as
+    /// far as there is room.
+    #[must_use]
+    pub fn telling(self, holds: &[ToldHold], seen: Generation) -> Self {
+        let since = self.said_since(seen);
+        let mut telling = self.carried(seen, &[]);
+        telling.0.insert(SAID_SINCE.to_owned(), since.to_string());
+        let most = MAX_HOLDS.min(MAX_ALL.saturating_sub(telling.size_without(HOLDS)));
+        let fits = |count: &usize| HOLDS.len() + to_ascii_json(&holds[..*count]).len() <= most;
+        let count = (0..=holds.len()).take_while(fits).last().unwrap_or_default();
+        let told = holds[..count].iter().map(|hold| serde_json::to_value(hold).expect("a hold is JSON"));
+        telling.put(HOLDS, &told.collect::<Vec<_>>());
+        telling
+    }
+
     /// Of a document that is about to be written over the generation `seen`: each push and retry that came with that
     /// generation says so from now on, and of the pushes in `recorded` that the history has them.
     #[must_use]
@@ -140,6 +194,7 @@ impl DocumentMetadata {
         });
         elements.insert(0, serde_json::to_value(push).expect("a push is JSON"));
         self.put(PUSHES, &elements);
+        self.0.remove(SAID_SINCE);
         self.fit();
         self
     }
@@ -167,9 +222,12 @@ impl DocumentMetadata {
 
     /// Shortens the pushes to what the storage has room for beside everything else.
     fn fit(&mut self) {
-        let others: usize =
-            self.0.iter().filter(|(key, _)| *key != PUSHES).map(|(key, value)| key.len() + value.len()).sum();
-        self.shorten(PUSHES, MAX_PUSHES.min(MAX_ALL.saturating_sub(others)));
+        self.shorten(PUSHES, MAX_PUSHES.min(MAX_ALL.saturating_sub(self.size_without(PUSHES))));
+    }
+
+    /// How many bytes all but the value of a key have.
+    fn size_without(&self, but: &str) -> usize {
+        self.0.iter().filter(|(key, _)| *key != but).map(|(key, value)| key.len() + value.len()).sum()
     }
 
     /// Leaves out the last elements until a key and its value have at most so many bytes.
@@ -300,6 +358,42 @@ mod tests {
         // Others may take what the pushes would have: the whole is never more than the storage allows.
         let crowded = DocumentMetadata::from(Metadata::from([("invented".to_owned(), "x".repeat(8000))]));
         assert_eq!((ids(&crowded.clone().with_push(&push("web", 1))), crowded.pushes()), (Vec::new(), Vec::new()));
+    }
+
+    #[test]
+    fn a_document_that_tells_of_holds_says_what_it_said_before() {
+        let hold = |n: u8| ToldHold {
+            app: None,
+            by: "dev@laptop".into(),
+            why: "ü".repeat(usize::from(n)),
+            until: "2026-11-20T22:00:00Z".parse().unwrap(),
+        };
+        let pushed = DocumentMetadata::default().with_push(&push("web", 1)).with_retry(&retry("web", 1)).0;
+        assert_eq!((pushed.holds(), pushed.said_since(Generation(7))), (vec![], Generation(7)));
+        let told = pushed.telling(&[hold(1)], Generation(7));
+        assert_eq!((told.holds(), told.said_since(Generation(8))), (vec![hold(1)], Generation(7)));
+        assert_eq!(told.pushes()[0].generation, Some(Generation(7)));
+        assert_eq!(told.retries()[0].generation, Some(Generation(7)));
+        // A hold that goes is told of too, and as little says something new.
+        let ended = told.clone().telling(&[], Generation(8));
+        assert_eq!((ended.holds(), ended.said_since(Generation(9))), (vec![], Generation(7)));
+        // A push does, and the agent still knows of the hold.
+        let pushed = told.carried(Generation(8), &[]).with_push(&push("web", 2));
+        assert_eq!((pushed.holds(), pushed.said_since(Generation(9))), (vec![hold(1)], Generation(9)));
+        // The newest are told of as far as there is room, and no push has to go for them.
+        let many: Vec<ToldHold> = (0..100).map(hold).collect();
+        let told = pushed.clone().telling(&many, Generation(9));
+        assert!(told.holds().len() > 5 && told.as_ref()["holds"].len() < 1024, "{told:?}");
+        assert_eq!(told.holds()[..], many[..told.holds().len()]);
+        let foreign = Metadata::from([("invented".to_owned(), "x".repeat(7500))]);
+        let crowded = DocumentMetadata::from(foreign).with_push(&push("web", 1)).telling(&many, Generation(9));
+        assert_eq!((crowded.pushes().len(), crowded.holds().is_empty()), (1, false), "{crowded:?}");
+        assert!(crowded.size_without("") <= MAX_ALL);
+        // What nobody has written counts for nothing.
+        let odd = |value: &str| DocumentMetadata::from(Metadata::from([("said-since".to_owned(), value.to_owned())]));
+        for value in ["", "x", "-1", "0", "9", "10", "99999999999999999999"] {
+            assert_eq!(odd(value).said_since(Generation(9)), Generation(9), "{value}");
+        }
     }
 
     #[test]

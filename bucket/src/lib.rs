@@ -53,7 +53,7 @@ mod status;
 pub use app_name::AppName;
 pub use backend::Bucket;
 pub use bucket_url::BucketUrl;
-pub use document_metadata::{DocumentMetadata, LastPush, Retry};
+pub use document_metadata::{DocumentMetadata, LastPush, Retry, ToldHold};
 pub use download::Download;
 pub use error::Error;
 pub use file::{FileBucket, NewBucket};

@@ -283,6 +283,19 @@ impl Bucket {
         self.write_within(MAX_SIZE, &path, content, document.metadata.as_ref(), seen).await
     }
 
+    /// Writes a server's document once more, byte for byte as it was read, with other metadata.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when somebody wrote in between. Nothing was written then.
+    pub async fn write_document_metadata(
+        &self,
+        server: &ServerName,
+        document: Object,
+        metadata: &DocumentMetadata,
+    ) -> Result<Generation, Error> {
+        self.replace(&layout::server(server), document.content, metadata.as_ref(), document.generation).await
+    }
+
     /// The servers that have a document, without reading the documents.
     pub fn servers(&self) -> impl Stream<Item = Result<DocumentSummary, Error>> {
         let page = async |after: Option<PageToken>| self.list(layout::SERVER, after.as_ref(), 1000).await;

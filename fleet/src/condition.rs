@@ -105,10 +105,11 @@ pub fn condition(server: &Server, now: Timestamp) -> Condition {
     }
 }
 
-/// Whether the agent's report is about an older document than the one there is.
+/// Whether the agent's report is about a document that said something else than the one there is.
 pub fn is_behind(server: &Server) -> bool {
     let reported = server.status().and_then(|status| status.document.generation);
-    server.document.known().is_some_and(|(generation, _)| reported < Some(*generation))
+    let says = server.document.known().map(|(generation, document)| document.metadata().said_since(*generation));
+    says.is_some_and(|since| reported < Some(since))
 }
 
 /// One app on a server.
@@ -247,6 +248,7 @@ pub(crate) mod tests {
                 bad_count: None,
             },
             apps: vec![app],
+            holds: Vec::new(),
             warnings: Vec::new(),
             events: Vec::new(),
         };
@@ -270,6 +272,13 @@ pub(crate) mod tests {
             *generation = Generation(8);
         }
         assert_eq!((condition(&again, now()), apps(&again)[0].state), (Condition::Failed, AppState::Pending));
+        // The same document, written once more to tell the agent of a hold.
+        let mut told = server(1, 1, 1, AppState::Converged, ServerState::Converged);
+        if let Reading::Known((generation, document)) = &mut told.document {
+            let metadata = document.metadata().clone().telling(&[], *generation);
+            (*generation, *document) = (Generation(8), document.clone().with_metadata(metadata));
+        }
+        assert_eq!((condition(&told, now()), apps(&told)[0].state), (Condition::Converged, AppState::Converged));
         let quarantined = server(2, 2, 1, AppState::Quarantined, ServerState::Failed);
         assert_eq!(
             (condition(&quarantined, now()), apps(&quarantined)[0].installed),

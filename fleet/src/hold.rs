@@ -1,10 +1,12 @@
 //! Holds: somebody works on a server, and nobody else's push touches it until then. A hold binds whoever writes, not the
 //! agent, and guards against mistakes: names on a command line are no proof.
+//!
+//! The agent is told of it in its document's metadata, for the people on its machine. What it is told binds nobody.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
-use bucket::{AppName, Bucket, Error, Generation, Hold, Holds, ServerName, Timestamp};
+use bucket::{AppName, Bucket, DocumentMetadata, Error, Generation, Hold, Holds, ServerName, Timestamp, ToldHold};
 use futures_util::{StreamExt, stream};
 use jiff::SignedDuration;
 use thiserror::Error;
@@ -30,6 +32,25 @@ const AT_ONCE: usize = 16;
 
 /// The holds of the servers that have some, and of which generation they are. What can't be read binds everybody.
 pub type AllHolds = BTreeMap<ServerName, (Generation, Reading<Holds>)>;
+
+/// Holds that were set or have ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// Those.
+    pub holds: Vec<Hold>,
+    /// Why the agent could not be told. They count all the same.
+    pub untold: Option<Untold>,
+}
+
+/// The agent could not be told of the holds on its server.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "the agent of `{server}` was not told, so `pulld status` may be wrong about holds there; they bind all the same: {why}"
+)]
+pub struct Untold {
+    server: ServerName,
+    why: String,
+}
 
 /// A server is on hold.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -109,7 +130,8 @@ pub fn may_hold(policy: &Policy, who: &Identity, server: &Server, app: Option<&A
     Ok(())
 }
 
-/// Puts a server, or one app there, on hold for so long; an earlier hold of the same operator on the same is replaced.
+/// Puts a server, or one app there, on hold for so long, and tells its agent; an earlier hold of the same operator on the same
+/// is replaced.
 ///
 /// # Errors
 /// When that is too long, or it can't be written.
@@ -119,7 +141,7 @@ pub async fn hold(
     server: &ServerName,
     app: Option<&AppName>,
     (lasts, why): (SignedDuration, &str),
-) -> Result<Hold> {
+) -> Result<Changed> {
     ensure_short(why)?;
     ensure!(lasts.is_positive() && lasts <= MAX, "a hold lasts at most {} days", MAX.as_hours() / 24);
     let at = bucket.now();
@@ -131,14 +153,15 @@ pub async fn hold(
         holds.holds.push(new.clone());
     };
     change(bucket, server, write).await?;
-    Ok(new)
+    Ok(Changed { untold: untold(bucket, server).await, holds: vec![new] })
 }
 
-/// Ends the holds of an app on a server, or all holds there, whoever set them. Gives those that were in force.
+/// Ends the holds of an app on a server, or all holds there, whoever set them, and tells its agent. Gives those that were in
+/// force.
 ///
 /// # Errors
 /// When that can't be written.
-pub async fn resume(bucket: &Bucket, server: &ServerName, app: Option<&AppName>) -> Result<Vec<Hold>> {
+pub async fn resume(bucket: &Bucket, server: &ServerName, app: Option<&AppName>) -> Result<Changed> {
     let mut ended = Vec::new();
     let now = bucket.now();
     let write = |holds: &mut Holds| {
@@ -148,7 +171,7 @@ pub async fn resume(bucket: &Bucket, server: &ServerName, app: Option<&AppName>)
         ended.retain(|hold| hold.until > now);
     };
     change(bucket, server, write).await?;
-    Ok(ended)
+    Ok(Changed { untold: untold(bucket, server).await, holds: ended })
 }
 
 /// Reads, changes and writes the holds of a server, over the generation that was read. Those that are over go.
@@ -170,6 +193,34 @@ async fn change(bucket: &Bucket, server: &ServerName, mut write: impl FnMut(&mut
         }
     }
     bail!("the holds of `{server}` changed {MAX_WRITES} times while they were being written: try again")
+}
+
+async fn untold(bucket: &Bucket, server: &ServerName) -> Option<Untold> {
+    let error = tell(bucket, server).await.err()?;
+    Some(Untold { server: server.clone(), why: format!("{error:#}") })
+}
+
+/// Has a server's document tell of the holds that are in force, and say what it said before. The holds are read after the
+/// document that is written over: of two who tell at the same time, the later one tells of what both have written.
+async fn tell(bucket: &Bucket, server: &ServerName) -> Result<()> {
+    for _ in 0..MAX_WRITES {
+        let Some(document) = bucket.document_object(server).await? else { return Ok(()) };
+        let holds = bucket.holds(server).await?.map(|(_, holds)| holds).unwrap_or_default();
+        let mut in_force: Vec<ToldHold> = holds.in_force(None, bucket.now()).map(ToldHold::from).collect();
+        in_force.reverse();
+        let before = DocumentMetadata::from(document.metadata.clone());
+        let told = before.holds();
+        let after = before.telling(&in_force, document.generation);
+        if after.holds() == told {
+            return Ok(());
+        }
+        match bucket.write_document_metadata(server, document, &after).await {
+            Ok(_) => return Ok(()),
+            Err(Error::Conflict { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    bail!("its document changed {MAX_WRITES} times meanwhile")
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The one way to write a server's document.
+//! The one way to change what a server's document says.
 //!
 //! Fresh read → what the history lacks is filled in → assign → replace with the generation that was read → history, which
 //! the caller has written while it pokes. The write carries, in the document's metadata, what the history will say: whoever

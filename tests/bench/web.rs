@@ -385,6 +385,7 @@ fn status(n: usize, document: &ServerDocument) -> Result<Status> {
             bad_count: None,
         },
         apps: apps.collect(),
+        holds: Vec::new(),
         warnings: Vec::new(),
         events: Vec::new(),
     })

@@ -145,6 +145,7 @@ pub(crate) fn status(server: &str) -> Status {
         },
         document: DocumentStatus { generation: None, error: None, bad_entries: Vec::new(), bad_count: None },
         apps: Vec::new(),
+        holds: Vec::new(),
         warnings: Vec::new(),
         events: Vec::new(),
     }

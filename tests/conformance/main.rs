@@ -59,6 +59,7 @@ on_both! {
     documents {
         unknown_fields_of_documents_are_ignored
         documents_of_all_kinds_come_back
+        a_document_is_written_once_more_as_it_is_with_other_metadata
         nobody_writes_what_nobody_would_read
         releases_of_the_original_system_are_found_and_adopted_once
         a_bucket_is_marked_once

@@ -72,6 +72,7 @@ pub(crate) fn status(server: &str, document: Generation, apps: Vec<AppStatus>, w
         },
         document: DocumentStatus { generation: Some(document), error: None, bad_entries: Vec::new(), bad_count: None },
         apps,
+        holds: Vec::new(),
         warnings: Vec::new(),
         events: Vec::new(),
     };

@@ -26,6 +26,9 @@ impl Status {
     /// Most warnings of a report.
     pub const MAX_WARNINGS: usize = 20;
 
+    /// Most holds of a report; metadata has room for no more.
+    pub const MAX_HOLDS: usize = 20;
+
     /// Most events of a report: the oldest are dropped.
     pub const MAX_EVENTS: usize = 20;
 
@@ -49,6 +52,7 @@ impl Status {
         self.keep_apps(Self::MAX_APPS);
         self.keep_units(Self::MAX_UNITS);
         self.events.drain(..self.events.len().saturating_sub(Self::MAX_EVENTS));
+        self.holds.truncate(Self::MAX_HOLDS);
         self.document.keep_bad_entries();
         self.keep_releases(AppStatus::MAX_ROLLED_BACK, AppStatus::MAX_CACHED);
         self.apps.iter_mut().for_each(|app| app.drift.truncate(Self::MAX_DRIFT));
@@ -125,7 +129,8 @@ impl Status {
         let bad = self.document.bad_entries.iter_mut().flat_map(|bad| [&mut bad.entry, &mut bad.reason]);
         let apps = self.apps.iter_mut().flat_map(|app| app.reason.iter_mut().chain(&mut app.drift));
         let events = self.events.iter_mut().map(|event| &mut event.text);
-        let texts = document.chain(bad).chain(apps).chain(events).chain(&mut self.warnings);
+        let holds = self.holds.iter_mut().flat_map(|hold| [&mut hold.by, &mut hold.why]);
+        let texts = document.chain(bad).chain(apps).chain(holds).chain(events).chain(&mut self.warnings);
         texts.chain([&mut self.summary]).for_each(|text| cut(text, most));
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Bucket, Error, Fetched, Generation, Metadata, Object, ObjectInfo, ObjectPath, PageToken, ReleaseName, ServerName,
-    items, layout,
+    ToldHold, items, layout,
 };
 
 /// The last report of a server's agent, `status/{name}.json`. Unknown fields are ignored by readers.
@@ -32,6 +32,10 @@ pub struct Status {
     pub document: DocumentStatus,
     /// Every app that the document names or that is installed here.
     pub apps: Vec<AppStatus>,
+    /// The holds that the document's metadata told the agent of and that were in force; at most [`Status::MAX_HOLDS`]. What binds
+    /// whoever writes is in [`crate::Holds`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holds: Vec<ToldHold>,
     /// What somebody should look at though no app suffers from it yet, each a sentence; at most [`Status::MAX_WARNINGS`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,

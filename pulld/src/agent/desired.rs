@@ -12,7 +12,7 @@ pub(super) struct Desired {
     error: Option<ReadError>,
     /// The generation of a document that was read, while the bucket has none any more.
     gone: Option<Generation>,
-    /// The generation that this server matched once: what differs from it later was changed by hand.
+    /// Since when the document that this server matched once says what it says: what differs from it later was changed by hand.
     settled: Option<Generation>,
 }
 
@@ -39,7 +39,7 @@ struct ReadError {
 }
 
 impl Desired {
-    /// Reads the document if its generation changed, and returns whether it is a new one. An error changes nothing.
+    /// Reads the document if its generation changed, and returns whether it says something new. An error changes nothing.
     pub(super) async fn read(&mut self, bucket: &Bucket, server: &ServerName) -> bool {
         let seen = match (&self.last, &self.error) {
             (Last::Document(generation, _), None) => Some(*generation),
@@ -67,7 +67,7 @@ impl Desired {
                 (self.last, self.error) = (Last::Absent, None);
             }
             Ok(Fetched::Found(generation, document)) => {
-                let is_new = self.generation() != Some(generation);
+                let is_new = self.said_since() != Some(document.metadata().said_since(generation));
                 if is_new {
                     log_document(generation, &document);
                 }
@@ -135,12 +135,17 @@ impl Desired {
 
     /// Notes that the server matches the document.
     pub(super) fn settle(&mut self) {
-        self.settled = self.generation();
+        self.settled = self.said_since();
     }
 
     /// Whether the server matched this very document before.
     pub(super) fn is_settled(&self) -> bool {
-        self.settled.is_some() && self.settled == self.generation()
+        self.settled.is_some() && self.settled == self.said_since()
+    }
+
+    /// The first generation that said what [`Desired::document`] says: later ones only told of holds.
+    fn said_since(&self) -> Option<Generation> {
+        self.document().map(|(generation, document)| document.metadata().said_since(generation))
     }
 }
 

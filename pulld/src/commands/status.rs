@@ -3,7 +3,7 @@
 use std::{fmt::Write, io::ErrorKind, os::unix::net::UnixStream, path::Path, process::ExitCode};
 
 use anyhow::{Context, Result};
-use bucket::{AppStatus, Status};
+use bucket::{AppStatus, Status, Timestamp, ToldHold};
 use console::{count, cut_lines, print, print_json, safe, safe_lines, warning};
 use serde::de::DeserializeOwned;
 
@@ -33,7 +33,7 @@ pub(crate) fn run(context: &super::Context, arguments: &Arguments) -> Result<Exi
     if arguments.json {
         print_json(&status)?;
     } else {
-        print(&safe_lines(&show(&status)))?;
+        print(&safe_lines(&show(&status, Timestamp::now())))?;
     }
     let is_running = warn_unless_running(&connected);
     Ok(if is_running { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -59,10 +59,13 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
 }
 
 /// The report for people. Each value from elsewhere is made safe here already, so that none can begin a line.
-fn show(status: &Status) -> String {
+fn show(status: &Status, now: Timestamp) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "{}: {} ({})", status.server, status.state, safe(&status.summary));
     let _ = writeln!(text, "reported {:.0}, by pulld {}", status.written, safe(&status.agent.version));
+    for hold in status.holds.iter().filter(|hold| hold.until > now) {
+        show_hold(&mut text, hold);
+    }
     for app in &status.apps {
         show_app(&mut text, app);
     }
@@ -80,6 +83,14 @@ fn show(status: &Status) -> String {
         let _ = writeln!(text, "warning: {}", safe(warning));
     }
     text
+}
+
+/// What a hold means for who is on this machine: the agent goes on.
+fn show_hold(text: &mut String, hold: &ToldHold) {
+    let what = hold.app.as_ref().map_or("to this server".to_owned(), |app| format!("`{app}`"));
+    let why = if hold.why.is_empty() { String::new() } else { format!(": {}", safe(&hold.why)) };
+    let (by, until) = (safe(&hold.by), hold.until);
+    let _ = writeln!(text, "on hold: only {by} pushes {what} until {until:.0}{why}");
 }
 
 fn show_app(text: &mut String, app: &AppStatus) {
@@ -123,6 +134,28 @@ mod tests {
     }
 
     #[test]
+    fn a_hold_is_shown_until_it_ends() {
+        let status: Status = serde_json::from_value(serde_json::json!({
+            "server": "web-1", "machine": "m", "written": "2026-11-20T19:05:02Z", "state": "converged", "summary": "",
+            "agent": {"version": "1", "started": "2026-11-20T19:05:02Z", "poll_seconds": 300, "heartbeat_seconds": 900},
+            "document": {"generation": 1, "error": null},
+            "apps": [],
+            "holds": [
+                {"app": "web", "by": "dev@laptop", "why": "debugging\nweb: converged", "until": "2026-11-20T21:05:02.7Z"},
+                {"by": "ops", "why": "", "until": "2026-11-20T20:05:02Z"}
+            ]
+        }))
+        .unwrap();
+        let shown = show(&status, status.written);
+        let web = "on hold: only dev@laptop pushes `web` until 2026-11-20T21:05:02Z: debugging\\u{a}web: converged\n";
+        assert!(shown.contains(web), "{shown}");
+        assert!(shown.contains("on hold: only ops pushes to this server until 2026-11-20T20:05:02Z\n"), "{shown}");
+        let later = show(&status, "2026-11-20T20:05:02Z".parse().unwrap());
+        assert!(later.contains("dev@laptop") && !later.contains("ops"), "{later}");
+        assert!(!show(&status, "2026-11-20T21:05:03Z".parse().unwrap()).contains("on hold"));
+    }
+
+    #[test]
     fn foreign_text_neither_drives_the_terminal_nor_hides_nor_begins_a_line() {
         let status: Status = serde_json::from_value(serde_json::json!({
             "server": "web-1", "machine": "m", "written": "2026-11-20T19:05:02Z", "state": "failed",
@@ -132,7 +165,7 @@ mod tests {
             "apps": []
         }))
         .unwrap();
-        let shown = safe_lines(&show(&status));
+        let shown = safe_lines(&show(&status, status.written));
         assert!(shown.contains(r"a\u{202e}b\u{200b}\u{1b}[2J"), "{shown}");
         assert_eq!(shown.lines().count(), 3, "{shown}");
     }

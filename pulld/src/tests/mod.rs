@@ -20,5 +20,6 @@ mod rollback;
 mod self_update;
 mod settling;
 mod stability;
+mod told_holds;
 mod unplanned;
 mod why;

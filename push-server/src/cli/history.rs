@@ -70,10 +70,13 @@ impl History {
     }
 }
 
-/// Says so when the document's last generation isn't in the history: `push` was interrupted between the two writes, or
+/// Says so when what the document says isn't in the history: `push` was interrupted between the two writes, or
 /// somebody edited the document.
 async fn unrecorded(command: &Command, server: &ServerName, pushes: &[HistoryEntry]) -> Result<Option<String>> {
-    let Some(generation) = push::read(&command.bucket, server).await?.generation else { return Ok(None) };
+    let seen = push::read(&command.bucket, server).await?;
+    let Some(generation) = seen.generation.map(|seen_as| seen.document.metadata().said_since(seen_as)) else {
+        return Ok(None);
+    };
     let recorded = pushes.iter().any(|push| push.generation == generation);
     Ok((!recorded).then(|| {
         format!(

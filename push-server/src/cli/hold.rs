@@ -7,7 +7,7 @@ use bucket::{AppName, Hold, ServerName};
 use clap::Args;
 use console::{note, print_json, print_line};
 use fleet::{
-    hold::{hold, in_words, may_hold, resume},
+    hold::{Changed, hold, in_words, may_hold, resume},
     identity::{Identity, Origin},
     lookup::ensure_known,
 };
@@ -22,7 +22,7 @@ use super::{
 /// Put servers on hold: nobody else pushes there until the hold ends
 ///
 /// A hold ends by itself, after 30 days at most, or by `push resume`. Whoever set it pushes there with --held. The agent goes
-/// on doing what its document says. Takes the role `deployer` for what is held.
+/// on doing what its document says, and `pulld status` shows the hold. Takes the role `deployer` for what is held.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   push hold web-1 -m 'debugging the leak'
@@ -65,7 +65,7 @@ impl HoldArguments {
                 let who = allowed(command, &chosen, self.app.as_ref()).await?;
                 hold(&command.bucket, &who, &chosen.server.name, self.app.as_ref(), (lasts, &self.reason)).await
             };
-            rows.push((chosen.server.name.clone(), held.await.map(|hold| vec![hold])));
+            rows.push((chosen.server.name.clone(), held.await));
         }
         show(command, &rows, |hold| in_words(hold, command.now()))
     }
@@ -94,21 +94,27 @@ async fn allowed(command: &Command, chosen: &Chosen, app: Option<&AppName>) -> R
 }
 
 /// A line for each hold.
-fn show(command: &Command, rows: &[(ServerName, Result<Vec<Hold>>)], line: impl Fn(&Hold) -> String) -> Result<bool> {
+fn show(command: &Command, rows: &[(ServerName, Result<Changed>)], line: impl Fn(&Hold) -> String) -> Result<bool> {
     let mut values: Vec<Value> = Vec::new();
     for (server, result) in rows {
         match result {
             Ok(_) if command.json => {}
-            Ok(holds) if holds.is_empty() => print_line(format_args!("{server}: nothing was on hold"))?,
-            Ok(holds) => {
+            Ok(Changed { holds, .. }) if holds.is_empty() => print_line(format_args!("{server}: nothing was on hold"))?,
+            Ok(Changed { holds, .. }) => {
                 for hold in holds {
                     print_line(format_args!("{server}: {}", line(hold)))?;
                 }
             }
             Err(error) => note(format_args!("{server}: error: {error:#}")),
         }
+        let changed = result.as_ref().ok();
+        let warning = changed.and_then(|changed| changed.untold.as_ref()).map(ToString::to_string);
+        if let Some(warning) = &warning {
+            note(format_args!("warning: {warning}"));
+        }
         let error = result.as_ref().err().map(|error| console::safe(&format!("{error:#}")));
-        values.push(json!({ "server": server, "holds": result.as_ref().ok(), "error": error }));
+        let holds = changed.map(|changed| &changed.holds);
+        values.push(json!({ "server": server, "holds": holds, "warning": warning, "error": error }));
     }
     if command.json {
         print_json(&json!({ "rows": values }))?;

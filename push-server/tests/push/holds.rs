@@ -1,8 +1,8 @@
 //! Servers that somebody works on, with the real command.
 
-use std::process::Command;
+use std::{collections::BTreeSet, process::Command};
 
-use bucket::{BucketUrl, Hold, Holds, Timestamp};
+use bucket::{BucketUrl, DocumentMetadata, Hold, Holds, ReleaseName, Timestamp};
 use jiff::SignedDuration;
 use serde_json::{Map, json};
 
@@ -64,6 +64,69 @@ async fn a_hold_binds_everybodys_push_until_it_is_ended() {
     ok(&fixture.push_as("ops", &format!("deploy {new} web-1")));
     assert!(!ok(&fixture.push("status")).contains("on hold"));
     assert!(ok(&fixture.push("resume web-1")).contains("nothing was on hold"));
+}
+
+#[tokio::test]
+async fn the_document_tells_of_holds_and_says_what_it_said_before() {
+    let fixture = Fixture::new().await;
+    let (old, new) = (fixture.release("web", 1, false).await, fixture.release("web", 2, false).await);
+    ok(&fixture.push(&format!("deploy {old} web-1 --force")));
+    let server = "web-1".parse().unwrap();
+    let read = async || fixture.bucket.document_object(&server).await.unwrap().unwrap();
+    let told = async || DocumentMetadata::from(read().await.metadata).holds();
+    let before = read().await;
+
+    ok(&fixture.push("hold web-1 --app web -m debugging"));
+    let after = read().await;
+    assert_eq!((after.content, after.generation > before.generation), (before.content, true));
+    assert_eq!(told().await[0].why, "debugging");
+    assert_eq!(fixture.json("history web-1")["unrecorded"], json!(null), "nobody edited it by hand");
+    ok(&fixture.push(&format!("deploy {new} web-1 --held")));
+    assert_eq!(told().await.len(), 1, "a push goes on telling of it");
+
+    // Whoever was killed before the agent was told is made up for by the next.
+    let (seen, mut holds) = fixture.bucket.holds(&server).await.unwrap().unwrap();
+    holds.holds.push(Hold { by: "ops".into(), ..holds.holds[0].clone() });
+    fixture.bucket.write_holds(&server, &holds, Some(seen)).await.unwrap();
+    ok(&fixture.push("hold web-1"));
+    let newest_first = told().await;
+    assert_eq!((newest_first.len(), newest_first[1].by.as_str()), (3, "ops"), "{newest_first:?}");
+    let known = read().await.generation;
+    ok(&fixture.push("resume web-1 --app api"));
+    assert_eq!(read().await.generation, known, "what it tells already is not written again");
+    ok(&fixture.push("resume web-1"));
+    assert_eq!((told().await, fixture.document("web-1")), (vec![], json!([new])));
+
+    // It counts also if the agent can't be told.
+    std::fs::write(fixture.path("server/web-1.json"), vec![b' '; 2 << 20]).unwrap();
+    let said = ok(&fixture.push("hold web-1"));
+    assert!(said.contains("on hold by dev@") && said.contains("the agent of `web-1` was not told"), "{said}");
+    assert_eq!(fixture.bucket.holds(&server).await.unwrap().unwrap().1.holds.len(), 1);
+}
+
+#[tokio::test]
+async fn of_holds_and_pushes_that_race_none_is_lost_and_the_agent_is_told_of_all() {
+    let fixture = Fixture::new().await;
+    let old = fixture.release("web", 1, false).await;
+    ok(&fixture.push(&format!("deploy {old} web-1 --force")));
+    let mut apps: Vec<ReleaseName> = Vec::new();
+    for n in 0..4 {
+        apps.push(fixture.release(&format!("app{n}"), 1, false).await);
+    }
+    let push = &|who: String, arguments: String| ok(&fixture.push_as(&who, &arguments));
+    std::thread::scope(|scope| {
+        for (n, release) in apps.iter().enumerate() {
+            scope.spawn(move || push(format!("dev{n}"), "hold web-1 --app web".to_owned()));
+            scope.spawn(move || push("ops".to_owned(), format!("deploy {release} web-1 --install")));
+        }
+    });
+    let server = "web-1".parse().unwrap();
+    let (_, document) = fixture.bucket.server_document(&server).await.unwrap().unwrap();
+    assert_eq!(document.releases().count(), 5);
+    let (_, holds) = fixture.bucket.holds(&server).await.unwrap().unwrap();
+    let in_force: BTreeSet<String> = holds.holds.into_iter().map(|hold| hold.by).collect();
+    let told: BTreeSet<String> = document.metadata().holds().into_iter().map(|hold| hold.by).collect();
+    assert_eq!((in_force.len(), told), (4, in_force));
 }
 
 #[tokio::test]

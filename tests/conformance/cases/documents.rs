@@ -1,8 +1,8 @@
 //! Documents of all kinds.
 
 use bucket::{
-    AgentStatus, AppName, DocumentStatus, DocumentSummary, Error, Fetched, Generation, HistoryEntry, Page, PushKind,
-    Release, ReleaseMetadata, ReleaseName, ServerDocument, ServerName, ServerState, Status,
+    AgentStatus, AppName, DocumentMetadata, DocumentStatus, DocumentSummary, Error, Fetched, Generation, HistoryEntry,
+    Page, PushKind, Release, ReleaseMetadata, ReleaseName, ServerDocument, ServerName, ServerState, Status, ToldHold,
 };
 use futures_util::TryStreamExt as _;
 
@@ -40,6 +40,7 @@ fn status() -> Status {
             bad_count: None,
         },
         apps: Vec::new(),
+        holds: Vec::new(),
         warnings: Vec::new(),
         events: Vec::new(),
     }
@@ -231,4 +232,23 @@ pub(crate) async fn releases_of_the_original_system_are_found_and_adopted_once(w
         .upload_adopted(&release(20), &newer, &bucket::SourceFile::read(&deb).unwrap(), &metadata, &|_| {})
         .await;
     assert!(matches!(again, Err(Error::AlreadyExists { .. })), "{again:?}");
+}
+
+pub(crate) async fn a_document_is_written_once_more_as_it_is_with_other_metadata(world: World) {
+    // As somebody wrote it by hand: not in the form that programs write.
+    let by_hand = format!("[ \"{}\",\n\"api/\", 7 ]", release(20));
+    world.create("server/web-1.json", &by_hand).await;
+    let read = async || world.bucket.document_object(&server()).await.unwrap().unwrap();
+    let before = read().await;
+    let until = history(20, "x").time;
+    let hold = ToldHold { app: None, by: "dev".to_owned(), why: "für alle".to_owned(), until };
+    let telling = DocumentMetadata::default().telling(std::slice::from_ref(&hold), before.generation);
+    world.bucket.write_document_metadata(&server(), before.clone(), &telling).await.unwrap();
+    let after = read().await;
+    assert_eq!((after.content, &after.metadata), (before.content.clone(), telling.as_ref()));
+    let (generation, document) = world.bucket.server_document(&server()).await.unwrap().unwrap();
+    assert_eq!(document.metadata().holds(), [hold]);
+    assert_eq!((generation, document.metadata().said_since(generation)), (after.generation, before.generation));
+    let stale = world.bucket.write_document_metadata(&server(), before, &telling).await;
+    assert!(matches!(stale, Err(Error::Conflict { .. })), "{stale:?}");
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bucket::{
     AgentStatus, AppName, AppState, AppStatus, BadEntry, DocumentStatus, Event, Generation, ReleaseName,
-    ServerDocument, ServerName, ServerState, Status, Timestamp, UnitStatus,
+    ServerDocument, ServerName, ServerState, Status, Timestamp, ToldHold, UnitStatus,
 };
 
 use console::count;
@@ -115,6 +115,7 @@ pub(super) fn compose(observation: &Observation, previous: Option<&Status>, now:
         agent: observation.agent.clone(),
         document,
         apps,
+        holds: holds(observation, now),
         warnings,
         events: observation.events.to_vec(),
     };
@@ -135,6 +136,12 @@ fn document_status(observation: &Observation) -> DocumentStatus {
             .collect(),
         bad_count: Some(bad_count).filter(|count| *count > DocumentStatus::MAX_BAD_ENTRIES),
     }
+}
+
+/// The holds in force that the document's metadata tells of. They bind who pushes, and nothing here.
+fn holds(observation: &Observation, now: Timestamp) -> Vec<ToldHold> {
+    let told = observation.document.map(|(_, document)| document.metadata().holds()).unwrap_or_default();
+    told.into_iter().filter(|hold| hold.until > now).collect()
 }
 
 /// What is wrong with the length of the document.

@@ -9,7 +9,7 @@ use axum::{
 };
 use bucket::{AppName, Hold, NameError, ServerName};
 use fleet::{
-    hold::{self, MAX, may_hold},
+    hold::{self, Changed, MAX, may_hold},
     plan::is_new,
 };
 use jiff::SignedDuration;
@@ -77,6 +77,15 @@ pub(super) struct HeldOut {
     server: String,
     /// Holds.
     holds: Vec<HoldOut>,
+    /// What failed after the write; the holds count all the same.
+    warnings: Vec<String>,
+}
+
+impl HeldOut {
+    fn of(server: &ServerName, changed: &Changed) -> Self {
+        let warnings = changed.untold.iter().map(ToString::to_string).collect();
+        Self { server: server.to_string(), holds: changed.holds.iter().map(HoldOut::from).collect(), warnings }
+    }
 }
 
 impl From<&Hold> for HoldOut {
@@ -108,7 +117,7 @@ pub(super) async fn hold(view: View, body: Result<Bytes, BytesRejection>) -> Res
     let mut rows = Vec::new();
     for server in servers {
         match hold::hold(bucket, &view.who, &server, app.as_ref(), (lasts, reason.trim())).await {
-            Ok(hold) => rows.push(HeldOut { server: server.to_string(), holds: vec![HoldOut::from(&hold)] }),
+            Ok(changed) => rows.push(HeldOut::of(&server, &changed)),
             Err(error) => return problem(StatusCode::CONFLICT, "Not everything is on hold", &format!("{error:#}")),
         }
     }
@@ -127,9 +136,7 @@ pub(super) async fn resume(view: View, body: Result<Bytes, BytesRejection>) -> R
     let mut rows = Vec::new();
     for server in servers {
         match hold::resume(view.web.refresher.bucket(), &server, app.as_ref()).await {
-            Ok(ended) => {
-                rows.push(HeldOut { server: server.to_string(), holds: ended.iter().map(HoldOut::from).collect() });
-            }
+            Ok(changed) => rows.push(HeldOut::of(&server, &changed)),
             Err(error) => return problem(StatusCode::CONFLICT, "Not every hold has ended", &format!("{error:#}")),
         }
     }
