@@ -1,11 +1,13 @@
 //! One set of verbs over both backends.
 
+use std::path::Path;
+
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     BucketOptions, BucketUrl, Download, Error, Fetched, FileBucket, GcsBucket, Generation, Metadata, NewBucket, Object,
-    ObjectInfo, ObjectPath, Page, PageToken, SourceFile,
+    ObjectInfo, ObjectPath, Page, PageToken, SimulatedMachine, SourceFile,
 };
 
 /// Where everything is stored: `gs://` or `file://`.
@@ -45,10 +47,21 @@ impl Bucket {
         }
     }
 
+    /// Opens a directory as a machine of a simulation sees it: what it writes there bears the time of its clock.
+    ///
+    /// # Errors
+    /// [`Error::Unusable`] when the directory doesn't exist, [`Error::Unavailable`] when it can't be written.
+    pub async fn open_simulated(directory: &Path, machine: &SimulatedMachine) -> Result<Self, Error> {
+        Ok(Self::File(FileBucket::open_simulated(directory, machine.clone()).await?))
+    }
+
     /// The time by the bucket's clock, to the microsecond; as long as that is unknown, by this machine's. The clock of Google
     /// Cloud Storage is known from the first answer to a listing, or to a question about an object.
     pub fn now(&self) -> Timestamp {
-        let now = Timestamp::now();
+        let now = match self {
+            Self::Gcs(_) => Timestamp::now(),
+            Self::File(bucket) => bucket.now(),
+        };
         let now = now.checked_add(self.clock_offset()).unwrap_or(now);
         Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
     }

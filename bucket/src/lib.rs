@@ -47,6 +47,7 @@ mod rollout;
 mod server_document;
 mod server_name;
 mod sha256;
+mod simulated;
 mod source_file;
 mod status;
 
@@ -92,6 +93,7 @@ pub use rollout::{
 pub use server_document::{DocumentSummary, Entry, ServerDocument};
 pub use server_name::ServerName;
 pub use sha256::Sha256;
+pub use simulated::SimulatedMachine;
 pub use source_file::SourceFile;
 pub use status::{
     Activity, AgentStatus, AppState, AppStatus, BadEntry, DocumentStatus, Event, ServerState, Status, StatusSummary,

@@ -21,6 +21,7 @@
 //! - [`lookup`]: names that nothing has, and what was probably meant
 //! - [`reason`]: why an operator pushes, as it is kept
 //! - [`identity`]: who an operator is
+//! - [`simulation`]: rollouts on a simulated fleet
 //!
 //! Nothing here prints, draws a page or listens: that is for the programs on top.
 
@@ -48,3 +49,4 @@ pub mod retry;
 pub mod rollback;
 pub mod rollout;
 pub mod server;
+pub mod simulation;

@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use jiff::Timestamp;
 
 use super::{
     directory::{Directory, OpenObject},
@@ -19,8 +20,8 @@ use super::{
     write::Written,
 };
 use crate::{
-    Error, Fetched, Generation, Metadata, Object, ObjectInfo, ObjectPath, Page, PageToken, SourceFile,
-    source_file::Summing,
+    Error, Fetched, Generation, Metadata, Object, ObjectInfo, ObjectPath, Page, PageToken, SimulatedMachine,
+    SourceFile, source_file::Summing,
 };
 
 /// A directory as a bucket.
@@ -33,8 +34,24 @@ impl FileBucket {
     /// Opens a directory. With `needs_marker`, every verb on it is [`Error::Unavailable`] while it has no marker.
     pub(crate) async fn open(directory: &Path, needs_marker: bool) -> Result<Self, Error> {
         let directory = directory.to_owned();
-        let directory = blocking(move || Directory::open(&directory, needs_marker)).await?;
+        let directory = blocking(move || Directory::open(&directory, needs_marker, None)).await?;
         Ok(Self { directory: Arc::new(directory) })
+    }
+
+    /// Opens a directory as a machine of a simulation does.
+    pub(crate) async fn open_simulated(directory: &Path, machine: SimulatedMachine) -> Result<Self, Error> {
+        let directory = directory.to_owned();
+        let open = move || {
+            let directory = Directory::open(&directory, false, Some(machine))?;
+            directory.forget_time()?;
+            Ok(directory)
+        };
+        Ok(Self { directory: Arc::new(blocking(open).await?) })
+    }
+
+    /// The time by the clock of whoever writes here.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.directory.now()
     }
 
     pub(crate) async fn mark(&self) -> Result<Option<NewBucket>, Error> {

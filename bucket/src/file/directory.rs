@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use jiff::Timestamp;
 use rustix::fs::{FileType, Mode, OFlags, fstat};
 
 use super::{
@@ -15,7 +16,7 @@ use super::{
     generation::{check, generation_of},
     marked,
 };
-use crate::{Error, Generation, ObjectPath};
+use crate::{Error, Generation, ObjectPath, SimulatedMachine};
 
 /// A bucket's directory.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub(super) struct Directory {
     pub(super) path: PathBuf,
     /// Whether nothing is read or written there while it isn't marked as a bucket.
     needs_marker: bool,
+    /// The machine of a simulation that reads and writes it, if one does.
+    machine: Option<SimulatedMachine>,
 }
 
 /// An object that was opened: its content can't change under the reader, a writer puts a new file in its place.
@@ -33,16 +36,26 @@ pub(super) struct OpenObject {
 }
 
 impl Directory {
-    pub(super) fn open(path: &Path, needs_marker: bool) -> Result<Self, Error> {
+    pub(super) fn open(path: &Path, needs_marker: bool, machine: Option<SimulatedMachine>) -> Result<Self, Error> {
         let unusable = |reason: String| Error::Unusable { url: format!("file://{}", path.display()), reason };
         match std::fs::metadata(path) {
-            Ok(found) if found.is_dir() => Ok(Self { path: path.to_owned(), needs_marker }),
+            Ok(found) if found.is_dir() => Ok(Self { path: path.to_owned(), needs_marker, machine }),
             Ok(_) => Err(unusable("it is not a directory".to_owned())),
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 Err(unusable(format!("there is no such directory; create it with `mkdir -p {}`", path.display())))
             }
             Err(e) => Err(unusable(e.to_string())),
         }
+    }
+
+    /// The time by the clock of this machine, or of the simulated one.
+    pub(super) fn now(&self) -> Timestamp {
+        self.machine.as_ref().map_or_else(Timestamp::now, SimulatedMachine::now)
+    }
+
+    /// The machine of a simulation, if it is one that reads and writes here.
+    pub(super) fn machine(&self) -> Option<&SimulatedMachine> {
+        self.machine.as_ref()
     }
 
     /// Opens an object, if there is one.
@@ -59,7 +72,7 @@ impl Directory {
             return Ok(None);
         }
         let (generation, size) = (generation_of(&stat), u64::try_from(stat.st_size).unwrap_or_default());
-        check(&root, path, generation)?;
+        check(&root, path, generation, self.now())?;
         Ok(Some(OpenObject { file, generation, size }))
     }
 

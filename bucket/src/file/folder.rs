@@ -72,7 +72,7 @@ impl<'a> Folder<'a> {
         for _ in 0..MAX_OVERTAKEN {
             let Some(stat) = self.stat(path, name)? else { return Ok(None) };
             let generation = generation_of(&stat);
-            check(&self.root, path, generation)?;
+            check(&self.root, path, generation, self.directory.now())?;
             let metadata = self.read_metadata(path, name, generation)?;
             // A writer that replaces the object clears its old metadata: none is only none if the object is the same.
             if metadata.is_none() && self.stat(path, name)?.is_none_or(|now| generation_of(&now) != generation) {

@@ -1,10 +1,6 @@
 //! Generations: the modification times of files, in microseconds.
 
-use std::{
-    fs::File,
-    os::fd::OwnedFd,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{fs::File, os::fd::OwnedFd};
 
 use jiff::Timestamp;
 use rustix::fs::{AtFlags, Timespec, Timestamps, fstat, futimens, statat};
@@ -29,8 +25,8 @@ pub(super) fn generation_of(stat: &rustix::fs::Stat) -> Generation {
 
 /// Refuses the generation of a file whose time is yet to come, as nobody who writes by this crate makes one: whatever
 /// were written over it would have to be later still, and all that is written after that.
-pub(super) fn check(root: &OwnedFd, path: &ObjectPath, generation: Generation) -> Result<(), Error> {
-    if generation.0 <= clock().saturating_add(AHEAD) {
+pub(super) fn check(root: &OwnedFd, path: &ObjectPath, generation: Generation, clock: Timestamp) -> Result<(), Error> {
+    if generation.0 <= clock.as_microsecond().saturating_add(AHEAD) {
         return Ok(());
     }
     // A writer whose clock was ahead gave out such generations, or it is this clock that is behind.
@@ -59,12 +55,17 @@ pub(super) fn set_time(file: &File, generation: Generation) -> Result<(), std::i
 
 /// A generation later than now, than the object's last and than any that was given out: it is never used twice,
 /// whatever the clock does.
-pub(super) fn next_generation(lock: &File, now: Option<Generation>) -> Result<Generation, std::io::Error> {
+pub(super) fn next_generation(
+    lock: &File,
+    now: Option<Generation>,
+    clock: Timestamp,
+) -> Result<Generation, std::io::Error> {
+    let clock = clock.as_microsecond();
     // A lock file that was only just made has the time of now.
     let last = generation_of(&fstat(lock)?).0;
-    let next = clock().max(last.saturating_add(1)).max(now.map_or(0, |now| now.0.saturating_add(1)));
+    let next = clock.max(last.saturating_add(1)).max(now.map_or(0, |now| now.0.saturating_add(1)));
     set_time(lock, Generation(next)).map_err(|error| {
-        if last <= clock().saturating_add(AHEAD) {
+        if last <= clock.saturating_add(AHEAD) {
             return error;
         }
         std::io::Error::other(format!("{error}; `{LOCK}` is from the future: run `touch {LOCK}` in the bucket"))
@@ -72,10 +73,4 @@ pub(super) fn next_generation(lock: &File, now: Option<Generation>) -> Result<Ge
     // Else a power cut and a clock that went back could give it out again.
     lock.sync_all()?;
     Ok(Generation(next))
-}
-
-/// The time of this machine, in microseconds.
-fn clock() -> i64 {
-    let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
-    i64::try_from(clock).unwrap_or(i64::MAX)
 }

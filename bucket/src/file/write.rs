@@ -2,18 +2,21 @@
 
 use std::{fs::File, time::Duration};
 
-use rustix::fs::{AtFlags, CWD, renameat, unlinkat};
+use rustix::{
+    fs::{AtFlags, CWD, Mode, OFlags, openat, renameat, unlinkat},
+    io::Errno,
+};
 
 use super::{
     beneath::{make_directories, split},
     directory::Directory,
-    failure::failed,
+    failure::{failed, unavailable},
     generation::{next_generation, set_time},
-    lock::lock,
-    metadata::{TMP, clear_metadata, write_metadata},
+    lock::{LOCK, lock},
+    metadata::{OURS, TMP, clear_metadata, write_metadata},
     temporary::Temporary,
 };
-use crate::{Error, Generation, Metadata, ObjectPath};
+use crate::{Error, Generation, Metadata, ObjectPath, layout};
 
 /// A file that a writer left in `.push/tmp` is cleared away after this long: no upload takes a day.
 const ABANDONED: Duration = Duration::from_hours(24);
@@ -60,6 +63,7 @@ impl Directory {
         // The slow part first, so that the lock is held for renames only.
         written.file.as_file().sync_data().map_err(fail)?;
         let lock = lock(&root, path)?;
+        self.ensure_alive(path)?;
         let now = self.object(path)?.map(|object| object.generation);
         match (seen, now) {
             (None, Some(_)) => return Err(Error::AlreadyExists { object: path.to_string() }),
@@ -68,7 +72,7 @@ impl Directory {
             }
             _ => {}
         }
-        let generation = next_generation(&lock, now).map_err(fail)?;
+        let generation = next_generation(&lock, now, self.now()).map_err(fail)?;
         write_metadata(&self.path, &root, path, generation, metadata).map_err(fail)?;
         set_time(written.file.as_file(), generation).map_err(fail)?;
         written.file.as_file().sync_all().map_err(fail)?;
@@ -81,7 +85,34 @@ impl Directory {
         rustix::fs::fsync(&parent).map_err(|e| fail(e.into()))?;
         clear_metadata(&root, path, Some(generation));
         self.clear_abandoned();
+        if let (Some(machine), Some(server)) = (self.machine(), layout::server_at(path)) {
+            machine.wrote(server, generation);
+        }
         Ok(generation)
+    }
+
+    /// A machine of a simulation that has died writes nothing more.
+    fn ensure_alive(&self, path: &ObjectPath) -> Result<(), Error> {
+        match self.machine() {
+            Some(machine) if !machine.lives_to_write() => {
+                Err(unavailable("write", path.as_str(), "this simulated machine is dead"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Has the next generation be that of the clock: the time of a lock that nobody holds yet is that of the real machine.
+    pub(super) fn forget_time(&self) -> Result<(), Error> {
+        let fail = |e: std::io::Error| failed("write", LOCK, &e);
+        let root = self.root("write", LOCK)?;
+        make_directories(&root, OURS).map_err(fail)?;
+        let (flags, mode) = (OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC, Mode::from(0o666));
+        match openat(&root, LOCK, flags, mode) {
+            Ok(lock) => set_time(&File::from(lock), Generation(1)).map_err(fail),
+            // Another machine of the simulation was here first.
+            Err(Errno::EXIST) => Ok(()),
+            Err(error) => Err(fail(error.into())),
+        }
     }
 
     /// Deletes an object of generation `seen`.
@@ -89,6 +120,7 @@ impl Directory {
         let fail = |e: std::io::Error| failed("delete", path.as_str(), &e);
         let root = self.root("delete", path.as_str())?;
         let _lock = lock(&root, path)?;
+        self.ensure_alive(path)?;
         match self.object(path)? {
             None => return Ok(()),
             Some(object) if object.generation != seen => {

@@ -18,6 +18,7 @@ mod retry;
 mod rollback;
 mod rollout;
 mod serve;
+mod simulate;
 mod status;
 mod targets;
 mod undo;
@@ -95,6 +96,7 @@ enum Verb {
     History(history::History),
     Serve(serve::Serve),
     CheckConfig(check_config::CheckConfig),
+    Simulate(simulate::Simulate),
     /// Print a completion script for a shell
     Completions(Completions),
 }
@@ -112,6 +114,7 @@ async fn run(arguments: Arguments) -> Result<bool> {
     let verb = match arguments.verb {
         Verb::Completions(completions) => return completions.run::<Arguments>().map(|()| true),
         Verb::CheckConfig(check) => return check.run(arguments.config.as_deref(), arguments.json),
+        Verb::Simulate(simulate) => return simulate.run().await,
         verb => verb,
     };
     if matches!(verb, Verb::Serve(_)) {
@@ -147,7 +150,7 @@ async fn run(arguments: Arguments) -> Result<bool> {
         Verb::Status(status) => status.run(&open(arguments.config)?).await,
         Verb::List(list) => list.run(&open(arguments.config)?).await,
         Verb::History(history) => history.run(&open(arguments.config)?).await,
-        Verb::CheckConfig(_) | Verb::Completions(_) => Ok(true),
+        Verb::CheckConfig(_) | Verb::Simulate(_) | Verb::Completions(_) => Ok(true),
     };
     if let Some(warning) = clock_warning(bucket.clock_offset()) {
         note(warning);

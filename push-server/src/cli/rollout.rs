@@ -327,7 +327,7 @@ async fn show(command: &Command, id: &PushId) -> Result<bool> {
 }
 
 /// How far a server of a rollout is, in words.
-fn in_words(state: &RowState) -> String {
+pub(super) fn in_words(state: &RowState) -> String {
     match state {
         RowState::Waiting => "not written yet".to_owned(),
         RowState::Pending => "pending".to_owned(),

@@ -6,6 +6,7 @@ mod pushes;
 mod removals;
 mod retirements;
 mod rollouts;
+mod simulate;
 
 use std::{
     io::Write,
