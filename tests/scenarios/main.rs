@@ -20,6 +20,7 @@ mod releases;
 mod reports;
 mod rescue;
 mod retries;
+mod rollouts;
 mod units;
 mod web;
 
