@@ -69,15 +69,25 @@ pub(crate) async fn accept(
     intents: Vec<Intent>,
     insistence: Insistence,
 ) -> Result<Arc<Job>, NotAccepted> {
+    let operator = acceptable(view, reason, &intents, insistence)?;
+    begin(view, operator, None, intents.into_iter().map(|intent| (intent, None)).collect()).await
+}
+
+/// Who asks, unless something can be said at once against all that they want.
+pub(crate) fn acceptable(
+    view: &View,
+    reason: &str,
+    intents: &[Intent],
+    insistence: Insistence,
+) -> Result<Operator, NotAccepted> {
     let operator = Operator { held: insistence.held, ..operator(view, reason)? };
     let installs = intents.iter().filter(|intent| intent.to.is_some());
     let mut objections = installs.filter_map(|intent| objection(&view.server(&intent.server), &intent.app));
     match objections.find(|objection| objection.stands(insistence)) {
-        Some(Objection::NewServer(server)) => return Err(NotAccepted::NewServer(server)),
-        Some(Objection::NewApp(server, app)) => return Err(NotAccepted::NewApp(server, app)),
-        None => {}
+        Some(Objection::NewServer(server)) => Err(NotAccepted::NewServer(server)),
+        Some(Objection::NewApp(server, app)) => Err(NotAccepted::NewApp(server, app)),
+        None => Ok(operator),
     }
-    begin(view, operator, None, intents.into_iter().map(|intent| (intent, None)).collect()).await
 }
 
 /// Starts what undoes a push or tries it again, as it was read just now.

@@ -34,5 +34,6 @@ mod targets;
 #[cfg(test)]
 mod testing;
 mod view;
+mod waves;
 
 pub use serve::{Settings, serve};

@@ -12,6 +12,7 @@ mod pushes;
 mod redo;
 mod retirements;
 mod retry;
+mod rollouts;
 mod types;
 
 use std::sync::Arc;
@@ -41,8 +42,9 @@ use super::{
     route::{Doc, Query, QueryKind, Route},
     shared::Web,
     view::View,
+    waves::{self, WavesText},
 };
-use fleet::{filter::Filter, operation::Intent, plan::Insistence, policy::Role};
+use fleet::{filter::Filter, operation::Intent, plan::Insistence, policy::Role, rollout::plan::Wish};
 use thiserror::Error;
 
 /// The type of problems.
@@ -57,7 +59,8 @@ const NUMBER: Query = Query { name: "page", text: "Page number, from 1", kind: Q
 
 /// The routes of the API.
 pub(crate) fn routes() -> Vec<Route> {
-    let special = redo::routes().into_iter().chain(guards::routes()).chain([compare::route()]);
+    let special =
+        redo::routes().into_iter().chain(guards::routes()).chain(rollouts::routes()).chain([compare::route()]);
     reading().into_iter().chain(writing()).chain(special).collect()
 }
 
@@ -136,7 +139,7 @@ fn reading() -> Vec<Route> {
 /// A route that pushes, and how it answers.
 fn pushing(path: &'static str, handler: MethodRouter<Arc<Web>>, doc: Doc) -> Route {
     let doc = doc
-        .or::<JobOut>(202, "Begun, for clients that send `Prefer: respond-async`", "application/json")
+        .or::<JobOut>(202, "Begun: in waves, or for clients that send `Prefer: respond-async`", "application/json")
         .or::<NotAllWritten>(403, "The policy forbids what was not written", PROBLEM)
         .or::<NotAllWritten>(409, "Not everything was written; each result says why", PROBLEM);
     Route { method: Method::POST, path, least: Role::Deployer, handler, doc: Some(doc) }
@@ -308,10 +311,41 @@ async fn push(view: View, headers: HeaderMap, body: Result<Bytes, BytesRejection
         Err(wrong) => return bad(&wrong.to_string()),
     };
     let insistence = Insistence { install: wanted.install, new_servers: wanted.new_servers, held: wanted.held };
+    match waves(&wanted) {
+        Ok(None) => {}
+        Ok(Some(wish)) => {
+            return match waves::begin(&view, wanted.reason.trim(), &intents, insistence, &wish).await {
+                Ok(id) => outcome::begun(&id, &intents),
+                Err(error) => problem(error.status(), "Nothing was written", &error.to_string()),
+            };
+        }
+        Err(wrong) => return bad(&wrong),
+    }
     match accept::accept(&view, wanted.reason.trim(), intents, insistence).await {
         Ok(job) => outcome::answer(&headers, &job).await,
         Err(error) => problem(error.status(), "Nothing was written", &error.to_string()),
     }
+}
+
+/// What is wanted of waves, if the push is to go out in some.
+fn waves(wanted: &PushIn) -> Result<Option<Wish>, String> {
+    let stop_at = wanted.stop_at.map(|stop_at| stop_at.to_string());
+    let pause_after = wanted.pause_after.as_ref().map(|waves| waves.iter().map(usize::to_string).collect::<Vec<_>>());
+    let pause_after = pause_after.filter(|waves| !waves.is_empty()).map(|waves| waves.join(","));
+    let text = WavesText {
+        waves: wanted.waves.as_deref().unwrap_or_default(),
+        settle: wanted.settle.as_deref(),
+        stop_at: stop_at.as_deref(),
+        enough: wanted.enough.as_deref(),
+        within: wanted.within.as_deref(),
+        max_down: wanted.max_down.as_deref(),
+        pause_after: pause_after.as_deref(),
+        undo_on_stop: wanted.undo_on_stop == Some(true),
+    };
+    if wanted.waves.is_some() {
+        return text.wish().map(Some).map_err(|problem| problem.to_string());
+    }
+    if text.says_something() { Err("`waves` is missing: it says which servers come when".to_owned()) } else { Ok(None) }
 }
 
 /// A row says something that no push does.

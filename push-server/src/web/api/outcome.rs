@@ -5,7 +5,8 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use fleet::operation::NotPushed;
+use bucket::PushId;
+use fleet::operation::{Intent, NotPushed};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -45,6 +46,12 @@ pub(super) async fn answer(headers: &HeaderMap, job: &Job) -> Response {
     };
     let kind = [(header::CONTENT_TYPE, PROBLEM)];
     (status, place, kind, Json(NotAllWritten { problem, push })).into_response()
+}
+
+/// The answer to whoever asked for a push in waves, which was recorded and is carried on from now on.
+pub(super) fn begun(id: &PushId, intents: &[Intent]) -> Response {
+    let place = [(header::LOCATION, format!("{PREFIX}v1/rollouts/{id}"))];
+    (StatusCode::ACCEPTED, place, Json(JobOut::of_rollout(id, intents))).into_response()
 }
 
 fn is_in_a_hurry(headers: &HeaderMap) -> bool {

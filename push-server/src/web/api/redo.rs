@@ -175,7 +175,9 @@ fn not_done(error: &NotDone) -> Response {
 }
 
 /// What a request says; without a body, nothing.
-fn optional<T: DeserializeOwned + Default>(body: Result<Bytes, BytesRejection>) -> Result<T, (StatusCode, String)> {
+pub(super) fn optional<T: DeserializeOwned + Default>(
+    body: Result<Bytes, BytesRejection>,
+) -> Result<T, (StatusCode, String)> {
     match body {
         Ok(body) if body.is_empty() => Ok(T::default()),
         body => read_body(body),

@@ -1,11 +1,12 @@
 //! What the API returns and accepts. Names of releases are whole ones without directory and `.deb`; times are RFC 3339, UTC.
 
-use bucket::{AppStatus, HistoryEntry, PushKind, ReleaseName, Timestamp};
+use bucket::{AppStatus, HistoryEntry, PushId, PushKind, ReleaseName, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use fleet::{
     condition::{AppRow, app_label, apps, condition},
+    operation::Intent,
     plan::Objection,
     server::Server,
 };
@@ -233,6 +234,31 @@ pub(crate) struct PushIn {
     /// Whether servers may be pushed to that the operator has put on hold.
     #[serde(default)]
     pub(crate) held: bool,
+    /// Which servers come when, of a deploy that goes out in waves: `1,10%,rest`. What follows is for such a push only, whose ID
+    /// is also that of a rollout.
+    #[serde(default)]
+    pub(crate) waves: Option<String>,
+    /// How long a server must stay converged before it counts: `1m` unless it is said, at most `1h`.
+    #[serde(default)]
+    pub(crate) settle: Option<String>,
+    /// Number of servers that stop it when they have failed, were rolled back or fell silent: 1 unless it is said.
+    #[serde(default)]
+    pub(crate) stop_at: Option<usize>,
+    /// Share of a wave of more than ten servers that is enough: `95%` unless it is said. Of a smaller one it is all.
+    #[serde(default)]
+    pub(crate) enough: Option<String>,
+    /// How long a wave may take after its last write: `30m` unless it is said.
+    #[serde(default)]
+    pub(crate) within: Option<String>,
+    /// How many servers of a group may be out at a time, a number or a share: a quarter unless it is said.
+    #[serde(default)]
+    pub(crate) max_down: Option<String>,
+    /// Waves after which it waits for a verdict, from 1.
+    #[serde(default)]
+    pub(crate) pause_after: Option<Vec<usize>>,
+    /// Whether it undoes what it wrote when it stops by itself: not unless it is said.
+    #[serde(default)]
+    pub(crate) undo_on_stop: Option<bool>,
 }
 
 /// Deploy, roll back, try again or remove.
@@ -436,6 +462,19 @@ impl PlanOut {
 }
 
 impl JobOut {
+    /// Of a push in waves, of which nothing is written yet.
+    pub(crate) fn of_rollout(id: &PushId, intents: &[Intent]) -> Self {
+        let outcomes = intents.iter().map(|intent| ResultOut {
+            server: intent.server.to_string(),
+            to: intent.to.as_ref().map(stem),
+            result: "waiting",
+            generation: None,
+            error: None,
+            warnings: Vec::new(),
+        });
+        Self { id: id.to_string(), push: Some(id.to_string()), finished: false, outcomes: outcomes.collect() }
+    }
+
     pub(crate) fn new(job: &Job) -> Self {
         let progress = job.progress();
         let results = job.intents.iter().zip(&progress.results).map(|(intent, pushed)| {

@@ -245,6 +245,7 @@ fn confirmation(
                 }
             }
         }
+        @if let Wanted::Release(_) = wanted { (in_waves()) }
         div.actions {
             @let named = if going.is_empty() { installing.len() } else { going.len() };
             button.primary type="submit" {
@@ -254,6 +255,45 @@ fn confirmation(
             }
             " "
             a.button href=(back(wanted, targets)) { "Cancel" }
+        }
+    }
+}
+
+/// How it goes out in waves, folded away until that is wanted.
+fn in_waves() -> Markup {
+    let settings = [
+        ("settle", "Must stay converged for", "1m"),
+        ("stop_at", "Stop when so many servers fail", "1"),
+        ("enough", "Enough of a large wave", "95%"),
+        ("within", "Stop when a wave takes longer than", "30m"),
+        ("max_down", "Out of a group at a time, at most", "25%"),
+        ("pause_after", "Wait for a verdict after waves", ""),
+    ];
+    html! {
+        details.waves {
+            summary { "In waves" }
+            p.help {
+                "A wave is written when enough servers of the one before have reported that they run the release, and have stayed so. "
+                "It stops by itself when servers fail."
+            }
+            label for="waves" { "Waves" }
+            input #waves type="text" name="waves" placeholder="1,10%,rest" autocomplete="off" spellcheck="false" aria-describedby="waves-help";
+            p #waves-help.help {
+                "Numbers, shares, servers (" code { "web-1+web-2" } "), filters (" code { "group:canary" } "), and " code { "rest" }
+                ". If it is empty, all servers are written at once."
+            }
+            div.fields {
+                @for (name, text, usual) in settings {
+                    div {
+                        label for=(name) { (text) }
+                        input id=(name) type="text" name=(name) placeholder=(usual) autocomplete="off";
+                    }
+                }
+            }
+            p.confirm {
+                input #undo_on_stop type="checkbox" name="undo_on_stop" value="yes";
+                " " label for="undo_on_stop" { "Undo what was written when it stops by itself" }
+            }
         }
     }
 }
@@ -314,6 +354,42 @@ mod tests {
         // Whoever goes on to what did not stay up there is told.
         let page = body(&web, "deployer", &format!("/plan?release={}&server=web-2", old.stem())).await;
         assert!(page.contains("this release was rolled back on this server"), "{page}");
+    }
+
+    #[tokio::test]
+    async fn a_plan_is_carried_out_in_waves_if_the_form_says_so() {
+        let (_directory, web) = web().await;
+        let (old, new) = (release_of(&web, 7).await, release_of(&web, 9).await);
+        for name in ["web-1", "web-2", "web-3"] {
+            server(&web, name, Some(&old), "converged", "converged").await;
+        }
+        web.refresher.refresh().await;
+        let page = body(&web, "deployer", &format!("/plan?release={}&q=app:web", new.stem())).await;
+        assert!(page.contains("<details class=\"waves\"><summary>In waves</summary>"), "{page}");
+        assert!(!body(&web, "deployer", "/plan?retry=web&server=web-1").await.contains("In waves"));
+        let form = |waves: &str| {
+            let rows = ticked(&page);
+            let mut form = url::form_urlencoded::Serializer::new(String::new());
+            form.append_pair("kind", "deploy").extend_pairs(rows.iter().map(|row| ("target", row)));
+            form.extend_pairs([("waves", waves), ("settle", ""), ("stop_at", "2"), ("undo_on_stop", "yes")]).finish()
+        };
+        let post = async |form: String| send(&web, "deployer", Method::POST, "/push", form).await;
+        assert_eq!(post(form("rest,1")).await.status(), StatusCode::BAD_REQUEST);
+        assert_eq!(post(form("1")).await.status(), StatusCode::CONFLICT);
+        let answer = post(form("1,rest")).await;
+        let place = answer.headers()[header::LOCATION].to_str().unwrap().to_owned();
+        let shown = body(&web, "deployer", &place).await;
+        for expected in
+            ["It stops when 2 servers have failed", "it then restores what ran before", "Writing web-1", "rest"]
+        {
+            assert!(shown.contains(expected), "{expected}: {shown}");
+        }
+        // Nothing is written but what is carried on from now on, and nobody's older plan.
+        let (_, document) = web.refresher.bucket().server_document(&"web-1".parse().unwrap()).await.unwrap().unwrap();
+        assert!(document.releases().eq([&old]));
+        server(&web, "web-9", Some(&new), "converged", "converged").await;
+        let stale = form("1,rest").replace("web-1+", "web-9+");
+        assert_eq!(post(stale).await.status(), StatusCode::CONFLICT);
     }
 
     #[tokio::test]

@@ -2,9 +2,9 @@
 
 mod page;
 pub(crate) mod redo;
-mod waves;
+mod rollout;
 
-pub(crate) use waves::stage as rollout_stage;
+pub(crate) use rollout::stage as rollout_stage;
 
 use axum::{
     body::Bytes,
@@ -20,6 +20,7 @@ use crate::web::{
     params::Params,
     shown::Shown,
     view::{Nav, View},
+    waves::{self, WavesText},
 };
 
 /// `POST /push`: the form of a plan.
@@ -37,11 +38,35 @@ pub(crate) async fn post(view: View, body: Result<Bytes, BytesRejection>) -> Res
     let is_ticked = |name: &str| params.get(name).is_some();
     let insistence =
         Insistence { install: is_ticked("install"), new_servers: is_ticked("new_servers"), held: is_ticked("held") };
+    if let Some(text) = waves_of(&params) {
+        let begun = match text.wish() {
+            Ok(wish) => waves::begin(&view, reason, &intents, insistence, &wish).await,
+            Err(problem) => Err(problem.into()),
+        };
+        return match begun {
+            Ok(id) => Redirect::to(&format!("/pushes/{id}")).into_response(),
+            Err(error) => view.problem(error.status(), "Nothing was written", &error.to_string()),
+        };
+    }
     let job = match accept::accept(&view, reason, intents, insistence).await {
         Ok(job) => job,
         Err(error) => return view.problem(error.status(), "Nothing was written", &error.to_string()),
     };
     Redirect::to(&format!("/pushes/{}", job.id)).into_response()
+}
+
+/// What the form says of waves, if it says any.
+fn waves_of(params: &Params) -> Option<WavesText<'_>> {
+    Some(WavesText {
+        waves: params.get("waves")?,
+        settle: params.get("settle"),
+        stop_at: params.get("stop_at"),
+        enough: params.get("enough"),
+        within: params.get("within"),
+        max_down: params.get("max_down"),
+        pause_after: params.get("pause_after"),
+        undo_on_stop: params.get("undo_on_stop").is_some(),
+    })
 }
 
 /// `GET /pushes/{id}`.

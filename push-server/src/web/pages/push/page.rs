@@ -12,7 +12,7 @@ use fleet::{
 };
 use maud::{Markup, html};
 
-use super::waves::section;
+use super::rollout::section;
 use crate::{
     badge::{self, Severity},
     snapshot::Listed,
