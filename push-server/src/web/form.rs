@@ -50,7 +50,9 @@ pub(crate) fn intents(form: &Params) -> Result<Vec<Intent>, FormError> {
     };
     // Of servers that don't have the app yet, if that box is ticked.
     let installed = form.all("install_target").filter(|_| form.get("install").is_some());
-    let targets = form.all("target").chain(installed);
+    // Of servers that the operator has put on hold, likewise.
+    let held = form.all("held_target").filter(|_| form.get("held").is_some());
+    let targets = form.all("target").chain(installed).chain(held);
     let intents: Vec<Intent> = targets.map(|value| intent(kind.clone(), value)).collect::<Result<_, _>>()?;
     match intents.len() {
         0 => Err(FormError::NoTarget),

@@ -17,6 +17,7 @@ mod events;
 mod form;
 mod guards;
 mod health;
+mod holds;
 mod jobs;
 mod metrics;
 mod pages;

@@ -14,7 +14,9 @@ use tower_http::{catch_panic::CatchPanicLayer, compression::CompressionLayer};
 
 use fleet::policy::Role;
 
-use super::{api, assets, events, health, metrics, pages, params::Params, route::Route, shared::Web, view::View};
+use super::{
+    api, assets, events, health, holds, metrics, pages, params::Params, route::Route, shared::Web, view::View,
+};
 
 /// Most bytes of a request's body: a form that names twenty thousand servers.
 pub(crate) const MAX_BODY: usize = 8 << 20;
@@ -33,6 +35,8 @@ pub(crate) fn all() -> Vec<Route> {
         read("/", get(pages::overview::get)),
         read("/servers", get(pages::servers::get)),
         read("/servers/{server}", get(pages::server::get)),
+        write("/servers/{server}/hold", post(holds::hold)),
+        write("/servers/{server}/resume", post(holds::resume)),
         read("/servers/{server}/retire", get(pages::retire::get)),
         admin("/servers/{server}/retire", post(pages::retire::post)),
         read("/compare", get(pages::compare::get)),

@@ -198,8 +198,8 @@ pub(crate) struct PlannedOut {
     /// Why it is impossible or not allowed; absent if it is neither.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) refusal: Option<String>,
-    /// What `POST /api/v1/pushes` has to be told for this server: `install` (it doesn't have the app yet) or `new_servers`
-    /// (nothing in the bucket is of it).
+    /// What `POST /api/v1/pushes` has to be told for this server: `install` (it doesn't have the app yet), `new_servers`
+    /// (nothing in the bucket is of it) or `held` (the operator has put it on hold).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) needs: Option<&'static str>,
 }
@@ -444,13 +444,14 @@ impl PlanOut {
                 Objection::NewApp(..) => "install",
                 Objection::NewServer(_) => "new_servers",
             });
-            let objection = objection.map(ToString::to_string);
+            let needs = needs.or(planned.held.as_ref().map(|_| "held"));
+            let objection = planned.held.into_iter().chain(objection.map(ToString::to_string));
             let warnings = proposal.iter().flat_map(|proposal| &proposal.warnings).map(ToString::to_string);
             PlannedOut {
                 server: planned.server.to_string(),
                 from: proposal.as_ref().and_then(|proposal| proposal.from.as_ref()).map(stem),
                 to: proposal.as_ref().and_then(|proposal| proposal.to.as_ref()).map(stem),
-                warnings: objection.into_iter().chain(warnings).collect(),
+                warnings: objection.chain(warnings).collect(),
                 refusal: error.or(planned.refusal),
                 download: proposal.as_ref().and_then(|proposal| proposal.download),
                 restarts: proposal.map(|proposal| proposal.restarts).unwrap_or_default(),

@@ -51,13 +51,14 @@
   // A browser that comes back to a page ticks what was ticked.
   for (const box of boxes(document)) if (box.checked) chosen.add(box.value);
 
-  // A plan's button says how many rows are ticked. Those that install the app count if the box that says so is ticked, or if
-  // there are no others.
+  // A plan's button says how many rows are ticked. Those that install the app, or are on hold, count if the box that says so is
+  // ticked, or if there are no others.
   const count = (form) => {
     const boxes = (name) => [...form.querySelectorAll(`input[type=checkbox][name=${name}]`)];
     const ticked = (name) => boxes(name).filter((box) => box.checked).length;
-    const installs = ticked("install") > 0 || boxes("target").length === 0 ? ticked("install_target") : 0;
-    const all = ticked("target") + installs;
+    const alone = (name) => ["target", "install_target", "held_target"].every((other) => other === name || boxes(other).length === 0);
+    const if_said = (box, name) => (ticked(box) > 0 || alone(name) ? ticked(name) : 0);
+    const all = ticked("target") + if_said("install", "install_target") + if_said("held", "held_target");
     form.querySelector("[data-ticked]").textContent = `${all} server${all === 1 ? "" : "s"}`;
     form.querySelector("button[type=submit]").disabled = all === 0;
   };

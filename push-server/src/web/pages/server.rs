@@ -17,6 +17,7 @@ use super::{history::entries_table, retire::retire_link, servers::reason_of};
 use crate::{
     badge::Severity,
     web::{
+        holds,
         params::link,
         parts::{self, ago, app_badge, app_link, badge, condition_badge, foreign, lasting, prose, release_or},
         view::{Nav, View},
@@ -44,6 +45,7 @@ pub(crate) async fn get(view: View, Path(name): Path<String>) -> Response {
             (outside(&view, &server))
             (retire_link(&view, &server))
         }
+        div #holds data-live { (holds::section(&view, &server)) }
         div #report data-live { (report(&view, &server)) }
         section aria-labelledby="apps-title" {
             h2 #apps-title { "Apps" }

@@ -37,6 +37,8 @@ pub(crate) struct Planned {
     pub(crate) proposal: Result<Proposal, String>,
     /// Why nobody may do it now, or not this operator.
     pub(crate) refusal: Option<String>,
+    /// The operator's own hold, in words, in spite of which it may be done if that is said.
+    pub(crate) held: Option<String>,
 }
 
 /// What a plan comes to for a server.
@@ -46,6 +48,8 @@ pub(crate) enum Part {
     Change,
     /// The app would come to a server that doesn't have it: written only if that is said too.
     Install,
+    /// The operator has put the server on hold: written only if that is said too.
+    Held,
     /// It can't be or may not be done.
     Impossible,
     /// There is nothing to do.
@@ -57,6 +61,7 @@ impl Planned {
         match (&self.proposal, &self.refusal) {
             (Err(_), _) | (_, Some(_)) => Part::Impossible,
             (Ok(proposal), None) if proposal.is_no_change() => Part::Same,
+            (Ok(_), None) if self.held.is_some() => Part::Held,
             (Ok(Proposal { objection: Some(Objection::NewApp(..)), .. }), None) => Part::Install,
             (Ok(_), None) => Part::Change,
         }
@@ -210,14 +215,16 @@ async fn one(view: &View, wanted: &Wanted, name: ServerName, reason: Reason<'_>)
     let release = release.map_err(|error| format!("{error:#}"));
     let release = match (release, server.document.error()) {
         (Ok(release), None) => release,
-        (Err(error), _) => return Planned { server: name, proposal: Err(error), refusal: None },
-        (_, Some(error)) => return Planned { server: name, proposal: Err(error.to_owned()), refusal: None },
+        (Err(error), _) => return Planned { server: name, proposal: Err(error), refusal: None, held: None },
+        (_, Some(error)) => {
+            return Planned { server: name, proposal: Err(error.to_owned()), refusal: None, held: None };
+        }
     };
     let proposal = propose(&server, &release, &wanted.kind(), view.now);
     let case = Case { server: &name, app: release.name.app(), dirty: proposal.dirty, reason };
     let refusal = refusal(view, view.policy.judge(&view.who, case), &wanted.kind(), Some(&release.name));
-    let refusal = refusal.or_else(|| on_hold(view, &name, release.name.app()));
-    Planned { server: name, proposal: Ok(proposal), refusal }
+    let (held, bound) = on_hold(view, &name, release.name.app());
+    Planned { server: name, proposal: Ok(proposal), refusal: refusal.or(bound), held }
 }
 
 fn removal(view: &View, server: &Server, app: &AppName, reason: Reason<'_>) -> Planned {
@@ -227,18 +234,23 @@ fn removal(view: &View, server: &Server, app: &AppName, reason: Reason<'_>) -> P
         None => Ok(propose_removal(server, app, view.now)),
     };
     let judged = view.policy.judge_removal(&view.who, app, &server.name, reason);
-    let refusal = refusal(view, judged, &PushKind::Remove, None).or_else(|| on_hold(view, &server.name, app));
-    Planned { server: server.name.clone(), proposal, refusal }
+    let (held, bound) = on_hold(view, &server.name, app);
+    let refusal = refusal(view, judged, &PushKind::Remove, None).or(bound);
+    Planned { server: server.name.clone(), proposal, refusal, held }
 }
 
-/// The hold that keeps it from being done, also the operator's own.
-fn on_hold(view: &View, server: &ServerName, app: &AppName) -> Option<String> {
-    let (_, holds) = view.snapshot.holds.get(server)?;
-    match holds.known() {
-        Some(holds) => {
-            hold::judge(holds, server, Some(app), &view.who.name, false, view.now).err().map(|held| held.to_string())
-        }
-        None => holds.error().map(|error| format!("could not read whether `{server}` is on hold: {error}")),
+/// The operator's own hold, in words, and the one of somebody else that keeps it from being done.
+fn on_hold(view: &View, server: &ServerName, app: &AppName) -> (Option<String>, Option<String>) {
+    let Some((_, holds)) = view.snapshot.holds.get(server) else { return (None, None) };
+    let Some(holds) = holds.known() else {
+        let error = holds.error().unwrap_or_default();
+        return (None, Some(format!("could not read whether `{server}` is on hold: {error}")));
+    };
+    let judge = |held: bool| hold::judge(holds, server, Some(app), &view.who.name, held, view.now).err();
+    match (judge(false), judge(true)) {
+        (_, Some(bound)) => (None, Some(bound.to_string())),
+        (Some(own), None) => (Some(hold::in_words(&own.hold, view.now)), None),
+        (None, None) => (None, None),
     }
 }
 
@@ -256,7 +268,7 @@ pub(crate) fn judged(view: &View, proposed: &Proposed, kind: &PushKind, reason: 
             (Ok(proposal.clone()), refusal(view, judged, kind, proposal.to.as_ref()))
         }
     };
-    Planned { server: server.clone(), proposal, refusal }
+    Planned { server: server.clone(), proposal, refusal, held: None }
 }
 
 /// Why it may not be done: the policy, or what keeps everybody from it.

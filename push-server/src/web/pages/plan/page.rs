@@ -23,8 +23,8 @@ const UNITS: usize = 4;
 /// The plan, and the form that carries it out.
 pub(super) fn page(view: &View, wanted: &Wanted, targets: &Targets, planned: &[Planned], reason: &str) -> Markup {
     let of = |part: Part| planned.iter().filter(|planned| planned.part() == part).collect::<Vec<_>>();
-    let (going, installing) = (of(Part::Change), of(Part::Install));
-    let changing = going.len() + installing.len();
+    let (going, installing, held) = (of(Part::Change), of(Part::Install), of(Part::Held));
+    let changing = going.len() + installing.len() + held.len();
     html! {
         h1 { (title(wanted)) (servers(targets, changing)) }
         @if let Wanted::Release(chosen) = wanted { (chosen_release(view, chosen)) }
@@ -43,8 +43,12 @@ pub(super) fn page(view: &View, wanted: &Wanted, targets: &Targets, planned: &[P
                     h2 { (wanted.app()) " is not installed there yet: " (count(installing.len(), "server")) }
                     (table(view, &installing, "install_target"))
                 }
+                @if !held.is_empty() {
+                    h2 { "On hold by you: " (count(held.len(), "server")) }
+                    (table(view, &held, "held_target"))
+                }
                 (others(&of(Part::Impossible), &of(Part::Same)))
-                (confirmation(view, wanted, targets, (&going, &installing), reason))
+                (confirmation(view, wanted, targets, (&going, &installing, &held), reason))
             }
         }
     }
@@ -134,7 +138,7 @@ fn row(view: &View, planned: &Planned, field: &str) -> Markup {
                     }
                 }
                 td.wide data-label="Restarts" { (restarts(proposal)) }
-                td.wide data-label="Notes" { (notes(proposal)) }
+                td.wide data-label="Notes" { (notes(planned, proposal)) }
             }
         }
     }
@@ -151,9 +155,10 @@ fn restarts(proposal: &Proposal) -> Markup {
     }
 }
 
-fn notes(proposal: &Proposal) -> Markup {
+fn notes(planned: &Planned, proposal: &Proposal) -> Markup {
     let objection = proposal.objection.iter().map(Objection::to_string);
-    let texts: Vec<String> = objection.chain(proposal.warnings.iter().map(Warning::to_string)).collect();
+    let texts: Vec<String> =
+        planned.held.iter().cloned().chain(objection).chain(proposal.warnings.iter().map(Warning::to_string)).collect();
     html! {
         @if !texts.is_empty() {
             ul.warnings { @for text in texts { li { span.symbol aria-hidden="true" { "▲" } " " (prose(&text)) } } }
@@ -202,10 +207,11 @@ fn confirmation(
     view: &View,
     wanted: &Wanted,
     targets: &Targets,
-    (going, installing): (&[&Planned], &[&Planned]),
+    (going, installing, held): (&[&Planned], &[&Planned], &[&Planned]),
     reason: &str,
 ) -> Markup {
-    let needs_reason = going.iter().chain(installing).any(|planned| view.policy.requires_reason(&planned.server));
+    let needs_reason =
+        going.iter().chain(installing).chain(held).any(|planned| view.policy.requires_reason(&planned.server));
     let (verb, preposition) = match wanted.kind() {
         PushKind::Rollback => ("Roll back", " on "),
         PushKind::Retry => ("Retry", " on "),
@@ -237,7 +243,7 @@ fn confirmation(
         @if !installing.is_empty() {
             @let all = installing.len();
             p.confirm {
-                input #install type="checkbox" name="install" value="yes" required[going.is_empty()];
+                input #install type="checkbox" name="install" value="yes" required[going.is_empty() && held.is_empty()];
                 " " label for="install" {
                     (if going.is_empty() { "Install on " } else { "Also install on " }) (count(all, "server"))
                     " that " (if all == 1 { "does" } else { "do" })
@@ -245,9 +251,18 @@ fn confirmation(
                 }
             }
         }
+        @if !held.is_empty() {
+            p.confirm {
+                input #held type="checkbox" name="held" value="yes" required[going.is_empty() && installing.is_empty()];
+                " " label for="held" {
+                    (if going.is_empty() { "Push to " } else { "Also push to " }) (count(held.len(), "server"))
+                    " that you have put on hold."
+                }
+            }
+        }
         @if let Wanted::Release(_) = wanted { (in_waves()) }
         div.actions {
-            @let named = if going.is_empty() { installing.len() } else { going.len() };
+            @let named = [going, installing, held].into_iter().map(<[_]>::len).find(|rows| *rows > 0).unwrap_or_default();
             button.primary type="submit" {
                 (verb) " " (wanted.app()) (preposition)
                 // Without JavaScript nobody counts the boxes that are ticked.

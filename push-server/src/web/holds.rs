@@ -1,0 +1,109 @@
+//! Holds of a server, as its page shows and sets them: somebody is on it, for two hours, in one click.
+
+use axum::{
+    extract::Path,
+    http::StatusCode,
+    response::{IntoResponse, Redirect, Response},
+};
+use bucket::ServerName;
+use fleet::{
+    hold::{self, in_words, may_hold},
+    server::Server,
+};
+use maud::{Markup, html};
+
+use super::{parts::prose, view::View};
+
+/// The holds of a server that are in force, and the forms by which an operator sets and ends them.
+pub(crate) fn section(view: &View, server: &Server) -> Markup {
+    let unreadable = view.snapshot.holds.get(&server.name).and_then(|(_, holds)| holds.error());
+    let holds: Vec<String> =
+        view.snapshot.holds_of(&server.name, view.now).map(|hold| in_words(hold, view.now)).collect();
+    html! {
+        @if let Some(error) = unreadable {
+            p.banner.bad { "Nobody can push here: it cannot be read whether the server is on hold. " (prose(error)) }
+        }
+        @for hold in &holds { p.banner.notice { (prose(hold)) } }
+        @if may_hold(&view.policy, &view.who, server, None).is_ok() {
+            div.actions {
+                form method="post" action={ "/servers/" (server.name) "/hold" } {
+                    button type="submit" title="Nobody else pushes here for two hours" { "I am on it" }
+                }
+                @if !holds.is_empty() {
+                    " "
+                    form method="post" action={ "/servers/" (server.name) "/resume" } { button type="submit" { "Resume" } }
+                }
+            }
+        }
+    }
+}
+
+/// `POST /servers/{server}/hold`: nobody else pushes there for two hours.
+pub(crate) async fn hold(view: View, Path(name): Path<String>) -> Response {
+    change(&view, &name, true).await
+}
+
+/// `POST /servers/{server}/resume`: all holds there end.
+pub(crate) async fn resume(view: View, Path(name): Path<String>) -> Response {
+    change(&view, &name, false).await
+}
+
+async fn change(view: &View, name: &str, is_held: bool) -> Response {
+    let name: Option<ServerName> = name.parse().ok();
+    let Some(server) = name.and_then(|name| view.snapshot.servers.get(&name).cloned()) else {
+        let text = "No document and no report in the bucket has this name.";
+        return view.problem(StatusCode::NOT_FOUND, "Server not found", text);
+    };
+    if let Err(error) = may_hold(&view.policy, &view.who, &server, None) {
+        return view.problem(StatusCode::FORBIDDEN, "Not allowed", &error.to_string());
+    }
+    let (bucket, name) = (view.web.refresher.bucket(), &server.name);
+    let changed = if is_held {
+        hold::hold(bucket, &view.who, name, None, (hold::USUAL, "")).await.map(drop)
+    } else {
+        hold::resume(bucket, name, None).await.map(drop)
+    };
+    view.web.refresher.refresh_guards().await;
+    match changed {
+        Ok(()) => Redirect::to(&format!("/servers/{name}")).into_response(),
+        Err(error) => view.problem(StatusCode::CONFLICT, "Nothing was written", &format!("{error:#}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Method;
+
+    use super::*;
+    use crate::web::testing::{body, release_of, send, server, web};
+
+    #[tokio::test]
+    async fn whoever_is_on_a_server_says_so_in_one_click_and_pushes_there_all_the_same() {
+        let (_directory, web) = web().await;
+        let (old, new) = (release_of(&web, 7).await, release_of(&web, 9).await);
+        server(&web, "web-1", Some(&old), "converged", "converged").await;
+        server(&web, "web-2", Some(&old), "converged", "converged").await;
+        let post = async |who: &str, path: &str, form: &str| {
+            send(&web, who, Method::POST, path, form.to_owned()).await.status()
+        };
+        assert!(!body(&web, "viewer", "/servers/web-1").await.contains("I am on it"));
+        assert_eq!(post("viewer", "/servers/web-1/hold", "").await, StatusCode::FORBIDDEN);
+        assert_eq!(post("deployer", "/servers/web-9/hold", "").await, StatusCode::NOT_FOUND);
+        assert_eq!(post("deployer", "/servers/web-1/hold", "").await, StatusCode::SEE_OTHER);
+        let page = body(&web, "viewer", "/servers/web-1").await;
+        assert!(page.contains("on hold by deployer, expires in 2 h") && !page.contains("Resume"), "{page}");
+        let plan = format!("/plan?release={}&q=app:web", new.stem());
+        let of_other = body(&web, "admin", &plan).await;
+        assert!(of_other.contains("Left out: 1 server") && !of_other.contains("name=\"held\""), "{of_other}");
+        let own = body(&web, "deployer", &plan).await;
+        assert!(own.contains("On hold by you: 1 server") && own.contains("Also push to 1 server"), "{own}");
+        let target = format!("kind=deploy&held_target=web-1+{}+{}", old.stem(), new.stem());
+        assert_eq!(post("deployer", "/push", &target).await, StatusCode::BAD_REQUEST);
+        assert_eq!(post("deployer", "/push", &format!("{target}&held=yes")).await, StatusCode::SEE_OTHER);
+        let (_, document) = web.refresher.bucket().server_document(&"web-1".parse().unwrap()).await.unwrap().unwrap();
+        assert!(document.releases().eq([&new]));
+        assert!(body(&web, "deployer", "/servers/web-1").await.contains("Resume"));
+        assert_eq!(post("admin", "/servers/web-1/resume", "").await, StatusCode::SEE_OTHER);
+        assert!(!body(&web, "viewer", "/servers/web-1").await.contains("on hold"));
+    }
+}
