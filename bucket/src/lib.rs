@@ -84,7 +84,7 @@ pub use push_id::PushId;
 pub use push_kind::PushKind;
 pub use rejection::Rejection;
 pub use release::{PassedOver, Release, ReleaseMetadata};
-pub use release_name::{Commit, ReleaseName, ReleaseParts};
+pub use release_name::{Commit, ReleaseName, ReleaseParts, SharedNames};
 pub use retired::{RetiredDocument, Retirement};
 pub use rollout::{
     Budget, Driven, Rollout, RolloutRules, RolloutStage, RolloutSummary, Uncounted, Undo, Verdict, Wave, WaveRow,

@@ -2,10 +2,10 @@
 //!
 //! The time has colons of its own, so a name is never split on `:` but taken apart from both ends.
 
-use std::{fmt, str::FromStr};
+use std::{collections::HashSet, fmt, str::FromStr, sync::Arc};
 
 use jiff::{Timestamp, tz::TimeZone};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{AppName, NameError, name::check_word};
 
@@ -59,11 +59,15 @@ pub struct ReleaseParts {
 ///
 /// Shown and stored as `{app}/{app}:{user}@{host}:{time}:{commit}.deb`; [`ReleaseName::stem`] is the part between
 /// the slash and `.deb`, which the package itself carries as `Push-Release:`.
-/// Names are ordered by app, then time, then text, so that the newest release of an app sorts last.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct ReleaseName {
-    text: String,
+/// Names are ordered by app, then time, then text, so that the newest release of an app sorts last. A clone shares what
+/// it was made from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
+#[serde(try_from = "String")]
+pub struct ReleaseName(Arc<Parsed>);
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Parsed {
+    text: Box<str>,
     parts: ReleaseParts,
 }
 
@@ -80,15 +84,15 @@ impl ReleaseName {
     /// # Errors
     /// When `user` or `host` has a character that names may not have, the time has a fraction of a second or no
     /// four-digit year, or the whole is too long.
-    pub fn new(parts: ReleaseParts) -> Result<Self, NameError> {
-        let ReleaseParts { app, user, host, time, commit } = &parts;
+    pub fn new(parts: &ReleaseParts) -> Result<Self, NameError> {
+        let ReleaseParts { app, user, host, time, commit } = parts;
         let time = time.to_zoned(TimeZone::UTC).strftime("%Y-%m-%dT%H:%M:%SZ");
         let text = format!("{app}/{app}:{user}@{host}:{time}:{commit}.deb");
         let name: Self = text.parse()?;
-        if name.parts != parts {
+        if name.0.parts != *parts {
             return Err(NameError::new(KIND, &text, "its time must be whole seconds"));
         }
-        Ok(Self { text: name.text, parts })
+        Ok(name)
     }
 
     /// Parses `{app}:{user}@{host}:{time}:{commit}`, as a package carries it in `Push-Release:`.
@@ -101,37 +105,37 @@ impl ReleaseName {
 
     /// The whole name.
     pub fn as_str(&self) -> &str {
-        &self.text
+        &self.0.text
     }
 
     /// The name without directory and `.deb`.
     pub fn stem(&self) -> &str {
-        &self.text[self.parts.app.as_str().len() + 1..self.text.len() - ".deb".len()]
+        &self.0.text[self.0.parts.app.as_str().len() + 1..self.0.text.len() - ".deb".len()]
     }
 
     /// The app it is a release of.
     pub fn app(&self) -> &AppName {
-        &self.parts.app
+        &self.0.parts.app
     }
 
     /// Who built it.
     pub fn user(&self) -> &str {
-        &self.parts.user
+        &self.0.parts.user
     }
 
     /// Where it was built.
     pub fn host(&self) -> &str {
-        &self.parts.host
+        &self.0.parts.host
     }
 
     /// When it was built.
     pub fn time(&self) -> Timestamp {
-        self.parts.time
+        self.0.parts.time
     }
 
     /// What it was built from.
     pub fn commit(&self) -> &Commit {
-        &self.parts.commit
+        &self.0.parts.commit
     }
 }
 
@@ -170,7 +174,27 @@ impl FromStr for ReleaseName {
             check_word(what, word, Self::MAX).map_err(|e| wrong(&format!("its {what} is invalid: {}", e.reason)))?;
         }
         let (user, host) = (user.to_owned(), host.to_owned());
-        Ok(Self { text: text.to_owned(), parts: ReleaseParts { app, user, host, time, commit } })
+        Ok(Self(Arc::new(Parsed { text: text.into(), parts: ReleaseParts { app, user, host, time, commit } })))
+    }
+}
+
+/// Release names of which each is in memory once, for whoever keeps what thousands of servers say: a fleet runs far fewer
+/// releases than it has servers.
+#[derive(Debug, Default)]
+pub struct SharedNames(HashSet<ReleaseName>);
+
+impl SharedNames {
+    /// Makes a name share what an equal one was made from.
+    pub fn share(&mut self, name: &mut ReleaseName) {
+        match self.0.get(name) {
+            Some(known) => name.clone_from(known),
+            None => drop(self.0.insert(name.clone())),
+        }
+    }
+
+    /// Forgets the names that nobody else has.
+    pub fn trim(&mut self) {
+        self.0.retain(|name| Arc::strong_count(&name.0) > 1);
     }
 }
 
@@ -193,7 +217,7 @@ fn parse_time(text: &str) -> Option<Timestamp> {
 
 impl Ord for ReleaseName {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.app(), self.time(), &self.text).cmp(&(other.app(), other.time(), &other.text))
+        (self.app(), self.time(), self.as_str()).cmp(&(other.app(), other.time(), other.as_str()))
     }
 }
 
@@ -211,14 +235,14 @@ impl TryFrom<String> for ReleaseName {
     }
 }
 
-impl From<ReleaseName> for String {
-    fn from(name: ReleaseName) -> Self {
-        name.text
+impl Serialize for ReleaseName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 
 impl fmt::Display for ReleaseName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(self.as_str())
     }
 }

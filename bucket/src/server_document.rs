@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     AppName, Bucket, DocumentMetadata, Error, Fetched, Generation, Object, ObjectInfo, ObjectPath, PageToken,
-    ReleaseName, ServerName, items, layout,
+    ReleaseName, ServerName, SharedNames, items, layout,
 };
 
 /// Most bytes of a server document.
@@ -97,6 +97,15 @@ impl ServerDocument {
             Entry::Release(name) => Some(name),
             _ => None,
         })
+    }
+
+    /// Has its names in memory once with equal ones.
+    pub fn share_names(&mut self, names: &mut SharedNames) {
+        for entry in &mut self.entries {
+            if let Entry::Release(name) = entry {
+                names.share(name);
+            }
+        }
     }
 
     /// The release of `app` the server should have.

@@ -132,24 +132,25 @@ impl Filter {
                 None => what,
             }
         };
+        let servers = || servers.clone();
+        // Most words are right: all names are gathered only for one that isn't.
         self.terms.iter().filter(|term| !term.not).find_map(|term| {
             let word = term.value.as_str();
             match term.key {
+                Key::App if servers().any(|server| server.has_app(word)) => None,
                 Key::App => {
-                    let known: BTreeSet<&str> =
-                        servers.clone().flat_map(|server| apps(server).into_iter().map(|row| row.app)).collect();
-                    (!known.contains(word)).then(|| says(format!("no server has an app `{word}`"), word, known))
+                    let known = servers().flat_map(|server| apps(server).into_iter().map(|row| row.app)).collect();
+                    Some(says(format!("no server has an app `{word}`"), word, known))
                 }
+                Key::Group if servers().any(|server| policy.groups_of(&server.name).contains(&word)) => None,
                 Key::Group => {
-                    let known: BTreeSet<&str> =
-                        servers.clone().flat_map(|server| policy.groups_of(&server.name)).collect();
-                    (!known.contains(word)).then(|| says(format!("no server is in a group `{word}`"), word, known))
+                    let known = servers().flat_map(|server| policy.groups_of(&server.name)).collect();
+                    Some(says(format!("no server is in a group `{word}`"), word, known))
                 }
+                Key::Text if servers().any(|server| has_in_name(server, word)) => None,
                 Key::Text => {
-                    let known: BTreeSet<&str> = servers.clone().map(|server| server.name.as_str()).collect();
-                    let part = word.to_lowercase();
-                    let is_part = known.iter().any(|name| name.to_lowercase().contains(&part));
-                    (!is_part).then(|| says(format!("no server has a name with `{word}`"), word, known))
+                    let known = servers().map(|server| server.name.as_str()).collect();
+                    Some(says(format!("no server has a name with `{word}`"), word, known))
                 }
                 Key::Release | Key::State => None,
             }
@@ -162,15 +163,12 @@ impl Filter {
             return true;
         }
         // What needs no rows comes first: of ten thousand servers few have the app.
-        let has = |app: &str| {
-            server.releases().any(|release| release.app().as_str() == app) || server.reported(app).is_some()
-        };
         let at_once = |term: &Term| {
             let value = term.value.as_str();
             match term.key {
-                Key::App => Some(has(value)),
+                Key::App => Some(server.has_app(value)),
                 Key::Group => Some(policy.groups_of(&server.name).contains(&value)),
-                Key::Text => Some(server.name.as_str().to_lowercase().contains(&value.to_lowercase())),
+                Key::Text => Some(has_in_name(server, value)),
                 Key::Release | Key::State => None,
             }
         };
@@ -208,6 +206,11 @@ impl Filter {
             holds != term.not
         })
     }
+}
+
+/// Whether a word is part of a server's name, whatever its case.
+fn has_in_name(server: &Server, word: &str) -> bool {
+    server.name.as_str().to_lowercase().contains(&word.to_lowercase())
 }
 
 fn term(word: &str) -> Result<Term, FilterError> {

@@ -3,7 +3,9 @@
 use std::{borrow::Borrow, collections::BTreeMap, fmt};
 
 use anyhow::Context;
-use bucket::{AppName, AppStatus, Bucket, Generation, ReleaseName, ServerDocument, ServerName, Status, Timestamp};
+use bucket::{
+    AppName, AppStatus, Bucket, Generation, ReleaseName, ServerDocument, ServerName, SharedNames, Status, Timestamp,
+};
 use futures_util::TryStreamExt as _;
 
 /// One object of a server, as reading it ended.
@@ -64,6 +66,19 @@ impl Server {
         self.status.known()
     }
 
+    /// Has its names of releases in memory once with equal ones.
+    pub fn share_names(&mut self, names: &mut SharedNames) {
+        if let Reading::Known((_, document)) = &mut self.document {
+            document.share_names(names);
+        }
+        if let Reading::Known(status) = &mut self.status {
+            for app in &mut status.apps {
+                let one = [&mut app.desired, &mut app.installed].into_iter().flatten();
+                one.chain(&mut app.rolled_back).chain(&mut app.cached).for_each(|name| names.share(name));
+            }
+        }
+    }
+
     /// With the time at which its report was written by the bucket's clock, if that is known.
     fn written(mut self, written: Option<Timestamp>) -> Self {
         if let (Reading::Known(status), Some(written)) = (&mut self.status, written) {
@@ -95,6 +110,11 @@ impl Server {
     /// What its agent last said of the app.
     pub fn reported(&self, app: &str) -> Option<&AppStatus> {
         self.reported_apps().iter().find(|found| found.app == app)
+    }
+
+    /// Whether its document names a release of the app, or its agent reports it.
+    pub fn has_app(&self, app: &str) -> bool {
+        self.releases().any(|release| release.app().as_str() == app) || self.reported(app).is_some()
     }
 
     /// Whether it should have the release, or its agent says that it does.

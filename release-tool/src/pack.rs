@@ -79,7 +79,7 @@ impl BuildContext {
     pub(crate) fn name(&self, package: &Package) -> Result<ReleaseName> {
         let Builder { user, host } = self.builder.clone();
         let commit = self.source.commit.clone();
-        Ok(ReleaseName::new(ReleaseParts { app: package.app.clone(), user, host, time: self.time, commit })?)
+        Ok(ReleaseName::new(&ReleaseParts { app: package.app.clone(), user, host, time: self.time, commit })?)
     }
 
     /// Where its `.deb` goes.

@@ -31,7 +31,7 @@ fn release_name() -> impl Strategy<Value = ReleaseName> {
         |(app, user, host, second, commit)| {
             let time = Timestamp::from_second(second).ok()?;
             let (app, commit) = (app.parse().ok()?, commit.parse().ok()?);
-            ReleaseName::new(ReleaseParts { app, user, host, time, commit }).ok()
+            ReleaseName::new(&ReleaseParts { app, user, host, time, commit }).ok()
         },
     )
 }

@@ -1,6 +1,6 @@
 //! Names, paths and addresses: what is let in, and that what goes out comes back.
 
-use bucket::{AppName, BucketUrl, Commit, ObjectPath, ReleaseName, ReleaseParts, ServerName};
+use bucket::{AppName, BucketUrl, Commit, ObjectPath, ReleaseName, ReleaseParts, ServerName, SharedNames};
 use proptest::prelude::*;
 
 use crate::{COMMIT, good_release, release, release_name};
@@ -177,10 +177,10 @@ fn a_release_name_is_made_of_whole_seconds_only() {
         time: time.parse().unwrap(),
         commit: COMMIT.parse().unwrap(),
     };
-    assert_eq!(ReleaseName::new(parts("2026-11-20T19:05:02Z")).unwrap().as_str(), good_release());
-    assert!(ReleaseName::new(parts("2026-11-20T19:05:02.5Z")).is_err());
-    assert!(ReleaseName::new(ReleaseParts { user: "a@b".to_owned(), ..parts("2026-11-20T19:05:02Z") }).is_err());
-    assert!(ReleaseName::new(parts("-000001-11-20T19:05:02Z")).is_err());
+    assert_eq!(ReleaseName::new(&parts("2026-11-20T19:05:02Z")).unwrap().as_str(), good_release());
+    assert!(ReleaseName::new(&parts("2026-11-20T19:05:02.5Z")).is_err());
+    assert!(ReleaseName::new(&ReleaseParts { user: "a@b".to_owned(), ..parts("2026-11-20T19:05:02Z") }).is_err());
+    assert!(ReleaseName::new(&parts("-000001-11-20T19:05:02Z")).is_err());
 }
 
 #[test]
@@ -272,7 +272,7 @@ proptest! {
             time: name.time(),
             commit: name.commit().clone(),
         };
-        prop_assert_eq!(ReleaseName::new(parts).unwrap(), name);
+        prop_assert_eq!(ReleaseName::new(&parts).unwrap(), name);
     }
 
     #[test]
@@ -313,4 +313,23 @@ proptest! {
         let [a, b] = [&names[0], &names[1]];
         prop_assert_eq!(a.cmp(b), (a.app(), a.time(), a.as_str()).cmp(&(b.app(), b.time(), b.as_str())));
     }
+}
+
+#[test]
+fn equal_names_are_in_memory_once_for_as_long_as_somebody_has_them() {
+    let mut shared = SharedNames::default();
+    let [mut one, mut other]: [ReleaseName; 2] = [good_release().parse().unwrap(), good_release().parse().unwrap()];
+    assert!(!std::ptr::eq(one.as_str(), other.as_str()));
+    shared.share(&mut one);
+    shared.share(&mut other);
+    assert!(std::ptr::eq(one.as_str(), other.as_str()));
+    let address = one.as_str().as_ptr();
+    drop(one);
+    shared.trim();
+    let mut third: ReleaseName = good_release().parse().unwrap();
+    shared.share(&mut third);
+    assert_eq!(third.as_str().as_ptr(), address, "it was kept for the other");
+    drop((other, third));
+    shared.trim();
+    assert_eq!(format!("{shared:?}"), format!("{:?}", SharedNames::default()));
 }

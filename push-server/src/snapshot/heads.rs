@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use bucket::{Bucket, HistoryEntry, Push, PushEnd, PushHead, PushId, PushRow, ServerName, Timestamp};
+use bucket::{Bucket, HistoryEntry, Push, PushEnd, PushHead, PushId, PushRow, ServerName, SharedNames, Timestamp};
 use futures_util::{StreamExt, stream};
 use jiff::SignedDuration;
 
@@ -41,6 +41,17 @@ type Found = (PushHead, Option<(Push, Option<PushEnd>)>);
 /// What a read has found.
 #[derive(Debug, Default)]
 pub(super) struct News(Vec<Found>);
+
+impl News {
+    /// Has the names of releases in memory once with equal ones.
+    pub(super) fn share_names(&mut self, names: &mut SharedNames) {
+        for (_, rows) in &mut self.0 {
+            for row in rows.iter_mut().flat_map(|(push, _)| &mut push.rows) {
+                [&mut row.from, &mut row.to].into_iter().flatten().for_each(|name| names.share(name));
+            }
+        }
+    }
+}
 
 impl Heads {
     /// What is new since the last round.

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use backon::{BackoffBuilder, ConstantBuilder, ExponentialBuilder};
-use bucket::{Bucket, ServerName, Timestamp};
+use bucket::{Bucket, ServerName, SharedNames, Timestamp};
 use fleet::hold;
 use futures_util::{FutureExt as _, StreamExt, stream};
 use tokio::sync::watch;
@@ -42,6 +42,8 @@ pub struct SnapshotRefresher {
     rounds: watch::Sender<u64>,
     /// Held while a snapshot is put in another's place; never across an await.
     state: Mutex<RefreshState>,
+    /// The releases that servers name. Held for moments.
+    names: Mutex<SharedNames>,
     /// Held for a whole round.
     round: tokio::sync::Mutex<Round>,
 }
@@ -71,6 +73,7 @@ impl SnapshotRefresher {
             changes: watch::Sender::new(0),
             rounds: watch::Sender::new(0),
             state: Mutex::default(),
+            names: Mutex::default(),
             round: tokio::sync::Mutex::default(),
         }
     }
@@ -127,6 +130,7 @@ impl SnapshotRefresher {
             snapshot.failure = failure;
         });
         self.rounds.send_modify(|number| *number += 1);
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).trim();
     }
 
     /// Reads one server afresh, after a write of ours, so that its author sees it at once.
@@ -152,7 +156,8 @@ impl SnapshotRefresher {
         }
     }
 
-    fn put_pushes(&self, news: News) {
+    fn put_pushes(&self, mut news: News) {
+        news.share_names(&mut self.names.lock().unwrap_or_else(PoisonError::into_inner));
         self.put(|_, snapshot| {
             snapshot.recent = heads::merged(&snapshot.recent, news, &snapshot.servers, &snapshot.pushes);
         });
@@ -167,7 +172,8 @@ impl SnapshotRefresher {
         let read = stream::iter(names).map(async |name| {
             // The record in the history is a help; the next round reads it anyway.
             let pushes = self.bucket.history_since(&name, since, PUSHES).await.unwrap_or_default();
-            let read = Known::afresh(&self.bucket, &name).await;
+            let mut read = Known::afresh(&self.bucket, &name).await;
+            read.share_names(&self.names);
             (name, read, pushes)
         });
         let read: Vec<_> = read.buffer_unordered(AT_ONCE).collect().await;
@@ -242,7 +248,7 @@ impl SnapshotRefresher {
             Err(error) => (None, Some(error)),
         };
         let listing = servers::list(&self.bucket).await?;
-        let mut servers = listing.read(&self.bucket, &before).await?;
+        let mut servers = listing.read(&self.bucket, &before, &self.names).await?;
         let changed = listing.changed(&before).filter_map(|summary| servers.get(&summary.server));
         let of_documents = changed.flat_map(|known| told(&known.server)).collect();
         self.put(|state, snapshot| {

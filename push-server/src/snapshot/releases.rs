@@ -1,6 +1,6 @@
 //! The releases of one app, newest first, in little memory.
 //!
-//! A fleet has a million releases, and pages show a hundred: so a release is a row of numbers here, about 150 bytes with
+//! A fleet has a million releases, and pages show a hundred: so a release is a row of numbers here, about 140 bytes with
 //! its commit and note, and becomes a [`Listed`] with a name only when it is looked at.
 
 use std::{
@@ -31,8 +31,8 @@ pub struct AppReleases {
 
 #[derive(Debug, Clone, Copy)]
 struct Row {
-    time: Timestamp,
-    uploaded: Timestamp,
+    time: Moment,
+    uploaded: Moment,
     size: u64,
     /// Where in `texts` the commit begins; the note follows it.
     text: usize,
@@ -45,6 +45,20 @@ struct Row {
     commit: u8,
     dirty: bool,
     mark: Option<Mark>,
+}
+
+/// A moment to the microsecond, in half the room of a [`Timestamp`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Moment(i64);
+
+impl Moment {
+    fn of(time: Timestamp) -> Self {
+        Self(time.as_microsecond())
+    }
+
+    fn timestamp(self) -> Timestamp {
+        Timestamp::from_microsecond(self.0).expect("it was made of one")
+    }
 }
 
 /// Why a clean release isn't chosen for being the newest.
@@ -179,7 +193,7 @@ impl AppReleases {
     /// How many of them are newer than `name`. If it isn't among them, nobody knows when it was uploaded: then what counts is
     /// the time in its name.
     pub fn newer_than(&self, name: &ReleaseName) -> usize {
-        self.place(name).unwrap_or_else(|| self.rows.partition_point(|row| row.uploaded > name.time()))
+        self.place(name).unwrap_or_else(|| self.rows.partition_point(|row| row.uploaded > Moment::of(name.time())))
     }
 
     /// Those that are newer than `oldest` and not newer than `newest`, newest first.
@@ -195,7 +209,7 @@ impl AppReleases {
 
     /// The last release of each builder by its name, and when it was built, the last of these first.
     pub(super) fn tips(&self) -> impl Iterator<Item = (Timestamp, ReleaseName)> {
-        self.tips.iter().map(|index| &self.rows[*index as usize]).map(|row| (row.time, self.name(row)))
+        self.tips.iter().map(|index| &self.rows[*index as usize]).map(|row| (row.time.timestamp(), self.name(row)))
     }
 
     /// Whether a page would show the same of both.
@@ -212,7 +226,7 @@ impl AppReleases {
     fn listed(&self, row: &Row) -> Listed<'_> {
         Listed {
             name: self.name(row),
-            uploaded: row.uploaded,
+            uploaded: row.uploaded.timestamp(),
             size: row.size,
             mark: row.mark,
             dirty: row.dirty,
@@ -231,7 +245,7 @@ impl AppReleases {
     }
 
     fn write_stem(&self, row: &Row, text: &mut String) {
-        let _ = write!(text, "{}:{}:{}:{}", self.app(), self.word(row.builder), row.time, self.commit(row));
+        let _ = write!(text, "{}:{}:{}:{}", self.app(), self.word(row.builder), row.time.timestamp(), self.commit(row));
     }
 
     fn app(&self) -> &str {
@@ -272,11 +286,12 @@ impl AppReleases {
     }
 
     fn is_newer(&self, row: &Row, name: &ReleaseName) -> bool {
-        row.time > name.time() || (row.time == name.time() && self.rest(row).gt(rest_of(name)))
+        let time = Moment::of(name.time());
+        row.time > time || (row.time == time && self.rest(row).gt(rest_of(name)))
     }
 
     fn is(&self, row: &Row, name: &ReleaseName) -> bool {
-        self.app.as_ref() == Some(name.app()) && row.time == name.time() && self.rest(row).eq(rest_of(name))
+        self.app.as_ref() == Some(name.app()) && row.time == Moment::of(name.time()) && self.rest(row).eq(rest_of(name))
     }
 }
 
@@ -325,8 +340,8 @@ impl Gathered {
         self.releases.texts.push_str(note);
         self.word("");
         let row = Row {
-            time: name.time(),
-            uploaded: *uploaded,
+            time: Moment::of(name.time()),
+            uploaded: Moment::of(*uploaded),
             size: *size,
             text,
             // An object's metadata is bounded by far less.

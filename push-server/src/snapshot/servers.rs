@@ -5,12 +5,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use anyhow::{Context, Result, bail};
 use bucket::{
-    Bucket, DocumentSummary, Error, Generation, ServerDocument, ServerName, Status, StatusSummary, Timestamp,
+    Bucket, DocumentSummary, Error, Generation, ServerDocument, ServerName, SharedNames, Status, StatusSummary,
+    Timestamp,
 };
 use futures_util::{StreamExt, TryStreamExt as _, stream};
 
@@ -83,7 +84,7 @@ impl Listing {
         })
     }
 
-    /// Reads what is another generation than what is known.
+    /// Reads what is another generation than what is known; what is read shares `names`.
     ///
     /// # Errors
     /// When nothing at all can be read.
@@ -91,12 +92,13 @@ impl Listing {
         &self,
         bucket: &Bucket,
         known: &BTreeMap<ServerName, Known>,
+        names: &Mutex<SharedNames>,
     ) -> Result<BTreeMap<ServerName, Known>> {
         let mut servers: BTreeMap<ServerName, Known> = BTreeMap::new();
         let mut stale = Vec::new();
         let most = fair_share(self.statuses.values().map(|summary| summary.size).collect(), MAX_REPORTS);
-        let names: BTreeSet<&ServerName> = self.documents.keys().chain(self.statuses.keys()).collect();
-        for name in names {
+        let all: BTreeSet<&ServerName> = self.documents.keys().chain(self.statuses.keys()).collect();
+        for name in all {
             let document = self.documents.get(name).map(|summary| summary.generation);
             let status = self.statuses.get(name);
             match known.get(name) {
@@ -112,7 +114,8 @@ impl Listing {
             })
             .buffer_unordered(AT_ONCE);
         let (mut good, mut bad) = (0, 0);
-        while let Some(known) = reads.next().await {
+        while let Some(mut known) = reads.next().await {
+            known.share_names(names);
             if known.document.again || known.status.again {
                 bad += 1;
             } else {
@@ -186,6 +189,13 @@ impl Known {
         let mut read = Self::of(name, document, status);
         read.share(known);
         read
+    }
+
+    /// Has its names of releases in memory once with equal ones. What was known before has.
+    pub(super) fn share_names(&mut self, names: &Mutex<SharedNames>) {
+        if let Some(server) = Arc::get_mut(&mut self.server) {
+            server.share_names(&mut names.lock().unwrap_or_else(PoisonError::into_inner));
+        }
     }
 
     /// If that is no other than what was known, it is the same: whoever compares snapshots compares pointers.

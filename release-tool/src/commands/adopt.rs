@@ -156,7 +156,7 @@ async fn new_name(
         let time = Timestamp::from_second(Timestamp::now().as_second()).context("time out of range")?;
         let Builder { user, host } = builder.clone();
         let (app, commit) = (original.name.app().clone(), original.name.commit().clone());
-        let name = ReleaseName::new(ReleaseParts { app, user, host, time, commit })?;
+        let name = ReleaseName::new(&ReleaseParts { app, user, host, time, commit })?;
         let is_later = after.is_none_or(|after| time > after);
         if is_later && bucket.release(&name).await.with_context(|| format!("could not read `{name}`"))?.is_none() {
             return Ok(name);
