@@ -2,6 +2,7 @@
 
 mod adopt;
 mod agent;
+mod clocks;
 mod credentials;
 mod metadata;
 mod poke;
@@ -10,5 +11,6 @@ mod recent;
 mod retiring;
 mod serve;
 mod snapshot;
+mod stopping;
 mod tokens;
 mod writing;

@@ -14,6 +14,7 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
+use jiff::fmt::rfc2822::DateTimePrinter;
 use tokio::net::TcpListener;
 
 use super::{
@@ -28,8 +29,17 @@ const PIECE: usize = 64 << 10;
 
 /// Serves until dropped.
 pub(super) async fn serve(listener: TcpListener, state: Shared) {
-    let app = Router::new().fallback(handle).with_state(state);
+    let app = Router::new().fallback(dated).with_state(state);
     axum::serve(listener, app).await.expect("serving ends only with the runtime");
+}
+
+/// The answer with the date of the fake's clock.
+async fn dated(state: Extract<Shared>, request: HttpRequest) -> Response {
+    let clock = state.0.clone();
+    let mut answer = handle(state, request).await;
+    let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&lock(&clock).store.now());
+    answer.headers_mut().extend(date.ok().and_then(|date| Some((header::DATE, date.parse().ok()?))));
+    answer
 }
 
 async fn handle(Extract(state): Extract<Shared>, request: HttpRequest) -> Response {

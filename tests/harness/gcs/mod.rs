@@ -14,6 +14,7 @@ mod upload;
 use std::{collections::BTreeMap, thread::JoinHandle, time::Duration};
 
 use bytes::Bytes;
+use jiff::SignedDuration;
 use tokio::sync::oneshot;
 
 use self::state::{Rule, Shared, lock};
@@ -62,6 +63,11 @@ impl FakeGcs {
     /// From now on every request must bear this token, else it is answered 401.
     pub fn require_token(&self, token: &str) {
         lock(&self.state).token = Some(token.to_owned());
+    }
+
+    /// From now on its clock is that far ahead of ours.
+    pub fn set_clock_ahead(&self, ahead: SignedDuration) {
+        lock(&self.state).store.ahead = ahead;
     }
 
     /// The next `times` requests of a kind whose object contains `object` suffer `fault`.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 /// The query's parameters of a request.
@@ -47,6 +47,8 @@ pub(super) struct Store {
     buckets: BTreeMap<String, BTreeMap<String, Stored>>,
     pub(super) sessions: BTreeMap<String, Session>,
     last: i64,
+    /// How far its clock is ahead.
+    pub(super) ahead: SignedDuration,
 }
 
 impl Store {
@@ -78,7 +80,7 @@ impl Store {
         if size > MAX_METADATA {
             return Err((400, format!("Metadata has {size} bytes, more than {MAX_METADATA}.")));
         }
-        let updated = Timestamp::now();
+        let updated = self.now();
         self.last = updated.as_microsecond().max(self.last + 1);
         // Google gives metadata's keys back in lower case where it gives them as headers: our own must be.
         let stored = Stored {
@@ -92,6 +94,11 @@ impl Store {
         };
         self.buckets.entry(bucket.to_owned()).or_default().insert(name.to_owned(), stored.clone());
         Ok(stored)
+    }
+
+    /// The time by its clock.
+    pub(super) fn now(&self) -> Timestamp {
+        Timestamp::now() + self.ahead
     }
 
     /// Whether a write would be let through now.
