@@ -1,0 +1,63 @@
+import AxeBuilder from "@axe-core/playwright";
+
+import { expect, test } from "../stage.js";
+
+test("a rollout is begun in a plan, stops in its second wave, and is undone", async ({ stage, page }) => {
+  stage.fleet("harmless");
+  await stage.serve();
+  const to = stage.releases("web")[4];
+  const servers = ["web-1", "web-3", "web-4"];
+  const before = servers.map((server) => stage.desired(server, "web"));
+  const query = servers.map((server) => `server=${server}`).join("&");
+  await page.goto(`${stage.address}/plan?release=${encodeURIComponent(to)}&${query}`);
+  await page.getByText("In waves", { exact: true }).click();
+  await page.getByLabel("Waves", { exact: true }).fill("web-1,web-3,rest");
+  await page.getByLabel("Must stay converged for").fill("0s");
+  await page.getByLabel("Out of a group at a time, at most").fill("3");
+  await page.getByLabel("Reason").fill("faster start page");
+  await page.getByRole("button", { name: "Push web to 3 servers" }).click();
+  await expect(page.getByRole("heading", { name: "Rollout" })).toBeVisible();
+  const place = page.url();
+
+  // Nobody loads the page again: it follows.
+  await expect(page.getByText("Waiting for a report of web-1")).toBeVisible();
+  await expect(page.getByText("wave 1 of 3")).toBeVisible();
+  expect(stage.desired("web-3", "web")).toBe(before[1]);
+  stage.fleet("report", "web-1", to, "converged");
+  await expect(page.getByText("Waiting for a report of web-3")).toBeVisible();
+  await page.getByLabel("Reason (optional)").fill("it crashes");
+  stage.fleet("report", "web-3", to, "quarantined");
+  await expect(page.getByText("stopped in wave 2 of 3")).toBeVisible();
+  await expect(page.getByText("1 server failed: web-3.")).toBeVisible();
+  expect(stage.desired("web-4", "web")).toBe(before[2]);
+  await expect(page.getByLabel("Reason (optional)")).toHaveValue("it crashes");
+  expect((await new AxeBuilder({ page }).analyze()).violations).toEqual([]);
+
+  await page.goto(`${stage.address}/history`);
+  await expect(page.getByText("stopped in wave 2 of 3")).toHaveCount(1);
+  await page.goto(place);
+  await page.getByLabel("Reason (optional)").fill("it crashes");
+  await page.getByRole("button", { name: "Undo on 2 servers" }).click();
+  await expect(page.getByText("undone", { exact: false }).first()).toBeVisible();
+  await expect(async () => {
+    expect(servers.map((server) => stage.desired(server, "web"))).toEqual(before);
+  }).toPass();
+  expect(stage.push("history", "web-3").pushes[0]).toMatchObject({ kind: "undo", why: "it crashes" });
+  expect(stage.push("history", "web-4").pushes.filter((push: { to: string }) => push.to?.includes(to))).toEqual([]);
+});
+
+test("whoever is on a server keeps others' pushes away in one click", async ({ stage, page }) => {
+  stage.fleet("harmless");
+  await stage.serve();
+  await page.goto(`${stage.address}/servers/web-1`);
+  await page.getByRole("button", { name: "I am on it" }).click();
+  await expect(page.getByText(/on hold by dev@?.*, expires in 2 h/)).toBeVisible();
+  await page.goto(`${stage.address}/plan?release=${encodeURIComponent(stage.releases("web")[4])}&server=web-1&server=web-3`);
+  await expect(page.getByRole("heading", { name: "On hold by you: 1 server" })).toBeVisible();
+  await expect(page.getByRole("button", { name: "Push web to 1 server" })).toBeEnabled();
+  await page.getByLabel("Also push to 1 server that you have put on hold.").check();
+  await expect(page.getByRole("button", { name: "Push web to 2 servers" })).toBeEnabled();
+  await page.goto(`${stage.address}/servers/web-1`);
+  await page.getByRole("button", { name: "Resume" }).click();
+  await expect(page.getByRole("button", { name: "Resume" })).toHaveCount(0);
+});
