@@ -6,7 +6,7 @@ SHELL := /bin/bash
 # As cargo spells it in the names of variables.
 HOST = $(shell rustc --version --verbose | sed -n 's/^host: //p' | tr a-z- A-Z_)
 
-.PHONY: help demo test crash kills check mutants bench compare debs screenshots audit fuzz clean
+.PHONY: help demo test crash kills simulate check mutants bench compare debs screenshots audit fuzz clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -31,6 +31,11 @@ test: ## all tests: the web app in a real browser, the rest on real dpkg, system
 
 kills: ## push killed 300 times, and 1,000 pushes of two processes at once: none is without a record
 	@PUSH_KILLS=$${PUSH_KILLS:-300} PUSH_RACES=$${PUSH_RACES:-1000} cargo test --workspace --test push -- kills
+
+simulate: ## 1,000 rollouts to 10,000 simulated servers where everything fails that can: nothing is written that must not be
+	@# On a disk in memory, where there is one: it is the number of files that takes the time.
+	@export TMPDIR=$$([ -w /dev/shm ] && echo /dev/shm || echo "$${TMPDIR:-/tmp}"); \
+	  SIMULATE_SEEDS=$${SIMULATE_SEEDS:-1000} cargo test --quiet --workspace --lib -- --nocapture simulation
 
 crash: ## pulld, dpkg and the machine killed at every point, forward and back, and the power cut at every write (an hour)
 	@tests/setup --tests

@@ -286,7 +286,11 @@ impl<'a> Out<'a> {
             let server = around.servers.get(name);
             let row = of_rollout.get(name).filter(|row| row.written.is_some() && row.left.is_none() && !row.undone);
             match (row, server) {
-                (Some(row), _) => row_state(rollout, row, server, around.now).is_out(),
+                // One that has settled may fall silent later, which its heartbeats tell.
+                (Some(row), _) => {
+                    let is_silent = |server| health(server, &rollout.app, around.now) == Health::Silent;
+                    row_state(rollout, row, server, around.now).is_out() || server.is_some_and(is_silent)
+                }
                 (None, Some(server)) => health(server, &rollout.app, around.now) != Health::Well,
                 (None, None) => false,
             }

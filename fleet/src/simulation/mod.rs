@@ -5,6 +5,10 @@
 //! - [`world`]: the fleet, its clock, and who drives a rollout in it
 
 pub mod agent;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod trial;
 pub mod world;
 
 /// Random numbers that a seed decides (splitmix64).

@@ -55,6 +55,9 @@ pub struct SimulatedDriver {
     bucket: Bucket,
     reader: Reader,
     holds: AllHolds,
+    /// Whether it goes on however many servers fail, which no driver may.
+    #[cfg(test)]
+    pub(super) ignores_stop_at: bool,
 }
 
 impl World {
@@ -222,7 +225,15 @@ impl World {
         let machine = self.machine.another(ahead);
         let bucket = Bucket::open_simulated(&self.directory, &machine).await?;
         let driver = Driver { name: name.to_owned(), policy: self.policy.clone(), poke: PokeSettings::None };
-        Ok(SimulatedDriver { driver, machine, bucket, reader: Reader::default(), holds: AllHolds::default() })
+        Ok(SimulatedDriver {
+            driver,
+            machine,
+            bucket,
+            reader: Reader::default(),
+            holds: AllHolds::default(),
+            #[cfg(test)]
+            ignores_stop_at: false,
+        })
     }
 }
 
@@ -234,6 +245,12 @@ impl SimulatedDriver {
     pub async fn look(&mut self, id: &PushId) -> Result<Step> {
         let read = self.bucket.rollout(id).await?;
         let (generation, rollout) = read.with_context(|| format!("there is no rollout {id}"))?;
+        #[cfg(test)]
+        let rollout = if self.ignores_stop_at {
+            Rollout { rules: bucket::RolloutRules { stop_at: usize::MAX, ..rollout.rules }, ..rollout }
+        } else {
+            rollout
+        };
         let servers = self.reader.read(&self.bucket, &names(&rollout)).await?;
         let halted = self.bucket.halt().await?.is_some();
         self.holds = hold::all(&self.bucket, &self.holds).await?;
