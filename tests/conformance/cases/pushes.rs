@@ -80,8 +80,8 @@ pub(crate) async fn an_entry_of_the_history_is_one_object_whoever_writes_it(worl
     assert_eq!(world.bucket.newest_history(&server(), 9).await.unwrap(), [full]);
     let path = format!("history/web-1/20261120T190502.000001Z-{}.json", push.id);
     assert!(world.bucket.head(&at(&path)).await.unwrap().is_some());
-    // Off the server, by a program that is newer: neither is passed over.
-    let removed = HistoryEntry { id: "x".into(), to: None, kind: PushKind::from("levitate".to_owned()), ..entry };
+    // Off the server, by a program that is newer: neither is passed over. Of one moment the later ID is the newer.
+    let removed = HistoryEntry { id: "z".repeat(13), to: None, kind: PushKind::from("levitate".to_owned()), ..entry };
     world.bucket.append_history(&HistoryEntry { push: None, ..removed.clone() }).await.unwrap();
     let newest = world.bucket.newest_history(&server(), 1).await.unwrap();
     assert_eq!((newest[0].to.as_ref(), newest[0].kind.as_str()), (None, "levitate"));
