@@ -241,6 +241,12 @@ impl Rollout {
         self.waves.iter_mut().flat_map(|wave| &mut wave.rows)
     }
 
+    /// How many waves have begun: up to the last one of which something was about to be written.
+    pub fn begun_waves(&self) -> usize {
+        let begun = self.waves.iter().rposition(|wave| wave.rows.iter().any(|row| row.noted.is_some()));
+        begun.map_or(0, |at| at + 1)
+    }
+
     /// The row of a server.
     pub fn row(&self, server: &ServerName) -> Option<&WaveRow> {
         self.rows().find(|row| row.server == *server)

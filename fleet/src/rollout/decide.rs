@@ -143,9 +143,8 @@ fn decided(
     ensure_may_decide(policy, who, &rollout)?;
     let (id, stage) = (&rollout.id, &rollout.stage);
     ensure!(decision.applies(stage), "rollout {id} is {}: `{decision}` does not apply", stage.as_str().escape_debug());
-    let begun = rollout.waves.iter().rposition(|wave| wave.rows.iter().any(|row| row.noted.is_some()));
-    let wave = begun.map_or(0, |at| at + 1);
-    let verdict = Verdict { what: decision.to_string(), wave, by: who.name.clone(), at: now, why: why.to_owned() };
+    let (what, wave, by) = (decision.to_string(), rollout.begun_waves(), who.name.clone());
+    let verdict = Verdict { what, wave, by, at: now, why: why.to_owned() };
     rollout.verdicts.push(verdict);
     let more = rollout.verdicts.len().saturating_sub(Rollout::MAX_VERDICTS);
     rollout.verdicts.drain(..more);

@@ -1,7 +1,8 @@
 //! Planning a rollout: what an operator wants of its waves, and what follows from that. Pure.
 
+use std::time::Duration;
+
 use bucket::{PushId, ReleaseName, Rollout, RolloutRules, RolloutStage, ServerName, Timestamp};
-use jiff::SignedDuration;
 use serde_json::Map;
 
 use super::{
@@ -26,8 +27,38 @@ pub struct Wish {
     pub max_down: Option<Share>,
 }
 
+/// What is asked for where nothing is said, as a person would write it.
+pub mod usual {
+    /// How long a server must stay converged.
+    pub const SETTLE: &str = "1m";
+    /// How many servers of a large wave are enough.
+    pub const ENOUGH: &str = "95%";
+    /// How many failing servers stop it.
+    pub const STOP_AT: &str = "1";
+    /// How long a wave may take.
+    pub const WITHIN: &str = "30m";
+}
+
 /// Longest time that a server can be asked to stay converged.
-pub const MAX_SETTLE: SignedDuration = SignedDuration::from_hours(1);
+const MAX_SETTLE: Duration = Duration::from_hours(1);
+
+/// How long a server must stay converged, as a person writes it.
+///
+/// # Errors
+/// When it isn't a time, or a longer one than can be asked for.
+pub fn settle(text: &str) -> Result<Duration, String> {
+    let settle = console::duration::parse(text).map_err(|error| error.to_string())?;
+    if settle > MAX_SETTLE { Err("can be at most 1h: a longer watch is for a verdict".to_owned()) } else { Ok(settle) }
+}
+
+/// How many of a hundred servers are enough, as a person writes it.
+///
+/// # Errors
+/// When it isn't such a share.
+pub fn enough(text: &str) -> Result<u8, String> {
+    let percent = text.strip_suffix('%').unwrap_or(text).parse().ok();
+    percent.filter(|percent| (1..=100).contains(percent)).ok_or_else(|| "must be from `1%` to `100%`".to_owned())
+}
 
 /// What is pushed, by whom.
 #[derive(Debug, Clone, Copy)]

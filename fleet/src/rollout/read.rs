@@ -1,4 +1,4 @@
-//! Reading the servers of a rollout again and again: only what has changed is read.
+//! Reading what there is around a rollout again and again: only what has changed is read.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,18 +7,30 @@ use bucket::{Bucket, DocumentSummary, Generation, Rollout, ServerName, StatusSum
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::{
-    hold::AllHolds,
+    hold::{self, AllHolds},
     server::{self, Reading, Server},
 };
 
 /// Servers that are read at the same time.
 const AT_ONCE: usize = 32;
 
-/// What was read of servers, and as which generations.
+/// What was read of servers, and as which generations, and the holds.
 #[derive(Debug, Default)]
 pub struct Reader {
     servers: BTreeMap<ServerName, Server>,
     generations: BTreeMap<ServerName, (Option<Generation>, Option<Generation>)>,
+    holds: AllHolds,
+}
+
+/// What a step of a rollout goes by.
+#[derive(Debug)]
+pub struct Around<'a> {
+    /// The rollout's servers and those of their groups.
+    pub servers: &'a BTreeMap<ServerName, Server>,
+    /// Its servers that are on hold for it, each until when.
+    pub held: BTreeMap<ServerName, Timestamp>,
+    /// Whether all pushes are halted.
+    pub halted: bool,
 }
 
 /// The servers that a rollout looks at: its own, and those of their groups.
@@ -47,6 +59,17 @@ pub fn held(rollout: &Rollout, holds: &AllHolds, now: Timestamp) -> Result<BTree
 }
 
 impl Reader {
+    /// What there is around a rollout now.
+    ///
+    /// # Errors
+    /// When something of it can't be read.
+    pub async fn around(&mut self, bucket: &Bucket, rollout: &Rollout) -> Result<Around<'_>> {
+        let halted = bucket.halt().await.context("could not read whether all pushes are halted")?.is_some();
+        self.holds = hold::all(bucket, &self.holds).await?;
+        let held = held(rollout, &self.holds, bucket.now())?;
+        Ok(Around { servers: self.read(bucket, &names(rollout)).await?, held, halted })
+    }
+
     /// The servers as they are now; their reports bear the bucket's time.
     ///
     /// # Errors
@@ -73,10 +96,8 @@ impl Reader {
         };
         let changed: Vec<ServerName> = names.iter().filter(is_new).cloned().collect();
         let read = stream::iter(changed).map(async |name| {
-            let mut server = server::read(bucket, &name).await;
-            if let (Reading::Known(status), Some(listed)) = (&mut server.status, statuses.get(&name)) {
-                status.written = listed.updated;
-            }
+            let written = statuses.get(&name).map(|listed| listed.updated);
+            let server = server::read_listed(bucket, &name, written).await;
             (name, server)
         });
         let read: Vec<(ServerName, Server)> = read.buffer_unordered(AT_ONCE).collect().await;

@@ -16,7 +16,6 @@ use jiff::SignedDuration;
 
 use super::{Chance, agent::Agent};
 use crate::{
-    hold::{self, AllHolds},
     identity::{Identity, Origin},
     operation::{Intent, Operator, carry_out},
     poke::PokeSettings,
@@ -24,7 +23,7 @@ use crate::{
     rollout::{
         drive::{Driver, Step, begin},
         plan::{Subject, Wish, plan},
-        read::{Reader, held, names},
+        read::{Around, Reader},
         waves::Candidate,
     },
     server::{self, Server},
@@ -54,7 +53,6 @@ pub struct SimulatedDriver {
     machine: SimulatedMachine,
     bucket: Bucket,
     reader: Reader,
-    holds: AllHolds,
     /// Whether it goes on however many servers fail, which no driver may.
     #[cfg(test)]
     pub(super) ignores_stop_at: bool,
@@ -230,7 +228,6 @@ impl World {
             machine,
             bucket,
             reader: Reader::default(),
-            holds: AllHolds::default(),
             #[cfg(test)]
             ignores_stop_at: false,
         })
@@ -251,10 +248,7 @@ impl SimulatedDriver {
         } else {
             rollout
         };
-        let servers = self.reader.read(&self.bucket, &names(&rollout)).await?;
-        let halted = self.bucket.halt().await?.is_some();
-        self.holds = hold::all(&self.bucket, &self.holds).await?;
-        let held = held(&rollout, &self.holds, self.bucket.now())?;
+        let Around { servers, held, halted } = self.reader.around(&self.bucket, &rollout).await?;
         self.driver.step(&self.bucket, (generation, rollout), servers, &held, halted).await
     }
 

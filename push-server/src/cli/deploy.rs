@@ -57,7 +57,7 @@ impl Deploy {
     pub(crate) async fn run(self, command: &Command) -> Result<bool> {
         let bucket = &command.bucket;
         // Side by side: over a long way each answer takes its time.
-        let (targets, wish) = (Targets::parse(&self.servers)?, self.waves.wish()?);
+        let (targets, wish) = (Targets::parse(&self.servers)?, self.waves.wish());
         let (release, servers) = tokio::join!(choose(bucket, &self.release), targets.read(command));
         let (release, servers) = (release?, servers?);
         let insistence = Insistence { install: self.install || self.force, new_servers: self.force, held: false };

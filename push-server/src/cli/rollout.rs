@@ -7,7 +7,6 @@ use bucket::{Bucket, Generation, PushId, Rollout, RolloutStage, RolloutSummary};
 use clap::{Args, Subcommand};
 use console::{Table, UsageError, count, note, print, print_json, print_line};
 use fleet::{
-    hold::{self, AllHolds},
     identity::{Identity, Origin},
     operation::Operator,
     poke::PokeSettings,
@@ -16,7 +15,7 @@ use fleet::{
         decide::{Decision, decide},
         drive::{Driver, Step},
         observe::{RowState, observe, row_state},
-        read::{Reader, held, names},
+        read::{Around, Reader, names},
     },
 };
 use futures_util::TryStreamExt;
@@ -188,16 +187,13 @@ pub(crate) async fn drive(
     let name = format!("push of {}", operator.who.name);
     let driver = Driver { name, policy: operator.policy.clone(), poke: operator.poke.clone() };
     let end = timeout.map(|timeout| Instant::now() + timeout);
-    let (mut reader, mut holds, mut told) = (Reader::default(), AllHolds::default(), String::new());
+    let (mut reader, mut told) = (Reader::default(), String::new());
     // That there is none is said at once.
     read(bucket, id).await?;
     loop {
         let looked = async {
             let (generation, rollout) = read(bucket, id).await?;
-            let servers = reader.read(bucket, &names(&rollout)).await?;
-            let halted = bucket.halt().await.context("could not read whether all pushes are halted")?.is_some();
-            holds = hold::all(bucket, &holds).await?;
-            let held = held(&rollout, &holds, bucket.now())?;
+            let Around { servers, held, halted } = reader.around(bucket, &rollout).await?;
             driver.step(bucket, (generation, rollout), servers, &held, halted).await
         };
         let (news, rest) = match looked.await {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::{Context as _, Result, bail, ensure};
 use bucket::{PushId, Release, Rollout, RolloutRules, RolloutStage, ServerName};
 use clap::Args;
-use console::{UsageError, count, note, print_json, print_line};
+use console::{count, note, print_json, print_line};
 use fleet::{
     operation::Operator,
     plan::Proposal,
@@ -13,7 +13,7 @@ use fleet::{
     rollout::{
         budget::Share,
         drive::begin as begin_rollout,
-        plan::{MAX_SETTLE, Subject, Wish, out_before, plan},
+        plan::{Subject, Wish, enough, out_before, plan, settle, usual},
         waves::{Candidate, Waves},
     },
     server::{self, Server},
@@ -36,16 +36,16 @@ pub(crate) struct WaveOptions {
     #[arg(long, value_name = "WAVES")]
     waves: Option<Waves>,
     /// How long a server must stay converged before it counts; at most 1h
-    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = console::duration::parse, requires = "waves")]
+    #[arg(long, value_name = "TIME", default_value = usual::SETTLE, value_parser = settle, requires = "waves")]
     settle: Duration,
     /// How many servers of a wave of more than ten are enough; of a smaller one it is all
-    #[arg(long, value_name = "PERCENT", default_value = "95%", value_parser = percent, requires = "waves")]
+    #[arg(long, value_name = "PERCENT", default_value = usual::ENOUGH, value_parser = enough, requires = "waves")]
     enough: u8,
     /// Stop when so many servers have failed, were rolled back or fell silent
-    #[arg(long, value_name = "SERVERS", default_value = "1", value_parser = clap::value_parser!(u32).range(1..), requires = "waves")]
+    #[arg(long, value_name = "SERVERS", default_value = usual::STOP_AT, value_parser = clap::value_parser!(u32).range(1..), requires = "waves")]
     stop_at: u32,
     /// Stop when a wave has not enough servers so long after its last write
-    #[arg(long, value_name = "TIME", default_value = "30m", value_parser = console::duration::parse, requires = "waves")]
+    #[arg(long, value_name = "TIME", default_value = usual::WITHIN, value_parser = console::duration::parse, requires = "waves")]
     within: Duration,
     /// How many servers of a group may be out at a time, a number or a share; default: a quarter of it
     #[arg(long, value_name = "SERVERS", requires = "waves")]
@@ -58,19 +58,10 @@ pub(crate) struct WaveOptions {
     undo_on_stop: bool,
 }
 
-fn percent(text: &str) -> Result<u8, String> {
-    let share = text.strip_suffix('%').unwrap_or(text).parse().ok();
-    share.filter(|share| (1..=100).contains(share)).ok_or_else(|| "must be from `1%` to `100%`".to_owned())
-}
-
 impl WaveOptions {
     /// What is wanted, if the push is to go out in waves.
-    pub(crate) fn wish(&self) -> Result<Option<Wish>> {
-        let Some(waves) = self.waves.clone() else { return Ok(None) };
-        ensure!(
-            self.settle <= MAX_SETTLE.unsigned_abs(),
-            UsageError::new("--settle can be at most 1h: a longer watch is for a verdict (--pause-after)")
-        );
+    pub(crate) fn wish(&self) -> Option<Wish> {
+        let waves = self.waves.clone()?;
         let rules = RolloutRules {
             settle_seconds: self.settle.as_secs(),
             within_seconds: self.within.as_secs(),
@@ -79,7 +70,7 @@ impl WaveOptions {
             pause_after: self.pause_after.iter().map(|wave| *wave as usize).collect(),
             undo_on_stop: self.undo_on_stop,
         };
-        Ok(Some(Wish { waves, rules, max_down: self.max_down }))
+        Some(Wish { waves, rules, max_down: self.max_down })
     }
 }
 

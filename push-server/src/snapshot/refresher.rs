@@ -130,7 +130,7 @@ impl SnapshotRefresher {
             snapshot.failure = failure;
         });
         self.rounds.send_modify(|number| *number += 1);
-        self.names.lock().unwrap_or_else(PoisonError::into_inner).trim();
+        self.names().trim();
     }
 
     /// Reads one server afresh, after a write of ours, so that its author sees it at once.
@@ -157,7 +157,7 @@ impl SnapshotRefresher {
     }
 
     fn put_pushes(&self, mut news: News) {
-        news.share_names(&mut self.names.lock().unwrap_or_else(PoisonError::into_inner));
+        news.share_names(&mut self.names());
         self.put(|_, snapshot| {
             snapshot.recent = heads::merged(&snapshot.recent, news, &snapshot.servers, &snapshot.pushes);
         });
@@ -262,6 +262,10 @@ impl SnapshotRefresher {
         let pushes = recent.read(&self.bucket, listing.changed(&before)).await?;
         self.put(|_, snapshot| snapshot.pushes = merged(&snapshot.pushes, pushes, of_documents));
         unlisted.map_or(Ok(()), Err)
+    }
+
+    fn names(&self) -> MutexGuard<'_, SharedNames> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn state(&self) -> MutexGuard<'_, RefreshState> {

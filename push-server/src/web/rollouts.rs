@@ -122,8 +122,7 @@ impl ShownRollout {
 
 /// The wave of a rollout that is under way, from 1: the last one of which something was written, or the first.
 pub(crate) fn wave(rollout: &Rollout) -> usize {
-    let is_begun = |wave: &bucket::Wave| wave.rows.iter().any(|row| row.noted.is_some());
-    rollout.waves.iter().rposition(is_begun).map_or(1, |at| at + 1)
+    rollout.begun_waves().max(1)
 }
 
 fn surroundings<'a>(view: &'a View, held: &'a BTreeMap<ServerName, Timestamp>) -> Surroundings<'a> {

@@ -1,6 +1,6 @@
 //! A push in waves, as a page or a program asks for it: read, and begun.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use axum::http::StatusCode;
 use bucket::{PushId, PushKind, ReleaseName, RolloutRules, ServerName};
@@ -10,10 +10,12 @@ use fleet::{
     operation::{Intent, find},
     plan::Insistence,
     policy::{Case, Reason},
+    push::Conflict,
     rollout::{
+        budget::NoShare,
         drive,
-        plan::{MAX_SETTLE, Subject, Wish, plan},
-        waves::Candidate,
+        plan::{Subject, Wish, enough, plan, settle, usual},
+        waves::{Candidate, WavesError},
     },
     server::Server,
 };
@@ -96,64 +98,39 @@ impl WavesText<'_> {
     /// # Errors
     /// The first of these that isn't understood.
     pub(crate) fn wish(&self) -> Result<Wish, WavesProblem> {
-        let minutes = |minutes: u64| Duration::from_mins(minutes);
-        let settle = duration("settle", self.settle, minutes(1))?;
-        if settle > MAX_SETTLE.unsigned_abs() {
-            return Err(problem("settle", self.settle, "can be at most 1h: a longer watch is for a verdict"));
-        }
-        let percent = |text: &str| text.strip_suffix('%').unwrap_or(text).parse().ok();
-        let percent = |text: &str| percent(text).filter(|percent: &u8| (1..=100).contains(percent));
-        let waves = |text: &str| text.split(',').map(|wave| number(wave.trim())).collect::<Option<Vec<usize>>>();
+        let servers = |text: &str| number(text).ok_or_else(|| "must be a number of servers, at least 1".to_owned());
+        let waves = |text: &str| {
+            let waves = text.split(',').map(|wave| number(wave.trim())).collect::<Option<Vec<usize>>>();
+            waves.ok_or_else(|| "must be numbers of waves, from 1".to_owned())
+        };
+        let time = |text: &str| console::duration::parse(text).map_err(|error| error.to_string());
         let rules = RolloutRules {
-            settle_seconds: settle.as_secs(),
-            within_seconds: duration("within", self.within, minutes(30))?.as_secs(),
-            enough_percent: parsed("enough", self.enough, 95, percent, "must be from `1%` to `100%`")?,
-            stop_at: parsed("stop_at", self.stop_at, 1, number, "must be a number of servers, at least 1")?,
-            pause_after: parsed(
-                "pause_after",
-                self.pause_after,
-                Vec::new(),
-                waves,
-                "must be numbers of waves, from 1",
-            )?,
+            settle_seconds: parsed("settle", self.settle.unwrap_or(usual::SETTLE), settle)?.as_secs(),
+            within_seconds: parsed("within", self.within.unwrap_or(usual::WITHIN), time)?.as_secs(),
+            enough_percent: parsed("enough", self.enough.unwrap_or(usual::ENOUGH), enough)?,
+            stop_at: parsed("stop_at", self.stop_at.unwrap_or(usual::STOP_AT), servers)?,
+            pause_after: match self.pause_after {
+                Some(after) => parsed("pause_after", after, waves)?,
+                None => Vec::new(),
+            },
             undo_on_stop: self.undo_on_stop,
         };
-        let max_down = self.max_down.map(str::parse).transpose();
+        let share = |text: &str| text.parse().map_err(|error: NoShare| error.to_string());
+        let in_waves = |text: &str| text.parse().map_err(|error: WavesError| format!("cannot be used: {error}"));
         Ok(Wish {
-            waves: self
-                .waves
-                .parse()
-                .map_err(|error| problem("waves", Some(self.waves), &format!("cannot be used: {error}")))?,
+            waves: parsed("waves", self.waves, in_waves)?,
             rules,
-            max_down: max_down.map_err(|error: fleet::rollout::budget::NoShare| {
-                problem("max_down", self.max_down, &error.to_string())
-            })?,
+            max_down: self.max_down.map(|max_down| parsed("max_down", max_down, share)).transpose()?,
         })
     }
 }
 
-fn problem(field: &'static str, text: Option<&str>, expected: &str) -> WavesProblem {
-    WavesProblem { field, text: text.unwrap_or_default().to_owned(), expected: expected.to_owned() }
+fn parsed<T>(field: &'static str, text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<T, WavesProblem> {
+    parse(text).map_err(|expected| WavesProblem { field, text: text.to_owned(), expected })
 }
 
 fn number(text: &str) -> Option<usize> {
     text.parse().ok().filter(|number| *number >= 1)
-}
-
-fn duration(field: &'static str, text: Option<&str>, usual: Duration) -> Result<Duration, WavesProblem> {
-    let Some(said) = text else { return Ok(usual) };
-    console::duration::parse(said).map_err(|error| problem(field, text, &error.to_string()))
-}
-
-fn parsed<T>(
-    field: &'static str,
-    text: Option<&str>,
-    usual: T,
-    parse: impl Fn(&str) -> Option<T>,
-    expected: &str,
-) -> Result<T, WavesProblem> {
-    let Some(said) = text else { return Ok(usual) };
-    parse(said).ok_or_else(|| problem(field, text, expected))
 }
 
 /// Begins a rollout of what an operator wants, all of which must be possible and allowed: waves are decided once. Gives its ID;
@@ -179,11 +156,10 @@ pub(crate) async fn begin(
         let judged = operator.policy.judge(&operator.who, case);
         judged.map_err(|refusal| NotBegun::Forbidden(format!("nothing was written: {}: {refusal}", intent.server)))?;
         let server = view.server(&intent.server);
-        if server.desired(&intent.app) != intent.from.as_ref() {
-            let text = "nothing was written: another push changed `{app}` on `{server}` since you looked; review the change and push again";
-            return Err(impossible(
-                text.replace("{app}", intent.app.as_str()).replace("{server}", intent.server.as_str()),
-            ));
+        let now = server.desired(&intent.app);
+        if now != intent.from.as_ref() {
+            let Intent { app, server, from: seen, .. } = intent.clone();
+            return Err(impossible(Conflict { app, server, seen, now: now.cloned() }.to_string()));
         }
         if !view.snapshot.servers.contains_key(&intent.server) {
             fleet.push((*server).clone());

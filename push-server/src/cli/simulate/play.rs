@@ -123,7 +123,7 @@ impl Stage {
     }
 
     async fn begin(&mut self, options: &WaveOptions, tell: &mut impl FnMut(&str) -> Result<()>) -> Result<()> {
-        let wish = options.wish()?.context("a rollout has waves: `rollout --waves 1,rest`")?;
+        let wish = options.wish().context("a rollout has waves: `rollout --waves 1,rest`")?;
         let rollout = self.world.begin(&wish).await?;
         for (at, wave) in rollout.waves.iter().enumerate() {
             let servers: Vec<&ServerName> = wave.rows.iter().map(|row| &row.server).collect();

@@ -2,7 +2,10 @@
 
 use bucket::{PushKind, Release, ServerName};
 use console::{count, size};
-use fleet::plan::{Objection, Proposal, Warning, is_new};
+use fleet::{
+    plan::{Objection, Proposal, Warning, is_new},
+    rollout::plan::usual,
+};
 use maud::{Markup, html};
 
 use super::{Part, Planned, Wanted};
@@ -277,10 +280,10 @@ fn confirmation(
 /// How it goes out in waves, folded away until that is wanted.
 fn in_waves() -> Markup {
     let settings = [
-        ("settle", "Must stay converged for", "1m"),
-        ("stop_at", "Stop when so many servers fail", "1"),
-        ("enough", "Enough of a large wave", "95%"),
-        ("within", "Stop when a wave takes longer than", "30m"),
+        ("settle", "Must stay converged for", usual::SETTLE),
+        ("stop_at", "Stop when so many servers fail", usual::STOP_AT),
+        ("enough", "Enough of a large wave", usual::ENOUGH),
+        ("within", "Stop when a wave takes longer than", usual::WITHIN),
         ("max_down", "Out of a group at a time, at most", "25%"),
         ("pause_after", "Wait for a verdict after waves", ""),
     ];
