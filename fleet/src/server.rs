@@ -79,10 +79,10 @@ impl Server {
         }
     }
 
-    /// With the time at which its report was written by the bucket's clock, if that is known.
-    fn written(mut self, written: Option<Timestamp>) -> Self {
+    /// With its report dated by the bucket's clock, if it is known when it was written there.
+    fn dated(mut self, written: Option<Timestamp>) -> Self {
         if let (Reading::Known(status), Some(written)) = (&mut self.status, written) {
-            status.written = written;
+            status.date(written);
         }
         self
     }
@@ -151,14 +151,14 @@ pub async fn read(bucket: &Bucket, name: &ServerName) -> Server {
 
 /// Reads one server whose report was written at that time by the bucket's clock, as a listing tells.
 pub async fn read_listed(bucket: &Bucket, name: &ServerName, written: Option<Timestamp>) -> Server {
-    read(bucket, name).await.written(written)
+    read(bucket, name).await.dated(written)
 }
 
 /// Reads one server, and when its report was written by the bucket's clock.
 pub async fn read_dated(bucket: &Bucket, name: &ServerName) -> Server {
     let (server, written) = tokio::join!(read(bucket, name), bucket.status_written(name));
     // Without it the agent's own time counts.
-    server.written(written.unwrap_or_default())
+    server.dated(written.unwrap_or_default())
 }
 
 /// A server's document with its generation, if it has one.

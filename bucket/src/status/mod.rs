@@ -321,6 +321,27 @@ pub struct StatusSummary {
 }
 
 impl Status {
+    /// Dates the report by the bucket's clock: it was written there at that time. Every time in it is moved by as much, and none
+    /// since when something is so is later than the report: the clocks of servers may say anything.
+    pub fn date(&mut self, written: Timestamp) {
+        let ahead = written.duration_since(self.written);
+        let moved = |time: Timestamp| time.saturating_add(ahead).unwrap_or(time);
+        let since = |time: Timestamp| moved(time).min(written);
+        self.written = written;
+        self.agent.started = since(self.agent.started);
+        self.agent.next_poll = self.agent.next_poll.map(moved);
+        for app in &mut self.apps {
+            app.since = since(app.since);
+            app.activity_since = app.activity_since.map(since);
+            for unit in &mut app.units {
+                unit.since = unit.since.map(since);
+            }
+        }
+        for event in &mut self.events {
+            event.at = since(event.at);
+        }
+    }
+
     /// Whether the server has the file of a release in its cache.
     pub fn has_cached(&self, release: &ReleaseName) -> bool {
         self.apps.iter().any(|app| app.cached.contains(release))

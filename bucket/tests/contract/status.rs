@@ -69,6 +69,24 @@ fn a_report_that_is_too_large_keeps_what_needs_attention_and_says_what_is_left_o
 }
 
 #[test]
+fn the_times_of_a_report_are_moved_to_the_clock_of_the_bucket_and_none_is_later_than_it() {
+    let mut status = report(2, 1, "");
+    let at = |text: &str| text.parse().unwrap();
+    // By a server whose clock is a year ahead, and that put it back meanwhile.
+    (status.written, status.agent.next_poll) = (at("2027-11-20T19:05:02Z"), Some(at("2027-11-20T19:06:02Z")));
+    (status.apps[0].since, status.apps[1].since) = (at("2027-11-20T19:00:02Z"), at("2028-01-01T00:00:00Z"));
+    status.apps[0].units[0].since = Some(at("2027-11-20T18:05:02Z"));
+    status.date(at("2026-11-20T19:05:03Z"));
+    assert_eq!(
+        (status.written, status.agent.next_poll),
+        (at("2026-11-20T19:05:03Z"), Some(at("2026-11-20T19:06:03Z")))
+    );
+    let since: Vec<_> = status.apps.iter().map(|app| app.since).collect();
+    assert_eq!(since, [at("2026-11-20T19:00:03Z"), status.written]);
+    assert_eq!(status.apps[0].units[0].since, Some(at("2026-11-20T18:05:03Z")));
+}
+
+#[test]
 fn warnings_events_and_bad_entries_have_a_bound_each() {
     let bad = BadEntry { entry: "1".to_owned(), reason: "not a string".to_owned() };
     let mut whole = report(1, 0, "");

@@ -140,7 +140,11 @@ fn observe_row(rollout: &Rollout, row: &mut WaveRow, server: &Server) {
     }
     let Some((at, reported)) = report(rollout, row, server) else { return };
     if matches!(reported.state, AppState::Converged | AppState::Drifted) {
-        let since = *row.converged.get_or_insert(at);
+        // Its first report that said so may be gone before anybody read it. Whatever a server's clock says, that was after the
+        // document was written.
+        let first = || row.written.map_or(at, |written| reported.since.max(written.at)).min(at);
+        let since = row.converged.unwrap_or_else(first);
+        row.converged = Some(since);
         row.settled |= at.duration_since(since) >= settle(rollout);
     } else {
         (row.converged, row.settled) = (None, false);
@@ -166,8 +170,12 @@ pub fn row_state(rollout: &Rollout, row: &WaveRow, server: Option<&Server>, now:
     match (row.converged, reported) {
         (Some(_), _) if row.settled => RowState::Settled,
         (Some(since), _) => {
-            let until = since.saturating_add(settle(rollout)).unwrap_or(Timestamp::MAX);
-            if is_late(until) { RowState::Silent } else { RowState::Settling(until) }
+            let after = |time: Timestamp| time.saturating_add(settle(rollout)).unwrap_or(Timestamp::MAX);
+            // It reports at its heartbeats, and once it has stayed so for long enough; if its agent was started anew, after as
+            // long again.
+            let last = server.status().map_or(since, |status| status.written);
+            let is_overdue = server.status().is_some_and(|status| overdue(status, now).is_some());
+            if is_overdue || is_late(after(last)) { RowState::Silent } else { RowState::Settling(after(since)) }
         }
         (
             None,

@@ -4,8 +4,8 @@ use std::{fmt, str::FromStr};
 
 use anyhow::{Context, Result};
 use bucket::{
-    AgentStatus, AppName, AppState, AppStatus, Bucket, DocumentStatus, Generation, ReleaseName, ServerDocument,
-    ServerName, Status, Timestamp,
+    AgentStatus, AppName, AppState, AppStatus, Bucket, DocumentStatus, Fetched, Generation, ReleaseName,
+    ServerDocument, ServerName, Status, Timestamp,
 };
 use jiff::SignedDuration;
 
@@ -115,12 +115,16 @@ pub struct Agent {
     app: AppName,
     /// What becomes of the next release there.
     pub fate: Fate,
+    /// How far its machine's clock is ahead.
+    pub ahead: SignedDuration,
     is_on: bool,
     next_poll: Timestamp,
     /// The document that was read last.
     read: Option<Generation>,
     /// The report that was written last, and when.
     reported: Option<(Generation, Timestamp)>,
+    /// What that said of the app.
+    said: Option<AppStatus>,
     desired: ReleaseName,
     installed: ReleaseName,
     /// What ran when the simulation began: it always runs.
@@ -138,10 +142,12 @@ impl Agent {
             name,
             app: release.app().clone(),
             fate: Fate::Converges,
+            ahead: SignedDuration::ZERO,
             is_on: true,
             next_poll,
             read: None,
             reported: None,
+            said: None,
             desired: release.clone(),
             installed: release.clone(),
             first: release.clone(),
@@ -199,8 +205,10 @@ impl Agent {
             return Ok(false);
         }
         self.next_poll = now + POLL;
-        let read = bucket.server_document(&self.name).await.context("a simulated agent could not read its document")?;
-        let Some((generation, document)) = read.filter(|(generation, _)| self.read != Some(*generation)) else {
+        let seen = self.read.unwrap_or(Generation(0));
+        let read = bucket.server_document_if_changed(&self.name, seen).await;
+        let Fetched::Found(generation, document) = read.context("a simulated agent could not read its document")?
+        else {
             let is_due = self.last_reported().is_none_or(|at| now.duration_since(at) >= HEARTBEAT);
             if is_due {
                 self.report(bucket, now).await?;
@@ -275,43 +283,54 @@ impl Agent {
 
     async fn report(&mut self, bucket: &Bucket, now: Timestamp) -> Result<()> {
         let seconds = |time: SignedDuration| time.as_secs().unsigned_abs();
+        let by_its_clock = |time: Timestamp| time.saturating_add(self.ahead).unwrap_or(time);
+        let app = self.app_status(by_its_clock(now));
         let status = Status {
             server: self.name.clone(),
             machine: self.name.to_string(),
-            written: now,
+            written: by_its_clock(now),
             state: self.state.of_server(),
             summary: String::new(),
             agent: AgentStatus {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
-                started: now,
+                started: by_its_clock(now),
                 poll_seconds: seconds(POLL),
                 heartbeat_seconds: seconds(HEARTBEAT),
-                next_poll: Some(self.next_poll),
+                next_poll: Some(by_its_clock(self.next_poll)),
                 health_window_seconds: Some(seconds(HEALTH_WINDOW)),
             },
             document: DocumentStatus { generation: self.read, error: None, bad_entries: Vec::new(), bad_count: None },
-            apps: vec![AppStatus {
-                app: self.app.to_string(),
-                desired: Some(self.desired.clone()),
-                installed: Some(self.installed.clone()),
-                package: None,
-                state: self.state,
-                activity: None,
-                activity_since: None,
-                since: now,
-                reason: None,
-                drift: Vec::new(),
-                units: Vec::new(),
-                rolled_back: Vec::new(),
-                cached: Vec::new(),
-            }],
+            apps: vec![app.clone()],
             holds: Vec::new(),
             warnings: Vec::new(),
             events: Vec::new(),
         };
         let seen = self.reported.map(|(generation, _)| generation);
         let written = bucket.write_status(&status, seen).await.context("a simulated agent could not report")?;
-        self.reported = Some((written, now));
+        (self.reported, self.said) = (Some((written, now)), Some(app));
         Ok(())
+    }
+
+    /// What there is to say of the app. What hasn't changed since the last report keeps its time.
+    fn app_status(&self, now: Timestamp) -> AppStatus {
+        let (desired, installed) = (Some(self.desired.clone()), Some(self.installed.clone()));
+        let same =
+            |said: &&AppStatus| (said.state, &said.desired, &said.installed) == (self.state, &desired, &installed);
+        let since = self.said.as_ref().filter(same).map_or(now, |said| said.since);
+        AppStatus {
+            app: self.app.to_string(),
+            desired,
+            installed,
+            package: None,
+            state: self.state,
+            activity: None,
+            activity_since: None,
+            since,
+            reason: None,
+            drift: Vec::new(),
+            units: Vec::new(),
+            rolled_back: Vec::new(),
+            cached: Vec::new(),
+        }
     }
 }

@@ -145,7 +145,7 @@ impl Known {
         let (document, status) = tokio::join!(server::document(bucket, name), server::status(bucket, name));
         let is_retired = matches!(document, Ok(None)) && bucket.is_retired(name).await.unwrap_or_default();
         // If it is another than the listing had, it was written just now.
-        let status = Part::of(status, None).written(Timestamp::now());
+        let status = Part::of(status, None).dated(bucket.now());
         let mut read = Self::of(name, Part::of_document(document, None), status);
         if is_retired {
             Arc::make_mut(&mut read.server).is_retired = true;
@@ -181,7 +181,7 @@ impl Known {
                 (Some(listed), _) if listed.size > most => Part::too_large(listed, most),
                 (Some(listed), _) => {
                     let read = server::status(bucket, name).await;
-                    Part::of(read, Some(listed.generation)).written(listed.updated)
+                    Part::of(read, Some(listed.generation)).dated(listed.updated)
                 }
             }
         };
@@ -250,10 +250,10 @@ impl<T> Part<T> {
 }
 
 impl Part<Status> {
-    /// With the bucket's time for when it was written: the clocks of servers may say anything.
-    fn written(mut self, time: Timestamp) -> Self {
+    /// Dated by the bucket's clock: it was written there at that time.
+    fn dated(mut self, written: Timestamp) -> Self {
         if let Reading::Known(status) = &mut self.content {
-            status.written = time;
+            status.date(written);
         }
         self
     }
