@@ -56,11 +56,12 @@ impl Bucket {
     }
 
     /// The time by the bucket's clock, to the microsecond; as long as that is unknown, by this machine's. The clock of Google
-    /// Cloud Storage is known from the first answer to a listing, or to a question about an object.
+    /// Cloud Storage is known from the first answer to a listing, or to a question about an object; that of a directory, which
+    /// its file system has, from the first listing or write, for whoever may write there.
     pub fn now(&self) -> Timestamp {
         let now = match self {
             Self::Gcs(_) => Timestamp::now(),
-            Self::File(bucket) => bucket.now(),
+            Self::File(bucket) => bucket.machine_time(),
         };
         let now = now.checked_add(self.clock_offset()).unwrap_or(now);
         Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
@@ -70,8 +71,7 @@ impl Bucket {
     pub fn clock_offset(&self) -> SignedDuration {
         match self {
             Self::Gcs(bucket) => bucket.clock_offset(),
-            // Whoever writes a file dates it by its own clock.
-            Self::File(_) => SignedDuration::ZERO,
+            Self::File(bucket) => bucket.clock_offset(),
         }
     }
 

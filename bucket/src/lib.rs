@@ -21,6 +21,7 @@ mod app_name;
 mod ascii;
 mod backend;
 mod bucket_url;
+mod clock;
 mod document_metadata;
 mod download;
 mod error;

@@ -41,8 +41,13 @@ impl SimulatedMachine {
 
     /// What its clock says.
     pub fn now(&self) -> Timestamp {
-        let now = Timestamp::from_microsecond(self.clock.load(Ordering::SeqCst)).unwrap_or_default();
+        let now = self.file_time();
         now.checked_add(self.ahead).unwrap_or(now)
+    }
+
+    /// What the clock of the file system says: that of the simulation.
+    pub(crate) fn file_time(&self) -> Timestamp {
+        Timestamp::from_microsecond(self.clock.load(Ordering::SeqCst)).unwrap_or_default()
     }
 
     /// Sets the time of the simulation, for all of its machines.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{
     directory::{Directory, OpenObject},
@@ -49,9 +49,14 @@ impl FileBucket {
         Ok(Self { directory: Arc::new(blocking(open).await?) })
     }
 
-    /// The time by the clock of whoever writes here.
-    pub(crate) fn now(&self) -> Timestamp {
-        self.directory.now()
+    /// The time by the clock of this machine, or of the simulated one.
+    pub(crate) fn machine_time(&self) -> Timestamp {
+        self.directory.machine_time()
+    }
+
+    /// How far the file system's clock is ahead of that, as far as that is known.
+    pub(crate) fn clock_offset(&self) -> SignedDuration {
+        self.directory.clock_offset()
     }
 
     pub(crate) async fn mark(&self) -> Result<Option<NewBucket>, Error> {
@@ -95,7 +100,11 @@ impl FileBucket {
     ) -> Result<Page<ObjectInfo>, Error> {
         let (prefix, begin) = (prefix.to_owned(), after.and_then(place));
         let directory = self.directory.clone();
-        let mut page = blocking(move || walk::list(&directory, &prefix, begin.as_deref(), limit as usize)).await?;
+        let list = move || {
+            directory.learn_time();
+            walk::list(&directory, &prefix, begin.as_deref(), limit as usize)
+        };
+        let mut page = blocking(list).await?;
         if let Some(end) = after.and_then(|after| after.end.as_deref()) {
             let whole = page.items.len();
             page.items.retain(|info| info.path.as_str() < end);

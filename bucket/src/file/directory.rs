@@ -7,16 +7,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rustix::fs::{FileType, Mode, OFlags, fstat};
 
 use super::{
     beneath::{DIRECTORY, is_absent, open_beneath},
     failure::{failed, unavailable},
-    generation::{check, generation_of},
+    generation::{check, generation_of, time_of},
     marked,
+    metadata::TMP,
+    temporary::Temporary,
 };
-use crate::{Error, Generation, ObjectPath, SimulatedMachine};
+use crate::{Error, Generation, ObjectPath, SimulatedMachine, clock::ClockOffset};
 
 /// A bucket's directory.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub(super) struct Directory {
     needs_marker: bool,
     /// The machine of a simulation that reads and writes it, if one does.
     machine: Option<SimulatedMachine>,
+    /// How far the file system's clock is ahead of this machine's: that of a share is its server's.
+    clock: ClockOffset,
 }
 
 /// An object that was opened: its content can't change under the reader, a writer puts a new file in its place.
@@ -39,7 +43,9 @@ impl Directory {
     pub(super) fn open(path: &Path, needs_marker: bool, machine: Option<SimulatedMachine>) -> Result<Self, Error> {
         let unusable = |reason: String| Error::Unusable { url: format!("file://{}", path.display()), reason };
         match std::fs::metadata(path) {
-            Ok(found) if found.is_dir() => Ok(Self { path: path.to_owned(), needs_marker, machine }),
+            Ok(found) if found.is_dir() => {
+                Ok(Self { path: path.to_owned(), needs_marker, machine, clock: ClockOffset::unknown() })
+            }
             Ok(_) => Err(unusable("it is not a directory".to_owned())),
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 Err(unusable(format!("there is no such directory; create it with `mkdir -p {}`", path.display())))
@@ -49,8 +55,38 @@ impl Directory {
     }
 
     /// The time by the clock of this machine, or of the simulated one.
-    pub(super) fn now(&self) -> Timestamp {
+    pub(super) fn machine_time(&self) -> Timestamp {
         self.machine.as_ref().map_or_else(Timestamp::now, SimulatedMachine::now)
+    }
+
+    /// How far the file system's clock is ahead of that, as far as that is known.
+    pub(super) fn clock_offset(&self) -> SignedDuration {
+        self.clock.get()
+    }
+
+    /// The time by the file system's clock, so that machines whose clocks differ date alike what they write.
+    pub(super) fn now(&self) -> Timestamp {
+        let now = self.machine_time();
+        now.saturating_add(self.clock_offset()).unwrap_or(now)
+    }
+
+    /// An empty file for new content. What time the file system says that it is of tells its clock.
+    pub(super) fn temporary(&self) -> std::io::Result<Temporary> {
+        let asked = self.machine_time();
+        let file = Temporary::new_in(self.path.join(TMP))?;
+        let dated = match &self.machine {
+            Some(machine) => machine.file_time(),
+            None => time_of(generation_of(&fstat(file.as_file())?)),
+        };
+        self.clock.note(dated, asked, self.machine_time());
+        Ok(file)
+    }
+
+    /// Asks the file system what time it is, if it was not asked yet. Whoever may not write here goes by their own clock.
+    pub(super) fn learn_time(&self) {
+        if !self.clock.is_known() {
+            let _ = self.temporary();
+        }
     }
 
     /// The machine of a simulation, if it is one that reads and writes here.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::FileBucket;
-use crate::{Error, Fetched, Metadata, ObjectPath};
+use crate::{Bucket, Error, Fetched, Metadata, ObjectPath, SimulatedMachine};
 
 async fn bucket() -> (tempfile::TempDir, FileBucket) {
     let directory = tempfile::tempdir().unwrap();
@@ -191,4 +191,24 @@ async fn generations_of_a_writer_whose_clock_was_ahead_are_read_and_go_on() {
     let seen = bucket.head(&path).await.unwrap().unwrap().generation;
     assert!(bucket.replace(&path, "[ ]".into(), &none, seen).await.unwrap() > seen);
     assert!(bucket.get(&path, 100).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_machine_whose_clock_is_off_goes_by_that_of_the_file_system() {
+    let directory = tempfile::tempdir().unwrap();
+    let (start, hour): (jiff::Timestamp, _) =
+        ("2026-01-01T00:00:00Z".parse().unwrap(), jiff::SignedDuration::from_hours(1));
+    let machine = SimulatedMachine::new(start);
+    let bucket = Bucket::open_simulated(directory.path(), &machine).await.unwrap();
+    bucket.create(&at("server/web-1.json"), "[]".into(), &Metadata::new()).await.unwrap();
+    for ahead in [hour, -hour] {
+        let other = Bucket::open_simulated(directory.path(), &machine.another(ahead)).await.unwrap();
+        assert_eq!(other.now(), start + ahead, "nothing was asked yet");
+        other.list("server/", None, 10).await.unwrap();
+        assert_eq!((other.now(), other.clock_offset()), (start, -ahead));
+        let path = at(&format!("server/web{}.json", ahead.as_secs()));
+        let written = other.create(&path, "[]".into(), &Metadata::new()).await.unwrap();
+        let after = written.0 - start.as_microsecond();
+        assert!((0..1000).contains(&after), "it was dated {after} microseconds later");
+    }
 }

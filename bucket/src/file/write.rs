@@ -45,7 +45,7 @@ impl Directory {
         let fail = |e: std::io::Error| failed("write", path.as_str(), &e);
         let root = self.root("write", path.as_str())?;
         make_directories(&root, TMP).map_err(fail)?;
-        let file = Temporary::new_in(self.path.join(TMP)).map_err(fail)?;
+        let file = self.temporary().map_err(fail)?;
         Ok(Written { file, full: false })
     }
 

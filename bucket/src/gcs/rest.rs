@@ -1,12 +1,6 @@
 //! The requests that the official client has no REST for: list, look at, delete.
 
-use std::{
-    sync::{
-        OnceLock,
-        atomic::{AtomicI64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::OnceLock, time::Duration};
 
 use jiff::{SignedDuration, Timestamp, fmt::rfc2822};
 use reqwest::{
@@ -20,16 +14,13 @@ use super::{
     attempt::{Failure, USER_AGENT, page},
     tokens::Tokens,
 };
-use crate::{Generation, Metadata, ObjectInfo, ObjectPath, PageToken};
+use crate::{Generation, Metadata, ObjectInfo, ObjectPath, PageToken, clock::ClockOffset};
 
 /// The metadata key with the mark of the write that made an object's generation. Callers never see it.
 pub(super) const WRITE: &str = "push-write";
 
 /// Most bytes of an answer that are read: a page of 1,000 objects with 8 KiB of metadata each, as JSON.
 const MAX_ANSWER: usize = 32 << 20;
-
-/// A difference of clocks that dates in answers can't tell from none.
-const CLOCK_PRECISION: SignedDuration = SignedDuration::from_secs(2);
 
 /// What of an object is asked for.
 const FIELDS: &str = "name,generation,size,updated,metadata";
@@ -42,8 +33,8 @@ pub(super) struct Rest {
     timeout: Duration,
     /// Made at the first request: an idle agent only ever polls, through the official client.
     client: OnceLock<reqwest::Client>,
-    /// How far the server's clock is ahead, in milliseconds.
-    ahead: AtomicI64,
+    /// How far the server's clock is ahead.
+    clock: ClockOffset,
 }
 
 /// An object as the API describes it.
@@ -90,7 +81,7 @@ impl Rest {
         if let Ok(mut segments) = base.path_segments_mut() {
             segments.pop_if_empty().extend(["storage", "v1", "b", bucket, "o"]);
         }
-        Self { base, tokens, timeout, client: OnceLock::new(), ahead: AtomicI64::new(0) }
+        Self { base, tokens, timeout, client: OnceLock::new(), clock: ClockOffset::unknown() }
     }
 
     /// What is known of an object; `None` if there is none.
@@ -167,22 +158,16 @@ impl Rest {
         Err(Failure::answered(status.as_u16(), &body, after.as_deref()))
     }
 
-    /// How far the server's clock is ahead of ours. Less than what its dates can't tell is none.
+    /// How far the server's clock is ahead of ours.
     pub(super) fn clock_offset(&self) -> SignedDuration {
-        let ahead = SignedDuration::from_millis(self.ahead.load(Ordering::Relaxed));
-        if ahead.abs() < CLOCK_PRECISION { SignedDuration::ZERO } else { ahead }
+        self.clock.get()
     }
 
     fn note_clock(&self, answer: &Response, asked: Timestamp) {
         let date = answer.headers().get(DATE).and_then(|date| date.to_str().ok());
         let Some(date) = date.and_then(|date| rfc2822::parse(date).ok()) else { return };
-        let taken = Timestamp::now().duration_since(asked);
-        // A date has whole seconds, cut; and it was written when about half of the time had passed.
-        let ours = asked.saturating_add(taken / 2).unwrap_or(asked);
-        let ahead = date.timestamp().duration_since(ours) + SignedDuration::from_millis(500);
-        if taken < CLOCK_PRECISION {
-            self.ahead.store(i64::try_from(ahead.as_millis()).unwrap_or_default(), Ordering::Relaxed);
-        }
+        // A date has whole seconds, cut.
+        self.clock.note(date.timestamp() + SignedDuration::from_millis(500), asked, Timestamp::now());
     }
 
     fn client(&self) -> Result<&reqwest::Client, Failure> {
