@@ -3,12 +3,15 @@
 //! Any number of programs may drive one rollout: what a step decides is written over the generation that was read, before it is
 //! done. Each document is written with the generation that was noted then, so that each server is written at most once.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use bucket::{
     Bucket, Driven, Error, Generation, Push, PushEnd, PushId, PushKind, PushRow, Rollout, RolloutStage, ServerName,
-    Undo, UnwrittenCause, UnwrittenRow,
+    Undo, UnwrittenCause, UnwrittenRow, WaveRow,
 };
 use jiff::SignedDuration;
 
@@ -74,6 +77,7 @@ impl Driver {
         let decided = next(&after, Surroundings { servers, held, halted, now });
         match &decided {
             Next::Write(names) | Next::Undo(names) => {
+                let names: BTreeSet<&ServerName> = names.iter().collect();
                 for row in after.rows_mut().filter(|row| names.contains(&row.server)) {
                     let document = servers.get(&row.server).and_then(|server| server.document.known());
                     row.noted = Some(document.map_or(Generation(0), |(generation, _)| *generation));
@@ -125,8 +129,9 @@ impl Driver {
         servers: &dyn Servers,
     ) -> Result<Step> {
         let release = find(bucket, &rollout.release).await.ok();
+        let rows: BTreeMap<&ServerName, &WaveRow> = rollout.rows().map(|row| (&row.server, row)).collect();
         let intents = names.iter().filter_map(|name| {
-            let row = rollout.row(name)?;
+            let row = rows.get(name)?;
             let intent = Intent {
                 server: name.clone(),
                 app: rollout.app.clone(),
@@ -167,18 +172,28 @@ impl Driver {
         servers: &dyn Servers,
     ) -> Result<Step> {
         let undo = rollout.undo.clone().context("the rollout does not say by which push it is undone")?;
-        let (push, impossible) = undo_push(bucket, &rollout, &undo).await?;
+        let (push, mut impossible) = undo_push(bucket, &rollout, &undo).await?;
+        let rows: BTreeMap<&ServerName, &PushRow> = push.rows.iter().map(|row| (&row.server, row)).collect();
+        for name in names.iter().filter(|name| !rows.contains_key(name)) {
+            // That push is never changed: nothing more comes of it.
+            impossible
+                .entry(name.clone())
+                .or_insert_with(|| "the push that undoes the rollout does not have it".to_owned());
+        }
         if !impossible.is_empty() {
             for row in rollout.rows_mut() {
-                if let Some((_, why)) = impossible.iter().find(|(server, _)| *server == row.server) {
+                if let Some(why) = impossible.get(&row.server) {
                     row.left = Some(format!("it could not be undone: {why}"));
                 }
             }
-            let written = bucket.write_rollout(&rollout, Some(generation)).await;
-            written.context("could not write what can't be undone")?;
+            match bucket.write_rollout(&rollout, Some(generation)).await {
+                Ok(_) => {}
+                Err(Error::Conflict { .. }) => return Ok(Step::Contended),
+                Err(error) => return Err(error).context("could not write what can't be undone"),
+            }
         }
         let mut intents = Vec::new();
-        for row in push.rows.iter().filter(|row| names.contains(&row.server)) {
+        for row in names.iter().filter_map(|name| rows.get(name)) {
             let server = servers.get(&row.server);
             let release = match &row.to {
                 Some(to) => Some(find_or_cached(bucket, to, server.and_then(Server::status)).await?),
@@ -256,7 +271,7 @@ pub fn begin_undo(rollout: &mut Rollout, undo: Undo) {
 /// The push that a rollout carries out.
 pub fn push_of(rollout: &Rollout) -> Push {
     let to = Some(rollout.release.clone());
-    let row = |row: &bucket::WaveRow| PushRow { server: row.server.clone(), from: row.from.clone(), to: to.clone() };
+    let row = |row: &WaveRow| PushRow { server: row.server.clone(), from: row.from.clone(), to: to.clone() };
     Push {
         id: rollout.id.clone(),
         time: rollout.began,
@@ -271,21 +286,26 @@ pub fn push_of(rollout: &Rollout) -> Push {
 }
 
 /// The push that undoes a rollout: as somebody recorded it, or else as it is to be; and what can't be undone, with the reason.
-async fn undo_push(bucket: &Bucket, rollout: &Rollout, undo: &Undo) -> Result<(Push, Vec<(ServerName, String)>)> {
-    let known = bucket.push(undo.began, &undo.id).await.context("could not read the push that undoes the rollout")?;
+///
+/// It has every row that was written or that some driver has noted: that driver may write it yet, and the push is never changed.
+async fn undo_push(bucket: &Bucket, rollout: &Rollout, undo: &Undo) -> Result<(Push, BTreeMap<ServerName, String>)> {
+    let known = known_undo(bucket, undo).await?;
     if let Some(push) = known {
-        return Ok((push, Vec::new()));
+        return Ok((push, BTreeMap::new()));
     }
     let account = account::read(bucket, &rollout.id).await?;
-    let (mut rows, mut impossible) = (Vec::new(), Vec::new());
-    for row in account.rows.iter().filter(|row| row.written.is_some()) {
-        let server = row.row.server.clone();
-        match undone(bucket, &account, row).await {
-            Ok(release) => {
-                let (from, to) = (row.row.to.clone(), release.map(|release| release.name));
-                rows.push(PushRow { server, from, to });
+    let noted: BTreeSet<&ServerName> =
+        rollout.rows().filter(|row| row.noted.is_some() && row.left.is_none()).map(|row| &row.server).collect();
+    let (mut rows, mut impossible) = (Vec::new(), BTreeMap::new());
+    for row in &account.rows {
+        let (server, from) = (row.row.server.clone(), row.row.to.clone());
+        if row.written.is_some() {
+            match undone(bucket, &account, row).await {
+                Ok(release) => rows.push(PushRow { server, from, to: release.map(|release| release.name) }),
+                Err(error) => drop(impossible.insert(server, format!("{error:#}"))),
             }
-            Err(error) => impossible.push((server, format!("{error:#}"))),
+        } else if noted.contains(&server) {
+            rows.push(PushRow { server, from, to: row.row.from.clone() });
         }
     }
     let push = Push {
@@ -302,12 +322,22 @@ async fn undo_push(bucket: &Bucket, rollout: &Rollout, undo: &Undo) -> Result<(P
     Ok((push, impossible))
 }
 
+/// The push that undoes a rollout, if somebody has recorded it.
+async fn known_undo(bucket: &Bucket, undo: &Undo) -> Result<Option<Push>> {
+    bucket.push(undo.began, &undo.id).await.context("could not read the push that undoes the rollout")
+}
+
 /// Ends the pushes of a rollout: what was not written never will be.
 pub(super) async fn end(bucket: &Bucket, rollout: &Rollout, who: &str) -> Result<()> {
-    let unwritten = rollout.rows().filter(|row| row.written.is_none());
-    let rows = unwritten.map(|row| UnwrittenRow { server: row.server.clone(), cause: UnwrittenCause::Conflict });
+    let unwritten = |server: &ServerName| UnwrittenRow { server: server.clone(), cause: UnwrittenCause::Conflict };
+    let rows = rollout.rows().filter(|row| row.written.is_none()).map(|row| unwritten(&row.server));
     let mut ends = vec![(rollout.began, rollout.id.clone(), rows.collect::<Vec<_>>())];
-    ends.extend(rollout.undo.as_ref().map(|undo| (undo.began, undo.id.clone(), Vec::new())));
+    if let Some(undo) = &rollout.undo {
+        let push = known_undo(bucket, undo).await?;
+        let undone: BTreeSet<&ServerName> = rollout.rows().filter(|row| row.undone).map(|row| &row.server).collect();
+        let left = push.iter().flat_map(|push| &push.rows).filter(|row| !undone.contains(&row.server));
+        ends.push((undo.began, undo.id.clone(), left.map(|row| unwritten(&row.server)).collect()));
+    }
     for (began, id, rows) in ends {
         let end = PushEnd { time: bucket.now(), who: who.to_owned(), rows };
         bucket.end_push(began, &id, &end).await.with_context(|| format!("could not end push {id}"))?;

@@ -1,6 +1,24 @@
 //! The simulation itself: in how many trials something happens that must not. `make simulate` tries a thousand seeds.
 
-use super::trial::{Counts, play};
+use bucket::{Push, PushKind, Rollout, RolloutRules, RolloutStage};
+use jiff::SignedDuration;
+
+use super::{
+    trial::{Counts, play},
+    world::{World, who},
+};
+use crate::{
+    operation::{Intent, Operator, carry_wave},
+    poke::PokeSettings,
+    policy::Policy,
+    rollout::{
+        budget::Share,
+        decide::{Decision, decide},
+        drive::{Step, push_of},
+        plan::Wish,
+        read::{Reader, names},
+    },
+};
 
 fn seeds(usual: u64) -> u64 {
     std::env::var("SIMULATE_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(usual)
@@ -45,4 +63,105 @@ async fn a_driver_that_ignores_stop_at_is_found_out() {
     let counts = all(1..=12, true).await;
     let found = counts.violations.iter().filter(|violation| violation.contains("had failed, and")).count();
     assert!(found > 0, "{counts}");
+}
+
+/// A fleet of two servers, and a rollout to both at once.
+async fn world(directory: &std::path::Path, max_down: Share) -> (World, Rollout) {
+    let servers = ["web-1", "web-2"].map(|name| name.parse().unwrap());
+    let world = World::new(directory, 1, &servers, Policy::default()).await.unwrap();
+    let rules = RolloutRules {
+        settle_seconds: 60,
+        within_seconds: 1800,
+        enough_percent: 95,
+        stop_at: 1,
+        pause_after: Vec::new(),
+        undo_on_stop: false,
+    };
+    let wish = Wish { waves: "rest".parse().unwrap(), rules, max_down: Some(max_down) };
+    let rollout = world.begin(&wish).await.unwrap();
+    (world, rollout)
+}
+
+#[tokio::test]
+async fn a_driver_whose_clock_is_an_hour_off_keeps_to_the_budget() {
+    for hours in [1, -1] {
+        let directory = tempfile::tempdir().unwrap();
+        let (world, rollout) = world(directory.path(), Share::Count(1)).await;
+        let mut driver = world.driver("a driver", SignedDuration::from_hours(hours)).await.unwrap();
+        assert!(matches!(driver.look(&rollout.id).await.unwrap(), Step::Moved(_)));
+        let Step::Waits(rollout, waiting) = driver.look(&rollout.id).await.unwrap() else { panic!("it goes on") };
+        let wrote = driver.machine().take_documents().len();
+        assert_eq!((wrote, rollout.stage), (1, RolloutStage::Running), "a clock {hours} h ahead: {waiting}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_slow_driver_writes_after_an_undo_has_begun_is_undone_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let (world, rollout) = world(directory.path(), Share::Percent(100)).await;
+    // It notes both servers, and is slow from then on.
+    let mut slow = world.driver("a slow driver", SignedDuration::ZERO).await.unwrap();
+    slow.machine().dies_after(1);
+    let _ = slow.look(&rollout.id).await;
+    let write = async |server: &str| {
+        let (app, to) = (rollout.app.clone(), Some(rollout.release.clone()));
+        let row = rollout.row(&server.parse().unwrap()).unwrap();
+        let intent = Intent { server: row.server.clone(), app, from: row.from.clone(), to, kind: PushKind::Deploy };
+        let operator = Operator {
+            who: who("dev"),
+            reason: String::new(),
+            policy: world.policy().clone(),
+            poke: PokeSettings::None,
+            held: false,
+        };
+        let results = carry_wave(world.bucket(), &operator, (push_of(&rollout), None), vec![(intent, None)]).await;
+        assert!(results[0].is_pushed(), "{:?}", results[0].result);
+    };
+    write("web-1").await;
+    let (bucket, mut reader) = (world.bucket(), Reader::default());
+    let servers = reader.read(bucket, &names(&rollout)).await.unwrap();
+    decide(bucket, world.policy(), &rollout.id, Decision::Undo, (&who("dev"), ""), servers).await.unwrap();
+    let mut driver = world.driver("a driver", SignedDuration::ZERO).await.unwrap();
+    assert!(matches!(driver.look(&rollout.id).await.unwrap(), Step::Moved(_)));
+    write("web-2").await;
+    for _ in 0..10 {
+        driver.look(&rollout.id).await.unwrap();
+    }
+    let (_, ended) = bucket.rollout(&rollout.id).await.unwrap().unwrap();
+    assert_eq!(ended.stage, RolloutStage::Undone, "{ended:?}");
+    for row in rollout.rows() {
+        let (_, document) = bucket.server_document(&row.server).await.unwrap().unwrap();
+        assert_eq!(document.release_of(&rollout.app), row.from.as_ref(), "{}", row.server);
+    }
+}
+
+#[tokio::test]
+async fn what_the_push_of_an_undo_does_not_have_is_left_and_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let (world, rollout) = world(directory.path(), Share::Percent(100)).await;
+    let mut driver = world.driver("a driver", SignedDuration::ZERO).await.unwrap();
+    driver.look(&rollout.id).await.unwrap();
+    let (bucket, mut reader) = (world.bucket(), Reader::default());
+    let servers = reader.read(bucket, &names(&rollout)).await.unwrap();
+    let undo = decide(bucket, world.policy(), &rollout.id, Decision::Undo, (&who("dev"), ""), servers).await.unwrap();
+    // As a program recorded it that had seen only one of them as written.
+    let undo = undo.undo.unwrap();
+    let mut push = Push { id: undo.id, time: undo.began, kind: PushKind::Undo, ..push_of(&rollout) };
+    push.rows.truncate(1);
+    for row in &mut push.rows {
+        std::mem::swap(&mut row.from, &mut row.to);
+    }
+    bucket.create_push(&push).await.unwrap();
+    for _ in 0..10 {
+        driver.look(&rollout.id).await.unwrap();
+    }
+    let (_, ended) = bucket.rollout(&rollout.id).await.unwrap().unwrap();
+    let left: Vec<Option<&str>> = ended.rows().map(|row| row.left.as_deref()).collect();
+    assert_eq!(
+        (ended.stage.clone(), left),
+        (
+            RolloutStage::Undone,
+            vec![None, Some("it could not be undone: the push that undoes the rollout does not have it")]
+        )
+    );
 }
