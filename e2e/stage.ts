@@ -156,6 +156,7 @@ export const pages = (stage: Stage): Record<string, string> => {
     plan: `/plan?release=${release}&q=app%3Aweb`,
     "plan of a retry": "/plan?retry=web&q=app%3Aweb",
     "plan of a removal": "/plan?remove=web&server=web-1",
+    "retire a server": "/servers/web-2/retire",
     release: `/releases/${release}`,
     halt: "/halt",
     compare: "/compare?left=web-1&right=app%3Aweb",

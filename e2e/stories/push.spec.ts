@@ -110,3 +110,25 @@ test("on a phone without JavaScript a push is followed, and undone", async ({ st
   expect(stage.desired("web-3", "web")).toBe(before);
   await context.close();
 });
+
+test("a server is retired, and restored as it was", async ({ stage, page }) => {
+  stage.fleet("harmless");
+  await stage.serve();
+  const before = stage.desired("web-3", "web");
+  await page.goto(`${stage.address}/servers/web-3`);
+  await page.getByRole("link", { name: "Retire" }).click();
+  await expect(page.getByText("what runs there keeps running")).toBeVisible();
+  await page.getByLabel("Reason").fill("sold");
+  await page.getByRole("button", { name: "Retire web-3" }).click();
+  await expect(page.getByText("1 retired")).toBeVisible();
+  const push = page.url();
+  expect(() => stage.desired("web-3", "web")).toThrow();
+  await page.goto(push);
+  await page.getByRole("link", { name: "Undo", exact: true }).click();
+  await expect(page.getByRole("checkbox", { name: "web-3" })).toBeChecked();
+  await page.getByLabel("Reason").fill("the sale fell through");
+  await page.getByRole("button", { name: "Restore the selected servers" }).click();
+  await expect(page.getByText("the sale fell through")).toBeVisible();
+  expect(stage.desired("web-3", "web")).toBe(before);
+  expect(stage.push("history", "web-3").pushes[0]).toMatchObject({ kind: "undo", why: "the sale fell through" });
+});

@@ -25,6 +25,7 @@ mod params;
 mod parts;
 mod problems;
 mod redo;
+mod retirements;
 mod rollouts;
 mod route;
 mod routes;

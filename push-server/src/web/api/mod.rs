@@ -30,7 +30,6 @@ use bucket::{AppName, PushKind, ReleaseName, ServerName};
 use holds::{HeldOut, HoldIn, ResumeIn};
 use outcome::NotAllWritten;
 use pushes::{AccountOut, HeadOut};
-use retirements::{NotAllRetired, RetireIn, RetireOut};
 use serde::de::DeserializeOwned;
 use types::{AppOut, JobOut, Kind, Page, PlanOut, Problem, PushIn, PushOut, ReleaseOut, ServerOut, TargetIn};
 
@@ -59,8 +58,12 @@ const NUMBER: Query = Query { name: "page", text: "Page number, from 1", kind: Q
 
 /// The routes of the API.
 pub(crate) fn routes() -> Vec<Route> {
-    let special =
-        redo::routes().into_iter().chain(guards::routes()).chain(rollouts::routes()).chain([compare::route()]);
+    let special = redo::routes()
+        .into_iter()
+        .chain(guards::routes())
+        .chain(rollouts::routes())
+        .chain(retirements::routes())
+        .chain([compare::route()]);
     reading().into_iter().chain(writing()).chain(special).collect()
 }
 
@@ -181,25 +184,10 @@ fn writing() -> Vec<Route> {
             least: Role::Deployer,
             handler: post(holds::resume),
             doc: Some(
-                Doc::new::<Vec<HeldOut>>("resume", "End holds on servers, whoever set them", &[]).takes::<ResumeIn>()
+                Doc::new::<Vec<HeldOut>>("resume", "End holds on servers, whoever set them", &[])
+                    .takes::<ResumeIn>()
                     .or::<Problem>(403, "The policy forbids it for one of the servers", PROBLEM)
                     .or::<Problem>(409, "Not every server was written", PROBLEM),
-            ),
-        },
-        Route {
-            method: Method::POST,
-            path: "/api/v1/retirements",
-            least: Role::Admin,
-            handler: post(retirements::post),
-            doc: Some(
-                Doc::new::<RetireOut>(
-                    "retire",
-                    "Retire servers: each document is kept and deleted, and the report too; nothing on the server changes",
-                    &[],
-                )
-                .takes::<RetireIn>()
-                .or::<NotAllRetired>(403, "The policy forbids what was not retired", PROBLEM)
-                .or::<NotAllRetired>(409, "Not all were retired; each result says why", PROBLEM),
             ),
         },
     ]

@@ -21,6 +21,7 @@ use super::{
 use crate::web::{
     accept,
     redo::{self, Asked, NotDone},
+    retirements,
     route::{Doc, Route},
     view::View,
 };
@@ -114,6 +115,12 @@ async fn again(
         Err(error) => return bad(&error.to_string()),
     };
     let proposed = match redo::find(view, &id).await {
+        Ok((_, account)) if asked == Asked::Undo && retirements::is_retirement(&account) => {
+            let id = account.push.id;
+            let text =
+                format!("push {id} retired servers: `POST /api/v1/retirements/{id}/undo` restores their documents");
+            return problem(StatusCode::CONFLICT, "Nothing was written", &text);
+        }
         Ok((_, account)) => {
             redo::propose(view, &account, asked, &servers).await.map(|proposed| (account.push.id, proposed))
         }
@@ -169,7 +176,7 @@ async fn stop(view: View, Path(id): Path<String>) -> Response {
     }
 }
 
-fn not_done(error: &NotDone) -> Response {
+pub(super) fn not_done(error: &NotDone) -> Response {
     let title = if matches!(error, NotDone::NotFound(_)) { "Push not found" } else { "Nothing was written" };
     problem(error.status(), title, &error.to_string())
 }

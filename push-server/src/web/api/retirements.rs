@@ -1,23 +1,29 @@
-//! `POST /api/v1/retirements`: servers that are no more, or no longer ours.
+//! `POST /api/v1/retirements`: servers that are no more, or no longer ours; and the undo of that.
 
 use axum::{
     Json,
     body::Bytes,
-    extract::rejection::BytesRejection,
-    http::{StatusCode, header},
+    extract::{Path, rejection::BytesRejection},
+    http::{Method, header},
     response::{IntoResponse, Response},
+    routing,
 };
-use bucket::{HistoryEntry, NameError, ServerName};
-use fleet::{
-    operation::{NotPushed, Operator},
-    poke::PokeSettings,
-    retire::{Retired, retire},
-};
+use bucket::{NameError, ServerName};
+use fleet::{policy::Role, retire::Retired};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{PROBLEM, bad, problem, read_body, types::Problem};
-use crate::web::{jobs::MAX_SERVERS, view::View};
+use super::{
+    PROBLEM, bad, problem, read_body,
+    redo::{not_done, optional},
+    types::Problem,
+};
+use crate::web::{
+    jobs::MAX_SERVERS,
+    redo, retirements,
+    route::{Doc, Route},
+    view::View,
+};
 
 /// Servers to retire.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -48,16 +54,16 @@ pub(super) struct RetireOut {
 pub(super) struct RetiredOut {
     /// Server.
     server: String,
-    /// `retired` or `refused`.
+    /// `retired`, `restored` by an undo, or `refused`.
     result: &'static str,
-    /// Why it was not retired.
+    /// Why it was left as it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     /// What to know, as that its agent still reports.
     warnings: Vec<String>,
 }
 
-/// A problem with what was retired in spite of it.
+/// A problem with what was done in spite of it.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct NotAllRetired {
     #[serde(flatten)]
@@ -66,7 +72,55 @@ pub(super) struct NotAllRetired {
     retired: RetireOut,
 }
 
-pub(super) async fn post(view: View, body: Result<Bytes, BytesRejection>) -> Response {
+/// The undo of a retirement.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct RestoreIn {
+    /// Servers; without any, all that the push retired.
+    servers: Vec<String>,
+    /// Reason, for the history.
+    reason: String,
+}
+
+/// The routes.
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        Route {
+            method: Method::POST,
+            path: "/api/v1/retirements",
+            least: Role::Admin,
+            handler: routing::post(post),
+            doc: Some(
+                Doc::new::<RetireOut>(
+                    "retire",
+                    "Retire servers: each document is kept and deleted, and the report too; nothing on the server changes",
+                    &[],
+                )
+                .takes::<RetireIn>()
+                .or::<NotAllRetired>(403, "The policy forbids what was not retired", PROBLEM)
+                .or::<NotAllRetired>(409, "Not all were retired; each result says why", PROBLEM),
+            ),
+        },
+        Route {
+            method: Method::POST,
+            path: "/api/v1/retirements/{id}/undo",
+            least: Role::Admin,
+            handler: routing::post(undo),
+            doc: Some(
+                Doc::new::<RetireOut>(
+                    "undoRetirement",
+                    "Restore the documents of servers that a push of kind `retire` retired, as they were",
+                    &[],
+                )
+                .takes::<RestoreIn>()
+                .or::<NotAllRetired>(403, "The policy forbids what was not restored", PROBLEM)
+                .or::<NotAllRetired>(409, "Not all were restored; each result says why", PROBLEM),
+            ),
+        },
+    ]
+}
+
+async fn post(view: View, body: Result<Bytes, BytesRejection>) -> Response {
     let RetireIn { servers, reason, held } = match read_body(body) {
         Ok(wanted) => wanted,
         Err((status, text)) => return problem(status, "Invalid request", &text),
@@ -79,36 +133,48 @@ pub(super) async fn post(view: View, body: Result<Bytes, BytesRejection>) -> Res
     };
     names.sort();
     names.dedup();
-    if reason.len() > HistoryEntry::MAX_WHY {
-        return bad(&format!("the reason must have at most {} bytes", HistoryEntry::MAX_WHY));
+    match retirements::retire(&view, names, &reason, held).await {
+        Ok(rows) => answer(&rows, "retired"),
+        Err(error) => bad(&error.to_string()),
     }
-    let operator = Operator {
-        who: view.who.clone(),
-        reason: reason.trim().to_owned(),
-        policy: view.policy.clone(),
-        poke: PokeSettings::None,
-        held,
+}
+
+async fn undo(view: View, Path(id): Path<String>, body: Result<Bytes, BytesRejection>) -> Response {
+    let RestoreIn { servers, reason } = match optional(body) {
+        Ok(wanted) => wanted,
+        Err((status, text)) => return problem(status, "Invalid request", &text),
     };
-    let rows = retire(view.web.refresher.bucket(), &operator, names.clone()).await;
-    view.web.refresher.refresh_servers(&names).await;
-    let not_written: Vec<&NotPushed> = rows.iter().filter_map(|row| row.result.as_ref().err()).collect();
-    let Some(why) = not_written.first() else { return Json(RetireOut::from(&rows)).into_response() };
-    let is_forbidden = not_written.iter().all(|why| matches!(why, NotPushed::Refused(_)));
-    let status = if is_forbidden { StatusCode::FORBIDDEN } else { StatusCode::CONFLICT };
-    let (count, all) = (not_written.len(), rows.len());
-    let title = if count == all { "Nothing was written" } else { "Not everything was written" };
-    let detail = format!("{count} of {all} servers were not retired: {why}");
+    let names: Vec<ServerName> = match servers.iter().map(|name| name.parse()).collect::<Result<_, NameError>>() {
+        Ok(names) => names,
+        Err(wrong) => return bad(&wrong.to_string()),
+    };
+    let restored = match redo::find(&view, &id).await {
+        Ok((_, account)) => retirements::restore(&view, &account, &names, &reason).await,
+        Err(error) => Err(error),
+    };
+    match restored {
+        Ok(rows) => answer(&rows, "restored"),
+        Err(error) => not_done(&error),
+    }
+}
+
+/// What was done with servers, and what could not be.
+fn answer(rows: &[Retired], done: &'static str) -> Response {
+    let out = RetireOut::new(rows, done);
+    let Some((status, detail)) = retirements::failure(rows, done) else { return Json(out).into_response() };
+    let title =
+        if rows.iter().all(|row| row.result.is_err()) { "Nothing was written" } else { "Not everything was written" };
     let problem = Problem { title: title.to_owned(), status: status.as_u16(), detail };
-    let answer = NotAllRetired { problem, retired: RetireOut::from(&rows) };
+    let answer = NotAllRetired { problem, retired: out };
     (status, [(header::CONTENT_TYPE, PROBLEM)], Json(answer)).into_response()
 }
 
-impl From<&Vec<Retired>> for RetireOut {
-    fn from(rows: &Vec<Retired>) -> Self {
+impl RetireOut {
+    fn new(rows: &[Retired], done: &'static str) -> Self {
         let push = rows.iter().find_map(|row| row.push.as_ref()).map(ToString::to_string);
         let rows = rows.iter().map(|row| RetiredOut {
             server: row.server.to_string(),
-            result: if row.result.is_ok() { "retired" } else { "refused" },
+            result: if row.result.is_ok() { done } else { "refused" },
             error: row.result.as_ref().err().map(ToString::to_string),
             warnings: row.incomplete.iter().map(ToString::to_string).collect(),
         });

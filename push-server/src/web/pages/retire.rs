@@ -6,12 +6,9 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Redirect, Response},
 };
-use bucket::{AppName, HistoryEntry, ReleaseName, ServerName};
+use bucket::{AppName, ReleaseName, ServerName};
 use fleet::{
-    operation::Operator,
-    poke::PokeSettings,
     policy::{Reason, Refusal},
-    retire::retire,
     server::Server,
 };
 use maud::{Markup, html};
@@ -19,6 +16,7 @@ use maud::{Markup, html};
 use crate::web::{
     params::Params,
     parts::{app_link, prose, reason_input, release, server_link},
+    retirements,
     view::{Nav, View},
 };
 
@@ -80,22 +78,16 @@ pub(crate) async fn post(view: View, Path(name): Path<String>, body: Result<Byte
     };
     let Ok(name) = name.parse::<ServerName>() else { return not_found(&view) };
     let reason = form.get("reason").unwrap_or_default();
-    if reason.len() > HistoryEntry::MAX_WHY {
-        let text = format!("The reason must have at most {} bytes.", HistoryEntry::MAX_WHY);
-        return view.problem(StatusCode::BAD_REQUEST, "Nothing was written", &text);
-    }
-    let operator = Operator {
-        held: false,
-        who: view.who.clone(),
-        reason: reason.to_owned(),
-        policy: view.policy.clone(),
-        poke: PokeSettings::None,
-    };
-    let rows = retire(view.web.refresher.bucket(), &operator, vec![name.clone()]).await;
-    view.web.refresher.refresh_server(&name).await;
-    match rows.into_iter().find_map(|row| row.result.err()) {
-        Some(why) => view.problem(StatusCode::CONFLICT, "Nothing was written", &why.to_string()),
-        None => Redirect::to(&format!("/history?server={name}")).into_response(),
+    match retirements::retire(&view, vec![name.clone()], reason, false).await {
+        Ok(rows) => match retirements::failure(&rows, "retired") {
+            Some((status, why)) => view.problem(status, "Nothing was written", &why),
+            // Its push says how to undo it; what an earlier one had begun is finished under that one's ID.
+            None => match rows.iter().find_map(|row| row.push.as_ref()) {
+                Some(push) => Redirect::to(&format!("/pushes/{push}")).into_response(),
+                None => Redirect::to(&format!("/history?server={name}")).into_response(),
+            },
+        },
+        Err(error) => view.problem(StatusCode::BAD_REQUEST, "Nothing was written", &error.to_string()),
     }
 }
 
@@ -127,5 +119,56 @@ mod tests {
         assert!(web.refresher.bucket().server_document(&name).await.unwrap().is_none());
         let history = body(&web, "viewer", "/history?server=web-1").await;
         assert!(history.contains("retire") && history.contains("sold"), "{history}");
+    }
+
+    #[tokio::test]
+    async fn a_retirement_is_undone_from_the_page_of_its_push_and_by_a_program() {
+        let (_directory, web) = web().await;
+        let release = release(&web).await;
+        let names: Vec<ServerName> = ["web-1", "web-2"].map(|name| name.parse().unwrap()).into();
+        let mut before = Vec::new();
+        for name in &names {
+            server(&web, name.as_str(), Some(&release), "converged", "converged").await;
+            before.push(web.refresher.bucket().document_object(name).await.unwrap().unwrap().content);
+        }
+        let post = async |who: &str, path: &str, body: &str| {
+            let answer = send(&web, who, Method::POST, path, body.to_owned()).await;
+            let place = answer.headers().get("location").map(|place| place.to_str().unwrap().to_owned());
+            (answer.status(), place)
+        };
+        let (_, place) = post("admin", "/servers/web-1/retire", "reason=sold").await;
+        let push = place.unwrap();
+        let page = body(&web, "admin", &push).await;
+        assert!(page.contains("1 retired") && page.contains(&format!("href=\"{push}/undo\"")), "{page}");
+        let undo = format!("{push}/undo");
+        let plan = body(&web, "admin", &undo).await;
+        assert!(plan.contains("Restore 1 server") && plan.contains("value=\"web-1\""), "{plan}");
+        let wrong = post("admin", &undo, "server=web-2&reason=back").await;
+        assert_eq!(wrong.0, StatusCode::CONFLICT, "it is of another push");
+        assert_eq!(post("deployer", &undo, "server=web-1&reason=back").await.0, StatusCode::FORBIDDEN);
+        assert_eq!(web.refresher.bucket().document_object(&names[0]).await.unwrap(), None);
+        let (status, place) = post("admin", &undo, "server=web-1&reason=back").await;
+        assert_eq!((status, place.is_some()), (StatusCode::SEE_OTHER, true));
+        let restored = web.refresher.bucket().document_object(&names[0]).await.unwrap().unwrap();
+        assert_eq!(restored.content, before[0]);
+        let page = body(&web, "viewer", &place.unwrap()).await;
+        assert!(page.contains(&format!("of push <a href=\"{push}\"")) && page.contains("back"), "{page}");
+        assert!(body(&web, "admin", &undo).await.contains("none of its servers is retired"));
+        assert!(!body(&web, "admin", &push).await.contains(&undo), "there is nothing left to undo");
+        // By a program, both at once.
+        let answer =
+            send(&web, "admin", Method::POST, "/api/v1/retirements", r#"{"servers":["web-1","web-2"]}"#.into());
+        let bytes = axum::body::to_bytes(answer.await.into_body(), 1 << 20).await.unwrap();
+        let said: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        let id = said["push"].as_str().unwrap();
+        assert_eq!(post("admin", &format!("/api/v1/pushes/{id}/undo"), "{}").await.0, StatusCode::CONFLICT);
+        let place = format!("/api/v1/retirements/{id}/undo");
+        assert_eq!(post("deployer", &place, "{}").await.0, StatusCode::FORBIDDEN);
+        assert_eq!(post("admin", &place, "{}").await.0, StatusCode::OK);
+        for (name, before) in names.iter().zip(&before) {
+            let restored = web.refresher.bucket().document_object(name).await.unwrap().unwrap();
+            assert_eq!(restored.content, *before, "{name}");
+        }
+        assert_eq!(post("admin", &place, "{}").await.0, StatusCode::CONFLICT, "it is undone already");
     }
 }

@@ -2,6 +2,7 @@
 
 mod page;
 pub(crate) mod redo;
+mod restore;
 mod rollout;
 
 pub(crate) use rollout::stage as rollout_stage;

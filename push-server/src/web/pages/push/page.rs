@@ -103,8 +103,12 @@ fn progress(view: &View, shown: &Shown) -> Markup {
 /// What can be done about the push as a whole.
 fn actions(view: &View, shown: &Shown, stage: Stage) -> Markup {
     let id = &shown.push().id;
-    let can_be_undone =
-        |(row, _, state): &ShownRow| row.from != row.to && matches!(state, RowState::Written(_) | RowState::Removed);
+    let is_retirement = shown.push().kind == PushKind::Retire;
+    let can_be_undone = |(row, _, state): &ShownRow| match state {
+        RowState::Written(_) | RowState::Removed => row.from != row.to,
+        RowState::Retired => is_retirement,
+        _ => false,
+    };
     let undone = shown.rows.iter().filter(can_be_undone).count();
     let failed = shown.rows.iter().filter(|(.., state)| has_failed(state)).count();
     let to_all = |word: &'static str, all: &'static str| if shown.push().rows.len() == 1 { word } else { all };
@@ -173,9 +177,11 @@ fn table_row(
         tr {
             th scope="row" data-label="Server" { (server_link(row.server.as_str())) }
             td.wide data-label="From → to" {
-                @if shown.push().kind != PushKind::Retry { (release_or(row.from.as_ref(), "nothing")) " → " }
-                (release_or(row.to.as_ref(), "nothing"))
-                (compare_link(view, row.from.as_ref(), row.to.as_ref()))
+                @if shown.push().app.is_none() { (about(None)) } @else {
+                    @if shown.push().kind != PushKind::Retry { (release_or(row.from.as_ref(), "nothing")) " → " }
+                    (release_or(row.to.as_ref(), "nothing"))
+                    (compare_link(view, row.from.as_ref(), row.to.as_ref()))
+                }
             }
             td.wide data-label="Outcome" {
                 (badge(severity, symbol, &state.to_string()))

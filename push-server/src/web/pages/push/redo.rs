@@ -10,10 +10,10 @@ use axum::{
 };
 use bucket::{NameError, ServerName};
 use console::count;
-use fleet::{history::about, proposed::Proposed, rollout::decide::Decision};
+use fleet::{account::Account, history::about, proposed::Proposed, rollout::decide::Decision};
 use maud::{Markup, html};
 
-use super::page::title;
+use super::{page::title, restore};
 use crate::web::{
     accept,
     form::target_value,
@@ -25,7 +25,7 @@ use crate::web::{
     params::Params,
     parts::prose,
     redo::{self, Asked, NotDone},
-    rollouts,
+    retirements, rollouts,
     shown::Shown,
     view::{Nav, View},
 };
@@ -82,7 +82,7 @@ pub(crate) async fn decide(view: View, Path(id): Path<String>, body: Result<Byte
     }
 }
 
-fn not_done(view: &View, error: &NotDone) -> Response {
+pub(super) fn not_done(view: &View, error: &NotDone) -> Response {
     let title = if matches!(error, NotDone::NotFound(_)) { "Push not found" } else { "Nothing was written" };
     view.problem(error.status(), title, &error.to_string())
 }
@@ -93,7 +93,13 @@ async fn plan(view: &View, id: &str, asked: Asked, params: &Params) -> Response 
         Ok(servers) => servers,
         Err(error) => return view.problem(StatusCode::BAD_REQUEST, "Invalid server name", &error.to_string()),
     };
-    match propose(view, id, asked, &servers).await {
+    let found = match redo::find(view, id).await {
+        Ok((shown, account)) if asked == Asked::Undo && retirements::is_retirement(&account) => {
+            return restore::plan(view, &shown, &account, &servers);
+        }
+        found => found,
+    };
+    match propose(view, found, asked, &servers).await {
         Ok((shown, proposed)) => {
             let content = content(view, &shown, asked, &proposed, "", false);
             view.page(heading(asked), Nav::History, &content)
@@ -104,11 +110,11 @@ async fn plan(view: &View, id: &str, asked: Asked, params: &Params) -> Response 
 
 async fn propose(
     view: &View,
-    id: &str,
+    found: Result<(Shown, Account), NotDone>,
     asked: Asked,
     servers: &[ServerName],
 ) -> Result<(Shown, Vec<Proposed>), NotDone> {
-    let (shown, account) = redo::find(view, id).await?;
+    let (shown, account) = found?;
     let proposed = redo::propose(view, &account, asked, servers).await?;
     Ok((shown, proposed))
 }
@@ -118,6 +124,12 @@ async fn post(view: &View, Path(id): Path<String>, asked: Asked, body: Result<By
         Ok(body) => Params::parse(&body),
         Err(refused) => return view.problem(refused.status(), "Invalid form", &refused.body_text()),
     };
+    let found = match redo::find(view, &id).await {
+        Ok((_, account)) if asked == Asked::Undo && retirements::is_retirement(&account) => {
+            return restore::post(view, &account, &params).await;
+        }
+        found => found,
+    };
     let targets: BTreeSet<String> = params.all("target").map(str::to_owned).collect();
     let servers = targets.iter().map(|target| target.split(' ').next().unwrap_or_default().parse());
     let servers: Vec<ServerName> = match servers.collect::<Result<Vec<_>, NameError>>() {
@@ -125,7 +137,7 @@ async fn post(view: &View, Path(id): Path<String>, asked: Asked, body: Result<By
         Ok(_) => return view.problem(StatusCode::BAD_REQUEST, "Invalid form", "no server specified"),
         Err(error) => return view.problem(StatusCode::BAD_REQUEST, "Invalid form", &error.to_string()),
     };
-    let (shown, proposed) = match propose(view, &id, asked, &servers).await {
+    let (shown, proposed) = match propose(view, found, asked, &servers).await {
         Ok(found) => found,
         Err(error) => return not_done(view, &error),
     };
