@@ -69,9 +69,9 @@ impl Idle {
     pub(crate) async fn wait(name: &str, deadline: Instant) -> Result<Self> {
         let connection = connect().await?;
         let manager = ManagerProxy::new(&connection).await?;
-        let ends = subscribe(&manager).await?;
-        wait_inactive(name, deadline).await?;
-        Ok(Self { manager, ends })
+        let (ends, inactive) = tokio::join!(subscribe(&manager), wait_inactive_by(&manager, name, deadline));
+        inactive?;
+        Ok(Self { ends: ends?, manager })
     }
 
     /// Runs a command in its service and waits for its end, which is `true` if it exited with 0.
@@ -90,13 +90,13 @@ impl Idle {
                 if ended.job == job {
                     let done = JobResult::from(ended.result.clone()) == JobResult::Done;
                     // Who stops it by hand, or shuts down, takes its job away before it has ended.
-                    wait_inactive(&transient.unit, deadline).await?;
+                    wait_inactive_by(&self.manager, &transient.unit, deadline).await?;
                     return Ok(done);
                 }
                 continue;
             }
-            // There was no signal for a while, or the bus went away: then the unit itself is queried.
-            if let Ok(false) = unit::is_running(&transient.unit).await {
+            // There was no signal for a while, or the bus went away: then the unit itself is queried, over a new connection.
+            if let Ok(false) = is_running(&transient.unit).await {
                 // It may have ended right now, and the signal is on its way.
                 if was_over {
                     // systemd forgets a unit of this kind when it ends, its result too.
@@ -124,7 +124,17 @@ pub(crate) async fn run(transient: &Transient) -> Result<bool> {
 
 /// Waits until a unit is not running any more.
 pub(crate) async fn wait_inactive(name: &str, deadline: Instant) -> Result<()> {
-    while unit::is_running(name).await? {
+    let connection = connect().await?;
+    wait_inactive_by(&ManagerProxy::new(&connection).await?, name, deadline).await
+}
+
+async fn is_running(name: &str) -> Result<bool> {
+    let connection = connect().await?;
+    unit::is_running(&ManagerProxy::new(&connection).await?, name).await
+}
+
+async fn wait_inactive_by(manager: &ManagerProxy<'_>, name: &str, deadline: Instant) -> Result<()> {
+    while unit::is_running(manager, name).await? {
         if Instant::now() > deadline {
             bail!("timed out waiting for the end of `{name}`");
         }

@@ -38,17 +38,16 @@ pub(super) async fn read(name: &str) -> Result<UnitState> {
 
 /// Whether a unit is started, or is being started or stopped. One that systemd has not loaded isn't, and is not loaded for
 /// the question: of a service that comes and goes that would cost more than all else.
-pub(super) async fn is_running(name: &str) -> Result<bool> {
+pub(super) async fn is_running(manager: &ManagerProxy<'_>, name: &str) -> Result<bool> {
     let read = async {
-        let connection = connect().await?;
-        let path = match ManagerProxy::new(&connection).await?.get_unit(name).await {
+        let path = match manager.get_unit(name).await {
             Ok(path) => path,
             Err(zbus::Error::MethodError(kind, ..)) if kind == "org.freedesktop.systemd1.NoSuchUnit" => {
                 return Ok(false);
             }
             Err(error) => return Err(in_words(&error)),
         };
-        let source = source(&connection, path).await?;
+        let source = source(manager.inner().connection(), path).await?;
         match source.get(InterfaceName::try_from(UNIT)?, "ActiveState").await {
             Ok(active) => Ok(ActiveState::from(String::try_from(active)?).is_running()),
             // It was there a moment ago.
