@@ -7,7 +7,9 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use bucket::{AppState, Generation, PushId, Rollout, RolloutRules, RolloutStage, ServerName, Timestamp, WaveRow};
+use bucket::{
+    AppState, Budget, Generation, PushId, Rollout, RolloutRules, RolloutStage, ServerName, Timestamp, WaveRow,
+};
 use jiff::SignedDuration;
 
 use super::{
@@ -21,6 +23,8 @@ use crate::{
     rollout::{
         budget::Share,
         decide::{Decision, decide},
+        drive::Step,
+        next::Waiting,
         plan::Wish,
         read::{Reader, names},
     },
@@ -93,8 +97,7 @@ struct Trial {
     chance: Chance,
     id: PushId,
     rules: RolloutRules,
-    /// Whether a driver's clock is an hour off. Then what is late, and with that who is out, is not judged: a directory has no clock
-    /// of its own. That each server is written once, and none after others have failed, holds all the same.
+    /// Whether the clocks of drivers are off, each by as much as an hour.
     clock_off: bool,
     /// The generation of each server's document, and when it was written.
     documents: BTreeMap<ServerName, (Generation, Timestamp)>,
@@ -106,6 +109,14 @@ struct Trial {
     counts: Counts,
 }
 
+/// A document that a driver wrote.
+struct Wrote {
+    server: ServerName,
+    generation: Generation,
+    /// Whether to undo the rollout.
+    is_undo: bool,
+}
+
 /// Plays the trial of a seed in an empty directory. With `ignores_stop_at`, its drivers do just that.
 pub(super) async fn play(directory: &Path, seed: u64, ignores_stop_at: bool) -> Result<Counts> {
     let mut chance = Chance::new(seed.wrapping_mul(0x1000_0001).wrapping_add(7));
@@ -113,14 +124,20 @@ pub(super) async fn play(directory: &Path, seed: u64, ignores_stop_at: bool) -> 
     let groups = "{ Groups: { a: { Servers: ['a-*'] }, b: { Servers: ['b-*'] } } }";
     let policy = Policy::parse("x", groups).map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
     let mut world = World::new(directory, seed, &servers, policy).await?;
-    let bad = 2 + chance.below(20);
+    // In a large fleet as few go wrong as in a small one: else it stops before much has happened.
+    let rarer = (servers.len() as u64 / 40).max(1);
+    let bad = (2 + chance.below(20)) * rarer;
     for server in &servers {
         if chance.once_in(bad) {
             let fate = Fate::ALL[usize::try_from(chance.below(Fate::ALL.len() as u64))?];
             world.change(server, |agent, _| agent.fate = fate)?;
         }
-        if chance.once_in(30) {
+        if chance.once_in(30 * rarer) {
             world.change(server, |agent, now| agent.turn(false, now))?;
+        }
+        if chance.once_in(5 * rarer) {
+            let hours = [-24 * 365, -1, 1, 24 * 365][usize::try_from(chance.below(4))?];
+            world.change(server, |agent, _| agent.ahead = SignedDuration::from_hours(hours))?;
         }
     }
     let mut documents = BTreeMap::new();
@@ -131,7 +148,7 @@ pub(super) async fn play(directory: &Path, seed: u64, ignores_stop_at: bool) -> 
     // Those that are off may be overdue by now, or not yet.
     let passed = SignedDuration::from_mins(i64::try_from(chance.below(40))?);
     world.pass(world.now() + passed, |_, _, _| ()).await?;
-    let rollout = world.begin(&wish(&mut chance)?).await?;
+    let rollout = world.begin(&wish(&mut chance, servers.len())?).await?;
     let clock_off = chance.once_in(5);
     let counts = Counts { trials: 1, servers: servers.len(), ..Counts::default() };
     let (id, rules) = (rollout.id, rollout.rules);
@@ -155,9 +172,10 @@ pub(super) async fn play(directory: &Path, seed: u64, ignores_stop_at: bool) -> 
     Ok(trial.counts)
 }
 
-/// Most fleets are small; every tenth has forty servers, and every hundredth two hundred.
+/// Most fleets are small; every tenth has forty servers, every hundredth two hundred, and every thousandth ten thousand.
 fn servers(seed: u64, chance: &mut Chance) -> Result<Vec<ServerName>> {
     let count = match seed {
+        seed if seed % 1000 == 0 => 10_000,
         seed if seed % 100 == 0 => 200,
         seed if seed % 10 == 0 => 40,
         _ => 2 + chance.below(12),
@@ -170,18 +188,20 @@ fn servers(seed: u64, chance: &mut Chance) -> Result<Vec<ServerName>> {
     (1..=count).map(|n| Ok(format!("{}-{n}", group(n)).parse()?)).collect()
 }
 
-fn wish(chance: &mut Chance) -> Result<Wish> {
+fn wish(chance: &mut Chance, servers: usize) -> Result<Wish> {
     let pick = |chance: &mut Chance, bound: u64| usize::try_from(chance.below(bound)).unwrap_or(0);
     let waves = ["rest", "1,rest", "1,10%,rest", "25%,50%,rest", "2,2,rest"][pick(chance, 5)];
-    let shares =
-        [None, Some(Share::Count(1)), Some(Share::Count(2)), Some(Share::Percent(30)), Some(Share::Percent(100))];
+    let is_large = servers >= 1000;
+    let one_by_one = if is_large { Share::Percent(10) } else { Share::Count(1) };
+    let two_by_two = if is_large { Share::Percent(20) } else { Share::Count(2) };
+    let shares = [None, Some(one_by_one), Some(two_by_two), Some(Share::Percent(30)), Some(Share::Percent(100))];
     Ok(Wish {
         waves: waves.parse()?,
         rules: RolloutRules {
             settle_seconds: 30 + chance.below(150),
             within_seconds: 1800,
             enough_percent: if chance.once_in(2) { 95 } else { 80 },
-            stop_at: 1 + pick(chance, 3),
+            stop_at: (1 + pick(chance, 3)) * (servers / 1000).max(1),
             pause_after: Vec::new(),
             undo_on_stop: chance.once_in(4),
         },
@@ -189,11 +209,24 @@ fn wish(chance: &mut Chance) -> Result<Wish> {
     })
 }
 
+/// What a rollout waits for when its trial ends.
+fn waits_for(waiting: &Waiting) -> &'static str {
+    match waiting {
+        Waiting::Halt => " while all pushes are halted",
+        Waiting::Decision | Waiting::Verdict(_) => " and waiting for a person",
+        Waiting::Reports(_) | Waiting::Settling(..) => " and waiting for reports",
+        Waiting::Budget { .. } => " with as many servers out as may be",
+        Waiting::Holds(..) => " and waiting for holds to end",
+        Waiting::Nothing => "",
+    }
+}
+
 impl Trial {
     async fn run(&mut self, ignores_stop_at: bool) -> Result<()> {
         let end = self.world.now() + LONGEST;
         let mut drivers = [self.driver(ignores_stop_at).await?, self.driver(ignores_stop_at).await?];
         let has_two = self.chance.once_in(2);
+        let mut last = None;
         while self.world.now() < end {
             let rollout = self.rollout().await?;
             if rollout.stage.is_over() || (rollout.stage == RolloutStage::Stopped && self.chance.once_in(10)) {
@@ -206,15 +239,25 @@ impl Trial {
             }
             let [one, other] = &mut drivers;
             // What a driver can't do is tried again, by it or by the next.
-            if has_two {
-                let _ = tokio::join!(one.look(&self.id), other.look(&self.id));
+            let step = if has_two {
+                tokio::join!(one.look(&self.id), other.look(&self.id)).0
             } else {
-                let _ = one.look(&self.id).await;
+                one.look(&self.id).await
+            };
+            if let Ok(step) = step {
+                last = Some(step);
             }
             self.counts.looks += 1 + usize::from(has_two);
-            let mut wrote: Vec<(ServerName, Generation)> =
-                drivers.iter().flat_map(|driver| driver.machine().take_documents()).collect();
-            wrote.sort_by_key(|(_, generation)| *generation);
+            let mut wrote: Vec<Wrote> = Vec::new();
+            for driver in &drivers {
+                let documents = driver.machine().take_documents().into_iter();
+                wrote.extend(documents.map(|(server, generation)| Wrote {
+                    server,
+                    generation,
+                    is_undo: driver.undoes,
+                }));
+            }
+            wrote.sort_by_key(|wrote| wrote.generation);
             self.judge(&rollout, &wrote);
             for driver in &mut drivers {
                 if driver.machine().is_dead() {
@@ -227,7 +270,12 @@ impl Trial {
             self.world.pass(self.world.now() + looks_after, |_, _, _| ()).await?;
         }
         let stage = self.rollout().await?.stage;
-        *self.counts.ended.entry(stage.as_str().to_owned()).or_default() += 1;
+        let why = match (&stage, last) {
+            (RolloutStage::Running | RolloutStage::Undoing, Some(Step::Waits(_, waiting))) => waits_for(&waiting),
+            (RolloutStage::Running | RolloutStage::Undoing, _) => " and at work",
+            _ => "",
+        };
+        *self.counts.ended.entry(format!("{}{why}", stage.as_str())).or_default() += 1;
         Ok(())
     }
 
@@ -287,6 +335,13 @@ impl Trial {
                 let _ = decide(&bucket, self.world.policy(), &self.id, decision, (&who("dev"), ""), read).await;
                 if decision == Decision::Undo { "undone by a person" } else { "continued by a person" }
             }
+            200..203 if !rollout.stage.is_over() => {
+                let mut reader = Reader::default();
+                let read = reader.read(&bucket, &names(rollout)).await?;
+                let decision = Decision::ContinueWith(Share::Percent(100));
+                let _ = decide(&bucket, self.world.policy(), &self.id, decision, (&who("dev"), ""), read).await;
+                "allowed to have all out"
+            }
             _ => return Ok(()),
         };
         *self.counts.happened.entry(what).or_default() += 1;
@@ -294,33 +349,47 @@ impl Trial {
     }
 
     /// What was written, in order, while the rollout was as it is in `rollout`, and agents had said what they have said.
-    fn judge(&mut self, rollout: &Rollout, wrote: &[(ServerName, Generation)]) {
-        let is_undo = rollout.stage == RolloutStage::Undoing;
+    fn judge(&mut self, rollout: &Rollout, wrote: &[Wrote]) {
+        if wrote.is_empty() {
+            return;
+        }
         let mut out: BTreeSet<ServerName> =
             self.documents.keys().filter(|server| self.is_out(server)).cloned().collect();
-        let mut found = Vec::new();
-        if !is_undo && !wrote.is_empty() {
-            found.extend(self.must_not_write(rollout));
+        let mut budgets: Vec<(&Budget, BTreeSet<&ServerName>, usize)> = Vec::new();
+        for budget in &rollout.budgets {
+            let down = budget.servers.iter().filter(|server| out.contains(*server)).count();
+            budgets.push((budget, budget.servers.iter().collect(), down));
         }
-        for (server, _) in wrote {
+        let mut found = Vec::new();
+        let mut too_early = BTreeMap::new();
+        if wrote.iter().any(|wrote| !wrote.is_undo) {
+            found.extend(self.must_not_write(rollout));
+            too_early = self.too_early(rollout);
+        }
+        for Wrote { server, is_undo, .. } in wrote {
+            let is_undo = *is_undo;
             let count = if is_undo { &mut self.restored } else { &mut self.written };
             let count = count.entry(server.clone()).or_default();
             *count += 1;
             if *count > 1 {
-                found.push(format!("`{server}` was written {count} times"));
+                let what = if is_undo { "restored" } else { "written" };
+                found.push(format!("`{server}` was {what} {count} times"));
             }
-            if !is_undo {
-                found.extend(self.too_early(rollout, server));
+            if self.held.get(server).is_some_and(|until| *until > self.world.now()) {
+                found.push(format!("`{server}` was written while it was held"));
             }
+            found.extend(
+                too_early.get(server).filter(|_| !is_undo).map(|why| format!("`{server}` was written while {why}")),
+            );
             if self.taken.contains(server) {
                 found.push(format!("`{server}` was written over somebody's push"));
             }
             // One whose machine is off can't be taken out, whether or not that shows yet.
             let is_on = self.world.agent(server).is_some_and(super::agent::Agent::is_on);
             let is_down = out.contains(server) || !is_on;
-            for budget in rollout.budgets.iter().filter(|budget| budget.servers.contains(server)) {
-                let down = budget.servers.iter().filter(|server| out.contains(*server)).count();
-                if !is_down && down >= budget.allowed && !self.clock_off {
+            let is_new = !out.contains(server);
+            for (budget, _, down) in budgets.iter_mut().filter(|(_, servers, _)| servers.contains(server)) {
+                if !is_down && *down >= budget.allowed {
                     found.push(format!(
                         "`{server}` was {} while {down} of {:?} were out, {} allowed",
                         if is_undo { "restored" } else { "written" },
@@ -328,12 +397,13 @@ impl Trial {
                         budget.allowed
                     ));
                 }
+                *down += usize::from(is_new);
             }
             out.insert(server.clone());
         }
-        for (server, generation) in wrote {
+        for Wrote { server, generation, is_undo } in wrote {
             self.documents.insert(server.clone(), (*generation, self.world.now()));
-            let total = if is_undo { &mut self.counts.restored } else { &mut self.counts.written };
+            let total = if *is_undo { &mut self.counts.restored } else { &mut self.counts.written };
             *total += 1;
         }
         let at = self.world.now();
@@ -353,14 +423,16 @@ impl Trial {
             .then(|| format!("it was written though {failed} had failed, and {} stop it", self.rules.stop_at))
     }
 
-    /// Why a server may not be written yet.
-    fn too_early(&self, rollout: &Rollout, server: &ServerName) -> Option<String> {
+    /// Which servers may not be written yet, and why.
+    fn too_early(&self, rollout: &Rollout) -> BTreeMap<ServerName, String> {
         let now = self.world.now();
-        if self.held.get(server).is_some_and(|until| *until > now) && !self.clock_off {
-            return Some(format!("`{server}` was written while it was held"));
-        }
-        let at = rollout.waves.iter().position(|wave| wave.rows.iter().any(|row| row.server == *server))?;
-        for (number, wave) in rollout.waves[..at].iter().enumerate() {
+        let mut waits = None;
+        let mut too_early = BTreeMap::new();
+        for (number, wave) in rollout.waves.iter().enumerate() {
+            if let Some(why) = &waits {
+                too_early.extend(wave.rows.iter().map(|row| (row.server.clone(), String::clone(why))));
+                continue;
+            }
             let is_held = |row: &&WaveRow| {
                 !self.written.contains_key(&row.server) && self.held.get(&row.server).is_some_and(|until| *until > now)
             };
@@ -369,11 +441,9 @@ impl Trial {
             let good = rows.iter().filter(|row| self.is_good(&row.server)).count();
             let percent = usize::from(self.rules.enough_percent);
             let enough = if rows.len() <= 10 { rows.len() } else { (rows.len() * percent).div_ceil(100) };
-            if good < enough && !self.clock_off {
-                return Some(format!("`{server}` was written while wave {} had {good} of {enough}", number + 1));
-            }
+            waits = (good < enough).then(|| format!("wave {} had {good} of {enough}", number + 1));
         }
-        None
+        too_early
     }
 
     /// Whether the agent of a server said that the release settled there.
@@ -403,7 +473,7 @@ impl Trial {
     fn is_quiet(&self, server: &ServerName, longer_than: SignedDuration) -> bool {
         let heard = self.world.agent(server).and_then(super::agent::Agent::last_reported);
         let since = heard.max(self.documents.get(server).map(|(_, written)| *written));
-        !self.clock_off && since.is_some_and(|since| self.world.now().duration_since(since) > longer_than)
+        since.is_some_and(|since| self.world.now().duration_since(since) > longer_than)
     }
 
     fn is_out(&self, server: &ServerName) -> bool {

@@ -56,6 +56,9 @@ pub struct SimulatedDriver {
     /// Whether it goes on however many servers fail, which no driver may.
     #[cfg(test)]
     pub(super) ignores_stop_at: bool,
+    /// Whether it saw at its last look that the rollout is to be undone.
+    #[cfg(test)]
+    pub(super) undoes: bool,
 }
 
 impl World {
@@ -230,6 +233,8 @@ impl World {
             reader: Reader::default(),
             #[cfg(test)]
             ignores_stop_at: false,
+            #[cfg(test)]
+            undoes: false,
         })
     }
 }
@@ -243,13 +248,19 @@ impl SimulatedDriver {
         let read = self.bucket.rollout(id).await?;
         let (generation, rollout) = read.with_context(|| format!("there is no rollout {id}"))?;
         #[cfg(test)]
-        let rollout = if self.ignores_stop_at {
-            Rollout { rules: bucket::RolloutRules { stop_at: usize::MAX, ..rollout.rules }, ..rollout }
-        } else {
-            rollout
-        };
+        let rollout = self.looked_at(rollout);
         let Around { servers, held, halted } = self.reader.around(&self.bucket, &rollout).await?;
         self.driver.step(&self.bucket, (generation, rollout), servers, &held, halted).await
+    }
+
+    /// The rollout as it takes it to be.
+    #[cfg(test)]
+    fn looked_at(&mut self, mut rollout: Rollout) -> Rollout {
+        self.undoes = rollout.stage == bucket::RolloutStage::Undoing;
+        if self.ignores_stop_at {
+            rollout.rules.stop_at = usize::MAX;
+        }
+        rollout
     }
 
     /// The machine that it runs on.
