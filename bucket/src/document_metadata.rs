@@ -58,6 +58,9 @@ pub struct LastPush {
     /// For how many seconds the agent watches the app before it reports once more that it runs; only of a push in waves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settle_seconds: Option<u64>,
+    /// Whether an admin had it written all at once where the policy asks for waves.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_waves: bool,
     /// Whether a later writer has made sure that the history has an entry of it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub recorded: bool,
@@ -117,6 +120,7 @@ impl LastPush {
             why: self.why.clone(),
             generation,
             push: Some(self.id.clone()),
+            without_waves: self.without_waves,
         }
     }
 }
@@ -294,6 +298,7 @@ mod tests {
             why: "für alle".into(),
             generation: None,
             settle_seconds: None,
+            without_waves: false,
             recorded: false,
         }
     }

@@ -48,6 +48,9 @@ pub struct HistoryEntry {
     /// The push that it belongs to; `None` of one that was written before pushes had IDs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub push: Option<PushId>,
+    /// Whether an admin had it written all at once where the policy asks for waves.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_waves: bool,
 }
 
 impl HistoryEntry {

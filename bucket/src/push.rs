@@ -49,6 +49,9 @@ pub struct Push {
     /// Whether it is written in waves, by whoever drives its rollout: it is never cut off.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rollout: bool,
+    /// Whether an admin had it written all at once where the policy asks for waves.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_waves: bool,
     /// What it does to each server.
     pub rows: Vec<PushRow>,
 }
@@ -89,6 +92,8 @@ pub struct PushHead {
     pub to: Option<ReleaseName>,
     /// Whether it is written in waves.
     pub rollout: bool,
+    /// Whether an admin had it written all at once where the policy asks for waves.
+    pub without_waves: bool,
     /// How many rows were not written, once it has ended; `None` while nobody has ended it.
     pub unwritten: Option<usize>,
 }
@@ -151,6 +156,8 @@ struct StoredHead {
     to: Option<ReleaseName>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     rollout: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    without_waves: bool,
 }
 
 impl Push {
@@ -183,6 +190,7 @@ impl Push {
             server: self.rows.first().map(|row| row.server.clone()),
             to: to.filter(|to| self.rows.iter().all(|row| row.to.as_ref() == Some(to))).cloned(),
             rollout: self.rollout,
+            without_waves: self.without_waves,
             unwritten: None,
         }
     }
@@ -196,8 +204,8 @@ impl Push {
     }
 
     fn to_metadata(&self) -> Metadata {
-        let PushHead { app, kind, of, who, why, rows, server, to, rollout, .. } = self.head();
-        let mut head = StoredHead { app, kind, of, who, why, rows, server, to, rollout };
+        let PushHead { app, kind, of, who, why, rows, server, to, rollout, without_waves, .. } = self.head();
+        let mut head = StoredHead { app, kind, of, who, why, rows, server, to, rollout, without_waves };
         let mut text = to_ascii_json(&head);
         if text.len() > MAX_HEAD {
             head.why = cut(&head.why, LastPush::MAX_WHY);
@@ -322,9 +330,22 @@ impl Bucket {
         let heads = stream::iter(heads).map(async |(time, id, info)| {
             let stored = info.metadata.get(HEAD).and_then(|text| serde_json::from_str::<StoredHead>(text).ok());
             let head = match stored {
-                Some(StoredHead { app, kind, of, who, why, rows, server, to, rollout }) => {
-                    let id = id.clone();
-                    Some(PushHead { id, time, app, kind, of, who, why, rows, server, to, rollout, unwritten: None })
+                Some(StoredHead { app, kind, of, who, why, rows, server, to, rollout, without_waves }) => {
+                    Some(PushHead {
+                        id: id.clone(),
+                        time,
+                        app,
+                        kind,
+                        of,
+                        who,
+                        why,
+                        rows,
+                        server,
+                        to,
+                        rollout,
+                        without_waves,
+                        unwritten: None,
+                    })
                 }
                 None => self.read_json::<Push>(&info.path, MAX_SIZE).await?.map(|push| push.head()),
             };

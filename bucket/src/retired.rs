@@ -63,6 +63,7 @@ impl Retirement {
             why: self.why.clone(),
             generation: self.generation,
             push: Some(self.push.clone()),
+            without_waves: false,
         }
     }
 }

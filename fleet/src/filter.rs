@@ -4,16 +4,15 @@
 //! part of the server's name, whatever its case. With `app:`, `release:` is about that app there, and so is `state:`; else
 //! that is the server's own.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
-use bucket::{AppState, Timestamp};
+use bucket::{AppState, ServerName, Timestamp};
 use console::quoted;
 use thiserror::Error;
 
 use crate::{
     condition::{AppRow, Condition, app_label, apps, condition},
     lookup::did_you_mean,
-    policy::Policy,
     server::Server,
 };
 
@@ -64,6 +63,18 @@ pub enum FilterError {
     /// It has more terms than anybody writes.
     #[error("a filter can have at most {MAX_TERMS} terms")]
     TooLong,
+}
+
+/// What a filter wants to know of the policy, which itself has filters in it.
+pub trait Groups {
+    /// The groups that a server is in.
+    fn groups_of(&self, server: &ServerName) -> Vec<&str>;
+}
+
+impl<T: Groups> Groups for Arc<T> {
+    fn groups_of(&self, server: &ServerName) -> Vec<&str> {
+        (**self).groups_of(server)
+    }
 }
 
 /// A parsed filter.
@@ -123,7 +134,7 @@ impl Filter {
     pub fn unmatched<'a>(
         &self,
         servers: &(impl Iterator<Item = &'a Server> + Clone),
-        policy: &Policy,
+        policy: &impl Groups,
     ) -> Option<String> {
         let says = |what: String, word: &str, known: BTreeSet<&str>| {
             let known: Vec<&str> = known.into_iter().collect();
@@ -158,7 +169,7 @@ impl Filter {
     }
 
     /// Whether a server passes.
-    pub fn matches(&self, server: &Server, policy: &Policy, now: Timestamp) -> bool {
+    pub fn matches(&self, server: &Server, policy: &impl Groups, now: Timestamp) -> bool {
         if self.is_empty() {
             return true;
         }
@@ -258,7 +269,10 @@ mod tests {
     use bucket::ServerState;
 
     use super::*;
-    use crate::condition::tests::{now, release, server};
+    use crate::{
+        condition::tests::{now, release, server},
+        policy::Policy,
+    };
 
     #[test]
     fn all_terms_must_hold() {

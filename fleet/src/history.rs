@@ -2,9 +2,13 @@
 
 use bucket::{AppName, AppState, AppStatus, HistoryEntry, PushKind, ReleaseName};
 
-/// What was done, in a word, as pages and the command say it. Of a kind that this program doesn't know it is foreign text.
-pub fn word(kind: &PushKind) -> &str {
+/// What is said of a push that an admin had written so where the policy asks for waves.
+pub const WITHOUT_WAVES: &str = "all at once";
+
+/// What was done, in a word or two, as the command says it. Of a kind that this program doesn't know it is foreign text.
+pub fn word(kind: &PushKind, without_waves: bool) -> &str {
     match kind {
+        PushKind::Deploy if without_waves => "deployed all at once",
         PushKind::Deploy => "deployed",
         PushKind::Rollback => "rolled back",
         PushKind::Retry => "retried",
@@ -123,6 +127,7 @@ mod tests {
             why: String::new(),
             generation: Generation(1),
             push: None,
+            without_waves: false,
         }
     }
 

@@ -13,7 +13,8 @@
 //! - [`proposed`]: what would be done to servers, with what was read of them
 //! - [`retire`]: retiring servers, and taking that back
 //! - [`redo`]: undoing, retrying, continuing and stopping a push as a whole
-//! - [`policy`]: what may go where, and who may do it
+//! - [`wish`]: what somebody wants of how a push goes out, as it is written, pure
+//! - [`policy`]: what may go where, and who may do it, in which waves
 //! - [`operation`]: pushing to any number of servers
 //! - [`push`]: the one way to write a server's document; `push_object`: what lies in the bucket of a push itself
 //! - [`poke`]: waking the servers that were pushed to
@@ -21,6 +22,7 @@
 //! - [`lookup`]: names that nothing has, and what was probably meant
 //! - [`reason`]: why an operator pushes, as it is kept
 //! - [`identity`]: who an operator is
+//! - [`rollout`]: a push that is written in waves
 //! - [`simulation`]: rollouts on a simulated fleet
 //!
 //! Nothing here prints, draws a page or listens: that is for the programs on top.
@@ -50,3 +52,4 @@ pub mod rollback;
 pub mod rollout;
 pub mod server;
 pub mod simulation;
+pub mod wish;

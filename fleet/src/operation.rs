@@ -48,6 +48,8 @@ pub struct Operator {
     pub poke: PokeSettings,
     /// Whether they push in spite of their own holds.
     pub held: bool,
+    /// Whether they push all at once where the policy asks for waves, which only an admin may ([`Policy::way`]).
+    pub without_waves: bool,
 }
 
 /// One push that an operator wants.
@@ -204,7 +206,8 @@ pub async fn carry_out_as(
         .zip(ids)
         .map(|((key, rows), id)| {
             let (app, kind) = key.clone();
-            (key, Arc::new(PushObject::new(bucket, (id, of), (Some(app), kind), who, rows)))
+            let push = PushObject::new(bucket, (id, of), (Some(app), kind), who, rows);
+            (key, Arc::new(push.marked(operator.without_waves)))
         })
         .collect();
     let of_intent =
@@ -386,6 +389,7 @@ async fn write(
         id: push.id().clone(),
         began: push.began(),
         settle_seconds: push.settle_seconds(),
+        without_waves: push.without_waves(),
         server: intent.server.clone(),
         app: intent.app.clone(),
         to: intent.to.clone(),

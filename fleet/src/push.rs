@@ -79,6 +79,8 @@ pub struct Request {
     pub from: Option<ReleaseName>,
     /// For how many seconds the agent watches it before it reports once more; only of a push in waves.
     pub settle_seconds: Option<u64>,
+    /// Whether an admin has it written all at once where the policy asks for waves.
+    pub without_waves: bool,
     /// What the push is for. A retry leaves the document's content as it is.
     pub kind: PushKind,
     /// The name of the operator, for the history.
@@ -228,6 +230,7 @@ fn last_push(request: &Request, time: Timestamp) -> LastPush {
         why: request.reason.clone(),
         generation: None,
         settle_seconds: request.settle_seconds,
+        without_waves: request.without_waves,
         recorded: false,
     }
 }

@@ -44,9 +44,25 @@ impl PushObject {
         (who, why): (&str, &str),
         rows: Vec<PushRow>,
     ) -> Self {
-        let (of, time) = (of.cloned(), bucket.now());
-        let push = Push { id, time, app, kind, of, who: who.to_owned(), why: why.to_owned(), rollout: false, rows };
+        let push = Push {
+            id,
+            time: bucket.now(),
+            app,
+            kind,
+            of: of.cloned(),
+            who: who.to_owned(),
+            why: why.to_owned(),
+            rollout: false,
+            without_waves: false,
+            rows,
+        };
         Self::with(bucket, push, OnceCell::new())
+    }
+
+    /// The same, marked if an admin has it written all at once where the policy asks for waves.
+    pub(crate) fn marked(mut self, without_waves: bool) -> Self {
+        self.push.without_waves = without_waves;
+        self
     }
 
     /// A push that is written in waves. Whoever drives it first records it, and it isn't ended with a wave.
@@ -57,6 +73,11 @@ impl PushObject {
     /// For how many seconds agents watch what it brings before they report once more.
     pub(crate) fn settle_seconds(&self) -> Option<u64> {
         self.settle_seconds
+    }
+
+    /// Whether an admin has it written all at once where the policy asks for waves.
+    pub(crate) fn without_waves(&self) -> bool {
+        self.push.without_waves
     }
 
     /// Whether its rows are written in waves.

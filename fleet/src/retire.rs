@@ -260,6 +260,7 @@ async fn restore_one(
         why: operator.reason.clone(),
         generation,
         push: Some(push.id().clone()),
+        without_waves: false,
     };
     let mut incomplete: Vec<Incomplete> = recorded(bucket, &entry).await.into_iter().collect();
     if let Err(error) = bucket.forget_retired(server, kept.generation).await {

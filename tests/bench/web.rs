@@ -333,6 +333,7 @@ async fn record(gcs: &FakeGcs) -> Result<()> {
             why: "customers with two accounts can't log in".to_owned(),
             generation: Generation(1),
             push: None,
+            without_waves: false,
         };
         bucket.append_history(&entry).await?;
     }

@@ -22,6 +22,7 @@ impl World {
             policy: Arc::default(),
             poke: PokeSettings::None,
             held: false,
+            without_waves: false,
         };
         let mut intents = Vec::new();
         for server in servers {
@@ -98,6 +99,7 @@ async fn a_push_that_nobody_ended_is_asked_for_until_somebody_does() {
         who: "dev@build-1".to_owned(),
         why: String::new(),
         rows: vec![row.clone()],
+        without_waves: false,
     };
     world.bucket.create_push(&push).await.unwrap();
     let again = SnapshotRefresher::new(world.bucket.clone());

@@ -164,6 +164,7 @@ fn history(server: &str, n: u32) -> HistoryEntry {
         why: String::new(),
         generation: bucket::Generation(1),
         push: None,
+        without_waves: false,
     }
 }
 

@@ -92,6 +92,7 @@ pub(crate) fn operator() -> Operator {
         policy: Arc::default(),
         poke: PokeSettings::None,
         held: false,
+        without_waves: false,
     }
 }
 
@@ -114,6 +115,7 @@ fn request(app: &str, n: u8, from: Option<u8>) -> Request {
         kind: PushKind::Deploy,
         who: "ops@laptop".to_owned(),
         reason: "killed".to_owned(),
+        without_waves: false,
     }
 }
 
@@ -261,6 +263,7 @@ async fn rollback_and_history_cost_the_same_after_any_number_of_pushes() {
             why: String::new(),
             generation: bucket::Generation(1),
             push: None,
+            without_waves: false,
         };
         world.bucket.append_history(&entry).await.unwrap();
     }
@@ -345,6 +348,7 @@ async fn a_removal_leaves_everything_else_and_is_continued_and_undone() {
         who: "ops@laptop".to_owned(),
         why: "moved".to_owned(),
         rows: vec![row("web-1"), row("web-2")],
+        without_waves: false,
     };
     world.bucket.create_push(&push).await.unwrap();
     let first = Request {
@@ -402,6 +406,7 @@ async fn a_push_that_was_cut_off_is_continued_once_whoever_continues_it() {
                 to: Some(release("web", 2)),
             })
             .collect(),
+        without_waves: false,
     };
     world.bucket.create_push(&push).await.unwrap();
     let account = account::read(&world.bucket, &push.id).await.unwrap();
@@ -455,6 +460,7 @@ async fn a_push_that_is_stopped_writes_nothing_more() {
         who: "ops@laptop".to_owned(),
         why: String::new(),
         rows: vec![bucket::PushRow { server: "web-1".parse().unwrap(), from: None, to: Some(release("web", 1)) }],
+        without_waves: false,
     };
     world.bucket.create_push(&push).await.unwrap();
     let account = account::read(&world.bucket, &push.id).await.unwrap();

@@ -91,6 +91,7 @@ async fn cut_off(bucket: &Bucket, release: &str, servers: &[&str]) -> Result<()>
         who: "dev@build-1".to_owned(),
         why: "before the night".to_owned(),
         rows: Vec::new(),
+        without_waves: false,
     };
     let mut first = None;
     for server in servers {
@@ -116,6 +117,7 @@ async fn cut_off(bucket: &Bucket, release: &str, servers: &[&str]) -> Result<()>
         generation: None,
         settle_seconds: None,
         recorded: false,
+        without_waves: false,
     };
     document.set(release);
     let metadata = document.metadata().clone().with_push(&told);
@@ -202,6 +204,7 @@ impl Fleet<'_> {
             why: why.to_owned(),
             generation: Generation(time.as_microsecond()),
             push: None,
+            without_waves: false,
         };
         Ok(self.bucket.append_history(&entry).await?)
     }

@@ -5,6 +5,7 @@ use std::{
     fmt,
 };
 
+use bucket::AppName;
 use console::{nearest, quoted};
 use jsonc_parser::{
     CollectOptions, ParseOptions,
@@ -18,9 +19,17 @@ use super::{
     pattern::Pattern,
     rules::{Grant, Group, Policy, Role},
 };
+use crate::wish::{Asked, Share, Waves, settle};
 
 /// Most bytes of a policy file.
 pub const MAX_BYTES: u64 = 1 << 20;
+
+/// The keys that say in which waves a push goes out.
+const WAVES: [&str; 3] = ["Waves", "Settle", "StopAt"];
+
+/// The keys of a group.
+const GROUP: [&str; 8] =
+    ["Servers", "AppNames", "RequireReason", "ForbidDirty", "MaxDown", WAVES[0], WAVES[1], WAVES[2]];
 
 /// Most mistakes that are reported.
 const MAX_PROBLEMS: usize = 50;
@@ -87,10 +96,11 @@ impl Reader<'_> {
     }
 
     fn policy(&mut self, object: &Object, policy: &mut Policy) {
-        for (key, property) in self.properties(object, &["Servers", "Groups", "Roles", "Links"]) {
+        for (key, property) in self.properties(object, &["Servers", "Groups", "Apps", "Roles", "Links"]) {
             match key.as_str() {
                 "Servers" => policy.servers = Some(self.servers(property)),
                 "Groups" => policy.groups = self.groups(property),
+                "Apps" => policy.apps = self.apps(property),
                 "Links" => policy.links = self.links(property),
                 _ => policy.roles = Some(self.roles(property)),
             }
@@ -138,25 +148,84 @@ impl Reader<'_> {
         let mut groups = Vec::new();
         for (name, property) in self.entries(property, "group") {
             let Some(object) = self.object(&property.value, "a group") else { continue };
-            let mut group = Group { name, servers: Vec::new(), apps: None, require_reason: false, forbid_dirty: false };
+            let mut group = Group { name, ..Group::default() };
             if group.name.is_empty() || group.name.contains(|c: char| c.is_whitespace() || c.is_control() || c == ':') {
                 self.problem(property.name.range(), "a group name cannot be empty or contain spaces or `:`".to_owned());
             }
-            for (key, property) in self.properties(object, &["Servers", "AppNames", "RequireReason", "ForbidDirty"]) {
+            for (key, property) in self.properties(object, &GROUP) {
                 match key.as_str() {
                     "Servers" => group.servers = self.patterns(&property.value),
                     "AppNames" => group.apps = Some(self.patterns(&property.value)),
                     "RequireReason" => group.require_reason = self.boolean(&property.value),
-                    _ => group.forbid_dirty = self.boolean(&property.value),
+                    "ForbidDirty" => group.forbid_dirty = self.boolean(&property.value),
+                    "MaxDown" => group.max_down = self.share(&property.value),
+                    _ => {}
                 }
             }
             if object.get("Servers").is_none() {
                 let text = format!("group `{}` has no `Servers`: list them, with `*` for any characters", group.name);
                 self.problem(property.range, text);
             }
+            group.asked = self.asked(object);
             groups.push(group);
         }
         groups
+    }
+
+    fn apps(&mut self, property: &ObjectProp) -> BTreeMap<AppName, Asked> {
+        let mut apps = BTreeMap::new();
+        for (name, property) in self.entries(property, "app") {
+            let app = name.parse::<AppName>();
+            if let Err(error) = &app {
+                self.problem(property.name.range(), error.to_string());
+            }
+            let Some(object) = self.object(&property.value, "an app") else { continue };
+            self.properties(object, &WAVES);
+            if object.get("Waves").is_none() {
+                let text = "this app has no `Waves`: say in which its pushes go out, as `1,10%,rest`";
+                self.problem(property.range, text.to_owned());
+            }
+            apps.extend(app.ok().zip(self.asked(object)));
+        }
+        apps
+    }
+
+    /// The waves that a group or an app asks for, if it does.
+    fn asked(&mut self, object: &Object) -> Option<Asked> {
+        let for_any_push = |text: &str| text.parse().and_then(Waves::for_any_push).map_err(|error| error.to_string());
+        let [waves, settling, stop_at] = WAVES.map(|key| object.get(key));
+        if let (None, Some(property)) = (waves, settling.or(stop_at)) {
+            let text = format!("`{}` has no meaning without `Waves`", property.name.as_str());
+            self.problem(property.name.range(), text);
+        }
+        let settle = settling.and_then(|property| self.parsed(&property.value, settle));
+        let stop_at = stop_at.and_then(|property| self.count(&property.value));
+        let waves = waves.and_then(|property| self.parsed(&property.value, for_any_push))?;
+        Some(Asked { waves, settle, stop_at })
+    }
+
+    fn parsed<T>(&mut self, value: &Value, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        let parsed = match value.as_string_lit() {
+            Some(text) => parse(&text.value),
+            None => Err("must be a string".to_owned()),
+        };
+        parsed.map_err(|error| self.problem(value.range(), error)).ok()
+    }
+
+    fn count(&mut self, value: &Value) -> Option<usize> {
+        let count = value.as_number_lit().and_then(|number| number.value.parse().ok()).filter(|count| *count > 0);
+        if count.is_none() {
+            self.problem(value.range(), "must be a number of servers, at least 1".to_owned());
+        }
+        count
+    }
+
+    fn share(&mut self, value: &Value) -> Option<Share> {
+        let text = match value {
+            Value::NumberLit(number) => number.value,
+            value => value.as_string_lit().map_or("", |text| text.value.as_ref()),
+        };
+        text.parse::<Share>().map_err(|error| self.problem(value.range(), error.to_string())).ok()
     }
 
     fn roles(&mut self, property: &ObjectProp) -> Vec<Grant> {
@@ -342,7 +411,7 @@ mod tests {
 
     #[test]
     fn every_mistake_is_reported_at_its_place() {
-        let text = "{\n  Servers: { 'web-1': { AppName: ['web'] }, 'web-1': { AppNames: [] } },\n  Groups: { prod: { Servers: ['a b', 7], RequireReason: 1 } },\n  Roles: [{ Role: 'deploy', Who: ['x'], Groups: ['prd'] }],\n  Link: {},\n}";
+        let text = "{\n  Servers: { 'web-1': { AppName: ['web'] }, 'web-1': { AppNames: [] } },\n  Groups: { prod: { Servers: ['a b', 7], RequireReason: 1 } },\n  Roles: [{ Role: 'deploy', Who: ['x'], Groups: ['prd'] }],\n  Link: {},\n  Apps: { web: { Waves: '1,2' }, 'a b': { Settle: '2h', StopAt: 0 } },\n}";
         let want = [
             "2:25: unknown key `AppName`; did you mean `AppNames`?; valid keys: `AppNames`",
             "2:45: duplicate server `web-1`",
@@ -352,6 +421,12 @@ mod tests {
             "4:19: must be `viewer`, `deployer` or `admin`; did you mean `deployer`?",
             "4:50: unknown group `prd`; did you mean `prod`?",
             "5:3: unknown key `Link`; did you mean `Links`?",
+            "6:25: the last wave must be `rest`",
+            "6:34: invalid app name `a b`",
+            "6:34: this app has no `Waves`",
+            "6:43: `Settle` has no meaning without `Waves`",
+            "6:51: can be at most 1h",
+            "6:65: must be a number of servers",
         ];
         let got = problems(text);
         for want in want {
@@ -368,6 +443,15 @@ mod tests {
             ("{ Servers: [] }", "1:12: `Servers` must be an object"),
             ("{ Links: { Logs: 'javascript:x' } }", "1:18: must be an address"),
             ("{ Roles: [{}] }", "1:11: this role has no `Role`"),
+            (
+                "{ Groups: { a: { Servers: [], MaxDown: '0%' } } }",
+                "1:40: must be a number of servers, at least 1, or a share",
+            ),
+            ("{ Groups: { a: { Servers: [], MaxDown: 1.5 } } }", "1:40: must be a number of servers"),
+            ("{ Groups: { a: { Servers: [], Waves: '1,stat:x,rest' } } }", "1:38: unknown filter key `stat:`"),
+            ("{ Groups: { a: { Servers: [], Waves: ['1'] } } }", "1:38: must be a string"),
+            ("{ Apps: { web: {} } }", "1:11: this app has no `Waves`"),
+            ("{ Apps: { web: { Waves: 'rest', Wave: 'rest' } } }", "1:33: unknown key `Wave`; did you mean `Waves`?"),
             ("{\n\n  Servers: { x: ", "3:17: "),
         ] {
             let got = problems(text);

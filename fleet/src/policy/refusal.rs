@@ -69,6 +69,42 @@ pub enum Refusal {
         /// The server to push to.
         server: ServerName,
     },
+    /// The waves that are asked for on some servers of a push are not those of the others.
+    #[error(
+        "{policy} asks for different waves, {one} and {other}: push to one of them at a time, or say the waves of this push"
+    )]
+    DifferentWaves {
+        /// The policy file.
+        policy: String,
+        /// Waves, and of what they are asked.
+        one: String,
+        /// Other ones.
+        other: String,
+    },
+    /// Only an admin sets waves aside that are asked for.
+    #[error(
+        "`{who}` may not push all at once where {policy} asks for waves, {waves}: that takes the role `admin` for the app on \
+         all servers of the push"
+    )]
+    AtOnce {
+        /// The operator.
+        who: String,
+        /// The policy file.
+        policy: String,
+        /// The waves, and of what they are asked.
+        waves: String,
+    },
+    /// Waves that are asked for were set aside without a reason.
+    #[error("a push all at once where {policy} asks for waves, {waves}, requires a reason: add one")]
+    NoReasonAtOnce {
+        /// The policy file.
+        policy: String,
+        /// The waves, and of what they are asked.
+        waves: String,
+    },
+    /// Something was said of the waves of a push that has none.
+    #[error("`waves` is missing: it says which servers come when, and what else is said is about a push in waves")]
+    NoWaves,
 }
 
 fn quoted(allowed: &[Pattern]) -> String {

@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use bucket::{AppName, ServerName};
 
 use super::{links::Links, pattern::Pattern, refusal::Refusal};
-use crate::identity::{Identity, Origin};
+use crate::{
+    filter::Groups,
+    identity::{Identity, Origin},
+    wish::{Asked, Share},
+};
 
 /// The rules of a `skiapush.conf`, or none.
 #[derive(Debug, Clone, Default)]
@@ -15,13 +19,15 @@ pub struct Policy {
     /// The apps of each server that is named; `None` when no server is.
     pub(super) servers: Option<BTreeMap<ServerName, Vec<Pattern>>>,
     pub(super) groups: Vec<Group>,
+    /// The waves in which pushes of an app go out.
+    pub(super) apps: BTreeMap<AppName, Asked>,
     /// `None` when the file gives none.
     pub(super) roles: Option<Vec<Grant>>,
     pub(super) links: Links,
 }
 
 /// Servers with rules of their own.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Group {
     pub(super) name: String,
     pub(super) servers: Vec<Pattern>,
@@ -29,6 +35,10 @@ pub(super) struct Group {
     pub(super) apps: Option<Vec<Pattern>>,
     pub(super) require_reason: bool,
     pub(super) forbid_dirty: bool,
+    /// How many of its servers may be out at a time while a release is rolled out.
+    pub(super) max_down: Option<Share>,
+    /// The waves in which pushes to its servers go out.
+    pub(super) asked: Option<Asked>,
 }
 
 /// A role, for whom, and where.
@@ -78,7 +88,7 @@ pub enum Reason<'a> {
 }
 
 impl Reason<'_> {
-    fn is_missing(self) -> bool {
+    pub(super) fn is_missing(self) -> bool {
         matches!(self, Self::Given(text) if text.trim().is_empty())
     }
 }
@@ -92,6 +102,16 @@ impl Policy {
     /// The names of all groups, in the file's order.
     pub fn groups(&self) -> impl Iterator<Item = &str> {
         self.groups.iter().map(|group| group.name.as_str())
+    }
+
+    /// How many apps have waves of their own.
+    pub fn apps_in_waves(&self) -> usize {
+        self.apps.len()
+    }
+
+    /// How many servers of a group may be out at a time while a release is rolled out, if the file says.
+    pub fn max_down(&self, group: &str) -> Option<Share> {
+        self.groups.iter().find(|known| known.name == group)?.max_down
     }
 
     /// The servers that the file names one by one.
@@ -227,7 +247,7 @@ impl Policy {
         own.chain(self.of(server).filter_map(|group| group.apps.as_ref()).flatten())
     }
 
-    fn of(&self, server: &ServerName) -> impl Iterator<Item = &Group> {
+    pub(super) fn of(&self, server: &ServerName) -> impl Iterator<Item = &Group> {
         self.groups.iter().filter(|group| group.servers.iter().any(|pattern| pattern.matches(server.as_str())))
     }
 
@@ -235,6 +255,12 @@ impl Policy {
     fn grants(&self, who: &Identity) -> Option<Vec<&Grant>> {
         let roles = self.roles.as_ref()?;
         Some(roles.iter().filter(|grant| grant.who.iter().any(|pattern| pattern.matches(&who.name))).collect())
+    }
+}
+
+impl Groups for Policy {
+    fn groups_of(&self, server: &ServerName) -> Vec<&str> {
+        Self::groups_of(self, server)
     }
 }
 

@@ -6,7 +6,6 @@ use anyhow::{Context, Result, bail, ensure};
 use bucket::{Bucket, Error, PushId, Rollout, RolloutStage, Timestamp, Uncounted, Undo, Verdict};
 
 use super::{
-    budget::Share,
     drive::{begin_undo, end},
     observe::{observe, row_state},
 };
@@ -15,6 +14,7 @@ use crate::{
     policy::{Policy, Role},
     reason::ensure_short,
     server::Servers,
+    wish::Share,
 };
 
 /// How often a decision is written again because a driver was faster.

@@ -217,7 +217,14 @@ impl Driver {
     fn operator(&self, who: &str, signed_in: bool, why: &str) -> Operator {
         let origin = if signed_in { Origin::SignedIn } else { Origin::Local };
         let who = Identity { name: who.to_owned(), origin };
-        Operator { who, reason: why.to_owned(), policy: self.policy.clone(), poke: self.poke.clone(), held: false }
+        Operator {
+            who,
+            reason: why.to_owned(),
+            policy: self.policy.clone(),
+            poke: self.poke.clone(),
+            held: false,
+            without_waves: false,
+        }
     }
 }
 
@@ -282,6 +289,7 @@ pub fn push_of(rollout: &Rollout) -> Push {
         why: rollout.why.clone(),
         rollout: true,
         rows: rollout.rows().map(row).collect(),
+        without_waves: false,
     }
 }
 
@@ -318,6 +326,7 @@ async fn undo_push(bucket: &Bucket, rollout: &Rollout, undo: &Undo) -> Result<(P
         why: undo.why.clone(),
         rollout: true,
         rows,
+        without_waves: false,
     };
     Ok((push, impossible))
 }

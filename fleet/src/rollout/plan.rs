@@ -1,64 +1,19 @@
 //! Planning a rollout: what an operator wants of its waves, and what follows from that. Pure.
 
-use std::time::Duration;
-
-use bucket::{PushId, ReleaseName, Rollout, RolloutRules, RolloutStage, ServerName, Timestamp};
+use bucket::{PushId, ReleaseName, Rollout, RolloutStage, ServerName, Timestamp};
 use serde_json::Map;
 
 use super::{
-    budget::{Group, Share, budgets},
+    budget::{Group, budgets},
     observe::{Health, health},
-    waves::{Candidate, Undivided, Waves},
+    waves::{Candidate, Undivided, divide},
 };
 use crate::{
     identity::{Identity, Origin},
     policy::Policy,
     server::Server,
+    wish::Wish,
 };
-
-/// What an operator wants of the waves of a push.
-#[derive(Debug, Clone)]
-pub struct Wish {
-    /// Which servers come when.
-    pub waves: Waves,
-    /// What they wait for, and what stops them.
-    pub rules: RolloutRules,
-    /// How many servers of a group may be out, whatever the policy says.
-    pub max_down: Option<Share>,
-}
-
-/// What is asked for where nothing is said, as a person would write it.
-pub mod usual {
-    /// How long a server must stay converged.
-    pub const SETTLE: &str = "1m";
-    /// How many servers of a large wave are enough.
-    pub const ENOUGH: &str = "95%";
-    /// How many failing servers stop it.
-    pub const STOP_AT: &str = "1";
-    /// How long a wave may take.
-    pub const WITHIN: &str = "30m";
-}
-
-/// Longest time that a server can be asked to stay converged.
-const MAX_SETTLE: Duration = Duration::from_hours(1);
-
-/// How long a server must stay converged, as a person writes it.
-///
-/// # Errors
-/// When it isn't a time, or a longer one than can be asked for.
-pub fn settle(text: &str) -> Result<Duration, String> {
-    let settle = console::duration::parse(text).map_err(|error| error.to_string())?;
-    if settle > MAX_SETTLE { Err("can be at most 1h: a longer watch is for a verdict".to_owned()) } else { Ok(settle) }
-}
-
-/// How many of a hundred servers are enough, as a person writes it.
-///
-/// # Errors
-/// When it isn't such a share.
-pub fn enough(text: &str) -> Result<u8, String> {
-    let percent = text.strip_suffix('%').unwrap_or(text).parse().ok();
-    percent.filter(|percent| (1..=100).contains(percent)).ok_or_else(|| "must be from `1%` to `100%`".to_owned())
-}
 
 /// What is pushed, by whom.
 #[derive(Debug, Clone, Copy)]
@@ -77,11 +32,11 @@ pub struct Subject<'a> {
 ///
 /// # Errors
 /// When the servers can't be divided into these waves.
-pub fn plan(
+pub fn plan<'a>(
     subject: Subject,
     wish: &Wish,
     candidates: &[Candidate],
-    fleet: &[Server],
+    fleet: &(impl Iterator<Item = &'a Server> + Clone),
     policy: &Policy,
     now: Timestamp,
 ) -> Result<Rollout, Undivided> {
@@ -89,11 +44,11 @@ pub fn plan(
     let names: Vec<ServerName> = candidates.iter().map(|candidate| candidate.server.name.clone()).collect();
     let has_app = |server: &Server| server.desired(app).is_some() || names.contains(&server.name);
     let groups = policy.groups().map(|name| {
-        let members = fleet.iter().filter(|server| has_app(server) && policy.groups_of(&server.name).contains(&name));
-        Group { name, servers: members.map(|server| server.name.clone()).collect(), max_down: None }
+        let members = fleet.clone().filter(|server| has_app(server) && policy.groups_of(&server.name).contains(&name));
+        Group { name, servers: members.map(|server| server.name.clone()).collect(), max_down: policy.max_down(name) }
     });
     let budgets = budgets(&names, groups.collect(), wish.max_down);
-    let waves = wish.waves.divide(app, candidates, &budgets, policy, now)?;
+    let waves = divide(&wish.waves, app, candidates, &budgets, policy, now)?;
     Ok(Rollout {
         schema: 1,
         id: subject.id.clone(),

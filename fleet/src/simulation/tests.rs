@@ -12,12 +12,11 @@ use crate::{
     poke::PokeSettings,
     policy::Policy,
     rollout::{
-        budget::Share,
         decide::{Decision, decide},
         drive::{Step, push_of},
-        plan::Wish,
         read::{Reader, names},
     },
+    wish::{Share, Wish},
 };
 
 fn seeds(usual: u64) -> u64 {
@@ -113,6 +112,7 @@ async fn what_a_slow_driver_writes_after_an_undo_has_begun_is_undone_too() {
             policy: world.policy().clone(),
             poke: PokeSettings::None,
             held: false,
+            without_waves: false,
         };
         let results = carry_wave(world.bucket(), &operator, (push_of(&rollout), None), vec![(intent, None)]).await;
         assert!(results[0].is_pushed(), "{:?}", results[0].result);

@@ -21,13 +21,12 @@ use crate::{
     guard, hold,
     policy::Policy,
     rollout::{
-        budget::Share,
         decide::{Decision, decide},
         drive::Step,
         next::Waiting,
-        plan::Wish,
         read::{Reader, names},
     },
+    wish::{Share, Wish},
 };
 
 /// How long a trial goes on at most, by its own clock.

@@ -22,11 +22,12 @@ use crate::{
     policy::Policy,
     rollout::{
         drive::{Driver, Step, begin},
-        plan::{Subject, Wish, plan},
+        plan::{Subject, plan},
         read::{Around, Reader},
         waves::Candidate,
     },
     server::{self, Server},
+    wish::Wish,
 };
 
 /// Servers that are read at the same time.
@@ -121,6 +122,11 @@ impl World {
         &mut self.chance
     }
 
+    /// All of its servers.
+    pub fn servers(&self) -> impl Iterator<Item = &ServerName> {
+        self.agents.keys()
+    }
+
     /// What an agent is and has said.
     pub fn agent(&self, server: &ServerName) -> Option<&Agent> {
         self.agents.get(server)
@@ -175,7 +181,7 @@ impl World {
             fleet.iter().map(|server| Candidate { server, from: server.desired(app) }).collect();
         let (id, who) = (PushId::random(), who("dev"));
         let subject = Subject { id: &id, release: self.release(), who: &who, why: "a simulation" };
-        let rollout = plan(subject, wish, &candidates, &fleet, &self.policy, self.bucket.now())?;
+        let rollout = plan(subject, wish, &candidates, &fleet.iter(), &self.policy, self.bucket.now())?;
         begin(&self.bucket, &rollout).await?;
         Ok(rollout)
     }
@@ -211,6 +217,7 @@ impl World {
             policy: Arc::default(),
             poke: PokeSettings::None,
             held: false,
+            without_waves: false,
         };
         for result in carry_out(&self.bucket, &operator, intents, |_, _| ()).await {
             result.result.with_context(|| format!("could not push to `{}`", result.intent.server))?;

@@ -42,7 +42,8 @@ impl CheckConfig {
         match checked {
             Ok(policy) => {
                 let servers = count(policy.servers().count(), "server");
-                print_line(format_args!("{name}: valid, {servers}, {}", count(policy.groups().count(), "group")))?;
+                let (groups, apps) = (count(policy.groups().count(), "group"), count(policy.apps_in_waves(), "app"));
+                print_line(format_args!("{name}: valid, {servers}, {groups}, {apps} with waves"))?;
             }
             Err(problems) => {
                 for problem in problems {

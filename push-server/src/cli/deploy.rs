@@ -1,19 +1,20 @@
 //! `push deploy`: an operator chooses a release for servers.
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use bucket::{AppName, Bucket, PushKind, Release, ReleaseName};
+use bucket::{AppName, Bucket, PushKind, Release, ReleaseName, ServerName};
 use clap::Args;
 use console::{UsageError, count, note};
 use fleet::{
     lookup::{ensure_app, ensure_server},
-    operation::{JustRead, find},
+    operation::{JustRead, Operator, find},
     plan::{Insistence, Objection, Proposal},
+    policy::{Reason, Refusal, Way},
     proposed::proposal,
 };
 
 use super::{
     command::Command,
-    pending::{DeployOptions, PendingPush, carry_out},
+    pending::{DeployOptions, PendingPush, carry_out_by, operator},
     targets::{Chosen, Targets},
     waves::{WaveOptions, begin},
 };
@@ -32,6 +33,7 @@ use super::{
   push deploy web group:prod -m 'login fix' --wait
   push deploy web group:prod --waves 1,10%,rest --settle 2m -m 'login fix' --wait
   push deploy web 'app:web state:failed'
+  push deploy web group:prod --waves all -m 'the site is down'
   push deploy api web-1 --install --wait")]
 pub(crate) struct Deploy {
     /// Release to deploy: an app, a release name (with or without directory and .deb), or APP@COMMIT
@@ -57,7 +59,7 @@ impl Deploy {
     pub(crate) async fn run(self, command: &Command) -> Result<bool> {
         let bucket = &command.bucket;
         // Side by side: over a long way each answer takes its time.
-        let (targets, wish) = (Targets::parse(&self.servers)?, self.waves.wish());
+        let targets = Targets::parse(&self.servers)?;
         let (release, servers) = tokio::join!(choose(bucket, &self.release), targets.read(command));
         let (release, servers) = (release?, servers?);
         let insistence = Insistence { install: self.install || self.force, new_servers: self.force, held: false };
@@ -80,9 +82,37 @@ impl Deploy {
             let (app, servers) = (release.name.app(), count(left_out, "server"));
             note(format_args!("left out {servers} without `{app}`: --install installs it there"));
         }
-        match wish {
-            Some(wish) => begin(command, &self.options, &wish, &release, pending).await,
-            None => carry_out(command, &self.options, None, pending).await,
+        self.carry_out(command, &release, pending).await
+    }
+
+    /// All at once, or in waves if the operator says some or the policy asks for them.
+    async fn carry_out(&self, command: &Command, release: &Release, pending: Vec<PendingPush>) -> Result<bool> {
+        let options = &self.options;
+        let operator = operator(command, options)?;
+        let changing = pending
+            .iter()
+            .filter(|pending| pending.proposal.as_ref().is_ok_and(|(proposal, _)| !proposal.is_no_change()));
+        let changing: Vec<&ServerName> = changing.map(|pending| &pending.server).collect();
+        let (who, reason) = (&operator.who, Reason::Given(&operator.reason));
+        let way = operator.policy.way(who, release.name.app(), &changing, reason, &self.waves.said());
+        let way = way.map_err(|refusal| match refusal {
+            Refusal::NoWaves => UsageError::new(refusal.to_string()).into(),
+            refusal => anyhow::Error::from(refusal),
+        });
+        match way? {
+            Way::Waves { wish, asked_for } => {
+                if let Some(why) = asked_for {
+                    note(format_args!("note: {why}; --waves says others"));
+                }
+                begin(command, options, &operator, &wish, release, pending).await
+            }
+            Way::AtOnce { instead_of } => {
+                if let Some(waves) = &instead_of {
+                    note(format_args!("note: all servers at once, and not in the waves that are asked for: {waves}"));
+                }
+                let operator = Operator { without_waves: instead_of.is_some(), ..operator };
+                carry_out_by(command, options, &operator, None, pending).await
+            }
         }
     }
 }

@@ -96,7 +96,7 @@ fn table(pushes: &[HistoryEntry], now: Timestamp) -> Table {
             ago(push.time, now).into(),
             push.server.as_str().into(),
             cut(&push.who, 24),
-            safe(history::word(&push.kind)).into(),
+            safe(history::word(&push.kind, push.without_waves)).into(),
             format!("{} {from} → {to}", history::about(push.app.as_ref())).into(),
             cut(&push.why, 60),
         ]);

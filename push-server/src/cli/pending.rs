@@ -90,10 +90,20 @@ pub(crate) async fn carry_out(
     of: Option<&PushId>,
     pending: Vec<PendingPush>,
 ) -> Result<bool> {
-    let operator = operator(command, options)?;
-    let mut rows: Vec<Row> = pending.into_iter().map(|pending| row(&operator, pending)).collect();
+    carry_out_by(command, options, &operator(command, options)?, of, pending).await
+}
+
+/// The same, by an operator of whom more is known than the options say.
+pub(crate) async fn carry_out_by(
+    command: &Command,
+    options: &DeployOptions,
+    operator: &Operator,
+    of: Option<&PushId>,
+    pending: Vec<PendingPush>,
+) -> Result<bool> {
+    let mut rows: Vec<Row> = pending.into_iter().map(|pending| row(operator, pending)).collect();
     if options.dry_run {
-        judge_holds(command, &operator, &mut rows).await?;
+        judge_holds(command, operator, &mut rows).await?;
         for row in &mut rows {
             if row.error.is_none() {
                 row.result = "dry-run";
@@ -101,7 +111,7 @@ pub(crate) async fn carry_out(
             row.print(command)?;
         }
     } else {
-        write(command, &operator, of, &mut rows).await?;
+        write(command, operator, of, &mut rows).await?;
     }
     let push = rows.iter().find_map(|row| row.push.clone());
     if let Some(push) = &push {
@@ -147,6 +157,7 @@ pub(crate) fn operator(command: &Command, options: &DeployOptions) -> Result<Ope
         policy: command.policy.clone(),
         poke: poke.map_err(|error| UsageError::new(format!("{error:#}")))?,
         held: options.held,
+        without_waves: false,
     })
 }
 

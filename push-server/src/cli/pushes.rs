@@ -49,7 +49,7 @@ impl Pushes {
                 ago(head.time, now).into(),
                 head.id.as_str().into(),
                 cut(&head.who, 24),
-                cut(word(&head.kind), 24),
+                cut(word(&head.kind, head.without_waves), 24),
                 format!("{} {to}", about(head.app.as_ref())).trim_end().into(),
                 servers.into(),
                 cut(&head.why, 60),
@@ -64,6 +64,7 @@ fn head_as_json(head: &PushHead) -> Value {
     json!({
         "id": head.id, "time": head.time, "app": head.app, "kind": head.kind, "of": head.of, "who": head.who,
         "why": head.why, "servers": head.rows, "server": head.server, "to": head.to, "ended": head.unwritten.is_some(),
+        "without_waves": head.without_waves,
         "unwritten": head.unwritten,
     })
 }
@@ -83,7 +84,7 @@ impl Show {
             return Ok(true);
         }
         let push = &account.push;
-        let kind = safe(word(&push.kind));
+        let kind = safe(word(&push.kind, push.without_waves));
         let of = push.of.as_ref().map(|of| format!(" (of push {of})")).unwrap_or_default();
         print_line(format_args!("push {}: {} {kind}{of} by {}", push.id, about(push.app.as_ref()), safe(&push.who)))?;
         for line in cut_lines(&push.why, 3000) {
@@ -123,7 +124,7 @@ fn as_json(account: &Account) -> Value {
     });
     json!({
         "id": push.id, "time": push.time, "app": push.app, "kind": push.kind, "of": push.of, "who": push.who,
-        "why": push.why, "stage": account.stage.to_string(), "summary": account.summary(),
+        "why": push.why, "without_waves": push.without_waves, "stage": account.stage.to_string(), "summary": account.summary(),
         "rows": rows.collect::<Vec<_>>(),
     })
 }

@@ -59,6 +59,7 @@ impl Retire {
             policy: command.policy.clone(),
             poke: PokeSettings::None,
             held: self.held,
+            without_waves: false,
         };
         let names = servers.into_iter().map(|server| server.name).collect();
         show(command, &retire(&command.bucket, &operator, names).await, "retired")

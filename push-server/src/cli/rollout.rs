@@ -11,12 +11,12 @@ use fleet::{
     operation::Operator,
     poke::PokeSettings,
     rollout::{
-        budget::Share,
         decide::{Decision, decide},
         drive::{Driver, Step},
         observe::{RowState, observe, row_state},
         read::{Around, Reader, names},
     },
+    wish::Share,
 };
 use futures_util::TryStreamExt;
 use serde_json::{Value, json};
@@ -116,6 +116,7 @@ impl Driving {
             reason: String::new(),
             policy: command.policy.clone(),
             poke: poke.map_err(|error| UsageError::new(format!("{error:#}")))?,
+            without_waves: false,
         })
     }
 }

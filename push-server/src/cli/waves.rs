@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use bucket::{PushId, Release, Rollout, RolloutRules, RolloutStage, ServerName};
+use bucket::{PushId, Release, Rollout, RolloutStage, ServerName};
 use clap::Args;
 use console::{count, note, print_json, print_line};
 use fleet::{
@@ -11,19 +11,19 @@ use fleet::{
     plan::Proposal,
     policy::{Case, Reason},
     rollout::{
-        budget::Share,
         drive::begin as begin_rollout,
-        plan::{Subject, Wish, enough, out_before, plan, settle, usual},
-        waves::{Candidate, Waves},
+        plan::{Subject, out_before, plan},
+        waves::Candidate,
     },
     server::{self, Server},
+    wish::{Said, Share, WavesOrAll, Wish, enough, settle},
 };
 use futures_util::{StreamExt, stream};
 use serde_json::json;
 
 use super::{
     command::{AT_ONCE, Command},
-    pending::{DeployOptions, PendingPush, operator},
+    pending::{DeployOptions, PendingPush},
     rollout::{drive, who_drives},
 };
 
@@ -32,45 +32,47 @@ use super::{
 #[command(next_help_heading = "Waves")]
 pub(crate) struct WaveOptions {
     /// Write servers in waves, each when enough of the one before have settled: numbers, shares (`10%`), servers
-    /// (`web-1+web-2`), filters (`group:canary`), and `rest`
+    /// (`web-1+web-2`), filters (`group:canary`), and `rest`; or `all` at once, where the policy asks for waves, which takes
+    /// the role `admin` and a reason. Default: what the policy asks for, if it does
     #[arg(long, value_name = "WAVES")]
-    waves: Option<Waves>,
-    /// How long a server must stay converged before it counts; at most 1h
-    #[arg(long, value_name = "TIME", default_value = usual::SETTLE, value_parser = settle, requires = "waves")]
-    settle: Duration,
-    /// How many servers of a wave of more than ten are enough; of a smaller one it is all
-    #[arg(long, value_name = "PERCENT", default_value = usual::ENOUGH, value_parser = enough, requires = "waves")]
-    enough: u8,
-    /// Stop when so many servers have failed, were rolled back or fell silent
-    #[arg(long, value_name = "SERVERS", default_value = usual::STOP_AT, value_parser = clap::value_parser!(u32).range(1..), requires = "waves")]
-    stop_at: u32,
-    /// Stop when a wave has not enough servers so long after its last write
-    #[arg(long, value_name = "TIME", default_value = usual::WITHIN, value_parser = console::duration::parse, requires = "waves")]
-    within: Duration,
-    /// How many servers of a group may be out at a time, a number or a share; default: a quarter of it
-    #[arg(long, value_name = "SERVERS", requires = "waves")]
+    waves: Option<WavesOrAll>,
+    /// How long a server must stay converged before it counts, at most 1h; default: what the policy asks for, or 1m
+    #[arg(long, value_name = "TIME", value_parser = settle)]
+    settle: Option<Duration>,
+    /// How many servers of a wave of more than ten are enough, of a smaller one it is all; default: 95%
+    #[arg(long, value_name = "PERCENT", value_parser = enough)]
+    enough: Option<u8>,
+    /// Stop when so many servers have failed, were rolled back or fell silent; default: what the policy asks for, or 1
+    #[arg(long, value_name = "SERVERS", value_parser = clap::value_parser!(u32).range(1..))]
+    stop_at: Option<u32>,
+    /// Stop when a wave has not enough servers so long after its last write; default: 30m
+    #[arg(long, value_name = "TIME", value_parser = console::duration::parse)]
+    within: Option<Duration>,
+    /// How many servers of a group may be out at a time, a number or a share; default: the group's `MaxDown` in the policy,
+    /// or a quarter of it
+    #[arg(long, value_name = "SERVERS")]
     max_down: Option<Share>,
     /// Wait for a verdict after these waves: `push rollout pass` or `push rollout fail`
-    #[arg(long, value_name = "WAVE", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..), requires = "waves")]
+    #[arg(long, value_name = "WAVE", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     pause_after: Vec<u32>,
     /// Undo what was written when the rollout stops by itself
-    #[arg(long, requires = "waves")]
+    #[arg(long)]
     undo_on_stop: bool,
 }
 
 impl WaveOptions {
-    /// What is wanted, if the push is to go out in waves.
-    pub(crate) fn wish(&self) -> Option<Wish> {
-        let waves = self.waves.clone()?;
-        let rules = RolloutRules {
-            settle_seconds: self.settle.as_secs(),
-            within_seconds: self.within.as_secs(),
-            enough_percent: self.enough,
-            stop_at: self.stop_at as usize,
+    /// What is said of how the push goes out.
+    pub(crate) fn said(&self) -> Said {
+        Said {
+            waves: self.waves.clone(),
+            settle: self.settle,
+            enough: self.enough,
+            stop_at: self.stop_at.map(|servers| servers as usize),
+            within: self.within,
+            max_down: self.max_down,
             pause_after: self.pause_after.iter().map(|wave| *wave as usize).collect(),
             undo_on_stop: self.undo_on_stop,
-        };
-        Some(Wish { waves, rules, max_down: self.max_down })
+        }
     }
 }
 
@@ -78,13 +80,13 @@ impl WaveOptions {
 pub(crate) async fn begin(
     command: &Command,
     options: &DeployOptions,
+    operator: &Operator,
     wish: &Wish,
     release: &Release,
     pending: Vec<PendingPush>,
 ) -> Result<bool> {
     let bucket = &command.bucket;
-    let operator = operator(command, options)?;
-    let proposals = standing(&operator, pending)?;
+    let proposals = standing(operator, pending)?;
     // Of a group all servers count, not only those that are pushed to.
     let names = server::names(bucket).await?;
     let mut fleet: Vec<Server> =
@@ -107,7 +109,7 @@ pub(crate) async fn begin(
     ensure!(!candidates.is_empty(), "every server has `{}` already: nothing to roll out", release.name.stem());
     let (id, now) = (PushId::random(), bucket.now());
     let subject = Subject { id: &id, release: &release.name, who: &operator.who, why: &operator.reason };
-    let rollout = plan(subject, wish, &candidates, &fleet, &operator.policy, now)?;
+    let rollout = plan(subject, wish, &candidates, &fleet.iter(), &operator.policy, now)?;
     let out = out_before(&candidates, &release.name, now);
     show_plan(command, &rollout, &out)?;
     if options.is_dry_run() {
@@ -120,7 +122,7 @@ pub(crate) async fn begin(
     if options.is_waiting() {
         note(format_args!("note: this is rollout {id}; should this process end:"));
         note(who_drives(&id));
-        return drive(command, &operator, &id, options.timeout(), &RolloutStage::Done).await;
+        return drive(command, operator, &id, options.timeout(), &RolloutStage::Done).await;
     }
     if command.json {
         print_json(&json!({ "rollout": id, "push": id }))?;

@@ -196,6 +196,7 @@ fn foreign<'a>(entries: impl Iterator<Item = &'a HistoryEntry>) -> Vec<Push> {
             who: entry.who.clone(),
             why: entry.why.clone(),
             rows: Vec::new(),
+            without_waves: entry.without_waves,
         });
         push.time = push.time.min(entry.time);
         push.rows.push(PushRow { server: entry.server.clone(), from: entry.from.clone(), to: entry.to.clone() });

@@ -62,14 +62,16 @@ impl NotAccepted {
     }
 }
 
-/// Starts what an operator wants, after what can be said at once against all of it; the rest is judged for each push.
+/// Starts what an operator wants, after what can be said at once against all of it; the rest is judged for each push. It is
+/// marked if an admin has it written all at once where the policy asks for waves.
 pub(crate) async fn accept(
     view: &View,
     reason: &str,
     intents: Vec<Intent>,
     insistence: Insistence,
+    without_waves: bool,
 ) -> Result<Arc<Job>, NotAccepted> {
-    let operator = acceptable(view, reason, &intents, insistence)?;
+    let operator = Operator { without_waves, ..acceptable(view, reason, &intents, insistence)? };
     begin(view, operator, None, intents.into_iter().map(|intent| (intent, None)).collect()).await
 }
 
@@ -128,6 +130,7 @@ fn operator(view: &View, reason: &str) -> Result<Operator, NotAccepted> {
         policy: view.policy.clone(),
         poke: view.web.poke.clone(),
         held: false,
+        without_waves: false,
     })
 }
 

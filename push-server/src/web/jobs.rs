@@ -33,6 +33,8 @@ pub(crate) struct Job {
     who: String,
     /// Their reason.
     reason: String,
+    /// Whether an admin has it written all at once where the policy asks for waves.
+    without_waves: bool,
     /// What is wanted, in order; never empty.
     pub(crate) intents: Vec<Intent>,
     progress: Mutex<Progress>,
@@ -59,6 +61,7 @@ impl Job {
             is_continued: false,
             who: operator.who.name.clone(),
             reason: operator.reason.clone(),
+            without_waves: operator.without_waves,
             intents,
             progress: Mutex::new(progress),
             ended: watch::Sender::new(false),
@@ -90,6 +93,7 @@ impl Job {
             who: self.who.clone(),
             why: self.reason.clone(),
             rows: rows.collect(),
+            without_waves: self.without_waves,
         }
     }
 

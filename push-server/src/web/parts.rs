@@ -1,8 +1,8 @@
 //! The small things that pages are made of: states, times, releases, pagers.
 
-use bucket::{AppState, ReleaseName, Timestamp};
+use bucket::{AppState, PushKind, ReleaseName, Timestamp};
 use console::{age, cut, cut_lines};
-use fleet::condition::Condition;
+use fleet::{condition::Condition, history::WITHOUT_WAVES};
 use maud::{Markup, html};
 
 use super::params::link;
@@ -156,6 +156,14 @@ pub(crate) fn pager(path: &str, pairs: &[(&str, &str)], page: usize, total: usiz
                 @if page < pages { a rel="next" href=(to(page + 1)) { "Next →" } }
             }
         }
+    }
+}
+
+/// What a push was for, unless it is a deploy, and whether waves were set aside for it.
+pub(crate) fn kind_tags(kind: &PushKind, without_waves: bool) -> Markup {
+    html! {
+        @if *kind != PushKind::Deploy { " " span.tag { (foreign(kind.as_str(), 40)) } }
+        @if without_waves { " " span.tag title="An admin set the waves aside that the policy asks for" { (WITHOUT_WAVES) } }
     }
 }
 

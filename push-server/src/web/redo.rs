@@ -255,6 +255,7 @@ mod tests {
                 who: "dev@build-1".to_owned(),
                 why: "before the night".to_owned(),
                 rows: servers.iter().map(row).collect(),
+                without_waves: false,
             };
             web.refresher.bucket().create_push(&push).await.unwrap();
             push.id.to_string()

@@ -56,7 +56,14 @@ pub(crate) fn is_retirement(account: &Account) -> bool {
 fn operator(view: &View, reason: &str, held: bool) -> anyhow::Result<Operator> {
     let reason = reason.trim().to_owned();
     ensure_short(&reason)?;
-    Ok(Operator { who: view.who.clone(), reason, policy: view.policy.clone(), poke: PokeSettings::None, held })
+    Ok(Operator {
+        who: view.who.clone(),
+        reason,
+        policy: view.policy.clone(),
+        poke: PokeSettings::None,
+        held,
+        without_waves: false,
+    })
 }
 
 async fn refresh(view: &View, rows: &[Retired]) {

@@ -233,6 +233,7 @@ mod tests {
             why: "before pushes had IDs".to_owned(),
             generation: Generation(1),
             push: None,
+            without_waves: false,
         };
         web.refresher.bucket().append_history(&entry).await.unwrap();
         server(&web, "web-1", Some(&two), "converged", "converged").await;

@@ -14,10 +14,10 @@ use fleet::{
     policy::watched::Watched,
     rollout::{
         drive::begin,
-        plan::{Subject, Wish, plan},
+        plan::{Subject, plan},
         waves::Candidate,
     },
-    server::Server,
+    wish::Wish,
 };
 use tower::ServiceExt as _;
 
@@ -36,6 +36,13 @@ pub(crate) async fn web() -> (tempfile::TempDir, Arc<Web>) {
     let bucket = Bucket::open(&url, &BucketOptions::default()).await.unwrap();
     let policy = Watched::open(Some(rules)).unwrap();
     (directory, Arc::new(Web::new(bucket, &url, PokeSettings::None, policy)))
+}
+
+/// Adds rules to those of the web app, from then on.
+pub(crate) fn rules(directory: &std::path::Path, more: &str) {
+    let (rules, new) = (directory.join("rules"), directory.join("new-rules"));
+    std::fs::write(&new, format!("{{ {more}, {}", RULES.trim_start_matches('{'))).unwrap();
+    std::fs::rename(new, rules).unwrap();
 }
 
 /// What `who` is answered; their name is their role.
@@ -128,9 +135,9 @@ pub(crate) async fn rollout(web: &Arc<Web>, release: &ReleaseName, waves: &str) 
     let who = Identity { name: "deployer".into(), origin: Origin::SignedIn };
     let (id, snapshot) = (PushId::random(), web.refresher.snapshot());
     let subject = Subject { id: &id, release, who: &who, why: "faster" };
-    let fleet: Vec<Server> = snapshot.servers.values().map(|server| (**server).clone()).collect();
-    let from = |server| Candidate { server, from: server.desired(release.app()) };
-    let candidates: Vec<Candidate> = fleet.iter().map(from).collect();
+    let fleet = snapshot.servers.values().map(|server| &**server);
+    let candidates: Vec<Candidate> =
+        fleet.clone().map(|server| Candidate { server, from: server.desired(release.app()) }).collect();
     let bucket = web.refresher.bucket();
     let rollout = plan(subject, &wish, &candidates, &fleet, &web.policy(), bucket.now()).unwrap();
     begin(bucket, &rollout).await.unwrap();

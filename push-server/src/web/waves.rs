@@ -1,37 +1,44 @@
-//! A push in waves, as a page or a program asks for it: read, and begun.
+//! A push as a page or a program asks for it, and what it says of waves: all at once, or in waves.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use axum::http::StatusCode;
-use bucket::{PushId, PushKind, ReleaseName, RolloutRules, ServerName};
+use bucket::{AppName, PushId, PushKind, ReleaseName, ServerName};
 use console::count;
 use fleet::{
     guard::judge,
     operation::{Intent, find},
     plan::Insistence,
-    policy::{Case, Reason},
+    policy::{Case, Reason, Refusal, Way},
     push::Conflict,
     rollout::{
-        budget::NoShare,
         drive,
-        plan::{Subject, Wish, enough, plan, settle, usual},
-        waves::{Candidate, WavesError},
+        plan::{Subject, plan},
+        waves::Candidate,
     },
     server::Server,
+    wish::{NoShare, Said, WavesError, Wish, enough, settle},
 };
 use thiserror::Error;
 
 use super::{
-    accept::{NotAccepted, acceptable},
+    accept::{NotAccepted, accept, acceptable},
+    jobs::Job,
     rollouts::be_seen,
     view::View,
 };
 
+/// Why several releases don't go out together.
+const NOT_ONE_RELEASE: &str = "a push in waves is of one release: push one after the other";
+
 /// What is said of waves, as text: `None` where nothing is said.
 #[derive(Debug, Default)]
 pub(crate) struct WavesText<'a> {
-    /// Which servers come when: `1,10%,rest`.
-    pub(crate) waves: &'a str,
+    /// Which servers come when: `1,10%,rest`; or `all` at once.
+    pub(crate) waves: Option<&'a str>,
     /// How long a server must stay converged: `1m`.
     pub(crate) settle: Option<&'a str>,
     /// How many failing servers stop it.
@@ -57,12 +64,23 @@ pub(crate) struct WavesProblem {
     expected: String,
 }
 
-/// Why no rollout was begun.
+/// A push that was begun.
+pub(crate) enum Begun {
+    /// All servers at once, by this job.
+    AtOnce(Arc<Job>),
+    /// In waves, as the rollout of this ID.
+    InWaves(PushId),
+}
+
+/// Why no push was begun.
 #[derive(Debug, Error)]
 pub(crate) enum NotBegun {
     /// What is said of the waves isn't understood.
     #[error(transparent)]
     Waves(#[from] WavesProblem),
+    /// It can't go out so.
+    #[error(transparent)]
+    Way(#[from] Refusal),
     /// What can be said at once against it.
     #[error(transparent)]
     NotAccepted(#[from] NotAccepted),
@@ -78,64 +96,98 @@ impl NotBegun {
     /// The status to answer.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::Waves(_) => StatusCode::BAD_REQUEST,
+            Self::Waves(_) | Self::Way(Refusal::NoWaves) => StatusCode::BAD_REQUEST,
             Self::NotAccepted(error) => error.status(),
-            Self::Forbidden(_) => StatusCode::FORBIDDEN,
-            Self::Impossible(_) => StatusCode::CONFLICT,
+            Self::Way(Refusal::DifferentWaves { .. }) | Self::Impossible(_) => StatusCode::CONFLICT,
+            Self::Way(_) | Self::Forbidden(_) => StatusCode::FORBIDDEN,
         }
     }
 }
 
 impl WavesText<'_> {
-    /// Whether it says something beside which servers come when.
-    pub(crate) fn says_something(&self) -> bool {
-        let said = [self.settle, self.stop_at, self.enough, self.within, self.max_down, self.pause_after];
-        self.undo_on_stop || said.iter().any(Option::is_some)
-    }
-
-    /// What is wanted.
+    /// What is said.
     ///
     /// # Errors
     /// The first of these that isn't understood.
-    pub(crate) fn wish(&self) -> Result<Wish, WavesProblem> {
+    pub(crate) fn said(&self) -> Result<Said, WavesProblem> {
         let servers = |text: &str| number(text).ok_or_else(|| "must be a number of servers, at least 1".to_owned());
-        let waves = |text: &str| {
+        let after = |text: &str| {
             let waves = text.split(',').map(|wave| number(wave.trim())).collect::<Option<Vec<usize>>>();
             waves.ok_or_else(|| "must be numbers of waves, from 1".to_owned())
         };
         let time = |text: &str| console::duration::parse(text).map_err(|error| error.to_string());
-        let rules = RolloutRules {
-            settle_seconds: parsed("settle", self.settle.unwrap_or(usual::SETTLE), settle)?.as_secs(),
-            within_seconds: parsed("within", self.within.unwrap_or(usual::WITHIN), time)?.as_secs(),
-            enough_percent: parsed("enough", self.enough.unwrap_or(usual::ENOUGH), enough)?,
-            stop_at: parsed("stop_at", self.stop_at.unwrap_or(usual::STOP_AT), servers)?,
-            pause_after: match self.pause_after {
-                Some(after) => parsed("pause_after", after, waves)?,
-                None => Vec::new(),
-            },
-            undo_on_stop: self.undo_on_stop,
-        };
         let share = |text: &str| text.parse().map_err(|error: NoShare| error.to_string());
-        let in_waves = |text: &str| text.parse().map_err(|error: WavesError| format!("cannot be used: {error}"));
-        Ok(Wish {
-            waves: parsed("waves", self.waves, in_waves)?,
-            rules,
-            max_down: self.max_down.map(|max_down| parsed("max_down", max_down, share)).transpose()?,
+        let waves = |text: &str| text.parse().map_err(|error: WavesError| format!("cannot be used: {error}"));
+        Ok(Said {
+            waves: parsed("waves", self.waves, waves)?,
+            settle: parsed("settle", self.settle, settle)?,
+            enough: parsed("enough", self.enough, enough)?,
+            stop_at: parsed("stop_at", self.stop_at, servers)?,
+            within: parsed("within", self.within, time)?,
+            max_down: parsed("max_down", self.max_down, share)?,
+            pause_after: parsed("pause_after", self.pause_after, after)?.unwrap_or_default(),
+            undo_on_stop: self.undo_on_stop,
         })
     }
 }
 
-fn parsed<T>(field: &'static str, text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<T, WavesProblem> {
-    parse(text).map_err(|expected| WavesProblem { field, text: text.to_owned(), expected })
+fn parsed<T>(
+    field: &'static str,
+    text: Option<&str>,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<Option<T>, WavesProblem> {
+    let problem = |text: &str, expected| WavesProblem { field, text: text.to_owned(), expected };
+    text.map(|text| parse(text).map_err(|expected| problem(text, expected))).transpose()
 }
 
 fn number(text: &str) -> Option<usize> {
     text.parse().ok().filter(|number| *number >= 1)
 }
 
+/// Begins what an operator wants: all at once, or in waves if they say some or the policy asks for them.
+pub(crate) async fn begin(
+    view: &View,
+    reason: &str,
+    intents: Vec<Intent>,
+    insistence: Insistence,
+    said: &Said,
+) -> Result<Begun, NotBegun> {
+    match way(view, reason, &intents, said)? {
+        Way::Waves { wish, .. } => begin_rollout(view, reason, &intents, insistence, &wish).await.map(Begun::InWaves),
+        Way::AtOnce { instead_of } => {
+            let job = accept(view, reason, intents, insistence, instead_of.is_some()).await?;
+            Ok(Begun::AtOnce(job))
+        }
+    }
+}
+
+/// How what is wanted goes out. Only deploys go out in waves, and each such push is of one app.
+fn way(view: &View, reason: &str, intents: &[Intent], said: &Said) -> Result<Way, NotBegun> {
+    let mut apps: BTreeMap<&AppName, Vec<&ServerName>> = BTreeMap::new();
+    for intent in intents.iter().filter(|intent| intent.kind == PushKind::Deploy && intent.from != intent.to) {
+        apps.entry(&intent.app).or_default().push(&intent.server);
+    }
+    let of = |(app, servers): (&AppName, &[&ServerName])| {
+        view.policy.way(&view.who, app, servers, Reason::Given(reason), said)
+    };
+    let mut ways = apps.iter().map(|(app, servers)| of((app, servers)));
+    let Some(first) = ways.next().transpose()? else {
+        // Nothing is deployed that changes anything: whether something was said is still to be answered.
+        return Ok(match intents.first() {
+            Some(intent) => of((&intent.app, &[]))?,
+            None => Way::AtOnce { instead_of: None },
+        });
+    };
+    ways.try_fold(first, |first, way| match (first, way?) {
+        (Way::AtOnce { instead_of: None }, next @ Way::AtOnce { .. }) => Ok(next),
+        (first @ Way::AtOnce { .. }, Way::AtOnce { .. }) => Ok(first),
+        _ => Err(NotBegun::Impossible(NOT_ONE_RELEASE.to_owned())),
+    })
+}
+
 /// Begins a rollout of what an operator wants, all of which must be possible and allowed: waves are decided once. Gives its ID;
 /// it is carried on from then on.
-pub(crate) async fn begin(
+async fn begin_rollout(
     view: &View,
     reason: &str,
     intents: &[Intent],
@@ -150,7 +202,7 @@ pub(crate) async fn begin(
     let dirty = found.metadata.as_ref().is_ok_and(|metadata| metadata.dirty);
     judge(view.snapshot.halt.as_ref(), &view.snapshot.rejected, &PushKind::Deploy, Some(release))
         .map_err(|guarded| impossible(guarded.to_string()))?;
-    let mut fleet: Vec<Server> = view.snapshot.servers.values().map(|server| (**server).clone()).collect();
+    let mut new: Vec<Arc<Server>> = Vec::new();
     for intent in intents {
         let case = Case { server: &intent.server, app: &intent.app, dirty, reason: Reason::Given(reason) };
         let judged = operator.policy.judge(&operator.who, case);
@@ -162,14 +214,17 @@ pub(crate) async fn begin(
             return Err(impossible(Conflict { app, server, seen, now: now.cloned() }.to_string()));
         }
         if !view.snapshot.servers.contains_key(&intent.server) {
-            fleet.push((*server).clone());
+            new.push(server);
         }
     }
     let chosen: BTreeSet<&ServerName> =
         intents.iter().filter(|intent| intent.from != intent.to).map(|intent| &intent.server).collect();
-    let candidates = fleet.iter().filter(|server| chosen.contains(&server.name));
-    let candidates: Vec<Candidate> =
-        candidates.map(|server| Candidate { server, from: server.desired(release.app()) }).collect();
+    let fleet = view.snapshot.servers.values().chain(&new).map(|server| &**server);
+    let candidates: Vec<Candidate> = fleet
+        .clone()
+        .filter(|server| chosen.contains(&server.name))
+        .map(|server| Candidate { server, from: server.desired(release.app()) })
+        .collect();
     if candidates.is_empty() {
         let all = count(intents.len(), "server");
         return Err(impossible(format!(
@@ -193,5 +248,5 @@ fn the_release(intents: &[Intent]) -> Result<&ReleaseName, &'static str> {
     let first = intents.first().filter(|intent| intent.kind == PushKind::Deploy).and_then(|intent| intent.to.as_ref());
     let first = first.ok_or("only a deploy goes out in waves")?;
     let is_one = intents.iter().all(|intent| intent.to.as_ref() == Some(first));
-    is_one.then_some(first).ok_or("a push in waves is of one release")
+    is_one.then_some(first).ok_or(NOT_ONE_RELEASE)
 }

@@ -442,6 +442,7 @@ async fn a_second_operator_of_the_same_app_gets_a_conflict() {
         kind: bucket::PushKind::Deploy,
         who: "ops@build-2".to_owned(),
         reason: String::new(),
+        without_waves: false,
     };
     ok(&fixture.push(&format!("deploy {second} web-1")));
     let seen = fleet::push::read(&fixture.bucket, &request.server).await.unwrap();

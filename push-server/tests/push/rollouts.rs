@@ -375,3 +375,53 @@ async fn what_cannot_be_divided_is_refused_before_anything_is_written() {
     assert!(said.contains("the waves of a rollout are decided once, and 1 server cannot be pushed to"), "{said}");
     assert!(!fixture.path("rollouts").exists());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_policy_asks_for_waves_and_only_an_admin_sets_them_aside() {
+    let fixture = Fixture::new().await;
+    let (_agents, first, second) = fixture.fleet(4).await;
+    let rules = fixture.path("rules.conf");
+    let write = |admin: &str| {
+        let text = format!(
+            "{{ Groups: {{ prod: {{ Servers: ['web-1', 'web-2', 'web-3'], Waves: '1,rest', Settle: '1s', MaxDown: 2 }}, \
+             edge: {{ Servers: ['web-4'], Waves: 'rest' }} }}, \
+             Roles: [{{ Role: 'deployer', Who: ['dev@*'] }}, {{ Role: 'admin', Who: ['{admin}'] }}] }}"
+        );
+        std::fs::write(&rules, text).unwrap();
+    };
+    write("ops");
+    let checked = ok(&fixture.push(&format!("check-config {}", rules.display())));
+    assert!(checked.contains("valid, 0 servers, 2 groups, 0 apps with waves"), "{checked}");
+    let deploy = |arguments: &str| fixture.push(&format!("--config {} deploy web {arguments}", rules.display()));
+    let dry = ok(&deploy("group:prod --dry-run"));
+    assert!(dry.contains("asks for these waves for group `prod`") && dry.contains("wave 1 (1): web-1"), "{dry}");
+    assert!(dry.contains("2 of 3 servers of group prod may be out"), "{dry}");
+    let said = failed(&deploy("app:web"));
+    assert!(said.contains("asks for different waves, 1,rest, settling for 1s for group `prod` and rest"), "{said}");
+    assert!(failed(&deploy("web-1 --waves all -m down")).contains("takes the role `admin`"));
+    assert!(!fixture.path("rollouts").exists());
+    ok(&deploy("group:prod -m fix"));
+    let id = fixture.rollout()["id"].as_str().unwrap().to_owned();
+    assert!(ok(&fixture.pushed(&format!("rollout wait {id}")).await).contains("is done"));
+    assert_eq!(
+        [1, 3, 4].map(|n| fixture.document(&format!("web-{n}"))),
+        [&second, &second, &first].map(|it| json!([it]))
+    );
+    // An admin says why, and that is kept with the push and with each row of it.
+    write("dev@*");
+    let deploy = |arguments: &str| {
+        fixture.push(&format!("--config {} deploy {} app:web {arguments}", rules.display(), first.stem()))
+    };
+    assert!(failed(&deploy("--waves all")).contains("requires a reason: add one"));
+    let said = ok(&deploy("--waves all -m down"));
+    assert!(said.contains("all servers at once, and not in the waves that are asked for: 1,rest"), "{said}");
+    assert_eq!(fixture.document("web-3"), json!([first]));
+    assert!(ok(&fixture.push("history web-3")).contains("deployed all at once"));
+    let pushes = fixture.json("pushes");
+    assert_eq!(
+        (&pushes["pushes"][0]["without_waves"], &pushes["pushes"][1]["without_waves"]),
+        (&json!(true), &json!(false))
+    );
+    let id = pushes["pushes"][0]["id"].as_str().unwrap();
+    assert!(ok(&fixture.push(&format!("show {id}"))).contains("web deployed all at once by dev"));
+}

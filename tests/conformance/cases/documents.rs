@@ -59,6 +59,7 @@ fn history(day: u32, id: &str) -> HistoryEntry {
         why: String::new(),
         generation: Generation(7),
         push: None,
+        without_waves: false,
     }
 }
 

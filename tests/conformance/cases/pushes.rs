@@ -30,6 +30,7 @@ fn last_push(app: &str, why: &str) -> LastPush {
         generation: None,
         settle_seconds: Some(120),
         recorded: false,
+        without_waves: false,
     }
 }
 
@@ -119,6 +120,7 @@ pub(crate) async fn pushes_come_back_newest_first_with_their_ends(world: World) 
         who: "dev@build-1".to_owned(),
         why: "ü".repeat(1024),
         rows,
+        without_waves: false,
     };
     let old = push(900, "web", vec![row("web-1", "web"), row("web-2", "web")]);
     let middle = push(3, "api", vec![row("api-1", "api"), PushRow { to: None, ..row("api-2", "api") }]);
@@ -168,6 +170,7 @@ pub(crate) async fn a_push_that_does_not_fit_is_refused(world: World) {
         of: None,
         who,
         why,
+        without_waves: false,
         rollout: false,
         rows: (0..20_000).map(row).collect(),
     };

@@ -3,18 +3,21 @@
 use super::story::{Story, candidates, name};
 use crate::{
     policy::Policy,
-    rollout::waves::{Candidate, Undivided, Waves, WavesError},
+    rollout::waves::{Candidate, Undivided, divide},
+    wish::{Waves, WavesError},
 };
+
 #[test]
 fn waves_are_read_as_they_are_written() {
-    let divided = |waves: &str, count| {
+    let of = |waves: Waves, count| {
         let story = Story::new(count, "rest");
-        let waves: Waves = waves.parse().unwrap();
         let candidates: Vec<Candidate> = candidates(&story.servers);
         let app = "web".parse().unwrap();
-        let divided = waves.divide(&app, &candidates, &story.rollout.budgets, &Policy::default(), story.now);
+        let divided = divide(&waves, &app, &candidates, &story.rollout.budgets, &Policy::default(), story.now);
         divided.map(|waves| waves.iter().map(|wave| wave.rows.len()).collect::<Vec<_>>())
     };
+    let for_any_push = |waves: &str, count| of(waves.parse::<Waves>().unwrap().for_any_push().unwrap(), count);
+    let divided = |waves: &str, count| of(waves.parse().unwrap(), count);
     assert_eq!(divided("1,10%,rest", 40), Ok(vec![1, 4, 35]));
     assert_eq!(divided("web-3+web-4, app:web state:converged", 5), Ok(vec![2, 3]));
     assert_eq!(divided("1,1,1,rest", 2), Ok(vec![1, 1]));
@@ -23,6 +26,10 @@ fn waves_are_read_as_they_are_written() {
     assert_eq!(divided("web-9,rest", 3), Err(Undivided::NotInPush("web-9".into(), name("web-9"))));
     assert_eq!(divided("app:api,rest", 3), Err(Undivided::Empty("app:api".into())));
     assert_eq!(divided("web-1+web-2,rest", 2), Err(Undivided::WholeGroup("web-1+web-2".into(), "prod".into())),);
+    // What was chosen for no push in particular fits each of them.
+    assert_eq!(for_any_push("web-9,app:api,web-2,1,rest", 3), Ok(vec![1, 1, 1]));
+    assert_eq!(for_any_push("web-1+web-2,rest", 2), Ok(vec![1, 1]));
+    assert_eq!("1,2".parse::<Waves>().unwrap().for_any_push(), Err(WavesError::NoRest));
     assert_eq!("rest,1".parse::<Waves>(), Err(WavesError::RestNotLast));
     for wrong in ["", "0", "0%", "101%", "1,,rest", "a b", "99999999999999999999999"] {
         assert!(matches!(wrong.parse::<Waves>(), Err(WavesError::NoWave(_))), "{wrong}");

@@ -9,10 +9,9 @@ use bucket::{
 use jiff::SignedDuration;
 
 use crate::rollout::{
-    budget::Share,
     next::{Next, Surroundings, Waiting, next},
     observe::{RowState, observe, row_state},
-    plan::{Subject, Wish, plan},
+    plan::{Subject, plan},
     waves::Candidate,
 };
 use crate::{
@@ -20,6 +19,7 @@ use crate::{
     identity::{Identity, Origin},
     policy::Policy,
     server::{Reading, Server},
+    wish::{Share, Wish},
 };
 
 /// Servers with agents that do what a story says, and a rollout to them.
@@ -72,8 +72,7 @@ impl Story {
         let wish = Wish { waves: waves.parse().unwrap(), rules, max_down: Some(Share::Percent(100)) };
         let who = Identity { name: "dev@build-1".into(), origin: Origin::Local };
         let subject = Subject { id: &id("push1"), release: &release(2), who: &who, why: "" };
-        let fleet: Vec<Server> = servers.values().cloned().collect();
-        let rollout = plan(subject, &wish, &candidates(&servers), &fleet, &policy, now).unwrap();
+        let rollout = plan(subject, &wish, &candidates(&servers), &servers.values(), &policy, now).unwrap();
         Self { now, servers, held: BTreeMap::new(), halted: false, rollout, written: Vec::new() }
     }
 
@@ -120,6 +119,7 @@ impl Story {
             generation: None,
             settle_seconds: Some(120),
             recorded: false,
+            without_waves: false,
         };
         let metadata: DocumentMetadata = before.metadata().clone().carried(*generation, &[]).with_push(&last);
         let document = ServerDocument::parse(format!("[\"{}\"]", release(to)).as_bytes()).unwrap();

@@ -7,7 +7,7 @@ use bucket::{PushId, Rollout, RolloutStage, ServerName, Timestamp};
 use fleet::{
     condition::app_label,
     guard, hold,
-    policy::Policy,
+    policy::{Policy, Reason, Way},
     rollout::{
         decide::{Decision, decide},
         drive::Step,
@@ -123,7 +123,11 @@ impl Stage {
     }
 
     async fn begin(&mut self, options: &WaveOptions, tell: &mut impl FnMut(&str) -> Result<()>) -> Result<()> {
-        let wish = options.wish().context("a rollout has waves: `rollout --waves 1,rest`")?;
+        let servers: Vec<&ServerName> = self.world.servers().collect();
+        let (who, reason, app) = (who("dev"), Reason::Given("a simulation"), self.world.release().app());
+        let Way::Waves { wish, .. } = self.world.policy().way(&who, app, &servers, reason, &options.said())? else {
+            bail!("a rollout has waves: `rollout --waves 1,rest`, or a policy that asks for some")
+        };
         let rollout = self.world.begin(&wish).await?;
         for (at, wave) in rollout.waves.iter().enumerate() {
             let servers: Vec<&ServerName> = wave.rows.iter().map(|row| &row.server).collect();

@@ -5,11 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, bail};
 use bucket::ServerName;
 use clap::Parser;
-use fleet::{
-    policy::Policy,
-    rollout::{budget::Share, decide::Decision},
-    simulation::agent::Fate,
-};
+use fleet::{policy::Policy, rollout::decide::Decision, simulation::agent::Fate, wish::Share};
 
 use crate::cli::waves::WaveOptions;
 

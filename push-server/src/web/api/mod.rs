@@ -34,16 +34,16 @@ use serde::de::DeserializeOwned;
 use types::{AppOut, JobOut, Kind, Page, PlanOut, Problem, PushIn, PushOut, ReleaseOut, ServerOut, TargetIn};
 
 use super::{
-    accept, events, jobs,
+    events, jobs,
     pages::{history::recent, plan, servers::unmatched},
     params::Params,
     parts::{PAGE, page_of},
     route::{Doc, Query, QueryKind, Route},
     shared::Web,
     view::View,
-    waves::{self, WavesText},
+    waves::{self, Begun, WavesProblem, WavesText},
 };
-use fleet::{filter::Filter, operation::Intent, plan::Insistence, policy::Role, rollout::plan::Wish};
+use fleet::{filter::Filter, operation::Intent, plan::Insistence, policy::Role, wish::Said};
 use thiserror::Error;
 
 /// The type of problems.
@@ -299,29 +299,24 @@ async fn push(view: View, headers: HeaderMap, body: Result<Bytes, BytesRejection
         Err(wrong) => return bad(&wrong.to_string()),
     };
     let insistence = Insistence { install: wanted.install, new_servers: wanted.new_servers, held: wanted.held };
-    match waves(&wanted) {
-        Ok(None) => {}
-        Ok(Some(wish)) => {
-            return match waves::begin(&view, wanted.reason.trim(), &intents, insistence, &wish).await {
-                Ok(id) => outcome::begun(&id, &intents),
-                Err(error) => problem(error.status(), "Nothing was written", &error.to_string()),
-            };
-        }
-        Err(wrong) => return bad(&wrong),
-    }
-    match accept::accept(&view, wanted.reason.trim(), intents, insistence).await {
-        Ok(job) => outcome::answer(&headers, &job).await,
+    let said = match said(&wanted) {
+        Ok(said) => said,
+        Err(wrong) => return bad(&wrong.to_string()),
+    };
+    match waves::begin(&view, wanted.reason.trim(), intents.clone(), insistence, &said).await {
+        Ok(Begun::AtOnce(job)) => outcome::answer(&headers, &job).await,
+        Ok(Begun::InWaves(id)) => outcome::begun(&id, &intents),
         Err(error) => problem(error.status(), "Nothing was written", &error.to_string()),
     }
 }
 
-/// What is wanted of waves, if the push is to go out in some.
-fn waves(wanted: &PushIn) -> Result<Option<Wish>, String> {
+/// What is said of waves.
+fn said(wanted: &PushIn) -> Result<Said, WavesProblem> {
     let stop_at = wanted.stop_at.map(|stop_at| stop_at.to_string());
     let pause_after = wanted.pause_after.as_ref().map(|waves| waves.iter().map(usize::to_string).collect::<Vec<_>>());
     let pause_after = pause_after.filter(|waves| !waves.is_empty()).map(|waves| waves.join(","));
     let text = WavesText {
-        waves: wanted.waves.as_deref().unwrap_or_default(),
+        waves: wanted.waves.as_deref(),
         settle: wanted.settle.as_deref(),
         stop_at: stop_at.as_deref(),
         enough: wanted.enough.as_deref(),
@@ -330,10 +325,7 @@ fn waves(wanted: &PushIn) -> Result<Option<Wish>, String> {
         pause_after: pause_after.as_deref(),
         undo_on_stop: wanted.undo_on_stop == Some(true),
     };
-    if wanted.waves.is_some() {
-        return text.wish().map(Some).map_err(|problem| problem.to_string());
-    }
-    if text.says_something() { Err("`waves` is missing: it says which servers come when".to_owned()) } else { Ok(None) }
+    text.said()
 }
 
 /// A row says something that no push does.

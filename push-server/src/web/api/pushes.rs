@@ -43,6 +43,9 @@ pub(crate) struct HeadOut {
     /// Release, if it is the same for all of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     to: Option<String>,
+    /// Whether an admin had it written all at once where the policy asks for waves.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    without_waves: bool,
     /// Number of servers that were not written, once it has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     unwritten: Option<usize>,
@@ -101,6 +104,7 @@ impl From<PushHead> for HeadOut {
             reason: head.why,
             servers: head.rows,
             to: head.to.map(|to| to.stem().to_owned()),
+            without_waves: head.without_waves,
             unwritten: head.unwritten,
         }
     }

@@ -55,7 +55,7 @@ pub(super) async fn retry(view: View, headers: HeaderMap, body: Result<Bytes, By
         Ok(intents) => intents,
         Err(error) => return problem(StatusCode::CONFLICT, "Nothing was written", &error),
     };
-    match accept::accept(&view, reason.trim(), intents, Insistence::default()).await {
+    match accept::accept(&view, reason.trim(), intents, Insistence::default(), false).await {
         Ok(job) => outcome::answer(&headers, &job).await,
         Err(error) => problem(error.status(), "Nothing was written", &error.to_string()),
     }

@@ -173,6 +173,9 @@ pub(crate) struct PushOut {
     pub(crate) reason: String,
     /// The same, under the name that it has in the bucket.
     pub(crate) why: String,
+    /// Whether an admin had it written all at once where the policy asks for waves.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) without_waves: bool,
     /// Generation of the document that contains it.
     pub(crate) generation: i64,
 }
@@ -235,13 +238,16 @@ pub(crate) struct PushIn {
     #[serde(default)]
     pub(crate) held: bool,
     /// Which servers come when, of a deploy that goes out in waves: `1,10%,rest`. What follows is for such a push only, whose ID
-    /// is also that of a rollout.
+    /// is also that of a rollout. A deploy that says none goes out in those that the policy file asks for, if it does; `all` sets
+    /// them aside, which takes the role `admin` and a reason.
     #[serde(default)]
     pub(crate) waves: Option<String>,
-    /// How long a server must stay converged before it counts: `1m` unless it is said, at most `1h`.
+    /// How long a server must stay converged before it counts: what the policy file asks for or `1m` unless it is said, at most
+    /// `1h`.
     #[serde(default)]
     pub(crate) settle: Option<String>,
-    /// Number of servers that stop it when they have failed, were rolled back or fell silent: 1 unless it is said.
+    /// Number of servers that stop it when they have failed, were rolled back or fell silent: what the policy file asks for or 1
+    /// unless it is said.
     #[serde(default)]
     pub(crate) stop_at: Option<usize>,
     /// Share of a wave of more than ten servers that is enough: `95%` unless it is said. Of a smaller one it is all.
@@ -250,7 +256,8 @@ pub(crate) struct PushIn {
     /// How long a wave may take after its last write: `30m` unless it is said.
     #[serde(default)]
     pub(crate) within: Option<String>,
-    /// How many servers of a group may be out at a time, a number or a share: a quarter unless it is said.
+    /// How many servers of a group may be out at a time, a number or a share: the group's `MaxDown` or a quarter unless it is
+    /// said.
     #[serde(default)]
     pub(crate) max_down: Option<String>,
     /// Waves after which it waits for a verdict, from 1.
@@ -427,6 +434,7 @@ impl From<&HistoryEntry> for PushOut {
             who: push.who.clone(),
             reason: push.why.clone(),
             why: push.why.clone(),
+            without_waves: push.without_waves,
             generation: push.generation.0,
         }
     }

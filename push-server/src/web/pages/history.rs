@@ -1,7 +1,7 @@
 //! What was pushed: by whom, where, from which release to which, when, for what reason, and the outcome.
 
 use axum::{http::StatusCode, response::Response};
-use bucket::{AppState, HistoryEntry, PushKind, ReleaseName, ServerName};
+use bucket::{AppState, HistoryEntry, ReleaseName, ServerName};
 use console::count;
 use maud::{Markup, html};
 
@@ -14,7 +14,7 @@ use crate::{
     web::{
         compare::compare_link,
         params::{Params, link},
-        parts::{ago, app_badge, app_link, badge, foreign, page_of, pager, prose, release_or, server_link},
+        parts::{ago, app_badge, app_link, badge, foreign, kind_tags, page_of, pager, prose, release_or, server_link},
         view::{Nav, View},
     },
 };
@@ -121,7 +121,7 @@ fn row(view: &View, push: &HistoryEntry) -> Markup {
             td.wide data-label="From → to" {
                 (release_or(push.from.as_ref(), "nothing")) " → " (release_or(push.to.as_ref(), "nothing"))
                 (compare_link(view, push.from.as_ref(), push.to.as_ref()))
-                @if push.kind != PushKind::Deploy { " " span.tag { (foreign(push.kind.as_str(), 40)) } }
+                (kind_tags(&push.kind, push.without_waves))
             }
             td.wide data-label="By, reason" {
                 (foreign(&push.who, 80)) @if !push.why.is_empty() { p.reason { (prose(&push.why)) } }

@@ -1,6 +1,5 @@
 //! Pushes in rows, one for each whatever its number of servers: on the overview and in the history.
 
-use bucket::PushKind;
 use console::count;
 use fleet::{account::Stage, history::about};
 use maud::{Markup, html};
@@ -11,7 +10,7 @@ use crate::{
     snapshot::RecentPush,
     web::{
         compare::compare_link,
-        parts::{ago, badge, foreign, prose, release_or},
+        parts::{ago, badge, foreign, kind_tags, prose, release_or},
         view::View,
     },
 };
@@ -38,7 +37,7 @@ fn row(view: &View, push: &RecentPush) -> Markup {
             td data-label="When" { (ago(head.time, view.now)) }
             th scope="row" data-label="Push" {
                 a href={ "/pushes/" (head.id) } { (title(push)) }
-                @if head.kind != PushKind::Deploy { " " span.tag { (foreign(head.kind.as_str(), 40)) } }
+                (kind_tags(&head.kind, head.without_waves))
             }
             td.wide data-label="From → to" {
                 @match (push.from(), &head.to) {

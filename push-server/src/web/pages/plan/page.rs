@@ -2,13 +2,10 @@
 
 use bucket::{PushKind, Release, ServerName};
 use console::{count, size};
-use fleet::{
-    plan::{Objection, Proposal, Warning, is_new},
-    rollout::plan::usual,
-};
+use fleet::plan::{Objection, Proposal, Warning, is_new};
 use maud::{Markup, html};
 
-use super::{Part, Planned, Wanted};
+use super::{Part, Planned, Wanted, waves::in_waves};
 use crate::{
     badge::Severity,
     web::{
@@ -263,7 +260,7 @@ fn confirmation(
                 }
             }
         }
-        @if let Wanted::Release(_) = wanted { (in_waves()) }
+        @if let Wanted::Release(_) = wanted { (in_waves(view, wanted.app(), going)) }
         div.actions {
             @let named = [going, installing, held].into_iter().map(<[_]>::len).find(|rows| *rows > 0).unwrap_or_default();
             button.primary type="submit" {
@@ -273,45 +270,6 @@ fn confirmation(
             }
             " "
             a.button href=(back(wanted, targets)) { "Cancel" }
-        }
-    }
-}
-
-/// How it goes out in waves, folded away until that is wanted.
-fn in_waves() -> Markup {
-    let settings = [
-        ("settle", "Must stay converged for", usual::SETTLE),
-        ("stop_at", "Stop when so many servers fail", usual::STOP_AT),
-        ("enough", "Enough of a large wave", usual::ENOUGH),
-        ("within", "Stop when a wave takes longer than", usual::WITHIN),
-        ("max_down", "Out of a group at a time, at most", "25%"),
-        ("pause_after", "Wait for a verdict after waves", ""),
-    ];
-    html! {
-        details.waves {
-            summary { "In waves" }
-            p.help {
-                "A wave is written when enough servers of the one before have reported that they run the release, and have stayed so. "
-                "It stops by itself when servers fail."
-            }
-            label for="waves" { "Waves" }
-            input #waves type="text" name="waves" placeholder="1,10%,rest" autocomplete="off" spellcheck="false" aria-describedby="waves-help";
-            p #waves-help.help {
-                "Numbers, shares, servers (" code { "web-1+web-2" } "), filters (" code { "group:canary" } "), and " code { "rest" }
-                ". If it is empty, all servers are written at once."
-            }
-            div.fields {
-                @for (name, text, usual) in settings {
-                    div {
-                        label for=(name) { (text) }
-                        input id=(name) type="text" name=(name) placeholder=(usual) autocomplete="off";
-                    }
-                }
-            }
-            p.confirm {
-                input #undo_on_stop type="checkbox" name="undo_on_stop" value="yes";
-                " " label for="undo_on_stop" { "Undo what was written when it stops by itself" }
-            }
         }
     }
 }

@@ -17,11 +17,11 @@ use bucket::PushId;
 use fleet::plan::Insistence;
 
 use crate::web::{
-    accept, form,
+    form,
     params::Params,
     shown::Shown,
     view::{Nav, View},
-    waves::{self, WavesText},
+    waves::{self, Begun, WavesText},
 };
 
 /// `POST /push`: the form of a plan.
@@ -39,27 +39,21 @@ pub(crate) async fn post(view: View, body: Result<Bytes, BytesRejection>) -> Res
     let is_ticked = |name: &str| params.get(name).is_some();
     let insistence =
         Insistence { install: is_ticked("install"), new_servers: is_ticked("new_servers"), held: is_ticked("held") };
-    if let Some(text) = waves_of(&params) {
-        let begun = match text.wish() {
-            Ok(wish) => waves::begin(&view, reason, &intents, insistence, &wish).await,
-            Err(problem) => Err(problem.into()),
-        };
-        return match begun {
-            Ok(id) => Redirect::to(&format!("/pushes/{id}")).into_response(),
-            Err(error) => view.problem(error.status(), "Nothing was written", &error.to_string()),
-        };
-    }
-    let job = match accept::accept(&view, reason, intents, insistence).await {
-        Ok(job) => job,
-        Err(error) => return view.problem(error.status(), "Nothing was written", &error.to_string()),
+    let begun = match waves_of(&params).said() {
+        Ok(said) => waves::begin(&view, reason, intents, insistence, &said).await,
+        Err(problem) => Err(problem.into()),
     };
-    Redirect::to(&format!("/pushes/{}", job.id)).into_response()
+    match begun {
+        Ok(Begun::AtOnce(job)) => Redirect::to(&format!("/pushes/{}", job.id)).into_response(),
+        Ok(Begun::InWaves(id)) => Redirect::to(&format!("/pushes/{id}")).into_response(),
+        Err(error) => view.problem(error.status(), "Nothing was written", &error.to_string()),
+    }
 }
 
-/// What the form says of waves, if it says any.
-fn waves_of(params: &Params) -> Option<WavesText<'_>> {
-    Some(WavesText {
-        waves: params.get("waves")?,
+/// What the form says of waves.
+fn waves_of(params: &Params) -> WavesText<'_> {
+    WavesText {
+        waves: params.get("waves"),
         settle: params.get("settle"),
         stop_at: params.get("stop_at"),
         enough: params.get("enough"),
@@ -67,7 +61,7 @@ fn waves_of(params: &Params) -> Option<WavesText<'_>> {
         max_down: params.get("max_down"),
         pause_after: params.get("pause_after"),
         undo_on_stop: params.get("undo_on_stop").is_some(),
-    })
+    }
 }
 
 /// `GET /pushes/{id}`.

@@ -19,7 +19,7 @@ use crate::{
     web::{
         compare::compare_link,
         params::link,
-        parts::{self, ago, app_link, badge, foreign, page_of, pager, prose, release_or, server_link},
+        parts::{self, ago, app_link, badge, foreign, kind_tags, page_of, pager, prose, release_or, server_link},
         rollouts::ShownRollout,
         shown::Shown,
         view::View,
@@ -51,7 +51,7 @@ pub(super) fn page(view: &View, shown: &Shown, rollout: Option<&ShownRollout>, p
     html! {
         header.title {
             h1 { (title(shown)) }
-            @if push.kind != PushKind::Deploy { span.tag { (foreign(push.kind.as_str(), 40)) } }
+            (kind_tags(&push.kind, push.without_waves))
         }
         p.facts {
             @match &push.app { Some(app) => (app_link(app.as_str())), None => (about(None)) } " by " (foreign(&push.who, 80)) ", " (ago(push.time, view.now)) ", push " code { (push.id) }
