@@ -13,6 +13,7 @@ use fleet::{
         read::held,
     },
     server::Reading,
+    wish::{NoShare, Share},
 };
 use thiserror::Error;
 
@@ -114,6 +115,12 @@ impl ShownRollout {
         Decision::ALL.into_iter().filter(applies).collect()
     }
 
+    /// Whether this operator can let more servers be out.
+    pub(crate) fn can_be_raised(&self, view: &View) -> bool {
+        Decision::ContinueWith(Share::QUARTER).applies(&self.rollout.stage)
+            && ensure_may_decide(&view.policy, &view.who, &self.rollout).is_ok()
+    }
+
     /// The wave that is under way, from 1: the last one of which something was written, or the first.
     pub(crate) fn wave(&self) -> usize {
         wave(&self.rollout)
@@ -128,6 +135,16 @@ pub(crate) fn wave(rollout: &Rollout) -> usize {
 fn surroundings<'a>(view: &'a View, held: &'a BTreeMap<ServerName, Timestamp>) -> Surroundings<'a> {
     let snapshot = &view.snapshot;
     Surroundings { servers: &snapshot.servers, held, halted: snapshot.halt.is_some(), now: view.bucket_now() }
+}
+
+/// That a rollout goes on, and how many servers of each group may be out from now on if somebody says so: `2`, `10%`.
+///
+/// # Errors
+/// When that is no such number.
+pub(crate) fn going_on(max_down: Option<&str>) -> Result<Decision, String> {
+    let Some(text) = max_down else { return Ok(Decision::Continue) };
+    let share = text.parse().map_err(|error: NoShare| format!("max_down `{}` {error}", console::safe(text)));
+    share.map(Decision::ContinueWith)
 }
 
 /// Decides something about a rollout, and gives it as it is then.
@@ -236,6 +253,69 @@ mod tests {
         }
         let absent = send(&web, "deployer", Method::POST, "/pushes/abc123/rollout", "decision=stop".to_owned()).await;
         assert_eq!(absent.status(), StatusCode::NOT_FOUND);
+    }
+
+    #[tokio::test]
+    async fn the_wave_that_it_waits_after_is_judged_and_the_budget_raised_on_the_page() {
+        let (_directory, web) = web().await;
+        let (old, new) = (release_of(&web, 7).await, release_of(&web, 9).await);
+        for name in ["web-1", "web-2", "web-3", "web-4"] {
+            server(&web, name, Some(&old), "converged", "converged").await;
+        }
+        web.refresher.refresh().await;
+        let rows: Vec<_> = ["web-1", "web-2", "web-3", "web-4"]
+            .map(|name| serde_json::json!({ "server": name, "from": old.stem(), "to": new.stem() }))
+            .into();
+        let push = serde_json::json!({
+            "kind": "deploy", "rows": rows, "waves": "1,1,rest", "settle": "0s", "pause_after": [1, 2],
+        });
+        let answer = send(&web, "deployer", Method::POST, "/api/v1/pushes", push.to_string()).await;
+        let place = answer.headers()["location"].to_str().unwrap().replace("/api/v1/rollouts/", "/pushes/");
+        let post = async |form: &str| {
+            send(&web, "deployer", Method::POST, &format!("{place}/rollout"), form.to_owned()).await.status()
+        };
+        let settle = async |name: &str| {
+            drive(&web).await;
+            report(&web, name, "converged").await;
+            drive(&web).await;
+        };
+        settle("web-1").await;
+        let page = body(&web, "deployer", &place).await;
+        assert!(page.contains("Pass wave 1") && page.contains("Fail wave 1"), "{page}");
+        assert!(!body(&web, "viewer", &place).await.contains("Pass wave 1"));
+        assert_eq!(desired(&web, "web-2").await, Some(old.clone()), "it waits for the verdict");
+        assert_eq!(post("decision=pass&reason=looks+good").await, StatusCode::SEE_OTHER);
+        settle("web-2").await;
+        assert_eq!(desired(&web, "web-2").await, Some(new.clone()));
+        assert_eq!(post("decision=fail&reason=slow").await, StatusCode::SEE_OTHER);
+        drive(&web).await;
+        let page = body(&web, "deployer", &place).await;
+        for expected in
+            ["stopped in wave 2 of 3", "Judged as failed by deployer: slow", "Continue rollout", "1 allowed"]
+        {
+            assert!(page.contains(expected), "{expected}: {page}");
+        }
+        assert!(!page.contains("Pass wave") && page.contains("name=\"max_down\""), "{page}");
+        for (max_down, status) in
+            [("many", StatusCode::BAD_REQUEST), ("1", StatusCode::CONFLICT), ("75%25", StatusCode::SEE_OTHER)]
+        {
+            assert_eq!(post(&format!("decision=continue&max_down={max_down}")).await, status, "{max_down}");
+        }
+        drive(&web).await;
+        assert!(body(&web, "viewer", &place).await.contains("0 of 4 out, 3 allowed"));
+        assert_eq!(post("decision=pass").await, StatusCode::SEE_OTHER);
+        drive(&web).await;
+        let documents = [desired(&web, "web-3").await, desired(&web, "web-4").await];
+        assert_eq!(documents, [Some(new.clone()), Some(new)], "two may be out now");
+        // One that runs is told so too, by a program as well.
+        let api = place.replace("/pushes/", "/api/v1/rollouts/");
+        let body = |max_down: &str| serde_json::json!({ "max_down": max_down }).to_string();
+        let raise = async |max_down: &str| {
+            send(&web, "deployer", Method::POST, &format!("{api}/continue"), body(max_down)).await.status()
+        };
+        assert_eq!(raise("x").await, StatusCode::BAD_REQUEST);
+        assert_eq!((raise("3").await, raise("4").await), (StatusCode::CONFLICT, StatusCode::OK));
+        assert_eq!(post("decision=continue").await, StatusCode::CONFLICT, "it has not stopped");
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    NUMBER, PROBLEM, problem, read, read_body,
+    NUMBER, PROBLEM, bad, problem, read, read_body,
     redo::optional,
     types::{Page, Problem},
 };
@@ -145,6 +145,17 @@ struct DecisionOut {
     reason: String,
 }
 
+/// That a rollout goes on.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct ContinueIn {
+    /// Reason, recorded in the rollout.
+    reason: String,
+    /// How many servers of each group may be out from now on, a number or a share, more than before. A rollout that has not
+    /// stopped goes on with that.
+    max_down: Option<String>,
+}
+
 /// The reason for a decision.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -215,9 +226,9 @@ pub(super) fn routes() -> Vec<Route> {
         ),
         decision(
             "/api/v1/rollouts/{id}/continue",
-            handler(Decision::Continue),
+            post(go_on),
             doc("continueRollout", "Have a stopped rollout go on; servers that have failed by now no longer count")
-                .takes::<DecisionIn>(),
+                .takes::<ContinueIn>(),
         ),
         decision(
             "/api/v1/rollouts/{id}/stop",
@@ -323,6 +334,17 @@ async fn one(view: View, Path(id): Path<String>) -> Response {
         Ok(Some(shown)) => Json(RolloutOut::new(&view, &shown)).into_response(),
         Ok(None) => not_found(),
         Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, "Rollout unreadable", &error),
+    }
+}
+
+async fn go_on(view: View, Path(id): Path<String>, body: Result<Bytes, BytesRejection>) -> Response {
+    let ContinueIn { reason, max_down } = match optional(body) {
+        Ok(said) => said,
+        Err((status, text)) => return problem(status, "Invalid request", &text),
+    };
+    match rollouts::going_on(max_down.as_deref()) {
+        Ok(decision) => decide(&view, &id, decision, &reason).await,
+        Err(error) => bad(&error),
     }
 }
 

@@ -66,13 +66,17 @@ pub(crate) async fn stop(view: View, Path(id): Path<String>) -> Response {
     }
 }
 
-/// `POST /pushes/{id}/rollout`: `decision` and `reason`.
+/// `POST /pushes/{id}/rollout`: `decision`, `reason`, and `max_down` of one that goes on.
 pub(crate) async fn decide(view: View, Path(id): Path<String>, body: Result<Bytes, BytesRejection>) -> Response {
     let params = match body {
         Ok(body) => Params::parse(&body),
         Err(refused) => return view.problem(refused.status(), "Invalid form", &refused.body_text()),
     };
-    let decision = match params.get("decision").unwrap_or_default().parse::<Decision>() {
+    let decision = match params.get("decision").unwrap_or_default().parse() {
+        Ok(Decision::Continue) => rollouts::going_on(params.get("max_down")),
+        decision => decision,
+    };
+    let decision = match decision {
         Ok(decision) => decision,
         Err(error) => return view.problem(StatusCode::BAD_REQUEST, "Invalid form", &error),
     };

@@ -170,7 +170,18 @@ fn form(view: &View, shown: &ShownRollout) -> Markup {
                 label for="rollout-reason" { "Reason (optional)" }
                 input #rollout-reason type="text" name="reason" maxlength="500" autocomplete="off" aria-describedby="rollout-help";
                 p #rollout-help.help { "Recorded in the rollout." }
+                @let can_be_raised = shown.can_be_raised(view);
+                @if can_be_raised {
+                    label for="rollout-max-down" { "Out of a group at a time, at most" }
+                    input #rollout-max-down type="text" name="max_down" autocomplete="off" aria-describedby="rollout-max-down-help";
+                    p #rollout-max-down-help.help {
+                        "A number or a share, if more servers than now may be out when the rollout goes on: " code { "2" } ", " code { "50%" } "."
+                    }
+                }
                 div.actions {
+                    @if can_be_raised && !decisions.contains(&Decision::Continue) {
+                        button type="submit" name="decision" value=(Decision::Continue) { "Allow more out" } " "
+                    }
                     @for decision in decisions {
                         button.primary[matches!(decision, Decision::Pass | Decision::Continue)] type="submit" name="decision" value=(decision) {
                             (label(decision, shown))
