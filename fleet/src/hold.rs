@@ -95,6 +95,17 @@ pub fn in_words(hold: &Hold, now: Timestamp) -> String {
     format!("{what} by {}, expires in {left}{why}", console::safe(&hold.by))
 }
 
+/// What a list says of a server's holds, if there are some: `on hold, expires in 2 h`, `web on hold, expires in 2 h`. Of several
+/// one of the whole server, and else the one that lasts longest; that they can't be read is one.
+pub fn in_short(holds: &Reading<Holds>, now: Timestamp) -> Option<String> {
+    if holds.error().is_some() {
+        return Some("on hold, as far as that can be read".to_owned());
+    }
+    let last = holds.known()?.in_force(None, now).max_by_key(|hold| (hold.app.is_none(), hold.until))?;
+    let what = last.app.as_ref().map_or("on hold".to_owned(), |app| format!("{app} on hold"));
+    Some(format!("{what}, expires in {}", console::age(last.until.duration_since(now))))
+}
+
 /// Reads the holds of all servers that have some; what is `known` of the same generation isn't read again.
 ///
 /// # Errors
@@ -263,5 +274,21 @@ mod tests {
         let told = judge(&web_held, &server, Some(&web), "ops", false, now()).unwrap_err().to_string();
         assert!(told.contains("`web` is on hold on `web-1` by `dev` until") && told.contains(": debugging;"), "{told}");
         assert_eq!(in_words(&web_held.holds[0], now()), "web is on hold by dev, expires in 2 h: debugging");
+    }
+
+    #[test]
+    fn a_list_says_what_is_on_hold_and_for_how_long() {
+        let of = |holds: Vec<Hold>| Reading::Known(Holds { holds, ..Holds::default() });
+        for (holds, want) in [
+            (of(vec![]), None),
+            (of(vec![on_hold(None, "dev", 0)]), None),
+            (of(vec![on_hold(Some("web"), "dev", 2)]), Some("web on hold, expires in 2 h")),
+            (of(vec![on_hold(None, "dev", 2), on_hold(Some("web"), "ops", 30)]), Some("on hold, expires in 2 h")),
+            (of(vec![on_hold(None, "dev", 2), on_hold(None, "ops", 5)]), Some("on hold, expires in 5 h")),
+            (Reading::Absent, None),
+            (Reading::Unreadable("malformed".to_owned()), Some("on hold, as far as that can be read")),
+        ] {
+            assert_eq!(in_short(&holds, now()).as_deref(), want, "{holds:?}");
+        }
     }
 }

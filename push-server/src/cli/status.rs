@@ -102,8 +102,8 @@ async fn show(command: &Command, servers: impl Stream<Item = Server>) -> Result<
 
 fn line(server: &Server, holds: &AllHolds, now: Timestamp) -> [Cell; 4] {
     let (mut state, color) = state_of(server, now);
-    if holds_in_words(server, holds, now).next().is_some() {
-        state.push_str(", on hold");
+    if let Some(held) = holds.get(&server.name).and_then(|(_, holds)| hold::in_short(holds, now)) {
+        state = format!("{state}, {held}");
     }
     let reported = server.status().map_or("never".to_owned(), |status| ago(status.written, now));
     let commit = |release: Option<&ReleaseName>| release.map_or("-", |release| release.commit().short()).to_owned();

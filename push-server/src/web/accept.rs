@@ -92,14 +92,15 @@ pub(crate) fn acceptable(
     }
 }
 
-/// Starts what undoes a push or tries it again, as it was read just now.
+/// Starts what undoes a push or tries it again, as it was read just now; also where the operator has a hold, if that is `held`.
 pub(crate) async fn accept_of(
     view: &View,
     reason: &str,
     of: &PushId,
     intents: Vec<(Intent, JustRead)>,
+    held: bool,
 ) -> Result<Arc<Job>, NotAccepted> {
-    let operator = operator(view, reason)?;
+    let operator = Operator { held, ..operator(view, reason)? };
     let intents = intents.into_iter().map(|(intent, just_read)| (intent, Some(just_read))).collect();
     begin(view, operator, Some(of.clone()), intents).await
 }

@@ -1,4 +1,4 @@
-//! Holds of a server, as its page shows and sets them: somebody is on it, for two hours, in one click.
+//! Holds of a server, as lists mark them, and as its page shows and sets them: somebody is on it, for two hours, in one click.
 
 use axum::{
     extract::Path,
@@ -7,12 +7,22 @@ use axum::{
 };
 use bucket::ServerName;
 use fleet::{
-    hold::{self, in_words, may_hold},
+    hold::{self, Changed, in_short, in_words, may_hold},
     server::Server,
 };
 use maud::{Markup, html};
 
-use super::{parts::prose, view::View};
+use super::{
+    parts::{badge, first_up, prose},
+    view::{Nav, View},
+};
+use crate::badge::Severity;
+
+/// That a server is on hold, wherever it is listed, and when that ends.
+pub(crate) fn mark(view: &View, server: &ServerName) -> Markup {
+    let held = view.snapshot.holds.get(server).and_then(|(_, holds)| in_short(holds, view.now));
+    html! { @if let Some(held) = held { " " (badge(Severity::Notice, "‖", &held)) } }
+}
 
 /// The holds of a server that are in force, and the forms by which an operator sets and ends them.
 pub(crate) fn section(view: &View, server: &Server) -> Markup {
@@ -59,13 +69,21 @@ async fn change(view: &View, name: &str, is_held: bool) -> Response {
     }
     let (bucket, name) = (view.web.refresher.bucket(), &server.name);
     let changed = if is_held {
-        hold::hold(bucket, &view.who, name, None, (hold::USUAL, "")).await.map(drop)
+        hold::hold(bucket, &view.who, name, None, (hold::USUAL, "")).await
     } else {
-        hold::resume(bucket, name, None).await.map(drop)
+        hold::resume(bucket, name, None).await
     };
     view.web.refresher.refresh_guards().await;
     match changed {
-        Ok(()) => Redirect::to(&format!("/servers/{name}")).into_response(),
+        Ok(Changed { untold: Some(untold), .. }) => {
+            let content = html! {
+                h1 { @if is_held { "The server is on hold" } @else { "The holds have ended" } }
+                p.banner.notice { (prose(&first_up(&untold.to_string()))) "." }
+                p { a.button href={ "/servers/" (name) } { "Back to the server" } }
+            };
+            view.page(name.as_str(), Nav::Servers, &content)
+        }
+        Ok(Changed { untold: None, .. }) => Redirect::to(&format!("/servers/{name}")).into_response(),
         Err(error) => view.problem(StatusCode::CONFLICT, "Nothing was written", &format!("{error:#}")),
     }
 }
@@ -92,6 +110,11 @@ mod tests {
         assert_eq!(post("deployer", "/servers/web-1/hold", "").await, StatusCode::SEE_OTHER);
         let page = body(&web, "viewer", "/servers/web-1").await;
         assert!(page.contains("on hold by deployer, expires in 2 h") && !page.contains("Resume"), "{page}");
+        web.refresher.refresh().await;
+        for path in ["/servers", "/servers?q=app:web", "/apps/web"] {
+            let page = body(&web, "viewer", path).await;
+            assert_eq!(page.matches("on hold, expires in 2 h").count(), 1, "{path}: {page}");
+        }
         let plan = format!("/plan?release={}&q=app:web", new.stem());
         let of_other = body(&web, "admin", &plan).await;
         assert!(of_other.contains("Left out: 1 server") && !of_other.contains("name=\"held\""), "{of_other}");
@@ -99,11 +122,44 @@ mod tests {
         assert!(own.contains("On hold by you: 1 server") && own.contains("Also push to 1 server"), "{own}");
         let target = format!("kind=deploy&held_target=web-1+{}+{}", old.stem(), new.stem());
         assert_eq!(post("deployer", "/push", &target).await, StatusCode::BAD_REQUEST);
-        assert_eq!(post("deployer", "/push", &format!("{target}&held=yes")).await, StatusCode::SEE_OTHER);
-        let (_, document) = web.refresher.bucket().server_document(&"web-1".parse().unwrap()).await.unwrap().unwrap();
-        assert!(document.releases().eq([&new]));
+        let answer = send(&web, "deployer", Method::POST, "/push", format!("{target}&held=yes")).await;
+        let place = answer.headers()["location"].to_str().unwrap().to_owned();
+        let desired = async || {
+            let document = web.refresher.bucket().server_document(&"web-1".parse().unwrap()).await.unwrap();
+            document.and_then(|(_, document)| document.releases().next().cloned())
+        };
+        assert_eq!(desired().await, Some(new.clone()));
+        // What is undone or tried again asks the same.
+        let undo = format!("{place}/undo");
+        let (own, of_other) = (body(&web, "deployer", &undo).await, body(&web, "admin", &undo).await);
+        assert!(
+            own.contains("On hold by you: 1 server") && own.contains("Push to 1 server that you have put"),
+            "{own}"
+        );
+        assert!(!of_other.contains("name=\"held\"") && of_other.contains("Nothing can be done"), "{of_other}");
+        let target = format!("held_target=web-1+{}+{}", new.stem(), old.stem());
+        assert_eq!(post("deployer", &undo, &target).await, StatusCode::BAD_REQUEST);
+        let api = undo.replace("/pushes/", "/api/v1/pushes/");
+        assert_eq!(post("deployer", &api, "{}").await, StatusCode::CONFLICT);
+        assert_eq!(desired().await, Some(new.clone()));
+        assert_eq!(post("deployer", &api, r#"{ "held": true }"#).await, StatusCode::OK);
+        assert_eq!(desired().await, Some(old));
         assert!(body(&web, "deployer", "/servers/web-1").await.contains("Resume"));
         assert_eq!(post("admin", "/servers/web-1/resume", "").await, StatusCode::SEE_OTHER);
         assert!(!body(&web, "viewer", "/servers/web-1").await.contains("on hold"));
+    }
+
+    #[tokio::test]
+    async fn that_the_agent_was_not_told_is_said() {
+        let (directory, web) = web().await;
+        let release = release_of(&web, 7).await;
+        server(&web, "web-1", Some(&release), "converged", "converged").await;
+        let document = directory.path().join("bucket/server/web-1.json");
+        std::fs::write(&document, vec![b' '; 2 << 20]).unwrap();
+        let answer = send(&web, "deployer", Method::POST, "/servers/web-1/hold", String::new()).await;
+        let bytes = axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+        let page = String::from_utf8_lossy(&bytes);
+        assert!(page.contains("The server is on hold") && page.contains("was not told, so"), "{page}");
+        assert!(body(&web, "viewer", "/servers/web-1").await.contains("on hold by deployer"));
     }
 }

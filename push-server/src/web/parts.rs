@@ -159,6 +159,12 @@ pub(crate) fn pager(path: &str, pairs: &[(&str, &str)], page: usize, total: usiz
     }
 }
 
+/// A sentence that began as a part of one.
+pub(crate) fn first_up(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
 /// What a push was for, unless it is a deploy, and whether waves were set aside for it.
 pub(crate) fn kind_tags(kind: &PushKind, without_waves: bool) -> Markup {
     html! {

@@ -58,7 +58,7 @@ async fn a_hold_binds_everybodys_push_until_it_is_ended() {
         said.contains("web is on hold by dev@") && said.contains(", expires in ") && said.contains(": debugging"),
         "{said}"
     );
-    assert!(ok(&fixture.push("status")).contains(", on hold"));
+    assert!(ok(&fixture.push("status")).contains(", web on hold, expires in "));
     assert!(fixture.json("status web-1")["holds"][0]["by"].as_str().unwrap().starts_with("dev@"));
     assert!(ok(&fixture.push_as("ops", "resume web-1")).contains("ended: web is on hold by dev@"));
     ok(&fixture.push_as("ops", &format!("deploy {new} web-1")));

@@ -34,6 +34,8 @@ struct RedoIn {
     reason: String,
     /// Servers; without any, all that the push was written to (undo) or that it failed on (retry).
     servers: Vec<String>,
+    /// Whether servers are meant too that the operator has put on hold.
+    held: bool,
 }
 
 /// Continuing a push.
@@ -106,7 +108,7 @@ async fn again(
     asked: Asked,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    let RedoIn { reason, servers } = match optional(body) {
+    let RedoIn { reason, servers, held } = match optional(body) {
         Ok(wanted) => wanted,
         Err((status, text)) => return problem(status, "Invalid request", &text),
     };
@@ -147,7 +149,7 @@ async fn again(
     if intents.is_empty() {
         return problem(StatusCode::CONFLICT, "Nothing was written", "there is no server to do that on");
     }
-    match accept::accept_of(view, reason.trim(), &id, intents).await {
+    match accept::accept_of(view, reason.trim(), &id, intents, held).await {
         Ok(job) => outcome::answer(headers, &job).await,
         Err(error) => not_done(&error.into()),
     }

@@ -30,10 +30,13 @@ pub(super) struct RetryIn {
     /// Reason, for the history.
     #[serde(default)]
     reason: String,
+    /// Whether servers are meant too that the operator has put on hold.
+    #[serde(default)]
+    held: bool,
 }
 
 pub(super) async fn retry(view: View, headers: HeaderMap, body: Result<Bytes, BytesRejection>) -> Response {
-    let RetryIn { app, servers, reason } = match read_body(body) {
+    let RetryIn { app, servers, reason, held } = match read_body(body) {
         Ok(wanted) => wanted,
         Err((status, text)) => return problem(status, "Invalid request", &text),
     };
@@ -55,7 +58,7 @@ pub(super) async fn retry(view: View, headers: HeaderMap, body: Result<Bytes, By
         Ok(intents) => intents,
         Err(error) => return problem(StatusCode::CONFLICT, "Nothing was written", &error),
     };
-    match accept::accept(&view, reason.trim(), intents, Insistence::default(), false).await {
+    match accept::accept(&view, reason.trim(), intents, Insistence { held, ..Insistence::default() }, false).await {
         Ok(job) => outcome::answer(&headers, &job).await,
         Err(error) => problem(error.status(), "Nothing was written", &error.to_string()),
     }

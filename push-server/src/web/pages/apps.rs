@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{extract::Path, http::StatusCode, response::Response};
-use bucket::{AppName, ReleaseName};
+use bucket::{AppName, ReleaseName, ServerName};
 use console::{count, size};
 use fleet::{condition::apps, filter::Filter, policy::Role, server::Server};
 use maud::{Markup, html};
@@ -13,6 +13,7 @@ use crate::{
     snapshot::{AppReleases, Listed, Mark},
     web::{
         guards::having,
+        holds,
         params::{Params, link},
         parts::{
             self, PAGE, ago, app_badge, badge, foreign, pager, prose, release, release_address, release_or, server_link,
@@ -118,9 +119,9 @@ pub(crate) fn on_servers(view: &View, app: &AppName) -> BTreeMap<ReleaseName, us
 
 fn which_where(view: &View, app: &AppName, releases: &AppReleases) -> Markup {
     const SHOWN: usize = 8;
-    let mut servers: BTreeMap<Option<&ReleaseName>, Vec<&str>> = BTreeMap::new();
+    let mut servers: BTreeMap<Option<&ReleaseName>, Vec<&ServerName>> = BTreeMap::new();
     for server in view.snapshot.servers_with(app) {
-        servers.entry(server.desired(app)).or_default().push(server.name.as_str());
+        servers.entry(server.desired(app)).or_default().push(&server.name);
     }
     html! {
         @if servers.is_empty() { p.none { "No server has this app." } }
@@ -137,7 +138,7 @@ fn which_where(view: &View, app: &AppName, releases: &AppReleases) -> Markup {
                             td data-label="Count" { (names.len()) }
                             td.wide data-label="Servers" {
                                 @for (n, name) in names.iter().take(SHOWN).enumerate() {
-                                    @if n > 0 { ", " } (server_link(name))
+                                    @if n > 0 { ", " } (server_link(name.as_str())) (holds::mark(view, name))
                                 }
                                 @if names.len() > SHOWN {
                                     @let filter = name.map_or(format!("app:{app}"), |name| format!("app:{app} release:{}", name.stem()));
@@ -169,7 +170,7 @@ fn failed(view: &View, app: &AppName) -> Markup {
         let (name, reason) = (server.name.as_str(), row.reported.and_then(|app| app.reason.as_deref()));
         Some(html! {
             tr {
-                th scope="row" data-label="Server" { (server_link(name)) }
+                th scope="row" data-label="Server" { (server_link(name)) (holds::mark(view, &server.name)) }
                 td.wide data-label="State" { (app_badge(row.state)) @if let Some(reason) = reason { (parts::reason(reason)) } }
                 td.act {
                     @if may && row.is_retriable() {

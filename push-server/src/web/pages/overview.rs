@@ -13,6 +13,7 @@ use super::{recent::pushes_table, servers::reason_of};
 use crate::{
     badge,
     web::{
+        holds,
         params::link,
         parts::{ago, condition_badge, prose, server_link, severity_class},
         view::{Nav, View},
@@ -91,7 +92,7 @@ fn attention(view: &View, conditions: &mut Vec<(Condition, &Server)>) -> Markup 
                 tbody {
                     @for (condition, server) in conditions.iter().take(MAX_LISTED) {
                         tr {
-                            th scope="row" data-label="Server" { (server_link(server.name.as_str())) }
+                            th scope="row" data-label="Server" { (server_link(server.name.as_str())) (holds::mark(view, &server.name)) }
                             td data-label="State" { (condition_badge(*condition)) }
                             td.wide data-label="Reason" { (prose(&reason_of(server, view.now).unwrap_or_default())) }
                             td data-label="Reported" {

@@ -14,6 +14,7 @@ use fleet::{
 };
 
 use crate::web::{
+    holds,
     params::{Params, link},
     parts::{ago, app_badge, condition_badge, foreign, page_of, pager, prose, server_link},
     view::{Nav, View},
@@ -153,6 +154,7 @@ fn table(view: &View, rows: &[(Condition, &Server)], text: &str, sort: &str) -> 
                         th scope="row" data-label="Server" {
                             (server_link(name))
                             @for group in view.policy.groups_of(&server.name) { " " span.tag { (group) } }
+                            (holds::mark(view, &server.name))
                         }
                         td data-label="State" { (condition_badge(*condition)) }
                         td.wide data-label="Apps" { (apps_of(server)) }

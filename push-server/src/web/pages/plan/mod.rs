@@ -258,18 +258,19 @@ fn on_hold(view: &View, server: &ServerName, app: &AppName) -> (Option<String>, 
 /// What the core proposes, with what keeps this operator or everybody from it.
 pub(crate) fn judged(view: &View, proposed: &Proposed, kind: &PushKind, reason: Reason<'_>) -> Planned {
     let Proposed { server, proposal } = proposed;
-    let (proposal, refusal) = match proposal {
-        Err(error) => (Err(format!("{error:#}")), None),
+    let (proposal, refusal, held) = match proposal {
+        Err(error) => (Err(format!("{error:#}")), None, None),
         Ok((proposal, _)) => {
             let case = Case { server, app: &proposal.app, dirty: proposal.dirty, reason };
             let judged = match &proposal.to {
                 Some(_) => view.policy.judge(&view.who, case),
                 None => view.policy.judge_removal(&view.who, &proposal.app, server, reason),
             };
-            (Ok(proposal.clone()), refusal(view, judged, kind, proposal.to.as_ref()))
+            let (held, bound) = on_hold(view, server, &proposal.app);
+            (Ok(proposal.clone()), refusal(view, judged, kind, proposal.to.as_ref()).or(bound), held)
         }
     };
-    Planned { server: server.clone(), proposal, refusal, held: None }
+    Planned { server: server.clone(), proposal, refusal, held }
 }
 
 /// Why it may not be done: the policy, or what keeps everybody from it.

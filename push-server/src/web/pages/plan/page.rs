@@ -251,15 +251,7 @@ fn confirmation(
                 }
             }
         }
-        @if !held.is_empty() {
-            p.confirm {
-                input #held type="checkbox" name="held" value="yes" required[going.is_empty() && installing.is_empty()];
-                " " label for="held" {
-                    (if going.is_empty() { "Push to " } else { "Also push to " }) (count(held.len(), "server"))
-                    " that you have put on hold."
-                }
-            }
-        }
+        @if !held.is_empty() { (held_box(held, going.is_empty() && installing.is_empty())) }
         @if let Wanted::Release(_) = wanted { (in_waves(view, wanted.app(), going)) }
         div.actions {
             @let named = [going, installing, held].into_iter().map(<[_]>::len).find(|rows| *rows > 0).unwrap_or_default();
@@ -270,6 +262,18 @@ fn confirmation(
             }
             " "
             a.button href=(back(wanted, targets)) { "Cancel" }
+        }
+    }
+}
+
+/// The box by which an operator pushes to servers that they have put on hold themselves.
+pub(crate) fn held_box(held: &[&Planned], are_all: bool) -> Markup {
+    html! {
+        p.confirm {
+            input #held type="checkbox" name="held" value="yes" required[are_all];
+            " " label for="held" {
+                (if are_all { "Push to " } else { "Also push to " }) (count(held.len(), "server")) " that you have put on hold."
+            }
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::{
     snapshot::Listed,
     web::{
         compare::compare_link,
+        holds,
         params::link,
         parts::{self, ago, app_link, badge, foreign, kind_tags, page_of, pager, prose, release_or, server_link},
         rollouts::ShownRollout,
@@ -175,7 +176,7 @@ fn table_row(
     let result = results.get(&row.server);
     html! {
         tr {
-            th scope="row" data-label="Server" { (server_link(row.server.as_str())) }
+            th scope="row" data-label="Server" { (server_link(row.server.as_str())) (holds::mark(view, &row.server)) }
             td.wide data-label="From → to" {
                 @if shown.push().app.is_none() { (about(None)) } @else {
                     @if shown.push().kind != PushKind::Retry { (release_or(row.from.as_ref(), "nothing")) " → " }

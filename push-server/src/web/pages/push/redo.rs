@@ -19,7 +19,7 @@ use crate::web::{
     form::target_value,
     pages::plan::{
         Part, Planned, judged,
-        page::{others, table},
+        page::{held_box, others, table},
         reason_of,
     },
     params::Params,
@@ -134,7 +134,10 @@ async fn post(view: &View, Path(id): Path<String>, asked: Asked, body: Result<By
         }
         found => found,
     };
-    let targets: BTreeSet<String> = params.all("target").map(str::to_owned).collect();
+    // Of servers that the operator has put on hold, if that box is ticked.
+    let is_held = params.get("held").is_some();
+    let on_hold = params.all("held_target").filter(|_| is_held);
+    let targets: BTreeSet<String> = params.all("target").chain(on_hold).map(str::to_owned).collect();
     let servers = targets.iter().map(|target| target.split(' ').next().unwrap_or_default().parse());
     let servers: Vec<ServerName> = match servers.collect::<Result<Vec<_>, NameError>>() {
         Ok(servers) if !servers.is_empty() => servers,
@@ -157,7 +160,7 @@ async fn post(view: &View, Path(id): Path<String>, asked: Asked, body: Result<By
     }
     let kind = asked.kind();
     let intents = proposed.into_iter().filter_map(|proposed| proposed.into_intent(&kind).ok()).collect();
-    match accept::accept_of(view, reason, &shown.push().id, intents).await {
+    match accept::accept_of(view, reason, &shown.push().id, intents, is_held).await {
         Ok(job) => Redirect::to(&format!("/pushes/{}", job.id)).into_response(),
         Err(error) => not_done(view, &error.into()),
     }
@@ -175,8 +178,8 @@ fn content(view: &View, shown: &Shown, asked: Asked, proposed: &[Proposed], reas
     let planned: Vec<Planned> =
         proposed.iter().map(|proposed| judged(view, proposed, &asked.kind(), reason_of(None))).collect();
     let of = |part: Part| planned.iter().filter(|planned| planned.part() == part).collect::<Vec<_>>();
-    let (going, left_out) = (of(Part::Change), of(Part::Impossible));
-    let needs_reason = going.iter().any(|planned| view.policy.requires_reason(&planned.server));
+    let (going, held, left_out) = (of(Part::Change), of(Part::Held), of(Part::Impossible));
+    let needs_reason = going.iter().chain(&held).any(|planned| view.policy.requires_reason(&planned.server));
     let (id, verb) = (&shown.push().id, if asked == Asked::Undo { "Undo" } else { "Retry" });
     html! {
         h1 { (verb) " push of " (about(shown.push().app.as_ref())) " on " (count(planned.len(), "server")) }
@@ -184,21 +187,26 @@ fn content(view: &View, shown: &Shown, asked: Asked, proposed: &[Proposed], reas
         @if is_other {
             p.banner.bad role="alert" { "Nothing was written: what it would do has changed since you saw it. This is what it would do now." }
         }
-        @if going.is_empty() {
+        @if going.is_empty() && held.is_empty() {
             (others(&left_out, &of(Part::Same)))
             p.lead { "Nothing can be done." }
             p { a.button href={ "/pushes/" (id) } { "Back to the push" } }
         } @else {
             form.push method="post" action={ "/pushes/" (id) (if asked == Asked::Undo { "/undo" } else { "/retry" }) } {
-                (table(view, &going, "target"))
+                @if !going.is_empty() { (table(view, &going, "target")) }
+                @if !held.is_empty() {
+                    h2 { "On hold by you: " (count(held.len(), "server")) }
+                    (table(view, &held, "held_target"))
+                }
                 (others(&left_out, &of(Part::Same)))
                 label for="reason" { "Reason" @if !needs_reason { " (optional)" } }
                 input #reason type="text" name="reason" value=(reason) maxlength="500" autocomplete="off" required[needs_reason]
                     aria-describedby="reason-help";
                 p #reason-help.help { "Recorded in the history." }
+                @if !held.is_empty() { (held_box(&held, going.is_empty())) }
                 div.actions {
                     button.primary type="submit" {
-                        (verb) " on " span data-ticked { @if going.len() == 1 { "1 server" } @else { "the selected servers" } }
+                        (verb) " on " span data-ticked { @if going.len() + held.len() == 1 { "1 server" } @else { "the selected servers" } }
                     }
                     " "
                     a.button href={ "/pushes/" (id) } { "Cancel" }

@@ -9,7 +9,7 @@ use maud::{Markup, html};
 use crate::{
     badge::{self, Badge, Severity},
     web::{
-        parts::{ago, badge, foreign, prose, server_link},
+        parts::{ago, badge, first_up, foreign, prose, server_link},
         rollouts::{ShownRollout, wave},
         view::View,
     },
@@ -58,12 +58,6 @@ pub(crate) fn stage(rollout: &Rollout) -> Markup {
         RolloutStage::Abandoned => badge(Severity::Quiet, "–", "abandoned"),
         RolloutStage::Other(stage) => badge(Severity::Notice, "?", &console::cut(stage, 40)),
     }
-}
-
-/// A sentence that began as a part of one.
-fn first_up(text: &str) -> String {
-    let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 fn rules(view: &View, shown: &ShownRollout) -> Markup {
