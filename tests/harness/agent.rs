@@ -33,13 +33,18 @@ pub struct AgentRepo {
 impl AgentRepo {
     /// A copy of this workspace's packaging of pulld, with the program as the sources are now.
     pub fn new(directory: &Path) -> Result<Self> {
+        Self::of(directory, &Programs::get()?.pulld())
+    }
+
+    /// The same with another build of the program.
+    pub fn of(directory: &Path, built: &Path) -> Result<Self> {
         for source in SOURCES {
             copy_tree(&workspace().join(source), &directory.join(source))?;
         }
         let program = directory.join(PROGRAM);
         fs::create_dir_all(program.parent().context("the program is in a directory")?)?;
         // As a release build is: a third of the size, which is packed, uploaded, downloaded and installed in every test.
-        let stripped = Command::new("strip").arg("-o").arg(&program).arg(Programs::get()?.pulld()).output()?;
+        let stripped = Command::new("strip").arg("-o").arg(&program).arg(built).output()?;
         ensure!(stripped.status.success(), "could not strip `pulld`: {stripped:?}");
         let repo = Repo::new(directory)?;
         repo.write(".gitignore", "/target/\ndist/\n")?;

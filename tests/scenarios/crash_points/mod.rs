@@ -6,8 +6,6 @@
 
 mod stage;
 
-use std::{process::Command, time::Duration};
-
 use anyhow::Result;
 use harness::{AgentRepo, Programs, Scenario, Version};
 
@@ -42,13 +40,7 @@ fn services() -> Result<(Stage, Vec<Way>)> {
 /// A server whose agent came with a package, and is updated.
 fn agents() -> Result<(Stage, Vec<Way>)> {
     let scenario = Scenario::new()?;
-    let agent = AgentRepo::new(&scenario.path("pulld"))?;
-    // Without what debuggers want, which is most of it: it is installed hundreds of times.
-    let program = scenario.path("pulld-fail-points");
-    let mut strip = Command::new("strip");
-    strip.arg("-o").arg(&program).arg(Programs::get()?.pulld_with_fail_points()?);
-    harness::run(strip, "strip", b"", Duration::from_mins(1))?.ok()?;
-    agent.replace_program(std::fs::read(&program)?)?;
+    let agent = AgentRepo::of(&scenario.path("pulld"), &Programs::get()?.pulld_with_fail_points()?)?;
     let one = App::agent(&agent.release(scenario.target(), "one")?);
     let two = App::agent(&agent.release(scenario.target(), "two")?);
     agent.replace_program("#!/bin/sh\nexit 1\n")?;
