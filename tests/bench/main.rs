@@ -5,6 +5,7 @@
 //! - from a poke to an active unit: where the time goes
 //! - an idle agent: requests, memory, processor time
 //! - the web app over a large fleet: every page, memory, requests
+//! - a rollout to many servers: what is decided about each wave, and what is written of it
 //!
 //! With names, only that part: see [`USAGE`].
 //!
@@ -16,6 +17,7 @@ mod build;
 mod deploy;
 mod idle;
 mod measure;
+mod rollout;
 mod wake;
 mod web;
 
@@ -26,7 +28,7 @@ use harness::{Programs, TempDir, clean_up_when_interrupted};
 
 /// How it is told to do less than everything.
 const USAGE: &str = "\
-usage: bench [idle | deploy | wake | web | build [mixed | small | random | large]]
+usage: bench [idle | deploy | wake | web | rollout | build [mixed | small | random | large]]
 
 Without a name, everything is measured, which takes some ten minutes. `build` packs
   mixed    programs and texts as Debian has them, 320 MB
@@ -36,7 +38,7 @@ Without a name, everything is measured, which takes some ten minutes. `build` pa
 `make bench` builds what is measured, and gets what it is compared with.";
 
 /// The parts, in the order in which they are done.
-const PARTS: [&str; 5] = ["idle", "deploy", "wake", "web", "build"];
+const PARTS: [&str; 6] = ["idle", "deploy", "wake", "web", "rollout", "build"];
 
 fn main() -> ExitCode {
     match run() {
@@ -69,6 +71,7 @@ fn run() -> Result<()> {
             "deploy" => deploy::bench()?,
             "wake" => wake::bench()?,
             "web" => web::bench(&programs.push())?,
+            "rollout" => rollout::bench()?,
             _ => build::bench(&programs.release(), TempDir::new()?.path(), tree)?,
         }
     }
