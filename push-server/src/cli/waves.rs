@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use bucket::{PushId, Release, Rollout, RolloutStage, ServerName};
+use bucket::{PushId, Release, RolloutStage, ServerName};
 use clap::Args;
 use console::{count, note, print_json, print_line};
 use fleet::{
@@ -12,14 +12,14 @@ use fleet::{
     policy::{Case, Reason},
     rollout::{
         drive::begin as begin_rollout,
-        plan::{Subject, out_before, plan},
+        plan::{Division, Subject, divide},
         waves::Candidate,
     },
     server::{self, Server},
     wish::{Said, Share, WavesOrAll, Wish, enough, settle},
 };
 use futures_util::{StreamExt, stream};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     command::{AT_ONCE, Command},
@@ -109,12 +109,15 @@ pub(crate) async fn begin(
     ensure!(!candidates.is_empty(), "every server has `{}` already: nothing to roll out", release.name.stem());
     let (id, now) = (PushId::random(), bucket.now());
     let subject = Subject { id: &id, release: &release.name, who: &operator.who, why: &operator.reason };
-    let rollout = plan(subject, wish, &candidates, &fleet.iter(), &operator.policy, now)?;
-    let out = out_before(&candidates, &release.name, now);
-    show_plan(command, &rollout, &out)?;
+    let division = divide(release.name.app(), wish, &candidates, &fleet.iter(), &operator.policy, now)?;
+    show_plan(command, &division)?;
     if options.is_dry_run() {
+        if command.json {
+            print_json(&as_json(&division))?;
+        }
         return Ok(true);
     }
+    let rollout = division.rollout(subject, wish, now);
     if let Some(new) = bucket.mark().await.context("could not mark the bucket; nothing was written")? {
         note(format_args!("warning: {new}"));
     }
@@ -160,31 +163,54 @@ fn standing(operator: &Operator, pending: Vec<PendingPush>) -> Result<Vec<Propos
     Ok(standing)
 }
 
-fn show_plan(command: &Command, rollout: &Rollout, out: &[&ServerName]) -> Result<()> {
-    /// Most servers of a wave that are named.
-    const NAMED: usize = 8;
-    for (at, wave) in rollout.waves.iter().enumerate().filter(|_| !command.json) {
-        let mut names: Vec<&str> = wave.rows.iter().take(NAMED).map(|row| row.server.as_str()).collect();
-        let more = wave.rows.len().saturating_sub(NAMED);
-        let more_text = format!("and {more} more");
-        if more > 0 {
-            names.push(&more_text);
-        }
-        print_line(format_args!("wave {} ({}): {}", at + 1, wave.what, names.join(" ")))?;
+fn show_plan(command: &Command, division: &Division) -> Result<()> {
+    for (at, wave) in division.waves.iter().enumerate().filter(|_| !command.json) {
+        let names: Vec<&ServerName> = wave.rows.iter().map(|row| &row.server).collect();
+        print_line(format_args!("wave {} ({}): {}", at + 1, wave.what, named(&names)))?;
     }
-    for budget in &rollout.budgets {
+    let silent: Vec<&ServerName> = division.silent().collect();
+    if !silent.is_empty() {
+        let servers = count(silent.len(), "server");
+        note(format_args!(
+            "note: {servers} not reporting: in the last wave, and counted for nothing: {}",
+            named(&silent)
+        ));
+    }
+    for (budget, out) in division.budgets() {
         let group = budget.group.as_ref().map_or("in no group".to_owned(), |group| format!("of group {group}"));
         let servers = count(budget.servers.len(), "server");
         note(format_args!("note: {} of {servers} {group} may be out at a time", budget.allowed));
-        let out: Vec<&str> =
-            out.iter().filter(|name| budget.servers.contains(name)).map(|name| name.as_str()).collect();
+        let out_already = format!("{} {group} out already ({})", count(out.len(), "server"), named(&out));
         if out.len() >= budget.allowed && out.len() < budget.servers.len() {
-            note(format_args!(
-                "warning: {} {group} out already ({}): others wait until fewer are; --max-down allows more",
-                count(out.len(), "server"),
-                out.join(", ")
-            ));
+            note(format_args!("warning: {out_already}: others wait until fewer are; --max-down allows more"));
+        } else if !out.is_empty() {
+            note(format_args!("note: {out_already}"));
         }
     }
     Ok(())
+}
+
+/// The first of some servers, and how many more there are.
+pub(super) fn named(servers: &[&ServerName]) -> String {
+    /// Most servers that are named.
+    const NAMED: usize = 8;
+    let mut names: Vec<String> = servers.iter().take(NAMED).map(ToString::to_string).collect();
+    if servers.len() > NAMED {
+        names.push(format!("and {} more", servers.len() - NAMED));
+    }
+    names.join(" ")
+}
+
+fn as_json(division: &Division) -> Value {
+    let waves = division.waves.iter().map(|wave| {
+        let servers: Vec<&ServerName> = wave.rows.iter().map(|row| &row.server).collect();
+        json!({ "what": wave.what, "servers": servers })
+    });
+    let budgets = division.budgets().map(|(budget, out)| {
+        json!({ "group": budget.group, "servers": budget.servers.len(), "allowed": budget.allowed, "out": out })
+    });
+    json!({
+        "waves": waves.collect::<Vec<_>>(), "budgets": budgets.collect::<Vec<_>>(),
+        "silent": division.silent().collect::<Vec<_>>(),
+    })
 }

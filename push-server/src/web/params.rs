@@ -21,6 +21,11 @@ impl Params {
         Self(pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
     }
 
+    /// All pairs, in the order they were sent.
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
     /// The first value of a key that isn't empty, without spaces around it.
     pub(crate) fn get(&self, key: &str) -> Option<&str> {
         self.all(key).next()

@@ -51,6 +51,7 @@ pub(crate) fn all() -> Vec<Route> {
         read("/history", get(pages::history::get)),
         read("/choose", get(pages::choose::get)),
         read("/plan", get(pages::plan::get)),
+        write("/plan/waves", post(pages::push::preview)),
         write("/push", post(pages::push::post)),
         read("/pushes/{id}", get(pages::push::get)),
         read("/pushes/{id}/undo", get(pages::push::redo::undo)),

@@ -10,14 +10,14 @@ use bucket::{AppName, PushId, PushKind, ReleaseName, ServerName};
 use console::count;
 use fleet::{
     guard::judge,
-    operation::{Intent, find},
+    operation::{Intent, Operator, find},
     plan::Insistence,
     policy::{Case, Reason, Refusal, Way},
     push::Conflict,
     rollout::{
         drive,
-        plan::{Subject, plan},
-        waves::Candidate,
+        plan::{Division, Subject, divide},
+        waves::{Candidate, Undivided},
     },
     server::Server,
     wish::{NoShare, Said, WavesError, Wish, enough, settle},
@@ -144,6 +144,29 @@ fn number(text: &str) -> Option<usize> {
     text.parse().ok().filter(|number| *number >= 1)
 }
 
+/// A push that can be begun: all of it is possible and allowed, as far as that can be said before it is written.
+pub(crate) enum Prepared {
+    /// All servers at once; marked if waves are set aside.
+    AtOnce {
+        /// Whether an admin sets them aside.
+        without_waves: bool,
+    },
+    /// In waves.
+    InWaves(Box<PreparedWaves>),
+}
+
+/// A rollout that can be begun.
+pub(crate) struct PreparedWaves {
+    /// Who wants it.
+    operator: Operator,
+    /// The release.
+    release: ReleaseName,
+    /// What is wanted of the waves.
+    wish: Box<Wish>,
+    /// Which servers are in which.
+    pub(crate) division: Division,
+}
+
 /// Begins what an operator wants: all at once, or in waves if they say some or the policy asks for them.
 pub(crate) async fn begin(
     view: &View,
@@ -152,11 +175,27 @@ pub(crate) async fn begin(
     insistence: Insistence,
     said: &Said,
 ) -> Result<Begun, NotBegun> {
-    match way(view, reason, &intents, said)? {
-        Way::Waves { wish, .. } => begin_rollout(view, reason, &intents, insistence, &wish).await.map(Begun::InWaves),
-        Way::AtOnce { instead_of } => {
-            let job = accept(view, reason, intents, insistence, instead_of.is_some()).await?;
-            Ok(Begun::AtOnce(job))
+    match prepare(view, reason, &intents, insistence, said).await? {
+        Prepared::AtOnce { without_waves } => {
+            Ok(Begun::AtOnce(accept(view, reason, intents, insistence, without_waves).await?))
+        }
+        Prepared::InWaves(prepared) => begin_rollout(view, *prepared).await.map(Begun::InWaves),
+    }
+}
+
+/// What [`begin`] would begin.
+pub(crate) async fn prepare(
+    view: &View,
+    reason: &str,
+    intents: &[Intent],
+    insistence: Insistence,
+    said: &Said,
+) -> Result<Prepared, NotBegun> {
+    match way(view, reason, intents, said)? {
+        Way::AtOnce { instead_of } => Ok(Prepared::AtOnce { without_waves: instead_of.is_some() }),
+        Way::Waves { wish, .. } => {
+            let prepared = prepare_rollout(view, reason, intents, insistence, wish).await?;
+            Ok(Prepared::InWaves(Box::new(prepared)))
         }
     }
 }
@@ -164,45 +203,52 @@ pub(crate) async fn begin(
 /// How what is wanted goes out. Only deploys go out in waves, and each such push is of one app.
 fn way(view: &View, reason: &str, intents: &[Intent], said: &Said) -> Result<Way, NotBegun> {
     let mut apps: BTreeMap<&AppName, Vec<&ServerName>> = BTreeMap::new();
-    for intent in intents.iter().filter(|intent| intent.kind == PushKind::Deploy && intent.from != intent.to) {
-        apps.entry(&intent.app).or_default().push(&intent.server);
+    for intent in intents {
+        let servers = apps.entry(&intent.app).or_default();
+        servers.extend((intent.kind == PushKind::Deploy && intent.from != intent.to).then_some(&intent.server));
     }
-    let of = |(app, servers): (&AppName, &[&ServerName])| {
-        view.policy.way(&view.who, app, servers, Reason::Given(reason), said)
+    let of = |(app, servers): (&AppName, Vec<&ServerName>)| {
+        view.policy.way(&view.who, app, &servers, Reason::Given(reason), said)
     };
-    let mut ways = apps.iter().map(|(app, servers)| of((app, servers)));
-    let Some(first) = ways.next().transpose()? else {
-        // Nothing is deployed that changes anything: whether something was said is still to be answered.
-        return Ok(match intents.first() {
-            Some(intent) => of((&intent.app, &[]))?,
-            None => Way::AtOnce { instead_of: None },
-        });
-    };
-    ways.try_fold(first, |first, way| match (first, way?) {
-        (Way::AtOnce { instead_of: None }, next @ Way::AtOnce { .. }) => Ok(next),
-        (first @ Way::AtOnce { .. }, Way::AtOnce { .. }) => Ok(first),
-        _ => Err(NotBegun::Impossible(NOT_ONE_RELEASE.to_owned())),
-    })
+    let ways: Vec<Way> = apps.into_iter().map(of).collect::<Result<_, _>>()?;
+    let is_in_waves = |way: &Way| matches!(way, Way::Waves { .. });
+    if ways.len() > 1 && ways.iter().any(is_in_waves) {
+        return Err(NotBegun::Impossible(NOT_ONE_RELEASE.to_owned()));
+    }
+    let is_marked = |way: &Way| matches!(way, Way::AtOnce { instead_of: Some(_) } | Way::Waves { .. });
+    Ok(ways.into_iter().find(is_marked).unwrap_or(Way::AtOnce { instead_of: None }))
 }
 
-/// Begins a rollout of what an operator wants, all of which must be possible and allowed: waves are decided once. Gives its ID;
-/// it is carried on from then on.
-async fn begin_rollout(
+/// Divides the servers of a deploy as is wanted, of the fleet as it was read last.
+pub(crate) fn divided(
+    view: &View,
+    app: &AppName,
+    servers: &BTreeSet<&ServerName>,
+    wish: &Wish,
+) -> Result<Division, Undivided> {
+    let unknown = servers.iter().filter(|name| !view.snapshot.servers.contains_key(**name));
+    let new: Vec<Arc<Server>> = unknown.map(|name| view.server(name)).collect();
+    let fleet = view.snapshot.servers.values().chain(&new).map(|server| &**server);
+    let candidates = fleet.clone().filter(|server| servers.contains(&server.name));
+    let candidates: Vec<Candidate> = candidates.map(|server| Candidate { server, from: server.desired(app) }).collect();
+    divide(app, wish, &candidates, &fleet, &view.policy, view.bucket_now())
+}
+
+/// A rollout of what an operator wants, all of which must be possible and allowed: waves are decided once.
+async fn prepare_rollout(
     view: &View,
     reason: &str,
     intents: &[Intent],
     insistence: Insistence,
-    wish: &Wish,
-) -> Result<PushId, NotBegun> {
+    wish: Box<Wish>,
+) -> Result<PreparedWaves, NotBegun> {
     let operator = acceptable(view, reason, intents, insistence)?;
     let impossible = |text: String| NotBegun::Impossible(text);
     let release = the_release(intents).map_err(|text| impossible(text.to_owned()))?;
-    let bucket = view.web.refresher.bucket();
-    let found = find(bucket, release).await.map_err(|error| impossible(format!("{error:#}")))?;
+    let found = find(view.web.refresher.bucket(), release).await.map_err(|error| impossible(format!("{error:#}")))?;
     let dirty = found.metadata.as_ref().is_ok_and(|metadata| metadata.dirty);
     judge(view.snapshot.halt.as_ref(), &view.snapshot.rejected, &PushKind::Deploy, Some(release))
         .map_err(|guarded| impossible(guarded.to_string()))?;
-    let mut new: Vec<Arc<Server>> = Vec::new();
     for intent in intents {
         let case = Case { server: &intent.server, app: &intent.app, dirty, reason: Reason::Given(reason) };
         let judged = operator.policy.judge(&operator.who, case);
@@ -213,29 +259,28 @@ async fn begin_rollout(
             let Intent { app, server, from: seen, .. } = intent.clone();
             return Err(impossible(Conflict { app, server, seen, now: now.cloned() }.to_string()));
         }
-        if !view.snapshot.servers.contains_key(&intent.server) {
-            new.push(server);
-        }
     }
     let chosen: BTreeSet<&ServerName> =
         intents.iter().filter(|intent| intent.from != intent.to).map(|intent| &intent.server).collect();
-    let fleet = view.snapshot.servers.values().chain(&new).map(|server| &**server);
-    let candidates: Vec<Candidate> = fleet
-        .clone()
-        .filter(|server| chosen.contains(&server.name))
-        .map(|server| Candidate { server, from: server.desired(release.app()) })
-        .collect();
-    if candidates.is_empty() {
+    if chosen.is_empty() {
         let all = count(intents.len(), "server");
         return Err(impossible(format!(
             "nothing was written: {all} of {all} should have `{}` already",
             release.stem()
         )));
     }
-    let (id, now) = (PushId::random(), view.bucket_now());
-    let subject = Subject { id: &id, release, who: &operator.who, why: reason };
-    let rollout = plan(subject, wish, &candidates, &fleet, &operator.policy, now);
-    let rollout = rollout.map_err(|error| impossible(format!("nothing was written: {error}")))?;
+    let division = divided(view, release.app(), &chosen, &wish);
+    let division = division.map_err(|error| impossible(format!("nothing was written: {error}")))?;
+    Ok(PreparedWaves { operator, release: release.clone(), wish, division })
+}
+
+/// Begins a rollout, and gives its ID; it is carried on from then on.
+async fn begin_rollout(view: &View, prepared: PreparedWaves) -> Result<PushId, NotBegun> {
+    let PreparedWaves { operator, release, wish, division } = prepared;
+    let impossible = |text: String| NotBegun::Impossible(text);
+    let (id, bucket) = (PushId::random(), view.web.refresher.bucket());
+    let subject = Subject { id: &id, release: &release, who: &operator.who, why: &operator.reason };
+    let rollout = division.rollout(subject, &wish, bucket.now());
     let marked = bucket.mark().await;
     marked.map_err(|error| impossible(format!("could not mark the bucket; nothing was written: {error}")))?;
     drive::begin(bucket, &rollout).await.map_err(|error| impossible(format!("{error:#}")))?;

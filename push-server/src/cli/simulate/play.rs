@@ -20,16 +20,16 @@ use fleet::{
 use jiff::SignedDuration;
 
 use super::story::{Command, Story};
-use crate::cli::{rollout::in_words, waves::WaveOptions};
+use crate::cli::{
+    rollout::in_words,
+    waves::{WaveOptions, named},
+};
 
 /// How often the driver of a story looks.
 const LOOK: SignedDuration = SignedDuration::from_secs(10);
 
 /// For how long a story runs that nothing ends.
 const LONGEST: Duration = Duration::from_hours(24);
-
-/// Most servers that a line names.
-const NAMED: usize = 8;
 
 /// Plays a story in an empty directory. `tell` gets each line of the transcript.
 ///
@@ -254,14 +254,6 @@ fn stage(rollout: &Rollout) -> String {
         (RolloutStage::Undoing, Some(why)) => format!("the rollout is being undone: {why}"),
         (RolloutStage::Undoing, None) => "the rollout is being undone".to_owned(),
         (stage, _) => format!("the rollout is {}", stage.as_str()),
-    }
-}
-
-fn named(servers: &[&ServerName]) -> String {
-    let names: Vec<&str> = servers.iter().take(NAMED).map(|server| server.as_str()).collect();
-    match servers.len().saturating_sub(NAMED) {
-        0 => names.join(" "),
-        more => format!("{} and {more} more", names.join(" ")),
     }
 }
 

@@ -8,6 +8,7 @@ mod guards;
 mod holds;
 pub(crate) mod openapi;
 mod outcome;
+mod plans;
 mod pushes;
 mod redo;
 mod retirements;
@@ -31,11 +32,11 @@ use holds::{HeldOut, HoldIn, ResumeIn};
 use outcome::NotAllWritten;
 use pushes::{AccountOut, HeadOut};
 use serde::de::DeserializeOwned;
-use types::{AppOut, JobOut, Kind, Page, PlanOut, Problem, PushIn, PushOut, ReleaseOut, ServerOut, TargetIn};
+use types::{AppOut, JobOut, Kind, Page, Problem, PushIn, PushOut, ReleaseOut, ServerOut, TargetIn};
 
 use super::{
     events, jobs,
-    pages::{history::recent, plan, servers::unmatched},
+    pages::{history::recent, servers::unmatched},
     params::Params,
     parts::{PAGE, page_of},
     route::{Doc, Query, QueryKind, Route},
@@ -86,30 +87,7 @@ fn reading() -> Vec<Route> {
                 &[Query { name: "server", text: "Only pushes to this server", kind: QueryKind::Text }, NUMBER],
             ),
         ),
-        read(
-            "/api/v1/plans",
-            get(plans),
-            Doc::new::<PlanOut>(
-                "planPush",
-                "What a push would do",
-                &[
-                    Query { name: "release", text: "Release to push", kind: QueryKind::Text },
-                    Query {
-                        name: "rollback",
-                        text: "Or app to roll back to each server's previous release",
-                        kind: QueryKind::Text,
-                    },
-                    Query { name: "remove", text: "Or app to take off each server", kind: QueryKind::Text },
-                    Query {
-                        name: "retry",
-                        text: "Or app whose release is tried again where it failed",
-                        kind: QueryKind::Text,
-                    },
-                    Query { name: "server", text: "Server; may be repeated", kind: QueryKind::Texts },
-                    FILTER,
-                ],
-            ),
-        ),
+        plans::route(),
         read(
             "/api/v1/pushes",
             get(pushes::list),
@@ -269,22 +247,6 @@ async fn history(view: View, params: Params) -> Response {
         }
         Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, "History unreadable", &error.to_string()),
     }
-}
-
-async fn plans(view: View, params: Params) -> Response {
-    let wanted = match plan::wanted(&view, &params).await {
-        Ok(wanted) => wanted,
-        Err(error) => return problem(error.status(), "Invalid plan", &error.to_string()),
-    };
-    let (view, targets) = match plan::fresh_targets(view, &params).await {
-        Ok(found) => found,
-        Err((_, wrong)) => return bad(&wrong.to_string()),
-    };
-    if targets.len() == 0 {
-        return bad("no server specified: use `server` or `q`");
-    }
-    let planned = plan::plan(&view, &wanted, &targets, plan::reason_of(params.get("reason"))).await;
-    Json(PlanOut::new(&wanted.kind(), planned)).into_response()
 }
 
 async fn push(view: View, headers: HeaderMap, body: Result<Bytes, BytesRejection>) -> Response {

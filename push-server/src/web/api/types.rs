@@ -1,25 +1,19 @@
 //! What the API returns and accepts. Names of releases are whole ones without directory and `.deb`; times are RFC 3339, UTC.
 
-use bucket::{AppStatus, HistoryEntry, PushId, PushKind, ReleaseName, Timestamp};
+use bucket::{AppStatus, HistoryEntry, PushId, ReleaseName, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use fleet::{
     condition::{AppRow, app_label, apps, condition},
     operation::Intent,
-    plan::Objection,
     server::Server,
 };
 
 use super::holds::HoldOut;
 use crate::{
     snapshot::{Listed, Mark},
-    web::{
-        jobs::Job,
-        pages::{plan::Planned, servers::reason_of},
-        parts::PAGE,
-        view::View,
-    },
+    web::{jobs::Job, pages::servers::reason_of, parts::PAGE, view::View},
 };
 
 /// One page of a list.
@@ -180,42 +174,6 @@ pub(crate) struct PushOut {
     pub(crate) generation: i64,
 }
 
-/// Effect of a push on one server.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct PlannedOut {
-    /// Server.
-    pub(crate) server: String,
-    /// Release of the app that its document names now.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) from: Option<String>,
-    /// Release that it would name; absent if the app would be taken off the server.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) to: Option<String>,
-    /// Bytes that the server's agent will download; 0 if it has the release already, absent if unknown.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) download: Option<u64>,
-    /// Units that it will restart.
-    pub(crate) restarts: Vec<String>,
-    /// Warnings.
-    pub(crate) warnings: Vec<String>,
-    /// Why it is impossible or not allowed; absent if it is neither.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) refusal: Option<String>,
-    /// What `POST /api/v1/pushes` has to be told for this server: `install` (it doesn't have the app yet), `new_servers`
-    /// (nothing in the bucket is of it) or `held` (the operator has put it on hold).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) needs: Option<&'static str>,
-}
-
-/// A plan.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct PlanOut {
-    /// `deploy`, `rollback`, `retry` or `remove`.
-    pub(crate) kind: String,
-    /// Effect on each server; `POST /api/v1/pushes` accepts `server`, `from` and `to` of those without refusal.
-    pub(crate) rows: Vec<PlannedOut>,
-}
-
 /// Pushes to carry out.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -347,7 +305,7 @@ fn time(time: Timestamp) -> String {
     time.to_string()
 }
 
-fn stem(name: &ReleaseName) -> String {
+pub(super) fn stem(name: &ReleaseName) -> String {
     name.stem().to_owned()
 }
 
@@ -437,36 +395,6 @@ impl From<&HistoryEntry> for PushOut {
             without_waves: push.without_waves,
             generation: push.generation.0,
         }
-    }
-}
-
-impl PlanOut {
-    pub(crate) fn new(of: &PushKind, planned: Vec<Planned>) -> Self {
-        let rows = planned.into_iter().map(|planned| {
-            let (proposal, error) = match planned.proposal {
-                Ok(proposal) => (Some(proposal), None),
-                Err(error) => (None, Some(error)),
-            };
-            let objection = proposal.as_ref().and_then(|proposal| proposal.objection.as_ref());
-            let needs = objection.map(|objection| match objection {
-                Objection::NewApp(..) => "install",
-                Objection::NewServer(_) => "new_servers",
-            });
-            let needs = needs.or(planned.held.as_ref().map(|_| "held"));
-            let objection = planned.held.into_iter().chain(objection.map(ToString::to_string));
-            let warnings = proposal.iter().flat_map(|proposal| &proposal.warnings).map(ToString::to_string);
-            PlannedOut {
-                server: planned.server.to_string(),
-                from: proposal.as_ref().and_then(|proposal| proposal.from.as_ref()).map(stem),
-                to: proposal.as_ref().and_then(|proposal| proposal.to.as_ref()).map(stem),
-                warnings: objection.chain(warnings).collect(),
-                refusal: error.or(planned.refusal),
-                download: proposal.as_ref().and_then(|proposal| proposal.download),
-                restarts: proposal.map(|proposal| proposal.restarts).unwrap_or_default(),
-                needs,
-            }
-        });
-        Self { kind: of.to_string(), rows: rows.collect() }
     }
 }
 

@@ -4,7 +4,7 @@
 //! refuses where it has changed since.
 
 pub(crate) mod page;
-mod waves;
+pub(crate) mod waves;
 
 use axum::{http::StatusCode, response::Response};
 use bucket::{AppName, NameError, PushKind, Release, ReleaseName, ServerName};

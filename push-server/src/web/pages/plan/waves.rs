@@ -1,20 +1,31 @@
 //! The part of a plan that says how it goes out: in the waves that the policy asks for, in others, or all at once.
 
-use bucket::AppName;
-use console::duration::show;
+use std::{collections::BTreeSet, time::Duration};
+
+use bucket::{AppName, ServerName};
+use console::{count, duration::show};
 use fleet::{
     policy::{Reason, Refusal, Way},
+    rollout::plan::Division,
     wish::{Said, usual},
 };
 use maud::{Markup, html};
 
 use super::Planned;
-use crate::web::{parts::prose, view::View};
+use crate::web::{
+    parts::{foreign, prose, server_link},
+    view::View,
+    waves::divided,
+};
+
+/// Most servers of a wave that are named.
+const NAMED: usize = 12;
 
 /// How a deploy of an app to these servers goes out, and the boxes that say otherwise. They are folded away until that is wanted
 /// or the policy asks for waves.
 pub(super) fn in_waves(view: &View, app: &AppName, going: &[&Planned]) -> Markup {
-    let servers: Vec<_> = going.iter().filter(|planned| planned.is_meant()).map(|planned| &planned.server).collect();
+    let meant = going.iter().filter(|planned| planned.is_meant());
+    let servers: Vec<&ServerName> = meant.map(|planned| &planned.server).collect();
     let way = view.policy.way(&view.who, app, &servers, Reason::NotAskedYet, &Said::default());
     let usual = Wanted::of(&way);
     let settings = [
@@ -32,7 +43,7 @@ pub(super) fn in_waves(view: &View, app: &AppName, going: &[&Planned]) -> Markup
                 "A wave is written when enough servers of the one before have reported that they run the release, and have stayed so. "
                 "It stops by itself when servers fail."
             }
-            (asked(&way))
+            (asked(view, app, &servers.into_iter().collect(), &way))
             label for="waves" { "Waves" }
             input #waves type="text" name="waves" placeholder=(usual.waves) autocomplete="off" spellcheck="false" aria-describedby="waves-help";
             p #waves-help.help {
@@ -54,6 +65,7 @@ pub(super) fn in_waves(view: &View, app: &AppName, going: &[&Planned]) -> Markup
                 input #undo_on_stop type="checkbox" name="undo_on_stop" value="yes";
                 " " label for="undo_on_stop" { "Undo what was written when it stops by itself" }
             }
+            p { button type="submit" formaction="/plan/waves" { "Show waves" } }
         }
     }
 }
@@ -69,7 +81,7 @@ impl Wanted {
     fn of(way: &Result<Way, Refusal>) -> Self {
         let (waves, settle, stop_at) = match way {
             Ok(Way::Waves { wish, .. }) => {
-                let settle = std::time::Duration::from_secs(wish.rules.settle_seconds);
+                let settle = Duration::from_secs(wish.rules.settle_seconds);
                 (wish.waves.to_string(), settle, wish.rules.stop_at)
             }
             _ => ("1,10%,rest".to_owned(), usual::SETTLE, usual::STOP_AT),
@@ -78,16 +90,62 @@ impl Wanted {
     }
 }
 
-/// What the policy asks for.
-fn asked(way: &Result<Way, Refusal>) -> Markup {
+/// What the policy asks for, and how the servers are divided then.
+fn asked(view: &View, app: &AppName, servers: &BTreeSet<&ServerName>, way: &Result<Way, Refusal>) -> Markup {
     html! {
         @match way {
             Ok(Way::Waves { wish, asked_for: Some(why) }) => {
                 p.banner.notice { (prose(why)) ": " code { (wish.waves) } ". It goes out so unless you say other waves here." }
+                @match divided(view, app, servers, wish) {
+                    Ok(division) => (table(&division)),
+                    Err(error) => p.banner.bad { (prose(&error.to_string())) },
+                }
             }
             Ok(_) => {}
             Err(error) => p.banner.notice { (prose(&error.to_string())) },
         }
+    }
+}
+
+/// How servers are divided, which don't report, and which are out already.
+pub(crate) fn table(division: &Division) -> Markup {
+    let silent: Vec<&ServerName> = division.silent().collect();
+    html! {
+        table.rows {
+            thead { tr { th scope="col" { "Wave" } th scope="col" { "Count" } th scope="col" { "Servers" } } }
+            tbody {
+                @for (at, wave) in division.waves.iter().enumerate() {
+                    tr {
+                        th scope="row" data-label="Wave" { (at + 1) " " span.tag { (foreign(&wave.what, 60)) } }
+                        td data-label="Count" { (wave.rows.len()) }
+                        td.wide data-label="Servers" { (named(&wave.rows.iter().map(|row| &row.server).collect::<Vec<_>>())) }
+                    }
+                }
+            }
+        }
+        ul.facts {
+            @if !silent.is_empty() {
+                li { (count(silent.len(), "server")) " not reporting, in the last wave and counted for nothing: " (named(&silent)) }
+            }
+            @for (budget, out) in division.budgets() {
+                li {
+                    @match &budget.group { Some(group) => { "Group " (foreign(group, 60)) }, None => "Servers in no group" }
+                    ": at most " (budget.allowed) " of " (budget.servers.len()) " out at a time"
+                    @if !out.is_empty() { ", " (out.len()) " out already: " (named(&out)) }
+                    @if out.len() >= budget.allowed && out.len() < budget.servers.len() {
+                        ". Others wait until fewer are: allow more to be out, or see to these first"
+                    }
+                    "."
+                }
+            }
+        }
+    }
+}
+
+fn named(servers: &[&ServerName]) -> Markup {
+    html! {
+        @for (n, server) in servers.iter().take(NAMED).enumerate() { @if n > 0 { ", " } (server_link(server.as_str())) }
+        @if servers.len() > NAMED { " and " (servers.len() - NAMED) " more" }
     }
 }
 
@@ -128,6 +186,22 @@ mod tests {
             let (_, document) = web.refresher.bucket().server_document(&name.parse().unwrap()).await.unwrap().unwrap();
             document.releases().next().cloned()
         };
+        assert!(plan("q=app:web").await.contains("at most 1 of 2 out at a time"));
+        // What is shown before it is sent is what is then written down, and the form comes back as it was.
+        let shown = async |pairs: &[(&str, &str)]| {
+            let answer = send(&web, "deployer", Method::POST, "/plan/waves", form("deployer", pairs).1).await;
+            let bytes = axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+            String::from_utf8(bytes.to_vec()).unwrap()
+        };
+        let page = shown(&[("waves", "web-2,rest"), ("reason", "to \"see\"")]).await;
+        let (first, second) =
+            (page.find("<span class=\"tag\"><bdi>web-2</bdi>").unwrap(), page.find("<bdi>rest</bdi>").unwrap());
+        assert!(
+            page[first..second].contains("href=\"/servers/web-2\"") && !page[first..second].contains("/servers/web-1")
+        );
+        assert!(page.contains("name=\"waves\" value=\"web-2,rest\"") && page.contains("to &quot;see&quot;"), "{page}");
+        assert!(shown(&[("waves", "web-1")]).await.contains("leave out 1 of the servers"));
+        assert_eq!(desired("web-1").await, Some(old.clone()));
         // Only an admin sets them aside, and says why.
         for (who, pairs) in
             [("deployer", vec![("waves", "all"), ("reason", "down")]), ("admin", vec![("waves", "all")])]

@@ -1,6 +1,7 @@
 //! Carrying out a plan, and the page of a push: what was pushed, and what became of it on each server.
 
 mod page;
+mod preview;
 pub(crate) mod redo;
 mod restore;
 mod rollout;
@@ -14,7 +15,7 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use bucket::PushId;
-use fleet::plan::Insistence;
+use fleet::{operation::Intent, plan::Insistence};
 
 use crate::web::{
     form,
@@ -26,27 +27,62 @@ use crate::web::{
 
 /// `POST /push`: the form of a plan.
 pub(crate) async fn post(view: View, body: Result<Bytes, BytesRejection>) -> Response {
-    let body = match body {
-        Ok(body) => body,
-        Err(refused) => return view.problem(refused.status(), "Invalid form", &refused.body_text()),
+    let form = match Form::read(&view, body) {
+        Ok(form) => form,
+        Err(problem) => return *problem,
     };
-    let params = Params::parse(&body);
-    let intents = match form::intents(&params) {
-        Ok(intents) => intents,
-        Err(error) => return view.problem(StatusCode::BAD_REQUEST, "Invalid form", &error.to_string()),
-    };
-    let reason = params.get("reason").unwrap_or_default();
-    let is_ticked = |name: &str| params.get(name).is_some();
-    let insistence =
-        Insistence { install: is_ticked("install"), new_servers: is_ticked("new_servers"), held: is_ticked("held") };
-    let begun = match waves_of(&params).said() {
-        Ok(said) => waves::begin(&view, reason, intents, insistence, &said).await,
+    let Form { intents, insistence, .. } = &form;
+    let begun = match waves_of(&form.params).said() {
+        Ok(said) => waves::begin(&view, form.reason(), intents.clone(), *insistence, &said).await,
         Err(problem) => Err(problem.into()),
     };
     match begun {
         Ok(Begun::AtOnce(job)) => Redirect::to(&format!("/pushes/{}", job.id)).into_response(),
         Ok(Begun::InWaves(id)) => Redirect::to(&format!("/pushes/{id}")).into_response(),
         Err(error) => view.problem(error.status(), "Nothing was written", &error.to_string()),
+    }
+}
+
+/// `POST /plan/waves`: how the servers of the same form are divided when it is sent, and that form again.
+pub(crate) async fn preview(view: View, body: Result<Bytes, BytesRejection>) -> Response {
+    let form = match Form::read(&view, body) {
+        Ok(form) => form,
+        Err(problem) => return *problem,
+    };
+    let prepared = match waves_of(&form.params).said() {
+        Ok(said) => waves::prepare(&view, form.reason(), &form.intents, form.insistence, &said).await,
+        Err(problem) => Err(problem.into()),
+    };
+    match prepared {
+        Ok(prepared) => view.page("Waves", Nav::Servers, &preview::page(&form, &prepared)),
+        Err(error) => view.problem(error.status(), "These waves are not possible", &error.to_string()),
+    }
+}
+
+/// The form of a plan.
+struct Form {
+    params: Params,
+    intents: Vec<Intent>,
+    insistence: Insistence,
+}
+
+impl Form {
+    fn read(view: &View, body: Result<Bytes, BytesRejection>) -> Result<Self, Box<Response>> {
+        let invalid = |status, text: &str| Box::new(view.problem(status, "Invalid form", text));
+        let body = body.map_err(|refused| invalid(refused.status(), &refused.body_text()))?;
+        let params = Params::parse(&body);
+        let intents = form::intents(&params).map_err(|error| invalid(StatusCode::BAD_REQUEST, &error.to_string()))?;
+        let is_ticked = |name: &str| params.get(name).is_some();
+        let insistence = Insistence {
+            install: is_ticked("install"),
+            new_servers: is_ticked("new_servers"),
+            held: is_ticked("held"),
+        };
+        Ok(Self { params, intents, insistence })
+    }
+
+    fn reason(&self) -> &str {
+        self.params.get("reason").unwrap_or_default()
     }
 }
 
