@@ -200,8 +200,18 @@ impl Reader<'_> {
         }
         let settle = settling.and_then(|property| self.parsed(&property.value, settle));
         let stop_at = stop_at.and_then(|property| self.count(&property.value));
-        let waves = waves.and_then(|property| self.parsed(&property.value, for_any_push))?;
+        let waves = waves.and_then(|property| self.waves(&property.value, for_any_push))?;
         Some(Asked { waves, settle, stop_at })
+    }
+
+    /// Waves as they are said on a command line, or each in a string of its own.
+    fn waves(&mut self, value: &Value, parse: impl Fn(&str) -> Result<Waves, String>) -> Option<Waves> {
+        let Value::Array(array) = value else { return self.parsed(value, parse) };
+        let each: Option<Vec<&str>> =
+            array.elements.iter().map(|wave| wave.as_string_lit().map(|text| text.value.as_ref())).collect();
+        let parsed =
+            each.ok_or_else(|| "each wave must be a string".to_owned()).and_then(|each| parse(&each.join(",")));
+        parsed.map_err(|error| self.problem(value.range(), error)).ok()
     }
 
     fn parsed<T>(&mut self, value: &Value, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
@@ -449,7 +459,9 @@ mod tests {
             ),
             ("{ Groups: { a: { Servers: [], MaxDown: 1.5 } } }", "1:40: must be a number of servers"),
             ("{ Groups: { a: { Servers: [], Waves: '1,stat:x,rest' } } }", "1:38: unknown filter key `stat:`"),
-            ("{ Groups: { a: { Servers: [], Waves: ['1'] } } }", "1:38: must be a string"),
+            ("{ Groups: { a: { Servers: [], Waves: ['1'] } } }", "1:38: the last wave must be `rest`"),
+            ("{ Groups: { a: { Servers: [], Waves: [1, 'rest'] } } }", "1:38: each wave must be a string"),
+            ("{ Groups: { a: { Servers: [], Waves: 1 } } }", "1:38: must be a string"),
             ("{ Apps: { web: {} } }", "1:11: this app has no `Waves`"),
             ("{ Apps: { web: { Waves: 'rest', Wave: 'rest' } } }", "1:33: unknown key `Wave`; did you mean `Waves`?"),
             ("{\n\n  Servers: { x: ", "3:17: "),

@@ -104,7 +104,7 @@ mod tests {
             twin: { Servers: ["twin-*"], Waves: "1,rest" },
             stage: { Servers: ["*-stage"] },
         },
-        Apps: { pulld: { Waves: "web-1,10%,rest" } },
+        Apps: { pulld: { Waves: ["web-1", "10%", "rest"] } },
         Roles: [
             { Role: "deployer", Who: ["dev"] },
             { Role: "admin", Who: ["root"] },
