@@ -65,8 +65,16 @@ const PAGES: &str = "push-server/src/web/pages";
 
 /// Those that aren't, and say so: all of a server's history; the plan of a push, as fresh as the push; the push itself, and
 /// what is done about it; who rejected a release, and that decision itself; a halt; a server that is retired.
-const READING_PAGES: [&str; 7] =
-    ["halt.rs", "history.rs", "plan/mod.rs", "push/mod.rs", "push/redo.rs", "release.rs", "retire.rs"];
+const READING_PAGES: [&str; 8] = [
+    "halt.rs",
+    "history.rs",
+    "plan/mod.rs",
+    "push/mod.rs",
+    "push/redo.rs",
+    "push/restore.rs",
+    "release.rs",
+    "retire.rs",
+];
 
 /// What a page that reads the bucket can't do without.
 const READING: [&str; 3] = ["await", "refresher", "Bucket"];

@@ -20,6 +20,7 @@ use fleet::{operation::Intent, plan::Insistence};
 use crate::web::{
     form,
     params::Params,
+    redo::NotDone,
     shown::Shown,
     view::{Nav, View},
     waves::{self, Begun, WavesText},
@@ -121,4 +122,10 @@ pub(crate) async fn get(view: View, Path(id): Path<String>, params: Params) -> R
         }
         Err(error) => view.problem(StatusCode::SERVICE_UNAVAILABLE, "Push unreadable", &error.to_string()),
     }
+}
+
+/// Why nothing is done about a push.
+fn not_done(view: &View, error: &NotDone) -> Response {
+    let title = if matches!(error, NotDone::NotFound(_)) { "Push not found" } else { "Nothing was written" };
+    view.problem(error.status(), title, &error.to_string())
 }

@@ -13,7 +13,7 @@ use console::count;
 use fleet::{account::Account, history::about, proposed::Proposed, rollout::decide::Decision};
 use maud::{Markup, html};
 
-use super::{page::title, restore};
+use super::{not_done, page::title, restore};
 use crate::web::{
     accept,
     form::target_value,
@@ -84,11 +84,6 @@ pub(crate) async fn decide(view: View, Path(id): Path<String>, body: Result<Byte
         Ok(rollout) => Redirect::to(&format!("/pushes/{}", rollout.id)).into_response(),
         Err(error) => view.problem(error.status(), "Nothing was decided", &error.to_string()),
     }
-}
-
-pub(super) fn not_done(view: &View, error: &NotDone) -> Response {
-    let title = if matches!(error, NotDone::NotFound(_)) { "Push not found" } else { "Nothing was written" };
-    view.problem(error.status(), title, &error.to_string())
 }
 
 async fn plan(view: &View, id: &str, asked: Asked, params: &Params) -> Response {

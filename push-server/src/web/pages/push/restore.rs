@@ -9,7 +9,7 @@ use console::count;
 use fleet::account::{Account, RowState};
 use maud::{Markup, html};
 
-use super::{page::title, redo::not_done};
+use super::{not_done, page::title};
 use crate::web::{
     params::Params,
     parts::{prose, reason_input, server_link},
