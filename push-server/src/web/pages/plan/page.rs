@@ -261,6 +261,8 @@ fn confirmation(
                 span data-ticked { @if named == 1 { "1 server" } @else { "the selected servers" } }
             }
             " "
+            // Not the first button of the form, which Return in a box presses.
+            @if let Wanted::Release(_) = wanted { button type="submit" formaction="/plan/waves" { "Show waves" } " " }
             a.button href=(back(wanted, targets)) { "Cancel" }
         }
     }

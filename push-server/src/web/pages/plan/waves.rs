@@ -65,7 +65,6 @@ pub(super) fn in_waves(view: &View, app: &AppName, going: &[&Planned]) -> Markup
                 input #undo_on_stop type="checkbox" name="undo_on_stop" value="yes";
                 " " label for="undo_on_stop" { "Undo what was written when it stops by itself" }
             }
-            p { button type="submit" formaction="/plan/waves" { "Show waves" } }
         }
     }
 }
