@@ -68,15 +68,17 @@ impl RowState {
     }
 }
 
-/// How long an agent may take to say what became of a document: two polls and its health window.
+/// How long an agent may take to say what became of a document: two polls and its health window, and a minute at least.
 fn patience(server: &Server) -> SignedDuration {
+    /// For one that polls every second, in seconds: dpkg and units take as long as they take.
+    const LEAST: u64 = 60;
     /// The longest poll and health window that count, and those of an agent that never reported, in seconds.
     const MOST: u64 = 24 * 3600;
     const USUAL: (u64, u64) = (300, 60);
     let (poll, window) = server
         .status()
         .map_or(USUAL, |status| (status.agent.poll_seconds, status.agent.health_window_seconds.unwrap_or(USUAL.1)));
-    let seconds = poll.min(MOST) * 2 + window.min(MOST);
+    let seconds = (poll.min(MOST) * 2 + window.min(MOST)).max(LEAST);
     SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX))
 }
 

@@ -4,10 +4,14 @@ use bucket::{AppState, RolloutStage};
 use jiff::SignedDuration;
 
 use super::story::{Story, name, reports, undo};
-use crate::rollout::{
-    next::{Next, Stop, Waiting},
-    observe::RowState,
+use crate::{
+    rollout::{
+        next::{Next, Stop, Waiting},
+        observe::RowState,
+    },
+    server::Reading,
 };
+
 #[test]
 fn second_wave_fails() {
     let mut story = Story::new(3, "1,1,rest");
@@ -103,4 +107,16 @@ fn a_stage_of_a_newer_program_is_left_alone() {
     let mut story = Story::new(2, "1,rest");
     story.rollout.stage = RolloutStage::from("dreaming".to_owned());
     assert_eq!((story.drive(), story.written.len()), (Next::Wait(Waiting::Nothing), 0));
+}
+
+#[test]
+fn an_agent_that_polls_every_second_has_a_minute_for_its_work() {
+    let mut story = Story::new(2, "1,rest");
+    let Reading::Known(status) = &mut story.servers.get_mut(&name("web-1")).unwrap().status else { panic!() };
+    (status.agent.poll_seconds, status.agent.health_window_seconds) = (1, Some(2));
+    story.drive();
+    story.now += SignedDuration::from_secs(60);
+    assert_eq!(story.state("web-1"), RowState::Pending);
+    story.now += SignedDuration::from_secs(1);
+    assert_eq!(story.state("web-1"), RowState::Silent);
 }
