@@ -14,6 +14,10 @@ use crate::{
 
 /// Most bytes of the object of a rollout.
 const MAX_SIZE: u64 = 4 << 20;
+/// What the row of a server grows by, in bytes: two generations and two times, or a sentence on why the server left.
+const ROW_GROWTH: u64 = 240;
+/// What decisions, and why it stopped, take at most, in bytes.
+const DECISIONS: u64 = 128 << 10;
 
 /// A push in waves, `rollouts/{id}.json`. Unknown fields are kept by whoever writes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -255,6 +259,13 @@ impl Rollout {
     /// The rows that count: their agents reported when it was planned, and nobody excused them.
     pub fn counted(&self) -> impl Iterator<Item = &WaveRow> {
         self.rows().filter(|row| row.counts())
+    }
+
+    /// Whether there is room in its object for what drivers are going to note of each of its servers.
+    pub fn has_room(&self) -> bool {
+        let rows = u64::try_from(self.rows().count()).unwrap_or(u64::MAX);
+        let grown = (self.to_json().len() as u64).saturating_add(rows.saturating_mul(ROW_GROWTH));
+        grown.saturating_add(DECISIONS) <= MAX_SIZE
     }
 
     fn to_json(&self) -> Vec<u8> {

@@ -263,6 +263,12 @@ pub async fn begin(bucket: &Bucket, rollout: &Rollout) -> Result<()> {
         push.rows.len(),
         push.rows_that_fit()
     );
+    ensure!(
+        rollout.has_room(),
+        "nothing was written: a rollout to {} servers is too large, because what becomes of each is noted in it: push to fewer \
+         at a time",
+        push.rows.len()
+    );
     let created = bucket.write_rollout(rollout, None).await;
     created.context("could not record the rollout; nothing was written")?;
     // If that fails, or this process ends here, whoever drives the rollout records its push.

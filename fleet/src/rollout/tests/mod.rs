@@ -2,6 +2,7 @@
 
 mod dividing;
 mod others;
+mod room;
 mod settling;
 mod stopping;
 mod story;
