@@ -74,8 +74,26 @@ impl<'a> Fleet<'a> {
         Ok(push.stderr(fs::File::create(self.scenario.path(told))?).spawn()?)
     }
 
+    /// A `push serve` of the bucket, which carries rollouts on until it is killed.
+    fn web_app(&self) -> Result<WebApp> {
+        let mut push = Command::new(Programs::get()?.push());
+        push.args(["serve", "--listen", "127.0.0.1:0", "--refresh", "1s"]).stdin(Stdio::null()).stdout(Stdio::null());
+        self.scenario.target().apply(&mut push);
+        Ok(WebApp(push.stderr(fs::File::create(self.scenario.path("serve"))?).spawn()?))
+    }
+
     fn told(&self, told: &str) -> Result<String> {
         Ok(fs::read_to_string(self.scenario.path(told))?)
+    }
+}
+
+/// A running web app, which is killed when this is dropped.
+struct WebApp(Child);
+
+impl Drop for WebApp {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -166,5 +184,35 @@ fn another_driver_goes_on_where_one_was_killed_and_held_servers_wait_until_their
     scenario.wait_until_converged(second, &three)?;
     on_hold(second, false)?;
     assert_eq!(fleet.run()?, all([3, 3, 3]));
+    Ok(())
+}
+
+#[test]
+fn the_web_app_is_killed_between_two_waves_and_carries_the_rollout_on_when_it_is_back() -> Result<()> {
+    let scenario = Scenario::new()?;
+    let fleet = Fleet::boot(&scenario)?;
+    let [first, second, third] = &fleet.servers;
+    let two = release(&fleet.web, 2)?;
+    let web_app = fleet.web_app()?;
+    let waves = ["--waves", "1,1,rest", "--settle", "5s"];
+    scenario.push(&[&["deploy", two.as_str(), "app:web"][..], &waves].concat())?.ok()?;
+    let id = fleet.rollout()?;
+    fleet.wait_until_written(first, &two)?;
+    // It has yet to settle.
+    drop(web_app);
+    scenario.wait_until_converged(first, &two)?;
+    assert_eq!(fleet.run()?, all([2, 1, 1]));
+
+    let _web_app = fleet.web_app()?;
+    scenario.wait_until_converged(second, &two)?;
+    scenario.wait_until_converged(third, &two)?;
+    first.wait_until("the rollout is done", PATIENCE, |_| {
+        let shown: Value = serde_json::from_str(&scenario.push(&["rollout", "show", &id, "--json"])?.ok()?)?;
+        Ok((shown["stage"] == "done").then_some(()))
+    })?;
+    assert_eq!(fleet.run()?, all([2, 2, 2]));
+    for server in &fleet.servers {
+        assert_eq!(unpacked(server, "web")?, 2, "`{}` got each release once", server.name());
+    }
     Ok(())
 }
