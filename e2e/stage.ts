@@ -138,6 +138,8 @@ export const realServer = async (): Promise<{ bucket: string; first: string; sec
 export const pages = (stage: Stage): Record<string, string> => {
   const release = encodeURIComponent(stage.releases("web")[1]);
   const push = `/pushes/${stage.push("history", "web-3").pushes[0].id}`;
+  stage.push("deploy", stage.releases("web")[1], "web-1", "web-3", "--waves", "1,rest", "-m", "in two waves");
+  const rollout = `/pushes/${stage.push("rollout", "list").rollouts[0].id}`;
   return {
     overview: "/",
     servers: "/servers",
@@ -151,6 +153,7 @@ export const pages = (stage: Stage): Record<string, string> => {
     "history of a server": "/history?server=web-1",
     push,
     "undo of a push": `${push}/undo`,
+    "a rollout": rollout,
     "choose an app": "/choose?server=web-1&server=web-2",
     "choose a release": "/choose?app=web&server=web-1",
     plan: `/plan?release=${release}&q=app%3Aweb`,
