@@ -103,7 +103,9 @@ pub(crate) fn bench(push: &Path) -> Result<()> {
     for (name, path) in pages() {
         time(&address, name, path, TIMES_PUSHING, target(name))?;
     }
-    pushing.end()?;
+    let pushes = pushing.end()?;
+    let rollout = begin_rollout(&address, &token, pushes)?;
+    time(&address, "a rollout to 2,000 servers", |_| format!("/pushes/{rollout}"), TIMES, TARGET_MS)?;
     let held = half_sent(&address)?;
     time(&address, "healthz beside 1,100 half-sent requests", |_| "/healthz".to_owned(), TIMES, TARGET_MS)?;
     drop(held);
@@ -123,16 +125,16 @@ fn target(page: &str) -> f64 {
 }
 
 /// Asks for a page many times, and prints how long that takes.
-fn time(address: &str, name: &str, path: Address, requests: usize, target: f64) -> Result<()> {
+fn time(address: &str, name: &str, path: impl Fn(usize) -> String, requests: usize, target: f64) -> Result<()> {
     let mut times = Vec::new();
     let mut size = 0;
     for n in 0..requests {
         let path = path(n);
         let begun = Instant::now();
-        let (status, bytes) = get(address, &path)?;
+        let (status, answer) = get(address, &path)?;
         times.push(begun.elapsed().as_secs_f64() * 1000.0);
         ensure!(status == 200, "`{path}` was answered {status}");
-        size = size.max(bytes);
+        size = size.max(answer.len());
     }
     times.sort_by(f64::total_cmp);
     let (p50, p95, max) = (times[requests / 2], times[requests * 95 / 100], times[requests - 1]);
@@ -154,7 +156,7 @@ impl Pushing {
         let thread = thread::spawn(move || {
             let (mut pushes, begun) = (0, Instant::now());
             while !is_ending.load(Ordering::Relaxed) {
-                let status = push_to_many(&address, &token, pushes)?;
+                let (status, _) = push_to_many(&address, &token, pushes, "")?;
                 ensure!(status == 200, "a push to {MANY} servers was answered {status}");
                 pushes += 1;
             }
@@ -163,17 +165,28 @@ impl Pushing {
         Self { ending, thread }
     }
 
-    fn end(self) -> Result<()> {
+    /// Ends them, and says how many there were.
+    fn end(self) -> Result<usize> {
         self.ending.store(true, Ordering::Relaxed);
         let Ok(ended) = self.thread.join() else { bail!("the pushes were given up") };
         let (pushes, took) = ended?;
         println!("  pushes           {pushes} to {MANY} servers each, in {:.1} s", took.as_secs_f64());
-        Ok(())
+        Ok(pushes)
     }
 }
 
-/// The `n`th push of the first app to the first servers, some of which didn't have it before; waits for its end.
-fn push_to_many(address: &str, token: &str, n: usize) -> Result<u16> {
+/// Begins a rollout to as many servers, after so many pushes, and gives its ID. As no agent reports, it waits in its first wave.
+fn begin_rollout(address: &str, token: &str, pushes: usize) -> Result<String> {
+    let (status, answer) = push_to_many(address, token, pushes, r#""waves": "1,10%,rest", "#)?;
+    ensure!(status == 202, "a rollout to {MANY} servers was answered {status}");
+    let body = answer.windows(4).position(|end| end == b"\r\n\r\n").context("it was answered without a body")? + 4;
+    let begun: serde_json::Value = serde_json::from_slice(&answer[body..]).context("it was not answered in JSON")?;
+    Ok(begun["id"].as_str().context("it has no ID")?.to_owned())
+}
+
+/// The `n`th push of the first app to the first servers, some of which didn't have it before, with what else is said of it;
+/// waits for its end.
+fn push_to_many(address: &str, token: &str, n: usize, said: &str) -> Result<(u16, Vec<u8>)> {
     let to = release(0, 20 + n);
     let rows: Vec<String> = (0..MANY)
         .map(|server_number| {
@@ -183,7 +196,7 @@ fn push_to_many(address: &str, token: &str, n: usize) -> Result<u16> {
             format!(r#"{{"server": "{}", {from}"to": "{}"}}"#, server(server_number), to.stem())
         })
         .collect();
-    let body = format!(r#"{{"kind": "deploy", "install": true, "rows": [{}]}}"#, rows.join(","));
+    let body = format!(r#"{{"kind": "deploy", "install": true, {said}"rows": [{}]}}"#, rows.join(","));
     let mut stream = TcpStream::connect(address)?;
     write!(
         stream,
@@ -191,7 +204,7 @@ fn push_to_many(address: &str, token: &str, n: usize) -> Result<u16> {
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )?;
-    Ok(answer(stream, "/api/v1/pushes")?.0)
+    answer(stream, "/api/v1/pushes")
 }
 
 /// The releases that a server's document names at the start.
@@ -436,17 +449,17 @@ impl Drop for Server {
     }
 }
 
-/// One request on a connection of its own: the status, and the size of the answer in bytes.
-fn get(address: &str, path: &str) -> Result<(u16, usize)> {
+/// One request on a connection of its own: the status, and the whole answer.
+fn get(address: &str, path: &str) -> Result<(u16, Vec<u8>)> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_mins(1)))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
     answer(stream, path)
 }
 
-fn answer(mut stream: TcpStream, path: &str) -> Result<(u16, usize)> {
+fn answer(mut stream: TcpStream, path: &str) -> Result<(u16, Vec<u8>)> {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).with_context(|| format!("`{path}` wasn't answered"))?;
     let status = answer.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
-    Ok((status.with_context(|| format!("`{path}` wasn't answered in HTTP"))?, answer.len()))
+    Ok((status.with_context(|| format!("`{path}` wasn't answered in HTTP"))?, answer))
 }
