@@ -3,8 +3,11 @@
 use super::story::{Story, candidates, name};
 use crate::{
     policy::Policy,
-    rollout::waves::{Candidate, Undivided, divide},
-    wish::{Waves, WavesError},
+    rollout::{
+        budget::{Group, budgets},
+        waves::{Candidate, Undivided, divide},
+    },
+    wish::{Share, Waves, WavesError},
 };
 
 #[test]
@@ -35,4 +38,16 @@ fn waves_are_read_as_they_are_written() {
         assert!(matches!(wrong.parse::<Waves>(), Err(WavesError::NoWave(_))), "{wrong}");
     }
     assert!(matches!("stat:x,rest".parse::<Waves>(), Err(WavesError::Filter(_))));
+}
+
+#[test]
+fn what_an_operator_says_of_the_budget_goes_before_the_policy() {
+    let servers: Vec<_> = (1..=8).map(|n| name(&format!("web-{n}"))).collect();
+    let allowed = |of_group, said| {
+        let group = Group { name: "prod", servers: servers.clone(), max_down: of_group };
+        budgets(&servers, vec![group], said)[0].allowed
+    };
+    assert_eq!(allowed(None, None), 2, "a quarter");
+    assert_eq!(allowed(Some(Share::Percent(50)), None), 4);
+    assert_eq!(allowed(Some(Share::Percent(50)), Some(Share::Count(1))), 1);
 }
