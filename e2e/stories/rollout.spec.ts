@@ -1,3 +1,6 @@
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+
 import AxeBuilder from "@axe-core/playwright";
 
 import { expect, test } from "../stage.js";
@@ -60,4 +63,24 @@ test("whoever is on a server keeps others' pushes away in one click", async ({ s
   await page.goto(`${stage.address}/servers/web-1`);
   await page.getByRole("button", { name: "Resume" }).click();
   await expect(page.getByRole("button", { name: "Resume" })).toHaveCount(0);
+});
+
+test("a plan shows the waves that the policy asks for, and others before they are pushed", async ({ stage, page }) => {
+  stage.fleet("harmless");
+  const policy = join(stage.directory, "skiapush.conf");
+  await writeFile(policy, `{ Groups: { prod: { Servers: ["web-1", "web-3", "web-4"], Waves: "1,rest", MaxDown: 1 } } }`);
+  await stage.serve("--config", policy);
+  const to = stage.releases("web")[4];
+  await page.goto(`${stage.address}/plan?release=${encodeURIComponent(to)}&q=group:prod`);
+  await expect(page.getByText("asks for these waves for group")).toBeVisible();
+  await expect(page.getByText("Group prod: at most 1 of 3 out at a time")).toBeVisible();
+  await page.getByLabel("Waves", { exact: true }).fill("web-4,rest");
+  await page.getByRole("button", { name: "Show waves" }).click();
+  await expect(page.getByRole("row", { name: "1 web-4 1 web-4" })).toBeVisible();
+  expect((await new AxeBuilder({ page }).analyze()).violations).toEqual([]);
+  expect(stage.desired("web-4", "web")).not.toBe(to);
+  await page.getByRole("button", { name: /^Push/ }).click();
+  await expect(page.getByRole("heading", { name: "Rollout" })).toBeVisible();
+  await expect(async () => expect(stage.desired("web-4", "web")).toBe(to)).toPass();
+  expect(stage.desired("web-1", "web")).not.toBe(to);
 });
