@@ -99,7 +99,8 @@ async fn handle(Extract(state): Extract<Shared>, request: HttpRequest) -> Respon
             Err(refusal) => Err(refusal),
         },
         Kind::Head => {
-            lock(&state).store.get(&bucket, &object, &query).map(|object| json_answer(&object.to_json(&bucket)))
+            let fields = query.get("fields").map(String::as_str);
+            lock(&state).store.get(&bucket, &object, &query).map(|object| json_answer(&object.to_json(&bucket, fields)))
         }
         Kind::List => lock(&state).store.list(&bucket, &query).map(|page| json_answer(&page)),
         Kind::Delete => lock(&state).store.delete(&bucket, &object, &query).map(|()| empty(204)),

@@ -7,13 +7,32 @@ use std::{
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// The query's parameters of a request.
 pub(super) type Query = BTreeMap<String, String>;
 
 /// Most bytes of an object's custom metadata, keys and values (Google Cloud Storage, "Quotas and limits").
 const MAX_METADATA: usize = 8 << 10;
+
+/// The fields of an object's resource (JSON API, "Objects") that the fake knows.
+const RESOURCE: [&str; 15] = [
+    "kind",
+    "id",
+    "name",
+    "bucket",
+    "generation",
+    "metageneration",
+    "contentType",
+    "storageClass",
+    "size",
+    "crc32c",
+    "etag",
+    "timeCreated",
+    "timeFinalized",
+    "updated",
+    "metadata",
+];
 
 /// A refusal: status and message.
 pub(super) type Refusal = (u16, String);
@@ -123,6 +142,7 @@ impl Store {
         let limit = text("maxResults").and_then(|limit| limit.parse().ok()).unwrap_or(1000_usize).clamp(1, 1000);
         // The token is the last entry of the page before, an object or a prefix.
         let after = text("pageToken").and_then(|token| token.strip_prefix("after:")).unwrap_or("");
+        let of_items = text("fields").map(|fields| fields.split_once("items(").map_or("", |(_, of_items)| of_items));
         let mut items = Vec::new();
         let mut prefixes = BTreeSet::new();
         let mut last = String::new();
@@ -152,7 +172,7 @@ impl Store {
                 prefixes.insert(directory);
             } else {
                 last.clone_from(name);
-                items.push(object.to_json(bucket));
+                items.push(object.to_json(bucket, of_items));
             }
         }
         let mut page = json!({ "kind": "storage#objects" });
@@ -175,29 +195,31 @@ impl Store {
 }
 
 impl Stored {
-    /// The object's resource, as the JSON API describes it.
-    pub(super) fn to_json(&self, bucket: &str) -> Value {
-        let Self { name, generation, updated, .. } = self;
-        let mut json = json!({
-            "kind": "storage#object",
-            "id": format!("{bucket}/{name}/{generation}"),
-            "name": name,
-            "bucket": bucket,
-            "generation": generation.to_string(),
-            "metageneration": "1",
-            "contentType": self.content_type,
-            "storageClass": "STANDARD",
-            "size": self.content.len().to_string(),
-            "crc32c": base64(&self.crc32c.to_be_bytes()),
-            "etag": self.etag(),
-            "timeCreated": updated.to_string(),
-            "timeFinalized": updated.to_string(),
-            "updated": updated.to_string(),
-        });
-        if !self.metadata.is_empty() {
-            json["metadata"] = json!(self.metadata);
+    /// The object's resource, as the JSON API describes it: the `fields` that were asked for, else all.
+    pub(super) fn to_json(&self, bucket: &str, fields: Option<&str>) -> Value {
+        let asked = fields.map(|fields| fields.split(['(', ')', ',']).collect::<Vec<_>>());
+        let names = asked.as_deref().unwrap_or(&RESOURCE).iter();
+        let fields = names.map(|name| ((*name).to_owned(), self.field(bucket, name)));
+        fields.filter(|(_, value)| !value.is_null()).collect::<Map<_, _>>().into()
+    }
+
+    fn field(&self, bucket: &str, name: &str) -> Value {
+        match name {
+            "kind" => "storage#object".into(),
+            "id" => format!("{bucket}/{}/{}", self.name, self.generation).into(),
+            "name" => self.name.as_str().into(),
+            "bucket" => bucket.into(),
+            "generation" => self.generation.to_string().into(),
+            "metageneration" => "1".into(),
+            "contentType" => self.content_type.as_str().into(),
+            "storageClass" => "STANDARD".into(),
+            "size" => self.content.len().to_string().into(),
+            "crc32c" => base64(&self.crc32c.to_be_bytes()).into(),
+            "etag" => self.etag().into(),
+            "timeCreated" | "timeFinalized" | "updated" => self.updated.to_string().into(),
+            "metadata" if !self.metadata.is_empty() => json!(self.metadata),
+            _ => Value::Null,
         }
-        json
     }
 
     pub(super) fn etag(&self) -> String {

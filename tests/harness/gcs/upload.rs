@@ -90,7 +90,7 @@ pub(super) async fn insert(state: &Shared, bucket: &str, name: &str, query: &Que
     let content_type = resource.content_type.or_else(|| part_type(media_headers));
     let content_type = content_type.unwrap_or_else(|| "application/octet-stream".to_owned());
     let stored = lock(state).store.put(bucket, &name, media.clone(), resource.metadata, content_type, query)?;
-    Ok(json_answer(&stored.to_json(bucket)))
+    Ok(json_answer(&stored.to_json(bucket, None)))
 }
 
 /// A piece of a resumable upload, or `bytes */*`: how far did it get? By a fault, only a part of it arrives or is kept.
@@ -109,7 +109,7 @@ pub(super) async fn chunk(state: &Shared, query: &Query, request: HttpRequest, f
     let mut state = lock(state);
     let session = state.store.sessions.get_mut(&id).ok_or_else(|| (404, "No such upload".to_owned()))?;
     if let Some(done) = &session.done {
-        return Ok(json_answer(&done.to_json(&session.bucket)));
+        return Ok(json_answer(&done.to_json(&session.bucket, None)));
     }
     if let Some(begin) = begin {
         if begin > session.content.len() {
@@ -135,7 +135,7 @@ pub(super) async fn chunk(state: &Shared, query: &Query, request: HttpRequest, f
     let Session { bucket, name, query, metadata, content_type, .. } = session.clone();
     let content = Bytes::from(std::mem::take(&mut session.content));
     let stored = state.store.put(&bucket, &name, content, metadata, content_type, &query)?;
-    let answer = json_answer(&stored.to_json(&bucket));
+    let answer = json_answer(&stored.to_json(&bucket, None));
     if let Some(session) = state.store.sessions.get_mut(&id) {
         session.done = Some(stored);
     }
