@@ -66,13 +66,18 @@ impl Server {
         self.status.known()
     }
 
-    /// Has its names of releases in memory once with equal ones.
-    pub fn share_names(&mut self, names: &mut SharedNames) {
+    /// Takes as little memory as it can: has its names of releases in memory once with equal ones, and lists no longer than
+    /// what is in them. A fleet has ten thousand, and JSON is read into lists with room for more.
+    pub fn compact(&mut self, names: &mut SharedNames) {
         if let Reading::Known((_, document)) = &mut self.document {
             document.share_names(names);
         }
         if let Reading::Known(status) = &mut self.status {
+            status.apps.shrink_to_fit();
             for app in &mut status.apps {
+                app.units.shrink_to_fit();
+                app.rolled_back.shrink_to_fit();
+                app.cached.shrink_to_fit();
                 let one = [&mut app.desired, &mut app.installed].into_iter().flatten();
                 one.chain(&mut app.rolled_back).chain(&mut app.cached).for_each(|name| names.share(name));
             }

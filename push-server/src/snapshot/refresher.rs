@@ -173,7 +173,7 @@ impl SnapshotRefresher {
             // The record in the history is a help; the next round reads it anyway.
             let pushes = self.bucket.history_since(&name, since, PUSHES).await.unwrap_or_default();
             let mut read = Known::afresh(&self.bucket, &name).await;
-            read.share_names(&self.names);
+            read.compact(&self.names);
             (name, read, pushes)
         });
         let read: Vec<_> = read.buffer_unordered(AT_ONCE).collect().await;

@@ -115,7 +115,7 @@ impl Listing {
             .buffer_unordered(AT_ONCE);
         let (mut good, mut bad) = (0, 0);
         while let Some(mut known) = reads.next().await {
-            known.share_names(names);
+            known.compact(names);
             if known.document.again || known.status.again {
                 bad += 1;
             } else {
@@ -191,10 +191,10 @@ impl Known {
         read
     }
 
-    /// Has its names of releases in memory once with equal ones. What was known before has.
-    pub(super) fn share_names(&mut self, names: &Mutex<SharedNames>) {
+    /// Takes as little memory as it can. What was known before does.
+    pub(super) fn compact(&mut self, names: &Mutex<SharedNames>) {
         if let Some(server) = Arc::get_mut(&mut self.server) {
-            server.share_names(&mut names.lock().unwrap_or_else(PoisonError::into_inner));
+            server.compact(&mut names.lock().unwrap_or_else(PoisonError::into_inner));
         }
     }
 
