@@ -14,6 +14,7 @@
 //! - [`retire`]: retiring servers, and taking that back
 //! - [`redo`]: undoing, retrying, continuing and stopping a push as a whole
 //! - [`wish`]: what somebody wants of how a push goes out, as it is written, pure
+//! - [`channel`]: what goes out by itself, and what git says of the order of commits, pure
 //! - [`policy`]: what may go where, and who may do it, in which waves
 //! - [`operation`]: pushing to any number of servers
 //! - [`push`]: the one way to write a server's document; `push_object`: what lies in the bucket of a push itself
@@ -29,6 +30,7 @@
 
 pub mod account;
 pub mod assign;
+pub mod channel;
 pub mod compare;
 pub mod condition;
 pub mod filter;
