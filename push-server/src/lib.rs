@@ -2,6 +2,7 @@
 //!
 //! - [`cli`]: the command, which is all that prints
 //! - [`web`]: the web app, `push serve`
+//! - [`watch`]: the watcher of channels
 //! - [`snapshot`]: the whole fleet in memory, kept fresh, for pages
 //! - [`badge`]: how states are shown, by both
 //! - [`notes`]: what lies between two releases, for both
@@ -10,4 +11,5 @@ mod badge;
 pub mod cli;
 mod notes;
 pub mod snapshot;
+pub mod watch;
 pub mod web;

@@ -1,0 +1,318 @@
+//! Copies of the repositories that channels follow, and the order in which commits landed in them.
+//!
+//! A mirror has the branches of its repository with all their history, and nothing else. It can be deleted at any time.
+//! One process at a time changes it; whoever is killed leaves nothing that keeps the next one from going on.
+
+use std::{
+    collections::HashMap,
+    ffi::OsStr,
+    fs::DirBuilder,
+    io,
+    os::unix::fs::DirBuilderExt as _,
+    panic::resume_unwind,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bucket::Commit;
+use console::{cut, duration};
+use fleet::channel::{branch::Branch, line::Line, repo::RepoUrl};
+use sha2::{Digest as _, Sha256};
+use tokio::{task::spawn_blocking, time::Instant};
+use tracing::warn;
+
+use super::{
+    git::{Git, GitError},
+    history::History,
+    upkeep::{Lock, remove_leftovers},
+};
+
+/// The longest that a fetch may take.
+const LIMIT: Duration = Duration::from_mins(2);
+
+/// Where git keeps branches, and all of them.
+const HEADS: &str = "refs/heads/";
+const ALL_HEADS: &str = "+refs/heads/*:refs/heads/*";
+
+/// Most characters of a mirror's name that say whose it is.
+const MAX_READABLE: usize = 40;
+
+/// The mirrors below one directory, and the lines that were read from them.
+#[derive(Debug, Clone)]
+pub struct Mirrors(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    directory: PathBuf,
+    limit: Duration,
+    /// As last read, so that only what is new must be.
+    lines: Mutex<HashMap<(RepoUrl, Branch), Line>>,
+}
+
+/// A repository as it was when it was fetched.
+#[derive(Debug, Clone)]
+pub struct Mirror {
+    mirrors: Mirrors,
+    repo: RepoUrl,
+    directory: PathBuf,
+    /// The newest commit of each branch, by its name.
+    tips: HashMap<String, Commit>,
+}
+
+/// Why it isn't known what is in a repository.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// git isn't there.
+    #[error("could not fetch `{repo}`, because there is no `git`: install the package `git`")]
+    NoGit {
+        /// What was to be fetched.
+        repo: RepoUrl,
+    },
+    /// The mirror could not be written.
+    #[error(
+        "could not fetch `{repo}`, because its mirror in `{}` cannot be written: {source}; check the directory's owner \
+         and the free space, or name another one with --mirrors",
+        directory.display()
+    )]
+    Directory {
+        /// What was to be fetched.
+        repo: RepoUrl,
+        /// Where mirrors are.
+        directory: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Another process fetched the same repository all the time.
+    #[error(
+        "could not fetch `{repo}`, because another process was fetching it for {limit}: the next round tries again"
+    )]
+    Busy {
+        /// What was to be fetched.
+        repo: RepoUrl,
+        /// How long was waited.
+        limit: String,
+    },
+    /// The repository took too long.
+    #[error(
+        "could not fetch `{repo}` within {limit}: check by `git ls-remote {repo}` that it answers; if it is only large, \
+         make the first copy by hand: `git clone --bare --no-tags {repo} {}`",
+        mirror.display()
+    )]
+    TimedOut {
+        /// What was to be fetched.
+        repo: RepoUrl,
+        /// How long it may take.
+        limit: String,
+        /// Where its copy would be.
+        mirror: PathBuf,
+    },
+    /// git refused, or the repository did.
+    #[error(
+        "could not fetch `{repo}`: {messages}; check that `git ls-remote {repo}` works without a question for the user \
+         that runs `push watch`"
+    )]
+    Failed {
+        /// What was to be fetched.
+        repo: RepoUrl,
+        /// What git says, safe to show.
+        messages: String,
+    },
+    /// The mirror is there, and what it says is unusable.
+    #[error(
+        "could not read the history of `{repo}` from its mirror: {reason}; delete `{}`, and it is copied anew",
+        mirror.display()
+    )]
+    Unreadable {
+        /// Whose mirror it is.
+        repo: RepoUrl,
+        /// Where it is.
+        mirror: PathBuf,
+        /// What is wrong with it, safe to show.
+        reason: String,
+    },
+}
+
+impl Mirrors {
+    /// Mirrors below a directory, which is made when it is needed.
+    pub fn new(directory: PathBuf) -> Self {
+        Self::with_limit(directory, LIMIT)
+    }
+
+    /// The same, with another time that a fetch may take.
+    pub fn with_limit(directory: PathBuf, limit: Duration) -> Self {
+        Self(Arc::new(Shared { directory, limit, lines: Mutex::default() }))
+    }
+
+    /// Brings the mirror of a repository up to date, or makes it.
+    ///
+    /// # Errors
+    /// When it isn't known what the repository has now. What an earlier fetch brought doesn't count.
+    pub async fn fetch(&self, repo: &RepoUrl) -> Result<Mirror, FetchError> {
+        let directory = self.0.directory.join(format!("{}.git", mirror_name(repo)));
+        let mut mirror = Mirror { mirrors: self.clone(), repo: repo.clone(), directory, tips: HashMap::new() };
+        mirror.update().await?;
+        Ok(mirror)
+    }
+
+    fn lines(&self) -> MutexGuard<'_, HashMap<(RepoUrl, Branch), Line>> {
+        self.0.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Mirror {
+    /// The first-parent history of a branch; `None` if there is no such branch any more.
+    ///
+    /// # Errors
+    /// When the mirror can't be read, or what git says of it isn't one unbroken line to its oldest commit.
+    pub async fn line(&self, branch: &Branch) -> Result<Option<Line>, FetchError> {
+        let key = (self.repo.clone(), branch.clone());
+        let Some(tip) = self.tips.get(branch.as_str()) else {
+            self.mirrors.lines().remove(&key);
+            return Ok(None);
+        };
+        let known = self.mirrors.lines().get(&key).cloned();
+        let line = match known {
+            Some(known) if known.tip() == Some(tip) => return Ok(Some(known)),
+            Some(known) => self.continued(&known, tip).await?,
+            None => None,
+        };
+        let line = match line {
+            Some(line) => line,
+            None => self.whole(tip).await?,
+        };
+        self.mirrors.lines().insert(key, line.clone());
+        Ok(Some(line))
+    }
+
+    /// A line with what landed since; `None` if history was rewritten and it doesn't go on.
+    async fn continued(&self, known: &Line, tip: &Commit) -> Result<Option<Line>, FetchError> {
+        let Some(last) = known.tip() else { return Ok(None) };
+        // The last commit may be gone, with the history that was rewritten.
+        let newer = self.history(&["--ignore-missing", tip.as_str(), &format!("^{last}")]).await?;
+        let goes_on = newer.parent.as_ref() == Some(last) && newer.commits.last() == Some(tip);
+        Ok(goes_on.then(|| known.extended(newer.commits)))
+    }
+
+    async fn whole(&self, tip: &Commit) -> Result<Line, FetchError> {
+        let history = self.history(&[tip.as_str()]).await?;
+        match history.parent {
+            None if history.commits.last() == Some(tip) => Ok(Line::new(history.commits)),
+            _ => Err(self.unreadable(format!("the history of `{tip}` is not complete"))),
+        }
+    }
+
+    async fn history(&self, revisions: &[&str]) -> Result<History, FetchError> {
+        let deadline = Instant::now() + self.mirrors.0.limit;
+        let git = Git { directory: Some(&self.directory), reaches: None, deadline, input: None };
+        let options = ["rev-list", "--first-parent", "--parents", "--reverse"];
+        let printed = git.run(&[&options, revisions].concat()).await.map_err(|error| self.not_read(error))?;
+        match spawn_blocking(move || History::parse(&printed)).await {
+            Ok(history) => history.map_err(|reason| self.unreadable(reason)),
+            Err(panicked) => resume_unwind(panicked.into_panic()),
+        }
+    }
+
+    async fn update(&mut self) -> Result<(), FetchError> {
+        let Shared { directory, limit, .. } = &*self.mirrors.0;
+        let deadline = Instant::now() + *limit;
+        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| self.not_written(error))?;
+        let lock = match Lock::take(&self.directory.with_extension("lock"), deadline).await {
+            Ok(lock) => lock,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Err(FetchError::Busy { repo: self.repo.clone(), limit: duration::show(*limit) });
+            }
+            Err(error) => return Err(self.not_written(error)),
+        };
+        let mut git = Git { directory: None, reaches: Some(&self.repo), deadline, input: Some(lock.file()) };
+        let is_there = self.directory.exists();
+        if !is_there {
+            self.copy(&git).await?;
+        }
+        git.directory = Some(&self.directory);
+        if is_there {
+            remove_leftovers(&self.directory).map_err(|error| self.not_written(error))?;
+            let options = ["fetch", "--prune", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head"];
+            let rest = ["--no-auto-maintenance", "--quiet", "--end-of-options", self.repo.as_str(), ALL_HEADS];
+            git.run(&[options, rest].concat()).await.map_err(|error| self.not_fetched(error))?;
+        }
+        git.reaches = None;
+        self.tips = self.read_tips(&git).await?;
+        // In what is left of the time. It keeps nobody from going on: what isn't tidied up now is the next time.
+        if let Err(error) = git.run(&["gc", "--auto", "--quiet"]).await {
+            let reason = self.not_read(error);
+            warn!(repo = %self.repo, %reason, "could not tidy up a mirror");
+        }
+        Ok(())
+    }
+
+    /// Makes the mirror, under another name until it is complete.
+    async fn copy(&self, git: &Git<'_>) -> Result<(), FetchError> {
+        let unfinished = self.directory.with_extension("new");
+        match tokio::fs::remove_dir_all(&unfinished).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(self.not_written(error)),
+            _ => {}
+        }
+        let options =
+            ["clone", "--bare", "--no-tags", "--template=", "--reject-shallow", "--quiet", "--end-of-options"];
+        let mut arguments: Vec<&OsStr> = options.iter().map(OsStr::new).collect();
+        arguments.extend([OsStr::new(self.repo.as_str()), unfinished.as_os_str()]);
+        git.run(&arguments).await.map_err(|error| self.not_fetched(error))?;
+        tokio::fs::rename(&unfinished, &self.directory).await.map_err(|error| self.not_written(error))
+    }
+
+    async fn read_tips(&self, git: &Git<'_>) -> Result<HashMap<String, Commit>, FetchError> {
+        let printed = git.run(&["for-each-ref", "--format=%(objectname) %(refname)", HEADS]).await;
+        let printed = printed.map_err(|error| self.not_read(error))?;
+        let tip = |line: &str| {
+            let (commit, branch) = line.split_once(' ')?;
+            Some((branch.strip_prefix(HEADS)?.to_owned(), commit.parse().ok()?))
+        };
+        // A name that isn't UTF-8 is none that a channel can have.
+        let printed = String::from_utf8_lossy(&printed);
+        let tips = printed.lines().map(|line| tip(line).ok_or_else(|| not_a_tip(line)));
+        tips.collect::<Result<_, _>>().map_err(|reason| self.unreadable(reason))
+    }
+
+    fn not_fetched(&self, error: GitError) -> FetchError {
+        let repo = self.repo.clone();
+        let limit = || duration::show(self.mirrors.0.limit);
+        match error {
+            GitError::NotInstalled => FetchError::NoGit { repo },
+            GitError::TimedOut => FetchError::TimedOut { repo, limit: limit(), mirror: self.directory.clone() },
+            GitError::TooMuch => self.unreadable(TOO_MUCH.to_owned()),
+            GitError::Failed(messages) => FetchError::Failed { repo, messages },
+            GitError::Io(error) => self.not_written(error),
+        }
+    }
+
+    fn not_read(&self, error: GitError) -> FetchError {
+        match error {
+            GitError::Failed(messages) => self.unreadable(messages),
+            GitError::TimedOut => self.unreadable("git took too long".to_owned()),
+            error => self.not_fetched(error),
+        }
+    }
+
+    fn not_written(&self, source: io::Error) -> FetchError {
+        FetchError::Directory { repo: self.repo.clone(), directory: self.mirrors.0.directory.clone(), source }
+    }
+
+    fn unreadable(&self, reason: String) -> FetchError {
+        FetchError::Unreadable { repo: self.repo.clone(), mirror: self.directory.clone(), reason }
+    }
+}
+
+const TOO_MUCH: &str = "git printed more than is read of it";
+
+fn not_a_tip(line: &str) -> String {
+    format!("`{}` is no branch and its commit", cut(line, 200))
+}
+
+/// The name of a repository's mirror: what a person knows it by, and what no other has.
+fn mirror_name(repo: &RepoUrl) -> String {
+    let last = repo.as_str().trim_end_matches('/').rsplit(['/', ':']).next().unwrap_or_default();
+    let readable: String =
+        last.trim_end_matches(".git").chars().filter(char::is_ascii_alphanumeric).take(MAX_READABLE).collect();
+    format!("{readable}-{}", hex::encode(Sha256::digest(repo.as_str())))
+}
