@@ -6,6 +6,7 @@
 //! - an idle agent: requests, memory, processor time
 //! - the web app over a large fleet: every page, memory, requests
 //! - a rollout to many servers: what is decided about each wave, and what is written of it
+//! - the line of a long branch: as a whole, and what is new
 //!
 //! With names, only that part: see [`USAGE`].
 //!
@@ -16,6 +17,7 @@
 mod build;
 mod deploy;
 mod idle;
+mod line;
 mod measure;
 mod rollout;
 mod wake;
@@ -28,7 +30,7 @@ use harness::{Programs, TempDir, clean_up_when_interrupted};
 
 /// How it is told to do less than everything.
 const USAGE: &str = "\
-usage: bench [idle | deploy | wake | web | rollout | build [mixed | small | random | large]]
+usage: bench [idle | deploy | wake | web | rollout | line | build [mixed | small | random | large]]
 
 Without a name, everything is measured, which takes some ten minutes. `build` packs
   mixed    programs and texts as Debian has them, 320 MB
@@ -38,7 +40,7 @@ Without a name, everything is measured, which takes some ten minutes. `build` pa
 `make bench` builds what is measured, and gets what it is compared with.";
 
 /// The parts, in the order in which they are done.
-const PARTS: [&str; 6] = ["idle", "deploy", "wake", "web", "rollout", "build"];
+const PARTS: [&str; 7] = ["idle", "deploy", "wake", "web", "rollout", "line", "build"];
 
 fn main() -> ExitCode {
     match run() {
@@ -72,6 +74,7 @@ fn run() -> Result<()> {
             "wake" => wake::bench()?,
             "web" => web::bench(&programs.push())?,
             "rollout" => rollout::bench()?,
+            "line" => line::bench()?,
             _ => build::bench(&programs.release(), TempDir::new()?.path(), tree)?,
         }
     }

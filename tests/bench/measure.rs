@@ -68,6 +68,12 @@ pub(crate) fn ticks(pid: u32) -> Option<u64> {
     Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
 }
 
+/// Processor time of this process, and of all its children waited for so far.
+pub(crate) fn all_cpu() -> Result<Duration> {
+    let own = ticks(std::process::id()).context("/proc/self/stat has no times")?;
+    Ok(Duration::from_millis(own * 10) + children_cpu()?)
+}
+
 /// Processor time of all children waited for so far (`proc_pid_stat(5)`, `cutime` and `cstime`).
 fn children_cpu() -> Result<Duration> {
     let stat = fs::read_to_string("/proc/self/stat")?;

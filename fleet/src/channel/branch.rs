@@ -57,7 +57,7 @@ fn broken_rule(name: &str) -> Option<&'static str> {
         (name.ends_with('.'), "its name ends with a dot"),
         (name.split('/').any(str::is_empty), "its name has a `/` at an end, or two in a row"),
         (name.split('/').any(|part| part.starts_with('.')), "a part of its name begins with a dot"),
-        (name.split('/').any(|part| part.ends_with(".lock")), "a part of its name ends with `.lock`"),
+        (name.split('/').any(|part| part.strip_suffix(".lock").is_some()), "a part of its name ends with `.lock`"),
     ];
     rules.into_iter().find_map(|(is_broken, rule)| is_broken.then_some(rule))
 }

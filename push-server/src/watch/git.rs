@@ -233,6 +233,8 @@ fn without_credentials(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+
     use super::*;
 
     #[test]
@@ -245,6 +247,18 @@ mod tests {
         ] {
             assert_eq!(without_credentials(text), shown);
         }
+    }
+
+    #[test]
+    fn a_failure_says_what_git_said() {
+        let exited = |code: i32| ExitStatus::from_raw(code << 8);
+        let words = |code: i32, messages: &str| match failed(exited(code), messages.as_bytes()) {
+            GitError::Failed(words) => words,
+            error => format!("{error:?}"),
+        };
+        assert_eq!(words(128, "remote: \u{202e}no\nfatal: not found\n"), "remote: \\u{202e}no ⏎ fatal: not found");
+        assert_eq!(words(1, " \n"), "git ended with exit status: 1");
+        assert_eq!(words(127, "timeout: failed to run command"), "NotInstalled");
     }
 
     #[tokio::test]

@@ -38,24 +38,25 @@ impl History {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<(Option<String>, Vec<String>), String> {
-        let name = |commit: Commit| commit.as_str()[..1].to_owned();
-        let words = text.split(' ').map(|word| if word.len() == 1 { word.repeat(40) } else { word.to_owned() });
-        let text = words.collect::<Vec<_>>().join(" ").replace('_', " ");
-        let lines = text.replace(" / ", "\n");
-        let history = History::parse(lines.as_bytes())?;
-        Ok((history.parent.map(name), history.commits.into_iter().map(name).collect()))
+    /// Parses lines of commits that have one letter for all their digits.
+    fn parse(lines: &[&str]) -> Result<History, String> {
+        let whole = |line: &&str| line.split(' ').map(|name| name.repeat(40)).collect::<Vec<_>>().join(" ");
+        History::parse(lines.iter().map(whole).collect::<Vec<_>>().join("\n").as_bytes())
+    }
+
+    fn history(parent: Option<&str>, commits: &[&str]) -> History {
+        let commit = |name: &str| name.repeat(40).parse().unwrap();
+        History { parent: parent.map(commit), commits: commits.iter().map(|name| commit(name)).collect() }
     }
 
     #[test]
     fn each_commit_must_follow_the_one_before() {
-        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        assert_eq!(parse("a / b a / c b d"), Ok((None, owned(&["a", "b", "c"]))));
-        assert_eq!(parse("b a / c b"), Ok((Some("a".to_owned()), owned(&["b", "c"]))));
-        assert_eq!(History::parse(b""), Ok(History { parent: None, commits: Vec::new() }));
-        assert!(parse("a / c b").unwrap_err().contains("does not follow"));
-        assert!(parse("a / b").unwrap_err().contains("does not follow"));
-        assert!(parse("a / b d a").unwrap_err().contains("does not follow"), "only the first parent counts");
+        assert_eq!(parse(&["a", "b a", "c b d"]), Ok(history(None, &["a", "b", "c"])));
+        assert_eq!(parse(&["b a", "c b"]), Ok(history(Some("a"), &["b", "c"])));
+        assert_eq!(History::parse(b""), Ok(history(None, &[])));
+        assert!(parse(&["a", "c b"]).unwrap_err().contains("does not follow"));
+        assert!(parse(&["a", "b"]).unwrap_err().contains("does not follow"));
+        assert!(parse(&["a", "b d a"]).unwrap_err().contains("does not follow"), "only the first parent counts");
     }
 
     #[test]

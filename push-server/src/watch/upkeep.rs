@@ -51,7 +51,7 @@ impl Drop for Lock {
 /// Removes what a git that was killed left behind: locks, which would keep the next one from writing, and what it had
 /// received of a pack, which nobody else would ever remove. Only for who has the [`Lock`].
 pub(super) fn remove_leftovers(mirror: &Path) -> io::Result<()> {
-    let is_lock = |name: &str| name.ends_with(".lock");
+    let is_lock = |name: &str| name.strip_suffix(".lock").is_some();
     let is_part = |name: &str| name.starts_with("tmp_") || name.starts_with(".tmp-");
     remove(mirror, &is_lock, false)?;
     for (below, goes_deeper) in [("refs", true), ("reftable", true), ("objects", false), ("objects/info", true)] {
