@@ -91,9 +91,11 @@ async fn change(view: &View, name: &str, is_held: bool) -> Response {
 #[cfg(test)]
 mod tests {
     use axum::http::Method;
+    use bucket::PushKind;
+    use serde_json::json;
 
     use super::*;
-    use crate::web::testing::{body, release_of, send, server, web};
+    use crate::web::testing::{body, release_of, report, send, server, web};
 
     #[tokio::test]
     async fn whoever_is_on_a_server_says_so_in_one_click_and_pushes_there_all_the_same() {
@@ -147,6 +149,87 @@ mod tests {
         assert!(body(&web, "deployer", "/servers/web-1").await.contains("Resume"));
         assert_eq!(post("admin", "/servers/web-1/resume", "").await, StatusCode::SEE_OTHER);
         assert!(!body(&web, "viewer", "/servers/web-1").await.contains("on hold"));
+    }
+
+    #[tokio::test]
+    async fn who_set_a_hold_has_a_release_tried_again_there_if_they_say_so() {
+        let (_directory, web) = web().await;
+        let (old, new) = (release_of(&web, 7).await, release_of(&web, 9).await);
+        server(&web, "web-1", Some(&old), "converged", "converged").await;
+        let post = async |who: &str, path: &str, sent: &str| {
+            send(&web, who, Method::POST, path, sent.to_owned()).await.status()
+        };
+        let push = format!("kind=deploy&target=web-1+{}+{}", old.stem(), new.stem());
+        let answer = send(&web, "deployer", Method::POST, "/push", push).await;
+        let place = answer.headers()["location"].to_str().unwrap().to_owned();
+        assert_eq!(post("deployer", "/servers/web-1/hold", "").await, StatusCode::SEE_OTHER);
+        let fails = async || {
+            report(&web, "web-1", "quarantined").await;
+            web.refresher.refresh().await;
+        };
+        let retries = async || {
+            let history = web.refresher.bucket().newest_history(&"web-1".parse().unwrap(), 10).await.unwrap();
+            history.iter().filter(|entry| entry.kind == PushKind::Retry).count()
+        };
+        fails().await;
+        // From the page of the push, and from that of the app: the box is theirs alone.
+        let of_push = format!("{place}/retry");
+        for plan in [of_push.as_str(), "/plan?retry=web&server=web-1"] {
+            let own = body(&web, "deployer", plan).await;
+            assert!(own.contains("On hold by you: 1 server") && own.contains("name=\"held_target\""), "{own}");
+            let of_other = body(&web, "admin", plan).await;
+            assert!(of_other.contains("is on hold on") && !of_other.contains("name=\"held\""), "{of_other}");
+        }
+        let target = format!("kind=retry&held_target=web-1+{0}+{0}", new.stem());
+        let mut expected = 0;
+        for path in [of_push.as_str(), "/push"] {
+            fails().await;
+            assert_eq!(post("deployer", path, &target).await, StatusCode::BAD_REQUEST, "{path}");
+            assert_eq!(retries().await, expected, "{path}");
+            assert_eq!(post("deployer", path, &format!("{target}&held=yes")).await, StatusCode::SEE_OTHER, "{path}");
+            expected += 1;
+            assert_eq!(retries().await, expected, "{path}");
+        }
+        // A program says so too, and it means its own operator's holds.
+        let api = |held: bool| json!({ "app": "web", "servers": ["web-1"], "held": held }).to_string();
+        let of_push_api = |held: bool| json!({ "held": held }).to_string();
+        let of_push_path = of_push.replace("/pushes/", "/api/v1/pushes/");
+        for (path, held, own) in
+            [("/api/v1/retry", api(true), api(false)), (of_push_path.as_str(), of_push_api(true), of_push_api(false))]
+        {
+            fails().await;
+            assert_eq!(post("deployer", path, &own).await, StatusCode::CONFLICT, "{path}");
+            assert_eq!(post("admin", path, &held).await, StatusCode::CONFLICT, "{path}");
+            assert_eq!(retries().await, expected, "{path}");
+            assert_eq!(post("deployer", path, &held).await, StatusCode::OK, "{path}");
+            expected += 1;
+            assert_eq!(retries().await, expected, "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_hold_is_marked_where_a_server_needs_attention_and_on_the_page_of_a_push() {
+        let (_directory, web) = web().await;
+        let (old, new) = (release_of(&web, 7).await, release_of(&web, 9).await);
+        for name in ["web-1", "web-2"] {
+            server(&web, name, Some(&old), "failed", "failed").await;
+        }
+        let targets = ["web-1", "web-2"].map(|name| format!("target={name}+{}+{}", old.stem(), new.stem())).join("&");
+        let answer = send(&web, "deployer", Method::POST, "/push", format!("kind=deploy&{targets}")).await;
+        let place = answer.headers()["location"].to_str().unwrap().to_owned();
+        web.refresher.refresh().await;
+        for (verb, marked) in [("hold", true), ("resume", false)] {
+            let answer = send(&web, "deployer", Method::POST, &format!("/servers/web-1/{verb}"), String::new()).await;
+            assert_eq!(answer.status(), StatusCode::SEE_OTHER);
+            for path in ["/", place.as_str()] {
+                let page = body(&web, "viewer", path).await;
+                let row = |server: &str| {
+                    let from = page.find(&format!("href=\"/servers/{server}\"")).unwrap();
+                    page[from..from + page[from..].find("</tr>").unwrap()].contains("on hold, expires in 2 h")
+                };
+                assert_eq!((row("web-1"), row("web-2")), (marked, false), "{path}: {page}");
+            }
+        }
     }
 
     #[tokio::test]
