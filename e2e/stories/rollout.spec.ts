@@ -84,3 +84,87 @@ test("a plan shows the waves that the policy asks for, and others before they ar
   await expect(async () => expect(stage.desired("web-4", "web")).toBe(to)).toPass();
   expect(stage.desired("web-1", "web")).not.toBe(to);
 });
+
+test("a failed server uses the budget up, and a person allows more to be out", async ({ stage, page }) => {
+  stage.fleet("harmless");
+  await stage.serve();
+  const to = stage.releases("web")[4];
+  const before = stage.desired("web-3", "web");
+  await page.goto(`${stage.address}/plan?release=${encodeURIComponent(to)}&server=web-1&server=web-3`);
+  await page.getByText("In waves", { exact: true }).click();
+  await page.getByLabel("Waves", { exact: true }).fill("rest");
+  await page.getByLabel("Must stay converged for").fill("0s");
+  await page.getByLabel("Stop when so many servers fail").fill("2");
+  await page.getByLabel("Out of a group at a time, at most").fill("1");
+  await page.getByRole("button", { name: "Push web to 2 servers" }).click();
+  await expect(page.getByText("Waiting until fewer servers are out: 1 of 2 out, 1 allowed")).toBeVisible();
+  const place = page.url();
+  stage.fleet("report", "web-1", to, "degraded");
+  await expect(page.locator("#rollout").getByText("1 degraded")).toBeVisible();
+  expect(stage.desired("web-3", "web")).toBe(before);
+
+  // A number that allows no more is refused, and says so.
+  await page.getByLabel("Out of a group at a time, at most").fill("1");
+  await page.getByRole("button", { name: "Allow more out" }).click();
+  await expect(page.getByText("is no more than may be out at a time already")).toBeVisible();
+  await page.goto(place);
+  await page.getByLabel("Reason (optional)").fill("web-1 gets a new disk");
+  await page.getByLabel("Out of a group at a time, at most").fill("2");
+  await page.getByRole("button", { name: "Allow more out" }).click();
+  await expect(page.getByText("2 of 2 out, 2 allowed")).toBeVisible();
+  await expect(page.getByText("web-1 gets a new disk")).toBeVisible();
+  await expect(page.getByText("Waiting for a report of web-1, web-3")).toBeVisible();
+  expect(stage.desired("web-3", "web")).toBe(to);
+});
+
+test("a hold is marked where its server is listed, and the mark goes when it ends", async ({ stage, page }) => {
+  stage.fleet("harmless");
+  await stage.serve();
+  const push = `/pushes/${stage.push("history", "web-2").pushes[0].id}`;
+  const marked = "on hold, expires in 2 h";
+  const row = page.getByRole("row").filter({ has: page.getByRole("link", { name: "web-2", exact: true }) });
+  await page.goto(`${stage.address}/`);
+  await expect(row.first()).toBeVisible();
+  await expect(page.getByText(marked)).toHaveCount(0);
+  const other = await page.context().newPage();
+  await other.goto(`${stage.address}/servers/web-2`);
+  await other.getByRole("button", { name: "I am on it" }).click();
+  // Nobody loads the page again.
+  await expect(page.locator("#attention").getByRole("row").filter({ hasText: marked })).toHaveText(/^\s*web-2/);
+  // The page of an app has it among all that have a release, and among those where it failed.
+  for (const [path, places] of [[push, 1], ["/servers?q=web", 1], ["/apps/web", 2]] as const) {
+    await page.goto(stage.address + path);
+    await expect(row.getByText(marked).first(), path).toBeVisible();
+    await expect(page.getByText(marked), path).toHaveCount(places);
+  }
+  await page.goto(stage.address + push);
+  await other.getByRole("button", { name: "Resume" }).click();
+  await expect(page.getByText(marked)).toHaveCount(0);
+  await other.close();
+});
+
+test("an admin pushes all at once where waves are asked for, and that stays marked", async ({ stage, page }) => {
+  stage.fleet("harmless");
+  const policy = join(stage.directory, "skiapush.conf");
+  await writeFile(policy, `{ Groups: { prod: { Servers: ["web-1", "web-3"], Waves: "1,rest" } } }`);
+  await stage.serve("--config", policy);
+  const to = stage.releases("web")[4];
+  await page.goto(`${stage.address}/plan?release=${encodeURIComponent(to)}&q=group:prod`);
+  await page.getByLabel("Waves", { exact: true }).fill("all");
+  await page.getByRole("button", { name: /^Push/ }).click();
+  await expect(page.getByText("requires a reason")).toBeVisible();
+  expect(stage.desired("web-1", "web")).not.toBe(to);
+  await page.goBack();
+  await page.getByLabel("Waves", { exact: true }).fill("all");
+  await page.getByLabel("Reason").fill("the site is down");
+  await page.getByRole("button", { name: /^Push/ }).click();
+  await expect(page.getByText("2 pushed")).toBeVisible();
+  await expect(page.getByText("all at once", { exact: true })).toBeVisible();
+  expect(["web-1", "web-3"].map((server) => stage.desired(server, "web"))).toEqual([to, to]);
+  for (const path of ["/", "/history", "/history?server=web-3"]) {
+    await page.goto(stage.address + path);
+    const row = page.getByRole("row").filter({ hasText: "the site is down" });
+    await expect(row.getByText("all at once", { exact: true }), path).toBeVisible();
+    await expect(page.getByText("all at once", { exact: true }), path).toHaveCount(1);
+  }
+});
