@@ -17,6 +17,7 @@
 mod build;
 mod deploy;
 mod idle;
+mod journal;
 mod line;
 mod measure;
 mod rollout;

@@ -1,0 +1,48 @@
+//! What the journal of a server says of one update of `payload`, once that is over.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use harness::Machine;
+
+/// When each thing happened, in seconds after a moment.
+pub(crate) struct Journal {
+    /// Everything was downloaded and verified.
+    pub(crate) installing: f64,
+    /// dpkg's service began.
+    pub(crate) dpkg_began: f64,
+    /// It ended.
+    pub(crate) dpkg_ended: f64,
+    /// The unit was started.
+    pub(crate) active: f64,
+}
+
+/// This machine's clock, which is that of its containers.
+pub(crate) fn now() -> Result<Duration> {
+    Ok(SystemTime::now().duration_since(UNIX_EPOCH)?)
+}
+
+impl Journal {
+    /// Reads it from that moment on, by the clock.
+    pub(crate) fn since(server: &Machine, moment: Duration) -> Result<Self> {
+        let since = moment.as_secs_f64();
+        let text = server.sh(&format!("journalctl --no-pager --quiet --output=json --since=@{since:.6}"))?;
+        let entries: Vec<serde_json::Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let at = |what: &str, fits: &dyn Fn(&str, &str) -> bool| {
+            let found = entries.iter().find_map(|entry| {
+                let field = |name: &str| entry[name].as_str().unwrap_or_default();
+                let time: f64 = field("_SOURCE_REALTIME_TIMESTAMP").parse().ok()?;
+                let after = time / 1e6 - since;
+                (after >= 0.0 && fits(field("UNIT"), field("MESSAGE"))).then_some(after)
+            });
+            found.with_context(|| format!("the journal does not say when {what}"))
+        };
+        let of_dpkg = |unit: &str| unit == "pulld-transaction.service";
+        Ok(Self {
+            installing: at("all was verified", &|_, text| text.starts_with("installing `"))?,
+            dpkg_began: at("dpkg began", &|unit, text| of_dpkg(unit) && text.starts_with("Starting"))?,
+            dpkg_ended: at("dpkg ended", &|unit, text| of_dpkg(unit) && text.starts_with("Finished"))?,
+            active: at("the unit was up", &|unit, text| unit == "payload.service" && text.starts_with("Started"))?,
+        })
+    }
+}
