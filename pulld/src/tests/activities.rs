@@ -4,7 +4,10 @@ use std::{cell::RefCell, time::Duration};
 
 use bucket::{Activity, AppState, ReleaseName, Status};
 
-use crate::machine::fake::{Behaviour, Deb, release};
+use crate::{
+    failpoint,
+    machine::fake::{Behaviour, Deb, release},
+};
 
 use super::harness::{FakeAgent, Server, poll, pull};
 
@@ -65,6 +68,20 @@ async fn an_update_is_followed_in_the_bucket_by_four_reports() {
     assert!(reports[1..].iter().all(|status| status.document.generation == Some(generation)));
     let local: Status = serde_json::from_slice(&std::fs::read(server.paths().status()).unwrap()).unwrap();
     assert_eq!(local.apps[0].activity, None, "`pulld status` ends with what there is");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_reported_when_work_begins_does_not_delay_it_by_queries_of_systemd() {
+    let (one, two) = (release("web", 1), release("web", 2));
+    let (server, mut agent) = Server::running(&[&one]).await;
+    upload_lasting(&server, &two, Behaviour::Good).await;
+    server.push(&[&two]).await;
+    let (reports, met) = failpoint::met(reports_while_pulling(&server, &mut agent), |_| ()).await;
+    let place = |point: &str| met.iter().position(|met| met == point).unwrap();
+    let before = &met[place("bucket.server_document_if_changed.end")..place("bucket.open_release(web).begin")];
+    assert!(before.iter().all(|point| !point.starts_with("services.")), "{before:?}");
+    let units: Vec<_> = reports[..2].iter().map(|status| &status.apps[0].units).collect();
+    assert!(!units[0].is_empty() && units[0] == units[1], "the units are told as they were: {units:?}");
 }
 
 #[tokio::test(start_paused = true)]

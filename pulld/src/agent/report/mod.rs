@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::{
     decide::{plan::Decision, reason, report::Waiting, why::Causes},
-    machine::{PackageManager, ServiceManager, UnitState},
+    machine::{InstalledPackage, PackageManager, ServiceManager, UnitState},
     service::{control::CycleReport, events, notify},
     state::paths::Paths,
     transaction::record::Transaction,
@@ -37,6 +37,8 @@ pub(super) struct Reporter {
     publisher: Publisher,
     settling: Settling,
     previous: Option<Status>,
+    /// The units as the previous report has them; `None` once work has begun since, or before there was one.
+    units: Option<BTreeMap<String, UnitState>>,
 }
 
 impl Reporter {
@@ -47,12 +49,26 @@ impl Reporter {
             publisher: Publisher::default(),
             settling: Settling::default(),
             previous: None,
+            units: None,
         }
     }
 
     /// Forgets what was published: the next report goes to another bucket, or under another name.
     pub(super) fn forget_published(&mut self) {
         self.publisher = Publisher::default();
+    }
+
+    /// The units when work begins, as the previous report has them: to query systemd then would delay the work, and the
+    /// report at its end says how they are.
+    async fn units_before_work(
+        &mut self,
+        services: &impl ServiceManager,
+        installed: &[InstalledPackage],
+    ) -> BTreeMap<String, UnitState> {
+        match self.units.take() {
+            Some(units) => units,
+            None => observe::units(services, installed).await,
+        }
     }
 }
 
@@ -98,6 +114,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             tracing::debug!(message_id = events::CYCLE, ok = report.ok, "{}", report.summary);
         }
         self.reporter.previous = Some(status);
+        self.reporter.units = Some(units);
         report
     }
 
@@ -132,7 +149,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
     pub(super) async fn report_begun(&mut self, ignore_backoff: bool, cycle: &Cycle) -> Meanwhile {
         let failed_before =
             if ignore_backoff { BTreeMap::new() } else { self.retries.waiting(Instant::now(), Timestamp::now()) };
-        let units = observe::units(&self.machine.services, cycle.installed()).await;
+        let units = self.reporter.units_before_work(&self.machine.services, cycle.installed()).await;
         let begun = self.compose(cycle, None, &failed_before, &units, self.desired.document());
         let bucket = self.configured.open_bucket().filter(|_| !self.desired.is_unreachable());
         self.begin_reports(begun, bucket.cloned().map_or(Destination::Nowhere, Destination::Open))
@@ -151,7 +168,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             installed: Some(installed),
             ..Cycle::default()
         };
-        let units = observe::units(&self.machine.services, under_way.installed()).await;
+        let units = self.reporter.units_before_work(&self.machine.services, under_way.installed()).await;
         let begun = self.compose(&under_way, None, &BTreeMap::new(), &units, document);
         let settings = self.configured.settings();
         let bucket = match (self.configured.open_bucket(), &settings.bucket) {
