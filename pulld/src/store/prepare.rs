@@ -129,18 +129,11 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
         let current = plan::current(installed, release.app());
         let before = current.and_then(|current| Some((current, current.release.as_ref()?)));
         // Side by side: the one comes in while the other, which is on disk as a rule, is verified.
-        let (found, found_before) = tokio::join!(
-            Box::pin(download::obtain(self.bucket, self.cache, release, self.liveness)),
+        let (read, found_before) = tokio::join!(
+            Box::pin(self.obtain_and_read(release)),
             Box::pin(self.obtain_previous(before.map(|(_, release)| release)))
         );
-        let Found::File(deb) = found? else {
-            match self.bucket {
-                Some(_) => bail!("release not found in the bucket: push another release"),
-                None => bail!("its file is no longer in the cache of this server: push another release"),
-            }
-        };
-        let (inspect, path) = (self.inspect, deb.clone());
-        let info = tokio::task::spawn_blocking(move || inspect(&path)).await??;
+        let (deb, info) = read?;
         ensure!(
             info.fields.release == *release,
             "the .deb does not match the release name: its `Push-Release` field is `{}`",
@@ -166,6 +159,19 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
         };
         let previous_units = current.map(|current| current.units.clone()).unwrap_or_default();
         Ok(Candidate { release: release.clone(), deb, info, previous_units, previous })
+    }
+
+    /// The file of a release, and what it says of itself.
+    async fn obtain_and_read(&self, release: &ReleaseName) -> Result<(PathBuf, DebInfo)> {
+        let Found::File(deb) = download::obtain(self.bucket, self.cache, release, self.liveness).await? else {
+            match self.bucket {
+                Some(_) => bail!("release not found in the bucket: push another release"),
+                None => bail!("its file is no longer in the cache of this server: push another release"),
+            }
+        };
+        let (inspect, path) = (self.inspect, deb.clone());
+        let info = tokio::task::spawn_blocking(move || inspect(&path)).await??;
+        Ok((deb, info))
     }
 
     /// The file of the release that is installed, if one is. It must be on disk, or be known to be nowhere.

@@ -3,8 +3,11 @@
 use std::{collections::HashMap, time::Duration};
 
 use anyhow::{Context, Result};
+use futures_util::{StreamExt, stream::BoxStream};
 use tokio::time::timeout;
-use zbus::{Connection, OwnedObjectPath, OwnedVariant, Variant, names::InterfaceName};
+use zbus::{
+    Connection, MatchRule, MessageStream, OwnedObjectPath, OwnedVariant, Variant, message::Type, names::InterfaceName,
+};
 
 /// Time limit for a call that does nothing but query or queue.
 pub(super) const QUERY_TIMEOUT: Duration = Duration::from_secs(25);
@@ -21,7 +24,6 @@ type ListedUnit = (String, String, String, String, String, String, OwnedObjectPa
     default_path = "/org/freedesktop/systemd1"
 )]
 pub(super) trait Manager {
-    fn subscribe(&self) -> zbus::Result<()>;
     fn reload(&self) -> zbus::Result<()>;
     fn get_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
     fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
@@ -54,13 +56,24 @@ pub(super) async fn connect() -> Result<Connection> {
     connected.context("timed out connecting to the system bus")?.context("could not connect to the system bus")
 }
 
-pub(super) async fn subscribe(manager: &ManagerProxy<'_>) -> Result<JobRemovedStream> {
-    let subscribed = async {
-        manager.subscribe().await?;
-        manager.receive_job_removed().await
-    };
-    let subscribed = timeout(QUERY_TIMEOUT, subscribed).await.context("timed out subscribing to systemd's signals")?;
-    subscribed.context("could not subscribe to systemd's signals")
+/// The ends of jobs on a unit.
+pub(super) type JobEnds = BoxStream<'static, JobRemoved>;
+
+/// Hears from now on when jobs on a unit end that this connection queues: systemd tells that whoever queued them, as
+/// systemctl(1). `Subscribe()` would have it tell everybody of every change of every unit as well, while a unit is to start.
+pub(super) async fn job_ends(connection: &Connection, unit: &str) -> Result<JobEnds> {
+    let rule = MatchRule::builder()
+        .msg_type(Type::Signal)
+        .sender("org.freedesktop.systemd1")
+        .path("/org/freedesktop/systemd1")
+        .interface("org.freedesktop.systemd1.Manager")
+        .member("JobRemoved")
+        .arg(2, unit)
+        .build()?;
+    let signals = timeout(QUERY_TIMEOUT, MessageStream::for_match_rule(rule, connection, None)).await;
+    let signals = signals.context("timed out subscribing to systemd's signals")?;
+    let signals = signals.context("could not subscribe to systemd's signals")?;
+    Ok(signals.filter_map(async |signal| JobRemoved::from_message(signal.ok()?)).boxed())
 }
 
 /// systemd's own sentence, where it gave one.

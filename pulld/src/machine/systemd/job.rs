@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     super::unit_state::JobResult,
-    bus::{ManagerProxy, QUERY_TIMEOUT, connect, in_words, subscribe},
+    bus::{ManagerProxy, QUERY_TIMEOUT, connect, in_words, job_ends},
 };
 
 /// What a job does.
@@ -53,7 +53,7 @@ pub(super) async fn run(verb: Verb, name: &str, time_limit: Duration) -> Result<
     let connection = connect().await?;
     let manager = ManagerProxy::new(&connection).await?;
     // Before the job is queued: it may end before the answer says which it was.
-    let mut removed = subscribe(&manager).await?;
+    let mut ends = job_ends(&connection, name).await?;
     let queued = async {
         match verb {
             Verb::Restart => {
@@ -71,7 +71,7 @@ pub(super) async fn run(verb: Verb, name: &str, time_limit: Duration) -> Result<
     let job =
         job.map_err(|error| in_words(&error)).with_context(|| format!("could not {} `{name}`", verb.infinitive()))?;
     loop {
-        let signal = match timeout_at(deadline, removed.next()).await {
+        let signal = match timeout_at(deadline, ends.next()).await {
             Ok(Some(signal)) => signal,
             Ok(None) => bail!("lost the connection to the bus while `{name}` was being {}", verb.participle()),
             Err(_) => return Ok(JobResult::Timeout),

@@ -9,7 +9,7 @@ use zbus::{Fd, Variant};
 
 use super::{
     super::unit_state::JobResult,
-    bus::{JobRemovedStream, ManagerProxy, QUERY_TIMEOUT, connect, subscribe},
+    bus::{JobEnds, ManagerProxy, QUERY_TIMEOUT, connect, job_ends},
     unit,
 };
 
@@ -61,7 +61,7 @@ pub(crate) enum Stop {
 /// The name of a transient service that nothing runs under, and who listens to systemd for the ends of jobs.
 pub(crate) struct Idle {
     manager: ManagerProxy<'static>,
-    ends: JobRemovedStream,
+    ends: JobEnds,
 }
 
 impl Idle {
@@ -69,7 +69,7 @@ impl Idle {
     pub(crate) async fn wait(name: &str, deadline: Instant) -> Result<Self> {
         let connection = connect().await?;
         let manager = ManagerProxy::new(&connection).await?;
-        let (ends, inactive) = tokio::join!(subscribe(&manager), wait_inactive_by(&manager, name, deadline));
+        let (ends, inactive) = tokio::join!(job_ends(&connection, name), wait_inactive_by(&manager, name, deadline));
         inactive?;
         Ok(Self { ends: ends?, manager })
     }
