@@ -311,8 +311,11 @@ fn not_a_tip(line: &str) -> String {
 
 /// The name of a repository's mirror: what a person knows it by, and what no other has.
 fn mirror_name(repo: &RepoUrl) -> String {
-    let last = repo.as_str().trim_end_matches('/').rsplit(['/', ':']).next().unwrap_or_default();
-    let readable: String =
-        last.trim_end_matches(".git").chars().filter(char::is_ascii_alphanumeric).take(MAX_READABLE).collect();
+    let readable = |part: &str| -> String {
+        let part = part.trim_end_matches(".git");
+        part.chars().filter(char::is_ascii_alphanumeric).take(MAX_READABLE).collect()
+    };
+    let mut parts = repo.as_str().rsplit(['/', ':']).map(readable);
+    let readable = parts.find(|part| !part.is_empty()).unwrap_or_default();
     format!("{readable}-{}", hex::encode(Sha256::digest(repo.as_str())))
 }

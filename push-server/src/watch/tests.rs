@@ -338,7 +338,7 @@ fn another_process(repo: &Repo, url: &RepoUrl, times: u32) -> tokio::process::Ch
         .args(["--exact", "watch::tests::fetches_as_told", "--ignored"])
         .env(TOLD, format!("{}\n{url}\n{times}", repo.directory().display()))
         // What a git that started it would have it know.
-        .envs([("GIT_DIR", "/nonexistent"), ("GIT_INDEX_FILE", "/nonexistent"), ("GIT_CONFIG_COUNT", "0")])
+        .envs([("GIT_DIR", "/nonexistent"), ("GIT_OBJECT_DIRECTORY", "/nonexistent")])
         .stdout(Stdio::null())
         .kill_on_drop(true)
         .spawn()
