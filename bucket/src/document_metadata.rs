@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    AppName, Generation, HistoryEntry, Hold, Metadata, PushId, PushKind, ReleaseName, ServerName,
+    AppName, ChannelName, Generation, HistoryEntry, Hold, Metadata, PushId, PushKind, ReleaseName, ServerName,
     ascii::{cut, to_ascii_json},
 };
 
@@ -61,6 +61,9 @@ pub struct LastPush {
     /// Whether an admin had it written all at once where the policy asks for waves.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub without_waves: bool,
+    /// The channel that the watcher, or who pushed what it points to, pushed for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<ChannelName>,
     /// Whether a later writer has made sure that the history has an entry of it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub recorded: bool,
@@ -121,6 +124,7 @@ impl LastPush {
             generation,
             push: Some(self.id.clone()),
             without_waves: self.without_waves,
+            channel: self.channel.clone(),
         }
     }
 }
@@ -299,6 +303,7 @@ mod tests {
             generation: None,
             settle_seconds: None,
             without_waves: false,
+            channel: None,
             recorded: false,
         }
     }

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AppName, Bucket, Error, Generation, ObjectInfo, PageToken, PushId, PushKind, ReleaseName, ServerName,
+    AppName, Bucket, ChannelName, Error, Generation, ObjectInfo, PageToken, PushId, PushKind, ReleaseName, ServerName,
     ascii::to_ascii_json, items, layout, newest::newest,
 };
 
@@ -51,6 +51,9 @@ pub struct HistoryEntry {
     /// Whether an admin had it written all at once where the policy asks for waves.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub without_waves: bool,
+    /// The channel that the watcher, or who pushed what it points to, pushed for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<ChannelName>,
 }
 
 impl HistoryEntry {

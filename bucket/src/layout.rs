@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use jiff::{Timestamp, civil, tz::TimeZone};
 
-use crate::{AppName, NameError, PushId, ReleaseName, ServerName};
+use crate::{AppName, ChannelName, NameError, PushId, ReleaseName, ServerName};
 
 /// What marks a directory as a bucket; a bucket of Google's is one by itself.
 pub(crate) const MARKER: &str = "push-bucket";
@@ -26,6 +26,8 @@ pub(crate) const HISTORY: &str = "history/";
 pub(crate) const PUSHES: &str = "pushes/";
 /// Below it, one object for each rollout.
 pub(crate) const ROLLOUTS: &str = "rollouts/";
+/// Below it, one directory for each app with one object for each channel.
+pub(crate) const CHANNELS: &str = "channels/";
 /// What follows the name of a push in that of its end.
 const END: &str = ".end";
 /// How names of objects have a time, to the microsecond, in UTC.
@@ -201,6 +203,17 @@ pub(crate) fn rollout(id: &PushId) -> ObjectPath {
 /// The ID of the rollout whose object lies at `path`, if it is a rollout's path.
 pub(crate) fn rollout_at(path: &ObjectPath) -> Option<PushId> {
     path.0.strip_prefix(ROLLOUTS)?.strip_suffix(".json")?.parse().ok()
+}
+
+/// `channels/{app}/{channel}.json`
+pub(crate) fn channel(app: &AppName, channel: &ChannelName) -> ObjectPath {
+    ObjectPath(format!("{CHANNELS}{app}/{channel}.json"))
+}
+
+/// The channel whose object lies at `path`, if it is a channel's path.
+pub(crate) fn channel_at(path: &ObjectPath) -> Option<(AppName, ChannelName)> {
+    let (app, channel) = path.0.strip_prefix(CHANNELS)?.strip_suffix(".json")?.split_once('/')?;
+    Some((app.parse().ok()?, channel.parse().ok()?))
 }
 
 /// A time as names of objects have it: they sort by it.

@@ -4,9 +4,10 @@
 //! one that knows what lies where ([`layout`]), what the JSON looks like, and what a package says of its release
 //! ([`package`]). The programs depend on it, never on each other.
 //!
-//! - names, parsed once at the edge: [`AppName`], [`ReleaseName`], [`ServerName`], [`ObjectPath`], [`Sha256`]
+//! - names, parsed once at the edge: [`AppName`], [`ReleaseName`], [`ServerName`], [`ChannelName`],
+//!   [`ObjectPath`], [`Sha256`]
 //! - what a release carries inside its `.deb`: [`ReleaseFields`] and [`Provenance`], in a [`Control`] file
-//! - documents: [`ServerDocument`], [`ReleaseMetadata`], [`Status`], [`Push`], [`HistoryEntry`]
+//! - documents: [`ServerDocument`], [`ReleaseMetadata`], [`Status`], [`Push`], [`HistoryEntry`], [`Channel`]
 //! - where they are kept: [`Bucket`], which is `gs://` or `file://`, and the verbs on it
 //! - access to Google Cloud, for whatever a program asks there: [`Credentials`], [`Tokens`]
 //! - [`Error`], with only the cases that a caller branches on
@@ -21,6 +22,8 @@ mod app_name;
 mod ascii;
 mod backend;
 mod bucket_url;
+mod channel;
+mod channel_name;
 mod clock;
 mod document_metadata;
 mod download;
@@ -55,6 +58,8 @@ mod status;
 pub use app_name::AppName;
 pub use backend::Bucket;
 pub use bucket_url::BucketUrl;
+pub use channel::{Channel, Frozen, Move, RolledBackBy};
+pub use channel_name::ChannelName;
 pub use document_metadata::{DocumentMetadata, LastPush, Retry, ToldHold};
 pub use download::Download;
 pub use error::Error;

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    AppName, Bucket, Error, LastPush, Metadata, ObjectInfo, ObjectPath, PushId, PushKind, ReleaseName, ServerName,
+    AppName, Bucket, ChannelName, Error, LastPush, Metadata, ObjectInfo, ObjectPath, PushId, PushKind, ReleaseName,
+    ServerName,
     ascii::{cut, to_ascii_json},
     layout,
     newest::newest,
@@ -52,6 +53,9 @@ pub struct Push {
     /// Whether an admin had it written all at once where the policy asks for waves.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub without_waves: bool,
+    /// The channel that the watcher, or who pushed what it points to, pushed for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<ChannelName>,
     /// What it does to each server.
     pub rows: Vec<PushRow>,
 }

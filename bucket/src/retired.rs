@@ -64,6 +64,7 @@ impl Retirement {
             generation: self.generation,
             push: Some(self.push.clone()),
             without_waves: false,
+            channel: None,
         }
     }
 }

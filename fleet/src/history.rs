@@ -128,6 +128,7 @@ mod tests {
             generation: Generation(1),
             push: None,
             without_waves: false,
+            channel: None,
         }
     }
 

@@ -15,6 +15,7 @@
 //! - [`redo`]: undoing, retrying, continuing and stopping a push as a whole
 //! - [`wish`]: what somebody wants of how a push goes out, as it is written, pure
 //! - [`channel`]: what goes out by itself, and what git says of the order of commits, pure
+//! - [`follow`]: reading and changing a channel, and the servers that follow it
 //! - [`policy`]: what may go where, and who may do it, in which waves
 //! - [`operation`]: pushing to any number of servers
 //! - [`push`]: the one way to write a server's document; `push_object`: what lies in the bucket of a push itself
@@ -34,6 +35,7 @@ pub mod channel;
 pub mod compare;
 pub mod condition;
 pub mod filter;
+pub mod follow;
 pub mod guard;
 pub mod history;
 pub mod hold;

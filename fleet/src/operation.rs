@@ -11,8 +11,8 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use bucket::{
-    AppName, Bucket, Generation, Push, PushId, PushKind, PushRow, Release, ReleaseName, ServerName, UnwrittenCause,
-    UnwrittenRow,
+    AppName, Bucket, ChannelName, Generation, Push, PushId, PushKind, PushRow, Release, ReleaseName, ServerName,
+    UnwrittenCause, UnwrittenRow,
 };
 use futures_util::{
     FutureExt as _, StreamExt,
@@ -50,6 +50,8 @@ pub struct Operator {
     pub held: bool,
     /// Whether they push all at once where the policy asks for waves, which only an admin may ([`Policy::way`]).
     pub without_waves: bool,
+    /// The channel that they push for, if it is what that points to.
+    pub channel: Option<ChannelName>,
 }
 
 /// One push that an operator wants.
@@ -207,7 +209,7 @@ pub async fn carry_out_as(
         .map(|((key, rows), id)| {
             let (app, kind) = key.clone();
             let push = PushObject::new(bucket, (id, of), (Some(app), kind), who, rows);
-            (key, Arc::new(push.marked(operator.without_waves)))
+            (key, Arc::new(push.marked(operator.without_waves, operator.channel.as_ref())))
         })
         .collect();
     let of_intent =
@@ -390,6 +392,7 @@ async fn write(
         began: push.began(),
         settle_seconds: push.settle_seconds(),
         without_waves: push.without_waves(),
+        channel: push.channel().cloned(),
         server: intent.server.clone(),
         app: intent.app.clone(),
         to: intent.to.clone(),

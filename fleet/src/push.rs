@@ -7,8 +7,8 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use bucket::{
-    AppName, Bucket, DocumentMetadata, Error, Generation, HistoryEntry, LastPush, NewBucket, PushId, PushKind,
-    ReleaseName, Retry, ServerDocument, ServerName, Timestamp,
+    AppName, Bucket, ChannelName, DocumentMetadata, Error, Generation, HistoryEntry, LastPush, NewBucket, PushId,
+    PushKind, ReleaseName, Retry, ServerDocument, ServerName, Timestamp,
 };
 use futures_util::future::join_all;
 use jiff::SignedDuration;
@@ -81,6 +81,8 @@ pub struct Request {
     pub settle_seconds: Option<u64>,
     /// Whether an admin has it written all at once where the policy asks for waves.
     pub without_waves: bool,
+    /// The channel that it is pushed for.
+    pub channel: Option<ChannelName>,
     /// What the push is for. A retry leaves the document's content as it is.
     pub kind: PushKind,
     /// The name of the operator, for the history.
@@ -231,6 +233,7 @@ fn last_push(request: &Request, time: Timestamp) -> LastPush {
         generation: None,
         settle_seconds: request.settle_seconds,
         without_waves: request.without_waves,
+        channel: request.channel.clone(),
         recorded: false,
     }
 }

@@ -2,7 +2,9 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use bucket::{AppName, Bucket, Error, NewBucket, Push, PushEnd, PushId, PushKind, PushRow, Timestamp, UnwrittenRow};
+use bucket::{
+    AppName, Bucket, ChannelName, Error, NewBucket, Push, PushEnd, PushId, PushKind, PushRow, Timestamp, UnwrittenRow,
+};
 use futures_util::FutureExt as _;
 use tokio::{
     sync::OnceCell,
@@ -54,14 +56,17 @@ impl PushObject {
             why: why.to_owned(),
             rollout: false,
             without_waves: false,
+            channel: None,
             rows,
         };
         Self::with(bucket, push, OnceCell::new())
     }
 
-    /// The same, marked if an admin has it written all at once where the policy asks for waves.
-    pub(crate) fn marked(mut self, without_waves: bool) -> Self {
+    /// The same, marked if an admin has it written all at once where the policy asks for waves, and with the channel that it is
+    /// pushed for.
+    pub(crate) fn marked(mut self, without_waves: bool, channel: Option<&ChannelName>) -> Self {
         self.push.without_waves = without_waves;
+        self.push.channel = channel.cloned();
         self
     }
 
@@ -78,6 +83,11 @@ impl PushObject {
     /// Whether an admin has it written all at once where the policy asks for waves.
     pub(crate) fn without_waves(&self) -> bool {
         self.push.without_waves
+    }
+
+    /// The channel that it is pushed for.
+    pub(crate) fn channel(&self) -> Option<&ChannelName> {
+        self.push.channel.as_ref()
     }
 
     /// Whether its rows are written in waves.

@@ -261,6 +261,7 @@ async fn restore_one(
         generation,
         push: Some(push.id().clone()),
         without_waves: false,
+        channel: None,
     };
     let mut incomplete: Vec<Incomplete> = recorded(bucket, &entry).await.into_iter().collect();
     if let Err(error) = bucket.forget_retired(server, kept.generation).await {

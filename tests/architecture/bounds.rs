@@ -27,7 +27,7 @@ const PURE: [&str; 12] = [
     "fleet/src/plan.rs",
     "fleet/src/policy/mod.rs",
     "fleet/src/policy/pattern.rs",
-    "fleet/src/policy/read.rs",
+    "fleet/src/policy/read/",
     "fleet/src/policy/way.rs",
     "fleet/src/wish.rs",
     "pulld/src/decide/",

@@ -347,6 +347,7 @@ async fn record(gcs: &FakeGcs) -> Result<()> {
             generation: Generation(1),
             push: None,
             without_waves: false,
+            channel: None,
         };
         bucket.append_history(&entry).await?;
     }

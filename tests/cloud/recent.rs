@@ -23,6 +23,7 @@ impl World {
             poke: PokeSettings::None,
             held: false,
             without_waves: false,
+            channel: None,
         };
         let mut intents = Vec::new();
         for server in servers {
@@ -100,6 +101,7 @@ async fn a_push_that_nobody_ended_is_asked_for_until_somebody_does() {
         why: String::new(),
         rows: vec![row.clone()],
         without_waves: false,
+        channel: None,
     };
     world.bucket.create_push(&push).await.unwrap();
     let again = SnapshotRefresher::new(world.bucket.clone());

@@ -165,6 +165,7 @@ fn history(server: &str, n: u32) -> HistoryEntry {
         generation: bucket::Generation(1),
         push: None,
         without_waves: false,
+        channel: None,
     }
 }
 

@@ -93,6 +93,7 @@ pub(crate) fn operator() -> Operator {
         poke: PokeSettings::None,
         held: false,
         without_waves: false,
+        channel: None,
     }
 }
 
@@ -116,6 +117,7 @@ fn request(app: &str, n: u8, from: Option<u8>) -> Request {
         who: "ops@laptop".to_owned(),
         reason: "killed".to_owned(),
         without_waves: false,
+        channel: None,
     }
 }
 
@@ -264,6 +266,7 @@ async fn rollback_and_history_cost_the_same_after_any_number_of_pushes() {
             generation: bucket::Generation(1),
             push: None,
             without_waves: false,
+            channel: None,
         };
         world.bucket.append_history(&entry).await.unwrap();
     }
@@ -349,6 +352,7 @@ async fn a_removal_leaves_everything_else_and_is_continued_and_undone() {
         why: "moved".to_owned(),
         rows: vec![row("web-1"), row("web-2")],
         without_waves: false,
+        channel: None,
     };
     world.bucket.create_push(&push).await.unwrap();
     let first = Request {
@@ -407,6 +411,7 @@ async fn a_push_that_was_cut_off_is_continued_once_whoever_continues_it() {
             })
             .collect(),
         without_waves: false,
+        channel: None,
     };
     world.bucket.create_push(&push).await.unwrap();
     let account = account::read(&world.bucket, &push.id).await.unwrap();
@@ -461,6 +466,7 @@ async fn a_push_that_is_stopped_writes_nothing_more() {
         why: String::new(),
         rows: vec![bucket::PushRow { server: "web-1".parse().unwrap(), from: None, to: Some(release("web", 1)) }],
         without_waves: false,
+        channel: None,
     };
     world.bucket.create_push(&push).await.unwrap();
     let account = account::read(&world.bucket, &push.id).await.unwrap();

@@ -92,6 +92,7 @@ async fn cut_off(bucket: &Bucket, release: &str, servers: &[&str]) -> Result<()>
         why: "before the night".to_owned(),
         rows: Vec::new(),
         without_waves: false,
+        channel: None,
     };
     let mut first = None;
     for server in servers {
@@ -118,6 +119,7 @@ async fn cut_off(bucket: &Bucket, release: &str, servers: &[&str]) -> Result<()>
         settle_seconds: None,
         recorded: false,
         without_waves: false,
+        channel: None,
     };
     document.set(release);
     let metadata = document.metadata().clone().with_push(&told);
@@ -205,6 +207,7 @@ impl Fleet<'_> {
             generation: Generation(time.as_microsecond()),
             push: None,
             without_waves: false,
+            channel: None,
         };
         Ok(self.bucket.append_history(&entry).await?)
     }

@@ -16,6 +16,11 @@ pub struct BranchError {
 }
 
 impl Branch {
+    /// The branch that is meant where none is named: `main`.
+    pub fn usual() -> Self {
+        Self("main".to_owned())
+    }
+
     /// Longest name, in bytes.
     pub const MAX: usize = 255;
 

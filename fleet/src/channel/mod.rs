@@ -2,9 +2,17 @@
 //!
 //! - [`repo`], [`branch`]: where a channel's commits are, as the configuration names it
 //! - [`line`]: in which order they landed
+//! - [`choose`]: which release a channel moves to
+//! - [`change`]: what a person changes about a channel
+//! - [`follower`]: whether a server gets what a channel points to
+//! - [`observe`]: what became of that on the servers that got it
 //!
 //! Everything here is pure: it runs no git, and takes no clock.
 
 pub mod branch;
+pub mod change;
+pub mod choose;
+pub mod follower;
 pub mod line;
+pub mod observe;
 pub mod repo;

@@ -7,6 +7,7 @@
 //! `docs/skiapush.conf` shows every key. The rules are pure: [`Policy::judge`] and [`Policy::way`] decide, `read.rs` makes them from text,
 //! and [`watched::Watched`] reads the file anew when it changes.
 
+mod channels;
 mod links;
 mod pattern;
 mod read;
@@ -15,6 +16,7 @@ mod rules;
 pub mod watched;
 mod way;
 
+pub use channels::ChannelRules;
 pub use links::Links;
 pub use pattern::Pattern;
 pub use read::{MAX_BYTES, Problem};

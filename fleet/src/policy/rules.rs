@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bucket::{AppName, ServerName};
 
-use super::{links::Links, pattern::Pattern, refusal::Refusal};
+use super::{channels::ChannelRules, links::Links, pattern::Pattern, refusal::Refusal};
 use crate::{
     filter::Groups,
     identity::{Identity, Origin},
@@ -21,6 +21,7 @@ pub struct Policy {
     pub(super) groups: Vec<Group>,
     /// The waves in which pushes of an app go out.
     pub(super) apps: BTreeMap<AppName, Asked>,
+    pub(super) channels: Vec<ChannelRules>,
     /// `None` when the file gives none.
     pub(super) roles: Option<Vec<Grant>>,
     pub(super) links: Links,
@@ -112,6 +113,11 @@ impl Policy {
     /// How many servers of a group may be out at a time while a release is rolled out, if the file says.
     pub fn max_down(&self, group: &str) -> Option<Share> {
         self.groups.iter().find(|known| known.name == group)?.max_down
+    }
+
+    /// The channels, in the file's order.
+    pub fn channels(&self) -> &[ChannelRules] {
+        &self.channels
     }
 
     /// The servers that the file names one by one.

@@ -224,6 +224,7 @@ impl Driver {
             poke: self.poke.clone(),
             held: false,
             without_waves: false,
+            channel: None,
         }
     }
 }
@@ -296,6 +297,7 @@ pub fn push_of(rollout: &Rollout) -> Push {
         rollout: true,
         rows: rollout.rows().map(row).collect(),
         without_waves: false,
+        channel: None,
     }
 }
 
@@ -333,6 +335,7 @@ async fn undo_push(bucket: &Bucket, rollout: &Rollout, undo: &Undo) -> Result<(P
         rollout: true,
         rows,
         without_waves: false,
+        channel: None,
     };
     Ok((push, impossible))
 }

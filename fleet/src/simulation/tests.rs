@@ -113,6 +113,7 @@ async fn what_a_slow_driver_writes_after_an_undo_has_begun_is_undone_too() {
             poke: PokeSettings::None,
             held: false,
             without_waves: false,
+            channel: None,
         };
         let results = carry_wave(world.bucket(), &operator, (push_of(&rollout), None), vec![(intent, None)]).await;
         assert!(results[0].is_pushed(), "{:?}", results[0].result);

@@ -218,6 +218,7 @@ impl World {
             poke: PokeSettings::None,
             held: false,
             without_waves: false,
+            channel: None,
         };
         for result in carry_out(&self.bucket, &operator, intents, |_, _| ()).await {
             result.result.with_context(|| format!("could not push to `{}`", result.intent.server))?;

@@ -29,6 +29,7 @@ async fn an_app_that_has_settled_is_reported_once_more() {
         settle_seconds: Some(120),
         recorded: false,
         without_waves: false,
+        channel: None,
     };
     let metadata = document.metadata().clone().with_push(&push);
     server.bucket.write_server_document(&Server::name(), &document.with_metadata(metadata), Some(seen)).await.unwrap();

@@ -43,7 +43,8 @@ impl CheckConfig {
             Ok(policy) => {
                 let servers = count(policy.servers().count(), "server");
                 let (groups, apps) = (count(policy.groups().count(), "group"), count(policy.apps_in_waves(), "app"));
-                print_line(format_args!("{name}: valid, {servers}, {groups}, {apps} with waves"))?;
+                let channels = count(policy.channels().len(), "channel");
+                print_line(format_args!("{name}: valid, {servers}, {groups}, {apps} with waves, {channels}"))?;
             }
             Err(problems) => {
                 for problem in problems {

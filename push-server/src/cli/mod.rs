@@ -1,6 +1,7 @@
 //! The `push` command: one file for each verb. Nothing else in this crate prints.
 
 mod carry_on;
+mod channel;
 mod check_config;
 mod command;
 mod deploy;
@@ -23,6 +24,7 @@ mod status;
 mod targets;
 mod undo;
 mod wait;
+mod watch;
 mod waves;
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
@@ -85,6 +87,8 @@ enum Verb {
     Continue(carry_on::Continue),
     Stop(carry_on::Stop),
     Rollout(rollout::RolloutArguments),
+    Channel(channel::ChannelArguments),
+    Watch(watch::Watch),
     Reject(reject::Reject),
     Unreject(reject::Unreject),
     Halt(halt::HaltArguments),
@@ -130,6 +134,7 @@ async fn run(arguments: Arguments) -> Result<bool> {
     };
     let done = match verb {
         Verb::Serve(serve) => return serve.run(bucket, &url, arguments.config).await,
+        Verb::Watch(watch) => watch.run(bucket.clone(), arguments.config, arguments.json).await,
         Verb::Deploy(deploy) => deploy.run(&open(arguments.config)?).await,
         Verb::Rollback(rollback) => rollback.run(&open(arguments.config)?).await,
         Verb::Retire(retire) => retire.run(&open(arguments.config)?).await,
@@ -141,6 +146,7 @@ async fn run(arguments: Arguments) -> Result<bool> {
         Verb::Continue(carry_on) => carry_on.run(&open(arguments.config)?).await,
         Verb::Stop(stop) => stop.run(&open(arguments.config)?).await,
         Verb::Rollout(rollout) => rollout.run(&open(arguments.config)?).await,
+        Verb::Channel(channel) => channel.run(&open(arguments.config)?).await,
         Verb::Reject(reject) => reject.run(&open(arguments.config)?).await,
         Verb::Unreject(unreject) => unreject.run(&open(arguments.config)?).await,
         Verb::Diff(diff) => diff.run(&open(arguments.config)?).await,

@@ -158,6 +158,7 @@ pub(crate) fn operator(command: &Command, options: &DeployOptions) -> Result<Ope
         poke: poke.map_err(|error| UsageError::new(format!("{error:#}")))?,
         held: options.held,
         without_waves: false,
+        channel: None,
     })
 }
 

@@ -60,6 +60,7 @@ impl Retire {
             poke: PokeSettings::None,
             held: self.held,
             without_waves: false,
+            channel: None,
         };
         let names = servers.into_iter().map(|server| server.name).collect();
         show(command, &retire(&command.bucket, &operator, names).await, "retired")

@@ -117,6 +117,7 @@ impl Driving {
             policy: command.policy.clone(),
             poke: poke.map_err(|error| UsageError::new(format!("{error:#}")))?,
             without_waves: false,
+            channel: None,
         })
     }
 }

@@ -197,6 +197,7 @@ fn foreign<'a>(entries: impl Iterator<Item = &'a HistoryEntry>) -> Vec<Push> {
             why: entry.why.clone(),
             rows: Vec::new(),
             without_waves: entry.without_waves,
+            channel: entry.channel.clone(),
         });
         push.time = push.time.min(entry.time);
         push.rows.push(PushRow { server: entry.server.clone(), from: entry.from.clone(), to: entry.to.clone() });

@@ -1,11 +1,13 @@
-//! The watcher: what git says of the branches that channels follow.
+//! The watcher: moves channels along their branches, and pushes to their followers.
 //!
 //! - [`mirror`]: copies of the repositories, and the order of commits in them
+//! - [`round`]: one look at every channel, and what is done about it
 //! - `git`: the command that makes and reads them; `history`: what it prints; `upkeep`: what is left when it is killed
 
 mod git;
 mod history;
 pub mod mirror;
+pub mod round;
 #[cfg(test)]
 mod tests;
 mod upkeep;

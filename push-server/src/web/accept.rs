@@ -132,6 +132,7 @@ fn operator(view: &View, reason: &str) -> Result<Operator, NotAccepted> {
         poke: view.web.poke.clone(),
         held: false,
         without_waves: false,
+        channel: None,
     })
 }
 

@@ -94,6 +94,7 @@ impl Job {
             why: self.reason.clone(),
             rows: rows.collect(),
             without_waves: self.without_waves,
+            channel: None,
         }
     }
 

@@ -256,6 +256,7 @@ mod tests {
                 why: "before the night".to_owned(),
                 rows: servers.iter().map(row).collect(),
                 without_waves: false,
+                channel: None,
             };
             web.refresher.bucket().create_push(&push).await.unwrap();
             push.id.to_string()

@@ -63,6 +63,7 @@ fn operator(view: &View, reason: &str, held: bool) -> anyhow::Result<Operator> {
         poke: PokeSettings::None,
         held,
         without_waves: false,
+        channel: None,
     })
 }
 

@@ -234,6 +234,7 @@ mod tests {
             generation: Generation(1),
             push: None,
             without_waves: false,
+            channel: None,
         };
         web.refresher.bucket().append_history(&entry).await.unwrap();
         server(&web, "web-1", Some(&two), "converged", "converged").await;

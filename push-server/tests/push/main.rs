@@ -1,5 +1,6 @@
 //! The real command against a bucket in a directory.
 
+mod channels;
 mod holds;
 mod kills;
 mod pushes;
@@ -443,6 +444,7 @@ async fn a_second_operator_of_the_same_app_gets_a_conflict() {
         who: "ops@build-2".to_owned(),
         reason: String::new(),
         without_waves: false,
+        channel: None,
     };
     ok(&fixture.push(&format!("deploy {second} web-1")));
     let seen = fleet::push::read(&fixture.bucket, &request.server).await.unwrap();

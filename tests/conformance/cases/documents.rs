@@ -60,6 +60,7 @@ fn history(day: u32, id: &str) -> HistoryEntry {
         generation: Generation(7),
         push: None,
         without_waves: false,
+        channel: None,
     }
 }
 

@@ -31,6 +31,7 @@ fn last_push(app: &str, why: &str) -> LastPush {
         settle_seconds: Some(120),
         recorded: false,
         without_waves: false,
+        channel: None,
     }
 }
 
@@ -121,6 +122,7 @@ pub(crate) async fn pushes_come_back_newest_first_with_their_ends(world: World) 
         why: "ü".repeat(1024),
         rows,
         without_waves: false,
+        channel: None,
     };
     let old = push(900, "web", vec![row("web-1", "web"), row("web-2", "web")]);
     let middle = push(3, "api", vec![row("api-1", "api"), PushRow { to: None, ..row("api-2", "api") }]);
@@ -171,6 +173,7 @@ pub(crate) async fn a_push_that_does_not_fit_is_refused(world: World) {
         who,
         why,
         without_waves: false,
+        channel: None,
         rollout: false,
         rows: (0..20_000).map(row).collect(),
     };

@@ -120,6 +120,7 @@ impl Story {
             settle_seconds: Some(120),
             recorded: false,
             without_waves: false,
+            channel: None,
         };
         let metadata: DocumentMetadata = before.metadata().clone().carried(*generation, &[]).with_push(&last);
         let document = ServerDocument::parse(format!("[\"{}\"]", release(to)).as_bytes()).unwrap();

@@ -1,5 +1,7 @@
 //! Reading the rules from JSON5 (<https://spec.json5.org>), with every mistake at its line and column.
 
+mod channels;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -96,11 +98,12 @@ impl Reader<'_> {
     }
 
     fn policy(&mut self, object: &Object, policy: &mut Policy) {
-        for (key, property) in self.properties(object, &["Servers", "Groups", "Apps", "Roles", "Links"]) {
+        for (key, property) in self.properties(object, &["Servers", "Groups", "Apps", "Channels", "Roles", "Links"]) {
             match key.as_str() {
                 "Servers" => policy.servers = Some(self.servers(property)),
                 "Groups" => policy.groups = self.groups(property),
                 "Apps" => policy.apps = self.apps(property),
+                "Channels" => policy.channels = self.channels(&property.value),
                 "Links" => policy.links = self.links(property),
                 _ => policy.roles = Some(self.roles(property)),
             }

@@ -1,0 +1,171 @@
+//! Which release a channel points to: pure.
+
+use std::collections::BTreeSet;
+
+use bucket::{Channel, Release, ReleaseName};
+
+use super::{change::Moves, line::Line};
+
+/// Looks through the releases of an app for the one that is furthest on a line; it keeps no other.
+#[derive(Debug)]
+pub struct Furthest<'a> {
+    line: &'a Line,
+    rejected: &'a BTreeSet<ReleaseName>,
+    found: Option<(usize, Release)>,
+    unreadable: usize,
+}
+
+/// What a channel does next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// It points to the furthest release, or nothing may be chosen.
+    Stay,
+    /// It moves to this release.
+    Move(ReleaseName),
+    /// It is frozen or moves only when told, and would otherwise move to this release.
+    Would(ReleaseName),
+    /// Its release is not on the line: the branch was rewritten, or is gone, or a person pointed it elsewhere.
+    Diverged,
+}
+
+impl<'a> Furthest<'a> {
+    /// On this line; `rejected` is passed over.
+    pub fn on(line: &'a Line, rejected: &'a BTreeSet<ReleaseName>) -> Self {
+        Self { line, rejected, found: None, unreadable: 0 }
+    }
+
+    /// Looks at one more. What its metadata says of repository and branch isn't trusted: its commit is on the line or it
+    /// isn't. Of several builds of a commit the one that was uploaded last counts.
+    pub fn look(&mut self, release: Release) {
+        let Ok(metadata) = &release.metadata else {
+            self.unreadable += 1;
+            return;
+        };
+        if metadata.dirty || self.rejected.contains(&release.name) {
+            return;
+        }
+        let Some(place) = self.line.place(release.name.commit()) else { return };
+        let is_further = |(known, of_it): &(usize, Release)| (place, release.uploaded) > (*known, of_it.uploaded);
+        if self.found.as_ref().is_none_or(is_further) {
+            self.found = Some((place, release));
+        }
+    }
+
+    /// Releases of which nothing is known, because their metadata can't be read.
+    pub fn unreadable(&self) -> usize {
+        self.unreadable
+    }
+
+    /// The furthest one, and its place.
+    pub fn found(&self) -> Option<(usize, &Release)> {
+        self.found.as_ref().map(|(place, release)| (*place, release))
+    }
+}
+
+/// What a channel does next: it moves forward on the line, never along a side branch, and not to another build of the same
+/// commit.
+pub fn next(channel: &Channel, moves: Moves, line: Option<&Line>, furthest: Option<(usize, &ReleaseName)>) -> Next {
+    let Some(line) = line else { return Next::Diverged };
+    let own = channel.release.as_ref().map(|release| line.place(release.commit()));
+    let from = match own {
+        Some(None) => return Next::Diverged,
+        Some(Some(place)) => Some(place),
+        None => None,
+    };
+    match furthest {
+        Some((place, release)) if from.is_none_or(|from| place > from) => {
+            if channel.frozen.is_some() || moves == Moves::Told {
+                Next::Would(release.clone())
+            } else {
+                Next::Move(release.clone())
+            }
+        }
+        _ => Next::Stay,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bucket::{Frozen, Generation, ReleaseMetadata};
+
+    use super::*;
+
+    fn commit(n: u8) -> bucket::Commit {
+        format!("{n:040x}").parse().unwrap()
+    }
+
+    fn release(n: u8, minute: u8) -> Release {
+        let name: ReleaseName =
+            format!("web/web:dev@build-1:2026-11-20T19:{minute:02}:00Z:{n:040x}.deb").parse().unwrap();
+        let metadata = ReleaseMetadata {
+            dirty: false,
+            note: String::new(),
+            services: Vec::new(),
+            sha256: [0; 32].into(),
+            size: 3,
+            package: "web".parse().unwrap(),
+            version: "1".into(),
+            architecture: "all".parse().unwrap(),
+            repo: "https://elsewhere.example/x".into(),
+            branch: "other".into(),
+        };
+        let uploaded = name.time();
+        Release { name, generation: Generation(1), size: 3, uploaded, adopted: None, metadata: Ok(metadata) }
+    }
+
+    fn channel(n: Option<u8>) -> Channel {
+        let at = "2026-11-20T19:00:00Z".parse().unwrap();
+        let mut channel = Channel::new("web".parse().unwrap(), "prod".parse().unwrap(), "dev", "", at);
+        channel.release = n.map(|n| release(n, n).name);
+        channel
+    }
+
+    fn furthest(line: &Line, rejected: &[ReleaseName], releases: Vec<Release>) -> Option<(usize, ReleaseName)> {
+        let rejected = rejected.iter().cloned().collect();
+        let mut furthest = Furthest::on(line, &rejected);
+        for release in releases {
+            furthest.look(release);
+        }
+        furthest.found().map(|(place, release)| (place, release.name.clone()))
+    }
+
+    #[test]
+    fn the_furthest_on_the_line_counts_in_whatever_order_builds_finish() {
+        let line = Line::new([1, 2, 3].map(commit).to_vec());
+        for order in [[1, 2, 3], [1, 3, 2], [2, 1, 3], [2, 3, 1], [3, 1, 2], [3, 2, 1]] {
+            let releases = order.into_iter().zip(0..).map(|(n, minute)| release(n, minute)).collect();
+            assert_eq!(furthest(&line, &[], releases).unwrap().0, 2, "{order:?}");
+        }
+        // Of two builds of one commit the last, and none that is dirty, rejected, unreadable or off the line.
+        let (mut dirty, mut unreadable) = (release(3, 5), release(3, 6));
+        dirty.metadata.as_mut().unwrap().dirty = true;
+        unreadable.metadata = Err("no metadata".into());
+        let releases = vec![release(2, 3), release(2, 4), dirty, unreadable, release(3, 7), release(9, 9)];
+        let found = furthest(&line, &[release(3, 7).name], releases);
+        assert_eq!(found, Some((1, release(2, 4).name)));
+    }
+
+    #[test]
+    fn a_channel_moves_forward_on_its_line_only() {
+        let line = Line::new([1, 2, 3].map(commit).to_vec());
+        let (at, new) = (|n| release(n, n).name, release(3, 9).name);
+        let frozen = Frozen { by: "dev".into(), at: "2026-11-20T19:00:00Z".parse().unwrap(), why: String::new() };
+        for (from, place, release, is_frozen, moves, want) in [
+            (None, 2, &new, false, Moves::Newest, Next::Move(new.clone())),
+            (Some(2), 2, &new, false, Moves::Newest, Next::Move(new.clone())),
+            (Some(2), 2, &new, true, Moves::Newest, Next::Would(new.clone())),
+            (Some(2), 2, &new, false, Moves::Told, Next::Would(new.clone())),
+            // The same commit, and an older one.
+            (Some(3), 2, &new, false, Moves::Newest, Next::Stay),
+            (Some(3), 0, &at(1), false, Moves::Newest, Next::Stay),
+            // What it points to isn't on the line.
+            (Some(9), 2, &new, false, Moves::Newest, Next::Diverged),
+        ] {
+            let mut channel = channel(from);
+            channel.frozen = is_frozen.then(|| frozen.clone());
+            assert_eq!(next(&channel, moves, Some(&line), Some((place, release))), want, "{from:?}");
+        }
+        assert_eq!(next(&channel(Some(1)), Moves::Newest, None, None), Next::Diverged);
+        assert_eq!(next(&channel(Some(1)), Moves::Newest, Some(&line), None), Next::Stay);
+    }
+}

@@ -1,0 +1,126 @@
+//! Servers that follow a channel, and changing the channel that they follow.
+
+use anyhow::{Context, Result};
+use bucket::{AppName, Bucket, Channel, Entry, Error, Generation, ReleaseName, Timestamp};
+use thiserror::Error;
+
+use crate::{
+    channel::change::{Change, Said, changed},
+    identity::Identity,
+    policy::{ChannelRules, Policy, Role},
+    reason::ensure_short,
+    server::{Reading, Server},
+};
+
+/// A server that gets what a channel points to.
+#[derive(Debug, Clone, Copy)]
+pub struct Follower<'a> {
+    /// The server.
+    pub server: &'a Server,
+    /// The release of the app that its document names; `None` of a placeholder.
+    pub release: Option<&'a ReleaseName>,
+}
+
+/// A channel as it was read, or that it was never moved or frozen.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Seen {
+    /// Its generation; `None` when there was none.
+    pub generation: Option<Generation>,
+    /// What it says; that of one that there was none of points nowhere.
+    pub channel: Channel,
+}
+
+/// Somebody may not change a channel.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "`{who}` may not change the channel `{channel}` of `{app}`: that takes the role `deployer` for the app on all servers that \
+     follow it"
+)]
+pub struct NotAllowed {
+    who: String,
+    app: AppName,
+    channel: bucket::ChannelName,
+}
+
+/// The followers of a channel: the servers that it may have, of which the document has the app, or its placeholder. A pattern
+/// alone never puts an app on a server.
+pub fn followers<'a>(
+    rules: &ChannelRules,
+    servers: impl IntoIterator<Item = &'a Server>,
+) -> impl Iterator<Item = Follower<'a>> {
+    let matched = servers.into_iter().filter(|server| rules.matches(&server.name));
+    matched.filter_map(|server| {
+        let document = server.document()?;
+        let release = document.release_of(&rules.app);
+        let is_placeholder = |entry: &Entry| matches!(entry, Entry::Placeholder(app) if *app == rules.app);
+        let has = release.is_some() || document.entries().iter().any(is_placeholder);
+        has.then_some(Follower { server, release })
+    })
+}
+
+/// Whether somebody may change a channel with these servers. A server whose document can't be read may follow it.
+///
+/// # Errors
+/// Why not.
+pub fn may_change<'a>(
+    policy: &Policy,
+    who: &Identity,
+    rules: &ChannelRules,
+    servers: impl IntoIterator<Item = &'a Server> + Clone,
+) -> Result<(), NotAllowed> {
+    let unreadable = servers
+        .clone()
+        .into_iter()
+        .filter(|server| rules.matches(&server.name) && matches!(server.document, Reading::Unreadable(_)));
+    let concerned = followers(rules, servers).map(|follower| follower.server).chain(unreadable);
+    let least = concerned.map(|server| policy.role(who, &rules.app, &server.name)).min();
+    if least.unwrap_or(policy.highest_role(who)) < Role::Deployer {
+        let (app, channel) = (rules.app.clone(), rules.channel.clone());
+        return Err(NotAllowed { who: who.name.clone(), app, channel });
+    }
+    Ok(())
+}
+
+/// Reads a channel.
+///
+/// # Errors
+/// When it can't be read.
+pub async fn read(bucket: &Bucket, rules: &ChannelRules) -> Result<Seen> {
+    let ChannelRules { app, channel, .. } = rules;
+    let found = bucket.channel(app, channel).await;
+    let found = found.with_context(|| format!("could not read the channel `{channel}` of `{app}`"))?;
+    let read = found.map(|(generation, channel)| Seen { generation: Some(generation), channel });
+    Ok(read.unwrap_or_else(|| {
+        let channel = Channel::new(app.clone(), channel.clone(), "", "", Timestamp::UNIX_EPOCH);
+        Seen { generation: None, channel }
+    }))
+}
+
+/// The channel after a change.
+///
+/// # Errors
+/// When nothing would change, or the reason is too long.
+pub fn judge(seen: &Seen, change: &Change, said: Said) -> Result<Channel> {
+    ensure_short(said.why)?;
+    let before = match seen.generation {
+        Some(_) => seen.channel.clone(),
+        None => Channel { moved: said.at, by: said.by.to_owned(), why: said.why.to_owned(), ..seen.channel.clone() },
+    };
+    Ok(changed(&before, change, said)?)
+}
+
+/// Writes a channel over what was read.
+///
+/// # Errors
+/// When somebody else wrote it meanwhile, or it can't be written. Nothing was written then.
+pub async fn write(bucket: &Bucket, channel: &Channel, seen: &Seen) -> Result<Generation> {
+    let (app, name) = (&channel.app, &channel.channel);
+    match bucket.write_channel(channel, seen.generation).await {
+        Err(Error::Conflict { .. } | Error::AlreadyExists { .. }) => anyhow::bail!(
+            "nothing was written: somebody else changed the channel `{name}` of `{app}` at this moment: look at it and try again"
+        ),
+        written => {
+            written.with_context(|| format!("could not write the channel `{name}` of `{app}`; nothing was written"))
+        }
+    }
+}

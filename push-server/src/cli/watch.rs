@@ -1,0 +1,181 @@
+//! `push watch`: channels move forward, and their followers get what they point to.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use bucket::{AppName, Bucket, ChannelName, ServerName};
+use clap::Args;
+use console::{UsageError, note, print_json, print_line};
+use fleet::{
+    identity::{Identity, Origin},
+    poke::PokeSettings,
+    policy::watched::Watched,
+};
+use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::command::operator_name;
+use crate::watch::{
+    mirror::Mirrors,
+    round::{Done, Fate, Outcome, Watcher},
+};
+
+/// Move channels to the furthest release of their branch, and push it to their followers
+///
+/// It works from the state, in rounds: whatever a round could not do, the next one does. Two of them at once do no harm.
+/// `Channels` in the policy file says which channels there are (--config). What git says comes from mirrors of their
+/// repositories.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  push watch --config skiapush.conf
+  push watch --config skiapush.conf --once
+
+Exit status of --once:
+  0  all is done, or there is nothing to do
+  1  something failed
+  2  usage error")]
+pub(crate) struct Watch {
+    /// One round, then end
+    #[arg(long)]
+    once: bool,
+    /// Interval between rounds
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = console::duration::parse)]
+    poll: Duration,
+    /// Directory of the mirrors; default: `mirrors` in the state directory that systemd gives, else in `~/.cache/push`
+    #[arg(long, value_name = "DIRECTORY")]
+    mirrors: Option<PathBuf>,
+    /// Google Cloud project of the instances to poke; without it, or with `none`, servers pick up the change at their
+    /// next poll
+    #[arg(long, value_name = "PROJECT", env = "PUSH_GCE_PROJECT")]
+    project: Option<String>,
+}
+
+/// What was left alone and why, which is told once.
+type Told = BTreeMap<(AppName, ChannelName, ServerName), String>;
+
+impl Watch {
+    pub(crate) async fn run(self, bucket: Bucket, policy: Option<PathBuf>, json: bool) -> Result<bool> {
+        let poke = PokeSettings::from_env(self.project.as_deref(), |key: &str| std::env::var(key).ok());
+        let poke = poke.map_err(|error| UsageError::new(format!("{error:#}")))?;
+        let policy = Watched::open(policy)?;
+        let none = "no channel is configured: `Channels` in the policy file says which there are (--config)";
+        if policy.get().0.channels().is_empty() {
+            return Err(UsageError::new(none).into());
+        }
+        let mirrors = Mirrors::new(self.directory()?);
+        let mut told = Told::new();
+        let mut end = signal(SignalKind::terminate()).context("could not wait for SIGTERM")?;
+        loop {
+            let (policy, problem) = policy.get();
+            if let Some(problem) = problem {
+                note(format_args!("warning: the policy from before is used: {problem}"));
+            }
+            let who = Identity { name: operator_name(), origin: Origin::Local };
+            let watcher = Watcher { bucket: bucket.clone(), policy, who, poke: poke.clone() };
+            let round = watcher.round(&mirrors).await;
+            let succeeded = match round {
+                Ok(outcomes) => {
+                    show(&outcomes, &mut told, json)?;
+                    !outcomes.iter().any(Outcome::has_failed)
+                }
+                Err(error) if self.once => return Err(error),
+                Err(error) => {
+                    note(format_args!("error: {error:#}; the next round tries again"));
+                    false
+                }
+            };
+            if self.once {
+                return Ok(succeeded);
+            }
+            tokio::select! {
+                () = tokio::time::sleep(self.poll) => {}
+                _ = end.recv() => return Ok(true),
+            }
+        }
+    }
+
+    fn directory(&self) -> Result<PathBuf> {
+        if let Some(directory) = &self.mirrors {
+            return Ok(directory.clone());
+        }
+        let given = |key: &str| std::env::var_os(key).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let cache =
+            || given("XDG_CACHE_HOME").or_else(|| Some(given("HOME")?.join(".cache"))).map(|cache| cache.join("push"));
+        let base = given("STATE_DIRECTORY").or_else(cache);
+        let none = "no directory for the mirrors: use --mirrors, or set HOME";
+        Ok(base.as_deref().map(|base: &Path| base.join("mirrors")).ok_or_else(|| UsageError::new(none))?)
+    }
+}
+
+fn show(outcomes: &[Outcome], told: &mut Told, json: bool) -> Result<()> {
+    if json {
+        return print_json(&json!({ "channels": outcomes.iter().map(as_json).collect::<Vec<_>>() }));
+    }
+    let mut still = Told::new();
+    for Outcome { app, channel, result } in outcomes {
+        let done = match result {
+            Ok(done) => done,
+            Err(error) => {
+                note(format_args!("{app} {channel}: error: {}", console::safe(&format!("{error:#}"))));
+                continue;
+            }
+        };
+        if done.from != done.release
+            && let Some(release) = &done.release
+        {
+            print_line(format_args!("{app} {channel}: moved to {}", release.stem()))?;
+        }
+        if let Some(would) = &done.would {
+            note(format_args!("{app} {channel}: stays, and would otherwise move to {}", would.stem()));
+        }
+        if done.diverged {
+            note(format_args!(
+                "{app} {channel}: error: diverged: its release is not on its branch, which was rewritten or is gone, or it was \
+                 pointed elsewhere; nothing moves it before `push channel set`"
+            ));
+        }
+        if done.unreadable > 0 {
+            note(format_args!(
+                "{app} {channel}: passed over {}",
+                console::count(done.unreadable, "unreadable release")
+            ));
+        }
+        for (server, fate) in &done.followers {
+            match fate {
+                Fate::There => {}
+                Fate::Pushed => print_line(format_args!("{app} {channel}: {server}: pushed"))?,
+                Fate::Failed(why) => note(format_args!("{app} {channel}: {server}: error: {}", console::safe(why))),
+                Fate::LeftAlone(why) => {
+                    let (key, why) = ((app.clone(), channel.clone(), server.clone()), why.to_string());
+                    if told.get(&key) != Some(&why) {
+                        print_line(format_args!("{app} {channel}: {server}: left alone: {}", console::safe(&why)))?;
+                    }
+                    still.insert(key, why);
+                }
+            }
+        }
+    }
+    *told = still;
+    Ok(())
+}
+
+fn as_json(Outcome { app, channel, result }: &Outcome) -> Value {
+    let Done { from, release, would, diverged, unreadable, push, followers } = match result {
+        Ok(done) => done,
+        Err(error) => return json!({ "app": app, "channel": channel, "error": console::safe(&format!("{error:#}")) }),
+    };
+    let followers = followers.iter().map(|(server, fate)| match fate {
+        Fate::There => json!({ "server": server, "result": "there" }),
+        Fate::Pushed => json!({ "server": server, "result": "pushed" }),
+        Fate::LeftAlone(why) => json!({ "server": server, "result": "left-alone", "why": why.to_string() }),
+        Fate::Failed(error) => json!({ "server": server, "result": "failed", "error": error }),
+    });
+    json!({
+        "app": app, "channel": channel, "from": from, "release": release, "would": would, "diverged": diverged,
+        "unreadable": unreadable, "push": push, "followers": followers.collect::<Vec<_>>(),
+    })
+}

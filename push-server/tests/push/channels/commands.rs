@@ -1,0 +1,91 @@
+//! `push channel`: what it shows, changes and refuses.
+
+use serde_json::json;
+
+use super::{Channels, stem};
+use crate::{failed, ok, text};
+
+#[tokio::test]
+async fn a_channel_is_shown_and_changed_from_the_command_line() {
+    let mut channels = Channels::new(r#"{ App: "web", Channel: "beta", Repo: "REPO" }"#).await;
+    let commits = ["one", "two"].map(|message| channels.commit(message));
+    let (one, two) = (channels.release(&commits[0]).await, channels.release(&commits[1]).await);
+    channels.server("web-1", &one);
+    let listed = ok(&channels.push("channel list"));
+    assert!(
+        listed.contains("web  prod") && listed.contains("0 of 1 server") && listed.contains("web  beta"),
+        "{listed}"
+    );
+    let said = ok(&channels.push(&format!("channel set web@{} -m first --dry-run", &commits[0][..8])));
+    assert!(said.contains(&format!("nothing → {}", stem(&one))) && said.contains("would be frozen"), "{said}");
+    assert!(!channels.fixture.path("channels").exists());
+    let set = channels.json(&format!("channel set {one} -m first"));
+    assert_eq!((&set["from"], &set["release"], &set["frozen"]["why"]), (&json!(null), &json!(one), &json!("first")));
+    assert!(
+        failed(&channels.push(&format!("channel set {one} -m again"))).contains("what the channel points to already")
+    );
+    ok(&channels.push(&format!("channel set {two} -m second")));
+    assert!(failed(&channels.push("channel freeze web -m fair")).contains("frozen already, by `dev@"));
+    ok(&channels.push("channel rollback web -m slow"));
+    assert!(failed(&channels.push("channel rollback web -m slow")).contains("pointed to nothing else before"));
+    let shown = ok(&channels.push("channel show web"));
+    for part in
+        [stem(&one), "1 of 1 server".to_owned(), "every newer release of main of file://".to_owned(), "slow".to_owned()]
+    {
+        assert!(shown.contains(&part), "{part}: {shown}");
+    }
+    let shown = channels.json("channel show web");
+    assert_eq!((&shown["followers"][0]["server"], &shown["history"][1]["why"]), (&json!("web-1"), &json!("second")));
+    assert!(ok(&channels.push("channel resume web -m mended")).contains("no longer frozen"));
+    assert!(failed(&channels.push("channel resume web -m mended")).contains("is not frozen"));
+    assert_eq!(channels.json("channel list web")["channels"][0]["frozen"], json!(null));
+}
+
+#[tokio::test]
+async fn what_is_no_channel_is_a_usage_error_that_names_the_nearest() {
+    let channels = Channels::new(r#"{ App: "web", Channel: "beta", Repo: "REPO" }"#).await;
+    for (arguments, part) in [
+        ("channel show web --channel bet", "`web` has no channel `bet`; did you mean `beta`?"),
+        ("channel show wev", "no channel of `wev` is configured; did you mean `web`?"),
+        ("channel freeze web --channel a/b -m x", "invalid channel name"),
+        ("channel freeze web", "--reason"),
+    ] {
+        let output = channels.push(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments}");
+        assert!(text(&output).contains(part), "{arguments}: {}", text(&output));
+    }
+    channels.configure("[]", "");
+    for arguments in ["channel show web", "watch --once"] {
+        let output = channels.push(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments}");
+        assert!(text(&output).contains("no channel is configured"), "{}", text(&output));
+    }
+    channels.configure(r#"[{ App: "web", Repo: "https://dev:secret@git.example/web.git" }]"#, "");
+    let said = text(&channels.push(&format!("check-config {}", channels.elsewhere.path().join("rules").display())));
+    assert!(said.contains("rules:1:") && said.contains("redential") && !said.contains("secret"), "{said}");
+}
+
+#[tokio::test]
+async fn who_may_not_push_to_all_followers_may_not_change_the_channel() {
+    let mut channels = Channels::new("").await;
+    let one = channels.commit("one");
+    let one = channels.release(&one).await;
+    for server in ["web-1", "web-2"] {
+        channels.server(server, &one);
+    }
+    let roles = |groups: &str| {
+        format!(
+            r#"Groups: {{ one: {{ Servers: ["web-1"] }}, two: {{ Servers: ["web-2"] }} }},
+               Roles: [{{ Role: "deployer", Who: ["dev*"], Groups: [{groups}] }}]"#
+        )
+    };
+    let web = r#"[{ App: "web", Repo: "REPO", Servers: ["web-*"] }]"#;
+    channels.configure(web, &roles(r#""one""#));
+    for verb in [format!("set {one}"), "freeze web".to_owned(), "resume web".to_owned(), "rollback web".to_owned()] {
+        let said = failed(&channels.push(&format!("channel {verb} -m x")));
+        assert!(said.contains("may not change the channel `prod` of `web`"), "{said}");
+    }
+    assert!(!channels.fixture.path("channels").exists());
+    channels.configure(web, &roles(r#""one", "two""#));
+    ok(&channels.push(&format!("channel set {one} -m x")));
+}

@@ -1,0 +1,212 @@
+//! Which servers get what a channel points to.
+
+use std::process::Stdio;
+
+use bucket::Timestamp;
+use fleet::channel::change::{Said, moved};
+use serde_json::{Value, json};
+
+use super::{Channels, only, stem};
+use crate::ok;
+
+#[tokio::test]
+async fn a_round_makes_up_for_one_that_was_killed_and_a_quiet_one_writes_nothing() {
+    let mut channels = Channels::new("").await;
+    let commits = ["one", "two"].map(|message| channels.commit(message));
+    let one = channels.release(&commits[0]).await;
+    for server in ["web-1", "web-2"] {
+        channels.server(server, &one);
+    }
+    channels.round();
+    // As after a kill between the write of the channel and those of the documents.
+    let two = channels.release(&commits[1]).await;
+    let (app, name) = ("web".parse().unwrap(), "prod".parse().unwrap());
+    let bucket = &channels.fixture.bucket;
+    let (seen, channel) = bucket.channel(&app, &name).await.unwrap().unwrap();
+    let killed = moved(&channel, &two, Said { by: "watcher", why: "newer", at: Timestamp::now() });
+    bucket.write_channel(&killed, Some(seen)).await.unwrap();
+    let said = channels.round();
+    assert!(said.contains("web-1: pushed") && said.contains("web-2: pushed"), "{said}");
+    assert_eq!((channels.document("web-1"), channels.document("web-2")), (only(&two), only(&two)));
+    let pushes = channels.json("pushes");
+    assert_eq!(
+        (&pushes["pushes"][0]["servers"], &pushes["pushes"][0]["why"]),
+        (&json!(2), &json!("channel prod: built 2"))
+    );
+    let before = channels.objects();
+    assert_eq!(channels.round(), "");
+    assert_eq!(channels.objects(), before, "nothing was written");
+}
+
+#[tokio::test]
+async fn who_took_a_server_over_keeps_it_and_who_debugs_is_not_disturbed() {
+    let mut channels = Channels::new("").await;
+    let commits = ["one", "two", "three", "four"].map(|message| channels.commit(message));
+    let (one, two) = (channels.release(&commits[0]).await, channels.release(&commits[1]).await);
+    let dirty = channels.release_that(&commits[1], true).await;
+    for server in ["web-1", "web-2", "web-3", "web-4"] {
+        channels.server(server, &one);
+    }
+    channels.round();
+    assert_eq!(channels.document("web-4"), only(&two));
+    ok(&channels.push("rollback web web-1 -m slow"));
+    ok(&channels.push(&format!("deploy {dirty} web-2 -m debugging")));
+    // Written by hand: on the line it follows.
+    std::fs::write(channels.fixture.path("server/web-3.json"), format!("[\"{one}\"]")).unwrap();
+    let three = channels.release(&commits[2]).await;
+    let said = channels.round();
+    for part in [
+        "web-1: left alone: taken over: rollback by dev@".to_owned(),
+        "web-2: left alone: its release is dirty".to_owned(),
+        "web-3: pushed".to_owned(),
+        "web-4: pushed".to_owned(),
+        format!("moved to {}", stem(&three)),
+    ] {
+        assert!(said.contains(&part), "{part}: {said}");
+    }
+    assert_eq!((channels.document("web-1"), channels.document("web-2")), (only(&one), only(&dirty)));
+    assert_eq!((channels.document("web-3"), channels.document("web-4")), (only(&three), only(&three)));
+    // A follower that is further isn't pushed back: a person deployed there what the channel hasn't reached, being frozen.
+    ok(&channels.push("channel freeze web -m fair"));
+    let four = channels.release(&commits[3]).await;
+    ok(&channels.push(&format!("deploy {four} web-4 -m early")));
+    let said = channels.round();
+    assert!(said.contains("web-4: left alone: its release is further on the branch"), "{said}");
+    assert_eq!(channels.document("web-4"), only(&four));
+    let shown = ok(&channels.push("channel show web"));
+    assert!(shown.contains("frozen") && shown.contains("1 of 4 servers"), "{shown}");
+}
+
+#[tokio::test]
+async fn what_is_held_halted_or_refused_is_left_alone_without_a_push() {
+    let mut channels = Channels::new("").await;
+    let commits = ["one", "two"].map(|message| channels.commit(message));
+    let one = channels.release(&commits[0]).await;
+    for server in ["web-1", "web-2"] {
+        channels.server(server, &one);
+    }
+    channels.round();
+    ok(&channels.push("hold web-1 -m debugging"));
+    let two = channels.release(&commits[1]).await;
+    ok(&channels.push("halt -m migration"));
+    let said = channels.round();
+    assert!(said.contains("web-2: left alone") && said.contains("halted all pushes"), "{said}");
+    let before = channels.objects();
+    channels.round();
+    assert_eq!(channels.objects(), before, "no push is made of nothing");
+    ok(&channels.push("halt --lift"));
+    let said = channels.round();
+    assert!(said.contains("web-1: left alone") && said.contains("on hold on `web-1`"), "{said}");
+    assert_eq!((channels.document("web-1"), channels.document("web-2")), (only(&one), only(&two)));
+    channels.configure(
+        r#"[{ App: "web", Repo: "REPO", Servers: ["web-*"] }]"#,
+        r#"Groups: { prod: { Servers: ["web-1"], AppNames: ["api"] } }"#,
+    );
+    ok(&channels.push("resume web-1"));
+    let said = channels.round();
+    assert!(said.contains("does not allow `web` on `web-1`"), "{said}");
+    channels.configure(
+        r#"[{ App: "web", Repo: "REPO", Servers: ["web-*"] }, { App: "web", Channel: "beta", Repo: "REPO", Servers: ["web-1"] }]"#,
+        "",
+    );
+    let said = channels.round();
+    assert!(said.contains("web prod: web-1: left alone: the channel `beta` has it, too"), "{said}");
+}
+
+#[tokio::test]
+async fn a_pattern_alone_puts_no_app_on_a_server_and_a_placeholder_does() {
+    let mut channels = Channels::new("").await;
+    let one = channels.commit("one");
+    let one = channels.release(&one).await;
+    let server = channels.fixture.path("server");
+    std::fs::create_dir_all(&server).unwrap();
+    // Bytes of others stay as they are.
+    std::fs::write(server.join("web-1.json"), "[\"api/\", {\"x\": 1.50}, \"web/\"]").unwrap();
+    std::fs::write(server.join("web-2.json"), "[\"api/\"]").unwrap();
+    std::fs::write(server.join("web-3.json"), "{}").unwrap();
+    let said = channels.round();
+    assert!(said.contains("web-1: pushed") && !said.contains("web-2"), "{said}");
+    let written = std::fs::read_to_string(server.join("web-1.json")).unwrap();
+    assert!(written.contains("{\"x\": 1.50}") && written.contains(&one.to_string()), "{written}");
+    assert_eq!(std::fs::read_to_string(server.join("web-2.json")).unwrap(), "[\"api/\"]");
+    assert_eq!(std::fs::read_to_string(server.join("web-3.json")).unwrap(), "{}");
+}
+
+#[tokio::test]
+async fn a_release_that_a_follower_rolled_back_goes_no_further() {
+    let mut channels = Channels::new("").await;
+    let commits = ["one", "two", "three"].map(|message| channels.commit(message));
+    let one = channels.release(&commits[0]).await;
+    for server in ["web-1", "web-2"] {
+        channels.server(server, &one);
+    }
+    channels.round();
+    ok(&channels.push("hold web-2 -m slow"));
+    let two = channels.release(&commits[1]).await;
+    channels.round();
+    report(&channels, "web-1", &two.to_string(), "quarantined");
+    channels.round();
+    assert_eq!(channels.channel()["rolled_back"][0]["server"], "web-1");
+    ok(&channels.push("resume web-2"));
+    let said = channels.round();
+    assert!(said.contains("web-2: left alone: `web-1` rolled this release back by itself"), "{said}");
+    assert_eq!(channels.document("web-2"), only(&one));
+    let shown = ok(&channels.push("channel show web"));
+    assert!(shown.contains("rolled back") && shown.contains("it crashed"), "{shown}");
+    // The commit that mends it goes to both.
+    let three = channels.release(&commits[2]).await;
+    channels.round();
+    assert_eq!((channels.document("web-1"), channels.document("web-2")), (only(&three), only(&three)));
+}
+
+/// Releases that two watchers race for.
+const RELEASES: usize = 20;
+
+/// A report of the agent of a server about the document that is there.
+fn report(channels: &Channels, server: &str, release: &str, state: &str) {
+    let now = Timestamp::now();
+    let document = channels.json(&format!("status {server}"))["document"]["generation"].clone();
+    let report = json!({
+        "server": server, "machine": "m", "written": now, "state": "failed", "summary": "it crashed",
+        "agent": { "version": "1", "started": now, "poll_seconds": 300, "heartbeat_seconds": 900 },
+        "document": { "generation": document, "error": null },
+        "apps": [{
+            "app": "web", "desired": release, "installed": null, "package": "web", "state": state, "since": now,
+            "reason": "it crashed",
+        }],
+    });
+    std::fs::create_dir_all(channels.fixture.path("status")).unwrap();
+    std::fs::write(channels.fixture.path(&format!("status/{server}.json")), report.to_string()).unwrap();
+}
+
+#[tokio::test]
+async fn two_watchers_lose_no_update_and_write_nothing_twice() {
+    let mut channels = Channels::new("").await;
+    let first = channels.commit("first");
+    let mut last = channels.release(&first).await;
+    for server in ["web-1", "web-2", "web-3"] {
+        channels.server(server, &last);
+    }
+    channels.round();
+    for n in 0..RELEASES {
+        let commit = channels.commit(&format!("n{n}"));
+        last = channels.release(&commit).await;
+        let racing: Vec<_> = (0..2)
+            .map(|_| channels.command("watch --once").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+            .collect();
+        for mut watcher in racing {
+            watcher.wait().unwrap();
+        }
+    }
+    channels.round();
+    for server in ["web-1", "web-2", "web-3"] {
+        assert_eq!(channels.document(server), only(&last), "{server}");
+        let history = channels.json(&format!("history {server} --limit 100"));
+        let to: Vec<&Value> = history["pushes"].as_array().unwrap().iter().map(|entry| &entry["to"]).collect();
+        assert_eq!(to.len(), RELEASES + 1, "{server}: each release once: {to:?}");
+    }
+    assert_eq!(channels.channel()["history"].as_array().unwrap().len(), RELEASES + 1);
+    let quiet = channels.objects();
+    channels.round();
+    assert_eq!(channels.objects(), quiet);
+}

@@ -1,0 +1,154 @@
+//! Where a channel moves, and where it doesn't.
+
+use serde_json::json;
+
+use super::{Channels, only, stem};
+use crate::{failed, ok};
+
+#[tokio::test]
+async fn in_whatever_order_builds_finish_a_channel_moves_forward() {
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        let mut channels = Channels::new("").await;
+        let commits = ["one", "two", "three"].map(|message| channels.commit(message));
+        let first = channels.release(&commits[0]).await;
+        channels.server("web-1", &first);
+        channels.round();
+        let (mut places, mut last) = (vec![0], first.clone());
+        for at in order.into_iter().chain(order) {
+            let release = channels.release(&commits[at]).await;
+            let said = channels.round();
+            if places.last() < Some(&at) {
+                assert!(said.contains(&format!("moved to {}", stem(&release))), "{order:?}: {said}");
+                places.push(at);
+                last = release;
+            } else {
+                assert!(!said.contains("moved"), "{order:?}: {said}");
+            }
+            assert_eq!(channels.document("web-1"), only(&last));
+        }
+        let channel = channels.channel();
+        assert_eq!(channel["release"], json!(last));
+        let history = channel["history"].as_array().unwrap();
+        let moved: Vec<&str> = history.iter().rev().map(|entry| entry["release"].as_str().unwrap()).collect();
+        assert_eq!(moved.len(), places.len(), "{order:?}: {moved:?}");
+        assert!(moved.iter().zip(&places).all(|(name, place)| name.contains(&commits[*place])), "{order:?}: {moved:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_side_branch_moves_nothing_before_it_is_merged() {
+    let mut channels = Channels::new("").await;
+    let base = channels.commit("base");
+    let old = channels.release(&base).await;
+    channels.server("web-1", &old);
+    channels.round();
+    // It descends from the channel's commit, and isn't on the first-parent line.
+    channels.git("switch --quiet --create side");
+    let side = channels.commit("side");
+    channels.release(&side).await;
+    assert!(!channels.round().contains("moved"));
+    channels.git("switch --quiet main");
+    channels.git("merge --quiet --no-ff side --message merged");
+    assert!(!channels.round().contains("moved"), "the side branch's own commit is still not on the line");
+    let merge = channels.git("rev-parse HEAD");
+    let merged = channels.release(&merge).await;
+    assert!(channels.round().contains(&format!("moved to {}", stem(&merged))));
+    assert_eq!(channels.document("web-1"), only(&merged));
+}
+
+#[tokio::test]
+async fn a_branch_that_was_rewritten_or_is_gone_moves_nothing() {
+    let mut channels = Channels::new("").await;
+    let base = channels.commit("base");
+    let base = channels.release(&base).await;
+    channels.server("web-1", &base);
+    let old = channels.commit("old");
+    let old = channels.release(&old).await;
+    channels.round();
+    assert_eq!(channels.document("web-1"), only(&old));
+    channels.git("reset --quiet --hard HEAD~1");
+    let new = channels.commit("instead");
+    let new = channels.release(&new).await;
+    let before = channels.objects();
+    let said = failed(&channels.push("watch --once"));
+    assert!(said.contains("web prod: error: diverged") && said.contains("push channel set"), "{said}");
+    channels.git("branch --quiet --move other");
+    assert!(failed(&channels.push("watch --once")).contains("diverged"));
+    assert_eq!(channels.objects(), before, "nothing was written");
+    // A person says where it goes on.
+    channels.git("branch --quiet --move main");
+    ok(&channels.push(&format!("channel set {new} -m rewritten")));
+    assert!(channels.round().contains("web-1: pushed"));
+    assert_eq!(channels.document("web-1"), only(&new));
+    ok(&channels.push("channel resume web -m rewritten"));
+    let newer = channels.commit("newer");
+    let newer = channels.release(&newer).await;
+    channels.round();
+    assert_eq!(channels.document("web-1"), only(&newer));
+}
+
+#[tokio::test]
+async fn what_a_person_rolls_back_stays_until_they_resume_it() {
+    let mut channels = Channels::new("").await;
+    let commits = ["one", "two", "three"].map(|message| channels.commit(message));
+    let one = channels.release(&commits[0]).await;
+    for server in ["web-1", "web-2"] {
+        channels.server(server, &one);
+    }
+    channels.round();
+    let two = channels.release(&commits[1]).await;
+    channels.round();
+    let said = ok(&channels.push("channel rollback web -m slow"));
+    assert!(said.contains(&format!("{} → {}", stem(&two), stem(&one))) && said.contains("frozen: slow"), "{said}");
+    // Going back is no halted push.
+    ok(&channels.push("halt -m migration"));
+    channels.round();
+    assert_eq!((channels.document("web-1"), channels.document("web-2")), (only(&one), only(&one)));
+    ok(&channels.push("halt --lift"));
+    let pushes = channels.json("pushes");
+    assert_eq!(
+        (&pushes["pushes"][0]["kind"], &pushes["pushes"][0]["why"]),
+        (&json!("rollback"), &json!("channel prod: built 1"))
+    );
+    let three = channels.release(&commits[2]).await;
+    let said = channels.round();
+    assert!(said.contains("stays, and would otherwise move to") && said.contains(&stem(&three)), "{said}");
+    assert_eq!(channels.document("web-1"), only(&one));
+    ok(&channels.push("channel resume web -m mended"));
+    channels.round();
+    assert_eq!((channels.document("web-1"), channels.document("web-2")), (only(&three), only(&three)));
+}
+
+#[tokio::test]
+async fn a_channel_that_is_told_moves_when_it_is_told() {
+    let mut channels = Channels::new("").await;
+    channels.configure(r#"[{ App: "web", Repo: "REPO", Servers: ["web-*"], Moves: "told" }]"#, "");
+    let commits = ["one", "two"].map(|message| channels.commit(message));
+    let one = channels.release(&commits[0]).await;
+    channels.server("web-1", &one);
+    ok(&channels.push("channel set web -m first"));
+    let two = channels.release(&commits[1]).await;
+    assert!(channels.round().contains("would otherwise move to"));
+    assert_eq!(channels.document("web-1"), only(&one));
+    ok(&channels.push("channel set web -m second"));
+    channels.round();
+    assert_eq!(channels.document("web-1"), only(&two));
+}
+
+#[tokio::test]
+async fn one_channel_that_fails_keeps_no_other_from_moving() {
+    let mut channels = Channels::new(r#"{ App: "api", Repo: "file:///nowhere/at/all", Servers: ["*"] }"#).await;
+    let one = channels.commit("one");
+    let one = channels.release(&one).await;
+    channels.server("web-1", &one);
+    let two = channels.commit("two");
+    let two = channels.release(&two).await;
+    let said = failed(&channels.push("watch --once"));
+    assert!(said.contains("api prod: error") && said.contains("web-1: pushed"), "{said}");
+    assert_eq!(channels.document("web-1"), only(&two));
+    // What can't be understood is never written over.
+    std::fs::write(channels.fixture.path("channels/web/prod.json"), "{}").unwrap();
+    let said = failed(&channels.push("watch --once"));
+    assert!(said.contains("web prod: error: could not read the channel"), "{said}");
+    assert_eq!(std::fs::read_to_string(channels.fixture.path("channels/web/prod.json")).unwrap(), "{}");
+}
