@@ -11,21 +11,25 @@ pub struct Observed<'a> {
     pub release: Option<&'a ReleaseName>,
     /// What its agent says of that release; `None` when it said nothing of it yet.
     pub state: Option<AppState>,
+    /// Since when, by the bucket's clock.
+    pub since: Option<Timestamp>,
     /// Why, in the agent's words.
     pub reason: Option<&'a str>,
     /// Whether its agent reports.
     pub is_reachable: bool,
 }
 
-/// The channel with what its followers say of its release: who rolled it back by itself, and whether all that can be reached
-/// run it.
+/// The channel with what its followers say of its release: who rolled it back by itself since it was pointed there, and
+/// whether all that can be reached run it.
 pub fn observed(channel: &Channel, followers: &[Observed], now: Timestamp) -> Channel {
     let mut observed = channel.clone();
     let Some(release) = &channel.release else { return observed };
     for follower in followers.iter().filter(|follower| follower.release == Some(release)) {
         let is_it = |entry: &RolledBackBy| entry.release == *release && entry.server == *follower.server;
         match follower.state {
-            Some(AppState::Quarantined) if !observed.rolled_back.iter().any(is_it) => {
+            Some(AppState::Quarantined)
+                if follower.since >= Some(channel.moved) && !observed.rolled_back.iter().any(is_it) =>
+            {
                 let (server, why) = (follower.server.clone(), follower.reason.unwrap_or_default());
                 let why = console::one_line(why).chars().take(MAX_WHY).collect();
                 observed.rolled_back.insert(0, RolledBackBy { release: release.clone(), server, at: now, why });
@@ -68,6 +72,7 @@ mod tests {
             server,
             release: Some(release),
             state: Some(state),
+            since: Some(now),
             reason: Some("it\ncrashed"),
             is_reachable,
         };
@@ -95,6 +100,11 @@ mod tests {
         }
         let failed = observed(&channel, &[follower(&one, &new, AppState::Quarantined, true)], now);
         assert_eq!((&failed.rolled_back[0].server, failed.rolled_back[0].why.as_str()), (&one, "it ⏎ crashed"));
+        // A person who points it there once more means it.
+        let later = "2026-11-20T21:00:00Z".parse().unwrap();
+        let set = moved(&channel, &new, Said { by: "dev", why: "once more", at: later });
+        let before = observed(&set, &[follower(&one, &new, AppState::Quarantined, true)], later);
+        assert!(before.rolled_back.is_empty());
         let again = observed(&failed, &[follower(&one, &new, AppState::Converged, true)], now);
         assert!(again.rolled_back.is_empty() && again.history[0].ran.is_some());
     }

@@ -336,8 +336,15 @@ fn look<'a>(rules: &ChannelRules, follower: &Follower<'a>, now: bucket::Timestam
     let server = follower.server;
     let row = apps(server).into_iter().find(|row| row.app == rules.app.as_str());
     let is_reachable = server.status().is_some() && condition(server, now) != Condition::Silent;
-    let reason = row.as_ref().and_then(|row| row.reported?.reason.as_deref());
-    Observed { server: &server.name, release: follower.release, state: row.map(|row| row.state), reason, is_reachable }
+    let reported = row.as_ref().and_then(|row| row.reported);
+    Observed {
+        server: &server.name,
+        release: follower.release,
+        state: row.as_ref().map(|row| row.state),
+        since: reported.map(|app| app.since),
+        reason: reported.and_then(|app| app.reason.as_deref()),
+        is_reachable,
+    }
 }
 
 /// As much of a text as a reason may have.

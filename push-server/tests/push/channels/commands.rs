@@ -42,6 +42,33 @@ async fn a_channel_is_shown_and_changed_from_the_command_line() {
 }
 
 #[tokio::test]
+async fn what_a_newer_program_wrote_is_kept_and_what_nobody_would_read_is_left_out() {
+    let mut channels = Channels::new("").await;
+    let commits = ["one", "two"].map(|message| channels.commit(message));
+    let (one, two) = (channels.release(&commits[0]).await, channels.release(&commits[1]).await);
+    ok(&channels.push(&format!("channel set {one} -m first")));
+    let object = channels.fixture.path("channels/web/prod.json");
+    let mut channel = channels.channel();
+    channel["newer"] = json!({ "x": 1 });
+    channel["history"][0]["newer"] = json!("y");
+    let long =
+        json!({ "release": one, "at": "2026-11-20T19:00:00Z", "by": "dev", "why": "w".repeat(4000), "ran": null });
+    channel["history"].as_array_mut().unwrap().extend(std::iter::repeat_n(long, 60));
+    std::fs::write(&object, channel.to_string()).unwrap();
+    ok(&channels.push(&format!("channel set {two} -m second")));
+    let channel = channels.channel();
+    assert_eq!((&channel["newer"]["x"], &channel["history"][1]["newer"]), (&json!(1), &json!("y")));
+    assert_eq!((&channel["history"][0]["why"], channel["history"].as_array().unwrap().len()), (&json!("second"), 62));
+    // 256 KiB are read.
+    for _ in 0..5 {
+        ok(&channels.push(&format!("channel set {one} -m {}", "x".repeat(2000))));
+        ok(&channels.push(&format!("channel set {two} -m {}", "x".repeat(2000))));
+    }
+    assert!(channels.channel()["history"].as_array().unwrap().len() < 72);
+    assert!(std::fs::metadata(&object).unwrap().len() <= 256 << 10);
+}
+
+#[tokio::test]
 async fn what_is_no_channel_is_a_usage_error_that_names_the_nearest() {
     let channels = Channels::new(r#"{ App: "web", Channel: "beta", Repo: "REPO" }"#).await;
     for (arguments, part) in [
