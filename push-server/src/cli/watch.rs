@@ -16,7 +16,10 @@ use fleet::{
     policy::watched::Watched,
 };
 use serde_json::{Value, json};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
 
 use super::command::operator_name;
 use crate::watch::{
@@ -68,7 +71,7 @@ impl Watch {
         }
         let mirrors = Mirrors::new(self.directory()?);
         let mut told = Told::new();
-        let mut end = signal(SignalKind::terminate()).context("could not wait for SIGTERM")?;
+        let mut stop = stop_at_sigterm()?;
         loop {
             let (policy, problem) = policy.get();
             if let Some(problem) = problem {
@@ -76,7 +79,7 @@ impl Watch {
             }
             let who = Identity { name: operator_name(), origin: Origin::Local };
             let watcher = Watcher { bucket: bucket.clone(), policy, who, poke: poke.clone() };
-            let round = watcher.round(&mirrors).await;
+            let round = watcher.round(&mirrors, stop.clone()).await;
             let succeeded = match round {
                 Ok(outcomes) => {
                     show(&outcomes, &mut told, json)?;
@@ -93,7 +96,7 @@ impl Watch {
             }
             tokio::select! {
                 () = tokio::time::sleep(self.poll) => {}
-                _ = end.recv() => return Ok(true),
+                _ = stop.wait_for(|stop| *stop) => return Ok(true),
             }
         }
     }
@@ -109,6 +112,17 @@ impl Watch {
         let none = "no directory for the mirrors: use --mirrors, or set HOME";
         Ok(base.as_deref().map(|base: &Path| base.join("mirrors")).ok_or_else(|| UsageError::new(none))?)
     }
+}
+
+/// What says `true` once systemd, or somebody else, wants the process to end.
+fn stop_at_sigterm() -> Result<watch::Receiver<bool>> {
+    let mut end = signal(SignalKind::terminate()).context("could not wait for SIGTERM")?;
+    let (stop, stopped) = watch::channel(false);
+    tokio::spawn(async move {
+        end.recv().await;
+        stop.send_replace(true);
+    });
+    Ok(stopped)
 }
 
 fn show(outcomes: &[Outcome], told: &mut Told, json: bool) -> Result<()> {

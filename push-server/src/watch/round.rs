@@ -34,6 +34,8 @@ use fleet::{
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, future::join_all, stream};
 
+use tokio::sync::watch;
+
 use super::mirror::{Mirror, Mirrors};
 
 /// Servers that are read at the same time.
@@ -114,11 +116,12 @@ struct Fleet {
 }
 
 impl Watcher {
-    /// One round over all channels. What can't be read of one keeps no other from anything.
+    /// One round over all channels. What can't be read of one keeps no other from anything. Once `stop` says so it ends, with
+    /// the channel that it is at.
     ///
     /// # Errors
     /// When what all of them need can't be read.
-    pub async fn round(&self, mirrors: &Mirrors) -> Result<Vec<Outcome>> {
+    pub async fn round(&self, mirrors: &Mirrors, mut stop: watch::Receiver<bool>) -> Result<Vec<Outcome>> {
         let channels = self.policy.channels();
         let repos: BTreeSet<&str> = channels.iter().map(|rules| rules.repo.as_str()).collect();
         let repos: Vec<&RepoUrl> = repos
@@ -126,10 +129,17 @@ impl Watcher {
             .filter_map(|repo| channels.iter().map(|rules| &rules.repo).find(|known| known.as_str() == repo))
             .collect();
         let fetched = join_all(repos.iter().map(async |repo| (repo.as_str(), mirrors.fetch(repo).await)));
-        let (fetched, fleet) = tokio::join!(fetched, self.read());
+        let read = async { tokio::join!(fetched, self.read()) };
+        let (fetched, fleet) = tokio::select! {
+            read = read => read,
+            _ = stop.wait_for(|stop| *stop) => return Ok(Vec::new()),
+        };
         let (fetched, fleet) = (fetched.into_iter().collect::<BTreeMap<_, _>>(), fleet?);
         let mut outcomes = Vec::new();
         for rules in channels {
+            if *stop.borrow() {
+                break;
+            }
             let result = match &fetched[rules.repo.as_str()] {
                 Ok(mirror) => self.channel(rules, mirror, &fleet).await,
                 Err(error) => Err(anyhow::anyhow!("{error:#}")),

@@ -152,3 +152,21 @@ async fn one_channel_that_fails_keeps_no_other_from_moving() {
     assert!(said.contains("web prod: error: could not read the channel"), "{said}");
     assert_eq!(std::fs::read_to_string(channels.fixture.path("channels/web/prod.json")).unwrap(), "{}");
 }
+
+#[tokio::test]
+async fn a_watcher_that_is_told_to_ends_at_once_also_while_a_repository_hangs() {
+    let channels = Channels::new("").await;
+    // Connections are taken, and never answered.
+    let hanging = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let repo = format!("http://{}/web.git", hanging.local_addr().unwrap());
+    channels.configure(&format!(r#"[{{ App: "web", Repo: "{repo}" }}]"#), "");
+    let mut watcher = channels.command("watch").spawn().unwrap();
+    let (connection, _) = tokio::task::spawn_blocking(move || hanging.accept()).await.unwrap().unwrap();
+    let begun = std::time::Instant::now();
+    let pid = rustix::process::Pid::from_child(&watcher);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let ended = tokio::task::spawn_blocking(move || watcher.wait()).await.unwrap().unwrap();
+    assert!(ended.success(), "{ended}");
+    assert!(begun.elapsed() < std::time::Duration::from_mins(1), "long before a fetch gives up");
+    drop(connection);
+}
