@@ -59,8 +59,8 @@ pub(super) async fn connect() -> Result<Connection> {
 /// The ends of jobs on a unit.
 pub(super) type JobEnds = BoxStream<'static, JobRemoved>;
 
-/// Hears from now on when jobs on a unit end that this connection queues: systemd tells that whoever queued them, as
-/// systemctl(1). `Subscribe()` would have it tell everybody of every change of every unit as well, while a unit is to start.
+/// Hears from now on when jobs on a unit end that this connection queues, which takes one round trip: systemd tells whoever
+/// queued a job of its end, as systemctl(1), also without `Subscribe()`, which is for those who want to hear of every unit.
 pub(super) async fn job_ends(connection: &Connection, unit: &str) -> Result<JobEnds> {
     let rule = MatchRule::builder()
         .msg_type(Type::Signal)
