@@ -67,6 +67,7 @@ const AFTER_HELP: &str = "Examples:
   push undo k3v9w1c7m2xq -m 'too slow'                what ran before that push, on all its servers
   push list web                                       the releases of web
   push history web-1                                  who pushed what, when and for what reason
+  push watch --config skiapush.conf                   what lands on a branch goes out by itself (channels)
   push serve                                          the same as a web app, on this machine
 
 Exit status:

@@ -46,7 +46,7 @@ pub(crate) struct Watch {
     #[arg(long)]
     once: bool,
     /// Interval between rounds
-    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = console::duration::parse)]
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = poll)]
     poll: Duration,
     /// Directory of the mirrors; default: `mirrors` in the state directory that systemd gives, else in `~/.cache/push`
     #[arg(long, value_name = "DIRECTORY")]
@@ -112,6 +112,12 @@ impl Watch {
         let none = "no directory for the mirrors: use --mirrors, or set HOME";
         Ok(base.as_deref().map(|base: &Path| base.join("mirrors")).ok_or_else(|| UsageError::new(none))?)
     }
+}
+
+/// The time between two rounds, as a person writes it.
+fn poll(text: &str) -> Result<Duration, String> {
+    let poll = console::duration::parse(text).map_err(|error| error.to_string())?;
+    if poll < Duration::from_secs(1) { Err("must be at least 1s".to_owned()) } else { Ok(poll) }
 }
 
 /// What says `true` once systemd, or somebody else, wants the process to end.

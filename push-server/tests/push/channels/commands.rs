@@ -76,6 +76,7 @@ async fn what_is_no_channel_is_a_usage_error_that_names_the_nearest() {
         ("channel show wev", "no channel of `wev` is configured; did you mean `web`?"),
         ("channel freeze web --channel a/b -m x", "invalid channel name"),
         ("channel freeze web", "--reason"),
+        ("watch --poll 0s", "must be at least 1s"),
     ] {
         let output = channels.push(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments}");
