@@ -132,6 +132,16 @@ async fn halt(bucket: &Bucket) -> Result<Option<Halt>> {
     Ok(read.map(|(_, halt)| halt))
 }
 
+/// Reads whether a halt or a rejection keeps everybody from pushing a release now.
+///
+/// # Errors
+/// The [`Guarded`] reason why nobody may, or that it can't be read.
+pub async fn ensure_unguarded(bucket: &Bucket, kind: &PushKind, release: &ReleaseName) -> Result<()> {
+    let guard = Guard::new(bucket, [release.app().clone()]);
+    let (halt, rejected) = tokio::join!(guard.halt(), guard.read_rejected());
+    Ok(judge(halt?.as_ref(), &rejected?, kind, Some(release))?)
+}
+
 /// Whether a halt or a rejection keeps everybody from pushing a release. Going back is never halted, and an undo restores even
 /// what was rejected since. Taking an app off a server, without a release, is not going back.
 ///

@@ -1,6 +1,8 @@
 //! Planning a rollout: what an operator wants of its waves, and what follows from that. Pure.
 
-use bucket::{AppName, Budget, PushId, ReleaseName, Rollout, RolloutStage, ServerName, Timestamp, Uncounted, Wave};
+use bucket::{
+    AppName, Budget, PushId, Release, ReleaseName, Rollout, RolloutStage, ServerName, Timestamp, Uncounted, Wave,
+};
 use serde_json::Map;
 
 use super::{
@@ -10,7 +12,9 @@ use super::{
 };
 use crate::{
     identity::{Identity, Origin},
-    policy::Policy,
+    operation::{NotPushed, Operator},
+    policy::{Case, Policy, Reason},
+    push::Conflict,
     server::Server,
     wish::Wish,
 };
@@ -39,6 +43,34 @@ pub struct Division {
     pub out: Vec<ServerName>,
 }
 
+/// The servers that can't be of a rollout, each with why, as far as can be said before they are written. Waves are decided once, so
+/// that there must be none.
+pub fn unfit(
+    operator: &Operator,
+    release: &Release,
+    candidates: &[Candidate],
+) -> impl Iterator<Item = (ServerName, NotPushed)> {
+    let unfit =
+        |candidate: &Candidate| Some((candidate.server.name.clone(), judge(operator, release, candidate).err()?));
+    candidates.iter().filter_map(unfit)
+}
+
+/// Whether a server can be pushed to, whose document must name what the operator saw.
+fn judge(operator: &Operator, release: &Release, candidate: &Candidate) -> Result<(), NotPushed> {
+    let (server, app) = (&candidate.server.name, release.name.app());
+    let dirty = release.metadata.as_ref().is_ok_and(|metadata| metadata.dirty);
+    operator.policy.judge(&operator.who, Case { server, app, dirty, reason: Reason::Given(&operator.reason) })?;
+    if let Some(error) = candidate.server.document.error() {
+        return Err(NotPushed::Failed(error.to_owned()));
+    }
+    let now = candidate.server.desired(app);
+    if now == candidate.from {
+        return Ok(());
+    }
+    let (app, server) = (app.clone(), server.clone());
+    Err(NotPushed::Conflict(Box::new(Conflict { app, server, seen: candidate.from.cloned(), now: now.cloned() })))
+}
+
 /// Divides the servers of a push of an app, of `fleet`, which has at least the servers of their groups.
 ///
 /// # Errors
@@ -58,6 +90,10 @@ pub fn divide<'a>(
         Group { name, servers: members.map(|server| server.name.clone()).collect(), max_down: policy.max_down(name) }
     });
     let budgets = budgets(&names, groups.collect(), wish.max_down);
+    let said = wish.waves.specs().len();
+    if let Some(wave) = wish.rules.pause_after.iter().find(|wave| **wave > said) {
+        return Err(Undivided::NoSuchWave { wave: *wave, said });
+    }
     let waves = waves::divide(&wish.waves, app, candidates, &budgets, policy, now)?;
     let is_out = |candidate: &&Candidate| health(candidate.server, app, now) != Health::Well;
     let out = candidates.iter().filter(is_out).map(|candidate| candidate.server.name.clone()).collect();

@@ -26,6 +26,14 @@ pub enum Undivided {
         "the wave `{0}` has all servers of the group `{1}`, and only the last wave may: leave one of them for a later wave"
     )]
     WholeGroup(String, String),
+    /// A verdict is to be waited for after a wave that nobody said.
+    #[error("it cannot wait for a verdict after wave {wave}, because it has {waves}", waves = console::count(*.said, "wave"))]
+    NoSuchWave {
+        /// The wave, from 1.
+        wave: usize,
+        /// How many are said.
+        said: usize,
+    },
     /// Some servers are in no wave.
     #[error("the waves leave out {0} of the servers: end them with `rest`")]
     LeftOut(usize),

@@ -2,17 +2,19 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use anyhow::{Context as _, Result, bail, ensure};
-use bucket::{PushId, Release, RolloutStage, ServerName};
+use anyhow::{Context as _, Result, ensure};
+use bucket::{PushId, PushKind, Release, RolloutStage, ServerName, Timestamp};
 use clap::Args;
 use console::{count, note, print_json, print_line};
 use fleet::{
+    guard::ensure_unguarded,
+    hold::{self, AllHolds},
     operation::Operator,
     plan::Proposal,
-    policy::{Case, Reason},
     rollout::{
         drive::begin as begin_rollout,
-        plan::{Division, Subject, divide},
+        plan::{Division, Subject, divide, unfit},
+        read::held as held_back,
         waves::Candidate,
     },
     server::{self, Server},
@@ -86,38 +88,42 @@ pub(crate) async fn begin(
     pending: Vec<PendingPush>,
 ) -> Result<bool> {
     let bucket = &command.bucket;
-    let proposals = standing(operator, pending)?;
+    ensure_unguarded(bucket, &PushKind::Deploy, &release.name).await?;
     // Of a group all servers count, not only those that are pushed to.
-    let names = server::names(bucket).await?;
-    let mut fleet: Vec<Server> =
-        stream::iter(names).map(async |name| server::read(bucket, &name).await).buffered(AT_ONCE).collect().await;
-    let known: BTreeMap<ServerName, usize> =
-        fleet.iter().enumerate().map(|(at, server)| (server.name.clone(), at)).collect();
-    for proposal in proposals.iter().filter(|proposal| !known.contains_key(&proposal.server)) {
-        fleet.push(server::read(bucket, &proposal.server).await);
+    let mut listed = server::listed(bucket).await?;
+    for pending in &pending {
+        listed.entry(pending.server.clone()).or_default();
     }
-    let find = |name: &ServerName| fleet.iter().find(|server| server.name == *name);
-    let candidates: Vec<Candidate> = proposals
-        .iter()
-        .filter(|proposal| !proposal.is_no_change())
-        .filter_map(|proposal| Some(Candidate { server: find(&proposal.server)?, from: proposal.from.as_ref() }))
-        .collect();
+    let read = stream::iter(listed).map(async |(name, written)| {
+        let server = server::read_listed(bucket, &name, written).await;
+        (name, server)
+    });
+    let fleet: BTreeMap<ServerName, Server> = read.buffer_unordered(AT_ONCE).collect().await;
+    let proposals = standing(operator, release, &fleet, pending)?;
+    let changing = proposals.iter().filter(|proposal| !proposal.is_no_change());
+    let candidates: Vec<Candidate> = changing.filter_map(|proposal| candidate(&fleet, proposal)).collect();
     let unchanged = proposals.len() - candidates.len();
     if unchanged > 0 {
         note(format_args!("left out {} with that release already", count(unchanged, "server")));
     }
     ensure!(!candidates.is_empty(), "every server has `{}` already: nothing to roll out", release.name.stem());
-    let (id, now) = (PushId::random(), bucket.now());
-    let subject = Subject { id: &id, release: &release.name, who: &operator.who, why: &operator.reason };
-    let division = divide(release.name.app(), wish, &candidates, &fleet.iter(), &operator.policy, now)?;
+    let now = bucket.now();
+    let division = divide(release.name.app(), wish, &candidates, &fleet.values(), &operator.policy, now)?;
     show_plan(command, &division)?;
+    let id = PushId::random();
+    let (who, why) = (&operator.who, operator.reason.as_str());
+    let rollout = division.clone().rollout(Subject { id: &id, release: &release.name, who, why }, wish, now);
+    let held = held_back(&rollout, &hold::all(bucket, &AllHolds::new()).await?, now)?;
+    if !held.is_empty() {
+        let (servers, names) = (count(held.len(), "server"), named(&held.keys().collect::<Vec<_>>()));
+        note(format_args!("note: {servers} on hold, written when that ends: {names}"));
+    }
     if options.is_dry_run() {
         if command.json {
-            print_json(&as_json(&division))?;
+            print_json(&as_json(&division, wish, &held))?;
         }
         return Ok(true);
     }
-    let rollout = division.rollout(subject, wish, now);
     if let Some(new) = bucket.mark().await.context("could not mark the bucket; nothing was written")? {
         note(format_args!("warning: {new}"));
     }
@@ -137,30 +143,34 @@ pub(crate) async fn begin(
 }
 
 /// The proposals, all of which must be possible and allowed: waves are decided once.
-fn standing(operator: &Operator, pending: Vec<PendingPush>) -> Result<Vec<Proposal>> {
-    let (mut standing, mut wrong) = (Vec::new(), 0);
+fn standing(
+    operator: &Operator,
+    release: &Release,
+    fleet: &BTreeMap<ServerName, Server>,
+    pending: Vec<PendingPush>,
+) -> Result<Vec<Proposal>> {
+    let (mut standing, mut wrong) = (Vec::new(), Vec::new());
     for PendingPush { server, proposal, .. } in pending {
-        let judged = proposal.and_then(|(proposal, _)| {
-            let (app, dirty) = (&proposal.app, proposal.dirty);
-            let case = Case { server: &server, app, dirty, reason: Reason::Given(&operator.reason) };
-            operator.policy.judge(&operator.who, case)?;
-            Ok(proposal)
-        });
-        match judged {
-            Ok(proposal) => standing.push(proposal),
-            Err(error) => {
-                wrong += 1;
-                note(format_args!("{server}: error: {error:#}"));
-            }
+        match proposal {
+            Ok((proposal, _)) => standing.push(proposal),
+            Err(error) => wrong.push((server, format!("{error:#}"))),
         }
     }
-    if wrong > 0 {
-        bail!(
-            "nothing was written: the waves of a rollout are decided once, and {} cannot be pushed to",
-            count(wrong, "server")
-        );
+    let candidates: Vec<Candidate> = standing.iter().filter_map(|proposal| candidate(fleet, proposal)).collect();
+    wrong.extend(unfit(operator, release, &candidates).map(|(server, error)| (server, error.to_string())));
+    for (server, error) in &wrong {
+        note(format_args!("{server}: error: {error}"));
     }
+    ensure!(
+        wrong.is_empty(),
+        "nothing was written: the waves of a rollout are decided once, and {} cannot be pushed to",
+        count(wrong.len(), "server")
+    );
     Ok(standing)
+}
+
+fn candidate<'a>(fleet: &'a BTreeMap<ServerName, Server>, proposal: &'a Proposal) -> Option<Candidate<'a>> {
+    Some(Candidate { server: fleet.get(&proposal.server)?, from: proposal.from.as_ref() })
 }
 
 fn show_plan(command: &Command, division: &Division) -> Result<()> {
@@ -201,7 +211,7 @@ pub(super) fn named(servers: &[&ServerName]) -> String {
     names.join(" ")
 }
 
-fn as_json(division: &Division) -> Value {
+fn as_json(division: &Division, wish: &Wish, held: &BTreeMap<ServerName, Timestamp>) -> Value {
     let waves = division.waves.iter().map(|wave| {
         let servers: Vec<&ServerName> = wave.rows.iter().map(|row| &row.server).collect();
         json!({ "what": wave.what, "servers": servers })
@@ -211,6 +221,6 @@ fn as_json(division: &Division) -> Value {
     });
     json!({
         "waves": waves.collect::<Vec<_>>(), "budgets": budgets.collect::<Vec<_>>(),
-        "silent": division.silent().collect::<Vec<_>>(),
+        "silent": division.silent().collect::<Vec<_>>(), "held": held.keys().collect::<Vec<_>>(), "rules": wish.rules,
     })
 }

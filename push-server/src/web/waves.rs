@@ -10,13 +10,12 @@ use bucket::{AppName, PushId, PushKind, ReleaseName, ServerName};
 use console::count;
 use fleet::{
     guard::judge,
-    operation::{Intent, Operator, find},
+    operation::{Intent, NotPushed, Operator, find},
     plan::Insistence,
-    policy::{Case, Reason, Refusal, Way},
-    push::Conflict,
+    policy::{Reason, Refusal, Way},
     rollout::{
         drive,
-        plan::{Division, Subject, divide},
+        plan::{Division, Subject, divide, unfit},
         waves::{Candidate, Undivided},
     },
     server::Server,
@@ -27,12 +26,15 @@ use thiserror::Error;
 use super::{
     accept::{NotAccepted, accept, acceptable},
     jobs::Job,
+    params::Params,
     rollouts::be_seen,
     view::View,
 };
 
 /// Why several releases don't go out together.
 const NOT_ONE_RELEASE: &str = "a push in waves is of one release: push one after the other";
+/// Why a push that isn't a deploy doesn't go out in waves.
+pub(crate) const NOT_A_DEPLOY: &str = "only a deploy goes out in waves";
 
 /// What is said of waves, as text: `None` where nothing is said.
 #[derive(Debug, Default)]
@@ -104,7 +106,21 @@ impl NotBegun {
     }
 }
 
-impl WavesText<'_> {
+impl<'a> WavesText<'a> {
+    /// What a form or a query says.
+    pub(crate) fn of(params: &'a Params) -> Self {
+        Self {
+            waves: params.get("waves"),
+            settle: params.get("settle"),
+            stop_at: params.get("stop_at"),
+            enough: params.get("enough"),
+            within: params.get("within"),
+            max_down: params.get("max_down"),
+            pause_after: params.get("pause_after"),
+            undo_on_stop: params.get("undo_on_stop").is_some(),
+        }
+    }
+
     /// What is said.
     ///
     /// # Errors
@@ -246,19 +262,17 @@ async fn prepare_rollout(
     let impossible = |text: String| NotBegun::Impossible(text);
     let release = the_release(intents).map_err(|text| impossible(text.to_owned()))?;
     let found = find(view.web.refresher.bucket(), release).await.map_err(|error| impossible(format!("{error:#}")))?;
-    let dirty = found.metadata.as_ref().is_ok_and(|metadata| metadata.dirty);
     judge(view.snapshot.halt.as_ref(), &view.snapshot.rejected, &PushKind::Deploy, Some(release))
         .map_err(|guarded| impossible(guarded.to_string()))?;
-    for intent in intents {
-        let case = Case { server: &intent.server, app: &intent.app, dirty, reason: Reason::Given(reason) };
-        let judged = operator.policy.judge(&operator.who, case);
-        judged.map_err(|refusal| NotBegun::Forbidden(format!("nothing was written: {}: {refusal}", intent.server)))?;
-        let server = view.server(&intent.server);
-        let now = server.desired(&intent.app);
-        if now != intent.from.as_ref() {
-            let Intent { app, server, from: seen, .. } = intent.clone();
-            return Err(impossible(Conflict { app, server, seen, now: now.cloned() }.to_string()));
-        }
+    let servers: Vec<Arc<Server>> = intents.iter().map(|intent| view.server(&intent.server)).collect();
+    let candidates = servers.iter().zip(intents);
+    let candidates = candidates.map(|(server, intent)| Candidate { server, from: intent.from.as_ref() });
+    let candidates: Vec<Candidate> = candidates.collect();
+    if let Some((server, error)) = unfit(&operator, &found, &candidates).next() {
+        return Err(match error {
+            NotPushed::Refused(refusal) => NotBegun::Forbidden(format!("nothing was written: {server}: {refusal}")),
+            error => impossible(error.to_string()),
+        });
     }
     let chosen: BTreeSet<&ServerName> =
         intents.iter().filter(|intent| intent.from != intent.to).map(|intent| &intent.server).collect();
@@ -279,8 +293,8 @@ async fn begin_rollout(view: &View, prepared: PreparedWaves) -> Result<PushId, N
     let PreparedWaves { operator, release, wish, division } = prepared;
     let impossible = |text: String| NotBegun::Impossible(text);
     let (id, bucket) = (PushId::random(), view.web.refresher.bucket());
-    let subject = Subject { id: &id, release: &release, who: &operator.who, why: &operator.reason };
-    let rollout = division.rollout(subject, &wish, bucket.now());
+    let (who, why) = (&operator.who, operator.reason.as_str());
+    let rollout = division.rollout(Subject { id: &id, release: &release, who, why }, &wish, bucket.now());
     let marked = bucket.mark().await;
     marked.map_err(|error| impossible(format!("could not mark the bucket; nothing was written: {error}")))?;
     drive::begin(bucket, &rollout).await.map_err(|error| impossible(format!("{error:#}")))?;
@@ -291,7 +305,7 @@ async fn begin_rollout(view: &View, prepared: PreparedWaves) -> Result<PushId, N
 /// The one release that all intents are about.
 fn the_release(intents: &[Intent]) -> Result<&ReleaseName, &'static str> {
     let first = intents.first().filter(|intent| intent.kind == PushKind::Deploy).and_then(|intent| intent.to.as_ref());
-    let first = first.ok_or("only a deploy goes out in waves")?;
+    let first = first.ok_or(NOT_A_DEPLOY)?;
     let is_one = intents.iter().all(|intent| intent.to.as_ref() == Some(first));
     is_one.then_some(first).ok_or(NOT_ONE_RELEASE)
 }

@@ -145,6 +145,8 @@ async fn waves_follow_each_other_and_a_bad_one_stops_them() {
     assert_eq!(documents(), [json!([second]), json!([second]), json!([first]), json!([first])]);
     let rollout = fixture.rollout();
     assert_eq!(rollout["stage"], "stopped");
+    let listed = ok(&fixture.push("rollout list"));
+    assert!(listed.contains("DRIVEN") && listed.contains("stopped") && listed.contains(" ago"), "{listed}");
     let id = rollout["id"].as_str().unwrap();
     let shown = ok(&fixture.push(&format!("rollout show {id}")));
     assert!(shown.contains("web-1: runs it") && shown.contains("web-2: rolled-back"), "{shown}");
@@ -323,6 +325,53 @@ async fn a_held_server_waits_and_is_named() {
     assert_eq!(fixture.document("web-2"), json!([second]));
 }
 
+#[tokio::test]
+async fn one_that_nobody_may_write_is_not_begun() {
+    let fixture = Fixture::new().await;
+    let (first, second) = (fixture.release("web", 1, false).await, fixture.release("web", 2, false).await);
+    ok(&fixture.push(&format!("deploy {first} web-1 web-2 --force")));
+    let deploy = |more: &str| fixture.push(&format!("deploy {second} web-1 web-2 --waves 1,rest {more}"));
+    ok(&fixture.push("halt -m night"));
+    assert!(failed(&deploy("")).contains("halted all pushes"));
+    ok(&fixture.push("halt --lift"));
+    ok(&fixture.push(&format!("reject {second} -m CVE")));
+    assert!(failed(&deploy("--dry-run")).contains("is rejected"));
+    assert!(!fixture.path("rollouts").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_has_its_waves_as_json_and_goes_by_the_buckets_clock() {
+    let fixture = Fixture::new().await;
+    drop(fixture.fleet(4).await);
+    // Nothing was ever heard of one, and the clock of another's server is two days behind.
+    std::fs::remove_file(fixture.path("status/web-4.json")).unwrap();
+    let path = fixture.path("status/web-2.json");
+    let mut report: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    report["written"] = json!(Timestamp::now() - jiff::SignedDuration::from_hours(48));
+    std::fs::write(&path, report.to_string()).unwrap();
+    ok(&fixture.push("hold web-3 -m debugging"));
+    let plan = fixture.json("deploy web app:web --waves 1,50%,rest --settle 2m --stop-at 2 --pause-after 1 --dry-run");
+    let wave = |what: &str, servers: &[&str]| json!({ "what": what, "servers": servers });
+    assert_eq!(
+        plan["waves"],
+        json!([wave("1", &["web-1"]), wave("50%", &["web-2", "web-3"]), wave("rest", &["web-4"])]),
+        "{plan}"
+    );
+    let budget = json!([{ "group": null, "servers": 4, "allowed": 1, "out": ["web-4"] }]);
+    assert_eq!((&plan["budgets"], &plan["silent"], &plan["held"]), (&budget, &json!(["web-4"]), &json!(["web-3"])));
+    let told = ok(&fixture.push("deploy web app:web --waves 1,rest --dry-run"));
+    for expected in [
+        "note: 1 server not reporting: in the last wave, and counted for nothing: web-4",
+        "warning: 1 server in no group out already (web-4): others wait until fewer are; --max-down allows more",
+    ] {
+        assert!(told.contains(expected), "{told}");
+    }
+    let rules = &plan["rules"];
+    assert_eq!((&rules["settle_seconds"], &rules["stop_at"]), (&json!(120), &json!(2)), "{plan}");
+    assert_eq!((&rules["within_seconds"], &rules["pause_after"]), (&json!(1800), &json!([1])), "{plan}");
+    assert!(!fixture.path("rollouts").exists());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_that_is_rejected_meanwhile_stops_it() {
     let fixture = Fixture::new().await;
@@ -363,6 +412,7 @@ async fn what_cannot_be_divided_is_refused_before_anything_is_written() {
         ("1", "leave out 1 of the servers: end them with `rest`"),
         ("web-9,rest", "the push does not go to it"),
         ("app:api,rest", "has no servers that an earlier wave does not have"),
+        ("1,rest --pause-after 3", "cannot wait for a verdict after wave 3, because it has 2 waves"),
     ] {
         let said = failed(&fixture.push(&format!("deploy {next} web-1 web-2 --waves {waves}")));
         assert!(said.contains(expected), "{said}");

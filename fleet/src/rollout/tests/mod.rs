@@ -1,5 +1,6 @@
 //! What happens to a rollout, by story.
 
+mod deciding;
 mod dividing;
 mod others;
 mod room;

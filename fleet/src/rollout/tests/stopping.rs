@@ -33,6 +33,19 @@ fn second_wave_fails() {
 }
 
 #[test]
+fn whatever_an_agent_calls_its_failure_that_stops_the_rollout_and_nothing_is_undone_by_itself() {
+    use AppState::{Degraded, Failed, Quarantined, Refused, Unstable};
+    for state in [Failed, Quarantined, Degraded, Refused, Unstable] {
+        let mut story = Story::new(2, "1,rest");
+        story.drive();
+        story.report("web-1", state);
+        assert_eq!(story.drive(), Next::Stop(Stop::Failures(vec![name("web-1")])), "{state:?}");
+        story.pass(600);
+        assert_eq!((story.drive(), story.written.len()), (Next::Wait(Waiting::Decision), 1), "{state:?}");
+    }
+}
+
+#[test]
 fn a_release_that_fails_after_it_has_settled_stops_what_follows() {
     let mut story = Story::new(3, "1,1,rest");
     story.drive();

@@ -33,7 +33,7 @@ pub(crate) async fn post(view: View, body: Result<Bytes, BytesRejection>) -> Res
         Err(problem) => return *problem,
     };
     let Form { intents, insistence, .. } = &form;
-    let begun = match waves_of(&form.params).said() {
+    let begun = match WavesText::of(&form.params).said() {
         Ok(said) => waves::begin(&view, form.reason(), intents.clone(), *insistence, &said).await,
         Err(problem) => Err(problem.into()),
     };
@@ -50,7 +50,7 @@ pub(crate) async fn preview(view: View, body: Result<Bytes, BytesRejection>) -> 
         Ok(form) => form,
         Err(problem) => return *problem,
     };
-    let prepared = match waves_of(&form.params).said() {
+    let prepared = match WavesText::of(&form.params).said() {
         Ok(said) => waves::prepare(&view, form.reason(), &form.intents, form.insistence, &said).await,
         Err(problem) => Err(problem.into()),
     };
@@ -84,20 +84,6 @@ impl Form {
 
     fn reason(&self) -> &str {
         self.params.get("reason").unwrap_or_default()
-    }
-}
-
-/// What the form says of waves.
-fn waves_of(params: &Params) -> WavesText<'_> {
-    WavesText {
-        waves: params.get("waves"),
-        settle: params.get("settle"),
-        stop_at: params.get("stop_at"),
-        enough: params.get("enough"),
-        within: params.get("within"),
-        max_down: params.get("max_down"),
-        pause_after: params.get("pause_after"),
-        undo_on_stop: params.get("undo_on_stop").is_some(),
     }
 }
 
