@@ -32,10 +32,10 @@ test: ## all tests: the web app in a real browser, the rest on real dpkg, system
 kills: ## push killed 300 times, and 1,000 pushes of two processes at once: none is without a record
 	@PUSH_KILLS=$${PUSH_KILLS:-300} PUSH_RACES=$${PUSH_RACES:-1000} cargo test --workspace --test push -- kills
 
-simulate: ## 1,000 rollouts to simulated servers, one of them to 10,000, where everything fails that can: nothing is written that must not be
+simulate: ## 1,000 rollouts (or SIMULATE_SEEDS) to simulated servers, one of them to 10,000, where everything fails that can: nothing is written that must not be
 	@# On a disk in memory, where there is one: it is the number of files that takes the time.
 	@export TMPDIR=$$([ -w /dev/shm ] && echo /dev/shm || echo "$${TMPDIR:-/tmp}"); \
-	  SIMULATE_SEEDS=$${SIMULATE_SEEDS:-1000} cargo test --quiet --workspace --lib -- --nocapture simulation
+	  SIMULATE_SEEDS=$${SIMULATE_SEEDS:-1000} cargo test --quiet --workspace --lib -- --nocapture simulation::tests
 
 crash: ## pulld, dpkg and the machine killed at every point, forward and back, and the power cut at every write (an hour)
 	@tests/setup --tests

@@ -57,6 +57,8 @@ pub(crate) enum QueryKind {
     Texts,
     /// A whole number, from 1.
     Number,
+    /// Whether something is so; not, if it is absent.
+    Flag,
 }
 
 impl Doc {

@@ -108,6 +108,13 @@ pub(crate) async fn server(web: &Arc<Web>, name: &str, desired: Option<&ReleaseN
     web.refresher.refresh_servers(&[server]).await;
 }
 
+/// Makes a server that has another app, and of which nothing was ever heard.
+pub(crate) async fn server_without_web(web: &Arc<Web>, name: &str) {
+    let document = format!("[\"api/api:dev@build-1:2026-11-20T19:05:07Z:{:040x}.deb\"]", 7);
+    let document = bucket::ServerDocument::parse(document.as_bytes()).unwrap();
+    web.refresher.bucket().write_server_document(&name.parse().unwrap(), &document, None).await.unwrap();
+}
+
 /// Lets the agent of a server report what it makes of its document: the app `web` is in that state.
 pub(crate) async fn report(web: &Arc<Web>, name: &str, state: &str) {
     let (bucket, server) = (web.refresher.bucket(), name.parse().unwrap());

@@ -52,6 +52,7 @@ fn query(query: &Query) -> Value {
         QueryKind::Text => json!({ "type": "string" }),
         QueryKind::Texts => json!({ "type": "array", "items": { "type": "string" } }),
         QueryKind::Number => json!({ "type": "integer", "minimum": 1, "default": 1 }),
+        QueryKind::Flag => json!({ "type": "boolean", "default": false }),
     };
     let mut parameter = json!({ "name": query.name, "in": "query", "description": query.text, "schema": schema });
     if matches!(query.kind, QueryKind::Texts) {

@@ -11,7 +11,7 @@ use bucket::{AppName, NameError, PushKind, Release, ReleaseName, ServerName};
 use fleet::{
     guard::judge,
     hold, operation,
-    plan::{Objection, Proposal, Warning, propose, propose_removal},
+    plan::{Insistence, Objection, Proposal, Warning, propose, propose_removal},
     policy::{Case, Reason, Refusal},
     proposed::Proposed,
     retry::current_on,
@@ -66,6 +66,13 @@ impl Planned {
             (Ok(Proposal { objection: Some(Objection::NewApp(..)), .. }), None) => Part::Install,
             (Ok(_), None) => Part::Change,
         }
+    }
+
+    /// Whether it is written by a push that says so much of what servers need.
+    pub(crate) fn is_pushed(&self, said: Insistence) -> bool {
+        let stands = |proposal: &Proposal| proposal.objection.as_ref().is_some_and(|objection| objection.stands(said));
+        let is_in_the_way = self.proposal.as_ref().is_ok_and(stands) || (self.held.is_some() && !said.held);
+        matches!(self.part(), Part::Change | Part::Install | Part::Held) && !is_in_the_way
     }
 
     /// Whether it is in the plan unless somebody puts it in: what hasn't failed isn't tried again just because it was found

@@ -73,7 +73,7 @@ fn servers(targets: &Targets, changing: usize) -> String {
     format!("{changing} of {}", count(targets.len(), "server"))
 }
 
-/// How many rows change, and what that downloads in all.
+/// How many rows change, how many of them restart something, and what that downloads in all.
 fn changes(wanted: &Wanted, going: &[&Planned]) -> String {
     let downloads = going.iter().filter_map(|planned| planned.proposal.as_ref().ok()?.download);
     let bytes: u64 = downloads.fold(0, u64::saturating_add);
@@ -83,7 +83,13 @@ fn changes(wanted: &Wanted, going: &[&Planned]) -> String {
         (_, 1) => " changes",
         _ => " change",
     };
-    let changes = count(going.len(), "server") + verb;
+    let restarts = |planned: &&&Planned| planned.proposal.as_ref().is_ok_and(|proposal| !proposal.restarts.is_empty());
+    let restarting = match going.iter().filter(restarts).count() {
+        0 => String::new(),
+        1 => ", 1 restarts units".to_owned(),
+        more => format!(", {more} restart units"),
+    };
+    let changes = count(going.len(), "server") + verb + &restarting;
     if bytes == 0 { changes } else { format!("{changes}; {} are downloaded in all", size(bytes)) }
 }
 
@@ -252,9 +258,13 @@ fn confirmation(
             }
         }
         @if !held.is_empty() { (held_box(held, going.is_empty() && installing.is_empty())) }
-        @if let Wanted::Release(_) = wanted { (in_waves(view, wanted.app(), going)) }
+        @let first = [going, installing, held].into_iter().find(|rows| !rows.is_empty()).unwrap_or_default();
+        @if let Wanted::Release(_) = wanted {
+            @let others = going.len() + installing.len() + held.len() - first.len();
+            (in_waves(view, wanted.app(), first, others))
+        }
         div.actions {
-            @let named = [going, installing, held].into_iter().map(<[_]>::len).find(|rows| *rows > 0).unwrap_or_default();
+            @let named = first.len();
             button.primary type="submit" {
                 (verb) " " (wanted.app()) (preposition)
                 // Without JavaScript nobody counts the boxes that are ticked.
@@ -315,7 +325,7 @@ mod tests {
         let page = body(&web, "deployer", &format!("/plan?release={}&q=app:web", new.stem())).await;
         let start = page.find("<h1>").unwrap();
         assert!(page[start..].starts_with("<h1>Push web to 2 of 3 servers</h1>"), "{}", &page[start..start + 200]);
-        assert!(page.contains("<h2>2 servers change; 18 B are downloaded in all</h2>"), "{page}");
+        assert!(page.contains("<h2>2 servers change, 2 restart units; 18 B are downloaded in all</h2>"), "{page}");
         assert!(page.contains("9 B</td>") && page.contains("<bdi>web.service</bdi>"), "{page}");
         // What stays is folded, and below what changes.
         let (folded, row) = (page.find("<summary>No change: 1 server</summary>"), page.find("value=\"web-2 "));

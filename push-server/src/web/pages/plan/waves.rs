@@ -22,8 +22,8 @@ use crate::web::{
 const NAMED: usize = 12;
 
 /// How a deploy of an app to these servers goes out, and the boxes that say otherwise. They are folded away until that is wanted
-/// or the policy asks for waves.
-pub(super) fn in_waves(view: &View, app: &AppName, going: &[&Planned]) -> Markup {
+/// or the policy asks for waves. So many `others` are written too if somebody ticks the box that they need.
+pub(super) fn in_waves(view: &View, app: &AppName, going: &[&Planned], others: usize) -> Markup {
     let meant = going.iter().filter(|planned| planned.is_meant());
     let servers: Vec<&ServerName> = meant.map(|planned| &planned.server).collect();
     let way = view.policy.way(&view.who, app, &servers, Reason::NotAskedYet, &Said::default());
@@ -44,6 +44,11 @@ pub(super) fn in_waves(view: &View, app: &AppName, going: &[&Planned]) -> Markup
                 "It stops by itself when servers fail."
             }
             (asked(view, app, &servers.into_iter().collect(), &way))
+            @if others > 0 && matches!(way, Ok(Way::Waves { .. })) {
+                p.help {
+                    (count(others, "more server")) " if a box above is ticked: " strong { "Show waves" } " divides what is ticked."
+                }
+            }
             label for="waves" { "Waves" }
             input #waves type="text" name="waves" placeholder=(usual.waves) autocomplete="off" spellcheck="false" aria-describedby="waves-help";
             p #waves-help.help {
@@ -153,7 +158,7 @@ mod tests {
     use axum::http::{Method, StatusCode, header};
     use serde_json::json;
 
-    use crate::web::testing::{body, release_of, rules, send, server, web};
+    use crate::web::testing::{body, release_of, rules, send, server, server_without_web, web};
 
     #[tokio::test]
     async fn a_plan_says_the_waves_that_are_asked_for_and_goes_out_in_them() {
@@ -170,6 +175,12 @@ mod tests {
             assert!(page.contains(expected), "{expected}: {page}");
         }
         assert!(page.contains("name=\"stop_at\" placeholder=\"2\"") && page.contains("<code>all</code>"), "{page}");
+        // Of a server that must be confirmed first it is the same: nobody has to show them to see that.
+        server_without_web(&web, "web-9").await;
+        web.refresher.refresh().await;
+        let page = plan("server=web-9").await;
+        assert!(page.contains("asks for these waves for group") && page.contains("href=\"/servers/web-9\""), "{page}");
+        assert!(plan("q=app:web&server=web-9").await.contains("1 more server if a box above is ticked"));
         let page = plan("server=db-1").await;
         assert!(
             page.contains("<details class=\"waves\"><summary>") && page.contains("all servers are written at once")
