@@ -234,16 +234,16 @@ pub async fn carry_on(
     carry_out_rows(bucket, operator, intents.into_iter().map(row).collect(), report).await
 }
 
-/// Writes some rows of a push that is written in waves, and doesn't end it. Their agents report once more when the app has run
-/// for so many seconds.
+/// Writes some rows of a push that is written in waves, each over the document that was read, and doesn't end it. Their agents
+/// report once more when the app has run for so many seconds.
 pub async fn carry_wave(
     bucket: &Bucket,
     operator: &Operator,
     (push, settle_seconds): (Push, Option<u64>),
-    intents: Vec<(Intent, Option<JustRead>)>,
+    intents: Vec<(Intent, JustRead)>,
 ) -> Vec<PushResult> {
     let push = Arc::new(PushObject::of_rollout(bucket, push, settle_seconds));
-    let row = |(intent, just_read)| Row { intent, just_read, push: push.clone() };
+    let row = |(intent, just_read)| Row { intent, just_read: Some(just_read), push: push.clone() };
     carry_out_rows(bucket, operator, intents.into_iter().map(row).collect(), |_, _| ()).await
 }
 
@@ -397,6 +397,7 @@ async fn write(
         app: intent.app.clone(),
         to: intent.to.clone(),
         from: intent.from.clone(),
+        only_as_seen: push.is_rollout(),
         kind: intent.kind.clone(),
         who: operator.who.name.clone(),
         reason: operator.reason.clone(),

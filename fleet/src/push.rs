@@ -77,6 +77,9 @@ pub struct Request {
     pub to: Option<ReleaseName>,
     /// The release of that app that the operator saw there: if it is another by now, nothing is written.
     pub from: Option<ReleaseName>,
+    /// Whether nothing is written either if the document has another generation by now than when it was seen, as of a rollout,
+    /// which has noted it.
+    pub only_as_seen: bool,
     /// For how many seconds the agent watches it before it reports once more; only of a push in waves.
     pub settle_seconds: Option<u64>,
     /// Whether an admin has it written all at once where the policy asks for waves.
@@ -194,6 +197,10 @@ pub async fn push(bucket: &Bucket, request: &Request, filled: Filled) -> Result<
             })?;
             if let Some(pushed) = written {
                 return Ok(pushed);
+            }
+            if request.only_as_seen {
+                let now = seen.document.release_of(&request.app).cloned();
+                bail!(Conflict { app: request.app.clone(), server: server.clone(), seen: request.from.clone(), now });
             }
             fill(bucket, server, seen).await
         };

@@ -113,6 +113,7 @@ fn request(app: &str, n: u8, from: Option<u8>) -> Request {
         app: app.parse().unwrap(),
         to: Some(release(app, n)),
         from: from.map(|from| release(app, from)),
+        only_as_seen: false,
         kind: PushKind::Deploy,
         who: "ops@laptop".to_owned(),
         reason: "killed".to_owned(),

@@ -10,9 +10,10 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use bucket::{
-    Bucket, Driven, Error, Generation, Push, PushEnd, PushId, PushKind, PushRow, Rollout, RolloutStage, ServerName,
-    Undo, UnwrittenCause, UnwrittenRow, WaveRow,
+    Bucket, DocumentMetadata, Driven, Error, Generation, Push, PushEnd, PushId, PushKind, PushRow, Rollout,
+    RolloutStage, ServerName, Undo, UnwrittenCause, UnwrittenRow, WaveRow,
 };
+use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::SignedDuration;
 
 use super::{
@@ -34,6 +35,9 @@ use crate::{
 
 /// How often a rollout that nothing happens to says that it is driven.
 const SAYS_SO: SignedDuration = SignedDuration::from_mins(1);
+
+/// Documents that are closed to other drivers at the same time.
+const AT_ONCE: usize = 16;
 
 /// Who drives rollouts, and by which rules.
 #[derive(Debug, Clone)]
@@ -98,7 +102,7 @@ impl Driver {
                 end(bucket, &after, &self.name).await?;
                 after.stage = stage.clone();
             }
-            Next::Wait(_) => {}
+            Next::Close(_) | Next::Wait(_) => {}
         }
         let is_told = after.driven.as_ref().is_some_and(|driven| now.duration_since(driven.at) < SAYS_SO);
         let is_driven =
@@ -114,6 +118,7 @@ impl Driver {
         }
         match decided {
             Next::Write(names) => self.write(bucket, generation, after, &names, servers).await,
+            Next::Close(names) => close(bucket, after, names).await,
             Next::Undo(names) => self.undo(bucket, generation, after, &names, servers).await,
             Next::Stop(_) | Next::End(_) => Ok(Step::Moved(Box::new(after))),
             Next::Wait(waiting) => Ok(Step::Waits(Box::new(after), waiting)),
@@ -128,23 +133,22 @@ impl Driver {
         names: &[ServerName],
         servers: &dyn Servers,
     ) -> Result<Step> {
-        let release = find(bucket, &rollout.release).await.ok();
+        let release = find(bucket, &rollout.release).await?;
         let rows: BTreeMap<&ServerName, &WaveRow> = rollout.rows().map(|row| (&row.server, row)).collect();
-        let intents = names.iter().filter_map(|name| {
-            let row = rows.get(name)?;
+        let intents = names.iter().filter_map(|name| rows.get(name)).map(|row| {
             let intent = Intent {
-                server: name.clone(),
+                server: row.server.clone(),
                 app: rollout.app.clone(),
                 from: row.from.clone(),
                 to: Some(rollout.release.clone()),
                 kind: PushKind::Deploy,
             };
-            let just_read = release.clone().zip(servers.get(name).and_then(|server| Seen::of(server).ok()));
-            Some((intent, just_read.map(|(release, seen)| JustRead { release: Some(release), seen })))
+            Ok((intent, JustRead { release: Some(release.clone()), seen: seen(servers, &row.server)? }))
         });
+        let intents = readable(intents)?;
         let settle = Some(rollout.rules.settle_seconds).filter(|seconds| *seconds > 0);
         let operator = self.operator(&rollout.who, rollout.signed_in, &rollout.why);
-        let results = carry_wave(bucket, &operator, (push_of(&rollout), settle), intents.collect()).await;
+        let results = carry_wave(bucket, &operator, (push_of(&rollout), settle), intents).await;
         // What the rules forbid by now, as to who lost the role, and a release that was rejected stop the rollout; what else
         // went wrong is tried again.
         let refused = results.iter().find_map(|result| match &result.result {
@@ -206,9 +210,9 @@ impl Driver {
                 to: row.to.clone(),
                 kind: PushKind::Undo,
             };
-            let seen = server.and_then(|server| Seen::of(server).ok());
-            intents.push((intent, seen.map(|seen| JustRead { release, seen })));
+            intents.push(seen(servers, &row.server).map(|seen| (intent, JustRead { release, seen })));
         }
+        let intents = readable(intents)?;
         let operator = self.operator(&undo.who, undo.signed_in, &undo.why);
         let results = carry_wave(bucket, &operator, (push, None), intents).await;
         ended(rollout, &results)
@@ -227,6 +231,46 @@ impl Driver {
             channel: None,
         }
     }
+}
+
+/// The document of a server, as it was noted.
+fn seen(servers: &dyn Servers, name: &ServerName) -> Result<Seen> {
+    servers.get(name).map_or_else(|| Ok(Seen::default()), Seen::of)
+}
+
+/// What can be written now: a document that can't be read keeps no other from that.
+///
+/// # Errors
+/// When none can be read of those that there are.
+fn readable(intents: impl IntoIterator<Item = Result<(Intent, JustRead)>>) -> Result<Vec<(Intent, JustRead)>> {
+    let (mut readable, mut unreadable) = (Vec::new(), None);
+    for intent in intents {
+        match intent {
+            Ok(intent) => readable.push(intent),
+            Err(error) => unreadable = Some(error),
+        }
+    }
+    unreadable.filter(|_| readable.is_empty()).map_or(Ok(readable), Err)
+}
+
+/// Writes documents once more as they are, over the generation that somebody noted: then nobody does who noted it.
+async fn close(bucket: &Bucket, rollout: Rollout, names: Vec<ServerName>) -> Result<Step> {
+    let noted: BTreeMap<&ServerName, Option<Generation>> = rollout.rows().map(|row| (&row.server, row.noted)).collect();
+    let close = async |name: &ServerName| -> Result<(), Error> {
+        let Some(document) = bucket.document_object(name).await? else { return Ok(()) };
+        if noted.get(name) != Some(&Some(document.generation)) {
+            return Ok(());
+        }
+        let metadata = DocumentMetadata::from(document.metadata.clone());
+        let again = metadata.clone().telling(&metadata.holds(), document.generation);
+        match bucket.write_document_metadata(name, document, &again).await {
+            Ok(_) | Err(Error::Conflict { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    };
+    let closed = stream::iter(&names).map(close).buffer_unordered(AT_ONCE).try_collect::<()>().await;
+    closed.context("could not close what other drivers have noted")?;
+    Ok(Step::Moved(Box::new(rollout)))
 }
 
 /// What a step came to that wrote.

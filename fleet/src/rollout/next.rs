@@ -29,6 +29,9 @@ pub struct Surroundings<'a> {
 pub enum Next {
     /// These servers are written, in this order.
     Write(Vec<ServerName>),
+    /// The documents of these servers are written once more as they are. Some driver has noted them and none has written them:
+    /// whoever is about to can't any more.
+    Close(Vec<ServerName>),
     /// These servers get back what they had, in this order.
     Undo(Vec<ServerName>),
     /// It stops.
@@ -133,6 +136,7 @@ impl fmt::Display for Next {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Write(servers) => write!(f, "writing {}", names(servers)),
+            Self::Close(servers) => write!(f, "seeing to it that no other driver writes {} yet", names(servers)),
             Self::Undo(servers) => write!(f, "restoring what ran before on {}", names(servers)),
             Self::Stop(stop) => write!(f, "stopping: {stop}"),
             Self::End(_) => f.write_str("ending: nothing is left to do"),
@@ -255,6 +259,10 @@ fn enough(servers: usize, percent: u8) -> usize {
 }
 
 fn undo(rollout: &Rollout, around: Surroundings) -> Next {
+    let open = open_to_others(rollout, around);
+    if !open.is_empty() {
+        return Next::Close(open);
+    }
     let is_left = |row: &&WaveRow| row.written.is_some() && row.left.is_none() && !row.undone;
     let rows = rollout.waves.iter().rev().flat_map(|wave| wave.rows.iter().filter(is_left));
     let rows: Vec<ServerName> = rows.map(|row| row.server.clone()).collect();
@@ -271,6 +279,17 @@ fn undo(rollout: &Rollout, around: Surroundings) -> Next {
             Next::Wait(first.map_or(Waiting::Nothing, |first| Waiting::Holds(*first, held.clone())))
         }
     }
+}
+
+/// The servers that some driver has noted, and may write yet: over the generation that it noted, and over no other. A server
+/// that has no document can't be closed to it.
+fn open_to_others(rollout: &Rollout, around: Surroundings) -> Vec<ServerName> {
+    let generation = |row: &WaveRow| Some(around.servers.get(&row.server)?.document.known()?.0);
+    let is_open = |row: &&WaveRow| {
+        let is_unwritten = row.written.is_none() && row.left.is_none() && !row.undone;
+        is_unwritten && row.noted.is_some() && row.noted == generation(row)
+    };
+    rollout.rows().filter(is_open).map(|row| row.server.clone()).collect()
 }
 
 /// Which servers are out of their groups.

@@ -1,6 +1,6 @@
 //! The simulation itself: in how many trials something happens that must not. `make simulate` tries a thousand seeds.
 
-use bucket::{Push, PushKind, Rollout, RolloutRules, RolloutStage};
+use bucket::{Push, PushKind, Rollout, RolloutRules, RolloutStage, ServerName};
 use jiff::SignedDuration;
 
 use super::{
@@ -8,9 +8,10 @@ use super::{
     world::{World, who},
 };
 use crate::{
-    operation::{Intent, Operator, carry_wave},
+    operation::{Intent, JustRead, Operator, carry_wave, find},
     poke::PokeSettings,
     policy::Policy,
+    push::{Seen, read},
     rollout::{
         decide::{Decision, decide},
         drive::{Step, push_of},
@@ -94,46 +95,73 @@ async fn a_driver_whose_clock_is_an_hour_off_keeps_to_the_budget() {
     }
 }
 
+/// Writes a server of a rollout over its document as it was noted, however late that is; gives whether it was written.
+async fn write_late(world: &World, rollout: &Rollout, server: &ServerName, noted: &Seen) -> bool {
+    let (app, to) = (rollout.app.clone(), Some(rollout.release.clone()));
+    let from = rollout.row(server).unwrap().from.clone();
+    let intent = Intent { server: server.clone(), app, from, to, kind: PushKind::Deploy };
+    let operator = Operator {
+        who: who("dev"),
+        reason: String::new(),
+        policy: world.policy().clone(),
+        poke: PokeSettings::None,
+        held: false,
+        without_waves: false,
+        channel: None,
+    };
+    let release = find(world.bucket(), &rollout.release).await.unwrap();
+    let intents = vec![(intent, JustRead { release: Some(release), seen: noted.clone() })];
+    carry_wave(world.bucket(), &operator, (push_of(rollout), None), intents).await[0].is_pushed()
+}
+
 #[tokio::test]
-async fn what_a_slow_driver_writes_after_an_undo_has_begun_is_undone_too() {
+async fn an_undo_leaves_nothing_that_a_slow_driver_writes_before_it_or_after_it_has_ended() {
     let directory = tempfile::tempdir().unwrap();
     let (world, rollout) = world(directory.path(), Share::Percent(100)).await;
+    let (bucket, [first, second]) =
+        (world.bucket(), ["web-1", "web-2"].map(|name| name.parse::<ServerName>().unwrap()));
+    let [noted_first, noted_second] = [read(bucket, &first).await.unwrap(), read(bucket, &second).await.unwrap()];
     // It notes both servers, and is slow from then on.
     let mut slow = world.driver("a slow driver", SignedDuration::ZERO).await.unwrap();
     slow.machine().dies_after(1);
     let _ = slow.look(&rollout.id).await;
-    let write = async |server: &str| {
-        let (app, to) = (rollout.app.clone(), Some(rollout.release.clone()));
-        let row = rollout.row(&server.parse().unwrap()).unwrap();
-        let intent = Intent { server: row.server.clone(), app, from: row.from.clone(), to, kind: PushKind::Deploy };
-        let operator = Operator {
-            who: who("dev"),
-            reason: String::new(),
-            policy: world.policy().clone(),
-            poke: PokeSettings::None,
-            held: false,
-            without_waves: false,
-            channel: None,
-        };
-        let results = carry_wave(world.bucket(), &operator, (push_of(&rollout), None), vec![(intent, None)]).await;
-        assert!(results[0].is_pushed(), "{:?}", results[0].result);
-    };
-    write("web-1").await;
-    let (bucket, mut reader) = (world.bucket(), Reader::default());
+    let mut reader = Reader::default();
     let servers = reader.read(bucket, &names(&rollout)).await.unwrap();
     decide(bucket, world.policy(), &rollout.id, Decision::Undo, (&who("dev"), ""), servers).await.unwrap();
+    assert!(write_late(&world, &rollout, &first, &noted_first).await, "nobody has carried the undo on yet");
     let mut driver = world.driver("a driver", SignedDuration::ZERO).await.unwrap();
-    assert!(matches!(driver.look(&rollout.id).await.unwrap(), Step::Moved(_)));
-    write("web-2").await;
     for _ in 0..10 {
         driver.look(&rollout.id).await.unwrap();
     }
     let (_, ended) = bucket.rollout(&rollout.id).await.unwrap().unwrap();
     assert_eq!(ended.stage, RolloutStage::Undone, "{ended:?}");
-    for row in rollout.rows() {
-        let (_, document) = bucket.server_document(&row.server).await.unwrap().unwrap();
-        assert_eq!(document.release_of(&rollout.app), row.from.as_ref(), "{}", row.server);
+    assert!(!write_late(&world, &rollout, &second, &noted_second).await, "it was written after the undo had ended");
+    for (server, writes) in [(&first, 2), (&second, 0)] {
+        let (_, document) = bucket.server_document(server).await.unwrap().unwrap();
+        assert_eq!(document.release_of(&rollout.app), rollout.row(server).unwrap().from.as_ref(), "{server}");
+        // To its agent and its history, one that was never written is as it was.
+        let pushes = bucket.newest_history(server, 10).await.unwrap();
+        let pushes = pushes.iter().filter(|entry| entry.who == "dev").count();
+        assert_eq!(pushes, writes, "{server}");
     }
+    let (written, document) = bucket.server_document(&second).await.unwrap().unwrap();
+    assert_eq!(Some(document.metadata().said_since(written)), noted_second.generation);
+}
+
+#[tokio::test]
+async fn what_a_newer_program_wrote_into_a_rollout_stays_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let (world, begun) = world(directory.path(), Share::Percent(100)).await;
+    let (generation, mut rollout) = world.bucket().rollout(&begun.id).await.unwrap().unwrap();
+    rollout.other.insert("later".to_owned(), 1.into());
+    rollout.waves[0].rows[1].other.insert("ticket".to_owned(), 2.into());
+    world.bucket().write_rollout(&rollout, Some(generation)).await.unwrap();
+    let mut driver = world.driver("a driver", SignedDuration::ZERO).await.unwrap();
+    driver.look(&begun.id).await.unwrap();
+    let (_, after) = world.bucket().rollout(&begun.id).await.unwrap().unwrap();
+    let row = &after.waves[0].rows[1];
+    assert_eq!((&after.other["later"], &row.other["ticket"]), (&1.into(), &2.into()));
+    assert!(row.noted.is_some() && after.driven.is_some(), "it was written over: {after:?}");
 }
 
 #[tokio::test]

@@ -249,12 +249,11 @@ impl Trial {
             self.counts.looks += 1 + usize::from(has_two);
             let mut wrote: Vec<Wrote> = Vec::new();
             for driver in &drivers {
-                let documents = driver.machine().take_documents().into_iter();
-                wrote.extend(documents.map(|(server, generation)| Wrote {
-                    server,
-                    generation,
-                    is_undo: driver.undoes,
-                }));
+                for (server, generation) in driver.machine().take_documents() {
+                    if !self.is_closed(&server, generation).await? {
+                        wrote.push(Wrote { server, generation, is_undo: driver.undoes });
+                    }
+                }
             }
             wrote.sort_by_key(|wrote| wrote.generation);
             self.judge(&rollout, &wrote);
@@ -276,6 +275,12 @@ impl Trial {
         };
         *self.counts.ended.entry(format!("{}{why}", stage.as_str())).or_default() += 1;
         Ok(())
+    }
+
+    /// Whether a driver wrote a document as it was, so that no other writes it.
+    async fn is_closed(&self, server: &ServerName, generation: Generation) -> Result<bool> {
+        let (written, document) = self.world.bucket().server_document(server).await?.context("its document is gone")?;
+        Ok(written == generation && document.metadata().said_since(written) < written)
     }
 
     async fn driver(&mut self, ignores_stop_at: bool) -> Result<SimulatedDriver> {

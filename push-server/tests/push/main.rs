@@ -440,6 +440,7 @@ async fn a_second_operator_of_the_same_app_gets_a_conflict() {
         app: third.app().clone(),
         to: Some(third),
         from: Some(first),
+        only_as_seen: false,
         kind: bucket::PushKind::Deploy,
         who: "ops@build-2".to_owned(),
         reason: String::new(),

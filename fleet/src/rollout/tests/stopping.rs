@@ -1,6 +1,6 @@
 //! Rollouts that stop, wait for a person, or are undone.
 
-use bucket::{AppState, RolloutStage};
+use bucket::{AppState, Generation, RolloutStage};
 use jiff::SignedDuration;
 
 use super::story::{Story, name, reports, undo};
@@ -98,6 +98,27 @@ fn an_undo_skips_waves_and_keeps_the_budget() {
     story.converge(&["web-3"]);
     story.drive();
     assert_eq!(story.written[4..], ["web-3", "web-4"]);
+}
+
+#[test]
+fn an_undo_first_sees_to_it_that_nobody_writes_what_some_driver_has_noted() {
+    let mut story = Story::new(4, "2,rest");
+    story.drive();
+    let generation =
+        |story: &Story, server: &str| story.servers[&name(server)].document.known().map(|(generation, _)| *generation);
+    // One was noted and is as it was then; another one was written since, by somebody who told of a hold.
+    let noted = [generation(&story, "web-3"), generation(&story, "web-4").map(|noted| Generation(noted.0 - 1))];
+    for (row, noted) in story.rollout.waves[1].rows.iter_mut().zip(noted) {
+        row.noted = noted;
+    }
+    (story.rollout.stage, story.rollout.undo) = (RolloutStage::Undoing, Some(undo()));
+    assert_eq!(story.decide(), Next::Close(vec![name("web-3")]));
+    assert_eq!(story.drive(), Next::End(RolloutStage::Undone));
+    assert_ne!(generation(&story, "web-3"), noted[0]);
+    assert_eq!(
+        (story.state("web-3"), story.written[2..].to_vec()),
+        (RowState::Waiting, vec!["web-1".to_owned(), "web-2".to_owned()])
+    );
 }
 
 #[test]

@@ -87,6 +87,7 @@ impl Story {
         for _ in 0..1000 {
             match self.decide() {
                 Next::Write(names) => names.iter().for_each(|name| self.push(name.as_str(), "push1", 2)),
+                Next::Close(names) => names.iter().for_each(|name| self.rewrite(name)),
                 Next::Undo(names) => names.iter().for_each(|name| self.push(name.as_str(), "undo1", 1)),
                 Next::Stop(stop) => {
                     self.rollout.stage = RolloutStage::Stopped;
@@ -126,6 +127,14 @@ impl Story {
         let document = ServerDocument::parse(format!("[\"{}\"]", release(to)).as_bytes()).unwrap();
         server.document = Reading::Known((Generation(generation.0 + 1), document.with_metadata(metadata)));
         self.written.push(name.to_string());
+    }
+
+    /// A server's document is written once more as it is.
+    fn rewrite(&mut self, name: &ServerName) {
+        let server = self.servers.get_mut(name).unwrap();
+        let Reading::Known((generation, document)) = &server.document else { panic!("{name} has no document") };
+        let metadata = document.metadata().clone().telling(&[], *generation);
+        server.document = Reading::Known((Generation(generation.0 + 1), document.clone().with_metadata(metadata)));
     }
 
     /// A server's agent reports what it made of its document.
