@@ -4,15 +4,18 @@ use anyhow::Result;
 use bucket::PushId;
 use clap::Args;
 use console::{count, note, print_json, print_line};
-use fleet::{account, redo};
+use fleet::{account, redo, rollout::decide::Decision};
 use serde_json::json;
 
 use super::{
     command::Command,
     pending::{DeployOptions, operator, operator_identity},
+    rollout::decide_as,
 };
 
 /// Continue a push that was cut off: write the rows that nobody has written
+///
+/// A push in waves that has stopped goes on as by `push rollout continue`.
 #[derive(Debug, Args)]
 pub(crate) struct Continue {
     /// ID of the push
@@ -24,6 +27,9 @@ pub(crate) struct Continue {
 impl Continue {
     pub(crate) async fn run(self, command: &Command) -> Result<bool> {
         let account = account::read(&command.bucket, &self.id).await?;
+        if account.push.rollout && !self.options.is_dry_run() {
+            return decide_as(command, &self.options, &self.id, Decision::Continue).await;
+        }
         let mut operator = operator(command, &self.options)?;
         if operator.reason.is_empty() {
             operator.reason.clone_from(&account.push.why);

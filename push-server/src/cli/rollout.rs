@@ -22,7 +22,10 @@ use futures_util::TryStreamExt;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::command::{Command, operator_name};
+use super::{
+    command::{Command, operator_name},
+    pending::{DeployOptions, operator},
+};
 
 /// How often documents and reports are listed while a rollout is driven.
 const PERIOD: Duration = Duration::from_secs(2);
@@ -131,15 +134,15 @@ impl RolloutArguments {
                 let operator = waiting.driving.operator(command)?;
                 drive(command, &operator, &waiting.id, waiting.driving.timeout, &RolloutStage::Done).await
             }
-            Verb::Pass(judged) => judge(command, judged, Decision::Pass).await,
-            Verb::Fail(judged) => judge(command, judged, Decision::Fail).await,
+            Verb::Pass(judged) => judged.decide(command, Decision::Pass).await,
+            Verb::Fail(judged) => judged.decide(command, Decision::Fail).await,
             Verb::Continue(Continued { judged, max_down }) => {
                 let decision = max_down.map_or(Decision::Continue, Decision::ContinueWith);
-                judge(command, judged, decision).await
+                judged.decide(command, decision).await
             }
-            Verb::Stop(judged) => judge(command, judged, Decision::Stop).await,
-            Verb::Undo(judged) => judge(command, judged, Decision::Undo).await,
-            Verb::Abandon(judged) => judge(command, judged, Decision::Abandon).await,
+            Verb::Stop(judged) => judged.decide(command, Decision::Stop).await,
+            Verb::Undo(judged) => judged.decide(command, Decision::Undo).await,
+            Verb::Abandon(judged) => judged.decide(command, Decision::Abandon).await,
         }
     }
 }
@@ -149,24 +152,54 @@ async fn read(bucket: &Bucket, id: &PushId) -> Result<(Generation, Rollout)> {
     read.with_context(|| format!("there is no rollout {id}; `push rollout list` lists them"))
 }
 
-async fn judge(command: &Command, judged: Judged, decision: Decision) -> Result<bool> {
+impl Judged {
+    async fn decide(self, command: &Command, decision: Decision) -> Result<bool> {
+        let operator = Operator { reason: self.reason, ..self.driving.operator(command)? };
+        let waits = self.wait.then_some(Waits { timeout: self.driving.timeout });
+        decide_about(command, &operator, &self.id, decision, waits).await
+    }
+}
+
+/// That the command carries the rollout on, and for how long at most.
+struct Waits {
+    timeout: Option<Duration>,
+}
+
+/// What a command that is about pushes means of one in waves.
+pub(crate) async fn decide_as(
+    command: &Command,
+    options: &DeployOptions,
+    id: &PushId,
+    decision: Decision,
+) -> Result<bool> {
+    let waits = options.is_waiting().then(|| Waits { timeout: options.timeout() });
+    decide_about(command, &operator(command, options)?, id, decision, waits).await
+}
+
+/// Decides something about a rollout, for the operator's reason, and then carries it on if asked to wait.
+async fn decide_about(
+    command: &Command,
+    operator: &Operator,
+    id: &PushId,
+    decision: Decision,
+    waits: Option<Waits>,
+) -> Result<bool> {
     let bucket = &command.bucket;
-    let operator = judged.driving.operator(command)?;
-    let (mut reader, (_, rollout)) = (Reader::default(), read(bucket, &judged.id).await?);
+    let (mut reader, (_, rollout)) = (Reader::default(), read(bucket, id).await?);
     let servers = reader.read(bucket, &names(&rollout)).await?;
-    let by = (&operator.who, judged.reason.as_str());
-    let decided = decide(bucket, &command.policy, &judged.id, decision, by, servers).await?;
-    if judged.wait {
+    let by = (&operator.who, operator.reason.as_str());
+    let decided = decide(bucket, &command.policy, id, decision, by, servers).await?;
+    if let Some(Waits { timeout }) = waits {
         let goal = if decision == Decision::Undo { RolloutStage::Undone } else { RolloutStage::Done };
-        return drive(command, &operator, &judged.id, judged.driving.timeout, &goal).await;
+        return drive(command, operator, id, timeout, &goal).await;
     }
     if command.json {
-        print_json(&json!({ "rollout": judged.id, "stage": decided.stage }))?;
+        print_json(&json!({ "rollout": id, "stage": decided.stage }))?;
     } else {
-        print_line(format_args!("rollout {} is {}", judged.id, console::safe(decided.stage.as_str())))?;
+        print_line(format_args!("rollout {id} is {}", console::safe(decided.stage.as_str())))?;
     }
     if !decided.stage.is_over() && decided.stage != RolloutStage::Stopped {
-        note(who_drives(&judged.id));
+        note(who_drives(id));
     }
     Ok(true)
 }

@@ -4,18 +4,19 @@ use anyhow::Result;
 use bucket::{PushId, PushKind, ServerName};
 use clap::Args;
 use console::print_line;
-use fleet::{account, proposed::undo, redo, retire::restore};
+use fleet::{account, proposed::undo, redo, retire::restore, rollout::decide::Decision};
 
 use super::{
     command::Command,
     pending::{DeployOptions, PendingPush, carry_out, operator},
     retire::show,
+    rollout::decide_as,
 };
 
 /// Undo a push: restore on each server what ran there before it
 ///
 /// A server that somebody has pushed that app to since is left alone, and said. Of a push that retired servers, the documents
-/// are restored as they were.
+/// are restored as they were. A push in waves is undone as by `push rollout undo`: the newest wave first, and within its budget.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   push undo k3v9w1c7m2xq -m 'too slow'
@@ -44,6 +45,10 @@ impl Undo {
                 return Ok(true);
             }
             return show(command, &restore(bucket, &operator, &account, &rows).await?, "restored");
+        }
+        // One in waves is undone as a whole, within its budget.
+        if account.push.rollout && self.servers.is_empty() && !self.options.is_dry_run() {
+            return decide_as(command, &self.options, &self.id, Decision::Undo).await;
         }
         let proposed = undo(bucket, &account, &self.servers).await?;
         let pending = proposed.into_iter().map(|proposed| PendingPush::of(proposed, &PushKind::Undo)).collect();
