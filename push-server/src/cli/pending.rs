@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use bucket::{Generation, HistoryEntry, PushId, PushKind, ReleaseName, ServerName};
 use clap::Args;
-use console::{UsageError, note, print_json, print_line};
+use console::{UsageError, count, note, print_json, print_line};
 use fleet::{
     hold::{self, AllHolds},
     identity::{Identity, Origin},
@@ -109,6 +109,11 @@ pub(crate) async fn carry_out_by(
                 row.result = "dry-run";
             }
             row.print(command)?;
+        }
+        let restarts = |row: &&Row| row.error.is_none() && row.restarts().next().is_some();
+        let restarting = rows.iter().filter(restarts).count();
+        if restarting > 0 {
+            note(format_args!("note: {} would restart units, all at once", count(restarting, "server")));
         }
     } else {
         write(command, operator, of, &mut rows).await?;
@@ -251,6 +256,11 @@ async fn write(command: &Command, operator: &Operator, of: Option<&PushId>, rows
 }
 
 impl Row {
+    /// The units that it restarts, by what is known before it is written.
+    fn restarts(&self) -> impl Iterator<Item = &String> {
+        self.proposal.iter().flat_map(|proposal| &proposal.restarts)
+    }
+
     fn print(&self, command: &Command) -> Result<()> {
         let server = &self.server;
         if let Some(error) = &self.error {
@@ -286,6 +296,7 @@ impl Row {
         } else if let Some(proposal) = &self.proposal {
             value["from"] = json!(proposal.from);
             value["to"] = json!(proposal.to);
+            value["restarts"] = json!(proposal.restarts);
             value["warnings"] = json!(self.warnings);
             value["generation"] = json!(self.generation);
         }

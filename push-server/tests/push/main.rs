@@ -339,7 +339,7 @@ async fn a_dry_run_writes_nothing() {
     let fixture = Fixture::new().await;
     fixture.release("web", 1, false).await;
     let said = ok(&fixture.push("deploy web web-1 --force --dry-run"));
-    assert!(said.contains("would be pushed"), "{said}");
+    assert!(said.contains("would be pushed") && said.contains("note: 1 server would restart units"), "{said}");
     assert!(!fixture.path("server").exists() && !fixture.path("history").exists());
 }
 
