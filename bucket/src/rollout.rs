@@ -37,6 +37,9 @@ pub struct Rollout {
     /// Whether a proxy signed them in; otherwise they were on the machine itself.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub signed_in: bool,
+    /// Whether it also goes to servers that they have put on hold themselves.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
     /// The reason, in their words.
     pub why: String,
     /// What its waves wait for and what stops it.

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use bucket::{
-    Bucket, DocumentMetadata, Driven, Error, Generation, Push, PushEnd, PushId, PushKind, PushRow, Rollout,
+    Bucket, DocumentMetadata, Driven, Error, Generation, NewBucket, Push, PushEnd, PushId, PushKind, PushRow, Rollout,
     RolloutStage, ServerName, Undo, UnwrittenCause, UnwrittenRow, WaveRow,
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -147,7 +147,7 @@ impl Driver {
         });
         let intents = readable(intents)?;
         let settle = Some(rollout.rules.settle_seconds).filter(|seconds| *seconds > 0);
-        let operator = self.operator(&rollout.who, rollout.signed_in, &rollout.why);
+        let operator = self.operator((&rollout.who, rollout.signed_in), &rollout.why, rollout.held);
         let results = carry_wave(bucket, &operator, (push_of(&rollout), settle), intents).await;
         // What the rules forbid by now, as to who lost the role, and a release that was rejected stop the rollout; what else
         // went wrong is tried again.
@@ -213,12 +213,12 @@ impl Driver {
             intents.push(seen(servers, &row.server).map(|seen| (intent, JustRead { release, seen })));
         }
         let intents = readable(intents)?;
-        let operator = self.operator(&undo.who, undo.signed_in, &undo.why);
+        let operator = self.operator((&undo.who, undo.signed_in), &undo.why, rollout.held);
         let results = carry_wave(bucket, &operator, (push, None), intents).await;
         ended(rollout, &results)
     }
 
-    fn operator(&self, who: &str, signed_in: bool, why: &str) -> Operator {
+    fn operator(&self, (who, signed_in): (&str, bool), why: &str, held: bool) -> Operator {
         let origin = if signed_in { Origin::SignedIn } else { Origin::Local };
         let who = Identity { name: who.to_owned(), origin };
         Operator {
@@ -226,7 +226,7 @@ impl Driver {
             reason: why.to_owned(),
             policy: self.policy.clone(),
             poke: self.poke.clone(),
-            held: false,
+            held,
             without_waves: false,
             channel: None,
         }
@@ -296,11 +296,11 @@ fn ended(rollout: Rollout, results: &[PushResult]) -> Result<Step> {
     }
 }
 
-/// Records a rollout, and its push, so that lists have it before something is written.
+/// Records a rollout, and its push, so that lists have it before something is written. Says so if the bucket was none before.
 ///
 /// # Errors
 /// When it can't be recorded. Nothing was written then.
-pub async fn begin(bucket: &Bucket, rollout: &Rollout) -> Result<()> {
+pub async fn begin(bucket: &Bucket, rollout: &Rollout) -> Result<Option<NewBucket>> {
     let push = push_of(rollout);
     ensure!(
         push.rows_that_fit() == push.rows.len(),
@@ -314,11 +314,12 @@ pub async fn begin(bucket: &Bucket, rollout: &Rollout) -> Result<()> {
          at a time",
         push.rows.len()
     );
+    let new = bucket.mark().await.context("could not mark the bucket; nothing was written")?;
     let created = bucket.write_rollout(rollout, None).await;
     created.context("could not record the rollout; nothing was written")?;
     // If that fails, or this process ends here, whoever drives the rollout records its push.
     let _ = bucket.create_push(&push).await;
-    Ok(())
+    Ok(new)
 }
 
 /// From now on a rollout is undone.

@@ -30,6 +30,8 @@ pub struct Subject<'a> {
     pub who: &'a Identity,
     /// Their reason.
     pub why: &'a str,
+    /// Whether it also goes to servers that they have put on hold.
+    pub held: bool,
 }
 
 /// How the servers of a push are divided: what a plan shows before anything is written, and what is written down then.
@@ -124,6 +126,7 @@ impl Division {
             who: subject.who.name.clone(),
             signed_in: subject.who.origin == Origin::SignedIn,
             why: subject.why.to_owned(),
+            held: subject.held,
             rules: wish.rules.clone(),
             budgets: self.budgets,
             waves: self.waves,

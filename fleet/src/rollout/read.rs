@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, bail};
-use bucket::{Bucket, DocumentSummary, Generation, Rollout, ServerName, StatusSummary, Timestamp};
+use bucket::{Bucket, DocumentSummary, Generation, Hold, Rollout, ServerName, StatusSummary, Timestamp};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::{
@@ -39,16 +39,18 @@ pub fn names(rollout: &Rollout) -> BTreeSet<ServerName> {
     own.chain(rollout.budgets.iter().flat_map(|budget| &budget.servers)).cloned().collect()
 }
 
-/// The servers of a rollout that are on hold for it, each until when.
+/// The servers of a rollout that are on hold for it, each until when: not by whoever has it written in spite of their own holds.
 ///
 /// # Errors
 /// When it can't be read whether one is: then nothing may be written.
 pub fn held(rollout: &Rollout, holds: &AllHolds, now: Timestamp) -> Result<BTreeMap<ServerName, Timestamp>> {
+    let who = rollout.undo.as_ref().map_or(&rollout.who, |undo| &undo.who);
+    let binds = |hold: &&Hold| !rollout.held || hold.by != *who;
     let mut held = BTreeMap::new();
     for row in rollout.rows() {
         match holds.get(&row.server).map(|(_, holds)| holds) {
             Some(Reading::Known(holds)) => {
-                let until = holds.in_force(Some(&rollout.app), now).map(|hold| hold.until).max();
+                let until = holds.in_force(Some(&rollout.app), now).filter(binds).map(|hold| hold.until).max();
                 held.extend(until.map(|until| (row.server.clone(), until)));
             }
             Some(Reading::Unreadable(error)) => bail!("could not read whether `{}` is on hold: {error}", row.server),

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use bucket::{PushId, PushKind, Release, RolloutStage, ServerName, Timestamp};
 use clap::Args;
 use console::{count, note, print_json, print_line};
@@ -111,8 +111,8 @@ pub(crate) async fn begin(
     let division = divide(release.name.app(), wish, &candidates, &fleet.values(), &operator.policy, now)?;
     show_plan(command, &division)?;
     let id = PushId::random();
-    let (who, why) = (&operator.who, operator.reason.as_str());
-    let rollout = division.clone().rollout(Subject { id: &id, release: &release.name, who, why }, wish, now);
+    let (who, why, held) = (&operator.who, operator.reason.as_str(), operator.held);
+    let rollout = division.clone().rollout(Subject { id: &id, release: &release.name, who, why, held }, wish, now);
     let held = held_back(&rollout, &hold::all(bucket, &AllHolds::new()).await?, now)?;
     if !held.is_empty() {
         let (servers, names) = (count(held.len(), "server"), named(&held.keys().collect::<Vec<_>>()));
@@ -124,10 +124,9 @@ pub(crate) async fn begin(
         }
         return Ok(true);
     }
-    if let Some(new) = bucket.mark().await.context("could not mark the bucket; nothing was written")? {
+    if let Some(new) = begin_rollout(bucket, &rollout).await? {
         note(format_args!("warning: {new}"));
     }
-    begin_rollout(bucket, &rollout).await?;
     if options.is_waiting() {
         note(format_args!("note: this is rollout {id}; should this process end:"));
         note(who_drives(&id));

@@ -319,6 +319,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_has_put_a_server_on_hold_rolls_out_there_if_they_say_so_and_others_wait() {
+        for (held, waits) in [("&held=yes", false), ("", true)] {
+            let (_directory, web) = web().await;
+            let (old, new) = (release_of(&web, 7).await, release_of(&web, 9).await);
+            for name in ["web-1", "web-2"] {
+                server(&web, name, Some(&old), "converged", "converged").await;
+            }
+            let hold = send(&web, "deployer", Method::POST, "/servers/web-2/hold", String::new()).await;
+            assert_eq!(hold.status(), StatusCode::SEE_OTHER);
+            web.refresher.refresh().await;
+            let row = |name: &str| format!("{name}+{}+{}", old.stem(), new.stem());
+            let field = if waits { "target" } else { "held_target" };
+            let form = format!(
+                "kind=deploy&target={}&{field}={}&waves=1,rest&settle=0s&max_down=2{held}",
+                row("web-1"),
+                row("web-2")
+            );
+            let answer = send(&web, "deployer", Method::POST, "/push", form).await;
+            let place = answer.headers()["location"].to_str().unwrap().to_owned();
+            drive(&web).await;
+            report(&web, "web-1", "converged").await;
+            drive(&web).await;
+            let page = body(&web, "viewer", &place).await;
+            assert_eq!(page.contains("Waiting for web-2, on hold, the first until"), waits, "{page}");
+            assert_eq!(desired(&web, "web-2").await == Some(new), !waits);
+        }
+    }
+
+    #[tokio::test]
     async fn what_keeps_the_web_app_from_carrying_it_on_is_said() {
         let (directory, web) = web().await;
         let (old, new) = (release_of(&web, 7).await, release_of(&web, 9).await);

@@ -293,10 +293,8 @@ async fn begin_rollout(view: &View, prepared: PreparedWaves) -> Result<PushId, N
     let PreparedWaves { operator, release, wish, division } = prepared;
     let impossible = |text: String| NotBegun::Impossible(text);
     let (id, bucket) = (PushId::random(), view.web.refresher.bucket());
-    let (who, why) = (&operator.who, operator.reason.as_str());
-    let rollout = division.rollout(Subject { id: &id, release: &release, who, why }, &wish, bucket.now());
-    let marked = bucket.mark().await;
-    marked.map_err(|error| impossible(format!("could not mark the bucket; nothing was written: {error}")))?;
+    let (who, why, held) = (&operator.who, operator.reason.as_str(), operator.held);
+    let rollout = division.rollout(Subject { id: &id, release: &release, who, why, held }, &wish, bucket.now());
     drive::begin(bucket, &rollout).await.map_err(|error| impossible(format!("{error:#}")))?;
     be_seen(&view.web).await;
     Ok(id)

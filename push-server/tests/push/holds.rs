@@ -10,7 +10,7 @@ use super::{Fixture, failed, ok};
 
 impl Fixture {
     /// As another operator.
-    fn push_as(&self, who: &str, arguments: &str) -> std::process::Output {
+    pub(super) fn push_as(&self, who: &str, arguments: &str) -> std::process::Output {
         let url = BucketUrl::File(self.directory.path().to_owned());
         let mut command = Command::new(env!("CARGO_BIN_EXE_push"));
         command.env("PUSH_BUCKET", url.to_string()).env("PUSH_USER", who).args(arguments.split_whitespace());

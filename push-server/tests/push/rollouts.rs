@@ -327,6 +327,25 @@ async fn a_held_server_waits_and_is_named() {
     assert_eq!(fixture.document("web-2"), json!([second]));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_set_a_hold_rolls_out_there_all_the_same_and_undoes_that_too() {
+    let fixture = Fixture::new().await;
+    let (_agents, first, second) = fixture.fleet(2).await;
+    ok(&fixture.push("hold web-2 --for 2h -m debugging"));
+    let dry = ok(&fixture.push("deploy web app:web --waves 1,rest --dry-run"));
+    assert!(dry.contains("note: 1 server on hold, written when that ends: web-2"), "{dry}");
+    let waves = "--waves 1,rest --settle 1s --max-down 2 --held";
+    assert!(!ok(&fixture.push(&format!("deploy web app:web {waves} --dry-run"))).contains("on hold"));
+    ok(&fixture.pushed(&format!("deploy web app:web {waves} --wait")).await);
+    assert_eq!(fixture.document("web-2"), json!([second]));
+    let id = fixture.rollout()["id"].as_str().unwrap().to_owned();
+    // What they want of it, nobody else does there.
+    ok(&fixture.push_as("ops", &format!("rollout undo {id}")));
+    let said = failed(&fixture.pushed(&format!("rollout wait {id} --timeout 3s")).await);
+    assert!(said.contains("waiting for web-2, on hold"), "{said}");
+    assert_eq!([fixture.document("web-1"), fixture.document("web-2")], [json!([first]), json!([second])]);
+}
+
 #[tokio::test]
 async fn one_that_nobody_may_write_is_not_begun() {
     let fixture = Fixture::new().await;
