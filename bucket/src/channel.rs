@@ -78,6 +78,9 @@ pub struct Move {
     pub by: String,
     /// The reason, in their words.
     pub why: String,
+    /// Whether a person pointed it there.
+    #[serde(default)]
+    pub kind: MoveKind,
     /// When all followers that could be reached ran it, by the bucket's clock; `None` until then.
     pub ran: Option<Timestamp>,
     /// What this program doesn't know.
@@ -85,9 +88,36 @@ pub struct Move {
     pub other: Map<String, Value>,
 }
 
+/// What a move of a channel was.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MoveKind {
+    /// The watcher moved it forward on its line.
+    #[default]
+    Forward,
+    /// A person pointed it there.
+    Set,
+    /// A person went back to what it pointed to before.
+    Rollback,
+    /// What a newer program calls it.
+    #[serde(other)]
+    Unknown,
+}
+
 impl Channel {
     /// Most entries of each list.
     pub const MAX_ENTRIES: usize = 100;
+
+    /// Whether it points where a person pointed it.
+    pub fn is_pointed(&self) -> bool {
+        let last = self.history.first().filter(|last| Some(&last.release) == self.release.as_ref());
+        last.is_some_and(|last| matches!(last.kind, MoveKind::Set | MoveKind::Rollback))
+    }
+
+    /// The release that it pointed to at a time, as far as its history goes back.
+    pub fn release_at(&self, time: Timestamp) -> Option<&ReleaseName> {
+        self.history.iter().find(|entry| entry.at <= time).map(|entry| &entry.release)
+    }
 
     /// A channel that points nowhere yet.
     pub fn new(app: AppName, channel: ChannelName, by: &str, why: &str, at: Timestamp) -> Self {
@@ -125,6 +155,9 @@ impl Bucket {
         let read: Channel = serde_json::from_slice(&content).map_err(|error| malformed(error.to_string()))?;
         if read.app != *app || read.channel != *channel {
             return Err(malformed(format!("it says that it is the channel `{}` of `{}`", read.channel, read.app)));
+        }
+        if read.schema != 1 {
+            return Err(malformed(format!("it has schema {}, which this program does not know", read.schema)));
         }
         let foreign = read.release.iter().chain(read.history.iter().map(|entry| &entry.release));
         if let Some(foreign) = foreign.into_iter().find(|release| release.app() != app) {

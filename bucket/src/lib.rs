@@ -58,7 +58,7 @@ mod status;
 pub use app_name::AppName;
 pub use backend::Bucket;
 pub use bucket_url::BucketUrl;
-pub use channel::{Channel, Frozen, Move, RolledBackBy};
+pub use channel::{Channel, Frozen, Move, MoveKind, RolledBackBy};
 pub use channel_name::ChannelName;
 pub use document_metadata::{DocumentMetadata, LastPush, Retry, ToldHold};
 pub use download::Download;

@@ -1,7 +1,7 @@
 //! Servers that follow a channel, and changing the channel that they follow.
 
-use anyhow::{Context, Result};
-use bucket::{AppName, Bucket, Channel, Entry, Error, Generation, ReleaseName, Timestamp};
+use anyhow::{Context, Result, ensure};
+use bucket::{AppName, Bucket, Channel, ChannelName, Entry, Error, Generation, ReleaseName, Timestamp};
 use thiserror::Error;
 
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     identity::Identity,
     policy::{ChannelRules, Policy, Role},
     reason::ensure_short,
-    server::{Reading, Server},
+    server::Server,
 };
 
 /// A server that gets what a channel points to.
@@ -30,6 +30,16 @@ pub struct Seen {
     pub channel: Channel,
 }
 
+/// Somebody else changed a channel at this moment: nothing was written.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "nothing was written: somebody else changed the channel `{channel}` of `{app}` at this moment: look at it and try again"
+)]
+pub struct Raced {
+    app: AppName,
+    channel: ChannelName,
+}
+
 /// Somebody may not change a channel.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
@@ -39,7 +49,7 @@ pub struct Seen {
 pub struct NotAllowed {
     who: String,
     app: AppName,
-    channel: bucket::ChannelName,
+    channel: ChannelName,
 }
 
 /// The followers of a channel: the servers that it may have, of which the document has the app, or its placeholder. A pattern
@@ -58,6 +68,15 @@ pub fn followers<'a>(
     })
 }
 
+/// The servers that a channel may have and whose document can't be read, with the reason: whether they follow isn't known.
+pub fn unreadable<'a>(
+    rules: &ChannelRules,
+    servers: impl IntoIterator<Item = &'a Server>,
+) -> impl Iterator<Item = (&'a Server, &'a str)> {
+    let matched = servers.into_iter().filter(|server| rules.matches(&server.name));
+    matched.filter_map(|server| Some((server, server.document.error()?)))
+}
+
 /// Whether somebody may change a channel with these servers. A server whose document can't be read may follow it.
 ///
 /// # Errors
@@ -68,10 +87,7 @@ pub fn may_change<'a>(
     rules: &ChannelRules,
     servers: impl IntoIterator<Item = &'a Server> + Clone,
 ) -> Result<(), NotAllowed> {
-    let unreadable = servers
-        .clone()
-        .into_iter()
-        .filter(|server| rules.matches(&server.name) && matches!(server.document, Reading::Unreadable(_)));
+    let unreadable = unreadable(rules, servers.clone()).map(|(server, _)| server);
     let concerned = followers(rules, servers).map(|follower| follower.server).chain(unreadable);
     let least = concerned.map(|server| policy.role(who, &rules.app, &server.name)).min();
     if least.unwrap_or(policy.highest_role(who)) < Role::Deployer {
@@ -101,6 +117,7 @@ pub async fn read(bucket: &Bucket, rules: &ChannelRules) -> Result<Seen> {
 /// # Errors
 /// When nothing would change, or the reason is too long.
 pub fn judge(seen: &Seen, change: &Change, said: Said) -> Result<Channel> {
+    ensure!(!said.why.trim().is_empty(), "no reason specified: say why, for everybody who meets it");
     ensure_short(said.why)?;
     let before = match seen.generation {
         Some(_) => seen.channel.clone(),
@@ -112,13 +129,13 @@ pub fn judge(seen: &Seen, change: &Change, said: Said) -> Result<Channel> {
 /// Writes a channel over what was read.
 ///
 /// # Errors
-/// When somebody else wrote it meanwhile, or it can't be written. Nothing was written then.
+/// That somebody else wrote it meanwhile ([`Raced`]), or it can't be written. Nothing was written then.
 pub async fn write(bucket: &Bucket, channel: &Channel, seen: &Seen) -> Result<Generation> {
     let (app, name) = (&channel.app, &channel.channel);
     match bucket.write_channel(channel, seen.generation).await {
-        Err(Error::Conflict { .. } | Error::AlreadyExists { .. }) => anyhow::bail!(
-            "nothing was written: somebody else changed the channel `{name}` of `{app}` at this moment: look at it and try again"
-        ),
+        Err(Error::Conflict { .. } | Error::AlreadyExists { .. }) => {
+            anyhow::bail!(Raced { app: app.clone(), channel: name.clone() })
+        }
         written => {
             written.with_context(|| format!("could not write the channel `{name}` of `{app}`; nothing was written"))
         }

@@ -1,6 +1,6 @@
 //! What a person changes about a channel: pure.
 
-use bucket::{Channel, Frozen, Move, ReleaseName, Timestamp};
+use bucket::{Channel, Frozen, Move, MoveKind, ReleaseName, Timestamp};
 use serde_json::Map;
 use thiserror::Error;
 
@@ -81,13 +81,13 @@ pub fn changed(channel: &Channel, change: &Change, said: Said) -> Result<Channel
             if channel.release.as_ref() == Some(release) && !is_rolled_back {
                 return Err(Unchanged::There(release.stem().to_owned()));
             }
-            changed = moved(channel, release, said);
+            changed = moved(channel, release, MoveKind::Set, said);
             changed.rolled_back.retain(|entry| entry.release != *release);
             changed.frozen = frozen();
         }
         Change::Rollback => {
             let before = before(channel).ok_or(Unchanged::NothingBefore)?;
-            changed = moved(channel, before, said);
+            changed = moved(channel, before, MoveKind::Rollback, said);
             changed.frozen = frozen();
         }
         Change::Freeze => match &channel.frozen {
@@ -102,10 +102,17 @@ pub fn changed(channel: &Channel, change: &Change, said: Said) -> Result<Channel
 }
 
 /// The channel when it points to a release.
-pub fn moved(channel: &Channel, release: &ReleaseName, said: Said) -> Channel {
+pub fn moved(channel: &Channel, release: &ReleaseName, kind: MoveKind, said: Said) -> Channel {
     let (by, why) = (said.by.to_owned(), said.why.to_owned());
-    let entry =
-        Move { release: release.clone(), at: said.at, by: by.clone(), why: why.clone(), ran: None, other: Map::new() };
+    let entry = Move {
+        release: release.clone(),
+        at: said.at,
+        by: by.clone(),
+        why: why.clone(),
+        kind,
+        ran: None,
+        other: Map::new(),
+    };
     let kept = channel.history.iter().take(Channel::MAX_ENTRIES - 1).cloned();
     let history = std::iter::once(entry).chain(kept).collect();
     Channel { release: Some(release.clone()), moved: said.at, by, why, history, ..channel.clone() }
@@ -145,7 +152,7 @@ mod tests {
         let at = "2026-11-20T19:00:00Z".parse().unwrap();
         let mut channel = Channel::new("web".parse().unwrap(), "prod".parse().unwrap(), "dev", "first", at);
         for n in moves {
-            channel = moved(&channel, &release(*n), said("newer"));
+            channel = moved(&channel, &release(*n), MoveKind::Forward, said("newer"));
         }
         channel
     }

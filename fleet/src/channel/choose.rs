@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use bucket::{Channel, Release, ReleaseName};
+use bucket::{Channel, Release, ReleaseName, Timestamp};
+use jiff::SignedDuration;
 
 use super::{change::Moves, line::Line};
 
@@ -11,6 +12,8 @@ use super::{change::Moves, line::Line};
 pub struct Furthest<'a> {
     line: &'a Line,
     rejected: &'a BTreeSet<ReleaseName>,
+    /// The only ones that count, if they are few.
+    only: Option<BTreeSet<ReleaseName>>,
     found: Option<(usize, Release)>,
     unreadable: usize,
 }
@@ -24,14 +27,14 @@ pub enum Next {
     Move(ReleaseName),
     /// It is frozen or moves only when told, and would otherwise move to this release.
     Would(ReleaseName),
-    /// Its release is not on the line: the branch was rewritten, or is gone, or a person pointed it elsewhere.
+    /// Its release is not on the line, where nobody pointed it: the branch was rewritten.
     Diverged,
 }
 
 impl<'a> Furthest<'a> {
-    /// On this line; `rejected` is passed over.
-    pub fn on(line: &'a Line, rejected: &'a BTreeSet<ReleaseName>) -> Self {
-        Self { line, rejected, found: None, unreadable: 0 }
+    /// On this line; `rejected` is passed over, and all but `only` if that is said.
+    pub fn on(line: &'a Line, rejected: &'a BTreeSet<ReleaseName>, only: Option<BTreeSet<ReleaseName>>) -> Self {
+        Self { line, rejected, only, found: None, unreadable: 0 }
     }
 
     /// Looks at one more. What its metadata says of repository and branch isn't trusted: its commit is on the line or it
@@ -41,7 +44,8 @@ impl<'a> Furthest<'a> {
             self.unreadable += 1;
             return;
         };
-        if metadata.dirty || self.rejected.contains(&release.name) {
+        let counts = self.only.as_ref().is_none_or(|only| only.contains(&release.name));
+        if metadata.dirty || !counts || self.rejected.contains(&release.name) {
             return;
         }
         let Some(place) = self.line.place(release.name.commit()) else { return };
@@ -62,16 +66,22 @@ impl<'a> Furthest<'a> {
     }
 }
 
+/// The releases that have gone through a channel: its followers that could be reached ran them for at least so long, and none
+/// rolled them back. That it points elsewhere by now doesn't matter.
+pub fn soaked(from: &Channel, soak: SignedDuration, now: Timestamp) -> BTreeSet<ReleaseName> {
+    let has_soaked = |ran: Timestamp| now.duration_since(ran) >= soak;
+    let ran = from.history.iter().filter(|entry| entry.ran.is_some_and(has_soaked));
+    let is_good = |release: &&ReleaseName| !from.rolled_back.iter().any(|entry| entry.release == **release);
+    ran.map(|entry| &entry.release).filter(is_good).cloned().collect()
+}
+
 /// What a channel does next: it moves forward on the line, never along a side branch, and not to another build of the same
 /// commit.
-pub fn next(channel: &Channel, moves: Moves, line: Option<&Line>, furthest: Option<(usize, &ReleaseName)>) -> Next {
-    let Some(line) = line else { return Next::Diverged };
-    let own = channel.release.as_ref().map(|release| line.place(release.commit()));
-    let from = match own {
-        Some(None) => return Next::Diverged,
-        Some(Some(place)) => Some(place),
-        None => None,
-    };
+pub fn next(channel: &Channel, moves: Moves, line: &Line, furthest: Option<(usize, &ReleaseName)>) -> Next {
+    let from = channel.release.as_ref().and_then(|release| line.place(release.commit()));
+    if channel.release.is_some() && from.is_none() && channel.frozen.is_none() {
+        return Next::Diverged;
+    }
     match furthest {
         Some((place, release)) if from.is_none_or(|from| place > from) => {
             if channel.frozen.is_some() || moves == Moves::Told {
@@ -86,9 +96,10 @@ pub fn next(channel: &Channel, moves: Moves, line: Option<&Line>, furthest: Opti
 
 #[cfg(test)]
 mod tests {
-    use bucket::{Frozen, Generation, ReleaseMetadata};
+    use bucket::{Frozen, Generation, MoveKind, ReleaseMetadata, RolledBackBy};
 
     use super::*;
+    use crate::channel::change::{Said, moved};
 
     fn commit(n: u8) -> bucket::Commit {
         format!("{n:040x}").parse().unwrap()
@@ -122,7 +133,7 @@ mod tests {
 
     fn furthest(line: &Line, rejected: &[ReleaseName], releases: Vec<Release>) -> Option<(usize, ReleaseName)> {
         let rejected = rejected.iter().cloned().collect();
-        let mut furthest = Furthest::on(line, &rejected);
+        let mut furthest = Furthest::on(line, &rejected, None);
         for release in releases {
             furthest.look(release);
         }
@@ -146,6 +157,36 @@ mod tests {
     }
 
     #[test]
+    fn a_release_qualifies_once_it_ran_long_enough_and_nobody_went_back() {
+        let at = |text: &str| -> Timestamp { text.parse().unwrap() };
+        let said = |at| Said { by: "w", why: "", at };
+        let mut from = channel(None);
+        for n in [1, 2, 3] {
+            from = moved(&from, &release(n, n).name, MoveKind::Forward, said(at("2026-11-20T19:00:00Z")));
+        }
+        // Newest first: the third did not run everywhere, and the second was rolled back.
+        from.history[1].ran = Some(at("2026-11-20T20:00:00Z"));
+        from.history[2].ran = Some(at("2026-11-20T20:00:00Z"));
+        let now = at("2026-11-20T21:00:00Z");
+        let names = |from: &Channel, minutes| -> Vec<_> {
+            soaked(from, SignedDuration::from_mins(minutes), now).iter().map(|name| name.commit().clone()).collect()
+        };
+        assert_eq!(names(&from, 60), [commit(1), commit(2)]);
+        assert_eq!(names(&from, 61), []);
+        let (server, why) = ("beta-1".parse().unwrap(), "died".to_owned());
+        from.rolled_back = vec![RolledBackBy { release: release(2, 2).name, server, at: now, why }];
+        assert_eq!(names(&from, 60), [commit(1)]);
+        // Only those count.
+        let line = Line::new([1, 2, 3].map(commit).to_vec());
+        let nothing = BTreeSet::new();
+        let mut furthest = Furthest::on(&line, &nothing, Some(soaked(&from, SignedDuration::ZERO, now)));
+        for n in [1, 2, 3] {
+            furthest.look(release(n, n));
+        }
+        assert_eq!(furthest.found().map(|(place, _)| place), Some(0));
+    }
+
+    #[test]
     fn a_channel_moves_forward_on_its_line_only() {
         let line = Line::new([1, 2, 3].map(commit).to_vec());
         let (at, new) = (|n| release(n, n).name, release(3, 9).name);
@@ -160,12 +201,13 @@ mod tests {
             (Some(3), 0, &at(1), false, Moves::Newest, Next::Stay),
             // What it points to isn't on the line.
             (Some(9), 2, &new, false, Moves::Newest, Next::Diverged),
+            // A person has it stay at a hotfix.
+            (Some(9), 2, &new, true, Moves::Newest, Next::Would(new.clone())),
         ] {
             let mut channel = channel(from);
             channel.frozen = is_frozen.then(|| frozen.clone());
-            assert_eq!(next(&channel, moves, Some(&line), Some((place, release))), want, "{from:?}");
+            assert_eq!(next(&channel, moves, &line, Some((place, release))), want, "{from:?}");
         }
-        assert_eq!(next(&channel(Some(1)), Moves::Newest, None, None), Next::Diverged);
-        assert_eq!(next(&channel(Some(1)), Moves::Newest, Some(&line), None), Next::Stay);
+        assert_eq!(next(&channel(Some(1)), Moves::Newest, &line, None), Next::Stay);
     }
 }

@@ -1,6 +1,6 @@
 //! Whether a follower of a channel gets what that points to: pure.
 
-use bucket::{Channel, ChannelName, LastPush, PushKind, ReleaseName, ServerDocument, ServerName, Timestamp};
+use bucket::{Channel, ChannelName, HistoryEntry, LastPush, PushKind, ReleaseName, ServerName, Timestamp};
 use thiserror::Error;
 
 use super::line::Line;
@@ -44,9 +44,9 @@ pub enum LeftAlone {
     /// Another channel of the app may have it, too.
     #[error("the channel `{0}` has it, too: neither pushes")]
     TwoChannels(ChannelName),
-    /// The branch can't be read, so nobody knows what comes after what.
-    #[error("the branch is gone")]
-    NoLine,
+    /// Where the channel points, nobody pointed it and the branch does not go.
+    #[error("the channel has diverged")]
+    Diverged,
     /// The policy refuses it, as a sentence.
     #[error("{0}")]
     Refused(String),
@@ -55,14 +55,31 @@ pub enum LeftAlone {
     Guarded(String),
 }
 
+/// The last push that chose a release of the app for a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// What it was for. A retry and a trial choose nothing.
+    pub kind: PushKind,
+    /// Who pushed.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+    /// What the document named before.
+    pub from: Option<ReleaseName>,
+    /// What it named then.
+    pub to: Option<ReleaseName>,
+    /// The channel that it was pushed for.
+    pub channel: Option<ChannelName>,
+}
+
 /// What becomes of a follower whose document names `release` for the app, or only its placeholder. `is_dirty` says that of its
-/// release.
+/// release, and `last` who chose it, as far as that is known.
 pub fn follows(
     channel: &Channel,
-    line: Option<&Line>,
-    document: &ServerDocument,
+    line: &Line,
     release: Option<&ReleaseName>,
     is_dirty: bool,
+    last: Option<&Choice>,
 ) -> Follows {
     let Some(wanted) = &channel.release else { return Follows::There };
     if release == Some(wanted) {
@@ -72,45 +89,65 @@ pub fn follows(
     if let Some(entry) = channel.rolled_back.iter().find(|entry| entry.release == *wanted) {
         return left_alone(LeftAlone::RolledBack(entry.server.clone()));
     }
-    let (Some(line), Some(release)) = (line, release) else {
-        return if line.is_some() { Follows::Behind } else { left_alone(LeftAlone::NoLine) };
-    };
+    let place = line.place(wanted.commit());
+    if place.is_none() && !channel.is_pointed() {
+        return left_alone(LeftAlone::Diverged);
+    }
+    let Some(release) = release else { return Follows::Behind };
     if is_dirty {
         return left_alone(LeftAlone::Dirty);
     }
     let own = line.place(release.commit());
-    let pushes = document.metadata().pushes();
-    let last = pushes.iter().find(|push| push.app == channel.app && push.to.as_ref() == Some(release));
-    match last {
-        Some(push) if push.channel.is_none() && takes_over(push, line) => {
-            return left_alone(LeftAlone::TakenOver { kind: push.kind.clone(), by: push.who.clone(), at: push.time });
+    match last.filter(|last| last.to.as_ref() == Some(release)) {
+        Some(last) if takes_over(last, channel, line) => {
+            return left_alone(LeftAlone::TakenOver { kind: last.kind.clone(), by: last.by.clone(), at: last.at });
         }
         None if own.is_none() => return left_alone(LeftAlone::ByHand),
         _ => {}
     }
     // Where a person points it, it goes, back too.
-    let is_pointed = channel.frozen.as_ref().is_some_and(|frozen| frozen.at == channel.moved);
-    if own > line.place(wanted.commit()) && !is_pointed {
+    if own > place && !channel.is_pointed() {
         return left_alone(LeftAlone::Ahead);
     }
     Follows::Behind
 }
 
-/// Whether a person's push moves a server off the channel.
-fn takes_over(push: &LastPush, line: &Line) -> bool {
+/// Whether a person moved a server off the channel: not if they pushed what it pointed to.
+fn takes_over(last: &Choice, channel: &Channel, line: &Line) -> bool {
     let place = |release: &Option<ReleaseName>| release.as_ref().and_then(|release| line.place(release.commit()));
-    match push.kind {
-        PushKind::Retry | PushKind::Trial => false,
-        PushKind::Deploy => place(&push.to).is_none() || place(&push.to) < place(&push.from),
-        _ => true,
+    if last.channel.is_some() || channel.release_at(last.at) == last.to.as_ref() {
+        return false;
+    }
+    last.kind != PushKind::Deploy || place(&last.to).is_none() || place(&last.to) < place(&last.from)
+}
+
+impl Choice {
+    /// Whether a push chooses a release.
+    pub fn is_made_by(kind: &PushKind) -> bool {
+        !matches!(kind, PushKind::Retry | PushKind::Trial)
+    }
+}
+
+impl From<&LastPush> for Choice {
+    fn from(push: &LastPush) -> Self {
+        let LastPush { kind, who, time, from, to, channel, .. } = push.clone();
+        Self { kind, by: who, at: time, from, to, channel }
+    }
+}
+
+impl From<&HistoryEntry> for Choice {
+    fn from(entry: &HistoryEntry) -> Self {
+        let HistoryEntry { kind, who, time, from, to, channel, .. } = entry.clone();
+        Self { kind, by: who, at: time, from, to, channel }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use bucket::{DocumentMetadata, Frozen, RolledBackBy};
+    use bucket::{MoveKind, RolledBackBy};
 
     use super::*;
+    use crate::channel::change::{Said, moved};
 
     const NOW: &str = "2026-11-20T19:00:00Z";
 
@@ -122,33 +159,24 @@ mod tests {
         Line::new((1..=5_u8).map(|n| format!("{n:040x}").parse().unwrap()).collect())
     }
 
-    fn channel(n: u8) -> Channel {
+    /// A channel that was pointed to these releases, one after the other, at that hour each.
+    fn channel(moves: &[(u8, u8, MoveKind)]) -> Channel {
         let (app, name) = ("web".parse().unwrap(), "prod".parse().unwrap());
-        let mut channel = Channel::new(app, name, "watcher", "", NOW.parse().unwrap());
-        channel.release = Some(release(n));
-        channel
+        let start = Channel::new(app, name, "watcher", "", NOW.parse().unwrap());
+        moves.iter().fold(start, |channel, (n, hour, kind)| {
+            let at = format!("2026-11-20T{hour:02}:00:00Z").parse().unwrap();
+            moved(&channel, &release(*n), *kind, Said { by: "w", why: "", at })
+        })
     }
 
-    /// A document that names a release, with the push that put it there.
-    fn document(n: u8, push: Option<(PushKind, u8, Option<&str>)>) -> ServerDocument {
-        let document = ServerDocument::parse(format!("[\"{}\"]", release(n)).as_bytes()).unwrap();
-        let Some((kind, from, channel)) = push else { return document };
-        let push = LastPush {
-            id: "k3v9w1c7m2xq".parse().unwrap(),
-            time: NOW.parse().unwrap(),
-            app: "web".parse().unwrap(),
-            from: (from > 0).then(|| release(from)),
-            to: Some(release(n)),
-            kind,
-            who: "dev".into(),
-            why: String::new(),
-            generation: None,
-            settle_seconds: None,
-            without_waves: false,
-            channel: channel.map(|channel| channel.parse().unwrap()),
-            recorded: false,
-        };
-        document.with_metadata(DocumentMetadata::default().with_push(&push))
+    fn at_4() -> Channel {
+        channel(&[(4, 10, MoveKind::Forward)])
+    }
+
+    fn choice(n: u8, kind: PushKind, from: u8, channel: Option<&str>) -> Choice {
+        let from = (from > 0).then(|| release(from));
+        let channel = channel.map(|channel| channel.parse().unwrap());
+        Choice { kind, by: "dev".into(), at: NOW.parse().unwrap(), from, to: Some(release(n)), channel }
     }
 
     fn taken_over(kind: PushKind) -> Follows {
@@ -163,8 +191,6 @@ mod tests {
             (2, Some((PushKind::Rollback, 3, Some("prod"))), Follows::Behind),
             (2, Some((PushKind::Deploy, 1, None)), Follows::Behind),
             (2, Some((PushKind::Deploy, 0, None)), Follows::Behind),
-            (2, Some((PushKind::Retry, 2, None)), Follows::Behind),
-            (2, Some((PushKind::Trial, 3, None)), Follows::Behind),
             (2, Some((PushKind::Rollback, 3, None)), taken_over(PushKind::Rollback)),
             (2, Some((PushKind::Undo, 3, None)), taken_over(PushKind::Undo)),
             // Backwards, and off the line.
@@ -175,39 +201,55 @@ mod tests {
             (4, Some((PushKind::Rollback, 3, None)), Follows::There),
             (5, None, Follows::LeftAlone(LeftAlone::Ahead)),
         ] {
-            let got = follows(&channel(4), Some(&line()), &document(n, push.clone()), Some(&release(n)), false);
+            let last = push.clone().map(|(kind, from, channel)| choice(n, kind, from, channel));
+            let got = follows(&at_4(), &line(), Some(&release(n)), false, last.as_ref());
             assert_eq!(got, want, "{n} {push:?}");
         }
         // A push of a release that is no longer there says nothing.
-        let changed_since = document(3, Some((PushKind::Rollback, 4, None)));
-        assert_eq!(follows(&channel(4), Some(&line()), &changed_since, Some(&release(2)), false), Follows::Behind);
+        let changed_since = choice(3, PushKind::Rollback, 4, None);
+        assert_eq!(follows(&at_4(), &line(), Some(&release(2)), false, Some(&changed_since)), Follows::Behind);
+        // An undo that brings back what the channel pointed to then brings the server back to the channel.
+        let moved_on = channel(&[(2, 10, MoveKind::Forward), (4, 20, MoveKind::Forward)]);
+        let undone = choice(2, PushKind::Undo, 1, None);
+        assert_eq!(follows(&moved_on, &line(), Some(&release(2)), false, Some(&undone)), Follows::Behind);
     }
 
     #[test]
-    fn what_a_person_points_a_channel_to_goes_back_too() {
-        let mut channel = channel(4);
-        let frozen = |at: &str| Some(Frozen { by: "dev".into(), at: at.parse().unwrap(), why: String::new() });
-        channel.frozen = frozen(NOW);
-        let ahead = document(5, None);
-        assert_eq!(follows(&channel, Some(&line()), &ahead, Some(&release(5)), false), Follows::Behind);
-        // One that was only frozen later doesn't.
-        channel.frozen = frozen("2026-11-20T20:00:00Z");
-        let left = Follows::LeftAlone(LeftAlone::Ahead);
-        assert_eq!(follows(&channel, Some(&line()), &ahead, Some(&release(5)), false), left);
+    fn what_a_person_points_a_channel_to_goes_back_too_also_once_it_is_resumed() {
+        for (kind, want) in [
+            (MoveKind::Set, Follows::Behind),
+            (MoveKind::Rollback, Follows::Behind),
+            (MoveKind::Forward, Follows::LeftAlone(LeftAlone::Ahead)),
+        ] {
+            let channel = channel(&[(4, 10, kind)]);
+            assert_eq!(follows(&channel, &line(), Some(&release(5)), false, None), want, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_goes_where_the_branch_does_not_go_unless_a_person_points_there() {
+        for (kind, want) in
+            [(MoveKind::Set, Follows::Behind), (MoveKind::Forward, Follows::LeftAlone(LeftAlone::Diverged))]
+        {
+            for release in [Some(release(2)), None] {
+                let channel = channel(&[(9, 10, kind)]);
+                assert_eq!(follows(&channel, &line(), release.as_ref(), false, None), want, "{kind:?} {release:?}");
+            }
+        }
     }
 
     #[test]
     fn nobody_who_debugs_is_disturbed_and_nothing_that_failed_goes_further() {
-        let (document, release) = (document(2, None), release(2));
-        let dirty = follows(&channel(4), Some(&line()), &document, Some(&release), true);
+        let dirty = follows(&at_4(), &line(), Some(&release(2)), true, None);
         assert_eq!(dirty, Follows::LeftAlone(LeftAlone::Dirty));
-        assert_eq!(follows(&channel(4), Some(&line()), &document, None, false), Follows::Behind);
-        assert_eq!(follows(&channel(4), None, &document, None, false), Follows::LeftAlone(LeftAlone::NoLine));
-        let mut channel = channel(4);
-        let (server, at) = (ServerName::try_from("web-1".to_owned()).unwrap(), NOW.parse().unwrap());
-        let release_4 = channel.release.clone().unwrap();
-        channel.rolled_back = vec![RolledBackBy { release: release_4, server: server.clone(), at, why: "died".into() }];
-        let left = follows(&channel, Some(&line()), &document, Some(&release), false);
-        assert_eq!(left, Follows::LeftAlone(LeftAlone::RolledBack(server)));
+        assert_eq!(follows(&at_4(), &line(), None, false, None), Follows::Behind);
+        let (mut channel, server) = (at_4(), ServerName::try_from("web-1".to_owned()).unwrap());
+        let at = NOW.parse().unwrap();
+        channel.rolled_back =
+            vec![RolledBackBy { release: release(4), server: server.clone(), at, why: "died".into() }];
+        for release in [Some(release(2)), None] {
+            let left = follows(&channel, &line(), release.as_ref(), false, None);
+            assert_eq!(left, Follows::LeftAlone(LeftAlone::RolledBack(server.clone())));
+        }
     }
 }

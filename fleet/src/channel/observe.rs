@@ -19,17 +19,21 @@ pub struct Observed<'a> {
     pub is_reachable: bool,
 }
 
-/// The channel with what its followers say of its release: who rolled it back by itself since it was pointed there, and
-/// whether all that can be reached run it.
+/// The channel with what its followers say of its release: who rolled it back by itself or is degraded by it, since a person
+/// pointed it there if one did, and whether all that can be reached run it.
 pub fn observed(channel: &Channel, followers: &[Observed], now: Timestamp) -> Channel {
     let mut observed = channel.clone();
     let Some(release) = &channel.release else { return observed };
     for follower in followers.iter().filter(|follower| follower.release == Some(release)) {
         let is_it = |entry: &RolledBackBy| entry.release == *release && entry.server == *follower.server;
         match follower.state {
-            Some(AppState::Quarantined)
-                if follower.since >= Some(channel.moved) && !observed.rolled_back.iter().any(is_it) =>
-            {
+            Some(AppState::Quarantined | AppState::Degraded) => {
+                let of_it = observed.rolled_back.iter().filter(|entry| entry.release == *release).count();
+                // A person who points it there once more means it.
+                let is_since = !channel.is_pointed() || follower.since >= Some(channel.moved);
+                if !is_since || of_it == MAX_WITNESSES || observed.rolled_back.iter().any(is_it) {
+                    continue;
+                }
                 let (server, why) = (follower.server.clone(), follower.reason.unwrap_or_default());
                 let why = console::one_line(why).chars().take(MAX_WHY).collect();
                 observed.rolled_back.insert(0, RolledBackBy { release: release.clone(), server, at: now, why });
@@ -49,11 +53,16 @@ pub fn observed(channel: &Channel, followers: &[Observed], now: Timestamp) -> Ch
     observed
 }
 
+/// Followers that are named of those that rolled back one release: the first keeps it from all others.
+const MAX_WITNESSES: usize = 10;
+
 /// Most characters that are kept of what an agent says.
 const MAX_WHY: usize = 500;
 
 #[cfg(test)]
 mod tests {
+    use bucket::MoveKind;
+
     use super::*;
     use crate::channel::change::{Said, moved};
 
@@ -65,7 +74,7 @@ mod tests {
     fn a_release_that_all_reachable_followers_run_ran_and_one_that_went_back_is_named() {
         let now = "2026-11-20T20:00:00Z".parse().unwrap();
         let channel = Channel::new("web".parse().unwrap(), "prod".parse().unwrap(), "w", "", now);
-        let channel = moved(&channel, &release(2), Said { by: "w", why: "newer", at: now });
+        let channel = moved(&channel, &release(2), MoveKind::Forward, Said { by: "w", why: "newer", at: now });
         let (one, two) = ("web-1".parse().unwrap(), "web-2".parse().unwrap());
         let (old, new) = (release(1), release(2));
         let follower = |server, release, state, is_reachable| Observed {
@@ -100,11 +109,18 @@ mod tests {
         }
         let failed = observed(&channel, &[follower(&one, &new, AppState::Quarantined, true)], now);
         assert_eq!((&failed.rolled_back[0].server, failed.rolled_back[0].why.as_str()), (&one, "it ⏎ crashed"));
-        // A person who points it there once more means it.
         let later = "2026-11-20T21:00:00Z".parse().unwrap();
-        let set = moved(&channel, &new, Said { by: "dev", why: "once more", at: later });
+        let set = moved(&channel, &new, MoveKind::Set, Said { by: "dev", why: "once more", at: later });
         let before = observed(&set, &[follower(&one, &new, AppState::Quarantined, true)], later);
         assert!(before.rolled_back.is_empty());
+        // A program that points it there says nothing of what was rolled back before.
+        let canary = moved(&channel, &new, MoveKind::Forward, Said { by: "w", why: "newer", at: later });
+        assert!(!observed(&canary, &[follower(&one, &new, AppState::Quarantined, true)], later).rolled_back.is_empty());
+        let names: Vec<ServerName> = (0..150).map(|n| format!("web-{n}").parse().unwrap()).collect();
+        let all: Vec<_> = names.iter().map(|name| follower(name, &new, AppState::Degraded, true)).collect();
+        let many = observed(&channel, &all, now);
+        assert_eq!(many.rolled_back.len(), MAX_WITNESSES);
+        assert_eq!(observed(&many, &all, later), many, "a quiet round changes nothing");
         let again = observed(&failed, &[follower(&one, &new, AppState::Converged, true)], now);
         assert!(again.rolled_back.is_empty() && again.history[0].ran.is_some());
     }

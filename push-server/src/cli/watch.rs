@@ -92,7 +92,7 @@ impl Watch {
                 }
             };
             if self.once {
-                return Ok(succeeded);
+                return Ok(succeeded && !*stop.borrow());
             }
             tokio::select! {
                 () = tokio::time::sleep(self.poll) => {}
@@ -154,8 +154,8 @@ fn show(outcomes: &[Outcome], told: &mut Told, json: bool) -> Result<()> {
         }
         if done.diverged {
             note(format_args!(
-                "{app} {channel}: error: diverged: its release is not on its branch, which was rewritten or is gone, or it was \
-                 pointed elsewhere; nothing moves it before `push channel set`"
+                "{app} {channel}: error: diverged: its release is not on its branch, which was rewritten; nothing moves it \
+                 before `push channel set`"
             ));
         }
         if done.unreadable > 0 {
@@ -163,6 +163,9 @@ fn show(outcomes: &[Outcome], told: &mut Told, json: bool) -> Result<()> {
                 "{app} {channel}: passed over {}",
                 console::count(done.unreadable, "unreadable release")
             ));
+        }
+        for warning in &done.warnings {
+            note(format_args!("{app} {channel}: warning: {}", console::safe(warning)));
         }
         for (server, fate) in &done.followers {
             match fate {
@@ -184,7 +187,7 @@ fn show(outcomes: &[Outcome], told: &mut Told, json: bool) -> Result<()> {
 }
 
 fn as_json(Outcome { app, channel, result }: &Outcome) -> Value {
-    let Done { from, release, would, diverged, unreadable, push, followers } = match result {
+    let Done { from, release, would, diverged, unreadable, push, warnings, followers } = match result {
         Ok(done) => done,
         Err(error) => return json!({ "app": app, "channel": channel, "error": console::safe(&format!("{error:#}")) }),
     };
@@ -196,6 +199,6 @@ fn as_json(Outcome { app, channel, result }: &Outcome) -> Value {
     });
     json!({
         "app": app, "channel": channel, "from": from, "release": release, "would": would, "diverged": diverged,
-        "unreadable": unreadable, "push": push, "followers": followers.collect::<Vec<_>>(),
+        "unreadable": unreadable, "push": push, "warnings": warnings, "followers": followers.collect::<Vec<_>>(),
     })
 }

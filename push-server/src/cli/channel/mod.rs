@@ -2,7 +2,7 @@
 
 mod show;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use bucket::{AppName, Channel, ChannelName, Generation};
 use clap::{Args, Subcommand};
 use console::{UsageError, nearest, note, print_json, print_line, safe};
@@ -120,24 +120,40 @@ impl ChannelArguments {
 
 /// A channel that is configured.
 fn find<'a>(command: &'a Command, app: &AppName, channel: &ChannelName) -> Result<&'a ChannelRules> {
-    let configured = command.policy.channels();
-    let found = configured.iter().find(|rules| rules.app == *app && rules.channel == *channel);
+    let found = of_app(command, Some(app)).find(|rules| rules.channel == *channel);
     let unknown = || {
-        let of_app: Vec<&str> =
-            configured.iter().filter(|rules| rules.app == *app).map(|rules| rules.channel.as_str()).collect();
-        let apps: Vec<&str> = configured.iter().map(|rules| rules.app.as_str()).collect();
-        let did_you_mean = |near: Option<&str>| near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-        let text = if configured.is_empty() {
-            "no channel is configured: `Channels` in the policy file says which there are (--config)".to_owned()
-        } else if of_app.is_empty() {
-            format!("no channel of `{app}` is configured{}", did_you_mean(nearest(app.as_str(), &apps)))
-        } else {
-            let near = did_you_mean(nearest(channel.as_str(), &of_app));
-            format!("`{app}` has no channel `{channel}`{near}; it has {}", console::quoted(&of_app))
-        };
-        UsageError::new(text)
+        let names: Vec<&str> = of_app(command, Some(app)).map(|rules| rules.channel.as_str()).collect();
+        let what = format!("`{app}` has no channel `{channel}`{}", did_you_mean(channel.as_str(), &names));
+        UsageError::new(what)
     };
+    ensure_configured(command, Some(app))?;
     Ok(found.ok_or_else(unknown)?)
+}
+
+/// The channels of an app, or all.
+fn of_app<'a>(command: &'a Command, app: Option<&AppName>) -> impl Iterator<Item = &'a ChannelRules> {
+    command.policy.channels().iter().filter(move |rules| app.is_none_or(|app| rules.app == *app))
+}
+
+/// That there are channels, of an app or at all.
+fn ensure_configured(command: &Command, app: Option<&AppName>) -> Result<()> {
+    let none = "no channel is configured: `Channels` in the policy file says which there are (--config)";
+    let apps: Vec<&str> = command.policy.channels().iter().map(|rules| rules.app.as_str()).collect();
+    ensure!(!apps.is_empty(), UsageError::new(none));
+    if let Some(app) = app {
+        let unknown =
+            || UsageError::new(format!("no channel of `{app}` is configured{}", did_you_mean(app.as_str(), &apps)));
+        ensure!(apps.contains(&app.as_str()), unknown());
+    }
+    Ok(())
+}
+
+/// What was probably meant, or else what there is.
+fn did_you_mean(word: &str, known: &[&str]) -> String {
+    match nearest(word, known) {
+        Some(near) => format!("; did you mean `{near}`?"),
+        None => format!("; there is {}", console::quoted(known)),
+    }
 }
 
 /// The servers that may follow one of these channels.

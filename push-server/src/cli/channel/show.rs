@@ -8,7 +8,7 @@ use console::{Cell, Color, Table, count, print, print_json, print_line, safe};
 use fleet::{
     channel::change::Moves,
     condition::{app_label, apps},
-    follow::{Follower, Seen, followers, read},
+    follow::{Follower, Seen, followers, read, unreadable},
     policy::{ChannelRules, Pattern},
     server::Server,
 };
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::{
     super::command::{AT_ONCE, Command, ago, cut, painted},
-    servers,
+    ensure_configured, of_app, servers,
 };
 use crate::badge;
 
@@ -25,8 +25,8 @@ use crate::badge;
 const MOVES: usize = 10;
 
 pub(super) async fn list(command: &Command, app: Option<&AppName>) -> Result<bool> {
-    let configured = command.policy.channels().iter();
-    let rules: Vec<&ChannelRules> = configured.filter(|rules| app.is_none_or(|app| rules.app == *app)).collect();
+    ensure_configured(command, app)?;
+    let rules: Vec<&ChannelRules> = of_app(command, app).collect();
     let servers = servers(command, &rules).await?;
     let channels: Vec<Seen> =
         stream::iter(&rules).map(|rules| read(&command.bucket, rules)).buffered(AT_ONCE).try_collect().await?;
@@ -114,7 +114,9 @@ pub(super) async fn show(command: &Command, rules: &ChannelRules) -> Result<bool
 fn on_it(rules: &ChannelRules, channel: &Channel, servers: &[Server]) -> String {
     let all = followers(rules, servers).count();
     let on_it = followers(rules, servers).filter(|follower| is_on_it(channel, follower)).count();
-    format!("{on_it} of {}", count(all, "server"))
+    let unreadable = unreadable(rules, servers).count();
+    let more = if unreadable > 0 { format!(", and {unreadable} whose document cannot be read") } else { String::new() };
+    format!("{on_it} of {}{more}", count(all, "server"))
 }
 
 fn is_on_it(channel: &Channel, follower: &Follower) -> bool {

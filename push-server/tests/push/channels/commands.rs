@@ -36,6 +36,7 @@ async fn a_channel_is_shown_and_changed_from_the_command_line() {
     }
     let shown = channels.json("channel show web");
     assert_eq!((&shown["followers"][0]["server"], &shown["history"][1]["why"]), (&json!("web-1"), &json!("second")));
+    assert!(failed(&channels.push("channel resume web --reason=")).contains("no reason specified"));
     assert!(ok(&channels.push("channel resume web -m mended")).contains("no longer frozen"));
     assert!(failed(&channels.push("channel resume web -m mended")).contains("is not frozen"));
     assert_eq!(channels.json("channel list web")["channels"][0]["frozen"], json!(null));
@@ -73,6 +74,8 @@ async fn what_is_no_channel_is_a_usage_error_that_names_the_nearest() {
     let channels = Channels::new(r#"{ App: "web", Channel: "beta", Repo: "REPO" }"#).await;
     for (arguments, part) in [
         ("channel show web --channel bet", "`web` has no channel `bet`; did you mean `beta`?"),
+        ("channel show web --channel nightly", "`web` has no channel `nightly`; there is `prod`, `beta`"),
+        ("channel list nope", "no channel of `nope` is configured"),
         ("channel show wev", "no channel of `wev` is configured; did you mean `web`?"),
         ("channel freeze web --channel a/b -m x", "invalid channel name"),
         ("channel freeze web", "--reason"),

@@ -2,12 +2,12 @@
 
 use std::process::Stdio;
 
-use bucket::Timestamp;
+use bucket::{MoveKind, Timestamp};
 use fleet::channel::change::{Said, moved};
 use serde_json::{Value, json};
 
 use super::{Channels, only, stem};
-use crate::ok;
+use crate::{failed, ok};
 
 #[tokio::test]
 async fn a_round_makes_up_for_one_that_was_killed_and_a_quiet_one_writes_nothing() {
@@ -23,7 +23,7 @@ async fn a_round_makes_up_for_one_that_was_killed_and_a_quiet_one_writes_nothing
     let (app, name) = ("web".parse().unwrap(), "prod".parse().unwrap());
     let bucket = &channels.fixture.bucket;
     let (seen, channel) = bucket.channel(&app, &name).await.unwrap().unwrap();
-    let killed = moved(&channel, &two, Said { by: "watcher", why: "newer", at: Timestamp::now() });
+    let killed = moved(&channel, &two, MoveKind::Forward, Said { by: "watcher", why: "newer", at: Timestamp::now() });
     bucket.write_channel(&killed, Some(seen)).await.unwrap();
     let said = channels.round();
     assert!(said.contains("web-1: pushed") && said.contains("web-2: pushed"), "{said}");
@@ -124,7 +124,9 @@ async fn a_pattern_alone_puts_no_app_on_a_server_and_a_placeholder_does() {
     std::fs::write(server.join("web-1.json"), "[\"api/\", {\"x\": 1.50}, \"web/\"]").unwrap();
     std::fs::write(server.join("web-2.json"), "[\"api/\"]").unwrap();
     std::fs::write(server.join("web-3.json"), "{}").unwrap();
-    let said = channels.round();
+    let said = failed(&channels.push("watch --once"));
+    assert!(said.contains("web-3: error: could not read its document"), "{said}");
+    assert!(ok(&channels.push("channel list")).contains("and 1 whose document cannot be read"));
     assert!(said.contains("web-1: pushed") && !said.contains("web-2"), "{said}");
     let written = std::fs::read_to_string(server.join("web-1.json")).unwrap();
     assert!(written.contains("{\"x\": 1.50}") && written.contains(&one.to_string()), "{written}");
@@ -161,6 +163,88 @@ async fn a_release_that_a_follower_rolled_back_goes_no_further() {
 
 /// Releases that two watchers race for.
 const RELEASES: usize = 20;
+
+#[tokio::test]
+async fn a_release_that_a_follower_rolled_back_before_the_channel_moved_goes_no_further_either() {
+    let mut channels = Channels::new("").await;
+    let commits = ["one", "two"].map(|message| channels.commit(message));
+    let one = channels.release(&commits[0]).await;
+    for server in ["web-1", "web-2"] {
+        channels.server(server, &one);
+    }
+    channels.round();
+    // A canary, by hand.
+    let two = channels.release(&commits[1]).await;
+    ok(&channels.push(&format!("deploy {two} web-1 -m canary")));
+    report(&channels, "web-1", &two.to_string(), "quarantined");
+    let said = channels.round();
+    assert!(said.contains("web-2: left alone: `web-1` rolled this release back"), "{said}");
+    assert_eq!(channels.document("web-2"), only(&one));
+    // A person means it.
+    ok(&channels.push(&format!("channel set {two} -m known")));
+    channels.round();
+    assert_eq!(channels.document("web-2"), only(&two));
+}
+
+#[tokio::test]
+async fn a_retry_does_not_give_back_what_a_person_took_over_and_an_undo_does() {
+    let mut channels = Channels::new("").await;
+    let commits = ["one", "two", "three"].map(|message| channels.commit(message));
+    let one = channels.release(&commits[0]).await;
+    for server in ["web-1", "web-2"] {
+        channels.server(server, &one);
+    }
+    let two = channels.release(&commits[1]).await;
+    channels.round();
+    for server in ["web-1", "web-2"] {
+        ok(&channels.push(&format!("rollback web {server} -m slow")));
+    }
+    ok(&channels.push("retry web web-1 -m again"));
+    let undone = channels.json("pushes rollback")["pushes"][0]["id"].as_str().unwrap().to_owned();
+    ok(&channels.push(&format!("undo {undone} -m mended")));
+    assert_eq!(channels.document("web-2"), only(&two));
+    let three = channels.release(&commits[2]).await;
+    let said = channels.round();
+    assert!(said.contains("web-1: left alone: taken over: rollback"), "{said}");
+    assert_eq!((channels.document("web-1"), channels.document("web-2")), (only(&one), only(&three)));
+}
+
+#[tokio::test]
+async fn a_release_goes_on_from_the_channel_before_once_it_has_run_there() {
+    let mut channels = Channels::new("").await;
+    let rules = |soak: &str| {
+        format!(
+            r#"[{{ App: "web", Channel: "beta", Repo: "REPO", Servers: ["beta-*"] }},
+                {{ App: "web", Repo: "REPO", Servers: ["web-*"], From: "beta", Soak: "{soak}" }}]"#
+        )
+    };
+    channels.configure(&rules("1s"), "");
+    let commits = ["one", "two", "three"].map(|message| channels.commit(message));
+    let one = channels.release(&commits[0]).await;
+    for server in ["beta-1", "web-1"] {
+        channels.server(server, &one);
+    }
+    channels.round();
+    assert!(!channels.fixture.path("channels/web/prod.json").exists(), "nothing has run on beta yet");
+    let two = channels.release(&commits[1]).await;
+    channels.round();
+    assert_eq!((channels.document("beta-1"), channels.document("web-1")), (only(&two), only(&one)));
+    report(&channels, "beta-1", &two.to_string(), "converged");
+    // It ran, and beta has moved on by the time that it has soaked.
+    let three = channels.release(&commits[2]).await;
+    channels.round();
+    assert_eq!((channels.document("beta-1"), channels.document("web-1")), (only(&three), only(&one)));
+    report(&channels, "beta-1", &three.to_string(), "quarantined");
+    let begun = std::time::Instant::now();
+    while channels.document("web-1") != only(&two) {
+        assert!(begun.elapsed() < std::time::Duration::from_mins(1), "it does not go on");
+        channels.round();
+    }
+    // What a follower there rolled back never does.
+    channels.configure(&rules("0s"), "");
+    assert!(!channels.round().contains("web prod: moved"));
+    assert_eq!(channels.document("web-1"), only(&two));
+}
 
 /// A report of the agent of a server about the document that is there.
 fn report(channels: &Channels, server: &str, release: &str, state: &str) {

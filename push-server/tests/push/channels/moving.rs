@@ -69,9 +69,11 @@ async fn a_branch_that_was_rewritten_or_is_gone_moves_nothing() {
     channels.git("reset --quiet --hard HEAD~1");
     let new = channels.commit("instead");
     let new = channels.release(&new).await;
+    std::fs::write(channels.fixture.path("server/web-2.json"), "[\"web/\"]").unwrap();
     let before = channels.objects();
     let said = failed(&channels.push("watch --once"));
     assert!(said.contains("web prod: error: diverged") && said.contains("push channel set"), "{said}");
+    assert!(said.contains("web-2: left alone: the channel has diverged"), "{said}");
     channels.git("branch --quiet --move other");
     assert!(failed(&channels.push("watch --once")).contains("diverged"));
     assert_eq!(channels.objects(), before, "nothing was written");
@@ -115,6 +117,11 @@ async fn what_a_person_rolls_back_stays_until_they_resume_it() {
     assert!(said.contains("stays, and would otherwise move to") && said.contains(&stem(&three)), "{said}");
     assert_eq!(channels.document("web-1"), only(&one));
     ok(&channels.push("channel resume web -m mended"));
+    // Forward again is a push like any other, though the channel was further once.
+    ok(&channels.push("halt -m migration"));
+    assert!(channels.round().contains("halted all pushes"));
+    assert_eq!(channels.document("web-1"), only(&one));
+    ok(&channels.push("halt --lift"));
     channels.round();
     assert_eq!((channels.document("web-1"), channels.document("web-2")), (only(&three), only(&three)));
 }
@@ -133,6 +140,11 @@ async fn a_channel_that_is_told_moves_when_it_is_told() {
     ok(&channels.push("channel set web -m second"));
     channels.round();
     assert_eq!(channels.document("web-1"), only(&two));
+    // Back, also when it is resumed before the next round.
+    ok(&channels.push("channel rollback web -m slow"));
+    ok(&channels.push("channel resume web -m slow"));
+    channels.round();
+    assert_eq!(channels.document("web-1"), only(&one));
 }
 
 #[tokio::test]
