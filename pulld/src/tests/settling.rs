@@ -35,6 +35,8 @@ async fn an_app_that_has_settled_is_reported_once_more() {
     server.bucket.write_server_document(&Server::name(), &document.with_metadata(metadata), Some(seen)).await.unwrap();
     poll(&mut agent).await;
     assert_eq!(server.state_of("web").await, AppState::Converged);
+    let (_, status) = server.bucket.status(&Server::name()).await.unwrap().unwrap();
+    assert!(status.agent.health_window_seconds.is_some(), "who waits knows how long silence may last");
     let report = async || server.bucket.status(&Server::name()).await.unwrap().unwrap().0;
     let first = report().await;
     let rest = agent.next_pull.saturating_duration_since(Instant::now());

@@ -449,6 +449,10 @@ mod tests {
             post(&format!("{place}/verdict"), json!({ "verdict": "unsure", "reason": "slow" })).await;
         assert_eq!((status, &said["stopped"]), (StatusCode::OK, &json!("paused by deployer: slow")));
         assert_eq!(post(&format!("{place}/continue"), json!({ "reason": "looked" })).await.0, StatusCode::OK);
+        let (status, _, said) =
+            post(&format!("{place}/verdict"), json!({ "verdict": "fail", "reason": "errors" })).await;
+        assert_eq!((status, &said["stopped"]), (StatusCode::OK, &json!("judged as failed by deployer: errors")));
+        assert_eq!(post(&format!("{place}/continue"), json!({ "reason": "known ones" })).await.0, StatusCode::OK);
         assert_eq!(post(&format!("{place}/verdict"), json!({ "verdict": "pass" })).await.0, StatusCode::OK);
         drive().await;
         report(&web, "web-2", "converged").await;
