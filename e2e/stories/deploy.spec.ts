@@ -167,6 +167,33 @@ test("without JavaScript everything can be done", async ({ stage, browser }) => 
   await context.close();
 });
 
+test("without JavaScript ticks are kept, too, when the filter changes", async ({ stage, browser }) => {
+  stage.fleet();
+  await stage.serve();
+  const context = await browser.newContext({ javaScriptEnabled: false });
+  await stage.open(context);
+  const page = await context.newPage();
+  await page.goto(`${stage.address}/servers?q=web`);
+  await page.getByRole("checkbox", { name: "Select web-1" }).check();
+  await page.getByRole("checkbox", { name: "Select web-2" }).check();
+  const filter = page.getByLabel("Filter", { exact: true });
+  await filter.fill("web-2");
+  await filter.press("Enter");
+  await expect(page.getByText("1 server of 12 matches")).toBeVisible();
+  await expect(page.getByRole("checkbox", { name: "Select web-2" })).toBeChecked();
+  await filter.fill("nothing-like-it");
+  await page.getByRole("button", { name: "Filter" }).click();
+  await expect(page.getByText("Also selected")).toBeVisible();
+  await page.getByRole("checkbox", { name: "web-2" }).uncheck();
+  // The choice is for what is ticked, and not for what the filter finds.
+  await filter.fill("api");
+  await page.getByRole("button", { name: "Filter" }).click();
+  await page.getByRole("checkbox", { name: "Select api-1" }).check();
+  await page.getByRole("button", { name: "Choose a release for selected servers" }).click();
+  await expect(page.getByRole("heading", { name: "Choose an app for api-1 and web-1" })).toBeVisible();
+  await context.close();
+});
+
 test("ticks are kept when the filter changes, and what it hides is shown and can be taken back", async ({ stage, page }) => {
   stage.fleet();
   await stage.serve();

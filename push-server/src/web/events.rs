@@ -22,7 +22,7 @@ use axum::{
 };
 use futures_util::stream;
 
-use super::shared::Web;
+use super::{params::Params, shared::Web};
 
 /// Most pages that are followed at the same time.
 const MAX_STREAMS: usize = 500;
@@ -56,31 +56,35 @@ impl Drop for Place {
     }
 }
 
-/// `GET /events`.
-pub(crate) async fn get(State(web): State<Arc<Web>>) -> Response {
+/// `GET /events`: `seen=N` is the number of the last change that the page has.
+pub(crate) async fn get(State(web): State<Arc<Web>>, params: Params) -> Response {
     let Some(place) = Place::take() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "too many open pages\n").into_response();
     };
-    let (changes, ending) = (web.refresher.changes(), web.ending.subscribe());
+    let (mut changes, ending) = (web.refresher.changes(), web.ending.subscribe());
+    // Something may have changed between the drawing of the page and now.
+    if params.get("seen").is_some_and(|seen| seen != changes.borrow().to_string()) {
+        changes.mark_changed();
+    }
     let end = tokio::time::Instant::now() + LIFE;
     let paced = tokio::time::Instant::now();
     let begin = (web, changes, ending, place, paced);
     let events = stream::unfold(begin, move |(web, mut changes, mut ending, place, mut paced)| async move {
         let event = tokio::select! {
-                   news = changes.changed() => {
-                       news.ok()?;
-                       let soon = tokio::time::Instant::now() + GATHERING;
-        tokio::time::sleep_until(paced.max(soon)).await;
-                       paced = tokio::time::Instant::now() + PACE;
-                       Event::default().event("change").data(changes.borrow_and_update().to_string())
-                   }
-                   () = tokio::time::sleep(READ) => {
-                       let taken = web.refresher.snapshot().taken;
-                       Event::default().event("read").data(taken.map(|taken| taken.to_string()).unwrap_or_default())
-                   }
-                   () = async { drop(ending.wait_for(|ending| *ending).await) } => return None,
-                   () = tokio::time::sleep_until(end) => return None,
-               };
+            news = changes.changed() => {
+                news.ok()?;
+                let soon = tokio::time::Instant::now() + GATHERING;
+                tokio::time::sleep_until(paced.max(soon)).await;
+                paced = tokio::time::Instant::now() + PACE;
+                Event::default().event("change").data(changes.borrow_and_update().to_string())
+            }
+            () = tokio::time::sleep(READ) => {
+                let taken = web.refresher.snapshot().taken;
+                Event::default().event("read").data(taken.map(|taken| taken.to_string()).unwrap_or_default())
+            }
+            () = async { drop(ending.wait_for(|ending| *ending).await) } => return None,
+            () = tokio::time::sleep_until(end) => return None,
+        };
         Some((Ok::<_, Infallible>(event), (web, changes, ending, place, paced)))
     });
     Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(20))).into_response()
@@ -96,7 +100,7 @@ mod tests {
     #[tokio::test]
     async fn the_first_change_is_told_soon_and_the_next_ones_together() {
         let (_directory, web) = web().await;
-        let mut events = get(State(web.clone())).await.into_body().into_data_stream();
+        let mut events = get(State(web.clone()), Params::default()).await.into_body().into_data_stream();
         tokio::time::pause();
         let begun = tokio::time::Instant::now();
         web.refresher.touch();
@@ -109,5 +113,19 @@ mod tests {
         let second = events.next().await.unwrap().unwrap();
         assert!(second.ends_with(b"data: 4\n\n"), "{second:?}");
         assert!(begun.elapsed() >= PACE);
+    }
+    #[tokio::test]
+    async fn what_changed_between_a_page_and_its_stream_is_told_at_once() {
+        let (_directory, web) = web().await;
+        let seen = web.refresher.changes().borrow().to_string();
+        web.refresher.touch();
+        for (seen, expected) in [(seen.as_str(), "change"), ("", "read"), ("2", "change"), ("x", "change")] {
+            let params = Params::of([("seen", seen)].into_iter());
+            let mut events = get(State(web.clone()), params).await.into_body().into_data_stream();
+            tokio::time::pause();
+            let first = events.next().await.unwrap().unwrap();
+            assert!(first.starts_with(format!("event: {expected}").as_bytes()), "{seen}: {first:?}");
+            tokio::time::resume();
+        }
     }
 }

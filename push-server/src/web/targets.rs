@@ -22,6 +22,14 @@ pub(crate) enum TargetError {
     Filter(#[from] FilterError),
 }
 
+/// What says that a choice is for the servers named alone, whatever filter is sent along.
+pub(crate) const SELECTED: (&str, &str) = ("for", "selected");
+
+/// The filter that a request's choice is for.
+pub(crate) fn filter_of(params: &Params) -> Option<&str> {
+    params.get("q").filter(|_| params.get(SELECTED.0) != Some(SELECTED.1))
+}
+
 /// Servers that a choice is for.
 pub(crate) struct Targets {
     /// Those that the bucket knows, by name.
@@ -31,7 +39,7 @@ pub(crate) struct Targets {
 }
 
 impl Targets {
-    /// Of a request: `server=…`, repeated, or `q=FILTER`, where `*` is all.
+    /// Of a request: `server=…`, repeated, or `q=FILTER`, where `*` is all; `for=selected` says that the filter is for no choice.
     ///
     /// # Errors
     /// The first name or term that isn't one.
@@ -40,7 +48,7 @@ impl Targets {
         for name in params.all("server") {
             named.insert(name.parse::<ServerName>()?);
         }
-        if let Some(text) = params.get("q") {
+        if let Some(text) = filter_of(params) {
             let filter = Filter::parse(if text == "*" { "" } else { text })?;
             let matches = |server: &&Arc<Server>| filter.matches(server, &view.policy, view.now);
             named.extend(view.snapshot.servers.values().filter(matches).map(|server| server.name.clone()));

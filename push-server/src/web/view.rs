@@ -23,6 +23,8 @@ pub(crate) struct View {
     pub(crate) web: Arc<Web>,
     pub(crate) who: Identity,
     pub(crate) snapshot: Arc<FleetSnapshot>,
+    /// The number of a change that is in it, as are all before.
+    seen: u64,
     pub(crate) policy: Arc<Policy>,
     pub(crate) now: Timestamp,
 }
@@ -49,8 +51,10 @@ impl FromRequestParts<Arc<Web>> for View {
 
 impl View {
     pub(crate) fn new(web: &Arc<Web>, who: Identity) -> Self {
+        // Before the snapshot: of a change in between a page is told once more.
+        let seen = *web.refresher.changes().borrow();
         let (snapshot, policy) = (web.refresher.snapshot(), web.policy());
-        Self { web: web.clone(), who, snapshot, policy, now: Timestamp::now() }
+        Self { web: web.clone(), who, snapshot, seen, policy, now: Timestamp::now() }
     }
 
     /// With what is known by now.
@@ -114,7 +118,7 @@ impl View {
                     link rel="stylesheet" href=(assets::style());
                     script src=(assets::script()) defer {}
                 }
-                body {
+                body data-seen=(self.seen) {
                     a.skip href="#main" { "Skip to the content" }
                     header.top {
                         a.brand href="/" { "Push" }

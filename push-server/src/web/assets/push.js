@@ -137,7 +137,8 @@
   });
 
   const follow = () => {
-    const source = new EventSource("/events");
+    // What has changed since the page was drawn is told at once.
+    const source = new EventSource(`/events?seen=${document.body.dataset.seen}`);
     let lost = false;
     source.addEventListener("change", refresh);
     source.addEventListener("read", (event) => {
@@ -161,6 +162,8 @@
   const filter = (input) => {
     const query = new URLSearchParams(new FormData(input.form));
     for (const [key, value] of [...query]) if (value === "") query.delete(key, value);
+    // What is ticked is kept here, on the page of servers; on that of a choice the servers are what it is for.
+    if (location.pathname === "/servers") query.delete("server");
     const address = `${location.pathname}${query.size > 0 ? `?${query}` : ""}`;
     history.replaceState(null, "", address);
     void draw(address);

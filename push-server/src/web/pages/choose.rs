@@ -12,7 +12,7 @@ use crate::{
     web::{
         params::{Params, link},
         parts::{PAGE, badge, pager},
-        targets::Targets,
+        targets::{Targets, filter_of},
         view::{Nav, View},
     },
 };
@@ -39,7 +39,7 @@ pub(crate) async fn get(view: View, params: Params) -> Response {
 /// What the address says of the servers, for the next address.
 fn carried(params: &Params) -> Vec<(&str, &str)> {
     let servers = params.all("server").map(|name| ("server", name));
-    servers.chain(params.get("q").map(|text| ("q", text))).collect()
+    servers.chain(filter_of(params).map(|text| ("q", text))).collect()
 }
 
 fn which_app(view: &View, params: &Params, targets: &Targets) -> Response {

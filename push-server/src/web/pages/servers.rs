@@ -1,7 +1,7 @@
 //! The list of servers: filtered, sorted, a hundred a page, and where a choice for many begins.
 
 use axum::response::Response;
-use bucket::{ReleaseName, Timestamp};
+use bucket::{ReleaseName, ServerName, Timestamp};
 use console::{age, count};
 use jiff::SignedDuration;
 use maud::{Markup, html};
@@ -17,6 +17,7 @@ use crate::web::{
     holds,
     params::{Params, link},
     parts::{ago, app_badge, condition_badge, foreign, page_of, pager, prose, server_link},
+    targets::SELECTED,
     view::{Nav, View},
 };
 
@@ -27,6 +28,8 @@ const APPS: usize = 6;
 pub(crate) async fn get(view: View, params: Params) -> Response {
     let text = params.get("q").unwrap_or_default();
     let sort = params.get("sort").unwrap_or("name");
+    // What was ticked before a filter was sent, without a script that keeps it.
+    let ticked: Vec<ServerName> = params.all("server").filter_map(|name| name.parse().ok()).collect();
     let (filter, wrong) = match Filter::parse(text) {
         Ok(filter) => (filter, None),
         Err(error) => (Filter::default(), Some(error.to_string())),
@@ -49,41 +52,49 @@ pub(crate) async fn get(view: View, params: Params) -> Response {
     let shown = page_of(rows.into_iter(), params.page());
     let content = html! {
         h1 { "Servers" }
-        (search(text, sort, wrong.as_deref()))
-        div #servers data-live {
-            p.summary {
-                span {
-                    (count(total, "server"))
-                    @if !filter.is_empty() { " of " (view.snapshot.servers.len()) " match" @if total == 1 { "es" } }
-                }
-                @if !filter.is_empty() && total > 0 {
-                    " · " a href=(link("/compare", [("left", text)])) { "Compare with other servers" }
-                }
-            }
-            @if shown.is_empty() {
-                p.none {
-                    @if text.is_empty() { "No servers yet. " a href="/" { "How to add the first server" } }
-                    @else {
-                        "No server matches. "
-                        @if let Some(unmatched) = unmatched(&view, &filter) { (prose(&unmatched)) " " }
-                        a href="/servers" { "Show all" }
+        // One form: whoever filters sends along what is ticked.
+        form method="get" action="/servers" {
+            (search(text, sort, wrong.as_deref()))
+            div #servers data-live {
+                p.summary {
+                    span {
+                        (count(total, "server"))
+                        @if !filter.is_empty() { " of " (view.snapshot.servers.len()) " match" @if total == 1 { "es" } }
+                    }
+                    @if !filter.is_empty() && total > 0 {
+                        " · " a href=(link("/compare", [("left", text)])) { "Compare with other servers" }
                     }
                 }
-            } @else {
-                form method="get" action="/choose" {
-                    (table(&view, &shown, text, sort))
-                    @if view.may_push() {
+                @if shown.is_empty() {
+                    p.none {
+                        @if text.is_empty() { "No servers yet. " a href="/" { "How to add the first server" } }
+                        @else {
+                            "No server matches. "
+                            @if let Some(unmatched) = unmatched(&view, &filter) { (prose(&unmatched)) " " }
+                            a href="/servers" { "Show all" }
+                        }
+                    }
+                } @else {
+                    (table(&view, &shown, text, sort, &ticked))
+                }
+                @if view.may_push() {
+                    (also_ticked(&shown, &ticked))
+                    @if !shown.is_empty() || !ticked.is_empty() {
                         div.actions {
-                            button type="submit" { "Choose a release for selected servers" }
-                            " "
-                            a.button href=(link("/choose", [("q", if text.is_empty() { "*" } else { text })])) {
-                                "Choose for all " (count(total, "server")) @if !filter.is_empty() { " that match" }
+                            button type="submit" formaction="/choose" name=(SELECTED.0) value=(SELECTED.1) {
+                                "Choose a release for selected servers"
+                            }
+                            @if total > 0 {
+                                " "
+                                a.button href=(link("/choose", [("q", if text.is_empty() { "*" } else { text })])) {
+                                    "Choose for all " (count(total, "server")) @if !filter.is_empty() { " that match" }
+                                }
                             }
                         }
                     }
                 }
+                (pager("/servers", &address(text, sort, &ticked), params.page(), total))
             }
-            (pager("/servers", &address(text, sort), params.page(), total))
         }
     };
     view.page("Servers", Nav::Servers, &content)
@@ -94,13 +105,28 @@ pub(crate) fn unmatched(view: &View, filter: &Filter) -> Option<String> {
     filter.unmatched(&view.snapshot.servers.values().map(|server| &**server), &view.policy)
 }
 
-fn address<'a>(text: &'a str, sort: &'a str) -> Vec<(&'a str, &'a str)> {
-    [("q", text), ("sort", sort)].into_iter().filter(|(_, value)| !value.is_empty() && *value != "name").collect()
+fn address<'a>(text: &'a str, sort: &'a str, ticked: &'a [ServerName]) -> Vec<(&'a str, &'a str)> {
+    let said = [("q", text), ("sort", sort)].into_iter().filter(|(_, value)| !value.is_empty() && *value != "name");
+    said.chain(ticked.iter().map(|name| ("server", name.as_str()))).collect()
+}
+
+/// The servers that are ticked and that the filter doesn't show.
+fn also_ticked(rows: &[(Condition, &Server)], ticked: &[ServerName]) -> Markup {
+    let hidden = ticked.iter().filter(|name| !rows.iter().any(|(_, server)| server.name == **name));
+    let hidden: Vec<&ServerName> = hidden.collect();
+    html! {
+        @if !hidden.is_empty() {
+            p.kept {
+                "Also selected:"
+                @for name in hidden { label { input type="checkbox" name="server" value=(name) checked; " " (name) } }
+            }
+        }
+    }
 }
 
 fn search(text: &str, sort: &str, wrong: Option<&str>) -> Markup {
     html! {
-        form.search method="get" action="/servers" role="search" {
+        div.search role="search" {
             label for="q" { "Filter" }
             input #q type="search" name="q" value=(text) autocomplete="off" spellcheck="false" data-filter
                 aria-describedby="q-help" aria-invalid=[wrong.map(|_| "true")] placeholder="app:web state:failed";
@@ -116,11 +142,11 @@ fn search(text: &str, sort: &str, wrong: Option<&str>) -> Markup {
     }
 }
 
-fn table(view: &View, rows: &[(Condition, &Server)], text: &str, sort: &str) -> Markup {
+fn table(view: &View, rows: &[(Condition, &Server)], text: &str, sort: &str, ticked: &[ServerName]) -> Markup {
     let heading = |key: &str, name: &str| {
         html! {
             th scope="col" aria-sort=[(sort == key).then_some(if key == "state" { "descending" } else { "ascending" })] {
-                a href=(link("/servers", address(text, key))) { (name) }
+                a href=(link("/servers", address(text, key, ticked))) { (name) }
                 // Where the heading is out of sight its link is gone, but cells still have the heading.
                 span.narrow { (name) }
             }
@@ -131,7 +157,7 @@ fn table(view: &View, rows: &[(Condition, &Server)], text: &str, sort: &str) -> 
         p.sort {
             "Sort by "
             @for (key, name) in [("name", "server"), ("state", "state"), ("reported", "report")] {
-                a href=(link("/servers", address(text, key))) aria-current=[(sort == key).then_some("true")] { (name) } " "
+                a href=(link("/servers", address(text, key, ticked))) aria-current=[(sort == key).then_some("true")] { (name) } " "
             }
         }
         table.rows {
@@ -149,7 +175,10 @@ fn table(view: &View, rows: &[(Condition, &Server)], text: &str, sort: &str) -> 
                     @let name = server.name.as_str();
                     tr {
                         @if view.may_push() {
-                            td.tick { input type="checkbox" name="server" value=(name) aria-label={ "Select " (name) }; }
+                            td.tick {
+                                input type="checkbox" name="server" value=(name) checked[ticked.contains(&server.name)]
+                                    aria-label={ "Select " (name) };
+                            }
                         }
                         th scope="row" data-label="Server" {
                             (server_link(name))
