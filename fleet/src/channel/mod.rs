@@ -1,7 +1,7 @@
 //! Channels: which release of an app goes out by itself, to whom, and what git says of the order of commits.
 //!
 //! - [`repo`], [`branch`]: where a channel's commits are, as the configuration names it
-//! - [`line`]: in which order they landed
+//! - [`mod@line`]: in which order they landed
 //! - [`choose`]: which release a channel moves to
 //! - [`change`]: what a person changes about a channel
 //! - [`follower`]: whether a server gets what a channel points to
