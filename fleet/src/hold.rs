@@ -87,6 +87,41 @@ pub fn judge(
     }
 }
 
+/// Why a server isn't free for a push.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum NotFree {
+    /// A hold binds whoever pushes.
+    #[error(transparent)]
+    OnHold(#[from] Box<OnHold>),
+    /// Nobody knows.
+    #[error("could not read whether `{server}` is on hold: {why}")]
+    Unreadable {
+        /// The server.
+        server: ServerName,
+        /// Why its holds can't be read.
+        why: String,
+    },
+}
+
+/// The same, among the holds of all servers as they were read.
+///
+/// # Errors
+/// Which one does, or that it can't be read.
+pub fn judge_among(
+    all: &AllHolds,
+    server: &ServerName,
+    app: Option<&AppName>,
+    who: &str,
+    held: bool,
+    now: Timestamp,
+) -> Result<(), NotFree> {
+    match all.get(server) {
+        Some((_, Reading::Known(holds))) => Ok(judge(holds, server, app, who, held, now)?),
+        Some((_, Reading::Unreadable(why))) => Err(NotFree::Unreadable { server: server.clone(), why: why.clone() }),
+        Some((_, Reading::Absent)) | None => Ok(()),
+    }
+}
+
 /// What a hold is, in a line: `web is on hold by dev, expires in 2 h: debugging`.
 pub fn in_words(hold: &Hold, now: Timestamp) -> String {
     let what = hold.app.as_ref().map_or("on hold".to_owned(), |app| format!("{app} is on hold"));

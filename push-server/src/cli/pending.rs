@@ -14,7 +14,6 @@ use fleet::{
     poke::PokeSettings,
     policy::{Case, Reason},
     proposed::Proposed,
-    server::Reading,
 };
 use serde_json::{Value, json};
 
@@ -215,17 +214,9 @@ async fn judge_holds(command: &Command, operator: &Operator, rows: &mut [Row]) -
     let holds = hold::all(&command.bucket, &AllHolds::new()).await?;
     for row in rows.iter_mut().filter(|row| row.error.is_none()) {
         let app = row.proposal.as_ref().map(|proposal| &proposal.app);
-        let judged = match holds.get(&row.server) {
-            Some((_, Reading::Known(holds))) => {
-                let who = &operator.who.name;
-                hold::judge(holds, &row.server, app, who, operator.held, command.now()).map_err(|held| held.to_string())
-            }
-            Some((_, Reading::Unreadable(error))) => {
-                Err(format!("could not read whether `{}` is on hold: {error}", row.server))
-            }
-            _ => Ok(()),
-        };
-        row.error = judged.err();
+        let (who, held) = (&operator.who.name, operator.held);
+        let judged = hold::judge_among(&holds, &row.server, app, who, held, command.now());
+        row.error = judged.err().map(|not_free| not_free.to_string());
     }
     Ok(())
 }

@@ -8,6 +8,4 @@ mod git;
 mod history;
 pub mod mirror;
 pub mod round;
-#[cfg(test)]
-mod tests;
 mod upkeep;

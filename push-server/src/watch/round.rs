@@ -30,12 +30,11 @@ use fleet::{
     poke::PokeSettings,
     policy::{Case, ChannelRules, Policy, Reason, Way},
     push::Seen,
-    server::{self, Reading, Server},
+    server::{self, Server},
     wish::Said as Wished,
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::SignedDuration;
-
 use tokio::sync::watch;
 
 use super::mirror::{Mirror, Mirrors};
@@ -421,18 +420,9 @@ impl Watcher {
         if let Err(guarded) = guard::judge(fleet.halt.as_ref(), &fleet.rejected, kind, Some(&release.name)) {
             return Some(LeftAlone::Guarded(guarded.to_string()));
         }
-        match fleet.holds.get(&server.name) {
-            Some((_, Reading::Known(holds))) => {
-                let now = self.bucket.now();
-                let held = hold::judge(holds, &server.name, Some(&rules.app), &operator.who.name, false, now);
-                held.err().map(|held| LeftAlone::Guarded(held.to_string()))
-            }
-            Some((_, Reading::Unreadable(error))) => {
-                let why = format!("could not read whether `{}` is on hold: {error}", server.name);
-                Some(LeftAlone::Guarded(why))
-            }
-            Some((_, Reading::Absent)) | None => None,
-        }
+        let (app, who) = (Some(&rules.app), &operator.who.name);
+        let judged = hold::judge_among(&fleet.holds, &server.name, app, who, operator.held, self.bucket.now());
+        judged.err().map(|not_free| LeftAlone::Guarded(not_free.to_string()))
     }
 }
 

@@ -11,12 +11,7 @@ use crate::{failed, ok};
 
 #[tokio::test]
 async fn a_round_makes_up_for_one_that_was_killed_and_a_quiet_one_writes_nothing() {
-    let mut channels = Channels::new("").await;
-    let commits = ["one", "two"].map(|message| channels.commit(message));
-    let one = channels.release(&commits[0]).await;
-    for server in ["web-1", "web-2"] {
-        channels.server(server, &one);
-    }
+    let (mut channels, commits, _) = Channels::following(&["web-1", "web-2"], ["one", "two"]).await;
     channels.round();
     // As after a kill between the write of the channel and those of the documents.
     let two = channels.release(&commits[1]).await;
@@ -79,12 +74,7 @@ async fn who_took_a_server_over_keeps_it_and_who_debugs_is_not_disturbed() {
 
 #[tokio::test]
 async fn what_is_held_halted_or_refused_is_left_alone_without_a_push() {
-    let mut channels = Channels::new("").await;
-    let commits = ["one", "two"].map(|message| channels.commit(message));
-    let one = channels.release(&commits[0]).await;
-    for server in ["web-1", "web-2"] {
-        channels.server(server, &one);
-    }
+    let (mut channels, commits, one) = Channels::following(&["web-1", "web-2"], ["one", "two"]).await;
     channels.round();
     ok(&channels.push("hold web-1 -m debugging"));
     let two = channels.release(&commits[1]).await;
@@ -136,12 +126,7 @@ async fn a_pattern_alone_puts_no_app_on_a_server_and_a_placeholder_does() {
 
 #[tokio::test]
 async fn a_release_that_a_follower_rolled_back_goes_no_further() {
-    let mut channels = Channels::new("").await;
-    let commits = ["one", "two", "three"].map(|message| channels.commit(message));
-    let one = channels.release(&commits[0]).await;
-    for server in ["web-1", "web-2"] {
-        channels.server(server, &one);
-    }
+    let (mut channels, commits, one) = Channels::following(&["web-1", "web-2"], ["one", "two", "three"]).await;
     channels.round();
     ok(&channels.push("hold web-2 -m slow"));
     let two = channels.release(&commits[1]).await;
@@ -166,12 +151,7 @@ const RELEASES: usize = 20;
 
 #[tokio::test]
 async fn a_release_that_a_follower_rolled_back_before_the_channel_moved_goes_no_further_either() {
-    let mut channels = Channels::new("").await;
-    let commits = ["one", "two"].map(|message| channels.commit(message));
-    let one = channels.release(&commits[0]).await;
-    for server in ["web-1", "web-2"] {
-        channels.server(server, &one);
-    }
+    let (mut channels, commits, one) = Channels::following(&["web-1", "web-2"], ["one", "two"]).await;
     channels.round();
     // A canary, by hand.
     let two = channels.release(&commits[1]).await;
@@ -188,12 +168,7 @@ async fn a_release_that_a_follower_rolled_back_before_the_channel_moved_goes_no_
 
 #[tokio::test]
 async fn a_retry_does_not_give_back_what_a_person_took_over_and_an_undo_does() {
-    let mut channels = Channels::new("").await;
-    let commits = ["one", "two", "three"].map(|message| channels.commit(message));
-    let one = channels.release(&commits[0]).await;
-    for server in ["web-1", "web-2"] {
-        channels.server(server, &one);
-    }
+    let (mut channels, commits, one) = Channels::following(&["web-1", "web-2"], ["one", "two", "three"]).await;
     let two = channels.release(&commits[1]).await;
     channels.round();
     for server in ["web-1", "web-2"] {

@@ -29,6 +29,17 @@ impl Channels {
         channels
     }
 
+    /// The same with a commit for each message, and servers that follow at the release of the first, which is given too.
+    async fn following<const N: usize>(servers: &[&str], messages: [&str; N]) -> (Self, [String; N], ReleaseName) {
+        let mut channels = Self::new("").await;
+        let commits = messages.map(|message| channels.commit(message));
+        let first = channels.release(&commits[0]).await;
+        for server in servers {
+            channels.server(server, &first);
+        }
+        (channels, commits, first)
+    }
+
     /// Writes the policy file; `REPO` stands for the repository.
     fn configure(&self, channels: &str, more: &str) {
         let repo = format!("file://{}", self.repo().display());

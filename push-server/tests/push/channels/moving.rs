@@ -91,12 +91,7 @@ async fn a_branch_that_was_rewritten_or_is_gone_moves_nothing() {
 
 #[tokio::test]
 async fn what_a_person_rolls_back_stays_until_they_resume_it() {
-    let mut channels = Channels::new("").await;
-    let commits = ["one", "two", "three"].map(|message| channels.commit(message));
-    let one = channels.release(&commits[0]).await;
-    for server in ["web-1", "web-2"] {
-        channels.server(server, &one);
-    }
+    let (mut channels, commits, one) = Channels::following(&["web-1", "web-2"], ["one", "two", "three"]).await;
     channels.round();
     let two = channels.release(&commits[1]).await;
     channels.round();

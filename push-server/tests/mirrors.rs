@@ -10,10 +10,9 @@ use std::{
 use axum::{Router, http::StatusCode, http::Uri, response::Redirect};
 use bucket::Commit;
 use fleet::channel::{branch::Branch, line::Line, repo::RepoUrl};
+use push_server::watch::mirror::{FetchError, Mirrors};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-
-use super::mirror::{FetchError, Mirrors};
 
 /// The longest that anything here may take.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -318,28 +317,21 @@ async fn locks_that_a_killed_git_left_are_removed() {
     assert!(left.iter().all(|name| !repo.mirror().join(name).exists()));
 }
 
-/// Tells another process, which runs only this test, what to fetch into which directory, and how often.
-const TOLD: &str = "PUSH_TEST_FETCH";
-
-#[tokio::test]
-#[ignore = "other tests run it in a process of its own"]
-async fn fetches_as_told() {
-    let told = std::env::var(TOLD).expect("it is told what to fetch");
-    let [directory, url, times] = told.split('\n').collect::<Vec<_>>()[..] else { panic!("{told}") };
-    let mirrors = Mirrors::new(directory.into());
-    for _ in 0..times.parse().unwrap() {
-        main_line(&mirrors, &url.parse().unwrap()).await;
+/// A watcher with the same mirrors, and one channel on the repository.
+fn another_process(repo: &Repo, url: &RepoUrl) -> tokio::process::Child {
+    let (bucket, rules) = (repo.0.path().join("bucket"), repo.0.path().join("rules"));
+    // Others read it meanwhile.
+    if !rules.exists() {
+        fs::create_dir_all(&bucket).unwrap();
+        fs::write(&rules, format!("{{ Channels: [{{ App: 'web', Repo: '{url}' }}] }}")).unwrap();
     }
-}
-
-fn another_process(repo: &Repo, url: &RepoUrl, times: u32) -> tokio::process::Child {
-    let program = std::env::current_exe().unwrap();
-    tokio::process::Command::new(program)
-        .args(["--exact", "watch::tests::fetches_as_told", "--ignored"])
-        .env(TOLD, format!("{}\n{url}\n{times}", repo.directory().display()))
+    tokio::process::Command::new(env!("CARGO_BIN_EXE_push"))
+        .args(["watch", "--once", "--mirrors"])
+        .arg(repo.directory())
+        .env("PUSH_BUCKET", format!("file://{}", bucket.display()))
+        .env("PUSH_CONFIG", &rules)
         // What a git that started it would have it know.
         .envs([("GIT_DIR", "/nonexistent"), ("GIT_OBJECT_DIRECTORY", "/nonexistent")])
-        .stdout(Stdio::null())
         .kill_on_drop(true)
         .spawn()
         .unwrap()
@@ -349,15 +341,15 @@ fn another_process(repo: &Repo, url: &RepoUrl, times: u32) -> tokio::process::Ch
 async fn two_processes_fetch_one_repository() {
     let repo = Repo::new();
     repo.commit();
-    let [mut one, mut other] = [(); 2].map(|()| another_process(&repo, &repo.url(), 10));
     let mirrors = repo.mirrors();
     for _ in 0..5 {
         let tip = repo.commit();
+        let [mut one, mut other] = [(); 2].map(|()| another_process(&repo, &repo.url()));
         assert_eq!(main_line(&mirrors, &repo.url()).await.tip(), Some(&tip));
+        let ended = async { (one.wait().await.unwrap(), other.wait().await.unwrap()) };
+        let (one, other) = tokio::time::timeout(PATIENCE, ended).await.unwrap();
+        assert!(one.success() && other.success());
     }
-    let ended = async { (one.wait().await.unwrap(), other.wait().await.unwrap()) };
-    let (one, other) = tokio::time::timeout(PATIENCE, ended).await.unwrap();
-    assert!(one.success() && other.success());
 }
 
 #[tokio::test]
@@ -366,7 +358,7 @@ async fn a_process_that_was_killed_while_it_copied_keeps_nobody_from_copying() {
     let tip = repo.commit();
     repo.git(&["update-server-info"]);
     let (listener, url) = listen().await;
-    let mut other = another_process(&repo, &url, 1);
+    let mut other = another_process(&repo, &url);
     let (connection, _) = tokio::time::timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
     // Nobody is there to kill its git, which waits for an answer, and has the lock as long as it does.
     other.kill().await.unwrap();
