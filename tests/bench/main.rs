@@ -21,6 +21,7 @@ mod journal;
 mod line;
 mod measure;
 mod rollout;
+mod seen;
 mod wake;
 mod web;
 

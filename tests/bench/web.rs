@@ -25,7 +25,10 @@ use bucket::{
 use harness::{TempDir, gcs::FakeGcs};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::measure::{memory, ticks};
+use crate::{
+    measure::{memory, ticks},
+    seen,
+};
 
 const SERVERS: usize = 10_000;
 const APPS_EACH: usize = 5;
@@ -98,6 +101,7 @@ pub(crate) fn bench(push: &Path) -> Result<()> {
     for (name, path) in pages() {
         time(&address, name, path, TIMES, target(name))?;
     }
+    seen::bench(&address, &token, &gcs, change)?;
     println!("  while pushes to {MANY} servers are under way");
     let pushing = Pushing::start(&address, &token);
     for (name, path) in pages() {
@@ -197,19 +201,31 @@ fn push_to_many(address: &str, token: &str, n: usize, said: &str) -> Result<(u16
         })
         .collect();
     let body = format!(r#"{{"kind": "deploy", "install": true, {said}"rows": [{}]}}"#, rows.join(","));
-    let mut stream = TcpStream::connect(address)?;
-    write!(
-        stream,
-        "POST /api/v1/pushes HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )?;
-    answer(stream, "/api/v1/pushes")
+    post(address, "/api/v1/pushes", token, &body)
+}
+
+/// A server, none of those that pushes go to, whose first app gets another release.
+fn change(n: usize) -> seen::Change {
+    let server_number = MANY + n;
+    let from = seeded(server_number).next().expect("a server has apps");
+    let to = release(server_number % APPS, 40);
+    let mut document = document(server_number);
+    document.set(to.clone());
+    seen::Change { server: server(server_number), from, to, document }
 }
 
 /// The releases that a server's document names at the start.
 fn seeded(server_number: usize) -> impl Iterator<Item = ReleaseName> {
     (0..APPS_EACH).map(move |m| release((server_number + m * 17) % APPS, server_number % 7))
+}
+
+/// Its document at the start.
+fn document(server_number: usize) -> ServerDocument {
+    let mut document = ServerDocument::default();
+    for release in seeded(server_number) {
+        document.set(release);
+    }
+    document
 }
 
 /// Connections on each of which a request was begun and isn't sent to its end.
@@ -316,10 +332,7 @@ fn seed(gcs: &FakeGcs) -> Result<()> {
         }
     }
     for n in 0..SERVERS {
-        let mut document = ServerDocument::default();
-        for release in seeded(n) {
-            document.set(release);
-        }
+        let document = document(n);
         gcs.put("bench", &format!("server/{}.json", server(n)), document.to_json());
         let status = serde_json::to_vec(&status(n, &document)?)?;
         gcs.put("bench", &format!("status/{}.json", server(n)), status);
@@ -451,10 +464,22 @@ impl Drop for Server {
 }
 
 /// One request on a connection of its own: the status, and the whole answer.
-fn get(address: &str, path: &str) -> Result<(u16, Vec<u8>)> {
+pub(crate) fn get(address: &str, path: &str) -> Result<(u16, Vec<u8>)> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_mins(1)))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    answer(stream, path)
+}
+
+/// The same, that sends JSON.
+pub(crate) fn post(address: &str, path: &str, token: &str, body: &str) -> Result<(u16, Vec<u8>)> {
+    let mut stream = TcpStream::connect(address)?;
+    write!(
+        stream,
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )?;
     answer(stream, path)
 }
 
