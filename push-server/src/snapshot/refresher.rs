@@ -1,13 +1,13 @@
 //! Keeps a snapshot of the fleet fresh, in rounds that read only what has changed.
 //!
-//! A round has three parts, servers, releases and what keeps everybody from pushing, that run side by side; each is put into the snapshot when it is read, and
-//! stays as it was when it can't be. A round never overlaps a round. What a round reads never replaces what
-//! [`SnapshotRefresher::refresh_server`] has read since that round began.
+//! A round has three parts, servers, releases and what keeps everybody from pushing, that run side by side; each is put into
+//! the snapshot when it is read, and stays as it was when it can't be. A round never overlaps a round. What a round reads
+//! never replaces what [`SnapshotRefresher::refresh_server`] has read since that round began.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -108,9 +108,12 @@ impl SnapshotRefresher {
     pub async fn keep(&self, every: Duration) {
         let mut failures = 0;
         loop {
+            let begun = Instant::now();
             self.refresh().await;
             failures = if self.snapshot().failure.is_some() { failures + 1 } else { 0 };
-            tokio::time::sleep(pause(every, failures)).await;
+            // Rounds begin that far apart; but one that takes long leaves the bucket alone for a while all the same.
+            let pause = pause(every, failures);
+            tokio::time::sleep(pause.saturating_sub(begun.elapsed()).max(pause / 2)).await;
         }
     }
 
