@@ -60,6 +60,18 @@ impl Repo {
         self.head()
     }
 
+    /// Lands many commits on `main`.
+    fn land(&self, count: usize) {
+        let commit = "commit refs/heads/main\ncommitter x <x@push.example> 0 +0000\ndata 1\nx";
+        let rest = format!("{commit}\n").repeat(count - 1);
+        let all = format!("{commit}\nfrom refs/heads/main^0\n{rest}");
+        fs::write(self.0.path().join("commits"), all).unwrap();
+        let commits = fs::File::open(self.0.path().join("commits")).unwrap();
+        let mut git = Command::new("git");
+        git.arg("-C").arg(self.path()).args(["fast-import", "--quiet"]).stdin(commits);
+        assert!(git.status().unwrap().success());
+    }
+
     fn head(&self) -> Commit {
         self.git(&["rev-parse", "HEAD"]).trim().parse().unwrap()
     }
@@ -120,6 +132,21 @@ async fn what_landed_is_on_the_line_and_side_commits_are_not() {
     assert_eq!(line.place(&side), None);
     assert_eq!(main_line(&repo.mirrors(), &repo.url()).await, line, "as one read anew");
     assert_eq!(main_line(&mirrors, &repo.url()).await.tip(), Some(&last), "nothing new");
+}
+
+#[tokio::test]
+async fn the_line_is_whole_however_much_landed_at_once() {
+    let repo = Repo::new();
+    let first = repo.commit();
+    let mirrors = repo.mirrors();
+    main_line(&mirrors, &repo.url()).await;
+    for count in [999, 1000, 1001] {
+        let before = main_line(&mirrors, &repo.url()).await.len();
+        repo.land(count);
+        let line = main_line(&mirrors, &repo.url()).await;
+        assert_eq!((line.len(), line.place(&first)), (before + count, Some(0)));
+        assert_eq!(main_line(&repo.mirrors(), &repo.url()).await, line, "as one read anew");
+    }
 }
 
 #[tokio::test]

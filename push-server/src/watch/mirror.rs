@@ -35,6 +35,9 @@ const LIMIT: Duration = Duration::from_mins(2);
 const HEADS: &str = "refs/heads/";
 const ALL_HEADS: &str = "+refs/heads/*:refs/heads/*";
 
+/// Most commits that are read of what landed since; with more than that the line is read anew.
+const MAX_NEW: usize = 1000;
+
 /// Most characters of a mirror's name that say whose it is.
 const MAX_READABLE: usize = 40;
 
@@ -185,13 +188,12 @@ impl Mirror {
         Ok(Some(line))
     }
 
-    /// A line with what landed since; `None` if history was rewritten and it doesn't go on.
+    /// A line with what landed since; `None` if it doesn't go on, because history was rewritten, or is read as fast anew.
     async fn continued(&self, known: &Line, tip: &Commit) -> Result<Option<Line>, FetchError> {
-        let Some(last) = known.tip() else { return Ok(None) };
-        // The last commit may be gone, with the history that was rewritten.
-        let newer = self.history(&["--ignore-missing", tip.as_str(), &format!("^{last}")]).await?;
-        let goes_on = newer.parent.as_ref() == Some(last) && newer.commits.last() == Some(tip);
-        Ok(goes_on.then(|| known.extended(newer.commits)))
+        // Not `^known`: for that git walks the whole history when the clock of a committer was wrong.
+        let newest = self.history(&[&format!("--max-count={MAX_NEW}"), tip.as_str()]).await?.commits;
+        let last = newest.iter().position(|commit| Some(commit) == known.tip());
+        Ok(last.filter(|_| newest.last() == Some(tip)).map(|last| known.extended(newest[last + 1..].to_vec())))
     }
 
     async fn whole(&self, tip: &Commit) -> Result<Line, FetchError> {
