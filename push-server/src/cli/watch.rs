@@ -24,7 +24,8 @@ use tokio::{
 use super::command::operator_name;
 use crate::watch::{
     mirror::Mirrors,
-    round::{Done, Fate, Outcome, Watcher},
+    outcome::{Done, Fate, Outcome},
+    watcher::Watcher,
 };
 
 /// Move channels to the furthest release of their branch, and push it to their followers

@@ -1,11 +1,16 @@
 //! The watcher: moves channels along their branches, and pushes to their followers.
 //!
 //! - [`mirror`]: copies of the repositories, and the order of commits in them
-//! - [`round`]: one look at every channel, and what is done about it
+//! - [`watcher`]: who watches, and what they read once for all channels of a round
+//! - [`round`]: one look at every channel, and where it moves; `pushing`: what its followers get then
+//! - [`outcome`]: what is told of that
 //! - `git`: the command that makes and reads them; `history`: what it prints; `upkeep`: what is left when it is killed
 
 mod git;
 mod history;
 pub mod mirror;
+pub mod outcome;
+mod pushing;
 pub mod round;
 mod upkeep;
+pub mod watcher;
