@@ -24,8 +24,13 @@ pub(crate) const MAX_SIZE: u64 = 1 << 20;
 pub enum Entry {
     /// The server should have this release.
     Release(ReleaseName),
-    /// `app` or `app/`: no release chosen yet. Readers ignore it, writers never write it.
-    Placeholder(AppName),
+    /// `app` or `app/`: no release chosen yet. Agents ignore it, and it is kept until a release of the app takes its place.
+    Placeholder {
+        /// The app.
+        app: AppName,
+        /// The element as it was read, in JSON.
+        json: String,
+    },
     /// Anything else: reported, left alone and kept as it is.
     Bad {
         /// The element as it was read, in JSON: whatever else would lose digits, keys or their order.
@@ -132,7 +137,8 @@ impl ServerDocument {
         let app = release.app().clone();
         let ours = |entry: &Entry| matches!(entry, Entry::Release(name) if *name.app() == app);
         let chosen = self.entries.iter().position(ours);
-        let place = chosen.or_else(|| self.entries.iter().position(|entry| *entry == Entry::Placeholder(app.clone())));
+        let waits = |entry: &Entry| matches!(entry, Entry::Placeholder { app: waiting, .. } if *waiting == app);
+        let place = chosen.or_else(|| self.entries.iter().position(waits));
         let Some(place) = place else {
             self.entries.push(Entry::Release(release));
             return None;
@@ -144,25 +150,25 @@ impl ServerDocument {
     }
 
     /// Takes the entry of an app out and gives the release that it had. A second release of the app goes too: it was not used,
-    /// and would be the one that counts from then on. Every other element stays as it is.
+    /// and would be the one that counts from then on; and a placeholder, by which a channel would put the app back. Every other
+    /// element stays as it is.
     pub fn remove(&mut self, app: &AppName) -> Option<ReleaseName> {
         let before = self.release_of(app).cloned();
         let is_of_it = |name: &ReleaseName| name.app() == app;
         self.entries.retain(|entry| match entry {
             Entry::Release(name) => !is_of_it(name),
-            Entry::Placeholder(_) => true,
+            Entry::Placeholder { app: waiting, .. } => waiting != app,
             Entry::Bad { json, .. } => !serde_json::from_str::<ReleaseName>(json).is_ok_and(|name| is_of_it(&name)),
         });
         before
     }
 
-    /// The document as it is stored: one release a line, placeholders and what wasn't looked at left out.
+    /// The document as it is stored: one element a line, what wasn't looked at left out.
     pub fn to_json(&self) -> Bytes {
-        let elements = self.entries.iter().filter_map(|entry| match entry {
+        let elements = self.entries.iter().map(|entry| match entry {
             // A release name has no character that JSON would escape.
-            Entry::Release(name) => Some(format!("\n  \"{name}\"")),
-            Entry::Placeholder(_) => None,
-            Entry::Bad { json, .. } => Some(format!("\n  {json}")),
+            Entry::Release(name) => format!("\n  \"{name}\""),
+            Entry::Placeholder { json, .. } | Entry::Bad { json, .. } => format!("\n  {json}"),
         });
         let elements: Vec<String> = elements.collect();
         match elements.as_slice() {
@@ -216,7 +222,7 @@ fn parse_entry(json: &str, apps: &mut BTreeSet<AppName>) -> Entry {
         return bad("not a string".to_owned());
     };
     if let Ok(app) = text.strip_suffix('/').unwrap_or(&text).parse::<AppName>() {
-        return Entry::Placeholder(app);
+        return Entry::Placeholder { app, json: json.to_owned() };
     }
     let name: ReleaseName = match text.parse() {
         Ok(name) => name,

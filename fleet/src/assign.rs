@@ -51,8 +51,7 @@ mod tests {
         let assignment = assign(&document, &web(), Some(&NEW.parse().unwrap()));
         assert_eq!(assignment.from, Some(OLD.parse().unwrap()));
         let written: serde_json::Value = serde_json::from_slice(&assignment.document.to_json()).unwrap();
-        // Placeholders say nothing and aren't written; what isn't understood is kept.
-        assert_eq!(written, serde_json::json!(["api/api:x", NEW, 7]));
+        assert_eq!(written, serde_json::json!(["api/api:x", NEW, 7, "later", "db/"]));
     }
 
     #[test]

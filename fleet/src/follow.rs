@@ -62,7 +62,7 @@ pub fn followers<'a>(
     matched.filter_map(|server| {
         let document = server.document()?;
         let release = document.release_of(&rules.app);
-        let is_placeholder = |entry: &Entry| matches!(entry, Entry::Placeholder(app) if *app == rules.app);
+        let is_placeholder = |entry: &Entry| matches!(entry, Entry::Placeholder { app, .. } if *app == rules.app);
         let has = release.is_some() || document.entries().iter().any(is_placeholder);
         has.then_some(Follower { server, release })
     })

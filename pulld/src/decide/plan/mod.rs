@@ -251,7 +251,7 @@ fn why_all_stay(situation: &Situation) -> Option<Unlisted> {
 
 /// What happens to an app that a document does not list when apps are removed.
 fn fate(situation: &Situation, app: &AppName) -> Unlisted {
-    let is_placeholder = |entry: &Entry| matches!(entry, Entry::Placeholder(named) if named == app);
+    let is_placeholder = |entry: &Entry| matches!(entry, Entry::Placeholder { app: named, .. } if named == app);
     if situation.document.is_some_and(|document| document.entries().iter().any(is_placeholder)) {
         Unlisted::NoRelease
     } else if situation.allowed.allows(app.as_str()) {
