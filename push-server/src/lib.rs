@@ -6,9 +6,12 @@
 //! - [`snapshot`]: the whole fleet in memory, kept fresh, for pages
 //! - [`badge`]: how states are shown, by both
 //! - [`notes`]: what lies between two releases, for both
+//! - [`connections`]: who may connect to a process that listens; [`monitoring`]: what it answers to whatever watches it
 
 mod badge;
 pub mod cli;
+mod connections;
+mod monitoring;
 mod notes;
 pub mod snapshot;
 pub mod watch;

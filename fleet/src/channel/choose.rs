@@ -16,6 +16,9 @@ pub struct Furthest<'a> {
     only: Option<BTreeSet<ReleaseName>>,
     found: Option<(usize, Release)>,
     unreadable: usize,
+    /// Where the channel's release stands, and when the channel moved there.
+    moved: Option<(usize, Timestamp)>,
+    stale: usize,
 }
 
 /// What a channel does next.
@@ -34,7 +37,14 @@ pub enum Next {
 impl<'a> Furthest<'a> {
     /// On this line; `rejected` is passed over, and all but `only` if that is said.
     pub fn on(line: &'a Line, rejected: &'a BTreeSet<ReleaseName>, only: Option<BTreeSet<ReleaseName>>) -> Self {
-        Self { line, rejected, only, found: None, unreadable: 0 }
+        Self { line, rejected, only, found: None, unreadable: 0, moved: None, stale: 0 }
+    }
+
+    /// The same for a channel, of which it counts the stale releases.
+    #[must_use]
+    pub fn of(self, channel: &Channel) -> Self {
+        let place = channel.release.as_ref().and_then(|release| self.line.place(release.commit()));
+        Self { moved: place.map(|place| (place, channel.moved)), ..self }
     }
 
     /// Looks at one more. What its metadata says of repository and branch isn't trusted: its commit is on the line or it
@@ -49,6 +59,9 @@ impl<'a> Furthest<'a> {
             return;
         }
         let Some(place) = self.line.place(release.name.commit()) else { return };
+        if self.moved.is_some_and(|(of_channel, moved)| place < of_channel && release.uploaded > moved) {
+            self.stale += 1;
+        }
         let is_further = |(known, of_it): &(usize, Release)| (place, release.uploaded) > (*known, of_it.uploaded);
         if self.found.as_ref().is_none_or(is_further) {
             self.found = Some((place, release));
@@ -58,6 +71,11 @@ impl<'a> Furthest<'a> {
     /// Releases of which nothing is known, because their metadata can't be read.
     pub fn unreadable(&self) -> usize {
         self.unreadable
+    }
+
+    /// Releases of older commits than the channel's that were uploaded after it had moved there: builds that finished late.
+    pub fn stale(&self) -> usize {
+        self.stale
     }
 
     /// The furthest one, and its place.
@@ -154,6 +172,26 @@ mod tests {
         let releases = vec![release(2, 3), release(2, 4), dirty, unreadable, release(3, 7), release(9, 9)];
         let found = furthest(&line, &[release(3, 7).name], releases);
         assert_eq!(found, Some((1, release(2, 4).name)));
+    }
+
+    #[test]
+    fn builds_that_finish_after_the_channel_has_passed_their_commit_are_stale() {
+        let (line, rejected) = (Line::new([1, 2, 3].map(commit).to_vec()), BTreeSet::from([release(1, 50).name]));
+        let at_two = Channel { moved: release(2, 30).uploaded, ..channel(Some(2)) };
+        for (of, releases, stale) in [
+            (&channel(None), vec![release(1, 40)], 0),
+            // Before it moved, the same commit, a later one, one that nobody may choose, off the line.
+            (&at_two, vec![release(1, 20), release(2, 40), release(3, 40), release(1, 50), release(9, 40)], 0),
+            (&at_two, vec![release(1, 40), release(1, 41), release(3, 42)], 2),
+            // Where it points nothing is earlier.
+            (&Channel { moved: at_two.moved, ..channel(Some(9)) }, vec![release(1, 40)], 0),
+        ] {
+            let mut furthest = Furthest::on(&line, &rejected, None).of(of);
+            for release in releases {
+                furthest.look(release);
+            }
+            assert_eq!(furthest.stale(), stale);
+        }
     }
 
     #[test]

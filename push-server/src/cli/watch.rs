@@ -2,7 +2,9 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,14 +17,18 @@ use fleet::{
     poke::PokeSettings,
     policy::watched::Watched,
 };
+use sd_notify::NotifyState;
 use serde_json::{Value, json};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
 };
+use tracing::Level;
 
 use super::command::operator_name;
 use crate::watch::{
+    counts::Counts,
+    listen::listen,
     mirror::Mirrors,
     outcome::{Done, Fate, Outcome},
     watcher::Watcher,
@@ -37,6 +43,7 @@ use crate::watch::{
 #[command(after_help = "Examples:
   push watch --config skiapush.conf
   push watch --config skiapush.conf --once
+  push watch --config skiapush.conf --listen 127.0.0.1:8001
 
 Exit status of --once:
   0  all is done, or there is nothing to do
@@ -52,6 +59,9 @@ pub(crate) struct Watch {
     /// Directory of the mirrors; default: `mirrors` in the state directory that systemd gives, else in `~/.cache/push`
     #[arg(long, value_name = "DIRECTORY")]
     mirrors: Option<PathBuf>,
+    /// Address for `/healthz` and `/metrics`, which need no authentication; without it nothing is listened on
+    #[arg(long, value_name = "ADDRESS:PORT", conflicts_with = "once")]
+    listen: Option<SocketAddr>,
     /// Google Cloud project of the instances to poke; without it, or with `none`, servers pick up the change at their
     /// next poll
     #[arg(long, value_name = "PROJECT", env = "PUSH_GCE_PROJECT")]
@@ -71,16 +81,19 @@ impl Watch {
             return Err(UsageError::new(none).into());
         }
         let mirrors = Mirrors::new(self.directory()?);
+        let counts = Arc::new(Counts::new(policy.get().0.channels()));
         let mut told = Told::new();
         let mut stop = stop_at_sigterm()?;
+        self.begin(&counts, &stop).await?;
         loop {
             let (policy, problem) = policy.get();
             if let Some(problem) = problem {
                 note(format_args!("warning: the policy from before is used: {problem}"));
             }
             let who = Identity { name: operator_name(), origin: Origin::Local };
-            let watcher = Watcher { bucket: bucket.clone(), policy, who, poke: poke.clone() };
+            let watcher = Watcher { bucket: bucket.clone(), policy: policy.clone(), who, poke: poke.clone() };
             let round = watcher.round(&mirrors, stop.clone()).await;
+            counts.count(policy.channels(), round.as_deref().ok());
             let succeeded = match round {
                 Ok(outcomes) => {
                     show(&outcomes, &mut told, json)?;
@@ -100,6 +113,21 @@ impl Watch {
                 _ = stop.wait_for(|stop| *stop) => return Ok(true),
             }
         }
+    }
+
+    /// What is there from the start to the end, unless it is one round.
+    async fn begin(&self, counts: &Arc<Counts>, stop: &watch::Receiver<bool>) -> Result<()> {
+        if self.once {
+            return Ok(());
+        }
+        console::logging::start(Level::WARN, &[]);
+        if let Some(address) = self.listen {
+            let address = listen(address, counts.clone(), stop.clone()).await?;
+            note(format_args!("listening on http://{address}/metrics"));
+        }
+        // To systemd, if that started it. Who else did doesn't wait for it.
+        let _ = sd_notify::notify(&[NotifyState::Ready]);
+        Ok(())
     }
 
     fn directory(&self) -> Result<PathBuf> {
@@ -127,6 +155,7 @@ fn stop_at_sigterm() -> Result<watch::Receiver<bool>> {
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(async move {
         end.recv().await;
+        let _ = sd_notify::notify(&[NotifyState::Stopping]);
         stop.send_replace(true);
     });
     Ok(stopped)
@@ -188,18 +217,21 @@ fn show(outcomes: &[Outcome], told: &mut Told, json: bool) -> Result<()> {
 }
 
 fn as_json(Outcome { app, channel, result }: &Outcome) -> Value {
-    let Done { from, release, would, diverged, unreadable, push, warnings, followers } = match result {
+    let Done { from, release, would, diverged, unreadable, stale, push, warnings, followers } = match result {
         Ok(done) => done,
         Err(error) => return json!({ "app": app, "channel": channel, "error": console::safe(&format!("{error:#}")) }),
     };
-    let followers = followers.iter().map(|(server, fate)| match fate {
-        Fate::There => json!({ "server": server, "result": "there" }),
-        Fate::Pushed => json!({ "server": server, "result": "pushed" }),
-        Fate::LeftAlone(why) => json!({ "server": server, "result": "left-alone", "why": why.to_string() }),
-        Fate::Failed(error) => json!({ "server": server, "result": "failed", "error": error }),
+    let followers = followers.iter().map(|(server, fate)| {
+        let mut follower = json!({ "server": server, "result": fate.label() });
+        match fate {
+            Fate::There | Fate::Pushed => {}
+            Fate::LeftAlone(why) => follower["why"] = why.to_string().into(),
+            Fate::Failed(error) => follower["error"] = error.as_str().into(),
+        }
+        follower
     });
     json!({
         "app": app, "channel": channel, "from": from, "release": release, "would": would, "diverged": diverged,
-        "unreadable": unreadable, "push": push, "warnings": warnings, "followers": followers.collect::<Vec<_>>(),
+        "unreadable": unreadable, "stale": stale, "push": push, "warnings": warnings, "followers": followers.collect::<Vec<_>>(),
     })
 }

@@ -4,10 +4,13 @@
 //! - [`watcher`]: who watches, and what they read once for all channels of a round
 //! - [`round`]: one look at every channel, and where it moves; `pushing`: what its followers get then
 //! - [`outcome`]: what is told of that
+//! - `counts`: what rounds are counted as; `listen`: where that is shown
 //! - `git`: the command that makes and reads them; `history`: what it prints; `upkeep`: what is left when it is killed
 
+pub(crate) mod counts;
 mod git;
 mod history;
+pub(crate) mod listen;
 pub mod mirror;
 pub mod outcome;
 mod pushing;

@@ -30,6 +30,8 @@ pub struct Done {
     pub diverged: bool,
     /// Releases that were passed over because their metadata can't be read.
     pub unreadable: usize,
+    /// Builds of older commits that were uploaded after it had moved to `from`.
+    pub stale: usize,
     /// The push to its followers, if there was one.
     pub push: Option<PushId>,
     /// What failed after a write that succeeded, as a poke.
@@ -49,6 +51,21 @@ pub enum Fate {
     LeftAlone(LeftAlone),
     /// It should have been pushed to, and that failed; the text has the causes.
     Failed(String),
+}
+
+impl Fate {
+    /// Every label that there is.
+    pub const LABELS: [&str; 4] = ["there", "pushed", "left-alone", "failed"];
+
+    /// In a word, as JSON and metrics have it.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::There => "there",
+            Self::Pushed => "pushed",
+            Self::LeftAlone(_) => "left-alone",
+            Self::Failed(_) => "failed",
+        }
+    }
 }
 
 impl Outcome {

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, anyhow};
-use bucket::{ChannelName, MoveKind, ReleaseName};
+use bucket::{Channel, ChannelName, MoveKind, ReleaseName};
 use fleet::{
     channel::{
         change::{Said, moved},
@@ -78,13 +78,14 @@ impl Watcher {
         let now = self.bucket.now();
         let looks: Vec<Observed> = followers.iter().map(|follower| look(rules, follower, now)).collect();
         let mut after = observed(&seen.channel, &looks, now);
-        let (furthest, dirty) = self.releases(rules, &line, &fleet.rejected, &followers).await?;
+        let (furthest, dirty) = self.releases(rules, &seen.channel, &line, &fleet.rejected, &followers).await?;
         let mut done = Done {
             from: seen.channel.release.clone(),
             release: None,
             would: None,
             diverged: false,
             unreadable: furthest.unreadable(),
+            stale: furthest.stale(),
             push: None,
             warnings: Vec::new(),
             followers: BTreeMap::new(),
@@ -118,6 +119,7 @@ impl Watcher {
     async fn releases<'a>(
         &self,
         rules: &ChannelRules,
+        channel: &Channel,
         line: &'a Line,
         rejected: &'a BTreeSet<ReleaseName>,
         followers: &[Follower<'_>],
@@ -127,7 +129,7 @@ impl Watcher {
             Some(from) => Some(self.soaked(rules, from).await?),
             None => None,
         };
-        let (mut furthest, mut dirty) = (Furthest::on(line, rejected, only), BTreeSet::new());
+        let (mut furthest, mut dirty) = (Furthest::on(line, rejected, only).of(channel), BTreeSet::new());
         let mut releases = std::pin::pin!(self.bucket.releases(&rules.app));
         let unlisted = || format!("could not list the releases of `{}`", rules.app);
         while let Some(release) = releases.try_next().await.with_context(unlisted)? {

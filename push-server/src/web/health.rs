@@ -1,15 +1,10 @@
-//! `/healthz` and `/readyz`, for whatever watches the process. They need no authentication and disclose nothing else.
+//! `/readyz`, for whatever watches the process. It needs no authentication and discloses nothing else.
 
 use std::sync::Arc;
 
 use axum::{extract::State, http::StatusCode};
 
 use super::shared::Web;
-
-/// `GET /healthz`: the process answers.
-pub(crate) async fn alive() -> &'static str {
-    "ok\n"
-}
 
 /// `GET /readyz`: there is a snapshot of the bucket to show, perhaps an old one.
 pub(crate) async fn ready(State(web): State<Arc<Web>>) -> (StatusCode, &'static str) {

@@ -5,18 +5,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use axum::{
-    http::{StatusCode, header},
-    response::{IntoResponse, Response},
-};
+use axum::response::Response;
 use bucket::ReleaseName;
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
+    encoding::EncodeLabelSet,
     metrics::{counter::ConstCounter, family::Family, gauge::Gauge},
     registry::{Registry, Unit},
 };
 
 use super::view::View;
+use crate::monitoring;
 use fleet::condition::{Condition, condition};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -31,12 +29,7 @@ struct App {
 
 /// `GET /metrics`.
 pub(crate) async fn get(view: View) -> Response {
-    let registry = registry(&view);
-    let mut text = String::new();
-    if encode(&mut text, &registry).is_err() {
-        return (StatusCode::INTERNAL_SERVER_ERROR, "could not write the metrics\n").into_response();
-    }
-    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
+    monitoring::metrics(&registry(&view))
 }
 
 fn registry(view: &View) -> Registry {

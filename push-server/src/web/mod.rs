@@ -10,7 +10,6 @@ mod assets;
 pub mod auth;
 mod compare;
 mod comparison;
-mod connections;
 mod counters;
 mod driver;
 mod events;

@@ -17,6 +17,7 @@ use fleet::policy::Role;
 use super::{
     api, assets, events, health, holds, metrics, pages, params::Params, route::Route, shared::Web, view::View,
 };
+use crate::monitoring;
 
 /// Most bytes of a request's body: a form that names twenty thousand servers.
 pub(crate) const MAX_BODY: usize = 8 << 20;
@@ -28,7 +29,7 @@ pub(crate) fn all() -> Vec<Route> {
     let write = |path, handler| Route { method: Method::POST, path, least: Role::Deployer, handler, doc: None };
     let admin = |path, handler| Route { method: Method::POST, path, least: Role::Admin, handler, doc: None };
     let mut routes = vec![
-        open("/healthz", get(health::alive)),
+        open("/healthz", get(monitoring::alive)),
         open("/readyz", get(health::ready)),
         open("/assets/{name}", get(assets::get)),
         read("/metrics", get(metrics::get)),

@@ -9,9 +9,10 @@ use tokio::net::TcpListener;
 
 use super::{
     auth::{self, AuthSettings, Authenticator},
-    connections, driver, routes,
+    driver, routes,
     shared::Web,
 };
+use crate::connections;
 
 /// Time limit for requests and pushes in progress when the process ends; systemd waits a little longer.
 const LAST_WRITES_TIMEOUT: Duration = Duration::from_secs(25);

@@ -2,6 +2,7 @@
 
 mod commands;
 mod following;
+mod listening;
 mod moving;
 
 use std::process::{Command, Output};

@@ -1,4 +1,4 @@
-//! The connections of the web app: who may connect, how many may be open, and how long each may take.
+//! The connections of a process that listens: who may connect, how many may be open, and how long each may take.
 //!
 //! Whoever connects may hold a request back half sent. So each part of a request has a time limit ([`slot`]), and there
 //! are never more connections than leave the process descriptors for its own work: when a new one comes and there is no

@@ -1,0 +1,27 @@
+//! What `push watch --listen` answers: `/healthz` and `/metrics`, to whoever can connect.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use anyhow::{Context as _, Result};
+use axum::{Router, routing::get};
+use tokio::{net::TcpListener, sync::watch};
+
+use super::counts::Counts;
+use crate::{connections, monitoring};
+
+/// Answers in the background until `ending`, and gives the address.
+///
+/// # Errors
+/// When it can't listen there.
+pub(crate) async fn listen(
+    address: SocketAddr,
+    counts: Arc<Counts>,
+    ending: watch::Receiver<bool>,
+) -> Result<SocketAddr> {
+    let listener = TcpListener::bind(address).await.with_context(|| format!("could not listen on {address}"))?;
+    let address = listener.local_addr().context("could not read the address that it listens on")?;
+    let metrics = async move || monitoring::metrics(&counts.registry());
+    let router = Router::new().route("/healthz", get(monitoring::alive)).route("/metrics", get(metrics));
+    tokio::spawn(connections::serve(listener, router, connections::most_open(), |_| true, ending));
+    Ok(address)
+}
