@@ -118,6 +118,13 @@ fn make_debs_writes_what_apt_and_lintian_take() -> Result<()> {
         let text = run(Command::new("zcat").arg(&changelog))?;
         assert!(text.starts_with(&format!("{package} (")) && text.contains("\n  * "), "{text}");
     }
+    // Whoever installs the command alone gets neither the web app nor the watcher started.
+    let scripts = run(Command::new("dpkg-deb").arg("--info").arg(sources.deb("push-server")).arg("postinst"))?;
+    assert!(!scripts.contains("deb-systemd-helper enable") && !scripts.contains("invoke start"), "{scripts}");
+    for unit in ["push-server", "push-watcher"] {
+        assert!(root.join(format!("usr/lib/systemd/system/{unit}.service")).is_file(), "{unit}");
+        assert!(root.join(format!("etc/default/{unit}")).is_file(), "{unit}");
+    }
     // The points at which tests kill the agent are named in what is only built for them.
     let program = fs::read(root.join("usr/bin/pulld"))?;
     for word in ["pulld-fail-points", "persist.write("] {

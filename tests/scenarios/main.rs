@@ -22,6 +22,7 @@ mod rescue;
 mod retries;
 mod rollouts;
 mod units;
+mod watcher;
 mod web;
 
 use anyhow::{Result, ensure};

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
+    os::unix::net::UnixDatagram,
     process::{Child, Stdio},
     time::{Duration, Instant},
 };
@@ -104,6 +105,25 @@ async fn every_series_is_there_with_0_before_the_first_round_ends_and_who_is_not
     let quiet = Watching { child: quiet, address: String::new() };
     hanging.accept().unwrap();
     assert_eq!(listens_at(&quiet.child), 0);
+}
+
+#[tokio::test]
+async fn systemd_is_told_when_it_is_ready_and_when_it_ends() {
+    let channels = Channels::new("").await;
+    let socket = channels.elsewhere.path().join("notify");
+    let told = UnixDatagram::bind(&socket).unwrap();
+    told.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
+    let next = || {
+        let mut message = [0; 100];
+        let length = told.recv(&mut message).unwrap();
+        String::from_utf8_lossy(&message[..length]).trim().to_owned()
+    };
+    let mut watcher = channels.command("watch").env("NOTIFY_SOCKET", &socket).spawn().unwrap();
+    assert_eq!(next(), "READY=1");
+    let pid = rustix::process::Pid::from_child(&watcher);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(next(), "STOPPING=1");
+    assert!(watcher.wait().unwrap().success());
 }
 
 #[tokio::test]
