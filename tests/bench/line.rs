@@ -68,7 +68,7 @@ async fn read(directory: &Path, repository: &Path) -> Result<()> {
 }
 
 /// Lands commits on the branch.
-fn land(repository: &Path, count: usize) -> Result<()> {
+pub(crate) fn land(repository: &Path, count: usize) -> Result<()> {
     let is_new = !repository.join("objects/pack").read_dir()?.any(|_| true);
     let mut commits = String::new();
     for number in 0..count {
@@ -78,7 +78,7 @@ fn land(repository: &Path, count: usize) -> Result<()> {
     git(&["-c", "fastimport.unpackLimit=0", "fast-import", "--quiet"], repository, &commits)
 }
 
-fn git(arguments: &[&str], repository: &Path, input: &str) -> Result<()> {
+pub(crate) fn git(arguments: &[&str], repository: &Path, input: &str) -> Result<()> {
     let mut git = Command::new("git");
     git.arg("--git-dir").arg(repository).args(arguments).stdin(Stdio::piped()).stdout(Stdio::null());
     let mut child = git.spawn().context("could not run git")?;

@@ -6,6 +6,7 @@
 //! - an idle agent: requests, memory, processor time
 //! - the web app over a large fleet: every page, memory, requests
 //! - a rollout to many servers: what is decided about each wave, and what is written of it
+//! - a round over many channels that finds nothing to do, and one that writes many servers
 //! - the line of a long branch: as a whole, and what is new
 //!
 //! With names, only that part: see [`USAGE`].
@@ -15,6 +16,7 @@
 #![allow(clippy::cast_precision_loss, reason = "figures for people")]
 
 mod build;
+mod channels;
 mod deploy;
 mod idle;
 mod journal;
@@ -32,7 +34,7 @@ use harness::{Programs, TempDir, clean_up_when_interrupted};
 
 /// How it is told to do less than everything.
 const USAGE: &str = "\
-usage: bench [idle | deploy | wake | web | rollout | line | build [mixed | small | random | large]]
+usage: bench [idle | deploy | wake | web | rollout | channels | line | build [mixed | small | random | large]]
 
 Without a name, everything is measured, which takes some ten minutes. `build` packs
   mixed    programs and texts as Debian has them, 320 MB
@@ -42,7 +44,7 @@ Without a name, everything is measured, which takes some ten minutes. `build` pa
 `make bench` builds what is measured, and gets what it is compared with.";
 
 /// The parts, in the order in which they are done.
-const PARTS: [&str; 7] = ["idle", "deploy", "wake", "web", "rollout", "line", "build"];
+const PARTS: [&str; 8] = ["idle", "deploy", "wake", "web", "rollout", "channels", "line", "build"];
 
 fn main() -> ExitCode {
     match run() {
@@ -76,6 +78,7 @@ fn run() -> Result<()> {
             "wake" => wake::bench()?,
             "web" => web::bench(&programs.push())?,
             "rollout" => rollout::bench()?,
+            "channels" => channels::bench(&programs.push())?,
             "line" => line::bench()?,
             _ => build::bench(&programs.release(), TempDir::new()?.path(), tree)?,
         }

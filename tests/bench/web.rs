@@ -334,7 +334,7 @@ fn seed(gcs: &FakeGcs) -> Result<()> {
     for n in 0..SERVERS {
         let document = document(n);
         gcs.put("bench", &format!("server/{}.json", server(n)), document.to_json());
-        let status = serde_json::to_vec(&status(n, &document)?)?;
+        let status = serde_json::to_vec(&status(&server(n), n, n.is_multiple_of(50), &document)?)?;
         gcs.put("bench", &format!("status/{}.json", server(n)), status);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -367,9 +367,9 @@ async fn record(gcs: &FakeGcs) -> Result<()> {
     Ok(())
 }
 
-fn status(n: usize, document: &ServerDocument) -> Result<Status> {
+/// What the agent of the `n`th server reports that has what its document names, or failed to get it.
+pub(crate) fn status(server: &str, n: usize, failed: bool, document: &ServerDocument) -> Result<Status> {
     let now = Timestamp::now();
-    let failed = n.is_multiple_of(50);
     let apps = document.releases().map(|release| AppStatus {
         app: release.app().to_string(),
         desired: Some(release.clone()),
@@ -392,7 +392,7 @@ fn status(n: usize, document: &ServerDocument) -> Result<Status> {
         cached: Vec::new(),
     });
     Ok(Status {
-        server: server(n).parse()?,
+        server: server.parse()?,
         machine: format!("{n:032x}"),
         written: now,
         state: if failed { ServerState::Failed } else { ServerState::Converged },
