@@ -28,6 +28,10 @@ pub(crate) const PUSHES: &str = "pushes/";
 pub(crate) const ROLLOUTS: &str = "rollouts/";
 /// Below it, one directory for each app with one object for each channel.
 pub(crate) const CHANNELS: &str = "channels/";
+/// Below it, one directory for each app with what was seen of each channel.
+pub(crate) const CHANNEL_STATES: &str = "channel-state/";
+/// Below it, what the watcher of each machine says of itself.
+pub(crate) const WATCHERS: &str = "watchers/";
 /// What follows the name of a push in that of its end.
 const END: &str = ".end";
 /// How names of objects have a time, to the microsecond, in UTC.
@@ -212,8 +216,32 @@ pub(crate) fn channel(app: &AppName, channel: &ChannelName) -> ObjectPath {
 
 /// The channel whose object lies at `path`, if it is a channel's path.
 pub(crate) fn channel_at(path: &ObjectPath) -> Option<(AppName, ChannelName)> {
-    let (app, channel) = path.0.strip_prefix(CHANNELS)?.strip_suffix(".json")?.split_once('/')?;
+    of_channel(path, CHANNELS)
+}
+
+/// `channel-state/{app}/{channel}.json`
+pub(crate) fn channel_state(app: &AppName, channel: &ChannelName) -> ObjectPath {
+    ObjectPath(format!("{CHANNEL_STATES}{app}/{channel}.json"))
+}
+
+/// The channel of which what was seen lies at `path`, if it is such a path.
+pub(crate) fn channel_state_at(path: &ObjectPath) -> Option<(AppName, ChannelName)> {
+    of_channel(path, CHANNEL_STATES)
+}
+
+fn of_channel(path: &ObjectPath, prefix: &str) -> Option<(AppName, ChannelName)> {
+    let (app, channel) = path.0.strip_prefix(prefix)?.strip_suffix(".json")?.split_once('/')?;
     Some((app.parse().ok()?, channel.parse().ok()?))
+}
+
+/// `watchers/{host}.json`
+pub(crate) fn watcher(host: &ServerName) -> ObjectPath {
+    ObjectPath(format!("{WATCHERS}{host}.json"))
+}
+
+/// The machine whose watcher's report lies at `path`, if it is such a path.
+pub(crate) fn watcher_at(path: &ObjectPath) -> Option<ServerName> {
+    path.0.strip_prefix(WATCHERS)?.strip_suffix(".json")?.parse().ok()
 }
 
 /// A time as names of objects have it: they sort by it.

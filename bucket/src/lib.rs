@@ -24,6 +24,7 @@ mod backend;
 mod bucket_url;
 mod channel;
 mod channel_name;
+mod channel_state;
 mod clock;
 mod document_metadata;
 mod download;
@@ -54,12 +55,14 @@ mod sha256;
 mod simulated;
 mod source_file;
 mod status;
+mod watcher_report;
 
 pub use app_name::AppName;
 pub use backend::Bucket;
 pub use bucket_url::BucketUrl;
 pub use channel::{Channel, Frozen, Move, MoveKind, RolledBackBy};
 pub use channel_name::ChannelName;
+pub use channel_state::{ChannelState, LaterCommit, OffChannel, OffState};
 pub use document_metadata::{DocumentMetadata, LastPush, Retry, ToldHold};
 pub use download::Download;
 pub use error::Error;
@@ -105,6 +108,7 @@ pub use status::{
     Activity, AgentStatus, AppState, AppStatus, BadEntry, DocumentStatus, Event, ServerState, Status, StatusSummary,
     UnitStatus,
 };
+pub use watcher_report::WatcherReport;
 
 /// A time as the bucket's objects carry it: UTC, RFC 3339, shown with a `Z`.
 pub use jiff::Timestamp;

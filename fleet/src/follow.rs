@@ -1,7 +1,10 @@
 //! Servers that follow a channel, and changing the channel that they follow.
 
 use anyhow::{Context, Result, ensure};
-use bucket::{AppName, Bucket, Channel, ChannelName, Entry, Error, Generation, ReleaseName, Timestamp};
+use bucket::{
+    AppName, Bucket, Channel, ChannelName, ChannelState, Entry, Error, Generation, ReleaseName, Timestamp,
+    WatcherReport,
+};
 use thiserror::Error;
 
 use crate::{
@@ -110,6 +113,26 @@ pub async fn read(bucket: &Bucket, rules: &ChannelRules) -> Result<Seen> {
         let channel = Channel::new(app.clone(), channel.clone(), "", "", Timestamp::UNIX_EPOCH);
         Seen { generation: None, channel }
     }))
+}
+
+/// What the last round saw of a channel, or why that can't be read: pages and commands do without it then.
+pub async fn state(bucket: &Bucket, rules: &ChannelRules) -> Result<Option<ChannelState>> {
+    let ChannelRules { app, channel, .. } = rules;
+    let found = bucket.channel_state(app, channel).await;
+    let found = found.with_context(|| {
+        format!("what the last round saw of the channel `{channel}` of `{app}` cannot be read; delete it and it is seen anew")
+    })?;
+    Ok(found.map(|(_, state)| state))
+}
+
+/// The report of the watcher that reported last.
+///
+/// # Errors
+/// When it can't be read.
+pub async fn newest_watcher(bucket: &Bucket) -> Result<Option<WatcherReport>> {
+    let unread = "could not read whether a watcher runs";
+    let Some((host, _)) = bucket.newest_watcher().await.context(unread)? else { return Ok(None) };
+    Ok(bucket.watcher(&host).await.context(unread)?.map(|(_, report)| report))
 }
 
 /// The channel after a change.

@@ -128,7 +128,7 @@ async fn what_landed_is_on_the_line_and_side_commits_are_not() {
     let [side, merge] = repo.merge();
     let last = repo.commit();
     let line = main_line(&mirrors, &repo.url()).await;
-    assert_eq!(line.after(1), [merge, last.clone()]);
+    assert_eq!(line.from(2), [merge, last.clone()]);
     assert_eq!(line.place(&side), None);
     assert_eq!(main_line(&repo.mirrors(), &repo.url()).await, line, "as one read anew");
     assert_eq!(main_line(&mirrors, &repo.url()).await.tip(), Some(&last), "nothing new");
@@ -160,7 +160,7 @@ async fn a_repository_is_fetched_over_http() {
     assert_eq!(main_line(&mirrors, &url).await.tip(), Some(&first));
     let second = repo.commit();
     repo.git(&["update-server-info"]);
-    assert_eq!(main_line(&mirrors, &url).await.after(0), [second]);
+    assert_eq!(main_line(&mirrors, &url).await.from(1), [second]);
     server.abort();
     let _ = server.await;
     let error = mirrors.fetch(&url).await.unwrap_err();
@@ -221,7 +221,7 @@ async fn a_repository_with_long_names_of_objects_is_mirrored() {
     let (first, mirrors) = (repo.commit(), repo.mirrors());
     assert_eq!((main_line(&mirrors, &repo.url()).await.tip(), first.as_str().len()), (Some(&first), 64));
     let second = repo.commit();
-    assert_eq!(main_line(&mirrors, &repo.url()).await.after(0), [second]);
+    assert_eq!(main_line(&mirrors, &repo.url()).await.from(1), [second]);
 }
 
 #[tokio::test]

@@ -1,13 +1,14 @@
 //! Which release a channel points to: pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use bucket::{Channel, Release, ReleaseName, Timestamp};
+use bucket::{Channel, ChannelState, LaterCommit, Release, ReleaseName, Timestamp};
 use jiff::SignedDuration;
 
 use super::{change::Moves, line::Line};
 
-/// Looks through the releases of an app for the one that is furthest on a line; it keeps no other.
+/// Looks through the releases of an app for the one that is furthest on a line; of the others it keeps the names of those of
+/// the last commits.
 #[derive(Debug)]
 pub struct Furthest<'a> {
     line: &'a Line,
@@ -15,6 +16,8 @@ pub struct Furthest<'a> {
     /// The only ones that count, if they are few.
     only: Option<BTreeSet<ReleaseName>>,
     found: Option<(usize, Release)>,
+    /// By their places, the last release of each of the line's last commits, whether or not it may be chosen yet.
+    last: BTreeMap<usize, (Timestamp, ReleaseName)>,
     unreadable: usize,
     /// Where the channel's release stands, and when the channel moved there.
     moved: Option<(usize, Timestamp)>,
@@ -37,7 +40,7 @@ pub enum Next {
 impl<'a> Furthest<'a> {
     /// On this line; `rejected` is passed over, and all but `only` if that is said.
     pub fn on(line: &'a Line, rejected: &'a BTreeSet<ReleaseName>, only: Option<BTreeSet<ReleaseName>>) -> Self {
-        Self { line, rejected, only, found: None, unreadable: 0, moved: None, stale: 0 }
+        Self { line, rejected, only, found: None, last: BTreeMap::new(), unreadable: 0, moved: None, stale: 0 }
     }
 
     /// The same for a channel, of which it counts the stale releases.
@@ -54,11 +57,18 @@ impl<'a> Furthest<'a> {
             self.unreadable += 1;
             return;
         };
-        let counts = self.only.as_ref().is_none_or(|only| only.contains(&release.name));
-        if metadata.dirty || !counts || self.rejected.contains(&release.name) {
+        if metadata.dirty || self.rejected.contains(&release.name) {
             return;
         }
         let Some(place) = self.line.place(release.name.commit()) else { return };
+        if place + ChannelState::MAX_LATER >= self.line.len() {
+            let of_it = (release.uploaded, release.name.clone());
+            let last = self.last.entry(place).or_insert_with(|| of_it.clone());
+            *last = of_it.max(last.clone());
+        }
+        if self.only.as_ref().is_some_and(|only| !only.contains(&release.name)) {
+            return;
+        }
         if self.moved.is_some_and(|(of_channel, moved)| place < of_channel && release.uploaded > moved) {
             self.stale += 1;
         }
@@ -71,6 +81,15 @@ impl<'a> Furthest<'a> {
     /// Releases of which nothing is known, because their metadata can't be read.
     pub fn unreadable(&self) -> usize {
         self.unreadable
+    }
+
+    /// The last commits of the line that landed after a place, or at all, newest first, with their releases.
+    pub fn later(&self, place: Option<usize>) -> Vec<LaterCommit> {
+        let first = place.map_or(0, |place| place + 1).max(self.line.len().saturating_sub(ChannelState::MAX_LATER));
+        let release = |place| self.last.get(&place).map(|(_, release)| release.clone());
+        let places = (first..self.line.len()).rev();
+        let newest_first = self.line.from(first).iter().rev().zip(places);
+        newest_first.map(|(commit, place)| LaterCommit { commit: commit.clone(), release: release(place) }).collect()
     }
 
     /// Releases of older commits than the channel's that were uploaded after it had moved there: builds that finished late.
@@ -172,6 +191,34 @@ mod tests {
         let releases = vec![release(2, 3), release(2, 4), dirty, unreadable, release(3, 7), release(9, 9)];
         let found = furthest(&line, &[release(3, 7).name], releases);
         assert_eq!(found, Some((1, release(2, 4).name)));
+    }
+
+    #[test]
+    fn the_commits_after_a_place_are_told_with_their_releases_newest_first() {
+        let (line, rejected) = (Line::new([1, 2, 3, 4].map(commit).to_vec()), BTreeSet::from([release(4, 4).name]));
+        // None has gone through the channel before yet.
+        let mut furthest = Furthest::on(&line, &rejected, Some(BTreeSet::new()));
+        for release in [release(1, 1), release(3, 9), release(3, 3), release(4, 4), release(9, 9)] {
+            furthest.look(release);
+        }
+        let told = |place| -> Vec<_> {
+            let later = furthest.later(place).into_iter();
+            later.map(|later| (later.commit, later.release)).collect()
+        };
+        let (three, two) = ((commit(3), Some(release(3, 9).name)), (commit(2), None));
+        assert_eq!(told(Some(0)), [(commit(4), None), three.clone(), two.clone()]);
+        assert_eq!(told(None), [(commit(4), None), three, two, (commit(1), Some(release(1, 1).name))]);
+        assert_eq!(told(Some(3)), []);
+        let long = Line::new((0..=250_u8).map(commit).collect());
+        let mut furthest = Furthest::on(&long, &rejected, None);
+        for n in [100, 150, 151, 250] {
+            furthest.look(release(n, 1));
+        }
+        let later = furthest.later(Some(100));
+        assert_eq!((later.len(), later.last().unwrap().commit.clone()), (ChannelState::MAX_LATER, commit(151)));
+        let named: Vec<_> = later.iter().filter(|later| later.release.is_some()).map(|later| &later.commit).collect();
+        assert_eq!(named, [&commit(250), &commit(151)]);
+        assert_eq!(furthest.last.len(), 2, "it keeps no more than it tells");
     }
 
     #[test]

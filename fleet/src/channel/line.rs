@@ -63,9 +63,9 @@ impl Line {
         self.0.oldest_first.is_empty()
     }
 
-    /// The commits that landed after the one at a place, oldest first.
-    pub fn after(&self, place: usize) -> &[Commit] {
-        self.0.oldest_first.get(place.saturating_add(1)..).unwrap_or_default()
+    /// The commits from the one at a place on, oldest first.
+    pub fn from(&self, place: usize) -> &[Commit] {
+        self.0.oldest_first.get(place..).unwrap_or_default()
     }
 }
 
@@ -88,8 +88,8 @@ mod tests {
         assert!((0..1000).all(|number| line.place(&commit(number)) == usize::try_from(number).ok()));
         assert_eq!(line.place(&commit(1000)), None);
         assert_eq!((line.len(), line.tip()), (1000, Some(&commit(999))));
-        assert_eq!(line.after(997), commits(998..1000));
-        assert!(line.after(999).is_empty() && line.after(1000).is_empty() && line.after(usize::MAX).is_empty());
+        assert_eq!(line.from(998), commits(998..1000));
+        assert!(line.from(1000).is_empty() && line.from(1001).is_empty() && line.from(usize::MAX).is_empty());
     }
 
     #[test]
@@ -104,9 +104,7 @@ mod tests {
     #[test]
     fn nothing_stands_on_an_empty_line() {
         let line = Line::new(Vec::new());
-        assert!(
-            line.is_empty() && line.tip().is_none() && line.place(&commit(0)).is_none() && line.after(0).is_empty()
-        );
+        assert!(line.is_empty() && line.tip().is_none() && line.place(&commit(0)).is_none() && line.from(0).is_empty());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! - [`change`]: what a person changes about a channel
 //! - [`follower`]: whether a server gets what a channel points to
 //! - [`observe`]: what became of that on the servers that got it
+//! - [`seen`]: what is known of a channel without git, from what a round saw
 //!
 //! Everything here is pure: it runs no git, and takes no clock.
 
@@ -16,3 +17,4 @@ pub mod follower;
 pub mod line;
 pub mod observe;
 pub mod repo;
+pub mod seen;

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use bucket::{AppName, Bucket, ChannelName, ServerName};
 use clap::Args;
-use console::{UsageError, note, print_json, print_line};
+use console::{Person, UsageError, note, print_json, print_line};
 use fleet::{
     identity::{Identity, Origin},
     poke::PokeSettings,
@@ -31,6 +31,7 @@ use crate::watch::{
     listen::listen,
     mirror::Mirrors,
     outcome::{Done, Fate, Outcome},
+    record::record,
     watcher::Watcher,
 };
 
@@ -83,6 +84,7 @@ impl Watch {
         let mirrors = Mirrors::new(self.directory()?);
         let counts = Arc::new(Counts::new(policy.get().0.channels()));
         let mut told = Told::new();
+        let host = Person::find(|key| std::env::var(key).ok()).host;
         let mut stop = stop_at_sigterm()?;
         self.begin(&counts, &stop).await?;
         loop {
@@ -97,6 +99,11 @@ impl Watch {
             let succeeded = match round {
                 Ok(outcomes) => {
                     show(&outcomes, &mut told, json)?;
+                    if !*stop.borrow() {
+                        for problem in record(&bucket, &host, self.poll, &outcomes).await {
+                            note(format_args!("warning: {problem}"));
+                        }
+                    }
                     !outcomes.iter().any(Outcome::has_failed)
                 }
                 Err(error) if self.once => return Err(error),
@@ -183,10 +190,7 @@ fn show(outcomes: &[Outcome], told: &mut Told, json: bool) -> Result<()> {
             note(format_args!("{app} {channel}: stays, and would otherwise move to {}", would.stem()));
         }
         if done.diverged {
-            note(format_args!(
-                "{app} {channel}: error: diverged: its release is not on its branch, which was rewritten; nothing moves it \
-                 before `push channel set`"
-            ));
+            note(format_args!("{app} {channel}: error: {}", Done::DIVERGED));
         }
         if done.unreadable > 0 {
             note(format_args!(
@@ -217,7 +221,7 @@ fn show(outcomes: &[Outcome], told: &mut Told, json: bool) -> Result<()> {
 }
 
 fn as_json(Outcome { app, channel, result }: &Outcome) -> Value {
-    let Done { from, release, would, diverged, unreadable, stale, push, warnings, followers } = match result {
+    let Done { from, release, would, diverged, place, behind, later, unreadable, stale, push, warnings, followers } = match result {
         Ok(done) => done,
         Err(error) => return json!({ "app": app, "channel": channel, "error": console::safe(&format!("{error:#}")) }),
     };
@@ -232,6 +236,7 @@ fn as_json(Outcome { app, channel, result }: &Outcome) -> Value {
     });
     json!({
         "app": app, "channel": channel, "from": from, "release": release, "would": would, "diverged": diverged,
+        "place": place, "behind": behind, "later": later,
         "unreadable": unreadable, "stale": stale, "push": push, "warnings": warnings, "followers": followers.collect::<Vec<_>>(),
     })
 }

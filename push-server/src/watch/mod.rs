@@ -5,6 +5,7 @@
 //! - [`round`]: one look at every channel, and where it moves; `pushing`: what its followers get then
 //! - [`outcome`]: what is told of that
 //! - `counts`: what rounds are counted as; `listen`: where that is shown
+//! - [`record`]: what a round leaves behind for pages and programs
 //! - `git`: the command that makes and reads them; `history`: what it prints; `upkeep`: what is left when it is killed
 
 pub(crate) mod counts;
@@ -14,6 +15,7 @@ pub(crate) mod listen;
 pub mod mirror;
 pub mod outcome;
 mod pushing;
+pub mod record;
 pub mod round;
 mod upkeep;
 pub mod watcher;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use bucket::{AppName, ChannelName, PushId, ReleaseName, ServerName};
+use bucket::{AppName, ChannelName, LaterCommit, PushId, ReleaseName, ServerName};
 use fleet::channel::follower::LeftAlone;
 
 /// What a round did with a channel.
@@ -28,6 +28,12 @@ pub struct Done {
     pub would: Option<ReleaseName>,
     /// Whether its release is not on its branch.
     pub diverged: bool,
+    /// Where its release stands on the line, from 0.
+    pub place: Option<usize>,
+    /// How many commits landed after it.
+    pub behind: Option<usize>,
+    /// The last of them, newest first.
+    pub later: Vec<LaterCommit>,
     /// Releases that were passed over because their metadata can't be read.
     pub unreadable: usize,
     /// Builds of older commits that were uploaded after it had moved to `from`.
@@ -51,6 +57,12 @@ pub enum Fate {
     LeftAlone(LeftAlone),
     /// It should have been pushed to, and that failed; the text has the causes.
     Failed(String),
+}
+
+impl Done {
+    /// What is said of a channel that has diverged.
+    pub const DIVERGED: &str = "diverged: its release is not on its branch, which was rewritten; nothing moves it before \
+        `push channel set`";
 }
 
 impl Fate {

@@ -84,6 +84,9 @@ impl Watcher {
             release: None,
             would: None,
             diverged: false,
+            place: None,
+            behind: None,
+            later: Vec::new(),
             unreadable: furthest.unreadable(),
             stale: furthest.stale(),
             push: None,
@@ -107,6 +110,9 @@ impl Watcher {
             follow::write(&self.bucket, &after, &seen).await?;
         }
         done.release.clone_from(&after.release);
+        done.place = after.release.as_ref().and_then(|release| line.place(release.commit()));
+        done.behind = done.place.map(|place| line.from(place + 1).len());
+        done.later = furthest.later(done.place);
         for (server, error) in unreadable(rules, &fleet.servers) {
             let why = format!("could not read its document: {error}");
             done.followers.insert(server.name.clone(), Fate::Failed(why));

@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use bucket::{AppName, AppState, Channel};
-use console::{Cell, Color, Table, count, print, print_json, print_line, safe};
+use bucket::{AppName, AppState, Channel, ChannelState};
+use console::{Cell, Color, Table, count, note, print, print_json, print_line, safe};
 use fleet::{
-    channel::change::Moves,
+    channel::{
+        change::Moves,
+        seen::{Outlook, Place, silence, why_off},
+    },
     condition::{app_label, apps},
-    follow::{Follower, Seen, followers, read, unreadable},
+    follow::{self, Follower, Seen, followers, newest_watcher, read, unreadable},
     policy::{ChannelRules, Pattern},
     server::Server,
 };
@@ -21,33 +24,63 @@ use super::{
 };
 use crate::badge;
 
-/// Moves that `push channel show` shows.
+/// Moves that `push channel show` shows, and commits.
 const MOVES: usize = 10;
+const COMMITS: usize = 20;
+
+/// What a round saw of a channel; what of it can't be read is said and does no harm.
+async fn state(command: &Command, rules: &ChannelRules) -> Option<ChannelState> {
+    follow::state(&command.bucket, rules).await.unwrap_or_else(|error| {
+        note(format_args!("warning: {}", safe(&format!("{error:#}"))));
+        None
+    })
+}
+
+/// Says if nothing seems to move channels any more.
+async fn warn_of_silence(command: &Command) {
+    let problem = match newest_watcher(&command.bucket).await {
+        Ok(newest) => silence(newest.as_ref(), command.now()),
+        Err(error) => Some(format!("{error:#}")),
+    };
+    if let Some(problem) = problem {
+        note(format_args!("warning: {}", safe(&problem)));
+    }
+}
 
 pub(super) async fn list(command: &Command, app: Option<&AppName>) -> Result<bool> {
     ensure_configured(command, app)?;
     let rules: Vec<&ChannelRules> = of_app(command, app).collect();
     let servers = servers(command, &rules).await?;
-    let channels: Vec<Seen> =
-        stream::iter(&rules).map(|rules| read(&command.bucket, rules)).buffered(AT_ONCE).try_collect().await?;
+    let both =
+        async |rules: &&ChannelRules| anyhow::Ok((read(&command.bucket, rules).await?, state(command, rules).await));
+    let channels: Vec<(Seen, Option<ChannelState>)> =
+        stream::iter(&rules).map(both).buffered(AT_ONCE).try_collect().await?;
+    warn_of_silence(command).await;
     if command.json {
-        let channels = rules.iter().zip(&channels).map(|(rules, seen)| as_json(rules, seen, &servers));
+        let channels = rules.iter().zip(&channels);
+        let channels = channels.map(|(rules, (seen, state))| as_json(rules, seen, state.as_ref(), &servers));
         print_json(&json!({ "channels": channels.collect::<Vec<_>>() }))?;
         return Ok(true);
     }
-    let mut table = Table::new(&["APP", "CHANNEL", "COMMIT", "MOVED", "FOLLOWERS", ""]);
-    for (rules, Seen { channel, .. }) in rules.iter().zip(&channels) {
+    let mut table = Table::new(&["APP", "CHANNEL", "COMMIT", "MOVED", "PLACE", "FOLLOWERS", ""]);
+    for (rules, (Seen { channel, .. }, state)) in rules.iter().zip(&channels) {
         let (commit, moved) = channel.release.as_ref().map_or((String::new(), String::new()), |release| {
             (release.commit().short().to_owned(), ago(channel.moved, command.now()))
         });
-        let frozen = channel.frozen.as_ref().map_or(String::new(), |frozen| format!("frozen: {}", frozen.why));
+        let frozen = channel.frozen.as_ref().map(|frozen| format!("frozen: {}", frozen.why));
+        let problem = state.as_ref().and_then(|state| state.problem.as_ref());
+        let place = Place::of(channel, state.as_ref()).map(|place| place.words(rules.branch.as_str()));
         table.row([
             rules.app.as_str().into(),
             rules.channel.as_str().into(),
             commit.into(),
             moved.into(),
+            place.unwrap_or_default().into(),
             on_it(rules, channel, &servers).into(),
-            Cell::new(console::cut(&frozen, 60), Color::Notice),
+            match problem {
+                Some(problem) => Cell::new(console::cut(problem, 60), Color::Bad),
+                None => Cell::new(console::cut(&frozen.unwrap_or_default(), 60), Color::Notice),
+            },
         ]);
     }
     print(&table.show())?;
@@ -57,12 +90,15 @@ pub(super) async fn list(command: &Command, app: Option<&AppName>) -> Result<boo
 pub(super) async fn show(command: &Command, rules: &ChannelRules) -> Result<bool> {
     let of_it = [rules];
     let (servers, seen) = tokio::try_join!(servers(command, &of_it), read(&command.bucket, rules))?;
+    let state = state(command, rules).await;
+    let state = state.as_ref();
+    warn_of_silence(command).await;
     if command.json {
-        print_json(&as_json(rules, &seen, &servers))?;
+        print_json(&as_json(rules, &seen, state, &servers))?;
         return Ok(true);
     }
     let (now, channel) = (command.now(), &seen.channel);
-    let line = |what: &str, text: &str| print_line(format_args!("{what:<11}{}", safe(text)));
+    let line = |what: &str, text: &str| print_line(format_args!("{what:<12}{}", safe(text)));
     line("channel", &format!("{} of {}", rules.channel, rules.app))?;
     line("release", channel.release.as_ref().map_or("nothing yet", |release| release.stem()))?;
     if channel.release.is_some() {
@@ -73,6 +109,19 @@ pub(super) async fn show(command: &Command, rules: &ChannelRules) -> Result<bool
         Moves::Told => "only when told, on",
     };
     line("moves", &format!("{moves} {} of {}", rules.branch, rules.repo))?;
+    if let Some(place) = Place::of(channel, state) {
+        line("place", &place.words(rules.branch.as_str()))?;
+    }
+    if let Some(state) = state {
+        line("seen", &format!("first seen so {}", ago(state.at, now)))?;
+        if let Some(problem) = &state.problem {
+            line("problem", problem)?;
+        }
+        if state.unreadable > 0 {
+            line("passed over", &count(state.unreadable, "unreadable release"))?;
+        }
+    }
+    line("next round", &Outlook::of(channel, rules.moves, state).to_string())?;
     if let Some(asked) = &rules.asked {
         line("waves", &asked.to_string())?;
     }
@@ -90,15 +139,31 @@ pub(super) async fn show(command: &Command, rules: &ChannelRules) -> Result<bool
     line("followers", &on_it(rules, channel, &servers))?;
     let mut table = Table::new(&["SERVER", "COMMIT", "STATE", ""]);
     for follower in followers(rules, &servers) {
-        let (state, color) = state(rules, &follower).map(badge::of_app).map(painted).unwrap_or_default();
+        let (badge, color) = app_state(rules, &follower).map(badge::of_app).map(painted).unwrap_or_default();
         table.row([
             follower.server.name.as_str().into(),
             follower.release.map_or("", |release| release.commit().short()).into(),
-            Cell::new(state, color),
-            if is_on_it(channel, &follower) { "" } else { "another release" }.into(),
+            Cell::new(badge, color),
+            match why_off(channel, state, &follower.server.name) {
+                _ if is_on_it(channel, &follower) => "".into(),
+                Some(why) => safe(why).into(),
+                None => "another release".into(),
+            },
         ]);
     }
     print(&format!("\n{}", table.show()))?;
+    if let Some(state) = state.filter(|state| !state.later.is_empty()) {
+        let mut table = Table::new(&["LATER COMMIT", "RELEASE"]);
+        for later in state.later.iter().take(COMMITS) {
+            let release = later.release.as_ref().map_or("none", |release| release.stem());
+            table.row([later.commit.short().into(), release.into()]);
+        }
+        print(&format!("\n{}", table.show()))?;
+        let more = state.behind.unwrap_or(state.later.len()).saturating_sub(COMMITS);
+        if more > 0 {
+            print_line(format_args!("… and {} before these", count(more, "commit")))?;
+        }
+    }
     if !channel.history.is_empty() {
         let mut table = Table::new(&["MOVED", "BY", "COMMIT", "REASON"]);
         for entry in channel.history.iter().take(MOVES) {
@@ -124,15 +189,21 @@ fn is_on_it(channel: &Channel, follower: &Follower) -> bool {
 }
 
 /// How the app is on a follower; `None` of a placeholder.
-fn state(rules: &ChannelRules, follower: &Follower) -> Option<AppState> {
+fn app_state(rules: &ChannelRules, follower: &Follower) -> Option<AppState> {
     follower.release?;
     apps(follower.server).into_iter().find(|row| row.app == rules.app.as_str()).map(|row| row.state)
 }
 
-fn as_json(rules: &ChannelRules, Seen { generation, channel }: &Seen, servers: &[Server]) -> Value {
+fn as_json(
+    rules: &ChannelRules,
+    Seen { generation, channel }: &Seen,
+    seen: Option<&ChannelState>,
+    servers: &[Server],
+) -> Value {
     let followers = followers(rules, servers).map(|follower| {
-        let state = state(rules, &follower).map(app_label);
-        json!({ "server": follower.server.name, "release": follower.release, "state": state })
+        let state = app_state(rules, &follower).map(app_label);
+        let why = why_off(channel, seen, &follower.server.name).filter(|_| !is_on_it(channel, &follower));
+        json!({ "server": follower.server.name, "release": follower.release, "state": state, "why": why })
     });
     json!({
         "app": rules.app,
@@ -149,6 +220,8 @@ fn as_json(rules: &ChannelRules, Seen { generation, channel }: &Seen, servers: &
         "rolled_back": channel.rolled_back,
         "history": channel.history,
         "generation": generation,
+        "seen": seen,
+        "next": Outlook::of(channel, rules.moves, seen).to_string(),
         "followers": followers.collect::<Vec<_>>(),
     })
 }

@@ -4,6 +4,7 @@ mod commands;
 mod following;
 mod listening;
 mod moving;
+mod seen;
 
 use std::process::{Command, Output};
 

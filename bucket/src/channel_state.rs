@@ -1,0 +1,155 @@
+//! What the watcher last saw of a channel. `channel-state/{app}/{channel}.json`. It is derived from the rest, and may be lost.
+
+use futures_util::{Stream, TryStreamExt};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::{
+    AppName, Bucket, ChannelName, Commit, Error, Generation, Metadata, Object, PageToken, ReleaseName, ServerName,
+    items, layout,
+};
+
+/// Most bytes of the object.
+const MAX_SIZE: u64 = 512 << 10;
+
+/// What a round saw of a channel, written when it differs from what the one before saw. Unknown fields are kept by whoever
+/// writes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ChannelState {
+    /// The version of the format: 1.
+    pub schema: u32,
+    /// The app.
+    pub app: AppName,
+    /// The channel.
+    pub channel: ChannelName,
+    /// When this was seen first, by the bucket's clock.
+    pub at: Timestamp,
+    /// Why the last round failed, if it did: the rest is then what an earlier one saw, as far as this one did not see it.
+    #[serde(default)]
+    pub problem: Option<String>,
+    /// What the channel pointed to at the end of the round.
+    pub release: Option<ReleaseName>,
+    /// Where that stands on the line, from 0; `None` if it isn't on it.
+    #[serde(default)]
+    pub place: Option<usize>,
+    /// How many commits of the line landed after it; `None` if it isn't on it.
+    #[serde(default)]
+    pub behind: Option<usize>,
+    /// What the channel would move to if it were not frozen or did not move only when told.
+    #[serde(default)]
+    pub would: Option<ReleaseName>,
+    /// How many releases were passed over because their metadata can't be read.
+    #[serde(default)]
+    pub unreadable: usize,
+    /// How many servers follow.
+    #[serde(default)]
+    pub followers: usize,
+    /// Those of them that did not have the release at the end of the round, at most [`ChannelState::MAX_OFF`].
+    #[serde(default)]
+    pub off: Vec<OffChannel>,
+    /// The last commits of the line that landed after the channel's own, newest first, at most [`ChannelState::MAX_LATER`].
+    #[serde(default)]
+    pub later: Vec<LaterCommit>,
+    /// What this program doesn't know.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// A follower that did not get what its channel points to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OffChannel {
+    /// The follower.
+    pub server: ServerName,
+    /// Whether it is to be so.
+    pub state: OffState,
+    /// Why, in a sentence.
+    pub why: String,
+}
+
+/// What became of a follower that did not get what its channel points to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OffState {
+    /// It was left alone.
+    LeftAlone,
+    /// It should have been pushed to, and that failed.
+    Failed,
+    /// What a newer program calls it.
+    #[serde(other)]
+    Unknown,
+}
+
+/// A commit that landed after that of a channel's release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaterCommit {
+    /// The commit.
+    pub commit: Commit,
+    /// Its release that the channel could point to, if there is one.
+    pub release: Option<ReleaseName>,
+}
+
+impl ChannelState {
+    /// Most followers that are named.
+    pub const MAX_OFF: usize = 500;
+    /// Most bytes of why one of them is where it is, and of a problem.
+    pub const MAX_WHY: usize = 250;
+    /// Most commits that are named.
+    pub const MAX_LATER: usize = 100;
+
+    /// Whether it says the same as another, whenever it was seen.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        Self { at: other.at, ..self.clone() } == *other
+    }
+}
+
+impl Bucket {
+    /// The channels of which something was seen, and which generation of that there is.
+    pub fn channel_states(&self) -> impl Stream<Item = Result<(AppName, ChannelName, Generation), Error>> {
+        let page = async |after: Option<PageToken>| self.list(layout::CHANNEL_STATES, after.as_ref(), 1000).await;
+        items(page).try_filter_map(|info| async move {
+            Ok(layout::channel_state_at(&info.path).map(|(app, channel)| (app, channel, info.generation)))
+        })
+    }
+
+    /// What was last seen of a channel, with its generation; `None` when nothing was.
+    ///
+    /// # Errors
+    /// Also [`Error::Malformed`]: what can't be understood says nothing.
+    pub async fn channel_state(
+        &self,
+        app: &AppName,
+        channel: &ChannelName,
+    ) -> Result<Option<(Generation, ChannelState)>, Error> {
+        let path = layout::channel_state(app, channel);
+        let Some(Object { generation, content, .. }) = self.get(&path, MAX_SIZE).await? else { return Ok(None) };
+        let malformed = |reason: String| Error::Malformed { object: path.to_string(), reason };
+        let read: ChannelState = serde_json::from_slice(&content).map_err(|error| malformed(error.to_string()))?;
+        if read.app != *app || read.channel != *channel {
+            return Err(malformed(format!("it says that it is of the channel `{}` of `{}`", read.channel, read.app)));
+        }
+        if read.schema != 1 {
+            return Err(malformed(format!("it has schema {}, which this program does not know", read.schema)));
+        }
+        let later = read.later.iter().filter_map(|later| later.release.as_ref());
+        let mut named = read.release.iter().chain(&read.would).chain(later);
+        if let Some(foreign) = named.find(|release| release.app() != app) {
+            return Err(malformed(format!("it names `{}`, which is no release of `{app}`", foreign.stem())));
+        }
+        Ok(Some((generation, read)))
+    }
+
+    /// Writes what was seen of a channel: over the generation that was read, or as the first.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] or [`Error::AlreadyExists`] when another watcher wrote meanwhile. Nothing was written then.
+    pub async fn write_channel_state(
+        &self,
+        state: &ChannelState,
+        seen: Option<Generation>,
+    ) -> Result<Generation, Error> {
+        let content = serde_json::to_vec_pretty(state).expect("what was seen of a channel is JSON");
+        let path = layout::channel_state(&state.app, &state.channel);
+        self.write_within(MAX_SIZE, &path, content, &Metadata::new(), seen).await
+    }
+}

@@ -1,0 +1,112 @@
+//! What a round leaves behind for pages and programs: what it saw of each channel, and that the watcher lives.
+//!
+//! Both are derived, and may be lost. What is the same as before isn't written again.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use bucket::{Bucket, ChannelState, Error, Generation, OffChannel, OffState, ServerName, WatcherReport};
+use fleet::channel::seen::is_to_report;
+use futures_util::{StreamExt as _, stream};
+use serde_json::Map;
+
+use super::outcome::{Done, Fate, Outcome};
+
+/// Channels of which is written at the same time.
+const AT_ONCE: usize = 16;
+
+/// Writes what a round saw, and each quarter of an hour that the watcher lives; what could not be written, in sentences.
+pub async fn record(bucket: &Bucket, host: &str, poll: Duration, outcomes: &[Outcome]) -> Vec<String> {
+    let states = outcomes.iter().map(async |outcome| {
+        let Outcome { app, channel, .. } = outcome;
+        let written = record_state(bucket, outcome).await;
+        written.with_context(|| format!("could not record what this round saw of the channel `{channel}` of `{app}`"))
+    });
+    let states: Vec<_> = stream::iter(states).buffered(AT_ONCE).collect().await;
+    let report = report(bucket, host, poll).await.context("could not record that this watcher runs");
+    let failed = states.into_iter().chain([report]).filter_map(Result::err);
+    failed.map(|error| console::safe(&format!("{error:#}"))).collect()
+}
+
+async fn record_state(bucket: &Bucket, outcome: &Outcome) -> Result<(), Error> {
+    let found = bucket.channel_state(&outcome.app, &outcome.channel).await?;
+    let (seen, before) = found.unzip();
+    let state = state(outcome, before.as_ref(), bucket.now());
+    if before.is_some_and(|before| before.says_the_same(&state)) {
+        return Ok(());
+    }
+    unless_raced(bucket.write_channel_state(&state, seen).await)
+}
+
+async fn report(bucket: &Bucket, host: &str, poll: Duration) -> Result<()> {
+    let host: ServerName = host.parse()?;
+    let (seen, last) = bucket.watcher(&host).await?.unzip();
+    let (now, poll_seconds) = (bucket.now(), poll.as_secs());
+    if !is_to_report(last.as_ref(), now) && last.as_ref().is_some_and(|last| last.poll_seconds == poll_seconds) {
+        return Ok(());
+    }
+    let (version, other) = (env!("CARGO_PKG_VERSION").to_owned(), last.map(|last| last.other).unwrap_or_default());
+    let report = WatcherReport { schema: 1, host, at: now, poll_seconds, version, other };
+    Ok(unless_raced(bucket.write_watcher(&report, seen).await)?)
+}
+
+/// Another watcher, which saw the same a moment ago.
+fn unless_raced(written: Result<Generation, Error>) -> Result<(), Error> {
+    match written {
+        Ok(_) | Err(Error::Conflict { .. } | Error::AlreadyExists { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// What a round saw of a channel; of one that failed, what the one before saw, and why it failed.
+fn state(outcome: &Outcome, before: Option<&ChannelState>, now: bucket::Timestamp) -> ChannelState {
+    let Outcome { app, channel, result } = outcome;
+    let nothing = || ChannelState {
+        schema: 1,
+        app: app.clone(),
+        channel: channel.clone(),
+        at: now,
+        problem: None,
+        release: None,
+        place: None,
+        behind: None,
+        would: None,
+        unreadable: 0,
+        followers: 0,
+        off: Vec::new(),
+        later: Vec::new(),
+        other: Map::new(),
+    };
+    let before = before.cloned().unwrap_or_else(nothing);
+    let Done { release, place, behind, would, diverged, unreadable, followers, later, .. } = match result {
+        Ok(done) => done,
+        Err(error) => return ChannelState { at: now, problem: Some(cut(&format!("{error:#}"))), ..before },
+    };
+    let off = followers.iter().filter_map(|(server, fate)| {
+        let (state, why) = match fate {
+            Fate::There | Fate::Pushed => return None,
+            Fate::LeftAlone(why) => (OffState::LeftAlone, why.to_string()),
+            Fate::Failed(why) => (OffState::Failed, why.clone()),
+        };
+        Some(OffChannel { server: server.clone(), state, why: cut(&why) })
+    });
+    ChannelState {
+        at: now,
+        problem: diverged.then(|| Done::DIVERGED.to_owned()),
+        release: release.clone(),
+        place: *place,
+        behind: *behind,
+        would: would.clone(),
+        unreadable: *unreadable,
+        followers: followers.len(),
+        off: off.take(ChannelState::MAX_OFF).collect(),
+        later: later.clone(),
+        ..before
+    }
+}
+
+/// As much of a text as is kept.
+fn cut(text: &str) -> String {
+    let text = console::one_line(text);
+    text[..text.floor_char_boundary(ChannelState::MAX_WHY)].to_owned()
+}
