@@ -35,7 +35,8 @@ pub struct Channel {
     /// The releases that followers rolled back by themselves, newest first; at most [`Channel::MAX_ENTRIES`].
     #[serde(default)]
     pub rolled_back: Vec<RolledBackBy>,
-    /// Where it pointed, newest first, the release that it points to now among them; at most [`Channel::MAX_ENTRIES`].
+    /// Where it pointed, newest first, the release that it points to now among them; at most [`Channel::MAX_ENTRIES`], and more
+    /// where a channel behind it waits for them.
     #[serde(default)]
     pub history: Vec<Move>,
     /// What this program doesn't know.
@@ -81,6 +82,9 @@ pub struct Move {
     /// Whether a person pointed it there.
     #[serde(default)]
     pub kind: MoveKind,
+    /// Whether a person pointed it there though the release had not gone through the channel before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_soak: bool,
     /// When all followers that could be reached ran it, by the bucket's clock; `None` until then.
     pub ran: Option<Timestamp>,
     /// What this program doesn't know.
@@ -105,7 +109,7 @@ pub enum MoveKind {
 }
 
 impl Channel {
-    /// Most entries of each list.
+    /// Most entries of each list, unless another channel waits for them.
     pub const MAX_ENTRIES: usize = 100;
 
     /// Whether it points where a person pointed it.

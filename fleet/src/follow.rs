@@ -1,14 +1,21 @@
 //! Servers that follow a channel, and changing the channel that they follow.
 
-use anyhow::{Context, Result, ensure};
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, bail, ensure};
 use bucket::{
     AppName, Bucket, Channel, ChannelName, ChannelState, Entry, Error, Generation, ReleaseName, Timestamp,
     WatcherReport,
 };
+use jiff::SignedDuration;
 use thiserror::Error;
 
 use crate::{
-    channel::change::{Change, Said, changed},
+    channel::{
+        change::{Change, Moves, Said, Set, changed},
+        choose::{soaked, trimmed},
+        seen::{NotForward, is_forward},
+    },
     identity::Identity,
     policy::{ChannelRules, Policy, Role},
     reason::ensure_short,
@@ -135,29 +142,105 @@ pub async fn newest_watcher(bucket: &Bucket) -> Result<Option<WatcherReport>> {
     Ok(bucket.watcher(&host).await.context(unread)?.map(|(_, report)| report))
 }
 
-/// The channel after a change.
+/// A change of a channel that nothing speaks against, and that isn't written yet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judged {
+    /// What was read.
+    pub seen: Seen,
+    /// What it would be.
+    pub channel: Channel,
+    /// Why it freezes where it is set to, though it moves when it is told and so need not.
+    pub freezes: Option<NotForward>,
+}
+
+/// A release may not be what a channel points to yet.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "`{release}` has not gone through the channel `{from}`: its followers have not run it for long enough, or went back from it; \
+     for a hotfix, skip that"
+)]
+pub struct NotSoaked {
+    release: String,
+    from: ChannelName,
+}
+
+/// What a change would make of a channel, and whether anything speaks against it.
 ///
 /// # Errors
-/// When nothing would change, or the reason is too long.
-pub fn judge(seen: &Seen, change: &Change, said: Said) -> Result<Channel> {
+/// When nothing would change, a release has not gone through the channel before ([`NotSoaked`]), the reason is absent or too
+/// long, or the channel can't be read.
+pub async fn judge(bucket: &Bucket, rules: &ChannelRules, change: &Change, said: Said<'_>) -> Result<Judged> {
     ensure!(!said.why.trim().is_empty(), "no reason specified: say why, for everybody who meets it");
     ensure_short(said.why)?;
+    let seen = read(bucket, rules).await?;
+    let mut freezes = None;
+    if let Change::Set(set) = change {
+        ensure_soaked(bucket, rules, &seen.channel, set, said.at).await?;
+        if rules.moves == Moves::Told {
+            // It is derived: nobody is kept from anything because it can't be read.
+            let state = state(bucket, rules).await.unwrap_or_default();
+            freezes = is_forward(&seen.channel, state.as_ref(), &set.release).err();
+        }
+    }
     let before = match seen.generation {
         Some(_) => seen.channel.clone(),
         None => Channel { moved: said.at, by: said.by.to_owned(), why: said.why.to_owned(), ..seen.channel.clone() },
     };
-    Ok(changed(&before, change, said)?)
+    let channel = changed(&before, change, rules.moves == Moves::Newest || freezes.is_some(), said)?;
+    Ok(Judged { seen, channel, freezes })
 }
 
-/// Writes a channel over what was read.
+/// That a release has gone through the channel before, if there is one, or was in this one already.
+async fn ensure_soaked(
+    bucket: &Bucket,
+    rules: &ChannelRules,
+    channel: &Channel,
+    Set { release, without_soak }: &Set,
+    now: Timestamp,
+) -> Result<()> {
+    let Some(from) = &rules.from else {
+        ensure!(
+            !without_soak,
+            "the channel `{}` of `{}` has no `From`: there is nothing to skip",
+            rules.channel,
+            rules.app
+        );
+        return Ok(());
+    };
+    let was_here = channel.history.iter().any(|entry| entry.release == *release);
+    if *without_soak || was_here || through(bucket, rules, from, now).await?.contains(release) {
+        return Ok(());
+    }
+    bail!(NotSoaked { release: release.stem().to_owned(), from: from.clone() })
+}
+
+/// The releases that have gone through the channel before.
+///
+/// # Errors
+/// When that can't be read.
+pub async fn through(
+    bucket: &Bucket,
+    rules: &ChannelRules,
+    from: &ChannelName,
+    now: Timestamp,
+) -> Result<BTreeSet<ReleaseName>> {
+    let read = bucket.channel(&rules.app, from).await;
+    let read = read.with_context(|| format!("could not read the channel `{from}` of `{}`", rules.app))?;
+    let soak = SignedDuration::try_from(rules.soak).unwrap_or(SignedDuration::MAX);
+    Ok(read.map(|(_, from)| soaked(&from, soak, now)).unwrap_or_default())
+}
+
+/// Writes a channel over what was read, with as much of its history as the policy's channels need.
 ///
 /// # Errors
 /// That somebody else wrote it meanwhile ([`Raced`]), or it can't be written. Nothing was written then.
-pub async fn write(bucket: &Bucket, channel: &Channel, seen: &Seen) -> Result<Generation> {
-    let (app, name) = (&channel.app, &channel.channel);
-    match bucket.write_channel(channel, seen.generation).await {
+pub async fn write(bucket: &Bucket, policy: &Policy, channel: Channel, seen: &Seen) -> Result<Generation> {
+    let (app, name) = (channel.app.clone(), channel.channel.clone());
+    let soak = policy.soak_behind(&app, &name);
+    let soak = soak.map(|soak| SignedDuration::try_from(soak).unwrap_or(SignedDuration::MAX));
+    match bucket.write_channel(&trimmed(channel, soak, bucket.now()), seen.generation).await {
         Err(Error::Conflict { .. } | Error::AlreadyExists { .. }) => {
-            anyhow::bail!(Raced { app: app.clone(), channel: name.clone() })
+            bail!(Raced { app, channel: name })
         }
         written => {
             written.with_context(|| format!("could not write the channel `{name}` of `{app}`; nothing was written"))

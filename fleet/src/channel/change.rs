@@ -30,14 +30,23 @@ impl Moves {
 /// What a person wants of a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// That it points to this release, wherever that is, and stays there.
-    Set(ReleaseName),
+    /// That it points to a release, wherever that is.
+    Set(Set),
     /// That it points to what it pointed to before, and stays there.
     Rollback,
     /// That it moves only by hand.
     Freeze,
     /// That it moves again.
     Resume,
+}
+
+/// Where a channel is to point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Set {
+    /// The release.
+    pub release: ReleaseName,
+    /// Whether though it has not gone through the channel before ([`super::choose::soaked`]).
+    pub without_soak: bool,
 }
 
 /// Who wants it, why, and when that is.
@@ -68,22 +77,25 @@ pub enum Unchanged {
     NotFrozen,
 }
 
-/// The channel after a change.
+/// The channel after a change. `freezes` says whether it stays where it is set to; after a rollback it always does.
 ///
 /// # Errors
 /// Why nothing would change.
-pub fn changed(channel: &Channel, change: &Change, said: Said) -> Result<Channel, Unchanged> {
+pub fn changed(channel: &Channel, change: &Change, freezes: bool, said: Said) -> Result<Channel, Unchanged> {
     let frozen = || Some(Frozen { by: said.by.to_owned(), at: said.at, why: said.why.to_owned() });
     let mut changed = channel.clone();
     match change {
-        Change::Set(release) => {
+        Change::Set(Set { release, without_soak }) => {
             let is_rolled_back = channel.rolled_back.iter().any(|entry| entry.release == *release);
             if channel.release.as_ref() == Some(release) && !is_rolled_back {
                 return Err(Unchanged::There(release.stem().to_owned()));
             }
             changed = moved(channel, release, MoveKind::Set, said);
             changed.rolled_back.retain(|entry| entry.release != *release);
-            changed.frozen = frozen();
+            changed.history.iter_mut().take(1).for_each(|entry| entry.without_soak = *without_soak);
+            if freezes {
+                changed.frozen = frozen();
+            }
         }
         Change::Rollback => {
             let before = before(channel).ok_or(Unchanged::NothingBefore)?;
@@ -110,11 +122,11 @@ pub fn moved(channel: &Channel, release: &ReleaseName, kind: MoveKind, said: Sai
         by: by.clone(),
         why: why.clone(),
         kind,
+        without_soak: false,
         ran: None,
         other: Map::new(),
     };
-    let kept = channel.history.iter().take(Channel::MAX_ENTRIES - 1).cloned();
-    let history = std::iter::once(entry).chain(kept).collect();
+    let history = std::iter::once(entry).chain(channel.history.iter().cloned()).collect();
     Channel { release: Some(release.clone()), moved: said.at, by, why, history, ..channel.clone() }
 }
 
@@ -148,6 +160,10 @@ mod tests {
         Said { by: "dev", why, at: "2026-11-20T20:00:00Z".parse().unwrap() }
     }
 
+    fn set(n: u8) -> Change {
+        Change::Set(Set { release: release(n), without_soak: false })
+    }
+
     fn channel(moves: &[u8]) -> Channel {
         let at = "2026-11-20T19:00:00Z".parse().unwrap();
         let mut channel = Channel::new("web".parse().unwrap(), "prod".parse().unwrap(), "dev", "first", at);
@@ -174,28 +190,28 @@ mod tests {
         }
         let mut going = channel(&[1, 2, 3]);
         for expected in [2, 1] {
-            going = changed(&going, &Change::Rollback, said("too slow")).unwrap();
+            going = changed(&going, &Change::Rollback, true, said("too slow")).unwrap();
             assert_eq!(going.release, Some(release(expected)));
         }
-        assert_eq!(changed(&going, &Change::Rollback, said("")), Err(Unchanged::NothingBefore));
+        assert_eq!(changed(&going, &Change::Rollback, true, said("")), Err(Unchanged::NothingBefore));
     }
 
     #[test]
     fn what_a_person_points_it_to_it_stays_at() {
         let channel = channel(&[1, 2]);
-        for (change, expected) in [(Change::Set(release(1)), 1), (Change::Rollback, 1), (Change::Set(release(9)), 9)] {
-            let after = changed(&channel, &change, said("too slow")).unwrap();
+        for (change, expected) in [(set(1), 1), (Change::Rollback, 1), (set(9), 9)] {
+            let after = changed(&channel, &change, true, said("too slow")).unwrap();
             assert_eq!(after.release, Some(release(expected)), "{change:?}");
             let frozen = after.frozen.as_ref().unwrap();
             assert_eq!((frozen.by.as_str(), frozen.why.as_str()), ("dev", "too slow"));
             assert_eq!((after.why.as_str(), after.history.len()), ("too slow", 3));
-            let resumed = changed(&after, &Change::Resume, said("mended")).unwrap();
+            let resumed = changed(&after, &Change::Resume, true, said("mended")).unwrap();
             assert_eq!((resumed.frozen, resumed.release), (None, after.release.clone()));
-            assert!(matches!(changed(&after, &Change::Freeze, said("")), Err(Unchanged::Frozen(_))));
+            assert!(matches!(changed(&after, &Change::Freeze, true, said("")), Err(Unchanged::Frozen(_))));
         }
-        assert!(matches!(changed(&channel, &Change::Set(release(2)), said("")), Err(Unchanged::There(_))));
-        assert_eq!(changed(&channel, &Change::Resume, said("")), Err(Unchanged::NotFrozen));
-        let frozen = changed(&channel, &Change::Freeze, said("the fair")).unwrap();
+        assert!(matches!(changed(&channel, &set(2), true, said("")), Err(Unchanged::There(_))));
+        assert_eq!(changed(&channel, &Change::Resume, true, said("")), Err(Unchanged::NotFrozen));
+        let frozen = changed(&channel, &Change::Freeze, true, said("the fair")).unwrap();
         assert_eq!((frozen.release.as_ref(), frozen.history.len()), (channel.release.as_ref(), 2));
     }
 
@@ -209,13 +225,20 @@ mod tests {
             why: "it crashed".to_owned(),
         };
         channel.rolled_back = vec![entry(2), entry(1)];
-        let after = changed(&channel, &Change::Set(release(2)), said("mended elsewhere")).unwrap();
+        let after = changed(&channel, &set(2), true, said("mended elsewhere")).unwrap();
         assert_eq!(after.rolled_back, [entry(1)]);
     }
 
     #[test]
-    fn the_history_is_bounded() {
-        let numbers: Vec<u8> = (0..150).map(|n| n % 50).collect();
-        assert_eq!(channel(&numbers).history.len(), Channel::MAX_ENTRIES);
+    fn a_set_that_does_not_freeze_leaves_a_channel_as_frozen_as_it_was() {
+        let channel = channel(&[1, 2]);
+        let after = changed(&channel, &set(3), false, said("next")).unwrap();
+        assert_eq!((after.release.clone(), after.frozen.clone()), (Some(release(3)), None));
+        let frozen = changed(&after, &Change::Freeze, true, said("fair")).unwrap();
+        assert_eq!(changed(&frozen, &set(4), false, said("next")).unwrap().frozen, frozen.frozen);
+        let without_soak = Change::Set(Set { release: release(3), without_soak: true });
+        let marked = changed(&channel, &without_soak, true, said("hotfix")).unwrap();
+        let marks: Vec<bool> = marked.history.iter().map(|entry| entry.without_soak).collect();
+        assert_eq!(marks, [true, false, false]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bucket::{Channel, ChannelState, LaterCommit, Release, ReleaseName, Timestamp};
+use bucket::{Channel, ChannelState, LaterCommit, Move, Release, ReleaseName, Timestamp};
 use jiff::SignedDuration;
 
 use super::{change::Moves, line::Line};
@@ -106,10 +106,24 @@ impl<'a> Furthest<'a> {
 /// The releases that have gone through a channel: its followers that could be reached ran them for at least so long, and none
 /// rolled them back. That it points elsewhere by now doesn't matter.
 pub fn soaked(from: &Channel, soak: SignedDuration, now: Timestamp) -> BTreeSet<ReleaseName> {
-    let has_soaked = |ran: Timestamp| now.duration_since(ran) >= soak;
-    let ran = from.history.iter().filter(|entry| entry.ran.is_some_and(has_soaked));
-    let is_good = |release: &&ReleaseName| !from.rolled_back.iter().any(|entry| entry.release == **release);
-    ran.map(|entry| &entry.release).filter(is_good).cloned().collect()
+    from.history.iter().filter(|entry| has_soaked(from, entry, soak, now)).map(|entry| entry.release.clone()).collect()
+}
+
+fn has_soaked(from: &Channel, entry: &Move, soak: SignedDuration, now: Timestamp) -> bool {
+    entry.ran.is_some_and(|ran| now.duration_since(ran) >= soak)
+        && !from.rolled_back.iter().any(|by| by.release == entry.release)
+}
+
+/// The channel with as much of its history as is kept: of `soak`, the longest that a release must have run there for a channel
+/// behind it, all that may still come to that.
+pub fn trimmed(mut channel: Channel, soak: Option<SignedDuration>, now: Timestamp) -> Channel {
+    let kept = soak.map_or(0, |soak| {
+        // Those behind go to the newest that has soaked, at the latest.
+        let newest = channel.history.iter().position(|entry| has_soaked(&channel, entry, soak, now));
+        newest.map_or(channel.history.len(), |newest| newest + 1)
+    });
+    channel.history.truncate(kept.max(Channel::MAX_ENTRIES));
+    channel
 }
 
 /// What a channel does next: it moves forward on the line, never along a side branch, and not to another build of the same
@@ -294,5 +308,28 @@ mod tests {
             assert_eq!(next(&channel, moves, &line, Some((place, release))), want, "{from:?}");
         }
         assert_eq!(next(&channel(Some(1)), Moves::Newest, &line, None), Next::Stay);
+    }
+
+    #[test]
+    fn the_history_is_bounded_and_keeps_what_a_channel_behind_waits_for() {
+        let numbers: Vec<u8> = (0..150).map(|n| n % 50).collect();
+        let said = Said { by: "w", why: "", at: "2026-11-20T19:00:00Z".parse().unwrap() };
+        let many = |channel, n: &u8| moved(&channel, &release(*n, *n).name, MoveKind::Forward, said);
+        let mut channel = numbers.iter().fold(channel(None), many);
+        let now: Timestamp = "2026-11-20T21:00:00Z".parse().unwrap();
+        let kept = |channel: &Channel, minutes: Option<i64>| {
+            trimmed(channel.clone(), minutes.map(SignedDuration::from_mins), now).history.len()
+        };
+        assert_eq!((kept(&channel, None), kept(&channel, Some(60))), (100, 150), "none of them has run");
+        // The 130th move from now ran an hour ago, and what came before it no longer matters.
+        channel.history[129].ran = Some("2026-11-20T20:00:00Z".parse().unwrap());
+        for (minutes, want) in [(Some(60), 130), (Some(61), 150), (None, 100)] {
+            assert_eq!(kept(&channel, minutes), want, "{minutes:?}");
+        }
+        channel.history[3].ran = channel.history[129].ran;
+        assert_eq!(kept(&channel, Some(60)), 100);
+        let (server, why) = ("web-1".parse().unwrap(), String::new());
+        channel.rolled_back = vec![RolledBackBy { release: channel.history[3].release.clone(), server, at: now, why }];
+        assert_eq!(kept(&channel, Some(60)), 130, "one that was rolled back never qualifies");
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use bucket::{Channel, ChannelState, OffState, ReleaseName, ServerName, Timestamp, WatcherReport};
 use jiff::SignedDuration;
+use thiserror::Error;
 
 use super::change::Moves;
 
@@ -46,6 +47,35 @@ fn behind(state: &ChannelState, release: &ReleaseName) -> Option<usize> {
     let is_own = state.release.as_ref().is_some_and(|own| own.commit() == release.commit());
     let own = || state.behind.filter(|_| is_own);
     state.later.iter().position(|later| later.commit == *release.commit()).or_else(own)
+}
+
+/// Why it isn't known that a release is further on a branch than where a channel points.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum NotForward {
+    /// What a round saw of the branch is absent, or can't be read.
+    #[error("what the last round of `push watch` saw of its branch is not known")]
+    NotSeen,
+    /// Where the channel points isn't on it.
+    #[error("where the channel points is not on its branch, as far as the last round saw")]
+    Nowhere,
+    /// It isn't among the commits that landed since.
+    #[error(
+        "its commit is not among the last {} that landed after that of the channel, as the last round saw them",
+        ChannelState::MAX_LATER
+    )]
+    NotLater,
+}
+
+/// Whether a release is further on the branch than where a channel points, by what a round saw. What isn't known isn't so.
+///
+/// # Errors
+/// Why that isn't known.
+pub fn is_forward(channel: &Channel, state: Option<&ChannelState>, release: &ReleaseName) -> Result<(), NotForward> {
+    let state = state.ok_or(NotForward::NotSeen)?;
+    let later = state.later.iter().position(|later| later.commit == *release.commit()).ok_or(NotForward::NotLater)?;
+    let Some(own) = &channel.release else { return Ok(()) };
+    let own = behind(state, own).ok_or(NotForward::Nowhere)?;
+    if later < own { Ok(()) } else { Err(NotForward::NotLater) }
 }
 
 /// What the next round would do with a channel if nothing changed.
@@ -202,6 +232,28 @@ mod tests {
             assert_eq!(place.words("main"), want, "{at}");
         }
         assert_eq!(Place::of(&Channel { release: None, ..channel(1) }, Some(&state())), None);
+    }
+
+    #[test]
+    fn a_release_is_known_to_be_forward_by_what_a_round_saw_and_otherwise_not() {
+        let nowhere = Channel { release: None, ..channel(1) };
+        let off = ChannelState { behind: None, place: None, ..state() };
+        for (channel, state, to, want) in [
+            (channel(3), Some(state()), 4, Ok(())),
+            (channel(3), Some(state()), 5, Ok(())),
+            (nowhere, Some(state()), 5, Ok(())),
+            // Moved since.
+            (channel(4), Some(state()), 5, Ok(())),
+            (channel(5), Some(state()), 4, Err(NotForward::NotLater)),
+            (channel(4), Some(state()), 4, Err(NotForward::NotLater)),
+            (channel(3), Some(state()), 2, Err(NotForward::NotLater)),
+            (channel(3), Some(state()), 9, Err(NotForward::NotLater)),
+            (channel(2), Some(state()), 5, Err(NotForward::Nowhere)),
+            (channel(3), Some(off), 5, Err(NotForward::Nowhere)),
+            (channel(3), None, 5, Err(NotForward::NotSeen)),
+        ] {
+            assert_eq!(is_forward(&channel, state.as_ref(), &release(to)), want, "{:?} {to}", channel.release);
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The rules themselves, and what follows from them. Pure.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use bucket::{AppName, ServerName};
+use bucket::{AppName, ChannelName, ServerName};
 
 use super::{channels::ChannelRules, links::Links, pattern::Pattern, refusal::Refusal};
 use crate::{
@@ -118,6 +118,13 @@ impl Policy {
     /// The channels, in the file's order.
     pub fn channels(&self) -> &[ChannelRules] {
         &self.channels
+    }
+
+    /// The longest that a release must have run on the followers of a channel before one behind it takes it; `None` if none
+    /// is behind it.
+    pub fn soak_behind(&self, app: &AppName, channel: &ChannelName) -> Option<Duration> {
+        let behind = self.channels.iter().filter(|rules| rules.app == *app && rules.from.as_ref() == Some(channel));
+        behind.map(|rules| rules.soak).max()
     }
 
     /// The servers that the file names one by one.

@@ -1,10 +1,11 @@
 //! `push deploy`: an operator chooses a release for servers.
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use bucket::{AppName, Bucket, PushKind, Release, ReleaseName, ServerName};
+use bucket::{AppName, Bucket, ChannelName, PushKind, Release, ReleaseName, ServerName};
 use clap::Args;
 use console::{UsageError, count, note};
 use fleet::{
+    follow,
     lookup::{ensure_app, ensure_server},
     operation::{JustRead, Operator, find},
     plan::{Insistence, Objection, Proposal},
@@ -14,6 +15,7 @@ use fleet::{
 
 use super::{
     command::Command,
+    configured::find as find_channel,
     pending::{DeployOptions, PendingPush, carry_out_by, operator},
     targets::{Chosen, Targets},
     waves::{WaveOptions, begin},
@@ -34,6 +36,7 @@ use super::{
   push deploy web group:prod --waves 1,10%,rest --settle 2m -m 'login fix' --wait
   push deploy web 'app:web state:failed'
   push deploy web group:prod --waves all -m 'the site is down'
+  push deploy web web-1 --channel prod -m 'done debugging'
   push deploy api web-1 --install --wait")]
 pub(crate) struct Deploy {
     /// Release to deploy: an app, a release name (with or without directory and .deb), or APP@COMMIT
@@ -43,6 +46,9 @@ pub(crate) struct Deploy {
     /// from stdin
     #[arg(required = true, value_name = "SERVER|FILTER")]
     servers: Vec<String>,
+    /// Deploy what this channel of the app points to, so that the servers follow it again; APP alone is then that release
+    #[arg(long, value_name = "NAME")]
+    channel: Option<ChannelName>,
     #[command(flatten)]
     options: DeployOptions,
     #[command(flatten)]
@@ -60,7 +66,7 @@ impl Deploy {
         let bucket = &command.bucket;
         // Side by side: over a long way each answer takes its time.
         let targets = Targets::parse(&self.servers)?;
-        let (release, servers) = tokio::join!(choose(bucket, &self.release), targets.read(command));
+        let (release, servers) = tokio::join!(self.choose(command), targets.read(command));
         let (release, servers) = (release?, servers?);
         let insistence = Insistence { install: self.install || self.force, new_servers: self.force, held: false };
         let (mut pending, mut left_out) = (Vec::new(), 0);
@@ -85,10 +91,36 @@ impl Deploy {
         self.carry_out(command, &release, pending).await
     }
 
+    /// The release that is deployed: what the arguments name, which is what the channel points to if there is one.
+    async fn choose(&self, command: &Command) -> Result<Release> {
+        let (bucket, text) = (&command.bucket, self.release.as_str());
+        let Some(channel) = &self.channel else { return choose(bucket, text).await };
+        let app =
+            parse_release(text).map_or_else(|| app_and_commit(text).map(|(app, _)| app), |it| Ok(it.app().clone()))?;
+        let rules = find_channel(command, &app, channel)?;
+        let Some(pointed) = follow::read(bucket, rules).await?.channel.release else {
+            bail!(
+                "the channel `{channel}` of `{app}` points to nothing yet: the first round of `push watch` points it, or \
+                   `push channel set`"
+            );
+        };
+        if text != app.as_str() {
+            let named = choose(bucket, text).await?.name;
+            ensure!(
+                named == pointed,
+                "the channel `{channel}` of `{app}` points to `{}`, not to `{}`: leave out --channel to take the servers over, or \
+                 point the channel there (`push channel set`)",
+                pointed.stem(),
+                named.stem()
+            );
+        }
+        find(bucket, &pointed).await
+    }
+
     /// All at once, or in waves if the operator says some or the policy asks for them.
     async fn carry_out(&self, command: &Command, release: &Release, pending: Vec<PendingPush>) -> Result<bool> {
         let options = &self.options;
-        let operator = operator(command, options)?;
+        let operator = Operator { channel: self.channel.clone(), ..operator(command, options)? };
         let changing = pending
             .iter()
             .filter(|pending| pending.proposal.as_ref().is_ok_and(|(proposal, _)| !proposal.is_no_change()));
@@ -100,6 +132,11 @@ impl Deploy {
             refusal => anyhow::Error::from(refusal),
         });
         match way? {
+            Way::Waves { .. } if self.channel.is_some() => {
+                bail!(
+                    "what a channel points to is not deployed in waves yet: leave out --waves, or name servers one by one"
+                )
+            }
             Way::Waves { wish, asked_for } => {
                 if let Some(why) = asked_for {
                     note(format_args!("note: {why}; --waves says others"));
@@ -140,9 +177,7 @@ pub(super) async fn choose(bucket: &Bucket, text: &str) -> Result<Release> {
     if let Some(name) = parse_release(text) {
         return find(bucket, &name).await;
     }
-    let (app, commit) = text.split_once('@').map_or((text, None), |(app, commit)| (app, Some(commit)));
-    let app: AppName =
-        app.parse().map_err(|error| UsageError::new(format!("`{text}` is neither an app nor a release: {error}")))?;
+    let (app, commit) = app_and_commit(text)?;
     if let Some(commit) = commit {
         let hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
         ensure!(
@@ -186,6 +221,14 @@ pub(super) async fn choose(bucket: &Bucket, text: &str) -> Result<Release> {
             )
         }
     }
+}
+
+/// An app, and the beginning of a commit if one is named: `web`, `web@7e0ff60`.
+fn app_and_commit(text: &str) -> Result<(AppName, Option<&str>)> {
+    let (app, commit) = text.split_once('@').map_or((text, None), |(app, commit)| (app, Some(commit)));
+    let app =
+        app.parse().map_err(|error| UsageError::new(format!("`{text}` is neither an app nor a release: {error}")))?;
+    Ok((app, commit))
 }
 
 pub(super) fn parse_release(text: &str) -> Option<ReleaseName> {

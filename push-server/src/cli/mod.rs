@@ -4,6 +4,7 @@ mod carry_on;
 mod channel;
 mod check_config;
 mod command;
+mod configured;
 mod deploy;
 mod diff;
 mod halt;

@@ -221,10 +221,13 @@ fn show(outcomes: &[Outcome], told: &mut Told, json: bool) -> Result<()> {
 }
 
 fn as_json(Outcome { app, channel, result }: &Outcome) -> Value {
-    let Done { from, release, would, diverged, place, behind, later, unreadable, stale, push, warnings, followers } = match result {
-        Ok(done) => done,
-        Err(error) => return json!({ "app": app, "channel": channel, "error": console::safe(&format!("{error:#}")) }),
-    };
+    let Done { from, release, would, diverged, place, behind, later, unreadable, stale, push, warnings, followers } =
+        match result {
+            Ok(done) => done,
+            Err(error) => {
+                return json!({ "app": app, "channel": channel, "error": console::safe(&format!("{error:#}")) });
+            }
+        };
     let followers = followers.iter().map(|(server, fate)| {
         let mut follower = json!({ "server": server, "result": fate.label() });
         match fate {

@@ -5,11 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, anyhow};
-use bucket::{Channel, ChannelName, MoveKind, ReleaseName};
+use bucket::{Channel, MoveKind, ReleaseName};
 use fleet::{
     channel::{
         change::{Said, moved},
-        choose::{Furthest, Next, next, soaked},
+        choose::{Furthest, Next, next},
         line::Line,
         observe::{Observed, observed},
         repo::RepoUrl,
@@ -19,7 +19,6 @@ use fleet::{
     policy::ChannelRules,
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use jiff::SignedDuration;
 use tokio::sync::watch;
 
 use super::{
@@ -107,7 +106,7 @@ impl Watcher {
             Next::Stay => {}
         }
         if after != seen.channel {
-            follow::write(&self.bucket, &after, &seen).await?;
+            follow::write(&self.bucket, &self.policy, after.clone(), &seen).await?;
         }
         done.release.clone_from(&after.release);
         done.place = after.release.as_ref().and_then(|release| line.place(release.commit()));
@@ -132,7 +131,7 @@ impl Watcher {
     ) -> Result<(Furthest<'a>, BTreeSet<ReleaseName>)> {
         let of_followers: BTreeSet<&ReleaseName> = followers.iter().filter_map(|follower| follower.release).collect();
         let only = match &rules.from {
-            Some(from) => Some(self.soaked(rules, from).await?),
+            Some(from) => Some(follow::through(&self.bucket, rules, from, self.bucket.now()).await?),
             None => None,
         };
         let (mut furthest, mut dirty) = (Furthest::on(line, rejected, only).of(channel), BTreeSet::new());
@@ -146,14 +145,6 @@ impl Watcher {
             furthest.look(release);
         }
         Ok((furthest, dirty))
-    }
-
-    /// The releases that have gone through the channel before.
-    async fn soaked(&self, rules: &ChannelRules, from: &ChannelName) -> Result<BTreeSet<ReleaseName>> {
-        let read = self.bucket.channel(&rules.app, from).await;
-        let read = read.with_context(|| format!("could not read the channel `{from}` of `{}`", rules.app))?;
-        let soak = SignedDuration::try_from(rules.soak).unwrap_or(SignedDuration::MAX);
-        Ok(read.map(|(_, from)| soaked(&from, soak, self.bucket.now())).unwrap_or_default())
     }
 }
 

@@ -3,12 +3,12 @@
 mod show;
 
 use anyhow::{Context as _, Result, ensure};
-use bucket::{AppName, Channel, ChannelName, Generation};
+use bucket::{AppName, ChannelName, Generation};
 use clap::{Args, Subcommand};
-use console::{UsageError, nearest, note, print_json, print_line, safe};
+use console::{UsageError, note, print_json, print_line, safe};
 use fleet::{
-    channel::change::{Change, Said, before},
-    follow::{self, Seen},
+    channel::change::{Change, Said, Set, before},
+    follow::{self, Judged, NotSoaked},
     identity::{Identity, Origin},
     policy::ChannelRules,
     server::{self, Server},
@@ -18,6 +18,7 @@ use serde_json::json;
 
 use super::{
     command::{AT_ONCE, Command, operator_name},
+    configured::find,
     deploy::choose,
 };
 
@@ -29,7 +30,8 @@ use super::{
 #[command(after_help = "Examples:
   push channel list
   push channel show web --channel beta
-  push channel set web@417ac97 -m 'hotfix'
+  push channel set web@417ac97 -m 'the one before was too slow'
+  push channel set web@417ac97 --skip-soak -m 'hotfix'
   push channel rollback web -m 'too slow'
   push channel resume web -m 'mended'")]
 pub(crate) struct ChannelArguments {
@@ -52,10 +54,17 @@ enum Verb {
         of: Of,
     },
     /// Point a channel to a release, backwards too, and freeze it there
+    ///
+    /// A channel that moves only when told (`Moves: "told"`) is not frozen by a release that is further on its branch, as the
+    /// last round of `push watch` saw that. A channel with `From` takes only what has gone through the channel before for as
+    /// long as `Soak` says, or was in this one already.
     Set {
         /// Release: an app (its newest clean release), APP@COMMIT or a release name
         #[arg(value_name = "APP|RELEASE")]
         release: String,
+        /// Point it there though the release has not gone through the channel before (`From`), as for a hotfix; recorded
+        #[arg(long)]
+        skip_soak: bool,
         #[command(flatten)]
         changing: Changing,
     },
@@ -106,53 +115,23 @@ impl ChannelArguments {
         match self.verb {
             Verb::List { app } => show::list(command, app.as_ref()).await,
             Verb::Show { app, of } => show::show(command, find(command, &app, &of.channel)?).await,
-            Verb::Set { release, changing } => {
+            Verb::Set { release, skip_soak: without_soak, changing } => {
                 let release = choose(&command.bucket, &release).await?.name;
                 let app = release.app().clone();
-                change(command, &app, changing, &Change::Set(release)).await
+                let has_no_from = || {
+                    UsageError::new(format!(
+                        "the channel `{}` of `{app}` has no `From`, so there is nothing to skip: leave out --skip-soak",
+                        changing.of.channel
+                    ))
+                };
+                let rules = find(command, &app, &changing.of.channel)?;
+                ensure!(!without_soak || rules.from.is_some(), has_no_from());
+                change(command, &app, changing, &Change::Set(Set { release, without_soak })).await
             }
             Verb::Rollback { app, changing } => change(command, &app, changing, &Change::Rollback).await,
             Verb::Freeze { app, changing } => change(command, &app, changing, &Change::Freeze).await,
             Verb::Resume { app, changing } => change(command, &app, changing, &Change::Resume).await,
         }
-    }
-}
-
-/// A channel that is configured.
-fn find<'a>(command: &'a Command, app: &AppName, channel: &ChannelName) -> Result<&'a ChannelRules> {
-    let found = of_app(command, Some(app)).find(|rules| rules.channel == *channel);
-    let unknown = || {
-        let names: Vec<&str> = of_app(command, Some(app)).map(|rules| rules.channel.as_str()).collect();
-        let what = format!("`{app}` has no channel `{channel}`{}", did_you_mean(channel.as_str(), &names));
-        UsageError::new(what)
-    };
-    ensure_configured(command, Some(app))?;
-    Ok(found.ok_or_else(unknown)?)
-}
-
-/// The channels of an app, or all.
-fn of_app<'a>(command: &'a Command, app: Option<&AppName>) -> impl Iterator<Item = &'a ChannelRules> {
-    command.policy.channels().iter().filter(move |rules| app.is_none_or(|app| rules.app == *app))
-}
-
-/// That there are channels, of an app or at all.
-fn ensure_configured(command: &Command, app: Option<&AppName>) -> Result<()> {
-    let none = "no channel is configured: `Channels` in the policy file says which there are (--config)";
-    let apps: Vec<&str> = command.policy.channels().iter().map(|rules| rules.app.as_str()).collect();
-    ensure!(!apps.is_empty(), UsageError::new(none));
-    if let Some(app) = app {
-        let unknown =
-            || UsageError::new(format!("no channel of `{app}` is configured{}", did_you_mean(app.as_str(), &apps)));
-        ensure!(apps.contains(&app.as_str()), unknown());
-    }
-    Ok(())
-}
-
-/// What was probably meant, or else what there is.
-fn did_you_mean(word: &str, known: &[&str]) -> String {
-    match nearest(word, known) {
-        Some(near) => format!("; did you mean `{near}`?"),
-        None => format!("; there is {}", console::quoted(known)),
     }
 }
 
@@ -169,23 +148,25 @@ async fn change(command: &Command, app: &AppName, changing: Changing, change: &C
     let rules = find(command, app, &changing.of.channel)?;
     let who = Identity { name: operator_name(), origin: Origin::Local };
     follow::may_change(&command.policy, &who, rules, &servers(command, &[rules]).await?)?;
-    let seen = follow::read(bucket, rules).await?;
     let said = Said { by: &who.name, why: &changing.reason, at: command.now() };
-    let changed = follow::judge(&seen, change, said)?;
+    let judged = follow::judge(bucket, rules, change, said).await.map_err(|error| {
+        if error.is::<NotSoaked>() { error.context("--skip-soak points it there all the same") } else { error }
+    })?;
     let generation = if changing.dry_run {
         None
     } else {
         if let Some(new) = bucket.mark().await.context("could not mark the bucket; nothing was written")? {
             note(new);
         }
-        Some(follow::write(bucket, &changed, &seen).await?)
+        Some(follow::write(bucket, &command.policy, judged.channel.clone(), &judged.seen).await?)
     };
-    tell(command, &seen, &changed, generation)
+    tell(command, &judged, generation)
 }
 
 /// Says what has changed, or would.
-fn tell(command: &Command, seen: &Seen, changed: &Channel, generation: Option<Generation>) -> Result<bool> {
-    let Channel { app, channel, .. } = changed;
+fn tell(command: &Command, judged: &Judged, generation: Option<Generation>) -> Result<bool> {
+    let Judged { seen, channel: changed, freezes } = judged;
+    let (app, channel) = (&changed.app, &changed.channel);
     let (from, to) = (&seen.channel.release, &changed.release);
     if command.json {
         print_json(&json!({
@@ -204,6 +185,9 @@ fn tell(command: &Command, seen: &Seen, changed: &Channel, generation: Option<Ge
         (None, Some(frozen)) => print_line(format_args!("{app} {channel}: {would}frozen: {}", safe(&frozen.why)))?,
         (Some(_), None) => print_line(format_args!("{app} {channel}: {would}no longer frozen"))?,
         _ => {}
+    }
+    if let Some(why) = freezes {
+        note(format_args!("{app} {channel}: it moves when told, and is frozen all the same, because {why}"));
     }
     if let Some(before) = before(changed).filter(|_| from != to) {
         note(format_args!("`push channel rollback` would go to {}", before.stem()));

@@ -19,8 +19,11 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Value, json};
 
 use super::{
-    super::command::{AT_ONCE, Command, ago, cut, painted},
-    ensure_configured, of_app, servers,
+    super::{
+        command::{AT_ONCE, Command, ago, cut, painted},
+        configured::{ensure_configured, of_app},
+    },
+    servers,
 };
 use crate::badge;
 
@@ -168,7 +171,8 @@ pub(super) async fn show(command: &Command, rules: &ChannelRules) -> Result<bool
         let mut table = Table::new(&["MOVED", "BY", "COMMIT", "REASON"]);
         for entry in channel.history.iter().take(MOVES) {
             let (by, commit) = (entry.by.as_str().into(), entry.release.commit().short().into());
-            table.row([ago(entry.at, now).into(), by, commit, cut(&entry.why, 60)]);
+            let mark = if entry.without_soak { "without soak: " } else { "" };
+            table.row([ago(entry.at, now).into(), by, commit, cut(&format!("{mark}{}", entry.why), 60)]);
         }
         print(&format!("\n{}", table.show()))?;
     }
