@@ -1,13 +1,15 @@
 //! Channels: a named pointer, for one app, to one release. `channels/{app}/{channel}.json`.
 
+use std::future::ready;
+
 use futures_util::{Stream, TryStreamExt};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    AppName, Bucket, ChannelName, Error, Generation, Metadata, Object, PageToken, ReleaseName, ServerName, items,
-    layout,
+    AppName, Bucket, ChannelName, Error, Generation, Metadata, Object, ObjectInfo, PageToken, ReleaseName, ServerName,
+    items, layout,
 };
 
 /// Most bytes of a channel.
@@ -108,6 +110,25 @@ pub enum MoveKind {
     Unknown,
 }
 
+/// An object of a channel in a list, without being read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelSummary {
+    /// The app.
+    pub app: AppName,
+    /// The channel.
+    pub channel: ChannelName,
+    /// The generation of the object.
+    pub generation: Generation,
+    /// The object's size in bytes.
+    pub size: u64,
+}
+
+impl ChannelSummary {
+    pub(crate) fn new((app, channel): (AppName, ChannelName), generation: Generation, size: u64) -> Self {
+        Self { app, channel, generation, size }
+    }
+}
+
 impl Channel {
     /// Most entries of each list, unless another channel waits for them.
     pub const MAX_ENTRIES: usize = 100;
@@ -142,10 +163,12 @@ impl Channel {
 }
 
 impl Bucket {
-    /// The channels that were ever moved or frozen, by app and name.
-    pub fn channels(&self) -> impl Stream<Item = Result<(AppName, ChannelName), Error>> {
+    /// The channels that were ever moved or frozen.
+    pub fn channels(&self) -> impl Stream<Item = Result<ChannelSummary, Error>> {
         let page = async |after: Option<PageToken>| self.list(layout::CHANNELS, after.as_ref(), 1000).await;
-        items(page).try_filter_map(|info| async move { Ok(layout::channel_at(&info.path)) })
+        let summary =
+            |info: ObjectInfo| Some(ChannelSummary::new(layout::channel_at(&info.path)?, info.generation, info.size));
+        items(page).try_filter_map(move |info| ready(Ok(summary(info))))
     }
 
     /// A channel, with its generation; `None` when it was never moved or frozen.

@@ -1,13 +1,15 @@
 //! What the watcher last saw of a channel. `channel-state/{app}/{channel}.json`. It is derived from the rest, and may be lost.
 
+use std::future::ready;
+
 use futures_util::{Stream, TryStreamExt};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    AppName, Bucket, ChannelName, Commit, Error, Generation, Metadata, Object, PageToken, ReleaseName, ServerName,
-    items, layout,
+    AppName, Bucket, ChannelName, ChannelSummary, Commit, Error, Generation, Metadata, Object, ObjectInfo, PageToken,
+    ReleaseName, ServerName, items, layout,
 };
 
 /// Most bytes of the object.
@@ -104,12 +106,13 @@ impl ChannelState {
 }
 
 impl Bucket {
-    /// The channels of which something was seen, and which generation of that there is.
-    pub fn channel_states(&self) -> impl Stream<Item = Result<(AppName, ChannelName, Generation), Error>> {
+    /// The channels of which something was seen.
+    pub fn channel_states(&self) -> impl Stream<Item = Result<ChannelSummary, Error>> {
         let page = async |after: Option<PageToken>| self.list(layout::CHANNEL_STATES, after.as_ref(), 1000).await;
-        items(page).try_filter_map(|info| async move {
-            Ok(layout::channel_state_at(&info.path).map(|(app, channel)| (app, channel, info.generation)))
-        })
+        let summary = |info: ObjectInfo| {
+            Some(ChannelSummary::new(layout::channel_state_at(&info.path)?, info.generation, info.size))
+        };
+        items(page).try_filter_map(move |info| ready(Ok(summary(info))))
     }
 
     /// What was last seen of a channel, with its generation; `None` when nothing was.

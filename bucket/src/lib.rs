@@ -60,7 +60,7 @@ mod watcher_report;
 pub use app_name::AppName;
 pub use backend::Bucket;
 pub use bucket_url::BucketUrl;
-pub use channel::{Channel, Frozen, Move, MoveKind, RolledBackBy};
+pub use channel::{Channel, ChannelSummary, Frozen, Move, MoveKind, RolledBackBy};
 pub use channel_name::ChannelName;
 pub use channel_state::{ChannelState, LaterCommit, OffChannel, OffState};
 pub use document_metadata::{DocumentMetadata, LastPush, Retry, ToldHold};

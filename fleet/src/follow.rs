@@ -164,15 +164,20 @@ pub struct NotSoaked {
     from: ChannelName,
 }
 
-/// What a change would make of a channel, and whether anything speaks against it.
+/// What a change would make of a channel that was read a moment ago, and whether anything speaks against it.
 ///
 /// # Errors
-/// When nothing would change, a release has not gone through the channel before ([`NotSoaked`]), the reason is absent or too
-/// long, or the channel can't be read.
-pub async fn judge(bucket: &Bucket, rules: &ChannelRules, change: &Change, said: Said<'_>) -> Result<Judged> {
+/// When nothing would change, a release has not gone through the channel before ([`NotSoaked`]), or the reason is absent or too
+/// long.
+pub async fn judge(
+    bucket: &Bucket,
+    rules: &ChannelRules,
+    seen: Seen,
+    change: &Change,
+    said: Said<'_>,
+) -> Result<Judged> {
     ensure!(!said.why.trim().is_empty(), "no reason specified: say why, for everybody who meets it");
     ensure_short(said.why)?;
-    let seen = read(bucket, rules).await?;
     let mut freezes = None;
     if let Change::Set(set) = change {
         ensure_soaked(bucket, rules, &seen.channel, set, said.at).await?;

@@ -182,8 +182,9 @@ fn names(snapshot: &FleetSnapshot) -> Vec<&str> {
 }
 
 /// What a round asks for when nothing has changed.
-pub(crate) const QUIET: [&str; 10] = [
+pub(crate) const QUIET: [&str; 11] = [
     "Get halt.json",
+    "List channels/",
     "List debs/",
     "List debs/",
     "List holds/",

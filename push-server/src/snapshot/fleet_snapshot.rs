@@ -8,7 +8,7 @@ use std::{
 use bucket::{AppName, Halt, HistoryEntry, Hold, ReleaseName, ServerName, Timestamp};
 use fleet::{hold::AllHolds, server::Server};
 
-use super::{recent_push::RecentPush, releases::AppReleases, rollouts::Rollouts};
+use super::{channels::Channels, recent_push::RecentPush, releases::AppReleases, rollouts::Rollouts};
 
 /// The whole fleet at one moment.
 #[derive(Debug, Clone, Default)]
@@ -27,6 +27,8 @@ pub struct FleetSnapshot {
     pub holds: Arc<AllHolds>,
     /// The rollouts that were written last; a bounded number. Each was read before the servers.
     pub rollouts: Arc<Rollouts>,
+    /// The channels, what was seen of them, and the watcher that reported last.
+    pub channels: Arc<Channels>,
     /// The releases that nobody may push.
     pub rejected: Arc<BTreeSet<ReleaseName>>,
     /// When the bucket was last read from end to end; `None` before the first time.
@@ -50,6 +52,7 @@ impl FleetSnapshot {
             && self.rejected == other.rejected
             && self.holds == other.holds
             && self.rollouts == other.rollouts
+            && self.channels == other.channels
             && self.has_same_servers(other)
             && same(&self.apps, &other.apps)
     }

@@ -6,6 +6,7 @@
 //!
 //! What hasn't changed between two snapshots is the same `Arc` in both.
 
+mod channels;
 mod fleet_snapshot;
 mod full_scan;
 mod heads;
@@ -16,6 +17,7 @@ mod releases;
 mod rollouts;
 mod servers;
 
+pub use channels::{Channels, KnownObject};
 pub use fleet_snapshot::FleetSnapshot;
 pub use recent_push::{Evidence, RecentPush, RecentRows, push_of};
 pub use refresher::SnapshotRefresher;

@@ -1,6 +1,6 @@
 //! Keeps a snapshot of the fleet fresh, in rounds that read only what has changed.
 //!
-//! A round has three parts, servers, releases and what keeps everybody from pushing, that run side by side; each is put into
+//! A round has four parts, servers, releases, what keeps everybody from pushing, and channels, that run side by side; each is put into
 //! the snapshot when it is read, and stays as it was when it can't be. A round never overlaps a round. What a round reads
 //! never replaces what [`SnapshotRefresher::refresh_server`] has read since that round began.
 
@@ -18,6 +18,7 @@ use futures_util::{FutureExt as _, StreamExt, stream};
 use tokio::sync::watch;
 
 use super::{
+    channels,
     fleet_snapshot::{FleetSnapshot, unlike},
     full_scan::Releases,
     heads::{self, Heads, News},
@@ -214,10 +215,22 @@ impl SnapshotRefresher {
             self.put(|_, snapshot| snapshot.apps = releases.apps());
             read
         };
-        let (servers, releases, guards) = tokio::join!(of_servers, of_releases, self.read_guards());
-        let failures = [servers.err(), releases.err(), guards.err()].into_iter().flatten();
+        let (servers, releases, guards, channels) =
+            tokio::join!(of_servers, of_releases, self.read_guards(), self.read_channels());
+        let failures = [servers.err(), releases.err(), guards.err(), channels.err()].into_iter().flatten();
         let failures: Vec<String> = failures.map(|error| format!("{error:#}")).collect();
         ensure!(failures.is_empty(), failures.join("; "));
+        Ok(())
+    }
+
+    /// Reads afresh where channels point, after a change of ours. If that fails the next round tells.
+    pub async fn refresh_channels(&self) {
+        let _ = self.read_channels().await;
+    }
+
+    async fn read_channels(&self) -> Result<()> {
+        let read = channels::read(&self.bucket, &self.snapshot().channels).await?;
+        self.put(|_, snapshot| snapshot.channels = Arc::new(read));
         Ok(())
     }
 

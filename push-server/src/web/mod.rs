@@ -8,6 +8,7 @@ mod accept;
 mod api;
 mod assets;
 pub mod auth;
+mod channels;
 mod compare;
 mod comparison;
 mod counters;

@@ -149,7 +149,8 @@ async fn change(command: &Command, app: &AppName, changing: Changing, change: &C
     let who = Identity { name: operator_name(), origin: Origin::Local };
     follow::may_change(&command.policy, &who, rules, &servers(command, &[rules]).await?)?;
     let said = Said { by: &who.name, why: &changing.reason, at: command.now() };
-    let judged = follow::judge(bucket, rules, change, said).await.map_err(|error| {
+    let seen = follow::read(bucket, rules).await?;
+    let judged = follow::judge(bucket, rules, seen, change, said).await.map_err(|error| {
         if error.is::<NotSoaked>() { error.context("--skip-soak points it there all the same") } else { error }
     })?;
     let generation = if changing.dry_run {

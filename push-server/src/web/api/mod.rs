@@ -3,6 +3,7 @@
 //!
 //! Problems are `application/problem+json` (RFC 9457). Lists have a hundred items a page.
 
+mod channels;
 mod compare;
 mod guards;
 mod holds;
@@ -63,6 +64,7 @@ pub(crate) fn routes() -> Vec<Route> {
         .into_iter()
         .chain(guards::routes())
         .chain(rollouts::routes())
+        .chain(channels::routes())
         .chain(retirements::routes())
         .chain([compare::route()]);
     reading().into_iter().chain(writing()).chain(special).collect()
