@@ -73,6 +73,8 @@ pub struct OffChannel {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OffState {
+    /// It waits for a rollout of the channel.
+    Waits,
     /// It was left alone.
     LeftAlone,
     /// It should have been pushed to, and that failed.

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    AppName, Bucket, Error, Generation, Metadata, Object, ObjectInfo, PageToken, PushId, ReleaseName, ServerName,
-    items, layout,
+    AppName, Bucket, ChannelName, Error, Generation, Metadata, Object, ObjectInfo, PageToken, PushId, ReleaseName,
+    ServerName, items, layout,
 };
 
 /// Most bytes of the object of a rollout.
@@ -40,6 +40,9 @@ pub struct Rollout {
     /// Whether it also goes to servers that they have put on hold themselves.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub held: bool,
+    /// The channel that it was begun for, if it brings what that pointed to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<ChannelName>,
     /// The reason, in their words.
     pub why: String,
     /// What its waves wait for and what stops it.

@@ -50,6 +50,13 @@ pub struct Raced {
     channel: ChannelName,
 }
 
+impl Raced {
+    /// About the channel of these rules.
+    pub fn over(rules: &ChannelRules) -> Self {
+        Self { app: rules.app.clone(), channel: rules.channel.clone() }
+    }
+}
+
 /// Somebody may not change a channel.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(

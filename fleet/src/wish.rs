@@ -203,6 +203,11 @@ impl Waves {
         }
     }
 
+    /// One, of all servers of a push.
+    pub(crate) fn rest() -> Self {
+        Self { specs: vec![WaveSpec::Rest], are_for_any_push: true }
+    }
+
     /// Each of them, in order; at least one.
     pub(crate) fn specs(&self) -> &[WaveSpec] {
         &self.specs

@@ -1,6 +1,8 @@
 //! What becomes of a channel's release on its followers, as their agents report it: pure.
 
-use bucket::{AppState, Channel, ReleaseName, RolledBackBy, ServerName, Timestamp};
+use std::collections::BTreeSet;
+
+use bucket::{AppState, Channel, MoveKind, ReleaseName, RolledBackBy, ServerName, Timestamp};
 
 /// What is known of the app on a follower.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,38 +21,47 @@ pub struct Observed<'a> {
     pub is_reachable: bool,
 }
 
-/// The channel with what its followers say of its release: who rolled it back by itself or is degraded by it, since a person
-/// pointed it there if one did, and whether all that can be reached run it.
-pub fn observed(channel: &Channel, followers: &[Observed], now: Timestamp) -> Channel {
+/// The channel with what its followers say of its release, and of one that still goes out though it points elsewhere by now: who
+/// rolled it back by itself or is degraded by it, since a person pointed the channel there if one did, and whether all that can be
+/// reached run it.
+pub fn observed(channel: &Channel, going: Option<&ReleaseName>, followers: &[Observed], now: Timestamp) -> Channel {
     let mut observed = channel.clone();
-    let Some(release) = &channel.release else { return observed };
+    let releases: BTreeSet<&ReleaseName> = channel.release.iter().chain(going).collect();
+    for release in releases {
+        observe(&mut observed, release, followers, now);
+    }
+    observed.rolled_back.truncate(Channel::MAX_ENTRIES);
+    observed
+}
+
+fn observe(channel: &mut Channel, release: &ReleaseName, followers: &[Observed], now: Timestamp) {
+    let pointed = channel.history.iter().find(|entry| entry.release == *release);
+    // A person who points it there once more means it.
+    let since = pointed.filter(|entry| matches!(entry.kind, MoveKind::Set | MoveKind::Rollback)).map(|entry| entry.at);
     for follower in followers.iter().filter(|follower| follower.release == Some(release)) {
         let is_it = |entry: &RolledBackBy| entry.release == *release && entry.server == *follower.server;
         match follower.state {
             Some(AppState::Quarantined | AppState::Degraded) => {
-                let of_it = observed.rolled_back.iter().filter(|entry| entry.release == *release).count();
-                // A person who points it there once more means it.
-                let is_since = !channel.is_pointed() || follower.since >= Some(channel.moved);
-                if !is_since || of_it == MAX_WITNESSES || observed.rolled_back.iter().any(is_it) {
+                let of_it = channel.rolled_back.iter().filter(|entry| entry.release == *release).count();
+                let is_since = since.is_none() || follower.since >= since;
+                if !is_since || of_it == MAX_WITNESSES || channel.rolled_back.iter().any(is_it) {
                     continue;
                 }
                 let (server, why) = (follower.server.clone(), follower.reason.unwrap_or_default());
                 let why = console::one_line(why).chars().take(MAX_WHY).collect();
-                observed.rolled_back.insert(0, RolledBackBy { release: release.clone(), server, at: now, why });
+                channel.rolled_back.insert(0, RolledBackBy { release: release.clone(), server, at: now, why });
             }
             // It was tried again, and runs.
-            Some(AppState::Converged) => observed.rolled_back.retain(|entry| !is_it(entry)),
+            Some(AppState::Converged) => channel.rolled_back.retain(|entry| !is_it(entry)),
             _ => {}
         }
     }
-    observed.rolled_back.truncate(Channel::MAX_ENTRIES);
     let mut reachable = followers.iter().filter(|follower| follower.is_reachable).peekable();
     let all_run = reachable.peek().is_some()
         && reachable.all(|follower| follower.release == Some(release) && follower.state == Some(AppState::Converged));
-    if let Some(entry) = observed.history.first_mut().filter(|entry| entry.release == *release && all_run) {
+    if let Some(entry) = channel.history.iter_mut().find(|entry| entry.release == *release && all_run) {
         entry.ran.get_or_insert(now);
     }
-    observed
 }
 
 /// Followers that are named of those that rolled back one release: the first keeps it from all others.
@@ -61,8 +72,6 @@ const MAX_WHY: usize = 500;
 
 #[cfg(test)]
 mod tests {
-    use bucket::MoveKind;
-
     use super::*;
     use crate::channel::change::{Said, moved};
 
@@ -97,31 +106,62 @@ mod tests {
             // Of another release it says nothing of this one.
             (follower(&one, &old, AppState::Quarantined, true), good(true), false, false),
         ] {
-            let after = observed(&channel, &[first.clone(), second], now);
+            let after = observed(&channel, None, &[first.clone(), second], now);
             assert_eq!(
                 (after.history[0].ran.is_some(), !after.rolled_back.is_empty()),
                 (ran, rolled_back),
                 "{first:?}"
             );
             // What was observed once isn't so again.
-            let again = observed(&after, &[first], "2026-11-20T21:00:00Z".parse().unwrap());
+            let again = observed(&after, None, &[first], "2026-11-20T21:00:00Z".parse().unwrap());
             assert_eq!(again.rolled_back, after.rolled_back);
         }
-        let failed = observed(&channel, &[follower(&one, &new, AppState::Quarantined, true)], now);
+        let failed = observed(&channel, None, &[follower(&one, &new, AppState::Quarantined, true)], now);
         assert_eq!((&failed.rolled_back[0].server, failed.rolled_back[0].why.as_str()), (&one, "it ⏎ crashed"));
         let later = "2026-11-20T21:00:00Z".parse().unwrap();
         let set = moved(&channel, &new, MoveKind::Set, Said { by: "dev", why: "once more", at: later });
-        let before = observed(&set, &[follower(&one, &new, AppState::Quarantined, true)], later);
+        let before = observed(&set, None, &[follower(&one, &new, AppState::Quarantined, true)], later);
         assert!(before.rolled_back.is_empty());
         // A program that points it there says nothing of what was rolled back before.
         let canary = moved(&channel, &new, MoveKind::Forward, Said { by: "w", why: "newer", at: later });
-        assert!(!observed(&canary, &[follower(&one, &new, AppState::Quarantined, true)], later).rolled_back.is_empty());
+        assert!(
+            !observed(&canary, None, &[follower(&one, &new, AppState::Quarantined, true)], later)
+                .rolled_back
+                .is_empty()
+        );
         let names: Vec<ServerName> = (0..150).map(|n| format!("web-{n}").parse().unwrap()).collect();
         let all: Vec<_> = names.iter().map(|name| follower(name, &new, AppState::Degraded, true)).collect();
-        let many = observed(&channel, &all, now);
+        let many = observed(&channel, None, &all, now);
         assert_eq!(many.rolled_back.len(), MAX_WITNESSES);
-        assert_eq!(observed(&many, &all, later), many, "a quiet round changes nothing");
-        let again = observed(&failed, &[follower(&one, &new, AppState::Converged, true)], now);
+        assert_eq!(observed(&many, None, &all, later), many, "a quiet round changes nothing");
+        let again = observed(&failed, None, &[follower(&one, &new, AppState::Converged, true)], now);
         assert!(again.rolled_back.is_empty() && again.history[0].ran.is_some());
+    }
+
+    #[test]
+    fn what_still_goes_out_when_the_channel_has_moved_on_is_observed_too() {
+        let now = "2026-11-20T20:00:00Z".parse().unwrap();
+        let channel = Channel::new("web".parse().unwrap(), "prod".parse().unwrap(), "w", "", now);
+        let said = Said { by: "w", why: "newer", at: now };
+        let channel =
+            [1, 2, 3].iter().fold(channel, |channel, n| moved(&channel, &release(*n), MoveKind::Forward, said));
+        let (one, two) = ("web-1".parse().unwrap(), "web-2".parse().unwrap());
+        let (old, going) = (release(1), release(2));
+        let follower = |server, release, state| Observed {
+            server,
+            release: Some(release),
+            state: Some(state),
+            since: Some(now),
+            reason: None,
+            is_reachable: true,
+        };
+        let runs = [&one, &two].map(|server| follower(server, &going, AppState::Converged));
+        let ran = |after: &Channel| [0, 1, 2].map(|at| after.history[at].ran.is_some());
+        assert_eq!(ran(&observed(&channel, Some(&going), &runs, now)), [false, true, false]);
+        assert_eq!(ran(&observed(&channel, None, &runs, now)), [false; 3]);
+        let broken = [follower(&one, &going, AppState::Quarantined), follower(&two, &old, AppState::Degraded)];
+        let after = observed(&channel, Some(&going), &broken, now);
+        let named: Vec<_> = after.rolled_back.iter().map(|entry| (&entry.release, &entry.server)).collect();
+        assert_eq!(named, [(&going, &one)], "of what it pointed to long before nothing is noted");
     }
 }

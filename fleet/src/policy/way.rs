@@ -3,12 +3,13 @@
 use bucket::{AppName, ServerName};
 
 use super::{
+    channels::ChannelRules,
     refusal::Refusal,
     rules::{Policy, Reason, Role},
 };
 use crate::{
     identity::Identity,
-    wish::{Asked, Said, WavesOrAll, Wish},
+    wish::{Asked, Said, Waves, WavesOrAll, Wish},
 };
 
 /// How a deploy goes out.
@@ -72,6 +73,28 @@ impl Policy {
                 let (policy, one, other) = (self.source.clone(), in_words(one), in_words(other));
                 Err(Refusal::DifferentWaves { policy, one, other })
             }
+        }
+    }
+
+    /// In which waves what a channel points to goes out to servers, unless it goes to all at once: in those of the channel, or else in
+    /// those that are asked for of any deploy there. A channel that only says how many servers may be out has one wave.
+    ///
+    /// # Errors
+    /// When the channel has none and not all servers are asked to go out in the same waves.
+    pub fn wish_of_channel(
+        &self,
+        who: &Identity,
+        rules: &ChannelRules,
+        servers: &[&ServerName],
+        reason: Reason,
+    ) -> Result<Option<Wish>, Refusal> {
+        let own = Said { max_down: rules.max_down, ..Said::default() };
+        if let Some(asked) = &rules.asked {
+            return Ok(Some(own.wish_as_asked(asked)));
+        }
+        match self.way(who, &rules.app, servers, reason, &Said::default())? {
+            Way::Waves { wish, .. } => Ok(Some(Wish { max_down: rules.max_down, ..*wish })),
+            Way::AtOnce { .. } => Ok(rules.max_down.map(|_| own.wish(&Waves::rest()))),
         }
     }
 
@@ -152,6 +175,40 @@ mod tests {
         let policy = Policy::parse("rules", RULES).unwrap();
         let most = ["prod", "edge", "stage", "?"].map(|group| policy.max_down(group).map(|share| share.to_string()));
         assert_eq!(most, [Some("10%".to_owned()), Some("3".to_owned()), None, None]);
+    }
+
+    #[test]
+    fn a_channel_has_waves_of_its_own_or_those_that_are_asked_for() {
+        let wish = |more: &str, servers: &[&str]| {
+            let text = RULES.trim_end().trim_end_matches('}').to_owned()
+                + &format!("Channels: [{{ App: 'web', Repo: 'https://git.example/web.git', {more} }}] }}");
+            let policy = Policy::parse("rules", &text).unwrap();
+            let servers: Vec<ServerName> = servers.iter().map(|server| server.parse().unwrap()).collect();
+            let servers: Vec<&ServerName> = servers.iter().collect();
+            let who = Identity { name: "dev".to_owned(), origin: Origin::Local };
+            let wish = policy.wish_of_channel(&who, &policy.channels()[0], &servers, Reason::Given("why"));
+            let words = |wish: Wish| {
+                let max_down = wish.max_down.map(|share| share.to_string());
+                (wish.waves.to_string(), wish.rules.settle_seconds, wish.rules.stop_at, max_down)
+            };
+            wish.map(|wish| wish.map(words)).map_err(|refusal| refusal.to_string())
+        };
+        let waves = |waves: &str, settle, stop_at, max_down: Option<&str>| {
+            Ok(Some((waves.to_owned(), settle, stop_at, max_down.map(str::to_owned))))
+        };
+        let own = "Waves: ['web-1', 'rest'], Settle: '2m', MaxDown: '20%'";
+        for (more, servers, want) in [
+            (own, vec!["web-1", "web-2"], waves("web-1,rest", 120, 1, Some("20%"))),
+            // Where several groups ask for different ones, the channel's go before all of them.
+            (own, vec!["web-1", "edge-1"], waves("web-1,rest", 120, 1, Some("20%"))),
+            ("", vec!["web-1", "web-2"], waves("1,rest", 300, 2, None)),
+            ("MaxDown: 2", vec!["web-1"], waves("1,rest", 300, 2, Some("2"))),
+            ("MaxDown: 2", vec!["a-stage"], waves("rest", 60, 1, Some("2"))),
+            ("", vec!["a-stage"], Ok(None)),
+        ] {
+            assert_eq!(wish(more, &servers), want, "{more} {servers:?}");
+        }
+        assert!(wish("", &["web-1", "edge-1"]).unwrap_err().contains("1,rest for group `edge`"));
     }
 
     #[test]

@@ -10,8 +10,8 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use bucket::{
-    Bucket, DocumentMetadata, Driven, Error, Generation, NewBucket, Push, PushEnd, PushId, PushKind, PushRow, Rollout,
-    RolloutStage, ServerName, Undo, UnwrittenCause, UnwrittenRow, WaveRow,
+    Bucket, ChannelName, DocumentMetadata, Driven, Error, Generation, NewBucket, Push, PushEnd, PushId, PushKind,
+    PushRow, Rollout, RolloutStage, ServerName, Undo, UnwrittenCause, UnwrittenRow, WaveRow,
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::SignedDuration;
@@ -147,7 +147,8 @@ impl Driver {
         });
         let intents = readable(intents)?;
         let settle = Some(rollout.rules.settle_seconds).filter(|seconds| *seconds > 0);
-        let operator = self.operator((&rollout.who, rollout.signed_in), &rollout.why, rollout.held);
+        let channel = rollout.channel.clone();
+        let operator = self.operator((&rollout.who, rollout.signed_in), &rollout.why, rollout.held, channel);
         let results = carry_wave(bucket, &operator, (push_of(&rollout), settle), intents).await;
         // What the rules forbid by now, as to who lost the role, and a release that was rejected stop the rollout; what else
         // went wrong is tried again.
@@ -213,12 +214,19 @@ impl Driver {
             intents.push(seen(servers, &row.server).map(|seen| (intent, JustRead { release, seen })));
         }
         let intents = readable(intents)?;
-        let operator = self.operator((&undo.who, undo.signed_in), &undo.why, rollout.held);
+        // Whoever undoes what a channel brought takes the servers over.
+        let operator = self.operator((&undo.who, undo.signed_in), &undo.why, rollout.held, None);
         let results = carry_wave(bucket, &operator, (push, None), intents).await;
         ended(rollout, &results)
     }
 
-    fn operator(&self, (who, signed_in): (&str, bool), why: &str, held: bool) -> Operator {
+    fn operator(
+        &self,
+        (who, signed_in): (&str, bool),
+        why: &str,
+        held: bool,
+        channel: Option<ChannelName>,
+    ) -> Operator {
         let origin = if signed_in { Origin::SignedIn } else { Origin::Local };
         let who = Identity { name: who.to_owned(), origin };
         Operator {
@@ -228,7 +236,7 @@ impl Driver {
             poke: self.poke.clone(),
             held,
             without_waves: false,
-            channel: None,
+            channel,
         }
     }
 }
@@ -342,7 +350,7 @@ pub fn push_of(rollout: &Rollout) -> Push {
         rollout: true,
         rows: rollout.rows().map(row).collect(),
         without_waves: false,
-        channel: None,
+        channel: rollout.channel.clone(),
     }
 }
 

@@ -7,10 +7,12 @@
 //! - [`next`]: what is done about it now, and what it waits for
 //! - [`plan`]: what an operator wants of the waves, and what follows from that
 //! - [`decide`]: what a person decides about a rollout
+//! - [`channel`]: the rollouts of a channel, of which one goes on at a time
 //! - [`read`]: its servers, again and again
 //! - [`drive`]: doing it, by whoever is there
 
 pub mod budget;
+pub mod channel;
 pub mod decide;
 pub mod drive;
 pub mod next;

@@ -5,7 +5,7 @@ use std::{
     fmt,
 };
 
-use bucket::{Budget, Rollout, RolloutRules, RolloutStage, ServerName, Timestamp, Wave, WaveRow};
+use bucket::{AppState, Budget, Rollout, RolloutRules, RolloutStage, ServerName, Timestamp, Uncounted, Wave, WaveRow};
 use jiff::SignedDuration;
 
 use super::observe::{Health, RowState, health, row_state};
@@ -47,6 +47,8 @@ pub enum Next {
 pub enum Stop {
     /// As many servers failed as stop it.
     Failures(Vec<ServerName>),
+    /// It brings what a channel pointed to, and these rolled that back by themselves, or are degraded by it.
+    RolledBack(Vec<ServerName>),
     /// A wave (from 1) has not enough in time, and these are missing.
     TooSlow(usize, Vec<ServerName>),
 }
@@ -98,6 +100,9 @@ impl fmt::Display for Stop {
         match self {
             Self::Failures(servers) => {
                 write!(f, "{} failed: {}", console::count(servers.len(), "server"), names(servers))
+            }
+            Self::RolledBack(servers) => {
+                write!(f, "{} rolled the release back: {}", console::count(servers.len(), "server"), names(servers))
             }
             Self::TooSlow(wave, servers) => {
                 write!(f, "wave {wave} did not have enough in time: {} missing", names(servers))
@@ -177,6 +182,13 @@ pub fn next(rollout: &Rollout, around: Surroundings) -> Next {
 
 fn run(rollout: &Rollout, around: Surroundings) -> Next {
     let state = |row: &WaveRow| row_state(rollout, row, around.servers.get(&row.server), around.now);
+    if rollout.channel.is_some() {
+        let rolled_back: Vec<ServerName> =
+            rollout.rows().filter(|row| has_rolled_back(row, &state(row))).map(|row| row.server.clone()).collect();
+        if !rolled_back.is_empty() {
+            return Next::Stop(Stop::RolledBack(rolled_back));
+        }
+    }
     let failed: Vec<ServerName> =
         rollout.counted().filter(|row| state(row).has_failed()).map(|row| row.server.clone()).collect();
     if failed.len() >= rollout.rules.stop_at.max(1) {
@@ -211,9 +223,16 @@ fn run(rollout: &Rollout, around: Surroundings) -> Next {
     match out.affordable(writable) {
         (rows, _) if !rows.is_empty() => Next::Write(rows),
         (_, Some(budget)) => Next::Wait(budget),
-        (_, None) if waiting != Waiting::Nothing => Next::Wait(waiting),
+        // A channel leaves alone who is on hold, and comes back to them with what it points to then.
+        (_, None) if waiting != Waiting::Nothing && rollout.channel.is_none() => Next::Wait(waiting),
         (_, None) => Next::End(RolloutStage::Done),
     }
+}
+
+/// Whether a server keeps a channel's release from all others, and no person said that it doesn't.
+fn has_rolled_back(row: &WaveRow, state: &RowState) -> bool {
+    let is_back = matches!(state, RowState::Failed(AppState::Quarantined | AppState::Degraded));
+    is_back && row.uncounted != Some(Uncounted::Excused)
 }
 
 /// What a wave that was written still waits for, or stops the rollout; `None` when it has enough and the next may begin.

@@ -1,7 +1,8 @@
 //! Planning a rollout: what an operator wants of its waves, and what follows from that. Pure.
 
 use bucket::{
-    AppName, Budget, PushId, Release, ReleaseName, Rollout, RolloutStage, ServerName, Timestamp, Uncounted, Wave,
+    AppName, Budget, ChannelName, PushId, Release, ReleaseName, Rollout, RolloutStage, ServerName, Timestamp,
+    Uncounted, Wave,
 };
 use serde_json::Map;
 
@@ -32,6 +33,8 @@ pub struct Subject<'a> {
     pub why: &'a str,
     /// Whether it also goes to servers that they have put on hold.
     pub held: bool,
+    /// The channel that points to the release, if it is begun for that.
+    pub channel: Option<&'a ChannelName>,
 }
 
 /// How the servers of a push are divided: what a plan shows before anything is written, and what is written down then.
@@ -127,6 +130,7 @@ impl Division {
             signed_in: subject.who.origin == Origin::SignedIn,
             why: subject.why.to_owned(),
             held: subject.held,
+            channel: subject.channel.cloned(),
             rules: wish.rules.clone(),
             budgets: self.budgets,
             waves: self.waves,

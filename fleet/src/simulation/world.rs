@@ -180,7 +180,8 @@ impl World {
         let candidates: Vec<Candidate> =
             fleet.iter().map(|server| Candidate { server, from: server.desired(app) }).collect();
         let (id, who) = (PushId::random(), who("dev"));
-        let subject = Subject { id: &id, release: self.release(), who: &who, why: "a simulation", held: false };
+        let subject =
+            Subject { id: &id, release: self.release(), who: &who, why: "a simulation", held: false, channel: None };
         let rollout = plan(subject, wish, &candidates, &fleet.iter(), &self.policy, self.bucket.now())?;
         begin(&self.bucket, &rollout).await?;
         Ok(rollout)

@@ -290,6 +290,7 @@ async fn list(command: &Command) -> Result<bool> {
             .map(|rollout| {
                 json!({
                     "id": rollout.id, "began": rollout.began, "app": rollout.app, "release": rollout.release.stem(),
+                    "channel": rollout.channel,
                     "stage": rollout.stage, "waves": rollout.waves.len(), "servers": rollout.rows().count(),
                     "driven": rollout.driven,
                 })
@@ -333,7 +334,7 @@ async fn show(command: &Command, id: &PushId) -> Result<bool> {
         });
         print_json(&json!({
             "id": rollout.id, "app": rollout.app, "release": rollout.release.stem(), "stage": rollout.stage,
-            "stopped": rollout.stopped, "who": rollout.who, "why": rollout.why, "driven": rollout.driven,
+            "stopped": rollout.stopped, "channel": rollout.channel, "who": rollout.who, "why": rollout.why, "driven": rollout.driven,
             "waves": waves.collect::<Vec<_>>(), "verdicts": rollout.verdicts,
         }))?;
         return Ok(true);

@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
+    time::{Instant, sleep_until},
 };
 use tracing::Level;
 
@@ -30,14 +31,19 @@ use crate::watch::{
     counts::Counts,
     listen::listen,
     mirror::Mirrors,
-    outcome::{Done, Fate, Outcome},
+    outcome::{Done, Fate, Going, Outcome},
     record::record,
+    rollouts::{Looked, Rollouts},
     watcher::Watcher,
 };
+
+/// How often the rollouts of channels are carried on between two rounds.
+const PERIOD: Duration = Duration::from_secs(2);
 
 /// Move channels to the furthest release of their branch, and push it to their followers
 ///
 /// It works from the state, in rounds: whatever a round could not do, the next one does. Two of them at once do no harm.
+/// What goes out in waves is carried on between them; a rollout that ends begins the next round.
 /// `Channels` in the policy file says which channels there are (--config). What git says comes from mirrors of their
 /// repositories.
 #[derive(Debug, Args)]
@@ -47,7 +53,7 @@ use crate::watch::{
   push watch --config skiapush.conf --listen 127.0.0.1:8001
 
 Exit status of --once:
-  0  all is done, or there is nothing to do
+  0  all is done, there is nothing to do, or a rollout waits
   1  something failed
   2  usage error")]
 pub(crate) struct Watch {
@@ -69,8 +75,14 @@ pub(crate) struct Watch {
     project: Option<String>,
 }
 
-/// What was left alone and why, which is told once.
-type Told = BTreeMap<(AppName, ChannelName, ServerName), String>;
+/// What was told already, which is not told again.
+#[derive(Debug, Default)]
+struct Told {
+    /// The followers that were left alone or wait, and why.
+    followers: BTreeMap<(AppName, ChannelName, ServerName), String>,
+    /// How far rollouts are.
+    rollouts: BTreeMap<(AppName, ChannelName), String>,
+}
 
 impl Watch {
     pub(crate) async fn run(self, bucket: Bucket, policy: Option<PathBuf>, json: bool) -> Result<bool> {
@@ -83,7 +95,7 @@ impl Watch {
         }
         let mirrors = Mirrors::new(self.directory()?);
         let counts = Arc::new(Counts::new(policy.get().0.channels()));
-        let mut told = Told::new();
+        let (mut rollouts, mut told) = (Rollouts::default(), Told::default());
         let host = Person::find(|key| std::env::var(key).ok()).host;
         let mut stop = stop_at_sigterm()?;
         self.begin(&counts, &stop).await?;
@@ -94,7 +106,7 @@ impl Watch {
             }
             let who = Identity { name: operator_name(), origin: Origin::Local };
             let watcher = Watcher { bucket: bucket.clone(), policy: policy.clone(), who, poke: poke.clone() };
-            let round = watcher.round(&mirrors, stop.clone()).await;
+            let round = watcher.round(&mirrors, &mut rollouts, stop.clone()).await;
             counts.count(policy.channels(), round.as_deref().ok());
             let succeeded = match round {
                 Ok(outcomes) => {
@@ -115,9 +127,37 @@ impl Watch {
             if self.once {
                 return Ok(succeeded && !*stop.borrow());
             }
+            if self.between(&watcher, &mut rollouts, &mut told, (&mut stop, json)).await? {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Carries rollouts on until the next round: when it is time for that, or one of them wants it. Whether the process is to end.
+    async fn between(
+        &self,
+        watcher: &Watcher,
+        rollouts: &mut Rollouts,
+        told: &mut Told,
+        (stop, json): (&mut watch::Receiver<bool>, bool),
+    ) -> Result<bool> {
+        let next = Instant::now() + self.poll;
+        loop {
+            let look = Instant::now() + PERIOD;
             tokio::select! {
-                () = tokio::time::sleep(self.poll) => {}
+                () = sleep_until(if rollouts.are_open() { next.min(look) } else { next }) => {}
                 _ = stop.wait_for(|stop| *stop) => return Ok(true),
+            }
+            if Instant::now() >= next {
+                return Ok(false);
+            }
+            let looked = watcher.carry_on(rollouts, stop).await;
+            show_looked(&looked, told, json)?;
+            if *stop.borrow() {
+                return Ok(true);
+            }
+            if looked.iter().any(|looked| looked.calls_for_round) {
+                return Ok(false);
             }
         }
     }
@@ -172,7 +212,7 @@ fn show(outcomes: &[Outcome], told: &mut Told, json: bool) -> Result<()> {
     if json {
         return print_json(&json!({ "channels": outcomes.iter().map(as_json).collect::<Vec<_>>() }));
     }
-    let mut still = Told::new();
+    let mut still = BTreeMap::new();
     for Outcome { app, channel, result } in outcomes {
         let done = match result {
             Ok(done) => done,
@@ -201,37 +241,73 @@ fn show(outcomes: &[Outcome], told: &mut Told, json: bool) -> Result<()> {
         for warning in &done.warnings {
             note(format_args!("{app} {channel}: warning: {}", console::safe(warning)));
         }
+        for going in &done.rollouts {
+            told.rollout(app, channel, going.to_string())?;
+        }
         for (server, fate) in &done.followers {
+            let mut once = |what: &str, why: String| {
+                let key = (app.clone(), channel.clone(), server.clone());
+                if told.followers.get(&key) != Some(&why) {
+                    print_line(format_args!("{app} {channel}: {server}: {what}: {}", console::safe(&why)))?;
+                }
+                still.insert(key, why);
+                anyhow::Ok(())
+            };
             match fate {
                 Fate::There => {}
                 Fate::Pushed => print_line(format_args!("{app} {channel}: {server}: pushed"))?,
                 Fate::Failed(why) => note(format_args!("{app} {channel}: {server}: error: {}", console::safe(why))),
-                Fate::LeftAlone(why) => {
-                    let (key, why) = ((app.clone(), channel.clone(), server.clone()), why.to_string());
-                    if told.get(&key) != Some(&why) {
-                        print_line(format_args!("{app} {channel}: {server}: left alone: {}", console::safe(&why)))?;
-                    }
-                    still.insert(key, why);
-                }
+                Fate::Waits(why) => once("waits", why.clone())?,
+                Fate::LeftAlone(why) => once("left alone", why.to_string())?,
             }
         }
     }
-    *told = still;
+    told.followers = still;
     Ok(())
 }
 
+impl Told {
+    /// Tells how far the rollout of a channel is, unless that was told last.
+    fn rollout(&mut self, app: &AppName, channel: &ChannelName, text: String) -> Result<()> {
+        let key = (app.clone(), channel.clone());
+        if self.rollouts.get(&key) != Some(&text) {
+            print_line(format_args!("{app} {channel}: {}", console::safe(&text)))?;
+            self.rollouts.insert(key, text);
+        }
+        Ok(())
+    }
+}
+
+/// What has changed about rollouts between two rounds.
+fn show_looked(looked: &[Looked], told: &mut Told, json: bool) -> Result<()> {
+    for Looked { app, channel, going, .. } in looked {
+        let text = going.as_ref().map_or_else(|error| format!("warning: {error}"), Going::to_string);
+        if !json {
+            told.rollout(app, channel, text)?;
+        } else if told.rollouts.insert((app.clone(), channel.clone()), text.clone()).as_ref() != Some(&text) {
+            let rollouts: Vec<Value> = going.iter().map(going_as_json).collect();
+            let error = going.as_ref().err();
+            print_json(&json!({ "app": app, "channel": channel, "rollouts": rollouts, "error": error }))?;
+        }
+    }
+    Ok(())
+}
+
+fn going_as_json(Going { id, release, stage, why }: &Going) -> Value {
+    json!({ "id": id, "release": release, "stage": stage, "why": why.as_deref().map(console::safe) })
+}
+
 fn as_json(Outcome { app, channel, result }: &Outcome) -> Value {
-    let Done { from, release, would, diverged, place, behind, later, unreadable, stale, push, warnings, followers } =
-        match result {
-            Ok(done) => done,
-            Err(error) => {
-                return json!({ "app": app, "channel": channel, "error": console::safe(&format!("{error:#}")) });
-            }
-        };
-    let followers = followers.iter().map(|(server, fate)| {
+    let done = match result {
+        Ok(done) => done,
+        Err(error) => return json!({ "app": app, "channel": channel, "error": console::safe(&format!("{error:#}")) }),
+    };
+    let Done { from, release, would, diverged, place, behind, later, unreadable, stale, push, .. } = done;
+    let followers = done.followers.iter().map(|(server, fate)| {
         let mut follower = json!({ "server": server, "result": fate.label() });
         match fate {
             Fate::There | Fate::Pushed => {}
+            Fate::Waits(why) => follower["why"] = console::safe(why).into(),
             Fate::LeftAlone(why) => follower["why"] = why.to_string().into(),
             Fate::Failed(error) => follower["error"] = error.as_str().into(),
         }
@@ -240,6 +316,7 @@ fn as_json(Outcome { app, channel, result }: &Outcome) -> Value {
     json!({
         "app": app, "channel": channel, "from": from, "release": release, "would": would, "diverged": diverged,
         "place": place, "behind": behind, "later": later,
-        "unreadable": unreadable, "stale": stale, "push": push, "warnings": warnings, "followers": followers.collect::<Vec<_>>(),
+        "unreadable": unreadable, "stale": stale, "push": push, "warnings": done.warnings,
+        "rollouts": done.rollouts.iter().map(going_as_json).collect::<Vec<_>>(), "followers": followers.collect::<Vec<_>>(),
     })
 }

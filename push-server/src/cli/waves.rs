@@ -112,7 +112,9 @@ pub(crate) async fn begin(
     show_plan(command, &division)?;
     let id = PushId::random();
     let (who, why, held) = (&operator.who, operator.reason.as_str(), operator.held);
-    let rollout = division.clone().rollout(Subject { id: &id, release: &release.name, who, why, held }, wish, now);
+    let channel = operator.channel.as_ref();
+    let subject = Subject { id: &id, release: &release.name, who, why, held, channel };
+    let rollout = division.clone().rollout(subject, wish, now);
     let held = held_back(&rollout, &hold::all(bucket, &AllHolds::new()).await?, now)?;
     if !held.is_empty() {
         let (servers, names) = (count(held.len(), "server"), named(&held.keys().collect::<Vec<_>>()));

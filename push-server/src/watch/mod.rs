@@ -3,6 +3,7 @@
 //! - [`mirror`]: copies of the repositories, and the order of commits in them
 //! - [`watcher`]: who watches, and what they read once for all channels of a round
 //! - [`round`]: one look at every channel, and where it moves; `pushing`: what its followers get then
+//! - [`rollouts`]: those pushes that go out in waves
 //! - [`outcome`]: what is told of that
 //! - `counts`: what rounds are counted as; `listen`: where that is shown
 //! - [`record`]: what a round leaves behind for pages and programs
@@ -16,6 +17,7 @@ pub mod mirror;
 pub mod outcome;
 mod pushing;
 pub mod record;
+pub mod rollouts;
 pub mod round;
 mod upkeep;
 pub mod watcher;

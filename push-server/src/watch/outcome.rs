@@ -1,10 +1,10 @@
 //! What a round did with each channel, and what became of its followers.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use anyhow::Result;
-use bucket::{AppName, ChannelName, LaterCommit, PushId, ReleaseName, ServerName};
-use fleet::channel::follower::LeftAlone;
+use bucket::{AppName, ChannelName, LaterCommit, PushId, ReleaseName, Rollout, RolloutStage, ServerName};
+use fleet::{channel::follower::LeftAlone, follow::Follower};
 
 /// What a round did with a channel.
 #[derive(Debug)]
@@ -38,8 +38,10 @@ pub struct Done {
     pub unreadable: usize,
     /// Builds of older commits that were uploaded after it had moved to `from`.
     pub stale: usize,
-    /// The push to its followers, if there was one.
+    /// The push to its followers, if there was one; if it goes out in waves, its rollout is that.
     pub push: Option<PushId>,
+    /// Its rollouts that were carried on, decided about or begun, or that keep its release; the last one may go on.
+    pub rollouts: Vec<Going>,
     /// What failed after a write that succeeded, as a poke.
     pub warnings: Vec<String>,
     /// Each follower, and what became of it.
@@ -53,6 +55,9 @@ pub enum Fate {
     There,
     /// It was pushed to.
     Pushed,
+    /// It gets the release from a rollout that goes on, or after it; or one that did not end well keeps it from that. As a
+    /// sentence.
+    Waits(String),
     /// It was left alone.
     LeftAlone(LeftAlone),
     /// It should have been pushed to, and that failed; the text has the causes.
@@ -63,20 +68,79 @@ impl Done {
     /// What is said of a channel that has diverged.
     pub const DIVERGED: &str = "diverged: its release is not on its branch, which was rewritten; nothing moves it before \
         `push channel set`";
+
+    /// These followers should have been pushed to, and that failed for this reason.
+    pub(super) fn fail(&mut self, followers: &[Follower<'_>], why: &str) {
+        let failed = followers.iter().map(|follower| (follower.server.name.clone(), Fate::Failed(why.to_owned())));
+        self.followers.extend(failed);
+    }
 }
 
 impl Fate {
     /// Every label that there is.
-    pub const LABELS: [&str; 4] = ["there", "pushed", "left-alone", "failed"];
+    pub const LABELS: [&str; 5] = ["there", "pushed", "waits", "left-alone", "failed"];
 
     /// In a word, as JSON and metrics have it.
     pub fn label(&self) -> &'static str {
         match self {
             Self::There => "there",
             Self::Pushed => "pushed",
+            Self::Waits(_) => "waits",
             Self::LeftAlone(_) => "left-alone",
             Self::Failed(_) => "failed",
         }
+    }
+}
+
+/// A channel's rollout, and how far it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Going {
+    /// The rollout.
+    pub id: PushId,
+    /// The release that it brings.
+    pub release: ReleaseName,
+    /// Whether it goes on.
+    pub stage: RolloutStage,
+    /// What it waits for or why it doesn't go on, in a sentence's words; `None` when it is over.
+    pub why: Option<String>,
+}
+
+impl Going {
+    pub(super) fn of(rollout: &Rollout, waits: Option<&str>) -> Self {
+        let Rollout { id, release, stage, stopped, .. } = rollout;
+        let why = match stage {
+            RolloutStage::Stopped => stopped.as_deref(),
+            RolloutStage::Running | RolloutStage::Undoing => waits,
+            _ => None,
+        };
+        Self { id: id.clone(), release: release.clone(), stage: stage.clone(), why: why.map(str::to_owned) }
+    }
+
+    /// Why followers wait for it, as a sentence that stays the same while it goes on.
+    pub(super) fn keeps(&self) -> String {
+        if matches!(self.stage, RolloutStage::Running | RolloutStage::Undoing) {
+            Self { why: None, ..self.clone() }.to_string()
+        } else {
+            self.to_string()
+        }
+    }
+}
+
+/// As a sentence: `rollout k3v9 of web:… is running: waiting for a report of web-1`.
+impl fmt::Display for Going {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "rollout {} of {} is {}", self.id, self.release.stem(), self.stage.as_str())?;
+        if let Some(why) = &self.why {
+            write!(f, ": {why}")?;
+        }
+        if self.stage == RolloutStage::Stopped {
+            write!(
+                f,
+                "; `push rollout continue {0}` goes on, `push rollout undo {0}` restores what ran before",
+                self.id
+            )?;
+        }
+        Ok(())
     }
 }
 

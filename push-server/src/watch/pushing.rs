@@ -1,79 +1,131 @@
-//! Pushing what a channel points to, to the followers that are behind.
+//! Pushing what a channel points to, to the followers that are behind: at once, or in waves.
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use bucket::{Channel, MoveKind, PushKind, Release, ReleaseName, ServerName};
 use fleet::{
     channel::{
         follower::{Choice, Follows, LeftAlone, follows},
         line::Line,
     },
-    follow::Follower,
+    follow::{Follower, Raced},
     guard, hold,
     operation::{Intent, JustRead, NotPushed, Operator, carry_out},
-    policy::{Case, ChannelRules, Reason, Way},
-    push::Seen,
+    policy::{Case, ChannelRules, Policy, Reason, Refusal},
+    push,
     server::Server,
-    wish::Said as Wished,
+    wish::Wish,
 };
+use futures_util::{StreamExt as _, stream};
+use tokio::sync::watch;
 
 use super::{
     outcome::{Done, Fate},
-    watcher::{Fleet, Watcher, cut},
+    rollouts::{Kept, Rollouts},
+    watcher::{AT_ONCE, Fleet, Watcher, cut},
 };
 
 /// Entries of a server's history in which somebody's choice is looked for.
 const LOOKED_BACK: usize = 100;
 
+/// A channel in a round, with what its followers are judged by.
+#[derive(Clone, Copy)]
+pub(super) struct Seen<'a> {
+    /// What it goes by.
+    pub(super) rules: &'a ChannelRules,
+    /// Where it points.
+    pub(super) channel: &'a Channel,
+    /// In which order the commits of its branch landed.
+    pub(super) line: &'a Line,
+    /// Releases of its followers that are dirty.
+    pub(super) dirty: &'a BTreeSet<ReleaseName>,
+    /// What all channels share.
+    pub(super) fleet: &'a Fleet,
+}
+
 impl Watcher {
-    /// Pushes to the followers that are behind.
+    /// Pushes to the followers that are behind, unless a rollout of the channel goes on or keeps them from that.
+    ///
+    /// # Errors
+    /// When its rollouts can't be decided about, or somebody else was faster ([`Raced`]).
     pub(super) async fn push(
         &self,
-        rules: &ChannelRules,
-        channel: &Channel,
-        line: &Line,
-        fleet: &Fleet,
-        (followers, dirty): (&[Follower<'_>], &BTreeSet<ReleaseName>),
+        seen: Seen<'_>,
+        followers: &[Follower<'_>],
+        (rollouts, stop): (&mut Rollouts, &watch::Receiver<bool>),
         done: &mut Done,
-    ) {
+    ) -> Result<()> {
+        let kept = self.kept(seen.rules, seen.channel, rollouts).await?;
         let mut behind = Vec::new();
         for follower in followers {
             let name = follower.server.name.clone();
-            let fate = match self.follows(rules, channel, line, follower, dirty).await {
-                Ok(Follows::Behind) => {
+            let fate = match (&kept, self.follows(seen, follower).await) {
+                (Some(Kept { going, to_write }), _) if to_write.contains(&name) => Fate::Waits(going.keeps()),
+                (_, Ok(Follows::Behind)) => {
                     behind.push(*follower);
                     continue;
                 }
-                Ok(Follows::There) => Fate::There,
-                Ok(Follows::LeftAlone(why)) => Fate::LeftAlone(why),
-                Err(error) => Fate::Failed(format!("{error:#}")),
+                (_, Ok(Follows::There)) => Fate::There,
+                (_, Ok(Follows::LeftAlone(why))) => Fate::LeftAlone(why),
+                (_, Err(error)) => Fate::Failed(format!("{error:#}")),
             };
             done.followers.insert(name, fate);
         }
-        let Some(wanted) = channel.release.as_ref().filter(|_| !behind.is_empty()) else { return };
-        let release = match self.bucket.release(wanted).await {
-            Ok(Some(release)) => Ok(release),
-            Ok(None) => Err(format!("`{}` is no longer in the bucket", wanted.stem())),
-            Err(error) => Err(format!("could not read the channel's release: {error}")),
-        };
-        match release {
-            Ok(release) => self.carry_out(rules, channel, &release, fleet, &behind, done).await,
-            Err(why) => {
-                let failed = behind.iter().map(|it| (it.server.name.clone(), Fate::Failed(why.clone())));
-                done.followers.extend(failed);
-            }
+        let kept = kept.map(|kept| kept.going);
+        if let Some(going) = &kept {
+            done.rollouts.retain(|known| known.id != going.id);
+            done.rollouts.push(going.clone());
         }
+        let Some(wanted) = seen.channel.release.as_ref().filter(|_| !behind.is_empty()) else { return Ok(()) };
+        let release = match self.bucket.release(wanted).await {
+            Ok(Some(release)) => release,
+            Ok(None) => {
+                done.fail(&behind, &format!("`{}` is no longer in the bucket", wanted.stem()));
+                return Ok(());
+            }
+            Err(error) => {
+                done.fail(&behind, &format!("could not read the channel's release: {error}"));
+                return Ok(());
+            }
+        };
+        let (operator, kind) = self.operator(seen.rules, seen.channel, &release);
+        let is_free = |follower: &Follower| match self.judge(seen, &operator, &kind, &release, follower.server) {
+            Some(why) => {
+                done.followers.insert(follower.server.name.clone(), Fate::LeftAlone(why));
+                false
+            }
+            None => true,
+        };
+        behind.retain(is_free);
+        if let Some(going) = kept {
+            let waits = |it: &Follower| (it.server.name.clone(), Fate::Waits(going.keeps()));
+            done.followers.extend(behind.iter().map(waits));
+            return Ok(());
+        }
+        if behind.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<&ServerName> = behind.iter().map(|follower| &follower.server.name).collect();
+        match wish(&self.policy, seen.rules, &operator, &kind, &names) {
+            Ok(None) => self.push_at_once(seen.rules, (&operator, &kind), &release, &behind, done).await?,
+            Ok(Some(wish)) => {
+                let of_it = (&operator, &release);
+                let (going, fates) = self.begin(seen.rules, of_it, &wish, &behind, (rollouts, stop)).await?;
+                done.push = Some(going.id.clone());
+                done.rollouts.push(going);
+                done.followers.extend(fates);
+            }
+            Err(refusal) => done.fail(&behind, &refusal.to_string()),
+        }
+        Ok(())
     }
 
     /// What becomes of a follower, as far as that is its own.
     async fn follows(
         &self,
-        rules: &ChannelRules,
-        channel: &Channel,
-        line: &Line,
+        Seen { rules, channel, line, dirty, .. }: Seen<'_>,
         follower: &Follower<'_>,
-        dirty: &BTreeSet<ReleaseName>,
     ) -> Result<Follows> {
         let server = follower.server;
         let others = self.policy.channels().iter();
@@ -97,39 +149,38 @@ impl Watcher {
         Ok(follows(channel, line, follower.release, is_dirty, last.as_ref()))
     }
 
-    async fn carry_out(
+    /// Pushes to followers all at once. They are read once more before there is a push: whoever else does the same may have been
+    /// faster.
+    async fn push_at_once(
         &self,
         rules: &ChannelRules,
-        channel: &Channel,
+        (operator, kind): (&Operator, &PushKind),
         release: &Release,
-        fleet: &Fleet,
         behind: &[Follower<'_>],
         done: &mut Done,
-    ) {
-        let (operator, kind) = self.operator(rules, channel, release);
+    ) -> Result<()> {
+        let read =
+            behind.iter().map(async |follower| (follower, push::read(&self.bucket, &follower.server.name).await));
+        let read: Vec<_> = stream::iter(read).buffered(AT_ONCE).collect().await;
         let mut intents = Vec::new();
-        for follower in behind {
+        for (follower, seen) in read {
             let server = follower.server.name.clone();
-            if let Some(why) = self.judge(rules, &operator, &kind, release, fleet, follower.server) {
-                done.followers.insert(server, Fate::LeftAlone(why));
-                continue;
+            let seen = match seen {
+                Ok(seen) => seen,
+                Err(error) => {
+                    done.followers.insert(server, Fate::Failed(format!("{error:#}")));
+                    continue;
+                }
+            };
+            let now = seen.document.release_of(&rules.app);
+            if now != follower.release {
+                bail!(Raced::over(rules));
             }
-            let (app, from, to) = (rules.app.clone(), follower.release.cloned(), Some(release.name.clone()));
-            let seen = Seen::of(follower.server).ok();
-            let just_read = seen.map(|seen| JustRead { release: Some(release.clone()), seen });
-            intents.push((Intent { server, app, from, to, kind: kind.clone() }, just_read));
+            let (app, from, to) = (rules.app.clone(), now.cloned(), Some(release.name.clone()));
+            let just_read = JustRead { release: Some(release.clone()), seen };
+            intents.push((Intent { server, app, from, to, kind: kind.clone() }, Some(just_read)));
         }
-        if intents.is_empty() {
-            return;
-        }
-        let names: Vec<&ServerName> = intents.iter().map(|(intent, _)| &intent.server).collect();
-        if let Some(waves) = self.waves(rules, &operator, &names) {
-            let why =
-                format!("it is to go out in waves ({waves}), which `push watch` does not do yet: push it by hand");
-            done.followers.extend(names.into_iter().map(|name| (name.clone(), Fate::Failed(why.clone()))));
-            return;
-        }
-        for result in carry_out(&self.bucket, &operator, intents, |_, _| ()).await {
+        for result in carry_out(&self.bucket, operator, intents, |_, _| ()).await {
             let server = result.intent.server;
             done.push = done.push.take().or(result.push);
             done.warnings.extend(result.incomplete.iter().map(|incomplete| format!("{server}: {incomplete}")));
@@ -141,18 +192,7 @@ impl Watcher {
             };
             done.followers.insert(server, fate);
         }
-    }
-
-    /// The waves in which a push to these servers is to go out, in words, if it is.
-    fn waves(&self, rules: &ChannelRules, operator: &Operator, servers: &[&ServerName]) -> Option<String> {
-        let reason = Reason::Given(&operator.reason);
-        let own = rules.asked.as_ref().map(ToString::to_string);
-        let own = own.or_else(|| rules.max_down.map(|share| format!("at most {share} out at a time")));
-        match self.policy.way(&operator.who, &rules.app, servers, reason, &Wished::default()) {
-            Ok(Way::AtOnce { .. }) => own,
-            Ok(Way::Waves { wish, .. }) => own.or_else(|| Some(wish.waves.to_string())),
-            Err(refusal) => own.or_else(|| Some(refusal.to_string())),
-        }
+        Ok(())
     }
 
     /// As whom, why, and what for.
@@ -176,11 +216,10 @@ impl Watcher {
     /// What keeps a server from being pushed to now, before a push is made for it.
     fn judge(
         &self,
-        rules: &ChannelRules,
+        Seen { rules, fleet, .. }: Seen<'_>,
         operator: &Operator,
         kind: &PushKind,
         release: &Release,
-        fleet: &Fleet,
         server: &Server,
     ) -> Option<LeftAlone> {
         let dirty = release.metadata.as_ref().is_ok_and(|metadata| metadata.dirty);
@@ -195,4 +234,18 @@ impl Watcher {
         let judged = hold::judge_among(&fleet.holds, &server.name, app, who, operator.held, self.bucket.now());
         judged.err().map(|not_free| LeftAlone::Guarded(not_free.to_string()))
     }
+}
+
+/// In which waves a push to these servers goes out, unless it goes to all at once. Who goes back goes back at once.
+fn wish(
+    policy: &Policy,
+    rules: &ChannelRules,
+    operator: &Operator,
+    kind: &PushKind,
+    servers: &[&ServerName],
+) -> Result<Option<Wish>, Refusal> {
+    if *kind == PushKind::Rollback {
+        return Ok(None);
+    }
+    policy.wish_of_channel(&operator.who, rules, servers, Reason::Given(&operator.reason))
 }

@@ -85,6 +85,7 @@ fn state(outcome: &Outcome, before: Option<&ChannelState>, now: bucket::Timestam
     let off = followers.iter().filter_map(|(server, fate)| {
         let (state, why) = match fate {
             Fate::There | Fate::Pushed => return None,
+            Fate::Waits(why) => (OffState::Waits, why.clone()),
             Fate::LeftAlone(why) => (OffState::LeftAlone, why.to_string()),
             Fate::Failed(why) => (OffState::Failed, why.clone()),
         };

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use bucket::{Channel, MoveKind, ReleaseName};
 use fleet::{
     channel::{
@@ -17,6 +17,7 @@ use fleet::{
     condition::{Condition, apps, condition},
     follow::{self, Follower, Raced, followers, unreadable},
     policy::ChannelRules,
+    rollout::channel::last,
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::watch;
@@ -24,6 +25,8 @@ use tokio::sync::watch;
 use super::{
     mirror::{Mirror, Mirrors},
     outcome::{Done, Fate, Outcome},
+    pushing::Seen,
+    rollouts::{Looked, Rollouts},
     watcher::{Fleet, Watcher, cut},
 };
 
@@ -31,34 +34,46 @@ use super::{
 const FETCHES: usize = 4;
 
 impl Watcher {
-    /// One round over all channels. What can't be read of one keeps no other from anything. Once `stop` says so it ends, with
-    /// the channel that it is at.
+    /// One round over all channels, after their rollouts were carried on. What can't be read of one channel keeps no other from
+    /// anything. Once `stop` says so it ends, with the write that it is at.
     ///
     /// # Errors
     /// When what all of them need can't be read.
-    pub async fn round(&self, mirrors: &Mirrors, mut stop: watch::Receiver<bool>) -> Result<Vec<Outcome>> {
+    pub async fn round(
+        &self,
+        mirrors: &Mirrors,
+        rollouts: &mut Rollouts,
+        mut stop: watch::Receiver<bool>,
+    ) -> Result<Vec<Outcome>> {
         let channels = self.policy.channels();
         let repos: BTreeMap<&str, &RepoUrl> = channels.iter().map(|rules| (rules.repo.as_str(), &rules.repo)).collect();
         let reads = stream::iter(repos).map(async |(url, repo)| (url, mirrors.fetch(repo).await));
-        let read = async {
-            let fetched: BTreeMap<_, _> = reads.buffer_unordered(FETCHES).collect().await;
-            // After what may take minutes: what is decided is decided of the state of now.
-            (fetched, self.read().await)
-        };
-        let (fetched, fleet) = tokio::select! {
-            read = read => read,
+        let fetched: BTreeMap<_, _> = tokio::select! {
+            fetched = reads.buffer_unordered(FETCHES).collect() => fetched,
             _ = stop.wait_for(|stop| *stop) => return Ok(Vec::new()),
         };
-        let fleet = fleet?;
+        rollouts.read(&self.bucket).await?;
+        let looked = self.carry_on(rollouts, &stop).await;
+        // After what may take minutes: what is decided is decided of the state of now.
+        let mut fleet = tokio::select! {
+            fleet = self.read() => fleet?,
+            _ = stop.wait_for(|stop| *stop) => return Ok(Vec::new()),
+        };
         let mut outcomes = Vec::new();
         for rules in channels {
             if *stop.borrow() {
                 break;
             }
+            let of_it = |looked: &&Looked| (&looked.app, &looked.channel) == (&rules.app, &rules.channel);
+            let looked: Vec<&Looked> = looked.iter().filter(of_it).collect();
             let result = match &fetched[rules.repo.as_str()] {
-                Ok(mirror) => match self.channel(rules, mirror, &fleet).await {
-                    // Another watcher, mostly: it is looked at once more.
-                    Err(error) if error.is::<Raced>() => self.channel(rules, mirror, &fleet).await,
+                Ok(mirror) => match self.channel(rules, mirror, &fleet, &looked, (rollouts, &stop)).await {
+                    // Another watcher, mostly: what it has done by now is looked at once more.
+                    Err(error) if error.is::<Raced>() => {
+                        rollouts.read(&self.bucket).await?;
+                        fleet = self.read().await?;
+                        self.channel(rules, mirror, &fleet, &looked, (rollouts, &stop)).await
+                    }
                     result => result,
                 },
                 Err(error) => Err(anyhow!("{error:#}")),
@@ -68,7 +83,14 @@ impl Watcher {
         Ok(outcomes)
     }
 
-    async fn channel(&self, rules: &ChannelRules, mirror: &Mirror, fleet: &Fleet) -> Result<Done> {
+    async fn channel(
+        &self,
+        rules: &ChannelRules,
+        mirror: &Mirror,
+        fleet: &Fleet,
+        looked: &[&Looked],
+        (rollouts, stop): (&mut Rollouts, &watch::Receiver<bool>),
+    ) -> Result<Done> {
         let line = mirror.line(&rules.branch).await?;
         let (branch, repo) = (&rules.branch, &rules.repo);
         let line = line.with_context(|| format!("diverged: `{repo}` has no branch `{branch}`, so nothing moves"))?;
@@ -76,7 +98,8 @@ impl Watcher {
         let followers: Vec<Follower> = followers(rules, &fleet.servers).collect();
         let now = self.bucket.now();
         let looks: Vec<Observed> = followers.iter().map(|follower| look(rules, follower, now)).collect();
-        let mut after = observed(&seen.channel, &looks, now);
+        let going = last(rollouts.of(rules)).map(|last| last.release.clone());
+        let mut after = observed(&seen.channel, going.as_ref(), &looks, now);
         let (furthest, dirty) = self.releases(rules, &seen.channel, &line, &fleet.rejected, &followers).await?;
         let mut done = Done {
             from: seen.channel.release.clone(),
@@ -89,6 +112,7 @@ impl Watcher {
             unreadable: furthest.unreadable(),
             stale: furthest.stale(),
             push: None,
+            rollouts: looked.iter().filter_map(|looked| looked.going.as_ref().ok()).cloned().collect(),
             warnings: Vec::new(),
             followers: BTreeMap::new(),
         };
@@ -99,7 +123,7 @@ impl Watcher {
                 let said = Said { by: &self.who.name, why: cut(why), at: now };
                 after = moved(&after, &release, MoveKind::Forward, said);
                 // Some follower may have got it by hand, and gone back from it.
-                after = observed(&after, &looks, now);
+                after = observed(&after, going.as_ref(), &looks, now);
             }
             Next::Would(release) => done.would = Some(release),
             Next::Diverged => done.diverged = true,
@@ -116,7 +140,11 @@ impl Watcher {
             let why = format!("could not read its document: {error}");
             done.followers.insert(server.name.clone(), Fate::Failed(why));
         }
-        self.push(rules, &after, &line, fleet, (&followers, &dirty), &mut done).await;
+        if let Some(error) = looked.iter().find_map(|looked| looked.going.as_ref().err()) {
+            bail!("{error}");
+        }
+        let seen = Seen { rules, channel: &after, line: &line, dirty: &dirty, fleet };
+        self.push(seen, &followers, (rollouts, stop), &mut done).await?;
         Ok(done)
     }
 

@@ -14,7 +14,7 @@ use fleet::{
 use futures_util::{StreamExt as _, stream};
 
 /// Servers that are read at the same time.
-const AT_ONCE: usize = 16;
+pub(super) const AT_ONCE: usize = 16;
 
 /// Who watches, and by which rules.
 #[derive(Debug, Clone)]

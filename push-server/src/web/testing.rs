@@ -141,7 +141,7 @@ pub(crate) async fn rollout(web: &Arc<Web>, release: &ReleaseName, waves: &str) 
     let wish = Wish { waves: waves.parse().unwrap(), rules, max_down: None };
     let who = Identity { name: "deployer".into(), origin: Origin::SignedIn };
     let (id, snapshot) = (PushId::random(), web.refresher.snapshot());
-    let subject = Subject { id: &id, release, who: &who, why: "faster", held: false };
+    let subject = Subject { id: &id, release, who: &who, why: "faster", held: false, channel: None };
     let fleet = snapshot.servers.values().map(|server| &**server);
     let candidates: Vec<Candidate> =
         fleet.clone().map(|server| Candidate { server, from: server.desired(release.app()) }).collect();

@@ -294,7 +294,9 @@ async fn begin_rollout(view: &View, prepared: PreparedWaves) -> Result<PushId, N
     let impossible = |text: String| NotBegun::Impossible(text);
     let (id, bucket) = (PushId::random(), view.web.refresher.bucket());
     let (who, why, held) = (&operator.who, operator.reason.as_str(), operator.held);
-    let rollout = division.rollout(Subject { id: &id, release: &release, who, why, held }, &wish, bucket.now());
+    let channel = operator.channel.as_ref();
+    let subject = Subject { id: &id, release: &release, who, why, held, channel };
+    let rollout = division.rollout(subject, &wish, bucket.now());
     drive::begin(bucket, &rollout).await.map_err(|error| impossible(format!("{error:#}")))?;
     be_seen(&view.web).await;
     Ok(id)

@@ -1,5 +1,6 @@
 //! What happens to a rollout, by story.
 
+mod channel;
 mod deciding;
 mod dividing;
 mod others;

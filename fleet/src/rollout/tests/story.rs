@@ -71,7 +71,8 @@ impl Story {
         };
         let wish = Wish { waves: waves.parse().unwrap(), rules, max_down: Some(Share::Percent(100)) };
         let who = Identity { name: "dev@build-1".into(), origin: Origin::Local };
-        let subject = Subject { id: &id("push1"), release: &release(2), who: &who, why: "", held: false };
+        let subject =
+            Subject { id: &id("push1"), release: &release(2), who: &who, why: "", held: false, channel: None };
         let rollout = plan(subject, &wish, &candidates(&servers), &servers.values(), &policy, now).unwrap();
         Self { now, servers, held: BTreeMap::new(), halted: false, rollout, written: Vec::new() }
     }

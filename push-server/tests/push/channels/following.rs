@@ -222,7 +222,7 @@ async fn a_release_goes_on_from_the_channel_before_once_it_has_run_there() {
 }
 
 /// A report of the agent of a server about the document that is there.
-fn report(channels: &Channels, server: &str, release: &str, state: &str) {
+pub(super) fn report(channels: &Channels, server: &str, release: &str, state: &str) {
     let now = Timestamp::now();
     let document = channels.json(&format!("status {server}"))["document"]["generation"].clone();
     let report = json!({

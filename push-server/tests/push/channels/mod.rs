@@ -6,6 +6,7 @@ mod following;
 mod listening;
 mod moving;
 mod seen;
+mod waves;
 
 use std::process::{Command, Output};
 
