@@ -14,4 +14,5 @@ mod serve;
 mod snapshot;
 mod stopping;
 mod tokens;
+mod watching;
 mod writing;

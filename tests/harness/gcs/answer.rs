@@ -115,6 +115,7 @@ async fn handle(Extract(state): Extract<Shared>, request: HttpRequest) -> Respon
     note(&state, index, &answer);
     match fault {
         Some(Fault::LoseAnswer) => broken(),
+        Some(Fault::KeepAnswer) => std::future::pending().await,
         Some(Fault::Cut(_)) if kind == Kind::Chunk => broken(),
         _ => answer,
     }

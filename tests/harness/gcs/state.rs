@@ -55,6 +55,8 @@ pub enum Fault {
     Text(u16, &'static str),
     /// Does what was asked, and closes the connection instead of answering.
     LoseAnswer,
+    /// Does what was asked, and never answers.
+    KeepAnswer,
     /// Closes the connection and does nothing.
     Reset,
     /// Takes the request, does nothing and never answers.

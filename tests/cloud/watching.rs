@@ -1,0 +1,217 @@
+//! A watcher that is killed at a write, and the one that is begun after it.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use bucket::{
+    Bucket, BucketOptions, BucketUrl, Credentials, ReleaseName, RolloutStage, ServerName, SourceFile, Timestamp,
+};
+use futures_util::TryStreamExt as _;
+use harness::{
+    Programs, Target,
+    gcs::{FakeGcs, Fault, Kind},
+};
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::{task::JoinHandle, time::timeout};
+
+use crate::push_command::facts;
+
+/// Longest time until all is as it should be.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+const SERVERS: [&str; 3] = ["web-1", "web-2", "web-3"];
+
+/// A bucket with servers that follow a channel, a repository with one commit, and its release.
+struct World {
+    gcs: FakeGcs,
+    bucket: Bucket,
+    target: Target,
+    elsewhere: TempDir,
+    release: ReleaseName,
+    agents: JoinHandle<()>,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.agents.abort();
+    }
+}
+
+/// A process that is killed when this is dropped.
+struct Watcher(Child);
+
+impl Watcher {
+    fn kill(&mut self) {
+        self.0.kill().expect("it is ours");
+        self.0.wait().expect("it ends");
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl World {
+    /// With a channel of these rules, besides those that say what it follows.
+    async fn new(rules: &str) -> Self {
+        let (gcs, elsewhere) = (FakeGcs::start("acme"), tempfile::tempdir().expect("a directory"));
+        let endpoint = Some(gcs.url.parse().expect("a URL"));
+        let options = BucketOptions { endpoint, credentials: Credentials::Anonymous, ..BucketOptions::default() };
+        let bucket = Bucket::open(&BucketUrl::Gcs("acme".to_owned()), &options).await.expect("a bucket");
+        let repo = elsewhere.path().join("repo");
+        std::fs::create_dir(&repo).expect("a directory");
+        git(&repo, &["init", "--quiet", "--initial-branch", "main"]);
+        git(&repo, &["commit", "--quiet", "--allow-empty", "--message", "one"]);
+        let commit = git(&repo, &["rev-parse", "HEAD"]);
+        let release: ReleaseName =
+            format!("web/web:dev@build-1:2026-11-20T19:05:02Z:{commit}.deb").parse().expect("a release name");
+        let deb = elsewhere.path().join("web.deb");
+        std::fs::write(&deb, "deb").expect("a file");
+        let deb = SourceFile::read(&deb).expect("a package");
+        bucket.upload_release(&release, &deb, &facts(), &|_| ()).await.expect("a release");
+        let channel = format!("App: 'web', Repo: 'file://{}', Servers: ['web-*'], {rules}", repo.display());
+        let policy = format!("{{ Channels: [{{ {channel} }}] }}");
+        std::fs::write(elsewhere.path().join("rules"), policy).expect("a file");
+        for server in SERVERS {
+            gcs.put("acme", &format!("server/{server}.json"), r#"["web/"]"#);
+            report(&bucket, &server.parse().unwrap()).await;
+        }
+        let of_agents = bucket.clone();
+        let agents = tokio::spawn(async move {
+            loop {
+                for server in SERVERS {
+                    report(&of_agents, &server.parse().unwrap()).await;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        let target = Target { url: "gs://acme".to_owned(), endpoint: Some(gcs.url.clone()) };
+        Self { gcs, bucket, target, elsewhere, release, agents }
+    }
+
+    fn watcher(&self) -> Watcher {
+        let mut push = Command::new(Programs::get().expect("our programs").push());
+        push.args(["watch", "--poll", "1s", "--config"]).arg(self.elsewhere.path().join("rules"));
+        push.arg("--mirrors").arg(self.elsewhere.path().join("mirrors"));
+        let said = File::options().create(true).append(true).open(self.said()).expect("a file");
+        push.stdin(Stdio::null()).stdout(said.try_clone().expect("a file")).stderr(said);
+        self.target.apply(&mut push);
+        Watcher(push.spawn().expect("push runs"))
+    }
+
+    fn said(&self) -> PathBuf {
+        self.elsewhere.path().join("said")
+    }
+
+    async fn named(&self, server: &str) -> Option<ReleaseName> {
+        let read = self.bucket.server_document(&server.parse().unwrap()).await.expect("it can be read");
+        read.and_then(|(_, document)| document.releases().next().cloned())
+    }
+
+    /// Waits until all servers have the release, and what brought it there is over.
+    async fn until_converged(&self) {
+        let converged = async {
+            loop {
+                let mut all_have = true;
+                for server in SERVERS {
+                    all_have &= self.named(server).await.as_ref() == Some(&self.release);
+                }
+                let stages = self.stages().await;
+                if all_have && stages.iter().all(RolloutStage::is_over) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let converged = timeout(PATIENCE, converged).await;
+        let said = std::fs::read_to_string(self.said()).expect("what the watchers said");
+        assert!(converged.is_ok(), "not all have it in time: {said}");
+    }
+
+    async fn stages(&self) -> Vec<RolloutStage> {
+        let listed: Vec<_> = self.bucket.rollouts().try_collect().await.expect("a listing");
+        let mut stages = Vec::new();
+        for summary in listed {
+            stages.extend(self.bucket.rollout(&summary.id).await.expect("a rollout").map(|(_, rollout)| rollout.stage));
+        }
+        stages
+    }
+
+    /// Each server was written once, for the channel, by a push that has an object.
+    async fn is_recorded_once(&self) {
+        let heads = self.bucket.newest_pushes(usize::MAX).await.expect("a listing");
+        for server in SERVERS {
+            let read = self.bucket.server_document(&server.parse().unwrap()).await.expect("it can be read");
+            let told = read.expect("a document").1.metadata().pushes();
+            let [push] = told.as_slice() else { panic!("{server}: {told:#?}") };
+            assert_eq!((&push.from, &push.to), (&None, &Some(self.release.clone())), "{server} was written twice");
+            assert_eq!(push.channel.as_ref().map(ToString::to_string).as_deref(), Some("prod"));
+            assert!(heads.iter().any(|head| head.id == push.id), "{server}: {} has no object", push.id);
+        }
+    }
+}
+
+fn git(repo: &Path, arguments: &[&str]) -> String {
+    let mut git = Command::new("git");
+    git.arg("-C").arg(repo).args(arguments).env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_SYSTEM", "/dev/null");
+    for who in ["AUTHOR", "COMMITTER"] {
+        git.env(format!("GIT_{who}_NAME"), "dev").env(format!("GIT_{who}_EMAIL"), "dev@example.org");
+    }
+    let output = git.output().expect("git runs");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("text").trim().to_owned()
+}
+
+/// What an agent says that runs what its document names. It may fail while a fault is on.
+async fn report(bucket: &Bucket, server: &ServerName) {
+    let Ok(Some((generation, document))) = bucket.server_document(server).await else { return };
+    let Ok(seen) = bucket.status(server).await else { return };
+    let (now, seen) = (Timestamp::now(), seen.map(|(seen, _)| seen));
+    let apps: Vec<_> = document
+        .releases()
+        .map(|release| json!({ "app": "web", "desired": release, "installed": release, "state": "converged", "since": now }))
+        .collect();
+    let status = json!({
+        "server": server, "machine": "m", "written": now, "state": "converged", "summary": "", "apps": apps,
+        "agent": { "version": "1", "started": now, "poll_seconds": 300, "heartbeat_seconds": 900 },
+        "document": { "generation": generation, "error": null },
+    });
+    let _ = bucket.write_status(&serde_json::from_value(status).expect("a status"), seen).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watcher_that_is_killed_at_any_write_is_made_up_for_by_the_next_one() {
+    let in_waves = "Waves: ['web-1', 'rest'], Settle: '0s', MaxDown: '100%'";
+    // At each write the killed one has written everything before it; this write is done and it never learns that, or it isn't.
+    for (rules, objects) in [
+        ("", &["channels/web/prod", "pushes/", "server/web-2", "history/web-1/"][..]),
+        (in_waves, &["channels/web/prod", "rollouts/", "pushes/", "server/web-1", "server/web-3", "history/web-1/"]),
+    ] {
+        for object in objects {
+            for fault in [Fault::NeverAnswer, Fault::KeepAnswer] {
+                let world = World::new(rules).await;
+                world.gcs.fail(Kind::Insert, object, fault.clone());
+                let mut killed = world.watcher();
+                let is_at_it =
+                    |request: &harness::gcs::Request| request.kind == Kind::Insert && request.object.contains(object);
+                world.gcs.until(|requests| requests.iter().any(is_at_it)).await;
+                killed.kill();
+                world.gcs.heal();
+                assert!(!world.stages().await.contains(&RolloutStage::Done), "it was killed in the middle");
+                let _next = world.watcher();
+                world.until_converged().await;
+                world.is_recorded_once().await;
+                let rollouts = world.stages().await.len();
+                assert_eq!(rollouts, usize::from(!rules.is_empty()), "{object} {fault:?}");
+            }
+        }
+    }
+}
