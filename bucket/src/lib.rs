@@ -10,6 +10,7 @@
 //! - documents: [`ServerDocument`], [`ReleaseMetadata`], [`Status`], [`Push`], [`HistoryEntry`], [`Channel`]
 //! - where they are kept: [`Bucket`], which is `gs://` or `file://`, and the verbs on it
 //! - access to Google Cloud, for whatever a program asks there: [`Credentials`], [`Tokens`]
+//! - what is told of a new release over Pub/Sub: [`Announcement`], [`Topic`], [`Subscription`]
 //! - [`Error`], with only the cases that a caller branches on
 
 #![doc(html_no_source)]
@@ -18,6 +19,7 @@
 #[macro_use]
 mod name;
 
+mod announcement;
 mod app_name;
 mod ascii;
 mod backend;
@@ -41,6 +43,7 @@ mod object;
 mod options;
 mod original;
 mod package;
+mod pubsub_name;
 mod push;
 mod push_id;
 mod push_kind;
@@ -57,6 +60,7 @@ mod source_file;
 mod status;
 mod watcher_report;
 
+pub use announcement::{Announcement, NotAnnounced};
 pub use app_name::AppName;
 pub use backend::Bucket;
 pub use bucket_url::BucketUrl;
@@ -67,7 +71,7 @@ pub use document_metadata::{DocumentMetadata, LastPush, Retry, ToldHold};
 pub use download::Download;
 pub use error::Error;
 pub use file::{FileBucket, NewBucket};
-pub use gcs::{Firmware, GcsBucket, NoToken, PRODUCT_NAME, Tokens, firmware};
+pub use gcs::{Firmware, GcsBucket, NoToken, PRODUCT_NAME, PubSubError, Pulled, Subscription, Tokens, Topic, firmware};
 pub use halt::Halt;
 pub use history::HistoryEntry;
 pub use hold::{Hold, Holds};
@@ -75,7 +79,7 @@ pub use layout::ObjectPath;
 pub use listing::{Page, PageToken, items};
 pub use name::NameError;
 pub use object::{Fetched, Generation, Metadata, Object, ObjectInfo};
-pub use options::{BucketOptions, Credentials};
+pub use options::{BucketOptions, Credentials, PubSubOptions};
 pub use original::OriginalRelease;
 pub use package::{
     check::{Check, CheckPace, Probe},
@@ -88,6 +92,7 @@ pub use package::{
     note::Note,
     unit::{OwnedUnit, UnitAction, UnitName},
 };
+pub use pubsub_name::{SubscriptionName, TopicName};
 pub use push::{Push, PushEnd, PushHead, PushRow, UnwrittenCause, UnwrittenRow};
 pub use push_id::PushId;
 pub use push_kind::PushKind;

@@ -1,4 +1,4 @@
-//! What a bucket on Google Cloud Storage is opened with.
+//! What a bucket on Google Cloud Storage is opened with, and what Pub/Sub is asked with.
 
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
@@ -76,26 +76,90 @@ impl BucketOptions {
     /// # Errors
     /// When an endpoint isn't an http(s) URL, or the credentials are a misspelt word.
     pub fn from_env(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, NameError> {
-        let set = |key: &str| lookup(key).filter(|value| !value.is_empty());
-        let mut options = Self::default();
-        if let Some(host) = set("STORAGE_EMULATOR_HOST") {
-            let url = if host.contains("://") { host } else { format!("http://{host}") };
-            options.endpoint = Some(parse_endpoint(&url)?);
-            options.credentials = Credentials::Anonymous;
-        }
-        if let Some(url) = set("PUSH_GCS_ENDPOINT") {
-            options.endpoint = Some(parse_endpoint(&url)?);
-        }
-        if let Some(credentials) = set("PUSH_GCS_CREDENTIALS") {
-            options.credentials = credentials.parse()?;
-        }
-        Ok(options)
+        let keys = ["STORAGE_EMULATOR_HOST", "PUSH_GCS_ENDPOINT", "PUSH_GCS_CREDENTIALS"];
+        let (endpoint, credentials) = from_env("storage endpoint", keys, lookup)?;
+        Ok(Self { endpoint, credentials, ..Self::default() })
     }
 }
 
-fn parse_endpoint(text: &str) -> Result<Url, NameError> {
-    match Url::parse(text) {
+/// How Pub/Sub is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PubSubOptions {
+    /// Base URL of the API.
+    pub endpoint: Url,
+    /// How to authenticate.
+    pub credentials: Credentials,
+}
+
+impl PubSubOptions {
+    /// The options that the environment asks for, by `lookup` (normally [`std::env::var`]):
+    ///
+    /// - `PUSH_PUBSUB_ENDPOINT`: base URL of the API;
+    /// - `PUSH_PUBSUB_CREDENTIALS`: see [`Credentials`];
+    /// - `PUBSUB_EMULATOR_HOST`: as Google's own clients read it, `host:port` or a URL, and anonymous.
+    ///
+    /// # Errors
+    /// When an endpoint isn't an http(s) URL, or the credentials are a misspelt word.
+    pub fn from_env(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, NameError> {
+        let keys = ["PUBSUB_EMULATOR_HOST", "PUSH_PUBSUB_ENDPOINT", "PUSH_PUBSUB_CREDENTIALS"];
+        let (endpoint, credentials) = from_env("Pub/Sub endpoint", keys, lookup)?;
+        let google = || Url::parse("https://pubsub.googleapis.com").expect("a constant URL is a URL");
+        Ok(Self { endpoint: endpoint.unwrap_or_else(google), credentials })
+    }
+}
+
+/// Where a service of Google's is and how to authenticate there, as three variables have it: what its emulator's clients read,
+/// the endpoint, the credentials.
+fn from_env(
+    kind: &'static str,
+    [emulator, endpoint, credentials]: [&str; 3],
+    lookup: impl Fn(&str) -> Option<String>,
+) -> Result<(Option<Url>, Credentials), NameError> {
+    let set = |key: &str| lookup(key).filter(|value| !value.is_empty());
+    let parse = |text: &str| match Url::parse(text) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
-        _ => Err(NameError::new("storage endpoint", text, "write a URL as in `http://127.0.0.1:9000`")),
+        _ => Err(NameError::new(kind, text, "write a URL as in `http://127.0.0.1:9000`")),
+    };
+    let mut found = (None, Credentials::default());
+    if let Some(host) = set(emulator) {
+        let url = if host.contains("://") { host } else { format!("http://{host}") };
+        found = (Some(parse(&url)?), Credentials::Anonymous);
+    }
+    if let Some(url) = set(endpoint) {
+        found.0 = Some(parse(&url)?);
+    }
+    if let Some(credentials) = set(credentials) {
+        found.1 = credentials.parse()?;
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pub_sub_is_googles_unless_the_environment_has_an_emulator_or_an_endpoint() {
+        let read = |environment: &[(&str, &str)]| {
+            let find =
+                |key: &str| environment.iter().find(|(name, _)| *name == key).map(|(_, value)| (*value).to_owned());
+            PubSubOptions::from_env(find).map(|options| (options.endpoint.to_string(), options.credentials))
+        };
+        let emulator = ("PUBSUB_EMULATOR_HOST", "127.0.0.1:8085");
+        for (environment, endpoint, credentials) in [
+            (&[][..], "https://pubsub.googleapis.com/", Credentials::ApplicationDefault),
+            (&[("STORAGE_EMULATOR_HOST", "x:1")], "https://pubsub.googleapis.com/", Credentials::ApplicationDefault),
+            (&[emulator], "http://127.0.0.1:8085/", Credentials::Anonymous),
+            (
+                &[emulator, ("PUSH_PUBSUB_CREDENTIALS", "default")],
+                "http://127.0.0.1:8085/",
+                Credentials::ApplicationDefault,
+            ),
+            (&[("PUSH_PUBSUB_ENDPOINT", "http://h:1/x")], "http://h:1/x", Credentials::ApplicationDefault),
+        ] {
+            assert_eq!(read(environment), Ok((endpoint.to_owned(), credentials)), "{environment:?}");
+        }
+        let refused = read(&[("PUSH_PUBSUB_ENDPOINT", "pubsub")]).unwrap_err();
+        assert!(refused.to_string().contains("Pub/Sub endpoint `pubsub`"), "{refused}");
     }
 }

@@ -5,6 +5,7 @@ mod agent;
 mod channels;
 mod clocks;
 mod credentials;
+mod messages;
 mod metadata;
 mod poke;
 mod push_command;

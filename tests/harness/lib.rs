@@ -7,9 +7,10 @@
 //! Whatever happens to the process that made a machine (return, panic, Ctrl-C, `kill -9`), the machine goes with it:
 //! `keeper.rs` says how.
 //!
-//! [`metadata`], [`compute`] and [`gcs`] stand in for Google Cloud, of which nothing is to be reached from a test.
+//! [`metadata`], [`compute`], [`gcs`] and [`pubsub`] stand in for Google Cloud, of which nothing is to be reached from a test.
 
 mod agent;
+mod base64;
 mod cache;
 mod command;
 pub mod compute;
@@ -22,6 +23,7 @@ pub mod metadata;
 mod network;
 pub mod oauth;
 mod programs;
+pub mod pubsub;
 mod scenario;
 mod service;
 mod settled;

@@ -299,6 +299,9 @@ fn neutral(command: &mut Command) {
     for key in ["STORAGE_EMULATOR_HOST", "PUSH_GCS_ENDPOINT", "PUSH_GCS_CREDENTIALS", "PUSH_BUCKET", "PUSH_TIME"] {
         command.env_remove(key);
     }
+    for key in ["PUBSUB_EMULATOR_HOST", "PUSH_PUBSUB_ENDPOINT", "PUSH_PUBSUB_CREDENTIALS"] {
+        command.env_remove(key);
+    }
     for key in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_AUTHOR_DATE", "GIT_COMMITTER_DATE"] {
         command.env_remove(key);
     }

@@ -204,7 +204,7 @@ pub(super) async fn within<T>(
 
 /// The message in an error's body: the API's JSON, or the text as it is; cut, and safe to show. And whether the storage
 /// API gave it: requests for content are answered in plain text when there is no such object.
-fn message(body: &[u8]) -> (String, bool) {
+pub(super) fn message(body: &[u8]) -> (String, bool) {
     let json: Option<serde_json::Value> = serde_json::from_slice(body).ok();
     let message = json.as_ref().and_then(|json| json.pointer("/error/message")).and_then(|text| text.as_str());
     let text = message.map_or_else(|| String::from_utf8_lossy(body), Into::into);

@@ -174,17 +174,22 @@ impl Rest {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
-        let client = reqwest::Client::builder()
-            .user_agent(USER_AGENT)
-            .http1_only()
-            .pool_max_idle_per_host(1)
-            .pool_idle_timeout(Duration::from_secs(30))
-            .connect_timeout(self.timeout)
-            // The API never redirects; a portal does.
-            .redirect(reqwest::redirect::Policy::none())
-            .build()?;
+        let client = http_client(self.timeout)?;
         Ok(self.client.get_or_init(|| client))
     }
+}
+
+/// A client of Google's APIs.
+pub(super) fn http_client(connect_timeout: Duration) -> reqwest::Result<reqwest::Client> {
+    reqwest::Client::builder()
+        .user_agent(USER_AGENT)
+        .http1_only()
+        .pool_max_idle_per_host(1)
+        .pool_idle_timeout(Duration::from_secs(30))
+        .connect_timeout(connect_timeout)
+        // The APIs never redirect; a portal does.
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
 }
 
 impl Resource {

@@ -15,6 +15,7 @@ pub mod change;
 pub mod choose;
 pub mod follower;
 pub mod line;
+pub mod message;
 pub mod observe;
 pub mod repo;
 pub mod seen;

@@ -136,7 +136,7 @@ async fn run(arguments: Arguments) -> Result<bool> {
     };
     let done = match verb {
         Verb::Serve(serve) => return serve.run(bucket, &url, arguments.config).await,
-        Verb::Watch(watch) => watch.run(bucket.clone(), arguments.config, arguments.json).await,
+        Verb::Watch(watch) => watch.run(bucket.clone(), &url, arguments.config, arguments.json).await,
         Verb::Deploy(deploy) => deploy.run(&open(arguments.config)?).await,
         Verb::Rollback(rollback) => rollback.run(&open(arguments.config)?).await,
         Verb::Retire(retire) => retire.run(&open(arguments.config)?).await,

@@ -8,8 +8,8 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
-use bucket::{AppName, Bucket, ChannelName, ServerName};
+use anyhow::{Context as _, Result, anyhow};
+use bucket::{AppName, Bucket, BucketUrl, ChannelName, PubSubOptions, ServerName, Subscription, SubscriptionName};
 use clap::Args;
 use console::{Person, UsageError, note, print_json, print_line};
 use fleet::{
@@ -30,6 +30,7 @@ use super::command::operator_name;
 use crate::watch::{
     counts::Counts,
     listen::listen,
+    messages::Messages,
     mirror::Mirrors,
     outcome::{Done, Fate, Going, Outcome},
     record::record,
@@ -69,6 +70,9 @@ pub(crate) struct Watch {
     /// Address for `/healthz` and `/metrics`, which need no authentication; without it nothing is listened on
     #[arg(long, value_name = "ADDRESS:PORT", conflicts_with = "once")]
     listen: Option<SocketAddr>,
+    /// Pub/Sub subscription, `projects/PROJECT/subscriptions/NAME`, whose messages begin a round at once
+    #[arg(long, value_name = "NAME", conflicts_with = "once")]
+    subscription: Option<SubscriptionName>,
     /// Google Cloud project of the instances to poke; without it, or with `none`, servers pick up the change at their
     /// next poll
     #[arg(long, value_name = "PROJECT", env = "PUSH_GCE_PROJECT")]
@@ -85,10 +89,16 @@ struct Told {
 }
 
 impl Watch {
-    pub(crate) async fn run(self, bucket: Bucket, policy: Option<PathBuf>, json: bool) -> Result<bool> {
+    pub(crate) async fn run(
+        self,
+        bucket: Bucket,
+        url: &BucketUrl,
+        policy: Option<PathBuf>,
+        json: bool,
+    ) -> Result<bool> {
         let poke = PokeSettings::from_env(self.project.as_deref(), |key: &str| std::env::var(key).ok());
         let poke = poke.map_err(|error| UsageError::new(format!("{error:#}")))?;
-        let policy = Watched::open(policy)?;
+        let policy = Arc::new(Watched::open(policy)?);
         let none = "no channel is configured: `Channels` in the policy file says which there are (--config)";
         if policy.get().0.channels().is_empty() {
             return Err(UsageError::new(none).into());
@@ -98,7 +108,7 @@ impl Watch {
         let (mut rollouts, mut told) = (Rollouts::default(), Told::default());
         let host = Person::find(|key| std::env::var(key).ok()).host;
         let mut stop = stop_at_sigterm()?;
-        self.begin(&counts, &stop).await?;
+        let mut messages = self.begin(url, &policy, &counts, &stop).await?;
         loop {
             let (policy, problem) = policy.get();
             if let Some(problem) = problem {
@@ -106,8 +116,10 @@ impl Watch {
             }
             let who = Identity { name: operator_name(), origin: Origin::Local };
             let watcher = Watcher { bucket: bucket.clone(), policy: policy.clone(), who, poke: poke.clone() };
+            let caused = messages.take();
             let round = watcher.round(&mirrors, &mut rollouts, stop.clone()).await;
             counts.count(policy.channels(), round.as_deref().ok());
+            messages.settle(caused, round.as_deref().ok());
             let succeeded = match round {
                 Ok(outcomes) => {
                     show(&outcomes, &mut told, json)?;
@@ -127,28 +139,31 @@ impl Watch {
             if self.once {
                 return Ok(succeeded && !*stop.borrow());
             }
-            if self.between(&watcher, &mut rollouts, &mut told, (&mut stop, json)).await? {
+            if self.between(&watcher, &mut rollouts, &mut messages, &mut told, (&mut stop, json)).await? {
                 return Ok(true);
             }
         }
     }
 
-    /// Carries rollouts on until the next round: when it is time for that, or one of them wants it. Whether the process is to end.
+    /// Carries rollouts on until the next round: when it is time for that, a message comes, or a rollout wants it. Whether the
+    /// process is to end.
     async fn between(
         &self,
         watcher: &Watcher,
         rollouts: &mut Rollouts,
+        messages: &mut Messages,
         told: &mut Told,
         (stop, json): (&mut watch::Receiver<bool>, bool),
     ) -> Result<bool> {
         let next = Instant::now() + self.poll;
         loop {
             let look = Instant::now() + PERIOD;
-            tokio::select! {
-                () = sleep_until(if rollouts.are_open() { next.min(look) } else { next }) => {}
+            let has_come = tokio::select! {
+                () = sleep_until(if rollouts.are_open() { next.min(look) } else { next }) => false,
+                () = messages.come() => true,
                 _ = stop.wait_for(|stop| *stop) => return Ok(true),
-            }
-            if Instant::now() >= next {
+            };
+            if has_come || Instant::now() >= next {
                 return Ok(false);
             }
             let looked = watcher.carry_on(rollouts, stop).await;
@@ -163,18 +178,37 @@ impl Watch {
     }
 
     /// What is there from the start to the end, unless it is one round.
-    async fn begin(&self, counts: &Arc<Counts>, stop: &watch::Receiver<bool>) -> Result<()> {
+    async fn begin(
+        &self,
+        url: &BucketUrl,
+        policy: &Arc<Watched>,
+        counts: &Arc<Counts>,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<Messages> {
         if self.once {
-            return Ok(());
+            return Ok(Messages::none());
         }
         console::logging::start(Level::WARN, &[]);
         if let Some(address) = self.listen {
             let address = listen(address, counts.clone(), stop.clone()).await?;
             note(format_args!("listening on http://{address}/metrics"));
         }
+        let messages = match &self.subscription {
+            Some(name) => {
+                let options = PubSubOptions::from_env(|key| std::env::var(key).ok())?;
+                let subscription = Subscription::open(name.clone(), &options);
+                let subscription = subscription.map_err(|reason| anyhow!("could not open `{name}`: {reason}"))?;
+                let of_google = match url {
+                    BucketUrl::Gcs(name) => Some(name.clone()),
+                    BucketUrl::File(_) => None,
+                };
+                Messages::of(subscription, policy.clone(), of_google, counts.clone())
+            }
+            None => Messages::none(),
+        };
         // To systemd, if that started it. Who else did doesn't wait for it.
         let _ = sd_notify::notify(&[NotifyState::Ready]);
-        Ok(())
+        Ok(messages)
     }
 
     fn directory(&self) -> Result<PathBuf> {

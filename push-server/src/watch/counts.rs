@@ -1,4 +1,4 @@
-//! What rounds are counted as, for `/metrics`: pure, but for the clock.
+//! What rounds and messages are counted as, for `/metrics`: pure, but for the clock.
 
 use std::{
     collections::BTreeMap,
@@ -7,7 +7,7 @@ use std::{
 };
 
 use bucket::{AppName, ChannelName, ReleaseName};
-use fleet::policy::ChannelRules;
+use fleet::{channel::message::Heard, policy::ChannelRules};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -25,6 +25,8 @@ struct State {
     /// When a round last looked at all channels; before the first one, when the process began.
     round: Instant,
     channels: BTreeMap<(AppName, ChannelName), OfChannel>,
+    /// By [`Heard::label`].
+    messages: BTreeMap<&'static str, u64>,
 }
 
 #[derive(Debug, Default)]
@@ -52,10 +54,15 @@ struct FollowerLabels {
     state: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MessageLabels {
+    result: &'static str,
+}
+
 impl Counts {
     /// Nothing yet, of these channels.
     pub(crate) fn new(channels: &[ChannelRules]) -> Self {
-        let mut state = State { round: Instant::now(), channels: BTreeMap::new() };
+        let mut state = State { round: Instant::now(), channels: BTreeMap::new(), messages: BTreeMap::new() };
         state.configure(channels);
         Self(Mutex::new(state))
     }
@@ -80,6 +87,11 @@ impl Counts {
         }
     }
 
+    /// Counts a message.
+    pub(crate) fn count_message(&self, heard: &Heard) {
+        *self.state().messages.entry(heard.label()).or_default() += 1;
+    }
+
     /// As `/metrics` has it: every series of every channel.
     pub(crate) fn registry(&self) -> Registry {
         let known = self.state();
@@ -97,6 +109,11 @@ impl Counts {
                 followers.get_or_create(&labels).set(signed(of_channel.followers.get(state).copied().unwrap_or(0)));
             }
         }
+        let messages = Family::<MessageLabels, Counter>::default();
+        for result in Heard::LABELS {
+            let count = known.messages.get(result).copied().unwrap_or(0);
+            messages.get_or_create(&MessageLabels { result }).inc_by(count);
+        }
         let age = Gauge::<i64>::default();
         age.set(signed(known.round.elapsed().as_secs()));
         let mut registry = Registry::with_prefix("push_watch");
@@ -106,6 +123,7 @@ impl Counts {
         registry.register("stale", "Builds of older commits that finished after the channel had passed them", stale);
         registry.register("failures", "Rounds in a row in which something of the channel failed", failures);
         registry.register("followers", "Servers that follow the channel, by what the last round did", followers);
+        registry.register("messages", "Messages of the subscription, by what became of them", messages);
         registry
     }
 

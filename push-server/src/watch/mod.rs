@@ -5,7 +5,8 @@
 //! - [`round`]: one look at every channel, and where it moves; `pushing`: what its followers get then
 //! - [`rollouts`]: those pushes that go out in waves
 //! - [`outcome`]: what is told of that
-//! - `counts`: what rounds are counted as; `listen`: where that is shown
+//! - `messages`: hints that begin a round at once
+//! - `counts`: what rounds and messages are counted as; `listen`: where that is shown
 //! - [`record`]: what a round leaves behind for pages and programs
 //! - `git`: the command that makes and reads them; `history`: what it prints; `upkeep`: what is left when it is killed
 
@@ -13,6 +14,7 @@ pub(crate) mod counts;
 mod git;
 mod history;
 pub(crate) mod listen;
+pub(crate) mod messages;
 pub mod mirror;
 pub mod outcome;
 mod pushing;

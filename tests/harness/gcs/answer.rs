@@ -20,9 +20,10 @@ use tokio::net::TcpListener;
 use super::{
     reply::{empty, json_answer, plain, refuse, text},
     state::{Fault, Kind, Request, Shared, lock},
-    store::{Query, Stored, base64},
+    store::{Query, Stored},
     upload,
 };
+use crate::base64::base64;
 
 /// How much of a body is sent at a time, in bytes.
 const PIECE: usize = 64 << 10;

@@ -14,8 +14,9 @@ use serde_json::Value;
 use super::{
     reply::{Answer, empty, json_answer, text},
     state::{Fault, Shared, lock},
-    store::{Query, Refusal, Session, base64},
+    store::{Query, Refusal, Session},
 };
+use crate::base64::base64;
 
 /// The longest body that is taken, in bytes.
 const LIMIT: usize = 1 << 30;
