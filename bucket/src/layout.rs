@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use jiff::{Timestamp, civil, tz::TimeZone};
 
-use crate::{AppName, ChannelName, NameError, PushId, ReleaseName, ServerName};
+use crate::{AppName, ChangeId, ChannelName, NameError, PushId, ReleaseName, ServerName};
 
 /// What marks a directory as a bucket; a bucket of Google's is one by itself.
 pub(crate) const MARKER: &str = "push-bucket";
@@ -32,6 +32,8 @@ pub(crate) const CHANNELS: &str = "channels/";
 pub(crate) const CHANNEL_STATES: &str = "channel-state/";
 /// Below it, what the watcher of each machine says of itself.
 pub(crate) const WATCHERS: &str = "watchers/";
+/// Below it, one directory for each project with one object for each change, in a candidate bucket.
+const CHANGES: &str = "changes/";
 /// What follows the name of a push in that of its end.
 const END: &str = ".end";
 /// How names of objects have a time, to the microsecond, in UTC.
@@ -207,6 +209,21 @@ pub(crate) fn rollout(id: &PushId) -> ObjectPath {
 /// The ID of the rollout whose object lies at `path`, if it is a rollout's path.
 pub(crate) fn rollout_at(path: &ObjectPath) -> Option<PushId> {
     path.0.strip_prefix(ROLLOUTS)?.strip_suffix(".json")?.parse().ok()
+}
+
+/// `changes/{project}/{id}.json`
+pub(crate) fn change(id: &ChangeId) -> ObjectPath {
+    ObjectPath(format!("{CHANGES}{}/{}.json", id.project(), id.change()))
+}
+
+/// Below it lie the changes of a project, or of all.
+pub(crate) fn changes_of(project: Option<&str>) -> String {
+    project.map_or_else(|| CHANGES.to_owned(), |project| format!("{CHANGES}{project}/"))
+}
+
+/// The change that lies at `path`, if it is a change's path.
+pub(crate) fn change_at(path: &ObjectPath) -> Option<ChangeId> {
+    path.0.strip_prefix(CHANGES)?.strip_suffix(".json")?.parse().ok()
 }
 
 /// `channels/{app}/{channel}.json`

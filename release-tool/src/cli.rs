@@ -7,7 +7,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use console::UsageError;
 
 use crate::{
-    commands::{adopt, build, check, diff, init, list, plan, publish, reference, schema, show, upload},
+    commands::{adopt, build, change, check, diff, init, list, plan, publish, reference, schema, show, upload},
     options::Options,
 };
 
@@ -59,6 +59,8 @@ enum Command {
     Show(show::Show),
     /// Show what changes from one release to another
     Diff(diff::Diff),
+    /// Record and show changes that are not merged yet
+    Change(change::Change),
     /// Make releases of ours from those of the original system
     Adopt(adopt::Adopt),
     /// Print the reference of release.toml: every key, with its default and an example
@@ -83,6 +85,7 @@ impl Command {
             Self::Show(show) => show.run(options),
             Self::Diff(diff) => diff.run(options),
             Self::Check(check) => check.run(options),
+            Self::Change(change) => change.run(options),
             Self::Adopt(adopt) => adopt.run(options),
             Self::Reference => reference::run(),
             Self::Schema => schema::run(),

@@ -7,7 +7,7 @@ use bucket::{Bucket, BucketOptions, BucketUrl};
 use clap::Args;
 use console::{Threads, UsageError};
 
-use crate::manifest::Manifest;
+use crate::manifest::{Candidates, Manifest};
 
 /// Options of every command.
 #[derive(Debug, Args)]
@@ -60,9 +60,31 @@ impl Options {
         self.open_bucket(manifest.as_ref()).await
     }
 
+    /// What `release.toml` says of changes that are not merged yet.
+    pub(crate) fn candidates(&self) -> Result<Candidates> {
+        let none = "no candidate bucket specified: add to release.toml: [candidates] bucket = \"gs://acme-ci\"";
+        let manifest = Manifest::read_if_there(&self.directory()?)?;
+        let candidates = manifest.and_then(|manifest| manifest.candidates).ok_or_else(|| UsageError::new(none))?;
+        if self.bucket.as_ref() == Some(&candidates.bucket) {
+            let same = "the bucket of the releases, by --bucket or PUSH_BUCKET, is the candidate bucket: what is not merged \
+                        has a bucket of its own";
+            return Err(UsageError::new(same).into());
+        }
+        Ok(candidates)
+    }
+
     /// The directory for built packages, for a project in `directory`.
     pub(crate) fn out(&self, directory: &Path) -> PathBuf {
         directory.join(&self.out)
+    }
+}
+
+impl Candidates {
+    /// Opens the candidate bucket.
+    pub(crate) async fn open(&self) -> Result<Bucket> {
+        let options = BucketOptions::from_env(|key| std::env::var(key).ok())?;
+        let url = &self.bucket;
+        Bucket::open(url, &options).await.with_context(|| format!("could not open the candidate bucket `{url}`"))
     }
 }
 

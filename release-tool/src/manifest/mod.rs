@@ -39,8 +39,19 @@ pub(crate) struct Manifest {
     pub(crate) directory: PathBuf,
     /// `[bucket] url`
     pub(crate) bucket: Option<BucketUrl>,
+    /// `[candidates]`
+    pub(crate) candidates: Option<Candidates>,
     /// The packages, sorted by name.
     pub(crate) packages: Vec<Package>,
+}
+
+/// `[candidates]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Candidates {
+    /// Where changes are recorded that are not merged yet.
+    pub(crate) bucket: BucketUrl,
+    /// The branch that they are to be merged into.
+    pub(crate) branch: Option<String>,
 }
 
 /// `[package.NAME]`
@@ -177,6 +188,10 @@ impl Manifest {
                 Some(url.parse().context("[bucket]: invalid `url`")?)
             }
         };
+        let candidates = match keys.table("candidates")? {
+            None => None,
+            Some(table) => Some(Candidates::parse(table, bucket.as_ref())?),
+        };
         let maintainer = match keys.table("defaults")? {
             None => None,
             Some(table) => Keys::new("[defaults]", table, &known(Place::Defaults))?.text("maintainer")?,
@@ -190,7 +205,19 @@ impl Manifest {
         if packages.is_empty() {
             bail!("no packages defined: add a table [package.NAME]");
         }
-        Ok(Self { directory: directory.to_owned(), bucket, packages })
+        Ok(Self { directory: directory.to_owned(), bucket, candidates, packages })
+    }
+}
+
+impl Candidates {
+    fn parse(table: Table, bucket: Option<&BucketUrl>) -> Result<Self> {
+        let mut keys = Keys::new("[candidates]", table, &known(Place::Candidates))?;
+        let url: BucketUrl =
+            keys.required_text("bucket", "\"gs://acme-ci\"")?.parse().context("[candidates]: invalid `bucket`")?;
+        if bucket == Some(&url) {
+            bail!("[candidates]: `bucket` is that of the releases: what is not merged has a bucket of its own");
+        }
+        Ok(Self { bucket: url, branch: keys.text("branch")? })
     }
 }
 
@@ -393,6 +420,12 @@ mod tests {
             ("schema = 1".to_owned(), "no packages defined"),
             ("schema = 1\n[packages.web]".to_owned(), "unknown key `packages`; did you mean `package`?"),
             ("schema = 1\n[bucket]\nurl = \"s3://x\"".to_owned(), "[bucket]: invalid `url`"),
+            ("schema = 1\n[candidates]\nbucket = \"x\"".to_owned(), "[candidates]: invalid `bucket`"),
+            ("schema = 1\n[candidates]\nbranch = \"x\"".to_owned(), "[candidates]: `bucket` is missing"),
+            (
+                "schema = 1\n[bucket]\nurl = \"gs://acme\"\n[candidates]\nbucket = \"gs://acme\"".to_owned(),
+                "`bucket` is that of the releases",
+            ),
             ("schema = 1\n[package.web]".to_owned(), "[package.web]: `description` is missing"),
             (
                 "schema = 1\n[package.web]\ndescription = \"x\"\nmaintainer = \"x\"".to_owned(),

@@ -1,6 +1,7 @@
 //! The real `release` binary in real git repositories, with a directory as the bucket and dpkg as the judge.
 
 mod builds;
+mod changes;
 mod drafts;
 mod git;
 mod kills;

@@ -1,6 +1,6 @@
 //! Every key of `release.toml`, in one table: what the parser knows, the reference documents and the schema describes.
 //!
-//! The parser takes its known keys from here ([`known`]), so a key that isn't in [`TABLE`] is refused as unknown. The page
+//! The parser takes its known keys from here ([`known`]), so a key that isn't in [`table::table`] is refused as unknown. The page
 //! `docs/release-toml.md` has the rows of this table, and `docs/release-toml.schema.json` is [`schema::schema`]: tests
 //! compare both with the code. So a new key is added to the table, to the page, and to the schema by
 //! `release schema > docs/release-toml.schema.json`.
@@ -11,8 +11,6 @@ pub(crate) mod schema;
 mod table;
 #[cfg(test)]
 mod validator;
-
-pub(crate) use table::TABLE;
 
 /// A key, and what a person has to know to use it.
 #[derive(Debug)]
@@ -38,6 +36,8 @@ pub(crate) enum Place {
     Top,
     /// `[bucket]`
     Bucket,
+    /// `[candidates]`
+    Candidates,
     /// `[defaults]`
     Defaults,
     /// `[package.NAME]`, of every package.
@@ -89,7 +89,7 @@ pub(crate) enum Kind {
 
 /// The keys that a table may have.
 pub(crate) fn keys(place: Place) -> impl Iterator<Item = &'static Key> {
-    TABLE.iter().filter(move |key| key.place == place)
+    table::table().filter(move |key| key.place == place)
 }
 
 /// The names of the keys that a table may have, for [`console::Keys::new`].
@@ -124,6 +124,7 @@ mod tests {
             Place::Unit => "file = \"web@.service\"",
             Place::Check => "http = \"http://127.0.0.1/\"",
             Place::Bucket => "url = \"gs://acme\"",
+            Place::Candidates => "bucket = \"gs://acme-ci\"",
             _ => "",
         });
         for (_, exclusive) in
@@ -147,8 +148,12 @@ mod tests {
                 }
                 return file;
             }
-            Place::Bucket | Place::Defaults => {
-                let name = if place == Place::Bucket { "bucket" } else { "defaults" };
+            Place::Bucket | Place::Candidates | Place::Defaults => {
+                let name = match place {
+                    Place::Bucket => "bucket",
+                    Place::Candidates => "candidates",
+                    _ => "defaults",
+                };
                 file.insert(name.to_owned(), with);
                 None
             }
@@ -179,7 +184,7 @@ mod tests {
 
     #[test]
     fn each_key_of_the_table_is_read() {
-        for key in TABLE {
+        for key in table::table() {
             // No key takes a date.
             let wrong = table(&format!("{} = 1979-05-27", key.name));
             let error = parse(&file(key.place, wrong)).expect_err(key.name);
@@ -190,7 +195,7 @@ mod tests {
 
     #[test]
     fn each_example_is_valid() {
-        for key in TABLE {
+        for key in table::table() {
             let own = table(key.example);
             if key.example.starts_with('[') {
                 assert!(matches!(key.kind, Kind::Table(_) | Kind::Tables(_) | Kind::Named(_)), "{}", key.example);

@@ -19,8 +19,9 @@ pub(crate) fn schema() -> Value {
 }
 
 /// Tables that the schema describes once, by the name that they have there.
-const DEFINED: [(&str, &[Place]); 10] = [
+const DEFINED: [(&str, &[Place]); 11] = [
     ("bucket", &[Place::Bucket]),
+    ("candidates", &[Place::Candidates]),
     ("defaults", &[Place::Defaults]),
     ("package", &[Place::Package, Place::Recipe]),
     ("file", &[Place::Copy]),

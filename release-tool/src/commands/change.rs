@@ -1,0 +1,319 @@
+//! `release change`: what is proposed for merging, as whatever tries it says.
+
+use anyhow::{Context as _, Result, bail, ensure};
+use bucket::{Bucket, Change as Recorded, ChangeId, ChangeState, Commit, Error, Generation};
+use clap::{Args, Subcommand};
+use console::{Table, UsageError, ago, nearest, note, print, print_json, print_line, safe};
+use futures_util::TryStreamExt as _;
+use serde_json::{Value, json};
+
+use crate::{
+    builder::Builder,
+    change::{
+        ahead::{AT_ONCE, Ahead, ahead},
+        update::{Opened, ended, opened},
+    },
+    git::{Git, text},
+    options::{Options, wait_for},
+};
+
+/// How often a change is read again that somebody else has just written.
+const TRIES: usize = 20;
+
+/// The branch that changes are merged into when neither the file nor git says one.
+const USUAL_BRANCH: &str = "main";
+
+/// Record and show changes that are not merged yet
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  release change open web/12                      record the commit that is checked out as change 12 of web
+  release change open web/12 --needs lib/11       the same, and that it needs change 11 of lib
+  release change merged web/12                    it was merged
+  release change show web/12                      show it, and what is ahead of it
+  release change list web                         list the changes of web
+
+Changes are recorded in the candidate bucket: `[candidates] bucket` in release.toml.
+The same command again changes nothing and succeeds.")]
+pub(crate) struct Change {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Record the commit that is checked out as the last patchset of a change
+    Open(Open),
+    /// Record that a change was merged
+    Merged(Named),
+    /// Record that a change will not be merged
+    Abandoned(Named),
+    /// Show a change, and which open changes are ahead of it
+    Show(Named),
+    /// List the changes of a project, or of all
+    List {
+        /// Project whose changes to list [default: all]
+        project: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Named {
+    /// Change, as in web/12
+    #[arg(value_name = "PROJECT/ID")]
+    id: ChangeId,
+}
+
+#[derive(Debug, Args)]
+struct Open {
+    #[command(flatten)]
+    named: Named,
+    /// Number of the patchset [default: the next one if the commit is another]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    patchset: Option<u32>,
+    /// Branch that it is to be merged into [default: `[candidates] branch`, else that of `origin`, else main]
+    #[arg(long)]
+    branch: Option<String>,
+    /// Change that it needs, which is not merged yet; these replace those recorded before
+    #[arg(long, value_name = "PROJECT/ID")]
+    needs: Vec<ChangeId>,
+    /// Record changes that it needs although nothing is known of them
+    #[arg(long, requires = "needs")]
+    needs_unknown: bool,
+}
+
+impl Change {
+    pub(crate) fn run(self, options: &Options) -> Result<()> {
+        match self.verb {
+            Verb::Open(open) => open.run(options),
+            Verb::Merged(named) => named.end(options, ChangeState::Merged),
+            Verb::Abandoned(named) => named.end(options, ChangeState::Abandoned),
+            Verb::Show(named) => named.show(options),
+            Verb::List { project } => list(options, project.as_deref()),
+        }
+    }
+}
+
+impl Open {
+    fn run(self, options: &Options) -> Result<()> {
+        let directory = options.directory()?;
+        let candidates = options.candidates()?;
+        let git = Git::at(&directory);
+        let head = git.line(&["log", "-1", "--format=%H %T", "--no-show-signature"]);
+        let head = head.context("could not read which commit is checked out")?;
+        let names: Option<(Commit, Commit)> =
+            head.split_once(' ').and_then(|(commit, tree)| Some((commit.parse().ok()?, tree.parse().ok()?)));
+        let (commit, tree) = names.with_context(|| format!("unexpected output of `git log`: `{}`", safe(&head)))?;
+        let branch = target_branch(&git, self.branch.or(candidates.branch.clone()))?;
+        let needs = (!self.needs.is_empty()).then_some(self.needs);
+        let said = Opened { commit, tree, patchset: self.patchset, branch, needs };
+        let by = by()?;
+        let id = &self.named.id;
+        wait_for(async {
+            let bucket = candidates.open().await?;
+            let change = update(&bucket, id, async |before| {
+                let change = opened(id, before, said.clone(), (&by, bucket.now()))?;
+                if before != Some(&change) {
+                    let Ahead { ended, unknown, .. } = ahead(&bucket, id, &change.needs).await?;
+                    // Those of what it needs are the business of who recorded that.
+                    let unknown: Vec<String> =
+                        unknown.iter().filter(|need| change.needs.contains(need)).map(shown).collect();
+                    ensure!(
+                        unknown.is_empty() || self.needs_unknown || said.needs.is_none(),
+                        "nothing is known of {}: record what `{id}` needs first, or say --needs-unknown",
+                        unknown.join(", ")
+                    );
+                    for (need, state) in ended.iter().filter(|(need, _)| change.needs.contains(need)) {
+                        note(format_args!("note: `{need}`, which `{id}` needs, is {}", state.as_str()));
+                    }
+                }
+                Ok(change)
+            });
+            tell(options, id, &change.await?)
+        })
+    }
+}
+
+impl Named {
+    fn end(self, options: &Options, state: ChangeState) -> Result<()> {
+        let (by, id) = (by()?, &self.id);
+        let candidates = options.candidates()?;
+        wait_for(async {
+            let bucket = candidates.open().await?;
+            let change = update(&bucket, id, async |before| {
+                let Some(before) = before else { return Err(unknown(&bucket, id).await) };
+                ended(id, before, state, (&by, bucket.now()))
+            });
+            tell(options, id, &change.await?)
+        })
+    }
+
+    fn show(self, options: &Options) -> Result<()> {
+        let id = &self.id;
+        let candidates = options.candidates()?;
+        wait_for(async {
+            let bucket = candidates.open().await?;
+            let Some((_, change)) = read(&bucket, id).await? else { return Err(unknown(&bucket, id).await) };
+            let ahead = ahead(&bucket, id, &change.needs).await?;
+            if options.json { print_json(&with_ahead(&change, &ahead)) } else { show(id, &change, &ahead, &bucket) }
+        })
+    }
+}
+
+async fn read(bucket: &Bucket, id: &ChangeId) -> Result<Option<(Generation, Recorded)>> {
+    bucket.change(id).await.with_context(|| format!("could not read the change `{id}`"))
+}
+
+/// Writes what becomes of a change, over what was read, once more whenever somebody else was faster.
+async fn update(
+    bucket: &Bucket,
+    id: &ChangeId,
+    becomes: impl AsyncFn(Option<&Recorded>) -> Result<Recorded>,
+) -> Result<Recorded> {
+    for _ in 0..TRIES {
+        let before = read(bucket, id).await?;
+        let change = becomes(before.as_ref().map(|(_, change)| change)).await?;
+        if before.as_ref().is_some_and(|(_, before)| *before == change) {
+            return Ok(change);
+        }
+        if let Some(new) = bucket.mark().await.context("could not mark the bucket")? {
+            note(new);
+        }
+        match bucket.write_change(id, &change, before.map(|(generation, _)| generation)).await {
+            Ok(_) => return Ok(change),
+            Err(Error::Conflict { .. } | Error::AlreadyExists { .. }) => {}
+            Err(error) => return Err(error).with_context(|| format!("could not record the change `{id}`")),
+        }
+    }
+    bail!("could not record the change `{id}`: others wrote it {TRIES} times meanwhile; try again")
+}
+
+/// That nothing is known of a change, with the nearest one that there is.
+async fn unknown(bucket: &Bucket, id: &ChangeId) -> anyhow::Error {
+    let known: Vec<ChangeId> = match bucket.changes(None).try_collect().await {
+        Ok(known) => known,
+        Err(error) => return anyhow::Error::new(error).context("could not list the changes"),
+    };
+    let known: Vec<String> = known.iter().map(ToString::to_string).collect();
+    let hint = match nearest(&id.to_string(), &known) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("`release change open {id}` records it"),
+    };
+    anyhow::anyhow!("nothing is known of the change `{id}`: {hint}")
+}
+
+/// As whom somebody records.
+fn by() -> Result<String> {
+    let Builder { user, host } = Builder::find(|key| std::env::var(key).ok())?;
+    Ok(format!("{user}@{host}"))
+}
+
+/// The branch that changes are merged into: the one that is said, or that `origin` has as its own.
+fn target_branch(git: &Git, said: Option<String>) -> Result<String> {
+    let arguments = ["symbolic-ref", "--short", "-q", "refs/remotes/origin/HEAD"];
+    let branch = match (said, git.ask(&arguments)?) {
+        (Some(said), _) => said,
+        (None, Some(printed)) => text(&arguments, printed)?.trim_start_matches("origin/").to_owned(),
+        (None, None) => USUAL_BRANCH.to_owned(),
+    };
+    if git.ask(&["check-ref-format", &format!("refs/heads/{branch}")])?.is_none() || branch.starts_with('-') {
+        return Err(UsageError::new(format!("`{}` is no name of a branch", safe(&branch))).into());
+    }
+    Ok(branch)
+}
+
+fn shown(id: &ChangeId) -> String {
+    format!("`{id}`")
+}
+
+fn tell(options: &Options, id: &ChangeId, change: &Recorded) -> Result<()> {
+    if options.json {
+        return print_json(change);
+    }
+    print_line(format_args!("{id}: patchset {}, {}", change.patchset, change.state.as_str()))
+}
+
+fn with_ahead(change: &Recorded, Ahead { open, ended, unknown }: &Ahead) -> Value {
+    let mut shown = json!(change);
+    let open = open.iter().map(|(id, change, steps)| {
+        json!({ "change": id, "patchset": change.patchset, "commit": change.commit, "steps": steps })
+    });
+    shown["ahead"] = open.collect();
+    shown["ended"] = ended.iter().map(|(id, state)| json!({ "change": id, "state": state })).collect();
+    shown["unknown"] = json!(unknown);
+    shown
+}
+
+fn show(id: &ChangeId, change: &Recorded, Ahead { open, ended, unknown }: &Ahead, bucket: &Bucket) -> Result<()> {
+    let now = bucket.now();
+    print_line(format_args!("change    {id}, patchset {}", change.patchset))?;
+    print_line(format_args!("state     {}", change.state.as_str()))?;
+    print_line(format_args!("commit    {}, for {}", change.commit, safe(&change.branch)))?;
+    print_line(format_args!("recorded  {} by {}", ago(now.duration_since(change.updated)), safe(&change.by)))?;
+    if !open.is_empty() {
+        let mut table = Table::new(&["AHEAD", "STEPS", "PATCHSET", "COMMIT"]);
+        for (id, change, steps) in open {
+            let commit = change.commit.short().to_owned();
+            table.row([id.to_string(), steps.to_string(), change.patchset.to_string(), commit].map(Into::into));
+        }
+        print_line("")?;
+        print(&table.show())?;
+    }
+    for (need, state) in ended {
+        note(format_args!("note: `{need}`, which is needed, is {}", state.as_str()));
+    }
+    for need in unknown {
+        note(format_args!("warning: nothing is known of `{need}`, which is needed"));
+    }
+    Ok(())
+}
+
+fn list(options: &Options, project: Option<&str>) -> Result<()> {
+    if let Some(project) = project {
+        ChangeId::new(project, "1").map_err(|error| UsageError::new(error.to_string()))?;
+    }
+    let candidates = options.candidates()?;
+    wait_for(async {
+        let bucket = &candidates.open().await?;
+        let unlisted = |error| anyhow::Error::new(error).context("could not list the changes");
+        let listed = bucket.changes(project).map_err(unlisted);
+        let read = listed.map_ok(async |id| anyhow::Ok((read(bucket, &id).await, id))).try_buffered(AT_ONCE);
+        let (mut changes, mut unreadable) = (Vec::new(), 0);
+        let mut read = std::pin::pin!(read);
+        while let Some((read, id)) = read.try_next().await? {
+            match read {
+                Ok(found) => changes.extend(found.map(|(_, change)| (id, change))),
+                Err(error) => {
+                    console::warning(format_args!("{error:#}"));
+                    unreadable += 1;
+                }
+            }
+        }
+        if options.json {
+            print_json(&json!({ "changes": changes.iter().map(|(_, change)| change).collect::<Vec<_>>() }))?;
+        } else if changes.is_empty() {
+            note("no changes: `release change open PROJECT/ID` records one");
+        } else {
+            print(&table(&changes, bucket))?;
+        }
+        ensure!(unreadable == 0, "{} could not be read", console::count(unreadable, "change"));
+        Ok(())
+    })
+}
+
+fn table(changes: &[(ChangeId, Recorded)], bucket: &Bucket) -> String {
+    let mut table = Table::new(&["CHANGE", "STATE", "PATCHSET", "COMMIT", "RECORDED", "NEEDS"]);
+    let now = bucket.now();
+    for (id, change) in changes {
+        let needs: Vec<String> = change.needs.iter().map(ToString::to_string).collect();
+        let cells = [
+            id.to_string(),
+            change.state.as_str().to_owned(),
+            change.patchset.to_string(),
+            change.commit.short().to_owned(),
+            ago(now.duration_since(change.updated)),
+            needs.join(" "),
+        ];
+        table.row(cells.map(Into::into));
+    }
+    table.show()
+}
