@@ -8,12 +8,13 @@ use std::{
 };
 
 use bucket::{
-    Bucket, BucketOptions, BucketUrl, Credentials, ReleaseName, RolloutStage, ServerName, SourceFile, Timestamp,
+    Bucket, BucketOptions, BucketUrl, Credentials, HistoryEntry, ReleaseName, RolloutStage, ServerName, SourceFile,
+    Timestamp,
 };
 use futures_util::TryStreamExt as _;
 use harness::{
     Programs, Target,
-    gcs::{FakeGcs, Fault, Kind},
+    gcs::{FakeGcs, Fault, Kind, Request},
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -25,6 +26,9 @@ use crate::push_command::facts;
 const PATIENCE: Duration = Duration::from_mins(1);
 
 const SERVERS: [&str; 3] = ["web-1", "web-2", "web-3"];
+
+/// Waves in which a server counts as soon as its agent says that it runs the release.
+const IN_WAVES: &str = "Waves: ['web-1', 'rest'], Settle: '0s', MaxDown: '100%'";
 
 /// A bucket with servers that follow a channel, a repository with one commit, and its release.
 struct World {
@@ -70,13 +74,7 @@ impl World {
         std::fs::create_dir(&repo).expect("a directory");
         git(&repo, &["init", "--quiet", "--initial-branch", "main"]);
         git(&repo, &["commit", "--quiet", "--allow-empty", "--message", "one"]);
-        let commit = git(&repo, &["rev-parse", "HEAD"]);
-        let release: ReleaseName =
-            format!("web/web:dev@build-1:2026-11-20T19:05:02Z:{commit}.deb").parse().expect("a release name");
-        let deb = elsewhere.path().join("web.deb");
-        std::fs::write(&deb, "deb").expect("a file");
-        let deb = SourceFile::read(&deb).expect("a package");
-        bucket.upload_release(&release, &deb, &facts(), &|_| ()).await.expect("a release");
+        let release = upload(&bucket, elsewhere.path(), 0).await;
         let channel = format!("App: 'web', Repo: 'file://{}', Servers: ['web-*'], {rules}", repo.display());
         let policy = format!("{{ Channels: [{{ {channel} }}] }}");
         std::fs::write(elsewhere.path().join("rules"), policy).expect("a file");
@@ -97,10 +95,21 @@ impl World {
         Self { gcs, bucket, target, elsewhere, release, agents }
     }
 
+    /// One more commit, and its release.
+    async fn land(&mut self, n: u8) {
+        git(&self.elsewhere.path().join("repo"), &["commit", "--quiet", "--allow-empty", "--message", "another"]);
+        self.release = upload(&self.bucket, self.elsewhere.path(), n).await;
+    }
+
     fn watcher(&self) -> Watcher {
+        self.push(&["watch", "--poll", "1s"])
+    }
+
+    /// A `push` that watches, or drives what is there.
+    fn push(&self, arguments: &[&str]) -> Watcher {
         let mut push = Command::new(Programs::get().expect("our programs").push());
-        push.args(["watch", "--poll", "1s", "--config"]).arg(self.elsewhere.path().join("rules"));
-        push.arg("--mirrors").arg(self.elsewhere.path().join("mirrors"));
+        push.args(arguments).arg("--config").arg(self.elsewhere.path().join("rules"));
+        push.env("XDG_CACHE_HOME", self.elsewhere.path().join("cache"));
         let said = File::options().create(true).append(true).open(self.said()).expect("a file");
         push.stdin(Stdio::null()).stdout(said.try_clone().expect("a file")).stderr(said);
         self.target.apply(&mut push);
@@ -145,6 +154,19 @@ impl World {
         stages
     }
 
+    /// What every server was written with, oldest first, and for which channel.
+    async fn histories(&self) -> Vec<Vec<(Option<ReleaseName>, bool)>> {
+        let mut histories = Vec::new();
+        for server in SERVERS {
+            let mut history: Vec<HistoryEntry> =
+                self.bucket.history(&server.parse().unwrap()).try_collect().await.expect("a history");
+            history.sort_by_key(|entry| entry.generation);
+            let is_of_channel = |entry: &HistoryEntry| entry.channel.as_ref().is_some_and(|it| it.as_str() == "prod");
+            histories.push(history.into_iter().map(|entry| (entry.to.clone(), is_of_channel(&entry))).collect());
+        }
+        histories
+    }
+
     /// Each server was written once, for the channel, by a push that has an object.
     async fn is_recorded_once(&self) {
         let heads = self.bucket.newest_pushes(usize::MAX).await.expect("a listing");
@@ -157,6 +179,18 @@ impl World {
             assert!(heads.iter().any(|head| head.id == push.id), "{server}: {} has no object", push.id);
         }
     }
+}
+
+/// A release of the newest commit.
+async fn upload(bucket: &Bucket, elsewhere: &Path, n: u8) -> ReleaseName {
+    let commit = git(&elsewhere.join("repo"), &["rev-parse", "HEAD"]);
+    let name = format!("web/web:dev@build-1:2026-11-20T19:05:{n:02}Z:{commit}.deb");
+    let name: ReleaseName = name.parse().expect("a release name");
+    let deb = elsewhere.join("web.deb");
+    std::fs::write(&deb, "deb").expect("a file");
+    let deb = SourceFile::read(&deb).expect("a package");
+    bucket.upload_release(&name, &deb, &facts(), &|_| ()).await.expect("a release");
+    name
 }
 
 fn git(repo: &Path, arguments: &[&str]) -> String {
@@ -189,19 +223,17 @@ async fn report(bucket: &Bucket, server: &ServerName) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watcher_that_is_killed_at_any_write_is_made_up_for_by_the_next_one() {
-    let in_waves = "Waves: ['web-1', 'rest'], Settle: '0s', MaxDown: '100%'";
     // At each write the killed one has written everything before it; this write is done and it never learns that, or it isn't.
     for (rules, objects) in [
         ("", &["channels/web/prod", "pushes/", "server/web-2", "history/web-1/"][..]),
-        (in_waves, &["channels/web/prod", "rollouts/", "pushes/", "server/web-1", "server/web-3", "history/web-1/"]),
+        (IN_WAVES, &["channels/web/prod", "rollouts/", "pushes/", "server/web-1", "server/web-3", "history/web-1/"]),
     ] {
         for object in objects {
             for fault in [Fault::NeverAnswer, Fault::KeepAnswer] {
                 let world = World::new(rules).await;
                 world.gcs.fail(Kind::Insert, object, fault.clone());
                 let mut killed = world.watcher();
-                let is_at_it =
-                    |request: &harness::gcs::Request| request.kind == Kind::Insert && request.object.contains(object);
+                let is_at_it = |request: &Request| request.kind == Kind::Insert && request.object.contains(object);
                 world.gcs.until(|requests| requests.iter().any(is_at_it)).await;
                 killed.kill();
                 world.gcs.heal();
@@ -214,4 +246,63 @@ async fn a_watcher_that_is_killed_at_any_write_is_made_up_for_by_the_next_one() 
             }
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_watchers_and_the_web_app_carry_on_one_rollout_of_each_release() {
+    let mut world = World::new(IN_WAVES).await;
+    let _drivers =
+        [world.watcher(), world.watcher(), world.push(&["serve", "--listen", "127.0.0.1:0", "--refresh", "1s"])];
+    let mut landed = Vec::new();
+    for n in 1..=4 {
+        landed.push((Some(world.release.clone()), true));
+        world.until_converged().await;
+        if n < 4 {
+            world.land(n).await;
+        }
+    }
+    assert_eq!(world.histories().await, [landed.clone(), landed.clone(), landed.clone()], "each server once with each");
+    assert_eq!(world.stages().await, vec![RolloutStage::Done; landed.len()]);
+    assert_eq!(world.bucket.newest_pushes(usize::MAX).await.expect("a listing").len(), landed.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_watcher_began_and_left_when_it_was_told_to_end_the_web_app_carries_on_for_the_channel() {
+    let world = World::new(&format!("{IN_WAVES}, StopAt: 2").replace("'0s'", "'4s'")).await;
+    let mut watcher = world.watcher();
+    let settling = async {
+        while world.named("web-1").await.is_none() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(PATIENCE, settling).await.expect("the first wave is written");
+    let pid = rustix::process::Pid::from_child(&watcher.0);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+    let ended = tokio::task::spawn_blocking(move || watcher.0.wait()).await.expect("no panic").expect("it ends");
+    assert!(ended.success(), "{ended}");
+    assert_eq!((world.stages().await, world.named("web-2").await), (vec![RolloutStage::Running], None));
+    let _web_app = world.push(&["serve", "--listen", "127.0.0.1:0", "--refresh", "1s"]);
+    world.until_converged().await;
+    let once = vec![(Some(world.release.clone()), true)];
+    assert_eq!(world.histories().await, [once.clone(), once.clone(), once]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watcher_that_is_slower_than_another_leaves_no_push_of_conflicts() {
+    let world = World::new("").await;
+    // It has read the servers by then, which are behind.
+    world.gcs.fail_next(Kind::Head, "debs/web/", 1, Fault::Slow(Duration::from_secs(10)));
+    let before = world.gcs.requests().len();
+    let mut slower = world.push(&["watch", "--once"]);
+    let is_held = |request: &Request| request.kind == Kind::Head && request.object.contains("debs/web/");
+    world.gcs.until(|requests| requests[before..].iter().any(is_held)).await;
+    let mut faster = world.push(&["watch", "--once"]);
+    assert!(faster.0.wait().expect("it ends").success());
+    for server in SERVERS {
+        assert_eq!(world.named(server).await.as_ref(), Some(&world.release), "{server}");
+    }
+    assert!(slower.0.try_wait().expect("it is ours").is_none(), "it is the slower one");
+    assert!(slower.0.wait().expect("it ends").success());
+    let pushes = world.bucket.newest_pushes(usize::MAX).await.expect("a listing");
+    assert_eq!(pushes.len(), 1, "{pushes:?}");
 }

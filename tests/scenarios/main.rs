@@ -2,6 +2,7 @@
 
 mod agent;
 mod app;
+mod channels;
 mod crash_points;
 mod crashes;
 mod dpkg_runs;
