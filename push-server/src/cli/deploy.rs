@@ -132,11 +132,6 @@ impl Deploy {
             refusal => anyhow::Error::from(refusal),
         });
         match way? {
-            Way::Waves { .. } if self.channel.is_some() => {
-                bail!(
-                    "what a channel points to is not deployed in waves yet: leave out --waves, or name servers one by one"
-                )
-            }
             Way::Waves { wish, asked_for } => {
                 if let Some(why) = asked_for {
                     note(format_args!("note: {why}; --waves says others"));

@@ -1,7 +1,12 @@
 //! Channels as pages and the API show them, drawn from the snapshot: no git is asked. And what somebody changes about one there.
 
 use anyhow::Result;
-use axum::http::StatusCode;
+use axum::{
+    body::Bytes,
+    extract::{Path, rejection::BytesRejection},
+    http::StatusCode,
+    response::{IntoResponse, Redirect, Response},
+};
 use bucket::{AppName, AppState, Channel, ChannelName, ChannelState, Generation, ReleaseName, ServerName, Timestamp};
 use fleet::{
     channel::{
@@ -14,9 +19,10 @@ use fleet::{
     policy::ChannelRules,
     server::Server,
 };
+use maud::{Markup, html};
 use thiserror::Error;
 
-use super::view::View;
+use super::{params::Params, parts::prose, view::View};
 use crate::snapshot::KnownObject;
 
 /// A channel, and what is known of it.
@@ -92,9 +98,38 @@ impl<'a> ShownChannel<'a> {
         Place::of(&self.channel, self.state).map(|place| place.words(self.rules.branch.as_str()))
     }
 
+    /// Those of its followers that don't.
+    pub(crate) fn off(&self) -> Vec<&ShownFollower<'a>> {
+        self.followers.iter().filter(|follower| follower.why_off.is_some()).collect()
+    }
+
     /// What the next round would do.
     pub(crate) fn outlook(&self) -> Outlook<'_> {
         Outlook::of(&self.channel, self.rules.moves, self.state)
+    }
+    /// Whether this operator may change it.
+    pub(crate) fn may_be_changed(&self, view: &View) -> bool {
+        view.may_push() && may_change(&view.policy, &view.who, self.rules, all_servers(view)).is_ok()
+    }
+}
+
+/// The address of a channel's page.
+pub(crate) fn address(rules: &ChannelRules) -> String {
+    format!("/channels/{}/{}", rules.app, rules.channel)
+}
+
+/// Which channel the app of a server follows, and why it doesn't have what that points to.
+pub(crate) fn followed(view: &View, server: &Server, app: &str) -> Markup {
+    let is_followed = |rules: &&ChannelRules| rules.app.as_str() == app && followers(rules, [server]).next().is_some();
+    html! {
+        @for rules in view.policy.channels().iter().filter(is_followed) {
+            @let shown = ShownChannel::of(view, rules);
+            @let why = shown.followers.iter().find(|follower| follower.server.name == server.name).and_then(|it| it.why_off);
+            p.facts {
+                "follows " a href=(address(rules)) { (rules.channel) }
+                @if let Some(why) = why { ": " (prose(why)) }
+            }
+        }
     }
 }
 
@@ -196,6 +231,33 @@ pub(crate) async fn change(view: &View, app: &str, channel: &str, wanted: Wanted
     follow::write(bucket, &view.policy, judged.channel, &judged.seen).await?;
     view.web.refresher.refresh_channels().await;
     Ok(())
+}
+
+/// `POST /channels/{app}/{channel}`.
+pub(crate) async fn post(
+    view: View,
+    Path((app, channel)): Path<(String, String)>,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let form = match body {
+        Ok(body) => Params::parse(&body),
+        Err(refused) => return view.problem(refused.status(), "Invalid form", &refused.body_text()),
+    };
+    let generation = match form.get("generation").map(str::parse).transpose() {
+        Ok(generation) => generation.map(Generation),
+        Err(_) => return view.problem(StatusCode::BAD_REQUEST, "Invalid form", "`generation` must be a number."),
+    };
+    let wanted = Wanted {
+        action: form.get("action").unwrap_or_default(),
+        release: form.get("release"),
+        skip_soak: form.get("skip_soak").is_some(),
+        reason: form.get("reason").unwrap_or_default().trim(),
+        generation,
+    };
+    match change(&view, &app, &channel, wanted).await {
+        Ok(()) => Redirect::to(&format!("/channels/{app}/{channel}")).into_response(),
+        Err(error) => view.problem(error.status(), "Nothing was changed", &error.to_string()),
+    }
 }
 
 fn parsed(app: &AppName, channel: &ChannelName, wanted: Wanted<'_>) -> Result<Change, NotChanged> {

@@ -15,7 +15,7 @@ use tower_http::{catch_panic::CatchPanicLayer, compression::CompressionLayer};
 use fleet::policy::Role;
 
 use super::{
-    api, assets, events, health, holds, metrics, pages, params::Params, route::Route, shared::Web, view::View,
+    api, assets, channels, events, health, holds, metrics, pages, params::Params, route::Route, shared::Web, view::View,
 };
 use crate::monitoring;
 
@@ -43,6 +43,9 @@ pub(crate) fn all() -> Vec<Route> {
         read("/compare", get(pages::compare::get)),
         read("/apps", get(pages::apps::list)),
         read("/apps/{app}", get(pages::apps::get)),
+        read("/channels", get(pages::channels::list)),
+        read("/channels/{app}/{channel}", get(pages::channels::get)),
+        write("/channels/{app}/{channel}", post(channels::post)),
         read("/releases/{release}", get(pages::release::get)),
         write("/releases/{release}/reject", post(pages::release::reject)),
         write("/releases/{release}/unreject", post(pages::release::unreject)),

@@ -35,6 +35,7 @@ pub(crate) enum Nav {
     Overview,
     Servers,
     Apps,
+    Channels,
     History,
     None,
 }
@@ -104,8 +105,11 @@ impl View {
             (Nav::Overview, "/", "Overview"),
             (Nav::Servers, "/servers", "Servers"),
             (Nav::Apps, "/apps", "Apps"),
+            (Nav::Channels, "/channels", "Channels"),
             (Nav::History, "/history", "History"),
         ];
+        let has_channels = !self.policy.channels().is_empty();
+        let entries = entries.into_iter().filter(|(entry, ..)| *entry != Nav::Channels || has_channels);
         html! {
             (DOCTYPE)
             html lang="en" {

@@ -8,6 +8,7 @@ use console::{count, size};
 use fleet::{condition::apps, filter::Filter, policy::Role, server::Server};
 use maud::{Markup, html};
 
+use super::channels;
 use crate::{
     badge::Severity,
     snapshot::{AppReleases, Listed, Mark},
@@ -94,6 +95,7 @@ pub(crate) async fn get(view: View, Path(name): Path<String>, params: Params) ->
             h2 #runs-title { "Desired releases" }
             div #runs data-live { (which_where(&view, &app, &releases)) }
         }
+        div #channels data-live { (channels::of_app(&view, &app)) }
         div #failed data-live { (failed(&view, &app)) }
         section aria-labelledby="releases-title" {
             h2 #releases-title { "Releases" }

@@ -17,6 +17,7 @@ use super::{history::entries_table, retire::retire_link, servers::reason_of};
 use crate::{
     badge::Severity,
     web::{
+        channels::followed,
         holds,
         params::link,
         parts::{self, ago, app_badge, app_link, badge, condition_badge, foreign, lasting, prose, release_or},
@@ -159,7 +160,7 @@ fn app_row(view: &View, server: &Server, row: &AppRow) -> Markup {
     let named: Option<AppName> = row.app.parse().ok();
     html! {
         tr {
-            th scope="row" data-label="App" { (app_link(row.app)) }
+            th scope="row" data-label="App" { (app_link(row.app)) (followed(view, server, row.app)) }
             td data-label="Desired" {
                 (release_or(row.desired, "not in the document"))
                 @if dirty(row.desired) { " " (badge(Severity::Notice, "±", "dirty")) }
