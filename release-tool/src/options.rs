@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use bucket::{Bucket, BucketOptions, BucketUrl};
+use bucket::{Bucket, BucketOptions, BucketUrl, TopicName};
 use clap::Args;
 use console::{Threads, UsageError};
 
@@ -55,9 +55,21 @@ impl Options {
 
     /// Like [`Options::open_bucket`], with the `release.toml` of the directory if there is one.
     pub(crate) async fn find_bucket(&self) -> Result<Bucket> {
-        // A broken release.toml is no reason not to list another bucket.
-        let manifest = if self.bucket.is_some() { None } else { Manifest::read_if_there(&self.directory()?)? };
-        self.open_bucket(manifest.as_ref()).await
+        self.open_bucket(self.find_manifest()?.as_ref()).await
+    }
+
+    /// The `release.toml` of the directory, if there is one. A broken one is no reason not to use another bucket.
+    pub(crate) fn find_manifest(&self) -> Result<Option<Manifest>> {
+        match self.directory().and_then(|directory| Manifest::read_if_there(&directory)) {
+            Err(_) if self.bucket.is_some() => Ok(None),
+            found => found,
+        }
+    }
+
+    /// Where uploads are announced: what `manifest` says, if its bucket is the one that is used.
+    pub(crate) fn announce<'a>(&self, manifest: Option<&'a Manifest>) -> Option<&'a TopicName> {
+        let manifest = manifest.filter(|manifest| self.bucket.is_none() || self.bucket == manifest.bucket)?;
+        manifest.announce.as_ref()
     }
 
     /// What `release.toml` says of changes that are not merged yet.

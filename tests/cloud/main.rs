@@ -2,6 +2,7 @@
 
 mod adopt;
 mod agent;
+mod announcing;
 mod channels;
 mod clocks;
 mod credentials;

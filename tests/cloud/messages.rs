@@ -20,20 +20,20 @@ use tempfile::TempDir;
 
 use crate::push_command::facts;
 
-const BUCKET: &str = "acme-push";
+pub(crate) const BUCKET: &str = "acme-push";
 
 /// A bucket, a Pub/Sub and a repository, whose app `web` the server `web-1` follows.
-struct World {
-    gcs: FakeGcs,
-    pubsub: FakePubSub,
+pub(crate) struct World {
+    pub(crate) gcs: FakeGcs,
+    pub(crate) pubsub: FakePubSub,
     bucket: Bucket,
-    repo: Repo,
-    directory: TempDir,
+    pub(crate) repo: Repo,
+    pub(crate) directory: TempDir,
     built: u32,
 }
 
 /// A watcher; it is killed with this.
-struct Watching {
+pub(crate) struct Watching {
     child: Child,
     address: String,
     /// What it has said.
@@ -50,7 +50,7 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 impl World {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let (gcs, pubsub) = (FakeGcs::start(BUCKET), FakePubSub::start());
         let endpoint = Some(gcs.url.parse().expect("a URL"));
         let options = BucketOptions { endpoint, credentials: Credentials::Anonymous, ..BucketOptions::default() };
@@ -75,7 +75,7 @@ impl World {
     }
 
     /// A commit, and a release of it.
-    async fn release(&mut self) -> ReleaseName {
+    pub(crate) async fn release(&mut self) -> ReleaseName {
         self.built += 1;
         self.repo.write("version", &self.built.to_string()).expect("a file");
         self.repo.commit("next").expect("a commit");
@@ -99,7 +99,7 @@ impl World {
     }
 
     /// Waits until it should.
-    async fn until_it_has(&self, release: &ReleaseName) {
+    pub(crate) async fn until_it_has(&self, release: &ReleaseName) {
         let begun = Instant::now();
         while !self.has(release).await {
             assert!(begun.elapsed() < Duration::from_mins(1), "waited a minute in vain for {release}");
@@ -127,7 +127,7 @@ impl World {
         self.pubsub.calls().into_iter().filter(|call| call.verb == verb).collect()
     }
 
-    fn watch(&self, poll: &str) -> Watching {
+    pub(crate) fn watch(&self, poll: &str) -> Watching {
         self.watch_with(poll, &[("PUBSUB_EMULATOR_HOST", self.pubsub.host())])
     }
 

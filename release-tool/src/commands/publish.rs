@@ -44,7 +44,9 @@ impl Publish {
             let bucket = options.open_bucket(Some(&manifest)).await?;
             let built = self.build.build(options, &manifest)?;
             let paths: Vec<_> = built.into_iter().map(|built| built.path).collect();
-            upload_all(&bucket, &paths, options.json).await.with_context(|| kept(&paths))
+            upload_all(&bucket, options.announce(Some(&manifest)), &paths, options.json)
+                .await
+                .with_context(|| kept(&paths))
         })
     }
 

@@ -1,11 +1,16 @@
 //! `release upload`: from a built `.deb` to the bucket. All it needs to know is inside the package.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
-use anyhow::{Context, Result, bail};
-use bucket::{Bucket, Error, ReleaseMetadata, ReleaseName, SourceFile};
+use anyhow::{Context, Result, anyhow, bail};
+use bucket::{
+    Announcement, AppName, Bucket, Error, PubSubOptions, ReleaseMetadata, ReleaseName, SourceFile, Topic, TopicName,
+};
 use clap::Args;
-use console::{print_json, print_line, size};
+use console::{print_json, print_line, size, warning};
 use serde::Serialize;
 
 use crate::{
@@ -46,15 +51,41 @@ impl Upload {
             DebFile::open(deb)?.check_data()?;
         }
         wait_for(async {
-            let bucket = options.find_bucket().await?;
-            upload_all(&bucket, &debs, options.json).await
+            let manifest = options.find_manifest()?;
+            let bucket = options.open_bucket(manifest.as_ref()).await?;
+            upload_all(&bucket, options.announce(manifest.as_ref()), &debs, options.json).await
         })
     }
 }
 
-/// Uploads packages one after the other and prints each release name as soon as the release is there.
-pub(crate) async fn upload_all(bucket: &Bucket, debs: &[PathBuf], json: bool) -> Result<()> {
+/// Uploads packages one after the other and prints each release name as soon as the release is there. What was uploaded is
+/// announced, also when the next one can't be.
+pub(crate) async fn upload_all(bucket: &Bucket, topic: Option<&TopicName>, debs: &[PathBuf], json: bool) -> Result<()> {
     let mut uploaded = Vec::new();
+    let done = upload_each(bucket, debs, json, &mut uploaded).await;
+    if let Some(topic) = topic.filter(|_| !uploaded.is_empty()) {
+        let apps = uploaded.iter().map(|uploaded| uploaded.release.app().clone()).collect();
+        announce(topic, apps).await;
+    }
+    done?;
+    if json { print_json(&uploaded) } else { Ok(()) }
+}
+
+/// Has watchers of channels look at once. That it failed is a warning: the releases are there, and watchers poll.
+async fn announce(name: &TopicName, apps: BTreeSet<AppName>) {
+    let announced = async {
+        let options = PubSubOptions::from_env(|key| std::env::var(key).ok())?;
+        let topic = Topic::open(name.clone(), &options).map_err(|reason| anyhow!(reason))?;
+        let messages: Vec<Vec<u8>> = apps.iter().map(Announcement::of_upload).collect();
+        anyhow::Ok(topic.publish(&messages).await?)
+    };
+    if let Err(error) = announced.await {
+        let later = "the release is there, and watchers of channels find it at their next poll";
+        warning(format_args!("could not announce the upload to `{name}`: {error:#}; {later}"));
+    }
+}
+
+async fn upload_each(bucket: &Bucket, debs: &[PathBuf], json: bool, uploaded: &mut Vec<Uploaded>) -> Result<()> {
     for deb in debs {
         let (source, release, metadata) = describe(deb)?;
         upload(bucket, &source, &release, &metadata).await?;
@@ -63,7 +94,7 @@ pub(crate) async fn upload_all(bucket: &Bucket, debs: &[PathBuf], json: bool) ->
         }
         uploaded.push(Uploaded { release, metadata });
     }
-    if json { print_json(&uploaded) } else { Ok(()) }
+    Ok(())
 }
 
 async fn upload(bucket: &Bucket, deb: &SourceFile, release: &ReleaseName, metadata: &ReleaseMetadata) -> Result<()> {

@@ -17,7 +17,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use bucket::{AppName, Architecture, BucketUrl, Check, PackageName};
+use bucket::{AppName, Architecture, BucketUrl, Check, PackageName, TopicName};
 use toml::Table;
 
 pub(crate) use contents::{Content, Id, Owner, Target};
@@ -39,6 +39,8 @@ pub(crate) struct Manifest {
     pub(crate) directory: PathBuf,
     /// `[bucket] url`
     pub(crate) bucket: Option<BucketUrl>,
+    /// `[bucket] announce`: where uploads to that bucket are announced.
+    pub(crate) announce: Option<TopicName>,
     /// `[candidates]`
     pub(crate) candidates: Option<Candidates>,
     /// The packages, sorted by name.
@@ -180,12 +182,13 @@ impl Manifest {
             ),
             None => bail!("top level: `schema` is missing; add schema = 1 as the first line"),
         }
-        let bucket = match keys.table("bucket")? {
-            None => None,
+        let (bucket, announce) = match keys.table("bucket")? {
+            None => (None, None),
             Some(table) => {
-                let url =
-                    Keys::new("[bucket]", table, &known(Place::Bucket))?.required_text("url", "\"gs://acme-push\"")?;
-                Some(url.parse().context("[bucket]: invalid `url`")?)
+                let mut keys = Keys::new("[bucket]", table, &known(Place::Bucket))?;
+                let (url, topic) = (keys.required_text("url", "\"gs://acme-push\"")?, keys.text("announce")?);
+                let topic = topic.map(|topic| topic.parse()).transpose().context("[bucket]: invalid `announce`")?;
+                (Some(url.parse().context("[bucket]: invalid `url`")?), topic)
             }
         };
         let candidates = match keys.table("candidates")? {
@@ -205,7 +208,7 @@ impl Manifest {
         if packages.is_empty() {
             bail!("no packages defined: add a table [package.NAME]");
         }
-        Ok(Self { directory: directory.to_owned(), bucket, candidates, packages })
+        Ok(Self { directory: directory.to_owned(), bucket, announce, candidates, packages })
     }
 }
 
@@ -420,6 +423,10 @@ mod tests {
             ("schema = 1".to_owned(), "no packages defined"),
             ("schema = 1\n[packages.web]".to_owned(), "unknown key `packages`; did you mean `package`?"),
             ("schema = 1\n[bucket]\nurl = \"s3://x\"".to_owned(), "[bucket]: invalid `url`"),
+            (
+                "schema = 1\n[bucket]\nurl = \"gs://acme\"\nannounce = \"push\"".to_owned(),
+                "[bucket]: invalid `announce`: invalid topic `push`",
+            ),
             ("schema = 1\n[candidates]\nbucket = \"x\"".to_owned(), "[candidates]: invalid `bucket`"),
             ("schema = 1\n[candidates]\nbranch = \"x\"".to_owned(), "[candidates]: `bucket` is missing"),
             (

@@ -91,6 +91,7 @@ fn matches(pattern: &str, text: &str) -> bool {
     match pattern {
         "^/" => text.starts_with('/'),
         "^http://" => text.starts_with("http://"),
+        "^projects/" => text.starts_with("projects/"),
         "^(gs|file)://" => text.starts_with("gs://") || text.starts_with("file://"),
         "^([0-7]{3,4}|[ugoa]*[=+-][rwxXst]*(,[ugoa]*[=+-][rwxXst]*)*)$" => {
             let octal = (3..=4).contains(&text.len()) && text.bytes().all(|b| (b'0'..=b'7').contains(&b));

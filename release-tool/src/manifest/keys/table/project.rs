@@ -56,6 +56,14 @@ pub(super) const KEYS: &[Key] = &[
         example: "url = \"gs://acme-push\"",
     },
     Key {
+        place: Bucket,
+        name: "announce",
+        kind: Matching("^projects/"),
+        meaning: "The topic of Pub/Sub where each upload to `url` is announced, so that `push watch` looks at once. That it could not be is a warning.",
+        default: "no announcement",
+        example: "announce = \"projects/acme-prod/topics/push\"",
+    },
+    Key {
         place: Candidates,
         name: "bucket",
         kind: Matching("^(gs|file)://"),
