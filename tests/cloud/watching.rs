@@ -267,6 +267,24 @@ async fn two_watchers_and_the_web_app_carry_on_one_rollout_of_each_release() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_that_ends_begins_the_next_round_at_once() {
+    let mut world = World::new(&IN_WAVES.replace("'0s'", "'3s'")).await;
+    let _watcher = world.push(&["watch", "--poll", "1h"]);
+    let first = async {
+        while world.named("web-1").await.is_none() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(PATIENCE, first).await.expect("the first wave is written");
+    // Nothing tells the watcher of it.
+    let one = world.release.clone();
+    world.land(1).await;
+    world.until_converged().await;
+    let both = vec![(Some(one), true), (Some(world.release.clone()), true)];
+    assert_eq!(world.histories().await, [both.clone(), both.clone(), both]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_watcher_began_and_left_when_it_was_told_to_end_the_web_app_carries_on_for_the_channel() {
     let world = World::new(&format!("{IN_WAVES}, StopAt: 2").replace("'0s'", "'4s'")).await;
     let mut watcher = world.watcher();

@@ -400,18 +400,33 @@ async fn known_undo(bucket: &Bucket, undo: &Undo) -> Result<Option<Push>> {
 
 /// Ends the pushes of a rollout: what was not written never will be.
 pub(super) async fn end(bucket: &Bucket, rollout: &Rollout, who: &str) -> Result<()> {
-    let unwritten = |server: &ServerName| UnwrittenRow { server: server.clone(), cause: UnwrittenCause::Conflict };
-    let rows = rollout.rows().filter(|row| row.written.is_none()).map(|row| unwritten(&row.server));
+    let unwritten = |server: &ServerName, cause| UnwrittenRow { server: server.clone(), cause };
+    let rows = rollout.rows().filter(|row| row.written.is_none());
+    let rows = rows.map(|row| unwritten(&row.server, cause(rollout, row)));
     let mut ends = vec![(rollout.began, rollout.id.clone(), rows.collect::<Vec<_>>())];
     if let Some(undo) = &rollout.undo {
         let push = known_undo(bucket, undo).await?;
         let undone: BTreeSet<&ServerName> = rollout.rows().filter(|row| row.undone).map(|row| &row.server).collect();
         let left = push.iter().flat_map(|push| &push.rows).filter(|row| !undone.contains(&row.server));
-        ends.push((undo.began, undo.id.clone(), left.map(|row| unwritten(&row.server)).collect()));
+        ends.push((
+            undo.began,
+            undo.id.clone(),
+            left.map(|row| unwritten(&row.server, UnwrittenCause::Conflict)).collect(),
+        ));
     }
     for (began, id, rows) in ends {
         let end = PushEnd { time: bucket.now(), who: who.to_owned(), rows };
         bucket.end_push(began, &id, &end).await.with_context(|| format!("could not end push {id}"))?;
     }
     Ok(())
+}
+
+/// Why a server of a rollout that ends was not written.
+fn cause(rollout: &Rollout, row: &WaveRow) -> UnwrittenCause {
+    match rollout.stage {
+        _ if row.left.is_some() => UnwrittenCause::Conflict,
+        // Of what a channel brings that runs to its end, only who is on hold is left.
+        RolloutStage::Running => UnwrittenCause::Hold,
+        _ => UnwrittenCause::Stopped,
+    }
 }

@@ -203,6 +203,33 @@ async fn a_person_who_points_the_channel_elsewhere_ends_what_goes_on() {
 }
 
 #[tokio::test]
+async fn who_is_on_hold_keeps_nobody_waiting_and_gets_what_the_channel_points_to_then() {
+    let (mut channels, commits) = Channels::in_waves(&ALL, ["one", "two", "three"]).await;
+    let one = channels.document("web-3");
+    let two = channels.release(&commits[1]).await;
+    channels.round();
+    let id = channels.rollout();
+    ok(&channels.push("hold web-3 -m debugging"));
+    channels.all_report(&["web-1"], &two, "converged");
+    channels.round();
+    channels.all_report(&["web-1", "web-2"], &two, "converged");
+    let said = channels.round();
+    assert!(said.contains(&format!("rollout {id} of {} is done", stem(&two))), "{said}");
+    assert!(said.contains("web-3: left alone: ") && said.contains("on hold on `web-3`"), "{said}");
+    assert_eq!(channels.documents(), [only(&two), only(&two), one.clone()]);
+    let shown = ok(&channels.push(&format!("show {id}")));
+    assert!(shown.contains("on hold"), "{shown}");
+    let three = channels.release(&commits[2]).await;
+    channels.round();
+    ok(&channels.push("resume web-3"));
+    channels.all_report(&["web-1"], &three, "converged");
+    channels.round();
+    channels.all_report(&["web-1", "web-2"], &three, "converged");
+    channels.round();
+    assert_eq!(channels.documents(), [only(&three), only(&three), only(&three)]);
+}
+
+#[tokio::test]
 async fn without_waves_of_its_own_a_channel_has_those_of_the_policy() {
     let (mut channels, commits, one) = Channels::following(&ALL, ["one", "two", "three"]).await;
     channels.round();
