@@ -1,7 +1,7 @@
 //! `push watch`: channels move forward, and their followers get what they point to.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -86,7 +86,12 @@ struct Told {
     followers: BTreeMap<(AppName, ChannelName, ServerName), String>,
     /// How far rollouts are.
     rollouts: BTreeMap<(AppName, ChannelName), String>,
+    /// What keeps channels where they are, and what was passed over.
+    channels: Lines,
 }
+
+/// Sentences about channels.
+type Lines = BTreeSet<(AppName, ChannelName, String)>;
 
 impl Watch {
     pub(crate) async fn run(
@@ -246,7 +251,7 @@ fn show(outcomes: &[Outcome], told: &mut Told, json: bool) -> Result<()> {
     if json {
         return print_json(&json!({ "channels": outcomes.iter().map(as_json).collect::<Vec<_>>() }));
     }
-    let mut still = BTreeMap::new();
+    let (mut still, mut lines) = (BTreeMap::new(), Lines::new());
     for Outcome { app, channel, result } in outcomes {
         let done = match result {
             Ok(done) => done,
@@ -261,16 +266,15 @@ fn show(outcomes: &[Outcome], told: &mut Told, json: bool) -> Result<()> {
             print_line(format_args!("{app} {channel}: moved to {}", release.stem()))?;
         }
         if let Some(would) = &done.would {
-            note(format_args!("{app} {channel}: stays, and would otherwise move to {}", would.stem()));
+            let stays = format!("stays, and would otherwise move to {}", would.stem());
+            lines.insert((app.clone(), channel.clone(), stays));
         }
         if done.diverged {
             note(format_args!("{app} {channel}: error: {}", Done::DIVERGED));
         }
         if done.unreadable > 0 {
-            note(format_args!(
-                "{app} {channel}: passed over {}",
-                console::count(done.unreadable, "unreadable release")
-            ));
+            let passed_over = format!("passed over {}", console::count(done.unreadable, "unreadable release"));
+            lines.insert((app.clone(), channel.clone(), passed_over));
         }
         for warning in &done.warnings {
             note(format_args!("{app} {channel}: warning: {}", console::safe(warning)));
@@ -297,10 +301,20 @@ fn show(outcomes: &[Outcome], told: &mut Told, json: bool) -> Result<()> {
         }
     }
     told.followers = still;
+    for (app, channel, line) in told.news(lines) {
+        note(format_args!("{app} {channel}: {line}"));
+    }
     Ok(())
 }
 
 impl Told {
+    /// What of this was not told last time.
+    fn news(&mut self, lines: Lines) -> Lines {
+        let news = lines.difference(&self.channels).cloned().collect();
+        self.channels = lines;
+        news
+    }
+
     /// Tells how far the rollout of a channel is, unless that was told last.
     fn rollout(&mut self, app: &AppName, channel: &ChannelName, text: String) -> Result<()> {
         let key = (app.clone(), channel.clone());
@@ -353,4 +367,27 @@ fn as_json(Outcome { app, channel, result }: &Outcome) -> Value {
         "unreadable": unreadable, "stale": stale, "push": push, "warnings": done.warnings,
         "rollouts": done.rollouts.iter().map(going_as_json).collect::<Vec<_>>(), "followers": followers.collect::<Vec<_>>(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_keeps_a_channel_where_it_is_is_told_once_and_again_when_it_comes_back() {
+        let lines = |texts: &[&str]| -> Lines {
+            let line = |text: &&str| ("web".parse().unwrap(), "prod".parse().unwrap(), (*text).to_owned());
+            texts.iter().map(line).collect()
+        };
+        let mut told = Told::default();
+        for (seen, news) in [
+            (&["stays"][..], &["stays"][..]),
+            (&["stays"], &[]),
+            (&["passed over", "stays"], &["passed over"]),
+            (&[], &[]),
+            (&["stays"], &["stays"]),
+        ] {
+            assert_eq!(told.news(lines(seen)), lines(news), "{seen:?}");
+        }
+    }
 }

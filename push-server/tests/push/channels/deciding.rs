@@ -53,6 +53,10 @@ async fn who_deploys_what_a_channel_points_to_for_it_gives_the_server_back() {
     ok(&channels.push("channel resume web -m over"));
     channels.round();
     assert_eq!((channels.document("web-1"), channels.document("web-2")), (only(&three), only(&three)));
+    // In waves the servers come back, too.
+    ok(&channels.push("rollback web web-1 -m slow"));
+    ok(&channels.push("deploy web web-1 --channel prod --waves 1 -m done"));
+    assert_eq!(last("rollouts")["channel"], "prod");
 }
 
 #[tokio::test]
