@@ -169,11 +169,11 @@ impl Fleet {
     }
 }
 
-fn name(app: usize, commit: &str) -> Result<ReleaseName> {
+pub(crate) fn name(app: usize, commit: &str) -> Result<ReleaseName> {
     Ok(format!("app-{app}/app-{app}:dev@build-1:2026-11-20T19:00:00Z:{commit}.deb").parse()?)
 }
 
-fn metadata(name: &ReleaseName) -> Result<ReleaseMetadata> {
+pub(crate) fn metadata(name: &ReleaseName) -> Result<ReleaseMetadata> {
     let app: &AppName = name.app();
     Ok(ReleaseMetadata {
         dirty: false,

@@ -7,6 +7,7 @@
 //! - the web app over a large fleet: every page, memory, requests
 //! - a rollout to many servers: what is decided about each wave, and what is written of it
 //! - a round over many channels that finds nothing to do, and one that writes many servers
+//! - from an upload to the document of a follower, by a message to `push watch`
 //! - the line of a long branch: as a whole, and what is new
 //!
 //! With names, only that part: see [`USAGE`].
@@ -22,6 +23,7 @@ mod idle;
 mod journal;
 mod line;
 mod measure;
+mod message;
 mod rollout;
 mod seen;
 mod wake;
@@ -34,7 +36,7 @@ use harness::{Programs, TempDir, clean_up_when_interrupted};
 
 /// How it is told to do less than everything.
 const USAGE: &str = "\
-usage: bench [idle | deploy | wake | web | rollout | channels | line | build [mixed | small | random | large]]
+usage: bench [idle | deploy | wake | web | rollout | channels | message | line | build [mixed | small | random | large]]
 
 Without a name, everything is measured, which takes some ten minutes. `build` packs
   mixed    programs and texts as Debian has them, 320 MB
@@ -44,7 +46,7 @@ Without a name, everything is measured, which takes some ten minutes. `build` pa
 `make bench` builds what is measured, and gets what it is compared with.";
 
 /// The parts, in the order in which they are done.
-const PARTS: [&str; 8] = ["idle", "deploy", "wake", "web", "rollout", "channels", "line", "build"];
+const PARTS: [&str; 9] = ["idle", "deploy", "wake", "web", "rollout", "channels", "message", "line", "build"];
 
 fn main() -> ExitCode {
     match run() {
@@ -79,6 +81,7 @@ fn run() -> Result<()> {
             "web" => web::bench(&programs.push())?,
             "rollout" => rollout::bench()?,
             "channels" => channels::bench(&programs.push())?,
+            "message" => message::bench(&programs.push())?,
             "line" => line::bench()?,
             _ => build::bench(&programs.release(), TempDir::new()?.path(), tree)?,
         }
