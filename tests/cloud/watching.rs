@@ -74,7 +74,7 @@ impl World {
         std::fs::create_dir(&repo).expect("a directory");
         git(&repo, &["init", "--quiet", "--initial-branch", "main"]);
         git(&repo, &["commit", "--quiet", "--allow-empty", "--message", "one"]);
-        let release = upload(&bucket, elsewhere.path(), 0).await;
+        let release = upload(&bucket, elsewhere.path(), "web", 0).await;
         let channel = format!("App: 'web', Repo: 'file://{}', Servers: ['web-*'], {rules}", repo.display());
         let policy = format!("{{ Channels: [{{ {channel} }}] }}");
         std::fs::write(elsewhere.path().join("rules"), policy).expect("a file");
@@ -98,7 +98,23 @@ impl World {
     /// One more commit, and its release.
     async fn land(&mut self, n: u8) {
         git(&self.elsewhere.path().join("repo"), &["commit", "--quiet", "--allow-empty", "--message", "another"]);
-        self.release = upload(&self.bucket, self.elsewhere.path(), n).await;
+        self.release = upload(&self.bucket, self.elsewhere.path(), "web", n).await;
+    }
+
+    /// A channel of another app, and the release for the one server that follows it.
+    async fn other_channel(&self) -> ReleaseName {
+        let rules = self.elsewhere.path().join("rules");
+        let policy = std::fs::read_to_string(&rules).expect("a file");
+        let (repo, other) = (self.elsewhere.path().join("repo"), "App: 'api', Servers: ['api-1']");
+        let other = format!("[{{ {other}, Repo: 'file://{}' }}, ", repo.display());
+        std::fs::write(rules, policy.replacen('[', &other, 1)).expect("a file");
+        self.gcs.put("acme", "server/api-1.json", r#"["api/"]"#);
+        upload(&self.bucket, self.elsewhere.path(), "api", 0).await
+    }
+
+    /// One round, and its exit status.
+    fn round(&self) -> Option<i32> {
+        self.push(&["watch", "--once"]).0.wait().expect("it ends").code()
     }
 
     fn watcher(&self) -> Watcher {
@@ -182,9 +198,9 @@ impl World {
 }
 
 /// A release of the newest commit.
-async fn upload(bucket: &Bucket, elsewhere: &Path, n: u8) -> ReleaseName {
+async fn upload(bucket: &Bucket, elsewhere: &Path, app: &str, n: u8) -> ReleaseName {
     let commit = git(&elsewhere.join("repo"), &["rev-parse", "HEAD"]);
-    let name = format!("web/web:dev@build-1:2026-11-20T19:05:{n:02}Z:{commit}.deb");
+    let name = format!("{app}/{app}:dev@build-1:2026-11-20T19:05:{n:02}Z:{commit}.deb");
     let name: ReleaseName = name.parse().expect("a release name");
     let deb = elsewhere.join("web.deb");
     std::fs::write(&deb, "deb").expect("a file");
@@ -323,4 +339,35 @@ async fn a_watcher_that_is_slower_than_another_leaves_no_push_of_conflicts() {
     assert!(slower.0.wait().expect("it ends").success());
     let pushes = world.bucket.newest_pushes(usize::MAX).await.expect("a listing");
     assert_eq!(pushes.len(), 1, "{pushes:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_storage_refuses_one_channel_keeps_no_other_from_anything() {
+    let denied = Fault::Status(403, None);
+    for (kind, object, fault) in [
+        (Kind::Get, "channels/web/", denied.clone()),
+        (Kind::List, "debs/web/", denied.clone()),
+        (Kind::Insert, "channels/web/", denied.clone()),
+        (Kind::Insert, "channels/web/", Fault::Status(412, None)),
+        (Kind::Insert, "server/web-2", denied.clone()),
+    ] {
+        let world = World::new("").await;
+        let other = world.other_channel().await;
+        world.gcs.fail(kind, object, fault.clone());
+        assert_eq!(world.round(), Some(1), "{object} {fault:?}");
+        assert_eq!(world.named("api-1").await.as_ref(), Some(&other), "{object} {fault:?}");
+        assert_eq!(world.named("web-2").await, None);
+        world.gcs.heal();
+        assert_eq!(world.round(), Some(0), "{object} {fault:?}");
+        world.until_converged().await;
+    }
+    // What all of them need.
+    let world = World::new("").await;
+    let other = world.other_channel().await;
+    world.gcs.fail(Kind::List, "server/", denied);
+    assert_eq!((world.round(), world.named("api-1").await), (Some(1), None));
+    world.gcs.heal();
+    world.gcs.fail(Kind::Insert, "channels/web/", Fault::Slow(Duration::from_secs(2)));
+    assert_eq!((world.round(), world.named("api-1").await), (Some(0), Some(other)));
+    world.until_converged().await;
 }

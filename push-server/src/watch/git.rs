@@ -76,8 +76,13 @@ pub(super) struct Git<'a> {
 /// Why git gave no answer.
 #[derive(Debug)]
 pub(super) enum GitError {
-    /// The program isn't there.
-    NotInstalled,
+    /// A program isn't there.
+    NotInstalled {
+        /// Its name.
+        program: &'static str,
+        /// The package that has it.
+        package: &'static str,
+    },
     /// It was ended at the deadline.
     TimedOut,
     /// It printed more than is read.
@@ -97,7 +102,10 @@ impl From<io::Error> for GitError {
 impl Git<'_> {
     /// What git printed, byte for byte.
     pub(super) async fn run<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Result<Vec<u8>, GitError> {
-        let mut child = self.command(arguments)?.spawn()?;
+        let mut child = self.command(arguments)?.spawn().map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => GitError::NotInstalled { program: "timeout", package: "coreutils" },
+            _ => error.into(),
+        })?;
         let mut group = Group::of(&child);
         let (Some(printed), Some(messages)) = (child.stdout.take(), child.stderr.take()) else {
             return Err(io::Error::other("no pipes").into());
@@ -207,7 +215,7 @@ const NO_PROGRAM: i32 = 127;
 
 fn failed(status: ExitStatus, messages: &[u8]) -> GitError {
     if status.code() == Some(NO_PROGRAM) {
-        return GitError::NotInstalled;
+        return GitError::NotInstalled { program: "git", package: "git" };
     }
     let messages = without_credentials(&String::from_utf8_lossy(messages));
     let messages = messages.trim();
@@ -258,7 +266,7 @@ mod tests {
         };
         assert_eq!(words(128, "remote: \u{202e}no\nfatal: not found\n"), "remote: \\u{202e}no ⏎ fatal: not found");
         assert_eq!(words(1, " \n"), "git ended with exit status: 1");
-        assert_eq!(words(127, "timeout: failed to run command"), "NotInstalled");
+        assert!(words(127, "timeout: failed to run command").starts_with("NotInstalled { program: \"git\""));
     }
 
     #[tokio::test]

@@ -66,11 +66,15 @@ pub struct Mirror {
 /// Why it isn't known what is in a repository.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// git isn't there.
-    #[error("could not fetch `{repo}`, because there is no `git`: install the package `git`")]
-    NoGit {
+    /// git isn't there, or what ends it when it takes too long.
+    #[error("could not fetch `{repo}`, because there is no `{program}`: install the package `{package}`")]
+    NotInstalled {
         /// What was to be fetched.
         repo: RepoUrl,
+        /// The program that isn't there.
+        program: &'static str,
+        /// The package that has it.
+        package: &'static str,
     },
     /// The mirror could not be written.
     #[error(
@@ -113,11 +117,14 @@ pub enum FetchError {
     /// git refused, or the repository did.
     #[error(
         "could not fetch `{repo}`: {messages}; check that `git ls-remote {repo}` works without a question for the user \
-         that runs `push watch`"
+         that runs `push watch`; if it does, delete `{}`, and it is copied anew",
+        mirror.display()
     )]
     Failed {
         /// What was to be fetched.
         repo: RepoUrl,
+        /// Its copy, which may be what is broken.
+        mirror: PathBuf,
         /// What git says, safe to show.
         messages: String,
     },
@@ -280,10 +287,10 @@ impl Mirror {
         let repo = self.repo.clone();
         let limit = || duration::show(self.mirrors.0.limit);
         match error {
-            GitError::NotInstalled => FetchError::NoGit { repo },
+            GitError::NotInstalled { program, package } => FetchError::NotInstalled { repo, program, package },
             GitError::TimedOut => FetchError::TimedOut { repo, limit: limit(), mirror: self.directory.clone() },
             GitError::TooMuch => self.unreadable(TOO_MUCH.to_owned()),
-            GitError::Failed(messages) => FetchError::Failed { repo, messages },
+            GitError::Failed(messages) => FetchError::Failed { repo, mirror: self.directory.clone(), messages },
             GitError::Io(error) => self.not_written(error),
         }
     }

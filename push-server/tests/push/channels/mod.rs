@@ -5,6 +5,7 @@ mod deciding;
 mod following;
 mod listening;
 mod moving;
+mod quick_start;
 mod seen;
 mod waves;
 
