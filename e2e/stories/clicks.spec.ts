@@ -25,6 +25,8 @@ test("a push to a group takes 5 clicks, a retry 2, and an undo of a push to any 
 
   await page.goto(stage.address);
   await click(page.getByRole("navigation", { name: "Main" }).getByRole("link", { name: "Servers" }));
+  // Else the key is pressed on the page before.
+  await page.waitForURL("**/servers");
   await page.keyboard.press("/");
   await page.keyboard.type("group:prod");
   await click(page.getByRole("link", { name: "Choose for all 3 servers that match" }));
