@@ -13,7 +13,7 @@ use tokio::process::Command;
 use crate::push_command::facts;
 
 #[tokio::test]
-async fn a_quiet_round_of_the_web_app_is_nine_listings_and_a_look_for_a_halt() {
+async fn a_quiet_round_of_the_web_app_is_ten_listings_and_a_look_for_a_halt() {
     let (gcs, home) = (FakeGcs::start("acme-push"), TempDir::new().expect("a directory"));
     let options = BucketOptions {
         endpoint: Some(gcs.url.parse().expect("a URL")),
@@ -50,7 +50,8 @@ async fn a_quiet_round_of_the_web_app_is_nine_listings_and_a_look_for_a_halt() {
     };
     let halts = quiet.iter().filter(|request| request.kind == Kind::Get && request.object == "halt.json").count();
     let counts = [count("server/", false), count("status/", false), count("debs/", true), count("debs/", false)];
-    let others = ["rejected/", "retired/", "holds/", "pushes/", "rollouts/"].map(|object| count(object, false));
+    let others =
+        ["rejected/", "retired/", "holds/", "pushes/", "rollouts/", "channels/"].map(|object| count(object, false));
     let counts = [&counts[..], &others, &[halts]].concat();
     let rounds = counts[0];
     assert!(counts.iter().all(|count| *count >= 2 && count.abs_diff(rounds) <= 1), "{counts:?} in {quiet:#?}");
