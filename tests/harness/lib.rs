@@ -10,6 +10,7 @@
 //! [`metadata`], [`compute`], [`gcs`] and [`pubsub`] stand in for Google Cloud, of which nothing is to be reached from a test.
 
 mod agent;
+mod background;
 mod base64;
 mod cache;
 mod command;

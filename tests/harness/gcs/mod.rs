@@ -11,13 +11,13 @@ mod state;
 mod store;
 mod upload;
 
-use std::{collections::BTreeMap, thread::JoinHandle, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use jiff::SignedDuration;
-use tokio::sync::oneshot;
 
 use self::state::{Rule, Shared, lock};
+use crate::background::Background;
 
 pub use self::state::{Fault, Kind, Request};
 
@@ -27,8 +27,7 @@ pub struct FakeGcs {
     /// Base URL of its API, for `PUSH_GCS_ENDPOINT`: `http://127.0.0.1:PORT`.
     pub url: String,
     state: Shared,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    _server: Background,
 }
 
 impl FakeGcs {
@@ -39,25 +38,12 @@ impl FakeGcs {
     pub fn start(bucket: &str) -> Self {
         let state = Shared::default();
         lock(&state).store.make_bucket(bucket);
-        let (stop, stopped) = oneshot::channel();
-        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port on loopback");
-        listener.set_nonblocking(true).expect("a socket can be made nonblocking");
-        let address = listener.local_addr().expect("a bound socket has an address").to_string();
-        lock(&state).address.clone_from(&address);
         let shared = state.clone();
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let runtime = runtime.expect("a runtime can be made");
-            // Connections that hang by a fault end with the runtime.
-            runtime.block_on(async {
-                let listener = tokio::net::TcpListener::from_std(listener).expect("the socket is nonblocking");
-                tokio::select! {
-                    () = answer::serve(listener, shared) => {}
-                    _ = stopped => {}
-                }
-            });
+        let server = Background::start(|listener, address| {
+            lock(&shared).address = address.to_string();
+            answer::serve(listener, shared)
         });
-        Self { url: format!("http://{address}"), state, stop: Some(stop), thread: Some(thread) }
+        Self { url: format!("http://{}", server.address()), state, _server: server }
     }
 
     /// From now on every request must bear this token, else it is answered 401.
@@ -126,16 +112,5 @@ impl FakeGcs {
     /// How many requests of a kind there were so far.
     pub fn count(&self, kind: Kind) -> usize {
         lock(&self.state).requests.iter().filter(|request| request.kind == kind).count()
-    }
-}
-
-impl Drop for FakeGcs {
-    fn drop(&mut self) {
-        if let Some(stop) = self.stop.take() {
-            let _ = stop.send(());
-        }
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }

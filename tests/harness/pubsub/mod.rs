@@ -7,12 +7,10 @@
 mod serve;
 mod state;
 
-use std::{collections::BTreeMap, thread::JoinHandle, time::Duration};
-
-use tokio::sync::oneshot;
+use std::{collections::BTreeMap, time::Duration};
 
 use self::state::{Shared, lock};
-use crate::base64::base64;
+use crate::{background::Background, base64::base64};
 
 pub use self::state::{Call, Fault, Verb};
 
@@ -21,8 +19,7 @@ pub use self::state::{Call, Fault, Verb};
 pub struct FakePubSub {
     address: String,
     state: Shared,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    _server: Background,
 }
 
 impl FakePubSub {
@@ -36,25 +33,10 @@ impl FakePubSub {
     /// # Panics
     /// When no port can be bound.
     pub fn start() -> Self {
-        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port on loopback");
-        listener.set_nonblocking(true).expect("a socket can be made nonblocking");
-        let address = listener.local_addr().expect("a bound socket has an address").to_string();
         let state = Shared::default();
-        let (stop, stopped) = oneshot::channel();
         let shared = state.clone();
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let runtime = runtime.expect("a runtime can be made");
-            // Connections that hang end with the runtime.
-            runtime.block_on(async {
-                let listener = tokio::net::TcpListener::from_std(listener).expect("the socket is nonblocking");
-                tokio::select! {
-                    () = serve::serve(listener, shared) => {}
-                    _ = stopped => {}
-                }
-            });
-        });
-        Self { address, state, stop: Some(stop), thread: Some(thread) }
+        let server = Background::start(|listener, _| serve::serve(listener, shared));
+        Self { address: server.address().to_string(), state, _server: server }
     }
 
     /// The value for `PUBSUB_EMULATOR_HOST`.
@@ -121,16 +103,5 @@ impl FakePubSub {
     /// The contents of all messages, oldest first, in base64.
     pub fn published(&self) -> Vec<String> {
         lock(&self.state).messages.iter().map(|message| message.data.clone()).collect()
-    }
-}
-
-impl Drop for FakePubSub {
-    fn drop(&mut self) {
-        if let Some(stop) = self.stop.take() {
-            let _ = stop.send(());
-        }
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
