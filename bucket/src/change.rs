@@ -7,7 +7,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{Bucket, ChangeId, Commit, Error, Generation, Metadata, Object, PageToken, items, layout};
+use crate::{
+    AppName, Bucket, BuildId, CandidatePlace, ChangeId, Commit, Error, Generation, Metadata, Object, PageToken,
+    ReleaseName, Sha256, items, layout,
+};
 
 /// Most bytes of a change.
 const MAX_SIZE: u64 = 256 << 10;
@@ -33,6 +36,12 @@ pub struct Change {
     pub needs: Vec<ChangeId>,
     /// What became of it.
     pub state: ChangeState,
+    /// What was built from it, in the order in which that was recorded.
+    #[serde(default)]
+    pub candidates: Vec<RecordedCandidate>,
+    /// How it was tried, the oldest first.
+    #[serde(default)]
+    pub tries: Vec<Try>,
     /// When this was last written, by the bucket's clock as far as that was known.
     pub updated: Timestamp,
     /// Who wrote it then.
@@ -52,6 +61,103 @@ pub enum ChangeState {
     Merged,
     /// It will not be merged.
     Abandoned,
+}
+
+/// What a change says of a package that was built from it: where to look.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RecordedCandidate {
+    /// What it is.
+    #[serde(rename = "type")]
+    pub artifact: ArtifactType,
+    /// The app.
+    pub app: AppName,
+    /// The release that it would be.
+    pub release: ReleaseName,
+    /// Of the whole file.
+    pub sha256: Sha256,
+    /// Of the whole file, in bytes.
+    pub size: u64,
+    /// Where it lies: in the candidate bucket, or in that of the releases when it is gated.
+    pub path: String,
+    /// The build that it is of.
+    pub build: BuildId,
+    /// The patchset that was built.
+    pub patchset: u32,
+    /// Whether it was built to be promoted.
+    pub gate: bool,
+    /// When it was recorded, by the bucket's clock as far as that was known.
+    pub at: Timestamp,
+    /// What this program doesn't know.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// What is tried and promoted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ArtifactType {
+    /// A Debian package.
+    Deb,
+    /// What this program doesn't know, and leaves alone.
+    #[serde(untagged)]
+    Other(String),
+}
+
+/// How a change was tried once.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Try {
+    /// The buildset.
+    pub buildset: BuildId,
+    /// Of everything that was in its overlay.
+    pub sha256: Vec<Sha256>,
+    /// How it ended.
+    pub result: TryResult,
+    /// When, by the bucket's clock as far as that was known.
+    pub at: Timestamp,
+    /// What this program doesn't know.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// How a try ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TryResult {
+    /// The command said that all is well.
+    Passed,
+    /// It said that something is not.
+    Failed,
+    /// It was ended by a signal before it could say anything.
+    Interrupted,
+}
+
+impl RecordedCandidate {
+    /// Where it lies, if that is a place where candidates of this change lie.
+    ///
+    /// # Errors
+    /// What is wrong with what is said of it, as a sentence for people.
+    pub fn place(&self, change: &ChangeId) -> Result<CandidatePlace, String> {
+        let Self { app, release, path, .. } = self;
+        if app != release.app() {
+            return Err(format!("the candidate `{}` of `{change}` is recorded as one of `{app}`", release.stem()));
+        }
+        let (change, release) = (change.clone(), release.clone());
+        let place = if self.gate {
+            CandidatePlace::Gated { change, release }
+        } else {
+            CandidatePlace::Built { change, build: self.build.clone(), release }
+        };
+        if place.path().as_str() == path {
+            Ok(place)
+        } else {
+            let shown: String = path.chars().take(1024).flat_map(char::escape_debug).collect();
+            Err(format!(
+                "a candidate of `{}` is recorded at `{shown}`, and would lie at `{}`",
+                place.change(),
+                place.path()
+            ))
+        }
+    }
 }
 
 impl ChangeState {
@@ -115,5 +221,50 @@ impl Bucket {
     ) -> Result<Generation, Error> {
         let content = serde_json::to_vec_pretty(change).expect("a change is JSON");
         self.write_within(MAX_SIZE, &layout::change(id), content, &Metadata::new(), seen).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_candidate_is_only_looked_for_where_those_of_its_change_lie() {
+        let stem = "web:dev@ci:2026-11-20T19:05:02Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433";
+        let recorded = |app: &str, gate: bool, path: &str| -> RecordedCandidate {
+            let sha256 = "07".repeat(32);
+            serde_json::from_value(serde_json::json!({
+                "type": "deb", "app": app, "release": format!("web/{stem}.deb"), "sha256": sha256, "size": 3, "path": path,
+                "build": "k3v9", "patchset": 1, "gate": gate, "at": "2026-11-20T19:06:00Z",
+            }))
+            .unwrap()
+        };
+        let change: ChangeId = "web/12".parse().unwrap();
+        let place = |app: &str, gate: bool, path: &str| recorded(app, gate, path).place(&change);
+        for (gate, good) in [(false, "builds/web/12/k3v9/web/"), (true, "candidates/web/12/web/")] {
+            let path = format!("{good}{stem}.deb");
+            assert_eq!(place("web", gate, &path).unwrap().path().as_str(), path);
+            assert!(place("web", !gate, &path).is_err());
+            assert!(place("lib", gate, &path).unwrap_err().contains("is recorded as one of `lib`"));
+        }
+        for bad in [
+            format!("debs/web/{stem}.deb"),
+            format!("builds/web/13/k3v9/web/{stem}.deb"),
+            format!("builds/web/12/k3v8/web/{stem}.deb"),
+            format!("builds/web/12/k3v9/../k3v9/web/{stem}.deb"),
+            "\u{1b}[2J".to_owned(),
+        ] {
+            let refused = place("web", false, &bad).unwrap_err();
+            assert!(refused.contains("and would lie at `builds/web/12/k3v9/web/"), "{refused}");
+            assert!(!refused.contains('\u{1b}'), "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_built_otherwise_is_kept() {
+        let known: ArtifactType = serde_json::from_str("\"deb\"").unwrap();
+        let other: ArtifactType = serde_json::from_str("\"image\"").unwrap();
+        assert_eq!((known, &other), (ArtifactType::Deb, &ArtifactType::Other("image".to_owned())));
+        assert_eq!(serde_json::to_string(&other).unwrap(), "\"image\"");
     }
 }

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use jiff::{Timestamp, civil, tz::TimeZone};
 
-use crate::{AppName, ChangeId, ChannelName, NameError, PushId, ReleaseName, ServerName};
+use crate::{AppName, BuildId, ChangeId, ChannelName, NameError, PushId, ReleaseName, ServerName};
 
 /// What marks a directory as a bucket; a bucket of Google's is one by itself.
 pub(crate) const MARKER: &str = "push-bucket";
@@ -34,6 +34,10 @@ pub(crate) const CHANNEL_STATES: &str = "channel-state/";
 pub(crate) const WATCHERS: &str = "watchers/";
 /// Below it, one directory for each project with one object for each change, in a candidate bucket.
 const CHANGES: &str = "changes/";
+/// Below it, one directory for each project, in it one for each change, in it one for each build, in a candidate bucket.
+pub(crate) const BUILDS: &str = "builds/";
+/// Below it, one directory for each project, in it one for each change that is about to be merged.
+pub(crate) const CANDIDATES: &str = "candidates/";
 /// What follows the name of a push in that of its end.
 const END: &str = ".end";
 /// How names of objects have a time, to the microsecond, in UTC.
@@ -224,6 +228,31 @@ pub(crate) fn changes_of(project: Option<&str>) -> String {
 /// The change that lies at `path`, if it is a change's path.
 pub(crate) fn change_at(path: &ObjectPath) -> Option<ChangeId> {
     path.0.strip_prefix(CHANGES)?.strip_suffix(".json")?.parse().ok()
+}
+
+/// `builds/{project}/{id}/{build}/{app}/{release}.deb`
+pub(crate) fn built(change: &ChangeId, build: &BuildId, release: &ReleaseName) -> ObjectPath {
+    ObjectPath(format!("{BUILDS}{change}/{build}/{release}"))
+}
+
+/// The candidate of an ungated build that lies at `path`, if it is such a path.
+pub(crate) fn built_at(path: &ObjectPath) -> Option<(ChangeId, BuildId, ReleaseName)> {
+    let (project, rest) = path.0.strip_prefix(BUILDS)?.split_once('/')?;
+    let (change, rest) = rest.split_once('/')?;
+    let (build, release) = rest.split_once('/')?;
+    Some((ChangeId::new(project, change).ok()?, build.parse().ok()?, release.parse().ok()?))
+}
+
+/// `candidates/{project}/{id}/{app}/{release}.deb`
+pub(crate) fn gated(change: &ChangeId, release: &ReleaseName) -> ObjectPath {
+    ObjectPath(format!("{CANDIDATES}{change}/{release}"))
+}
+
+/// The gated candidate that lies at `path`, if it is such a path.
+pub(crate) fn gated_at(path: &ObjectPath) -> Option<(ChangeId, ReleaseName)> {
+    let (project, rest) = path.0.strip_prefix(CANDIDATES)?.split_once('/')?;
+    let (change, release) = rest.split_once('/')?;
+    Some((ChangeId::new(project, change).ok()?, release.parse().ok()?))
 }
 
 /// `channels/{app}/{channel}.json`

@@ -1,12 +1,12 @@
 //! What the verbs of a bucket take and give.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::ObjectPath;
+use crate::{NameError, ObjectPath};
 
 /// The bucket's version number of an object. It grows with every overwrite and is never 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -21,6 +21,22 @@ impl fmt::Display for Generation {
 
 /// Custom metadata of an object. Keys are lower case, as Google Cloud Storage gives them back.
 pub type Metadata = BTreeMap<String, String>;
+
+/// What metadata says under a key.
+///
+/// # Errors
+/// That it says nothing, as a sentence for people.
+pub(crate) fn fact<'a>(metadata: &'a Metadata, key: &str) -> Result<&'a str, String> {
+    metadata.get(key).map(String::as_str).ok_or_else(|| format!("metadata has no `{key}`"))
+}
+
+/// What metadata says under a key, as the name that it should be.
+///
+/// # Errors
+/// That it says nothing, or why that isn't one, as a sentence for people.
+pub(crate) fn named_fact<T: FromStr<Err = NameError>>(metadata: &Metadata, key: &str) -> Result<T, String> {
+    fact(metadata, key)?.parse().map_err(|error: NameError| format!("metadata `{key}` cannot be used: {error}"))
+}
 
 /// What is known of an object without reading its content.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,14 +1,14 @@
 //! What one push is called.
 
-use std::{
-    hash::{BuildHasher, Hasher, RandomState},
-    str::FromStr,
-};
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
-use crate::NameError;
+use crate::{
+    NameError,
+    random_word::{check, of_bits, random_bits},
+};
 
 /// What one push is called, whatever its number of servers: letters and digits, mostly at random.
 ///
@@ -25,9 +25,7 @@ impl PushId {
 
     /// A new one: 60 random bits.
     pub fn random() -> Self {
-        // The standard library's hash keys are random, a new pair for every state.
-        let bits = [RandomState::new(), RandomState::new()].map(|state| state.build_hasher().finish());
-        Self::of_bits(bits.into_iter().flat_map(u64::to_le_bytes))
+        Self(of_bits(random_bits()))
     }
 
     /// The one that everybody derives from the same words, so that of those who begin the same push at the same time only one
@@ -39,15 +37,7 @@ impl PushId {
             // No name has it.
             hash.update([0]);
         }
-        Self::of_bits(hash.finalize())
-    }
-
-    /// Of the lowest five bits of twelve bytes.
-    fn of_bits(bytes: impl IntoIterator<Item = u8>) -> Self {
-        // Without the letters that are taken for digits.
-        const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
-        let digits = bytes.into_iter().map(|byte| DIGITS[usize::from(byte & 31)]);
-        Self(digits.take(12).map(char::from).collect())
+        Self(of_bits(hash.finalize()))
     }
 }
 
@@ -59,12 +49,7 @@ impl FromStr for PushId {
             Some((time, id)) if is_time(time) => id,
             _ => text,
         };
-        if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-            return Err(NameError::new("push ID", text, "it must have only letters and digits"));
-        }
-        if id.len() > Self::MAX {
-            return Err(NameError::new("push ID", text, "it is too long"));
-        }
+        check("push ID", id, Self::MAX)?;
         Ok(Self(id.to_owned()))
     }
 }

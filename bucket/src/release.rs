@@ -7,8 +7,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AppName, Architecture, Bucket, Commit, Download, Error, Generation, Metadata, NameError, ObjectInfo, PackageName,
-    Page, PageToken, ReleaseName, Sha256, SourceFile, items, layout,
+    AppName, Architecture, Bucket, Commit, Download, Error, Generation, Metadata, ObjectInfo, PackageName, Page,
+    PageToken, ReleaseName, Sha256, SourceFile, items, layout,
+    object::{fact, named_fact},
 };
 
 /// The metadata key of an adopted release that names its original.
@@ -123,8 +124,7 @@ impl ReleaseMetadata {
     /// # Errors
     /// Which key is missing or wrong, or contradicts the release's name, as a sentence for people.
     pub fn from_metadata(name: &ReleaseName, metadata: &Metadata) -> Result<Self, String> {
-        let get = |key: &str| metadata.get(key).map(String::as_str).ok_or_else(|| format!("metadata has no `{key}`"));
-        let wrong = |key: &'static str| move |error: NameError| format!("metadata `{key}` cannot be used: {error}");
+        let get = |key| fact(metadata, key);
         let text = |key: &str| metadata.get(key).cloned().unwrap_or_default();
         if get("appname")? != name.app().as_str() {
             return Err("metadata `appname` is not the app of the release name".to_owned());
@@ -136,11 +136,11 @@ impl ReleaseMetadata {
             dirty: get("dirty")?.parse().map_err(|_| "metadata `dirty` is neither true nor false".to_owned())?,
             note: text("note"),
             services: text("services").split_whitespace().map(str::to_owned).collect(),
-            sha256: get("sha256")?.parse().map_err(wrong("sha256"))?,
+            sha256: named_fact(metadata, "sha256")?,
             size: get("size")?.parse().map_err(|_| "metadata `size` is not a number".to_owned())?,
-            package: get("package")?.parse().map_err(wrong("package"))?,
+            package: named_fact(metadata, "package")?,
             version: get("version")?.to_owned(),
-            architecture: get("architecture")?.parse().map_err(wrong("architecture"))?,
+            architecture: named_fact(metadata, "architecture")?,
             repo: text("repo"),
             branch: text("branch"),
         })

@@ -2,7 +2,6 @@
 
 use anyhow::{Result, bail, ensure};
 use bucket::{Change, ChangeId, ChangeState, Commit, Timestamp};
-use serde_json::Map;
 
 /// What is said of a change that is open.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +56,9 @@ pub(crate) fn opened(
     let max = Change::MAX_NEEDS;
     ensure!(needs.len() <= max, "`{id}` would need {} changes, and {max} is the most", needs.len());
     let state = ChangeState::Open;
+    let (candidates, tries, other) = before
+        .map(|before| (before.candidates.clone(), before.tries.clone(), before.other.clone()))
+        .unwrap_or_default();
     let same = |before: &&Change| {
         before.state == state
             && (before.patchset, &before.commit, &before.tree) == (patchset, &commit, &tree)
@@ -75,9 +77,11 @@ pub(crate) fn opened(
         branch,
         needs,
         state,
+        candidates,
+        tries,
         updated: now,
         by: by.to_owned(),
-        other: before.map_or_else(Map::new, |before| before.other.clone()),
+        other,
     })
 }
 
@@ -125,7 +129,7 @@ mod tests {
     fn first() -> Change {
         let needs = Some(vec!["lib/11".parse().unwrap()]);
         let mut first = opened(&id(), None, Opened { needs, ..said('a', None) }, (BY, at(1))).unwrap();
-        first.other.insert("tries".to_owned(), json!([1]));
+        first.other.insert("run".to_owned(), json!([1]));
         first
     }
 
