@@ -8,12 +8,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    AppName, Bucket, BuildId, CandidatePlace, ChangeId, Commit, Error, Generation, Metadata, Object, PageToken,
-    ReleaseName, Sha256, items, layout,
+    AppName, Bucket, BuildId, CandidatePlace, ChangeId, Commit, Error, Generation, Metadata, Object, ObjectInfo,
+    PageToken, ReleaseName, Sha256, items, layout,
 };
 
 /// Most bytes of a change.
 const MAX_SIZE: u64 = 256 << 10;
+/// The metadata key with what became of a change, so that a listing tells which are open.
+const STATE: &str = "state";
 
 /// Something proposed for merging: a pull request, a review. Unknown fields are kept by whoever writes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -171,6 +173,28 @@ impl ChangeState {
     }
 }
 
+/// What a listing says of a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangeSummary {
+    /// The change.
+    pub id: ChangeId,
+    /// The generation of its object.
+    pub generation: Generation,
+    /// When that was written, by the bucket's clock.
+    pub updated: Timestamp,
+    /// What became of it; `None` if the listing doesn't say.
+    pub state: Option<ChangeState>,
+}
+
+impl ChangeSummary {
+    fn at(info: &ObjectInfo) -> Option<Self> {
+        let states = [ChangeState::Open, ChangeState::Merged, ChangeState::Abandoned];
+        let said = info.metadata.get(STATE);
+        let state = said.and_then(|said| states.into_iter().find(|state| state.as_str() == said));
+        Some(Self { id: layout::change_at(&info.path)?, generation: info.generation, updated: info.updated, state })
+    }
+}
+
 impl Change {
     /// Most changes that one may need.
     pub const MAX_NEEDS: usize = 200;
@@ -178,13 +202,13 @@ impl Change {
 
 impl Bucket {
     /// The changes of a project, or of all, by name.
-    pub fn changes(&self, project: Option<&str>) -> impl Stream<Item = Result<ChangeId, Error>> {
+    pub fn changes(&self, project: Option<&str>) -> impl Stream<Item = Result<ChangeSummary, Error>> {
         let prefix = layout::changes_of(project);
         let page = move |after: Option<PageToken>| {
             let prefix = prefix.clone();
             async move { self.list(&prefix, after.as_ref(), 1000).await }
         };
-        items(page).try_filter_map(|info| async move { Ok(layout::change_at(&info.path)) })
+        items(page).try_filter_map(|info| async move { Ok(ChangeSummary::at(&info)) })
     }
 
     /// A change, with its generation; `None` when there is none of that name.
@@ -220,7 +244,8 @@ impl Bucket {
         seen: Option<Generation>,
     ) -> Result<Generation, Error> {
         let content = serde_json::to_vec_pretty(change).expect("a change is JSON");
-        self.write_within(MAX_SIZE, &layout::change(id), content, &Metadata::new(), seen).await
+        let metadata = Metadata::from([(STATE.to_owned(), change.state.as_str().to_owned())]);
+        self.write_within(MAX_SIZE, &layout::change(id), content, &metadata, seen).await
     }
 }
 

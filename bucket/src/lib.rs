@@ -19,6 +19,7 @@
 #[macro_use]
 mod name;
 
+mod ahead;
 mod announcement;
 mod app_name;
 mod ascii;
@@ -65,13 +66,14 @@ mod source_file;
 mod status;
 mod watcher_report;
 
+pub use ahead::{Ahead, NotAhead};
 pub use announcement::{Announcement, NotAnnounced};
 pub use app_name::AppName;
 pub use backend::Bucket;
 pub use bucket_url::BucketUrl;
 pub use build_id::BuildId;
 pub use candidate::{Candidate, CandidateMetadata, CandidatePlace};
-pub use change::{ArtifactType, Change, ChangeState, RecordedCandidate, Try, TryResult};
+pub use change::{ArtifactType, Change, ChangeState, ChangeSummary, RecordedCandidate, Try, TryResult};
 pub use change_id::ChangeId;
 pub use channel::{Channel, ChannelSummary, Frozen, Move, MoveKind, RolledBackBy};
 pub use channel_name::ChannelName;

@@ -1,4 +1,3 @@
-//! Changes that are not merged yet: what they become, and which of them are ahead of one.
+//! Changes that are not merged yet: what they become.
 
-pub(crate) mod ahead;
 pub(crate) mod update;

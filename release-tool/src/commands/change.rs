@@ -1,7 +1,7 @@
 //! `release change`: what is proposed for merging, as whatever tries it says.
 
 use anyhow::{Context as _, Result, bail, ensure};
-use bucket::{Bucket, Change as Recorded, ChangeId, ChangeState, Commit, Error, Generation};
+use bucket::{Ahead, Bucket, Change as Recorded, ChangeId, ChangeState, Commit, Error, Generation};
 use clap::{Args, Subcommand};
 use console::{Table, UsageError, ago, nearest, note, print, print_json, print_line, safe};
 use futures_util::TryStreamExt as _;
@@ -9,10 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     builder::Builder,
-    change::{
-        ahead::{AT_ONCE, Ahead, ahead},
-        update::{Opened, ended, opened},
-    },
+    change::update::{Opened, ended, opened},
     git::{Git, text},
     options::{Options, wait_for},
 };
@@ -113,7 +110,7 @@ impl Open {
             let change = update(&bucket, id, async |before| {
                 let change = opened(id, before, said.clone(), (&by, bucket.now()))?;
                 if before != Some(&change) {
-                    let Ahead { ended, unknown, .. } = ahead(&bucket, id, &change.needs).await?;
+                    let Ahead { ended, unknown, .. } = ahead(&bucket, id, &change).await?;
                     // Those of what it needs are the business of who recorded that.
                     let unknown: Vec<String> =
                         unknown.iter().filter(|need| change.needs.contains(need)).map(shown).collect();
@@ -153,10 +150,15 @@ impl Named {
         wait_for(async {
             let bucket = candidates.open().await?;
             let Some((_, change)) = read(&bucket, id).await? else { return Err(unknown(&bucket, id).await) };
-            let ahead = ahead(&bucket, id, &change.needs).await?;
+            let ahead = ahead(&bucket, id, &change).await?;
             if options.json { print_json(&with_ahead(&change, &ahead)) } else { show(id, &change, &ahead, &bucket) }
         })
     }
+}
+
+async fn ahead(bucket: &Bucket, id: &ChangeId, change: &Recorded) -> Result<Ahead> {
+    let read = async |need: &ChangeId| Ok(bucket.change(need).await?.map(|(_, change)| change));
+    Ok(Ahead::of(id, &change.needs, read).await?)
 }
 
 async fn read(bucket: &Bucket, id: &ChangeId) -> Result<Option<(Generation, Recorded)>> {
@@ -189,7 +191,7 @@ async fn update(
 
 /// That nothing is known of a change, with the nearest one that there is.
 async fn unknown(bucket: &Bucket, id: &ChangeId) -> anyhow::Error {
-    let known: Vec<ChangeId> = match bucket.changes(None).try_collect().await {
+    let known: Vec<ChangeId> = match bucket.changes(None).map_ok(|found| found.id).try_collect().await {
         Ok(known) => known,
         Err(error) => return anyhow::Error::new(error).context("could not list the changes"),
     };
@@ -276,7 +278,9 @@ fn list(options: &Options, project: Option<&str>) -> Result<()> {
         let bucket = &candidates.open().await?;
         let unlisted = |error| anyhow::Error::new(error).context("could not list the changes");
         let listed = bucket.changes(project).map_err(unlisted);
-        let read = listed.map_ok(async |id| anyhow::Ok((read(bucket, &id).await, id))).try_buffered(AT_ONCE);
+        let read = listed
+            .map_ok(async |found| anyhow::Ok((read(bucket, &found.id).await, found.id)))
+            .try_buffered(Ahead::AT_ONCE);
         let (mut changes, mut unreadable) = (Vec::new(), 0);
         let mut read = std::pin::pin!(read);
         while let Some((read, id)) = read.try_next().await? {
