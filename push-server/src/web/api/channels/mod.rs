@@ -1,5 +1,7 @@
 //! `/api/v1/channels`: where channels point, who follows them, and what is changed about them.
 
+mod types;
+
 use axum::{
     Json,
     body::Bytes,
@@ -8,167 +10,23 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use bucket::{Frozen, Generation, Move, MoveKind};
-use fleet::{condition::app_label, policy::Role};
+use bucket::Generation;
+use fleet::policy::Role;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
+use self::types::{ChannelHeadOut, ChannelOut};
 use super::{
     NUMBER, PROBLEM, problem, read, read_body,
-    types::{Page, Problem, stem},
+    types::{Page, Problem},
 };
 use crate::web::{
-    channels::{self, NotChanged, ShownChannel, ShownFollower, Wanted},
+    channels::{self, NotChanged, ShownChannel, Wanted},
     params::Params,
     parts::page_of,
     route::{Doc, Route},
     view::View,
 };
-
-/// A channel in a list. What is known of its branch is what the last round of `push watch` saw.
-#[derive(Debug, Serialize, JsonSchema)]
-struct ChannelHeadOut {
-    /// App.
-    app: String,
-    /// Channel.
-    channel: String,
-    /// Generation, which whoever changes it says; absent of one that was never moved or frozen.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    generation: Option<i64>,
-    /// Release; absent of one that points nowhere yet.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    release: Option<String>,
-    /// When it was pointed there.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    moved: Option<String>,
-    /// Who did that.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    by: Option<String>,
-    /// Their reason.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
-    /// That it moves only by hand.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    frozen: Option<FrozenOut>,
-    /// Where its release stands, in words: `3 commits behind main`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    place: Option<String>,
-    /// What the next round would do, in words.
-    next: String,
-    /// What failed in the last round, or can't be read.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    problem: Option<String>,
-    /// That no watcher seems to run, in words.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    no_watcher: Option<String>,
-    /// Number of servers that follow it.
-    followers: usize,
-    /// Number of those that have its release.
-    on_it: usize,
-}
-
-/// A channel, and who follows it.
-#[derive(Debug, Serialize, JsonSchema)]
-struct ChannelOut {
-    #[serde(flatten)]
-    head: ChannelHeadOut,
-    /// Repository of its commits.
-    repo: String,
-    /// Branch on which it moves.
-    branch: String,
-    /// `newest`: every newer release of the branch moves it; `told`: only who is told to.
-    moves: &'static str,
-    /// The channel that a release must have gone through before.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    from: Option<String>,
-    /// For how many seconds.
-    soak_seconds: u64,
-    /// Patterns of the servers that may follow it.
-    servers: Vec<String>,
-    /// Since when a round has seen its branch and followers like this.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    seen: Option<String>,
-    /// The servers that follow it.
-    followed_by: Vec<FollowerOut>,
-    /// Servers that may follow it, and of which that can't be read.
-    unreadable: Vec<String>,
-    /// The last commits of the branch that landed after its own, newest first.
-    later: Vec<LaterOut>,
-    /// Where it pointed, newest first.
-    history: Vec<MoveOut>,
-    /// Releases that followers rolled back by themselves, newest first: they go no further.
-    rolled_back: Vec<RolledBackOut>,
-}
-
-/// That a channel moves only by hand.
-#[derive(Debug, Serialize, JsonSchema)]
-struct FrozenOut {
-    /// Who wants that.
-    by: String,
-    /// Since when.
-    at: String,
-    /// Reason.
-    reason: String,
-}
-
-/// A server that follows a channel.
-#[derive(Debug, Serialize, JsonSchema)]
-struct FollowerOut {
-    /// Server.
-    server: String,
-    /// The app's release in its document.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    release: Option<String>,
-    /// State of the app.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    state: Option<&'static str>,
-    /// Why it doesn't have the channel's release; absent if it does.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    why_off: Option<String>,
-}
-
-/// A commit that landed after the channel's own.
-#[derive(Debug, Serialize, JsonSchema)]
-struct LaterOut {
-    /// Commit.
-    commit: String,
-    /// Its release; absent if it has none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    release: Option<String>,
-}
-
-/// A move of a channel.
-#[derive(Debug, Serialize, JsonSchema)]
-struct MoveOut {
-    /// Release.
-    release: String,
-    /// When.
-    at: String,
-    /// Who moved it.
-    by: String,
-    /// Reason.
-    reason: String,
-    /// `forward`, `set`, `rollback`, or `unknown` for what a newer program calls it.
-    kind: &'static str,
-    /// Whether the release had not gone through the channel before.
-    without_soak: bool,
-    /// When all followers that could be reached ran it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ran: Option<String>,
-}
-
-/// A follower that rolled a release back by itself.
-#[derive(Debug, Serialize, JsonSchema)]
-struct RolledBackOut {
-    /// Release.
-    release: String,
-    /// Server.
-    server: String,
-    /// When that was seen.
-    at: String,
-    /// What its agent said.
-    reason: String,
-}
 
 /// A change of a channel.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -216,96 +74,6 @@ pub(super) fn routes() -> Vec<Route> {
             ),
         },
     ]
-}
-
-impl ChannelHeadOut {
-    fn new(view: &View, shown: &ShownChannel) -> Self {
-        let channel = &shown.channel;
-        let pointed = || channel.release.is_some();
-        Self {
-            app: shown.rules.app.to_string(),
-            channel: shown.rules.channel.to_string(),
-            generation: shown.generation.map(|generation| generation.0),
-            release: channel.release.as_ref().map(stem),
-            moved: pointed().then(|| channel.moved.to_string()),
-            by: pointed().then(|| channel.by.clone()),
-            reason: pointed().then(|| channel.why.clone()),
-            frozen: channel.frozen.as_ref().map(FrozenOut::from),
-            place: shown.place(),
-            next: shown.outlook().to_string(),
-            problem: shown.problem.clone(),
-            no_watcher: channels::no_watcher(view),
-            followers: shown.followers.len(),
-            on_it: shown.on_it(),
-        }
-    }
-}
-
-impl From<&Frozen> for FrozenOut {
-    fn from(frozen: &Frozen) -> Self {
-        Self { by: frozen.by.clone(), at: frozen.at.to_string(), reason: frozen.why.clone() }
-    }
-}
-
-impl From<&ShownFollower<'_>> for FollowerOut {
-    fn from(follower: &ShownFollower) -> Self {
-        Self {
-            server: follower.server.name.to_string(),
-            release: follower.release.map(stem),
-            state: follower.state.map(app_label),
-            why_off: follower.why_off.map(str::to_owned),
-        }
-    }
-}
-
-impl From<&Move> for MoveOut {
-    fn from(entry: &Move) -> Self {
-        let kind = match entry.kind {
-            MoveKind::Forward => "forward",
-            MoveKind::Set => "set",
-            MoveKind::Rollback => "rollback",
-            MoveKind::Unknown => "unknown",
-        };
-        Self {
-            release: stem(&entry.release),
-            at: entry.at.to_string(),
-            by: entry.by.clone(),
-            reason: entry.why.clone(),
-            kind,
-            without_soak: entry.without_soak,
-            ran: entry.ran.map(|ran| ran.to_string()),
-        }
-    }
-}
-
-impl ChannelOut {
-    fn new(view: &View, shown: &ShownChannel) -> Self {
-        let (rules, state) = (shown.rules, shown.state);
-        let later = state.iter().flat_map(|state| &state.later);
-        let rolled_back = shown.channel.rolled_back.iter().map(|entry| RolledBackOut {
-            release: stem(&entry.release),
-            server: entry.server.to_string(),
-            at: entry.at.to_string(),
-            reason: entry.why.clone(),
-        });
-        Self {
-            head: ChannelHeadOut::new(view, shown),
-            repo: rules.repo.to_string(),
-            branch: rules.branch.to_string(),
-            moves: rules.moves.as_str(),
-            from: rules.from.as_ref().map(ToString::to_string),
-            soak_seconds: rules.soak.as_secs(),
-            servers: rules.servers.iter().map(ToString::to_string).collect(),
-            seen: state.map(|state| state.at.to_string()),
-            followed_by: shown.followers.iter().map(FollowerOut::from).collect(),
-            unreadable: shown.unreadable.iter().map(ToString::to_string).collect(),
-            later: later
-                .map(|later| LaterOut { commit: later.commit.to_string(), release: later.release.as_ref().map(stem) })
-                .collect(),
-            history: shown.channel.history.iter().map(MoveOut::from).collect(),
-            rolled_back: rolled_back.collect(),
-        }
-    }
 }
 
 async fn list(view: View, params: Params) -> Response {
