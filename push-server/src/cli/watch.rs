@@ -29,17 +29,16 @@ use tracing::Level;
 use super::command::operator_name;
 use crate::watch::{
     counts::Counts,
+    fetches::Fetches,
     listen::listen,
     messages::Messages,
     mirror::Mirrors,
     outcome::{Done, Fate, Going, Outcome},
     record::record,
-    rollouts::{Looked, Rollouts},
+    rollouts::{CARRIED_ON_EVERY, Looked, Rollouts},
+    round::Round,
     watcher::Watcher,
 };
-
-/// How often the rollouts of channels are carried on between two rounds.
-const PERIOD: Duration = Duration::from_secs(2);
 
 /// Move channels to the furthest release of their branch, and push it to their followers
 ///
@@ -108,7 +107,7 @@ impl Watch {
         if policy.get().0.channels().is_empty() {
             return Err(UsageError::new(none).into());
         }
-        let mirrors = Mirrors::new(self.directory()?);
+        let mut fetches = Fetches::into(Mirrors::new(self.directory()?));
         let counts = Arc::new(Counts::new(policy.get().0.channels()));
         let (mut rollouts, mut told) = (Rollouts::default(), Told::default());
         let host = Person::find(|key| std::env::var(key).ok()).host;
@@ -122,50 +121,52 @@ impl Watch {
             let who = Identity { name: operator_name(), origin: Origin::Local };
             let watcher = Watcher { bucket: bucket.clone(), policy: policy.clone(), who, poke: poke.clone() };
             let caused = messages.take();
-            let round = watcher.round(&mirrors, &mut rollouts, stop.clone()).await;
-            counts.count(policy.channels(), round.as_deref().ok());
-            messages.settle(caused, round.as_deref().ok());
-            let succeeded = match round {
-                Ok(outcomes) => {
+            let round = watcher.round(&mut fetches, &mut rollouts, stop.clone(), self.once).await;
+            let seen = round.as_ref().ok().map(|round| round.outcomes.as_slice());
+            counts.count(policy.channels(), seen);
+            messages.settle(caused, seen);
+            let (succeeded, calls_for_round) = match round {
+                Ok(Round { outcomes, calls_for_round }) => {
                     show(&outcomes, &mut told, json)?;
                     if !*stop.borrow() {
                         for problem in record(&bucket, &host, self.poll, &outcomes).await {
                             note(format_args!("warning: {problem}"));
                         }
                     }
-                    !outcomes.iter().any(Outcome::has_failed)
+                    (!outcomes.iter().any(Outcome::has_failed), calls_for_round)
                 }
                 Err(error) if self.once => return Err(error),
                 Err(error) => {
                     note(format_args!("error: {error:#}; the next round tries again"));
-                    false
+                    (false, false)
                 }
             };
             if self.once {
                 return Ok(succeeded && !*stop.borrow());
             }
-            if self.between(&watcher, &mut rollouts, &mut messages, &mut told, (&mut stop, json)).await? {
+            let waits = (&mut messages, &mut fetches, &mut stop);
+            if !calls_for_round && self.between(&watcher, &mut rollouts, waits, (&mut told, json)).await? {
                 return Ok(true);
             }
         }
     }
 
-    /// Carries rollouts on until the next round: when it is time for that, a message comes, or a rollout wants it. Whether the
-    /// process is to end.
+    /// Carries rollouts on until the next round: when it is time for that, a message comes, a repository was fetched for which the
+    /// last one did not wait, or a rollout wants it. Whether the process is to end.
     async fn between(
         &self,
         watcher: &Watcher,
         rollouts: &mut Rollouts,
-        messages: &mut Messages,
-        told: &mut Told,
-        (stop, json): (&mut watch::Receiver<bool>, bool),
+        (messages, fetches, stop): (&mut Messages, &mut Fetches, &mut watch::Receiver<bool>),
+        (told, json): (&mut Told, bool),
     ) -> Result<bool> {
         let next = Instant::now() + self.poll;
         loop {
-            let look = Instant::now() + PERIOD;
+            let look = Instant::now() + CARRIED_ON_EVERY;
             let has_come = tokio::select! {
                 () = sleep_until(if rollouts.are_open() { next.min(look) } else { next }) => false,
                 () = messages.come() => true,
+                () = fetches.come() => true,
                 _ = stop.wait_for(|stop| *stop) => return Ok(true),
             };
             if has_come || Instant::now() >= next {

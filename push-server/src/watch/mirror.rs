@@ -29,7 +29,7 @@ use super::{
 };
 
 /// The longest that a fetch may take.
-const LIMIT: Duration = Duration::from_mins(2);
+pub(super) const LIMIT: Duration = Duration::from_mins(2);
 
 /// Where git keeps branches, and all of them.
 const HEADS: &str = "refs/heads/";

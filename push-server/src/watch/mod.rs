@@ -1,6 +1,7 @@
 //! The watcher: moves channels along their branches, and pushes to their followers.
 //!
 //! - [`mirror`]: copies of the repositories, and the order of commits in them
+//! - [`fetches`]: keeping those up to date, side by side
 //! - [`watcher`]: who watches, and what they read once for all channels of a round
 //! - [`round`]: one look at every channel, and where it moves; `pushing`: what its followers get then
 //! - [`rollouts`]: those pushes that go out in waves
@@ -11,6 +12,7 @@
 //! - `git`: the command that makes and reads them; `history`: what it prints; `upkeep`: what is left when it is killed
 
 pub(crate) mod counts;
+pub mod fetches;
 mod git;
 mod history;
 pub(crate) mod listen;

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use anyhow::Result;
 use bucket::{AppName, ChannelName, LaterCommit, PushId, ReleaseName, Rollout, RolloutStage, ServerName};
-use fleet::{channel::follower::LeftAlone, follow::Follower};
+use fleet::{channel::follower::LeftAlone, follow::Follower, policy::ChannelRules};
 
 /// What a round did with a channel.
 #[derive(Debug)]
@@ -145,6 +145,14 @@ impl fmt::Display for Going {
 }
 
 impl Outcome {
+    pub(super) fn of(rules: &ChannelRules, result: Result<Done>) -> Self {
+        Self { app: rules.app.clone(), channel: rules.channel.clone(), result }
+    }
+
+    pub(super) fn is_of(&self, rules: &ChannelRules) -> bool {
+        self.app == rules.app && self.channel == rules.channel
+    }
+
     /// Whether something of it failed, so that the next round has to make up for it.
     pub fn has_failed(&self) -> bool {
         match &self.result {

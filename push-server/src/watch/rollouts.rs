@@ -2,7 +2,10 @@
 //!
 //! What is remembered of them is what was read: a watcher that begins anew finds it all in the bucket.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, bail};
 use bucket::{
@@ -31,6 +34,9 @@ use super::{
     outcome::{Fate, Going},
     watcher::{AT_ONCE, Watcher},
 };
+
+/// How often rollouts are carried on, between two rounds and while one waits.
+pub const CARRIED_ON_EVERY: Duration = Duration::from_secs(2);
 
 /// Most decisions about the rollouts of a channel in a round: one that runs stops, and is abandoned then.
 const MAX_DECISIONS: usize = 10;

@@ -2,10 +2,10 @@
 //!
 //! It works from the state and remembers nothing: whoever is killed between two writes is made up for by the next round.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use bucket::{Channel, MoveKind, ReleaseName};
+use bucket::{AppName, Channel, ChannelName, MoveKind, ReleaseName};
 use fleet::{
     channel::{
         change::{Said, moved},
@@ -19,66 +19,112 @@ use fleet::{
     policy::ChannelRules,
     rollout::channel::last,
 };
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use tokio::sync::watch;
+use futures_util::TryStreamExt as _;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
-    mirror::{Mirror, Mirrors},
+    fetches::{Fetches, Late, PATIENCE},
+    mirror::{FetchError, Mirror},
     outcome::{Done, Fate, Outcome},
     pushing::Seen,
-    rollouts::{Looked, Rollouts},
+    rollouts::{CARRIED_ON_EVERY, Looked, Rollouts},
     watcher::{Fleet, Watcher, cut},
 };
 
-/// Repositories that are fetched at the same time.
-const FETCHES: usize = 4;
+/// What a round did.
+#[derive(Debug)]
+pub struct Round {
+    /// With each channel, in the order of the policy file.
+    pub outcomes: Vec<Outcome>,
+    /// Whether the next one is to begin at once: a rollout wants that of a channel that this one had looked at already.
+    pub calls_for_round: bool,
+}
+
+/// How far the rollouts of channels are, as they were looked at last.
+type AllLooked = BTreeMap<(AppName, ChannelName), Looked>;
 
 impl Watcher {
-    /// One round over all channels, after their rollouts were carried on. What can't be read of one channel keeps no other from
-    /// anything. Once `stop` says so it ends, with the write that it is at.
+    /// One round over all channels: each is looked at when its repository is fetched, and meanwhile their rollouts are carried on.
+    /// What can't be read of one channel keeps no other from anything; one whose repository takes too long fails, unless this is
+    /// the `only` round. Once `stop` says so it ends, with the write that it is at.
     ///
     /// # Errors
     /// When what all of them need can't be read.
     pub async fn round(
         &self,
-        mirrors: &Mirrors,
+        fetches: &mut Fetches,
         rollouts: &mut Rollouts,
         mut stop: watch::Receiver<bool>,
-    ) -> Result<Vec<Outcome>> {
+        only: bool,
+    ) -> Result<Round> {
         let channels = self.policy.channels();
-        let repos: BTreeMap<&str, &RepoUrl> = channels.iter().map(|rules| (rules.repo.as_str(), &rules.repo)).collect();
-        let reads = stream::iter(repos).map(async |(url, repo)| (url, mirrors.fetch(repo).await));
-        let fetched: BTreeMap<_, _> = tokio::select! {
-            fetched = reads.buffer_unordered(FETCHES).collect() => fetched,
-            _ = stop.wait_for(|stop| *stop) => return Ok(Vec::new()),
-        };
-        rollouts.read(&self.bucket).await?;
-        let looked = self.carry_on(rollouts, &stop).await;
-        // After what may take minutes: what is decided is decided of the state of now.
-        let mut fleet = tokio::select! {
-            fleet = self.read() => fleet?,
-            _ = stop.wait_for(|stop| *stop) => return Ok(Vec::new()),
-        };
-        let mut outcomes = Vec::new();
-        for rules in channels {
-            if *stop.borrow() {
+        let mut awaited = fetches.begin(channels.iter().map(|rules| &rules.repo));
+        let end = Instant::now() + PATIENCE;
+        let (mut outcomes, mut looked, mut calls_for_round) = (Vec::new(), AllLooked::new(), false);
+        loop {
+            let there = tokio::select! {
+                there = fetches.take(&mut awaited, Instant::now() + CARRIED_ON_EVERY) => there,
+                _ = stop.wait_for(|stop| *stop) => break,
+            };
+            let more = async {
+                rollouts.read(&self.bucket).await?;
+                for going in self.carry_on(rollouts, &stop).await {
+                    let is_seen = |outcome: &Outcome| (&outcome.app, &outcome.channel) == (&going.app, &going.channel);
+                    calls_for_round |= going.calls_for_round && outcomes.iter().any(is_seen);
+                    looked.insert((going.app.clone(), going.channel.clone()), going);
+                }
+                self.look_at(&there, &looked, (rollouts, &stop)).await
+            };
+            match more.await {
+                Ok(more) => outcomes.extend(more),
+                Err(error) if outcomes.is_empty() => return Err(error),
+                Err(error) => {
+                    let of_it = channels.iter().filter(|rules| there.contains_key(&rules.repo));
+                    outcomes.extend(of_it.map(|rules| Outcome::of(rules, Err(anyhow!("{error:#}")))));
+                }
+            }
+            if awaited.is_empty() || *stop.borrow() || (!only && Instant::now() >= end) {
                 break;
             }
-            let of_it = |looked: &&Looked| (&looked.app, &looked.channel) == (&rules.app, &rules.channel);
-            let looked: Vec<&Looked> = looked.iter().filter(of_it).collect();
-            let result = match &fetched[rules.repo.as_str()] {
-                Ok(mirror) => match self.channel(rules, mirror, &fleet, &looked, (rollouts, &stop)).await {
+        }
+        if !*stop.borrow() {
+            let is_seen = |rules: &&ChannelRules| outcomes.iter().any(|outcome: &Outcome| outcome.is_of(rules));
+            let late = channels.iter().filter(|rules| !is_seen(rules));
+            let late = late.map(|rules| Outcome::of(rules, Err(Late { repo: rules.repo.clone() }.into())));
+            outcomes.extend(late.collect::<Vec<_>>());
+        }
+        outcomes.sort_by_key(|outcome| channels.iter().position(|rules| outcome.is_of(rules)));
+        Ok(Round { outcomes, calls_for_round })
+    }
+
+    /// Looks at the channels whose repositories were fetched. What is decided is decided of the state of now.
+    async fn look_at(
+        &self,
+        fetched: &HashMap<RepoUrl, Result<Mirror, FetchError>>,
+        looked: &AllLooked,
+        (rollouts, stop): (&mut Rollouts, &watch::Receiver<bool>),
+    ) -> Result<Vec<Outcome>> {
+        let mut outcomes = Vec::new();
+        if fetched.is_empty() {
+            return Ok(outcomes);
+        }
+        let mut fleet = self.read().await?;
+        for rules in self.policy.channels() {
+            let Some(mirror) = fetched.get(&rules.repo).filter(|_| !*stop.borrow()) else { continue };
+            let looked = looked.get(&(rules.app.clone(), rules.channel.clone()));
+            let result = match mirror {
+                Ok(mirror) => match self.channel(rules, mirror, &fleet, looked, (rollouts, stop)).await {
                     // Another watcher, mostly: what it has done by now is looked at once more.
                     Err(error) if error.is::<Raced>() => {
                         rollouts.read(&self.bucket).await?;
                         fleet = self.read().await?;
-                        self.channel(rules, mirror, &fleet, &looked, (rollouts, &stop)).await
+                        self.channel(rules, mirror, &fleet, looked, (rollouts, stop)).await
                     }
                     result => result,
                 },
                 Err(error) => Err(anyhow!("{error:#}")),
             };
-            outcomes.push(Outcome { app: rules.app.clone(), channel: rules.channel.clone(), result });
+            outcomes.push(Outcome::of(rules, result));
         }
         Ok(outcomes)
     }
@@ -88,7 +134,7 @@ impl Watcher {
         rules: &ChannelRules,
         mirror: &Mirror,
         fleet: &Fleet,
-        looked: &[&Looked],
+        looked: Option<&Looked>,
         (rollouts, stop): (&mut Rollouts, &watch::Receiver<bool>),
     ) -> Result<Done> {
         let line = mirror.line(&rules.branch).await?;

@@ -3,6 +3,7 @@
 mod commands;
 mod deciding;
 mod following;
+mod hanging;
 mod listening;
 mod moving;
 mod quick_start;

@@ -6,12 +6,12 @@ use super::{Channels, following::report, only, stem};
 use crate::{failed, ok};
 
 /// The channel `prod` with waves, whose servers count as soon as their agents say that they run the release.
-const WAVES: &str = r#"[{ App: "web", Repo: "REPO", Servers: ["web-*"], Waves: ["web-1", "rest"], Settle: "0s",
+pub(super) const WAVES: &str = r#"[{ App: "web", Repo: "REPO", Servers: ["web-*"], Waves: ["web-1", "rest"], Settle: "0s",
     StopAt: 3, MaxDown: "100%" }]"#;
 
 impl Channels {
     /// Servers that follow in waves, and run the release of the first commit.
-    async fn in_waves<const N: usize>(servers: &[&str], messages: [&str; N]) -> (Self, [String; N]) {
+    pub(super) async fn in_waves<const N: usize>(servers: &[&str], messages: [&str; N]) -> (Self, [String; N]) {
         let (channels, commits, one) = Self::following(servers, messages).await;
         channels.configure(WAVES, "");
         channels.round();

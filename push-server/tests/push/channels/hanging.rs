@@ -1,0 +1,78 @@
+//! A repository that hangs keeps no other channel from anything.
+
+use std::{
+    net::TcpListener,
+    process::{Child, Stdio},
+    time::{Duration, Instant},
+};
+
+use super::{Channels, only};
+
+/// The longest that is waited for what is to come: less than a fetch may take.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A `push watch` that is killed when this is dropped.
+struct Watcher(Child);
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Watcher {
+    fn start(channels: &Channels, arguments: &str) -> Self {
+        Self(channels.command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+
+    /// Whether what it waits for hangs still.
+    fn waits(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+}
+
+/// Connections to it are taken by the system, and nobody ever answers.
+fn hanging() -> (TcpListener, String) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let channel = format!(r#"{{ App: "api", Repo: "http://{}/api.git" }}"#, listener.local_addr().unwrap());
+    (listener, channel)
+}
+
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_a_repository_hangs_other_followers_are_written_and_waves_follow_each_other() {
+    let (mut channels, commits) = Channels::in_waves(&["web-1", "web-2"], ["one", "two"]).await;
+    let two = channels.release(&commits[1]).await;
+    let (_listener, api) = hanging();
+    channels.configure(&super::waves::WAVES.replacen('[', &format!("[{api}, "), 1), "");
+    let mut watcher = Watcher::start(&channels, "watch --once");
+    until("the first wave", || channels.document("web-1") == only(&two));
+    super::following::report(&channels, "web-1", &two.to_string(), "converged");
+    until("the second wave", || channels.document("web-2") == only(&two));
+    assert!(watcher.waits(), "the one round there is waits for the repository");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rounds_go_on_while_a_repository_hangs_and_its_channel_fails_in_each() {
+    let (mut channels, commits, _) = Channels::following(&["web-1"], ["one", "two"]).await;
+    let (_listener, api) = hanging();
+    channels.configure(&format!(r#"[{{ App: "web", Repo: "REPO", Servers: ["web-*"] }}, {api}]"#), "");
+    let mut watcher = Watcher::start(&channels, "watch --poll 1s");
+    let problem =
+        |of: &Channels| of.json("channel show api")["seen"]["problem"].as_str().unwrap_or_default().to_owned();
+    until("a round that ended without it", || problem(&channels).contains("within 10s: the fetch goes on"));
+    let two = channels.release(&commits[1]).await;
+    until("what came since", || channels.document("web-1") == only(&two));
+    let three = channels.commit("three");
+    let three = channels.release(&three).await;
+    until("and what came after that", || channels.document("web-1") == only(&three));
+    assert!(watcher.waits() && problem(&channels).contains("could not fetch `http://127.0.0.1:"));
+}
