@@ -207,6 +207,22 @@ impl Bucket {
         }
     }
 
+    /// Copies the generation `seen` of an object to a path where none must be yet, with other metadata, inside the storage: its
+    /// content passes no program. [`Error::AlreadyExists`] for what is there already, [`Error::Gone`] when `from` is another
+    /// generation by now, or none.
+    pub async fn copy(
+        &self,
+        from: &ObjectPath,
+        seen: Generation,
+        to: &ObjectPath,
+        metadata: &Metadata,
+    ) -> Result<Generation, Error> {
+        match self {
+            Self::Gcs(bucket) => bucket.copy(from, seen, to, metadata).await,
+            Self::File(bucket) => bucket.copy(from, seen, to, metadata).await,
+        }
+    }
+
     /// Starts streaming an object's content from byte `offset`; `None` if there is no such object.
     /// With `pinned`, exactly that generation: [`Error::Gone`] if it is no longer there.
     pub async fn download(

@@ -62,6 +62,7 @@ async fn absent_forbidden_and_unavailable_are_told_apart() {
         server.fail(Kind::Head, "", Fault::Status(status, None));
         server.fail(Kind::List, "", Fault::Status(status, None));
         server.fail(Kind::Insert, "", Fault::Status(status, None));
+        server.fail(Kind::Rewrite, "", Fault::Status(status, None));
         server.fail(Kind::Delete, "", Fault::Status(status, None));
         let before = server.requests().len();
         let path = at("server/none.json");
@@ -72,6 +73,7 @@ async fn absent_forbidden_and_unavailable_are_told_apart() {
             bucket.list_directories("debs/", None, 10).await.map(drop),
             bucket.create(&path, "".into(), &Metadata::new()).await.map(drop),
             bucket.replace(&path, "".into(), &Metadata::new(), Generation(1)).await.map(drop),
+            bucket.copy(&path, Generation(1), &at("server/copy.json"), &Metadata::new()).await.map(drop),
             bucket.delete(&path, Generation(1)).await,
             bucket.download(&path, None, 0).await.map(drop),
             bucket.download(&path, Some(Generation(1)), 1).await.map(drop),

@@ -4,6 +4,7 @@
 //! `storage-testbench`. A server that misbehaves (`faults.rs`, `verbs.rs`) is always the fake.
 
 mod cases;
+mod copies;
 mod directory;
 mod faults;
 mod other_bytes;
@@ -46,6 +47,8 @@ on_both! {
         a_file_that_changed_since_it_was_read_is_never_published
         a_download_begins_at_any_byte
         a_download_stays_with_its_generation
+        a_copy_has_the_content_and_metadata_of_its_own
+        a_copy_never_overwrites_and_wants_the_generation
         a_large_object_goes_through_in_flat_memory
         two_processes_race_and_nothing_is_lost
         two_tasks_race_and_nothing_is_lost

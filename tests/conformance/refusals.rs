@@ -30,13 +30,14 @@ fn reason(answer: Result<(), Error>) -> String {
 async fn a_412_without_another_writer_is_no_lost_race_and_the_storages_words_are_shown() {
     let (server, bucket, first) = world().await;
     let scratch = TempDir::new().unwrap();
-    for kind in [Kind::Insert, Kind::Chunk, Kind::Delete] {
+    for kind in [Kind::Insert, Kind::Chunk, Kind::Rewrite, Kind::Delete] {
         server.fail(kind, "", Fault::Status(412, None));
     }
     let none = at("debs/web/none.deb");
     let mut answers = vec![
         bucket.create(&none, "x".into(), &Metadata::new()).await.map(drop),
         bucket.replace(&at(DOCUMENT), "[1]".into(), &Metadata::new(), first).await.map(drop),
+        bucket.copy(&at(DOCUMENT), first, &none, &Metadata::new()).await.map(drop),
         bucket.delete(&at(DOCUMENT), first).await,
     ];
     for size in [3, 5 << 20] {
@@ -67,7 +68,7 @@ async fn a_412_without_another_writer_is_no_lost_race_and_the_storages_words_are
 async fn only_the_storage_says_that_an_object_is_absent() {
     let (server, bucket, first) = world().await;
     for text in ["", "Not Found", "404 page not found\n", "{\"message\":\"no Route matched with those values\"}"] {
-        for kind in [Kind::Get, Kind::Head, Kind::Delete] {
+        for kind in [Kind::Get, Kind::Head, Kind::Rewrite, Kind::Delete] {
             server.fail(kind, "", Fault::Text(404, text));
         }
         let path = at(DOCUMENT);
@@ -77,6 +78,7 @@ async fn only_the_storage_says_that_an_object_is_absent() {
             bucket.head(&path).await.map(drop),
             bucket.download(&path, None, 0).await.map(drop),
             bucket.download(&path, Some(first), 1).await.map(drop),
+            bucket.copy(&path, first, &at("server/copy.json"), &Metadata::new()).await.map(drop),
             bucket.delete(&path, first).await,
         ];
         for answer in answers {

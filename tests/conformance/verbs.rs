@@ -10,7 +10,7 @@ use crate::world::{at, open_patient};
 
 const LIMIT: u64 = 1 << 20;
 const DOCUMENT: &str = "server/web-1.json";
-const KINDS: [Kind; 6] = [Kind::Get, Kind::Head, Kind::List, Kind::Insert, Kind::Chunk, Kind::Delete];
+const KINDS: [Kind; 7] = [Kind::Get, Kind::Head, Kind::List, Kind::Insert, Kind::Chunk, Kind::Rewrite, Kind::Delete];
 
 /// Larger than what is sent in one request.
 const LARGE: usize = 5 << 20;
@@ -33,6 +33,7 @@ async fn every_verb(bucket: &Bucket) -> Vec<(&'static str, Result<(), Error>)> {
         ("list_directories", bucket.list_directories("debs/", None, 10).await.map(drop)),
         ("create", bucket.create(&path, "x".into(), &Metadata::new()).await.map(drop)),
         ("replace", bucket.replace(&path, "x".into(), &Metadata::new(), Generation(1)).await.map(drop)),
+        ("copy", bucket.copy(&path, Generation(1), &at("debs/web/copy.deb"), &Metadata::new()).await.map(drop)),
         ("delete", bucket.delete(&path, Generation(1)).await),
         ("download", bucket.download(&path, None, 0).await.map(drop)),
         ("pinned download", bucket.download(&path, Some(Generation(1)), 1).await.map(drop)),

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
+    copy,
     directory::{Directory, OpenObject},
     download::{CHUNK, FileDownload, blocking},
     failure::{failed, unavailable},
@@ -193,6 +194,24 @@ impl FileBucket {
         self.run(path, move |directory, path| {
             let written = write_content(directory, path, &content)?;
             directory.commit(path, written, &metadata, Some(seen))
+        })
+        .await
+    }
+
+    pub(crate) async fn copy(
+        &self,
+        from: &ObjectPath,
+        seen: Generation,
+        to: &ObjectPath,
+        metadata: &Metadata,
+    ) -> Result<Generation, Error> {
+        let (from, metadata) = (from.clone(), metadata.clone());
+        self.run(to, move |directory, to| {
+            if directory.object(to)?.is_some() {
+                return Err(Error::AlreadyExists { object: to.to_string() });
+            }
+            let written = copy::content(directory, &from, seen, to)?;
+            directory.commit(to, written, &metadata, None)
         })
         .await
     }

@@ -19,6 +19,7 @@
 
 mod beneath;
 mod bucket;
+mod copy;
 mod directory;
 mod download;
 mod failure;

@@ -212,3 +212,38 @@ async fn a_machine_whose_clock_is_off_goes_by_that_of_the_file_system() {
         assert!((0..1000).contains(&after), "it was dated {after} microseconds later");
     }
 }
+
+#[tokio::test]
+async fn a_copy_is_a_file_of_its_own_and_a_link_is_never_copied() {
+    let (directory, bucket) = bucket().await;
+    let (from, to) = (at("candidates/web/12/web.deb"), at("debs/web/web.deb"));
+    let generation = bucket.create(&from, "deb".into(), &Metadata::new()).await.unwrap();
+    bucket.copy(&from, generation, &to, &Metadata::new()).await.unwrap();
+    let inode = |path: &ObjectPath| {
+        let found = std::fs::metadata(directory.path().join(path.as_str())).unwrap();
+        (std::os::unix::fs::MetadataExt::ino(&found), found.modified().unwrap())
+    };
+    let ((one, its_time), (other, other_time)) = (inode(&from), inode(&to));
+    assert!(one != other && its_time != other_time, "two names of one file would share its generation");
+
+    let link = at("candidates/web/12/link.deb");
+    std::os::unix::fs::symlink("/etc/passwd", directory.path().join(link.as_str())).unwrap();
+    let refused = bucket.copy(&link, generation, &at("debs/web/passwd.deb"), &Metadata::new()).await;
+    assert!(matches!(refused, Err(Error::Gone { .. })), "{refused:?}");
+    assert!(!directory.path().join("debs/web/passwd.deb").exists());
+}
+
+#[tokio::test]
+async fn a_machine_that_has_died_copies_nothing_and_a_copy_is_one_write() {
+    let directory = tempfile::tempdir().unwrap();
+    let machine = SimulatedMachine::new("2026-01-01T00:00:00Z".parse().unwrap());
+    let bucket = Bucket::open_simulated(directory.path(), &machine).await.unwrap();
+    let from = at("candidates/web/12/web.deb");
+    let generation = bucket.create(&from, "deb".into(), &Metadata::new()).await.unwrap();
+    machine.dies_after(1);
+    let copied = bucket.copy(&from, generation, &at("debs/web/1.deb"), &Metadata::new()).await.unwrap();
+    assert!(copied > generation, "dated by the clock of the simulation");
+    let dead = bucket.copy(&from, generation, &at("debs/web/2.deb"), &Metadata::new()).await;
+    assert!(matches!(dead, Err(Error::Unavailable { .. })) && machine.is_dead(), "{dead:?}");
+    assert_eq!(bucket.head(&at("debs/web/2.deb")).await.unwrap(), None);
+}

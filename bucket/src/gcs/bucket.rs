@@ -8,6 +8,7 @@ use jiff::SignedDuration;
 use super::{
     attempt::{Failure, USER_AGENT},
     connection::{Connection, ensure_plain},
+    copy,
     download::GcsDownload,
     rest::{Listed, WRITE},
     write::Write,
@@ -117,6 +118,16 @@ impl GcsBucket {
         seen: Generation,
     ) -> Result<Generation, Error> {
         self.write(Write::new(path, metadata, Some(seen)), content).await
+    }
+
+    pub(crate) async fn copy(
+        &self,
+        from: &ObjectPath,
+        seen: Generation,
+        to: &ObjectPath,
+        metadata: &Metadata,
+    ) -> Result<Generation, Error> {
+        copy::copy(&self.connection, (from, seen), &Write::new(to, metadata, None)).await
     }
 
     pub(crate) async fn download(

@@ -1,6 +1,6 @@
 //! A bucket of Google Cloud Storage.
 //!
-//! Content goes through Google's own client, everything else through three REST requests (`rest.rs`). What both have
+//! Content goes through Google's own client, everything else through four REST requests (`rest.rs`). What both have
 //! in common is in `connection.rs` and `attempt.rs`: each attempt has a time limit, what may be done twice is tried a few times,
 //! `Retry-After` is honoured, a refused token is renewed. Google's client is told to try once only, except within the
 //! upload of a file, which it resumes as `upload.rs` says.
@@ -12,6 +12,7 @@ mod attempt;
 mod bucket;
 mod cause;
 mod connection;
+mod copy;
 mod download;
 mod firmware;
 mod pubsub;

@@ -1,4 +1,4 @@
-//! The requests that the official client has no REST for: list, look at, delete.
+//! The requests that the official client has no REST for: list, look at, copy, delete.
 
 use std::{sync::OnceLock, time::Duration};
 
@@ -8,6 +8,7 @@ use reqwest::{
     header::{DATE, RETRY_AFTER},
 };
 use serde::Deserialize;
+use serde_json::Value;
 use url::Url;
 
 use super::{
@@ -28,6 +29,7 @@ const FIELDS: &str = "name,generation,size,updated,metadata";
 /// Google's storage API, spoken by hand.
 #[derive(Debug)]
 pub(super) struct Rest {
+    bucket: String,
     base: Url,
     tokens: Tokens,
     timeout: Duration,
@@ -67,6 +69,29 @@ pub(super) struct Found {
     pub(super) write: Option<String>,
 }
 
+/// The answer to a request for a copy.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Rewrite {
+    done: bool,
+    #[serde(default = "zero")]
+    object_size: String,
+    #[serde(default = "zero")]
+    total_bytes_rewritten: String,
+    #[serde(rename = "rewriteToken")]
+    token: Option<String>,
+    resource: Option<Resource>,
+}
+
+/// How far a copy is.
+#[derive(Debug)]
+pub(super) enum Rewritten {
+    /// It is there.
+    Whole(Generation),
+    /// So many bytes of it are, and by this token it goes on.
+    Part { token: String, copied: u64 },
+}
+
 /// One page of a listing: objects, or prefixes of objects below a delimiter.
 #[derive(Debug)]
 pub(super) struct Listed {
@@ -81,14 +106,21 @@ impl Rest {
         if let Ok(mut segments) = base.path_segments_mut() {
             segments.pop_if_empty().extend(["storage", "v1", "b", bucket, "o"]);
         }
-        Self { base, tokens, timeout, client: OnceLock::new(), clock: ClockOffset::unknown() }
+        Self {
+            bucket: bucket.to_owned(),
+            base,
+            tokens,
+            timeout,
+            client: OnceLock::new(),
+            clock: ClockOffset::unknown(),
+        }
     }
 
     /// What is known of an object; `None` if there is none.
     pub(super) async fn head(&self, path: &ObjectPath) -> Result<Option<Found>, Failure> {
         let mut url = self.object(path);
         url.query_pairs_mut().append_pair("fields", FIELDS);
-        let answer = match self.send(Method::GET, url).await {
+        let answer = match self.send(Method::GET, url, None).await {
             Err(failure) if failure.is_absent() => return Ok(None),
             answer => answer?,
         };
@@ -117,18 +149,38 @@ impl Rest {
             .extend_pairs(start.map(|start| ("startOffset", start)))
             .extend_pairs(after.and_then(|after| after.end.as_deref()).map(|end| ("endOffset", end)))
             .extend_pairs(after.and_then(|after| after.page.as_deref()).map(|page| ("pageToken", page)));
-        let listing: Listing = read(self.send(Method::GET, url).await?).await?;
+        let listing: Listing = read(self.send(Method::GET, url, None).await?).await?;
         // Names that aren't ours (a console's `debs/`) aren't objects of this system.
         let objects = listing.items.into_iter().filter_map(Resource::found).map(|found| found.info).collect();
         let next = listing.next_page_token.filter(|token| !token.is_empty());
         Ok(Listed { objects, prefixes: listing.prefixes, next })
     }
 
+    /// Copies a generation of an object to where none is, with what is said of it, or goes on with that.
+    pub(super) async fn rewrite(
+        &self,
+        (from, seen): (&ObjectPath, Generation),
+        to: &ObjectPath,
+        said: &Value,
+        token: Option<&str>,
+    ) -> Result<Rewritten, Failure> {
+        let mut url = self.object(from);
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.extend(["rewriteTo", "b", &self.bucket, "o", to.as_str()]);
+        }
+        url.query_pairs_mut()
+            .append_pair("ifGenerationMatch", "0")
+            .append_pair("ifSourceGenerationMatch", &seen.to_string())
+            .extend_pairs(token.map(|token| ("rewriteToken", token)));
+        let answer: Rewrite = read(self.send(Method::POST, url, Some(said)).await?).await?;
+        answer.understood()
+    }
+
     /// Deletes a generation of an object. Gone already is fine.
     pub(super) async fn delete(&self, path: &ObjectPath, seen: Generation) -> Result<(), Failure> {
         let mut url = self.object(path);
         url.query_pairs_mut().append_pair("ifGenerationMatch", &seen.to_string());
-        match self.send(Method::DELETE, url).await {
+        match self.send(Method::DELETE, url, None).await {
             Ok(_) => Ok(()),
             Err(failure) if failure.is_absent() => Ok(()),
             Err(failure) => Err(failure),
@@ -143,10 +195,15 @@ impl Rest {
         url
     }
 
-    async fn send(&self, method: Method, url: Url) -> Result<Response, Failure> {
+    async fn send(&self, method: Method, url: Url, body: Option<&Value>) -> Result<Response, Failure> {
         let headers = self.tokens.headers().await.map_err(Failure::credentials)?;
         let asked = Timestamp::now();
-        let answer = self.client()?.request(method, url).headers(headers).send().await?;
+        let request = self.client()?.request(method, url).headers(headers);
+        let request = match body {
+            Some(body) => request.json(body),
+            None => request,
+        };
+        let answer = request.send().await?;
         self.note_clock(&answer, asked);
         let status = answer.status();
         if status.is_success() {
@@ -204,6 +261,22 @@ impl Resource {
             metadata,
         };
         Some(Found { info, write })
+    }
+}
+
+impl Rewrite {
+    /// What the answer says, if it says that the copy is whole or how to go on.
+    fn understood(self) -> Result<Rewritten, Failure> {
+        let none = || Failure::transient("response describes no copy");
+        if !self.done {
+            let (token, copied) = self.token.zip(self.total_bytes_rewritten.parse().ok()).ok_or_else(none)?;
+            return Ok(Rewritten::Part { token, copied });
+        }
+        let copy = self.resource.ok_or_else(none)?;
+        if copy.size != self.object_size {
+            return Err(Failure::lasting(format!("{} of {} bytes were copied", copy.size, self.object_size)));
+        }
+        copy.generation.parse().map(|generation| Rewritten::Whole(Generation(generation))).map_err(|_| none())
     }
 }
 

@@ -10,8 +10,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use google_cloud_gax::retry_throttler::CircuitBreaker;
 use google_cloud_storage::client::Storage;
+use serde_json::{Value, json};
 use tokio::{fs::File, io::AsyncReadExt, time::Instant};
 
 use super::{
@@ -51,6 +53,24 @@ impl<'a> Write<'a> {
         self.metadata.clone().into_iter().chain([mark])
     }
 
+    /// The object as the storage API is told of it.
+    pub(super) fn resource(&self) -> Value {
+        let metadata: Metadata = self.marked_metadata().collect();
+        json!({ "contentType": content_type(self.path), "metadata": metadata })
+    }
+
+    /// One attempt at the write. Until it is answered, and for good if it isn't, it may have been carried out or not.
+    pub(super) async fn attempt<T>(&self, sending: BoxFuture<'_, Result<T, Failure>>) -> Result<T, Failure> {
+        // Also when this attempt's time runs out.
+        let unsure = self.unsure.swap(true, Ordering::Relaxed);
+        let answer = sending.await;
+        if answer.as_ref().is_err_and(|failure| !failure.transient) {
+            // Refused, hence not carried out: as sure as before.
+            self.unsure.store(unsure, Ordering::Relaxed);
+        }
+        answer
+    }
+
     /// One attempt at writing content that is in memory.
     pub(super) async fn send(&self, storage: &Storage, bucket: &str, content: &Bytes) -> Result<Generation, Failure> {
         let sending = storage
@@ -62,17 +82,7 @@ impl<'a> Write<'a> {
             .with_known_crc32c(crc32c::crc32c(content))
             .with_resumable_upload_threshold(content.len() + 1)
             .send_unbuffered();
-        // Until the answer is there, also when this attempt's time runs out.
-        let unsure = self.unsure.swap(true, Ordering::Relaxed);
-        let failure = match Box::pin(sending).await {
-            Ok(written) => return Ok(Generation(written.generation)),
-            Err(error) => Failure::from(error),
-        };
-        if !failure.transient {
-            // Refused, hence not carried out: as sure as before.
-            self.unsure.store(unsure, Ordering::Relaxed);
-        }
-        Err(failure)
+        self.attempt(Box::pin(async { Ok(Generation(Box::pin(sending).await?.generation)) })).await
     }
 
     /// Sends a file; cut uploads go on where they were cut. Fails when nothing was sent for twice the time limit: once

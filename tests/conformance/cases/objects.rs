@@ -201,6 +201,46 @@ pub(crate) async fn a_download_stays_with_its_generation(world: World) {
     assert!(matches!(pinned, Err(Error::Gone { .. })), "{pinned:?}");
 }
 
+pub(crate) async fn a_copy_has_the_content_and_metadata_of_its_own(world: World) {
+    for size in [0_usize, 100, 5 << 20] {
+        let content: Bytes = (0..size).map(|n| u8::try_from(n % 251).unwrap()).collect();
+        let (from, to) = (at(&format!("candidates/web/12/{size}.deb")), at(&format!("debs/web/{size}.deb")));
+        let first = world.bucket.create(&from, content.clone(), &note("candidate")).await.unwrap();
+        let copy = world.bucket.copy(&from, first, &to, &note("release: für alle")).await.unwrap();
+        assert!(copy != first, "each has a generation of its own");
+        let info = world.bucket.head(&to).await.unwrap().unwrap();
+        assert_eq!((info.generation, info.size, info.metadata), (copy, size as u64, note("release: für alle")));
+        assert!(drain(world.bucket.download(&to, Some(copy), 0).await.unwrap().unwrap()).await == content);
+        let source = world.bucket.head(&from).await.unwrap().unwrap();
+        assert_eq!((source.generation, source.metadata), (first, note("candidate")), "what was copied is as it was");
+        // Neither is the other: what becomes of one is nothing to the other.
+        world.bucket.replace(&from, "other".into(), &Metadata::new(), first).await.unwrap();
+        assert_eq!(world.bucket.head(&to).await.unwrap().unwrap().generation, copy);
+        assert!(drain(world.bucket.download(&to, Some(copy), 0).await.unwrap().unwrap()).await == content);
+    }
+}
+
+pub(crate) async fn a_copy_never_overwrites_and_wants_the_generation(world: World) {
+    let (from, to) = (at("candidates/web/12/web.deb"), at("debs/web/web.deb"));
+    let absent = world.bucket.copy(&from, Generation(7), &to, &Metadata::new()).await;
+    assert!(matches!(&absent, Err(Error::Gone { object }) if object == from.as_str()), "{absent:?}");
+    let first = world.bucket.create(&from, "one".into(), &Metadata::new()).await.unwrap();
+    let second = world.bucket.replace(&from, "two".into(), &Metadata::new(), first).await.unwrap();
+    let stale = world.bucket.copy(&from, first, &to, &Metadata::new()).await;
+    assert!(matches!(&stale, Err(Error::Gone { object }) if object == from.as_str()), "{stale:?}");
+    assert_eq!(world.bucket.head(&to).await.unwrap(), None, "nothing was written");
+
+    let copy = world.bucket.copy(&from, second, &to, &note("two")).await.unwrap();
+    // Also where the source is another one by now: what is there is the answer.
+    for seen in [second, first] {
+        let again = world.bucket.copy(&from, seen, &to, &note("again")).await;
+        assert!(matches!(&again, Err(Error::AlreadyExists { object }) if object == to.as_str()), "{again:?}");
+    }
+    let info = world.bucket.head(&to).await.unwrap().unwrap();
+    assert_eq!((info.generation, info.metadata), (copy, note("two")));
+    assert_eq!(text(&world.bucket, "debs/web/web.deb").await.as_deref(), Some("two"));
+}
+
 pub(crate) async fn a_large_object_goes_through_in_flat_memory(world: World) {
     const MIB: usize = 1 << 20;
     let large = world.scratch.path().join("large");

@@ -18,7 +18,9 @@ use jiff::fmt::rfc2822::DateTimePrinter;
 use tokio::net::TcpListener;
 
 use super::{
+    address::{Copy, decode},
     reply::{empty, json_answer, plain, refuse, text},
+    rewrite,
     state::{Fault, Kind, Request, Shared, lock},
     store::{Query, Stored},
     upload,
@@ -51,6 +53,7 @@ async fn handle(Extract(state): Extract<Shared>, request: HttpRequest) -> Respon
     let authorization = text(request.headers(), "authorization");
     let seen = Request {
         kind,
+        bucket: bucket.clone(),
         object: object.clone(),
         query: query.clone(),
         range: range.clone(),
@@ -104,6 +107,7 @@ async fn handle(Extract(state): Extract<Shared>, request: HttpRequest) -> Respon
             lock(&state).store.get(&bucket, &object, &query).map(|object| json_answer(&object.to_json(&bucket, fields)))
         }
         Kind::List => lock(&state).store.list(&bucket, &query).map(|page| json_answer(&page)),
+        Kind::Rewrite => rewrite::rewrite(&state, &bucket, &query, request, fault.as_ref()).await,
         Kind::Delete => lock(&state).store.delete(&bucket, &object, &query).map(|()| empty(204)),
         Kind::Insert => upload::insert(&state, &bucket, &object, &query, request).await,
         Kind::Chunk => upload::chunk(&state, &query, request, fault.as_ref()).await,
@@ -138,6 +142,7 @@ fn route(request: &HttpRequest) -> Option<(Kind, String, String, Query)> {
     let of = |key: &str| query.get(key).cloned().unwrap_or_default();
     let (kind, object) = match (request.method(), upload.is_some(), rest.strip_prefix('/')) {
         (&Method::POST, true, None) => (Kind::Insert, of("name")),
+        (&Method::POST, false, Some(copy)) => (Kind::Rewrite, Copy::parse(copy)?.to),
         (&Method::PUT, true, None) => (Kind::Chunk, of("name")),
         (&Method::GET, false, None) => (Kind::List, of("prefix")),
         (&Method::GET, false, Some(name)) if of("alt") == "media" => (Kind::Get, decode(name)?),
@@ -146,18 +151,6 @@ fn route(request: &HttpRequest) -> Option<(Kind, String, String, Query)> {
         _ => return None,
     };
     Some((kind, bucket, object, query))
-}
-
-/// Takes percent-encoding off (RFC 3986 §2.1).
-fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::new();
-    let mut pieces = text.split('%');
-    bytes.extend_from_slice(pieces.next()?.as_bytes());
-    for piece in pieces {
-        bytes.push(u8::from_str_radix(piece.get(..2)?, 16).ok()?);
-        bytes.extend_from_slice(&piece.as_bytes()[2..]);
-    }
-    String::from_utf8(bytes).ok()
 }
 
 /// The query as the server takes it.

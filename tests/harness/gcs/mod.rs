@@ -1,12 +1,14 @@
 //! A fake of Google Cloud Storage, over real sockets.
 //!
 //! It speaks what our programs use of the JSON API: insert (multipart and resumable), media with ranges and
-//! preconditions, metadata, list with prefix, delimiter and paging, delete. What it says was compared with Google's own
+//! preconditions, metadata, list with prefix, delimiter and paging, rewrite, delete. What it says was compared with Google's own
 //! `storage-testbench`. And it misbehaves on request, by [`Fault`]. It runs on a thread of its own, so that blocking
 //! tests and tests with paused time can use it, and other processes and containers too: it is only a URL.
 
+mod address;
 mod answer;
 mod reply;
+mod rewrite;
 mod state;
 mod store;
 mod upload;
@@ -44,6 +46,11 @@ impl FakeGcs {
             answer::serve(listener, shared)
         });
         Self { url: format!("http://{}", server.address()), state, _server: server }
+    }
+
+    /// Makes another empty bucket.
+    pub fn make_bucket(&self, name: &str) {
+        lock(&self.state).store.make_bucket(name);
     }
 
     /// From now on every request must bear this token, else it is answered 401.

@@ -21,6 +21,8 @@ pub enum Kind {
     Insert,
     /// A piece of a resumable upload, or the question how far it got.
     Chunk,
+    /// A copy, or a request to go on with one.
+    Rewrite,
     /// A deletion.
     Delete,
 }
@@ -30,7 +32,9 @@ pub enum Kind {
 pub struct Request {
     /// What it is for.
     pub kind: Kind,
-    /// The object's name, or the prefix that is listed.
+    /// The bucket.
+    pub bucket: String,
+    /// The object's name, or the prefix that is listed; of a copy that of what is made.
     pub object: String,
     /// The query's parameters, decoded.
     pub query: BTreeMap<String, String>,
@@ -65,13 +69,15 @@ pub enum Fault {
     Slow(Duration),
     /// Sends this many bytes of the body, or takes this many of a piece of an upload, then closes the connection.
     Cut(u64),
+    /// Copies at most this many bytes, and says by which token the copy goes on.
+    Part(usize),
     /// Takes a piece of an upload whole, keeps nothing of it, and says so.
     Forget,
     /// Sends this many bytes of the body, then nothing more, and keeps the connection.
     Stall(u64),
     /// Sends a body of the right length with the first byte changed.
     WrongBytes,
-    /// Sends a body that is this much shorter than the object, with a `Content-Length` to match.
+    /// Sends a body that is this much shorter than the object, with a `Content-Length` to match; of a copy, makes such a one.
     Shorter(usize),
     /// Sends a body that is this much longer than the object, with a `Content-Length` to match.
     Longer(usize),

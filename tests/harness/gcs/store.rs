@@ -5,10 +5,11 @@ use std::{
     ops::Bound,
 };
 
-use crate::base64::base64;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
+
+use crate::base64::base64;
 
 /// The query's parameters of a request.
 pub(super) type Query = BTreeMap<String, String>;
@@ -62,10 +63,20 @@ pub(super) struct Session {
     pub(super) done: Option<Stored>,
 }
 
+/// A copy under way: all that must be the same when it goes on, and how many bytes are there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Copying {
+    pub(super) path: String,
+    pub(super) generation: i64,
+    pub(super) resource: Bytes,
+    pub(super) copied: usize,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Store {
     buckets: BTreeMap<String, BTreeMap<String, Stored>>,
     pub(super) sessions: BTreeMap<String, Session>,
+    pub(super) copies: BTreeMap<String, Copying>,
     last: i64,
     /// How far its clock is ahead.
     pub(super) ahead: SignedDuration,

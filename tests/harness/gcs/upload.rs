@@ -24,17 +24,17 @@ const LIMIT: usize = 1 << 30;
 /// Resumable uploads are kept in multiples of this, except at their end, as Google keeps them.
 const QUANTUM: usize = 256 << 10;
 
-/// What an upload says of its object.
+/// What a request says of the object that it makes.
 #[derive(Debug, Default)]
-struct Resource {
+pub(super) struct Resource {
     name: Option<String>,
-    metadata: BTreeMap<String, String>,
-    content_type: Option<String>,
+    pub(super) metadata: BTreeMap<String, String>,
+    pub(super) content_type: Option<String>,
     crc32c: Option<String>,
 }
 
 impl Resource {
-    fn parse(json: &[u8]) -> Result<Self, Refusal> {
+    pub(super) fn parse(json: &[u8]) -> Result<Self, Refusal> {
         let json: Value = match json {
             [] => Value::Null,
             json => serde_json::from_slice(json).map_err(|e| (400, format!("Parse Error: {e}")))?,

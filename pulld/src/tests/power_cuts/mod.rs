@@ -84,6 +84,10 @@ async fn story() {
     let other = "other".parse().unwrap();
     let generation = server.bucket.create(&other, "x".into(), &Metadata::new()).await.unwrap();
     mark("step");
+    let copy = "copy".parse().unwrap();
+    let about = Metadata::from([("note".to_owned(), "copied".to_owned())]);
+    server.bucket.copy(&other, generation, &copy, &about).await.unwrap();
+    mark("step");
     server.bucket.delete(&other, generation).await.unwrap();
     mark("step");
     let rescue = Rescue::new(server.paths().rescue());
