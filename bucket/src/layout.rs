@@ -38,6 +38,10 @@ const CHANGES: &str = "changes/";
 pub(crate) const BUILDS: &str = "builds/";
 /// Below it, one directory for each project, in it one for each change that is about to be merged.
 pub(crate) const CANDIDATES: &str = "candidates/";
+/// Below it, one object for each buildset, in a candidate bucket.
+pub(crate) const BUILDSETS: &str = "buildsets/";
+/// What marks a directory as the overlay of a buildset, which is removed with it.
+pub(crate) const OVERLAY: &str = "push-overlay";
 /// What follows the name of a push in that of its end.
 const END: &str = ".end";
 /// How names of objects have a time, to the microsecond, in UTC.
@@ -253,6 +257,21 @@ pub(crate) fn gated_at(path: &ObjectPath) -> Option<(ChangeId, ReleaseName)> {
     let (project, rest) = path.0.strip_prefix(CANDIDATES)?.split_once('/')?;
     let (change, release) = rest.split_once('/')?;
     Some((ChangeId::new(project, change).ok()?, release.parse().ok()?))
+}
+
+/// `push-overlay`
+pub(crate) fn overlay() -> ObjectPath {
+    ObjectPath(OVERLAY.to_owned())
+}
+
+/// `buildsets/{id}.json`
+pub(crate) fn buildset(id: &BuildId) -> ObjectPath {
+    ObjectPath(format!("{BUILDSETS}{id}.json"))
+}
+
+/// The buildset that lies at `path`, if it is a buildset's path.
+pub(crate) fn buildset_at(path: &ObjectPath) -> Option<BuildId> {
+    path.0.strip_prefix(BUILDSETS)?.strip_suffix(".json")?.parse().ok()
 }
 
 /// `channels/{app}/{channel}.json`

@@ -26,6 +26,7 @@ mod ascii;
 mod backend;
 mod bucket_url;
 mod build_id;
+mod buildset;
 mod candidate;
 mod change;
 mod change_id;
@@ -47,6 +48,7 @@ mod newest;
 mod object;
 mod options;
 mod original;
+mod overlay;
 mod package;
 mod pubsub_name;
 mod push;
@@ -72,6 +74,7 @@ pub use app_name::AppName;
 pub use backend::Bucket;
 pub use bucket_url::BucketUrl;
 pub use build_id::BuildId;
+pub use buildset::{Buildset, BuildsetSummary};
 pub use candidate::{Candidate, CandidateMetadata, CandidatePlace};
 pub use change::{ArtifactType, Change, ChangeState, ChangeSummary, RecordedCandidate, Try, TryResult};
 pub use change_id::ChangeId;
@@ -92,6 +95,7 @@ pub use name::NameError;
 pub use object::{Fetched, Generation, Metadata, Object, ObjectInfo};
 pub use options::{BucketOptions, Credentials, PubSubOptions};
 pub use original::OriginalRelease;
+pub use overlay::Overlay;
 pub use package::{
     check::{Check, CheckPace, Probe},
     command::CheckCommand,

@@ -7,7 +7,9 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use console::UsageError;
 
 use crate::{
-    commands::{adopt, build, change, check, diff, init, list, plan, publish, reference, schema, show, upload},
+    commands::{
+        adopt, build, buildset, change, check, diff, init, list, plan, publish, reference, schema, show, upload,
+    },
     options::Options,
 };
 
@@ -61,6 +63,8 @@ enum Command {
     Diff(diff::Diff),
     /// Record and show changes that are not merged yet
     Change(change::Change),
+    /// Make an overlay of production with what a change would alter, and try it
+    Buildset(buildset::Buildset),
     /// Make releases of ours from those of the original system
     Adopt(adopt::Adopt),
     /// Print the reference of release.toml: every key, with its default and an example
@@ -75,8 +79,9 @@ enum Command {
 }
 
 impl Command {
-    fn run(self, options: &Options) -> Result<()> {
-        match self {
+    fn run(self, options: &Options) -> Result<ExitCode> {
+        let done = match self {
+            Self::Buildset(buildset) => return buildset.run(options),
             Self::Init => init::run(options),
             Self::Plan(plan) => plan.run(options),
             Self::Build(build) => build.run(options),
@@ -90,7 +95,8 @@ impl Command {
             Self::Reference => reference::run(),
             Self::Schema => schema::run(),
             Self::Completions(completions) => completions.run::<Cli>(),
-        }
+        };
+        done.map(|()| ExitCode::SUCCESS)
     }
 }
 
@@ -105,7 +111,7 @@ fn commands() -> Vec<String> {
     Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect()
 }
 
-fn run(cli: Cli) -> Result<()> {
+fn run(cli: Cli) -> Result<ExitCode> {
     let Cli { options, command, publish } = cli;
     match command {
         Some(_) if publish.is_given() => {
@@ -113,6 +119,6 @@ fn run(cli: Cli) -> Result<()> {
             Err(UsageError::new(text).into())
         }
         Some(command) => command.run(&options),
-        None => publish.run(&options, &commands()),
+        None => publish.run(&options, &commands()).map(|()| ExitCode::SUCCESS),
     }
 }

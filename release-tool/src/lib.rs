@@ -10,6 +10,7 @@
 //! stdout carries results only (release names, paths, JSON), stderr everything else.
 
 mod builder;
+mod buildset;
 mod change;
 mod cli;
 mod commands;

@@ -24,9 +24,9 @@ pub(crate) struct Options {
     /// Run in this directory, which contains release.toml [default: the current one]
     #[arg(short = 'C', value_name = "DIR", default_value = ".", global = true, hide_default_value = true)]
     pub(crate) directory: PathBuf,
-    /// Directory for built packages, relative to release.toml
-    #[arg(long, value_name = "DIR", default_value = "dist", global = true)]
-    pub(crate) out: PathBuf,
+    /// Directory for built packages, relative to release.toml [default: dist]
+    #[arg(long, value_name = "DIR", global = true)]
+    pub(crate) out: Option<PathBuf>,
     /// Print results as JSON
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -58,6 +58,19 @@ impl Options {
         self.open_bucket(self.find_manifest()?.as_ref()).await
     }
 
+    /// Like [`Options::find_bucket`], for those who mean what is released: an overlay is never taken for that.
+    pub(crate) async fn production(&self) -> Result<Bucket> {
+        let bucket = self.find_bucket().await?;
+        let overlay = bucket.overlay().await.context("could not find out whether the bucket is an overlay")?;
+        if let Some(buildset) = overlay {
+            let (id, change) = (buildset.buildset, buildset.change);
+            let text = format!("the bucket is the overlay of the buildset `{id}` of `{change}`, and gone with it");
+            let hint = "name the bucket of the releases by --bucket";
+            return Err(UsageError::new(text).with_hint(hint).into());
+        }
+        Ok(bucket)
+    }
+
     /// The `release.toml` of the directory, if there is one. A broken one is no reason not to use another bucket.
     pub(crate) fn find_manifest(&self) -> Result<Option<Manifest>> {
         match self.directory().and_then(|directory| Manifest::read_if_there(&directory)) {
@@ -87,7 +100,7 @@ impl Options {
 
     /// The directory for built packages, for a project in `directory`.
     pub(crate) fn out(&self, directory: &Path) -> PathBuf {
-        directory.join(&self.out)
+        directory.join(self.out.as_deref().unwrap_or(Path::new("dist")))
     }
 }
 

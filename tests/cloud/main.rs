@@ -3,6 +3,7 @@
 mod adopt;
 mod agent;
 mod announcing;
+mod buildsets;
 mod channels;
 mod clocks;
 mod credentials;
@@ -16,5 +17,7 @@ mod serve;
 mod snapshot;
 mod stopping;
 mod tokens;
+mod tries;
+mod trying;
 mod watching;
 mod writing;

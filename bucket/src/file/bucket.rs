@@ -210,7 +210,7 @@ impl FileBucket {
             if directory.object(to)?.is_some() {
                 return Err(Error::AlreadyExists { object: to.to_string() });
             }
-            let written = copy::content(directory, &from, seen, to)?;
+            let written = copy::content((directory, &from, seen), (directory, to))?;
             directory.commit(to, written, &metadata, None)
         })
         .await
@@ -229,8 +229,13 @@ impl FileBucket {
         self.run(path, move |directory, path| directory.delete(path, seen)).await
     }
 
+    /// The directory that it is.
+    pub(super) fn directory(&self) -> Arc<Directory> {
+        self.directory.clone()
+    }
+
     /// Runs blocking work on one object where it may block.
-    async fn run<T: Send + 'static>(
+    pub(super) async fn run<T: Send + 'static>(
         &self,
         path: &ObjectPath,
         work: impl FnOnce(&Directory, &ObjectPath) -> Result<T, Error> + Send + 'static,

@@ -14,16 +14,14 @@ use super::{
 };
 use crate::{Error, Generation, ObjectPath};
 
-/// The content of the generation `seen` of `from`, to be put in the place of `to`.
+/// The content of the generation `seen` of `from`, to be put in the place of `to`, which may be in another directory.
 pub(super) fn content(
-    directory: &Directory,
-    from: &ObjectPath,
-    seen: Generation,
-    to: &ObjectPath,
+    (source, from, seen): (&Directory, &ObjectPath, Generation),
+    (target, to): (&Directory, &ObjectPath),
 ) -> Result<Written, Error> {
     let gone = || Error::Gone { object: from.to_string() };
-    let mut source = directory.object(from)?.filter(|object| object.generation == seen).ok_or_else(gone)?;
-    let mut written = directory.begin(to)?;
+    let mut source = source.object(from)?.filter(|object| object.generation == seen).ok_or_else(gone)?;
+    let mut written = target.begin(to)?;
     let target = written.file();
     if ioctl_ficlone(&*target, &source.file).is_err() {
         // The standard library has the kernel do it: copy_file_range(2), where that can't sendfile(2).

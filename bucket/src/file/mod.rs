@@ -29,6 +29,8 @@ mod lock;
 mod marked;
 mod marker;
 mod metadata;
+pub(crate) mod overlay;
+mod take;
 mod temporary;
 #[cfg(test)]
 mod tests;
@@ -36,5 +38,5 @@ mod walk;
 mod write;
 
 pub use bucket::FileBucket;
-pub(crate) use download::FileDownload;
+pub(crate) use download::{FileDownload, blocking};
 pub use marker::NewBucket;

@@ -1,7 +1,7 @@
 //! What is written of a change: pure functions of what was there and what is said.
 
 use anyhow::{Result, bail, ensure};
-use bucket::{Change, ChangeId, ChangeState, Commit, Timestamp};
+use bucket::{Change, ChangeId, ChangeState, Commit, Timestamp, Try};
 
 /// What is said of a change that is open.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,6 +102,24 @@ pub(crate) fn ended(
     Ok(Change { state, updated: now, by: by.to_owned(), ..before.clone() })
 }
 
+/// Most tries that are kept of a change.
+const MAX_TRIES: usize = 20;
+
+/// Most artifacts that the tries of a change are kept of together: what is recorded of it is bounded.
+const MAX_TRIED: usize = 1500;
+
+/// The change when it was tried once more. The oldest tries make room.
+pub(crate) fn tried(before: &Change, this: Try, by: &str) -> Change {
+    let mut change = Change { updated: this.at, by: by.to_owned(), ..before.clone() };
+    let too_many =
+        |tries: &[Try]| tries.len() > MAX_TRIES || tries.iter().map(|one| one.sha256.len()).sum::<usize>() > MAX_TRIED;
+    change.tries.push(this);
+    while change.tries.len() > 1 && too_many(&change.tries) {
+        change.tries.remove(0);
+    }
+    change
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -145,6 +163,24 @@ mod tests {
         assert!(opened(&id(), Some(&second), none, (BY, at(3))).unwrap().needs.is_empty());
         let stable = Opened { branch: "stable".to_owned(), ..said('a', None) };
         assert_eq!(opened(&id(), Some(&first), stable, (BY, at(3))).unwrap().branch, "stable");
+    }
+
+    #[test]
+    fn the_oldest_tries_make_room() {
+        let one = |minute, artifacts| -> Try {
+            let (sums, at) = (vec!["07".repeat(32); artifacts], at(minute));
+            serde_json::from_value(json!({ "buildset": "b", "sha256": sums, "result": "passed", "at": at })).unwrap()
+        };
+        let mut change = first();
+        for minute in 2..30 {
+            change = tried(&change, one(minute, 1), "ci@x");
+        }
+        assert_eq!((change.tries.len(), change.tries[0].at, change.tries[19].at), (20, at(10), at(29)));
+        assert_eq!((change.updated, change.by.as_str(), change.patchset), (at(29), "ci@x", 1));
+        let change = tried(&change, one(40, 1495), "ci@x");
+        assert_eq!((change.tries.len(), change.tries[0].at), (6, at(25)));
+        let change = tried(&change, one(41, 3000), "ci@x");
+        assert_eq!((change.tries.len(), change.tries[0].at), (1, at(41)));
     }
 
     #[test]

@@ -1,21 +1,20 @@
 //! `release change`: what is proposed for merging, as whatever tries it says.
 
-use anyhow::{Context as _, Result, bail, ensure};
-use bucket::{Ahead, Bucket, Change as Recorded, ChangeId, ChangeState, Commit, Error, Generation};
+use anyhow::{Context as _, Result, ensure};
+use bucket::{Ahead, Bucket, Change as Recorded, ChangeId, ChangeState, Commit};
 use clap::{Args, Subcommand};
-use console::{Table, UsageError, ago, nearest, note, print, print_json, print_line, safe};
+use console::{Table, UsageError, ago, note, print, print_json, print_line, safe};
 use futures_util::TryStreamExt as _;
 use serde_json::{Value, json};
 
 use crate::{
-    builder::Builder,
-    change::update::{Opened, ended, opened},
+    change::{
+        record::{ahead, by, read, read_known, unknown, update},
+        update::{Opened, ended, opened},
+    },
     git::{Git, text},
     options::{Options, wait_for},
 };
-
-/// How often a change is read again that somebody else has just written.
-const TRIES: usize = 20;
 
 /// The branch that changes are merged into when neither the file nor git says one.
 const USUAL_BRANCH: &str = "main";
@@ -149,64 +148,11 @@ impl Named {
         let candidates = options.candidates()?;
         wait_for(async {
             let bucket = candidates.open().await?;
-            let Some((_, change)) = read(&bucket, id).await? else { return Err(unknown(&bucket, id).await) };
+            let change = read_known(&bucket, id).await?;
             let ahead = ahead(&bucket, id, &change).await?;
             if options.json { print_json(&with_ahead(&change, &ahead)) } else { show(id, &change, &ahead, &bucket) }
         })
     }
-}
-
-async fn ahead(bucket: &Bucket, id: &ChangeId, change: &Recorded) -> Result<Ahead> {
-    let read = async |need: &ChangeId| Ok(bucket.change(need).await?.map(|(_, change)| change));
-    Ok(Ahead::of(id, &change.needs, read).await?)
-}
-
-async fn read(bucket: &Bucket, id: &ChangeId) -> Result<Option<(Generation, Recorded)>> {
-    bucket.change(id).await.with_context(|| format!("could not read the change `{id}`"))
-}
-
-/// Writes what becomes of a change, over what was read, once more whenever somebody else was faster.
-async fn update(
-    bucket: &Bucket,
-    id: &ChangeId,
-    becomes: impl AsyncFn(Option<&Recorded>) -> Result<Recorded>,
-) -> Result<Recorded> {
-    for _ in 0..TRIES {
-        let before = read(bucket, id).await?;
-        let change = becomes(before.as_ref().map(|(_, change)| change)).await?;
-        if before.as_ref().is_some_and(|(_, before)| *before == change) {
-            return Ok(change);
-        }
-        if let Some(new) = bucket.mark().await.context("could not mark the bucket")? {
-            note(new);
-        }
-        match bucket.write_change(id, &change, before.map(|(generation, _)| generation)).await {
-            Ok(_) => return Ok(change),
-            Err(Error::Conflict { .. } | Error::AlreadyExists { .. }) => {}
-            Err(error) => return Err(error).with_context(|| format!("could not record the change `{id}`")),
-        }
-    }
-    bail!("could not record the change `{id}`: others wrote it {TRIES} times meanwhile; try again")
-}
-
-/// That nothing is known of a change, with the nearest one that there is.
-async fn unknown(bucket: &Bucket, id: &ChangeId) -> anyhow::Error {
-    let known: Vec<ChangeId> = match bucket.changes(None).map_ok(|found| found.id).try_collect().await {
-        Ok(known) => known,
-        Err(error) => return anyhow::Error::new(error).context("could not list the changes"),
-    };
-    let known: Vec<String> = known.iter().map(ToString::to_string).collect();
-    let hint = match nearest(&id.to_string(), &known) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => format!("`release change open {id}` records it"),
-    };
-    anyhow::anyhow!("nothing is known of the change `{id}`: {hint}")
-}
-
-/// As whom somebody records.
-fn by() -> Result<String> {
-    let Builder { user, host } = Builder::find(|key| std::env::var(key).ok())?;
-    Ok(format!("{user}@{host}"))
 }
 
 /// The branch that changes are merged into: the one that is said, or that `origin` has as its own.

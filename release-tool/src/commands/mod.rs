@@ -2,6 +2,7 @@
 
 pub(crate) mod adopt;
 pub(crate) mod build;
+pub(crate) mod buildset;
 pub(crate) mod change;
 pub(crate) mod check;
 pub(crate) mod diff;

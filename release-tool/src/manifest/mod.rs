@@ -17,7 +17,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use bucket::{AppName, Architecture, BucketUrl, Check, PackageName, TopicName};
+use bucket::{AppName, Architecture, ArtifactType, BucketUrl, Check, PackageName, TopicName};
 use toml::Table;
 
 pub(crate) use contents::{Content, Id, Owner, Target};
@@ -69,6 +69,8 @@ pub(crate) struct Package {
     pub(crate) units: Vec<Unit>,
     /// `Push-Check:`
     pub(crate) check: Option<Check>,
+    /// Which types of artifacts a try takes from the changes ahead.
+    pub(crate) requires: Vec<ArtifactType>,
 }
 
 /// Origin of a package.
@@ -169,6 +171,17 @@ impl Manifest {
         Ok(Some(manifest))
     }
 
+    /// Which types of artifacts a try of it takes from the changes ahead: what any of its packages requires.
+    pub(crate) fn requires(&self) -> Vec<ArtifactType> {
+        let mut types = Vec::new();
+        for required in self.packages.iter().flat_map(|package| &package.requires) {
+            if !types.contains(required) {
+                types.push(required.clone());
+            }
+        }
+        types
+    }
+
     fn parse(directory: &Path, text: &str) -> Result<Self> {
         let table: Table = text.parse().map_err(|error| anyhow::anyhow!("not valid TOML: {error}"))?;
         let mut keys = Keys::new("top level", table, &known(Place::Top))?;
@@ -212,6 +225,20 @@ impl Manifest {
     }
 }
 
+/// `requires`: the types of artifacts by name.
+fn requires(at: &str, keys: &mut Keys) -> Result<Vec<ArtifactType>> {
+    if !keys.has("requires") {
+        return Ok(vec![ArtifactType::Deb]);
+    }
+    let named = keys.texts("requires")?.into_iter().map(|name| match name.as_str() {
+        "deb" => Ok(ArtifactType::Deb),
+        other => {
+            bail!("{at}: invalid `requires`: `{}` is no type of artifacts that is known, as \"deb\" is", safe(other))
+        }
+    });
+    named.collect()
+}
+
 impl Candidates {
     fn parse(table: Table, bucket: Option<&BucketUrl>) -> Result<Self> {
         let mut keys = Keys::new("[candidates]", table, &known(Place::Candidates))?;
@@ -230,6 +257,7 @@ impl Package {
         let mut keys = Keys::new(at, table, &[known(Place::Package), of_recipe.clone()].concat())?;
         let app: AppName = name.parse().with_context(|| format!("{at}: the table name must be a valid app name"))?;
         let check = check::parse(at, &mut keys)?;
+        let requires = requires(at, &mut keys)?;
         let prebuilt = keys.text("deb")?;
         let outside = keys.flag("outside")?;
         let units = unit::parse_all(at, keys.tables("unit")?, prebuilt.is_some())?;
@@ -244,7 +272,7 @@ impl Package {
                 );
             }
             let prebuilt = Prebuilt { deb: deb.into(), outside: outside.unwrap_or(false) };
-            return Ok(Self { app, source: Source::Prebuilt(prebuilt), build, units, check });
+            return Ok(Self { app, source: Source::Prebuilt(prebuilt), build, units, check, requires });
         }
         if outside.is_some() {
             bail!(
@@ -254,7 +282,7 @@ impl Package {
         name.parse::<PackageName>()
             .with_context(|| format!("{at}: the table name must also be a valid Debian package name"))?;
         let recipe = Recipe::parse(at, &mut keys, maintainer)?;
-        Ok(Self { app, source: Source::Recipe(Box::new(recipe)), build, units, check })
+        Ok(Self { app, source: Source::Recipe(Box::new(recipe)), build, units, check, requires })
     }
 
     /// Whether it is built here and says nothing of its maintainer.

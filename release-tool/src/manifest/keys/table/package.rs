@@ -19,7 +19,7 @@ pub(super) const KEYS: &[Key] = &[
         place: Package,
         name: "deb",
         kind: Text,
-        meaning: "A package that was built elsewhere, released as it is: only its control file gains the fields of Push. Of the other keys only `outside`, `build`, `unit` and `check` are then allowed.",
+        meaning: "A package that was built elsewhere, released as it is: only its control file gains the fields of Push. Of the other keys only `outside`, `build`, `unit`, `check` and `requires` are then allowed.",
         default: "the package is built here",
         example: "deb = \"third_party/grafana.deb\"",
     },
@@ -46,6 +46,14 @@ pub(super) const KEYS: &[Key] = &[
         meaning: "What must succeed before the release counts as healthy.",
         default: "only the units are judged",
         example: "check = [\"/usr/bin/web\", \"--health\"]",
+    },
+    Key {
+        place: Package,
+        name: "requires",
+        kind: Texts,
+        meaning: "Which types of artifacts a try of a change takes from the changes ahead of it (docs/candidates.md); `\"deb\"` is the only one so far. What any package of the file requires is taken.",
+        default: "`[\"deb\"]`",
+        example: "requires = []",
     },
     Key {
         place: Recipe,

@@ -1,0 +1,88 @@
+//! Taking an object of elsewhere: from another directory by the file system, or streamed. It becomes one only if its content has
+//! the sum that was said.
+
+use std::{
+    fs::File,
+    io::{self, Read as _, Seek as _, Write as _},
+};
+
+use bytes::Bytes;
+
+use super::{
+    bucket::FileBucket,
+    copy,
+    directory::Directory,
+    download::{CHUNK, blocking},
+    failure::failed,
+    write::Written,
+};
+use crate::{Error, ObjectInfo, ObjectPath, Sha256, source_file::Summing};
+
+impl FileBucket {
+    /// Copies an object of another directory to a path where none must be yet, with its metadata.
+    pub(crate) async fn take(
+        &self,
+        from: &Self,
+        found: &ObjectInfo,
+        to: &ObjectPath,
+        sha256: &Sha256,
+    ) -> Result<(), Error> {
+        let (from, path, seen) = (from.directory(), found.path.clone(), found.generation);
+        let copy = move |directory: &Directory, to: &ObjectPath| {
+            let mut written = copy::content((&from, &path, seen), (directory, to))?;
+            let sum = sum(written.file()).map_err(|e| failed("read", to.as_str(), &e))?;
+            Ok((written, sum))
+        };
+        let copied = self.run(to, copy).await?;
+        self.keep(copied, found, to, sha256).await
+    }
+
+    /// The same for an object of another kind of bucket, of which `next` gives one piece after the other.
+    pub(crate) async fn take_streamed(
+        &self,
+        mut next: impl AsyncFnMut() -> Result<Option<Bytes>, Error>,
+        found: &ObjectInfo,
+        to: &ObjectPath,
+        sha256: &Sha256,
+    ) -> Result<(), Error> {
+        let mut written = self.run(to, Directory::begin).await?;
+        let mut sum = Summing::default();
+        while let Some(chunk) = next().await? {
+            let mut target = written.file().try_clone().map_err(|e| failed("write", to.as_str(), &e))?;
+            let write = move || {
+                sum.add(&chunk);
+                target.write_all(&chunk).map(|()| sum)
+            };
+            sum = blocking(write).await.map_err(|e| failed("write", to.as_str(), &e))?;
+        }
+        written.filled();
+        self.keep((written, sum.finish()), found, to, sha256).await
+    }
+
+    async fn keep(
+        &self,
+        (written, sum): (Written, Sha256),
+        found: &ObjectInfo,
+        to: &ObjectPath,
+        sha256: &Sha256,
+    ) -> Result<(), Error> {
+        if sum != *sha256 {
+            let reason = format!("its content has the SHA-256 {sum}, not {sha256} as its metadata says");
+            return Err(Error::Malformed { object: found.path.to_string(), reason });
+        }
+        let metadata = found.metadata.clone();
+        self.run(to, move |directory, to| directory.commit(to, written, &metadata, None)).await.map(drop)
+    }
+}
+
+/// The sum of a whole file.
+fn sum(file: &mut File) -> io::Result<Sha256> {
+    file.rewind()?;
+    let (mut sum, mut chunk) = (Summing::default(), vec![0; CHUNK]);
+    loop {
+        match file.read(&mut chunk)? {
+            0 => return Ok(sum.finish()),
+            length => sum.add(&chunk[..length]),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Reading and writing what is recorded of a change.
+
+use anyhow::{Context as _, Result, bail};
+use bucket::{Ahead, Bucket, Change, ChangeId, Error, Generation};
+use console::{nearest, note};
+use futures_util::TryStreamExt as _;
+
+use crate::builder::Builder;
+
+/// How often a change is read again that somebody else has just written.
+const TRIES: usize = 20;
+
+/// What is recorded of a change, if it is known.
+pub(crate) async fn read(bucket: &Bucket, id: &ChangeId) -> Result<Option<(Generation, Change)>> {
+    bucket.change(id).await.with_context(|| format!("could not read the change `{id}`"))
+}
+
+/// What is recorded of a change.
+///
+/// # Errors
+/// Also that nothing is known of it.
+pub(crate) async fn read_known(bucket: &Bucket, id: &ChangeId) -> Result<Change> {
+    match read(bucket, id).await? {
+        Some((_, change)) => Ok(change),
+        None => Err(unknown(bucket, id).await),
+    }
+}
+
+/// What is ahead of a change.
+pub(crate) async fn ahead(bucket: &Bucket, id: &ChangeId, change: &Change) -> Result<Ahead> {
+    let read = async |need: &ChangeId| Ok(bucket.change(need).await?.map(|(_, change)| change));
+    Ok(Ahead::of(id, &change.needs, read).await?)
+}
+
+/// Writes what becomes of a change, over what was read, once more whenever somebody else was faster.
+pub(crate) async fn update(
+    bucket: &Bucket,
+    id: &ChangeId,
+    becomes: impl AsyncFn(Option<&Change>) -> Result<Change>,
+) -> Result<Change> {
+    for _ in 0..TRIES {
+        let before = read(bucket, id).await?;
+        let change = becomes(before.as_ref().map(|(_, change)| change)).await?;
+        if before.as_ref().is_some_and(|(_, before)| *before == change) {
+            return Ok(change);
+        }
+        if let Some(new) = bucket.mark().await.context("could not mark the bucket")? {
+            note(new);
+        }
+        match bucket.write_change(id, &change, before.map(|(generation, _)| generation)).await {
+            Ok(_) => return Ok(change),
+            Err(Error::Conflict { .. } | Error::AlreadyExists { .. }) => {}
+            Err(error) => return Err(error).with_context(|| format!("could not record the change `{id}`")),
+        }
+    }
+    bail!("could not record the change `{id}`: others wrote it {TRIES} times meanwhile; try again")
+}
+
+/// That nothing is known of a change, with the nearest one that there is.
+pub(crate) async fn unknown(bucket: &Bucket, id: &ChangeId) -> anyhow::Error {
+    let known: Vec<String> = match bucket.changes(None).map_ok(|found| found.id.to_string()).try_collect().await {
+        Ok(known) => known,
+        Err(error) => return anyhow::Error::new(error).context("could not list the changes"),
+    };
+    let hint = match nearest(&id.to_string(), &known) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("`release change open {id}` records it"),
+    };
+    anyhow::anyhow!("nothing is known of the change `{id}`: {hint}")
+}
+
+/// As whom somebody records.
+pub(crate) fn by() -> Result<String> {
+    let Builder { user, host } = Builder::find(|key| std::env::var(key).ok())?;
+    Ok(format!("{user}@{host}"))
+}

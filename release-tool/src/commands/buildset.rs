@@ -1,0 +1,284 @@
+//! `release buildset`: an overlay of production with what a change, and those ahead of it, would alter, for the time of a try.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use bucket::{AppName, Bucket, Buildset as Begun, ChangeId, ServerName, Sha256, Try};
+use clap::{Args, Subcommand};
+use console::{note, print_json, print_line, warning};
+use serde_json::{Value, json};
+
+use crate::{
+    builder::Builder,
+    buildset::{
+        choose::Artifact,
+        make::{Buckets, Decided, Wanted, end, existing, locate, make, new, releases, url},
+        production::Scope,
+        run::{Ended, Signals, run},
+    },
+    change::{
+        record::{by, update},
+        update::tried,
+    },
+    manifest::Manifest,
+    options::{Options, wait_for},
+};
+
+/// What says to a command that it runs in a buildset, and in which.
+const RUNNING: &str = "PUSH_BUILDSET";
+
+/// Make an overlay of production with what a change would alter, and try it
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  release buildset run --change web/12 --server web-1 -- ./test.sh    try what web-1 would have, with PUSH_BUCKET set
+  release buildset start --change web/12 --app web --out /srv/try      make the overlay and print its bucket
+  release buildset stop /srv/try                                       remove it
+
+The overlay has for each app the candidate of the change, else of the nearest change ahead of it, else the release of
+production. It is an ordinary bucket: `push`, `push serve` and `pulld` use it. Production is only read.")]
+pub(crate) struct Buildset {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Make the overlay of a change, and print its bucket URL
+    Start(Start),
+    /// Make the overlay, run a command with `PUSH_BUCKET` set to it, and remove it, whatever happens
+    Run(Run),
+    /// Remove an overlay that `start` or `run --keep` left
+    Stop {
+        /// Directory of the overlay
+        #[arg(value_name = "DIR")]
+        overlay: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Start {
+    /// Change to try, as in web/12
+    #[arg(long, value_name = "PROJECT/ID")]
+    change: ChangeId,
+    /// Take of production what this server should have, and its server document
+    #[arg(long, conflicts_with = "app")]
+    server: Option<ServerName>,
+    /// Take these apps of production: what the channel `prod` points to, else the newest clean release [default: all apps]
+    #[arg(long, value_name = "APP", num_args = 1..)]
+    app: Vec<AppName>,
+    /// Take production's release where a change ahead has no candidate of its last patchset
+    #[arg(long)]
+    missing_ok: bool,
+    /// Directory for the overlay, absent or empty [default: a new one below the temporary directory]
+    #[arg(id = "out", long = "out", value_name = "DIR")]
+    directory: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct Run {
+    #[command(flatten)]
+    start: Start,
+    /// Leave the overlay, and say where it is
+    #[arg(long)]
+    keep: bool,
+    /// Command to run, with its arguments
+    #[arg(value_name = "COMMAND", required = true, last = true)]
+    command: Vec<OsString>,
+}
+
+impl Buildset {
+    pub(crate) fn run(self, options: &Options) -> Result<ExitCode> {
+        match self.verb {
+            Verb::Start(start) => start.run(options).map(|()| ExitCode::SUCCESS),
+            Verb::Run(run) => run.run(options),
+            Verb::Stop { overlay } => stop(options, &options.directory.join(overlay)).map(|()| ExitCode::SUCCESS),
+        }
+    }
+}
+
+impl Start {
+    fn run(self, options: &Options) -> Result<()> {
+        wait_for(async {
+            let candidates = options.candidates()?.open().await?;
+            if let Some((overlay, running)) = running(&candidates, &self.change).await? {
+                note(format_args!("note: this runs in the buildset `{}`, which is used again", running.buildset));
+                return tell_existing(options, &overlay, &running).await;
+            }
+            let buckets = Buckets { production: options.production().await?, candidates };
+            let decided = self.decide(options, &buckets).await?;
+            let buildset = self.place(options, &buckets)?;
+            if let Some((overlay, there)) = existing(&buildset.directory).await?
+                && there.change == self.change
+                && decided.is_in(&overlay).await?
+            {
+                return tell_existing(options, &overlay, &there).await;
+            }
+            let sums = make(&buckets, &decided, &buildset).await?;
+            tell(options, &buildset, &decided.chosen.artifacts.iter().zip(&sums).map(described).collect())
+        })
+    }
+
+    /// Decides what the overlay has, and says that.
+    async fn decide(&self, options: &Options, buckets: &Buckets) -> Result<Decided> {
+        let scope = match (&self.server, self.app.as_slice()) {
+            (Some(server), _) => Scope::Server(server.clone()),
+            (None, []) => Scope::All,
+            (None, apps) => Scope::Apps(apps.to_vec()),
+        };
+        let requires = Manifest::read(&options.directory()?)?.requires();
+        let wanted = Wanted { change: self.change.clone(), scope, requires, missing_ok: self.missing_ok };
+        let decided = wanted.decide(buckets).await?;
+        for said in &decided.chosen.notes {
+            note(format_args!("note: {said}"));
+        }
+        for artifact in &decided.chosen.artifacts {
+            note(artifact);
+        }
+        Ok(decided)
+    }
+
+    /// A buildset that is about to begin, in its directory.
+    fn place(&self, options: &Options, buckets: &Buckets) -> Result<Begun> {
+        let Builder { host, .. } = Builder::find(|key| std::env::var(key).ok())?;
+        let directory = self.directory.as_ref().map(|directory| options.directory.join(directory));
+        new(&self.change, host, directory, &buckets.candidates)
+    }
+}
+
+impl Run {
+    fn run(self, options: &Options) -> Result<ExitCode> {
+        let Self { start, keep, command } = &self;
+        wait_for(async {
+            let mut signals = Signals::listen()?;
+            let candidates = options.candidates()?.open().await?;
+            if let Some((_, running)) = running(&candidates, &start.change).await? {
+                let ended = run(command, &variables(&running), &options.directory, &mut signals).await?;
+                return Ok(ExitCode::from(ended.status));
+            }
+            let begin = async {
+                let buckets = Buckets { production: options.production().await?, candidates: candidates.clone() };
+                let decided = start.decide(options, &buckets).await?;
+                anyhow::Ok((start.place(options, &buckets)?, decided, buckets))
+            };
+            let (buildset, decided, buckets) = tokio::select! {
+                decided = begin => decided?,
+                signal = signals.next() => return Ok(ExitCode::from(Ended::by(signal).status)),
+            };
+            let sums = tokio::select! {
+                made = make(&buckets, &decided, &buildset) => made?,
+                signal = signals.next() => {
+                    end(&candidates, &buildset).await?;
+                    return Ok(ExitCode::from(Ended::by(signal).status));
+                }
+            };
+            let ended = run(command, &variables(&buildset), &options.directory, &mut signals).await;
+            let removed = if *keep {
+                note(format_args!(
+                    "kept: {}; `release buildset stop '{}'` removes it",
+                    url(&buildset),
+                    buildset.directory
+                ));
+                Ok(())
+            } else {
+                end(&candidates, &buildset).await
+            };
+            let ended = ended.inspect_err(|_| report(&removed))?;
+            let recorded = record(&candidates, &buildset, sums, ended).await;
+            if ended.status != 0 {
+                report(&removed);
+                report(&recorded);
+                return Ok(ExitCode::from(ended.status));
+            }
+            removed.and(recorded).map(|()| ExitCode::SUCCESS)
+        })
+    }
+}
+
+/// Says what went wrong beside what is told by the exit status.
+fn report(done: &Result<()>) {
+    if let Err(error) = done {
+        warning(format_args!("{error:#}"));
+    }
+}
+
+/// Enters into the change how it was tried.
+async fn record(candidates: &Bucket, buildset: &Begun, sha256: Vec<Sha256>, ended: Ended) -> Result<()> {
+    let (by, id) = (by()?, &buildset.change);
+    let change = update(candidates, id, async |before| {
+        let gone = || anyhow!("nothing is known of `{id}` any more: the candidate bucket was emptied meanwhile");
+        let (buildset, at) = (buildset.buildset.clone(), candidates.now());
+        let this = Try { buildset, sha256: sha256.clone(), result: ended.result, at, other: <_>::default() };
+        Ok(tried(before.ok_or_else(gone)?, this, &by))
+    });
+    change.await.map(drop).with_context(|| format!("could not record how `{id}` was tried"))
+}
+
+/// The buildset that this runs in, if it is one of this change.
+async fn running(candidates: &Bucket, change: &ChangeId) -> Result<Option<(Bucket, Begun)>> {
+    let Some(id) = std::env::var(RUNNING).ok().filter(|id| !id.is_empty()) else { return Ok(None) };
+    let id = id.parse().with_context(|| format!("{RUNNING} cannot be used"))?;
+    let read = candidates.buildset(&id).await.with_context(|| format!("could not read the buildset `{id}`"))?;
+    let (_, buildset) = read.with_context(|| format!("the buildset `{id}`, by {RUNNING}, has ended: unset that"))?;
+    if buildset.change != *change {
+        return Ok(None);
+    }
+    let overlay = existing(&buildset.directory).await?.filter(|(_, there)| there.buildset == id);
+    let (overlay, _) = overlay.with_context(|| format!("the overlay of the buildset `{id}`, by {RUNNING}, is gone"))?;
+    Ok(Some((overlay, buildset)))
+}
+
+/// What a command is told of the buildset that it runs in.
+fn variables(buildset: &Begun) -> [(&'static str, String); 2] {
+    [("PUSH_BUCKET", url(buildset).to_string()), (RUNNING, buildset.buildset.to_string())]
+}
+
+fn stop(options: &Options, directory: &Path) -> Result<()> {
+    wait_for(async {
+        let candidates = options.candidates()?.open().await?;
+        let directory = locate(directory)?;
+        if let Some((_, mut buildset)) = existing(&directory).await? {
+            // It may lie elsewhere on this machine than on that which made it.
+            buildset.directory.clone_from(&directory);
+            end(&candidates, &buildset).await?;
+            note(format_args!("removed {directory}"));
+        } else {
+            let is_there = std::fs::exists(&directory).with_context(|| format!("could not look into `{directory}`"))?;
+            ensure!(!is_there, "`{directory}` is not removed, because it is no overlay");
+            note(format_args!("{directory} is not there"));
+        }
+        if options.json { print_json(&json!({ "directory": directory })) } else { Ok(()) }
+    })
+}
+
+/// An artifact of an overlay, for `--json`.
+fn described((artifact, sha256): (&Artifact, &Sha256)) -> Value {
+    let mut shown = json!({ "release": artifact.release(), "sha256": sha256 });
+    if let Artifact::Candidate(picked) = artifact {
+        shown["change"] = json!(picked.place.change());
+        shown["patchset"] = json!(picked.patchset);
+    }
+    shown
+}
+
+async fn tell_existing(options: &Options, overlay: &Bucket, buildset: &Begun) -> Result<()> {
+    let shown = releases(overlay).await?.into_iter().map(|release| {
+        let sha256 = release.metadata.map(|facts| facts.sha256).ok();
+        json!({ "release": release.name, "sha256": sha256 })
+    });
+    tell(options, buildset, &shown.collect())
+}
+
+fn tell(options: &Options, buildset: &Begun, artifacts: &Value) -> Result<()> {
+    if !options.json {
+        return print_line(url(buildset));
+    }
+    let Begun { buildset: id, change, directory, .. } = buildset;
+    let bucket = url(buildset);
+    print_json(&json!({
+        "buildset": id, "change": change, "directory": directory, "bucket": bucket, "artifacts": artifacts,
+    }))
+}

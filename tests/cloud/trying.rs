@@ -1,0 +1,225 @@
+//! A repository with packages, production, and a candidate bucket, over both kinds of buckets.
+
+use std::{
+    cell::Cell,
+    fs,
+    path::PathBuf,
+    process::{Command, Output},
+};
+
+use bucket::{
+    Bucket, BucketOptions, BucketUrl, BuildId, Candidate, CandidateMetadata, CandidatePlace, Change, ChangeId,
+    Credentials, ObjectInfo, ReleaseName, ServerDocument, SourceFile, items,
+};
+use futures_util::TryStreamExt as _;
+use harness::{
+    Programs, Repo, Target,
+    gcs::{FakeGcs, Kind, Request},
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const PRODUCTION: &str = "acme-push";
+const CANDIDATES: &str = "acme-ci";
+
+/// The app of each package of the repository.
+const APPS: [&str; 3] = ["lib", "web", "cron"];
+
+pub(crate) struct World {
+    pub(crate) directory: TempDir,
+    pub(crate) repo: Repo,
+    pub(crate) gcs: Option<FakeGcs>,
+    pub(crate) production: Bucket,
+    pub(crate) candidates: Bucket,
+    /// How often something was built: each at a time of its own.
+    built: Cell<u32>,
+}
+
+impl World {
+    pub(crate) async fn over_directories() -> Self {
+        Self::new(None).await
+    }
+
+    pub(crate) async fn over_google() -> Self {
+        let gcs = FakeGcs::start(PRODUCTION);
+        gcs.make_bucket(CANDIDATES);
+        Self::new(Some(gcs)).await
+    }
+
+    async fn new(gcs: Option<FakeGcs>) -> Self {
+        let directory = TempDir::new().expect("a directory");
+        let repo = Repo::new(&directory.path().join("repo")).expect("a repository");
+        let open = async |name: &str| {
+            let url = url(&directory, gcs.as_ref(), name);
+            if let BucketUrl::File(path) = &url {
+                fs::create_dir(path).expect("a directory");
+            }
+            let endpoint = gcs.as_ref().map(|gcs| gcs.url.parse().expect("a URL"));
+            let options = BucketOptions { endpoint, credentials: Credentials::Anonymous, ..BucketOptions::default() };
+            let bucket = Bucket::open(&url, &options).await.expect("a bucket");
+            bucket.mark().await.expect("a marked bucket");
+            bucket
+        };
+        let (production, candidates) = (open(PRODUCTION).await, open(CANDIDATES).await);
+        let ci = url(&directory, gcs.as_ref(), CANDIDATES);
+        let package = |app| {
+            format!(
+                "[package.{app}]\ndescription = \"{app}\"\nmaintainer = \"A <a@example.org>\"\narch = \"all\"\n\
+                 contents = [{{ src = \"version\", dst = \"/srv/{app}\" }}]\n"
+            )
+        };
+        let manifest = format!("schema = 1\n[candidates]\nbucket = \"{ci}\"\n{}", APPS.map(package).concat());
+        repo.write("release.toml", &manifest).expect("a file");
+        let world = Self { directory, repo, gcs, production, candidates, built: Cell::new(0) };
+        world.work();
+        world
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// The directory of the candidate bucket.
+    pub(crate) fn ci(&self) -> PathBuf {
+        self.path(CANDIDATES)
+    }
+
+    /// A commit of something new.
+    fn work(&self) {
+        self.built.set(self.built.get() + 1);
+        self.repo.write("version", &self.built.get().to_string()).expect("a file");
+        self.repo.commit("work").expect("a commit");
+    }
+
+    fn time(&self) -> String {
+        format!("2026-11-20T19:{:02}:{:02}Z", self.built.get() / 60, self.built.get() % 60)
+    }
+
+    /// `release` in the repository.
+    pub(crate) fn release(&self, arguments: &[&str]) -> Command {
+        let mut release = Command::new(Programs::get().expect("our programs").release());
+        let url = url(&self.directory, self.gcs.as_ref(), PRODUCTION).to_string();
+        Target { url, endpoint: self.gcs.as_ref().map(|gcs| gcs.url.clone()) }.apply(&mut release);
+        release.env_remove("PUSH_BUILDSET").env("PUSH_HOST", "build-1").env("TMPDIR", self.directory.path());
+        release.arg("-C").arg(self.repo.directory()).args(arguments);
+        release
+    }
+
+    #[track_caller]
+    pub(crate) fn done(&self, arguments: &[&str]) -> Output {
+        let output = self.release(arguments).output().expect("release runs");
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        output
+    }
+
+    #[track_caller]
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.done(&[arguments, &["--json"]].concat());
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    /// What a command says that must fail with this status.
+    #[track_caller]
+    pub(crate) fn refused(&self, arguments: &[&str], status: i32) -> String {
+        let output = self.release(arguments).output().expect("release runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {said}");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "", "a failure has no result");
+        said
+    }
+
+    /// Releases an app.
+    pub(crate) fn released(&self, app: &str) -> ReleaseName {
+        self.work();
+        let output = self.done(&["-m", "release", app, "--time", &self.time()]);
+        String::from_utf8_lossy(&output.stdout).trim().parse().expect("a release name")
+    }
+
+    /// Opens a change of something new, or its next patchset.
+    #[track_caller]
+    pub(crate) fn opened(&self, id: &str, needs: &[&str]) -> Value {
+        self.work();
+        let needs = needs.iter().flat_map(|need| ["--needs", need]);
+        self.json(&["change", "open", id].into_iter().chain(needs).collect::<Vec<_>>())
+    }
+
+    /// Builds an app of a change and records the candidate, by a program that knows nothing of `release`.
+    pub(crate) async fn candidate(&self, id: &str, app: &str, gate: bool) -> ReleaseName {
+        let id: ChangeId = id.parse().expect("a change");
+        self.work();
+        let output = self.done(&["build", "-m", "try", app, "--time", &self.time()]);
+        let deb = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+        let scratch = self.path("scratch");
+        fs::create_dir_all(&scratch).expect("a directory");
+        let scratch = BucketUrl::File(scratch);
+        self.done(&["upload", deb.to_str().expect("a path"), "--bucket", &scratch.to_string()]);
+        let scratch = Bucket::open(&scratch, &BucketOptions::default()).await.expect("a bucket");
+        let stem = deb.file_stem().and_then(|stem| stem.to_str()).expect("a name");
+        let release = ReleaseName::from_stem(stem).expect("a release name");
+        let facts = scratch.release(&release).await.expect("an answer").expect("a release").metadata.expect("facts");
+
+        let (generation, mut change) = self.change(&id).await;
+        let (build, sha256, size) = (BuildId::random(), facts.sha256.clone(), facts.size);
+        let (bucket, place) = if gate {
+            (&self.production, CandidatePlace::Gated { change: id.clone(), release: release.clone() })
+        } else {
+            let (change, build, release) = (id.clone(), build.clone(), release.clone());
+            (&self.candidates, CandidatePlace::Built { change, build, release })
+        };
+        let metadata = CandidateMetadata {
+            release: facts,
+            change: id.clone(),
+            patchset: change.patchset,
+            tree: change.tree.clone(),
+            build: build.clone(),
+        };
+        let source = SourceFile::read(&deb).expect("a package");
+        bucket.upload_candidate(&place, &source, &metadata, &|_| ()).await.expect("a candidate");
+        let recorded = json!({
+            "type": "deb", "app": app, "release": release, "sha256": sha256, "size": size, "path": place.path().as_str(),
+            "build": build, "patchset": change.patchset, "gate": gate, "at": bucket.now(),
+        });
+        change.candidates.push(serde_json::from_value(recorded).expect("a candidate"));
+        self.candidates.write_change(&id, &change, Some(generation)).await.expect("a change");
+        release
+    }
+
+    pub(crate) async fn change(&self, id: &ChangeId) -> (bucket::Generation, Change) {
+        self.candidates.change(id).await.expect("an answer").expect("a change")
+    }
+
+    /// The one candidate of a change.
+    pub(crate) async fn only_candidate(&self, id: &str) -> Candidate {
+        let id: ChangeId = id.parse().expect("a change");
+        let (_, change) = self.change(&id).await;
+        let place = change.candidates[0].place(&id).expect("a place");
+        self.candidates.candidate(&place).await.expect("an answer").expect("a candidate")
+    }
+
+    /// Has a server document name these elements.
+    pub(crate) async fn document(&self, server: &str, elements: &[&str]) {
+        let document = ServerDocument::parse(json!(elements).to_string().as_bytes()).expect("a document");
+        let server = server.parse().expect("a server");
+        self.production.write_server_document(&server, &document, None).await.expect("a document");
+    }
+
+    /// Everything that is in production.
+    pub(crate) async fn all(&self) -> Vec<ObjectInfo> {
+        let page = async |after: Option<_>| self.production.list("", after.as_ref(), 1000).await;
+        items(page).try_collect().await.expect("a listing")
+    }
+
+    /// The requests that would write something of production.
+    pub(crate) fn writes(&self) -> Vec<Request> {
+        let requests = self.gcs.as_ref().map(FakeGcs::requests).unwrap_or_default();
+        let is_read = |kind| matches!(kind, Kind::Get | Kind::Head | Kind::List);
+        requests.into_iter().filter(|request| request.bucket == PRODUCTION && !is_read(request.kind)).collect()
+    }
+}
+
+fn url(directory: &TempDir, gcs: Option<&FakeGcs>, name: &str) -> BucketUrl {
+    match gcs {
+        Some(_) => BucketUrl::Gcs(name.to_owned()),
+        None => BucketUrl::File(directory.path().join(name)),
+    }
+}
