@@ -47,10 +47,10 @@ impl Ahead {
     ///
     /// # Errors
     /// When one can't be read, there are too many of them, or they need each other in a circle.
-    pub async fn of(
+    pub async fn of<F: Future<Output = Result<Option<Change>, Error>>>(
         id: &ChangeId,
         needs: &[ChangeId],
-        read: impl AsyncFn(&ChangeId) -> Result<Option<Change>, Error>,
+        read: impl Fn(ChangeId) -> F,
     ) -> Result<Self, NotAhead> {
         let (mut ahead, mut seen) = (Self::default(), BTreeSet::new());
         let mut graph = BTreeMap::from([(id.clone(), needs.to_vec())]);
@@ -58,8 +58,10 @@ impl Ahead {
         let mut steps = 1;
         while !next.is_empty() {
             next.retain(|need| need != id && seen.insert(need.clone()));
-            let reading = stream::iter(&next)
-                .map(async |need| read(need).await.map_err(|error| NotAhead::Unread(need.clone(), error)));
+            let reading = stream::iter(next.clone()).map(|need| {
+                let found = read(need.clone());
+                async move { found.await.map_err(|error| NotAhead::Unread(need, error)) }
+            });
             let found: Vec<Option<Change>> = reading.buffered(Self::AT_ONCE).try_collect().await?;
             let mut further = Vec::new();
             for (need, found) in next.into_iter().zip(found) {

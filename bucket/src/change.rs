@@ -180,6 +180,8 @@ pub struct ChangeSummary {
     pub id: ChangeId,
     /// The generation of its object.
     pub generation: Generation,
+    /// The size of that, in bytes.
+    pub size: u64,
     /// When that was written, by the bucket's clock.
     pub updated: Timestamp,
     /// What became of it; `None` if the listing doesn't say.
@@ -191,7 +193,8 @@ impl ChangeSummary {
         let states = [ChangeState::Open, ChangeState::Merged, ChangeState::Abandoned];
         let said = info.metadata.get(STATE);
         let state = said.and_then(|said| states.into_iter().find(|state| state.as_str() == said));
-        Some(Self { id: layout::change_at(&info.path)?, generation: info.generation, updated: info.updated, state })
+        let ObjectInfo { generation, size, updated, .. } = *info;
+        Some(Self { id: layout::change_at(&info.path)?, generation, size, updated, state })
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::fmt::Write as _;
 
-use bucket::ServerName;
+use bucket::{ChangeId, ServerName};
 use console::quoted;
 use thiserror::Error;
 
 /// Templates of addresses; what stands for a placeholder is percent-encoded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Links {
+    pub(super) change: Option<String>,
     pub(super) commit: Option<String>,
     pub(super) compare: Option<String>,
     pub(super) logs: Option<String>,
@@ -27,7 +28,8 @@ pub(super) enum TemplateError {
 }
 
 /// The keys of the file, and the placeholders that each may have.
-pub(super) const KEYS: [(&str, &[&str]); 4] = [
+pub(super) const KEYS: [(&str, &[&str]); 5] = [
+    ("Change", &["project", "change"]),
     ("Commit", &["repo", "commit"]),
     ("Compare", &["repo", "from", "to"]),
     ("Logs", &["server"]),
@@ -35,6 +37,11 @@ pub(super) const KEYS: [(&str, &[&str]); 4] = [
 ];
 
 impl Links {
+    /// Where a change that was proposed for merging is shown.
+    pub fn change(&self, change: &ChangeId) -> Option<String> {
+        fill(self.change.as_deref()?, &[("project", change.project()), ("change", change.change())])
+    }
+
     /// Where a commit of a repository is shown.
     pub fn commit(&self, repo: &str, commit: &str) -> Option<String> {
         fill(self.commit.as_deref()?, &[("repo", &path_of(repo)?), ("commit", commit)])
@@ -122,6 +129,10 @@ mod tests {
             assert_eq!(links.commit(repo, "7e0f").as_deref(), want, "{repo}");
         }
         assert_eq!(links.logs(&"web-1".parse().unwrap()), None);
+        let change = "acme.web/12".parse().unwrap();
+        assert_eq!(links.change(&change), None);
+        let links = Links { change: Some("https://git.example/{project}/pull/{change}".into()), ..links };
+        assert_eq!(links.change(&change).as_deref(), Some("https://git.example/acme.web/pull/12"));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use bucket::{Bucket, BucketUrl};
+use bucket::{Bucket, BucketOptions, BucketUrl};
 use clap::Args;
 use console::UsageError;
 use fleet::poke::PokeSettings;
@@ -38,6 +38,9 @@ pub(crate) struct Serve {
     /// next poll
     #[arg(long, value_name = "PROJECT", env = "PUSH_GCE_PROJECT")]
     project: Option<String>,
+    /// Candidate bucket, as in `[candidates]` of release.toml: adds a page of the changes that are not merged yet
+    #[arg(long, value_name = "URL", env = "PUSH_CANDIDATES")]
+    candidates: Option<BucketUrl>,
     #[command(flatten)]
     auth: AuthArguments,
 }
@@ -53,8 +56,20 @@ impl Serve {
         let lookup = |key: &str| std::env::var(key).ok();
         let poke = PokeSettings::from_env(self.project.as_deref(), lookup).map_err(usage)?;
         let auth = self.auth.settings(self.listen).map_err(usage)?;
-        let operator = operator_name();
-        let settings = web::Settings { listen: self.listen, auth, operator, policy, poke, refresh: self.refresh };
+        let candidates = match &self.candidates {
+            None => None,
+            Some(candidates) if candidates == url => {
+                let same = "--candidates names the bucket of the releases: what is not merged has a bucket of its own";
+                return Err(UsageError::new(same).into());
+            }
+            Some(candidates) => {
+                let options = BucketOptions::from_env(|key| std::env::var(key).ok())?;
+                let opened = Bucket::open(candidates, &options).await;
+                Some(opened.with_context(|| format!("could not open the candidate bucket `{candidates}`"))?)
+            }
+        };
+        let (listen, refresh, operator) = (self.listen, self.refresh, operator_name());
+        let settings = web::Settings { listen, auth, operator, policy, poke, refresh, candidates };
         let listening = |address, token: Option<&str>| {
             info!(%address, "serving on http://{address}/");
             if let Some(token) = token {

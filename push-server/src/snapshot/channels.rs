@@ -100,7 +100,7 @@ async fn changed<T: Clone, F: Future<Output = Result<Option<(Generation, T)>, Er
 }
 
 /// An object of which the listing says that it has a generation; `None` if it is gone by now.
-async fn object<T: Clone>(
+pub(super) async fn object<T: Clone>(
     generation: Generation,
     known: Option<&KnownObject<T>>,
     read: impl Future<Output = Result<Option<(Generation, T)>, Error>>,

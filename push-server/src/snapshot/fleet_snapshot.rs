@@ -8,7 +8,7 @@ use std::{
 use bucket::{AppName, Halt, HistoryEntry, Hold, ReleaseName, ServerName, Timestamp};
 use fleet::{hold::AllHolds, server::Server};
 
-use super::{channels::Channels, recent_push::RecentPush, releases::AppReleases, rollouts::Rollouts};
+use super::{changes::Changes, channels::Channels, recent_push::RecentPush, releases::AppReleases, rollouts::Rollouts};
 
 /// The whole fleet at one moment.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +29,8 @@ pub struct FleetSnapshot {
     pub rollouts: Arc<Rollouts>,
     /// The channels, what was seen of them, and the watcher that reported last.
     pub channels: Arc<Channels>,
+    /// Changes that are not merged yet, and what was built from changes, if there is a candidate bucket and it was read.
+    pub changes: Option<Arc<Changes>>,
     /// The releases that nobody may push.
     pub rejected: Arc<BTreeSet<ReleaseName>>,
     /// When the bucket was last read from end to end; `None` before the first time.
@@ -53,6 +55,7 @@ impl FleetSnapshot {
             && self.holds == other.holds
             && self.rollouts == other.rollouts
             && self.channels == other.channels
+            && self.changes == other.changes
             && self.has_same_servers(other)
             && same(&self.apps, &other.apps)
     }

@@ -6,6 +6,7 @@
 //!
 //! What hasn't changed between two snapshots is the same `Arc` in both.
 
+mod changes;
 mod channels;
 mod fleet_snapshot;
 mod full_scan;
@@ -17,6 +18,7 @@ mod releases;
 mod rollouts;
 mod servers;
 
+pub use changes::{AheadNames, Became, Built, Changes, OpenChange};
 pub use channels::{Channels, KnownObject};
 pub use fleet_snapshot::FleetSnapshot;
 pub use recent_push::{Evidence, RecentPush, RecentRows, push_of};

@@ -1,7 +1,8 @@
 //! Keeps a snapshot of the fleet fresh, in rounds that read only what has changed.
 //!
-//! A round has four parts, servers, releases, what keeps everybody from pushing, and channels, that run side by side; each is put into
-//! the snapshot when it is read, and stays as it was when it can't be. A round never overlaps a round. What a round reads
+//! A round has four parts, servers, releases, what keeps everybody from pushing, and channels, that run side by side, and every
+//! minute a fifth, changes that are not merged yet; each is put into the snapshot when it is read, and stays as it was when it
+//! can't be. A round never overlaps a round. What a round reads
 //! never replaces what [`SnapshotRefresher::refresh_server`] has read since that round began.
 
 use std::{
@@ -18,7 +19,7 @@ use futures_util::{FutureExt as _, StreamExt, stream};
 use tokio::sync::watch;
 
 use super::{
-    channels,
+    changes, channels,
     fleet_snapshot::{FleetSnapshot, unlike},
     full_scan::Releases,
     heads::{self, Heads, News},
@@ -31,6 +32,8 @@ use super::{
 const ROUND_TIMEOUT: Duration = Duration::from_mins(10);
 /// The longest pause while rounds fail.
 const MAX_PAUSE: Duration = Duration::from_mins(2);
+/// How often changes are read, which cost listings of their own and which nothing that runs depends on.
+const CHANGES_EVERY: Duration = Duration::from_mins(1);
 /// How much of a server's history is read after a write of ours.
 const PUSHES: usize = 50;
 
@@ -38,6 +41,8 @@ const PUSHES: usize = 50;
 #[derive(Debug)]
 pub struct SnapshotRefresher {
     bucket: Bucket,
+    /// Where changes are that are not merged yet.
+    candidates: Option<Bucket>,
     snapshot: RwLock<Arc<FleetSnapshot>>,
     changes: watch::Sender<u64>,
     rounds: watch::Sender<u64>,
@@ -63,6 +68,8 @@ struct Round {
     releases: Releases,
     recent: Recent,
     heads: Heads,
+    /// When changes were last read.
+    changes: Option<Instant>,
 }
 
 impl SnapshotRefresher {
@@ -70,6 +77,7 @@ impl SnapshotRefresher {
     pub fn new(bucket: Bucket) -> Self {
         Self {
             bucket,
+            candidates: None,
             snapshot: RwLock::default(),
             changes: watch::Sender::new(0),
             rounds: watch::Sender::new(0),
@@ -77,6 +85,12 @@ impl SnapshotRefresher {
             names: Mutex::default(),
             round: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// The same, which also reads the changes that are in a candidate bucket.
+    #[must_use]
+    pub fn with_candidates(self, candidates: Option<Bucket>) -> Self {
+        Self { candidates, ..self }
     }
 
     /// The bucket that it is a snapshot of.
@@ -203,7 +217,7 @@ impl SnapshotRefresher {
     }
 
     async fn read(&self, round: &mut Round) -> Result<()> {
-        let Round { releases, recent, heads } = round;
+        let Round { releases, recent, heads, changes } = round;
         let of_servers = async {
             let servers = self.read_servers(recent).await;
             // A push is there before the first document that tells of it.
@@ -215,9 +229,10 @@ impl SnapshotRefresher {
             self.put(|_, snapshot| snapshot.apps = releases.apps());
             read
         };
-        let (servers, releases, guards, channels) =
-            tokio::join!(of_servers, of_releases, self.read_guards(), self.read_channels());
-        let failures = [servers.err(), releases.err(), guards.err(), channels.err()].into_iter().flatten();
+        let (servers, releases, guards, channels, changes) =
+            tokio::join!(of_servers, of_releases, self.read_guards(), self.read_channels(), self.read_changes(changes));
+        let failures = [servers.err(), releases.err(), guards.err(), channels.err(), changes.err()];
+        let failures = failures.into_iter().flatten();
         let failures: Vec<String> = failures.map(|error| format!("{error:#}")).collect();
         ensure!(failures.is_empty(), failures.join("; "));
         Ok(())
@@ -231,6 +246,18 @@ impl SnapshotRefresher {
     async fn read_channels(&self) -> Result<()> {
         let read = channels::read(&self.bucket, &self.snapshot().channels).await?;
         self.put(|_, snapshot| snapshot.channels = Arc::new(read));
+        Ok(())
+    }
+
+    async fn read_changes(&self, last: &mut Option<Instant>) -> Result<()> {
+        let Some(candidates) = &self.candidates else { return Ok(()) };
+        if last.is_some_and(|last| last.elapsed() < CHANGES_EVERY) {
+            return Ok(());
+        }
+        let known = self.snapshot().changes.clone().unwrap_or_default();
+        let read = changes::read(&self.bucket, candidates, &known).await?;
+        *last = Some(Instant::now());
+        self.put(|_, snapshot| snapshot.changes = Some(Arc::new(read)));
         Ok(())
     }
 

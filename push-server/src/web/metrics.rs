@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use axum::response::Response;
-use bucket::ReleaseName;
+use bucket::{ReleaseName, Timestamp};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::ConstCounter, family::Family, gauge::Gauge},
@@ -14,12 +14,21 @@ use prometheus_client::{
 };
 
 use super::view::View;
-use crate::monitoring;
+use crate::{
+    monitoring,
+    snapshot::{Became, Built},
+};
 use fleet::condition::{Condition, condition};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct State {
     state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Candidate {
+    state: &'static str,
+    gated: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -56,6 +65,9 @@ fn registry(view: &View) -> Registry {
         age.set(view.now.duration_since(taken).as_secs());
         registry.register_with_unit("snapshot_age", "Time since the bucket was read", Unit::Seconds, age);
     }
+    if let Some(changes) = &view.snapshot.changes {
+        register_candidates(&mut registry, &changes.built, view.bucket_now());
+    }
     let counted = [
         ("pushes_written", "Pushes that were written, one for each server", view.web.counters.written()),
         ("pushes_refused", "Pushes that were not written", view.web.counters.refused()),
@@ -64,6 +76,30 @@ fn registry(view: &View) -> Registry {
         registry.register(name, help, ConstCounter::new(count));
     }
     registry
+}
+
+/// What was built from changes and is neither promoted nor swept yet.
+fn register_candidates(registry: &mut Registry, built: &Built, now: Timestamp) {
+    let candidates = Family::<Candidate, Gauge>::default();
+    for became in Became::ALL {
+        for (gated, label) in [(false, "false"), (true, "true")] {
+            let count = built.count.get(&(became, gated)).copied().unwrap_or_default();
+            let labels = Candidate { state: became.as_str(), gated: label };
+            candidates.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+    registry.register("candidates", "Packages built from changes, by what became of the change", candidates);
+    let bytes = Gauge::<i64>::default();
+    bytes.set(i64::try_from(built.bytes).unwrap_or(i64::MAX));
+    registry.register_with_unit("candidates", "Size of the packages built from changes", Unit::Bytes, bytes);
+    let age = Gauge::<i64>::default();
+    age.set(built.oldest.map_or(0, |oldest| now.duration_since(oldest).as_secs().max(0)));
+    registry.register_with_unit(
+        "candidates_oldest",
+        "Age of the oldest package built from a change",
+        Unit::Seconds,
+        age,
+    );
 }
 
 /// Dirty releases that servers should run. Servers whose name ends in `-stage` are for trying such.

@@ -46,6 +46,7 @@ pub(crate) fn all() -> Vec<Route> {
         read("/channels", get(pages::channels::list)),
         read("/channels/{app}/{channel}", get(pages::channels::get)),
         write("/channels/{app}/{channel}", post(channels::post)),
+        read("/changes", get(pages::changes::get)),
         read("/releases/{release}", get(pages::release::get)),
         write("/releases/{release}/reject", post(pages::release::reject)),
         write("/releases/{release}/unreject", post(pages::release::unreject)),

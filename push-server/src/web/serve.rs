@@ -32,6 +32,8 @@ pub struct Settings {
     pub poke: PokeSettings,
     /// How often the bucket is read.
     pub refresh: Duration,
+    /// Where changes are that are not merged yet, if that is said.
+    pub candidates: Option<Bucket>,
 }
 
 /// Serves until the process is asked to end (SIGTERM or SIGINT). `listening` is told the address, once it answers there, and
@@ -45,7 +47,8 @@ pub async fn serve(
     settings: Settings,
     listening: impl FnOnce(SocketAddr, Option<&str>) -> Result<()>,
 ) -> Result<()> {
-    let web = Arc::new(Web::new(bucket, url, settings.poke, Watched::open(settings.policy)?));
+    let policy = Watched::open(settings.policy)?;
+    let web = Arc::new(Web::new(bucket, url, settings.candidates, settings.poke, policy));
     let listener = TcpListener::bind(settings.listen).await;
     let listener = listener.with_context(|| format!("could not listen on {}", settings.listen))?;
     let address = listener.local_addr().context("could not read the address that it listens on")?;

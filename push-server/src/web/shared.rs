@@ -16,6 +16,8 @@ use crate::snapshot::SnapshotRefresher;
 #[derive(Debug)]
 pub(crate) struct Web {
     pub(crate) refresher: SnapshotRefresher,
+    /// Whether it is known where changes are that are not merged yet.
+    pub(crate) has_changes: bool,
     pub(crate) bucket_name: String,
     pub(crate) poke: PokeSettings,
     pub(crate) policy: Watched,
@@ -27,9 +29,17 @@ pub(crate) struct Web {
 }
 
 impl Web {
-    pub(crate) fn new(bucket: Bucket, url: &BucketUrl, poke: PokeSettings, policy: Watched) -> Self {
+    /// `candidates` is where changes are that are not merged yet, if that is known.
+    pub(crate) fn new(
+        bucket: Bucket,
+        url: &BucketUrl,
+        candidates: Option<Bucket>,
+        poke: PokeSettings,
+        policy: Watched,
+    ) -> Self {
         Self {
-            refresher: SnapshotRefresher::new(bucket),
+            has_changes: candidates.is_some(),
+            refresher: SnapshotRefresher::new(bucket).with_candidates(candidates),
             bucket_name: url.to_string(),
             poke,
             policy,

@@ -171,7 +171,7 @@ mod tests {
     async fn restarted(web: &Arc<Web>, directory: &Path) -> Arc<Web> {
         let url = BucketUrl::File(directory.join("bucket"));
         let policy = Watched::open(Some(directory.join("rules"))).unwrap();
-        let again = Arc::new(Web::new(web.refresher.bucket().clone(), &url, PokeSettings::None, policy));
+        let again = Arc::new(Web::new(web.refresher.bucket().clone(), &url, None, PokeSettings::None, policy));
         again.refresher.refresh().await;
         again
     }

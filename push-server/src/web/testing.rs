@@ -28,6 +28,18 @@ const RULES: &str = "{ Roles: [{ Role: 'viewer', Who: ['viewer'] }, { Role: 'dep
 
 /// The web app, over a bucket in a directory that lives as long as what comes with it.
 pub(crate) async fn web() -> (tempfile::TempDir, Arc<Web>) {
+    web_with(false).await
+}
+
+/// The same, with a candidate bucket, and that bucket.
+pub(crate) async fn web_with_candidates() -> (tempfile::TempDir, Arc<Web>, Bucket) {
+    let (directory, web) = web_with(true).await;
+    let url = BucketUrl::File(directory.path().join("candidates"));
+    let candidates = Bucket::open(&url, &BucketOptions::default()).await.unwrap();
+    (directory, web, candidates)
+}
+
+async fn web_with(has_candidates: bool) -> (tempfile::TempDir, Arc<Web>) {
     let directory = tempfile::tempdir().unwrap();
     let (bucket, rules) = (directory.path().join("bucket"), directory.path().join("rules"));
     std::fs::create_dir(&bucket).unwrap();
@@ -35,7 +47,13 @@ pub(crate) async fn web() -> (tempfile::TempDir, Arc<Web>) {
     let url = BucketUrl::File(bucket);
     let bucket = Bucket::open(&url, &BucketOptions::default()).await.unwrap();
     let policy = Watched::open(Some(rules)).unwrap();
-    (directory, Arc::new(Web::new(bucket, &url, PokeSettings::None, policy)))
+    let mut candidates = None;
+    if has_candidates {
+        let place = directory.path().join("candidates");
+        std::fs::create_dir(&place).unwrap();
+        candidates = Some(Bucket::open(&BucketUrl::File(place), &BucketOptions::default()).await.unwrap());
+    }
+    (directory, Arc::new(Web::new(bucket, &url, candidates, PokeSettings::None, policy)))
 }
 
 /// Adds rules to those of the web app, from then on.
@@ -61,7 +79,14 @@ pub(crate) async fn release(web: &Arc<Web>) -> ReleaseName {
 pub(crate) async fn release_of(web: &Arc<Web>, n: u8) -> ReleaseName {
     let name = format!("web/web:dev@build-1:2026-11-20T19:05:{n:02}Z:{n:040x}.deb");
     let name: ReleaseName = name.parse().unwrap();
-    let metadata = ReleaseMetadata {
+    let (_file, deb) = package(n);
+    web.refresher.bucket().upload_release(&name, &deb, &facts(n), &|_| ()).await.unwrap();
+    name
+}
+
+/// What the `n`th release says of itself.
+pub(crate) fn facts(n: u8) -> ReleaseMetadata {
+    ReleaseMetadata {
         dirty: false,
         note: format!("change {n}"),
         services: vec!["web.service".to_owned()],
@@ -72,12 +97,15 @@ pub(crate) async fn release_of(web: &Arc<Web>, n: u8) -> ReleaseName {
         architecture: "all".parse().unwrap(),
         repo: String::new(),
         branch: String::new(),
-    };
+    }
+}
+
+/// A file of `n` bytes, which lives as long as what comes with it.
+pub(crate) fn package(n: u8) -> (tempfile::NamedTempFile, bucket::SourceFile) {
     let deb = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(deb.path(), vec![0; n.into()]).unwrap();
     let source = bucket::SourceFile::read(deb.path()).unwrap();
-    web.refresher.bucket().upload_release(&name, &source, &metadata, &|_| ()).await.unwrap();
-    name
+    (deb, source)
 }
 
 /// The body of a page that is there.

@@ -36,6 +36,7 @@ pub(crate) enum Nav {
     Servers,
     Apps,
     Channels,
+    Changes,
     History,
     None,
 }
@@ -106,10 +107,15 @@ impl View {
             (Nav::Servers, "/servers", "Servers"),
             (Nav::Apps, "/apps", "Apps"),
             (Nav::Channels, "/channels", "Channels"),
+            (Nav::Changes, "/changes", "Changes"),
             (Nav::History, "/history", "History"),
         ];
         let has_channels = !self.policy.channels().is_empty();
-        let entries = entries.into_iter().filter(|(entry, ..)| *entry != Nav::Channels || has_channels);
+        let entries = entries.into_iter().filter(|(entry, ..)| match entry {
+            Nav::Channels => has_channels,
+            Nav::Changes => self.web.has_changes,
+            _ => true,
+        });
         html! {
             (DOCTYPE)
             html lang="en" {

@@ -28,7 +28,7 @@ pub(crate) async fn read_known(bucket: &Bucket, id: &ChangeId) -> Result<Change>
 
 /// What is ahead of a change.
 pub(crate) async fn ahead(bucket: &Bucket, id: &ChangeId, change: &Change) -> Result<Ahead> {
-    let read = async |need: &ChangeId| Ok(bucket.change(need).await?.map(|(_, change)| change));
+    let read = |need| async move { Ok(bucket.change(&need).await?.map(|(_, change)| change)) };
     Ok(Ahead::of(id, &change.needs, read).await?)
 }
 

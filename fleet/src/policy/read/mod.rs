@@ -298,6 +298,7 @@ impl Reader<'_> {
                 continue;
             }
             let place = match key.as_str() {
+                "Change" => &mut found.change,
                 "Commit" => &mut found.commit,
                 "Compare" => &mut found.compare,
                 "Logs" => &mut found.logs,

@@ -1,6 +1,7 @@
 //! The pages, one file each.
 
 pub(crate) mod apps;
+pub(crate) mod changes;
 pub(crate) mod channels;
 pub(crate) mod choose;
 pub(crate) mod compare;
