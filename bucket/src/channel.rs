@@ -55,6 +55,17 @@ pub struct Frozen {
     pub at: Timestamp,
     /// Their reason, in their words.
     pub why: String,
+    /// Why it froze though it moves when told, and was only pointed to another release: a sentence's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
+}
+
+impl Frozen {
+    /// Why, in words.
+    pub fn in_words(&self) -> String {
+        let Some(because) = &self.because else { return self.why.clone() };
+        format!("{} (it moves when told, and froze all the same, because {because})", self.why)
+    }
 }
 
 /// A follower that rolled a release back by itself: it goes to no other server.

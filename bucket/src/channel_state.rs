@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     AppName, Bucket, ChannelName, ChannelSummary, Commit, Error, Generation, Metadata, Object, ObjectInfo, PageToken,
-    ReleaseName, ServerName, items, layout,
+    PushId, ReleaseName, ServerName, items, layout,
 };
 
 /// Most bytes of the object.
@@ -41,6 +41,12 @@ pub struct ChannelState {
     /// What the channel would move to if it were not frozen or did not move only when told.
     #[serde(default)]
     pub would: Option<ReleaseName>,
+    /// The release that it moves to next once that has gone through the channel before, if one is on its way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub soaking: Option<Soaking>,
+    /// The last of its rollouts that goes on, or keeps its release from going out otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<PushId>,
     /// How many releases were passed over because their metadata can't be read.
     #[serde(default)]
     pub unreadable: usize,
@@ -56,6 +62,24 @@ pub struct ChannelState {
     /// What this program doesn't know.
     #[serde(flatten)]
     pub other: Map<String, Value>,
+}
+
+/// A release that is on its way through the channel before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Soaking {
+    /// The release.
+    pub release: ReleaseName,
+    /// That channel.
+    pub from: ChannelName,
+    /// When it has run there for long enough, if nobody goes back from it; `None` while not all followers run it.
+    #[serde(default)]
+    pub until: Option<Timestamp>,
+    /// Followers of that channel that report and do not run it yet,
+    #[serde(default)]
+    pub waits_for: Vec<ServerName>,
+    /// and how many more there are.
+    #[serde(default)]
+    pub more: usize,
 }
 
 /// A follower that did not get what its channel points to.
@@ -137,7 +161,8 @@ impl Bucket {
             return Err(malformed(format!("it has schema {}, which this program does not know", read.schema)));
         }
         let later = read.later.iter().filter_map(|later| later.release.as_ref());
-        let mut named = read.release.iter().chain(&read.would).chain(later);
+        let soaking = read.soaking.iter().map(|soaking| &soaking.release);
+        let mut named = read.release.iter().chain(&read.would).chain(soaking).chain(later);
         if let Some(foreign) = named.find(|release| release.app() != app) {
             return Err(malformed(format!("it names `{}`, which is no release of `{app}`", foreign.stem())));
         }

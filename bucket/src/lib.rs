@@ -80,7 +80,7 @@ pub use change::{ArtifactType, Change, ChangeState, ChangeSummary, RecordedCandi
 pub use change_id::ChangeId;
 pub use channel::{Channel, ChannelSummary, Frozen, Move, MoveKind, RolledBackBy};
 pub use channel_name::ChannelName;
-pub use channel_state::{ChannelState, LaterCommit, OffChannel, OffState};
+pub use channel_state::{ChannelState, LaterCommit, OffChannel, OffState, Soaking};
 pub use document_metadata::{DocumentMetadata, LastPush, Retry, ToldHold};
 pub use download::Download;
 pub use error::Error;
@@ -116,8 +116,8 @@ pub use release::{PassedOver, Release, ReleaseMetadata};
 pub use release_name::{Commit, ReleaseName, ReleaseParts, SharedNames};
 pub use retired::{RetiredDocument, Retirement};
 pub use rollout::{
-    Budget, Driven, Rollout, RolloutRules, RolloutStage, RolloutSummary, Uncounted, Undo, Verdict, Wave, WaveRow,
-    Written,
+    Budget, Driven, Rollout, RolloutHead, RolloutRules, RolloutStage, RolloutSummary, Uncounted, Undo, Verdict, Wave,
+    WaveRow, Written,
 };
 pub use server_document::{DocumentSummary, Entry, ServerDocument};
 pub use server_name::ServerName;

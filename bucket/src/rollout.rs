@@ -19,6 +19,9 @@ const ROW_GROWTH: u64 = 240;
 /// What decisions, and why it stopped, take at most, in bytes.
 const DECISIONS: u64 = 128 << 10;
 
+/// The metadata that has the [`RolloutHead`].
+const HEAD: &str = "rollout";
+
 /// A push in waves, `rollouts/{id}.json`. Unknown fields are kept by whoever writes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Rollout {
@@ -235,6 +238,34 @@ pub struct RolloutSummary {
     pub size: u64,
     /// When it was written last, by the bucket's clock.
     pub updated: Timestamp,
+    /// What its metadata says of it; `None` of one that no program of ours wrote.
+    pub head: Option<RolloutHead>,
+}
+
+/// What a list says of a rollout: written together with it, so that those that are over need not be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolloutHead {
+    /// When it began.
+    pub began: Timestamp,
+    /// The app.
+    pub app: AppName,
+    /// The channel that it was begun for, if it is of one.
+    pub channel: Option<ChannelName>,
+    /// Whether it goes on.
+    pub stage: RolloutStage,
+}
+
+impl RolloutHead {
+    fn of(rollout: &Rollout) -> Metadata {
+        let Rollout { began, app, channel, stage, .. } = rollout.clone();
+        let head =
+            serde_json::to_string(&Self { began, app, channel, stage }).expect("what is told of a rollout is JSON");
+        Metadata::from([(HEAD.to_owned(), head)])
+    }
+
+    fn from_metadata(metadata: &Metadata) -> Option<Self> {
+        serde_json::from_str(metadata.get(HEAD)?).ok()
+    }
 }
 
 impl Rollout {
@@ -340,8 +371,9 @@ impl Bucket {
     pub fn rollouts(&self) -> impl Stream<Item = Result<RolloutSummary, Error>> {
         let page = async |after: Option<PageToken>| self.list(layout::ROLLOUTS, after.as_ref(), 1000).await;
         items(page).try_filter_map(|info| async move {
-            let ObjectInfo { generation, size, updated, .. } = info;
-            Ok(layout::rollout_at(&info.path).map(|id| RolloutSummary { id, generation, size, updated }))
+            let ObjectInfo { generation, size, updated, metadata, .. } = info;
+            let head = RolloutHead::from_metadata(&metadata);
+            Ok(layout::rollout_at(&info.path).map(|id| RolloutSummary { id, generation, size, updated, head }))
         })
     }
 
@@ -366,6 +398,7 @@ impl Bucket {
     /// [`Error::Conflict`] or [`Error::AlreadyExists`] when somebody else wrote it meanwhile, [`Error::TooLarge`] when it has
     /// too many servers. Nothing was written then.
     pub async fn write_rollout(&self, rollout: &Rollout, seen: Option<Generation>) -> Result<Generation, Error> {
-        self.write_within(MAX_SIZE, &layout::rollout(&rollout.id), rollout.to_json(), &Metadata::new(), seen).await
+        let (path, head) = (layout::rollout(&rollout.id), RolloutHead::of(rollout));
+        self.write_within(MAX_SIZE, &path, rollout.to_json(), &head, seen).await
     }
 }

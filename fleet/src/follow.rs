@@ -1,10 +1,8 @@
 //! Servers that follow a channel, and changing the channel that they follow.
 
-use std::collections::BTreeSet;
-
 use anyhow::{Context, Result, bail, ensure};
 use bucket::{
-    AppName, Bucket, Channel, ChannelName, ChannelState, Entry, Error, Generation, ReleaseName, Timestamp,
+    AppName, Bucket, Channel, ChannelName, ChannelState, Entry, Error, Generation, ReleaseName, Rollout, Timestamp,
     WatcherReport,
 };
 use jiff::SignedDuration;
@@ -14,11 +12,12 @@ use crate::{
     channel::{
         change::{Change, Moves, Said, Set, changed},
         choose::{soaked, trimmed},
-        seen::{NotForward, is_forward},
+        seen::{Outlook, is_forward},
     },
     identity::Identity,
     policy::{ChannelRules, Policy, Role},
     reason::ensure_short,
+    rollout::channel::next_of,
     server::Server,
 };
 
@@ -139,6 +138,28 @@ pub async fn state(bucket: &Bucket, rules: &ChannelRules) -> Result<Option<Chann
     Ok(found.map(|(_, state)| state))
 }
 
+/// The rollout of a channel that goes on, or keeps its release, as far as a round saw; pages and commands do without it, too.
+pub async fn rollout(bucket: &Bucket, state: Option<&ChannelState>) -> Option<Rollout> {
+    let id = state?.rollout.as_ref()?;
+    bucket.rollout(id).await.ok().flatten().map(|(_, rollout)| rollout)
+}
+
+/// What the next round would do with a channel if nothing changed, in a sentence's words. `rollout` is the one that `state` names, as
+/// it is now.
+pub fn outlook(channel: &Channel, moves: Moves, state: Option<&ChannelState>, rollout: Option<&Rollout>) -> String {
+    let named = state.and_then(|state| state.rollout.as_ref());
+    let of_rollout = match (named, rollout) {
+        (_, Some(rollout)) => next_of(channel, rollout),
+        (Some(id), None) => Some(format!("goes by rollout {id}, of which `push rollout show {id}` tells")),
+        (None, None) => None,
+    };
+    match (of_rollout, Outlook::of(channel, moves, state)) {
+        (Some(of_rollout), Outlook::Nothing) => of_rollout,
+        (Some(of_rollout), outlook) => format!("{of_rollout}; {outlook}"),
+        (None, outlook) => outlook.to_string(),
+    }
+}
+
 /// The report of the watcher that reported last.
 ///
 /// # Errors
@@ -156,8 +177,6 @@ pub struct Judged {
     pub seen: Seen,
     /// What it would be.
     pub channel: Channel,
-    /// Why it freezes where it is set to, though it moves when it is told and so need not.
-    pub freezes: Option<NotForward>,
 }
 
 /// A release may not be what a channel points to yet.
@@ -198,8 +217,11 @@ pub async fn judge(
         Some(_) => seen.channel.clone(),
         None => Channel { moved: said.at, by: said.by.to_owned(), why: said.why.to_owned(), ..seen.channel.clone() },
     };
-    let channel = changed(&before, change, rules.moves == Moves::Newest || freezes.is_some(), said)?;
-    Ok(Judged { seen, channel, freezes })
+    let mut channel = changed(&before, change, rules.moves == Moves::Newest || freezes.is_some(), said)?;
+    if let (Some(frozen), Some(why)) = (&mut channel.frozen, freezes) {
+        frozen.because = Some(why.to_string());
+    }
+    Ok(Judged { seen, channel })
 }
 
 /// That a release has gone through the channel before, if there is one, or was in this one already.
@@ -220,26 +242,28 @@ async fn ensure_soaked(
         return Ok(());
     };
     let was_here = channel.history.iter().any(|entry| entry.release == *release);
-    if *without_soak || was_here || through(bucket, rules, from, now).await?.contains(release) {
+    if *without_soak || was_here {
+        return Ok(());
+    }
+    if before(bucket, rules, from).await?.is_some_and(|from| soaked(&from, soak(rules), now).contains(release)) {
         return Ok(());
     }
     bail!(NotSoaked { release: release.stem().to_owned(), from: from.clone() })
 }
 
-/// The releases that have gone through the channel before.
+/// The channel that releases must have gone through before; `None` if it was never moved.
 ///
 /// # Errors
-/// When that can't be read.
-pub async fn through(
-    bucket: &Bucket,
-    rules: &ChannelRules,
-    from: &ChannelName,
-    now: Timestamp,
-) -> Result<BTreeSet<ReleaseName>> {
+/// When it can't be read.
+pub async fn before(bucket: &Bucket, rules: &ChannelRules, from: &ChannelName) -> Result<Option<Channel>> {
     let read = bucket.channel(&rules.app, from).await;
     let read = read.with_context(|| format!("could not read the channel `{from}` of `{}`", rules.app))?;
-    let soak = SignedDuration::try_from(rules.soak).unwrap_or(SignedDuration::MAX);
-    Ok(read.map(|(_, from)| soaked(&from, soak, now)).unwrap_or_default())
+    Ok(read.map(|(_, from)| from))
+}
+
+/// For how long a release must have run there.
+pub fn soak(rules: &ChannelRules) -> SignedDuration {
+    SignedDuration::try_from(rules.soak).unwrap_or(SignedDuration::MAX)
 }
 
 /// Writes a channel over what was read, with as much of its history as the policy's channels need.

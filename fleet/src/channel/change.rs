@@ -82,7 +82,7 @@ pub enum Unchanged {
 /// # Errors
 /// Why nothing would change.
 pub fn changed(channel: &Channel, change: &Change, freezes: bool, said: Said) -> Result<Channel, Unchanged> {
-    let frozen = || Some(Frozen { by: said.by.to_owned(), at: said.at, why: said.why.to_owned() });
+    let frozen = || Some(Frozen { by: said.by.to_owned(), at: said.at, why: said.why.to_owned(), because: None });
     let mut changed = channel.clone();
     match change {
         Change::Set(Set { release, without_soak }) => {

@@ -289,7 +289,8 @@ mod tests {
     fn a_channel_moves_forward_on_its_line_only() {
         let line = Line::new([1, 2, 3].map(commit).to_vec());
         let (at, new) = (|n| release(n, n).name, release(3, 9).name);
-        let frozen = Frozen { by: "dev".into(), at: "2026-11-20T19:00:00Z".parse().unwrap(), why: String::new() };
+        let frozen =
+            Frozen { by: "dev".into(), at: "2026-11-20T19:00:00Z".parse().unwrap(), why: String::new(), because: None };
         for (from, place, release, is_frozen, moves, want) in [
             (None, 2, &new, false, Moves::Newest, Next::Move(new.clone())),
             (Some(2), 2, &new, false, Moves::Newest, Next::Move(new.clone())),

@@ -3,6 +3,7 @@
 //! - [`repo`], [`branch`]: where a channel's commits are, as the configuration names it
 //! - [`mod@line`]: in which order they landed
 //! - [`choose`]: which release a channel moves to
+//! - [`soaking`]: what it would move to once that has gone through the channel before
 //! - [`change`]: what a person changes about a channel
 //! - [`follower`]: whether a server gets what a channel points to
 //! - [`observe`]: what became of that on the servers that got it
@@ -19,3 +20,4 @@ pub mod message;
 pub mod observe;
 pub mod repo;
 pub mod seen;
+pub mod soaking;

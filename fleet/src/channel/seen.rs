@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use bucket::{Channel, ChannelState, OffState, ReleaseName, ServerName, Timestamp, WatcherReport};
+use bucket::{Channel, ChannelState, OffState, ReleaseName, ServerName, Soaking, Timestamp, WatcherReport};
 use jiff::SignedDuration;
 use thiserror::Error;
 
-use super::change::Moves;
+use super::{change::Moves, soaking::WaitsFor};
 
 /// Where the release of a channel stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,15 +88,24 @@ pub enum Outlook<'a> {
     /// It tries again what failed.
     TryAgain,
     /// It moves to this release, since nothing keeps it any more.
-    Move(&'a ReleaseName),
+    Move(Target<'a>),
     /// Nothing, while the channel is frozen; it would move to this release.
-    Frozen(&'a ReleaseName),
+    Frozen(Target<'a>),
     /// Nothing, since the channel moves only when told; it would move to this release.
-    Told(&'a ReleaseName),
+    Told(Target<'a>),
     /// It pushes to so many followers once more, which failed.
     Retry(usize),
     /// Nothing.
     Nothing,
+}
+
+/// A release that a channel would move to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target<'a> {
+    /// At once.
+    Ready(&'a ReleaseName),
+    /// Once it has gone through the channel before.
+    Soaking(&'a Soaking),
 }
 
 impl<'a> Outlook<'a> {
@@ -109,14 +118,16 @@ impl<'a> Outlook<'a> {
         if state.problem.is_some() {
             return Self::TryAgain;
         }
-        match &state.would {
-            Some(would) if channel.frozen.is_some() => return Self::Frozen(would),
-            Some(would) if moves == Moves::Told => return Self::Told(would),
-            Some(would) => return Self::Move(would),
-            None => {}
+        let to = |target| match channel.frozen {
+            Some(_) => Self::Frozen(target),
+            None if moves == Moves::Told => Self::Told(target),
+            None => Self::Move(target),
+        };
+        if let Some(would) = &state.would {
+            return to(Target::Ready(would));
         }
         match state.off.iter().filter(|off| off.state == OffState::Failed).count() {
-            0 => Self::Nothing,
+            0 => state.soaking.as_ref().map_or(Self::Nothing, |soaking| to(Target::Soaking(soaking))),
             failed => Self::Retry(failed),
         }
     }
@@ -128,13 +139,20 @@ impl fmt::Display for Outlook<'_> {
             Self::Unknown => f.write_str("not known before the first round"),
             Self::Push(release) => write!(f, "pushes {} to its followers", release.stem()),
             Self::TryAgain => f.write_str("tries again"),
-            Self::Move(release) => write!(f, "moves to {}", release.stem()),
-            Self::Frozen(release) => write!(f, "stays, being frozen; would otherwise move to {}", release.stem()),
-            Self::Told(release) => {
-                write!(f, "stays, moving only when told; would otherwise move to {}", release.stem())
-            }
+            Self::Move(target) => write!(f, "moves to {target}"),
+            Self::Frozen(target) => write!(f, "stays, being frozen; would otherwise move to {target}"),
+            Self::Told(target) => write!(f, "stays, moving only when told; would otherwise move to {target}"),
             Self::Retry(failed) => write!(f, "pushes to {} once more", console::count(*failed, "server")),
             Self::Nothing => f.write_str("nothing, before a later commit has a release"),
+        }
+    }
+}
+
+impl fmt::Display for Target<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ready(release) => f.write_str(release.stem()),
+            Self::Soaking(soaking) => write!(f, "{} {}", soaking.release.stem(), WaitsFor(soaking)),
         }
     }
 }
@@ -208,6 +226,8 @@ mod tests {
             place: Some(2),
             behind: Some(2),
             would: None,
+            soaking: None,
+            rollout: None,
             unreadable: 0,
             followers: 2,
             off: Vec::new(),
@@ -259,19 +279,24 @@ mod tests {
     #[test]
     fn what_the_next_round_would_do_is_said_of_the_channel_of_now() {
         let would = ChannelState { would: Some(release(5)), ..state() };
-        let frozen =
-            |n| Channel { frozen: Some(Frozen { by: "dev".into(), at: now(), why: "fair".into() }), ..channel(n) };
+        let frozen = |n| Channel {
+            frozen: Some(Frozen { by: "dev".into(), at: now(), why: "fair".into(), because: None }),
+            ..channel(n)
+        };
         let failed = OffChannel { server: "web-1".parse().unwrap(), state: OffState::Failed, why: "no".into() };
         let left_alone = OffChannel { state: OffState::LeftAlone, ..failed.clone() };
         let five = release(5);
+        let from = "beta".parse().unwrap();
+        let soaking = Soaking { release: five.clone(), from, until: Some(now()), waits_for: Vec::new(), more: 0 };
+        let waits = ChannelState { soaking: Some(soaking.clone()), ..state() };
         for (channel, moves, state, want) in [
             (channel(3), Moves::Newest, None, Outlook::Unknown),
             (channel(3), Moves::Newest, Some(state()), Outlook::Nothing),
             (channel(5), Moves::Newest, Some(state()), Outlook::Push(&five)),
-            (frozen(3), Moves::Newest, Some(would.clone()), Outlook::Frozen(&five)),
-            (channel(3), Moves::Told, Some(would.clone()), Outlook::Told(&five)),
+            (frozen(3), Moves::Newest, Some(would.clone()), Outlook::Frozen(Target::Ready(&five))),
+            (channel(3), Moves::Told, Some(would.clone()), Outlook::Told(Target::Ready(&five))),
             // Resumed since.
-            (channel(3), Moves::Newest, Some(would), Outlook::Move(&five)),
+            (channel(3), Moves::Newest, Some(would), Outlook::Move(Target::Ready(&five))),
             (channel(3), Moves::Newest, Some(ChannelState { problem: Some("x".into()), ..state() }), Outlook::TryAgain),
             (
                 channel(3),
@@ -279,6 +304,9 @@ mod tests {
                 Some(ChannelState { off: vec![failed, left_alone], ..state() }),
                 Outlook::Retry(1),
             ),
+            (channel(3), Moves::Newest, Some(waits.clone()), Outlook::Move(Target::Soaking(&soaking))),
+            (frozen(3), Moves::Newest, Some(waits.clone()), Outlook::Frozen(Target::Soaking(&soaking))),
+            (channel(5), Moves::Newest, Some(waits), Outlook::Push(&five)),
         ] {
             assert_eq!(Outlook::of(&channel, moves, state.as_ref()), want, "{channel:?}");
         }

@@ -59,6 +59,34 @@ pub fn after((app, channel): (&AppName, &ChannelName), last: Option<&Rollout>, n
     (PushId::derived(&[app.as_str(), channel.as_str(), before]), earliest.map_or(now, |earliest| earliest.max(now)))
 }
 
+/// What the next round would do about a channel's rollout, or that it keeps the channel's release from going out, in a sentence's words;
+/// `None` if it is over and keeps nothing.
+pub fn next_of(channel: &Channel, rollout: &Rollout) -> Option<String> {
+    let Rollout { id, stage, .. } = rollout;
+    let name = format!("rollout {id} of {}", rollout.release.stem());
+    let wave = format!("wave {} of {}", rollout.begun_waves().max(1), rollout.waves.len());
+    match stage {
+        RolloutStage::Running => Some(format!("carries {name} on: {wave}")),
+        RolloutStage::Undoing => Some(format!("carries the undo of {name} on")),
+        RolloutStage::Stopped if brings(rollout, channel) => {
+            let why = rollout.stopped.as_deref().unwrap_or("a person wants that");
+            Some(format!(
+                "pushes to nobody, because {name} has stopped in {wave}: {why}; `push rollout continue {id}` goes on, \
+                 `push rollout undo {id}` restores what ran before"
+            ))
+        }
+        RolloutStage::Stopped => Some(format!("abandons {name}, which has stopped")),
+        RolloutStage::Undone | RolloutStage::Abandoned if brings(rollout, channel) => {
+            let was = stage.as_str();
+            Some(format!(
+                "leaves servers where they are that {name} has not written, because it was {was}; `push channel set` has it go \
+                out once more"
+            ))
+        }
+        _ => None,
+    }
+}
+
 /// Whether a rollout was begun for what the channel points to since it was pointed there.
 fn brings(rollout: &Rollout, channel: &Channel) -> bool {
     channel.release.as_ref() == Some(&rollout.release) && channel.moved <= rollout.began

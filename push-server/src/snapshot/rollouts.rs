@@ -70,6 +70,7 @@ mod tests {
             generation: Generation(1),
             size,
             updated: bucket::Timestamp::from_second(n.into()).unwrap(),
+            head: None,
         };
         let kept = |listed: Vec<RolloutSummary>| newest(listed).map(|found| found.id.to_string()).collect::<Vec<_>>();
         assert_eq!(kept((0..300).map(|n| summary(n, 1)).collect()).len(), KEPT.0);

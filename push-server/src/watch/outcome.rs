@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use anyhow::Result;
-use bucket::{AppName, ChannelName, LaterCommit, PushId, ReleaseName, Rollout, RolloutStage, ServerName};
+use bucket::{AppName, ChannelName, LaterCommit, PushId, ReleaseName, Rollout, RolloutStage, ServerName, Soaking};
 use fleet::{channel::follower::LeftAlone, follow::Follower, policy::ChannelRules};
 
 /// What a round did with a channel.
@@ -26,6 +26,8 @@ pub struct Done {
     pub release: Option<ReleaseName>,
     /// What it would move to if nothing kept it.
     pub would: Option<ReleaseName>,
+    /// What it would move to once that has gone through the channel before.
+    pub soaking: Option<Soaking>,
     /// Whether its release is not on its branch.
     pub diverged: bool,
     /// Where its release stands on the line, from 0.

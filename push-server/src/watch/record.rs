@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use bucket::{Bucket, ChannelState, Error, Generation, OffChannel, OffState, ServerName, WatcherReport};
+use bucket::{Bucket, ChannelState, Error, Generation, OffChannel, OffState, RolloutStage, ServerName, WatcherReport};
 use fleet::channel::seen::is_to_report;
 use futures_util::{StreamExt as _, stream};
 use serde_json::Map;
@@ -71,6 +71,8 @@ fn state(outcome: &Outcome, before: Option<&ChannelState>, now: bucket::Timestam
         place: None,
         behind: None,
         would: None,
+        soaking: None,
+        rollout: None,
         unreadable: 0,
         followers: 0,
         off: Vec::new(),
@@ -78,10 +80,11 @@ fn state(outcome: &Outcome, before: Option<&ChannelState>, now: bucket::Timestam
         other: Map::new(),
     };
     let before = before.cloned().unwrap_or_else(nothing);
-    let Done { release, place, behind, would, diverged, unreadable, followers, later, .. } = match result {
-        Ok(done) => done,
-        Err(error) => return ChannelState { at: now, problem: Some(cut(&format!("{error:#}"))), ..before },
-    };
+    let Done { release, place, behind, would, soaking, diverged, rollouts, unreadable, followers, later, .. } =
+        match result {
+            Ok(done) => done,
+            Err(error) => return ChannelState { at: now, problem: Some(cut(&format!("{error:#}"))), ..before },
+        };
     let off = followers.iter().filter_map(|(server, fate)| {
         let (state, why) = match fate {
             Fate::There | Fate::Pushed => return None,
@@ -98,6 +101,8 @@ fn state(outcome: &Outcome, before: Option<&ChannelState>, now: bucket::Timestam
         place: *place,
         behind: *behind,
         would: would.clone(),
+        soaking: soaking.clone(),
+        rollout: rollouts.last().filter(|going| going.stage != RolloutStage::Done).map(|going| going.id.clone()),
         unreadable: *unreadable,
         followers: followers.len(),
         off: off.take(ChannelState::MAX_OFF).collect(),

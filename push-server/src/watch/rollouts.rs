@@ -79,10 +79,12 @@ impl Rollouts {
         rollouts.any(|rollout| !rollout.stage.is_over())
     }
 
-    /// Lists them, and reads those that have changed.
+    /// Lists them, and reads those of [`concerned`] that have changed.
     pub(super) async fn read(&mut self, bucket: &Bucket) -> Result<()> {
-        let listed = bucket.rollouts().map_ok(|RolloutSummary { id, generation, .. }| (id, generation));
-        let listed: BTreeMap<PushId, Generation> = listed.try_collect().await.context("could not list the rollouts")?;
+        let listed: Vec<RolloutSummary> =
+            bucket.rollouts().try_collect().await.context("could not list the rollouts")?;
+        let listed: BTreeMap<PushId, Generation> =
+            concerned(&listed).map(|summary| (summary.id.clone(), summary.generation)).collect();
         self.known.retain(|id, known| listed.get(id) == Some(&known.generation));
         let changed: Vec<(PushId, Generation)> =
             listed.into_iter().filter(|(id, _)| !self.known.contains_key(id)).collect();
@@ -121,6 +123,20 @@ impl Rollouts {
     fn going(&self, rollout: &Rollout) -> Going {
         Going::of(rollout, self.known.get(&rollout.id).and_then(|known| known.waits.as_deref()))
     }
+}
+
+/// Of all rollouts those that say what a channel does next: the ones that are not over, and its last one, whatever became of that. One
+/// of which the list says nothing may be any of these.
+fn concerned(listed: &[RolloutSummary]) -> impl Iterator<Item = &RolloutSummary> {
+    let mut last = BTreeMap::new();
+    for head in listed.iter().filter_map(|summary| summary.head.as_ref()) {
+        let last = last.entry((&head.app, &head.channel)).or_insert(head.began);
+        *last = head.began.max(*last);
+    }
+    listed.iter().filter(move |RolloutSummary { head, .. }| {
+        let Some(head) = head else { return true };
+        head.channel.is_some() && (!head.stage.is_over() || last[&(&head.app, &head.channel)] == head.began)
+    })
 }
 
 /// What a round knows of a channel's rollouts when their decisions are made.
@@ -285,5 +301,41 @@ impl Watcher {
         // Whichever generation it has by now, it is read again.
         rollouts.put(Generation(0), rollout, waits);
         Ok((going, fates))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bucket::{RolloutHead, Timestamp};
+
+    use super::*;
+
+    #[test]
+    fn of_all_rollouts_there_ever_were_only_those_are_read_that_say_what_a_channel_does_next() {
+        let summary = |id: &str, of: Option<(&str, i64, RolloutStage)>| RolloutSummary {
+            id: id.parse().unwrap(),
+            generation: Generation(1),
+            size: 1,
+            updated: Timestamp::UNIX_EPOCH,
+            head: of.map(|(channel, began, stage)| RolloutHead {
+                began: Timestamp::from_second(began).unwrap(),
+                app: "web".parse().unwrap(),
+                channel: (!channel.is_empty()).then(|| channel.parse().unwrap()),
+                stage,
+            }),
+        };
+        let mut listed: Vec<_> =
+            (0..1000).map(|n| summary(&format!("old{n}"), Some(("prod", n, RolloutStage::Done)))).collect();
+        listed.extend([
+            summary("stopped", Some(("prod", 7, RolloutStage::Stopped))),
+            summary("newer", Some(("prod", 8, RolloutStage::Other("resting".to_owned())))),
+            summary("undone", Some(("beta", 3, RolloutStage::Undone))),
+            summary("earlier", Some(("beta", 2, RolloutStage::Done))),
+            // Of a person, and one that says nothing of itself.
+            summary("alone", Some(("", 9, RolloutStage::Running))),
+            summary("foreign", None),
+        ]);
+        let read: Vec<_> = concerned(&listed).map(|summary| summary.id.as_str()).collect();
+        assert_eq!(read, ["old999", "stopped", "newer", "undone", "foreign"]);
     }
 }

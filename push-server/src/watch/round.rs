@@ -9,10 +9,11 @@ use bucket::{AppName, Channel, ChannelName, MoveKind, ReleaseName};
 use fleet::{
     channel::{
         change::{Said, moved},
-        choose::{Furthest, Next, next},
+        choose::{Furthest, Next, next, soaked},
         line::Line,
         observe::{Observed, observed},
         repo::RepoUrl,
+        soaking::soaking,
     },
     condition::{Condition, apps, condition},
     follow::{self, Follower, Raced, followers, unreadable},
@@ -146,11 +147,16 @@ impl Watcher {
         let looks: Vec<Observed> = followers.iter().map(|follower| look(rules, follower, now)).collect();
         let going = last(rollouts.of(rules)).map(|last| last.release.clone());
         let mut after = observed(&seen.channel, going.as_ref(), &looks, now);
-        let (furthest, dirty) = self.releases(rules, &seen.channel, &line, &fleet.rejected, &followers).await?;
+        let from = match &rules.from {
+            Some(from) => follow::before(&self.bucket, rules, from).await?,
+            None => None,
+        };
+        let (furthest, dirty) = self.releases(rules, (&seen.channel, from.as_ref()), &line, fleet, &followers).await?;
         let mut done = Done {
             from: seen.channel.release.clone(),
             release: None,
             would: None,
+            soaking: None,
             diverged: false,
             place: None,
             behind: None,
@@ -180,6 +186,15 @@ impl Watcher {
         }
         done.release.clone_from(&after.release);
         done.place = after.release.as_ref().and_then(|release| line.place(release.commit()));
+        done.soaking = from.and_then(|from| {
+            let is_further = |release: &ReleaseName| line.place(release.commit()) > done.place;
+            let may_be_chosen = |release: &ReleaseName| !fleet.rejected.contains(release) && !dirty.contains(release);
+            let before = self.policy.channels().iter().find(|it| it.app == from.app && it.channel == from.channel)?;
+            let followers: Vec<Follower> = self::followers(before, &fleet.servers).collect();
+            let looks: Vec<Observed> = followers.iter().map(|follower| look(before, follower, now)).collect();
+            let is_awaited = |release: &ReleaseName| is_further(release) && may_be_chosen(release);
+            soaking(&from, follow::soak(rules), &looks, is_awaited, now)
+        });
         done.behind = done.place.map(|place| line.from(place + 1).len());
         done.later = furthest.later(done.place);
         for (server, error) in unreadable(rules, &fleet.servers) {
@@ -194,26 +209,27 @@ impl Watcher {
         Ok(done)
     }
 
-    /// Looks through the releases of the app: for the one that is furthest, and for those of followers that are dirty.
+    /// Looks through the releases of the app: for the one that is furthest, and for those that are dirty, of followers and of those
+    /// on their way through the channel before.
     async fn releases<'a>(
         &self,
         rules: &ChannelRules,
-        channel: &Channel,
+        (channel, from): (&Channel, Option<&Channel>),
         line: &'a Line,
-        rejected: &'a BTreeSet<ReleaseName>,
+        fleet: &'a Fleet,
         followers: &[Follower<'_>],
     ) -> Result<(Furthest<'a>, BTreeSet<ReleaseName>)> {
-        let of_followers: BTreeSet<&ReleaseName> = followers.iter().filter_map(|follower| follower.release).collect();
-        let only = match &rules.from {
-            Some(from) => Some(follow::through(&self.bucket, rules, from, self.bucket.now()).await?),
-            None => None,
-        };
-        let (mut furthest, mut dirty) = (Furthest::on(line, rejected, only).of(channel), BTreeSet::new());
+        let of_followers = followers.iter().filter_map(|follower| follower.release);
+        let on_their_way = from.iter().flat_map(|from| &from.history).map(|entry| &entry.release);
+        let concerned: BTreeSet<&ReleaseName> = of_followers.chain(on_their_way).collect();
+        let through = |from: &Channel| soaked(from, follow::soak(rules), self.bucket.now());
+        let only = rules.from.is_some().then(|| from.map(through).unwrap_or_default());
+        let (mut furthest, mut dirty) = (Furthest::on(line, &fleet.rejected, only).of(channel), BTreeSet::new());
         let mut releases = std::pin::pin!(self.bucket.releases(&rules.app));
         let unlisted = || format!("could not list the releases of `{}`", rules.app);
         while let Some(release) = releases.try_next().await.with_context(unlisted)? {
             let is_dirty = release.metadata.as_ref().is_ok_and(|metadata| metadata.dirty);
-            if is_dirty && of_followers.contains(&release.name) {
+            if is_dirty && concerned.contains(&release.name) {
                 dirty.insert(release.name.clone());
             }
             furthest.look(release);

@@ -7,11 +7,13 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Redirect, Response},
 };
-use bucket::{AppName, AppState, Channel, ChannelName, ChannelState, Generation, ReleaseName, ServerName, Timestamp};
+use bucket::{
+    AppName, AppState, Channel, ChannelName, ChannelState, Generation, ReleaseName, Rollout, ServerName, Timestamp,
+};
 use fleet::{
     channel::{
         change::{Change, Said, Set},
-        seen::{Outlook, Place, silence, why_off},
+        seen::{Place, silence, why_off},
     },
     condition::apps,
     follow::{self, Follower, followers, may_change, unreadable},
@@ -35,6 +37,8 @@ pub(crate) struct ShownChannel<'a> {
     pub(crate) channel: Channel,
     /// What the last round saw of it.
     pub(crate) state: Option<&'a ChannelState>,
+    /// Its rollout that goes on, or keeps its release, as far as the last round saw.
+    pub(crate) rollout: Option<&'a Rollout>,
     /// What can't be read of it, or what failed in the last round.
     pub(crate) problem: Option<String>,
     /// The servers that follow it.
@@ -85,7 +89,9 @@ impl<'a> ShownChannel<'a> {
         let followers = followers(rules, servers()).map(shown).collect();
         let unreadable = unreadable(rules, servers()).map(|(server, _)| &server.name).collect();
         let generation = object.map(|object| object.generation);
-        Self { rules, generation, channel, state, problem, followers, unreadable }
+        let rollout = state.and_then(|state| view.snapshot.rollouts.get(state.rollout.as_ref()?));
+        let rollout = rollout.and_then(|known| known.rollout.known()).map(|rollout| &**rollout);
+        Self { rules, generation, channel, state, rollout, problem, followers, unreadable }
     }
 
     /// How many of its followers have what it points to.
@@ -103,10 +109,11 @@ impl<'a> ShownChannel<'a> {
         self.followers.iter().filter(|follower| follower.why_off.is_some()).collect()
     }
 
-    /// What the next round would do.
-    pub(crate) fn outlook(&self) -> Outlook<'_> {
-        Outlook::of(&self.channel, self.rules.moves, self.state)
+    /// What the next round would do, in words.
+    pub(crate) fn outlook(&self) -> String {
+        follow::outlook(&self.channel, self.rules.moves, self.state, self.rollout)
     }
+
     /// Whether this operator may change it.
     pub(crate) fn may_be_changed(&self, view: &View) -> bool {
         view.may_push() && may_change(&view.policy, &view.who, self.rules, all_servers(view)).is_ok()

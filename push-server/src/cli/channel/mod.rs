@@ -166,7 +166,7 @@ async fn change(command: &Command, app: &AppName, changing: Changing, change: &C
 
 /// Says what has changed, or would.
 fn tell(command: &Command, judged: &Judged, generation: Option<Generation>) -> Result<bool> {
-    let Judged { seen, channel: changed, freezes } = judged;
+    let Judged { seen, channel: changed } = judged;
     let (app, channel) = (&changed.app, &changed.channel);
     let (from, to) = (&seen.channel.release, &changed.release);
     if command.json {
@@ -187,7 +187,8 @@ fn tell(command: &Command, judged: &Judged, generation: Option<Generation>) -> R
         (Some(_), None) => print_line(format_args!("{app} {channel}: {would}no longer frozen"))?,
         _ => {}
     }
-    if let Some(why) = freezes {
+    let frozen = changed.frozen.as_ref().filter(|_| changed.frozen != seen.channel.frozen);
+    if let Some(why) = frozen.and_then(|frozen| frozen.because.as_ref()) {
         note(format_args!("{app} {channel}: it moves when told, and is frozen all the same, because {why}"));
     }
     if let Some(before) = before(changed).filter(|_| from != to) {

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use bucket::{AppName, AppState, Channel, ChannelState};
+use bucket::{AppName, AppState, Channel, ChannelState, Rollout};
 use console::{Cell, Color, Table, count, note, print, print_json, print_line, safe};
 use fleet::{
     channel::{
         change::Moves,
-        seen::{Outlook, Place, silence, why_off},
+        seen::{Place, silence, why_off},
     },
     condition::{app_label, apps},
     follow::{self, Follower, Seen, followers, newest_watcher, read, unreadable},
@@ -30,6 +30,19 @@ use crate::badge;
 /// Moves that `push channel show` shows, and commits.
 const MOVES: usize = 10;
 const COMMITS: usize = 20;
+
+/// What is known of a channel.
+struct Known {
+    seen: Seen,
+    state: Option<ChannelState>,
+    rollout: Option<Rollout>,
+}
+
+impl Known {
+    fn outlook(&self, rules: &ChannelRules) -> String {
+        follow::outlook(&self.seen.channel, rules.moves, self.state.as_ref(), self.rollout.as_ref())
+    }
+}
 
 /// What a round saw of a channel; what of it can't be read is said and does no harm.
 async fn state(command: &Command, rules: &ChannelRules) -> Option<ChannelState> {
@@ -54,23 +67,25 @@ pub(super) async fn list(command: &Command, app: Option<&AppName>) -> Result<boo
     ensure_configured(command, app)?;
     let rules: Vec<&ChannelRules> = of_app(command, app).collect();
     let servers = servers(command, &rules).await?;
-    let both =
-        async |rules: &&ChannelRules| anyhow::Ok((read(&command.bucket, rules).await?, state(command, rules).await));
-    let channels: Vec<(Seen, Option<ChannelState>)> =
-        stream::iter(&rules).map(both).buffered(AT_ONCE).try_collect().await?;
+    let all = async |rules: &&ChannelRules| {
+        let (seen, state) = (read(&command.bucket, rules).await?, state(command, rules).await);
+        let rollout = follow::rollout(&command.bucket, state.as_ref()).await;
+        anyhow::Ok(Known { seen, state, rollout })
+    };
+    let channels: Vec<Known> = stream::iter(&rules).map(all).buffered(AT_ONCE).try_collect().await?;
     warn_of_silence(command).await;
     if command.json {
         let channels = rules.iter().zip(&channels);
-        let channels = channels.map(|(rules, (seen, state))| as_json(rules, seen, state.as_ref(), &servers));
+        let channels = channels.map(|(rules, known)| as_json(rules, known, &servers));
         print_json(&json!({ "channels": channels.collect::<Vec<_>>() }))?;
         return Ok(true);
     }
     let mut table = Table::new(&["APP", "CHANNEL", "COMMIT", "MOVED", "PLACE", "FOLLOWERS", ""]);
-    for (rules, (Seen { channel, .. }, state)) in rules.iter().zip(&channels) {
+    for (rules, Known { seen: Seen { channel, .. }, state, .. }) in rules.iter().zip(&channels) {
         let (commit, moved) = channel.release.as_ref().map_or((String::new(), String::new()), |release| {
             (release.commit().short().to_owned(), ago(channel.moved, command.now()))
         });
-        let frozen = channel.frozen.as_ref().map(|frozen| format!("frozen: {}", frozen.why));
+        let frozen = channel.frozen.as_ref().map(|frozen| format!("frozen: {}", frozen.in_words()));
         let problem = state.as_ref().and_then(|state| state.problem.as_ref());
         let place = Place::of(channel, state.as_ref()).map(|place| place.words(rules.branch.as_str()));
         table.row([
@@ -94,13 +109,14 @@ pub(super) async fn show(command: &Command, rules: &ChannelRules) -> Result<bool
     let of_it = [rules];
     let (servers, seen) = tokio::try_join!(servers(command, &of_it), read(&command.bucket, rules))?;
     let state = state(command, rules).await;
-    let state = state.as_ref();
+    let rollout = follow::rollout(&command.bucket, state.as_ref()).await;
+    let known = Known { seen, state, rollout };
     warn_of_silence(command).await;
     if command.json {
-        print_json(&as_json(rules, &seen, state, &servers))?;
+        print_json(&as_json(rules, &known, &servers))?;
         return Ok(true);
     }
-    let (now, channel) = (command.now(), &seen.channel);
+    let (now, channel, state) = (command.now(), &known.seen.channel, known.state.as_ref());
     let line = |what: &str, text: &str| print_line(format_args!("{what:<12}{}", safe(text)));
     line("channel", &format!("{} of {}", rules.channel, rules.app))?;
     line("release", channel.release.as_ref().map_or("nothing yet", |release| release.stem()))?;
@@ -124,7 +140,7 @@ pub(super) async fn show(command: &Command, rules: &ChannelRules) -> Result<bool
             line("passed over", &count(state.unreadable, "unreadable release"))?;
         }
     }
-    line("next round", &Outlook::of(channel, rules.moves, state).to_string())?;
+    line("next round", &known.outlook(rules))?;
     if let Some(asked) = &rules.asked {
         line("waves", &asked.to_string())?;
     }
@@ -133,7 +149,7 @@ pub(super) async fn show(command: &Command, rules: &ChannelRules) -> Result<bool
         line("from", &format!("{from}, after {soak} there"))?;
     }
     if let Some(frozen) = &channel.frozen {
-        line("frozen", &format!("{} by {}: {}", ago(frozen.at, now), frozen.by, frozen.why))?;
+        line("frozen", &format!("{} by {}: {}", ago(frozen.at, now), frozen.by, frozen.in_words()))?;
     }
     for entry in &channel.rolled_back {
         let (commit, age) = (entry.release.commit().short(), ago(entry.at, now));
@@ -198,12 +214,8 @@ fn app_state(rules: &ChannelRules, follower: &Follower) -> Option<AppState> {
     apps(follower.server).into_iter().find(|row| row.app == rules.app.as_str()).map(|row| row.state)
 }
 
-fn as_json(
-    rules: &ChannelRules,
-    Seen { generation, channel }: &Seen,
-    seen: Option<&ChannelState>,
-    servers: &[Server],
-) -> Value {
+fn as_json(rules: &ChannelRules, known: &Known, servers: &[Server]) -> Value {
+    let (Seen { generation, channel }, seen) = (&known.seen, known.state.as_ref());
     let followers = followers(rules, servers).map(|follower| {
         let state = app_state(rules, &follower).map(app_label);
         let why = why_off(channel, seen, &follower.server.name).filter(|_| !is_on_it(channel, &follower));
@@ -225,7 +237,7 @@ fn as_json(
         "history": channel.history,
         "generation": generation,
         "seen": seen,
-        "next": Outlook::of(channel, rules.moves, seen).to_string(),
+        "next": known.outlook(rules),
         "followers": followers.collect::<Vec<_>>(),
     })
 }

@@ -98,7 +98,7 @@ fn state(view: &View, shown: &ShownChannel) -> Markup {
         @match &shown.channel.frozen {
             Some(frozen) => {
                 (badge(Severity::Notice, "‖", "frozen"))
-                p.reason { "by " (foreign(&frozen.by, 80)) ", " (ago(frozen.at, view.now)) ": " (prose(&frozen.why)) }
+                p.reason { "by " (foreign(&frozen.by, 80)) ", " (ago(frozen.at, view.now)) ": " (prose(&frozen.in_words())) }
             },
             None => @match shown.rules.moves {
                 Moves::Newest => (badge(Severity::Good, "→", "moves")),

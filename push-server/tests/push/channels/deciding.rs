@@ -100,6 +100,9 @@ async fn a_channel_that_is_told_freezes_only_where_it_does_not_go_forward() {
     // No round has seen the branch.
     let said = ok(&channels.push(&format!("channel set {one} -m first")));
     assert!(said.contains("is frozen all the same, because what the last round"), "{said}");
+    // Who meets it later is told, too.
+    let shown = ok(&channels.push("channel show web"));
+    assert!(shown.contains("froze all the same, because what the last round"), "{shown}");
     ok(&channels.push("channel resume web -m x"));
     channels.round();
     let said = ok(&channels.push(&format!("channel set {two} -m second")));

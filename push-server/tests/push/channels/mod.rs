@@ -6,6 +6,7 @@ mod following;
 mod hanging;
 mod listening;
 mod moving;
+mod outlook;
 mod quick_start;
 mod seen;
 mod waves;

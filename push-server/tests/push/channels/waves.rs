@@ -29,7 +29,7 @@ impl Channels {
     }
 
     /// The ID of the newest rollout.
-    fn rollout(&self) -> String {
+    pub(super) fn rollout(&self) -> String {
         self.json("rollout list")["rollouts"][0]["id"].as_str().unwrap().to_owned()
     }
 

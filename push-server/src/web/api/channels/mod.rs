@@ -120,7 +120,7 @@ mod tests {
     use super::*;
     use crate::web::{
         shared::Web,
-        testing::{release_of, rules, send, server, web},
+        testing::{body, release_of, rules, send, server, web},
     };
 
     const CHANNELS: &str = "Channels: [{ App: 'web', Repo: 'https://git.example/web.git', Servers: ['web-*'] }, \
@@ -276,5 +276,66 @@ mod tests {
         let hotfix = json!({ "action": "set", "release": new.stem(), "skip_soak": true, "reason": "hotfix" });
         let (status, said) = call(&web, "deployer", "/api/v1/channels/web/next", Some(hotfix)).await;
         assert_eq!((status, &said["history"][0]["without_soak"]), (200, &json!(true)), "{said}");
+    }
+
+    #[tokio::test]
+    async fn why_a_told_channel_froze_is_said_and_shown_to_whoever_comes_later() {
+        let (directory, web, [old, _]) = followed().await;
+        rules(directory.path(), &CHANNELS.replace("Servers: ['web-*']", "Servers: ['web-*'], Moves: 'told'"));
+        let set = json!({ "action": "set", "release": old.stem(), "reason": "first" });
+        let (status, said) = call(&web, "deployer", PROD, Some(set)).await;
+        let because = "what the last round of `push watch` saw of its branch is not known";
+        assert_eq!((status, &said["frozen"]["because"]), (200, &json!(because)), "{said}");
+        for page in ["/channels", "/channels/web/prod"] {
+            let shown = body(&web, "viewer", page).await;
+            assert!(
+                shown.contains("it moves when told, and froze all the same, because what the last round"),
+                "{shown}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn the_next_round_is_told_by_the_rollout_as_it_is_now() {
+        let (_directory, web, [old, new]) = followed().await;
+        let set = json!({ "action": "set", "release": new.stem(), "reason": "first" });
+        assert_eq!(call(&web, "deployer", PROD, Some(set)).await.0, 200);
+        let bucket = web.refresher.bucket();
+        let row = |server: &str| json!({ "server": server, "from": old });
+        let rollout: bucket::Rollout = serde_json::from_value(json!({
+            "schema": 1, "id": "k3v9", "began": Timestamp::now(), "app": "web", "release": new, "who": "w", "why": "newer",
+            "channel": "prod", "stage": "running", "budgets": [],
+            "rules": { "settle_seconds": 0, "within_seconds": 60, "enough_percent": 100, "stop_at": 1 },
+            "waves": [{ "what": "1", "rows": [row("web-1")] }, { "what": "rest", "rows": [row("web-2")] }],
+        }))
+        .unwrap();
+        let generation = bucket.write_rollout(&rollout, None).await.unwrap();
+        let state: ChannelState = serde_json::from_value(json!({
+            "schema": 1, "app": "web", "channel": "prod", "at": Timestamp::now(), "release": new, "rollout": "k3v9",
+        }))
+        .unwrap();
+        bucket.write_channel_state(&state, None).await.unwrap();
+        let next = async || {
+            web.refresher.refresh().await;
+            call(&web, "viewer", PROD, None).await.1["next"].as_str().unwrap().to_owned()
+        };
+        assert_eq!(next().await, format!("carries rollout k3v9 of {} on: wave 1 of 2", new.stem()));
+        let stopped = bucket::Rollout {
+            stage: bucket::RolloutStage::Stopped,
+            stopped: Some("1 server failed: web-1".to_owned()),
+            ..rollout
+        };
+        bucket.write_rollout(&stopped, Some(generation)).await.unwrap();
+        let told = next().await;
+        assert!(
+            told.contains("has stopped in wave 1 of 2: 1 server failed: web-1; `push rollout continue k3v9`"),
+            "{told}"
+        );
+        assert!(body(&web, "viewer", "/channels/web/prod").await.contains("has stopped in wave 1 of 2"));
+        // One that the web app knows nothing of any more is named.
+        let lost = ChannelState { rollout: Some("z9".parse().unwrap()), ..state };
+        let (seen, _) = bucket.channel_state(&lost.app, &lost.channel).await.unwrap().unwrap();
+        bucket.write_channel_state(&lost, Some(seen)).await.unwrap();
+        assert_eq!(next().await, "goes by rollout z9, of which `push rollout show z9` tells");
     }
 }

@@ -95,6 +95,9 @@ pub(super) struct FrozenOut {
     at: String,
     /// Reason.
     reason: String,
+    /// Why it froze though it moves when told, and was only pointed to another release, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    because: Option<String>,
 }
 
 /// A server that follows a channel.
@@ -170,7 +173,7 @@ impl ChannelHeadOut {
             reason: pointed().then(|| channel.why.clone()),
             frozen: channel.frozen.as_ref().map(FrozenOut::from),
             place: shown.place(),
-            next: shown.outlook().to_string(),
+            next: shown.outlook(),
             problem: shown.problem.clone(),
             no_watcher: channels::no_watcher(view),
             followers: shown.followers.len(),
@@ -181,7 +184,12 @@ impl ChannelHeadOut {
 
 impl From<&Frozen> for FrozenOut {
     fn from(frozen: &Frozen) -> Self {
-        Self { by: frozen.by.clone(), at: frozen.at.to_string(), reason: frozen.why.clone() }
+        Self {
+            by: frozen.by.clone(),
+            at: frozen.at.to_string(),
+            reason: frozen.why.clone(),
+            because: frozen.because.clone(),
+        }
     }
 }
 
