@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::{
     Bucket, BuildId, ChangeId, Commit, Download, Error, Generation, Metadata, ObjectInfo, ObjectPath, PageToken,
-    ReleaseMetadata, ReleaseName, SourceFile, items, layout,
+    Promoted, ReleaseMetadata, ReleaseName, SourceFile, items, layout,
     object::{fact, named_fact},
 };
 
@@ -117,6 +117,22 @@ impl CandidateMetadata {
         }
         Ok(read)
     }
+
+    /// Whether it has room beside its object and, once that is promoted, beside the release, so that a promotion isn't the first
+    /// to find out.
+    ///
+    /// # Errors
+    /// As [`ReleaseMetadata::check_size`].
+    pub fn check_size(&self, name: &ReleaseName) -> Result<(), String> {
+        ReleaseMetadata::check_facts(&self.promoted(name, &self.tree))
+    }
+
+    /// All that is said of the release that it becomes when its change landed as that commit.
+    fn promoted(&self, name: &ReleaseName, landed: &Commit) -> Metadata {
+        let Self { change, patchset, .. } = self.clone();
+        let promoted = Promoted { landed: landed.clone(), change, patchset };
+        self.to_metadata(name).into_iter().chain(promoted.to_metadata()).collect()
+    }
 }
 
 /// A candidate in a bucket.
@@ -157,6 +173,22 @@ impl Bucket {
         progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Generation, Error> {
         self.create_from_file(&place.path(), deb, &metadata.to_metadata(place.release()), progress).await
+    }
+
+    /// Makes a release of a candidate of this bucket, with the facts that were read beside it, whose change landed as that
+    /// commit. Its bytes stay in the storage. Never overwrites a release: [`Error::AlreadyExists`].
+    ///
+    /// # Errors
+    /// Also [`Error::Gone`] when the candidate is another one by now.
+    pub async fn promote(
+        &self,
+        candidate: &Candidate,
+        facts: &CandidateMetadata,
+        landed: &Commit,
+    ) -> Result<Generation, Error> {
+        let name = candidate.place.release();
+        let (from, to) = (candidate.place.path(), layout::release(name));
+        self.copy(&from, candidate.generation, &to, &facts.promoted(name, landed)).await
     }
 
     /// Starts streaming a candidate from byte `offset`; `None` if it is gone.

@@ -89,6 +89,9 @@ pub struct RecordedCandidate {
     pub gate: bool,
     /// When it was recorded, by the bucket's clock as far as that was known.
     pub at: Timestamp,
+    /// The commit as which its change landed, once it was promoted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub landed: Option<Commit>,
     /// What this program doesn't know.
     #[serde(flatten)]
     pub other: Map<String, Value>,

@@ -50,6 +50,7 @@ mod options;
 mod original;
 mod overlay;
 mod package;
+mod promoted;
 mod pubsub_name;
 mod push;
 mod push_id;
@@ -107,6 +108,7 @@ pub use package::{
     note::Note,
     unit::{OwnedUnit, UnitAction, UnitName},
 };
+pub use promoted::Promoted;
 pub use pubsub_name::{SubscriptionName, TopicName};
 pub use push::{Push, PushEnd, PushHead, PushRow, UnwrittenCause, UnwrittenRow};
 pub use push_id::PushId;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AppName, Architecture, Bucket, Commit, Download, Error, Generation, Metadata, ObjectInfo, PackageName, Page,
-    PageToken, ReleaseName, Sha256, SourceFile, items, layout,
+    PageToken, Promoted, ReleaseName, Sha256, SourceFile, items, layout,
     object::{fact, named_fact},
 };
 
@@ -55,6 +55,8 @@ pub struct Release {
     pub uploaded: Timestamp,
     /// The release of the original system that it was made from, if it was ([`crate::OriginalRelease`]).
     pub adopted: Option<ReleaseName>,
+    /// That it was a candidate, if it was.
+    pub promoted: Option<Promoted>,
     /// What was said of it at the upload; `Err` with the reason when metadata is missing or unreadable.
     pub metadata: Result<ReleaseMetadata, String>,
 }
@@ -68,7 +70,11 @@ impl ReleaseMetadata {
     /// # Errors
     /// Which of the facts are too long, the longest first, as a sentence for people.
     pub fn check_size(&self, name: &ReleaseName) -> Result<(), String> {
-        let facts = self.to_metadata(name);
+        Self::check_facts(&self.to_metadata(name))
+    }
+
+    /// The same of all that lies beside a release.
+    pub(crate) fn check_facts(facts: &Metadata) -> Result<(), String> {
         let bytes: usize = facts.iter().map(|(key, value)| key.len() + value.len()).sum();
         let Some(too_many) = bytes.checked_sub(Self::MAX).filter(|too_many| *too_many > 0) else { return Ok(()) };
         let mut longest: Vec<_> = facts.iter().map(|(key, value)| (value.len(), key.as_str())).collect();
@@ -168,10 +174,16 @@ impl Release {
         }
     }
 
+    /// The commit that it counts as: the one as which its change landed, else the one that it was built from.
+    pub fn commit(&self) -> &Commit {
+        self.promoted.as_ref().map_or_else(|| self.name.commit(), |promoted| &promoted.landed)
+    }
+
     /// A release that is no longer in the bucket, of which only the name is known.
     pub fn gone(name: ReleaseName) -> Self {
         let metadata = Err("it is no longer in the bucket".to_owned());
-        Self { name, generation: Generation(0), size: 0, uploaded: Timestamp::UNIX_EPOCH, adopted: None, metadata }
+        let uploaded = Timestamp::UNIX_EPOCH;
+        Self { name, generation: Generation(0), size: 0, uploaded, adopted: None, promoted: None, metadata }
     }
 
     /// Whether it is no longer in the bucket.
@@ -183,7 +195,9 @@ impl Release {
         let name = layout::release_at(&info.path)?;
         let metadata = ReleaseMetadata::from_metadata(&name, &info.metadata);
         let adopted = info.metadata.get(ADOPTED).and_then(|original| original.parse().ok());
-        Some(Self { name, generation: info.generation, size: info.size, uploaded: info.updated, adopted, metadata })
+        let promoted = Promoted::from_metadata(&info.metadata);
+        let ObjectInfo { generation, size, updated, .. } = *info;
+        Some(Self { name, generation, size, uploaded: updated, adopted, promoted, metadata })
     }
 }
 

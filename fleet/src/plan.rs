@@ -261,7 +261,15 @@ mod tests {
             branch: String::new(),
         };
         let metadata = Ok(metadata);
-        let release = Release { name, generation: Generation(1), size: 3, uploaded: now(), adopted: None, metadata };
+        let release = Release {
+            name,
+            generation: Generation(1),
+            size: 3,
+            uploaded: now(),
+            adopted: None,
+            promoted: None,
+            metadata,
+        };
         propose(server, &release, &PushKind::Deploy, now())
     }
 

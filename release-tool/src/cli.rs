@@ -8,7 +8,8 @@ use console::UsageError;
 
 use crate::{
     commands::{
-        adopt, build, buildset, change, check, diff, init, list, plan, publish, reference, schema, show, upload,
+        adopt, build, buildset, candidate, change, check, diff, init, list, plan, promote, publish, reference, schema,
+        show, upload,
     },
     options::Options,
 };
@@ -63,8 +64,12 @@ enum Command {
     Diff(diff::Diff),
     /// Record and show changes that are not merged yet
     Change(change::Change),
+    /// Build packages of a change that is not merged yet, and upload them as candidates
+    Candidate(candidate::Candidate),
     /// Make an overlay of production with what a change would alter, and try it
     Buildset(buildset::Buildset),
+    /// Make releases of the gated candidates of a change that was merged
+    Promote(promote::Promote),
     /// Make releases of ours from those of the original system
     Adopt(adopt::Adopt),
     /// Print the reference of release.toml: every key, with its default and an example
@@ -91,6 +96,8 @@ impl Command {
             Self::Diff(diff) => diff.run(options),
             Self::Check(check) => check.run(options),
             Self::Change(change) => change.run(options),
+            Self::Candidate(candidate) => candidate.run(options),
+            Self::Promote(promote) => promote.run(options),
             Self::Adopt(adopt) => adopt.run(options),
             Self::Reference => reference::run(),
             Self::Schema => schema::run(),

@@ -22,19 +22,46 @@ const OFF: [(&str, &str); 4] = [
     ("log.showSignature", "false"),
 ];
 
+/// How long git may take to fetch, in seconds.
+const FETCHING: &str = "120";
+
 /// git in a directory.
 #[derive(Debug)]
 pub(crate) struct Git {
     directory: PathBuf,
+    place: Place,
     /// What wins over every configuration file.
     settings: Vec<(OsString, OsString)>,
+}
+
+/// What a directory is to git.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// It is in a checkout, and no other repository is spoken to.
+    Checkout,
+    /// It is a repository without files, which fetches from another one.
+    Fetching,
 }
 
 impl Git {
     /// git in `directory`.
     pub(crate) fn at(directory: &Path) -> Self {
+        Self::placed(directory, Place::Checkout)
+    }
+
+    fn placed(directory: &Path, place: Place) -> Self {
         let settings = OFF.iter().map(|(key, value)| (key.into(), value.into())).collect();
-        Self { directory: directory.to_owned(), settings }
+        Self { directory: directory.to_owned(), place, settings }
+    }
+
+    /// git in an empty directory, into which the newest commits of a branch of another repository are fetched, as `FETCH_HEAD`.
+    /// Their files stay there where that repository can leave them out.
+    pub(crate) fn fetched(directory: &Path, url: &str, branch: &str, newest: usize) -> Result<Self> {
+        let git = Self::placed(directory, Place::Fetching);
+        git.run(&["init", "--quiet", "--bare"])?;
+        let (depth, reference) = (format!("--depth={newest}"), format!("refs/heads/{branch}"));
+        git.run(&["fetch", "--quiet", "--no-tags", &depth, "--filter=tree:0", "--", url, &reference])?;
+        Ok(git)
     }
 
     /// Also without the filters that the repository's own configuration names, for what compares the files with it.
@@ -66,8 +93,19 @@ impl Git {
     }
 
     fn output(&self, arguments: &[&str]) -> Result<Output> {
-        let mut git = Command::new("git");
-        git.arg("-C").arg(&self.directory).arg("--no-pager").args(arguments);
+        let mut git = match self.place {
+            Place::Checkout => {
+                let mut git = Command::new("git");
+                git.arg("-C").arg(&self.directory);
+                git
+            }
+            Place::Fetching => {
+                let mut git = Command::new("timeout");
+                git.args(["--signal=KILL", FETCHING, "git", "--git-dir"]).arg(&self.directory);
+                git
+            }
+        };
+        git.arg("--no-pager").args(arguments);
         // What a person set in this way stays.
         let first = std::env::var("GIT_CONFIG_COUNT").ok().and_then(|count| count.parse().ok()).unwrap_or(0);
         for (number, (key, value)) in (first..).zip(&self.settings) {
@@ -78,7 +116,7 @@ impl Git {
             .env("GIT_OPTIONAL_LOCKS", "0")
             // In a partial clone git fetches what is missing, by a program that the repository names.
             .env("GIT_NO_LAZY_FETCH", "1")
-            .env("GIT_ALLOW_PROTOCOL", "none")
+            .env("GIT_ALLOW_PROTOCOL", if self.place == Place::Fetching { "https:ssh:file" } else { "none" })
             .env("GIT_TERMINAL_PROMPT", "0")
             .env("LC_ALL", "C")
             .output()

@@ -55,6 +55,12 @@ impl Source {
         Ok(Self { top, commit, commit_time, branch: branch?, repo: without_credentials(&repo?) })
     }
 
+    /// The tree of its commit.
+    pub(crate) fn tree(&self) -> Result<Commit> {
+        let tree = format!("{}^{{tree}}", self.commit);
+        Ok(Git::at(&self.top).line(&["rev-parse", "--verify", &tree])?.parse()?)
+    }
+
     /// Whether its commit is still the one that is checked out.
     pub(crate) fn is_checked_out(&self) -> Result<bool> {
         Ok(Git::at(&self.top).line(&["rev-parse", "--verify", "HEAD"])? == self.commit.to_string())

@@ -172,7 +172,15 @@ mod tests {
             branch: "other".into(),
         };
         let uploaded = name.time();
-        Release { name, generation: Generation(1), size: 3, uploaded, adopted: None, metadata: Ok(metadata) }
+        Release {
+            name,
+            generation: Generation(1),
+            size: 3,
+            uploaded,
+            adopted: None,
+            promoted: None,
+            metadata: Ok(metadata),
+        }
     }
 
     fn channel(n: Option<u8>) -> Channel {

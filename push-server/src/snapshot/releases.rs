@@ -414,7 +414,15 @@ mod tests {
             branch: "main".into(),
         };
         let uploaded = name.time();
-        Release { name, generation: Generation(1), size: 3, uploaded, adopted: None, metadata: Ok(metadata) }
+        Release {
+            name,
+            generation: Generation(1),
+            size: 3,
+            uploaded,
+            adopted: None,
+            promoted: None,
+            metadata: Ok(metadata),
+        }
     }
 
     /// Names that are hard to keep in order: the same second, and parts that begin other parts.

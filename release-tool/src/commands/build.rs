@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use bucket::{ReleaseName, Timestamp};
+use bucket::{Note, ReleaseName, Timestamp};
 use clap::Args;
 use console::{UsageError, nearest, one_line, print_json, print_line, quoted, size};
 use serde::Serialize;
@@ -44,7 +44,7 @@ pub(crate) struct BuildOptions {
     pub(crate) note: Option<String>,
     /// Build time, as in 2026-11-20T19:05:02Z [default: now]
     #[arg(long, value_name = "TIME", env = "PUSH_TIME", hide_env = true)]
-    time: Option<Timestamp>,
+    pub(crate) time: Option<Timestamp>,
     /// Packages of release.toml to build [default: all]
     #[arg(value_name = "PACKAGE")]
     pub(crate) packages: Vec<String>,
@@ -73,30 +73,31 @@ impl Build {
 impl BuildOptions {
     /// Builds everything that is asked for, or fails before anything is uploaded.
     pub(crate) fn build(&self, options: &Options, manifest: &Manifest) -> Result<Vec<Built>> {
+        // What is typed wrong is said before anything is looked at.
+        self.note()?;
+        self.build_in(&Checkout::of(options, manifest, &self.packages)?, manifest, Dirty::Recorded)
+    }
+
+    /// The release note.
+    pub(crate) fn note(&self) -> Result<Note> {
         let Some(note) = &self.note else {
             return Err(UsageError::new("missing release note: add one, as in -m \"fix the login\"").into());
         };
-        let note = parse_note(note).map_err(|error| UsageError::new(error.to_string()))?;
-        let packages = choose(manifest, &self.packages)?;
-        let source = Source::of(&manifest.directory)?;
+        parse_note(note).map_err(|error| UsageError::new(error.to_string()).into())
+    }
+
+    /// Builds what is chosen of a checkout.
+    pub(crate) fn build_in(&self, checkout: &Checkout<'_>, manifest: &Manifest, dirty: Dirty) -> Result<Vec<Built>> {
+        let note = self.note()?;
+        let Checkout { source, packages, walk } = checkout;
         let builder = Builder::find(|key| std::env::var(key).ok())?;
         let file_time = match std::env::var("SOURCE_DATE_EPOCH") {
             Ok(text) => text.parse().with_context(|| format!("invalid SOURCE_DATE_EPOCH `{}`", one_line(&text)))?,
             Err(_) => source.commit_time,
         };
-        let maintainer = maintainer(&manifest.directory, &packages)?;
-        let out = make_directory(&options.out(&manifest.directory), &source)?;
-        let walk = Walk::new(manifest.directory.clone(), out);
-        let find_changes = || -> Result<Vec<String>> {
-            let mut changes = source.changes()?;
-            if let Some(ours) = directory_of_packages(&walk, &source, &packages) {
-                changes.retain(|path| !path.starts_with(&ours));
-            }
-            Ok(changes)
-        };
-
-        let mut changes = find_changes()?;
-        for package in &packages {
+        let maintainer = maintainer(&manifest.directory, packages)?;
+        let mut changes = checkout.changes()?;
+        for package in packages {
             run_build(manifest, package, file_time)?;
         }
         if packages.iter().any(|package| !package.build.is_empty()) {
@@ -105,11 +106,13 @@ impl BuildOptions {
             }
             // Outputs of a build are ignored files. If they aren't, git and we agree: it isn't what was committed.
             if changes.is_empty() {
-                changes = find_changes()?;
+                changes = checkout.changes()?;
             }
         }
-        if !changes.is_empty() {
-            warn_dirty(&changes);
+        match dirty {
+            _ if changes.is_empty() => {}
+            Dirty::Recorded => console::warning(format_args!("dirty build, {}", uncommitted(&changes))),
+            Dirty::Refused => return Err(refused(&changes)),
         }
 
         let dirty = !changes.is_empty();
@@ -126,10 +129,61 @@ impl BuildOptions {
         };
         let context = match self.time {
             Some(time) => context(whole_seconds(time)?),
-            None => unused_time(&walk, &packages, context)?,
+            None => unused_time(walk, packages, context)?,
         };
-        packages.into_iter().map(|package| pack(&context, &walk, package)).collect()
+        packages.iter().map(|package| pack(&context, walk, package)).collect()
     }
+}
+
+/// What becomes of a build that is not what was committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dirty {
+    /// The packages say so.
+    Recorded,
+    /// There is none.
+    Refused,
+}
+
+/// A checkout with what is chosen of it, and where its packages go.
+pub(crate) struct Checkout<'a> {
+    /// What git knows of it.
+    pub(crate) source: Source,
+    /// The packages that are chosen.
+    pub(crate) packages: Vec<&'a Package>,
+    walk: Walk,
+}
+
+impl<'a> Checkout<'a> {
+    /// The packages of these names, all of them without any, and the directory for them, which is made.
+    pub(crate) fn of(options: &Options, manifest: &'a Manifest, names: &[String]) -> Result<Self> {
+        let packages = choose(manifest, names)?;
+        let source = Source::of(&manifest.directory)?;
+        let out = make_directory(&options.out(&manifest.directory), &source)?;
+        let walk = Walk::new(manifest.directory.clone(), out);
+        Ok(Self { source, packages, walk })
+    }
+
+    /// Refuses one with anything that is not committed.
+    pub(crate) fn ensure_clean(&self) -> Result<()> {
+        let changes = self.changes()?;
+        if changes.is_empty() { Ok(()) } else { Err(refused(&changes)) }
+    }
+
+    fn changes(&self) -> Result<Vec<String>> {
+        let Self { source, packages, walk } = self;
+        let mut changes = source.changes()?;
+        if let Some(ours) = directory_of_packages(walk, source, packages) {
+            changes.retain(|path| !path.starts_with(&ours));
+        }
+        Ok(changes)
+    }
+}
+
+fn refused(changes: &[String]) -> anyhow::Error {
+    anyhow::anyhow!(
+        "not what was committed, {}: commit them, or have git ignore what a build makes",
+        uncommitted(changes)
+    )
 }
 
 /// Now, or as soon as no package has a name that an earlier build took: names have whole seconds.
@@ -224,8 +278,9 @@ fn directory_of_packages(walk: &Walk, source: &Source, packages: &[&Package]) ->
     (!is_source).then(|| format!("{}/", below.display()))
 }
 
-fn warn_dirty(changes: &[String]) {
+/// What is not committed, in words.
+fn uncommitted(changes: &[String]) -> String {
     let shown = changes.iter().take(5).map(|path| one_line(path)).collect::<Vec<_>>().join(", ");
     let more = if changes.len() > 5 { format!(" and {} more", changes.len() - 5) } else { String::new() };
-    console::warning(format_args!("dirty build, uncommitted or untracked files: {shown}{more}"));
+    format!("uncommitted or untracked files: {shown}{more}")
 }

@@ -1,7 +1,7 @@
 //! `release change`: what is proposed for merging, as whatever tries it says.
 
-use anyhow::{Context as _, Result, ensure};
-use bucket::{Ahead, Bucket, Change as Recorded, ChangeId, ChangeState, Commit};
+use anyhow::{Result, ensure};
+use bucket::{Ahead, Bucket, Change as Recorded, ChangeId, ChangeState};
 use clap::{Args, Subcommand};
 use console::{Table, UsageError, ago, note, print, print_json, print_line, safe};
 use futures_util::TryStreamExt as _;
@@ -9,15 +9,13 @@ use serde_json::{Value, json};
 
 use crate::{
     change::{
+        line::{checked_out, target_branch},
         record::{ahead, by, read, read_known, unknown, update},
         update::{Opened, ended, opened},
     },
-    git::{Git, text},
+    git::Git,
     options::{Options, wait_for},
 };
-
-/// The branch that changes are merged into when neither the file nor git says one.
-const USUAL_BRANCH: &str = "main";
 
 /// Record and show changes that are not merged yet
 #[derive(Debug, Args)]
@@ -94,11 +92,7 @@ impl Open {
         let directory = options.directory()?;
         let candidates = options.candidates()?;
         let git = Git::at(&directory);
-        let head = git.line(&["log", "-1", "--format=%H %T", "--no-show-signature"]);
-        let head = head.context("could not read which commit is checked out")?;
-        let names: Option<(Commit, Commit)> =
-            head.split_once(' ').and_then(|(commit, tree)| Some((commit.parse().ok()?, tree.parse().ok()?)));
-        let (commit, tree) = names.with_context(|| format!("unexpected output of `git log`: `{}`", safe(&head)))?;
+        let (commit, tree) = checked_out(&git)?;
         let branch = target_branch(&git, self.branch.or(candidates.branch.clone()))?;
         let needs = (!self.needs.is_empty()).then_some(self.needs);
         let said = Opened { commit, tree, patchset: self.patchset, branch, needs };
@@ -153,20 +147,6 @@ impl Named {
             if options.json { print_json(&with_ahead(&change, &ahead)) } else { show(id, &change, &ahead, &bucket) }
         })
     }
-}
-
-/// The branch that changes are merged into: the one that is said, or that `origin` has as its own.
-fn target_branch(git: &Git, said: Option<String>) -> Result<String> {
-    let arguments = ["symbolic-ref", "--short", "-q", "refs/remotes/origin/HEAD"];
-    let branch = match (said, git.ask(&arguments)?) {
-        (Some(said), _) => said,
-        (None, Some(printed)) => text(&arguments, printed)?.trim_start_matches("origin/").to_owned(),
-        (None, None) => USUAL_BRANCH.to_owned(),
-    };
-    if git.ask(&["check-ref-format", &format!("refs/heads/{branch}")])?.is_none() || branch.starts_with('-') {
-        return Err(UsageError::new(format!("`{}` is no name of a branch", safe(&branch))).into());
-    }
-    Ok(branch)
 }
 
 fn shown(id: &ChangeId) -> String {

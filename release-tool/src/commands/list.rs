@@ -1,7 +1,9 @@
 //! `release list`: what is in the bucket.
 
 use anyhow::{Context, Result, bail};
-use bucket::{AppName, Architecture, Bucket, PackageName, Release, ReleaseMetadata, ReleaseName, Sha256, Timestamp};
+use bucket::{
+    AppName, Architecture, Bucket, PackageName, Promoted, Release, ReleaseMetadata, ReleaseName, Sha256, Timestamp,
+};
 use clap::Args;
 use console::{Cell, Color, Table, age, nearest, one_line, print, print_json, print_line, size};
 use futures_util::TryStreamExt as _;
@@ -43,6 +45,9 @@ struct Row<'a> {
     /// The release of the original system that it was made from.
     #[serde(skip_serializing_if = "Option::is_none")]
     adopted: Option<&'a ReleaseName>,
+    /// The change that it was a candidate of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    promoted: Option<&'a Promoted>,
     #[serde(flatten)]
     facts: Option<Facts<'a>>,
     /// Why the metadata is missing: it is unreadable.
@@ -122,16 +127,17 @@ async fn list_apps(bucket: &Bucket, json: bool) -> Result<()> {
 }
 
 fn row(release: &Release) -> Row<'_> {
-    let Release { name, size, uploaded, adopted, metadata, .. } = release;
+    let Release { name, size, uploaded, adopted, promoted, metadata, .. } = release;
     Row {
         release: name,
         user: name.user(),
         host: name.host(),
         time: name.time(),
-        commit: name.commit().as_str(),
+        commit: release.commit().as_str(),
         uploaded: *uploaded,
         size: *size,
         adopted: adopted.as_ref(),
+        promoted: promoted.as_ref(),
         facts: metadata.as_ref().ok().map(Facts::from),
         problem: metadata.as_ref().err().map(String::as_str),
     }
@@ -148,7 +154,7 @@ fn table(releases: &[Release], now: Timestamp) -> Table {
         table.row([
             age(now.duration_since(release.uploaded)).into(),
             format!("{}@{}", name.user(), name.host()).into(),
-            name.commit().short().into(),
+            release.commit().short().into(),
             Cell::new(dirty, Color::Notice),
             size(release.size).into(),
             note.into(),

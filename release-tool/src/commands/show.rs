@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use bucket::ReleaseName;
+use bucket::{Promoted, ReleaseName};
 use clap::Args;
 use console::{count, one_line, print, print_json, safe_lines, size};
 use serde::Serialize;
@@ -45,6 +45,8 @@ struct Shown<'a> {
     note: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     adopted: Option<&'a ReleaseName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    promoted: Option<&'a Promoted>,
     #[serde(flatten)]
     inventory: &'a Inventory,
 }
@@ -64,6 +66,7 @@ impl Show {
                 size: found.size,
                 note: note(&found),
                 adopted: adopted(&found),
+                promoted: promoted(&found),
                 inventory: &inventory,
             });
         }
@@ -79,6 +82,10 @@ fn adopted(found: &Found) -> Option<&ReleaseName> {
     found.release.as_ref()?.adopted.as_ref()
 }
 
+fn promoted(found: &Found) -> Option<&Promoted> {
+    found.release.as_ref()?.promoted.as_ref()
+}
+
 fn text(found: &Found, inventory: &Inventory) -> String {
     let files = count(inventory.count(), "file");
     let unpacked = if inventory.complete { format!(" with {}", size(inventory.bytes())) } else { String::new() };
@@ -88,6 +95,9 @@ fn text(found: &Found, inventory: &Inventory) -> String {
     }
     if let Some(original) = adopted(found) {
         let _ = writeln!(text, "adopted: {original}");
+    }
+    if let Some(promoted) = promoted(found) {
+        let _ = writeln!(text, "{promoted}; landed as {}", promoted.landed);
     }
     text + "\n" + &show_inventory(inventory)
 }

@@ -63,7 +63,7 @@ impl Upload {
 pub(crate) async fn upload_all(bucket: &Bucket, topic: Option<&TopicName>, debs: &[PathBuf], json: bool) -> Result<()> {
     let mut uploaded = Vec::new();
     let done = upload_each(bucket, debs, json, &mut uploaded).await;
-    if let Some(topic) = topic.filter(|_| !uploaded.is_empty()) {
+    if let Some(topic) = topic {
         let apps = uploaded.iter().map(|uploaded| uploaded.release.app().clone()).collect();
         announce(topic, apps).await;
     }
@@ -72,7 +72,10 @@ pub(crate) async fn upload_all(bucket: &Bucket, topic: Option<&TopicName>, debs:
 }
 
 /// Has watchers of channels look at once. That it failed is a warning: the releases are there, and watchers poll.
-async fn announce(name: &TopicName, apps: BTreeSet<AppName>) {
+pub(crate) async fn announce(name: &TopicName, apps: BTreeSet<AppName>) {
+    if apps.is_empty() {
+        return;
+    }
     let announced = async {
         let options = PubSubOptions::from_env(|key| std::env::var(key).ok())?;
         let topic = Topic::open(name.clone(), &options).map_err(|reason| anyhow!(reason))?;

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::{outcome::Run as _, project::Project};
 
 /// A project with a candidate bucket.
-fn project() -> Project {
+pub(crate) fn project() -> Project {
     let project = Project::new("");
     let ci = project.beside("ci");
     fs::create_dir(&ci).unwrap();

@@ -1,6 +1,7 @@
 //! The real `release` binary in real git repositories, with a directory as the bucket and dpkg as the judge.
 
 mod builds;
+mod candidates;
 mod changes;
 mod drafts;
 mod git;
@@ -9,6 +10,7 @@ mod manifests;
 mod outcome;
 mod packages;
 mod project;
+mod promotions;
 mod sources;
 mod terminal;
 mod unit_files;

@@ -1,0 +1,192 @@
+//! What is recorded of a change's candidates: pure functions of what was there and what is said.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, bail, ensure};
+use bucket::{
+    AppName, ArtifactType, CandidatePlace, Change, ChangeId, ChangeState, Commit, RecordedCandidate, Timestamp,
+};
+
+/// Most candidates of an app that are kept of a change, gated ones and others apart: what is recorded of it is bounded.
+const MAX_KEPT: usize = 10;
+
+/// Refuses what is checked out unless it is the last patchset of a change that is open.
+pub(crate) fn ensure_last(id: &ChangeId, change: &Change, commit: &Commit) -> Result<()> {
+    ensure!(
+        change.state == ChangeState::Open,
+        "`{id}` was {}: candidates are built of what is not merged yet",
+        change.state.as_str()
+    );
+    ensure!(
+        change.commit == *commit,
+        "`{id}` is at patchset {}, which is commit {}, and {} is checked out: check out the last patchset, or record this one \
+         with `release change open {id}`",
+        change.patchset,
+        change.commit.short(),
+        commit.short()
+    );
+    Ok(())
+}
+
+/// The change with another candidate, the same if it is recorded already. The oldest ones of its app make room.
+///
+/// # Errors
+/// When another commit has become its last patchset since the candidate was built, or it was ended.
+pub(crate) fn recorded(
+    id: &ChangeId,
+    before: &Change,
+    candidate: &RecordedCandidate,
+    commit: &Commit,
+    by: &str,
+) -> Result<Change> {
+    if before.candidates.iter().any(|known| known.path == candidate.path && known.sha256 == candidate.sha256) {
+        return Ok(before.clone());
+    }
+    ensure_last(id, before, commit)?;
+    let mut change = Change { updated: candidate.at, by: by.to_owned(), ..before.clone() };
+    change.candidates.push(candidate.clone());
+    let same = |known: &RecordedCandidate| known.app == candidate.app && known.gate == candidate.gate;
+    let too_many = change.candidates.iter().filter(|known| same(known)).count().saturating_sub(MAX_KEPT);
+    for _ in 0..too_many {
+        if let Some(oldest) = change.candidates.iter().position(same) {
+            change.candidates.remove(oldest);
+        }
+    }
+    Ok(change)
+}
+
+/// The gated packages of a change, or those of these apps: of each app the one that was recorded last, and where it lies.
+///
+/// # Errors
+/// When there is none, or one is recorded where none of this change can lie.
+pub(crate) fn gated<'a>(
+    id: &ChangeId,
+    change: &'a Change,
+    apps: &[AppName],
+) -> Result<Vec<(&'a RecordedCandidate, CandidatePlace)>> {
+    let packages = change.candidates.iter().filter(|known| known.gate && known.artifact == ArtifactType::Deb);
+    let last: BTreeMap<&AppName, &RecordedCandidate> = packages.map(|known| (&known.app, known)).collect();
+    if let Some(app) = apps.iter().find(|app| !last.contains_key(app)) {
+        bail!("`{id}` has no gated candidate of `{app}`: {}", build_again(id, app.as_str()));
+    }
+    ensure!(!last.is_empty(), "`{id}` has no gated candidate: {}", build_again(id, ""));
+    let chosen = last.into_values().filter(|known| apps.is_empty() || apps.contains(&known.app));
+    chosen.map(|known| Ok((known, known.place(id).map_err(anyhow::Error::msg)?))).collect()
+}
+
+/// What helps where a candidate is missing.
+fn build_again(id: &ChangeId, app: &str) -> String {
+    let app = if app.is_empty() { String::new() } else { format!(" {app}") };
+    format!("before it is merged, `release candidate -m NOTE{app} --change {id} --gate` builds one")
+}
+
+/// The change when candidates of it were promoted, each with the commit as which it landed; the same if that is recorded.
+pub(crate) fn promoted(before: &Change, landed: &BTreeMap<String, Commit>, (by, now): (&str, Timestamp)) -> Change {
+    let mut change = before.clone();
+    for known in &mut change.candidates {
+        if let Some(commit) = landed.get(&known.path) {
+            known.landed = Some(commit.clone());
+        }
+    }
+    if change == *before { change } else { Change { updated: now, by: by.to_owned(), ..change } }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const BY: &str = "ci@x";
+
+    fn id() -> ChangeId {
+        "web/12".parse().unwrap()
+    }
+
+    fn commit(digit: char) -> Commit {
+        digit.to_string().repeat(40).parse().unwrap()
+    }
+
+    fn change() -> Change {
+        serde_json::from_value(json!({
+            "schema": 1, "project": "web", "change": "12", "patchset": 3, "commit": commit('a'), "tree": commit('e'),
+            "branch": "main", "needs": [], "state": "open", "updated": "2026-11-20T19:00:00Z", "by": "dev@x",
+        }))
+        .unwrap()
+    }
+
+    fn candidate(app: &str, minute: u32, gate: bool) -> RecordedCandidate {
+        let at = format!("2026-11-20T19:{minute:02}:00Z");
+        let release = format!("{app}/{app}:dev@ci:{at}:{}.deb", commit('a'));
+        let below = if gate { "candidates/web/12".to_owned() } else { format!("builds/web/12/b{minute}") };
+        serde_json::from_value(json!({
+            "type": "deb", "app": app, "release": release, "sha256": "07".repeat(32), "size": 3,
+            "path": format!("{below}/{release}"), "build": format!("b{minute}"), "patchset": 3, "gate": gate, "at": at,
+        }))
+        .unwrap()
+    }
+
+    fn with(candidates: &[RecordedCandidate]) -> Change {
+        let record = |change, candidate| recorded(&id(), &change, candidate, &commit('a'), BY).unwrap();
+        candidates.iter().fold(change(), record)
+    }
+
+    #[test]
+    fn a_candidate_is_recorded_once_and_of_the_last_patchset_of_an_open_change_only() {
+        let one = candidate("web", 1, false);
+        let change = with(&[one.clone(), one.clone()]);
+        assert_eq!((change.candidates.len(), change.updated, change.by.as_str()), (1, one.at, BY));
+        let next = Change { patchset: 4, commit: commit('b'), ..change.clone() };
+        let late = recorded(&id(), &next, &candidate("web", 2, false), &commit('a'), BY).unwrap_err().to_string();
+        assert!(
+            late.starts_with("`web/12` is at patchset 4, which is commit bbbbbbbbbbbb, and aaaaaaaaaaaa"),
+            "{late}"
+        );
+        assert_eq!(recorded(&id(), &next, &one, &commit('a'), BY).unwrap(), next, "that one is recorded");
+        let merged = Change { state: ChangeState::Merged, ..change };
+        let late = recorded(&id(), &merged, &candidate("web", 2, false), &commit('a'), BY).unwrap_err().to_string();
+        assert!(late.starts_with("`web/12` was merged"), "{late}");
+    }
+
+    #[test]
+    fn the_oldest_candidates_of_an_app_make_room_and_no_others() {
+        let many: Vec<_> = (1..=12).map(|minute| candidate("web", minute, false)).collect();
+        let change = with(&[&[candidate("lib", 20, false), candidate("web", 21, true)], &many[..]].concat());
+        let kept: Vec<_> = change.candidates.iter().map(|known| known.build.as_str()).collect();
+        assert_eq!(kept, ["b20", "b21", "b3", "b4", "b5", "b6", "b7", "b8", "b9", "b10", "b11", "b12"]);
+    }
+
+    #[test]
+    fn of_several_gated_ones_the_last_counts_and_of_what_is_recorded_elsewhere_none() {
+        let lib = candidate("lib", 2, true);
+        let change =
+            with(&[candidate("web", 1, true), lib.clone(), candidate("web", 3, true), candidate("db", 4, false)]);
+        let builds = |apps: &[&str]| -> Result<Vec<String>> {
+            let apps: Vec<AppName> = apps.iter().map(|app| app.parse().unwrap()).collect();
+            Ok(gated(&id(), &change, &apps)?.iter().map(|(known, _)| known.build.to_string()).collect())
+        };
+        assert_eq!(builds(&[]).unwrap(), ["b2", "b3"]);
+        assert_eq!(builds(&["web"]).unwrap(), ["b3"]);
+        let none = builds(&["web", "db"]).unwrap_err().to_string();
+        assert!(
+            none.starts_with("`web/12` has no gated candidate of `db`: before it is merged, `release candidate"),
+            "{none}"
+        );
+        assert!(gated(&id(), &with(&[candidate("db", 4, false)]), &[]).is_err());
+        let forged = RecordedCandidate { path: lib.path.replace("web/12", "web/13"), ..lib };
+        let change = Change { candidates: vec![forged], ..change };
+        assert!(gated(&id(), &change, &[]).unwrap_err().to_string().contains("is recorded at `candidates/web/13/"));
+    }
+
+    #[test]
+    fn a_promotion_is_recorded_once() {
+        let one = candidate("web", 1, true);
+        let change = with(&[one.clone(), candidate("lib", 2, true)]);
+        let landed = BTreeMap::from([(one.path, commit('f'))]);
+        let now: Timestamp = "2026-11-20T20:00:00Z".parse().unwrap();
+        let after = promoted(&change, &landed, (BY, now));
+        let commits: Vec<_> = after.candidates.iter().map(|known| known.landed.clone()).collect();
+        assert_eq!((commits, after.updated), (vec![Some(commit('f')), None], now));
+        assert_eq!(promoted(&after, &landed, ("other@x", Timestamp::UNIX_EPOCH)), after);
+    }
+}

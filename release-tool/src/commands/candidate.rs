@@ -1,0 +1,204 @@
+//! `release candidate`: packages of a change that is not merged yet, built and uploaded outside of the releases.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use bucket::{
+    ArtifactType, Bucket, BuildId, CandidateMetadata, CandidatePlace, Change, ChangeId, Commit, Error,
+    RecordedCandidate, SourceFile,
+};
+use clap::Args;
+use console::{print_json, print_line, size};
+use serde_json::Map;
+
+use crate::{
+    change::{
+        candidates::{ensure_last, recorded},
+        record::{by, read_known, update},
+    },
+    commands::{
+        build::{BuildOptions, Checkout, Dirty},
+        upload::describe,
+    },
+    manifest::Manifest,
+    options::{Options, wait_for},
+    progress::Progress,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  release candidate -m \"try the new parser\" --change web/12          build all packages of the change and upload them
+  release candidate -m \"try the new parser\" --change web/12 web      only the package web
+  release candidate -m \"the new parser\" --change web/12 --gate       into the bucket of the releases, to be promoted after the merge
+
+The commit that is checked out must be the last patchset of the change, with nothing changed or added.
+The same command again builds nothing and prints the same names.";
+
+/// Build packages of a change that is not merged yet, and upload them as candidates
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Candidate {
+    #[command(flatten)]
+    build: BuildOptions,
+    /// Change, as in web/12
+    #[arg(long, value_name = "PROJECT/ID")]
+    change: ChangeId,
+    /// Upload to the bucket of the releases, to be promoted once the change is merged
+    #[arg(long)]
+    gate: bool,
+}
+
+/// What is built, of what.
+struct Build<'a> {
+    change: &'a ChangeId,
+    patchset: u32,
+    tree: Commit,
+    id: BuildId,
+    gate: bool,
+}
+
+impl Candidate {
+    pub(crate) fn run(self, options: &Options) -> Result<()> {
+        let (id, by) = (&self.change, by()?);
+        let note = self.build.note()?;
+        let manifest = Manifest::read(&options.directory()?)?;
+        let candidates = options.candidates()?;
+        let checkout = Checkout::of(options, &manifest, &self.build.packages)?;
+        checkout.ensure_clean()?;
+        let (commit, tree) = (&checkout.source.commit, checkout.source.tree()?);
+        let uploaded = wait_for(async {
+            let record = candidates.open().await?;
+            let target = if self.gate { options.production().await? } else { record.clone() };
+            let change = read_known(&record, id).await?;
+            if let Some(there) = self.there(&target, &change, &checkout, (&tree, &note.clone().into())).await? {
+                return Ok(there);
+            }
+            ensure_last(id, &change, commit)?;
+            let packages = self.build.build_in(&checkout, &manifest, Dirty::Refused)?;
+            let build = Build {
+                change: id,
+                patchset: change.patchset,
+                tree: tree.clone(),
+                id: BuildId::random(),
+                gate: self.gate,
+            };
+            let mut uploaded = Vec::new();
+            for package in &packages {
+                uploaded.push(build.upload(&target, &package.path, record.now()).await?);
+            }
+            update(&record, id, async |before| {
+                let before = before.with_context(|| format!("the record of `{id}` is gone"))?.clone();
+                uploaded.iter().try_fold(before, |change, candidate| recorded(id, &change, candidate, commit, &by))
+            })
+            .await?;
+            Ok(uploaded)
+        })?;
+        if options.json {
+            return print_json(&uploaded);
+        }
+        uploaded.iter().try_for_each(|candidate| print_line(&candidate.release))
+    }
+
+    /// The candidates that the same command has made before, if all of them are there.
+    async fn there(
+        &self,
+        target: &Bucket,
+        change: &Change,
+        checkout: &Checkout<'_>,
+        (tree, note): (&Commit, &String),
+    ) -> Result<Option<Vec<RecordedCandidate>>> {
+        let mut found = Vec::new();
+        for package in &checkout.packages {
+            let is_same = |known: &&RecordedCandidate| {
+                (&known.app, known.gate, known.patchset) == (&package.app, self.gate, change.patchset)
+                    && known.release.commit() == &checkout.source.commit
+                    && self.build.time.is_none_or(|time| known.release.time() == time)
+            };
+            let Some(known) = change.candidates.iter().rfind(is_same) else { return Ok(None) };
+            let place = known.place(&self.change).map_err(anyhow::Error::msg)?;
+            let unread = || format!("could not read the candidate `{}`", known.release.stem());
+            let candidate = target.candidate(&place).await.with_context(unread)?;
+            let facts = candidate.and_then(|candidate| candidate.metadata.ok());
+            let is_it = |facts: &CandidateMetadata| {
+                (&facts.release.sha256, &facts.release.note, &facts.tree) == (&known.sha256, note, tree)
+                    && facts.patchset == change.patchset
+            };
+            if !facts.is_some_and(|facts| is_it(&facts)) {
+                return Ok(None);
+            }
+            found.push(known.clone());
+        }
+        Ok(Some(found))
+    }
+}
+
+impl Build<'_> {
+    /// Uploads a package; what is then recorded of it.
+    async fn upload(&self, target: &Bucket, deb: &Path, now: bucket::Timestamp) -> Result<RecordedCandidate> {
+        let (source, release, facts) = describe(deb)?;
+        let (change, build) = (self.change.clone(), self.id.clone());
+        let place = if self.gate {
+            CandidatePlace::Gated { change: change.clone(), release: release.clone() }
+        } else {
+            CandidatePlace::Built { change: change.clone(), build: build.clone(), release: release.clone() }
+        };
+        let facts =
+            CandidateMetadata { release: facts, change, patchset: self.patchset, tree: self.tree.clone(), build };
+        if let Err(reason) = facts.check_size(&release) {
+            bail!("the candidate could not be promoted: {reason}");
+        }
+        let build = upload(target, &place, &source, &facts).await?;
+        let (sha256, size) = (facts.release.sha256, facts.release.size);
+        Ok(RecordedCandidate {
+            artifact: ArtifactType::Deb,
+            app: release.app().clone(),
+            path: place.path().to_string(),
+            release,
+            sha256,
+            size,
+            build,
+            patchset: self.patchset,
+            gate: self.gate,
+            at: now,
+            landed: None,
+            other: Map::new(),
+        })
+    }
+}
+
+/// Uploads a candidate, unless it is there; the build that it is of.
+async fn upload(
+    target: &Bucket,
+    place: &CandidatePlace,
+    deb: &SourceFile,
+    facts: &CandidateMetadata,
+) -> Result<BuildId> {
+    let stem = place.release().stem();
+    if let Some(new) = target.mark().await.context("could not mark the bucket")? {
+        console::note(new);
+    }
+    let uploaded = {
+        let progress = Progress::begin(&format!("uploading {stem}"), deb.size);
+        target.upload_candidate(place, deb, facts, &|done| progress.at(done)).await
+    };
+    match uploaded {
+        Ok(_) => {
+            console::note(format_args!("uploaded {} ({})", place.path(), size(deb.size)));
+            Ok(facts.build.clone())
+        }
+        // An upload that was killed before it was recorded, of a build of the same time.
+        Err(Error::AlreadyExists { .. }) => {
+            let there = target.candidate(place).await.with_context(|| format!("could not read `{}`", place.path()))?;
+            let there = there.and_then(|there| there.metadata.ok());
+            let same = there.filter(|there| {
+                let of = |facts: &CandidateMetadata| (facts.release.sha256.clone(), facts.patchset, facts.tree.clone());
+                of(there) == of(facts)
+            });
+            let Some(same) = same else {
+                bail!("`{}` already exists with different content: build again to get a new name", place.path());
+            };
+            Ok(same.build)
+        }
+        Err(error) => Err(error).with_context(|| format!("could not upload the candidate `{stem}`")),
+    }
+}

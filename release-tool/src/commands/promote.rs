@@ -1,0 +1,190 @@
+//! `release promote`: the very bytes that were tried become a release.
+
+use std::{cell::OnceCell, collections::BTreeMap};
+
+use anyhow::{Context as _, Result};
+use bucket::{Ahead, AppName, Bucket, Change, ChangeId, ChangeState, Commit, Error, RecordedCandidate, Release};
+use clap::Args;
+use console::{UsageError, note, print_json, print_line, warning};
+use serde_json::json;
+
+use crate::{
+    change::{
+        candidates::{gated, promoted},
+        line::{Line, target_branch},
+        promotion::{Left, ensure_merged, ensure_same, is_tried, left},
+        record::{ahead, by, read_known, update},
+    },
+    commands::upload::announce,
+    git::Git,
+    options::{Options, wait_for},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  release promote --change web/12                        all gated candidates of change 12 of web
+  release promote web --change web/12                    only that of the app web
+  release promote --change web/12 --repo https://git.example/acme/web.git
+
+The change must be merged, with the very tree that was built, however that was done: by a merge commit, squashed or rebased.
+No byte of a package is sent again. Whoever was interrupted runs the same command again.";
+
+/// Make releases of the gated candidates of a change that was merged
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Promote {
+    /// Apps whose candidates to promote [default: all]
+    #[arg(value_name = "APP")]
+    apps: Vec<AppName>,
+    /// Change, as in web/12
+    #[arg(long, value_name = "PROJECT/ID")]
+    change: ChangeId,
+    /// Repository to read the branch from, which is fetched [default: the checkout, as it is]
+    #[arg(long, value_name = "URL")]
+    repo: Option<String>,
+    /// Branch that it was merged into [default: `[candidates] branch`, else that of `origin`, else main]
+    #[arg(long)]
+    branch: Option<String>,
+}
+
+/// A candidate on its way.
+struct Promotion<'a> {
+    recorded: &'a RecordedCandidate,
+    left: Left,
+}
+
+impl Promote {
+    pub(crate) fn run(self, options: &Options) -> Result<()> {
+        let (id, by) = (&self.change, by()?);
+        let candidates = options.candidates()?;
+        let manifest = options.find_manifest()?;
+        let git = Git::at(&options.directory()?);
+        let branch = target_branch(&git, self.branch.clone().or(candidates.branch.clone()))?;
+        if self.repo.as_ref().is_some_and(|url| url.is_empty() || url.starts_with('-')) {
+            return Err(UsageError::new(
+                "--repo takes the address of a repository, as https://git.example/acme/web.git",
+            )
+            .into());
+        }
+        wait_for(async {
+            let recorded_in = candidates.open().await?;
+            let production = options.production().await?;
+            let change = read_known(&recorded_in, id).await?;
+            ensure_merged(id, &change)?;
+            let line = OnceCell::new();
+            let read = || {
+                if let Some(line) = line.get() {
+                    return Ok(line);
+                }
+                let read = match &self.repo {
+                    Some(url) => Line::of_repository(url, &branch)?,
+                    None => Line::of_checkout(&git, &branch)?,
+                };
+                Ok(line.get_or_init(|| read))
+            };
+            let mut promotions = Vec::new();
+            // All are judged before the first is written.
+            for (recorded, place) in gated(id, &change, &self.apps)? {
+                let unread = || format!("could not read the candidate `{}`", recorded.release.stem());
+                let candidate = production.candidate(&place).await.with_context(unread)?;
+                let release = released(&production, recorded).await?;
+                let left = left((id, &change), recorded, (candidate, release.as_ref()), read)?;
+                promotions.push(Promotion { recorded, left });
+            }
+            self.warn(&recorded_in, &change, &promotions).await;
+            let mut landed = BTreeMap::new();
+            for promotion in &promotions {
+                landed.insert(promotion.recorded.path.clone(), promotion.copy(&production).await?);
+            }
+            update(&recorded_in, id, async |before| {
+                let before = before.with_context(|| format!("the record of `{id}` is gone"))?;
+                Ok(promoted(before, &landed, (&by, recorded_in.now())))
+            })
+            .await?;
+            for promotion in &promotions {
+                promotion.clear(&production).await?;
+            }
+            let copied = promotions.iter().filter(|promotion| matches!(promotion.left, Left::Copy { .. }));
+            let apps = copied.map(|promotion| promotion.recorded.app.clone()).collect();
+            if let Some(topic) = options.announce(manifest.as_ref()) {
+                announce(topic, apps).await;
+            }
+            self.print(options, &promotions, &landed)
+        })
+    }
+
+    /// What speaks against the promotion, and doesn't forbid it.
+    async fn warn(&self, bucket: &Bucket, change: &Change, promotions: &[Promotion<'_>]) {
+        let id = &self.change;
+        match ahead(bucket, id, change).await {
+            Ok(Ahead { ended, .. }) => {
+                for (need, _) in ended.iter().filter(|(_, state)| *state == ChangeState::Abandoned) {
+                    warning(format_args!("`{need}`, which `{id}` needs, was abandoned"));
+                }
+            }
+            Err(error) => warning(format_args!("could not read what `{id}` needs: {error:#}")),
+        }
+        for Promotion { recorded, left } in promotions {
+            if matches!(left, Left::Copy { .. }) && !is_tried(change, recorded) {
+                warning(format_args!("no try with exactly the bytes of `{}` has passed", recorded.release.stem()));
+            }
+        }
+    }
+
+    fn print(&self, options: &Options, promotions: &[Promotion<'_>], landed: &BTreeMap<String, Commit>) -> Result<()> {
+        if options.json {
+            let shown = promotions.iter().map(|Promotion { recorded, .. }| {
+                json!({
+                    "app": recorded.app, "release": recorded.release, "sha256": recorded.sha256, "size": recorded.size,
+                    "change": self.change, "patchset": recorded.patchset, "landed": landed.get(&recorded.path),
+                })
+            });
+            return print_json(&shown.collect::<Vec<_>>());
+        }
+        promotions.iter().try_for_each(|promotion| print_line(&promotion.recorded.release))
+    }
+}
+
+impl Promotion<'_> {
+    /// Sees to it that the release is there; the commit as which it counts.
+    async fn copy(&self, production: &Bucket) -> Result<Commit> {
+        let (candidate, facts, landed) = match &self.left {
+            Left::Copy { candidate, facts, landed } => (candidate, facts, landed),
+            Left::Clear { landed, .. } => {
+                note(format_args!("{} is a release already", self.recorded.release));
+                return Ok(landed.clone());
+            }
+        };
+        let name = &self.recorded.release;
+        match production.promote(candidate, facts, landed).await {
+            // Somebody else has promoted it meanwhile, as what is there then shows.
+            Ok(_) | Err(Error::AlreadyExists { .. } | Error::Gone { .. }) => {}
+            Err(error) => return Err(error).with_context(|| format!("could not promote `{}`", name.stem())),
+        }
+        let release = released(production, self.recorded).await?;
+        let release = release
+            .with_context(|| format!("the candidate `{}` is gone meanwhile: run the command again", name.stem()))?;
+        ensure_same(&release, &facts.release.sha256, facts.release.size)?;
+        note(format_args!("promoted {name}, which landed as {}", release.commit().short()));
+        Ok(release.commit().clone())
+    }
+
+    /// Deletes the candidate.
+    async fn clear(&self, production: &Bucket) -> Result<()> {
+        let candidate = match &self.left {
+            Left::Copy { candidate, .. } => Some(candidate),
+            Left::Clear { candidate, .. } => candidate.as_ref(),
+        };
+        let Some(candidate) = candidate else { return Ok(()) };
+        let deleted = production.delete_candidate(candidate).await;
+        deleted.with_context(|| {
+            format!("`{}` is a release, but its candidate could not be deleted", self.recorded.release)
+        })
+    }
+}
+
+/// The release that a candidate would be, if it is there.
+async fn released(production: &Bucket, recorded: &RecordedCandidate) -> Result<Option<Release>> {
+    let name = &recorded.release;
+    production.release(name).await.with_context(|| format!("could not read the release `{name}`"))
+}
