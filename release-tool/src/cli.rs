@@ -9,7 +9,7 @@ use console::UsageError;
 use crate::{
     commands::{
         adopt, build, buildset, candidate, change, check, diff, init, list, plan, promote, publish, reference, schema,
-        show, upload,
+        show, sweep, upload,
     },
     options::Options,
 };
@@ -70,6 +70,8 @@ enum Command {
     Buildset(buildset::Buildset),
     /// Make releases of the gated candidates of a change that was merged
     Promote(promote::Promote),
+    /// Delete candidates and overlays that are of no use any more
+    Sweep(sweep::Sweep),
     /// Make releases of ours from those of the original system
     Adopt(adopt::Adopt),
     /// Print the reference of release.toml: every key, with its default and an example
@@ -98,6 +100,7 @@ impl Command {
             Self::Change(change) => change.run(options),
             Self::Candidate(candidate) => candidate.run(options),
             Self::Promote(promote) => promote.run(options),
+            Self::Sweep(sweep) => sweep.run(options),
             Self::Adopt(adopt) => adopt.run(options),
             Self::Reference => reference::run(),
             Self::Schema => schema::run(),

@@ -26,6 +26,7 @@ mod options;
 mod pack;
 mod progress;
 mod source;
+mod sweep;
 mod tree;
 mod unit_check;
 mod unit_file;

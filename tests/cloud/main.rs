@@ -16,6 +16,7 @@ mod retiring;
 mod serve;
 mod snapshot;
 mod stopping;
+mod sweeping;
 mod tokens;
 mod tries;
 mod trying;

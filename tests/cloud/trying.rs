@@ -84,6 +84,11 @@ impl World {
         self.path(CANDIDATES)
     }
 
+    /// The directory of production.
+    pub(crate) fn production_directory(&self) -> PathBuf {
+        self.path(PRODUCTION)
+    }
+
     /// A commit of something new.
     fn work(&self) {
         self.built.set(self.built.get() + 1);

@@ -15,4 +15,5 @@ pub(crate) mod publish;
 pub(crate) mod reference;
 pub(crate) mod schema;
 pub(crate) mod show;
+pub(crate) mod sweep;
 pub(crate) mod upload;

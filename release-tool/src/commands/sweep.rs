@@ -1,0 +1,77 @@
+//! `release sweep`: deletes what is left of tries and is of no use any more.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use console::{count, note, print_json, print_line, warning};
+use futures_util::{StreamExt as _, stream};
+use jiff::SignedDuration;
+use serde_json::json;
+
+use crate::{
+    builder::Builder,
+    buildset::make::Buckets,
+    options::{Options, wait_for},
+    sweep::find::{AT_ONCE, Findings, Swept, find},
+};
+
+/// Delete candidates and overlays that are of no use any more
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  release sweep --dry-run               show what would be deleted, and why
+  release sweep --older-than 7d         leave what is younger than a week, unless its change has ended
+
+Candidates and overlays of changes that were promoted or abandoned go, and all others that are older than --older-than; a
+gated candidate of another change only after 30 days. Releases, and what is younger than an hour, are never deleted. Overlays
+are found on the machine on which they were made.")]
+pub(crate) struct Sweep {
+    /// Age from which candidates and overlays of other changes go, too
+    #[arg(long, value_name = "AGE", default_value = "24h", value_parser = console::duration::parse)]
+    older_than: Duration,
+    /// Show what would be deleted, and delete nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Sweep {
+    pub(crate) fn run(self, options: &Options) -> Result<()> {
+        let Builder { host, .. } = Builder::find(|key| std::env::var(key).ok())?;
+        let older_than = SignedDuration::try_from(self.older_than)?;
+        wait_for(async {
+            let candidates = options.candidates()?.open().await?;
+            let buckets = Buckets { production: options.production().await?, candidates };
+            let Findings { swept, seen, failed } = find(&buckets, &host, older_than).await;
+            let mut failed: Vec<String> = failed.iter().map(|error| format!("{error:#}")).collect();
+            failed.iter().for_each(warning);
+            let deleted = stream::iter(&swept).map(async |Swept { what, why }| {
+                let deleted = if self.dry_run { Ok(()) } else { what.delete(&buckets).await };
+                (what.to_string(), why.to_string(), deleted)
+            });
+            let mut deleted = std::pin::pin!(deleted.buffered(AT_ONCE));
+            let mut gone = Vec::new();
+            while let Some((what, why, deleted)) = deleted.next().await {
+                match deleted {
+                    Ok(()) => {
+                        if !options.json {
+                            print_line(format_args!("{what}: {why}"))?;
+                        }
+                        gone.push(json!({ "what": what, "why": why }));
+                    }
+                    Err(error) => {
+                        let told = format!("{error:#}");
+                        warning(&told);
+                        failed.push(told);
+                    }
+                }
+            }
+            let (verb, went) = (if self.dry_run { "would delete" } else { "deleted" }, gone.len());
+            note(format_args!("{verb} {went} of {}", count(seen, "candidate or overlay")));
+            if options.json {
+                print_json(&json!({ "dry_run": self.dry_run, "seen": seen, "deleted": gone, "failed": failed }))?;
+            }
+            ensure!(failed.is_empty(), "{} failed, and will be tried again by the next sweep", failed.len());
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,173 @@
+//! What is swept away: pure functions of what it is, how old it is, and what became of its change.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use bucket::{AppName, ArtifactType, Change, ChangeState, ReleaseName};
+use jiff::SignedDuration;
+
+/// Nothing younger is deleted, whatever became of its change: whoever wrote it may be about to use it.
+const MIN_AGE: SignedDuration = SignedDuration::from_hours(1);
+
+/// What is about to be merged, or was merged and not promoted yet, is kept that long: a failed promotion is made up for.
+const GATED: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// What may be swept away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A candidate in the candidate bucket.
+    Built,
+    /// A candidate in the bucket of the releases.
+    Gated,
+    /// The overlay of a buildset on this machine, and what is recorded of it.
+    Overlay,
+    /// What is recorded of a buildset on another machine: by it `sweep` finds the overlay there.
+    Elsewhere,
+}
+
+/// What its age says of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ByAge {
+    /// It stays.
+    Stays,
+    /// It goes.
+    Goes,
+    /// It goes if its change has ended ([`ended`]).
+    Depends,
+}
+
+/// Why something goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// By its age.
+    Old(SignedDuration),
+    /// Its change was promoted.
+    Promoted,
+    /// Its change was abandoned.
+    Abandoned,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Old(age) => write!(f, "{} old", console::age(*age)),
+            Self::Promoted => f.write_str("its change was promoted"),
+            Self::Abandoned => f.write_str("its change was abandoned"),
+        }
+    }
+}
+
+/// What becomes of something of this age; `older_than` is what somebody asked for. All of the time that has passed counts: a
+/// day and a minute is older than a day.
+pub(crate) fn by_age(kind: Kind, age: SignedDuration, older_than: SignedDuration) -> ByAge {
+    let limit = match kind {
+        Kind::Built | Kind::Overlay => older_than,
+        Kind::Gated | Kind::Elsewhere => older_than.max(GATED),
+    };
+    match kind {
+        _ if age < MIN_AGE => ByAge::Stays,
+        _ if age > limit => ByAge::Goes,
+        Kind::Elsewhere => ByAge::Stays,
+        Kind::Built | Kind::Gated | Kind::Overlay => ByAge::Depends,
+    }
+}
+
+/// The releases that the promotion of a change makes: of each app the last that was gated of its last patchset.
+pub(crate) fn promotable(change: &Change) -> BTreeSet<&ReleaseName> {
+    let is_gated = |candidate: &&bucket::RecordedCandidate| {
+        candidate.gate && candidate.artifact == ArtifactType::Deb && candidate.patchset == change.patchset
+    };
+    let gated = change.candidates.iter().filter(is_gated);
+    let last: BTreeMap<&AppName, &ReleaseName> = gated.map(|candidate| (&candidate.app, &candidate.release)).collect();
+    last.into_values().collect()
+}
+
+/// Why nothing of a change is of use any more, if it is so; `released` are those of its candidates that are releases by now.
+pub(crate) fn ended(change: &Change, released: &BTreeSet<ReleaseName>) -> Option<Why> {
+    let promotable = promotable(change);
+    let all_are = !promotable.is_empty() && promotable.iter().all(|release| released.contains(*release));
+    match change.state {
+        ChangeState::Abandoned => Some(Why::Abandoned),
+        ChangeState::Merged if all_are => Some(Why::Promoted),
+        ChangeState::Merged | ChangeState::Open => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{
+        ByAge::{Depends, Goes, Stays},
+        *,
+    };
+
+    #[test]
+    fn age_is_whole_elapsed_time_and_what_is_gated_survives_a_weekend() {
+        let (day, week) = (SignedDuration::from_hours(24), SignedDuration::from_hours(7 * 24));
+        let minutes = |hours: i64, minutes: i64| SignedDuration::from_mins(hours * 60 + minutes);
+        for (kind, age, older_than, expected) in [
+            (Kind::Built, minutes(0, 59), day, Stays),
+            (Kind::Built, minutes(0, 59), SignedDuration::ZERO, Stays),
+            (Kind::Built, minutes(1, 1), SignedDuration::ZERO, Goes),
+            (Kind::Built, minutes(23, 0), day, Depends),
+            (Kind::Built, minutes(24, 0), day, Depends),
+            (Kind::Built, minutes(24, 1), day, Goes),
+            (Kind::Built, minutes(73, 0), day, Goes),
+            (Kind::Built, week, day, Goes),
+            (Kind::Built, minutes(73, 0), week, Depends),
+            (Kind::Gated, minutes(0, 30), day, Stays),
+            (Kind::Gated, minutes(73, 0), day, Depends),
+            (Kind::Gated, minutes(30 * 24, 0), day, Depends),
+            (Kind::Gated, minutes(30 * 24, 1), day, Goes),
+            (Kind::Gated, minutes(30 * 24, 1), week * 8, Depends),
+            (Kind::Overlay, minutes(0, 30), SignedDuration::ZERO, Stays),
+            (Kind::Overlay, minutes(23, 0), day, Depends),
+            (Kind::Overlay, minutes(25, 0), day, Goes),
+            (Kind::Elsewhere, minutes(73, 0), day, Stays),
+            (Kind::Elsewhere, minutes(31 * 24, 0), day, Goes),
+        ] {
+            assert_eq!(by_age(kind, age, older_than), expected, "{kind:?} {age:#} {older_than:#}");
+        }
+    }
+
+    #[test]
+    fn a_change_is_promoted_when_all_that_was_gated_last_is_released() {
+        let release = |app: &str, minute: u32| -> ReleaseName {
+            let commit = "7e0ff6059e653eb75a36efb621d0fd66d1ced433";
+            format!("{app}/{app}:dev@ci:2026-11-20T19:{minute:02}:00Z:{commit}.deb").parse().unwrap()
+        };
+        let candidate = |app: &str, minute: u32, patchset: u32, gate: bool| {
+            json!({
+                "type": "deb", "app": app, "release": release(app, minute), "sha256": "07".repeat(32), "size": 3,
+                "path": "", "build": "b", "patchset": patchset, "gate": gate, "at": "2026-11-20T19:00:00Z",
+            })
+        };
+        let change = |state: &str| -> Change {
+            serde_json::from_value(json!({
+                "schema": 1, "project": "web", "change": "12", "patchset": 2, "commit": "7".repeat(40),
+                "tree": "7".repeat(40), "branch": "main", "needs": [], "state": state,
+                "candidates": [candidate("web", 1, 1, true), candidate("web", 2, 2, true), candidate("web", 3, 2, true),
+                    candidate("lib", 4, 2, true), candidate("cron", 5, 2, false)],
+                "updated": "2026-11-20T19:00:00Z", "by": "dev@ci",
+            }))
+            .unwrap()
+        };
+        let all = BTreeSet::from([release("web", 3), release("lib", 4)]);
+        for (state, released, expected) in [
+            ("merged", all.clone(), Some(Why::Promoted)),
+            ("merged", BTreeSet::from([release("web", 3)]), None),
+            ("merged", BTreeSet::from([release("web", 2), release("lib", 4)]), None),
+            ("merged", BTreeSet::new(), None),
+            ("open", all, None),
+            ("abandoned", BTreeSet::new(), Some(Why::Abandoned)),
+        ] {
+            assert_eq!(ended(&change(state), &released), expected, "{state} {released:?}");
+        }
+        let mut nothing_gated = change("merged");
+        nothing_gated.candidates.truncate(1);
+        assert_eq!(ended(&nothing_gated, &BTreeSet::new()), None);
+    }
+}
