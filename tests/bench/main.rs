@@ -9,6 +9,7 @@
 //! - a round over many channels that finds nothing to do, and one that writes many servers
 //! - from an upload to the document of a follower, by a message to `push watch`
 //! - the line of a long branch: as a whole, and what is new
+//! - tries of changes: making an overlay, looking at what is ahead, sweeping away what is left
 //!
 //! With names, only that part: see [`USAGE`].
 //!
@@ -26,6 +27,7 @@ mod measure;
 mod message;
 mod rollout;
 mod seen;
+mod tries;
 mod wake;
 mod web;
 
@@ -36,7 +38,7 @@ use harness::{Programs, TempDir, clean_up_when_interrupted};
 
 /// How it is told to do less than everything.
 const USAGE: &str = "\
-usage: bench [idle | deploy | wake | web | rollout | channels | message | line | build [mixed | small | random | large]]
+usage: bench [idle | deploy | wake | web | rollout | channels | message | line | tries | build [mixed | small | random | large]]
 
 Without a name, everything is measured, which takes some ten minutes. `build` packs
   mixed    programs and texts as Debian has them, 320 MB
@@ -46,7 +48,7 @@ Without a name, everything is measured, which takes some ten minutes. `build` pa
 `make bench` builds what is measured, and gets what it is compared with.";
 
 /// The parts, in the order in which they are done.
-const PARTS: [&str; 9] = ["idle", "deploy", "wake", "web", "rollout", "channels", "message", "line", "build"];
+const PARTS: [&str; 10] = ["idle", "deploy", "wake", "web", "rollout", "channels", "message", "line", "tries", "build"];
 
 fn main() -> ExitCode {
     match run() {
@@ -83,6 +85,7 @@ fn run() -> Result<()> {
             "channels" => channels::bench(&programs.push())?,
             "message" => message::bench(&programs.push())?,
             "line" => line::bench()?,
+            "tries" => tries::bench(&programs.release())?,
             _ => build::bench(&programs.release(), TempDir::new()?.path(), tree)?,
         }
     }

@@ -62,7 +62,7 @@ async fn an_overlay_has_what_is_ahead_and_productions_rest(world: World) {
     let (web, lib, cron) = (world.released("web"), world.released("lib"), world.released("cron"));
     world.document("web-1", &[web.as_str(), "api/", lib.as_str()]).await;
     world.opened("lib/1", &[]);
-    let candidate = world.candidate("lib/1", "lib", false).await;
+    let candidate = world.candidate("lib/1", "lib", false);
     world.opened("web/2", &["lib/1"]);
     let before = world.all().await;
     let asked = world.writes().len();
@@ -120,7 +120,7 @@ async fn the_nearest_counts_and_what_was_abandoned_does_not(world: World) {
     let mut built = Vec::new();
     for (id, needs) in [("lib/1", &[][..]), ("lib/2", &["lib/1"]), ("lib/3", &["lib/2"]), ("lib/9", &[])] {
         world.opened(id, needs);
-        built.push(world.candidate(id, "lib", false).await);
+        built.push(world.candidate(id, "lib", false));
     }
     world.opened("web/4", &["lib/3"]);
     let start = |change: &str, more: &[&str]| {
@@ -162,7 +162,7 @@ async fn the_nearest_counts_and_what_was_abandoned_does_not(world: World) {
 async fn what_is_not_as_it_was_recorded_ends_the_try(world: World) {
     world.released("web");
     world.opened("web/2", &[]);
-    world.candidate("web/2", "web", false).await;
+    world.candidate("web/2", "web", false);
     let id = "web/2".parse().unwrap();
     let (mut generation, good) = world.change(&id).await;
     let out = world.path("overlay");

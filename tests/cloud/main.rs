@@ -9,6 +9,7 @@ mod clocks;
 mod credentials;
 mod messages;
 mod metadata;
+mod pipelines;
 mod poke;
 mod push_command;
 mod recent;

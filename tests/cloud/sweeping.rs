@@ -85,7 +85,7 @@ async fn what_is_of_no_use_goes_by_the_buckets_clock(world: World) {
         ("lib/6", "lib", true),
     ] {
         world.opened(id, &[]);
-        let release = world.candidate(id, app, gate).await;
+        let release = world.candidate(id, app, gate);
         match id {
             "cron/5" => {
                 half_promoted(&world, id, &release).await;
@@ -116,7 +116,7 @@ async fn what_is_of_no_use_goes_by_the_buckets_clock(world: World) {
     assert_eq!(aging.left().await, ["web/1 web", "web/2 web", "lib/4 lib gated", "lib/6 lib gated"]);
     // As time goes on, the youngest is another one.
     aging.world.opened("web/7", &[]);
-    aging.world.candidate("web/7", "web", false).await;
+    aging.world.candidate("web/7", "web", false);
 
     aging.at(25);
     assert_eq!(aging.sweep(&["--older-than", "7d"])["deleted"].as_array().unwrap().len(), 0);
@@ -152,10 +152,10 @@ async fn what_cannot_be_deleted_is_told_and_keeps_nothing_else() {
     let world = World::over_google().await;
     for id in ["web/1", "web/2", "web/3"] {
         world.opened(id, &[]);
-        world.candidate(id, "web", false).await;
+        world.candidate(id, "web", false);
     }
     world.opened("web/4", &[]);
-    world.candidate("web/4", "web", true).await;
+    world.candidate("web/4", "web", true);
     let aging = {
         let mut aging = Aging::new(world);
         aging.at(25);
@@ -185,7 +185,7 @@ async fn an_overlay_that_was_left_is_found_on_its_machine() {
     let world = World::over_directories().await;
     world.released("lib");
     world.opened("web/2", &[]);
-    world.candidate("web/2", "web", false).await;
+    world.candidate("web/2", "web", false);
     let (here, there) = (world.path("here"), world.path("there"));
     for (out, host) in [(&here, "build-1"), (&there, "build-2")] {
         let arguments = ["buildset", "start", "--change", "web/2", "--out", out.to_str().unwrap()];

@@ -21,7 +21,7 @@ async fn world() -> World {
     let world = World::over_directories().await;
     world.released("lib");
     world.opened("web/2", &[]);
-    world.candidate("web/2", "web", false).await;
+    world.candidate("web/2", "web", false);
     world
 }
 

@@ -8,8 +8,8 @@ use std::{
 };
 
 use bucket::{
-    Bucket, BucketOptions, BucketUrl, BuildId, Candidate, CandidateMetadata, CandidatePlace, Change, ChangeId,
-    Credentials, ObjectInfo, ReleaseName, ServerDocument, SourceFile, items,
+    Bucket, BucketOptions, BucketUrl, Candidate, Change, ChangeId, Credentials, ObjectInfo, ReleaseName,
+    ServerDocument, items,
 };
 use futures_util::TryStreamExt as _;
 use harness::{
@@ -148,45 +148,14 @@ impl World {
         self.json(&["change", "open", id].into_iter().chain(needs).collect::<Vec<_>>())
     }
 
-    /// Builds an app of a change and records the candidate, by a program that knows nothing of `release`.
-    pub(crate) async fn candidate(&self, id: &str, app: &str, gate: bool) -> ReleaseName {
-        let id: ChangeId = id.parse().expect("a change");
-        self.work();
-        let output = self.done(&["build", "-m", "try", app, "--time", &self.time()]);
-        let deb = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
-        let scratch = self.path("scratch");
-        fs::create_dir_all(&scratch).expect("a directory");
-        let scratch = BucketUrl::File(scratch);
-        self.done(&["upload", deb.to_str().expect("a path"), "--bucket", &scratch.to_string()]);
-        let scratch = Bucket::open(&scratch, &BucketOptions::default()).await.expect("a bucket");
-        let stem = deb.file_stem().and_then(|stem| stem.to_str()).expect("a name");
-        let release = ReleaseName::from_stem(stem).expect("a release name");
-        let facts = scratch.release(&release).await.expect("an answer").expect("a release").metadata.expect("facts");
-
-        let (generation, mut change) = self.change(&id).await;
-        let (build, sha256, size) = (BuildId::random(), facts.sha256.clone(), facts.size);
-        let (bucket, place) = if gate {
-            (&self.production, CandidatePlace::Gated { change: id.clone(), release: release.clone() })
-        } else {
-            let (change, build, release) = (id.clone(), build.clone(), release.clone());
-            (&self.candidates, CandidatePlace::Built { change, build, release })
-        };
-        let metadata = CandidateMetadata {
-            release: facts,
-            change: id.clone(),
-            patchset: change.patchset,
-            tree: change.tree.clone(),
-            build: build.clone(),
-        };
-        let source = SourceFile::read(&deb).expect("a package");
-        bucket.upload_candidate(&place, &source, &metadata, &|_| ()).await.expect("a candidate");
-        let recorded = json!({
-            "type": "deb", "app": app, "release": release, "sha256": sha256, "size": size, "path": place.path().as_str(),
-            "build": build, "patchset": change.patchset, "gate": gate, "at": bucket.now(),
-        });
-        change.candidates.push(serde_json::from_value(recorded).expect("a candidate"));
-        self.candidates.write_change(&id, &change, Some(generation)).await.expect("a change");
-        release
+    /// Builds an app of the change that was opened last.
+    #[track_caller]
+    pub(crate) fn candidate(&self, id: &str, app: &str, gate: bool) -> ReleaseName {
+        let time = self.time();
+        let gate = gate.then_some("--gate");
+        let arguments = ["candidate", "-m", "try", app, "--change", id, "--time", &time].into_iter().chain(gate);
+        let output = self.done(&arguments.collect::<Vec<_>>());
+        String::from_utf8_lossy(&output.stdout).trim().parse().expect("a release name")
     }
 
     pub(crate) async fn change(&self, id: &ChangeId) -> (bucket::Generation, Change) {
