@@ -5,13 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use bucket::{Channel, ChannelState, LaterCommit, Move, Release, ReleaseName, Timestamp};
 use jiff::SignedDuration;
 
-use super::{change::Moves, line::Line};
+use super::{
+    change::Moves,
+    line::{Line, Places},
+};
 
 /// Looks through the releases of an app for the one that is furthest on a line; of the others it keeps the names of those of
 /// the last commits.
 #[derive(Debug)]
 pub struct Furthest<'a> {
-    line: &'a Line,
+    places: Places<'a>,
     rejected: &'a BTreeSet<ReleaseName>,
     /// The only ones that count, if they are few.
     only: Option<BTreeSet<ReleaseName>>,
@@ -19,9 +22,10 @@ pub struct Furthest<'a> {
     /// By their places, the last release of each of the line's last commits, whether or not it may be chosen yet.
     last: BTreeMap<usize, (Timestamp, ReleaseName)>,
     unreadable: usize,
-    /// Where the channel's release stands, and when the channel moved there.
-    moved: Option<(usize, Timestamp)>,
-    stale: usize,
+    /// The channel's release, and when the channel moved there.
+    moved: Option<(ReleaseName, Timestamp)>,
+    /// Where those stand that were uploaded after that.
+    late: Vec<usize>,
 }
 
 /// What a channel does next.
@@ -40,19 +44,20 @@ pub enum Next {
 impl<'a> Furthest<'a> {
     /// On this line; `rejected` is passed over, and all but `only` if that is said.
     pub fn on(line: &'a Line, rejected: &'a BTreeSet<ReleaseName>, only: Option<BTreeSet<ReleaseName>>) -> Self {
-        Self { line, rejected, only, found: None, last: BTreeMap::new(), unreadable: 0, moved: None, stale: 0 }
+        let (places, last) = (Places::on(line), BTreeMap::new());
+        Self { places, rejected, only, found: None, last, unreadable: 0, moved: None, late: Vec::new() }
     }
 
     /// The same for a channel, of which it counts the stale releases.
     #[must_use]
     pub fn of(self, channel: &Channel) -> Self {
-        let place = channel.release.as_ref().and_then(|release| self.line.place(release.commit()));
-        Self { moved: place.map(|place| (place, channel.moved)), ..self }
+        Self { moved: channel.release.clone().map(|release| (release, channel.moved)), ..self }
     }
 
     /// Looks at one more. What its metadata says of repository and branch isn't trusted: its commit is on the line or it
     /// isn't. Of several builds of a commit the one that was uploaded last counts.
     pub fn look(&mut self, release: Release) {
+        let place = self.places.learn(&release);
         let Ok(metadata) = &release.metadata else {
             self.unreadable += 1;
             return;
@@ -60,8 +65,8 @@ impl<'a> Furthest<'a> {
         if metadata.dirty || self.rejected.contains(&release.name) {
             return;
         }
-        let Some(place) = self.line.place(release.name.commit()) else { return };
-        if place + ChannelState::MAX_LATER >= self.line.len() {
+        let Some(place) = place else { return };
+        if place + ChannelState::MAX_LATER >= self.places.line().len() {
             let of_it = (release.uploaded, release.name.clone());
             let last = self.last.entry(place).or_insert_with(|| of_it.clone());
             *last = of_it.max(last.clone());
@@ -69,8 +74,8 @@ impl<'a> Furthest<'a> {
         if self.only.as_ref().is_some_and(|only| !only.contains(&release.name)) {
             return;
         }
-        if self.moved.is_some_and(|(of_channel, moved)| place < of_channel && release.uploaded > moved) {
-            self.stale += 1;
+        if self.moved.as_ref().is_some_and(|(_, moved)| release.uploaded > *moved) {
+            self.late.push(place);
         }
         let is_further = |(known, of_it): &(usize, Release)| (place, release.uploaded) > (*known, of_it.uploaded);
         if self.found.as_ref().is_none_or(is_further) {
@@ -85,16 +90,23 @@ impl<'a> Furthest<'a> {
 
     /// The last commits of the line that landed after a place, or at all, newest first, with their releases.
     pub fn later(&self, place: Option<usize>) -> Vec<LaterCommit> {
-        let first = place.map_or(0, |place| place + 1).max(self.line.len().saturating_sub(ChannelState::MAX_LATER));
+        let line = self.places.line();
+        let first = place.map_or(0, |place| place + 1).max(line.len().saturating_sub(ChannelState::MAX_LATER));
         let release = |place| self.last.get(&place).map(|(_, release)| release.clone());
-        let places = (first..self.line.len()).rev();
-        let newest_first = self.line.from(first).iter().rev().zip(places);
+        let places = (first..line.len()).rev();
+        let newest_first = line.from(first).iter().rev().zip(places);
         newest_first.map(|(commit, place)| LaterCommit { commit: commit.clone(), release: release(place) }).collect()
     }
 
     /// Releases of older commits than the channel's that were uploaded after it had moved there: builds that finished late.
     pub fn stale(&self) -> usize {
-        self.stale
+        let of_channel = self.moved.as_ref().and_then(|(release, _)| self.places.of(release));
+        of_channel.map_or(0, |of_channel| self.late.iter().filter(|place| **place < of_channel).count())
+    }
+
+    /// Where the releases stand that were looked at.
+    pub fn places(&self) -> &Places<'a> {
+        &self.places
     }
 
     /// The furthest one, and its place.
@@ -128,8 +140,8 @@ pub fn trimmed(mut channel: Channel, soak: Option<SignedDuration>, now: Timestam
 
 /// What a channel does next: it moves forward on the line, never along a side branch, and not to another build of the same
 /// commit.
-pub fn next(channel: &Channel, moves: Moves, line: &Line, furthest: Option<(usize, &ReleaseName)>) -> Next {
-    let from = channel.release.as_ref().and_then(|release| line.place(release.commit()));
+pub fn next(channel: &Channel, moves: Moves, places: &Places, furthest: Option<(usize, &ReleaseName)>) -> Next {
+    let from = channel.release.as_ref().and_then(|release| places.of(release));
     if channel.release.is_some() && from.is_none() && channel.frozen.is_none() {
         return Next::Diverged;
     }
@@ -147,7 +159,7 @@ pub fn next(channel: &Channel, moves: Moves, line: &Line, furthest: Option<(usiz
 
 #[cfg(test)]
 mod tests {
-    use bucket::{Frozen, Generation, MoveKind, ReleaseMetadata, RolledBackBy};
+    use bucket::{Frozen, Generation, MoveKind, Promoted, ReleaseMetadata, RolledBackBy};
 
     use super::*;
     use crate::channel::change::{Said, moved};
@@ -197,6 +209,30 @@ mod tests {
             furthest.look(release);
         }
         furthest.found().map(|(place, release)| (place, release.name.clone()))
+    }
+
+    #[test]
+    fn a_promoted_release_stands_where_its_change_landed() {
+        let line = Line::new((0..10).map(commit).collect());
+        // Built from a commit that is not on the line, or is elsewhere there.
+        let promoted = |built, landed, minute| Release {
+            promoted: Some(Promoted { landed: commit(landed), change: "web/12".parse().unwrap(), patchset: 3 }),
+            ..release(built, minute)
+        };
+        let (far, near) = (promoted(200, 7, 1), promoted(9, 3, 2));
+        let nothing = BTreeSet::new();
+        let mut furthest = Furthest::on(&line, &nothing, None);
+        for release in [near.clone(), release(5, 3), far.clone()] {
+            furthest.look(release);
+        }
+        let found = furthest.found().map(|(place, release)| (place, &release.name));
+        assert_eq!(found, Some((7, &far.name)));
+        assert_eq!([&near.name, &far.name].map(|name| furthest.places().of(name)), [Some(3), Some(7)]);
+        let mut channel = channel(None);
+        channel.release = Some(far.name.clone());
+        assert_eq!(next(&channel, Moves::Newest, furthest.places(), found), Next::Stay, "it has not diverged");
+        let nearer = Some((5, &near.name));
+        assert_eq!(next(&channel, Moves::Newest, furthest.places(), nearer), Next::Stay);
     }
 
     #[test]
@@ -314,9 +350,9 @@ mod tests {
         ] {
             let mut channel = channel(from);
             channel.frozen = is_frozen.then(|| frozen.clone());
-            assert_eq!(next(&channel, moves, &line, Some((place, release))), want, "{from:?}");
+            assert_eq!(next(&channel, moves, &Places::on(&line), Some((place, release))), want, "{from:?}");
         }
-        assert_eq!(next(&channel(Some(1)), Moves::Newest, &line, None), Next::Stay);
+        assert_eq!(next(&channel(Some(1)), Moves::Newest, &Places::on(&line), None), Next::Stay);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use bucket::{Channel, ChannelName, HistoryEntry, LastPush, PushKind, ReleaseName, ServerName, Timestamp};
 use thiserror::Error;
 
-use super::line::Line;
+use super::line::Places;
 
 /// What becomes of a follower.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +76,7 @@ pub struct Choice {
 /// release, and `last` who chose it, as far as that is known.
 pub fn follows(
     channel: &Channel,
-    line: &Line,
+    places: &Places,
     release: Option<&ReleaseName>,
     is_dirty: bool,
     last: Option<&Choice>,
@@ -89,7 +89,7 @@ pub fn follows(
     if let Some(entry) = channel.rolled_back.iter().find(|entry| entry.release == *wanted) {
         return left_alone(LeftAlone::RolledBack(entry.server.clone()));
     }
-    let place = line.place(wanted.commit());
+    let place = places.of(wanted);
     if place.is_none() && !channel.is_pointed() {
         return left_alone(LeftAlone::Diverged);
     }
@@ -97,9 +97,9 @@ pub fn follows(
     if is_dirty {
         return left_alone(LeftAlone::Dirty);
     }
-    let own = line.place(release.commit());
+    let own = places.of(release);
     match last.filter(|last| last.to.as_ref() == Some(release)) {
-        Some(last) if takes_over(last, channel, line) => {
+        Some(last) if takes_over(last, channel, places) => {
             return left_alone(LeftAlone::TakenOver { kind: last.kind.clone(), by: last.by.clone(), at: last.at });
         }
         None if own.is_none() => return left_alone(LeftAlone::ByHand),
@@ -113,8 +113,8 @@ pub fn follows(
 }
 
 /// Whether a person moved a server off the channel: not if they pushed what it pointed to.
-fn takes_over(last: &Choice, channel: &Channel, line: &Line) -> bool {
-    let place = |release: &Option<ReleaseName>| release.as_ref().and_then(|release| line.place(release.commit()));
+fn takes_over(last: &Choice, channel: &Channel, places: &Places) -> bool {
+    let place = |release: &Option<ReleaseName>| release.as_ref().and_then(|release| places.of(release));
     if last.channel.is_some() || channel.release_at(last.at) == last.to.as_ref() {
         return false;
     }
@@ -147,7 +147,10 @@ mod tests {
     use bucket::{MoveKind, RolledBackBy};
 
     use super::*;
-    use crate::channel::change::{Said, moved};
+    use crate::channel::{
+        change::{Said, moved},
+        line::Line,
+    };
 
     const NOW: &str = "2026-11-20T19:00:00Z";
 
@@ -202,16 +205,19 @@ mod tests {
             (5, None, Follows::LeftAlone(LeftAlone::Ahead)),
         ] {
             let last = push.clone().map(|(kind, from, channel)| choice(n, kind, from, channel));
-            let got = follows(&at_4(), &line(), Some(&release(n)), false, last.as_ref());
+            let got = follows(&at_4(), &Places::on(&line()), Some(&release(n)), false, last.as_ref());
             assert_eq!(got, want, "{n} {push:?}");
         }
         // A push of a release that is no longer there says nothing.
         let changed_since = choice(3, PushKind::Rollback, 4, None);
-        assert_eq!(follows(&at_4(), &line(), Some(&release(2)), false, Some(&changed_since)), Follows::Behind);
+        assert_eq!(
+            follows(&at_4(), &Places::on(&line()), Some(&release(2)), false, Some(&changed_since)),
+            Follows::Behind
+        );
         // An undo that brings back what the channel pointed to then brings the server back to the channel.
         let moved_on = channel(&[(2, 10, MoveKind::Forward), (4, 20, MoveKind::Forward)]);
         let undone = choice(2, PushKind::Undo, 1, None);
-        assert_eq!(follows(&moved_on, &line(), Some(&release(2)), false, Some(&undone)), Follows::Behind);
+        assert_eq!(follows(&moved_on, &Places::on(&line()), Some(&release(2)), false, Some(&undone)), Follows::Behind);
     }
 
     #[test]
@@ -222,7 +228,7 @@ mod tests {
             (MoveKind::Forward, Follows::LeftAlone(LeftAlone::Ahead)),
         ] {
             let channel = channel(&[(4, 10, kind)]);
-            assert_eq!(follows(&channel, &line(), Some(&release(5)), false, None), want, "{kind:?}");
+            assert_eq!(follows(&channel, &Places::on(&line()), Some(&release(5)), false, None), want, "{kind:?}");
         }
     }
 
@@ -233,22 +239,26 @@ mod tests {
         {
             for release in [Some(release(2)), None] {
                 let channel = channel(&[(9, 10, kind)]);
-                assert_eq!(follows(&channel, &line(), release.as_ref(), false, None), want, "{kind:?} {release:?}");
+                assert_eq!(
+                    follows(&channel, &Places::on(&line()), release.as_ref(), false, None),
+                    want,
+                    "{kind:?} {release:?}"
+                );
             }
         }
     }
 
     #[test]
     fn nobody_who_debugs_is_disturbed_and_nothing_that_failed_goes_further() {
-        let dirty = follows(&at_4(), &line(), Some(&release(2)), true, None);
+        let dirty = follows(&at_4(), &Places::on(&line()), Some(&release(2)), true, None);
         assert_eq!(dirty, Follows::LeftAlone(LeftAlone::Dirty));
-        assert_eq!(follows(&at_4(), &line(), None, false, None), Follows::Behind);
+        assert_eq!(follows(&at_4(), &Places::on(&line()), None, false, None), Follows::Behind);
         let (mut channel, server) = (at_4(), ServerName::try_from("web-1".to_owned()).unwrap());
         let at = NOW.parse().unwrap();
         channel.rolled_back =
             vec![RolledBackBy { release: release(4), server: server.clone(), at, why: "died".into() }];
         for release in [Some(release(2)), None] {
-            let left = follows(&channel, &line(), release.as_ref(), false, None);
+            let left = follows(&channel, &Places::on(&line()), release.as_ref(), false, None);
             assert_eq!(left, Follows::LeftAlone(LeftAlone::RolledBack(server.clone())));
         }
     }

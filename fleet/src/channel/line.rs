@@ -1,8 +1,8 @@
 //! The order in which commits landed on a branch.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use bucket::Commit;
+use bucket::{Commit, Release, ReleaseName};
 
 /// The first-parent history of a branch, oldest first. A commit's place on it says which of two landed later.
 ///
@@ -66,6 +66,38 @@ impl Line {
     /// The commits from the one at a place on, oldest first.
     pub fn from(&self, place: usize) -> &[Commit] {
         self.0.oldest_first.get(place..).unwrap_or_default()
+    }
+}
+
+/// Where releases stand on a line: by their commits, and those that were promoted by the ones as which they landed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places<'a> {
+    line: &'a Line,
+    landed: BTreeMap<ReleaseName, Commit>,
+}
+
+impl<'a> Places<'a> {
+    /// On this line, of releases that were not promoted.
+    pub fn on(line: &'a Line) -> Self {
+        Self { line, landed: BTreeMap::new() }
+    }
+
+    /// The line.
+    pub fn line(&self) -> &'a Line {
+        self.line
+    }
+
+    /// Knows of a release from now on as which commit it landed, and where it stands.
+    pub fn learn(&mut self, release: &Release) -> Option<usize> {
+        if let Some(promoted) = &release.promoted {
+            self.landed.insert(release.name.clone(), promoted.landed.clone());
+        }
+        self.line.place(release.commit())
+    }
+
+    /// Where a release stands.
+    pub fn of(&self, release: &ReleaseName) -> Option<usize> {
+        self.line.place(self.landed.get(release).unwrap_or_else(|| release.commit()))
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use bucket::{Channel, ChannelState, OffState, ReleaseName, ServerName, Soaking, Timestamp, WatcherReport};
+use bucket::{
+    Channel, ChannelState, LaterCommit, OffState, ReleaseName, ServerName, Soaking, Timestamp, WatcherReport,
+};
 use jiff::SignedDuration;
 use thiserror::Error;
 
@@ -46,7 +48,14 @@ impl Place {
 fn behind(state: &ChannelState, release: &ReleaseName) -> Option<usize> {
     let is_own = state.release.as_ref().is_some_and(|own| own.commit() == release.commit());
     let own = || state.behind.filter(|_| is_own);
-    state.later.iter().position(|later| later.commit == *release.commit()).or_else(own)
+    later(state, release).or_else(own)
+}
+
+/// How many commits landed after that of a release which is among the last ones, by itself or, as one that was promoted, by
+/// another commit than its own.
+fn later(state: &ChannelState, release: &ReleaseName) -> Option<usize> {
+    let is_it = |later: &LaterCommit| later.release.as_ref() == Some(release) || later.commit == *release.commit();
+    state.later.iter().position(is_it)
 }
 
 /// Why it isn't known that a release is further on a branch than where a channel points.
@@ -72,7 +81,7 @@ pub enum NotForward {
 /// Why that isn't known.
 pub fn is_forward(channel: &Channel, state: Option<&ChannelState>, release: &ReleaseName) -> Result<(), NotForward> {
     let state = state.ok_or(NotForward::NotSeen)?;
-    let later = state.later.iter().position(|later| later.commit == *release.commit()).ok_or(NotForward::NotLater)?;
+    let later = later(state, release).ok_or(NotForward::NotLater)?;
     let Some(own) = &channel.release else { return Ok(()) };
     let own = behind(state, own).ok_or(NotForward::Nowhere)?;
     if later < own { Ok(()) } else { Err(NotForward::NotLater) }

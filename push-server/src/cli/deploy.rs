@@ -192,7 +192,7 @@ pub(super) async fn choose(bucket: &Bucket, text: &str) -> Result<Release> {
         passed_over => passed_over.map(|reason| reason.to_string()).unwrap_or_default(),
     });
     let mut matching = releases.into_iter().filter(|release| match commit {
-        Some(commit) => release.name.commit().as_str().starts_with(commit),
+        Some(commit) => [release.name.commit(), release.commit()].iter().any(|own| own.as_str().starts_with(commit)),
         None => release.passed_over().is_none() && !rejected.contains(&release.name),
     });
     match (matching.next(), commit) {

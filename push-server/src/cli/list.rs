@@ -62,7 +62,7 @@ impl List {
             table.row([
                 ago(release.uploaded, now).into(),
                 format!("{}@{}", name.user(), name.host()).into(),
-                name.commit().short().into(),
+                release.commit().short().into(),
                 Cell::new(mark, Color::Notice),
                 size(release.size).into(),
                 note,

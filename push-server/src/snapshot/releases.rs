@@ -9,7 +9,7 @@ use std::{
     fmt::Write as _,
 };
 
-use bucket::{AppName, PassedOver, Release, ReleaseName, Timestamp};
+use bucket::{AppName, Commit, PassedOver, Promoted, Release, ReleaseName, Timestamp};
 
 /// The releases of one app, in order of their age. Immutable; [`AppReleases::with`] makes another.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +23,8 @@ pub struct AppReleases {
     texts: String,
     /// What many releases have in common: builders, repositories, branches, reasons. The first is empty.
     words: Vec<Box<str>>,
+    /// Those that were candidates, by where their commits begin in `texts`.
+    promoted: HashMap<usize, Promoted>,
     /// Where the newest release is that may be chosen for being that.
     latest: Option<usize>,
     /// Where the last release of each builder is by its name, the last of these first.
@@ -81,6 +83,8 @@ pub struct Listed<'a> {
     pub size: u64,
     /// Why it isn't chosen for being the newest, though it is clean and can be deployed.
     pub mark: Option<Mark>,
+    /// That it was a candidate, if it was.
+    pub promoted: Option<&'a Promoted>,
     /// Whether it was built with uncommitted changes.
     pub dirty: bool,
     /// Why it was built.
@@ -91,6 +95,13 @@ pub struct Listed<'a> {
     pub branch: &'a str,
     /// Why nothing more is known of it, and it can't be deployed: its metadata is missing or unreadable.
     pub unusable: Option<&'a str>,
+}
+
+impl Listed<'_> {
+    /// The commit that it counts as: the one as which its change landed, else the one that it was built from.
+    pub fn commit(&self) -> &Commit {
+        self.promoted.map_or_else(|| self.name.commit(), |promoted| &promoted.landed)
+    }
 }
 
 /// Some releases of an app, newest first. To skip and to count costs next to nothing: only what comes out gets a name.
@@ -220,7 +231,8 @@ impl AppReleases {
 
     fn shown(&self, row: &Row) -> impl PartialEq {
         let words = [row.builder, row.repo, row.branch, row.unusable].map(|word| self.word(word));
-        (row.time, row.uploaded, row.size, (row.dirty, row.mark), self.commit(row), self.note(row), words)
+        let promoted = self.promoted.get(&row.text);
+        (row.time, row.uploaded, row.size, (row.dirty, row.mark, promoted), self.commit(row), self.note(row), words)
     }
 
     fn listed(&self, row: &Row) -> Listed<'_> {
@@ -229,6 +241,7 @@ impl AppReleases {
             uploaded: row.uploaded.timestamp(),
             size: row.size,
             mark: row.mark,
+            promoted: self.promoted.get(&row.text),
             dirty: row.dirty,
             note: self.note(row),
             repo: self.word(row.repo),
@@ -324,7 +337,7 @@ impl Gathered {
     }
 
     fn push(&mut self, release: &Release) {
-        let Release { name, metadata, size, uploaded, .. } = release;
+        let Release { name, metadata, size, uploaded, promoted, .. } = release;
         let mark = match release.passed_over() {
             Some(PassedOver::FromTheFuture) => Some(Mark::FromTheFuture),
             Some(PassedOver::Adopted) => Some(Mark::Adopted),
@@ -354,6 +367,7 @@ impl Gathered {
             dirty: metadata.is_ok_and(|metadata| metadata.dirty),
             mark,
         };
+        self.releases.promoted.extend(promoted.clone().map(|promoted| (text, promoted)));
         self.releases.rows.push(row);
     }
 
@@ -551,5 +565,20 @@ mod tests {
         };
         assert_eq!((found(&[]), found(&["FÜR", "Main"]), found(&["build-10"]), found(&["nobody"])), (7, 7, 1, 0));
         assert_eq!((found(&["7E7E7E"]), found(&["19:05:01"])), (1, 1));
+    }
+
+    #[test]
+    fn a_promoted_release_counts_as_the_commit_as_which_it_landed() {
+        let (built, landed) = ("a".repeat(40), "b".repeat(40));
+        let mut release = release("dev@build-1", 1, &built, false);
+        let plain = AppReleases::new(vec![release.clone()]);
+        let promoted = Promoted { landed: landed.parse().unwrap(), change: "web/12".parse().unwrap(), patchset: 3 };
+        release.promoted = Some(promoted.clone());
+        let releases =
+            AppReleases::new(vec![release.clone()]).with(vec![self::release("dev@build-1", 2, &built, false)]);
+        let [other, listed] = &releases.newest().collect::<Vec<_>>()[..] else { panic!("two releases") };
+        assert_eq!((listed.promoted, listed.commit().as_str()), (Some(&promoted), landed.as_str()));
+        assert_eq!((other.promoted, other.commit().as_str()), (None, built.as_str()));
+        assert!(!plain.shows_same(&AppReleases::new(vec![release])));
     }
 }

@@ -7,7 +7,7 @@ use bucket::{Channel, MoveKind, PushKind, Release, ReleaseName, ServerName};
 use fleet::{
     channel::{
         follower::{Choice, Follows, LeftAlone, follows},
-        line::Line,
+        line::Places,
     },
     follow::{Follower, Raced},
     guard, hold,
@@ -37,7 +37,7 @@ pub(super) struct Seen<'a> {
     /// Where it points.
     pub(super) channel: &'a Channel,
     /// In which order the commits of its branch landed.
-    pub(super) line: &'a Line,
+    pub(super) places: &'a Places<'a>,
     /// Releases of its followers that are dirty.
     pub(super) dirty: &'a BTreeSet<ReleaseName>,
     /// What all channels share.
@@ -124,7 +124,7 @@ impl Watcher {
     /// What becomes of a follower, as far as that is its own.
     async fn follows(
         &self,
-        Seen { rules, channel, line, dirty, .. }: Seen<'_>,
+        Seen { rules, channel, places, dirty, .. }: Seen<'_>,
         follower: &Follower<'_>,
     ) -> Result<Follows> {
         let server = follower.server;
@@ -146,7 +146,7 @@ impl Watcher {
             }
             last => last.map(Choice::from),
         };
-        Ok(follows(channel, line, follower.release, is_dirty, last.as_ref()))
+        Ok(follows(channel, places, follower.release, is_dirty, last.as_ref()))
     }
 
     /// Pushes to followers all at once. They are read once more before there is a push: whoever else does the same may have been

@@ -168,7 +168,12 @@ impl Watcher {
             warnings: Vec::new(),
             followers: BTreeMap::new(),
         };
-        match next(&after, rules.moves, &line, furthest.found().map(|(place, release)| (place, &release.name))) {
+        match next(
+            &after,
+            rules.moves,
+            furthest.places(),
+            furthest.found().map(|(place, release)| (place, &release.name)),
+        ) {
             Next::Move(release) => {
                 let metadata = furthest.found().and_then(|(_, release)| release.metadata.as_ref().ok());
                 let why = metadata.map_or("", |metadata| metadata.note.as_str());
@@ -185,9 +190,9 @@ impl Watcher {
             follow::write(&self.bucket, &self.policy, after.clone(), &seen).await?;
         }
         done.release.clone_from(&after.release);
-        done.place = after.release.as_ref().and_then(|release| line.place(release.commit()));
+        done.place = after.release.as_ref().and_then(|release| furthest.places().of(release));
         done.soaking = from.and_then(|from| {
-            let is_further = |release: &ReleaseName| line.place(release.commit()) > done.place;
+            let is_further = |release: &ReleaseName| furthest.places().of(release) > done.place;
             let may_be_chosen = |release: &ReleaseName| !fleet.rejected.contains(release) && !dirty.contains(release);
             let before = self.policy.channels().iter().find(|it| it.app == from.app && it.channel == from.channel)?;
             let followers: Vec<Follower> = self::followers(before, &fleet.servers).collect();
@@ -204,7 +209,7 @@ impl Watcher {
         if let Some(error) = looked.iter().find_map(|looked| looked.going.as_ref().err()) {
             bail!("{error}");
         }
-        let seen = Seen { rules, channel: &after, line: &line, dirty: &dirty, fleet };
+        let seen = Seen { rules, channel: &after, places: furthest.places(), dirty: &dirty, fleet };
         self.push(seen, &followers, (rollouts, stop), &mut done).await?;
         Ok(done)
     }

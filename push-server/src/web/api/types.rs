@@ -369,7 +369,7 @@ impl ReleaseOut {
                 Mark::Adopted => "adopted",
             }),
             by: format!("{}@{}", listed.name.user(), listed.name.host()),
-            commit: listed.name.commit().to_string(),
+            commit: listed.commit().to_string(),
             dirty: listed.dirty,
             note: listed.note.to_owned(),
             branch: listed.branch.to_owned(),

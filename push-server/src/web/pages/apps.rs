@@ -253,7 +253,7 @@ pub(crate) fn release_table(
                         td.wide data-label="Note" {
                             span.note { (prose(listed.note)) }
                             @if !listed.branch.is_empty() { " " span.tag { (foreign(listed.branch, 60)) } }
-                            @if let Some(href) = view.policy.links().commit(listed.repo, listed.name.commit().as_str()) {
+                            @if let Some(href) = view.policy.links().commit(listed.repo, listed.commit().as_str()) {
                                 " " a rel="noreferrer" href=(href) { "commit" }
                             }
                         }

@@ -60,8 +60,18 @@ fn facts(view: &View, listed: &Listed) -> Markup {
             "Built by " (foreign(name.user(), 60)) " on " (foreign(name.host(), 60)) ", uploaded " (ago(listed.uploaded, view.now))
             " · " (size(listed.size))
             @if !listed.branch.is_empty() { " · branch " span.tag { (foreign(listed.branch, 60)) } }
-            @if let Some(href) = view.policy.links().commit(listed.repo, name.commit().as_str()) {
+            @if let Some(href) = view.policy.links().commit(listed.repo, listed.commit().as_str()) {
                 " · " a rel="noreferrer" href=(href) { "commit" }
+            }
+        }
+        @if let Some(promoted) = listed.promoted {
+            p.facts {
+                @let said = promoted.to_string();
+                @match view.policy.links().change(&promoted.change) {
+                    Some(href) => { "Promoted: " a rel="noreferrer" href=(href) { (said) } },
+                    None => (said),
+                }
+                ", which landed as " code { (promoted.landed.short()) }
             }
         }
         p.facts { code { (name.stem()) } }

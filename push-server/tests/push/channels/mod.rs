@@ -13,7 +13,9 @@ mod waves;
 
 use std::process::{Command, Output};
 
-use bucket::{BucketUrl, ReleaseMetadata, ReleaseName, SourceFile};
+use bucket::{
+    BucketUrl, BuildId, CandidateMetadata, CandidatePlace, ChangeId, ReleaseMetadata, ReleaseName, SourceFile,
+};
 use serde_json::{Value, json};
 
 use super::{Fixture, ok};
@@ -84,6 +86,27 @@ impl Channels {
     }
 
     async fn release_that(&mut self, commit: &str, dirty: bool) -> ReleaseName {
+        let (name, deb, metadata) = self.build(commit, dirty);
+        self.fixture.bucket.upload_release(&name, &deb, &metadata, &|_| ()).await.unwrap();
+        name
+    }
+
+    /// A release that was built of one commit, and promoted when its change had landed as another.
+    async fn promoted(&mut self, commit: &str, landed: &str) -> ReleaseName {
+        let (release, deb, facts) = self.build(commit, false);
+        let change: ChangeId = "web/12".parse().unwrap();
+        let place = CandidatePlace::Gated { change: change.clone(), release: release.clone() };
+        let (tree, build) = (commit.parse().unwrap(), BuildId::random());
+        let facts = CandidateMetadata { release: facts, change, patchset: 3, tree, build };
+        let bucket = &self.fixture.bucket;
+        bucket.upload_candidate(&place, &deb, &facts, &|_| ()).await.unwrap();
+        let candidate = bucket.candidate(&place).await.unwrap().unwrap();
+        bucket.promote(&candidate, &facts, &landed.parse().unwrap()).await.unwrap();
+        release
+    }
+
+    /// What a build of a commit makes.
+    fn build(&mut self, commit: &str, dirty: bool) -> (ReleaseName, SourceFile, ReleaseMetadata) {
         self.built += 1;
         let (minute, second) = (self.built / 60, self.built % 60);
         let name: ReleaseName =
@@ -102,9 +125,7 @@ impl Channels {
         };
         let deb = self.elsewhere.path().join("deb");
         std::fs::write(&deb, "deb").unwrap();
-        let deb = SourceFile::read(&deb).unwrap();
-        self.fixture.bucket.upload_release(&name, &deb, &metadata, &|_| ()).await.unwrap();
-        name
+        (name, SourceFile::read(&deb).unwrap(), metadata)
     }
 
     fn command(&self, arguments: &str) -> Command {

@@ -57,6 +57,38 @@ async fn a_side_branch_moves_nothing_before_it_is_merged() {
 }
 
 #[tokio::test]
+async fn a_promoted_release_stands_where_its_change_landed() {
+    let (mut channels, [_, two, three], first) = Channels::following(&["web-1"], ["one", "two", "three"]).await;
+    channels.round();
+    // It was built from a commit that never came to the branch, as one that is squashed.
+    channels.git("switch --quiet --create side");
+    let built = channels.commit("built");
+    channels.git("switch --quiet main");
+    let promoted = channels.promoted(&built, &two).await;
+    let said = channels.round();
+    assert!(said.contains(&format!("moved to {}", stem(&promoted))), "{said}");
+    assert_eq!(channels.document("web-1"), only(&promoted));
+    let seen = std::fs::read(channels.fixture.path("channel-state/web/prod.json")).unwrap();
+    let seen: serde_json::Value = serde_json::from_slice(&seen).unwrap();
+    assert_eq!(seen["behind"], 1, "{seen}");
+    let said = channels.round();
+    assert!(!said.contains("moved") && !said.contains("diverged"), "{said}");
+    // Of two builds that finish late the one that landed later counts, whatever they were built from.
+    let late = channels.promoted(&three, &two).await;
+    assert!(!channels.round().contains("moved"), "{late} is of the same commit");
+    let third = channels.release(&three).await;
+    assert!(channels.round().contains(&format!("moved to {}", stem(&third))));
+    assert_eq!(channels.document("web-1"), only(&third));
+    // Back to it is backwards: a person does that, and by its own commit it is found.
+    ok(&channels.push(&format!("channel set {promoted} -m back")));
+    channels.round();
+    assert_eq!(channels.document("web-1"), only(&promoted));
+    assert!(stem(&first) != stem(&promoted));
+    let listed = ok(&channels.push("list web"));
+    assert!(listed.contains(&two[..12]) && !listed.contains(&built[..12]), "{listed}");
+}
+
+#[tokio::test]
 async fn a_branch_that_was_rewritten_or_is_gone_moves_nothing() {
     let mut channels = Channels::new("").await;
     let base = channels.commit("base");
