@@ -101,6 +101,11 @@ impl Fetches {
         }
     }
 
+    /// Removes mirrors that nobody uses any more.
+    pub(super) async fn tidy_up(&self) {
+        self.mirrors.remove_unused().await;
+    }
+
     fn end(&mut self, joined: Result<Fetched, JoinError>) {
         let (repo, fetched) = joined.unwrap_or_else(|panicked| resume_unwind(panicked.into_panic()));
         self.begun.remove(&repo);

@@ -20,16 +20,20 @@ use console::{cut, duration};
 use fleet::channel::{branch::Branch, line::Line, repo::RepoUrl};
 use sha2::{Digest as _, Sha256};
 use tokio::{task::spawn_blocking, time::Instant};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{
     git::{Git, GitError},
     history::History,
+    unused::{note_use, remove_unused},
     upkeep::{Lock, remove_leftovers},
 };
 
 /// The longest that a fetch may take.
 pub(super) const LIMIT: Duration = Duration::from_mins(2);
+
+/// How long nobody has fetched a repository whose mirror is removed.
+const UNUSED: Duration = Duration::from_hours(30 * 24);
 
 /// Where git keeps branches, and all of them.
 const HEADS: &str = "refs/heads/";
@@ -165,6 +169,19 @@ impl Mirrors {
         Ok(mirror)
     }
 
+    /// Removes the mirrors of repositories that nobody has fetched for [`UNUSED`], another watcher with another configuration neither.
+    pub(super) async fn remove_unused(&self) {
+        let name_of = |repo: &str| repo.parse().ok().map(|repo: RepoUrl| mirror_name(&repo));
+        match remove_unused(&self.0.directory, UNUSED, name_of).await {
+            Ok(removed) => {
+                for repo in removed {
+                    info!(repo, "removed a mirror that nobody has used for long");
+                }
+            }
+            Err(error) => warn!(%error, "could not remove mirrors that nobody uses any more"),
+        }
+    }
+
     fn lines(&self) -> MutexGuard<'_, HashMap<(RepoUrl, Branch), Line>> {
         self.0.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -233,6 +250,7 @@ impl Mirror {
             }
             Err(error) => return Err(self.not_written(error)),
         };
+        note_use(&self.directory, self.repo.as_str()).map_err(|error| self.not_written(error))?;
         let mut git = Git { directory: None, reaches: Some(&self.repo), deadline, input: Some(lock.file()) };
         let is_there = self.directory.exists();
         if !is_there {

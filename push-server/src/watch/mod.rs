@@ -9,7 +9,8 @@
 //! - `messages`: hints that begin a round at once
 //! - `counts`: what rounds and messages are counted as; `listen`: where that is shown
 //! - [`record`]: what a round leaves behind for pages and programs
-//! - `git`: the command that makes and reads them; `history`: what it prints; `upkeep`: what is left when it is killed
+//! - `git`: the command that makes and reads them; `history`: what it prints; `upkeep`: what is left when it is killed; `unused`:
+//!   mirrors that are removed
 
 pub(crate) mod counts;
 pub mod fetches;
@@ -23,5 +24,6 @@ mod pushing;
 pub mod record;
 pub mod rollouts;
 pub mod round;
+mod unused;
 mod upkeep;
 pub mod watcher;

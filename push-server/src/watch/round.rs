@@ -93,6 +93,7 @@ impl Watcher {
             let late = channels.iter().filter(|rules| !is_seen(rules));
             let late = late.map(|rules| Outcome::of(rules, Err(Late { repo: rules.repo.clone() }.into())));
             outcomes.extend(late.collect::<Vec<_>>());
+            fetches.tidy_up().await;
         }
         outcomes.sort_by_key(|outcome| channels.iter().position(|rules| outcome.is_of(rules)));
         Ok(Round { outcomes, calls_for_round })
@@ -109,7 +110,11 @@ impl Watcher {
         if fetched.is_empty() {
             return Ok(outcomes);
         }
-        let mut fleet = self.read().await?;
+        let mut ending = stop.clone();
+        let mut fleet = tokio::select! {
+            fleet = self.read() => fleet?,
+            _ = ending.wait_for(|stop| *stop) => return Ok(outcomes),
+        };
         for rules in self.policy.channels() {
             let Some(mirror) = fetched.get(&rules.repo).filter(|_| !*stop.borrow()) else { continue };
             let looked = looked.get(&(rules.app.clone(), rules.channel.clone()));

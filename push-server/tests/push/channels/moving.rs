@@ -213,3 +213,30 @@ async fn a_watcher_that_is_told_to_ends_at_once_also_while_a_repository_hangs() 
     assert!(begun.elapsed() < std::time::Duration::from_mins(1), "long before a fetch gives up");
     drop(connection);
 }
+
+#[tokio::test]
+async fn the_mirror_of_a_repository_that_no_channel_has_any_more_is_removed_after_a_month() {
+    let (channels, ..) = Channels::following(&["web-1"], ["one"]).await;
+    channels.round();
+    let mirrors = channels.elsewhere.path().join("cache/push/mirrors");
+    let found = |extension: &str| {
+        let entries = std::fs::read_dir(&mirrors).unwrap().map(|entry| entry.unwrap().path());
+        entries.filter(|path| path.extension().is_some_and(|it| it == extension)).collect::<Vec<_>>()
+    };
+    let [mark] = found("used").try_into().unwrap();
+    let grow_old = || {
+        let month = std::time::Duration::from_hours(31 * 24);
+        let file = std::fs::File::options().write(true).open(&mark).unwrap();
+        file.set_modified(std::time::SystemTime::now() - month).unwrap();
+    };
+    grow_old();
+    channels.round();
+    assert!(mark.with_extension("git").exists(), "it is in use");
+    channels.configure(r#"[{ App: "api", Repo: "file:///nowhere/at/all" }]"#, "");
+    failed(&channels.push("watch --once"));
+    assert!(mark.with_extension("git").exists(), "it was used a moment ago");
+    grow_old();
+    failed(&channels.push("watch --once"));
+    assert!(!mark.with_extension("git").exists() && !mark.exists());
+    assert_eq!(found("used").len(), 1, "that of the other one");
+}
