@@ -365,3 +365,31 @@ async fn tokens_are_those_of_the_storage_and_renewed_when_they_are_refused() {
     let bearers: Vec<_> = world.calls(Verb::Pull).into_iter().filter_map(|call| call.authorization).take(2).collect();
     assert_eq!(bearers, ["Bearer ya29.fake-1", "Bearer ya29.fake-2"]);
 }
+
+#[tokio::test]
+async fn who_is_told_to_end_gives_back_the_messages_that_it_has() {
+    let mut world = World::new().await;
+    let first = world.release().await;
+    let mut watching = world.watch("1h");
+    world.until_it_has(&first).await;
+    let release = world.release().await;
+    // One is in its round, which takes long, and one waits for the next.
+    world.gcs.fail_next(Kind::List, "server/", 1, StorageFault::Slow(Duration::from_mins(5)));
+    let rounds = world.rounds();
+    world.announce("web");
+    until("its round has begun", || world.rounds() > rounds);
+    world.announce("web");
+    until("the other is kept, too", || world.calls(Verb::Modify).len() == 2 && watching.messages("accepted") == 2);
+    let pid = rustix::process::Pid::from_child(&watching.child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+    until("it ends", || watching.child.try_wait().expect("it is ours").is_some());
+    let given_back = |call: &Call| {
+        let is_at_once = call.body["ackDeadlineSeconds"] == 0;
+        if is_at_once { call.body["ackIds"].as_array().expect("ids").len() } else { 0 }
+    };
+    assert_eq!(world.calls(Verb::Modify).iter().map(given_back).sum::<usize>(), 2);
+    // Another watcher has them at once, and not when they would have come again.
+    let _next = world.watch("1h");
+    until("they are acknowledged", || world.pubsub.left() == 0);
+    world.until_it_has(&release).await;
+}

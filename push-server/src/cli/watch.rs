@@ -124,7 +124,7 @@ impl Watch {
             let round = watcher.round(&mut fetches, &mut rollouts, stop.clone(), self.once).await;
             let seen = round.as_ref().ok().map(|round| round.outcomes.as_slice());
             counts.count(policy.channels(), seen);
-            messages.settle(caused, seen);
+            messages.settle(caused, seen, *stop.borrow());
             let (succeeded, calls_for_round) = match round {
                 Ok(Round { outcomes, calls_for_round }) => {
                     show(&outcomes, &mut told, json)?;
@@ -146,6 +146,7 @@ impl Watch {
             }
             let waits = (&mut messages, &mut fetches, &mut stop);
             if !calls_for_round && self.between(&watcher, &mut rollouts, waits, (&mut told, json)).await? {
+                messages.end().await;
                 return Ok(true);
             }
         }
