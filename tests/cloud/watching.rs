@@ -1,6 +1,7 @@
 //! A watcher that is killed at a write, and the one that is begun after it.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -9,7 +10,7 @@ use std::{
 
 use bucket::{
     Bucket, BucketOptions, BucketUrl, Credentials, HistoryEntry, ReleaseName, RolloutStage, ServerName, SourceFile,
-    Timestamp,
+    Timestamp, UnwrittenCause,
 };
 use futures_util::TryStreamExt as _;
 use harness::{
@@ -267,7 +268,7 @@ async fn a_watcher_that_is_killed_at_any_write_is_made_up_for_by_the_next_one() 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_watchers_and_the_web_app_carry_on_one_rollout_of_each_release() {
     let mut world = World::new(IN_WAVES).await;
-    let _drivers =
+    let drivers =
         [world.watcher(), world.watcher(), world.push(&["serve", "--listen", "127.0.0.1:0", "--refresh", "1s"])];
     let mut landed = Vec::new();
     for n in 1..=4 {
@@ -280,6 +281,14 @@ async fn two_watchers_and_the_web_app_carry_on_one_rollout_of_each_release() {
     assert_eq!(world.histories().await, [landed.clone(), landed.clone(), landed.clone()], "each server once with each");
     assert_eq!(world.stages().await, vec![RolloutStage::Done; landed.len()]);
     assert_eq!(world.bucket.newest_pushes(usize::MAX).await.expect("a listing").len(), landed.len());
+    // Whoever begins anew reads the last one of the channel, and none that was over before.
+    drop(drivers);
+    let before = world.gcs.requests().len();
+    assert_eq!(world.round(), Some(0));
+    let requests = world.gcs.requests().split_off(before);
+    let is_read = |request: &&Request| request.kind == Kind::Get && request.object.starts_with("rollouts/");
+    let read: BTreeSet<&str> = requests.iter().filter(is_read).map(|request| request.object.as_str()).collect();
+    assert_eq!(read.len(), 1, "{read:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -339,6 +348,86 @@ async fn a_watcher_that_is_slower_than_another_leaves_no_push_of_conflicts() {
     assert!(slower.0.wait().expect("it ends").success());
     let pushes = world.bucket.newest_pushes(usize::MAX).await.expect("a listing");
     assert_eq!(pushes.len(), 1, "{pushes:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_watchers_that_are_both_about_to_write_one_does_and_the_push_of_the_other_says_that_it_wrote_nothing() {
+    let world = World::new("").await;
+    // It has read the servers once more by then, and decided.
+    world.gcs.fail_next(Kind::Insert, "pushes/", 1, Fault::Slow(Duration::from_secs(10)));
+    let mut slower = world.push(&["watch", "--once"]);
+    let is_held = |request: &Request| request.kind == Kind::Insert && request.object.starts_with("pushes/");
+    world.gcs.until(|requests| requests.iter().any(is_held)).await;
+    let mut faster = world.push(&["watch", "--once"]);
+    assert!(faster.0.wait().expect("it ends").success());
+    assert!(slower.0.try_wait().expect("it is ours").is_none(), "it is the slower one");
+    assert!(slower.0.wait().expect("it ends").success(), "what the other did is as good");
+    let once = vec![(Some(world.release.clone()), true)];
+    assert_eq!(world.histories().await, [once.clone(), once.clone(), once]);
+    let pushes = world.bucket.newest_pushes(usize::MAX).await.expect("a listing");
+    let mut unwritten: Vec<_> = pushes.iter().map(|push| push.unwritten).collect();
+    unwritten.sort_unstable();
+    assert_eq!(unwritten, [Some(0), Some(SERVERS.len())]);
+    let lost = pushes.iter().find(|push| push.unwritten != Some(0)).expect("that of the slower one");
+    let end = world.bucket.push_end(lost.time, &lost.id).await.expect("it can be read").expect("it has ended");
+    assert!(end.rows.iter().all(|row| row.cause == UnwrittenCause::Conflict), "{end:?}");
+    let said = std::fs::read_to_string(world.said()).expect("what they said");
+    assert_eq!(said.matches(": pushed").count(), SERVERS.len(), "who wrote nothing says nothing: {said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_rounds_saw_and_that_a_watcher_lives_is_kept_in_a_bucket_of_google_and_written_when_it_differs() {
+    let mut world = World::new("").await;
+    let (app, channel) = ("web".parse().unwrap(), "prod".parse().unwrap());
+    assert_eq!(world.round(), Some(0));
+    let (_, state) = world.bucket.channel_state(&app, &channel).await.expect("it can be read").expect("it is there");
+    assert_eq!((state.release.as_ref(), state.behind, state.followers), (Some(&world.release), Some(0), SERVERS.len()));
+    let (host, _) = world.bucket.newest_watcher().await.expect("a listing").expect("there is one");
+    assert_eq!(world.bucket.watcher(&host).await.expect("it can be read").expect("it is there").1.poll_seconds, 300);
+    // What all run is noted; then there is nothing more to say.
+    world.until_converged().await;
+    let quiet = async {
+        loop {
+            let before = world.gcs.requests().len();
+            assert_eq!(world.round(), Some(0));
+            let ours = |request: &&Request| request.kind == Kind::Insert && !request.object.starts_with("status/");
+            if world.gcs.requests().split_off(before).iter().filter(ours).count() == 0 {
+                return;
+            }
+        }
+    };
+    timeout(PATIENCE, quiet).await.expect("a round that writes nothing");
+    // That it cannot be written harms nothing, and is said.
+    world.land(1).await;
+    world.gcs.fail(Kind::Insert, "channel-state/", Fault::Status(403, None));
+    std::fs::write(world.said(), "").expect("a file");
+    assert_eq!(world.round(), Some(0));
+    let said = std::fs::read_to_string(world.said()).expect("what it said");
+    assert!(said.contains("could not record what this round saw of the channel `prod`"), "{said}");
+    world.gcs.heal();
+    assert_eq!(world.round(), Some(0));
+    let (_, state) = world.bucket.channel_state(&app, &channel).await.expect("it can be read").expect("it is there");
+    assert_eq!(state.release.as_ref(), Some(&world.release));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_more_than_ten_thousand_releases_all_pages_are_read_and_the_furthest_is_found() {
+    let world = World::new("").await;
+    let path = format!("debs/{}", world.release).parse().expect("a path");
+    let metadata = world.bucket.head(&path).await.expect("an answer").expect("the release").metadata;
+    // Before and after the one whose commit is on the branch.
+    for n in 0..10_500 {
+        let (minute, second, year) = (n / 60 % 60, n % 60, if n % 2 == 0 { 2025 } else { 2027 });
+        let name =
+            format!("debs/web/web:dev@build-1:{year}-01-{:02}T00:{minute:02}:{second:02}Z:{n:040x}.deb", n / 3600 + 1);
+        world.gcs.put_with("acme", &name, "deb", metadata.clone());
+    }
+    assert_eq!(world.round(), Some(0));
+    let is_page = |request: &&Request| request.kind == Kind::List && request.object == "debs/web/";
+    assert_eq!(world.gcs.requests().iter().filter(is_page).count(), 11, "pages of 1000");
+    for server in SERVERS {
+        assert_eq!(world.named(server).await.as_ref(), Some(&world.release), "{server}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

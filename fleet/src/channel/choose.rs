@@ -168,6 +168,10 @@ mod tests {
         format!("{n:040x}").parse().unwrap()
     }
 
+    fn numbered(n: u32) -> bucket::Commit {
+        format!("{n:040x}").parse().unwrap()
+    }
+
     fn release(n: u8, minute: u8) -> Release {
         let name: ReleaseName =
             format!("web/web:dev@build-1:2026-11-20T19:{minute:02}:00Z:{n:040x}.deb").parse().unwrap();
@@ -277,6 +281,14 @@ mod tests {
         let named: Vec<_> = later.iter().filter(|later| later.release.is_some()).map(|later| &later.commit).collect();
         assert_eq!(named, [&commit(250), &commit(151)]);
         assert_eq!(furthest.last.len(), 2, "it keeps no more than it tells");
+        // However many releases there are.
+        let (nothing, long) = (BTreeSet::new(), Line::new((0..20_000_u32).map(numbered).collect()));
+        let mut furthest = Furthest::on(&long, &nothing, None);
+        for n in 0..20_000 {
+            let name = format!("web/web:dev@build-1:2026-11-20T19:05:02Z:{}.deb", numbered(n)).parse().unwrap();
+            furthest.look(Release { name, ..release(1, 1) });
+        }
+        assert_eq!((furthest.last.len(), furthest.found().unwrap().0), (ChannelState::MAX_LATER, 19_999));
     }
 
     #[test]

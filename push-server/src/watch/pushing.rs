@@ -182,7 +182,9 @@ impl Watcher {
         }
         for result in carry_out(&self.bucket, operator, intents, |_, _| ()).await {
             let server = result.intent.server;
-            done.push = done.push.take().or(result.push);
+            if result.result.is_ok() {
+                done.push = done.push.take().or(result.push);
+            }
             done.warnings.extend(result.incomplete.iter().map(|incomplete| format!("{server}: {incomplete}")));
             let fate = match result.result {
                 Ok(_) => Fate::Pushed,

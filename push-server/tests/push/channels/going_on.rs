@@ -1,4 +1,4 @@
-//! A repository that hangs keeps no other channel from anything.
+//! A watcher that goes on, round after round, also while a repository hangs.
 
 use std::{
     net::TcpListener,
@@ -75,4 +75,14 @@ async fn rounds_go_on_while_a_repository_hangs_and_its_channel_fails_in_each() {
     let three = channels.release(&three).await;
     until("and what came after that", || channels.document("web-1") == only(&three));
     assert!(watcher.waits() && problem(&channels).contains("could not fetch `http://127.0.0.1:"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_any_message_what_lands_is_written_by_the_next_poll() {
+    let (mut channels, commits, _) = Channels::following(&["web-1"], ["one", "two"]).await;
+    let mut watcher = Watcher::start(&channels, "watch --poll 1s");
+    until("the first round", || channels.fixture.path("channel-state/web/prod.json").exists());
+    let two = channels.release(&commits[1]).await;
+    until("what came since", || channels.document("web-1") == only(&two));
+    assert!(watcher.waits());
 }

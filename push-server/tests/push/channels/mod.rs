@@ -3,7 +3,7 @@
 mod commands;
 mod deciding;
 mod following;
-mod hanging;
+mod going_on;
 mod listening;
 mod moving;
 mod outlook;

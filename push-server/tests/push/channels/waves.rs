@@ -257,3 +257,31 @@ async fn without_waves_of_its_own_a_channel_has_those_of_the_policy() {
     channels.round();
     assert_eq!(channels.documents(), [only(&three), only(&two), only(&two)]);
 }
+
+#[tokio::test]
+async fn what_a_person_rolls_out_for_the_channel_is_the_channels_own() {
+    let (mut channels, commits) = Channels::in_waves(&ALL, ["one", "two", "three"]).await;
+    let one = channels.document("web-1");
+    let two = channels.release(&commits[1]).await;
+    ok(&channels.push(&format!("channel set {two} -m two")));
+    ok(&channels
+        .push("deploy web web-1 web-2 web-3 --channel prod --waves 1,rest --max-down 100% --settle 0s -m mine"));
+    let id = channels.rollout();
+    assert_eq!(channels.json("rollout list")["rollouts"][0]["channel"], "prod");
+    let said = channels.round();
+    assert!(said.contains(&format!("web-2: waits: rollout {id} of {} is running", stem(&two))), "{said}");
+    assert_eq!(channels.rollouts().len(), 1, "the round carries that on, and begins none beside it");
+    assert_eq!(channels.documents(), [only(&two), one.clone(), one]);
+    channels.all_report(&["web-1"], &two, "converged");
+    channels.round();
+    assert_eq!(channels.documents(), [only(&two), only(&two), only(&two)]);
+    channels.all_report(&ALL, &two, "converged");
+    channels.round();
+    assert_eq!(channels.rollouts()[0].1, "done");
+    // Nobody took a server over: what lands next goes to all of them.
+    ok(&channels.push("channel resume web -m on"));
+    let three = channels.release(&commits[2]).await;
+    let said = channels.round();
+    assert!(said.contains("web-1: pushed") && !said.contains("taken over"), "{said}");
+    assert_eq!(channels.document("web-1"), only(&three));
+}
