@@ -2,6 +2,7 @@
 
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdir, writeFile } from "node:fs/promises";
 import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -149,6 +150,8 @@ export const pages = (stage: Stage): Record<string, string> => {
     "server with hostile text": "/servers/web-stage",
     apps: "/apps",
     app: "/apps/web",
+    channels: "/channels",
+    channel: "/channels/web/prod",
     history: "/history",
     "history of a server": "/history?server=web-1",
     push,
@@ -165,6 +168,28 @@ export const pages = (stage: Stage): Record<string, string> => {
     compare: "/compare?left=web-1&right=app%3Aweb",
     "nothing there": "/servers/nobody",
   };
+};
+
+/** Serves a fleet whose web servers follow a channel that points to the third release of web, seen with two commits after it. Gives
+ * the policy file, and the releases. */
+export const follow = async (stage: Stage, ...fleet: string[]): Promise<string[]> => {
+  stage.fleet(...fleet);
+  const policy = join(stage.directory, "skiapush.conf");
+  await writeFile(policy, `{ Channels: [{ App: "web", Repo: "https://git.example/web.git", Servers: ["web-*"] }] }`);
+  await stage.serve("--config", policy);
+  const releases = stage.releases("web");
+  stage.push("channel", "set", releases[2], "-m", "the fair", "--config", policy);
+  const commit = (release: string) => release.replace(/^.*:/, "");
+  const state = {
+    schema: 1, app: "web", channel: "prod", at: new Date().toISOString(),
+    release: `web/${releases[2]}.deb`, place: 7, behind: 2, would: `web/${releases[1]}.deb`, followers: 7,
+    off: [{ server: "web-2", state: "left-alone", why: "taken over: rollback by ann@desk-2 at 2026-11-20T19:05:02Z" }],
+    later: [{ commit: commit(releases[1]), release: `web/${releases[1]}.deb` }, { commit: "0".repeat(40), release: null }],
+  };
+  const directory = join(stage.bucket.replace("file://", ""), "channel-state", "web");
+  await mkdir(directory, { recursive: true });
+  await writeFile(join(directory, "prod.json"), JSON.stringify(state));
+  return [policy, ...releases];
 };
 
 /** What the page reports that a browser would only tell its developer: errors of scripts, and of the policy for content. */

@@ -3,7 +3,7 @@
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-import { pages, test } from "../stage.js";
+import { follow, pages, test } from "../stage.js";
 
 const IMAGES = fileURLToPath(new URL("../../docs/images", import.meta.url));
 
@@ -25,8 +25,11 @@ const directory = process.env.SCREENSHOTS;
 if (directory !== undefined) {
   for (const fleet of ["full", "empty"]) {
     test(`all, ${fleet}`, async ({ stage, browser }) => {
-      stage.fleet(...(fleet === "empty" ? ["empty"] : []));
-      await stage.serve();
+      if (fleet === "full") await follow(stage);
+      else {
+        stage.fleet("empty");
+        await stage.serve();
+      }
       const some = fleet === "full" ? pages(stage) : { overview: "/", servers: "/servers", apps: "/apps", history: "/history" };
       for (const [scheme, width] of [["light", 1280], ["dark", 1280], ["light", 390], ["dark", 390]] as const) {
         const context = await browser.newContext({ colorScheme: scheme, viewport: { width, height: 800 } });

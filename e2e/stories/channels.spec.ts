@@ -1,33 +1,11 @@
-import { mkdir, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { writeFile } from "node:fs/promises";
 
 import AxeBuilder from "@axe-core/playwright";
 
-import { complaints, expect, type Stage, test } from "../stage.js";
-
-/** A fleet whose web servers follow a channel that points to the third release of web, seen with two commits after it. */
-const follow = async (stage: Stage): Promise<string[]> => {
-  stage.fleet("harmless");
-  const policy = join(stage.directory, "skiapush.conf");
-  await writeFile(policy, `{ Channels: [{ App: "web", Repo: "https://git.example/web.git", Servers: ["web-*"] }] }`);
-  await stage.serve("--config", policy);
-  const releases = stage.releases("web");
-  stage.push("channel", "set", releases[2], "-m", "the fair", "--config", policy);
-  const commit = (release: string) => release.replace(/^.*:/, "");
-  const state = {
-    schema: 1, app: "web", channel: "prod", at: new Date().toISOString(),
-    release: `web/${releases[2]}.deb`, place: 7, behind: 2, would: `web/${releases[1]}.deb`, followers: 7,
-    off: [{ server: "web-2", state: "left-alone", why: "taken over: rollback by ann@desk-2 at 2026-11-20T19:05:02Z" }],
-    later: [{ commit: commit(releases[1]), release: `web/${releases[1]}.deb` }, { commit: "0".repeat(40), release: null }],
-  };
-  const directory = join(stage.bucket.replace("file://", ""), "channel-state", "web");
-  await mkdir(directory, { recursive: true });
-  await writeFile(join(directory, "prod.json"), JSON.stringify(state));
-  return [policy, ...releases];
-};
+import { complaints, expect, follow, test } from "../stage.js";
 
 test("a channel is followed, resumed and set on its page", async ({ stage, page }) => {
-  const [policy, ...releases] = await follow(stage);
+  const [policy, ...releases] = await follow(stage, "harmless");
   const found = complaints(page);
   await page.goto(stage.address);
   await page.getByRole("navigation", { name: "Main" }).getByRole("link", { name: "Channels" }).click();
@@ -69,7 +47,7 @@ test("a channel is followed, resumed and set on its page", async ({ stage, page 
 });
 
 test("a channel is set without JavaScript, and its page fits a narrow screen", async ({ stage, browser }) => {
-  const [policy, ...releases] = await follow(stage);
+  const [policy, ...releases] = await follow(stage, "harmless");
   const context = await browser.newContext({ javaScriptEnabled: false, viewport: { width: 320, height: 640 } });
   await stage.open(context);
   const page = await context.newPage();
@@ -98,6 +76,32 @@ test("a channel is set without JavaScript, and its page fits a narrow screen", a
   await expect(page.getByRole("region", { name: "Moves" }).getByRole("row").nth(1)).toContainText("hotfix");
   expect(stage.push("channel", "show", "web", "--config", policy).release).toContain(releases[0]);
   await context.close();
+});
+
+test("a release that has not gone through the channel before is set only by who says so", async ({ stage, page }) => {
+  const [policy, ...releases] = await follow(stage, "harmless");
+  const repo = 'App: "web", Repo: "https://git.example/web.git"';
+  await writeFile(policy, `{ Channels: [{ ${repo}, Servers: ["web-*"], From: "beta", Soak: "1h" }, { ${repo}, Channel: "beta" }] }`);
+  const set = async () => {
+    await page.getByLabel("Point it to").selectOption(releases[0]);
+    await page.getByLabel("Reason to point it there").fill("hotfix");
+    await page.getByRole("button", { name: "Set", exact: true }).click();
+  };
+  const past = page.getByLabel("Also if it has not gone through beta");
+  await expect(async () => {
+    await page.goto(`${stage.address}/channels/web/prod`);
+    await expect(past).toBeVisible({ timeout: 500 });
+  }).toPass();
+  await set();
+  await expect(page.getByText("has not gone through the channel")).toBeVisible();
+  expect(stage.push("channel", "show", "web", "--config", policy).release).toContain(releases[2]);
+  await page.goto(`${stage.address}/channels/web/prod`);
+  await past.check();
+  await set();
+  const first = page.getByRole("region", { name: "Moves" }).getByRole("row").nth(1);
+  await expect(first).toContainText("hotfix");
+  await expect(first).toContainText("without soak");
+  expect(stage.push("channel", "show", "web", "--config", policy).history[0].without_soak).toBe(true);
 });
 
 test("without channels nothing leads to them", async ({ stage, page }) => {

@@ -3,7 +3,7 @@ import { join } from "node:path";
 
 import AxeBuilder from "@axe-core/playwright";
 
-import { complaints, expect, HOSTILE, pages, test } from "../stage.js";
+import { complaints, expect, follow, HOSTILE, pages, test } from "../stage.js";
 
 for (const [name, options] of Object.entries({
   light: { colorScheme: "light" as const },
@@ -12,8 +12,7 @@ for (const [name, options] of Object.entries({
 })) {
   test(`every page can be used by everybody: ${name}`, async ({ stage, browser }) => {
     test.setTimeout(120_000);
-    stage.fleet();
-    await stage.serve();
+    await follow(stage);
     const context = await browser.newContext(options);
     await stage.open(context);
     const page = await context.newPage();
@@ -152,8 +151,7 @@ test("an empty bucket says what to do first", async ({ stage, page }) => {
 });
 
 test("on a phone everything is large enough for a finger, and servers can be sorted", async ({ stage, browser }) => {
-  stage.fleet("harmless");
-  await stage.serve();
+  await follow(stage, "harmless");
   const context = await browser.newContext({ viewport: { width: 360, height: 740 }, hasTouch: true, isMobile: true });
   await stage.open(context);
   const page = await context.newPage();
