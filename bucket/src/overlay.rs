@@ -3,7 +3,7 @@
 //! It is a bucket as every other, which programs use with no change at all. It has a mark besides, by which its directory is
 //! known to be one that may be removed, and a bucket to be none that anything is released into.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::{
     Bucket, Buildset, CandidatePlace, Error, FileBucket, Metadata, ObjectPath, ReleaseMetadata, ReleaseName,
@@ -13,7 +13,6 @@ use crate::{
 /// A bucket for the time of one try.
 #[derive(Debug)]
 pub struct Overlay {
-    directory: PathBuf,
     bucket: FileBucket,
 }
 
@@ -25,16 +24,20 @@ impl Overlay {
     pub async fn begin(directory: &Path, buildset: &Buildset) -> Result<Self, Error> {
         let at = directory.to_owned();
         file::blocking(move || file::overlay::make_empty(&at)).await?;
+        let begun = Self::mark(directory, buildset).await;
+        if begun.is_err() {
+            // As far as that is possible: on a full disk, or one that has gone, there is no more to be done about it.
+            let _ = Self::remove(directory, buildset).await;
+        }
+        begun
+    }
+
+    async fn mark(directory: &Path, buildset: &Buildset) -> Result<Self, Error> {
         let bucket = FileBucket::open(directory, false).await?;
         // First of all: whoever is killed from here on leaves what can be told from a person's own files.
         bucket.create(&layout::overlay(), buildset.to_json().into(), &Metadata::new()).await?;
         bucket.mark().await?;
-        Ok(Self { directory: directory.to_owned(), bucket })
-    }
-
-    /// The directory that it is in.
-    pub fn directory(&self) -> &Path {
-        &self.directory
+        Ok(Self { bucket })
     }
 
     /// Takes a release of another bucket, with its metadata; its SHA-256, or `None` when it isn't there.

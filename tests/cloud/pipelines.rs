@@ -65,9 +65,10 @@ async fn check_gate_and_promote_do_what_the_page_says() {
         world.repo.commit("change 12").expect("a commit");
 
         let [check, gate, promote] = blocks("In a pipeline")[..] else { panic!("the page has three pipelines") };
-        let before = world.all().await;
+        let (before, written) = (world.all().await, world.writes().len());
         play(&world, check, 1);
         assert_eq!(world.all().await, before, "a check leaves production as it is");
+        assert_eq!(world.writes().len(), written, "and does not even ask: {:#?}", world.writes());
         play(&world, gate, 2);
         let gated: Vec<_> = world.production.gated_candidates().try_collect().await.expect("a listing");
         let gated: Vec<ReleaseName> = gated.iter().map(|candidate| candidate.place.release().clone()).collect();

@@ -9,6 +9,8 @@ use std::{
 
 use bucket::TryResult;
 use futures_util::TryStreamExt as _;
+use harness::gcs::{Fault, Kind};
+use jiff::SignedDuration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::trying::World;
@@ -18,7 +20,10 @@ const WAITS: &str = "trap 'exit 7' INT TERM; echo $PUSH_BUCKET; for i in $(seq 6
 
 /// A world with a change to try.
 async fn world() -> World {
-    let world = World::over_directories().await;
+    with_change(World::over_directories().await)
+}
+
+fn with_change(world: World) -> World {
     world.released("lib");
     world.opened("web/2", &[]);
     world.candidate("web/2", "web", false);
@@ -101,6 +106,34 @@ async fn a_signal_goes_to_the_command_and_the_overlay_is_gone() {
         is_over(&world).await;
     }
     assert_eq!(tries(&world).await, [(TryResult::Interrupted, 2); 2]);
+}
+
+#[tokio::test]
+async fn whoever_is_ended_while_the_overlay_is_made_leaves_nothing_or_what_is_found() {
+    let world = with_change(World::over_google().await);
+    let gcs = world.gcs.as_ref().unwrap();
+    let downloads = |requests: &[harness::gcs::Request]| {
+        requests.iter().filter(|request| request.kind == Kind::Get && request.object.starts_with("debs/lib/")).count()
+    };
+    for signal in [Signal::INT, Signal::TERM, Signal::KILL] {
+        gcs.fail(Kind::Get, "debs/lib/", Fault::NeverAnswer);
+        let before = downloads(&gcs.requests());
+        let mut command = world.release(&run(&[], "echo never"));
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        gcs.until(|requests| downloads(requests) > before).await;
+        assert_eq!(overlays(&world).len(), 1);
+        let status = signalled(&mut child, signal);
+        gcs.heal();
+        if signal == Signal::KILL {
+            assert_eq!(overlays(&world).len(), 1);
+            gcs.set_clock_ahead(SignedDuration::from_hours(25));
+            world.done(&["sweep"]);
+        } else {
+            assert_eq!(status.code(), Some(128 + signal.as_raw()), "as a shell tells it");
+        }
+        is_over(&world).await;
+    }
+    assert_eq!(tries(&world).await, [], "nothing was tried");
 }
 
 #[tokio::test]

@@ -106,10 +106,11 @@ pub(crate) async fn make(buckets: &Buckets, decided: &Decided, buildset: &Builds
             return Err(error).context("could not begin the overlay");
         }
     };
-    if made.is_err() {
-        end(&buckets.candidates, buildset).await?;
-    }
-    made
+    let Err(error) = made else { return made };
+    Err(match end(&buckets.candidates, buildset).await {
+        Ok(()) => error,
+        Err(left) => error.context(format!("{left:#}, and it is of no use")),
+    })
 }
 
 async fn fill(buckets: &Buckets, Decided { chosen, document }: &Decided, overlay: &Overlay) -> Result<Vec<Sha256>> {

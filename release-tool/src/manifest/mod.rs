@@ -444,6 +444,18 @@ mod tests {
     }
 
     #[test]
+    fn a_try_takes_what_any_package_requires() {
+        let requires = |own: &str, other: &str| {
+            let other = format!("[package.other]\ndeb = \"x.deb\"\n{other}");
+            parse(&format!("{HEAD}{own}\n{other}")).unwrap().requires()
+        };
+        for (own, other) in [("", ""), ("requires = []", ""), ("", "requires = []"), ("requires = [\"deb\"]", "")] {
+            assert_eq!(requires(own, other), [ArtifactType::Deb], "{own} {other}");
+        }
+        assert_eq!(requires("requires = []", "requires = []"), []);
+    }
+
+    #[test]
     fn errors_name_the_table_and_the_key() {
         let table = [
             (String::new(), "`schema` is missing"),
@@ -475,6 +487,7 @@ mod tests {
             (format!("{HEAD}version = \"one\""), "[package.web]: invalid `version`"),
             (format!("{HEAD}compression = \"gzip\""), "use \"zstd\" or \"xz\""),
             (format!("{HEAD}check = [\"web\"]"), "[package.web]: invalid `check`"),
+            (format!("{HEAD}requires = [\"debs\"]"), "`debs` is no type of artifacts that is known"),
             (format!("{HEAD}contents = [{{ src = \"a\" }}]"), "[package.web] contents[0]: `dst` is missing"),
             (format!("{HEAD}scripts = {{ postint = \"\" }}"), "did you mean `postinst`?"),
         ];
