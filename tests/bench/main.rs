@@ -8,6 +8,7 @@
 //! - a rollout to many servers: what is decided about each wave, and what is written of it
 //! - a round over many channels that finds nothing to do, and one that writes many servers
 //! - from an upload to the document of a follower, by a message to `push watch`
+//! - the promotion of a large package, beside a copy of it by the storage alone
 //! - the line of a long branch: as a whole, and what is new
 //! - tries of changes: making an overlay, looking at what is ahead, sweeping away what is left
 //!
@@ -25,6 +26,7 @@ mod journal;
 mod line;
 mod measure;
 mod message;
+mod promotion;
 mod rollout;
 mod seen;
 mod tries;
@@ -38,7 +40,8 @@ use harness::{Programs, TempDir, clean_up_when_interrupted};
 
 /// How it is told to do less than everything.
 const USAGE: &str = "\
-usage: bench [idle | deploy | wake | web | rollout | channels | message | line | tries | build [mixed | small | random | large]]
+usage: bench [idle | deploy | wake | web | rollout | channels | message | promotion | line | tries |
+              build [mixed | small | random | large]]
 
 Without a name, everything is measured, which takes some ten minutes. `build` packs
   mixed    programs and texts as Debian has them, 320 MB
@@ -48,7 +51,8 @@ Without a name, everything is measured, which takes some ten minutes. `build` pa
 `make bench` builds what is measured, and gets what it is compared with.";
 
 /// The parts, in the order in which they are done.
-const PARTS: [&str; 10] = ["idle", "deploy", "wake", "web", "rollout", "channels", "message", "line", "tries", "build"];
+const PARTS: [&str; 11] =
+    ["idle", "deploy", "wake", "web", "rollout", "channels", "message", "promotion", "line", "tries", "build"];
 
 fn main() -> ExitCode {
     match run() {
@@ -84,6 +88,7 @@ fn run() -> Result<()> {
             "rollout" => rollout::bench()?,
             "channels" => channels::bench(&programs.push())?,
             "message" => message::bench(&programs.push())?,
+            "promotion" => promotion::bench(&programs.release())?,
             "line" => line::bench()?,
             "tries" => tries::bench(&programs.release())?,
             _ => build::bench(&programs.release(), TempDir::new()?.path(), tree)?,

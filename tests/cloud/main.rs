@@ -11,6 +11,7 @@ mod messages;
 mod metadata;
 mod pipelines;
 mod poke;
+mod promoting;
 mod push_command;
 mod recent;
 mod retiring;

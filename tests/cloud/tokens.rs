@@ -8,7 +8,7 @@ use std::{
 
 use bucket::{Bucket, BucketOptions, BucketUrl, Credentials, Metadata, ObjectPath};
 use harness::{
-    Programs,
+    Programs, base64url,
     gcs::{FakeGcs, Fault, Kind, Request},
     metadata::{FakeMetadata, Fault as MetadataFault},
     oauth::FakeOauth,
@@ -62,35 +62,20 @@ fn bearers(requests: &[Request]) -> Vec<&str> {
     authorizations.filter(|authorization| authorization.starts_with("Bearer ")).collect()
 }
 
-/// RFC 4648 §5, without padding.
-fn base64url(text: &str) -> Vec<u8> {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let (mut bytes, mut bits, mut kept) = (Vec::new(), 0_u32, 0);
-    for digit in text.bytes() {
-        let value = DIGITS.iter().position(|known| *known == digit).expect("a digit of base64url");
-        (bits, kept) = (bits << 6 | u32::try_from(value).expect("a small number"), kept + 6);
-        if kept >= 8 {
-            kept -= 8;
-            bytes.push(u8::try_from(bits >> kept & 0xff).expect("a byte"));
-        }
-    }
-    bytes
-}
-
 /// What a self-signed token claims, after its signature was checked against the fixture's other half.
 fn claims(authorization: &str) -> Value {
     let token = authorization.strip_prefix("Bearer ").expect("a bearer token");
     let (signed, signature) = token.rsplit_once('.').expect("a token in three parts");
     let (header, claims) = signed.split_once('.').expect("a token in three parts");
-    let header: Value = serde_json::from_slice(&base64url(header)).expect("a header in JSON");
+    let header: Value = serde_json::from_slice(&base64url(header).expect("base64url")).expect("a header in JSON");
     assert_eq!(header, serde_json::json!({ "alg": "RS256", "typ": "JWT", "kid": "fixture-1" }));
     let public_key = include_bytes!("fixtures/service-account.pub.der");
     let provider = rustls::crypto::ring::default_provider();
     let known = provider.signature_verification_algorithms.mapping;
     let (_, rs256) = known.iter().find(|(scheme, _)| *scheme == SignatureScheme::RSA_PKCS1_SHA256).expect("RS256");
-    let verified = rs256[0].verify_signature(public_key, signed.as_bytes(), &base64url(signature));
+    let verified = rs256[0].verify_signature(public_key, signed.as_bytes(), &base64url(signature).expect("base64url"));
     assert!(verified.is_ok(), "the signature isn't the key's: {token}");
-    serde_json::from_slice(&base64url(claims)).expect("claims in JSON")
+    serde_json::from_slice(&base64url(claims).expect("base64url")).expect("claims in JSON")
 }
 
 fn check_service_account(requests: &[Request]) {

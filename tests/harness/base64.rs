@@ -13,3 +13,18 @@ pub(crate) fn base64(bytes: &[u8]) -> String {
     }
     text
 }
+
+/// RFC 4648 §5, without padding; `None` if it isn't that.
+pub fn base64url(text: &str) -> Option<Vec<u8>> {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let (mut bytes, mut bits, mut kept) = (Vec::new(), 0_u32, 0);
+    for digit in text.bytes() {
+        let value = DIGITS.iter().position(|known| *known == digit)?;
+        (bits, kept) = (bits << 6 | u32::try_from(value).ok()?, kept + 6);
+        if kept >= 8 {
+            kept -= 8;
+            bytes.push(u8::try_from(bits >> kept & 0xff).ok()?);
+        }
+    }
+    Some(bytes)
+}

@@ -30,6 +30,7 @@ mod service;
 mod settled;
 
 pub use agent::AgentRepo;
+pub use base64::base64url;
 pub use cache::{Slot, TempDir, clean_up_when_interrupted, kept_directory};
 pub use command::{Output, quote, run};
 pub use image::Image;

@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use super::{
     address::{Copy, decode},
     reply::{empty, json_answer, plain, refuse, text},
-    rewrite,
+    rewrite, rights,
     state::{Fault, Kind, Request, Shared, lock},
     store::{Query, Stored},
     upload,
@@ -88,7 +88,11 @@ async fn handle(Extract(state): Extract<Shared>, request: HttpRequest) -> Respon
         _ if token.is_some_and(|token| authorization != Some(format!("Bearer {token}"))) => {
             Some(refuse(401, "Invalid Credentials"))
         }
-        _ => None,
+        _ => {
+            let asked = (kind, bucket.as_str(), object.as_str(), &query);
+            rights::refused(&state, asked, request.uri().path(), authorization.as_deref())
+                .map(|(status, message)| refuse(status, &message))
+        }
     };
     if let Some(answer) = refused {
         // Read to its end: else the connection is closed after the answer, and whoever uses it next finds it so.

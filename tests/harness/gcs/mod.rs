@@ -9,6 +9,7 @@ mod address;
 mod answer;
 mod reply;
 mod rewrite;
+mod rights;
 mod state;
 mod store;
 mod upload;
@@ -18,10 +19,10 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 use jiff::SignedDuration;
 
-use self::state::{Rule, Shared, lock};
+use self::state::{Grant, Rule, Shared, lock};
 use crate::background::Background;
 
-pub use self::state::{Fault, Kind, Request};
+pub use self::state::{Fault, Kind, Request, Right};
 
 /// A running fake; it ends when dropped.
 #[derive(Debug)]
@@ -58,6 +59,25 @@ impl FakeGcs {
         lock(&self.state).token = Some(token.to_owned());
     }
 
+    /// An account may do this with what begins with `prefix`. From the first time on, nobody may do anything else; who bears no
+    /// token is `anonymous`, and of others the token says who they are.
+    pub fn grant(&self, account: &str, rights: &[Right], bucket: &str, prefix: &str) {
+        let (account, bucket, prefix) = (account.to_owned(), bucket.to_owned(), prefix.to_owned());
+        let grant = |right: &Right| Grant {
+            account: account.clone(),
+            right: *right,
+            bucket: bucket.clone(),
+            prefix: prefix.clone(),
+        };
+        lock(&self.state).grants.extend(rights.iter().map(grant));
+    }
+
+    /// The next `requests` are answered. Those after them are carried out, and whoever sent them waits in vain, until
+    /// [`Self::heal`].
+    pub fn fall_silent_after(&self, requests: usize) {
+        lock(&self.state).answers_left = Some(requests);
+    }
+
     /// From now on its clock is that far ahead of ours.
     pub fn set_clock_ahead(&self, ahead: SignedDuration) {
         lock(&self.state).store.ahead = ahead;
@@ -76,7 +96,9 @@ impl FakeGcs {
 
     /// Ends all faults.
     pub fn heal(&self) {
-        lock(&self.state).rules.clear();
+        let mut state = lock(&self.state);
+        state.rules.clear();
+        state.answers_left = None;
     }
 
     /// Puts an object where our programs wouldn't, or as they wouldn't.

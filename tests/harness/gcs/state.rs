@@ -103,6 +103,26 @@ pub(super) struct Rule {
     pub(super) left: Option<usize>,
 }
 
+/// What an account may do with objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Right {
+    /// List them and read them (`storage.objects.list`, `storage.objects.get`).
+    Read,
+    /// Make those that are not there yet (`storage.objects.create`).
+    Create,
+    /// Delete them, and with [`Right::Create`] write over them (`storage.objects.delete`).
+    Delete,
+}
+
+/// A right of an account on what begins with a prefix in a bucket.
+#[derive(Debug)]
+pub(super) struct Grant {
+    pub(super) account: String,
+    pub(super) right: Right,
+    pub(super) bucket: String,
+    pub(super) prefix: String,
+}
+
 /// Everything the server knows.
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -110,6 +130,9 @@ pub(super) struct State {
     pub(super) rules: Vec<Rule>,
     pub(super) requests: Vec<Request>,
     pub(super) token: Option<String>,
+    pub(super) grants: Vec<Grant>,
+    /// How many requests are answered yet, if that is limited.
+    pub(super) answers_left: Option<usize>,
     pub(super) address: String,
 }
 
@@ -123,6 +146,10 @@ impl State {
             let spared = no_content && matches!(rule.fault, Fault::Cut(_) | Fault::Forget);
             rule.kind == request.kind && request.object.contains(&rule.object) && !spared
         };
+        if let Some(left) = &mut self.answers_left {
+            let Some(fewer) = left.checked_sub(1) else { return Some(Fault::KeepAnswer) };
+            *left = fewer;
+        }
         let index = self.rules.iter().position(hit)?;
         let rule = &mut self.rules[index];
         let fault = rule.fault.clone();
