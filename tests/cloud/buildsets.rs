@@ -1,9 +1,10 @@
 //! Overlays of production with what changes would alter, made and removed, over both kinds of buckets.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
 use bucket::{Bucket, BucketOptions, BucketUrl, ReleaseName, ServerName};
 use futures_util::TryStreamExt as _;
+use harness::Programs;
 
 use crate::trying::World;
 
@@ -95,6 +96,11 @@ async fn an_overlay_has_what_is_ahead_and_productions_rest(world: World) {
     let url = made["bucket"].as_str().unwrap();
     let listed = world.done(&["list", "lib", "--names", "--bucket", url]).stdout;
     assert_eq!(String::from_utf8_lossy(&listed).trim(), candidate.as_str());
+    let mut push = Command::new(Programs::get().unwrap().push());
+    let pushed = push.args(["status", "web-1"]).env_clear().env("HOME", world.directory.path()).env("PUSH_BUCKET", url);
+    let pushed = pushed.output().unwrap();
+    let shown = String::from_utf8_lossy(&pushed.stdout).into_owned();
+    assert!(pushed.status.success() && shown.contains(candidate.commit().short()), "{shown}{pushed:?}");
     let said = world.refused(&["buildset", "start", "--change", "web/2", "--bucket", url], 2);
     assert!(said.contains("the bucket is the overlay of the buildset") && said.contains("of `web/2`"), "{said}");
     // Another change does not get into its directory.

@@ -34,12 +34,13 @@ const RUNNING: &str = "PUSH_BUILDSET";
 /// Make an overlay of production with what a change would alter, and try it
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  release buildset run --change web/12 --server web-1 -- ./test.sh    try what web-1 would have, with PUSH_BUCKET set
-  release buildset start --change web/12 --app web --out /srv/try      make the overlay and print its bucket
+  release buildset run --change web/12 --server web-1 -- ./test.sh     try what web-1 would have
+  release buildset start --change web/12 --app web --out /srv/try      make the overlay
   release buildset stop /srv/try                                       remove it
 
-The overlay has for each app the candidate of the change, else of the nearest change ahead of it, else the release of
-production. It is an ordinary bucket: `push`, `push serve` and `pulld` use it. Production is only read.")]
+The overlay has for each app the candidate of the change, else of the nearest change ahead of it,
+else the release of production. It is an ordinary bucket: `push`, `push serve` and `pulld` use it.
+Production is only read.")]
 pub(crate) struct Buildset {
     #[command(subcommand)]
     verb: Verb,

@@ -19,12 +19,12 @@ use crate::{
 /// Delete candidates and overlays that are of no use any more
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  release sweep --dry-run               show what would be deleted, and why
-  release sweep --older-than 7d         leave what is younger than a week, unless its change has ended
+  release sweep --dry-run           show what would be deleted, and why
+  release sweep --older-than 7d     leave what is younger than a week, unless its change has ended
 
-Candidates and overlays of changes that were promoted or abandoned go, and all others that are older than --older-than; a
-gated candidate of another change only after 30 days. Releases, and what is younger than an hour, are never deleted. Overlays
-are found on the machine on which they were made.")]
+Candidates and overlays of changes that were promoted or abandoned go, and all others that are older
+than --older-than; a gated candidate of another change only after 30 days. Releases, and what is
+younger than an hour, are never deleted. Overlays are found on the machine on which they were made.")]
 pub(crate) struct Sweep {
     /// Age from which candidates and overlays of other changes go, too
     #[arg(long, value_name = "AGE", default_value = "24h", value_parser = console::duration::parse)]
