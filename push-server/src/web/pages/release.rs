@@ -167,3 +167,39 @@ fn answer(view: &View, name: &ReleaseName, decided: Result<Vec<ServerName>, NotD
         Err(error) => view.problem(error.status(), "Nothing was changed", &error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bucket::{BuildId, CandidateMetadata, CandidatePlace, ReleaseMetadata};
+
+    use crate::web::testing::{body, facts, package, rules, web};
+
+    #[tokio::test]
+    async fn what_a_release_was_promoted_from_is_on_its_page_with_the_commit_as_which_it_landed() {
+        let (directory, web) = web().await;
+        let links = r#"Links: { Commit: "https://git.example/{repo}/commit/{commit}",
+            Change: "https://git.example/{project}/pull/{change}" }"#;
+        rules(directory.path(), links);
+        let (own, landed) = ("a".repeat(40), "b".repeat(40));
+        let release: bucket::ReleaseName =
+            format!("web/web:dev@build-1:2026-11-20T19:05:07Z:{own}.deb").parse().unwrap();
+        let place = CandidatePlace::Gated { change: "web/12".parse().unwrap(), release: release.clone() };
+        let about = ReleaseMetadata { repo: "https://git.example/acme/web.git".to_owned(), ..facts(7) };
+        let (change, tree, build) = (place.change().clone(), "e".repeat(40).parse().unwrap(), BuildId::random());
+        let about = CandidateMetadata { release: about, change, patchset: 3, tree, build };
+        let bucket = web.refresher.bucket();
+        let (_file, deb) = package(7);
+        bucket.upload_candidate(&place, &deb, &about, &|_| ()).await.unwrap();
+        let candidate = bucket.candidate(&place).await.unwrap().unwrap();
+        bucket.promote(&candidate, &about, &landed.parse().unwrap()).await.unwrap();
+        web.refresher.refresh().await;
+        let shown = body(&web, "viewer", &format!("/releases/{}", release.stem())).await;
+        for expected in [
+            "<a rel=\"noreferrer\" href=\"https://git.example/web/pull/12\">promoted from web/12, patchset 3</a>",
+            &format!("https://git.example/acme/web/commit/{landed}"),
+        ] {
+            assert!(shown.contains(expected), "{expected}: {shown}");
+        }
+        assert!(!shown.contains(&format!("commit/{own}")), "{shown}");
+    }
+}
