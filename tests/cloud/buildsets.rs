@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Command};
 
-use bucket::{Bucket, BucketOptions, BucketUrl, ReleaseName, ServerName};
+use bucket::{Bucket, BucketOptions, BucketUrl, Channel, Rejection, ReleaseName, ServerName};
 use futures_util::TryStreamExt as _;
 use harness::Programs;
 
@@ -35,6 +35,7 @@ stories! {
     an_overlay_has_what_is_ahead_and_productions_rest,
     the_nearest_counts_and_what_was_abandoned_does_not,
     what_is_not_as_it_was_recorded_ends_the_try,
+    of_production_counts_its_channel_else_the_newest_release_that_nothing_speaks_against,
 }
 
 /// An overlay, as whoever uses it opens it.
@@ -210,4 +211,29 @@ async fn what_is_not_as_it_was_recorded_ends_the_try(world: World) {
     assert!(!out.exists());
     let left: Vec<_> = world.candidates.buildsets().try_collect().await.unwrap();
     assert_eq!(left, [], "a try that did not begin is no buildset");
+}
+
+async fn of_production_counts_its_channel_else_the_newest_release_that_nothing_speaks_against(world: World) {
+    let (web, _, lib, later) =
+        (world.released("web"), world.released("web"), world.released("lib"), world.released("lib"));
+    let cron = world.released("cron");
+    let mut channel =
+        Channel::new(web.app().clone(), "prod".parse().unwrap(), "dev", "it was tried", world.production.now());
+    channel.release = Some(web.clone());
+    world.production.write_channel(&channel, None).await.unwrap();
+    let (by, why, at) = ("dev".to_owned(), "it leaks".to_owned(), world.production.now());
+    world.production.reject(&Rejection { schema: 1, release: later, by, why, at }).await.unwrap();
+    world.opened("web/2", &[]);
+    world.repo.write("version", "not committed").unwrap();
+    world.done(&["-m", "dirty", "cron", "--time", "2026-11-20T20:00:00Z"]);
+
+    let out = world.path("overlay");
+    world.done(&["buildset", "start", "--change", "web/2", "--out", out.to_str().unwrap()]);
+    let there = releases(&opened(&out).await, &["cron", "lib", "web"]).await;
+    assert_eq!(there.iter().map(|release| &release.name).collect::<Vec<_>>(), [&cron, &lib, &web]);
+    world.done(&["buildset", "stop", out.to_str().unwrap()]);
+    let said = world.refused(&["buildset", "start", "--change", "web/2", "--app", "lib", "nope"], 1);
+    assert!(said.contains("production has no clean release of `nope`, and neither has a change"), "{said}");
+    let said = world.refused(&["buildset", "start", "--change", "web/2", "--server", "web-1"], 1);
+    assert!(said.contains("no server document `web-1` in the bucket"), "{said}");
 }
