@@ -78,6 +78,9 @@ pub(crate) struct Watch {
     project: Option<String>,
 }
 
+/// The shortest time between two polls, and between a round and what is due after it.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+
 /// What was told already, which is not told again.
 #[derive(Debug, Default)]
 struct Told {
@@ -122,6 +125,8 @@ impl Watch {
             let watcher = Watcher { bucket: bucket.clone(), policy: policy.clone(), who, poke: poke.clone() };
             let caused = messages.take();
             let round = watcher.round(&mut fetches, &mut rollouts, stop.clone(), self.once).await;
+            let due = round.as_ref().ok().and_then(|round| round.due(bucket.now()));
+            let pause = due.map_or(self.poll, |due| due.clamp(SHORTEST_PAUSE, self.poll));
             let seen = round.as_ref().ok().map(|round| round.outcomes.as_slice());
             counts.count(policy.channels(), seen);
             messages.settle(caused, seen, *stop.borrow());
@@ -145,7 +150,7 @@ impl Watch {
                 return Ok(succeeded && !*stop.borrow());
             }
             let waits = (&mut messages, &mut fetches, &mut stop);
-            if !calls_for_round && self.between(&watcher, &mut rollouts, waits, (&mut told, json)).await? {
+            if !calls_for_round && self.between(pause, (&watcher, &mut rollouts), waits, (&mut told, json)).await? {
                 messages.end().await;
                 return Ok(true);
             }
@@ -156,12 +161,12 @@ impl Watch {
     /// last one did not wait, or a rollout wants it. Whether the process is to end.
     async fn between(
         &self,
-        watcher: &Watcher,
-        rollouts: &mut Rollouts,
+        pause: Duration,
+        (watcher, rollouts): (&Watcher, &mut Rollouts),
         (messages, fetches, stop): (&mut Messages, &mut Fetches, &mut watch::Receiver<bool>),
         (told, json): (&mut Told, bool),
     ) -> Result<bool> {
-        let next = Instant::now() + self.poll;
+        let next = Instant::now() + pause;
         loop {
             let look = Instant::now() + CARRIED_ON_EVERY;
             let has_come = tokio::select! {
@@ -234,7 +239,7 @@ impl Watch {
 /// The time between two rounds, as a person writes it.
 fn poll(text: &str) -> Result<Duration, String> {
     let poll = console::duration::parse(text).map_err(|error| error.to_string())?;
-    if poll < Duration::from_secs(1) { Err("must be at least 1s".to_owned()) } else { Ok(poll) }
+    if poll < SHORTEST_PAUSE { Err("must be at least 1s".to_owned()) } else { Ok(poll) }
 }
 
 /// What says `true` once systemd, or somebody else, wants the process to end.

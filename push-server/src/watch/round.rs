@@ -2,10 +2,13 @@
 //!
 //! It works from the state and remembers nothing: whoever is killed between two writes is made up for by the next round.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use bucket::{AppName, Channel, ChannelName, MoveKind, ReleaseName};
+use bucket::{AppName, Channel, ChannelName, MoveKind, ReleaseName, Timestamp};
 use fleet::{
     channel::{
         change::{Said, moved},
@@ -39,6 +42,15 @@ pub struct Round {
     pub outcomes: Vec<Outcome>,
     /// Whether the next one is to begin at once: a rollout wants that of a channel that this one had looked at already.
     pub calls_for_round: bool,
+}
+
+impl Round {
+    /// How long it is until a release has gone through the channel before, if one is on its way: then there is something to do,
+    /// whenever the next poll is.
+    pub fn due(&self, now: Timestamp) -> Option<Duration> {
+        let soaking = self.outcomes.iter().filter_map(|outcome| outcome.result.as_ref().ok()?.soaking.as_ref()?.until);
+        soaking.min().map(|until| Duration::try_from(until.duration_since(now)).unwrap_or_default())
+    }
 }
 
 /// How far the rollouts of channels are, as they were looked at last.
