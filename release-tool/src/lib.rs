@@ -3,6 +3,7 @@
 //! - what to release: [`manifest`] reads `release.toml`, [`tree`] finds the files it means
 //! - from what, by whom: [`source`] asks git ([`git`]), [`builder`] the machine
 //! - the package: [`pack`] decides every field, [`deb`] writes the bytes, [`elf`] knows what programs need
+//! - what is said of pipelines: [`pipelines`] reads it, the crate `pipeline` says what it means
 //! - a package as people see it: [`inventory`]; [`find`] reads one from the bucket
 //! - the unit files in it: [`unit_file`] reads them, [`unit_check`] says what is wrong with them
 //! - the commands, one file each: [`commands`]; what they print goes through [`console`], and bars are [`progress`]
@@ -24,6 +25,7 @@ mod lint;
 mod manifest;
 mod options;
 mod pack;
+mod pipelines;
 mod progress;
 mod source;
 mod sweep;

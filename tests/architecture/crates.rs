@@ -5,13 +5,14 @@ use std::{collections::BTreeSet, process::Command};
 use crate::source::{none, read, root};
 
 /// Our crates, and those of ours that each may use. Arrows point down, from the programs' faces to the contract.
-const ARROWS: [(&str, &[&str]); 6] = [
+const ARROWS: [(&str, &[&str]); 7] = [
     ("bucket", &[]),
     ("console", &[]),
     ("fleet", &["bucket", "console"]),
+    ("pipeline", &["bucket", "console"]),
     ("pulld", &["bucket", "console"]),
     ("push-server", &["bucket", "console", "fleet"]),
-    ("release-tool", &["bucket", "console"]),
+    ("release-tool", &["bucket", "console", "pipeline"]),
 ];
 
 /// The page that says of each dependency why it is there.

@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use bucket::Timestamp;
 use clap::Args;
 use console::{count, one_line, print_json, print_line};
+use pipeline::Problem;
 
 use crate::{
     builder::Builder,
@@ -17,13 +18,14 @@ use crate::{
     manifest::{FILE, Manifest},
     options::Options,
     pack::{BuildContext, parse_note},
+    pipelines,
     source::Source,
     tree::Walk,
 };
 
 const EXAMPLES: &str = "\
 Examples:
-  release check                         check release.toml, and the files it names as far as they exist
+  release check                         check release.toml, the files it names as far as they exist, and pipelines
   release check dist/*.deb              check built packages completely";
 
 /// Arguments of `release check`.
@@ -50,6 +52,7 @@ impl Check {
                 lint::package(&walk, package, context.as_ref(), &mut findings);
             }
             console::note(format_args!("checked {}", count(manifest.packages.len(), "package")));
+            check_pipelines(&manifest, &mut findings);
         }
         for deb in &self.debs {
             lint::deb(&options.directory.join(deb), &mut findings);
@@ -71,6 +74,25 @@ impl Check {
             bail!("{} in {}", count(errors, "error"), count(findings.len(), "finding"));
         }
         Ok(())
+    }
+}
+
+/// Checks `.pipeline/config.yaml` and its variants, if there is such a file.
+fn check_pipelines(manifest: &Manifest, findings: &mut Vec<Finding>) {
+    let packages: Vec<&str> = manifest.packages.iter().map(|package| package.app.as_str()).collect();
+    let Some(read) = pipelines::read(&manifest.directory, &packages) else { return };
+    let found = |level: Level, problems: Vec<Problem>| {
+        problems.into_iter().map(move |Problem { file, place, text }| {
+            let of = if place.line == 0 { file } else { format!("{file}:{}:{}", place.line, place.column) };
+            Finding { level, of, text }
+        })
+    };
+    match read {
+        Ok(checked) => {
+            console::note(format_args!("checked {}", count(checked.pipelines.pipelines.len(), "pipeline")));
+            findings.extend(found(Level::Warning, checked.warnings));
+        }
+        Err(problems) => findings.extend(found(Level::Error, problems)),
     }
 }
 

@@ -9,6 +9,7 @@ mod kills;
 mod manifests;
 mod outcome;
 mod packages;
+mod pipelines;
 mod project;
 mod promotions;
 mod sources;

@@ -1,0 +1,306 @@
+//! Everything that can be said against a file before anything runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use crate::{
+    actions::{Action, Export},
+    config::{self, Pipeline, Pipelines},
+    problem::{Place, Problem, Problems, hint},
+    stage::{SETUP, SETUP_VALUES, Stage},
+    template::Template,
+    variants::{self, Variants},
+};
+
+/// Below the root of the repository: where the files are.
+const DIRECTORY: &str = ".pipeline";
+/// The file itself.
+const FILE: &str = ".pipeline/config.yaml";
+
+/// What has to be known to check a file.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// The packages of `release.toml`.
+    pub packages: &'a [&'a str],
+    /// The actions that are allowed, of [`Action::ALL`].
+    pub allowed: &'a [&'a str],
+    /// Whether a channel may only be moved to what was tried on a server.
+    pub require_trial: bool,
+}
+
+/// A file that nothing can be said against.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Checked {
+    /// What it says.
+    #[serde(flatten)]
+    pub pipelines: Pipelines,
+    /// The variants of each pipeline that builds something, by the pipeline.
+    pub variants: BTreeMap<String, Variants>,
+    /// What is doubtful.
+    #[serde(skip)]
+    pub warnings: Vec<Problem>,
+}
+
+/// Reads `.pipeline/config.yaml`, and by `file` those of its variants: the content of a file below the root of the repository, or
+/// why it can't be read, as the end of a sentence about it.
+///
+/// # Errors
+/// All that is wrong, in the order of the files.
+pub fn read(
+    config: &[u8],
+    known: &Known,
+    mut file: impl FnMut(&str) -> Result<Vec<u8>, String>,
+) -> Result<Checked, Vec<Problem>> {
+    let mut problems = Problems::of(FILE);
+    let Some((pipelines, disordered)) = config::read(config, &mut problems) else { return Err(problems.into_found()) };
+    let (mut warnings, mut others) = (Problems::of(FILE), Vec::new());
+    let mut files: BTreeMap<&str, Option<Variants>> = BTreeMap::new();
+    let mut of_pipelines = BTreeMap::new();
+    for pipeline in &pipelines.pipelines {
+        let of_it = if pipeline.stages.iter().any(|stage| stage.variant().is_some()) {
+            let read = files.entry(&pipeline.variants).or_insert_with(|| {
+                let path = format!("{DIRECTORY}/{}", pipeline.variants);
+                match file(&path) {
+                    Ok(content) => {
+                        let mut problems = Problems::of(path);
+                        let variants = variants::read(&content, &mut problems);
+                        let mistakes = problems.into_found();
+                        let is_right = mistakes.is_empty();
+                        others.extend(mistakes);
+                        variants.filter(|_| is_right)
+                    }
+                    Err(reason) => {
+                        let text =
+                            format!("`{path}`, which says how the variants of `{}` are built, {reason}", pipeline.name);
+                        problems.add(pipeline.place, text);
+                        None
+                    }
+                }
+            });
+            read.as_ref()
+        } else {
+            None
+        };
+        let is_ordered = !disordered.contains(&pipeline.name);
+        Checking { pipeline, known, is_ordered }.check(of_it, &mut problems, &mut warnings);
+        of_pipelines.extend(of_it.map(|variants| (pipeline.name.clone(), variants.clone())));
+    }
+    let mut found = problems.into_found();
+    found.extend(others);
+    if found.is_empty() {
+        Ok(Checked { pipelines, variants: of_pipelines, warnings: warnings.into_found() })
+    } else {
+        Err(found)
+    }
+}
+
+/// A pipeline that is checked.
+struct Checking<'a> {
+    pipeline: &'a Pipeline,
+    known: &'a Known<'a>,
+    /// Whether it is known which stage follows which.
+    is_ordered: bool,
+}
+
+impl Checking<'_> {
+    fn check(&self, variants: Option<&Variants>, problems: &mut Problems, warnings: &mut Problems) {
+        for (nth, stage) in self.pipeline.stages.iter().enumerate() {
+            if let Some(variants) = variants {
+                check_variant(stage, variants, problems);
+            }
+            let mut given = BTreeSet::new();
+            for action in &stage.actions {
+                self.check_action(nth, action, problems);
+                for template in action.templates() {
+                    for (of, name) in template.values() {
+                        if let Err(text) = self.check_value((nth, action), of, name) {
+                            problems.add(template.place, text);
+                        }
+                    }
+                }
+                if let Action::Exports(exports) = action {
+                    // That what an action gives is given by its name, too, says nothing new.
+                    let is_itself = |export: &Export| {
+                        let itself = Template::of_value(None, &export.name, export.value.place);
+                        export.value == itself
+                    };
+                    let twice = |export: &&Export| given.contains(export.name.as_str()) && !is_itself(export);
+                    for export in exports.iter().filter(twice) {
+                        problems.add(
+                            export.place,
+                            format!("`{}` is given already, by an action of this stage", export.name),
+                        );
+                    }
+                }
+                given.extend(action.gives());
+            }
+            if self.is_ordered {
+                self.check_release(nth, problems, warnings);
+            }
+        }
+    }
+
+    fn check_action(&self, nth: usize, action: &Action, problems: &mut Problems) {
+        let stage = &self.pipeline.stages[nth];
+        if !self.known.allowed.contains(&action.key()) {
+            let text = format!(
+                "`{}` in `{}` is not allowed here: {} are",
+                action.key(),
+                stage.name,
+                console::quoted(self.known.allowed)
+            );
+            problems.add(place(action, stage), text);
+        }
+        let check_app = |app: &str, place: Place, problems: &mut Problems| {
+            if !self.known.packages.contains(&app) {
+                let near = hint(app, self.known.packages);
+                problems.add(place, format!("release.toml has no package `{}`{near}", console::cut(app, 80)));
+            }
+        };
+        match action {
+            Action::Publish(publish) => check_app(&publish.package, publish.place, problems),
+            Action::Channel(moves) => {
+                for one in moves {
+                    check_app(&one.app, one.place, problems);
+                }
+            }
+            Action::Copy(copies) => {
+                for copy in copies.iter().filter(|copy| copy.from != stage.name) {
+                    if let Err(text) = self.check_follows(nth, &copy.from, "files of") {
+                        problems.add(copy.place, text);
+                    }
+                }
+            }
+            Action::Run(run) if stage.variant().is_none() => {
+                let text = format!("`run` in `{}` has nothing to run: `build` says of which variant", stage.name);
+                problems.add(run.place, text);
+            }
+            Action::Build(_) | Action::Run(_) | Action::Deploy(_) | Action::Exports(_) => {}
+        }
+    }
+
+    /// Whether a value can be read where it is written.
+    fn check_value(&self, (nth, action): (usize, &Action), of: Option<&str>, name: &str) -> Result<(), String> {
+        let stage = &self.pipeline.stages[nth];
+        let unknown = |of: &str, known: &[&str]| {
+            let (near, known) =
+                (hint(name, known), if known.is_empty() { "nothing".to_owned() } else { console::quoted(known) });
+            Err(format!("`{of}` gives no `{name}`{near}; it gives {known}"))
+        };
+        match of.filter(|of| *of != stage.name) {
+            None => {
+                let given: Vec<(&str, usize)> = stage.gives().collect();
+                match given.iter().find(|(given, _)| *given == name) {
+                    Some((_, by)) if *by < action.nth() => Ok(()),
+                    Some((_, by)) => {
+                        let (key, by) = (action.key(), Action::ALL[*by]);
+                        Err(format!(
+                            "cannot read `.{name}` in `{key}` of `{}`: `{by}` does not come before it",
+                            stage.name
+                        ))
+                    }
+                    None => {
+                        let before = given.iter().filter(|(_, by)| *by < action.nth()).map(|(given, _)| *given);
+                        unknown(&stage.name, &before.collect::<Vec<_>>())
+                    }
+                }
+            }
+            Some(SETUP) if SETUP_VALUES.contains(&name) => Ok(()),
+            Some(SETUP) => unknown(SETUP, &SETUP_VALUES),
+            Some(of) => {
+                let other = self.check_follows(nth, of, &format!("`{of}.{name}`"))?;
+                let given: Vec<&str> = other.gives().map(|(given, _)| given).collect();
+                if given.contains(&name) { Ok(()) } else { unknown(of, &given) }
+            }
+        }
+    }
+
+    /// Whether a stage follows another one, which it takes something from.
+    fn check_follows(&self, nth: usize, of: &str, what: &str) -> Result<&Stage, String> {
+        let (stages, stage) = (&self.pipeline.stages, &self.pipeline.stages[nth].name);
+        let Some(at) = stages.iter().position(|stage| stage.name == of) else {
+            let names: Vec<&str> = stages.iter().map(|stage| stage.name.as_str()).collect();
+            return Err(format!("there is no stage `{}`{}", console::cut(of, 80), hint(of, &names)));
+        };
+        if self.is_ordered && !self.pipeline.order.before(nth).contains(&at) {
+            let what = if what.starts_with('`') { what.to_owned() } else { format!("{what} `{of}`") };
+            return Err(format!("cannot read {what} in `{stage}`: `{stage}` does not follow `{of}`"));
+        }
+        Ok(&stages[at])
+    }
+
+    /// Whether what is released was tested, and what a channel is moved to was tried.
+    fn check_release(&self, nth: usize, problems: &mut Problems, warnings: &mut Problems) {
+        let stages = &self.pipeline.stages;
+        let with_own = |nth: usize| {
+            let mut found = self.pipeline.order.before(nth);
+            found.insert(nth);
+            found
+        };
+        let before = with_own(nth);
+        for action in &stages[nth].actions {
+            match action {
+                Action::Publish(publish) => {
+                    let runs = |action: &Action| matches!(action, Action::Run(_));
+                    if !before.iter().any(|at| stages[*at].actions.iter().any(runs)) {
+                        let text = format!(
+                            "`{}` is released and nothing before it runs anything: let a test come first",
+                            publish.package
+                        );
+                        warnings.add(publish.place, text);
+                    }
+                }
+                Action::Channel(moves) => {
+                    for one in moves {
+                        let publishes = |at: &usize| {
+                            let of_it =
+                                |action: &Action| matches!(action, Action::Publish(made) if made.package == one.app);
+                            stages[*at].actions.iter().any(of_it)
+                        };
+                        let tries = |at: &usize| {
+                            let deploys = stages[*at].actions.iter().any(|action| matches!(action, Action::Deploy(_)));
+                            deploys && with_own(*at).iter().any(publishes)
+                        };
+                        if before.iter().any(publishes) && !before.iter().any(tries) {
+                            let text = format!(
+                                "the channel `{}` of `{}` is moved to what was tried on no server: let a `deploy` come first",
+                                one.channel, one.app
+                            );
+                            let found = if self.known.require_trial { &mut *problems } else { &mut *warnings };
+                            found.add(one.place, text);
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Where an action is written, as near as that is known.
+fn place(action: &Action, stage: &Stage) -> Place {
+    match action {
+        Action::Build(build) => build.place,
+        Action::Run(run) => run.place,
+        Action::Copy(copies) => copies.first().map_or(stage.place, |copy| copy.place),
+        Action::Publish(publish) => publish.place,
+        Action::Deploy(deploy) => deploy.place,
+        Action::Channel(moves) => moves.first().map_or(stage.place, |one| one.place),
+        Action::Exports(exports) => exports.first().map_or(stage.place, |export| export.place),
+    }
+}
+
+fn check_variant(stage: &Stage, variants: &Variants, problems: &mut Problems) {
+    let Some(build) = stage.variant() else { return };
+    let Some(variant) = variants.get(&build.variant) else {
+        let names: Vec<&str> = variants.keys().map(String::as_str).collect();
+        let text = format!("there is no variant `{}`{}", build.variant, hint(&build.variant, &names));
+        problems.add(build.place, text);
+        return;
+    };
+    let runs = stage.actions.iter().find_map(|action| if let Action::Run(run) = action { Some(run) } else { None });
+    if let Some(run) = runs.filter(|_| variant.entrypoint.is_empty()) {
+        problems.add(run.place, format!("the variant `{}` has no `entrypoint` to run", build.variant));
+    }
+}

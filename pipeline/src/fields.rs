@@ -1,0 +1,178 @@
+//! Reading maps with known keys: what is unknown is a mistake, with the nearest known key.
+
+use std::time::Duration;
+
+use crate::{
+    problem::{Place, Problems, hint},
+    template::{Template, check_name},
+    yaml::{Key, Node, Value},
+};
+
+/// The entries of a map, of which each is taken once.
+pub(crate) struct Fields<'a> {
+    place: Place,
+    entries: Vec<(&'a Key, &'a Node)>,
+}
+
+impl<'a> Fields<'a> {
+    /// Those of a map; a mistake, and none, of anything else. `what` says of what it is one: "a stage".
+    pub(crate) fn of(node: &'a Node, what: &str, problems: &mut Problems) -> Self {
+        let entries = match &node.value {
+            Value::Map(entries) => entries.iter().map(|(key, node)| (key, node)).collect(),
+            Value::Nothing => Vec::new(),
+            _ => {
+                problems.add(node.place, format!("{what} is a map of keys, not {}", node.kind()));
+                Vec::new()
+            }
+        };
+        Self { place: node.place, entries }
+    }
+
+    /// Where the map begins.
+    pub(crate) fn place(&self) -> Place {
+        self.place
+    }
+
+    /// The value of a key.
+    pub(crate) fn take(&mut self, name: &str) -> Option<&'a Node> {
+        self.take_key(name).map(|(_, node)| node)
+    }
+
+    /// The same, with the key.
+    pub(crate) fn take_key(&mut self, name: &str) -> Option<(&'a Key, &'a Node)> {
+        let at = self.entries.iter().position(|(key, _)| key.name == name)?;
+        Some(self.entries.remove(at))
+    }
+
+    /// Reports what was not taken. `known` are all keys, and `elsewhere` says of keys that others have what to use instead.
+    pub(crate) fn end(self, known: &[&str], elsewhere: &[(&str, &str)], problems: &mut Problems) {
+        for (key, _) in self.entries {
+            let name = console::safe(&key.name);
+            let instead = elsewhere.iter().find(|(other, _)| *other == key.name);
+            let text = if let Some((_, instead)) = instead {
+                format!("`{name}` is not known here: {instead}")
+            } else {
+                let near = hint(&key.name, known);
+                format!("unknown key `{name}`{near}; known: {}", console::quoted(known))
+            };
+            problems.add(key.place, text);
+        }
+    }
+}
+
+/// A text.
+pub(crate) fn text<'a>(node: &'a Node, what: &str, problems: &mut Problems) -> Option<&'a str> {
+    if let Value::Text(text) = &node.value {
+        return Some(text);
+    }
+    problems.add(node.place, format!("{what} is a text, not {}", node.kind()));
+    None
+}
+
+/// A name of something of the file.
+pub(crate) fn name(node: &Node, what: &str, problems: &mut Problems) -> Option<String> {
+    let name = text(node, what, problems)?;
+    match check_name(name) {
+        Ok(()) => Some(name.to_owned()),
+        Err(reason) => {
+            problems.add(node.place, format!("{what} cannot be `{}`: {reason}", console::cut(name, 80)));
+            None
+        }
+    }
+}
+
+/// A text with values in it.
+pub(crate) fn template(node: &Node, what: &str, problems: &mut Problems) -> Option<Template> {
+    let text = text(node, what, problems)?;
+    Template::parse(text, node.place).map_err(|reason| problems.add(node.place, reason)).ok()
+}
+
+/// The items of a list.
+pub(crate) fn list<'a>(node: &'a Node, what: &str, problems: &mut Problems) -> &'a [Node] {
+    if let Value::List(items) = &node.value {
+        return items;
+    }
+    problems.add(node.place, format!("{what} is a list, not {}", node.kind()));
+    &[]
+}
+
+/// A command: its arguments, of which there is at least one.
+pub(crate) fn command(node: &Node, what: &str, problems: &mut Problems) -> Vec<Template> {
+    if let Value::Text(line) = &node.value {
+        let line = console::cut(line, 60);
+        problems.add(
+            node.place,
+            format!(
+                "{what} is a list of arguments, never a line for a shell: write `[sh, -c, '…']` if `{line}` needs one"
+            ),
+        );
+        return Vec::new();
+    }
+    let arguments = list(node, what, problems);
+    if arguments.is_empty() && matches!(node.value, Value::List(_)) {
+        problems.add(node.place, format!("{what} is empty: it has at least the program"));
+    }
+    arguments.iter().filter_map(|argument| template(argument, "an argument", problems)).collect()
+}
+
+/// A duration as `10m`.
+pub(crate) fn duration(node: &Node, what: &str, problems: &mut Problems) -> Option<Duration> {
+    let text = text(node, what, problems)?;
+    match console::duration::parse(text) {
+        Ok(duration) if !duration.is_zero() => Some(duration),
+        Ok(_) => {
+            problems.add(node.place, format!("{what} cannot be nothing"));
+            None
+        }
+        Err(error) => {
+            problems.add(node.place, format!("{what} cannot be `{}`: {error}", console::cut(text, 40)));
+            None
+        }
+    }
+}
+
+/// A whole number of at most so much.
+pub(crate) fn number(node: &Node, what: &str, (least, most): (u32, u32), problems: &mut Problems) -> Option<u32> {
+    let text = text(node, what, problems)?;
+    let number = text.parse().ok().filter(|number| (least..=most).contains(number));
+    if number.is_none() {
+        let text = console::cut(text, 40);
+        problems.add(node.place, format!("{what} is a whole number from {least} to {most}, not `{text}`"));
+    }
+    number
+}
+
+/// `true` or `false`.
+pub(crate) fn truth(node: &Node, what: &str, problems: &mut Problems) -> Option<bool> {
+    match text(node, what, problems)? {
+        "true" => Some(true),
+        "false" => Some(false),
+        other => {
+            problems.add(node.place, format!("{what} is `true` or `false`, not `{}`", console::cut(other, 40)));
+            None
+        }
+    }
+}
+
+/// A path below something: relative, and never out of it.
+pub(crate) fn path(node: &Node, what: &str, problems: &mut Problems) -> Option<String> {
+    let text = text(node, what, problems)?;
+    let refused = if text.is_empty() {
+        Some("it is empty")
+    } else if text.starts_with('/') {
+        Some("it begins at the root: write it relative")
+    } else if text.split('/').any(|part| part == "..") {
+        Some("it leads out by `..`")
+    } else if text.chars().any(char::is_control) {
+        Some("it has a control character")
+    } else {
+        None
+    };
+    match refused {
+        Some(reason) => {
+            problems.add(node.place, format!("{what} cannot be `{}`: {reason}", console::cut(text, 80)));
+            None
+        }
+        None => Some(text.to_owned()),
+    }
+}

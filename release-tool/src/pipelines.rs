@@ -1,0 +1,46 @@
+//! What a repository says of its pipelines, as its files lie in the checkout.
+
+use std::{fs::File, io::Read as _, path::Path};
+
+use pipeline::{Action, Checked, Known, Problem};
+
+/// Where that is said.
+const FILE: &str = ".pipeline/config.yaml";
+/// Most bytes that are read of a file; what is larger is refused by its size.
+const MAX_READ: u64 = (256 << 10) + 1;
+
+/// The pipelines of the checkout in a directory; `None` if there is no file of them.
+///
+/// # Errors
+/// All that is wrong with the files.
+pub(crate) fn read(directory: &Path, packages: &[&str]) -> Option<Result<Checked, Vec<Problem>>> {
+    directory.join(FILE).symlink_metadata().ok()?;
+    let known = Known { packages, allowed: &Action::ALL, require_trial: false };
+    let read = |file: &str| read_below(directory, file);
+    let found = match read(FILE) {
+        Ok(config) => pipeline::read(&config, &known, read),
+        Err(reason) => {
+            Err(vec![Problem { file: FILE.to_owned(), place: <_>::default(), text: format!("the file {reason}") }])
+        }
+    };
+    Some(found)
+}
+
+/// The content of a file below a directory, also through links that lead to no other place; else why not, as the end of a
+/// sentence about it.
+fn read_below(directory: &Path, file: &str) -> Result<Vec<u8>, String> {
+    let unreadable = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => "is missing".to_owned(),
+        _ => format!("cannot be read: {error}"),
+    };
+    let path = directory.join(file).canonicalize().map_err(unreadable)?;
+    if !path.starts_with(directory) {
+        return Err("is a link that leads out of the repository".to_owned());
+    }
+    if !path.metadata().map_err(unreadable)?.is_file() {
+        return Err("is not a file".to_owned());
+    }
+    let mut content = Vec::new();
+    File::open(path).and_then(|file| file.take(MAX_READ).read_to_end(&mut content)).map_err(unreadable)?;
+    Ok(content)
+}
