@@ -56,7 +56,7 @@ fn in_a_cloud(release: &Path) -> Result<()> {
     let took = change.promote()?;
     let mut sent = gcs.requests().split_off(before);
     sent.retain(|request| request.bucket == "bench");
-    let is_upload = |kind| matches!(kind, Kind::Insert | Kind::Chunk | Kind::Get);
+    let is_upload = |kind| matches!(kind, Kind::Insert | Kind::Chunk);
     let uploads = sent.iter().filter(|request| is_upload(request.kind)).count();
     let times = sent.iter().zip(sent.iter().skip(1));
     let copying = times.filter(|(request, _)| request.kind == Kind::Rewrite);
@@ -64,7 +64,7 @@ fn in_a_cloud(release: &Path) -> Result<()> {
     let over = if took - storage > TARGET_S || uploads > 0 { "  over the target" } else { "" };
     let requests = sent.len();
     println!(
-        "  in a cloud   {took:>7.2} s, of which the copy {storage:.2} s; {requests} requests, {uploads} with content{over}"
+        "  in a cloud   {took:>7.2} s, of which the copy {storage:.2} s; {requests} requests, {uploads} uploads{over}"
     );
     Ok(())
 }
