@@ -7,9 +7,13 @@ use jiff::Timestamp;
 
 use crate::{
     Bucket, BuildId, ChangeId, Commit, Download, Error, Generation, Metadata, ObjectInfo, ObjectPath, PageToken,
-    Promoted, ReleaseMetadata, ReleaseName, SourceFile, items, layout,
+    Promoted, ReleaseMetadata, ReleaseName, Sha256, SourceFile, items, layout,
     object::{fact, named_fact},
+    source_file::Summing,
 };
+
+/// The metadata key with the commit that a change was built on.
+const BASE: &str = "base";
 
 /// Where a candidate lies.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -75,12 +79,14 @@ pub struct CandidateMetadata {
     pub patchset: u32,
     /// `tree`: of the commit, as git names it.
     pub tree: Commit,
+    /// `base`: the newest commit of the target branch that is in it, if that is known. What landed is newer.
+    pub base: Option<Commit>,
     /// `build`: the build that it is of.
     pub build: BuildId,
 }
 
 impl CandidateMetadata {
-    /// As an object's metadata: the keys of a release's, and `change patchset tree build`.
+    /// As an object's metadata: the keys of a release's, and `change patchset tree base build`.
     pub fn to_metadata(&self, name: &ReleaseName) -> Metadata {
         let mut metadata = self.release.to_metadata(name);
         metadata.extend(
@@ -92,6 +98,7 @@ impl CandidateMetadata {
             ]
             .map(|(key, value)| (key.to_owned(), value)),
         );
+        metadata.extend(self.base.as_ref().map(|base| (BASE.to_owned(), base.to_string())));
         metadata
     }
 
@@ -107,6 +114,7 @@ impl CandidateMetadata {
                 .parse()
                 .map_err(|_| "metadata `patchset` is not a number".to_owned())?,
             tree: named_fact(metadata, "tree")?,
+            base: metadata.contains_key(BASE).then(|| named_fact(metadata, BASE)).transpose()?,
             build: named_fact(metadata, "build")?,
         };
         if read.change != *place.change() {
@@ -179,7 +187,8 @@ impl Bucket {
     /// commit. Its bytes stay in the storage. Never overwrites a release: [`Error::AlreadyExists`].
     ///
     /// # Errors
-    /// Also [`Error::Gone`] when the candidate is another one by now.
+    /// Also [`Error::Gone`] when the candidate is another one by now, and [`Error::Malformed`] when its bytes are not what its
+    /// metadata says.
     pub async fn promote(
         &self,
         candidate: &Candidate,
@@ -188,7 +197,26 @@ impl Bucket {
     ) -> Result<Generation, Error> {
         let name = candidate.place.release();
         let (from, to) = (candidate.place.path(), layout::release(name));
+        // Google's storage keeps what was uploaded, and that was compared then; a directory has what somebody may have changed.
+        if let Self::File(_) = self {
+            self.ensure_content(&from, candidate.generation, &facts.release.sha256).await?;
+        }
         self.copy(&from, candidate.generation, &to, &facts.promoted(name, landed)).await
+    }
+
+    async fn ensure_content(&self, path: &ObjectPath, seen: Generation, sha256: &Sha256) -> Result<(), Error> {
+        let gone = || Error::Gone { object: path.to_string() };
+        let mut content = self.download(path, Some(seen), 0).await?.ok_or_else(gone)?;
+        let mut sum = Summing::default();
+        while let Some(chunk) = content.chunk().await? {
+            sum.add(&chunk);
+        }
+        let found = sum.finish();
+        if found == *sha256 {
+            return Ok(());
+        }
+        let reason = format!("its content has the SHA-256 {found}, not {sha256} as its metadata says");
+        Err(Error::Malformed { object: path.to_string(), reason })
     }
 
     /// Starts streaming a candidate from byte `offset`; `None` if it is gone.
@@ -251,6 +279,7 @@ mod tests {
             change: "web/12".parse().unwrap(),
             patchset: 3,
             tree: "e".repeat(40).parse().unwrap(),
+            base: Some("b".repeat(40).parse().unwrap()),
             build: "k3v9".parse().unwrap(),
         }
     }
@@ -278,6 +307,8 @@ mod tests {
         assert_eq!(read(&other), Err("metadata `change` is not the change that it lies with".to_owned()));
         let other = CandidateMetadata { build: "k3v8".parse().unwrap(), ..facts() };
         assert_eq!(read(&other), Err("metadata `build` is not the build that it lies with".to_owned()));
+        let without_base = CandidateMetadata { base: None, ..facts() };
+        assert_eq!(read(&without_base), Ok(without_base.clone()));
         for key in ["change", "patchset", "tree", "build", "sha256"] {
             let mut metadata = facts().to_metadata(place.release());
             metadata.remove(key);

@@ -126,7 +126,11 @@ impl Git {
     fn failed(&self, arguments: &[&str], output: &Output) -> anyhow::Error {
         let words = String::from_utf8_lossy(&output.stderr);
         let words = words.lines().next().unwrap_or_default();
-        let command = format!("`git {}` in `{}`", arguments.join(" "), self.directory.display());
+        // An address may have credentials in it, and git says it again in what it complains of.
+        let command = match self.place {
+            Place::Fetching => "`git fetch`".to_owned(),
+            Place::Checkout => format!("`git {}` in `{}`", arguments.join(" "), self.directory.display()),
+        };
         if let Some((_, repository)) = words.split_once("detected dubious ownership in repository at '") {
             let repository = safe(repository.trim_end_matches('\''));
             return anyhow::Error::new(NotOurs { repository });

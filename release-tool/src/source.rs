@@ -150,7 +150,7 @@ fn shown(path: Option<&[u8]>) -> String {
 }
 
 /// A repository's URL as it may be shown to everybody who can read the bucket.
-fn without_credentials(url: &str) -> String {
+pub(crate) fn without_credentials(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     // Access tokens travel in the query too.
     let rest = rest.split(['?', '#']).next().unwrap_or_default();

@@ -9,6 +9,8 @@ use bucket::{
 
 /// Most candidates of an app that are kept of a change, gated ones and others apart: what is recorded of it is bounded.
 const MAX_KEPT: usize = 10;
+/// Most candidates that are kept of a change, whatever their apps.
+const MAX_ALL: usize = 200;
 
 /// Refuses what is checked out unless it is the last patchset of a change that is open.
 pub(crate) fn ensure_last(id: &ChangeId, change: &Change, commit: &Commit) -> Result<()> {
@@ -52,10 +54,18 @@ pub(crate) fn recorded(
             change.candidates.remove(oldest);
         }
     }
+    while change.candidates.len() > MAX_ALL {
+        // What no longer counts goes first, then what is only tried: what is gated may have to be promoted yet.
+        let of_no_use = |known: &RecordedCandidate| known.patchset < change.patchset && known.landed.is_none();
+        let first = change.candidates.iter().position(of_no_use);
+        let first = first.or_else(|| change.candidates.iter().position(|known| !known.gate));
+        change.candidates.remove(first.unwrap_or(0));
+    }
     Ok(change)
 }
 
-/// The gated packages of a change, or those of these apps: of each app the one that was recorded last, and where it lies.
+/// The gated packages of a change's last patchset, or those of these apps: of each app the one that was recorded last, and where
+/// it lies.
 ///
 /// # Errors
 /// When there is none, or one is recorded where none of this change can lie.
@@ -65,11 +75,14 @@ pub(crate) fn gated<'a>(
     apps: &[AppName],
 ) -> Result<Vec<(&'a RecordedCandidate, CandidatePlace)>> {
     let packages = change.candidates.iter().filter(|known| known.gate && known.artifact == ArtifactType::Deb);
-    let last: BTreeMap<&AppName, &RecordedCandidate> = packages.map(|known| (&known.app, known)).collect();
-    if let Some(app) = apps.iter().find(|app| !last.contains_key(app)) {
+    let all: BTreeMap<&AppName, &RecordedCandidate> = packages.map(|known| (&known.app, known)).collect();
+    if let Some(app) = apps.iter().find(|app| !all.contains_key(app)) {
         bail!("`{id}` has no gated candidate of `{app}`: {}", build_again(id, app.as_str()));
     }
-    ensure!(!last.is_empty(), "`{id}` has no gated candidate: {}", build_again(id, ""));
+    // What was gated of an earlier patchset, and not of the last, is no part of what was merged.
+    let is_meant = |known: &&RecordedCandidate| known.patchset == change.patchset || apps.contains(&known.app);
+    let last: BTreeMap<&AppName, &RecordedCandidate> = all.into_iter().filter(|(_, known)| is_meant(known)).collect();
+    ensure!(!last.is_empty(), "`{id}` has no gated candidate of its last patchset: {}", build_again(id, ""));
     let chosen = last.into_values().filter(|known| apps.is_empty() || apps.contains(&known.app));
     chosen.map(|known| Ok((known, known.place(id).map_err(anyhow::Error::msg)?))).collect()
 }
@@ -157,6 +170,26 @@ mod tests {
     }
 
     #[test]
+    fn however_many_apps_a_change_has_what_is_recorded_of_it_can_be_written() {
+        let mut change = change();
+        change.patchset = 2;
+        let apps: Vec<String> = (0..150).map(|n| format!("app-{n}-{}", "x".repeat(40))).collect();
+        let build = |change: Change, gate: bool, patchset: u32| {
+            let of = |app: &String| RecordedCandidate { patchset, ..candidate(app, patchset, gate) };
+            apps.iter().fold(change, |change, app| recorded(&id(), &change, &of(app), &commit('a'), BY).unwrap())
+        };
+        change = build(change, true, 2);
+        change.patchset = 3;
+        change = build(change, true, 3);
+        let gated: Vec<_> = change.candidates.iter().filter(|known| known.patchset == 3).collect();
+        assert_eq!((change.candidates.len(), gated.len()), (MAX_ALL, 150), "the earlier ones make room");
+        change = build(change, false, 3);
+        assert_eq!(change.candidates.iter().filter(|known| known.gate && known.patchset == 3).count(), 150);
+        let written = serde_json::to_vec_pretty(&change).unwrap().len();
+        assert!(written < 192 << 10, "{written} bytes leave no room for tries");
+    }
+
+    #[test]
     fn of_several_gated_ones_the_last_counts_and_of_what_is_recorded_elsewhere_none() {
         let lib = candidate("lib", 2, true);
         let change =
@@ -173,6 +206,16 @@ mod tests {
             "{none}"
         );
         assert!(gated(&id(), &with(&[candidate("db", 4, false)]), &[]).is_err());
+        let earlier = RecordedCandidate { patchset: 2, ..lib.clone() };
+        let later = with(&[candidate("web", 3, true)]);
+        let mixed = Change { candidates: [&[earlier][..], &later.candidates].concat(), ..later };
+        let meant: Vec<_> = gated(&id(), &mixed, &[]).unwrap().iter().map(|(known, _)| known.app.to_string()).collect();
+        assert_eq!(meant, ["web"], "that of an earlier patchset is not merged with it");
+        assert_eq!(
+            gated(&id(), &mixed, &["lib".parse().unwrap()]).unwrap()[0].0.patchset,
+            2,
+            "and refused when it is named"
+        );
         let forged = RecordedCandidate { path: lib.path.replace("web/12", "web/13"), ..lib };
         let change = Change { candidates: vec![forged], ..change };
         assert!(gated(&id(), &change, &[]).unwrap_err().to_string().contains("is recorded at `candidates/web/13/"));

@@ -4,7 +4,10 @@ use anyhow::{Context as _, Result};
 use bucket::Commit;
 use console::{UsageError, safe};
 
-use crate::git::{Git, text};
+use crate::{
+    git::{Git, text},
+    source::without_credentials,
+};
 
 /// The branch that changes are merged into when neither the file nor git says one.
 const USUAL_BRANCH: &str = "main";
@@ -21,12 +24,10 @@ pub(crate) fn checked_out(git: &Git) -> Result<(Commit, Commit)> {
 
 /// The branch that changes are merged into: the one that is said, or that `origin` has as its own.
 pub(crate) fn target_branch(git: &Git, said: Option<String>) -> Result<String> {
-    let arguments = ["symbolic-ref", "--short", "-q", "refs/remotes/origin/HEAD"];
-    let branch = match (said, git.ask(&arguments)?) {
-        (Some(said), _) => said,
-        (None, Some(printed)) => text(&arguments, printed)?.trim_start_matches("origin/").to_owned(),
-        (None, None) => USUAL_BRANCH.to_owned(),
-    };
+    let arguments = ["symbolic-ref", "-q", "refs/remotes/origin/HEAD"];
+    let of_origin = git.ask(&arguments)?.map(|printed| text(&arguments, printed)).transpose()?;
+    let of_origin = of_origin.as_deref().and_then(|name| name.strip_prefix("refs/remotes/origin/"));
+    let branch = said.or_else(|| of_origin.map(str::to_owned)).unwrap_or_else(|| USUAL_BRANCH.to_owned());
     if git.ask(&["check-ref-format", &format!("refs/heads/{branch}")])?.is_none() || branch.starts_with('-') {
         return Err(UsageError::new(format!("`{}` is no name of a branch", safe(&branch))).into());
     }
@@ -45,21 +46,14 @@ pub(crate) struct Line {
 impl Line {
     /// That of a branch as the checkout knows it: of `origin` if it has it from there, else its own.
     pub(crate) fn of_checkout(git: &Git, branch: &str) -> Result<Self> {
-        for (reference, shown) in [
-            (format!("refs/remotes/origin/{branch}"), format!("origin/{branch}")),
-            (format!("refs/heads/{branch}"), branch.to_owned()),
-        ] {
-            if git.ask(&["rev-parse", "--verify", "--quiet", &format!("{reference}^{{commit}}")])?.is_some() {
-                return Self::read(git, &reference, shown);
-            }
-        }
-        anyhow::bail!("there is no branch `{branch}` in this repository: `git fetch` gets it, --branch names another")
+        let (reference, shown) = reference(git, branch)?;
+        Self::read(git, &reference, shown)
     }
 
     /// That of a branch of another repository.
     pub(crate) fn of_repository(url: &str, branch: &str) -> Result<Self> {
         let directory = tempfile::tempdir().context("could not create a temporary directory")?;
-        let shown = format!("{branch} of {}", safe(url));
+        let shown = format!("{branch} of {}", safe(&without_credentials(url)));
         let git = Git::fetched(directory.path(), url, branch, NEWEST);
         let git = git.with_context(|| format!("could not fetch `{shown}`"))?;
         Self::read(&git, "FETCH_HEAD", shown)
@@ -83,17 +77,57 @@ impl Line {
         Ok(Self { branch, commits })
     }
 
-    /// The commit that brought a tree: of the newest ones in a row that have it the oldest, since those after it changed nothing.
-    pub(crate) fn landed(&self, tree: &Commit) -> Option<&Commit> {
-        let with_tree =
-            self.commits.iter().skip_while(|(_, of_it)| of_it != tree).take_while(|(_, of_it)| of_it == tree);
-        with_tree.last().map(|(commit, _)| commit)
+    /// Whether a commit is on it.
+    pub(crate) fn has(&self, commit: &Commit) -> bool {
+        self.commits.iter().any(|(of_line, _)| of_line == commit)
+    }
+
+    /// The commit that brought the tree of a commit which was built on `base`: of the newest ones in a row that have it the
+    /// oldest, since those after it changed nothing. What was there before is not it, unless it is that commit itself.
+    pub(crate) fn landed(&self, base: &Commit, (commit, tree): (&Commit, &Commit)) -> Option<&Commit> {
+        let newer = self.commits.iter().take_while(|(of_line, _)| of_line != base);
+        let with_tree = newer.skip_while(|(_, of_it)| of_it != tree).take_while(|(_, of_it)| of_it == tree);
+        let itself = || self.commits.iter().find(|(of_line, of_it)| (of_line, of_it) == (commit, tree));
+        with_tree.last().or_else(itself).map(|(commit, _)| commit)
     }
 
     /// How many commits there are.
     pub(crate) fn len(&self) -> usize {
         self.commits.len()
     }
+}
+
+/// Where the checkout has a branch, `origin`'s before its own, and what people call that.
+fn reference(git: &Git, branch: &str) -> Result<(String, String)> {
+    for (reference, shown) in [
+        (format!("refs/remotes/origin/{branch}"), format!("origin/{branch}")),
+        (format!("refs/heads/{branch}"), branch.to_owned()),
+    ] {
+        if git.ask(&["rev-parse", "--verify", "--quiet", &format!("{reference}^{{commit}}")])?.is_some() {
+            return Ok((reference, shown));
+        }
+    }
+    anyhow::bail!("there is no branch `{branch}` in this repository: `git fetch` gets it, --branch names another")
+}
+
+/// The newest commit of a branch's first-parent line that is in what is checked out.
+///
+/// # Errors
+/// Also when there is none, as far as this repository knows.
+pub(crate) fn base(git: &Git, branch: &str) -> Result<Commit> {
+    let (reference, shown) = reference(git, branch)?;
+    let later = ["--no-replace-objects", "rev-list", "--first-parent", "--boundary", &reference, "^HEAD", "--"];
+    let later = String::from_utf8_lossy(&git.run(&later)?).into_owned();
+    let base = match later.lines().find_map(|line| line.strip_prefix('-')) {
+        Some(boundary) => boundary.to_owned(),
+        // Nothing is on it that isn't checked out.
+        None if later.is_empty() => git.line(&["rev-parse", "--verify", &format!("{reference}^{{commit}}")])?,
+        None => anyhow::bail!(
+            "what is checked out and `{shown}` have no commit in common in this repository: `git fetch --unshallow` gets their \
+             history"
+        ),
+    };
+    base.parse().with_context(|| format!("unexpected output of `git rev-list`: `{}`", safe(&base)))
 }
 
 /// `COMMIT TREE`
@@ -113,8 +147,23 @@ mod tests {
         let line = [('9', 'c'), ('8', 'b'), ('7', 'b'), ('6', 'a'), ('5', 'b'), ('4', 'b'), ('3', 'd')];
         let commits = line.map(|(commit, tree)| (name(commit), name(tree))).to_vec();
         let line = Line { branch: "main".to_owned(), commits };
-        for (tree, landed) in [('c', Some('9')), ('b', Some('7')), ('a', Some('6')), ('d', Some('3')), ('e', None)] {
-            assert_eq!(line.landed(&name(tree)), landed.map(name).as_ref(), "{tree}");
+        for (base, tree, landed) in [
+            ('3', 'c', Some('9')),
+            ('3', 'b', Some('7')),
+            ('3', 'a', Some('6')),
+            ('3', 'd', None),
+            ('3', 'e', None),
+            // It was there before anything was changed: a revert that was not merged.
+            ('6', 'a', None),
+            ('7', 'a', None),
+        ] {
+            let own = (&name('1'), &name(tree));
+            assert_eq!(line.landed(&name(base), own), landed.map(name).as_ref(), "{tree} on {base}");
         }
+        // What was built is on the line as it is.
+        assert_eq!(line.landed(&name('4'), (&name('4'), &name('b'))), Some(&name('7')));
+        assert_eq!(line.landed(&name('7'), (&name('7'), &name('b'))), Some(&name('8')));
+        assert_eq!(line.landed(&name('6'), (&name('6'), &name('a'))), Some(&name('6')));
+        assert!(line.has(&name('3')) && !line.has(&name('1')));
     }
 }

@@ -58,6 +58,12 @@ pub(crate) fn left<'a>(
         let (sha256, size) =
             facts.map_or((&recorded.sha256, recorded.size), |facts| (&facts.release.sha256, facts.release.size));
         ensure_same(release, sha256, size)?;
+        let is_of_it = |promoted: &bucket::Promoted| promoted.change == *id && promoted.patchset == recorded.patchset;
+        ensure!(
+            candidate.is_some() || release.promoted.as_ref().is_some_and(is_of_it),
+            "`{stem}` is a release that was not promoted from `{id}`, patchset {}, and there is no such candidate: nothing was done",
+            recorded.patchset
+        );
         return Ok(Left::Clear { candidate, landed: release.commit().clone() });
     }
     let (Some(candidate), Some(facts)) = (candidate.as_ref(), facts) else {
@@ -75,13 +81,27 @@ pub(crate) fn left<'a>(
         !facts.release.dirty,
         "the candidate `{stem}` was built with uncommitted changes: make a release of the merged commit"
     );
-    let line = line()?;
-    let Some(landed) = line.landed(&facts.tree) else {
+    let Some(base) = &facts.base else {
         bail!(
-            "what was merged is not what was tried: none of the newest {} commits of `{}` has the tree of `{stem}`. If the merge is \
-             not in this checkout yet, `git fetch` gets it; else build again: make a release of the merged commit",
-            line.len(),
-            line.branch
+            "of the candidate `{stem}` it is not known what it was built on, so nothing tells that it was merged: make a release of \
+             the merged commit"
+        )
+    };
+    let line = line()?;
+    ensure!(
+        line.has(base),
+        "none of the newest {} commits of `{}` is {}, on which `{stem}` was built: --branch names the branch that it was merged \
+         into; if history was rewritten, make a release of the merged commit",
+        line.len(),
+        line.branch,
+        base.short()
+    );
+    let Some(landed) = line.landed(base, (recorded.release.commit(), &facts.tree)) else {
+        bail!(
+            "what was merged is not what was tried: no commit of `{}` since {}, on which `{stem}` was built, has its tree. If the \
+             merge is not in this checkout yet, `git fetch` gets it; else build again: make a release of the merged commit",
+            line.branch,
+            base.short()
         )
     };
     Ok(Left::Copy { candidate: candidate.clone(), facts: Box::new(facts.clone()), landed: landed.clone() })

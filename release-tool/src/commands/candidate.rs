@@ -14,12 +14,14 @@ use serde_json::Map;
 use crate::{
     change::{
         candidates::{ensure_last, recorded},
+        line::{base, target_branch},
         record::{by, read_known, update},
     },
     commands::{
         build::{BuildOptions, Checkout, Dirty},
         upload::describe,
     },
+    git::Git,
     manifest::Manifest,
     options::{Options, wait_for},
     progress::Progress,
@@ -53,6 +55,7 @@ struct Build<'a> {
     change: &'a ChangeId,
     patchset: u32,
     tree: Commit,
+    base: Option<Commit>,
     id: BuildId,
     gate: bool,
 }
@@ -66,6 +69,8 @@ impl Candidate {
         let checkout = Checkout::of(options, &manifest, &self.build.packages)?;
         checkout.ensure_clean()?;
         let (commit, tree) = (&checkout.source.commit, checkout.source.tree()?);
+        // Only what is promoted has to land.
+        let base = self.gate.then(|| self.base(&manifest, candidates.branch.clone())).transpose()?;
         let uploaded = wait_for(async {
             let record = candidates.open().await?;
             let target = if self.gate { options.production().await? } else { record.clone() };
@@ -79,6 +84,7 @@ impl Candidate {
                 change: id,
                 patchset: change.patchset,
                 tree: tree.clone(),
+                base: base.clone(),
                 id: BuildId::random(),
                 gate: self.gate,
             };
@@ -97,6 +103,13 @@ impl Candidate {
             return print_json(&uploaded);
         }
         uploaded.iter().try_for_each(|candidate| print_line(&candidate.release))
+    }
+
+    /// The newest commit of the target branch that is in what is built.
+    fn base(&self, manifest: &Manifest, branch: Option<String>) -> Result<Commit> {
+        let git = Git::at(&manifest.directory);
+        let base = base(&git, &target_branch(&git, branch)?);
+        base.with_context(|| format!("could not find out what `{}` is built on", self.change))
     }
 
     /// The candidates that the same command has made before, if all of them are there.
@@ -142,8 +155,14 @@ impl Build<'_> {
         } else {
             CandidatePlace::Built { change: change.clone(), build: build.clone(), release: release.clone() }
         };
-        let facts =
-            CandidateMetadata { release: facts, change, patchset: self.patchset, tree: self.tree.clone(), build };
+        let facts = CandidateMetadata {
+            release: facts,
+            change,
+            patchset: self.patchset,
+            tree: self.tree.clone(),
+            base: self.base.clone(),
+            build,
+        };
         if let Err(reason) = facts.check_size(&release) {
             bail!("the candidate could not be promoted: {reason}");
         }

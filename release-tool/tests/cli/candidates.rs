@@ -159,11 +159,12 @@ fn builds_at_the_same_time_collide_nowhere_and_all_are_recorded() {
 fn nothing_is_gated_in_an_overlay_and_what_was_uploaded_and_not_recorded_is_found_again() {
     let project = project();
     project.json(&["change", "open", "web/12", "--json"]);
-    fs::write(project.beside("bucket/push-overlay"), "{\"buildset\":\"b1\"}").unwrap();
+    let mark = r#"{"schema":1,"buildset":"b1","change":"web/12","host":"ci","directory":"/srv/try","since":"2026-11-20T19:05:00Z"}"#;
+    fs::write(project.beside("bucket/push-overlay"), mark).unwrap();
     for command in [&["candidate", "-m", "x", "--change", "web/12", "--gate"][..], &["promote", "--change", "web/12"]] {
         let output = project.release(command).assert().get_output().clone();
         let said = String::from_utf8(output.stderr).unwrap();
-        assert!(!output.status.success() && said.contains("overlay"), "{said}");
+        assert!(!output.status.success() && said.contains("is the overlay of the buildset"), "{said}");
     }
     fs::remove_file(project.beside("bucket/push-overlay")).unwrap();
     let record = project.beside("ci/changes/web/12.json");

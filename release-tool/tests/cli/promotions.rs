@@ -113,14 +113,58 @@ fn what_was_merged_otherwise_or_not_at_all_is_not_promoted() {
     project.commit();
     merge(&project);
     let said = refused(&project, &[]);
-    assert!(said.contains("what was merged is not what was tried: none of the newest"), "{said}");
-    assert!(said.contains("commits of `main`") && said.contains("build again"), "{said}");
+    assert!(said.contains("what was merged is not what was tried: no commit of `main` since "), "{said}");
+    assert!(said.contains("has its tree") && said.contains("build again"), "{said}");
     let said = refused(&project, &["--branch", "stable"]);
     assert!(said.contains("there is no branch `stable` in this repository"), "{said}");
     let said = refused(&project, &["lib"]);
     assert!(said.contains("`web/12` has no gated candidate of `lib`"), "{said}");
     // It is on that branch as it was tried: who runs the command says which branch counts.
     assert_eq!(promote(&project, &["--branch", "topic"]).0.as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn what_has_the_tree_of_an_earlier_commit_has_not_landed_for_that() {
+    let project = project();
+    project.write("web", "#!/bin/sh\necho worse\n");
+    project.commit();
+    // A change that takes the last commit back: the branch had its tree before.
+    project.git(&["checkout", "-q", "-b", "topic"]);
+    commit(&project, &["revert", "--no-edit", "HEAD"]);
+    project.json(&["change", "open", "web/12", "--json"]);
+    project.json(&["candidate", "-m", "back", "--change", "web/12", "--gate", "--json"]);
+    project.git(&["checkout", "-q", "main"]);
+    // Whoever may only try says that it was merged.
+    forge(&project, |change| change["state"] = "merged".into());
+    let said = refused(&project, &[]);
+    assert!(said.contains("what was merged is not what was tried: no commit of `main` since "), "{said}");
+    merge(&project);
+    assert_eq!(promote(&project, &[]).0[0]["landed"], head(&project).as_str());
+}
+
+#[test]
+fn what_was_changed_since_it_was_uploaded_is_not_promoted() {
+    let project = project();
+    let gated = gated(&project);
+    merge(&project);
+    let path = project.beside("bucket").join(gated["path"].as_str().unwrap());
+    // Of the same size, and with the time that is its generation.
+    let (bytes, time) = (fs::read(&path).unwrap(), fs::metadata(&path).unwrap().modified().unwrap());
+    let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"?", bytes.len() as u64 / 2).unwrap();
+    file.set_modified(time).unwrap();
+    let said = refused(&project, &[]);
+    assert!(said.contains("its content has the SHA-256 "), "{said}");
+    assert!(path.is_file(), "it stays where it can be looked at");
+}
+
+#[test]
+fn what_is_said_of_a_repository_has_no_credentials() {
+    let project = project();
+    gated(&project);
+    merge(&project);
+    let said = refused(&project, &["--repo", "https://dev:s3cret@127.0.0.1:1/web.git"]);
+    assert!(said.contains("could not fetch") && !said.contains("s3cret"), "{said}");
 }
 
 #[test]
@@ -192,11 +236,7 @@ fn what_a_change_says_promotes_nothing_that_git_and_the_candidate_do_not_bear_ou
         ("tree", |change, _| change["tree"] = "a".repeat(40).into(), "what was merged is not what was tried"),
         ("commit", |change, main| change["commit"] = main.into(), "what was merged is not what was tried"),
         ("branch", |change, _| change["branch"] = "topic".into(), "what was merged is not what was tried"),
-        (
-            "patchset",
-            |change, _| change["patchset"] = 2.into(),
-            "was built of patchset 1, and `web/12` was merged at patchset 2",
-        ),
+        ("patchset", |change, _| change["patchset"] = 2.into(), "`web/12` has no gated candidate of its last patchset"),
         (
             "sha256",
             |change, _| change["candidates"][0]["sha256"] = "07".repeat(32).into(),

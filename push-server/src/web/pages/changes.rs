@@ -175,7 +175,7 @@ mod tests {
             None => CandidatePlace::Gated { change: change.clone(), release },
         };
         let (tree, build) = ("e".repeat(40).parse().unwrap(), build.unwrap_or("k3v9").parse().unwrap());
-        let metadata = CandidateMetadata { release: facts(9), change, patchset, tree, build };
+        let metadata = CandidateMetadata { release: facts(9), change, patchset, tree, base: None, build };
         let (_file, deb) = package(9);
         bucket.upload_candidate(&place, &deb, &metadata, &|_| ()).await.unwrap();
         json!({

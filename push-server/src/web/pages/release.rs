@@ -186,7 +186,7 @@ mod tests {
         let place = CandidatePlace::Gated { change: "web/12".parse().unwrap(), release: release.clone() };
         let about = ReleaseMetadata { repo: "https://git.example/acme/web.git".to_owned(), ..facts(7) };
         let (change, tree, build) = (place.change().clone(), "e".repeat(40).parse().unwrap(), BuildId::random());
-        let about = CandidateMetadata { release: about, change, patchset: 3, tree, build };
+        let about = CandidateMetadata { release: about, change, patchset: 3, tree, base: None, build };
         let bucket = web.refresher.bucket();
         let (_file, deb) = package(7);
         bucket.upload_candidate(&place, &deb, &about, &|_| ()).await.unwrap();

@@ -97,7 +97,7 @@ impl Channels {
         let change: ChangeId = "web/12".parse().unwrap();
         let place = CandidatePlace::Gated { change: change.clone(), release: release.clone() };
         let (tree, build) = (commit.parse().unwrap(), BuildId::random());
-        let facts = CandidateMetadata { release: facts, change, patchset: 3, tree, build };
+        let facts = CandidateMetadata { release: facts, change, patchset: 3, tree, base: None, build };
         let bucket = &self.fixture.bucket;
         bucket.upload_candidate(&place, &deb, &facts, &|_| ()).await.unwrap();
         let candidate = bucket.candidate(&place).await.unwrap().unwrap();
