@@ -24,6 +24,9 @@ pub struct Buildset {
     pub change: ChangeId,
     /// The machine on which its overlay is.
     pub host: String,
+    /// That machine among others of this name, if it knows itself: never its ID, but what can be told by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<String>,
     /// The directory there, by absolute path.
     pub directory: String,
     /// When it began, by the candidate bucket's clock as far as that was known.

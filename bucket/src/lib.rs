@@ -96,7 +96,7 @@ pub use name::NameError;
 pub use object::{Fetched, Generation, Metadata, Object, ObjectInfo};
 pub use options::{BucketOptions, Credentials, PubSubOptions};
 pub use original::OriginalRelease;
-pub use overlay::Overlay;
+pub use overlay::{Overlay, Removal};
 pub use package::{
     check::{Check, CheckPace, Probe},
     command::CheckCommand,

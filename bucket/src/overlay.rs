@@ -10,6 +10,17 @@ use crate::{
     ServerDocument, ServerName, Sha256, file, layout,
 };
 
+/// What became of a directory that was to be removed: in any case nothing of the buildset is in it any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Removal {
+    /// It is gone, or was.
+    Gone,
+    /// The directory itself stays, for this reason.
+    Emptied(String),
+    /// It doesn't belong to the buildset, for this reason, and was not touched.
+    NotOurs(String),
+}
+
 /// A bucket for the time of one try.
 #[derive(Debug)]
 pub struct Overlay {
@@ -17,17 +28,17 @@ pub struct Overlay {
 }
 
 impl Overlay {
-    /// Makes one in a directory that is absent or empty, and marks it.
+    /// Makes one in a directory that is absent or empty, and marks it. If that fails, [`Overlay::remove`] removes what was made.
     ///
     /// # Errors
     /// [`Error::Unusable`] when there is something in the directory, or it can't be made.
     pub async fn begin(directory: &Path, buildset: &Buildset) -> Result<Self, Error> {
         let at = directory.to_owned();
-        file::blocking(move || file::overlay::make_empty(&at)).await?;
+        let is_new = file::blocking(move || file::overlay::make_empty(&at)).await?;
         let begun = Self::mark(directory, buildset).await;
-        if begun.is_err() {
-            // As far as that is possible: on a full disk, or one that has gone, there is no more to be done about it.
-            let _ = Self::remove(directory, buildset).await;
+        if begun.is_err() && is_new {
+            // If it has no mark yet it would be nobody's; whatever has one is not empty, and stays.
+            let _ = std::fs::remove_dir(directory);
         }
         begun
     }
@@ -99,12 +110,12 @@ impl Overlay {
         bucket.write_server_document(server, document, None).await.map(drop)
     }
 
-    /// Removes a directory with all that is in it, if it bears the mark of this buildset; `false` when there is none. No
-    /// symbolic link is followed, and what another mark, or none, says is somebody else's stays.
+    /// Removes a directory with all that is in it, if it bears the mark of this buildset. No symbolic link is followed, and what
+    /// another mark, or none, says is somebody else's stays.
     ///
     /// # Errors
-    /// [`Error::Unusable`] when it bears no mark of that buildset: nothing is removed then.
-    pub async fn remove(directory: &Path, buildset: &Buildset) -> Result<bool, Error> {
+    /// [`Error::Unusable`] when it can't be told whose it is, or something in it can't be removed: then it keeps its mark.
+    pub async fn remove(directory: &Path, buildset: &Buildset) -> Result<Removal, Error> {
         let (directory, id) = (directory.to_owned(), buildset.buildset.clone());
         file::blocking(move || file::overlay::remove(&directory, &id)).await
     }

@@ -116,6 +116,13 @@ async fn an_overlay_has_what_is_ahead_and_productions_rest(world: World) {
         assert!(stopped.contains(said), "{stopped}");
     }
     assert!(!out.exists());
+    // What was cut off between its mark and its directory, and what was never there.
+    fs::create_dir(&out).unwrap();
+    let stopped = world.done(&["buildset", "stop", out.to_str().unwrap()]);
+    let stopped = String::from_utf8_lossy(&stopped.stderr).into_owned();
+    assert!(stopped.contains("is empty: nothing of a try is left in it"), "{stopped}");
+    world.done(&["buildset", "stop", world.path("no/such/try").to_str().unwrap()]);
+    assert!(!world.path("no").exists(), "who stops something makes nothing");
     let left: Vec<_> = world.candidates.buildsets().try_collect().await.unwrap();
     assert_eq!(left, []);
     assert_eq!(world.all().await, before, "production is as it was");

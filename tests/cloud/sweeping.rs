@@ -1,8 +1,13 @@
 //! `release sweep`: what is of no use any more goes, and nothing else, by the bucket's clock.
 
-use std::{fs, path::Path, process::Stdio, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    process::Stdio,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
-use bucket::{CandidatePlace, ReleaseName};
+use bucket::{Buildset, CandidatePlace, Change, ChangeState, ReleaseName};
 use futures_util::TryStreamExt as _;
 use harness::gcs::{Fault, Kind};
 use jiff::SignedDuration;
@@ -29,7 +34,7 @@ impl Aging {
         self.passed += more;
         match &self.world.gcs {
             Some(gcs) => gcs.set_clock_ahead(SignedDuration::try_from(self.passed).unwrap()),
-            None => [&self.world.production_directory(), &self.world.ci()].into_iter().for_each(|of| age(of, more)),
+            None => [&self.world.production_directory(), &self.world.ci()].into_iter().for_each(|of| age(of, of, more)),
         }
     }
 
@@ -49,18 +54,24 @@ impl Aging {
     }
 }
 
-/// Makes all objects of a directory older. What it keeps of them for itself has no age.
-fn age(directory: &Path, by: Duration) {
+/// Makes all objects of a bucket below a directory older, with what is said of them, which is kept by that time.
+fn age(bucket: &Path, directory: &Path, by: Duration) {
     for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
         let (path, name) = (entry.path(), entry.file_name());
         if name.to_string_lossy().starts_with('.') {
             continue;
         }
         if path.is_dir() {
-            age(&path, by);
+            age(bucket, &path, by);
         } else {
             let file = fs::File::options().write(true).open(&path).unwrap();
-            file.set_modified(file.metadata().unwrap().modified().unwrap() - by).unwrap();
+            let before = file.metadata().unwrap().modified().unwrap();
+            file.set_modified(before - by).unwrap();
+            let said = bucket.join(".push/meta").join(path.strip_prefix(bucket).unwrap());
+            let at = |time: SystemTime| said.join(time.duration_since(UNIX_EPOCH).unwrap().as_micros().to_string());
+            if at(before).exists() {
+                fs::rename(at(before), at(before - by)).unwrap();
+            }
         }
     }
 }
@@ -197,16 +208,8 @@ async fn an_overlay_that_was_left_is_found_on_its_machine() {
     aging.sweep(&[]);
     assert!(here.exists() && there.exists());
     aging.at(25);
-    // What a person has put there meanwhile is no overlay any more.
-    let mark = fs::read(here.join("push-overlay")).unwrap();
-    fs::remove_file(here.join("push-overlay")).unwrap();
-    let said = aging.world.release(&["sweep"]).output().unwrap();
-    let said = String::from_utf8_lossy(&said.stderr).into_owned();
-    assert!(said.contains("it is not removed, because it has no file `push-overlay`"), "{said}");
-    assert!(here.join("debs").exists());
-    fs::write(here.join("push-overlay"), mark).unwrap();
     let swept = aging.sweep(&[]);
-    let what = swept["deleted"][0]["what"].as_str().unwrap();
+    let what = swept["deleted"][1]["what"].as_str().unwrap();
     assert!(what.starts_with("the overlay /") && what.ends_with("/here"), "{swept}");
     assert!(!here.exists() && there.exists(), "the other machine's is its own business");
     let left: Vec<_> = aging.world.candidates.buildsets().try_collect().await.unwrap();
@@ -215,4 +218,125 @@ async fn an_overlay_that_was_left_is_found_on_its_machine() {
     aging.sweep(&[]);
     let left: Vec<_> = aging.world.candidates.buildsets().try_collect().await.unwrap();
     assert_eq!(left, [], "after a month nobody waits for that machine");
+}
+
+/// A world with one overlay, whose record is a day old, and that record.
+async fn with_overlay(out: &str) -> (Aging, Buildset) {
+    let world = World::over_directories().await;
+    world.released("lib");
+    world.opened("web/2", &[]);
+    world.candidate("web/2", "web", false);
+    world.done(&["buildset", "start", "--change", "web/2", "--out", world.path(out).to_str().unwrap()]);
+    let left: Vec<_> = world.candidates.buildsets().try_collect().await.unwrap();
+    let (_, record) = world.candidates.buildset(&left[0].id).await.unwrap().unwrap();
+    (Aging::new(world), record)
+}
+
+/// The buildsets that are recorded.
+async fn recorded(aging: &Aging) -> Vec<String> {
+    let left: Vec<_> = aging.world.candidates.buildsets().try_collect().await.unwrap();
+    left.iter().map(|summary| summary.id.to_string()).collect()
+}
+
+#[tokio::test]
+async fn what_is_no_overlay_of_the_record_stays_and_the_record_goes() {
+    let (mut aging, real) = with_overlay("real").await;
+    let (empty, theirs) = (aging.world.path("empty"), aging.world.path("theirs"));
+    fs::create_dir(&empty).unwrap();
+    fs::create_dir(&theirs).unwrap();
+    fs::write(theirs.join("file"), "precious").unwrap();
+    let real_directory = real.directory.clone();
+    let directories = [("a", empty.to_str().unwrap()), ("b", theirs.to_str().unwrap()), ("c", &real_directory)];
+    for (id, directory) in directories {
+        let forged = Buildset { buildset: id.parse().unwrap(), directory: directory.to_owned(), ..real.clone() };
+        aging.world.candidates.record_buildset(&forged).await.unwrap();
+    }
+    aging.at(25);
+    // The real one began again an hour ago, in a directory that somebody else's record names.
+    aging.world.candidates.delete_buildset(&real.buildset, generation(&aging, &real).await).await.unwrap();
+    aging.world.candidates.record_buildset(&real).await.unwrap();
+    let output = aging.world.done(&["sweep"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(said.matches("stays as it is: it has no file `push-overlay`").count(), 2, "{said}");
+    assert_eq!(said.matches(&format!("it belongs to the buildset `{}` by now", real.buildset)).count(), 1, "{said}");
+    assert!(empty.exists() && theirs.join("file").exists() && Path::new(&real_directory).join("debs").exists());
+    assert_eq!(recorded(&aging).await, [real.buildset.as_str()]);
+}
+
+async fn generation(aging: &Aging, of: &Buildset) -> bucket::Generation {
+    aging.world.candidates.buildset(&of.buildset).await.unwrap().unwrap().0
+}
+
+#[tokio::test]
+async fn another_machine_of_the_same_name_keeps_its_overlays() {
+    let (mut aging, real) = with_overlay("there").await;
+    let cloned = Buildset { machine: Some("another".to_owned()), ..real.clone() };
+    aging.world.candidates.delete_buildset(&real.buildset, generation(&aging, &real).await).await.unwrap();
+    aging.world.candidates.record_buildset(&cloned).await.unwrap();
+    aging.at(25);
+    aging.sweep(&[]);
+    assert_eq!(recorded(&aging).await, [real.buildset.as_str()]);
+    assert!(aging.world.path("there/debs").exists(), "also where both see it on one share");
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_is_told_and_goes_after_a_month() {
+    let (mut aging, real) = with_overlay("here").await;
+    let path = "buildsets/unreadable.json".parse().unwrap();
+    aging.world.candidates.create(&path, "{".into(), &<_>::default()).await.unwrap();
+    aging.at(25);
+    let output = aging.world.done(&["sweep"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("warning: could not read the buildset `unreadable`"), "{said}");
+    assert!(said.contains("deleted 2 of 3 objects"), "the overlay {} and what was built: {said}", real.directory);
+    assert_eq!(recorded(&aging).await, ["unreadable"]);
+    aging.at(31 * 24);
+    let swept = aging.sweep(&[]);
+    assert_eq!(swept["deleted"][0]["what"], "the unreadable record of the buildset unreadable");
+    assert_eq!(recorded(&aging).await, [] as [&str; 0]);
+}
+
+#[tokio::test]
+async fn whoever_may_only_try_makes_nothing_go_that_is_gated() {
+    let world = World::over_directories().await;
+    let released = world.released("web");
+    for (id, app) in [("web/1", "web"), ("lib/2", "lib"), ("cron/3", "cron")] {
+        world.opened(id, &[]);
+        world.candidate(id, app, true);
+    }
+    let forge = async |id: &str, by: &dyn Fn(&mut Change)| {
+        let id = id.parse().unwrap();
+        let (generation, mut change) = world.change(&id).await;
+        by(&mut change);
+        world.candidates.write_change(&id, &change, Some(generation)).await.unwrap();
+    };
+    forge("lib/2", &|change| change.state = ChangeState::Abandoned).await;
+    // As if what is released were all that the change has.
+    let facts = world.production.release(&released).await.unwrap().unwrap();
+    forge("web/1", &|change| {
+        change.state = ChangeState::Merged;
+        change.candidates[0].release = released.clone();
+        change.candidates[0].size = facts.size;
+        change.candidates[0].sha256 = facts.metadata.clone().unwrap().sha256;
+    })
+    .await;
+    // And a release of its name, but with other bytes.
+    let gated: Vec<_> = world.production.gated_candidates().try_collect().await.unwrap();
+    let cron = gated.iter().find(|candidate| candidate.place.release().app().as_str() == "cron").unwrap();
+    let mut other = cron.metadata.clone().unwrap().release;
+    other.sha256 = [7; 32].into();
+    let to = format!("debs/{}", cron.place.release()).parse().unwrap();
+    let metadata = other.to_metadata(cron.place.release());
+    world.production.create(&to, "other".into(), &metadata).await.unwrap();
+    forge("cron/3", &|change| change.state = ChangeState::Merged).await;
+
+    let mut aging = Aging::new(world);
+    let all = ["cron/3 cron gated", "lib/2 lib gated", "web/1 web gated"];
+    aging.at(2);
+    aging.sweep(&[]);
+    assert_eq!(aging.left().await, all);
+    aging.at(25);
+    let swept = aging.sweep(&[]);
+    assert_eq!(swept["deleted"][0]["why"], "its change was abandoned");
+    assert_eq!(aging.left().await, ["cron/3 cron gated", "web/1 web gated"]);
 }

@@ -1,16 +1,21 @@
 //! Making the overlay of a buildset, and ending that. Production is only read.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::{self, ErrorKind},
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bucket::{
     AppName, ArtifactType, Bucket, BucketOptions, BucketUrl, BuildId, Buildset, CandidatePlace, ChangeId, Error,
-    Overlay, Release, ServerDocument, ServerName, Sha256,
+    Overlay, Release, Removal, ServerDocument, ServerName, Sha256,
 };
+use console::{note, warning};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
     choose::{Artifact, Chosen, Tried, choose},
+    machine::Machine,
     production::{self, Production, Scope},
 };
 use crate::change::record::{ahead, read_known};
@@ -84,31 +89,28 @@ fn with(mut document: ServerDocument, artifacts: &[Artifact]) -> ServerDocument 
 /// A buildset that is about to begin, in this directory, else in one below the temporary one.
 pub(crate) fn new(
     change: &ChangeId,
-    host: String,
+    Machine { host, id: machine }: Machine,
     directory: Option<PathBuf>,
     candidates: &Bucket,
 ) -> Result<Buildset> {
     let buildset = BuildId::random();
     let directory = directory.unwrap_or_else(|| std::env::temp_dir().join(format!("push-buildset-{buildset}")));
     let (directory, since) = (locate(&directory)?, candidates.now());
-    Ok(Buildset { schema: 1, buildset, change: change.clone(), host, directory, since, other: <_>::default() })
+    Ok(Buildset { schema: 1, buildset, change: change.clone(), host, machine, directory, since, other: <_>::default() })
 }
 
 /// Makes the overlay of a buildset, which is recorded before. If that fails, nothing is left of either.
 pub(crate) async fn make(buckets: &Buckets, decided: &Decided, buildset: &Buildset) -> Result<Vec<Sha256>> {
     let recorded = buckets.candidates.record_buildset(buildset).await;
-    let generation = recorded.with_context(|| format!("could not record the buildset `{}`", buildset.buildset))?;
+    recorded.with_context(|| format!("could not record the buildset `{}`", buildset.buildset))?;
     let made = match Overlay::begin(Path::new(&buildset.directory), buildset).await {
         Ok(overlay) => fill(buckets, decided, &overlay).await,
-        Err(error) => {
-            // Whatever is in that directory is not ours.
-            buckets.candidates.delete_buildset(&buildset.buildset, generation).await.context("could not end it")?;
-            return Err(error).context("could not begin the overlay");
-        }
+        Err(error) => Err(error).context("could not begin the overlay"),
     };
     let Err(error) = made else { return made };
     Err(match end(&buckets.candidates, buildset).await {
-        Ok(()) => error,
+        // A directory that was not taken for it was never its own.
+        Ok(_) => error,
         Err(left) => error.context(format!("{left:#}, and it is of no use")),
     })
 }
@@ -141,17 +143,29 @@ async fn fill(buckets: &Buckets, Decided { chosen, document }: &Decided, overlay
 }
 
 /// Ends a buildset: removes its overlay, then what is recorded of it. What of that is gone already is fine.
-pub(crate) async fn end(candidates: &Bucket, buildset: &Buildset) -> Result<()> {
+pub(crate) async fn end(candidates: &Bucket, buildset: &Buildset) -> Result<Removal> {
     let Buildset { buildset: id, directory, .. } = buildset;
     let removed = Overlay::remove(Path::new(directory), buildset).await;
-    removed.with_context(|| format!("could not remove the overlay of the buildset `{id}`"))?;
+    let removed = removed.with_context(|| format!("could not remove the overlay of the buildset `{id}`"))?;
     let forgotten = async {
         match candidates.buildset(id).await? {
             Some((generation, _)) => candidates.delete_buildset(id, generation).await,
             None => Ok(()),
         }
     };
-    forgotten.await.with_context(|| format!("could not record that the buildset `{id}` has ended"))
+    forgotten.await.with_context(|| format!("could not record that the buildset `{id}` has ended"))?;
+    Ok(removed)
+}
+
+/// Says what of an overlay's directory is left, and why.
+pub(crate) fn tell_left(directory: &str, removed: &Removal) {
+    match removed {
+        Removal::Gone => {}
+        Removal::Emptied(reason) => {
+            note(format_args!("note: {directory} stays, without what was in it: {reason}"));
+        }
+        Removal::NotOurs(reason) => warning(format_args!("{directory} stays as it is: {reason}")),
+    }
 }
 
 /// A directory as a buildset records it: absolute, and without links above it.
@@ -162,9 +176,18 @@ pub(crate) fn locate(directory: &Path) -> Result<String> {
     let (Some(above), Some(name)) = (absolute.parent(), absolute.file_name()) else {
         bail!("no overlay can be in `{shown}`: name a directory that is its own");
     };
-    std::fs::create_dir_all(above).with_context(unusable)?;
-    let located: PathBuf = above.canonicalize().with_context(unusable)?.join(name);
+    let located: PathBuf = canonical(above).with_context(unusable)?.join(name);
     located.into_os_string().into_string().ok().with_context(|| format!("`{shown}` is not UTF-8"))
+}
+
+/// A directory without links, as far as it is there.
+fn canonical(directory: &Path) -> io::Result<PathBuf> {
+    match (directory.canonicalize(), directory.parent(), directory.file_name()) {
+        (Err(error), Some(above), Some(name)) if error.kind() == ErrorKind::NotFound => {
+            Ok(canonical(above)?.join(name))
+        }
+        (found, ..) => found,
+    }
 }
 
 /// The bucket that an overlay is.

@@ -4,6 +4,7 @@
 //! removes it, and [`run`] has a command use it.
 
 pub(crate) mod choose;
+pub(crate) mod machine;
 pub(crate) mod make;
 pub(crate) mod production;
 pub(crate) mod run;

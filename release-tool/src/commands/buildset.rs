@@ -2,21 +2,23 @@
 
 use std::{
     ffi::OsString,
+    fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, bail};
 use bucket::{AppName, Bucket, Buildset as Begun, ChangeId, ServerName, Sha256, Try};
 use clap::{Args, Subcommand};
 use console::{note, print_json, print_line, warning};
 use serde_json::{Value, json};
 
 use crate::{
-    builder::Builder,
     buildset::{
         choose::Artifact,
-        make::{Buckets, Decided, Wanted, end, existing, locate, make, new, releases, url},
+        machine::Machine,
+        make::{Buckets, Decided, Wanted, end, existing, locate, make, new, releases, tell_left, url},
         production::Scope,
         run::{Ended, Signals, run},
     },
@@ -144,9 +146,8 @@ impl Start {
 
     /// A buildset that is about to begin, in its directory.
     fn place(&self, options: &Options, buckets: &Buckets) -> Result<Begun> {
-        let Builder { host, .. } = Builder::find(|key| std::env::var(key).ok())?;
         let directory = self.directory.as_ref().map(|directory| options.directory.join(directory));
-        new(&self.change, host, directory, &buckets.candidates)
+        new(&self.change, Machine::find()?, directory, &buckets.candidates)
     }
 }
 
@@ -172,7 +173,7 @@ impl Run {
             let sums = tokio::select! {
                 made = make(&buckets, &decided, &buildset) => made?,
                 signal = signals.next() => {
-                    end(&candidates, &buildset).await?;
+                    report(&finish(&candidates, &buildset).await);
                     return Ok(ExitCode::from(Ended::by(signal).status));
                 }
             };
@@ -185,7 +186,7 @@ impl Run {
                 ));
                 Ok(())
             } else {
-                end(&candidates, &buildset).await
+                finish(&candidates, &buildset).await
             };
             let ended = ended.inspect_err(|_| report(&removed))?;
             let recorded = record(&candidates, &buildset, sums, ended).await;
@@ -197,6 +198,11 @@ impl Run {
             removed.and(recorded).map(|()| ExitCode::SUCCESS)
         })
     }
+}
+
+/// Ends a buildset, and says what is left of its overlay.
+async fn finish(candidates: &Bucket, buildset: &Begun) -> Result<()> {
+    end(candidates, buildset).await.map(|removed| tell_left(&buildset.directory, &removed))
 }
 
 /// Says what went wrong beside what is told by the exit status.
@@ -244,12 +250,15 @@ fn stop(options: &Options, directory: &Path) -> Result<()> {
         if let Some((_, mut buildset)) = existing(&directory).await? {
             // It may lie elsewhere on this machine than on that which made it.
             buildset.directory.clone_from(&directory);
-            end(&candidates, &buildset).await?;
+            finish(&candidates, &buildset).await?;
             note(format_args!("removed {directory}"));
         } else {
-            let is_there = std::fs::exists(&directory).with_context(|| format!("could not look into `{directory}`"))?;
-            ensure!(!is_there, "`{directory}` is not removed, because it is no overlay");
-            note(format_args!("{directory} is not there"));
+            match fs::read_dir(&directory).map(|mut names| names.next().is_none()) {
+                Err(error) if error.kind() == ErrorKind::NotFound => note(format_args!("{directory} is not there")),
+                Ok(true) => note(format_args!("{directory} is empty: nothing of a try is left in it")),
+                Ok(false) => bail!("`{directory}` is not removed, because it is no overlay"),
+                Err(error) => return Err(error).with_context(|| format!("could not look into `{directory}`")),
+            }
         }
         if options.json { print_json(&json!({ "directory": directory })) } else { Ok(()) }
     })

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use bucket::Removal;
 use clap::Args;
 use console::{count, note, print_json, print_line, warning};
 use futures_util::{StreamExt as _, stream};
@@ -10,8 +11,10 @@ use jiff::SignedDuration;
 use serde_json::json;
 
 use crate::{
-    builder::Builder,
-    buildset::make::Buckets,
+    buildset::{
+        machine::Machine,
+        make::{Buckets, tell_left},
+    },
     options::{Options, wait_for},
     sweep::find::{AT_ONCE, Findings, Swept, find},
 };
@@ -36,23 +39,27 @@ pub(crate) struct Sweep {
 
 impl Sweep {
     pub(crate) fn run(self, options: &Options) -> Result<()> {
-        let Builder { host, .. } = Builder::find(|key| std::env::var(key).ok())?;
+        let here = Machine::find()?;
         let older_than = SignedDuration::try_from(self.older_than)?;
         wait_for(async {
             let candidates = options.candidates()?.open().await?;
             let buckets = Buckets { production: options.production().await?, candidates };
-            let Findings { swept, seen, failed } = find(&buckets, &host, older_than).await;
+            let Findings { swept, seen, unread, failed } = find(&buckets, &here, older_than).await;
+            for error in unread {
+                warning(format_args!("{error:#}"));
+            }
             let mut failed: Vec<String> = failed.iter().map(|error| format!("{error:#}")).collect();
             failed.iter().for_each(warning);
             let deleted = stream::iter(&swept).map(async |Swept { what, why }| {
-                let deleted = if self.dry_run { Ok(()) } else { what.delete(&buckets).await };
+                let deleted = if self.dry_run { Ok(Removal::Gone) } else { what.delete(&buckets).await };
                 (what.to_string(), why.to_string(), deleted)
             });
             let mut deleted = std::pin::pin!(deleted.buffered(AT_ONCE));
             let mut gone = Vec::new();
             while let Some((what, why, deleted)) = deleted.next().await {
                 match deleted {
-                    Ok(()) => {
+                    Ok(removed) => {
+                        tell_left(&what, &removed);
                         if !options.json {
                             print_line(format_args!("{what}: {why}"))?;
                         }
@@ -66,7 +73,7 @@ impl Sweep {
                 }
             }
             let (verb, went) = (if self.dry_run { "would delete" } else { "deleted" }, gone.len());
-            note(format_args!("{verb} {went} of {}", count(seen, "candidate or overlay")));
+            note(format_args!("{verb} {went} of {}", count(seen, "object")));
             if options.json {
                 print_json(&json!({ "dry_run": self.dry_run, "seen": seen, "deleted": gone, "failed": failed }))?;
             }

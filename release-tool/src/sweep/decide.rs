@@ -5,7 +5,7 @@ use std::{
     fmt,
 };
 
-use bucket::{AppName, ArtifactType, Change, ChangeState, ReleaseName};
+use bucket::{AppName, ArtifactType, Change, ChangeState, RecordedCandidate, ReleaseName};
 use jiff::SignedDuration;
 
 /// Nothing younger is deleted, whatever became of its change: whoever wrote it may be about to use it.
@@ -23,7 +23,7 @@ pub(crate) enum Kind {
     Gated,
     /// The overlay of a buildset on this machine, and what is recorded of it.
     Overlay,
-    /// What is recorded of a buildset on another machine: by it `sweep` finds the overlay there.
+    /// What is recorded of a buildset on another machine, by which `sweep` finds the overlay there, or what can't be read.
     Elsewhere,
 }
 
@@ -34,7 +34,7 @@ pub(crate) enum ByAge {
     Stays,
     /// It goes.
     Goes,
-    /// It goes if its change has ended ([`ended`]).
+    /// It goes if it, or its change, has ended ([`ended`], [`gated_ended`]).
     Depends,
 }
 
@@ -74,24 +74,39 @@ pub(crate) fn by_age(kind: Kind, age: SignedDuration, older_than: SignedDuration
     }
 }
 
-/// The releases that the promotion of a change makes: of each app the last that was gated of its last patchset.
-pub(crate) fn promotable(change: &Change) -> BTreeSet<&ReleaseName> {
-    let is_gated = |candidate: &&bucket::RecordedCandidate| {
+/// What the promotion of a change makes releases of: of each app the last that was gated of its last patchset.
+pub(crate) fn promotable(change: &Change) -> Vec<&RecordedCandidate> {
+    let is_gated = |candidate: &&RecordedCandidate| {
         candidate.gate && candidate.artifact == ArtifactType::Deb && candidate.patchset == change.patchset
     };
     let gated = change.candidates.iter().filter(is_gated);
-    let last: BTreeMap<&AppName, &ReleaseName> = gated.map(|candidate| (&candidate.app, &candidate.release)).collect();
+    let last: BTreeMap<&AppName, &RecordedCandidate> = gated.map(|candidate| (&candidate.app, candidate)).collect();
     last.into_values().collect()
 }
 
 /// Why nothing of a change is of use any more, if it is so; `released` are those of its candidates that are releases by now.
 pub(crate) fn ended(change: &Change, released: &BTreeSet<ReleaseName>) -> Option<Why> {
     let promotable = promotable(change);
-    let all_are = !promotable.is_empty() && promotable.iter().all(|release| released.contains(*release));
+    let all_are = !promotable.is_empty() && promotable.iter().all(|candidate| released.contains(&candidate.release));
     match change.state {
         ChangeState::Abandoned => Some(Why::Abandoned),
         ChangeState::Merged if all_are => Some(Why::Promoted),
         ChangeState::Merged | ChangeState::Open => None,
+    }
+}
+
+/// The same of what was gated. Whoever tries may write what is recorded of a change, so nothing of that makes it go at once: it
+/// goes once it is a release itself, with these bytes, or is as old as what was built and its change was abandoned.
+pub(crate) fn gated_ended(
+    is_released: bool,
+    change: Option<&Why>,
+    age: SignedDuration,
+    older_than: SignedDuration,
+) -> Option<Why> {
+    match change {
+        _ if is_released => Some(Why::Promoted),
+        Some(Why::Abandoned) if age > older_than => Some(Why::Abandoned),
+        _ => None,
     }
 }
 
@@ -169,5 +184,19 @@ mod tests {
         let mut nothing_gated = change("merged");
         nothing_gated.candidates.truncate(1);
         assert_eq!(ended(&nothing_gated, &BTreeSet::new()), None);
+    }
+
+    #[test]
+    fn of_what_is_gated_the_word_of_its_change_makes_nothing_go_at_once() {
+        let (hours, day) = (SignedDuration::from_hours, SignedDuration::from_hours(24));
+        for (is_released, change, age, expected) in [
+            (true, None, hours(2), Some(Why::Promoted)),
+            (false, Some(Why::Promoted), hours(25), None),
+            (false, Some(Why::Abandoned), hours(2), None),
+            (false, Some(Why::Abandoned), hours(25), Some(Why::Abandoned)),
+            (false, None, hours(25), None),
+        ] {
+            assert_eq!(gated_ended(is_released, change.as_ref(), age, day), expected, "{is_released} {change:?}");
+        }
     }
 }

@@ -7,12 +7,18 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use bucket::{Buildset, BuildsetSummary, Candidate, ChangeId, Error, Overlay, ReleaseName, Timestamp};
+use bucket::{
+    Buildset, BuildsetSummary, Candidate, ChangeId, Error, Overlay, RecordedCandidate, Release, ReleaseName, Removal,
+    Sha256, Timestamp,
+};
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use jiff::SignedDuration;
 
-use super::decide::{ByAge, Kind, Why, by_age, ended, promotable};
-use crate::{buildset::make::Buckets, change::record::read};
+use super::decide::{ByAge, Kind, Why, by_age, ended, gated_ended, promotable};
+use crate::{
+    buildset::{machine::Machine, make::Buckets},
+    change::record::read,
+};
 
 /// Requests that are made at the same time.
 pub(crate) const AT_ONCE: usize = 16;
@@ -31,6 +37,8 @@ pub(crate) enum What {
     Candidate(Kind, Box<Candidate>),
     /// A buildset that was not ended, and what was read of it.
     Buildset(Kind, BuildsetSummary, Box<Buildset>),
+    /// What is recorded of a buildset and can't be read.
+    Unread(BuildsetSummary),
 }
 
 /// What was found out.
@@ -40,44 +48,57 @@ pub(crate) struct Findings {
     pub(crate) swept: Vec<Swept>,
     /// How much was looked at.
     pub(crate) seen: usize,
+    /// What is recorded and makes no sense: it goes by its age.
+    pub(crate) unread: Vec<anyhow::Error>,
     /// What could not be found out.
     pub(crate) failed: Vec<anyhow::Error>,
 }
 
 impl What {
-    fn change(&self) -> &ChangeId {
+    fn change(&self) -> Option<&ChangeId> {
         match self {
-            Self::Candidate(_, candidate) => candidate.place.change(),
-            Self::Buildset(_, _, buildset) => &buildset.change,
+            Self::Candidate(_, candidate) => Some(candidate.place.change()),
+            Self::Buildset(_, _, buildset) => Some(&buildset.change),
+            Self::Unread(_) => None,
         }
     }
 
     fn kind(&self) -> Kind {
         match self {
             Self::Candidate(kind, _) | Self::Buildset(kind, _, _) => *kind,
+            Self::Unread(_) => Kind::Elsewhere,
         }
     }
 
     fn since(&self) -> Timestamp {
         match self {
             Self::Candidate(_, candidate) => candidate.uploaded,
-            Self::Buildset(_, summary, _) => summary.updated,
+            Self::Buildset(_, summary, _) | Self::Unread(summary) => summary.updated,
         }
     }
 
-    /// Deletes it, as it was found. That it is gone is fine.
-    pub(crate) async fn delete(&self, buckets: &Buckets) -> Result<()> {
-        let deleted = match self {
-            Self::Candidate(Kind::Gated, candidate) => buckets.production.delete_candidate(candidate).await,
-            Self::Candidate(_, candidate) => buckets.candidates.delete_candidate(candidate).await,
+    /// Deletes it, as it was found; what is left of an overlay. That it is gone is fine.
+    pub(crate) async fn delete(&self, buckets: &Buckets) -> Result<Removal> {
+        self.delete_from(buckets).await.with_context(|| format!("could not delete {self}"))
+    }
+
+    async fn delete_from(&self, buckets: &Buckets) -> Result<Removal, Error> {
+        match self {
+            Self::Candidate(Kind::Gated, candidate) => buckets.production.delete_candidate(candidate).await?,
+            Self::Candidate(_, candidate) => buckets.candidates.delete_candidate(candidate).await?,
             Self::Buildset(kind, BuildsetSummary { id, generation, .. }, buildset) => {
-                if *kind == Kind::Overlay {
-                    Overlay::remove(Path::new(&buildset.directory), buildset).await?;
-                }
-                buckets.candidates.delete_buildset(id, *generation).await
+                let removed = match kind {
+                    Kind::Overlay => Overlay::remove(Path::new(&buildset.directory), buildset).await?,
+                    _ => Removal::Gone,
+                };
+                buckets.candidates.delete_buildset(id, *generation).await?;
+                return Ok(removed);
             }
-        };
-        deleted.with_context(|| format!("could not delete {self}"))
+            Self::Unread(BuildsetSummary { id, generation, .. }) => {
+                buckets.candidates.delete_buildset(id, *generation).await?;
+            }
+        }
+        Ok(Removal::Gone)
     }
 }
 
@@ -91,12 +112,13 @@ impl fmt::Display for What {
             Self::Buildset(_, summary, buildset) => {
                 write!(f, "the record of the buildset {} on {}", summary.id, console::safe(&buildset.host))
             }
+            Self::Unread(summary) => write!(f, "the unreadable record of the buildset {}", summary.id),
         }
     }
 }
 
 /// Finds what goes. What can't be read is told, and keeps nothing else from being found.
-pub(crate) async fn find(buckets: &Buckets, host: &str, older_than: SignedDuration) -> Findings {
+pub(crate) async fn find(buckets: &Buckets, here: &Machine, older_than: SignedDuration) -> Findings {
     let mut findings = Findings::default();
     let mut found = Vec::new();
     // Listed first: from the answers is known what time it is there.
@@ -105,20 +127,26 @@ pub(crate) async fn find(buckets: &Buckets, host: &str, older_than: SignedDurati
     let begun = listed(&mut findings, buckets.candidates.buildsets(), "the buildsets").await;
     found.extend(built.into_iter().map(|candidate| What::Candidate(Kind::Built, Box::new(candidate))));
     found.extend(gated.into_iter().map(|candidate| What::Candidate(Kind::Gated, Box::new(candidate))));
-    let read = stream::iter(begun).map(async |summary| {
-        let read = buckets.candidates.buildset(&summary.id).await;
-        (read.with_context(|| format!("could not read the buildset `{}`", summary.id)), summary)
-    });
+    let read = stream::iter(begun).map(async |summary| (buckets.candidates.buildset(&summary.id).await, summary));
     let mut read = std::pin::pin!(read.buffered(AT_ONCE));
     while let Some((read, summary)) = read.next().await {
         match read {
             Ok(Some((generation, buildset))) if generation == summary.generation => {
-                let kind = if buildset.host == host { Kind::Overlay } else { Kind::Elsewhere };
+                let kind = if here.has(&buildset) { Kind::Overlay } else { Kind::Elsewhere };
                 found.push(What::Buildset(kind, summary, Box::new(buildset)));
             }
             // It has ended meanwhile.
             Ok(_) => {}
-            Err(error) => findings.failed.push(error),
+            Err(error) => {
+                let is_malformed = matches!(error, Error::Malformed { .. });
+                let error = anyhow::Error::new(error).context(format!("could not read the buildset `{}`", summary.id));
+                if is_malformed {
+                    findings.unread.push(error);
+                    found.push(What::Unread(summary));
+                } else {
+                    findings.failed.push(error);
+                }
+            }
         }
     }
     findings.seen = found.len();
@@ -130,13 +158,25 @@ pub(crate) async fn find(buckets: &Buckets, host: &str, older_than: SignedDurati
         match by_age(what.kind(), age, older_than) {
             ByAge::Stays => {}
             ByAge::Goes => findings.swept.push(Swept { what, why: Why::Old(age) }),
-            ByAge::Depends => depends.push(what),
+            ByAge::Depends => depends.push((what, age)),
         }
     }
-    let ended = changes_ended(buckets, &mut findings, &depends).await;
-    for what in depends {
-        if let Some(why) = ended.get(what.change()) {
-            findings.swept.push(Swept { why: why.clone(), what });
+    let ended = changes_ended(buckets, &mut findings, depends.iter().filter_map(|(what, _)| what.change())).await;
+    let judged = stream::iter(depends).map(async |(what, age)| {
+        let change = what.change().and_then(|id| ended.get(id));
+        let why = match &what {
+            What::Candidate(Kind::Gated, candidate) => is_released(buckets, candidate)
+                .await
+                .map(|is_released| gated_ended(is_released, change, age, older_than)),
+            _ => Ok(change.cloned()),
+        };
+        (what, why)
+    });
+    let mut judged = std::pin::pin!(judged.buffered(AT_ONCE));
+    while let Some((what, why)) = judged.next().await {
+        match why {
+            Ok(why) => findings.swept.extend(why.map(|why| Swept { what, why })),
+            Err(error) => findings.failed.push(error),
         }
     }
     findings
@@ -153,8 +193,12 @@ async fn listed<T>(findings: &mut Findings, listing: impl Stream<Item = Result<T
 }
 
 /// Of which changes nothing is of use any more, and why.
-async fn changes_ended(buckets: &Buckets, findings: &mut Findings, of: &[What]) -> BTreeMap<ChangeId, Why> {
-    let changes: BTreeSet<&ChangeId> = of.iter().map(What::change).collect();
+async fn changes_ended<'a>(
+    buckets: &Buckets,
+    findings: &mut Findings,
+    changes: impl Iterator<Item = &'a ChangeId>,
+) -> BTreeMap<ChangeId, Why> {
+    let changes: BTreeSet<&ChangeId> = changes.collect();
     let read = stream::iter(changes).map(async |id| (id, change_ended(buckets, id).await)).buffered(AT_ONCE);
     let mut read = std::pin::pin!(read);
     let mut all = BTreeMap::new();
@@ -172,12 +216,25 @@ async fn change_ended(buckets: &Buckets, id: &ChangeId) -> Result<Option<Why>> {
     let Some((_, change)) = read(&buckets.candidates, id).await? else { return Ok(None) };
     let mut released = BTreeSet::<ReleaseName>::new();
     if change.state == bucket::ChangeState::Merged {
-        for release in promotable(&change) {
-            let found = buckets.production.release(release).await;
-            if found.with_context(|| format!("could not read `{release}`"))?.is_some() {
+        for RecordedCandidate { release, sha256, size, .. } in promotable(&change) {
+            if has_release(buckets, release, sha256, *size).await? {
                 released.insert(release.clone());
             }
         }
     }
     Ok(ended(&change, &released))
+}
+
+/// Whether a gated candidate is a release by now. One of which nobody knows the bytes is none.
+async fn is_released(buckets: &Buckets, candidate: &Candidate) -> Result<bool> {
+    let Ok(facts) = &candidate.metadata else { return Ok(false) };
+    has_release(buckets, candidate.place.release(), &facts.release.sha256, candidate.size).await
+}
+
+/// Whether production has a release with these bytes.
+async fn has_release(buckets: &Buckets, release: &ReleaseName, sha256: &Sha256, size: u64) -> Result<bool> {
+    let found = buckets.production.release(release).await;
+    let found = found.with_context(|| format!("could not read `{release}`"))?;
+    let is_same = |found: Release| found.size == size && found.metadata.is_ok_and(|facts| facts.sha256 == *sha256);
+    Ok(found.is_some_and(is_same))
 }
