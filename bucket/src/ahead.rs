@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{StreamExt as _, stream};
 
 use crate::{Change, ChangeId, ChangeState, Error};
 
@@ -27,6 +27,9 @@ pub enum NotAhead {
     /// More than [`Ahead::MAX`] are.
     #[error("more than {max} changes are ahead of `{0}`: merge some of them first", max = Ahead::MAX)]
     TooMany(ChangeId),
+    /// More than [`Ahead::MAX_KNOWN`] are needed, open or not.
+    #[error("more than {max} changes are needed by `{0}` and what is ahead of it: record fewer", max = Ahead::MAX_KNOWN)]
+    TooManyKnown(ChangeId),
     /// Changes of which each needs the next, and the last is the first.
     #[error("changes need each other in a circle: {}; record other needs of one of them", in_order(.0))]
     Circle(Vec<ChangeId>),
@@ -39,6 +42,9 @@ fn in_order(circle: &[ChangeId]) -> String {
 impl Ahead {
     /// Most changes that may be ahead of one.
     pub const MAX: usize = 200;
+
+    /// Most changes that are looked at to find them.
+    pub const MAX_KNOWN: usize = 1000;
 
     /// Changes that are read at the same time.
     pub const AT_ONCE: usize = 16;
@@ -58,25 +64,29 @@ impl Ahead {
         let mut steps = 1;
         while !next.is_empty() {
             next.retain(|need| need != id && seen.insert(need.clone()));
-            let reading = stream::iter(next.clone()).map(|need| {
+            if seen.len() > Self::MAX_KNOWN {
+                return Err(NotAhead::TooManyKnown(id.clone()));
+            }
+            let reading = stream::iter(next).map(|need| {
                 let found = read(need.clone());
-                async move { found.await.map_err(|error| NotAhead::Unread(need, error)) }
+                async move { (need, found.await) }
             });
-            let found: Vec<Option<Change>> = reading.buffered(Self::AT_ONCE).try_collect().await?;
+            let mut reading = std::pin::pin!(reading.buffered(Self::AT_ONCE));
             let mut further = Vec::new();
-            for (need, found) in next.into_iter().zip(found) {
+            while let Some((need, found)) = reading.next().await {
                 match found {
-                    None => ahead.unknown.push(need),
-                    Some(change) if change.state == ChangeState::Open => {
+                    Err(error) => return Err(NotAhead::Unread(need, error)),
+                    Ok(None) => ahead.unknown.push(need),
+                    Ok(Some(change)) if change.state == ChangeState::Open => {
+                        if ahead.open.len() == Self::MAX {
+                            return Err(NotAhead::TooMany(id.clone()));
+                        }
                         graph.insert(need.clone(), change.needs.clone());
                         further.extend(change.needs.iter().cloned());
                         ahead.open.push((need, change, steps));
                     }
-                    Some(change) => ahead.ended.push((need, change.state)),
+                    Ok(Some(change)) => ahead.ended.push((need, change.state)),
                 }
-            }
-            if ahead.open.len() > Self::MAX {
-                return Err(NotAhead::TooMany(id.clone()));
             }
             (next, steps) = (further, steps + 1);
         }
@@ -129,5 +139,40 @@ mod tests {
         assert_eq!(found(&[("a/1", &["a/2"]), ("a/2", &["a/1"])]).unwrap(), "a/1 a/2 a/1");
         let behind = [("a/1", &["a/2"][..]), ("a/2", &["a/3"]), ("a/3", &["a/4"]), ("a/4", &["a/2"])];
         assert_eq!(found(&behind).unwrap(), "a/2 a/3 a/4 a/2");
+    }
+
+    /// What is ahead of `a/1`, which needs so many, each of which needs as many others; and how many were read.
+    async fn wide(width: usize, state: Option<&str>) -> (Result<Ahead, NotAhead>, usize) {
+        let needs = |of: &str| (0..width).map(|n| format!("{of}-{n}").parse().unwrap()).collect::<Vec<ChangeId>>();
+        let reads = std::cell::Cell::new(0);
+        let read = |need: ChangeId| {
+            reads.set(reads.get() + 1);
+            let change = state.map(|state| {
+                serde_json::from_value(serde_json::json!({
+                    "schema": 1, "project": need.project(), "change": need.change(), "patchset": 1,
+                    "commit": "7".repeat(40), "tree": "7".repeat(40), "branch": "main",
+                    "needs": needs(&need.to_string()), "state": state, "candidates": [],
+                    "updated": "2026-11-20T19:00:00Z", "by": "dev@ci",
+                }))
+                .unwrap()
+            });
+            async { Ok(change) }
+        };
+        let ahead = Ahead::of(&"a/1".parse().unwrap(), &needs("a/1"), read).await;
+        (ahead, reads.get())
+    }
+
+    #[tokio::test]
+    async fn however_many_are_needed_few_are_read() {
+        let (ahead, reads) = wide(200, Some("open")).await;
+        assert!(matches!(ahead, Err(NotAhead::TooMany(_))), "{ahead:?}");
+        assert!(reads <= 200 + 1 + Ahead::AT_ONCE, "{reads}");
+        let (ahead, _) = wide(200, Some("merged")).await;
+        assert_eq!(ahead.unwrap().ended.len(), 200);
+        for state in [None, Some("merged")] {
+            let (ahead, reads) = wide(1001, state).await;
+            assert!(matches!(ahead, Err(NotAhead::TooManyKnown(_))), "{ahead:?}");
+            assert_eq!(reads, 0);
+        }
     }
 }

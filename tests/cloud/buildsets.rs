@@ -93,6 +93,21 @@ async fn an_overlay_has_what_is_ahead_and_productions_rest(world: World) {
     let again = world.json(&arguments);
     assert_eq!((&again["buildset"], &again["directory"]), (&made["buildset"], &made["directory"]));
     assert_eq!(fs::metadata(out.join("server/web-1.json")).unwrap().modified().unwrap(), written);
+    // Other bytes under the same name are another overlay.
+    let time = candidate.time().to_string();
+    let arguments_of = ["candidate", "-m", "another note", "lib", "--change", "lib/1", "--time", &time];
+    let checkout = |commit: &str| {
+        let mut git = Command::new("git");
+        git.arg("-C").arg(world.repo.directory()).args(["checkout", "--quiet", commit]);
+        assert!(git.status().unwrap().success());
+    };
+    checkout("HEAD~1");
+    world.done(&arguments_of);
+    checkout("-");
+    let anew = world.json(&arguments);
+    assert_ne!(anew["buildset"], made["buildset"]);
+    assert_eq!(anew["artifacts"][1]["release"], made["artifacts"][1]["release"]);
+    assert_ne!(anew["artifacts"][1]["sha256"], made["artifacts"][1]["sha256"]);
     // It is a bucket as any other, and never taken for production.
     let url = made["bucket"].as_str().unwrap();
     let listed = world.done(&["list", "lib", "--names", "--bucket", url]).stdout;
@@ -140,7 +155,7 @@ async fn the_nearest_counts_and_what_was_abandoned_does_not(world: World) {
     let start = |change: &str, more: &[&str]| {
         let out = world.path(&change.replace('/', "-"));
         let out = out.to_str().unwrap().to_owned();
-        let mut arguments = vec!["buildset", "start", "--change", change, "--app", "web", "lib", "--out", &out];
+        let mut arguments = vec!["buildset", "start", "--change", change, "--app", "web", "lib", "web", "--out", &out];
         arguments.extend(more);
         let output = world.done(&arguments);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

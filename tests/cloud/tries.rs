@@ -201,3 +201,29 @@ async fn a_candidate_bucket_that_is_emptied_meanwhile_fails_the_try_and_nothing_
     assert_eq!(output.status.code(), Some(3));
     assert_eq!(world.all().await, before);
 }
+
+#[tokio::test]
+async fn a_start_that_was_killed_is_made_up_for_by_the_same_command() {
+    let world = with_change(World::over_google().await);
+    let gcs = world.gcs.as_ref().unwrap();
+    let out = world.path("overlay");
+    let arguments = ["buildset", "start", "--change", "web/2", "--out", out.to_str().unwrap()];
+    let downloads = |requests: &[harness::gcs::Request]| {
+        requests.iter().filter(|request| request.kind == Kind::Get && request.object.starts_with("debs/lib/")).count()
+    };
+    for (signal, is_left) in [(Signal::TERM, false), (Signal::KILL, true)] {
+        gcs.fail(Kind::Get, "debs/lib/", Fault::NeverAnswer);
+        let before = downloads(&gcs.requests());
+        let mut child = world.release(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        gcs.until(|requests| downloads(requests) > before).await;
+        let status = signalled(&mut child, signal);
+        gcs.heal();
+        assert_eq!((status.signal().is_some(), out.exists()), (is_left, is_left));
+        let left: Vec<_> = world.candidates.buildsets().try_collect().await.unwrap();
+        assert_eq!(left.len(), usize::from(is_left));
+    }
+    let made = world.json(&arguments);
+    let left: Vec<_> = world.candidates.buildsets().try_collect().await.unwrap();
+    assert_eq!(left.iter().map(|left| left.id.as_str()).collect::<Vec<_>>(), [made["buildset"].as_str().unwrap()]);
+    assert!(out.join("debs/lib").exists() && out.join("debs/web").exists());
+}

@@ -1,6 +1,7 @@
 //! Making the overlay of a buildset, and ending that. Production is only read.
 
 use std::{
+    collections::BTreeMap,
     io::{self, ErrorKind},
     path::{Path, PathBuf},
 };
@@ -8,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use bucket::{
     AppName, ArtifactType, Bucket, BucketOptions, BucketUrl, BuildId, Buildset, CandidatePlace, ChangeId, Error,
-    Overlay, Release, Removal, ServerDocument, ServerName, Sha256,
+    Overlay, Release, ReleaseName, Removal, ServerDocument, ServerName, Sha256,
 };
 use console::{note, warning};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -22,6 +23,9 @@ use crate::change::record::{ahead, read_known};
 
 /// Packages that are copied at the same time.
 const COPIES_AT_ONCE: usize = 4;
+
+/// Releases that are looked at at the same time.
+const READS_AT_ONCE: usize = 16;
 
 /// The two buckets that a try reads.
 #[derive(Debug)]
@@ -214,16 +218,31 @@ pub(crate) async fn releases(overlay: &Bucket) -> Result<Vec<Release>> {
 }
 
 impl Decided {
-    /// Whether an overlay is what was decided: then there is nothing to do.
-    pub(crate) async fn is_in(&self, overlay: &Bucket) -> Result<bool> {
+    /// Whether an overlay is what was decided, to the byte: then there is nothing to do.
+    pub(crate) async fn is_in(&self, overlay: &Bucket, production: &Bucket) -> Result<bool> {
         if let Some((server, document)) = &self.document {
             let read = overlay.server_document(server).await.context("could not read the overlay")?;
             if read.as_ref().map(|(_, read)| read) != Some(document) {
                 return Ok(false);
             }
         }
-        let is_in = |release: &Release| self.chosen.artifacts.iter().any(|chosen| *chosen.release() == release.name);
-        let there = releases(overlay).await?;
-        Ok(there.len() == self.chosen.artifacts.len() && there.iter().all(is_in))
+        let sums = stream::iter(&self.chosen.artifacts).map(async |artifact| {
+            let sum = match artifact {
+                Artifact::Candidate(picked) => Some(picked.sha256.clone()),
+                Artifact::Production(release) => {
+                    let found = production.release(release).await;
+                    sum(found.with_context(|| format!("could not read `{release}`"))?)
+                }
+            };
+            anyhow::Ok((artifact.release().clone(), sum))
+        });
+        let decided: BTreeMap<ReleaseName, Option<Sha256>> = sums.buffered(READS_AT_ONCE).try_collect().await?;
+        let there = releases(overlay).await?.into_iter().map(|release| (release.name.clone(), sum(Some(release))));
+        Ok(there.collect::<BTreeMap<_, _>>() == decided && decided.values().all(Option::is_some))
     }
+}
+
+/// What is said of the bytes of a release.
+fn sum(release: Option<Release>) -> Option<Sha256> {
+    Some(release?.metadata.ok()?.sha256)
 }

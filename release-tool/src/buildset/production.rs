@@ -1,6 +1,6 @@
 //! What of production an overlay takes, before anything of a change replaces it.
 
-use std::pin::pin;
+use std::{collections::BTreeSet, pin::pin};
 
 use anyhow::{Context as _, Result, ensure};
 use bucket::{AppName, Bucket, ChannelName, Release, ReleaseName, ServerDocument, ServerName};
@@ -19,7 +19,7 @@ pub(crate) enum Scope {
     /// What a server should have.
     Server(ServerName),
     /// These apps.
-    Apps(Vec<AppName>),
+    Apps(BTreeSet<AppName>),
     /// All apps that have releases.
     All,
 }
@@ -40,7 +40,7 @@ pub(crate) struct Production {
 /// # Errors
 /// When it can't be read, or there is no such server document.
 pub(crate) async fn read(bucket: &Bucket, scope: &Scope) -> Result<Production> {
-    let apps = match scope {
+    let apps: Vec<AppName> = match scope {
         Scope::Server(server) => {
             let read = bucket.server_document(server).await;
             let read = read.with_context(|| format!("could not read the server document `{server}`"))?;
@@ -55,7 +55,7 @@ pub(crate) async fn read(bucket: &Bucket, scope: &Scope) -> Result<Production> {
             let document = document.with_metadata(<_>::default());
             return Ok(Production { document: Some((server.clone(), document)), releases, lacking: Vec::new() });
         }
-        Scope::Apps(apps) => apps.clone(),
+        Scope::Apps(apps) => apps.iter().cloned().collect(),
         Scope::All => bucket.apps().try_collect().await.context("could not list the apps")?,
     };
     let chosen = stream::iter(&apps).map(async |app| {

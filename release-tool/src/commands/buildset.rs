@@ -96,7 +96,7 @@ struct Run {
 impl Buildset {
     pub(crate) fn run(self, options: &Options) -> Result<ExitCode> {
         match self.verb {
-            Verb::Start(start) => start.run(options).map(|()| ExitCode::SUCCESS),
+            Verb::Start(start) => start.run(options),
             Verb::Run(run) => run.run(options),
             Verb::Stop { overlay } => stop(options, &options.directory.join(overlay)).map(|()| ExitCode::SUCCESS),
         }
@@ -104,25 +104,43 @@ impl Buildset {
 }
 
 impl Start {
-    fn run(self, options: &Options) -> Result<()> {
+    fn run(self, options: &Options) -> Result<ExitCode> {
         wait_for(async {
+            let mut signals = Signals::listen()?;
             let candidates = options.candidates()?.open().await?;
             if let Some((overlay, running)) = running(&candidates, &self.change).await? {
                 note(format_args!("note: this runs in the buildset `{}`, which is used again", running.buildset));
-                return tell_existing(options, &overlay, &running).await;
+                return tell_existing(options, &overlay, &running).await.map(|()| ExitCode::SUCCESS);
             }
-            let buckets = Buckets { production: options.production().await?, candidates };
-            let decided = self.decide(options, &buckets).await?;
-            let buildset = self.place(options, &buckets)?;
+            let begun = tokio::select! {
+                begun = self.begin(options, candidates) => begun?,
+                signal = signals.next() => return Ok(ExitCode::from(Ended::by(signal).status)),
+            };
+            let Begin { buildset, decided, buckets } = &begun;
             if let Some((overlay, there)) = existing(&buildset.directory).await?
                 && there.change == self.change
-                && decided.is_in(&overlay).await?
             {
-                return tell_existing(options, &overlay, &there).await;
+                if decided.is_in(&overlay, &buckets.production).await? {
+                    return tell_existing(options, &overlay, &there).await.map(|()| ExitCode::SUCCESS);
+                }
+                note(format_args!("note: the buildset `{}` has something else in it, and ends", there.buildset));
+                finish(&buckets.candidates, &Begun { directory: buildset.directory.clone(), ..there }).await?;
             }
-            let sums = make(&buckets, &decided, &buildset).await?;
-            tell(options, &buildset, &decided.chosen.artifacts.iter().zip(&sums).map(described).collect())
+            match begun.make(&mut signals).await? {
+                Ok(sums) => {
+                    let artifacts = decided.chosen.artifacts.iter().zip(&sums).map(described).collect();
+                    tell(options, buildset, &artifacts).map(|()| ExitCode::SUCCESS)
+                }
+                Err(ended) => Ok(ExitCode::from(ended.status)),
+            }
         })
+    }
+
+    /// Decides all that is to be decided before anything is made.
+    async fn begin(&self, options: &Options, candidates: Bucket) -> Result<Begin> {
+        let buckets = Buckets { production: options.production().await?, candidates };
+        let decided = self.decide(options, &buckets).await?;
+        Ok(Begin { buildset: self.place(options, &buckets)?, decided, buckets })
     }
 
     /// Decides what the overlay has, and says that.
@@ -130,7 +148,7 @@ impl Start {
         let scope = match (&self.server, self.app.as_slice()) {
             (Some(server), _) => Scope::Server(server.clone()),
             (None, []) => Scope::All,
-            (None, apps) => Scope::Apps(apps.to_vec()),
+            (None, apps) => Scope::Apps(apps.iter().cloned().collect()),
         };
         let requires = Manifest::read(&options.directory()?)?.requires();
         let wanted = Wanted { change: self.change.clone(), scope, requires, missing_ok: self.missing_ok };
@@ -151,6 +169,26 @@ impl Start {
     }
 }
 
+/// A buildset that is about to begin.
+struct Begin {
+    buildset: Begun,
+    decided: Decided,
+    buckets: Buckets,
+}
+
+impl Begin {
+    /// Makes the overlay. A signal ends that, and nothing is left.
+    async fn make(&self, signals: &mut Signals) -> Result<Result<Vec<Sha256>, Ended>> {
+        tokio::select! {
+            made = make(&self.buckets, &self.decided, &self.buildset) => made.map(Ok),
+            signal = signals.next() => {
+                report(&finish(&self.buckets.candidates, &self.buildset).await);
+                Ok(Err(Ended::by(signal)))
+            }
+        }
+    }
+}
+
 impl Run {
     fn run(self, options: &Options) -> Result<ExitCode> {
         let Self { start, keep, command } = &self;
@@ -161,22 +199,15 @@ impl Run {
                 let ended = run(command, &variables(&running), &options.directory, &mut signals).await?;
                 return Ok(ExitCode::from(ended.status));
             }
-            let begin = async {
-                let buckets = Buckets { production: options.production().await?, candidates: candidates.clone() };
-                let decided = start.decide(options, &buckets).await?;
-                anyhow::Ok((start.place(options, &buckets)?, decided, buckets))
-            };
-            let (buildset, decided, buckets) = tokio::select! {
-                decided = begin => decided?,
+            let begun = tokio::select! {
+                begun = start.begin(options, candidates.clone()) => begun?,
                 signal = signals.next() => return Ok(ExitCode::from(Ended::by(signal).status)),
             };
-            let sums = tokio::select! {
-                made = make(&buckets, &decided, &buildset) => made?,
-                signal = signals.next() => {
-                    report(&finish(&candidates, &buildset).await);
-                    return Ok(ExitCode::from(Ended::by(signal).status));
-                }
+            let sums = match begun.make(&mut signals).await? {
+                Ok(sums) => sums,
+                Err(ended) => return Ok(ExitCode::from(ended.status)),
             };
+            let buildset = begun.buildset;
             let ended = run(command, &variables(&buildset), &options.directory, &mut signals).await;
             let removed = if *keep {
                 note(format_args!(
