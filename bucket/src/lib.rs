@@ -85,7 +85,7 @@ pub use channel_state::{ChannelState, LaterCommit, OffChannel, OffState, Soaking
 pub use document_metadata::{DocumentMetadata, LastPush, Retry, ToldHold};
 pub use download::Download;
 pub use error::Error;
-pub use file::{FileBucket, NewBucket};
+pub use file::{FileBucket, NewBucket, overlay::Removal};
 pub use gcs::{Firmware, GcsBucket, NoToken, PRODUCT_NAME, PubSubError, Pulled, Subscription, Tokens, Topic, firmware};
 pub use halt::Halt;
 pub use history::HistoryEntry;
@@ -96,7 +96,7 @@ pub use name::NameError;
 pub use object::{Fetched, Generation, Metadata, Object, ObjectInfo};
 pub use options::{BucketOptions, Credentials, PubSubOptions};
 pub use original::OriginalRelease;
-pub use overlay::{Overlay, Removal};
+pub use overlay::Overlay;
 pub use package::{
     check::{Check, CheckPace, Probe},
     command::CheckCommand,

@@ -6,20 +6,9 @@
 use std::path::Path;
 
 use crate::{
-    Bucket, Buildset, CandidatePlace, Error, FileBucket, Metadata, ObjectPath, ReleaseMetadata, ReleaseName,
+    Bucket, Buildset, CandidatePlace, Error, FileBucket, Metadata, ObjectPath, ReleaseMetadata, ReleaseName, Removal,
     ServerDocument, ServerName, Sha256, file, layout,
 };
-
-/// What became of a directory that was to be removed: in any case nothing of the buildset is in it any more.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Removal {
-    /// It is gone, or was.
-    Gone,
-    /// The directory itself stays, for this reason.
-    Emptied(String),
-    /// It doesn't belong to the buildset, for this reason, and was not touched.
-    NotOurs(String),
-}
 
 /// A bucket for the time of one try.
 #[derive(Debug)]

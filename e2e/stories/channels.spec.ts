@@ -91,6 +91,8 @@ test("a release that has not gone through the channel before is set only by who 
   await expect(async () => {
     await page.goto(`${stage.address}/channels/web/prod`);
     await expect(past).toBeVisible({ timeout: 500 });
+    // Only then does the page know what it would change.
+    await expect(page.getByText("the fair").first()).toBeVisible({ timeout: 500 });
   }).toPass();
   await set();
   await expect(page.getByText("has not gone through the channel")).toBeVisible();

@@ -95,7 +95,9 @@ async fn an_overlay_has_what_is_ahead_and_productions_rest(world: World) {
     assert_eq!(fs::metadata(out.join("server/web-1.json")).unwrap().modified().unwrap(), written);
     // Other bytes under the same name are another overlay.
     let time = candidate.time().to_string();
-    let arguments_of = ["candidate", "-m", "another note", "lib", "--change", "lib/1", "--time", &time];
+    let dist = world.path("other-dist");
+    let dist = dist.to_str().unwrap();
+    let arguments_of = ["candidate", "-m", "another note", "lib", "--change", "lib/1", "--time", &time, "--out", dist];
     let checkout = |commit: &str| {
         let mut git = Command::new("git");
         git.arg("-C").arg(world.repo.directory()).args(["checkout", "--quiet", commit]);

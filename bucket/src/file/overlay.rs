@@ -15,13 +15,24 @@ use rustix::{
 use serde::Deserialize;
 
 use super::beneath::{DIRECTORY, open_in};
-use crate::{BuildId, Error, layout, overlay::Removal};
+use crate::{BuildId, Error, layout};
 
 /// Most bytes of a mark.
 const MAX_MARK: u64 = 64 << 10;
 
 /// How often what is removed may be written to meanwhile, by what the try has left running.
 const MAX_ROUNDS: usize = 100;
+
+/// What became of a directory that was to be removed: in any case nothing of the buildset is in it any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Removal {
+    /// It is gone, or was.
+    Gone,
+    /// The directory itself stays, for this reason.
+    Emptied(String),
+    /// It doesn't belong to the buildset, for this reason, and was not touched.
+    NotOurs(String),
+}
 
 /// What is read of a mark.
 #[derive(Deserialize)]
