@@ -15,8 +15,8 @@ use crate::{
 
 /// Below the root of the repository: where the files are.
 const DIRECTORY: &str = ".pipeline";
-/// The file itself.
-const FILE: &str = ".pipeline/config.yaml";
+/// Below the root of the repository: the file itself.
+pub const FILE: &str = ".pipeline/config.yaml";
 
 /// What has to be known to check a file.
 #[derive(Debug, Clone, Copy)]

@@ -17,10 +17,11 @@ mod variants;
 mod yaml;
 
 pub use actions::{Action, Build, ChannelMove, Copy, Deploy, Export, Publish, Run};
-pub use check::{Checked, Known, read};
+pub use check::{Checked, FILE, Known, read};
 pub use config::{Pipeline, Pipelines};
 pub use execution::Order;
 pub use problem::{Place, Problem};
 pub use stage::{SETUP_VALUES, Stage};
 pub use template::{Piece, Template};
 pub use variants::{Variant, Variants};
+pub use yaml::MAX_SIZE;

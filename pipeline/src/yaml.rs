@@ -7,8 +7,8 @@ use saphyr_parser::{Event, Marker, Parser, ScanError};
 
 use crate::problem::{Place, Problems};
 
-/// Most bytes of a file.
-pub(crate) const MAX_SIZE: usize = 256 << 10;
+/// Most bytes of a file, the one of the pipelines or one of variants; what is larger is refused.
+pub const MAX_SIZE: usize = 256 << 10;
 /// How deep lists and maps may lie in each other.
 const MAX_DEPTH: usize = 64;
 /// Most texts, lists and maps in a file, each alias counted as what it stands for.

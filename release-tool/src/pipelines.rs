@@ -2,12 +2,7 @@
 
 use std::{fs::File, io::Read as _, path::Path};
 
-use pipeline::{Action, Checked, Known, Problem};
-
-/// Where that is said.
-const FILE: &str = ".pipeline/config.yaml";
-/// Most bytes that are read of a file; what is larger is refused by its size.
-const MAX_READ: u64 = (256 << 10) + 1;
+use pipeline::{Action, Checked, FILE, Known, MAX_SIZE, Problem};
 
 /// The pipelines of the checkout in a directory; `None` if there is no file of them.
 ///
@@ -41,6 +36,6 @@ fn read_below(directory: &Path, file: &str) -> Result<Vec<u8>, String> {
         return Err("is not a file".to_owned());
     }
     let mut content = Vec::new();
-    File::open(path).and_then(|file| file.take(MAX_READ).read_to_end(&mut content)).map_err(unreadable)?;
+    File::open(path).and_then(|file| file.take(MAX_SIZE as u64 + 1).read_to_end(&mut content)).map_err(unreadable)?;
     Ok(content)
 }

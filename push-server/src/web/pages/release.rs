@@ -184,11 +184,12 @@ mod tests {
         let release: bucket::ReleaseName =
             format!("web/web:dev@build-1:2026-11-20T19:05:07Z:{own}.deb").parse().unwrap();
         let place = CandidatePlace::Gated { change: "web/12".parse().unwrap(), release: release.clone() };
-        let about = ReleaseMetadata { repo: "https://git.example/acme/web.git".to_owned(), ..facts(7) };
+        let (_file, deb) = package(7);
+        let (repo, sha256) = ("https://git.example/acme/web.git".to_owned(), deb.sha256.clone());
+        let about = ReleaseMetadata { repo, sha256, ..facts(7) };
         let (change, tree, build) = (place.change().clone(), "e".repeat(40).parse().unwrap(), BuildId::random());
         let about = CandidateMetadata { release: about, change, patchset: 3, tree, base: None, build };
         let bucket = web.refresher.bucket();
-        let (_file, deb) = package(7);
         bucket.upload_candidate(&place, &deb, &about, &|_| ()).await.unwrap();
         let candidate = bucket.candidate(&place).await.unwrap().unwrap();
         bucket.promote(&candidate, &about, &landed.parse().unwrap()).await.unwrap();

@@ -111,21 +111,22 @@ impl Channels {
         let (minute, second) = (self.built / 60, self.built % 60);
         let name: ReleaseName =
             format!("web/web:dev@build-1:2026-11-20T19:{minute:02}:{second:02}Z:{commit}.deb").parse().unwrap();
+        let deb = self.elsewhere.path().join("deb");
+        std::fs::write(&deb, "deb").unwrap();
+        let deb = SourceFile::read(&deb).unwrap();
         let metadata = ReleaseMetadata {
             dirty,
             note: format!("built {}", self.built),
             services: vec!["web.service".to_owned()],
-            sha256: [0; 32].into(),
-            size: 3,
+            sha256: deb.sha256.clone(),
+            size: deb.size,
             package: "web".parse().unwrap(),
             version: format!("0+{}", self.built),
             architecture: "all".parse().unwrap(),
             repo: "https://elsewhere.example/other".to_owned(),
             branch: "other".to_owned(),
         };
-        let deb = self.elsewhere.path().join("deb");
-        std::fs::write(&deb, "deb").unwrap();
-        (name, SourceFile::read(&deb).unwrap(), metadata)
+        (name, deb, metadata)
     }
 
     fn command(&self, arguments: &str) -> Command {
