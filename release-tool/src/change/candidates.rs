@@ -1,8 +1,8 @@
 //! What is recorded of a change's candidates: pure functions of what was there and what is said.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use bucket::{
     AppName, ArtifactType, CandidatePlace, Change, ChangeId, ChangeState, Commit, RecordedCandidate, Timestamp,
 };
@@ -74,17 +74,29 @@ pub(crate) fn gated<'a>(
     change: &'a Change,
     apps: &[AppName],
 ) -> Result<Vec<(&'a RecordedCandidate, CandidatePlace)>> {
-    let packages = change.candidates.iter().filter(|known| known.gate && known.artifact == ArtifactType::Deb);
-    let all: BTreeMap<&AppName, &RecordedCandidate> = packages.map(|known| (&known.app, known)).collect();
-    if let Some(app) = apps.iter().find(|app| !all.contains_key(app)) {
-        bail!("`{id}` has no gated candidate of `{app}`: {}", build_again(id, app.as_str()));
-    }
-    // What was gated of an earlier patchset, and not of the last, is no part of what was merged.
-    let is_meant = |known: &&RecordedCandidate| known.patchset == change.patchset || apps.contains(&known.app);
-    let last: BTreeMap<&AppName, &RecordedCandidate> = all.into_iter().filter(|(_, known)| is_meant(known)).collect();
-    ensure!(!last.is_empty(), "`{id}` has no gated candidate of its last patchset: {}", build_again(id, ""));
-    let chosen = last.into_values().filter(|known| apps.is_empty() || apps.contains(&known.app));
-    chosen.map(|known| Ok((known, known.place(id).map_err(anyhow::Error::msg)?))).collect()
+    let of_app = |app: &AppName| {
+        let gated = change.candidates.iter().rfind(|known| is_gated(known) && known.app == *app);
+        gated.with_context(|| format!("`{id}` has no gated candidate of `{app}`: {}", build_again(id, app.as_str())))
+    };
+    let chosen = if apps.is_empty() {
+        promotable(change)
+    } else {
+        apps.iter().collect::<BTreeSet<_>>().into_iter().map(of_app).collect::<Result<_>>()?
+    };
+    ensure!(!chosen.is_empty(), "`{id}` has no gated candidate of its last patchset: {}", build_again(id, ""));
+    chosen.into_iter().map(|known| Ok((known, known.place(id).map_err(anyhow::Error::msg)?))).collect()
+}
+
+/// What the promotion of a change makes releases of: of each app the last that was gated of its last patchset. What was gated of an
+/// earlier one, and not of the last, is no part of what was merged.
+pub(crate) fn promotable(change: &Change) -> Vec<&RecordedCandidate> {
+    let gated = change.candidates.iter().filter(|known| is_gated(known) && known.patchset == change.patchset);
+    let last: BTreeMap<&AppName, &RecordedCandidate> = gated.map(|known| (&known.app, known)).collect();
+    last.into_values().collect()
+}
+
+fn is_gated(known: &RecordedCandidate) -> bool {
+    known.gate && known.artifact == ArtifactType::Deb
 }
 
 /// What helps where a candidate is missing.

@@ -1,12 +1,11 @@
 //! What is swept away: pure functions of what it is, how old it is, and what became of its change.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+use std::{collections::BTreeSet, fmt};
 
-use bucket::{AppName, ArtifactType, Change, ChangeState, RecordedCandidate, ReleaseName};
+use bucket::{Change, ChangeState, ReleaseName};
 use jiff::SignedDuration;
+
+use crate::change::candidates::promotable;
 
 /// Nothing younger is deleted, whatever became of its change: whoever wrote it may be about to use it.
 const MIN_AGE: SignedDuration = SignedDuration::from_hours(1);
@@ -72,16 +71,6 @@ pub(crate) fn by_age(kind: Kind, age: SignedDuration, older_than: SignedDuration
         Kind::Elsewhere => ByAge::Stays,
         Kind::Built | Kind::Gated | Kind::Overlay => ByAge::Depends,
     }
-}
-
-/// What the promotion of a change makes releases of: of each app the last that was gated of its last patchset.
-pub(crate) fn promotable(change: &Change) -> Vec<&RecordedCandidate> {
-    let is_gated = |candidate: &&RecordedCandidate| {
-        candidate.gate && candidate.artifact == ArtifactType::Deb && candidate.patchset == change.patchset
-    };
-    let gated = change.candidates.iter().filter(is_gated);
-    let last: BTreeMap<&AppName, &RecordedCandidate> = gated.map(|candidate| (&candidate.app, candidate)).collect();
-    last.into_values().collect()
 }
 
 /// Why nothing of a change is of use any more, if it is so; `released` are those of its candidates that are releases by now.

@@ -14,10 +14,10 @@ use bucket::{
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use jiff::SignedDuration;
 
-use super::decide::{ByAge, Kind, Why, by_age, ended, gated_ended, promotable};
+use super::decide::{ByAge, Kind, Why, by_age, ended, gated_ended};
 use crate::{
     buildset::{machine::Machine, make::Buckets},
-    change::record::read,
+    change::{candidates::promotable, record::read},
 };
 
 /// Requests that are made at the same time.
