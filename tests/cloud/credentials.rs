@@ -5,7 +5,7 @@ use std::process::Output;
 use bucket::{Bucket, BucketOptions, BucketUrl, Credentials, ReleaseName};
 use harness::{
     Programs,
-    gcs::{FakeGcs, Fault, Kind},
+    gcs::{FakeGcs, Fault, Kind, Request},
     metadata::FakeMetadata,
 };
 use tempfile::TempDir;
@@ -77,13 +77,19 @@ async fn a_refused_token_is_renewed_and_the_request_made_again() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_always_refused_is_renewed_only_once() {
+async fn what_is_refused_with_a_fresh_token_too_is_not_asked_again() {
     let (gcs, metadata) = (FakeGcs::start(BUCKET), FakeMetadata::start().await);
     gcs.require_token("another");
     let output = push(&gcs, &metadata, &["list", "web"]).await;
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     assert!(said(&output).contains("not allowed to list"), "{}", said(&output));
-    assert_eq!(metadata.seen().tokens, 2);
+    // How many tokens that takes depends on which requests begin before another's token is renewed.
+    let requests = gcs.requests();
+    let same = |one: &Request, other: &Request| {
+        (one.kind, &one.object, &one.query) == (other.kind, &other.object, &other.query)
+    };
+    let most = requests.iter().map(|one| requests.iter().filter(|other| same(one, other)).count()).max();
+    assert_eq!(most, Some(2), "each request is made once with the token and once with a fresh one: {requests:#?}");
 }
 
 #[tokio::test]
