@@ -2,6 +2,8 @@
 //! candidate bucket; `candidates/{project}/{id}/{app}/{release}.deb` in that of the releases, when the change is about to be
 //! merged.
 
+use std::future::ready;
+
 use futures_util::{Stream, TryStreamExt};
 use jiff::Timestamp;
 
@@ -159,7 +161,8 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    fn at(info: &ObjectInfo) -> Option<Self> {
+    /// The candidate that an object is; `None` for one that lies where no candidate does.
+    pub fn at(info: &ObjectInfo) -> Option<Self> {
         let place = CandidatePlace::at(&info.path)?;
         let metadata = CandidateMetadata::from_metadata(&place, &info.metadata);
         Some(Self { place, generation: info.generation, size: info.size, uploaded: info.updated, metadata })
@@ -226,17 +229,26 @@ impl Bucket {
 
     /// The candidates that lie in the candidate bucket, of all changes, in the byte order of their paths.
     pub fn built_candidates(&self) -> impl Stream<Item = Result<Candidate, Error>> {
-        self.candidates_below(layout::BUILDS)
+        candidates(self.built_objects())
     }
 
     /// The candidates that lie in the bucket of the releases, of all changes, in the byte order of their paths.
     pub fn gated_candidates(&self) -> impl Stream<Item = Result<Candidate, Error>> {
-        self.candidates_below(layout::CANDIDATES)
+        candidates(self.gated_objects())
     }
 
-    fn candidates_below(&self, prefix: &'static str) -> impl Stream<Item = Result<Candidate, Error>> {
-        let page = move |after: Option<PageToken>| async move { self.list(prefix, after.as_ref(), 1000).await };
-        items(page).try_filter_map(|info| async move { Ok(Candidate::at(&info)) })
+    /// Everything that lies where only candidates should in the candidate bucket, also what [`Candidate::at`] doesn't know.
+    pub fn built_objects(&self) -> impl Stream<Item = Result<ObjectInfo, Error>> {
+        self.objects_below(layout::BUILDS)
+    }
+
+    /// The same in the bucket of the releases.
+    pub fn gated_objects(&self) -> impl Stream<Item = Result<ObjectInfo, Error>> {
+        self.objects_below(layout::CANDIDATES)
+    }
+
+    fn objects_below(&self, prefix: &'static str) -> impl Stream<Item = Result<ObjectInfo, Error>> {
+        items(move |after: Option<PageToken>| async move { self.list(prefix, after.as_ref(), 1000).await })
     }
 
     /// Deletes a candidate that was read.
@@ -246,6 +258,10 @@ impl Bucket {
     pub async fn delete_candidate(&self, candidate: &Candidate) -> Result<(), Error> {
         self.delete(&candidate.place.path(), candidate.generation).await
     }
+}
+
+fn candidates(objects: impl Stream<Item = Result<ObjectInfo, Error>>) -> impl Stream<Item = Result<Candidate, Error>> {
+    objects.try_filter_map(|info| ready(Ok(Candidate::at(&info))))
 }
 
 #[cfg(test)]

@@ -9,9 +9,9 @@ use std::{
 
 use bucket::{Buildset, CandidatePlace, Change, ChangeState, ReleaseName};
 use futures_util::TryStreamExt as _;
-use harness::gcs::{Fault, Kind};
+use harness::gcs::{FakeGcs, Fault, Kind};
 use jiff::SignedDuration;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::trying::World;
 
@@ -218,6 +218,69 @@ async fn an_overlay_that_was_left_is_found_on_its_machine() {
     aging.sweep(&[]);
     let left: Vec<_> = aging.world.candidates.buildsets().try_collect().await.unwrap();
     assert_eq!(left, [], "after a month nobody waits for that machine");
+}
+
+async fn what_lies_among_candidates_and_is_none_is_named_and_goes_after_a_month(world: World) {
+    let released = world.released("web");
+    world.opened("web/1", &[]);
+    let paths = ["builds/notes.txt", "builds/web/1/k3v9/web/web.deb", "candidates/web/1/web/later.oci"];
+    let buckets = [&world.candidates, &world.candidates, &world.production];
+    for (bucket, path) in buckets.into_iter().zip(paths) {
+        bucket.create(&path.parse().unwrap(), "?".into(), &<_>::default()).await.unwrap();
+    }
+    let shown = paths.map(|path| format!("{path} (no candidate)"));
+    let mut aging = Aging::new(world);
+    let left = async |aging: &Aging| {
+        let built: Vec<_> = aging.world.candidates.built_objects().try_collect().await.unwrap();
+        let gated: Vec<_> = aging.world.production.gated_objects().try_collect().await.unwrap();
+        built.into_iter().chain(gated).map(|info| info.path.to_string()).collect::<Vec<_>>()
+    };
+    aging.at(30 * 24 - 1);
+    let kept = aging.sweep(&[]);
+    assert_eq!((&kept["strays"], &kept["deleted"]), (&json!(shown), &json!([])), "{kept}");
+    let said = aging.world.done(&["sweep"]).stderr;
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(said.contains("note: builds/notes.txt (no candidate) stays until it is 30 d old"), "{said}");
+    // One is replaced, and young again.
+    let again = paths[0].parse().unwrap();
+    let seen = aging.world.candidates.head(&again).await.unwrap().unwrap().generation;
+    aging.world.candidates.replace(&again, "!".into(), &<_>::default(), seen).await.unwrap();
+    aging.at(30 * 24 + 1);
+    let planned = aging.sweep(&["--dry-run"]);
+    assert_eq!(left(&aging).await, paths);
+    let swept = aging.sweep(&[]);
+    assert_eq!(swept["deleted"], planned["deleted"]);
+    let gone: Vec<_> = swept["deleted"].as_array().unwrap().iter().map(|gone| gone["what"].as_str().unwrap()).collect();
+    assert_eq!((gone, &swept["strays"]), (vec![shown[1].as_str(), &shown[2]], &json!([shown[0]])), "{swept}");
+    assert_eq!(left(&aging).await, [paths[0]]);
+    let requests = aging.world.gcs.iter().flat_map(FakeGcs::requests);
+    let mut deletes = requests.filter(|request| request.kind == Kind::Delete);
+    assert!(deletes.all(|request| request.query.contains_key("ifGenerationMatch")));
+    assert!(aging.world.candidates.change(&"web/1".parse().unwrap()).await.unwrap().is_some(), "a change stays");
+    assert!(aging.world.production.release(&released).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn over_directories_what_is_no_candidate_goes_after_a_month() {
+    what_lies_among_candidates_and_is_none_is_named_and_goes_after_a_month(World::over_directories().await).await;
+}
+
+#[tokio::test]
+async fn over_google_what_is_no_candidate_goes_after_a_month() {
+    what_lies_among_candidates_and_is_none_is_named_and_goes_after_a_month(World::over_google().await).await;
+}
+
+#[tokio::test]
+async fn of_many_objects_that_are_no_candidates_some_are_named() {
+    let world = World::over_google().await;
+    for number in 0..22 {
+        world.gcs.as_ref().unwrap().put("acme-ci", &format!("builds/{number:02}"), "?");
+    }
+    let said = world.done(&["sweep"]).stderr;
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert_eq!(said.matches(" (no candidate) stays until it is 30 d old").count(), 20, "{said}");
+    assert!(said.contains("note: 2 objects besides are no candidates either"), "{said}");
+    assert_eq!(world.json(&["sweep"])["strays"].as_array().unwrap().len(), 22);
 }
 
 /// A world with one overlay, whose record is a day old, and that record.

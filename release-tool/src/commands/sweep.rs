@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use bucket::Removal;
 use clap::Args;
-use console::{count, note, print_json, print_line, warning};
+use console::{age, count, note, print_json, print_line, warning};
 use futures_util::{StreamExt as _, stream};
 use jiff::SignedDuration;
 use serde_json::json;
@@ -16,8 +16,14 @@ use crate::{
         make::{Buckets, tell_left},
     },
     options::{Options, wait_for},
-    sweep::find::{AT_ONCE, Findings, Swept, find},
+    sweep::{
+        decide::{Kind, limit},
+        find::{AT_ONCE, Findings, Swept, What, find},
+    },
 };
+
+/// Most objects that are named because they stay and are no candidates.
+const MOST_STRAYS: usize = 20;
 
 /// Delete candidates and overlays that are of no use any more
 #[derive(Debug, Args)]
@@ -26,8 +32,9 @@ use crate::{
   release sweep --older-than 7d     leave what is younger than a week, unless its change has ended
 
 Candidates and overlays of changes that were promoted or abandoned go, and all others that are older
-than --older-than; a gated candidate of another change only after 30 days. Releases, and what is
-younger than an hour, are never deleted. Overlays are found on the machine on which they were made.")]
+than --older-than; a gated candidate of another change, and what lies among candidates and is none,
+only after 30 days. Releases, what is recorded of changes, and what is younger than an hour are never
+deleted. Overlays are found on the machine on which they were made.")]
 pub(crate) struct Sweep {
     /// Age from which candidates and overlays of other changes go, too
     #[arg(long, value_name = "AGE", default_value = "24h", value_parser = console::duration::parse)]
@@ -44,10 +51,11 @@ impl Sweep {
         wait_for(async {
             let candidates = options.candidates()?.open().await?;
             let buckets = Buckets { production: options.production().await?, candidates };
-            let Findings { swept, seen, unread, failed } = find(&buckets, &here, older_than).await;
+            let Findings { swept, strays, seen, unread, failed } = find(&buckets, &here, older_than).await;
             for error in unread {
                 warning(format_args!("{error:#}"));
             }
+            tell_strays(&strays, limit(Kind::Stray, older_than));
             let mut failed: Vec<String> = failed.iter().map(|error| format!("{error:#}")).collect();
             failed.iter().for_each(warning);
             let deleted = stream::iter(&swept).map(async |Swept { what, why }| {
@@ -75,10 +83,23 @@ impl Sweep {
             let (verb, went) = (if self.dry_run { "would delete" } else { "deleted" }, gone.len());
             note(format_args!("{verb} {went} of {}", count(seen, "object")));
             if options.json {
-                print_json(&json!({ "dry_run": self.dry_run, "seen": seen, "deleted": gone, "failed": failed }))?;
+                let strays: Vec<String> = strays.iter().map(What::to_string).collect();
+                print_json(&json!({
+                    "dry_run": self.dry_run, "seen": seen, "deleted": gone, "strays": strays, "failed": failed,
+                }))?;
             }
             ensure!(failed.is_empty(), "{} failed, and will be tried again by the next sweep", failed.len());
             Ok(())
         })
+    }
+}
+
+/// Names what lies among candidates, is none, and stays until it is so old.
+fn tell_strays(strays: &[What], until: SignedDuration) {
+    for stray in strays.iter().take(MOST_STRAYS) {
+        note(format_args!("note: {stray} stays until it is {} old", age(until)));
+    }
+    if let Some(more) = strays.len().checked_sub(MOST_STRAYS).filter(|more| *more > 0) {
+        note(format_args!("note: {} besides are no candidates either", count(more, "object")));
     }
 }

@@ -24,6 +24,8 @@ pub(crate) enum Kind {
     Overlay,
     /// What is recorded of a buildset on another machine, by which `sweep` finds the overlay there, or what can't be read.
     Elsewhere,
+    /// What lies where candidates do, and is none.
+    Stray,
 }
 
 /// What its age says of it.
@@ -61,15 +63,19 @@ impl fmt::Display for Why {
 /// What becomes of something of this age; `older_than` is what somebody asked for. All of the time that has passed counts: a
 /// day and a minute is older than a day.
 pub(crate) fn by_age(kind: Kind, age: SignedDuration, older_than: SignedDuration) -> ByAge {
-    let limit = match kind {
-        Kind::Built | Kind::Overlay => older_than,
-        Kind::Gated | Kind::Elsewhere => older_than.max(GATED),
-    };
     match kind {
         _ if age < MIN_AGE => ByAge::Stays,
-        _ if age > limit => ByAge::Goes,
-        Kind::Elsewhere => ByAge::Stays,
+        _ if age > limit(kind, older_than) => ByAge::Goes,
+        Kind::Elsewhere | Kind::Stray => ByAge::Stays,
         Kind::Built | Kind::Gated | Kind::Overlay => ByAge::Depends,
+    }
+}
+
+/// The age over which something goes, whatever became of its change.
+pub(crate) fn limit(kind: Kind, older_than: SignedDuration) -> SignedDuration {
+    match kind {
+        Kind::Built | Kind::Overlay => older_than,
+        Kind::Gated | Kind::Elsewhere | Kind::Stray => older_than.max(GATED),
     }
 }
 
@@ -132,6 +138,9 @@ mod tests {
             (Kind::Overlay, minutes(25, 0), day, Goes),
             (Kind::Elsewhere, minutes(73, 0), day, Stays),
             (Kind::Elsewhere, minutes(31 * 24, 0), day, Goes),
+            (Kind::Stray, minutes(30 * 24, 0), day, Stays),
+            (Kind::Stray, minutes(30 * 24, 1), day, Goes),
+            (Kind::Stray, minutes(31 * 24, 0), week * 8, Stays),
         ] {
             assert_eq!(by_age(kind, age, older_than), expected, "{kind:?} {age:#} {older_than:#}");
         }

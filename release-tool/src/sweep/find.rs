@@ -8,8 +8,8 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use bucket::{
-    Buildset, BuildsetSummary, Candidate, ChangeId, Error, Overlay, RecordedCandidate, Release, ReleaseName, Removal,
-    Sha256, Timestamp,
+    Bucket, Buildset, BuildsetSummary, Candidate, ChangeId, Error, ObjectInfo, Overlay, RecordedCandidate, Release,
+    ReleaseName, Removal, Sha256, Timestamp,
 };
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use jiff::SignedDuration;
@@ -35,6 +35,8 @@ pub(crate) struct Swept {
 pub(crate) enum What {
     /// A candidate, in either bucket.
     Candidate(Kind, Box<Candidate>),
+    /// What lies among candidates of this kind and is none.
+    Stray(Kind, Box<ObjectInfo>),
     /// A buildset that was not ended, and what was read of it.
     Buildset(Kind, BuildsetSummary, Box<Buildset>),
     /// What is recorded of a buildset and can't be read.
@@ -46,6 +48,8 @@ pub(crate) enum What {
 pub(crate) struct Findings {
     /// What goes.
     pub(crate) swept: Vec<Swept>,
+    /// What is no candidate, lies where candidates do, and stays until it is old enough.
+    pub(crate) strays: Vec<What>,
     /// How much was looked at.
     pub(crate) seen: usize,
     /// What is recorded and makes no sense: it goes by its age.
@@ -55,17 +59,34 @@ pub(crate) struct Findings {
 }
 
 impl What {
+    /// What an object is that lies among candidates of this kind.
+    fn at(kind: Kind, info: ObjectInfo) -> Self {
+        match Candidate::at(&info) {
+            Some(candidate) => Self::Candidate(kind, Box::new(candidate)),
+            None => Self::Stray(kind, Box::new(info)),
+        }
+    }
+
+    /// The bucket that has it.
+    fn bucket<'a>(&self, buckets: &'a Buckets) -> &'a Bucket {
+        match self {
+            Self::Candidate(Kind::Gated, _) | Self::Stray(Kind::Gated, _) => &buckets.production,
+            _ => &buckets.candidates,
+        }
+    }
+
     fn change(&self) -> Option<&ChangeId> {
         match self {
             Self::Candidate(_, candidate) => Some(candidate.place.change()),
             Self::Buildset(_, _, buildset) => Some(&buildset.change),
-            Self::Unread(_) => None,
+            Self::Stray(..) | Self::Unread(_) => None,
         }
     }
 
     fn kind(&self) -> Kind {
         match self {
             Self::Candidate(kind, _) | Self::Buildset(kind, _, _) => *kind,
+            Self::Stray(..) => Kind::Stray,
             Self::Unread(_) => Kind::Elsewhere,
         }
     }
@@ -73,6 +94,7 @@ impl What {
     fn since(&self) -> Timestamp {
         match self {
             Self::Candidate(_, candidate) => candidate.uploaded,
+            Self::Stray(_, info) => info.updated,
             Self::Buildset(_, summary, _) | Self::Unread(summary) => summary.updated,
         }
     }
@@ -83,22 +105,19 @@ impl What {
     }
 
     async fn delete_from(&self, buckets: &Buckets) -> Result<Removal, Error> {
+        let (bucket, mut removed) = (self.bucket(buckets), Removal::Gone);
         match self {
-            Self::Candidate(Kind::Gated, candidate) => buckets.production.delete_candidate(candidate).await?,
-            Self::Candidate(_, candidate) => buckets.candidates.delete_candidate(candidate).await?,
+            Self::Candidate(_, candidate) => bucket.delete_candidate(candidate).await?,
+            Self::Stray(_, info) => bucket.delete(&info.path, info.generation).await?,
             Self::Buildset(kind, BuildsetSummary { id, generation, .. }, buildset) => {
-                let removed = match kind {
-                    Kind::Overlay => Overlay::remove(Path::new(&buildset.directory), buildset).await?,
-                    _ => Removal::Gone,
-                };
-                buckets.candidates.delete_buildset(id, *generation).await?;
-                return Ok(removed);
+                if *kind == Kind::Overlay {
+                    removed = Overlay::remove(Path::new(&buildset.directory), buildset).await?;
+                }
+                bucket.delete_buildset(id, *generation).await?;
             }
-            Self::Unread(BuildsetSummary { id, generation, .. }) => {
-                buckets.candidates.delete_buildset(id, *generation).await?;
-            }
+            Self::Unread(BuildsetSummary { id, generation, .. }) => bucket.delete_buildset(id, *generation).await?,
         }
-        Ok(Removal::Gone)
+        Ok(removed)
     }
 }
 
@@ -106,6 +125,7 @@ impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Candidate(_, candidate) => candidate.place.path().fmt(f),
+            Self::Stray(_, info) => write!(f, "{} (no candidate)", console::safe(info.path.as_str())),
             Self::Buildset(Kind::Overlay, _, buildset) => {
                 write!(f, "the overlay {}", console::safe(&buildset.directory))
             }
@@ -122,11 +142,11 @@ pub(crate) async fn find(buckets: &Buckets, here: &Machine, older_than: SignedDu
     let mut findings = Findings::default();
     let mut found = Vec::new();
     // Listed first: from the answers is known what time it is there.
-    let built = listed(&mut findings, buckets.candidates.built_candidates(), "the candidates").await;
-    let gated = listed(&mut findings, buckets.production.gated_candidates(), "the gated candidates").await;
+    let built = listed(&mut findings, buckets.candidates.built_objects(), "the candidates").await;
+    let gated = listed(&mut findings, buckets.production.gated_objects(), "the gated candidates").await;
     let begun = listed(&mut findings, buckets.candidates.buildsets(), "the buildsets").await;
-    found.extend(built.into_iter().map(|candidate| What::Candidate(Kind::Built, Box::new(candidate))));
-    found.extend(gated.into_iter().map(|candidate| What::Candidate(Kind::Gated, Box::new(candidate))));
+    found.extend(built.into_iter().map(|info| What::at(Kind::Built, info)));
+    found.extend(gated.into_iter().map(|info| What::at(Kind::Gated, info)));
     let read = stream::iter(begun).map(async |summary| (buckets.candidates.buildset(&summary.id).await, summary));
     let mut read = std::pin::pin!(read.buffered(AT_ONCE));
     while let Some((read, summary)) = read.next().await {
@@ -153,9 +173,9 @@ pub(crate) async fn find(buckets: &Buckets, here: &Machine, older_than: SignedDu
 
     let mut depends = Vec::new();
     for what in found {
-        let bucket = if what.kind() == Kind::Gated { &buckets.production } else { &buckets.candidates };
-        let age = bucket.now().duration_since(what.since());
+        let age = what.bucket(buckets).now().duration_since(what.since());
         match by_age(what.kind(), age, older_than) {
+            ByAge::Stays if what.kind() == Kind::Stray => findings.strays.push(what),
             ByAge::Stays => {}
             ByAge::Goes => findings.swept.push(Swept { what, why: Why::Old(age) }),
             ByAge::Depends => depends.push((what, age)),
