@@ -291,6 +291,7 @@ mod tests {
                 architecture: "all".parse().unwrap(),
                 repo: String::new(),
                 branch: "topic".to_owned(),
+                made_by: None,
             },
             change: "web/12".parse().unwrap(),
             patchset: 3,

@@ -25,7 +25,7 @@ impl ChangeId {
     /// # Errors
     /// Which rule one of them breaks.
     pub fn new(project: &str, change: &str) -> Result<Self, NameError> {
-        check("project", project)?;
+        check_project(project)?;
         check("change", change)?;
         Ok(Self { project: project.to_owned(), change: change.to_owned() })
     }
@@ -39,6 +39,11 @@ impl ChangeId {
     pub fn change(&self) -> &str {
         &self.change
     }
+}
+
+/// Whether a text is the name of a project.
+pub(crate) fn check_project(project: &str) -> Result<(), NameError> {
+    check("project", project)
 }
 
 fn check(kind: &'static str, word: &str) -> Result<(), NameError> {

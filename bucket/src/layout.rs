@@ -4,7 +4,10 @@ use std::{fmt, str::FromStr};
 
 use jiff::{Timestamp, civil, tz::TimeZone};
 
-use crate::{AppName, BuildId, ChangeId, ChannelName, NameError, PushId, ReleaseName, ServerName};
+use crate::{
+    AppName, BuildId, ChangeId, ChannelName, NameError, PushId, ReleaseName, RunPlace, ServerName,
+    segment::{escaped, unescaped},
+};
 
 /// What marks a directory as a bucket; a bucket of Google's is one by itself.
 pub(crate) const MARKER: &str = "push-bucket";
@@ -38,6 +41,10 @@ const CHANGES: &str = "changes/";
 pub(crate) const BUILDS: &str = "builds/";
 /// Below it, one directory for each project, in it one for each change that is about to be merged.
 pub(crate) const CANDIDATES: &str = "candidates/";
+/// Below it, one directory for each project with one object for each run of its pipelines.
+pub(crate) const RUNS: &str = "runs/";
+/// Below it, one directory for each project, in it one for each run, with the files that are kept of it.
+const ARTIFACTS: &str = "artifacts/";
 /// Below it, one object for each buildset, in a candidate bucket.
 pub(crate) const BUILDSETS: &str = "buildsets/";
 /// What marks a directory as the overlay of a buildset, which is removed with it.
@@ -272,6 +279,39 @@ pub(crate) fn buildset(id: &BuildId) -> ObjectPath {
 /// The buildset that lies at `path`, if it is a buildset's path.
 pub(crate) fn buildset_at(path: &ObjectPath) -> Option<BuildId> {
     path.0.strip_prefix(BUILDSETS)?.strip_suffix(".json")?.parse().ok()
+}
+
+/// `runs/{project}/{run}.json`: in a listing, oldest first.
+pub(crate) fn run(place: &RunPlace) -> ObjectPath {
+    ObjectPath(format!("{RUNS}{place}.json"))
+}
+
+/// `runs/{project}/`, the prefix of a project's runs.
+pub(crate) fn runs_of(project: &str) -> String {
+    format!("{RUNS}{project}/")
+}
+
+/// The run that lies at `path`, if it is a run's path.
+pub(crate) fn run_at(path: &ObjectPath) -> Option<RunPlace> {
+    path.0.strip_prefix(RUNS)?.strip_suffix(".json")?.parse().ok()
+}
+
+/// `artifacts/{project}/{run}/{pipeline}/{stage}/{path}`: a file of a run below those names, each escaped.
+pub(crate) fn artifact<'a>(run: &RunPlace, names: impl Iterator<Item = &'a str>) -> ObjectPath {
+    let names: Vec<String> = names.map(escaped).collect();
+    ObjectPath(artifacts_of(run) + &names.join("/"))
+}
+
+/// `artifacts/{project}/{run}/`, the prefix of the files that are kept of a run.
+pub(crate) fn artifacts_of(run: &RunPlace) -> String {
+    format!("{ARTIFACTS}{run}/")
+}
+
+/// The run whose file lies at `path`, and the names below which it does, if it is such a path.
+pub(crate) fn artifact_at(path: &ObjectPath) -> Option<(RunPlace, Vec<String>)> {
+    let mut segments = path.0.strip_prefix(ARTIFACTS)?.split('/');
+    let run = RunPlace::new(segments.next()?, segments.next()?.parse().ok()?).ok()?;
+    Some((run, segments.map(unescaped).collect::<Option<_>>()?))
 }
 
 /// `channels/{app}/{channel}.json`

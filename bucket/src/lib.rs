@@ -7,7 +7,8 @@
 //! - names, parsed once at the edge: [`AppName`], [`ReleaseName`], [`ServerName`], [`ChannelName`],
 //!   [`ObjectPath`], [`Sha256`]
 //! - what a release carries inside its `.deb`: [`ReleaseFields`] and [`Provenance`], in a [`Control`] file
-//! - documents: [`ServerDocument`], [`ReleaseMetadata`], [`Status`], [`Push`], [`HistoryEntry`], [`Channel`]
+//! - documents: [`ServerDocument`], [`ReleaseMetadata`], [`Status`], [`Push`], [`HistoryEntry`], [`Channel`],
+//!   [`Run`]
 //! - where they are kept: [`Bucket`], which is `gs://` or `file://`, and the verbs on it
 //! - access to Google Cloud, for whatever a program asks there: [`Credentials`], [`Tokens`]
 //! - what is told of a new release over Pub/Sub: [`Announcement`], [`Topic`], [`Subscription`]
@@ -22,6 +23,8 @@ mod name;
 mod ahead;
 mod announcement;
 mod app_name;
+mod artifact;
+mod artifact_path;
 mod ascii;
 mod backend;
 mod bucket_url;
@@ -44,12 +47,14 @@ mod history;
 mod hold;
 mod layout;
 mod listing;
+mod made_by;
 mod newest;
 mod object;
 mod options;
 mod original;
 mod overlay;
 mod package;
+mod pipeline_name;
 mod promoted;
 mod pubsub_name;
 mod push;
@@ -61,6 +66,10 @@ mod release;
 mod release_name;
 mod retired;
 mod rollout;
+mod run;
+mod run_id;
+mod run_record;
+mod segment;
 mod server_document;
 mod server_name;
 mod sha256;
@@ -72,6 +81,8 @@ mod watcher_report;
 pub use ahead::{Ahead, NotAhead};
 pub use announcement::{Announcement, NotAnnounced};
 pub use app_name::AppName;
+pub use artifact::{Artifact, ArtifactPlace};
+pub use artifact_path::ArtifactPath;
 pub use backend::Bucket;
 pub use bucket_url::BucketUrl;
 pub use build_id::BuildId;
@@ -92,6 +103,7 @@ pub use history::HistoryEntry;
 pub use hold::{Hold, Holds};
 pub use layout::ObjectPath;
 pub use listing::{Page, PageToken, items};
+pub use made_by::MadeBy;
 pub use name::NameError;
 pub use object::{Fetched, Generation, Metadata, Object, ObjectInfo};
 pub use options::{BucketOptions, Credentials, PubSubOptions};
@@ -108,6 +120,7 @@ pub use package::{
     note::Note,
     unit::{OwnedUnit, UnitAction, UnitName},
 };
+pub use pipeline_name::{PipelineName, StageName};
 pub use promoted::Promoted;
 pub use pubsub_name::{SubscriptionName, TopicName};
 pub use push::{Push, PushEnd, PushHead, PushRow, UnwrittenCause, UnwrittenRow};
@@ -121,6 +134,9 @@ pub use rollout::{
     Budget, Driven, Rollout, RolloutHead, RolloutRules, RolloutStage, RolloutSummary, Uncounted, Undo, Verdict, Wave,
     WaveRow, Written,
 };
+pub use run::{KeptArtifact, PipelineRun, PublishedRelease, Run, RunResult, StageResult, StageRun};
+pub use run_id::{RunId, RunPlace};
+pub use run_record::{PipelineHead, RunHead, RunSummary};
 pub use server_document::{DocumentSummary, Entry, ServerDocument};
 pub use server_name::ServerName;
 pub use sha256::Sha256;

@@ -7,8 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AppName, Architecture, Bucket, Commit, Download, Error, Generation, Metadata, ObjectInfo, PackageName, Page,
-    PageToken, Promoted, ReleaseName, Sha256, SourceFile, items, layout,
+    AppName, Architecture, Bucket, Commit, Download, Error, Generation, MadeBy, Metadata, ObjectInfo, PackageName,
+    Page, PageToken, Promoted, ReleaseName, Sha256, SourceFile, items, layout,
     object::{fact, named_fact},
 };
 
@@ -40,6 +40,9 @@ pub struct ReleaseMetadata {
     pub repo: String,
     /// `branch`: the branch checked out; empty when none was.
     pub branch: String,
+    /// `pipeline`, `stage`, `run`: which run made it, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_by: Option<MadeBy>,
 }
 
 /// A release in a bucket.
@@ -104,7 +107,7 @@ impl ReleaseMetadata {
     }
 
     /// As an object's metadata: the keys of the original system (`appname userid hash datetime dirty note services`)
-    /// and `sha256 size package version architecture repo branch`.
+    /// and `sha256 size package version architecture repo branch`, and those of [`MadeBy`].
     pub fn to_metadata(&self, name: &ReleaseName) -> Metadata {
         let text = [
             ("appname", name.app().to_string()),
@@ -122,7 +125,8 @@ impl ReleaseMetadata {
             ("repo", self.repo.clone()),
             ("branch", self.branch.clone()),
         ];
-        text.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+        let made_by = self.made_by.iter().flat_map(MadeBy::to_metadata);
+        text.into_iter().map(|(key, value)| (key.to_owned(), value)).chain(made_by).collect()
     }
 
     /// From an object's metadata.
@@ -149,6 +153,7 @@ impl ReleaseMetadata {
             architecture: named_fact(metadata, "architecture")?,
             repo: text("repo"),
             branch: text("branch"),
+            made_by: MadeBy::from_metadata(metadata),
         })
     }
 }

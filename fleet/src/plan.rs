@@ -259,6 +259,7 @@ mod tests {
             architecture: "all".parse().unwrap(),
             repo: String::new(),
             branch: String::new(),
+            made_by: None,
         };
         let metadata = Ok(metadata);
         let release = Release {

@@ -103,8 +103,9 @@ fn each_source_file_that_a_document_names_exists() {
 /// `web/`, `tests/harness/`: no path of a machine or a bucket, and no address.
 fn is_folder_of_ours(word: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_/".contains(c);
-    let of_a_bucket =
-        ["debs/", "server/", "status/", "history/", "pushes/", "rollouts/"].iter().any(|name| word.starts_with(name));
+    let of_a_bucket = ["debs/", "server/", "status/", "history/", "pushes/", "rollouts/", "runs/"]
+        .iter()
+        .any(|name| word.starts_with(name));
     word.ends_with('/') && !word.starts_with('/') && word.chars().all(plain) && !of_a_bucket
 }
 

@@ -186,6 +186,7 @@ pub(crate) fn metadata(name: &ReleaseName) -> Result<ReleaseMetadata> {
         architecture: "all".parse()?,
         repo: "https://git.example/app.git".to_owned(),
         branch: "main".to_owned(),
+        made_by: None,
     })
 }
 

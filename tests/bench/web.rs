@@ -327,6 +327,7 @@ fn seed(gcs: &FakeGcs) -> Result<()> {
                 architecture: "amd64".parse().unwrap(),
                 repo: format!("https://git.example.org/{}.git", name.app()),
                 branch: ["main", "main", "main", "hotfix"][n % 4].to_owned(),
+                made_by: None,
             };
             gcs.put_with("bench", &format!("debs/{name}"), "", metadata.to_metadata(&name));
         }

@@ -73,6 +73,7 @@ pub(crate) fn facts() -> ReleaseMetadata {
         architecture: "all".parse().unwrap(),
         repo: String::new(),
         branch: "main".to_owned(),
+        made_by: None,
     }
 }
 

@@ -125,6 +125,7 @@ fn metadata() -> ReleaseMetadata {
         architecture: "all".parse().unwrap(),
         repo: String::new(),
         branch: "main".to_owned(),
+        made_by: None,
     }
 }
 

@@ -80,4 +80,10 @@ on_both! {
         holds
         retired_documents
     }
+    runs {
+        a_run_is_recorded_from_beginning_to_end_and_listed_without_being_read
+        a_run_with_more_than_fits_is_recorded_all_the_same
+        a_file_of_a_stage_is_kept_once_and_found_with_its_run
+        a_release_says_which_run_made_it
+    }
 }

@@ -106,6 +106,7 @@ async fn a_release_replaced_between_its_metadata_and_its_bytes_is_gone() {
         architecture: "all".parse().unwrap(),
         repo: String::new(),
         branch: "main".to_owned(),
+        made_by: None,
     };
     let scratch = TempDir::new().unwrap();
     let deb = scratch.path().join("deb");

@@ -162,6 +162,7 @@ impl Fleet<'_> {
             architecture: "amd64".parse().unwrap(),
             repo: format!("https://git.example/acme/{app}"),
             branch: if dirty { "try-it" } else { "main" }.to_owned(),
+            made_by: None,
         };
         let deb = tempfile::NamedTempFile::new()?;
         std::fs::write(deb.path(), vec![0_u8; 4096])?;

@@ -53,6 +53,7 @@ impl World {
             architecture: "all".parse().unwrap(),
             repo: String::new(),
             branch: "main".to_owned(),
+            made_by: None,
         };
         let deb = self.path("web.deb");
         std::fs::File::create(&deb).unwrap().set_len(size).unwrap();

@@ -150,6 +150,7 @@ fn a_bad_sum_package_or_architecture_is_the_problem_of_one_release() {
         architecture: "all".parse().unwrap(),
         repo: String::new(),
         branch: "main".to_owned(),
+        made_by: None,
     };
     let metadata = good.to_metadata(&name);
     assert_eq!(ReleaseMetadata::from_metadata(&name, &metadata).unwrap(), good);

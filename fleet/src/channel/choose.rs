@@ -186,6 +186,7 @@ mod tests {
             architecture: "all".parse().unwrap(),
             repo: "https://elsewhere.example/x".into(),
             branch: "other".into(),
+            made_by: None,
         };
         let uploaded = name.time();
         Release {

@@ -298,6 +298,7 @@ async fn upload(bucket: &Bucket, directory: &Path, hour: u8, letter: char) -> Re
         architecture: "all".parse()?,
         repo: String::new(),
         branch: String::new(),
+        made_by: None,
     };
     let deb = directory.join(".deb");
     std::fs::write(&deb, "deb").context("could not write a simulated package")?;

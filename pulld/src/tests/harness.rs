@@ -106,6 +106,7 @@ impl Server {
             architecture: "all".parse().unwrap(),
             repo: String::new(),
             branch: String::new(),
+            made_by: None,
         };
         self.bucket
             .upload_release(release, &bucket::SourceFile::read(&file).unwrap(), &metadata, &|_| {})

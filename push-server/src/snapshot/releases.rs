@@ -426,6 +426,7 @@ mod tests {
             architecture: "all".parse().unwrap(),
             repo: "https://example.org/web".into(),
             branch: "main".into(),
+            made_by: None,
         };
         let uploaded = name.time();
         Release {

@@ -97,6 +97,7 @@ pub(crate) fn facts(n: u8) -> ReleaseMetadata {
         architecture: "all".parse().unwrap(),
         repo: String::new(),
         branch: String::new(),
+        made_by: None,
     }
 }
 

@@ -44,6 +44,7 @@ impl Fixture {
             architecture: "all".parse().unwrap(),
             repo: String::new(),
             branch: "main".to_owned(),
+            made_by: None,
         };
         let deb = self.directory.path().join(".deb");
         std::fs::write(&deb, "deb").unwrap();

@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result, bail};
 use bucket::{
-    AppName, Architecture, Bucket, PackageName, Promoted, Release, ReleaseMetadata, ReleaseName, Sha256, Timestamp,
+    AppName, Architecture, Bucket, MadeBy, PackageName, Promoted, Release, ReleaseMetadata, ReleaseName, Sha256,
+    Timestamp,
 };
 use clap::Args;
 use console::{Cell, Color, Table, age, nearest, one_line, print, print_json, print_line, size};
@@ -67,13 +68,27 @@ struct Facts<'a> {
     architecture: &'a Architecture,
     repo: &'a str,
     branch: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    made_by: Option<&'a MadeBy>,
 }
 
 impl<'a> From<&'a ReleaseMetadata> for Facts<'a> {
     fn from(metadata: &'a ReleaseMetadata) -> Self {
-        let ReleaseMetadata { dirty, note, services, sha256, size: _, package, version, architecture, repo, branch } =
-            metadata;
-        Self { dirty: *dirty, note, services, sha256, package, version, architecture, repo, branch }
+        let ReleaseMetadata {
+            dirty,
+            note,
+            services,
+            sha256,
+            size: _,
+            package,
+            version,
+            architecture,
+            repo,
+            branch,
+            made_by,
+        } = metadata;
+        let made_by = made_by.as_ref();
+        Self { dirty: *dirty, note, services, sha256, package, version, architecture, repo, branch, made_by }
     }
 }
 

@@ -39,8 +39,19 @@ impl Described {
         let Provenance { dirty, note, repo, branch } = self.provenance;
         let services = self.fields.units.into_iter().map(|unit| unit.name.into()).collect();
         let note = note.into();
-        let metadata =
-            ReleaseMetadata { dirty, note, services, sha256, size, package, version, architecture, repo, branch };
+        let metadata = ReleaseMetadata {
+            dirty,
+            note,
+            services,
+            sha256,
+            size,
+            package,
+            version,
+            architecture,
+            repo,
+            branch,
+            made_by: None,
+        };
         (self.fields.release, metadata)
     }
 }

@@ -64,7 +64,7 @@ fn history(day: u32, id: &str) -> HistoryEntry {
     }
 }
 
-fn facts() -> ReleaseMetadata {
+pub(super) fn facts() -> ReleaseMetadata {
     ReleaseMetadata {
         dirty: true,
         note: "für alle".to_owned(),
@@ -76,6 +76,7 @@ fn facts() -> ReleaseMetadata {
         architecture: "all".parse().unwrap(),
         repo: String::new(),
         branch: "main".to_owned(),
+        made_by: None,
     }
 }
 

@@ -5,3 +5,4 @@ pub(crate) mod guards;
 pub(crate) mod listings;
 pub(crate) mod objects;
 pub(crate) mod pushes;
+pub(crate) mod runs;

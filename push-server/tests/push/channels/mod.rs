@@ -125,6 +125,7 @@ impl Channels {
             architecture: "all".parse().unwrap(),
             repo: "https://elsewhere.example/other".to_owned(),
             branch: "other".to_owned(),
+            made_by: None,
         };
         (name, deb, metadata)
     }
