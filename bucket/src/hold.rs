@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{AppName, Bucket, Error, Generation, Metadata, Object, PageToken, ServerName, items, layout};
+use crate::{
+    AppName, Bucket, Error, Generation, Metadata, Object, PageToken, PushId, ReleaseName, ServerName, items, layout,
+};
 
 /// Most bytes of the holds of a server.
 const MAX_SIZE: u64 = 64 << 10;
@@ -40,9 +42,25 @@ pub struct Hold {
     pub at: Timestamp,
     /// When it ends.
     pub until: Timestamp,
+    /// What is tried under it, if it is that of a trial: kept when it is over, until what was there before is put back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial: Option<HeldTrial>,
     /// What this program doesn't know.
     #[serde(flatten)]
     pub other: Map<String, Value>,
+}
+
+/// What is needed to put back what a trial replaced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldTrial {
+    /// What the trial is called: by this a run knows its own.
+    pub id: PushId,
+    /// Its push, or what that will be called once it is written.
+    pub push: PushId,
+    /// The release that is tried.
+    pub release: ReleaseName,
+    /// The release of that app that the document named before; `None` if it named none.
+    pub before: Option<ReleaseName>,
 }
 
 impl Default for Holds {
@@ -55,6 +73,11 @@ impl Holds {
     /// Those that are in force and bind a push of an app; `None` asks for those of all apps.
     pub fn in_force<'a>(&'a self, app: Option<&'a AppName>, now: Timestamp) -> impl Iterator<Item = &'a Hold> {
         self.holds.iter().filter(move |hold| hold.until > now && (app.is_none() || hold.binds(app)))
+    }
+
+    /// Those of trials that are over, and of which nobody has seen yet that what was there before is put back.
+    pub fn left_over(&self, now: Timestamp) -> impl Iterator<Item = (&Hold, &HeldTrial)> {
+        self.holds.iter().filter(move |hold| hold.until <= now).filter_map(|hold| Some((hold, hold.trial.as_ref()?)))
     }
 }
 

@@ -100,7 +100,7 @@ pub use file::{FileBucket, NewBucket, overlay::Removal};
 pub use gcs::{Firmware, GcsBucket, NoToken, PRODUCT_NAME, PubSubError, Pulled, Subscription, Tokens, Topic, firmware};
 pub use halt::Halt;
 pub use history::HistoryEntry;
-pub use hold::{Hold, Holds};
+pub use hold::{HeldTrial, Hold, Holds};
 pub use layout::ObjectPath;
 pub use listing::{Page, PageToken, items};
 pub use made_by::MadeBy;

@@ -24,6 +24,8 @@ pub enum PushKind {
     Retire,
     /// A release was tried for a while.
     Trial,
+    /// What a trial replaced was put back.
+    TrialEnd,
     /// What a newer program calls it; at most 40 bytes, foreign text.
     Other(String),
 }
@@ -42,6 +44,7 @@ impl PushKind {
             Self::Remove => "remove",
             Self::Retire => "retire",
             Self::Trial => "trial",
+            Self::TrialEnd => "trial-end",
             Self::Other(kind) => kind,
         }
     }
@@ -49,7 +52,16 @@ impl PushKind {
 
 impl From<String> for PushKind {
     fn from(kind: String) -> Self {
-        let known = [Self::Deploy, Self::Rollback, Self::Retry, Self::Undo, Self::Remove, Self::Retire, Self::Trial];
+        let known = [
+            Self::Deploy,
+            Self::Rollback,
+            Self::Retry,
+            Self::Undo,
+            Self::Remove,
+            Self::Retire,
+            Self::Trial,
+            Self::TrialEnd,
+        ];
         let found = known.into_iter().find(|known| known.as_str() == kind);
         found.unwrap_or_else(|| Self::Other(cut(&kind, Self::MAX_OTHER)))
     }

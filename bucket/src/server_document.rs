@@ -149,6 +149,26 @@ impl ServerDocument {
         }
     }
 
+    /// Makes `release` the desired one of its app for a while, and gives the one before: a placeholder stays where it is, so that
+    /// [`ServerDocument::unset`] leaves what was there.
+    pub fn set_beside(&mut self, release: ReleaseName) -> Option<ReleaseName> {
+        if self.release_of(release.app()).is_some() {
+            return self.set(release);
+        }
+        self.entries.push(Entry::Release(release));
+        None
+    }
+
+    /// Takes the release of an app out and gives it. Every other element stays as it is, a placeholder of the app too.
+    pub fn unset(&mut self, app: &AppName) -> Option<ReleaseName> {
+        let ours = |entry: &Entry| matches!(entry, Entry::Release(name) if name.app() == app);
+        let place = self.entries.iter().position(ours)?;
+        match self.entries.remove(place) {
+            Entry::Release(before) => Some(before),
+            _ => None,
+        }
+    }
+
     /// Takes the entry of an app out and gives the release that it had. A second release of the app goes too: it was not used,
     /// and would be the one that counts from then on; and a placeholder, by which a channel would put the app back. Every other
     /// element stays as it is.

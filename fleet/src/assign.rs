@@ -21,6 +21,17 @@ pub fn assign(document: &ServerDocument, app: &AppName, to: Option<&ReleaseName>
     Assignment { document, from }
 }
 
+/// The same for a while: nothing but the app's release changes, so that giving it what it had, or none, makes the document what
+/// it was.
+pub fn assign_for_a_while(document: &ServerDocument, app: &AppName, to: Option<&ReleaseName>) -> Assignment {
+    let mut document = document.clone();
+    let from = match to {
+        Some(release) => document.set_beside(release.clone()),
+        None => document.unset(app),
+    };
+    Assignment { document, from }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,6 +63,22 @@ mod tests {
         assert_eq!(assignment.from, Some(OLD.parse().unwrap()));
         let written: serde_json::Value = serde_json::from_slice(&assignment.document.to_json()).unwrap();
         assert_eq!(written, serde_json::json!(["api/api:x", NEW, 7, "later", "db/"]));
+    }
+
+    #[test]
+    fn what_an_app_has_for_a_while_leaves_the_document_as_it_was() {
+        for (before, now) in [
+            (format!(r#"["api/api:x", "{OLD}", 7, "web"]"#), format!(r#"["api/api:x", "{NEW}", 7, "web"]"#)),
+            (r#"["web/", 7]"#.to_owned(), format!(r#"["web/", 7, "{NEW}"]"#)),
+            ("[7]".to_owned(), format!(r#"[7, "{NEW}"]"#)),
+            ("[]".to_owned(), format!(r#"["{NEW}"]"#)),
+        ] {
+            let [before, now] = [before, now].map(|text| ServerDocument::parse(text.as_bytes()).unwrap());
+            let tried = assign_for_a_while(&before, &web(), Some(&NEW.parse().unwrap()));
+            assert_eq!(tried.document, now, "{before}");
+            let put_back = assign_for_a_while(&tried.document, &web(), tried.from.as_ref());
+            assert_eq!((put_back.document.to_json(), put_back.from), (before.to_json(), NEW.parse().ok()), "{before}");
+        }
     }
 
     #[test]

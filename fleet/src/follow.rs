@@ -5,6 +5,7 @@ use bucket::{
     AppName, Bucket, Channel, ChannelName, ChannelState, Entry, Error, Generation, ReleaseName, Rollout, Timestamp,
     WatcherReport,
 };
+use futures_util::{StreamExt as _, stream};
 use jiff::SignedDuration;
 use thiserror::Error;
 
@@ -18,8 +19,11 @@ use crate::{
     policy::{ChannelRules, Policy, Role},
     reason::ensure_short,
     rollout::channel::next_of,
-    server::Server,
+    server::{self, Server},
 };
+
+/// Servers that are read at the same time.
+const AT_ONCE: usize = 16;
 
 /// A server that gets what a channel points to.
 #[derive(Debug, Clone, Copy)]
@@ -111,6 +115,17 @@ pub fn may_change<'a>(
         return Err(NotAllowed { who: who.name.clone(), app, channel });
     }
     Ok(())
+}
+
+/// Reads the servers that may follow one of these channels.
+///
+/// # Errors
+/// When they can't be listed.
+pub async fn servers(bucket: &Bucket, rules: &[&ChannelRules]) -> Result<Vec<Server>> {
+    let listed = server::listed(bucket).await?;
+    let matched = listed.into_iter().filter(|(name, _)| rules.iter().any(|rules| rules.matches(name)));
+    let read = matched.map(async |(name, written)| server::read_listed(bucket, &name, written).await);
+    Ok(stream::iter(read).buffered(AT_ONCE).collect().await)
 }
 
 /// Reads a channel.

@@ -143,7 +143,7 @@ pub async fn ensure_unguarded(bucket: &Bucket, kind: &PushKind, release: &Releas
 }
 
 /// Whether a halt or a rejection keeps everybody from pushing a release. Going back is never halted, and an undo restores even
-/// what was rejected since. Taking an app off a server, without a release, is not going back.
+/// what was rejected since, as the end of a trial does. Taking an app off a server, without a release, is not going back.
 ///
 /// # Errors
 /// Which of them does.
@@ -153,12 +153,13 @@ pub fn judge(
     kind: &PushKind,
     release: Option<&ReleaseName>,
 ) -> Result<(), Guarded> {
-    let goes_back = matches!(kind, PushKind::Undo | PushKind::Rollback);
+    let restores = matches!(kind, PushKind::Undo | PushKind::TrialEnd);
+    let goes_back = restores || *kind == PushKind::Rollback;
     match halt {
         Some(halt) if !goes_back => return Err(Guarded::Halted(Box::new(halt.clone()))),
         _ => {}
     }
-    match release.filter(|release| *kind != PushKind::Undo && rejected.contains(release)) {
+    match release.filter(|release| !restores && rejected.contains(release)) {
         Some(release) => Err(Guarded::Rejected(Box::new(release.clone()))),
         None => Ok(()),
     }
@@ -281,6 +282,8 @@ mod tests {
             judge(Some(&halt), &rejected, &Rollback, Some(&release(1))),
             Err(Guarded::Rejected(Box::new(release(1))))
         );
-        assert_eq!(judge(Some(&halt), &rejected, &Undo, Some(&release(1))), Ok(()));
+        for restores in [Undo, PushKind::TrialEnd] {
+            assert_eq!(judge(Some(&halt), &rejected, &restores, Some(&release(1))), Ok(()));
+        }
     }
 }

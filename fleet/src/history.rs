@@ -16,6 +16,7 @@ pub fn word(kind: &PushKind, without_waves: bool) -> &str {
         PushKind::Remove => "removed",
         PushKind::Retire => "retired",
         PushKind::Trial => "tried",
+        PushKind::TrialEnd => "put back",
         PushKind::Other(kind) => kind,
     }
 }
@@ -77,7 +78,9 @@ fn previous<'a>(
 ) -> Option<&'a ReleaseName> {
     let mut stack: Vec<&ReleaseName> = Vec::new();
     for push in pushes {
-        if push.app.as_ref() != Some(app) {
+        // What was there for a while is nothing to go back to.
+        let is_trial = matches!(push.kind, PushKind::Trial | PushKind::TrialEnd);
+        if push.app.as_ref() != Some(app) || is_trial {
             continue;
         }
         // What a person wrote into the document by hand shows as a `from` that nobody pushed.

@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
-use bucket::{AppName, Bucket, DocumentMetadata, Error, Generation, Hold, Holds, ServerName, Timestamp, ToldHold};
+use bucket::{
+    AppName, Bucket, DocumentMetadata, Error, Generation, HeldTrial, Hold, Holds, ServerName, Timestamp, ToldHold,
+};
 use futures_util::{StreamExt, stream};
 use jiff::SignedDuration;
 use thiserror::Error;
@@ -122,12 +124,32 @@ pub fn judge_among(
     }
 }
 
-/// What a hold is, in a line: `web is on hold by dev, expires in 2 h: debugging`.
+/// What a hold is, in a line: `web is on hold by dev, expires in 2 h: debugging`. That of a trial says what is tried.
 pub fn in_words(hold: &Hold, now: Timestamp) -> String {
-    let what = hold.app.as_ref().map_or("on hold".to_owned(), |app| format!("{app} is on hold"));
+    let what = match (&hold.app, &hold.trial) {
+        (_, Some(trial)) => format!("`{}` is tried, and on hold", trial.release.stem()),
+        (Some(app), None) => format!("{app} is on hold"),
+        (None, None) => "on hold".to_owned(),
+    };
     let left = console::age(hold.until.duration_since(now));
     let why = if hold.why.is_empty() { String::new() } else { format!(": {}", console::safe(&hold.why)) };
     format!("{what} by {}, expires in {left}{why}", console::safe(&hold.by))
+}
+
+/// The trials that were left over on a server, each in a line: their hold is over, and the document still names what was tried.
+pub fn left_over(holds: &Reading<Holds>, server: &Server, now: Timestamp) -> Vec<String> {
+    let left_over = holds.known().into_iter().flat_map(|holds| holds.left_over(now));
+    let is_there = |trial: &HeldTrial| server.desired(trial.release.app()) == Some(&trial.release);
+    let words = left_over.filter(|(_, trial)| is_there(trial)).map(|(hold, HeldTrial { push, release, .. })| {
+        let (by, ago) = (console::safe(&hold.by), console::ago(now.duration_since(hold.until)));
+        format!(
+            "`{}` is left over of a trial by {by}, which was to be over {ago}: {}; the next trial on this server puts back what \
+             was there before, or `push undo {push}` does now",
+            release.stem(),
+            console::safe(&hold.why)
+        )
+    });
+    words.collect()
 }
 
 /// What a list says of a server's holds, if there are some: `on hold, expires in 2 h`, `web on hold, expires in 2 h`. Of several
@@ -137,7 +159,8 @@ pub fn in_short(holds: &Reading<Holds>, now: Timestamp) -> Option<String> {
         return Some("on hold, as far as that can be read".to_owned());
     }
     let last = holds.known()?.in_force(None, now).max_by_key(|hold| (hold.app.is_none(), hold.until))?;
-    let what = last.app.as_ref().map_or("on hold".to_owned(), |app| format!("{app} on hold"));
+    let state = if last.trial.is_some() { "on trial" } else { "on hold" };
+    let what = last.app.as_ref().map_or(state.to_owned(), |app| format!("{app} {state}"));
     Some(format!("{what}, expires in {}", console::age(last.until.duration_since(now))))
 }
 
@@ -192,10 +215,17 @@ pub async fn hold(
     ensure!(lasts.is_positive() && lasts <= MAX, "a hold lasts at most {} days", MAX.as_hours() / 24);
     let at = bucket.now();
     let until = at.checked_add(lasts).context("the hold ends too late")?;
-    let new =
-        Hold { app: app.cloned(), by: who.name.clone(), why: why.to_owned(), at, until, other: serde_json::Map::new() };
+    let new = Hold {
+        app: app.cloned(),
+        by: who.name.clone(),
+        why: why.to_owned(),
+        at,
+        until,
+        trial: None,
+        other: serde_json::Map::new(),
+    };
     let write = |holds: &mut Holds| {
-        holds.holds.retain(|hold| hold.app != new.app || hold.by != new.by);
+        holds.holds.retain(|hold| hold.app != new.app || hold.by != new.by || hold.trial.is_some());
         holds.holds.push(new.clone());
     };
     change(bucket, server, write).await?;
@@ -203,7 +233,7 @@ pub async fn hold(
 }
 
 /// Ends the holds of an app on a server, or all holds there, whoever set them, and tells its agent. Gives those that were in
-/// force.
+/// force. What a trial replaced is still known then, so that it can be put back.
 ///
 /// # Errors
 /// When that can't be written.
@@ -211,8 +241,10 @@ pub async fn resume(bucket: &Bucket, server: &ServerName, app: Option<&AppName>)
     let mut ended = Vec::new();
     let now = bucket.now();
     let write = |holds: &mut Holds| {
-        let (gone, left) =
+        let (gone, mut left): (Vec<Hold>, Vec<Hold>) =
             std::mem::take(&mut holds.holds).into_iter().partition(|hold| app.is_none() || hold.app.as_ref() == app);
+        let trials = gone.iter().filter(|hold| hold.trial.is_some());
+        left.extend(trials.map(|hold| Hold { until: hold.until.min(now), ..hold.clone() }));
         (ended, holds.holds) = (gone, left);
         ended.retain(|hold| hold.until > now);
     };
@@ -220,15 +252,16 @@ pub async fn resume(bucket: &Bucket, server: &ServerName, app: Option<&AppName>)
     Ok(Changed { untold: untold(bucket, server).await, holds: ended })
 }
 
-/// Reads, changes and writes the holds of a server, over the generation that was read. Those that are over go.
-async fn change(bucket: &Bucket, server: &ServerName, mut write: impl FnMut(&mut Holds)) -> Result<()> {
+/// Reads, changes and writes the holds of a server, over the generation that was read. Those that are over go, except that of a
+/// trial: whoever has put back what was there before takes it away.
+pub(crate) async fn change(bucket: &Bucket, server: &ServerName, mut write: impl FnMut(&mut Holds)) -> Result<()> {
     for _ in 0..MAX_WRITES {
         let read = bucket.holds(server).await.with_context(|| format!("could not read the holds of `{server}`"))?;
         let (seen, before) = read.map_or((None, Holds::default()), |(seen, holds)| (Some(seen), holds));
         let mut holds = before.clone();
         write(&mut holds);
         let now = bucket.now();
-        holds.holds.retain(|hold| hold.until > now);
+        holds.holds.retain(|hold| hold.until > now || hold.trial.is_some());
         if holds == before {
             return Ok(());
         }
@@ -241,7 +274,8 @@ async fn change(bucket: &Bucket, server: &ServerName, mut write: impl FnMut(&mut
     bail!("the holds of `{server}` changed {MAX_WRITES} times while they were being written: try again")
 }
 
-async fn untold(bucket: &Bucket, server: &ServerName) -> Option<Untold> {
+/// Tells the agent of a server of the holds there, or gives why that failed.
+pub(crate) async fn untold(bucket: &Bucket, server: &ServerName) -> Option<Untold> {
     let error = tell(bucket, server).await.err()?;
     Some(Untold { server: server.clone(), why: format!("{error:#}") })
 }
@@ -281,6 +315,7 @@ mod tests {
             why: "debugging".to_owned(),
             at: now(),
             until: now() + SignedDuration::from_hours(hours),
+            trial: None,
             other: serde_json::Map::new(),
         }
     }

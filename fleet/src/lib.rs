@@ -18,6 +18,7 @@
 //! - [`follow`]: reading and changing a channel, and the servers that follow it
 //! - [`policy`]: what may go where, and who may do it, in which waves
 //! - [`operation`]: pushing to any number of servers
+//! - [`outcome`]: what became of a push on a server, as its agent reports it
 //! - [`push`]: the one way to write a server's document; `push_object`: what lies in the bucket of a push itself
 //! - [`poke`]: waking the servers that were pushed to
 //! - [`server`]: reading what a server should run and does run
@@ -25,6 +26,7 @@
 //! - [`reason`]: why an operator pushes, as it is kept
 //! - [`identity`]: who an operator is
 //! - [`rollout`]: a push that is written in waves
+//! - [`trial`]: a release that runs on a server for a while
 //! - [`simulation`]: rollouts on a simulated fleet
 //!
 //! Nothing here prints, draws a page or listens: that is for the programs on top.
@@ -42,6 +44,7 @@ pub mod hold;
 pub mod identity;
 pub mod lookup;
 pub mod operation;
+pub mod outcome;
 pub mod plan;
 pub mod poke;
 pub mod policy;
@@ -56,4 +59,5 @@ pub mod rollback;
 pub mod rollout;
 pub mod server;
 pub mod simulation;
+pub mod trial;
 pub mod wish;

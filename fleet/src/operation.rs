@@ -73,7 +73,7 @@ pub struct Intent {
 /// changed since, the write finds out.
 #[derive(Debug, Clone)]
 pub struct JustRead {
-    /// The release to push, if there is one.
+    /// The release to push, if there is one and it is judged: what was there before a trial goes back whatever it is.
     pub release: Option<Release>,
     /// The server's document.
     pub seen: Seen,
@@ -397,7 +397,7 @@ async fn write(
         app: intent.app.clone(),
         to: intent.to.clone(),
         from: intent.from.clone(),
-        only_as_seen: push.is_rollout(),
+        only_as_seen: push.is_rollout() || matches!(intent.kind, PushKind::Trial | PushKind::TrialEnd),
         kind: intent.kind.clone(),
         who: operator.who.name.clone(),
         reason: operator.reason.clone(),

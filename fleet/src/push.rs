@@ -15,7 +15,7 @@ use jiff::SignedDuration;
 use thiserror::Error;
 
 use crate::{
-    assign::assign,
+    assign::{assign, assign_for_a_while},
     server::{Reading, Server},
 };
 
@@ -77,8 +77,8 @@ pub struct Request {
     pub to: Option<ReleaseName>,
     /// The release of that app that the operator saw there: if it is another by now, nothing is written.
     pub from: Option<ReleaseName>,
-    /// Whether nothing is written either if the document has another generation by now than when it was seen, as of a rollout,
-    /// which has noted it.
+    /// Whether nothing is written either if the document has another generation by now than when it was seen, as of a rollout or
+    /// a trial, which has noted what it had.
     pub only_as_seen: bool,
     /// For how many seconds the agent watches it before it reports once more; only of a push in waves.
     pub settle_seconds: Option<u64>,
@@ -204,7 +204,11 @@ pub async fn push(bucket: &Bucket, request: &Request, filled: Filled) -> Result<
             }
             fill(bucket, server, seen).await
         };
-        let assignment = assign(&seen.document, &request.app, request.to.as_ref());
+        let assigning = match request.kind {
+            PushKind::Trial | PushKind::TrialEnd => assign_for_a_while,
+            _ => assign,
+        };
+        let assignment = assigning(&seen.document, &request.app, request.to.as_ref());
         if assignment.from != request.from {
             let (app, server) = (request.app.clone(), server.clone());
             bail!(Conflict { app, server, seen: request.from.clone(), now: assignment.from });

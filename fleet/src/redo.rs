@@ -104,7 +104,7 @@ pub fn left(account: &Account) -> Result<Vec<Intent>> {
         ),
     }
     ensure!(
-        !matches!(push.kind, PushKind::Retire | PushKind::Trial | PushKind::Other(_)),
+        !matches!(push.kind, PushKind::Retire | PushKind::Trial | PushKind::TrialEnd | PushKind::Other(_)),
         "a push of kind `{}` cannot be continued by this program: stop it",
         push.kind.as_str().escape_debug()
     );

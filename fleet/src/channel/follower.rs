@@ -124,7 +124,7 @@ fn takes_over(last: &Choice, channel: &Channel, places: &Places) -> bool {
 impl Choice {
     /// Whether a push chooses a release.
     pub fn is_made_by(kind: &PushKind) -> bool {
-        !matches!(kind, PushKind::Retry | PushKind::Trial)
+        !matches!(kind, PushKind::Retry | PushKind::Trial | PushKind::TrialEnd)
     }
 }
 

@@ -24,7 +24,6 @@ mod simulate;
 mod status;
 mod targets;
 mod undo;
-mod wait;
 mod watch;
 mod waves;
 

@@ -3,24 +3,23 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use bucket::{Generation, HistoryEntry, PushId, PushKind, ReleaseName, ServerName};
+use bucket::{Bucket, Generation, HistoryEntry, PushId, PushKind, ReleaseName, ServerName};
 use clap::Args;
 use console::{UsageError, count, note, print_json, print_line};
 use fleet::{
     hold::{self, AllHolds},
     identity::{Identity, Origin},
     operation::{self, Intent, JustRead, Operator},
+    outcome::{self, Outcome},
     plan::{Proposal, Warning},
     poke::PokeSettings,
     policy::{Case, Reason},
     proposed::Proposed,
 };
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use super::{
-    command::{Command, operator_name},
-    wait,
-};
+use super::command::{Command, operator_name};
 
 /// How long the command waits for servers to report, unless it was told otherwise.
 const USUAL_TIMEOUT: Duration = Duration::from_mins(10);
@@ -129,7 +128,7 @@ pub(crate) async fn carry_out_by(
             Some((row.server.clone(), proposal.to.clone(), row.generation?))
         });
         for (server, outcome) in
-            wait::follow(&command.bucket, pushed.collect(), options.timeout.unwrap_or(USUAL_TIMEOUT)).await
+            follow(&command.bucket, pushed.collect(), options.timeout.unwrap_or(USUAL_TIMEOUT)).await
         {
             succeeded &= outcome.is_ok();
             let text = outcome.to_string();
@@ -146,6 +145,23 @@ pub(crate) async fn carry_out_by(
         print_json(&json!({ "push": push, "pushes": results }))?;
     }
     Ok(succeeded)
+}
+
+/// Waits for all servers at once, within `timeout`; the outcomes are in the order of the servers.
+async fn follow(
+    bucket: &Bucket,
+    pushed: Vec<(ServerName, Option<ReleaseName>, Generation)>,
+    timeout: Duration,
+) -> Vec<(ServerName, Outcome)> {
+    if !pushed.is_empty() {
+        note(format_args!("waiting for {} to report", count(pushed.len(), "server")));
+    }
+    let one = async |(server, release, generation): (ServerName, Option<ReleaseName>, Generation)| {
+        let say = |stage: &str| note(format_args!("{server}: {stage}"));
+        let outcome = outcome::follow(bucket, &server, (release.as_ref(), generation), timeout, say).await;
+        (server, outcome)
+    };
+    join_all(pushed.into_iter().map(one)).await
 }
 
 /// Who pushes, why and by which rules.

@@ -132,7 +132,7 @@ fn state_of(server: &Server, now: Timestamp) -> (String, Color) {
     }
 }
 
-/// The holds that are in force on a server, in words; that they can't be read is one.
+/// The holds that are in force on a server, in words, and what a trial left over there; that they can't be read is one.
 fn holds_in_words(server: &Server, holds: &AllHolds, now: Timestamp) -> impl Iterator<Item = String> {
     let found = holds.get(&server.name).map(|(_, holds)| holds);
     let error = found
@@ -143,7 +143,13 @@ fn holds_in_words(server: &Server, holds: &AllHolds, now: Timestamp) -> impl Ite
         .into_iter()
         .flat_map(move |holds| holds.in_force(None, now))
         .map(move |hold| hold::in_words(hold, now))
+        .chain(left_over(server, holds, now))
         .chain(error)
+}
+
+/// What trials left over on a server, in words.
+fn left_over(server: &Server, holds: &AllHolds, now: Timestamp) -> Vec<String> {
+    holds.get(&server.name).map(|(_, holds)| hold::left_over(holds, server, now)).unwrap_or_default()
 }
 
 fn in_full(server: &Server, holds: &AllHolds, now: Timestamp) -> String {
@@ -224,5 +230,8 @@ fn as_json(server: &Server, holds: &AllHolds, now: Timestamp) -> Value {
     let errors: Vec<_> = server.errors().collect();
     let found = holds.get(&server.name).and_then(|(_, holds)| holds.known());
     let held: Vec<_> = found.into_iter().flat_map(|holds| holds.in_force(None, now)).collect();
-    json!({ "server": server.name, "document": document, "status": server.status(), "errors": errors, "holds": held })
+    json!({
+        "server": server.name, "document": document, "status": server.status(), "errors": errors, "holds": held,
+        "left_over": left_over(server, holds, now),
+    })
 }

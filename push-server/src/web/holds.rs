@@ -7,7 +7,7 @@ use axum::{
 };
 use bucket::ServerName;
 use fleet::{
-    hold::{self, Changed, in_short, in_words, may_hold},
+    hold::{self, Changed, in_short, in_words, left_over, may_hold},
     server::Server,
 };
 use maud::{Markup, html};
@@ -24,16 +24,19 @@ pub(crate) fn mark(view: &View, server: &ServerName) -> Markup {
     html! { @if let Some(held) = held { " " (badge(Severity::Notice, "‖", &held)) } }
 }
 
-/// The holds of a server that are in force, and the forms by which an operator sets and ends them.
+/// The holds of a server that are in force, what a trial left over, and the forms by which an operator sets and ends holds.
 pub(crate) fn section(view: &View, server: &Server) -> Markup {
     let unreadable = view.snapshot.holds.get(&server.name).and_then(|(_, holds)| holds.error());
     let holds: Vec<String> =
         view.snapshot.holds_of(&server.name, view.now).map(|hold| in_words(hold, view.now)).collect();
+    let known = view.snapshot.holds.get(&server.name).map(|(_, holds)| holds);
+    let left = known.map(|holds| left_over(holds, server, view.now)).unwrap_or_default();
     html! {
         @if let Some(error) = unreadable {
             p.banner.bad { "Nobody can push here: it cannot be read whether the server is on hold. " (prose(error)) }
         }
         @for hold in &holds { p.banner.notice { (prose(hold)) } }
+        @for left in &left { p.banner.bad { (prose(left)) "." } }
         @if may_hold(&view.policy, &view.who, server, None).is_ok() {
             div.actions {
                 form method="post" action={ "/servers/" (server.name) "/hold" } {
@@ -90,8 +93,16 @@ async fn change(view: &View, name: &str, is_held: bool) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use std::{sync::Arc, time::Duration};
+
     use axum::http::Method;
     use bucket::PushKind;
+    use fleet::{
+        identity::{Identity, Origin},
+        operation::Operator,
+        poke::PokeSettings,
+        trial::Trial,
+    };
     use serde_json::json;
 
     use super::*;
@@ -230,6 +241,51 @@ mod tests {
                 assert_eq!((row("web-1"), row("web-2")), (marked, false), "{path}: {page}");
             }
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_tried_is_said_and_so_is_what_a_trial_left_over() {
+        let (_directory, web) = web().await;
+        let (old, new) = (release_of(&web, 7).await, release_of(&web, 9).await);
+        server(&web, "web-1", Some(&old), "converged", "converged").await;
+        let bucket = web.refresher.bucket();
+        let (trial, operator) = trial(&new);
+        fleet::trial::begin(bucket, &operator, &trial, |_| ()).await.unwrap();
+        web.refresher.refresh().await;
+        let page = body(&web, "viewer", "/servers/web-1").await;
+        assert!(page.contains("is tried, and on hold by ci, expires in") && page.contains("stage staging"), "{page}");
+        assert!(body(&web, "viewer", "/servers").await.contains("web on trial, expires in"));
+        let history = body(&web, "viewer", "/history?server=web-1").await;
+        assert!(history.contains("<bdi>trial</bdi>"), "{history}");
+
+        // An operator ends its hold, or its time is over.
+        hold::resume(bucket, &trial.server, None).await.unwrap();
+        web.refresher.refresh().await;
+        let page = body(&web, "viewer", "/servers/web-1").await;
+        assert!(page.contains("is left over of a trial by ci") && page.contains("push undo"), "{page}");
+
+        fleet::trial::end(bucket, &operator, &trial, |_| ()).await.unwrap();
+        web.refresher.refresh().await;
+        let page = body(&web, "viewer", "/servers/web-1").await;
+        assert!(!page.contains("left over") && !page.contains("on hold"), "{page}");
+        assert!(body(&web, "viewer", "/history?server=web-1").await.contains("<bdi>trial-end</bdi>"));
+    }
+
+    /// What `release run` tries on `web-1`.
+    fn trial(release: &bucket::ReleaseName) -> (Trial, Operator) {
+        let who = Identity { name: "ci".to_owned(), origin: Origin::Local };
+        let operator = Operator {
+            who,
+            reason: "pipeline web, stage staging".to_owned(),
+            policy: Arc::default(),
+            poke: PokeSettings::None,
+            held: false,
+            without_waves: false,
+            channel: None,
+        };
+        let (id, server) = (bucket::PushId::random(), "web-1".parse().unwrap());
+        let (wait, test) = (Duration::ZERO, Duration::from_mins(1));
+        (Trial { id, server, release: release.clone(), wait, test }, operator)
     }
 
     #[tokio::test]

@@ -1,8 +1,14 @@
 //! Servers that somebody works on, with the real command.
 
-use std::{collections::BTreeSet, process::Command};
+use std::{collections::BTreeSet, process::Command, sync::Arc, time::Duration};
 
-use bucket::{BucketUrl, DocumentMetadata, Hold, Holds, ReleaseName, Timestamp};
+use bucket::{BucketUrl, DocumentMetadata, Hold, Holds, PushId, ReleaseName, Timestamp};
+use fleet::{
+    identity::{Identity, Origin},
+    operation::Operator,
+    poke::PokeSettings,
+    trial::{self, Ended, Trial},
+};
 use jiff::SignedDuration;
 use serde_json::{Map, json};
 
@@ -64,6 +70,44 @@ async fn a_hold_binds_everybodys_push_until_it_is_ended() {
     ok(&fixture.push_as("ops", &format!("deploy {new} web-1")));
     assert!(!ok(&fixture.push("status")).contains("on hold"));
     assert!(ok(&fixture.push("resume web-1")).contains("nothing was on hold"));
+}
+
+#[tokio::test]
+async fn a_trial_is_shown_as_one_and_what_it_left_over_is_undone_by_hand() {
+    let fixture = Fixture::new().await;
+    let (old, new) = (fixture.release("web", 1, false).await, fixture.release("web", 2, false).await);
+    ok(&fixture.push(&format!("deploy {old} web-1 --force")));
+    let operator = Operator {
+        who: Identity { name: "ci@build-1".to_owned(), origin: Origin::Local },
+        reason: "pipeline web, stage staging".to_owned(),
+        policy: Arc::default(),
+        poke: PokeSettings::None,
+        held: false,
+        without_waves: false,
+        channel: None,
+    };
+    let (server, release) = ("web-1".parse().unwrap(), new.clone());
+    let (wait, test) = (Duration::ZERO, Duration::from_mins(1));
+    let trial = Trial { id: PushId::random(), server, release, wait, test };
+    trial::begin(&fixture.bucket, &operator, &trial, |_| ()).await.unwrap();
+    let said = ok(&fixture.push("status web-1"));
+    assert!(said.contains(&format!("`{}` is tried, and on hold by ci@build-1, expires in", new.stem())), "{said}");
+    assert!(ok(&fixture.push("status")).contains(", web on trial, expires in "));
+    let said = ok(&fixture.push("history web-1"));
+    assert!(said.contains("tried") && said.contains("pipeline web, stage staging"), "{said}");
+    assert!(failed(&fixture.push(&format!("deploy {old} web-1"))).contains("is on hold on `web-1` by `ci@build-1`"));
+
+    ok(&fixture.push("resume web-1"));
+    let left_over = fixture.json("status web-1")["left_over"][0].as_str().unwrap().to_owned();
+    assert!(ok(&fixture.push("status web-1")).contains(&left_over), "{left_over}");
+    let undo = left_over.split('`').find(|words| words.starts_with("push undo ")).unwrap();
+    ok(&fixture.push(undo.strip_prefix("push ").unwrap()));
+    assert_eq!(
+        (fixture.document("web-1"), fixture.json("status web-1")["left_over"].clone()),
+        (json!([old]), json!([]))
+    );
+    let ended = trial::end(&fixture.bucket, &operator, &trial, |_| ()).await.unwrap();
+    assert_eq!((ended, fixture.bucket.holds(&trial.server).await.unwrap().unwrap().1.holds), (Ended::AsBefore, vec![]));
 }
 
 #[tokio::test]
@@ -138,7 +182,7 @@ async fn a_hold_ends_by_itself_and_one_that_cannot_be_read_binds() {
     assert!(failed(&fixture.push("hold web-9")).contains("no server `web-9`"));
     let at = Timestamp::now() - SignedDuration::from_hours(3);
     let until = at + SignedDuration::from_hours(2);
-    let hold = Hold { app: None, by: "ops".into(), why: String::new(), at, until, other: Map::new() };
+    let hold = Hold { app: None, by: "ops".into(), why: String::new(), at, until, trial: None, other: Map::new() };
     let holds = Holds { holds: vec![hold], ..Holds::default() };
     let server = "web-1".parse().unwrap();
     let seen = fixture.bucket.write_holds(&server, &holds, None).await.unwrap();

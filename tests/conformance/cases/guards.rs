@@ -1,8 +1,8 @@
 //! What keeps operators from pushing: rejected releases, a halt of everything, holds, and retired servers.
 
 use bucket::{
-    Error, Generation, Halt, Hold, Holds, Metadata, PushId, Rejection, ReleaseName, Retirement, ServerDocument,
-    ServerName,
+    Error, Generation, Halt, HeldTrial, Hold, Holds, Metadata, PushId, Rejection, ReleaseName, Retirement,
+    ServerDocument, ServerName,
 };
 use serde_json::Map;
 
@@ -66,6 +66,12 @@ pub(crate) async fn holds(world: World) {
         why: "für mich".into(),
         at,
         until: release("web", 21).time(),
+        trial: Some(HeldTrial {
+            id: "a2b3c4d5e6f7".parse().unwrap(),
+            push: "k3v9w1c7m2xq".parse().unwrap(),
+            release: release("web", 20),
+            before: Some(release("web", 19)),
+        }),
         other: Map::new(),
     };
     assert_eq!(bucket.holds(&server).await.unwrap(), None);

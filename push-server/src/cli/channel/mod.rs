@@ -10,14 +10,11 @@ use fleet::{
     channel::change::{Change, Said, Set, before},
     follow::{self, Judged, NotSoaked},
     identity::{Identity, Origin},
-    policy::ChannelRules,
-    server::{self, Server},
 };
-use futures_util::{StreamExt as _, stream};
 use serde_json::json;
 
 use super::{
-    command::{AT_ONCE, Command, operator_name},
+    command::{Command, operator_name},
     configured::find,
     deploy::choose,
 };
@@ -135,19 +132,11 @@ impl ChannelArguments {
     }
 }
 
-/// The servers that may follow one of these channels.
-async fn servers(command: &Command, rules: &[&ChannelRules]) -> Result<Vec<Server>> {
-    let listed = server::listed(&command.bucket).await?;
-    let matched = listed.into_iter().filter(|(name, _)| rules.iter().any(|rules| rules.matches(name)));
-    let read = matched.map(async |(name, written)| server::read_listed(&command.bucket, &name, written).await);
-    Ok(stream::iter(read).buffered(AT_ONCE).collect().await)
-}
-
 async fn change(command: &Command, app: &AppName, changing: Changing, change: &Change) -> Result<bool> {
     let bucket = &command.bucket;
     let rules = find(command, app, &changing.of.channel)?;
     let who = Identity { name: operator_name(), origin: Origin::Local };
-    follow::may_change(&command.policy, &who, rules, &servers(command, &[rules]).await?)?;
+    follow::may_change(&command.policy, &who, rules, &follow::servers(bucket, &[rules]).await?)?;
     let said = Said { by: &who.name, why: &changing.reason, at: command.now() };
     let seen = follow::read(bucket, rules).await?;
     let judged = follow::judge(bucket, rules, seen, change, said).await.map_err(|error| {

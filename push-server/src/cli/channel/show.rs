@@ -11,19 +11,16 @@ use fleet::{
         seen::{Place, silence, why_off},
     },
     condition::{app_label, apps},
-    follow::{self, Follower, Seen, followers, newest_watcher, read, unreadable},
+    follow::{self, Follower, Seen, followers, newest_watcher, read, servers, unreadable},
     policy::{ChannelRules, Pattern},
     server::Server,
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Value, json};
 
-use super::{
-    super::{
-        command::{AT_ONCE, Command, ago, cut, painted},
-        configured::{ensure_configured, of_app},
-    },
-    servers,
+use super::super::{
+    command::{AT_ONCE, Command, ago, cut, painted},
+    configured::{ensure_configured, of_app},
 };
 use crate::badge;
 
@@ -66,7 +63,7 @@ async fn warn_of_silence(command: &Command) {
 pub(super) async fn list(command: &Command, app: Option<&AppName>) -> Result<bool> {
     ensure_configured(command, app)?;
     let rules: Vec<&ChannelRules> = of_app(command, app).collect();
-    let servers = servers(command, &rules).await?;
+    let servers = servers(&command.bucket, &rules).await?;
     let all = async |rules: &&ChannelRules| {
         let (seen, state) = (read(&command.bucket, rules).await?, state(command, rules).await);
         let rollout = follow::rollout(&command.bucket, state.as_ref()).await;
@@ -107,7 +104,7 @@ pub(super) async fn list(command: &Command, app: Option<&AppName>) -> Result<boo
 
 pub(super) async fn show(command: &Command, rules: &ChannelRules) -> Result<bool> {
     let of_it = [rules];
-    let (servers, seen) = tokio::try_join!(servers(command, &of_it), read(&command.bucket, rules))?;
+    let (servers, seen) = tokio::try_join!(servers(&command.bucket, &of_it), read(&command.bucket, rules))?;
     let state = state(command, rules).await;
     let rollout = follow::rollout(&command.bucket, state.as_ref()).await;
     let known = Known { seen, state, rollout };

@@ -1,4 +1,4 @@
-//! Following servers until they run what was pushed, or rolled back.
+//! Following a server until it runs what was pushed, or rolled back: by its agent's reports.
 
 use std::{fmt, time::Duration};
 
@@ -13,7 +13,7 @@ const MAX_REASON: usize = 3000;
 
 /// What became of a push on one server, by its agent's report.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub enum Outcome {
     /// The server runs the release.
     Converged,
     /// The agent has read the document, from which the app was taken.
@@ -28,8 +28,8 @@ pub(crate) enum Outcome {
     Degraded(String),
     /// The agent may not install the app, and why.
     Refused(String),
-    /// The agent of this server reported nothing of it in time.
-    TimedOut(ServerName),
+    /// The agent of this server reported nothing final in time, and what was last known of it.
+    TimedOut(ServerName, Option<String>),
 }
 
 impl Outcome {
@@ -52,12 +52,12 @@ impl Outcome {
     }
 
     /// Whether the push did what it was for.
-    pub(crate) fn is_ok(&self) -> bool {
+    pub fn is_ok(&self) -> bool {
         matches!(self, Self::Converged | Self::Removed)
     }
 
     /// For programs.
-    pub(crate) fn label(&self) -> &'static str {
+    pub fn label(&self) -> &'static str {
         match self {
             Self::Converged => "converged",
             Self::Removed => "removed",
@@ -66,7 +66,7 @@ impl Outcome {
             Self::Failed(_) => "failed",
             Self::Degraded(_) => "degraded",
             Self::Refused(_) => "refused",
-            Self::TimedOut(_) => "timeout",
+            Self::TimedOut(..) => "timeout",
         }
     }
 }
@@ -81,31 +81,16 @@ impl fmt::Display for Outcome {
             Self::Failed(reason) => write!(f, "failed: {reason}"),
             Self::Degraded(reason) => write!(f, "degraded, manual intervention required: {reason}"),
             Self::Refused(reason) => write!(f, "refused: {reason}"),
-            Self::TimedOut(server) => write!(
-                f,
-                "timed out: the agent has not reported an outcome; it may be down or waiting for its next poll, see \
-                 `push status {server}`"
-            ),
+            Self::TimedOut(server, last) => {
+                let last = last.as_ref().map_or(String::new(), |last| format!(" (last: {last})"));
+                write!(
+                    f,
+                    "timed out: the agent has not reported an outcome{last}; it may be down or waiting for its next poll, see \
+                     `push status {server}`"
+                )
+            }
         }
     }
-}
-
-/// Waits for all servers at once, within `timeout`; the outcomes are in the order of the servers.
-pub(crate) async fn follow(
-    bucket: &Bucket,
-    pushed: Vec<(ServerName, Option<ReleaseName>, Generation)>,
-    timeout: Duration,
-) -> Vec<(ServerName, Outcome)> {
-    let end = tokio::time::Instant::now() + timeout;
-    let one = async |(server, release, generation): (ServerName, Option<ReleaseName>, Generation)| {
-        let ended = tokio::time::timeout_at(end, until_final(bucket, &server, release.as_ref(), generation)).await;
-        let outcome = ended.unwrap_or_else(|_| Outcome::TimedOut(server.clone()));
-        (server, outcome)
-    };
-    if !pushed.is_empty() {
-        console::note(format_args!("waiting for {} to report", console::count(pushed.len(), "server")));
-    }
-    futures_util::future::join_all(pushed.into_iter().map(one)).await
 }
 
 /// How far a server is with a push that it has not finished.
@@ -153,11 +138,31 @@ impl Stage {
     }
 }
 
+/// Waits until the agent of a server has reported what became of a release, or of its removal, that the document has since a
+/// generation, but no longer than `timeout`. `say` is told how far it is, whenever that changes.
+pub async fn follow(
+    bucket: &Bucket,
+    server: &ServerName,
+    (release, generation): (Option<&ReleaseName>, Generation),
+    timeout: Duration,
+    say: impl Fn(&str),
+) -> Outcome {
+    let mut last = None;
+    let following = until_final(bucket, server, (release, generation), |stage| {
+        say(&stage);
+        last = Some(stage);
+    });
+    match tokio::time::timeout(timeout, following).await {
+        Ok(outcome) => outcome,
+        Err(_) => Outcome::TimedOut(server.clone(), last),
+    }
+}
+
 async fn until_final(
     bucket: &Bucket,
     server: &ServerName,
-    release: Option<&ReleaseName>,
-    generation: Generation,
+    (release, generation): (Option<&ReleaseName>, Generation),
+    mut say: impl FnMut(String),
 ) -> Outcome {
     let mut seen = None;
     let mut told = None;
@@ -174,7 +179,7 @@ async fn until_final(
             let stage = Stage::of(status, release, generation);
             let is_over = status.is_some_and(|status| outcome(status, release, generation).is_some());
             if !is_over && stage.is_news(told.as_ref()) {
-                console::note(format_args!("{server}: {}", stage.describe(bucket.now())));
+                say(stage.describe(bucket.now()));
                 told = Some(stage);
             }
         }
