@@ -110,7 +110,7 @@ test("without channels nothing leads to them", async ({ stage, page }) => {
   stage.fleet("harmless");
   await stage.serve();
   await page.goto(stage.address);
-  await expect(page.getByRole("navigation", { name: "Main" }).getByRole("link")).toHaveText(["Overview", "Servers", "Apps", "History"]);
+  await expect(page.getByRole("navigation", { name: "Main" }).getByRole("link")).toHaveText(["Overview", "Servers", "Apps", "Runs", "History"]);
   await page.goto(`${stage.address}/channels`);
   await expect(page.getByRole("heading", { name: "No channels" })).toBeVisible();
 });

@@ -68,8 +68,8 @@ const IMPURE: [&str; 24] = [
 const PAGES: &str = "push-server/src/web/pages";
 
 /// Those that aren't, and say so: all of a server's history; the plan of a push, as fresh as the push; the push itself, and
-/// what is done about it; who rejected a release, and that decision itself; a halt; a server that is retired.
-const READING_PAGES: [&str; 8] = [
+/// what is done about it; who rejected a release, and that decision itself; a halt; a server that is retired; a run with its files.
+const READING_PAGES: [&str; 9] = [
     "halt.rs",
     "history.rs",
     "plan/mod.rs",
@@ -78,6 +78,7 @@ const READING_PAGES: [&str; 8] = [
     "push/restore.rs",
     "release.rs",
     "retire.rs",
+    "run.rs",
 ];
 
 /// What a page that reads the bucket can't do without.

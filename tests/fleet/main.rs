@@ -5,6 +5,7 @@
 //! `fleet file:///DIR report SERVER RELEASE STATE` lets the agent of one server say how the release is, and
 //! `fleet file:///DIR cut-off RELEASE SERVER SERVER…` leaves a push as a process does that is killed after its first row.
 
+mod runs;
 mod statuses;
 
 use std::{
@@ -16,8 +17,8 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use bucket::{
-    AppState, Bucket, BucketOptions, BucketUrl, Generation, HistoryEntry, LastPush, Push, PushId, PushKind, PushRow,
-    ReleaseMetadata, ReleaseName, ServerDocument, ServerName, Status, Timestamp,
+    AppState, Bucket, BucketOptions, BucketUrl, Generation, HistoryEntry, LastPush, MadeBy, Push, PushId, PushKind,
+    PushRow, ReleaseMetadata, ReleaseName, ServerDocument, ServerName, Status, Timestamp,
 };
 use jiff::SignedDuration;
 
@@ -134,6 +135,8 @@ struct Fleet<'a> {
     serial: u8,
     /// What stands wherever somebody else's text can.
     hostile: String,
+    /// Which run makes what is released next.
+    made_by: Option<MadeBy>,
 }
 
 impl Fleet<'_> {
@@ -162,7 +165,7 @@ impl Fleet<'_> {
             architecture: "amd64".parse().unwrap(),
             repo: format!("https://git.example/acme/{app}"),
             branch: if dirty { "try-it" } else { "main" }.to_owned(),
-            made_by: None,
+            made_by: self.made_by.take(),
         };
         let deb = tempfile::NamedTempFile::new()?;
         std::fs::write(deb.path(), vec![0_u8; 4096])?;
@@ -221,6 +224,7 @@ async fn fill(bucket: &Bucket, directory: &Path, hostile: &str) -> Result<()> {
         now: Timestamp::now(),
         serial: 0,
         hostile: hostile.to_owned(),
+        made_by: None,
     };
     let web = [
         fleet.release("web", "dev@build-1", 60 * 24 * 9, false, "first public version").await?,
@@ -231,7 +235,10 @@ async fn fill(bucket: &Bucket, directory: &Path, hostile: &str) -> Result<()> {
             .release("web", "dev@build-1", 60 * 24 * 2, false, "fix the login page for people without a middle name")
             .await?,
         fleet.release("web", "dev@laptop", 60 * 5, true, "try the new cache").await?,
-        fleet.release("web", "dev@build-1", 47, false, "login by mail link").await?,
+        {
+            fleet.made_by = Some(runs::made_by()?);
+            fleet.release("web", "dev@build-1", 47, false, "login by mail link").await?
+        },
         fleet.release("web", "outsider@evil", 30, true, hostile).await?,
     ];
     let api = [
@@ -245,6 +252,7 @@ async fn fill(bucket: &Bucket, directory: &Path, hostile: &str) -> Result<()> {
     ];
     let mail = fleet.release("mail-relay", "dev@laptop", 60 * 24 * 400, false, "postfix with our rules").await?;
     statuses::fill(&fleet, &web, &api, &pulld, &mail).await?;
+    runs::fill(&fleet, &web[4], api[2].commit().as_str()).await?;
     fleet.push("web-1", 60 * 24 * 8, (None, &web[0]), PushKind::Deploy, "first install").await?;
     fleet.push("web-1", 60 * 24 * 3, (Some(&web[0]), &web[1]), PushKind::Deploy, "faster start page").await?;
     fleet.push("web-1", 60 * 24 + 1, (Some(&web[1]), &web[2]), PushKind::Deploy, "").await?;

@@ -8,7 +8,10 @@ use std::{
 use bucket::{AppName, Halt, HistoryEntry, Hold, ReleaseName, ServerName, Timestamp};
 use fleet::{hold::AllHolds, server::Server};
 
-use super::{changes::Changes, channels::Channels, recent_push::RecentPush, releases::AppReleases, rollouts::Rollouts};
+use super::{
+    changes::Changes, channels::Channels, recent_push::RecentPush, releases::AppReleases, rollouts::Rollouts,
+    runs::Runs,
+};
 
 /// The whole fleet at one moment.
 #[derive(Debug, Clone, Default)]
@@ -31,6 +34,8 @@ pub struct FleetSnapshot {
     pub channels: Arc<Channels>,
     /// Changes that are not merged yet, and what was built from changes, if there is a candidate bucket and it was read.
     pub changes: Option<Arc<Changes>>,
+    /// The last runs of pipelines; a bounded number.
+    pub runs: Arc<Runs>,
     /// The releases that nobody may push.
     pub rejected: Arc<BTreeSet<ReleaseName>>,
     /// When the bucket was last read from end to end; `None` before the first time.
@@ -56,6 +61,7 @@ impl FleetSnapshot {
             && self.rollouts == other.rollouts
             && self.channels == other.channels
             && self.changes == other.changes
+            && self.runs == other.runs
             && self.has_same_servers(other)
             && same(&self.apps, &other.apps)
     }

@@ -16,6 +16,7 @@ mod recent_push;
 mod refresher;
 mod releases;
 mod rollouts;
+mod runs;
 mod servers;
 
 pub use changes::{AheadNames, Became, Built, Changes, OpenChange};
@@ -25,3 +26,4 @@ pub use recent_push::{Evidence, RecentPush, RecentRows, push_of};
 pub use refresher::SnapshotRefresher;
 pub use releases::{AppReleases, Listed, Mark};
 pub use rollouts::{KnownRollout, Rollouts};
+pub use runs::Runs;

@@ -1,7 +1,7 @@
 //! Keeps a snapshot of the fleet fresh, in rounds that read only what has changed.
 //!
 //! A round has four parts, servers, releases, what keeps everybody from pushing, and channels, that run side by side, and every
-//! minute a fifth, changes that are not merged yet; each is put into the snapshot when it is read, and stays as it was when it
+//! minute a fifth and a sixth, changes that are not merged yet and runs of pipelines; each is put into the snapshot when it is read, and stays as it was when it
 //! can't be. A round never overlaps a round. What a round reads
 //! never replaces what [`SnapshotRefresher::refresh_server`] has read since that round began.
 
@@ -24,7 +24,7 @@ use super::{
     full_scan::Releases,
     heads::{self, Heads, News},
     pushes::{CLOCKS_APART, Recent, merged, told},
-    rollouts,
+    rollouts, runs,
     servers::{self, AT_ONCE, Known},
 };
 
@@ -32,8 +32,8 @@ use super::{
 const ROUND_TIMEOUT: Duration = Duration::from_mins(10);
 /// The longest pause while rounds fail.
 const MAX_PAUSE: Duration = Duration::from_mins(2);
-/// How often changes are read, which cost listings of their own and which nothing that runs depends on.
-const CHANGES_EVERY: Duration = Duration::from_mins(1);
+/// How often changes, and runs, are read, which cost listings of their own and which nothing that is deployed depends on.
+const SELDOM: Duration = Duration::from_mins(1);
 /// How much of a server's history is read after a write of ours.
 const PUSHES: usize = 50;
 
@@ -70,6 +70,8 @@ struct Round {
     heads: Heads,
     /// When changes were last read.
     changes: Option<Instant>,
+    /// When runs were last read.
+    runs: Option<Instant>,
 }
 
 impl SnapshotRefresher {
@@ -96,6 +98,11 @@ impl SnapshotRefresher {
     /// The bucket that it is a snapshot of.
     pub fn bucket(&self) -> &Bucket {
         &self.bucket
+    }
+
+    /// Where changes are, and their runs, that are not merged yet.
+    pub fn candidates(&self) -> Option<&Bucket> {
+        self.candidates.as_ref()
     }
 
     /// The newest snapshot.
@@ -217,7 +224,7 @@ impl SnapshotRefresher {
     }
 
     async fn read(&self, round: &mut Round) -> Result<()> {
-        let Round { releases, recent, heads, changes } = round;
+        let Round { releases, recent, heads, changes, runs } = round;
         let of_servers = async {
             let servers = self.read_servers(recent).await;
             // A push is there before the first document that tells of it.
@@ -229,9 +236,15 @@ impl SnapshotRefresher {
             self.put(|_, snapshot| snapshot.apps = releases.apps());
             read
         };
-        let (servers, releases, guards, channels, changes) =
-            tokio::join!(of_servers, of_releases, self.read_guards(), self.read_channels(), self.read_changes(changes));
-        let failures = [servers.err(), releases.err(), guards.err(), channels.err(), changes.err()];
+        let (servers, releases, guards, channels, changes, runs) = tokio::join!(
+            of_servers,
+            of_releases,
+            self.read_guards(),
+            self.read_channels(),
+            self.read_changes(changes),
+            self.read_runs(runs)
+        );
+        let failures = [servers.err(), releases.err(), guards.err(), channels.err(), changes.err(), runs.err()];
         let failures = failures.into_iter().flatten();
         let failures: Vec<String> = failures.map(|error| format!("{error:#}")).collect();
         ensure!(failures.is_empty(), failures.join("; "));
@@ -251,13 +264,23 @@ impl SnapshotRefresher {
 
     async fn read_changes(&self, last: &mut Option<Instant>) -> Result<()> {
         let Some(candidates) = &self.candidates else { return Ok(()) };
-        if last.is_some_and(|last| last.elapsed() < CHANGES_EVERY) {
+        if last.is_some_and(|last| last.elapsed() < SELDOM) {
             return Ok(());
         }
         let known = self.snapshot().changes.clone().unwrap_or_default();
         let read = changes::read(&self.bucket, candidates, &known).await?;
         *last = Some(Instant::now());
         self.put(|_, snapshot| snapshot.changes = Some(Arc::new(read)));
+        Ok(())
+    }
+
+    async fn read_runs(&self, last: &mut Option<Instant>) -> Result<()> {
+        if last.is_some_and(|last| last.elapsed() < SELDOM) {
+            return Ok(());
+        }
+        let read = runs::read(&self.bucket, self.candidates.as_ref()).await?;
+        *last = Some(Instant::now());
+        self.put(|_, snapshot| snapshot.runs = Arc::new(read));
         Ok(())
     }
 

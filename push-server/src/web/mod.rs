@@ -29,6 +29,7 @@ mod retirements;
 mod rollouts;
 mod route;
 mod routes;
+mod runs;
 mod serve;
 mod shared;
 mod shown;

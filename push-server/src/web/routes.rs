@@ -10,7 +10,13 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
     routing::{get, post},
 };
-use tower_http::{catch_panic::CatchPanicLayer, compression::CompressionLayer};
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    compression::{
+        CompressionLayer,
+        predicate::{DefaultPredicate, NotForContentType, Predicate as _},
+    },
+};
 
 use fleet::policy::Role;
 
@@ -47,6 +53,10 @@ pub(crate) fn all() -> Vec<Route> {
         read("/channels/{app}/{channel}", get(pages::channels::get)),
         write("/channels/{app}/{channel}", post(channels::post)),
         read("/changes", get(pages::changes::get)),
+        read("/runs", get(pages::runs::projects)),
+        read("/runs/{project}", get(pages::runs::list)),
+        read("/runs/{project}/{run}", get(pages::run::get)),
+        read("/runs/{project}/{run}/artifact", get(pages::run::artifact)),
         read("/releases/{release}", get(pages::release::get)),
         write("/releases/{release}/reject", post(pages::release::reject)),
         write("/releases/{release}/unreject", post(pages::release::unreject)),
@@ -75,6 +85,8 @@ pub(crate) fn all() -> Vec<Route> {
 
 /// The router.
 pub(crate) fn router(web: &Arc<Web>) -> Router {
+    // Files of any size are sent as they are, and their length is known.
+    let compressed = DefaultPredicate::new().and(NotForContentType::const_new("application/octet-stream"));
     let mut router = Router::new();
     for route in all() {
         let guard = middleware::from_fn_with_state((web.clone(), route.least), allowed);
@@ -84,7 +96,7 @@ pub(crate) fn router(web: &Arc<Web>) -> Router {
         .fallback(nothing_here)
         .method_not_allowed_fallback(not_that_way)
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(CompressionLayer::new().gzip(true))
+        .layer(CompressionLayer::new().gzip(true).compress_when(compressed))
         .layer(CatchPanicLayer::new())
         .with_state(web.clone())
 }

@@ -37,6 +37,7 @@ pub(crate) enum Nav {
     Apps,
     Channels,
     Changes,
+    Runs,
     History,
     None,
 }
@@ -108,12 +109,14 @@ impl View {
             (Nav::Apps, "/apps", "Apps"),
             (Nav::Channels, "/channels", "Channels"),
             (Nav::Changes, "/changes", "Changes"),
+            (Nav::Runs, "/runs", "Runs"),
             (Nav::History, "/history", "History"),
         ];
         let has_channels = !self.policy.channels().is_empty();
         let entries = entries.into_iter().filter(|(entry, ..)| match entry {
             Nav::Channels => has_channels,
             Nav::Changes => self.web.has_changes,
+            Nav::Runs => !self.snapshot.runs.projects.is_empty(),
             _ => true,
         });
         html! {

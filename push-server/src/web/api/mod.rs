@@ -15,6 +15,7 @@ mod redo;
 mod retirements;
 mod retry;
 mod rollouts;
+mod runs;
 mod types;
 
 use std::sync::Arc;
@@ -66,7 +67,7 @@ pub(crate) fn routes() -> Vec<Route> {
         .chain(rollouts::routes())
         .chain(channels::routes())
         .chain(retirements::routes())
-        .chain([compare::route()]);
+        .chain([compare::route(), runs::route()]);
     reading().into_iter().chain(writing()).chain(special).collect()
 }
 

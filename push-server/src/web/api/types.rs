@@ -301,7 +301,7 @@ pub(crate) struct Problem {
     pub(crate) detail: String,
 }
 
-fn time(time: Timestamp) -> String {
+pub(super) fn time(time: Timestamp) -> String {
     time.to_string()
 }
 

@@ -1,7 +1,7 @@
 //! The channels, and one channel: where it points, who follows it, what landed after it, and what is decided about it.
 
 use axum::{extract::Path, http::StatusCode, response::Response};
-use bucket::AppName;
+use bucket::{AppName, ReleaseName};
 use console::{count, duration};
 use fleet::channel::change::{Moves, before};
 use maud::{Markup, html};
@@ -10,6 +10,7 @@ use crate::{
     badge::Severity,
     web::{
         channels::{NotChanged, ShownChannel, ShownFollower, address, no_watcher},
+        pages::runs::of_commit,
         parts::{ago, app_badge, app_link, badge, foreign, prose, release_address, release_or, server_link},
         view::{Nav, View},
     },
@@ -139,7 +140,7 @@ pub(crate) async fn get(view: View, Path((app, channel)): Path<(String, String)>
         }
         section aria-labelledby="later-title" {
             h2 #later-title { "Commits after it" }
-            div #later data-live { (later(&shown)) }
+            div #later data-live { (later(&view, &shown)) }
         }
         section aria-labelledby="moves-title" {
             h2 #moves-title { "Moves" }
@@ -252,14 +253,14 @@ fn followers(shown: &ShownChannel) -> Markup {
     }
 }
 
-fn later(shown: &ShownChannel) -> Markup {
+fn later(view: &View, shown: &ShownChannel) -> Markup {
     let later = shown.state.map(|state| state.later.as_slice()).unwrap_or_default();
     let behind = shown.state.and_then(|state| state.behind).unwrap_or(later.len());
     html! {
         @if later.is_empty() { p.none { "None, as far as the last round saw." } }
         @else {
             table.rows {
-                thead { tr { th scope="col" { "Commit" } th scope="col" { "Release" } } }
+                thead { tr { th scope="col" { "Commit" } th scope="col" { "Release" } th scope="col" { "Run" } } }
                 tbody {
                     @for later in later {
                         tr {
@@ -270,6 +271,7 @@ fn later(shown: &ShownChannel) -> Markup {
                                     None => span.none { "none" },
                                 }
                             }
+                            td data-label="Run" { (of_commit(view, &later.commit)) }
                         }
                     }
                 }
@@ -284,7 +286,7 @@ fn moves(view: &View, shown: &ShownChannel) -> Markup {
         @if shown.channel.history.is_empty() { p.none { "It was never moved." } }
         @else {
             table.rows {
-                thead { tr { th scope="col" { "Release" } th scope="col" { "When" } th scope="col" { "By" } th scope="col" { "Reason" } } }
+                thead { tr { th scope="col" { "Release" } th scope="col" { "When" } th scope="col" { "By" } th scope="col" { "Reason" } th scope="col" { "Run" } } }
                 tbody {
                     @for entry in shown.channel.history.iter().take(MOVES) {
                         tr {
@@ -295,12 +297,19 @@ fn moves(view: &View, shown: &ShownChannel) -> Markup {
                             td data-label="When" { (ago(entry.at, view.now)) }
                             td data-label="By" { (foreign(&entry.by, 80)) }
                             td.wide data-label="Reason" { (prose(&entry.why)) }
+                            td data-label="Run" { (run_of(view, &entry.release)) }
                         }
                     }
                 }
             }
         }
     }
+}
+
+/// The newest run of the commit that a release counts as.
+fn run_of(view: &View, release: &ReleaseName) -> Markup {
+    let listed = view.snapshot.apps.get(release.app()).and_then(|releases| releases.get(release));
+    of_commit(view, listed.as_ref().map_or(release.commit(), |listed| listed.commit()))
 }
 
 #[cfg(test)]

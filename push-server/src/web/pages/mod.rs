@@ -13,5 +13,7 @@ pub(crate) mod push;
 pub(crate) mod recent;
 pub(crate) mod release;
 pub(crate) mod retire;
+pub(crate) mod run;
+pub(crate) mod runs;
 pub(crate) mod server;
 pub(crate) mod servers;

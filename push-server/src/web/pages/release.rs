@@ -6,7 +6,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Redirect, Response},
 };
-use bucket::{ReleaseName, ServerName};
+use bucket::{MadeBy, ReleaseName, ServerName};
 use console::{count, size};
 use maud::{Markup, html};
 
@@ -18,6 +18,7 @@ use crate::{
         pages::apps::not_latest,
         params::{Params, link},
         parts::{ago, app_link, badge, foreign, prose, reason_input, release_address},
+        runs,
         view::{Nav, View},
     },
 };
@@ -32,7 +33,7 @@ pub(crate) async fn get(view: View, Path(stem): Path<String>) -> Response {
         let text = "No release has this name. It may have been removed from the bucket.";
         return view.problem(StatusCode::NOT_FOUND, "Release not found", text);
     };
-    let rejected = rejection(&view, &name).await;
+    let (rejected, made_by) = (rejection(&view, &name).await, made_by(&view, &name).await);
     let releases = view.snapshot.apps.get(name.app());
     let listed = releases.and_then(|releases| releases.get(&name));
     let content = html! {
@@ -45,6 +46,7 @@ pub(crate) async fn get(view: View, Path(stem): Path<String>) -> Response {
             Some(listed) => (facts(&view, listed)),
             None => p.lead { "This release is gone from the bucket." },
         }
+        (made_by)
         @if let Some(releases) = releases { p.facts { (not_latest(releases, &name)) } }
         div #where data-live { (servers(&view, &name)) }
         (decision(&view, &name, rejected))
@@ -76,6 +78,21 @@ fn facts(view: &View, listed: &Listed) -> Markup {
         }
         p.facts { code { (name.stem()) } }
         @if let Some(reason) = listed.unusable { p.banner.bad { "Cannot be deployed: " (prose(reason)) } }
+    }
+}
+
+/// Which stage of which run made it, if one did.
+async fn made_by(view: &View, name: &ReleaseName) -> Markup {
+    let read = view.web.refresher.bucket().release(name).await;
+    let made_by = read.map(|release| release.and_then(|release| release.metadata.ok()?.made_by));
+    html! {
+        @match made_by {
+            Ok(Some(MadeBy { pipeline, stage, run })) => p.facts {
+                "Made by a " a href=(runs::address(&run)) { "run of " (run.project()) } ", pipeline " (pipeline) ", stage " (stage)
+            },
+            Ok(None) => {},
+            Err(error) => p.facts { "Whether a run made it cannot be read: " (prose(&error.to_string())) },
+        }
     }
 }
 
