@@ -9,9 +9,8 @@ use jiff::Timestamp;
 
 use crate::{
     Bucket, BuildId, ChangeId, Commit, Download, Error, Generation, Metadata, ObjectInfo, ObjectPath, PageToken,
-    Promoted, ReleaseMetadata, ReleaseName, Sha256, SourceFile, items, layout,
+    Promoted, ReleaseMetadata, ReleaseName, SourceFile, items, layout,
     object::{fact, named_fact},
-    source_file::Summing,
 };
 
 /// The metadata key with the commit that a change was built on.
@@ -199,27 +198,13 @@ impl Bucket {
         landed: &Commit,
     ) -> Result<Generation, Error> {
         let name = candidate.place.release();
-        let (from, to) = (candidate.place.path(), layout::release(name));
-        // Google's storage keeps what was uploaded, and that was compared then; a directory has what somebody may have changed.
-        if let Self::File(_) = self {
-            self.ensure_content(&from, candidate.generation, &facts.release.sha256).await?;
+        let (from, to, seen) = (candidate.place.path(), layout::release(name), candidate.generation);
+        let metadata = facts.promoted(name, landed);
+        match self {
+            // It keeps what was uploaded, and that was compared then; a directory has what somebody may have changed.
+            Self::Gcs(_) => self.copy(&from, seen, &to, &metadata).await,
+            Self::File(bucket) => bucket.take(bucket, (&from, seen), (&to, &metadata), &facts.release.sha256).await,
         }
-        self.copy(&from, candidate.generation, &to, &facts.promoted(name, landed)).await
-    }
-
-    async fn ensure_content(&self, path: &ObjectPath, seen: Generation, sha256: &Sha256) -> Result<(), Error> {
-        let gone = || Error::Gone { object: path.to_string() };
-        let mut content = self.download(path, Some(seen), 0).await?.ok_or_else(gone)?;
-        let mut sum = Summing::default();
-        while let Some(chunk) = content.chunk().await? {
-            sum.add(&chunk);
-        }
-        let found = sum.finish();
-        if found == *sha256 {
-            return Ok(());
-        }
-        let reason = format!("its content has the SHA-256 {found}, not {sha256} as its metadata says");
-        Err(Error::Malformed { object: path.to_string(), reason })
     }
 
     /// Starts streaming a candidate from byte `offset`; `None` if it is gone.

@@ -80,13 +80,14 @@ impl Overlay {
             return Err(malformed(format!("its SHA-256 is {}, not {sha256} as was recorded", facts.sha256)));
         }
         let to = layout::release(release);
+        let to = (&to, &found.metadata);
         match from {
-            Bucket::File(from) => self.bucket.take(from, &found, &to, &facts.sha256).await?,
+            Bucket::File(from) => self.bucket.take(from, (path, found.generation), to, &facts.sha256).await?,
             Bucket::Gcs(_) => {
                 let Some(mut content) = from.download(path, Some(found.generation), 0).await? else { return Ok(None) };
-                self.bucket.take_streamed(async || content.chunk().await, &found, &to, &facts.sha256).await?;
+                self.bucket.take_streamed(async || content.chunk().await, path, to, &facts.sha256).await?
             }
-        }
+        };
         Ok(Some(facts.sha256))
     }
 

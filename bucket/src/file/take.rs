@@ -1,5 +1,5 @@
-//! Taking an object of elsewhere: from another directory by the file system, or streamed. It becomes one only if its content has
-//! the sum that was said.
+//! Taking what has the sum that was said, and nothing else: from a directory by the file system, or streamed from elsewhere.
+//! Overlays take releases and candidates so, and a promotion its candidate.
 
 use std::{
     fs::File,
@@ -16,35 +16,36 @@ use super::{
     failure::failed,
     write::Written,
 };
-use crate::{Error, ObjectInfo, ObjectPath, Sha256, source_file::Summing};
+use crate::{Error, Generation, Metadata, ObjectPath, Sha256, source_file::Summing};
 
 impl FileBucket {
-    /// Copies an object of another directory to a path where none must be yet, with its metadata.
+    /// Copies an object, of this directory or of another, to a path where none must be yet. What is summed is the copy, so that
+    /// nobody can change between the two what becomes an object.
     pub(crate) async fn take(
         &self,
         from: &Self,
-        found: &ObjectInfo,
-        to: &ObjectPath,
+        (path, seen): (&ObjectPath, Generation),
+        (to, metadata): (&ObjectPath, &Metadata),
         sha256: &Sha256,
-    ) -> Result<(), Error> {
-        let (from, path, seen) = (from.directory(), found.path.clone(), found.generation);
+    ) -> Result<Generation, Error> {
+        let (from, source) = (from.directory(), path.clone());
         let copy = move |directory: &Directory, to: &ObjectPath| {
-            let mut written = copy::content((&from, &path, seen), (directory, to))?;
+            let mut written = copy::content((&from, &source, seen), (directory, to))?;
             let sum = sum(written.file()).map_err(|e| failed("read", to.as_str(), &e))?;
             Ok((written, sum))
         };
         let copied = self.run(to, copy).await?;
-        self.keep(copied, found, to, sha256).await
+        self.keep(copied, path, (to, metadata), sha256).await
     }
 
     /// The same for an object of another kind of bucket, of which `next` gives one piece after the other.
     pub(crate) async fn take_streamed(
         &self,
         mut next: impl AsyncFnMut() -> Result<Option<Bytes>, Error>,
-        found: &ObjectInfo,
-        to: &ObjectPath,
+        path: &ObjectPath,
+        (to, metadata): (&ObjectPath, &Metadata),
         sha256: &Sha256,
-    ) -> Result<(), Error> {
+    ) -> Result<Generation, Error> {
         let mut written = self.run(to, Directory::begin).await?;
         let mut sum = Summing::default();
         while let Some(chunk) = next().await? {
@@ -56,22 +57,22 @@ impl FileBucket {
             sum = blocking(write).await.map_err(|e| failed("write", to.as_str(), &e))?;
         }
         written.filled();
-        self.keep((written, sum.finish()), found, to, sha256).await
+        self.keep((written, sum.finish()), path, (to, metadata), sha256).await
     }
 
     async fn keep(
         &self,
         (written, sum): (Written, Sha256),
-        found: &ObjectInfo,
-        to: &ObjectPath,
+        path: &ObjectPath,
+        (to, metadata): (&ObjectPath, &Metadata),
         sha256: &Sha256,
-    ) -> Result<(), Error> {
+    ) -> Result<Generation, Error> {
         if sum != *sha256 {
             let reason = format!("its content has the SHA-256 {sum}, not {sha256} as its metadata says");
-            return Err(Error::Malformed { object: found.path.to_string(), reason });
+            return Err(Error::Malformed { object: path.to_string(), reason });
         }
-        let metadata = found.metadata.clone();
-        self.run(to, move |directory, to| directory.commit(to, written, &metadata, None)).await.map(drop)
+        let metadata = metadata.clone();
+        self.run(to, move |directory, to| directory.commit(to, written, &metadata, None)).await
     }
 }
 
