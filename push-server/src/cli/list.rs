@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use anyhow::{Context as _, Result};
 use bucket::{AppName, PassedOver, Release, ReleaseName};
 use clap::Args;
-use console::{Cell, Color, Table, print, print_json, size};
+use console::{Cell, Color, Table, cut, print, print_json, size};
 use fleet::lookup::ensure_app;
 use futures_util::TryStreamExt as _;
 use serde_json::{Value, json};
 
-use super::command::{Command, ago, cut};
+use super::command::{Command, ago};
 
 /// List the releases of an app, newest first, or all apps
 #[derive(Debug, Args)]
@@ -50,8 +50,9 @@ impl List {
             let name = &release.name;
             let note = match &release.metadata {
                 Ok(metadata) => cut(&metadata.note, 60),
-                Err(reason) => format!("(unusable: {reason})").into(),
+                Err(reason) => format!("(unusable: {reason})"),
             };
+            let promoted = release.promoted.as_ref().map(|promoted| format!(" ({promoted})")).unwrap_or_default();
             let mark = match release.passed_over() {
                 _ if rejected.contains(name) => "rejected",
                 Some(PassedOver::Dirty) => "dirty",
@@ -65,7 +66,7 @@ impl List {
                 release.commit().short().into(),
                 Cell::new(mark, Color::Notice),
                 size(release.size).into(),
-                note,
+                format!("{note}{promoted}").into(),
             ]);
         }
         print(&table.show())?;
@@ -91,6 +92,9 @@ fn as_json(release: &Release, rejected: &BTreeSet<ReleaseName>) -> Value {
     }
     if let Some(reason) = release.passed_over() {
         value["passed_over"] = reason.to_string().into();
+    }
+    if let Some(promoted) = &release.promoted {
+        value["promoted"] = json!(promoted);
     }
     match &release.metadata {
         Ok(metadata) => value["metadata"] = json!(metadata),

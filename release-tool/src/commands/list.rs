@@ -166,13 +166,14 @@ fn table(releases: &[Release], now: Timestamp) -> Table {
             Ok(facts) => (if facts.dirty { "dirty" } else { "" }, one_line(&facts.note)),
             Err(problem) => ("?", format!("({})", one_line(problem))),
         };
+        let promoted = release.promoted.as_ref().map(|promoted| format!(" ({promoted})")).unwrap_or_default();
         table.row([
             age(now.duration_since(release.uploaded)).into(),
             format!("{}@{}", name.user(), name.host()).into(),
             release.commit().short().into(),
             Cell::new(dirty, Color::Notice),
             size(release.size).into(),
-            note.into(),
+            format!("{note}{promoted}").into(),
         ]);
     }
     table

@@ -93,6 +93,15 @@ fn however_a_change_was_merged_its_candidate_becomes_a_release_with_the_same_byt
         let listed = project.json(&["list", "web", "--json"]);
         assert_eq!((&listed[0]["sha256"], &listed[0]["note"]), (&gated["sha256"], &"change it".into()));
         assert_eq!(listed[0]["promoted"]["landed"], landed.as_str(), "{way}");
+        let listed = project.release(&["list", "web"]).assert().success().get_output().stdout.clone();
+        let listed = String::from_utf8(listed).unwrap();
+        assert!(listed.trim_end().ends_with(" change it (promoted from web/12, patchset 1)"), "{listed}");
+        let shown = project.json(&["change", "show", "web/12", "--json"]);
+        assert_eq!(shown["candidates"][0]["landed"], landed.as_str());
+
+        let before = [objects(&project, "bucket"), objects(&project, "ci")];
+        assert_eq!(promote(&project, &["web"]).0, promoted);
+        assert_eq!([objects(&project, "bucket"), objects(&project, "ci")], before, "{way}: nothing is written again");
     }
 }
 

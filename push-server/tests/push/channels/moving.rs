@@ -86,6 +86,11 @@ async fn a_promoted_release_stands_where_its_change_landed() {
     assert!(stem(&first) != stem(&promoted));
     let listed = ok(&channels.push("list web"));
     assert!(listed.contains(&two[..12]) && !listed.contains(&built[..12]), "{listed}");
+    let said: Vec<&str> = listed.lines().filter(|line| line.ends_with(" (promoted from web/12, patchset 3)")).collect();
+    assert_eq!(said.len(), 2, "each on its line, behind its note: {listed}");
+    let listed: serde_json::Value = serde_json::from_str(&ok(&channels.push("list web --json"))).unwrap();
+    let listed = listed["releases"].as_array().unwrap().iter().find(|listed| listed["release"] == promoted.as_str());
+    assert_eq!(listed.unwrap()["promoted"]["landed"], two.as_str());
 }
 
 #[tokio::test]
