@@ -9,6 +9,7 @@ use std::{
     os::unix::ffi::OsStringExt as _,
     path::{Path, PathBuf},
     process::{Command, Output},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
@@ -21,9 +22,6 @@ const OFF: [(&str, &str); 4] = [
     ("core.pager", "cat"),
     ("log.showSignature", "false"),
 ];
-
-/// How long git may take to fetch, in seconds.
-const FETCHING: &str = "120";
 
 /// git in a directory.
 #[derive(Debug)]
@@ -39,8 +37,8 @@ pub(crate) struct Git {
 enum Place {
     /// It is in a checkout, and no other repository is spoken to.
     Checkout,
-    /// It is a repository without files, which fetches from another one.
-    Fetching,
+    /// It is a repository without files, which fetches from another one. No command there may take longer than this.
+    Fetching(Duration),
 }
 
 impl Git {
@@ -55,9 +53,14 @@ impl Git {
     }
 
     /// git in an empty directory, into which the newest commits of a branch of another repository are fetched, as `FETCH_HEAD`.
-    /// Their files stay there where that repository can leave them out.
-    pub(crate) fn fetched(directory: &Path, url: &str, branch: &str, newest: usize) -> Result<Self> {
-        let git = Self::placed(directory, Place::Fetching);
+    /// Their files stay there where that repository can leave them out. No command takes longer than `limit`.
+    pub(crate) fn fetched(
+        directory: &Path,
+        (url, branch): (&str, &str),
+        newest: usize,
+        limit: Duration,
+    ) -> Result<Self> {
+        let git = Self::placed(directory, Place::Fetching(limit));
         git.run(&["init", "--quiet", "--bare"])?;
         let (depth, reference) = (format!("--depth={newest}"), format!("refs/heads/{branch}"));
         git.run(&["fetch", "--quiet", "--no-tags", &depth, "--filter=tree:0", "--", url, &reference])?;
@@ -99,9 +102,10 @@ impl Git {
                 git.arg("-C").arg(&self.directory);
                 git
             }
-            Place::Fetching => {
+            Place::Fetching(limit) => {
                 let mut git = Command::new("timeout");
-                git.args(["--signal=KILL", FETCHING, "git", "--git-dir"]).arg(&self.directory);
+                git.arg("--signal=KILL").arg(limit.as_secs_f64().to_string());
+                git.args(["git", "--git-dir"]).arg(&self.directory);
                 git
             }
         };
@@ -111,16 +115,25 @@ impl Git {
         for (number, (key, value)) in (first..).zip(&self.settings) {
             git.env(format!("GIT_CONFIG_KEY_{number}"), key).env(format!("GIT_CONFIG_VALUE_{number}"), value);
         }
-        git.env("GIT_CONFIG_COUNT", (first + self.settings.len()).to_string())
+        let begun = Instant::now();
+        let output = git
+            .env("GIT_CONFIG_COUNT", (first + self.settings.len()).to_string())
             // Looking must not write: `git status` would refresh the index and take its lock.
             .env("GIT_OPTIONAL_LOCKS", "0")
             // In a partial clone git fetches what is missing, by a program that the repository names.
             .env("GIT_NO_LAZY_FETCH", "1")
-            .env("GIT_ALLOW_PROTOCOL", if self.place == Place::Fetching { "https:ssh:file" } else { "none" })
+            .env("GIT_ALLOW_PROTOCOL", if self.place == Place::Checkout { "none" } else { "https:ssh:file" })
             .env("GIT_TERMINAL_PROMPT", "0")
             .env("LC_ALL", "C")
             .output()
-            .context("could not run `git`: install the package `git`")
+            .context("could not run `git`: install the package `git`")?;
+        match self.place {
+            Place::Fetching(limit) if !output.status.success() && begun.elapsed() >= limit => bail!(
+                "no answer within {}: run the command again, or in a checkout of that repository, which needs no --repo",
+                console::duration::show(limit)
+            ),
+            Place::Fetching(_) | Place::Checkout => Ok(output),
+        }
     }
 
     fn failed(&self, arguments: &[&str], output: &Output) -> anyhow::Error {
@@ -128,7 +141,7 @@ impl Git {
         let words = words.lines().next().unwrap_or_default();
         // An address may have credentials in it, and git says it again in what it complains of.
         let command = match self.place {
-            Place::Fetching => "`git fetch`".to_owned(),
+            Place::Fetching(_) => "`git fetch`".to_owned(),
             Place::Checkout => format!("`git {}` in `{}`", arguments.join(" "), self.directory.display()),
         };
         if let Some((_, repository)) = words.split_once("detected dubious ownership in repository at '") {

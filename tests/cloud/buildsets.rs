@@ -261,3 +261,23 @@ async fn of_production_counts_its_channel_else_the_newest_release_that_nothing_s
     let said = world.refused(&["buildset", "start", "--change", "web/2", "--server", "web-1"], 1);
     assert!(said.contains("no server document `web-1` in the bucket"), "{said}");
 }
+
+#[tokio::test]
+async fn of_the_changes_ahead_nothing_is_taken_where_nothing_is_required() {
+    let world = World::over_directories().await;
+    let lib = world.released("lib");
+    world.opened("lib/1", &[]);
+    let ahead = world.candidate("lib/1", "lib", false);
+    world.opened("web/2", &["lib/1"]);
+    let own = world.candidate("web/2", "web", false);
+    let manifest = fs::read_to_string(world.repo.directory().join("release.toml")).unwrap();
+    let with_none = manifest.replace("arch = \"all\"\n", "arch = \"all\"\nrequires = []\n");
+    let out = world.path("overlay");
+    for (manifest, expected) in [(&manifest, &ahead), (&with_none, &lib)] {
+        world.repo.write("release.toml", manifest).unwrap();
+        world.done(&["buildset", "start", "--change", "web/2", "--out", out.to_str().unwrap()]);
+        let there = releases(&opened(&out).await, &["lib", "web"]).await;
+        assert_eq!(there.iter().map(|release| &release.name).collect::<Vec<_>>(), [expected, &own]);
+        world.done(&["buildset", "stop", out.to_str().unwrap()]);
+    }
+}

@@ -1,5 +1,7 @@
 //! What git says of changes: the commit that is checked out, the branch that they are merged into, and its line.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use bucket::Commit;
 use console::{UsageError, safe};
@@ -14,6 +16,9 @@ const USUAL_BRANCH: &str = "main";
 
 /// How many of a branch's newest commits are looked through.
 const NEWEST: usize = 1000;
+
+/// How long another repository may take to give them.
+const FETCHING: Duration = Duration::from_mins(2);
 
 /// The commit that is checked out, and its tree.
 pub(crate) fn checked_out(git: &Git) -> Result<(Commit, Commit)> {
@@ -52,9 +57,13 @@ impl Line {
 
     /// That of a branch of another repository.
     pub(crate) fn of_repository(url: &str, branch: &str) -> Result<Self> {
+        Self::fetched(url, branch, FETCHING)
+    }
+
+    fn fetched(url: &str, branch: &str, limit: Duration) -> Result<Self> {
         let directory = tempfile::tempdir().context("could not create a temporary directory")?;
         let shown = format!("{branch} of {}", safe(&without_credentials(url)));
-        let git = Git::fetched(directory.path(), url, branch, NEWEST);
+        let git = Git::fetched(directory.path(), (url, branch), NEWEST, limit);
         let git = git.with_context(|| format!("could not fetch `{shown}`"))?;
         Self::read(&git, "FETCH_HEAD", shown)
     }
@@ -138,7 +147,39 @@ fn commit_and_tree(line: &str) -> Result<(Commit, Commit)> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        fs,
+        net::TcpListener,
+        time::{Duration, Instant},
+    };
+
     use super::*;
+
+    /// Whether a process has a text among its arguments.
+    fn is_running_with(text: &str) -> bool {
+        let processes = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path().join("cmdline"));
+        let arguments = processes.filter_map(|arguments| fs::read(arguments).ok());
+        arguments.into_iter().any(|arguments| String::from_utf8_lossy(&arguments).contains(text))
+    }
+
+    #[test]
+    fn a_repository_that_hangs_is_given_up_and_leaves_nothing_behind() {
+        // The system takes the connection, and nobody ever reads from it.
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let url = format!("https://dev:s3cret@{address}/web.git");
+        let begun = Instant::now();
+        let error = Line::fetched(&url, "main", Duration::from_secs(1)).unwrap_err();
+        let said = format!("{error:#}");
+        assert!(said.starts_with("could not fetch `main of https://"), "{said}");
+        assert!(said.contains("no answer within 1s: run the command again") && !said.contains("s3cret"), "{said}");
+        assert!(begun.elapsed() < FETCHING, "{:?}", begun.elapsed());
+        // It was told to end, which takes a moment.
+        while is_running_with(&address.to_string()) {
+            assert!(begun.elapsed() < FETCHING, "git is running still");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
 
     #[test]
     fn what_brought_a_tree_is_the_oldest_of_the_newest_commits_in_a_row_that_have_it() {
