@@ -109,7 +109,7 @@ pub struct Move {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MoveKind {
-    /// The watcher moved it forward on its line.
+    /// The watcher, or a pipeline, moved it forward on its line.
     #[default]
     Forward,
     /// A person pointed it there.

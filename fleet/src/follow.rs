@@ -240,7 +240,10 @@ pub async fn judge(
 }
 
 /// That a release has gone through the channel before, if there is one, or was in this one already.
-async fn ensure_soaked(
+///
+/// # Errors
+/// That it has not ([`NotSoaked`]), or that this can't be read.
+pub(crate) async fn ensure_soaked(
     bucket: &Bucket,
     rules: &ChannelRules,
     channel: &Channel,

@@ -26,6 +26,7 @@
 //! - [`reason`]: why an operator pushes, as it is kept
 //! - [`identity`]: who an operator is
 //! - [`rollout`]: a push that is written in waves
+//! - [`told`]: moving a channel that is told forward
 //! - [`trial`]: a release that runs on a server for a while
 //! - [`simulation`]: rollouts on a simulated fleet
 //!
@@ -59,5 +60,6 @@ pub mod rollback;
 pub mod rollout;
 pub mod server;
 pub mod simulation;
+pub mod told;
 pub mod trial;
 pub mod wish;

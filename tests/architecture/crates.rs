@@ -12,7 +12,7 @@ const ARROWS: [(&str, &[&str]); 7] = [
     ("pipeline", &["bucket", "console"]),
     ("pulld", &["bucket", "console"]),
     ("push-server", &["bucket", "console", "fleet"]),
-    ("release-tool", &["bucket", "console", "pipeline"]),
+    ("release-tool", &["bucket", "console", "fleet", "pipeline"]),
 ];
 
 /// The page that says of each dependency why it is there.

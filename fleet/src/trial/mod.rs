@@ -40,6 +40,9 @@ const MAX_WRITES: u32 = 10;
 /// Most entries of a server's history that are read to see who pushed there since a trial began.
 const MAX_SINCE: usize = 1000;
 
+/// What a trial that was given up comes to.
+const GIVEN_UP: &str = "nothing was written: the trial was given up";
+
 /// How much earlier than a hold's a push after it may seem to be, because two clocks disagree.
 const CLOCKS_APART: SignedDuration = SignedDuration::from_mins(10);
 
@@ -91,6 +94,9 @@ impl fmt::Display for Theirs {
 /// Waits for the trial's turn on its server, puts the app there on hold and pushes the release: by the policy, the history and the
 /// generation, as any push. Gives the generation that names it. `say` is told what it waits for and what to know.
 ///
+/// Whoever no longer wants it says so by `is_given_up`, and waits for the end all the same: what is being written is then either
+/// written or not when [`end`] looks.
+///
 /// An operator's hold is not waited for: it mostly lasts for hours, and whoever starts the run again once it is over loses less
 /// than everybody who waits behind this one.
 ///
@@ -100,6 +106,7 @@ pub async fn begin(
     bucket: &Bucket,
     operator: &Operator,
     trial: &Trial,
+    is_given_up: impl Fn() -> bool + Send + Sync,
     say: impl Fn(&str) + Send + Sync,
 ) -> Result<Generation> {
     let (server, app) = (&trial.server, trial.release.app());
@@ -109,11 +116,12 @@ pub async fn begin(
     let reason = Reason::Given(&operator.reason);
     operator.policy.judge(&operator.who, Case { server, app, dirty, reason })?;
     let operator = own(operator);
-    let mut push = take_turn(bucket, &operator, trial, &say).boxed().await?;
+    let mut push = take_turn(bucket, &operator, trial, &is_given_up, &say).boxed().await?;
     if let Some(untold) = hold::untold(bucket, server).await {
         say(&untold.to_string());
     }
     for _ in 0..MAX_WRITES {
+        ensure!(!is_given_up(), GIVEN_UP);
         let seen = push::read(bucket, server).await?;
         let before = seen.document.release_of(app).cloned();
         ensure!(
@@ -187,6 +195,7 @@ async fn take_turn(
     bucket: &Bucket,
     operator: &Operator,
     trial: &Trial,
+    is_given_up: &(impl Fn() -> bool + Sync),
     say: &(impl Fn(&str) + Sync),
 ) -> Result<PushId> {
     let Trial { id, server, release, wait, test } = trial;
@@ -196,6 +205,7 @@ async fn take_turn(
     let end = Instant::now() + *wait;
     let (mut waits_for, mut given_up) = (None, BTreeSet::new());
     loop {
+        ensure!(!is_given_up(), GIVEN_UP);
         let read = bucket.holds(server).await.with_context(|| format!("could not read the holds of `{server}`"))?;
         let (seen, mut holds) = read.map_or((None, Holds::default()), |(seen, holds)| (Some(seen), holds));
         let now = bucket.now();

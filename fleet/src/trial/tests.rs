@@ -135,6 +135,10 @@ fn operator(name: &str) -> Operator {
 
 fn silent(_: &str) {}
 
+fn never() -> bool {
+    false
+}
+
 #[tokio::test]
 async fn what_was_there_is_put_back_to_the_byte() {
     for before in [
@@ -148,7 +152,7 @@ async fn what_was_there_is_put_back_to_the_byte() {
     ] {
         let stage = Stage::new(Some(before)).await;
         let (before, ci, trial) = (stage.document().await, operator("ci"), stage.trial(1, 0));
-        let generation = begin(&stage.bucket, &ci, &trial, silent).await.unwrap();
+        let generation = begin(&stage.bucket, &ci, &trial, never, silent).await.unwrap();
         let seen = push::read(&stage.bucket, &server()).await.unwrap();
         assert_eq!((seen.generation, seen.document.release_of(&web())), (Some(generation), Some(&trial.release)));
         let error = stage.push("ops", Some(stage.release(2)), false).await.unwrap_err();
@@ -170,7 +174,7 @@ async fn a_trial_leaves_nothing_to_go_back_to() {
     let stage = Stage::new(None).await;
     stage.push("dev", Some(stage.release(2)), false).await.unwrap();
     let trial = stage.trial(1, 0);
-    begin(&stage.bucket, &operator("ci"), &trial, silent).await.unwrap();
+    begin(&stage.bucket, &operator("ci"), &trial, never, silent).await.unwrap();
     end(&stage.bucket, &operator("ci"), &trial, silent).await.unwrap();
     let history = stage.history().await;
     assert_eq!(way_back(&history, &web(), &stage.release(2), None), Some(&stage.release(0)));
@@ -196,7 +200,7 @@ async fn dies_and_is_mended(writes: i64, document: &str) -> bool {
     let (machine, bucket) = stage.on_another_machine().await;
     let dying = stage.trial(1, 0);
     machine.dies_after(writes);
-    let began = begin(&bucket, &operator("dying"), &dying, silent).await;
+    let began = begin(&bucket, &operator("dying"), &dying, never, silent).await;
     let ended = end(&bucket, &operator("dying"), &dying, silent).await;
     if !machine.is_dead() {
         assert_eq!((began.is_ok(), ended.unwrap(), stage.document().await), (true, Ended::PutBack, before));
@@ -206,14 +210,14 @@ async fn dies_and_is_mended(writes: i64, document: &str) -> bool {
     let (next, ci) = (stage.trial(2, 0), operator("next"));
     // As long as its hold lasts, it may be alive.
     if stage.holds().await == 1 {
-        let error = begin(&stage.bucket, &ci, &next, silent).await.unwrap_err().to_string();
+        let error = begin(&stage.bucket, &ci, &next, never, silent).await.unwrap_err().to_string();
         assert!(error.contains("timed out waiting for its turn on `stage-1`") && error.contains("dying"), "{error}");
     }
     stage.pass(SignedDuration::from_mins(16)).await;
     let left = stage.left_over().await;
     assert_eq!(left.len(), usize::from(is_there), "{writes}: {left:?}");
     let said = Mutex::new(Vec::new());
-    let began = begin(&stage.bucket, &ci, &next, |text| said.lock().unwrap().push(text.to_owned())).await;
+    let began = begin(&stage.bucket, &ci, &next, never, |text| said.lock().unwrap().push(text.to_owned())).await;
     began.unwrap_or_else(|error| panic!("{writes}: {error:#}"));
     let said = said.into_inner().unwrap();
     assert_eq!(said.iter().any(|text| text.contains("a trial left over")), is_there, "{writes}: {said:?}");
@@ -233,7 +237,7 @@ async fn two_that_want_one_server_take_turns_and_say_for_whom() {
     let stage = Stage::new(None).await;
     let before = stage.document().await;
     let (first, second) = (stage.trial(1, 0), stage.trial(2, 60));
-    begin(&stage.bucket, &operator("one"), &first, silent).await.unwrap();
+    begin(&stage.bucket, &operator("one"), &first, never, silent).await.unwrap();
     let waits = Arc::new(tokio::sync::Notify::new());
     let (bucket, notify, trial) = (stage.bucket.clone(), waits.clone(), second.clone());
     let other = tokio::spawn(async move {
@@ -244,7 +248,7 @@ async fn two_that_want_one_server_take_turns_and_say_for_whom() {
             );
             notify.notify_one();
         };
-        begin(&bucket, &operator("two"), &trial, say).await
+        begin(&bucket, &operator("two"), &trial, never, say).await
     });
     waits.notified().await;
     assert_eq!(end(&stage.bucket, &operator("one"), &first, silent).await.unwrap(), Ended::PutBack);
@@ -261,7 +265,7 @@ async fn what_somebody_pushes_in_between_stays() {
     for to in [Some(2), Some(1), None] {
         let stage = Stage::new(None).await;
         let trial = stage.trial(1, 0);
-        begin(&stage.bucket, &operator("ci"), &trial, silent).await.unwrap();
+        begin(&stage.bucket, &operator("ci"), &trial, never, silent).await.unwrap();
         hold::resume(&stage.bucket, &server(), None).await.unwrap();
         stage.push("ops", to.map(|n| stage.release(n)), false).await.unwrap();
         let theirs = stage.document().await;
@@ -275,7 +279,7 @@ async fn what_somebody_pushes_in_between_stays() {
     // A retry chooses nothing.
     let stage = Stage::new(None).await;
     let (before, trial) = (stage.document().await, stage.trial(1, 0));
-    begin(&stage.bucket, &operator("ci"), &trial, silent).await.unwrap();
+    begin(&stage.bucket, &operator("ci"), &trial, never, silent).await.unwrap();
     let (from, to) = (Some(trial.release.clone()), Some(trial.release.clone()));
     let retry = Intent { server: server(), app: web(), from, to, kind: PushKind::Retry };
     let by = Operator { held: true, ..operator("ci") };
@@ -291,15 +295,17 @@ async fn an_operator_who_works_there_is_not_waited_for_and_what_is_refused_write
     let trial = stage.trial(1, 60);
     hold::hold(&stage.bucket, &who("ops"), &server(), None, (hold::USUAL, "debugging")).await.unwrap();
     let before = objects();
-    let error = begin(&stage.bucket, &operator("ci"), &trial, silent).await.unwrap_err().to_string();
+    let error = begin(&stage.bucket, &operator("ci"), &trial, never, silent).await.unwrap_err().to_string();
     assert!(error.contains("on hold on `stage-1` by `ops`") && error.contains("debugging"), "{error}");
     assert_eq!(end(&stage.bucket, &operator("ci"), &trial, silent).await.unwrap(), Ended::AsBefore);
     let policy = Policy::parse("skiapush.conf", r#"{ Servers: { "stage-1": { AppNames: ["api"] } } }"#).unwrap();
     let ci = Operator { policy: Arc::new(policy), ..operator("ci") };
-    let error = begin(&stage.bucket, &ci, &trial, silent).await.unwrap_err().to_string();
+    let error = begin(&stage.bucket, &ci, &trial, never, silent).await.unwrap_err().to_string();
     assert!(error.contains("does not allow `web` on `stage-1`"), "{error}");
+    let error = begin(&stage.bucket, &operator("ci"), &trial, || true, silent).await.unwrap_err().to_string();
+    assert!(error.contains("was given up"), "{error}");
     let elsewhere = Trial { server: "stag-1".parse().unwrap(), ..trial };
-    let error = begin(&stage.bucket, &operator("ci"), &elsewhere, silent).await.unwrap_err().to_string();
+    let error = begin(&stage.bucket, &operator("ci"), &elsewhere, never, silent).await.unwrap_err().to_string();
     assert!(error.contains("no server `stag-1`") && error.contains("did you mean `stage-1`?"), "{error}");
     assert_eq!(objects(), before);
 }
@@ -318,11 +324,11 @@ fn walk(directory: &std::path::Path) -> Vec<std::path::PathBuf> {
 async fn under_a_halt_nothing_is_tried_and_what_was_there_is_put_back() {
     let stage = Stage::new(None).await;
     let (before, trial) = (stage.document().await, stage.trial(1, 0));
-    begin(&stage.bucket, &operator("ci"), &trial, silent).await.unwrap();
+    begin(&stage.bucket, &operator("ci"), &trial, never, silent).await.unwrap();
     begin_halt(&stage.bucket, &who("ops"), "outage").await.unwrap();
     assert_eq!(end(&stage.bucket, &operator("ci"), &trial, silent).await.unwrap(), Ended::PutBack);
     let second = stage.trial(2, 0);
-    let error = begin(&stage.bucket, &operator("ci"), &second, silent).await.unwrap_err().to_string();
+    let error = begin(&stage.bucket, &operator("ci"), &second, never, silent).await.unwrap_err().to_string();
     assert!(error.contains("halted all pushes"), "{error}");
     assert_eq!(end(&stage.bucket, &operator("ci"), &second, silent).await.unwrap(), Ended::AsBefore);
     assert_eq!((stage.document().await, stage.holds().await), (before, 0));
@@ -332,7 +338,7 @@ async fn under_a_halt_nothing_is_tried_and_what_was_there_is_put_back() {
 async fn what_cannot_be_put_back_now_is_left_over_and_the_next_puts_it_back() {
     let stage = Stage::new(None).await;
     let (before, trial) = (stage.document().await, stage.trial(1, 0));
-    begin(&stage.bucket, &operator("ci"), &trial, silent).await.unwrap();
+    begin(&stage.bucket, &operator("ci"), &trial, never, silent).await.unwrap();
     hold::hold(&stage.bucket, &who("ops"), &server(), Some(&web()), (hold::USUAL, "look at this")).await.unwrap();
     let error = format!("{:#}", end(&stage.bucket, &operator("ci"), &trial, silent).await.unwrap_err());
     assert!(error.contains("could not put back") && error.contains("look at this"), "{error}");
@@ -341,7 +347,7 @@ async fn what_cannot_be_put_back_now_is_left_over_and_the_next_puts_it_back() {
     let ended = hold::resume(&stage.bucket, &server(), None).await.unwrap();
     assert_eq!((ended.holds.len(), stage.left_over().await.len()), (1, 1), "what a trial left over is no hold to end");
     let next = stage.trial(2, 0);
-    begin(&stage.bucket, &operator("next"), &next, silent).await.unwrap();
+    begin(&stage.bucket, &operator("next"), &next, never, silent).await.unwrap();
     end(&stage.bucket, &operator("next"), &next, silent).await.unwrap();
     assert_eq!((stage.document().await, stage.holds().await), (before, 0));
 }
@@ -352,7 +358,7 @@ async fn what_the_agent_makes_of_it_is_the_outcome() {
     for (fate, label) in [(Fate::Converges, "converged"), (Fate::RollsBack, "rolled-back")] {
         stage.world.change(&server(), |agent, _| agent.fate = fate).unwrap();
         let trial = stage.trial(1, 1);
-        let generation = begin(&stage.bucket, &operator("ci"), &trial, silent).await.unwrap();
+        let generation = begin(&stage.bucket, &operator("ci"), &trial, never, silent).await.unwrap();
         let timed_out = outcome(&stage.bucket, &trial, generation, silent).await;
         let text = timed_out.to_string();
         assert!(text.contains("timed out") && text.contains("(last: the agent polls within"), "{text}");

@@ -250,7 +250,7 @@ mod tests {
         server(&web, "web-1", Some(&old), "converged", "converged").await;
         let bucket = web.refresher.bucket();
         let (trial, operator) = trial(&new);
-        fleet::trial::begin(bucket, &operator, &trial, |_| ()).await.unwrap();
+        fleet::trial::begin(bucket, &operator, &trial, || false, |_| ()).await.unwrap();
         web.refresher.refresh().await;
         let page = body(&web, "viewer", "/servers/web-1").await;
         assert!(page.contains("is tried, and on hold by ci, expires in") && page.contains("stage staging"), "{page}");

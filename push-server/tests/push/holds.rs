@@ -89,7 +89,7 @@ async fn a_trial_is_shown_as_one_and_what_it_left_over_is_undone_by_hand() {
     let (server, release) = ("web-1".parse().unwrap(), new.clone());
     let (wait, test) = (Duration::ZERO, Duration::from_mins(1));
     let trial = Trial { id: PushId::random(), server, release, wait, test };
-    trial::begin(&fixture.bucket, &operator, &trial, |_| ()).await.unwrap();
+    trial::begin(&fixture.bucket, &operator, &trial, || false, |_| ()).await.unwrap();
     let said = ok(&fixture.push("status web-1"));
     assert!(said.contains(&format!("`{}` is tried, and on hold by ci@build-1, expires in", new.stem())), "{said}");
     assert!(ok(&fixture.push("status")).contains(", web on trial, expires in "));
