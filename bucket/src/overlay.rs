@@ -100,11 +100,6 @@ impl Overlay {
         bucket.write_server_document(server, document, None).await.map(drop)
     }
 
-    /// Waits for what is being put into it although nobody waits for that any more: afterwards it can be removed, and stays so.
-    pub async fn settle(&self) {
-        self.bucket.settle().await;
-    }
-
     /// Removes a directory with all that is in it, if it bears the mark of this buildset. No symbolic link is followed, and what
     /// another mark, or none, says is somebody else's stays.
     ///

@@ -59,7 +59,7 @@ impl Template {
     ///
     /// # Errors
     /// What looks like a value and is none.
-    pub(crate) fn parse(text: &str, place: Place) -> Result<Self, String> {
+    pub fn parse(text: &str, place: Place) -> Result<Self, String> {
         let mut pieces = Vec::new();
         let mut plain = String::new();
         let mut rest = text;

@@ -8,8 +8,8 @@ use console::UsageError;
 
 use crate::{
     commands::{
-        adopt, build, buildset, candidate, change, check, diff, init, list, plan, promote, publish, reference, schema,
-        show, sweep, upload,
+        adopt, build, buildset, candidate, change, check, diff, init, list, plan, promote, publish, reference, run,
+        schema, show, sweep, upload,
     },
     options::Options,
 };
@@ -25,6 +25,7 @@ Examples:
   release upload dist/web:*.deb         upload a package built before
   release list web                      list the releases of `web`, newest first
   release diff OLD web                  show what changes from a release to the newest of `web`
+  release run -m \"fix the login\"        build, test and release as .pipeline/config.yaml says
   release reference | less              read about every key of release.toml
 
 The bucket is taken from --bucket, else PUSH_BUCKET, else `[bucket] url` in release.toml.
@@ -70,6 +71,7 @@ enum Command {
     Buildset(buildset::Buildset),
     /// Make releases of the gated candidates of a change that was merged
     Promote(promote::Promote),
+    Run(run::RunPipelines),
     /// Delete candidates and overlays that are of no use any more
     Sweep(sweep::Sweep),
     /// Make releases of ours from those of the original system
@@ -89,6 +91,7 @@ impl Command {
     fn run(self, options: &Options) -> Result<ExitCode> {
         let done = match self {
             Self::Buildset(buildset) => return buildset.run(options),
+            Self::Run(run) => return run.run(options),
             Self::Init => init::run(options),
             Self::Plan(plan) => plan.run(options),
             Self::Build(build) => build.run(options),

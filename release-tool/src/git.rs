@@ -30,6 +30,8 @@ pub(crate) struct Git {
     place: Place,
     /// What wins over every configuration file.
     settings: Vec<(OsString, OsString)>,
+    /// Variables beside those that it always has.
+    variables: Vec<(&'static str, &'static str)>,
 }
 
 /// What a directory is to git.
@@ -49,7 +51,7 @@ impl Git {
 
     fn placed(directory: &Path, place: Place) -> Self {
         let settings = OFF.iter().map(|(key, value)| (key.into(), value.into())).collect();
-        Self { directory: directory.to_owned(), place, settings }
+        Self { directory: directory.to_owned(), place, settings, variables: Vec::new() }
     }
 
     /// git in an empty directory, into which the newest commits of a branch of another repository are fetched, as `FETCH_HEAD`.
@@ -65,6 +67,12 @@ impl Git {
         let (depth, reference) = (format!("--depth={newest}"), format!("refs/heads/{branch}"));
         git.run(&["fetch", "--quiet", "--no-tags", &depth, "--filter=tree:0", "--", url, &reference])?;
         Ok(git)
+    }
+
+    /// Also such that what git-lfs keeps is taken from this machine and never asked of another.
+    pub(crate) fn filled_from_here(mut self) -> Self {
+        self.variables.push(("GIT_LFS_SKIP_SMUDGE", "1"));
+        self
     }
 
     /// Also without the filters that the repository's own configuration names, for what compares the files with it.
@@ -124,6 +132,7 @@ impl Git {
             .env("GIT_NO_LAZY_FETCH", "1")
             .env("GIT_ALLOW_PROTOCOL", if self.place == Place::Checkout { "none" } else { "https:ssh:file" })
             .env("GIT_TERMINAL_PROMPT", "0")
+            .envs(self.variables.iter().copied())
             .env("LC_ALL", "C")
             .output()
             .context("could not run `git`: install the package `git`")?;

@@ -2,8 +2,9 @@
 //!
 //! - what to release: [`manifest`] reads `release.toml`, [`tree`] finds the files it means
 //! - from what, by whom: [`source`] asks git ([`git`]), [`builder`] the machine
+//! - a [`checkout`] is packed, and what was packed goes to the bucket by [`upload`]
 //! - the package: [`pack`] decides every field, [`deb`] writes the bytes, [`elf`] knows what programs need
-//! - what is said of pipelines: [`pipelines`] reads it, the crate `pipeline` says what it means
+//! - what is said of pipelines: [`pipelines`] reads it, the crate `pipeline` says what it means, [`run`] does it
 //! - a package as people see it: [`inventory`]; [`find`] reads one from the bucket
 //! - the unit files in it: [`unit_file`] reads them, [`unit_check`] says what is wrong with them
 //! - the commands, one file each: [`commands`]; what they print goes through [`console`], and bars are [`progress`]
@@ -13,6 +14,7 @@
 mod builder;
 mod buildset;
 mod change;
+mod checkout;
 mod cli;
 mod commands;
 mod deb;
@@ -27,10 +29,12 @@ mod options;
 mod pack;
 mod pipelines;
 mod progress;
+mod run;
 mod source;
 mod sweep;
 mod tree;
 mod unit_check;
 mod unit_file;
+mod upload;
 
 pub use cli::{Cli, main};

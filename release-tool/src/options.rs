@@ -10,7 +10,7 @@ use console::{Threads, UsageError};
 use crate::manifest::{Candidates, Manifest};
 
 /// Options of every command.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
     /// Bucket
     #[arg(
@@ -53,6 +53,11 @@ impl Options {
         Bucket::open(&url, &options).await.with_context(|| format!("could not open the bucket `{url}`"))
     }
 
+    /// Whether the command line, the environment or `manifest` names a bucket.
+    pub(crate) fn has_bucket(&self, manifest: &Manifest) -> bool {
+        self.bucket.is_some() || manifest.bucket.is_some()
+    }
+
     /// Like [`Options::open_bucket`], with the `release.toml` of the directory if there is one.
     pub(crate) async fn find_bucket(&self) -> Result<Bucket> {
         self.open_bucket(self.find_manifest()?.as_ref()).await
@@ -60,7 +65,12 @@ impl Options {
 
     /// Like [`Options::find_bucket`], for those who mean what is released: an overlay is never taken for that.
     pub(crate) async fn production(&self) -> Result<Bucket> {
-        let bucket = self.find_bucket().await?;
+        self.production_of(self.find_manifest()?.as_ref()).await
+    }
+
+    /// Like [`Options::production`], with this `release.toml` if there is one.
+    pub(crate) async fn production_of(&self, manifest: Option<&Manifest>) -> Result<Bucket> {
+        let bucket = self.open_bucket(manifest).await?;
         let overlay = bucket.overlay().await.context("could not find out whether the bucket is an overlay")?;
         if let Some(buildset) = overlay {
             let (id, change) = (buildset.buildset, buildset.change);

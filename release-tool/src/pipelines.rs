@@ -2,18 +2,17 @@
 
 use std::{fs::File, io::Read as _, path::Path};
 
-use pipeline::{Action, Checked, FILE, Known, MAX_SIZE, Problem};
+use pipeline::{Checked, FILE, Known, MAX_SIZE, Problem};
 
 /// The pipelines of the checkout in a directory; `None` if there is no file of them.
 ///
 /// # Errors
 /// All that is wrong with the files.
-pub(crate) fn read(directory: &Path, packages: &[&str]) -> Option<Result<Checked, Vec<Problem>>> {
+pub(crate) fn read(directory: &Path, known: &Known) -> Option<Result<Checked, Vec<Problem>>> {
     directory.join(FILE).symlink_metadata().ok()?;
-    let known = Known { packages, allowed: &Action::ALL, require_trial: false };
     let read = |file: &str| read_below(directory, file);
     let found = match read(FILE) {
-        Ok(config) => pipeline::read(&config, &known, read),
+        Ok(config) => pipeline::read(&config, known, read),
         Err(reason) => {
             Err(vec![Problem { file: FILE.to_owned(), place: <_>::default(), text: format!("the file {reason}") }])
         }

@@ -2,14 +2,14 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read as _},
+    io::{BufRead as _, BufReader},
     os::unix::process::ExitStatusExt as _,
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
 };
 
 use bucket::TryResult;
 use futures_util::TryStreamExt as _;
-use harness::gcs::{Fault, Kind, Request};
+use harness::gcs::{Fault, Kind};
 use jiff::SignedDuration;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -63,12 +63,6 @@ fn begun(mut command: Command) -> (Child, BufReader<ChildStdout>, String) {
     (child, said, line.trim().to_owned())
 }
 
-/// How often something of production was asked for.
-fn downloads(requests: &[Request]) -> usize {
-    let is_one = |request: &&Request| request.kind == Kind::Get && request.object.starts_with("debs/lib/");
-    requests.iter().filter(is_one).count()
-}
-
 fn signalled(child: &mut Child, signal: Signal) -> ExitStatus {
     kill_process(Pid::from_child(child), signal).unwrap();
     child.wait().unwrap()
@@ -118,6 +112,9 @@ async fn a_signal_goes_to_the_command_and_the_overlay_is_gone() {
 async fn whoever_is_ended_while_the_overlay_is_made_leaves_nothing_or_what_is_found() {
     let world = with_change(World::over_google().await);
     let gcs = world.gcs.as_ref().unwrap();
+    let downloads = |requests: &[harness::gcs::Request]| {
+        requests.iter().filter(|request| request.kind == Kind::Get && request.object.starts_with("debs/lib/")).count()
+    };
     for signal in [Signal::INT, Signal::TERM, Signal::KILL] {
         gcs.fail(Kind::Get, "debs/lib/", Fault::NeverAnswer);
         let before = downloads(&gcs.requests());
@@ -211,6 +208,9 @@ async fn a_start_that_was_killed_is_made_up_for_by_the_same_command() {
     let gcs = world.gcs.as_ref().unwrap();
     let out = world.path("overlay");
     let arguments = ["buildset", "start", "--change", "web/2", "--out", out.to_str().unwrap()];
+    let downloads = |requests: &[harness::gcs::Request]| {
+        requests.iter().filter(|request| request.kind == Kind::Get && request.object.starts_with("debs/lib/")).count()
+    };
     for (signal, is_left) in [(Signal::TERM, false), (Signal::KILL, true)] {
         gcs.fail(Kind::Get, "debs/lib/", Fault::NeverAnswer);
         let before = downloads(&gcs.requests());
@@ -226,87 +226,4 @@ async fn a_start_that_was_killed_is_made_up_for_by_the_same_command() {
     let left: Vec<_> = world.candidates.buildsets().try_collect().await.unwrap();
     assert_eq!(left.iter().map(|left| left.id.as_str()).collect::<Vec<_>>(), [made["buildset"].as_str().unwrap()]);
     assert!(out.join("debs/lib").exists() && out.join("debs/web").exists());
-}
-
-#[tokio::test]
-async fn an_overlay_that_fails_once_it_is_marked_is_ended_and_its_record_is_kept_if_that_fails() {
-    let world = with_change(World::over_google().await);
-    let gcs = world.gcs.as_ref().unwrap();
-    // Of the right size, with what is said of other bytes: that shows when it was taken.
-    let candidate = world.only_candidate("web/2").await;
-    world.candidates.delete_candidate(&candidate).await.unwrap();
-    let metadata = candidate.metadata.unwrap().to_metadata(candidate.place.release());
-    let content = vec![0; usize::try_from(candidate.size).unwrap()];
-    world.candidates.create(&candidate.place.path(), content.into(), &metadata).await.unwrap();
-
-    let said = world.refused(&run(&[], "echo never"), 1);
-    assert!(said.contains("its content has the SHA-256 "), "{said}");
-    is_over(&world).await;
-
-    gcs.fail(Kind::Delete, "buildsets/", Fault::Status(403, None));
-    let said = world.refused(&run(&[], "echo never"), 1);
-    assert!(said.contains("its content has the SHA-256 "), "what failed first is said too: {said}");
-    assert!(said.contains("could not record that the buildset `") && said.contains("not allowed to delete"), "{said}");
-    assert_eq!(overlays(&world), [] as [&str; 0]);
-    let left: Vec<_> = world.candidates.buildsets().try_collect().await.unwrap();
-    assert_eq!(left.len(), 1, "by which a sweep finds what may be left of it");
-    gcs.heal();
-    gcs.set_clock_ahead(SignedDuration::from_hours(25));
-    world.done(&["sweep"]);
-    is_over(&world).await;
-}
-
-#[tokio::test]
-async fn an_overlay_that_cannot_be_removed_stays_recorded_until_it_can() {
-    let world = with_change(World::over_google().await);
-    let gcs = world.gcs.as_ref().unwrap();
-    gcs.fail(Kind::Get, "debs/lib/", Fault::NeverAnswer);
-    let mut command = world.release(&run(&[], "echo never"));
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    gcs.until(|requests| downloads(requests) > 0).await;
-    let mark = world.path(&overlays(&world)[0]).join("push-overlay");
-    let ours = fs::read(&mark).unwrap();
-    fs::write(&mark, "{").unwrap();
-    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-    let mut said = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(143), "{said}");
-    assert!(said.contains("could not remove the overlay") && said.contains("its mark cannot be read"), "{said}");
-    let left: Vec<_> = world.candidates.buildsets().try_collect().await.unwrap();
-    assert_eq!((left.len(), mark.exists()), (1, true));
-    fs::write(&mark, ours).unwrap();
-    gcs.heal();
-    world.done(&["buildset", "stop", mark.parent().unwrap().to_str().unwrap()]);
-    is_over(&world).await;
-}
-
-#[tokio::test]
-async fn a_signal_while_an_overlay_would_be_made_where_somebody_has_files_gives_its_status_and_leaves_them() {
-    let world = with_change(World::over_google().await);
-    let gcs = world.gcs.as_ref().unwrap();
-    let theirs = world.path("theirs");
-    fs::create_dir(&theirs).unwrap();
-    fs::write(theirs.join("file"), "precious").unwrap();
-    let start = ["buildset", "start", "--change", "web/2", "--out", theirs.to_str().unwrap()];
-    let run = ["buildset", "run", "--change", "web/2", "--out", theirs.to_str().unwrap(), "--", "true"];
-    for (arguments, signal) in [(&start[..], Signal::INT), (&run[..], Signal::TERM)] {
-        let begun = |requests: &[Request]| {
-            let is_record =
-                |request: &&Request| request.kind == Kind::Insert && request.object.starts_with("buildsets/");
-            requests.iter().filter(is_record).filter(|request| request.status == 200).count()
-        };
-        let before = begun(&gcs.requests());
-        // It is recorded that the try begins, and nobody says so: nothing was made yet.
-        gcs.fail_next(Kind::Insert, "buildsets/", 1, Fault::KeepAnswer);
-        let mut child = world.release(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        gcs.until(|requests| begun(requests) > before).await;
-        kill_process(Pid::from_child(&child), signal).unwrap();
-        let mut said = String::new();
-        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        assert_eq!(child.wait().unwrap().code(), Some(128 + signal.as_raw()), "{said}");
-        assert!(said.contains("theirs stays as it is: it has no file `push-overlay`"), "{said}");
-        assert_eq!(fs::read_to_string(theirs.join("file")).unwrap(), "precious");
-        assert_eq!(fs::read_dir(&theirs).unwrap().count(), 1);
-        is_over(&world).await;
-    }
 }

@@ -9,7 +9,6 @@ use std::{
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::RwLock;
 
 use super::{
     copy,
@@ -30,8 +29,6 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct FileBucket {
     directory: Arc<Directory>,
-    /// Held for reading by each call as long as it works, whether or not somebody waits for it still.
-    under_way: Arc<RwLock<()>>,
 }
 
 impl FileBucket {
@@ -39,7 +36,7 @@ impl FileBucket {
     pub(crate) async fn open(directory: &Path, needs_marker: bool) -> Result<Self, Error> {
         let directory = directory.to_owned();
         let directory = blocking(move || Directory::open(&directory, needs_marker, None)).await?;
-        Ok(Self::of(directory))
+        Ok(Self { directory: Arc::new(directory) })
     }
 
     /// Opens a directory as a machine of a simulation does.
@@ -50,11 +47,7 @@ impl FileBucket {
             directory.forget_time()?;
             Ok(directory)
         };
-        Ok(Self::of(blocking(open).await?))
-    }
-
-    fn of(directory: Directory) -> Self {
-        Self { directory: Arc::new(directory), under_way: Arc::default() }
+        Ok(Self { directory: Arc::new(blocking(open).await?) })
     }
 
     /// The time by the clock of this machine, or of the simulated one.
@@ -248,13 +241,7 @@ impl FileBucket {
         work: impl FnOnce(&Directory, &ObjectPath) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let (directory, path) = (self.directory.clone(), path.clone());
-        let under_way = self.under_way.clone().read_owned().await;
-        blocking(move || (work(&directory, &path), under_way)).await.0
-    }
-
-    /// Waits for what works on objects although nobody waits for it any more: what blocks can't be cancelled.
-    pub(crate) async fn settle(&self) {
-        drop(self.under_way.write().await);
+        blocking(move || work(&directory, &path)).await
     }
 }
 

@@ -1,8 +1,6 @@
 //! What only a directory can have: people, links and dying writers.
 
-use std::{path::Path, pin::pin, sync::mpsc};
-
-use futures_util::poll;
+use std::path::Path;
 
 use super::FileBucket;
 use crate::{Bucket, Error, Fetched, Metadata, ObjectPath, SimulatedMachine};
@@ -248,23 +246,4 @@ async fn a_machine_that_has_died_copies_nothing_and_a_copy_is_one_write() {
     let dead = bucket.copy(&from, generation, &at("debs/web/2.deb"), &Metadata::new()).await;
     assert!(matches!(dead, Err(Error::Unavailable { .. })) && machine.is_dead(), "{dead:?}");
     assert_eq!(bucket.head(&at("debs/web/2.deb")).await.unwrap(), None);
-}
-
-#[tokio::test]
-async fn what_works_on_although_nobody_waits_for_it_has_ended_when_a_directory_is_settled() {
-    let (_directory, bucket) = bucket().await;
-    bucket.settle().await;
-    let (go_on, told) = mpsc::channel::<()>();
-    let path = at("debs/web/web.deb");
-    let wait = move |_: &_, _: &_| {
-        told.recv().unwrap();
-        Ok(())
-    };
-    let mut work = Box::pin(bucket.run(&path, wait));
-    assert!(poll!(&mut work).is_pending());
-    drop(work);
-    let mut settled = pin!(bucket.settle());
-    assert!(poll!(&mut settled).is_pending());
-    go_on.send(()).unwrap();
-    settled.await;
 }

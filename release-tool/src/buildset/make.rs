@@ -18,7 +18,6 @@ use super::{
     choose::{Artifact, Chosen, Tried, choose},
     machine::Machine,
     production::{self, Production, Scope},
-    run::{Ended, Signals},
 };
 use crate::change::record::{ahead, read_known};
 
@@ -104,33 +103,15 @@ pub(crate) fn new(
     Ok(Buildset { schema: 1, buildset, change: change.clone(), host, machine, directory, since, other: <_>::default() })
 }
 
-/// Makes the overlay of a buildset, which is recorded before. If that fails, nothing is left of either; if a signal ends it, what
-/// there is of them is for the caller to end.
-pub(crate) async fn make(
-    buckets: &Buckets,
-    decided: &Decided,
-    buildset: &Buildset,
-    signals: &mut Signals,
-) -> Result<Result<Vec<Sha256>, Ended>> {
-    match signals.unless(buckets.candidates.record_buildset(buildset)).await {
-        Ok(recorded) => {
-            recorded.with_context(|| format!("could not record the buildset `{}`", buildset.buildset))?;
-        }
-        Err(ended) => return Ok(Err(ended)),
-    }
+/// Makes the overlay of a buildset, which is recorded before. If that fails, nothing is left of either.
+pub(crate) async fn make(buckets: &Buckets, decided: &Decided, buildset: &Buildset) -> Result<Vec<Sha256>> {
+    let recorded = buckets.candidates.record_buildset(buildset).await;
+    recorded.with_context(|| format!("could not record the buildset `{}`", buildset.buildset))?;
     let made = match Overlay::begin(Path::new(&buildset.directory), buildset).await {
-        Ok(overlay) => {
-            let filled = signals.unless(fill(buckets, decided, &overlay)).await;
-            overlay.settle().await;
-            filled
-        }
-        Err(error) => Ok(Err(error).context("could not begin the overlay")),
+        Ok(overlay) => fill(buckets, decided, &overlay).await,
+        Err(error) => Err(error).context("could not begin the overlay"),
     };
-    let error = match made {
-        Ok(Ok(sums)) => return Ok(Ok(sums)),
-        Ok(Err(error)) => error,
-        Err(ended) => return Ok(Err(ended)),
-    };
+    let Err(error) = made else { return made };
     Err(match end(&buckets.candidates, buildset).await {
         // A directory that was not taken for it was never its own.
         Ok(_) => error,

@@ -34,16 +34,8 @@ impl Signals {
         })
     }
 
-    /// Does some work unless one comes before it is done.
-    pub(crate) async fn unless<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Ended> {
-        tokio::select! {
-            done = work => Ok(done),
-            signal = self.next() => Err(Ended::of(BY_SIGNAL + signal.as_raw(), true)),
-        }
-    }
-
     /// Waits for the next one.
-    async fn next(&mut self) -> Signal {
+    pub(crate) async fn next(&mut self) -> Signal {
         tokio::select! {
             _ = self.interrupt.recv() => Signal::INT,
             _ = self.quit.recv() => Signal::QUIT,
@@ -63,6 +55,11 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
+    /// By a signal, before it said anything.
+    pub(crate) fn by(signal: Signal) -> Self {
+        Self::of(BY_SIGNAL + signal.as_raw(), true)
+    }
+
     fn of(status: i32, is_interrupted: bool) -> Self {
         let result = match status {
             _ if is_interrupted => TryResult::Interrupted,
@@ -153,6 +150,6 @@ mod tests {
         assert_eq!(Ended::of(0, false), passed);
         assert_eq!(Ended::of(3, false), Ended { status: 3, result: TryResult::Failed });
         assert_eq!(Ended::of(0, true), Ended { status: 0, result: TryResult::Interrupted });
-        assert_eq!(Ended::of(143, true), Ended { status: 143, result: TryResult::Interrupted });
+        assert_eq!(Ended::by(Signal::TERM), Ended { status: 143, result: TryResult::Interrupted });
     }
 }

@@ -15,11 +15,11 @@ use serde::Serialize;
 
 use crate::{
     builder::Builder,
-    commands::upload::describe,
     deb::prebuilt,
     find::{Extent, fetch},
     options::{Options, wait_for},
     progress::Progress,
+    upload::describe,
 };
 
 const EXAMPLES: &str = "\

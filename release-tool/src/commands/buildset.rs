@@ -112,9 +112,9 @@ impl Start {
                 note(format_args!("note: this runs in the buildset `{}`, which is used again", running.buildset));
                 return tell_existing(options, &overlay, &running).await.map(|()| ExitCode::SUCCESS);
             }
-            let begun = match signals.unless(self.begin(options, candidates)).await {
-                Ok(begun) => begun?,
-                Err(ended) => return Ok(ExitCode::from(ended.status)),
+            let begun = tokio::select! {
+                begun = self.begin(options, candidates) => begun?,
+                signal = signals.next() => return Ok(ExitCode::from(Ended::by(signal).status)),
             };
             let Begin { buildset, decided, buckets } = &begun;
             if let Some((overlay, there)) = existing(&buildset.directory).await?
@@ -179,11 +179,13 @@ struct Begin {
 impl Begin {
     /// Makes the overlay. A signal ends that, and nothing is left.
     async fn make(&self, signals: &mut Signals) -> Result<Result<Vec<Sha256>, Ended>> {
-        let made = make(&self.buckets, &self.decided, &self.buildset, signals).await?;
-        if made.is_err() {
-            report(&finish(&self.buckets.candidates, &self.buildset).await);
+        tokio::select! {
+            made = make(&self.buckets, &self.decided, &self.buildset) => made.map(Ok),
+            signal = signals.next() => {
+                report(&finish(&self.buckets.candidates, &self.buildset).await);
+                Ok(Err(Ended::by(signal)))
+            }
         }
-        Ok(made)
     }
 }
 
@@ -197,9 +199,9 @@ impl Run {
                 let ended = run(command, &variables(&running), &options.directory, &mut signals).await?;
                 return Ok(ExitCode::from(ended.status));
             }
-            let begun = match signals.unless(start.begin(options, candidates.clone())).await {
-                Ok(begun) => begun?,
-                Err(ended) => return Ok(ExitCode::from(ended.status)),
+            let begun = tokio::select! {
+                begun = start.begin(options, candidates.clone()) => begun?,
+                signal = signals.next() => return Ok(ExitCode::from(Ended::by(signal).status)),
             };
             let sums = match begun.make(&mut signals).await? {
                 Ok(sums) => sums,

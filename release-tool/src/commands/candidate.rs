@@ -17,14 +17,13 @@ use crate::{
         line::{base, target_branch},
         record::{by, read_known, update},
     },
-    commands::{
-        build::{BuildOptions, Checkout, Dirty},
-        upload::describe,
-    },
+    checkout::{Checkout, Dirty},
+    commands::build::BuildOptions,
     git::Git,
     manifest::Manifest,
     options::{Options, wait_for},
     progress::Progress,
+    upload::describe,
 };
 
 const EXAMPLES: &str = "\

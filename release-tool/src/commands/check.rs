@@ -8,11 +8,11 @@ use anyhow::{Result, bail};
 use bucket::Timestamp;
 use clap::Args;
 use console::{count, one_line, print_json, print_line};
-use pipeline::Problem;
+use pipeline::{Action, Known, Problem};
 
 use crate::{
     builder::Builder,
-    commands::build::{maintainer, whole_seconds},
+    checkout::{maintainer, whole_seconds},
     lint,
     lint::{Finding, Level},
     manifest::{FILE, Manifest},
@@ -80,7 +80,8 @@ impl Check {
 /// Checks `.pipeline/config.yaml` and its variants, if there is such a file.
 fn check_pipelines(manifest: &Manifest, findings: &mut Vec<Finding>) {
     let packages: Vec<&str> = manifest.packages.iter().map(|package| package.app.as_str()).collect();
-    let Some(read) = pipelines::read(&manifest.directory, &packages) else { return };
+    let known = Known { packages: &packages, allowed: &Action::ALL, require_trial: manifest.pipeline.require_trial };
+    let Some(read) = pipelines::read(&manifest.directory, &known) else { return };
     let found = |level: Level, problems: Vec<Problem>| {
         problems.into_iter().map(move |Problem { file, place, text }| {
             let of = if place.line == 0 { file } else { format!("{file}:{}:{}", place.line, place.column) };

@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use crate::{
-    commands::build::choose,
+    checkout::choose,
     deb::read::DebFile,
     find::{Extent, Found},
     inventory::{Difference, Inventory, Missing, show_difference, show_inventory},

@@ -15,9 +15,9 @@ use crate::{
         promotion::{Left, ensure_merged, ensure_same, is_tried, left},
         record::{ahead, by, read_known, update},
     },
-    commands::upload::announce,
     git::Git,
     options::{Options, wait_for},
+    upload::announce,
 };
 
 const EXAMPLES: &str = "\

@@ -7,10 +7,8 @@ use clap::Args;
 use console::{UsageError, nearest, one_line};
 
 use crate::{
-    commands::{
-        build::{BuildOptions, choose},
-        upload::upload_all,
-    },
+    checkout::choose,
+    commands::{build::BuildOptions, upload::upload_all},
     manifest::Manifest,
     options::{Options, wait_for},
 };

@@ -17,7 +17,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use bucket::{AppName, Architecture, ArtifactType, BucketUrl, Check, PackageName, TopicName};
+use bucket::{AppName, Architecture, ArtifactType, BucketUrl, ChangeId, Check, PackageName, TopicName};
 use toml::Table;
 
 pub(crate) use contents::{Content, Id, Owner, Target};
@@ -43,6 +43,8 @@ pub(crate) struct Manifest {
     pub(crate) announce: Option<TopicName>,
     /// `[candidates]`
     pub(crate) candidates: Option<Candidates>,
+    /// `[pipeline]`
+    pub(crate) pipeline: PipelineRules,
     /// The packages, sorted by name.
     pub(crate) packages: Vec<Package>,
 }
@@ -54,6 +56,17 @@ pub(crate) struct Candidates {
     pub(crate) bucket: BucketUrl,
     /// The branch that they are to be merged into.
     pub(crate) branch: Option<String>,
+}
+
+/// `[pipeline]`
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct PipelineRules {
+    /// What the project is called.
+    pub(crate) project: Option<String>,
+    /// Variables that stages have from whoever starts a run.
+    pub(crate) pass: Vec<String>,
+    /// Whether a channel may only be moved to what was tried on a server.
+    pub(crate) require_trial: bool,
 }
 
 /// `[package.NAME]`
@@ -208,6 +221,7 @@ impl Manifest {
             None => None,
             Some(table) => Some(Candidates::parse(table, bucket.as_ref())?),
         };
+        let pipeline = keys.table("pipeline")?.map(PipelineRules::parse).transpose()?.unwrap_or_default();
         let maintainer = match keys.table("defaults")? {
             None => None,
             Some(table) => Keys::new("[defaults]", table, &known(Place::Defaults))?.text("maintainer")?,
@@ -221,7 +235,7 @@ impl Manifest {
         if packages.is_empty() {
             bail!("no packages defined: add a table [package.NAME]");
         }
-        Ok(Self { directory: directory.to_owned(), bucket, announce, candidates, packages })
+        Ok(Self { directory: directory.to_owned(), bucket, announce, candidates, pipeline, packages })
     }
 }
 
@@ -248,6 +262,21 @@ impl Candidates {
             bail!("[candidates]: `bucket` is that of the releases: what is not merged has a bucket of its own");
         }
         Ok(Self { bucket: url, branch: keys.text("branch")? })
+    }
+}
+
+impl PipelineRules {
+    fn parse(table: Table) -> Result<Self> {
+        let mut keys = Keys::new("[pipeline]", table, &known(Place::Pipeline))?;
+        let project = keys.text("project")?;
+        if let Some(project) = &project {
+            ChangeId::new(project, "1").context("[pipeline]: invalid `project`")?;
+        }
+        let pass = keys.texts("pass")?;
+        if let Some(bad) = pass.iter().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
+            bail!("[pipeline]: invalid `pass`: `{}` is no name of a variable", safe(bad));
+        }
+        Ok(Self { project, pass, require_trial: keys.flag("require_trial")?.unwrap_or(false) })
     }
 }
 

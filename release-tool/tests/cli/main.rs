@@ -12,6 +12,7 @@ mod packages;
 mod pipelines;
 mod project;
 mod promotions;
+mod runs;
 mod sources;
 mod terminal;
 mod unit_files;

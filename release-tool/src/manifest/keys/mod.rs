@@ -38,6 +38,8 @@ pub(crate) enum Place {
     Bucket,
     /// `[candidates]`
     Candidates,
+    /// `[pipeline]`
+    Pipeline,
     /// `[defaults]`
     Defaults,
     /// `[package.NAME]`, of every package.
@@ -148,10 +150,11 @@ mod tests {
                 }
                 return file;
             }
-            Place::Bucket | Place::Candidates | Place::Defaults => {
+            Place::Bucket | Place::Candidates | Place::Pipeline | Place::Defaults => {
                 let name = match place {
                     Place::Bucket => "bucket",
                     Place::Candidates => "candidates",
+                    Place::Pipeline => "pipeline",
                     _ => "defaults",
                 };
                 file.insert(name.to_owned(), with);

@@ -2,8 +2,8 @@
 
 use crate::manifest::keys::{
     Key,
-    Kind::{Matching, Named, Number, Table, Text},
-    Place::{Bucket, Candidates, Defaults, Package, Recipe, Top},
+    Kind::{Flag, Matching, Named, Number, Table, Text, Texts},
+    Place::{Bucket, Candidates, Defaults, Package, Pipeline, Recipe, Top},
 };
 
 pub(super) const KEYS: &[Key] = &[
@@ -30,6 +30,14 @@ pub(super) const KEYS: &[Key] = &[
         meaning: "Where changes are recorded that are not merged yet.",
         default: "none",
         example: "[candidates]",
+    },
+    Key {
+        place: Top,
+        name: "pipeline",
+        kind: Table(Pipeline),
+        meaning: "What holds for every run of a pipeline (docs/pipelines.md).",
+        default: "none",
+        example: "[pipeline]",
     },
     Key {
         place: Top,
@@ -78,6 +86,30 @@ pub(super) const KEYS: &[Key] = &[
         meaning: "The branch that changes are merged into.",
         default: "that of `origin`, else `main`",
         example: "branch = \"main\"",
+    },
+    Key {
+        place: Pipeline,
+        name: "project",
+        kind: Text,
+        meaning: "What the project is called: letters, digits, `.`, `_` and `-`, at most 64.",
+        default: "the last part of the address of `origin`, else the name of the directory",
+        example: "project = \"web\"",
+    },
+    Key {
+        place: Pipeline,
+        name: "pass",
+        kind: Texts,
+        meaning: "Variables that stages have from whoever starts a run. Of all others they see nothing but `PATH`.",
+        default: "none",
+        example: "pass = [\"CARGO_HOME\"]",
+    },
+    Key {
+        place: Pipeline,
+        name: "require_trial",
+        kind: Flag,
+        meaning: "Whether a pipeline may move a channel only to what it tried on a server before.",
+        default: "`false`: it is a warning",
+        example: "require_trial = true",
     },
     Key {
         place: Defaults,

@@ -1,0 +1,146 @@
+//! `release run`: does what a repository says in `.pipeline/config.yaml`.
+
+use std::{num::NonZeroUsize, path::PathBuf, process::ExitCode, thread::available_parallelism};
+
+use anyhow::Result;
+use bucket::RunResult;
+use clap::Args;
+use console::{note, print, print_json};
+use pipeline::{Action, Checked, Pipeline};
+use serde_json::{Value, json};
+
+use crate::{
+    buildset::run::{Ended, Signals},
+    manifest::Manifest,
+    options::{Options, wait_for},
+    run::{
+        self, Done, Way,
+        prepare::{Asked, Prepared, choose, prepare, read},
+        report, work,
+    },
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  release run -m \"fix the login\"           run all pipelines of the commit that is checked out
+  release run -m \"fix the login\" web       only the pipeline `web`
+  release run --allow build,run            build and test, and release nothing
+  release run --dry-run                    show what would run, with every default filled in
+
+The files are those of the commit. Each stage has a copy of the commit of its own; uncommitted changes are left out.
+Exit status: 0 all stages passed; 1 a stage failed; 2 the file is wrong or the command misused;
+128 and the number of the signal that ended the run";
+
+/// Run the pipelines that the repository describes in .pipeline/config.yaml
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
+pub(crate) struct RunPipelines {
+    /// Pipelines to run [default: all]
+    #[arg(value_name = "PIPELINE")]
+    pipelines: Vec<String>,
+    /// Release note: what the releases of this run change, kept with them permanently
+    #[arg(short = 'm', long, value_name = "NOTE")]
+    note: Option<String>,
+    /// Stages to run at once [default: `concurrency` of the file, else one for each processor]
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+    /// Actions that stages may have, as in build,run [default: all]
+    #[arg(long, value_name = "ACTIONS", value_delimiter = ',', value_parser = action)]
+    allow: Vec<&'static str>,
+    /// Take uncommitted changes with it; what is released says so
+    #[arg(long)]
+    dirty: bool,
+    /// End the stages that run as soon as one fails
+    #[arg(long)]
+    fail_fast: bool,
+    /// Leave the copies of the commit, and say where they are
+    #[arg(long)]
+    keep: bool,
+    /// Show what would run, by the files as they lie in the checkout, and run nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Write the results to this file as XML, as test reports are: a suite for each pipeline, a case for each stage
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+}
+
+fn action(text: &str) -> Result<&'static str, String> {
+    let found = Action::ALL.into_iter().find(|action| *action == text);
+    found.ok_or_else(|| format!("the actions are {}", console::quoted(&Action::ALL)))
+}
+
+impl RunPipelines {
+    pub(crate) fn run(self, options: &Options) -> Result<ExitCode> {
+        let allowed = if self.allow.is_empty() { Action::ALL.to_vec() } else { self.allow.clone() };
+        if self.dry_run {
+            return self.show(options, &allowed).map(|()| ExitCode::SUCCESS);
+        }
+        let asked = Asked { pipelines: self.pipelines.clone(), note: self.note.clone(), allowed, is_dirty: self.dirty };
+        let Done { run, signal } = wait_for(async {
+            // From here on, no signal ends this process before it has cleared up.
+            let mut signals = Signals::listen()?;
+            work::clear_dead().await;
+            let Prepared { shared, run, work } = prepare(options, asked).await?;
+            let way = Way { jobs: self.jobs(&shared.checked), is_fail_fast: self.fail_fast, is_kept: self.keep };
+            note(format_args!("run {}: what its stages say is kept in {}", run.run, shared.logs.display()));
+            run::run(shared, run, way, work, &mut signals).await
+        })?;
+        if let Some(path) = &self.junit {
+            report::write_junit(&run, path)?;
+        }
+        if options.json {
+            print_json(&run)?;
+        } else {
+            report::show(&run)?;
+        }
+        Ok(match signal {
+            Some(signal) => ExitCode::from(Ended::by(signal).status),
+            None if run.result == RunResult::Passed => ExitCode::SUCCESS,
+            None => ExitCode::FAILURE,
+        })
+    }
+
+    fn jobs(&self, checked: &Checked) -> usize {
+        let of_file = || checked.pipelines.concurrency.and_then(|jobs| usize::try_from(jobs).ok());
+        let of_machine = || available_parallelism().map_or(1, NonZeroUsize::get);
+        self.jobs.map(NonZeroUsize::get).or_else(of_file).unwrap_or_else(of_machine)
+    }
+
+    /// Shows what would run.
+    fn show(&self, options: &Options, allowed: &[&str]) -> Result<()> {
+        let directory = options.directory()?;
+        let checked = read(&directory, &Manifest::read(&directory)?, allowed)?;
+        let chosen = choose(&checked, &self.pipelines)?;
+        let pipelines: Vec<&Pipeline> = chosen.iter().map(|at| &checked.pipelines.pipelines[*at]).collect();
+        for warned in &checked.warnings {
+            console::warning(console::one_line(&warned.to_string()));
+        }
+        if options.json {
+            let concurrency = checked.pipelines.concurrency;
+            return print_json(
+                &json!({ "concurrency": concurrency, "pipelines": pipelines, "variants": checked.variants }),
+            );
+        }
+        pipelines.iter().try_for_each(|pipeline| print(&shown(pipeline, &checked)))
+    }
+}
+
+/// A pipeline for people, with every default filled in. Each value is JSON, which is YAML too.
+fn shown(pipeline: &Pipeline, checked: &Checked) -> String {
+    let Pipeline { name, directory, variants, stages, .. } = pipeline;
+    let mut lines = vec![format!("{name}: in `{directory}`, variants of `.pipeline/{variants}`")];
+    for (at, stage) in stages.iter().enumerate() {
+        let after: Vec<&str> = pipeline.order.after(at).iter().map(|before| stages[*before].name.as_str()).collect();
+        let after = if after.is_empty() { String::new() } else { format!(", after {}", console::quoted(&after)) };
+        lines.push(format!("  {}{after}", stage.name));
+        for action in &stage.actions {
+            if let Value::Object(action) = json!(action) {
+                lines.extend(action.iter().map(|(key, value)| format!("    {key}: {value}")));
+            }
+        }
+        let variant = stage.variant().and_then(|build| checked.variants.get(name)?.get(&build.variant));
+        lines.extend(variant.map(|variant| format!("    variant: {}", json!(variant))));
+    }
+    lines.into_iter().map(|line| console::safe(&line) + "\n").collect()
+}

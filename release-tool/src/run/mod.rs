@@ -1,0 +1,265 @@
+//! Running pipelines: what a repository says in `.pipeline/config.yaml`, done.
+//!
+//! - [`graph`] says which stage begins when, [`values`] what they give each other; both are pure
+//! - [`stage`] does what one stage says ([`running`]), by [`command`]s whose [`output`] is shown and kept, in a copy of the commit
+//!   ([`original`]), from which [`files`] are taken, for other stages or to be kept in
+//!   the bucket ([`archive`]), and of which [`publish`] makes a release
+//! - [`work`] is the directory of a run, and [`processes`] finds and ends all that it started
+//! - [`record`] writes down how far it is, and [`report`] says in the end what became of each stage
+//! - [`prepare`] reads and checks all of it before anything runs
+//!
+//! *Whatever happens, nothing that a run started outlives it, and the developer's checkout is as it was.*
+
+mod archive;
+mod command;
+mod files;
+mod graph;
+mod original;
+mod output;
+pub(crate) mod prepare;
+mod processes;
+mod publish;
+mod record;
+pub(crate) mod report;
+mod running;
+mod stage;
+mod values;
+pub(crate) mod work;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use anyhow::{Result, anyhow};
+use bucket::{Bucket, Commit, Run, RunPlace, RunResult, StageResult, TopicName};
+use console::{note, warning};
+use futures_util::FutureExt as _;
+use pipeline::{Action, Checked, Pipeline, Stage, Variant};
+use rustix::process::Signal;
+use tokio::{
+    sync::{OnceCell, watch},
+    task::JoinSet,
+};
+
+use crate::{
+    buildset::run::Signals,
+    manifest::Manifest,
+    options::Options,
+    run::{
+        archive::Kept,
+        graph::{Graph, StageId, State},
+        original::Original,
+        publish::Published,
+        record::Recorder,
+        stage::Ended,
+        values::Values,
+        work::Work,
+    },
+};
+
+/// How long a stage may take that builds no variant, beside how long its trial may.
+const USUAL_TIME: Duration = Duration::from_mins(30);
+
+/// How a run goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Way {
+    /// How many stages run at once.
+    pub(crate) jobs: usize,
+    /// Whether one that fails ends those that run.
+    pub(crate) is_fail_fast: bool,
+    /// Whether the copies stay.
+    pub(crate) is_kept: bool,
+}
+
+/// What all stages of a run share.
+pub(crate) struct Shared {
+    /// What the files say.
+    pub(crate) checked: Checked,
+    /// The pipelines that run, by their places.
+    pub(crate) chosen: Vec<usize>,
+    /// What copies are made of.
+    pub(crate) original: Original,
+    /// Where the run works.
+    pub(crate) work: PathBuf,
+    /// Where what its stages say is kept.
+    pub(crate) logs: PathBuf,
+    /// Where packages go.
+    pub(crate) out: PathBuf,
+    /// The directory of `release.toml` in the checkout.
+    pub(crate) directory: PathBuf,
+    /// Variables of all stages.
+    pub(crate) environment: BTreeMap<String, String>,
+    /// What the hidden first stage gives to all.
+    pub(crate) setup: BTreeMap<&'static str, String>,
+    /// Whether it took what is not committed.
+    pub(crate) is_dirty: bool,
+    /// Where it is recorded.
+    pub(crate) place: RunPlace,
+    /// The commit's `release.toml`.
+    pub(crate) manifest: Manifest,
+    /// What was said on the command line.
+    pub(crate) options: Options,
+    /// The bucket of the releases, once somebody needed it.
+    pub(crate) bucket: OnceCell<Bucket>,
+    /// How much of it is kept.
+    pub(crate) kept: Mutex<Kept>,
+    /// What it has released.
+    pub(crate) published: Published,
+}
+
+impl Shared {
+    fn pipelines(&self) -> Vec<&Pipeline> {
+        self.chosen.iter().map(|at| &self.checked.pipelines.pipelines[*at]).collect()
+    }
+
+    fn stage(&self, id: StageId) -> (&Pipeline, &Stage) {
+        let pipeline = &self.checked.pipelines.pipelines[self.chosen[id.pipeline]];
+        (pipeline, &pipeline.stages[id.stage])
+    }
+
+    /// What lines of a stage begin with.
+    fn label(&self, id: StageId) -> String {
+        let (pipeline, stage) = self.stage(id);
+        if self.chosen.len() == 1 { stage.name.clone() } else { format!("{}/{}", pipeline.name, stage.name) }
+    }
+
+    /// Its place among all stages of the run.
+    fn nth(&self, id: StageId) -> usize {
+        self.pipelines().iter().take(id.pipeline).map(|pipeline| pipeline.stages.len()).sum::<usize>() + id.stage
+    }
+
+    /// Where all that a stage says is kept.
+    fn log(&self, id: StageId) -> PathBuf {
+        let (pipeline, stage) = self.stage(id);
+        self.logs.join(&pipeline.name).join(format!("{}.log", stage.name))
+    }
+
+    fn variant(&self, pipeline: &Pipeline, stage: &Stage) -> Option<&Variant> {
+        self.checked.variants.get(&pipeline.name)?.get(&stage.variant()?.variant)
+    }
+
+    /// How long a stage may take.
+    fn time(&self, pipeline: &Pipeline, stage: &Stage) -> Duration {
+        let waits = stage.actions.iter().map(|action| match action {
+            Action::Deploy(deploy) => deploy.wait,
+            _ => Duration::ZERO,
+        });
+        self.variant(pipeline, stage).map_or(USUAL_TIME, |variant| variant.time) + waits.sum::<Duration>()
+    }
+
+    /// What a stage has for itself.
+    fn directory_of(&self, pipeline: &Pipeline, stage: &str) -> PathBuf {
+        self.work.join("stages").join(&pipeline.name).join(stage)
+    }
+
+    /// Where a stage's copy of the commit is.
+    fn copy_of(&self, pipeline: &Pipeline, stage: &str) -> PathBuf {
+        self.directory_of(pipeline, stage).join("copy")
+    }
+
+    /// Where a pipeline's commands run, in a copy.
+    fn directory_in(&self, copy: &Path, pipeline: &Pipeline) -> PathBuf {
+        self.original.project(copy).join(&pipeline.directory)
+    }
+
+    /// The commit that it is of.
+    fn commit(&self) -> &Commit {
+        self.original.commit()
+    }
+
+    /// The bucket of the releases, opened by whoever needs it first.
+    async fn bucket(&self) -> Result<&Bucket> {
+        // Boxed, as what a bucket does is deeper than the compiler looks by itself.
+        self.bucket.get_or_try_init(|| self.options.production_of(Some(&self.manifest)).boxed()).await
+    }
+
+    /// Where uploads are announced.
+    fn announce(&self) -> Option<&TopicName> {
+        self.options.announce(Some(&self.manifest))
+    }
+}
+
+/// What became of a run.
+#[derive(Debug)]
+pub(crate) struct Done {
+    /// As it is recorded.
+    pub(crate) run: Run,
+    /// The signal that ended it.
+    pub(crate) signal: Option<Signal>,
+}
+
+/// Runs pipelines to their end, and clears up, whatever happens. `run` says what is recorded of it at the beginning.
+pub(crate) async fn run(shared: Shared, run: Run, way: Way, work: Work, signals: &mut Signals) -> Result<Done> {
+    processes::adopt_orphans()?;
+    let shared = Arc::new(shared);
+    let (stop, stopped) = watch::channel(false);
+    let mut graph = Graph::of(&shared.pipelines());
+    let mut values: Vec<Values> = vec![Values::default(); shared.chosen.len()];
+    let mut recorder = Recorder::begin(shared.clone(), run).await;
+    let mut tasks: JoinSet<Ended> = JoinSet::new();
+    let mut signal = None;
+    loop {
+        while let Some(id) = graph.begin(way.jobs) {
+            recorder.change(|run, now| {
+                let stage = record::stage(run, id);
+                (stage.result, stage.began) = (StageResult::Running, Some(now));
+            });
+            tasks.spawn(stage::run(shared.clone(), id, values[id.pipeline].clone(), stopped.clone()));
+        }
+        if tasks.is_empty() {
+            break;
+        }
+        tokio::select! {
+            Some(ended) = tasks.join_next() => {
+                let ended = ended.map_err(|_| anyhow!("a stage ended in a way that is no end"))?;
+                graph.end(ended.id, ended.state);
+                tell(&shared, &ended);
+                recorder.change(|run, now| record::end(run, &ended, now));
+                values[ended.id.pipeline].extend(ended.values);
+                if ended.state == State::Failed && way.is_fail_fast {
+                    stop.send_replace(true);
+                }
+            }
+            got = signals.next(), if signal.is_none() => {
+                note(format_args!("ending all that runs, by signal {}", got.as_raw()));
+                signal = Some(got);
+                graph.stop();
+                stop.send_replace(true);
+            }
+        }
+    }
+    clear_up(work, way.is_kept).await?;
+    let result = match signal {
+        Some(_) => RunResult::Interrupted,
+        None if graph.has_passed() => RunResult::Passed,
+        None => RunResult::Failed,
+    };
+    recorder.change(|run, now| record::finish(run, &graph, result, now));
+    Ok(Done { run: recorder.end().await, signal })
+}
+
+/// Says how a stage ended, as it does.
+fn tell(shared: &Shared, ended: &Ended) {
+    let label = shared.label(ended.id);
+    match &ended.why {
+        None => note(format_args!("{label}: passed")),
+        Some(why) => note(format_args!("{label}: {}: {}", ended.state.word(), console::one_line(why))),
+    }
+}
+
+/// Ends all that is left running of a run, and removes where it worked.
+async fn clear_up(work: Work, is_kept: bool) -> Result<()> {
+    if !processes::end(processes::descendants).await {
+        warning("some of what the run started could not be ended, and goes on");
+    }
+    processes::reap();
+    if is_kept {
+        let path = work.keep()?;
+        note(format_args!("the copies are left in `{}`: remove it when you are done", path.display()));
+        return Ok(());
+    }
+    running::blocking(move || work.end()).await
+}

@@ -1,0 +1,279 @@
+//! All that is read and checked before anything runs: the commit, its files, and what was asked for.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
+
+use anyhow::{Context as _, Result, bail};
+use bucket::{PipelineRun, Run, RunId, RunPlace, RunResult, StageResult, StageRun, Timestamp};
+use console::{UsageError, count, one_line, warning};
+use pipeline::{Action, Checked, Known, Pipeline, Problem};
+use serde_json::Map;
+use tokio::sync::OnceCell;
+
+use crate::{
+    builder::Builder,
+    checkout::make_directory,
+    git::Git,
+    manifest::{FILE, Manifest},
+    options::Options,
+    pipelines,
+    run::{
+        Shared,
+        original::{Original, tell_left_out},
+        publish::Published,
+        running::blocking,
+        work::Work,
+    },
+    source::{Source, Untracked},
+};
+
+/// How long the logs of runs are kept: as long as there are no more newer ones.
+const KEPT_LOGS: usize = 20;
+/// Where a program is looked for when the environment doesn't say.
+const USUAL_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// What somebody asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    /// The pipelines; all of them without any.
+    pub(crate) pipelines: Vec<String>,
+    /// The release note.
+    pub(crate) note: Option<String>,
+    /// The actions that are allowed.
+    pub(crate) allowed: Vec<&'static str>,
+    /// Whether uncommitted changes come with it.
+    pub(crate) is_dirty: bool,
+}
+
+/// A run that can begin.
+pub(crate) struct Prepared {
+    /// What its stages share.
+    pub(crate) shared: Shared,
+    /// What is recorded of it.
+    pub(crate) run: Run,
+    /// Where it works.
+    pub(crate) work: Work,
+}
+
+/// Reads and checks all of it, and makes the directory of the run.
+pub(crate) async fn prepare(options: &Options, asked: Asked) -> Result<Prepared> {
+    let options = options.clone();
+    blocking(move || prepared(options, &asked)).await
+}
+
+fn prepared(options: Options, asked: &Asked) -> Result<Prepared> {
+    let directory = options.directory()?;
+    let source = Source::of(&directory)?;
+    let changes = source.changes(Untracked::Counted)?;
+    let original = Original::of(&directory, &source, asked.is_dirty)?;
+    let work = Work::begin()?;
+    let commit = work.path().join("commit");
+    original.copy_some(&commit, &[FILE, ".pipeline"])?;
+    let at = original.project(&commit);
+    let manifest = Manifest::read(&at)
+        .with_context(|| format!("could not read what the commit {} says", source.commit.short()))?;
+    let checked = read(&at, &manifest, &asked.allowed)?;
+    let chosen = choose(&checked, &asked.pipelines)?;
+    let pipelines: Vec<&Pipeline> = chosen.iter().map(|at| &checked.pipelines.pipelines[*at]).collect();
+    if asked.note.is_none()
+        && let Some(pipeline) = pipelines.iter().find(|pipeline| publishes(pipeline))
+    {
+        let text = format!(
+            "missing release note: `{}` makes a release; add a note, as in -m \"fix the login\"",
+            pipeline.name
+        );
+        return Err(UsageError::new(text).into());
+    }
+    for warned in &checked.warnings {
+        warning(one_line(&warned.to_string()));
+    }
+    if !asked.is_dirty {
+        tell_left_out(&changes);
+        let below = directory.strip_prefix(&source.top).unwrap_or(Path::new(""));
+        let files = [below.join(FILE), below.join(".pipeline")];
+        if changes.iter().any(|change| files.iter().any(|file| Path::new(change).starts_with(file))) {
+            warning("release.toml or .pipeline/ differs from what was committed: this run goes by the commit");
+        }
+    }
+    let began = Timestamp::now();
+    let id = RunId::new(began);
+    let project = project(&manifest, &source, &directory)?;
+    let place = RunPlace::new(&project, id.clone()).context("no project")?;
+    let out = make_directory(&options.out(&directory), &source)?;
+    let setup = setup(&source, &project, asked.note.as_deref().unwrap_or_default(), began)?;
+    let run = record(&pipelines, &source, asked, &place, began)?;
+    let shared = Shared {
+        original,
+        work: work.path().to_owned(),
+        logs: logs(&out, &id)?,
+        environment: environment(&manifest.pipeline.pass, &source),
+        setup,
+        is_dirty: asked.is_dirty && !changes.is_empty(),
+        place,
+        checked,
+        chosen,
+        manifest,
+        directory,
+        options,
+        bucket: OnceCell::new(),
+        kept: Mutex::default(),
+        published: Published::default(),
+        out,
+    };
+    Ok(Prepared { shared, run, work })
+}
+
+/// What the files of a directory say of the pipelines.
+///
+/// # Errors
+/// All that is wrong with them, as a mistake of whoever wrote them.
+pub(crate) fn read(directory: &Path, manifest: &Manifest, allowed: &[&str]) -> Result<Checked> {
+    let packages: Vec<&str> = manifest.packages.iter().map(|package| package.app.as_str()).collect();
+    let known = Known { packages: &packages, allowed, require_trial: manifest.pipeline.require_trial };
+    let Some(read) = pipelines::read(directory, &known) else {
+        let text = format!("there are no pipelines: no `{}`", pipeline::FILE);
+        return Err(UsageError::new(text).with_hint("docs/pipelines.md shows one to begin with").into());
+    };
+    read.map_err(|problems| {
+        let lines: Vec<String> = problems.iter().map(|problem: &Problem| one_line(&problem.to_string())).collect();
+        let text = format!(
+            "{}\n{} in what the repository says of its pipelines",
+            lines.join("\n"),
+            count(lines.len(), "mistake")
+        );
+        UsageError::new(text).into()
+    })
+}
+
+/// The pipelines of these names by their places, all of them without any.
+pub(crate) fn choose(checked: &Checked, names: &[String]) -> Result<Vec<usize>> {
+    let all = &checked.pipelines;
+    for name in names {
+        all.find(name).map_err(UsageError::new)?;
+    }
+    let is_chosen = |pipeline: &Pipeline| names.is_empty() || names.contains(&pipeline.name);
+    Ok((0..all.pipelines.len()).filter(|at| is_chosen(&all.pipelines[*at])).collect())
+}
+
+fn publishes(pipeline: &Pipeline) -> bool {
+    pipeline.stages.iter().flat_map(|stage| &stage.actions).any(|action| matches!(action, Action::Publish(_)))
+}
+
+/// What the project is called: as release.toml says, else as the repository it comes from, else as its directory.
+fn project(manifest: &Manifest, source: &Source, directory: &Path) -> Result<String> {
+    if let Some(project) = &manifest.pipeline.project {
+        return Ok(project.clone());
+    }
+    let last = source.repo.trim_end_matches('/').rsplit(['/', ':']).next().unwrap_or_default();
+    let of_origin = last.strip_suffix(".git").unwrap_or(last);
+    let of_directory = directory.file_name().unwrap_or_default().to_string_lossy();
+    let project = if of_origin.is_empty() { of_directory.as_ref() } else { of_origin };
+    if let Err(error) = RunPlace::new(project, RunId::new(Timestamp::UNIX_EPOCH)) {
+        bail!("{error}: say in release.toml what the project is called: [pipeline] project = \"web\"");
+    }
+    Ok(project.to_owned())
+}
+
+/// The values of the hidden first stage, but for those that each stage has of its own.
+fn setup(source: &Source, project: &str, note: &str, began: Timestamp) -> Result<BTreeMap<&'static str, String>> {
+    let tags = Git::at(&source.top).line(&["tag", "--points-at", &source.commit.to_string()])?;
+    let tag = tags.lines().next().unwrap_or_default();
+    let values = [
+        ("project", project),
+        ("commit", source.commit.as_str()),
+        ("branch", &source.branch),
+        ("tag", tag),
+        ("remote", &source.repo),
+        ("note", note),
+        ("timestamp", &began.strftime("%Y%m%dT%H%M%SZ").to_string()),
+        ("change", ""),
+    ];
+    Ok(values.into_iter().map(|(name, value)| (name, value.to_owned())).collect())
+}
+
+/// The variables that all stages have. Of whoever started the run only those that are named, and where programs are.
+fn environment(pass: &[String], source: &Source) -> BTreeMap<String, String> {
+    let mut environment: BTreeMap<String, String> =
+        pass.iter().filter_map(|name| Some((name.clone(), std::env::var(name).ok()?))).collect();
+    let path = std::env::var("PATH").ok().filter(|path| !path.is_empty());
+    environment.extend(
+        [
+            ("PATH", path.unwrap_or_else(|| USUAL_PATH.to_owned())),
+            ("LANG", "C.UTF-8".to_owned()),
+            ("CI", "true".to_owned()),
+            ("PUSH_COMMIT", source.commit.to_string()),
+            ("SOURCE_DATE_EPOCH", source.commit_time.to_string()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value)),
+    );
+    environment
+}
+
+/// What is recorded of a run in which nothing has begun.
+fn record(pipelines: &[&Pipeline], source: &Source, asked: &Asked, place: &RunPlace, began: Timestamp) -> Result<Run> {
+    let Builder { user, host } = Builder::find(|key| std::env::var(key).ok())?;
+    let stage = |pipeline: &Pipeline, at: usize| -> Result<StageRun> {
+        let name = |at: usize| pipeline.stages[at].name.parse();
+        Ok(StageRun {
+            name: name(at)?,
+            after: pipeline.order.after(at).iter().map(|before| name(*before)).collect::<Result<_, _>>()?,
+            result: StageResult::Waiting,
+            began: None,
+            ended: None,
+            why: String::new(),
+            other: Map::new(),
+        })
+    };
+    let recorded = |pipeline: &&Pipeline| -> Result<PipelineRun> {
+        Ok(PipelineRun {
+            name: pipeline.name.parse()?,
+            stages: (0..pipeline.stages.len()).map(|at| stage(pipeline, at)).collect::<Result<_>>()?,
+            stages_left_out: 0,
+            releases: Vec::new(),
+            releases_left_out: 0,
+            artifacts: Vec::new(),
+            artifacts_left_out: 0,
+            other: Map::new(),
+        })
+    };
+    Ok(Run {
+        schema: 1,
+        project: place.project().to_owned(),
+        run: place.run().clone(),
+        commit: source.commit.clone(),
+        branch: source.branch.clone(),
+        dirty: asked.is_dirty,
+        change: None,
+        patchset: None,
+        by: format!("{user}@{host}"),
+        host,
+        note: asked.note.clone().unwrap_or_default(),
+        began,
+        ended: None,
+        result: RunResult::Running,
+        pipelines: pipelines.iter().map(recorded).collect::<Result<_>>()?,
+        pipelines_left_out: 0,
+        other: Map::new(),
+    })
+}
+
+/// The directory for what the stages of a run say. Those of runs long ago are removed.
+fn logs(out: &Path, id: &RunId) -> Result<PathBuf> {
+    let all = out.join("runs");
+    let own = all.join(id.as_str());
+    fs::create_dir_all(&own).with_context(|| format!("could not create the directory `{}`", own.display()))?;
+    let entries = fs::read_dir(&all).with_context(|| format!("could not read `{}`", all.display()))?;
+    let mut runs: Vec<RunId> = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    runs.sort();
+    for old in runs.iter().rev().skip(KEPT_LOGS) {
+        let old = all.join(old.as_str());
+        if let Err(error) = fs::remove_dir_all(&old) {
+            warning(format_args!("could not remove the old logs in `{}`: {error}", old.display()));
+        }
+    }
+    Ok(own)
+}

@@ -1,0 +1,171 @@
+//! The processes that stages started: found, daemons too, and ended.
+//!
+//! While a run lasts, whoever loses its parent becomes a child of this process (prctl(2), `PR_SET_CHILD_SUBREAPER`), so that all
+//! that a run started are its descendants. What a run left behind that was killed is known by where it lives: its home or its
+//! directory is in that run's own, which no other run has. Nothing is known by its number alone, and signals go to a process
+//! that is held by a descriptor (`pidfd_open(2)`).
+
+use std::{fs, os::unix::ffi::OsStrExt as _, path::Path, time::Duration};
+
+use anyhow::{Context as _, Result};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitOptions, getpid, pidfd_open, pidfd_send_signal, set_child_subreaper, waitpid,
+};
+use tokio::time::{Instant, sleep};
+
+/// How long a process that was asked to end may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long one that was killed may be seen yet.
+const GONE: Duration = Duration::from_secs(10);
+/// How often it is looked at.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A process, as proc(5) tells of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Process {
+    id: i32,
+    parent: i32,
+    group: i32,
+    /// When it began, in ticks since the machine did: no two of one number have the same.
+    began: u64,
+    /// It has ended, and nobody has asked for its status yet.
+    is_zombie: bool,
+}
+
+/// From now on what loses its parent is a child of this process.
+pub(super) fn adopt_orphans() -> Result<()> {
+    set_child_subreaper(Some(getpid())).context("could not make this process the one that orphans become children of")
+}
+
+/// All that this process started, and what that started.
+pub(super) fn descendants() -> Vec<Process> {
+    let all = all();
+    let mut found: Vec<Process> = Vec::new();
+    let mut parents = vec![getpid().as_raw_pid()];
+    while let Some(parent) = parents.pop() {
+        for process in all.iter().filter(|process| process.parent == parent) {
+            parents.push(process.id);
+            found.push(*process);
+        }
+    }
+    found
+}
+
+/// All in a process group, and all that live below a directory: their home or their current directory is there.
+pub(super) fn of(group: Option<i32>, directory: &Path) -> Vec<Process> {
+    let ours = getpid().as_raw_pid();
+    let mut found = all();
+    found.retain(|process| process.id != ours && (group == Some(process.group) || lives_below(process.id, directory)));
+    found
+}
+
+/// Ends all that `find` finds, whatever it does about it: asks first, then kills. `false` if some are there even then.
+pub(super) async fn end(find: impl Fn() -> Vec<Process>) -> bool {
+    for (signal, patience) in [(Signal::TERM, PATIENCE), (Signal::KILL, GONE)] {
+        let until = Instant::now() + patience;
+        let mut asked: Vec<Process> = Vec::new();
+        loop {
+            let there: Vec<Process> = find().into_iter().filter(|process| !process.is_zombie).collect();
+            if there.is_empty() {
+                return true;
+            }
+            for process in &there {
+                // Once is enough to be asked; whoever is killed may start nothing any more.
+                if signal == Signal::KILL || !asked.iter().any(|known| known.is(process)) {
+                    asked.push(*process);
+                    send(process, signal);
+                }
+            }
+            if Instant::now() >= until {
+                break;
+            }
+            sleep(PAUSE).await;
+        }
+    }
+    false
+}
+
+/// Takes the status of all children that have ended, so that nothing is left of them. Nobody else may be waiting for one.
+pub(super) fn reap() {
+    while let Ok(Some(_)) = waitpid(None, WaitOptions::NOHANG) {}
+}
+
+impl Process {
+    fn is(&self, other: &Self) -> bool {
+        (self.id, self.began) == (other.id, other.began)
+    }
+}
+
+/// Signals a process, if it is still the one that was found.
+fn send(process: &Process, signal: Signal) {
+    let Some(pid) = Pid::from_raw(process.id) else { return };
+    let Ok(held) = pidfd_open(pid, PidfdFlags::empty()) else { return };
+    if read(process.id).is_some_and(|now| now.is(process)) {
+        // It may have ended at this moment.
+        let _ = pidfd_send_signal(held, signal);
+    }
+}
+
+/// All processes that can be seen.
+fn all() -> Vec<Process> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries.flatten().filter_map(|entry| read(entry.file_name().to_str()?.parse().ok()?)).collect()
+}
+
+fn read(id: i32) -> Option<Process> {
+    parse(&fs::read_to_string(format!("/proc/{id}/stat")).ok()?)
+}
+
+/// What `/proc/PID/stat` says.
+fn parse(stat: &str) -> Option<Process> {
+    let (id, rest) = stat.split_once(" (")?;
+    // A program's name may have anything in it.
+    let (_, fields) = rest.rsplit_once(") ")?;
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let number = |nth: usize| fields.get(nth)?.parse().ok();
+    Some(Process {
+        id: id.parse().ok()?,
+        parent: number(1)?,
+        group: number(2)?,
+        began: fields.get(19)?.parse().ok()?,
+        is_zombie: matches!(fields.first(), Some(&("Z" | "X"))),
+    })
+}
+
+/// Whether a process has its home or its current directory below a directory, as far as this one may know.
+fn lives_below(id: i32, directory: &Path) -> bool {
+    if fs::read_link(format!("/proc/{id}/cwd")).is_ok_and(|current| current.starts_with(directory)) {
+        return true;
+    }
+    let Ok(environment) = fs::read(format!("/proc/{id}/environ")) else { return false };
+    has_home_below(&environment, directory)
+}
+
+fn has_home_below(environment: &[u8], directory: &Path) -> bool {
+    let homes = environment.split(|byte| *byte == 0).filter_map(|variable| variable.strip_prefix(b"HOME="));
+    homes.map(|home| Path::new(std::ffi::OsStr::from_bytes(home))).any(|home| home.starts_with(directory))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_proc_says_of_a_process_is_read_whatever_its_name() {
+        let stat = "42 (a) b) S 7 41 41 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 98765 123 4\n";
+        let expected = Process { id: 42, parent: 7, group: 41, began: 98765, is_zombie: false };
+        assert_eq!(parse(stat), Some(expected));
+        assert!(parse("1 (x) Z 0 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 5 0").is_some_and(|process| process.is_zombie));
+        for wrong in ["", "42 (x) S 1", "x (x) S 7 41 41 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 98765"] {
+            assert_eq!(parse(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn whose_a_process_is_is_told_by_its_home() {
+        let below = |environment: &[u8]| has_home_below(environment, Path::new("/tmp/push-run-a"));
+        assert!(below(b"A=b\0HOME=/tmp/push-run-a/home\0C=d"));
+        assert!(!below(b"A=HOME=/tmp/push-run-a/home\0HOME=/tmp/push-run-ab\0"));
+        assert!(!below(b""));
+    }
+}

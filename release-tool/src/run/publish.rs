@@ -1,0 +1,170 @@
+//! A release from a stage's copy of the commit, after what the stage has built there.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use anyhow::{Context as _, Result, bail};
+use bucket::{AppName, Bucket, Commit, MadeBy, Note, ReleaseName};
+use console::note;
+use futures_util::FutureExt as _;
+use pipeline::Publish;
+use tokio::sync::Mutex as Turn;
+
+use crate::{
+    checkout::{Checkout, Dirty, Packing, make_directory},
+    manifest::Manifest,
+    pack::parse_note,
+    run::{
+        command::Unfinished,
+        running::{Running, blocking},
+    },
+    source::Source,
+    upload::{announce, describe, upload},
+};
+
+/// How many of an app's newest releases are looked at for one that was made before.
+const LOOKED_AT: usize = 50;
+
+/// What a run has released, by app. Of one app one stage publishes at a time, so that the next finds what it made.
+#[derive(Debug, Default)]
+pub(crate) struct Published {
+    apps: Mutex<BTreeMap<String, Arc<Turn<Option<ReleaseName>>>>>,
+}
+
+impl Published {
+    fn of(&self, app: &str) -> Arc<Turn<Option<ReleaseName>>> {
+        self.apps.lock().unwrap_or_else(PoisonError::into_inner).entry(app.to_owned()).or_default().clone()
+    }
+}
+
+/// Builds, packs and uploads the package, unless it is there already: the name of its release.
+///
+/// It is there if another stage of this run has released the app, or if the same stage of an earlier run of the same commit
+/// did, with the same note: that run was killed, or something after it failed, or the same is asked for again.
+pub(super) async fn publish(running: &mut Running, publish: &Publish) -> Result<ReleaseName, Unfinished> {
+    let shared = running.shared.clone();
+    let release_note = parse_note(&running.fill(&publish.note))
+        .map_err(|error| Unfinished::Failed(format!("the release note: {error}")))?;
+    let turn = shared.published.of(&publish.package);
+    let mut published = running.limits().within(async { Ok(turn.lock().await) }).await?;
+    if let Some(release) = &*published {
+        note(format_args!("`{release}` was released by this run already"));
+        return Ok(release.clone());
+    }
+    let made_by = running.made_by()?;
+    if !shared.is_dirty {
+        let app: AppName = publish.package.parse().map_err(anyhow::Error::new)?;
+        let looking = async {
+            let bucket = shared.bucket().await?;
+            Ok(made_before(bucket, &app, shared.commit(), &made_by, &release_note).await?)
+        };
+        let found = running.limits().within(looking.boxed()).await?;
+        if let Some(release) = found {
+            note(format_args!(
+                "`{release}` was released by an earlier run of this commit, with the same note: it is taken"
+            ));
+            return Ok(published.insert(release).clone());
+        }
+    }
+    let deb = pack(running, publish, release_note).await?;
+    let (source, release, mut metadata) = blocking(move || describe(&deb)).await?;
+    metadata.made_by = Some(made_by);
+    metadata.check_size(&release).map_err(Unfinished::Failed)?;
+    let uploading = async {
+        let bucket = shared.bucket().await?;
+        Ok(upload(bucket, &source, &release, &metadata, None).await?)
+    };
+    running.limits().within(uploading.boxed()).await?;
+    if let Some(topic) = shared.announce() {
+        announce(topic, [release.app().clone()].into()).boxed().await;
+    }
+    Ok(published.insert(release).clone())
+}
+
+/// The newest release of a commit that the same stage made before with the same note, if there is one that may be used.
+async fn made_before(
+    bucket: &Bucket,
+    app: &AppName,
+    commit: &Commit,
+    made_by: &MadeBy,
+    note: &Note,
+) -> Result<Option<ReleaseName>> {
+    let newest = bucket.newest_releases(app, LOOKED_AT).await;
+    for release in newest.with_context(|| format!("could not list the releases of `{app}`"))? {
+        let is_same = |by: &MadeBy| {
+            (&by.pipeline, &by.stage, by.run.project()) == (&made_by.pipeline, &made_by.stage, made_by.run.project())
+        };
+        let is_it = release.metadata.is_ok_and(|facts| {
+            !facts.dirty && facts.note == note.as_str() && facts.made_by.as_ref().is_some_and(is_same)
+        });
+        if !is_it || release.name.commit() != commit {
+            continue;
+        }
+        let rejected = bucket.rejection(&release.name).await;
+        if rejected.with_context(|| format!("could not read whether `{}` is rejected", release.name))?.is_none() {
+            return Ok(Some(release.name));
+        }
+    }
+    Ok(None)
+}
+
+/// Builds and packs the package; where it is then.
+async fn pack(running: &mut Running, publish: &Publish, note: Note) -> Result<PathBuf, Unfinished> {
+    let shared = running.shared.clone();
+    let directory = shared.original.project(&running.copy());
+    let build = {
+        let (directory, app) = (directory.clone(), publish.package.clone());
+        blocking(move || {
+            let manifest = Manifest::read(&directory)?;
+            Ok(package(&manifest, &app)?.build.clone())
+        })
+        .await?
+    };
+    if !build.is_empty() {
+        running.commands.run(&build, &BTreeMap::new(), &directory, &mut running.output).await?;
+    }
+    let packing = Package {
+        directory,
+        app: publish.package.clone(),
+        note,
+        identity: shared.directory.clone(),
+        out: shared.out.clone(),
+        dirty: if shared.is_dirty { Dirty::Recorded } else { Dirty::Refused },
+    };
+    Ok(blocking(move || packing.pack()).await?)
+}
+
+/// What is packed, of what.
+struct Package {
+    directory: PathBuf,
+    app: String,
+    note: Note,
+    /// Where git knows who builds.
+    identity: PathBuf,
+    out: PathBuf,
+    dirty: Dirty,
+}
+
+impl Package {
+    fn pack(self) -> Result<PathBuf> {
+        let manifest = Manifest::read(&self.directory)?;
+        let package = package(&manifest, &self.app)?;
+        let source = Source::of(&self.directory)?;
+        let out = make_directory(&self.out, &source)?;
+        let checkout = Checkout::of_copy(source, &manifest, package, out);
+        let packing = Packing::new(&checkout, &self.identity, self.note, None)?;
+        checkout.ensure_same_commit()?;
+        let built = packing.pack(&checkout, &checkout.changes()?, self.dirty)?;
+        built.into_iter().next().map(|built| built.path).context("nothing was packed")
+    }
+}
+
+fn package<'a>(manifest: &'a Manifest, app: &str) -> Result<&'a crate::manifest::Package> {
+    let Some(package) = manifest.packages.iter().find(|package| package.app.as_str() == app) else {
+        bail!("release.toml has no package `{app}` any more: the build changed it");
+    };
+    Ok(package)
+}

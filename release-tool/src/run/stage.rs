@@ -1,0 +1,146 @@
+//! One stage: its actions, one after the other, in a copy of the commit of its own.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bucket::{KeptArtifact, ReleaseName};
+use pipeline::{Action, Copy, Export, Run};
+use tokio::sync::watch;
+
+use crate::run::{
+    Shared, archive,
+    command::Unfinished,
+    files,
+    graph::{StageId, State},
+    publish,
+    running::{Running, blocking},
+    values::Values,
+};
+
+/// What became of a stage, and what it gave.
+#[derive(Debug)]
+pub(super) struct Ended {
+    /// Which one.
+    pub(super) id: StageId,
+    /// As what it ended.
+    pub(super) state: State,
+    /// Why, unless it passed.
+    pub(super) why: Option<String>,
+    /// Its values.
+    pub(super) values: Values,
+    /// What it released.
+    pub(super) release: Option<ReleaseName>,
+    /// What of it is kept in the bucket.
+    pub(super) artifacts: Vec<KeptArtifact>,
+}
+
+/// Runs a stage to its end, which is before its time is over, or soon after `stop` says so.
+pub(super) async fn run(shared: Arc<Shared>, id: StageId, before: Values, stop: watch::Receiver<bool>) -> Ended {
+    let (done, values, release, artifacts) = match Running::begin(shared, id, before, stop) {
+        Ok(mut running) => {
+            let done = actions(&mut running).await;
+            running.output.end();
+            (done, running.values, running.release, running.artifacts)
+        }
+        Err(error) => (Err(error.into()), Values::default(), None, Vec::new()),
+    };
+    let (state, why) = match done {
+        Ok(()) => (State::Passed, None),
+        Err(Unfinished::Failed(why)) => (State::Failed, Some(why)),
+        Err(Unfinished::Stopped) => (State::Stopped, Some("it was stopped".to_owned())),
+    };
+    Ended { id, state, why, values, release, artifacts }
+}
+
+async fn actions(running: &mut Running) -> Result<(), Unfinished> {
+    let actions = running.stage.actions.clone();
+    if actions.iter().any(needs_copy) {
+        make_copy(running).await?;
+    }
+    for action in &actions {
+        match action {
+            Action::Build(_) => build(running).await?,
+            Action::Run(run) => run_entrypoint(running, run).await?,
+            Action::Copy(copies) => copy(running, copies).await?,
+            Action::Publish(publish) => {
+                let release = publish::publish(running, publish).await?;
+                running.give("release", &release.to_string());
+                running.release = Some(release);
+            }
+            Action::Exports(exports) => export(running, exports),
+            Action::Deploy(_) | Action::Channel(_) => {
+                let text = format!("this version of `release` does not know how to `{}`", action.key());
+                return Err(Unfinished::Failed(text));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn needs_copy(action: &Action) -> bool {
+    matches!(action, Action::Build(_) | Action::Run(_) | Action::Copy(_) | Action::Publish(_))
+}
+
+async fn make_copy(running: &Running) -> Result<(), Unfinished> {
+    let (shared, to) = (running.shared.clone(), running.copy());
+    let made = blocking(move || shared.original.copy(&to)).await;
+    made.map_err(|error| Unfinished::Failed(format!("could not make a copy of the commit: {error:#}")))
+}
+
+async fn build(running: &mut Running) -> Result<(), Unfinished> {
+    let (variant, directory) = (running.variant()?, running.directory());
+    for command in &variant.build {
+        running.commands.run(command, &BTreeMap::new(), &directory, &mut running.output).await?;
+    }
+    running.give("buildDirectory", &directory.to_string_lossy());
+    Ok(())
+}
+
+async fn run_entrypoint(running: &mut Running, run: &Run) -> Result<(), Unfinished> {
+    let (variant, directory) = (running.variant()?, running.directory());
+    let arguments = run.arguments.iter().map(|argument| running.fill(argument));
+    let command: Vec<String> = variant.entrypoint.iter().cloned().chain(arguments).collect();
+    let variables: BTreeMap<String, String> =
+        run.env.iter().map(|(name, value)| (name.clone(), running.fill(value))).collect();
+    if let Some(bad) = command.iter().chain(variables.values()).find(|text| text.contains('\0')) {
+        let shown = console::cut(bad, 80);
+        return Err(Unfinished::Failed(format!("`{shown}` has a zero byte in it, which no command can be given")));
+    }
+    running.commands.run(&command, &variables, &directory, &mut running.output).await?;
+    let (said, known) = running.output.last_lines(run.tail);
+    if let Some(known) = known {
+        running.output.say(known);
+    }
+    running.give("output", &said);
+    Ok(())
+}
+
+async fn copy(running: &mut Running, copies: &[Copy]) -> Result<(), Unfinished> {
+    for copy in copies {
+        let shared = &running.shared;
+        let from = shared.directory_in(&shared.copy_of(&running.pipeline, &copy.from), &running.pipeline);
+        let own = running.directory();
+        let stays = copy.from == running.stage.name && copy.source == copy.destination;
+        let Copy { source, destination, archive, .. } = copy.clone();
+        let found = blocking(move || {
+            let found = files::find(&from, &source, &destination)?;
+            if !stays {
+                found.iter().try_for_each(|found| files::take(&own, found))?;
+            }
+            Ok(found)
+        })
+        .await?;
+        if archive {
+            archive::archive(running, &found).await?;
+        }
+    }
+    let paths: Vec<&str> = running.artifacts.iter().map(|artifact| artifact.path.as_str()).collect();
+    running.give("artifacts", &paths.join("\n"));
+    Ok(())
+}
+
+fn export(running: &mut Running, exports: &[Export]) {
+    for export in exports {
+        let value = running.fill(&export.value);
+        running.give(&export.name, &value);
+    }
+}

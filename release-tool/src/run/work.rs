@@ -1,0 +1,141 @@
+//! Where a run works: a directory of its own below the temporary one, locked as long as the run lasts. One whose lock is free is
+//! of a run that was killed: the next run ends what is left running of it, and removes it.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::ErrorKind,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+use bucket::BuildId;
+use console::{note, warning};
+use rustix::{fs::OFlags, process::geteuid};
+
+use crate::run::processes;
+
+/// What the directory of a run is called, before its own word.
+const PREFIX: &str = "push-run-";
+/// The file in it that says that it is to stay.
+const KEPT: &str = "kept";
+/// How often another name is tried.
+const TRIES: usize = 10;
+
+/// The directory of a run, which ends with it.
+#[derive(Debug)]
+pub(crate) struct Work {
+    path: PathBuf,
+    /// Whether it was removed, or is to stay.
+    is_over: bool,
+    /// Locked, and released by the end of this process, whatever that is.
+    _lock: File,
+}
+
+impl Drop for Work {
+    /// Of a run that never began, or broke off.
+    fn drop(&mut self) {
+        if !self.is_over
+            && let Err(error) = remove(&self.path)
+        {
+            warning(format_args!("{error:#}"));
+        }
+    }
+}
+
+impl Work {
+    /// A new one.
+    pub(super) fn begin() -> Result<Self> {
+        let temporary = std::env::temp_dir().canonicalize().context("could not find the temporary directory")?;
+        for _ in 0..TRIES {
+            let path = temporary.join(format!("{PREFIX}{}", BuildId::random()));
+            let made = DirBuilder::new().mode(0o700).create(&path);
+            made.with_context(|| format!("could not create the directory `{}`", path.display()))?;
+            // Between these two lines another run may take it for that of a dead one, and remove it.
+            match opened(&path) {
+                Ok(lock) if lock.try_lock().is_ok() && is_there(&path, &lock) => {
+                    return Ok(Self { path, is_over: false, _lock: lock });
+                }
+                _ => {}
+            }
+        }
+        bail!("could not make a directory to work in below `{}`: others removed it {TRIES} times", temporary.display())
+    }
+
+    /// The directory.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Leaves it, also by runs to come.
+    pub(super) fn keep(mut self) -> Result<PathBuf> {
+        let kept = self.path.join(KEPT);
+        fs::write(&kept, "").with_context(|| format!("could not create `{}`", kept.display()))?;
+        self.is_over = true;
+        Ok(self.path.clone())
+    }
+
+    /// Removes it, once nothing of the run is left.
+    pub(super) fn end(mut self) -> Result<()> {
+        self.is_over = true;
+        remove(&self.path)
+    }
+}
+
+/// Clears up what is left of runs of this user that were killed.
+pub(crate) async fn clear_dead() {
+    let temporary = std::env::temp_dir();
+    let Ok(entries) = temporary.canonicalize().and_then(fs::read_dir) else { return };
+    for entry in entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX)) {
+        let path = entry.path();
+        let Ok(lock) = opened(&path) else { continue };
+        let is_ours = lock.metadata().is_ok_and(|metadata| metadata.uid() == geteuid().as_raw());
+        if !is_ours || path.join(KEPT).exists() || lock.try_lock().is_err() || !is_there(&path, &lock) {
+            continue;
+        }
+        let shown = path.display();
+        note(format_args!(
+            "a run was killed before it could clear up: ending what is left of it, and removing `{shown}`"
+        ));
+        if !processes::end(|| processes::of(None, &path)).await {
+            warning(format_args!("processes of the run that worked in `{shown}` could not be ended"));
+        }
+        if let Err(error) = remove(&path) {
+            warning(format_args!("{error:#}"));
+        }
+    }
+}
+
+/// A directory, never one that a link leads to.
+fn opened(path: &Path) -> std::io::Result<File> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
+}
+
+/// Whether a path leads to this directory.
+fn is_there(path: &Path, directory: &File) -> bool {
+    let of = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    path.symlink_metadata().is_ok_and(|there| directory.metadata().is_ok_and(|held| of(there) == of(held)))
+}
+
+/// Removes a directory, also when something in it may not be written to.
+fn remove(path: &Path) -> Result<()> {
+    let removed = match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            allow(path);
+            fs::remove_dir_all(path)
+        }
+        done => done,
+    };
+    removed.with_context(|| format!("could not remove the directory of a run, `{}`", path.display()))
+}
+
+/// Lets the owner write in all directories below one, as build tools leave some that nobody may.
+fn allow(directory: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let _ = fs::set_permissions(directory, fs::Permissions::from_mode(0o700));
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        allow(&entry.path());
+    }
+}

@@ -1,0 +1,232 @@
+//! How runs end, and that nothing of them is left, whatever happened.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _},
+    path::Path,
+    process::{Child, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{
+    project::{Project, stdout},
+    runs::{ensure_cleared, objects, project, ran, results, run, stages, why},
+};
+
+/// Longest that something may take to be seen.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Waits for something.
+#[track_caller]
+fn wait_for(what: &str, mut is_there: impl FnMut() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !is_there() {
+        assert!(Instant::now() < until, "{what} was not seen");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Whether any process has this text in its command line.
+fn is_running(text: &str) -> bool {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    processes
+        .filter_map(|entry| fs::read(entry.path().join("cmdline")).ok())
+        .any(|line| String::from_utf8_lossy(&line).contains(text))
+}
+
+/// A number of seconds to sleep that no other test has.
+fn unique() -> String {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("{}.{}", 86_400 + std::process::id() % 1_000_000, NEXT.fetch_add(1, Ordering::Relaxed) + 1)
+}
+
+/// A run that goes on, as soon as a file is there that it makes.
+fn started(project: &Project, arguments: &[&str], file: &Path) -> Child {
+    let mut child = run(project, arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for("what the stage makes", || {
+        if let Some(status) = child.try_wait().unwrap() {
+            let mut said = String::new();
+            child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+            panic!("it ended too early, {status}: {said}");
+        }
+        file.exists()
+    });
+    child
+}
+
+#[test]
+fn a_stage_that_fails_lets_the_others_end_and_nothing_else_begin() {
+    let (mark, sleep) = ("mark", unique());
+    let config = "pipelines:
+  web:
+    execution: [[unit, candidate], [lint, candidate]]
+    stages: [{ name: unit, build: unit, run: true }, { name: lint, build: lint, run: true }, { name: candidate, publish: { package: { name: web } } }]
+";
+    let project = project("", config, "variants: {}\n");
+    let mark = project.beside(mark);
+    // `unit` ends after `lint` has failed, and leaves a process of another session that doesn't end when it is asked to.
+    let variants = format!(
+        "variants:
+  unit: {{ entrypoint: [sh, -c, 'while [ ! -e {0} ]; do sleep 0.01; done; setsid sh -c \"trap : TERM; sleep {sleep}; sleep {sleep}\" > /dev/null 2>&1 & sleep 0.2'] }}
+  lint: {{ entrypoint: [sh, -c, 'touch {0}; exit 1'] }}
+",
+        mark.display()
+    );
+    project.write(".pipeline/web/variants.yaml", &variants);
+    project.commit();
+    let (found, _) = ran(&project, &["-m", "x", "--jobs", "4"], 1);
+    assert_eq!(results(&found), ["unit passed", "lint failed", "candidate skipped"]);
+    assert_eq!(why(&found, "candidate"), "`lint` did not pass");
+    assert!(!is_running(&sleep), "a process of `unit` is left");
+    assert_eq!(objects(&project, "debs/"), [] as [String; 0]);
+}
+
+#[test]
+fn what_takes_too_long_is_ended_with_all_that_it_started() {
+    let sleep = unique();
+    let variants = format!(
+        "variants: {{ slow: {{ time: 1s, entrypoint: [sh, -c, 'trap \"\" TERM; (setsid sleep {sleep} &) ; exec > /dev/null 2>&1; while :; do sleep {sleep}; done'] }} }}\n"
+    );
+    let project = project("", &stages("      - { name: slow, build: slow, run: true }\n"), &variants);
+    let (found, _) = ran(&project, &[], 1);
+    assert_eq!(results(&found), ["slow failed"]);
+    assert!(why(&found, "slow").starts_with("it took longer than 1s, and `sh -c "), "{found}");
+    assert!(!is_running(&sleep));
+}
+
+#[test]
+fn with_fail_fast_what_runs_is_ended() {
+    let sleep = unique();
+    let config = "pipelines: { web: { execution: [[a], [b]], stages: [{ name: a, build: a, run: true }, { name: b, build: b, run: true }] } }\n";
+    let project = project("", config, "variants: {}\n");
+    let mark = project.beside("mark");
+    let variants = format!(
+        "variants: {{ a: {{ entrypoint: [sh, -c, 'touch {0}; exec sleep {sleep}'] }}, b: {{ entrypoint: [sh, -c, 'while [ ! -e {0} ]; do sleep 0.01; done; exit 1'] }} }}\n",
+        mark.display()
+    );
+    project.write(".pipeline/web/variants.yaml", &variants);
+    project.commit();
+    let (found, _) = ran(&project, &["--fail-fast", "--jobs", "2"], 1);
+    assert_eq!(results(&found), ["a stopped", "b failed"]);
+    assert!(!is_running(&sleep));
+}
+
+#[test]
+fn a_signal_ends_a_run_and_nothing_is_left_of_it() {
+    for (signal, status) in [(Signal::TERM, 143), (Signal::INT, 130)] {
+        let sleep = unique();
+        let project = project(
+            "",
+            &stages("      - { name: a, build: a, run: true }\n      - { name: b, build: a, run: true }\n"),
+            "variants: {}\n",
+        );
+        let mark = project.beside("mark");
+        let variants = format!(
+            "variants: {{ a: {{ entrypoint: [sh, -c, '(setsid sleep {sleep} &); touch {}; sleep {sleep}'] }} }}\n",
+            mark.display()
+        );
+        project.write(".pipeline/web/variants.yaml", &variants);
+        project.commit();
+        let child = started(&project, &["--json"], &mark);
+        kill_process(Pid::from_raw(child.id().try_into().unwrap()).unwrap(), signal).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(status), "{}", crate::runs::said(&output));
+        let found: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+        assert_eq!(results(&found), ["a stopped", "b skipped"]);
+        assert_eq!(found["result"], "interrupted");
+        assert!(!is_running(&sleep));
+        ensure_cleared(&project);
+    }
+}
+
+#[test]
+fn what_a_killed_run_left_is_cleared_up_by_the_next() {
+    let sleep = unique();
+    let project = project("", &stages("      - { name: a, build: a, run: true }\n"), "variants: {}\n");
+    let mark = project.beside("mark");
+    // One of its processes has another session, no environment, and has gone elsewhere.
+    let variants = format!(
+        "variants: {{ a: {{ entrypoint: [sh, -c, 'if [ -e {0} ]; then exit 0; fi; (setsid sleep {sleep} &); touch {0}; sleep {sleep}'] }} }}\n",
+        mark.display()
+    );
+    project.write(".pipeline/web/variants.yaml", &variants);
+    project.commit();
+    let mut child = started(&project, &[], &mark);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(is_running(&sleep), "its processes go on without it");
+    assert_ne!(fs::read_dir(project.beside("tmp")).unwrap().count(), 0);
+    let (found, said) = ran(&project, &[], 0);
+    assert_eq!(results(&found), ["a passed"]);
+    assert!(said.contains("a run was killed before it could clear up: ending what is left of it"), "{said}");
+    assert!(!is_running(&sleep));
+    // That it died is seen: it never ended.
+    let record = |path: String| fs::read(project.beside("bucket").join(path)).unwrap();
+    let records = objects(&project, "runs/").into_iter().map(|path| serde_json::from_slice(&record(path)).unwrap());
+    let ends = records.map(|run: serde_json::Value| (run["result"].clone(), run.get("ended").is_some()));
+    let mut ends: Vec<_> = ends.collect();
+    ends.sort_by_key(|(_, has_ended)| *has_ended);
+    assert_eq!(ends, [("running".into(), false), ("passed".into(), true)]);
+}
+
+#[test]
+fn a_run_that_goes_on_is_left_alone_by_others_and_what_is_kept_stays() {
+    let project = project("", &stages("      - { name: a, build: a, run: true }\n"), "variants: {}\n");
+    let (mark, go) = (project.beside("mark"), project.beside("go"));
+    let variants = format!(
+        "variants: {{ a: {{ entrypoint: [sh, -c, 'touch {}; while [ ! -e {} ]; do sleep 0.01; done'] }} }}\n",
+        mark.display(),
+        go.display()
+    );
+    project.write(".pipeline/web/variants.yaml", &variants);
+    project.commit();
+    let first = started(&project, &["--keep"], &mark);
+    fs::write(&go, "").unwrap();
+    let second = run(&project, &[]).output().unwrap();
+    assert_eq!(second.status.code(), Some(0), "{}", crate::runs::said(&second));
+    let output = first.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", crate::runs::said(&output));
+    let said = crate::runs::said(&output);
+    let kept = said.lines().find_map(|line| line.split_once("the copies are left in `")).unwrap().1;
+    let kept = Path::new(kept.split_once('`').unwrap().0);
+    assert!(kept.join("stages/web/a/copy/web").is_file());
+    // The next run leaves it, too.
+    run(&project, &[]).output().unwrap();
+    assert!(kept.is_dir());
+    fs::remove_dir_all(kept).unwrap();
+    ensure_cleared(&project);
+}
+
+#[test]
+fn of_much_that_is_said_the_beginning_and_the_end_are_shown_and_all_is_kept() {
+    let variants = r#"variants: { much: { entrypoint: [sh, -c, 'echo first; head -c 20000000 /dev/zero | tr "\0" "x" | fold -w 99; printf "\033[31mred\n"; echo last'] } }
+"#;
+    let project = project("", &stages("      - { name: much, build: much, run: true }\n"), variants);
+    let (found, said) = ran(&project, &[], 0);
+    let shown: usize = said.lines().filter(|line| line.starts_with("much | x")).map(str::len).sum();
+    assert!((10_000_000..12_000_000).contains(&shown), "{shown} bytes were shown");
+    assert!(said.contains("much | first\n") && said.contains("much | last\n") && said.contains("are left out here"));
+    assert!(said.contains("x\\u{1b}[31mred\n"), "control characters are escaped");
+    let log = project.path("dist/runs").join(found["run"].as_str().unwrap()).join("web/much.log");
+    let log = BufReader::new(fs::File::open(log).unwrap()).lines().count();
+    assert_eq!(log, 202_021 + 3);
+}
+
+#[test]
+fn a_command_that_is_not_there_fails_with_its_name() {
+    let variants =
+        "variants: { none: { build: [[frobnicate, all]] }, gone: { build: [[rm, -r, src]], entrypoint: ['true'] } }\n";
+    let config = "pipelines: { web: { directory: src, variants: web/variants.yaml, execution: [[a], [b]], stages: [{ name: a, build: none }, { name: b, build: gone, run: true }] } }\n";
+    let project = project("", config, variants);
+    project.write("src/x", "");
+    project.commit();
+    let mut command = run(&project, &["--json", "--jobs", "1"]);
+    let output = command.env("PATH", std::env::var("PATH").unwrap() + ":/also/here").output().unwrap();
+    let found: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert!(why(&found, "a").starts_with("`frobnicate` was not found; PATH is "), "{found}");
+    assert!(why(&found, "a").ends_with(":/also/here"), "{found}");
+}
