@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use bucket::{Bucket, BucketOptions, BucketUrl, TopicName};
 use clap::Args;
 use console::{Threads, UsageError};
+use fleet::policy::{Policy, watched::load_policy};
 
 use crate::manifest::{Candidates, Manifest};
 
@@ -121,6 +122,18 @@ impl Candidates {
         let url = &self.bucket;
         Bucket::open(url, &options).await.with_context(|| format!("could not open the candidate bucket `{url}`"))
     }
+}
+
+/// The variable that names the policy file, as for `push`.
+pub(crate) const CONFIG: &str = "PUSH_CONFIG";
+
+/// The policy, if there is one at hand.
+///
+/// # Errors
+/// When it can't be read, or all that is wrong with it.
+pub(crate) fn policy() -> Result<Option<Policy>> {
+    let file = std::env::var(CONFIG).ok().filter(|file| !file.is_empty());
+    file.map(|file| load_policy(Path::new(&file))).transpose()
 }
 
 /// Waits for something that talks to a bucket.

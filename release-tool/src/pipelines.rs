@@ -1,14 +1,18 @@
-//! What a repository says of its pipelines, as its files lie in the checkout.
+//! What a repository says of its pipelines, as its files lie in the checkout, and what the policy says to that.
 
 use std::{fs::File, io::Read as _, path::Path};
 
-use pipeline::{Checked, FILE, Known, MAX_SIZE, Problem};
+use fleet::{
+    policy::Policy,
+    told::{NotTold, told},
+};
+use pipeline::{Action, ChannelMove, Checked, FILE, Known, MAX_SIZE, Problem};
 
 /// The pipelines of the checkout in a directory; `None` if there is no file of them.
 ///
 /// # Errors
-/// All that is wrong with the files.
-pub(crate) fn read(directory: &Path, known: &Known) -> Option<Result<Checked, Vec<Problem>>> {
+/// All that is wrong with the files, also by the policy if that is at hand.
+pub(crate) fn read(directory: &Path, known: &Known, policy: Option<&Policy>) -> Option<Result<Checked, Vec<Problem>>> {
     directory.join(FILE).symlink_metadata().ok()?;
     let read = |file: &str| read_below(directory, file);
     let found = match read(FILE) {
@@ -17,7 +21,27 @@ pub(crate) fn read(directory: &Path, known: &Known) -> Option<Result<Checked, Ve
             Err(vec![Problem { file: FILE.to_owned(), place: <_>::default(), text: format!("the file {reason}") }])
         }
     };
-    Some(found)
+    Some(found.and_then(|checked| match policy.map(|policy| refused(&checked, policy)) {
+        Some(refused) if !refused.is_empty() => Err(refused),
+        _ => Ok(checked),
+    }))
+}
+
+/// The moves of channels that the policy leaves to no pipeline.
+fn refused(checked: &Checked, policy: &Policy) -> Vec<Problem> {
+    let stages = checked.pipelines.pipelines.iter().flat_map(|pipeline| &pipeline.stages);
+    let moves = stages.flat_map(|stage| &stage.actions).filter_map(|action| match action {
+        Action::Channel(moves) => Some(moves),
+        _ => None,
+    });
+    let refusal = |wanted: &ChannelMove| -> Option<NotTold> {
+        // Names were checked with the file.
+        told(policy, &wanted.app.parse().ok()?, &wanted.channel.parse().ok()?).err()
+    };
+    let problem = |wanted: &ChannelMove| {
+        Some(Problem { file: FILE.to_owned(), place: wanted.place, text: refusal(wanted)?.to_string() })
+    };
+    moves.flatten().filter_map(problem).collect()
 }
 
 /// The content of a file below a directory, also through links that lead to no other place; else why not, as the end of a

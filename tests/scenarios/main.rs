@@ -22,6 +22,7 @@ mod reports;
 mod rescue;
 mod retries;
 mod rollouts;
+mod trials;
 mod trying;
 mod units;
 mod watcher;

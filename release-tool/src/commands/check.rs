@@ -16,7 +16,7 @@ use crate::{
     lint,
     lint::{Finding, Level},
     manifest::{FILE, Manifest},
-    options::Options,
+    options::{CONFIG, Options, policy},
     pack::{BuildContext, parse_note},
     pipelines,
     source::Source,
@@ -81,7 +81,11 @@ impl Check {
 fn check_pipelines(manifest: &Manifest, findings: &mut Vec<Finding>) {
     let packages: Vec<&str> = manifest.packages.iter().map(|package| package.app.as_str()).collect();
     let known = Known { packages: &packages, allowed: &Action::ALL, require_trial: manifest.pipeline.require_trial };
-    let Some(read) = pipelines::read(&manifest.directory, &known) else { return };
+    let policy = policy().unwrap_or_else(|error| {
+        findings.push(Finding { level: Level::Error, of: CONFIG.to_owned(), text: format!("{error:#}") });
+        None
+    });
+    let Some(read) = pipelines::read(&manifest.directory, &known, policy.as_ref()) else { return };
     let found = |level: Level, problems: Vec<Problem>| {
         problems.into_iter().map(move |Problem { file, place, text }| {
             let of = if place.line == 0 { file } else { format!("{file}:{}:{}", place.line, place.column) };

@@ -192,6 +192,13 @@ impl Commands {
     }
 }
 
+/// That a command can be given these.
+pub(super) fn ensure_no_zero<'a>(texts: impl IntoIterator<Item = &'a String>) -> Result<(), Unfinished> {
+    let Some(bad) = texts.into_iter().find(|text| text.contains('\0')) else { return Ok(()) };
+    let shown = console::cut(bad, 80);
+    Err(Unfinished::Failed(format!("`{shown}` has a zero byte in it, which no command can be given")))
+}
+
 /// A command as people read it.
 pub(super) fn shown(arguments: &[String]) -> String {
     let shown: Vec<String> = arguments

@@ -4,6 +4,7 @@
 //! - [`stage`] does what one stage says ([`running`]), by [`command`]s whose [`output`] is shown and kept, in a copy of the commit
 //!   ([`original`]), from which [`files`] are taken, for other stages or to be kept in
 //!   the bucket ([`archive`]), and of which [`publish`] makes a release
+//! - [`deploy`] tries a release on a server, and [`channel`] moves channels to what was released, as whoever [`pushing`] says
 //! - [`work`] is the directory of a run, and [`processes`] finds and ends all that it started
 //! - [`record`] writes down how far it is, and [`report`] says in the end what became of each stage
 //! - [`prepare`] reads and checks all of it before anything runs
@@ -11,7 +12,9 @@
 //! *Whatever happens, nothing that a run started outlives it, and the developer's checkout is as it was.*
 
 mod archive;
+mod channel;
 mod command;
+mod deploy;
 mod files;
 mod graph;
 mod original;
@@ -19,6 +22,7 @@ mod output;
 pub(crate) mod prepare;
 mod processes;
 mod publish;
+mod pushing;
 mod record;
 pub(crate) mod report;
 mod running;

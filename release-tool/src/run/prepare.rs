@@ -19,7 +19,7 @@ use crate::{
     checkout::make_directory,
     git::Git,
     manifest::{FILE, Manifest},
-    options::Options,
+    options::{Options, policy},
     pipelines,
     run::{
         Shared,
@@ -134,7 +134,7 @@ fn prepared(options: Options, asked: &Asked) -> Result<Prepared> {
 pub(crate) fn read(directory: &Path, manifest: &Manifest, allowed: &[&str]) -> Result<Checked> {
     let packages: Vec<&str> = manifest.packages.iter().map(|package| package.app.as_str()).collect();
     let known = Known { packages: &packages, allowed, require_trial: manifest.pipeline.require_trial };
-    let Some(read) = pipelines::read(directory, &known) else {
+    let Some(read) = pipelines::read(directory, &known, policy()?.as_ref()) else {
         let text = format!("there are no pipelines: no `{}`", pipeline::FILE);
         return Err(UsageError::new(text).with_hint("docs/pipelines.md shows one to begin with").into());
     };

@@ -38,6 +38,11 @@ impl Published {
     fn of(&self, app: &str) -> Arc<Turn<Option<ReleaseName>>> {
         self.apps.lock().unwrap_or_else(PoisonError::into_inner).entry(app.to_owned()).or_default().clone()
     }
+
+    /// What was released of an app.
+    pub(super) async fn release(&self, app: &str) -> Option<ReleaseName> {
+        self.of(app).lock().await.clone()
+    }
 }
 
 /// Builds, packs and uploads the package, unless it is there already: the name of its release.

@@ -7,9 +7,9 @@ use pipeline::{Action, Copy, Export, Run};
 use tokio::sync::watch;
 
 use crate::run::{
-    Shared, archive,
-    command::Unfinished,
-    files,
+    Shared, archive, channel,
+    command::{Unfinished, ensure_no_zero},
+    deploy, files,
     graph::{StageId, State},
     publish,
     running::{Running, blocking},
@@ -66,18 +66,21 @@ async fn actions(running: &mut Running) -> Result<(), Unfinished> {
                 running.give("release", &release.to_string());
                 running.release = Some(release);
             }
+            Action::Deploy(trial) => deploy::deploy(running, trial).await?,
+            Action::Channel(moves) => channel::channel(running, moves).await?,
             Action::Exports(exports) => export(running, exports),
-            Action::Deploy(_) | Action::Channel(_) => {
-                let text = format!("this version of `release` does not know how to `{}`", action.key());
-                return Err(Unfinished::Failed(text));
-            }
         }
     }
     Ok(())
 }
 
 fn needs_copy(action: &Action) -> bool {
-    matches!(action, Action::Build(_) | Action::Run(_) | Action::Copy(_) | Action::Publish(_))
+    match action {
+        Action::Build(_) | Action::Run(_) | Action::Copy(_) | Action::Publish(_) => true,
+        // What tests it may lie there.
+        Action::Deploy(trial) => !trial.test.is_empty(),
+        Action::Channel(_) | Action::Exports(_) => false,
+    }
 }
 
 async fn make_copy(running: &Running) -> Result<(), Unfinished> {
@@ -101,10 +104,7 @@ async fn run_entrypoint(running: &mut Running, run: &Run) -> Result<(), Unfinish
     let command: Vec<String> = variant.entrypoint.iter().cloned().chain(arguments).collect();
     let variables: BTreeMap<String, String> =
         run.env.iter().map(|(name, value)| (name.clone(), running.fill(value))).collect();
-    if let Some(bad) = command.iter().chain(variables.values()).find(|text| text.contains('\0')) {
-        let shown = console::cut(bad, 80);
-        return Err(Unfinished::Failed(format!("`{shown}` has a zero byte in it, which no command can be given")));
-    }
+    ensure_no_zero(command.iter().chain(variables.values()))?;
     running.commands.run(&command, &variables, &directory, &mut running.output).await?;
     let (said, known) = running.output.last_lines(run.tail);
     if let Some(known) = known {

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Waits for something.
 #[track_caller]
-fn wait_for(what: &str, mut is_there: impl FnMut() -> bool) {
+pub(super) fn wait_for(what: &str, mut is_there: impl FnMut() -> bool) {
     let until = Instant::now() + PATIENCE;
     while !is_there() {
         assert!(Instant::now() < until, "{what} was not seen");
@@ -45,7 +45,7 @@ fn unique() -> String {
 }
 
 /// A run that goes on, as soon as a file is there that it makes.
-fn started(project: &Project, arguments: &[&str], file: &Path) -> Child {
+pub(super) fn started(project: &Project, arguments: &[&str], file: &Path) -> Child {
     let mut child = run(project, arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     wait_for("what the stage makes", || {
         if let Some(status) = child.try_wait().unwrap() {

@@ -3,6 +3,7 @@
 mod ends;
 mod order;
 mod publishing;
+mod trials;
 mod values;
 
 use std::{
