@@ -84,8 +84,10 @@ pub(crate) async fn holds(world: World) {
     let second = bucket.write_holds(&server, &holds, Some(first)).await.unwrap();
     assert!(matches!(bucket.write_holds(&server, &holds, Some(first)).await, Err(Error::Conflict { .. })));
     // Up to the limit, and not beyond it.
-    let long =
-        |count: usize| Holds { holds: vec![Hold { why: "w".repeat(1000), ..hold.clone() }; count], ..Holds::default() };
+    let long = |count: usize| {
+        let of_it = Hold { why: "w".repeat(1000), trial: None, ..hold.clone() };
+        Holds { holds: vec![of_it; count], ..Holds::default() }
+    };
     let third = bucket.write_holds(&server, &long(50), Some(second)).await.unwrap();
     assert_eq!(bucket.holds(&server).await.unwrap(), Some((third, long(50))));
     assert!(matches!(bucket.write_holds(&server, &long(70), Some(third)).await, Err(Error::TooLarge { .. })));
