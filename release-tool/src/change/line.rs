@@ -107,7 +107,7 @@ impl Line {
 }
 
 /// Where the checkout has a branch, `origin`'s before its own, and what people call that.
-fn reference(git: &Git, branch: &str) -> Result<(String, String)> {
+pub(crate) fn reference(git: &Git, branch: &str) -> Result<(String, String)> {
     for (reference, shown) in [
         (format!("refs/remotes/origin/{branch}"), format!("origin/{branch}")),
         (format!("refs/heads/{branch}"), branch.to_owned()),

@@ -5,3 +5,4 @@ pub(crate) mod line;
 pub(crate) mod promotion;
 pub(crate) mod record;
 pub(crate) mod update;
+pub(crate) mod upload;

@@ -1,6 +1,6 @@
 //! Reading and writing what is recorded of a change.
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use bucket::{Ahead, Bucket, Change, ChangeId, Error, Generation};
 use console::{nearest, note};
 use futures_util::TryStreamExt as _;
@@ -41,19 +41,46 @@ pub(crate) async fn update(
     for _ in 0..TRIES {
         let before = read(bucket, id).await?;
         let change = becomes(before.as_ref().map(|(_, change)| change)).await?;
-        if before.as_ref().is_some_and(|(_, before)| *before == change) {
+        if write(bucket, id, before, &change).await? {
             return Ok(change);
         }
-        if let Some(new) = bucket.mark().await.context("could not mark the bucket")? {
-            note(new);
-        }
-        match bucket.write_change(id, &change, before.map(|(generation, _)| generation)).await {
-            Ok(_) => return Ok(change),
-            Err(Error::Conflict { .. } | Error::AlreadyExists { .. }) => {}
-            Err(error) => return Err(error).with_context(|| format!("could not record the change `{id}`")),
+    }
+    Err(always_late(id))
+}
+
+/// Like [`update`], where nothing has to be read to know what becomes of it.
+pub(crate) async fn update_at_once(
+    bucket: &Bucket,
+    id: &ChangeId,
+    becomes: impl Fn(Option<&Change>) -> Result<Change>,
+) -> Result<Change> {
+    for _ in 0..TRIES {
+        let before = read(bucket, id).await?;
+        let change = becomes(before.as_ref().map(|(_, change)| change))?;
+        if write(bucket, id, before, &change).await? {
+            return Ok(change);
         }
     }
-    bail!("could not record the change `{id}`: others wrote it {TRIES} times meanwhile; try again")
+    Err(always_late(id))
+}
+
+/// Writes what becomes of a change over what was read, unless that is the same; `false` if somebody else was faster.
+async fn write(bucket: &Bucket, id: &ChangeId, before: Option<(Generation, Change)>, change: &Change) -> Result<bool> {
+    if before.as_ref().is_some_and(|(_, before)| before == change) {
+        return Ok(true);
+    }
+    if let Some(new) = bucket.mark().await.context("could not mark the bucket")? {
+        note(new);
+    }
+    match bucket.write_change(id, change, before.map(|(generation, _)| generation)).await {
+        Ok(_) => Ok(true),
+        Err(Error::Conflict { .. } | Error::AlreadyExists { .. }) => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("could not record the change `{id}`")),
+    }
+}
+
+fn always_late(id: &ChangeId) -> anyhow::Error {
+    anyhow::anyhow!("could not record the change `{id}`: others wrote it {TRIES} times meanwhile; try again")
 }
 
 /// That nothing is known of a change, with the nearest one that there is.

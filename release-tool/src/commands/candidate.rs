@@ -1,29 +1,22 @@
 //! `release candidate`: packages of a change that is not merged yet, built and uploaded outside of the releases.
 
-use std::path::Path;
-
-use anyhow::{Context as _, Result, bail};
-use bucket::{
-    ArtifactType, Bucket, BuildId, CandidateMetadata, CandidatePlace, Change, ChangeId, Commit, Error,
-    RecordedCandidate, SourceFile,
-};
+use anyhow::{Context as _, Result};
+use bucket::{Bucket, BuildId, CandidateMetadata, Change, ChangeId, Commit, RecordedCandidate};
 use clap::Args;
-use console::{print_json, print_line, size};
-use serde_json::Map;
+use console::{print_json, print_line};
 
 use crate::{
     change::{
         candidates::{ensure_last, recorded},
         line::{base, target_branch},
-        record::{by, read_known, update},
+        record::{by, read_known, update_at_once},
+        upload::Building,
     },
     checkout::{Checkout, Dirty},
     commands::build::BuildOptions,
     git::Git,
     manifest::Manifest,
     options::{Options, wait_for},
-    progress::Progress,
-    upload::describe,
 };
 
 const EXAMPLES: &str = "\
@@ -49,16 +42,6 @@ pub(crate) struct Candidate {
     gate: bool,
 }
 
-/// What is built, of what.
-struct Build<'a> {
-    change: &'a ChangeId,
-    patchset: u32,
-    tree: Commit,
-    base: Option<Commit>,
-    id: BuildId,
-    gate: bool,
-}
-
 impl Candidate {
     pub(crate) fn run(self, options: &Options) -> Result<()> {
         let (id, by) = (&self.change, by()?);
@@ -79,19 +62,20 @@ impl Candidate {
             }
             ensure_last(id, &change, commit)?;
             let packages = self.build.build_in(&checkout, &manifest, Dirty::Refused)?;
-            let build = Build {
+            let build = Building {
                 change: id,
                 patchset: change.patchset,
                 tree: tree.clone(),
                 base: base.clone(),
                 id: BuildId::random(),
                 gate: self.gate,
+                made_by: None,
             };
             let mut uploaded = Vec::new();
             for package in &packages {
                 uploaded.push(build.upload(&target, &package.path, record.now()).await?);
             }
-            update(&record, id, async |before| {
+            update_at_once(&record, id, |before| {
                 let before = before.with_context(|| format!("the record of `{id}` is gone"))?.clone();
                 uploaded.iter().try_fold(before, |change, candidate| recorded(id, &change, candidate, commit, &by))
             })
@@ -141,82 +125,5 @@ impl Candidate {
             found.push(known.clone());
         }
         Ok(Some(found))
-    }
-}
-
-impl Build<'_> {
-    /// Uploads a package; what is then recorded of it.
-    async fn upload(&self, target: &Bucket, deb: &Path, now: bucket::Timestamp) -> Result<RecordedCandidate> {
-        let (source, release, facts) = describe(deb)?;
-        let (change, build) = (self.change.clone(), self.id.clone());
-        let place = if self.gate {
-            CandidatePlace::Gated { change: change.clone(), release: release.clone() }
-        } else {
-            CandidatePlace::Built { change: change.clone(), build: build.clone(), release: release.clone() }
-        };
-        let facts = CandidateMetadata {
-            release: facts,
-            change,
-            patchset: self.patchset,
-            tree: self.tree.clone(),
-            base: self.base.clone(),
-            build,
-        };
-        if let Err(reason) = facts.check_size(&release) {
-            bail!("the candidate could not be promoted: {reason}");
-        }
-        let build = upload(target, &place, &source, &facts).await?;
-        let (sha256, size) = (facts.release.sha256, facts.release.size);
-        Ok(RecordedCandidate {
-            artifact: ArtifactType::Deb,
-            app: release.app().clone(),
-            path: place.path().to_string(),
-            release,
-            sha256,
-            size,
-            build,
-            patchset: self.patchset,
-            gate: self.gate,
-            at: now,
-            landed: None,
-            other: Map::new(),
-        })
-    }
-}
-
-/// Uploads a candidate, unless it is there; the build that it is of.
-async fn upload(
-    target: &Bucket,
-    place: &CandidatePlace,
-    deb: &SourceFile,
-    facts: &CandidateMetadata,
-) -> Result<BuildId> {
-    let stem = place.release().stem();
-    if let Some(new) = target.mark().await.context("could not mark the bucket")? {
-        console::note(new);
-    }
-    let uploaded = {
-        let progress = Progress::begin(&format!("uploading {stem}"), deb.size);
-        target.upload_candidate(place, deb, facts, &|done| progress.at(done)).await
-    };
-    match uploaded {
-        Ok(_) => {
-            console::note(format_args!("uploaded {} ({})", place.path(), size(deb.size)));
-            Ok(facts.build.clone())
-        }
-        // An upload that was killed before it was recorded, of a build of the same time.
-        Err(Error::AlreadyExists { .. }) => {
-            let there = target.candidate(place).await.with_context(|| format!("could not read `{}`", place.path()))?;
-            let there = there.and_then(|there| there.metadata.ok());
-            let same = there.filter(|there| {
-                let of = |facts: &CandidateMetadata| (facts.release.sha256.clone(), facts.patchset, facts.tree.clone());
-                of(there) == of(facts)
-            });
-            let Some(same) = same else {
-                bail!("`{}` already exists with different content: build again to get a new name", place.path());
-            };
-            Ok(same.build)
-        }
-        Err(error) => Err(error).with_context(|| format!("could not upload the candidate `{stem}`")),
     }
 }

@@ -3,7 +3,7 @@
 use std::{num::NonZeroUsize, path::PathBuf, process::ExitCode, thread::available_parallelism};
 
 use anyhow::Result;
-use bucket::RunResult;
+use bucket::{ChangeId, RunResult};
 use clap::Args;
 use console::{note, print, print_json};
 use pipeline::{Action, Checked, Pipeline};
@@ -25,6 +25,7 @@ Examples:
   release run -m \"fix the login\"           run all pipelines of the commit that is checked out
   release run -m \"fix the login\" web       only the pipeline `web`
   release run --allow build,run            build and test, and release nothing
+  release run -m \"try it\" --change web/12  a change that is not merged: packages become candidates
   release run --dry-run                    show what would run, with every default filled in
 
 The files are those of the commit. Each stage has a copy of the commit of its own; uncommitted changes are left out.
@@ -48,6 +49,12 @@ pub(crate) struct RunPipelines {
     /// Actions that stages may have, as in build,run [default: all]
     #[arg(long, value_name = "ACTIONS", value_delimiter = ',', value_parser = action)]
     allow: Vec<&'static str>,
+    /// Change that is not merged yet, as in web/12: packages become candidates of it, and no channel moves
+    #[arg(long, value_name = "PROJECT/ID", conflicts_with = "dirty")]
+    change: Option<ChangeId>,
+    /// Branch that the change is to be merged into, whose release.toml counts [default: that of `origin`]
+    #[arg(long, value_name = "BRANCH", requires = "change")]
+    target: Option<String>,
     /// Take uncommitted changes with it; what is released says so
     #[arg(long)]
     dirty: bool,
@@ -76,7 +83,14 @@ impl RunPipelines {
         if self.dry_run {
             return self.show(options, &allowed).map(|()| ExitCode::SUCCESS);
         }
-        let asked = Asked { pipelines: self.pipelines.clone(), note: self.note.clone(), allowed, is_dirty: self.dirty };
+        let asked = Asked {
+            pipelines: self.pipelines.clone(),
+            note: self.note.clone(),
+            allowed,
+            is_dirty: self.dirty,
+            change: self.change.clone(),
+            target: self.target.clone(),
+        };
         let Done { run, signal } = wait_for(async {
             // From here on, no signal ends this process before it has cleared up.
             let mut signals = Signals::listen()?;
@@ -110,7 +124,8 @@ impl RunPipelines {
     /// Shows what would run.
     fn show(&self, options: &Options, allowed: &[&str]) -> Result<()> {
         let directory = options.directory()?;
-        let checked = read(&directory, &Manifest::read(&directory)?, allowed)?;
+        let manifest = Manifest::read(&directory)?;
+        let checked = read(&directory, &manifest, &manifest.pipeline, allowed)?;
         let chosen = choose(&checked, &self.pipelines)?;
         let pipelines: Vec<&Pipeline> = chosen.iter().map(|at| &checked.pipelines.pipelines[*at]).collect();
         for warned in &checked.warnings {

@@ -184,6 +184,11 @@ impl Manifest {
         Ok(Some(manifest))
     }
 
+    /// Reads what a `release.toml` says that is at hand, as that of another commit; files are relative to `directory`.
+    pub(crate) fn of_text(directory: &Path, text: &str) -> Result<Self> {
+        Self::parse(directory, text)
+    }
+
     /// Which types of artifacts a try of it takes from the changes ahead: what any of its packages requires.
     pub(crate) fn requires(&self) -> Vec<ArtifactType> {
         let mut types = Vec::new();

@@ -7,7 +7,7 @@
 //! - [`deploy`] tries a release on a server, and [`channel`] moves channels to what was released, as whoever [`pushing`] says
 //! - [`work`] is the directory of a run, and [`processes`] finds and ends all that it started
 //! - [`record`] writes down how far it is, and [`report`] says in the end what became of each stage
-//! - [`prepare`] reads and checks all of it before anything runs
+//! - [`prepare`] reads and checks all of it before anything runs, a run of a change by what its [`target`] branch says
 //!
 //! *Whatever happens, nothing that a run started outlives it, and the developer's checkout is as it was.*
 
@@ -27,6 +27,7 @@ mod record;
 pub(crate) mod report;
 mod running;
 mod stage;
+mod target;
 mod values;
 pub(crate) mod work;
 
@@ -59,6 +60,7 @@ use crate::{
         publish::Published,
         record::Recorder,
         stage::Ended,
+        target::OfChange,
         values::Values,
         work::Work,
     },
@@ -106,8 +108,10 @@ pub(crate) struct Shared {
     pub(crate) manifest: Manifest,
     /// What was said on the command line.
     pub(crate) options: Options,
-    /// The bucket of the releases, once somebody needed it.
+    /// The bucket, once somebody needed it.
     pub(crate) bucket: OnceCell<Bucket>,
+    /// The change that it is of, if it is of one.
+    pub(crate) of_change: Option<OfChange>,
     /// How much of it is kept.
     pub(crate) kept: Mutex<Kept>,
     /// What it has released.
@@ -174,10 +178,22 @@ impl Shared {
         self.original.commit()
     }
 
-    /// The bucket of the releases, opened by whoever needs it first.
+    /// Whether it has a bucket at all.
+    fn has_bucket(&self) -> bool {
+        match &self.of_change {
+            Some(of_change) => of_change.candidates.is_some(),
+            None => self.options.has_bucket(&self.manifest),
+        }
+    }
+
+    /// The bucket of the releases, or the candidate bucket in a run of a change, opened by whoever needs it first.
     async fn bucket(&self) -> Result<&Bucket> {
-        // Boxed, as what a bucket does is deeper than the compiler looks by itself.
-        self.bucket.get_or_try_init(|| self.options.production_of(Some(&self.manifest)).boxed()).await
+        let open = || match &self.of_change {
+            // Boxed, as what a bucket does is deeper than the compiler looks by itself.
+            Some(of_change) => of_change.bucket().boxed(),
+            None => self.options.production_of(Some(&self.manifest)).boxed(),
+        };
+        self.bucket.get_or_try_init(open).await
     }
 
     /// Where uploads are announced.

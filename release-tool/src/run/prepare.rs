@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use bucket::{PipelineRun, Run, RunId, RunPlace, RunResult, StageResult, StageRun, Timestamp};
+use bucket::{ChangeId, PipelineRun, Run, RunId, RunPlace, RunResult, StageResult, StageRun, Timestamp};
 use console::{UsageError, count, one_line, warning};
 use pipeline::{Action, Checked, Known, Pipeline, Problem};
 use serde_json::Map;
@@ -18,7 +18,7 @@ use crate::{
     builder::Builder,
     checkout::make_directory,
     git::Git,
-    manifest::{FILE, Manifest},
+    manifest::{FILE, Manifest, PipelineRules},
     options::{Options, policy},
     pipelines,
     run::{
@@ -26,6 +26,7 @@ use crate::{
         original::{Original, tell_left_out},
         publish::Published,
         running::blocking,
+        target::{Rules, rules},
         work::Work,
     },
     source::{Source, Untracked},
@@ -47,6 +48,10 @@ pub(crate) struct Asked {
     pub(crate) allowed: Vec<&'static str>,
     /// Whether uncommitted changes come with it.
     pub(crate) is_dirty: bool,
+    /// The change that it is of.
+    pub(crate) change: Option<ChangeId>,
+    /// The branch that this is to be merged into, if that is said.
+    pub(crate) target: Option<String>,
 }
 
 /// A run that can begin.
@@ -76,7 +81,20 @@ fn prepared(options: Options, asked: &Asked) -> Result<Prepared> {
     let at = original.project(&commit);
     let manifest = Manifest::read(&at)
         .with_context(|| format!("could not read what the commit {} says", source.commit.short()))?;
-    let checked = read(&at, &manifest, &asked.allowed)?;
+    let rules = match &asked.change {
+        Some(id) => Some(rules(&source, &directory, id, asked.target.clone())?),
+        None => None,
+    };
+    let is_allowed = |action: &&str| rules.as_ref().is_none_or(|rules| rules.allowed.contains(action));
+    let allowed: Vec<&str> = asked.allowed.iter().copied().filter(is_allowed).collect();
+    // What a change says of itself is not what it goes by.
+    let nothing = PipelineRules::default();
+    let of_project = match &rules {
+        Some(Rules { manifest, .. }) => manifest.as_ref().map_or(&nothing, |manifest| &manifest.pipeline),
+        None => &manifest.pipeline,
+    }
+    .clone();
+    let checked = read(&at, &manifest, &of_project, &allowed)?;
     let chosen = choose(&checked, &asked.pipelines)?;
     let pipelines: Vec<&Pipeline> = chosen.iter().map(|at| &checked.pipelines.pipelines[*at]).collect();
     if asked.note.is_none()
@@ -101,16 +119,16 @@ fn prepared(options: Options, asked: &Asked) -> Result<Prepared> {
     }
     let began = Timestamp::now();
     let id = RunId::new(began);
-    let project = project(&manifest, &source, &directory)?;
+    let project = project(&of_project, &source, &directory)?;
     let place = RunPlace::new(&project, id.clone()).context("no project")?;
     let out = make_directory(&options.out(&directory), &source)?;
-    let setup = setup(&source, &project, asked.note.as_deref().unwrap_or_default(), began)?;
+    let setup = setup(&source, &project, asked, began)?;
     let run = record(&pipelines, &source, asked, &place, began)?;
     let shared = Shared {
         original,
         work: work.path().to_owned(),
         logs: logs(&out, &id)?,
-        environment: environment(&manifest.pipeline.pass, &source),
+        environment: environment(&of_project.pass, &source),
         setup,
         is_dirty: asked.is_dirty && !changes.is_empty(),
         place,
@@ -121,6 +139,7 @@ fn prepared(options: Options, asked: &Asked) -> Result<Prepared> {
         options,
         bucket: OnceCell::new(),
         kept: Mutex::default(),
+        of_change: rules.map(|rules| rules.of_change),
         published: Published::default(),
         out,
     };
@@ -131,9 +150,9 @@ fn prepared(options: Options, asked: &Asked) -> Result<Prepared> {
 ///
 /// # Errors
 /// All that is wrong with them, as a mistake of whoever wrote them.
-pub(crate) fn read(directory: &Path, manifest: &Manifest, allowed: &[&str]) -> Result<Checked> {
+pub(crate) fn read(directory: &Path, manifest: &Manifest, rules: &PipelineRules, allowed: &[&str]) -> Result<Checked> {
     let packages: Vec<&str> = manifest.packages.iter().map(|package| package.app.as_str()).collect();
-    let known = Known { packages: &packages, allowed, require_trial: manifest.pipeline.require_trial };
+    let known = Known { packages: &packages, allowed, require_trial: rules.require_trial };
     let Some(read) = pipelines::read(directory, &known, policy()?.as_ref()) else {
         let text = format!("there are no pipelines: no `{}`", pipeline::FILE);
         return Err(UsageError::new(text).with_hint("docs/pipelines.md shows one to begin with").into());
@@ -164,8 +183,8 @@ fn publishes(pipeline: &Pipeline) -> bool {
 }
 
 /// What the project is called: as release.toml says, else as the repository it comes from, else as its directory.
-fn project(manifest: &Manifest, source: &Source, directory: &Path) -> Result<String> {
-    if let Some(project) = &manifest.pipeline.project {
+fn project(rules: &PipelineRules, source: &Source, directory: &Path) -> Result<String> {
+    if let Some(project) = &rules.project {
         return Ok(project.clone());
     }
     let last = source.repo.trim_end_matches('/').rsplit(['/', ':']).next().unwrap_or_default();
@@ -179,7 +198,7 @@ fn project(manifest: &Manifest, source: &Source, directory: &Path) -> Result<Str
 }
 
 /// The values of the hidden first stage, but for those that each stage has of its own.
-fn setup(source: &Source, project: &str, note: &str, began: Timestamp) -> Result<BTreeMap<&'static str, String>> {
+fn setup(source: &Source, project: &str, asked: &Asked, began: Timestamp) -> Result<BTreeMap<&'static str, String>> {
     let tags = Git::at(&source.top).line(&["tag", "--points-at", &source.commit.to_string()])?;
     let tag = tags.lines().next().unwrap_or_default();
     let values = [
@@ -188,9 +207,9 @@ fn setup(source: &Source, project: &str, note: &str, began: Timestamp) -> Result
         ("branch", &source.branch),
         ("tag", tag),
         ("remote", &source.repo),
-        ("note", note),
+        ("note", asked.note.as_deref().unwrap_or_default()),
         ("timestamp", &began.strftime("%Y%m%dT%H%M%SZ").to_string()),
-        ("change", ""),
+        ("change", &asked.change.as_ref().map(ToString::to_string).unwrap_or_default()),
     ];
     Ok(values.into_iter().map(|(name, value)| (name, value.to_owned())).collect())
 }
@@ -247,7 +266,7 @@ fn record(pipelines: &[&Pipeline], source: &Source, asked: &Asked, place: &RunPl
         commit: source.commit.clone(),
         branch: source.branch.clone(),
         dirty: asked.is_dirty,
-        change: None,
+        change: asked.change.clone(),
         patchset: None,
         by: format!("{user}@{host}"),
         host,

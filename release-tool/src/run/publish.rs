@@ -7,19 +7,25 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use bucket::{AppName, Bucket, Commit, MadeBy, Note, ReleaseName};
+use bucket::{AppName, Bucket, BuildId, Change, Commit, MadeBy, Note, ReleaseName};
 use console::note;
 use futures_util::FutureExt as _;
 use pipeline::Publish;
 use tokio::sync::Mutex as Turn;
 
 use crate::{
+    change::{
+        candidates::{ensure_last, recorded},
+        record::{read_known, update_at_once},
+        upload::Building,
+    },
     checkout::{Checkout, Dirty, Packing, make_directory},
     manifest::Manifest,
     pack::parse_note,
     run::{
         command::Unfinished,
         running::{Running, blocking},
+        target::OfChange,
     },
     source::Source,
     upload::{announce, describe, upload},
@@ -59,19 +65,25 @@ pub(super) async fn publish(running: &mut Running, publish: &Publish) -> Result<
         note(format_args!("`{release}` was released by this run already"));
         return Ok(release.clone());
     }
-    let made_by = running.made_by()?;
+    let made = match &shared.of_change {
+        Some(of_change) => candidate(running, publish, release_note, of_change).await?,
+        None => release(running, publish, release_note).await?,
+    };
+    Ok(published.insert(made).clone())
+}
+
+/// A release in the bucket of the releases.
+async fn release(running: &mut Running, publish: &Publish, release_note: Note) -> Result<ReleaseName, Unfinished> {
+    let (shared, made_by) = (running.shared.clone(), running.made_by()?);
     if !shared.is_dirty {
         let app: AppName = publish.package.parse().map_err(anyhow::Error::new)?;
         let looking = async {
             let bucket = shared.bucket().await?;
             Ok(made_before(bucket, &app, shared.commit(), &made_by, &release_note).await?)
         };
-        let found = running.limits().within(looking.boxed()).await?;
-        if let Some(release) = found {
-            note(format_args!(
-                "`{release}` was released by an earlier run of this commit, with the same note: it is taken"
-            ));
-            return Ok(published.insert(release).clone());
+        if let Some(release) = running.limits().within(looking.boxed()).await? {
+            tell_taken(&release);
+            return Ok(release);
         }
     }
     let deb = pack(running, publish, release_note).await?;
@@ -86,7 +98,85 @@ pub(super) async fn publish(running: &mut Running, publish: &Publish) -> Result<
     if let Some(topic) = shared.announce() {
         announce(topic, [release.app().clone()].into()).boxed().await;
     }
-    Ok(published.insert(release).clone())
+    Ok(release)
+}
+
+/// A candidate of the change in the candidate bucket, which is recorded with it: the name of the release that it would be.
+async fn candidate(
+    running: &mut Running,
+    publish: &Publish,
+    note: Note,
+    of_change: &OfChange,
+) -> Result<ReleaseName, Unfinished> {
+    let (shared, made_by, id) = (running.shared.clone(), running.made_by()?, &of_change.id);
+    let commit = shared.commit();
+    let looking = async {
+        let bucket = shared.bucket().await?;
+        let change = read_known(bucket, id).await?;
+        ensure_last(id, &change, commit)?;
+        let there = candidate_made_before(bucket, &change, of_change, (&publish.package, &made_by, &note)).await?;
+        Ok((change.patchset, there))
+    };
+    let (patchset, there) = running.limits().within(looking.boxed()).await?;
+    if let Some(release) = there {
+        tell_taken(&release);
+        return Ok(release);
+    }
+    let deb = pack(running, publish, note).await?;
+    let uploading = async {
+        let bucket = shared.bucket().await?;
+        let building = Building {
+            change: id,
+            patchset,
+            tree: of_change.tree.clone(),
+            base: None,
+            id: BuildId::random(),
+            gate: false,
+            made_by: Some(made_by),
+        };
+        let candidate = building.upload(bucket, &deb, bucket.now()).await?;
+        update_at_once(bucket, id, |before| {
+            let before = before.with_context(|| format!("the record of `{id}` is gone"))?;
+            recorded(id, before, &candidate, commit, &of_change.by)
+        })
+        .await?;
+        Ok(candidate.release)
+    };
+    running.limits().within(uploading.boxed()).await
+}
+
+fn tell_taken(release: &ReleaseName) {
+    note(format_args!("`{release}` is of an earlier run of this commit, with the same note: it is taken"));
+}
+
+/// The candidate of what is built that the same stage made before with the same note, if there is one.
+async fn candidate_made_before(
+    bucket: &Bucket,
+    change: &Change,
+    of_change: &OfChange,
+    (app, made_by, note): (&str, &MadeBy, &Note),
+) -> Result<Option<ReleaseName>> {
+    for known in change.candidates.iter().rev() {
+        if known.gate || known.patchset != change.patchset || known.app.as_str() != app {
+            continue;
+        }
+        let place = known.place(&of_change.id).map_err(anyhow::Error::msg)?;
+        let there = bucket.candidate(&place).await;
+        let there = there.with_context(|| format!("could not read the candidate `{}`", known.release.stem()))?;
+        let facts = there.and_then(|there| there.metadata.ok());
+        let is_it = facts.is_some_and(|facts| {
+            let is_same = facts.release.made_by.as_ref().is_some_and(|by| is_same_stage(by, made_by));
+            is_same && facts.release.note == note.as_str() && facts.tree == of_change.tree
+        });
+        if is_it {
+            return Ok(Some(known.release.clone()));
+        }
+    }
+    Ok(None)
+}
+
+fn is_same_stage(one: &MadeBy, other: &MadeBy) -> bool {
+    (&one.pipeline, &one.stage, one.run.project()) == (&other.pipeline, &other.stage, other.run.project())
 }
 
 /// The newest release of a commit that the same stage made before with the same note, if there is one that may be used.
@@ -99,11 +189,9 @@ async fn made_before(
 ) -> Result<Option<ReleaseName>> {
     let newest = bucket.newest_releases(app, LOOKED_AT).await;
     for release in newest.with_context(|| format!("could not list the releases of `{app}`"))? {
-        let is_same = |by: &MadeBy| {
-            (&by.pipeline, &by.stage, by.run.project()) == (&made_by.pipeline, &made_by.stage, made_by.run.project())
-        };
         let is_it = release.metadata.is_ok_and(|facts| {
-            !facts.dirty && facts.note == note.as_str() && facts.made_by.as_ref().is_some_and(is_same)
+            let is_same = facts.made_by.as_ref().is_some_and(|by| is_same_stage(by, made_by));
+            is_same && !facts.dirty && facts.note == note.as_str()
         });
         if !is_it || release.name.commit() != commit {
             continue;

@@ -56,7 +56,7 @@ impl Recorder {
 
 /// `wrote` is told, or dropped, when the first was written or can't be.
 async fn write(shared: Arc<Shared>, mut changes: watch::Receiver<Run>, wrote: oneshot::Sender<()>) {
-    if !shared.options.has_bucket(&shared.manifest) {
+    if !shared.has_bucket() {
         note("no bucket is specified: the run is not recorded");
         return;
     }

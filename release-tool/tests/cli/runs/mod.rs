@@ -1,5 +1,6 @@
 //! `release run`: pipelines, run in copies of the commit by the real command, with real git and real processes.
 
+mod changes;
 mod ends;
 mod order;
 mod publishing;

@@ -1,0 +1,131 @@
+//! Runs of changes that are not merged yet: what they may do is said by the branch that they are to be merged into.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::{
+    outcome::Run as _,
+    project::{Project, stdout},
+    runs::{ensure_cleared, objects, project, ran, results, run, said, stages},
+};
+
+const VARIANTS: &str = "variants: { test: { entrypoint: [sh, -c, 'env'] } }\n";
+
+/// A project on `main` with a candidate bucket and rules, and a branch of a change that is recorded, with these stages.
+fn change(config: &str) -> Project {
+    let project = project("", &stages("      - { name: a, build: test, run: true }\n"), VARIANTS);
+    let ci = project.beside("ci");
+    fs::create_dir(&ci).unwrap();
+    let text = fs::read_to_string(project.path("release.toml")).unwrap();
+    let rules = format!(
+        "schema = 1\n[candidates]\nbucket = \"file://{}\"\n[pipeline]\nproject = \"acme\"\npass = [\"PASSED\"]\n",
+        ci.display()
+    );
+    project.write("release.toml", &text.replacen("schema = 1\n", &rules, 1));
+    project.commit();
+    project.git(&["checkout", "-qb", "topic"]);
+    // What the change says of itself gives it nothing.
+    let own = text.replacen(
+        "schema = 1\n",
+        &format!("schema = 1\n[candidates]\nbucket = \"file://{}\"\n[pipeline]\nproject = \"evil\"\npass = [\"PASSED\", \"SECRET\"]\n", project.beside("evil").display()),
+        1,
+    );
+    project.write("release.toml", &own);
+    project.write(".pipeline/config.yaml", config);
+    project.commit();
+    // It is recorded by those who may, with the rules of the branch.
+    let changed = fs::read(project.path("release.toml")).unwrap();
+    project.git(&["checkout", "-q", "main", "--", "release.toml"]);
+    project.json(&["change", "open", "acme/12", "--json"]);
+    fs::write(project.path("release.toml"), changed).unwrap();
+    project
+}
+
+fn ci(project: &Project) -> Vec<String> {
+    let names = crate::candidates::names(project, "ci").into_iter();
+    names.filter(|name| !name.starts_with("changes/")).collect()
+}
+
+#[test]
+fn what_a_change_publishes_is_a_candidate_and_its_run_lies_beside_it() {
+    let project = change(&stages(
+        "      - { name: unit, build: test, run: true, copy: [{ source: web, archive: true }] }
+      - { name: candidate, publish: { package: { name: web } } }
+",
+    ));
+    let arguments = ["--json", "-m", "try it", "--change", "acme/12", "--target", "main"];
+    let mut command = run(&project, &arguments);
+    command.env("PASSED", "on").env("SECRET", "s3cret");
+    let output = command.assert().success().get_output().clone();
+    ensure_cleared(&project);
+    let said = said(&output);
+    assert!(said.contains("unit | PASSED=on") && !said.contains("s3cret"), "{said}");
+    let found: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!((&found["change"], &found["project"]), (&json!("acme/12"), &json!("acme")));
+    let run = found["run"].as_str().unwrap();
+    let release = found["pipelines"][0]["releases"][0]["release"].as_str().unwrap();
+    let shown = recorded(&project);
+    let candidate = &shown["candidates"][0];
+    assert_eq!((&candidate["release"], &candidate["gate"]), (&json!(release), &json!(false)));
+    let mut expected = [
+        format!("artifacts/acme/{run}/web/unit/web"),
+        candidate["path"].as_str().unwrap().to_owned(),
+        format!("runs/acme/{run}.json"),
+    ];
+    expected.sort();
+    assert_eq!(ci(&project), expected);
+    // Of production nothing was written, nor where the change would have it.
+    assert_eq!(objects(&project, ""), [] as [String; 0]);
+    assert!(!project.beside("evil").exists());
+    // The same again takes what is there.
+    let again = run_again(&project, &arguments);
+    assert_eq!(again["pipelines"][0]["releases"][0]["release"], json!(release));
+    assert_eq!(recorded(&project)["candidates"].as_array().unwrap().len(), 1);
+}
+
+/// What is recorded of the change.
+fn recorded(project: &Project) -> Value {
+    serde_json::from_slice(&fs::read(project.beside("ci/changes/acme/12.json")).unwrap()).unwrap()
+}
+
+fn run_again(project: &Project, arguments: &[&str]) -> Value {
+    serde_json::from_str(&stdout(run(project, arguments).assert().success().get_output())).unwrap()
+}
+
+#[test]
+fn a_change_moves_no_channel_and_tries_nothing_on_servers() {
+    let project = change(&stages(
+        "      - { name: candidate, build: test, publish: { package: { name: web } } }
+      - { name: staging, deploy: { server: stage-1, release: '${candidate.release}' } }
+      - { name: ship, channel: [{ app: web }] }
+",
+    ));
+    let refused = project.refused(&["run", "-m", "x", "--change", "acme/12", "--target", "main"], 2);
+    for expected in ["`deploy` in `staging` is not allowed here: ", "`channel` in `ship` is not allowed here: "] {
+        assert!(refused.contains(expected), "{refused}");
+    }
+    // Neither does asking for it help.
+    project.refused(
+        &["run", "-m", "x", "--change", "acme/12", "--target", "main", "--allow", "build,publish,deploy,channel"],
+        2,
+    );
+    assert_eq!((ci(&project), objects(&project, "")), (vec![], vec![]));
+}
+
+#[test]
+fn where_the_branch_says_nothing_only_what_needs_no_right_is_allowed() {
+    let config = stages("      - { name: unit, build: test, run: true }\n");
+    let project = change(&config);
+    let (found, said) = ran(&project, &["--change", "acme/12", "--target", "nowhere"], 0);
+    assert_eq!(results(&found), ["unit passed"]);
+    assert!(said.contains("since what `nowhere` says could not be read: there is no branch `nowhere`"), "{said}");
+    assert_eq!((ci(&project), objects(&project, "")), (vec![], vec![]));
+    project
+        .write(".pipeline/config.yaml", &stages("      - { name: candidate, publish: { package: { name: web } } }\n"));
+    project.commit();
+    let refused = project.refused(&["run", "-m", "x", "--change", "acme/12", "--target", "nowhere"], 2);
+    assert!(refused.contains("`publish` in `candidate` is not allowed here"), "{refused}");
+    let refused = project.refused(&["run", "-m", "x", "--change", "acme/12", "--dirty"], 2);
+    assert!(refused.contains("cannot be used with"), "{refused}");
+}
