@@ -98,6 +98,11 @@ impl Bucket {
         items(page).try_filter_map(|info| async move { Ok(Artifact::at(&info)) })
     }
 
+    /// Everything that lies where only files of stages should, of all projects.
+    pub fn artifact_objects(&self) -> impl Stream<Item = Result<ObjectInfo, Error>> {
+        items(async |after: Option<PageToken>| self.list(layout::ARTIFACTS, after.as_ref(), 1000).await)
+    }
+
     /// Starts streaming a file of a stage; `None` if it is not kept any more.
     pub async fn download_artifact(&self, artifact: &Artifact) -> Result<Option<Download>, Error> {
         self.download(&artifact.place.object(), Some(artifact.generation), 0).await

@@ -44,7 +44,7 @@ pub(crate) const CANDIDATES: &str = "candidates/";
 /// Below it, one directory for each project with one object for each run of its pipelines.
 pub(crate) const RUNS: &str = "runs/";
 /// Below it, one directory for each project, in it one for each run, with the files that are kept of it.
-const ARTIFACTS: &str = "artifacts/";
+pub(crate) const ARTIFACTS: &str = "artifacts/";
 /// Below it, one object for each buildset, in a candidate bucket.
 pub(crate) const BUILDSETS: &str = "buildsets/";
 /// What marks a directory as the overlay of a buildset, which is removed with it.

@@ -4,7 +4,7 @@
 //! Written at the beginning, after each stage and at the end. Unmerged code may write it: nothing that gives rights is decided
 //! by it.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -182,6 +182,14 @@ fn is_zero(count: &usize) -> bool {
 }
 
 impl RunResult {
+    /// A run that was not written for so long, and has not ended, never will.
+    const DIED_AFTER: SignedDuration = SignedDuration::from_hours(24);
+
+    /// Whether the process of a run that says so, and was last written then, was killed.
+    pub fn has_died(&self, written: Timestamp, now: Timestamp) -> bool {
+        *self == Self::Running && now.duration_since(written) > Self::DIED_AFTER
+    }
+
     /// In one word. Of a result that this program doesn't know it is foreign text.
     pub fn as_str(&self) -> &str {
         match self {

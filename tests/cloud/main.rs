@@ -15,6 +15,7 @@ mod promoting;
 mod push_command;
 mod recent;
 mod retiring;
+mod runs;
 mod serve;
 mod snapshot;
 mod stopping;

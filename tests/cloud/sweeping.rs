@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use bucket::{Buildset, CandidatePlace, Change, ChangeState, ReleaseName};
+use bucket::{ArtifactPlace, Buildset, CandidatePlace, Change, ChangeState, ReleaseName, Run, RunPlace, SourceFile};
 use futures_util::TryStreamExt as _;
 use harness::gcs::{FakeGcs, Fault, Kind};
 use jiff::SignedDuration;
@@ -268,6 +268,57 @@ async fn over_directories_what_is_no_candidate_goes_after_a_month() {
 #[tokio::test]
 async fn over_google_what_is_no_candidate_goes_after_a_month() {
     what_lies_among_candidates_and_is_none_is_named_and_goes_after_a_month(World::over_google().await).await;
+}
+
+async fn artifacts_of_runs_go_after_a_month_and_their_records_stay(world: World) {
+    let file = world.path("report.xml");
+    fs::write(&file, "all well").unwrap();
+    let file = SourceFile::read(&file).unwrap();
+    for (bucket, project) in [(&world.candidates, "web"), (&world.production, "acme")] {
+        let run: Run = serde_json::from_value(json!({
+            "schema": 1, "project": project, "run": "20261126T233000Z-k3v9", "commit": "a".repeat(40), "dirty": false,
+            "by": "dev@ci", "host": "ci", "began": "2026-11-26T23:30:00Z", "result": "passed", "pipelines": [],
+        }))
+        .unwrap();
+        bucket.begin_run(&run).await.unwrap();
+        let place = ArtifactPlace {
+            run: run.place().unwrap(),
+            pipeline: "web".parse().unwrap(),
+            stage: "unit".parse().unwrap(),
+            path: ".cache/report.xml".parse().unwrap(),
+        };
+        bucket.upload_artifact(&place, &file, &|_| ()).await.unwrap();
+    }
+    world.production.create(&"artifacts/notes.txt".parse().unwrap(), "?".into(), &<_>::default()).await.unwrap();
+    let mut aging = Aging::new(world);
+    aging.at(30 * 24 - 1);
+    assert_eq!(aging.sweep(&["--older-than", "1h"])["deleted"], json!([]));
+    aging.at(30 * 24 + 1);
+    assert_eq!(aging.sweep(&["--older-than", "60d"])["deleted"], json!([]));
+    let planned = aging.sweep(&["--dry-run"]);
+    let swept = aging.sweep(&[]);
+    assert_eq!(swept["deleted"], planned["deleted"]);
+    let gone: Vec<_> = swept["deleted"].as_array().unwrap().iter().map(|gone| gone["what"].as_str().unwrap()).collect();
+    let of = |project: &str| format!("artifacts/{project}/20261126T233000Z-k3v9/web/unit/%2Ecache/report.xml");
+    assert_eq!(gone, [of("web"), of("acme"), "artifacts/notes.txt".to_owned()]);
+    for (bucket, project) in [(&aging.world.candidates, "web"), (&aging.world.production, "acme")] {
+        let place = RunPlace::new(project, "20261126T233000Z-k3v9".parse().unwrap()).unwrap();
+        let left: Vec<_> = bucket.artifacts(&place).try_collect().await.unwrap();
+        assert_eq!((left, bucket.run(&place).await.unwrap().is_some()), (Vec::new(), true), "{project}");
+    }
+    let requests = aging.world.gcs.iter().flat_map(FakeGcs::requests);
+    let mut deletes = requests.filter(|request| request.kind == Kind::Delete);
+    assert!(deletes.all(|request| request.query.contains_key("ifGenerationMatch")));
+}
+
+#[tokio::test]
+async fn over_directories_artifacts_go_after_a_month() {
+    artifacts_of_runs_go_after_a_month_and_their_records_stay(World::over_directories().await).await;
+}
+
+#[tokio::test]
+async fn over_google_artifacts_go_after_a_month() {
+    artifacts_of_runs_go_after_a_month_and_their_records_stay(World::over_google().await).await;
 }
 
 #[tokio::test]

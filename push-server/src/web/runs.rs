@@ -1,12 +1,8 @@
 //! Runs of pipelines as pages and the API show them: how each is, and where it is shown.
 
 use bucket::{Run, RunPlace, RunResult, StageResult, Timestamp};
-use jiff::SignedDuration;
 
 use crate::badge::{Badge, Severity};
-
-/// A run that was not written for so long, and has not ended, never will: its process was killed.
-const DIED_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
 /// How a run is, as far as is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +21,7 @@ impl RunState {
     /// That of a run that was last written then.
     pub(crate) fn of(result: &RunResult, written: Timestamp, now: Timestamp) -> Self {
         match result {
-            RunResult::Running if now.duration_since(written) > DIED_AFTER => Self::Died,
+            RunResult::Running if result.has_died(written, now) => Self::Died,
             RunResult::Running => Self::Running,
             RunResult::Passed => Self::Passed,
             RunResult::Failed => Self::Failed,

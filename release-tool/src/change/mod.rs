@@ -4,5 +4,6 @@ pub(crate) mod candidates;
 pub(crate) mod line;
 pub(crate) mod promotion;
 pub(crate) mod record;
+pub(crate) mod runs;
 pub(crate) mod update;
 pub(crate) mod upload;

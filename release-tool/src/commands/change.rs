@@ -1,7 +1,7 @@
 //! `release change`: what is proposed for merging, as whatever tries it says.
 
 use anyhow::{Result, ensure};
-use bucket::{Ahead, Bucket, Change as Recorded, ChangeId, ChangeState};
+use bucket::{Ahead, Bucket, Change as Recorded, ChangeId, ChangeState, Timestamp};
 use clap::{Args, Subcommand};
 use console::{Table, UsageError, ago, note, print, print_json, print_line, safe};
 use futures_util::TryStreamExt as _;
@@ -11,6 +11,7 @@ use crate::{
     change::{
         line::{checked_out, target_branch},
         record::{ahead, by, read, read_known, unknown, update},
+        runs::{LastRun, last_runs},
         update::{Opened, ended, opened},
     },
     git::Git,
@@ -23,7 +24,7 @@ use crate::{
   release change open web/12                      record the commit that is checked out as change 12 of web
   release change open web/12 --needs lib/11       the same, and that it needs change 11 of lib
   release change merged web/12                    it was merged
-  release change show web/12                      show it, and what is ahead of it
+  release change show web/12                      show it, what is ahead of it, and its last runs
   release change list web                         list the changes of web
 
 Changes are recorded in the candidate bucket: `[candidates] bucket` in release.toml.
@@ -41,7 +42,7 @@ enum Verb {
     Merged(Named),
     /// Record that a change will not be merged
     Abandoned(Named),
-    /// Show a change, and which open changes are ahead of it
+    /// Show a change, which open changes are ahead of it, and the last run of each of its pipelines
     Show(Named),
     /// List the changes of a project, or of all
     List {
@@ -144,7 +145,14 @@ impl Named {
             let bucket = candidates.open().await?;
             let change = read_known(&bucket, id).await?;
             let ahead = ahead(&bucket, id, &change).await?;
-            if options.json { print_json(&with_ahead(&change, &ahead)) } else { show(id, &change, &ahead, &bucket) }
+            let runs = last_runs(&bucket, id).await?;
+            if options.json {
+                let mut shown = with_ahead(&change, &ahead);
+                shown["runs"] = json!(runs);
+                return print_json(&shown);
+            }
+            show(id, &change, &ahead, &bucket)?;
+            show_runs(&runs, bucket.now())
         })
     }
 }
@@ -193,6 +201,20 @@ fn show(id: &ChangeId, change: &Recorded, Ahead { open, ended, unknown }: &Ahead
         note(format_args!("warning: nothing is known of `{need}`, which is needed"));
     }
     Ok(())
+}
+
+fn show_runs(runs: &[LastRun], now: Timestamp) -> Result<()> {
+    if runs.is_empty() {
+        return Ok(());
+    }
+    let mut table = Table::new(&["PIPELINE", "RESULT", "PATCHSET", "BEGAN", "RUN"]);
+    for LastRun { pipeline, result, run, patchset, began } in runs {
+        let patchset = patchset.map_or_else(|| "-".to_owned(), |patchset| patchset.to_string());
+        let began = ago(now.duration_since(*began));
+        table.row([pipeline.to_string(), safe(result), patchset, began, run.to_string()].map(Into::into));
+    }
+    print_line("")?;
+    print(&table.show())
 }
 
 fn list(options: &Options, project: Option<&str>) -> Result<()> {

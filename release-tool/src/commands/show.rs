@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use bucket::{Promoted, ReleaseName};
+use bucket::{MadeBy, Promoted, ReleaseName};
 use clap::Args;
 use console::{count, one_line, print, print_json, safe_lines, size};
 use serde::Serialize;
@@ -47,6 +47,8 @@ struct Shown<'a> {
     adopted: Option<&'a ReleaseName>,
     #[serde(skip_serializing_if = "Option::is_none")]
     promoted: Option<&'a Promoted>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    made_by: Option<&'a MadeBy>,
     #[serde(flatten)]
     inventory: &'a Inventory,
 }
@@ -67,6 +69,7 @@ impl Show {
                 note: note(&found),
                 adopted: adopted(&found),
                 promoted: promoted(&found),
+                made_by: made_by(&found),
                 inventory: &inventory,
             });
         }
@@ -86,6 +89,10 @@ fn promoted(found: &Found) -> Option<&Promoted> {
     found.release.as_ref()?.promoted.as_ref()
 }
 
+fn made_by(found: &Found) -> Option<&MadeBy> {
+    found.release.as_ref()?.metadata.as_ref().ok()?.made_by.as_ref()
+}
+
 fn text(found: &Found, inventory: &Inventory) -> String {
     let files = count(inventory.count(), "file");
     let unpacked = if inventory.complete { format!(" with {}", size(inventory.bytes())) } else { String::new() };
@@ -98,6 +105,9 @@ fn text(found: &Found, inventory: &Inventory) -> String {
     }
     if let Some(promoted) = promoted(found) {
         let _ = writeln!(text, "{promoted}; landed as {}", promoted.landed);
+    }
+    if let Some(made_by) = made_by(found) {
+        let _ = writeln!(text, "made by: {made_by}");
     }
     text + "\n" + &show_inventory(inventory)
 }

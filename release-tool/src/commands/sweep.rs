@@ -25,16 +25,16 @@ use crate::{
 /// Most objects that are named because they stay and are no candidates.
 const MOST_STRAYS: usize = 20;
 
-/// Delete candidates and overlays that are of no use any more
+/// Delete candidates, overlays and artifacts of runs that are of no use any more
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   release sweep --dry-run           show what would be deleted, and why
   release sweep --older-than 7d     leave what is younger than a week, unless its change has ended
 
 Candidates and overlays of changes that were promoted or abandoned go, and all others that are older
-than --older-than; a gated candidate of another change, and what lies among candidates and is none,
-only after 30 days. Releases, what is recorded of changes, and what is younger than an hour are never
-deleted. Overlays are found on the machine on which they were made.")]
+than --older-than; a gated candidate of another change, what lies among candidates and is none, and
+artifacts of runs only after 30 days. Releases, what is recorded of changes and runs, and what is
+younger than an hour are never deleted. Overlays are found on the machine on which they were made.")]
 pub(crate) struct Sweep {
     /// Age from which candidates and overlays of other changes go, too
     #[arg(long, value_name = "AGE", default_value = "24h", value_parser = console::duration::parse)]

@@ -10,8 +10,9 @@ use crate::change::candidates::promotable;
 /// Nothing younger is deleted, whatever became of its change: whoever wrote it may be about to use it.
 const MIN_AGE: SignedDuration = SignedDuration::from_hours(1);
 
-/// What is about to be merged, or was merged and not promoted yet, is kept that long: a failed promotion is made up for.
-const GATED: SignedDuration = SignedDuration::from_hours(30 * 24);
+/// What is about to be merged, or was merged and not promoted yet, is kept that long: a failed promotion is made up for. So are
+/// files of runs, which somebody may want to look into.
+const MONTH: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// What may be swept away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub(crate) enum Kind {
     Elsewhere,
     /// What lies where candidates do, and is none.
     Stray,
+    /// A file that is kept of a run, in either bucket.
+    Artifact,
 }
 
 /// What its age says of it.
@@ -66,7 +69,7 @@ pub(crate) fn by_age(kind: Kind, age: SignedDuration, older_than: SignedDuration
     match kind {
         _ if age < MIN_AGE => ByAge::Stays,
         _ if age > limit(kind, older_than) => ByAge::Goes,
-        Kind::Elsewhere | Kind::Stray => ByAge::Stays,
+        Kind::Elsewhere | Kind::Stray | Kind::Artifact => ByAge::Stays,
         Kind::Built | Kind::Gated | Kind::Overlay => ByAge::Depends,
     }
 }
@@ -75,7 +78,7 @@ pub(crate) fn by_age(kind: Kind, age: SignedDuration, older_than: SignedDuration
 pub(crate) fn limit(kind: Kind, older_than: SignedDuration) -> SignedDuration {
     match kind {
         Kind::Built | Kind::Overlay => older_than,
-        Kind::Gated | Kind::Elsewhere | Kind::Stray => older_than.max(GATED),
+        Kind::Gated | Kind::Elsewhere | Kind::Stray | Kind::Artifact => older_than.max(MONTH),
     }
 }
 
@@ -141,6 +144,9 @@ mod tests {
             (Kind::Stray, minutes(30 * 24, 0), day, Stays),
             (Kind::Stray, minutes(30 * 24, 1), day, Goes),
             (Kind::Stray, minutes(31 * 24, 0), week * 8, Stays),
+            (Kind::Artifact, minutes(30 * 24, 0), day, Stays),
+            (Kind::Artifact, minutes(30 * 24, 1), day, Goes),
+            (Kind::Artifact, minutes(31 * 24, 0), week * 8, Stays),
         ] {
             assert_eq!(by_age(kind, age, older_than), expected, "{kind:?} {age:#} {older_than:#}");
         }

@@ -37,6 +37,8 @@ pub(crate) enum What {
     Candidate(Kind, Box<Candidate>),
     /// What lies among candidates of this kind and is none.
     Stray(Kind, Box<ObjectInfo>),
+    /// A file that is kept of a run, and whether that is beside the candidates.
+    Artifact { of_change: bool, info: Box<ObjectInfo> },
     /// A buildset that was not ended, and what was read of it.
     Buildset(Kind, BuildsetSummary, Box<Buildset>),
     /// What is recorded of a buildset and can't be read.
@@ -70,7 +72,9 @@ impl What {
     /// The bucket that has it.
     fn bucket<'a>(&self, buckets: &'a Buckets) -> &'a Bucket {
         match self {
-            Self::Candidate(Kind::Gated, _) | Self::Stray(Kind::Gated, _) => &buckets.production,
+            Self::Candidate(Kind::Gated, _) | Self::Stray(Kind::Gated, _) | Self::Artifact { of_change: false, .. } => {
+                &buckets.production
+            }
             _ => &buckets.candidates,
         }
     }
@@ -79,7 +83,7 @@ impl What {
         match self {
             Self::Candidate(_, candidate) => Some(candidate.place.change()),
             Self::Buildset(_, _, buildset) => Some(&buildset.change),
-            Self::Stray(..) | Self::Unread(_) => None,
+            Self::Stray(..) | Self::Artifact { .. } | Self::Unread(_) => None,
         }
     }
 
@@ -87,6 +91,7 @@ impl What {
         match self {
             Self::Candidate(kind, _) | Self::Buildset(kind, _, _) => *kind,
             Self::Stray(..) => Kind::Stray,
+            Self::Artifact { .. } => Kind::Artifact,
             Self::Unread(_) => Kind::Elsewhere,
         }
     }
@@ -94,7 +99,7 @@ impl What {
     fn since(&self) -> Timestamp {
         match self {
             Self::Candidate(_, candidate) => candidate.uploaded,
-            Self::Stray(_, info) => info.updated,
+            Self::Stray(_, info) | Self::Artifact { info, .. } => info.updated,
             Self::Buildset(_, summary, _) | Self::Unread(summary) => summary.updated,
         }
     }
@@ -108,7 +113,7 @@ impl What {
         let (bucket, mut removed) = (self.bucket(buckets), Removal::Gone);
         match self {
             Self::Candidate(_, candidate) => bucket.delete_candidate(candidate).await?,
-            Self::Stray(_, info) => bucket.delete(&info.path, info.generation).await?,
+            Self::Stray(_, info) | Self::Artifact { info, .. } => bucket.delete(&info.path, info.generation).await?,
             Self::Buildset(kind, BuildsetSummary { id, generation, .. }, buildset) => {
                 if *kind == Kind::Overlay {
                     removed = Overlay::remove(Path::new(&buildset.directory), buildset).await?;
@@ -126,6 +131,7 @@ impl fmt::Display for What {
         match self {
             Self::Candidate(_, candidate) => candidate.place.path().fmt(f),
             Self::Stray(_, info) => write!(f, "{} (no candidate)", console::safe(info.path.as_str())),
+            Self::Artifact { info, .. } => f.write_str(&console::safe(info.path.as_str())),
             Self::Buildset(Kind::Overlay, _, buildset) => {
                 write!(f, "the overlay {}", console::safe(&buildset.directory))
             }
@@ -144,6 +150,10 @@ pub(crate) async fn find(buckets: &Buckets, here: &Machine, older_than: SignedDu
     // Listed first: from the answers is known what time it is there.
     let built = listed(&mut findings, buckets.candidates.built_objects(), "the candidates").await;
     let gated = listed(&mut findings, buckets.production.gated_objects(), "the gated candidates").await;
+    for (bucket, of_change) in [(&buckets.candidates, true), (&buckets.production, false)] {
+        let kept = listed(&mut findings, bucket.artifact_objects(), "the artifacts of runs").await;
+        found.extend(kept.into_iter().map(|info| What::Artifact { of_change, info: Box::new(info) }));
+    }
     let begun = listed(&mut findings, buckets.candidates.buildsets(), "the buildsets").await;
     found.extend(built.into_iter().map(|info| What::at(Kind::Built, info)));
     found.extend(gated.into_iter().map(|info| What::at(Kind::Gated, info)));
