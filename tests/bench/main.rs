@@ -10,6 +10,7 @@
 //! - from an upload to the document of a follower, by a message to `push watch`
 //! - the promotion of a large package, beside a copy of it by the storage alone
 //! - the line of a long branch: as a whole, and what is new
+//! - pipelines: checking a file, stages by themselves, with a copy of the commit and side by side, and memory
 //! - tries of changes: making an overlay, looking at what is ahead, sweeping away what is left
 //!
 //! With names, only that part: see [`USAGE`].
@@ -26,6 +27,7 @@ mod journal;
 mod line;
 mod measure;
 mod message;
+mod pipelines;
 mod promotion;
 mod rollout;
 mod seen;
@@ -41,7 +43,7 @@ use harness::{Programs, TempDir, clean_up_when_interrupted};
 /// How it is told to do less than everything.
 const USAGE: &str = "\
 usage: bench [idle | deploy | wake | web | rollout | channels | message | promotion | line | tries |
-              build [mixed | small | random | large]]
+              pipelines | build [mixed | small | random | large]]
 
 Without a name, everything is measured, which takes some ten minutes. `build` packs
   mixed    programs and texts as Debian has them, 320 MB
@@ -51,8 +53,20 @@ Without a name, everything is measured, which takes some ten minutes. `build` pa
 `make bench` builds what is measured, and gets what it is compared with.";
 
 /// The parts, in the order in which they are done.
-const PARTS: [&str; 11] =
-    ["idle", "deploy", "wake", "web", "rollout", "channels", "message", "promotion", "line", "tries", "build"];
+const PARTS: [&str; 12] = [
+    "idle",
+    "deploy",
+    "wake",
+    "web",
+    "rollout",
+    "channels",
+    "message",
+    "promotion",
+    "line",
+    "tries",
+    "pipelines",
+    "build",
+];
 
 fn main() -> ExitCode {
     match run() {
@@ -91,6 +105,7 @@ fn run() -> Result<()> {
             "promotion" => promotion::bench(&programs.release())?,
             "line" => line::bench()?,
             "tries" => tries::bench(&programs.release())?,
+            "pipelines" => pipelines::bench(&programs.release())?,
             _ => build::bench(&programs.release(), TempDir::new()?.path(), tree)?,
         }
     }

@@ -119,7 +119,7 @@ fn prepared(options: Options, asked: &Asked) -> Result<Prepared> {
     }
     let began = Timestamp::now();
     let id = RunId::new(began);
-    let project = project(&of_project, &source, &directory)?;
+    let project = project(&of_project, asked.change.as_ref(), &source, &directory)?;
     let place = RunPlace::new(&project, id.clone()).context("no project")?;
     let out = make_directory(&options.out(&directory), &source)?;
     let setup = setup(&source, &project, asked, began)?;
@@ -182,10 +182,19 @@ fn publishes(pipeline: &Pipeline) -> bool {
     pipeline.stages.iter().flat_map(|stage| &stage.actions).any(|action| matches!(action, Action::Publish(_)))
 }
 
-/// What the project is called: as release.toml says, else as the repository it comes from, else as its directory.
-fn project(rules: &PipelineRules, source: &Source, directory: &Path) -> Result<String> {
-    if let Some(project) = &rules.project {
-        return Ok(project.clone());
+/// What the project is called: as release.toml says, else as that of the change, else as the repository it comes from, else as
+/// its directory.
+fn project(rules: &PipelineRules, change: Option<&ChangeId>, source: &Source, directory: &Path) -> Result<String> {
+    match (&rules.project, change) {
+        (Some(project), Some(change)) if project != change.project() => {
+            let text = format!(
+                "`{change}` is no change of `{project}`, which is what `[pipeline] project` says in release.toml"
+            );
+            return Err(UsageError::new(text).into());
+        }
+        (Some(project), _) => return Ok(project.clone()),
+        (None, Some(change)) => return Ok(change.project().to_owned()),
+        (None, None) => {}
     }
     let last = source.repo.trim_end_matches('/').rsplit(['/', ':']).next().unwrap_or_default();
     let of_origin = last.strip_suffix(".git").unwrap_or(last);

@@ -126,6 +126,8 @@ fn where_the_branch_says_nothing_only_what_needs_no_right_is_allowed() {
     project.commit();
     let refused = project.refused(&["run", "-m", "x", "--change", "acme/12", "--target", "nowhere"], 2);
     assert!(refused.contains("`publish` in `candidate` is not allowed here"), "{refused}");
+    let refused = project.refused(&["run", "-m", "x", "--change", "web/12", "--target", "main"], 2);
+    assert!(refused.contains("`web/12` is no change of `acme`"), "{refused}");
     let refused = project.refused(&["run", "-m", "x", "--change", "acme/12", "--dirty"], 2);
     assert!(refused.contains("cannot be used with"), "{refused}");
 }
