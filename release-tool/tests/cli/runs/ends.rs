@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _},
     path::Path,
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -30,7 +30,7 @@ pub(super) fn wait_for(what: &str, mut is_there: impl FnMut() -> bool) {
 }
 
 /// Whether any process has this text in its command line.
-fn is_running(text: &str) -> bool {
+pub(super) fn is_running(text: &str) -> bool {
     let processes = fs::read_dir("/proc").unwrap().flatten();
     processes
         .filter_map(|entry| fs::read(entry.path().join("cmdline")).ok())
@@ -38,7 +38,7 @@ fn is_running(text: &str) -> bool {
 }
 
 /// A number of seconds to sleep that no other test has.
-fn unique() -> String {
+pub(super) fn unique() -> String {
     use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("{}.{}", 86_400 + std::process::id() % 1_000_000, NEXT.fetch_add(1, Ordering::Relaxed) + 1)
@@ -46,7 +46,12 @@ fn unique() -> String {
 
 /// A run that goes on, as soon as a file is there that it makes.
 pub(super) fn started(project: &Project, arguments: &[&str], file: &Path) -> Child {
-    let mut child = run(project, arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    started_by(&mut run(project, arguments), file)
+}
+
+/// The same of a command.
+pub(super) fn started_by(command: &mut Command, file: &Path) -> Child {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     wait_for("what the stage makes", || {
         if let Some(status) = child.try_wait().unwrap() {
             let mut said = String::new();

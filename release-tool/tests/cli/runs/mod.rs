@@ -2,7 +2,9 @@
 
 mod changes;
 mod ends;
+mod kills;
 mod order;
+mod page;
 mod publishing;
 mod trials;
 mod values;
