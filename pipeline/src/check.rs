@@ -262,7 +262,13 @@ impl Checking<'_> {
                             let deploys = stages[*at].actions.iter().any(|action| matches!(action, Action::Deploy(_)));
                             deploys && with_own(*at).iter().any(publishes)
                         };
-                        if before.iter().any(publishes) && !before.iter().any(tries) {
+                        if !before.iter().any(publishes) {
+                            let text = format!(
+                                "the channel `{}` of `{}` is moved to nothing: let a `publish` of `{}` come first",
+                                one.channel, one.app, one.app
+                            );
+                            problems.add(one.place, text);
+                        } else if !before.iter().any(tries) {
                             let text = format!(
                                 "the channel `{}` of `{}` is moved to what was tried on no server: let a `deploy` come first",
                                 one.channel, one.app

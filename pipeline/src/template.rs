@@ -42,6 +42,9 @@ pub(crate) fn check_name(name: &str) -> Result<(), String> {
     if name.is_empty() {
         return Err("it is empty".to_owned());
     }
+    if name.starts_with('.') {
+        return Err("it begins with `.`".to_owned());
+    }
     if name.len() > MAX_NAME {
         return Err(format!("it is longer than {MAX_NAME} characters"));
     }
@@ -189,7 +192,7 @@ mod tests {
         for good in ["a", "unit-tests_2.x", &"x".repeat(64)] {
             assert_eq!(check_name(good), Ok(()), "{good}");
         }
-        for bad in ["", "a b", "a/b", "\u{e9}", &"x".repeat(65)] {
+        for bad in ["", ".", "..", ".a", "a b", "a/b", "\u{e9}", &"x".repeat(65)] {
             assert!(check_name(bad).is_err(), "{bad}");
         }
     }

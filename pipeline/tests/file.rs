@@ -157,6 +157,7 @@ fn variants_that_cannot_be_read_are_said_with_their_file() {
 #[test]
 fn the_example_of_the_page_is_right() {
     let page = include_str!("../../docs/pipelines.md");
+    let (_, page) = page.split_once("\n## The file\n").unwrap();
     let block = |nth: usize| page.split("```yaml\n").nth(nth).unwrap().split("```").next().unwrap();
     let found = read(block(1).as_bytes(), &ALL, |_| Ok(block(2).as_bytes().to_vec())).unwrap();
     let web = found.pipelines.find("web").unwrap();

@@ -1,10 +1,10 @@
 //! A checkout of what is released, with what is chosen of it, and how that is packed.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     path::{Path, PathBuf},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
@@ -17,9 +17,13 @@ use crate::{
     manifest::{FILE, Manifest, Package},
     options::Options,
     pack::BuildContext,
-    source::{Source, Untracked, identity},
+    source::{Source, identity},
     tree::Walk,
 };
+
+/// How long a build waits for another one to have its names, and how often it looks.
+const PATIENCE: Duration = Duration::from_mins(1);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// A package that was built.
 #[derive(Debug, Serialize)]
@@ -55,7 +59,7 @@ impl Packing {
 
     /// Packs what is chosen of a checkout, once it was built; `changes` is what of it is not as it was committed.
     pub(crate) fn pack(&self, checkout: &Checkout<'_>, changes: &[String], dirty: Dirty) -> Result<Vec<Built>> {
-        let Checkout { source, packages, walk, .. } = checkout;
+        let Checkout { source, packages, walk } = checkout;
         match dirty {
             _ if changes.is_empty() => {}
             Dirty::Recorded => console::warning(format_args!("dirty build, {}", uncommitted(changes))),
@@ -96,7 +100,6 @@ pub(crate) struct Checkout<'a> {
     /// The packages that are chosen.
     pub(crate) packages: Vec<&'a Package>,
     walk: Walk,
-    untracked: Untracked,
 }
 
 impl<'a> Checkout<'a> {
@@ -106,14 +109,13 @@ impl<'a> Checkout<'a> {
         let source = Source::of(&manifest.directory)?;
         let out = make_directory(&options.out(&manifest.directory), &source)?;
         let walk = Walk::new(manifest.directory.clone(), out);
-        Ok(Self { source, packages, walk, untracked: Untracked::Counted })
+        Ok(Self { source, packages, walk })
     }
 
-    /// A package of a copy of a commit, in which things were built, and where its packages go. What git doesn't know in it
-    /// doesn't count as a change.
+    /// A package of a copy of a commit, and where its packages go.
     pub(crate) fn of_copy(source: Source, manifest: &'a Manifest, package: &'a Package, out: PathBuf) -> Self {
         let walk = Walk::new(manifest.directory.clone(), out);
-        Self { source, packages: vec![package], walk, untracked: Untracked::PassedOver }
+        Self { source, packages: vec![package], walk }
     }
 
     /// Refuses one with anything that is not committed.
@@ -132,8 +134,8 @@ impl<'a> Checkout<'a> {
 
     /// What is not as it was committed, for people.
     pub(crate) fn changes(&self) -> Result<Vec<String>> {
-        let Self { source, packages, walk, untracked } = self;
-        let mut changes = source.changes(*untracked)?;
+        let Self { source, packages, walk } = self;
+        let mut changes = source.changes()?;
         if let Some(ours) = directory_of_packages(walk, source, packages) {
             changes.retain(|path| !path.starts_with(&ours));
         }
@@ -171,12 +173,18 @@ pub(crate) fn whole_seconds(time: Timestamp) -> Result<Timestamp> {
     Timestamp::from_second(time.as_second()).context("time out of range")
 }
 
-/// Waits until no other build writes into the directory. Where directories can't be locked, names are still never taken twice:
-/// the later build fails.
+/// Waits until no other build writes into the directory, for a while. Where directories can't be locked, or somebody else holds
+/// that lock, names are still never taken twice: the later build fails.
 fn wait_for_turn(out: &Path) -> Option<File> {
     let directory = File::open(out).ok()?;
-    directory.lock().ok()?;
-    Some(directory)
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match directory.try_lock() {
+            Ok(()) => return Some(directory),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => thread::sleep(PAUSE),
+            Err(_) => return None,
+        }
+    }
 }
 
 /// Who maintains packages that don't say it themselves: the person whom git knows.

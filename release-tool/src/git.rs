@@ -6,7 +6,7 @@
 
 use std::{
     ffi::OsString,
-    os::unix::ffi::OsStringExt as _,
+    os::unix::{ffi::OsStringExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Command, Output},
     time::{Duration, Instant},
@@ -16,11 +16,29 @@ use anyhow::{Context, Result, bail};
 use console::safe;
 
 /// Settings that name programs, and what they are for us.
-const OFF: [(&str, &str); 4] = [
+const OFF: [(&str, &str); 5] = [
     ("core.fsmonitor", "false"),
     ("core.hooksPath", "/dev/null"),
     ("core.pager", "cat"),
+    ("column.ui", "never"),
     ("log.showSignature", "false"),
+];
+
+/// What tells git of a repository instead of the directory (`git rev-parse --local-env-vars`): whoever is called by a hook has some
+/// of it, and means the directory all the same. What configures git stays.
+const OF_ANOTHER_REPOSITORY: [&str; 12] = [
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_DIR",
+    "GIT_GRAFT_FILE",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_NAMESPACE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_SHALLOW_FILE",
+    "GIT_WORK_TREE",
 ];
 
 /// git in a directory.
@@ -118,6 +136,9 @@ impl Git {
             }
         };
         git.arg("--no-pager").args(arguments);
+        for variable in OF_ANOTHER_REPOSITORY {
+            git.env_remove(variable);
+        }
         // What a person set in this way stays.
         let first = std::env::var("GIT_CONFIG_COUNT").ok().and_then(|count| count.parse().ok()).unwrap_or(0);
         for (number, (key, value)) in (first..).zip(&self.settings) {
@@ -132,8 +153,12 @@ impl Git {
             .env("GIT_NO_LAZY_FETCH", "1")
             .env("GIT_ALLOW_PROTOCOL", if self.place == Place::Checkout { "none" } else { "https:ssh:file" })
             .env("GIT_TERMINAL_PROMPT", "0")
+            // A path is that path, whatever is in it.
+            .env("GIT_LITERAL_PATHSPECS", "1")
             .envs(self.variables.iter().copied())
             .env("LC_ALL", "C")
+            // What is typed on a terminal ends us, and not what we have begun: that is up to us.
+            .process_group(0)
             .output()
             .context("could not run `git`: install the package `git`")?;
         match self.place {

@@ -46,7 +46,7 @@ fn refused(checked: &Checked, policy: &Policy) -> Vec<Problem> {
 
 /// The content of a file below a directory, also through links that lead to no other place; else why not, as the end of a
 /// sentence about it.
-fn read_below(directory: &Path, file: &str) -> Result<Vec<u8>, String> {
+pub(crate) fn read_below(directory: &Path, file: &str) -> Result<Vec<u8>, String> {
     let unreadable = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => "is missing".to_owned(),
         _ => format!("cannot be read: {error}"),

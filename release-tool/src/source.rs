@@ -69,8 +69,8 @@ impl Source {
     /// What was changed and not committed, or isn't known to git nor ignored, relative to the top directory, for people.
     ///
     /// Releases that were built before don't count, wherever they were put.
-    pub(crate) fn changes(&self, untracked: Untracked) -> Result<Vec<String>> {
-        changes(&self.top, untracked)
+    pub(crate) fn changes(&self) -> Result<Vec<String>> {
+        changes(&self.top)
     }
 }
 
@@ -103,36 +103,22 @@ fn no_repository(directory: &Path, error: anyhow::Error) -> anyhow::Error {
 /// What of a checkout is not committed, below its top directory: also what is gone. Of repositories inside of it nothing.
 pub(crate) fn uncommitted_paths(top: &Path) -> Result<Vec<PathBuf>> {
     let git = Git::at(top).without_own_filters()?;
-    let status = git.run(&status(Untracked::Counted))?;
+    let status = git.run(&STATUS)?;
     let changed = lines(&status).filter(|line| is_change(line));
     Ok(changed.map(|line| PathBuf::from(OsString::from_vec(line.get(3..).unwrap_or_default().to_vec()))).collect())
 }
 
-/// Whether files that git doesn't know count as changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Untracked {
-    /// Each does.
-    Counted,
-    /// None does: only what git knows has to be as it was committed.
-    PassedOver,
-}
-
-/// The question what was changed. git would look into submodules with the filters of their own configuration: they are asked
-/// one by one.
-fn status(untracked: Untracked) -> [&'static str; 6] {
-    let untracked = match untracked {
-        Untracked::Counted => "--untracked-files=all",
-        Untracked::PassedOver => "--untracked-files=no",
-    };
-    ["status", "--porcelain=v1", "-z", untracked, "--no-renames", "--ignore-submodules=dirty"]
-}
+/// The question what was changed. git would look into submodules with the filters of their own configuration: they are asked one
+/// by one.
+const STATUS: [&str; 6] =
+    ["status", "--porcelain=v1", "-z", "--untracked-files=all", "--no-renames", "--ignore-submodules=dirty"];
 
 /// The changes in a repository and in those inside of it.
-fn changes(directory: &Path, untracked: Untracked) -> Result<Vec<String>> {
+fn changes(directory: &Path) -> Result<Vec<String>> {
     let git = Git::at(directory).without_own_filters()?;
     let (status, listed) = thread::scope(|scope| {
         let listed = scope.spawn(|| git.run(&["ls-files", "--stage", "-z"]));
-        (git.run(&status(untracked)), joined(listed))
+        (git.run(&STATUS), joined(listed))
     });
     let mut changed: Vec<String> =
         lines(&status?).filter(|line| is_change(line)).map(|line| shown(line.get(3..))).collect();
@@ -143,7 +129,7 @@ fn changes(directory: &Path, untracked: Untracked) -> Result<Vec<String>> {
             continue;
         }
         if top(&Git::at(&submodule))? == submodule {
-            let below = changes(&submodule, untracked)?;
+            let below = changes(&submodule)?;
             changed.extend(below.into_iter().map(|below| format!("{}/{below}", shown(Some(path)))));
         } else {
             changed.push(shown(Some(path)));

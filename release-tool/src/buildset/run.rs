@@ -16,16 +16,22 @@ const BY_SIGNAL: i32 = 128;
 /// The signals that end a try, as long as it lasts: without this they would end this process and leave the overlay.
 #[derive(Debug)]
 pub(crate) struct Signals {
-    interrupt: Incoming,
-    quit: Incoming,
-    terminate: Incoming,
-    hang_up: Incoming,
+    interrupt: Option<Incoming>,
+    quit: Option<Incoming>,
+    terminate: Option<Incoming>,
+    hang_up: Option<Incoming>,
 }
 
 impl Signals {
-    /// Takes note of signals from now on.
+    /// Takes note of signals from now on, but for those that are ignored, as nohup(1) has it.
     pub(crate) fn listen() -> Result<Self> {
-        let listen = |kind| signal(kind).context("could not listen for signals");
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let listen = |kind: SignalKind| {
+            if is_ignored(&status, kind.as_raw_value()) {
+                return Ok(None);
+            }
+            signal(kind).map(Some).context("could not listen for signals")
+        };
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
             quit: listen(SignalKind::quit())?,
@@ -37,12 +43,27 @@ impl Signals {
     /// Waits for the next one.
     pub(crate) async fn next(&mut self) -> Signal {
         tokio::select! {
-            _ = self.interrupt.recv() => Signal::INT,
-            _ = self.quit.recv() => Signal::QUIT,
-            _ = self.terminate.recv() => Signal::TERM,
-            _ = self.hang_up.recv() => Signal::HUP,
+            () = come(&mut self.interrupt) => Signal::INT,
+            () = come(&mut self.quit) => Signal::QUIT,
+            () = come(&mut self.terminate) => Signal::TERM,
+            () = come(&mut self.hang_up) => Signal::HUP,
         }
     }
+}
+
+/// Waits for a signal; for ever, if it is ignored.
+async fn come(incoming: &mut Option<Incoming>) {
+    match incoming {
+        Some(incoming) => drop(incoming.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether a signal is ignored by what `/proc/PID/status` says (proc(5), `SigIgn`).
+fn is_ignored(status: &str, signal: i32) -> bool {
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    ignored >> (signal - 1) & 1 == 1
 }
 
 /// How a command ended.
@@ -142,6 +163,12 @@ mod tests {
         ] {
             assert_eq!(in_foreground(stat), expected, "{stat:?}");
         }
+    }
+
+    #[test]
+    fn what_is_ignored_is_told_by_its_bit() {
+        let status = "Name:\trelease\nSigIgn:\t0000000000000001\nSigCgt:\t0000000000000002\n";
+        assert!(is_ignored(status, 1) && !is_ignored(status, 2) && !is_ignored("", 1));
     }
 
     #[test]

@@ -29,14 +29,21 @@ pub(crate) fn checked_out(git: &Git) -> Result<(Commit, Commit)> {
 
 /// The branch that changes are merged into: the one that is said, or that `origin` has as its own.
 pub(crate) fn target_branch(git: &Git, said: Option<String>) -> Result<String> {
-    let arguments = ["symbolic-ref", "-q", "refs/remotes/origin/HEAD"];
-    let of_origin = git.ask(&arguments)?.map(|printed| text(&arguments, printed)).transpose()?;
-    let of_origin = of_origin.as_deref().and_then(|name| name.strip_prefix("refs/remotes/origin/"));
-    let branch = said.or_else(|| of_origin.map(str::to_owned)).unwrap_or_else(|| USUAL_BRANCH.to_owned());
+    let branch = match said {
+        Some(branch) => branch,
+        None => branch_of_origin(git)?.unwrap_or_else(|| USUAL_BRANCH.to_owned()),
+    };
     if git.ask(&["check-ref-format", &format!("refs/heads/{branch}")])?.is_none() || branch.starts_with('-') {
         return Err(UsageError::new(format!("`{}` is no name of a branch", safe(&branch))).into());
     }
     Ok(branch)
+}
+
+/// The branch that `origin` has as its own, if that is known.
+pub(crate) fn branch_of_origin(git: &Git) -> Result<Option<String>> {
+    let arguments = ["symbolic-ref", "-q", "refs/remotes/origin/HEAD"];
+    let name = git.ask(&arguments)?.map(|printed| text(&arguments, printed)).transpose()?;
+    Ok(name.and_then(|name| name.strip_prefix("refs/remotes/origin/").map(str::to_owned)))
 }
 
 /// The newest commits of a branch's first-parent line, each with its tree.

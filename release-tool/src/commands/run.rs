@@ -1,23 +1,25 @@
 //! `release run`: does what a repository says in `.pipeline/config.yaml`.
 
-use std::{num::NonZeroUsize, path::PathBuf, process::ExitCode, thread::available_parallelism};
+use std::{
+    fs::OpenOptions, num::NonZeroUsize, path::PathBuf, pin::pin, process::ExitCode, thread::available_parallelism,
+};
 
 use anyhow::Result;
 use bucket::{ChangeId, RunResult};
 use clap::Args;
-use console::{note, print, print_json};
+use console::{UsageError, note, print, print_json};
 use pipeline::{Action, Checked, Pipeline};
 use serde_json::{Value, json};
 
 use crate::{
     buildset::run::{Ended, Signals},
-    manifest::Manifest,
     options::{Options, wait_for},
     run::{
         self, Done, Way,
-        prepare::{Asked, Prepared, choose, prepare, read},
+        prepare::{Asked, Files, Prepared, prepare},
         report, work,
     },
+    source::Source,
 };
 
 const EXAMPLES: &str = "\
@@ -79,40 +81,62 @@ fn action(text: &str) -> Result<&'static str, String> {
 
 impl RunPipelines {
     pub(crate) fn run(self, options: &Options) -> Result<ExitCode> {
-        let allowed = if self.allow.is_empty() { Action::ALL.to_vec() } else { self.allow.clone() };
         if self.dry_run {
-            return self.show(options, &allowed).map(|()| ExitCode::SUCCESS);
+            return self.show(options).map(|()| ExitCode::SUCCESS);
         }
-        let asked = Asked {
-            pipelines: self.pipelines.clone(),
-            note: self.note.clone(),
-            allowed,
-            is_dirty: self.dirty,
-            change: self.change.clone(),
-            target: self.target.clone(),
-        };
-        let Done { run, signal } = wait_for(async {
+        if let Some(path) = &self.junit {
+            // Nobody wants to wait for a run and learn then that its results can't be written.
+            let opened = OpenOptions::new().append(true).create(true).open(path);
+            opened.map_err(|error| UsageError::new(format!("`{}` cannot be written: {error}", path.display())))?;
+        }
+        let done = wait_for(async {
             // From here on, no signal ends this process before it has cleared up.
             let mut signals = Signals::listen()?;
-            work::clear_dead().await;
-            let Prepared { shared, run, work } = prepare(options, asked).await?;
+            let mut preparing = pin!(async {
+                work::clear_dead().await;
+                prepare(options, self.asked()).await
+            });
+            let prepared = tokio::select! {
+                prepared = &mut preparing => prepared?,
+                signal = signals.next() => {
+                    // Nothing runs yet, and what is read ends by itself.
+                    drop(preparing.await);
+                    return Ok(Err(signal));
+                }
+            };
+            let Prepared { shared, run, work } = prepared;
             let way = Way { jobs: self.jobs(&shared.checked), is_fail_fast: self.fail_fast, is_kept: self.keep };
             note(format_args!("run {}: what its stages say is kept in {}", run.run, shared.logs.display()));
-            run::run(shared, run, way, work, &mut signals).await
+            run::run(shared, run, way, work, &mut signals).await.map(Ok)
         })?;
-        if let Some(path) = &self.junit {
-            report::write_junit(&run, path)?;
-        }
+        let Done { run, signal } = match done {
+            Ok(done) => done,
+            Err(signal) => return Ok(ExitCode::from(Ended::by(signal).status)),
+        };
         if options.json {
             print_json(&run)?;
         } else {
             report::show(&run)?;
+        }
+        if let Some(path) = &self.junit {
+            report::write_junit(&run, path)?;
         }
         Ok(match signal {
             Some(signal) => ExitCode::from(Ended::by(signal).status),
             None if run.result == RunResult::Passed => ExitCode::SUCCESS,
             None => ExitCode::FAILURE,
         })
+    }
+
+    fn asked(&self) -> Asked {
+        Asked {
+            pipelines: self.pipelines.clone(),
+            note: self.note.clone(),
+            allowed: if self.allow.is_empty() { Action::ALL.to_vec() } else { self.allow.clone() },
+            is_dirty: self.dirty,
+            change: self.change.clone(),
+            target: self.target.clone(),
+        }
     }
 
     fn jobs(&self, checked: &Checked) -> usize {
@@ -122,22 +146,18 @@ impl RunPipelines {
     }
 
     /// Shows what would run.
-    fn show(&self, options: &Options, allowed: &[&str]) -> Result<()> {
+    fn show(&self, options: &Options) -> Result<()> {
         let directory = options.directory()?;
-        let manifest = Manifest::read(&directory)?;
-        let checked = read(&directory, &manifest, &manifest.pipeline, allowed)?;
-        let chosen = choose(&checked, &self.pipelines)?;
-        let pipelines: Vec<&Pipeline> = chosen.iter().map(|at| &checked.pipelines.pipelines[*at]).collect();
-        for warned in &checked.warnings {
-            console::warning(console::one_line(&warned.to_string()));
-        }
+        let source = Source::of(&directory)?;
+        let files = Files::read(&directory, "the checkout", (&source, &directory), &self.asked())?;
+        let (checked, pipelines) = (&files.checked, files.pipelines());
         if options.json {
             let concurrency = checked.pipelines.concurrency;
             return print_json(
                 &json!({ "concurrency": concurrency, "pipelines": pipelines, "variants": checked.variants }),
             );
         }
-        pipelines.iter().try_for_each(|pipeline| print(&shown(pipeline, &checked)))
+        pipelines.iter().try_for_each(|pipeline| print(&shown(pipeline, checked)))
     }
 }
 

@@ -23,6 +23,8 @@ use crate::run::{output::Output, processes};
 
 /// How much is read at once of what a command says.
 const CHUNK: usize = 64 << 10;
+/// Most that a pipe of somebody without rights holds (`pipe(7)`, `pipe-max-size`).
+const MAX_PIPE: usize = 1 << 20;
 
 /// Why a stage ended before it had done all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,6 +105,9 @@ impl Commands {
         output: &mut Output,
     ) -> Result<(), Unfinished> {
         let shown = shown(arguments);
+        if *self.limits.stop.borrow() {
+            return Err(Unfinished::Stopped);
+        }
         output.begin_command();
         output.say(&format!("$ {shown}"));
         let mut child = self.spawn(arguments, variables, directory)?;
@@ -127,8 +132,7 @@ impl Commands {
                 }
             }
         };
-        // All that it said before it ended is there.
-        while self.hear(output, &mut buffer) {}
+        self.hear_out(output, &mut buffer);
         let status = status.with_context(|| format!("could not wait for `{shown}`"))?;
         if status.success() { Ok(()) } else { Err(Unfinished::Failed(format!("`{shown}` {}", ended(status)))) }
     }
@@ -176,7 +180,16 @@ impl Commands {
                 }
             }
         }
-        while self.hear(output, buffer) {}
+        self.hear_out(output, buffer);
+    }
+
+    /// Takes what was said before a command ended: no more than a pipe holds, as others may go on speaking.
+    fn hear_out(&self, output: &mut Output, buffer: &mut [u8]) {
+        for _ in 0..MAX_PIPE / CHUNK {
+            if !self.hear(output, buffer) {
+                break;
+            }
+        }
     }
 
     /// Takes what there is to be heard; whether there was something.

@@ -87,7 +87,7 @@ async fn try_out(
     if test.is_empty() {
         return Ok(());
     }
-    let directory = running.directory();
+    let directory = running.directory()?;
     running.output.say(&format!("{server} runs it"));
     running.commands.run(test, &BTreeMap::new(), &directory, &mut running.output).await
 }

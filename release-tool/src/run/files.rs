@@ -24,12 +24,12 @@ pub(super) struct Found {
     pub(super) to: PathBuf,
 }
 
-/// The files below a directory that a source means, each with where it comes to.
+/// The files below a directory of a copy, whose own is `top`, that a source means, each with where it comes to.
 ///
 /// A source without wildcards is one file, which comes to `destination`, or a directory, whose files come below that. With
 /// wildcards the files come below `destination`, by their path after the last directory without one; unless that is the source
 /// itself, which leaves each where it was.
-pub(super) fn find(root: &Path, source: &str, destination: &str) -> Result<Vec<Found>> {
+pub(super) fn find(top: &Path, root: &Path, source: &str, destination: &str) -> Result<Vec<Found>> {
     let source = normal(source);
     let (fixed, has_wildcards) = fixed_part(&source);
     let base = root.join(&fixed);
@@ -39,20 +39,20 @@ pub(super) fn find(root: &Path, source: &str, destination: &str) -> Result<Vec<F
         metadata => metadata.with_context(|| format!("could not look at `{shown}`"))?,
     };
     if !has_wildcards && !metadata.is_dir() {
-        let file = inside(root, &base)?;
+        let file = inside(top, &base)?;
         return Ok(vec![Found { file, to: normal(destination) }]);
     }
     let matcher = has_wildcards.then(|| matcher(&source)).transpose()?;
     let stays = normal(destination) == source;
     let mut found = Vec::new();
-    for file in files_below(&inside_directory(root, &base)?)? {
+    for file in files_below(&inside_directory(top, &base)?)? {
         let path = base.join(&file);
         let below_root = fixed.join(&file);
         if matcher.as_ref().is_some_and(|matcher| !matcher.is_match(&below_root)) {
             continue;
         }
         let to = if stays { below_root } else { normal(destination).join(&file) };
-        found.push(Found { file: inside(root, &path)?, to });
+        found.push(Found { file: inside(top, &path)?, to });
     }
     if found.is_empty() {
         bail!("no file is `{shown}`");
@@ -60,20 +60,34 @@ pub(super) fn find(root: &Path, source: &str, destination: &str) -> Result<Vec<F
     Ok(found)
 }
 
-/// Copies a file to where it comes to, below a directory of the own copy.
-pub(super) fn take(root: &Path, found: &Found) -> Result<()> {
+/// Copies a file to where it comes to, below a directory of the own copy, whose own is `top`.
+pub(super) fn take(top: &Path, root: &Path, found: &Found) -> Result<()> {
     let to = root.join(&found.to);
     let shown = || format!("could not copy to `{}`", safe(&found.to.to_string_lossy()));
     let directory = to.parent().unwrap_or(root);
+    // What is there of it leads nowhere else; what is not, is made, and has no links.
+    let there = directory.ancestors().find(|ancestor| ancestor.symlink_metadata().is_ok()).unwrap_or(top);
+    inside_directory(top, there)?;
     fs::create_dir_all(directory).with_context(shown)?;
-    inside_directory(root, directory)?;
-    if to.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink()) {
-        fs::remove_file(&to).with_context(shown)?;
+    inside_directory(top, directory)?;
+    match to.symlink_metadata() {
+        Ok(metadata) if metadata.is_symlink() => fs::remove_file(&to).with_context(shown)?,
+        Ok(metadata) if !metadata.is_file() => bail!("{}: something is there that is no file", shown()),
+        _ => {}
     }
     if to.canonicalize().is_ok_and(|there| there == found.file) {
         return Ok(());
     }
     fs::copy(&found.file, &to).with_context(shown).map(drop)
+}
+
+/// The directory itself, if it is one and lies in a copy, whichever links lead there.
+pub(super) fn inside_directory(top: &Path, path: &Path) -> Result<PathBuf> {
+    let directory = resolved(top, path)?;
+    if !directory.is_dir() {
+        bail!("`{}` is no directory", below(top, path));
+    }
+    Ok(directory)
 }
 
 /// A path without `.`.
@@ -120,30 +134,26 @@ fn files_below(directory: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// A file, if it is one and lies in the copy, whichever links lead there.
-fn inside(root: &Path, path: &Path) -> Result<PathBuf> {
-    let shown = || safe(&path.strip_prefix(root).unwrap_or(path).to_string_lossy());
-    let file = path.canonicalize().with_context(|| format!("could not find `{}`", shown()))?;
-    if !is_inside(root, &file)? {
-        bail!("`{}` is a link that leads out of the stage's copy", shown());
-    }
+fn inside(top: &Path, path: &Path) -> Result<PathBuf> {
+    let file = resolved(top, path)?;
     if !file.is_file() {
-        bail!("`{}` is neither a file nor a link to one", shown());
+        bail!("`{}` is neither a file nor a link to one", below(top, path));
     }
     Ok(file)
 }
 
-fn inside_directory(root: &Path, path: &Path) -> Result<PathBuf> {
-    let shown = || safe(&path.strip_prefix(root).unwrap_or(path).to_string_lossy());
-    let directory = path.canonicalize().with_context(|| format!("could not find the directory `{}`", shown()))?;
-    if !is_inside(root, &directory)? {
-        bail!("`{}` is a link that leads out of the stage's copy", shown());
+/// What a path leads to, which has to be in the copy.
+fn resolved(top: &Path, path: &Path) -> Result<PathBuf> {
+    let resolved = path.canonicalize().with_context(|| format!("could not find `{}`", below(top, path)))?;
+    if !resolved.starts_with(top.canonicalize().context("could not find the stage's copy")?) {
+        bail!("`{}` is a link that leads out of the stage's copy", below(top, path));
     }
-    Ok(directory)
+    Ok(resolved)
 }
 
-fn is_inside(root: &Path, path: &Path) -> Result<bool> {
-    let root = root.canonicalize().context("could not find the stage's copy")?;
-    Ok(path.starts_with(root))
+/// A path as it is below the copy, for people.
+fn below(top: &Path, path: &Path) -> String {
+    safe(&path.strip_prefix(top).unwrap_or(path).to_string_lossy())
 }
 
 #[cfg(test)]
@@ -165,7 +175,7 @@ mod tests {
     }
 
     fn found(root: &Path, source: &str, destination: &str) -> Result<Vec<String>, String> {
-        let found = find(root, source, destination).map_err(|error| format!("{error:#}"))?;
+        let found = find(root, root, source, destination).map_err(|error| format!("{error:#}"))?;
         Ok(found.iter().map(|found| found.to.display().to_string()).collect())
     }
 
@@ -206,15 +216,15 @@ mod tests {
             assert!(refused.contains("leads out of the stage's copy"), "{source}: {refused}");
         }
         let one = Found { file: root.path().join("in/a").canonicalize().unwrap(), to: "directory/x".into() };
-        let refused = format!("{:#}", take(root.path(), &one).unwrap_err());
+        let refused = format!("{:#}", take(root.path(), root.path(), &one).unwrap_err());
         assert!(refused.contains("`directory` is a link that leads out"), "{refused}");
         assert!(!other.path().join("x").exists());
         // What lies there as a link is replaced, and what it leads to is left.
-        take(root.path(), &Found { to: "outside".into(), ..one.clone() }).unwrap();
+        take(root.path(), root.path(), &Found { to: "outside".into(), ..one.clone() }).unwrap();
         assert_eq!(fs::read_to_string(&secret).unwrap(), "secret");
         assert_eq!(fs::read_to_string(root.path().join("outside")).unwrap(), "in/a");
         // A file that stays where it is isn't emptied.
-        take(root.path(), &Found { to: "in/a".into(), ..one }).unwrap();
+        take(root.path(), root.path(), &Found { to: "in/a".into(), ..one }).unwrap();
         assert_eq!(fs::read_to_string(root.path().join("in/a")).unwrap(), "in/a");
     }
 }

@@ -38,7 +38,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use bucket::{Bucket, Commit, Run, RunPlace, RunResult, StageResult, TopicName};
 use console::{note, warning};
 use futures_util::FutureExt as _;
@@ -47,6 +47,7 @@ use rustix::process::Signal;
 use tokio::{
     sync::{OnceCell, watch},
     task::JoinSet,
+    time::timeout,
 };
 
 use crate::{
@@ -64,10 +65,14 @@ use crate::{
         values::Values,
         work::Work,
     },
+    source::Source,
 };
 
 /// How long a stage may take that builds no variant, beside how long its trial may.
 const USUAL_TIME: Duration = Duration::from_mins(30);
+
+/// How long a run waits for what is recorded of its change, before it begins.
+const RECORD_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How a run goes.
 #[derive(Debug, Clone, Copy)]
@@ -94,7 +99,9 @@ pub(crate) struct Shared {
     pub(crate) logs: PathBuf,
     /// Where packages go.
     pub(crate) out: PathBuf,
-    /// The directory of `release.toml` in the checkout.
+    /// The checkout, as it was when the run began.
+    pub(crate) source: Source,
+    /// The directory of `release.toml` in it.
     pub(crate) directory: PathBuf,
     /// Variables of all stages.
     pub(crate) environment: BTreeMap<String, String>,
@@ -175,7 +182,7 @@ impl Shared {
 
     /// The commit that it is of.
     fn commit(&self) -> &Commit {
-        self.original.commit()
+        &self.source.commit
     }
 
     /// Whether it has a bucket at all.
@@ -194,6 +201,14 @@ impl Shared {
             None => self.options.production_of(Some(&self.manifest)).boxed(),
         };
         self.bucket.get_or_try_init(open).await
+    }
+
+    /// Which version of its change it is of, as far as that is recorded.
+    async fn patchset(&self) -> Option<u32> {
+        let of_change = self.of_change.as_ref().filter(|_| self.has_bucket())?;
+        let reading = async { self.bucket().await.ok()?.change(&of_change.id).await.ok()? };
+        let (_, change) = timeout(RECORD_PATIENCE, reading.boxed()).await.ok()??;
+        (change.commit == *self.commit()).then_some(change.patchset)
     }
 
     /// Where uploads are announced.
@@ -218,6 +233,7 @@ pub(crate) async fn run(shared: Shared, run: Run, way: Way, work: Work, signals:
     let (stop, stopped) = watch::channel(false);
     let mut graph = Graph::of(&shared.pipelines());
     let mut values: Vec<Values> = vec![Values::default(); shared.chosen.len()];
+    let run = Run { patchset: shared.patchset().await, ..run };
     let mut recorder = Recorder::begin(shared.clone(), run).await;
     let mut tasks: JoinSet<Ended> = JoinSet::new();
     let mut signal = None;
@@ -234,7 +250,11 @@ pub(crate) async fn run(shared: Shared, run: Run, way: Way, work: Work, signals:
         }
         tokio::select! {
             Some(ended) = tasks.join_next() => {
-                let ended = ended.map_err(|_| anyhow!("a stage ended in a way that is no end"))?;
+                let Ok(ended) = ended else {
+                    warning("a stage broke off, which is a fault of `release`: nothing else begins");
+                    graph.stop();
+                    continue;
+                };
                 graph.end(ended.id, ended.state);
                 tell(&shared, &ended);
                 recorder.change(|run, now| record::end(run, &ended, now));
@@ -251,7 +271,7 @@ pub(crate) async fn run(shared: Shared, run: Run, way: Way, work: Work, signals:
             }
         }
     }
-    clear_up(work, way.is_kept).await?;
+    clear_up(work, way.is_kept).await;
     let result = match signal {
         Some(_) => RunResult::Interrupted,
         None if graph.has_passed() => RunResult::Passed,
@@ -271,15 +291,16 @@ fn tell(shared: &Shared, ended: &Ended) {
 }
 
 /// Ends all that is left running of a run, and removes where it worked.
-async fn clear_up(work: Work, is_kept: bool) -> Result<()> {
-    if !processes::end(processes::descendants).await {
+async fn clear_up(work: Work, is_kept: bool) {
+    if !processes::end_all().await {
         warning("some of what the run started could not be ended, and goes on");
     }
-    processes::reap();
-    if is_kept {
-        let path = work.keep()?;
-        note(format_args!("the copies are left in `{}`: remove it when you are done", path.display()));
-        return Ok(());
+    let path = work.path().display().to_string();
+    let done = if is_kept { work.keep() } else { running::blocking(move || work.end()).await };
+    match done {
+        // What became of the run stays true.
+        Err(error) => warning(format_args!("{error:#}")),
+        Ok(()) if is_kept => note(format_args!("the copies are left in `{path}`: remove it when you are done")),
+        Ok(()) => {}
     }
-    running::blocking(move || work.end()).await
 }

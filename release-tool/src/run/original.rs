@@ -8,7 +8,7 @@ use std::{
     fs,
     io::ErrorKind,
     os::unix::{ffi::OsStrExt as _, fs::symlink},
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -45,15 +45,77 @@ pub(crate) struct Original {
     submodules: Vec<(PathBuf, Original)>,
     /// What is not committed and comes with it, below its top directory.
     uncommitted: Vec<PathBuf>,
+    /// Where that is as it was when the run began.
+    taken: PathBuf,
 }
 
 impl Original {
-    /// That of a checkout, with its uncommitted changes if they are wanted.
-    pub(super) fn of(directory: &Path, source: &Source, is_dirty: bool) -> Result<Self> {
+    /// That of a checkout.
+    pub(super) fn of(directory: &Path, source: &Source) -> Result<Self> {
         let below = directory.strip_prefix(&source.top).unwrap_or(Path::new("")).to_owned();
-        let uncommitted = if is_dirty { uncommitted_paths(&source.top)? } else { Vec::new() };
         let original = Self::at(&source.top, source.commit.clone(), source.branch.clone(), source.repo.clone())?;
-        Ok(Self { below, uncommitted, ..original })
+        Ok(Self { below, ..original })
+    }
+
+    /// With what is not committed but for what is below `out`, as it is now: it is kept in the directory `taken`.
+    pub(super) fn with_uncommitted(mut self, out: &Path, taken: &Path) -> Result<Self> {
+        let is_taken = |path: &PathBuf| !self.top.join(path).starts_with(out);
+        self.uncommitted = uncommitted_paths(&self.top)?.into_iter().filter(is_taken).collect();
+        taken.clone_into(&mut self.taken);
+        fs::create_dir_all(taken).with_context(|| format!("could not create the directory `{}`", taken.display()))?;
+        for path in &self.uncommitted {
+            take(&self.top.join(path), taken, path).with_context(|| format!("could not copy `{}`", path.display()))?;
+        }
+        for (place, submodule) in &self.submodules {
+            let source = Source::of(&submodule.top)?;
+            if source.commit != submodule.commit || !source.changes()?.is_empty() {
+                let shown = one_line(&place.to_string_lossy());
+                warning(format_args!("what is not committed in the submodule `{shown}`, or not as that, is left out"));
+            }
+        }
+        Ok(self)
+    }
+
+    /// Refuses a directory of the project that isn't one in the commit.
+    pub(super) fn ensure_directory(&self, directory: &str) -> Result<(), String> {
+        let path: PathBuf = self.below.join(directory).components().filter(|part| *part != Component::CurDir).collect();
+        if path.as_os_str().is_empty() || !self.uncommitted.is_empty() {
+            return Ok(());
+        }
+        let (commit, path) = (self.commit.to_string(), path.to_string_lossy());
+        let listed = Git::at(&self.top).run(&["ls-tree", "-z", "--full-tree", &commit, "--", &path]);
+        match listed.map_err(|error| format!("{error:#}"))?.split(|byte| *byte == b' ').next() {
+            Some(b"040000" | b"160000") => Ok(()),
+            Some(b"120000") => Err("is a link in the commit".to_owned()),
+            _ => Err("is no directory in the commit".to_owned()),
+        }
+    }
+
+    /// What of a copy is not as it was committed, for people. It is looked at afresh: a stage may have written whatever git
+    /// remembers there. What git doesn't know doesn't count.
+    pub(super) fn changes_in(&self, copy: &Path, afresh: &Path) -> Result<Vec<String>> {
+        let git = self.repository(&afresh.join("own"))?;
+        let commit = self.commit.to_string();
+        git.run(&["update-ref", "--no-deref", "HEAD", &commit])?;
+        git.run(&["read-tree", &commit])?;
+        let tree = format!("--work-tree={}", copy.display());
+        let status = [
+            &tree,
+            "status",
+            "--porcelain=v1",
+            "-z",
+            "--untracked-files=no",
+            "--no-renames",
+            "--ignore-submodules=all",
+        ];
+        let status = git.run(&status)?;
+        let mut changed = shown_changes(&status);
+        for (nth, (place, submodule)) in self.submodules.iter().enumerate() {
+            let shown = place.to_string_lossy();
+            let below = submodule.changes_in(&copy.join(place), &afresh.join(nth.to_string()))?;
+            changed.extend(below.iter().map(|below| format!("{shown}/{below}")));
+        }
+        Ok(changed)
     }
 
     fn at(top: &Path, commit: Commit, branch: String, remote: String) -> Result<Self> {
@@ -93,12 +155,8 @@ impl Original {
             tags,
             submodules,
             uncommitted: Vec::new(),
+            taken: PathBuf::new(),
         })
-    }
-
-    /// The commit.
-    pub(super) fn commit(&self) -> &Commit {
-        &self.commit
     }
 
     /// The directory of `release.toml`, in a copy.
@@ -115,33 +173,32 @@ impl Original {
         }
         for path in &self.uncommitted {
             let shown = || format!("could not copy `{}`", path.display());
-            take(&self.top.join(path), &to.join(path)).with_context(shown)?;
+            take(&self.taken.join(path), to, path).with_context(shown)?;
         }
         Ok(())
     }
 
-    /// Makes a copy that has only these files and directories of the project, as far as there are any.
+    /// Makes a copy that has only these files and directories of the project, as far as there are any; a whole one, if there are
+    /// links among them, which may lead to any other.
     pub(super) fn copy_some(&self, to: &Path, names: &[&str]) -> Result<()> {
-        let git = self.repository(to)?;
         let wanted: Vec<String> =
             names.iter().map(|name| self.below.join(name).to_string_lossy().into_owned()).collect();
-        let mut arguments = vec!["ls-tree", "--name-only", "-z", "--full-tree"];
         let commit = self.commit.to_string();
-        arguments.extend([commit.as_str(), "--"]);
+        let mut arguments = vec!["ls-tree", "-r", "-z", "--full-tree", commit.as_str(), "--"];
         arguments.extend(wanted.iter().map(String::as_str));
-        let listed = git.run(&arguments)?;
-        let there = |name: &String| listed.split(|byte| *byte == 0).any(|found| found == name.as_bytes());
-        let there: Vec<&str> = wanted.iter().filter(|name| there(name)).map(String::as_str).collect();
-        if !there.is_empty() {
-            self.check_out(&git, &there)?;
+        let listed = Git::at(&self.top).run(&arguments)?;
+        let entries: Vec<&[u8]> = listed.split(|byte| *byte == 0).collect();
+        if !self.uncommitted.is_empty() || entries.iter().any(|entry| entry.starts_with(b"120000 ")) {
+            return self.copy(to);
         }
-        for path in &self.uncommitted {
-            if wanted.iter().any(|wanted| path.starts_with(wanted)) {
-                take(&self.top.join(path), &to.join(path))
-                    .with_context(|| format!("could not copy `{}`", path.display()))?;
-            }
-        }
-        Ok(())
+        let paths = entries.iter().filter_map(|entry| split_at_tab(entry)).map(|(_, path)| OsStr::from_bytes(path));
+        let there: Vec<&str> = wanted
+            .iter()
+            .filter(|name| paths.clone().any(|path| Path::new(path).starts_with(name)))
+            .map(String::as_str)
+            .collect();
+        let git = self.repository(to)?;
+        if there.is_empty() { Ok(()) } else { self.check_out(&git, &there) }
     }
 
     /// A repository without files that has all that the checkout's has.
@@ -203,23 +260,51 @@ fn split_at_tab(line: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&line[..at], &line[at + 1..]))
 }
 
-/// Makes one file in a copy what it is in the checkout: the same, or absent.
-fn take(from: &Path, to: &Path) -> std::io::Result<()> {
+/// What `git status` says, for people.
+fn shown_changes(status: &[u8]) -> Vec<String> {
+    let lines = status.split(|byte| *byte == 0).filter(|line| !line.is_empty());
+    lines.map(|line| String::from_utf8_lossy(line.get(3..).unwrap_or_default()).into_owned()).collect()
+}
+
+/// Makes one file below a directory what it is elsewhere: the same, or absent. What is in its way and of another kind is removed,
+/// and no link is followed.
+fn take(from: &Path, to: &Path, path: &Path) -> std::io::Result<()> {
     let metadata = match from.symlink_metadata() {
-        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => None,
         metadata => Some(metadata?),
     };
     // A repository of its own, which git takes for one file.
     if metadata.as_ref().is_some_and(fs::Metadata::is_dir) {
         return Ok(());
     }
-    match fs::remove_file(to) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
+    let mut at = to.to_owned();
+    for part in path.parent().unwrap_or(Path::new("")).components() {
+        at.push(part);
+        match at.symlink_metadata() {
+            Ok(there) if there.is_dir() => {}
+            Ok(_) if metadata.is_none() => return Ok(()),
+            Ok(_) => {
+                fs::remove_file(&at)?;
+                fs::create_dir(&at)?;
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound && metadata.is_none() => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => fs::create_dir(&at)?,
+            Err(error) => return Err(error),
+        }
     }
-    let Some(metadata) = metadata else { return Ok(()) };
-    if let Some(directory) = to.parent() {
-        fs::create_dir_all(directory)?;
+    let to = to.join(path);
+    match to.symlink_metadata() {
+        // Files in it that are gone are listed one by one, and whatever is left is none of git's.
+        Ok(there) if there.is_dir() && metadata.is_none() => return Ok(()),
+        Ok(there) if there.is_dir() => fs::remove_dir_all(&to)?,
+        Ok(_) => fs::remove_file(&to)?,
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
     }
-    if metadata.is_symlink() { symlink(fs::read_link(from)?, to) } else { fs::copy(from, to).map(drop) }
+    match metadata {
+        Some(metadata) if metadata.is_symlink() => symlink(fs::read_link(from)?, to),
+        Some(metadata) if metadata.is_file() => fs::copy(from, to).map(drop),
+        // It is gone; or a socket, a pipe or a device, which are nothing that git knows.
+        _ => Ok(()),
+    }
 }

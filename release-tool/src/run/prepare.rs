@@ -20,16 +20,17 @@ use crate::{
     git::Git,
     manifest::{FILE, Manifest, PipelineRules},
     options::{Options, policy},
+    pack::parse_note,
     pipelines,
     run::{
         Shared,
         original::{Original, tell_left_out},
         publish::Published,
         running::blocking,
-        target::{Rules, rules},
+        target::{self, OfChange},
         work::Work,
     },
-    source::{Source, Untracked},
+    source::Source,
 };
 
 /// How long the logs of runs are kept: as long as there are no more newer ones.
@@ -73,84 +74,136 @@ pub(crate) async fn prepare(options: &Options, asked: Asked) -> Result<Prepared>
 fn prepared(options: Options, asked: &Asked) -> Result<Prepared> {
     let directory = options.directory()?;
     let source = Source::of(&directory)?;
-    let changes = source.changes(Untracked::Counted)?;
-    let original = Original::of(&directory, &source, asked.is_dirty)?;
+    let out = make_directory(&options.out(&directory), &source)?;
+    let mut changes = source.changes()?;
+    // What was built and said before is no change.
+    changes.retain(|change| !source.top.join(change).starts_with(&out));
     let work = Work::begin()?;
+    let mut original = Original::of(&directory, &source)?;
+    if asked.is_dirty {
+        original = original.with_uncommitted(&out, &work.path().join("uncommitted"))?;
+    }
     let commit = work.path().join("commit");
     original.copy_some(&commit, &[FILE, ".pipeline"])?;
-    let at = original.project(&commit);
-    let manifest = Manifest::read(&at)
-        .with_context(|| format!("could not read what the commit {} says", source.commit.short()))?;
-    let rules = match &asked.change {
-        Some(id) => Some(rules(&source, &directory, id, asked.target.clone())?),
-        None => None,
-    };
-    let is_allowed = |action: &&str| rules.as_ref().is_none_or(|rules| rules.allowed.contains(action));
-    let allowed: Vec<&str> = asked.allowed.iter().copied().filter(is_allowed).collect();
-    // What a change says of itself is not what it goes by.
-    let nothing = PipelineRules::default();
-    let of_project = match &rules {
-        Some(Rules { manifest, .. }) => manifest.as_ref().map_or(&nothing, |manifest| &manifest.pipeline),
-        None => &manifest.pipeline,
+    let said = format!("what the commit {} says", source.commit.short());
+    let files = Files::read(&original.project(&commit), &said, (&source, &directory), asked)?;
+    let pipelines = files.pipelines();
+    for pipeline in &pipelines {
+        let checked = original.ensure_directory(&pipeline.directory);
+        let text = |reason| format!("`{}` of the pipeline `{}` {reason}", pipeline.directory, pipeline.name);
+        checked.map_err(|reason| UsageError::new(text(reason)))?;
     }
-    .clone();
-    let checked = read(&at, &manifest, &of_project, &allowed)?;
-    let chosen = choose(&checked, &asked.pipelines)?;
-    let pipelines: Vec<&Pipeline> = chosen.iter().map(|at| &checked.pipelines.pipelines[*at]).collect();
-    if asked.note.is_none()
-        && let Some(pipeline) = pipelines.iter().find(|pipeline| publishes(pipeline))
-    {
-        let text = format!(
-            "missing release note: `{}` makes a release; add a note, as in -m \"fix the login\"",
-            pipeline.name
-        );
-        return Err(UsageError::new(text).into());
-    }
-    for warned in &checked.warnings {
-        warning(one_line(&warned.to_string()));
-    }
+    ensure_note(&pipelines, asked.note.as_deref())?;
     if !asked.is_dirty {
         tell_left_out(&changes);
         let below = directory.strip_prefix(&source.top).unwrap_or(Path::new(""));
-        let files = [below.join(FILE), below.join(".pipeline")];
-        if changes.iter().any(|change| files.iter().any(|file| Path::new(change).starts_with(file))) {
+        let names = [below.join(FILE), below.join(".pipeline")];
+        if changes.iter().any(|change| names.iter().any(|name| Path::new(change).starts_with(name))) {
             warning("release.toml or .pipeline/ differs from what was committed: this run goes by the commit");
         }
     }
     let began = Timestamp::now();
     let id = RunId::new(began);
-    let project = project(&of_project, asked.change.as_ref(), &source, &directory)?;
+    let project = project(&files.rules, asked.change.as_ref(), &source, &directory)?;
     let place = RunPlace::new(&project, id.clone()).context("no project")?;
-    let out = make_directory(&options.out(&directory), &source)?;
     let setup = setup(&source, &project, asked, began)?;
-    let run = record(&pipelines, &source, asked, &place, began)?;
+    let is_dirty = asked.is_dirty && !changes.is_empty();
+    let run = record(&pipelines, &source, (asked, is_dirty), &place, began)?;
+    let Files { checked, chosen, manifest, rules, of_change } = files;
     let shared = Shared {
         original,
         work: work.path().to_owned(),
         logs: logs(&out, &id)?,
-        environment: environment(&of_project.pass, &source),
+        environment: environment(&rules.pass, &source),
         setup,
-        is_dirty: asked.is_dirty && !changes.is_empty(),
+        is_dirty,
         place,
         checked,
         chosen,
         manifest,
+        source,
         directory,
         options,
         bucket: OnceCell::new(),
+        of_change,
         kept: Mutex::default(),
-        of_change: rules.map(|rules| rules.of_change),
         published: Published::default(),
         out,
     };
     Ok(Prepared { shared, run, work })
 }
 
+/// Refuses a run that makes releases and says nothing of them.
+fn ensure_note(pipelines: &[&Pipeline], note: Option<&str>) -> Result<()> {
+    let Some(pipeline) = pipelines.iter().find(|pipeline| publishes(pipeline)) else { return Ok(()) };
+    match note.map(parse_note) {
+        Some(Ok(_)) => Ok(()),
+        Some(Err(error)) => Err(UsageError::new(error.to_string()).into()),
+        None => {
+            let name = &pipeline.name;
+            let text =
+                format!("missing release note: `{name}` makes a release; add a note, as in -m \"fix the login\"");
+            Err(UsageError::new(text).into())
+        }
+    }
+}
+
+/// What the files of a directory say, and the rules that they go by.
+#[derive(Debug)]
+pub(crate) struct Files {
+    /// What they say of pipelines.
+    pub(crate) checked: Checked,
+    /// The pipelines that were asked for, by their places.
+    pub(crate) chosen: Vec<usize>,
+    manifest: Manifest,
+    /// `[pipeline]`: of the target branch, in a run of a change.
+    rules: PipelineRules,
+    of_change: Option<OfChange>,
+}
+
+impl Files {
+    /// Those of a directory, which `said` names, of a checkout and its directory of `release.toml`.
+    ///
+    /// # Errors
+    /// All that is wrong with them, as a mistake of whoever wrote them.
+    pub(crate) fn read(at: &Path, said: &str, (source, directory): (&Source, &Path), asked: &Asked) -> Result<Self> {
+        let manifest = match pipelines::read_below(at, FILE) {
+            Ok(content) => {
+                let text = String::from_utf8(content).map_err(|_| UsageError::new(format!("`{FILE}` is not UTF-8")))?;
+                let read = Manifest::of_text(at, &text).with_context(|| format!("invalid `{FILE}`, by {said}"));
+                read.map_err(|error| UsageError::new(format!("{error:#}")))?
+            }
+            Err(reason) => return Err(UsageError::new(format!("`{FILE}` {reason}, by {said}")).into()),
+        };
+        let target = asked.change.as_ref().map(|id| target::rules(source, directory, id, asked.target.clone()));
+        let (rules, allowed, of_change) = match target.transpose()? {
+            // What a change says of itself is not what it goes by.
+            Some(target) => {
+                let rules = target.manifest.map(|manifest| manifest.pipeline).unwrap_or_default();
+                (rules, target.allowed, Some(target.of_change))
+            }
+            None => (manifest.pipeline.clone(), &Action::ALL[..], None),
+        };
+        let allowed: Vec<&str> = asked.allowed.iter().copied().filter(|action| allowed.contains(action)).collect();
+        let checked = check(at, &manifest, &rules, &allowed)?;
+        for warned in &checked.warnings {
+            warning(one_line(&warned.to_string()));
+        }
+        let chosen = choose(&checked, &asked.pipelines)?;
+        Ok(Self { checked, chosen, manifest, rules, of_change })
+    }
+
+    /// The pipelines that were asked for.
+    pub(crate) fn pipelines(&self) -> Vec<&Pipeline> {
+        self.chosen.iter().map(|at| &self.checked.pipelines.pipelines[*at]).collect()
+    }
+}
+
 /// What the files of a directory say of the pipelines.
 ///
 /// # Errors
 /// All that is wrong with them, as a mistake of whoever wrote them.
-pub(crate) fn read(directory: &Path, manifest: &Manifest, rules: &PipelineRules, allowed: &[&str]) -> Result<Checked> {
+fn check(directory: &Path, manifest: &Manifest, rules: &PipelineRules, allowed: &[&str]) -> Result<Checked> {
     let packages: Vec<&str> = manifest.packages.iter().map(|package| package.app.as_str()).collect();
     let known = Known { packages: &packages, allowed, require_trial: rules.require_trial };
     let Some(read) = pipelines::read(directory, &known, policy()?.as_ref()) else {
@@ -169,7 +222,7 @@ pub(crate) fn read(directory: &Path, manifest: &Manifest, rules: &PipelineRules,
 }
 
 /// The pipelines of these names by their places, all of them without any.
-pub(crate) fn choose(checked: &Checked, names: &[String]) -> Result<Vec<usize>> {
+fn choose(checked: &Checked, names: &[String]) -> Result<Vec<usize>> {
     let all = &checked.pipelines;
     for name in names {
         all.find(name).map_err(UsageError::new)?;
@@ -242,7 +295,13 @@ fn environment(pass: &[String], source: &Source) -> BTreeMap<String, String> {
 }
 
 /// What is recorded of a run in which nothing has begun.
-fn record(pipelines: &[&Pipeline], source: &Source, asked: &Asked, place: &RunPlace, began: Timestamp) -> Result<Run> {
+fn record(
+    pipelines: &[&Pipeline],
+    source: &Source,
+    (asked, is_dirty): (&Asked, bool),
+    place: &RunPlace,
+    began: Timestamp,
+) -> Result<Run> {
     let Builder { user, host } = Builder::find(|key| std::env::var(key).ok())?;
     let stage = |pipeline: &Pipeline, at: usize| -> Result<StageRun> {
         let name = |at: usize| pipeline.stages[at].name.parse();
@@ -274,7 +333,7 @@ fn record(pipelines: &[&Pipeline], source: &Source, asked: &Asked, place: &RunPl
         run: place.run().clone(),
         commit: source.commit.clone(),
         branch: source.branch.clone(),
-        dirty: asked.is_dirty,
+        dirty: is_dirty,
         change: asked.change.clone(),
         patchset: None,
         by: format!("{user}@{host}"),

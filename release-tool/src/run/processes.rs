@@ -1,15 +1,16 @@
 //! The processes that stages started: found, daemons too, and ended.
 //!
 //! While a run lasts, whoever loses its parent becomes a child of this process (prctl(2), `PR_SET_CHILD_SUBREAPER`), so that all
-//! that a run started are its descendants. What a run left behind that was killed is known by where it lives: its home or its
-//! directory is in that run's own, which no other run has. Nothing is known by its number alone, and signals go to a process
+//! that a run started are its descendants. What a run left behind that was killed is known by its home, which is in that run's own
+//! directory, as that of no other run is. Nothing is known by its number alone, and signals go to a process
 //! that is held by a descriptor (`pidfd_open(2)`).
 
 use std::{fs, os::unix::ffi::OsStrExt as _, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
+use rustix::io::Errno;
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitOptions, getpid, pidfd_open, pidfd_send_signal, set_child_subreaper, waitpid,
+    Pid, PidfdFlags, Signal, WaitOptions, getpid, pidfd_open, pidfd_send_signal, set_child_subreaper, wait,
 };
 use tokio::time::{Instant, sleep};
 
@@ -19,6 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const GONE: Duration = Duration::from_secs(10);
 /// How often it is looked at.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// How often it is looked again for what begins while others are ended.
+const LOOKS: usize = 20;
 
 /// A process, as proc(5) tells of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +55,7 @@ pub(super) fn descendants() -> Vec<Process> {
     found
 }
 
-/// All in a process group, and all that live below a directory: their home or their current directory is there.
+/// All in a process group, and all that have their home below a directory.
 pub(super) fn of(group: Option<i32>, directory: &Path) -> Vec<Process> {
     let ours = getpid().as_raw_pid();
     let mut found = all();
@@ -61,33 +65,54 @@ pub(super) fn of(group: Option<i32>, directory: &Path) -> Vec<Process> {
 
 /// Ends all that `find` finds, whatever it does about it: asks first, then kills. `false` if some are there even then.
 pub(super) async fn end(find: impl Fn() -> Vec<Process>) -> bool {
-    for (signal, patience) in [(Signal::TERM, PATIENCE), (Signal::KILL, GONE)] {
-        let until = Instant::now() + patience;
-        let mut asked: Vec<Process> = Vec::new();
-        loop {
-            let there: Vec<Process> = find().into_iter().filter(|process| !process.is_zombie).collect();
-            if there.is_empty() {
-                return true;
-            }
-            for process in &there {
-                // Once is enough to be asked; whoever is killed may start nothing any more.
-                if signal == Signal::KILL || !asked.iter().any(|known| known.is(process)) {
-                    asked.push(*process);
-                    send(process, signal);
-                }
-            }
-            if Instant::now() >= until {
-                break;
-            }
-            sleep(PAUSE).await;
-        }
-    }
-    false
+    are_gone(&find, Signal::TERM, PATIENCE).await || are_gone(&find, Signal::KILL, GONE).await
 }
 
-/// Takes the status of all children that have ended, so that nothing is left of them. Nobody else may be waiting for one.
-pub(super) fn reap() {
-    while let Ok(Some(_)) = waitpid(None, WaitOptions::NOHANG) {}
+/// Signals all that `find` finds until there are none, for a while; whether there are none.
+async fn are_gone(find: impl Fn() -> Vec<Process>, signal: Signal, patience: Duration) -> bool {
+    let until = Instant::now() + patience;
+    let mut asked: Vec<Process> = Vec::new();
+    loop {
+        let there: Vec<Process> = find().into_iter().filter(|process| !process.is_zombie).collect();
+        if there.is_empty() || Instant::now() >= until {
+            return there.is_empty();
+        }
+        for process in &there {
+            // Once is enough to be asked; whoever is killed may start nothing any more.
+            if signal == Signal::KILL || !asked.iter().any(|known| known.is(process)) {
+                asked.push(*process);
+                send(process, signal);
+            }
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// Ends all that this process started. Nobody else may be waiting for one of them.
+///
+/// One look may miss what begins meanwhile; but whatever loses its parent is a child of this process, and that there is none any
+/// more the kernel says for certain (`waitpid(2)`, `ECHILD`). `false` if some are there even then.
+pub(super) async fn end_all() -> bool {
+    end(descendants).await;
+    for _ in 0..LOOKS {
+        if has_no_child() {
+            return true;
+        }
+        // Whoever begins again when it is asked to end is asked no more.
+        are_gone(descendants, Signal::KILL, GONE).await;
+    }
+    has_no_child()
+}
+
+/// Takes the status of all children that have ended; whether there are no others.
+fn has_no_child() -> bool {
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some(_)) | Err(Errno::INTR) => {}
+            Ok(None) => return false,
+            Err(_) => return true,
+        }
+    }
 }
 
 impl Process {
@@ -113,7 +138,15 @@ fn all() -> Vec<Process> {
 }
 
 fn read(id: i32) -> Option<Process> {
-    parse(&fs::read_to_string(format!("/proc/{id}/stat")).ok()?)
+    let process = parse(&fs::read_to_string(format!("/proc/{id}/stat")).ok()?)?;
+    // Of a process whose first thread has ended, others may go on.
+    Some(Process { is_zombie: process.is_zombie && !has_living_thread(id), ..process })
+}
+
+fn has_living_thread(id: i32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{id}/task")) else { return false };
+    let stats = threads.flatten().filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
+    stats.filter_map(|stat| parse(&stat)).any(|thread| !thread.is_zombie)
 }
 
 /// What `/proc/PID/stat` says.
@@ -132,13 +165,9 @@ fn parse(stat: &str) -> Option<Process> {
     })
 }
 
-/// Whether a process has its home or its current directory below a directory, as far as this one may know.
+/// Whether a process has its home below a directory, as far as this one may know.
 fn lives_below(id: i32, directory: &Path) -> bool {
-    if fs::read_link(format!("/proc/{id}/cwd")).is_ok_and(|current| current.starts_with(directory)) {
-        return true;
-    }
-    let Ok(environment) = fs::read(format!("/proc/{id}/environ")) else { return false };
-    has_home_below(&environment, directory)
+    fs::read(format!("/proc/{id}/environ")).is_ok_and(|environment| has_home_below(&environment, directory))
 }
 
 fn has_home_below(environment: &[u8], directory: &Path) -> bool {

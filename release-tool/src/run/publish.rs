@@ -23,8 +23,9 @@ use crate::{
     manifest::Manifest,
     pack::parse_note,
     run::{
+        Shared,
         command::Unfinished,
-        running::{Running, blocking},
+        running::{Made, Running, blocking},
         target::OfChange,
     },
     source::Source,
@@ -37,17 +38,17 @@ const LOOKED_AT: usize = 50;
 /// What a run has released, by app. Of one app one stage publishes at a time, so that the next finds what it made.
 #[derive(Debug, Default)]
 pub(crate) struct Published {
-    apps: Mutex<BTreeMap<String, Arc<Turn<Option<ReleaseName>>>>>,
+    apps: Mutex<BTreeMap<String, Arc<Turn<Option<Made>>>>>,
 }
 
 impl Published {
-    fn of(&self, app: &str) -> Arc<Turn<Option<ReleaseName>>> {
+    fn of(&self, app: &str) -> Arc<Turn<Option<Made>>> {
         self.apps.lock().unwrap_or_else(PoisonError::into_inner).entry(app.to_owned()).or_default().clone()
     }
 
     /// What was released of an app.
     pub(super) async fn release(&self, app: &str) -> Option<ReleaseName> {
-        self.of(app).lock().await.clone()
+        self.of(app).lock().await.as_ref().map(|made| made.release.clone())
     }
 }
 
@@ -55,19 +56,19 @@ impl Published {
 ///
 /// It is there if another stage of this run has released the app, or if the same stage of an earlier run of the same commit
 /// did, with the same note: that run was killed, or something after it failed, or the same is asked for again.
-pub(super) async fn publish(running: &mut Running, publish: &Publish) -> Result<ReleaseName, Unfinished> {
+pub(super) async fn publish(running: &mut Running, publish: &Publish) -> Result<Made, Unfinished> {
     let shared = running.shared.clone();
     let release_note = parse_note(&running.fill(&publish.note))
         .map_err(|error| Unfinished::Failed(format!("the release note: {error}")))?;
     let turn = shared.published.of(&publish.package);
     let mut published = running.limits().within(async { Ok(turn.lock().await) }).await?;
-    if let Some(release) = &*published {
-        note(format_args!("`{release}` was released by this run already"));
-        return Ok(release.clone());
+    if let Some(made) = &*published {
+        note(format_args!("`{}` was released by this run already", made.release));
+        return Ok(made.clone());
     }
     let made = match &shared.of_change {
         Some(of_change) => candidate(running, publish, release_note, of_change).await?,
-        None => release(running, publish, release_note).await?,
+        None => Made { release: release(running, publish, release_note).await?, candidate: None },
     };
     Ok(published.insert(made).clone())
 }
@@ -107,7 +108,7 @@ async fn candidate(
     publish: &Publish,
     note: Note,
     of_change: &OfChange,
-) -> Result<ReleaseName, Unfinished> {
+) -> Result<Made, Unfinished> {
     let (shared, made_by, id) = (running.shared.clone(), running.made_by()?, &of_change.id);
     let commit = shared.commit();
     let looking = async {
@@ -118,9 +119,9 @@ async fn candidate(
         Ok((change.patchset, there))
     };
     let (patchset, there) = running.limits().within(looking.boxed()).await?;
-    if let Some(release) = there {
-        tell_taken(&release);
-        return Ok(release);
+    if let Some(made) = there {
+        tell_taken(&made.release);
+        return Ok(made);
     }
     let deb = pack(running, publish, note).await?;
     let uploading = async {
@@ -140,7 +141,7 @@ async fn candidate(
             recorded(id, before, &candidate, commit, &of_change.by)
         })
         .await?;
-        Ok(candidate.release)
+        Ok(Made { release: candidate.release, candidate: Some(candidate.path) })
     };
     running.limits().within(uploading.boxed()).await
 }
@@ -155,7 +156,7 @@ async fn candidate_made_before(
     change: &Change,
     of_change: &OfChange,
     (app, made_by, note): (&str, &MadeBy, &Note),
-) -> Result<Option<ReleaseName>> {
+) -> Result<Option<Made>> {
     for known in change.candidates.iter().rev() {
         if known.gate || known.patchset != change.patchset || known.app.as_str() != app {
             continue;
@@ -169,7 +170,7 @@ async fn candidate_made_before(
             is_same && facts.release.note == note.as_str() && facts.tree == of_change.tree
         });
         if is_it {
-            return Ok(Some(known.release.clone()));
+            return Ok(Some(Made { release: known.release.clone(), candidate: Some(known.path.clone()) }));
         }
     }
     Ok(None)
@@ -223,11 +224,10 @@ async fn pack(running: &mut Running, publish: &Publish, note: Note) -> Result<Pa
         directory,
         app: publish.package.clone(),
         note,
-        identity: shared.directory.clone(),
-        out: shared.out.clone(),
-        dirty: if shared.is_dirty { Dirty::Recorded } else { Dirty::Refused },
+        copy: running.copy(),
+        afresh: shared.directory_of(&running.pipeline, &running.stage.name).join("afresh"),
     };
-    Ok(blocking(move || packing.pack()).await?)
+    Ok(blocking(move || packing.pack(&shared)).await?)
 }
 
 /// What is packed, of what.
@@ -235,22 +235,24 @@ struct Package {
     directory: PathBuf,
     app: String,
     note: Note,
-    /// Where git knows who builds.
-    identity: PathBuf,
-    out: PathBuf,
-    dirty: Dirty,
+    /// The stage's copy.
+    copy: PathBuf,
+    /// Where it is looked at whether the copy is as it was committed.
+    afresh: PathBuf,
 }
 
 impl Package {
-    fn pack(self) -> Result<PathBuf> {
+    /// Whatever the stage has made of its copy's repository: the release is of the commit that the run is of.
+    fn pack(self, shared: &Shared) -> Result<PathBuf> {
         let manifest = Manifest::read(&self.directory)?;
         let package = package(&manifest, &self.app)?;
-        let source = Source::of(&self.directory)?;
-        let out = make_directory(&self.out, &source)?;
+        let source = Source { top: self.copy.clone(), ..shared.source.clone() };
+        let changes = shared.original.changes_in(&self.copy, &self.afresh)?;
+        let out = make_directory(&shared.out, &shared.source)?;
         let checkout = Checkout::of_copy(source, &manifest, package, out);
-        let packing = Packing::new(&checkout, &self.identity, self.note, None)?;
-        checkout.ensure_same_commit()?;
-        let built = packing.pack(&checkout, &checkout.changes()?, self.dirty)?;
+        let packing = Packing::new(&checkout, &shared.directory, self.note, None)?;
+        let dirty = if shared.is_dirty { Dirty::Recorded } else { Dirty::Refused };
+        let built = packing.pack(&checkout, &changes, dirty)?;
         built.into_iter().next().map(|built| built.path).context("nothing was packed")
     }
 }

@@ -7,17 +7,22 @@ use console::{note, warning};
 use tokio::{
     sync::{oneshot, watch},
     task::JoinHandle,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use crate::run::{
     Shared,
     graph::{Graph, StageId, State},
+    running::Made,
     stage::Ended,
 };
 
 /// How long a run waits for its beginning to be recorded.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often the end of a run is tried to be written that could not be, and how long after each other.
+const TRIES: usize = 3;
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Writes down how far a run is. What can't be written is a warning, and keeps nothing from going on.
 #[derive(Debug)]
@@ -61,23 +66,34 @@ async fn write(shared: Arc<Shared>, mut changes: watch::Receiver<Run>, wrote: on
         return;
     }
     let (mut seen, mut wrote) = (None, Some(wrote));
+    let (mut is_warned, mut left) = (false, TRIES);
     loop {
         let run = changes.borrow_and_update().clone();
-        match write_once(&shared, &run, seen).await {
+        let is_late = match write_once(&shared, &run, seen).await {
             Ok(generation) => {
                 seen = Some(generation);
                 // Whoever waited may have gone on.
                 wrote.take().map(|wrote| wrote.send(()));
+                false
             }
+            // It is tried again whenever something becomes of the run, and a few times in the end.
             Err(error) => {
-                warning(format_args!("the run is not recorded any more, and goes on: {error:#}"));
-                return;
+                if !is_warned {
+                    warning(format_args!("the run is not recorded for now, and goes on: {error:#}"));
+                }
+                (is_warned, wrote) = (true, None);
+                true
             }
+        };
+        if changes.changed().await.is_ok() {
+            continue;
         }
-        // Nobody says anything any more, and the last of it is written.
-        if changes.changed().await.is_err() {
+        // Nobody says anything any more.
+        if !is_late || left == 0 {
             return;
         }
+        left -= 1;
+        sleep(PAUSE).await;
     }
 }
 
@@ -86,17 +102,19 @@ async fn write_once(shared: &Shared, run: &Run, seen: Option<Generation>) -> any
     if let Some(new) = bucket.mark().await? {
         note(new);
     }
-    match seen {
-        Some(seen) => Ok(bucket.update_run(run, seen).await?),
-        None => match bucket.begin_run(run).await {
-            Ok(generation) => Ok(generation),
-            // Its answer was lost: no other run has this name.
-            Err(Error::AlreadyExists { .. }) => {
-                let there = bucket.run(&shared.place).await?;
-                there.map(|(generation, _)| generation).ok_or_else(|| anyhow::anyhow!("the record is gone"))
-            }
-            Err(error) => Err(error.into()),
-        },
+    let written = match seen {
+        Some(seen) => bucket.update_run(run, seen).await,
+        None => bucket.begin_run(run).await,
+    };
+    match written {
+        Ok(generation) => Ok(generation),
+        // An answer was lost: no other run has this name.
+        Err(Error::AlreadyExists { .. } | Error::Conflict { .. }) => {
+            let there = bucket.run(&shared.place).await?;
+            let (generation, _) = there.ok_or_else(|| anyhow::anyhow!("the record is gone"))?;
+            Ok(bucket.update_run(run, generation).await?)
+        }
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -119,7 +137,8 @@ pub(super) fn end(run: &mut Run, ended: &Ended, now: Timestamp) {
     let stage = recorded.name.clone();
     let pipeline = &mut run.pipelines[ended.id.pipeline];
     pipeline.artifacts.extend(ended.artifacts.iter().cloned());
-    pipeline.releases.extend(ended.release.clone().map(|release| PublishedRelease { stage, release, candidate: None }));
+    let made = ended.made.clone();
+    pipeline.releases.extend(made.map(|Made { release, candidate }| PublishedRelease { stage, release, candidate }));
 }
 
 /// The run ended: what has not begun never will.
@@ -128,6 +147,9 @@ pub(super) fn finish(run: &mut Run, graph: &Graph, result: RunResult, now: Times
         let names: Vec<_> = recorded.stages.iter().map(|stage| stage.name.clone()).collect();
         for (stage, recorded) in recorded.stages.iter_mut().enumerate() {
             let id = StageId { pipeline, stage };
+            if graph.state(id) == State::Running {
+                (recorded.result, recorded.why) = (StageResult::Failed, "it broke off".to_owned());
+            }
             if graph.state(id) == State::Waiting {
                 recorded.result = StageResult::Skipped;
                 recorded.why = match graph.held_up_by(id) {

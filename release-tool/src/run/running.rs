@@ -10,10 +10,20 @@ use tokio::{sync::watch, task::spawn_blocking, time::Instant};
 use crate::run::{
     Shared,
     command::{Commands, Limits, Unfinished},
+    files,
     graph::StageId,
     output::Output,
     values::Values,
 };
+
+/// A release, or a candidate.
+#[derive(Debug, Clone)]
+pub(super) struct Made {
+    /// Its name; of a candidate, that of the release that it would be.
+    pub(super) release: ReleaseName,
+    /// Where it lies, if it is a candidate.
+    pub(super) candidate: Option<String>,
+}
 
 /// A stage that runs.
 pub(super) struct Running {
@@ -30,7 +40,7 @@ pub(super) struct Running {
     /// What the stages before it gave, and what it gave so far.
     pub(super) values: Values,
     /// What it has released.
-    pub(super) release: Option<ReleaseName>,
+    pub(super) made: Option<Made>,
     /// What of it is kept in the bucket.
     pub(super) artifacts: Vec<KeptArtifact>,
 }
@@ -66,7 +76,7 @@ impl Running {
         values.give("setup", "stage", &stage.name);
         let output = Output::new(&shared.label(id), shared.nth(id), shared.log(id))?;
         let commands = Commands::new(directory, environment, limits)?;
-        Ok(Self { pipeline, stage, commands, output, values, release: None, artifacts: Vec::new(), shared })
+        Ok(Self { pipeline, stage, commands, output, values, made: None, artifacts: Vec::new(), shared })
     }
 
     /// A text of the file with the values put into it.
@@ -86,9 +96,10 @@ impl Running {
         self.shared.copy_of(&self.pipeline, &self.stage.name)
     }
 
-    /// Where its commands run.
-    pub(super) fn directory(&self) -> PathBuf {
-        self.shared.directory_in(&self.copy(), &self.pipeline)
+    /// Where its commands run, which is in its copy, whatever links it has made.
+    pub(super) fn directory(&self) -> Result<PathBuf> {
+        let copy = self.copy();
+        files::inside_directory(&copy, &self.shared.directory_in(&copy, &self.pipeline))
     }
 
     /// The variant that it builds.

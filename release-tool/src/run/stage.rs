@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use bucket::{KeptArtifact, ReleaseName};
+use bucket::KeptArtifact;
 use pipeline::{Action, Copy, Export, Run};
 use tokio::sync::watch;
 
@@ -12,7 +12,7 @@ use crate::run::{
     deploy, files,
     graph::{StageId, State},
     publish,
-    running::{Running, blocking},
+    running::{Made, Running, blocking},
     values::Values,
 };
 
@@ -28,27 +28,33 @@ pub(super) struct Ended {
     /// Its values.
     pub(super) values: Values,
     /// What it released.
-    pub(super) release: Option<ReleaseName>,
+    pub(super) made: Option<Made>,
     /// What of it is kept in the bucket.
     pub(super) artifacts: Vec<KeptArtifact>,
 }
 
 /// Runs a stage to its end, which is before its time is over, or soon after `stop` says so.
 pub(super) async fn run(shared: Arc<Shared>, id: StageId, before: Values, stop: watch::Receiver<bool>) -> Ended {
-    let (done, values, release, artifacts) = match Running::begin(shared, id, before, stop) {
+    let is_stopped = {
+        let stop = stop.clone();
+        move || *stop.borrow()
+    };
+    let (done, values, made, artifacts) = match Running::begin(shared, id, before, stop) {
         Ok(mut running) => {
             let done = actions(&mut running).await;
             running.output.end();
-            (done, running.values, running.release, running.artifacts)
+            (done, running.values, running.made, running.artifacts)
         }
         Err(error) => (Err(error.into()), Values::default(), None, Vec::new()),
     };
     let (state, why) = match done {
+        // What fails as it is ended has not failed.
+        Err(Unfinished::Failed(_)) if is_stopped() => (State::Stopped, Some("it was stopped".to_owned())),
         Ok(()) => (State::Passed, None),
         Err(Unfinished::Failed(why)) => (State::Failed, Some(why)),
         Err(Unfinished::Stopped) => (State::Stopped, Some("it was stopped".to_owned())),
     };
-    Ended { id, state, why, values, release, artifacts }
+    Ended { id, state, why, values, made, artifacts }
 }
 
 async fn actions(running: &mut Running) -> Result<(), Unfinished> {
@@ -62,9 +68,9 @@ async fn actions(running: &mut Running) -> Result<(), Unfinished> {
             Action::Run(run) => run_entrypoint(running, run).await?,
             Action::Copy(copies) => copy(running, copies).await?,
             Action::Publish(publish) => {
-                let release = publish::publish(running, publish).await?;
-                running.give("release", &release.to_string());
-                running.release = Some(release);
+                let made = publish::publish(running, publish).await?;
+                running.give("release", &made.release.to_string());
+                running.made = Some(made);
             }
             Action::Deploy(trial) => deploy::deploy(running, trial).await?,
             Action::Channel(moves) => channel::channel(running, moves).await?,
@@ -90,16 +96,18 @@ async fn make_copy(running: &Running) -> Result<(), Unfinished> {
 }
 
 async fn build(running: &mut Running) -> Result<(), Unfinished> {
-    let (variant, directory) = (running.variant()?, running.directory());
+    let variant = running.variant()?;
     for command in &variant.build {
+        let directory = running.directory()?;
         running.commands.run(command, &BTreeMap::new(), &directory, &mut running.output).await?;
     }
+    let directory = running.directory()?;
     running.give("buildDirectory", &directory.to_string_lossy());
     Ok(())
 }
 
 async fn run_entrypoint(running: &mut Running, run: &Run) -> Result<(), Unfinished> {
-    let (variant, directory) = (running.variant()?, running.directory());
+    let (variant, directory) = (running.variant()?, running.directory()?);
     let arguments = run.arguments.iter().map(|argument| running.fill(argument));
     let command: Vec<String> = variant.entrypoint.iter().cloned().chain(arguments).collect();
     let variables: BTreeMap<String, String> =
@@ -117,14 +125,17 @@ async fn run_entrypoint(running: &mut Running, run: &Run) -> Result<(), Unfinish
 async fn copy(running: &mut Running, copies: &[Copy]) -> Result<(), Unfinished> {
     for copy in copies {
         let shared = &running.shared;
-        let from = shared.directory_in(&shared.copy_of(&running.pipeline, &copy.from), &running.pipeline);
-        let own = running.directory();
+        let (from, own) = (shared.copy_of(&running.pipeline, &copy.from), running.copy());
+        let (from_directory, directory) =
+            (shared.directory_in(&from, &running.pipeline), shared.directory_in(&own, &running.pipeline));
         let stays = copy.from == running.stage.name && copy.source == copy.destination;
         let Copy { source, destination, archive, .. } = copy.clone();
         let found = blocking(move || {
-            let found = files::find(&from, &source, &destination)?;
+            let from_directory = files::inside_directory(&from, &from_directory)?;
+            let directory = files::inside_directory(&own, &directory)?;
+            let found = files::find(&from, &from_directory, &source, &destination)?;
             if !stays {
-                found.iter().try_for_each(|found| files::take(&own, found))?;
+                found.iter().try_for_each(|found| files::take(&own, &directory, found))?;
             }
             Ok(found)
         })

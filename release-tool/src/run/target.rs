@@ -3,13 +3,13 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use bucket::{Bucket, ChangeId, Commit};
 use console::warning;
 
 use crate::{
     change::{
-        line::{reference, target_branch},
+        line::{branch_of_origin, reference, target_branch},
         record::by,
     },
     git::{Git, text},
@@ -57,12 +57,18 @@ pub(super) struct Rules {
 /// Reads what the target branch says: the one that is named, or what `origin` has as its own.
 pub(super) fn rules(source: &Source, directory: &Path, id: &ChangeId, branch: Option<String>) -> Result<Rules> {
     let git = Git::at(&source.top);
-    let branch = target_branch(&git, branch)?;
-    let manifest = match manifest(&git, source, directory, &branch) {
+    let read = match named(&git, branch) {
+        Ok(Some((reference, shown))) => manifest(&git, source, directory, (&reference, &shown)),
+        Err(error) => Err(error),
+        Ok(None) => Err(anyhow!(
+            "`origin` has no branch of its own here: `git remote set-head origin --auto`, or --target BRANCH"
+        )),
+    };
+    let manifest = match read {
         Ok(manifest) => Some(manifest),
         Err(error) => {
             warning(format_args!(
-                "nothing is released, kept or recorded by this run, since what `{branch}` says could not be read: {error:#}"
+                "nothing is released, kept or recorded by this run, since what the target branch says could not be read: {error:#}"
             ));
             None
         }
@@ -73,8 +79,19 @@ pub(super) fn rules(source: &Source, directory: &Path, id: &ChangeId, branch: Op
     Ok(Rules { manifest, allowed, of_change })
 }
 
-fn manifest(git: &Git, source: &Source, directory: &Path, branch: &str) -> Result<Manifest> {
-    let (reference, shown) = reference(git, branch)?;
+/// Where the target branch is, and what people call it. Only one that is named may be a branch of this repository's own: what is
+/// checked out may be called like any other.
+fn named(git: &Git, branch: Option<String>) -> Result<Option<(String, String)>> {
+    match branch {
+        Some(branch) => reference(git, &target_branch(git, Some(branch))?).map(Some),
+        None => {
+            Ok(branch_of_origin(git)?
+                .map(|branch| (format!("refs/remotes/origin/{branch}"), format!("origin/{branch}"))))
+        }
+    }
+}
+
+fn manifest(git: &Git, source: &Source, directory: &Path, (reference, shown): (&str, &str)) -> Result<Manifest> {
     let below = directory.strip_prefix(&source.top).unwrap_or(Path::new("")).join(FILE);
     let object = format!("{reference}:{}", below.display());
     let arguments = ["cat-file", "blob", object.as_str()];

@@ -2,16 +2,24 @@
 //! of a run that was killed: the next run ends what is left running of it, and removes it.
 
 use std::{
+    ffi::OsString,
     fs::{self, DirBuilder, File, OpenOptions},
     io::ErrorKind,
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    os::unix::{
+        ffi::OsStringExt as _,
+        fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    },
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result, bail};
 use bucket::BuildId;
 use console::{note, warning};
-use rustix::{fs::OFlags, process::geteuid};
+use rustix::{
+    fs::OFlags,
+    mount::{UnmountFlags, unmount},
+    process::geteuid,
+};
 
 use crate::run::processes;
 
@@ -68,11 +76,11 @@ impl Work {
     }
 
     /// Leaves it, also by runs to come.
-    pub(super) fn keep(mut self) -> Result<PathBuf> {
+    pub(super) fn keep(mut self) -> Result<()> {
         let kept = self.path.join(KEPT);
         fs::write(&kept, "").with_context(|| format!("could not create `{}`", kept.display()))?;
         self.is_over = true;
-        Ok(self.path.clone())
+        Ok(())
     }
 
     /// Removes it, once nothing of the run is left.
@@ -118,8 +126,19 @@ fn is_there(path: &Path, directory: &File) -> bool {
     path.symlink_metadata().is_ok_and(|there| directory.metadata().is_ok_and(|held| of(there) == of(held)))
 }
 
-/// Removes a directory, also when something in it may not be written to.
+/// Removes a directory, also when something in it may not be written to. What is mounted in it is unmounted, and never removed.
 fn remove(path: &Path) -> Result<()> {
+    let mounts = fs::read("/proc/self/mountinfo").context("could not read what is mounted")?;
+    // The last one may lie in one before.
+    for mount in mounts_below(&mounts, path).iter().rev() {
+        let shown = mount.display();
+        unmount(mount, UnmountFlags::DETACH).with_context(|| {
+            format!(
+                "something is mounted at `{shown}`: unmount it and remove the directory of the run, `{}`",
+                path.display()
+            )
+        })?;
+    }
     let removed = match fs::remove_dir_all(path) {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
             allow(path);
@@ -130,6 +149,25 @@ fn remove(path: &Path) -> Result<()> {
     removed.with_context(|| format!("could not remove the directory of a run, `{}`", path.display()))
 }
 
+/// What is mounted below a directory, in the order in which it was (`proc_pid_mountinfo(5)`).
+fn mounts_below(mounts: &[u8], path: &Path) -> Vec<PathBuf> {
+    let lines = mounts.split(|byte| *byte == b'\n');
+    let points = lines.filter_map(|line| line.split(|byte| *byte == b' ').nth(4)).map(unescaped);
+    points.filter(|point| point.starts_with(path)).collect()
+}
+
+/// Blanks, tabs, line ends and backslashes stand there as `\` and three octal digits.
+fn unescaped(point: &[u8]) -> PathBuf {
+    let (mut plain, mut rest) = (Vec::new(), point);
+    while let Some((first, after)) = rest.split_first() {
+        let octal = after.get(..3).filter(|_| *first == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
+        let byte = octal.and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        plain.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { &after[3..] } else { after };
+    }
+    PathBuf::from(OsString::from_vec(plain))
+}
+
 /// Lets the owner write in all directories below one, as build tools leave some that nobody may.
 fn allow(directory: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
@@ -137,5 +175,20 @@ fn allow(directory: &Path) {
     let Ok(entries) = fs::read_dir(directory) else { return };
     for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
         allow(&entry.path());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_mounted_below_a_directory_is_found_by_its_whole_name() {
+        let mounts = b"21 1 8:1 / / rw - ext4 /dev/a rw\n\
+            30 21 8:1 /x /tmp/run/a\\040b rw - ext4 /dev/a rw\n\
+            31 21 8:1 /x /tmp/run rw - ext4 /dev/a rw\n\
+            32 21 8:1 /x /tmp/runs/c rw - ext4 /dev/a rw\n";
+        let expected = [PathBuf::from("/tmp/run/a b"), PathBuf::from("/tmp/run")];
+        assert_eq!(mounts_below(mounts, Path::new("/tmp/run")), expected);
     }
 }

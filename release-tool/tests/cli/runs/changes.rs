@@ -67,6 +67,10 @@ fn what_a_change_publishes_is_a_candidate_and_its_run_lies_beside_it() {
     let release = found["pipelines"][0]["releases"][0]["release"].as_str().unwrap();
     let shown = recorded(&project);
     let candidate = &shown["candidates"][0];
+    assert_eq!(
+        (&found["patchset"], &found["pipelines"][0]["releases"][0]["candidate"]),
+        (&json!(1), &candidate["path"])
+    );
     assert_eq!((&candidate["release"], &candidate["gate"]), (&json!(release), &json!(false)));
     let mut expected = [
         format!("artifacts/acme/{run}/web/unit/web"),
@@ -119,7 +123,10 @@ fn where_the_branch_says_nothing_only_what_needs_no_right_is_allowed() {
     let project = change(&config);
     let (found, said) = ran(&project, &["--change", "acme/12", "--target", "nowhere"], 0);
     assert_eq!(results(&found), ["unit passed"]);
-    assert!(said.contains("since what `nowhere` says could not be read: there is no branch `nowhere`"), "{said}");
+    assert!(
+        said.contains("since what the target branch says could not be read: there is no branch `nowhere`"),
+        "{said}"
+    );
     assert_eq!((ci(&project), objects(&project, "")), (vec![], vec![]));
     project
         .write(".pipeline/config.yaml", &stages("      - { name: candidate, publish: { package: { name: web } } }\n"));
@@ -130,4 +137,19 @@ fn where_the_branch_says_nothing_only_what_needs_no_right_is_allowed() {
     assert!(refused.contains("`web/12` is no change of `acme`"), "{refused}");
     let refused = project.refused(&["run", "-m", "x", "--change", "acme/12", "--dirty"], 2);
     assert!(refused.contains("cannot be used with"), "{refused}");
+}
+
+#[test]
+fn without_a_branch_of_origin_that_is_known_no_branch_here_is_taken_for_it() {
+    let project = change(&stages("      - { name: unit, build: test, run: true }\n"));
+    // What is checked out is called like the branch that it is to be merged into.
+    project.git(&["branch", "-D", "main"]);
+    project.git(&["checkout", "-qb", "main"]);
+    let mut command = run(&project, &["--json", "--change", "acme/12"]);
+    let output = command.env("SECRET", "s3cret").assert().success().get_output().clone();
+    let said = said(&output);
+    assert!(said.contains("`origin` has no branch of its own here"), "{said}");
+    assert!(!said.contains("s3cret"), "{said}");
+    assert_eq!((ci(&project), objects(&project, "")), (vec![], vec![]));
+    assert!(!project.beside("evil").exists());
 }

@@ -235,3 +235,90 @@ fn a_command_that_is_not_there_fails_with_its_name() {
     assert!(why(&found, "a").starts_with("`frobnicate` was not found; PATH is "), "{found}");
     assert!(why(&found, "a").ends_with(":/also/here"), "{found}");
 }
+
+#[test]
+fn what_never_stops_speaking_and_what_begins_again_when_it_is_ended_is_gone_in_the_end() {
+    let sleep = unique();
+    let project = project("", &stages("      - { name: a, build: a }\n"), "variants: {}\n");
+    let script = project.beside("again.sh");
+    fs::write(
+        &script,
+        format!(
+            "trap 'setsid sh {} >/dev/null 2>&1 & exit' TERM\nwhile :; do sleep 0.2; : {sleep}; done\n",
+            script.display()
+        ),
+    )
+    .unwrap();
+    let variants = format!(
+        "variants: {{ a: {{ time: 1m, build: [[sh, -c, 'yes {sleep} & sleep 0.2'], [sh, -c, 'setsid sh {} > /dev/null 2>&1 &']] }} }}\n",
+        script.display()
+    );
+    project.write(".pipeline/web/variants.yaml", &variants);
+    project.commit();
+    let (found, _) = ran(&project, &[], 0);
+    assert_eq!(results(&found), ["a passed"]);
+    assert!(!is_running(&format!("yes {sleep}").replace(' ', "\0")) && !is_running(script.to_str().unwrap()));
+}
+
+#[test]
+fn a_signal_before_anything_runs_has_nothing_run() {
+    let project = project("", &stages("      - { name: a, build: a }\n"), "variants: {}\n");
+    let (slow, ran) = (project.beside("slow"), project.beside("ran"));
+    project.write(
+        ".pipeline/web/variants.yaml",
+        &format!("variants: {{ a: {{ build: [[touch, {}]] }} }}\n", ran.display()),
+    );
+    project.commit();
+    // git takes its time to say what is in the commit.
+    let programs = project.beside("programs");
+    fs::create_dir(&programs).unwrap();
+    let git = format!(
+        "#!/bin/sh\ncase \"$*\" in *ls-tree*) touch {}; sleep 1;; esac\nPATH=${{PATH#*:}}\nexec git \"$@\"\n",
+        slow.display()
+    );
+    fs::write(programs.join("git"), git).unwrap();
+    fs::set_permissions(programs.join("git"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    let child = started_by(run(&project, &[]).env("PATH", path), &slow);
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(143), "{}", crate::runs::said(&output));
+    assert!(!ran.exists());
+    ensure_cleared(&project);
+    let filter = project.beside("filter");
+    fs::write(&filter, format!("[filter \"slow\"]\n smudge = \"touch {}; sleep 1; cat\"\n", slow.display())).unwrap();
+    // What is typed while a copy is made goes to the whole group: the stage was stopped, and did not fail.
+    fs::remove_file(&slow).unwrap();
+    project.write(".gitattributes", "web filter=slow\n");
+    project.commit();
+    let mut command = run(&project, &["--json"]);
+    std::os::unix::process::CommandExt::process_group(command.env("GIT_CONFIG_GLOBAL", &filter), 0);
+    let child = started_by(&mut command, &slow);
+    rustix::process::kill_process_group(Pid::from_child(&child), Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", crate::runs::said(&output));
+    let found: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!((results(&found), &found["result"]), (vec!["a stopped".to_owned()], &"interrupted".into()));
+    assert!(!ran.exists());
+    ensure_cleared(&project);
+}
+
+#[test]
+fn what_cannot_be_removed_takes_no_result_away() {
+    let project = project("", &stages("      - { name: a, build: a }\n"), "variants: {}\n");
+    let mark = project.beside("mark");
+    let once = format!("[ -e {0} ] || {{ touch {0} imm; chattr +i imm; }}", mark.display());
+    project.write(".pipeline/web/variants.yaml", &format!("variants: {{ a: {{ build: [[sh, -c, '{once}']] }} }}\n"));
+    project.commit();
+    let output = run(&project, &["--json"]).output().unwrap();
+    let said = crate::runs::said(&output);
+    let work = fs::read_dir(project.beside("tmp")).unwrap().next().unwrap().unwrap().path();
+    let done = Command::new("chattr").arg("-i").arg(work.join("stages/web/a/copy/imm")).status().unwrap();
+    assert!(done.success());
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("warning: could not remove the directory of a run"), "{said}");
+    let found: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(found["result"], "passed");
+    // The next run does it.
+    ran(&project, &[], 0);
+}

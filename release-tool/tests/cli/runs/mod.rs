@@ -1,6 +1,7 @@
 //! `release run`: pipelines, run in copies of the commit by the real command, with real git and real processes.
 
 mod changes;
+mod copies;
 mod ends;
 mod kills;
 mod order;

@@ -99,7 +99,7 @@ fn what_a_stage_released_before_is_taken_by_the_next_run_of_the_commit() {
     fs::write(&mark, "").unwrap();
     let (passed, said) = ran(&project, &["-m", "one"], 0);
     assert_eq!(&passed["pipelines"][0]["releases"][0]["release"], release, "{said}");
-    assert!(said.contains("was released by an earlier run of this commit, with the same note: it is taken"), "{said}");
+    assert!(said.contains("is of an earlier run of this commit, with the same note: it is taken"), "{said}");
     // One that is said to be another is another.
     let (again, _) = ran(&project, &["-m", "two"], 0);
     assert_ne!(&again["pipelines"][0]["releases"][0]["release"], release);
@@ -137,10 +137,7 @@ fn without_a_bucket_what_needs_none_runs_and_what_needs_one_fails() {
     let output = command.env("PUSH_BUCKET", "file:///nowhere/at/all").assert().code(1).get_output().clone();
     let found: Value = serde_json::from_str(&stdout(&output)).unwrap();
     assert_eq!(results(&found), ["test passed", "candidate failed"]);
-    assert!(
-        crate::runs::said(&output).contains("warning: the run is not recorded any more, and goes on"),
-        "{output:?}"
-    );
+    assert!(crate::runs::said(&output).contains("warning: the run is not recorded for now, and goes on"), "{output:?}");
 }
 
 #[test]
