@@ -9,7 +9,7 @@ use crate::NameError;
 /// Longest name of a pipeline, and of a stage, in bytes.
 const MAX: usize = 64;
 
-/// The name of a pipeline: 1 to 64 of `A-Z a-z 0-9 . _ -`, no `.` first.
+/// The name of a pipeline: 1 to 64 of `A-Z a-z 0-9 . _ -`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PipelineName(String);
@@ -25,7 +25,7 @@ impl FromStr for PipelineName {
     }
 }
 
-/// The name of a stage within its pipeline: 1 to 64 of `A-Z a-z 0-9 . _ -`, no `.` first.
+/// The name of a stage within its pipeline: 1 to 64 of `A-Z a-z 0-9 . _ -`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct StageName(String);
@@ -45,9 +45,6 @@ impl FromStr for StageName {
 fn check(kind: &'static str, name: &str) -> Result<(), NameError> {
     if name.is_empty() {
         return Err(NameError::new(kind, name, "it is empty"));
-    }
-    if name.starts_with('.') {
-        return Err(NameError::new(kind, name, "it begins with `.`"));
     }
     if name.len() > MAX {
         return Err(NameError::new(kind, name, format!("it is longer than {MAX} characters")));
