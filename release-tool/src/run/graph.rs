@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use bucket::StageResult;
 use pipeline::{Order, Pipeline};
 
 /// A stage of a run: the place of its pipeline among those that run, and its own in that pipeline.
@@ -29,14 +30,14 @@ pub(super) enum State {
 }
 
 impl State {
-    /// In one word.
-    pub(super) fn word(self) -> &'static str {
+    /// As it is recorded.
+    pub(super) fn result(self) -> StageResult {
         match self {
-            Self::Waiting => "waiting",
-            Self::Running => "running",
-            Self::Passed => "passed",
-            Self::Failed => "failed",
-            Self::Stopped => "stopped",
+            Self::Waiting => StageResult::Waiting,
+            Self::Running => StageResult::Running,
+            Self::Passed => StageResult::Passed,
+            Self::Failed => StageResult::Failed,
+            Self::Stopped => StageResult::Stopped,
         }
     }
 }

@@ -286,7 +286,7 @@ fn tell(shared: &Shared, ended: &Ended) {
     let label = shared.label(ended.id);
     match &ended.why {
         None => note(format_args!("{label}: passed")),
-        Some(why) => note(format_args!("{label}: {}: {}", ended.state.word(), console::one_line(why))),
+        Some(why) => note(format_args!("{label}: {}: {}", ended.state.result().as_str(), console::one_line(why))),
     }
 }
 

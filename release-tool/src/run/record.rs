@@ -128,12 +128,7 @@ pub(super) fn end(run: &mut Run, ended: &Ended, now: Timestamp) {
     let recorded = stage(run, ended.id);
     recorded.ended = Some(now);
     recorded.why = ended.why.clone().unwrap_or_default();
-    recorded.result = match ended.state {
-        State::Passed => StageResult::Passed,
-        State::Failed => StageResult::Failed,
-        State::Stopped => StageResult::Stopped,
-        State::Waiting | State::Running => return,
-    };
+    recorded.result = ended.state.result();
     let stage = recorded.name.clone();
     let pipeline = &mut run.pipelines[ended.id.pipeline];
     pipeline.artifacts.extend(ended.artifacts.iter().cloned());
