@@ -40,4 +40,9 @@ impl ChannelRules {
     pub fn matches(&self, server: &ServerName) -> bool {
         self.servers.iter().any(|pattern| pattern.matches(server.as_str()))
     }
+
+    /// How many followers may be out at a time, if that is all that the channel says of waves: then they are one wave.
+    pub fn only_max_down(&self) -> Option<Share> {
+        self.max_down.filter(|_| self.asked.is_none())
+    }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Args;
 use console::{UsageError, count, print_json, print_line, safe};
-use fleet::policy::{Policy, watched::read_text};
+use fleet::policy::{ChannelRules, Policy, watched::read_text};
 use serde_json::json;
 
 /// Validate a policy file, reporting every error with its line and column
@@ -31,12 +31,13 @@ impl CheckConfig {
         let checked = Policy::parse(&name, &text);
         let is_valid = checked.is_ok();
         if as_json {
+            let notes: Vec<String> = checked.iter().flat_map(notes).collect();
             let problems = checked.err().unwrap_or_default();
             let problems: Vec<_> = problems
                 .iter()
                 .map(|problem| json!({ "line": problem.line, "column": problem.column, "text": problem.text }))
                 .collect();
-            print_json(&json!({ "file": name, "problems": problems }))?;
+            print_json(&json!({ "file": name, "problems": problems, "notes": notes }))?;
             return Ok(is_valid);
         }
         match checked {
@@ -45,6 +46,9 @@ impl CheckConfig {
                 let (groups, apps) = (count(policy.groups().count(), "group"), count(policy.apps_in_waves(), "app"));
                 let channels = count(policy.channels().len(), "channel");
                 print_line(format_args!("{name}: valid, {servers}, {groups}, {apps} with waves, {channels}"))?;
+                for note in notes(&policy) {
+                    print_line(format_args!("{name}: {note}"))?;
+                }
             }
             Err(problems) => {
                 for problem in problems {
@@ -54,4 +58,16 @@ impl CheckConfig {
         }
         Ok(is_valid)
     }
+}
+
+/// What a valid file has as a consequence that its reader may not expect.
+fn notes(policy: &Policy) -> impl Iterator<Item = String> {
+    policy.channels().iter().filter_map(|rules| {
+        let ChannelRules { app, channel, .. } = rules;
+        let max_down = rules.only_max_down()?;
+        Some(format!(
+            "channel `{channel}` of `{app}` has `MaxDown` and no `Waves`: where the policy asks for no waves either, its followers \
+             are one wave, of which at most {max_down} of each group are out at a time"
+        ))
+    })
 }

@@ -256,6 +256,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn that_max_down_of_a_channel_makes_one_wave_is_on_the_page() {
+        let (_directory, web) = web().await;
+        let (old, new) = (release_of(&web, 7).await, release_of(&web, 9).await);
+        for name in ["web-1", "web-2"] {
+            server(&web, name, Some(&old), "converged", "converged").await;
+        }
+        web.refresher.refresh().await;
+        let bucket = web.refresher.bucket();
+        for (waves, of_channel, is_said) in [("rest", true, true), ("rest", false, false), ("1,rest", true, false)] {
+            let id = rollout(&web, &new, waves).await;
+            let (generation, mut rollout) = bucket.rollout(&id).await.unwrap().unwrap();
+            rollout.channel = of_channel.then(|| "prod".parse().unwrap());
+            bucket.write_rollout(&rollout, Some(generation)).await.unwrap();
+            web.refresher.refresh().await;
+            let page = body(&web, "viewer", &format!("/pushes/{id}")).await;
+            assert!(page.contains("0 of 2 out, 1 allowed"), "{page}");
+            assert_eq!(page.contains("All servers are in one wave"), is_said, "{waves} {of_channel}: {page}");
+        }
+    }
+
+    #[tokio::test]
     async fn the_wave_that_it_waits_after_is_judged_and_the_budget_raised_on_the_page() {
         let (_directory, web) = web().await;
         let (old, new) = (release_of(&web, 7).await, release_of(&web, 9).await);

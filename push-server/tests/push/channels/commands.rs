@@ -97,6 +97,24 @@ async fn what_is_no_channel_is_a_usage_error_that_names_the_nearest() {
 }
 
 #[tokio::test]
+async fn that_max_down_alone_makes_one_wave_is_told_before_anything_goes_out() {
+    let channels = Channels::new("").await;
+    let check = |of: &Channels| format!("check-config {}", of.elsewhere.path().join("rules").display());
+    let note = "channel `prod` of `web` has `MaxDown` and no `Waves`: where the policy asks for no waves either, its followers are \
+                one wave, of which at most 10% of each group are out at a time";
+    for (rules, notes) in [
+        ("MaxDown: '10%'", vec![note]),
+        ("MaxDown: '10%', Waves: ['rest']", Vec::new()),
+        ("Servers: ['web-*']", Vec::new()),
+    ] {
+        channels.configure(&format!("[{{ App: 'web', Repo: 'REPO', {rules} }}]"), "");
+        assert_eq!(channels.json(&check(&channels))["notes"], serde_json::json!(notes), "{rules}");
+        let said = ok(&channels.push(&check(&channels)));
+        assert_eq!(said.contains(note), !notes.is_empty(), "{rules}: {said}");
+    }
+}
+
+#[tokio::test]
 async fn who_may_not_push_to_all_followers_may_not_change_the_channel() {
     let mut channels = Channels::new("").await;
     let one = channels.commit("one");

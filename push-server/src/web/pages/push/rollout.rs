@@ -64,6 +64,12 @@ fn rules(view: &View, shown: &ShownRollout) -> Markup {
     let rollout = &shown.rollout;
     html! {
         @if rollout.stage == RolloutStage::Running { p.facts { (stops_when(&rollout.rules)) } }
+        @if rollout.channel.is_some() && rollout.waves.len() == 1 {
+            p.facts {
+                "All servers are in one wave, as those of a channel with " code { "MaxDown" } " and no " code { "Waves" }
+                ": only how many may be out at a time holds them back."
+            }
+        }
         ul.facts {
             @for (budget, out) in rollout.budgets.iter().zip(&shown.out) {
                 li {
