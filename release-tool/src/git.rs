@@ -14,6 +14,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use console::safe;
+use fleet::channel::repo::OF_ANOTHER_REPOSITORY;
 
 /// Settings that name programs, and what they are for us.
 const OFF: [(&str, &str); 5] = [
@@ -22,23 +23,6 @@ const OFF: [(&str, &str); 5] = [
     ("core.pager", "cat"),
     ("column.ui", "never"),
     ("log.showSignature", "false"),
-];
-
-/// What tells git of a repository instead of the directory (`git rev-parse --local-env-vars`): whoever is called by a hook has some
-/// of it, and means the directory all the same. What configures git stays.
-const OF_ANOTHER_REPOSITORY: [&str; 12] = [
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_COMMON_DIR",
-    "GIT_DIR",
-    "GIT_GRAFT_FILE",
-    "GIT_IMPLICIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_NAMESPACE",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_PREFIX",
-    "GIT_REPLACE_REF_BASE",
-    "GIT_SHALLOW_FILE",
-    "GIT_WORK_TREE",
 ];
 
 /// git in a directory.

@@ -7,6 +7,23 @@ use std::{fmt, str::FromStr};
 
 use bucket::HttpProbe;
 
+/// The variables that tell git of another repository than the directory it is given (`git rev-parse --local-env-vars`): whoever is
+/// called by a hook has some of them, and means that directory all the same. What configures git is not among them.
+pub const OF_ANOTHER_REPOSITORY: [&str; 12] = [
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_DIR",
+    "GIT_GRAFT_FILE",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_NAMESPACE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_SHALLOW_FILE",
+    "GIT_WORK_TREE",
+];
+
 /// The address of a git repository: `https://…`, `ssh://…`, `git@host:path` or `file:///…`, and `http://…` of this machine.
 ///
 /// It holds no credentials, is one line of visible ASCII, and never looks like an option of a command.

@@ -15,7 +15,7 @@ use std::{
 };
 
 use console::{cut, one_line};
-use fleet::channel::repo::RepoUrl;
+use fleet::channel::repo::{OF_ANOTHER_REPOSITORY, RepoUrl};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
@@ -40,26 +40,8 @@ const REST: Duration = Duration::from_secs(5);
 const SETTINGS: [&str; 4] =
     ["core.fsmonitor=false", "core.hooksPath=/dev/null", "core.logAllRefUpdates=false", "gc.autoDetach=false"];
 
-/// What would lead git elsewhere than to the directory it is given (`git rev-parse --local-env-vars`), change what it
-/// makes there, or open a window to ask somebody.
-const REMOVED: [&str; 16] = [
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_COMMON_DIR",
-    "GIT_CONFIG",
-    "GIT_DEFAULT_HASH",
-    "GIT_DEFAULT_REF_FORMAT",
-    "GIT_DIR",
-    "GIT_GRAFT_FILE",
-    "GIT_IMPLICIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_NAMESPACE",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_PREFIX",
-    "GIT_REPLACE_REF_BASE",
-    "GIT_SHALLOW_FILE",
-    "GIT_TEMPLATE_DIR",
-    "GIT_WORK_TREE",
-];
+/// What changes what git makes in the directory it is given, besides what leads it elsewhere.
+const REMOVED: [&str; 4] = ["GIT_CONFIG", "GIT_DEFAULT_HASH", "GIT_DEFAULT_REF_FORMAT", "GIT_TEMPLATE_DIR"];
 
 /// How git may be run.
 pub(super) struct Git<'a> {
@@ -156,7 +138,7 @@ impl Git<'_> {
             git.arg("--git-dir").arg(directory);
         }
         git.args(arguments);
-        for name in REMOVED {
+        for name in OF_ANOTHER_REPOSITORY.iter().chain(&REMOVED) {
             git.env_remove(name);
         }
         git.env("GIT_ALLOW_PROTOCOL", self.transports())
