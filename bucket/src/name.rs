@@ -16,7 +16,8 @@ impl NameError {
     /// Longest part of an offending name that is repeated to a person, in characters.
     const MAX_SHOWN: usize = 200;
 
-    pub(crate) fn new(kind: &'static str, name: &str, reason: impl Into<String>) -> Self {
+    /// `name` isn't a `kind`, for this reason.
+    pub fn new(kind: &'static str, name: &str, reason: impl Into<String>) -> Self {
         let mut shown: String = name.chars().take(Self::MAX_SHOWN).flat_map(char::escape_debug).collect();
         if name.chars().nth(Self::MAX_SHOWN).is_some() {
             shown.push('…');
@@ -27,6 +28,7 @@ impl NameError {
 
 /// Implements for a one-field type around a `String`, which parses by its own `FromStr`, all that goes without saying:
 /// its text, conversions for serde, and how it is shown.
+#[macro_export]
 macro_rules! text_name {
     ($name:ident) => {
         impl $name {
@@ -37,9 +39,9 @@ macro_rules! text_name {
         }
 
         impl TryFrom<String> for $name {
-            type Error = crate::NameError;
+            type Error = $crate::NameError;
 
-            fn try_from(text: String) -> Result<Self, crate::NameError> {
+            fn try_from(text: String) -> Result<Self, $crate::NameError> {
                 text.parse()
             }
         }

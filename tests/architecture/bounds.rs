@@ -3,7 +3,7 @@
 use crate::source::{Source, exists, none, shipped};
 
 /// The crates that are shipped.
-const SHIPPED: [&str; 6] = ["bucket", "console", "fleet", "pulld", "push-server", "release-tool"];
+const SHIPPED: [&str; 7] = ["bucket", "console", "fleet", "pulld", "push-server", "registry", "release-tool"];
 
 /// Where a program shows itself to a person.
 const FACES: [&str; 5] = [
@@ -18,7 +18,7 @@ const PRINTING: [&str; 9] =
     ["print!", "println!", "eprint!", "eprintln!", "dbg!", "stdout()", "stderr()", "io::stdout", "io::stderr"];
 
 /// Files, and folders, that decide: they are given everything, the time too.
-const PURE: [&str; 15] = [
+const PURE: [&str; 16] = [
     "fleet/src/assign.rs",
     "fleet/src/channel/",
     "fleet/src/condition.rs",
@@ -32,6 +32,7 @@ const PURE: [&str; 15] = [
     "fleet/src/trial/decide.rs",
     "fleet/src/wish.rs",
     "pulld/src/decide/",
+    "registry/src/names/",
     "release-tool/src/buildset/choose.rs",
     "release-tool/src/sweep/decide.rs",
 ];

@@ -11,8 +11,16 @@ use crate::{
 };
 
 /// The sources of each crate.
-const CRATES: [&str; 7] =
-    ["bucket/src", "console/src", "fleet/src", "pulld/src", "push-server/src", "release-tool/src", "tests/harness"];
+const CRATES: [&str; 8] = [
+    "bucket/src",
+    "console/src",
+    "fleet/src",
+    "pulld/src",
+    "push-server/src",
+    "registry/src",
+    "release-tool/src",
+    "tests/harness",
+];
 
 #[test]
 fn modules_go_in_no_circle() {

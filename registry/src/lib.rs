@@ -1,0 +1,21 @@
+//! Container images in a registry: what they are called, what they consist of, and the requests that read and write them.
+//!
+//! - names, parsed once at the edge: [`Reference`], which is a [`Repository`] with a [`Tag`] or a [`Digest`]
+//! - what an image consists of: [`Manifest`], whose exact bytes are its identity, and [`Descriptor`]
+//! - what may be written: [`Rule`], which alone makes a [`Writable`]
+//!
+//! The programs that have something to do with images use this crate; it uses `bucket`, for sums and the access to Google.
+
+#![doc(html_no_source)]
+
+mod names;
+
+pub use names::{
+    descriptor::{Descriptor, MediaType, Platform},
+    digest::Digest,
+    manifest::{Content, MAX_MANIFEST, Manifest, ManifestType, NoManifest},
+    reference::Reference,
+    repository::{Host, Repository},
+    rule::{NotWritable, Rule, Writable},
+    tag::Tag,
+};

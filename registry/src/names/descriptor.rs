@@ -1,0 +1,85 @@
+//! How one part of an image names another.
+
+use std::{collections::BTreeMap, str::FromStr};
+
+use bucket::{NameError, text_name};
+use serde::{Deserialize, Serialize};
+
+use super::digest::Digest;
+
+/// What kind of thing something is, as `application/vnd.oci.image.layer.v1.tar+gzip`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct MediaType(String);
+
+text_name!(MediaType);
+
+impl MediaType {
+    /// The configuration of an OCI image.
+    pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+    /// A layer that is a tar archive.
+    pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+    /// A layer that is a tar archive, compressed by gzip.
+    pub const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+}
+
+impl FromStr for MediaType {
+    type Err = NameError;
+
+    /// By RFC 6838, section 4.2: two names of at most 127 characters each.
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let is_name = |name: &str| {
+            let inner = |c: char| c.is_ascii_alphanumeric() || "!#$&-^_.+".contains(c);
+            name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.len() <= 127 && name.chars().all(inner)
+        };
+        if text.split_once('/').is_some_and(|(one, other)| is_name(one) && is_name(other)) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(NameError::new("media type", text, "write it as in `application/vnd.oci.image.layer.v1.tar+gzip`"))
+    }
+}
+
+/// A part of an image: what it is, its digest and how long it is. What is unknown in it is passed over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Descriptor {
+    /// What kind of thing it is.
+    pub media_type: MediaType,
+    /// The sum of its bytes.
+    pub digest: Digest,
+    /// How many bytes it has.
+    pub size: u64,
+    /// Of a manifest in an index: what it runs on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
+    /// What is said of it beside that.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// Where else it is, for layers that a registry may not keep. Nothing is ever fetched from there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub urls: Vec<String>,
+}
+
+impl Descriptor {
+    /// What names these bytes.
+    pub fn of(media_type: MediaType, bytes: &[u8]) -> Self {
+        Self::new(media_type, Digest::of(bytes), bytes.len() as u64)
+    }
+
+    /// One with neither platform nor annotations.
+    pub fn new(media_type: MediaType, digest: Digest, size: u64) -> Self {
+        Self { media_type, digest, size, platform: None, annotations: BTreeMap::new(), urls: Vec::new() }
+    }
+}
+
+/// What an image runs on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Platform {
+    /// As Go calls it: `amd64`.
+    pub architecture: String,
+    /// As Go calls it: `linux`.
+    pub os: String,
+    /// Which of an architecture: `v7`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+}
