@@ -71,9 +71,11 @@ impl Git {
         Ok(git)
     }
 
-    /// Also such that what git-lfs keeps is taken from this machine and never asked of another.
+    /// Also such that what git-lfs keeps is taken from this machine and never asked of another: what is not here stays a pointer.
     pub(crate) fn filled_from_here(mut self) -> Self {
-        self.variables.push(("GIT_LFS_SKIP_SMUDGE", "1"));
+        // `GIT_LFS_SKIP_SMUDGE` would leave pointers of all. No repository is there, and of any other kind of address a host is asked.
+        self.settings.push(("lfs.url".into(), "file:///dev/null".into()));
+        self.variables.push(("GIT_LFS_SKIP_DOWNLOAD_ERRORS", "1"));
         self
     }
 

@@ -193,3 +193,34 @@ fn files_that_are_links_are_read_where_they_lead_and_never_without_end() {
     );
     assert!(stdout(&run(&project, &["--help"]).output().unwrap()).contains("--junit"));
 }
+
+#[test]
+fn what_git_lfs_keeps_comes_from_the_checkout_and_from_nowhere_else() {
+    let variants = "variants: { look: { build: [[sh, -c, 'head -c 60 big; echo; head -c 60 gone; echo']] } }\n";
+    let project = project("", &stages("      - { name: look, build: look }\n"), variants);
+    let settings = project.beside("lfs");
+    let filter = "[filter \"lfs\"]\n clean = git-lfs clean -- %f\n smudge = git-lfs smudge -- %f\n process = git-lfs filter-process\n required = true\n";
+    fs::write(&settings, filter).unwrap();
+    project.git(&["config", "include.path", settings.to_str().unwrap()]);
+    // Whoever asked there would hang: it takes the connection and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let remote = format!("http://{}/web.git", silent.local_addr().unwrap());
+    project.git(&["remote", "add", "origin", &remote]);
+    project
+        .write(".gitattributes", "big filter=lfs diff=lfs merge=lfs -text\ngone filter=lfs diff=lfs merge=lfs -text\n");
+    project.write("big", "what git-lfs keeps\n");
+    project.write("gone", "what it has no more\n");
+    project.commit();
+    let kept =
+        stdout(&Command::new("git-lfs").args(["ls-files", "--long"]).current_dir(project.path(".")).output().unwrap());
+    let gone = kept.lines().find(|line| line.ends_with("gone")).unwrap().split(' ').next().unwrap();
+    fs::remove_file(project.path(&format!(".git/lfs/objects/{}/{}/{gone}", &gone[..2], &gone[2..4]))).unwrap();
+    let output = run(&project, &[]).env("GIT_CONFIG_GLOBAL", &settings).assert().success().get_output().clone();
+    let said = said(&output);
+    assert!(said.contains("look | what git-lfs keeps\n"), "{said}");
+    assert!(
+        said.contains("look | version https://git-lfs.github.com/spec/v1\n"),
+        "a file that is not here is its pointer: {said}"
+    );
+    ensure_cleared(&project);
+}
