@@ -2,7 +2,7 @@
 //!
 //! - a program starts and ends: [`run()`], [`block_on`], [`UsageError`], [`Completions`], [`logging`]
 //! - it prints: results to stdout by [`print()`], [`print_line`] and [`print_json`], messages to stderr by [`note`] and
-//!   [`warning`]; a reader that went away is never an error
+//!   [`warning`], directly or by a thread ([`Messages`]); a reader that went away is never an error
 //! - text from elsewhere is made harmless: [`safe()`], [`one_line`], [`safe_lines`], [`cut`], [`cut_lines`]
 //! - values as people read them: [`Table`], [`age()`], [`size()`], [`count()`], [`duration`]
 //! - what people wrote: [`nearest()`] for "did you mean", [`Keys`] for TOML, [`Person`] for who they are
@@ -19,6 +19,7 @@ mod hidden;
 mod keys;
 mod label;
 pub mod logging;
+mod messages;
 mod nearest;
 mod person;
 mod print;
@@ -35,6 +36,7 @@ pub use count::count;
 pub use failure::UsageError;
 pub use keys::{Keys, Mismatch, UnknownKey};
 pub use label::label;
+pub use messages::{Messages, are_behind};
 pub use nearest::{nearest, quoted};
 pub use person::Person;
 pub use print::{note, print, print_json, print_line, warning};

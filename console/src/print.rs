@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-use crate::{failure::indented, unique_keys::parse_with_unique_keys};
+use crate::{failure::indented, messages, unique_keys::parse_with_unique_keys};
 
 /// Prints a result as it is. What of it comes from elsewhere must be [`safe()`](crate::safe()) already.
 ///
@@ -54,7 +54,9 @@ pub fn warning(message: impl Display) {
 
 /// Writes to stderr. There is nobody to tell when that fails.
 pub(crate) fn raw(text: &str) {
-    let _ = stderr().lock().write_all(text.as_bytes());
+    if !messages::take(text) {
+        let _ = stderr().lock().write_all(text.as_bytes());
+    }
 }
 
 fn write_to(writer: &mut impl Write, text: &str) -> Result<()> {

@@ -7,7 +7,7 @@ use std::{
 use anyhow::Result;
 use bucket::{ChangeId, RunResult};
 use clap::Args;
-use console::{UsageError, note, print, print_json};
+use console::{Messages, UsageError, note, print, print_json};
 use pipeline::{Action, Checked, Pipeline};
 use serde_json::{Value, json};
 
@@ -89,9 +89,12 @@ impl RunPipelines {
             let opened = OpenOptions::new().append(true).create(true).open(path);
             opened.map_err(|error| UsageError::new(format!("`{}` cannot be written: {error}", path.display())))?;
         }
+        // Whoever reads slowly, or not at all, keeps no stage from its end.
+        let messages = Messages::begin();
         let done = wait_for(async {
             // From here on, no signal ends this process before it has cleared up.
             let mut signals = Signals::listen()?;
+            run::adopt_orphans()?;
             let mut preparing = pin!(async {
                 work::clear_dead().await;
                 prepare(options, self.asked()).await
@@ -99,8 +102,11 @@ impl RunPipelines {
             let prepared = tokio::select! {
                 prepared = &mut preparing => prepared?,
                 signal = signals.next() => {
-                    // Nothing runs yet, and what is read ends by itself.
-                    drop(preparing.await);
+                    // Nothing runs yet but what is asked of git.
+                    tokio::select! {
+                        prepared = preparing => drop(prepared),
+                        () = run::end_again_and_again() => {}
+                    }
                     return Ok(Err(signal));
                 }
             };
@@ -108,7 +114,9 @@ impl RunPipelines {
             let way = Way { jobs: self.jobs(&shared.checked), is_fail_fast: self.fail_fast, is_kept: self.keep };
             note(format_args!("run {}: what its stages say is kept in {}", run.run, shared.logs.display()));
             run::run(shared, run, way, work, &mut signals).await.map(Ok)
-        })?;
+        });
+        drop(messages);
+        let done = done?;
         let Done { run, signal } = match done {
             Ok(done) => done,
             Err(signal) => return Ok(ExitCode::from(Ended::by(signal).status)),

@@ -5,11 +5,7 @@ use bucket::{ArtifactPath, ArtifactPlace, Error, KeptArtifact, SourceFile};
 use console::{count, note, safe, size};
 use futures_util::FutureExt as _;
 
-use crate::run::{
-    command::Unfinished,
-    files::Found,
-    running::{Running, blocking},
-};
+use crate::run::{files::Found, limits::Unfinished, running::Running};
 
 /// Most bytes of one file.
 const MAX_SIZE: u64 = 1 << 30;
@@ -58,8 +54,9 @@ pub(super) async fn archive(running: &mut Running, found: &[Found]) -> Result<()
         let bytes = std::fs::metadata(file).with_context(|| format!("could not look at `{shown}`"))?.len();
         shared.kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(&shown, bytes)?;
         let source = {
-            let file = file.clone();
-            blocking(move || Ok(SourceFile::read(&file)?)).await.with_context(|| format!("could not read `{shown}`"))?
+            let (file, shown) = (file.clone(), shown.clone());
+            let read = move || SourceFile::read(&file).with_context(|| format!("could not read `{shown}`"));
+            running.blocking(read).await?
         };
         let place = ArtifactPlace {
             run: made_by.run.clone(),

@@ -6,7 +6,7 @@ use fleet::told::{Moved, move_forward};
 use futures_util::FutureExt as _;
 use pipeline::ChannelMove;
 
-use crate::run::{command::Unfinished, pushing, running::Running};
+use crate::run::{limits::Unfinished, pushing, running::Running};
 
 /// Moves channels, one after the other.
 pub(super) async fn channel(running: &mut Running, wanted: &[ChannelMove]) -> Result<(), Unfinished> {

@@ -6,75 +6,26 @@ use std::{
     os::{fd::OwnedFd, unix::process::ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
 use console::safe;
 use tokio::{
-    io::Interest,
+    io::{Interest, Ready},
     net::unix::pipe::Receiver,
     process::{Child, Command},
-    sync::watch,
-    time::{Instant, sleep_until},
 };
 
-use crate::run::{output::Output, processes};
+use crate::run::{
+    limits::{Limits, Unfinished},
+    output::{Output, caught_up},
+    processes,
+};
 
 /// How much is read at once of what a command says.
 const CHUNK: usize = 64 << 10;
 /// Most that a pipe of somebody without rights holds (`pipe(7)`, `pipe-max-size`).
 const MAX_PIPE: usize = 1 << 20;
-
-/// Why a stage ended before it had done all.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Unfinished {
-    /// Something in it went wrong: what, as a sentence without its end.
-    Failed(String),
-    /// It was ended from outside.
-    Stopped,
-}
-
-impl From<anyhow::Error> for Unfinished {
-    fn from(error: anyhow::Error) -> Self {
-        Self::Failed(format!("{error:#}"))
-    }
-}
-
-/// When a stage ends whether it is ready or not.
-#[derive(Debug, Clone)]
-pub(super) struct Limits {
-    /// Then.
-    pub(super) deadline: Instant,
-    /// How long that was when it began, for people.
-    pub(super) time: Duration,
-    /// When this says so.
-    pub(super) stop: watch::Receiver<bool>,
-}
-
-impl Limits {
-    /// Waits until the stage is to end, and says why.
-    pub(super) async fn reached(&mut self) -> Unfinished {
-        tokio::select! {
-            () = sleep_until(self.deadline) => {
-                Unfinished::Failed(format!("it took longer than {}", console::duration::show(self.time)))
-            }
-            // That nobody can stop it any more never happens: whoever can waits for it.
-            _ = self.stop.wait_for(|stop| *stop) => Unfinished::Stopped,
-        }
-    }
-
-    /// Does something as long as the stage may.
-    pub(super) async fn within<T>(
-        &mut self,
-        work: impl Future<Output = Result<T, Unfinished>>,
-    ) -> Result<T, Unfinished> {
-        tokio::select! {
-            done = work => done,
-            reached = self.reached() => Err(reached),
-        }
-    }
-}
 
 /// The commands of one stage, one after the other.
 #[derive(Debug)]
@@ -125,7 +76,7 @@ impl Commands {
                     });
                 }
                 status = child.wait() => break status,
-                ready = self.said.ready(Interest::READABLE) => {
+                ready = to_hear(&self.said) => {
                     if ready.is_ok() {
                         self.hear(output, &mut buffer);
                     }
@@ -165,7 +116,7 @@ impl Commands {
     async fn end(&mut self, child: &mut Child, group: Option<i32>, output: &mut Output, buffer: &mut [u8]) {
         let home = self.home.clone();
         let ended = async {
-            processes::end(|| processes::of(group, &home)).await;
+            processes::end(|| processes::of_stage(group, &home)).await;
             // It is a zombie now, or was killed.
             let _ = child.wait().await;
         };
@@ -203,6 +154,12 @@ impl Commands {
             _ => false,
         }
     }
+}
+
+/// Waits until a command says something, and somebody has read what was said before: whoever reads slowly slows the command.
+async fn to_hear(said: &Receiver) -> std::io::Result<Ready> {
+    caught_up().await;
+    said.ready(Interest::READABLE).await
 }
 
 /// That a command can be given these.

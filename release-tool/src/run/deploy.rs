@@ -20,12 +20,7 @@ use futures_util::FutureExt as _;
 use pipeline::Deploy;
 use tokio::time::Instant;
 
-use crate::run::{
-    command::{Unfinished, ensure_no_zero},
-    output::Output,
-    pushing,
-    running::Running,
-};
+use crate::run::{command::ensure_no_zero, limits::Unfinished, output::Output, pushing, running::Running};
 
 /// Tries a release on a server.
 pub(super) async fn deploy(running: &mut Running, deploy: &Deploy) -> Result<(), Unfinished> {

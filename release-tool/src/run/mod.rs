@@ -1,9 +1,9 @@
 //! Running pipelines: what a repository says in `.pipeline/config.yaml`, done.
 //!
 //! - [`graph`] says which stage begins when, [`values`] what they give each other; both are pure
-//! - [`stage`] does what one stage says ([`running`]), by [`command`]s whose [`output`] is shown and kept, in a copy of the commit
-//!   ([`original`]), from which [`files`] are taken, for other stages or to be kept in
-//!   the bucket ([`archive`]), and of which [`publish`] makes a release
+//! - [`stage`] does what one stage says ([`running`]) within its [`limits`], by [`command`]s whose [`output`] is shown and kept,
+//!   in a copy of the commit ([`original`]), from which [`files`] are taken, for other stages or to be kept in the bucket
+//!   ([`archive`]), and of which [`publish`] makes a release
 //! - [`deploy`] tries a release on a server, and [`channel`] moves channels to what was released, as whoever [`pushing`] says
 //! - [`work`] is the directory of a run, and [`processes`] finds and ends all that it started
 //! - [`record`] writes down how far it is, and [`report`] says in the end what became of each stage
@@ -17,6 +17,7 @@ mod command;
 mod deploy;
 mod files;
 mod graph;
+mod limits;
 mod original;
 mod output;
 pub(crate) mod prepare;
@@ -47,9 +48,10 @@ use rustix::process::Signal;
 use tokio::{
     sync::{OnceCell, watch},
     task::JoinSet,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
+pub(crate) use crate::run::processes::adopt_orphans;
 use crate::{
     buildset::run::Signals,
     manifest::Manifest,
@@ -70,6 +72,9 @@ use crate::{
 
 /// How long a stage may take that builds no variant, beside how long its trial may.
 const USUAL_TIME: Duration = Duration::from_mins(30);
+
+/// How often it is looked for what is to be ended.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// How long a run waits for what is recorded of its change, before it begins.
 const RECORD_PATIENCE: Duration = Duration::from_secs(10);
@@ -226,9 +231,9 @@ pub(crate) struct Done {
     pub(crate) signal: Option<Signal>,
 }
 
-/// Runs pipelines to their end, and clears up, whatever happens. `run` says what is recorded of it at the beginning.
+/// Runs pipelines to their end, and clears up, whatever happens. Orphans are [adopted](adopt_orphans). `run` says what is recorded of it at the beginning.
 pub(crate) async fn run(shared: Shared, run: Run, way: Way, work: Work, signals: &mut Signals) -> Result<Done> {
-    processes::adopt_orphans()?;
+    let noting = tokio::spawn(processes::note_all(work.path().to_owned()));
     let shared = Arc::new(shared);
     let (stop, stopped) = watch::channel(false);
     let mut graph = Graph::of(&shared.pipelines());
@@ -271,6 +276,9 @@ pub(crate) async fn run(shared: Shared, run: Run, way: Way, work: Work, signals:
             }
         }
     }
+    noting.abort();
+    // It has ended when the directory goes.
+    let _ = noting.await;
     clear_up(work, way.is_kept).await;
     let result = match signal {
         Some(_) => RunResult::Interrupted,
@@ -279,6 +287,14 @@ pub(crate) async fn run(shared: Shared, run: Run, way: Way, work: Work, signals:
     };
     recorder.change(|run, now| record::finish(run, &graph, result, now));
     Ok(Done { run: recorder.end().await, signal })
+}
+
+/// Ends all that this process started and starts, until nobody waits for that any more.
+pub(crate) async fn end_again_and_again() {
+    loop {
+        processes::end_all().await;
+        sleep(PAUSE).await;
+    }
 }
 
 /// Says how a stage ended, as it does.

@@ -2,10 +2,16 @@
 //!
 //! While a run lasts, whoever loses its parent becomes a child of this process (prctl(2), `PR_SET_CHILD_SUBREAPER`), so that all
 //! that a run started are its descendants. What a run left behind that was killed is known by its home, which is in that run's own
-//! directory, as that of no other run is. Nothing is known by its number alone, and signals go to a process
-//! that is held by a descriptor (`pidfd_open(2)`).
+//! directory, as that of no other run is, or by when it began, as that run has noted each second ([`note_all`]). Nothing is known by
+//! its number alone, and signals go to a process that is held by a descriptor (`pidfd_open(2)`).
 
-use std::{fs, os::unix::ffi::OsStrExt as _, path::Path, time::Duration};
+use std::{
+    fs,
+    io::Read as _,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use rustix::io::Errno;
@@ -23,6 +29,12 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// How often it is looked again for what begins while others are ended.
 const LOOKS: usize = 20;
+/// The file in the directory of a run that says what it has started.
+const NOTED: &str = "processes";
+/// How often that is noted.
+const BETWEEN_NOTES: Duration = Duration::from_secs(1);
+/// Most that is read of it, in bytes: about 50,000 processes.
+const MAX_NOTED: u64 = 1 << 20;
 
 /// A process, as proc(5) tells of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +49,7 @@ pub(super) struct Process {
 }
 
 /// From now on what loses its parent is a child of this process.
-pub(super) fn adopt_orphans() -> Result<()> {
+pub(crate) fn adopt_orphans() -> Result<()> {
     set_child_subreaper(Some(getpid())).context("could not make this process the one that orphans become children of")
 }
 
@@ -55,12 +67,65 @@ pub(super) fn descendants() -> Vec<Process> {
     found
 }
 
-/// All in a process group, and all that have their home below a directory.
-pub(super) fn of(group: Option<i32>, directory: &Path) -> Vec<Process> {
-    let ours = getpid().as_raw_pid();
-    let mut found = all();
-    found.retain(|process| process.id != ours && (group == Some(process.group) || lives_below(process.id, directory)));
+/// Of all that this process started, what is in a process group, and what has its home below a directory or works there.
+pub(super) fn of_stage(group: Option<i32>, directory: &Path) -> Vec<Process> {
+    let mut found = descendants();
+    let works_below = |id: i32| fs::read_link(format!("/proc/{id}/cwd")).is_ok_and(|at| at.starts_with(directory));
+    found.retain(|process| {
+        group == Some(process.group) || lives_below(process.id, directory) || works_below(process.id)
+    });
     found
+}
+
+/// What a run that was killed has left running: what has its home below its directory, and what it has noted.
+pub(super) fn of_killed(directory: &Path) -> impl Fn() -> Vec<Process> {
+    let (noted, ours) = (noted(directory), getpid().as_raw_pid());
+    let directory = directory.to_owned();
+    move || {
+        let is_left = |process: &Process| {
+            process.id != ours && (noted.contains(&(process.id, process.began)) || lives_below(process.id, &directory))
+        };
+        all().into_iter().filter(is_left).collect()
+    }
+}
+
+/// Notes in the directory of a run, again and again, what this process has started: which lives on if this process is killed.
+pub(super) async fn note_all(directory: PathBuf) {
+    let mut before = None;
+    loop {
+        let ids: Vec<(i32, u64)> = descendants().iter().map(|process| (process.id, process.began)).collect();
+        if before.as_ref() != Some(&ids) {
+            // What can't be written can't be found by the next run, and is no reason to end this one.
+            let _ = note(&directory, &ids);
+            before = Some(ids);
+        }
+        sleep(BETWEEN_NOTES).await;
+    }
+}
+
+fn note(directory: &Path, ids: &[(i32, u64)]) -> std::io::Result<()> {
+    let lines: Vec<String> = ids.iter().map(|(id, began)| format!("{id} {began}\n")).collect();
+    let new = directory.join("processes.new");
+    fs::write(&new, boot()? + &lines.concat())?;
+    fs::rename(new, directory.join(NOTED))
+}
+
+/// What a run has noted, if the machine has not been started since.
+fn noted(directory: &Path) -> Vec<(i32, u64)> {
+    let mut text = String::new();
+    let read = fs::File::open(directory.join(NOTED)).and_then(|file| file.take(MAX_NOTED).read_to_string(&mut text));
+    let (Ok(_), Ok(boot)) = (read, boot()) else { return Vec::new() };
+    let Some(lines) = text.strip_prefix(&boot) else { return Vec::new() };
+    let parse = |line: &str| {
+        let (id, began) = line.split_once(' ')?;
+        Some((id.parse().ok()?, began.parse().ok()?))
+    };
+    lines.lines().filter_map(parse).collect()
+}
+
+/// Which start of the machine this is, as a line (random(4), `boot_id`).
+fn boot() -> std::io::Result<String> {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id")
 }
 
 /// Ends all that `find` finds, whatever it does about it: asks first, then kills. `false` if some are there even then.

@@ -24,8 +24,8 @@ use crate::{
     pack::parse_note,
     run::{
         Shared,
-        command::Unfinished,
-        running::{Made, Running, blocking},
+        limits::Unfinished,
+        running::{Made, Running},
         target::OfChange,
     },
     source::Source,
@@ -88,7 +88,7 @@ async fn release(running: &mut Running, publish: &Publish, release_note: Note) -
         }
     }
     let deb = pack(running, publish, release_note).await?;
-    let (source, release, mut metadata) = blocking(move || describe(&deb)).await?;
+    let (source, release, mut metadata) = running.blocking(move || describe(&deb)).await?;
     metadata.made_by = Some(made_by);
     metadata.check_size(&release).map_err(Unfinished::Failed)?;
     let uploading = async {
@@ -211,11 +211,8 @@ async fn pack(running: &mut Running, publish: &Publish, note: Note) -> Result<Pa
     let directory = shared.original.project(&running.copy());
     let build = {
         let (directory, app) = (directory.clone(), publish.package.clone());
-        blocking(move || {
-            let manifest = Manifest::read(&directory)?;
-            Ok(package(&manifest, &app)?.build.clone())
-        })
-        .await?
+        let of_package = move || Ok(package(&Manifest::read(&directory)?, &app)?.build.clone());
+        running.blocking(of_package).await?
     };
     if !build.is_empty() {
         running.commands.run(&build, &BTreeMap::new(), &directory, &mut running.output).await?;
@@ -227,7 +224,7 @@ async fn pack(running: &mut Running, publish: &Publish, note: Note) -> Result<Pa
         copy: running.copy(),
         afresh: shared.directory_of(&running.pipeline, &running.stage.name).join("afresh"),
     };
-    Ok(blocking(move || packing.pack(&shared)).await?)
+    running.blocking(move || packing.pack(&shared)).await
 }
 
 /// What is packed, of what.

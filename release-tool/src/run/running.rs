@@ -1,20 +1,31 @@
 //! A stage that runs: what it has, and what it has given so far.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow};
 use bucket::{KeptArtifact, MadeBy, ReleaseName};
 use pipeline::{Pipeline, Stage, Template, Variant};
-use tokio::{sync::watch, task::spawn_blocking, time::Instant};
+use tokio::{
+    sync::watch,
+    task::spawn_blocking,
+    time::{Instant, sleep, timeout},
+};
 
 use crate::run::{
     Shared,
-    command::{Commands, Limits, Unfinished},
+    command::Commands,
     files,
     graph::StageId,
+    limits::{Limits, Unfinished},
     output::Output,
+    processes,
     values::Values,
 };
+
+/// How long a stage that is to end waits for what it had begun with files and other programs.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How often it is looked for such programs.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// A release, or a candidate.
 #[derive(Debug, Clone)]
@@ -113,6 +124,30 @@ impl Running {
     pub(super) fn made_by(&self) -> Result<MadeBy> {
         let (pipeline, stage) = (self.pipeline.name.parse()?, self.stage.name.parse()?);
         Ok(MadeBy { pipeline, stage, run: self.shared.place.clone() })
+    }
+
+    /// Does what waits for files and other programs, as long as the stage may; then what it has started is ended.
+    pub(super) async fn blocking<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T, Unfinished> {
+        let mut working = pin!(blocking(work));
+        let reached = tokio::select! {
+            done = &mut working => return Ok(done?),
+            reached = self.commands.limits.reached() => reached,
+        };
+        let directory = self.shared.directory_of(&self.pipeline, &self.stage.name);
+        let ending = async {
+            while processes::end(|| processes::of_stage(None, &directory)).await {
+                sleep(PAUSE).await;
+            }
+        };
+        tokio::select! {
+            _ = &mut working => {}
+            // What waits for files alone is nothing that could be ended.
+            _ = timeout(PATIENCE, ending) => {}
+        }
+        Err(reached)
     }
 
     /// Until when it may go on.

@@ -2,17 +2,19 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use anyhow::Context as _;
 use bucket::KeptArtifact;
 use pipeline::{Action, Copy, Export, Run};
 use tokio::sync::watch;
 
 use crate::run::{
     Shared, archive, channel,
-    command::{Unfinished, ensure_no_zero},
+    command::ensure_no_zero,
     deploy, files,
     graph::{StageId, State},
+    limits::Unfinished,
     publish,
-    running::{Made, Running, blocking},
+    running::{Made, Running},
     values::Values,
 };
 
@@ -42,7 +44,7 @@ pub(super) async fn run(shared: Arc<Shared>, id: StageId, before: Values, stop: 
     let (done, values, made, artifacts) = match Running::begin(shared, id, before, stop) {
         Ok(mut running) => {
             let done = actions(&mut running).await;
-            running.output.end();
+            running.output.end(&mut running.commands.limits).await;
             (done, running.values, running.made, running.artifacts)
         }
         Err(error) => (Err(error.into()), Values::default(), None, Vec::new()),
@@ -89,10 +91,9 @@ fn needs_copy(action: &Action) -> bool {
     }
 }
 
-async fn make_copy(running: &Running) -> Result<(), Unfinished> {
+async fn make_copy(running: &mut Running) -> Result<(), Unfinished> {
     let (shared, to) = (running.shared.clone(), running.copy());
-    let made = blocking(move || shared.original.copy(&to)).await;
-    made.map_err(|error| Unfinished::Failed(format!("could not make a copy of the commit: {error:#}")))
+    running.blocking(move || shared.original.copy(&to).context("could not make a copy of the commit")).await
 }
 
 async fn build(running: &mut Running) -> Result<(), Unfinished> {
@@ -130,16 +131,17 @@ async fn copy(running: &mut Running, copies: &[Copy]) -> Result<(), Unfinished> 
             (shared.directory_in(&from, &running.pipeline), shared.directory_in(&own, &running.pipeline));
         let stays = copy.from == running.stage.name && copy.source == copy.destination;
         let Copy { source, destination, archive, .. } = copy.clone();
-        let found = blocking(move || {
-            let from_directory = files::inside_directory(&from, &from_directory)?;
-            let directory = files::inside_directory(&own, &directory)?;
-            let found = files::find(&from, &from_directory, &source, &destination)?;
-            if !stays {
-                found.iter().try_for_each(|found| files::take(&own, &directory, found))?;
-            }
-            Ok(found)
-        })
-        .await?;
+        let found = running
+            .blocking(move || {
+                let from_directory = files::inside_directory(&from, &from_directory)?;
+                let directory = files::inside_directory(&own, &directory)?;
+                let found = files::find(&from, &from_directory, &source, &destination)?;
+                if !stays {
+                    found.iter().try_for_each(|found| files::take(&own, &directory, found))?;
+                }
+                Ok(found)
+            })
+            .await?;
         if archive {
             archive::archive(running, &found).await?;
         }

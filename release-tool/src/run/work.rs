@@ -105,7 +105,7 @@ pub(crate) async fn clear_dead() {
         note(format_args!(
             "a run was killed before it could clear up: ending what is left of it, and removing `{shown}`"
         ));
-        if !processes::end(|| processes::of(None, &path)).await {
+        if !processes::end(processes::of_killed(&path)).await {
             warning(format_args!("processes of the run that worked in `{shown}` could not be ended"));
         }
         if let Err(error) = remove(&path) {

@@ -31,10 +31,16 @@ pub(super) fn wait_for(what: &str, mut is_there: impl FnMut() -> bool) {
 
 /// Whether any process has this text in its command line.
 pub(super) fn is_running(text: &str) -> bool {
-    let processes = fs::read_dir("/proc").unwrap().flatten();
-    processes
-        .filter_map(|entry| fs::read(entry.path().join("cmdline")).ok())
-        .any(|line| String::from_utf8_lossy(&line).contains(text))
+    !running(text).is_empty()
+}
+
+/// The processes with this text in their command lines, as `/proc` has them.
+fn running(text: &str) -> Vec<String> {
+    let all = fs::read_dir("/proc").unwrap().flatten();
+    let has_text = |entry: &fs::DirEntry| {
+        fs::read(entry.path().join("cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(text))
+    };
+    all.filter(has_text).map(|entry| entry.file_name().into_string().unwrap()).collect()
 }
 
 /// A number of seconds to sleep that no other test has.
@@ -149,18 +155,66 @@ fn a_signal_ends_a_run_and_nothing_is_left_of_it() {
 }
 
 #[test]
+fn a_copy_that_hangs_takes_no_longer_than_its_stage_may() {
+    let (sleep, project) = (unique(), project("", &stages("      - { name: a, build: a }\n"), "variants: {}\n"));
+    project.write(".pipeline/web/variants.yaml", "variants: { a: { time: 1s, build: [['true']] } }\n");
+    project.write(".gitattributes", "web filter=hangs\n");
+    project.commit();
+    let filter = project.beside("filter");
+    fs::write(&filter, format!("[filter \"hangs\"]\n smudge = \"setsid -w sleep {sleep}\"\n")).unwrap();
+    let output = run(&project, &["--json"]).env("GIT_CONFIG_GLOBAL", &filter).output().unwrap();
+    let found: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(why(&found, "a"), "it took longer than 1s", "{}", crate::runs::said(&output));
+    assert!(!is_running(&sleep));
+    ensure_cleared(&project);
+}
+
+#[test]
+fn a_run_that_nobody_reads_ends_when_its_time_is_over_or_by_a_signal() {
+    for (time, signal, status) in [("2s", None, 1), ("1h", Some(Signal::TERM), 143)] {
+        let variants = format!("variants: {{ a: {{ time: {time}, entrypoint: ['yes'] }} }}\n");
+        let project = project("", &stages("      - { name: a, build: a, run: true }\n"), &variants);
+        let mut child = run(&project, &[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let said = || {
+            let logs = fs::read_dir(project.path("dist/runs")).ok()?.flatten().map(|run| run.path().join("web/a.log"));
+            logs.filter_map(|log| fs::metadata(log).ok()).map(|log| log.len()).next()
+        };
+        if let Some(signal) = signal {
+            wait_for("what the stage says", || said() > Some(0));
+            kill_process(Pid::from_child(&child), signal).unwrap();
+        }
+        let mut ended = None;
+        wait_for("the end of the run", || {
+            ended = child.try_wait().unwrap();
+            ended.is_some()
+        });
+        assert_eq!(ended.unwrap().code(), Some(status), "{time}");
+        assert!(said() < Some(8 << 20), "it is slowed by who reads: {:?}", said());
+        ensure_cleared(&project);
+    }
+}
+
+#[test]
 fn what_a_killed_run_left_is_cleared_up_by_the_next() {
     let sleep = unique();
     let project = project("", &stages("      - { name: a, build: a, run: true }\n"), "variants: {}\n");
     let mark = project.beside("mark");
     // One of its processes has another session, no environment, and has gone elsewhere.
     let variants = format!(
-        "variants: {{ a: {{ entrypoint: [sh, -c, 'if [ -e {0} ]; then exit 0; fi; (setsid sleep {sleep} &); touch {0}; sleep {sleep}'] }} }}\n",
+        "variants: {{ a: {{ entrypoint: [sh, -c, 'if [ -e {0} ]; then exit 0; fi; (cd /; env -i setsid sleep {sleep} &); touch {0}; sleep {sleep}'] }} }}\n",
         mark.display()
     );
     project.write(".pipeline/web/variants.yaml", &variants);
     project.commit();
     let mut child = started(&project, &[], &mark);
+    let noted = || {
+        let work = fs::read_dir(project.beside("tmp")).unwrap().next().unwrap().unwrap().path();
+        fs::read_to_string(work.join("processes")).unwrap_or_default()
+    };
+    wait_for("a note of its processes", || {
+        let (noted, running) = (noted(), running(&sleep));
+        running.len() == 3 && running.iter().all(|id| noted.contains(&format!("\n{id} ")))
+    });
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(is_running(&sleep), "its processes go on without it");
