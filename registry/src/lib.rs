@@ -2,12 +2,14 @@
 //!
 //! - names, parsed once at the edge: [`Reference`], which is a [`Repository`] with a [`Tag`] or a [`Digest`]
 //! - what an image consists of: [`Manifest`], whose exact bytes are its identity, and [`Descriptor`]
+//! - images that are not in a registry yet, made of a directory or by another builder: [`image`]
 //! - what may be written: [`Rule`], which alone makes a [`Writable`]
 //!
-//! The programs that have something to do with images use this crate; it uses `bucket`, for sums and the access to Google.
+//! The programs that have something to do with images use this crate; it uses `bucket`, for sums and the access to Google, and `console`, to show foreign text.
 
 #![doc(html_no_source)]
 
+pub mod image;
 mod names;
 
 pub use names::{

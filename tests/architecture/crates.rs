@@ -12,7 +12,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
     ("pipeline", &["bucket", "console"]),
     ("pulld", &["bucket", "console"]),
     ("push-server", &["bucket", "console", "fleet", "registry"]),
-    ("registry", &["bucket"]),
+    ("registry", &["bucket", "console"]),
     ("release-tool", &["bucket", "console", "fleet", "pipeline", "registry"]),
 ];
 
