@@ -5,6 +5,8 @@
 
 use std::path::Path;
 
+use futures_util::stream;
+
 use crate::{
     Bucket, Buildset, CandidatePlace, Error, FileBucket, Metadata, ObjectPath, ReleaseMetadata, ReleaseName, Removal,
     ServerDocument, ServerName, Sha256, file, layout,
@@ -30,6 +32,16 @@ impl Overlay {
             let _ = std::fs::remove_dir(directory);
         }
         begun
+    }
+
+    /// The overlay that a bucket is, if it is that of this buildset still.
+    ///
+    /// # Errors
+    /// As [`Bucket::overlay`].
+    pub async fn of(bucket: &Bucket, buildset: &Buildset) -> Result<Option<Self>, Error> {
+        let Bucket::File(file) = bucket else { return Ok(None) };
+        let there = bucket.overlay().await?.filter(|there| there.buildset == buildset.buildset);
+        Ok(there.map(|_| Self { bucket: file.clone() }))
     }
 
     async fn mark(directory: &Path, buildset: &Buildset) -> Result<Self, Error> {
@@ -84,8 +96,11 @@ impl Overlay {
         match from {
             Bucket::File(from) => self.bucket.take(from, (path, found.generation), to, &facts.sha256).await?,
             Bucket::Gcs(_) => {
-                let Some(mut content) = from.download(path, Some(found.generation), 0).await? else { return Ok(None) };
-                self.bucket.take_streamed(async || content.chunk().await, path, to, &facts.sha256).await?
+                let Some(content) = from.download(path, Some(found.generation), 0).await? else { return Ok(None) };
+                let pieces = stream::try_unfold(content, |mut content| async move {
+                    Ok(content.chunk().await?.map(|piece| (piece, content)))
+                });
+                self.bucket.take_streamed(pieces, path, to, &facts.sha256).await?
             }
         };
         Ok(Some(facts.sha256))

@@ -1,6 +1,9 @@
 //! Everything that can be said against a file before anything runs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use serde::Serialize;
 
@@ -19,7 +22,7 @@ const DIRECTORY: &str = ".pipeline";
 pub const FILE: &str = ".pipeline/config.yaml";
 
 /// What has to be known to check a file.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Known<'a> {
     /// The packages of `release.toml`.
     pub packages: &'a [&'a str],
@@ -27,6 +30,17 @@ pub struct Known<'a> {
     pub allowed: &'a [&'a str],
     /// Whether a channel may only be moved to what was tried on a server.
     pub require_trial: bool,
+    /// What else speaks against an action that is allowed, each with its place.
+    pub refused: &'a dyn Fn(&Action) -> Vec<(Place, String)>,
+}
+
+impl fmt::Debug for Known<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { packages, allowed, require_trial, refused: _ } = self;
+        let mut shown = f.debug_struct("Known");
+        shown.field("packages", packages).field("allowed", allowed).field("require_trial", require_trial);
+        shown.finish_non_exhaustive()
+    }
 }
 
 /// A file that nothing can be said against.
@@ -143,7 +157,11 @@ impl Checking<'_> {
 
     fn check_action(&self, nth: usize, action: &Action, problems: &mut Problems) {
         let stage = &self.pipeline.stages[nth];
-        if !self.known.allowed.contains(&action.key()) {
+        if self.known.allowed.contains(&action.key()) {
+            for (place, text) in (self.known.refused)(action) {
+                problems.add(place, text);
+            }
+        } else {
             let text = format!(
                 "`{}` in `{}` is not allowed here: {} are",
                 action.key(),

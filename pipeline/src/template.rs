@@ -94,6 +94,15 @@ impl Template {
         Self { place, pieces: vec![Piece::Value { stage, name: name.to_owned(), default: None }] }
     }
 
+    /// What it is, if that is known before anything runs: it has no values in it.
+    pub fn text(&self) -> Option<String> {
+        let text = self.pieces.iter().map(|piece| match piece {
+            Piece::Text(text) => Some(text.as_str()),
+            Piece::Value { .. } => None,
+        });
+        text.collect()
+    }
+
     /// The values in it: the stage (`None` for the own), and the name.
     pub fn values(&self) -> impl Iterator<Item = (Option<&str>, &str)> {
         self.pieces.iter().filter_map(|piece| match piece {

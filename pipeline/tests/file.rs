@@ -3,7 +3,8 @@
 use pipeline::{Action, Checked, Known, read};
 
 const PACKAGES: &[&str] = &["web", "serviceTwo"];
-const ALL: Known<'static> = Known { packages: PACKAGES, allowed: &Action::ALL, require_trial: false };
+const ALL: Known<'static> =
+    Known { packages: PACKAGES, allowed: &Action::ALL, require_trial: false, refused: &|_| Vec::new() };
 
 /// A file with variants of these names, each with an entry point.
 fn checked(config: &str, known: &Known, variants: &[&str]) -> Result<Checked, Vec<String>> {

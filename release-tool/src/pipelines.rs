@@ -6,42 +6,30 @@ use fleet::{
     policy::Policy,
     told::{NotTold, told},
 };
-use pipeline::{Action, ChannelMove, Checked, FILE, Known, MAX_SIZE, Problem};
+use pipeline::{Action, ChannelMove, Checked, FILE, Known, MAX_SIZE, Place, Problem};
 
 /// The pipelines of the checkout in a directory; `None` if there is no file of them.
 ///
 /// # Errors
-/// All that is wrong with the files, also by the policy if that is at hand.
-pub(crate) fn read(directory: &Path, known: &Known, policy: Option<&Policy>) -> Option<Result<Checked, Vec<Problem>>> {
+/// All that is wrong with the files.
+pub(crate) fn read(directory: &Path, known: &Known) -> Option<Result<Checked, Vec<Problem>>> {
     directory.join(FILE).symlink_metadata().ok()?;
-    let read = |file: &str| read_below(directory, file);
-    let found = match read(FILE) {
-        Ok(config) => pipeline::read(&config, known, read),
+    Some(match read_below(directory, FILE) {
+        Ok(config) => pipeline::read(&config, known, |file| read_below(directory, file)),
         Err(reason) => {
             Err(vec![Problem { file: FILE.to_owned(), place: <_>::default(), text: format!("the file {reason}") }])
         }
-    };
-    Some(found.and_then(|checked| match policy.map(|policy| refused(&checked, policy)) {
-        Some(refused) if !refused.is_empty() => Err(refused),
-        _ => Ok(checked),
-    }))
+    })
 }
 
-/// The moves of channels that the policy leaves to no pipeline.
-fn refused(checked: &Checked, policy: &Policy) -> Vec<Problem> {
-    let stages = checked.pipelines.pipelines.iter().flat_map(|pipeline| &pipeline.stages);
-    let moves = stages.flat_map(|stage| &stage.actions).filter_map(|action| match action {
-        Action::Channel(moves) => Some(moves),
-        _ => None,
-    });
+/// The moves of channels of an action that the policy leaves to no pipeline, if one is at hand.
+pub(crate) fn refused(policy: Option<&Policy>, action: &Action) -> Vec<(Place, String)> {
+    let (Some(policy), Action::Channel(moves)) = (policy, action) else { return Vec::new() };
     let refusal = |wanted: &ChannelMove| -> Option<NotTold> {
         // Names were checked with the file.
         told(policy, &wanted.app.parse().ok()?, &wanted.channel.parse().ok()?).err()
     };
-    let problem = |wanted: &ChannelMove| {
-        Some(Problem { file: FILE.to_owned(), place: wanted.place, text: refusal(wanted)?.to_string() })
-    };
-    moves.flatten().filter_map(problem).collect()
+    moves.iter().filter_map(|wanted| Some((wanted.place, refusal(wanted)?.to_string()))).collect()
 }
 
 /// The content of a file below a directory, also through links that lead to no other place; else why not, as the end of a

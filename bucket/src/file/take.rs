@@ -4,9 +4,11 @@
 use std::{
     fs::File,
     io::{self, Read as _, Seek as _, Write as _},
+    pin::pin,
 };
 
 use bytes::Bytes;
+use futures_util::{Stream, TryStreamExt as _};
 
 use super::{
     bucket::FileBucket,
@@ -38,17 +40,17 @@ impl FileBucket {
         self.keep(copied, path, (to, metadata), sha256).await
     }
 
-    /// The same for an object of another kind of bucket, of which `next` gives one piece after the other.
+    /// The same for an object of another kind of bucket, of whose content the stream has one piece after the other.
     pub(crate) async fn take_streamed(
         &self,
-        mut next: impl AsyncFnMut() -> Result<Option<Bytes>, Error>,
+        content: impl Stream<Item = Result<Bytes, Error>>,
         path: &ObjectPath,
         (to, metadata): (&ObjectPath, &Metadata),
         sha256: &Sha256,
     ) -> Result<Generation, Error> {
         let mut written = self.run(to, Directory::begin).await?;
-        let mut sum = Summing::default();
-        while let Some(chunk) = next().await? {
+        let (mut sum, mut content) = (Summing::default(), pin!(content));
+        while let Some(chunk) = content.try_next().await? {
             let mut target = written.file().try_clone().map_err(|e| failed("write", to.as_str(), &e))?;
             let write = move || {
                 sum.add(&chunk);

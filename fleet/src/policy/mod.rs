@@ -18,7 +18,7 @@ mod way;
 
 pub use channels::ChannelRules;
 pub use links::Links;
-pub use pattern::Pattern;
+pub use pattern::{Pattern, PatternError};
 pub use read::{MAX_BYTES, Problem};
 pub use refusal::Refusal;
 pub use rules::{Case, Policy, Reason, Role};

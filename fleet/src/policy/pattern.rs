@@ -10,7 +10,7 @@ const MAX_LENGTH: usize = 254;
 
 /// The text isn't a pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub(super) enum PatternError {
+pub enum PatternError {
     /// It is empty, or longer than any name.
     #[error("must have 1 to {MAX_LENGTH} characters")]
     Length,
@@ -24,8 +24,11 @@ pub(super) enum PatternError {
 pub struct Pattern(String);
 
 impl Pattern {
-    /// A pattern, unless no name could match it.
-    pub(super) fn new(text: &str) -> Result<Self, PatternError> {
+    /// A pattern.
+    ///
+    /// # Errors
+    /// When no name could match it.
+    pub fn new(text: &str) -> Result<Self, PatternError> {
         let valid = |c: char| c == '*' || c.is_ascii_alphanumeric() || "@._+-".contains(c);
         if text.is_empty() || text.len() > MAX_LENGTH {
             return Err(PatternError::Length);

@@ -21,6 +21,7 @@ use crate::{
         make::{Buckets, Decided, Wanted, end, existing, locate, make, new, releases, tell_left, url},
         production::Scope,
         run::{Ended, Signals, run},
+        running::{running, variables},
     },
     change::{
         record::{by, update},
@@ -29,9 +30,6 @@ use crate::{
     manifest::Manifest,
     options::{Options, wait_for},
 };
-
-/// What says to a command that it runs in a buildset, and in which.
-const RUNNING: &str = "PUSH_BUILDSET";
 
 /// Make an overlay of production with what a change would alter, and try it
 #[derive(Debug, Args)]
@@ -253,25 +251,6 @@ async fn record(candidates: &Bucket, buildset: &Begun, sha256: Vec<Sha256>, ende
         Ok(tried(before.ok_or_else(gone)?, this, &by))
     });
     change.await.map(drop).with_context(|| format!("could not record how `{id}` was tried"))
-}
-
-/// The buildset that this runs in, if it is one of this change.
-async fn running(candidates: &Bucket, change: &ChangeId) -> Result<Option<(Bucket, Begun)>> {
-    let Some(id) = std::env::var(RUNNING).ok().filter(|id| !id.is_empty()) else { return Ok(None) };
-    let id = id.parse().with_context(|| format!("{RUNNING} cannot be used"))?;
-    let read = candidates.buildset(&id).await.with_context(|| format!("could not read the buildset `{id}`"))?;
-    let (_, buildset) = read.with_context(|| format!("the buildset `{id}`, by {RUNNING}, has ended: unset that"))?;
-    if buildset.change != *change {
-        return Ok(None);
-    }
-    let overlay = existing(&buildset.directory).await?.filter(|(_, there)| there.buildset == id);
-    let (overlay, _) = overlay.with_context(|| format!("the overlay of the buildset `{id}`, by {RUNNING}, is gone"))?;
-    Ok(Some((overlay, buildset)))
-}
-
-/// What a command is told of the buildset that it runs in.
-fn variables(buildset: &Begun) -> [(&'static str, String); 2] {
-    [("PUSH_BUCKET", url(buildset).to_string()), (RUNNING, buildset.buildset.to_string())]
 }
 
 fn stop(options: &Options, directory: &Path) -> Result<()> {

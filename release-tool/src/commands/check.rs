@@ -80,12 +80,17 @@ impl Check {
 /// Checks `.pipeline/config.yaml` and its variants, if there is such a file.
 fn check_pipelines(manifest: &Manifest, findings: &mut Vec<Finding>) {
     let packages: Vec<&str> = manifest.packages.iter().map(|package| package.app.as_str()).collect();
-    let known = Known { packages: &packages, allowed: &Action::ALL, require_trial: manifest.pipeline.require_trial };
     let policy = policy().unwrap_or_else(|error| {
         findings.push(Finding { level: Level::Error, of: CONFIG.to_owned(), text: format!("{error:#}") });
         None
     });
-    let Some(read) = pipelines::read(&manifest.directory, &known, policy.as_ref()) else { return };
+    let known = Known {
+        packages: &packages,
+        allowed: &Action::ALL,
+        require_trial: manifest.pipeline.require_trial,
+        refused: &|action| pipelines::refused(policy.as_ref(), action),
+    };
+    let Some(read) = pipelines::read(&manifest.directory, &known) else { return };
     let found = |level: Level, problems: Vec<Problem>| {
         problems.into_iter().map(move |Problem { file, place, text }| {
             let of = if place.line == 0 { file } else { format!("{file}:{}:{}", place.line, place.column) };

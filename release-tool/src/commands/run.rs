@@ -17,7 +17,9 @@ use crate::{
     run::{
         self, Done, Way,
         prepare::{Asked, Files, Prepared, prepare},
-        report, work,
+        report,
+        target::rules,
+        work,
     },
     source::Source,
 };
@@ -48,10 +50,11 @@ pub(crate) struct RunPipelines {
     /// Stages to run at once [default: `concurrency` of the file, else one for each processor]
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
-    /// Actions that stages may have, as in build,run [default: all]
+    /// Actions that stages may have, as in build,run [default: all; with --change those that it may have]
     #[arg(long, value_name = "ACTIONS", value_delimiter = ',', value_parser = action)]
     allow: Vec<&'static str>,
-    /// Change that is not merged yet, as in web/12: packages become candidates of it, and no channel moves
+    /// Change that is not merged yet, as in web/12: packages become candidates of it, no channel moves, and a trial is in the
+    /// overlay of a buildset of it
     #[arg(long, value_name = "PROJECT/ID", conflicts_with = "dirty")]
     change: Option<ChangeId>,
     /// Branch that the change is to be merged into, whose release.toml counts [default: that of `origin`]
@@ -156,8 +159,9 @@ impl RunPipelines {
     /// Shows what would run.
     fn show(&self, options: &Options) -> Result<()> {
         let directory = options.directory()?;
-        let source = Source::of(&directory)?;
-        let files = Files::read(&directory, "the checkout", (&source, &directory), &self.asked())?;
+        let (source, asked) = (Source::of(&directory)?, self.asked());
+        let rules = wait_for(rules((&source, &directory), asked.change.clone(), asked.target.clone()))?;
+        let files = Files::read(&directory, "the checkout", rules, &asked)?;
         let (checked, pipelines) = (&files.checked, files.pipelines());
         if options.json {
             let concurrency = checked.pipelines.concurrency;

@@ -8,6 +8,7 @@ mod contents;
 mod fields;
 pub(crate) mod keys;
 mod mode;
+mod pipeline;
 mod unit;
 mod user;
 
@@ -17,12 +18,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use bucket::{AppName, Architecture, ArtifactType, BucketUrl, ChangeId, Check, PackageName, TopicName};
+use bucket::{AppName, Architecture, ArtifactType, BucketUrl, Check, PackageName, TopicName};
 use toml::Table;
 
 pub(crate) use contents::{Content, Id, Owner, Target};
 pub(crate) use fields::depend;
 pub(crate) use mode::Mode;
+pub(crate) use pipeline::PipelineRules;
 pub(crate) use unit::{Restart, Unit};
 pub(crate) use user::{MadeUser, User};
 
@@ -56,17 +58,6 @@ pub(crate) struct Candidates {
     pub(crate) bucket: BucketUrl,
     /// The branch that they are to be merged into.
     pub(crate) branch: Option<String>,
-}
-
-/// `[pipeline]`
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct PipelineRules {
-    /// What the project is called.
-    pub(crate) project: Option<String>,
-    /// Variables that stages have from whoever starts a run.
-    pub(crate) pass: Vec<String>,
-    /// Whether a channel may only be moved to what was tried on a server.
-    pub(crate) require_trial: bool,
 }
 
 /// `[package.NAME]`
@@ -267,21 +258,6 @@ impl Candidates {
             bail!("[candidates]: `bucket` is that of the releases: what is not merged has a bucket of its own");
         }
         Ok(Self { bucket: url, branch: keys.text("branch")? })
-    }
-}
-
-impl PipelineRules {
-    fn parse(table: Table) -> Result<Self> {
-        let mut keys = Keys::new("[pipeline]", table, &known(Place::Pipeline))?;
-        let project = keys.text("project")?;
-        if let Some(project) = &project {
-            ChangeId::new(project, "1").context("[pipeline]: invalid `project`")?;
-        }
-        let pass = keys.texts("pass")?;
-        if let Some(bad) = pass.iter().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
-            bail!("[pipeline]: invalid `pass`: `{}` is no name of a variable", safe(bad));
-        }
-        Ok(Self { project, pass, require_trial: keys.flag("require_trial")?.unwrap_or(false) })
     }
 }
 

@@ -6,7 +6,11 @@ use fleet::told::{Moved, move_forward};
 use futures_util::FutureExt as _;
 use pipeline::ChannelMove;
 
-use crate::run::{limits::Unfinished, pushing, running::Running};
+use crate::run::{
+    limits::Unfinished,
+    pushing,
+    running::{Made, Running},
+};
 
 /// Moves channels, one after the other.
 pub(super) async fn channel(running: &mut Running, wanted: &[ChannelMove]) -> Result<(), Unfinished> {
@@ -15,7 +19,7 @@ pub(super) async fn channel(running: &mut Running, wanted: &[ChannelMove]) -> Re
     for one in wanted {
         let (app, channel) = parsed(one)?;
         let moving = async {
-            let Some(release) = shared.published.release(app.as_str()).await else {
+            let Some(Made { release, .. }) = shared.published.made(app.as_str()).await else {
                 return Err(Unfinished::Failed(format!(
                     "this run has released nothing of `{app}` to move the channel `{channel}` to: a stage before this one has to \
                      `publish` it"

@@ -20,7 +20,9 @@ use futures_util::FutureExt as _;
 use pipeline::Deploy;
 use tokio::time::Instant;
 
-use crate::run::{command::ensure_no_zero, limits::Unfinished, output::Output, pushing, running::Running};
+use crate::run::{
+    Shared, command::ensure_no_zero, limits::Unfinished, output::Output, pushing, running::Running, target::OfChange,
+};
 
 /// Tries a release on a server.
 pub(super) async fn deploy(running: &mut Running, deploy: &Deploy) -> Result<(), Unfinished> {
@@ -33,7 +35,7 @@ pub(super) async fn deploy(running: &mut Running, deploy: &Deploy) -> Result<(),
     ensure_no_zero(&test)?;
     let shared = running.shared.clone();
     let limits = running.limits();
-    let bucket = limits.within(async { Ok(shared.bucket().await?.clone()) }.boxed()).await?;
+    let bucket = limits.within(async { Ok(bucket_for(&shared, &server, &release).await?) }.boxed()).await?;
     let left = limits.deadline.saturating_duration_since(Instant::now());
     let trial = Trial { id: PushId::random(), server, release, wait: deploy.wait, test: left };
     let tried = try_out(running, &bucket, &operator, &trial, &test).await;
@@ -42,6 +44,18 @@ pub(super) async fn deploy(running: &mut Running, deploy: &Deploy) -> Result<(),
         (Ok(()), Err(error)) => Err(error.into()),
         (Err(Unfinished::Failed(why)), Err(error)) => Err(Unfinished::Failed(format!("{why}; {error:#}"))),
         (tried, _) => tried,
+    }
+}
+
+/// The bucket that the agent of a server reads: that of the releases, or the overlay of a change, which then has the release.
+async fn bucket_for(shared: &Shared, server: &ServerName, release: &ReleaseName) -> Result<Bucket> {
+    let bucket = shared.bucket().await?;
+    match &shared.of_change {
+        None => Ok(bucket.clone()),
+        Some(OfChange { id, trials, .. }) => {
+            let made = shared.published.made(release.app().as_str()).await;
+            trials.put(bucket, id, (server, release), made).await
+        }
     }
 }
 

@@ -4,7 +4,8 @@
 //! - [`stage`] does what one stage says ([`running`]) within its [`limits`], by [`command`]s whose [`output`] is shown and kept,
 //!   in a copy of the commit ([`original`]), from which [`files`] are taken, for other stages or to be kept in the bucket
 //!   ([`archive`]), and of which [`publish`] makes a release
-//! - [`deploy`] tries a release on a server, and [`channel`] moves channels to what was released, as whoever [`pushing`] says
+//! - [`deploy`] tries a release on a server, and [`channel`] moves channels to what was released, as whoever [`pushing`] says;
+//!   what a change has built is tried in its [`overlay`]
 //! - [`work`] is the directory of a run, and [`processes`] finds and ends all that it started
 //! - [`record`] writes down how far it is, and [`report`] says in the end what became of each stage
 //! - [`prepare`] reads and checks all of it before anything runs, a run of a change by what its [`target`] branch says
@@ -20,6 +21,7 @@ mod graph;
 mod limits;
 mod original;
 mod output;
+mod overlay;
 pub(crate) mod prepare;
 mod processes;
 mod publish;
@@ -28,7 +30,7 @@ mod record;
 pub(crate) mod report;
 mod running;
 mod stage;
-mod target;
+pub(crate) mod target;
 mod values;
 pub(crate) mod work;
 

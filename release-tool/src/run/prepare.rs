@@ -68,12 +68,18 @@ pub(crate) struct Prepared {
 /// Reads and checks all of it, and makes the directory of the run.
 pub(crate) async fn prepare(options: &Options, asked: Asked) -> Result<Prepared> {
     let options = options.clone();
-    blocking(move || prepared(options, &asked)).await
+    let directory = options.directory()?;
+    let (directory, source) = blocking(move || Source::of(&directory).map(|source| (directory, source))).await?;
+    let rules = target::rules((&source, &directory), asked.change.clone(), asked.target.clone()).await?;
+    blocking(move || prepared(options, &asked, (source, directory), rules)).await
 }
 
-fn prepared(options: Options, asked: &Asked) -> Result<Prepared> {
-    let directory = options.directory()?;
-    let source = Source::of(&directory)?;
+fn prepared(
+    options: Options,
+    asked: &Asked,
+    (source, directory): (Source, PathBuf),
+    rules: Option<target::Rules>,
+) -> Result<Prepared> {
     let out = make_directory(&options.out(&directory), &source)?;
     let mut changes = source.changes()?;
     // What was built and said before is no change.
@@ -86,7 +92,7 @@ fn prepared(options: Options, asked: &Asked) -> Result<Prepared> {
     let commit = work.path().join("commit");
     original.copy_some(&commit, &[FILE, ".pipeline"])?;
     let said = format!("what the commit {} says", source.commit.short());
-    let files = Files::read(&original.project(&commit), &said, (&source, &directory), asked)?;
+    let files = Files::read(&original.project(&commit), &said, rules, asked)?;
     let pipelines = files.pipelines();
     for pipeline in &pipelines {
         let checked = original.ensure_directory(&pipeline.directory);
@@ -162,11 +168,11 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    /// Those of a directory, which `said` names, of a checkout and its directory of `release.toml`.
+    /// Those of a directory, which `said` names. `target` is what a run of a change goes by.
     ///
     /// # Errors
     /// All that is wrong with them, as a mistake of whoever wrote them.
-    pub(crate) fn read(at: &Path, said: &str, (source, directory): (&Source, &Path), asked: &Asked) -> Result<Self> {
+    pub(crate) fn read(at: &Path, said: &str, target: Option<target::Rules>, asked: &Asked) -> Result<Self> {
         let manifest = match pipelines::read_below(at, FILE) {
             Ok(content) => {
                 let text = String::from_utf8(content).map_err(|_| UsageError::new(format!("`{FILE}` is not UTF-8")))?;
@@ -175,8 +181,7 @@ impl Files {
             }
             Err(reason) => return Err(UsageError::new(format!("`{FILE}` {reason}, by {said}")).into()),
         };
-        let target = asked.change.as_ref().map(|id| target::rules(source, directory, id, asked.target.clone()));
-        let (rules, allowed, of_change) = match target.transpose()? {
+        let (rules, allowed, of_change) = match target {
             // What a change says of itself is not what it goes by.
             Some(target) => {
                 let rules = target.manifest.map(|manifest| manifest.pipeline).unwrap_or_default();
@@ -185,7 +190,7 @@ impl Files {
             None => (manifest.pipeline.clone(), &Action::ALL[..], None),
         };
         let allowed: Vec<&str> = asked.allowed.iter().copied().filter(|action| allowed.contains(action)).collect();
-        let checked = check(at, &manifest, &rules, &allowed)?;
+        let checked = check(at, &manifest, (&rules, &allowed), of_change.as_ref())?;
         for warned in &checked.warnings {
             warning(one_line(&warned.to_string()));
         }
@@ -203,10 +208,20 @@ impl Files {
 ///
 /// # Errors
 /// All that is wrong with them, as a mistake of whoever wrote them.
-fn check(directory: &Path, manifest: &Manifest, rules: &PipelineRules, allowed: &[&str]) -> Result<Checked> {
+fn check(
+    directory: &Path,
+    manifest: &Manifest,
+    (rules, allowed): (&PipelineRules, &[&str]),
+    of_change: Option<&OfChange>,
+) -> Result<Checked> {
     let packages: Vec<&str> = manifest.packages.iter().map(|package| package.app.as_str()).collect();
-    let known = Known { packages: &packages, allowed, require_trial: rules.require_trial };
-    let Some(read) = pipelines::read(directory, &known, policy()?.as_ref()) else {
+    let policy = policy()?;
+    let refused = |action: &Action| {
+        let of_change = of_change.map(|of_change| of_change.trials.refused(action)).unwrap_or_default();
+        [pipelines::refused(policy.as_ref(), action), of_change].concat()
+    };
+    let known = Known { packages: &packages, allowed, require_trial: rules.require_trial, refused: &refused };
+    let Some(read) = pipelines::read(directory, &known) else {
         let text = format!("there are no pipelines: no `{}`", pipeline::FILE);
         return Err(UsageError::new(text).with_hint("docs/pipelines.md shows one to begin with").into());
     };

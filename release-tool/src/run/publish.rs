@@ -47,8 +47,8 @@ impl Published {
     }
 
     /// What was released of an app.
-    pub(super) async fn release(&self, app: &str) -> Option<ReleaseName> {
-        self.of(app).lock().await.as_ref().map(|made| made.release.clone())
+    pub(super) async fn made(&self, app: &str) -> Option<Made> {
+        self.of(app).lock().await.clone()
     }
 }
 

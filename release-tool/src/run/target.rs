@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, anyhow};
 use bucket::{Bucket, ChangeId, Commit};
 use console::warning;
+use fleet::policy::Pattern;
 
 use crate::{
     change::{
@@ -14,11 +15,12 @@ use crate::{
     },
     git::{Git, text},
     manifest::{Candidates, FILE, Manifest},
+    run::{overlay::Trials, running::blocking},
     source::Source,
 };
 
 /// What may be in a run of a change: the rest is for what is merged.
-pub(super) const ALLOWED: [&str; 5] = ["build", "run", "copy", "publish", "exports"];
+const ALLOWED: [&str; 6] = ["build", "run", "copy", "publish", "deploy", "exports"];
 /// What may be in one whose target branch says nothing that can be read: what needs no right.
 const WITHOUT_RULES: [&str; 4] = ["build", "run", "copy", "exports"];
 
@@ -33,6 +35,8 @@ pub(crate) struct OfChange {
     pub(super) by: String,
     /// Where candidates go, and the run is recorded; `None` if the target branch names no such bucket.
     pub(super) candidates: Option<Candidates>,
+    /// Where it may be tried.
+    pub(super) trials: Trials,
 }
 
 impl OfChange {
@@ -45,7 +49,7 @@ impl OfChange {
 
 /// What a run of a change goes by.
 #[derive(Debug)]
-pub(super) struct Rules {
+pub(crate) struct Rules {
     /// The `release.toml` of the branch that it is to be merged into, if that can be read.
     pub(super) manifest: Option<Manifest>,
     /// What is allowed.
@@ -54,29 +58,41 @@ pub(super) struct Rules {
     pub(super) of_change: OfChange,
 }
 
-/// Reads what the target branch says: the one that is named, or what `origin` has as its own.
-pub(super) fn rules(source: &Source, directory: &Path, id: &ChangeId, branch: Option<String>) -> Result<Rules> {
-    let git = Git::at(&source.top);
-    let read = match named(&git, branch) {
-        Ok(Some((reference, shown))) => manifest(&git, source, directory, (&reference, &shown)),
-        Err(error) => Err(error),
-        Ok(None) => Err(anyhow!(
-            "`origin` has no branch of its own here: `git remote set-head origin --auto`, or --target BRANCH"
-        )),
+/// Reads what the target branch says, in a run of a change: the branch that is named, or what `origin` has as its own. Looks also
+/// for the buildset that this runs in.
+pub(crate) async fn rules(
+    (source, directory): (&Source, &Path),
+    change: Option<ChangeId>,
+    target: Option<String>,
+) -> Result<Option<Rules>> {
+    let Some(id) = change else { return Ok(None) };
+    let (said, tree) = {
+        let (source, directory, branch) = (source.clone(), directory.to_owned(), target);
+        blocking(move || Ok((said(&source, &directory, branch), source.tree()?))).await?
     };
-    let manifest = match read {
-        Ok(manifest) => Some(manifest),
+    let (manifest, branch) = match said {
+        Ok((manifest, branch)) => (Some(manifest), branch),
         Err(error) => {
             warning(format_args!(
                 "nothing is released, kept or recorded by this run, since what the target branch says could not be read: {error:#}"
             ));
-            None
+            (None, String::new())
         }
     };
     let candidates = manifest.as_ref().and_then(|manifest| manifest.candidates.clone());
+    let servers: Vec<Pattern> = manifest.as_ref().map(|manifest| manifest.pipeline.servers.clone()).unwrap_or_default();
     let allowed: &[&str] = if manifest.is_some() { &ALLOWED } else { &WITHOUT_RULES };
-    let of_change = OfChange { id: id.clone(), tree: source.tree()?, by: by()?, candidates };
-    Ok(Rules { manifest, allowed, of_change })
+    let trials = Trials::find(&id, candidates.as_ref(), (servers, branch)).await;
+    Ok(Some(Rules { manifest, allowed, of_change: OfChange { id, tree, by: by()?, candidates, trials } }))
+}
+
+/// The `release.toml` of the target branch, and what people call that.
+fn said(source: &Source, directory: &Path, branch: Option<String>) -> Result<(Manifest, String)> {
+    let git = Git::at(&source.top);
+    let (reference, shown) = named(&git, branch)?.ok_or_else(|| {
+        anyhow!("`origin` has no branch of its own here: `git remote set-head origin --auto`, or --target BRANCH")
+    })?;
+    Ok((manifest(&git, source, directory, (&reference, &shown))?, shown))
 }
 
 /// Where the target branch is, and what people call it. Only one that is named may be a branch of this repository's own: what is

@@ -5,6 +5,7 @@ mod copies;
 mod ends;
 mod kills;
 mod order;
+mod overlays;
 mod page;
 mod publishing;
 mod trials;

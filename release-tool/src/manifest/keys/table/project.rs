@@ -105,6 +105,14 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         place: Pipeline,
+        name: "servers",
+        kind: Texts,
+        meaning: "The servers on which what is not merged yet may be tried, with `*` for any characters; at most 100. A run of a change goes by what the branch says that it is to be merged into.",
+        default: "none",
+        example: "servers = [\"stage-*\"]",
+    },
+    Key {
+        place: Pipeline,
         name: "require_trial",
         kind: Flag,
         meaning: "Whether a pipeline may move a channel only to what it tried on a server before.",
