@@ -147,7 +147,7 @@ fn make_debian(suite: &str, path: &Path) -> Result<()> {
 }
 
 /// Makes the directory `path` unless it is there; other processes wait meanwhile, and never see half of it.
-fn make_once(path: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+pub(crate) fn make_once(path: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     if path.is_dir() {
         return Ok(());
     }

@@ -7,6 +7,7 @@
 //! Whatever happens to the process that made a machine (return, panic, Ctrl-C, `kill -9`), the machine goes with it:
 //! `keeper.rs` says how.
 //!
+//! [`registry`] has Debian's registries of container images, and skopeo and umoci.
 //! [`metadata`], [`compute`], [`gcs`] and [`pubsub`] stand in for Google Cloud, of which nothing is to be reached from a test.
 
 mod agent;
@@ -25,12 +26,13 @@ mod network;
 pub mod oauth;
 mod programs;
 pub mod pubsub;
+pub mod registry;
 mod scenario;
 mod service;
 mod settled;
 
 pub use agent::AgentRepo;
-pub use base64::base64url;
+pub use base64::{base64, base64url};
 pub use cache::{Slot, TempDir, clean_up_when_interrupted, kept_directory};
 pub use command::{Output, quote, run};
 pub use image::Image;

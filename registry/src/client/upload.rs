@@ -1,0 +1,150 @@
+//! A blob on its way to a registry: streamed, so that its size costs no memory.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::stream::{self, Stream, TryStreamExt as _};
+use reqwest::{
+    Body, Response, StatusCode,
+    header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION},
+};
+use tokio::{fs::File, io::AsyncReadExt as _};
+
+use super::{
+    Client,
+    blob::longest,
+    failure::Failure,
+    header,
+    http::expect,
+    session::{Scope, Session},
+};
+use crate::{Descriptor, Repository};
+
+/// How much of a file is read at a time, in bytes.
+const CHUNK: usize = 256 << 10;
+
+/// The longest that a registry may take to put away what it has, in multiples of the time without an answer.
+const PUTTING_AWAY: u32 = 10;
+
+/// Where the bytes of a blob are.
+#[derive(Debug, Clone, Copy)]
+pub enum BlobSource<'a> {
+    /// In memory.
+    Bytes(&'a Bytes),
+    /// In a file.
+    File(&'a Path),
+    /// In a repository; of the same registry it is mounted, if that can be, and nothing is transferred.
+    Repository(&'a Repository),
+}
+
+impl Client {
+    /// One attempt to have a blob in a repository: it is there already, is mounted, or is sent.
+    pub(super) async fn upload(
+        &self,
+        to: &Repository,
+        blob: &Descriptor,
+        source: BlobSource<'_>,
+    ) -> Result<(), Failure> {
+        let session = self.session(to.host())?;
+        let mut start = session.url(&format!("{}/blobs/uploads/", to.path()))?;
+        let mut scope = Scope::push(to.path());
+        if let BlobSource::Repository(from) = source
+            && from.host() == to.host()
+        {
+            start.query_pairs_mut().append_pair("mount", &blob.digest.to_string()).append_pair("from", from.path());
+            scope = Scope::mount(to.path(), from.path());
+        }
+        let started = session.send(&self.http, &scope, |http| http.post(start.clone()).header(CONTENT_LENGTH, 0));
+        let started =
+            tokio::time::timeout(self.options.timeout, started).await.map_err(|_| silent(self.options.timeout))??;
+        if started.status() == StatusCode::CREATED {
+            return Ok(());
+        }
+        let started = expect(started, StatusCode::ACCEPTED).await?;
+        let sent = self.send_blob(&session, &scope, &started, blob, source).await?;
+        expect(sent, StatusCode::CREATED).await.map(drop)
+    }
+
+    /// Sends all bytes to where a registry said that it takes them.
+    async fn send_blob(
+        &self,
+        session: &Session,
+        scope: &Scope,
+        started: &Response,
+        blob: &Descriptor,
+        source: BlobSource<'_>,
+    ) -> Result<Response, Failure> {
+        let place = header(started.headers(), &LOCATION);
+        let place = place.ok_or_else(|| Failure::transient("the registry does not say where to upload to"))?;
+        let mut place = session.own(place)?;
+        place.query_pairs_mut().append_pair("digest", &blob.digest.to_string());
+        let sent = Arc::new(AtomicU64::new(0));
+        let body = self.body(blob, source).await?;
+        let counted = sent.clone();
+        let body = body.inspect_ok(move |chunk| {
+            counted.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+        });
+        let request = self.http.named().put(place).header(CONTENT_TYPE, "application/octet-stream");
+        let request = request.header(CONTENT_LENGTH, blob.size).body(Body::wrap_stream(body));
+        let answer = tokio::time::timeout(
+            longest(blob.size, self.options.timeout * PUTTING_AWAY),
+            session.send_once(scope, request),
+        );
+        tokio::select! {
+            answer = answer => answer.map_err(|_| silent(self.options.timeout * PUTTING_AWAY))?,
+            failure = stall(&sent, blob.size, self.options.timeout) => Err(failure),
+        }
+    }
+
+    async fn body(
+        &self,
+        blob: &Descriptor,
+        source: BlobSource<'_>,
+    ) -> Result<std::pin::Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send>>, Failure> {
+        Ok(match source {
+            BlobSource::Bytes(bytes) => Box::pin(stream::iter([Ok(bytes.clone())])),
+            BlobSource::File(path) => {
+                let opened = File::open(path).await;
+                let file = opened
+                    .map_err(|error| Failure::lasting(format!("could not open `{}`: {error}", path.display())))?;
+                Box::pin(stream::try_unfold(file, |mut file| async {
+                    let mut chunk = BytesMut::with_capacity(CHUNK);
+                    let length = file.read_buf(&mut chunk).await?;
+                    Ok((length > 0).then(|| (chunk.freeze(), file)))
+                }))
+            }
+            BlobSource::Repository(from) => {
+                let opened = self.open_blob(from, blob).await?;
+                Box::pin(stream::try_unfold(opened, |mut opened| async {
+                    // A wrong digest cuts the upload off, before the registry has to find it.
+                    let chunk = opened.next().await.map_err(|failure| std::io::Error::other(failure.reason))?;
+                    Ok(chunk.map(|chunk| (chunk, opened)))
+                }))
+            }
+        })
+    }
+}
+
+fn silent(timeout: Duration) -> Failure {
+    Failure::transient(format!("timed out after {timeout:?} waiting for a response"))
+}
+
+/// Ends when nothing was sent for the whole time, as long as there is something to send.
+async fn stall(sent: &AtomicU64, size: u64, timeout: Duration) -> Failure {
+    let mut before = 0;
+    loop {
+        tokio::time::sleep(timeout).await;
+        let now = sent.load(Ordering::Relaxed);
+        if now == before && now < size {
+            return Failure::transient(format!("upload stalled after {now} of {size} bytes"));
+        }
+        before = now;
+    }
+}

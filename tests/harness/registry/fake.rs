@@ -1,0 +1,101 @@
+//! A registry, or a token server, that answers whatever a test wants, and remembers what it was asked.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::State,
+    http::{Request, Response},
+};
+
+use crate::background::Background;
+
+/// What it was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// `GET`, `PUT` and so on.
+    pub method: String,
+    /// With the query.
+    pub path: String,
+    /// The credential that came with it.
+    pub authorization: Option<String>,
+}
+
+/// What it answers.
+#[derive(Debug, Clone, Default)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The headers.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// A running fake; it ends when dropped.
+#[derive(Debug)]
+pub struct FakeRegistry {
+    address: SocketAddr,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    _server: Background,
+}
+
+impl Answer {
+    /// One without headers.
+    pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
+        Self { status, headers: Vec::new(), body: body.into() }
+    }
+
+    /// With one header more.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+}
+
+impl FakeRegistry {
+    /// Starts one on a free port of the loopback interface.
+    ///
+    /// # Panics
+    /// When no port can be bound.
+    pub fn start(answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
+        let asked = Arc::<Mutex<Vec<Asked>>>::default();
+        let state = (asked.clone(), Arc::new(answer) as Arc<dyn Fn(&Asked) -> Answer + Send + Sync>);
+        let server = Background::start(|listener, _| async move {
+            let app = Router::new().fallback(serve).with_state(state);
+            axum::serve(listener, app).await.unwrap_or_default();
+        });
+        Self { address: server.address(), asked, _server: server }
+    }
+
+    /// Where it is, as references have it.
+    pub fn host(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// The requests so far, oldest first.
+    pub fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+type Shared = (Arc<Mutex<Vec<Asked>>>, Arc<dyn Fn(&Asked) -> Answer + Send + Sync>);
+
+async fn serve(State((asked, answer)): State<Shared>, request: Request<Body>) -> Response<Body> {
+    let authorization = request.headers().get("authorization").and_then(|value| value.to_str().ok());
+    let one = Asked {
+        method: request.method().to_string(),
+        path: request.uri().to_string(),
+        authorization: authorization.map(str::to_owned),
+    };
+    let Answer { status, headers, body } = answer(&one);
+    asked.lock().unwrap_or_else(PoisonError::into_inner).push(one);
+    let response = Response::builder().status(status);
+    let response = headers.into_iter().fold(response, |response, (name, value)| response.header(name, value));
+    response.body(Body::from(body)).expect("an answer of a test is one")
+}

@@ -1,0 +1,175 @@
+//! A registry that says what is not so, leads elsewhere, or is none.
+
+use anyhow::Result;
+use bytes::Bytes;
+use harness::{
+    TempDir,
+    registry::{Answer, Asked, FakeRegistry, PASSWORD, USER},
+};
+use registry::{BlobSource, Client, ClientOptions, Descriptor, Digest, Error, Logins, Manifest, MediaType, Repository};
+
+use crate::world::{auth_file, tag, writable};
+
+const OCI: &str = "application/vnd.oci.image.manifest.v1+json";
+
+fn client() -> Client {
+    Client::new(ClientOptions::default()).expect("a client")
+}
+
+fn repository(registry: &FakeRegistry) -> Repository {
+    format!("{}/acme/web", registry.host()).parse().expect("a name of an image")
+}
+
+fn manifest(content: &[u8]) -> Manifest {
+    let config = Descriptor::of(MediaType::CONFIG.parse().expect("a media type"), content);
+    Manifest::image(&config, &[], &std::collections::BTreeMap::new()).expect("a manifest")
+}
+
+#[tokio::test]
+async fn what_has_another_digest_is_not_used() -> Result<()> {
+    let (asked_for, given) = (manifest(b"asked for"), manifest(b"given"));
+    let body = given.bytes().to_vec();
+    let told = asked_for.digest().to_string();
+    let registry = FakeRegistry::start(move |asked: &Asked| {
+        let answer = Answer::new(200, body.clone()).with("content-type", OCI);
+        if asked.path.ends_with("/lie") { answer.with("docker-content-digest", told.clone()) } else { answer }
+    });
+    let repository = repository(&registry);
+    let by_digest = client().by_digest(&repository, asked_for.digest()).await.unwrap_err();
+    assert!(matches!(&by_digest, Error::Malformed { .. }), "{by_digest}");
+    assert!(by_digest.to_string().contains(&format!("bytes with the digest `{}`", given.digest())), "{by_digest}");
+    let by_tag = client().by_tag(&repository, &tag("lie")).await.unwrap_err();
+    assert!(matches!(&by_tag, Error::Malformed { .. }), "{by_tag}");
+    assert_eq!(client().by_tag(&repository, &tag("truth")).await?, Some(given.clone()));
+
+    let length = given.bytes().len() as u64;
+    let blob = Descriptor::new(MediaType::LAYER.parse()?, Digest::of(b"another"), length);
+    let wrong = client().small_blob(&repository, &blob).await.unwrap_err();
+    assert!(matches!(&wrong, Error::Malformed { .. }), "{wrong}");
+    let short = Descriptor { size: length - 1, ..blob };
+    let wrong = client().small_blob(&repository, &short).await.unwrap_err();
+    assert!(wrong.to_string().contains("its manifest says"), "{wrong}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_login_portal_says_nothing_about_what_there_is() -> Result<()> {
+    for status in [200, 404] {
+        let registry = FakeRegistry::start(move |_| {
+            Answer::new(status, "<!DOCTYPE html><title>Log in</title>").with("content-type", "text/html")
+        });
+        let (client, repository) = (client(), repository(&registry));
+        let blob = Descriptor::of(MediaType::LAYER.parse()?, b"x");
+        let writable = writable(&repository);
+        let errors = [
+            client.by_tag(&repository, &tag("one")).await.unwrap_err(),
+            client.digest(&repository, &tag("one")).await.unwrap_err(),
+            client.tags(&repository).await.unwrap_err(),
+            client.ping(repository.host()).await.unwrap_err(),
+            client.writer(&writable).put_blob(&blob, BlobSource::Bytes(&Bytes::from_static(b"x"))).await.unwrap_err(),
+            client.writer(&writable).tag(&tag("one"), &manifest(b"x")).await.unwrap_err(),
+            client.writer(&writable).remove_tag(&tag("one"), &[]).await.unwrap_err(),
+        ];
+        for error in errors {
+            assert!(matches!(error, Error::Unavailable { .. }), "{error}");
+            assert!(error.to_string().contains("a web page came instead of an answer of a registry"), "{error}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_redirect_is_followed_without_the_credential_and_never_inside() -> Result<()> {
+    let content = b"some layer";
+    let storage = FakeRegistry::start(move |_| Answer::new(200, content));
+    let elsewhere = format!("http://{}/signed?secret-word", storage.host());
+    let registry =
+        FakeRegistry::start(move |asked: &Asked| match (&asked.authorization, asked.path.split('/').nth(3)) {
+            (_, Some("circle")) => Answer::new(307, "").with("location", asked.path.clone()),
+            (None, _) => Answer::new(401, "").with("www-authenticate", "Basic realm=\"x\""),
+            (_, Some("storage")) => Answer::new(307, "").with("location", elsewhere.clone()),
+            (_, Some("private")) => Answer::new(307, "").with("location", "https://10.0.0.1/signed?secret-word"),
+            (_, Some("metadata")) => Answer::new(307, "").with("location", "http://169.254.169.254/latest"),
+            _ => Answer::new(307, "").with("location", "http://storage.example/signed?secret-word"),
+        });
+    let directory = TempDir::new()?;
+    let file = auth_file(directory.path(), &registry.host(), &format!("{USER}:{PASSWORD}"));
+    let logins = Logins { file: Some(file), google: None };
+    let client = Client::new(ClientOptions { logins, ..ClientOptions::default() }).map_err(anyhow::Error::msg)?;
+    let blob = Descriptor::of(MediaType::LAYER.parse()?, content);
+    let read = async |path: &str| {
+        let repository = format!("{}/acme/{path}", registry.host()).parse().expect("a name of an image");
+        client.small_blob(&repository, &blob).await
+    };
+    assert_eq!(read("storage").await?, content[..]);
+    assert_eq!(storage.asked().len(), 1);
+    assert_eq!(storage.asked()[0].authorization, None);
+    for (path, expected) in [
+        ("private", "leads to `10.0.0.1`, an address inside of a network"),
+        ("metadata", "leads to `169.254.169.254`, an address inside of a network"),
+        ("plain", "leads to `storage.example` over `http`, and only TLS is trusted"),
+        ("circle", "more than 5 times"),
+    ] {
+        let error = read(path).await.unwrap_err().to_string();
+        assert!(error.contains(expected) && !error.contains("secret-word"), "{path}: {error}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_list_of_tags_is_read_to_its_end_and_not_elsewhere() -> Result<()> {
+    let registry = FakeRegistry::start(|asked| {
+        let next =
+            |to: &str| Answer::new(200, r#"{"tags":["one","../x"]}"#).with("link", format!("<{to}>; rel=\"next\""));
+        match (asked.path.split('/').nth(3), asked.path.split_once("last=")) {
+            (Some("web"), None) => next("/v2/acme/web/tags/list?last=one"),
+            (Some("web"), Some(_)) => Answer::new(200, r#"{"tags":["two"]}"#),
+            (Some("elsewhere"), _) => next("https://tags.example/v2/acme/elsewhere/tags/list"),
+            (Some("other"), _) => next("/v2/acme/web/tags/list"),
+            _ => next(&asked.path),
+        }
+    });
+    let list = async |path: &str| {
+        client().tags(&format!("{}/acme/{path}", registry.host()).parse().expect("a name of an image")).await
+    };
+    assert_eq!(list("web").await?, [tag("one"), tag("two")]);
+    for (path, expected) in [
+        ("elsewhere", "leads to another host"),
+        ("other", "continues its list with another one"),
+        ("circle", "more than 100000 tags"),
+    ] {
+        let error = list(path).await.unwrap_err().to_string();
+        assert!(error.contains(expected), "{path}: {error}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_upload_goes_nowhere_else() -> Result<()> {
+    let registry = FakeRegistry::start(|asked| match asked.method.as_str() {
+        "HEAD" => Answer::new(404, ""),
+        _ => Answer::new(202, "").with("location", "https://uploads.example/v2/acme/web/blobs/uploads/1"),
+    });
+    let repository = repository(&registry);
+    let writable = writable(&repository);
+    let bytes = Bytes::from_static(b"some layer");
+    let blob = Descriptor::of(MediaType::LAYER.parse()?, &bytes);
+    let error = client().writer(&writable).put_blob(&blob, BlobSource::Bytes(&bytes)).await.unwrap_err();
+    assert!(error.to_string().contains("leads to another host"), "{error}");
+    assert_eq!(registry.asked().len(), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_registry_that_is_busy_is_asked_again() -> Result<()> {
+    let count = std::sync::atomic::AtomicU32::new(0);
+    let given = manifest(b"given");
+    let body = given.bytes().to_vec();
+    let registry = FakeRegistry::start(move |_| match count.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+        0 => Answer::new(503, "").with("retry-after", "0"),
+        1 => Answer::new(429, ""),
+        _ => Answer::new(200, body.clone()).with("content-type", OCI),
+    });
+    assert_eq!(client().by_tag(&repository(&registry), &tag("one")).await?, Some(given));
+    Ok(())
+}
