@@ -1,7 +1,7 @@
 //! What is recorded of a run of a repository's pipelines. `runs/{project}/{time}-{id}.json`: in the bucket of the releases, or in
 //! the candidate bucket when it is a run of a change.
 //!
-//! Written at the beginning, after each stage and at the end. Unmerged code may write it: nothing that gives rights is decided
+//! Written at the beginning, after each stage, once an hour and at the end. Unmerged code may write it: nothing that gives rights is decided
 //! by it.
 
 use jiff::{SignedDuration, Timestamp};
@@ -48,6 +48,9 @@ pub struct Run {
     /// When it ended; `None` while it runs, and for ever if it was killed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Timestamp>,
+    /// When it last said that it goes on, of a run in which nothing happens for hours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told: Option<Timestamp>,
     /// How it ended.
     pub result: RunResult,
     /// Its pipelines, as the file has them.

@@ -99,9 +99,13 @@ impl Options {
     /// What `release.toml` says of changes that are not merged yet.
     pub(crate) fn candidates(&self) -> Result<Candidates> {
         let none = "no candidate bucket specified: add to release.toml: [candidates] bucket = \"gs://acme-ci\"";
-        let manifest = Manifest::read_if_there(&self.directory()?)?;
-        let candidates = manifest.and_then(|manifest| manifest.candidates).ok_or_else(|| UsageError::new(none))?;
-        if self.bucket.as_ref() == Some(&candidates.bucket) {
+        Ok(self.find_candidates()?.ok_or_else(|| UsageError::new(none))?)
+    }
+
+    /// The same, if it says anything of them.
+    pub(crate) fn find_candidates(&self) -> Result<Option<Candidates>> {
+        let candidates = Manifest::read_if_there(&self.directory()?)?.and_then(|manifest| manifest.candidates);
+        if candidates.as_ref().is_some_and(|candidates| self.bucket.as_ref() == Some(&candidates.bucket)) {
             let same = "the bucket of the releases, by --bucket or PUSH_BUCKET, is the candidate bucket: what is not merged \
                         has a bucket of its own";
             return Err(UsageError::new(same).into());

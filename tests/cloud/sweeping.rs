@@ -322,6 +322,25 @@ async fn over_google_artifacts_go_after_a_month() {
 }
 
 #[tokio::test]
+async fn where_there_is_no_candidate_bucket_artifacts_go_all_the_same_and_nothing_else() {
+    let world = World::over_google().await;
+    let manifest = fs::read_to_string(world.repo.directory().join("release.toml")).unwrap();
+    let (before, rest) = manifest.split_once("[candidates]").unwrap();
+    let (_, packages) = rest.split_once("[package.").unwrap();
+    world.repo.write("release.toml", &format!("{before}[package.{packages}")).unwrap();
+    let gcs = world.gcs.as_ref().unwrap();
+    for (bucket, path) in [("acme-push", "artifacts/a"), ("acme-push", "candidates/a"), ("acme-ci", "artifacts/b")] {
+        gcs.put(bucket, path, "?");
+    }
+    gcs.set_clock_ahead(SignedDuration::from_hours(30 * 24 + 1));
+    let output = world.done(&["sweep"]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "artifacts/a: 30 d old\n");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("only artifacts of runs are looked at") && said.contains("deleted 1 of 1 object"), "{said}");
+    assert!(gcs.requests().iter().all(|request| request.bucket != "acme-ci" || request.kind != Kind::Delete));
+}
+
+#[tokio::test]
 async fn of_many_objects_that_are_no_candidates_some_are_named() {
     let world = World::over_google().await;
     for number in 0..22 {

@@ -62,7 +62,7 @@ pub(crate) fn of_stage(result: &StageResult, run: RunState) -> Badge {
 /// When a run last told anything.
 pub(crate) fn last_told(run: &Run) -> Timestamp {
     let stages = run.pipelines.iter().flat_map(|pipeline| &pipeline.stages);
-    let told = stages.flat_map(|stage| [stage.began, stage.ended]).chain([run.ended]).flatten();
+    let told = stages.flat_map(|stage| [stage.began, stage.ended]).chain([run.ended, run.told]).flatten();
     told.max().map_or(run.began, |told| told.max(run.began))
 }
 

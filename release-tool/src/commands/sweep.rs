@@ -11,14 +11,11 @@ use jiff::SignedDuration;
 use serde_json::json;
 
 use crate::{
-    buildset::{
-        machine::Machine,
-        make::{Buckets, tell_left},
-    },
+    buildset::{machine::Machine, make::tell_left},
     options::{Options, wait_for},
     sweep::{
         decide::{Kind, limit},
-        find::{AT_ONCE, Findings, Swept, What, find},
+        find::{AT_ONCE, Findings, Places, Swept, What, find},
     },
 };
 
@@ -33,7 +30,7 @@ const MOST_STRAYS: usize = 20;
 
 Candidates and overlays of changes that were promoted or abandoned go, and all others that are older
 than --older-than; a gated candidate of another change, what lies among candidates and is none, and
-artifacts of runs only after 30 days. Releases, what is recorded of changes and runs, and what is
+artifacts of runs only after 30 days; without a candidate bucket only those are looked at. Releases, what is recorded of changes and runs, and what is
 younger than an hour are never deleted. Overlays are found on the machine on which they were made.")]
 pub(crate) struct Sweep {
     /// Age from which candidates and overlays of other changes go, too
@@ -49,9 +46,14 @@ impl Sweep {
         let here = Machine::find()?;
         let older_than = SignedDuration::try_from(self.older_than)?;
         wait_for(async {
-            let candidates = options.candidates()?.open().await?;
-            let buckets = Buckets { production: options.production().await?, candidates };
-            let Findings { swept, strays, seen, unread, failed } = find(&buckets, &here, older_than).await;
+            let candidates = if let Some(candidates) = options.find_candidates()? {
+                Some(candidates.open().await?)
+            } else {
+                note("no candidate bucket is specified: only artifacts of runs are looked at");
+                None
+            };
+            let places = Places { production: options.production().await?, candidates };
+            let Findings { swept, strays, seen, unread, failed } = find(&places, &here, older_than).await;
             for error in unread {
                 warning(format_args!("{error:#}"));
             }
@@ -59,7 +61,7 @@ impl Sweep {
             let mut failed: Vec<String> = failed.iter().map(|error| format!("{error:#}")).collect();
             failed.iter().for_each(warning);
             let deleted = stream::iter(&swept).map(async |Swept { what, why }| {
-                let deleted = if self.dry_run { Ok(Removal::Gone) } else { what.delete(&buckets).await };
+                let deleted = if self.dry_run { Ok(Removal::Gone) } else { what.delete(&places).await };
                 (what.to_string(), why.to_string(), deleted)
             });
             let mut deleted = std::pin::pin!(deleted.buffered(AT_ONCE));

@@ -356,6 +356,7 @@ fn record(
         note: asked.note.clone().unwrap_or_default(),
         began,
         ended: None,
+        told: None,
         result: RunResult::Running,
         pipelines: pipelines.iter().map(recorded).collect::<Result<_>>()?,
         pipelines_left_out: 0,

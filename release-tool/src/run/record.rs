@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bucket::{Bucket, Error, Generation, PublishedRelease, Run, RunResult, StageResult, StageRun, Timestamp};
 use console::{note, warning};
+use futures_util::{FutureExt as _, future::BoxFuture};
 use tokio::{
     sync::{oneshot, watch},
     task::JoinHandle,
@@ -19,6 +20,9 @@ use crate::run::{
 
 /// How long a run waits for its beginning to be recorded.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often it is written that a run goes on in which nothing happens.
+const GOES_ON: Duration = Duration::from_hours(1);
 
 /// How often the end of a run is tried to be written that could not be, and how long after each other.
 const TRIES: usize = 3;
@@ -60,16 +64,30 @@ impl Recorder {
 }
 
 /// `wrote` is told, or dropped, when the first was written or can't be.
-async fn write(shared: Arc<Shared>, mut changes: watch::Receiver<Run>, wrote: oneshot::Sender<()>) {
+async fn write(shared: Arc<Shared>, changes: watch::Receiver<Run>, wrote: oneshot::Sender<()>) {
     if !shared.has_bucket() {
         note("no bucket is specified: the run is not recorded");
         return;
     }
+    let put = move |run, seen| {
+        let shared = shared.clone();
+        async move { write_once(&shared, &run, seen).await }.boxed()
+    };
+    keep(changes, wrote, put).await;
+}
+
+/// Writes a run by `put` whenever something becomes of it, and as long as nothing does every now and then that it goes on: only of
+/// one that was killed nothing is heard.
+async fn keep(
+    mut changes: watch::Receiver<Run>,
+    wrote: oneshot::Sender<()>,
+    put: impl Fn(Run, Option<Generation>) -> BoxFuture<'static, anyhow::Result<Generation>>,
+) {
     let (mut seen, mut wrote) = (None, Some(wrote));
-    let (mut is_warned, mut left) = (false, TRIES);
+    let (mut is_warned, mut left, mut told) = (false, TRIES, None);
     loop {
-        let run = changes.borrow_and_update().clone();
-        let is_late = match write_once(&shared, &run, seen).await {
+        let run = Run { told, ..changes.borrow_and_update().clone() };
+        let is_late = match put(run, seen).await {
             Ok(generation) => {
                 seen = Some(generation);
                 // Whoever waited may have gone on.
@@ -85,10 +103,15 @@ async fn write(shared: Arc<Shared>, mut changes: watch::Receiver<Run>, wrote: on
                 true
             }
         };
-        if changes.changed().await.is_ok() {
-            continue;
+        match timeout(GOES_ON, changes.changed()).await {
+            Ok(Ok(())) => continue,
+            Err(_) => {
+                told = Some(Timestamp::now());
+                continue;
+            }
+            // Nobody says anything any more.
+            Ok(Err(_)) => {}
         }
-        // Nobody says anything any more.
         if !is_late || left == 0 {
             return;
         }
@@ -156,4 +179,55 @@ pub(super) fn finish(run: &mut Run, graph: &Graph, result: RunResult, now: Times
         }
     }
     (run.result, run.ended) = (result, Some(now));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn run() -> Run {
+        serde_json::from_value(json!({
+            "schema": 1, "project": "web", "run": "20261126T233000Z-k3v9", "commit": "a".repeat(40), "dirty": false,
+            "by": "dev@ci", "host": "ci", "began": "2026-11-26T23:30:00Z", "result": "running", "pipelines": [],
+        }))
+        .unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_a_run_in_which_nothing_happens_it_is_written_every_hour_that_it_goes_on() {
+        let (change, changes) = watch::channel(run());
+        let written = Arc::new(Mutex::new(Vec::<Run>::new()));
+        let (wrote, begun) = oneshot::channel();
+        let put = {
+            let written = written.clone();
+            move |run, seen: Option<Generation>| {
+                written.lock().unwrap().push(run);
+                let next = seen.map_or(1, |seen| seen.0 + 1);
+                async move { Ok(Generation(next)) }.boxed()
+            }
+        };
+        let writer = tokio::spawn(keep(changes, wrote, put));
+        begun.await.unwrap();
+        let so_far = || written.lock().unwrap().len();
+        sleep(GOES_ON / 2).await;
+        assert_eq!(so_far(), 1);
+        // What becomes of it is written at once, and that it goes on an hour after that.
+        change.send_modify(|run| run.note = "a stage ended".to_owned());
+        sleep(GOES_ON * 3 / 4).await;
+        assert_eq!(so_far(), 2);
+        sleep(GOES_ON * 3).await;
+        assert_eq!(so_far(), 5);
+        change.send_modify(|run| run.result = RunResult::Passed);
+        drop(change);
+        writer.await.unwrap();
+        let written = written.lock().unwrap();
+        let told: Vec<bool> = written.iter().map(|run| run.told.is_some()).collect();
+        assert_eq!(told, [false, false, true, true, true, true]);
+        assert!(written[2..5].iter().all(|run| run.note == "a stage ended" && run.result == RunResult::Running));
+        assert_eq!(written[5].result, RunResult::Passed);
+    }
 }

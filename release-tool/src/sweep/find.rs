@@ -16,12 +16,21 @@ use jiff::SignedDuration;
 
 use super::decide::{ByAge, Kind, Why, by_age, ended, gated_ended};
 use crate::{
-    buildset::{machine::Machine, make::Buckets},
+    buildset::machine::Machine,
     change::{candidates::promotable, record::read},
 };
 
 /// Requests that are made at the same time.
 pub(crate) const AT_ONCE: usize = 16;
+
+/// Where is swept.
+#[derive(Debug)]
+pub(crate) struct Places {
+    /// What is released.
+    pub(crate) production: Bucket,
+    /// What is not merged yet, where there is a bucket for that. Without it only files of runs are looked for.
+    pub(crate) candidates: Option<Bucket>,
+}
 
 /// What goes, and why.
 #[derive(Debug)]
@@ -70,12 +79,12 @@ impl What {
     }
 
     /// The bucket that has it.
-    fn bucket<'a>(&self, buckets: &'a Buckets) -> &'a Bucket {
+    fn bucket<'a>(&self, places: &'a Places) -> Option<&'a Bucket> {
         match self {
             Self::Candidate(Kind::Gated, _) | Self::Stray(Kind::Gated, _) | Self::Artifact { of_change: false, .. } => {
-                &buckets.production
+                Some(&places.production)
             }
-            _ => &buckets.candidates,
+            _ => places.candidates.as_ref(),
         }
     }
 
@@ -105,12 +114,13 @@ impl What {
     }
 
     /// Deletes it, as it was found; what is left of an overlay. That it is gone is fine.
-    pub(crate) async fn delete(&self, buckets: &Buckets) -> Result<Removal> {
-        self.delete_from(buckets).await.with_context(|| format!("could not delete {self}"))
+    pub(crate) async fn delete(&self, places: &Places) -> Result<Removal> {
+        self.delete_from(places).await.with_context(|| format!("could not delete {self}"))
     }
 
-    async fn delete_from(&self, buckets: &Buckets) -> Result<Removal, Error> {
-        let (bucket, mut removed) = (self.bucket(buckets), Removal::Gone);
+    async fn delete_from(&self, places: &Places) -> Result<Removal, Error> {
+        let mut removed = Removal::Gone;
+        let Some(bucket) = self.bucket(places) else { return Ok(removed) };
         match self {
             Self::Candidate(_, candidate) => bucket.delete_candidate(candidate).await?,
             Self::Stray(_, info) | Self::Artifact { info, .. } => bucket.delete(&info.path, info.generation).await?,
@@ -144,20 +154,43 @@ impl fmt::Display for What {
 }
 
 /// Finds what goes. What can't be read is told, and keeps nothing else from being found.
-pub(crate) async fn find(buckets: &Buckets, here: &Machine, older_than: SignedDuration) -> Findings {
-    let mut findings = Findings::default();
-    let mut found = Vec::new();
-    // Listed first: from the answers is known what time it is there.
-    let built = listed(&mut findings, buckets.candidates.built_objects(), "the candidates").await;
-    let gated = listed(&mut findings, buckets.production.gated_objects(), "the gated candidates").await;
-    for (bucket, of_change) in [(&buckets.candidates, true), (&buckets.production, false)] {
+pub(crate) async fn find(places: &Places, here: &Machine, older_than: SignedDuration) -> Findings {
+    let Places { production, candidates } = places;
+    let (mut findings, mut found) = (Findings::default(), Vec::new());
+    for (bucket, of_change) in [(candidates.as_ref(), true), (Some(production), false)] {
+        let Some(bucket) = bucket else { continue };
         let kept = listed(&mut findings, bucket.artifact_objects(), "the artifacts of runs").await;
         found.extend(kept.into_iter().map(|info| What::Artifact { of_change, info: Box::new(info) }));
     }
-    let begun = listed(&mut findings, buckets.candidates.buildsets(), "the buildsets").await;
-    found.extend(built.into_iter().map(|info| What::at(Kind::Built, info)));
-    found.extend(gated.into_iter().map(|info| What::at(Kind::Gated, info)));
-    let read = stream::iter(begun).map(async |summary| (buckets.candidates.buildset(&summary.id).await, summary));
+    if let Some(candidates) = candidates {
+        let built = listed(&mut findings, candidates.built_objects(), "the candidates").await;
+        let gated = listed(&mut findings, production.gated_objects(), "the gated candidates").await;
+        found.extend(built.into_iter().map(|info| What::at(Kind::Built, info)));
+        found.extend(gated.into_iter().map(|info| What::at(Kind::Gated, info)));
+        find_buildsets(candidates, here, &mut findings, &mut found).await;
+    }
+    findings.seen = found.len();
+
+    let mut depends = Vec::new();
+    for what in found {
+        // From the answers to the listings is known what time it is there.
+        let Some(bucket) = what.bucket(places) else { continue };
+        let age = bucket.now().duration_since(what.since());
+        match by_age(what.kind(), age, older_than) {
+            ByAge::Stays if what.kind() == Kind::Stray => findings.strays.push(what),
+            ByAge::Stays => {}
+            ByAge::Goes => findings.swept.push(Swept { what, why: Why::Old(age) }),
+            ByAge::Depends => depends.push((what, age)),
+        }
+    }
+    judge(places, depends, older_than, &mut findings).await;
+    findings
+}
+
+/// Finds buildsets that were not ended.
+async fn find_buildsets(candidates: &Bucket, here: &Machine, findings: &mut Findings, found: &mut Vec<What>) {
+    let begun = listed(findings, candidates.buildsets(), "the buildsets").await;
+    let read = stream::iter(begun).map(async |summary| (candidates.buildset(&summary.id).await, summary));
     let mut read = std::pin::pin!(read.buffered(AT_ONCE));
     while let Some((read, summary)) = read.next().await {
         match read {
@@ -179,23 +212,20 @@ pub(crate) async fn find(buckets: &Buckets, here: &Machine, older_than: SignedDu
             }
         }
     }
-    findings.seen = found.len();
+}
 
-    let mut depends = Vec::new();
-    for what in found {
-        let age = what.bucket(buckets).now().duration_since(what.since());
-        match by_age(what.kind(), age, older_than) {
-            ByAge::Stays if what.kind() == Kind::Stray => findings.strays.push(what),
-            ByAge::Stays => {}
-            ByAge::Goes => findings.swept.push(Swept { what, why: Why::Old(age) }),
-            ByAge::Depends => depends.push((what, age)),
-        }
-    }
-    let ended = changes_ended(buckets, &mut findings, depends.iter().filter_map(|(what, _)| what.change())).await;
+/// What becomes of that whose age, which is told with it, says nothing: it goes if it, or its change, has ended.
+async fn judge(
+    places: &Places,
+    depends: Vec<(What, SignedDuration)>,
+    older_than: SignedDuration,
+    findings: &mut Findings,
+) {
+    let ended = changes_ended(places, findings, depends.iter().filter_map(|(what, _)| what.change())).await;
     let judged = stream::iter(depends).map(async |(what, age)| {
         let change = what.change().and_then(|id| ended.get(id));
         let why = match &what {
-            What::Candidate(Kind::Gated, candidate) => is_released(buckets, candidate)
+            What::Candidate(Kind::Gated, candidate) => is_released(&places.production, candidate)
                 .await
                 .map(|is_released| gated_ended(is_released, change, age, older_than)),
             _ => Ok(change.cloned()),
@@ -209,7 +239,6 @@ pub(crate) async fn find(buckets: &Buckets, here: &Machine, older_than: SignedDu
             Err(error) => findings.failed.push(error),
         }
     }
-    findings
 }
 
 async fn listed<T>(findings: &mut Findings, listing: impl Stream<Item = Result<T, Error>>, what: &str) -> Vec<T> {
@@ -224,12 +253,12 @@ async fn listed<T>(findings: &mut Findings, listing: impl Stream<Item = Result<T
 
 /// Of which changes nothing is of use any more, and why.
 async fn changes_ended<'a>(
-    buckets: &Buckets,
+    places: &Places,
     findings: &mut Findings,
     changes: impl Iterator<Item = &'a ChangeId>,
 ) -> BTreeMap<ChangeId, Why> {
     let changes: BTreeSet<&ChangeId> = changes.collect();
-    let read = stream::iter(changes).map(async |id| (id, change_ended(buckets, id).await)).buffered(AT_ONCE);
+    let read = stream::iter(changes).map(async |id| (id, change_ended(places, id).await)).buffered(AT_ONCE);
     let mut read = std::pin::pin!(read);
     let mut all = BTreeMap::new();
     while let Some((id, read)) = read.next().await {
@@ -241,13 +270,14 @@ async fn changes_ended<'a>(
     all
 }
 
-async fn change_ended(buckets: &Buckets, id: &ChangeId) -> Result<Option<Why>> {
+async fn change_ended(Places { production, candidates }: &Places, id: &ChangeId) -> Result<Option<Why>> {
+    let Some(candidates) = candidates else { return Ok(None) };
     // Of a change that nobody knows any more, age alone decides.
-    let Some((_, change)) = read(&buckets.candidates, id).await? else { return Ok(None) };
+    let Some((_, change)) = read(candidates, id).await? else { return Ok(None) };
     let mut released = BTreeSet::<ReleaseName>::new();
     if change.state == bucket::ChangeState::Merged {
         for RecordedCandidate { release, sha256, size, .. } in promotable(&change) {
-            if has_release(buckets, release, sha256, *size).await? {
+            if has_release(production, release, sha256, *size).await? {
                 released.insert(release.clone());
             }
         }
@@ -256,14 +286,14 @@ async fn change_ended(buckets: &Buckets, id: &ChangeId) -> Result<Option<Why>> {
 }
 
 /// Whether a gated candidate is a release by now. One of which nobody knows the bytes is none.
-async fn is_released(buckets: &Buckets, candidate: &Candidate) -> Result<bool> {
+async fn is_released(production: &Bucket, candidate: &Candidate) -> Result<bool> {
     let Ok(facts) = &candidate.metadata else { return Ok(false) };
-    has_release(buckets, candidate.place.release(), &facts.release.sha256, candidate.size).await
+    has_release(production, candidate.place.release(), &facts.release.sha256, candidate.size).await
 }
 
 /// Whether production has a release with these bytes.
-async fn has_release(buckets: &Buckets, release: &ReleaseName, sha256: &Sha256, size: u64) -> Result<bool> {
-    let found = buckets.production.release(release).await;
+async fn has_release(production: &Bucket, release: &ReleaseName, sha256: &Sha256, size: u64) -> Result<bool> {
+    let found = production.release(release).await;
     let found = found.with_context(|| format!("could not read `{release}`"))?;
     let is_same = |found: Release| found.size == size && found.metadata.is_ok_and(|facts| facts.sha256 == *sha256);
     Ok(found.is_some_and(is_same))

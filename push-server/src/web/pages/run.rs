@@ -305,6 +305,9 @@ mod tests {
         let dead = json!({ "began": "2026-11-20T19:05:02Z" });
         let dead = record(bucket, "20261120T190502Z-b", dead).await;
         let lives = record(bucket, "20261120T190502Z-c", json!({})).await;
+        // Of one in which nothing happens for days it is heard all the same.
+        let slow = json!({ "began": "2026-11-20T19:05:02Z", "told": Timestamp::now() });
+        let slow = record(bucket, "20261120T190502Z-d", slow).await;
         assert!(!body(&web, "viewer", "/").await.contains("href=\"/runs\""));
         web.refresher.refresh().await;
         assert!(body(&web, "viewer", "/").await.contains("href=\"/runs\""));
@@ -322,8 +325,10 @@ mod tests {
         assert!(row(&page, "ship").contains("unit, lint") && row(&page, "ship").contains("skipped"), "{page}");
         let page = body(&web, "viewer", &address(&dead)).await;
         assert!(page.contains("its process was killed") && row(&page, "ship").contains("not begun"), "{page}");
-        let page = body(&web, "viewer", &address(&lives)).await;
-        assert!(!page.contains("was killed") && row(&page, "ship").contains("waiting"), "{page}");
+        for place in [&lives, &slow] {
+            let page = body(&web, "viewer", &address(place)).await;
+            assert!(!page.contains("was killed") && row(&page, "ship").contains("waiting"), "{page}");
+        }
         for absent in ["/runs/web", "/runs/acme/20261120T190502Z-x", "/runs/acme/x", "/runs/a%20b/20261120T190502Z-a"] {
             assert_eq!(send(&web, "viewer", Method::GET, absent, String::new()).await.status(), StatusCode::NOT_FOUND);
         }
