@@ -21,6 +21,7 @@ mod snapshot;
 mod stopping;
 mod sweeping;
 mod tokens;
+mod trials;
 mod tries;
 mod trying;
 mod watching;

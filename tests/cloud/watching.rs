@@ -222,7 +222,7 @@ fn git(repo: &Path, arguments: &[&str]) -> String {
 }
 
 /// What an agent says that runs what its document names. It may fail while a fault is on.
-async fn report(bucket: &Bucket, server: &ServerName) {
+pub(crate) async fn report(bucket: &Bucket, server: &ServerName) {
     let Ok(Some((generation, document))) = bucket.server_document(server).await else { return };
     let Ok(seen) = bucket.status(server).await else { return };
     let (now, seen) = (Timestamp::now(), seen.map(|(seen, _)| seen));

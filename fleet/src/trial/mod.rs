@@ -11,19 +11,23 @@ mod tests;
 use std::{collections::BTreeSet, fmt, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
-use bucket::{AppName, Bucket, Error, Generation, HeldTrial, Hold, Holds, PushId, PushKind, ReleaseName, ServerName};
+use bucket::{
+    AppName, Bucket, Error, Generation, HeldTrial, Hold, Holds, PushHead, PushId, PushKind, ReleaseName, ServerName,
+    Timestamp,
+};
 use futures_util::FutureExt as _;
 use jiff::SignedDuration;
 use tokio::time::{Instant, sleep};
 
 use self::decide::{Standing, Turn, standing, turn};
 use crate::{
+    account::{self, Stage},
     hold::{self, in_words},
     lookup::ensure_known,
     operation::{Intent, JustRead, NotPushed, Operator, PushResult, carry_out_as, find},
     outcome::{Outcome, follow},
     policy::{Case, Reason},
-    push,
+    push, redo,
     rollback::with_told,
     server,
 };
@@ -37,7 +41,7 @@ const MARGIN: Duration = Duration::from_mins(5);
 /// How often a write is decided upon anew because somebody else wrote.
 const MAX_WRITES: u32 = 10;
 
-/// Most entries of a server's history that are read to see who pushed there since a trial began.
+/// Most entries of a server's history, and most pushes, that are read to see who pushed there since a trial began.
 const MAX_SINCE: usize = 1000;
 
 /// What a trial that was given up comes to.
@@ -259,6 +263,9 @@ async fn take_over(
     say: &(impl Fn(&str) + Sync),
 ) {
     let tried = left.release.stem();
+    if let Err(error) = end_cut_off(bucket, operator, (hold, left)).await {
+        say(&format!("could not end a push of the trial of `{tried}` on {server}, which was cut off: {error:#}"));
+    }
     match put_back(bucket, operator, server, hold, say).await {
         Ok(Ended::PutBack) => {
             say(&format!("put back what `{tried}` had replaced on {server}, which a trial left over"));
@@ -267,6 +274,25 @@ async fn take_over(
         Ok(Ended::Theirs(theirs)) => say(&theirs.to_string()),
         Err(error) => say(&format!("could not put back what `{tried}` had replaced on {server}: {error:#}")),
     }
+}
+
+/// Ends the pushes of a trial that died, both that which it tried by and those that were to put things back, as far as they were
+/// recorded and never written: a trial is not continued, so they would stay cut off.
+async fn end_cut_off(bucket: &Bucket, operator: &Operator, (hold, left): (&Hold, &HeldTrial)) -> Result<()> {
+    let pushes = bucket.pushes_since(since(hold), MAX_SINCE).await.context("could not list the last pushes")?;
+    let is_of_it = |head: &&PushHead| head.id == left.push || head.of.as_ref() == Some(&left.push);
+    for head in pushes.iter().filter(is_of_it).filter(|head| head.unwritten.is_none()) {
+        let account = account::read(bucket, &head.id).await?;
+        if account.stage != Stage::Over {
+            redo::stop(bucket, &account, &operator.policy, &operator.who).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Since when pushes may be of a trial.
+fn since(hold: &Hold) -> Timestamp {
+    hold.at.saturating_sub(CLOCKS_APART).unwrap_or(hold.at)
 }
 
 /// Notes what the trial's push is called and what it replaces; whether its hold is still in force.
@@ -287,7 +313,7 @@ async fn change_own(
     bucket: &Bucket,
     server: &ServerName,
     id: &PushId,
-    mut change: impl FnMut(&mut Hold, bucket::Timestamp),
+    mut change: impl FnMut(&mut Hold, Timestamp),
 ) -> Result<()> {
     let now = bucket.now();
     let is_own = |hold: &&mut Hold| hold.trial.as_ref().is_some_and(|held| held.id == *id);
@@ -325,8 +351,7 @@ async fn restore(
     let HeldTrial { push, release, before, .. } = tried;
     for _ in 0..MAX_WRITES {
         let seen = push::read(bucket, server).await?;
-        let since = hold.at.saturating_sub(CLOCKS_APART).unwrap_or(hold.at);
-        let history = bucket.history_since(server, since, MAX_SINCE).await;
+        let history = bucket.history_since(server, since(hold), MAX_SINCE).await;
         let history = history.with_context(|| format!("could not read the history of `{server}`"))?;
         let history = match seen.generation {
             Some(generation) => with_told(history, server, generation, &seen.document),

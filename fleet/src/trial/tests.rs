@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use super::{Ended, Trial, begin, end, outcome};
 use crate::{
+    account,
     guard::begin_halt,
     history::way_back,
     hold,
@@ -229,6 +230,11 @@ async fn dies_and_is_mended(writes: i64, document: &str) -> bool {
     let rows: Vec<_> = history.iter().map(|entry| (entry.from.clone(), entry.to.clone())).collect();
     let gaps = rows.windows(2).skip(1).filter(|pair| pair[0].1 != pair[1].0).count();
     assert_eq!(gaps, 0, "{writes}: {rows:?}");
+    // And of no push it seems that somebody is still at it.
+    for head in stage.bucket.newest_pushes(100).await.unwrap() {
+        let account = account::read(&stage.bucket, &head.id).await.unwrap();
+        assert_eq!(account.stage, account::Stage::Over, "{writes}: {account:?}");
+    }
     true
 }
 
