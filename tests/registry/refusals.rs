@@ -102,8 +102,10 @@ async fn a_redirect_is_followed_without_the_credential_and_never_inside() -> Res
         client.small_blob(&repository, &blob).await
     };
     assert_eq!(read("storage").await?, content[..]);
-    assert_eq!(storage.asked().len(), 1);
-    assert_eq!(storage.asked()[0].authorization, None);
+    let repository = format!("{}/acme/storage", registry.host()).parse()?;
+    assert_eq!(client.blob_size(&repository, &blob.digest).await?, Some(blob.size));
+    let asked = storage.asked().into_iter().map(|asked| (asked.method, asked.authorization)).collect::<Vec<_>>();
+    assert_eq!(asked, [("GET".to_owned(), None), ("HEAD".to_owned(), None)]);
     for (path, expected) in [
         ("private", "leads to `10.0.0.1`, an address inside of a network"),
         ("metadata", "leads to `169.254.169.254`, an address inside of a network"),

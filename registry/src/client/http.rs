@@ -7,7 +7,7 @@ use std::{
 };
 
 use reqwest::{
-    ClientBuilder, Response, StatusCode,
+    ClientBuilder, Method, Response, StatusCode,
     dns::{Addrs, Name, Resolve, Resolving},
     header::LOCATION,
     redirect::Policy,
@@ -64,7 +64,7 @@ impl Http {
     }
 
     /// What an answer leads to, when it is a redirect: asked for without any credential.
-    pub(super) async fn follow(&self, mut answer: Response) -> Result<Response, Failure> {
+    pub(super) async fn follow(&self, method: &Method, mut answer: Response) -> Result<Response, Failure> {
         for _ in 0..MAX_REDIRECTS {
             if !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(answer);
@@ -72,7 +72,7 @@ impl Http {
             let to = answer.headers().get(LOCATION).and_then(|to| to.to_str().ok());
             let to = to.and_then(|to| answer.url().join(to).ok());
             let to = to.ok_or_else(|| Failure::transient("redirected, and not to an address"))?;
-            answer = self.led(&answer, &to)?.get(to).send().await?;
+            answer = self.led(&answer, &to)?.request(method.clone(), to).send().await?;
         }
         Err(Failure::lasting(format!("redirected more than {MAX_REDIRECTS} times")))
     }

@@ -218,7 +218,7 @@ impl Client {
             })
         };
         let answer = session.send(&self.http, &Scope::pull(repository.path()), request).await?;
-        self.http.follow(answer).await
+        self.http.follow(&method, answer).await
     }
 
     async fn get(&self, repository: &Repository, name: &str) -> Result<Option<Manifest>, Failure> {
@@ -312,7 +312,7 @@ impl Client {
         let url = session.url(&format!("{}/blobs/{digest}", repository.path()))?;
         let scope = Scope::pull(repository.path());
         let answer = session.send(&self.http, &scope, |http| http.request(method.clone(), url.clone())).await?;
-        self.http.follow(answer).await
+        self.http.follow(&method, answer).await
     }
 }
 
