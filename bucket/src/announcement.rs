@@ -14,7 +14,7 @@ use crate::{AppName, ObjectPath, ReleaseName, layout};
 pub enum Announcement {
     /// `{"app"}`: `release` uploaded a release of this app.
     App(AppName),
-    /// `{"image_name","tag","repo"}`: the builders of the original system built a commit.
+    /// `{"image_name","tag","repo"}`: an image of a commit was built, as the builders of the original system tell it.
     Image {
         /// The build; one with `_` is of a change that isn't merged.
         tag: String,
@@ -46,10 +46,9 @@ struct Uploaded {
 }
 
 /// As it is written.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Built {
-    #[serde(rename = "image_name")]
-    _image: String,
+    image_name: String,
     tag: String,
     repo: String,
 }
@@ -85,6 +84,12 @@ impl Announcement {
     pub fn of_upload(app: &AppName) -> Vec<u8> {
         serde_json::to_vec(&Uploaded { app: app.clone() }).expect("an app's name is JSON")
     }
+
+    /// What is published after an image was built of a repository that is at this address.
+    pub fn of_build(image: &str, tag: &str, repo: &str) -> Vec<u8> {
+        let built = Built { image_name: image.to_owned(), tag: tag.to_owned(), repo: repo.to_owned() };
+        serde_json::to_vec(&built).expect("text is JSON")
+    }
 }
 
 #[cfg(test)]
@@ -102,6 +107,7 @@ mod tests {
         assert_eq!(parse(r#"{"app":"web","newer":1}"#), Ok(Announcement::App(web)));
         let built = parse(r#"{"image_name":"gcr.io/x/web","tag":"2026-7e0ff60","repo":"--upload-pack=x"}"#);
         let (tag, repo) = ("2026-7e0ff60".to_owned(), "--upload-pack=x".to_owned());
+        assert_eq!(parse(&String::from_utf8(Announcement::of_build("gcr.io/x/web", &tag, &repo)).unwrap()), built);
         assert_eq!(built, Ok(Announcement::Image { tag, repo }));
         for bad in [
             "",

@@ -8,8 +8,8 @@ use console::UsageError;
 
 use crate::{
     commands::{
-        adopt, build, buildset, candidate, change, check, diff, init, list, plan, promote, publish, reference, run,
-        schema, show, sweep, upload,
+        adopt, announce, build, buildset, candidate, change, check, diff, init, list, plan, promote, publish,
+        reference, run, schema, show, sweep, upload,
     },
     options::Options,
 };
@@ -74,6 +74,8 @@ enum Command {
     Run(run::RunPipelines),
     /// Delete candidates and overlays that are of no use any more
     Sweep(sweep::Sweep),
+    /// Have watchers of channels look at an image that something else built
+    Announce(announce::Announce),
     /// Make releases of ours from those of the original system
     Adopt(adopt::Adopt),
     /// Print the reference of release.toml: every key, with its default and an example
@@ -104,6 +106,7 @@ impl Command {
             Self::Candidate(candidate) => candidate.run(options),
             Self::Promote(promote) => promote.run(options),
             Self::Sweep(sweep) => sweep.run(options),
+            Self::Announce(announce) => announce.run(options),
             Self::Adopt(adopt) => adopt.run(options),
             Self::Reference => reference::run(),
             Self::Schema => schema::run(),

@@ -1,11 +1,12 @@
-//! `release` announces what it uploads, and a watcher looks.
+//! `release` announces what it uploads and what others built, and a watcher looks.
 
 use std::process::{Command, Output};
 
 use bucket::ReleaseName;
 use harness::{
-    Programs, Target,
+    Programs, Target, base64,
     pubsub::{FakePubSub, Fault, Verb},
+    registry::{Debian, RegistryOptions, RegistryServer, Tools, oci_image},
 };
 
 use crate::messages::{BUCKET, World};
@@ -69,4 +70,46 @@ async fn uploads_to_another_bucket_are_not_announced() {
     std::fs::create_dir(&other).expect("a directory");
     released(&release(&world, &format!("file://{}", other.display()), &["-m", "first"]));
     assert_eq!(world.pubsub.published(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_image_is_announced_once_it_is_there() {
+    let world = World::new().await;
+    let registry = RegistryServer::start(Debian::Thirteen, RegistryOptions::default()).expect("Debian's registry");
+    let web = format!("{}/acme/web", registry.host());
+    let oci = world.directory.path().join("oci");
+    oci_image(&oci, b"first").expect("an image");
+    Tools::get().and_then(|tools| tools.push(&oci, &format!("{web}:one"))).expect("skopeo pushes");
+    let url = format!("gs://{BUCKET}");
+    // Writes release.toml, too.
+    released(&release(&world, &url, &["-m", "first"]));
+    let announce = |images: &str, image: &str| {
+        let path = world.repo.directory().join("release.toml");
+        let manifest = std::fs::read_to_string(&path).expect("a file");
+        let manifest = manifest.split("\n[images]").next().unwrap_or_default();
+        std::fs::write(&path, format!("{manifest}\n[images]\n{images}\n")).expect("a file");
+        let mut release = Command::new(Programs::get().expect("our programs").release());
+        release.arg("-C").arg(world.repo.directory()).args(["announce", image]);
+        release.args(["--repo", "https://dev:s3cret@git.example/web.git"]);
+        release.env("PUBSUB_EMULATOR_HOST", world.pubsub.host()).env("REGISTRY_AUTH_FILE", "/nonexistent");
+        release.output().expect("release runs")
+    };
+    let before = world.pubsub.published().len();
+    for (images, image, status, expected) in [
+        ("repository = '.*/other/.*'", format!("{web}:one"), 1, "is no image of this repository"),
+        ("", format!("{web}:two"), 1, "push it before it is announced"),
+        ("", web.clone(), 2, "names a tag and no digest"),
+        ("", "web:one".to_owned(), 2, "it must be a registry and a path"),
+    ] {
+        let refused = announce(images, &image);
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(refused.status.code() == Some(status) && said.contains(expected), "{said}");
+    }
+    assert_eq!(world.pubsub.published().len(), before);
+
+    let announced = announce("repository = '.*/acme/.*'", &format!("{web}:one"));
+    let said = String::from_utf8_lossy(&announced.stderr);
+    assert!(announced.status.success() && !said.contains("s3cret"), "{said}");
+    let message = format!(r#"{{"image_name":"{web}","tag":"one","repo":"https://git.example/web.git"}}"#);
+    assert_eq!(world.pubsub.published()[before..], [base64(message.as_bytes())]);
 }

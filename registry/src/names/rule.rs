@@ -33,6 +33,11 @@ pub struct NotWritable {
 }
 
 impl Rule {
+    /// Whether it matches the whole name of a repository.
+    pub fn matches(&self, repository: &Repository) -> bool {
+        self.whole.is_match(&repository.to_string())
+    }
+
     /// Whether a repository may be written by this rule, if there is one.
     ///
     /// # Errors
@@ -41,7 +46,7 @@ impl Rule {
         let refused = |reason: String| Err(NotWritable { repository: repository.clone(), reason });
         match rule {
             None => refused("no repository is named; set `repository` in `[images]` of release.toml".to_owned()),
-            Some(rule) if rule.whole.is_match(&repository.to_string()) => Ok(Writable(repository.clone())),
+            Some(rule) if rule.matches(repository) => Ok(Writable(repository.clone())),
             Some(rule) => refused(format!("`repository = '{rule}'` in `[images]` of release.toml does not match it")),
         }
     }

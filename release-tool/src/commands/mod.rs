@@ -1,6 +1,7 @@
 //! The subcommands, one file each.
 
 pub(crate) mod adopt;
+pub(crate) mod announce;
 pub(crate) mod build;
 pub(crate) mod buildset;
 pub(crate) mod candidate;

@@ -3,9 +3,11 @@
 //! Read and checked whole, before anything is built: what comes out has only good names, paths that stay where they
 //! belong, and relations that dpkg understands. Whether the files it names exist is checked by [`crate::tree`].
 
+mod candidates;
 mod check;
 mod contents;
 mod fields;
+mod images;
 pub(crate) mod keys;
 mod mode;
 mod pipeline;
@@ -21,8 +23,10 @@ use anyhow::{Context, Result, bail};
 use bucket::{AppName, Architecture, ArtifactType, BucketUrl, Check, PackageName, TopicName};
 use toml::Table;
 
+pub(crate) use candidates::Candidates;
 pub(crate) use contents::{Content, Id, Owner, Target};
 pub(crate) use fields::depend;
+pub(crate) use images::Images;
 pub(crate) use mode::Mode;
 pub(crate) use pipeline::PipelineRules;
 pub(crate) use unit::{Restart, Unit};
@@ -45,19 +49,12 @@ pub(crate) struct Manifest {
     pub(crate) announce: Option<TopicName>,
     /// `[candidates]`
     pub(crate) candidates: Option<Candidates>,
+    /// `[images]`
+    pub(crate) images: Images,
     /// `[pipeline]`
     pub(crate) pipeline: PipelineRules,
     /// The packages, sorted by name.
     pub(crate) packages: Vec<Package>,
-}
-
-/// `[candidates]`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Candidates {
-    /// Where changes are recorded that are not merged yet.
-    pub(crate) bucket: BucketUrl,
-    /// The branch that they are to be merged into.
-    pub(crate) branch: Option<String>,
 }
 
 /// `[package.NAME]`
@@ -217,6 +214,7 @@ impl Manifest {
             None => None,
             Some(table) => Some(Candidates::parse(table, bucket.as_ref())?),
         };
+        let images = keys.table("images")?.map(Images::parse).transpose()?.unwrap_or_default();
         let pipeline = keys.table("pipeline")?.map(PipelineRules::parse).transpose()?.unwrap_or_default();
         let maintainer = match keys.table("defaults")? {
             None => None,
@@ -231,7 +229,7 @@ impl Manifest {
         if packages.is_empty() {
             bail!("no packages defined: add a table [package.NAME]");
         }
-        Ok(Self { directory: directory.to_owned(), bucket, announce, candidates, pipeline, packages })
+        Ok(Self { directory: directory.to_owned(), bucket, announce, candidates, images, pipeline, packages })
     }
 }
 
@@ -247,18 +245,6 @@ fn requires(at: &str, keys: &mut Keys) -> Result<Vec<ArtifactType>> {
         }
     });
     named.collect()
-}
-
-impl Candidates {
-    fn parse(table: Table, bucket: Option<&BucketUrl>) -> Result<Self> {
-        let mut keys = Keys::new("[candidates]", table, &known(Place::Candidates))?;
-        let url: BucketUrl =
-            keys.required_text("bucket", "\"gs://acme-ci\"")?.parse().context("[candidates]: invalid `bucket`")?;
-        if bucket == Some(&url) {
-            bail!("[candidates]: `bucket` is that of the releases: what is not merged has a bucket of its own");
-        }
-        Ok(Self { bucket: url, branch: keys.text("branch")? })
-    }
 }
 
 impl Package {

@@ -38,6 +38,8 @@ pub(crate) enum Place {
     Bucket,
     /// `[candidates]`
     Candidates,
+    /// `[images]`
+    Images,
     /// `[pipeline]`
     Pipeline,
     /// `[defaults]`
@@ -150,10 +152,11 @@ mod tests {
                 }
                 return file;
             }
-            Place::Bucket | Place::Candidates | Place::Pipeline | Place::Defaults => {
+            Place::Bucket | Place::Candidates | Place::Images | Place::Pipeline | Place::Defaults => {
                 let name = match place {
                     Place::Bucket => "bucket",
                     Place::Candidates => "candidates",
+                    Place::Images => "images",
                     Place::Pipeline => "pipeline",
                     _ => "defaults",
                 };

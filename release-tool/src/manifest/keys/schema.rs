@@ -19,9 +19,10 @@ pub(crate) fn schema() -> Value {
 }
 
 /// Tables that the schema describes once, by the name that they have there.
-const DEFINED: [(&str, &[Place]); 12] = [
+const DEFINED: [(&str, &[Place]); 13] = [
     ("bucket", &[Place::Bucket]),
     ("candidates", &[Place::Candidates]),
+    ("images", &[Place::Images]),
     ("pipeline", &[Place::Pipeline]),
     ("defaults", &[Place::Defaults]),
     ("package", &[Place::Package, Place::Recipe]),

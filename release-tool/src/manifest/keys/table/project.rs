@@ -3,7 +3,7 @@
 use crate::manifest::keys::{
     Key,
     Kind::{Flag, Matching, Named, Number, Table, Text, Texts},
-    Place::{Bucket, Candidates, Defaults, Package, Pipeline, Recipe, Top},
+    Place::{Bucket, Candidates, Defaults, Images, Package, Pipeline, Recipe, Top},
 };
 
 pub(super) const KEYS: &[Key] = &[
@@ -30,6 +30,14 @@ pub(super) const KEYS: &[Key] = &[
         meaning: "Where changes are recorded that are not merged yet.",
         default: "none",
         example: "[candidates]",
+    },
+    Key {
+        place: Top,
+        name: "images",
+        kind: Table(Images),
+        meaning: "The container images of the repository.",
+        default: "none",
+        example: "[images]",
     },
     Key {
         place: Top,
@@ -86,6 +94,22 @@ pub(super) const KEYS: &[Key] = &[
         meaning: "The branch that changes are merged into.",
         default: "that of `origin`, else `main`",
         example: "branch = \"main\"",
+    },
+    Key {
+        place: Images,
+        name: "repository",
+        kind: Text,
+        meaning: "Which repositories of registries are this one's: a regular expression for the whole name, with the registry. No other is written or announced.",
+        default: "nothing is written",
+        example: "repository = 'images\\.example/acme/.*'",
+    },
+    Key {
+        place: Images,
+        name: "realms",
+        kind: Texts,
+        meaning: "Token servers that may have the credential of a registry although they are on another host: names, with a port if it isn't 443.",
+        default: "none",
+        example: "realms = [\"auth.example\"]",
     },
     Key {
         place: Pipeline,
