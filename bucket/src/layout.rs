@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use jiff::{Timestamp, civil, tz::TimeZone};
 
 use crate::{
-    AppName, BuildId, ChangeId, ChannelName, NameError, PushId, ReleaseName, RunPlace, ServerName,
+    AppName, BuildId, ChangeId, ChannelName, Commit, NameError, PushId, ReleaseName, RunPlace, ServerName,
     segment::{escaped, unescaped},
 };
 
@@ -33,6 +33,8 @@ pub(crate) const ROLLOUTS: &str = "rollouts/";
 pub(crate) const CHANNELS: &str = "channels/";
 /// Below it, one directory for each app with what was seen of each channel.
 pub(crate) const CHANNEL_STATES: &str = "channel-state/";
+/// Below it, one directory for each app with one object for each commit that there is a container image of.
+const IMAGES: &str = "images/";
 /// Below it, what the watcher of each machine says of itself.
 pub(crate) const WATCHERS: &str = "watchers/";
 /// Below it, one directory for each project with one object for each change, in a candidate bucket.
@@ -337,6 +339,22 @@ pub(crate) fn channel_state_at(path: &ObjectPath) -> Option<(AppName, ChannelNam
 fn of_channel(path: &ObjectPath, prefix: &str) -> Option<(AppName, ChannelName)> {
     let (app, channel) = path.0.strip_prefix(prefix)?.strip_suffix(".json")?.split_once('/')?;
     Some((app.parse().ok()?, channel.parse().ok()?))
+}
+
+/// `images/{app}/{commit}.json`
+pub(crate) fn image(app: &AppName, commit: &Commit) -> ObjectPath {
+    ObjectPath(format!("{IMAGES}{app}/{commit}.json"))
+}
+
+/// `images/{app}/`, the prefix of an app's images.
+pub(crate) fn images_of(app: &AppName) -> String {
+    format!("{IMAGES}{app}/")
+}
+
+/// The commit whose image lies at `path`, and its app, if it is an image's path.
+pub(crate) fn image_at(path: &ObjectPath) -> Option<(AppName, Commit)> {
+    let (app, commit) = path.0.strip_prefix(IMAGES)?.strip_suffix(".json")?.split_once('/')?;
+    Some((app.parse().ok()?, commit.parse().ok()?))
 }
 
 /// `watchers/{host}.json`

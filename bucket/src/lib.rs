@@ -45,6 +45,7 @@ mod gcs;
 mod halt;
 mod history;
 mod hold;
+mod image;
 mod layout;
 mod listing;
 mod made_by;
@@ -101,6 +102,7 @@ pub use gcs::{Firmware, GcsBucket, NoToken, PRODUCT_NAME, PubSubError, Pulled, S
 pub use halt::Halt;
 pub use history::HistoryEntry;
 pub use hold::{HeldTrial, Hold, Holds};
+pub use image::{Image, ImageSummary};
 pub use layout::ObjectPath;
 pub use listing::{Page, PageToken, items};
 pub use made_by::MadeBy;

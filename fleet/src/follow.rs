@@ -2,20 +2,25 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use bucket::{
-    AppName, Bucket, Channel, ChannelName, ChannelState, Entry, Error, Generation, ReleaseName, Rollout, Timestamp,
-    WatcherReport,
+    AppName, Bucket, Channel, ChannelName, ChannelState, Entry, Error, Generation, Image, ReleaseName, Rollout,
+    Timestamp, WatcherReport,
 };
-use futures_util::{StreamExt as _, stream};
+use futures_util::{
+    StreamExt as _, TryStreamExt as _,
+    stream::{self, BoxStream},
+};
 use jiff::SignedDuration;
 use thiserror::Error;
 
 use crate::{
     channel::{
+        build::Build,
         change::{Change, Moves, Said, Set, changed},
         choose::{soaked, trimmed},
         seen::{Outlook, is_forward},
     },
     identity::Identity,
+    operation,
     policy::{ChannelRules, Policy, Role},
     reason::ensure_short,
     rollout::channel::next_of,
@@ -63,13 +68,14 @@ impl Raced {
 /// Somebody may not change a channel.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
-    "`{who}` may not change the channel `{channel}` of `{app}`: that takes the role `deployer` for the app on all servers that \
-     follow it"
+    "`{who}` may not change the channel `{channel}` of `{app}`: that takes the role `deployer` for the app {}",
+    if *of_images { "and for no groups alone, because no server follows a channel of images" } else { "on all servers that follow it" }
 )]
 pub struct NotAllowed {
     who: String,
     app: AppName,
     channel: ChannelName,
+    of_images: bool,
 }
 
 /// The followers of a channel: the servers that it may have, of which the document has the app, or its placeholder. A pattern
@@ -97,7 +103,8 @@ pub fn unreadable<'a>(
     matched.filter_map(|server| Some((server, server.document.error()?)))
 }
 
-/// Whether somebody may change a channel with these servers. A server whose document can't be read may follow it.
+/// Whether somebody may change a channel with these servers. A server whose document can't be read may follow it. Of images it takes
+/// the role for the app, wherever that is: no server says less.
 ///
 /// # Errors
 /// Why not.
@@ -110,9 +117,13 @@ pub fn may_change<'a>(
     let unreadable = unreadable(rules, servers.clone()).map(|(server, _)| server);
     let concerned = followers(rules, servers).map(|follower| follower.server).chain(unreadable);
     let least = concerned.map(|server| policy.role(who, &rules.app, &server.name)).min();
-    if least.unwrap_or(policy.highest_role(who)) < Role::Deployer {
+    let least = match &rules.image {
+        Some(_) => policy.role_for(who, &rules.app),
+        None => least.unwrap_or(policy.highest_role(who)),
+    };
+    if least < Role::Deployer {
         let (app, channel) = (rules.app.clone(), rules.channel.clone());
-        return Err(NotAllowed { who: who.name.clone(), app, channel });
+        return Err(NotAllowed { who: who.name.clone(), app, channel, of_images: rules.image.is_some() });
     }
     Ok(())
 }
@@ -173,6 +184,35 @@ pub fn outlook(channel: &Channel, moves: Moves, state: Option<&ChannelState>, ro
         (Some(of_rollout), outlook) => format!("{of_rollout}; {outlook}"),
         (None, outlook) => outlook.to_string(),
     }
+}
+
+/// What a channel may point to, all that there is of it.
+pub fn builds<'a>(bucket: &'a Bucket, rules: &'a ChannelRules) -> BoxStream<'a, Result<Build, Error>> {
+    if rules.image.is_none() {
+        return bucket.releases(&rules.app).map_ok(Build::from).boxed();
+    }
+    let images = bucket.images(&rules.app);
+    images.try_filter_map(async |listed| Ok(listed.image.and_then(|image| Build::try_from(&image).ok()))).boxed()
+}
+
+/// That a channel may point to something of this name.
+///
+/// # Errors
+/// That there is none, or that this isn't known.
+pub async fn ensure_there(bucket: &Bucket, rules: &ChannelRules, name: &ReleaseName) -> Result<()> {
+    let Some(image) = &rules.image else { return operation::find(bucket, name).await.map(|_| ()) };
+    let found = bucket.image(&rules.app, name.commit()).await;
+    let found =
+        found.with_context(|| format!("could not read which image of `{}` `{}` is", rules.app, name.commit()))?;
+    let is_it = |image: Image| image.release().is_ok_and(|release| release == *name);
+    ensure!(
+        found.is_some_and(is_it),
+        "no image of `{}` is recorded as `{}`: `push watch` records a tag of `{}` that is a commit of the branch when it sees it",
+        rules.app,
+        name.stem(),
+        image.name
+    );
+    Ok(())
 }
 
 /// The report of the watcher that reported last.

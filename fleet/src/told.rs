@@ -31,6 +31,14 @@ pub enum NotTold {
         /// The channel.
         channel: ChannelName,
     },
+    /// It is of images, and a pipeline has packages.
+    #[error("the channel `{channel}` of `{app}` is of images: a pipeline moves only channels of packages")]
+    Images {
+        /// The app.
+        app: AppName,
+        /// The channel.
+        channel: ChannelName,
+    },
     /// It moves by itself.
     #[error(
         "the channel `{channel}` of `{app}` moves to every newer release by itself: a pipeline moves only a channel with \
@@ -60,6 +68,9 @@ pub enum Moved {
 pub fn told<'a>(policy: &'a Policy, app: &AppName, channel: &ChannelName) -> Result<&'a ChannelRules, NotTold> {
     let rules = policy.channels().iter().find(|rules| rules.app == *app && rules.channel == *channel);
     let rules = rules.ok_or_else(|| NotTold::Unknown { app: app.clone(), channel: channel.clone() })?;
+    if rules.image.is_some() {
+        return Err(NotTold::Images { app: app.clone(), channel: channel.clone() });
+    }
     match rules.moves {
         Moves::Told => Ok(rules),
         Moves::Newest => Err(NotTold::Newest { app: app.clone(), channel: channel.clone() }),
@@ -140,6 +151,7 @@ mod tests {
     const POLICY: &str = r#"{ Channels: [
         { App: "web", Repo: "https://git.example/web", Moves: "told", Servers: ["web-*"] },
         { App: "web", Channel: "beta", Repo: "https://git.example/web", Servers: ["beta-*"] },
+        { App: "web", Channel: "images", Repo: "https://git.example/web", Moves: "told", Image: "i.example/web", Tag: "x" },
         { App: "web", Channel: "late", Repo: "https://git.example/web", Moves: "told", Servers: ["late-*"], From: "beta", Soak: "1h" },
     ] }"#;
 
@@ -249,6 +261,7 @@ mod tests {
         };
         refused(0, "prod", "is not known to be further: its commit is not among the last").await;
         refused(2, "beta", "moves to every newer release by itself").await;
+        refused(2, "images", "is of images").await;
         refused(2, "gamma", "has no channel `gamma`").await;
         refused(2, "late", "has not gone through the channel `beta`").await;
         let (at, why) = (stage.bucket.now(), "it crashed".to_owned());

@@ -8,7 +8,7 @@ use crate::source::{none, read, root};
 const ARROWS: [(&str, &[&str]); 8] = [
     ("bucket", &[]),
     ("console", &[]),
-    ("fleet", &["bucket", "console"]),
+    ("fleet", &["bucket", "console", "registry"]),
     ("pipeline", &["bucket", "console"]),
     ("pulld", &["bucket", "console"]),
     ("push-server", &["bucket", "console", "fleet", "registry"]),

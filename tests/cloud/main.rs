@@ -7,6 +7,7 @@ mod buildsets;
 mod channels;
 mod clocks;
 mod credentials;
+mod images;
 mod messages;
 mod metadata;
 mod pipelines;

@@ -210,7 +210,7 @@ async fn upload(bucket: &Bucket, elsewhere: &Path, app: &str, n: u8) -> ReleaseN
     name
 }
 
-fn git(repo: &Path, arguments: &[&str]) -> String {
+pub(crate) fn git(repo: &Path, arguments: &[&str]) -> String {
     let mut git = Command::new("git");
     git.arg("-C").arg(repo).args(arguments).env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_SYSTEM", "/dev/null");
     for who in ["AUTHOR", "COMMITTER"] {

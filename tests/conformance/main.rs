@@ -86,4 +86,8 @@ on_both! {
         a_file_of_a_stage_is_kept_once_and_found_with_its_run
         a_release_says_which_run_made_it
     }
+    images {
+        an_image_is_recorded_once_and_a_list_tells_all_of_it
+        what_is_no_record_of_an_image_is_listed_as_unreadable_and_never_taken_for_one
+    }
 }

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bucket::{Channel, ChannelState, LaterCommit, Move, Release, ReleaseName, Timestamp};
+use bucket::{Channel, ChannelState, LaterCommit, Move, ReleaseName, Timestamp};
 use jiff::SignedDuration;
 
 use super::{
+    build::Build,
     change::Moves,
     line::{Line, Places},
 };
@@ -18,7 +19,7 @@ pub struct Furthest<'a> {
     rejected: &'a BTreeSet<ReleaseName>,
     /// The only ones that count, if they are few.
     only: Option<BTreeSet<ReleaseName>>,
-    found: Option<(usize, Release)>,
+    found: Option<(usize, Build)>,
     /// By their places, the last release of each of the line's last commits, whether or not it may be chosen yet.
     last: BTreeMap<usize, (Timestamp, ReleaseName)>,
     unreadable: usize,
@@ -56,13 +57,14 @@ impl<'a> Furthest<'a> {
 
     /// Looks at one more. What its metadata says of repository and branch isn't trusted: its commit is on the line or it
     /// isn't. Of several builds of a commit the one that was uploaded last counts.
-    pub fn look(&mut self, release: Release) {
+    pub fn look(&mut self, release: impl Into<Build>) {
+        let release = release.into();
         let place = self.places.learn(&release);
-        let Ok(metadata) = &release.metadata else {
+        let Some(facts) = &release.facts else {
             self.unreadable += 1;
             return;
         };
-        if metadata.dirty || self.rejected.contains(&release.name) {
+        if facts.dirty || self.rejected.contains(&release.name) {
             return;
         }
         let Some(place) = place else { return };
@@ -77,7 +79,7 @@ impl<'a> Furthest<'a> {
         if self.moved.as_ref().is_some_and(|(_, moved)| release.uploaded > *moved) {
             self.late.push(place);
         }
-        let is_further = |(known, of_it): &(usize, Release)| (place, release.uploaded) > (*known, of_it.uploaded);
+        let is_further = |(known, of_it): &(usize, Build)| (place, release.uploaded) > (*known, of_it.uploaded);
         if self.found.as_ref().is_none_or(is_further) {
             self.found = Some((place, release));
         }
@@ -110,7 +112,7 @@ impl<'a> Furthest<'a> {
     }
 
     /// The furthest one, and its place.
-    pub fn found(&self) -> Option<(usize, &Release)> {
+    pub fn found(&self) -> Option<(usize, &Build)> {
         self.found.as_ref().map(|(place, release)| (*place, release))
     }
 }
@@ -159,7 +161,7 @@ pub fn next(channel: &Channel, moves: Moves, places: &Places, furthest: Option<(
 
 #[cfg(test)]
 mod tests {
-    use bucket::{Frozen, Generation, MoveKind, Promoted, ReleaseMetadata, RolledBackBy};
+    use bucket::{Frozen, Generation, MoveKind, Promoted, Release, ReleaseMetadata, RolledBackBy};
 
     use super::*;
     use crate::channel::change::{Said, moved};

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use bucket::{Commit, Release, ReleaseName};
+use bucket::{Commit, ReleaseName};
+
+use super::build::Build;
 
 /// The first-parent history of a branch, oldest first. A commit's place on it says which of two landed later.
 ///
@@ -88,11 +90,11 @@ impl<'a> Places<'a> {
     }
 
     /// Knows of a release from now on as which commit it landed, and where it stands.
-    pub fn learn(&mut self, release: &Release) -> Option<usize> {
-        if let Some(promoted) = &release.promoted {
-            self.landed.insert(release.name.clone(), promoted.landed.clone());
+    pub fn learn(&mut self, build: &Build) -> Option<usize> {
+        if let Some(landed) = &build.landed {
+            self.landed.insert(build.name.clone(), landed.clone());
         }
-        self.line.place(release.commit())
+        self.line.place(build.commit())
     }
 
     /// Where a release stands.

@@ -2,7 +2,7 @@
 //!
 //! - [`repo`], [`branch`]: where a channel's commits are, as the configuration names it
 //! - [`mod@line`]: in which order they landed
-//! - [`choose`]: which release a channel moves to
+//! - [`build`]: what a channel may point to; [`choose`]: which of it a channel moves to
 //! - [`soaking`]: what it would move to once that has gone through the channel before
 //! - [`change`]: what a person changes about a channel
 //! - [`follower`]: whether a server gets what a channel points to
@@ -12,6 +12,7 @@
 //! Everything here is pure: it runs no git, and takes no clock.
 
 pub mod branch;
+pub mod build;
 pub mod change;
 pub mod choose;
 pub mod follower;

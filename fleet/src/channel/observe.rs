@@ -64,6 +64,16 @@ fn observe(channel: &mut Channel, release: &ReleaseName, followers: &[Observed],
     }
 }
 
+/// The channel with that its tag was seen to be its release's image: of one that no server follows that is all that is known.
+pub fn tagged(channel: &Channel, now: Timestamp) -> Channel {
+    let mut tagged = channel.clone();
+    let entry = tagged.history.iter_mut().find(|entry| Some(&entry.release) == channel.release.as_ref());
+    if let Some(entry) = entry {
+        entry.ran.get_or_insert(now);
+    }
+    tagged
+}
+
 /// Followers that are named of those that rolled back one release: the first keeps it from all others.
 const MAX_WITNESSES: usize = 10;
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bucket::{AppName, ChannelName, ServerName};
+use registry::{Reference, Repository, Tag};
 
 use super::pattern::Pattern;
 use crate::{
@@ -23,6 +24,8 @@ pub struct ChannelRules {
     pub branch: Branch,
     /// Which servers may follow it.
     pub servers: Vec<Pattern>,
+    /// The image that it moves, of a channel that no server follows.
+    pub image: Option<ImageRules>,
     /// What moves it.
     pub moves: Moves,
     /// The waves in which its followers get a release, if it says.
@@ -33,6 +36,22 @@ pub struct ChannelRules {
     pub from: Option<ChannelName>,
     /// How long the followers of that must have run it.
     pub soak: Duration,
+}
+
+/// The image of a channel, and the tag that says where the channel points.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ImageRules {
+    /// What it is called. Its tags that are commits are the releases.
+    pub name: Repository,
+    /// The tag that is moved.
+    pub tag: Tag,
+}
+
+impl ImageRules {
+    /// Name and tag.
+    pub fn reference(&self) -> Reference {
+        Reference { repository: self.name.clone(), tag: Some(self.tag.clone()), digest: None }
+    }
 }
 
 impl ChannelRules {

@@ -142,10 +142,20 @@ impl Policy {
 
     /// What somebody may do with an app on a server.
     pub fn role(&self, who: &Identity, app: &AppName, server: &ServerName) -> Role {
+        let groups = self.groups_of(server);
+        self.role_where(who, app, |named| named.iter().any(|name| groups.contains(&name.as_str())))
+    }
+
+    /// What somebody may do with an app wherever that is: a role for some groups of servers is none.
+    pub fn role_for(&self, who: &Identity, app: &AppName) -> Role {
+        self.role_where(who, app, |_| false)
+    }
+
+    /// What somebody may do with an app in the groups that count.
+    fn role_where(&self, who: &Identity, app: &AppName, counts: impl Fn(&[String]) -> bool) -> Role {
         let here = |grant: &&Grant| {
-            let groups = self.groups_of(server);
             grant.apps.as_ref().is_none_or(|apps| apps.iter().any(|pattern| pattern.matches(app.as_str())))
-                && grant.groups.as_ref().is_none_or(|named| named.iter().any(|name| groups.contains(&name.as_str())))
+                && grant.groups.as_ref().is_none_or(|named| counts(named))
         };
         let role = match self.grants(who) {
             None => without_roles(who),

@@ -98,6 +98,9 @@ impl Deploy {
         let app =
             parse_release(text).map_or_else(|| app_and_commit(text).map(|(app, _)| app), |it| Ok(it.app().clone()))?;
         let rules = find_channel(command, &app, channel)?;
+        let of_images =
+            || UsageError::new(format!("the channel `{channel}` of `{app}` is of images: no server follows it"));
+        ensure!(rules.image.is_none(), of_images());
         let Some(pointed) = follow::read(bucket, rules).await?.channel.release else {
             bail!(
                 "the channel `{channel}` of `{app}` points to nothing yet: the first round of `push watch` points it, or \
@@ -219,7 +222,7 @@ pub(super) async fn choose(bucket: &Bucket, text: &str) -> Result<Release> {
 }
 
 /// An app, and the beginning of a commit if one is named: `web`, `web@7e0ff60`.
-fn app_and_commit(text: &str) -> Result<(AppName, Option<&str>)> {
+pub(super) fn app_and_commit(text: &str) -> Result<(AppName, Option<&str>)> {
     let (app, commit) = text.split_once('@').map_or((text, None), |(app, commit)| (app, Some(commit)));
     let app =
         app.parse().map_err(|error| UsageError::new(format!("`{text}` is neither an app nor a release: {error}")))?;

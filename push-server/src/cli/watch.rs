@@ -9,7 +9,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
-use bucket::{AppName, Bucket, BucketUrl, ChannelName, PubSubOptions, ServerName, Subscription, SubscriptionName};
+use bucket::{
+    AppName, Bucket, BucketOptions, BucketUrl, ChannelName, PubSubOptions, ServerName, Subscription, SubscriptionName,
+};
 use clap::Args;
 use console::{Person, UsageError, note, print_json, print_line};
 use fleet::{
@@ -17,6 +19,7 @@ use fleet::{
     poke::PokeSettings,
     policy::watched::Watched,
 };
+use registry::{Client, ClientOptions, Host, Logins};
 use sd_notify::NotifyState;
 use serde_json::{Value, json};
 use tokio::{
@@ -72,6 +75,9 @@ pub(crate) struct Watch {
     /// Pub/Sub subscription, `projects/PROJECT/subscriptions/NAME`, whose messages begin a round at once
     #[arg(long, value_name = "NAME", conflicts_with = "once")]
     subscription: Option<SubscriptionName>,
+    /// Token server on another host than the registry of an image, which may have the credential for that
+    #[arg(long = "realm", value_name = "HOST", env = "PUSH_REALMS", value_delimiter = ',')]
+    realms: Vec<Host>,
     /// Google Cloud project of the instances to poke; without it, or with `none`, servers pick up the change at their
     /// next poll
     #[arg(long, value_name = "PROJECT", env = "PUSH_GCE_PROJECT")]
@@ -80,6 +86,9 @@ pub(crate) struct Watch {
 
 /// The shortest time between two polls, and between a round and what is due after it.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a registry may take to answer: the other channels of the round wait for that.
+const ANSWERS: Duration = Duration::from_secs(5);
 
 /// What was told already, which is not told again.
 #[derive(Debug, Default)]
@@ -112,6 +121,7 @@ impl Watch {
         }
         let mut fetches = Fetches::into(Mirrors::new(self.directory()?));
         let counts = Arc::new(Counts::new(policy.get().0.channels()));
+        let registry = Arc::new(registries(&self.realms)?);
         let (mut rollouts, mut told) = (Rollouts::default(), Told::default());
         let host = Person::find(|key| std::env::var(key).ok()).host;
         let mut stop = stop_at_sigterm()?;
@@ -122,7 +132,8 @@ impl Watch {
                 note(format_args!("warning: the policy from before is used: {problem}"));
             }
             let who = Identity { name: operator_name(), origin: Origin::Local };
-            let watcher = Watcher { bucket: bucket.clone(), policy: policy.clone(), who, poke: poke.clone() };
+            let (poke, registry) = (poke.clone(), registry.clone());
+            let watcher = Watcher { bucket: bucket.clone(), policy: policy.clone(), who, poke, registry };
             let caused = messages.take();
             let round = watcher.round(&mut fetches, &mut rollouts, stop.clone(), self.once).await;
             let due = round.as_ref().ok().and_then(|round| round.due(bucket.now()));
@@ -236,6 +247,14 @@ impl Watch {
     }
 }
 
+/// What speaks to the registries of images, with the credentials that the environment names.
+fn registries(realms: &[Host]) -> Result<Client> {
+    let lookup = |key: &str| std::env::var(key).ok();
+    let google = BucketOptions::from_env(lookup).map(|options| options.credentials)?;
+    let options = ClientOptions { logins: Logins::from_env(google, lookup), realms: realms.to_vec(), timeout: ANSWERS };
+    Client::new(options).map_err(|reason| anyhow!("could not get ready for registries of images: {reason}"))
+}
+
 /// The time between two rounds, as a person writes it.
 fn poll(text: &str) -> Result<Duration, String> {
     let poll = console::duration::parse(text).map_err(|error| error.to_string())?;
@@ -271,6 +290,9 @@ fn show(outcomes: &[Outcome], told: &mut Told, json: bool) -> Result<()> {
             && let Some(release) = &done.release
         {
             print_line(format_args!("{app} {channel}: moved to {}", release.stem()))?;
+        }
+        if let Some(tag) = &done.tagged {
+            print_line(format_args!("{app} {channel}: {tag} is now its image"))?;
         }
         if let Some(would) = &done.would {
             let stays = format!("stays, and would otherwise move to {}", would.stem());
@@ -371,7 +393,7 @@ fn as_json(Outcome { app, channel, result }: &Outcome) -> Value {
     json!({
         "app": app, "channel": channel, "from": from, "release": release, "would": would, "diverged": diverged,
         "place": place, "behind": behind, "later": later,
-        "unreadable": unreadable, "stale": stale, "push": push, "warnings": done.warnings,
+        "unreadable": unreadable, "stale": stale, "push": push, "tag": done.tagged.as_ref().map(ToString::to_string), "warnings": done.warnings,
         "rollouts": done.rollouts.iter().map(going_as_json).collect::<Vec<_>>(), "followers": followers.collect::<Vec<_>>(),
     })
 }

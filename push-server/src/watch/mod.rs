@@ -5,6 +5,7 @@
 //! - [`watcher`]: who watches, and what they read once for all channels of a round
 //! - [`round`]: one look at every channel, and where it moves; `pushing`: what its followers get then
 //! - [`rollouts`]: those pushes that go out in waves
+//! - `images`: channels that move the tag of an image, which no server follows
 //! - [`outcome`]: what is told of that
 //! - `messages`: hints that begin a round at once
 //! - `counts`: what rounds and messages are counted as; `listen`: where that is shown
@@ -16,6 +17,7 @@ pub(crate) mod counts;
 pub mod fetches;
 mod git;
 mod history;
+mod images;
 pub(crate) mod listen;
 pub(crate) mod messages;
 pub mod mirror;

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use anyhow::Result;
 use bucket::{AppName, ChannelName, LaterCommit, PushId, ReleaseName, Rollout, RolloutStage, ServerName, Soaking};
 use fleet::{channel::follower::LeftAlone, follow::Follower, policy::ChannelRules};
+use registry::Reference;
 
 /// What a round did with a channel.
 #[derive(Debug)]
@@ -42,6 +43,8 @@ pub struct Done {
     pub stale: usize,
     /// The push to its followers, if there was one; if it goes out in waves, its rollout is that.
     pub push: Option<PushId>,
+    /// The tag that was moved to its image, of a channel of images.
+    pub tagged: Option<Reference>,
     /// Its rollouts that were carried on, decided about or begun, or that keep its release; the last one may go on.
     pub rollouts: Vec<Going>,
     /// What failed after a write that succeeded, as a poke.

@@ -11,10 +11,11 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use bucket::{AppName, Channel, ChannelName, MoveKind, ReleaseName, Timestamp};
 use fleet::{
     channel::{
+        build::Build,
         change::{Said, moved},
         choose::{Furthest, Next, next, soaked},
         line::Line,
-        observe::{Observed, observed},
+        observe::{Observed, observed, tagged},
         repo::RepoUrl,
         soaking::soaking,
     },
@@ -23,7 +24,10 @@ use fleet::{
     policy::ChannelRules,
     rollout::channel::last,
 };
-use futures_util::TryStreamExt as _;
+use futures_util::{
+    StreamExt as _, TryStreamExt as _,
+    stream::{self, BoxStream},
+};
 use tokio::{sync::watch, time::Instant};
 
 use super::{
@@ -168,7 +172,19 @@ impl Watcher {
             Some(from) => follow::before(&self.bucket, rules, from).await?,
             None => None,
         };
-        let (furthest, dirty) = self.releases(rules, (&seen.channel, from.as_ref()), &line, fleet, &followers).await?;
+        let images = match &rules.image {
+            Some(image) => Some(self.images(rules, image, &line).await?),
+            None => None,
+        };
+        if images.as_ref().is_some_and(|images| images.are_in_line(&after)) {
+            after = tagged(&after, now);
+        }
+        let builds = match &images {
+            Some(images) => stream::iter(images.builds()).map(Ok).boxed(),
+            None => follow::builds(&self.bucket, rules),
+        };
+        let (furthest, dirty) =
+            self.releases(rules, (&seen.channel, from.as_ref()), &line, fleet, &followers, builds).await?;
         let mut done = Done {
             from: seen.channel.release.clone(),
             release: None,
@@ -178,22 +194,27 @@ impl Watcher {
             place: None,
             behind: None,
             later: Vec::new(),
-            unreadable: furthest.unreadable(),
+            unreadable: furthest.unreadable() + images.as_ref().map_or(0, |images| images.unreadable),
             stale: furthest.stale(),
             push: None,
+            tagged: None,
             rollouts: looked.iter().filter_map(|looked| looked.going.as_ref().ok()).cloned().collect(),
             warnings: Vec::new(),
             followers: BTreeMap::new(),
         };
+        let mut stopped = None;
         match next(
             &after,
             rules.moves,
             furthest.places(),
             furthest.found().map(|(place, release)| (place, &release.name)),
         ) {
+            Next::Move(release) if let Err(error) = self.ensure_recorded(images.as_ref(), &release).await => {
+                stopped = Some(error);
+            }
             Next::Move(release) => {
-                let metadata = furthest.found().and_then(|(_, release)| release.metadata.as_ref().ok());
-                let why = metadata.map_or("", |metadata| metadata.note.as_str());
+                let facts = furthest.found().and_then(|(_, release)| release.facts.as_ref());
+                let why = facts.map_or("", |facts| facts.note.as_str());
                 let said = Said { by: &self.who.name, why: cut(why), at: now };
                 after = moved(&after, &release, MoveKind::Forward, said);
                 // Some follower may have got it by hand, and gone back from it.
@@ -226,6 +247,10 @@ impl Watcher {
         if let Some(error) = looked.iter().find_map(|looked| looked.going.as_ref().err()) {
             bail!("{error}");
         }
+        if let Some(images) = &images {
+            done.tagged = self.point(images, &after).await?;
+            return stopped.map_or(Ok(done), Err);
+        }
         let seen = Seen { rules, channel: &after, places: furthest.places(), dirty: &dirty, fleet };
         self.push(seen, &followers, (rollouts, stop), &mut done).await?;
         Ok(done)
@@ -240,6 +265,7 @@ impl Watcher {
         line: &'a Line,
         fleet: &'a Fleet,
         followers: &[Follower<'_>],
+        mut builds: BoxStream<'_, Result<Build, bucket::Error>>,
     ) -> Result<(Furthest<'a>, BTreeSet<ReleaseName>)> {
         let of_followers = followers.iter().filter_map(|follower| follower.release);
         let on_their_way = from.iter().flat_map(|from| &from.history).map(|entry| &entry.release);
@@ -247,10 +273,9 @@ impl Watcher {
         let through = |from: &Channel| soaked(from, follow::soak(rules), self.bucket.now());
         let only = rules.from.is_some().then(|| from.map(through).unwrap_or_default());
         let (mut furthest, mut dirty) = (Furthest::on(line, &fleet.rejected, only).of(channel), BTreeSet::new());
-        let mut releases = std::pin::pin!(self.bucket.releases(&rules.app));
         let unlisted = || format!("could not list the releases of `{}`", rules.app);
-        while let Some(release) = releases.try_next().await.with_context(unlisted)? {
-            let is_dirty = release.metadata.as_ref().is_ok_and(|metadata| metadata.dirty);
+        while let Some(release) = builds.try_next().await.with_context(unlisted)? {
+            let is_dirty = release.facts.as_ref().is_some_and(|facts| facts.dirty);
             if is_dirty && concerned.contains(&release.name) {
                 dirty.insert(release.name.clone());
             }

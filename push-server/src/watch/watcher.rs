@@ -12,6 +12,7 @@ use fleet::{
     server::{self, Server},
 };
 use futures_util::{StreamExt as _, stream};
+use registry::Client;
 
 /// Servers that are read at the same time.
 pub(super) const AT_ONCE: usize = 16;
@@ -27,6 +28,8 @@ pub struct Watcher {
     pub who: Identity,
     /// Whether and how servers are poked.
     pub poke: PokeSettings,
+    /// How registries of images are spoken to.
+    pub registry: Arc<Client>,
 }
 
 /// What all channels share in a round.

@@ -17,7 +17,6 @@ use fleet::{
     },
     condition::apps,
     follow::{self, Follower, followers, may_change, unreadable},
-    operation::find as find_release,
     policy::ChannelRules,
     server::Server,
 };
@@ -231,7 +230,7 @@ pub(crate) async fn change(view: &View, app: &str, channel: &str, wanted: Wanted
         return Err(NotChanged::Changed(seen.generation));
     }
     if let Change::Set(set) = &change {
-        find_release(bucket, &set.release).await?;
+        follow::ensure_there(bucket, rules, &set.release).await?;
     }
     let said = Said { by: &view.who.name, why: wanted.reason, at: bucket.now() };
     let judged = follow::judge(bucket, rules, seen, &change, said).await?;

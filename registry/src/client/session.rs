@@ -267,7 +267,7 @@ fn untrusted(realm: &Url) -> String {
     let server = shown(realm.host_str().unwrap_or_default());
     let port = realm.port().map(|port| format!(":{port}")).unwrap_or_default();
     format!(
-        "the token server `{server}{port}` is another host and got no credential: if it may have it, add it to `realms` in `[images]` of release.toml"
+        "the token server `{server}{port}` is another host and got no credential: if it may have it, add it to `realms` in `[images]` of release.toml, or start `push watch` with --realm"
     )
 }
 

@@ -38,6 +38,13 @@ impl Rule {
         self.whole.is_match(&repository.to_string())
     }
 
+    /// The rule that lets one repository be written, as the image of a channel.
+    pub fn only(repository: &Repository) -> Self {
+        let written = regex::escape(&repository.to_string());
+        let whole = Regex::new(&format!(r"\A(?:{written})\z")).expect("an escaped name is an expression");
+        Self { written, whole }
+    }
+
     /// Whether a repository may be written by this rule, if there is one.
     ///
     /// # Errors
@@ -108,6 +115,18 @@ mod tests {
         }
         for (rule, other) in [("a.example/x|b.example/y", "a.example/xyz"), ("a.example/x$", "a.example/x/y")] {
             assert!(permit(rule, other).is_err(), "{rule} {other}");
+        }
+    }
+
+    #[test]
+    fn the_rule_of_one_repository_lets_no_other_be_written() {
+        let only = Rule::only(&"images.example:5000/acme/web".parse().unwrap());
+        for (other, may_be) in [
+            ("images.example:5000/acme/web", true),
+            ("imagesxexample:5000/acme/web", false),
+            ("images.example:5000/acme/web/x", false),
+        ] {
+            assert_eq!(Rule::permit(Some(&only), &other.parse().unwrap()).is_ok(), may_be, "{other}");
         }
     }
 

@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
-use bucket::{AppName, ChannelName};
+use bucket::{AppName, ChannelName, Commit};
 use jsonc_parser::{
     ast::{Object, Value},
     common::{Range, Ranged},
 };
 
+use registry::Tag;
+
 use super::{Reader, WAVES, did_you_mean};
 use crate::{
     channel::{branch::Branch, change::Moves},
-    policy::ChannelRules,
+    policy::{ChannelRules, ImageRules},
     wish::Asked,
 };
 
@@ -19,8 +21,13 @@ use crate::{
 const MAX_SOAK: Duration = Duration::from_hours(30 * 24);
 
 /// The keys of a channel.
-const CHANNEL: [&str; 12] =
-    ["App", "Channel", "Repo", "Branch", "Servers", "Moves", "MaxDown", "From", "Soak", WAVES[0], WAVES[1], WAVES[2]];
+const CHANNEL: [&str; 14] = [
+    "App", "Channel", "Repo", "Branch", "Servers", "Image", "Tag", "Moves", "MaxDown", "From", "Soak", WAVES[0],
+    WAVES[1], WAVES[2],
+];
+
+/// Those of them that are about servers.
+const OF_SERVERS: [&str; 5] = ["Servers", "MaxDown", WAVES[0], WAVES[1], WAVES[2]];
 
 impl Reader<'_> {
     pub(super) fn channels(&mut self, value: &Value) -> Vec<ChannelRules> {
@@ -39,6 +46,8 @@ impl Reader<'_> {
                 let text =
                     format!("`{}` has the channel `{}` already: give this one another name", rules.app, rules.channel);
                 self.problem(object.range, text);
+            } else if let Some(text) = two_of_one(&rules, found.iter().map(|(rules, _)| rules)) {
+                self.problem(object.get("Image").map_or(object.range, |property| property.value.range()), text);
             } else {
                 found.push((rules, object.get("From").map_or(object.range, |property| property.value.range())));
             }
@@ -67,6 +76,7 @@ impl Reader<'_> {
         let branch = self.value_of(object, "Branch");
         let from = self.value_of::<ChannelName>(object, "From");
         let moves = object.get("Moves").and_then(|property| self.moves(&property.value));
+        let image = self.image(object);
         let servers = object.get("Servers").map(|property| self.patterns(&property.value));
         let max_down = object.get("MaxDown").and_then(|property| self.share(&property.value));
         let soak = object.get("Soak").and_then(|property| self.parsed(&property.value, soak));
@@ -80,6 +90,7 @@ impl Reader<'_> {
             repo: repo?,
             branch: branch.unwrap_or_else(Branch::usual),
             servers: servers.unwrap_or_default(),
+            image,
             moves: moves.unwrap_or_default(),
             asked,
             max_down,
@@ -102,6 +113,14 @@ impl Reader<'_> {
                 }
                 return;
             };
+            if before.image.is_some() != at.image.is_some() {
+                let text = format!(
+                    "`{}` is of images and `{}` of packages, or the other way round",
+                    before.channel, at.channel
+                );
+                self.problem(range, text);
+                return;
+            }
             if before.channel == rules.channel {
                 let text = format!("`From` goes in a circle: `{}` would wait for itself", rules.channel);
                 self.problem(range, text);
@@ -109,6 +128,26 @@ impl Reader<'_> {
             }
             at = before;
         }
+    }
+
+    /// The image of a channel that has no servers.
+    fn image(&mut self, object: &Object) -> Option<ImageRules> {
+        let named = object.get("Image").or(object.get("Tag"))?;
+        for key in ["Image", "Tag"].into_iter().filter(|key| object.get(key).is_none()) {
+            let text = format!("`{}` needs `{key}`: a channel of images moves a tag of one image", named.name.as_str());
+            self.problem(named.name.range(), text);
+        }
+        for of_servers in OF_SERVERS.into_iter().filter_map(|key| object.get(key)) {
+            let text = format!("`{}` has no meaning beside `Image`: no server follows that", of_servers.name.as_str());
+            self.problem(of_servers.name.range(), text);
+        }
+        let (name, tag) = (self.value_of(object, "Image"), self.value_of::<Tag>(object, "Tag"));
+        if let Some(tag) = tag.as_ref().filter(|tag| tag.as_str().parse::<Commit>().is_ok()) {
+            let text = format!("`{tag}` is a commit: such tags are the releases, and are never moved");
+            self.problem(object.get("Tag").map_or(object.range, |property| property.value.range()), text);
+            return None;
+        }
+        Some(ImageRules { name: name?, tag: tag? })
     }
 
     fn moves(&mut self, value: &Value) -> Option<Moves> {
@@ -127,6 +166,19 @@ impl Reader<'_> {
         let property = object.get(key)?;
         self.parsed(&property.value, |text| text.parse().map_err(|error: T::Err| error.to_string()))
     }
+}
+
+/// What is wrong with the image of a channel beside those before it, if anything is.
+fn two_of_one<'a>(rules: &ChannelRules, mut before: impl Iterator<Item = &'a ChannelRules>) -> Option<String> {
+    let image = rules.image.as_ref()?;
+    before.find_map(|other| {
+        let (theirs, channel) = (other.image.as_ref()?, &other.channel);
+        if image == theirs {
+            return Some(format!("the channel `{channel}` of `{}` moves this tag already", other.app));
+        }
+        (rules.app == other.app && image.name != theirs.name)
+            .then(|| format!("the channel `{channel}` of `{}` has another image, and an app has one", rules.app))
+    })
 }
 
 fn soak(text: &str) -> Result<Duration, String> {
@@ -180,6 +232,44 @@ mod tests {
             (r#"[{ App: "web", Repo: "file:///a", Moves: "tolt" }]"#, "\"tolt", "did you mean `told`?"),
             (r#"[{ App: "web", Repo: "file:///a", Settle: "1m" }]"#, "Settle", "without `Waves`"),
             (r#"[{ App: "web", Repo: "file:///a", Waves: "1,2" }]"#, "\"1,2", "must be `rest`"),
+            (r#"[{ App: "web", Repo: "file:///a", Image: "i.example/web" }]"#, "Image", "`Image` needs `Tag`"),
+            (r#"[{ App: "web", Repo: "file:///a", Tag: "prod" }]"#, "Tag", "`Tag` needs `Image`"),
+            (
+                r#"[{ App: "web", Repo: "file:///a", Image: "web", Tag: "prod" }]"#,
+                "\"web\", Tag",
+                "a registry and a path",
+            ),
+            (r#"[{ App: "web", Repo: "file:///a", Image: "i.example/web", Tag: "a/b" }]"#, "\"a/b", "tag"),
+            (
+                r#"[{ App: "web", Repo: "file:///a", Image: "i.example/web", Tag: "7e0ff6059e653eb75a36efb621d0fd66d1ced433" }]"#,
+                "\"7e0f",
+                "never moved",
+            ),
+            (
+                r#"[{ App: "web", Repo: "file:///a", Image: "i.example/web", Tag: "prod", Servers: ["web-*"] }]"#,
+                "Servers",
+                "no meaning beside `Image`",
+            ),
+            (
+                r#"[{ App: "web", Repo: "file:///a", Image: "i.example/web", Tag: "prod", MaxDown: 1 }]"#,
+                "MaxDown",
+                "no meaning beside `Image`",
+            ),
+            (
+                r#"[{ App: "a", Repo: "file:///a", Image: "i.example/web", Tag: "prod" }, { App: "b", Repo: "file:///a", Image: "i.example/web", Tag: "prod" }]"#,
+                "\"i.example/web\", Tag: \"prod\" }]",
+                "of `a` moves this tag already",
+            ),
+            (
+                r#"[{ App: "a", Repo: "file:///a", Image: "i.example/x", Tag: "prod" }, { App: "a", Channel: "b", Repo: "file:///a", Image: "i.example/y", Tag: "b" }]"#,
+                "\"i.example/y",
+                "another image",
+            ),
+            (
+                r#"[{ App: "a", Repo: "file:///a", Channel: "b" }, { App: "a", Repo: "file:///a", Image: "i.example/x", Tag: "prod", From: "b" }]"#,
+                "\"b\" }]",
+                "of images and",
+            ),
             (r#"[{ App: "web", Repo: "file:///a", Soak: "1h" }]"#, "Soak", "without `From`"),
             (r#"[{ App: "web", Repo: "file:///a", From: "beta" }]"#, "\"beta", "has no channel `beta`"),
             (r#"[{ App: "web", Repo: "file:///a", From: "prod" }]"#, "\"prod", "in a circle"),

@@ -1,5 +1,6 @@
 //! `push channel`: where the channels of apps point, and pointing them elsewhere.
 
+mod images;
 mod show;
 
 use anyhow::{Context as _, Result, ensure};
@@ -113,7 +114,10 @@ impl ChannelArguments {
             Verb::List { app } => show::list(command, app.as_ref()).await,
             Verb::Show { app, of } => show::show(command, find(command, &app, &of.channel)?).await,
             Verb::Set { release, skip_soak: without_soak, changing } => {
-                let release = choose(&command.bucket, &release).await?.name;
+                let release = match images::of(command, &release, &changing.of.channel) {
+                    Some(rules) => images::choose(&command.bucket, rules, &release).await?,
+                    None => choose(&command.bucket, &release).await?.name,
+                };
                 let app = release.app().clone();
                 let has_no_from = || {
                     UsageError::new(format!(

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use bucket::{AppName, AppState, Channel, ChannelState, Rollout};
+use bucket::{AppName, AppState, Channel, ChannelState, Rollout, Timestamp};
 use console::{Cell, Color, Table, count, note, print, print_json, print_line, safe};
 use fleet::{
     channel::{
@@ -91,7 +91,10 @@ pub(super) async fn list(command: &Command, app: Option<&AppName>) -> Result<boo
             commit.into(),
             moved.into(),
             place.unwrap_or_default().into(),
-            on_it(rules, channel, &servers).into(),
+            match &rules.image {
+                Some(image) => format!("tag {}", image.tag).into(),
+                None => on_it(rules, channel, &servers).into(),
+            },
             match problem {
                 Some(problem) => Cell::new(console::cut(problem, 60), Color::Bad),
                 None => Cell::new(console::cut(&frozen.unwrap_or_default(), 60), Color::Notice),
@@ -152,6 +155,11 @@ pub(super) async fn show(command: &Command, rules: &ChannelRules) -> Result<bool
         let (commit, age) = (entry.release.commit().short(), ago(entry.at, now));
         line("rolled back", &format!("{commit} by {} {age}: {}", entry.server, entry.why))?;
     }
+    if let Some(image) = &rules.image {
+        line("image", &format!("{}, whose tag `{}` is moved", image.name, image.tag))?;
+        show_later(state)?;
+        return show_moves(channel, now).map(|()| true);
+    }
     line("followers", &on_it(rules, channel, &servers))?;
     let mut table = Table::new(&["SERVER", "COMMIT", "STATE", ""]);
     for follower in followers(rules, &servers) {
@@ -168,6 +176,12 @@ pub(super) async fn show(command: &Command, rules: &ChannelRules) -> Result<bool
         ]);
     }
     print(&format!("\n{}", table.show()))?;
+    show_later(state)?;
+    show_moves(channel, now).map(|()| true)
+}
+
+/// The commits that landed after the channel's, with their releases.
+fn show_later(state: Option<&ChannelState>) -> Result<()> {
     if let Some(state) = state.filter(|state| !state.later.is_empty()) {
         let mut table = Table::new(&["LATER COMMIT", "RELEASE"]);
         for later in state.later.iter().take(COMMITS) {
@@ -180,6 +194,11 @@ pub(super) async fn show(command: &Command, rules: &ChannelRules) -> Result<bool
             print_line(format_args!("… and {} before these", count(more, "commit")))?;
         }
     }
+    Ok(())
+}
+
+/// Where it pointed.
+fn show_moves(channel: &Channel, now: Timestamp) -> Result<()> {
     if !channel.history.is_empty() {
         let mut table = Table::new(&["MOVED", "BY", "COMMIT", "REASON"]);
         for entry in channel.history.iter().take(MOVES) {
@@ -189,7 +208,7 @@ pub(super) async fn show(command: &Command, rules: &ChannelRules) -> Result<bool
         }
         print(&format!("\n{}", table.show()))?;
     }
-    Ok(true)
+    Ok(())
 }
 
 /// How many followers have what the channel points to: `3 of 4 servers`.
@@ -224,6 +243,7 @@ fn as_json(rules: &ChannelRules, known: &Known, servers: &[Server]) -> Value {
         "repo": rules.repo.as_str(),
         "branch": rules.branch.as_str(),
         "servers": rules.servers.iter().map(Pattern::to_string).collect::<Vec<_>>(),
+        "image": rules.image.as_ref().map(|image| image.reference().to_string()),
         "moves": rules.moves.as_str(),
         "release": channel.release,
         "moved": channel.release.as_ref().map(|_| channel.moved),

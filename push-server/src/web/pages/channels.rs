@@ -3,7 +3,10 @@
 use axum::{extract::Path, http::StatusCode, response::Response};
 use bucket::{AppName, ReleaseName};
 use console::{count, duration};
-use fleet::channel::change::{Moves, before};
+use fleet::{
+    channel::change::{Moves, before},
+    policy::ChannelRules,
+};
 use maud::{Markup, html};
 
 use crate::{
@@ -79,16 +82,26 @@ fn row(view: &View, shown: &ShownChannel) -> Markup {
         tr {
             th scope="row" data-label="Channel" { a href=(address(rules)) { (rules.app) " " (rules.channel) } }
             td data-label="Release" {
-                (release_or(shown.channel.release.as_ref(), "nothing yet"))
+                (pointed(rules, shown.channel.release.as_ref()))
                 @if let Some(place) = shown.place() { " " span.facts { (place) } }
             }
             td.wide data-label="State" { (state(view, shown)) }
             td.wide data-label="Followers" {
-                (on_it(shown))
+                @if let Some(image) = &rules.image { "tag " code { (image.tag) } } @else { (on_it(shown)) }
                 @for follower in off.iter().take(NAMED) { (why(follower)) }
                 @if off.len() > NAMED { p.reason { "and " (off.len() - NAMED) " more" } }
             }
             td.wide data-label="Next round" { (shown.outlook()) }
+        }
+    }
+}
+
+/// What a channel points to. An image has no page.
+fn pointed(rules: &ChannelRules, release: Option<&ReleaseName>) -> Markup {
+    html! {
+        @match (&rules.image, release) {
+            (Some(_), Some(release)) => code { (release.commit().short()) },
+            _ => (release_or(release, "nothing yet")),
         }
     }
 }
@@ -131,12 +144,24 @@ pub(crate) async fn get(view: View, Path((app, channel)): Path<(String, String)>
     };
     let title = format!("{} {}", shown.rules.app, shown.rules.channel);
     let content = html! {
-        header.title { h1 { (app_link(shown.rules.app.as_str())) " " (shown.rules.channel) } }
+        header.title {
+            h1 {
+                @if shown.rules.image.is_some() { (shown.rules.app) } @else { (app_link(shown.rules.app.as_str())) }
+                " " (shown.rules.channel)
+            }
+        }
         div #channel data-live { (watcher(&view)) (facts(&view, &shown)) }
         div #decisions data-live { @if shown.may_be_changed(&view) { (forms(&view, &shown)) } }
-        section aria-labelledby="followers-title" {
-            h2 #followers-title { "Followers" }
-            div #followers data-live { (followers(&shown)) }
+        @if let Some(image) = &shown.rules.image {
+            section aria-labelledby="image-title" {
+                h2 #image-title { "Image" }
+                p { "The tag " code { (image.tag) } " of " code { (image.name) } " is moved to the image of the commit it points to." }
+            }
+        } @else {
+            section aria-labelledby="followers-title" {
+                h2 #followers-title { "Followers" }
+                div #followers data-live { (followers(&shown)) }
+            }
         }
         section aria-labelledby="later-title" {
             h2 #later-title { "Commits after it" }
@@ -154,7 +179,7 @@ fn facts(view: &View, shown: &ShownChannel) -> Markup {
     let (rules, channel) = (shown.rules, &shown.channel);
     html! {
         p.lead {
-            "Points to " (release_or(channel.release.as_ref(), "nothing yet"))
+            "Points to " (pointed(rules, channel.release.as_ref()))
             @if let Some(place) = shown.place() { ", " (place) }
         }
         @if channel.release.is_some() {
@@ -185,13 +210,17 @@ fn facts(view: &View, shown: &ShownChannel) -> Markup {
 fn forms(view: &View, shown: &ShownChannel) -> Markup {
     let (rules, channel) = (shown.rules, &shown.channel);
     let generation = shown.generation.map(|generation| generation.0);
-    let releases = view.snapshot.apps.get(&rules.app);
+    let releases = view.snapshot.apps.get(&rules.app).filter(|_| rules.image.is_none());
     html! {
         form.push method="post" action=(address(rules)) {
             @if let Some(generation) = generation { input type="hidden" name="generation" value=(generation); }
             label for="decide-reason" { "Reason" }
             input #decide-reason type="text" name="reason" maxlength="500" autocomplete="off" required aria-describedby="decide-help";
-            p #decide-help.help { "Recorded in the channel, for everybody who meets it. Followers are pushed to in the next round." }
+            p #decide-help.help {
+                "Recorded in the channel, for everybody who meets it. "
+                @if rules.image.is_some() { "The next round moves the tag; " code { "push channel set" } " points it to another image." }
+                @else { "Followers are pushed to in the next round." }
+            }
             div.actions {
                 @if channel.frozen.is_some() { button.primary type="submit" name="action" value="resume" { "Resume" } }
                 @else { button.primary type="submit" name="action" value="freeze" { "Freeze" } }
@@ -267,6 +296,7 @@ fn later(view: &View, shown: &ShownChannel) -> Markup {
                             th scope="row" data-label="Commit" { code { (later.commit.short()) } }
                             td data-label="Release" {
                                 @match &later.release {
+                                    Some(_) if shown.rules.image.is_some() => "image",
                                     Some(release) => a href=(release_address(release)) { (release_or(Some(release), "")) },
                                     None => span.none { "none" },
                                 }
@@ -291,7 +321,7 @@ fn moves(view: &View, shown: &ShownChannel) -> Markup {
                     @for entry in shown.channel.history.iter().take(MOVES) {
                         tr {
                             th scope="row" data-label="Release" {
-                                (release_or(Some(&entry.release), ""))
+                                (pointed(shown.rules, Some(&entry.release)))
                                 @if entry.without_soak { " " span.tag { "without soak" } }
                             }
                             td data-label="When" { (ago(entry.at, view.now)) }
@@ -364,5 +394,43 @@ mod tests {
         assert_eq!(post("deployer", "action=freeze&reason=x".to_owned()).await, StatusCode::CONFLICT);
         let absent = send(&web, "viewer", Method::GET, "/channels/web/x", String::new()).await;
         assert_eq!(absent.status(), StatusCode::NOT_FOUND);
+    }
+
+    #[tokio::test]
+    async fn a_channel_of_images_names_them_by_their_commits_and_is_changed_by_who_may_deploy_the_app_anywhere() {
+        let (directory, web) = web().await;
+        let image =
+            "Channels: [{ App: 'web', Repo: 'https://git.example/web.git', Image: 'i.example/web', Tag: 'prod' }]";
+        rules(directory.path(), image);
+        let package = release_of(&web, 7).await;
+        let commit = "7e0ff6059e653eb75a36efb621d0fd66d1ced433";
+        let image: bucket::Image = serde_json::from_value(serde_json::json!({
+            "schema": 1, "app": "web", "commit": commit, "name": "i.example/web", "tag": commit, "who": "watcher@ops",
+            "digest": format!("sha256:{}", "07".repeat(32)), "media_type": "application/vnd.oci.image.manifest.v1+json",
+            "time": "2026-11-26T23:30:00Z",
+        }))
+        .unwrap();
+        web.refresher.bucket().record_image(&image).await.unwrap();
+        web.refresher.refresh().await;
+        let set = async |who: &str, release: &str| {
+            let form = format!("action=set&release={}&reason=fair", release.replace('@', "%40"));
+            send(&web, who, Method::POST, "/channels/web/prod", form).await.status()
+        };
+        let release = image.release().unwrap();
+        assert_eq!(set("viewer", release.stem()).await, StatusCode::FORBIDDEN);
+        assert_eq!(set("deployer", package.stem()).await, StatusCode::CONFLICT, "that is no image");
+        assert_eq!(set("deployer", release.stem()).await, StatusCode::SEE_OTHER);
+        let page = body(&web, "deployer", "/channels/web/prod").await;
+        for shown in [
+            "Points to <code>7e0ff6059e65</code>",
+            "The tag <code>prod</code> of <code>i.example/web</code>",
+            "value=\"resume\"",
+        ] {
+            assert!(page.contains(shown), "{shown}: {page}");
+        }
+        assert!(!page.contains("/releases/") && !page.contains("Followers") && !page.contains("set-release"), "{page}");
+        assert!(body(&web, "viewer", "/channels").await.contains("tag <code>prod</code>"));
+        let told = body(&web, "viewer", "/api/v1/channels/web/prod").await;
+        assert!(told.contains("\"image\":\"i.example/web:prod\""), "{told}");
     }
 }

@@ -138,3 +138,25 @@ async fn who_may_not_push_to_all_followers_may_not_change_the_channel() {
     channels.configure(web, &roles(r#""one", "two""#));
     ok(&channels.push(&format!("channel set {one} -m x")));
 }
+
+#[tokio::test]
+async fn no_server_gets_what_a_channel_of_images_points_to_and_its_role_is_for_the_app() {
+    let channels = Channels::new("").await;
+    let image = "[{ App: 'web', Repo: 'REPO', Image: 'i.example/web', Tag: 'prod' }]";
+    channels.configure(image, "");
+    let output = channels.push("deploy web web-1 --channel prod -m x");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output).contains("the channel `prod` of `web` is of images"), "{}", text(&output));
+    let role = |of: &str| {
+        format!("Groups: {{ one: {{ Servers: ['web-1'] }} }}, Roles: [{{ Role: 'deployer', Who: ['*'], {of} }}]")
+    };
+    channels.configure(image, &role("Groups: ['one']"));
+    let said = failed(&channels.push("channel freeze web -m x"));
+    assert!(said.contains("takes the role `deployer` for the app and for no groups alone"), "{said}");
+    channels.configure(image, &role("Apps: ['api']"));
+    failed(&channels.push("channel freeze web -m x"));
+    channels.configure(image, &role("Apps: ['web']"));
+    ok(&channels.push("channel freeze web -m x"));
+    let shown = ok(&channels.push("channel show web"));
+    assert!(shown.contains("i.example/web, whose tag `prod` is moved") && !shown.contains("0 of 0 servers"), "{shown}");
+}

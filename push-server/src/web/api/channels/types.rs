@@ -71,6 +71,9 @@ pub(super) struct ChannelOut {
     soak_seconds: u64,
     /// Patterns of the servers that may follow it.
     servers: Vec<String>,
+    /// The image whose tag it moves, of a channel that no server follows: `images.example/acme/web:prod`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image: Option<String>,
     /// Since when a round has seen its branch and followers like this.
     #[serde(skip_serializing_if = "Option::is_none")]
     seen: Option<String>,
@@ -242,6 +245,7 @@ impl ChannelOut {
             from: rules.from.as_ref().map(ToString::to_string),
             soak_seconds: rules.soak.as_secs(),
             servers: rules.servers.iter().map(ToString::to_string).collect(),
+            image: rules.image.as_ref().map(|image| image.reference().to_string()),
             seen: state.map(|state| state.at.to_string()),
             followed_by: shown.followers.iter().map(FollowerOut::from).collect(),
             unreadable: shown.unreadable.iter().map(ToString::to_string).collect(),

@@ -1,0 +1,158 @@
+//! Channels of images: what a registry has under the tag of a commit is recorded once, and one tag is moved to where the channel
+//! points.
+//!
+//! A registry takes every write and keeps no time. So the channel's document decides, and each round brings the tag in line with
+//! it; which image a commit has is what was recorded when that was first seen.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use bucket::{Channel, Commit, Error, Image, ReleaseName};
+use fleet::{
+    channel::{build::Build, line::Line},
+    follow::{self, Raced},
+    policy::{ChannelRules, ImageRules},
+};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use registry::{Digest, Manifest, Reference, Rule};
+
+use super::watcher::{AT_ONCE, Watcher};
+
+/// Images that a round records at most; those of older commits come in the rounds after it.
+const MAX_RECORDED: usize = 100;
+
+/// What is known of a channel's images in a round.
+#[derive(Debug)]
+pub(super) struct Images<'a> {
+    rules: &'a ChannelRules,
+    image: &'a ImageRules,
+    /// Those that are recorded, by the names of their releases.
+    recorded: BTreeMap<ReleaseName, Image>,
+    /// Records that can't be read.
+    pub(super) unreadable: usize,
+    /// What the tag was when the round began.
+    tagged: Option<Digest>,
+}
+
+impl Images<'_> {
+    /// All that the channel may point to.
+    pub(super) fn builds(&self) -> Vec<Build> {
+        self.recorded.values().filter_map(|image| Build::try_from(image).ok()).collect()
+    }
+
+    /// Whether the tag is the image of the channel's release.
+    pub(super) fn are_in_line(&self, channel: &Channel) -> bool {
+        let image = channel.release.as_ref().and_then(|release| self.recorded.get(release));
+        image.is_some_and(|image| self.tagged.as_ref().map(Digest::sha256) == Some(&image.digest))
+    }
+
+    /// That a commit still has the image that was recorded.
+    fn ensure_recorded(&self, image: &Image, found: Option<&Digest>) -> Result<()> {
+        let (name, commit) = (&self.image.name, &image.commit);
+        let found = found.with_context(|| format!("`{name}` no longer has the tag `{commit}`"))?;
+        ensure!(
+            found.sha256() == &image.digest,
+            "somebody put another image under the tag `{commit}` of `{name}`, so nothing moves: it is `{found}` and was recorded as \
+             `sha256:{}`; put that back, or pass it over by `push reject`",
+            image.digest
+        );
+        Ok(())
+    }
+}
+
+impl Watcher {
+    /// Records what is new in the registry, and reads what the tag is.
+    ///
+    /// # Errors
+    /// When the registry or the records can't be read.
+    pub(super) async fn images<'a>(
+        &self,
+        rules: &'a ChannelRules,
+        image: &'a ImageRules,
+        line: &Line,
+    ) -> Result<Images<'a>> {
+        let unlisted = || format!("could not list which images of `{}` are recorded", rules.app);
+        let listed: Vec<_> = self.bucket.images(&rules.app).try_collect().await.with_context(unlisted)?;
+        let tags = self.registry.tags(&image.name).await?;
+        let known: BTreeSet<&Commit> = listed.iter().map(|listed| &listed.commit).collect();
+        let commits = tags.iter().filter_map(|tag| tag.as_str().parse::<Commit>().ok());
+        let mut new: Vec<(usize, Commit)> = commits
+            .filter(|commit| !known.contains(commit))
+            .filter_map(|commit| Some((line.place(&commit)?, commit)))
+            .collect();
+        new.sort_unstable_by_key(|(place, _)| Reverse(*place));
+        new.truncate(MAX_RECORDED);
+        let recorded = stream::iter(new).map(|(_, commit)| self.record_image(rules, image, commit));
+        let recorded: Vec<Option<Image>> = recorded.buffered(AT_ONCE).try_collect().await?;
+        let all = || listed.iter().map(|listed| &listed.image).chain(&recorded);
+        let unreadable = all().filter(|image| image.is_none()).count();
+        let of_it = all().flatten().filter(|of_it| of_it.name == image.name.to_string());
+        let recorded = of_it.filter_map(|image| Some((image.release().ok()?, image.clone()))).collect();
+        let tagged = self.registry.digest(&image.name, &image.tag).await?;
+        Ok(Images { rules, image, recorded, unreadable, tagged })
+    }
+
+    /// Records the image of a commit that none is recorded of; `None` if its tag is no image, or gone meanwhile.
+    async fn record_image(&self, rules: &ChannelRules, image: &ImageRules, commit: Commit) -> Result<Option<Image>> {
+        let manifest = match self.registry.by_tag(&image.name, &commit.as_str().parse()?).await {
+            Ok(None) | Err(registry::Error::Malformed { .. }) => return Ok(None),
+            Ok(Some(manifest)) => manifest,
+            Err(error) => return Err(error.into()),
+        };
+        let image = Image {
+            schema: 1,
+            app: rules.app.clone(),
+            name: image.name.to_string(),
+            tag: commit.to_string(),
+            commit,
+            digest: manifest.digest().sha256().clone(),
+            media_type: manifest.media_type().to_string(),
+            time: self.bucket.now(),
+            landed: None,
+            who: self.who.name.clone(),
+            other: serde_json::Map::new(),
+        };
+        match self.bucket.record_image(&image).await {
+            Ok(_) => Ok(Some(image)),
+            // Another watcher was faster.
+            Err(Error::AlreadyExists { .. }) => {
+                let read = self.bucket.image(&rules.app, &image.commit).await;
+                read.with_context(|| format!("could not read the record of `{}:{}`", image.name, image.commit))
+            }
+            Err(error) => Err(error).with_context(|| format!("could not record `{}:{}`", image.name, image.commit)),
+        }
+    }
+
+    /// That the image which a channel is about to move to, if it moves images, is the one that was recorded.
+    pub(super) async fn ensure_recorded(&self, images: Option<&Images<'_>>, release: &ReleaseName) -> Result<()> {
+        let Some(images) = images else { return Ok(()) };
+        let image = images.recorded.get(release).with_context(|| format!("`{}` is not recorded", release.stem()))?;
+        let found = self.registry.digest(&images.image.name, &image.commit.as_str().parse()?).await?;
+        images.ensure_recorded(image, found.as_ref())
+    }
+
+    /// Has the tag be the image of the channel's release: the same bytes under another name, and read back. Gives the tag if it was
+    /// moved.
+    ///
+    /// # Errors
+    /// When that can't be done, or somebody changed the channel meanwhile ([`Raced`]).
+    pub(super) async fn point(&self, images: &Images<'_>, channel: &Channel) -> Result<Option<Reference>> {
+        let Some(release) = channel.release.as_ref().filter(|_| !images.are_in_line(channel)) else { return Ok(None) };
+        let unrecorded = || format!("the tag stays, because `{}` is not recorded as an image", release.stem());
+        let image = images.recorded.get(release).with_context(unrecorded)?;
+        let ImageRules { name, tag } = images.image;
+        let found = self.registry.by_tag(name, &image.commit.as_str().parse()?).await?;
+        images.ensure_recorded(image, found.as_ref().map(Manifest::digest))?;
+        let Some(manifest) = found else { return Ok(None) };
+        let writable = Rule::permit(Some(&Rule::only(name)), name)?;
+        self.registry.writer(&writable).tag(tag, &manifest).await?;
+        // Whoever pointed the channel elsewhere meanwhile may have moved the tag before.
+        if follow::read(&self.bucket, images.rules).await?.channel.release.as_ref() != Some(release) {
+            bail!(Raced::over(images.rules));
+        }
+        Ok(Some(images.image.reference()))
+    }
+}
