@@ -36,7 +36,7 @@ pub use count::count;
 pub use failure::UsageError;
 pub use keys::{Keys, Mismatch, UnknownKey};
 pub use label::label;
-pub use messages::{Messages, are_behind};
+pub use messages::Messages;
 pub use nearest::{nearest, quoted};
 pub use person::Person;
 pub use print::{note, print, print_json, print_line, warning};

@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    io::{Write, stderr},
+    io::{ErrorKind, Write, stderr},
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
@@ -11,9 +11,11 @@ use std::{
 use crate::{count, failure::indented};
 
 /// How much may wait to be written, in bytes; what comes beyond that is left out.
-const MOST: usize = 8 << 20;
-/// From how much on whoever can wait should, in bytes: what a pipe holds (pipe(7)).
-const BEHIND: usize = 64 << 10;
+const MOST: usize = 12 << 20;
+/// Room beyond that for warnings, in bytes.
+const FOR_WARNINGS: usize = 1 << 20;
+/// How much is written at a time, in bytes.
+const PIECE: usize = 64 << 10;
 /// How long it may take until some of it is read, when nothing else is left to do.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -43,14 +45,18 @@ impl Drop for Messages {
     }
 }
 
-/// Whether so much waits to be read that whoever says more had better wait too.
-pub fn are_behind() -> bool {
-    QUEUE.state().bytes > BEHIND
+/// What a message is: of what is left out when nobody reads, ordinary ones are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Weight {
+    /// Anything.
+    Ordinary,
+    /// A warning or an error.
+    Warning,
 }
 
 /// Takes a message, if a thread writes them; whether it did.
-pub(crate) fn take(text: &str) -> bool {
-    QUEUE.take(text)
+pub(crate) fn take(text: &str, weight: Weight) -> bool {
+    QUEUE.take(text, weight)
 }
 
 #[derive(Debug)]
@@ -64,12 +70,13 @@ struct Queue {
 
 #[derive(Debug)]
 struct State {
-    texts: VecDeque<String>,
+    /// What is to be written, in pieces.
+    pieces: VecDeque<Vec<u8>>,
     /// How long they are together, and what is being written.
     bytes: usize,
-    /// How many were left out since the last that was not.
+    /// How many messages were left out since the last that was not.
     left_out: usize,
-    /// How many were written.
+    /// How often something was written.
     written: usize,
     stage: Stage,
 }
@@ -88,7 +95,7 @@ enum Stage {
 
 impl Queue {
     const fn new() -> Self {
-        let state = State { texts: VecDeque::new(), bytes: 0, left_out: 0, written: 0, stage: Stage::Direct };
+        let state = State { pieces: VecDeque::new(), bytes: 0, left_out: 0, written: 0, stage: Stage::Direct };
         Self { state: Mutex::new(state), to_write: Condvar::new(), written: Condvar::new() }
     }
 
@@ -100,20 +107,18 @@ impl Queue {
         self.state().stage = Stage::Open;
     }
 
-    fn take(&self, text: &str) -> bool {
+    fn take(&self, text: &str, weight: Weight) -> bool {
         let mut state = self.state();
         match state.stage {
             Stage::Direct => return false,
             Stage::GivenUp => return true,
             Stage::Open | Stage::Closing => {}
         }
-        if state.bytes + text.len() > MOST {
+        let most = if weight == Weight::Warning { MOST + FOR_WARNINGS } else { MOST };
+        if state.bytes + text.len() > most {
             state.left_out += 1;
         } else {
-            let left_out = std::mem::take(&mut state.left_out);
-            if left_out > 0 {
-                state.push(&said_of(left_out));
-            }
+            state.tell_left_out();
             state.push(text);
         }
         self.to_write.notify_one();
@@ -124,7 +129,7 @@ impl Queue {
     fn write(&self, to: &mut impl Write) {
         let mut state = self.state();
         loop {
-            let Some(text) = state.texts.pop_front() else {
+            let Some(piece) = state.pieces.pop_front() else {
                 if state.stage != Stage::Open {
                     return;
                 }
@@ -132,22 +137,28 @@ impl Queue {
                 continue;
             };
             drop(state);
-            // There is nobody to tell when that fails.
-            let _ = to.write_all(text.as_bytes());
+            let mut rest = &piece[..];
+            while !rest.is_empty() {
+                // There is nobody to tell when that fails.
+                let length = match to.write(rest) {
+                    Ok(length) if length > 0 => length,
+                    Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                    _ => rest.len(),
+                };
+                rest = &rest[length..];
+                let mut state = self.state();
+                state.bytes -= length;
+                state.written += 1;
+                self.written.notify_all();
+            }
             state = self.state();
-            state.bytes -= text.len();
-            state.written += 1;
-            self.written.notify_all();
         }
     }
 
     /// Waits until all is written, or nothing was for so long.
     fn close(&self, patience: Duration) {
         let mut state = self.state();
-        let left_out = std::mem::take(&mut state.left_out);
-        if left_out > 0 {
-            state.push(&said_of(left_out));
-        }
+        state.tell_left_out();
         state.stage = Stage::Closing;
         self.to_write.notify_one();
         while state.bytes > 0 {
@@ -166,13 +177,23 @@ impl Queue {
 impl State {
     fn push(&mut self, text: &str) {
         self.bytes += text.len();
-        self.texts.push_back(text.to_owned());
+        match self.pieces.back_mut() {
+            Some(last) if last.len() + text.len() <= PIECE => last.extend_from_slice(text.as_bytes()),
+            _ => {
+                let mut piece = Vec::with_capacity(PIECE.max(text.len()));
+                piece.extend_from_slice(text.as_bytes());
+                self.pieces.push_back(piece);
+            }
+        }
     }
-}
 
-/// What is said of messages that were left out.
-fn said_of(left_out: usize) -> String {
-    indented(&format!("… {} left out here, as nobody read them …", count(left_out, "message")))
+    fn tell_left_out(&mut self) {
+        let left_out = std::mem::take(&mut self.left_out);
+        if left_out > 0 {
+            let text = format!("… {} left out here, as nobody read them …", count(left_out, "message"));
+            self.push(&indented(&text));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -200,13 +221,13 @@ mod tests {
     fn all_is_written_in_its_order_before_the_end() {
         let (queue, reader, thread) = queue();
         for number in 0..1_000 {
-            assert!(queue.take(&format!("{number}\n")));
+            assert!(queue.take(&format!("{number}\n"), Weight::Ordinary));
         }
         queue.close(PATIENCE);
         thread.join().unwrap();
         let lines: Vec<String> = BufReader::new(reader).lines().map(Result::unwrap).collect();
         assert_eq!(lines, (0..1_000).map(|number| number.to_string()).collect::<Vec<_>>());
-        assert!(!queue.take("x"), "from now on whoever has one writes it");
+        assert!(!queue.take("x", Weight::Ordinary), "from now on whoever has one writes it");
     }
 
     #[test]
@@ -215,8 +236,9 @@ mod tests {
         let line = format!("{}\n", "x".repeat(1_023));
         let said = 2 * MOST / line.len();
         for _ in 0..said {
-            assert!(queue.take(&line), "it does not wait");
+            assert!(queue.take(&line, Weight::Ordinary), "it does not wait");
         }
+        assert!(queue.take("warning: it is said all the same\n", Weight::Warning));
         let read = thread::spawn(move || {
             let mut all = String::new();
             reader.read_to_string(&mut all).unwrap();
@@ -227,7 +249,10 @@ mod tests {
         let all = read.join().unwrap();
         let shown = all.matches(&line).count();
         assert!((MOST / line.len()..said).contains(&shown), "{shown} of {said}");
-        let end = format!("x\n… {} messages left out here, as nobody read them …\n", said - shown);
+        let end = format!(
+            "x\n… {} messages left out here, as nobody read them …\nwarning: it is said all the same\n",
+            said - shown
+        );
         assert!(all.ends_with(&end), "{}", &all[all.len() - 99..]);
     }
 
@@ -236,10 +261,10 @@ mod tests {
         let (queue, reader, thread) = queue();
         let line = format!("{}\n", "x".repeat(1_023));
         for _ in 0..200 {
-            assert!(queue.take(&line));
+            assert!(queue.take(&line, Weight::Ordinary));
         }
         queue.close(Duration::from_millis(50));
-        assert!(queue.take("the last word\n"), "nor is it written directly, which would wait");
+        assert!(queue.take("the last word\n", Weight::Ordinary), "nor is it written directly, which would wait");
         drop(reader);
         thread.join().unwrap();
     }

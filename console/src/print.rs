@@ -11,7 +11,11 @@ use std::{
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-use crate::{failure::indented, messages, unique_keys::parse_with_unique_keys};
+use crate::{
+    failure::indented,
+    messages::{self, Weight},
+    unique_keys::parse_with_unique_keys,
+};
 
 /// Prints a result as it is. What of it comes from elsewhere must be [`safe()`](crate::safe()) already.
 ///
@@ -44,17 +48,22 @@ pub fn print_json(value: &impl Serialize) -> Result<()> {
 
 /// Prints a message to stderr, made safe. Further lines of it are indented.
 pub fn note(message: impl Display) {
-    raw(&indented(&message.to_string()));
+    write_message(&indented(&message.to_string()), Weight::Ordinary);
 }
 
 /// Prints `warning: …` to stderr, made safe.
 pub fn warning(message: impl Display) {
-    note(format_args!("warning: {message}"));
+    write_message(&indented(&format!("warning: {message}")), Weight::Warning);
 }
 
-/// Writes to stderr. There is nobody to tell when that fails.
+/// Prints an error to stderr as it is.
 pub(crate) fn raw(text: &str) {
-    if !messages::take(text) {
+    write_message(text, Weight::Warning);
+}
+
+/// There is nobody to tell when that fails.
+fn write_message(text: &str, weight: Weight) {
+    if !messages::take(text, weight) {
         let _ = stderr().lock().write_all(text.as_bytes());
     }
 }

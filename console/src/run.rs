@@ -1,6 +1,9 @@
 //! How a program starts and ends.
 
-use std::process::{ExitCode, Termination};
+use std::{
+    process::{ExitCode, Termination},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 
@@ -8,6 +11,9 @@ use crate::{
     failure::{describe, usage_error},
     print::raw,
 };
+
+/// How long the end of a program waits for what it had begun.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The exit status for a program that was called wrongly; clap uses the same.
 const USAGE: u8 = 2;
@@ -47,7 +53,11 @@ pub fn block_on<T>(threads: Threads, work: impl Future<Output = Result<T>>) -> R
     if threads == Threads::Two {
         builder.worker_threads(2);
     }
-    builder.enable_all().build().context("could not start the asynchronous runtime")?.block_on(work)
+    let runtime = builder.enable_all().build().context("could not start the asynchronous runtime")?;
+    let done = runtime.block_on(work);
+    // What waits for a disk or a reader that never answers, and is of no use any more, keeps no program from its end.
+    runtime.shutdown_timeout(PATIENCE);
+    done
 }
 
 #[cfg(test)]

@@ -112,9 +112,9 @@ impl<'a> Checkout<'a> {
         Ok(Self { source, packages, walk })
     }
 
-    /// A package of a copy of a commit, and where its packages go.
-    pub(crate) fn of_copy(source: Source, manifest: &'a Manifest, package: &'a Package, out: PathBuf) -> Self {
-        let walk = Walk::new(manifest.directory.clone(), out);
+    /// A package of a copy of a commit, the directory of `release.toml` in it, and where its packages go.
+    pub(crate) fn of_copy(source: Source, directory: PathBuf, package: &'a Package, out: PathBuf) -> Self {
+        let walk = Walk::new(directory, out);
         Self { source, packages: vec![package], walk }
     }
 

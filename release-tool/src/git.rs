@@ -92,6 +92,15 @@ impl Git {
         if output.status.success() { Ok(output.stdout) } else { Err(self.failed(arguments, &output)) }
     }
 
+    /// What a command complained of though it went well, line by line.
+    pub(crate) fn complaints(&self, arguments: &[&str]) -> Result<Vec<String>> {
+        let output = self.output(arguments)?;
+        if !output.status.success() {
+            return Err(self.failed(arguments, &output));
+        }
+        Ok(String::from_utf8_lossy(&output.stderr).lines().map(str::to_owned).collect())
+    }
+
     /// The one line that a command printed.
     pub(crate) fn line(&self, arguments: &[&str]) -> Result<String> {
         text(arguments, self.run(arguments)?)

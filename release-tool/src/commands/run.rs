@@ -1,21 +1,28 @@
 //! `release run`: does what a repository says in `.pipeline/config.yaml`.
 
 use std::{
-    fs::OpenOptions, num::NonZeroUsize, path::PathBuf, pin::pin, process::ExitCode, thread::available_parallelism,
+    fs::OpenOptions,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    pin::pin,
+    process::ExitCode,
+    thread::available_parallelism,
 };
 
-use anyhow::Result;
-use bucket::{ChangeId, RunResult};
+use anyhow::{Context as _, Result};
+use bucket::{ChangeId, Run, RunResult};
 use clap::Args;
 use console::{Messages, UsageError, note, print, print_json};
 use pipeline::{Action, Checked, Pipeline};
+use rustix::process::Signal;
 use serde_json::{Value, json};
+use tokio::task::spawn_blocking;
 
 use crate::{
     buildset::run::{Ended, Signals},
     options::{Options, wait_for},
     run::{
-        self, Done, Way,
+        self, Way,
         prepare::{Asked, Files, Prepared, prepare},
         report,
         target::rules,
@@ -94,7 +101,7 @@ impl RunPipelines {
         }
         // Whoever reads slowly, or not at all, keeps no stage from its end.
         let messages = Messages::begin();
-        let done = wait_for(async {
+        wait_for(async {
             // From here on, no signal ends this process before it has cleared up.
             let mut signals = Signals::listen()?;
             run::adopt_orphans()?;
@@ -105,37 +112,28 @@ impl RunPipelines {
             let prepared = tokio::select! {
                 prepared = &mut preparing => prepared?,
                 signal = signals.next() => {
-                    // Nothing runs yet but what is asked of git.
-                    tokio::select! {
-                        prepared = preparing => drop(prepared),
-                        () = run::end_again_and_again() => {}
-                    }
-                    return Ok(Err(signal));
+                    // Nothing runs yet but what is asked of git, and what is read of buckets.
+                    run::end_with(preparing).await;
+                    return Ok(status_of(signal));
                 }
             };
             let Prepared { shared, run, work } = prepared;
             let way = Way { jobs: self.jobs(&shared.checked), is_fail_fast: self.fail_fast, is_kept: self.keep };
             note(format_args!("run {}: what its stages say is kept in {}", run.run, shared.logs.display()));
-            run::run(shared, run, way, work, &mut signals).await.map(Ok)
-        });
-        drop(messages);
-        let done = done?;
-        let Done { run, signal } = match done {
-            Ok(done) => done,
-            Err(signal) => return Ok(ExitCode::from(Ended::by(signal).status)),
-        };
-        if options.json {
-            print_json(&run)?;
-        } else {
-            report::show(&run)?;
-        }
-        if let Some(path) = &self.junit {
-            report::write_junit(&run, path)?;
-        }
-        Ok(match signal {
-            Some(signal) => ExitCode::from(Ended::by(signal).status),
-            None if run.result == RunResult::Passed => ExitCode::SUCCESS,
-            None => ExitCode::FAILURE,
+            let done = run::run(shared, run, way, work, &mut signals).await?;
+            drop(messages);
+            let (json, junit, run) = (options.json, self.junit.clone(), done.run.clone());
+            let telling = spawn_blocking(move || tell(&run, json, junit.as_deref()));
+            tokio::select! {
+                told = telling => told.context("the result was not told whole")??,
+                // Nobody reads it.
+                signal = signals.next() => return Ok(status_of(signal)),
+            }
+            Ok(match done.signal {
+                Some(signal) => status_of(signal),
+                None if done.run.result == RunResult::Passed => ExitCode::SUCCESS,
+                None => ExitCode::FAILURE,
+            })
         })
     }
 
@@ -171,6 +169,20 @@ impl RunPipelines {
         }
         pipelines.iter().try_for_each(|pipeline| print(&shown(pipeline, checked)))
     }
+}
+
+fn status_of(signal: Signal) -> ExitCode {
+    ExitCode::from(Ended::by(signal).status)
+}
+
+/// Tells what became of a run, in all ways that were asked for.
+fn tell(run: &Run, json: bool, junit: Option<&Path>) -> Result<()> {
+    if json {
+        print_json(run)?;
+    } else {
+        report::show(run)?;
+    }
+    junit.map_or(Ok(()), |path| report::write_junit(run, path))
 }
 
 /// A pipeline for people, with every default filled in. Each value is JSON, which is YAML too.

@@ -11,14 +11,14 @@ use std::{
 use anyhow::{Context as _, Result};
 use console::safe;
 use tokio::{
-    io::{Interest, Ready},
+    io::Interest,
     net::unix::pipe::Receiver,
     process::{Child, Command},
 };
 
 use crate::run::{
     limits::{Limits, Unfinished},
-    output::{Output, caught_up},
+    output::Output,
     processes,
 };
 
@@ -76,7 +76,7 @@ impl Commands {
                     });
                 }
                 status = child.wait() => break status,
-                ready = to_hear(&self.said) => {
+                ready = self.said.ready(Interest::READABLE) => {
                     if ready.is_ok() {
                         self.hear(output, &mut buffer);
                     }
@@ -154,12 +154,6 @@ impl Commands {
             _ => false,
         }
     }
-}
-
-/// Waits until a command says something, and somebody has read what was said before: whoever reads slowly slows the command.
-async fn to_hear(said: &Receiver) -> std::io::Result<Ready> {
-    caught_up().await;
-    said.ready(Interest::READABLE).await
 }
 
 /// That a command can be given these.

@@ -75,8 +75,8 @@ use crate::{
 /// How long a stage may take that builds no variant, beside how long its trial may.
 const USUAL_TIME: Duration = Duration::from_mins(30);
 
-/// How often it is looked for what is to be ended.
-const PAUSE: Duration = Duration::from_millis(20);
+/// How long a run that is to end before it has begun waits for what it was about to do.
+const END_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long a run waits for what is recorded of its change, before it begins.
 const RECORD_PATIENCE: Duration = Duration::from_secs(10);
@@ -233,9 +233,9 @@ pub(crate) struct Done {
     pub(crate) signal: Option<Signal>,
 }
 
-/// Runs pipelines to their end, and clears up, whatever happens. Orphans are [adopted](adopt_orphans). `run` says what is recorded of it at the beginning.
+/// Runs pipelines to their end, and clears up, whatever happens. Orphans are [adopted](adopt_orphans). `run` says what is recorded
+/// of it at the beginning.
 pub(crate) async fn run(shared: Shared, run: Run, way: Way, work: Work, signals: &mut Signals) -> Result<Done> {
-    let noting = tokio::spawn(processes::note_all(work.path().to_owned()));
     let shared = Arc::new(shared);
     let (stop, stopped) = watch::channel(false);
     let mut graph = Graph::of(&shared.pipelines());
@@ -278,9 +278,6 @@ pub(crate) async fn run(shared: Shared, run: Run, way: Way, work: Work, signals:
             }
         }
     }
-    noting.abort();
-    // It has ended when the directory goes.
-    let _ = noting.await;
     clear_up(work, way.is_kept).await;
     let result = match signal {
         Some(_) => RunResult::Interrupted,
@@ -291,11 +288,17 @@ pub(crate) async fn run(shared: Shared, run: Run, way: Way, work: Work, signals:
     Ok(Done { run: recorder.end().await, signal })
 }
 
-/// Ends all that this process started and starts, until nobody waits for that any more.
-pub(crate) async fn end_again_and_again() {
-    loop {
-        processes::end_all().await;
-        sleep(PAUSE).await;
+/// Ends all that this process starts, until what starts it is done; what waits for files or a network is not waited for long.
+pub(crate) async fn end_with(begun: impl Future) {
+    let ending = async {
+        loop {
+            processes::end_all().await;
+            sleep(processes::PAUSE).await;
+        }
+    };
+    tokio::select! {
+        _ = begun => {}
+        _ = timeout(END_PATIENCE, ending) => {}
     }
 }
 
@@ -311,7 +314,11 @@ fn tell(shared: &Shared, ended: &Ended) {
 /// Ends all that is left running of a run, and removes where it worked.
 async fn clear_up(work: Work, is_kept: bool) {
     if !processes::end_all().await {
-        warning("some of what the run started could not be ended, and goes on");
+        let left: Vec<String> = processes::descendants().iter().map(|process| process.id.to_string()).collect();
+        warning(format_args!(
+            "what the run started could not be ended, and goes on: see what it waits for with `ps -l -p {}`",
+            left.join(",")
+        ));
     }
     let path = work.path().display().to_string();
     let done = if is_kept { work.keep() } else { running::blocking(move || work.end()).await };

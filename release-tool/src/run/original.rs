@@ -9,6 +9,7 @@ use std::{
     io::ErrorKind,
     os::unix::{ffi::OsStrExt as _, fs::symlink},
     path::{Component, Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -47,6 +48,8 @@ pub(crate) struct Original {
     uncommitted: Vec<PathBuf>,
     /// Where that is as it was when the run began.
     taken: PathBuf,
+    /// Whether it was said that something of it is not here.
+    is_told: AtomicBool,
 }
 
 impl Original {
@@ -156,6 +159,7 @@ impl Original {
             submodules,
             uncommitted: Vec::new(),
             taken: PathBuf::new(),
+            is_told: AtomicBool::new(false),
         })
     }
 
@@ -239,7 +243,19 @@ impl Original {
             branch => arguments.extend(["-B", branch, commit.as_str()]),
         }
         arguments.extend(paths);
-        git.run(&arguments).map(drop)
+        let complaints = git.complaints(&arguments)?;
+        // As git-lfs says it of each file that stays a pointer.
+        let missing = complaints.iter().filter(|line| line.starts_with("Error downloading object: ")).count();
+        if missing > 0 && !self.is_told.swap(true, Ordering::Relaxed) {
+            warning(format_args!(
+                "{} of the commit {} kept by git-lfs and not here: each stage has pointers in their place; run \
+                 `git lfs pull` in `{}`",
+                count(missing, "file"),
+                if missing == 1 { "is" } else { "are" },
+                self.top.display()
+            ));
+        }
+        Ok(())
     }
 }
 

@@ -5,23 +5,17 @@ use std::{
     fs::File,
     io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _},
     path::PathBuf,
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
 use console::{note, safe, size, warning};
-use futures_util::FutureExt as _;
-use tokio::time::sleep;
 
-use crate::run::{limits::Limits, values};
+use crate::run::values;
 
 /// How much of the beginning of what a stage says is shown, and how much of its end, in bytes.
 const SHOWN: u64 = 5 << 20;
 /// What is longer is shown as several lines.
 const LONGEST_LINE: usize = 8 << 10;
-
-/// How often it is looked whether somebody reads what is shown.
-const PAUSE: Duration = Duration::from_millis(20);
 
 /// What one stage says.
 #[derive(Debug)]
@@ -125,19 +119,19 @@ impl Output {
         (all[from..].join("\n"), known)
     }
 
-    /// All was said: shows its end, if it was too much to be shown as it came, as fast as it is read or once the stage is to end.
-    pub(super) async fn end(&mut self, limits: &mut Limits) {
+    /// All was said: shows its end, if it was too much to be shown as it came.
+    pub(super) fn end(&mut self) {
         self.end_line();
         let flushed = self.log.flush();
         if self.said > SHOWN && flushed.is_ok() && self.is_logged {
-            let shown = self.show_end(limits).await;
+            let shown = self.show_end();
             if let Err(error) = shown {
                 warning(format_args!("could not read `{}`: {error}", self.path.display()));
             }
         }
     }
 
-    async fn show_end(&mut self, limits: &mut Limits) -> io::Result<()> {
+    fn show_end(&mut self) -> io::Result<()> {
         let from = SHOWN.max(self.said.saturating_sub(SHOWN));
         let left_out = from - SHOWN;
         if left_out > 0 {
@@ -147,7 +141,6 @@ impl Output {
         log.seek(SeekFrom::Start(from))?;
         let mut log = BufReader::new(log.take(SHOWN));
         loop {
-            let _ = limits.within(caught_up().map(Ok)).await;
             let read = log.fill_buf()?;
             if read.is_empty() {
                 break;
@@ -178,12 +171,5 @@ impl Output {
         let line = String::from_utf8_lossy(&self.line).replace('\t', "    ");
         note(format_args!("{}{}", self.label, safe(line.trim_end_matches(['\n', '\r']))));
         self.line.clear();
-    }
-}
-
-/// Waits until what was shown was read.
-pub(super) async fn caught_up() {
-    while console::are_behind() {
-        sleep(PAUSE).await;
     }
 }

@@ -2,30 +2,36 @@
 //!
 //! While a run lasts, whoever loses its parent becomes a child of this process (prctl(2), `PR_SET_CHILD_SUBREAPER`), so that all
 //! that a run started are its descendants. What a run left behind that was killed is known by its home, which is in that run's own
-//! directory, as that of no other run is, or by when it began, as that run has noted each second ([`note_all`]). Nothing is known by
+//! directory, as that of no other run is, or by when it began, as that run has noted each second ([`Noting`]). Nothing is known by
 //! its number alone, and signals go to a process that is held by a descriptor (`pidfd_open(2)`).
 
 use std::{
-    fs,
-    io::Read as _,
-    os::unix::ffi::OsStrExt as _,
+    collections::BTreeSet,
+    fs::{self, OpenOptions},
+    io::{ErrorKind, Read as _, Write as _},
+    os::unix::{ffi::OsStrExt as _, fs::OpenOptionsExt as _},
     path::{Path, PathBuf},
+    sync::{
+        Mutex, PoisonError,
+        mpsc::{self, RecvTimeoutError, Sender},
+    },
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result};
-use rustix::io::Errno;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, getpid, pidfd_open, pidfd_send_signal, set_child_subreaper, wait,
 };
+use rustix::{fs::OFlags, io::Errno};
 use tokio::time::{Instant, sleep};
 
 /// How long a process that was asked to end may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long one that was killed may be seen yet.
 const GONE: Duration = Duration::from_secs(10);
-/// How often it is looked at.
-const PAUSE: Duration = Duration::from_millis(20);
+/// How often something that is to happen soon is looked for.
+pub(super) const PAUSE: Duration = Duration::from_millis(20);
 
 /// How often it is looked again for what begins while others are ended.
 const LOOKS: usize = 20;
@@ -39,7 +45,8 @@ const MAX_NOTED: u64 = 1 << 20;
 /// A process, as proc(5) tells of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Process {
-    id: i32,
+    /// Its number.
+    pub(super) id: i32,
     parent: i32,
     group: i32,
     /// When it began, in ticks since the machine did: no two of one number have the same.
@@ -55,9 +62,12 @@ pub(crate) fn adopt_orphans() -> Result<()> {
 
 /// All that this process started, and what that started.
 pub(super) fn descendants() -> Vec<Process> {
-    let all = all();
+    below(&all(), vec![getpid().as_raw_pid()])
+}
+
+/// What these processes have started, and what that started.
+fn below(all: &[Process], mut parents: Vec<i32>) -> Vec<Process> {
     let mut found: Vec<Process> = Vec::new();
-    let mut parents = vec![getpid().as_raw_pid()];
     while let Some(parent) = parents.pop() {
         for process in all.iter().filter(|process| process.parent == parent) {
             parents.push(process.id);
@@ -70,52 +80,100 @@ pub(super) fn descendants() -> Vec<Process> {
 /// Of all that this process started, what is in a process group, and what has its home below a directory or works there.
 pub(super) fn of_stage(group: Option<i32>, directory: &Path) -> Vec<Process> {
     let mut found = descendants();
-    let works_below = |id: i32| fs::read_link(format!("/proc/{id}/cwd")).is_ok_and(|at| at.starts_with(directory));
     found.retain(|process| {
-        group == Some(process.group) || lives_below(process.id, directory) || works_below(process.id)
+        let is_below = lives_below(process.id, directory) || works_below(process.id, directory);
+        group == Some(process.group) || is_below
     });
     found
 }
 
-/// What a run that was killed has left running: what has its home below its directory, and what it has noted.
+/// What a run that was killed has left running: what has its home below its directory, what it has noted, and whatever was
+/// started by something that was found here once.
 pub(super) fn of_killed(directory: &Path) -> impl Fn() -> Vec<Process> {
-    let (noted, ours) = (noted(directory), getpid().as_raw_pid());
+    let (known, ours) = (Mutex::new(noted(directory)), getpid().as_raw_pid());
     let directory = directory.to_owned();
     move || {
-        let is_left = |process: &Process| {
-            process.id != ours && (noted.contains(&(process.id, process.began)) || lives_below(process.id, &directory))
+        let all = all();
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_left = |process: &&Process| {
+            process.id != ours && (known.contains(&(process.id, process.began)) || lives_below(process.id, &directory))
         };
-        all().into_iter().filter(is_left).collect()
+        let mut left: Vec<Process> = all.iter().filter(is_left).copied().collect();
+        for begun in below(&all, left.iter().map(|process| process.id).collect()) {
+            if begun.id != ours && !left.contains(&begun) {
+                left.push(begun);
+            }
+        }
+        known.extend(left.iter().map(|process| (process.id, process.began)));
+        left
     }
 }
 
-/// Notes in the directory of a run, again and again, what this process has started: which lives on if this process is killed.
-pub(super) async fn note_all(directory: PathBuf) {
-    let mut before = None;
-    loop {
-        let ids: Vec<(i32, u64)> = descendants().iter().map(|process| (process.id, process.began)).collect();
-        if before.as_ref() != Some(&ids) {
-            // What can't be written can't be found by the next run, and is no reason to end this one.
-            let _ = note(&directory, &ids);
-            before = Some(ids);
+/// What notes in the directory of a run, again and again, what this process has started, which lives on if this is killed.
+#[derive(Debug)]
+pub(super) struct Noting {
+    /// Its end ends the thread.
+    end: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Noting {
+    /// From now on, by a thread.
+    pub(super) fn begin(directory: PathBuf) -> Self {
+        let (end, ended) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            let mut before = None;
+            loop {
+                let ids: Vec<(i32, u64)> = descendants().iter().map(|process| (process.id, process.began)).collect();
+                if before.as_ref() != Some(&ids) {
+                    // What can't be written can't be found by the next run, and is no reason to end this one.
+                    let _ = note(&directory, &ids);
+                    before = Some(ids);
+                }
+                if ended.recv_timeout(BETWEEN_NOTES) == Err(RecvTimeoutError::Disconnected) {
+                    return;
+                }
+            }
+        });
+        Self { end: Some(end), thread: Some(thread) }
+    }
+}
+
+impl Drop for Noting {
+    /// Nothing is written any more after this.
+    fn drop(&mut self) {
+        drop(self.end.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
         }
-        sleep(BETWEEN_NOTES).await;
     }
 }
 
 fn note(directory: &Path, ids: &[(i32, u64)]) -> std::io::Result<()> {
     let lines: Vec<String> = ids.iter().map(|(id, began)| format!("{id} {began}\n")).collect();
-    let new = directory.join("processes.new");
-    fs::write(&new, boot()? + &lines.concat())?;
+    let new = directory.join(format!("{NOTED}.new"));
+    // A stage may have made something of that name, which would keep whoever opens it waiting.
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).open(&new)?;
+    file.write_all((boot()? + &lines.concat()).as_bytes())?;
     fs::rename(new, directory.join(NOTED))
 }
 
 /// What a run has noted, if the machine has not been started since.
-fn noted(directory: &Path) -> Vec<(i32, u64)> {
+fn noted(directory: &Path) -> BTreeSet<(i32, u64)> {
+    // Nor does what a stage has made there instead keep the next run waiting.
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let Ok(file) = OpenOptions::new().read(true).custom_flags(flags).open(directory.join(NOTED)) else {
+        return BTreeSet::new();
+    };
     let mut text = String::new();
-    let read = fs::File::open(directory.join(NOTED)).and_then(|file| file.take(MAX_NOTED).read_to_string(&mut text));
-    let (Ok(_), Ok(boot)) = (read, boot()) else { return Vec::new() };
-    let Some(lines) = text.strip_prefix(&boot) else { return Vec::new() };
+    let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
+    let read = if is_file { file.take(MAX_NOTED).read_to_string(&mut text) } else { return BTreeSet::new() };
+    let (Ok(_), Ok(boot)) = (read, boot()) else { return BTreeSet::new() };
+    let Some(lines) = text.strip_prefix(&boot) else { return BTreeSet::new() };
     let parse = |line: &str| {
         let (id, began) = line.split_once(' ')?;
         Some((id.parse().ok()?, began.parse().ok()?))
@@ -228,6 +286,11 @@ fn parse(stat: &str) -> Option<Process> {
         began: fields.get(19)?.parse().ok()?,
         is_zombie: matches!(fields.first(), Some(&("Z" | "X"))),
     })
+}
+
+/// Whether a process works below a directory.
+fn works_below(id: i32, directory: &Path) -> bool {
+    fs::read_link(format!("/proc/{id}/cwd")).is_ok_and(|at| at.starts_with(directory))
 }
 
 /// Whether a process has its home below a directory, as far as this one may know.

@@ -209,13 +209,10 @@ async fn made_before(
 async fn pack(running: &mut Running, publish: &Publish, note: Note) -> Result<PathBuf, Unfinished> {
     let shared = running.shared.clone();
     let directory = shared.original.project(&running.copy());
-    let build = {
-        let (directory, app) = (directory.clone(), publish.package.clone());
-        let of_package = move || Ok(package(&Manifest::read(&directory)?, &app)?.build.clone());
-        running.blocking(of_package).await?
-    };
+    // As it was when the run began, and not what the build may have made of the file.
+    let build = &package(&shared.manifest, &publish.package)?.build;
     if !build.is_empty() {
-        running.commands.run(&build, &BTreeMap::new(), &directory, &mut running.output).await?;
+        running.commands.run(build, &BTreeMap::new(), &directory, &mut running.output).await?;
     }
     let packing = Package {
         directory,
@@ -241,12 +238,11 @@ struct Package {
 impl Package {
     /// Whatever the stage has made of its copy's repository: the release is of the commit that the run is of.
     fn pack(self, shared: &Shared) -> Result<PathBuf> {
-        let manifest = Manifest::read(&self.directory)?;
-        let package = package(&manifest, &self.app)?;
+        let package = package(&shared.manifest, &self.app)?;
         let source = Source { top: self.copy.clone(), ..shared.source.clone() };
         let changes = shared.original.changes_in(&self.copy, &self.afresh)?;
         let out = make_directory(&shared.out, &shared.source)?;
-        let checkout = Checkout::of_copy(source, &manifest, package, out);
+        let checkout = Checkout::of_copy(source, self.directory, package, out);
         let packing = Packing::new(&checkout, &shared.directory, self.note, None)?;
         let dirty = if shared.is_dirty { Dirty::Recorded } else { Dirty::Refused };
         let built = packing.pack(&checkout, &changes, dirty)?;
@@ -256,7 +252,7 @@ impl Package {
 
 fn package<'a>(manifest: &'a Manifest, app: &str) -> Result<&'a crate::manifest::Package> {
     let Some(package) = manifest.packages.iter().find(|package| package.app.as_str() == app) else {
-        bail!("release.toml has no package `{app}` any more: the build changed it");
+        bail!("release.toml has no package `{app}`: add it there, or publish another");
     };
     Ok(package)
 }

@@ -24,8 +24,6 @@ use crate::run::{
 
 /// How long a stage that is to end waits for what it had begun with files and other programs.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How often it is looked for such programs.
-const PAUSE: Duration = Duration::from_millis(20);
 
 /// A release, or a candidate.
 #[derive(Debug, Clone)]
@@ -139,7 +137,7 @@ impl Running {
         let directory = self.shared.directory_of(&self.pipeline, &self.stage.name);
         let ending = async {
             while processes::end(|| processes::of_stage(None, &directory)).await {
-                sleep(PAUSE).await;
+                sleep(processes::PAUSE).await;
             }
         };
         tokio::select! {
@@ -158,5 +156,7 @@ impl Running {
 
 /// Does what waits for files and other programs, where that keeps nobody else waiting.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    spawn_blocking(work).await.map_err(|_| anyhow!("a thread ended unexpectedly"))?
+    spawn_blocking(work).await.map_err(|_| {
+        anyhow!("this is a fault of `release`: a thread of it broke off; report it with what it printed before")
+    })?
 }

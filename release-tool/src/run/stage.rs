@@ -44,7 +44,7 @@ pub(super) async fn run(shared: Arc<Shared>, id: StageId, before: Values, stop: 
     let (done, values, made, artifacts) = match Running::begin(shared, id, before, stop) {
         Ok(mut running) => {
             let done = actions(&mut running).await;
-            running.output.end(&mut running.commands.limits).await;
+            running.output.end();
             (done, running.values, running.made, running.artifacts)
         }
         Err(error) => (Err(error.into()), Values::default(), None, Vec::new()),

@@ -110,7 +110,8 @@ fn named(git: &Git, branch: Option<String>) -> Result<Option<(String, String)>> 
 fn manifest(git: &Git, source: &Source, directory: &Path, (reference, shown): (&str, &str)) -> Result<Manifest> {
     let below = directory.strip_prefix(&source.top).unwrap_or(Path::new("")).join(FILE);
     let object = format!("{reference}:{}", below.display());
-    let arguments = ["cat-file", "blob", object.as_str()];
+    // What somebody has put in the place of an object of the branch is not what the branch says.
+    let arguments = ["--no-replace-objects", "cat-file", "blob", object.as_str()];
     let read = git.run(&arguments).and_then(|printed| text(&arguments, printed));
     let read = read.with_context(|| format!("could not read the `{FILE}` of `{shown}`"))?;
     Manifest::of_text(directory, &read).with_context(|| format!("invalid `{FILE}` of `{shown}`"))

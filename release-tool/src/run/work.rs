@@ -21,7 +21,7 @@ use rustix::{
     process::geteuid,
 };
 
-use crate::run::processes;
+use crate::run::processes::{self, Noting};
 
 /// What the directory of a run is called, before its own word.
 const PREFIX: &str = "push-run-";
@@ -36,6 +36,8 @@ pub(crate) struct Work {
     path: PathBuf,
     /// Whether it was removed, or is to stay.
     is_over: bool,
+    /// What says in it what this process has started.
+    noting: Option<Noting>,
     /// Locked, and released by the end of this process, whatever that is.
     _lock: File,
 }
@@ -43,6 +45,7 @@ pub(crate) struct Work {
 impl Drop for Work {
     /// Of a run that never began, or broke off.
     fn drop(&mut self) {
+        drop(self.noting.take());
         if !self.is_over
             && let Err(error) = remove(&self.path)
         {
@@ -62,7 +65,8 @@ impl Work {
             // Between these two lines another run may take it for that of a dead one, and remove it.
             match opened(&path) {
                 Ok(lock) if lock.try_lock().is_ok() && is_there(&path, &lock) => {
-                    return Ok(Self { path, is_over: false, _lock: lock });
+                    let noting = Some(Noting::begin(path.clone()));
+                    return Ok(Self { path, is_over: false, noting, _lock: lock });
                 }
                 _ => {}
             }
@@ -86,6 +90,7 @@ impl Work {
     /// Removes it, once nothing of the run is left.
     pub(super) fn end(mut self) -> Result<()> {
         self.is_over = true;
+        drop(self.noting.take());
         remove(&self.path)
     }
 }

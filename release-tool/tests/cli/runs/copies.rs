@@ -215,9 +215,15 @@ fn what_git_lfs_keeps_comes_from_the_checkout_and_from_nowhere_else() {
         stdout(&Command::new("git-lfs").args(["ls-files", "--long"]).current_dir(project.path(".")).output().unwrap());
     let gone = kept.lines().find(|line| line.ends_with("gone")).unwrap().split(' ').next().unwrap();
     fs::remove_file(project.path(&format!(".git/lfs/objects/{}/{}/{gone}", &gone[..2], &gone[2..4]))).unwrap();
+    // As in a checkout that never had it; else whoever looks for changes makes the object again.
+    let pointer = Command::new("git").args(["cat-file", "blob", "HEAD:gone"]).current_dir(project.path(".")).output();
+    project.write("gone", &stdout(&pointer.unwrap()));
     let output = run(&project, &[]).env("GIT_CONFIG_GLOBAL", &settings).assert().success().get_output().clone();
     let said = said(&output);
     assert!(said.contains("look | what git-lfs keeps\n"), "{said}");
+    let missing =
+        "warning: 1 file of the commit is kept by git-lfs and not here: each stage has pointers in their place";
+    assert!(said.contains(missing), "{said}");
     assert!(
         said.contains("look | version https://git-lfs.github.com/spec/v1\n"),
         "a file that is not here is its pointer: {said}"

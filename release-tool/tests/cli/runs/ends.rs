@@ -169,27 +169,76 @@ fn a_copy_that_hangs_takes_no_longer_than_its_stage_may() {
     ensure_cleared(&project);
 }
 
+/// How a run ends that nobody reads.
+#[track_caller]
+fn ended(child: &mut Child) -> Option<i32> {
+    let mut ended = None;
+    wait_for("the end of the run", || {
+        ended = child.try_wait().unwrap();
+        ended.is_some()
+    });
+    ended.unwrap().code()
+}
+
+/// What is recorded of the only run.
+fn record(project: &Project) -> Option<serde_json::Value> {
+    let path = objects(project, "runs/").pop()?;
+    serde_json::from_slice(&fs::read(project.beside("bucket").join(path)).ok()?).ok()
+}
+
 #[test]
 fn a_run_that_nobody_reads_ends_when_its_time_is_over_or_by_a_signal() {
-    for (time, signal, status) in [("2s", None, 1), ("1h", Some(Signal::TERM), 143)] {
-        let variants = format!("variants: {{ a: {{ time: {time}, entrypoint: ['yes'] }} }}\n");
+    for (time, signal, status, why) in
+        [("2s", None, 1, "it took longer than 2s"), ("1h", Some(Signal::TERM), 143, "it was stopped")]
+    {
+        let sleep = unique();
+        let script = format!("head -c 30000000 /dev/zero | tr \"\\0\" x | fold -w 99; sleep {sleep}");
+        let variants = format!("variants: {{ a: {{ time: {time}, entrypoint: [sh, -c, '{script}'] }} }}\n");
         let project = project("", &stages("      - { name: a, build: a, run: true }\n"), &variants);
         let mut child = run(&project, &[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let said = || {
-            let logs = fs::read_dir(project.path("dist/runs")).ok()?.flatten().map(|run| run.path().join("web/a.log"));
-            logs.filter_map(|log| fs::metadata(log).ok()).map(|log| log.len()).next()
-        };
         if let Some(signal) = signal {
-            wait_for("what the stage says", || said() > Some(0));
+            // All was said, and nothing of it read.
+            wait_for("what the stage does in the end", || is_running(&format!("sleep\0{sleep}")));
             kill_process(Pid::from_child(&child), signal).unwrap();
         }
-        let mut ended = None;
-        wait_for("the end of the run", || {
-            ended = child.try_wait().unwrap();
-            ended.is_some()
-        });
-        assert_eq!(ended.unwrap().code(), Some(status), "{time}");
-        assert!(said() < Some(8 << 20), "it is slowed by who reads: {:?}", said());
+        assert_eq!(ended(&mut child), Some(status), "{time}");
+        let recorded = record(&project).unwrap();
+        assert!(crate::runs::why(&recorded, "a").starts_with(why), "{recorded}");
+        assert!(!is_running(&sleep));
+        ensure_cleared(&project);
+    }
+}
+
+#[test]
+fn a_result_that_nobody_reads_keeps_no_signal_from_ending_the_run() {
+    // More than a pipe holds.
+    let many: Vec<String> =
+        (0..600).map(|nth| format!("      - {{ name: {}{nth}, exports: {{ a: b }} }}\n", "x".repeat(50))).collect();
+    let project = project("", &stages(&many.concat()), "variants: {}\n");
+    let mut child = run(&project, &["--json"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for("the end of the last stage", || record(&project).is_some_and(|run| run["result"] == "passed"));
+    assert!(fs::read_dir(project.beside("tmp")).unwrap().next().is_none(), "what is left is to tell it");
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(ended(&mut child), Some(143));
+}
+
+#[test]
+fn what_a_build_makes_in_the_place_of_a_file_keeps_nobody_waiting() {
+    for spoil in [
+        "rm release.toml; mkfifo release.toml",
+        "rm release.toml; ln -s /dev/zero release.toml",
+        "cd \"$HOME/../../../..\"; rm processes; mkfifo processes processes.new",
+    ] {
+        let variants = format!("variants: {{ a: {{ build: [[sh, -c, 'sleep 1.2; {spoil}']] }} }}\n");
+        let config = stages("      - { name: a, build: a, publish: { package: { name: web } } }\n");
+        let project = project("", &config, &variants);
+        let mut child = run(&project, &["-m", "x"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let is_of_commit = spoil.contains("release.toml");
+        assert_eq!(ended(&mut child), Some(i32::from(is_of_commit)), "{spoil}");
+        if is_of_commit {
+            let recorded = record(&project).unwrap();
+            assert!(crate::runs::why(&recorded, "a").contains("not what was committed"), "{recorded}");
+        }
         ensure_cleared(&project);
     }
 }
@@ -199,10 +248,14 @@ fn what_a_killed_run_left_is_cleared_up_by_the_next() {
     let sleep = unique();
     let project = project("", &stages("      - { name: a, build: a, run: true }\n"), "variants: {}\n");
     let mark = project.beside("mark");
-    // One of its processes has another session, no environment, and has gone elsewhere.
+    // One of its processes has another session, no environment, and has gone elsewhere, and begins something later on.
+    let go = project.beside("go");
+    let daemon = project.beside("daemon.sh");
+    fs::write(&daemon, format!("while [ ! -e {} ]; do sleep 0.05; done\nsleep {sleep}9\n", go.display())).unwrap();
     let variants = format!(
-        "variants: {{ a: {{ entrypoint: [sh, -c, 'if [ -e {0} ]; then exit 0; fi; (cd /; env -i setsid sleep {sleep} &); touch {0}; sleep {sleep}'] }} }}\n",
-        mark.display()
+        "variants: {{ a: {{ entrypoint: [sh, -c, 'if [ -e {0} ]; then exit 0; fi; (cd /; env -i setsid sh {1} &); touch {0}; sleep {sleep}'] }} }}\n",
+        mark.display(),
+        daemon.display()
     );
     project.write(".pipeline/web/variants.yaml", &variants);
     project.commit();
@@ -212,12 +265,14 @@ fn what_a_killed_run_left_is_cleared_up_by_the_next() {
         fs::read_to_string(work.join("processes")).unwrap_or_default()
     };
     wait_for("a note of its processes", || {
-        let (noted, running) = (noted(), running(&sleep));
-        running.len() == 3 && running.iter().all(|id| noted.contains(&format!("\n{id} ")))
+        let (noted, running) = (noted(), running(daemon.to_str().unwrap()));
+        running.len() == 2 && running.iter().all(|id| noted.contains(&format!("\n{id} ")))
     });
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(is_running(&sleep), "its processes go on without it");
+    fs::write(&go, "").unwrap();
+    wait_for("what the daemon begins", || is_running(&format!("{sleep}9")));
     assert_ne!(fs::read_dir(project.beside("tmp")).unwrap().count(), 0);
     let (found, said) = ran(&project, &[], 0);
     assert_eq!(results(&found), ["a passed"]);
