@@ -131,7 +131,10 @@ impl Watcher {
             fleet = self.read() => fleet?,
             _ = ending.wait_for(|stop| *stop) => return Ok(outcomes),
         };
-        for rules in self.policy.channels() {
+        // A registry that does not answer delays those that come after it.
+        let mut channels: Vec<&ChannelRules> = self.policy.channels().iter().collect();
+        channels.sort_by_key(|rules| rules.image.is_some());
+        for rules in channels {
             let Some(mirror) = fetched.get(&rules.repo).filter(|_| !*stop.borrow()) else { continue };
             let looked = looked.get(&(rules.app.clone(), rules.channel.clone()));
             let result = match mirror {

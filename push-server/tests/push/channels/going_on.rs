@@ -61,6 +61,19 @@ async fn while_a_repository_hangs_other_followers_are_written_and_waves_follow_e
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn while_a_registry_hangs_followers_of_other_channels_are_written() {
+    let (mut channels, commits, _) = Channels::following(&["web-1"], ["one", "two"]).await;
+    let two = channels.release(&commits[1]).await;
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let image = format!("{}/api", listener.local_addr().unwrap());
+    let rules = r#"[{ App: "api", Repo: "REPO", Image: "IMAGE", Tag: "prod" }, { App: "web", Repo: "REPO", Servers: ["web-*"] }]"#;
+    channels.configure(&rules.replace("IMAGE", &image), "");
+    let mut watcher = Watcher::start(&channels, "watch --once");
+    until("what was built", || channels.document("web-1") == only(&two));
+    assert!(watcher.waits(), "the round waits for the registry");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rounds_go_on_while_a_repository_hangs_and_its_channel_fails_in_each() {
     let (mut channels, commits, _) = Channels::following(&["web-1"], ["one", "two"]).await;
     let (_listener, api) = hanging();
