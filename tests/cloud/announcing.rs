@@ -91,7 +91,10 @@ async fn an_image_is_announced_once_it_is_there() {
         let mut release = Command::new(Programs::get().expect("our programs").release());
         release.arg("-C").arg(world.repo.directory()).args(["announce", image]);
         release.args(["--repo", "https://dev:s3cret@git.example/web.git"]);
-        release.env("PUBSUB_EMULATOR_HOST", world.pubsub.host()).env("REGISTRY_AUTH_FILE", "/nonexistent");
+        release
+            .env("PUBSUB_EMULATOR_HOST", world.pubsub.host())
+            .env("HOME", world.directory.path())
+            .env_remove("REGISTRY_AUTH_FILE");
         release.output().expect("release runs")
     };
     let before = world.pubsub.published().len();

@@ -138,7 +138,7 @@ async fn a_list_of_tags_is_read_to_its_end_and_not_elsewhere() -> Result<()> {
     for (path, expected) in [
         ("elsewhere", "leads to another host"),
         ("other", "continues its list with another one"),
-        ("circle", "more than 100000 tags"),
+        ("circle", "does not come to an end"),
     ] {
         let error = list(path).await.unwrap_err().to_string();
         assert!(error.contains(expected), "{path}: {error}");

@@ -14,9 +14,12 @@ use crate::{Descriptor, Digest, Error};
 /// The slowest that a blob may come or go on the whole, in bytes a second.
 const SLOWEST: u64 = 16 << 10;
 
+/// The longest that any blob may take.
+const LONGEST: Duration = Duration::from_hours(12);
+
 /// The longest that so many bytes may take.
 pub(super) fn longest(size: u64, timeout: Duration) -> Duration {
-    timeout + Duration::from_secs(size / SLOWEST)
+    timeout + Duration::from_secs(size / SLOWEST).min(LONGEST)
 }
 
 /// A blob that is being read.

@@ -87,6 +87,9 @@ impl Failure {
             }
             Err(_) => (page(&body).unwrap_or_else(|| shown(&String::from_utf8_lossy(&body))), None),
         };
+        // Who repeats a request in an answer would have the credential in logs.
+        let is_echo = ["authorization:", "basic ", "bearer "].iter().any(|word| words.to_lowercase().contains(word));
+        let words = if is_echo { String::new() } else { words };
         let reason = match status {
             300..400 => format!("redirected by something in between, as a proxy or a login portal ({status})"),
             _ if words.is_empty() => format!("HTTP status {status}"),

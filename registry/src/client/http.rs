@@ -9,7 +9,7 @@ use std::{
 use reqwest::{
     ClientBuilder, Method, Response, StatusCode,
     dns::{Addrs, Name, Resolve, Resolving},
-    header::LOCATION,
+    header::{ACCEPT, LOCATION},
     redirect::Policy,
 };
 use url::Url;
@@ -54,7 +54,9 @@ impl Http {
         let from = from.remote_addr().map_or(Reach::Public, |address| Reach::of(address.ip()));
         admit(from, to).map_err(Failure::lasting)?;
         let Some((_, client)) = self.led.iter().find(|(reach, _)| *reach == from) else {
-            return Err(Failure::lasting("the registry is where nobody should be led from"));
+            return Err(Failure::lasting(
+                "the registry redirects and is at a link-local or reserved address: nothing is followed from there",
+            ));
         };
         if let Some(client) = client.get() {
             return Ok(client);
@@ -64,7 +66,12 @@ impl Http {
     }
 
     /// What an answer leads to, when it is a redirect: asked for without any credential.
-    pub(super) async fn follow(&self, method: &Method, mut answer: Response) -> Result<Response, Failure> {
+    pub(super) async fn follow(
+        &self,
+        method: &Method,
+        accepted: Option<&str>,
+        mut answer: Response,
+    ) -> Result<Response, Failure> {
         for _ in 0..MAX_REDIRECTS {
             if !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(answer);
@@ -72,7 +79,11 @@ impl Http {
             let to = answer.headers().get(LOCATION).and_then(|to| to.to_str().ok());
             let to = to.and_then(|to| answer.url().join(to).ok());
             let to = to.ok_or_else(|| Failure::transient("redirected, and not to an address"))?;
-            answer = self.led(&answer, &to)?.request(method.clone(), to).send().await?;
+            let mut request = self.led(&answer, &to)?.request(method.clone(), to);
+            if let Some(accepted) = accepted {
+                request = request.header(ACCEPT, accepted);
+            }
+            answer = request.send().await?;
         }
         Err(Failure::lasting(format!("redirected more than {MAX_REDIRECTS} times")))
     }

@@ -27,6 +27,9 @@ const MAX: u64 = 1 << 20;
 /// The longest that a program may take: it may ask a person for a key.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Where `docker login` writes, below the home of a user.
+const USUAL: &str = ".docker/config.json";
+
 /// What Google's registries are asked with.
 const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 
@@ -84,18 +87,18 @@ impl Logins {
     /// `~/.docker/config.json`; for Google's registries `google`.
     pub fn from_env(google: Credentials, lookup: impl Fn(&str) -> Option<String>) -> Self {
         let set = |key: &str| lookup(key).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let file = set("REGISTRY_AUTH_FILE").or_else(|| Some(set("HOME")?.join(".docker/config.json")));
+        let file = set("REGISTRY_AUTH_FILE").or_else(|| Some(set("HOME")?.join(USUAL)));
         Self { file, google: Some(google) }
     }
 
-    /// The one for a registry; `None` if there is none.
-    pub(super) async fn find(&self, host: &Host) -> Result<Option<Login>, Failure> {
+    /// The one for a repository, or for a registry itself (`path` is empty); `None` if there is none.
+    pub(super) async fn find(&self, host: &Host, path: &str) -> Result<Option<Login>, Failure> {
         if let Some(file) = &self.file {
             let shown = file.display();
             let wrong =
                 |reason: String| Failure::credential(format!("the credentials in `{shown}` cannot be used: {reason}"));
             if let Some(config) = read(file).await.map_err(wrong)?
-                && let Some(login) = config.find(host).await.map_err(wrong)?
+                && let Some(login) = config.find(host, path).await.map_err(wrong)?
             {
                 return Ok(Some(login));
             }
@@ -111,7 +114,8 @@ impl Logins {
 
 async fn read(file: &Path) -> Result<Option<Config>, String> {
     let opened = match tokio::fs::File::open(file).await {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        // The usual one need not be there; one that was named must be.
+        Err(error) if error.kind() == ErrorKind::NotFound && file.ends_with(USUAL) => return Ok(None),
         opened => opened.map_err(|error| error.to_string())?,
     };
     let mut text = Vec::new();
@@ -127,15 +131,16 @@ async fn read(file: &Path) -> Result<Option<Config>, String> {
 }
 
 impl Config {
-    async fn find(&self, host: &Host) -> Result<Option<Login>, String> {
-        let is_meant = |key: &&String| is_key_of(key, host);
-        let helper = self.cred_helpers.iter().find(|(key, _)| is_meant(key)).map(|(_, name)| name);
+    async fn find(&self, host: &Host, path: &str) -> Result<Option<Login>, String> {
+        let helpers = self.cred_helpers.iter().filter_map(|(key, name)| Some((matched(key, host, path)?, name)));
+        let helper = helpers.max_by_key(|(length, _)| *length).map(|(_, name)| name);
         if let Some(name) = helper.or(self.creds_store.as_ref())
             && let Some(login) = ask(name, host).await?
         {
             return Ok(Some(login));
         }
-        let Some((_, auth)) = self.auths.iter().find(|(key, _)| is_meant(key)) else { return Ok(None) };
+        let auths = self.auths.iter().filter_map(|(key, auth)| Some((matched(key, host, path)?, auth)));
+        let Some((_, auth)) = auths.max_by_key(|(length, _)| *length) else { return Ok(None) };
         if !auth.identitytoken.is_empty() {
             return Err(identity_token(host));
         }
@@ -154,11 +159,15 @@ fn identity_token(host: &Host) -> String {
     format!("`{host}` has an identity token, which is not supported: log in with a password or an access token")
 }
 
-/// Whether a key of the file is about a registry: its name, in some files as an address.
-fn is_key_of(key: &str, host: &Host) -> bool {
-    let key = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
-    let key = key.split('/').next().unwrap_or_default();
-    key.eq_ignore_ascii_case(host.as_str()) || host.as_str() == "docker.io" && key == "index.docker.io"
+/// How much of the name of a repository a key of the file is about: the longest wins, by containers-auth.json(5). Docker writes
+/// addresses, whose path is that of the API.
+fn matched(key: &str, host: &Host, path: &str) -> Option<usize> {
+    let bare = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://"));
+    let bare = bare.map_or(key, |address| address.split('/').next().unwrap_or_default());
+    let is_alias = host.as_str() == "docker.io" && bare == "index.docker.io";
+    let rest = if is_alias { "" } else { bare.strip_prefix(host.as_str())? };
+    let is_above = |part: &str| path.strip_prefix(part).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    (rest.is_empty() || rest.strip_prefix('/').is_some_and(is_above)).then_some(bare.len())
 }
 
 /// Asks `docker-credential-NAME`, as Docker does: the registry's name in, JSON out. No shell, and nothing in an argument.
@@ -217,4 +226,30 @@ async fn googles(credentials: &Credentials) -> Result<Option<Login>, Failure> {
     let header = headers.get("authorization").and_then(|header| header.to_str().ok());
     let token = header.and_then(|header| header.strip_prefix("Bearer "));
     Ok(token.map(|token| Login { user: "oauth2accesstoken".to_owned(), password: token.to_owned() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_key_of_a_repository_wins() {
+        let host = |text: &str| text.parse::<Host>().unwrap();
+        for (key, of, path, expected) in [
+            ("images.example", "images.example", "acme/web", true),
+            ("images.example/acme", "images.example", "acme/web", true),
+            ("images.example/acme/web", "images.example", "acme/web", true),
+            ("images.example/ac", "images.example", "acme/web", false),
+            ("images.example/other", "images.example", "acme/web", false),
+            ("images.example/acme", "images.example", "", false),
+            ("images.example.org", "images.example", "acme/web", false),
+            ("images.example:5000", "images.example", "acme/web", false),
+            ("https://images.example/v2/", "images.example", "acme/web", true),
+            ("https://index.docker.io/v1/", "docker.io", "library/debian", true),
+        ] {
+            assert_eq!(matched(key, &host(of), path).is_some(), expected, "{key} {path}");
+        }
+        let longer = matched("images.example/acme", &host("images.example"), "acme/web");
+        assert!(longer > matched("images.example", &host("images.example"), "acme/web"));
+    }
 }

@@ -26,6 +26,7 @@ use reqwest::{
     header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, LINK},
 };
 use serde::Deserialize;
+use tokio::time::Instant;
 
 pub use self::{blob::Blob, login::Logins, upload::BlobSource, writer::Writer};
 
@@ -43,6 +44,9 @@ const MAX_PAGE: usize = 4 << 20;
 
 /// Most tags of a repository that are listed.
 const MAX_TAGS: usize = 100_000;
+
+/// The longest that a list of tags may take, in multiples of the time without an answer.
+const LISTING: u32 = 10;
 
 /// How many tags are asked for at once.
 const PAGE: &str = "1000";
@@ -212,13 +216,10 @@ impl Client {
     async fn manifest_request(&self, method: Method, repository: &Repository, name: &str) -> Result<Response, Failure> {
         let session = self.session(repository.host())?;
         let url = session.url(&format!("{}/manifests/{name}", repository.path()))?;
-        let request = |http: &reqwest::Client| {
-            ManifestType::ALL.iter().fold(http.request(method.clone(), url.clone()), |request, known| {
-                request.header(ACCEPT, known.as_str())
-            })
-        };
+        let accepted = ManifestType::ALL.map(ManifestType::as_str).join(", ");
+        let request = |http: &reqwest::Client| http.request(method.clone(), url.clone()).header(ACCEPT, &accepted);
         let answer = session.send(&self.http, &Scope::pull(repository.path()), request).await?;
-        self.http.follow(&method, answer).await
+        self.http.follow(&method, Some(&accepted), answer).await
     }
 
     async fn get(&self, repository: &Repository, name: &str) -> Result<Option<Manifest>, Failure> {
@@ -252,8 +253,9 @@ impl Client {
         let path = url.path().to_owned();
         let scope = Scope::pull(repository.path());
         let mut tags = Vec::new();
-        // A registry whose pages are empty, or go in circles, ends it as one with too many tags does.
-        for _ in 0..MAX_TAGS / 100 {
+        let until = Instant::now() + self.options.timeout * LISTING;
+        let mut is_first = true;
+        loop {
             let attempt = || async {
                 let answer = session.send(&self.http, &scope, |http| http.get(url.clone())).await?;
                 let answer = expect(answer, StatusCode::OK).await?;
@@ -264,22 +266,26 @@ impl Client {
                 Ok((tags.unwrap_or_default(), next))
             };
             let (found, next) = match patiently(self.options.timeout, attempt).await {
-                Err(failure) if failure.is_absent() => return Ok(Vec::new()),
+                Err(failure) if is_first && failure.is_absent() => return Ok(Vec::new()),
                 page => page?,
             };
+            is_first = false;
             tags.extend(found.iter().filter_map(|tag| tag.parse().ok()));
             let Some(next) = next else { return Ok(tags) };
             if tags.len() > MAX_TAGS {
-                break;
+                return Err(Failure::lasting(format!("it has more than {MAX_TAGS} tags")));
             }
             // It may be relative to what was asked for.
             let next = url.join(&next).map_err(|_| Failure::transient("the registry leads to no address"))?;
-            url = session.own(next.as_str())?;
-            if url.path() != path {
+            let next = session.own(next.as_str())?;
+            if next.path() != path {
                 return Err(Failure::lasting("the registry continues its list with another one"));
             }
+            if next == url || found.is_empty() || Instant::now() > until {
+                return Err(Failure::lasting("the registry's list of tags does not come to an end"));
+            }
+            url = next;
         }
-        Err(Failure::lasting(format!("it has more than {MAX_TAGS} tags")))
     }
 
     async fn head_blob(&self, repository: &Repository, digest: &Digest) -> Result<Option<u64>, Failure> {
@@ -312,7 +318,7 @@ impl Client {
         let url = session.url(&format!("{}/blobs/{digest}", repository.path()))?;
         let scope = Scope::pull(repository.path());
         let answer = session.send(&self.http, &scope, |http| http.request(method.clone(), url.clone())).await?;
-        self.http.follow(&method, answer).await
+        self.http.follow(&method, None, answer).await
     }
 }
 

@@ -39,34 +39,42 @@ const MARGIN: Duration = Duration::from_secs(10);
 /// Most tokens that are kept.
 const MAX_TOKENS: usize = 1000;
 
-/// What a request is about, as token servers want it said: `repository:acme/web:pull`.
+/// What a request is about: a repository, and as token servers want it said, `repository:acme/web:pull`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Scope(Vec<String>);
+pub(super) struct Scope {
+    path: String,
+    said: Vec<String>,
+}
 
 impl Scope {
     /// To read a repository.
     pub(super) fn pull(path: &str) -> Self {
-        Self(vec![format!("repository:{path}:pull")])
+        Self::new(path, "pull")
     }
 
     /// To read and write a repository.
     pub(super) fn push(path: &str) -> Self {
-        Self(vec![format!("repository:{path}:pull,push")])
+        Self::new(path, "pull,push")
     }
 
     /// To write a repository, and read another for that.
     pub(super) fn mount(path: &str, from: &str) -> Self {
-        Self([Self::push(path).0, Self::pull(from).0].concat())
+        let said = [Self::push(path).said, Self::pull(from).said].concat();
+        Self { path: path.to_owned(), said }
     }
 
     /// To delete from a repository.
     pub(super) fn delete(path: &str) -> Self {
-        Self(vec![format!("repository:{path}:delete,pull,push")])
+        Self::new(path, "delete,pull,push")
     }
 
     /// To see whether there is a registry at all.
     pub(super) fn none() -> Self {
-        Self(Vec::new())
+        Self { path: String::new(), said: Vec::new() }
+    }
+
+    fn new(path: &str, actions: &str) -> Self {
+        Self { path: path.to_owned(), said: vec![format!("repository:{path}:{actions}")] }
     }
 }
 
@@ -128,25 +136,41 @@ impl Session {
         scope: &Scope,
         request: impl Fn(&reqwest::Client) -> RequestBuilder,
     ) -> Result<Response, Failure> {
-        let answer = with(request(http.named()), self.kept(scope)).send().await?;
+        self.send_first(http, scope, request).await.map(|(answer, _)| answer)
+    }
+
+    /// Sends the first of two requests, and also gives what the second needs: a token may expire in between.
+    pub(super) async fn send_first(
+        &self,
+        http: &Http,
+        scope: &Scope,
+        request: impl Fn(&reqwest::Client) -> RequestBuilder,
+    ) -> Result<(Response, Option<HeaderValue>), Failure> {
+        let kept = self.kept(scope);
+        let answer = with(request(http.named()), kept.clone()).send().await?;
         if answer.status() != StatusCode::UNAUTHORIZED {
-            return Ok(answer);
+            return Ok((answer, kept));
         }
         let headers = answer.headers().get_all(WWW_AUTHENTICATE).iter().filter_map(|header| header.to_str().ok());
         let challenge = Challenge::read(headers).map_err(Failure::credential)?;
         let (header, without) = self.authorize(http, &answer, challenge, scope).await?;
         let Some(header) = header else { return Err(self.refused(answer, without).await) };
-        let answer = with(request(http.named()), Some(header)).send().await?;
+        let answer = with(request(http.named()), Some(header.clone())).send().await?;
         if matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             self.forget(scope);
             return Err(self.refused(answer, without).await);
         }
-        Ok(answer)
+        Ok((answer, Some(header)))
     }
 
-    /// Sends a request that can be sent once only, after another one of the same scope.
-    pub(super) async fn send_once(&self, scope: &Scope, request: RequestBuilder) -> Result<Response, Failure> {
-        let answer = with(request, self.kept(scope)).send().await?;
+    /// Sends the second request, which can be sent once only, with what was good for the first.
+    pub(super) async fn send_second(
+        &self,
+        scope: &Scope,
+        header: Option<HeaderValue>,
+        request: RequestBuilder,
+    ) -> Result<Response, Failure> {
+        let answer = with(request, header).send().await?;
         if answer.status() != StatusCode::UNAUTHORIZED {
             return Ok(answer);
         }
@@ -171,7 +195,7 @@ impl Session {
         challenge: Challenge,
         scope: &Scope,
     ) -> Result<(Option<HeaderValue>, Option<String>), Failure> {
-        let login = self.logins.find(&self.host).await?;
+        let login = self.logins.find(&self.host, &scope.path).await?;
         let none = || format!("there is no credential for `{}`: log in, or set REGISTRY_AUTH_FILE", self.host);
         let (header, lifetime, without) = match challenge {
             Challenge::Basic => {
@@ -210,7 +234,7 @@ impl Session {
         let mut url = realm.clone();
         url.query_pairs_mut()
             .extend_pairs(service.map(|service| ("service", service)))
-            .extend_pairs(scope.0.iter().map(|scope| ("scope", scope)));
+            .extend_pairs(scope.said.iter().map(|scope| ("scope", scope)));
         let mut request = client.get(url);
         if let Some(login) = login {
             request = request.header(AUTHORIZATION, basic(login)?);
@@ -234,12 +258,11 @@ impl Session {
 
     /// Whether a token server may have the credential.
     fn trusts(&self, realm: &Url) -> bool {
-        let authority = match (realm.host_str(), realm.port()) {
-            (Some(host), Some(port)) => format!("{host}:{port}"),
-            (Some(host), None) => host.to_owned(),
-            (None, _) => return false,
-        };
-        self.is_own(realm) || self.realms.iter().any(|trusted| trusted.as_str() == authority)
+        let Some((host, port)) = realm.host_str().zip(realm.port_or_known_default()) else { return false };
+        let with_port = format!("{host}:{port}");
+        let is_named =
+            |trusted: &Host| trusted.as_str() == with_port || trusted.as_str() == host && realm.port().is_none();
+        self.is_own(realm) || self.realms.iter().any(is_named)
     }
 
     fn kept(&self, scope: &Scope) -> Option<HeaderValue> {

@@ -12,19 +12,12 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, Stream, TryStreamExt as _};
 use reqwest::{
-    Body, Response, StatusCode,
+    Body, StatusCode,
     header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION},
 };
-use tokio::{fs::File, io::AsyncReadExt as _};
+use tokio::{fs::File, io::AsyncReadExt as _, time::Instant};
 
-use super::{
-    Client,
-    blob::longest,
-    failure::Failure,
-    header,
-    http::expect,
-    session::{Scope, Session},
-};
+use super::{Client, blob::longest, failure::Failure, header, http::expect, session::Scope};
 use crate::{Descriptor, Repository};
 
 /// How much of a file is read at a time, in bytes.
@@ -61,45 +54,37 @@ impl Client {
             start.query_pairs_mut().append_pair("mount", &blob.digest.to_string()).append_pair("from", from.path());
             scope = Scope::mount(to.path(), from.path());
         }
-        let started = session.send(&self.http, &scope, |http| http.post(start.clone()).header(CONTENT_LENGTH, 0));
-        let started =
-            tokio::time::timeout(self.options.timeout, started).await.map_err(|_| silent(self.options.timeout))??;
-        if started.status() == StatusCode::CREATED {
+        let started = async {
+            let post = |http: &reqwest::Client| http.post(start.clone()).header(CONTENT_LENGTH, 0);
+            let (answer, header) = session.send_first(&self.http, &scope, post).await?;
+            let is_mounted = answer.status() == StatusCode::CREATED;
+            let answer = if is_mounted { answer } else { expect(answer, StatusCode::ACCEPTED).await? };
+            Ok::<_, Failure>((answer, header, is_mounted))
+        };
+        let timeout = self.options.timeout;
+        let started = tokio::time::timeout(timeout, started).await.map_err(|_| silent(timeout))?;
+        let (started, credential, is_mounted) = started?;
+        if is_mounted {
             return Ok(());
         }
-        let started = expect(started, StatusCode::ACCEPTED).await?;
-        let sent = self.send_blob(&session, &scope, &started, blob, source).await?;
-        expect(sent, StatusCode::CREATED).await.map(drop)
-    }
-
-    /// Sends all bytes to where a registry said that it takes them.
-    async fn send_blob(
-        &self,
-        session: &Session,
-        scope: &Scope,
-        started: &Response,
-        blob: &Descriptor,
-        source: BlobSource<'_>,
-    ) -> Result<Response, Failure> {
         let place = header(started.headers(), &LOCATION);
         let place = place.ok_or_else(|| Failure::transient("the registry does not say where to upload to"))?;
         let mut place = session.own(place)?;
         place.query_pairs_mut().append_pair("digest", &blob.digest.to_string());
         let sent = Arc::new(AtomicU64::new(0));
-        let body = self.body(blob, source).await?;
         let counted = sent.clone();
-        let body = body.inspect_ok(move |chunk| {
+        let body = self.body(blob, source).await?.inspect_ok(move |chunk| {
             counted.fetch_add(chunk.len() as u64, Ordering::Relaxed);
         });
         let request = self.http.named().put(place).header(CONTENT_TYPE, "application/octet-stream");
         let request = request.header(CONTENT_LENGTH, blob.size).body(Body::wrap_stream(body));
-        let answer = tokio::time::timeout(
-            longest(blob.size, self.options.timeout * PUTTING_AWAY),
-            session.send_once(scope, request),
-        );
+        let put = async {
+            let answer = session.send_second(&scope, credential, request).await?;
+            expect(answer, StatusCode::CREATED).await.map(drop)
+        };
         tokio::select! {
-            answer = answer => answer.map_err(|_| silent(self.options.timeout * PUTTING_AWAY))?,
-            failure = stall(&sent, blob.size, self.options.timeout) => Err(failure),
+            put = put => put,
+            failure = stall(&sent, blob.size, timeout) => Err(failure),
         }
     }
 
@@ -136,13 +121,16 @@ fn silent(timeout: Duration) -> Failure {
     Failure::transient(format!("timed out after {timeout:?} waiting for a response"))
 }
 
-/// Ends when nothing was sent for the whole time, as long as there is something to send.
+/// Ends when nothing was sent for the whole time, or the registry takes longer than it may for what it has, or all in all.
 async fn stall(sent: &AtomicU64, size: u64, timeout: Duration) -> Failure {
-    let mut before = 0;
+    let until = Instant::now() + longest(size, timeout);
+    let (mut before, mut idle) = (0, 0);
     loop {
         tokio::time::sleep(timeout).await;
         let now = sent.load(Ordering::Relaxed);
-        if now == before && now < size {
+        idle = if now == before { idle + 1 } else { 0 };
+        let patience = if now < size { 1 } else { PUTTING_AWAY };
+        if idle >= patience || now < size && Instant::now() > until {
             return Failure::transient(format!("upload stalled after {now} of {size} bytes"));
         }
         before = now;

@@ -3,6 +3,8 @@
 //! What registries do not do is made up for here. They ignore preconditions on a put, so what was written is read back. Docker's
 //! refuses to delete by tag, and to delete by digest takes away every tag with that digest: see [`Writer::remove_tag`].
 
+use std::hash::{BuildHasher as _, RandomState};
+
 use reqwest::{StatusCode, header::CONTENT_TYPE};
 
 use super::{
@@ -15,7 +17,7 @@ use super::{
 };
 use crate::{Descriptor, Digest, Error, Manifest, Repository, Tag, Writable};
 
-/// The annotation by which a tag that is to go gets a digest that no other tag has. Its value is the tag.
+/// The annotation by which a tag that is to go gets a digest that no other tag has. Its value is the tag and a random number.
 const REMOVED: &str = "dev.push.removed";
 
 /// What writes one repository.
@@ -78,31 +80,25 @@ impl<'a> Writer<'a> {
         let Some(current) = self.client.by_tag(repository, tag).await? else { return Ok(()) };
         let what = || format!("{repository}:{tag}");
         match self.delete(tag.as_str()).await {
-            Err(failure) if failure.is_unsupported() => self.remove_by_digest(tag, &current).await?,
+            Err(failure) if failure.is_unsupported() => self.remove_by_digest(tag, &current, kept).await?,
             deleted => deleted.map_err(|failure| failure.into_error("delete", &what()))?,
         }
         self.ensure(tag, None).await?;
         self.ensure_kept(kept).await
     }
 
-    /// Removes a tag by a digest that it alone has.
-    async fn remove_by_digest(&self, tag: &Tag, current: &Manifest) -> Result<(), Error> {
-        let repository = self.repository();
-        let what = || format!("{repository}:{tag}");
-        let is_alone = current.annotations().get(REMOVED).is_some_and(|removed| removed == tag.as_str());
-        let alone = if is_alone {
-            current.clone()
-        } else {
-            let alone = current.annotated(REMOVED, tag.as_str());
-            alone.map_err(|error| Error::Malformed { what: what(), reason: error.to_string() })?
-        };
-        if !is_alone {
-            if alone.digest() == current.digest() {
-                let reason = "no manifest could be made that differs from it".to_owned();
-                return Err(Error::Malformed { what: what(), reason });
-            }
-            self.tag(tag, &alone).await?;
+    /// Removes a tag by a digest that it alone has: of a manifest that is made here and now. What is under the tag already may be
+    /// anybody's, whatever its annotations say, and under other tags too.
+    async fn remove_by_digest(&self, tag: &Tag, current: &Manifest, kept: &[(Tag, Digest)]) -> Result<(), Error> {
+        let what = || format!("{}:{tag}", self.repository());
+        let malformed = |reason: String| Error::Malformed { what: what(), reason };
+        let nonce = RandomState::new().hash_one(tag);
+        let alone = current.annotated(REMOVED, &format!("{tag} {nonce:016x}"));
+        let alone = alone.map_err(|error| malformed(error.to_string()))?;
+        if alone.digest() == current.digest() || kept.iter().any(|(_, digest)| digest == alone.digest()) {
+            return Err(malformed("no manifest could be made that no other tag has".to_owned()));
         }
+        self.tag(tag, &alone).await?;
         let deleted = self.delete(&alone.digest().to_string()).await;
         deleted.map_err(|failure| failure.into_error("delete", &what()))
     }

@@ -21,6 +21,12 @@ impl MediaType {
     pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
     /// A layer that is a tar archive, compressed by gzip.
     pub const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+
+    /// Whether it is a layer that is to be had from its maker alone.
+    pub(crate) fn is_not_distributed(&self) -> bool {
+        self.0.starts_with("application/vnd.oci.image.layer.nondistributable.")
+            || self.0.starts_with("application/vnd.docker.image.rootfs.foreign.")
+    }
 }
 
 impl FromStr for MediaType {

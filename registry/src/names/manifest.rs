@@ -54,7 +54,11 @@ impl FromStr for ManifestType {
     fn from_str(text: &str) -> Result<Self, NameError> {
         let known = Self::ALL.into_iter().find(|known| known.as_str() == text);
         known.ok_or_else(|| {
-            NameError::new("media type of a manifest", text, "it is none of the two of the OCI and the two of Docker")
+            NameError::new(
+                "media type of a manifest",
+                text,
+                "it must be that of an image or an index of the OCI, or of an image (schema 2) or a list of Docker",
+            )
         })
     }
 }
@@ -127,7 +131,8 @@ impl Manifest {
         }
         // A registry that tells another type than the bytes do would have readers disagree on what they are.
         if let Some(own) = written.media_type.filter(|own| own != media_type.as_str()) {
-            return wrong(format!("it is served as `{media_type}` and says that it is `{}`", own.escape_debug()));
+            let own: String = own.chars().take(100).flat_map(char::escape_debug).collect();
+            return wrong(format!("it is served as `{media_type}` and says that it is `{own}`"));
         }
         let content = match (written.config, written.layers, written.manifests) {
             (Some(config), Some(layers), None) if !media_type.is_index() => Content::Image { config, layers },

@@ -21,6 +21,9 @@ pub struct Repository {
 /// The longest name of a repository, with its registry, in bytes.
 const MAX: usize = 255;
 
+/// Other names of `docker.io`: one registry has one name.
+const ALIASES: [&str; 2] = ["index.docker.io", "registry-1.docker.io"];
+
 text_name!(Host);
 
 impl Host {
@@ -67,7 +70,14 @@ impl FromStr for Host {
         if port.is_none() && !is_address && !name.contains('.') && name != "localhost" {
             return wrong("it has neither a dot nor a port: begin with the registry, as in `images.example/acme/web`");
         }
-        Ok(Self(text.to_owned()))
+        if ALIASES.contains(&text) {
+            return wrong("it is known as `docker.io`: write that");
+        }
+        let host = Self(text.to_owned());
+        if port == Some("443") && !host.is_loopback() {
+            return wrong("leave out `:443`, which is the port without it");
+        }
+        Ok(host)
     }
 }
 
@@ -103,13 +113,16 @@ impl FromStr for Repository {
 
     fn from_str(text: &str) -> Result<Self, NameError> {
         let wrong = |reason: &str| Err(NameError::new("name of an image", text, reason));
+        if text.contains("://") {
+            return wrong("leave out `https://`: write it as in `images.example/acme/web`");
+        }
         let Some((host, path)) = text.split_once('/') else {
             return wrong("it must be a registry and a path, as in `images.example/acme/web`");
         };
         if text.len() > MAX {
             return wrong("it is longer than 255 characters");
         }
-        let host = match host.parse() {
+        let host: Host = match host.parse() {
             Ok(host) => host,
             Err(NameError { reason, .. }) => return wrong(&format!("of its registry: {reason}")),
         };
@@ -117,6 +130,9 @@ impl FromStr for Repository {
             return wrong(
                 "each part of its path must be lower-case letters and digits, with one of `.`, `_`, `__` or some `-` in between",
             );
+        }
+        if host.as_str() == "docker.io" && !path.contains('/') {
+            return wrong("write it with the path that it has there, as in `docker.io/library/debian`");
         }
         Ok(Self { host, path: path.to_owned() })
     }
