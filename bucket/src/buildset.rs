@@ -63,6 +63,16 @@ impl Bucket {
         Ok(self.read_buildset(&layout::overlay()).await?.map(|(_, buildset)| buildset))
     }
 
+    /// This bucket, to which nothing is written any more once it isn't the overlay of this buildset: another try may have begun in
+    /// the same directory. Every write fails with [`Error::Unusable`] then.
+    #[must_use]
+    pub fn of_overlay(self, buildset: &BuildId) -> Self {
+        match self {
+            Self::File(file) => Self::File(file.of_overlay(buildset)),
+            Self::Gcs(_) => self,
+        }
+    }
+
     /// Records a buildset that is about to begin.
     pub async fn record_buildset(&self, buildset: &Buildset) -> Result<Generation, Error> {
         let path = layout::buildset(&buildset.buildset);

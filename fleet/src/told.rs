@@ -1,4 +1,5 @@
-//! Moving a channel that is told, as a pipeline does: forward on its line only, and without freezing it. `release run` calls this.
+//! Moving a channel that is told, as a pipeline does: forward on its line only, and without freezing it. `release run` calls this,
+//! with the line as its checkout knows it, which is newer than what the last round of a watcher saw.
 
 use anyhow::{Context, Result, bail};
 use bucket::{AppName, Bucket, ChannelName, Generation, MoveKind, PushKind, ReleaseName};
@@ -6,10 +7,11 @@ use thiserror::Error;
 
 use crate::{
     channel::{
+        build::Build,
         change::{Moves, Said, Set, moved},
-        seen::is_forward,
+        line::{Line, Places},
     },
-    follow::{Raced, ensure_soaked, may_change, read, servers, state, write},
+    follow::{Raced, ensure_soaked, may_change, read, servers, write},
     guard::ensure_unguarded,
     identity::Identity,
     operation::find,
@@ -52,6 +54,23 @@ pub enum NotTold {
     },
 }
 
+/// Why a release isn't known to be further on a line than where a channel points.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum NotFurther {
+    /// Its commit isn't on it.
+    #[error("its commit has not landed there, as far as this checkout knows: push it, or `git fetch`")]
+    NotLanded,
+    /// Where the channel points isn't on it.
+    #[error(
+        "where the channel points is not on it, as far as this checkout knows: `git fetch --unshallow` gets all of its history; \
+         after a branch was rewritten, `push channel set` says where the channel goes on"
+    )]
+    Nowhere,
+    /// It landed no later than where the channel points.
+    #[error("its commit landed no later than that of the channel")]
+    NotLater,
+}
+
 /// What became of a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Moved {
@@ -77,7 +96,7 @@ pub fn told<'a>(policy: &'a Policy, app: &AppName, channel: &ChannelName) -> Res
     }
 }
 
-/// Moves a channel of the release's app forward to it.
+/// Moves a channel of the release's app forward to it, on the line of its branch, which people know by `shown`.
 ///
 /// # Errors
 /// When the policy or somebody's role is against it, the release may not be pushed now, a follower rolled it back, the channel is
@@ -88,6 +107,7 @@ pub async fn move_forward(
     policy: &Policy,
     who: &Identity,
     (release, channel): (&ReleaseName, &ChannelName),
+    (line, shown): (&Line, &str),
     why: &str,
 ) -> Result<Moved> {
     let app = release.app();
@@ -99,6 +119,7 @@ pub async fn move_forward(
         bail!("`{}` cannot be what a channel points to: {passed_over}", release.stem());
     }
     ensure_unguarded(bucket, &PushKind::Deploy, release).await?;
+    let build = Build::from(found);
     for _ in 0..MAX_WRITES {
         let seen = read(bucket, rules).await?;
         let at = bucket.now();
@@ -116,10 +137,10 @@ pub async fn move_forward(
         }
         let set = Set { release: release.clone(), without_soak: false };
         ensure_soaked(bucket, rules, &seen.channel, &set, at).await?;
-        let state = state(bucket, rules).await?;
-        is_forward(&seen.channel, state.as_ref(), release).with_context(|| {
+        let own = own(bucket, seen.channel.release.as_ref()).await?;
+        ensure_further(line, &build, own.as_ref()).with_context(|| {
             format!(
-                "the channel `{channel}` of `{app}` moves only forward, and `{}` is not known to be further",
+                "the channel `{channel}` of `{app}` moves only forward on `{shown}`, and `{}` is not further",
                 release.stem()
             )
         })?;
@@ -135,10 +156,23 @@ pub async fn move_forward(
     bail!(Raced::over(rules))
 }
 
+/// Where a channel points, and as which commit that landed.
+async fn own(bucket: &Bucket, release: Option<&ReleaseName>) -> Result<Option<Build>> {
+    let Some(release) = release else { return Ok(None) };
+    find(bucket, release).await.map(|found| Some(found.into())).context("where the channel points cannot be read")
+}
+
+fn ensure_further(line: &Line, release: &Build, own: Option<&Build>) -> Result<(), NotFurther> {
+    let mut places = Places::on(line);
+    let place = places.learn(release).ok_or(NotFurther::NotLanded)?;
+    let Some(own) = own else { return Ok(()) };
+    let own = places.learn(own).ok_or(NotFurther::Nowhere)?;
+    if place > own { Ok(()) } else { Err(NotFurther::NotLater) }
+}
+
 #[cfg(test)]
 mod tests {
-    use bucket::{Channel, ChannelState, LaterCommit, RolledBackBy, ServerName};
-    use serde_json::Map;
+    use bucket::{Channel, Commit, RolledBackBy, ServerName};
     use tempfile::TempDir;
 
     use super::*;
@@ -182,36 +216,13 @@ mod tests {
                 let said = Said { by: "dev", why: "first", at: stage.bucket.now() };
                 let pointed = moved(&pointed, &stage.releases[1], MoveKind::Set, said);
                 stage.bucket.write_channel(&pointed, None).await.unwrap();
-                stage.saw(channel).await;
             }
             stage
         }
 
-        /// What a round of the watcher saw.
-        async fn saw(&self, channel: &str) {
-            let later = |n: usize| LaterCommit {
-                commit: self.releases[n].commit().clone(),
-                release: self.releases.get(n).cloned(),
-            };
-            let state = ChannelState {
-                schema: 1,
-                app: "web".parse().unwrap(),
-                channel: name(channel),
-                at: self.bucket.now(),
-                problem: None,
-                release: Some(self.releases[1].clone()),
-                place: Some(1),
-                behind: Some(1),
-                would: None,
-                soaking: None,
-                rollout: None,
-                unreadable: 0,
-                followers: 1,
-                off: Vec::new(),
-                later: vec![later(2)],
-                other: Map::new(),
-            };
-            self.bucket.write_channel_state(&state, None).await.unwrap();
+        /// The line of what landed, as a checkout knows it.
+        fn line(&self) -> Line {
+            Line::new(self.releases.iter().map(|release| release.commit().clone()).collect())
         }
 
         async fn channel(&self, channel: &str) -> Channel {
@@ -228,8 +239,13 @@ mod tests {
         }
 
         async fn try_move(&self, n: usize, channel: &str) -> Result<Moved, String> {
-            let what = (&self.releases[n], &name(channel));
-            let moved = move_forward(&self.bucket, &self.policy, &who("ci"), what, "pipeline web, stage ship").await;
+            self.try_along(&self.line(), n, channel).await
+        }
+
+        async fn try_along(&self, line: &Line, n: usize, channel: &str) -> Result<Moved, String> {
+            let (what, line) = ((&self.releases[n], &name(channel)), (line, "origin/main"));
+            let moved =
+                move_forward(&self.bucket, &self.policy, &who("ci"), what, line, "pipeline web, stage ship").await;
             moved.map_err(|error| format!("{error:#}"))
         }
     }
@@ -259,7 +275,8 @@ mod tests {
             assert!(said.contains(want), "{want}: {said}");
             assert_eq!(stage.channel(channel).await, before, "{want}");
         };
-        refused(0, "prod", "is not known to be further: its commit is not among the last").await;
+        refused(0, "prod", "moves only forward on `origin/main`").await;
+        refused(0, "prod", "is not further: its commit landed no later than that of the channel").await;
         refused(2, "beta", "moves to every newer release by itself").await;
         refused(2, "images", "is of images").await;
         refused(2, "gamma", "has no channel `gamma`").await;
@@ -289,5 +306,21 @@ mod tests {
         let said = stage.try_move(2, "prod").await.unwrap_err();
         assert!(said.contains("`ci` may not change the channel `prod` of `web`"), "{said}");
         assert_eq!(stage.channel("prod").await.release, Some(stage.releases[1].clone()));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_on_the_line_of_the_checkout_is_no_step_forward() {
+        let stage = Stage::new().await;
+        let all: Vec<Commit> = stage.releases.iter().map(|release| release.commit().clone()).collect();
+        for (line, want) in [
+            (&all[..2], "is not further: its commit has not landed there, as far as this checkout knows"),
+            (&all[2..], "is not further: where the channel points is not on it, as far as this checkout knows"),
+            (&[][..], "has not landed there"),
+        ] {
+            let said = stage.try_along(&Line::new(line.to_vec()), 2, "prod").await.unwrap_err();
+            assert!(said.contains(want), "{want}: {said}");
+        }
+        assert_eq!(stage.channel("prod").await.release, Some(stage.releases[1].clone()));
+        stage.try_along(&Line::new(all[1..].to_vec()), 2, "prod").await.unwrap();
     }
 }

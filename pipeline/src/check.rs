@@ -13,6 +13,7 @@ use crate::{
     problem::{Place, Problem, Problems, hint},
     stage::{SETUP, SETUP_VALUES, Stage},
     template::Template,
+    trial::{self, Tried},
     variants::{self, Variants},
 };
 
@@ -26,6 +27,8 @@ pub const FILE: &str = ".pipeline/config.yaml";
 pub struct Known<'a> {
     /// The packages of `release.toml`.
     pub packages: &'a [&'a str],
+    /// The pipelines that are to run; all of them without any. Only they need to be allowed what they do.
+    pub chosen: &'a [String],
     /// The actions that are allowed, of [`Action::ALL`].
     pub allowed: &'a [&'a str],
     /// Whether a channel may only be moved to what was tried on a server.
@@ -36,9 +39,10 @@ pub struct Known<'a> {
 
 impl fmt::Debug for Known<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { packages, allowed, require_trial, refused: _ } = self;
+        let Self { packages, chosen, allowed, require_trial, refused: _ } = self;
         let mut shown = f.debug_struct("Known");
-        shown.field("packages", packages).field("allowed", allowed).field("require_trial", require_trial);
+        shown.field("packages", packages).field("chosen", chosen);
+        shown.field("allowed", allowed).field("require_trial", require_trial);
         shown.finish_non_exhaustive()
     }
 }
@@ -157,18 +161,8 @@ impl Checking<'_> {
 
     fn check_action(&self, nth: usize, action: &Action, problems: &mut Problems) {
         let stage = &self.pipeline.stages[nth];
-        if self.known.allowed.contains(&action.key()) {
-            for (place, text) in (self.known.refused)(action) {
-                problems.add(place, text);
-            }
-        } else {
-            let text = format!(
-                "`{}` in `{}` is not allowed here: {} are",
-                action.key(),
-                stage.name,
-                console::quoted(self.known.allowed)
-            );
-            problems.add(place(action, stage), text);
+        if self.is_chosen() {
+            self.check_allowed(action, stage, problems);
         }
         let check_app = |app: &str, place: Place, problems: &mut Problems| {
             if !self.known.packages.contains(&app) {
@@ -196,6 +190,27 @@ impl Checking<'_> {
             }
             Action::Build(_) | Action::Run(_) | Action::Deploy(_) | Action::Exports(_) => {}
         }
+    }
+
+    fn is_chosen(&self) -> bool {
+        self.known.chosen.is_empty() || self.known.chosen.contains(&self.pipeline.name)
+    }
+
+    /// Whether an action is one that may be.
+    fn check_allowed(&self, action: &Action, stage: &Stage, problems: &mut Problems) {
+        if self.known.allowed.contains(&action.key()) {
+            for (place, text) in (self.known.refused)(action) {
+                problems.add(place, text);
+            }
+            return;
+        }
+        let text = format!(
+            "`{}` in `{}` is not allowed here: {} are",
+            action.key(),
+            stage.name,
+            console::quoted(self.known.allowed)
+        );
+        problems.add(place(action, stage), text);
     }
 
     /// Whether a value can be read where it is written.
@@ -277,8 +292,15 @@ impl Checking<'_> {
                             stages[*at].actions.iter().any(of_it)
                         };
                         let tries = |at: &usize| {
-                            let deploys = stages[*at].actions.iter().any(|action| matches!(action, Action::Deploy(_)));
-                            deploys && with_own(*at).iter().any(publishes)
+                            let tries_it = |action: &Action| match action {
+                                Action::Deploy(deploy) => match trial::tried(self.pipeline, *at, &deploy.release) {
+                                    Tried::App(app) => app == one.app,
+                                    Tried::Other => false,
+                                    Tried::Unknown => with_own(*at).iter().any(publishes),
+                                },
+                                _ => false,
+                            };
+                            stages[*at].actions.iter().any(tries_it)
                         };
                         if !before.iter().any(publishes) {
                             let text = format!(
@@ -288,8 +310,9 @@ impl Checking<'_> {
                             problems.add(one.place, text);
                         } else if !before.iter().any(tries) {
                             let text = format!(
-                                "the channel `{}` of `{}` is moved to what was tried on no server: let a `deploy` come first",
-                                one.channel, one.app
+                                "the channel `{}` of `{}` is moved to what was tried on no server: let a `deploy` of what is \
+                                 published of `{}` come first",
+                                one.channel, one.app, one.app
                             );
                             let found = if self.known.require_trial { &mut *problems } else { &mut *warnings };
                             found.add(one.place, text);

@@ -13,6 +13,7 @@ mod fields;
 mod problem;
 mod stage;
 mod template;
+mod trial;
 mod variants;
 mod yaml;
 

@@ -4,7 +4,7 @@ use pipeline::{Action, Checked, Known, read};
 
 const PACKAGES: &[&str] = &["web", "serviceTwo"];
 const ALL: Known<'static> =
-    Known { packages: PACKAGES, allowed: &Action::ALL, require_trial: false, refused: &|_| Vec::new() };
+    Known { packages: PACKAGES, chosen: &[], allowed: &Action::ALL, require_trial: false, refused: &|_| Vec::new() };
 
 /// A file with variants of these names, each with an entry point.
 fn checked(config: &str, known: &Known, variants: &[&str]) -> Result<Checked, Vec<String>> {
@@ -129,11 +129,44 @@ fn what_is_not_allowed_untried_or_untested_is_said() {
     let strict = Known { require_trial: true, ..ALL };
     assert!(checked(&config(""), &strict, &["test"]).unwrap_err()[0].contains(untried));
     assert!(checked(&config(tried), &strict, &["test"]).is_ok());
+    // What another app, or an earlier release, went through says nothing of this one.
+    let other = "      - { name: other, publish: { package: { name: serviceTwo } }, exports: { made: '${.release}', built: '${candidate.release}' } }\n";
+    for (release, is_enough) in [
+        ("${other.release}", false),
+        ("${other.made}", false),
+        ("web/web:dev@ci:2026-11-20T19:05:00Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433.deb", false),
+        ("${other.built}", true),
+        // Which one that is turns out in the run.
+        ("web/${setup.note}", true),
+    ] {
+        let middle =
+            format!("{other}      - {{ name: staging, deploy: {{ server: stage-1, release: '{release}' }} }}\n");
+        let found = checked(&config(&middle), &strict, &["test"]);
+        assert_eq!(found.is_ok(), is_enough, "{release}: {found:?}");
+        assert!(is_enough || found.unwrap_err()[0].contains("let a `deploy` of what is published of `web` come first"));
+    }
     let unmerged = Known { allowed: &["build", "run", "copy", "publish", "exports"], ..ALL };
     let refused = checked(&config(tried), &unmerged, &["test"]).unwrap_err();
     let expected = "not allowed here: `build`, `run`, `copy`, `publish`, `exports` are";
     assert!(refused.len() == 2 && refused.iter().all(|text| text.ends_with(expected)), "{refused:?}");
     assert!(refused[0].contains("`deploy` in `staging` is not allowed here"), "{refused:?}");
+}
+
+#[test]
+fn what_is_allowed_is_asked_of_the_pipelines_that_are_to_run() {
+    let config = "pipelines:\n  web:\n    stages:\n      - { name: unit, exports: { x: y } }\n  api:\n    variants: web/variants.yaml\n    \
+                  stages:\n      - { name: candidate, publish: { package: { name: serviceTwo } } }\n      - { name: ship, channel: [{ app: serviceTwo }] }\n";
+    let (web, api) = (["web".to_owned()], ["api".to_owned()]);
+    let few = |chosen| Known { chosen, allowed: &["exports"], ..ALL };
+    assert!(checked(config, &few(&web), &[]).is_ok());
+    for chosen in [&[][..], &api] {
+        let refused = checked(config, &few(chosen), &[]).unwrap_err();
+        assert!(refused.len() == 2 && refused[1].contains("`channel` in `ship` is not allowed here"), "{refused:?}");
+    }
+    // What is wrong with it whatever runs is said all the same.
+    let broken = config.replace("[{ app: serviceTwo }]", "[{ app: serviceThree }]");
+    let refused = checked(&broken, &few(&web), &[]).unwrap_err();
+    assert!(refused.iter().all(|text| text.contains("serviceThree`")), "{refused:?}");
 }
 
 #[test]

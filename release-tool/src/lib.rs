@@ -5,6 +5,7 @@
 //! - a [`checkout`] is packed, and what was packed goes to the bucket by [`upload`]
 //! - the package: [`pack`] decides every field, [`deb`] writes the bytes, [`elf`] knows what programs need
 //! - what is said of pipelines: [`pipelines`] reads it, the crate `pipeline` says what it means, [`run`] does it
+//! - what a run or a buildset has started is found and ended by [`processes`]
 //! - a package as people see it: [`inventory`]; [`find`] reads one from the bucket
 //! - the unit files in it: [`unit_file`] reads them, [`unit_check`] says what is wrong with them
 //! - the commands, one file each: [`commands`]; what they print goes through [`console`], and bars are [`progress`]
@@ -28,6 +29,7 @@ mod manifest;
 mod options;
 mod pack;
 mod pipelines;
+mod processes;
 mod progress;
 mod run;
 mod source;

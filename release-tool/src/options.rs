@@ -98,13 +98,23 @@ impl Options {
 
     /// What `release.toml` says of changes that are not merged yet.
     pub(crate) fn candidates(&self) -> Result<Candidates> {
-        let none = "no candidate bucket specified: add to release.toml: [candidates] bucket = \"gs://acme-ci\"";
-        Ok(self.find_candidates()?.ok_or_else(|| UsageError::new(none))?)
+        self.candidates_of(Manifest::read_if_there(&self.directory()?)?.as_ref())
     }
 
-    /// The same, if it says anything of them.
+    /// Like [`Options::candidates`], with this `release.toml` if there is one.
+    pub(crate) fn candidates_of(&self, manifest: Option<&Manifest>) -> Result<Candidates> {
+        let none = "no candidate bucket specified: add to release.toml: [candidates] bucket = \"gs://acme-ci\"";
+        Ok(self.ensure_apart(manifest)?.ok_or_else(|| UsageError::new(none))?)
+    }
+
+    /// Like [`Options::candidates`], if it says anything of them.
     pub(crate) fn find_candidates(&self) -> Result<Option<Candidates>> {
-        let candidates = Manifest::read_if_there(&self.directory()?)?.and_then(|manifest| manifest.candidates);
+        self.ensure_apart(Manifest::read_if_there(&self.directory()?)?.as_ref())
+    }
+
+    /// What is said of candidates, whose bucket is none that releases go to.
+    fn ensure_apart(&self, manifest: Option<&Manifest>) -> Result<Option<Candidates>> {
+        let candidates = manifest.and_then(|manifest| manifest.candidates.clone());
         if candidates.as_ref().is_some_and(|candidates| self.bucket.as_ref() == Some(&candidates.bucket)) {
             let same = "the bucket of the releases, by --bucket or PUSH_BUCKET, is the candidate bucket: what is not merged \
                         has a bucket of its own";

@@ -111,6 +111,7 @@ impl<'a> Change<'a> {
     fn run(&self, arguments: &[&str]) -> Result<String> {
         let mut release = Command::new(self.release);
         self.target.apply(&mut release);
+        release.env("PUSH_TARGET", "main");
         let output = release.arg("-C").arg(self.repo.directory()).args(arguments).stderr(Stdio::inherit()).output()?;
         ensure!(output.status.success(), "release {} ended with {}", arguments.join(" "), output.status);
         Ok(String::from_utf8(output.stdout)?)

@@ -66,7 +66,14 @@ fn repository(directory: &Path, candidates: &str) -> Result<()> {
         "schema = 1\n[candidates]\nbucket = \"{candidates}\"\n[package.web]\ndescription = \"Web\"\n\
          maintainer = \"A <a@example.org>\"\narch = \"all\"\n"
     );
-    fs::write(directory.join("release.toml"), manifest).context("could not write release.toml")
+    fs::write(directory.join("release.toml"), manifest).context("could not write release.toml")?;
+    let git = |arguments: &[&str]| {
+        let mut git = Command::new("git");
+        git.arg("-C").arg(directory).args(["-c", "user.name=Dev", "-c", "user.email=dev@example.org"]).args(arguments);
+        run(&mut git).map(drop)
+    };
+    git(&["add", "release.toml"])?;
+    git(&["commit", "--quiet", "-m", "work"])
 }
 
 /// What is recorded of a change that needs these, and has this candidate.
@@ -130,7 +137,7 @@ impl Project {
     fn command(&self) -> Command {
         let mut command = Command::new(&self.release);
         command.arg("-C").arg(self.path("repo"));
-        command.env("PUSH_BUCKET", format!("file://{}", self.path("production").display()));
+        command.env("PUSH_BUCKET", format!("file://{}", self.path("production").display())).env("PUSH_TARGET", "main");
         command
     }
 }

@@ -275,6 +275,7 @@ async fn of_the_changes_ahead_nothing_is_taken_where_nothing_is_required() {
     let out = world.path("overlay");
     for (manifest, expected) in [(&manifest, &ahead), (&with_none, &lib)] {
         world.repo.write("release.toml", manifest).unwrap();
+        world.repo.commit("what is required").unwrap();
         world.done(&["buildset", "start", "--change", "web/2", "--out", out.to_str().unwrap()]);
         let there = releases(&opened(&out).await, &["lib", "web"]).await;
         assert_eq!(there.iter().map(|release| &release.name).collect::<Vec<_>>(), [expected, &own]);

@@ -168,6 +168,50 @@ async fn what_is_tried_is_put_back_and_what_somebody_pushes_meanwhile_stays() {
     stand.is_over("somebody pushed").await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn where_trials_are_required_a_channel_is_moved_only_to_what_was_tried() {
+    let world = World::over_google().await;
+    let first = world.released("web");
+    world.document("stage-1", &[first.as_str()]).await;
+    let manifest = world.repo.directory().join("release.toml");
+    let rules = std::fs::read_to_string(&manifest).unwrap() + "[pipeline]\nrequire_trial = true\n";
+    world.repo.write("release.toml", &rules).unwrap();
+    world.repo.write("version", "moved").unwrap();
+    // Which release is tried turns out in the run, so that nothing can be said against it before.
+    let config = "pipelines:\n  web:\n    stages:\n      - { name: candidate, publish: { package: { name: web } } }\n      \
+                  - { name: staging, deploy: { server: stage-1, release: '${candidate.release}${setup.tag}', wait: 30s } }\n      \
+                  - { name: ship, channel: [{ app: web }] }\n";
+    let earlier = config.replace("${candidate.release}${setup.tag}", "web/${setup.note}");
+    let policy = world.path("rules");
+    std::fs::write(
+        &policy,
+        "{ Channels: [{ App: 'web', Repo: 'https://git.example/web', Moves: 'told', Servers: ['x'] }] }",
+    )
+    .unwrap();
+    let agent = tokio::spawn(agent(world.production.clone(), Arc::new(AtomicBool::new(true))));
+    let run = async |config: &str| {
+        world.repo.write(".pipeline/config.yaml", config).unwrap();
+        world.repo.commit("a pipeline").unwrap();
+        let note = first.as_str().strip_prefix("web/").unwrap();
+        let mut run = world.release(&["run", "-m", note]);
+        run.env("PUSH_CONFIG", &policy).stdin(Stdio::null());
+        let output = tokio::task::spawn_blocking(move || run.output().unwrap()).await.unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let pointed = async || world.production.channel(&"web".parse().unwrap(), &"prod".parse().unwrap()).await.unwrap();
+
+    let (status, said) = run(&earlier).await;
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("staging: passed") && said.contains("ship: failed"), "{said}");
+    assert!(said.contains("no stage before `ship` has tried it on a server"), "{said}");
+    assert_eq!(pointed().await, None);
+    let (status, said) = run(config).await;
+    assert_eq!(status, Some(0), "{said}");
+    let (_, channel) = pointed().await.expect("it was moved");
+    assert!(channel.release.is_some_and(|release| release != first));
+    agent.abort();
+}
+
 /// When a run is killed: at a write of its trial's beginning or end, which is done and never answered, or isn't done.
 #[derive(Debug, Clone, Copy)]
 enum Moment {

@@ -109,6 +109,40 @@ async fn a_signal_goes_to_the_command_and_the_overlay_is_gone() {
 }
 
 #[tokio::test]
+async fn what_the_command_has_left_running_is_gone_before_the_overlay_is() {
+    let world = world().await;
+    // A shell that is ended, and its child that is told nothing and goes on writing.
+    let writes = "while :; do echo x > ${PUSH_BUCKET#file://}/late; sleep 0.02; done";
+    let script = format!("echo $PUSH_BUCKET; ({writes}) & echo $!; wait");
+    let quiet = format!("echo $PUSH_BUCKET; setsid sh -c '{writes}' > /dev/null 2>&1 & echo $!");
+    for (script, signal, status) in [(&script, Some(Signal::TERM), 143), (&quiet, None, 0)] {
+        let (mut child, mut said, url) = begun(world.release(&run(&[], script)));
+        let mut left = String::new();
+        said.read_line(&mut left).unwrap();
+        let left = std::path::PathBuf::from(format!("/proc/{}", left.trim()));
+        let ended = match signal {
+            Some(signal) => signalled(&mut child, signal),
+            None => child.wait().unwrap(),
+        };
+        assert_eq!(ended.code(), Some(status), "as the command's own end has it");
+        assert!(!left.exists(), "{}", left.display());
+        assert!(!std::path::Path::new(url.strip_prefix("file://").unwrap()).exists());
+        is_over(&world).await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_try_puts_into_its_overlay_is_recorded_with_it() {
+    let world = world().await;
+    let release = world.release(&[]).get_program().to_str().unwrap().to_owned();
+    let script = format!("cd {} && {release} -m 'another one' cron", world.repo.directory().display());
+    let output = world.release(&run(&[], &script)).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(tries(&world).await, [(TryResult::Passed, 3)], "lib, web of the change, and what the try has built");
+    is_over(&world).await;
+}
+
+#[tokio::test]
 async fn whoever_is_ended_while_the_overlay_is_made_leaves_nothing_or_what_is_found() {
     let world = with_change(World::over_google().await);
     let gcs = world.gcs.as_ref().unwrap();

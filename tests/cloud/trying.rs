@@ -106,6 +106,7 @@ impl World {
         let url = url(&self.directory, self.gcs.as_ref(), PRODUCTION).to_string();
         Target { url, endpoint: self.gcs.as_ref().map(|gcs| gcs.url.clone()) }.apply(&mut release);
         release.env_remove("PUSH_BUILDSET").env("PUSH_HOST", "build-1").env("TMPDIR", self.directory.path());
+        release.env("PUSH_TARGET", "main");
         release.arg("-C").arg(self.repo.directory()).args(arguments);
         release
     }

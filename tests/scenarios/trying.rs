@@ -50,7 +50,7 @@ impl<'a> Project<'a> {
     fn command(&self, arguments: &[&str]) -> Result<Command> {
         let mut release = Command::new(Programs::get()?.release());
         self.scenario.target().apply(&mut release);
-        release.arg("-C").arg(self.repo.directory()).args(arguments);
+        release.arg("-C").arg(self.repo.directory()).args(arguments).env("PUSH_TARGET", "main");
         Ok(release)
     }
 

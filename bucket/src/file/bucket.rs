@@ -21,7 +21,7 @@ use super::{
     write::Written,
 };
 use crate::{
-    Error, Fetched, Generation, Metadata, Object, ObjectInfo, ObjectPath, Page, PageToken, SimulatedMachine,
+    BuildId, Error, Fetched, Generation, Metadata, Object, ObjectInfo, ObjectPath, Page, PageToken, SimulatedMachine,
     SourceFile, source_file::Summing,
 };
 
@@ -48,6 +48,11 @@ impl FileBucket {
             Ok(directory)
         };
         Ok(Self { directory: Arc::new(blocking(open).await?) })
+    }
+
+    /// The same directory, in which nothing is written any more once it isn't the overlay of this buildset.
+    pub(crate) fn of_overlay(&self, buildset: &BuildId) -> Self {
+        Self { directory: Arc::new(self.directory.of_overlay(buildset)) }
     }
 
     /// The time by the clock of this machine, or of the simulated one.

@@ -16,9 +16,10 @@ use super::{
     generation::{check, generation_of, time_of},
     marked,
     metadata::TMP,
+    overlay,
     temporary::Temporary,
 };
-use crate::{Error, Generation, ObjectPath, SimulatedMachine, clock::ClockOffset};
+use crate::{BuildId, Error, Generation, ObjectPath, SimulatedMachine, clock::ClockOffset};
 
 /// A bucket's directory.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub(super) struct Directory {
     needs_marker: bool,
     /// The machine of a simulation that reads and writes it, if one does.
     machine: Option<SimulatedMachine>,
+    /// The buildset without whose mark nothing is written there.
+    overlay: Option<BuildId>,
     /// How far the file system's clock is ahead of this machine's: that of a share is its server's.
     clock: ClockOffset,
 }
@@ -44,7 +47,7 @@ impl Directory {
         let unusable = |reason: String| Error::Unusable { url: format!("file://{}", path.display()), reason };
         match std::fs::metadata(path) {
             Ok(found) if found.is_dir() => {
-                Ok(Self { path: path.to_owned(), needs_marker, machine, clock: ClockOffset::unknown() })
+                Ok(Self { path: path.to_owned(), needs_marker, machine, overlay: None, clock: ClockOffset::unknown() })
             }
             Ok(_) => Err(unusable("it is not a directory".to_owned())),
             Err(e) if e.kind() == ErrorKind::NotFound => {
@@ -52,6 +55,13 @@ impl Directory {
             }
             Err(e) => Err(unusable(e.to_string())),
         }
+    }
+
+    /// The same directory, in which nothing is written without the mark of this buildset.
+    pub(super) fn of_overlay(&self, buildset: &BuildId) -> Self {
+        let Self { path, needs_marker, machine, .. } = self;
+        let (path, machine, overlay) = (path.clone(), machine.clone(), Some(buildset.clone()));
+        Self { path, needs_marker: *needs_marker, machine, overlay, clock: ClockOffset::unknown() }
     }
 
     /// The time by the clock of this machine, or of the simulated one.
@@ -120,6 +130,25 @@ impl Directory {
             return Err(unavailable(verb, object, &marked::missing(&self.path)));
         }
         Ok(root)
+    }
+
+    /// The directory itself, to be written to.
+    pub(super) fn root_to_write(&self, verb: &'static str, object: &str) -> Result<OwnedFd, Error> {
+        let root = self.root(verb, object)?;
+        self.ensure_overlay(&root, verb, object)?;
+        Ok(root)
+    }
+
+    /// Makes sure that a directory which is to be that of an overlay is so still.
+    pub(super) fn ensure_overlay(&self, root: &OwnedFd, verb: &'static str, object: &str) -> Result<(), Error> {
+        let Some(buildset) = &self.overlay else { return Ok(()) };
+        match overlay::not_of(root, buildset).map_err(|e| failed(verb, object, &e))? {
+            None => Ok(()),
+            Some(reason) => Err(Error::Unusable {
+                url: format!("file://{}", self.path.display()),
+                reason: format!("it is not the overlay of the buildset `{buildset}` any more: {reason}"),
+            }),
+        }
     }
 
     /// The directory itself, whether or not it is marked.

@@ -101,7 +101,7 @@ fn unmark(directory: &Path, opened: &OwnedFd) -> Result<Removal, Error> {
 }
 
 /// Why a directory doesn't belong to a buildset; `None` if it does.
-fn not_of(opened: &OwnedFd, id: &BuildId) -> io::Result<Option<String>> {
+pub(super) fn not_of(opened: &OwnedFd, id: &BuildId) -> io::Result<Option<String>> {
     Ok(match mark(opened)? {
         Some(found) if found == *id => None,
         Some(found) => Some(format!("it belongs to the buildset `{found}` by now")),

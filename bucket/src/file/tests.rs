@@ -247,3 +247,43 @@ async fn a_machine_that_has_died_copies_nothing_and_a_copy_is_one_write() {
     assert!(matches!(dead, Err(Error::Unavailable { .. })) && machine.is_dead(), "{dead:?}");
     assert_eq!(bucket.head(&at("debs/web/2.deb")).await.unwrap(), None);
 }
+
+#[tokio::test]
+async fn to_an_overlay_that_was_made_anew_nothing_is_written_for_the_earlier_try() {
+    let above = tempfile::tempdir().unwrap();
+    let at_overlay = above.path().join("overlay");
+    let buildset = |id: &str| -> crate::Buildset {
+        serde_json::from_value(serde_json::json!({ "schema": 1, "buildset": id, "change": "web/12", "host": "ci",
+            "directory": at_overlay, "since": "2026-11-20T19:00:00Z" }))
+        .unwrap()
+    };
+    let (first, second) = (buildset("k3v9"), buildset("m4w2"));
+    crate::Overlay::begin(&at_overlay, &first).await.unwrap();
+    let url = crate::BucketUrl::File(at_overlay.clone());
+    let opened = Bucket::open(&url, &crate::BucketOptions::default()).await.unwrap().of_overlay(&first.buildset);
+    let (path, none) = (at("server/web-1.json"), Metadata::new());
+    let seen = opened.create(&path, "[]".into(), &none).await.unwrap();
+    let seen = opened.replace(&path, "[ ]".into(), &none, seen).await.unwrap();
+
+    crate::Overlay::remove(&at_overlay, &first).await.unwrap();
+    let gone = opened.replace(&path, "[]".into(), &none, seen).await;
+    assert!(matches!(gone, Err(Error::Unavailable { .. })), "{gone:?}");
+    assert!(!at_overlay.exists());
+    crate::Overlay::begin(&at_overlay, &second).await.unwrap();
+    let anew = Bucket::open(&url, &crate::BucketOptions::default()).await.unwrap();
+    let seen = anew.create(&path, "[]".into(), &none).await.unwrap();
+    let refused = [
+        opened.replace(&path, "[ ]".into(), &none, seen).await.map(drop),
+        opened.create(&at("holds/web-1.json"), "{}".into(), &none).await.map(drop),
+        opened.delete(&path, seen).await,
+    ];
+    for refused in refused {
+        let Err(Error::Unusable { reason, .. }) = refused else { panic!("{refused:?}") };
+        assert_eq!(
+            reason,
+            "it is not the overlay of the buildset `k3v9` any more: it belongs to the buildset `m4w2` by now"
+        );
+    }
+    assert_eq!(anew.get(&path, 100).await.unwrap().unwrap().content, "[]");
+    assert!(!at_overlay.join("holds").exists());
+}

@@ -43,7 +43,7 @@ impl Directory {
     /// Begins to write an object's new content.
     pub(super) fn begin(&self, path: &ObjectPath) -> Result<Written, Error> {
         let fail = |e: std::io::Error| failed("write", path.as_str(), &e);
-        let root = self.root("write", path.as_str())?;
+        let root = self.root_to_write("write", path.as_str())?;
         make_directories(&root, TMP).map_err(fail)?;
         let file = self.temporary().map_err(fail)?;
         Ok(Written { file, full: false })
@@ -59,10 +59,11 @@ impl Directory {
     ) -> Result<Generation, Error> {
         assert!(written.full, "only whole content becomes an object");
         let fail = |e: std::io::Error| failed("write", path.as_str(), &e);
-        let root = self.root("write", path.as_str())?;
+        let root = self.root_to_write("write", path.as_str())?;
         // The slow part first, so that the lock is held for renames only.
         written.file.as_file().sync_data().map_err(fail)?;
         let lock = lock(&root, path)?;
+        self.ensure_overlay(&root, "write", path.as_str())?;
         self.ensure_alive(path)?;
         let now = self.object(path)?.map(|object| object.generation);
         match (seen, now) {
@@ -118,8 +119,9 @@ impl Directory {
     /// Deletes an object of generation `seen`.
     pub(super) fn delete(&self, path: &ObjectPath, seen: Generation) -> Result<(), Error> {
         let fail = |e: std::io::Error| failed("delete", path.as_str(), &e);
-        let root = self.root("delete", path.as_str())?;
+        let root = self.root_to_write("delete", path.as_str())?;
         let _lock = lock(&root, path)?;
+        self.ensure_overlay(&root, "delete", path.as_str())?;
         self.ensure_alive(path)?;
         match self.object(path)? {
             None => return Ok(()),

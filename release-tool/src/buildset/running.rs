@@ -19,7 +19,8 @@ pub(crate) async fn running(candidates: &Bucket, change: &ChangeId) -> Result<Op
     }
     let overlay = existing(&buildset.directory).await?.filter(|(_, there)| there.buildset == id);
     let (overlay, _) = overlay.with_context(|| format!("the overlay of the buildset `{id}`, by {RUNNING}, is gone"))?;
-    Ok(Some((overlay, buildset)))
+    // Another try may begin in its place before this one has ended.
+    Ok(Some((overlay.of_overlay(&id), buildset)))
 }
 
 /// What a command is told of the buildset that it runs in.

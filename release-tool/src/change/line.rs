@@ -123,7 +123,7 @@ pub(crate) fn reference(git: &Git, branch: &str) -> Result<(String, String)> {
             return Ok((reference, shown));
         }
     }
-    anyhow::bail!("there is no branch `{branch}` in this repository: `git fetch` gets it, --branch names another")
+    anyhow::bail!("there is no branch `{branch}` in this repository: `git fetch` gets it, or name another")
 }
 
 /// The newest commit of a branch's first-parent line that is in what is checked out.

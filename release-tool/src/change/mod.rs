@@ -5,5 +5,6 @@ pub(crate) mod line;
 pub(crate) mod promotion;
 pub(crate) mod record;
 pub(crate) mod runs;
+pub(crate) mod target;
 pub(crate) mod update;
 pub(crate) mod upload;

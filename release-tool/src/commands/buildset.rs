@@ -6,6 +6,7 @@ use std::{
     io::ErrorKind,
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -25,11 +26,16 @@ use crate::{
     },
     change::{
         record::{by, update},
+        target::TargetBranch,
         update::tried,
     },
     manifest::Manifest,
     options::{Options, wait_for},
+    processes,
 };
+
+/// How long what the command of a try has left running may take to end: as long as a run of pipelines that takes its trial back.
+const END_PATIENCE: Duration = Duration::from_mins(1);
 
 /// Make an overlay of production with what a change would alter, and try it
 #[derive(Debug, Args)]
@@ -57,6 +63,8 @@ enum Verb {
         /// Directory of the overlay
         #[arg(value_name = "DIR")]
         overlay: PathBuf,
+        #[command(flatten)]
+        target: TargetBranch,
     },
 }
 
@@ -65,6 +73,8 @@ struct Start {
     /// Change to try, as in web/12
     #[arg(long, value_name = "PROJECT/ID")]
     change: ChangeId,
+    #[command(flatten)]
+    target: TargetBranch,
     /// Take of production what this server should have, and its server document
     #[arg(long, conflicts_with = "app")]
     server: Option<ServerName>,
@@ -96,22 +106,25 @@ impl Buildset {
         match self.verb {
             Verb::Start(start) => start.run(options),
             Verb::Run(run) => run.run(options),
-            Verb::Stop { overlay } => stop(options, &options.directory.join(overlay)).map(|()| ExitCode::SUCCESS),
+            Verb::Stop { overlay, target } => {
+                stop(options, &target, &options.directory.join(overlay)).map(|()| ExitCode::SUCCESS)
+            }
         }
     }
 }
 
 impl Start {
     fn run(self, options: &Options) -> Result<ExitCode> {
+        let rules = self.target.manifest(&options.directory()?)?;
         wait_for(async {
             let mut signals = Signals::listen()?;
-            let candidates = options.candidates()?.open().await?;
+            let candidates = options.candidates_of(Some(&rules))?.open().await?;
             if let Some((overlay, running)) = running(&candidates, &self.change).await? {
                 note(format_args!("note: this runs in the buildset `{}`, which is used again", running.buildset));
                 return tell_existing(options, &overlay, &running).await.map(|()| ExitCode::SUCCESS);
             }
             let begun = tokio::select! {
-                begun = self.begin(options, candidates) => begun?,
+                begun = self.begin(options, &rules, candidates) => begun?,
                 signal = signals.next() => return Ok(ExitCode::from(Ended::by(signal).status)),
             };
             let Begin { buildset, decided, buckets } = &begun;
@@ -135,21 +148,21 @@ impl Start {
     }
 
     /// Decides all that is to be decided before anything is made.
-    async fn begin(&self, options: &Options, candidates: Bucket) -> Result<Begin> {
-        let buckets = Buckets { production: options.production().await?, candidates };
-        let decided = self.decide(options, &buckets).await?;
+    async fn begin(&self, options: &Options, rules: &Manifest, candidates: Bucket) -> Result<Begin> {
+        let buckets = Buckets { production: options.production_of(Some(rules)).await?, candidates };
+        let decided = self.decide(rules, &buckets).await?;
         Ok(Begin { buildset: self.place(options, &buckets)?, decided, buckets })
     }
 
     /// Decides what the overlay has, and says that.
-    async fn decide(&self, options: &Options, buckets: &Buckets) -> Result<Decided> {
+    async fn decide(&self, rules: &Manifest, buckets: &Buckets) -> Result<Decided> {
         let scope = match (&self.server, self.app.as_slice()) {
             (Some(server), _) => Scope::Server(server.clone()),
             (None, []) => Scope::All,
             (None, apps) => Scope::Apps(apps.iter().cloned().collect()),
         };
-        let requires = Manifest::read(&options.directory()?)?.requires();
-        let wanted = Wanted { change: self.change.clone(), scope, requires, missing_ok: self.missing_ok };
+        let (change, requires) = (self.change.clone(), rules.requires());
+        let wanted = Wanted { change, scope, requires, missing_ok: self.missing_ok };
         let decided = wanted.decide(buckets).await?;
         for said in &decided.chosen.notes {
             note(format_args!("note: {said}"));
@@ -190,15 +203,16 @@ impl Begin {
 impl Run {
     fn run(self, options: &Options) -> Result<ExitCode> {
         let Self { start, keep, command } = &self;
+        let rules = start.target.manifest(&options.directory()?)?;
         wait_for(async {
             let mut signals = Signals::listen()?;
-            let candidates = options.candidates()?.open().await?;
+            let candidates = options.candidates_of(Some(&rules))?.open().await?;
             if let Some((_, running)) = running(&candidates, &start.change).await? {
                 let ended = run(command, &variables(&running), &options.directory, &mut signals).await?;
                 return Ok(ExitCode::from(ended.status));
             }
             let begun = tokio::select! {
-                begun = start.begin(options, candidates.clone()) => begun?,
+                begun = start.begin(options, &rules, candidates.clone()) => begun?,
                 signal = signals.next() => return Ok(ExitCode::from(Ended::by(signal).status)),
             };
             let sums = match begun.make(&mut signals).await? {
@@ -206,8 +220,13 @@ impl Run {
                 Err(ended) => return Ok(ExitCode::from(ended.status)),
             };
             let buildset = begun.buildset;
+            processes::adopt_orphans()?;
             let ended = run(command, &variables(&buildset), &options.directory, &mut signals).await;
-            let removed = if *keep {
+            let is_over = *keep || processes::end_all(END_PATIENCE).await;
+            let sums = with_added(sums, &buildset).await;
+            let removed = if !is_over {
+                Err(still_used(&buildset))
+            } else if *keep {
                 note(format_args!(
                     "kept: {}; `release buildset stop '{}'` removes it",
                     url(&buildset),
@@ -227,6 +246,37 @@ impl Run {
             removed.and(recorded).map(|()| ExitCode::SUCCESS)
         })
     }
+}
+
+/// That something uses an overlay which was to be removed.
+fn still_used(buildset: &Begun) -> anyhow::Error {
+    let left: Vec<String> = processes::descendants().iter().map(|process| process.id.to_string()).collect();
+    anyhow!(
+        "the overlay stays, because what the command started could not be ended: see what it waits for with `ps -l -p {}`, and then \
+         remove it with `release buildset stop '{}'`",
+        left.join(","),
+        buildset.directory
+    )
+}
+
+/// What was in an overlay, with what the try itself has put there.
+async fn with_added(mut sums: Vec<Sha256>, buildset: &Begun) -> Vec<Sha256> {
+    let there = async {
+        match existing(&buildset.directory).await?.filter(|(_, there)| there.buildset == buildset.buildset) {
+            Some((overlay, _)) => releases(&overlay).await,
+            None => Ok(Vec::new()),
+        }
+    };
+    let there = there.await.unwrap_or_else(|error| {
+        warning(format_args!("what the try has put into the overlay is not recorded: {error:#}"));
+        Vec::new()
+    });
+    for sum in there.into_iter().filter_map(|release| Some(release.metadata.ok()?.sha256)) {
+        if !sums.contains(&sum) {
+            sums.push(sum);
+        }
+    }
+    sums
 }
 
 /// Ends a buildset, and says what is left of its overlay.
@@ -253,9 +303,10 @@ async fn record(candidates: &Bucket, buildset: &Begun, sha256: Vec<Sha256>, ende
     change.await.map(drop).with_context(|| format!("could not record how `{id}` was tried"))
 }
 
-fn stop(options: &Options, directory: &Path) -> Result<()> {
+fn stop(options: &Options, target: &TargetBranch, directory: &Path) -> Result<()> {
+    let rules = target.manifest(&options.directory()?)?;
     wait_for(async {
-        let candidates = options.candidates()?.open().await?;
+        let candidates = options.candidates_of(Some(&rules))?.open().await?;
         let directory = locate(directory)?;
         if let Some((_, mut buildset)) = existing(&directory).await? {
             // It may lie elsewhere on this machine than on that which made it.

@@ -10,6 +10,7 @@ use crate::{
         candidates::{ensure_last, recorded},
         line::{base, target_branch},
         record::{by, read_known, update_at_once},
+        target::TargetBranch,
         upload::Building,
     },
     checkout::{Checkout, Dirty},
@@ -37,6 +38,8 @@ pub(crate) struct Candidate {
     /// Change, as in web/12
     #[arg(long, value_name = "PROJECT/ID")]
     change: ChangeId,
+    #[command(flatten)]
+    target: TargetBranch,
     /// Upload to the bucket of the releases, to be promoted once the change is merged
     #[arg(long)]
     gate: bool,
@@ -46,16 +49,22 @@ impl Candidate {
     pub(crate) fn run(self, options: &Options) -> Result<()> {
         let (id, by) = (&self.change, by()?);
         let note = self.build.note()?;
-        let manifest = Manifest::read(&options.directory()?)?;
-        let candidates = options.candidates()?;
+        let directory = options.directory()?;
+        let manifest = Manifest::read(&directory)?;
+        // What is built is what the change says, and where it goes what its target branch says.
+        let rules = self.target.manifest(&directory)?;
+        let candidates = options.candidates_of(Some(&rules))?;
         let checkout = Checkout::of(options, &manifest, &self.build.packages)?;
         checkout.ensure_clean()?;
         let (commit, tree) = (&checkout.source.commit, checkout.source.tree()?);
         // Only what is promoted has to land.
-        let base = self.gate.then(|| self.base(&manifest, candidates.branch.clone())).transpose()?;
+        let base = self
+            .gate
+            .then(|| self.base(&manifest, self.target.named().or_else(|| candidates.branch.clone())))
+            .transpose()?;
         let uploaded = wait_for(async {
             let record = candidates.open().await?;
-            let target = if self.gate { options.production().await? } else { record.clone() };
+            let target = if self.gate { options.production_of(Some(&rules)).await? } else { record.clone() };
             let change = read_known(&record, id).await?;
             if let Some(there) = self.there(&target, &change, &checkout, (&tree, &note.clone().into())).await? {
                 return Ok(there);

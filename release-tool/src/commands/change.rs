@@ -12,6 +12,7 @@ use crate::{
         line::{checked_out, target_branch},
         record::{ahead, by, read, read_known, unknown, update},
         runs::{LastRun, last_runs},
+        target::TargetBranch,
         update::{Opened, ended, opened},
     },
     git::Git,
@@ -65,12 +66,14 @@ struct Open {
     /// Number of the patchset [default: the next one if the commit is another]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     patchset: Option<u32>,
-    /// Branch that it is to be merged into [default: `[candidates] branch`, else that of `origin`, else main]
+    /// Branch that is recorded as the one that it is to be merged into [default: that of --target, else `[candidates] branch`]
     #[arg(long)]
     branch: Option<String>,
     /// Change that it needs, which is not merged yet; these replace those recorded before
     #[arg(long, value_name = "PROJECT/ID")]
     needs: Vec<ChangeId>,
+    #[command(flatten)]
+    target: TargetBranch,
     /// Record changes that it needs although nothing is known of them
     #[arg(long, requires = "needs")]
     needs_unknown: bool,
@@ -91,10 +94,11 @@ impl Change {
 impl Open {
     fn run(self, options: &Options) -> Result<()> {
         let directory = options.directory()?;
-        let candidates = options.candidates()?;
+        let candidates = options.candidates_of(Some(&self.target.manifest(&directory)?))?;
         let git = Git::at(&directory);
         let (commit, tree) = checked_out(&git)?;
-        let branch = target_branch(&git, self.branch.or(candidates.branch.clone()))?;
+        let branch = self.branch.or_else(|| self.target.named()).or_else(|| candidates.branch.clone());
+        let branch = target_branch(&git, branch)?;
         let needs = (!self.needs.is_empty()).then_some(self.needs);
         let said = Opened { commit, tree, patchset: self.patchset, branch, needs };
         let by = by()?;

@@ -86,6 +86,7 @@ fn check_pipelines(manifest: &Manifest, findings: &mut Vec<Finding>) {
     });
     let known = Known {
         packages: &packages,
+        chosen: &[],
         allowed: &Action::ALL,
         require_trial: manifest.pipeline.require_trial,
         refused: &|action| pipelines::refused(policy.as_ref(), action),

@@ -20,7 +20,9 @@ use tokio::task::spawn_blocking;
 
 use crate::{
     buildset::run::{Ended, Signals},
+    change::target::TargetBranch,
     options::{Options, wait_for},
+    processes::adopt_orphans,
     run::{
         self, Way,
         prepare::{Asked, Files, Prepared, prepare},
@@ -64,9 +66,8 @@ pub(crate) struct RunPipelines {
     /// overlay of a buildset of it
     #[arg(long, value_name = "PROJECT/ID", conflicts_with = "dirty")]
     change: Option<ChangeId>,
-    /// Branch that the change is to be merged into, whose release.toml counts [default: that of `origin`]
-    #[arg(long, value_name = "BRANCH", requires = "change")]
-    target: Option<String>,
+    #[command(flatten)]
+    target: TargetBranch,
     /// Take uncommitted changes with it; what is released says so
     #[arg(long)]
     dirty: bool,
@@ -91,6 +92,9 @@ fn action(text: &str) -> Result<&'static str, String> {
 
 impl RunPipelines {
     pub(crate) fn run(self, options: &Options) -> Result<ExitCode> {
+        if self.target.is_said() && self.change.is_none() {
+            return Err(UsageError::new("--target is of a change: name that by --change").into());
+        }
         if self.dry_run {
             return self.show(options).map(|()| ExitCode::SUCCESS);
         }
@@ -104,7 +108,7 @@ impl RunPipelines {
         wait_for(async {
             // From here on, no signal ends this process before it has cleared up.
             let mut signals = Signals::listen()?;
-            run::adopt_orphans()?;
+            adopt_orphans()?;
             let mut preparing = pin!(async {
                 work::clear_dead().await;
                 prepare(options, self.asked()).await
@@ -144,7 +148,7 @@ impl RunPipelines {
             allowed: if self.allow.is_empty() { Action::ALL.to_vec() } else { self.allow.clone() },
             is_dirty: self.dirty,
             change: self.change.clone(),
-            target: self.target.clone(),
+            target: self.target.named(),
         }
     }
 

@@ -16,10 +16,12 @@ use tokio::{
     process::{Child, Command},
 };
 
-use crate::run::{
-    limits::{Limits, Unfinished},
-    output::Output,
+use crate::{
     processes,
+    run::{
+        limits::{Limits, Unfinished},
+        output::Output,
+    },
 };
 
 /// How much is read at once of what a command says.

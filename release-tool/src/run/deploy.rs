@@ -1,7 +1,7 @@
 //! `deploy`: a release is tried on a server, and whatever came of it, what was there before is put back.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     pin::pin,
     sync::{
         Mutex, PoisonError,
@@ -24,6 +24,23 @@ use crate::run::{
     Shared, command::ensure_no_zero, limits::Unfinished, output::Output, pushing, running::Running, target::OfChange,
 };
 
+/// What has passed its trial in a run, each with its pipeline and stage.
+#[derive(Debug, Default)]
+pub(crate) struct Tried(Mutex<BTreeSet<(String, String, ReleaseName)>>);
+
+impl Tried {
+    fn add(&self, pipeline: &str, stage: &str, release: &ReleaseName) {
+        let of_stage = (pipeline.to_owned(), stage.to_owned(), release.clone());
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(of_stage);
+    }
+
+    /// Whether a stage has tried a release, which passed.
+    pub(super) fn has(&self, pipeline: &str, stage: &str, release: &ReleaseName) -> bool {
+        let tried = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        tried.iter().any(|(of, by, what)| (of.as_str(), by.as_str(), what) == (pipeline, stage, release))
+    }
+}
+
 /// Tries a release on a server.
 pub(super) async fn deploy(running: &mut Running, deploy: &Deploy) -> Result<(), Unfinished> {
     let operator = pushing::operator(&running.pipeline.name, &running.stage.name)?;
@@ -41,6 +58,10 @@ pub(super) async fn deploy(running: &mut Running, deploy: &Deploy) -> Result<(),
     let tried = try_out(running, &bucket, &operator, &trial, &test).await;
     let put_back = put_back(&mut running.output, &bucket, &operator, &trial).await;
     match (tried, put_back) {
+        (Ok(()), Ok(())) => {
+            shared.tried.add(&running.pipeline.name, &running.stage.name, &trial.release);
+            Ok(())
+        }
         (Ok(()), Err(error)) => Err(error.into()),
         (Err(Unfinished::Failed(why)), Err(error)) => Err(Unfinished::Failed(format!("{why}; {error:#}"))),
         (tried, _) => tried,

@@ -6,7 +6,7 @@
 //!   ([`archive`]), and of which [`publish`] makes a release
 //! - [`deploy`] tries a release on a server, and [`channel`] moves channels to what was released, as whoever [`pushing`] says;
 //!   what a change has built is tried in its [`overlay`]
-//! - [`work`] is the directory of a run, and [`processes`] finds and ends all that it started
+//! - [`work`] is the directory of a run; all that it started is ended by [`processes`]
 //! - [`record`] writes down how far it is, and [`report`] says in the end what became of each stage
 //! - [`prepare`] reads and checks all of it before anything runs, a run of a change by what its [`target`] branch says
 //!
@@ -23,7 +23,6 @@ mod original;
 mod output;
 mod overlay;
 pub(crate) mod prepare;
-mod processes;
 mod publish;
 mod pushing;
 mod record;
@@ -53,13 +52,14 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-pub(crate) use crate::run::processes::adopt_orphans;
 use crate::{
     buildset::run::Signals,
     manifest::Manifest,
     options::Options,
+    processes,
     run::{
         archive::Kept,
+        deploy::Tried,
         graph::{Graph, StageId, State},
         original::Original,
         publish::Published,
@@ -130,6 +130,8 @@ pub(crate) struct Shared {
     pub(crate) kept: Mutex<Kept>,
     /// What it has released.
     pub(crate) published: Published,
+    /// What of that, and of others, has passed its trial.
+    pub(crate) tried: Tried,
 }
 
 impl Shared {
@@ -233,7 +235,7 @@ pub(crate) struct Done {
     pub(crate) signal: Option<Signal>,
 }
 
-/// Runs pipelines to their end, and clears up, whatever happens. Orphans are [adopted](adopt_orphans). `run` says what is recorded
+/// Runs pipelines to their end, and clears up, whatever happens. Orphans are [adopted](processes::adopt_orphans). `run` says what is recorded
 /// of it at the beginning.
 pub(crate) async fn run(shared: Shared, run: Run, way: Way, work: Work, signals: &mut Signals) -> Result<Done> {
     let shared = Arc::new(shared);
@@ -292,7 +294,7 @@ pub(crate) async fn run(shared: Shared, run: Run, way: Way, work: Work, signals:
 pub(crate) async fn end_with(begun: impl Future) {
     let ending = async {
         loop {
-            processes::end_all().await;
+            processes::end_all(processes::PATIENCE).await;
             sleep(processes::PAUSE).await;
         }
     };
@@ -313,7 +315,7 @@ fn tell(shared: &Shared, ended: &Ended) {
 
 /// Ends all that is left running of a run, and removes where it worked.
 async fn clear_up(work: Work, is_kept: bool) {
-    if !processes::end_all().await {
+    if !processes::end_all(processes::PATIENCE).await {
         let left: Vec<String> = processes::descendants().iter().map(|process| process.id.to_string()).collect();
         warning(format_args!(
             "what the run started could not be ended, and goes on: see what it waits for with `ps -l -p {}`",

@@ -24,6 +24,7 @@ use crate::{
     pipelines,
     run::{
         Shared,
+        deploy::Tried,
         original::{Original, tell_left_out},
         publish::Published,
         running::blocking,
@@ -134,6 +135,7 @@ fn prepared(
         of_change,
         kept: Mutex::default(),
         published: Published::default(),
+        tried: Tried::default(),
         out,
     };
     Ok(Prepared { shared, run, work })
@@ -190,7 +192,7 @@ impl Files {
             None => (manifest.pipeline.clone(), &Action::ALL[..], None),
         };
         let allowed: Vec<&str> = asked.allowed.iter().copied().filter(|action| allowed.contains(action)).collect();
-        let checked = check(at, &manifest, (&rules, &allowed), of_change.as_ref())?;
+        let checked = check(at, &manifest, (&rules, &allowed, &asked.pipelines), of_change.as_ref())?;
         for warned in &checked.warnings {
             warning(one_line(&warned.to_string()));
         }
@@ -211,7 +213,7 @@ impl Files {
 fn check(
     directory: &Path,
     manifest: &Manifest,
-    (rules, allowed): (&PipelineRules, &[&str]),
+    (rules, allowed, chosen): (&PipelineRules, &[&str], &[String]),
     of_change: Option<&OfChange>,
 ) -> Result<Checked> {
     let packages: Vec<&str> = manifest.packages.iter().map(|package| package.app.as_str()).collect();
@@ -220,7 +222,8 @@ fn check(
         let of_change = of_change.map(|of_change| of_change.trials.refused(action)).unwrap_or_default();
         [pipelines::refused(policy.as_ref(), action), of_change].concat()
     };
-    let known = Known { packages: &packages, allowed, require_trial: rules.require_trial, refused: &refused };
+    let require_trial = rules.require_trial;
+    let known = Known { packages: &packages, chosen, allowed, require_trial, refused: &refused };
     let Some(read) = pipelines::read(directory, &known) else {
         let text = format!("there are no pipelines: no `{}`", pipeline::FILE);
         return Err(UsageError::new(text).with_hint("docs/pipelines.md shows one to begin with").into());

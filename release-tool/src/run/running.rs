@@ -11,15 +11,17 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::run::{
-    Shared,
-    command::Commands,
-    files,
-    graph::StageId,
-    limits::{Limits, Unfinished},
-    output::Output,
+use crate::{
     processes,
-    values::Values,
+    run::{
+        Shared,
+        command::Commands,
+        files,
+        graph::StageId,
+        limits::{Limits, Unfinished},
+        output::Output,
+        values::Values,
+    },
 };
 
 /// How long a stage that is to end waits for what it had begun with files and other programs.

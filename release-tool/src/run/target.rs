@@ -3,18 +3,14 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 use bucket::{Bucket, ChangeId, Commit};
 use console::warning;
 use fleet::policy::Pattern;
 
 use crate::{
-    change::{
-        line::{branch_of_origin, reference, target_branch},
-        record::by,
-    },
-    git::{Git, text},
-    manifest::{Candidates, FILE, Manifest},
+    change::{record::by, target::said},
+    manifest::{Candidates, Manifest},
     run::{overlay::Trials, running::blocking},
     source::Source,
 };
@@ -84,35 +80,4 @@ pub(crate) async fn rules(
     let allowed: &[&str] = if manifest.is_some() { &ALLOWED } else { &WITHOUT_RULES };
     let trials = Trials::find(&id, candidates.as_ref(), (servers, branch)).await;
     Ok(Some(Rules { manifest, allowed, of_change: OfChange { id, tree, by: by()?, candidates, trials } }))
-}
-
-/// The `release.toml` of the target branch, and what people call that.
-fn said(source: &Source, directory: &Path, branch: Option<String>) -> Result<(Manifest, String)> {
-    let git = Git::at(&source.top);
-    let (reference, shown) = named(&git, branch)?.ok_or_else(|| {
-        anyhow!("`origin` has no branch of its own here: `git remote set-head origin --auto`, or --target BRANCH")
-    })?;
-    Ok((manifest(&git, source, directory, (&reference, &shown))?, shown))
-}
-
-/// Where the target branch is, and what people call it. Only one that is named may be a branch of this repository's own: what is
-/// checked out may be called like any other.
-fn named(git: &Git, branch: Option<String>) -> Result<Option<(String, String)>> {
-    match branch {
-        Some(branch) => reference(git, &target_branch(git, Some(branch))?).map(Some),
-        None => {
-            Ok(branch_of_origin(git)?
-                .map(|branch| (format!("refs/remotes/origin/{branch}"), format!("origin/{branch}"))))
-        }
-    }
-}
-
-fn manifest(git: &Git, source: &Source, directory: &Path, (reference, shown): (&str, &str)) -> Result<Manifest> {
-    let below = directory.strip_prefix(&source.top).unwrap_or(Path::new("")).join(FILE);
-    let object = format!("{reference}:{}", below.display());
-    // What somebody has put in the place of an object of the branch is not what the branch says.
-    let arguments = ["--no-replace-objects", "cat-file", "blob", object.as_str()];
-    let read = git.run(&arguments).and_then(|printed| text(&arguments, printed));
-    let read = read.with_context(|| format!("could not read the `{FILE}` of `{shown}`"))?;
-    Manifest::of_text(directory, &read).with_context(|| format!("invalid `{FILE}` of `{shown}`"))
 }

@@ -21,7 +21,7 @@ use rustix::{
     process::geteuid,
 };
 
-use crate::run::processes::{self, Noting};
+use crate::processes::{self, Noting};
 
 /// What the directory of a run is called, before its own word.
 const PREFIX: &str = "push-run-";

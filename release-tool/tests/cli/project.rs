@@ -89,6 +89,8 @@ impl Project {
         clean(&mut command).args(arguments).current_dir(self.path("."));
         command.env("PUSH_BUCKET", format!("file://{}", self.beside("bucket").display()));
         command.env("PUSH_USER", "dev").env("PUSH_HOST", "build-1").env("PUSH_TIME", TIME);
+        // What changes are merged into, of whose origin nothing is known here.
+        command.env("PUSH_TARGET", "main");
         command
     }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     outcome::Run as _,
-    project::{Project, stdout},
+    project::{Project, stdout, tool},
     runs::{ensure_cleared, objects, project, ran, results, run, said, stages},
 };
 
@@ -39,18 +39,8 @@ pub(super) fn change_by(more: &str, config: &str) -> Project {
     project.write("release.toml", &own);
     project.write(".pipeline/config.yaml", config);
     project.commit();
-    by_the_branch(&project, &["change", "open", "acme/12"]);
+    project.json(&["change", "open", "acme/12", "--json"]);
     project
-}
-
-/// What is done of the change by those who may, with the rules of the branch.
-pub(super) fn by_the_branch(project: &Project, arguments: &[&str]) -> Value {
-    let changed = fs::read(project.path("release.toml")).unwrap();
-    project.git(&["checkout", "-q", "main", "--", "release.toml"]);
-    let done = project.json(&[arguments, &["--json"]].concat());
-    fs::write(project.path("release.toml"), changed).unwrap();
-    project.git(&["reset", "-q"]);
-    done
 }
 
 fn ci(project: &Project) -> Vec<String> {
@@ -152,10 +142,73 @@ fn without_a_branch_of_origin_that_is_known_no_branch_here_is_taken_for_it() {
     project.git(&["branch", "-D", "main"]);
     project.git(&["checkout", "-qb", "main"]);
     let mut command = run(&project, &["--json", "--change", "acme/12"]);
-    let output = command.env("SECRET", "s3cret").assert().success().get_output().clone();
+    let output = command.env("SECRET", "s3cret").env_remove("PUSH_TARGET").assert().success().get_output().clone();
     let said = said(&output);
     assert!(said.contains("`origin` has no branch of its own here"), "{said}");
     assert!(!said.contains("s3cret"), "{said}");
     assert_eq!((ci(&project), objects(&project, "")), (vec![], vec![]));
+    assert!(!project.beside("evil").exists());
+}
+
+#[test]
+fn what_a_change_says_of_buckets_counts_nowhere() {
+    let project = change(&stages("      - { name: unit, build: test, run: true }\n"));
+    let (evil, out) = (project.beside("evil"), project.beside("overlay"));
+    fs::create_dir(&evil).unwrap();
+    let commands: [&[&str]; 3] = [
+        &["change", "open", "acme/12", "--json"],
+        &["candidate", "-m", "try it", "--change", "acme/12", "--json"],
+        &["buildset", "start", "--change", "acme/12", "--out", out.to_str().unwrap(), "--json"],
+    ];
+    for command in commands {
+        // Nobody says which branch counts, or it has no such file: then nothing is done.
+        let run = |target: Option<&str>| {
+            let mut release = project.release(command);
+            match target {
+                Some(target) => release.env("PUSH_TARGET", target),
+                None => release.env_remove("PUSH_TARGET"),
+            };
+            release
+        };
+        for (target, why) in
+            [(None, "`origin` has no branch of its own here"), (Some("nowhere"), "there is no branch `nowhere`")]
+        {
+            let refused = said(run(target).assert().code(2).get_output());
+            assert!(
+                refused.contains("what the change says of itself does not count") && refused.contains(why),
+                "{refused}"
+            );
+        }
+        run(Some("main")).assert().success();
+    }
+    assert_eq!(fs::read_dir(evil).unwrap().count(), 0);
+    // Nor where production is.
+    let mut text = fs::read_to_string(project.path("release.toml")).unwrap();
+    text = text.replacen(
+        "schema = 1\n",
+        &format!("schema = 1\n[bucket]\nurl = \"file://{}\"\n", project.beside("releases").display()),
+        1,
+    );
+    project.write("release.toml", &text);
+    project.commit();
+    project.json(&["change", "open", "acme/12", "--json"]);
+    let mut gated = project.release(&["candidate", "-m", "gated", "--change", "acme/12", "--gate", "--target", "main"]);
+    let refused = said(gated.env_remove("PUSH_BUCKET").assert().code(2).get_output());
+    assert!(refused.contains("no bucket specified"), "{refused}");
+}
+
+#[test]
+fn what_somebody_put_in_the_place_of_the_file_of_the_branch_does_not_count() {
+    let project = change(&stages("      - { name: unit, build: test, run: true }\n"));
+    let blob = |of: &str| {
+        tool("git", &["-C", project.path(".").to_str().unwrap(), "rev-parse", &format!("{of}:release.toml")])
+    };
+    project.git(&["replace", blob("main").trim(), blob("HEAD").trim()]);
+    let mut command = run(&project, &["--json", "--change", "acme/12"]);
+    let output = command.env("SECRET", "s3cret").assert().success().get_output().clone();
+    let said = said(&output);
+    assert!(!said.contains("s3cret"), "{said}");
+    let found: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(found["project"], json!("acme"));
     assert!(!project.beside("evil").exists());
 }

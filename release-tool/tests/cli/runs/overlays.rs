@@ -15,10 +15,7 @@ use serde_json::{Value, json};
 use crate::{
     outcome::Run as _,
     project::{Project, stdout},
-    runs::{
-        changes::{by_the_branch, change_by},
-        ensure_cleared, objects, results, run, said, stages, why,
-    },
+    runs::{changes::change_by, ensure_cleared, objects, results, run, said, stages, why},
 };
 
 const STAGES: &str = "      - { name: candidate, publish: { package: { name: web } } }
@@ -31,11 +28,14 @@ fn tried(rules: &str) -> (Project, String, PathBuf) {
     fs::create_dir_all(project.beside("bucket/server")).unwrap();
     fs::write(project.beside("bucket/server/stage-1.json"), "[\n  \"web/\"\n]\n").unwrap();
     let out = project.beside("overlay");
-    let made = by_the_branch(
-        &project,
-        &["buildset", "start", "--change", "acme/12", "--server", "stage-1", "--out", out.to_str().unwrap()],
-    );
+    let made = begun(&project, "acme/12", &out);
     (project, made["buildset"].as_str().unwrap().to_owned(), out)
+}
+
+/// What `buildset start` says of the one that it begins.
+fn begun(project: &Project, change: &str, out: &Path) -> Value {
+    let out = out.to_str().unwrap();
+    project.json(&["buildset", "start", "--change", change, "--server", "stage-1", "--out", out, "--json"])
 }
 
 /// A run of the change, inside of a buildset.
@@ -175,12 +175,8 @@ fn a_trial_outside_of_a_buildset_or_on_another_server_is_a_mistake_beside_all_ot
     assert!(found.contains("no package `wbe`") && found.contains("3 mistakes in"), "{found}");
     assert!(!overlay.join("holds").exists());
     // A buildset of another change is none of this one.
-    by_the_branch(&project, &["change", "open", "acme/13"]);
-    let out = project.beside("other");
-    let other = by_the_branch(
-        &project,
-        &["buildset", "start", "--change", "acme/13", "--server", "stage-1", "--out", out.to_str().unwrap()],
-    );
+    project.json(&["change", "open", "acme/13", "--json"]);
+    let other = begun(&project, "acme/13", &project.beside("other"));
     let found = refused(other["buildset"].as_str().unwrap());
     assert!(found.contains(outside), "{found}");
 }
@@ -198,10 +194,71 @@ fn a_branch_without_servers_lets_nothing_be_tried_and_a_server_that_is_a_value_i
         &stages(&STAGES.replace("server: stage-1", "server: 'stage-${setup.project}'")),
     );
     project.commit();
-    by_the_branch(&project, &["change", "open", "acme/12"]);
+    project.json(&["change", "open", "acme/12", "--json"]);
     let output = inside(&project, &buildset, &[]).assert().code(1).get_output().clone();
     let found: Value = serde_json::from_str(&stdout(&output)).unwrap();
     let refused = why(&found, "staging");
     assert!(refused.contains("nothing of a change is tried on `stage-acme`"), "{refused}");
     assert!(!overlay.join("holds").exists());
+}
+
+#[test]
+fn a_run_whose_overlay_was_made_anew_meanwhile_leaves_that_alone() {
+    let (project, buildset, overlay) = tried("servers = [\"stage-*\"]");
+    let (testing, go) = (project.beside("testing"), project.beside("go"));
+    let test = format!(
+        "wait: 30s, test: [sh, -c, 'touch {}; while [ ! -e {} ]; do sleep 0.02; done']",
+        testing.display(),
+        go.display()
+    );
+    project.write(".pipeline/config.yaml", &stages(&STAGES.replace("wait: 30s", &test)));
+    project.commit();
+    project.json(&["change", "open", "acme/12", "--json"]);
+    let stop = AtomicBool::new(false);
+    let (output, anew) = thread::scope(|scope| {
+        let agent = scope.spawn(|| agent(&overlay, &stop));
+        crate::runs::ends::wait_for("a report", || overlay.join("status/stage-1.json").exists());
+        let (mut first, mut second) = (inside(&project, &buildset, &[]), inside(&project, &buildset, &[]));
+        let first = scope.spawn(move || first.output().unwrap());
+        crate::runs::ends::wait_for("the test", || testing.exists());
+        // Another one wants the server too, and waits for its turn.
+        let waiting = project.beside("waiting");
+        second.stderr(fs::File::create(&waiting).unwrap());
+        let second = scope.spawn(move || second.output().unwrap());
+        crate::runs::ends::wait_for("the second in turn", || {
+            fs::read_to_string(&waiting).unwrap().contains("waits for its turn on stage-1")
+        });
+        stop.store(true, Ordering::Relaxed);
+        agent.join().unwrap();
+        project.release(&["buildset", "stop", overlay.to_str().unwrap()]).assert().success();
+        begun(&project, "acme/12", &overlay);
+        let anew = listing(&overlay);
+        fs::write(&go, "").unwrap();
+        first.join().unwrap();
+        (second.join().unwrap(), anew)
+    });
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    ensure_cleared(&project);
+    let found: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let refused = why(&found, "staging");
+    assert!(refused.contains(&format!("it is not the overlay of the buildset `{buildset}` any more")), "{refused}");
+    assert_eq!(listing(&overlay), anew);
+}
+
+/// All files of an overlay but what writers leave, each with what is in it.
+fn listing(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let (mut found, mut left) = (Vec::new(), vec![directory.to_owned()]);
+    while let Some(directory) = left.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                left.push(path);
+            } else if !path.ends_with(".push/lock") {
+                let content = fs::read(&path).unwrap();
+                found.push((path, content));
+            }
+        }
+    }
+    found.sort();
+    found
 }

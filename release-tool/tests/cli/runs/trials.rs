@@ -1,13 +1,13 @@
 //! Releases that a run tries on servers, and channels that it moves. No agent is there: `tests/scenarios/trials.rs` has one.
 
-use std::{fs, process::Command};
+use std::fs;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::{
     outcome::Run as _,
-    project::{Project, stdout},
+    project::{Project, stdout, tool},
     runs::{
         ends::{started, wait_for},
         ensure_cleared, objects, project, ran, results, run, said, why,
@@ -113,17 +113,43 @@ fn a_channel_is_moved_to_what_was_released_and_one_that_moves_by_itself_is_a_mis
         let output = command.env("PUSH_CONFIG", &told).assert().code(status).get_output().clone();
         serde_json::from_str::<Value>(&stdout(&output)).unwrap()
     };
-    let refused = why(&attempt(1), "then");
-    assert!(refused.contains("what the last round of `push watch` saw of its branch is not known"), "{refused}");
-    // A round sees that the commit landed.
-    let commit = Command::new("git").arg("-C").arg(project.path(".")).args(["rev-parse", "HEAD"]).output().unwrap();
-    let commit = String::from_utf8(commit.stdout).unwrap();
-    let state = json!({ "schema": 1, "app": "web", "channel": "prod", "at": "2026-11-20T20:00:00Z", "release": null,
-        "later": [{ "commit": commit.trim(), "release": null }] });
-    fs::create_dir_all(project.beside("bucket/channel-state/web")).unwrap();
-    fs::write(project.beside("bucket/channel-state/web/prod.json"), state.to_string()).unwrap();
+    // No watcher has seen yet that it landed: the checkout knows.
     let found = attempt(0);
     let channel = read(&project, "channels/web/prod.json");
     assert_eq!(channel["release"], found["pipelines"][0]["releases"][0]["release"], "{channel}");
     assert_eq!((&channel["frozen"], &channel["why"]), (&json!(null), &json!("pipeline web, stage then")));
+
+    // What hasn't landed isn't on the line, also where `origin` has less of it than is here; what landed before is no step forward.
+    project.git(&["update-ref", "refs/remotes/origin/main", "HEAD"]);
+    let first = tool("git", &["-C", project.path(".").to_str().unwrap(), "rev-parse", "HEAD"]);
+    project.write("web", "later");
+    project.commit();
+    let refused = why(&attempt(1), "then");
+    assert!(
+        refused.contains("moves only forward on `origin/main`") && refused.contains("has not landed there"),
+        "{refused}"
+    );
+    project.git(&["update-ref", "refs/remotes/origin/main", "HEAD"]);
+    let second = attempt(0)["pipelines"][0]["releases"][0]["release"].clone();
+    assert_eq!(read(&project, "channels/web/prod.json")["release"], second);
+    project.git(&["checkout", "-q", first.trim()]);
+    let refused = why(&attempt(1), "then");
+    assert!(refused.contains("its commit landed no later than that of the channel"), "{refused}");
+    assert_eq!(read(&project, "channels/web/prod.json")["release"], second);
+}
+
+#[test]
+fn what_other_pipelines_do_needs_to_be_allowed_when_they_run() {
+    let project = releasing("channel: [{ app: web }]");
+    let config = fs::read_to_string(project.path(".pipeline/config.yaml")).unwrap();
+    project.write(
+        ".pipeline/config.yaml",
+        &format!("{config}  unit:\n    stages:\n      - {{ name: a, exports: {{ x: y }} }}\n"),
+    );
+    project.commit();
+    let arguments = |pipeline| ["--allow", "exports", pipeline];
+    ran(&project, &arguments("unit"), 0);
+    let refused = project.refused(&[&["run", "-m", "x"], &arguments("web")[..]].concat(), 2);
+    assert!(refused.contains("`publish` in `candidate` is not allowed here: `exports` are"), "{refused}");
+    project.refused(&["run", "-m", "x", "--allow", "exports"], 2);
 }

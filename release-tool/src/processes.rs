@@ -1,7 +1,7 @@
-//! The processes that stages started: found, daemons too, and ended.
+//! The processes that stages of a run, or the command of a buildset, started: found, daemons too, and ended.
 //!
-//! While a run lasts, whoever loses its parent becomes a child of this process (prctl(2), `PR_SET_CHILD_SUBREAPER`), so that all
-//! that a run started are its descendants. What a run left behind that was killed is known by its home, which is in that run's own
+//! While a run or a buildset lasts, whoever loses its parent becomes a child of this process (prctl(2), `PR_SET_CHILD_SUBREAPER`), so that all
+//! that it started are its descendants. What a run left behind that was killed is known by its home, which is in that run's own
 //! directory, as that of no other run is, or by when it began, as that run has noted each second ([`Noting`]). Nothing is known by
 //! its number alone, and signals go to a process that is held by a descriptor (`pidfd_open(2)`).
 
@@ -26,12 +26,12 @@ use rustix::process::{
 use rustix::{fs::OFlags, io::Errno};
 use tokio::time::{Instant, sleep};
 
-/// How long a process that was asked to end may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a process of a stage that was asked to end may take.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// How long one that was killed may be seen yet.
 const GONE: Duration = Duration::from_secs(10);
 /// How often something that is to happen soon is looked for.
-pub(super) const PAUSE: Duration = Duration::from_millis(20);
+pub(crate) const PAUSE: Duration = Duration::from_millis(20);
 
 /// How often it is looked again for what begins while others are ended.
 const LOOKS: usize = 20;
@@ -44,9 +44,9 @@ const MAX_NOTED: u64 = 1 << 20;
 
 /// A process, as proc(5) tells of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Process {
+pub(crate) struct Process {
     /// Its number.
-    pub(super) id: i32,
+    pub(crate) id: i32,
     parent: i32,
     group: i32,
     /// When it began, in ticks since the machine did: no two of one number have the same.
@@ -61,7 +61,7 @@ pub(crate) fn adopt_orphans() -> Result<()> {
 }
 
 /// All that this process started, and what that started.
-pub(super) fn descendants() -> Vec<Process> {
+pub(crate) fn descendants() -> Vec<Process> {
     below(&all(), vec![getpid().as_raw_pid()])
 }
 
@@ -78,7 +78,7 @@ fn below(all: &[Process], mut parents: Vec<i32>) -> Vec<Process> {
 }
 
 /// Of all that this process started, what is in a process group, and what has its home below a directory or works there.
-pub(super) fn of_stage(group: Option<i32>, directory: &Path) -> Vec<Process> {
+pub(crate) fn of_stage(group: Option<i32>, directory: &Path) -> Vec<Process> {
     let mut found = descendants();
     found.retain(|process| {
         let is_below = lives_below(process.id, directory) || works_below(process.id, directory);
@@ -89,7 +89,7 @@ pub(super) fn of_stage(group: Option<i32>, directory: &Path) -> Vec<Process> {
 
 /// What a run that was killed has left running: what has its home below its directory, what it has noted, and whatever was
 /// started by something that was found here once.
-pub(super) fn of_killed(directory: &Path) -> impl Fn() -> Vec<Process> {
+pub(crate) fn of_killed(directory: &Path) -> impl Fn() -> Vec<Process> {
     let (known, ours) = (Mutex::new(noted(directory)), getpid().as_raw_pid());
     let directory = directory.to_owned();
     move || {
@@ -111,7 +111,7 @@ pub(super) fn of_killed(directory: &Path) -> impl Fn() -> Vec<Process> {
 
 /// What notes in the directory of a run, again and again, what this process has started, which lives on if this is killed.
 #[derive(Debug)]
-pub(super) struct Noting {
+pub(crate) struct Noting {
     /// Its end ends the thread.
     end: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -119,7 +119,7 @@ pub(super) struct Noting {
 
 impl Noting {
     /// From now on, by a thread.
-    pub(super) fn begin(directory: PathBuf) -> Self {
+    pub(crate) fn begin(directory: PathBuf) -> Self {
         let (end, ended) = mpsc::channel();
         let thread = thread::spawn(move || {
             let mut before = None;
@@ -187,8 +187,12 @@ fn boot() -> std::io::Result<String> {
 }
 
 /// Ends all that `find` finds, whatever it does about it: asks first, then kills. `false` if some are there even then.
-pub(super) async fn end(find: impl Fn() -> Vec<Process>) -> bool {
-    are_gone(&find, Signal::TERM, PATIENCE).await || are_gone(&find, Signal::KILL, GONE).await
+pub(crate) async fn end(find: impl Fn() -> Vec<Process>) -> bool {
+    end_within(PATIENCE, find).await
+}
+
+async fn end_within(patience: Duration, find: impl Fn() -> Vec<Process>) -> bool {
+    are_gone(&find, Signal::TERM, patience).await || are_gone(&find, Signal::KILL, GONE).await
 }
 
 /// Signals all that `find` finds until there are none, for a while; whether there are none.
@@ -211,12 +215,13 @@ async fn are_gone(find: impl Fn() -> Vec<Process>, signal: Signal, patience: Dur
     }
 }
 
-/// Ends all that this process started. Nobody else may be waiting for one of them.
+/// Ends all that this process started, which may take so long about it before it is killed. Nobody else may be waiting for one of
+/// them.
 ///
 /// One look may miss what begins meanwhile; but whatever loses its parent is a child of this process, and that there is none any
 /// more the kernel says for certain (`waitpid(2)`, `ECHILD`). `false` if some are there even then.
-pub(super) async fn end_all() -> bool {
-    end(descendants).await;
+pub(crate) async fn end_all(patience: Duration) -> bool {
+    end_within(patience, descendants).await;
     for _ in 0..LOOKS {
         if has_no_child() {
             return true;
