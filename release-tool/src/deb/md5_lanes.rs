@@ -1,18 +1,22 @@
 //! MD5 sums (RFC 1321): of several files at once, side by side in the lanes of the processor's vector registers, or of one.
 //!
-//! MD5 is one chain of steps that wait for each other, so that a core does little of what it could. Four chains at
+//! MD5 is one chain of steps that wait for each other, so that a core does little of what it could. Eight chains at
 //! once take about as long as one and a half.
 
-use std::hint::black_box;
+use std::{
+    array::from_fn,
+    hint::black_box,
+    ops::{BitAnd, BitOr, BitXor, Not},
+};
 
-/// How many sums are made at once: as many as a register of 128 bits, which every processor of 64 bits has, has words.
-const LANES: usize = 4;
+use wide::u32x8;
+
+/// How many sums are made at once: the words of two registers of 128 bits, which every processor of 64 bits has. One
+/// register's steps fill the time in which the other's wait.
+const LANES: usize = 8;
 
 /// Bytes of a block.
 const BLOCK: usize = 64;
-
-/// A word of each of `N` lanes.
-type Words<const N: usize> = [u32; N];
 
 /// What every sum begins with.
 const BEGINNING: [u32; 4] = [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476];
@@ -103,11 +107,11 @@ pub(super) fn sums(contents: &[&[u8]]) -> Vec<[u8; 16]> {
     let mut sums = vec![[0; 16]; contents.len()];
     let mut order: Vec<usize> = (0..contents.len()).collect();
     order.sort_unstable_by_key(|number| std::cmp::Reverse(contents[*number].len()));
-    // One that is larger than most of the others together would be alone in the lanes at the end, which are slower then.
+    // One that is larger than a good part of all would be alone in the lanes at the end, which are slower then.
     let mut total: usize = contents.iter().map(|content| content.len()).sum();
     let is_alone = |number: &&usize| {
         let length = contents[**number].len();
-        let alone = 5 * length > 2 * total;
+        let alone = 4 * length > total;
         total -= if alone { length } else { 0 };
         alone
     };
@@ -123,8 +127,8 @@ pub(super) fn sums(contents: &[&[u8]]) -> Vec<[u8; 16]> {
         let (end, length) = &ends[*number];
         Message { number: *number, blocks: &content[..content.len() / BLOCK * BLOCK], end: &end[..*length] }
     });
-    let mut state = BEGINNING.map(|word| [word; LANES]);
-    let mut lanes: [Option<Message<'_>>; LANES] = std::array::from_fn(|_| messages.next());
+    let mut state = BEGINNING.map(u32x8::splat);
+    let mut lanes: [Option<Message<'_>>; LANES] = from_fn(|_| messages.next());
     loop {
         for lane in &mut lanes {
             // Of what has less than a block only the end is left.
@@ -135,18 +139,18 @@ pub(super) fn sums(contents: &[&[u8]]) -> Vec<[u8; 16]> {
         let Some(count) = lanes.iter().flatten().map(|message| message.blocks.len() / BLOCK).min() else { return sums };
         // A lane without a file makes the sum of another's.
         let any = lanes.iter().flatten().next().map_or(&[][..], |message| message.blocks);
-        let blocks = std::array::from_fn(|lane| lanes[lane].as_ref().map_or(any, |message| message.blocks));
+        let blocks = from_fn(|lane| lanes[lane].as_ref().map_or(any, |message| message.blocks));
         add(&mut state, &blocks, count);
         for (at, lane) in lanes.iter_mut().enumerate() {
             let Some(message) = lane else { continue };
             message.blocks = &message.blocks[count * BLOCK..];
             if message.blocks.is_empty() && message.end.is_empty() {
-                for (word, bytes) in state.iter().zip(sums[message.number].chunks_exact_mut(4)) {
-                    bytes.copy_from_slice(&word[at].to_le_bytes());
+                for (words, bytes) in state.iter().zip(sums[message.number].chunks_exact_mut(4)) {
+                    bytes.copy_from_slice(&words.as_array()[at].to_le_bytes());
                 }
                 *lane = messages.next();
-                for (word, beginning) in state.iter_mut().zip(BEGINNING) {
-                    word[at] = beginning;
+                for (words, beginning) in state.iter_mut().zip(BEGINNING) {
+                    words.as_mut_array()[at] = beginning;
                 }
             }
         }
@@ -155,7 +159,7 @@ pub(super) fn sums(contents: &[&[u8]]) -> Vec<[u8; 16]> {
 
 /// The sum of a file whose bytes come one after the other.
 pub(super) struct Sum {
-    state: [Words<1>; 4],
+    state: [u32; 4],
     /// The beginning of a block, which more bytes may make whole.
     begun: Vec<u8>,
     length: u64,
@@ -164,7 +168,7 @@ pub(super) struct Sum {
 impl Sum {
     /// Of nothing yet.
     pub(super) fn new() -> Self {
-        Self { state: BEGINNING.map(|word| [word]), begun: Vec::with_capacity(BLOCK), length: 0 }
+        Self { state: BEGINNING, begun: Vec::with_capacity(BLOCK), length: 0 }
     }
 
     /// Adds what comes next.
@@ -190,7 +194,7 @@ impl Sum {
         let (end, size) = end(&self.begun, self.length);
         add(&mut self.state, &[&end], size / BLOCK);
         let mut sum = [0; 16];
-        for ([word], bytes) in self.state.iter().zip(sum.chunks_exact_mut(4)) {
+        for (word, bytes) in self.state.iter().zip(sum.chunks_exact_mut(4)) {
             bytes.copy_from_slice(&word.to_le_bytes());
         }
         sum
@@ -208,57 +212,106 @@ fn end(content: &[u8], length: u64) -> ([u8; 2 * BLOCK], usize) {
     (end, size)
 }
 
+/// A word of each of `N` lanes.
+trait Words<const N: usize>:
+    Copy + BitAnd<Output = Self> + BitOr<Output = Self> + BitXor<Output = Self> + Not<Output = Self>
+{
+    /// One of each lane.
+    fn new(words: [u32; N]) -> Self;
+
+    /// The sum without what it has too much for 32 bits.
+    fn plus(self, other: Self) -> Self;
+
+    /// Rotated to the left.
+    fn rotated(self, bits: u32) -> Self;
+
+    /// What does not wait for the step before.
+    fn known(self) -> Self;
+}
+
+impl Words<1> for u32 {
+    fn new([word]: [u32; 1]) -> Self {
+        word
+    }
+
+    fn plus(self, other: Self) -> Self {
+        self.wrapping_add(other)
+    }
+
+    fn rotated(self, bits: u32) -> Self {
+        self.rotate_left(bits)
+    }
+
+    /// Of a single chain it must be added first; the compiler would add it last.
+    fn known(self) -> Self {
+        black_box(self)
+    }
+}
+
+impl Words<LANES> for u32x8 {
+    fn new(words: [u32; LANES]) -> Self {
+        Self::new(words)
+    }
+
+    fn plus(self, other: Self) -> Self {
+        self + other
+    }
+
+    fn rotated(self, bits: u32) -> Self {
+        self << bits | self >> (u32::BITS - bits)
+    }
+
+    fn known(self) -> Self {
+        self
+    }
+}
+
 /// Adds `count` blocks of each lane to its state.
 #[inline(never)]
-fn add<const N: usize>(state: &mut [Words<N>; 4], lanes: &[&[u8]; N], count: usize) {
+fn add<W: Words<N>, const N: usize>(state: &mut [W; 4], lanes: &[&[u8]; N], count: usize) {
     let lanes = lanes.map(|lane| lane.as_chunks::<BLOCK>().0);
     for at in 0..count {
         let block = lanes.map(|lane| &lane[at]);
-        let words: [Words<N>; 16] = std::array::from_fn(|word| {
-            block.map(|block| {
+        let words: [W; 16] = from_fn(|word| {
+            W::new(block.map(|block| {
                 let at = 4 * word;
                 u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]])
-            })
+            }))
         });
         let before = *state;
-        round::<N, 0>(state, &words);
-        round::<N, 1>(state, &words);
-        round::<N, 2>(state, &words);
-        round::<N, 3>(state, &words);
+        round::<W, N, 0>(state, &words);
+        round::<W, N, 1>(state, &words);
+        round::<W, N, 2>(state, &words);
+        round::<W, N, 3>(state, &words);
         for (word, before) in state.iter_mut().zip(before) {
-            *word = std::array::from_fn(|lane| word[lane].wrapping_add(before[lane]));
+            *word = word.plus(before);
         }
     }
 }
 
 #[inline]
-fn round<const N: usize, const ROUND: usize>(state: &mut [Words<N>; 4], words: &[Words<N>; 16]) {
-    four_steps::<N, ROUND, 0>(state, words);
-    four_steps::<N, ROUND, 4>(state, words);
-    four_steps::<N, ROUND, 8>(state, words);
-    four_steps::<N, ROUND, 12>(state, words);
+fn round<W: Words<N>, const N: usize, const ROUND: usize>(state: &mut [W; 4], words: &[W; 16]) {
+    four_steps::<W, N, ROUND, 0>(state, words);
+    four_steps::<W, N, ROUND, 4>(state, words);
+    four_steps::<W, N, ROUND, 8>(state, words);
+    four_steps::<W, N, ROUND, 12>(state, words);
 }
 
 #[inline]
-fn four_steps<const N: usize, const ROUND: usize, const FIRST: usize>(
-    state: &mut [Words<N>; 4],
-    words: &[Words<N>; 16],
+fn four_steps<W: Words<N>, const N: usize, const ROUND: usize, const FIRST: usize>(
+    state: &mut [W; 4],
+    words: &[W; 16],
 ) {
     let [mut a, mut b, mut c, mut d] = *state;
-    a = step::<N, ROUND>(FIRST, a, [b, c, d], words);
-    d = step::<N, ROUND>(FIRST + 1, d, [a, b, c], words);
-    c = step::<N, ROUND>(FIRST + 2, c, [d, a, b], words);
-    b = step::<N, ROUND>(FIRST + 3, b, [c, d, a], words);
+    a = step::<W, N, ROUND>(FIRST, a, [b, c, d], words);
+    d = step::<W, N, ROUND>(FIRST + 1, d, [a, b, c], words);
+    c = step::<W, N, ROUND>(FIRST + 2, c, [d, a, b], words);
+    b = step::<W, N, ROUND>(FIRST + 3, b, [c, d, a], words);
     *state = [a, b, c, d];
 }
 
 #[inline]
-fn step<const N: usize, const ROUND: usize>(
-    step: usize,
-    a: Words<N>,
-    [b, c, d]: [Words<N>; 3],
-    words: &[Words<N>; 16],
-) -> Words<N> {
+fn step<W: Words<N>, const N: usize, const ROUND: usize>(step: usize, a: W, [b, c, d]: [W; 3], words: &[W; 16]) -> W {
     let word = words[match ROUND {
         0 => step,
         1 => (5 * step + 1) % 16,
@@ -266,20 +319,15 @@ fn step<const N: usize, const ROUND: usize>(
         _ => 7 * step % 16,
     }];
     let (sine, rotation) = (SINES[16 * ROUND + step], ROTATIONS[ROUND][step % 4]);
-    let known: Words<N> = std::array::from_fn(|lane| a[lane].wrapping_add(sine).wrapping_add(word[lane]));
-    // Of a single chain, what does not wait for the step before must be added first; the compiler would add it last.
-    let known = if N == 1 { black_box(known) } else { known };
-    std::array::from_fn(|lane| {
-        let (b, c, d) = (b[lane], c[lane], d[lane]);
-        let mixed = match ROUND {
-            0 => d ^ (b & (c ^ d)),
-            // No bit is in both halves, so that their sum is their union, and only one of them waits.
-            1 => (b & d).wrapping_add(c & !d),
-            2 => b ^ c ^ d,
-            _ => c ^ (b | !d),
-        };
-        known[lane].wrapping_add(mixed).rotate_left(rotation).wrapping_add(b)
-    })
+    let known = a.plus(W::new([sine; N])).plus(word).known();
+    let mixed = match ROUND {
+        0 => d ^ (b & (c ^ d)),
+        // No bit is in both halves, so that their sum is their union, and only one of them waits.
+        1 => (b & d).plus(c & !d),
+        2 => b ^ c ^ d,
+        _ => c ^ (b | !d),
+    };
+    known.plus(mixed).rotated(rotation).plus(b)
 }
 
 #[cfg(test)]
