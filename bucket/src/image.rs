@@ -43,7 +43,7 @@ pub struct Image {
     pub media_type: String,
     /// When it was recorded, by the bucket's clock.
     pub time: Timestamp,
-    /// The commit as which its change was merged, of one that was promoted.
+    /// The commit of the branch that it counts as; without it, that of its tag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub landed: Option<Commit>,
     /// Who recorded it.

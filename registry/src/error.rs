@@ -23,6 +23,16 @@ pub enum Error {
         /// As the registry says, or the network.
         reason: String,
     },
+    /// The registry gave no answer in time: it is likely that it gives none to anything else now.
+    #[error("could not {verb} `{what}`: {reason}")]
+    Silent {
+        /// What was tried.
+        verb: &'static str,
+        /// On what.
+        what: String,
+        /// How long it was waited.
+        reason: String,
+    },
     /// What came from the registry isn't what it should be.
     #[error("`{what}` cannot be used: {reason}")]
     Malformed {

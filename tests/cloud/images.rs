@@ -2,8 +2,16 @@
 
 use std::{
     fs,
+    io::{Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Command, Output},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
 };
 
 use harness::{
@@ -37,7 +45,7 @@ impl World {
         let auth = elsewhere.path().join("config.json");
         let login = json!({ "auths": { registry.host(): { "auth": LOGIN } } });
         fs::write(&auth, login.to_string()).expect("a file");
-        let logins = Logins { file: Some(auth), google: None };
+        let logins = Logins { file: Some(auth), ..Logins::default() };
         let client = Client::new(ClientOptions { logins, ..ClientOptions::default() }).expect("a client");
         let repo = elsewhere.path().join("repo");
         fs::create_dir(&repo).expect("a directory");
@@ -93,12 +101,16 @@ impl World {
         fs::write(self.path("rules"), format!("{{ Channels: [{}] }}", channels.join(", "))).expect("a file");
     }
 
-    fn push(&self, arguments: &[&str]) -> Output {
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut push = Command::new(Programs::get().expect("our programs").push());
         push.args(arguments).arg("--config").arg(self.path("rules"));
         push.env("XDG_CACHE_HOME", self.path("cache")).env("REGISTRY_AUTH_FILE", self.path("config.json"));
         self.target.apply(&mut push);
-        let output = push.output().expect("push runs");
+        push
+    }
+
+    fn push(&self, arguments: &[&str]) -> Output {
+        let output = self.command(arguments).output().expect("push runs");
         let said = text(&output);
         assert!(!said.contains(PASSWORD) && !said.contains(LOGIN), "{said}");
         output
@@ -206,6 +218,16 @@ async fn the_channel_decides_and_the_tag_is_brought_in_line_with_it() {
     world.round();
     assert_eq!(world.digest("web", "prod").await, two);
     assert!(one.is_some() && one != two);
+    let options = bucket::BucketOptions::from_env(|key| match key {
+        "PUSH_GCS_ENDPOINT" => world.target.endpoint.clone(),
+        "PUSH_GCS_CREDENTIALS" => Some("anonymous".to_owned()),
+        _ => None,
+    });
+    let (url, options) = (world.target.url.parse().expect("a bucket"), options.expect("options"));
+    let records = bucket::Bucket::open(&url, &options).await.expect("the bucket");
+    let commit = commits[1].parse().expect("a commit");
+    let record = records.image(&"web".parse().expect("an app"), &commit).await.expect("an answer").expect("a record");
+    assert_eq!((record.landed.as_ref(), &record.commit), (Some(&commit), &commit));
     let shown = world.shown("web");
     assert_eq!(shown["image"], json!(format!("{}:prod", world.name("web"))));
     assert!(shown["release"].as_str().unwrap().contains(&commits[1]) && shown["seen"]["behind"] == 1, "{shown}");
@@ -282,4 +304,128 @@ async fn a_registry_that_refuses_or_is_away_keeps_no_other_channel_from_anything
     fs::write(world.path("config.json"), "{}").expect("a file");
     let said = world.failing_round();
     assert!(said.contains("not allowed to") && said.contains("REGISTRY_AUTH_FILE"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_hangs_is_waited_for_once_in_a_round() {
+    let world = World::new(Debian::Thirteen);
+    let commit = world.commit("one");
+    let built = world.build("one", false);
+    let one = world.publish(&built, "web", &commit).await;
+    world.configure(&[("web", "Tag: 'prod'")]);
+    let rules = fs::read_to_string(world.path("rules")).expect("a file");
+    // It takes connections, and says nothing.
+    let hanging = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let host = hanging.local_addr().expect("its address");
+    let entry = |app: &str| {
+        format!("{{ App: '{app}', Repo: 'file://{}', Image: '{host}/{app}', Tag: 'prod' }}", world.repo().display())
+    };
+    let apps = ["a", "b", "c", "d", "e"];
+    let away: Vec<String> = apps.iter().map(|app| entry(app)).collect();
+    fs::write(world.path("rules"), rules.replacen('[', &format!("[{}, ", away.join(", ")), 1)).expect("a file");
+    let begun = Instant::now();
+    let said = world.failing_round();
+    assert!(begun.elapsed() < Duration::from_secs(25), "{:?}: {said}", begun.elapsed());
+    assert!(said.contains("a prod: error: could not list the tags of") && said.contains("timed out after"), "{said}");
+    for app in &apps[1..] {
+        let expected = format!("{app} prod: error: the registry `{host}` did not answer another channel in this round");
+        assert!(said.contains(&expected), "{said}");
+    }
+    assert_eq!(world.digest("web", "prod").await, one);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_watchers_of_one_tag_end_at_the_last_commit() {
+    let world = World::new(Debian::Thirteen);
+    world.configure(&[("web", "Tag: 'prod'")]);
+    let mut last = None;
+    for step in 0..4 {
+        let commit = world.commit(&format!("{step}"));
+        let built = world.build(&format!("{step}"), step % 2 == 1);
+        last = world.publish(&built, "web", &commit).await;
+        let watchers = [0, 1].map(|_| {
+            let mut watch = world.command(&["watch", "--once"]);
+            watch.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().expect("push runs")
+        });
+        let said = watchers.map(|watcher| text(&watcher.wait_with_output().expect("it ends")));
+        // Whichever was slower leaves the rest to the next round.
+        assert_eq!(world.digest("web", "prod").await, last, "step {step}: {said:?}");
+    }
+    assert!(last.is_some());
+    let history = world.shown("web")["history"].clone();
+    assert_eq!(history.as_array().expect("a history").len(), 4, "each commit is moved to once: {history}");
+    let said = world.round();
+    assert!(!said.contains("is now its image"), "{said}");
+}
+
+/// Passes requests on to a registry; while it holds back, whoever puts a manifest gets no answer, which is said.
+fn holding_back(registry: String, holds: &'static AtomicBool) -> (SocketAddr, mpsc::Receiver<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let (address, (held, told)) = (listener.local_addr().expect("its address"), mpsc::channel());
+    thread::spawn(move || {
+        for near in listener.incoming().flatten() {
+            let far = TcpStream::connect(&registry).expect("the registry");
+            let (mut back_from, mut back_to) =
+                (far.try_clone().expect("a socket"), near.try_clone().expect("a socket"));
+            thread::spawn(move || {
+                let _ = std::io::copy(&mut back_from, &mut back_to);
+                let _ = back_to.shutdown(Shutdown::Both);
+            });
+            let held = held.clone();
+            thread::spawn(move || carry(near, far, holds, &held));
+        }
+    });
+    (address, told)
+}
+
+fn carry(mut near: TcpStream, mut far: TcpStream, holds: &AtomicBool, held: &mpsc::Sender<()>) {
+    let mut buffer = vec![0; 64 << 10];
+    while let Ok(length @ 1..) = near.read(&mut buffer) {
+        if holds.load(Ordering::SeqCst) && buffer[..length].starts_with(b"PUT ") {
+            let _ = held.send(());
+            // Until whoever asks has gone.
+            while matches!(near.read(&mut buffer), Ok(1..)) {}
+            break;
+        }
+        if far.write_all(&buffer[..length]).is_err() {
+            break;
+        }
+    }
+    let _ = far.shutdown(Shutdown::Both);
+}
+
+static HOLDS: AtomicBool = AtomicBool::new(false);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watcher_killed_between_document_and_tag_is_made_up_for() {
+    let world = World::new(Debian::Twelve);
+    let commits = ["one", "two"].map(|message| world.commit(message));
+    let builds = ["one", "two"].map(|content| world.build(content, false));
+    // The same registry by another address, where the watcher can be held.
+    let (address, held) = holding_back(world.registry.host(), &HOLDS);
+    let login =
+        json!({ "auths": { world.registry.host(): { "auth": LOGIN }, address.to_string(): { "auth": LOGIN } } });
+    fs::write(world.path("config.json"), login.to_string()).expect("a file");
+    let one = world.publish(&builds[0], "web", &commits[0]).await;
+    world.configure(&[("web", "Tag: 'prod'")]);
+    let rules = fs::read_to_string(world.path("rules")).expect("a file");
+    fs::write(world.path("rules"), rules.replace(&world.registry.host(), &address.to_string())).expect("a file");
+    world.round();
+    assert_eq!(world.digest("web", "prod").await, one);
+    let two = world.publish(&builds[1], "web", &commits[1]).await;
+
+    HOLDS.store(true, Ordering::SeqCst);
+    let mut watcher = world.command(&["watch", "--once"]).spawn().expect("push runs");
+    held.recv_timeout(Duration::from_mins(1)).expect("it moves the tag");
+    watcher.kill().expect("it is killed");
+    watcher.wait().expect("it ends");
+    assert_eq!(world.digest("web", "prod").await, one, "the tag has not moved");
+    let pointed = world.shown("web")["release"].as_str().expect("a release").to_owned();
+    assert!(pointed.contains(&commits[1]), "the document has: {pointed}");
+    HOLDS.store(false, Ordering::SeqCst);
+    let said = world.round();
+    assert!(said.contains(":prod is now its image"), "{said}");
+    assert_eq!(world.digest("web", "prod").await, two);
+    let history = world.shown("web")["history"].clone();
+    assert_eq!(history.as_array().expect("a history").len(), 2, "the move is recorded once: {history}");
 }

@@ -20,7 +20,7 @@ fn client(logins: Logins, realms: &[&str]) -> Client {
 }
 
 fn logins(directory: &TempDir, host: &str, credential: &str) -> Logins {
-    Logins { file: Some(auth_file(directory.path(), host, credential)), google: None }
+    Logins { file: Some(auth_file(directory.path(), host, credential)), ..Logins::default() }
 }
 
 /// A registry that wants a password.
@@ -91,6 +91,16 @@ async fn a_program_is_asked_without_a_shell_and_what_it_says_is_not_repeated() -
             repository.host()
         ),
     )?;
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    write(
+        "slow",
+        &format!(
+            "#!/bin/sh\necho asked >> {}\nsleep 2\n\
+             echo '{{\"Username\":\"{USER}\",\"Secret\":\"{PASSWORD}\"}}'\n",
+            path("asked")
+        ),
+    )?;
+    write("stuck", &format!("#!/bin/sh\nsleep 1000 &\necho $! > {0}.new\nmv {0}.new {0}\nwait\n", path("child")))?;
     write("none", "#!/bin/sh\necho credentials not found in native keychain\nexit 1\n")?;
     write("bad", "#!/bin/sh\necho battery-staple\necho battery-staple >&2\nexit 3\n")?;
     write("odd", "#!/bin/sh\necho battery-staple\n")?;
@@ -102,6 +112,10 @@ async fn a_program_is_asked_without_a_shell_and_what_it_says_is_not_repeated() -
         .output()?;
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && said.contains("1 passed") && !said.contains("battery"), "{said}");
+    assert_eq!(fs::read_to_string(path("asked"))?, "asked\n", "one answer is good for all scopes");
+    let child = fs::read_to_string(path("child"))?;
+    let state = fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
+    assert!(state.is_empty() || state.contains(") Z "), "what the program started still runs: {state}");
     Ok(())
 }
 
@@ -127,10 +141,81 @@ async fn ask(host: &str) -> Result<()> {
         (r#"{"auths":"secret-word"}"#.to_owned(), "line 1, column"),
     ] {
         fs::write(&file, &config)?;
-        let done = client(Logins { file: Some(file.clone()), google: None }, &[]).ping(&named).await;
+        let done = client(Logins { file: Some(file.clone()), ..Logins::default() }, &[]).ping(&named).await;
         let said = done.err().map(|error| error.to_string()).unwrap_or_default();
         assert!(said.contains(expected) && said.is_empty() == expected.is_empty(), "{config}: {said}");
         assert!(!said.contains("secret-word") && !said.contains("battery"), "{said}");
+    }
+    // One that takes longer than a request may has a limit of its own, and is asked once by whoever needs it at the same time.
+    fs::write(&file, r#"{"credsStore":"slow"}"#)?;
+    let logins = Logins { file: Some(file.clone()), ..Logins::default() };
+    let timeout = std::time::Duration::from_millis(500);
+    let options = ClientOptions { logins: logins.clone(), timeout, ..ClientOptions::default() };
+    let hasty = Client::new(options).map_err(anyhow::Error::msg)?;
+    let repositories: Vec<Repository> =
+        ["web", "api", "db"].iter().map(|path| format!("{host}/acme/{path}").parse()).collect::<Result<_, _>>()?;
+    let tags = futures_util::future::join_all(repositories.iter().map(|repository| hasty.tags(repository))).await;
+    assert!(tags.iter().all(Result::is_ok), "{tags:?}");
+    // Whoever gives up waiting leaves nothing of it.
+    fs::write(&file, r#"{"credsStore":"stuck"}"#)?;
+    let child = std::env::var("PATH")?.split(':').next().context("a directory")?.to_owned() + "/child";
+    let patient = client(logins, &[]);
+    tokio::select! {
+        done = patient.ping(&named) => panic!("the program does not answer: {done:?}"),
+        () = async { while fs::metadata(&child).is_err() { tokio::time::sleep(std::time::Duration::from_millis(10)).await } } => {}
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_file_of_credentials_that_was_named_must_be_there() -> Result<()> {
+    let (registry, directory) = (RegistryServer::start(Debian::Twelve, RegistryOptions::default())?, TempDir::new()?);
+    let host: Host = registry.host().parse()?;
+    let home = directory.path().join(".docker/config.json");
+    let lookup = |key: &str| match key {
+        "HOME" => Some(directory.path().display().to_string()),
+        _ => None,
+    };
+    // Where it usually is it may be absent, and this registry asks nobody.
+    client(Logins::from_env(bucket::Credentials::Anonymous, lookup), &[]).ping(&host).await?;
+    for named in [home.clone(), directory.path().join("gone.json")] {
+        let lookup = |key: &str| (key == "REGISTRY_AUTH_FILE").then(|| named.display().to_string());
+        let refused =
+            client(Logins::from_env(bucket::Credentials::Anonymous, lookup), &[]).ping(&host).await.unwrap_err();
+        let said = refused.to_string();
+        assert!(matches!(refused, Error::Forbidden { .. }) && said.contains("unset REGISTRY_AUTH_FILE"), "{said}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_server_repeats_of_a_credential_is_masked() -> Result<()> {
+    let password = "battery-\"staple\"";
+    let sent = base64(format!("{USER}:{password}").as_bytes());
+    let repeated = [
+        serde_json::json!({ "errors": [{ "code": "DENIED", "message": format!("no such password: {password}") }] })
+            .to_string(),
+        format!("no such password: {password}"),
+        format!("{}{password}", "x".repeat(295)),
+        format!("denied: {sent}"),
+        "denied: the-token".to_owned(),
+    ];
+    for body in repeated {
+        let (once, token) = (body.clone(), r#"{"token":"the-token"}"#);
+        let server = FakeRegistry::start(move |_| Answer::new(200, token));
+        let realm = format!("http://{}/token", server.host());
+        let registry = FakeRegistry::start(move |asked: &Asked| match asked.authorization {
+            Some(_) => Answer::new(403, once.clone()),
+            None => Answer::new(401, "").with("www-authenticate", format!("Bearer realm=\"{realm}\"")),
+        });
+        let directory = TempDir::new()?;
+        let client = client(logins(&directory, &registry.host(), &format!("{USER}:{password}")), &[&server.host()]);
+        let refused = client.tags(&format!("{}/acme/web", registry.host()).parse()?).await.unwrap_err();
+        let said = format!("{refused} {refused:?}");
+        for secret in ["batt", &sent[..20], "the-token"] {
+            assert!(!said.contains(secret), "{said}");
+        }
+        assert!(said.contains("***"), "{said}");
     }
     Ok(())
 }

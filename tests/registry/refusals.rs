@@ -94,7 +94,7 @@ async fn a_redirect_is_followed_without_the_credential_and_never_inside() -> Res
         });
     let directory = TempDir::new()?;
     let file = auth_file(directory.path(), &registry.host(), &format!("{USER}:{PASSWORD}"));
-    let logins = Logins { file: Some(file), google: None };
+    let logins = Logins { file: Some(file), ..Logins::default() };
     let client = Client::new(ClientOptions { logins, ..ClientOptions::default() }).map_err(anyhow::Error::msg)?;
     let blob = Descriptor::of(MediaType::LAYER.parse()?, content);
     let read = async |path: &str| {
@@ -173,5 +173,53 @@ async fn a_registry_that_is_busy_is_asked_again() -> Result<()> {
         _ => Answer::new(200, body.clone()).with("content-type", OCI),
     });
     assert_eq!(client().by_tag(&repository(&registry), &tag("one")).await?, Some(given));
+    Ok(())
+}
+
+/// A registry that gives a blob in drips, for as long as somebody reads.
+fn dripping(size: u64) -> Result<std::net::SocketAddr> {
+    use std::io::{Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    std::thread::spawn(move || {
+        for mut connection in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let _ = connection.read(&mut [0; 4096]);
+                let _ = write!(connection, "HTTP/1.1 200 OK\r\ncontent-length: {size}\r\n\r\n");
+                while connection.write_all(b"x").is_ok() {
+                    std::thread::sleep(std::time::Duration::from_millis(100));
+                }
+            });
+        }
+    });
+    Ok(address)
+}
+
+#[tokio::test]
+async fn a_blob_that_drips_is_given_up() -> Result<()> {
+    let size = 1 << 20;
+    let repository: Repository = format!("{}/acme/web", dripping(size)?).parse()?;
+    let timeout = std::time::Duration::from_secs(1);
+    let client = Client::new(ClientOptions { timeout, ..ClientOptions::default() }).map_err(anyhow::Error::msg)?;
+    let begun = std::time::Instant::now();
+    let mut blob = client.blob(&repository, &Descriptor::new(MediaType::LAYER.parse()?, Digest::of(b""), size)).await?;
+    let given_up = loop {
+        match blob.chunk().await {
+            Ok(chunk) => anyhow::ensure!(chunk.is_some(), "it came to an end"),
+            Err(error) => break error.to_string(),
+        }
+    };
+    assert!(given_up.contains("it comes too slowly") && begun.elapsed().as_secs() < 20, "{given_up}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_never_answers_is_said_to_be_silent() -> Result<()> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let repository: Repository = format!("{}/acme/web", listener.local_addr()?).parse()?;
+    let timeout = std::time::Duration::from_millis(200);
+    let client = Client::new(ClientOptions { timeout, ..ClientOptions::default() }).map_err(anyhow::Error::msg)?;
+    let silent = client.tags(&repository).await.unwrap_err();
+    assert!(matches!(&silent, Error::Silent { .. }), "{silent:?}");
     Ok(())
 }

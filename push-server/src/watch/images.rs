@@ -107,11 +107,11 @@ impl Watcher {
             app: rules.app.clone(),
             name: image.name.to_string(),
             tag: commit.to_string(),
+            landed: Some(commit.clone()),
             commit,
             digest: manifest.digest().sha256().clone(),
             media_type: manifest.media_type().to_string(),
             time: self.bucket.now(),
-            landed: None,
             who: self.who.name.clone(),
             other: serde_json::Map::new(),
         };

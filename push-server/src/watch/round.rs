@@ -28,6 +28,7 @@ use futures_util::{
     StreamExt as _, TryStreamExt as _,
     stream::{self, BoxStream},
 };
+use registry::Host;
 use tokio::{sync::watch, time::Instant};
 
 use super::{
@@ -60,6 +61,9 @@ impl Round {
 /// How far the rollouts of channels are, as they were looked at last.
 type AllLooked = BTreeMap<(AppName, ChannelName), Looked>;
 
+/// Registries that did not answer in time in this round.
+type Silent = BTreeSet<Host>;
+
 impl Watcher {
     /// One round over all channels: each is looked at when its repository is fetched, and meanwhile their rollouts are carried on.
     /// What can't be read of one channel keeps no other from anything; one whose repository takes too long fails, unless this is
@@ -78,6 +82,7 @@ impl Watcher {
         let mut awaited = fetches.begin(channels.iter().map(|rules| &rules.repo));
         let end = Instant::now() + PATIENCE;
         let (mut outcomes, mut looked, mut calls_for_round) = (Vec::new(), AllLooked::new(), false);
+        let mut silent = Silent::new();
         loop {
             let there = tokio::select! {
                 there = fetches.take(&mut awaited, Instant::now() + CARRIED_ON_EVERY) => there,
@@ -90,7 +95,7 @@ impl Watcher {
                     calls_for_round |= going.calls_for_round && outcomes.iter().any(is_seen);
                     looked.insert((going.app.clone(), going.channel.clone()), going);
                 }
-                self.look_at(&there, &looked, (rollouts, &stop)).await
+                self.look_at(&there, (&looked, &mut silent), (rollouts, &stop)).await
             };
             match more.await {
                 Ok(more) => outcomes.extend(more),
@@ -119,7 +124,7 @@ impl Watcher {
     async fn look_at(
         &self,
         fetched: &HashMap<RepoUrl, Result<Mirror, FetchError>>,
-        looked: &AllLooked,
+        (looked, silent): (&AllLooked, &mut Silent),
         (rollouts, stop): (&mut Rollouts, &watch::Receiver<bool>),
     ) -> Result<Vec<Outcome>> {
         let mut outcomes = Vec::new();
@@ -131,12 +136,21 @@ impl Watcher {
             fleet = self.read() => fleet?,
             _ = ending.wait_for(|stop| *stop) => return Ok(outcomes),
         };
-        // A registry that does not answer delays those that come after it.
+        // A registry that does not answer delays, once, those that come after it.
         let mut channels: Vec<&ChannelRules> = self.policy.channels().iter().collect();
         channels.sort_by_key(|rules| rules.image.is_some());
         for rules in channels {
             let Some(mirror) = fetched.get(&rules.repo).filter(|_| !*stop.borrow()) else { continue };
             let looked = looked.get(&(rules.app.clone(), rules.channel.clone()));
+            let registry = rules.image.as_ref().map(|image| image.name.host());
+            // It would keep each of them waiting anew.
+            if let Some(host) = registry.filter(|host| silent.contains(host)) {
+                let unreachable = anyhow!(
+                    "the registry `{host}` did not answer another channel in this round, so this one was not looked at; the next round asks again"
+                );
+                outcomes.push(Outcome::of(rules, Err(unreachable)));
+                continue;
+            }
             let result = match mirror {
                 Ok(mirror) => match self.channel(rules, mirror, &fleet, looked, (rollouts, stop)).await {
                     // Another watcher, mostly: what it has done by now is looked at once more.
@@ -149,6 +163,9 @@ impl Watcher {
                 },
                 Err(error) => Err(anyhow!("{error:#}")),
             };
+            let is_silent =
+                |error: &anyhow::Error| matches!(error.downcast_ref(), Some(registry::Error::Silent { .. }));
+            silent.extend(registry.cloned().filter(|_| result.as_ref().is_err_and(is_silent)));
             outcomes.push(Outcome::of(rules, result));
         }
         Ok(outcomes)

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::failure::Failure;
 use crate::{Descriptor, Digest, Error};
 
-/// The slowest that a blob may come or go on the whole, in bytes a second.
+/// The slowest that a blob may come or go, on the whole and in each stretch of the time without an answer, in bytes a second.
 const SLOWEST: u64 = 16 << 10;
 
 /// The longest that any blob may take.
@@ -20,6 +20,11 @@ const LONGEST: Duration = Duration::from_hours(12);
 /// The longest that so many bytes may take.
 pub(super) fn longest(size: u64, timeout: Duration) -> Duration {
     timeout + Duration::from_secs(size / SLOWEST).min(LONGEST)
+}
+
+/// The fewest bytes that come or go in this time.
+pub(super) fn fewest(time: Duration) -> u64 {
+    SLOWEST.saturating_mul(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)) / 1000
 }
 
 /// A blob that is being read.
@@ -32,6 +37,9 @@ pub struct Blob {
     hasher: sha2::Sha256,
     timeout: Duration,
     until: Instant,
+    /// How much time was spent waiting for its bytes since when so many had come: whoever reads it may take their time.
+    waited: Duration,
+    before: u64,
 }
 
 impl Blob {
@@ -47,6 +55,8 @@ impl Blob {
             hasher: sha2::Sha256::new(),
             timeout,
             until: Instant::now() + longest(blob.size, timeout),
+            waited: Duration::ZERO,
+            before: 0,
         })
     }
 
@@ -57,9 +67,18 @@ impl Blob {
     }
 
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
-        let stalled = |_| Failure::transient(format!("stalled after {} of {} bytes", self.read, self.size));
+        let stalled = |_| Failure::silent(format!("stalled after {} of {} bytes", self.read, self.size));
+        let begun = Instant::now();
         let chunk = timeout_at(self.until, timeout(self.timeout, self.answer.chunk())).await;
         let chunk = chunk.map_err(stalled)?.map_err(stalled)??;
+        self.waited += begun.elapsed();
+        if self.waited >= self.timeout {
+            if chunk.is_some() && self.read - self.before < fewest(self.waited) {
+                let reason = format!("it comes too slowly: {} bytes in {:?}", self.read - self.before, self.waited);
+                return Err(Failure::transient(reason));
+            }
+            (self.waited, self.before) = (Duration::ZERO, self.read);
+        }
         if let Some(chunk) = &chunk {
             self.read += chunk.len() as u64;
             self.hasher.update(chunk);

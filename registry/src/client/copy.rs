@@ -1,10 +1,18 @@
 //! An image from one repository to another: its blobs by mounts or over the wire, its manifests with their exact bytes.
 
+use std::collections::HashSet;
+
 use super::{upload::BlobSource, writer::Writer};
 use crate::{Descriptor, Error, Manifest, Repository};
 
 /// Most bytes of all manifests of one image: an index and what it lists.
 const MAX_BYTES: usize = 16 << 20;
+
+/// Most manifests of one image.
+const MAX_MANIFESTS: usize = 2000;
+
+/// How deep indices may list indices.
+const MAX_DEPTH: usize = 8;
 
 impl Writer<'_> {
     /// Has a manifest of another repository in this one under its digest, with all that it needs: its blobs, and of an index what
@@ -13,34 +21,45 @@ impl Writer<'_> {
     /// # Errors
     /// When something that it needs is missing there, or one of the registries fails. What was copied stays.
     pub async fn copy(&self, from: &Repository, manifest: &Manifest) -> Result<(), Error> {
-        let mut found = vec![manifest.clone()];
-        let (mut next, mut bytes) = (0, manifest.bytes().len());
-        while let Some(parent) = found.get(next) {
-            let children = parent.children().to_vec();
-            for child in children {
-                // What is listed twice goes behind its last parent: it is copied before all of them.
-                if let Some(at) = found.iter().position(|known| *known.digest() == child.digest) {
-                    if at > next {
-                        let known = found.remove(at);
-                        found.push(known);
-                    }
-                    continue;
-                }
-                let listed = self.listed(from, &child).await?;
-                bytes += listed.bytes().len();
-                if bytes > MAX_BYTES {
-                    let reason = format!("it and the manifests that it lists have more than {MAX_BYTES} bytes");
-                    return Err(Error::Malformed { what: format!("{from}@{}", manifest.digest()), reason });
-                }
-                found.push(listed);
-            }
-            next += 1;
-        }
-        // What lists comes after what it lists.
-        for manifest in found.iter().rev() {
-            self.copy_one(from, manifest).await?;
+        for manifest in self.needed(from, manifest).await? {
+            self.copy_one(from, &manifest).await?;
         }
         Ok(())
+    }
+
+    /// A manifest with all that it lists, each once, and what lists after what it lists.
+    async fn needed(&self, from: &Repository, manifest: &Manifest) -> Result<Vec<Manifest>, Error> {
+        let too_much = |reason: String| {
+            let reason = format!("it and the manifests that it lists {reason}");
+            Err(Error::Malformed { what: format!("{from}@{}", manifest.digest()), reason })
+        };
+        let (mut needed, mut bytes) = (Vec::new(), manifest.bytes().len());
+        let mut seen = HashSet::from([manifest.digest().clone()]);
+        // From the image down to where it is read, each with how many of its children were looked at.
+        let mut path = vec![(manifest.clone(), 0)];
+        while let Some((parent, next)) = path.last_mut() {
+            let Some(child) = parent.children().get(*next).cloned() else {
+                needed.extend(path.pop().map(|(complete, _)| complete));
+                continue;
+            };
+            *next += 1;
+            if !seen.insert(child.digest.clone()) {
+                continue;
+            }
+            if path.len() >= MAX_DEPTH {
+                return too_much(format!("are nested more than {MAX_DEPTH} deep"));
+            }
+            if seen.len() > MAX_MANIFESTS {
+                return too_much(format!("are more than {MAX_MANIFESTS}"));
+            }
+            let listed = self.listed(from, &child).await?;
+            bytes += listed.bytes().len();
+            if bytes > MAX_BYTES {
+                return too_much(format!("have more than {MAX_BYTES} bytes"));
+            }
+            path.push((listed, 0));
+        }
+        Ok(needed)
     }
 
     /// A manifest that an index lists, if it is what that says.

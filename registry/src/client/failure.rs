@@ -1,12 +1,13 @@
 //! One attempt at a request, what its failure means, and whether another attempt may help.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use backon::{ExponentialBuilder, Retryable};
 use reqwest::{Response, header::RETRY_AFTER};
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use super::secrets::{CUT, Secrets};
 use crate::Error;
 
 /// Attempts at one request, the first included.
@@ -34,6 +35,8 @@ pub(super) struct Failure {
     retry_after: Option<Duration>,
     /// Whether what came isn't what it should be.
     malformed: bool,
+    /// Whether nothing came in time.
+    silent: bool,
     /// The codes of the errors, if it is in the form in which a registry answers: nobody else can say that something is absent.
     codes: Option<Vec<String>>,
 }
@@ -60,7 +63,12 @@ impl Failure {
     /// Another try would fail alike.
     pub(super) fn lasting(reason: impl Into<String>) -> Self {
         let reason = reason.into();
-        Self { status: None, reason, transient: false, retry_after: None, malformed: false, codes: None }
+        Self { status: None, reason, transient: false, retry_after: None, malformed: false, silent: false, codes: None }
+    }
+
+    /// Nothing came in time.
+    pub(super) fn silent(reason: impl Into<String>) -> Self {
+        Self { silent: true, ..Self::transient(reason) }
     }
 
     /// What came isn't what it should be.
@@ -99,6 +107,11 @@ impl Failure {
         Self { status: Some(status), transient, retry_after, codes, ..Self::lasting(reason) }
     }
 
+    /// The same, without what is secret.
+    pub(super) fn masked(self, secrets: &Secrets) -> Self {
+        Self { reason: secrets.mask(self.reason), ..self }
+    }
+
     /// The same, with who said it.
     pub(super) fn said_by(self, who: &str) -> Self {
         Self { reason: format!("{who}: {}", self.reason), ..self }
@@ -120,6 +133,7 @@ impl Failure {
         let (what, reason) = (what.to_string(), self.reason);
         match self.status {
             _ if self.malformed => Error::Malformed { what, reason },
+            _ if self.silent => Error::Silent { verb, what, reason },
             Some(401 | 403) => Error::Forbidden { verb, what, reason },
             _ => Error::Unavailable { verb, what, reason },
         }
@@ -129,7 +143,8 @@ impl Failure {
 impl From<reqwest::Error> for Failure {
     fn from(error: reqwest::Error) -> Self {
         // An address may have a signature in it, and what was tried on what is said anyway.
-        Self::transient(chain(&error.without_url()))
+        let silent = error.is_timeout();
+        Self { silent, ..Self::transient(chain(&error.without_url())) }
     }
 }
 
@@ -145,6 +160,53 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+tokio::task_local! {
+    /// How much longer what is under way may take, because it waits for a program that knows a credential, with a limit of its own.
+    static LONGER: Cell<Duration>;
+}
+
+/// Has what is under way take so much longer, as long as this lives.
+pub(super) struct Longer(Duration);
+
+impl Longer {
+    pub(super) fn by(more: Duration) -> Self {
+        let _ = LONGER.try_with(|longer| longer.set(longer.get() + more));
+        Self(more)
+    }
+
+    /// That it took this much of it.
+    pub(super) fn taken(mut self, taken: Duration) {
+        self.0 = self.0.saturating_sub(taken);
+    }
+}
+
+impl Drop for Longer {
+    fn drop(&mut self) {
+        let _ = LONGER.try_with(|longer| longer.set(longer.get().saturating_sub(self.0)));
+    }
+}
+
+/// Waits for what is at most `timeout` long, without what it waits for a program that knows a credential.
+pub(super) fn within<T>(
+    timeout: Duration,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> impl Future<Output = Result<T, Failure>> {
+    let begun = Instant::now();
+    // On the heap: a request is large, and each caller would have it inside of its own.
+    let mut work = Box::pin(work);
+    let bounded = async move {
+        loop {
+            let until = begun + timeout + LONGER.with(Cell::get);
+            match tokio::time::timeout_at(until, &mut work).await {
+                Ok(done) => return done,
+                Err(_) if begun + timeout + LONGER.with(Cell::get) > until => {}
+                Err(_) => return Err(Failure::silent(format!("timed out after {timeout:?} waiting for a response"))),
+            }
+        }
+    };
+    LONGER.scope(Cell::default(), bounded)
+}
+
 /// Makes attempts, each at most `timeout` long, until one succeeds, fails for good, or no time is left. Only for what may be
 /// done twice, as all requests to a registry: what is written is named by its content, or read back.
 pub(super) async fn patiently<T, F: Future<Output = Result<T, Failure>>>(
@@ -152,10 +214,7 @@ pub(super) async fn patiently<T, F: Future<Output = Result<T, Failure>>>(
     attempt: impl Fn() -> F,
 ) -> Result<T, Failure> {
     let begun = Instant::now();
-    let bounded = || async {
-        let timed_out = |_| Err(Failure::transient(format!("timed out after {timeout:?} waiting for a response")));
-        tokio::time::timeout(timeout, attempt()).await.unwrap_or_else(timed_out)
-    };
+    let bounded = || within(timeout, attempt());
     bounded
         .retry(
             ExponentialBuilder::default()
@@ -197,5 +256,7 @@ pub(super) fn page(body: &[u8]) -> Option<String> {
 
 /// Words from outside, cut and safe to show.
 pub(super) fn shown(text: &str) -> String {
-    text.trim().chars().take(MAX_SHOWN).flat_map(char::escape_debug).collect()
+    let text = text.trim();
+    let cut = if text.chars().nth(MAX_SHOWN).is_some() { CUT } else { "" };
+    text.chars().take(MAX_SHOWN).flat_map(char::escape_debug).chain(cut.chars()).collect()
 }

@@ -3,29 +3,21 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
     io::ErrorKind,
     path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bucket::{Credentials, Tokens};
 use serde::Deserialize;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    process::Command,
-};
+use tokio::io::AsyncReadExt as _;
 
-use super::failure::Failure;
+pub(super) use super::program::{Answers, Login};
+use super::{failure::Failure, program::identity_token};
 use crate::Host;
 
-/// Most bytes of the file, and of what a program answers.
+/// Most bytes of the file.
 const MAX: u64 = 1 << 20;
-
-/// The longest that a program may take: it may ask a person for a key.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where `docker login` writes, below the home of a user.
 const USUAL: &str = ".docker/config.json";
@@ -36,23 +28,12 @@ const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 /// Where credentials are taken from.
 #[derive(Debug, Clone, Default)]
 pub struct Logins {
-    /// `config.json` as `docker login` writes it; without it nobody logs in.
+    /// `config.json` as `docker login` writes it, which somebody named: it must be there.
     pub file: Option<PathBuf>,
+    /// The same where it usually is: it need not be there, and counts if none is named.
+    pub usual: Option<PathBuf>,
     /// For Google's registries, when the file has nothing for them.
     pub google: Option<Credentials>,
-}
-
-/// A user and their password. It is never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub(super) struct Login {
-    pub(super) user: String,
-    pub(super) password: String,
-}
-
-impl fmt::Debug for Login {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Login(…)")
-    }
 }
 
 /// As the file has it.
@@ -71,34 +52,35 @@ struct Auth {
     identitytoken: String,
 }
 
-/// As a program answers it.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Answered {
-    username: String,
-    secret: String,
-}
-
-/// What is called a token in place of a user.
-const TOKEN_USER: &str = "<token>";
-
 impl Logins {
     /// Those that the environment asks for, by `lookup` (normally [`std::env::var`]): the file `REGISTRY_AUTH_FILE`, else
     /// `~/.docker/config.json`; for Google's registries `google`.
     pub fn from_env(google: Credentials, lookup: impl Fn(&str) -> Option<String>) -> Self {
         let set = |key: &str| lookup(key).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let file = set("REGISTRY_AUTH_FILE").or_else(|| Some(set("HOME")?.join(USUAL)));
-        Self { file, google: Some(google) }
+        let usual = set("HOME").map(|home| home.join(USUAL));
+        Self { file: set("REGISTRY_AUTH_FILE"), usual, google: Some(google) }
+    }
+
+    /// Makes sure that the file which somebody named can be read: without it nobody would be logged in, where they think they are.
+    pub(super) fn ensure_readable(&self) -> Result<(), String> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let readable = rustix::fs::access(file, rustix::fs::Access::READ_OK);
+        readable.map_err(|error| {
+            format!(
+                "the credentials in `{}` cannot be read: {error}: log in there, or unset REGISTRY_AUTH_FILE",
+                file.display()
+            )
+        })
     }
 
     /// The one for a repository, or for a registry itself (`path` is empty); `None` if there is none.
-    pub(super) async fn find(&self, host: &Host, path: &str) -> Result<Option<Login>, Failure> {
-        if let Some(file) = &self.file {
+    pub(super) async fn find(&self, host: &Host, path: &str, answers: &Answers) -> Result<Option<Login>, Failure> {
+        if let Some(file) = self.file.as_ref().or(self.usual.as_ref()) {
             let shown = file.display();
             let wrong =
                 |reason: String| Failure::credential(format!("the credentials in `{shown}` cannot be used: {reason}"));
-            if let Some(config) = read(file).await.map_err(wrong)?
-                && let Some(login) = config.find(host, path).await.map_err(wrong)?
+            if let Some(config) = read(file, self.file.is_none()).await.map_err(wrong)?
+                && let Some(login) = config.find(host, path, answers).await.map_err(wrong)?
             {
                 return Ok(Some(login));
             }
@@ -112,10 +94,9 @@ impl Logins {
     }
 }
 
-async fn read(file: &Path) -> Result<Option<Config>, String> {
+async fn read(file: &Path, may_be_absent: bool) -> Result<Option<Config>, String> {
     let opened = match tokio::fs::File::open(file).await {
-        // The usual one need not be there; one that was named must be.
-        Err(error) if error.kind() == ErrorKind::NotFound && file.ends_with(USUAL) => return Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound && may_be_absent => return Ok(None),
         opened => opened.map_err(|error| error.to_string())?,
     };
     let mut text = Vec::new();
@@ -131,11 +112,11 @@ async fn read(file: &Path) -> Result<Option<Config>, String> {
 }
 
 impl Config {
-    async fn find(&self, host: &Host, path: &str) -> Result<Option<Login>, String> {
+    async fn find(&self, host: &Host, path: &str, answers: &Answers) -> Result<Option<Login>, String> {
         let helpers = self.cred_helpers.iter().filter_map(|(key, name)| Some((matched(key, host, path)?, name)));
         let helper = helpers.max_by_key(|(length, _)| *length).map(|(_, name)| name);
         if let Some(name) = helper.or(self.creds_store.as_ref())
-            && let Some(login) = ask(name, host).await?
+            && let Some(login) = answers.of(name, host).await?
         {
             return Ok(Some(login));
         }
@@ -155,61 +136,28 @@ impl Config {
     }
 }
 
-fn identity_token(host: &Host) -> String {
-    format!("`{host}` has an identity token, which is not supported: log in with a password or an access token")
-}
-
 /// How much of the name of a repository a key of the file is about: the longest wins, by containers-auth.json(5). Docker writes
-/// addresses, whose path is that of the API.
+/// addresses and looks at their host alone.
 fn matched(key: &str, host: &Host, path: &str) -> Option<usize> {
-    let bare = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://"));
-    let bare = bare.map_or(key, |address| address.split('/').next().unwrap_or_default());
-    let is_alias = host.as_str() == "docker.io" && bare == "index.docker.io";
-    let rest = if is_alias { "" } else { bare.strip_prefix(host.as_str())? };
-    let is_above = |part: &str| path.strip_prefix(part).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    (rest.is_empty() || rest.strip_prefix('/').is_some_and(is_above)).then_some(bare.len())
-}
-
-/// Asks `docker-credential-NAME`, as Docker does: the registry's name in, JSON out. No shell, and nothing in an argument.
-async fn ask(name: &str, host: &Host) -> Result<Option<Login>, String> {
-    if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) {
-        return Err(format!("`{}` is no name of a program", super::failure::shown(name)));
-    }
-    let program = format!("docker-credential-{name}");
-    let server = if host.as_str() == "docker.io" { "https://index.docker.io/v1/" } else { host.as_str() };
-    let talk = async {
-        let mut command = Command::new(&program);
-        command.arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
-        let mut child = command.spawn().map_err(|error| format!("could not run `{program}`: {error}"))?;
-        if let Some(mut stdin) = child.stdin.take() {
-            // One that doesn't read is free not to.
-            let _ = stdin.write_all(format!("{server}\n").as_bytes()).await;
-        }
-        let mut answer = Vec::new();
-        if let Some(stdout) = child.stdout.take() {
-            let read = stdout.take(MAX + 1).read_to_end(&mut answer).await;
-            read.map_err(|error| format!("could not read from `{program}`: {error}"))?;
-        }
-        if answer.len() as u64 > MAX {
-            return Err(format!("`{program}` answered with more than {MAX} bytes"));
-        }
-        let status = child.wait().await.map_err(|error| format!("could not wait for `{program}`: {error}"))?;
-        Ok((status, answer))
+    let is_scheme = |scheme: &str| scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("http");
+    let (bare, is_address) = match key.split_once("://") {
+        Some((scheme, bare)) if is_scheme(scheme) => (bare, true),
+        _ => (key, false),
     };
-    let timed_out = |_| Err(format!("`{program}` did not answer within {PATIENCE:?}"));
-    let (status, answer) = tokio::time::timeout(PATIENCE, talk).await.unwrap_or_else(timed_out)?;
-    if !status.success() {
-        // How Docker's own programs say that they have none.
-        if String::from_utf8_lossy(&answer).contains("credentials not found") {
-            return Ok(None);
-        }
-        return Err(format!("`{program}` ended with {status}"));
+    let (named, below) = bare.split_once('/').unwrap_or((bare, ""));
+    let is_alias = host.as_str() == "docker.io"
+        && ["index.docker.io", "registry-1.docker.io"].iter().any(|alias| named.eq_ignore_ascii_case(alias));
+    let is_named = || named.to_ascii_lowercase().parse::<Host>().is_ok_and(|named| named == *host);
+    if !is_alias && !is_named() {
+        return None;
     }
-    match serde_json::from_slice(&answer) {
-        Ok(Answered { username, .. }) if username == TOKEN_USER => Err(identity_token(host)),
-        Ok(Answered { username, secret }) => Ok(Some(Login { user: username, password: secret })),
-        Err(_) => Err(format!("`{program}` did not answer with `Username` and `Secret`")),
+    let below = below.trim_end_matches('/');
+    // The path of an address, or of Docker's, is that of the API.
+    if is_alias || is_address || matches!(below, "" | "v1" | "v2") {
+        return Some(named.len());
     }
+    let is_above = path.strip_prefix(below).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    is_above.then_some(named.len() + 1 + below.len())
 }
 
 fn is_googles(host: &Host) -> bool {
@@ -246,6 +194,17 @@ mod tests {
             ("images.example:5000", "images.example", "acme/web", false),
             ("https://images.example/v2/", "images.example", "acme/web", true),
             ("https://index.docker.io/v1/", "docker.io", "library/debian", true),
+            ("index.docker.io/v1/", "docker.io", "library/debian", true),
+            ("HTTPS://Index.Docker.io/v1/", "docker.io", "library/debian", true),
+            ("docker.io", "docker.io", "library/debian", true),
+            ("images.example/", "images.example", "acme/web", true),
+            ("images.example/v2/", "images.example", "acme/web", true),
+            ("Images.Example", "images.example", "acme/web", true),
+            ("https://IMAGES.example", "images.example", "acme/web", true),
+            ("images.example:443", "images.example", "acme/web", true),
+            ("images.example/acme/", "images.example", "acme/web", true),
+            ("images.example/Acme", "images.example", "acme/web", false),
+            ("https://index.docker.io.evil.example/v1/", "docker.io", "library/debian", false),
         ] {
             assert_eq!(matched(key, &host(of), path).is_some(), expected, "{key} {path}");
         }

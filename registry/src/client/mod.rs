@@ -9,7 +9,9 @@ mod copy;
 mod failure;
 mod http;
 mod login;
+mod program;
 mod reach;
+mod secrets;
 mod session;
 mod upload;
 mod writer;
@@ -31,8 +33,9 @@ use tokio::time::Instant;
 pub use self::{blob::Blob, login::Logins, upload::BlobSource, writer::Writer};
 
 use self::{
-    failure::{Failure, page, patiently, whole},
+    failure::{Failure, page, whole},
     http::{Http, expect},
+    secrets::Secrets,
     session::{Scope, Session},
 };
 use crate::{
@@ -76,6 +79,8 @@ impl Default for ClientOptions {
 pub struct Client {
     http: Http,
     options: ClientOptions,
+    /// What was sent, and is masked in whatever is said.
+    secrets: Arc<Secrets>,
     sessions: Mutex<HashMap<Host, Arc<Session>>>,
 }
 
@@ -91,7 +96,7 @@ impl Client {
     /// # Errors
     /// When there can be no TLS, as a sentence.
     pub fn new(options: ClientOptions) -> Result<Self, String> {
-        Ok(Self { http: Http::new(options.timeout)?, options, sessions: Mutex::default() })
+        Ok(Self { http: Http::new(options.timeout)?, options, secrets: Arc::default(), sessions: Mutex::default() })
     }
 
     /// Makes sure that there is a registry, and that it takes the credential if it wants one.
@@ -106,7 +111,7 @@ impl Client {
                 None => Ok(()),
             }
         };
-        patiently(self.options.timeout, attempt).await.map_err(|failure| failure.into_error("reach", host))
+        self.patiently(self.options.timeout, attempt).await.map_err(|failure| failure.into_error("reach", host))
     }
 
     /// What a reference names: by its digest if it has one, else by its tag; `None` if there is no such thing.
@@ -126,7 +131,7 @@ impl Client {
 
     /// What a tag names; `None` if there is no such tag.
     pub async fn by_tag(&self, repository: &Repository, tag: &Tag) -> Result<Option<Manifest>, Error> {
-        let manifest = patiently(self.options.timeout, || self.get(repository, tag.as_str())).await;
+        let manifest = self.patiently(self.options.timeout, || self.get(repository, tag.as_str())).await;
         manifest.map_err(|failure| failure.into_error("read", &format_args!("{repository}:{tag}")))
     }
 
@@ -141,7 +146,7 @@ impl Client {
                 manifest => Ok(manifest),
             }
         };
-        let manifest = patiently(self.options.timeout, attempt).await;
+        let manifest = self.patiently(self.options.timeout, attempt).await;
         manifest.map_err(|failure| failure.into_error("read", &format_args!("{repository}@{digest}")))
     }
 
@@ -157,7 +162,7 @@ impl Client {
             let manifest = self.get(repository, tag.as_str()).await?;
             Ok(manifest.map(|manifest| manifest.digest().clone()))
         };
-        let digest = patiently(self.options.timeout, attempt).await;
+        let digest = self.patiently(self.options.timeout, attempt).await;
         digest.map_err(|failure| failure.into_error("read", &format_args!("{repository}:{tag}")))
     }
 
@@ -168,13 +173,13 @@ impl Client {
 
     /// How many bytes a blob has; `None` if it isn't there.
     pub async fn blob_size(&self, repository: &Repository, digest: &Digest) -> Result<Option<u64>, Error> {
-        let size = patiently(self.options.timeout, || self.head_blob(repository, digest)).await;
+        let size = self.patiently(self.options.timeout, || self.head_blob(repository, digest)).await;
         size.map_err(|failure| failure.into_error("look for", &format_args!("{repository}@{digest}")))
     }
 
     /// A blob, to be read part by part.
     pub async fn blob(&self, repository: &Repository, blob: &Descriptor) -> Result<Blob, Error> {
-        let opened = patiently(self.options.timeout, || self.open_blob(repository, blob)).await;
+        let opened = self.patiently(self.options.timeout, || self.open_blob(repository, blob)).await;
         opened.map_err(|failure| failure.into_error("read", &format_args!("{repository}@{}", blob.digest)))
     }
 
@@ -193,7 +198,7 @@ impl Client {
             }
             Ok(Bytes::from(bytes))
         };
-        patiently(self.options.timeout, attempt).await.map_err(|failure| failure.into_error("read", &what()))
+        self.patiently(self.options.timeout, attempt).await.map_err(|failure| failure.into_error("read", &what()))
     }
 
     /// What writes a repository that may be written.
@@ -201,13 +206,21 @@ impl Client {
         Writer::new(self, to)
     }
 
+    /// Makes attempts at something; nothing of why one fails shows what was secret of it.
+    async fn patiently<T, F: Future<Output = Result<T, Failure>>>(
+        &self,
+        timeout: Duration,
+        attempt: impl Fn() -> F,
+    ) -> Result<T, Failure> {
+        failure::patiently(timeout, || async { attempt().await.map_err(|failure| failure.masked(&self.secrets)) }).await
+    }
+
     fn session(&self, host: &Host) -> Result<Arc<Session>, Failure> {
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(session) = sessions.get(host) {
             return Ok(session.clone());
         }
-        let session = Session::new(host, self.options.realms.clone(), self.options.logins.clone());
-        let session = Arc::new(session.map_err(Failure::lasting)?);
+        let session = Arc::new(Session::new(host, &self.options, self.secrets.clone())?);
         sessions.insert(host.clone(), session.clone());
         Ok(session)
     }
@@ -265,7 +278,7 @@ impl Client {
                 let Tags { tags } = serde_json::from_slice(&body).map_err(|error| Failure::transient(read(error)))?;
                 Ok((tags.unwrap_or_default(), next))
             };
-            let (found, next) = match patiently(self.options.timeout, attempt).await {
+            let (found, next) = match self.patiently(self.options.timeout, attempt).await {
                 Err(failure) if is_first && failure.is_absent() => return Ok(Vec::new()),
                 page => page?,
             };

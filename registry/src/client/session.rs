@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -19,10 +19,12 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::{
+    ClientOptions,
     challenge::Challenge,
     failure::{Failure, shown, whole},
     http::{Http, expect},
-    login::{Login, Logins},
+    login::{Answers, Login, Logins},
+    secrets::Secrets,
 };
 use crate::Host;
 
@@ -84,6 +86,9 @@ pub(super) struct Session {
     base: Url,
     realms: Vec<Host>,
     logins: Logins,
+    /// What programs said, which are asked once.
+    answers: Answers,
+    secrets: Arc<Secrets>,
     /// What each scope was given, and until when that is used.
     headers: Mutex<HashMap<Scope, (HeaderValue, Instant)>>,
 }
@@ -103,13 +108,24 @@ struct Given {
 }
 
 impl Session {
-    pub(super) fn new(host: &Host, realms: Vec<Host>, logins: Logins) -> Result<Self, String> {
+    pub(super) fn new(host: &Host, options: &ClientOptions, secrets: Arc<Secrets>) -> Result<Self, Failure> {
+        let ClientOptions { logins, realms, .. } = options;
+        logins.ensure_readable().map_err(Failure::credential)?;
         let scheme = if host.is_loopback() { "http" } else { "https" };
         // What everybody calls Docker's registry isn't where it is.
         let server = if host.as_str() == "docker.io" { "registry-1.docker.io" } else { host.as_str() };
         let base = Url::parse(&format!("{scheme}://{server}/v2/"));
-        let base = base.map_err(|error| format!("`{host}` is no address: {error}"))?;
-        Ok(Self { host: host.clone(), base, realms, logins, headers: Mutex::default() })
+        let base = base.map_err(|error| Failure::lasting(format!("`{host}` is no address: {error}")))?;
+        let (realms, logins) = (realms.clone(), logins.clone());
+        Ok(Self {
+            host: host.clone(),
+            base,
+            realms,
+            logins,
+            answers: <_>::default(),
+            secrets,
+            headers: Mutex::default(),
+        })
     }
 
     /// An address of the registry, by segments of its path.
@@ -158,6 +174,7 @@ impl Session {
         let answer = with(request(http.named()), Some(header.clone())).send().await?;
         if matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             self.forget(scope);
+            self.answers.refused().await;
             return Err(self.refused(answer, without).await);
         }
         Ok((answer, Some(header)))
@@ -195,7 +212,10 @@ impl Session {
         challenge: Challenge,
         scope: &Scope,
     ) -> Result<(Option<HeaderValue>, Option<String>), Failure> {
-        let login = self.logins.find(&self.host, &scope.path).await?;
+        let login = self.logins.find(&self.host, &scope.path, &self.answers).await?;
+        if let Some(login) = &login {
+            self.secrets.learn_login(&login.user, &login.password);
+        }
         let none = || format!("there is no credential for `{}`: log in, or set REGISTRY_AUTH_FILE", self.host);
         let (header, lifetime, without) = match challenge {
             Challenge::Basic => {
@@ -241,13 +261,18 @@ impl Session {
         }
         let server = shown(realm.host_str().unwrap_or_default());
         let told = |failure: Failure| failure.said_by(&format!("the token server `{server}` gives no token"));
-        let given = expect(request.send().await?, StatusCode::OK).await.map_err(told)?;
+        let given = request.send().await?;
+        if given.status() == StatusCode::UNAUTHORIZED {
+            self.answers.refused().await;
+        }
+        let given = expect(given, StatusCode::OK).await.map_err(told)?;
         let given = whole(given, MAX_TOKEN).await.map_err(told)?;
         // Nothing of the answer is said: it may be a token.
         let given: Given =
             serde_json::from_slice(&given).map_err(|_| told(Failure::transient("its answer has no token in it")))?;
         let token = given.token.or(given.access_token).filter(|token| !token.is_empty());
         let token = token.ok_or_else(|| told(Failure::transient("its answer has no token in it")))?;
+        self.secrets.learn(&token);
         Ok((token, given.expires_in.map_or(LIFETIME, Duration::from_secs).min(MAX_LIFETIME)))
     }
 

@@ -17,7 +17,14 @@ use reqwest::{
 };
 use tokio::{fs::File, io::AsyncReadExt as _, time::Instant};
 
-use super::{Client, blob::longest, failure::Failure, header, http::expect, session::Scope};
+use super::{
+    Client,
+    blob::{fewest, longest},
+    failure::{Failure, within},
+    header,
+    http::expect,
+    session::Scope,
+};
 use crate::{Descriptor, Repository};
 
 /// How much of a file is read at a time, in bytes.
@@ -62,8 +69,7 @@ impl Client {
             Ok::<_, Failure>((answer, header, is_mounted))
         };
         let timeout = self.options.timeout;
-        let started = tokio::time::timeout(timeout, started).await.map_err(|_| silent(timeout))?;
-        let (started, credential, is_mounted) = started?;
+        let (started, credential, is_mounted) = within(timeout, started).await?;
         if is_mounted {
             return Ok(());
         }
@@ -117,20 +123,17 @@ impl Client {
     }
 }
 
-fn silent(timeout: Duration) -> Failure {
-    Failure::transient(format!("timed out after {timeout:?} waiting for a response"))
-}
-
-/// Ends when nothing was sent for the whole time, or the registry takes longer than it may for what it has, or all in all.
+/// Ends when hardly anything was sent in the whole time, or the registry takes longer than it may for what it has, or all in all.
 async fn stall(sent: &AtomicU64, size: u64, timeout: Duration) -> Failure {
     let until = Instant::now() + longest(size, timeout);
-    let (mut before, mut idle) = (0, 0);
+    let (mut before, mut slow) = (0, 0);
     loop {
         tokio::time::sleep(timeout).await;
         let now = sent.load(Ordering::Relaxed);
-        idle = if now == before { idle + 1 } else { 0 };
+        let is_slow = if now < size { now - before < fewest(timeout) } else { now == before };
+        slow = if is_slow { slow + 1 } else { 0 };
         let patience = if now < size { 1 } else { PUTTING_AWAY };
-        if idle >= patience || now < size && Instant::now() > until {
+        if slow >= patience || now < size && Instant::now() > until {
             return Failure::transient(format!("upload stalled after {now} of {size} bytes"));
         }
         before = now;

@@ -7,14 +7,7 @@ use std::hash::{BuildHasher as _, RandomState};
 
 use reqwest::{StatusCode, header::CONTENT_TYPE};
 
-use super::{
-    Client,
-    blob::longest,
-    failure::{Failure, patiently},
-    http::expect,
-    session::Scope,
-    upload::BlobSource,
-};
+use super::{Client, blob::longest, failure::Failure, http::expect, session::Scope, upload::BlobSource};
 use crate::{Descriptor, Digest, Error, Manifest, Repository, Tag, Writable};
 
 /// The annotation by which a tag that is to go gets a digest that no other tag has. Its value is the tag and a random number.
@@ -45,7 +38,8 @@ impl<'a> Writer<'a> {
         }
         let timeout = self.client.options.timeout;
         // Each part of an attempt has a limit of its own.
-        let put = patiently(longest(blob.size, timeout * 20), || self.client.upload(repository, blob, source)).await;
+        let longest = longest(blob.size, timeout * 20);
+        let put = self.client.patiently(longest, || self.client.upload(repository, blob, source)).await;
         put.map_err(|failure| failure.into_error("upload", &format_args!("{repository}@{}", blob.digest)))
     }
 
@@ -136,7 +130,7 @@ impl<'a> Writer<'a> {
             let answer = session.send(&self.client.http, &Scope::push(repository.path()), request).await?;
             expect(answer, StatusCode::CREATED).await.map(drop)
         };
-        patiently(self.client.options.timeout, attempt).await
+        self.client.patiently(self.client.options.timeout, attempt).await
     }
 
     /// Deletes what has this name. Gone already is fine.
@@ -152,6 +146,6 @@ impl<'a> Writer<'a> {
                 deleted => deleted.map(drop),
             }
         };
-        patiently(self.client.options.timeout, attempt).await
+        self.client.patiently(self.client.options.timeout, attempt).await
     }
 }

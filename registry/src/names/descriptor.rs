@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, str::FromStr};
 
 use bucket::{NameError, text_name};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::digest::Digest;
 
@@ -45,6 +45,17 @@ impl FromStr for MediaType {
     }
 }
 
+/// Most bytes of a part of an image: far above what any registry takes, and far below where sums would overflow.
+const MAX_SIZE: u64 = 1 << 40;
+
+fn size<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    let size = u64::deserialize(from)?;
+    if size > MAX_SIZE {
+        return Err(D::Error::custom(format!("a part has {size} bytes, and at most {MAX_SIZE} are supported")));
+    }
+    Ok(size)
+}
+
 /// A part of an image: what it is, its digest and how long it is. What is unknown in it is passed over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -54,6 +65,7 @@ pub struct Descriptor {
     /// The sum of its bytes.
     pub digest: Digest,
     /// How many bytes it has.
+    #[serde(deserialize_with = "size")]
     pub size: u64,
     /// Of a manifest in an index: what it runs on.
     #[serde(default, skip_serializing_if = "Option::is_none")]

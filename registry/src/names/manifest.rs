@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{descriptor::Descriptor, digest::Digest};
+use super::{descriptor::Descriptor, digest::Digest, unambiguous};
 
 /// Most bytes of a manifest: as the distribution specification recommends, and Docker's registry keeps to.
 pub const MAX_MANIFEST: usize = 4 << 20;
@@ -121,6 +121,10 @@ impl Manifest {
         let wrong = |reason: String| Err(NoManifest(reason));
         if bytes.len() > MAX_MANIFEST {
             return wrong(format!("it has more than {MAX_MANIFEST} bytes"));
+        }
+        // What it is to one reader it must be to all of them: the bytes are passed on.
+        if let Err(error) = unambiguous::ensure(&bytes) {
+            return wrong(format!("{error}"));
         }
         let written: Written = match serde_json::from_slice(&bytes) {
             Ok(written) => written,
@@ -263,12 +267,20 @@ mod tests {
         let many = format!("[{}]", [CONFIG; MAX_PARTS + 1].join(","));
         for (media_type, text, expected) in [
             (ManifestType::OciImage, "<html>".to_owned(), "expected value"),
-            (ManifestType::OciImage, "[".repeat(60_000), "invalid type"),
+            (ManifestType::OciImage, "[".repeat(60_000), "recursion limit exceeded"),
             (ManifestType::OciImage, image("").replace("Version\":2", "Version\":1"), "its schema is 1"),
             (ManifestType::OciImage, index(""), "an image has `config` and `layers`"),
             (ManifestType::OciIndex, image(""), "an index has `manifests`"),
             (ManifestType::OciImage, image(r#","manifests":[]"#), "an image has `config` and `layers`"),
             (ManifestType::OciImage, image(r#","mediaType":"text/html""#), "says that it is `text/html`"),
+            (ManifestType::OciImage, image(r#","layers":[]"#), "it has the key `layers` twice"),
+            (ManifestType::OciImage, image(r#","Layers":[]"#), "some readers take the key `Layers` for another"),
+            (ManifestType::OciImage, image("").replace(r#""size":0"#, r#""size":0,"Size":7"#), "take the key `Size`"),
+            (
+                ManifestType::OciImage,
+                image("").replace(r#""size":0"#, r#""size":1099511627777"#),
+                "at most 1099511627776",
+            ),
             (ManifestType::OciImage, image("").replace("e3b0", "../x"), "invalid digest"),
             (ManifestType::OciImage, image("").replace(r#""size":0"#, r#""size":-1"#), "invalid value"),
             (ManifestType::OciIndex, format!(r#"{{"schemaVersion":2,"manifests":{many}}}"#), "it lists 1001 parts"),

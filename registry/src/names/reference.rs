@@ -96,6 +96,20 @@ mod tests {
     }
 
     #[test]
+    fn the_port_of_tls_is_taken_and_one_registry_has_one_name() {
+        for (written, expected) in [
+            ("images.example:443/web:1", "images.example/web:1"),
+            ("[2001:db8::1]:443/web", "[2001:db8::1]/web"),
+            ("registry:443/web", "registry:443/web"),
+            ("127.0.0.1:443/web", "127.0.0.1:443/web"),
+        ] {
+            assert_eq!(parse(written).unwrap().to_string(), expected);
+            assert_eq!(parse(expected).unwrap(), parse(written).unwrap());
+        }
+        assert!(parse("index.docker.io:443/library/debian").unwrap_err().to_string().contains("known as `docker.io`"));
+    }
+
+    #[test]
     fn what_the_grammar_allows_is_taken_and_comes_back() {
         let long_path = format!("images.example/{}", "a".repeat(240));
         let long_tag = format!("images.example/a:{}", "x".repeat(128));
@@ -125,7 +139,6 @@ mod tests {
             ("nginx:1", "it must be a registry and a path"),
             ("library/nginx", "begin with the registry, as in `images.example/acme/web`"),
             ("https://images.example/web", "leave out `https://`"),
-            ("images.example:443/web", "leave out `:443`"),
             ("docker.io/debian", "`docker.io/library/debian`"),
             ("index.docker.io/library/debian", "it is known as `docker.io`"),
             ("Images.example/web", "write it in lower case"),
@@ -171,7 +184,8 @@ mod tests {
         #[test]
         fn whatever_is_taken_comes_back_and_is_safe(text in "[a-zA-Z0-9.:/@_\\[\\]-]{0,40}|[ -~]{0,40}|\\PC{0,20}") {
             if let Ok(reference) = parse(&text) {
-                prop_assert_eq!(reference.to_string(), &text[..]);
+                prop_assert_eq!(parse(&reference.to_string()), Ok(reference.clone()));
+                prop_assert!(reference.to_string() == text || text.contains(":443/"));
                 prop_assert!(text.bytes().all(|byte| byte.is_ascii_graphic()) && !text.starts_with('-'));
                 prop_assert!(!reference.repository.path().split('/').any(|part| part.starts_with('.')));
             }

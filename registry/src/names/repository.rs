@@ -74,10 +74,12 @@ impl FromStr for Host {
             return wrong("it is known as `docker.io`: write that");
         }
         let host = Self(text.to_owned());
-        if port == Some("443") && !host.is_loopback() {
-            return wrong("leave out `:443`, which is the port without it");
+        // One registry has one name: that is the port without it. On this machine it is another, and what has no dot is a registry
+        // by its port alone.
+        match text.strip_suffix(":443").filter(|name| is_address || name.contains('.')) {
+            Some(name) if !host.is_loopback() => name.parse(),
+            _ => Ok(host),
         }
-        Ok(host)
     }
 }
 

@@ -52,9 +52,9 @@ impl Rule {
     pub fn permit(rule: Option<&Self>, repository: &Repository) -> Result<Writable, NotWritable> {
         let refused = |reason: String| Err(NotWritable { repository: repository.clone(), reason });
         match rule {
-            None => refused("no repository is named; set `repository` in `[images]` of release.toml".to_owned()),
+            None => refused("no rule says which repositories may be".to_owned()),
             Some(rule) if rule.matches(repository) => Ok(Writable(repository.clone())),
-            Some(rule) => refused(format!("`repository = '{rule}'` in `[images]` of release.toml does not match it")),
+            Some(rule) => refused(format!("the rule `{rule}` does not match its whole name")),
         }
     }
 }
@@ -111,7 +111,7 @@ mod tests {
         assert_eq!(permit(rule, "images.example/acme/web").unwrap().repository().path(), "acme/web");
         for other in ["images.example/other/web", "imagesxexample.example/acme/web", "evil.images.example/acme/web"] {
             let error = permit(rule, other).unwrap_err().to_string();
-            assert!(error.starts_with(&format!("`{other}` may not be written: `repository = '")), "{error}");
+            assert!(error.starts_with(&format!("`{other}` may not be written: the rule `")), "{error}");
         }
         for (rule, other) in [("a.example/x|b.example/y", "a.example/xyz"), ("a.example/x$", "a.example/x/y")] {
             assert!(permit(rule, other).is_err(), "{rule} {other}");
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn without_a_rule_nothing_may_be_written() {
         let error = Rule::permit(None, &"images.example/web".parse().unwrap()).unwrap_err().to_string();
-        assert!(error.contains("set `repository` in `[images]` of release.toml"), "{error}");
+        assert!(error.contains("no rule says which repositories may be"), "{error}");
     }
 
     #[test]
