@@ -1,6 +1,7 @@
 //! A blob on its way to a registry: streamed, so that its size costs no memory.
 
 use std::{
+    io::Read as _,
     path::Path,
     sync::{
         Arc,
@@ -15,7 +16,7 @@ use reqwest::{
     Body, StatusCode,
     header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION},
 };
-use tokio::{fs::File, io::AsyncReadExt as _, time::Instant};
+use tokio::{fs::File, io::AsyncReadExt as _, task::spawn_blocking, time::Instant};
 
 use super::{
     Client,
@@ -25,7 +26,10 @@ use super::{
     http::expect,
     session::Scope,
 };
-use crate::{Descriptor, Repository};
+use crate::{
+    Descriptor, Repository,
+    image::{Origin, Part},
+};
 
 /// How much of a file is read at a time, in bytes.
 const CHUNK: usize = 256 << 10;
@@ -40,8 +44,20 @@ pub enum BlobSource<'a> {
     Bytes(&'a Bytes),
     /// In a file.
     File(&'a Path),
+    /// In a part of a file.
+    Part(&'a Part),
     /// In a repository; of the same registry it is mounted, if that can be, and nothing is transferred.
     Repository(&'a Repository),
+}
+
+impl<'a> From<&'a Origin> for BlobSource<'a> {
+    fn from(origin: &'a Origin) -> Self {
+        match origin {
+            Origin::Bytes(bytes) => Self::Bytes(bytes),
+            Origin::Part(part) => Self::Part(part),
+            Origin::Repository(repository) => Self::Repository(repository),
+        }
+    }
 }
 
 impl Client {
@@ -111,6 +127,16 @@ impl Client {
                     Ok((length > 0).then(|| (chunk.freeze(), file)))
                 }))
             }
+            BlobSource::Part(part) => Box::pin(stream::try_unfold(part.reader(), |mut reader| async {
+                let read = spawn_blocking(move || {
+                    let mut chunk = vec![0; CHUNK];
+                    let length = reader.read(&mut chunk)?;
+                    chunk.truncate(length);
+                    Ok::<_, std::io::Error>((chunk, reader))
+                });
+                let (chunk, reader) = read.await.map_err(std::io::Error::other)??;
+                Ok((!chunk.is_empty()).then(|| (Bytes::from(chunk), reader)))
+            })),
             BlobSource::Repository(from) => {
                 let opened = self.open_blob(from, blob).await?;
                 Box::pin(stream::try_unfold(opened, |mut opened| async {

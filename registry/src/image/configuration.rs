@@ -5,12 +5,29 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Map, Value, json};
 
-use crate::{Digest, Platform};
+use crate::{Digest, Platform, names::unambiguous};
 
 /// Most bytes of one: of an image that others made, the history may be long.
 pub(crate) const MAX_SIZE: u64 = 4 << 20;
-/// Most layers of an image.
-pub(crate) const MAX_LAYERS: usize = 500;
+/// Most layers of an image: what runs images mounts no more (Docker, "overlay2").
+pub(crate) const MAX_LAYERS: usize = 127;
+/// What of it counts for how an image is run.
+const KEYS: [&str; 14] = [
+    "architecture",
+    "os",
+    "variant",
+    "created",
+    "config",
+    "rootfs",
+    "history",
+    "diff_ids",
+    "Entrypoint",
+    "Cmd",
+    "Env",
+    "User",
+    "Labels",
+    "WorkingDir",
+];
 
 /// How an image is run, as its variant says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,10 +60,11 @@ impl Configuration {
         }
         let all: Map<String, Value> =
             serde_json::from_slice(json).context("the configuration is not JSON of an image")?;
+        unambiguous::ensure(json, &KEYS).context("the configuration can be read in two ways")?;
         let ids = all.get("rootfs").and_then(|rootfs| rootfs.get("diff_ids")).and_then(Value::as_array);
         let ids = ids.context("the configuration names no layers: this is no image of files")?;
         if ids.len() > MAX_LAYERS {
-            bail!("the image has more than {MAX_LAYERS} layers");
+            bail!("the image has {} layers, and {MAX_LAYERS} are the most", ids.len());
         }
         let id = |id: &Value| id.as_str().unwrap_or_default().parse::<Digest>();
         let diff_ids =
@@ -56,9 +74,10 @@ impl Configuration {
 
     /// That of an image of nothing, for this platform.
     pub fn of_nothing(platform: &Platform) -> Self {
-        let Platform { architecture, os, .. } = platform;
-        let text = |(key, text): (&str, &String)| (key.to_owned(), Value::String(text.clone()));
-        Self { all: [("architecture", architecture), ("os", os)].map(text).into_iter().collect(), diff_ids: Vec::new() }
+        let Platform { architecture, os, variant } = platform;
+        let known = [("architecture", Some(architecture)), ("os", Some(os)), ("variant", variant.as_ref())];
+        let all = known.into_iter().filter_map(|(key, text)| Some((key.to_owned(), Value::String(text?.clone()))));
+        Self { all: all.collect(), diff_ids: Vec::new() }
     }
 
     /// That of an image that has one layer more.
@@ -75,6 +94,13 @@ impl Configuration {
         all.insert("rootfs".to_owned(), json!({ "type": "layers", "diff_ids": self.diff_ids }));
         all.insert("history".to_owned(), Value::Array(history));
         self
+    }
+
+    /// Whether it says what to run.
+    pub(super) fn can_run(&self) -> bool {
+        let config = self.all.get("config");
+        let says = |key: &str| config?.get(key)?.as_array().filter(|words| !words.is_empty());
+        says("Entrypoint").or(says("Cmd")).is_some()
     }
 
     /// The sums of its layers as they are when they are not compressed, the lowest first.
@@ -195,10 +221,15 @@ mod tests {
         let many = json!({ "rootfs": { "diff_ids": vec![id('a'); MAX_LAYERS + 1] } }).to_string();
         for (json, expected) in [
             ("<html>", "is not JSON"),
+            (r#"{"rootfs":{"diff_ids":[]},"config":{},"config":{}}"#, "the key `config` twice"),
+            (
+                r#"{"rootfs":{"diff_ids":[]},"config":{"entrypoint":["/bin/evil"]}}"#,
+                "some readers take the key `entrypoint` for another",
+            ),
             ("[]", "is not JSON of an image"),
             ("{}", "names no layers"),
             (r#"{"rootfs":{"diff_ids":["sha256:0"]}}"#, "names a layer wrongly"),
-            (&many, "more than 500 layers"),
+            (&many, "has 128 layers, and 127 are the most"),
             (&" ".repeat((4 << 20) + 1), "more than 4194304 bytes"),
         ] {
             let refused = format!("{:#}", Configuration::read(json.as_bytes()).unwrap_err());

@@ -1,8 +1,11 @@
 //! A layer that is made of a directory: the same files give the same bytes on every machine, whoever makes it and whenever.
 //!
 //! Entries are sorted, belong to root and have one time. Of their modes only whether the owner may execute a file counts, as
-//! for git. Links are kept as they are and never followed, so nothing from outside of the directory comes in, whoever changes
-//! it meanwhile.
+//! for git; `tmp` and `var/tmp` are as everywhere. Links are kept as they are and never followed, so nothing from outside of the
+//! directory comes in, whoever changes it meanwhile.
+//!
+//! A directory of a layer replaces what a layer below it has there, with its mode and its owner, and a link too. So on a base a
+//! layer has no directories but those that would not be there otherwise, and files below what is a link in every base are refused.
 
 use std::{
     ffi::CString,
@@ -38,6 +41,20 @@ const GIT: &[u8] = b".git";
 /// What a name begins with by which a layer deletes something of those below it (OCI image layer, "Whiteouts").
 const WHITEOUT: &[u8] = b".wh.";
 
+/// What is a link in bases, and leads to where its files belong.
+const LINKS: [(&str, &str); 8] = [
+    ("bin", "usr/bin"),
+    ("sbin", "usr/sbin"),
+    ("lib", "usr/lib"),
+    ("lib32", "usr/lib32"),
+    ("lib64", "usr/lib64"),
+    ("libx32", "usr/libx32"),
+    ("var/run", "run"),
+    ("var/lock", "run/lock"),
+];
+/// Where everybody may write, and remove only what is theirs.
+const TEMPORARY: [&str; 2] = ["tmp", "var/tmp"];
+
 const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::RDONLY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 /// A pipe that somebody puts where a file was keeps nobody waiting.
 const FILE: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
@@ -56,17 +73,21 @@ pub struct Layer {
 }
 
 impl Layer {
-    /// Makes one of what lies in a directory, and writes it to an empty file. `time` is that of all of it, in seconds since 1970.
+    /// Makes one of what lies in a directory, for an image on a base or on nothing, and writes it to an empty file. `time` is that
+    /// of all of it, in seconds since 1970.
     ///
     /// # Errors
-    /// What of it can be part of no layer, or can't be read.
-    pub fn write(root: &Path, time: u64, file: File) -> Result<Self> {
+    /// What of it can be part of no such layer, or can't be read.
+    pub fn write(root: &Path, on_base: bool, time: u64, file: File) -> Result<Self> {
         let shown = || format!("could not open the directory `{}`", root.display());
         let root = open(root, DIRECTORY, Mode::empty()).with_context(shown)?;
         let compressed = GzEncoder::new(Summed::new(BufWriter::new(file)), Compression::default());
         let tar = Builder::new(BufWriter::with_capacity(CHUNK, Summed::new(compressed)));
-        let mut writer = Writer { tar, time, entries: 0, size: 0 };
+        let mut writer = Writer { tar, on_base, time, entries: 0, size: 0 };
         writer.directory(&root, Path::new(""), 0)?;
+        if writer.entries == 0 && !on_base {
+            bail!("there is nothing in the directory: an image is made of what a build puts there");
+        }
         let failed = "could not write the layer";
         let tar = writer.tar.into_inner().context(failed)?;
         let (compressed, diff_id, _) = tar.into_inner().context(failed)?.finish();
@@ -78,18 +99,25 @@ impl Layer {
 
 struct Writer<W: Write> {
     tar: Builder<W>,
+    on_base: bool,
     time: u64,
     entries: usize,
     size: u64,
 }
 
 impl<W: Write> Writer<W> {
-    /// Adds what lies in a directory, which is at `path` of the layer.
+    /// Adds what lies in a directory, which is at `path` of the layer, after the directory itself if it needs an entry.
     fn directory(&mut self, directory: &OwnedFd, path: &Path, depth: usize) -> Result<()> {
         if depth > MAX_DEPTH {
             bail!("`{}` lies more than {MAX_DEPTH} directories deep", shown(path));
         }
         let names = names(directory).with_context(|| format!("could not read the directory `{}`", shown(path)))?;
+        let is_temporary = TEMPORARY.iter().any(|temporary| path == Path::new(temporary));
+        if depth > 0 && (!self.on_base || names.is_empty() || is_temporary) {
+            let mut header = self.header(EntryType::Directory, if is_temporary { 0o1777 } else { 0o755 }, 0);
+            let added = self.tar.append_data(&mut header, path, io::empty());
+            added.with_context(|| format!("could not write the directory `{}`", shown(path)))?;
+        }
         for name in names {
             let path = path.join(std::ffi::OsStr::from_bytes(name.as_bytes()));
             self.entry(directory, &name, &path, depth)?;
@@ -109,9 +137,13 @@ impl<W: Write> Writer<W> {
         let found = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).with_context(failed)?;
         match FileType::from_raw_mode(found.st_mode) {
             FileType::Directory => {
+                let replaced = LINKS.iter().find(|(link, _)| self.on_base && path == Path::new(link));
+                if let Some((path, to)) = replaced {
+                    bail!(
+                        "`{path}` would replace what is a link in the base, and all behind it: put what is in it into `{to}`"
+                    );
+                }
                 let below = openat(directory, name, DIRECTORY, Mode::empty()).with_context(failed)?;
-                let mut header = self.header(EntryType::Directory, 0o755, 0);
-                self.tar.append_data(&mut header, path, io::empty()).with_context(failed)?;
                 self.directory(&below, path, depth + 1)
             }
             FileType::Symlink => {
@@ -237,7 +269,11 @@ mod tests {
     use crate::image::summed::read_to_end;
 
     fn layer(root: &Path) -> Result<Layer, String> {
-        Layer::write(root, 1_732_000_000, tempfile().unwrap()).map_err(|error| format!("{error:#}"))
+        on(root, false)
+    }
+
+    fn on(root: &Path, on_base: bool) -> Result<Layer, String> {
+        Layer::write(root, on_base, 1_732_000_000, tempfile().unwrap()).map_err(|error| format!("{error:#}"))
     }
 
     /// Each entry as `tar -tv` has it.
@@ -299,6 +335,52 @@ mod tests {
         assert_eq!(read_to_end(&made.file).unwrap(), (made.digest.clone(), made.size));
         made.file.rewind().unwrap();
         assert_eq!(read_to_end(GzDecoder::new(&made.file)).unwrap().0, made.diff_id);
+    }
+
+    #[test]
+    fn a_layer_on_a_base_leaves_the_directories_of_the_base_as_they_are() {
+        let root = TempDir::new().unwrap();
+        for directory in ["etc/web/empty", "usr/bin", "tmp", "var/tmp/x", "srv/bin"] {
+            fs::create_dir_all(root.path().join(directory)).unwrap();
+        }
+        for file in ["usr/bin/web", "etc/web/conf", "srv/bin/web"] {
+            fs::write(root.path().join(file), "x").unwrap();
+        }
+        let files = ["644 etc/web/conf x", "644 srv/bin/web x", "644 usr/bin/web x"];
+        let made = ["755 etc/web/empty", "1777 tmp", "1777 var/tmp", "755 var/tmp/x"];
+        let mut expected = [&files[..1], &made[..1], &files[1..2], &made[1..2], &files[2..], &made[2..]].concat();
+        assert_eq!(entries(&mut on(root.path(), true).unwrap()), expected);
+        let nobodys = ["755 etc", "755 etc/web", "755 srv", "755 srv/bin", "755 usr", "755 usr/bin", "755 var"];
+        expected.extend(nobodys);
+        let path = |line: &&str| line.split(' ').nth(1).unwrap().split('/').map(str::to_owned).collect::<Vec<_>>();
+        expected.sort_by_key(path);
+        assert_eq!(entries(&mut layer(root.path()).unwrap()), expected);
+    }
+
+    #[test]
+    fn what_would_replace_a_link_of_the_base_is_refused() {
+        for (directory, to) in [("bin", "usr/bin"), ("lib64", "usr/lib64"), ("var/run", "run")] {
+            let root = TempDir::new().unwrap();
+            fs::create_dir_all(root.path().join(directory)).unwrap();
+            fs::write(root.path().join(directory).join("web"), "").unwrap();
+            let refused = on(root.path(), true).unwrap_err();
+            let expected = format!(
+                "`{directory}` would replace what is a link in the base, and all behind it: put what is in it into `{to}`"
+            );
+            assert_eq!(refused, expected);
+            assert!(layer(root.path()).is_ok(), "without a base it is its own");
+        }
+        let root = TempDir::new().unwrap();
+        symlink("usr/bin", root.path().join("bin")).unwrap();
+        fs::create_dir(root.path().join("library")).unwrap();
+        assert!(on(root.path(), true).is_ok());
+    }
+
+    #[test]
+    fn of_nothing_there_is_a_layer_on_a_base_alone() {
+        let root = TempDir::new().unwrap();
+        assert!(on(root.path(), true).is_ok());
+        assert!(layer(root.path()).unwrap_err().contains("there is nothing in the directory"));
     }
 
     #[test]

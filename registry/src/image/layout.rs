@@ -8,7 +8,7 @@ use rustix::fs::{Mode, OFlags, open, openat};
 use serde::Deserialize;
 
 use super::{Blob, Image, Origin, part::Part, summed};
-use crate::{Descriptor, Digest, MAX_MANIFEST, Manifest};
+use crate::{Descriptor, Digest, MAX_MANIFEST, Manifest, names::unambiguous};
 
 /// How deep indices may list indices.
 const MAX_DEPTH: usize = 4;
@@ -39,7 +39,9 @@ pub(super) fn read(path: &Path) -> Result<Image> {
     if !marker.image_layout_version.starts_with("1.") {
         bail!("its layout has another version than 1");
     }
-    let index: Index = serde_json::from_slice(&small(&root, "index.json")?).context("its `index.json` is none")?;
+    let listed = small(&root, "index.json")?;
+    let index: Index = serde_json::from_slice(&listed).context("its `index.json` is none")?;
+    unambiguous::ensure(&listed, &unambiguous::OF_MANIFEST).context("its `index.json` can be read in two ways")?;
     let [image] = &index.manifests[..] else {
         bail!("it has {} images: write one, of several platforms if need be", index.manifests.len())
     };

@@ -12,11 +12,17 @@ mod layout;
 mod part;
 mod summed;
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use anyhow::{Context as _, Result, bail};
 use bucket::NameError;
 use bytes::Bytes;
+use configuration::MAX_LAYERS;
 pub use configuration::{Configuration, Process};
 pub use layer::Layer;
 pub use part::{Part, PartReader};
@@ -81,7 +87,7 @@ impl Image {
     /// One that has a layer more than its base, or than nothing. `created` is its time, as in `2026-11-26T23:30:00Z`.
     ///
     /// # Errors
-    /// That the base is none on which something can be built.
+    /// That the base is none on which something can be built, or that nobody could run the image.
     pub fn make(base: Option<&Base>, layer: Layer, process: &Process, created: &str) -> Result<Self> {
         let (mut layers, mut blobs, mut annotations) = (Vec::new(), Vec::new(), BTreeMap::new());
         if let Some(base) = base {
@@ -96,11 +102,17 @@ impl Image {
         layers.push(own.clone());
         let part = Part::whole(layer.file, layer.size);
         blobs.push(Blob { descriptor: own, origin: Origin::Part(part) });
+        if layers.len() > MAX_LAYERS {
+            bail!("the base has {} layers, and with its own the image may have {MAX_LAYERS}", layers.len() - 1);
+        }
         let below = match base {
             Some(base) => base.configuration.clone(),
-            None => Configuration::of_nothing(&Platform::here()),
+            None => Configuration::of_nothing(&Platform::here()?),
         };
         let configuration = below.with_layer(process, created, &layer.diff_id);
+        if !configuration.can_run() {
+            bail!("nobody could run the image, because it doesn't say what: give its variant an `entrypoint`");
+        }
         let config = Blob::of_bytes(MediaType::CONFIG, configuration.to_json());
         let manifest = Manifest::image(&config.descriptor, &layers, &annotations)?;
         blobs.push(config);
@@ -118,6 +130,13 @@ impl Image {
         };
         let mut image = read.with_context(|| format!("could not read the image `{built}`"))?;
         image.blobs = each_once(image.blobs);
+        for manifest in &image.manifests {
+            if let Content::Image { layers, .. } = manifest.content()
+                && layers.len() > MAX_LAYERS
+            {
+                bail!("the image `{built}` has {} layers, and {MAX_LAYERS} are the most", layers.len());
+            }
+        }
         Ok(image)
     }
 
@@ -168,15 +187,28 @@ impl Blob {
 
 impl Platform {
     /// That of this machine, which programs that are built here run on.
-    pub fn here() -> Self {
-        let architecture = match std::env::consts::ARCH {
-            "x86_64" => "amd64",
-            "aarch64" => "arm64",
-            "x86" => "386",
-            "powerpc64" => "ppc64le",
-            other => other,
+    ///
+    /// # Errors
+    /// That it is not known how images call it.
+    pub fn here() -> Result<Self> {
+        Self::called(std::env::consts::ARCH, cfg!(target_endian = "little"))
+    }
+
+    /// That of an architecture as Rust calls it.
+    fn called(architecture: &str, is_little: bool) -> Result<Self> {
+        let (architecture, variant) = match (architecture, is_little) {
+            ("x86_64", _) => ("amd64", None),
+            ("x86", _) => ("386", None),
+            ("aarch64", true) => ("arm64", None),
+            // As Debian's armhf.
+            ("arm", true) => ("arm", Some("v7")),
+            ("powerpc64", true) => ("ppc64le", None),
+            ("riscv64", _) => ("riscv64", None),
+            ("s390x", _) => ("s390x", None),
+            ("loongarch64", _) => ("loong64", None),
+            (other, _) => bail!("it is not known how images call the architecture `{other}` of this machine"),
         };
-        Self { architecture: architecture.to_owned(), os: "linux".to_owned(), variant: None }
+        Ok(Self { architecture: architecture.to_owned(), os: "linux".to_owned(), variant: variant.map(str::to_owned) })
     }
 }
 
@@ -192,6 +224,23 @@ fn each_once(blobs: Vec<Blob>) -> Vec<Blob> {
 
 fn media_type(known: &str) -> MediaType {
     known.parse().expect("a media type that is known is one")
+}
+
+impl Built {
+    /// The file or the directory.
+    pub fn path(&self) -> &Path {
+        let (Self::DockerArchive(path) | Self::Layout(path)) = self;
+        path
+    }
+
+    /// The same kind of thing at another place.
+    #[must_use]
+    pub fn at(&self, path: PathBuf) -> Self {
+        match self {
+            Self::DockerArchive(_) => Self::DockerArchive(path),
+            Self::Layout(_) => Self::Layout(path),
+        }
+    }
 }
 
 impl FromStr for Built {

@@ -17,7 +17,12 @@ fn digest(byte: u8) -> Digest {
 fn layer() -> Layer {
     let root = TempDir::new().unwrap();
     fs::write(root.path().join("web"), "web").unwrap();
-    Layer::write(root.path(), 7, tempfile().unwrap()).unwrap()
+    Layer::write(root.path(), false, 7, tempfile().unwrap()).unwrap()
+}
+
+/// What is run.
+fn web() -> Process {
+    Process { entrypoint: vec!["/web".to_owned()], ..Process::default() }
 }
 
 fn content(blob: &Blob) -> Vec<u8> {
@@ -64,19 +69,74 @@ fn base(media_type: &str, layers: usize) -> Base {
 
 #[test]
 fn an_image_on_nothing_is_its_layer_and_the_same_every_time() {
-    let made = Image::make(None, layer(), &Process::default(), CREATED).unwrap();
+    let made = Image::make(None, layer(), &web(), CREATED).unwrap();
     ensure_whole(&made);
     assert_eq!(made.manifest().blobs().len(), 2);
-    let again = Image::make(None, layer(), &Process::default(), CREATED).unwrap();
+    let again = Image::make(None, layer(), &web(), CREATED).unwrap();
     assert_eq!(made.manifest().bytes(), again.manifest().bytes());
-    let other = Process { user: Some("www-data".to_owned()), ..Process::default() };
+    let other = Process { user: Some("www-data".to_owned()), ..web() };
     assert_ne!(Image::make(None, layer(), &other, CREATED).unwrap().manifest().digest(), made.manifest().digest());
+}
+
+/// Whoever changes these bytes makes other images of what was published before.
+#[test]
+fn the_bytes_of_an_image_are_what_they_always_were() {
+    let made = Image::make(None, layer(), &web(), CREATED).unwrap();
+    let Content::Image { config, layers } = made.manifest().content() else { panic!("an image") };
+    let ids = Configuration::read(&content(made.blobs.last().unwrap())).unwrap().diff_ids().to_vec();
+    let mut digests = vec![&ids[0], &layers[0].digest];
+    let mut expected = vec![
+        "sha256:3aac13fc656c5de9e4955f8ad02cea89293c8b89d7274daa404d2a2fe882e807",
+        "sha256:c5e52594619f0eba23f9007acc8fa4ca78a88edb9aebaf8c66ecd7f559592c34",
+    ];
+    // A configuration says for which architecture it is.
+    if Platform::here().unwrap().architecture == "amd64" {
+        digests.extend([&config.digest, made.manifest().digest()]);
+        expected.extend([
+            "sha256:5e7e4d36cc90d77787e99f591f677314bcdd92364e97d2fc9a534b938b109867",
+            "sha256:663100354f9fae517ac1634488532ba4a61f86522f32c038a0d7e19cc4fe56d0",
+        ]);
+    }
+    let digests: Vec<String> = digests.into_iter().map(ToString::to_string).collect();
+    assert_eq!(digests, expected);
+}
+
+#[test]
+fn what_nobody_could_run_or_mount_is_refused() {
+    let silent = Image::make(None, layer(), &Process::default(), CREATED).unwrap_err().to_string();
+    assert!(silent.contains("nobody could run the image") && silent.contains("`entrypoint`"), "{silent}");
+    let mut full = base("application/vnd.docker.image.rootfs.diff.tar.gzip", 127);
+    let ids: Vec<Digest> = (0..127).map(digest).collect();
+    let json = json!({ "architecture": "arm64", "os": "linux", "rootfs": { "diff_ids": ids } }).to_string();
+    full.configuration = Configuration::read(json.as_bytes()).unwrap();
+    let refused = Image::make(Some(&full), layer(), &web(), CREATED).unwrap_err().to_string();
+    assert!(refused.contains("the base has 127 layers"), "{refused}");
+    let layers = vec![&b"one"[..]; 128];
+    let directory = TempDir::new().unwrap();
+    let (configuration, listed) = (configuration_of(&layers), manifest_json(&["l"; 128]));
+    let files: [(&str, &[u8]); 3] = [("l", b"one"), ("c.json", &configuration), ("manifest.json", &listed)];
+    let refused = refusal(&archive(&directory.path().join("image.tar"), &files));
+    assert!(refused.contains("has 128 layers, and 127 are the most"), "{refused}");
+}
+
+#[test]
+fn architectures_have_the_names_that_images_know() {
+    for (ours, is_little, expected) in
+        [("x86_64", true, "amd64 None"), ("arm", true, "arm Some(\"v7\")"), ("powerpc64", true, "ppc64le None")]
+    {
+        let Platform { architecture, variant, .. } = Platform::called(ours, is_little).unwrap();
+        assert_eq!(format!("{architecture} {variant:?}"), expected);
+    }
+    for (unknown, is_little) in [("powerpc64", false), ("sparc64", false), ("m68k", false)] {
+        let refused = Platform::called(unknown, is_little).unwrap_err().to_string();
+        assert!(refused.contains(&format!("the architecture `{unknown}` of this machine")), "{refused}");
+    }
 }
 
 #[test]
 fn an_image_on_a_base_names_its_layers_and_where_they_are() {
     let base = base("application/vnd.docker.image.rootfs.diff.tar.gzip", 2);
-    let made = Image::make(Some(&base), layer(), &Process::default(), CREATED).unwrap();
+    let made = Image::make(Some(&base), layer(), &web(), CREATED).unwrap();
     ensure_whole(&made);
     let Content::Image { layers, .. } = made.manifest().content() else { panic!("an image") };
     let digests: Vec<_> = layers.iter().map(|layer| layer.digest.clone()).collect();
@@ -95,7 +155,7 @@ fn on_what_is_no_whole_image_nothing_is_built() {
         ("application/vnd.docker.image.rootfs.diff.tar.gzip", 3, "has 3 layers, and its configuration 2"),
         ("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", 2, "can't be passed on"),
     ] {
-        let refused = Image::make(Some(&base(media_type, layers)), layer(), &Process::default(), CREATED).unwrap_err();
+        let refused = Image::make(Some(&base(media_type, layers)), layer(), &web(), CREATED).unwrap_err();
         assert!(refused.to_string().contains(expected), "{refused}");
     }
 }
@@ -149,16 +209,58 @@ fn an_archive_of_docker_is_read_where_it_lies() {
     assert_eq!(image.blobs.len(), 3, "a layer that is there twice is uploaded once");
 }
 
+/// Before its version 25, Docker wrote of equal layers the first, and links to it.
+#[test]
+fn of_an_older_archive_links_between_layers_are_followed() {
+    let directory = TempDir::new().unwrap();
+    let at = directory.path().join("image.tar");
+    let write = |links: &[(&str, &str)]| {
+        let files: [(&str, &[u8]); 3] = [
+            ("a1/layer.tar", b"one"),
+            ("c.json", &configuration_of(&[b"one", b"one", b"one"])),
+            ("manifest.json", &manifest_json(&["a1/layer.tar", "b2/layer.tar", "c3/layer.tar"])),
+        ];
+        let built = archive(&at, &files);
+        let mut content = fs::read(&at).unwrap();
+        content.truncate(content.len() - 1024);
+        let mut tar = tar::Builder::new(content);
+        for (name, to) in links {
+            let mut header = tar::Header::new_ustar();
+            header.set_entry_type(tar::EntryType::Symlink);
+            header.set_size(0);
+            tar.append_link(&mut header, name, to).unwrap();
+        }
+        fs::write(&at, tar.into_inner().unwrap()).unwrap();
+        built
+    };
+    let image =
+        Image::read(&write(&[("b2/layer.tar", "../a1/layer.tar"), ("c3/layer.tar", "../b2/layer.tar")])).unwrap();
+    ensure_whole(&image);
+    let Content::Image { layers, .. } = image.manifest().content() else { panic!("an image") };
+    assert_eq!((layers.len(), image.blobs.len()), (3, 2));
+    for (links, expected) in [
+        (&[("b2/layer.tar", "../../etc/shadow")][..], "`b2/layer.tar` is a link that leads out of it"),
+        (&[("b2/layer.tar", "/etc/shadow")], "leads out of it"),
+        (&[("b2/layer.tar", "layer.tar")], "there is no `b2/layer.tar` in it"),
+        (&[("a1/layer.tar", "../b2/layer.tar")], "`a1/layer.tar` is in it twice"),
+    ] {
+        let refused = refusal(&write(links));
+        assert!(refused.contains(expected), "{refused}");
+    }
+}
+
 #[test]
 fn an_archive_that_is_not_what_it_says_is_refused() {
     let directory = TempDir::new().unwrap();
     let at = directory.path().join("image.tar");
     let (configuration, layers) = (configuration_of(&[b"one"]), manifest_json(&["l"]));
     let two = json!([{ "Config": "c.json", "Layers": [] }, { "Config": "c.json", "Layers": [] }]).to_string();
-    let cases: [(Files<'_>, &str); 8] = [
+    let cases: [(Files<'_>, &str); 10] = [
         (&[], "there is no `manifest.json`"),
         (&[("manifest.json", b"{}")], "`manifest.json` is not that of an archive"),
         (&[("manifest.json", two.as_bytes())], "it has 2 images: save one"),
+        (&[("manifest.json", br#"[{"Config":"c","Layers":[],"layers":["x"]}]"#)], "`manifest.json` is not that of"),
+        (&[("manifest.json", br#"[{"Config":"c","Layers":[],"RepoTags":1,"RepoTags":2}]"#)], "`RepoTags` twice"),
         (&[("manifest.json", &layers)], "there is no `c.json`"),
         (&[("manifest.json", &layers), ("c.json", &configuration)], "there is no `l`"),
         (&[("manifest.json", &layers), ("c.json", &configuration), ("l", b"two")], "as the configuration says"),

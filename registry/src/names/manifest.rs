@@ -123,7 +123,7 @@ impl Manifest {
             return wrong(format!("it has more than {MAX_MANIFEST} bytes"));
         }
         // What it is to one reader it must be to all of them: the bytes are passed on.
-        if let Err(error) = unambiguous::ensure(&bytes) {
+        if let Err(error) = unambiguous::ensure(&bytes, &unambiguous::OF_MANIFEST) {
             return wrong(format!("{error}"));
         }
         let written: Written = match serde_json::from_slice(&bytes) {

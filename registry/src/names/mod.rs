@@ -7,4 +7,4 @@ pub(crate) mod reference;
 pub(crate) mod repository;
 pub(crate) mod rule;
 pub(crate) mod tag;
-mod unambiguous;
+pub(crate) mod unambiguous;

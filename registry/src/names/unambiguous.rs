@@ -9,7 +9,7 @@ use std::{collections::HashSet, fmt};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 /// The keys that are read of a manifest, and those that other readers go by.
-const KNOWN: [&str; 18] = [
+pub(crate) const OF_MANIFEST: [&str; 18] = [
     "schemaVersion",
     "mediaType",
     "artifactType",
@@ -31,15 +31,15 @@ const KNOWN: [&str; 18] = [
 ];
 
 /// What has keys that anybody may choose.
-const FREE: &str = "annotations";
+const FREE: [&str; 5] = ["annotations", "Labels", "ExposedPorts", "Volumes", "Healthcheck"];
 
-/// Makes sure that JSON says the same to everybody.
+/// Makes sure that JSON says the same to everybody, of which these keys are known.
 ///
 /// # Errors
 /// Which key it is that doesn't, or what is no JSON.
-pub(crate) fn ensure(json: &[u8]) -> Result<(), serde_json::Error> {
+pub(crate) fn ensure(json: &[u8], known: &[&str]) -> Result<(), serde_json::Error> {
     let mut read = serde_json::Deserializer::from_slice(json);
-    Part { is_free: false }.deserialize(&mut read)?;
+    Part { known, is_free: false }.deserialize(&mut read)?;
     read.end()
 }
 
@@ -60,12 +60,14 @@ fn shown(key: &str) -> String {
 
 /// A part of a document.
 #[derive(Clone, Copy)]
-struct Part {
+struct Part<'a> {
+    /// Keys that somebody goes by.
+    known: &'a [&'a str],
     /// Whether its keys are names that somebody chose.
     is_free: bool,
 }
 
-impl<'de> DeserializeSeed<'de> for Part {
+impl<'de> DeserializeSeed<'de> for Part<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
@@ -73,7 +75,7 @@ impl<'de> DeserializeSeed<'de> for Part {
     }
 }
 
-impl<'de> Visitor<'de> for Part {
+impl<'de> Visitor<'de> for Part<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -105,7 +107,7 @@ impl<'de> Visitor<'de> for Part {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
-        while elements.next_element_seed(Self { is_free: false })?.is_some() {}
+        while elements.next_element_seed(Self { is_free: false, ..self })?.is_some() {}
         Ok(())
     }
 
@@ -113,14 +115,14 @@ impl<'de> Visitor<'de> for Part {
         let mut seen = HashSet::new();
         while let Some(key) = entries.next_key::<String>()? {
             let folded = folded(&key);
-            if !self.is_free && KNOWN.iter().any(|known| *known != key && self::folded(known) == folded) {
+            if !self.is_free && self.known.iter().any(|known| *known != key && self::folded(known) == folded) {
                 return Err(A::Error::custom(format!("some readers take the key `{}` for another", shown(&key))));
             }
-            let is_free = !self.is_free && key == FREE;
+            let is_free = !self.is_free && FREE.contains(&key.as_str());
             if !seen.insert(if self.is_free { key.clone() } else { folded }) {
                 return Err(A::Error::custom(format!("it has the key `{}` twice", shown(&key))));
             }
-            entries.next_value_seed(Self { is_free })?;
+            entries.next_value_seed(Self { is_free, ..self })?;
         }
         Ok(())
     }
@@ -146,7 +148,7 @@ mod tests {
             (r#"{"newer":1,"NEWER":2}"#, "it has the key `NEWER` twice"),
             (r"{} {}", "trailing characters"),
         ] {
-            let said = ensure(json.as_bytes()).err().map(|error| error.to_string()).unwrap_or_default();
+            let said = ensure(json.as_bytes(), &OF_MANIFEST).err().map(|error| error.to_string()).unwrap_or_default();
             assert!(said.contains(expected) && said.is_empty() == expected.is_empty(), "{json}: {said}");
         }
     }
