@@ -41,6 +41,9 @@ pub struct Image {
     pub digest: Sha256,
     /// What kind of manifest that is.
     pub media_type: String,
+    /// The image that it was built on, with its digest, as far as that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
     /// When it was recorded, by the bucket's clock.
     pub time: Timestamp,
     /// The commit of the branch that it counts as; without it, that of its tag.
@@ -141,18 +144,18 @@ fn word(text: &str) -> String {
 }
 
 /// A sum as registries write it: `sha256:` and its digits.
-mod digest {
+pub(crate) mod digest {
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
 
     use crate::Sha256;
 
     const ALGORITHM: &str = "sha256:";
 
-    pub(super) fn serialize<S: Serializer>(sum: &Sha256, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(sum: &Sha256, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&format_args!("{ALGORITHM}{sum}"))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Sha256, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Sha256, D::Error> {
         let text = String::deserialize(deserializer)?;
         let sum = text.strip_prefix(ALGORITHM).ok_or_else(|| D::Error::custom("a digest must begin with `sha256:`"))?;
         sum.parse().map_err(D::Error::custom)

@@ -136,7 +136,7 @@ pub use rollout::{
     Budget, Driven, Rollout, RolloutHead, RolloutRules, RolloutStage, RolloutSummary, Uncounted, Undo, Verdict, Wave,
     WaveRow, Written,
 };
-pub use run::{KeptArtifact, PipelineRun, PublishedRelease, Run, RunResult, StageResult, StageRun};
+pub use run::{KeptArtifact, PipelineRun, PublishedImage, PublishedRelease, Run, RunResult, StageResult, StageRun};
 pub use run_id::{RunId, RunPlace};
 pub use run_record::{PipelineHead, RunHead, RunSummary};
 pub use server_document::{DocumentSummary, Entry, ServerDocument};

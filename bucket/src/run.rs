@@ -80,6 +80,12 @@ pub struct PipelineRun {
     /// How many more there were than fit.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub releases_left_out: usize,
+    /// The images that its stages published.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<PublishedImage>,
+    /// How many more there were than fit.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub images_left_out: usize,
     /// The files of its stages that are kept.
     #[serde(default)]
     pub artifacts: Vec<KeptArtifact>,
@@ -126,6 +132,20 @@ pub struct PublishedRelease {
     /// Where it lies, if it is a candidate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub candidate: Option<String>,
+}
+
+/// An image that a stage published.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PublishedImage {
+    /// The stage.
+    pub stage: StageName,
+    /// What it is called, with its registry. Foreign text to whoever reads it.
+    pub name: String,
+    /// Its tag, that is the same.
+    pub tag: String,
+    /// The sum of its manifest.
+    #[serde(with = "crate::image::digest")]
+    pub digest: Sha256,
 }
 
 /// A file of a stage that is kept in the bucket.
@@ -221,6 +241,11 @@ impl StageResult {
 }
 
 impl PipelineRun {
+    /// Whether it says of any stage what became of it.
+    fn says_more(&self) -> bool {
+        !self.stages.is_empty() || !self.releases.is_empty() || !self.images.is_empty()
+    }
+
     /// How this pipeline ended in a run that ended so, or goes on.
     pub fn result(&self, run: &RunResult) -> RunResult {
         let has = |result: StageResult| self.stages.iter().any(|stage| stage.result == result);
@@ -285,10 +310,11 @@ impl Run {
             for pipeline in pipelines {
                 halve(&mut pipeline.artifacts, &mut pipeline.artifacts_left_out);
             }
-        } else if pipelines.iter().any(|pipeline| !pipeline.stages.is_empty() || !pipeline.releases.is_empty()) {
+        } else if pipelines.iter().any(PipelineRun::says_more) {
             for pipeline in pipelines {
                 halve(&mut pipeline.stages, &mut pipeline.stages_left_out);
                 halve(&mut pipeline.releases, &mut pipeline.releases_left_out);
+                halve(&mut pipeline.images, &mut pipeline.images_left_out);
             }
         } else if !pipelines.is_empty() {
             halve(pipelines, &mut self.pipelines_left_out);

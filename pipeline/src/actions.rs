@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 
 use crate::{
     fields::{Fields, command, duration, list, name, number, path, template, text, truth},
+    image::{self, Image},
     problem::{Place, Problems},
     stage::SETUP,
     template::{Template, check_name},
@@ -32,6 +33,8 @@ pub enum Action {
     Copy(Vec<Copy>),
     /// Makes a release of a package.
     Publish(Publish),
+    /// Puts an image into a registry.
+    Image(Image),
     /// Tries a release on a server.
     Deploy(Deploy),
     /// Moves channels forward.
@@ -152,7 +155,7 @@ impl Action {
             Self::Build(_) => 0,
             Self::Run(_) => 1,
             Self::Copy(_) => 2,
-            Self::Publish(_) => 3,
+            Self::Publish(_) | Self::Image(_) => 3,
             Self::Deploy(_) => 4,
             Self::Channel(_) => 5,
             Self::Exports(_) => 6,
@@ -166,6 +169,7 @@ impl Action {
             Self::Run(_) => vec!["output"],
             Self::Copy(_) => vec!["artifacts"],
             Self::Publish(_) => vec!["release"],
+            Self::Image(_) => vec!["imageName", "imageTag", "imageDigest"],
             Self::Deploy(_) => vec!["generation"],
             Self::Channel(_) => Vec::new(),
             Self::Exports(exports) => exports.iter().map(|export| export.name.as_str()).collect(),
@@ -178,6 +182,7 @@ impl Action {
             Self::Build(_) | Self::Copy(_) | Self::Channel(_) => Vec::new(),
             Self::Run(run) => run.arguments.iter().chain(run.env.values()).collect(),
             Self::Publish(publish) => vec![&publish.note],
+            Self::Image(image) => image.templates().collect(),
             Self::Deploy(deploy) => [&deploy.server, &deploy.release].into_iter().chain(&deploy.test).collect(),
             Self::Exports(exports) => exports.iter().map(|export| &export.value).collect(),
         }
@@ -276,64 +281,98 @@ fn file(node: &Node, own: &str, archive: bool, problems: &mut Problems) -> Optio
     Some(Copy { place: node.place, destination: source.clone(), source, from: own.to_owned(), archive })
 }
 
-/// What `publish` says: a release, and files for the bucket.
-pub(crate) fn publish(node: &Node, own: &str, problems: &mut Problems) -> (Option<Publish>, Vec<Copy>) {
-    let (mut publish, mut copies) = (None, Vec::new());
-    let mut add = |found: Option<Publish>, problems: &mut Problems| {
-        let Some(found) = found else { return };
-        if publish.is_some() {
+/// What a stage publishes.
+#[derive(Debug, Default)]
+pub(crate) struct Published {
+    /// A release.
+    pub(crate) package: Option<Publish>,
+    /// An image.
+    pub(crate) image: Option<Image>,
+    /// Files for the bucket.
+    pub(crate) files: Vec<Copy>,
+}
+
+impl Published {
+    fn add_package(&mut self, found: Option<Publish>, problems: &mut Problems) {
+        if let (Some(_), Some(found)) = (&self.package, &found) {
             problems.add(found.place, "a stage publishes one package: give the other a stage of its own");
         }
-        publish.get_or_insert(found);
-    };
-    let elsewhere = [("image", IMAGES), ("tags", IMAGES)];
-    let archived = |node: &Node, problems: &mut Problems| -> Vec<Copy> {
+        self.package = self.package.take().or(found);
+    }
+
+    fn add_image(&mut self, found: Option<Image>, problems: &mut Problems) {
+        if let (Some(_), Some(found)) = (&self.image, &found) {
+            problems.add(found.place, "a stage publishes one image: give the other a stage of its own");
+        }
+        self.image = self.image.take().or(found);
+    }
+
+    fn add_files(&mut self, node: &Node, own: &str, problems: &mut Problems) {
         let files = list(node, "the files", problems);
-        files.iter().filter_map(|node| file(node, own, true, problems)).collect()
-    };
+        self.files.extend(files.iter().filter_map(|node| file(node, own, true, problems)));
+    }
+}
+
+/// A map, or in the older spelling a list.
+pub(crate) fn publish(node: &Node, own: &str, problems: &mut Problems) -> Published {
+    let mut published = Published::default();
     if let Value::List(items) = &node.value {
         for node in items {
             let mut fields = Fields::of(node, "an entry of `publish`", problems);
             let kind = fields.take("type").and_then(|kind| text(kind, "`type`", problems));
+            let mut known = vec!["type"];
             match kind {
-                Some("package") => add(package(node, &mut fields, problems), problems),
-                Some("files") => match fields.take("paths") {
-                    Some(paths) => copies.extend(archived(paths, problems)),
-                    None => problems.add(node.place, "an entry of type `files` lacks `paths`"),
-                },
+                Some("package") => {
+                    published.add_package(package(node, &mut fields, problems), problems);
+                    known.extend(["name", "note"]);
+                }
                 Some("image") => {
-                    problems.add(node.place, IMAGES);
-                    continue;
+                    published.add_image(image::of_fields(node.place, &mut fields, problems), problems);
+                    known.extend(image::KEYS);
+                }
+                Some("files") => {
+                    match fields.take("paths") {
+                        Some(paths) => published.add_files(paths, own, problems),
+                        None => problems.add(node.place, "an entry of type `files` lacks `paths`"),
+                    }
+                    known.push("paths");
                 }
                 Some(other) => {
                     let other = console::cut(other, 40);
-                    problems.add(node.place, format!("`type` is `package` or `files`, not `{other}`"));
+                    problems.add(node.place, format!("`type` is `package`, `image` or `files`, not `{other}`"));
                     continue;
                 }
-                None => problems.add(node.place, "an entry of `publish` lacks `type`: `package` or `files`"),
+                None => {
+                    problems.add(node.place, "an entry of `publish` lacks `type`: `package`, `image` or `files`");
+                    continue;
+                }
             }
-            fields.end(&["type", "name", "note", "paths"], &elsewhere, problems);
+            fields.end(&known, &image::ELSEWHERE, problems);
         }
-        return (publish, copies);
+        return published;
     }
     let mut fields = Fields::of(node, "`publish`", problems);
     if let Some(node) = fields.take("package") {
         let mut of_package = Fields::of(node, "`package`", problems);
-        add(package(node, &mut of_package, problems), problems);
-        of_package.end(&["name", "note"], &elsewhere, problems);
+        published.add_package(package(node, &mut of_package, problems), problems);
+        of_package.end(&["name", "note"], &[], problems);
+    }
+    if let Some(node) = fields.take("image") {
+        published.add_image(image::image(node, problems), problems);
     }
     if let Some(files) = fields.take("files") {
-        copies.extend(archived(files, problems));
+        published.add_files(files, own, problems);
     }
     let says_nothing = matches!(&node.value, Value::Map(entries) if entries.is_empty());
     if says_nothing {
-        problems.add(node.place, "`publish` says nothing: `package: { name: APP }` makes a release");
+        problems.add(
+            node.place,
+            "`publish` says nothing: `package: { name: APP }` makes a release, `image: true` an image",
+        );
     }
-    fields.end(&["package", "files"], &elsewhere, problems);
-    (publish, copies)
+    fields.end(&["package", "image", "files"], &[], problems);
+    published
 }
-
-const IMAGES: &str = "images are not published: `publish: { package: { name: APP } }` makes a release of a package";
 
 fn package(written: &Node, fields: &mut Fields, problems: &mut Problems) -> Option<Publish> {
     let place = written.place;

@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::{
     actions::{Action, Export},
     config::{self, Pipeline, Pipelines},
+    image,
     problem::{Place, Problem, Problems, hint},
     stage::{SETUP, SETUP_VALUES, Stage},
     template::Template,
@@ -25,6 +26,8 @@ pub const FILE: &str = ".pipeline/config.yaml";
 /// What has to be known to check a file.
 #[derive(Clone, Copy)]
 pub struct Known<'a> {
+    /// What the project is called, if that is known: images are called like it.
+    pub project: Option<&'a str>,
     /// The packages of `release.toml`.
     pub packages: &'a [&'a str],
     /// The pipelines that are to run; all of them without any. Only they need to be allowed what they do.
@@ -39,9 +42,9 @@ pub struct Known<'a> {
 
 impl fmt::Debug for Known<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { packages, chosen, allowed, require_trial, refused: _ } = self;
+        let Self { project, packages, chosen, allowed, require_trial, refused: _ } = self;
         let mut shown = f.debug_struct("Known");
-        shown.field("packages", packages).field("chosen", chosen);
+        shown.field("project", project).field("packages", packages).field("chosen", chosen);
         shown.field("allowed", allowed).field("require_trial", require_trial);
         shown.finish_non_exhaustive()
     }
@@ -72,7 +75,7 @@ pub fn read(
 ) -> Result<Checked, Vec<Problem>> {
     let mut problems = Problems::of(FILE);
     let Some((pipelines, disordered)) = config::read(config, &mut problems) else { return Err(problems.into_found()) };
-    let (mut warnings, mut others) = (Problems::of(FILE), Vec::new());
+    let (mut warnings, mut others, mut doubtful) = (Problems::of(FILE), Vec::new(), Vec::new());
     let mut files: BTreeMap<&str, Option<Variants>> = BTreeMap::new();
     let mut of_pipelines = BTreeMap::new();
     for pipeline in &pipelines.pipelines {
@@ -81,8 +84,9 @@ pub fn read(
                 let path = format!("{DIRECTORY}/{}", pipeline.variants);
                 match file(&path) {
                     Ok(content) => {
-                        let mut problems = Problems::of(path);
-                        let variants = variants::read(&content, &mut problems);
+                        let (mut problems, mut doubts) = (Problems::of(path.clone()), Problems::of(path));
+                        let variants = variants::read(&content, &mut problems, &mut doubts);
+                        doubtful.extend(doubts.into_found());
                         let mistakes = problems.into_found();
                         let is_right = mistakes.is_empty();
                         others.extend(mistakes);
@@ -104,10 +108,12 @@ pub fn read(
         Checking { pipeline, known, is_ordered }.check(of_it, &mut problems, &mut warnings);
         of_pipelines.extend(of_it.map(|variants| (pipeline.name.clone(), variants.clone())));
     }
+    image::check_twice(&pipelines.pipelines, known.project, &mut problems);
     let mut found = problems.into_found();
     found.extend(others);
     if found.is_empty() {
-        Ok(Checked { pipelines, variants: of_pipelines, warnings: warnings.into_found() })
+        let warnings = warnings.into_found().into_iter().chain(doubtful).collect();
+        Ok(Checked { pipelines, variants: of_pipelines, warnings })
     } else {
         Err(found)
     }
@@ -126,6 +132,9 @@ impl Checking<'_> {
         for (nth, stage) in self.pipeline.stages.iter().enumerate() {
             if let Some(variants) = variants {
                 check_variant(stage, variants, problems);
+            }
+            for image in stage.images() {
+                image::check(image, stage, (self.known.project, variants), problems);
             }
             let mut given = BTreeSet::new();
             for action in &stage.actions {
@@ -188,7 +197,7 @@ impl Checking<'_> {
                 let text = format!("`run` in `{}` has nothing to run: `build` says of which variant", stage.name);
                 problems.add(run.place, text);
             }
-            Action::Build(_) | Action::Run(_) | Action::Deploy(_) | Action::Exports(_) => {}
+            Action::Build(_) | Action::Run(_) | Action::Image(_) | Action::Deploy(_) | Action::Exports(_) => {}
         }
     }
 
@@ -272,18 +281,15 @@ impl Checking<'_> {
             found
         };
         let before = with_own(nth);
+        let runs = |action: &Action| matches!(action, Action::Run(_));
+        let is_tested = before.iter().any(|at| stages[*at].actions.iter().any(runs));
+        let untested = "is released and nothing before it runs anything: let a test come first";
         for action in &stages[nth].actions {
             match action {
-                Action::Publish(publish) => {
-                    let runs = |action: &Action| matches!(action, Action::Run(_));
-                    if !before.iter().any(|at| stages[*at].actions.iter().any(runs)) {
-                        let text = format!(
-                            "`{}` is released and nothing before it runs anything: let a test come first",
-                            publish.package
-                        );
-                        warnings.add(publish.place, text);
-                    }
+                Action::Publish(publish) if !is_tested => {
+                    warnings.add(publish.place, format!("`{}` {untested}", publish.package));
                 }
+                Action::Image(image) if !is_tested => warnings.add(image.place, format!("an image {untested}")),
                 Action::Channel(moves) => {
                     for one in moves {
                         let publishes = |at: &usize| {
@@ -332,6 +338,7 @@ fn place(action: &Action, stage: &Stage) -> Place {
         Action::Run(run) => run.place,
         Action::Copy(copies) => copies.first().map_or(stage.place, |copy| copy.place),
         Action::Publish(publish) => publish.place,
+        Action::Image(image) => image.place,
         Action::Deploy(deploy) => deploy.place,
         Action::Channel(moves) => moves.first().map_or(stage.place, |one| one.place),
         Action::Exports(exports) => exports.first().map_or(stage.place, |export| export.place),

@@ -157,22 +157,26 @@ pub(crate) fn truth(node: &Node, what: &str, problems: &mut Problems) -> Option<
 /// A path below something: relative, and never out of it.
 pub(crate) fn path(node: &Node, what: &str, problems: &mut Problems) -> Option<String> {
     let text = text(node, what, problems)?;
-    let refused = if text.is_empty() {
-        Some("it is empty")
-    } else if text.starts_with('/') {
-        Some("it begins at the root: write it relative")
-    } else if text.split('/').any(|part| part == "..") {
-        Some("it leads out by `..`")
-    } else if text.chars().any(char::is_control) {
-        Some("it has a control character")
-    } else {
-        None
-    };
-    match refused {
+    match leads_out(text) {
         Some(reason) => {
             problems.add(node.place, format!("{what} cannot be `{}`: {reason}", console::cut(text, 80)));
             None
         }
         None => Some(text.to_owned()),
+    }
+}
+
+/// Why a path isn't one below something, as the end of a sentence; `None` of one that is.
+pub(crate) fn leads_out(path: &str) -> Option<&'static str> {
+    if path.is_empty() {
+        Some("it is empty")
+    } else if path.starts_with('/') {
+        Some("it begins at the root: write it relative")
+    } else if path.split('/').any(|part| part == "..") {
+        Some("it leads out by `..`")
+    } else if path.chars().any(char::is_control) {
+        Some("it has a control character")
+    } else {
+        None
     }
 }

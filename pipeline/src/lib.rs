@@ -10,6 +10,7 @@ mod check;
 mod config;
 mod execution;
 mod fields;
+mod image;
 mod problem;
 mod stage;
 mod template;
@@ -21,6 +22,7 @@ pub use actions::{Action, Build, ChannelMove, Copy, Deploy, Export, Publish, Run
 pub use check::{Checked, FILE, Known, read};
 pub use config::{Pipeline, Pipelines};
 pub use execution::Order;
+pub use image::{Image, check_image_name, image_name};
 pub use problem::{Place, Problem};
 pub use stage::{SETUP_VALUES, Stage};
 pub use template::{Piece, Template};

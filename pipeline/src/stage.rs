@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::{
     actions::{Action, Build, ChannelMove, Run, USUAL_CHANNEL, build, channels, copies, deploy, exports, publish, run},
     fields::{Fields, name, truth},
+    image::Image,
     problem::{Place, Problems},
     yaml::{Node, Value},
 };
@@ -37,7 +38,7 @@ const KEYS: [&str; 10] =
 /// Keys that others have, and what to use here.
 const ELSEWHERE: [(&str, &str); 7] = [
     ("promote", "`channel: [{ app: APP, channel: prod }]` moves a channel to the release"),
-    ("image", "images are not published: `publish: { package: { name: APP } }` makes a release of a package"),
+    ("image", "`publish: { image: true }` makes an image of the `root` of the variant that the stage builds"),
     ("trigger", "whatever CI there is calls `release run PIPELINE`"),
     ("chart", "there are no charts: `deploy: { server: NAME }` tries a release on a server"),
     ("imagePullPolicy", "there are no images to pull"),
@@ -58,6 +59,11 @@ impl Stage {
     /// The values that it gives, each with the place in the order of the action that does.
     pub fn gives(&self) -> impl Iterator<Item = (&str, usize)> {
         self.actions.iter().flat_map(|action| action.gives().into_iter().map(|value| (value, action.nth())))
+    }
+
+    /// The images that it publishes: at most one.
+    pub(crate) fn images(&self) -> impl Iterator<Item = &Image> {
+        self.actions.iter().filter_map(|action| if let Action::Image(image) = action { Some(image) } else { None })
     }
 
     /// The variant that it builds.
@@ -107,17 +113,14 @@ pub(crate) fn stage(node: &Node, problems: &mut Problems) -> Option<Stage> {
         }
     }
     let mut copied = fields.take("copy").map(|node| copies(node, &own, problems)).unwrap_or_default();
-    let mut published = None;
-    if let Some(node) = fields.take("publish") {
-        let (release, archived) = publish(node, &own, problems);
-        copied.extend(archived);
-        published = release;
-    }
-    let package = published.as_ref().map(|publish| publish.package.clone());
+    let published = fields.take("publish").map(|node| publish(node, &own, problems)).unwrap_or_default();
+    copied.extend(published.files);
+    let package = published.package.as_ref().map(|publish| publish.package.clone());
     if !copied.is_empty() {
         actions.push(Action::Copy(copied));
     }
-    actions.extend(published.map(Action::Publish));
+    actions.extend(published.package.map(Action::Publish));
+    actions.extend(published.image.map(Action::Image));
 
     let (trial, older) = (fields.take("deploy"), fields.take("testDeploy"));
     let mut moves = Vec::new();

@@ -2,13 +2,14 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use registry::Reference;
 use serde::{Serialize, Serializer};
 
 use crate::{
     actions::variables,
-    fields::{Fields, duration, list, name, text},
+    fields::{Fields, duration, list, name, path, text},
     problem::{Place, Problems, hint},
-    yaml::{self, Node, Value},
+    yaml::{self, Key, Node, Value},
 };
 
 /// How long a stage may take unless its variant says something else.
@@ -26,6 +27,18 @@ pub struct Variant {
     /// How long building and running may take together.
     #[serde(serialize_with = "shown")]
     pub time: Duration,
+    /// The directory that an image of it is made of, below that of the pipeline.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root: Option<String>,
+    /// The image that an image of it stands on; nothing, if there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<Reference>,
+    /// As whom an image of it runs, `user` or `user:group`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// What is said of an image of it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// The variants of a file, by name.
@@ -43,21 +56,27 @@ struct Written {
     entrypoint: Option<Vec<String>>,
     env: BTreeMap<String, String>,
     time: Option<Duration>,
+    root: Option<String>,
+    base: Option<Reference>,
+    user: Option<String>,
+    labels: BTreeMap<String, String>,
 }
 
-const KEYS: [&str; 5] = ["includes", "build", "entrypoint", "env", "time"];
+const KEYS: [&str; 9] = ["includes", "build", "entrypoint", "env", "time", "root", "base", "user", "labels"];
+/// Longest user of an image, in bytes.
+const MAX_USER: usize = 128;
 
 /// Keys that others have, and what to use here.
 const ELSEWHERE: [(&str, &str); 5] = [
-    ("base", "images are not built: commands run on the machine that runs the pipeline"),
     ("apt", "packages are not installed: let the machine that runs the pipeline have them"),
     ("builders", "`build` is a list of commands"),
     ("copies", "`copy` of a stage takes files of another one"),
-    ("runs", "`env` has variables, and `entrypoint` the command"),
+    ("runs", "`env` has variables, `user` says as whom an image runs, and `entrypoint` the command"),
+    ("lives", "`root` is the directory that an image is made of"),
 ];
 
 /// The variants of a file; `None`, with the reasons among the problems, if they can't be used.
-pub(crate) fn read(content: &[u8], problems: &mut Problems) -> Option<Variants> {
+pub(crate) fn read(content: &[u8], problems: &mut Problems, warnings: &mut Problems) -> Option<Variants> {
     let node = yaml::read(content, problems)?;
     let mut fields = Fields::of(&node, "the file", problems);
     let variants = fields.take("variants");
@@ -76,7 +95,7 @@ pub(crate) fn read(content: &[u8], problems: &mut Problems) -> Option<Variants> 
         if let Err(reason) = crate::template::check_name(&key.name) {
             problems.add(key.place, format!("a variant cannot be `{}`: {reason}", console::cut(&key.name, 80)));
         }
-        written.insert(key.name.as_str(), variant(node, problems));
+        written.insert(key.name.as_str(), variant(node, problems, warnings));
     }
     let mut resolved = Variants::new();
     for (key, _) in entries {
@@ -87,7 +106,7 @@ pub(crate) fn read(content: &[u8], problems: &mut Problems) -> Option<Variants> 
     Some(resolved)
 }
 
-fn variant(node: &Node, problems: &mut Problems) -> Written {
+fn variant(node: &Node, problems: &mut Problems, warnings: &mut Problems) -> Written {
     let mut fields = Fields::of(node, "a variant", problems);
     let mut written = Written::default();
     if let Some(includes) = fields.take("includes") {
@@ -108,8 +127,55 @@ fn variant(node: &Node, problems: &mut Problems) -> Written {
     if let Some(time) = fields.take("time") {
         written.time = duration(time, "`time`", problems);
     }
+    written.root = fields.take("root").and_then(|root| path(root, "`root`", problems));
+    written.base = fields.take("base").and_then(|node| base(node, problems, warnings));
+    written.user = fields.take("user").and_then(|node| user(node, problems));
+    if let Some(labels) = fields.take("labels") {
+        written.labels = self::labels(labels, problems);
+    }
     fields.end(&KEYS, &ELSEWHERE, problems);
     written
+}
+
+/// An image in a registry. What a tag alone names may be another one tomorrow.
+fn base(node: &Node, problems: &mut Problems, warnings: &mut Problems) -> Option<Reference> {
+    let base: Reference = match text(node, "`base`", problems)?.parse() {
+        Ok(base) => base,
+        Err(error) => {
+            problems.add(node.place, format!("{error}"));
+            return None;
+        }
+    };
+    if base.digest.is_none() && base.tag.is_none() {
+        problems.add(node.place, format!("`base` names no image of `{base}`: add its digest, as in `{base}@sha256:…`"));
+    } else if base.digest.is_none() {
+        let text =
+            format!("the base `{base}` has no digest: the same commit gives another image once that tag is moved");
+        warnings.add(node.place, text);
+    }
+    Some(base)
+}
+
+fn user(node: &Node, problems: &mut Problems) -> Option<String> {
+    let text = text(node, "`user`", problems)?;
+    let is_name = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+    if text.len() > MAX_USER || !text.splitn(2, ':').all(is_name) {
+        let shown = console::cut(text, 80);
+        problems
+            .add(node.place, format!("`user` cannot be `{shown}`: write `user` or `user:group`, by names or numbers"));
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+fn labels(node: &Node, problems: &mut Problems) -> BTreeMap<String, String> {
+    let Value::Map(entries) = &node.value else {
+        problems.add(node.place, format!("`labels` is a map of texts, not {}", node.kind()));
+        return BTreeMap::new();
+    };
+    let label =
+        |(key, node): &(Key, Node)| Some((key.name.clone(), text(node, "the value of a label", problems)?.to_owned()));
+    entries.iter().filter_map(label).collect()
 }
 
 /// A command without values in it.
@@ -156,16 +222,36 @@ fn line_up<'a>(
 
 /// Of several the build lines of all, and of everything else the last that is said.
 fn merged<'a>(line: impl Iterator<Item = &'a Written>) -> Variant {
-    let mut variant = Variant { build: Vec::new(), entrypoint: Vec::new(), env: BTreeMap::new(), time: USUAL_TIME };
-    for Written { includes: _, build, entrypoint, env, time } in line {
+    let mut variant = Variant::empty();
+    for Written { includes: _, build, entrypoint, env, time, root, base, user, labels } in line {
         variant.build.extend(build.iter().cloned());
         variant.env.extend(env.clone());
         if let Some(entrypoint) = entrypoint {
             variant.entrypoint.clone_from(entrypoint);
         }
         variant.time = time.unwrap_or(variant.time);
+        variant.root = root.clone().or(variant.root);
+        variant.base = base.clone().or(variant.base);
+        variant.user = user.clone().or(variant.user);
+        variant.labels.extend(labels.clone());
     }
     variant
+}
+
+impl Variant {
+    /// One of which nothing is said.
+    fn empty() -> Self {
+        Self {
+            build: Vec::new(),
+            entrypoint: Vec::new(),
+            env: BTreeMap::new(),
+            time: USUAL_TIME,
+            root: None,
+            base: None,
+            user: None,
+            labels: BTreeMap::new(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -173,8 +259,8 @@ mod tests {
     use super::*;
 
     fn found(text: &str) -> Result<Variants, Vec<String>> {
-        let mut problems = Problems::of("v");
-        let variants = read(text.as_bytes(), &mut problems);
+        let (mut problems, mut warnings) = (Problems::of("v"), Problems::of("v"));
+        let variants = read(text.as_bytes(), &mut problems, &mut warnings);
         let found: Vec<String> = problems.into_found().iter().map(ToString::to_string).collect();
         if found.is_empty() { Ok(variants.unwrap()) } else { Err(found) }
     }
@@ -197,8 +283,7 @@ mod tests {
         assert_eq!((test.env["A"].as_str(), test.env["B"].as_str()), ("one", "no"));
         assert_eq!((test.entrypoint.join(" "), test.time), ("make test".to_owned(), Duration::from_mins(5)));
         assert_eq!(variants["two"].entrypoint, ["make", "run"]);
-        let nothing = Variant { build: vec![], entrypoint: vec![], env: BTreeMap::new(), time: USUAL_TIME };
-        assert_eq!(variants["empty"], nothing);
+        assert_eq!(variants["empty"], Variant::empty());
     }
 
     #[test]
@@ -207,8 +292,10 @@ mod tests {
             "variants:
   a: { includes: [b] }
   b: { includes: [a, tset] }
-  test: { build: make, entrypoint: [], env: { 1A: x }, time: soon, base: image, biuld: [] }
+  test: { build: make, entrypoint: [], env: { 1A: x }, time: soon, apt: image, biuld: [] }
   run: { entrypoint: ['${unit.output}'] }
+  image: { root: ../x, base: debian, user: 'a b', labels: [x] }
+  more: { base: images.example/debian }
 ",
         )
         .unwrap_err();
@@ -220,9 +307,15 @@ mod tests {
             "v:4:36: `entrypoint` is empty: it has at least the program",
             "v:4:47: a variable cannot be called `1A`: letters, digits and `_`, no digit first",
             "v:4:62: `time` cannot be `soon`: write a duration as in `90s`, `5m` or `1h30m`",
-            "v:4:68: `base` is not known here: images are not built: commands run on the machine that runs the pipeline",
-            "v:4:81: unknown key `biuld`; did you mean `build`?; known: `includes`, `build`, `entrypoint`, `env`, `time`",
+            "v:4:68: `apt` is not known here: packages are not installed: let the machine that runs the pipeline have them",
+            "v:4:80: unknown key `biuld`; did you mean `build`?; known: `includes`, `build`, `entrypoint`, `env`, `time`, `root`, \
+             `base`, `user`, `labels`",
             "v:5:23: a variant has no values of stages: give them by `arguments` or `env` of the stage's `run`",
+            "v:6:18: `root` cannot be `../x`: it leads out by `..`",
+            "v:6:30: invalid reference to an image `debian`: it must be a registry and a path, as in `images.example/acme/web`",
+            "v:6:44: `user` cannot be `a b`: write `user` or `user:group`, by names or numbers",
+            "v:6:59: `labels` is a map of texts, not a list",
+            "v:7:17: `base` names no image of `images.example/debian`: add its digest, as in `images.example/debian@sha256:…`",
         ];
         assert_eq!(mistakes, expected);
         assert_eq!(found("{}").unwrap_err(), ["v:1:1: the file lacks `variants`"]);

@@ -3,12 +3,19 @@
 use pipeline::{Action, Checked, Known, read};
 
 const PACKAGES: &[&str] = &["web", "serviceTwo"];
-const ALL: Known<'static> =
-    Known { packages: PACKAGES, chosen: &[], allowed: &Action::ALL, require_trial: false, refused: &|_| Vec::new() };
+const ALL: Known<'static> = Known {
+    project: Some("web"),
+    packages: PACKAGES,
+    chosen: &[],
+    allowed: &Action::ALL,
+    require_trial: false,
+    refused: &|_| Vec::new(),
+};
 
 /// A file with variants of these names, each with an entry point.
 fn checked(config: &str, known: &Known, variants: &[&str]) -> Result<Checked, Vec<String>> {
-    let names: Vec<String> = variants.iter().map(|name| format!("{name}: {{ entrypoint: [run] }}")).collect();
+    let names: Vec<String> =
+        variants.iter().map(|name| format!("{name}: {{ entrypoint: [run], root: out }}")).collect();
     let file = format!("variants: {{ {} }}", names.join(", "));
     let read = read(config.as_bytes(), known, |_| Ok(file.clone().into_bytes()));
     read.map_err(|problems| problems.iter().map(ToString::to_string).collect())
@@ -150,6 +157,95 @@ fn what_is_not_allowed_untried_or_untested_is_said() {
     let expected = "not allowed here: `build`, `run`, `copy`, `publish`, `exports` are";
     assert!(refused.len() == 2 && refused.iter().all(|text| text.ends_with(expected)), "{refused:?}");
     assert!(refused[0].contains("`deploy` in `staging` is not allowed here"), "{refused:?}");
+}
+
+/// A pipeline with a stage that builds `production` and publishes this, and a file with this of that variant.
+fn published(publish: &str, variant: &str) -> Result<Vec<String>, Vec<String>> {
+    let config = stages(&format!("      - {{ name: one, build: production, run: true, publish: {publish} }}\n"));
+    let file = format!("variants: {{ production: {{ {variant} }} }}");
+    let found = read(config.as_bytes(), &ALL, |_| Ok(file.clone().into_bytes()));
+    let texts = |problems: Vec<pipeline::Problem>| problems.into_iter().map(|problem| problem.text).collect();
+    found.map(|found| texts(found.warnings)).map_err(texts)
+}
+
+#[test]
+fn an_image_is_made_of_a_variant_or_taken_from_another_builder() {
+    const RUN: &str = "entrypoint: [/web]";
+    let digest = "0".repeat(64);
+    let (root, base) = (format!("{RUN}, root: out"), format!("base: images.example/debian:13@sha256:{digest}"));
+    for (publish, variant) in [
+        ("{ image: true }", root.as_str()),
+        ("{ package: { name: web }, image: { name: '${setup.project}/API' } }", &root),
+        ("[{ type: image, tag: '${setup.tag|none}' }, { type: package, name: web }]", &root),
+        (
+            "{ image: { tags: ['', 'v1', '${setup.tag}'] } }",
+            &format!("{root}, {base}, user: '1000:1000', labels: {{ a: b }}"),
+        ),
+        ("{ image: { from: 'docker-archive:out/image.tar' } }", RUN),
+        ("{ image: { from: 'oci:out' } }", RUN),
+    ] {
+        assert_eq!(published(publish, variant), Ok(Vec::new()), "{publish}");
+    }
+    let unpinned = published("{ image: true }", &format!("{root}, base: images.example/debian:13")).unwrap();
+    assert!(unpinned.len() == 1 && unpinned[0].contains("`images.example/debian:13` has no digest"), "{unpinned:?}");
+    for (publish, variant, expected) in [
+        ("{ image: true }", RUN, "the variant `production` has no `root`: the directory that the image is made of"),
+        (
+            "{ image: { from: 'oci:out' } }",
+            &root,
+            "`oci:out` is taken as it is, and the variant `production` has a `root`: leave one of them out",
+        ),
+        ("{ image: { name: other } }", &root, "it is neither that of the project, `web`, nor begins with `web-`"),
+        ("{ image: { name: website } }", &root, "an image cannot be called `website`: it is neither"),
+        ("{ image: { name: 'web-a..b' } }", &root, "an image cannot be called `web-a..b`: each part of its path"),
+        ("{ image: { tag: '' } }", &root, "`tag` is empty"),
+        ("{ image: { tags: ['a b'] } }", &root, "invalid tag `a b`"),
+        ("{ image: { from: 'out/image.tar' } }", RUN, "write `docker-archive:FILE` or `oci:DIRECTORY`"),
+        ("{ image: { from: 'oci:../out' } }", RUN, "`from` cannot be `oci:../out`: it leads out by `..`"),
+        ("{ image: { base: x } }", &root, "`base` is not known here: the variant that the stage builds says that"),
+        (
+            "{ image: { nmae: web } }",
+            &root,
+            "unknown key `nmae`; did you mean `name`?; known: `name`, `tag`, `tags`, `from`",
+        ),
+        ("[{ type: image }, { type: image }]", &root, "a stage publishes one image"),
+        ("[{ type: chart }]", &root, "`type` is `package`, `image` or `files`, not `chart`"),
+        ("{ image: { tag: '${.imageTag}' } }", &root, "`publish` does not come before it"),
+    ] {
+        let found = published(publish, variant).unwrap_err();
+        assert!(found.len() == 1 && found[0].contains(expected), "{publish}: {found:?}");
+    }
+    let runs_nothing = published("{ image: true }", "root: out").unwrap_err();
+    assert!(runs_nothing.iter().any(|text| text.starts_with("nobody could run the image")), "{runs_nothing:?}");
+    let nothing = checked(&stages("      - { name: one, publish: { image: true } }\n"), &ALL, &[]).unwrap_err();
+    assert!(nothing.len() == 1 && nothing[0].contains(":4:40: the image is made of nothing"), "{nothing:?}");
+}
+
+#[test]
+fn two_images_of_one_name_and_tag_are_a_mistake() {
+    let config = |one: &str, other: &str| {
+        let stage =
+            |name: &str, image: &str| format!("{{ name: {name}, publish: {{ image: {{ from: 'oci:out'{image} }} }} }}");
+        format!("pipelines:\n  a: {{ stages: [{}] }}\n  b: {{ stages: [{}] }}\n", stage("x", one), stage("x", other))
+    };
+    for (one, other) in [
+        ("", ""),
+        (", name: web", ""),
+        (", name: 'WEB/a'", ", name: '${setup.project}-a'"),
+        (", tag: x", ", tag: '${setup.stage}'"),
+    ] {
+        let found = checked(&config(one, other), &ALL, &[]).unwrap_err();
+        assert!(
+            found.len() == 1 && found[0].contains("is published already, in line 2: give one of them another"),
+            "{found:?}"
+        );
+        assert!(found[0].starts_with(".pipeline/config.yaml:3:"), "{found:?}");
+    }
+    for (one, other) in
+        [(", name: web-a", ""), (", tag: x", ""), (", tag: '${setup.pipeline}'", ", tag: '${setup.pipeline}'")]
+    {
+        assert!(checked(&config(one, other), &ALL, &[]).is_ok(), "{one} {other}");
+    }
 }
 
 #[test]

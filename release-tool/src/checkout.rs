@@ -143,6 +143,11 @@ impl<'a> Checkout<'a> {
     }
 }
 
+/// Refuses what is not what was committed.
+pub(crate) fn not_committed(changes: &[String]) -> Result<()> {
+    if changes.is_empty() { Ok(()) } else { Err(refused(changes)) }
+}
+
 fn refused(changes: &[String]) -> anyhow::Error {
     anyhow::anyhow!(
         "not what was committed, {}: commit them, or have git ignore what a build makes",
@@ -211,6 +216,9 @@ fn pack(context: &BuildContext, walk: &Walk, package: &Package) -> Result<Built>
 
 /// The packages that these names are, all of them without any.
 pub(crate) fn choose<'a>(manifest: &'a Manifest, names: &[String]) -> Result<Vec<&'a Package>> {
+    if manifest.packages.is_empty() {
+        return Err(UsageError::new(format!("no packages defined in `{FILE}`: add a table [package.NAME]")).into());
+    }
     if names.is_empty() {
         return Ok(manifest.packages.iter().collect());
     }

@@ -8,6 +8,8 @@ use fleet::{
 };
 use pipeline::{Action, ChannelMove, Checked, FILE, Known, MAX_SIZE, Place, Problem};
 
+use crate::manifest::Images;
+
 /// The pipelines of the checkout in a directory; `None` if there is no file of them.
 ///
 /// # Errors
@@ -30,6 +32,13 @@ pub(crate) fn refused(policy: Option<&Policy>, action: &Action) -> Vec<(Place, S
         told(policy, &wanted.app.parse().ok()?, &wanted.channel.parse().ok()?).err()
     };
     moves.iter().filter_map(|wanted| Some((wanted.place, refusal(wanted)?.to_string()))).collect()
+}
+
+/// That the images of an action can't be written to any registry by what release.toml says, as far as their names are known.
+pub(crate) fn unwritable(images: &Images, project: Option<&str>, action: &Action) -> Vec<(Place, String)> {
+    let (Action::Image(image), Some(project)) = (action, project) else { return Vec::new() };
+    let refused = image.known_name(project).and_then(|name| images.writable(&name).err());
+    refused.map(|error| (image.place, format!("{error:#}"))).into_iter().collect()
 }
 
 /// The content of a file below a directory, also through links that lead to no other place; else why not, as the end of a

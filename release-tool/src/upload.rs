@@ -18,16 +18,30 @@ pub(crate) async fn announce(name: &TopicName, apps: BTreeSet<AppName>) {
     if apps.is_empty() {
         return;
     }
-    let announced = async {
-        let options = PubSubOptions::from_env(|key| std::env::var(key).ok())?;
-        let topic = Topic::open(name.clone(), &options).map_err(|reason| anyhow!(reason))?;
-        let messages: Vec<Vec<u8>> = apps.iter().map(Announcement::of_upload).collect();
-        anyhow::Ok(topic.publish(&messages).await?)
-    };
-    if let Err(error) = announced.await {
+    if let Err(error) = send(name, apps.iter().map(Announcement::of_upload).collect()).await {
         let later = "the release is there, and watchers of channels find it at their next poll";
         warning(format_args!("could not announce the upload to `{name}`: {error:#}; {later}"));
     }
+}
+
+/// The same of an image of a repository of git, which is in its registry.
+pub(crate) async fn announce_image(name: &TopicName, image: &str, tag: &str, repo: &str) {
+    let announced = async {
+        if repo.is_empty() {
+            bail!("the repository has no `origin`");
+        }
+        send(name, vec![Announcement::of_build(image, tag, repo)]).await
+    };
+    if let Err(error) = announced.await {
+        let later = "the image is there, and watchers of channels find it at their next poll";
+        warning(format_args!("could not announce the image to `{name}`: {error:#}; {later}"));
+    }
+}
+
+async fn send(name: &TopicName, messages: Vec<Vec<u8>>) -> Result<()> {
+    let options = PubSubOptions::from_env(|key| std::env::var(key).ok())?;
+    let topic = Topic::open(name.clone(), &options).map_err(|reason| anyhow!(reason))?;
+    Ok(topic.publish(&messages).await?)
 }
 
 /// Uploads a release, unless it is there.

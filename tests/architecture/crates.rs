@@ -9,7 +9,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
     ("bucket", &[]),
     ("console", &[]),
     ("fleet", &["bucket", "console", "registry"]),
-    ("pipeline", &["bucket", "console"]),
+    ("pipeline", &["bucket", "console", "registry"]),
     ("pulld", &["bucket", "console"]),
     ("push-server", &["bucket", "console", "fleet", "registry"]),
     ("registry", &["bucket", "console"]),

@@ -1,7 +1,8 @@
-//! The client of registries against Debian's own, in both versions, and against fakes that misbehave.
+//! The client of registries against Debian's own, in both versions, and against fakes that misbehave; and what pipelines publish.
 
 mod copying;
 mod credentials;
+mod publishing;
 mod reading;
 mod refusals;
 mod removing;

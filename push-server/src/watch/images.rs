@@ -111,6 +111,7 @@ impl Watcher {
             commit,
             digest: manifest.digest().sha256().clone(),
             media_type: manifest.media_type().to_string(),
+            base: None,
             time: self.bucket.now(),
             who: self.who.name.clone(),
             other: serde_json::Map::new(),

@@ -19,6 +19,7 @@ use crate::{
     options::{CONFIG, Options, policy},
     pack::{BuildContext, parse_note},
     pipelines,
+    run::prepare::project,
     source::Source,
     tree::Walk,
 };
@@ -84,12 +85,19 @@ fn check_pipelines(manifest: &Manifest, findings: &mut Vec<Finding>) {
         findings.push(Finding { level: Level::Error, of: CONFIG.to_owned(), text: format!("{error:#}") });
         None
     });
+    let source = Source::of(&manifest.directory).ok();
+    let project = source.and_then(|source| project(&manifest.pipeline, None, &source, &manifest.directory).ok());
+    let project = project.as_deref();
     let known = Known {
+        project,
         packages: &packages,
         chosen: &[],
         allowed: &Action::ALL,
         require_trial: manifest.pipeline.require_trial,
-        refused: &|action| pipelines::refused(policy.as_ref(), action),
+        refused: &|action| {
+            let unwritable = pipelines::unwritable(&manifest.images, project, action);
+            [pipelines::refused(policy.as_ref(), action), unwritable].concat()
+        },
     };
     let Some(read) = pipelines::read(&manifest.directory, &known) else { return };
     let found = |level: Level, problems: Vec<Problem>| {

@@ -163,7 +163,7 @@ impl RunPipelines {
         let directory = options.directory()?;
         let (source, asked) = (Source::of(&directory)?, self.asked());
         let rules = wait_for(rules((&source, &directory), asked.change.clone(), asked.target.clone()))?;
-        let files = Files::read(&directory, "the checkout", rules, &asked)?;
+        let files = Files::read((&directory, "the checkout"), (&source, &directory), rules, &asked)?;
         let (checked, pipelines) = (&files.checked, files.pipelines());
         if options.json {
             let concurrency = checked.pipelines.concurrency;

@@ -214,7 +214,7 @@ impl Manifest {
             None => None,
             Some(table) => Some(Candidates::parse(table, bucket.as_ref())?),
         };
-        let images = keys.table("images")?.map(Images::parse).transpose()?.unwrap_or_default();
+        let images = keys.table("images")?.map(Images::parse).transpose()?;
         let pipeline = keys.table("pipeline")?.map(PipelineRules::parse).transpose()?.unwrap_or_default();
         let maintainer = match keys.table("defaults")? {
             None => None,
@@ -226,9 +226,10 @@ impl Manifest {
             let toml::Value::Table(table) = value else { bail!("{at}: a package must be a table, written {at}") };
             packages.push(Package::parse(&at, &name, table, maintainer.as_deref())?);
         }
-        if packages.is_empty() {
-            bail!("no packages defined: add a table [package.NAME]");
+        if packages.is_empty() && images.is_none() {
+            bail!("no packages defined: add a table [package.NAME], or [images] if there are only images");
         }
+        let images = images.unwrap_or_default();
         Ok(Self { directory: directory.to_owned(), bucket, announce, candidates, images, pipeline, packages })
     }
 }
@@ -437,6 +438,12 @@ mod tests {
         assert_eq!(recipe.contents.len(), 5);
         assert_eq!(web.units.len(), 4);
         assert_eq!(web.check.as_ref().unwrap().to_string(), "/usr/local/bin/web --health");
+    }
+
+    #[test]
+    fn a_repository_may_have_images_and_no_packages() {
+        assert_eq!(parse("schema = 1\n[images]\nregistry = \"images.example/acme\"").unwrap().packages.len(), 0);
+        assert_eq!(error("schema = 1\n[package]"), error("schema = 1"));
     }
 
     #[test]

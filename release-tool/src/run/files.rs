@@ -134,7 +134,7 @@ fn files_below(directory: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// A file, if it is one and lies in the copy, whichever links lead there.
-fn inside(top: &Path, path: &Path) -> Result<PathBuf> {
+pub(super) fn inside(top: &Path, path: &Path) -> Result<PathBuf> {
     let file = resolved(top, path)?;
     if !file.is_file() {
         bail!("`{}` is neither a file nor a link to one", below(top, path));

@@ -121,8 +121,14 @@ mod tests {
     fn pipeline(names: &[String], execution: &str) -> Pipeline {
         let stages: Vec<String> = names.iter().map(|name| format!("{{ name: {name}, exports: {{ x: y }} }}")).collect();
         let config = format!("pipelines: {{ web: {{ execution: {execution}, stages: [{}] }} }}", stages.join(", "));
-        let known =
-            Known { packages: &[], chosen: &[], allowed: &Action::ALL, require_trial: false, refused: &|_| Vec::new() };
+        let known = Known {
+            project: None,
+            packages: &[],
+            chosen: &[],
+            allowed: &Action::ALL,
+            require_trial: false,
+            refused: &|_| Vec::new(),
+        };
         read(config.as_bytes(), &known, |_| Err("is missing".to_owned())).unwrap().pipelines.pipelines.remove(0)
     }
 

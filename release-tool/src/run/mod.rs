@@ -4,6 +4,7 @@
 //! - [`stage`] does what one stage says ([`running`]) within its [`limits`], by [`command`]s whose [`output`] is shown and kept,
 //!   in a copy of the commit ([`original`]), from which [`files`] are taken, for other stages or to be kept in the bucket
 //!   ([`archive`]), and of which [`publish`] makes a release
+//! - [`image`] makes an image of it, on its [`base`], or takes one that another builder made, and puts it into its registry
 //! - [`deploy`] tries a release on a server, and [`channel`] moves channels to what was released, as whoever [`pushing`] says;
 //!   what a change has built is tried in its [`overlay`]
 //! - [`work`] is the directory of a run; all that it started is ended by [`processes`]
@@ -13,11 +14,13 @@
 //! *Whatever happens, nothing that a run started outlives it, and the developer's checkout is as it was.*
 
 mod archive;
+mod base;
 mod channel;
 mod command;
 mod deploy;
 mod files;
 mod graph;
+mod image;
 mod limits;
 mod original;
 mod output;
@@ -61,6 +64,7 @@ use crate::{
         archive::Kept,
         deploy::Tried,
         graph::{Graph, StageId, State},
+        image::Taken,
         original::Original,
         publish::Published,
         record::Recorder,
@@ -132,6 +136,8 @@ pub(crate) struct Shared {
     pub(crate) published: Published,
     /// What of that, and of others, has passed its trial.
     pub(crate) tried: Tried,
+    /// What it puts into registries.
+    pub(crate) images: Taken,
 }
 
 impl Shared {

@@ -25,6 +25,7 @@ use crate::{
     run::{
         Shared,
         deploy::Tried,
+        image::Taken,
         original::{Original, tell_left_out},
         publish::Published,
         running::blocking,
@@ -93,7 +94,7 @@ fn prepared(
     let commit = work.path().join("commit");
     original.copy_some(&commit, &[FILE, ".pipeline"])?;
     let said = format!("what the commit {} says", source.commit.short());
-    let files = Files::read(&original.project(&commit), &said, rules, asked)?;
+    let files = Files::read((&original.project(&commit), &said), (&source, &directory), rules, asked)?;
     let pipelines = files.pipelines();
     for pipeline in &pipelines {
         let checked = original.ensure_directory(&pipeline.directory);
@@ -136,6 +137,7 @@ fn prepared(
         kept: Mutex::default(),
         published: Published::default(),
         tried: Tried::default(),
+        images: Taken::default(),
         out,
     };
     Ok(Prepared { shared, run, work })
@@ -170,11 +172,16 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    /// Those of a directory, which `said` names. `target` is what a run of a change goes by.
+    /// Those of a directory, which `said` names, of a checkout. `target` is what a run of a change goes by.
     ///
     /// # Errors
     /// All that is wrong with them, as a mistake of whoever wrote them.
-    pub(crate) fn read(at: &Path, said: &str, target: Option<target::Rules>, asked: &Asked) -> Result<Self> {
+    pub(crate) fn read(
+        (at, said): (&Path, &str),
+        (source, directory): (&Source, &Path),
+        target: Option<target::Rules>,
+        asked: &Asked,
+    ) -> Result<Self> {
         let manifest = match pipelines::read_below(at, FILE) {
             Ok(content) => {
                 let text = String::from_utf8(content).map_err(|_| UsageError::new(format!("`{FILE}` is not UTF-8")))?;
@@ -192,12 +199,18 @@ impl Files {
             None => (manifest.pipeline.clone(), &Action::ALL[..], None),
         };
         let allowed: Vec<&str> = asked.allowed.iter().copied().filter(|action| allowed.contains(action)).collect();
-        let checked = check(at, &manifest, (&rules, &allowed, &asked.pipelines), of_change.as_ref())?;
+        let project = project(&rules, asked.change.as_ref(), source, directory).ok();
+        let checked =
+            check((at, project.as_deref()), &manifest, (&rules, &allowed, &asked.pipelines), of_change.as_ref())?;
         for warned in &checked.warnings {
             warning(one_line(&warned.to_string()));
         }
         let chosen = choose(&checked, &asked.pipelines)?;
-        Ok(Self { checked, chosen, manifest, rules, of_change })
+        let files = Self { checked, chosen, manifest, rules, of_change };
+        if files.of_change.is_some() {
+            target::ensure_no_images(&files.pipelines())?;
+        }
+        Ok(files)
     }
 
     /// The pipelines that were asked for.
@@ -211,7 +224,7 @@ impl Files {
 /// # Errors
 /// All that is wrong with them, as a mistake of whoever wrote them.
 fn check(
-    directory: &Path,
+    (directory, project): (&Path, Option<&str>),
     manifest: &Manifest,
     (rules, allowed, chosen): (&PipelineRules, &[&str], &[String]),
     of_change: Option<&OfChange>,
@@ -219,11 +232,14 @@ fn check(
     let packages: Vec<&str> = manifest.packages.iter().map(|package| package.app.as_str()).collect();
     let policy = policy()?;
     let refused = |action: &Action| {
-        let of_change = of_change.map(|of_change| of_change.trials.refused(action)).unwrap_or_default();
-        [pipelines::refused(policy.as_ref(), action), of_change].concat()
+        let of_it = match of_change {
+            Some(of_change) => of_change.trials.refused(action),
+            None => pipelines::unwritable(&manifest.images, project, action),
+        };
+        [pipelines::refused(policy.as_ref(), action), of_it].concat()
     };
     let require_trial = rules.require_trial;
-    let known = Known { packages: &packages, chosen, allowed, require_trial, refused: &refused };
+    let known = Known { project, packages: &packages, chosen, allowed, require_trial, refused: &refused };
     let Some(read) = pipelines::read(directory, &known) else {
         let text = format!("there are no pipelines: no `{}`", pipeline::FILE);
         return Err(UsageError::new(text).with_hint("docs/pipelines.md shows one to begin with").into());
@@ -255,7 +271,12 @@ fn publishes(pipeline: &Pipeline) -> bool {
 
 /// What the project is called: as release.toml says, else as that of the change, else as the repository it comes from, else as
 /// its directory.
-fn project(rules: &PipelineRules, change: Option<&ChangeId>, source: &Source, directory: &Path) -> Result<String> {
+pub(crate) fn project(
+    rules: &PipelineRules,
+    change: Option<&ChangeId>,
+    source: &Source,
+    directory: &Path,
+) -> Result<String> {
     match (&rules.project, change) {
         (Some(project), Some(change)) if project != change.project() => {
             let text = format!(
@@ -340,6 +361,8 @@ fn record(
             stages_left_out: 0,
             releases: Vec::new(),
             releases_left_out: 0,
+            images: Vec::new(),
+            images_left_out: 0,
             artifacts: Vec::new(),
             artifacts_left_out: 0,
             other: Map::new(),

@@ -155,6 +155,7 @@ pub(super) fn end(run: &mut Run, ended: &Ended, now: Timestamp) {
     let stage = recorded.name.clone();
     let pipeline = &mut run.pipelines[ended.id.pipeline];
     pipeline.artifacts.extend(ended.artifacts.iter().cloned());
+    pipeline.images.extend(ended.image.clone());
     let made = ended.made.clone();
     pipeline.releases.extend(made.map(|Made { release, candidate }| PublishedRelease { stage, release, candidate }));
 }

@@ -26,6 +26,9 @@ pub(crate) fn show(run: &Run) -> Result<()> {
     for release in run.pipelines.iter().flat_map(|pipeline| &pipeline.releases) {
         console::print_line(&release.release)?;
     }
+    for image in run.pipelines.iter().flat_map(|pipeline| &pipeline.images) {
+        console::print_line(format_args!("{}:{}@sha256:{}", image.name, image.tag, image.digest))?;
+    }
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow};
-use bucket::{KeptArtifact, MadeBy, ReleaseName};
+use bucket::{KeptArtifact, MadeBy, PublishedImage, ReleaseName};
 use pipeline::{Pipeline, Stage, Template, Variant};
 use tokio::{
     sync::watch,
@@ -52,6 +52,8 @@ pub(super) struct Running {
     pub(super) values: Values,
     /// What it has released.
     pub(super) made: Option<Made>,
+    /// The image that it has published.
+    pub(super) image: Option<PublishedImage>,
     /// What of it is kept in the bucket.
     pub(super) artifacts: Vec<KeptArtifact>,
 }
@@ -87,7 +89,7 @@ impl Running {
         values.give("setup", "stage", &stage.name);
         let output = Output::new(&shared.label(id), shared.nth(id), shared.log(id))?;
         let commands = Commands::new(directory, environment, limits)?;
-        Ok(Self { pipeline, stage, commands, output, values, made: None, artifacts: Vec::new(), shared })
+        Ok(Self { pipeline, stage, commands, output, values, made: None, image: None, artifacts: Vec::new(), shared })
     }
 
     /// A text of the file with the values put into it.

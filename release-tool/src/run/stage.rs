@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::Context as _;
-use bucket::KeptArtifact;
+use bucket::{KeptArtifact, PublishedImage};
 use pipeline::{Action, Copy, Export, Run};
 use tokio::sync::watch;
 
@@ -12,6 +12,7 @@ use crate::run::{
     command::ensure_no_zero,
     deploy, files,
     graph::{StageId, State},
+    image,
     limits::Unfinished,
     publish,
     running::{Made, Running},
@@ -31,6 +32,8 @@ pub(super) struct Ended {
     pub(super) values: Values,
     /// What it released.
     pub(super) made: Option<Made>,
+    /// The image that it published.
+    pub(super) image: Option<PublishedImage>,
     /// What of it is kept in the bucket.
     pub(super) artifacts: Vec<KeptArtifact>,
 }
@@ -41,13 +44,13 @@ pub(super) async fn run(shared: Arc<Shared>, id: StageId, before: Values, stop: 
         let stop = stop.clone();
         move || *stop.borrow()
     };
-    let (done, values, made, artifacts) = match Running::begin(shared, id, before, stop) {
+    let (done, values, (made, image), artifacts) = match Running::begin(shared, id, before, stop) {
         Ok(mut running) => {
             let done = actions(&mut running).await;
             running.output.end();
-            (done, running.values, running.made, running.artifacts)
+            (done, running.values, (running.made, running.image), running.artifacts)
         }
-        Err(error) => (Err(error.into()), Values::default(), None, Vec::new()),
+        Err(error) => (Err(error.into()), Values::default(), (None, None), Vec::new()),
     };
     let (state, why) = match done {
         // What fails as it is ended has not failed.
@@ -56,7 +59,7 @@ pub(super) async fn run(shared: Arc<Shared>, id: StageId, before: Values, stop: 
         Err(Unfinished::Failed(why)) => (State::Failed, Some(why)),
         Err(Unfinished::Stopped) => (State::Stopped, Some("it was stopped".to_owned())),
     };
-    Ended { id, state, why, values, made, artifacts }
+    Ended { id, state, why, values, made, image, artifacts }
 }
 
 async fn actions(running: &mut Running) -> Result<(), Unfinished> {
@@ -74,6 +77,7 @@ async fn actions(running: &mut Running) -> Result<(), Unfinished> {
                 running.give("release", &made.release.to_string());
                 running.made = Some(made);
             }
+            Action::Image(image) => image::image(running, image).await?,
             Action::Deploy(trial) => deploy::deploy(running, trial).await?,
             Action::Channel(moves) => channel::channel(running, moves).await?,
             Action::Exports(exports) => export(running, exports),
@@ -84,7 +88,7 @@ async fn actions(running: &mut Running) -> Result<(), Unfinished> {
 
 fn needs_copy(action: &Action) -> bool {
     match action {
-        Action::Build(_) | Action::Run(_) | Action::Copy(_) | Action::Publish(_) => true,
+        Action::Build(_) | Action::Run(_) | Action::Copy(_) | Action::Publish(_) | Action::Image(_) => true,
         // What tests it may lie there.
         Action::Deploy(trial) => !trial.test.is_empty(),
         Action::Channel(_) | Action::Exports(_) => false,

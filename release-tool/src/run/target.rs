@@ -5,8 +5,9 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use bucket::{Bucket, ChangeId, Commit};
-use console::warning;
+use console::{UsageError, warning};
 use fleet::policy::Pattern;
+use pipeline::{Action, Pipeline, Stage};
 
 use crate::{
     change::{record::by, target::said},
@@ -80,4 +81,15 @@ pub(crate) async fn rules(
     let allowed: &[&str] = if manifest.is_some() { &ALLOWED } else { &WITHOUT_RULES };
     let trials = Trials::find(&id, candidates.as_ref(), (servers, branch)).await;
     Ok(Some(Rules { manifest, allowed, of_change: OfChange { id, tree, by: by()?, candidates, trials } }))
+}
+
+/// Refuses images in a run of a change, of which there are no candidates yet.
+pub(super) fn ensure_no_images(pipelines: &[&Pipeline]) -> Result<()> {
+    let is_image = |stage: &Stage| stage.actions.iter().any(|action| matches!(action, Action::Image(_)));
+    let Some(pipeline) = pipelines.iter().find(|pipeline| pipeline.stages.iter().any(is_image)) else { return Ok(()) };
+    let text = format!(
+        "`{}` publishes an image, and what is built from a change is no image yet: run other pipelines of the change by their names",
+        pipeline.name
+    );
+    Err(UsageError::new(text).into())
 }

@@ -8,8 +8,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bucket::{
-    Artifact, ArtifactPlace, Bucket, Download, Error, NameError, PipelineRun, PublishedRelease, Run, RunPlace,
-    StageRun, Timestamp,
+    Artifact, ArtifactPlace, Bucket, Download, Error, NameError, PipelineRun, PublishedImage, PublishedRelease, Run,
+    RunPlace, StageRun, Timestamp,
 };
 use console::{count, duration, size};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -109,6 +109,8 @@ fn graph(view: &View, pipeline: &PipelineRun, run: RunState) -> Markup {
         section aria-labelledby=(title) {
             h2 id=(title) { "Pipeline " (pipeline.name) }
             @for published in &pipeline.releases { (published_release(view, published)) }
+            @for image in &pipeline.images { (published_image(image)) }
+            @if pipeline.images_left_out > 0 { p { "and " (count(pipeline.images_left_out, "image")) " more" } }
             @if pipeline.releases_left_out > 0 { p { "and " (count(pipeline.releases_left_out, "release")) " more" } }
             table.rows {
                 thead {
@@ -156,6 +158,14 @@ fn published_release(view: &View, published: &PublishedRelease) -> Markup {
             "Stage " (published.stage) @if published.candidate.is_some() { " built the candidate " } @else { " published " }
             (name.app()) " "
             @if is_listed { a href=(release_address(name)) { (release(name)) } } @else { (release(name)) }
+        }
+    }
+}
+
+fn published_image(image: &PublishedImage) -> Markup {
+    html! {
+        p {
+            "Stage " (image.stage) " published the image " code { (foreign(&image.name, 255)) ":" (foreign(&image.tag, 128)) }
         }
     }
 }

@@ -14,6 +14,7 @@ pub(crate) fn schema() -> Value {
     schema["$schema"] = json!("http://json-schema.org/draft-07/schema#");
     schema["title"] = json!("release.toml");
     schema["description"] = json!("What a repository releases with Push. `release reference` explains every key.");
+    schema["anyOf"] = ["package", "images"].map(|key| json!({ "required": [key] })).to_vec().into();
     schema["definitions"] = Value::Object(definitions);
     schema
 }

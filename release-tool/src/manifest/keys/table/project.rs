@@ -59,8 +59,8 @@ pub(super) const KEYS: &[Key] = &[
         place: Top,
         name: "package",
         kind: Named(&[Package, Recipe]),
-        meaning: "A package, at least one. NAME is the app, and the Debian package unless that is prebuilt.",
-        default: "required",
+        meaning: "A package. NAME is the app, and the Debian package unless that is prebuilt.",
+        default: "required, unless there is `[images]`",
         example: "[package.web]",
     },
     Key {
@@ -94,6 +94,14 @@ pub(super) const KEYS: &[Key] = &[
         meaning: "The branch that changes are merged into.",
         default: "that of `origin`, else `main`",
         example: "branch = \"main\"",
+    },
+    Key {
+        place: Images,
+        name: "registry",
+        kind: Text,
+        meaning: "Where pipelines put images: a registry, and the path in it below which they have their names.",
+        default: "none: no image is published",
+        example: "registry = \"images.example/acme\"",
     },
     Key {
         place: Images,
