@@ -26,6 +26,10 @@ const PATIENCE: Duration = Duration::from_mins(40);
 /// Disk of the workstation, in bytes, beside what is compiled: a C compiler and two packages.
 const DISK: u64 = 3 << 30;
 
+/// What the first line finds. Programs are compiled without optimisation, which would take a quarter of the time of all tests
+/// and is not what this is about.
+const BEGINNING: &str = "cd /root\nexport CARGO_PROFILE_RELEASE_OPT_LEVEL=0\n";
+
 /// Runs a line in the shell of the one who reads: what it exports and where it goes holds for the next. As politely as
 /// possible towards the tests beside it.
 const SHELL: &str = r#"
@@ -119,7 +123,7 @@ fn workstation(readme: &str, source: &Path, bucket: &Path, server: &Machine) -> 
             "/etc/gitconfig",
             &format!("[url \"file:///mnt/push\"]\n\tinsteadOf = {address}\n[safe]\n\tdirectory = *\n"),
         )
-        .file("/root/.way", "cd /root\n");
+        .file("/root/.way", BEGINNING);
     let ssh =
         format!("Host web-1\nHostName 127.0.0.1\nPort {}\nStrictHostKeyChecking accept-new\n", server.expose(22)?);
     let workstation = workstation.file("/root/.ssh/config", &ssh).boot()?;

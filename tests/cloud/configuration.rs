@@ -1,0 +1,164 @@
+//! The configuration of what deploys an image: `push watch` writes the tag there, by real git.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
+
+use harness::registry::Debian;
+
+use crate::{
+    images::{World, text},
+    watching::git,
+};
+
+/// A repository of configuration that nobody has checked out, as a server has it.
+struct Configuration<'a> {
+    world: &'a World,
+}
+
+/// What `prod/web.yaml` says of an image that has `tag`.
+fn manifest(name: &str, tag: &str) -> String {
+    format!(
+        "# The web.\nspec:\n  containers:\n    - image: \"{name}:{tag}\"   # moved by push watch\n      name: web\n    \
+         - image: {name}-sidecar:v1\n    - image: {name}:try-dirty\n"
+    )
+}
+
+impl<'a> Configuration<'a> {
+    fn new(world: &'a World) -> Self {
+        let configuration = Self { world };
+        let work = world.path("config-work");
+        fs::create_dir_all(work.join("prod")).expect("a directory");
+        git(&work, &["init", "--quiet", "--initial-branch", "live"]);
+        let name = world.name("web").to_string();
+        fs::write(work.join("prod/web.yaml"), manifest(&name, "none")).expect("a file");
+        fs::write(work.join("staging.yaml"), manifest(&name, "none")).expect("a file");
+        std::os::unix::fs::symlink("../staging.yaml", work.join("prod/link.yaml")).expect("a link");
+        fs::set_permissions(work.join("prod/web.yaml"), fs::Permissions::from_mode(0o755)).expect("a mode");
+        git(&work, &["add", "--all"]);
+        git(&work, &["commit", "--quiet", "--message", "begin"]);
+        git(&work, &["clone", "--quiet", "--bare", ".", &configuration.repo().to_string_lossy()]);
+        configuration
+    }
+
+    fn repo(&self) -> PathBuf {
+        self.world.path("config.git")
+    }
+
+    fn git(&self, arguments: &[&str]) -> String {
+        git(&self.repo(), arguments)
+    }
+
+    /// What a channel of it says.
+    fn key(&self, files: &str) -> String {
+        format!("Config: {{ Repo: 'file://{}', Branch: 'live', Files: [{files}] }}", self.repo().display())
+    }
+
+    fn show(&self, path: &str) -> String {
+        self.git(&["show", &format!("live:{path}")]) + "\n"
+    }
+
+    fn commits(&self) -> usize {
+        self.git(&["rev-list", "--count", "live"]).parse().expect("a number")
+    }
+
+    /// Has the repository run this before it takes a push.
+    fn hook(&self, script: &str) {
+        let hook = self.repo().join("hooks/pre-receive");
+        fs::create_dir_all(self.repo().join("hooks")).expect("a directory");
+        fs::write(&hook, format!("#!/bin/bash\nset -eu\ncat > /dev/null\n{script}\n")).expect("a hook");
+        fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).expect("a mode");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_move_is_one_commit_that_changes_the_lines_of_that_image_and_nothing_else() {
+    let world = World::new(Debian::Twelve);
+    let configuration = Configuration::new(&world);
+    let key = configuration.key("'prod/*.yaml'");
+    world.configure(&[("web", &format!("Tag: 'prod', {key}"))]);
+    let name = world.name("web").to_string();
+    let mut expected = 1;
+    for message in ["one", "two"] {
+        let commit = world.commit(message);
+        world.publish(&world.build(message, false), "web", &commit).await;
+        let said = world.round();
+        expected += 1;
+        assert!(said.contains("its configuration names that image since"), "{said}");
+        assert_eq!(configuration.show("prod/web.yaml"), manifest(&name, &commit));
+        let written = configuration.git(&["log", "-1", "--format=%an <%ae>%n%cn%n%s%n%b", "live"]);
+        assert!(written.contains(&format!("{name}:{commit}")), "{written}");
+        let changed = configuration.git(&["diff-tree", "-r", "--no-commit-id", "live"]);
+        assert!(changed.starts_with(":100755 100755") && changed.lines().count() == 1, "{changed}");
+        let shown = text(&world.push(&["channel", "show", "web"]));
+        assert!(shown.contains("prod/*.yaml on live of file://"), "{shown}");
+        // A quiet round writes nothing; what is left alone is said.
+        let quiet = world.round();
+        assert!(quiet.contains("line 7 of `prod/web.yaml` stays as it is") && quiet.contains("-dirty"), "{quiet}");
+        assert_eq!(configuration.commits(), expected);
+    }
+    assert_eq!(configuration.show("staging.yaml"), manifest(&name, "none"), "it isn't among its files");
+    // Whoever writes something else there sees it go back: the channel decides.
+    let work = world.path("config-work");
+    git(&work, &["pull", "--quiet", &configuration.repo().to_string_lossy(), "live"]);
+    fs::write(work.join("prod/web.yaml"), manifest(&name, "by-hand")).expect("a file");
+    git(&work, &["commit", "--quiet", "--all", "--message", "by hand"]);
+    git(&work, &["push", "--quiet", &configuration.repo().to_string_lossy(), "HEAD:live"]);
+    world.round();
+    assert!(!configuration.show("prod/web.yaml").contains("by-hand"));
+    // A rollback is written, too, and then it stays.
+    world.ok(&["channel", "rollback", "web", "-m", "it is slow"]);
+    world.round();
+    let before = configuration.git(&["log", "-1", "--format=%s", "live"]);
+    assert!(before.starts_with("web: prod is now "), "{before}");
+    assert_eq!(configuration.show("prod/web.yaml"), manifest(&name, &git(&world.repo(), &["rev-parse", "HEAD~1"])));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_somebody_else_was_faster_with_is_made_anew_and_one_that_is_refused_is_said() {
+    let world = World::new(Debian::Thirteen);
+    let configuration = Configuration::new(&world);
+    let key = configuration.key("'prod/web.yaml'");
+    world.configure(&[("web", &format!("Tag: 'prod', {key}"))]);
+    let commit = world.commit("one");
+    world.publish(&world.build("one", false), "web", &commit).await;
+    configuration.hook("echo 'the branch is protected' >&2; exit 1");
+    let said = world.failing_round();
+    assert!(said.contains("could not write the configuration") && said.contains("protected"), "{said}");
+    assert_eq!(configuration.commits(), 1);
+    // Somebody commits while ours is on its way, once.
+    let race = "[ ! -e raced ] || exit 0; touch raced; unset GIT_QUARANTINE_PATH GIT_OBJECT_DIRECTORY \
+                GIT_ALTERNATE_OBJECT_DIRECTORIES\n\
+                commit=$(git -c user.name=x -c user.email=x@push.example commit-tree -p live -m theirs 'live^{tree}')\n\
+                git update-ref refs/heads/live \"$commit\"";
+    configuration.hook(race);
+    world.round();
+    let subjects = configuration.git(&["log", "--format=%s", "live"]);
+    let subjects: Vec<&str> = subjects.lines().collect();
+    assert!(subjects.len() == 3 && subjects[1] == "theirs" && subjects[0].starts_with("web: prod"), "{subjects:?}");
+    assert!(configuration.show("prod/web.yaml").contains(&commit));
+    // Somebody who is always faster: it gives up, and says so.
+    let next = world.commit("two");
+    world.publish(&world.build("two", false), "web", &next).await;
+    configuration.hook(&race.replace("[ ! -e raced ] || exit 0; ", ""));
+    let said = world.failing_round();
+    assert!(said.contains("somebody else pushed in between, 3 times"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_channels_that_would_write_one_file_both_leave_it() {
+    let world = World::new(Debian::Thirteen);
+    let configuration = Configuration::new(&world);
+    let (one, other) = (configuration.key("'prod/**'"), configuration.key("'**/web.yaml'"));
+    let commit = world.commit("one");
+    world.publish(&world.build("one", false), "web", &commit).await;
+    world.configure(&[
+        ("web", &format!("Tag: 'prod', {one}")),
+        ("web", &format!("Channel: 'beta', Tag: 'beta', {other}")),
+    ]);
+    let said = world.failing_round();
+    assert!(said.contains("is also of the channel `web beta`") && said.contains("of the channel `web prod`"), "{said}");
+    assert_eq!(configuration.commits(), 1);
+    // The tags move all the same.
+    assert_eq!(world.digest("web", "beta").await, world.digest("web", &commit).await);
+    let checked = text(&world.push(&["check-config"]));
+    assert!(!checked.contains("error"), "{checked}");
+}
