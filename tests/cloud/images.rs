@@ -29,7 +29,7 @@ use crate::watching::git;
 const LOGIN: &str = "ZGVwbG95ZXI6Y29ycmVjdC1ob3JzZQ==";
 
 /// A registry that wants a password, a repository of git, and a bucket.
-struct World {
+pub(crate) struct World {
     registry: RegistryServer,
     tools: Tools,
     client: Client,
@@ -39,7 +39,7 @@ struct World {
 }
 
 impl World {
-    fn new(of: Debian) -> Self {
+    pub(crate) fn new(of: Debian) -> Self {
         let registry = RegistryServer::start(of, RegistryOptions { password: true }).expect("a registry");
         let (gcs, elsewhere) = (FakeGcs::start("acme"), tempfile::tempdir().expect("a directory"));
         let auth = elsewhere.path().join("config.json");
@@ -54,26 +54,26 @@ impl World {
         Self { registry, tools: Tools::get().expect("skopeo"), client, target, elsewhere, _gcs: gcs }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.elsewhere.path().join(name)
     }
 
-    fn repo(&self) -> PathBuf {
+    pub(crate) fn repo(&self) -> PathBuf {
         self.path("repo")
     }
 
     /// Lands a commit.
-    fn commit(&self, message: &str) -> String {
+    pub(crate) fn commit(&self, message: &str) -> String {
         git(&self.repo(), &["commit", "--quiet", "--allow-empty", "--message", message]);
         git(&self.repo(), &["rev-parse", "HEAD"])
     }
 
-    fn name(&self, image: &str) -> Repository {
+    pub(crate) fn name(&self, image: &str) -> Repository {
         format!("{}/acme/{image}", self.registry.host()).parse().expect("a name")
     }
 
     /// An image in a directory, of one platform or of two.
-    fn build(&self, content: &str, is_index: bool) -> PathBuf {
+    pub(crate) fn build(&self, content: &str, is_index: bool) -> PathBuf {
         let directory = self.path(&format!("oci-{content}"));
         fs::create_dir_all(&directory).expect("a directory");
         let make = if is_index { oci_index } else { oci_image };
@@ -82,17 +82,17 @@ impl World {
     }
 
     /// Pushes an image as builders do. The digest is that of what then is in the registry: layers are compressed on the way.
-    async fn publish(&self, built: &Path, image: &str, tag: &str) -> Option<Digest> {
+    pub(crate) async fn publish(&self, built: &Path, image: &str, tag: &str) -> Option<Digest> {
         self.tools.push(built, &format!("{}:{tag}", self.name(image))).expect("it is pushed");
         self.digest(image, tag).await
     }
 
-    async fn digest(&self, image: &str, tag: &str) -> Option<Digest> {
+    pub(crate) async fn digest(&self, image: &str, tag: &str) -> Option<Digest> {
         self.client.digest(&self.name(image), &tag.parse().expect("a tag")).await.expect("the registry answers")
     }
 
     /// Channels of images: of which app each is, and what else is said of it.
-    fn configure(&self, channels: &[(&str, &str)]) {
+    pub(crate) fn configure(&self, channels: &[(&str, &str)]) {
         let entry = |(app, more): &(&str, &str)| {
             let (repo, name) = (self.repo(), self.name(app));
             format!("{{ App: '{app}', Repo: 'file://{}', Image: '{name}', {more} }}", repo.display())
@@ -101,7 +101,7 @@ impl World {
         fs::write(self.path("rules"), format!("{{ Channels: [{}] }}", channels.join(", "))).expect("a file");
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut push = Command::new(Programs::get().expect("our programs").push());
         push.args(arguments).arg("--config").arg(self.path("rules"));
         push.env("XDG_CACHE_HOME", self.path("cache")).env("REGISTRY_AUTH_FILE", self.path("config.json"));
@@ -109,7 +109,7 @@ impl World {
         push
     }
 
-    fn push(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn push(&self, arguments: &[&str]) -> Output {
         let output = self.command(arguments).output().expect("push runs");
         let said = text(&output);
         assert!(!said.contains(PASSWORD) && !said.contains(LOGIN), "{said}");
@@ -117,30 +117,30 @@ impl World {
     }
 
     /// What is said where all goes well.
-    fn ok(&self, arguments: &[&str]) -> String {
+    pub(crate) fn ok(&self, arguments: &[&str]) -> String {
         let output = self.push(arguments);
         assert!(output.status.success(), "{arguments:?}: {}", text(&output));
         text(&output)
     }
 
-    fn round(&self) -> String {
+    pub(crate) fn round(&self) -> String {
         self.ok(&["watch", "--once"])
     }
 
     /// What is said where something fails.
-    fn failing_round(&self) -> String {
+    pub(crate) fn failing_round(&self) -> String {
         let output = self.push(&["watch", "--once"]);
         assert_eq!(output.status.code(), Some(1), "{}", text(&output));
         text(&output)
     }
 
-    fn shown(&self, app: &str) -> Value {
+    pub(crate) fn shown(&self, app: &str) -> Value {
         let output = self.push(&["channel", "show", app, "--json"]);
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(&output)))
     }
 }
 
-fn text(output: &Output) -> String {
+pub(crate) fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 

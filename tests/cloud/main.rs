@@ -6,6 +6,7 @@ mod announcing;
 mod buildsets;
 mod channels;
 mod clocks;
+mod configuration;
 mod credentials;
 mod images;
 mod messages;

@@ -5,6 +5,7 @@
 //! - [`build`]: what a channel may point to; [`choose`]: which of it a channel moves to
 //! - [`soaking`]: what it would move to once that has gone through the channel before
 //! - [`change`]: what a person changes about a channel
+//! - [`image_lines`]: the lines of a configuration that name an image
 //! - [`follower`]: whether a server gets what a channel points to
 //! - [`observe`]: what became of that on the servers that got it
 //! - [`seen`]: what is known of a channel without git, from what a round saw
@@ -16,6 +17,7 @@ pub mod build;
 pub mod change;
 pub mod choose;
 pub mod follower;
+pub mod image_lines;
 pub mod line;
 pub mod message;
 pub mod observe;

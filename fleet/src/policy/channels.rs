@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bucket::{AppName, ChannelName, ServerName};
+use globset::Glob;
 use registry::{Reference, Repository, Tag};
 
 use super::pattern::Pattern;
@@ -26,6 +27,8 @@ pub struct ChannelRules {
     pub servers: Vec<Pattern>,
     /// The image that it moves, of a channel that no server follows.
     pub image: Option<ImageRules>,
+    /// Where what deploys that image reads which one to take, if the channel writes it there.
+    pub config: Option<ConfigRules>,
     /// What moves it.
     pub moves: Moves,
     /// The waves in which its followers get a release, if it says.
@@ -47,6 +50,29 @@ pub struct ImageRules {
     pub tag: Tag,
 }
 
+/// Files of a repository, in which the lines of a channel's image have the tag of where the channel points.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigRules {
+    /// Where they are.
+    pub repo: RepoUrl,
+    /// The branch that is committed to.
+    pub branch: Branch,
+    /// Which files, by their whole path in it; `*` stays within a directory, `**` goes through them.
+    pub files: Vec<Glob>,
+}
+
+impl ConfigRules {
+    /// Which files, as they are written in the configuration.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(Glob::glob)
+    }
+
+    /// Whether a file of the repository is one of them.
+    pub fn matches(&self, path: &str) -> bool {
+        self.files.iter().any(|glob| glob.compile_matcher().is_match(path))
+    }
+}
+
 impl ImageRules {
     /// Name and tag.
     pub fn reference(&self) -> Reference {
@@ -55,6 +81,11 @@ impl ImageRules {
 }
 
 impl ChannelRules {
+    /// The repositories that must be fetched before the channel is looked at.
+    pub fn repos(&self) -> impl Iterator<Item = &RepoUrl> {
+        std::iter::once(&self.repo).chain(self.config.as_ref().map(|config| &config.repo))
+    }
+
     /// Whether a server may follow it: it does if its document has the app.
     pub fn matches(&self, server: &ServerName) -> bool {
         self.servers.iter().any(|pattern| pattern.matches(server.as_str()))

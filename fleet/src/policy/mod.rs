@@ -16,7 +16,7 @@ mod rules;
 pub mod watched;
 mod way;
 
-pub use channels::{ChannelRules, ImageRules};
+pub use channels::{ChannelRules, ConfigRules, ImageRules};
 pub use links::Links;
 pub use pattern::{Pattern, PatternError};
 pub use read::{MAX_BYTES, Problem};

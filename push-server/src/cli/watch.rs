@@ -294,6 +294,11 @@ fn show(outcomes: &[Outcome], told: &mut Told, json: bool) -> Result<()> {
         if let Some(tag) = &done.tagged {
             print_line(format_args!("{app} {channel}: {tag} is now its image"))?;
         }
+        if let Some(commit) = &done.configured {
+            print_line(format_args!("{app} {channel}: its configuration names that image since {}", commit.short()))?;
+        }
+        let kept = done.kept.iter().map(|kept| console::safe(kept));
+        lines.extend(kept.map(|kept| (app.clone(), channel.clone(), kept)));
         if let Some(would) = &done.would {
             let stays = format!("stays, and would otherwise move to {}", would.stem());
             lines.insert((app.clone(), channel.clone(), stays));
@@ -394,6 +399,7 @@ fn as_json(Outcome { app, channel, result }: &Outcome) -> Value {
         "app": app, "channel": channel, "from": from, "release": release, "would": would, "diverged": diverged,
         "place": place, "behind": behind, "later": later,
         "unreadable": unreadable, "stale": stale, "push": push, "tag": done.tagged.as_ref().map(ToString::to_string), "warnings": done.warnings,
+        "configuration": { "commit": done.configured, "kept": done.kept },
         "rollouts": done.rollouts.iter().map(going_as_json).collect::<Vec<_>>(), "followers": followers.collect::<Vec<_>>(),
     })
 }

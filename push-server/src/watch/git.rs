@@ -6,7 +6,7 @@
 //! more, and, by timeout(1), also after this process was killed.
 
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fs::File,
     io,
     path::Path,
@@ -40,8 +40,19 @@ const REST: Duration = Duration::from_secs(5);
 const SETTINGS: [&str; 4] =
     ["core.fsmonitor=false", "core.hooksPath=/dev/null", "core.logAllRefUpdates=false", "gc.autoDetach=false"];
 
-/// What changes what git makes in the directory it is given, besides what leads it elsewhere.
-const REMOVED: [&str; 4] = ["GIT_CONFIG", "GIT_DEFAULT_HASH", "GIT_DEFAULT_REF_FORMAT", "GIT_TEMPLATE_DIR"];
+/// What changes what git makes in the directory it is given and who made it, besides what leads it elsewhere.
+const REMOVED: [&str; 10] = [
+    "GIT_CONFIG",
+    "GIT_DEFAULT_HASH",
+    "GIT_DEFAULT_REF_FORMAT",
+    "GIT_TEMPLATE_DIR",
+    "GIT_AUTHOR_NAME",
+    "GIT_AUTHOR_EMAIL",
+    "GIT_AUTHOR_DATE",
+    "GIT_COMMITTER_NAME",
+    "GIT_COMMITTER_EMAIL",
+    "GIT_COMMITTER_DATE",
+];
 
 /// How git may be run.
 pub(super) struct Git<'a> {
@@ -51,8 +62,11 @@ pub(super) struct Git<'a> {
     pub(super) reaches: Option<&'a RepoUrl>,
     /// When it is ended.
     pub(super) deadline: Instant,
-    /// An empty file that is its standard input. A lock on it stays as long as git runs, even if this process is killed.
+    /// Its standard input: an empty file, of which a lock stays as long as git runs, even if this process is killed; or what a
+    /// command reads.
     pub(super) input: Option<&'a File>,
+    /// The index that it works on, if it needs one.
+    pub(super) index: Option<OsString>,
 }
 
 /// Why git gave no answer.
@@ -140,6 +154,9 @@ impl Git<'_> {
         git.args(arguments);
         for name in OF_ANOTHER_REPOSITORY.iter().chain(&REMOVED) {
             git.env_remove(name);
+        }
+        if let Some(index) = &self.index {
+            git.env("GIT_INDEX_FILE", index);
         }
         git.env("GIT_ALLOW_PROTOCOL", self.transports())
             .env("GIT_NO_REPLACE_OBJECTS", "1")

@@ -43,9 +43,19 @@ impl Images<'_> {
         self.recorded.values().filter_map(|image| Build::try_from(image).ok()).collect()
     }
 
+    /// The channel's rules.
+    pub(super) fn rules(&self) -> &ChannelRules {
+        self.rules
+    }
+
+    /// The image that is recorded as a release.
+    pub(super) fn recorded(&self, release: &ReleaseName) -> Option<&Image> {
+        self.recorded.get(release)
+    }
+
     /// Whether the tag is the image of the channel's release.
     pub(super) fn are_in_line(&self, channel: &Channel) -> bool {
-        let image = channel.release.as_ref().and_then(|release| self.recorded.get(release));
+        let image = channel.release.as_ref().and_then(|release| self.recorded(release));
         image.is_some_and(|image| self.tagged.as_ref().map(Digest::sha256) == Some(&image.digest))
     }
 

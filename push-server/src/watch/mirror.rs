@@ -229,8 +229,7 @@ impl Mirror {
     }
 
     async fn history(&self, revisions: &[&str]) -> Result<History, FetchError> {
-        let deadline = Instant::now() + self.mirrors.0.limit;
-        let git = Git { directory: Some(&self.directory), reaches: None, deadline, input: None };
+        let git = self.git();
         let options = ["rev-list", "--first-parent", "--parents", "--reverse"];
         let printed = git.run(&[&options, revisions].concat()).await.map_err(|error| self.not_read(error))?;
         match spawn_blocking(move || History::parse(&printed)).await {
@@ -239,19 +238,47 @@ impl Mirror {
         }
     }
 
+    /// Whose mirror it is.
+    pub(super) fn repo(&self) -> &RepoUrl {
+        &self.repo
+    }
+
+    /// The newest commit of a branch, if there is one of that name.
+    pub(super) fn tip(&self, branch: &Branch) -> Option<&Commit> {
+        self.tips.get(branch.as_str())
+    }
+
+    /// The same mirror, up to date.
+    pub(super) async fn fetched_anew(&self) -> Result<Self, FetchError> {
+        self.mirrors.fetch(&self.repo).await
+    }
+
+    /// Git in this mirror, as it may be run from now on.
+    pub(super) fn git(&self) -> Git<'_> {
+        let deadline = Instant::now() + self.mirrors.0.limit;
+        Git { directory: Some(&self.directory), reaches: None, deadline, input: None, index: None }
+    }
+
+    /// The right to write it.
+    pub(super) async fn lock(&self, deadline: Instant) -> Result<Lock, FetchError> {
+        match Lock::take(&self.directory.with_extension("lock"), deadline).await {
+            Ok(lock) => Ok(lock),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let limit = duration::show(self.mirrors.0.limit);
+                Err(FetchError::Busy { repo: self.repo.clone(), limit })
+            }
+            Err(error) => Err(self.not_written(error)),
+        }
+    }
+
     async fn update(&mut self) -> Result<(), FetchError> {
         let Shared { directory, limit, .. } = &*self.mirrors.0;
         let deadline = Instant::now() + *limit;
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| self.not_written(error))?;
-        let lock = match Lock::take(&self.directory.with_extension("lock"), deadline).await {
-            Ok(lock) => lock,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                return Err(FetchError::Busy { repo: self.repo.clone(), limit: duration::show(*limit) });
-            }
-            Err(error) => return Err(self.not_written(error)),
-        };
+        let lock = self.lock(deadline).await?;
         note_use(&self.directory, self.repo.as_str()).map_err(|error| self.not_written(error))?;
-        let mut git = Git { directory: None, reaches: Some(&self.repo), deadline, input: Some(lock.file()) };
+        let mut git =
+            Git { directory: None, reaches: Some(&self.repo), deadline, input: Some(lock.file()), index: None };
         let is_there = self.directory.exists();
         if !is_there {
             self.copy(&git).await?;

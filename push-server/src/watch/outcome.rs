@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, fmt};
 
 use anyhow::Result;
-use bucket::{AppName, ChannelName, LaterCommit, PushId, ReleaseName, Rollout, RolloutStage, ServerName, Soaking};
+use bucket::{
+    AppName, ChannelName, Commit, LaterCommit, PushId, ReleaseName, Rollout, RolloutStage, ServerName, Soaking,
+};
 use fleet::{channel::follower::LeftAlone, follow::Follower, policy::ChannelRules};
 use registry::Reference;
 
@@ -45,6 +47,10 @@ pub struct Done {
     pub push: Option<PushId>,
     /// The tag that was moved to its image, of a channel of images.
     pub tagged: Option<Reference>,
+    /// The commit that was pushed to its configuration.
+    pub configured: Option<Commit>,
+    /// The lines of its configuration that were left alone, each as a sentence.
+    pub kept: Vec<String>,
     /// Its rollouts that were carried on, decided about or begun, or that keep its release; the last one may go on.
     pub rollouts: Vec<Going>,
     /// What failed after a write that succeeded, as a poke.

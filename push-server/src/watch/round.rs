@@ -61,6 +61,9 @@ impl Round {
 /// How far the rollouts of channels are, as they were looked at last.
 type AllLooked = BTreeMap<(AppName, ChannelName), Looked>;
 
+/// The repositories that were fetched in a round.
+type MirrorsNow = HashMap<RepoUrl, Result<Mirror, FetchError>>;
+
 /// Registries that did not answer in time in this round.
 type Silent = BTreeSet<Host>;
 
@@ -79,15 +82,19 @@ impl Watcher {
         only: bool,
     ) -> Result<Round> {
         let channels = self.policy.channels();
-        let mut awaited = fetches.begin(channels.iter().map(|rules| &rules.repo));
+        let mut awaited = fetches.begin(channels.iter().flat_map(ChannelRules::repos));
         let end = Instant::now() + PATIENCE;
         let (mut outcomes, mut looked, mut calls_for_round) = (Vec::new(), AllLooked::new(), false);
-        let mut silent = Silent::new();
+        let (mut silent, mut mirrors) = (Silent::new(), MirrorsNow::new());
         loop {
             let there = tokio::select! {
                 there = fetches.take(&mut awaited, Instant::now() + CARRIED_ON_EVERY) => there,
                 _ = stop.wait_for(|stop| *stop) => break,
             };
+            mirrors.extend(there);
+            let is_there = |rules: &&ChannelRules| rules.repos().all(|repo| mirrors.contains_key(repo));
+            let is_new = |rules: &&ChannelRules| !outcomes.iter().any(|outcome: &Outcome| outcome.is_of(rules));
+            let ready: Vec<&ChannelRules> = channels.iter().filter(is_there).filter(is_new).collect();
             let more = async {
                 rollouts.read(&self.bucket).await?;
                 for going in self.carry_on(rollouts, &stop).await {
@@ -95,14 +102,13 @@ impl Watcher {
                     calls_for_round |= going.calls_for_round && outcomes.iter().any(is_seen);
                     looked.insert((going.app.clone(), going.channel.clone()), going);
                 }
-                self.look_at(&there, (&looked, &mut silent), (rollouts, &stop)).await
+                self.look_at(&ready, &mirrors, (&looked, &mut silent), (rollouts, &stop)).await
             };
             match more.await {
                 Ok(more) => outcomes.extend(more),
                 Err(error) if outcomes.is_empty() => return Err(error),
                 Err(error) => {
-                    let of_it = channels.iter().filter(|rules| there.contains_key(&rules.repo));
-                    outcomes.extend(of_it.map(|rules| Outcome::of(rules, Err(anyhow!("{error:#}")))));
+                    outcomes.extend(ready.iter().map(|rules| Outcome::of(rules, Err(anyhow!("{error:#}")))));
                 }
             }
             if awaited.is_empty() || *stop.borrow() || (!only && Instant::now() >= end) {
@@ -111,8 +117,10 @@ impl Watcher {
         }
         if !*stop.borrow() {
             let is_seen = |rules: &&ChannelRules| outcomes.iter().any(|outcome: &Outcome| outcome.is_of(rules));
-            let late = channels.iter().filter(|rules| !is_seen(rules));
-            let late = late.map(|rules| Outcome::of(rules, Err(Late { repo: rules.repo.clone() }.into())));
+            let late = channels.iter().filter(|rules| !is_seen(rules)).map(|rules| {
+                let repo = rules.repos().find(|repo| !mirrors.contains_key(*repo)).unwrap_or(&rules.repo);
+                Outcome::of(rules, Err(Late { repo: repo.clone() }.into()))
+            });
             outcomes.extend(late.collect::<Vec<_>>());
             fetches.tidy_up().await;
         }
@@ -120,15 +128,16 @@ impl Watcher {
         Ok(Round { outcomes, calls_for_round })
     }
 
-    /// Looks at the channels whose repositories were fetched. What is decided is decided of the state of now.
+    /// Looks at channels whose repositories were fetched. What is decided is decided of the state of now.
     async fn look_at(
         &self,
-        fetched: &HashMap<RepoUrl, Result<Mirror, FetchError>>,
+        ready: &[&ChannelRules],
+        fetched: &MirrorsNow,
         (looked, silent): (&AllLooked, &mut Silent),
         (rollouts, stop): (&mut Rollouts, &watch::Receiver<bool>),
     ) -> Result<Vec<Outcome>> {
         let mut outcomes = Vec::new();
-        if fetched.is_empty() {
+        if ready.is_empty() {
             return Ok(outcomes);
         }
         let mut ending = stop.clone();
@@ -137,10 +146,12 @@ impl Watcher {
             _ = ending.wait_for(|stop| *stop) => return Ok(outcomes),
         };
         // A registry that does not answer delays, once, those that come after it.
-        let mut channels: Vec<&ChannelRules> = self.policy.channels().iter().collect();
+        let mut channels = ready.to_vec();
         channels.sort_by_key(|rules| rules.image.is_some());
         for rules in channels {
-            let Some(mirror) = fetched.get(&rules.repo).filter(|_| !*stop.borrow()) else { continue };
+            if *stop.borrow() {
+                break;
+            }
             let looked = looked.get(&(rules.app.clone(), rules.channel.clone()));
             let registry = rules.image.as_ref().map(|image| image.name.host());
             // It would keep each of them waiting anew.
@@ -151,13 +162,14 @@ impl Watcher {
                 outcomes.push(Outcome::of(rules, Err(unreachable)));
                 continue;
             }
-            let result = match mirror {
-                Ok(mirror) => match self.channel(rules, mirror, &fleet, looked, (rollouts, stop)).await {
+            let mirrors = rules.repos().filter_map(|repo| fetched.get(repo)).map(Result::as_ref);
+            let result = match mirrors.collect::<Result<Vec<&Mirror>, _>>() {
+                Ok(mirrors) => match self.channel(rules, &mirrors, &fleet, looked, (rollouts, stop)).await {
                     // Another watcher, mostly: what it has done by now is looked at once more.
                     Err(error) if error.is::<Raced>() => {
                         rollouts.read(&self.bucket).await?;
                         fleet = self.read().await?;
-                        self.channel(rules, mirror, &fleet, looked, (rollouts, stop)).await
+                        self.channel(rules, &mirrors, &fleet, looked, (rollouts, stop)).await
                     }
                     result => result,
                 },
@@ -174,11 +186,12 @@ impl Watcher {
     async fn channel(
         &self,
         rules: &ChannelRules,
-        mirror: &Mirror,
+        mirrors: &[&Mirror],
         fleet: &Fleet,
         looked: Option<&Looked>,
         (rollouts, stop): (&mut Rollouts, &watch::Receiver<bool>),
     ) -> Result<Done> {
+        let [mirror, of_config @ ..] = mirrors else { bail!("`{}` was not fetched", rules.repo) };
         let line = mirror.line(&rules.branch).await?;
         let (branch, repo) = (&rules.branch, &rules.repo);
         let line = line.with_context(|| format!("diverged: `{repo}` has no branch `{branch}`, so nothing moves"))?;
@@ -218,6 +231,8 @@ impl Watcher {
             stale: furthest.stale(),
             push: None,
             tagged: None,
+            configured: None,
+            kept: Vec::new(),
             rollouts: looked.iter().filter_map(|looked| looked.going.as_ref().ok()).cloned().collect(),
             warnings: Vec::new(),
             followers: BTreeMap::new(),
@@ -268,7 +283,7 @@ impl Watcher {
             bail!("{error}");
         }
         if let Some(images) = &images {
-            done.tagged = self.point(images, &after).await?;
+            self.bring_in_line(images, &after, of_config, &mut done).await?;
             return stopped.map_or(Ok(done), Err);
         }
         let seen = Seen { rules, channel: &after, places: furthest.places(), dirty: &dirty, fleet };

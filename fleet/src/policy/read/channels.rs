@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bucket::{AppName, ChannelName, Commit};
+use globset::{Glob, GlobBuilder};
 use jsonc_parser::{
     ast::{Object, Value},
     common::{Range, Ranged},
@@ -13,7 +14,7 @@ use registry::Tag;
 use super::{Reader, WAVES, did_you_mean};
 use crate::{
     channel::{branch::Branch, change::Moves},
-    policy::{ChannelRules, ImageRules},
+    policy::{ChannelRules, ConfigRules, ImageRules},
     wish::Asked,
 };
 
@@ -21,10 +22,17 @@ use crate::{
 const MAX_SOAK: Duration = Duration::from_hours(30 * 24);
 
 /// The keys of a channel.
-const CHANNEL: [&str; 14] = [
-    "App", "Channel", "Repo", "Branch", "Servers", "Image", "Tag", "Moves", "MaxDown", "From", "Soak", WAVES[0],
-    WAVES[1], WAVES[2],
+const CHANNEL: [&str; 15] = [
+    "App", "Channel", "Repo", "Branch", "Servers", "Image", "Tag", "Config", "Moves", "MaxDown", "From", "Soak",
+    WAVES[0], WAVES[1], WAVES[2],
 ];
+
+/// The keys of its `Config`.
+const CONFIG: [&str; 3] = ["Repo", "Branch", "Files"];
+
+/// Most entries of `Files`, and most bytes of one.
+const MAX_FILES: usize = 20;
+const MAX_GLOB: usize = 255;
 
 /// Those of them that are about servers.
 const OF_SERVERS: [&str; 5] = ["Servers", "MaxDown", WAVES[0], WAVES[1], WAVES[2]];
@@ -77,6 +85,7 @@ impl Reader<'_> {
         let from = self.value_of::<ChannelName>(object, "From");
         let moves = object.get("Moves").and_then(|property| self.moves(&property.value));
         let image = self.image(object);
+        let config = self.config(object);
         let servers = object.get("Servers").map(|property| self.patterns(&property.value));
         let max_down = object.get("MaxDown").and_then(|property| self.share(&property.value));
         let soak = object.get("Soak").and_then(|property| self.parsed(&property.value, soak));
@@ -91,6 +100,7 @@ impl Reader<'_> {
             branch: branch.unwrap_or_else(Branch::usual),
             servers: servers.unwrap_or_default(),
             image,
+            config,
             moves: moves.unwrap_or_default(),
             asked,
             max_down,
@@ -150,6 +160,38 @@ impl Reader<'_> {
         Some(ImageRules { name: name?, tag: tag? })
     }
 
+    /// Where the tag of a channel's image is written for what deploys it.
+    fn config(&mut self, object: &Object) -> Option<ConfigRules> {
+        let property = object.get("Config")?;
+        if object.get("Image").is_none() {
+            let text = "`Config` needs `Image`: it is about the lines that name a channel's image";
+            self.problem(property.name.range(), text.to_owned());
+        }
+        let config = self.object(&property.value, "`Config`")?;
+        self.properties(config, &CONFIG);
+        for key in ["Repo", "Files"].into_iter().filter(|key| config.get(key).is_none()) {
+            self.problem(config.range, format!("this `Config` has no `{key}`"));
+        }
+        let (repo, branch) = (self.value_of(config, "Repo"), self.value_of(config, "Branch"));
+        let files = config.get("Files").map(|property| self.files(&property.value));
+        Some(ConfigRules { repo: repo?, branch: branch.unwrap_or_else(Branch::usual), files: files? })
+    }
+
+    fn files(&mut self, value: &Value) -> Vec<Glob> {
+        let mut files: Vec<Glob> = Vec::new();
+        for string in self.strings(value) {
+            match file_glob(&string.value) {
+                Ok(glob) if files.contains(&glob) => self.problem(string.range, format!("duplicate `{glob}`")),
+                Ok(glob) => files.push(glob),
+                Err(text) => self.problem(string.range, text),
+            }
+        }
+        if files.is_empty() || files.len() > MAX_FILES {
+            self.problem(value.range(), format!("must be 1 to {MAX_FILES} paths, as in `[\"prod/*.yaml\"]`"));
+        }
+        files
+    }
+
     fn moves(&mut self, value: &Value) -> Option<Moves> {
         let text = value.as_string_lit().map(|text| text.value.as_ref());
         let moves = Moves::ALL.into_iter().find(|moves| Some(moves.as_str()) == text);
@@ -179,6 +221,18 @@ fn two_of_one<'a>(rules: &ChannelRules, mut before: impl Iterator<Item = &'a Cha
         (rules.app == other.app && image.name != theirs.name)
             .then(|| format!("the channel `{channel}` of `{}` has another image, and an app has one", rules.app))
     })
+}
+
+/// A path in a repository that may have wildcards.
+fn file_glob(text: &str) -> Result<Glob, String> {
+    if text.len() > MAX_GLOB {
+        return Err(format!("can have at most {MAX_GLOB} bytes"));
+    }
+    if text.split('/').any(|segment| ["", ".", ".."].contains(&segment)) {
+        return Err("must be a path from the top of the repository, without `.` and `..`".to_owned());
+    }
+    let glob = GlobBuilder::new(text).literal_separator(true).build();
+    glob.map_err(|error| format!("cannot be read as a path with wildcards: {}", error.kind()))
 }
 
 fn soak(text: &str) -> Result<Duration, String> {
@@ -269,6 +323,31 @@ mod tests {
                 r#"[{ App: "a", Repo: "file:///a", Channel: "b" }, { App: "a", Repo: "file:///a", Image: "i.example/x", Tag: "prod", From: "b" }]"#,
                 "\"b\" }]",
                 "of images and",
+            ),
+            (
+                r#"[{ App: "web", Repo: "file:///a", Config: { Repo: "file:///b", Files: ["x"] } }]"#,
+                "Config",
+                "`Config` needs `Image`",
+            ),
+            (
+                r#"[{ App: "web", Repo: "file:///a", Image: "i.example/web", Tag: "prod", Config: { Branch: "main" } }]"#,
+                "{ Branch",
+                "has no `Files`",
+            ),
+            (
+                r#"[{ App: "web", Repo: "file:///a", Image: "i.example/web", Tag: "prod", Config: { Repo: "file:///b", Files: [] } }]"#,
+                "[] } }",
+                "must be 1 to 20 paths",
+            ),
+            (
+                r#"[{ App: "web", Repo: "file:///a", Image: "i.example/web", Tag: "prod", Config: { Repo: "file:///b", Files: ["../x"] } }]"#,
+                "\"../x",
+                "without `.` and `..`",
+            ),
+            (
+                r#"[{ App: "web", Repo: "file:///a", Image: "i.example/web", Tag: "prod", Config: { Repo: "file:///b", Files: ["a[b"] } }]"#,
+                "\"a[b",
+                "with wildcards",
             ),
             (r#"[{ App: "web", Repo: "file:///a", Soak: "1h" }]"#, "Soak", "without `From`"),
             (r#"[{ App: "web", Repo: "file:///a", From: "beta" }]"#, "\"beta", "has no channel `beta`"),

@@ -157,6 +157,11 @@ pub(super) async fn show(command: &Command, rules: &ChannelRules) -> Result<bool
     }
     if let Some(image) = &rules.image {
         line("image", &format!("{}, whose tag `{}` is moved", image.name, image.tag))?;
+    }
+    if let Some(config) = &rules.config {
+        let files: Vec<&str> = config.paths().collect();
+        let (branch, repo) = (&config.branch, &config.repo);
+        line("config", &format!("{} on {branch} of {repo}", files.join(", ")))?;
         show_later(state)?;
         return show_moves(channel, now).map(|()| true);
     }
@@ -244,6 +249,9 @@ fn as_json(rules: &ChannelRules, known: &Known, servers: &[Server]) -> Value {
         "branch": rules.branch.as_str(),
         "servers": rules.servers.iter().map(Pattern::to_string).collect::<Vec<_>>(),
         "image": rules.image.as_ref().map(|image| image.reference().to_string()),
+        "config": rules.config.as_ref().map(|config| {
+            json!({ "repo": config.repo.as_str(), "branch": config.branch.as_str(), "files": config.paths().collect::<Vec<_>>() })
+        }),
         "moves": rules.moves.as_str(),
         "release": channel.release,
         "moved": channel.release.as_ref().map(|_| channel.moved),

@@ -156,6 +156,16 @@ pub(crate) async fn get(view: View, Path((app, channel)): Path<(String, String)>
             section aria-labelledby="image-title" {
                 h2 #image-title { "Image" }
                 p { "The tag " code { (image.tag) } " of " code { (image.name) } " is moved to the image of the commit it points to." }
+                @if let Some(config) = &shown.rules.config {
+                    p {
+                        "That commit is written as the tag of its lines in "
+                        @for (at, path) in config.paths().enumerate() {
+                            @if at > 0 { ", " }
+                            code { (foreign(path, 100)) }
+                        }
+                        " on " code { (foreign(config.branch.as_str(), 100)) } " of " code { (foreign(config.repo.as_str(), 200)) } "."
+                    }
+                }
             }
         } @else {
             section aria-labelledby="followers-title" {
