@@ -156,7 +156,22 @@ fn compare(release: &Path, peers: &Peers, project: &Path) -> Result<()> {
     println!("{}", row("dpkg-deb -Zzstd -z3", &runs[2], size(&project.join("dpkg.deb"))?, Some(least)));
     println!("{}", row("nfpm, zstd", &runs[3], size(&project.join("nfpm.deb"))?, Some(least)));
     println!("{}", row("cargo-deb --fast", &runs[4], size(&project.join("cargo.deb"))?, Some(least)));
+    let more = i128::from(size(&deb)?) - i128::from(size(&project.join("floor.tar.zst"))?);
+    println!(
+        "  release build writes {more} bytes more than the floor; its control member, with the checksums, has {}",
+        control(&deb)?
+    );
     Ok(())
+}
+
+/// The size of a package's control member in bytes, as it lies there.
+fn control(deb: &Path) -> Result<u64> {
+    let output = Command::new("ar").arg("tv").arg(deb).output().context("could not run ar")?;
+    let listed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = listed.lines().find(|line| line.rsplit(' ').next().is_some_and(|name| name.starts_with("control.tar")));
+    let line = line.with_context(|| format!("no control member in `{}`: {output:?}", deb.display()))?;
+    // Mode, owner, size, time and name.
+    Ok(line.split_whitespace().nth(2).context("ar says no size")?.parse()?)
 }
 
 fn dpkg_deb(project: &Path, compression: &[&str]) -> Command {

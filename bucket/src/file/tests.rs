@@ -1,6 +1,9 @@
 //! What only a directory can have: people, links and dying writers.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
 use super::FileBucket;
 use crate::{Bucket, Error, Fetched, Metadata, ObjectPath, SimulatedMachine};
@@ -42,6 +45,20 @@ async fn metadata_of_a_writer_that_died_is_not_read() {
     bucket.replace(&path, "two".into(), &metadata("two"), first).await.unwrap();
     assert_eq!(bucket.head(&path).await.unwrap().unwrap().metadata, metadata("two"));
     assert_eq!(std::fs::read_dir(&meta).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn what_killed_writers_left_is_cleared_away_a_day_later_by_whoever_writes_next() {
+    let (directory, bucket) = bucket().await;
+    bucket.create(&at("debs/web/a.deb"), "a".into(), &Metadata::new()).await.unwrap();
+    let temporary = directory.path().join(".push/tmp");
+    for (name, hours) in [("old", 25), ("new", 23)] {
+        let file = std::fs::File::create(temporary.join(name)).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_hours(hours)).unwrap();
+    }
+    bucket.create(&at("debs/web/b.deb"), "b".into(), &Metadata::new()).await.unwrap();
+    let left: Vec<_> = std::fs::read_dir(&temporary).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["new"]);
 }
 
 #[tokio::test]

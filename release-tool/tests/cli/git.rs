@@ -62,6 +62,9 @@ fn nothing_that_the_repository_names_is_run() {
     assert!(fs::remove_file(project.beside("ran")).is_ok(), "the repository is harmless: it shows nothing");
     project.release(&["check"]).assert().success();
     project.release(&["build", "-m", "why"]).assert().success();
+    project.release(&["plan"]).assert().success();
+    fs::remove_file(project.path("release.toml")).unwrap();
+    project.release(&["init"]).assert().success();
     let ran = fs::read_to_string(project.beside("ran")).unwrap_or_default();
     assert_eq!(ran, "", "git ran what `.git/config` names");
 }
