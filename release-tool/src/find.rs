@@ -181,9 +181,13 @@ pub(crate) async fn fetch(mut download: Download, extent: Extent, expected: Opti
     } else {
         file.write_all(&head).and_then(|()| file.set_len(download.size)).context("could not write a temporary file")?;
     }
-    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let deb = DebFile::open(path.as_ref())?;
+    let deb = DebFile::open(&path_of(&file))?;
     Ok((file, deb))
+}
+
+/// Where a file without a name can be opened once more, as long as it is open.
+pub(crate) fn path_of(file: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
 /// Where the header of the data member ends, if all before it is there.

@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::{
     builder::Builder,
     deb::prebuilt,
-    find::{Extent, fetch},
+    find::{Extent, fetch, path_of},
     options::{Options, wait_for},
     progress::Progress,
     upload::describe,
@@ -129,10 +129,8 @@ async fn adopt(
     let provenance =
         Provenance { dirty: original.dirty, note: note(original)?, repo: String::new(), branch: String::new() };
     fields.write(&provenance, &mut control).with_context(failed)?;
-    let directory = tempfile::tempdir().context("could not create a temporary directory")?;
-    let path = directory.path().join("adopted.deb");
-    prebuilt::write(&deb, &control, &path, &|_| ()).with_context(failed)?;
-    upload(bucket, &release, name, &path).await.with_context(failed)?;
+    let adopted = prebuilt::write_unnamed(&deb, &control).with_context(failed)?;
+    upload(bucket, &release, name, &path_of(&adopted)).await.with_context(failed)?;
     Ok(release)
 }
 

@@ -23,47 +23,71 @@ use crate::manifest::Compression;
 
 /// Writes `original` with another control file as `path`, which must not exist. Its own times are kept.
 pub(crate) fn write(original: &DebFile, control: &Control, path: &Path, progress: &dyn Fn(u64)) -> Result<()> {
-    let tar = with_control(&original.control_tar, control.to_string().as_bytes())
-        .with_context(|| format!("damaged control member in `{}`", original.path.display()))?;
-    check_control_size(tar.len() as u64)?;
-    original.check_data()?;
-    let data_is_zstd = original.members.iter().any(|(member, _)| member.name == "data.tar.zst");
-    let compression = if data_is_zstd { Compression::Zstd } else { Compression::Xz };
-    let control = super::control::whole(compression, &tar)?;
+    let control = Rewritten::of(original, control)?;
+    create(path, |file| copy(original, &control, file, progress))
+}
+
+/// The same into a file without a name, of which nothing is left if nobody lives to close it.
+pub(crate) fn write_unnamed(original: &DebFile, control: &Control) -> Result<File> {
+    let control = Rewritten::of(original, control)?;
+    let mut file = tempfile::tempfile().context("could not create a temporary file")?;
+    copy(original, &control, &mut file, &|_| ()).context("could not write a temporary file")?;
+    Ok(file)
+}
+
+/// The control member of the new package.
+struct Rewritten {
+    compression: Compression,
+    member: Vec<u8>,
+}
+
+impl Rewritten {
+    fn of(original: &DebFile, control: &Control) -> Result<Self> {
+        let tar = with_control(&original.control_tar, control.to_string().as_bytes())
+            .with_context(|| format!("damaged control member in `{}`", original.path.display()))?;
+        check_control_size(tar.len() as u64)?;
+        original.check_data()?;
+        let data_is_zstd = original.members.iter().any(|(member, _)| member.name == "data.tar.zst");
+        let compression = if data_is_zstd { Compression::Zstd } else { Compression::Xz };
+        Ok(Self { compression, member: super::control::whole(compression, &tar)? })
+    }
+}
+
+/// Copies all members but that one.
+fn copy(original: &DebFile, control: &Rewritten, file: &mut File, progress: &dyn Fn(u64)) -> Result<()> {
     let mut source = File::open(&original.path).context("could not open the original package")?;
-    create(path, |file| {
-        let mut out = BufWriter::with_capacity(CHUNK, file);
-        out.write_all(super::ar::MAGIC)?;
-        for (member, at) in &original.members {
-            if member.name.starts_with("control.tar") {
-                let member = Member::new(super::control::name(compression), control.len() as u64);
-                out.write_all(&member.header(0)?)?;
-                out.write_all(&control)?;
-                if member.is_padded() {
-                    out.write_all(b"\n")?;
-                }
-                continue;
-            }
-            // The header as it was: its time and owner are the original's.
-            source.seek(SeekFrom::Start(at - super::ar::HEADER))?;
-            let length = super::ar::HEADER + member.size;
-            let mut left = length;
-            while left > 0 {
-                let piece = left.min(4 * CHUNK as u64);
-                let copied = io::copy(&mut (&source).take(piece), &mut out)?;
-                if copied != piece {
-                    bail!("`{}` was truncated while being copied", original.path.display());
-                }
-                left -= piece;
-                progress(length - left);
-            }
+    let mut out = BufWriter::with_capacity(CHUNK, file);
+    out.write_all(super::ar::MAGIC)?;
+    for (member, at) in &original.members {
+        if member.name.starts_with("control.tar") {
+            let Rewritten { compression, member: control } = control;
+            let member = Member::new(super::control::name(*compression), control.len() as u64);
+            out.write_all(&member.header(0)?)?;
+            out.write_all(control)?;
             if member.is_padded() {
                 out.write_all(b"\n")?;
             }
+            continue;
         }
-        out.flush()?;
-        Ok(())
-    })
+        // The header as it was: its time and owner are the original's.
+        source.seek(SeekFrom::Start(at - super::ar::HEADER))?;
+        let length = super::ar::HEADER + member.size;
+        let mut left = length;
+        while left > 0 {
+            let piece = left.min(4 * CHUNK as u64);
+            let copied = io::copy(&mut (&source).take(piece), &mut out)?;
+            if copied != piece {
+                bail!("`{}` was truncated while being copied", original.path.display());
+            }
+            left -= piece;
+            progress(length - left);
+        }
+        if member.is_padded() {
+            out.write_all(b"\n")?;
+        }
+    }
+    out.flush()?;
+    Ok(())
 }
 
 /// A tar with the content of `./control` replaced, block by block: what isn't understood stays as it is.

@@ -1,4 +1,5 @@
-//! `release build` and `release upload`, killed at several moments: nothing is left over, and the next one succeeds.
+//! `release build`, `release upload` and `release adopt`, killed or interrupted at several moments: nothing is left over,
+//! and the next one succeeds.
 
 use std::{
     fs,
@@ -8,9 +9,12 @@ use std::{
     thread,
 };
 
+use bucket::{Bucket, BucketOptions, ObjectPath};
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::{
     outcome::Run as _,
-    project::{Project, stdout},
+    project::{Project, stdout, tool},
 };
 
 /// Enough that a build or an upload of it takes a while.
@@ -58,14 +62,28 @@ fn written(process: u32, directory: &Path) -> Option<u64> {
 }
 
 /// Starts `command` and kills it as soon as the moment is there; again if it was over too soon, after `undo`.
-fn kill_when(mut command: impl FnMut() -> Command, moment: impl Fn(u32) -> bool, undo: impl Fn()) {
+fn kill_when(command: impl FnMut() -> Command, moment: impl Fn(u32) -> bool, undo: impl Fn()) {
+    end_when(Signal::KILL, command, moment, undo);
+}
+
+/// The same with any signal that ends it.
+fn end_when(signal: Signal, mut command: impl FnMut() -> Command, moment: impl Fn(u32) -> bool, undo: impl Fn()) {
     for _ in 0..TRIES {
         let mut child = command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        while !moment(child.id()) && child.try_wait().unwrap().is_none() {
+        let is_over = loop {
+            if moment(child.id()) {
+                break false;
+            }
+            if child.try_wait().unwrap().is_some() {
+                break true;
+            }
             thread::yield_now();
+        };
+        // Until it is waited for, nobody else can have its number.
+        if !is_over {
+            kill_process(Pid::from_child(&child), signal).unwrap();
         }
-        child.kill().unwrap();
-        if child.wait().unwrap().signal() == Some(9) {
+        if child.wait().unwrap().signal() == Some(signal.as_raw()) {
             return;
         }
         undo();
@@ -133,4 +151,81 @@ fn an_upload_that_is_killed_leaves_nothing_behind() {
     let listed = project.json(&["list", "web", "--json"]);
     assert_eq!(listed[0]["size"].as_u64().unwrap(), fs::metadata(&deb).unwrap().len());
     assert_eq!(listed.as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_build_and_an_upload_that_are_interrupted_leave_nothing_behind() {
+    let project = project();
+    let (dist, bucket, temporary) = (project.path("dist"), project.beside("bucket"), project.beside("tmp"));
+    let run = |arguments: &[&str]| {
+        let mut command = project.release(arguments);
+        command.env("TMPDIR", &temporary);
+        command
+    };
+    let built = || files(&dist).into_iter().filter(|path| path.extension().is_some());
+    // As Ctrl-C does.
+    end_when(
+        Signal::INT,
+        || run(&["build", "-m", "why"]),
+        |process| written(process, &dist).is_some_and(|written| written >= 1 << 20),
+        || built().for_each(|deb| fs::remove_file(deb).unwrap()),
+    );
+    assert_eq!(files(&dist), [dist.join(".gitignore")]);
+    let deb = project.build();
+    let object = bucket.join("debs/web").join(deb.file_name().unwrap());
+    end_when(
+        Signal::INT,
+        || run(&["upload", deb.to_str().unwrap()]),
+        |process| written(process, &bucket).is_some_and(|written| written >= 1 << 20),
+        || fs::remove_file(&object).unwrap(),
+    );
+    assert_eq!(files(&bucket).iter().filter(|path| path.metadata().unwrap().len() > 4096).count(), 0);
+    assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0);
+    run(&["upload", deb.to_str().unwrap()]).assert().success();
+}
+
+/// A package as the original system published it, in the project's bucket.
+fn publish_original(project: &Project) {
+    let tree = project.beside("tree");
+    fs::create_dir_all(tree.join("DEBIAN")).unwrap();
+    let control = "Package: web\nVersion: 1.0\nArchitecture: all\nMaintainer: dev@example.org\nDescription: web\n";
+    fs::write(tree.join("DEBIAN/control"), control).unwrap();
+    fs::copy(project.path("large"), tree.join("large")).unwrap();
+    let deb = project.beside("original.deb");
+    tool("dpkg-deb", &["-Znone", "--root-owner-group", "--build", tree.to_str().unwrap(), deb.to_str().unwrap()]);
+    let (user, hash, time) = ("dev@build-1", "560316aa6e053eb75a36efb621d0fd66d1ced433", "2016-03-01T10:00:00Z");
+    let path: ObjectPath = format!("debs/web/web:{user}:{time}:{hash}.deb").parse().unwrap();
+    let facts = [("appname", "web"), ("userid", user), ("hash", hash), ("datetime", time), ("dirty", "false")];
+    let facts = facts.into_iter().chain([("note", "as it was"), ("services", "web.service")]);
+    let facts = facts.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    let url = format!("file://{}", project.beside("bucket").display()).parse().unwrap();
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let bucket = Bucket::open(&url, &BucketOptions::default()).await.unwrap();
+        bucket.create(&path, fs::read(&deb).unwrap().into(), &facts).await.unwrap();
+    });
+}
+
+#[test]
+fn an_adoption_that_is_killed_leaves_nothing_behind() {
+    let project = project();
+    let (bucket, temporary) = (project.beside("bucket"), project.beside("tmp"));
+    publish_original(&project);
+    let objects = || fs::read_dir(bucket.join("debs/web")).unwrap().map(|entry| entry.unwrap().path());
+    let originals: Vec<PathBuf> = objects().collect();
+    let adopt = || {
+        let mut command = project.release(&["adopt", "--app", "web"]);
+        command.env("TMPDIR", &temporary);
+        command
+    };
+    let undo = || objects().filter(|path| !originals.contains(path)).for_each(|path| fs::remove_file(path).unwrap());
+    let all = u64::try_from(BYTES).unwrap();
+    // While the original is read, and while what was made of it is uploaded.
+    for (directory, least) in [(&temporary, 1 << 20), (&bucket, 1 << 20), (&bucket, all / 4 * 3)] {
+        kill_when(adopt, |process| written(process, directory).is_some_and(|written| written >= least), undo);
+        assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0, "killed after {least} bytes");
+        assert_eq!(objects().collect::<Vec<_>>(), originals, "killed after {least} bytes");
+    }
+    let adopted = stdout(adopt().assert().success().get_output());
+    assert!(bucket.join("debs").join(adopted.trim()).is_file(), "{adopted}");
+    assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0);
 }
