@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use bucket::{AppName, Bucket, Download, Release, ReleaseFields, ReleaseName, Sha256};
+use bucket::{AppName, Bucket, Download, Release, ReleaseFields, ReleaseName, Sha256, Timestamp};
 use console::{UsageError, one_line};
 use sha2::Digest as _;
 
@@ -138,6 +138,15 @@ impl Found {
             Extent::Head => Inventory::of_control(&self.deb),
             Extent::Whole => Inventory::of_whole(&self.deb),
         }
+    }
+
+    /// Its place among the releases of its app: by when it was uploaded, as the time in a name is the word of whoever built
+    /// it. A file that is none of them is as old as the file.
+    pub(crate) fn place(&self, releases: &[Release]) -> Option<(Timestamp, ReleaseName)> {
+        let name = self.name.clone()?;
+        let uploaded = releases.iter().find(|release| release.name == name).map(|release| release.uploaded);
+        let made = || Timestamp::try_from(self.deb.path.metadata().ok()?.modified().ok()?).ok();
+        Some((uploaded.or_else(made)?, name))
     }
 
     /// What it is called in messages.

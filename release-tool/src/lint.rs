@@ -14,9 +14,9 @@ use serde::Serialize;
 use crate::{
     deb::{read::DebFile, release::Described, scripts::scripts},
     elf,
-    manifest::{Content, Package, Prebuilt, Recipe, Source, Unit},
+    manifest::{Package, Prebuilt, Recipe, Source, Unit},
     pack::{BuildContext, EMPTY, check_syntax, emptiness, plan_units},
-    tree::{Kind, Tree, Walk, base},
+    tree::{Kind, Tree, Walk, sources},
     unit_check,
 };
 
@@ -173,36 +173,6 @@ fn unlisted_unit(path: &str, units: &[Unit]) -> Option<String> {
              a unit with name = \"{name}\", and start = false if something else starts it"
         )
     })
-}
-
-/// A file or a directory that a package is made of.
-struct Taken<'a> {
-    /// How a person finds the entry.
-    at: String,
-    path: &'a Path,
-    /// Whether it may lie outside of the repository.
-    outside: bool,
-}
-
-/// What a package is made of.
-fn sources(package: &Package) -> impl Iterator<Item = Taken<'_>> {
-    let (contents, prebuilt) = match &package.source {
-        Source::Recipe(recipe) => (&recipe.contents[..], None),
-        Source::Prebuilt(prebuilt) => (&[][..], Some(prebuilt)),
-    };
-    let prebuilt =
-        prebuilt.map(|Prebuilt { deb, outside }| Taken { at: "`deb`".to_owned(), path: deb, outside: *outside });
-    let copied = contents.iter().filter_map(|content| match content {
-        Content::Copy { at, src, outside, .. } => {
-            Some(Taken { at: at.clone(), path: Path::new(base(src)), outside: *outside })
-        }
-        _ => None,
-    });
-    let units = package.units.iter().filter_map(|unit| {
-        let path = unit.file.as_deref()?;
-        Some(Taken { at: format!("unit `{}`", unit.name), path, outside: unit.outside })
-    });
-    prebuilt.into_iter().chain(copied).chain(units)
 }
 
 /// Services that their timer or socket starts, and that would be started at the installation too.

@@ -84,17 +84,19 @@ fn note_line(between: &Between) -> String {
     format!("  {}  {}\n", between.release.time(), one_line(&between.note))
 }
 
-/// The releases of an app after one and up to the other, oldest first; none for different apps.
+/// The releases of an app that came after one and no later than the other, oldest first; none for different apps.
 async fn notes_between(bucket: &Bucket, from: &Found, to: &Found) -> Result<Vec<Between>> {
-    let (Some(from), Some(to)) = (&from.name, &to.name) else { return Ok(Vec::new()) };
-    if from.app() != to.app() {
-        return Ok(Vec::new());
-    }
+    let app = match (&from.name, &to.name) {
+        (Some(from), Some(to)) if from.app() == to.app() => from.app(),
+        _ => return Ok(Vec::new()),
+    };
+    let listed: Result<Vec<Release>, _> = bucket.releases(app).try_collect().await;
+    let mut releases = listed.with_context(|| format!("could not list the releases of `{app}`"))?;
+    let (Some(from), Some(to)) = (from.place(&releases), to.place(&releases)) else { return Ok(Vec::new()) };
     let (first, last) = if from <= to { (from, to) } else { (to, from) };
-    let listed: Result<Vec<Release>, _> = bucket.releases(from.app()).try_collect().await;
-    let mut releases = listed.with_context(|| format!("could not list the releases of `{}`", from.app()))?;
-    releases.retain(|release| release.name > *first && release.name <= *last);
-    releases.sort_by(|a, b| a.name.cmp(&b.name));
+    let place = |release: &Release| (release.uploaded, release.name.clone());
+    releases.retain(|release| place(release) > first && place(release) <= last);
+    releases.sort_by_key(place);
     let between = |release: Release| {
         let note = release.metadata.map(|facts| facts.note).unwrap_or_default();
         Between { release: release.name, note }

@@ -1,9 +1,14 @@
 //! `release plan`: what would be in each package, and what that changes. It builds nothing and needs no bucket.
 
-use std::{fmt::Write as _, fs, time::Duration};
+use std::{
+    fmt::Write as _,
+    fs::{self, DirEntry},
+    path::PathBuf,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
-use bucket::{Bucket, ReleaseName};
+use bucket::{Bucket, Release, ReleaseName, Timestamp};
 use clap::Args;
 use console::{count, one_line, print, print_json, size};
 use serde::Serialize;
@@ -27,7 +32,7 @@ Examples:
   release plan --json | jq '.[].inventory.files | keys'
 
 Each package is compared with its last release, in the output directory or in the bucket.
-What the build would make is listed as such.";
+What is not there yet is listed as made by the build; any other mistake is an error.";
 
 /// How long the bucket may take to say what the last release is.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -134,10 +139,13 @@ fn prebuilt(
             Ok((inventory, Vec::new()))
         }
         Err(error) => {
-            let source = deb.display().to_string();
+            let missing = Missing::of(&error, deb.display().to_string(), "/".to_owned());
+            let Some(missing) = missing else {
+                return Err(error.context(format!("{}: cannot use `deb`", package.at())));
+            };
             let mut inventory = Inventory::default();
             inventory.set_units(package);
-            Ok((inventory, vec![Missing { source, path: "/".to_owned(), reason: error.root_cause().to_string() }]))
+            Ok((inventory, vec![missing]))
         }
     }
 }
@@ -145,7 +153,7 @@ fn prebuilt(
 impl Planned {
     /// Finds the last release and compares with it; what doesn't work becomes a remark.
     async fn compare(&mut self, walk: &Walk, package: &Package, bucket: Option<&Bucket>) {
-        let built = newest_built(walk, package);
+        let built = built(walk, package);
         let published = match bucket {
             None => None,
             Some(bucket) => match timeout(PATIENCE, bucket.newest_releases(&package.app, 1)).await {
@@ -161,9 +169,8 @@ impl Planned {
                 }
             },
         };
-        let compared = match (built, published, bucket) {
-            (Some(built), published, _) if published.as_ref().is_none_or(|published| published.name <= built) => {
-                let path = walk.out.join(format!("{}.deb", built.stem()));
+        let compared = match (last_built(built, published.as_ref()), published, bucket) {
+            (Some(Built { name: built, path, .. }), _, _) => {
                 let found = Found::file(&path, Extent::Whole).and_then(|found| found.inventory());
                 found.map(|inventory| Some((built, "in the output directory", inventory)))
             }
@@ -186,12 +193,34 @@ impl Planned {
     }
 }
 
-/// The newest release of a package among those that were built here.
-fn newest_built(walk: &Walk, package: &Package) -> Option<ReleaseName> {
+/// A release in the output directory. It is as old as its file: the time in a name is the word of whoever built it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Built {
+    time: Timestamp,
+    name: ReleaseName,
+    path: PathBuf,
+}
+
+/// The releases of a package that were built here.
+fn built(walk: &Walk, package: &Package) -> Vec<Built> {
     let entries = fs::read_dir(&walk.out).into_iter().flatten().flatten();
-    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    let releases = names.filter_map(|name| ReleaseName::from_stem(name.strip_suffix(".deb")?).ok());
-    releases.filter(|release| *release.app() == package.app).max()
+    let release = |entry: DirEntry| {
+        let name = ReleaseName::from_stem(entry.file_name().to_str()?.strip_suffix(".deb")?).ok()?;
+        let time = Timestamp::try_from(entry.metadata().ok()?.modified().ok()?).ok()?;
+        (*name.app() == package.app).then(|| Built { time, name, path: entry.path() })
+    };
+    entries.filter_map(release).collect()
+}
+
+/// The one that was built last, unless something else was published since. What was published is here too, as a rule, where
+/// all of it can be compared.
+fn last_built(built: Vec<Built>, published: Option<&Release>) -> Option<Built> {
+    let same = built.iter().find(|built| published.is_some_and(|published| published.name == built.name)).cloned();
+    let last = built.into_iter().max()?;
+    match published {
+        Some(published) if published.uploaded > last.time => same,
+        _ => Some(last),
+    }
 }
 
 fn text(planned: &Planned) -> String {
@@ -209,8 +238,8 @@ fn text(planned: &Planned) -> String {
     };
     if !missing.is_empty() {
         let line = |missing: &Missing| {
-            let reason = if build.is_empty() { format!(" ({})", one_line(&missing.reason)) } else { String::new() };
-            format!("{} -> {}{reason}\n", one_line(&missing.source), one_line(&missing.path))
+            let Missing { source, path, reason } = missing;
+            format!("{} -> {} ({})\n", one_line(source), one_line(path), one_line(reason))
         };
         let lines: String = missing.iter().map(line).collect();
         if build.is_empty() {

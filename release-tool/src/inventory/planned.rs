@@ -1,8 +1,8 @@
 //! What a package that isn't built yet will have, as far as its sources are there.
 
-use std::fs::File;
+use std::{collections::BTreeSet, fs::File};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Error, Result};
 use serde::Serialize;
 
 use super::{Inventory, Item, ItemKind, md5_of, units_of};
@@ -10,7 +10,7 @@ use crate::{
     deb::scripts::scripts,
     manifest::{Content, Id, Owner, Package, Recipe, Unit},
     pack::{control_fields, plan_units},
-    tree::{Entry, Kind, Tree, UNITS, Walk},
+    tree::{Entry, Kind, NotThere, Tree, UNITS, Walk, sources},
 };
 
 /// Something that `release.toml` names and that isn't there.
@@ -25,7 +25,7 @@ pub(crate) struct Missing {
 }
 
 impl Inventory {
-    /// What a package that is built here will have, and what of it is not there yet.
+    /// What a package that is built here will have, and what of it is not there yet. Any other mistake is one here too.
     pub(crate) fn of_recipe(
         walk: &Walk,
         package: &Package,
@@ -34,16 +34,21 @@ impl Inventory {
         maintainer: &str,
     ) -> Result<(Self, Vec<Missing>)> {
         let mut missing = Vec::new();
-        let mut there = recipe.clone();
-        there
-            .contents
-            .retain(|content| missing_source(walk, recipe, content).map(|found| missing.push(found)).is_none());
+        let mut there = Recipe { contents: Vec::new(), ..recipe.clone() };
+        for content in &recipe.contents {
+            match missing_source(walk, recipe, content)? {
+                Some(found) => missing.push(found),
+                None => there.contents.push(content.clone()),
+            }
+        }
         let mut units = package.units.clone();
         units.retain(|unit| {
             let Some((file, Err(error))) = unit.file.as_ref().map(|file| (file, walk.file(file))) else { return true };
-            let path = format!("/{UNITS}/{}", unit.name);
-            missing.push(Missing { source: file.display().to_string(), path, reason: error.to_string() });
-            false
+            let (source, path) = (file.display().to_string(), format!("/{UNITS}/{}", unit.name));
+            let found = Missing::of(&error, source, path);
+            let is_there = found.is_none();
+            missing.extend(found);
+            is_there
         });
         let tree = Tree::lay_out(walk, &there, &units)?;
         let planned = plan_units(walk, &units)?;
@@ -55,8 +60,11 @@ impl Inventory {
             ..Self::default()
         };
         inventory.set_units(package);
+        let outside = sources(package).filter(|source| walk.outside(source.path).is_some());
+        let outside: BTreeSet<String> = outside.map(|source| source.at).collect();
         for (path, entry) in tree.iter() {
-            inventory.files.insert(path.to_owned(), planned_item(walk, entry)?);
+            let is_outside = entry.line().is_some_and(|line| outside.contains(line));
+            inventory.files.insert(path.to_owned(), Item { outside: is_outside, ..planned_item(entry)? });
         }
         Ok((inventory, missing))
     }
@@ -71,16 +79,23 @@ impl Inventory {
     }
 }
 
-/// Whether a source can't be laid out by itself.
-fn missing_source(walk: &Walk, recipe: &Recipe, content: &Content) -> Option<Missing> {
-    let Content::Copy { src, dst, .. } = content else { return None };
-    let alone = Recipe { contents: vec![content.clone()], ..recipe.clone() };
-    let error = Tree::lay_out(walk, &alone, &[]).err()?;
-    let path = format!("/{}{}", dst.path, if dst.is_directory && !dst.path.is_empty() { "/" } else { "" });
-    Some(Missing { source: src.clone(), path, reason: error.root_cause().to_string() })
+impl Missing {
+    /// What an error says is not there; `None` if it is about anything else.
+    pub(crate) fn of(error: &Error, source: String, path: String) -> Option<Self> {
+        Some(Self { source, path, reason: error.downcast_ref::<NotThere>()?.to_string() })
+    }
 }
 
-fn planned_item(walk: &Walk, entry: &Entry) -> Result<Item> {
+/// A source that is not there. Fails where it couldn't be laid out if it were.
+fn missing_source(walk: &Walk, recipe: &Recipe, content: &Content) -> Result<Option<Missing>> {
+    let Content::Copy { src, dst, .. } = content else { return Ok(None) };
+    let alone = Recipe { contents: vec![content.clone()], ..recipe.clone() };
+    let Err(error) = Tree::lay_out(walk, &alone, &[]) else { return Ok(None) };
+    let path = format!("/{}{}", dst.path, if dst.is_directory && !dst.path.is_empty() { "/" } else { "" });
+    Missing::of(&error, src.clone(), path).map_or(Err(error), |missing| Ok(Some(missing)))
+}
+
+fn planned_item(entry: &Entry) -> Result<Item> {
     let Owner { user, group } = &entry.owner;
     let name = |id: &Id| match id {
         Id::Name(name) => name.clone(),
@@ -95,8 +110,7 @@ fn planned_item(walk: &Walk, entry: &Entry) -> Result<Item> {
             let shown = source.display();
             let mut file = File::open(source).with_context(|| format!("could not open `{shown}`"))?;
             let md5 = md5_of(&mut file).with_context(|| format!("could not read `{shown}`"))?;
-            let outside = walk.outside(source).is_some();
-            Item { size: Some(*size), md5: Some(md5), conffile: *conffile, outside, ..item }
+            Item { size: Some(*size), md5: Some(md5), conffile: *conffile, ..item }
         }
     })
 }

@@ -3,6 +3,7 @@
 //! Only looks, never reads a file's content: sizes are what the package is laid out by, and the writer
 //! ([`crate::deb`]) finds out when one changed.
 
+mod sources;
 mod walk;
 
 use std::{
@@ -13,8 +14,9 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
+pub(crate) use sources::sources;
 use walk::{Found, Wanted};
-pub(crate) use walk::{UNFINISHED, Walk, base};
+pub(crate) use walk::{NotThere, UNFINISHED, Walk};
 
 use crate::manifest::{Content, Id, Mode, Owner, Recipe, Target, Unit};
 
@@ -271,6 +273,11 @@ impl Tree {
 }
 
 impl Entry {
+    /// The line of `release.toml` that it comes from; `None` for a directory that only others need.
+    pub(crate) fn line(&self) -> Option<&str> {
+        self.from.as_deref()
+    }
+
     fn new(kind: Kind, mode: u32, owner: &Owner, from: &Arc<str>) -> Self {
         Self { kind, mode, owner: owner.clone(), from: Some(from.clone()), tree: None }
     }

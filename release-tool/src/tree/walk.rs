@@ -1,7 +1,9 @@
 //! Finding the files that a `src` means: one file, a whole directory, or what a glob matches.
 
 use std::{
+    error, fmt,
     fs::{self, Metadata},
+    io::ErrorKind,
     num::NonZero,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     panic::resume_unwind,
@@ -10,16 +12,16 @@ use std::{
     thread,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 use bucket::ReleaseName;
 use console::safe;
 use globset::{GlobBuilder, GlobMatcher};
 
-use super::Kind;
-use crate::manifest::{Content, Package, Source, Target};
-
-/// Characters that make a `src` a glob.
-const WILD: [char; 4] = ['*', '?', '[', '{'];
+use super::{
+    Kind,
+    sources::{WILD, sources, split_glob},
+};
+use crate::manifest::{Package, Target};
 
 /// Git's own directory, or the file that says where it is. Its configuration may have credentials.
 const GIT: &str = ".git";
@@ -40,6 +42,18 @@ pub(crate) struct Walk {
     /// What a release is built from: sources that lie elsewhere, links followed, are only taken if that is said.
     repository: PathBuf,
 }
+
+/// That a source isn't there, which a build may mend, unlike any other mistake.
+#[derive(Debug)]
+pub(crate) struct NotThere(String);
+
+impl fmt::Display for NotThere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl error::Error for NotThere {}
 
 /// A `src`, and what is said of it.
 #[derive(Debug, Clone, Copy)]
@@ -79,7 +93,7 @@ impl Walk {
     /// A regular file of the project, links followed.
     pub(crate) fn file(&self, path: &Path) -> Result<(PathBuf, Metadata)> {
         let source = self.directory.join(path);
-        let metadata = fs::metadata(&source).with_context(|| format!("`{}` not found", source.display()))?;
+        let metadata = attributes(&source)?;
         if !metadata.is_file() {
             bail!("`{}` is not a regular file", source.display());
         }
@@ -109,15 +123,7 @@ impl Walk {
     pub(crate) fn takes_from_out(&self, package: &Package) -> bool {
         let is_in_out =
             |path: &Path| self.directory.join(path).canonicalize().is_ok_and(|real| real.starts_with(&self.out));
-        let contents = match &package.source {
-            Source::Recipe(recipe) => &recipe.contents[..],
-            Source::Prebuilt(prebuilt) => return is_in_out(&prebuilt.deb),
-        };
-        let mut copied = contents.iter().filter_map(|content| match content {
-            Content::Copy { src, .. } => Some(Path::new(base(src))),
-            _ => None,
-        });
-        copied.any(is_in_out) || package.units.iter().filter_map(|unit| unit.file.as_deref()).any(is_in_out)
+        sources(package).any(|taken| is_in_out(taken.path))
     }
 
     /// Everything that `src` means and no `exclude` leaves out; never nothing.
@@ -125,9 +131,13 @@ impl Walk {
         let Wanted { src, dst, exclude, outside } = wanted;
         let exclude = exclude.iter().map(|glob| matcher(glob)).collect::<Result<Vec<_>>>()?;
         let (base, glob) = split_glob(src);
+        let matcher = matcher(glob.unwrap_or("**"))?;
+        if glob.is_some() && !dst.is_directory {
+            bail!("`{src}` may match several files: end `dst` with a slash, as in dst = \"/{}/\"", dst.path);
+        }
         let start = self.directory.join(base);
         // What is named outright may be a link to the real thing, as build tools like to make.
-        let metadata = fs::metadata(&start).with_context(|| format!("`{}` not found", start.display()))?;
+        let metadata = attributes(&start)?;
         self.check_inside(Path::new(base), outside)?;
         let glob = match glob {
             None if metadata.is_file() => {
@@ -138,16 +148,13 @@ impl Walk {
             }
             None if metadata.is_dir() => "**",
             None => bail!("`{}` is neither a file nor a directory", start.display()),
-            Some(_) if !dst.is_directory => {
-                bail!("`{src}` may match several files: end `dst` with a slash, as in dst = \"/{}/\"", dst.path)
-            }
             Some(_) if !metadata.is_dir() => bail!("`{}` is not a directory", start.display()),
             Some(glob) => glob,
         };
         let start = start.canonicalize().with_context(|| format!("could not read `{}`", start.display()))?;
         let scan = Scan {
             walk: self,
-            matcher: matcher(glob)?,
+            matcher,
             // `dist/*` means the files right there. Directories of their own right come with `**` only.
             directories: glob == "**" || glob.ends_with("/**"),
             git: glob.split('/').any(|segment| segment == GIT),
@@ -158,7 +165,8 @@ impl Walk {
         let found = scan.run(start)?;
         if found.is_empty() {
             let hint = self.hint(src, &scan.exclude);
-            bail!("`{src}` matches no files in `{}`{hint}", self.directory.display());
+            let text = format!("`{src}` matches no files in `{}`{hint}", self.directory.display());
+            return Err(NotThere(text).into());
         }
         Ok(found)
     }
@@ -179,6 +187,14 @@ impl Walk {
             ),
         }
     }
+}
+
+/// What is known of a source, links followed.
+fn attributes(source: &Path) -> Result<Metadata> {
+    fs::metadata(source).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => NotThere(format!("`{}` not found", source.display())).into(),
+        _ => Error::new(error).context(format!("could not read the attributes of `{}`", source.display())),
+    })
 }
 
 /// The glob that matches exactly this path.
@@ -344,22 +360,6 @@ fn is_ours(name: &str) -> bool {
     name == ".gitignore" || name.starts_with(UNFINISHED) || name.strip_suffix(".deb").is_some_and(release)
 }
 
-/// The part of a `src` that is a path: a file, or the directory from which a glob begins.
-pub(crate) fn base(src: &str) -> &str {
-    split_glob(src).0
-}
-
-/// The directory before the first segment with a wildcard, and the glob from there on, if there is one.
-fn split_glob(src: &str) -> (&str, Option<&str>) {
-    let src = src.strip_suffix('/').filter(|src| !src.is_empty()).unwrap_or(src);
-    let Some(wild) = src.find(WILD) else { return (src, None) };
-    match src[..wild].rfind('/') {
-        Some(0) => ("/", Some(&src[1..])),
-        Some(slash) => (&src[..slash], Some(&src[slash + 1..])),
-        None => ("", Some(src)),
-    }
-}
-
 fn matcher(glob: &str) -> Result<GlobMatcher> {
     let built = GlobBuilder::new(glob).literal_separator(true).build();
     Ok(built.with_context(|| format!("invalid glob `{}`", safe(glob)))?.compile_matcher())
@@ -384,23 +384,6 @@ fn is_executable(metadata: &Metadata) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn globs_split_before_the_first_wildcard() {
-        let table = [
-            ("web", ("web", None)),
-            ("dist/", ("dist", None)),
-            ("dist/**", ("dist", Some("**"))),
-            ("a/b/*.js", ("a/b", Some("*.js"))),
-            ("*.js", ("", Some("*.js"))),
-            ("a/b{c,d}/e", ("a", Some("b{c,d}/e"))),
-            ("/*.js", ("/", Some("*.js"))),
-            ("../out/**", ("../out", Some("**"))),
-        ];
-        for (src, expected) in table {
-            assert_eq!(split_glob(src), expected, "{src}");
-        }
-    }
 
     fn find(src: &str, exclude: &[&str]) -> Result<Vec<String>> {
         let directory = tempfile::tempdir()?;

@@ -1,6 +1,11 @@
 //! `release plan`, `release show` and `release diff`: what is, will be and changes in a package.
 
-use std::fs;
+use std::{
+    fs,
+    process::{Command, Stdio},
+};
+
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use crate::{
     outcome::Run as _,
@@ -48,7 +53,7 @@ fn a_plan_needs_neither_build_nor_bucket() {
         "/etc/web.conf  conffile",
         "0750  www-data:root ",
         "/usr/share/web/link -> made",
-        "made by the build, sh -c mkdir -p out; echo built > out/made\n  out/** -> /usr/share/web/\n",
+        "made by the build, sh -c mkdir -p out; echo built > out/made\n  out/** -> /usr/share/web/ (`",
         "not compared with the bucket: no bucket specified",
         "nothing to compare with: there is no release yet",
     ] {
@@ -197,4 +202,148 @@ fn only_the_head_is_read_unless_all_files_are_asked_for() {
     assert!(text(&project, &["diff", "web", "web"]).contains("no differences"));
     let said = project.refused(&["show", "--files", "web"], 1);
     assert!(said.contains("SHA-256 mismatch: expected "), "{said}");
+}
+
+#[test]
+fn what_came_last_is_what_a_plan_is_against_and_no_builders_clock_decides() {
+    let project = project();
+    let built = |arguments: &[&str], second: &str| {
+        let time = format!("2026-11-20T19:05:{second}Z");
+        let mut command = project.release(arguments);
+        stdout(command.args(["--time", &time]).assert().success().get_output())
+    };
+    let against = |name: &str, place: &str| {
+        let planned = text(&project, &["plan", "web"]);
+        assert!(planned.contains(&format!("against {name}, in the {place}\n")), "not {name}, {place}:\n{planned}");
+    };
+    let release = |deb: &str| format!("web/{}", deb.trim().rsplit('/').next().unwrap());
+    // A clock that is ahead, and one that is right.
+    let ahead = built(&["build", "-m", "ahead"], "09");
+    against(&release(&ahead), "output directory");
+    let later = built(&["build", "-m", "later"], "05");
+    against(&release(&later), "output directory");
+    let published = built(&["-m", "elsewhere", "--out", "../elsewhere"], "03");
+    against(published.trim(), "bucket");
+    // What was published is here as well: then all of it is compared.
+    let published = built(&["-m", "here"], "01");
+    against(published.trim(), "output directory");
+    let last = built(&["build", "-m", "after it"], "00");
+    against(&release(&last), "output directory");
+}
+
+#[test]
+fn notes_between_two_releases_are_those_uploaded_between_them() {
+    let project = project();
+    let mut names = Vec::new();
+    // The second builder's clock is ahead of all others.
+    for (second, note) in [("01", "first"), ("09", "second"), ("02", "third"), ("03", "fourth")] {
+        let time = format!("2026-11-20T19:05:{second}Z");
+        names.push(text(&project, &["-m", note, "--time", &time]).trim().to_owned());
+    }
+    let notes = |from: &str, to: &str| {
+        let json = project.json(&["diff", "--json", from, to]);
+        let notes =
+            json["notes"].as_array().unwrap().iter().map(|between| between["note"].as_str().unwrap().to_owned());
+        notes.collect::<Vec<_>>()
+    };
+    assert_eq!(notes(&names[0], "web"), ["second", "third", "fourth"]);
+    assert_eq!(notes(&names[3], &names[1]), ["third", "fourth"]);
+    let file = |name: &str| format!("dist/{}", name.strip_prefix("web/").unwrap());
+    assert_eq!(notes(&names[0], &file(&names[2])), ["second", "third"], "a file of what was uploaded");
+    // What nobody uploaded comes where its file does.
+    let built = text(&project, &["build", "-m", "fifth", "--time", "2026-11-20T19:05:00Z"]);
+    assert_eq!(notes(&names[1], built.trim()), ["third", "fourth"]);
+}
+
+#[test]
+fn what_no_build_makes_right_fails_a_plan_and_what_it_may_make_is_said_with_the_reason() {
+    let project = project();
+    fs::write(project.beside("secret"), "s3cret").unwrap();
+    let manifest = |rest: &str| format!("{}build = [\"true\"]\n{rest}\n", crate::project::HEAD);
+    let contents = |entry: &str| manifest(&format!("contents = [{{ {entry} }}]"));
+    for (entry, expected) in [
+        ("src = \"../secret\", dst = \"/srv/\"", "outside of the repository"),
+        ("src = \"out/[\", dst = \"/srv/\"", "invalid glob `[`"),
+        ("src = \"out/**\", dst = \"/srv/\", exclude = [\"[\"]", "invalid glob `[`"),
+        ("src = \"out/*\", dst = \"/srv\"", "may match several files"),
+        ("src = \"etc/**\", dst = \"/srv/\", mode = \"0755\"", "executable, which it is not in the project"),
+        ("src = \"out/**\", dst = \"/srv/\", dir_mode = \"0640\"", "can be read and not entered"),
+    ] {
+        project.write("release.toml", &contents(entry));
+        let said = project.refused(&["plan"], 1);
+        assert!(said.contains(expected) && said.contains("[package.web]"), "{entry}\nsaid: {said}");
+    }
+    let unit = |file: &str| manifest(&format!("[[package.web.unit]]\nfile = \"{file}\""));
+    fs::write(project.beside("x.service"), "[Service]\nExecStart=/bin/true\n").unwrap();
+    project.write("release.toml", &unit("../x.service"));
+    assert!(project.refused(&["plan"], 1).contains("outside of the repository"));
+
+    let out = project.path(".").canonicalize().unwrap();
+    for (manifest, expected) in [
+        (contents("src = \"out/**\", dst = \"/srv/\""), format!("out/** -> /srv/ (`{}/out` not found)", out.display())),
+        (
+            contents("src = \"etc/*.js\", dst = \"/srv/\""),
+            "etc/*.js -> /srv/ (`etc/*.js` matches no files in ".to_owned(),
+        ),
+        (
+            unit("y.service"),
+            format!("y.service -> /usr/lib/systemd/system/y.service (`{}/y.service` not", out.display()),
+        ),
+    ] {
+        project.write("release.toml", &manifest);
+        let planned = text(&project, &["plan"]);
+        assert!(planned.contains(&format!("made by the build, true\n  {expected}")), "{expected}\n{planned}");
+    }
+}
+
+#[test]
+fn a_plan_marks_all_that_comes_from_outside_of_the_repository() {
+    let project = project();
+    fs::create_dir(project.beside("tree")).unwrap();
+    fs::write(project.beside("tree/file"), "x").unwrap();
+    fs::write(project.beside("x.service"), "[Service]\nExecStart=/bin/true\n").unwrap();
+    std::os::unix::fs::symlink("file", project.beside("tree/link")).unwrap();
+    let contents =
+        "contents = [{ src = \"../tree\", dst = \"/srv/\", outside = true }, { src = \"web\", dst = \"/usr/bin/\" }]";
+    let unit = "[[package.web.unit]]\nfile = \"../x.service\"\noutside = true\n";
+    project.write("release.toml", &format!("{}{contents}\n{unit}", crate::project::HEAD));
+    let planned = text(&project, &["plan"]);
+    for path in ["/srv/file", "/srv/link -> file", "/usr/lib/systemd/system/x.service"] {
+        assert!(planned.contains(&format!("{path}  from outside of the repository\n")), "{path}\n{planned}");
+    }
+    assert!(planned.contains("/usr/bin/web\n"), "{planned}");
+}
+
+/// Runs a command to its successful end; how many bytes it has read, from files and all else.
+fn bytes_read(mut command: Command) -> u64 {
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let process = Pid::from_child(&child);
+    let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    waitid(WaitId::Pid(process), ended).unwrap();
+    let counted = fs::read_to_string(format!("/proc/{}/io", child.id())).unwrap();
+    assert!(child.wait().unwrap().success(), "{command:?}");
+    counted.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
+}
+
+#[test]
+fn little_is_read_of_a_large_release() {
+    const LARGE: u64 = 32 << 20;
+    let project = project();
+    let mut state = 1_u64;
+    let mut random = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    fs::write(project.path("large"), (0..LARGE).map(|_| random()).collect::<Vec<u8>>()).unwrap();
+    let contents = "contents = [{ src = \"large\", dst = \"/srv/large\" }]\n";
+    project.write("release.toml", &format!("{}{contents}", crate::project::HEAD));
+    project.commit();
+    project.release(&["-m", "why"]).assert().success();
+    fs::remove_dir_all(project.path("dist")).unwrap();
+    for (arguments, whole) in [(&["show", "web"][..], 1), (&["diff", "web", "web"], 2)] {
+        let little = bytes_read(project.release(arguments));
+        assert!(little < LARGE / 4, "{arguments:?} read {little} bytes");
+        let all = bytes_read(project.release(&[arguments, &["--files"]].concat()));
+        assert!(all > whole * LARGE, "{arguments:?} --files read {all} bytes");
+    }
 }
