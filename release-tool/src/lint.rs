@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::Result;
+use bucket::ReleaseFields;
 use md5::{Digest as _, Md5};
 use serde::Serialize;
 
@@ -141,10 +142,17 @@ fn prebuilt(
     }
     let (mut texts, mut is_empty) = (Vec::new(), true);
     for entry in tar::Archive::new(deb.data()?).entries()? {
-        let entry = entry?;
-        is_empty &= entry.header().entry_type().is_dir();
+        let mut entry = entry?;
+        let kind = entry.header().entry_type();
+        is_empty &= kind.is_dir();
         let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        texts.extend(unlisted_unit(path.trim_start_matches("./"), &package.units));
+        let path = path.trim_start_matches("./");
+        texts.extend(unlisted_unit(path, &package.units));
+        if kind.is_file() && unit_check::unit_of(path).is_some() {
+            let mut beginning = Vec::new();
+            (&mut entry).take(unit_check::LARGEST + 1).read_to_end(&mut beginning)?;
+            texts.extend(unit_check::check_shipped(path, beginning).err().map(|wrong| format!("{wrong:#}")));
+        }
     }
     texts.extend(is_empty.then(|| EMPTY.to_owned()));
     Ok(texts)
@@ -216,20 +224,28 @@ pub(crate) fn deb(path: &Path, findings: &mut Vec<Finding>) {
         }
     }
     match contents(&deb) {
-        Ok((texts, is_empty)) => {
-            texts.into_iter().for_each(error);
-            if is_empty {
-                find(Level::Warning, EMPTY.to_owned());
-            }
+        Ok(Contents { errors, warnings, is_empty }) => {
+            errors.into_iter().for_each(error);
+            let empty = is_empty.then(|| EMPTY.to_owned());
+            warnings.into_iter().chain(empty).for_each(|text| find(Level::Warning, text));
         }
         Err(damaged) => error(format!("damaged data member: {damaged:#}")),
     }
 }
 
-/// Compares the data member with what the control member says of it; also whether it has nothing but directories.
-fn contents(deb: &DebFile) -> Result<(Vec<String>, bool)> {
+/// What was found in a data member.
+struct Contents {
+    errors: Vec<String>,
+    warnings: Vec<String>,
+    /// Whether it has nothing but directories.
+    is_empty: bool,
+}
+
+/// Compares the data member with what the control member says of it, and reads the unit files in it.
+fn contents(deb: &DebFile) -> Result<Contents> {
     let mut sums = lines(deb, "md5sums");
-    let (mut texts, mut is_empty) = (Vec::new(), true);
+    let (mut texts, mut warnings, mut is_empty) = (Vec::new(), Vec::new(), true);
+    let owned = ReleaseFields::read(&deb.control).ok().flatten().map(|fields| fields.units).unwrap_or_default();
     let (mut seen, mut found) = (BTreeSet::new(), BTreeMap::new());
     let mut archive = tar::Archive::new(deb.data()?);
     for entry in archive.entries()? {
@@ -243,7 +259,13 @@ fn contents(deb: &DebFile) -> Result<(Vec<String>, bool)> {
         is_empty &= kind.is_dir();
         let mut sum = None;
         if kind.is_file() {
+            let unit = unit_check::unit_of(&path).map(|(name, _)| name);
+            let mut beginning = Vec::new();
+            if unit.is_some() {
+                (&mut entry).take(unit_check::LARGEST + 1).read_to_end(&mut beginning)?;
+            }
             let mut hasher = Md5::new();
+            hasher.update(&beginning);
             let mut buffer = vec![0; 64 * 1024];
             loop {
                 match entry.read(&mut buffer)? {
@@ -252,6 +274,14 @@ fn contents(deb: &DebFile) -> Result<(Vec<String>, bool)> {
                 }
             }
             sum = Some(hex::encode(hasher.finalize()));
+            if let Some(name) = unit
+                && let Err(wrong) = unit_check::check_shipped(&path, beginning)
+            {
+                // The agent restarts what the release says is its own.
+                let is_owned = owned.iter().any(|unit| unit.name.as_str() == name);
+                let level = if is_owned { &mut texts } else { &mut warnings };
+                level.push(format!("{wrong:#}"));
+            }
         } else if kind.is_hard_link() {
             let to = String::from_utf8_lossy(&entry.link_name_bytes().unwrap_or_default()).into_owned();
             sum = found.get(to.trim_start_matches("./")).cloned();
@@ -278,7 +308,7 @@ fn contents(deb: &DebFile) -> Result<(Vec<String>, bool)> {
             texts.push(format!("conffile `/{conffile}` is missing from the package"));
         }
     }
-    Ok((texts, is_empty))
+    Ok(Contents { errors: texts, warnings, is_empty })
 }
 
 /// `md5sums` as path and sum.

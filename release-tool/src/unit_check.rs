@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context, Result, bail};
-use console::safe;
+use console::{nearest, safe};
 
 use crate::{
     manifest::Recipe,
@@ -33,6 +33,12 @@ const SHARED: [&str; 12] = [
     "srv",
 ];
 
+/// Programs that every server has: those of Debian's essential packages and of systemd, without `usr/`.
+const EVERYWHERE: &str = include_str!("everywhere.txt");
+
+/// Largest unit file of a built package that is read.
+pub(crate) const LARGEST: u64 = 1 << 20;
+
 /// Where Debian's own packages have nothing.
 const LOCAL: [&str; 2] = ["usr/local/", "opt/"];
 
@@ -44,13 +50,7 @@ pub(crate) fn check(tree: &Tree, recipe: &Recipe) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
     for (path, entry) in tree.iter() {
         let (Some((name, is_whole)), Kind::File { source, .. }) = (unit_of(path), &entry.kind) else { continue };
-        let kind = name.rsplit('.').next().unwrap_or_default();
-        let at = || format!("the unit file `/{path}` is invalid");
-        let text = read(source)?;
-        let file = UnitFile::parse(kind, &text).with_context(at)?;
-        if is_whole {
-            file.check_complete(kind).with_context(at)?;
-        }
+        let file = parse(path, name, is_whole, &read(source)?)?;
         for command in file.commands() {
             warnings.extend(check_command(&command, tree, recipe).with_context(|| format!("`/{path}`"))?);
         }
@@ -58,12 +58,35 @@ pub(crate) fn check(tree: &Tree, recipe: &Recipe) -> Result<Vec<String>> {
     Ok(warnings)
 }
 
+/// Checks one of a built package by its path there and its content, or the first [`LARGEST`] bytes and one more of it.
+pub(crate) fn check_shipped(path: &str, content: Vec<u8>) -> Result<()> {
+    let Some((name, is_whole)) = unit_of(path) else { return Ok(()) };
+    if content.len() as u64 > LARGEST {
+        bail!("the unit file `/{path}` is invalid: it has more than {LARGEST} bytes");
+    }
+    parse(path, name, is_whole, &text(&format!("/{path}"), content)?).map(drop)
+}
+
+fn parse(path: &str, name: &str, is_whole: bool, text: &str) -> Result<UnitFile> {
+    let kind = name.rsplit('.').next().unwrap_or_default();
+    let at = || format!("the unit file `/{path}` is invalid");
+    let file = UnitFile::parse(kind, text).with_context(at)?;
+    if is_whole {
+        file.check_complete(kind).with_context(at)?;
+    }
+    Ok(file)
+}
+
 /// Reads a unit file, which is text.
 pub(crate) fn read(path: &Path) -> Result<String> {
     let bytes = fs::read(path).with_context(|| format!("could not read `{}`", path.display()))?;
+    text(&path.display().to_string(), bytes)
+}
+
+fn text(shown: &str, bytes: Vec<u8>) -> Result<String> {
     match String::from_utf8(bytes) {
         Ok(text) if !text.contains('\0') => Ok(text),
-        _ => bail!("`{}` is not a text: a unit file must be UTF-8", path.display()),
+        _ => bail!("`{}` is not a text: a unit file must be UTF-8", safe(shown)),
     }
 }
 
@@ -94,18 +117,40 @@ fn check_command(command: &Command<'_>, tree: &Tree, recipe: &Recipe) -> Result<
         Some(_) => return Ok(None),
         None => {}
     }
-    let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
-    let is_ours = !SHARED.contains(&parent) && !parent.is_empty() && tree.get(parent).is_some();
-    if may_fail || !(is_ours || LOCAL.iter().any(|local| path.starts_with(local))) {
+    let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let is_shared = SHARED.contains(&parent);
+    let is_ours = !is_shared && !parent.is_empty() && tree.get(parent).is_some();
+    let is_local = LOCAL.iter().any(|local| path.starts_with(local));
+    if may_fail || !(is_ours || is_local || is_shared) || is_everywhere(path) {
         return Ok(None);
     }
     let text = format!("{key}= runs `{}`, which is not in the package", safe(program));
     let brought = ["Depends", "Pre-Depends"].iter().any(|of| recipe.relations.iter().any(|(field, _)| field == of));
+    if is_shared {
+        let near = neighbor(tree, parent, name).map(|near| format!("; did you mean `/{near}`?"));
+        let unknown = || "; if another package brings it, add that to `depends`".to_owned();
+        let remedy = near.or_else(|| (!brought).then(unknown));
+        return Ok(remedy.map(|remedy| text + &remedy));
+    }
     let made = !recipe.scripts.preinst.is_empty() || !recipe.scripts.postinst.is_empty();
     if made || (brought && !is_ours) {
         return Ok(Some(format!("{text}: a package that it depends on, or its own script, must bring the program")));
     }
     bail!("{text}: add the program to `contents`, or correct the path")
+}
+
+/// Whether every server has the program, whatever is installed there.
+fn is_everywhere(path: &str) -> bool {
+    let path = path.strip_prefix("usr/").unwrap_or(path);
+    EVERYWHERE.lines().any(|known| known == path)
+}
+
+/// A program of the package in the same directory with a name that is nearly the same.
+fn neighbor(tree: &Tree, parent: &str, name: &str) -> Option<String> {
+    let below = |path: &str| path.strip_prefix(parent)?.strip_prefix('/').map(str::to_owned);
+    let programs = tree.iter().filter(|(_, entry)| entry.kind != Kind::Directory && entry.mode & 0o111 != 0);
+    let names: Vec<String> = programs.filter_map(|(path, _)| below(path)).filter(|name| !name.contains('/')).collect();
+    nearest(name, &names).map(|near| format!("{parent}/{near}"))
 }
 
 /// What a path on the server leads to in the package: `/bin`, `/sbin` and `/lib` are links there.
@@ -156,8 +201,22 @@ mod tests {
 
     #[test]
     fn a_program_that_may_come_from_elsewhere_is_no_error() {
-        for good in ["/usr/bin/web", "/bin/web", "-/opt/x", "/usr/bin/perl /opt/x", "/opt/%i/x", "web", "/usr/lib/x"] {
+        for good in [
+            "/usr/bin/web",
+            "/bin/web",
+            "-/opt/x",
+            "-/usr/bin/wep",
+            "/usr/bin/perl /opt/x",
+            "/bin/kill -HUP $MAINPID",
+            "/usr/lib/systemd/systemd-socket-proxyd",
+            "/opt/%i/x",
+            "web",
+        ] {
             assert_eq!(checked(&format!("ExecStart={good}"), 0o755, "").unwrap(), [""; 0], "{good}");
+        }
+        for program in ["/usr/bin/python3", "/usr/lib/nginx"] {
+            let checked = checked(&format!("ExecStart={program}"), 0o755, "depends = [\"other\"]\n");
+            assert_eq!(checked.unwrap(), [""; 0], "{program}");
         }
         for (unit, lines) in [
             ("ExecStart=/opt/google/chrome", "depends = [\"google-chrome-stable\"]\n"),
@@ -168,6 +227,28 @@ mod tests {
         }
         let ours = checked("ExecStart=/usr/lib/web/wep", 0o755, "depends = [\"python3\"]\n");
         assert!(ours.unwrap_err().to_string().contains("web.service"));
+    }
+
+    #[test]
+    fn a_program_that_nothing_seems_to_bring_is_a_warning() {
+        for (program, lines, expected) in [
+            (
+                "/usr/bin/python3 /x",
+                "",
+                "ExecStart= runs `/usr/bin/python3`, which is not in the package; if another package brings it, add that \
+                 to `depends`",
+            ),
+            (
+                "/usr/lib/x",
+                "",
+                "ExecStart= runs `/usr/lib/x`, which is not in the package; if another package brings it",
+            ),
+            ("/usr/bin/wbe", "", "which is not in the package; did you mean `/usr/bin/web`?"),
+            ("/usr/bin/wbe", "depends = [\"other\"]\n", "did you mean `/usr/bin/web`?"),
+        ] {
+            let warnings = checked(&format!("ExecStart={program}"), 0o755, lines).unwrap();
+            assert!(warnings.len() == 1 && warnings[0].contains(expected), "{program}: {warnings:?}");
+        }
     }
 
     #[test]
