@@ -1,5 +1,7 @@
 //! Servers that follow a channel, and changing the channel that they follow.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, bail, ensure};
 use bucket::{
     AppName, Bucket, Channel, ChannelName, ChannelState, Entry, Error, Generation, Image, ReleaseName, Rollout,
@@ -321,7 +323,12 @@ pub async fn before(bucket: &Bucket, rules: &ChannelRules, from: &ChannelName) -
 
 /// For how long a release must have run there.
 pub fn soak(rules: &ChannelRules) -> SignedDuration {
-    SignedDuration::try_from(rules.soak).unwrap_or(SignedDuration::MAX)
+    as_signed(rules.soak)
+}
+
+/// A duration as differences of times have it.
+pub fn as_signed(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }
 
 /// Writes a channel over what was read, with as much of its history as the policy's channels need.
@@ -330,8 +337,7 @@ pub fn soak(rules: &ChannelRules) -> SignedDuration {
 /// That somebody else wrote it meanwhile ([`Raced`]), or it can't be written. Nothing was written then.
 pub async fn write(bucket: &Bucket, policy: &Policy, channel: Channel, seen: &Seen) -> Result<Generation> {
     let (app, name) = (channel.app.clone(), channel.channel.clone());
-    let soak = policy.soak_behind(&app, &name);
-    let soak = soak.map(|soak| SignedDuration::try_from(soak).unwrap_or(SignedDuration::MAX));
+    let soak = policy.soak_behind(&app, &name).map(as_signed);
     match bucket.write_channel(&trimmed(channel, soak, bucket.now()), seen.generation).await {
         Err(Error::Conflict { .. } | Error::AlreadyExists { .. }) => {
             bail!(Raced { app, channel: name })

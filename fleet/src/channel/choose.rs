@@ -123,7 +123,8 @@ pub fn soaked(from: &Channel, soak: SignedDuration, now: Timestamp) -> BTreeSet<
     from.history.iter().filter(|entry| has_soaked(from, entry, soak, now)).map(|entry| entry.release.clone()).collect()
 }
 
-fn has_soaked(from: &Channel, entry: &Move, soak: SignedDuration, now: Timestamp) -> bool {
+/// Whether what an entry of a channel's history names has gone through it.
+pub(super) fn has_soaked(from: &Channel, entry: &Move, soak: SignedDuration, now: Timestamp) -> bool {
     entry.ran.is_some_and(|ran| now.duration_since(ran) >= soak)
         && !from.rolled_back.iter().any(|by| by.release == entry.release)
 }

@@ -127,6 +127,15 @@ impl Policy {
         behind.map(|rules| rules.soak).max()
     }
 
+    /// The channels that a release must have gone through before one, the nearest first.
+    pub fn before<'a>(&'a self, rules: &'a ChannelRules) -> impl Iterator<Item = &'a ChannelRules> {
+        let before = |at: &&'a ChannelRules| {
+            let from = at.from.as_ref()?;
+            self.channels.iter().find(|rules| rules.app == at.app && rules.channel == *from)
+        };
+        std::iter::successors(Some(rules), before).skip(1).take(self.channels.len())
+    }
+
     /// The servers that the file names one by one.
     pub fn servers(&self) -> impl Iterator<Item = &ServerName> {
         self.servers.iter().flat_map(BTreeMap::keys)

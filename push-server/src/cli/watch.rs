@@ -303,8 +303,8 @@ fn show(outcomes: &[Outcome], told: &mut Told, json: bool) -> Result<()> {
             let stays = format!("stays, and would otherwise move to {}", would.stem());
             lines.insert((app.clone(), channel.clone(), stays));
         }
-        if done.diverged {
-            note(format_args!("{app} {channel}: error: {}", Done::DIVERGED));
+        if let Some(diverged) = &done.diverged {
+            note(format_args!("{app} {channel}: error: {diverged}"));
         }
         if done.unreadable > 0 {
             let passed_over = format!("passed over {}", console::count(done.unreadable, "unreadable release"));
@@ -396,7 +396,7 @@ fn as_json(Outcome { app, channel, result }: &Outcome) -> Value {
         follower
     });
     json!({
-        "app": app, "channel": channel, "from": from, "release": release, "would": would, "diverged": diverged,
+        "app": app, "channel": channel, "from": from, "release": release, "would": would, "diverged": diverged.is_some(),
         "place": place, "behind": behind, "later": later,
         "unreadable": unreadable, "stale": stale, "push": push, "tag": done.tagged.as_ref().map(ToString::to_string), "warnings": done.warnings,
         "configuration": { "commit": done.configured, "kept": done.kept },

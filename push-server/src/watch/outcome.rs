@@ -6,7 +6,11 @@ use anyhow::Result;
 use bucket::{
     AppName, ChannelName, Commit, LaterCommit, PushId, ReleaseName, Rollout, RolloutStage, ServerName, Soaking,
 };
-use fleet::{channel::follower::LeftAlone, follow::Follower, policy::ChannelRules};
+use fleet::{
+    channel::{branch::Branch, follower::LeftAlone, repo::RepoUrl},
+    follow::Follower,
+    policy::ChannelRules,
+};
 use registry::Reference;
 
 /// What a round did with a channel.
@@ -31,8 +35,8 @@ pub struct Done {
     pub would: Option<ReleaseName>,
     /// What it would move to once that has gone through the channel before.
     pub soaking: Option<Soaking>,
-    /// Whether its release is not on its branch.
-    pub diverged: bool,
+    /// That its release is not on its branch, if it is not and nobody pointed it there.
+    pub diverged: Option<Diverged>,
     /// Where its release stands on the line, from 0.
     pub place: Option<usize>,
     /// How many commits landed after it.
@@ -59,6 +63,36 @@ pub struct Done {
     pub followers: BTreeMap<ServerName, Fate>,
 }
 
+/// Why a channel has diverged, as a sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Diverged {
+    /// The branch was rewritten.
+    Rewritten,
+    /// There is no such branch.
+    NoBranch {
+        /// Where.
+        repo: RepoUrl,
+        /// What it is called.
+        branch: Branch,
+    },
+}
+
+impl fmt::Display for Diverged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rewritten => write!(
+                f,
+                "diverged: its release is not on its branch, which was rewritten; nothing moves it before `push channel set`"
+            ),
+            Self::NoBranch { repo, branch } => write!(
+                f,
+                "diverged: there is no branch `{branch}`, so nothing moves it before `push channel set`, or before `{repo}` has \
+                 that branch"
+            ),
+        }
+    }
+}
+
 /// What became of a follower.
 #[derive(Debug)]
 pub enum Fate {
@@ -76,10 +110,6 @@ pub enum Fate {
 }
 
 impl Done {
-    /// What is said of a channel that has diverged.
-    pub const DIVERGED: &str = "diverged: its release is not on its branch, which was rewritten; nothing moves it before \
-        `push channel set`";
-
     /// These followers should have been pushed to, and that failed for this reason.
     pub(super) fn fail(&mut self, followers: &[Follower<'_>], why: &str) {
         let failed = followers.iter().map(|follower| (follower.server.name.clone(), Fate::Failed(why.to_owned())));
@@ -167,7 +197,7 @@ impl Outcome {
     /// Whether something of it failed, so that the next round has to make up for it.
     pub fn has_failed(&self) -> bool {
         match &self.result {
-            Ok(done) => done.diverged || done.followers.values().any(|fate| matches!(fate, Fate::Failed(_))),
+            Ok(done) => done.diverged.is_some() || done.followers.values().any(|fate| matches!(fate, Fate::Failed(_))),
             Err(_) => true,
         }
     }

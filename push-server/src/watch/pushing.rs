@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, bail};
-use bucket::{Channel, MoveKind, PushKind, Release, ReleaseName, ServerName};
+use bucket::{AppName, Channel, LastPush, MoveKind, PushKind, Release, ReleaseName, ServerName};
 use fleet::{
     channel::{
         follower::{Choice, Follows, LeftAlone, follows},
@@ -26,8 +26,8 @@ use super::{
     watcher::{AT_ONCE, Fleet, Watcher, cut},
 };
 
-/// Entries of a server's history in which somebody's choice is looked for.
-const LOOKED_BACK: usize = 100;
+/// Entries of a server's history in which somebody's choice is looked for: a few, and if it is in none of them, more.
+const LOOKED_BACK: [usize; 2] = [100, 1000];
 
 /// A channel in a round, with what its followers are judged by.
 #[derive(Clone, Copy)]
@@ -136,17 +136,32 @@ impl Watcher {
         let is_dirty = follower.release.is_some_and(|release| dirty.contains(release));
         let pushes = server.document().map(|document| document.metadata().pushes()).unwrap_or_default();
         let last = pushes.iter().find(|push| push.app == rules.app);
-        let last = match last {
-            // What it tries again somebody chose before.
-            Some(push) if !Choice::is_made_by(&push.kind) && follower.release != channel.release.as_ref() => {
-                let history = self.bucket.newest_history(&server.name, LOOKED_BACK).await;
-                let history = history.context("could not read who chose its release")?;
-                let mut of_app = history.iter().filter(|entry| entry.app.as_ref() == Some(&rules.app));
-                of_app.find(|entry| Choice::is_made_by(&entry.kind)).map(Choice::from)
-            }
+        // What is tried again somebody chose before, and pushes of other apps may have left no room for that one.
+        let explains = |push: &&LastPush| Choice::is_made_by(&push.kind) && push.to.as_ref() == follower.release;
+        let is_off =
+            follower.release.is_some() && channel.release.is_some() && follower.release != channel.release.as_ref();
+        let last = match last.filter(explains) {
+            None if is_off => self.choice(&server.name, &rules.app).await?,
             last => last.map(Choice::from),
         };
         Ok(follows(channel, places, follower.release, is_dirty, last.as_ref()))
+    }
+
+    /// The last push that chose a release of an app for a server, as its history has it.
+    async fn choice(&self, server: &ServerName, app: &AppName) -> Result<Option<Choice>> {
+        for most in LOOKED_BACK {
+            let history = self.bucket.newest_history(server, most).await;
+            let history = history.context("could not read who chose its release")?;
+            let mut of_app = history.iter().filter(|entry| entry.app.as_ref() == Some(app));
+            let found = of_app.find(|entry| Choice::is_made_by(&entry.kind));
+            if found.is_some() || history.len() < most {
+                return Ok(found.map(Choice::from));
+            }
+        }
+        bail!(
+            "who chose its release is not known: the last {} pushes to it are of other apps; `push deploy` with --channel has it follow",
+            LOOKED_BACK[1]
+        )
     }
 
     /// Pushes to followers all at once. They are read once more before there is a push: whoever else does the same may have been

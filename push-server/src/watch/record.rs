@@ -96,7 +96,7 @@ fn state(outcome: &Outcome, before: Option<&ChannelState>, now: bucket::Timestam
     });
     ChannelState {
         at: now,
-        problem: diverged.then(|| Done::DIVERGED.to_owned()),
+        problem: diverged.as_ref().map(|diverged| cut(&diverged.to_string())),
         release: release.clone(),
         place: *place,
         behind: *behind,

@@ -34,7 +34,7 @@ use tokio::{sync::watch, time::Instant};
 use super::{
     fetches::{Fetches, Late, PATIENCE},
     mirror::{FetchError, Mirror},
-    outcome::{Done, Fate, Outcome},
+    outcome::{Diverged, Done, Fate, Outcome},
     pushing::Seen,
     rollouts::{CARRIED_ON_EVERY, Looked, Rollouts},
     watcher::{Fleet, Watcher, cut},
@@ -145,9 +145,9 @@ impl Watcher {
             fleet = self.read() => fleet?,
             _ = ending.wait_for(|stop| *stop) => return Ok(outcomes),
         };
-        // A registry that does not answer delays, once, those that come after it.
+        // A registry that does not answer delays, once, those that come after it. Those behind a channel go by what it saw just now.
         let mut channels = ready.to_vec();
-        channels.sort_by_key(|rules| rules.image.is_some());
+        channels.sort_by_key(|rules| (rules.image.is_some(), self.policy.before(rules).count()));
         for rules in channels {
             if *stop.borrow() {
                 break;
@@ -193,16 +193,28 @@ impl Watcher {
     ) -> Result<Done> {
         let [mirror, of_config @ ..] = mirrors else { bail!("`{}` was not fetched", rules.repo) };
         let line = mirror.line(&rules.branch).await?;
-        let (branch, repo) = (&rules.branch, &rules.repo);
-        let line = line.with_context(|| format!("diverged: `{repo}` has no branch `{branch}`, so nothing moves"))?;
         let seen = follow::read(&self.bucket, rules).await?;
+        let (repo, branch) = (&rules.repo, &rules.branch);
+        let no_branch = || Diverged::NoBranch { repo: repo.clone(), branch: branch.clone() };
+        let diverged = (line.is_none() && seen.channel.frozen.is_none()).then(no_branch);
+        // Nothing is on a branch that is gone. Where a person pointed the channel goes out all the same.
+        let line = line.unwrap_or_default();
         let followers: Vec<Follower> = followers(rules, &fleet.servers).collect();
         let now = self.bucket.now();
         let looks: Vec<Observed> = followers.iter().map(|follower| look(rules, follower, now)).collect();
         let going = last(rollouts.of(rules)).map(|last| last.release.clone());
-        let mut after = observed(&seen.channel, going.as_ref(), &looks, now);
+        let soak = self.policy.soak_behind(&rules.app, &rules.channel).map(follow::as_signed);
+        let mut after = observed(&seen.channel, going.as_ref(), soak, &looks, now);
+        let mut warnings = Vec::new();
         let from = match &rules.from {
-            Some(from) => follow::before(&self.bucket, rules, from).await?,
+            Some(from) => match follow::before(&self.bucket, rules, from).await {
+                // That stops the other channel alone, and nothing comes through it.
+                Err(error) if matches!(error.downcast_ref(), Some(bucket::Error::Malformed { .. })) => {
+                    warnings.push(format!("nothing comes through the channel `{from}`: {error:#}"));
+                    None
+                }
+                from => from?,
+            },
             None => None,
         };
         let images = match &rules.image {
@@ -223,7 +235,7 @@ impl Watcher {
             release: None,
             would: None,
             soaking: None,
-            diverged: false,
+            diverged,
             place: None,
             behind: None,
             later: Vec::new(),
@@ -234,7 +246,7 @@ impl Watcher {
             configured: None,
             kept: Vec::new(),
             rollouts: looked.iter().filter_map(|looked| looked.going.as_ref().ok()).cloned().collect(),
-            warnings: Vec::new(),
+            warnings,
             followers: BTreeMap::new(),
         };
         let mut stopped = None;
@@ -253,10 +265,12 @@ impl Watcher {
                 let said = Said { by: &self.who.name, why: cut(why), at: now };
                 after = moved(&after, &release, MoveKind::Forward, said);
                 // Some follower may have got it by hand, and gone back from it.
-                after = observed(&after, going.as_ref(), &looks, now);
+                after = observed(&after, going.as_ref(), soak, &looks, now);
             }
             Next::Would(release) => done.would = Some(release),
-            Next::Diverged => done.diverged = true,
+            Next::Diverged => {
+                done.diverged.get_or_insert(Diverged::Rewritten);
+            }
             Next::Stay => {}
         }
         if after != seen.channel {
@@ -267,7 +281,7 @@ impl Watcher {
         done.soaking = from.and_then(|from| {
             let is_further = |release: &ReleaseName| furthest.places().of(release) > done.place;
             let may_be_chosen = |release: &ReleaseName| !fleet.rejected.contains(release) && !dirty.contains(release);
-            let before = self.policy.channels().iter().find(|it| it.app == from.app && it.channel == from.channel)?;
+            let before = self.policy.before(rules).next()?;
             let followers: Vec<Follower> = self::followers(before, &fleet.servers).collect();
             let looks: Vec<Observed> = followers.iter().map(|follower| look(before, follower, now)).collect();
             let is_awaited = |release: &ReleaseName| is_further(release) && may_be_chosen(release);

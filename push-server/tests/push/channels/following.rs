@@ -185,6 +185,61 @@ async fn a_retry_does_not_give_back_what_a_person_took_over_and_an_undo_does() {
 }
 
 #[tokio::test]
+async fn who_took_a_server_over_is_found_in_its_history_when_its_document_no_longer_tells() {
+    let (mut channels, commits, one) = Channels::following(&["web-1", "web-2"], ["one", "two", "three"]).await;
+    channels.release(&commits[1]).await;
+    channels.round();
+    for server in ["web-1", "web-2"] {
+        ok(&channels.push(&format!("rollback web {server} -m slow")));
+    }
+    // More than the metadata of a document has room for.
+    for n in 1..=12 {
+        let other = channels.fixture.release(&format!("api-{n}"), n, false).await;
+        ok(&channels.push(&format!("deploy {other} web-1 --force -m {}", "w".repeat(200))));
+    }
+    // And written by hand, as it was.
+    let document = channels.fixture.path("server/web-2.json");
+    std::fs::write(&document, std::fs::read(&document).unwrap()).unwrap();
+    channels.release(&commits[2]).await;
+    let said = channels.round();
+    for server in ["web-1", "web-2"] {
+        assert!(said.contains(&format!("{server}: left alone: taken over: rollback by dev@")), "{said}");
+        assert_eq!(channels.document(server)[0], json!(one));
+    }
+}
+
+#[tokio::test]
+async fn a_release_that_is_rolled_back_while_it_soaks_goes_no_further_though_its_channel_has_moved_on() {
+    let (mut channels, commits, one) = Channels::following(&["web-1"], ["one", "two", "three"]).await;
+    let rules = |soak: &str| {
+        format!(
+            r#"[{{ App: "web", Channel: "beta", Repo: "REPO", Servers: ["beta-*"] }},
+                {{ App: "web", Repo: "REPO", Servers: ["web-*"], From: "beta", Soak: "{soak}" }}]"#
+        )
+    };
+    channels.configure(&rules("1h"), "");
+    for server in ["beta-1", "beta-2"] {
+        channels.server(server, &one);
+    }
+    let two = channels.release(&commits[1]).await;
+    channels.round();
+    for server in ["beta-1", "beta-2"] {
+        report(&channels, server, &two.to_string(), "converged");
+    }
+    channels.round();
+    ok(&channels.push("hold beta-2 -m debugging"));
+    let three = channels.release(&commits[2]).await;
+    channels.round();
+    assert_eq!((channels.document("beta-1"), channels.document("beta-2")), (only(&three), only(&two)));
+    report(&channels, "beta-2", &two.to_string(), "quarantined");
+    channels.round();
+    // Its time is over.
+    channels.configure(&rules("0s"), "");
+    channels.round();
+    assert_eq!(channels.document("web-1"), only(&one));
+}
+
+#[tokio::test]
 async fn a_release_goes_on_from_the_channel_before_once_it_has_run_there() {
     let mut channels = Channels::new("").await;
     let rules = |soak: &str| {

@@ -102,15 +102,18 @@ async fn without_any_message_what_lands_is_written_by_the_next_poll() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_goes_on_when_its_time_on_the_channel_before_is_over_whenever_the_next_poll_is() {
-    let (mut channels, commits, one) = Channels::following(&["web-1"], ["one", "two"]).await;
-    channels.server("beta-1", &one);
-    let rules = r#"[{ App: "web", Channel: "beta", Repo: "REPO", Servers: ["beta-*"] },
-                    { App: "web", Repo: "REPO", Servers: ["web-*"], From: "beta", Soak: "5s" }]"#;
-    channels.configure(rules, "");
-    let two = channels.release(&commits[1]).await;
-    channels.round();
-    super::following::report(&channels, "beta-1", &two.to_string(), "converged");
-    let mut watcher = Watcher::start(&channels, "watch --poll 1h");
-    until("it has gone through beta", || channels.document("web-1") == only(&two));
-    assert!(watcher.waits());
+    let beta = r#"{ App: "web", Channel: "beta", Repo: "REPO", Servers: ["beta-*"] }"#;
+    let prod = r#"{ App: "web", Repo: "REPO", Servers: ["web-*"], From: "beta", Soak: "5s" }"#;
+    // In whatever order the file has them.
+    for rules in [[beta, prod], [prod, beta]] {
+        let (mut channels, commits, one) = Channels::following(&["web-1"], ["one", "two"]).await;
+        channels.server("beta-1", &one);
+        channels.configure(&format!("[{}]", rules.join(", ")), "");
+        let two = channels.release(&commits[1]).await;
+        channels.round();
+        super::following::report(&channels, "beta-1", &two.to_string(), "converged");
+        let mut watcher = Watcher::start(&channels, "watch --poll 1h");
+        until("it has gone through beta", || channels.document("web-1") == only(&two));
+        assert!(watcher.waits());
+    }
 }

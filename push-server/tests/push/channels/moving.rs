@@ -116,9 +116,19 @@ async fn a_branch_that_was_rewritten_or_is_gone_moves_nothing() {
     assert!(said.contains("web prod: error: diverged") && said.contains("push channel set"), "{said}");
     assert!(said.contains("web-2: left alone: the channel has diverged"), "{said}");
     channels.git("branch --quiet --move other");
-    assert!(failed(&channels.push("watch --once")).contains("diverged"));
+    let said = failed(&channels.push("watch --once"));
+    assert!(said.contains("diverged: there is no branch `main`") && said.contains("push channel set"), "{said}");
+    let shown = ok(&channels.push("channel show web"));
+    assert!(shown.contains("problem     diverged") && shown.contains("push channel set"), "{shown}");
     assert_eq!(decided(), before, "nothing was written but what was seen");
-    // A person says where it goes on.
+    // A person says where it goes on, and that goes out also while the branch is gone.
+    ok(&channels.push(&format!("channel set {base} -m gone")));
+    let said = channels.round();
+    assert!(said.contains("web-1: pushed") && said.contains("web-2: pushed"), "{said}");
+    assert_eq!((channels.document("web-1"), channels.document("web-2")), (only(&base), only(&base)));
+    ok(&channels.push("channel rollback web -m better"));
+    assert!(channels.round().contains("web-1: pushed"));
+    assert_eq!(channels.document("web-1"), only(&old));
     channels.git("branch --quiet --move main");
     ok(&channels.push(&format!("channel set {new} -m rewritten")));
     assert!(channels.round().contains("web-1: pushed"));
@@ -199,6 +209,42 @@ async fn one_channel_that_fails_keeps_no_other_from_moving() {
     let said = failed(&channels.push("watch --once"));
     assert!(said.contains("web prod: error: could not read the channel"), "{said}");
     assert_eq!(std::fs::read_to_string(channels.fixture.path("channels/web/prod.json")).unwrap(), "{}");
+}
+
+#[tokio::test]
+async fn a_branch_that_never_was_is_told_of_a_channel_that_points_nowhere_too() {
+    let channels = Channels::new("").await;
+    channels.commit("one");
+    channels.configure(r#"[{ App: "web", Repo: "REPO", Branch: "mian" }]"#, "");
+    let said = failed(&channels.push("watch --once"));
+    assert!(said.contains("there is no branch `mian`"), "{said}");
+    assert!(!channels.fixture.path("channels").exists());
+}
+
+#[tokio::test]
+async fn a_channel_that_cannot_be_parsed_stops_none_that_is_behind_it() {
+    let (mut channels, commits, one) = Channels::following(&["web-1"], ["one", "two"]).await;
+    channels.server("beta-1", &one);
+    let behind = r#"[{ App: "web", Channel: "beta", Repo: "REPO", Servers: ["beta-*"] },
+                     { App: "web", Repo: "REPO", Servers: ["web-*"], From: "beta" }]"#;
+    channels.configure(behind, "");
+    let two = channels.release(&commits[1]).await;
+    for release in [&one, &two] {
+        ok(&channels.push(&format!("channel set {release} --skip-soak -m hotfix")));
+        channels.round();
+    }
+    assert_eq!(channels.document("web-1"), only(&two));
+    std::fs::write(channels.fixture.path("channels/web/beta.json"), "{").unwrap();
+    ok(&channels.push("channel rollback web -m slow"));
+    let said = failed(&channels.push("watch --once"));
+    assert!(said.contains("web beta: error: could not read the channel") && said.contains("web-1: pushed"), "{said}");
+    assert!(said.contains("web prod: warning: nothing comes through the channel `beta`"), "{said}");
+    assert_eq!(channels.document("web-1"), only(&one));
+    // Resumed, it has nothing to move to.
+    ok(&channels.push("channel resume web -m mended"));
+    assert!(!failed(&channels.push("watch --once")).contains("prod: moved"));
+    assert_eq!(channels.document("web-1"), only(&one));
+    assert_eq!(std::fs::read_to_string(channels.fixture.path("channels/web/beta.json")).unwrap(), "{");
 }
 
 #[tokio::test]
