@@ -46,7 +46,7 @@ pub struct Channel {
     pub other: Map<String, Value>,
 }
 
-/// That a channel moves only by hand.
+/// That a channel moves only by hand. Unknown fields are kept by whoever writes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Frozen {
     /// Who wants that.
@@ -58,6 +58,9 @@ pub struct Frozen {
     /// Why it froze though it moves when told, and was only pointed to another release: a sentence's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub because: Option<String>,
+    /// What this program doesn't know.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
 }
 
 impl Frozen {
@@ -68,7 +71,7 @@ impl Frozen {
     }
 }
 
-/// A follower that rolled a release back by itself: it goes to no other server.
+/// A follower that rolled a release back by itself: it goes to no other server. Unknown fields are kept by whoever writes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RolledBackBy {
     /// The release.
@@ -79,6 +82,9 @@ pub struct RolledBackBy {
     pub at: Timestamp,
     /// What its agent said.
     pub why: String,
+    /// What this program doesn't know.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
 }
 
 /// One move of a channel. Unknown fields are kept by whoever writes.
@@ -106,8 +112,8 @@ pub struct Move {
 }
 
 /// What a move of a channel was.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
 pub enum MoveKind {
     /// The watcher, or a pipeline, moved it forward on its line.
     #[default]
@@ -116,9 +122,33 @@ pub enum MoveKind {
     Set,
     /// A person went back to what it pointed to before.
     Rollback,
-    /// What a newer program calls it.
-    #[serde(other)]
-    Unknown,
+    /// What a newer program calls it, foreign text.
+    Other(String),
+}
+
+impl MoveKind {
+    /// As objects and programs spell it. Of a kind that this program doesn't know it is foreign text.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Forward => "forward",
+            Self::Set => "set",
+            Self::Rollback => "rollback",
+            Self::Other(kind) => kind,
+        }
+    }
+}
+
+impl From<String> for MoveKind {
+    fn from(kind: String) -> Self {
+        let found = [Self::Forward, Self::Set, Self::Rollback].into_iter().find(|known| known.as_str() == kind);
+        found.unwrap_or(Self::Other(kind))
+    }
+}
+
+impl From<MoveKind> for String {
+    fn from(kind: MoveKind) -> Self {
+        kind.as_str().to_owned()
+    }
 }
 
 /// An object of a channel in a list, without being read.

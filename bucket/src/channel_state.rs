@@ -50,6 +50,9 @@ pub struct ChannelState {
     /// How many releases were passed over because their metadata can't be read.
     #[serde(default)]
     pub unreadable: usize,
+    /// Some of those, at most [`ChannelState::MAX_PASSED_OVER`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub passed_over: Vec<ReleaseName>,
     /// How many servers follow.
     #[serde(default)]
     pub followers: usize,
@@ -122,6 +125,8 @@ impl ChannelState {
     pub const MAX_OFF: usize = 500;
     /// Most bytes of why one of them is where it is, and of a problem.
     pub const MAX_WHY: usize = 250;
+    /// Most releases that are named of those that were passed over.
+    pub const MAX_PASSED_OVER: usize = 10;
     /// Most commits that are named.
     pub const MAX_LATER: usize = 100;
 
@@ -162,7 +167,7 @@ impl Bucket {
         }
         let later = read.later.iter().filter_map(|later| later.release.as_ref());
         let soaking = read.soaking.iter().map(|soaking| &soaking.release);
-        let mut named = read.release.iter().chain(&read.would).chain(soaking).chain(later);
+        let mut named = read.release.iter().chain(&read.would).chain(soaking).chain(later).chain(&read.passed_over);
         if let Some(foreign) = named.find(|release| release.app() != app) {
             return Err(malformed(format!("it names `{}`, which is no release of `{app}`", foreign.stem())));
         }

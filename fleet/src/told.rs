@@ -259,8 +259,8 @@ mod tests {
         assert_eq!((channel.release.as_ref(), &channel.frozen), (Some(&stage.releases[2]), &None));
         let last = &channel.history[0];
         assert_eq!(
-            (last.by.as_str(), last.why.as_str(), last.kind),
-            ("ci", "pipeline web, stage ship", MoveKind::Forward)
+            (last.by.as_str(), last.why.as_str(), &last.kind),
+            ("ci", "pipeline web, stage ship", &MoveKind::Forward)
         );
         assert_eq!(stage.try_move(2, "prod").await, Ok(Moved::There));
         assert_eq!(stage.channel("prod").await, channel);
@@ -283,7 +283,7 @@ mod tests {
         refused(2, "late", "has not gone through the channel `beta`").await;
         let (at, why) = (stage.bucket.now(), "it crashed".to_owned());
         let (release, server) = (stage.releases[2].clone(), "web-1".parse().unwrap());
-        let rolled_back = RolledBackBy { release, server, at, why };
+        let rolled_back = RolledBackBy { release, server, at, why, other: serde_json::Map::new() };
         stage.change(|channel| Channel { rolled_back: vec![rolled_back], ..channel }).await;
         refused(2, "prod", "`web-1` rolled `web:dev@build-1:2025-12-31T23:00:00Z").await;
         stage.change(|channel| Channel { rolled_back: Vec::new(), ..channel }).await;

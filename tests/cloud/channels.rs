@@ -53,7 +53,13 @@ async fn channels_and_what_was_seen_of_them_are_read_when_they_have_changed() {
     );
     assert!(world.changes() > changes, "pages are told");
     assert_eq!(world.asked_more().await, LISTED);
-    let frozen = Some(Frozen { by: "dev".to_owned(), at: time(0), why: "fair".to_owned(), because: None });
+    let frozen = Some(Frozen {
+        by: "dev".to_owned(),
+        at: time(0),
+        why: "fair".to_owned(),
+        because: None,
+        other: serde_json::Map::new(),
+    });
     world.bucket.write_channel(&Channel { frozen: frozen.clone(), ..channel() }, Some(generation)).await.unwrap();
     assert_eq!(world.asked_more().await, ["Get channels/web/prod.json", LISTED[0], LISTED[1]]);
     let key: (AppName, ChannelName) = ("web".parse().unwrap(), "prod".parse().unwrap());

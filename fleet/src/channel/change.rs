@@ -82,7 +82,10 @@ pub enum Unchanged {
 /// # Errors
 /// Why nothing would change.
 pub fn changed(channel: &Channel, change: &Change, freezes: bool, said: Said) -> Result<Channel, Unchanged> {
-    let frozen = || Some(Frozen { by: said.by.to_owned(), at: said.at, why: said.why.to_owned(), because: None });
+    let frozen = || {
+        let (by, why) = (said.by.to_owned(), said.why.to_owned());
+        Some(Frozen { by, at: said.at, why, because: None, other: Map::new() })
+    };
     let mut changed = channel.clone();
     match change {
         Change::Set(Set { release, without_soak }) => {
@@ -223,6 +226,7 @@ mod tests {
             server: "web-1".parse().unwrap(),
             at: "2026-11-20T19:30:00Z".parse().unwrap(),
             why: "it crashed".to_owned(),
+            other: Map::new(),
         };
         channel.rolled_back = vec![entry(2), entry(1)];
         let after = changed(&channel, &set(2), true, said("mended elsewhere")).unwrap();

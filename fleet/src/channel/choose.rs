@@ -23,6 +23,8 @@ pub struct Furthest<'a> {
     /// By their places, the last release of each of the line's last commits, whether or not it may be chosen yet.
     last: BTreeMap<usize, (Timestamp, ReleaseName)>,
     unreadable: usize,
+    /// The first of those.
+    passed_over: Vec<ReleaseName>,
     /// The channel's release, and when the channel moved there.
     moved: Option<(ReleaseName, Timestamp)>,
     /// Where those stand that were uploaded after that.
@@ -46,7 +48,17 @@ impl<'a> Furthest<'a> {
     /// On this line; `rejected` is passed over, and all but `only` if that is said.
     pub fn on(line: &'a Line, rejected: &'a BTreeSet<ReleaseName>, only: Option<BTreeSet<ReleaseName>>) -> Self {
         let (places, last) = (Places::on(line), BTreeMap::new());
-        Self { places, rejected, only, found: None, last, unreadable: 0, moved: None, late: Vec::new() }
+        Self {
+            places,
+            rejected,
+            only,
+            found: None,
+            last,
+            unreadable: 0,
+            passed_over: Vec::new(),
+            moved: None,
+            late: Vec::new(),
+        }
     }
 
     /// The same for a channel, of which it counts the stale releases.
@@ -62,6 +74,9 @@ impl<'a> Furthest<'a> {
         let place = self.places.learn(&release);
         let Some(facts) = &release.facts else {
             self.unreadable += 1;
+            if self.passed_over.len() < ChannelState::MAX_PASSED_OVER {
+                self.passed_over.push(release.name);
+            }
             return;
         };
         if facts.dirty || self.rejected.contains(&release.name) {
@@ -88,6 +103,11 @@ impl<'a> Furthest<'a> {
     /// Releases of which nothing is known, because their metadata can't be read.
     pub fn unreadable(&self) -> usize {
         self.unreadable
+    }
+
+    /// Some of them.
+    pub fn passed_over(&self) -> &[ReleaseName] {
+        &self.passed_over
     }
 
     /// The last commits of the line that landed after a place, or at all, newest first, with their releases.
@@ -333,7 +353,8 @@ mod tests {
         assert_eq!(names(&from, 60), [commit(1), commit(2)]);
         assert_eq!(names(&from, 61), []);
         let (server, why) = ("beta-1".parse().unwrap(), "died".to_owned());
-        from.rolled_back = vec![RolledBackBy { release: release(2, 2).name, server, at: now, why }];
+        from.rolled_back =
+            vec![RolledBackBy { release: release(2, 2).name, server, at: now, why, other: serde_json::Map::new() }];
         assert_eq!(names(&from, 60), [commit(1)]);
         // Only those count.
         let line = Line::new([1, 2, 3].map(commit).to_vec());
@@ -349,8 +370,13 @@ mod tests {
     fn a_channel_moves_forward_on_its_line_only() {
         let line = Line::new([1, 2, 3].map(commit).to_vec());
         let (at, new) = (|n| release(n, n).name, release(3, 9).name);
-        let frozen =
-            Frozen { by: "dev".into(), at: "2026-11-20T19:00:00Z".parse().unwrap(), why: String::new(), because: None };
+        let frozen = Frozen {
+            by: "dev".into(),
+            at: "2026-11-20T19:00:00Z".parse().unwrap(),
+            why: String::new(),
+            because: None,
+            other: serde_json::Map::new(),
+        };
         for (from, place, release, is_frozen, moves, want) in [
             (None, 2, &new, false, Moves::Newest, Next::Move(new.clone())),
             (Some(2), 2, &new, false, Moves::Newest, Next::Move(new.clone())),
@@ -390,7 +416,13 @@ mod tests {
         channel.history[3].ran = channel.history[129].ran;
         assert_eq!(kept(&channel, Some(60)), 100);
         let (server, why) = ("web-1".parse().unwrap(), String::new());
-        channel.rolled_back = vec![RolledBackBy { release: channel.history[3].release.clone(), server, at: now, why }];
+        channel.rolled_back = vec![RolledBackBy {
+            release: channel.history[3].release.clone(),
+            server,
+            at: now,
+            why,
+            other: serde_json::Map::new(),
+        }];
         assert_eq!(kept(&channel, Some(60)), 130, "one that was rolled back never qualifies");
     }
 }

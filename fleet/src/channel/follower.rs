@@ -168,7 +168,7 @@ mod tests {
         let start = Channel::new(app, name, "watcher", "", NOW.parse().unwrap());
         moves.iter().fold(start, |channel, (n, hour, kind)| {
             let at = format!("2026-11-20T{hour:02}:00:00Z").parse().unwrap();
-            moved(&channel, &release(*n), *kind, Said { by: "w", why: "", at })
+            moved(&channel, &release(*n), kind.clone(), Said { by: "w", why: "", at })
         })
     }
 
@@ -227,7 +227,7 @@ mod tests {
             (MoveKind::Rollback, Follows::Behind),
             (MoveKind::Forward, Follows::LeftAlone(LeftAlone::Ahead)),
         ] {
-            let channel = channel(&[(4, 10, kind)]);
+            let channel = channel(&[(4, 10, kind.clone())]);
             assert_eq!(follows(&channel, &Places::on(&line()), Some(&release(5)), false, None), want, "{kind:?}");
         }
     }
@@ -238,7 +238,7 @@ mod tests {
             [(MoveKind::Set, Follows::Behind), (MoveKind::Forward, Follows::LeftAlone(LeftAlone::Diverged))]
         {
             for release in [Some(release(2)), None] {
-                let channel = channel(&[(9, 10, kind)]);
+                let channel = channel(&[(9, 10, kind.clone())]);
                 assert_eq!(
                     follows(&channel, &Places::on(&line()), release.as_ref(), false, None),
                     want,
@@ -255,8 +255,13 @@ mod tests {
         assert_eq!(follows(&at_4(), &Places::on(&line()), None, false, None), Follows::Behind);
         let (mut channel, server) = (at_4(), ServerName::try_from("web-1".to_owned()).unwrap());
         let at = NOW.parse().unwrap();
-        channel.rolled_back =
-            vec![RolledBackBy { release: release(4), server: server.clone(), at, why: "died".into() }];
+        channel.rolled_back = vec![RolledBackBy {
+            release: release(4),
+            server: server.clone(),
+            at,
+            why: "died".into(),
+            other: serde_json::Map::new(),
+        }];
         for release in [Some(release(2)), None] {
             let left = follows(&channel, &Places::on(&line()), release.as_ref(), false, None);
             assert_eq!(left, Follows::LeftAlone(LeftAlone::RolledBack(server.clone())));

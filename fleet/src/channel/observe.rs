@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use bucket::{AppState, Channel, MoveKind, ReleaseName, RolledBackBy, ServerName, Timestamp};
 use jiff::SignedDuration;
+use serde_json::Map;
 
 use super::choose::has_soaked;
 
@@ -69,7 +70,9 @@ fn note_rolled_back(channel: &mut Channel, release: &ReleaseName, followers: &[O
                 }
                 let (server, why) = (follower.server.clone(), follower.reason.unwrap_or_default());
                 let why = console::one_line(why).chars().take(MAX_WHY).collect();
-                channel.rolled_back.insert(0, RolledBackBy { release: release.clone(), server, at: now, why });
+                channel
+                    .rolled_back
+                    .insert(0, RolledBackBy { release: release.clone(), server, at: now, why, other: Map::new() });
             }
             // It was tried again, and runs.
             Some(AppState::Converged) => channel.rolled_back.retain(|entry| !is_it(entry)),

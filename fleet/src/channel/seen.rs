@@ -238,6 +238,7 @@ mod tests {
             soaking: None,
             rollout: None,
             unreadable: 0,
+            passed_over: Vec::new(),
             followers: 2,
             off: Vec::new(),
             later: vec![later(5), later(4)],
@@ -289,7 +290,13 @@ mod tests {
     fn what_the_next_round_would_do_is_said_of_the_channel_of_now() {
         let would = ChannelState { would: Some(release(5)), ..state() };
         let frozen = |n| Channel {
-            frozen: Some(Frozen { by: "dev".into(), at: now(), why: "fair".into(), because: None }),
+            frozen: Some(Frozen {
+                by: "dev".into(),
+                at: now(),
+                why: "fair".into(),
+                because: None,
+                other: serde_json::Map::new(),
+            }),
             ..channel(n)
         };
         let failed = OffChannel { server: "web-1".parse().unwrap(), state: OffState::Failed, why: "no".into() };

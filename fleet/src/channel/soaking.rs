@@ -112,7 +112,8 @@ mod tests {
         assert_eq!(of(&beta, 2, "21:30"), None);
         assert_eq!(of(&beta, 3, "20:40"), None, "nobody waits for what they have");
         let (server, why) = ("beta-1".parse().unwrap(), String::new());
-        beta.rolled_back = vec![RolledBackBy { release: release(2), server, at: at("20:35"), why }];
+        beta.rolled_back =
+            vec![RolledBackBy { release: release(2), server, at: at("20:35"), why, other: serde_json::Map::new() }];
         assert_eq!(of(&beta, 1, "20:40").unwrap().0, release(3), "one that was rolled back never comes through");
     }
 

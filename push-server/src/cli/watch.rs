@@ -278,7 +278,10 @@ fn show(outcomes: &[Outcome], told: &mut Told, json: bool) -> Result<()> {
         return print_json(&json!({ "channels": outcomes.iter().map(as_json).collect::<Vec<_>>() }));
     }
     let (mut still, mut lines) = (BTreeMap::new(), Lines::new());
-    for Outcome { app, channel, result } in outcomes {
+    for Outcome { app, channel, moved, result } in outcomes {
+        if let Some(release) = moved {
+            print_line(format_args!("{app} {channel}: moved to {}", release.stem()))?;
+        }
         let done = match result {
             Ok(done) => done,
             Err(error) => {
@@ -286,11 +289,6 @@ fn show(outcomes: &[Outcome], told: &mut Told, json: bool) -> Result<()> {
                 continue;
             }
         };
-        if done.from != done.release
-            && let Some(release) = &done.release
-        {
-            print_line(format_args!("{app} {channel}: moved to {}", release.stem()))?;
-        }
         if let Some(tag) = &done.tagged {
             print_line(format_args!("{app} {channel}: {tag} is now its image"))?;
         }
@@ -379,10 +377,13 @@ fn going_as_json(Going { id, release, stage, why }: &Going) -> Value {
     json!({ "id": id, "release": release, "stage": stage, "why": why.as_deref().map(console::safe) })
 }
 
-fn as_json(Outcome { app, channel, result }: &Outcome) -> Value {
+fn as_json(Outcome { app, channel, moved, result }: &Outcome) -> Value {
     let done = match result {
         Ok(done) => done,
-        Err(error) => return json!({ "app": app, "channel": channel, "error": console::safe(&format!("{error:#}")) }),
+        Err(error) => {
+            let error = console::safe(&format!("{error:#}"));
+            return json!({ "app": app, "channel": channel, "moved": moved, "error": error });
+        }
     };
     let Done { from, release, would, diverged, place, behind, later, unreadable, stale, push, .. } = done;
     let followers = done.followers.iter().map(|(server, fate)| {
@@ -396,7 +397,7 @@ fn as_json(Outcome { app, channel, result }: &Outcome) -> Value {
         follower
     });
     json!({
-        "app": app, "channel": channel, "from": from, "release": release, "would": would, "diverged": diverged.is_some(),
+        "app": app, "channel": channel, "moved": moved, "from": from, "release": release, "would": would, "diverged": diverged.is_some(),
         "place": place, "behind": behind, "later": later,
         "unreadable": unreadable, "stale": stale, "push": push, "tag": done.tagged.as_ref().map(ToString::to_string), "warnings": done.warnings,
         "configuration": { "commit": done.configured, "kept": done.kept },

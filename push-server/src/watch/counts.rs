@@ -79,6 +79,7 @@ impl Counts {
         for outcome in outcomes {
             if let Some(of_channel) = state.channels.get_mut(&(outcome.app.clone(), outcome.channel.clone())) {
                 of_channel.failures = if outcome.has_failed() { of_channel.failures + 1 } else { 0 };
+                of_channel.moves += u64::from(outcome.moved.is_some());
                 // What could not be looked at is as it was last seen.
                 if let Ok(done) = &outcome.result {
                     of_channel.count(done);
@@ -144,16 +145,16 @@ impl State {
 
 impl OfChannel {
     fn count(&mut self, done: &Done) {
-        if done.release.is_some() && done.from != done.release {
-            self.moves += 1;
+        // Of what is not on its branch nothing is older; that may be back in the next round.
+        if done.release.is_none() || done.place.is_some() {
+            self.stale += match &self.looked {
+                Some((from, known)) if *from == done.from => done.stale.saturating_sub(*known) as u64,
+                Some(_) => done.stale as u64,
+                // They came before this process.
+                None => 0,
+            };
+            self.looked = Some((done.from.clone(), done.stale));
         }
-        self.stale += match &self.looked {
-            Some((from, known)) if *from == done.from => done.stale.saturating_sub(*known) as u64,
-            Some(_) => done.stale as u64,
-            // They came before this process.
-            None => 0,
-        };
-        self.looked = Some((done.from.clone(), done.stale));
         self.followers.clear();
         for fate in done.followers.values() {
             *self.followers.entry(fate.label()).or_default() += 1;

@@ -20,6 +20,8 @@ pub struct Outcome {
     pub app: AppName,
     /// The channel.
     pub channel: ChannelName,
+    /// Where it moved forward, if it did, whatever came of the rest.
+    pub moved: Option<ReleaseName>,
     /// What became of it; the error has what failed.
     pub result: Result<Done>,
 }
@@ -45,6 +47,8 @@ pub struct Done {
     pub later: Vec<LaterCommit>,
     /// Releases that were passed over because their metadata can't be read.
     pub unreadable: usize,
+    /// Some of those.
+    pub passed_over: Vec<ReleaseName>,
     /// Builds of older commits that were uploaded after it had moved to `from`.
     pub stale: usize,
     /// The push to its followers, if there was one; if it goes out in waves, its rollout is that.
@@ -75,6 +79,12 @@ pub enum Diverged {
         /// What it is called.
         branch: Branch,
     },
+}
+
+impl Diverged {
+    pub(super) fn no_branch(rules: &ChannelRules) -> Self {
+        Self::NoBranch { repo: rules.repo.clone(), branch: rules.branch.clone() }
+    }
 }
 
 impl fmt::Display for Diverged {
@@ -187,7 +197,7 @@ impl fmt::Display for Going {
 
 impl Outcome {
     pub(super) fn of(rules: &ChannelRules, result: Result<Done>) -> Self {
-        Self { app: rules.app.clone(), channel: rules.channel.clone(), result }
+        Self { app: rules.app.clone(), channel: rules.channel.clone(), moved: None, result }
     }
 
     pub(super) fn is_of(&self, rules: &ChannelRules) -> bool {

@@ -216,8 +216,8 @@ impl Watcher {
     fn operator(&self, rules: &ChannelRules, channel: &Channel, release: &Release) -> (Operator, PushKind) {
         let note = release.metadata.as_ref().map_or("", |metadata| metadata.note.as_str());
         let reason = format!("channel {}: {note}", rules.channel);
-        let last = channel.history.first().map(|last| last.kind);
-        let kind = if last == Some(MoveKind::Rollback) { PushKind::Rollback } else { PushKind::Deploy };
+        let last = channel.history.first().map(|last| &last.kind);
+        let kind = if last == Some(&MoveKind::Rollback) { PushKind::Rollback } else { PushKind::Deploy };
         let operator = Operator {
             who: self.who.clone(),
             reason: cut(&reason).to_owned(),

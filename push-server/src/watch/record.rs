@@ -60,7 +60,7 @@ fn unless_raced(written: Result<Generation, Error>) -> Result<(), Error> {
 
 /// What a round saw of a channel; of one that failed, what the one before saw, and why it failed.
 fn state(outcome: &Outcome, before: Option<&ChannelState>, now: bucket::Timestamp) -> ChannelState {
-    let Outcome { app, channel, result } = outcome;
+    let Outcome { app, channel, result, .. } = outcome;
     let nothing = || ChannelState {
         schema: 1,
         app: app.clone(),
@@ -74,17 +74,30 @@ fn state(outcome: &Outcome, before: Option<&ChannelState>, now: bucket::Timestam
         soaking: None,
         rollout: None,
         unreadable: 0,
+        passed_over: Vec::new(),
         followers: 0,
         off: Vec::new(),
         later: Vec::new(),
         other: Map::new(),
     };
     let before = before.cloned().unwrap_or_else(nothing);
-    let Done { release, place, behind, would, soaking, diverged, rollouts, unreadable, followers, later, .. } =
-        match result {
-            Ok(done) => done,
-            Err(error) => return ChannelState { at: now, problem: Some(cut(&format!("{error:#}"))), ..before },
-        };
+    let Done {
+        release,
+        place,
+        behind,
+        would,
+        soaking,
+        diverged,
+        rollouts,
+        unreadable,
+        passed_over,
+        followers,
+        later,
+        ..
+    } = match result {
+        Ok(done) => done,
+        Err(error) => return ChannelState { at: now, problem: Some(cut(&format!("{error:#}"))), ..before },
+    };
     let off = followers.iter().filter_map(|(server, fate)| {
         let (state, why) = match fate {
             Fate::There | Fate::Pushed => return None,
@@ -104,6 +117,7 @@ fn state(outcome: &Outcome, before: Option<&ChannelState>, now: bucket::Timestam
         soaking: soaking.clone(),
         rollout: rollouts.last().filter(|going| going.stage != RolloutStage::Done).map(|going| going.id.clone()),
         unreadable: *unreadable,
+        passed_over: passed_over.clone(),
         followers: followers.len(),
         off: off.take(ChannelState::MAX_OFF).collect(),
         later: later.clone(),

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use bucket::{AppName, Channel, ChannelName, MoveKind, ReleaseName, Timestamp};
+use bucket::{AppName, Channel, ChannelName, MoveKind, ReleaseName, Soaking, Timestamp};
 use fleet::{
     channel::{
         build::Build,
@@ -162,27 +162,31 @@ impl Watcher {
                 outcomes.push(Outcome::of(rules, Err(unreachable)));
                 continue;
             }
+            let mut went_to = None;
             let mirrors = rules.repos().filter_map(|repo| fetched.get(repo)).map(Result::as_ref);
             let result = match mirrors.collect::<Result<Vec<&Mirror>, _>>() {
-                Ok(mirrors) => match self.channel(rules, &mirrors, &fleet, looked, (rollouts, stop)).await {
-                    // Another watcher, mostly: what it has done by now is looked at once more.
-                    Err(error) if error.is::<Raced>() => {
-                        rollouts.read(&self.bucket).await?;
-                        fleet = self.read().await?;
-                        self.channel(rules, &mirrors, &fleet, looked, (rollouts, stop)).await
+                Ok(mirrors) => {
+                    match self.channel(rules, &mirrors, &fleet, looked, (rollouts, stop), &mut went_to).await {
+                        // Another watcher, mostly: what it has done by now is looked at once more.
+                        Err(error) if error.is::<Raced>() => {
+                            rollouts.read(&self.bucket).await?;
+                            fleet = self.read().await?;
+                            self.channel(rules, &mirrors, &fleet, looked, (rollouts, stop), &mut went_to).await
+                        }
+                        result => result,
                     }
-                    result => result,
-                },
+                }
                 Err(error) => Err(anyhow!("{error:#}")),
             };
             let is_silent =
                 |error: &anyhow::Error| matches!(error.downcast_ref(), Some(registry::Error::Silent { .. }));
             silent.extend(registry.cloned().filter(|_| result.as_ref().is_err_and(is_silent)));
-            outcomes.push(Outcome::of(rules, result));
+            outcomes.push(Outcome { moved: went_to, ..Outcome::of(rules, result) });
         }
         Ok(outcomes)
     }
 
+    /// Looks at one channel. `went_to` is where it moved, if it did, also when what came after that failed.
     async fn channel(
         &self,
         rules: &ChannelRules,
@@ -190,13 +194,12 @@ impl Watcher {
         fleet: &Fleet,
         looked: Option<&Looked>,
         (rollouts, stop): (&mut Rollouts, &watch::Receiver<bool>),
+        went_to: &mut Option<ReleaseName>,
     ) -> Result<Done> {
         let [mirror, of_config @ ..] = mirrors else { bail!("`{}` was not fetched", rules.repo) };
         let line = mirror.line(&rules.branch).await?;
         let seen = follow::read(&self.bucket, rules).await?;
-        let (repo, branch) = (&rules.repo, &rules.branch);
-        let no_branch = || Diverged::NoBranch { repo: repo.clone(), branch: branch.clone() };
-        let diverged = (line.is_none() && seen.channel.frozen.is_none()).then(no_branch);
+        let diverged = (line.is_none() && seen.channel.frozen.is_none()).then(|| Diverged::no_branch(rules));
         // Nothing is on a branch that is gone. Where a person pointed the channel goes out all the same.
         let line = line.unwrap_or_default();
         let followers: Vec<Follower> = followers(rules, &fleet.servers).collect();
@@ -205,18 +208,7 @@ impl Watcher {
         let going = last(rollouts.of(rules)).map(|last| last.release.clone());
         let soak = self.policy.soak_behind(&rules.app, &rules.channel).map(follow::as_signed);
         let mut after = observed(&seen.channel, going.as_ref(), soak, &looks, now);
-        let mut warnings = Vec::new();
-        let from = match &rules.from {
-            Some(from) => match follow::before(&self.bucket, rules, from).await {
-                // That stops the other channel alone, and nothing comes through it.
-                Err(error) if matches!(error.downcast_ref(), Some(bucket::Error::Malformed { .. })) => {
-                    warnings.push(format!("nothing comes through the channel `{from}`: {error:#}"));
-                    None
-                }
-                from => from?,
-            },
-            None => None,
-        };
+        let (from, warning) = self.before(rules).await?;
         let images = match &rules.image {
             Some(image) => Some(self.images(rules, image, &line).await?),
             None => None,
@@ -240,13 +232,14 @@ impl Watcher {
             behind: None,
             later: Vec::new(),
             unreadable: furthest.unreadable() + images.as_ref().map_or(0, |images| images.unreadable),
+            passed_over: furthest.passed_over().to_vec(),
             stale: furthest.stale(),
             push: None,
             tagged: None,
             configured: None,
             kept: Vec::new(),
             rollouts: looked.iter().filter_map(|looked| looked.going.as_ref().ok()).cloned().collect(),
-            warnings,
+            warnings: warning.into_iter().collect(),
             followers: BTreeMap::new(),
         };
         let mut stopped = None;
@@ -275,17 +268,16 @@ impl Watcher {
         }
         if after != seen.channel {
             follow::write(&self.bucket, &self.policy, after.clone(), &seen).await?;
+            if after.release != seen.channel.release {
+                went_to.clone_from(&after.release);
+            }
         }
         done.release.clone_from(&after.release);
         done.place = after.release.as_ref().and_then(|release| furthest.places().of(release));
         done.soaking = from.and_then(|from| {
             let is_further = |release: &ReleaseName| furthest.places().of(release) > done.place;
             let may_be_chosen = |release: &ReleaseName| !fleet.rejected.contains(release) && !dirty.contains(release);
-            let before = self.policy.before(rules).next()?;
-            let followers: Vec<Follower> = self::followers(before, &fleet.servers).collect();
-            let looks: Vec<Observed> = followers.iter().map(|follower| look(before, follower, now)).collect();
-            let is_awaited = |release: &ReleaseName| is_further(release) && may_be_chosen(release);
-            soaking(&from, follow::soak(rules), &looks, is_awaited, now)
+            self.soaking(rules, &from, fleet, |release| is_further(release) && may_be_chosen(release))
         });
         done.behind = done.place.map(|place| line.from(place + 1).len());
         done.later = furthest.later(done.place);
@@ -303,6 +295,32 @@ impl Watcher {
         let seen = Seen { rules, channel: &after, places: furthest.places(), dirty: &dirty, fleet };
         self.push(seen, &followers, (rollouts, stop), &mut done).await?;
         Ok(done)
+    }
+
+    /// The channel that releases must have gone through before, if there is one. One that cannot be parsed stops itself alone: then
+    /// nothing comes through it, for the reason that is given with it.
+    async fn before(&self, rules: &ChannelRules) -> Result<(Option<Channel>, Option<String>)> {
+        let Some(from) = &rules.from else { return Ok((None, None)) };
+        match follow::before(&self.bucket, rules, from).await {
+            Err(error) if matches!(error.downcast_ref(), Some(bucket::Error::Malformed { .. })) => {
+                Ok((None, Some(format!("nothing comes through the channel `{from}`: {error:#}"))))
+            }
+            before => Ok((before?, None)),
+        }
+    }
+
+    /// What comes through the channel before next, of what is awaited from there.
+    fn soaking(
+        &self,
+        rules: &ChannelRules,
+        from: &Channel,
+        fleet: &Fleet,
+        is_awaited: impl Fn(&ReleaseName) -> bool,
+    ) -> Option<Soaking> {
+        let (before, now) = (self.policy.before(rules).next()?, self.bucket.now());
+        let followers: Vec<Follower> = followers(before, &fleet.servers).collect();
+        let looks: Vec<Observed> = followers.iter().map(|follower| look(before, follower, now)).collect();
+        soaking(from, follow::soak(rules), &looks, is_awaited, now)
     }
 
     /// Looks through the releases of the app: for the one that is furthest, and for those that are dirty, of followers and of those

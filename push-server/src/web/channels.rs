@@ -16,7 +16,7 @@ use fleet::{
         seen::{Place, silence, why_off},
     },
     condition::apps,
-    follow::{self, Follower, followers, may_change, unreadable},
+    follow::{self, Follower, Raced, followers, may_change, unreadable},
     policy::ChannelRules,
     server::Server,
 };
@@ -234,7 +234,12 @@ pub(crate) async fn change(view: &View, app: &str, channel: &str, wanted: Wanted
     }
     let said = Said { by: &view.who.name, why: wanted.reason, at: bucket.now() };
     let judged = follow::judge(bucket, rules, seen, &change, said).await?;
-    follow::write(bucket, &view.policy, judged.channel, &judged.seen).await?;
+    match follow::write(bucket, &view.policy, judged.channel, &judged.seen).await {
+        Err(error) if error.is::<Raced>() => {
+            return Err(NotChanged::Changed(follow::read(bucket, rules).await?.generation));
+        }
+        written => written?,
+    };
     view.web.refresher.refresh_channels().await;
     Ok(())
 }

@@ -21,7 +21,7 @@ fn at(hour: u8) -> Timestamp {
 fn channel(moves: &[(u8, u8, MoveKind)]) -> Channel {
     let start = Channel::new("web".parse().unwrap(), "prod".parse().unwrap(), "w", "", at(0));
     let said = |hour| Said { by: "dev", why: "", at: at(hour) };
-    moves.iter().fold(start, |channel, (n, hour, kind)| moved(&channel, &release(*n), *kind, said(*hour)))
+    moves.iter().fold(start, |channel, (n, hour, kind)| moved(&channel, &release(*n), kind.clone(), said(*hour)))
 }
 
 /// A rollout of a release that began at that hour.
@@ -82,7 +82,13 @@ fn one_goes_on_at_a_time_and_keeps_to_its_release_until_a_person_points_elsewher
 #[test]
 fn what_any_follower_rolled_back_stops_its_rollout_unless_a_person_had_it_go_on() {
     let mut of_two = channel(&[(2, 8, MoveKind::Forward), (3, 10, MoveKind::Forward)]);
-    let entry = |n, server| RolledBackBy { release: release(n), server: name(server), at: at(11), why: String::new() };
+    let entry = |n, server| RolledBackBy {
+        release: release(n),
+        server: name(server),
+        at: at(11),
+        why: String::new(),
+        other: serde_json::Map::new(),
+    };
     of_two.rolled_back = vec![entry(3, "web-9")];
     let mut going = rollout("a", 2, 9, RolloutStage::Running);
     assert_eq!(words(&of_two, std::slice::from_ref(&going)), "carry on a");

@@ -137,7 +137,13 @@ pub(super) async fn show(command: &Command, rules: &ChannelRules) -> Result<bool
             line("problem", problem)?;
         }
         if state.unreadable > 0 {
-            line("passed over", &count(state.unreadable, "unreadable release"))?;
+            let mut names: Vec<String> = state.passed_over.iter().map(|release| release.stem().to_owned()).collect();
+            let more = state.unreadable.saturating_sub(names.len());
+            if !names.is_empty() && more > 0 {
+                names.push(format!("{more} more"));
+            }
+            let names = if names.is_empty() { String::new() } else { format!(": {}", names.join(", ")) };
+            line("passed over", &format!("{}{names}", count(state.unreadable, "unreadable release")))?;
         }
     }
     line("next round", &known.outlook(rules))?;
@@ -157,11 +163,11 @@ pub(super) async fn show(command: &Command, rules: &ChannelRules) -> Result<bool
     }
     if let Some(image) = &rules.image {
         line("image", &format!("{}, whose tag `{}` is moved", image.name, image.tag))?;
-    }
-    if let Some(config) = &rules.config {
-        let files: Vec<&str> = config.paths().collect();
-        let (branch, repo) = (&config.branch, &config.repo);
-        line("config", &format!("{} on {branch} of {repo}", files.join(", ")))?;
+        if let Some(config) = &rules.config {
+            let files: Vec<&str> = config.paths().collect();
+            let (branch, repo) = (&config.branch, &config.repo);
+            line("config", &format!("{} on {branch} of {repo}", files.join(", ")))?;
+        }
         show_later(state)?;
         return show_moves(channel, now).map(|()| true);
     }

@@ -83,7 +83,9 @@ fn row(view: &View, shown: &ShownChannel) -> Markup {
             th scope="row" data-label="Channel" { a href=(address(rules)) { (rules.app) " " (rules.channel) } }
             td data-label="Release" {
                 (pointed(rules, shown.channel.release.as_ref()))
-                @if let Some(place) = shown.place() { " " span.facts { (place) } }
+                @if let Some(place) = shown.place() {
+                    " " span.facts { (place) @if let Some(state) = shown.state { ", as seen since " (ago(state.at, view.now)) } }
+                }
             }
             td.wide data-label="State" { (state(view, shown)) }
             td.wide data-label="Followers" {
@@ -207,6 +209,19 @@ fn facts(view: &View, shown: &ShownChannel) -> Markup {
                 ", after " @if !rules.soak.is_zero() { (duration::show(rules.soak)) " " } "on " (from)
             }
             @if let Some(state) = shown.state { " · As " code { "push watch" } " has seen it since " (ago(state.at, view.now)) }
+        }
+        @if let Some(state) = shown.state.filter(|state| state.unreadable > 0) {
+            p.banner.notice {
+                "Passed over " (count(state.unreadable, "release")) " whose metadata cannot be read"
+                @for (at, release) in state.passed_over.iter().enumerate() {
+                    @if at == 0 { ": " } @else { ", " }
+                    code { (release.stem()) }
+                }
+                @if !state.passed_over.is_empty() && state.unreadable > state.passed_over.len() {
+                    ", and " (state.unreadable - state.passed_over.len()) " more"
+                }
+                "."
+            }
         }
         @for entry in channel.rolled_back.iter().take(NAMED) {
             p.banner.notice {

@@ -52,13 +52,22 @@ async fn what_a_newer_program_wrote_is_kept_and_what_nobody_would_read_is_left_o
     let mut channel = channels.channel();
     channel["newer"] = json!({ "x": 1 });
     channel["history"][0]["newer"] = json!("y");
+    channel["history"][0]["kind"] = json!("teleport");
+    channel["frozen"]["newer"] = json!({ "z": [1] });
+    channel["rolled_back"] = json!([{ "release": two.to_string().replace(&commits[1], &"a".repeat(40)), "server": "web-1",
+        "at": "2026-11-20T19:00:00Z", "why": "it crashed", "newer": 2 }]);
     let long =
         json!({ "release": one, "at": "2026-11-20T19:00:00Z", "by": "dev", "why": "w".repeat(4000), "ran": null });
     channel["history"].as_array_mut().unwrap().extend(std::iter::repeat_n(long, 60));
     std::fs::write(&object, channel.to_string()).unwrap();
+    // Whatever of it is not changed.
+    channels.configure(r#"[{ App: "web", Repo: "REPO", Servers: ["web-*"], Moves: "told" }]"#, "");
+    channels.round();
     ok(&channels.push(&format!("channel set {two} -m second")));
     let channel = channels.channel();
     assert_eq!((&channel["newer"]["x"], &channel["history"][1]["newer"]), (&json!(1), &json!("y")));
+    assert_eq!((&channel["history"][1]["kind"], &channel["rolled_back"][0]["newer"]), (&json!("teleport"), &json!(2)));
+    assert_eq!(channel["frozen"]["newer"], json!({ "z": [1] }), "a `set` forward leaves it as frozen as it was");
     assert_eq!((&channel["history"][0]["why"], channel["history"].as_array().unwrap().len()), (&json!("second"), 62));
     // 256 KiB are read.
     for _ in 0..5 {

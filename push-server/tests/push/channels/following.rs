@@ -2,8 +2,11 @@
 
 use std::process::Stdio;
 
-use bucket::{MoveKind, Timestamp};
-use fleet::channel::change::{Said, moved};
+use bucket::{LastPush, MoveKind, PushId, PushKind, Timestamp};
+use fleet::{
+    assign::assign,
+    channel::change::{Said, moved},
+};
 use serde_json::{Value, json};
 
 use super::{Channels, only, stem};
@@ -101,6 +104,89 @@ async fn what_is_held_halted_or_refused_is_left_alone_without_a_push() {
     );
     let said = channels.round();
     assert!(said.contains("web prod: web-1: left alone: the channel `beta` has it, too"), "{said}");
+    assert!(said.contains("web beta: web-1: left alone: the channel `prod` has it, too"), "{said}");
+    assert_eq!(channels.document("web-1"), only(&one));
+}
+
+#[tokio::test]
+async fn who_watches_needs_the_role_to_push() {
+    let (mut channels, commits, one) = Channels::following(&["web-1"], ["one", "two"]).await;
+    let two = channels.release(&commits[1]).await;
+    let web = r#"[{ App: "web", Repo: "REPO", Servers: ["web-*"] }]"#;
+    channels.configure(web, r#"Roles: [{ Role: "deployer", Who: ["ops*"] }]"#);
+    let said = channels.round();
+    assert!(said.contains("web-1: left alone: ") && said.contains("`dev@"), "{said}");
+    assert_eq!(channels.document("web-1"), only(&one));
+    ok(&channels.command("watch --once").env("PUSH_USER", "ops").output().unwrap());
+    assert_eq!(channels.document("web-1"), only(&two));
+}
+
+#[tokio::test]
+async fn a_reason_has_as_much_of_a_long_note_as_it_may() {
+    let (mut channels, commits, _) = Channels::following(&["web-1"], ["one", "two"]).await;
+    let (two, deb, mut facts) = channels.build(&commits[1], false);
+    // An odd number of bytes before characters of two.
+    facts.note = format!("x{}", "ü".repeat(1500));
+    channels.fixture.bucket.upload_release(&two, &deb, &facts, &|_| ()).await.unwrap();
+    channels.round();
+    assert_eq!(channels.document("web-1"), only(&two));
+    let pushed = channels.json("history web-1")["pushes"][0]["why"].clone();
+    assert_eq!(pushed, format!("channel prod: x{}", "ü".repeat(1016)));
+    assert_eq!(channels.channel()["why"], format!("x{}", "ü".repeat(1023)));
+}
+
+#[tokio::test]
+async fn a_trial_and_its_end_take_nothing_over() {
+    let (mut channels, commits, one) = Channels::following(&["web-1", "web-2"], ["one", "two", "three"]).await;
+    let two = channels.release(&commits[1]).await;
+    channels.round();
+    // One is left over, without its hold; of the other its end has put back what was there.
+    for (name, kind, from, to) in [("web-1", PushKind::Trial, &two, &one), ("web-2", PushKind::TrialEnd, &one, &two)] {
+        let (bucket, server) = (&channels.fixture.bucket, name.parse().unwrap());
+        let (seen, document) = bucket.server_document(&server).await.unwrap().unwrap();
+        let (from, to) = (Some(from.clone()), Some(to.clone()));
+        let push = LastPush {
+            id: PushId::random(),
+            time: bucket.now(),
+            app: "web".parse().unwrap(),
+            from,
+            to: to.clone(),
+            kind,
+            who: "ci".to_owned(),
+            why: "tried".to_owned(),
+            generation: None,
+            settle_seconds: None,
+            without_waves: false,
+            channel: None,
+            recorded: false,
+        };
+        let metadata = document.metadata().clone().carried(seen, &[]).with_push(&push);
+        let tried = assign(&document, &push.app, to.as_ref()).document.with_metadata(metadata);
+        bucket.write_server_document(&server, &tried, Some(seen)).await.unwrap();
+    }
+    assert_eq!((channels.document("web-1"), channels.document("web-2")), (only(&one), only(&two)));
+    let three = channels.release(&commits[2]).await;
+    channels.round();
+    assert_eq!((channels.document("web-1"), channels.document("web-2")), (only(&three), only(&three)));
+}
+
+#[tokio::test]
+async fn a_release_that_is_tried_again_and_runs_goes_to_the_others_too() {
+    let (mut channels, commits, one) = Channels::following(&["web-1", "web-2"], ["one", "two"]).await;
+    channels.round();
+    ok(&channels.push("hold web-2 -m slow"));
+    let two = channels.release(&commits[1]).await;
+    channels.round();
+    report(&channels, "web-1", &two.to_string(), "quarantined");
+    channels.round();
+    ok(&channels.push("resume web-2"));
+    channels.round();
+    assert_eq!(channels.document("web-2"), only(&one));
+    ok(&channels.push("retry web web-1 -m again"));
+    report(&channels, "web-1", &two.to_string(), "converged");
+    channels.round();
+    assert_eq!(channels.channel()["rolled_back"], json!([]));
+    assert_eq!(channels.document("web-2"), only(&two));
 }
 
 #[tokio::test]

@@ -9,8 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Channels, only};
-use crate::ok;
+use super::{Channels, only, stem};
+use crate::{failed, ok};
 
 /// A watcher that listens; it is killed with this.
 struct Watching {
@@ -147,6 +147,11 @@ async fn moves_builds_that_come_late_failures_and_followers_are_counted() {
     watching.until(&of("failures"), |failures| failures >= 2);
     std::fs::rename(&away, &repo).unwrap();
     watching.until(&of("failures"), |failures| failures == 0);
+    // A branch that was rewritten.
+    channels.git("reset --quiet --hard HEAD~1");
+    watching.until(&of("failures"), |failures| failures >= 2);
+    channels.git("reset --quiet --hard HEAD@{1}");
+    watching.until(&of("failures"), |failures| failures == 0);
     // Each late build once, however many rounds see it.
     assert_eq!((watching.values(&of("stale_total")), watching.values(&of("moves_total"))), (vec![1], vec![2]));
     // Nothing can be looked at: so it is with all channels.
@@ -155,4 +160,21 @@ async fn moves_builds_that_come_late_failures_and_followers_are_counted() {
     watching.until(&of("failures"), |failures| failures >= 2);
     std::fs::remove_file(&halt).unwrap();
     watching.until(&of("failures"), |failures| failures == 0);
+}
+
+#[tokio::test]
+async fn a_move_is_told_and_counted_also_when_what_comes_after_it_fails() {
+    let (mut channels, commits) = Channels::in_waves(&["web-1"], ["one", "two", "three"]).await;
+    // No push can be made.
+    let (pushes, away) = (channels.fixture.path("pushes"), channels.elsewhere.path().join("pushes"));
+    std::fs::rename(&pushes, &away).unwrap();
+    std::fs::write(&pushes, "").unwrap();
+    let two = channels.release(&commits[1]).await;
+    let said = failed(&channels.push("watch --once"));
+    assert!(said.contains(&format!("web prod: moved to {}", stem(&two))) && said.contains("web prod: error"), "{said}");
+    let watching = Watching::start(&channels);
+    let of = |name: &str| format!("push_watch_{name}{{app=\"web\",channel=\"prod\"");
+    channels.release(&commits[2]).await;
+    watching.until(&of("moves_total"), |moves| moves == 1);
+    watching.until(&of("failures"), |failures| failures >= 1);
 }

@@ -163,6 +163,7 @@ mod tests {
         let state: ChannelState = serde_json::from_value(json!({
             "schema": 1, "app": "web", "channel": "prod", "at": Timestamp::now(), "release": old, "behind": 2, "would": new,
             "off": [{ "server": "web-2", "state": "left-alone", "why": "its release is dirty" }],
+            "unreadable": 3, "passed_over": [old],
             "later": [{ "commit": new.commit(), "release": new }, { "commit": "a".repeat(40), "release": null }],
         }))
         .unwrap();
@@ -170,6 +171,19 @@ mod tests {
         web.refresher.refresh().await;
         let (_, shown) = call(&web, "viewer", PROD, None).await;
         assert_eq!(shown["place"], "2 commits behind main");
+        assert_eq!((&shown["unreadable_releases"], &shown["passed_over"]), (&json!(3), &json!([old.stem()])));
+        // What it says of git has its age, wherever it is said.
+        assert_eq!(shown["seen"], json!(state.at));
+        let listed = call(&web, "viewer", "/api/v1/channels", None).await.1;
+        assert_eq!((&listed["items"][0]["seen"], &listed["items"][1]["seen"]), (&shown["seen"], &Value::Null));
+        for page in ["/channels", "/apps/web"] {
+            let page = body(&web, "viewer", page).await;
+            assert!(page.contains("2 commits behind main, as seen since <time"), "{page}");
+        }
+        let page = body(&web, "viewer", "/channels/web/prod").await;
+        let passed_over =
+            format!("Passed over 3 releases whose metadata cannot be read: <code>{}</code>, and 2 more.", old.stem());
+        assert!(page.contains(&passed_over), "{passed_over}: {page}");
         assert_eq!(shown["next"], format!("stays, being frozen; would otherwise move to {}", new.stem()));
         let later = json!([{ "commit": new.commit(), "release": new.stem() }, { "commit": "a".repeat(40) }]);
         assert_eq!((&shown["later"], &shown["followers"]), (&later, &json!(2)));
@@ -222,6 +236,23 @@ mod tests {
         }
         let lists = call(&web, "viewer", "/api/v1/channels", None).await.1;
         assert_eq!(lists["items"][0]["generation"], generation);
+    }
+
+    #[tokio::test]
+    async fn of_programs_that_saw_the_same_one_changes_it_and_the_others_are_told_what_it_is_now() {
+        let (_directory, web, [old, _]) = followed().await;
+        let change = async |wanted: Value| call(&web, "deployer", PROD, Some(wanted)).await;
+        let (_, first) = change(json!({ "action": "set", "release": old.stem(), "reason": "first" })).await;
+        let resume = json!({ "action": "resume", "reason": "x", "generation": first["generation"] });
+        // However many of them have read it before the first of them writes.
+        let all = futures_util::future::join_all((0..16).map(|_| change(resume.clone()))).await;
+        let (changed, refused): (Vec<_>, Vec<_>) = all.into_iter().partition(|(status, _)| *status == 200);
+        let [(_, changed)] = &changed[..] else { panic!("{changed:?}") };
+        let now = format!("its generation is now {}", changed["generation"]);
+        assert_eq!(refused.len(), 15);
+        for (status, said) in refused {
+            assert!(status == 409 && said["detail"].as_str().unwrap().contains(&now), "{now}: {said}");
+        }
     }
 
     #[tokio::test]

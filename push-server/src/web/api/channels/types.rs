@@ -1,6 +1,6 @@
 //! Channels as `/api/v1/channels` shows them.
 
-use bucket::{Frozen, Move, MoveKind};
+use bucket::{Frozen, Move};
 use fleet::condition::app_label;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -39,6 +39,9 @@ pub(super) struct ChannelHeadOut {
     /// Where its release stands, in words: `3 commits behind main`.
     #[serde(skip_serializing_if = "Option::is_none")]
     place: Option<String>,
+    /// Since when a round has seen its branch and followers like this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seen: Option<String>,
     /// What the next round would do, in words.
     next: String,
     /// What failed in the last round, or can't be read.
@@ -74,15 +77,16 @@ pub(super) struct ChannelOut {
     /// The image whose tag it moves, of a channel that no server follows: `images.example/acme/web:prod`.
     #[serde(skip_serializing_if = "Option::is_none")]
     image: Option<String>,
-    /// Since when a round has seen its branch and followers like this.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    seen: Option<String>,
     /// The servers that follow it.
     followed_by: Vec<FollowerOut>,
     /// Servers that may follow it, and of which that can't be read.
     unreadable: Vec<String>,
     /// The last commits of the branch that landed after its own, newest first.
     later: Vec<LaterOut>,
+    /// Number of releases that the last round passed over because their metadata cannot be read.
+    unreadable_releases: usize,
+    /// Some of them.
+    passed_over: Vec<String>,
     /// Where it pointed, newest first.
     history: Vec<MoveOut>,
     /// Releases that followers rolled back by themselves, newest first: they go no further.
@@ -140,8 +144,8 @@ pub(super) struct MoveOut {
     by: String,
     /// Reason.
     reason: String,
-    /// `forward`, `set`, `rollback`, or `unknown` for what a newer program calls it.
-    kind: &'static str,
+    /// `forward`, `set`, `rollback`, or what a newer program calls it.
+    kind: String,
     /// Whether the release had not gone through the channel before.
     without_soak: bool,
     /// When all followers that could be reached ran it.
@@ -176,6 +180,7 @@ impl ChannelHeadOut {
             reason: pointed().then(|| channel.why.clone()),
             frozen: channel.frozen.as_ref().map(FrozenOut::from),
             place: shown.place(),
+            seen: shown.state.map(|state| state.at.to_string()),
             next: shown.outlook(),
             problem: shown.problem.clone(),
             no_watcher: channels::no_watcher(view),
@@ -209,18 +214,12 @@ impl From<&ShownFollower<'_>> for FollowerOut {
 
 impl From<&Move> for MoveOut {
     fn from(entry: &Move) -> Self {
-        let kind = match entry.kind {
-            MoveKind::Forward => "forward",
-            MoveKind::Set => "set",
-            MoveKind::Rollback => "rollback",
-            MoveKind::Unknown => "unknown",
-        };
         Self {
             release: stem(&entry.release),
             at: entry.at.to_string(),
             by: entry.by.clone(),
             reason: entry.why.clone(),
-            kind,
+            kind: entry.kind.as_str().to_owned(),
             without_soak: entry.without_soak,
             ran: entry.ran.map(|ran| ran.to_string()),
         }
@@ -246,12 +245,13 @@ impl ChannelOut {
             soak_seconds: rules.soak.as_secs(),
             servers: rules.servers.iter().map(ToString::to_string).collect(),
             image: rules.image.as_ref().map(|image| image.reference().to_string()),
-            seen: state.map(|state| state.at.to_string()),
             followed_by: shown.followers.iter().map(FollowerOut::from).collect(),
             unreadable: shown.unreadable.iter().map(ToString::to_string).collect(),
             later: later
                 .map(|later| LaterOut { commit: later.commit.to_string(), release: later.release.as_ref().map(stem) })
                 .collect(),
+            unreadable_releases: state.map_or(0, |state| state.unreadable),
+            passed_over: state.iter().flat_map(|state| &state.passed_over).map(stem).collect(),
             history: shown.channel.history.iter().map(MoveOut::from).collect(),
             rolled_back: rolled_back.collect(),
         }
