@@ -9,7 +9,7 @@ use console::UsageError;
 use crate::{
     commands::{
         adopt, announce, build, buildset, candidate, change, check, diff, init, list, plan, promote, publish,
-        reference, run, schema, show, sweep, upload,
+        reference, registry, run, schema, show, sweep, upload,
     },
     options::Options,
 };
@@ -69,6 +69,7 @@ enum Command {
     Candidate(candidate::Candidate),
     /// Make an overlay of production with what a change would alter, and try it
     Buildset(buildset::Buildset),
+    Registry(registry::Registry),
     /// Make releases of the gated candidates of a change that was merged
     Promote(promote::Promote),
     Run(run::RunPipelines),
@@ -93,6 +94,7 @@ impl Command {
     fn run(self, options: &Options) -> Result<ExitCode> {
         let done = match self {
             Self::Buildset(buildset) => return buildset.run(options),
+            Self::Registry(registry) => return registry.run(options),
             Self::Run(run) => return run.run(options),
             Self::Init => init::run(options),
             Self::Plan(plan) => plan.run(options),

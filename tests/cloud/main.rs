@@ -19,6 +19,7 @@ mod recent;
 mod retiring;
 mod runs;
 mod serve;
+mod serving;
 mod snapshot;
 mod stopping;
 mod sweeping;

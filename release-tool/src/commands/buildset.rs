@@ -15,6 +15,7 @@ use clap::{Args, Subcommand};
 use console::{note, print_json, print_line, warning};
 use serde_json::{Value, json};
 
+use super::registry::Serving;
 use crate::{
     buildset::{
         choose::Artifact,
@@ -56,7 +57,7 @@ pub(crate) struct Buildset {
 enum Verb {
     /// Make the overlay of a change, and print its bucket URL
     Start(Start),
-    /// Make the overlay, run a command with `PUSH_BUCKET` set to it, and remove it, whatever happens
+    /// Make the overlay, run a command with `PUSH_BUCKET` and `PUSH_REGISTRY` set to it, and remove it, whatever happens
     Run(Run),
     /// Remove an overlay that `start` or `run --keep` left
     Stop {
@@ -93,6 +94,8 @@ struct Start {
 struct Run {
     #[command(flatten)]
     start: Start,
+    #[command(flatten)]
+    serving: Serving,
     /// Leave the overlay, and say where it is
     #[arg(long)]
     keep: bool,
@@ -202,7 +205,7 @@ impl Begin {
 
 impl Run {
     fn run(self, options: &Options) -> Result<ExitCode> {
-        let Self { start, keep, command } = &self;
+        let Self { start, serving, keep, command } = &self;
         let rules = start.target.manifest(&options.directory()?)?;
         wait_for(async {
             let mut signals = Signals::listen()?;
@@ -221,8 +224,19 @@ impl Run {
             };
             let buildset = begun.buildset;
             processes::adopt_orphans()?;
-            let ended = run(command, &variables(&buildset), &options.directory, &mut signals).await;
+            let served = match rules.images.client() {
+                Ok(client) => serving.start(client, Path::new(&buildset.directory)).await,
+                Err(error) => Err(error),
+            };
+            let ended = match &served {
+                Ok(served) => {
+                    let variables: Vec<_> = variables(&buildset).into_iter().chain(served.variables()).collect();
+                    run(command, &variables, &options.directory, &mut signals).await
+                }
+                Err(error) => Err(anyhow!("{error:#}")),
+            };
             let is_over = *keep || processes::end_all(END_PATIENCE).await;
+            drop(served);
             let sums = with_added(sums, &buildset).await;
             let removed = if !is_over {
                 Err(still_used(&buildset))

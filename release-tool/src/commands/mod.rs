@@ -14,6 +14,7 @@ pub(crate) mod plan;
 pub(crate) mod promote;
 pub(crate) mod publish;
 pub(crate) mod reference;
+pub(crate) mod registry;
 pub(crate) mod run;
 pub(crate) mod schema;
 pub(crate) mod show;
