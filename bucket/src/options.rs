@@ -58,11 +58,13 @@ pub struct BucketOptions {
     pub credentials: Credentials,
     /// The longest a request may go without an answer, or a download without a byte.
     pub timeout: Duration,
+    /// How often at most what may be done twice is tried.
+    pub attempts: usize,
 }
 
 impl Default for BucketOptions {
     fn default() -> Self {
-        Self { endpoint: None, credentials: Credentials::default(), timeout: Duration::from_secs(30) }
+        Self { endpoint: None, credentials: Credentials::default(), timeout: Duration::from_secs(30), attempts: 5 }
     }
 }
 

@@ -205,8 +205,8 @@ fn is_zero(count: &usize) -> bool {
 }
 
 impl RunResult {
-    /// A run that was not written for so long, and has not ended, never will.
-    const DIED_AFTER: SignedDuration = SignedDuration::from_hours(24);
+    /// A run that was not written for so long, and has not ended, never will: each is written once an hour.
+    const DIED_AFTER: SignedDuration = SignedDuration::from_hours(3);
 
     /// Whether the process of a run that says so, and was last written then, was killed.
     pub fn has_died(&self, written: Timestamp, now: Timestamp) -> bool {

@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use pipeline::{Action, Known, read};
 
 fuzz_target!(|text: &str| {
-    let known = Known { project: Some("web"), packages: &["web"], chosen: &[], allowed: &Action::ALL, require_trial: false, refused: &|_| Vec::new() };
+    let known = Known { project: Some("web"), packages: &["web"], chosen: &[], allowed: &Action::ALL, require_trial: false, leads: &|_| Ok(pipeline::Leads::Directory), refused: &|_| Vec::new() };
     // Each half is read as the other file, too.
     let (config, variants) = text.split_once("\n---\n").unwrap_or((text, text));
     match read(config.as_bytes(), &known, |_| Ok(variants.as_bytes().to_vec())) {

@@ -3,12 +3,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    path::Path,
 };
 
 use serde::Serialize;
 
 use crate::{
-    actions::{Action, Export},
+    actions::{Action, Copy, Export},
     config::{self, Pipeline, Pipelines},
     image,
     problem::{Place, Problem, Problems, hint},
@@ -23,6 +24,17 @@ const DIRECTORY: &str = ".pipeline";
 /// Below the root of the repository: the file itself.
 pub const FILE: &str = ".pipeline/config.yaml";
 
+/// What a path of the repository leads to, links followed. With `*` in it, it stands for all that it means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leads {
+    /// A directory of the repository.
+    Directory,
+    /// Something else there, or nothing yet.
+    Elsewhere,
+    /// Out of the repository.
+    Out,
+}
+
 /// What has to be known to check a file.
 #[derive(Clone, Copy)]
 pub struct Known<'a> {
@@ -36,13 +48,15 @@ pub struct Known<'a> {
     pub allowed: &'a [&'a str],
     /// Whether a channel may only be moved to what was tried on a server.
     pub require_trial: bool,
+    /// What a path of the repository leads to, or why that can't be told, as the end of a sentence about it.
+    pub leads: &'a dyn Fn(&str) -> Result<Leads, String>,
     /// What else speaks against an action that is allowed, each with its place.
     pub refused: &'a dyn Fn(&Action) -> Vec<(Place, String)>,
 }
 
 impl fmt::Debug for Known<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { project, packages, chosen, allowed, require_trial, refused: _ } = self;
+        let Self { project, packages, chosen, allowed, require_trial, leads: _, refused: _ } = self;
         let mut shown = f.debug_struct("Known");
         shown.field("project", project).field("packages", packages).field("chosen", chosen);
         shown.field("allowed", allowed).field("require_trial", require_trial);
@@ -129,6 +143,20 @@ struct Checking<'a> {
 
 impl Checking<'_> {
     fn check(&self, variants: Option<&Variants>, problems: &mut Problems, warnings: &mut Problems) {
+        let Pipeline { name, directory, .. } = self.pipeline;
+        if Path::new(directory) != Path::new(".") {
+            let reason = match (self.known.leads)(directory) {
+                Ok(Leads::Directory) => None,
+                Ok(Leads::Elsewhere) => Some("is no directory of the repository".to_owned()),
+                Ok(Leads::Out) => Some("is a link that leads out of the repository".to_owned()),
+                Err(reason) => Some(reason),
+            };
+            let directory = console::cut(directory, 80);
+            let text = |reason| format!("the directory `{directory}` of the pipeline `{name}` {reason}");
+            if let Some(reason) = reason {
+                problems.add(self.pipeline.place, text(reason));
+            }
+        }
         for (nth, stage) in self.pipeline.stages.iter().enumerate() {
             if let Some(variants) = variants {
                 check_variant(stage, variants, problems);
@@ -187,6 +215,9 @@ impl Checking<'_> {
                 }
             }
             Action::Copy(copies) => {
+                for copy in copies {
+                    self.check_paths(copy, problems);
+                }
                 for copy in copies.iter().filter(|copy| copy.from != stage.name) {
                     if let Err(text) = self.check_follows(nth, &copy.from, "files of") {
                         problems.add(copy.place, text);
@@ -198,6 +229,20 @@ impl Checking<'_> {
                 problems.add(run.place, text);
             }
             Action::Build(_) | Action::Run(_) | Action::Image(_) | Action::Deploy(_) | Action::Exports(_) => {}
+        }
+    }
+
+    /// Whether what an entry of `copy` names lies in the repository, as far as it is there before anything runs.
+    fn check_paths(&self, copy: &Copy, problems: &mut Problems) {
+        let destination = (copy.destination != copy.source).then_some(("destination", &copy.destination));
+        for (key, path) in [("source", &copy.source)].into_iter().chain(destination) {
+            let whole = Path::new(&self.pipeline.directory).join(path);
+            let reason = match (self.known.leads)(&whole.to_string_lossy()) {
+                Ok(Leads::Directory | Leads::Elsewhere) => continue,
+                Ok(Leads::Out) => "it is a link that leads out of the repository".to_owned(),
+                Err(reason) => format!("it {reason}"),
+            };
+            problems.add(copy.place, format!("`{key}` cannot be `{}`: {reason}", console::cut(path, 80)));
         }
     }
 

@@ -19,7 +19,7 @@ mod variants;
 mod yaml;
 
 pub use actions::{Action, Build, ChannelMove, Copy, Deploy, Export, Publish, Run};
-pub use check::{Checked, FILE, Known, read};
+pub use check::{Checked, FILE, Known, Leads, read};
 pub use config::{Pipeline, Pipelines};
 pub use execution::Order;
 pub use image::{Image, check_image_name, image_name};

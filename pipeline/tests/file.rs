@@ -1,6 +1,6 @@
 //! Whole files: what they mean with every default filled in, and all that is said against them at once.
 
-use pipeline::{Action, Checked, Known, read};
+use pipeline::{Action, Checked, Known, Leads, read};
 
 const PACKAGES: &[&str] = &["web", "serviceTwo"];
 const ALL: Known<'static> = Known {
@@ -9,6 +9,7 @@ const ALL: Known<'static> = Known {
     chosen: &[],
     allowed: &Action::ALL,
     require_trial: false,
+    leads: &|_| Ok(Leads::Directory),
     refused: &|_| Vec::new(),
 };
 
@@ -296,4 +297,36 @@ fn the_example_of_the_page_is_right() {
     assert_eq!(web.order.after(2).iter().map(|stage| names[*stage]).collect::<Vec<_>>(), ["unit", "lint"]);
     assert_eq!(found.variants["web"]["test"].build, [["make", "deps"].as_slice(), ["make"].as_slice()]);
     assert_eq!(found.warnings, []);
+}
+
+#[test]
+fn directories_are_there_and_no_path_leads_out() {
+    let leads = |path: &str| match path {
+        "src/web" | "src/web/report.xml" => Ok(Leads::Directory),
+        "out" | "src/web/out/*" | "src/web/out" => Ok(Leads::Out),
+        "odd" => Err("cannot be looked at".to_owned()),
+        _ => Ok(Leads::Elsewhere),
+    };
+    let known = Known { leads: &leads, ..ALL };
+    let config = |directory: &str, copy: &str| {
+        format!(
+            "pipelines:\n  web:\n    directory: {directory}\n    stages:\n      - {{ name: unit, copy: [{copy}] }}\n"
+        )
+    };
+    let said = |directory: &str, copy: &str| checked(&config(directory, copy), &known, &[]).err().unwrap_or_default();
+    assert_eq!(said("src/web", "report.xml"), [] as [&str; 0]);
+    assert_eq!(said(".", "made"), [] as [&str; 0]);
+    let of = |reason: &str| [format!(".pipeline/config.yaml:2:3: the directory {reason}")];
+    assert_eq!(said("none", "made"), of("`none` of the pipeline `web` is no directory of the repository"));
+    assert_eq!(said("out", "made"), of("`out` of the pipeline `web` is a link that leads out of the repository"));
+    assert_eq!(said("odd", "made"), of("`odd` of the pipeline `web` cannot be looked at"));
+    for (copy, reason) in [
+        ("'out/*'", "`source` cannot be `out/*`: it is a link that leads out of the repository"),
+        (
+            "{ source: made, destination: out }",
+            "`destination` cannot be `out`: it is a link that leads out of the repository",
+        ),
+    ] {
+        assert_eq!(said("src/web", copy), [format!(".pipeline/config.yaml:5:30: {reason}")]);
+    }
 }

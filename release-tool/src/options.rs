@@ -31,6 +31,9 @@ pub(crate) struct Options {
     /// Print results as JSON
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// How often at most something is tried of a bucket, if that is not as often as usual.
+    #[arg(skip)]
+    pub(crate) attempts: Option<usize>,
 }
 
 impl Options {
@@ -50,7 +53,7 @@ impl Options {
             )
             .into());
         };
-        let options = BucketOptions::from_env(|key| std::env::var(key).ok())?;
+        let options = bucket_options(self.attempts)?;
         Bucket::open(&url, &options).await.with_context(|| format!("could not open the bucket `{url}`"))
     }
 
@@ -132,10 +135,21 @@ impl Options {
 impl Candidates {
     /// Opens the candidate bucket.
     pub(crate) async fn open(&self) -> Result<Bucket> {
-        let options = BucketOptions::from_env(|key| std::env::var(key).ok())?;
+        self.open_within(None).await
+    }
+
+    /// The same, where something is tried so often at most.
+    pub(crate) async fn open_within(&self, attempts: Option<usize>) -> Result<Bucket> {
+        let options = bucket_options(attempts)?;
         let url = &self.bucket;
         Bucket::open(url, &options).await.with_context(|| format!("could not open the candidate bucket `{url}`"))
     }
+}
+
+/// How buckets are reached.
+fn bucket_options(attempts: Option<usize>) -> Result<BucketOptions> {
+    let options = BucketOptions::from_env(|key| std::env::var(key).ok())?;
+    Ok(BucketOptions { attempts: attempts.unwrap_or(options.attempts), ..options })
 }
 
 /// The variable that names the policy file, as for `push`.

@@ -1,8 +1,8 @@
 //! The processes that stages of a run, or the command of a buildset, started: found, daemons too, and ended.
 //!
 //! While a run or a buildset lasts, whoever loses its parent becomes a child of this process (prctl(2), `PR_SET_CHILD_SUBREAPER`), so that all
-//! that it started are its descendants. What a run left behind that was killed is known by its home, which is in that run's own
-//! directory, as that of no other run is, or by when it began, as that run has noted each second ([`Noting`]). Nothing is known by
+//! that it started are its descendants. What a run left behind that was killed is known by its home, or by where it works,
+//! which is in that run's own directory, as that of no other run is, or by when it began, as that run has noted each second ([`Noting`]). Nothing is known by
 //! its number alone, and signals go to a process that is held by a descriptor (`pidfd_open(2)`).
 
 use std::{
@@ -87,7 +87,7 @@ pub(crate) fn of_stage(group: Option<i32>, directory: &Path) -> Vec<Process> {
     found
 }
 
-/// What a run that was killed has left running: what has its home below its directory, what it has noted, and whatever was
+/// What a run that was killed has left running: what has its home below its directory or works there, what it has noted, and whatever was
 /// started by something that was found here once.
 pub(crate) fn of_killed(directory: &Path) -> impl Fn() -> Vec<Process> {
     let (known, ours) = (Mutex::new(noted(directory)), getpid().as_raw_pid());
@@ -96,7 +96,8 @@ pub(crate) fn of_killed(directory: &Path) -> impl Fn() -> Vec<Process> {
         let all = all();
         let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
         let is_left = |process: &&Process| {
-            process.id != ours && (known.contains(&(process.id, process.began)) || lives_below(process.id, &directory))
+            let is_below = || lives_below(process.id, &directory) || works_below(process.id, &directory);
+            process.id != ours && (known.contains(&(process.id, process.began)) || is_below())
         };
         let mut left: Vec<Process> = all.iter().filter(is_left).copied().collect();
         for begun in below(&all, left.iter().map(|process| process.id).collect()) {

@@ -138,6 +138,14 @@ fn changes(directory: &Path) -> Result<Vec<String>> {
     Ok(changed)
 }
 
+/// The links that git knows in a repository, below its top directory.
+pub(crate) fn tracked_links(top: &Path) -> Result<Vec<PathBuf>> {
+    let listed = Git::at(top).run(&["ls-files", "--stage", "-z"])?;
+    let links = lines(&listed).filter(|line| line.starts_with(b"120000 "));
+    let path = |line: &[u8]| line.splitn(2, |byte| *byte == b'\t').nth(1).map(<[u8]>::to_vec);
+    Ok(links.filter_map(path).map(|path| OsString::from_vec(path).into()).collect())
+}
+
 /// What a thread found out.
 fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))

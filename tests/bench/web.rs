@@ -344,7 +344,12 @@ fn seed(gcs: &FakeGcs) -> Result<()> {
 
 async fn record(gcs: &FakeGcs) -> Result<()> {
     let endpoint = Some(gcs.url.parse()?);
-    let options = BucketOptions { endpoint, credentials: Credentials::Anonymous, timeout: Duration::from_secs(30) };
+    let options = BucketOptions {
+        endpoint,
+        credentials: Credentials::Anonymous,
+        timeout: Duration::from_secs(30),
+        ..BucketOptions::default()
+    };
     let bucket = Bucket::open(&"gs://bench".parse::<BucketUrl>()?, &options).await?;
     for n in 0..PUSHES {
         let entry = HistoryEntry {

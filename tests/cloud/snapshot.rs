@@ -96,7 +96,8 @@ impl World {
 async fn open(gcs: &FakeGcs, bucket: &str) -> Bucket {
     let url: BucketUrl = format!("gs://{bucket}").parse().unwrap();
     let endpoint = Some(gcs.url.parse().unwrap());
-    let options = BucketOptions { endpoint, credentials: Credentials::Anonymous, timeout: Duration::from_secs(10) };
+    let (credentials, timeout) = (Credentials::Anonymous, Duration::from_secs(10));
+    let options = BucketOptions { endpoint, credentials, timeout, ..BucketOptions::default() };
     Bucket::open(&url, &options).await.unwrap()
 }
 

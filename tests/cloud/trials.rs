@@ -169,6 +169,24 @@ async fn what_is_tried_is_put_back_and_what_somebody_pushes_meanwhile_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_needs_a_bucket_that_is_away_fails_after_three_attempts_and_the_rest_goes_on() {
+    let world = World::over_google().await;
+    let gcs = world.gcs.as_ref().unwrap();
+    let config = "pipelines:\n  web:\n    execution: [[candidate], [unit]]\n    stages:\n      - { name: candidate, publish: \
+                  { package: { name: web } } }\n      - { name: unit, exports: { x: y } }\n";
+    world.repo.write(".pipeline/config.yaml", config).unwrap();
+    world.repo.commit("a pipeline").unwrap();
+    gcs.fail(Kind::List, "debs/web/", Fault::Status(503, None));
+    let before = gcs.requests().len();
+    let output = world.release(&["run", "-m", "x"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("could not list the releases of `web`") && said.contains("unit: passed"), "{said}");
+    let asked = gcs.requests()[before..].iter().filter(|request| request.kind == Kind::List).count();
+    assert_eq!(asked, 3, "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn where_trials_are_required_a_channel_is_moved_only_to_what_was_tried() {
     let world = World::over_google().await;
     let first = world.released("web");

@@ -34,6 +34,7 @@ impl World {
             endpoint: Some(gcs.url.parse().unwrap()),
             credentials: Credentials::Anonymous,
             timeout: std::time::Duration::from_secs(30),
+            ..BucketOptions::default()
         };
         let bucket = Bucket::open(&"gs://fleet".parse::<BucketUrl>().unwrap(), &options).await.unwrap();
         let world = Self { gcs, bucket };

@@ -26,6 +26,7 @@ impl Upload {
             endpoint: Some(server.url.parse().expect("a URL")),
             credentials: Credentials::ServiceAccountFile(key),
             timeout: Duration::from_secs(10),
+            ..BucketOptions::default()
         };
         let bucket = Bucket::open(&BucketUrl::Gcs("uploads".to_owned()), &options).await.expect("a bucket");
         let scratch = TempDir::new().expect("a temporary directory");

@@ -81,7 +81,7 @@ pub(crate) async fn open(url: &str, endpoint: Option<&str>) -> Bucket {
 pub(crate) async fn open_patient(url: &str, endpoint: Option<&str>, timeout: Duration) -> Bucket {
     let url: BucketUrl = url.parse().expect("a bucket's URL");
     let endpoint = endpoint.map(|endpoint| endpoint.parse().expect("a URL"));
-    let options = BucketOptions { endpoint, credentials: Credentials::Anonymous, timeout };
+    let options = BucketOptions { endpoint, credentials: Credentials::Anonymous, timeout, ..BucketOptions::default() };
     Bucket::open(&url, &options).await.expect("the bucket opens")
 }
 

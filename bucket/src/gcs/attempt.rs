@@ -13,9 +13,6 @@ use crate::Error;
 /// How every request names its sender.
 pub(super) const USER_AGENT: &str = concat!("push/", env!("CARGO_PKG_VERSION"));
 
-/// Attempts at one request, the first included.
-pub(super) const MAX_ATTEMPTS: usize = 5;
-
 /// The longest a server's `Retry-After` is honoured here. A server that asks for more gets it: the verb fails, and
 /// the caller comes again at its next poll.
 pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
@@ -161,11 +158,11 @@ pub(super) fn no_bucket(bucket: &str) -> Error {
     Error::Unusable { url: format!("gs://{bucket}"), reason }
 }
 
-/// Makes attempts, each at most `timeout` long, until one succeeds, fails for good, or no time is left.
+/// Makes attempts, so many of them and each at most `timeout` long, until one succeeds, fails for good, or no time is left.
 ///
 /// Only for what may be done twice: reads, and writes that state a generation.
 pub(super) async fn patiently<T, F: Future<Output = Result<T, Failure>>>(
-    timeout: Duration,
+    (attempts, timeout): (usize, Duration),
     attempt: impl Fn() -> F,
 ) -> Result<T, Failure> {
     let begun = Instant::now();
@@ -175,7 +172,7 @@ pub(super) async fn patiently<T, F: Future<Output = Result<T, Failure>>>(
             ExponentialBuilder::default()
                 .with_min_delay(Duration::from_millis(100))
                 .with_max_delay(Duration::from_secs(5))
-                .with_max_times(MAX_ATTEMPTS - 1)
+                .with_max_times(attempts.saturating_sub(1))
                 .with_jitter(),
         )
         // A server that is silent rather than failing is given up earlier: it costs a whole timeout each time.

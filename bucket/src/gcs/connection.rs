@@ -27,6 +27,8 @@ pub(super) struct Connection {
     pub(super) rest: Rest,
     pub(super) tokens: Tokens,
     pub(super) timeout: Duration,
+    /// Attempts at one request, the first included.
+    pub(super) attempts: usize,
 }
 
 impl Connection {
@@ -52,6 +54,7 @@ impl Connection {
             rest: Rest::new(&endpoint, name, tokens.clone(), options.timeout),
             tokens,
             timeout: options.timeout,
+            attempts: options.attempts,
         })
     }
 
@@ -61,10 +64,11 @@ impl Connection {
         attempt: impl Fn() -> F,
     ) -> Result<T, Failure> {
         let renewals = self.tokens.renewals();
-        match patiently(self.timeout, &attempt).await {
+        let limits = (self.attempts, self.timeout);
+        match patiently(limits, &attempt).await {
             Err(failure) if failure.status == Some(401) && self.tokens.renew(renewals) => {
                 tracing::info!(reason = failure.reason, "access token refused, getting a new one");
-                patiently(self.timeout, attempt).await
+                patiently(limits, attempt).await
             }
             done => done,
         }

@@ -1,11 +1,6 @@
 //! Copies inside a bucket: the storage rewrites an object under another name, in as many requests as it likes.
 
-use super::{
-    attempt::{Failure, MAX_ATTEMPTS},
-    connection::Connection,
-    rest::Rewritten,
-    write::Write,
-};
+use super::{attempt::Failure, connection::Connection, rest::Rewritten, write::Write};
 use crate::{Error, Generation, ObjectPath};
 
 /// Copies a generation of an object as `write` says.
@@ -46,7 +41,7 @@ async fn rewrite(
             Rewritten::Whole(generation) => return Ok(generation),
             Rewritten::Part { token: next, copied: now } => {
                 idle = if now > copied { 0 } else { idle + 1 };
-                if idle == MAX_ATTEMPTS {
+                if idle >= connection.attempts {
                     return Err(Failure::transient("the storage began to copy the object and gets no further"));
                 }
                 (token, copied) = (Some(next), now.max(copied));

@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use super::{
-    attempt::{Failure, MAX_ATTEMPTS, MAX_RETRY_AFTER},
+    attempt::{Failure, MAX_RETRY_AFTER},
     tokens::Tokens,
 };
 
@@ -40,6 +40,8 @@ pub(super) struct Upload(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     tokens: Tokens,
+    /// Failures in a row after which it is given up.
+    attempts: usize,
     backoff: ExponentialBackoff,
     /// Bytes read of the file so far.
     sent: AtomicU64,
@@ -61,13 +63,13 @@ struct State {
 }
 
 impl Upload {
-    pub(super) fn new(tokens: Tokens) -> Self {
+    pub(super) fn new(tokens: Tokens, attempts: usize) -> Self {
         let backoff = ExponentialBackoffBuilder::new()
             .with_initial_delay(Duration::from_millis(200))
             .with_maximum_delay(Duration::from_secs(5))
             .clamp();
         let state = State { kept: 0, failures: 0, renewed: false, asked: None, rests_until: Instant::now() };
-        Self(Arc::new(Inner { tokens, backoff, sent: AtomicU64::new(0), state: Mutex::new(state) }))
+        Self(Arc::new(Inner { tokens, attempts, backoff, sent: AtomicU64::new(0), state: Mutex::new(state) }))
     }
 
     /// Bytes read of the file so far.
@@ -82,7 +84,7 @@ impl Upload {
 
     /// Whether it goes in circles: the server takes everything and keeps nothing.
     pub(super) fn is_stuck(&self) -> bool {
-        self.state().failures > MAX_ATTEMPTS
+        self.state().failures > self.0.attempts
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -102,7 +104,7 @@ impl RetryPolicy for Upload {
         if !failure.transient {
             return RetryResult::Permanent(error);
         }
-        if state.failures + 1 >= MAX_ATTEMPTS || failure.retry_after.is_some_and(|wait| wait > MAX_RETRY_AFTER) {
+        if state.failures + 1 >= self.0.attempts || failure.retry_after.is_some_and(|wait| wait > MAX_RETRY_AFTER) {
             return RetryResult::Exhausted(error);
         }
         state.asked = failure.retry_after;

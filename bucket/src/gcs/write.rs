@@ -114,7 +114,7 @@ impl<'a> Write<'a> {
             progress(content.len() as u64);
             return Ok(written);
         }
-        let upload = Upload::new(connection.tokens.clone());
+        let upload = Upload::new(connection.tokens.clone(), connection.attempts);
         let sending = connection
             .storage
             .write_object(&connection.resource, self.path.as_str(), Source { file, size, upload: upload.clone() })

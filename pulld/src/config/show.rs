@@ -12,7 +12,7 @@ impl Settings {
         // All fields are named, so that the compiler asks for the line of a new one.
         let Self {
             bucket,
-            bucket_options: BucketOptions { endpoint, credentials, timeout: _ },
+            bucket_options: BucketOptions { endpoint, credentials, timeout: _, attempts: _ },
             server,
             poll,
             jitter,

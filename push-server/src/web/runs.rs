@@ -76,13 +76,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_that_says_nothing_for_a_day_has_died() {
+    fn a_run_that_says_nothing_for_hours_has_died() {
         let at = |hour: i64| Timestamp::from_second(1_790_000_000 + hour * 3600).unwrap();
         let state = |result: &RunResult, hours: i64| RunState::of(result, at(0), at(hours));
-        assert_eq!(
-            (state(&RunResult::Running, 24), state(&RunResult::Running, 25)),
-            (RunState::Running, RunState::Died)
-        );
+        assert_eq!((state(&RunResult::Running, 3), state(&RunResult::Running, 4)), (RunState::Running, RunState::Died));
         assert_eq!(
             (state(&RunResult::Passed, 25), state(&RunResult::Failed, 25)),
             (RunState::Passed, RunState::Failed)

@@ -19,8 +19,8 @@ use crate::{
     options::{CONFIG, Options, policy},
     pack::{BuildContext, parse_note},
     pipelines,
-    run::prepare::project,
-    source::Source,
+    run::{files::leads, prepare::project},
+    source::{Source, tracked_links},
     tree::Walk,
 };
 
@@ -86,14 +86,19 @@ fn check_pipelines(manifest: &Manifest, findings: &mut Vec<Finding>) {
         None
     });
     let source = Source::of(&manifest.directory).ok();
-    let project = source.and_then(|source| project(&manifest.pipeline, None, &source, &manifest.directory).ok());
+    let project =
+        source.as_ref().and_then(|source| project(&manifest.pipeline, None, source, &manifest.directory).ok());
     let project = project.as_deref();
+    // Where there is no repository, the directory itself stands for it.
+    let top = source.as_ref().map_or(&manifest.directory, |source| &source.top);
+    let links = tracked_links(top).unwrap_or_default();
     let known = Known {
         project,
         packages: &packages,
         chosen: &[],
         allowed: &Action::ALL,
         require_trial: manifest.pipeline.require_trial,
+        leads: &|path| Ok(leads(top, &manifest.directory, &links, path)),
         refused: &|action| {
             let unwritable = pipelines::unwritable(&manifest.images, project, action);
             [pipelines::refused(policy.as_ref(), action), unwritable].concat()

@@ -25,12 +25,13 @@ use crate::{
     processes::adopt_orphans,
     run::{
         self, Way,
+        files::leads,
         prepare::{Asked, Files, Prepared, prepare},
         report,
         target::rules,
         work,
     },
-    source::Source,
+    source::{Source, tracked_links},
 };
 
 const EXAMPLES: &str = "\
@@ -95,6 +96,7 @@ impl RunPipelines {
         if self.target.is_said() && self.change.is_none() {
             return Err(UsageError::new("--target is of a change: name that by --change").into());
         }
+        let options = &Options { attempts: Some(run::ATTEMPTS), ..options.clone() };
         if self.dry_run {
             return self.show(options).map(|()| ExitCode::SUCCESS);
         }
@@ -110,7 +112,8 @@ impl RunPipelines {
             let mut signals = Signals::listen()?;
             adopt_orphans()?;
             let mut preparing = pin!(async {
-                work::clear_dead().await;
+                let logs = options.directory().map(|directory| options.out(&directory).join("runs")).ok();
+                work::clear_dead(logs.as_deref()).await;
                 prepare(options, self.asked()).await
             });
             let prepared = tokio::select! {
@@ -163,7 +166,9 @@ impl RunPipelines {
         let directory = options.directory()?;
         let (source, asked) = (Source::of(&directory)?, self.asked());
         let rules = wait_for(rules((&source, &directory), asked.change.clone(), asked.target.clone()))?;
-        let files = Files::read((&directory, "the checkout"), (&source, &directory), rules, &asked)?;
+        let links = tracked_links(&source.top)?;
+        let leads = |path: &str| Ok(leads(&source.top, &directory, &links, path));
+        let files = Files::read((&directory, "the checkout"), (&source, &directory), rules, (&asked, &leads))?;
         let (checked, pipelines) = (&files.checked, files.pipelines());
         if options.json {
             let concurrency = checked.pipelines.concurrency;

@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use console::{count, safe};
 use globset::{GlobBuilder, GlobMatcher};
+use pipeline::Leads;
 
 /// Most files that one entry may mean.
 const MAX_FILES: usize = 100_000;
@@ -60,6 +61,36 @@ pub(super) fn find(top: &Path, root: &Path, source: &str, destination: &str) -> 
     Ok(found)
 }
 
+/// What a path below a directory of a repository leads to, before anything has run there: `top` is its own directory, and `links`
+/// are those that it has, below that. Of what isn't there yet it is told by the way to it.
+pub(crate) fn leads(top: &Path, root: &Path, links: &[PathBuf], path: &str) -> Leads {
+    let source = normal(path);
+    let (fixed, has_wildcards) = fixed_part(&source);
+    let base = root.join(&fixed);
+    let Ok(own) = top.canonicalize() else { return Leads::Elsewhere };
+    let is_out = |path: &Path| match path.canonicalize() {
+        Ok(resolved) => !resolved.starts_with(&own),
+        // A link to nothing: what would be there is no part of the repository.
+        Err(_) => fs::read_link(path).is_ok_and(|target| target.is_absolute()),
+    };
+    let there = base.ancestors().find(|path| path.symlink_metadata().is_ok()).unwrap_or(root);
+    let matcher = has_wildcards.then(|| matcher(&source).ok()).flatten();
+    let is_meant = |link: &Path| {
+        link.starts_with(&base)
+            && matcher.as_ref().is_none_or(|matcher| link.strip_prefix(root).is_ok_and(|path| matcher.is_match(path)))
+    };
+    if is_out(there) || links.iter().map(|link| top.join(link)).any(|link| is_meant(&link) && is_out(&link)) {
+        return Leads::Out;
+    }
+    if base.is_dir() { Leads::Directory } else { Leads::Elsewhere }
+}
+
+/// Whether links of a repository have a say in what a path leads to.
+pub(super) fn touches(links: &[PathBuf], path: &Path) -> bool {
+    let (fixed, _) = fixed_part(path);
+    links.iter().any(|link| fixed.starts_with(link) || link.starts_with(&fixed))
+}
+
 /// Copies a file to where it comes to, below a directory of the own copy, whose own is `top`.
 pub(super) fn take(top: &Path, root: &Path, found: &Found) -> Result<()> {
     let to = root.join(&found.to);
@@ -91,7 +122,7 @@ pub(super) fn inside_directory(top: &Path, path: &Path) -> Result<PathBuf> {
 }
 
 /// A path without `.`.
-fn normal(path: &str) -> PathBuf {
+pub(super) fn normal(path: &str) -> PathBuf {
     Path::new(path).components().filter(|component| *component != Component::CurDir).collect()
 }
 

@@ -112,7 +112,7 @@ impl Graph {
 
 #[cfg(test)]
 mod tests {
-    use pipeline::{Action, Known, read};
+    use pipeline::{Action, Known, Leads, read};
     use proptest::prelude::*;
 
     use super::*;
@@ -127,6 +127,7 @@ mod tests {
             chosen: &[],
             allowed: &Action::ALL,
             require_trial: false,
+            leads: &|_| Ok(Leads::Directory),
             refused: &|_| Vec::new(),
         };
         read(config.as_bytes(), &known, |_| Err("is missing".to_owned())).unwrap().pipelines.pipelines.remove(0)

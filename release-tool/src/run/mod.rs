@@ -18,7 +18,7 @@ mod base;
 mod channel;
 mod command;
 mod deploy;
-mod files;
+pub(crate) mod files;
 mod graph;
 mod image;
 mod limits;
@@ -84,6 +84,9 @@ const END_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long a run waits for what is recorded of its change, before it begins.
 const RECORD_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often at most a run tries something of a bucket: what doesn't need it goes on meanwhile.
+pub(crate) const ATTEMPTS: usize = 3;
 
 /// How a run goes.
 #[derive(Debug, Clone, Copy)]

@@ -8,16 +8,18 @@ use std::{
     fs,
     io::ErrorKind,
     os::unix::{ffi::OsStrExt as _, fs::symlink},
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
 };
 
 use anyhow::{Context as _, Result, bail};
 use bucket::Commit;
 use console::{count, note, one_line, warning};
+use pipeline::Leads;
 
 use crate::{
     git::{Git, text},
+    run::files,
     source::{Source, uncommitted_paths},
 };
 
@@ -42,6 +44,10 @@ pub(crate) struct Original {
     format: String,
     /// The tags, as git keeps them in one file.
     tags: Vec<u8>,
+    /// Where git-lfs keeps its files, if the checkout's own configuration says so.
+    lfs: Option<PathBuf>,
+    /// The links in the commit, below its top directory.
+    links: Vec<PathBuf>,
     /// The repositories in it, each with its place.
     submodules: Vec<(PathBuf, Original)>,
     /// What is not committed and comes with it, below its top directory.
@@ -79,19 +85,46 @@ impl Original {
         Ok(self)
     }
 
-    /// Refuses a directory of the project that isn't one in the commit.
-    pub(super) fn ensure_directory(&self, directory: &str) -> Result<(), String> {
-        let path: PathBuf = self.below.join(directory).components().filter(|part| *part != Component::CurDir).collect();
-        if path.as_os_str().is_empty() || !self.uncommitted.is_empty() {
-            return Ok(());
+    /// What a path of the project leads to in the commit, with what comes with it. Where links have a say in that, it is looked at
+    /// in a copy, which is made in `whole`.
+    pub(super) fn leads(&self, path: &str, whole: &Path) -> Result<Leads> {
+        let at = files::normal(&self.below.join(path).to_string_lossy());
+        if !self.uncommitted.is_empty() || self.has_link_at(&at) {
+            if !whole.exists() {
+                self.copy(whole)?;
+            }
+            return Ok(files::leads(whole, &self.project(whole), &self.all_links(), path));
+        }
+        Ok(if self.is_directory(&at)? { Leads::Directory } else { Leads::Elsewhere })
+    }
+
+    fn has_link_at(&self, path: &Path) -> bool {
+        files::touches(&self.all_links(), path)
+    }
+
+    /// The links of the commit and of its submodules.
+    fn all_links(&self) -> Vec<PathBuf> {
+        let of_submodules = self
+            .submodules
+            .iter()
+            .flat_map(|(place, submodule)| submodule.all_links().into_iter().map(move |link| place.join(link)));
+        self.links.iter().cloned().chain(of_submodules).collect()
+    }
+
+    /// Whether a path without links is a directory in the commit.
+    fn is_directory(&self, path: &Path) -> Result<bool> {
+        if path.as_os_str().is_empty() {
+            return Ok(true);
+        }
+        for (place, submodule) in &self.submodules {
+            if let Ok(below) = path.strip_prefix(place) {
+                return submodule.is_directory(below);
+            }
         }
         let (commit, path) = (self.commit.to_string(), path.to_string_lossy());
-        let listed = Git::at(&self.top).run(&["ls-tree", "-z", "--full-tree", &commit, "--", &path]);
-        match listed.map_err(|error| format!("{error:#}"))?.split(|byte| *byte == b' ').next() {
-            Some(b"040000" | b"160000") => Ok(()),
-            Some(b"120000") => Err("is a link in the commit".to_owned()),
-            _ => Err("is no directory in the commit".to_owned()),
-        }
+        let listed = Git::at(&self.top).run(&["ls-tree", "-z", "--full-tree", &commit, "--", &path])?;
+        // A submodule that isn't checked out is an empty one.
+        Ok(listed.starts_with(b"040000 ") || listed.starts_with(b"160000 "))
     }
 
     /// What of a copy is not as it was committed, for people. It is looked at afresh: a stage may have written whatever git
@@ -133,6 +166,8 @@ impl Original {
         let tags = git.run(&["for-each-ref", "--format=%(objectname) %(refname)", "refs/tags"])?;
         let mut submodules = Vec::new();
         let listed = git.run(&["ls-tree", "-r", "-z", &commit.to_string()])?;
+        let links = listed.split(|byte| *byte == 0).filter(|line| line.starts_with(b"120000 "));
+        let links = links.filter_map(split_at_tab).map(|(_, link)| PathBuf::from(OsStr::from_bytes(link))).collect();
         for line in listed.split(|byte| *byte == 0).filter(|line| line.starts_with(b"160000 ")) {
             let (facts, place) = split_at_tab(line).context("unexpected output of `git ls-tree`")?;
             let place = PathBuf::from(OsStr::from_bytes(place));
@@ -156,6 +191,8 @@ impl Original {
             shallow,
             format,
             tags,
+            lfs: lfs_storage(&git)?,
+            links,
             submodules,
             uncommitted: Vec::new(),
             taken: PathBuf::new(),
@@ -222,7 +259,15 @@ impl Original {
         if self.objects.as_os_str().as_bytes().contains(&b'\n') {
             bail!("the path of the repository has a line end in it: move it");
         }
-        write("objects/info/alternates", &[self.objects.as_os_str().as_bytes(), b"\n"].concat())?;
+        let mut alternates = [self.objects.as_os_str().as_bytes(), b"\n"].concat();
+        if let Some(storage) = &self.lfs {
+            // git-lfs looks for its files beside the objects of each other store, and a store that has none is one, too.
+            let beside = at.join("beside");
+            let made = fs::create_dir_all(beside.join("objects")).and_then(|()| symlink(storage, beside.join("lfs")));
+            made.with_context(|| format!("could not make `{}`", beside.display()))?;
+            alternates.extend([beside.join("objects").as_os_str().as_bytes(), b"\n"].concat());
+        }
+        write("objects/info/alternates", &alternates)?;
         write("packed-refs", &self.tags)?;
         if let Some(shallow) = &self.shallow {
             let shallow = fs::read(shallow).with_context(|| format!("could not read `{}`", shallow.display()))?;
@@ -257,6 +302,15 @@ impl Original {
         }
         Ok(())
     }
+}
+
+/// Where git-lfs keeps its files, if that is elsewhere than usual (git-lfs-config(5), `lfs.storage`).
+fn lfs_storage(git: &Git) -> Result<Option<PathBuf>> {
+    let Some(mut said) = git.ask(&["config", "--type=path", "--get", "lfs.storage"])? else { return Ok(None) };
+    said.pop();
+    let mut directory = git.run(&["rev-parse", "--path-format=absolute", "--git-common-dir"])?;
+    directory.pop();
+    Ok(Some(Path::new(OsStr::from_bytes(&directory)).join(OsStr::from_bytes(&said))))
 }
 
 /// Says what is not committed and therefore not in any stage.

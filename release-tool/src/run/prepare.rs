@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use bucket::{ChangeId, PipelineRun, Run, RunId, RunPlace, RunResult, StageResult, StageRun, Timestamp};
 use console::{UsageError, count, one_line, warning};
-use pipeline::{Action, Checked, Known, Pipeline, Problem};
+use pipeline::{Action, Checked, Known, Leads, Pipeline, Problem};
 use serde_json::Map;
 use tokio::sync::OnceCell;
 
@@ -86,7 +86,7 @@ fn prepared(
     let mut changes = source.changes()?;
     // What was built and said before is no change.
     changes.retain(|change| !source.top.join(change).starts_with(&out));
-    let work = Work::begin()?;
+    let work = Work::begin(&out.join("runs"))?;
     let mut original = Original::of(&directory, &source)?;
     if asked.is_dirty {
         original = original.with_uncommitted(&out, &work.path().join("uncommitted"))?;
@@ -94,13 +94,14 @@ fn prepared(
     let commit = work.path().join("commit");
     original.copy_some(&commit, &[FILE, ".pipeline"])?;
     let said = format!("what the commit {} says", source.commit.short());
-    let files = Files::read((&original.project(&commit), &said), (&source, &directory), rules, asked)?;
+    let whole = work.path().join("whole");
+    let leads = |path: &str| {
+        original
+            .leads(path, &whole)
+            .map_err(|error| format!("cannot be looked at: {}", one_line(&format!("{error:#}"))))
+    };
+    let files = Files::read((&original.project(&commit), &said), (&source, &directory), rules, (asked, &leads))?;
     let pipelines = files.pipelines();
-    for pipeline in &pipelines {
-        let checked = original.ensure_directory(&pipeline.directory);
-        let text = |reason| format!("`{}` of the pipeline `{}` {reason}", pipeline.directory, pipeline.name);
-        checked.map_err(|reason| UsageError::new(text(reason)))?;
-    }
     ensure_note(&pipelines, asked.note.as_deref())?;
     if !asked.is_dirty {
         tell_left_out(&changes);
@@ -158,6 +159,9 @@ fn ensure_note(pipelines: &[&Pipeline], note: Option<&str>) -> Result<()> {
     }
 }
 
+/// Says what a path of the repository leads to.
+type LeadsTo<'a> = &'a dyn Fn(&str) -> Result<Leads, String>;
+
 /// What the files of a directory say, and the rules that they go by.
 #[derive(Debug)]
 pub(crate) struct Files {
@@ -180,7 +184,7 @@ impl Files {
         (at, said): (&Path, &str),
         (source, directory): (&Source, &Path),
         target: Option<target::Rules>,
-        asked: &Asked,
+        (asked, leads): (&Asked, LeadsTo),
     ) -> Result<Self> {
         let manifest = match pipelines::read_below(at, FILE) {
             Ok(content) => {
@@ -200,8 +204,12 @@ impl Files {
         };
         let allowed: Vec<&str> = asked.allowed.iter().copied().filter(|action| allowed.contains(action)).collect();
         let project = project(&rules, asked.change.as_ref(), source, directory).ok();
-        let checked =
-            check((at, project.as_deref()), &manifest, (&rules, &allowed, &asked.pipelines), of_change.as_ref())?;
+        let checked = check(
+            (at, project.as_deref()),
+            &manifest,
+            (&rules, &allowed, &asked.pipelines),
+            (of_change.as_ref(), leads),
+        )?;
         for warned in &checked.warnings {
             warning(one_line(&warned.to_string()));
         }
@@ -227,7 +235,7 @@ fn check(
     (directory, project): (&Path, Option<&str>),
     manifest: &Manifest,
     (rules, allowed, chosen): (&PipelineRules, &[&str], &[String]),
-    of_change: Option<&OfChange>,
+    (of_change, leads): (Option<&OfChange>, LeadsTo),
 ) -> Result<Checked> {
     let packages: Vec<&str> = manifest.packages.iter().map(|package| package.app.as_str()).collect();
     let policy = policy()?;
@@ -239,7 +247,7 @@ fn check(
         [pipelines::refused(policy.as_ref(), action), of_it].concat()
     };
     let require_trial = rules.require_trial;
-    let known = Known { project, packages: &packages, chosen, allowed, require_trial, refused: &refused };
+    let known = Known { project, packages: &packages, chosen, allowed, require_trial, leads, refused: &refused };
     let Some(read) = pipelines::read(directory, &known) else {
         let text = format!("there are no pipelines: no `{}`", pipeline::FILE);
         return Err(UsageError::new(text).with_hint("docs/pipelines.md shows one to begin with").into());

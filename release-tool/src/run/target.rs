@@ -12,7 +12,7 @@ use pipeline::{Action, Pipeline, Stage};
 use crate::{
     change::{record::by, target::said},
     manifest::{Candidates, Manifest},
-    run::{overlay::Trials, running::blocking},
+    run::{ATTEMPTS, overlay::Trials, running::blocking},
     source::Source,
 };
 
@@ -40,7 +40,7 @@ impl OfChange {
     /// Opens the candidate bucket.
     pub(super) async fn bucket(&self) -> Result<Bucket> {
         let none = "no candidate bucket: the branch that the change is to be merged into has no `[candidates] bucket` in release.toml";
-        self.candidates.as_ref().context(none)?.open().await
+        self.candidates.as_ref().context(none)?.open_within(Some(ATTEMPTS)).await
     }
 }
 

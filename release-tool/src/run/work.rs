@@ -1,5 +1,6 @@
 //! Where a run works: a directory of its own below the temporary one, locked as long as the run lasts. One whose lock is free is
-//! of a run that was killed: the next run ends what is left running of it, and removes it.
+//! of a run that was killed: the next run ends what is left running of it, and removes it. A link beside the logs of the checkout
+//! leads to it, for a next run whose temporary directory is another.
 
 use std::{
     ffi::OsString,
@@ -7,7 +8,7 @@ use std::{
     io::ErrorKind,
     os::unix::{
         ffi::OsStringExt as _,
-        fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+        fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, symlink},
     },
     path::{Path, PathBuf},
 };
@@ -34,6 +35,8 @@ const TRIES: usize = 10;
 #[derive(Debug)]
 pub(crate) struct Work {
     path: PathBuf,
+    /// What leads there.
+    link: PathBuf,
     /// Whether it was removed, or is to stay.
     is_over: bool,
     /// What says in it what this process has started.
@@ -47,7 +50,7 @@ impl Drop for Work {
     fn drop(&mut self) {
         drop(self.noting.take());
         if !self.is_over
-            && let Err(error) = remove(&self.path)
+            && let Err(error) = remove(&self.path).and_then(|()| unlink(&self.link))
         {
             warning(format_args!("{error:#}"));
         }
@@ -55,18 +58,23 @@ impl Drop for Work {
 }
 
 impl Work {
-    /// A new one.
-    pub(super) fn begin() -> Result<Self> {
+    /// A new one, to which a link leads in this directory.
+    pub(super) fn begin(links: &Path) -> Result<Self> {
+        fs::create_dir_all(links).with_context(|| format!("could not create the directory `{}`", links.display()))?;
         let temporary = std::env::temp_dir().canonicalize().context("could not find the temporary directory")?;
         for _ in 0..TRIES {
-            let path = temporary.join(format!("{PREFIX}{}", BuildId::random()));
+            let name = format!("{PREFIX}{}", BuildId::random());
+            let (path, link) = (temporary.join(&name), links.join(&name));
             let made = DirBuilder::new().mode(0o700).create(&path);
             made.with_context(|| format!("could not create the directory `{}`", path.display()))?;
             // Between these two lines another run may take it for that of a dead one, and remove it.
             match opened(&path) {
                 Ok(lock) if lock.try_lock().is_ok() && is_there(&path, &lock) => {
                     let noting = Some(Noting::begin(path.clone()));
-                    return Ok(Self { path, is_over: false, noting, _lock: lock });
+                    let work = Self { path, link, is_over: false, noting, _lock: lock };
+                    let linked = symlink(&work.path, &work.link);
+                    linked.with_context(|| format!("could not create `{}`", work.link.display()))?;
+                    return Ok(work);
                 }
                 _ => {}
             }
@@ -91,31 +99,64 @@ impl Work {
     pub(super) fn end(mut self) -> Result<()> {
         self.is_over = true;
         drop(self.noting.take());
-        remove(&self.path)
+        remove(&self.path)?;
+        unlink(&self.link)
     }
 }
 
-/// Clears up what is left of runs of this user that were killed.
-pub(crate) async fn clear_dead() {
-    let temporary = std::env::temp_dir();
-    let Ok(entries) = temporary.canonicalize().and_then(fs::read_dir) else { return };
-    for entry in entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX)) {
-        let path = entry.path();
-        let Ok(lock) = opened(&path) else { continue };
-        let is_ours = lock.metadata().is_ok_and(|metadata| metadata.uid() == geteuid().as_raw());
-        if !is_ours || path.join(KEPT).exists() || lock.try_lock().is_err() || !is_there(&path, &lock) {
+/// Removes what leads to a directory that is gone.
+fn unlink(link: &Path) -> Result<()> {
+    match fs::remove_file(link) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("could not remove `{}`", link.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Clears up what is left of runs of this user that were killed: of those below the temporary directory, and of those to which a
+/// link leads in this directory.
+pub(crate) async fn clear_dead(links: Option<&Path>) {
+    let named = |directory: &Path| {
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        let found: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| is_of_run(path)).collect();
+        found
+    };
+    for path in std::env::temp_dir().canonicalize().map(|temporary| named(&temporary)).unwrap_or_default() {
+        clear(&path).await;
+    }
+    for link in links.map(named).unwrap_or_default() {
+        // Whatever else a checkout has there leads to nothing of a run.
+        let Some(path) = fs::read_link(&link).ok().filter(|path| path.file_name() == link.file_name()) else {
             continue;
-        }
-        let shown = path.display();
-        note(format_args!(
-            "a run was killed before it could clear up: ending what is left of it, and removing `{shown}`"
-        ));
-        if !processes::end(processes::of_killed(&path)).await {
-            warning(format_args!("processes of the run that worked in `{shown}` could not be ended"));
-        }
-        if let Err(error) = remove(&path) {
+        };
+        clear(&path).await;
+        if path.symlink_metadata().is_err()
+            && let Err(error) = unlink(&link)
+        {
             warning(format_args!("{error:#}"));
         }
+    }
+}
+
+fn is_of_run(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX))
+}
+
+/// Clears up a directory, if it is that of a run of this user that was killed.
+async fn clear(path: &Path) {
+    let Ok(lock) = opened(path) else { return };
+    let is_ours = lock.metadata().is_ok_and(|metadata| metadata.uid() == geteuid().as_raw());
+    if !is_ours || path.join(KEPT).exists() || lock.try_lock().is_err() || !is_there(path, &lock) {
+        return;
+    }
+    let shown = path.display();
+    note(format_args!("a run was killed before it could clear up: ending what is left of it, and removing `{shown}`"));
+    if !processes::end(processes::of_killed(path)).await {
+        warning(format_args!("processes of the run that worked in `{shown}` could not be ended"));
+    }
+    if let Err(error) = remove(path) {
+        warning(format_args!("{error:#}"));
     }
 }
 

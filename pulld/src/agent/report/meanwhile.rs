@@ -153,7 +153,8 @@ mod tests {
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", silent.local_addr().unwrap()).parse().ok();
         let credentials = Credentials::Anonymous;
-        let options = BucketOptions { endpoint, credentials, timeout: Duration::from_hours(1) };
+        let options =
+            BucketOptions { endpoint, credentials, timeout: Duration::from_hours(1), ..BucketOptions::default() };
         let bucket = Bucket::open_marked(&"gs://bucket".parse().unwrap(), &options).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
         let announcer = Announcer::default();

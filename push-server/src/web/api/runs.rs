@@ -40,7 +40,7 @@ struct RunOut {
 /// What the record of a run says.
 #[derive(Debug, Serialize, JsonSchema)]
 struct SaidOut {
-    /// `running`, `passed`, `failed`, `interrupted`, `died` (it has not ended, and was not written for a day) or `unknown`.
+    /// `running`, `passed`, `failed`, `interrupted`, `died` (it has not ended, and was not written for three hours) or `unknown`.
     result: &'static str,
     /// Commit.
     commit: String,

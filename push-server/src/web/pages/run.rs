@@ -94,7 +94,7 @@ fn facts(view: &View, run: &Run, state: RunState) -> Markup {
             @if let Some(ended) = run.ended { " · took " (took(run.began, ended)) }
         }
         @if state == RunState::Died {
-            p.banner.bad { "This run has not ended, and nothing was heard of it for more than a day: its process was killed." }
+            p.banner.bad { "This run has not ended, and nothing was heard of it for more than three hours: its process was killed." }
         }
     }
 }
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_run_is_shown_as_its_graph_and_one_that_says_nothing_for_a_day_has_died() {
+    async fn a_run_is_shown_as_its_graph_and_one_that_says_nothing_for_hours_has_died() {
         let (_directory, web) = web().await;
         let bucket = web.refresher.bucket();
         let hostile = json!([

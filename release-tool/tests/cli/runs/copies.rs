@@ -64,14 +64,26 @@ fn commands_run_in_a_directory_of_the_copy_whatever_links_there_are() {
     project.commit();
     let (found, _) = ran(&project, &[], 1);
     assert_eq!(why(&found, "a"), "`sub` is a link that leads out of the stage's copy");
-    for (directory, reason) in
-        [("link", "is a link in the commit"), ("none", "is no directory in the commit"), ("web", "is no directory")]
-    {
+    symlink("sub", project.path("inner")).unwrap();
+    for (directory, reason) in [
+        ("link", "is a link that leads out of the repository"),
+        ("none", "is no directory of the repository"),
+        ("web", "is no directory of the repository"),
+    ] {
         project.write(".pipeline/config.yaml", &config(directory));
         project.commit();
-        let refused = project.refused(&["run"], 2);
-        assert!(refused.contains(&format!("`{directory}` of the pipeline `web` {reason}")), "{refused}");
+        let expected =
+            format!(".pipeline/config.yaml:1:14: the directory `{directory}` of the pipeline `web` {reason}");
+        for dry_run in [&[][..], &["--dry-run"]] {
+            let refused = project.refused(&[&["run"], dry_run].concat(), 2);
+            assert!(refused.contains(&expected) && refused.contains("1 mistake in"), "{refused}");
+        }
+        let checked = stdout(project.release(&["check"]).assert().code(1).get_output());
+        assert!(checked.contains(reason), "{checked}");
     }
+    project.write(".pipeline/config.yaml", &config("inner"));
+    project.commit();
+    project.json(&["run", "--dry-run", "--json"]);
     assert_eq!(names(&victim), ["f"]);
 }
 
@@ -86,6 +98,30 @@ fn files_come_to_no_place_outside_and_into_nothing_that_is_no_file() {
     let project = project("", &config, "variants: { pipe: { build: [[mkfifo, p]] } }\n");
     let victim = victim(&project);
     symlink(&victim, project.path("out")).unwrap();
+    project.commit();
+    // What is committed is a mistake of the check, with all others.
+    for arguments in [&["run"][..], &["run", "--dry-run"]] {
+        let refused = project.refused(arguments, 2);
+        assert!(
+            refused.contains("`destination` cannot be `out/new/x`: it is a link that leads out of the repository"),
+            "{refused}"
+        );
+    }
+    let checked = stdout(project.release(&["check"]).assert().code(1).get_output());
+    assert!(checked.contains("`destination` cannot be `out/new/x`"), "{checked}");
+    for source in ["out", "out/f", "o*", "'**/*'"] {
+        let sourced = stages(&format!("      - {{ name: a, copy: [{{ source: {source}, destination: got }}] }}\n"));
+        project.write(".pipeline/config.yaml", &sourced);
+        project.commit();
+        let refused = project.refused(&["run"], 2);
+        assert!(refused.contains("it is a link that leads out of the repository"), "{source}: {refused}");
+    }
+    // One that a stage makes fails that stage.
+    fs::remove_file(project.path("out")).unwrap();
+    project.write(".pipeline/config.yaml", &config.replace("name: out, copy", "name: out, build: link, copy"));
+    let link = format!("link: {{ build: [[ln, -s, '{}', out]] }}", victim.display());
+    project
+        .write(".pipeline/web/variants.yaml", &format!("variants: {{ pipe: {{ build: [[mkfifo, p]] }}, {link} }}\n"));
     project.commit();
     let (found, _) = ran(&project, &["--jobs", "2"], 1);
     assert_eq!(results(&found), ["out failed", "pipe failed"]);
@@ -229,4 +265,18 @@ fn what_git_lfs_keeps_comes_from_the_checkout_and_from_nowhere_else() {
         "a file that is not here is its pointer: {said}"
     );
     ensure_cleared(&project);
+    // Where the checkout's configuration has it elsewhere, it is found there.
+    for storage in [project.beside("storage").display().to_string(), "elsewhere".to_owned()] {
+        let place = project.path(".git").join(&storage);
+        fs::create_dir_all(&place).unwrap();
+        let status = Command::new("cp").arg("-r").arg(project.path(".git/lfs/objects")).arg(&place).status();
+        assert!(status.unwrap().success());
+        project.git(&["config", "lfs.storage", &storage]);
+        let usual = [project.path(".git/lfs/objects"), project.path(".git/lfs/away")];
+        fs::rename(&usual[0], &usual[1]).unwrap();
+        let output = run(&project, &[]).env("GIT_CONFIG_GLOBAL", &settings).assert().success().get_output().clone();
+        fs::rename(&usual[1], &usual[0]).unwrap();
+        let said = crate::runs::said(&output);
+        assert!(said.contains("look | what git-lfs keeps\n"), "{storage}: {said}");
+    }
 }

@@ -2,14 +2,14 @@
 
 use std::{fs, path::Path};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::{
     outcome::Run as _,
     project::{Project, stdout},
     runs::{
         ends::{is_running, started_by, unique},
-        ensure_cleared, objects, project, results, run, said,
+        ensure_cleared, objects, project, results, run, said, stages,
     },
 };
 
@@ -41,11 +41,6 @@ fn every_action(sleep: &str) -> Project {
     let text = fs::read_to_string(project.path("release.toml")).unwrap();
     project.write("release.toml", &format!("{text}build = [\"sh\", \"-c\", \"{packing}\"]\n"));
     project.commit();
-    let head = std::process::Command::new("git").arg("-C").arg(project.path(".")).args(["rev-parse", "HEAD"]).output();
-    let state = json!({ "schema": 1, "app": "web", "channel": "prod", "at": "2026-11-20T20:00:00Z", "release": null,
-        "later": [{ "commit": stdout(&head.unwrap()).trim(), "release": null }] });
-    fs::create_dir_all(project.beside("bucket/channel-state/web")).unwrap();
-    fs::write(project.beside("bucket/channel-state/web/prod.json"), state.to_string()).unwrap();
     project
 }
 
@@ -82,4 +77,30 @@ fn wherever_a_run_is_killed_the_next_one_clears_up_and_takes_what_was_released()
     assert_eq!(released.len(), 1);
     let release = found["pipelines"][0]["releases"][0]["release"].as_str().unwrap();
     assert_eq!(released, [format!("debs/{release}")]);
+}
+
+#[test]
+fn what_a_killed_run_left_is_found_where_another_temporary_directory_is() {
+    let sleep = unique();
+    let mark = |project: &Project| project.beside("running");
+    let project = project("", &stages("      - { name: a, build: wait }\n"), "variants: {}\n");
+    // Of what the command starts nothing is told by its home.
+    let waits = once(&mark(&project), &sleep).replace("(setsid sleep", "(cd .; HOME=/ setsid sleep");
+    project
+        .write(".pipeline/web/variants.yaml", &format!("variants: {{ wait: {{ build: [[sh, -c, '{waits}']] }} }}\n"));
+    project.commit();
+    let other = project.beside("other");
+    fs::create_dir(&other).unwrap();
+    let mut child = started_by(run(&project, &[]).env("TMPDIR", &other), &mark(&project));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(fs::read_dir(&other).unwrap().count(), 1);
+    let output = run(&project, &[]).assert().success().get_output().clone();
+    assert!(said(&output).contains("a run was killed before it could clear up"), "{}", said(&output));
+    ensure_cleared(&project);
+    assert_eq!(fs::read_dir(&other).unwrap().count(), 0);
+    assert!(!is_running(&sleep), "{}", said(&output));
+    let links =
+        fs::read_dir(project.path("dist/runs")).unwrap().filter(|entry| entry.as_ref().unwrap().path().is_symlink());
+    assert_eq!(links.count(), 0);
 }
