@@ -17,6 +17,8 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
+use super::shared_files::open_to_read;
+
 /// The annotation with the name of an image.
 const NAME: &str = "org.opencontainers.image.ref.name";
 
@@ -86,7 +88,7 @@ impl Layout {
 
     /// A blob, with its size.
     pub(super) fn blob(&self, digest: &Digest) -> Result<Option<(File, u64)>> {
-        let file = match File::open(self.path(digest)) {
+        let file = match open_to_read(&self.path(digest)) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             file => file.with_context(|| format!("could not open the blob `{digest}`"))?,
         };
@@ -103,7 +105,7 @@ impl Layout {
     pub(super) fn put(&self, image: &str, tag: Option<&Tag>, manifest: &Manifest) -> Result<()> {
         let failed = || format!("could not put a manifest of `{image}`");
         // One at a time, whichever process it is.
-        let lock = File::open(self.0.join("oci-layout")).with_context(failed)?;
+        let lock = open_to_read(&self.0.join("oci-layout")).with_context(failed)?;
         flock(&lock, FlockOperation::LockExclusive).with_context(failed)?;
         let digest = manifest.digest();
         let mut file = NamedTempFile::new_in(&self.0).with_context(failed)?;
@@ -128,7 +130,7 @@ impl Layout {
     fn index(&self) -> Result<Index> {
         let path = self.0.join("index.json");
         let unread = || format!("could not read `{}`", path.display());
-        let file = match File::open(&path) {
+        let file = match open_to_read(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 return Ok(Index { schema_version: 2, manifests: Vec::new() });
             }
@@ -160,6 +162,8 @@ fn is_index(entry: &Descriptor) -> bool {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
 
     use super::*;
 
@@ -202,5 +206,22 @@ mod tests {
         assert_eq!(layout.by_digest(child.digest()).unwrap(), Some(child.clone()));
         std::fs::write(layout.path(child.digest()), index.bytes()).unwrap();
         assert!(layout.by_digest(child.digest()).is_err());
+    }
+
+    #[test]
+    fn what_somebody_put_in_the_place_of_a_file_is_neither_served_nor_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::open(directory.path()).unwrap();
+        let secret = directory.path().join("config.json");
+        std::fs::write(&secret, "secret").unwrap();
+        let [link, pipe] = ["link", "pipe"].map(|content| layout.path(manifest(content).digest()));
+        std::os::unix::fs::symlink(&secret, link).unwrap();
+        let make_pipe = |path: &Path| mknodat(CWD, path, FileType::Fifo, Mode::RWXU, 0).unwrap();
+        make_pipe(&pipe);
+        for content in ["link", "pipe"] {
+            assert!(layout.blob(manifest(content).digest()).is_err(), "{content}");
+        }
+        make_pipe(&directory.path().join("index.json"));
+        assert!(layout.by_tag("acme/web", &"prod".parse().unwrap()).is_err());
     }
 }

@@ -10,7 +10,7 @@ mod certificate;
 pub(crate) mod configure;
 mod layout;
 mod name;
-mod private;
 pub(crate) mod serve;
+mod shared_files;
 mod through;
 mod uploads;

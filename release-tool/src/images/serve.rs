@@ -32,7 +32,7 @@ use super::{
     configure::{self, Tool},
     layout::Layout,
     name::Upstreams,
-    private::write_private,
+    shared_files::{open_to_lock, write_private, write_public},
     through::Through,
     uploads::Uploads,
 };
@@ -84,7 +84,7 @@ impl Served {
         let upstreams = Upstreams::new(from)?;
         let directory = overlay.join("registry");
         fs::create_dir_all(&directory).with_context(|| format!("could not make `{}`", directory.display()))?;
-        let lock = File::create(directory.join("lock")).context("could not make the lock of the registry")?;
+        let lock = open_to_lock(&directory.join("lock")).context("could not make the lock of the registry")?;
         let locked = flock(&lock, FlockOperation::NonBlockingLockExclusive);
         locked.with_context(|| format!("the images of `{}` are served already: end that first", overlay.display()))?;
         let listener = TcpListener::bind(listen).await.with_context(|| format!("could not listen on `{listen}`"))?;
@@ -100,7 +100,7 @@ impl Served {
         let names = [host.as_str(), "localhost", "127.0.0.1", "::1"].map(str::to_owned);
         let certificate = certificate::make(&names)?;
         let secrets = Secrets::random()?;
-        fs::write(directory.join("ca.pem"), &certificate.authority).context("could not write `ca.pem`")?;
+        write_public(&directory.join("ca.pem"), &certificate.authority)?;
         let auth = STANDARD.encode(format!("{USER}:{}", secrets.password));
         let login = json!({ "auths": { &address: { "auth": &auth } } });
         write_private(&directory.join("auth.json"), &login.to_string())?;

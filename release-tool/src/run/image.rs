@@ -87,9 +87,9 @@ pub(super) async fn image(running: &mut Running, wanted: &pipeline::Image) -> Re
     };
     let telling = async {
         let writer = client.writer(&named.to);
-        writer.tag(&named.tag, &manifest).await.map_err(anyhow::Error::new)?;
+        // Of two runs at once one is refused, before its image is anywhere.
         of_commit.record(&manifest, base).await?;
-        for tag in &named.tags {
+        for tag in [&named.tag].into_iter().chain(&named.tags) {
             writer.tag(tag, &manifest).await.map_err(anyhow::Error::new)?;
         }
         Ok(())
