@@ -1,6 +1,6 @@
 //! `[images]`: the container images of a repository, and who may have the credential of their registry.
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use bucket::{BucketOptions, NameError};
 use console::{Keys, safe};
 use registry::{Client, ClientOptions, Host, Logins, Repository, Rule, Writable};
@@ -50,7 +50,13 @@ impl Images {
         let registry = self.registry.as_ref().context(
             "release.toml does not say where images go: set `registry` in `[images]`, as in registry = \"images.example/acme\"",
         )?;
-        Ok(Rule::permit(self.repository.as_ref(), &repository_of(registry, name)?)?)
+        let repository = repository_of(registry, name)?;
+        ensure!(
+            self.repository.is_some(),
+            "`{repository}` may not be written, because release.toml does not say which repositories may be: set `repository` in \
+             `[images]`, as in repository = 'images\\.example/acme/.*'"
+        );
+        Ok(Rule::permit(self.repository.as_ref(), &repository)?)
     }
 
     /// A client of registries, with the credentials of whoever runs this.
