@@ -7,7 +7,7 @@
 //! - what is said of pipelines: [`pipelines`] reads it, the crate `pipeline` says what it means, [`run`] does it
 //! - what a run or a buildset has started is found and ended by [`processes`]
 //! - a package as people see it: [`inventory`]; [`find`] reads one from the bucket
-//! - the registry of a buildset: [`images`]
+//! - the registry of a buildset: [`images`]; files where what is run or tried may write too: [`shared_files`]
 //! - the unit files in it: [`unit_file`] reads them, [`unit_check`] says what is wrong with them
 //! - the commands, one file each: [`commands`]; what they print goes through [`console`], and bars are [`progress`]
 //!
@@ -34,6 +34,7 @@ mod pipelines;
 mod processes;
 mod progress;
 mod run;
+mod shared_files;
 mod source;
 mod sweep;
 mod tree;

@@ -1,15 +1,15 @@
 //! The processes that stages of a run, or the command of a buildset, started: found, daemons too, and ended.
 //!
-//! While a run or a buildset lasts, whoever loses its parent becomes a child of this process (prctl(2), `PR_SET_CHILD_SUBREAPER`), so that all
-//! that it started are its descendants. What a run left behind that was killed is known by its home, or by where it works,
-//! which is in that run's own directory, as that of no other run is, or by when it began, as that run has noted each second ([`Noting`]). Nothing is known by
-//! its number alone, and signals go to a process that is held by a descriptor (`pidfd_open(2)`).
+//! While a run or a buildset lasts, whoever loses its parent becomes a child of this process (prctl(2),
+//! `PR_SET_CHILD_SUBREAPER`), so that all that it started are its descendants. What a run left behind that was killed is known by
+//! its home, or by where it works, which is in that run's own directory, as that of no other run is, or by when it began, as that
+//! run has noted each second ([`Noting`]). Nothing is known by its number alone, and signals go to a process that is held by a descriptor (`pidfd_open(2)`).
 
 use std::{
     collections::BTreeSet,
     fs::{self, OpenOptions},
     io::{ErrorKind, Read as _, Write as _},
-    os::unix::{ffi::OsStrExt as _, fs::OpenOptionsExt as _},
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     sync::{
         Mutex, PoisonError,
@@ -20,11 +20,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitOptions, getpid, pidfd_open, pidfd_send_signal, set_child_subreaper, wait,
+use rustix::{
+    io::Errno,
+    process::{Pid, PidfdFlags, Signal, WaitOptions, getpid, pidfd_open, pidfd_send_signal, set_child_subreaper, wait},
 };
-use rustix::{fs::OFlags, io::Errno};
 use tokio::time::{Instant, sleep};
+
+use crate::shared_files::open_to_read;
 
 /// How long a process of a stage that was asked to end may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -87,8 +89,8 @@ pub(crate) fn of_stage(group: Option<i32>, directory: &Path) -> Vec<Process> {
     found
 }
 
-/// What a run that was killed has left running: what has its home below its directory or works there, what it has noted, and whatever was
-/// started by something that was found here once.
+/// What a run that was killed has left running: what has its home below its directory or works there, what it has noted, and
+/// whatever was started by something that was found here once.
 pub(crate) fn of_killed(directory: &Path) -> impl Fn() -> Vec<Process> {
     let (known, ours) = (Mutex::new(noted(directory)), getpid().as_raw_pid());
     let directory = directory.to_owned();
@@ -166,14 +168,9 @@ fn note(directory: &Path, ids: &[(i32, u64)]) -> std::io::Result<()> {
 /// What a run has noted, if the machine has not been started since.
 fn noted(directory: &Path) -> BTreeSet<(i32, u64)> {
     // Nor does what a stage has made there instead keep the next run waiting.
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-    let Ok(file) = OpenOptions::new().read(true).custom_flags(flags).open(directory.join(NOTED)) else {
-        return BTreeSet::new();
-    };
+    let Ok(file) = open_to_read(&directory.join(NOTED)) else { return BTreeSet::new() };
     let mut text = String::new();
-    let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
-    let read = if is_file { file.take(MAX_NOTED).read_to_string(&mut text) } else { return BTreeSet::new() };
-    let (Ok(_), Ok(boot)) = (read, boot()) else { return BTreeSet::new() };
+    let (Ok(_), Ok(boot)) = (file.take(MAX_NOTED).read_to_string(&mut text), boot()) else { return BTreeSet::new() };
     let Some(lines) = text.strip_prefix(&boot) else { return BTreeSet::new() };
     let parse = |line: &str| {
         let (id, began) = line.split_once(' ')?;

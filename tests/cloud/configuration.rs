@@ -78,8 +78,7 @@ async fn each_move_is_one_commit_that_changes_the_lines_of_that_image_and_nothin
     let name = world.name("web").to_string();
     let mut expected = 1;
     for message in ["one", "two"] {
-        let commit = world.commit(message);
-        world.publish(&world.build(message, false), "web", &commit).await;
+        let (commit, _) = world.land("web", message).await;
         let said = world.round();
         expected += 1;
         assert!(said.contains("its configuration names that image since"), "{said}");
@@ -118,8 +117,7 @@ async fn a_push_that_somebody_else_was_faster_with_is_made_anew_and_one_that_is_
     let configuration = Configuration::new(&world);
     let key = configuration.key("'prod/web.yaml'");
     world.configure(&[("web", &format!("Tag: 'prod', {key}"))]);
-    let commit = world.commit("one");
-    world.publish(&world.build("one", false), "web", &commit).await;
+    let (commit, _) = world.land("web", "one").await;
     configuration.hook("echo 'the branch is protected' >&2; exit 1");
     let said = world.failing_round();
     assert!(said.contains("could not write the configuration") && said.contains("protected"), "{said}");
@@ -136,8 +134,7 @@ async fn a_push_that_somebody_else_was_faster_with_is_made_anew_and_one_that_is_
     assert!(subjects.len() == 3 && subjects[1] == "theirs" && subjects[0].starts_with("web: prod"), "{subjects:?}");
     assert!(configuration.show("prod/web.yaml").contains(&commit));
     // Somebody who is always faster: it gives up, and says so.
-    let next = world.commit("two");
-    world.publish(&world.build("two", false), "web", &next).await;
+    world.land("web", "two").await;
     configuration.hook(&race.replace("[ ! -e raced ] || exit 0; ", ""));
     let said = world.failing_round();
     assert!(said.contains("somebody else pushed in between, 3 times"), "{said}");
@@ -148,8 +145,7 @@ async fn two_channels_that_would_write_one_file_both_leave_it() {
     let world = World::new(Debian::Thirteen);
     let configuration = Configuration::new(&world);
     let (one, other) = (configuration.key("'prod/**'"), configuration.key("'**/web.yaml'"));
-    let commit = world.commit("one");
-    world.publish(&world.build("one", false), "web", &commit).await;
+    let (commit, _) = world.land("web", "one").await;
     world.configure(&[
         ("web", &format!("Tag: 'prod', {one}")),
         ("web", &format!("Channel: 'beta', Tag: 'beta', {other}")),

@@ -87,6 +87,13 @@ impl World {
         self.digest(image, tag).await
     }
 
+    /// Lands a commit and publishes its image under it: the commit, and the image's digest.
+    pub(crate) async fn land(&self, image: &str, message: &str) -> (String, Option<Digest>) {
+        let commit = self.commit(message);
+        let digest = self.publish(&self.build(message, false), image, &commit).await;
+        (commit, digest)
+    }
+
     pub(crate) async fn digest(&self, image: &str, tag: &str) -> Option<Digest> {
         self.client.digest(&self.name(image), &tag.parse().expect("a tag")).await.expect("the registry answers")
     }
@@ -273,10 +280,8 @@ async fn the_channel_decides_and_the_tag_is_brought_in_line_with_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_goes_from_one_channel_to_the_next_once_its_tag_has_been_there() {
     let world = World::new(Debian::Thirteen);
-    let commit = world.commit("one");
-    let built = world.build("one", false);
     world.configure(&[("web", "Channel: 'beta', Tag: 'beta'"), ("web", "Tag: 'prod', From: 'beta'")]);
-    let one = world.publish(&built, "web", &commit).await;
+    let (_, one) = world.land("web", "one").await;
     world.round();
     let now = |tag: &'static str| world.digest("web", tag);
     assert_eq!((now("beta").await, now("prod").await), (one.clone(), None));
@@ -287,9 +292,7 @@ async fn an_image_goes_from_one_channel_to_the_next_once_its_tag_has_been_there(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registry_that_refuses_or_is_away_keeps_no_other_channel_from_anything() {
     let world = World::new(Debian::Twelve);
-    let commit = world.commit("one");
-    let built = world.build("one", false);
-    let one = world.publish(&built, "web", &commit).await;
+    let (_, one) = world.land("web", "one").await;
     world.configure(&[("web", "Tag: 'prod'")]);
     let rules = fs::read_to_string(world.path("rules")).expect("a file");
     let away = format!(
@@ -309,9 +312,7 @@ async fn a_registry_that_refuses_or_is_away_keeps_no_other_channel_from_anything
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registry_that_hangs_is_waited_for_once_in_a_round() {
     let world = World::new(Debian::Thirteen);
-    let commit = world.commit("one");
-    let built = world.build("one", false);
-    let one = world.publish(&built, "web", &commit).await;
+    let (_, one) = world.land("web", "one").await;
     world.configure(&[("web", "Tag: 'prod'")]);
     let rules = fs::read_to_string(world.path("rules")).expect("a file");
     // It takes connections, and says nothing.

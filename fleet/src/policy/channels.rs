@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bucket::{AppName, ChannelName, ServerName};
-use globset::Glob;
+use globset::{Glob, GlobSet};
 use registry::{Reference, Repository, Tag};
 
 use super::pattern::Pattern;
@@ -67,9 +67,9 @@ impl ConfigRules {
         self.files.iter().map(Glob::glob)
     }
 
-    /// Whether a file of the repository is one of them.
-    pub fn matches(&self, path: &str) -> bool {
-        self.files.iter().any(|glob| glob.compile_matcher().is_match(path))
+    /// What finds them by their paths.
+    pub fn matcher(&self) -> GlobSet {
+        GlobSet::new(&self.files).expect("each of them was compiled when it was read")
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Who applies it is somebody else: what follows a repository of manifests, or `kubectl apply` of whoever does that by hand.
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use bucket::{Channel, Commit};
 use fleet::{
     channel::image_lines::{Retagged, retagged},
@@ -64,12 +64,12 @@ impl Watcher {
             return Ok(Configured::default());
         };
         let tag: Tag = image.commit.as_str().parse()?;
-        let mut mirror = mirror.clone();
-        let mut refused = anyhow!("nothing was tried");
-        for _ in 0..TRIES {
+        let (mut mirror, matcher) = (mirror.clone(), config.matcher());
+        let mut tries = 0;
+        loop {
             let no_branch = || format!("`{}` has no branch `{}`, so no file there changes", config.repo, config.branch);
             let tip = mirror.tip(&config.branch).with_context(no_branch)?;
-            let files = mirror.files(tip, |path| config.matches(path)).await?;
+            let files = mirror.files(tip, |path| matcher.is_match(path)).await?;
             let (changed, kept) = self.changes((rules, config), &files, &tag)?;
             if changed.is_empty() {
                 return Ok(Configured { commit: None, kept });
@@ -81,17 +81,20 @@ impl Watcher {
             let message =
                 format!("{}: {} is now {}\n\n{}:{tag}\n", rules.app, rules.channel, image.commit.short(), image.name);
             let commit = mirror.commit(tip, &changed, &Words { who: &self.who.name, message: &message }).await?;
-            match mirror.push(&commit, &config.branch).await {
-                Ok(()) => return Ok(Configured { commit: Some(commit), kept }),
-                Err(error) => refused = error,
-            }
+            let Err(refused) = mirror.push(&commit, &config.branch).await else {
+                return Ok(Configured { commit: Some(commit), kept });
+            };
             let fetched = mirror.fetched_anew().await?;
             if fetched.tip(&config.branch) == Some(tip) {
                 return Err(refused);
             }
+            tries += 1;
+            if tries == TRIES {
+                let said = format!("somebody else pushed in between, {TRIES} times; the next round tries again");
+                return Err(refused.context(said));
+            }
             mirror = fetched;
         }
-        Err(refused.context(format!("somebody else pushed in between, {TRIES} times; the next round tries again")))
     }
 
     /// The files in which something changes, and the lines that were left alone.
@@ -133,7 +136,7 @@ impl Watcher {
             let there =
                 other.config.as_ref().filter(|there| there.repo == config.repo && there.branch == config.branch);
             let is_other = (&other.app, &other.channel) != (&rules.app, &rules.channel);
-            is_other && name(other) == name(rules) && there.is_some_and(|there| there.matches(path))
+            is_other && name(other) == name(rules) && there.is_some_and(|there| there.matcher().is_match(path))
         };
         let other = self.policy.channels().iter().find(writes)?;
         Some(format!("{} {}", other.app, other.channel))

@@ -11,7 +11,8 @@ use clap::ValueEnum;
 use registry::Host;
 use serde_json::{Value, json};
 
-use super::{name::prefix, shared_files::write_private};
+use super::name::prefix;
+use crate::shared_files::write_private;
 
 /// Whose configuration is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -17,7 +17,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
-use super::shared_files::open_to_read;
+use crate::shared_files::open_to_read;
 
 /// The annotation with the name of an image.
 const NAME: &str = "org.opencontainers.image.ref.name";

@@ -11,6 +11,5 @@ pub(crate) mod configure;
 mod layout;
 mod name;
 pub(crate) mod serve;
-mod shared_files;
 mod through;
 mod uploads;

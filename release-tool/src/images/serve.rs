@@ -32,11 +32,13 @@ use super::{
     configure::{self, Tool},
     layout::Layout,
     name::Upstreams,
-    shared_files::{open_to_lock, write_private, write_public},
     through::Through,
     uploads::Uploads,
 };
-use crate::builder::Builder;
+use crate::{
+    builder::Builder,
+    shared_files::{open_to_lock, write_private, write_public},
+};
 
 /// Connections that are greeted at the same time.
 const MAX_GREETED: usize = 100;

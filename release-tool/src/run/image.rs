@@ -1,8 +1,8 @@
 //! An image from a stage's copy of the commit, after what the stage has built there, in its registry.
 //!
 //! Nothing is asked of the registry before it is known that the image may be written there, and under which names. Then its
-//! blobs come, its manifests, the tag, the record of the tag that is a commit, and the other tags: whoever is killed in between
-//! does what is left when the same is run again.
+//! blobs come, its manifests, the record of the tag that is a commit, and the tags: whoever is killed in between does what is
+//! left when the same is run again.
 
 use std::{
     collections::BTreeMap,

@@ -244,8 +244,8 @@ pub(crate) struct Done {
     pub(crate) signal: Option<Signal>,
 }
 
-/// Runs pipelines to their end, and clears up, whatever happens. Orphans are [adopted](processes::adopt_orphans). `run` says what is recorded
-/// of it at the beginning.
+/// Runs pipelines to their end, and clears up, whatever happens. Orphans are [adopted](processes::adopt_orphans). `run` says what
+/// is recorded of it at the beginning.
 pub(crate) async fn run(shared: Shared, run: Run, way: Way, work: Work, signals: &mut Signals) -> Result<Done> {
     let shared = Arc::new(shared);
     let (stop, stopped) = watch::channel(false);

@@ -89,17 +89,14 @@ impl Original {
     /// in a copy, which is made in `whole`.
     pub(super) fn leads(&self, path: &str, whole: &Path) -> Result<Leads> {
         let at = files::normal(&self.below.join(path).to_string_lossy());
-        if !self.uncommitted.is_empty() || self.has_link_at(&at) {
+        let links = self.all_links();
+        if !self.uncommitted.is_empty() || files::touches(&links, &at) {
             if !whole.exists() {
                 self.copy(whole)?;
             }
-            return Ok(files::leads(whole, &self.project(whole), &self.all_links(), path));
+            return Ok(files::leads(whole, &self.project(whole), &links, path));
         }
         Ok(if self.is_directory(&at)? { Leads::Directory } else { Leads::Elsewhere })
-    }
-
-    fn has_link_at(&self, path: &Path) -> bool {
-        files::touches(&self.all_links(), path)
     }
 
     /// The links of the commit and of its submodules.

@@ -1,5 +1,4 @@
-//! Files below an overlay, where what is tried may write too: a link or a pipe in the place of a file is neither followed nor
-//! waited for.
+//! Files where what is run or tried may write too: a link or a pipe in the place of a file is neither followed nor waited for.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -15,12 +14,12 @@ use rustix::fs::OFlags;
 const FLAGS: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK);
 
 /// Writes a file for its owner alone, anew.
-pub(super) fn write_private(path: &Path, content: &str) -> Result<()> {
+pub(crate) fn write_private(path: &Path, content: &str) -> Result<()> {
     write(path, content, 0o600)
 }
 
 /// Writes a file that everybody may read, anew.
-pub(super) fn write_public(path: &Path, content: &str) -> Result<()> {
+pub(crate) fn write_public(path: &Path, content: &str) -> Result<()> {
     write(path, content, 0o644)
 }
 
@@ -36,12 +35,12 @@ fn write(path: &Path, content: &str, mode: u32) -> Result<()> {
 }
 
 /// Opens a regular file to read it.
-pub(super) fn open_to_read(path: &Path) -> io::Result<File> {
+pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
     regular(OpenOptions::new().read(true).custom_flags(flags()).open(path)?)
 }
 
 /// Opens a file to lock it, which is made if it isn't there.
-pub(super) fn open_to_lock(path: &Path) -> io::Result<File> {
+pub(crate) fn open_to_lock(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     regular(options.write(true).create(true).truncate(false).custom_flags(flags()).open(path)?)
 }
