@@ -10,7 +10,6 @@
 
 mod badge;
 pub mod cli;
-mod connections;
 mod monitoring;
 mod notes;
 pub mod snapshot;

@@ -3,7 +3,8 @@
 use crate::source::{Source, exists, none, shipped};
 
 /// The crates that are shipped.
-const SHIPPED: [&str; 7] = ["bucket", "console", "fleet", "pulld", "push-server", "registry", "release-tool"];
+const SHIPPED: [&str; 8] =
+    ["bucket", "connections", "console", "fleet", "pulld", "push-server", "registry", "release-tool"];
 
 /// Where a program shows itself to a person.
 const FACES: [&str; 5] = [

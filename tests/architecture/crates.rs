@@ -5,15 +5,16 @@ use std::{collections::BTreeSet, process::Command};
 use crate::source::{none, read, root};
 
 /// Our crates, and those of ours that each may use. Arrows point down, from the programs' faces to the contract.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     ("bucket", &[]),
+    ("connections", &[]),
     ("console", &[]),
     ("fleet", &["bucket", "console", "registry"]),
     ("pipeline", &["bucket", "console", "registry"]),
     ("pulld", &["bucket", "console"]),
-    ("push-server", &["bucket", "console", "fleet", "registry"]),
+    ("push-server", &["bucket", "connections", "console", "fleet", "registry"]),
     ("registry", &["bucket", "console"]),
-    ("release-tool", &["bucket", "console", "fleet", "pipeline", "registry"]),
+    ("release-tool", &["bucket", "connections", "console", "fleet", "pipeline", "registry"]),
 ];
 
 /// The page that says of each dependency why it is there.

@@ -377,3 +377,104 @@ async fn a_command_on_an_overlay_has_its_registry_and_a_configured_client_finds_
     assert!(said.contains("DOCKER_CONFIG=") && !overlay.exists(), "{said}");
     assert!(std::net::TcpStream::connect(&address).is_err(), "the registry ends with the buildset");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_full_disk_took_half_of_is_no_blob_and_goes_in_once_there_is_room() {
+    let it = Try::new(Debian::Thirteen, false).await;
+    let disk = it.overlay.join("registry");
+    fs::create_dir_all(&disk).expect("a directory");
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(&disk).status();
+    assert!(mounted.expect("mount runs").success());
+    let _disk = Unmounted(disk.clone());
+    let serving = it.serve(&[]);
+    let (client, base) = (client(&it.file("ca.pem")), format!("https://{}", serving.address));
+    let basic = format!("Basic {}", password(&it.file("auth.json"), &serving.address));
+    let ask = async |method: Method, path: &str, body: Vec<u8>| {
+        let request = client.request(method, format!("{base}{path}")).header("authorization", &basic);
+        request.body(body).send().await.expect("an answer")
+    };
+    let begin = async || {
+        let upload = ask(Method::POST, "/v2/acme/web/blobs/uploads/", Vec::new()).await;
+        assert_eq!(upload.status(), StatusCode::ACCEPTED);
+        upload.headers()["location"].to_str().expect("a place").to_owned()
+    };
+    let filler = disk.join("filler");
+    fs::write(&filler, vec![1; 3 << 20]).expect("a file");
+    let blob = vec![7; 2 << 20];
+    let digest = Digest::of(&blob);
+    let place = begin().await;
+    let full = ask(Method::PATCH, &place, blob.clone()).await;
+    assert_eq!(full.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    let said = full.text().await.expect("its words");
+    assert!(said.contains("No space left"), "{said}");
+
+    // Nobody could say how much of it was written: it isn't gone on with.
+    fs::remove_file(&filler).expect("it is removed");
+    let gone_on = ask(Method::PUT, &format!("{place}?digest={digest}"), blob.clone()).await;
+    assert_eq!(gone_on.status(), StatusCode::NOT_FOUND);
+    let place = begin().await;
+    let put = ask(Method::PUT, &format!("{place}?digest={digest}"), blob.clone()).await;
+    assert_eq!(put.status(), StatusCode::CREATED);
+    let read = ask(Method::GET, &format!("/v2/acme/web/blobs/{digest}"), Vec::new()).await;
+    assert!(read.bytes().await.expect("its bytes") == blob);
+}
+
+/// A file system that goes with the test.
+struct Unmounted(PathBuf);
+
+impl Drop for Unmounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_is_kept_though_somebody_asks_how_far_it_is_meanwhile() {
+    let it = Try::new(Debian::Thirteen, false).await;
+    let serving = it.serve(&[]);
+    let (client, base) = (client(&it.file("ca.pem")), format!("https://{}", serving.address));
+    let basic = format!("Basic {}", password(&it.file("auth.json"), &serving.address));
+    let ask = |method: Method, path: &str| {
+        client.request(method, format!("{base}{path}")).header("authorization", basic.clone())
+    };
+    let upload = ask(Method::POST, "/v2/acme/web/blobs/uploads/").send().await.expect("an answer");
+    let place = upload.headers()["location"].to_str().expect("a place").to_owned();
+    let digest = Digest::of(b"onetwo");
+    let (parts, coming) = tokio::sync::mpsc::channel::<Result<&str, std::io::Error>>(1);
+    let body = reqwest::Body::wrap_stream(futures_util::stream::unfold(coming, async |mut coming| {
+        let part = coming.recv().await?;
+        Some((part, coming))
+    }));
+    let put = tokio::spawn(ask(Method::PUT, &format!("{place}?digest={digest}")).body(body).send());
+    parts.send(Ok("one")).await.expect("it is sent");
+    let asked = tokio::spawn(ask(Method::GET, &place).send());
+    parts.send(Ok("two")).await.expect("it is sent");
+    drop(parts);
+    assert_eq!(put.await.expect("it ends").expect("an answer").status(), StatusCode::CREATED);
+    let asked = asked.await.expect("it ends").expect("an answer").status();
+    assert!([StatusCode::NO_CONTENT, StatusCode::NOT_FOUND].contains(&asked), "{asked}");
+    let there = ask(Method::HEAD, &format!("/v2/acme/web/blobs/{digest}")).send().await.expect("an answer");
+    assert_eq!(there.status(), StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_on_other_machines_reach_it_where_it_listens_and_names_mean_what_they_meant() {
+    let it = Try::new(Debian::Thirteen, false).await;
+    let (built, candidate) = it.build("candidate", false);
+    let serving = it.serve(&["--listen", "127.0.0.2:0"]);
+    assert!(serving.address.starts_with("127.0.0.2:"), "{}", serving.address);
+    let web = |serving: &Serving| format!("{}/acme/web:1234_a", serving.address);
+    it.push(&web(&serving), &built, &it.file("auth.json")).ok().expect("it is pushed");
+    assert!(it.pull(&web(&serving), &["--src-no-creds"]).expect("it is pulled") == candidate.bytes()[..]);
+    let port = serving.address.rsplit(':').next().expect("a port").to_owned();
+    assert!(std::net::TcpStream::connect(format!("127.0.0.1:{port}")).is_err(), "it listens there alone");
+    drop(serving);
+
+    // Under another registry's name its image would not be found, and that of production be taken for it.
+    let another = it.world.release(&["registry", &shown(&it.overlay), "--from", "other.example"]).output();
+    let another = another.expect("release runs");
+    let said = String::from_utf8_lossy(&another.stderr);
+    assert!(!another.status.success() && said.contains(&format!("--from {}`", it.upstream.host())), "{said}");
+    let more = it.serve(&["--from", "other.example"]);
+    assert!(it.pull(&web(&more), &["--src-no-creds"]).expect("it is pulled") == candidate.bytes()[..]);
+}

@@ -4,10 +4,11 @@ use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::{Context as _, Result};
 use axum::{Router, routing::get};
+use connections::{Bodies, Service, most_open, plain, serve};
 use tokio::{net::TcpListener, sync::watch};
 
 use super::counts::Counts;
-use crate::{connections, monitoring};
+use crate::monitoring;
 
 /// Answers in the background until `ending`, and gives the address.
 ///
@@ -22,6 +23,7 @@ pub(crate) async fn listen(
     let address = listener.local_addr().context("could not read the address that it listens on")?;
     let metrics = async move || monitoring::metrics(&counts.registry());
     let router = Router::new().route("/healthz", get(monitoring::alive)).route("/metrics", get(metrics));
-    tokio::spawn(connections::serve(listener, router, connections::most_open(), |_| true, ending));
+    let service = Service { router, most: most_open(), bodies: Bodies::Short };
+    tokio::spawn(serve(listener, service, |_| true, plain, ending));
     Ok(address)
 }

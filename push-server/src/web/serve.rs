@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use bucket::{Bucket, BucketUrl};
+use connections::{Bodies, Service, most_open, plain};
 use fleet::{poke::PokeSettings, policy::watched::Watched};
 use tokio::net::TcpListener;
 
@@ -12,7 +13,6 @@ use super::{
     driver, routes,
     shared::Web,
 };
-use crate::connections;
 
 /// Time limit for requests and pushes in progress when the process ends; systemd waits a little longer.
 const LAST_WRITES_TIMEOUT: Duration = Duration::from_secs(25);
@@ -62,8 +62,8 @@ pub async fn serve(
     listening(address, authenticator.token())?;
     let router = auth::protect(routes::router(&web), authenticator.clone());
     let admitted = move |peer| authenticator.admits(peer);
-    let serving = connections::serve(listener, router, connections::most_open(), admitted, web.ending.subscribe());
-    let serving = tokio::spawn(serving);
+    let service = Service { router, most: most_open(), bodies: Bodies::Short };
+    let serving = tokio::spawn(connections::serve(listener, service, admitted, plain, web.ending.subscribe()));
     ending(web.clone()).await;
     // What is being written is written to its end, with its history, before the process goes.
     let done = async {

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use console::{note, print_json, print_line};
+use console::{note, print_json, print_line, warning};
 use registry::{Client, Host};
 use serde_json::json;
 
@@ -91,12 +91,23 @@ impl Registry {
             } else {
                 print_line(&served.address)?;
             }
+            let mut is_warned = false;
             loop {
                 tokio::select! {
                     signal = signals.next() => return Ok(ExitCode::from(Ended::by(signal).status)),
                     () = tokio::time::sleep(LOOK) => {}
                 }
-                let there = existing(&directory).await?;
+                let there = match existing(&directory).await {
+                    Ok(there) => there,
+                    // It serves on: whether the buildset has ended is seen another time.
+                    Err(error) => {
+                        if !is_warned {
+                            warning(format_args!("could not see whether the buildset has ended: {error:#}"));
+                        }
+                        is_warned = true;
+                        continue;
+                    }
+                };
                 if there.is_none_or(|(_, there)| there.buildset != buildset.buildset) {
                     note(format_args!("the buildset `{}` has ended, and its registry with it", buildset.buildset));
                     return Ok(ExitCode::SUCCESS);

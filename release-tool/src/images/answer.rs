@@ -27,7 +27,7 @@ use super::{
     layout::Layout,
     name::{Name, Target, Upstreams},
     through::{Through, Wanted},
-    uploads::{Upload, Uploads},
+    uploads::{Refused, Upload, Uploads},
 };
 
 const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
@@ -261,41 +261,28 @@ impl Registry {
         (headers, digest): (&HeaderMap, Option<&str>),
         body: Body,
     ) -> Answer {
-        let unknown = || Refusal(StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN", "there is no such upload".to_owned());
-        let found = self.uploads.find(id).ok_or_else(unknown)?;
-        let mut upload = found.lock().await;
-        let fits = |upload: &Upload| {
-            let range = headers.get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
-            let start: Option<u64> =
-                range.and_then(|range| range.trim_start_matches("bytes ").split('-').next()?.parse().ok());
-            match start {
-                Some(start) if start != upload.size => {
-                    let said = format!("{} bytes have come, and this begins at {start}", upload.size);
-                    Err(Refusal(StatusCode::RANGE_NOT_SATISFIABLE, "BLOB_UPLOAD_INVALID", said))
-                }
-                _ => Ok(()),
-            }
-        };
+        let shared = self.uploads.find(id).ok_or_else(no_upload)?;
+        let mut upload = shared.lock().await;
+        let size = upload.as_ref().ok_or_else(no_upload)?.size;
         match *method {
-            Method::GET => Ok(finished(under_way(StatusCode::NO_CONTENT, path, id, upload.size), Body::empty())),
+            Method::GET => Ok(finished(under_way(StatusCode::NO_CONTENT, path, id, size), Body::empty())),
             Method::DELETE => {
-                self.uploads.end(id);
+                *upload = None;
+                self.uploads.forget(id);
                 Ok(finished(Response::builder().status(StatusCode::NO_CONTENT), Body::empty()))
             }
             Method::PATCH => {
-                fits(&upload)?;
-                upload.append(body).await.map_err(|error| refused("BLOB_UPLOAD_INVALID", format_args!("{error:#}")))?;
-                Ok(finished(under_way(StatusCode::ACCEPTED, path, id, upload.size), Body::empty()))
+                fits(headers, size)?;
+                let size = self.append(&mut upload, id, body).await?;
+                Ok(finished(under_way(StatusCode::ACCEPTED, path, id, size), Body::empty()))
             }
             Method::PUT => {
-                fits(&upload)?;
+                fits(headers, size)?;
                 let digest = digest.ok_or_else(|| refused("DIGEST_INVALID", "no digest is said"))?;
                 let digest: Digest = digest.parse().map_err(|error| refused("DIGEST_INVALID", error))?;
-                upload.append(body).await.map_err(|error| refused("BLOB_UPLOAD_INVALID", format_args!("{error:#}")))?;
-                drop(upload);
-                drop(found);
-                let ended = self.uploads.end(id).and_then(Arc::into_inner).ok_or_else(unknown)?;
-                let (file, found) = ended.into_inner().finish();
+                self.append(&mut upload, id, body).await?;
+                let (file, found) = upload.take().ok_or_else(no_upload)?.finish();
+                self.uploads.forget(id);
                 if found != digest {
                     return Err(refused("DIGEST_INVALID", format_args!("what came has the digest `{found}`")));
                 }
@@ -306,6 +293,34 @@ impl Registry {
             _ => Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", "an upload is not that".to_owned())),
         }
     }
+
+    /// Takes what comes of a blob; how many bytes have come by then. What was cut off can be gone on with. After a fault of ours
+    /// the upload is over: nobody could say where it ends.
+    async fn append(&self, shared: &mut Option<Upload>, id: &str, body: Body) -> Result<u64, Refusal> {
+        let upload = shared.as_mut().ok_or_else(no_upload)?;
+        match upload.append(body).await {
+            Ok(()) => Ok(upload.size),
+            Err(Refused::Sender(error)) => Err(refused("BLOB_UPLOAD_INVALID", format_args!("{error:#}"))),
+            Err(Refused::Own(error)) => {
+                *shared = None;
+                self.uploads.forget(id);
+                Err(error.into())
+            }
+        }
+    }
+}
+
+/// Whether what is sent goes on where `size` bytes have come.
+fn fits(headers: &HeaderMap, size: u64) -> Result<(), Refusal> {
+    let range = headers.get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
+    let start: Option<u64> = range.and_then(|range| range.trim_start_matches("bytes ").split('-').next()?.parse().ok());
+    match start {
+        Some(start) if start != size => {
+            let said = format!("{size} bytes have come, and this begins at {start}");
+            Err(Refusal(StatusCode::RANGE_NOT_SATISFIABLE, "BLOB_UPLOAD_INVALID", said))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn refused(code: &'static str, reason: impl Display) -> Refusal {
@@ -314,6 +329,10 @@ fn refused(code: &'static str, reason: impl Display) -> Refusal {
 
 fn not_found(reason: &str) -> Refusal {
     Refusal(StatusCode::NOT_FOUND, "NOT_FOUND", reason.to_owned())
+}
+
+fn no_upload() -> Refusal {
+    Refusal(StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN", "there is no such upload".to_owned())
 }
 
 fn unauthorized(reason: &str) -> Refusal {

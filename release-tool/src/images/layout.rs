@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result, ensure};
 use registry::{Descriptor, Digest, MAX_MANIFEST, Manifest, ManifestType, Tag};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use tempfile::NamedTempFile;
 
 use crate::shared_files::open_to_read;
@@ -32,12 +33,20 @@ const MAX_DEPTH: usize = 8;
 #[derive(Debug, Clone)]
 pub(super) struct Layout(PathBuf);
 
-/// `index.json`
+/// `index.json`. What others wrote there stays as it is, also what is no entry for us.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Index {
     schema_version: u32,
-    manifests: Vec<Descriptor>,
+    manifests: Vec<Value>,
+    #[serde(flatten)]
+    other: Map<String, Value>,
+}
+
+impl Index {
+    fn entries(&self) -> impl Iterator<Item = Descriptor> {
+        self.manifests.iter().filter_map(|entry| Descriptor::deserialize(entry).ok())
+    }
 }
 
 impl Layout {
@@ -55,17 +64,25 @@ impl Layout {
         Ok(Self(directory.to_owned()))
     }
 
+    /// Whether it has no image.
+    pub(super) fn is_empty(&self) -> Result<bool> {
+        Ok(self.index()?.manifests.is_empty())
+    }
+
     /// What a tag of an image names.
     pub(super) fn by_tag(&self, image: &str, tag: &Tag) -> Result<Option<Manifest>> {
         let name = format!("{image}:{tag}");
-        let index = self.index()?;
-        let found = index.manifests.iter().find(|entry| entry.annotations.get(NAME) == Some(&name));
-        found.map_or(Ok(None), |entry| self.manifest(entry))
+        let Some(entry) = self.index()?.entries().find(|entry| entry.annotations.get(NAME) == Some(&name)) else {
+            return Ok(None);
+        };
+        // Another registry's image of this name must not come in its place.
+        let lost = || format!("the manifest of `{name}` is lost from `{}`: push it again", self.0.display());
+        self.manifest(&entry)?.with_context(lost).map(Some)
     }
 
     /// The manifest of a digest, of whichever image.
     pub(super) fn by_digest(&self, digest: &Digest) -> Result<Option<Manifest>> {
-        let mut entries = self.index()?.manifests;
+        let mut entries: Vec<Descriptor> = self.index()?.entries().collect();
         for _ in 0..MAX_DEPTH {
             if let Some(entry) = entries.iter().find(|entry| entry.digest == *digest) {
                 return self.manifest(entry);
@@ -81,9 +98,8 @@ impl Layout {
 
     /// The tags of an image.
     pub(super) fn tags(&self, image: &str) -> Result<Vec<Tag>> {
-        let index = self.index()?;
-        let names = index.manifests.iter().filter_map(|entry| entry.annotations.get(NAME));
-        Ok(names.filter_map(|name| name.strip_prefix(image)?.strip_prefix(':')?.parse().ok()).collect())
+        let tag = |entry: Descriptor| entry.annotations.get(NAME)?.strip_prefix(image)?.strip_prefix(':')?.parse().ok();
+        Ok(self.index()?.entries().filter_map(tag).collect())
     }
 
     /// A blob, with its size.
@@ -116,8 +132,8 @@ impl Layout {
         let mut entry = Descriptor::of(media_type, manifest.bytes());
         entry.annotations.insert(NAME.to_owned(), name.clone());
         let mut index = self.index()?;
-        index.manifests.retain(|entry| entry.annotations.get(NAME) != Some(&name));
-        index.manifests.push(entry);
+        index.manifests.retain(|entry| entry["annotations"][NAME] != *name);
+        index.manifests.push(serde_json::to_value(entry).with_context(failed)?);
         let mut file = NamedTempFile::new_in(&self.0).with_context(failed)?;
         serde_json::to_writer(&mut file, &index).with_context(failed)?;
         file.persist(self.0.join("index.json")).map(drop).with_context(failed)
@@ -132,7 +148,7 @@ impl Layout {
         let unread = || format!("could not read `{}`", path.display());
         let file = match open_to_read(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Ok(Index { schema_version: 2, manifests: Vec::new() });
+                return Ok(Index { schema_version: 2, manifests: Vec::new(), other: Map::new() });
             }
             file => file.with_context(unread)?,
         };
@@ -206,6 +222,37 @@ mod tests {
         assert_eq!(layout.by_digest(child.digest()).unwrap(), Some(child.clone()));
         std::fs::write(layout.path(child.digest()), index.bytes()).unwrap();
         assert!(layout.by_digest(child.digest()).is_err());
+    }
+
+    #[test]
+    fn what_others_wrote_into_the_index_stays_and_hides_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::open(directory.path()).unwrap();
+        let foreign = serde_json::json!({
+            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
+            "manifests": [{ "digest": "sha512:ab" }, 17],
+        });
+        std::fs::write(directory.path().join("index.json"), foreign.to_string()).unwrap();
+        let image = manifest("image");
+        let tag: Tag = "prod".parse().unwrap();
+        layout.put("acme/web", Some(&tag), &image).unwrap();
+        layout.put("acme/web", Some(&tag), &image).unwrap();
+        assert_eq!(layout.by_tag("acme/web", &tag).unwrap().as_ref(), Some(&image));
+        let text = std::fs::read(directory.path().join("index.json")).unwrap();
+        let mut written: Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(written["manifests"].as_array_mut().unwrap().pop().unwrap()["annotations"][NAME], "acme/web:prod");
+        assert_eq!(written, foreign);
+    }
+
+    #[test]
+    fn an_image_whose_manifest_is_lost_is_not_taken_for_absent() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::open(directory.path()).unwrap();
+        let (image, tag): (_, Tag) = (manifest("image"), "prod".parse().unwrap());
+        layout.put("acme/web", Some(&tag), &image).unwrap();
+        std::fs::remove_file(layout.path(image.digest())).unwrap();
+        let error = layout.by_tag("acme/web", &tag).unwrap_err().to_string();
+        assert!(error.contains("acme/web:prod") && error.contains("push it again"), "{error}");
     }
 
     #[test]

@@ -79,14 +79,16 @@ impl Upstreams {
     }
 
     /// What a name in a request means: by what containerd adds to a request (`ns`), else by how it begins.
+    ///
+    /// An image of a registry that isn't read through is never taken for one of another: containerd then asks that registry itself.
     pub(super) fn resolve(&self, path: &str, namespace: Option<&str>) -> Option<Name> {
         let named = |host: &Host, path: &str| {
             let repository: Repository = format!("{host}/{path}").parse().ok()?;
-            Some(Name { full: repository.to_string(), through: Some(repository) })
+            let is_read = self.0.contains(host);
+            Some(Name { full: repository.to_string(), through: is_read.then_some(repository) })
         };
-        let said = namespace.and_then(|namespace| namespace.parse::<Host>().ok());
-        if let Some(host) = said.and_then(|said| self.0.iter().find(|host| **host == said)) {
-            return named(host, path);
+        if let Some(namespace) = namespace {
+            return named(&namespace.parse().ok()?, path);
         }
         let begun = path.split_once('/').and_then(|(first, rest)| {
             let host = self.0.iter().find(|host| prefix(host) == first)?;
@@ -142,13 +144,15 @@ mod tests {
             ("images.example/acme/web", None, Some("images.example/acme/web")),
             ("quay.example_5000/acme/web", None, Some("quay.example:5000/acme/web")),
             ("acme/web", Some("quay.example:5000"), Some("quay.example:5000/acme/web")),
-            ("acme/web", Some("other.example"), Some("images.example/acme/web")),
+            ("acme/web", Some("other.example"), Some("other.example/acme/web")),
+            ("acme/web", Some("../x"), None),
             ("other.example/acme/web", None, Some("images.example/other.example/acme/web")),
             ("../web", None, None),
             ("", None, None),
         ] {
             assert_eq!(full(path, namespace).as_deref(), expected, "{path} {namespace:?}");
         }
+        assert_eq!(upstreams.resolve("acme/web", Some("other.example")).unwrap().through, None);
         let alone = Upstreams::default().resolve("acme/web", None).unwrap();
         assert_eq!(alone, Name { full: "acme/web".to_owned(), through: None });
         assert_eq!(Upstreams::default().resolve("a b", None), None);

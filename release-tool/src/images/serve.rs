@@ -1,29 +1,25 @@
 //! Running the registry of a buildset: over TLS, until it is dropped.
 //!
 //! All of it is in the directory `registry` of the overlay and goes with that: `images`, an image layout; `ca.pem`, by which its
-//! certificate is trusted; `auth.json`, with the password, for its owner alone.
+//! certificate is trusted; `auth.json`, with the password, for its owner alone; `from`, the registries that it reads through.
 
 use std::{
     fs::{self, File},
+    io::{ErrorKind, Read as _},
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
-use anyhow::{Context as _, Result};
-use axum::{Router, serve::Listener};
+use anyhow::{Context as _, Result, bail};
+use axum::Router;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use connections::{Bodies, Service, most_open, serve};
 use registry::{Client, Host};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{Semaphore, mpsc},
-    task::JoinHandle,
-    time::timeout,
-};
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio_rustls::TlsAcceptor;
 
 use super::{
     answer::{Registry, answer},
@@ -37,14 +33,11 @@ use super::{
 };
 use crate::{
     builder::Builder,
-    shared_files::{open_to_lock, write_private, write_public},
+    shared_files::{open_to_lock, open_to_read, write_private, write_public},
 };
 
-/// Connections that are greeted at the same time.
-const MAX_GREETED: usize = 100;
-
-/// The longest that a greeting may take.
-const GREETING: Duration = Duration::from_secs(10);
+/// Most bytes of the names of registries.
+const MAX_NAMES: u64 = 64 << 10;
 
 /// A registry that runs; it ends when dropped.
 pub(crate) struct Served {
@@ -57,7 +50,7 @@ pub(crate) struct Served {
     /// The password as it is sent.
     auth: String,
     upstreams: Upstreams,
-    tasks: [JoinHandle<()>; 2],
+    task: JoinHandle<()>,
     /// Nobody else serves these images meanwhile.
     _lock: File,
 }
@@ -75,7 +68,7 @@ pub(crate) struct Wanted {
 
 impl Drop for Served {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
+        self.task.abort();
     }
 }
 
@@ -89,6 +82,8 @@ impl Served {
         let lock = open_to_lock(&directory.join("lock")).context("could not make the lock of the registry")?;
         let locked = flock(&lock, FlockOperation::NonBlockingLockExclusive);
         locked.with_context(|| format!("the images of `{}` are served already: end that first", overlay.display()))?;
+        let layout = Layout::open(&directory.join("images"))?;
+        keep_names(&directory.join("from"), &upstreams, &layout)?;
         let listener = TcpListener::bind(listen).await.with_context(|| format!("could not listen on `{listen}`"))?;
         let listening = listener.local_addr()?;
         let host = match listening.ip() {
@@ -107,20 +102,22 @@ impl Served {
         let login = json!({ "auths": { &address: { "auth": &auth } } });
         write_private(&directory.join("auth.json"), &login.to_string())?;
         let registry = Registry {
-            layout: Layout::open(&directory.join("images"))?,
+            layout,
             uploads: Uploads::new(&directory.join("uploads"))?,
             upstreams: upstreams.clone(),
             through: Through::new(owner)?,
             secrets,
         };
-        let (greeted, connections) = mpsc::channel(MAX_GREETED);
-        let greet = tokio::spawn(greet(listener, TlsAcceptor::from(certificate.server), greeted));
-        let app = Router::new().fallback(answer).with_state(Arc::new(registry));
-        let serve = tokio::spawn(async move {
-            axum::serve(Greeted { connections, listening }, app).await.unwrap_or_default();
+        let acceptor = TlsAcceptor::from(certificate.server);
+        let router = Router::new().fallback(answer).with_state(Arc::new(registry));
+        let service = Service { router, most: most_open(), bodies: Bodies::Long };
+        let task = tokio::spawn(async move {
+            // It ends when it is aborted, with all that is under way.
+            let (_ending, ends) = watch::channel(false);
+            serve(listener, service, |_| true, |stream| acceptor.accept(stream), ends).await;
         });
         let authority = certificate.authority;
-        Ok(Self { address, directory, authority, auth, upstreams, tasks: [greet, serve], _lock: lock })
+        Ok(Self { address, directory, authority, auth, upstreams, task, _lock: lock })
     }
 
     /// Writes the configuration of a client; how it is used.
@@ -146,46 +143,27 @@ impl Served {
     }
 }
 
-type Connection = (TlsStream<TcpStream>, SocketAddr);
-
-/// Takes connections and greets them side by side: one that says nothing keeps no other waiting.
-async fn greet(listener: TcpListener, acceptor: TlsAcceptor, greeted: mpsc::Sender<Connection>) {
-    let free = Arc::new(Semaphore::new(MAX_GREETED));
-    loop {
-        let Ok(permit) = free.clone().acquire_owned().await else { return };
-        let Ok((connection, from)) = listener.accept().await else {
-            // Out of descriptors, mostly: they come back.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        let (acceptor, greeted) = (acceptor.clone(), greeted.clone());
-        tokio::spawn(async move {
-            let _permit = permit;
-            if let Ok(Ok(connection)) = timeout(GREETING, acceptor.accept(connection)).await {
-                let _ = greeted.send((connection, from)).await;
+/// Notes which registries are read through, the first for names that say none: what was pushed is called by that, and would be
+/// another image by other names.
+fn keep_names(file: &Path, upstreams: &Upstreams, layout: &Layout) -> Result<()> {
+    let now: Vec<&str> = upstreams.all().iter().map(Host::as_str).collect();
+    let mut text = String::new();
+    match open_to_read(file) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        opened => {
+            let read = opened.and_then(|opened| opened.take(MAX_NAMES).read_to_string(&mut text));
+            read.with_context(|| format!("could not read `{}`", file.display()))?;
+            let before: Vec<&str> = text.lines().collect();
+            let is_same = before.first() == now.first() && before.iter().all(|host| now.contains(host));
+            if !is_same && !layout.is_empty()? {
+                let said: Vec<String> = before.iter().map(|host| format!("--from {host}")).collect();
+                let with =
+                    if said.is_empty() { "without `--from`".to_owned() } else { format!("with `{}`", said.join(" ")) };
+                bail!(
+                    "its images are called by the registries that it was started with before, and would not be found: start it {with}"
+                );
             }
-        });
-    }
-}
-
-/// Connections that were greeted.
-struct Greeted {
-    connections: mpsc::Receiver<Connection>,
-    listening: SocketAddr,
-}
-
-impl Listener for Greeted {
-    type Io = TlsStream<TcpStream>;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        match self.connections.recv().await {
-            Some(connection) => connection,
-            None => std::future::pending().await,
         }
     }
-
-    fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        Ok(self.listening)
-    }
+    write_public(file, &now.join("\n"))
 }

@@ -5,9 +5,10 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use axum::body::Body;
 use bucket::{BuildId, Sha256};
 use futures_util::TryStreamExt as _;
@@ -15,8 +16,11 @@ use registry::Digest;
 use sha2::Digest as _;
 use tempfile::NamedTempFile;
 
-/// Most uploads that are open at a time: one that is given up stays until the registry ends.
+/// Most uploads that are open at a time.
 const MAX_OPEN: usize = 1000;
+
+/// One that nothing has come of for this long is given up when another begins.
+const IDLE: Duration = Duration::from_hours(1);
 
 /// Most bytes of a blob.
 const MAX_SIZE: u64 = 1 << 40;
@@ -24,15 +28,28 @@ const MAX_SIZE: u64 = 1 << 40;
 /// The uploads that are open, by their names.
 pub(super) struct Uploads {
     directory: PathBuf,
-    open: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Upload>>>>,
+    open: Mutex<HashMap<String, Shared>>,
 }
 
-/// One of them.
+/// One upload, for one request at a time; `None` once it has ended.
+pub(super) type Shared = Arc<tokio::sync::Mutex<Option<Upload>>>;
+
+/// What has come of a blob.
 pub(super) struct Upload {
     file: NamedTempFile,
     hasher: sha2::Sha256,
     /// How many bytes have come.
     pub(super) size: u64,
+    touched: Instant,
+}
+
+/// Why what came of a blob could not be taken.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// It is the sender's fault, or the network's.
+    Sender(anyhow::Error),
+    /// It is ours: a full disk, mostly.
+    Own(anyhow::Error),
 }
 
 impl Uploads {
@@ -51,34 +68,41 @@ impl Uploads {
     /// Begins one.
     pub(super) fn begin(&self) -> Result<String> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that is locked is being written.
+        open.retain(|_, upload| {
+            upload.try_lock().map_or(true, |upload| upload.as_ref().is_some_and(|it| !it.is_idle()))
+        });
         ensure!(open.len() < MAX_OPEN, "{MAX_OPEN} uploads are open: end the buildset, or fewer at a time");
         let file = NamedTempFile::new_in(&self.directory).context("could not begin an upload")?;
         let id = BuildId::random().to_string();
-        let upload = Upload { file, hasher: sha2::Sha256::new(), size: 0 };
-        open.insert(id.clone(), Arc::new(tokio::sync::Mutex::new(upload)));
+        let upload = Upload { file, hasher: sha2::Sha256::new(), size: 0, touched: Instant::now() };
+        open.insert(id.clone(), Arc::new(tokio::sync::Mutex::new(Some(upload))));
         Ok(id)
     }
 
     /// One that is open.
-    pub(super) fn find(&self, id: &str) -> Option<Arc<tokio::sync::Mutex<Upload>>> {
+    pub(super) fn find(&self, id: &str) -> Option<Shared> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
 
-    /// Ends one: nobody else finds it from here on.
-    pub(super) fn end(&self, id: &str) -> Option<Arc<tokio::sync::Mutex<Upload>>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(id)
+    /// Nobody finds it from here on.
+    pub(super) fn forget(&self, id: &str) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 }
 
 impl Upload {
-    /// Writes what comes to its end.
-    pub(super) async fn append(&mut self, body: Body) -> Result<()> {
+    /// Writes what comes to its end. After an error of ours it is of no use any more: part of what was sent may be in the file.
+    pub(super) async fn append(&mut self, body: Body) -> Result<(), Refused> {
         let mut body = body.into_data_stream();
-        while let Some(part) = body.try_next().await.context("the upload was cut off")? {
-            ensure!(self.size + part.len() as u64 <= MAX_SIZE, "a blob has at most {MAX_SIZE} bytes");
-            self.file.write_all(&part).context("could not write an upload")?;
+        while let Some(part) = body.try_next().await.context("the upload was cut off").map_err(Refused::Sender)? {
+            if self.size + part.len() as u64 > MAX_SIZE {
+                return Err(Refused::Sender(anyhow!("a blob has at most {MAX_SIZE} bytes")));
+            }
+            self.file.write_all(&part).context("could not write an upload").map_err(Refused::Own)?;
             self.hasher.update(&part);
             self.size += part.len() as u64;
+            self.touched = Instant::now();
         }
         Ok(())
     }
@@ -86,5 +110,9 @@ impl Upload {
     /// The file, and the digest of all that came.
     pub(super) fn finish(self) -> (NamedTempFile, Digest) {
         (self.file, Digest::from(Sha256::from(<[u8; 32]>::from(self.hasher.finalize()))))
+    }
+
+    fn is_idle(&self) -> bool {
+        self.touched.elapsed() >= IDLE
     }
 }

@@ -9,21 +9,18 @@ use std::{
 
 use axum::body::Body;
 use hyper::body::{Body as HttpBody, Bytes, Frame, Incoming, SizeHint};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::slot::{Phase, Slot};
 
 /// The bytes of a connection.
-pub(super) struct Stream {
-    stream: TcpStream,
+pub(super) struct Stream<S> {
+    stream: S,
     slot: Arc<Slot>,
 }
 
-impl Stream {
-    pub(super) fn new(stream: TcpStream, slot: Arc<Slot>) -> Self {
+impl<S> Stream<S> {
+    pub(super) fn new(stream: S, slot: Arc<Slot>) -> Self {
         Self { stream, slot }
     }
 
@@ -35,7 +32,7 @@ impl Stream {
     }
 }
 
-impl AsyncRead for Stream {
+impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
@@ -46,7 +43,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.wrote(written)
@@ -98,6 +95,8 @@ impl HttpBody for Question {
         let frame = Pin::new(&mut self.body).poll_frame(cx);
         if matches!(frame, Poll::Ready(None)) || (frame.is_ready() && self.body.is_end_stream()) {
             self.slot.enter(Phase::Working);
+        } else if frame.is_ready() {
+            self.slot.note_part();
         }
         frame
     }

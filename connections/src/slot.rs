@@ -12,7 +12,7 @@ use tokio::{sync::Notify, time::Instant};
 pub(super) enum Phase {
     /// The first request hasn't begun, or one has and its headers are incomplete.
     Head,
-    /// The headers of a request are here, its body is incomplete.
+    /// The headers of a request are here, its body is incomplete; since when its last part came, where bodies are long.
     Body,
     /// A request is here and is being worked on.
     Working,
@@ -27,7 +27,7 @@ impl Phase {
     fn limit(self) -> Option<Duration> {
         match self {
             Self::Head => Some(Duration::from_secs(10)),
-            // The longest body in this time is about one Mbit/s; a stream of events sends something every 15 seconds.
+            // The longest page's form in this time is about one Mbit/s; a stream of events sends something every 15 seconds.
             Self::Body | Self::Sending => Some(Duration::from_mins(1)),
             Self::Working => None,
             // Google's load balancer expects a backend to wait longer than its own 10 minutes.
@@ -39,17 +39,27 @@ impl Phase {
 /// How often the time is looked at.
 const LOOK: Duration = Duration::from_secs(5);
 
+/// What the time for the body of a request is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bodies {
+    /// The whole body.
+    Short,
+    /// Each part of it: files are sent that may take long.
+    Long,
+}
+
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Slot {
+    bodies: Bodies,
     state: Mutex<(Phase, Instant)>,
     close: Notify,
 }
 
 impl Slot {
     /// That of a new connection.
-    pub(super) fn new() -> Self {
-        Self { state: Mutex::new((Phase::Head, Instant::now())), close: Notify::new() }
+    pub(super) fn new(bodies: Bodies) -> Self {
+        Self { bodies, state: Mutex::new((Phase::Head, Instant::now())), close: Notify::new() }
     }
 
     /// Notes what happens from now on.
@@ -62,6 +72,14 @@ impl Slot {
         let mut state = self.state();
         if state.0 == Phase::Idle {
             *state = (Phase::Head, Instant::now());
+        }
+    }
+
+    /// Notes that a part of a request's body has come.
+    pub(super) fn note_part(&self) {
+        let mut state = self.state();
+        if state.0 == Phase::Body && self.bodies == Bodies::Long {
+            state.1 = Instant::now();
         }
     }
 

@@ -10,6 +10,8 @@ mod watched;
 use std::{
     collections::BTreeMap,
     convert::Infallible,
+    future::{Ready, ready},
+    io,
     net::{IpAddr, SocketAddr},
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -21,6 +23,7 @@ use hyper::{Request, body::Incoming, server::conn::http1, service::Service as _}
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use rustix::process::{Resource, getrlimit};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinSet,
@@ -28,6 +31,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
+pub use self::slot::Bodies;
 use self::{
     slot::{Phase, Slot},
     watched::{Answer, Question, Stream},
@@ -45,7 +49,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const WARN_EVERY: Duration = Duration::from_mins(1);
 
 /// How many connections may be open, by the process's limit of open files.
-pub(crate) fn most_open() -> usize {
+pub fn most_open() -> usize {
     let limit = getrlimit(Resource::Nofile).current.and_then(|limit| usize::try_from(limit).ok());
     limit.map_or(MAX_OPEN, most_of)
 }
@@ -55,16 +59,31 @@ fn most_of(limit: usize) -> usize {
     limit.saturating_sub(OWN_DESCRIPTORS).max(limit / 2).clamp(1, MAX_OPEN)
 }
 
+/// What is answered, and within which bounds.
+#[derive(Debug)]
+pub struct Service {
+    /// What answers.
+    pub router: Router,
+    /// Most connections that are open.
+    pub most: usize,
+    /// What is sent to it.
+    pub bodies: Bodies,
+}
+
 /// Answers at `listener` until `ending` turns true and what was begun is answered. Peers that aren't `admitted` are
-/// disconnected without an answer; at most `most` connections are open.
-pub(crate) async fn serve(
+/// disconnected without an answer; what the others then say is what `greet` makes of their connection, within the time for
+/// the head of a request.
+pub async fn serve<S, F>(
     listener: TcpListener,
-    router: Router,
-    most: usize,
+    Service { router, most, bodies }: Service,
     admitted: impl Fn(IpAddr) -> bool,
+    greet: impl Fn(TcpStream) -> F,
     mut ending: watch::Receiver<bool>,
-) {
-    let open = Arc::new(Open { most, slots: Mutex::default() });
+) where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    F: Future<Output = io::Result<S>> + Send + 'static,
+{
+    let open = Arc::new(Open { most, bodies, slots: Mutex::default() });
     let mut tasks = JoinSet::new();
     let mut warned: Option<Instant> = None;
     for number in 0.. {
@@ -81,11 +100,16 @@ pub(crate) async fn serve(
             warn!(open = most, peer = %peer.ip(), "too many connections: closing those that have waited longest");
         }
         if let Some(place) = place {
-            tasks.spawn(carry(stream, peer, router.clone(), place, ending.clone()));
+            tasks.spawn(carry(greet(stream), peer, router.clone(), place, ending.clone()));
         }
     }
     drop(listener);
     while tasks.join_next().await.is_some() {}
+}
+
+/// A connection as it is, without encryption.
+pub fn plain(stream: TcpStream) -> Ready<io::Result<TcpStream>> {
+    ready(Ok(stream))
 }
 
 /// The next connection. Meanwhile the tasks of those that have ended are forgotten.
@@ -106,15 +130,29 @@ async fn accept(listener: &TcpListener, tasks: &mut JoinSet<()>) -> (TcpStream, 
 }
 
 /// Carries one connection to its end.
-async fn carry(stream: TcpStream, peer: SocketAddr, router: Router, place: Place, mut ending: watch::Receiver<bool>) {
+async fn carry<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    greeted: impl Future<Output = io::Result<S>>,
+    peer: SocketAddr,
+    router: Router,
+    place: Place,
+    mut ending: watch::Receiver<bool>,
+) {
     let slot = place.slot.clone();
+    let mut over = pin!(slot.over());
+    let greeted = tokio::select! {
+        greeted = greeted => greeted,
+        () = &mut over => return,
+        _ = ending.wait_for(|ending| *ending) => return,
+    };
+    let stream = match greeted {
+        Ok(stream) => TokioIo::new(Stream::new(stream, slot.clone())),
+        Err(error) => return debug!(%error, peer = %peer.ip(), "a connection could not be greeted"),
+    };
     let of_request = slot.clone();
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         answer(request, peer, of_request.clone(), router.clone())
     });
-    let stream = TokioIo::new(Stream::new(stream, slot.clone()));
     let mut connection = pin!(http1::Builder::new().max_buf_size(MAX_HEAD).serve_connection(stream, service));
-    let mut over = pin!(slot.over());
     let mut is_ending = false;
     loop {
         tokio::select! {
@@ -150,6 +188,7 @@ async fn answer(
 #[derive(Debug)]
 struct Open {
     most: usize,
+    bodies: Bodies,
     slots: Mutex<BTreeMap<u64, Arc<Slot>>>,
 }
 
@@ -164,7 +203,7 @@ impl Open {
             let Some((_, longest)) = waiting.min() else { return (None, true) };
             slots.remove(&longest).inspect(|slot| slot.close());
         }
-        let slot = Arc::new(Slot::new());
+        let slot = Arc::new(Slot::new(self.bodies));
         slots.insert(number, slot.clone());
         (Some(Place { open: self.clone(), number, slot }), is_crowded)
     }
@@ -205,12 +244,16 @@ mod tests {
     }
 
     async fn start(most: usize, admitted: fn(IpAddr) -> bool) -> App {
+        start_for(Bodies::Short, most, admitted).await
+    }
+
+    async fn start_for(bodies: Bodies, most: usize, admitted: fn(IpAddr) -> bool) -> App {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = Router::new().route("/", get(async || "ok")).route("/push", post(async |body: String| body));
         let ending = watch::Sender::new(false);
         let mut tasks = JoinSet::new();
-        tasks.spawn(serve(listener, router, most, admitted, ending.subscribe()));
+        tasks.spawn(serve(listener, Service { router, most, bodies }, admitted, plain, ending.subscribe()));
         App { address, ending, tasks }
     }
 
@@ -254,6 +297,21 @@ mod tests {
             let seconds = begun.elapsed().as_secs();
             assert!((least..least + 6).contains(&seconds), "{} after {seconds} s", String::from_utf8_lossy(sent));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_body_may_take_its_time_as_long_as_something_comes() {
+        let app = start_for(Bodies::Long, 8, |_| true).await;
+        let head = "POST /push HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 8\r\n\r\n";
+        let mut stream = send(app.address, head.as_bytes()).await;
+        for byte in b"12345678" {
+            stream.write_all(&[*byte]).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(40)).await;
+        }
+        assert!(rest(stream).await.ends_with("12345678"));
+        let begun = Instant::now();
+        assert_eq!(rest(send(app.address, head.as_bytes()).await).await, "");
+        assert!((60..66).contains(&begun.elapsed().as_secs()));
     }
 
     #[tokio::test]
