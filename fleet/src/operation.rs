@@ -91,7 +91,7 @@ pub enum NotPushed {
     /// Nobody may push that now.
     #[error(transparent)]
     Guarded(#[from] Guarded),
-    /// An operator stopped the push before it came to this server.
+    /// An operator stopped the push before it came to this server, or the program was told to end.
     #[error("nothing was written: the push was stopped")]
     Stopped,
     /// Something failed; the text has the causes too.
@@ -190,6 +190,29 @@ pub async fn carry_out_as(
     intents: Vec<(Intent, Option<JustRead>)>,
     report: impl Fn(usize, &PushResult),
 ) -> Vec<PushResult> {
+    let rows = rows_of(bucket, operator, (id, of), intents);
+    carry_out_rows(bucket, operator, rows, (report, || true)).await
+}
+
+/// Like [`carry_out`], as long as it `goes_on`: a write that has begun ends, no other begins after that, and the push ends with those
+/// rows stopped.
+pub async fn carry_out_while(
+    bucket: &Bucket,
+    operator: &Operator,
+    intents: Vec<(Intent, Option<JustRead>)>,
+    goes_on: impl Fn() -> bool,
+) -> Vec<PushResult> {
+    let rows = rows_of(bucket, operator, (PushId::random(), None), intents);
+    carry_out_rows(bucket, operator, rows, (|_, _| (), goes_on)).await
+}
+
+/// The rows of pushes that are not recorded yet, one push for each app and kind, the first one under this ID.
+fn rows_of(
+    bucket: &Bucket,
+    operator: &Operator,
+    (id, of): (PushId, Option<&PushId>),
+    intents: Vec<(Intent, Option<JustRead>)>,
+) -> Vec<Row> {
     let key = |intent: &Intent| (intent.app.clone(), intent.kind.clone());
     let mut rows: Vec<((AppName, PushKind), Vec<PushRow>)> = Vec::new();
     for (intent, _) in &intents {
@@ -218,7 +241,7 @@ pub async fn carry_out_as(
         let push = of_intent(&intent)?;
         Some(Row { intent, just_read, push })
     });
-    carry_out_rows(bucket, operator, rows.collect(), report).await
+    rows.collect()
 }
 
 /// Writes rows of a push that was cut off, under its ID, and ends it.
@@ -231,20 +254,21 @@ pub async fn carry_on(
 ) -> Vec<PushResult> {
     let push = Arc::new(PushObject::continued(bucket, push));
     let row = |(intent, just_read)| Row { intent, just_read, push: push.clone() };
-    carry_out_rows(bucket, operator, intents.into_iter().map(row).collect(), report).await
+    carry_out_rows(bucket, operator, intents.into_iter().map(row).collect(), (report, || true)).await
 }
 
-/// Writes some rows of a push that is written in waves, each over the document that was read, and doesn't end it. Their agents
-/// report once more when the app has run for so many seconds.
+/// Writes some rows of a push that is written in waves, as long as it `goes_on`, each over the document that was read, and doesn't end
+/// it. Their agents report once more when the app has run for so many seconds.
 pub async fn carry_wave(
     bucket: &Bucket,
     operator: &Operator,
     (push, settle_seconds): (Push, Option<u64>),
     intents: Vec<(Intent, JustRead)>,
+    goes_on: impl Fn() -> bool,
 ) -> Vec<PushResult> {
     let push = Arc::new(PushObject::of_rollout(bucket, push, settle_seconds));
     let row = |(intent, just_read)| Row { intent, just_read: Some(just_read), push: push.clone() };
-    carry_out_rows(bucket, operator, intents.into_iter().map(row).collect(), |_, _| ()).await
+    carry_out_rows(bucket, operator, intents.into_iter().map(row).collect(), (|_, _| (), goes_on)).await
 }
 
 /// One row on its way.
@@ -258,7 +282,7 @@ async fn carry_out_rows(
     bucket: &Bucket,
     operator: &Operator,
     rows: Vec<Row>,
-    report: impl Fn(usize, &PushResult),
+    (report, goes_on): (impl Fn(usize, &PushResult), impl Fn() -> bool),
 ) -> Vec<PushResult> {
     let poker = Poker::new(&operator.poke);
     let servers: BTreeSet<ServerName> = rows.iter().map(|row| row.intent.server.clone()).collect();
@@ -269,7 +293,7 @@ async fn carry_out_rows(
             _ => None,
         }
     };
-    let writing = write_all(bucket, operator, rows, report);
+    let writing = write_all(bucket, operator, rows, (report, goes_on));
     let (written, prepared) = match select(Box::pin(writing), Box::pin(preparing)).await {
         Either::Left((written, _)) if !written.iter().any(|(result, _)| result.is_pushed()) => (written, None),
         Either::Left((written, preparing)) => (written, preparing.await),
@@ -326,7 +350,7 @@ async fn write_all(
     bucket: &Bucket,
     operator: &Operator,
     rows: Vec<Row>,
-    report: impl Fn(usize, &PushResult),
+    (report, goes_on): (impl Fn(usize, &PushResult), impl Fn() -> bool),
 ) -> Vec<(PushResult, Option<Record>)> {
     let unread = rows.iter().filter(|row| row.just_read.is_none());
     let names: BTreeSet<ReleaseName> = unread.filter_map(|row| row.intent.to.clone()).collect();
@@ -340,7 +364,7 @@ async fn write_all(
         .await;
     let guard = Guard::new(bucket, rows.iter().map(|row| row.intent.app.clone()));
     let pushes = |(place, Row { intent, just_read, push }): (usize, Row)| {
-        let (releases, report, guard) = (&releases, &report, &guard);
+        let (releases, report, goes_on, guard) = (&releases, &report, &goes_on, &guard);
         async move {
             let (release, seen) = match just_read {
                 Some(JustRead { release, seen }) => (Ok(release), Some(seen)),
@@ -353,6 +377,7 @@ async fn write_all(
                 },
             };
             let written = match release {
+                _ if !goes_on() => Err(NotPushed::Stopped),
                 Ok(release) => write(bucket, operator, guard, &push, &intent, release.as_ref(), seen).await,
                 Err(error) => Err(error),
             };

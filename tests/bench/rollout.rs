@@ -96,7 +96,8 @@ async fn roll_out(directory: &Path) -> Result<(Vec<Measured>, Rollout)> {
     let wish = Wish { waves: waves.parse()?, rules, max_down: Some(Share::Percent(100)) };
     let id = world.begin(&wish).await?.id;
     let bucket = world.bucket().clone();
-    let driver = Driver { name: "bench".to_owned(), policy: world.policy().clone(), poke: PokeSettings::None };
+    let driver =
+        Driver { name: "bench".to_owned(), policy: world.policy().clone(), poke: PokeSettings::None, stop: None };
     let (mut reader, mut waves) = (Reader::default(), Vec::new());
     for _ in 0..LOOKS {
         let (generation, rollout) = bucket.rollout(&id).await?.context("the rollout is gone")?;

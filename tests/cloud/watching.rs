@@ -331,6 +331,66 @@ async fn what_a_watcher_began_and_left_when_it_was_told_to_end_the_web_app_carri
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_watcher_that_is_told_to_end_ends_the_writes_that_it_has_begun_and_begins_no_other() {
+    // All at once, and in one wave.
+    for rules in ["", "MaxDown: '100%'"] {
+        let world = World::new(rules).await;
+        let more: Vec<String> = (10..60).map(|n| format!("web-{n}")).collect();
+        for server in &more {
+            world.gcs.put("acme", &format!("server/{server}.json"), r#"["web/"]"#);
+            report(&world.bucket, &server.parse().unwrap()).await;
+        }
+        world.gcs.fail(Kind::Insert, "server/", Fault::Slow(Duration::from_secs(2)));
+        let mut watcher = world.watcher();
+        let is_write = |request: &Request| request.kind == Kind::Insert && request.object.starts_with("server/");
+        world.gcs.until(|requests| requests.iter().any(is_write)).await;
+        let pid = rustix::process::Pid::from_child(&watcher.0);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+        let ended = tokio::task::spawn_blocking(move || watcher.0.wait()).await.expect("no panic").expect("it ends");
+        assert!(ended.success(), "{ended}");
+        world.gcs.heal();
+        let all: Vec<&str> = SERVERS.into_iter().chain(more.iter().map(String::as_str)).collect();
+        let mut written = 0;
+        for server in &all {
+            written += usize::from(world.named(server).await.is_some());
+        }
+        assert!((1..all.len() / 2).contains(&written), "{rules}: {written} were written");
+        let pushes = world.bucket.newest_pushes(usize::MAX).await.expect("a listing");
+        let [push] = pushes.as_slice() else { panic!("{pushes:?}") };
+        let end = world.bucket.push_end(push.time, &push.id).await.expect("it can be read");
+        // The next one carries a rollout on. Another push says of the rest that it came to none of them, and they get a new one.
+        let unwritten: Vec<_> = end.into_iter().flat_map(|end| end.rows).map(|row| row.cause).collect();
+        let rest = if rules.is_empty() { all.len() - written } else { 0 };
+        assert_eq!(unwritten, vec![UnwrittenCause::Stopped; rest], "{rules}");
+        assert_eq!(world.round(), Some(0));
+        for server in &all {
+            assert_eq!(world.named(server).await.as_ref(), Some(&world.release), "{rules} {server}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_round_did_before_is_told_when_a_race_over_another_channel_cannot_be_looked_at_again() {
+    let world = World::new("").await;
+    let other = world.other_channel().await;
+    world.gcs.fail_next(Kind::Insert, "channels/web/", 1, Fault::Slow(Duration::from_secs(5)));
+    let mut slower = world.push(&["watch", "--once"]);
+    let is_held = |request: &Request| request.kind == Kind::Insert && request.object.starts_with("channels/web/");
+    world.gcs.until(|requests| requests.iter().any(is_held)).await;
+    // Somebody is faster, and then nothing can be read.
+    let frozen = world.push(&["channel", "freeze", "web", "-m", "fair"]).0.wait().expect("it ends");
+    assert!(frozen.success(), "{frozen}");
+    world.gcs.fail(Kind::List, "rollouts/", Fault::Status(403, None));
+    assert_eq!(slower.0.wait().expect("it ends").code(), Some(1));
+    let said = std::fs::read_to_string(world.said()).expect("what it said");
+    assert!(said.contains(&format!("api prod: moved to {}", other.stem())), "{said}");
+    assert!(said.contains("web prod: error: could not list the rollouts"), "{said}");
+    let (app, channel) = ("api".parse().unwrap(), "prod".parse().unwrap());
+    let state = world.bucket.channel_state(&app, &channel).await.expect("it can be read").expect("it is there").1;
+    assert_eq!((state.release.as_ref(), state.problem), (Some(&other), None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_watcher_that_is_slower_than_another_leaves_no_push_of_conflicts() {
     let world = World::new("").await;
     // It has read the servers by then, which are behind.

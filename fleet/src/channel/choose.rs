@@ -16,6 +16,8 @@ use super::{
 #[derive(Debug)]
 pub struct Furthest<'a> {
     places: Places<'a>,
+    /// Those of which it is remembered where they stand, besides the furthest one: there is no end to all others.
+    remembered: BTreeSet<ReleaseName>,
     rejected: &'a BTreeSet<ReleaseName>,
     /// The only ones that count, if they are few.
     only: Option<BTreeSet<ReleaseName>>,
@@ -50,6 +52,7 @@ impl<'a> Furthest<'a> {
         let (places, last) = (Places::on(line), BTreeMap::new());
         Self {
             places,
+            remembered: BTreeSet::new(),
             rejected,
             only,
             found: None,
@@ -61,17 +64,22 @@ impl<'a> Furthest<'a> {
         }
     }
 
-    /// The same for a channel, of which it counts the stale releases.
+    /// The same for a channel, of which it counts the stale releases. Where these stand is asked afterwards, and where that of the
+    /// channel does.
     #[must_use]
-    pub fn of(self, channel: &Channel) -> Self {
-        Self { moved: channel.release.clone().map(|release| (release, channel.moved)), ..self }
+    pub fn of(self, channel: &Channel, mut remembered: BTreeSet<ReleaseName>) -> Self {
+        remembered.extend(channel.release.clone());
+        Self { moved: channel.release.clone().map(|release| (release, channel.moved)), remembered, ..self }
     }
 
     /// Looks at one more. What its metadata says of repository and branch isn't trusted: its commit is on the line or it
     /// isn't. Of several builds of a commit the one that was uploaded last counts.
     pub fn look(&mut self, release: impl Into<Build>) {
         let release = release.into();
-        let place = self.places.learn(&release);
+        let place = self.places.line().place(release.commit());
+        if self.remembered.contains(&release.name) {
+            self.places.learn(&release);
+        }
         let Some(facts) = &release.facts else {
             self.unreadable += 1;
             if self.passed_over.len() < ChannelState::MAX_PASSED_OVER {
@@ -96,6 +104,10 @@ impl<'a> Furthest<'a> {
         }
         let is_further = |(known, of_it): &(usize, Build)| (place, release.uploaded) > (*known, of_it.uploaded);
         if self.found.as_ref().is_none_or(is_further) {
+            if let Some((_, before)) = self.found.take().filter(|(_, before)| !self.remembered.contains(&before.name)) {
+                self.places.forget(&before.name);
+            }
+            self.places.learn(&release);
             self.found = Some((place, release));
         }
     }
@@ -126,7 +138,7 @@ impl<'a> Furthest<'a> {
         of_channel.map_or(0, |of_channel| self.late.iter().filter(|place| **place < of_channel).count())
     }
 
-    /// Where the releases stand that were looked at.
+    /// Where the releases stand that are remembered, the furthest one, and all that were not promoted.
     pub fn places(&self) -> &Places<'a> {
         &self.places
     }
@@ -248,15 +260,17 @@ mod tests {
             ..release(built, minute)
         };
         let (far, near) = (promoted(200, 7, 1), promoted(9, 3, 2));
-        let nothing = BTreeSet::new();
-        let mut furthest = Furthest::on(&line, &nothing, None);
-        for release in [near.clone(), release(5, 3), far.clone()] {
+        let (nothing, mut channel) = (BTreeSet::new(), channel(None));
+        let mut furthest = Furthest::on(&line, &nothing, None).of(&channel, [near.name.clone()].into());
+        // However many were promoted: of those that nobody asks about nothing is remembered.
+        let others = [promoted(201, 4, 4), promoted(202, 5, 5), promoted(203, 6, 6)];
+        for release in [near.clone(), release(5, 3)].into_iter().chain(others.clone()).chain([far.clone()]) {
             furthest.look(release);
         }
         let found = furthest.found().map(|(place, release)| (place, &release.name));
         assert_eq!(found, Some((7, &far.name)));
         assert_eq!([&near.name, &far.name].map(|name| furthest.places().of(name)), [Some(3), Some(7)]);
-        let mut channel = channel(None);
+        assert_eq!(others.map(|other| furthest.places().of(&other.name)), [None; 3]);
         channel.release = Some(far.name.clone());
         assert_eq!(next(&channel, Moves::Newest, furthest.places(), found), Next::Stay, "it has not diverged");
         let nearer = Some((5, &near.name));
@@ -327,7 +341,7 @@ mod tests {
             // Where it points nothing is earlier.
             (&Channel { moved: at_two.moved, ..channel(Some(9)) }, vec![release(1, 40)], 0),
         ] {
-            let mut furthest = Furthest::on(&line, &rejected, None).of(of);
+            let mut furthest = Furthest::on(&line, &rejected, None).of(of, BTreeSet::new());
             for release in releases {
                 furthest.look(release);
             }

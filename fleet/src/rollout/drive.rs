@@ -15,6 +15,7 @@ use bucket::{
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::SignedDuration;
+use tokio::sync::watch;
 
 use super::{
     next::{Next, Surroundings, Waiting, next},
@@ -48,6 +49,8 @@ pub struct Driver {
     pub policy: Arc<Policy>,
     /// Whether and how servers are poked.
     pub poke: PokeSettings,
+    /// What says `true` once the program is to end, if it listens to that: it then ends the writes that it has begun.
+    pub stop: Option<watch::Receiver<bool>>,
 }
 
 /// What a step came to.
@@ -149,10 +152,13 @@ impl Driver {
         let settle = Some(rollout.rules.settle_seconds).filter(|seconds| *seconds > 0);
         let channel = rollout.channel.clone();
         let operator = self.operator((&rollout.who, rollout.signed_in), &rollout.why, rollout.held, channel);
-        let results = carry_wave(bucket, &operator, (push_of(&rollout), settle), intents).await;
+        let results = carry_wave(bucket, &operator, (push_of(&rollout), settle), intents, || self.goes_on()).await;
+        let goes_on = self.goes_on();
         // What the rules forbid by now, as to who lost the role, and a release that was rejected stop the rollout; what else
         // went wrong is tried again.
         let refused = results.iter().find_map(|result| match &result.result {
+            // Whoever drives it next writes what this program doesn't come to.
+            Err(NotPushed::Stopped) if !goes_on => None,
             Err(error @ (NotPushed::Refused(_) | NotPushed::Guarded(Guarded::Rejected(_)) | NotPushed::Stopped)) => {
                 Some(format!("{}: {error}", result.intent.server))
             }
@@ -216,8 +222,12 @@ impl Driver {
         let intents = readable(intents)?;
         // Whoever undoes what a channel brought takes the servers over.
         let operator = self.operator((&undo.who, undo.signed_in), &undo.why, rollout.held, None);
-        let results = carry_wave(bucket, &operator, (push, None), intents).await;
+        let results = carry_wave(bucket, &operator, (push, None), intents, || self.goes_on()).await;
         ended(rollout, &results)
+    }
+
+    fn goes_on(&self) -> bool {
+        self.stop.as_ref().is_none_or(|stop| !*stop.borrow())
     }
 
     fn operator(

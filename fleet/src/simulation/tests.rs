@@ -111,7 +111,7 @@ async fn write_late(world: &World, rollout: &Rollout, server: &ServerName, noted
     };
     let release = find(world.bucket(), &rollout.release).await.unwrap();
     let intents = vec![(intent, JustRead { release: Some(release), seen: noted.clone() })];
-    carry_wave(world.bucket(), &operator, (push_of(rollout), None), intents).await[0].is_pushed()
+    carry_wave(world.bucket(), &operator, (push_of(rollout), None), intents, || true).await[0].is_pushed()
 }
 
 #[tokio::test]

@@ -234,7 +234,8 @@ impl World {
     pub async fn driver(&self, name: &str, ahead: SignedDuration) -> Result<SimulatedDriver> {
         let machine = self.machine.another(ahead);
         let bucket = Bucket::open_simulated(&self.directory, &machine).await?;
-        let driver = Driver { name: name.to_owned(), policy: self.policy.clone(), poke: PokeSettings::None };
+        let driver =
+            Driver { name: name.to_owned(), policy: self.policy.clone(), poke: PokeSettings::None, stop: None };
         Ok(SimulatedDriver {
             driver,
             machine,

@@ -220,7 +220,7 @@ pub(crate) async fn drive(
 ) -> Result<bool> {
     let bucket = &command.bucket;
     let name = format!("push of {}", operator.who.name);
-    let driver = Driver { name, policy: operator.policy.clone(), poke: operator.poke.clone() };
+    let driver = Driver { name, policy: operator.policy.clone(), poke: operator.poke.clone(), stop: None };
     let end = timeout.map(|timeout| Instant::now() + timeout);
     let (mut reader, mut told) = (Reader::default(), String::new());
     // That there is none is said at once.

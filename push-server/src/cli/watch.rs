@@ -37,7 +37,7 @@ use crate::watch::{
     messages::Messages,
     mirror::Mirrors,
     outcome::{Done, Fate, Going, Outcome},
-    record::record,
+    record::{record, report},
     rollouts::{CARRIED_ON_EVERY, Looked, Rollouts},
     round::Round,
     watcher::Watcher,
@@ -135,7 +135,11 @@ impl Watch {
             let (poke, registry) = (poke.clone(), registry.clone());
             let watcher = Watcher { bucket: bucket.clone(), policy: policy.clone(), who, poke, registry };
             let caused = messages.take();
-            let round = watcher.round(&mut fetches, &mut rollouts, stop.clone(), self.once).await;
+            let round = Box::pin(watcher.round(&mut fetches, &mut rollouts, stop.clone(), self.once));
+            let (round, reported) = tokio::join!(round, report(&bucket, &host, self.poll));
+            if let Err(error) = reported {
+                note(format_args!("warning: {}", console::safe(&format!("{error:#}"))));
+            }
             let due = round.as_ref().ok().and_then(|round| round.due(bucket.now()));
             let pause = due.map_or(self.poll, |due| due.clamp(SHORTEST_PAUSE, self.poll));
             let seen = round.as_ref().ok().map(|round| round.outcomes.as_slice());
@@ -145,7 +149,7 @@ impl Watch {
                 Ok(Round { outcomes, calls_for_round }) => {
                     show(&outcomes, &mut told, json)?;
                     if !*stop.borrow() {
-                        for problem in record(&bucket, &host, self.poll, &outcomes).await {
+                        for problem in record(&bucket, &outcomes).await {
                             note(format_args!("warning: {problem}"));
                         }
                     }

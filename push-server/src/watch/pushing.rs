@@ -11,7 +11,7 @@ use fleet::{
     },
     follow::{Follower, Raced},
     guard, hold,
-    operation::{Intent, JustRead, NotPushed, Operator, carry_out},
+    operation::{Intent, JustRead, NotPushed, Operator, carry_out_while},
     policy::{Case, ChannelRules, Policy, Reason, Refusal},
     push,
     server::Server,
@@ -108,7 +108,7 @@ impl Watcher {
         }
         let names: Vec<&ServerName> = behind.iter().map(|follower| &follower.server.name).collect();
         match wish(&self.policy, seen.rules, &operator, &kind, &names) {
-            Ok(None) => self.push_at_once(seen.rules, (&operator, &kind), &release, &behind, done).await?,
+            Ok(None) => self.push_at_once(seen.rules, (&operator, &kind), &release, &behind, (stop, done)).await?,
             Ok(Some(wish)) => {
                 let of_it = (&operator, &release);
                 let (going, fates) = self.begin(seen.rules, of_it, &wish, &behind, (rollouts, stop)).await?;
@@ -134,17 +134,31 @@ impl Watcher {
             return Ok(Follows::LeftAlone(LeftAlone::TwoChannels(other.channel.clone())));
         }
         let is_dirty = follower.release.is_some_and(|release| dirty.contains(release));
-        let pushes = server.document().map(|document| document.metadata().pushes()).unwrap_or_default();
-        let last = pushes.iter().find(|push| push.app == rules.app);
+        let last = last_push(rules, follower);
         // What is tried again somebody chose before, and pushes of other apps may have left no room for that one.
-        let explains = |push: &&LastPush| Choice::is_made_by(&push.kind) && push.to.as_ref() == follower.release;
+        let explains = |push: &LastPush| Choice::is_made_by(&push.kind) && push.to.as_ref() == follower.release;
         let is_off =
             follower.release.is_some() && channel.release.is_some() && follower.release != channel.release.as_ref();
-        let last = match last.filter(explains) {
-            None if is_off => self.choice(&server.name, &rules.app).await?,
-            last => last.map(Choice::from),
+        let Some(last) = last.filter(explains) else {
+            let last = if is_off { self.choice(&server.name, &rules.app).await? } else { None };
+            let places = self.places(places, last.as_ref().and_then(|last| last.from.as_ref())).await?;
+            return Ok(follows(channel, &places, follower.release, is_dirty, last.as_ref()));
         };
-        Ok(follows(channel, places, follower.release, is_dirty, last.as_ref()))
+        Ok(follows(channel, places, follower.release, is_dirty, Some(&Choice::from(&last))))
+    }
+
+    /// The same places, and where a release stands of which nobody knew that it would be asked about.
+    async fn places<'a>(&self, places: &Places<'a>, release: Option<&ReleaseName>) -> Result<Places<'a>> {
+        let mut places = places.clone();
+        if let Some(release) = release {
+            let found = self.bucket.release(release).await;
+            let found =
+                found.with_context(|| format!("could not look up `{}`, which it had before", release.stem()))?;
+            if let Some(found) = found {
+                places.learn(&found.into());
+            }
+        }
+        Ok(places)
     }
 
     /// The last push that chose a release of an app for a server, as its history has it.
@@ -164,15 +178,15 @@ impl Watcher {
         )
     }
 
-    /// Pushes to followers all at once. They are read once more before there is a push: whoever else does the same may have been
-    /// faster.
+    /// Pushes to followers all at once, until the process is to end. They are read once more before there is a push: whoever else does
+    /// the same may have been faster.
     async fn push_at_once(
         &self,
         rules: &ChannelRules,
         (operator, kind): (&Operator, &PushKind),
         release: &Release,
         behind: &[Follower<'_>],
-        done: &mut Done,
+        (stop, done): (&watch::Receiver<bool>, &mut Done),
     ) -> Result<()> {
         let read =
             behind.iter().map(async |follower| (follower, push::read(&self.bucket, &follower.server.name).await));
@@ -195,7 +209,7 @@ impl Watcher {
             let just_read = JustRead { release: Some(release.clone()), seen };
             intents.push((Intent { server, app, from, to, kind: kind.clone() }, Some(just_read)));
         }
-        for result in carry_out(&self.bucket, operator, intents, |_, _| ()).await {
+        for result in carry_out_while(&self.bucket, operator, intents, || !*stop.borrow()).await {
             let server = result.intent.server;
             if result.result.is_ok() {
                 done.push = done.push.take().or(result.push);
@@ -251,6 +265,12 @@ impl Watcher {
         let judged = hold::judge_among(&fleet.holds, &server.name, app, who, operator.held, self.bucket.now());
         judged.err().map(|not_free| LeftAlone::Guarded(not_free.to_string()))
     }
+}
+
+/// The last push of the app to a follower, as far as its document still tells.
+pub(super) fn last_push(rules: &ChannelRules, follower: &Follower<'_>) -> Option<LastPush> {
+    let pushes = follower.server.document()?.metadata().pushes();
+    pushes.into_iter().find(|push| push.app == rules.app)
 }
 
 /// In which waves a push to these servers goes out, unless it goes to all at once. Who goes back goes back at once.

@@ -15,17 +15,23 @@ use super::outcome::{Done, Fate, Outcome};
 /// Channels of which is written at the same time.
 const AT_ONCE: usize = 16;
 
-/// Writes what a round saw, and each quarter of an hour that the watcher lives; what could not be written, in sentences.
-pub async fn record(bucket: &Bucket, host: &str, poll: Duration, outcomes: &[Outcome]) -> Vec<String> {
+/// Writes what a round saw; what could not be written, in sentences.
+pub async fn record(bucket: &Bucket, outcomes: &[Outcome]) -> Vec<String> {
     let states = outcomes.iter().map(async |outcome| {
         let Outcome { app, channel, .. } = outcome;
         let written = record_state(bucket, outcome).await;
         written.with_context(|| format!("could not record what this round saw of the channel `{channel}` of `{app}`"))
     });
     let states: Vec<_> = stream::iter(states).buffered(AT_ONCE).collect().await;
-    let report = report(bucket, host, poll).await.context("could not record that this watcher runs");
-    let failed = states.into_iter().chain([report]).filter_map(Result::err);
-    failed.map(|error| console::safe(&format!("{error:#}"))).collect()
+    states.into_iter().filter_map(Result::err).map(|error| console::safe(&format!("{error:#}"))).collect()
+}
+
+/// Writes, as a round begins, that the watcher lives, each quarter of an hour: however long the round takes, somebody watches.
+///
+/// # Errors
+/// When it could not be written, which harms nothing.
+pub async fn report(bucket: &Bucket, host: &str, poll: Duration) -> Result<()> {
+    write_report(bucket, host, poll).await.context("could not record that this watcher runs")
 }
 
 async fn record_state(bucket: &Bucket, outcome: &Outcome) -> Result<(), Error> {
@@ -38,7 +44,7 @@ async fn record_state(bucket: &Bucket, outcome: &Outcome) -> Result<(), Error> {
     unless_raced(bucket.write_channel_state(&state, seen).await)
 }
 
-async fn report(bucket: &Bucket, host: &str, poll: Duration) -> Result<()> {
+async fn write_report(bucket: &Bucket, host: &str, poll: Duration) -> Result<()> {
     let host: ServerName = host.parse()?;
     let (seen, last) = bucket.watcher(&host).await?.unzip();
     let (now, poll_seconds) = (bucket.now(), poll.as_secs());

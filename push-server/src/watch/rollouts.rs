@@ -203,7 +203,8 @@ impl Watcher {
         stop: &watch::Receiver<bool>,
     ) -> Result<(Rollout, Option<String>)> {
         let name = format!("push watch of {}", self.who.name);
-        let driver = Driver { name, policy: self.policy.clone(), poke: self.poke.clone() };
+        let (policy, poke) = (self.policy.clone(), self.poke.clone());
+        let driver = Driver { name, policy, poke, stop: Some(stop.clone()) };
         let reader = rollouts.readers.entry(id.clone()).or_default();
         loop {
             let (generation, rollout) = self.reread(id).await?;

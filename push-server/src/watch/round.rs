@@ -35,7 +35,7 @@ use super::{
     fetches::{Fetches, Late, PATIENCE},
     mirror::{FetchError, Mirror},
     outcome::{Diverged, Done, Fate, Outcome},
-    pushing::Seen,
+    pushing::{Seen, last_push},
     rollouts::{CARRIED_ON_EVERY, Looked, Rollouts},
     watcher::{Fleet, Watcher, cut},
 };
@@ -92,9 +92,14 @@ impl Watcher {
                 _ = stop.wait_for(|stop| *stop) => break,
             };
             mirrors.extend(there);
+            let is_late = Instant::now() >= end;
             let is_there = |rules: &&ChannelRules| rules.repos().all(|repo| mirrors.contains_key(repo));
             let is_new = |rules: &&ChannelRules| !outcomes.iter().any(|outcome: &Outcome| outcome.is_of(rules));
-            let ready: Vec<&ChannelRules> = channels.iter().filter(is_there).filter(is_new).collect();
+            // What comes through the channel before goes by what that saw in this round, unless its repository takes too long.
+            let is_awaited = |rules: &ChannelRules| rules.repos().any(|repo| awaited.contains(repo));
+            let is_next = |rules: &&ChannelRules| is_late || !self.policy.before(rules).any(is_awaited);
+            let ready = channels.iter().filter(is_there).filter(is_new).filter(is_next);
+            let ready: Vec<&ChannelRules> = ready.collect();
             let more = async {
                 rollouts.read(&self.bucket).await?;
                 for going in self.carry_on(rollouts, &stop).await {
@@ -111,7 +116,7 @@ impl Watcher {
                     outcomes.extend(ready.iter().map(|rules| Outcome::of(rules, Err(anyhow!("{error:#}")))));
                 }
             }
-            if awaited.is_empty() || *stop.borrow() || (!only && Instant::now() >= end) {
+            if awaited.is_empty() || *stop.borrow() || (!only && is_late) {
                 break;
             }
         }
@@ -169,9 +174,12 @@ impl Watcher {
                     match self.channel(rules, &mirrors, &fleet, looked, (rollouts, stop), &mut went_to).await {
                         // Another watcher, mostly: what it has done by now is looked at once more.
                         Err(error) if error.is::<Raced>() => {
-                            rollouts.read(&self.bucket).await?;
-                            fleet = self.read().await?;
-                            self.channel(rules, &mirrors, &fleet, looked, (rollouts, stop), &mut went_to).await
+                            let again = async {
+                                rollouts.read(&self.bucket).await?;
+                                fleet = self.read().await?;
+                                self.channel(rules, &mirrors, &fleet, looked, (rollouts, stop), &mut went_to).await
+                            };
+                            again.await
                         }
                         result => result,
                     }
@@ -337,9 +345,12 @@ impl Watcher {
         let of_followers = followers.iter().filter_map(|follower| follower.release);
         let on_their_way = from.iter().flat_map(|from| &from.history).map(|entry| &entry.release);
         let concerned: BTreeSet<&ReleaseName> = of_followers.chain(on_their_way).collect();
+        let pushes = followers.iter().filter_map(|follower| last_push(rules, follower)).collect::<Vec<_>>();
+        let remembered = pushes.iter().filter_map(|push| push.from.as_ref()).chain(concerned.iter().copied());
         let through = |from: &Channel| soaked(from, follow::soak(rules), self.bucket.now());
         let only = rules.from.is_some().then(|| from.map(through).unwrap_or_default());
-        let (mut furthest, mut dirty) = (Furthest::on(line, &fleet.rejected, only).of(channel), BTreeSet::new());
+        let furthest = Furthest::on(line, &fleet.rejected, only);
+        let (mut furthest, mut dirty) = (furthest.of(channel, remembered.cloned().collect()), BTreeSet::new());
         let unlisted = || format!("could not list the releases of `{}`", rules.app);
         while let Some(release) = builds.try_next().await.with_context(unlisted)? {
             let is_dirty = release.facts.as_ref().is_some_and(|facts| facts.dirty);

@@ -97,7 +97,7 @@ async fn step(web: &Web, name: &str, id: &PushId) -> Result<Option<Box<Rollout>>
     let Some((generation, rollout)) = known.and_then(|known| Some((known.generation, known.rollout.known()?))) else {
         return Ok(None);
     };
-    let driver = Driver { name: name.to_owned(), policy: web.policy(), poke: web.poke.clone() };
+    let driver = Driver { name: name.to_owned(), policy: web.policy(), poke: web.poke.clone(), stop: None };
     let held = held(rollout, &snapshot.holds, bucket.now())?;
     let read: (Generation, Rollout) = (generation, (**rollout).clone());
     match driver.step(bucket, read, &snapshot.servers, &held, snapshot.halt.is_some()).await? {

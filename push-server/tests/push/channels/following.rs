@@ -236,6 +236,37 @@ async fn a_release_that_a_follower_rolled_back_goes_no_further() {
 const RELEASES: usize = 20;
 
 #[tokio::test]
+async fn after_a_refusal_nothing_is_pushed_backwards_to_servers_that_run_the_release_well() {
+    let (mut channels, commits, one) = Channels::following(&["web-1", "web-2"], ["one", "two"]).await;
+    channels.round();
+    let web = r#"[{ App: "web", Repo: "REPO", Servers: ["web-*"] }]"#;
+    channels.configure(web, r#"Groups: { prod: { Servers: ["web-2"], AppNames: ["api"] } }"#);
+    let two = channels.release(&commits[1]).await;
+    let said = channels.round();
+    assert!(said.contains("web-2: left alone: ") && said.contains("does not allow `web` on `web-2`"), "{said}");
+    report(&channels, "web-1", &two.to_string(), "converged");
+    channels.round();
+    let before = channels.objects();
+    channels.round();
+    assert_eq!(channels.objects(), before, "neither is it tried again, nor is anything taken back");
+    assert_eq!((channels.document("web-1"), channels.document("web-2")), (only(&two), only(&one)));
+    // Allowed, it goes there, and the agent goes back.
+    channels.configure(web, "");
+    channels.round();
+    report(&channels, "web-2", &two.to_string(), "quarantined");
+    let pushes = channels.json("pushes")["pushes"].as_array().unwrap().len();
+    for _ in 0..2 {
+        channels.round();
+    }
+    // Nor does anybody's word against the release take it from a server.
+    ok(&channels.push(&format!("reject {two} -m CVE")));
+    channels.round();
+    assert_eq!(channels.channel()["rolled_back"][0]["release"], json!(two));
+    assert_eq!((channels.document("web-1"), channels.document("web-2")), (only(&two), only(&two)));
+    assert_eq!(channels.json("pushes")["pushes"].as_array().unwrap().len(), pushes, "no push was made");
+}
+
+#[tokio::test]
 async fn a_release_that_a_follower_rolled_back_before_the_channel_moved_goes_no_further_either() {
     let (mut channels, commits, one) = Channels::following(&["web-1", "web-2"], ["one", "two"]).await;
     channels.round();
@@ -292,6 +323,33 @@ async fn who_took_a_server_over_is_found_in_its_history_when_its_document_no_lon
         assert!(said.contains(&format!("{server}: left alone: taken over: rollback by dev@")), "{said}");
         assert_eq!(channels.document(server)[0], json!(one));
     }
+}
+
+#[tokio::test]
+async fn who_goes_behind_a_release_that_was_promoted_takes_the_server_over() {
+    let messages = ["one", "two", "three", "four"];
+    let (mut channels, commits, _) = Channels::following(&["web-1", "web-2", "web-3"], messages).await;
+    let two = channels.release(&commits[1]).await;
+    channels.git("switch --quiet --create side");
+    let built = channels.commit("built");
+    channels.git("switch --quiet main");
+    // It stands where it landed, and no server has it any more when that is asked.
+    let promoted = channels.promoted(&built, &commits[2]).await;
+    channels.round();
+    assert_eq!(channels.document("web-1"), only(&promoted));
+    for server in ["web-1", "web-2"] {
+        ok(&channels.push(&format!("deploy {two} {server} -m slow")));
+    }
+    // Written by hand, as it was: only the history tells now.
+    let document = channels.fixture.path("server/web-2.json");
+    std::fs::write(&document, std::fs::read(&document).unwrap()).unwrap();
+    let four = channels.release(&commits[3]).await;
+    let said = channels.round();
+    for server in ["web-1", "web-2"] {
+        assert!(said.contains(&format!("{server}: left alone: taken over: deploy by dev@")), "{said}");
+        assert_eq!(channels.document(server), only(&two));
+    }
+    assert_eq!(channels.document("web-3"), only(&four));
 }
 
 #[tokio::test]

@@ -3,10 +3,20 @@
 use std::{
     net::TcpListener,
     process::{Child, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
+use axum::{
+    Router,
+    http::{StatusCode, Uri},
+};
+
 use super::{Channels, only};
+use crate::{ok, text};
 
 /// The longest that is waited for what is to come: less than a fetch may take.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -39,7 +49,7 @@ fn hanging() -> (TcpListener, String) {
     (listener, channel)
 }
 
-fn until(what: &str, is_so: impl Fn() -> bool) {
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !is_so() {
         assert!(begun.elapsed() < PATIENCE, "not in time: {what}");
@@ -116,4 +126,80 @@ async fn a_release_goes_on_when_its_time_on_the_channel_before_is_over_whenever_
         until("it has gone through beta", || channels.document("web-1") == only(&two));
         assert!(watcher.waits());
     }
+}
+
+/// Beta and prod, which is behind it, with the repository of beta elsewhere.
+fn beta_in(repo: &str) -> String {
+    format!(
+        r#"[{{ App: "web", Channel: "beta", Repo: "{repo}", Servers: ["beta-*"] }},
+            {{ App: "web", Repo: "REPO", Servers: ["web-*"], From: "beta" }}]"#
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_goes_by_what_the_one_before_it_sees_in_the_same_round_however_slow_its_repository_is() {
+    let (mut channels, commits, one) = Channels::following(&["web-1"], ["one", "two"]).await;
+    channels.server("beta-1", &one);
+    channels.git("update-server-info");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (url, directory) = (format!("http://{}/.git", listener.local_addr().unwrap()), channels.repo());
+    let is_first = Arc::new(AtomicBool::new(true));
+    let answer = move |uri: Uri| {
+        let (path, is_first) = (directory.join(uri.path().trim_start_matches('/')), is_first.clone());
+        async move {
+            // Longer than a round waits before it looks at what is there.
+            let delay = if is_first.swap(false, Ordering::Relaxed) { 3 } else { 0 };
+            tokio::time::sleep(Duration::from_secs(delay)).await;
+            std::fs::read(path).map_err(|_| StatusCode::NOT_FOUND)
+        }
+    };
+    tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await.unwrap() });
+    channels.configure(&beta_in("REPO"), "");
+    let two = channels.release(&commits[1]).await;
+    channels.round();
+    super::following::report(&channels, "beta-1", &two.to_string(), "converged");
+    // Both files have been copied before, but for the new address of the one.
+    channels.configure(&beta_in(&url), "");
+    let mut watcher = Watcher::start(&channels, "watch --once");
+    until("the round ends", || watcher.0.try_wait().unwrap().is_some());
+    assert_eq!(channels.document("web-1"), only(&two), "one round brought it through beta");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_repository_of_the_channel_before_hangs_followers_of_those_behind_are_written() {
+    let (mut channels, commits, _) = Channels::following(&["web-1"], ["one", "two"]).await;
+    let two = channels.release(&commits[1]).await;
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    channels.configure(&beta_in(&format!("http://{}/web.git", listener.local_addr().unwrap())), "");
+    ok(&channels.push(&format!("channel set {two} --skip-soak -m hotfix")));
+    let mut watcher = Watcher::start(&channels, "watch --once");
+    until("what a person pointed to", || channels.document("web-1") == only(&two));
+    assert!(watcher.waits(), "the one round there is waits for the repository");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn that_a_watcher_lives_is_told_as_its_first_round_begins() {
+    let channels = Channels::new("").await;
+    let (_listener, api) = hanging();
+    channels.configure(&format!("[{api}]"), "");
+    let _watcher = Watcher::start(&channels, "watch --poll 1h");
+    until("it says so", || !text(&channels.push("channel list")).contains("no `push watch` has reported"));
+    assert!(!channels.fixture.path("channel-state").exists(), "the round goes on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_that_is_added_to_the_file_is_followed_without_a_restart() {
+    let (mut channels, commits, _) = Channels::following(&["web-1"], ["one", "two", "three"]).await;
+    let api = r#"[{ App: "api", Repo: "REPO" }]"#;
+    channels.configure(api, "");
+    let mut watcher = Watcher::start(&channels, "watch --poll 1s");
+    until("the first round", || channels.fixture.path("channel-state/api/prod.json").exists());
+    let two = channels.release(&commits[1]).await;
+    channels.configure(r#"[{ App: "api", Repo: "REPO" }, { App: "web", Repo: "REPO", Servers: ["web-*"] }]"#, "");
+    until("the new channel's release", || channels.document("web-1") == only(&two));
+    // With a mistake in it, the file counts as it was.
+    std::fs::write(channels.elsewhere.path().join("rules"), "{ Channels: [").unwrap();
+    let three = channels.release(&commits[2]).await;
+    until("what came after the mistake", || channels.document("web-1") == only(&three));
+    assert!(watcher.waits());
 }
