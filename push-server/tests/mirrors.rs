@@ -237,21 +237,68 @@ async fn half_a_history_is_refused() {
     assert!(error.to_string().contains("shallow"), "{error}");
 }
 
+/// A program that leaves a trace, and where.
+fn tracing(directory: &Path) -> (PathBuf, PathBuf) {
+    let (script, proof) = (directory.join("script"), directory.join("ran"));
+    fs::write(&script, format!("#!/bin/sh\n: > '{}'\n", proof.display())).unwrap();
+    assert!(Command::new("chmod").arg("+x").arg(&script).status().unwrap().success());
+    (script, proof)
+}
+
 #[tokio::test]
 async fn nothing_runs_that_a_mirror_names() {
     let repo = Repo::new();
     repo.commit();
     let mirrors = repo.mirrors();
     main_line(&mirrors, &repo.url()).await;
-    let proof = repo.0.path().join("ran");
-    let script = repo.mirror().join("hooks/reference-transaction");
-    fs::create_dir_all(script.parent().unwrap()).unwrap();
-    fs::write(&script, format!("#!/bin/sh\n: > {}\n", proof.display())).unwrap();
-    assert!(Command::new("chmod").arg("+x").arg(&script).status().unwrap().success());
-    git(&repo.mirror(), &["update-ref", "refs/heads/x", "main"]);
-    fs::remove_file(&proof).expect("otherwise, git runs it");
+    let (script, proof) = tracing(repo.0.path());
+    let (mirror, url) = (repo.mirror(), repo.url());
+    let ran = |what: &str| fs::remove_file(&proof).unwrap_or_else(|_| panic!("otherwise, git runs {what}"));
+    for hooks in [mirror.join("hooks"), repo.0.path().join("elsewhere")] {
+        fs::create_dir_all(&hooks).unwrap();
+        for hook in ["reference-transaction", "post-update", "pre-push", "pre-auto-gc", "post-index-change"] {
+            fs::copy(&script, hooks.join(hook)).unwrap();
+        }
+        git(&mirror, &["update-ref", "refs/heads/x", "main"]);
+        ran("a hook");
+        git(&mirror, &["config", "core.hooksPath", repo.0.path().join("elsewhere").to_str().unwrap()]);
+    }
+    git(&mirror, &["config", "core.fsmonitor", script.to_str().unwrap()]);
+    let mut status = Command::new("git");
+    status.arg("--git-dir").arg(&mirror).arg("--work-tree").arg(repo.path()).arg("status").stdout(Stdio::null());
+    assert!(status.status().unwrap().success());
+    ran("what it asks what has changed");
     repo.commit();
-    assert_eq!(main_line(&mirrors, &repo.url()).await.len(), 2);
+    assert_eq!(main_line(&mirrors, &url).await.len(), 2);
+    assert!(!proof.exists());
+    // Another address for the repository, which is a command.
+    git(&mirror, &["config", &format!("url.ext::{} .insteadOf", script.display()), url.as_str()]);
+    let mut fetch = Command::new("git");
+    fetch.arg("--git-dir").arg(&mirror).args(["fetch", url.as_str()]).env("GIT_ALLOW_PROTOCOL", "ext");
+    assert!(!fetch.stderr(Stdio::null()).status().unwrap().success());
+    ran("the command");
+    let error = mirrors.fetch(&url).await.unwrap_err().to_string();
+    assert!(error.contains("transport 'ext' not allowed"), "{error}");
+    assert!(!proof.exists());
+}
+
+#[tokio::test]
+async fn a_repository_that_wants_a_password_is_refused_and_nobody_is_asked() {
+    let repo = Repo::new();
+    let (script, proof) = tracing(repo.0.path());
+    let (listener, url) = listen().await;
+    let who = [("www-authenticate", "Basic realm=\"x\"")];
+    let answer = move || async move { (StatusCode::UNAUTHORIZED, who) };
+    tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await.unwrap() });
+    let mut asking = tokio::process::Command::new("git");
+    asking.args(["ls-remote", url.as_str()]).env("SSH_ASKPASS", &script).stderr(Stdio::null());
+    assert!(!tokio::time::timeout(PATIENCE, asking.status()).await.unwrap().unwrap().success());
+    fs::remove_file(&proof).expect("otherwise, git asks");
+    let mut watch = watching(&repo, &url);
+    let watch = watch.env("SSH_ASKPASS", &script).env_remove("GIT_ASKPASS").output();
+    let output = tokio::time::timeout(PATIENCE, watch).await.unwrap().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("terminal prompts disabled"), "{said}");
     assert!(!proof.exists());
 }
 
@@ -345,23 +392,23 @@ async fn locks_that_a_killed_git_left_are_removed() {
 }
 
 /// A watcher with the same mirrors, and one channel on the repository.
-fn another_process(repo: &Repo, url: &RepoUrl) -> tokio::process::Child {
+fn watching(repo: &Repo, url: &RepoUrl) -> tokio::process::Command {
     let (bucket, rules) = (repo.0.path().join("bucket"), repo.0.path().join("rules"));
     // Others read it meanwhile.
     if !rules.exists() {
         fs::create_dir_all(&bucket).unwrap();
         fs::write(&rules, format!("{{ Channels: [{{ App: 'web', Repo: '{url}' }}] }}")).unwrap();
     }
-    tokio::process::Command::new(env!("CARGO_BIN_EXE_push"))
-        .args(["watch", "--once", "--mirrors"])
-        .arg(repo.directory())
-        .env("PUSH_BUCKET", format!("file://{}", bucket.display()))
-        .env("PUSH_CONFIG", &rules)
-        // What a git that started it would have it know.
-        .envs([("GIT_DIR", "/nonexistent"), ("GIT_OBJECT_DIRECTORY", "/nonexistent")])
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap()
+    let mut watch = tokio::process::Command::new(env!("CARGO_BIN_EXE_push"));
+    watch.args(["watch", "--once", "--mirrors"]).arg(repo.directory());
+    watch.env("PUSH_BUCKET", format!("file://{}", bucket.display())).env("PUSH_CONFIG", &rules).kill_on_drop(true);
+    watch
+}
+
+fn another_process(repo: &Repo, url: &RepoUrl) -> tokio::process::Child {
+    // What a git that started it would have it know.
+    let of_git = [("GIT_DIR", "/nonexistent"), ("GIT_OBJECT_DIRECTORY", "/nonexistent")];
+    watching(repo, url).envs(of_git).spawn().unwrap()
 }
 
 #[tokio::test]

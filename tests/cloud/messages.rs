@@ -41,7 +41,7 @@ pub(crate) struct Watching {
 }
 
 /// Waits until something is so.
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !is_so() {
         assert!(begun.elapsed() < Duration::from_mins(1), "waited a minute in vain: {what}");
@@ -63,12 +63,12 @@ impl World {
         world
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("file://{}", self.repo.directory().display())
     }
 
     /// Writes the policy file: the channel of `web`, and what else is said.
-    fn configure(&self, more: &str) {
+    pub(crate) fn configure(&self, more: &str) {
         let url = self.url();
         let rules = format!(r#"{{ Channels: [{{ App: "web", Repo: "{url}", Servers: ["web-*"] }}, {more}] }}"#);
         std::fs::write(self.directory.path().join("rules"), rules).expect("a file");
@@ -79,10 +79,15 @@ impl World {
         self.built += 1;
         self.repo.write("version", &self.built.to_string()).expect("a file");
         self.repo.commit("next").expect("a commit");
+        self.release_of("web").await
+    }
+
+    /// A release of an app, of the newest commit.
+    pub(crate) async fn release_of(&self, app: &str) -> ReleaseName {
         let mut git = Command::new("git");
         let output = git.arg("-C").arg(self.repo.directory()).args(["rev-parse", "HEAD"]).output().expect("git runs");
         let commit = String::from_utf8(output.stdout).expect("a commit");
-        let name = format!("web/web:dev@build-1:2026-11-20T19:05:{:02}Z:{}.deb", self.built, commit.trim());
+        let name = format!("{app}/{app}:dev@build-1:2026-11-20T19:05:{:02}Z:{}.deb", self.built, commit.trim());
         let name: ReleaseName = name.parse().expect("a release name");
         let deb = self.directory.path().join("deb");
         std::fs::write(&deb, "deb").expect("a file");
@@ -91,9 +96,9 @@ impl World {
         name
     }
 
-    /// Whether the server should have this release.
+    /// Whether the first server of its app should have this release.
     async fn has(&self, release: &ReleaseName) -> bool {
-        let path = "server/web-1.json".parse().expect("a path");
+        let path = format!("server/{}-1.json", release.app()).parse().expect("a path");
         let document = self.bucket.get(&path, 1000).await.expect("an answer").expect("a document");
         String::from_utf8_lossy(&document.content).contains(release.stem())
     }
@@ -132,7 +137,7 @@ impl World {
     }
 
     /// A watcher that has done its first round.
-    fn watch_with(&self, poll: &str, environment: &[(&str, &str)]) -> Watching {
+    pub(crate) fn watch_with(&self, poll: &str, environment: &[(&str, &str)]) -> Watching {
         let bin = self.directory.path().join("bin");
         std::fs::create_dir_all(&bin).expect("a directory");
         let counted = format!(
@@ -169,12 +174,16 @@ impl World {
 impl Watching {
     /// How many messages had this result.
     fn messages(&self, result: &str) -> usize {
+        self.value(&format!("push_watch_messages_total{{result=\"{result}\"}}"))
+    }
+
+    /// What `/metrics` has of a series.
+    pub(crate) fn value(&self, series: &str) -> usize {
         let mut stream = TcpStream::connect(&self.address).expect("it listens");
         write!(stream, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("a request");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer");
-        let series = format!("push_watch_messages_total{{result=\"{result}\"}} ");
-        let line = answer.lines().find_map(|line| line.strip_prefix(&series));
+        let line = answer.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         line.unwrap_or_else(|| panic!("no {series}: {answer}")).parse().expect("a number")
     }
 

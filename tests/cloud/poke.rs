@@ -9,6 +9,8 @@ use harness::{
     metadata::FakeMetadata,
 };
 
+use crate::messages::{World, until};
+
 const ZONE: &str = "europe-west1-b";
 
 fn release(app: &str) -> ReleaseName {
@@ -188,4 +190,30 @@ async fn what_never_gets_well_is_given_up() {
     let error = poke(&poker(&compute, None), &["web-1"]).await["web-1"].clone().expect_err("it never works");
     assert!(error.contains("status 503"), "{error}");
     assert!(compute.asked(Verb::Set) < 20, "{}", compute.asked(Verb::Set));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_watcher_pushes_pokes_as_what_a_person_pushes_does() {
+    let (mut world, compute) = (World::new().await, FakeCompute::start().await);
+    compute.add(ZONE, "web-1");
+    let (endpoint, pubsub) = (compute.endpoint(), world.pubsub.host().to_owned());
+    let _watching = world.watch_with(
+        "1s",
+        &[
+            ("PUBSUB_EMULATOR_HOST", pubsub.as_str()),
+            ("PUSH_GCE_PROJECT", "acme-prod"),
+            ("PUSH_COMPUTE_ENDPOINT", endpoint.as_str()),
+            ("PUSH_COMPUTE_CREDENTIALS", "anonymous"),
+        ],
+    );
+    for _ in 0..2 {
+        let release = world.release().await;
+        world.until_it_has(&release).await;
+        let is_poked = || pushrev(&compute, ZONE, "web-1").is_some_and(|value| value.starts_with(release.stem()));
+        until("it is poked", is_poked);
+    }
+    // Whoever cannot be poked has it with the next poll.
+    compute.fail_next(Verb::Set, 1, Fault::Status(403, "forbidden", None));
+    let release = world.release().await;
+    world.until_it_has(&release).await;
 }

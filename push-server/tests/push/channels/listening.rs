@@ -93,10 +93,14 @@ async fn every_series_is_there_with_0_before_the_first_round_ends_and_who_is_not
             let series = format!("push_watch_{name}{{app=\"{app}\",channel=\"prod\"}} 0\n");
             assert!(metrics.contains(&series), "{series}{metrics}");
         }
-        for state in ["there", "pushed", "left-alone", "failed"] {
+        for state in ["there", "pushed", "waits", "left-alone", "failed"] {
             let series = format!("push_watch_followers{{app=\"{app}\",channel=\"prod\",state=\"{state}\"}} 0\n");
             assert!(metrics.contains(&series), "{series}{metrics}");
         }
+    }
+    for result in ["accepted", "unmerged", "foreign", "undecodable", "oversized"] {
+        let series = format!("push_watch_messages_total{{result=\"{result}\"}} 0\n");
+        assert!(metrics.contains(&series), "{series}{metrics}");
     }
     // Nothing has ended the round.
     watching.until("push_watch_round_age_seconds", |age| age >= 1);

@@ -1,6 +1,7 @@
 //! Channels, with the real command and a real repository.
 
 mod commands;
+mod counting;
 mod deciding;
 mod following;
 mod going_on;

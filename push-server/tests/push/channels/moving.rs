@@ -1,39 +1,7 @@
-//! Where a channel moves, and where it doesn't.
-
-use serde_json::json;
+//! Where a channel moves, and where it doesn't; `tests/cloud/moving.rs` has what both backends are asked.
 
 use super::{Channels, only, stem};
 use crate::{failed, ok};
-
-#[tokio::test]
-async fn in_whatever_order_builds_finish_a_channel_moves_forward() {
-    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
-        let mut channels = Channels::new("").await;
-        let commits = ["one", "two", "three"].map(|message| channels.commit(message));
-        let first = channels.release(&commits[0]).await;
-        channels.server("web-1", &first);
-        channels.round();
-        let (mut places, mut last) = (vec![0], first.clone());
-        for at in order.into_iter().chain(order) {
-            let release = channels.release(&commits[at]).await;
-            let said = channels.round();
-            if places.last() < Some(&at) {
-                assert!(said.contains(&format!("moved to {}", stem(&release))), "{order:?}: {said}");
-                places.push(at);
-                last = release;
-            } else {
-                assert!(!said.contains("moved"), "{order:?}: {said}");
-            }
-            assert_eq!(channels.document("web-1"), only(&last));
-        }
-        let channel = channels.channel();
-        assert_eq!(channel["release"], json!(last));
-        let history = channel["history"].as_array().unwrap();
-        let moved: Vec<&str> = history.iter().rev().map(|entry| entry["release"].as_str().unwrap()).collect();
-        assert_eq!(moved.len(), places.len(), "{order:?}: {moved:?}");
-        assert!(moved.iter().zip(&places).all(|(name, place)| name.contains(&commits[*place])), "{order:?}: {moved:?}");
-    }
-}
 
 #[tokio::test]
 async fn a_side_branch_moves_nothing_before_it_is_merged() {
@@ -138,38 +106,6 @@ async fn a_branch_that_was_rewritten_or_is_gone_moves_nothing() {
     let newer = channels.release(&newer).await;
     channels.round();
     assert_eq!(channels.document("web-1"), only(&newer));
-}
-
-#[tokio::test]
-async fn what_a_person_rolls_back_stays_until_they_resume_it() {
-    let (mut channels, commits, one) = Channels::following(&["web-1", "web-2"], ["one", "two", "three"]).await;
-    channels.round();
-    let two = channels.release(&commits[1]).await;
-    channels.round();
-    let said = ok(&channels.push("channel rollback web -m slow"));
-    assert!(said.contains(&format!("{} → {}", stem(&two), stem(&one))) && said.contains("frozen: slow"), "{said}");
-    // Going back is no halted push.
-    ok(&channels.push("halt -m migration"));
-    channels.round();
-    assert_eq!((channels.document("web-1"), channels.document("web-2")), (only(&one), only(&one)));
-    ok(&channels.push("halt --lift"));
-    let pushes = channels.json("pushes");
-    assert_eq!(
-        (&pushes["pushes"][0]["kind"], &pushes["pushes"][0]["why"]),
-        (&json!("rollback"), &json!("channel prod: built 1"))
-    );
-    let three = channels.release(&commits[2]).await;
-    let said = channels.round();
-    assert!(said.contains("stays, and would otherwise move to") && said.contains(&stem(&three)), "{said}");
-    assert_eq!(channels.document("web-1"), only(&one));
-    ok(&channels.push("channel resume web -m mended"));
-    // Forward again is a push like any other, though the channel was further once.
-    ok(&channels.push("halt -m migration"));
-    assert!(channels.round().contains("halted all pushes"));
-    assert_eq!(channels.document("web-1"), only(&one));
-    ok(&channels.push("halt --lift"));
-    channels.round();
-    assert_eq!((channels.document("web-1"), channels.document("web-2")), (only(&three), only(&three)));
 }
 
 #[tokio::test]
