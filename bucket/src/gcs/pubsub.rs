@@ -20,8 +20,12 @@ const MAX_ANSWER: usize = 16 << 20;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Google answers an empty pull after some 90 seconds.
+/// How long Google takes, about, to answer a pull for which there is no message.
+const EMPTY_PULL: Duration = Duration::from_secs(90);
+
+/// Longer than that: else every pull without a message would be a failure.
 const PULL_TIMEOUT: Duration = Duration::from_mins(2);
+const _: () = assert!(PULL_TIMEOUT.as_secs() > EMPTY_PULL.as_secs());
 
 /// A subscription, from which messages are pulled.
 #[derive(Debug)]
