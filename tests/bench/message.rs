@@ -1,4 +1,4 @@
-//! From the upload of a release to the document of its follower, by a message to `push watch`.
+//! From the upload of a release, its own time too, to the document of its follower, by a message to `push watch`.
 
 use std::{
     fs,
@@ -75,8 +75,8 @@ async fn measure(push: &Path) -> Result<Vec<f64>> {
         let tip = Command::new("git").arg("--git-dir").arg(&repository).args(["rev-parse", "main"]).output()?;
         let release: ReleaseName = name(0, String::from_utf8(tip.stdout)?.trim())?;
         let deb = SourceFile::read(&path("deb"))?;
-        bucket.upload_release(&release, &deb, &metadata(&release)?, &|_| ()).await?;
         let begun = Instant::now();
+        bucket.upload_release(&release, &deb, &metadata(&release)?, &|_| ()).await?;
         pubsub.publish(&Announcement::of_upload(release.app()), &[]);
         let document = "server/web-1.json".parse()?;
         loop {
