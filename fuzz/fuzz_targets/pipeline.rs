@@ -15,7 +15,7 @@ fuzz_target!(|text: &str| {
     match read(config.as_bytes(), &known, |_| Ok(variants.as_bytes().to_vec())) {
         Err(problems) => {
             assert!(!problems.is_empty());
-            assert!(problems.iter().all(|problem| !problem.text.is_empty()));
+            assert!(problems.iter().all(|problem| !problem.text.is_empty() && problem.place.line > 0));
         }
         Ok(checked) => {
             for pipeline in &checked.pipelines.pipelines {

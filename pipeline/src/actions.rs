@@ -6,7 +6,7 @@ use bucket::ChannelName;
 use serde::{Serialize, Serializer};
 
 use crate::{
-    fields::{Fields, command, duration, list, name, number, path, template, text, truth},
+    fields::{Fields, command, duration, list, name, number, path, some, template, text, truth, wanted},
     image::{self, Image},
     problem::{Place, Problems},
     stage::SETUP,
@@ -209,7 +209,7 @@ pub(crate) fn build(node: &Node, problems: &mut Problems) -> Option<Build> {
 pub(crate) fn run(node: &Node, problems: &mut Problems) -> Option<Run> {
     let mut run = Run { place: node.place, arguments: Vec::new(), env: BTreeMap::new(), tail: 0 };
     if let Value::Text(_) = node.value {
-        return truth(node, "`run`", problems)?.then_some(run);
+        return wanted(node, "`run`", problems).then_some(run);
     }
     let mut fields = Fields::of(node, "`run`", problems);
     if let Some(arguments) = fields.take("arguments") {
@@ -254,7 +254,7 @@ pub(crate) fn variables<'a, T>(
 
 /// A list of paths, or of maps.
 pub(crate) fn copies(node: &Node, own: &str, problems: &mut Problems) -> Vec<Copy> {
-    list(node, "`copy`", problems).iter().filter_map(|node| copy(node, own, problems)).collect()
+    some(node, "`copy`", problems).iter().filter_map(|node| copy(node, own, problems)).collect()
 }
 
 fn copy(node: &Node, own: &str, problems: &mut Problems) -> Option<Copy> {
@@ -270,9 +270,10 @@ fn copy(node: &Node, own: &str, problems: &mut Problems) -> Option<Copy> {
     if source.is_none() {
         problems.add(node.place, "an entry of `copy` lacks `source`");
     }
-    let source = source.flatten()?;
-    let from = from.unwrap_or_else(|| Some(own.to_owned()))?;
-    let destination = destination.unwrap_or_else(|| Some(source.clone()))?;
+    // What can be checked of one with a mistake in it is checked all the same.
+    let source = source.flatten().unwrap_or_else(|| ".".to_owned());
+    let from = from.flatten().unwrap_or_else(|| own.to_owned());
+    let destination = destination.flatten().unwrap_or_else(|| source.clone());
     Some(Copy { place: node.place, source, from, destination, archive })
 }
 
@@ -308,7 +309,7 @@ impl Published {
     }
 
     fn add_files(&mut self, node: &Node, own: &str, problems: &mut Problems) {
-        let files = list(node, "the files", problems);
+        let files = some(node, "the list of files", problems);
         self.files.extend(files.iter().filter_map(|node| file(node, own, true, problems)));
     }
 }
@@ -316,8 +317,8 @@ impl Published {
 /// A map, or in the older spelling a list.
 pub(crate) fn publish(node: &Node, own: &str, problems: &mut Problems) -> Published {
     let mut published = Published::default();
-    if let Value::List(items) = &node.value {
-        for node in items {
+    if let Value::List(_) = &node.value {
+        for node in some(node, "`publish`", problems) {
             let mut fields = Fields::of(node, "an entry of `publish`", problems);
             let kind = fields.take("type").and_then(|kind| text(kind, "`type`", problems));
             let mut known = vec!["type"];
@@ -363,7 +364,11 @@ pub(crate) fn publish(node: &Node, own: &str, problems: &mut Problems) -> Publis
     if let Some(files) = fields.take("files") {
         published.add_files(files, own, problems);
     }
-    let says_nothing = matches!(&node.value, Value::Map(entries) if entries.is_empty());
+    let says_nothing = match &node.value {
+        Value::Nothing => true,
+        Value::Map(entries) => entries.is_empty(),
+        _ => false,
+    };
     if says_nothing {
         problems.add(
             node.place,
@@ -376,13 +381,13 @@ pub(crate) fn publish(node: &Node, own: &str, problems: &mut Problems) -> Publis
 
 fn package(written: &Node, fields: &mut Fields, problems: &mut Problems) -> Option<Publish> {
     let place = written.place;
-    let note = fields.take("note").map(|note| template(note, "`note`", problems));
-    let note = note.unwrap_or_else(|| Some(Template::of_value(Some(SETUP), "note", place)));
+    let note = fields.take("note").and_then(|note| template(note, "`note`", problems));
+    let note = note.unwrap_or_else(|| Template::of_value(Some(SETUP), "note", place));
     let Some(package) = fields.take("name") else {
         problems.add(place, "a package lacks `name`: that of a package in release.toml");
         return None;
     };
-    Some(Publish { place, package: text(package, "the name of a package", problems)?.to_owned(), note: note? })
+    Some(Publish { place, package: text(package, "the name of a package", problems)?.to_owned(), note })
 }
 
 /// A map; in the older spelling a list of one.
@@ -398,20 +403,23 @@ pub(crate) fn deploy(node: &Node, problems: &mut Problems) -> Option<Deploy> {
     let place = node.place;
     let server = fields.take("server").map(|server| template(server, "`server`", problems));
     let release = fields.take("release").map(|release| template(release, "`release`", problems));
-    let test = fields.take("test").map(|test| command(test, "`test`", problems)).unwrap_or_default();
-    let wait = fields.take("wait").map_or(Some(USUAL_WAIT), |wait| duration(wait, "`wait`", problems));
-    let charts = "there are no charts: `server` names the server that the release is tried on, and `test` a command";
-    fields.end(&["server", "release", "test", "wait"], &[("chart", charts)], problems);
+    // Without arguments it is what it is when nothing is said.
+    let test = fields.take("test").filter(|test| test.value != Value::List(Vec::new()));
+    let test = test.map(|test| command(test, "`test`", problems)).unwrap_or_default();
+    let wait = fields.take("wait").and_then(|wait| duration(wait, "`wait`", problems)).unwrap_or(USUAL_WAIT);
+    fields.end(&["server", "release", "test", "wait"], &[], problems);
     if server.is_none() {
         problems.add(place, "`deploy` lacks `server`: on which the release is tried");
     }
-    let release = release.unwrap_or_else(|| Some(Template::of_value(None, "release", place)));
-    Some(Deploy { place, server: server.flatten()?, release: release?, test, wait: wait? })
+    // What can be checked of one with a mistake in it is checked all the same: which it is seems to turn out when it is its turn.
+    let later = || Template::of_value(Some(SETUP), "note", place);
+    let release = release.map_or_else(|| Template::of_value(None, "release", place), |said| said.unwrap_or_else(later));
+    Some(Deploy { place, server: server.flatten().unwrap_or_else(later), release, test, wait })
 }
 
 /// A list of maps.
 pub(crate) fn channels(node: &Node, problems: &mut Problems) -> Vec<ChannelMove> {
-    list(node, "`channel`", problems).iter().filter_map(|node| channel(node, problems)).collect()
+    some(node, "`channel`", problems).iter().filter_map(|node| channel(node, problems)).collect()
 }
 
 fn channel(node: &Node, problems: &mut Problems) -> Option<ChannelMove> {
@@ -441,6 +449,9 @@ pub(crate) fn exports(node: &Node, problems: &mut Problems) -> Vec<Export> {
         problems.add(node.place, format!("`exports` is a map of names and values, not {}", node.kind()));
         return Vec::new();
     };
+    if entries.is_empty() {
+        problems.add(node.place, "`exports` is empty, which means nothing: leave it out");
+    }
     let mut exports = Vec::new();
     for (key, value) in entries {
         // What stands before the last dot is the stage.

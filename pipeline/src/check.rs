@@ -10,9 +10,9 @@ use serde::Serialize;
 
 use crate::{
     actions::{Action, Copy, Export},
-    config::{self, Pipeline, Pipelines},
+    config::{self, Hidden, Pipeline, Pipelines},
     image,
-    problem::{Place, Problem, Problems, hint},
+    problem::{Place, Problem, Problems, hint, known, listed},
     stage::{SETUP, SETUP_VALUES, Stage},
     template::Template,
     trial::{self, Tried},
@@ -88,12 +88,13 @@ pub fn read(
     mut file: impl FnMut(&str) -> Result<Vec<u8>, String>,
 ) -> Result<Checked, Vec<Problem>> {
     let mut problems = Problems::of(FILE);
-    let Some((pipelines, disordered)) = config::read(config, &mut problems) else { return Err(problems.into_found()) };
+    let Some((pipelines, hidden)) = config::read(config, &mut problems) else { return Err(problems.into_found()) };
     let (mut warnings, mut others, mut doubtful) = (Problems::of(FILE), Vec::new(), Vec::new());
-    let mut files: BTreeMap<&str, Option<Variants>> = BTreeMap::new();
+    let mut files: BTreeMap<&str, Option<Read>> = BTreeMap::new();
     let mut of_pipelines = BTreeMap::new();
-    for pipeline in &pipelines.pipelines {
-        let of_it = if pipeline.stages.iter().any(|stage| stage.variant().is_some()) {
+    for (pipeline, hidden) in pipelines.pipelines.iter().zip(&hidden) {
+        let builds = pipeline.stages.iter().any(|stage| stage.variant().is_some());
+        let of_it = if builds && !pipeline.variants.is_empty() {
             let read = files.entry(&pipeline.variants).or_insert_with(|| {
                 let path = format!("{DIRECTORY}/{}", pipeline.variants);
                 match file(&path) {
@@ -104,7 +105,7 @@ pub fn read(
                         let mistakes = problems.into_found();
                         let is_right = mistakes.is_empty();
                         others.extend(mistakes);
-                        variants.filter(|_| is_right)
+                        variants.map(|variants| Read { variants, is_right })
                     }
                     Err(reason) => {
                         let text =
@@ -118,9 +119,8 @@ pub fn read(
         } else {
             None
         };
-        let is_ordered = !disordered.contains(&pipeline.name);
-        Checking { pipeline, known, is_ordered }.check(of_it, &mut problems, &mut warnings);
-        of_pipelines.extend(of_it.map(|variants| (pipeline.name.clone(), variants.clone())));
+        Checking { pipeline, known, hidden }.check(of_it, &mut problems, &mut warnings);
+        of_pipelines.extend(of_it.map(|read| (pipeline.name.clone(), read.variants.clone())));
     }
     image::check_twice(&pipelines.pipelines, known.project, &mut problems);
     let mut found = problems.into_found();
@@ -133,16 +133,22 @@ pub fn read(
     }
 }
 
-/// A pipeline that is checked.
+/// A file of variants.
+struct Read {
+    variants: Variants,
+    /// Whether nothing is wrong with it: else only their names are sure.
+    is_right: bool,
+}
+
+/// A pipeline that is checked. What isn't seen of it since a mistake hides it is not said to be missing.
 struct Checking<'a> {
     pipeline: &'a Pipeline,
     known: &'a Known<'a>,
-    /// Whether it is known which stage follows which.
-    is_ordered: bool,
+    hidden: &'a Hidden,
 }
 
 impl Checking<'_> {
-    fn check(&self, variants: Option<&Variants>, problems: &mut Problems, warnings: &mut Problems) {
+    fn check(&self, read: Option<&Read>, problems: &mut Problems, warnings: &mut Problems) {
         let Pipeline { name, directory, .. } = self.pipeline;
         if Path::new(directory) != Path::new(".") {
             let reason = match (self.known.leads)(directory) {
@@ -158,11 +164,15 @@ impl Checking<'_> {
             }
         }
         for (nth, stage) in self.pipeline.stages.iter().enumerate() {
-            if let Some(variants) = variants {
-                check_variant(stage, variants, problems);
+            if let Some(read) = read {
+                check_variant(stage, read, problems);
             }
             for image in stage.images() {
-                image::check(image, stage, (self.known.project, variants), problems);
+                image::check_called(image, self.known.project, problems);
+                if !self.is_unclear(nth, &["build"]) {
+                    let variants = read.filter(|read| read.is_right).map(|read| &read.variants);
+                    image::check_made(image, stage, variants, problems);
+                }
             }
             let mut given = BTreeSet::new();
             for action in &stage.actions {
@@ -190,10 +200,15 @@ impl Checking<'_> {
                 }
                 given.extend(action.gives());
             }
-            if self.is_ordered {
+            if self.hidden.is_ordered {
                 self.check_release(nth, problems, warnings);
             }
         }
+    }
+
+    /// Whether a stage may have one of these actions, and a mistake hides it.
+    fn is_unclear(&self, nth: usize, actions: &[&str]) -> bool {
+        self.hidden.unclear[nth].iter().any(|unclear| actions.contains(unclear))
     }
 
     fn check_action(&self, nth: usize, action: &Action, problems: &mut Problems) {
@@ -203,8 +218,8 @@ impl Checking<'_> {
         }
         let check_app = |app: &str, place: Place, problems: &mut Problems| {
             if !self.known.packages.contains(&app) {
-                let near = hint(app, self.known.packages);
-                problems.add(place, format!("release.toml has no package `{}`{near}", console::cut(app, 80)));
+                let known = known(app, self.known.packages);
+                problems.add(place, format!("release.toml has no package `{}`{known}", console::cut(app, 80)));
             }
         };
         match action {
@@ -224,7 +239,7 @@ impl Checking<'_> {
                     }
                 }
             }
-            Action::Run(run) if stage.variant().is_none() => {
+            Action::Run(run) if stage.variant().is_none() && !self.is_unclear(nth, &["build"]) => {
                 let text = format!("`run` in `{}` has nothing to run: `build` says of which variant", stage.name);
                 problems.add(run.place, text);
             }
@@ -270,13 +285,17 @@ impl Checking<'_> {
     /// Whether a value can be read where it is written.
     fn check_value(&self, (nth, action): (usize, &Action), of: Option<&str>, name: &str) -> Result<(), String> {
         let stage = &self.pipeline.stages[nth];
-        let unknown = |of: &str, known: &[&str]| {
-            let (near, known) =
-                (hint(name, known), if known.is_empty() { "nothing".to_owned() } else { console::quoted(known) });
-            Err(format!("`{of}` gives no `{name}`{near}; it gives {known}"))
+        let unknown = |of: &str, at: Option<usize>, known: &[&str]| {
+            if at.is_some_and(|at| !self.hidden.unclear[at].is_empty()) {
+                return Ok(());
+            }
+            let given = if known.is_empty() { "nothing".to_owned() } else { listed(known) };
+            Err(format!("`{of}` gives no `{name}`{}; it gives {given}", hint(name, known)))
         };
-        match of.filter(|of| *of != stage.name) {
-            None => {
+        match of {
+            Some(SETUP) if SETUP_VALUES.contains(&name) => Ok(()),
+            Some(SETUP) => unknown(SETUP, None, &SETUP_VALUES),
+            of if of.is_none_or(|of| of == stage.name) => {
                 let given: Vec<(&str, usize)> = stage.gives().collect();
                 match given.iter().find(|(given, _)| *given == name) {
                     Some((_, by)) if *by < action.nth() => Ok(()),
@@ -289,32 +308,31 @@ impl Checking<'_> {
                     }
                     None => {
                         let before = given.iter().filter(|(_, by)| *by < action.nth()).map(|(given, _)| *given);
-                        unknown(&stage.name, &before.collect::<Vec<_>>())
+                        unknown(&stage.name, Some(nth), &before.collect::<Vec<_>>())
                     }
                 }
             }
-            Some(SETUP) if SETUP_VALUES.contains(&name) => Ok(()),
-            Some(SETUP) => unknown(SETUP, &SETUP_VALUES),
-            Some(of) => {
-                let other = self.check_follows(nth, of, &format!("`{of}.{name}`"))?;
-                let given: Vec<&str> = other.gives().map(|(given, _)| given).collect();
-                if given.contains(&name) { Ok(()) } else { unknown(of, &given) }
+            of => {
+                let of = of.unwrap_or_default();
+                let at = self.check_follows(nth, of, &format!("`{of}.{name}`"))?;
+                let given: Vec<&str> = self.pipeline.stages[at].gives().map(|(given, _)| given).collect();
+                if given.contains(&name) { Ok(()) } else { unknown(of, Some(at), &given) }
             }
         }
     }
 
-    /// Whether a stage follows another one, which it takes something from.
-    fn check_follows(&self, nth: usize, of: &str, what: &str) -> Result<&Stage, String> {
+    /// Whether a stage follows another one, which it takes something from: the place of that.
+    fn check_follows(&self, nth: usize, of: &str, what: &str) -> Result<usize, String> {
         let (stages, stage) = (&self.pipeline.stages, &self.pipeline.stages[nth].name);
         let Some(at) = stages.iter().position(|stage| stage.name == of) else {
             let names: Vec<&str> = stages.iter().map(|stage| stage.name.as_str()).collect();
-            return Err(format!("there is no stage `{}`{}", console::cut(of, 80), hint(of, &names)));
+            return Err(format!("there is no stage `{}`{}", console::cut(of, 80), known(of, &names)));
         };
-        if self.is_ordered && !self.pipeline.order.before(nth).contains(&at) {
+        if self.hidden.is_ordered && !self.pipeline.order.before(nth).contains(&at) {
             let what = if what.starts_with('`') { what.to_owned() } else { format!("{what} `{of}`") };
             return Err(format!("cannot read {what} in `{stage}`: `{stage}` does not follow `{of}`"));
         }
-        Ok(&stages[at])
+        Ok(at)
     }
 
     /// Whether what is released was tested, and what a channel is moved to was tried.
@@ -336,7 +354,8 @@ impl Checking<'_> {
                 }
                 Action::Image(image) if !is_tested => warnings.add(image.place, format!("an image {untested}")),
                 Action::Channel(moves) => {
-                    for one in moves {
+                    // Of an app that there isn't it is said what there is.
+                    for one in moves.iter().filter(|one| self.known.packages.contains(&one.app.as_str())) {
                         let publishes = |at: &usize| {
                             let of_it =
                                 |action: &Action| matches!(action, Action::Publish(made) if made.package == one.app);
@@ -353,13 +372,17 @@ impl Checking<'_> {
                             };
                             stages[*at].actions.iter().any(tries_it)
                         };
+                        let is_hidden = |actions: &[&str]| before.iter().any(|at| self.is_unclear(*at, actions));
                         if !before.iter().any(publishes) {
+                            if is_hidden(&["publish"]) {
+                                continue;
+                            }
                             let text = format!(
                                 "the channel `{}` of `{}` is moved to nothing: let a `publish` of `{}` come first",
                                 one.channel, one.app, one.app
                             );
                             problems.add(one.place, text);
-                        } else if !before.iter().any(tries) {
+                        } else if !before.iter().any(tries) && !is_hidden(&["publish", "deploy", "exports"]) {
                             let text = format!(
                                 "the channel `{}` of `{}` is moved to what was tried on no server: let a `deploy` of what is \
                                  published of `{}` come first",
@@ -390,16 +413,16 @@ fn place(action: &Action, stage: &Stage) -> Place {
     }
 }
 
-fn check_variant(stage: &Stage, variants: &Variants, problems: &mut Problems) {
+fn check_variant(stage: &Stage, Read { variants, is_right }: &Read, problems: &mut Problems) {
     let Some(build) = stage.variant() else { return };
     let Some(variant) = variants.get(&build.variant) else {
         let names: Vec<&str> = variants.keys().map(String::as_str).collect();
-        let text = format!("there is no variant `{}`{}", build.variant, hint(&build.variant, &names));
+        let text = format!("there is no variant `{}`{}", build.variant, known(&build.variant, &names));
         problems.add(build.place, text);
         return;
     };
     let runs = stage.actions.iter().find_map(|action| if let Action::Run(run) = action { Some(run) } else { None });
-    if let Some(run) = runs.filter(|_| variant.entrypoint.is_empty()) {
+    if let Some(run) = runs.filter(|_| *is_right && variant.entrypoint.is_empty()) {
         problems.add(run.place, format!("the variant `{}` has no `entrypoint` to run", build.variant));
     }
 }

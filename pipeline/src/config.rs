@@ -1,17 +1,17 @@
 //! The file itself: several pipelines, each with its stages.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use crate::{
     actions::{Action, Publish},
     execution::{Order, order},
-    fields::{Fields, list, number, path},
-    problem::{Place, Problems, hint},
-    stage::{Stage, stage},
+    fields::{Fields, number, path, some},
+    problem::{Place, Problems, known},
+    stage::{Stage, Unclear, stage},
     template::{Template, check_name},
-    yaml::{self, Node, Value},
+    yaml::{self, Key, Node, Value},
 };
 
 /// Most stages at once that a file may ask for.
@@ -36,7 +36,7 @@ pub struct Pipeline {
     pub name: String,
     /// Where its commands run, below the root of the repository.
     pub directory: String,
-    /// The file of its variants, below `.pipeline/`.
+    /// The file of its variants, below `.pipeline/`; empty if a mistake hides which one that is.
     pub variants: String,
     /// Its stages, in the order of the file.
     pub stages: Vec<Stage>,
@@ -48,25 +48,23 @@ pub struct Pipeline {
 const KEYS: [&str; 2] = ["concurrency", "pipelines"];
 const PIPELINE_KEYS: [&str; 5] = ["directory", "variants", "blubberfile", "execution", "stages"];
 
-/// Keys that others have, and what to use here.
-const ELSEWHERE: [(&str, &str); 3] = [
-    (
-        "notify",
-        "the exit status, `--json` and `--junit` tell what became of a run, and whatever CI there is tells people",
-    ),
-    ("fetch_options", "a stage has a copy of the whole commit"),
-    ("helmConfig", "there are no charts: `deploy: { server: NAME }` tries a release on a server"),
-];
+/// What a mistake hides of a pipeline.
+pub(crate) struct Hidden {
+    /// Whether its order is what the file says.
+    pub(crate) is_ordered: bool,
+    /// Of each of its stages.
+    pub(crate) unclear: Vec<Unclear>,
+}
 
-/// What a file says, and which of its pipelines have no order: the mistake in it is among the problems.
-pub(crate) fn read(content: &[u8], problems: &mut Problems) -> Option<(Pipelines, BTreeSet<String>)> {
+/// What a file says, as far as it can be read, and what mistakes hide of each pipeline.
+pub(crate) fn read(content: &[u8], problems: &mut Problems) -> Option<(Pipelines, Vec<Hidden>)> {
     let node = yaml::read(content, problems)?;
     let mut fields = Fields::of(&node, "the file", problems);
     let concurrency = fields.take("concurrency");
     let concurrency = concurrency.and_then(|node| number(node, "`concurrency`", (1, MAX_CONCURRENCY), problems));
     let pipelines = fields.take("pipelines");
     let place = fields.place();
-    fields.end(&KEYS, &ELSEWHERE, problems);
+    fields.end(&KEYS, &[], problems);
     let Some(pipelines) = pipelines else {
         problems.add(place, "the file lacks `pipelines`");
         return None;
@@ -78,24 +76,16 @@ pub(crate) fn read(content: &[u8], problems: &mut Problems) -> Option<(Pipelines
     if entries.is_empty() {
         problems.add(pipelines.place, "`pipelines` is empty");
     }
-    let (mut found, mut disordered) = (Vec::new(), BTreeSet::new());
-    for (key, node) in entries {
-        if let Err(reason) = check_name(&key.name) {
-            let name = console::cut(&key.name, 80);
-            problems.add(key.place, format!("a pipeline cannot be called `{name}`: {reason}"));
-            continue;
-        }
-        let (pipeline, is_ordered) = pipeline(&key.name, key.place, node, problems);
-        if !is_ordered {
-            disordered.insert(pipeline.name.clone());
-        }
-        found.push(pipeline);
-    }
-    Some((Pipelines { concurrency, pipelines: found }, disordered))
+    let (pipelines, hidden) = entries.iter().map(|(key, node)| pipeline(key, node, problems)).unzip();
+    Some((Pipelines { concurrency, pipelines }, hidden))
 }
 
-/// A pipeline, and whether its order is what the file says.
-fn pipeline(name: &str, place: Place, node: &Node, problems: &mut Problems) -> (Pipeline, bool) {
+/// A pipeline, and what mistakes hide of it.
+fn pipeline(key: &Key, node: &Node, problems: &mut Problems) -> (Pipeline, Hidden) {
+    let Key { place, name } = key;
+    let is_name = check_name(name).map_err(|reason| {
+        problems.add(*place, format!("a pipeline cannot be called `{}`: {reason}", console::cut(name, 80)));
+    });
     let mut fields = Fields::of(node, "a pipeline", problems);
     let directory = fields.take("directory").map(|node| path(node, "`directory`", problems));
     let variants = fields.take_key("variants");
@@ -106,38 +96,32 @@ fn pipeline(name: &str, place: Place, node: &Node, problems: &mut Problems) -> (
     let variants = variants.or(older).map(|(key, node)| path(node, &format!("`{}`", key.name), problems));
     let execution = fields.take("execution");
     let listed = fields.take("stages");
-    fields.end(&PIPELINE_KEYS, &ELSEWHERE, problems);
-    let before = problems.count();
-    let mut stages: Vec<Stage> = match listed {
-        Some(listed) => list(listed, "`stages`", problems).iter().filter_map(|node| stage(node, problems)).collect(),
-        None => usual(name, place),
+    fields.end(&PIPELINE_KEYS, &[], problems);
+    let (stages, unclear): (Vec<Stage>, Vec<Unclear>) = match listed {
+        Some(listed) => some(listed, "`stages`", problems).iter().map(|node| stage(node, problems)).unzip(),
+        None => usual(name, *place).into_iter().map(|stage| (stage, Unclear::new())).unzip(),
     };
-    if stages.is_empty() && problems.count() == before {
-        problems.add(listed.map_or(place, |listed| listed.place), "`stages` is empty");
-    }
-    let mut seen: BTreeMap<String, Place> = BTreeMap::new();
-    stages.retain(|stage| {
-        if let Some(first) = seen.get(&stage.name) {
+    let mut seen: BTreeMap<&str, Place> = BTreeMap::new();
+    // One without a name was reported already.
+    for stage in stages.iter().filter(|stage| !stage.name.is_empty()) {
+        if let Some(first) = seen.get(stage.name.as_str()) {
             let text = format!("there are two stages `{}`, the first in line {}", stage.name, first.line);
             problems.add(stage.place, text);
-            return false;
         }
-        seen.insert(stage.name.clone(), stage.place);
-        true
-    });
-    // A stage that can't be read is missing: that the order names it says nothing new.
-    let is_whole = problems.count() == before;
-    let found = if is_whole { order(execution, &stages, problems) } else { None };
-    let is_ordered = found.is_some();
+        seen.entry(&stage.name).or_insert(stage.place);
+    }
+    let found = order(execution, &stages, problems);
+    let hidden = Hidden { is_ordered: found.is_some(), unclear };
+    let usual_variants = is_name.ok().map(|()| format!("{name}/variants.yaml"));
     let pipeline = Pipeline {
-        place,
-        name: name.to_owned(),
+        place: *place,
+        name: name.clone(),
         directory: directory.flatten().unwrap_or_else(|| ".".to_owned()),
-        variants: variants.flatten().unwrap_or_else(|| format!("{name}/variants.yaml")),
+        variants: variants.unwrap_or(usual_variants).unwrap_or_default(),
         order: found.unwrap_or_else(|| Order::chain(stages.len())),
         stages,
     };
-    (pipeline, is_ordered)
+    (pipeline, hidden)
 }
 
 /// Without stages of its own a pipeline tests, then releases.
@@ -158,8 +142,7 @@ impl Pipelines {
         let found = self.pipelines.iter().find(|pipeline| pipeline.name == name);
         found.ok_or_else(|| {
             let names: Vec<&str> = self.pipelines.iter().map(|pipeline| pipeline.name.as_str()).collect();
-            let (near, known) = (hint(name, &names), console::quoted(&names));
-            format!("there is no pipeline `{}`{near}; there are {known}", console::cut(name, 80))
+            format!("there is no pipeline `{}`{}", console::cut(name, 80), known(name, &names))
         })
     }
 }

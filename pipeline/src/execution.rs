@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::{
-    problem::{Problems, hint},
+    problem::{self, Problems},
     stage::{HIDDEN, Stage},
+    template::check_name,
     yaml::{Node, Value},
 };
 
@@ -71,6 +72,11 @@ impl Order {
     }
 }
 
+/// Whether a stage has a name by which `execution` can name it; of others that is said where they are written.
+fn can_be_named(name: &str) -> bool {
+    check_name(name).is_ok() && !HIDDEN.contains(&name)
+}
+
 /// What `execution` says of these stages: chains, if it is a list of lists, else sets, each after the one before; without it
 /// they run one after the other. `None`, with the reason among the problems, if that isn't an order.
 pub(crate) fn order(node: Option<&Node>, stages: &[Stage], problems: &mut Problems) -> Option<Order> {
@@ -81,9 +87,10 @@ pub(crate) fn order(node: Option<&Node>, stages: &[Stage], problems: &mut Proble
     };
     let mut known = true;
     let mut find = |node: &Node, problems: &mut Problems| {
-        let found = stage(node, stages, problems);
-        known &= found.is_some();
-        found
+        stage(node, stages, problems).unwrap_or_else(|Unknown| {
+            known = false;
+            None
+        })
     };
     let mut after = vec![BTreeSet::new(); stages.len()];
     let mut reached: BTreeSet<usize> = BTreeSet::new();
@@ -111,8 +118,12 @@ pub(crate) fn order(node: Option<&Node>, stages: &[Stage], problems: &mut Proble
         }
     }
     for (nth, stage) in stages.iter().enumerate() {
-        if !reached.contains(&nth) {
-            let name = &stage.name;
+        let (name, first) = (&stage.name, stages.iter().position(|other| other.name == stage.name).unwrap_or(nth));
+        if first != nth {
+            // There are two of this name, which is a mistake already: what holds for one holds for the other.
+            let of_first = after[first].clone();
+            after[nth] = of_first;
+        } else if known && !reached.contains(&nth) && can_be_named(name) {
             problems.add(stage.place, format!("`{name}` is never reached: `execution` does not name it"));
         }
     }
@@ -125,23 +136,27 @@ pub(crate) fn order(node: Option<&Node>, stages: &[Stage], problems: &mut Proble
     known.then_some(order)
 }
 
-fn stage(node: &Node, stages: &[Stage], problems: &mut Problems) -> Option<usize> {
+/// That it isn't known which stage is meant.
+struct Unknown;
+
+/// The stage that is named, or else meant: one of a name that is nearly the same. `None` for one that is always there.
+fn stage(node: &Node, stages: &[Stage], problems: &mut Problems) -> Result<Option<usize>, Unknown> {
     let Value::Text(name) = &node.value else {
         problems.add(node.place, format!("`execution` names stages, and this is {}", node.kind()));
-        return None;
+        return Err(Unknown);
     };
-    let found = stages.iter().position(|stage| stage.name == *name);
-    if found.is_none() {
-        let shown = console::cut(name, 80);
-        let text = if HIDDEN.contains(&name.as_str()) {
-            format!("`{shown}` is always there, and is not named")
-        } else {
-            let names: Vec<&str> = stages.iter().map(|stage| stage.name.as_str()).collect();
-            format!("`{shown}` is none of `stages`{}", hint(name, &names))
-        };
-        problems.add(node.place, text);
+    let at = |name: &str| stages.iter().position(|stage| stage.name == name);
+    if let Some(found) = at(name) {
+        return Ok(Some(found));
     }
-    found
+    let shown = console::cut(name, 80);
+    if HIDDEN.contains(&name.as_str()) {
+        problems.add(node.place, format!("`{shown}` is always there, and is not named"));
+        return Ok(None);
+    }
+    let names: Vec<&str> = stages.iter().map(|stage| stage.name.as_str()).collect();
+    problems.add(node.place, format!("`{shown}` is none of `stages`{}", problem::known(name, &names)));
+    console::nearest(name, &names).and_then(at).map(Some).ok_or(Unknown)
 }
 
 #[cfg(test)]

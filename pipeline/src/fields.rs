@@ -8,6 +8,24 @@ use crate::{
     yaml::{Key, Node, Value},
 };
 
+/// Keys that others have, and what to use here, wherever they are written.
+const ELSEWHERE: [(&str, &str); 9] = [
+    ("promote", "`channel: [{ app: APP, channel: prod }]` moves a channel to the release"),
+    ("image", "`publish: { image: true }` makes an image of the `root` of the variant that the stage builds"),
+    ("trigger", "whatever CI there is calls `release run PIPELINE`"),
+    ("chart", CHARTS),
+    ("helmConfig", CHARTS),
+    ("imagePullPolicy", "there are no images to pull"),
+    ("credentials", "`[pipeline] pass` in release.toml names the variables that stages may see"),
+    ("fetch_options", "a stage has a copy of the whole commit"),
+    (
+        "notify",
+        "the exit status, `--json` and `--junit` tell what became of a run, and whatever CI there is tells people",
+    ),
+];
+const CHARTS: &str =
+    "there are no charts: `deploy: { server: NAME }` tries a release on a server, and its `test` is a command";
+
 /// The entries of a map, of which each is taken once.
 pub(crate) struct Fields<'a> {
     place: Place,
@@ -44,19 +62,28 @@ impl<'a> Fields<'a> {
         Some(self.entries.remove(at))
     }
 
-    /// Reports what was not taken. `known` are all keys, and `elsewhere` says of keys that others have what to use instead.
-    pub(crate) fn end(self, known: &[&str], elsewhere: &[(&str, &str)], problems: &mut Problems) {
+    /// Reports what was not taken. `known` are all keys, and `elsewhere` says of keys that others have just here what to use
+    /// instead, beside [`ELSEWHERE`]. Gives the known keys that those may have been meant for that nobody knows.
+    pub(crate) fn end<'k>(
+        self,
+        known: &[&'k str],
+        elsewhere: &[(&str, &str)],
+        problems: &mut Problems,
+    ) -> Vec<&'k str> {
+        let mut meant = Vec::new();
         for (key, _) in self.entries {
-            let name = console::safe(&key.name);
-            let instead = elsewhere.iter().find(|(other, _)| *other == key.name);
+            let name = console::cut(&key.name, 80);
+            let instead = elsewhere.iter().chain(&ELSEWHERE).find(|(other, _)| *other == key.name);
             let text = if let Some((_, instead)) = instead {
                 format!("`{name}` is not known here: {instead}")
             } else {
-                let near = hint(&key.name, known);
-                format!("unknown key `{name}`{near}; known: {}", console::quoted(known))
+                let near = console::nearest(&key.name, known);
+                meant.extend(known.iter().filter(|known| near == Some(**known)));
+                format!("unknown key `{name}`{}; known: {}", hint(&key.name, known), console::quoted(known))
             };
             problems.add(key.place, text);
         }
+        meant
     }
 }
 
@@ -94,6 +121,15 @@ pub(crate) fn list<'a>(node: &'a Node, what: &str, problems: &mut Problems) -> &
     }
     problems.add(node.place, format!("{what} is a list, not {}", node.kind()));
     &[]
+}
+
+/// The items of a list that has some, as there is nothing that none of them would mean.
+pub(crate) fn some<'a>(node: &'a Node, what: &str, problems: &mut Problems) -> &'a [Node] {
+    let items = list(node, what, problems);
+    if matches!(&node.value, Value::List(items) if items.is_empty()) {
+        problems.add(node.place, format!("{what} is empty, which means nothing: leave it out"));
+    }
+    items
 }
 
 /// A command: its arguments, of which there is at least one.
@@ -151,6 +187,18 @@ pub(crate) fn truth(node: &Node, what: &str, problems: &mut Problems) -> Option<
             problems.add(node.place, format!("{what} is `true` or `false`, not `{}`", console::cut(other, 40)));
             None
         }
+    }
+}
+
+/// `true`, as `false` would mean nothing.
+pub(crate) fn wanted(node: &Node, what: &str, problems: &mut Problems) -> bool {
+    match truth(node, what, problems) {
+        Some(true) => true,
+        Some(false) => {
+            problems.add(node.place, format!("{what}: `false` means nothing: leave it out"));
+            false
+        }
+        None => false,
     }
 }
 

@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 
 use crate::{
     config::Pipeline,
-    fields::{Fields, leads_out, list, template, text, truth},
+    fields::{Fields, leads_out, list, template, text, wanted},
     problem::{Place, Problems},
     stage::{SETUP, Stage},
     template::{Piece, Template},
@@ -88,8 +88,8 @@ impl Image {
 /// `true`, or a map.
 pub(crate) fn image(node: &Node, problems: &mut Problems) -> Option<Image> {
     if let Value::Text(_) = node.value {
-        let is_wanted = truth(node, "`image`", problems)?;
         let nothing = Node { place: node.place, value: Value::Nothing };
+        let is_wanted = wanted(node, "`image`", problems);
         return is_wanted.then(|| of_fields(node.place, &mut Fields::of(&nothing, "", problems), problems))?;
     }
     let mut fields = Fields::of(node, "`image`", problems);
@@ -156,19 +156,18 @@ fn resolved(template: &Template, of_setup: impl Fn(&str) -> Option<String>) -> O
     template.pieces.iter().map(piece).collect()
 }
 
-/// What can be said against the image of a stage.
-pub(crate) fn check(
-    image: &Image,
-    stage: &Stage,
-    (project, variants): (Option<&str>, Option<&Variants>),
-    problems: &mut Problems,
-) {
+/// What can be said against how an image is called.
+pub(crate) fn check_called(image: &Image, project: Option<&str>, problems: &mut Problems) {
     if let Some(project) = project
         && let Some(name) = image.known_name(project)
         && let Err(reason) = check_image_name(&name, project)
     {
         problems.add(image.name.place, format!("an image cannot be called `{}`: {reason}", cut(&name, 80)));
     }
+}
+
+/// What can be said against what the image of a stage is made of.
+pub(crate) fn check_made(image: &Image, stage: &Stage, variants: Option<&Variants>, problems: &mut Problems) {
     let build = stage.variant();
     let variant = build.and_then(|build| variants?.get(&build.variant));
     match (build, variant, &image.from) {

@@ -1,8 +1,8 @@
 //! What is wrong with a file, and where.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
-/// A place in a file.
+/// A place in a file; the default is the file as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Place {
     /// The line, from 1.
@@ -22,10 +22,22 @@ pub struct Problem {
     pub text: String,
 }
 
+impl Problem {
+    /// Something that is wrong with a file as a whole.
+    pub fn of_file(file: &str, text: impl Into<String>) -> Self {
+        Self { file: file.to_owned(), place: Place::default(), text: text.into() }
+    }
+
+    /// The file, with the line and the column if it is of a place in it.
+    pub fn at(&self) -> String {
+        let Self { file, place: Place { line, column }, .. } = self;
+        if *line == 0 { file.clone() } else { format!("{file}:{line}:{column}") }
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { file, place: Place { line, column }, text } = self;
-        write!(f, "{file}:{line}:{column}: {text}")
+        write!(f, "{}: {}", self.at(), self.text)
     }
 }
 
@@ -58,6 +70,28 @@ impl Problems {
         self.found.dedup();
         self.found
     }
+}
+
+/// Most names that a message lists.
+const MAX_LISTED: usize = 20;
+
+/// Names in backticks; of very many the first, and how many more there are.
+pub(crate) fn listed<T: AsRef<str>>(names: &[T]) -> String {
+    let shown = console::quoted(&names[..names.len().min(MAX_LISTED)]);
+    match names.len().saturating_sub(MAX_LISTED) {
+        0 if names.is_empty() => "none".to_owned(),
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+/// The nearest of the names that there are, and which those are: the end of a sentence that there is no such thing.
+pub(crate) fn known<T: AsRef<str>>(word: &str, names: &[T]) -> String {
+    // What has no name, or that of another, is a mistake of its own.
+    let mut seen = BTreeSet::from([""]);
+    let names: Vec<&str> = names.iter().map(AsRef::as_ref).filter(|name| seen.insert(name)).collect();
+    let there = if names.is_empty() { "is" } else { "are" };
+    format!("{}; there {there} {}", hint(word, &names), listed(&names))
 }
 
 /// `; did you mean `x`?`, or nothing.

@@ -1,10 +1,15 @@
 //! A stage of a pipeline: a name, and what it does.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use crate::{
-    actions::{Action, Build, ChannelMove, Run, USUAL_CHANNEL, build, channels, copies, deploy, exports, publish, run},
-    fields::{Fields, name, truth},
+    actions::{
+        Action, Build, ChannelMove, Deploy, Published, Run, USUAL_CHANNEL, build, channels, copies, deploy, exports,
+        publish, run,
+    },
+    fields::{Fields, name, wanted},
     image::Image,
     problem::{Place, Problems},
     yaml::{Node, Value},
@@ -34,20 +39,6 @@ pub struct Stage {
 /// The keys of a stage, the older spellings last.
 const KEYS: [&str; 10] =
     ["name", "build", "run", "copy", "publish", "deploy", "channel", "exports", "variant", "testDeploy"];
-
-/// Keys that others have, and what to use here.
-const ELSEWHERE: [(&str, &str); 7] = [
-    ("promote", "`channel: [{ app: APP, channel: prod }]` moves a channel to the release"),
-    ("image", "`publish: { image: true }` makes an image of the `root` of the variant that the stage builds"),
-    ("trigger", "whatever CI there is calls `release run PIPELINE`"),
-    ("chart", "there are no charts: `deploy: { server: NAME }` tries a release on a server"),
-    ("imagePullPolicy", "there are no images to pull"),
-    ("credentials", "`[pipeline] pass` in release.toml names the variables that stages may see"),
-    (
-        "notify",
-        "the exit status, `--json` and `--junit` tell what became of a run, and whatever CI there is tells people",
-    ),
-];
 
 impl Stage {
     /// Builds and runs the variant of this name.
@@ -80,91 +71,146 @@ fn running(place: Place) -> Action {
     Action::Run(Run { place, arguments: Vec::new(), env: <_>::default(), tail: 0 })
 }
 
-/// A name alone, or a map.
-pub(crate) fn stage(node: &Node, problems: &mut Problems) -> Option<Stage> {
+/// The actions of a stage of which a mistake hides what they are: what isn't seen of them may be there.
+pub(crate) type Unclear = BTreeSet<&'static str>;
+
+/// Reads the actions of a stage.
+struct Reading<'a> {
+    problems: &'a mut Problems,
+    unclear: Unclear,
+}
+
+impl Reading<'_> {
+    /// What is read of an action, which is unclear if there is a mistake in it.
+    fn action<T>(&mut self, action: &'static str, read: impl FnOnce(&mut Problems) -> T) -> T {
+        let before = self.problems.count();
+        let found = read(self.problems);
+        if self.problems.count() > before {
+            self.unclear.insert(action);
+        }
+        found
+    }
+}
+
+/// A name alone, or a map. What is wrong with it is among the problems, and what can be read of it is there all the same.
+pub(crate) fn stage(node: &Node, problems: &mut Problems) -> (Stage, Unclear) {
     let place = node.place;
     if let Value::Text(_) = node.value {
-        return Some(Stage::of_variant(&stage_name(node, problems)?, place));
+        return (Stage::of_variant(&stage_name(node, problems), place), Unclear::new());
     }
     let mut fields = Fields::of(node, "a stage", problems);
-    let named = fields.take("name").map(|node| stage_name(node, problems));
-    if named.is_none() && matches!(node.value, Value::Map(_)) {
+    let named = fields.take("name");
+    if node.value == Value::Nothing {
+        problems.add(place, "a stage is a name or a map of keys, not nothing");
+    } else if named.is_none() && matches!(node.value, Value::Map(_)) {
         problems.add(place, "a stage lacks `name`");
     }
-    // What else is wrong with it is said all the same.
-    let own = named.clone().flatten().unwrap_or_default();
-    let mut actions: Vec<Action> = Vec::new();
+    let name = named.map(|node| stage_name(node, problems)).unwrap_or_default();
+    let mut reading = Reading { problems, unclear: Unclear::new() };
+    let mut actions = built_and_run(&mut fields, &mut reading);
 
-    let (building, variant) = (fields.take("build"), fields.take("variant"));
-    if let Some(node) = building {
-        actions.extend(build(node, problems).map(Action::Build));
+    let mut copied = fields.take("copy").map(|node| reading.action("copy", |problems| copies(node, &name, problems)));
+    let published = fields.take("publish").map(|node| reading.action("publish", |found| publish(node, &name, found)));
+    let Published { package, image, files } = published.unwrap_or_default();
+    if !files.is_empty() {
+        copied.get_or_insert_default().extend(files);
     }
-    if let Some(node) = fields.take("run") {
-        actions.extend(run(node, problems).map(Action::Run));
-    }
-    if let Some(node) = variant {
-        if building.is_some() {
-            problems.add(node.place, "`variant` is another spelling of `build` and `run: true`: leave one of them out");
-        } else if let Some(variant) = name(node, "a variant", problems) {
-            actions.insert(0, built(node.place, &variant));
-            if !actions.iter().any(|action| matches!(action, Action::Run(_))) {
-                actions.push(running(node.place));
-            }
-        }
-    }
-    let mut copied = fields.take("copy").map(|node| copies(node, &own, problems)).unwrap_or_default();
-    let published = fields.take("publish").map(|node| publish(node, &own, problems)).unwrap_or_default();
-    copied.extend(published.files);
-    let package = published.package.as_ref().map(|publish| publish.package.clone());
-    if !copied.is_empty() {
-        actions.push(Action::Copy(copied));
-    }
-    actions.extend(published.package.map(Action::Publish));
-    actions.extend(published.image.map(Action::Image));
+    actions.extend(copied.filter(|copied| !copied.is_empty()).map(Action::Copy));
+    let app = package.as_ref().map(|publish| publish.package.clone());
+    actions.extend(package.map(Action::Publish));
+    actions.extend(image.map(Action::Image));
 
-    let (trial, older) = (fields.take("deploy"), fields.take("testDeploy"));
-    let mut moves = Vec::new();
-    if let (Some(Node { value: Value::Map(_), .. }), Some(older)) = (trial, older) {
-        problems.add(older.place, "`testDeploy` is another spelling of `deploy`: leave one of them out");
-    }
-    match trial {
-        Some(node) if matches!(node.value, Value::Text(_)) => {
-            if truth(node, "`deploy`", problems) == Some(true) {
-                match package {
-                    Some(app) => moves.push(ChannelMove { place: node.place, app, channel: USUAL_CHANNEL.to_owned() }),
-                    None => problems.add(
-                        node.place,
-                        "`deploy: true` moves the channel `prod` to what the stage publishes, and this one publishes no package",
-                    ),
-                }
-            }
-            actions.extend(older.and_then(|node| deploy(node, problems)).map(Action::Deploy));
-        }
-        trial => actions.extend(trial.or(older).and_then(|node| deploy(node, problems)).map(Action::Deploy)),
-    }
+    let (trial, mut moves) = tried_and_moved(&mut fields, app, &mut reading);
+    actions.extend(trial.map(Action::Deploy));
     if let Some(node) = fields.take("channel") {
-        moves.extend(channels(node, problems));
+        moves.extend(reading.action("channel", |problems| channels(node, problems)));
     }
     if !moves.is_empty() {
         actions.push(Action::Channel(moves));
     }
     if let Some(node) = fields.take("exports") {
-        actions.push(Action::Exports(exports(node, problems)));
+        actions.push(Action::Exports(reading.action("exports", |problems| exports(node, problems))));
     }
-    fields.end(&KEYS, &ELSEWHERE, problems);
-    let name = named.flatten()?;
-    let says_nothing = matches!(&node.value, Value::Map(entries) if entries.len() == 1);
+    let Reading { problems, mut unclear } = reading;
+    let meant = fields.end(&KEYS, &[], problems);
+    unclear.extend(meant.into_iter().map(|key| match key {
+        "variant" => "build",
+        "testDeploy" => "deploy",
+        other => other,
+    }));
+    let says_nothing = matches!(&node.value, Value::Map(entries) if entries.len() == 1) && named.is_some();
     if says_nothing {
-        return Some(Stage::of_variant(&name, place));
+        return (Stage::of_variant(&name, place), Unclear::new());
     }
-    Some(Stage { place, name, actions })
+    (Stage { place, name, actions }, unclear)
 }
 
-fn stage_name(node: &Node, problems: &mut Problems) -> Option<String> {
-    let name = name(node, "a stage", problems)?;
-    if HIDDEN.contains(&name.as_str()) {
-        problems.add(node.place, format!("a stage cannot be called `{name}`: that one is always there"));
-        return None;
+/// `build` and `run`, or `variant`, which means both.
+fn built_and_run(fields: &mut Fields, reading: &mut Reading) -> Vec<Action> {
+    let (building, ran, variant) = (fields.take("build"), fields.take("run"), fields.take("variant"));
+    let mut actions = Vec::new();
+    if let Some(node) = building {
+        actions.extend(reading.action("build", |problems| build(node, problems)).map(Action::Build));
     }
-    Some(name)
+    if let Some(node) = variant {
+        if building.is_some() {
+            let text = "`variant` is another spelling of `build` and `run: true`: leave one of them out";
+            reading.problems.add(node.place, text);
+        } else {
+            let named = reading.action("build", |problems| name(node, "a variant", problems));
+            actions.extend(named.map(|variant| built(node.place, &variant)));
+        }
+    }
+    match (ran, variant) {
+        (Some(node), _) => actions.extend(reading.action("run", |problems| run(node, problems)).map(Action::Run)),
+        (None, Some(node)) if building.is_none() => actions.push(running(node.place)),
+        _ => {}
+    }
+    actions
+}
+
+/// `deploy`: a trial, as in `testDeploy`, or in the older spelling that the channel is moved to what the stage publishes of `app`.
+fn tried_and_moved(
+    fields: &mut Fields,
+    app: Option<String>,
+    reading: &mut Reading,
+) -> (Option<Deploy>, Vec<ChannelMove>) {
+    let (trial, older) = (fields.take("deploy"), fields.take("testDeploy"));
+    let Some(moving) = trial.filter(|node| matches!(node.value, Value::Text(_))) else {
+        if let (Some(_), Some(older)) = (trial, older) {
+            reading.problems.add(older.place, "`testDeploy` is another spelling of `deploy`: leave one of them out");
+        }
+        let trial = trial.or(older).and_then(|node| reading.action("deploy", |problems| deploy(node, problems)));
+        return (trial, Vec::new());
+    };
+    let mut moves = Vec::new();
+    if wanted(moving, "`deploy`", reading.problems) {
+        match app {
+            Some(app) => moves.push(ChannelMove { place: moving.place, app, channel: USUAL_CHANNEL.to_owned() }),
+            None if reading.unclear.contains("publish") => {}
+            None => reading.problems.add(
+                moving.place,
+                "`deploy: true` moves the channel `prod` to what the stage publishes, and this one publishes no package",
+            ),
+        }
+    }
+    (older.and_then(|node| reading.action("deploy", |problems| deploy(node, problems))), moves)
+}
+
+/// What a stage is called, also if it cannot be called so.
+fn stage_name(node: &Node, problems: &mut Problems) -> String {
+    match name(node, "the name of a stage", problems) {
+        Some(name) if HIDDEN.contains(&name.as_str()) => {
+            problems.add(node.place, format!("a stage cannot be called `{name}`: that one is always there"));
+            name
+        }
+        Some(name) => name,
+        None => {
+            if let Value::Text(written) = &node.value {
+                console::cut(written, 80)
+            } else {
+                String::new()
+            }
+        }
+    }
 }

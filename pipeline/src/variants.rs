@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use crate::{
     actions::variables,
     fields::{Fields, duration, list, name, path, text},
-    problem::{Place, Problems, hint},
+    problem::{Place, Problems, known},
     yaml::{self, Key, Node, Value},
 };
 
@@ -211,7 +211,7 @@ fn line_up<'a>(
             problems.add(*place, format!("variants include each other in a circle: {}", circle.join(" → ")));
         } else if !written.contains_key(included.as_str()) {
             let names: Vec<&str> = written.keys().copied().collect();
-            problems.add(*place, format!("there is no variant `{included}`{}", hint(included, &names)));
+            problems.add(*place, format!("there is no variant `{included}`{}", known(included, &names)));
         } else if !line.contains(&included.as_str()) {
             line_up(included, written, path, line, problems);
         }
@@ -302,7 +302,7 @@ mod tests {
         let expected = [
             "v:2:19: variants include each other in a circle: `b` → `a` → `b`",
             "v:3:19: variants include each other in a circle: `a` → `b` → `a`",
-            "v:3:22: there is no variant `tset`; did you mean `test`?",
+            "v:3:22: there is no variant `tset`; did you mean `test`?; there are `a`, `b`, `image`, `more`, `run`, `test`",
             "v:4:18: `build` is a list, not a text",
             "v:4:36: `entrypoint` is empty: it has at least the program",
             "v:4:47: a variable cannot be called `1A`: letters, digits and `_`, no digit first",

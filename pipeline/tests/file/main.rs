@@ -1,6 +1,8 @@
 //! Whole files: what they mean with every default filled in, and all that is said against them at once.
 
-use pipeline::{Action, Checked, Known, Leads, read};
+mod mistakes;
+
+use pipeline::{Action, Checked, Known, Leads, Pipelines, read};
 
 const PACKAGES: &[&str] = &["web", "serviceTwo"];
 const ALL: Known<'static> = Known {
@@ -30,51 +32,15 @@ fn stages(stages: &str) -> String {
 #[test]
 fn every_short_form_and_older_spelling_means_what_the_table_says() {
     let variants = ["test", "production", "phpunit", "mocha", "unit", "lint"];
-    let found = checked(include_str!("files/short.yaml"), &ALL, &variants).unwrap();
+    let found = checked(include_str!("../files/short.yaml"), &ALL, &variants).unwrap();
     let shown = serde_json::to_string_pretty(&found.pipelines).unwrap() + "\n";
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/files/short.json"), &shown).unwrap();
     }
-    assert_eq!(shown, include_str!("files/short.json"));
+    assert_eq!(shown, include_str!("../files/short.json"));
     assert_eq!(found.pipelines.find("web").map(|pipeline| pipeline.stages.len()), Ok(4));
     let missing = found.pipelines.find("wbe").unwrap_err();
     assert!(missing.contains("there is no pipeline `wbe`; did you mean `web`?"), "{missing}");
-}
-
-#[test]
-fn all_mistakes_are_said_at_once_each_with_its_place() {
-    let config = stages(
-        "      - { name: unit, build: tset, run: true }
-      - { name: setup, build: test }
-      - { name: candidate, bulid: production, publish: { package: { name: wbe } } }
-      - { name: lint, build: test, run: { arguments: ['${unit.outptu}', '${ .x }'] } }
-      - { name: staging, deploy: { release: '${candidate.release}', wait: soon } }
-      - { name: ship, promote: true, channel: [{ app: web, channel: pr od }] }
-      - { name: lint }
-      - { name: late, copy: [../x, { source: a, from: nowhere }] }
-",
-    );
-    let expected = [
-        ".pipeline/config.yaml:4:30: there is no variant `tset`; did you mean `test`?",
-        ".pipeline/config.yaml:5:17: a stage cannot be called `setup`: that one is always there",
-        ".pipeline/config.yaml:6:28: unknown key `bulid`; did you mean `build`?; known: `name`, `build`, `run`, `copy`, `publish`, \
-         `deploy`, `channel`, `exports`, `variant`, `testDeploy`",
-        ".pipeline/config.yaml:6:67: release.toml has no package `wbe`; did you mean `web`?",
-        ".pipeline/config.yaml:7:55: `unit` gives no `outptu`; did you mean `output`?; it gives `buildDirectory`, `output`",
-        ".pipeline/config.yaml:7:73: `${ .x }` is no value: write `${stage.name}`, `${.name}` or `${stage.name|default}`, without \
-         spaces; only what has no dot stays as it is",
-        ".pipeline/config.yaml:8:34: `deploy` lacks `server`: on which the release is tried",
-        ".pipeline/config.yaml:8:75: `wait` cannot be `soon`: write a duration as in `90s`, `5m` or `1h30m`",
-        ".pipeline/config.yaml:9:23: `promote` is not known here: `channel: [{ app: APP, channel: prod }]` moves a channel to the \
-         release",
-        ".pipeline/config.yaml:9:69: invalid channel name `pr od`: it has the character ` `",
-        ".pipeline/config.yaml:10:9: there are two stages `lint`, the first in line 7",
-        ".pipeline/config.yaml:11:30: a path cannot be `../x`: it leads out by `..`",
-        ".pipeline/config.yaml:11:36: there is no stage `nowhere`",
-    ];
-    let found = checked(&config, &ALL, &["test", "production"]).unwrap_err();
-    let found: Vec<&str> = found.iter().map(String::as_str).collect();
-    assert_eq!(found, expected);
 }
 
 #[test]
@@ -267,27 +233,8 @@ fn what_is_allowed_is_asked_of_the_pipelines_that_are_to_run() {
 }
 
 #[test]
-fn variants_that_cannot_be_read_are_said_with_their_file() {
-    let config = stages("      - { name: unit, build: test, run: true }\n");
-    let said = |file: Result<&str, &str>| {
-        let read = read(config.as_bytes(), &ALL, |path| {
-            assert_eq!(path, ".pipeline/web/variants.yaml");
-            file.map(|file| file.as_bytes().to_vec()).map_err(str::to_owned)
-        });
-        read.unwrap_err().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-    };
-    let missing = said(Err("is missing"));
-    let expected = ".pipeline/config.yaml:2:3: `.pipeline/web/variants.yaml`, which says how the variants of `web` are built, is missing";
-    assert_eq!(missing, expected);
-    let broken = said(Ok("variants: [a"));
-    assert!(broken.starts_with(".pipeline/web/variants.yaml:2:1:") && broken.contains("this is not YAML"), "{broken}");
-    let without = said(Ok("variants: { test: {} }"));
-    assert_eq!(without, ".pipeline/config.yaml:4:41: the variant `test` has no `entrypoint` to run");
-}
-
-#[test]
 fn the_example_of_the_page_is_right() {
-    let page = include_str!("../../docs/pipelines.md");
+    let page = include_str!("../../../docs/pipelines.md");
     let (_, page) = page.split_once("\n## The file\n").unwrap();
     let block = |nth: usize| page.split("```yaml\n").nth(nth).unwrap().split("```").next().unwrap();
     let found = read(block(1).as_bytes(), &ALL, |_| Ok(block(2).as_bytes().to_vec())).unwrap();
@@ -299,34 +246,80 @@ fn the_example_of_the_page_is_right() {
     assert_eq!(found.warnings, []);
 }
 
+/// What a stage means that has this, and beside it what that needs.
+#[track_caller]
+fn meant(action: &str) -> Pipelines {
+    let beside = |key: &str, all: &str| if action.starts_with(key) { String::new() } else { format!(", {all}") };
+    let others = beside("build", "build: test") + &beside("publish", "publish: { package: { name: web } }");
+    let config = format!("pipelines: {{ web: {{ stages: [{{ name: one{others}, {action} }}] }} }}\n");
+    checked(&config, &ALL, &["test"]).unwrap_or_else(|mistakes| panic!("{action}: {mistakes:?}")).pipelines
+}
+
+/// The cells of the rows of a table of the page, of which the first has this heading.
+fn rows(heading: &str) -> Vec<Vec<&'static str>> {
+    let page = include_str!("../../../docs/pipelines.md");
+    let (_, table) = page.split_once(&format!("\n| {heading} |")).unwrap();
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    rows.map(|row| row.trim_matches('|').split('|').map(|cell| cell.trim().trim_matches('`')).collect()).collect()
+}
+
 #[test]
-fn directories_are_there_and_no_path_leads_out() {
-    let leads = |path: &str| match path {
-        "src/web" | "src/web/report.xml" => Ok(Leads::Directory),
-        "out" | "src/web/out/*" | "src/web/out" => Ok(Leads::Out),
-        "odd" => Err("cannot be looked at".to_owned()),
-        _ => Ok(Leads::Elsewhere),
-    };
-    let known = Known { leads: &leads, ..ALL };
-    let config = |directory: &str, copy: &str| {
-        format!(
-            "pipelines:\n  web:\n    directory: {directory}\n    stages:\n      - {{ name: unit, copy: [{copy}] }}\n"
-        )
-    };
-    let said = |directory: &str, copy: &str| checked(&config(directory, copy), &known, &[]).err().unwrap_or_default();
-    assert_eq!(said("src/web", "report.xml"), [] as [&str; 0]);
-    assert_eq!(said(".", "made"), [] as [&str; 0]);
-    let of = |reason: &str| [format!(".pipeline/config.yaml:2:3: the directory {reason}")];
-    assert_eq!(said("none", "made"), of("`none` of the pipeline `web` is no directory of the repository"));
-    assert_eq!(said("out", "made"), of("`out` of the pipeline `web` is a link that leads out of the repository"));
-    assert_eq!(said("odd", "made"), of("`odd` of the pipeline `web` cannot be looked at"));
-    for (copy, reason) in [
-        ("'out/*'", "`source` cannot be `out/*`: it is a link that leads out of the repository"),
-        (
-            "{ source: made, destination: out }",
-            "`destination` cannot be `out`: it is a link that leads out of the repository",
-        ),
-    ] {
-        assert_eq!(said("src/web", copy), [format!(".pipeline/config.yaml:5:30: {reason}")]);
+fn what_the_table_of_the_page_says_of_actions_is_so() {
+    let mut action = "";
+    for row in rows("action") {
+        let [name, short, full, gives] = row[..] else { panic!("{row:?}") };
+        action = if name.is_empty() { action } else { name };
+        // What is to be said has no default.
+        let said = full.replace("NAME: VALUE", "made: it").replace("NAME", "test").replace("own stage", "one");
+        let said = said.replace("{ source, ", "{ source: a, ").replace("destination: source", "destination: a");
+        let said = said
+            .replace("{ name, ", "{ name: web, ")
+            .replace("{ server, ", "{ server: s, ")
+            .replace("{ app, ", "{ app: web, ");
+        let (said, _) = said.split_once(": its").unwrap_or((&said, ""));
+        let least = match action {
+            _ if !short.is_empty() => short.replace("path", "a"),
+            "publish" => "{ package: { name: web } }".to_owned(),
+            "deploy" => "{ server: s }".to_owned(),
+            "channel" => "[{ app: web }]".to_owned(),
+            _ => said.to_owned(),
+        };
+        let (found, expected) = (meant(&format!("{action}: {said}")), meant(&format!("{action}: {least}")));
+        assert_eq!(serde_json::to_value(&found).unwrap(), serde_json::to_value(&expected).unwrap(), "{row:?}");
+        let of_it = |found: &&Action| {
+            found.key() == action && (*short != *"{ image: true }" || matches!(found, Action::Image(_)))
+        };
+        let found = found.pipelines[0].stages[0].actions.iter().find(of_it).unwrap().gives().join("`, `");
+        let gives = gives.split_once("`:").map_or(gives, |(gives, _)| gives);
+        assert_eq!(found, gives.replace("those names", "made"), "{row:?}");
     }
+}
+
+#[test]
+fn what_the_table_of_the_page_says_of_older_spellings_is_so() {
+    let mut seen = 0;
+    for row in rows("older") {
+        let [older, means] = row[..] else { panic!("{row:?}") };
+        if older.contains('…') || older.starts_with("blubberfile") || means.contains("that the stage publishes") {
+            continue;
+        }
+        let filled = |text: &str| {
+            let text = text.replace("`, and `", ", ").replace(": N ", ": web ").replace("[P]", "[out]");
+            text.replace(": P,", ": out,").replace(": X", ": test").replace("`", "")
+        };
+        let shown = |text: &str| {
+            let text = filled(text);
+            let config = format!("pipelines: {{ web: {{ stages: [{{ name: one, {text} }}] }} }}\n");
+            let built = if text.contains("image") {
+                config.replace("{ name: one,", "{ name: one, build: test,")
+            } else {
+                config
+            };
+            let found = checked(&built.replace("name: web }} }}", "name: web }} }}"), &ALL, &["test"]);
+            serde_json::to_value(found.unwrap_or_else(|mistakes| panic!("{text}: {mistakes:?}")).pipelines).unwrap()
+        };
+        assert_eq!(shown(older), shown(means), "{row:?}");
+        seen += 1;
+    }
+    assert_eq!(seen, 4);
 }
