@@ -18,9 +18,7 @@ pub(crate) fn read(directory: &Path, known: &Known) -> Option<Result<Checked, Ve
     directory.join(FILE).symlink_metadata().ok()?;
     Some(match read_below(directory, FILE) {
         Ok(config) => pipeline::read(&config, known, |file| read_below(directory, file)),
-        Err(reason) => {
-            Err(vec![Problem { file: FILE.to_owned(), place: <_>::default(), text: format!("the file {reason}") }])
-        }
+        Err(reason) => Err(vec![Problem::of_file(FILE, format!("the file {reason}"))]),
     })
 }
 
@@ -32,6 +30,19 @@ pub(crate) fn refused(policy: Option<&Policy>, action: &Action) -> Vec<(Place, S
         told(policy, &wanted.app.parse().ok()?, &wanted.channel.parse().ok()?).err()
     };
     moves.iter().filter_map(|wanted| Some((wanted.place, refusal(wanted)?.to_string()))).collect()
+}
+
+/// The moves of channels of an action, in a run that takes what is not committed: what it releases is nothing for them.
+pub(crate) fn of_uncommitted(action: &Action) -> Vec<(Place, String)> {
+    let Action::Channel(moves) = action else { return Vec::new() };
+    let refusal = |wanted: &ChannelMove| {
+        let text = format!(
+            "the channel `{}` of `{}` is not moved to a release with uncommitted changes: commit them, or leave `--dirty` out",
+            wanted.channel, wanted.app
+        );
+        (wanted.place, text)
+    };
+    moves.iter().map(refusal).collect()
 }
 
 /// That the images of an action can't be written to any registry by what release.toml says, as far as their names are known.

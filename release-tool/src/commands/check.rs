@@ -85,10 +85,10 @@ fn check_pipelines(manifest: &Manifest, findings: &mut Vec<Finding>) {
         findings.push(Finding { level: Level::Error, of: CONFIG.to_owned(), text: format!("{error:#}") });
         None
     });
+    // Where there is no repository, what the project is called turns out where there is one.
     let source = Source::of(&manifest.directory).ok();
-    let project =
-        source.as_ref().and_then(|source| project(&manifest.pipeline, None, source, &manifest.directory).ok());
-    let project = project.as_deref();
+    let named = source.as_ref().map(|source| project(&manifest.pipeline, None, source, &manifest.directory));
+    let project = named.as_ref().and_then(|named| named.as_deref().ok());
     // Where there is no repository, the directory itself stands for it.
     let top = source.as_ref().map_or(&manifest.directory, |source| &source.top);
     let links = tracked_links(top).unwrap_or_default();
@@ -106,11 +106,10 @@ fn check_pipelines(manifest: &Manifest, findings: &mut Vec<Finding>) {
     };
     let Some(read) = pipelines::read(&manifest.directory, &known) else { return };
     let found = |level: Level, problems: Vec<Problem>| {
-        problems.into_iter().map(move |Problem { file, place, text }| {
-            let of = if place.line == 0 { file } else { format!("{file}:{}:{}", place.line, place.column) };
-            Finding { level, of, text }
-        })
+        problems.into_iter().map(move |problem| Finding { level, of: problem.at(), text: problem.text })
     };
+    let misnamed = named.and_then(Result::err).map(|text| Problem::of_file(FILE, text));
+    findings.extend(found(Level::Error, misnamed.into_iter().collect()));
     match read {
         Ok(checked) => {
             console::note(format_args!("checked {}", count(checked.pipelines.pipelines.len(), "pipeline")));

@@ -1,6 +1,7 @@
 //! What the commands of a stage say: shown as it comes, each line after the stage's name, and all of it in a file.
 
 use std::{
+    borrow::Cow,
     collections::VecDeque,
     fs::File,
     io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _},
@@ -104,19 +105,18 @@ impl Output {
     }
 
     /// The last lines of what the command said, in UTF-8, and what to know of them: that they were cut, or had other bytes.
-    pub(super) fn last_lines(&self, lines: u32) -> (String, Option<&'static str>) {
+    pub(super) fn last_lines(&self, lines: u32) -> (String, Vec<&'static str>) {
         let recent: Vec<u8> = self.recent.iter().copied().collect();
-        let text = String::from_utf8_lossy(&recent);
-        let has_other_bytes = matches!(text, std::borrow::Cow::Owned(_));
-        let lines = usize::try_from(lines).unwrap_or(usize::MAX);
-        let all: Vec<&str> = text.lines().collect();
-        let from = all.len().saturating_sub(lines);
-        let known = match (self.is_cut && from == 0 && lines > 0, has_other_bytes && lines > 0) {
-            (true, _) => Some("only the last 64 KiB of what it says are kept as `output`"),
-            (_, true) => Some("what it says is not UTF-8: in `output`, other bytes are replaced"),
-            _ => None,
-        };
-        (all[from..].join("\n"), known)
+        let (last, is_first_there) = last_lines(&recent, usize::try_from(lines).unwrap_or(usize::MAX), self.is_cut);
+        let text: Vec<Cow<str>> = last.into_iter().map(String::from_utf8_lossy).collect();
+        let mut known = Vec::new();
+        if self.is_cut && is_first_there {
+            known.push("only the last 64 KiB of what it says are kept as `output`");
+        }
+        if text.iter().any(|line| matches!(line, Cow::Owned(_))) {
+            known.push("what it says is not UTF-8: in `output`, other bytes are replaced");
+        }
+        (text.join("\n"), known)
     }
 
     /// All was said: shows its end, if it was too much to be shown as it came.
@@ -171,5 +171,48 @@ impl Output {
         let line = String::from_utf8_lossy(&self.line).replace('\t', "    ");
         note(format_args!("{}{}", self.label, safe(line.trim_end_matches(['\n', '\r']))));
         self.line.clear();
+    }
+}
+
+/// The last lines of a text, and whether its first is among them. A text that was cut begins with its first whole character.
+fn last_lines(text: &[u8], lines: usize, is_cut: bool) -> (Vec<&[u8]>, bool) {
+    // No character of UTF-8 has more than three bytes that go on.
+    let rest = text.iter().take(3).take_while(|byte| is_cut && **byte & 0b1100_0000 == 0b1000_0000).count();
+    let text = &text[rest..];
+    let ended = text.strip_suffix(b"\n").unwrap_or(text);
+    let all: Vec<&[u8]> = if text.is_empty() { Vec::new() } else { ended.split(|byte| *byte == b'\n').collect() };
+    let from = all.len().saturating_sub(lines);
+    let last = all[from..].iter().map(|line| line.strip_suffix(b"\r").unwrap_or(line)).collect();
+    (last, from == 0 && lines > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_lines_are_whole_ones_and_begin_with_a_whole_character() {
+        let shown = |text: &str, lines, is_cut| {
+            let (found, is_first_there) = last_lines(text.as_bytes(), lines, is_cut);
+            let found: Vec<&str> = found.into_iter().map(|line| str::from_utf8(line).unwrap()).collect();
+            (found.join("|"), is_first_there)
+        };
+        for (text, lines, expected, is_first_there) in [
+            ("", 3, "", true),
+            ("a", 1, "a", true),
+            ("a\nb\r\n\nc\n", 3, "b||c", false),
+            ("a\nb\n", 9, "a|b", true),
+            ("a\n\n", 1, "", false),
+            ("a", 0, "", false),
+        ] {
+            assert_eq!(shown(text, lines, false), (expected.to_owned(), is_first_there), "{text:?}");
+        }
+        for from in 0..4 {
+            let cut = &"\u{1f600}x".as_bytes()[from..];
+            let expected: &[u8] = if from == 0 { cut } else { b"x" };
+            assert_eq!(last_lines(cut, 1, true), (vec![expected], true), "from byte {from}");
+        }
+        // What was not cut there is not UTF-8, and that is to be said.
+        assert_eq!(last_lines(b"\x9fx", 1, false), (vec![&b"\x9fx"[..]], true));
     }
 }

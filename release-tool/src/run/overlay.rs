@@ -15,7 +15,7 @@ use crate::{
     buildset::{make::url, running::running},
     change::record::read_known,
     manifest::Candidates,
-    run::running::Made,
+    run::{ATTEMPTS, running::Made},
 };
 
 /// Where a change may be tried, as far as it may.
@@ -38,7 +38,7 @@ impl Trials {
     ) -> Self {
         let found = async {
             let Some(candidates) = candidates else { return Ok(None) };
-            running(&candidates.open().await?, id).await
+            running(&candidates.open_within(Some(ATTEMPTS)).await?, id).await
         };
         let overlay = match found.await {
             Ok(Some(found)) => Ok(found),

@@ -7,7 +7,7 @@ use std::{
     sync::Mutex,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use bucket::{ChangeId, PipelineRun, Run, RunId, RunPlace, RunResult, StageResult, StageRun, Timestamp};
 use console::{UsageError, count, one_line, warning};
 use pipeline::{Action, Checked, Known, Leads, Pipeline, Problem};
@@ -86,6 +86,7 @@ fn prepared(
     let mut changes = source.changes()?;
     // What was built and said before is no change.
     changes.retain(|change| !source.top.join(change).starts_with(&out));
+    let asked = &Asked { is_dirty: asked.is_dirty && !changes.is_empty(), ..asked.clone() };
     let work = Work::begin(&out.join("runs"))?;
     let mut original = Original::of(&directory, &source)?;
     if asked.is_dirty {
@@ -113,19 +114,17 @@ fn prepared(
     }
     let began = Timestamp::now();
     let id = RunId::new(began);
-    let project = project(&files.rules, asked.change.as_ref(), &source, &directory)?;
-    let place = RunPlace::new(&project, id.clone()).context("no project")?;
-    let setup = setup(&source, &project, asked, began)?;
-    let is_dirty = asked.is_dirty && !changes.is_empty();
-    let run = record(&pipelines, &source, (asked, is_dirty), &place, began)?;
-    let Files { checked, chosen, manifest, rules, of_change } = files;
+    let place = RunPlace::new(&files.project, id.clone()).context("no project")?;
+    let setup = setup(&source, &files.project, asked, began)?;
+    let run = record(&pipelines, &source, asked, &place, began)?;
+    let Files { project: _, checked, chosen, manifest, rules, of_change } = files;
     let shared = Shared {
         original,
         work: work.path().to_owned(),
         logs: logs(&out, &id)?,
         environment: environment(&rules.pass, &source),
         setup,
-        is_dirty,
+        is_dirty: asked.is_dirty,
         place,
         checked,
         chosen,
@@ -165,6 +164,8 @@ type LeadsTo<'a> = &'a dyn Fn(&str) -> Result<Leads, String>;
 /// What the files of a directory say, and the rules that they go by.
 #[derive(Debug)]
 pub(crate) struct Files {
+    /// What the project is called.
+    project: String,
     /// What they say of pipelines.
     pub(crate) checked: Checked,
     /// The pipelines that were asked for, by their places.
@@ -203,18 +204,16 @@ impl Files {
             None => (manifest.pipeline.clone(), &Action::ALL[..], None),
         };
         let allowed: Vec<&str> = asked.allowed.iter().copied().filter(|action| allowed.contains(action)).collect();
-        let project = project(&rules, asked.change.as_ref(), source, directory).ok();
-        let checked = check(
-            (at, project.as_deref()),
-            &manifest,
-            (&rules, &allowed, &asked.pipelines),
-            (of_change.as_ref(), leads),
-        )?;
+        let project = project(&rules, asked.change.as_ref(), source, directory);
+        let checked =
+            check((at, project.as_deref()), &manifest, (&rules, &allowed, asked), (of_change.as_ref(), leads))?;
         for warned in &checked.warnings {
             warning(one_line(&warned.to_string()));
         }
         let chosen = choose(&checked, &asked.pipelines)?;
-        let files = Self { checked, chosen, manifest, rules, of_change };
+        // If it can't be called so, that was among the mistakes.
+        let project = project.map_err(UsageError::new)?;
+        let files = Self { project, checked, chosen, manifest, rules, of_change };
         if files.of_change.is_some() {
             target::ensure_no_images(&files.pipelines())?;
         }
@@ -232,28 +231,35 @@ impl Files {
 /// # Errors
 /// All that is wrong with them, as a mistake of whoever wrote them.
 fn check(
-    (directory, project): (&Path, Option<&str>),
+    (directory, named): (&Path, Result<&str, &String>),
     manifest: &Manifest,
-    (rules, allowed, chosen): (&PipelineRules, &[&str], &[String]),
+    (rules, allowed, asked): (&PipelineRules, &[&str], &Asked),
     (of_change, leads): (Option<&OfChange>, LeadsTo),
 ) -> Result<Checked> {
     let packages: Vec<&str> = manifest.packages.iter().map(|package| package.app.as_str()).collect();
-    let policy = policy()?;
+    let (policy, project) = (policy()?, named.ok());
     let refused = |action: &Action| {
         let of_it = match of_change {
             Some(of_change) => of_change.trials.refused(action),
             None => pipelines::unwritable(&manifest.images, project, action),
         };
-        [pipelines::refused(policy.as_ref(), action), of_it].concat()
+        let uncommitted = if asked.is_dirty { pipelines::of_uncommitted(action) } else { Vec::new() };
+        [pipelines::refused(policy.as_ref(), action), of_it, uncommitted].concat()
     };
-    let require_trial = rules.require_trial;
+    let (chosen, require_trial) = (asked.pipelines.as_slice(), rules.require_trial);
     let known = Known { project, packages: &packages, chosen, allowed, require_trial, leads, refused: &refused };
     let Some(read) = pipelines::read(directory, &known) else {
         let text = format!("there are no pipelines: no `{}`", pipeline::FILE);
         return Err(UsageError::new(text).with_hint("docs/pipelines.md shows one to begin with").into());
     };
-    read.map_err(|problems| {
-        let lines: Vec<String> = problems.iter().map(|problem: &Problem| one_line(&problem.to_string())).collect();
+    let misnamed = named.err().map(|text| Problem::of_file(FILE, text));
+    let (checked, problems) = match read {
+        Ok(checked) => (Some(checked), Vec::new()),
+        Err(problems) => (None, problems),
+    };
+    let problems: Vec<Problem> = misnamed.into_iter().chain(problems).collect();
+    checked.filter(|_| problems.is_empty()).ok_or_else(|| {
+        let lines: Vec<String> = problems.iter().map(|problem| one_line(&problem.to_string())).collect();
         let text = format!(
             "{}\n{} in what the repository says of its pipelines",
             lines.join("\n"),
@@ -279,18 +285,20 @@ fn publishes(pipeline: &Pipeline) -> bool {
 
 /// What the project is called: as release.toml says, else as that of the change, else as the repository it comes from, else as
 /// its directory.
+///
+/// # Errors
+/// Why it can't be called so, and what to do.
 pub(crate) fn project(
     rules: &PipelineRules,
     change: Option<&ChangeId>,
     source: &Source,
     directory: &Path,
-) -> Result<String> {
+) -> Result<String, String> {
     match (&rules.project, change) {
         (Some(project), Some(change)) if project != change.project() => {
-            let text = format!(
+            return Err(format!(
                 "`{change}` is no change of `{project}`, which is what `[pipeline] project` says in release.toml"
-            );
-            return Err(UsageError::new(text).into());
+            ));
         }
         (Some(project), _) => return Ok(project.clone()),
         (None, Some(change)) => return Ok(change.project().to_owned()),
@@ -300,10 +308,10 @@ pub(crate) fn project(
     let of_origin = last.strip_suffix(".git").unwrap_or(last);
     let of_directory = directory.file_name().unwrap_or_default().to_string_lossy();
     let project = if of_origin.is_empty() { of_directory.as_ref() } else { of_origin };
-    if let Err(error) = RunPlace::new(project, RunId::new(Timestamp::UNIX_EPOCH)) {
-        bail!("{error}: say in release.toml what the project is called: [pipeline] project = \"web\"");
+    match RunPlace::new(project, RunId::new(Timestamp::UNIX_EPOCH)) {
+        Ok(_) => Ok(project.to_owned()),
+        Err(error) => Err(format!("{error}: say what the project is called, as in `[pipeline]` `project = \"web\"`")),
     }
-    Ok(project.to_owned())
 }
 
 /// The values of the hidden first stage, but for those that each stage has of its own.
@@ -342,13 +350,7 @@ fn environment(pass: &[String], source: &Source) -> BTreeMap<String, String> {
 }
 
 /// What is recorded of a run in which nothing has begun.
-fn record(
-    pipelines: &[&Pipeline],
-    source: &Source,
-    (asked, is_dirty): (&Asked, bool),
-    place: &RunPlace,
-    began: Timestamp,
-) -> Result<Run> {
+fn record(pipelines: &[&Pipeline], source: &Source, asked: &Asked, place: &RunPlace, began: Timestamp) -> Result<Run> {
     let Builder { user, host } = Builder::find(|key| std::env::var(key).ok())?;
     let stage = |pipeline: &Pipeline, at: usize| -> Result<StageRun> {
         let name = |at: usize| pipeline.stages[at].name.parse();
@@ -382,7 +384,7 @@ fn record(
         run: place.run().clone(),
         commit: source.commit.clone(),
         branch: source.branch.clone(),
-        dirty: is_dirty,
+        dirty: asked.is_dirty,
         change: asked.change.clone(),
         patchset: None,
         by: format!("{user}@{host}"),

@@ -120,7 +120,7 @@ async fn run_entrypoint(running: &mut Running, run: &Run) -> Result<(), Unfinish
     ensure_no_zero(command.iter().chain(variables.values()))?;
     running.commands.run(&command, &variables, &directory, &mut running.output).await?;
     let (said, known) = running.output.last_lines(run.tail);
-    if let Some(known) = known {
+    for known in known {
         running.output.say(known);
     }
     running.give("output", &said);

@@ -60,3 +60,29 @@ fn a_file_that_is_none_or_lies_elsewhere_is_not_read() {
     symlink("../elsewhere.yaml", project.path(CONFIG)).unwrap();
     assert!(checked(&project, 0).contains("checked 1 pipeline"));
 }
+
+#[test]
+fn what_is_doubtful_is_a_warning() {
+    let project = Project::new("");
+    let config = "pipelines:
+  web:
+    stages:
+      - { name: candidate, publish: { package: { name: web } } }
+      - { name: ship, channel: [{ app: web }] }
+";
+    project.write(CONFIG, config);
+    let said = checked(&project, 0);
+    for expected in [
+        "warning: .pipeline/config.yaml:4:48: `web` is released and nothing before it runs anything: let a test come first",
+        "warning: .pipeline/config.yaml:5:33: the channel `prod` of `web` is moved to what was tried on no server: let a `deploy`",
+    ] {
+        assert!(said.contains(expected), "{said}\nexpected: {expected}");
+    }
+    let text = std::fs::read_to_string(project.path("release.toml")).unwrap();
+    project.write("release.toml", &format!("{text}[pipeline]\nrequire_trial = true\n"));
+    let said = checked(&project, 1);
+    assert!(
+        said.contains("error: .pipeline/config.yaml:5:33: the channel `prod` of `web` is moved to what was tried"),
+        "{said}"
+    );
+}

@@ -1,11 +1,11 @@
 //! Which stage runs when, and what is refused before any does.
 
-use std::fs;
+use std::{fs, os::unix::fs::symlink};
 
 use crate::{
     outcome::Run as _,
     project::stdout,
-    runs::{objects, project, ran, results, run, said, stages},
+    runs::{ensure_cleared, objects, project, ran, results, run, said, stages},
 };
 
 #[test]
@@ -94,7 +94,7 @@ fn all_mistakes_are_said_before_anything_runs() {
     let mistakes = said(&output).lines().filter(|line| line.contains(".pipeline/config.yaml:")).count();
     assert!(mistakes >= 10, "{}", said(&output));
     assert_eq!(objects(&project, ""), [] as [String; 0]);
-    crate::runs::ensure_cleared(&project);
+    ensure_cleared(&project);
 }
 
 #[test]
@@ -164,4 +164,116 @@ fn repositories_in_the_repository_come_with_it_and_nothing_is_fetched() {
     project.git(&["submodule", "--quiet", "deinit", "-f", "lib"]);
     let (_, said) = ran(&project, &[], 1);
     assert!(said.contains("the submodule `lib` is not checked out, and is empty in each stage"), "{said}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_refused_before_anything_runs_and_says_where() {
+    const CONFIG: &str = ".pipeline/config.yaml";
+    let project = project("", "pipelines: {}\n", "variants: {}\n");
+    let refused = |expected: &str| {
+        project.commit();
+        for arguments in [&["run"][..], &["run", "--dry-run"]] {
+            let output = run(&project, &arguments[1..]).assert().code(2).get_output().clone();
+            ensure_cleared(&project);
+            let said = said(&output);
+            assert!(said.contains(&format!("{CONFIG}{expected}")) && said.contains("1 mistake in "), "{said}");
+            assert!(!said.contains(":0:") && stdout(&output).is_empty(), "{said}");
+        }
+    };
+    fs::write(project.path(CONFIG), b"pipelines:\n  w\xff: {}\n").unwrap();
+    refused(":2:4: the file is not UTF-8");
+    project.write(CONFIG, "pipelines: [\n");
+    refused(":2:1: this is not YAML: ");
+    project.write(CONFIG, &" ".repeat((256 << 10) + 1));
+    refused(":1:1: the file has 262145 bytes, and 262144 is the most");
+    fs::remove_file(project.path(CONFIG)).unwrap();
+    symlink("/etc/passwd", project.path(CONFIG)).unwrap();
+    refused(": the file is a link that leads out of the repository");
+    fs::remove_file(project.path(CONFIG)).unwrap();
+    symlink("nowhere.yaml", project.path(CONFIG)).unwrap();
+    refused(": the file is missing");
+    fs::remove_file(project.path(CONFIG)).unwrap();
+    project.write(&format!("{CONFIG}/file"), "");
+    refused(": the file is not a file");
+    assert_eq!(objects(&project, ""), [] as [String; 0]);
+}
+
+#[test]
+fn the_file_says_how_many_stages_run_at_once_and_the_command_wins() {
+    let config = |concurrency: u32| {
+        format!(
+            "concurrency: {concurrency}\npipelines: {{ web: {{ execution: [[a], [b]], stages: [{{ name: a, build: test, run: true }}, {{ name: b, build: test, run: true }}] }} }}\n"
+        )
+    };
+    let project = project("", &config(1), "variants: { test: { entrypoint: ['true'] } }\n");
+    for arguments in [&[][..], &["--jobs", "1"]] {
+        project.write(".pipeline/config.yaml", &config(if arguments.is_empty() { 1 } else { 2 }));
+        project.commit();
+        let (_, said) = ran(&project, arguments, 0);
+        let (ends, begins) = (said.find("a: passed").unwrap(), said.find("b | $ ").unwrap());
+        assert!(ends < begins, "{arguments:?}: {said}");
+    }
+    // Each ends only when the other has begun.
+    let script = format!(
+        "touch \"{0}/$PUSH_STAGE\"; while [ ! -e {0}/a ] || [ ! -e {0}/b ]; do sleep 0.01; done; true",
+        project.beside("marks").display()
+    );
+    let variants = format!("variants: {{ test: {{ time: 1m, entrypoint: [sh, -c, '{script}'] }} }}\n");
+    project.write(".pipeline/web/variants.yaml", &variants);
+    for arguments in [&[][..], &["--jobs", "2"]] {
+        fs::create_dir(project.beside("marks")).unwrap();
+        project.write(".pipeline/config.yaml", &config(if arguments.is_empty() { 2 } else { 1 }));
+        project.commit();
+        let (found, _) = ran(&project, arguments, 0);
+        assert_eq!(results(&found), ["a passed", "b passed"]);
+        fs::remove_dir_all(project.beside("marks")).unwrap();
+    }
+}
+
+#[test]
+fn a_dry_run_shows_what_follows_what_with_every_default() {
+    let config = stages(
+        "      - { name: unit, variant: test }
+      - { name: lint, build: test, run: { tail: 2 } }
+      - { name: ship, publish: { package: { name: web } } }
+",
+    )
+    .replace("stages:", "directory: etc\n    execution: [[unit, ship], [lint, ship]]\n    stages:");
+    let project = project("", &config, "variants: { test: { entrypoint: ['true'] } }\n");
+    let shown = stdout(run(&project, &["--dry-run"]).assert().success().get_output());
+    let variant = "    variant: {\"build\":[],\"entrypoint\":[\"true\"],\"env\":{},\"time\":\"30m\"}\n";
+    let expected = format!(
+        "web: in `etc`, variants of `.pipeline/web/variants.yaml`
+  unit
+    build: {{\"variant\":\"test\"}}
+    run: {{\"arguments\":[],\"env\":{{}},\"tail\":0}}
+{variant}  lint
+    build: {{\"variant\":\"test\"}}
+    run: {{\"arguments\":[],\"env\":{{}},\"tail\":2}}
+{variant}  ship, after `unit`, `lint`
+    publish: {{\"note\":\"${{setup.note}}\",\"package\":\"web\"}}
+"
+    );
+    assert_eq!(shown, expected);
+    assert_eq!(objects(&project, ""), [] as [String; 0]);
+}
+
+#[test]
+fn a_project_that_cannot_be_called_so_is_a_mistake_among_the_others() {
+    let project = project("", &stages("      - { name: a, exports: { x: y } }\n"), "variants: {}\n");
+    project.git(&["remote", "add", "origin", "https://git.example/acme/a shop.git"]);
+    let expected =
+        "release.toml: invalid project `a shop`: it has the character ` `: say what the project is called, as in";
+    for (broken, count) in [(false, "1 mistake in"), (true, "2 mistakes in")] {
+        if broken {
+            project.write(".pipeline/config.yaml", &stages("      - { name: a, exports: { x: y }, colour: red }\n"));
+            project.commit();
+        }
+        for arguments in [&["run"][..], &["run", "--dry-run"]] {
+            let refused = project.refused(arguments, 2);
+            assert!(refused.contains(expected) && refused.contains(count), "{refused}");
+        }
+        let checked = stdout(project.release(&["check"]).assert().code(1).get_output());
+        assert!(checked.contains(&format!("error: {expected}")), "{checked}");
+    }
 }

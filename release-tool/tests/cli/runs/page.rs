@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::{
     outcome::Run as _,
     project::{Project, stdout},
-    runs::{CONTENTS, ensure_cleared, objects, project, results, run, said},
+    runs::{CONTENTS, ensure_cleared, objects, project, ran, results, run, said},
 };
 
 const PAGE: &str = include_str!("../../../../docs/pipelines.md");
@@ -77,6 +77,14 @@ const OLDER: &str = r#"pipelines:
 fn an_older_description_runs_as_it_stands() {
     let rest = "[package.serviceTwo]\ndeb = \"two.deb\"\n";
     let project = project(rest, OLDER, "variants: {}\n");
+    project.write(
+        "two/DEBIAN/control",
+        "Package: service-two\nVersion: 1\nArchitecture: all\nMaintainer: A <a@example.org>\nDescription: x\n",
+    );
+    crate::project::tool(
+        "dpkg-deb",
+        &["--build", project.path("two").to_str().unwrap(), project.path("two.deb").to_str().unwrap()],
+    );
     let (one, other) = (project.beside("one"), project.beside("other"));
     // The two run side by side: each waits for the other.
     let wait = |own: &std::path::Path, other: &std::path::Path| {
@@ -113,4 +121,10 @@ fn an_older_description_runs_as_it_stands() {
     assert_eq!(objects(&project, "artifacts/"), [format!("{at}/bar"), format!("{at}/foo/a")]);
     let moved = fs::read_to_string(project.beside("bucket/channels/web/prod.json")).unwrap();
     assert!(moved.contains(found["pipelines"][0]["releases"][0]["release"].as_str().unwrap()), "{moved}");
+
+    // The other service says nothing but where it lies: it is tested, and then released under its own name.
+    let (found, _) = ran(&project, &["-m", "the other", "serviceTwo"], 0);
+    assert_eq!(results(&found), ["test passed", "production passed"]);
+    let release = found["pipelines"][0]["releases"][0]["release"].as_str().unwrap();
+    assert!(release.starts_with("serviceTwo/serviceTwo:dev@build-1:"), "{release}");
 }

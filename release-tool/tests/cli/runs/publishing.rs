@@ -162,3 +162,67 @@ fn results_are_a_table_a_document_or_a_file_of_suites() {
         assert!(junit.contains(expected), "{junit}\nexpected: {expected}");
     }
 }
+
+#[test]
+fn files_that_a_stage_publishes_are_kept_beside_its_release() {
+    let config = stages(
+        "      - { name: candidate, build: make, publish: { package: { name: web }, files: [out, extra] }, exports: { kept: '${.artifacts}' } }
+      - { name: seen, build: see, run: { arguments: ['${candidate.kept}', '${candidate.release}'] } }
+",
+    );
+    let variants = "variants:
+  make: { build: [[sh, -c, 'mkdir out; echo A > out/a; echo B > out/b; echo X > extra']] }
+  see: { entrypoint: [sh, -c, 'echo \"$1\" | tr \"\\n\" +; echo; echo \"$2\"', sh] }
+";
+    let project = project("", &config, variants);
+    let (found, said) = ran(&project, &["-m", "x"], 0);
+    let release = found["pipelines"][0]["releases"][0]["release"].as_str().unwrap();
+    assert!(said.contains(&format!("seen | out/a+out/b+extra+\nseen | {release}\n")), "{said}");
+    let at = format!("artifacts/project/{}/web/candidate", found["run"].as_str().unwrap());
+    assert_eq!(objects(&project, "artifacts/"), [format!("{at}/extra"), format!("{at}/out/a"), format!("{at}/out/b")]);
+    assert_eq!(objects(&project, "debs/"), [format!("debs/{release}")]);
+}
+
+#[test]
+fn the_same_commit_is_released_with_the_same_files_whichever_run_and_copy_it_is_from() {
+    let config = stages("      - { name: candidate, build: make, publish: { package: { name: web } } }\n");
+    let project = project("", &config, "variants: { make: { build: [[sh, -c, 'umask 077; touch -d @0 made']] } }\n");
+    let packed = |note: &str| {
+        let (found, _) = ran(&project, &["-m", note], 0);
+        let release = found["pipelines"][0]["releases"][0]["release"].as_str().unwrap();
+        let members = crate::project::members(&project.beside("bucket/debs").join(release));
+        members.into_iter().find(|(name, _)| name.starts_with("data.tar")).unwrap().1
+    };
+    let (one, two) = (packed("one"), packed("two"));
+    assert!(one == two, "the files differ");
+    let built = crate::project::members(&project.build());
+    assert!(
+        built.iter().any(|(name, content)| name.starts_with("data.tar") && *content == one),
+        "as from the checkout"
+    );
+}
+
+#[test]
+fn a_channel_is_not_moved_to_what_is_not_committed() {
+    let config = stages(
+        "      - { name: candidate, publish: { package: { name: web } } }\n      - { name: ship, channel: [{ app: web }] }\n",
+    );
+    let project = project("", &config, "variants: {}\n");
+    let rules = project.beside("rules");
+    let channel = "{ Channels: [{ App: 'web', Repo: 'https://git.example/web', Servers: ['web-*'], Moves: 'told' }] }";
+    fs::write(&rules, channel).unwrap();
+    let dirty = |status: i32| {
+        let mut command = run(&project, &["-m", "x", "--dirty"]);
+        crate::runs::said(command.env("PUSH_CONFIG", &rules).assert().code(status).get_output())
+    };
+    project.write("web", "uncommitted\n");
+    let refused = dirty(2);
+    let expected = ".pipeline/config.yaml:5:33: the channel `prod` of `web` is not moved to a release with uncommitted changes: commit \
+                    them, or leave `--dirty` out";
+    assert!(refused.contains(expected), "{refused}");
+    assert_eq!(objects(&project, ""), [] as [String; 0]);
+    // Where there is nothing that is not committed, it changes nothing.
+    project.commit();
+    dirty(0);
+    assert_eq!(objects(&project, "channels/").len(), 1);
+}

@@ -28,16 +28,52 @@ fn a_value_arrives_as_one_argument_whatever_is_in_it() {
 }
 
 #[test]
+fn what_is_known_of_a_run_and_where_a_stage_builds_can_be_read() {
+    let config = stages(
+        "      - { name: made, build: make }
+      - { name: seen, build: see, run: { arguments: ['${made.buildDirectory}', '${.buildDirectory}', '${setup.project} ${setup.branch} ${setup.tag}', \
+         '${setup.remote}', '${setup.note}', '${setup.timestamp}', '${setup.commit}', '<${setup.change}>'] } }
+",
+    )
+    .replace("stages:", "directory: etc\n    stages:");
+    let variants = "variants:
+  make: { build: [[sh, -c, 'echo made > made']] }
+  see: { entrypoint: [sh, -c, 'cat \"$1/made\"; test \"$2\" = \"$PWD\" && echo here; shift 2; printf \"= %s\\n\" \"$@\"', sh] }
+";
+    let project = project("", &config, variants);
+    // What the project is called without a word of it in release.toml, and of whoever may fetch there nothing is shown.
+    project.git(&["remote", "add", "origin", "https://dev:s3cret@git.example/acme/shop.git"]);
+    project.git(&["tag", "v1"]);
+    let (found, said) = ran(&project, &["-m", "a note"], 0);
+    assert_eq!(found["project"], "shop");
+    let lines: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("seen | ")).collect();
+    let shown: Vec<&str> = lines.iter().filter_map(|line| line.strip_prefix("= ")).collect();
+    let [project_branch_tag, remote, note, timestamp, commit, change] = shown[..] else { panic!("{said}") };
+    assert!(lines.contains(&"made") && lines.contains(&"here"), "{said}");
+    assert_eq!((project_branch_tag, remote, note), ("shop main v1", "https://git.example/acme/shop.git", "a note"));
+    assert_eq!((commit, change), (found["commit"].as_str().unwrap(), "<>"));
+    // As in 20261126T233000Z, and when the run began.
+    let began: String = found["began"].as_str().unwrap().chars().filter(char::is_ascii_alphanumeric).collect();
+    assert!(
+        timestamp.len() == 16 && timestamp[..15] == began[..15] && timestamp.ends_with('Z'),
+        "{timestamp} of {found}"
+    );
+    assert!(!said.contains("s3cret"), "{said}");
+}
+
+#[test]
 fn what_is_said_becomes_a_value_in_utf8_and_of_what_is_too_long_the_end() {
     let config = stages(
         "      - { name: bytes, build: bytes, run: { tail: 1 }, exports: { x: '${.output}' } }
       - { name: long, build: long, run: { tail: 1 } }
+      - { name: cut, build: cut, run: { tail: 1 } }
       - { name: seen, build: seen, run: { arguments: ['${bytes.x}', '${long.output}'] } }
 ",
     );
     let variants = r#"variants:
   bytes: { entrypoint: [printf, 'a\377b\n'] }
   long: { entrypoint: [sh, -c, 'printf begin; head -c 100000 /dev/zero | tr "\0" x; echo end'] }
+  cut: { entrypoint: [sh, -c, 'i=0; while [ $i -lt 4000 ]; do printf "ééééééééé"; i=$((i + 1)); done; echo'] }
   seen: { entrypoint: [sh, -c, 'echo "$1"; printf "%s" "$2" | wc -c; printf "%s" "$2" | tail -c 3', sh] }
 "#;
     let project = project("", &config, variants);
@@ -45,12 +81,15 @@ fn what_is_said_becomes_a_value_in_utf8_and_of_what_is_too_long_the_end() {
     for expected in [
         "bytes | what it says is not UTF-8: in `output`, other bytes are replaced",
         "long | only the last 64 KiB of what it says are kept as `output`",
+        "cut | only the last 64 KiB of what it says are kept as `output`",
         "seen | a\u{fffd}b\n",
         "seen | 65535\n",
         "seen | end\n",
     ] {
         assert!(said.contains(expected), "{}\nexpected: {expected}", said.replace("xx", ""));
     }
+    // Cut in the middle of a character it is UTF-8 all the same.
+    assert!(!said.contains("cut | what it says is not UTF-8"), "{}", said.replace("éé", ""));
 }
 
 #[test]
@@ -93,6 +132,12 @@ fn a_stage_sees_nothing_of_who_started_the_run() {
         assert!(shown.contains(&line), "{line}: {said}");
     }
     assert!(!said.contains(secret) && !said.contains("home-of-the-caller"), "{said}");
+    let found: serde_json::Value = serde_json::from_str(&crate::project::stdout(&output)).unwrap();
+    let logs = project.path("dist/runs").join(found["run"].as_str().unwrap()).join("web");
+    let logged: Vec<String> =
+        fs::read_dir(logs).unwrap().map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap()).collect();
+    assert!(logged.len() == 1 && logged[0].contains("PUSH_STAGE=look"), "{logged:?}");
+    assert!(!logged[0].contains(secret) && !found.to_string().contains(secret), "{logged:?}");
     for path in objects(&project, "runs/") {
         let record = fs::read_to_string(project.beside("bucket").join(&path)).unwrap();
         assert!(!record.contains(secret), "{path}: {record}");
