@@ -230,6 +230,36 @@ async fn where_trials_are_required_a_channel_is_moved_only_to_what_was_tried() {
     agent.abort();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stage_tries_what_it_has_released_in_the_older_spelling_too() {
+    let world = World::over_google().await;
+    let first = world.released("web");
+    world.document("stage-1", &[first.as_str()]).await;
+    let content = async || world.production.document_object(&server()).await.unwrap().unwrap().content.to_vec();
+    let before = content().await;
+    // Which release is tried is not said: what the stage publishes.
+    let config = "pipelines:\n  web:\n    stages:\n      - name: production\n        publish: [{ type: package, name: web }]\n        \
+                  testDeploy: [{ server: stage-1, wait: 30s }]\n        exports: { at: '${.generation}' }\n      - { name: after, build: \
+                  say, run: { arguments: ['${production.release} at ${production.at} ${production.generation}'] } }\n";
+    world.repo.write("version", "tried").unwrap();
+    world.repo.write(".pipeline/config.yaml", config).unwrap();
+    world.repo.write(".pipeline/web/variants.yaml", "variants: { say: { entrypoint: [echo] } }\n").unwrap();
+    world.repo.commit("a pipeline").unwrap();
+    let agent = tokio::spawn(agent(world.production.clone(), Arc::new(AtomicBool::new(true))));
+    let mut run = world.release(&["run", "-m", "try it"]);
+    run.stdin(Stdio::null());
+    let output = tokio::task::spawn_blocking(move || run.output().unwrap()).await.unwrap();
+    agent.abort();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let pushed = said.lines().find_map(|line| line.strip_prefix("production | pushed ")).expect(&said);
+    let (stem, generation) = pushed.split_once(" to stage-1, generation ").expect(pushed);
+    let release = world.production.newest_releases(&"web".parse().unwrap(), 1).await.unwrap().remove(0).name;
+    assert!(release != first && release.stem() == stem, "{release}: {said}");
+    assert!(said.contains(&format!("after | {release} at {generation} {generation}\n")), "{said}");
+    assert_eq!(content().await, before);
+}
+
 /// When a run is killed: at a write of its trial's beginning or end, which is done and never answered, or isn't done.
 #[derive(Debug, Clone, Copy)]
 enum Moment {
