@@ -96,7 +96,7 @@ fn what_a_mistake_hides_is_not_said_to_be_missing() {
     let config =
         "pipelines: { web: { stages: [{ name: a, build: test, run: true }, { name: b, build: tset, run: true }] } }\n";
     let found = read(config.as_bytes(), &ALL, |_| Ok(b"variants: { test: { entrypiont: [x] } }".to_vec())).unwrap_err();
-    let found: Vec<String> = found.iter().map(|problem| problem.to_string()).collect();
+    let found: Vec<String> = found.iter().map(ToString::to_string).collect();
     assert!(found.len() == 2 && found[0].contains("there is no variant `tset`"), "{found:?}");
     assert!(found[1].starts_with(".pipeline/web/variants.yaml:1:21: unknown key `entrypiont`"), "{found:?}");
 }
