@@ -146,6 +146,9 @@ pub struct PublishedImage {
     /// The sum of its manifest.
     #[serde(with = "crate::image::digest")]
     pub digest: Sha256,
+    /// The image that it was built on, with its digest, as far as that is known. Foreign text, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
 }
 
 /// A file of a stage that is kept in the bucket.

@@ -189,7 +189,8 @@ pub fn may_halt(policy: &Policy, who: &Identity) -> Result<(), NotAllowed> {
     Ok(())
 }
 
-/// Whether somebody may reject releases of an app that `servers` have, and take that back.
+/// Whether somebody may reject releases of an app that `servers` have, and take that back. Of one that no server has, as a container
+/// image, it takes the role for the app wherever that is.
 ///
 /// # Errors
 /// Why not.
@@ -200,7 +201,7 @@ pub fn may_reject<'a>(
     servers: impl IntoIterator<Item = &'a ServerName>,
 ) -> Result<(), NotAllowed> {
     let least = servers.into_iter().map(|server| policy.role(who, app, server)).min();
-    if least.unwrap_or(policy.highest_role(who)) < Role::Deployer {
+    if least.unwrap_or(policy.role_for(who, app)) < Role::Deployer {
         return Err(NotAllowed::NotDeployer(who.name.clone(), app.clone()));
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! `publish: { image: … }`: what an image is called, what it is made of, and what can be said against that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use console::cut;
 use registry::{Repository, Tag, image::Built};
@@ -206,18 +206,21 @@ pub(crate) fn check_twice(pipelines: &[Pipeline], project: Option<&str>, problem
                         (other, _) => format!("${{{SETUP}.{other}}}"),
                     })
                 };
-                let (name, tag) = (resolved(&image.name, of_setup), resolved(&image.tag, of_setup));
-                let (Some(name), Some(tag)) = (name, tag) else { continue };
-                let name = image_name(&name);
-                if let Some(first) = seen.get(&(name.clone(), tag.clone())) {
-                    let shown = cut(&format!("{name}:{tag}"), 120);
+                let Some(name) = resolved(&image.name, of_setup).map(|name| image_name(&name)) else { continue };
+                let tags = [&image.tag].into_iter().chain(&image.tags).filter_map(|tag| resolved(tag, of_setup));
+                let named: BTreeSet<(String, String)> =
+                    tags.filter(|tag| !tag.is_empty()).map(|tag| (name.clone(), tag)).collect();
+                if let Some((both, first)) = named.iter().find_map(|named| Some((named, seen.get(named)?))) {
+                    let shown = cut(&format!("{}:{}", both.0, both.1), 120);
                     let text = format!(
-                        "`{shown}` is published already, in line {}: give one of them another `name` or `tag`",
+                        "`{shown}` is published already, in line {}: give one of them another `name`, `tag` or `tags`",
                         first.line
                     );
                     problems.add(image.place, text);
                 }
-                seen.entry((name, tag)).or_insert(image.place);
+                for named in named {
+                    seen.entry(named).or_insert(image.place);
+                }
             }
         }
     }

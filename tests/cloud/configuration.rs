@@ -136,8 +136,10 @@ async fn a_push_that_somebody_else_was_faster_with_is_made_anew_and_one_that_is_
     // Somebody who is always faster: it gives up, and says so.
     world.land("web", "two").await;
     configuration.hook(&race.replace("[ ! -e raced ] || exit 0; ", ""));
+    let before = configuration.commits();
     let said = world.failing_round();
     assert!(said.contains("somebody else pushed in between, 3 times"), "{said}");
+    assert_eq!(configuration.commits() - before, 4, "it was pushed, and made anew three times");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -278,6 +278,62 @@ async fn the_channel_decides_and_the_tag_is_brought_in_line_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_put_under_the_commit_that_runs_stops_the_channel_until_that_image_is_rejected() {
+    let world = World::new(Debian::Twelve);
+    world.configure(&[("web", "Tag: 'prod'")]);
+    let (first, one) = world.land("web", "one").await;
+    world.round();
+    let other = world.publish(&world.build("other", false), "web", &first).await.expect("an image");
+    let (second, two) = world.land("web", "two").await;
+    let said = world.failing_round();
+    assert!(said.contains(&other.to_string()) && world.digest("web", "prod").await == one, "{said}");
+    let (_, command) = said.split_once("`push reject ").expect("the command that passes it over");
+    let name = command.split('`').next().expect("its end").to_owned();
+    assert!(name.starts_with("web:") && name.contains(&first), "{name}");
+
+    // By its name, or by the commit.
+    let short = format!("web@{}", &first[..8]);
+    for text in [&name, &short] {
+        let rejected = world.ok(&["reject", text, "-m", "not ours"]);
+        assert!(rejected.contains("not ours"), "{rejected}");
+        world.ok(&["unreject", text]);
+    }
+    let rejected: Value = serde_json::from_str(&world.ok(&["reject", &short, "-m", "x", "--json"])).expect("JSON");
+    assert_eq!(rejected["releases"].as_array().map(Vec::len), Some(1), "{rejected}");
+    world.round();
+    assert_eq!(world.digest("web", "prod").await, two);
+    // One that is rejected is passed over.
+    let (third, three) = world.land("web", "three").await;
+    world.push(&["watch", "--once"]);
+    assert_eq!(world.digest("web", "prod").await, three);
+    world.ok(&["channel", "set", &format!("web@{}", &second[..8]), "-m", "slow"]);
+    world.ok(&["reject", &format!("web@{}", &third[..8]), "-m", "slow"]);
+    world.ok(&["channel", "resume", "web", "-m", "on"]);
+    world.round();
+    assert_eq!(world.digest("web", "prod").await, two);
+    let nothing = world.push(&["reject", "web@00000000", "-m", "x"]);
+    assert!(text(&nothing).contains("neither a release nor an image"), "{}", text(&nothing));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_that_were_recorded_under_another_name_are_said_when_the_image_moves_house() {
+    let world = World::new(Debian::Thirteen);
+    world.configure(&[("web", "Tag: 'prod'")]);
+    let (first, _) = world.land("web", "one").await;
+    world.round();
+    let rules = fs::read_to_string(world.path("rules")).expect("a file");
+    fs::write(world.path("rules"), rules.replace("/acme/web'", "/acme/site'")).expect("a file");
+    let built = world.build("one", false);
+    world.publish(&built, "site", &first).await;
+    let said = text(&world.push(&["watch", "--once"]));
+    let expected = format!("commits of before were recorded as `{}`, so land a new one", world.name("web"));
+    assert!(said.contains(&expected), "{said}");
+    let (_, two) = world.land("site", "two").await;
+    world.round();
+    assert_eq!(world.digest("site", "prod").await, two);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_image_goes_from_one_channel_to_the_next_once_its_tag_has_been_there() {
     let world = World::new(Debian::Thirteen);
     world.configure(&[("web", "Channel: 'beta', Tag: 'beta'"), ("web", "Tag: 'prod', From: 'beta'")]);

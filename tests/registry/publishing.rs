@@ -332,10 +332,9 @@ async fn what_may_not_be_written_is_refused_before_the_first_request() -> Result
     let host = world.registry.host();
     let both = Service::images(&world);
     let image = |image: &str| format!("      - {{ name: ship, build: production, publish: {{ image: {image} }} }}\n");
-    let two = format!(
-        "{}      - {{ name: other, build: production, publish: {{ image: {{ tag: y, tags: ['x'] }} }} }}\n",
-        image("{ tag: x }")
-    );
+    let two = |first: &str, other: &str| {
+        format!("{}      - {{ name: other, build: production, publish: {{ image: {other} }} }}\n", image(first))
+    };
     for (images, stages, status, expected) in [
         (String::new(), image("true"), 2, "set `registry` in `[images]`"),
         (format!("registry = \"{host}/acme\""), image("true"), 2, "set `repository` in `[images]`"),
@@ -350,7 +349,8 @@ async fn what_may_not_be_written_is_refused_before_the_first_request() -> Result
             "the tag of the image is empty: `${setup.tag}` gave nothing",
         ),
         (both.clone(), image("{ tag: 'a ${setup.note}' }"), 1, "invalid tag `a why not.`"),
-        (both, two, 1, "`web/ship` of this run already"),
+        (both.clone(), two("{ tag: x }", "{ tag: y, tags: [x] }"), 2, "`web:x` is published already, in line 4"),
+        (both, two("{ tag: main }", "{ tag: y, tags: ['${setup.branch}'] }"), 1, "`web/ship` of this run already"),
     ] {
         let service = Service::new(&world, &images, &stages, GREETING)?;
         let mut run = service.release(service.repo.directory(), "022", &["run", "-m", "why not."])?;

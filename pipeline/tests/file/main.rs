@@ -200,6 +200,11 @@ fn two_images_of_one_name_and_tag_are_a_mistake() {
         (", name: web", ""),
         (", name: 'WEB/a'", ", name: '${setup.project}-a'"),
         (", tag: x", ", tag: '${setup.stage}'"),
+        // By what every image is called beside its own tag.
+        (", tag: x", ""),
+        (", tag: '${setup.pipeline}'", ", tag: '${setup.pipeline}'"),
+        (", tag: x, tags: [last]", ", tag: y, tags: [last]"),
+        (", tag: last, tags: []", ", tag: y, tags: [last]"),
     ] {
         let found = checked(&config(one, other), &ALL, &[]).unwrap_err();
         assert!(
@@ -208,9 +213,12 @@ fn two_images_of_one_name_and_tag_are_a_mistake() {
         );
         assert!(found[0].starts_with(".pipeline/config.yaml:3:"), "{found:?}");
     }
-    for (one, other) in
-        [(", name: web-a", ""), (", tag: x", ""), (", tag: '${setup.pipeline}'", ", tag: '${setup.pipeline}'")]
-    {
+    for (one, other) in [
+        (", name: web-a", ""),
+        (", tag: x, tags: []", ""),
+        (", tags: ['', x, x]", ", tag: y, tags: ['']"),
+        (", tag: '${setup.pipeline}', tags: []", ", tag: '${setup.pipeline}', tags: []"),
+    ] {
         assert!(checked(&config(one, other), &ALL, &[]).is_ok(), "{one} {other}");
     }
 }

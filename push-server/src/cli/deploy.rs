@@ -21,6 +21,9 @@ use super::{
     waves::{WaveOptions, begin},
 };
 
+/// The shortest beginning of a commit.
+const SHORTEST: usize = 4;
+
 /// Deploy a release to servers
 ///
 /// APP alone means its newest clean release, by when it was uploaded. A dirty or adopted release must be named in full, and so
@@ -177,15 +180,16 @@ pub(super) async fn choose(bucket: &Bucket, text: &str) -> Result<Release> {
     }
     let (app, commit) = app_and_commit(text)?;
     if let Some(commit) = commit {
-        let hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
-        ensure!(
-            commit.len() >= 4 && commit.chars().all(hex),
-            UsageError::new(format!("`{commit}` is not a commit prefix: use at least 4 hex digits"))
-        );
+        let Some(release) = of_commit(bucket, &app, commit).await? else {
+            ensure_app(bucket, &app).await?;
+            bail!(
+                "`{app}` has no release of a commit that begins with `{commit}`; `push list {app}` lists the releases"
+            );
+        };
+        return Ok(release);
     }
-    let releases = bucket.newest_releases(&app, 1000);
-    let (releases, rejected) = tokio::join!(releases, bucket.rejected(&app));
-    let releases = releases.with_context(|| format!("could not list the releases of `{app}`"))?;
+    let (releases, rejected) = tokio::join!(newest(bucket, &app), bucket.rejected(&app));
+    let releases = releases?;
     let rejected = rejected.with_context(|| format!("could not read which releases of `{app}` are rejected"))?;
     if releases.is_empty() {
         ensure_app(bucket, &app).await?;
@@ -194,31 +198,46 @@ pub(super) async fn choose(bucket: &Bucket, text: &str) -> Result<Release> {
         None if rejected.contains(&release.name) => "rejected".to_owned(),
         passed_over => passed_over.map(|reason| reason.to_string()).unwrap_or_default(),
     });
-    let mut matching = releases.into_iter().filter(|release| match commit {
-        Some(commit) => [release.name.commit(), release.commit()].iter().any(|own| own.as_str().starts_with(commit)),
-        None => release.passed_over().is_none() && !rejected.contains(&release.name),
-    });
-    match (matching.next(), commit) {
-        (Some(release), None) => Ok(release),
-        (Some(release), Some(commit)) => match matching.next() {
-            Some(other) => bail!(
-                "`{app}@{commit}` is ambiguous, it matches `{}` and `{}`: use the full release name",
-                release.name.stem(),
-                other.name.stem()
-            ),
-            None => Ok(release),
-        },
-        (None, Some(commit)) => bail!(
-            "`{app}` has no release of a commit that begins with `{commit}`; `push list {app}` lists the releases"
+    let may_be_chosen = |release: &Release| release.passed_over().is_none() && !rejected.contains(&release.name);
+    releases.into_iter().find(may_be_chosen).with_context(|| {
+        format!(
+            "`{app}` has no release that can be chosen for being the newest: the last one is passed over ({}); \
+             `push list {app}` lists the releases, and any of them can be named in full",
+            why_not.unwrap_or_default()
+        )
+    })
+}
+
+/// The release of an app whose commit begins so, or counts as one that does; `None` if there is none.
+pub(super) async fn of_commit(bucket: &Bucket, app: &AppName, commit: &str) -> Result<Option<Release>> {
+    ensure_commit_prefix(commit)?;
+    let mut matching = newest(bucket, app)
+        .await?
+        .into_iter()
+        .filter(|release| [release.name.commit(), release.commit()].iter().any(|own| own.as_str().starts_with(commit)));
+    match (matching.next(), matching.next()) {
+        (Some(one), Some(other)) => bail!(
+            "`{app}@{commit}` is ambiguous, it matches `{}` and `{}`: use the full release name",
+            one.name.stem(),
+            other.name.stem()
         ),
-        (None, None) => {
-            bail!(
-                "`{app}` has no release that can be chosen for being the newest: the last one is passed over ({}); \
-                 `push list {app}` lists the releases, and any of them can be named in full",
-                why_not.unwrap_or_default()
-            )
-        }
+        (one, _) => Ok(one),
     }
+}
+
+async fn newest(bucket: &Bucket, app: &AppName) -> Result<Vec<Release>> {
+    let releases = bucket.newest_releases(app, 1000).await;
+    releases.with_context(|| format!("could not list the releases of `{app}`"))
+}
+
+/// That what somebody typed can be the beginning of a commit.
+pub(super) fn ensure_commit_prefix(text: &str) -> Result<()> {
+    let hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+    ensure!(
+        text.len() >= SHORTEST && text.chars().all(hex),
+        UsageError::new(format!("`{text}` is not a commit prefix: use at least {SHORTEST} hex digits"))
+    );
+    Ok(())
 }
 
 /// An app, and the beginning of a commit if one is named: `web`, `web@7e0ff60`.

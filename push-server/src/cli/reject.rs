@@ -1,20 +1,23 @@
 //! `push reject` and `push unreject`: a release that nobody may push any more.
 
-use anyhow::{Result, ensure};
-use bucket::{AppName, ReleaseName};
+use std::pin::pin;
+
+use anyhow::{Context as _, Result, bail};
+use bucket::{AppName, Bucket, ImageSummary, ReleaseName};
 use clap::Args;
 use console::{UsageError, count, note, print_json, safe};
 use fleet::{
     guard::{may_reject, reject, unreject},
     identity::{Identity, Origin},
+    lookup::ensure_app,
     server::{self, Server},
 };
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::json;
 
 use super::{
     command::{Command, operator_name},
-    deploy::{choose, parse_release},
+    deploy::{app_and_commit, of_commit, parse_release},
 };
 
 /// Servers that are read at the same time.
@@ -49,15 +52,19 @@ pub(crate) struct Unreject {
 
 impl Reject {
     pub(crate) async fn run(self, command: &Command) -> Result<bool> {
-        let Decided { who, release, having } = Decided::on(command, &self.release).await?;
-        reject(&command.bucket, &who, &release, &self.reason).await?;
-        let running = having.iter().filter(|server| server.has(&release));
+        let Decided { who, releases, having } = Decided::on(command, &self.release).await?;
+        for release in &releases {
+            reject(&command.bucket, &who, release, &self.reason).await?;
+        }
+        let running = having.iter().filter(|server| releases.iter().any(|release| server.has(release)));
         let running: Vec<&str> = running.map(|server| server.name.as_str()).collect();
         if command.json {
-            print_json(&json!({ "release": release, "rejected": true, "servers": running }))?;
+            print_json(&json!({ "releases": releases, "rejected": true, "servers": running }))?;
             return Ok(true);
         }
-        note(format_args!("rejected `{}`: {}", release.stem(), safe(&self.reason)));
+        for release in &releases {
+            note(format_args!("rejected `{}`: {}", release.stem(), safe(&self.reason)));
+        }
         if !running.is_empty() {
             note(format_args!("still on {}: {}", count(running.len(), "server"), running.join(", ")));
         }
@@ -67,46 +74,77 @@ impl Reject {
 
 impl Unreject {
     pub(crate) async fn run(self, command: &Command) -> Result<bool> {
-        let Decided { release, .. } = Decided::on(command, &self.release).await?;
-        unreject(&command.bucket, &release).await?;
+        let Decided { releases, .. } = Decided::on(command, &self.release).await?;
+        for release in &releases {
+            unreject(&command.bucket, release).await?;
+        }
         if command.json {
-            print_json(&json!({ "release": release, "rejected": false }))?;
+            print_json(&json!({ "releases": releases, "rejected": false }))?;
         } else {
-            note(format_args!("`{}` is no longer rejected", release.stem()));
+            releases.iter().for_each(|release| note(format_args!("`{}` is no longer rejected", release.stem())));
         }
         Ok(true)
     }
 }
 
-/// A release that somebody may decide about.
+/// Releases of one app that somebody may decide about.
 struct Decided {
     who: Identity,
-    release: ReleaseName,
+    releases: Vec<ReleaseName>,
     /// The servers that should have or do have its app.
     having: Vec<Server>,
 }
 
 impl Decided {
-    /// The one that an argument names, if the policy allows that.
+    /// Those that an argument names, if the policy allows that.
     async fn on(command: &Command, text: &str) -> Result<Self> {
         let who = Identity { name: operator_name(), origin: Origin::Local };
-        let release = find(command, text).await?;
-        let having = having(command, release.app()).await?;
-        may_reject(&command.policy, &who, release.app(), having.iter().map(|server| &server.name))?;
-        Ok(Self { who, release, having })
+        let releases = find(command, text).await?;
+        let app = releases.first().context("it names a release")?.app();
+        let having = having(command, app).await?;
+        may_reject(&command.policy, &who, app, having.iter().map(|server| &server.name))?;
+        Ok(Self { who, releases, having })
     }
 }
 
-/// The release that an argument names. One that is gone from the bucket can be named in full.
-async fn find(command: &Command, text: &str) -> Result<ReleaseName> {
+/// What an argument names: the release of a commit, and its container image, whichever there is. One that is gone from the bucket
+/// can be named in full.
+async fn find(command: &Command, text: &str) -> Result<Vec<ReleaseName>> {
     if let Some(name) = parse_release(text) {
-        return Ok(name);
+        return Ok(vec![name]);
     }
-    ensure!(
-        text.contains('@'),
-        UsageError::new(format!("`{text}` names no release: use APP@COMMIT or a release name"))
-    );
-    Ok(choose(&command.bucket, text).await?.name)
+    let Ok((app, Some(commit))) = app_and_commit(text) else {
+        bail!(UsageError::new(format!("`{text}` names no release: use APP@COMMIT or a release name")))
+    };
+    let (release, image) =
+        tokio::try_join!(of_commit(&command.bucket, &app, commit), image(&command.bucket, &app, commit))?;
+    let found: Vec<ReleaseName> = release.map(|release| release.name).into_iter().chain(image).collect();
+    if found.is_empty() {
+        if pin!(command.bucket.images(&app)).next().await.is_none() {
+            ensure_app(&command.bucket, &app).await?;
+        }
+        bail!("`{app}` has neither a release nor an image of a commit that begins with `{commit}`");
+    }
+    Ok(found)
+}
+
+/// The image of an app that is recorded of a commit that begins so, as channels name it.
+async fn image(bucket: &Bucket, app: &AppName, commit: &str) -> Result<Option<ReleaseName>> {
+    let begins = |image: &ImageSummary| std::future::ready(image.commit.as_str().starts_with(commit));
+    let found: Vec<ImageSummary> = bucket
+        .images(app)
+        .try_filter(begins)
+        .try_collect()
+        .await
+        .with_context(|| format!("could not list the images of `{app}`"))?;
+    match &found[..] {
+        [] => Ok(None),
+        [ImageSummary { image: Some(image), .. }] => Ok(Some(image.release()?)),
+        [ImageSummary { commit, .. }] => bail!("the record of the image of `{app}` of `{commit}` cannot be read"),
+        [one, other, ..] => {
+            bail!("`{app}@{commit}` is ambiguous, it matches the images of `{}` and `{}`", one.commit, other.commit)
+        }
+    }
 }
 
 /// The servers that should have or do have an app.

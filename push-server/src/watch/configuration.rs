@@ -89,7 +89,7 @@ impl Watcher {
                 return Err(refused);
             }
             tries += 1;
-            if tries == TRIES {
+            if tries > TRIES {
                 let said = format!("somebody else pushed in between, {TRIES} times; the next round tries again");
                 return Err(refused.context(said));
             }

@@ -11,13 +11,14 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bucket::{Channel, Commit, Error, Image, ReleaseName};
+use console::safe;
 use fleet::{
     channel::{build::Build, line::Line},
     follow::{self, Raced},
     policy::{ChannelRules, ImageRules},
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use registry::{Digest, Manifest, Reference, Rule};
+use registry::{Digest, Manifest, Reference, Rule, image::base_of};
 
 use super::watcher::{AT_ONCE, Watcher};
 
@@ -33,6 +34,8 @@ pub(super) struct Images<'a> {
     recorded: BTreeMap<ReleaseName, Image>,
     /// Records that can't be read.
     pub(super) unreadable: usize,
+    /// What images of commits that have a tag here were recorded as, if that is another name.
+    elsewhere: Option<String>,
     /// What the tag was when the round began.
     tagged: Option<Digest>,
 }
@@ -66,8 +69,9 @@ impl Images<'_> {
         ensure!(
             found.sha256() == &image.digest,
             "somebody put another image under the tag `{commit}` of `{name}`, so nothing moves: it is `{found}` and was recorded as \
-             `sha256:{}`; put that back, or pass it over by `push reject`",
-            image.digest
+             `sha256:{}`; put that back, or pass it over by `push reject {}`",
+            image.digest,
+            image.release()?.stem()
         );
         Ok(())
     }
@@ -99,10 +103,13 @@ impl Watcher {
         let recorded: Vec<Option<Image>> = recorded.buffered(AT_ONCE).try_collect().await?;
         let all = || listed.iter().map(|listed| &listed.image).chain(&recorded);
         let unreadable = all().filter(|image| image.is_none()).count();
-        let of_it = all().flatten().filter(|of_it| of_it.name == image.name.to_string());
-        let recorded = of_it.filter_map(|image| Some((image.release().ok()?, image.clone()))).collect();
+        let name = image.name.to_string();
+        let (of_it, others): (Vec<&Image>, Vec<&Image>) = all().flatten().partition(|of_it| of_it.name == name);
+        let has_tag = |other: &&Image| tags.iter().any(|tag| tag.as_str() == other.commit.as_str());
+        let elsewhere = others.into_iter().find(has_tag).map(|other| other.name.clone());
+        let recorded = of_it.into_iter().filter_map(|image| Some((image.release().ok()?, image.clone()))).collect();
         let tagged = self.registry.digest(&image.name, &image.tag).await?;
-        Ok(Images { rules, image, recorded, unreadable, tagged })
+        Ok(Images { rules, image, recorded, unreadable, elsewhere, tagged })
     }
 
     /// Records the image of a commit that none is recorded of; `None` if its tag is no image, or gone meanwhile.
@@ -121,7 +128,7 @@ impl Watcher {
             commit,
             digest: manifest.digest().sha256().clone(),
             media_type: manifest.media_type().to_string(),
-            base: None,
+            base: base_of(&manifest).map(|base| base.to_string()),
             time: self.bucket.now(),
             who: self.who.name.clone(),
             other: serde_json::Map::new(),
@@ -134,6 +141,16 @@ impl Watcher {
                 read.with_context(|| format!("could not read the record of `{}:{}`", image.name, image.commit))
             }
             Err(error) => Err(error).with_context(|| format!("could not record `{}:{}`", image.name, image.commit)),
+        }
+    }
+
+    /// That nobody put another image under the tag of the commit that a channel points to. One that is gone was tidied up.
+    pub(super) async fn ensure_unchanged(&self, images: Option<&Images<'_>>, release: &ReleaseName) -> Result<()> {
+        let Some(images) = images else { return Ok(()) };
+        let Some(image) = images.recorded.get(release) else { return Ok(()) };
+        match self.registry.digest(&images.image.name, &image.commit.as_str().parse()?).await? {
+            None => Ok(()),
+            found => images.ensure_recorded(image, found.as_ref()),
         }
     }
 
@@ -152,7 +169,17 @@ impl Watcher {
     /// When that can't be done, or somebody changed the channel meanwhile ([`Raced`]).
     pub(super) async fn point(&self, images: &Images<'_>, channel: &Channel) -> Result<Option<Reference>> {
         let Some(release) = channel.release.as_ref().filter(|_| !images.are_in_line(channel)) else { return Ok(None) };
-        let unrecorded = || format!("the tag stays, because `{}` is not recorded as an image", release.stem());
+        let unrecorded = || {
+            let stays = format!("the tag stays, because `{}` is not recorded as an image", release.stem());
+            match &images.elsewhere {
+                None => stays,
+                Some(name) => format!(
+                    "{stays} of `{}`: commits of before were recorded as `{}`, so land a new one",
+                    images.image.name,
+                    safe(name)
+                ),
+            }
+        };
         let image = images.recorded.get(release).with_context(unrecorded)?;
         let ImageRules { name, tag } = images.image;
         let found = self.registry.by_tag(name, &image.commit.as_str().parse()?).await?;

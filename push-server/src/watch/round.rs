@@ -250,13 +250,19 @@ impl Watcher {
             warnings: warning.into_iter().collect(),
             followers: BTreeMap::new(),
         };
-        let mut stopped = None;
+        let mut stopped = match &after.release {
+            Some(release) if !fleet.rejected.contains(release) => {
+                self.ensure_unchanged(images.as_ref(), release).await.err()
+            }
+            _ => None,
+        };
         match next(
             &after,
             rules.moves,
             furthest.places(),
             furthest.found().map(|(place, release)| (place, &release.name)),
         ) {
+            Next::Move(_) if stopped.is_some() => {}
             Next::Move(release) if let Err(error) = self.ensure_recorded(images.as_ref(), &release).await => {
                 stopped = Some(error);
             }

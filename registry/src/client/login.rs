@@ -8,7 +8,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use bucket::{Credentials, Tokens};
+use bucket::{Credentials, NoToken, Tokens};
 use serde::Deserialize;
 use tokio::io::AsyncReadExt as _;
 
@@ -49,6 +49,8 @@ struct Config {
 #[serde(default)]
 struct Auth {
     auth: String,
+    username: String,
+    password: String,
     identitytoken: String,
 }
 
@@ -73,8 +75,13 @@ impl Logins {
         })
     }
 
-    /// The one for a repository, or for a registry itself (`path` is empty); `None` if there is none.
-    pub(super) async fn find(&self, host: &Host, path: &str, answers: &Answers) -> Result<Option<Login>, Failure> {
+    /// The one for a repository, or for a registry itself (`path` is empty); why there is none, if there is none.
+    pub(super) async fn find(
+        &self,
+        host: &Host,
+        path: &str,
+        answers: &Answers,
+    ) -> Result<Result<Login, String>, Failure> {
         if let Some(file) = self.file.as_ref().or(self.usual.as_ref()) {
             let shown = file.display();
             let wrong =
@@ -82,14 +89,23 @@ impl Logins {
             if let Some(config) = read(file, self.file.is_none()).await.map_err(wrong)?
                 && let Some(login) = config.find(host, path, answers).await.map_err(wrong)?
             {
-                return Ok(Some(login));
+                return Ok(Ok(login));
             }
         }
+        let none = format!("there is no credential for `{host}`: log in, or set REGISTRY_AUTH_FILE");
         match &self.google {
             Some(credentials) if *credentials != Credentials::Anonymous && is_googles(host) => {
-                googles(credentials).await
+                match (googles(credentials).await, credentials) {
+                    // Much of what is there can be read by everybody.
+                    (Err(no_token), Credentials::ApplicationDefault) if !no_token.transient => {
+                        Ok(Err(format!("{none}; {}", no_token.reason)))
+                    }
+                    (Err(no_token), _) if no_token.transient => Err(Failure::transient(no_token.reason)),
+                    (Err(no_token), _) => Err(Failure::credential(no_token.reason)),
+                    (Ok(login), _) => Ok(login.ok_or(none)),
+                }
             }
-            _ => Ok(None),
+            _ => Ok(Err(none)),
         }
     }
 }
@@ -126,7 +142,10 @@ impl Config {
             return Err(identity_token(host));
         }
         if auth.auth.is_empty() {
-            return Ok(None);
+            // As podman and Kubernetes have it, too.
+            let Auth { username, password, .. } = auth;
+            let login = Login { user: username.clone(), password: password.clone() };
+            return Ok((!username.is_empty()).then_some(login));
         }
         let decoded = STANDARD.decode(auth.auth.trim()).ok().and_then(|decoded| String::from_utf8(decoded).ok());
         let pair = decoded.as_deref().and_then(|decoded| decoded.split_once(':'));
@@ -166,11 +185,9 @@ fn is_googles(host: &Host) -> bool {
 }
 
 /// An access token in the form in which Google's registries take it.
-async fn googles(credentials: &Credentials) -> Result<Option<Login>, Failure> {
-    let tokens = Tokens::load(credentials, SCOPE).map_err(Failure::credential)?;
-    let headers = tokens.headers().await.map_err(|no_token| {
-        if no_token.transient { Failure::transient(no_token.reason) } else { Failure::credential(no_token.reason) }
-    })?;
+async fn googles(credentials: &Credentials) -> Result<Option<Login>, NoToken> {
+    let tokens = Tokens::load(credentials, SCOPE).map_err(|reason| NoToken { reason, transient: false })?;
+    let headers = tokens.headers().await?;
     let header = headers.get("authorization").and_then(|header| header.to_str().ok());
     let token = header.and_then(|header| header.strip_prefix("Bearer "));
     Ok(token.map(|token| Login { user: "oauth2accesstoken".to_owned(), password: token.to_owned() }))
@@ -179,6 +196,44 @@ async fn googles(credentials: &Credentials) -> Result<Option<Login>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_googles_registries_get_googles_tokens() {
+        for (host, expected) in [
+            ("gcr.io", true),
+            ("eu.gcr.io", true),
+            ("europe-docker.pkg.dev", true),
+            ("gcr.io.evil.example", false),
+            ("evilgcr.io", false),
+            ("pkg.dev.evil.example", false),
+            ("evilpkg.dev", false),
+            ("images.example", false),
+        ] {
+            assert_eq!(is_googles(&host.parse().unwrap()), expected, "{host}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_file_that_somebody_named_is_not_done_without() {
+        let missing = Credentials::ServiceAccountFile("/nonexistent/key.json".into());
+        let logins = Logins { google: Some(missing), ..Logins::default() };
+        let host: Host = "gcr.io".parse().unwrap();
+        let failure = logins.find(&host, "acme/web", &Answers::default()).await.err().unwrap();
+        assert!(failure.reason.contains("/nonexistent/key.json"), "{}", failure.reason);
+        let elsewhere = logins.find(&"images.example".parse().unwrap(), "acme/web", &Answers::default()).await;
+        assert!(elsewhere.unwrap().err().unwrap().contains("no credential for `images.example`"));
+    }
+
+    #[tokio::test]
+    async fn what_others_write_is_read_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("auth.json");
+        std::fs::write(&file, r#"{"auths":{"images.example":{"username":"ann","password":"secret:1"}}}"#).unwrap();
+        let logins = Logins { file: Some(file), ..Logins::default() };
+        let login = logins.find(&"images.example".parse().unwrap(), "acme/web", &Answers::default()).await.unwrap();
+        let login = login.ok().unwrap();
+        assert_eq!((login.user.as_str(), login.password.as_str()), ("ann", "secret:1"));
+    }
 
     #[test]
     fn the_longest_key_of_a_repository_wins() {

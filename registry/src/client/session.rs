@@ -213,20 +213,22 @@ impl Session {
         scope: &Scope,
     ) -> Result<(Option<HeaderValue>, Option<String>), Failure> {
         let login = self.logins.find(&self.host, &scope.path, &self.answers).await?;
-        if let Some(login) = &login {
+        if let Ok(login) = &login {
             self.secrets.learn_login(&login.user, &login.password);
         }
-        let none = || format!("there is no credential for `{}`: log in, or set REGISTRY_AUTH_FILE", self.host);
         let (header, lifetime, without) = match challenge {
             Challenge::Basic => {
-                let Some(login) = login else { return Ok((None, Some(none()))) };
+                let login = match login {
+                    Ok(login) => login,
+                    Err(none) => return Ok((None, Some(none))),
+                };
                 (basic(&login)?, MAX_LIFETIME, None)
             }
             Challenge::Bearer { realm, service } => {
                 let (login, without) = match login {
-                    None => (None, Some(none())),
-                    Some(_) if !self.trusts(&realm) => (None, Some(untrusted(&realm))),
-                    Some(login) => (Some(login), None),
+                    Err(none) => (None, Some(none)),
+                    Ok(_) if !self.trusts(&realm) => (None, Some(untrusted(&realm))),
+                    Ok(login) => (Some(login), None),
                 };
                 let (token, lifetime) = self.token(http, answer, &realm, service, scope, login.as_ref()).await?;
                 (secret(&format!("Bearer {token}"))?, lifetime, without)

@@ -27,7 +27,7 @@ pub use configuration::{Configuration, Process};
 pub use layer::Layer;
 pub use part::{Part, PartReader};
 
-use crate::{Content, Descriptor, Manifest, MediaType, Platform, Repository};
+use crate::{Content, Descriptor, Manifest, MediaType, Platform, Reference, Repository};
 
 /// An image, with where its parts are.
 #[derive(Debug, Clone)]
@@ -144,6 +144,14 @@ impl Image {
     pub fn manifest(&self) -> &Manifest {
         self.manifests.last().expect("an image has a manifest")
     }
+}
+
+/// What an image says that it was built on, with the digest that this had; `None` if it says nothing of that, or nothing that
+/// can be read.
+pub fn base_of(manifest: &Manifest) -> Option<Reference> {
+    let said = |key| manifest.annotations().get(key);
+    let named: Reference = said(BASE_NAME)?.parse().ok()?;
+    Some(Reference { digest: Some(said(BASE_DIGEST)?.parse().ok()?), ..named })
 }
 
 impl Base {

@@ -16,7 +16,7 @@ use futures_util::FutureExt as _;
 use pipeline::{Variant, check_image_name, image_name};
 use registry::{
     Client, Digest, Manifest, Reference, Tag, Writable,
-    image::{Built, Image, Layer, Process},
+    image::{Built, Image, Layer, Process, base_of},
 };
 
 use crate::{
@@ -69,7 +69,8 @@ pub(super) async fn image(running: &mut Running, wanted: &pipeline::Image) -> Re
     let (manifest, base) = match before {
         Some(Before { manifest: Some(manifest), .. }) => {
             note(format_args!("`{}:{}` is there already: it is taken", named.to.repository(), named.tag));
-            (manifest, None)
+            let base = base_of(&manifest);
+            (manifest, base)
         }
         before => {
             let recorded = before.and_then(|before| before.recorded);
@@ -82,13 +83,15 @@ pub(super) async fn image(running: &mut Running, wanted: &pipeline::Image) -> Re
                 )));
             }
             running.limits().within(async { Ok(upload(&client, &named.to, &made.image).await?) }.boxed()).await?;
-            (made.image.manifest().clone(), made.base)
+            let manifest = made.image.manifest().clone();
+            let base = made.base.or_else(|| base_of(&manifest));
+            (manifest, base)
         }
     };
     let telling = async {
         let writer = client.writer(&named.to);
         // Of two runs at once one is refused, before its image is anywhere.
-        of_commit.record(&manifest, base).await?;
+        of_commit.record(&manifest, base.as_ref()).await?;
         for tag in [&named.tag].into_iter().chain(&named.tags) {
             writer.tag(tag, &manifest).await.map_err(anyhow::Error::new)?;
         }
@@ -104,7 +107,8 @@ pub(super) async fn image(running: &mut Running, wanted: &pipeline::Image) -> Re
         running.give(value, given);
     }
     let stage = running.made_by()?.stage;
-    running.image = Some(PublishedImage { stage, name, tag, digest: digest.sha256().clone() });
+    let base = base.map(|base| base.to_string());
+    running.image = Some(PublishedImage { stage, name, tag, digest: digest.sha256().clone(), base });
     Ok(())
 }
 
@@ -179,7 +183,7 @@ impl OfCommit<'_> {
     }
 
     /// Records which image the commit has, once.
-    async fn record(&self, manifest: &Manifest, base: Option<Reference>) -> Result<()> {
+    async fn record(&self, manifest: &Manifest, base: Option<&Reference>) -> Result<()> {
         let Named { to, tag, is_of_commit: true, .. } = self.named else { return Ok(()) };
         let Some((bucket, app)) = self.records().await? else {
             note("no bucket is specified: the image is not recorded");
@@ -194,7 +198,7 @@ impl OfCommit<'_> {
             commit: self.shared.commit().clone(),
             digest: manifest.digest().sha256().clone(),
             media_type: manifest.media_type().to_string(),
-            base: base.map(|base| base.to_string()),
+            base: base.map(ToString::to_string),
             time: bucket.now(),
             landed: None,
             who: format!("{user}@{host}"),

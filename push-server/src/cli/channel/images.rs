@@ -1,19 +1,15 @@
 //! Which image a person means, of a channel that moves images.
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use bucket::{Bucket, ChannelName, ReleaseName};
-use console::UsageError;
 use fleet::{channel::build::Build, follow, policy::ChannelRules};
 use futures_util::TryStreamExt as _;
 
 use super::super::{
     command::Command,
     configured::of_app,
-    deploy::{app_and_commit, parse_release},
+    deploy::{app_and_commit, ensure_commit_prefix, parse_release},
 };
-
-/// The shortest beginning of a commit.
-const SHORTEST: usize = 4;
 
 /// The channel of images that somebody means who names an app or a release like this, if it is one.
 pub(super) fn of<'a>(command: &'a Command, text: &str, channel: &ChannelName) -> Option<&'a ChannelRules> {
@@ -39,11 +35,7 @@ pub(super) async fn choose(bucket: &Bucket, rules: &ChannelRules, text: &str) ->
         let newest = all.into_iter().rev().find(|build| !rejected.contains(&build.name));
         return Ok(newest.with_context(|| format!("no image of `{app}` is recorded that is not rejected"))?.name);
     };
-    let hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
-    ensure!(
-        commit.len() >= SHORTEST && commit.chars().all(hex),
-        UsageError::new(format!("`{commit}` is not a commit prefix: use at least {SHORTEST} hex digits"))
-    );
+    ensure_commit_prefix(commit)?;
     let mut matching = all.into_iter().filter(|build| build.name.commit().as_str().starts_with(commit));
     match (matching.next(), matching.next()) {
         (Some(build), None) => Ok(build.name),
