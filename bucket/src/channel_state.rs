@@ -62,9 +62,23 @@ pub struct ChannelState {
     /// The last commits of the line that landed after the channel's own, newest first, at most [`ChannelState::MAX_LATER`].
     #[serde(default)]
     pub later: Vec<LaterCommit>,
+    /// Apps whose last image is built on an older image than the channel points to, at most [`ChannelState::MAX_ON_OLDER`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub on_older: Vec<OnOlderBase>,
     /// What this program doesn't know.
     #[serde(flatten)]
     pub other: Map<String, Value>,
+}
+
+/// An app whose last image is built on an image that its channel has moved away from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnOlderBase {
+    /// The app.
+    pub app: AppName,
+    /// The commit of that last image.
+    pub commit: Commit,
+    /// What it is built on, with its digest. Foreign text to whoever reads it.
+    pub base: String,
 }
 
 /// A release that is on its way through the channel before.
@@ -127,6 +141,8 @@ impl ChannelState {
     pub const MAX_WHY: usize = 250;
     /// Most releases that are named of those that were passed over.
     pub const MAX_PASSED_OVER: usize = 10;
+    /// Most apps that are named whose image is built on an older one.
+    pub const MAX_ON_OLDER: usize = 100;
     /// Most commits that are named.
     pub const MAX_LATER: usize = 100;
 

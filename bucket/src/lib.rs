@@ -93,7 +93,7 @@ pub use change::{ArtifactType, Change, ChangeState, ChangeSummary, RecordedCandi
 pub use change_id::ChangeId;
 pub use channel::{Channel, ChannelSummary, Frozen, Move, MoveKind, RolledBackBy};
 pub use channel_name::ChannelName;
-pub use channel_state::{ChannelState, LaterCommit, OffChannel, OffState, Soaking};
+pub use channel_state::{ChannelState, LaterCommit, OffChannel, OffState, OnOlderBase, Soaking};
 pub use document_metadata::{DocumentMetadata, LastPush, Retry, ToldHold};
 pub use download::Download;
 pub use error::Error;

@@ -15,11 +15,12 @@ use std::{
 };
 
 use harness::{
-    Programs, Target,
+    Programs, Target, base64,
     gcs::FakeGcs,
+    pubsub::{FakePubSub, Fault, Verb},
     registry::{Debian, PASSWORD, RegistryOptions, RegistryServer, Tools, USER, oci_image, oci_index},
 };
-use registry::{Client, ClientOptions, Digest, Logins, Repository};
+use registry::{Client, ClientOptions, Digest, Logins, Repository, Rule};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -331,6 +332,77 @@ async fn commits_that_were_recorded_under_another_name_are_said_when_the_image_m
     let (_, two) = world.land("site", "two").await;
     world.round();
     assert_eq!(world.digest("site", "prod").await, two);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stands_on_an_image_that_moved_is_named_until_it_is_built_again_and_its_builders_are_told() {
+    let world = World::new(Debian::Thirteen);
+    let pubsub = FakePubSub::start();
+    world.configure(&[("base", "Tag: 'prod'"), ("web", "Tag: 'prod'")]);
+    let round = || {
+        let mut watch = world.command(&["watch", "--once", "--announce", FakePubSub::TOPIC]);
+        let output = watch.env("PUBSUB_EMULATOR_HOST", pubsub.host()).output().expect("push runs");
+        assert!(output.status.success(), "{}", text(&output));
+    };
+    // An image of two platforms, so that what is built on it names one of those.
+    let land_base = async |content: &str| {
+        let commit = world.commit(content);
+        world.publish(&world.build(content, true), "base", &commit).await.expect("an image");
+        let index = world.client.by_tag(&world.name("base"), &commit.parse().expect("a tag")).await;
+        let index = index.expect("the registry answers").expect("an image");
+        (commit, index.children()[0].digest.clone())
+    };
+    let land_on = async |base: &Digest, content: &str| {
+        let (commit, _) = world.land("web", content).await;
+        let (name, tag) = (world.name("web"), commit.parse().expect("a tag"));
+        let plain = world.client.by_tag(&name, &tag).await.expect("the registry answers").expect("an image");
+        let named = plain.annotated("org.opencontainers.image.base.name", &world.name("base").to_string());
+        let on = named.and_then(|named| named.annotated("org.opencontainers.image.base.digest", &base.to_string()));
+        let writable = Rule::permit(Some(&Rule::only(&name)), &name).expect("it may be written");
+        world.client.writer(&writable).tag(&tag, &on.expect("a manifest")).await.expect("it is put");
+        commit
+    };
+    let on_older = || world.shown("base")["seen"]["on_older"].clone();
+    let (first, part) = land_base("one").await;
+    let built = land_on(&part, "web one").await;
+    round();
+    assert!(on_older().is_null() && pubsub.published().is_empty());
+    // The round that sees the tag there says so, once.
+    round();
+    round();
+    let message = |image: &str, commit: &str| {
+        let (name, repo) = (world.name(image), world.repo().display().to_string());
+        base64(format!(r#"{{"image_name":"{name}","tag":"{commit}","repo":"file://{repo}"}}"#).as_bytes())
+    };
+    assert_eq!(pubsub.published(), [message("base", &first), message("web", &built)]);
+    let (second, new_part) = land_base("two").await;
+    round();
+    round();
+    assert_eq!(pubsub.published()[2..], [message("base", &second)]);
+    let older = on_older();
+    assert!(
+        older[0]["app"] == "web" && older[0]["commit"] == built && older.as_array().map(Vec::len) == Some(1),
+        "{older}"
+    );
+    assert!(older[0]["base"].as_str().expect("a base").ends_with(&part.to_string()), "{older}");
+    let said = world.ok(&["channel", "show", "base"]);
+    assert!(said.contains(&format!("web {}", &built[..7])), "{said}");
+    land_on(&new_part, "web two").await;
+    round();
+    assert!(on_older().is_null());
+
+    // Where nothing can be announced the channel goes on, and that is said.
+    pubsub.fail(Verb::Publish, Fault::Status(403));
+    let (third, _) = land_base("three").await;
+    round();
+    let mut watch = world.command(&["watch", "--once", "--announce", FakePubSub::TOPIC]);
+    let output = watch.env("PUBSUB_EMULATOR_HOST", pubsub.host()).output().expect("push runs");
+    assert!(
+        output.status.success() && text(&output).contains("could not announce that the image moved"),
+        "{}",
+        text(&output)
+    );
+    assert!(world.shown("base")["release"].as_str().expect("a release").contains(&third));
 }
 
 #[tokio::test(flavor = "multi_thread")]

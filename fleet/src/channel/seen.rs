@@ -242,6 +242,7 @@ mod tests {
             followers: 2,
             off: Vec::new(),
             later: vec![later(5), later(4)],
+            on_older: Vec::new(),
             other: Map::new(),
         }
     }

@@ -81,7 +81,9 @@ impl Unreject {
         if command.json {
             print_json(&json!({ "releases": releases, "rejected": false }))?;
         } else {
-            releases.iter().for_each(|release| note(format_args!("`{}` is no longer rejected", release.stem())));
+            for release in &releases {
+                note(format_args!("`{}` is no longer rejected", release.stem()));
+            }
         }
         Ok(true)
     }

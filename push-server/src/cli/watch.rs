@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow};
 use bucket::{
     AppName, Bucket, BucketOptions, BucketUrl, ChannelName, PubSubOptions, ServerName, Subscription, SubscriptionName,
+    Topic, TopicName,
 };
 use clap::Args;
 use console::{Person, UsageError, note, print_json, print_line};
@@ -75,6 +76,10 @@ pub(crate) struct Watch {
     /// Pub/Sub subscription, `projects/PROJECT/subscriptions/NAME`, whose messages begin a round at once
     #[arg(long, value_name = "NAME", conflicts_with = "once")]
     subscription: Option<SubscriptionName>,
+    /// Pub/Sub topic, `projects/PROJECT/topics/NAME`, to which the build message of an image is sent again once its channel
+    /// has moved: builders of what stands on it begin
+    #[arg(long, value_name = "NAME")]
+    announce: Option<TopicName>,
     /// Token server on another host than the registry of an image, which may have the credential for that
     #[arg(long = "realm", value_name = "HOST", env = "PUSH_REALMS", value_delimiter = ',')]
     realms: Vec<Host>,
@@ -122,6 +127,7 @@ impl Watch {
         let mut fetches = Fetches::into(Mirrors::new(self.directory()?));
         let counts = Arc::new(Counts::new(policy.get().0.channels()));
         let registry = Arc::new(registries(&self.realms)?);
+        let announce = self.announce.as_ref().map(topic).transpose()?.map(Arc::new);
         let (mut rollouts, mut told) = (Rollouts::default(), Told::default());
         let host = Person::find(|key| std::env::var(key).ok()).host;
         let mut stop = stop_at_sigterm()?;
@@ -132,8 +138,8 @@ impl Watch {
                 note(format_args!("warning: the policy from before is used: {problem}"));
             }
             let who = Identity { name: operator_name(), origin: Origin::Local };
-            let (poke, registry) = (poke.clone(), registry.clone());
-            let watcher = Watcher { bucket: bucket.clone(), policy: policy.clone(), who, poke, registry };
+            let (poke, registry, announce) = (poke.clone(), registry.clone(), announce.clone());
+            let watcher = Watcher { bucket: bucket.clone(), policy: policy.clone(), who, poke, registry, announce };
             let caused = messages.take();
             let round = Box::pin(watcher.round(&mut fetches, &mut rollouts, stop.clone(), self.once));
             let (round, reported) = tokio::join!(round, report(&bucket, &host, self.poll));
@@ -257,6 +263,12 @@ fn registries(realms: &[Host]) -> Result<Client> {
     let google = BucketOptions::from_env(lookup).map(|options| options.credentials)?;
     let options = ClientOptions { logins: Logins::from_env(google, lookup), realms: realms.to_vec(), timeout: ANSWERS };
     Client::new(options).map_err(|reason| anyhow!("could not get ready for registries of images: {reason}"))
+}
+
+/// Where it is announced that images moved.
+fn topic(name: &TopicName) -> Result<Topic> {
+    let options = PubSubOptions::from_env(|key| std::env::var(key).ok())?;
+    Topic::open(name.clone(), &options).map_err(|reason| anyhow!("could not open `{name}`: {reason}"))
 }
 
 /// The time between two rounds, as a person writes it.

@@ -20,7 +20,10 @@ use fleet::{
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use registry::{Digest, Manifest, Reference, Rule, image::base_of};
 
-use super::watcher::{AT_ONCE, Watcher};
+use super::{
+    outcome::{LastBuilt, Stands},
+    watcher::{AT_ONCE, Watcher},
+};
 
 /// Images that a round records at most; those of older commits come in the rounds after it.
 const MAX_RECORDED: usize = 100;
@@ -29,7 +32,7 @@ const MAX_RECORDED: usize = 100;
 #[derive(Debug)]
 pub(super) struct Images<'a> {
     rules: &'a ChannelRules,
-    image: &'a ImageRules,
+    pub(super) image: &'a ImageRules,
     /// Those that are recorded, by the names of their releases.
     recorded: BTreeMap<ReleaseName, Image>,
     /// Records that can't be read.
@@ -54,6 +57,20 @@ impl Images<'_> {
     /// The image that is recorded as a release.
     pub(super) fn recorded(&self, release: &ReleaseName) -> Option<&Image> {
         self.recorded.get(release)
+    }
+
+    /// The commit of the image that its tag was when the round began.
+    pub(super) fn pointed_to(&self) -> Option<&Commit> {
+        let tagged = self.tagged.as_ref()?.sha256();
+        self.recorded.values().find(|image| image.digest == *tagged).map(|image| &image.commit)
+    }
+
+    /// What is known of the image that the channel points to, for those that are built on it.
+    pub(super) fn stands(&self, channel: &Channel) -> Option<Stands> {
+        let digest = Digest::from(self.recorded(channel.release.as_ref()?)?.digest.clone());
+        let last = self.recorded.values().max_by_key(|image| image.time)?;
+        let base = last.base.as_ref().and_then(|base| base.parse().ok());
+        Some(Stands { name: self.image.name.clone(), digest, last: LastBuilt { commit: last.commit.clone(), base } })
     }
 
     /// Whether the tag is the image of the channel's release.
@@ -145,8 +162,14 @@ impl Watcher {
     }
 
     /// That nobody put another image under the tag of the commit that a channel points to. One that is gone was tidied up.
-    pub(super) async fn ensure_unchanged(&self, images: Option<&Images<'_>>, release: &ReleaseName) -> Result<()> {
-        let Some(images) = images else { return Ok(()) };
+    pub(super) async fn ensure_unchanged(
+        &self,
+        images: Option<&Images<'_>>,
+        channel: &Channel,
+        rejected: &BTreeSet<ReleaseName>,
+    ) -> Result<()> {
+        let release = channel.release.as_ref().filter(|release| !rejected.contains(release));
+        let Some((images, release)) = images.zip(release) else { return Ok(()) };
         let Some(image) = images.recorded.get(release) else { return Ok(()) };
         match self.registry.digest(&images.image.name, &image.commit.as_str().parse()?).await? {
             None => Ok(()),

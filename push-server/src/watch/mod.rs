@@ -6,6 +6,7 @@
 //! - [`round`]: one look at every channel, and where it moves; `pushing`: what its followers get then
 //! - [`rollouts`]: those pushes that go out in waves
 //! - `images`: channels that move the tag of an image, which no server follows
+//! - `bases`: images that others are built on
 //! - `configuration`: the files that say what deploys such an image; `commits`: changing files of a repository without a checkout
 //! - [`outcome`]: what is told of that
 //! - `messages`: hints that begin a round at once
@@ -14,6 +15,7 @@
 //! - `git`: the command that makes and reads them; `history`: what it prints; `upkeep`: what is left when it is killed; `unused`:
 //!   mirrors that are removed
 
+mod bases;
 mod commits;
 mod configuration;
 pub(crate) mod counts;

@@ -4,14 +4,15 @@ use std::{collections::BTreeMap, fmt};
 
 use anyhow::Result;
 use bucket::{
-    AppName, ChannelName, Commit, LaterCommit, PushId, ReleaseName, Rollout, RolloutStage, ServerName, Soaking,
+    AppName, ChannelName, Commit, LaterCommit, OnOlderBase, PushId, ReleaseName, Rollout, RolloutStage, ServerName,
+    Soaking,
 };
 use fleet::{
     channel::{branch::Branch, follower::LeftAlone, repo::RepoUrl},
     follow::Follower,
     policy::ChannelRules,
 };
-use registry::Reference;
+use registry::{Digest, Reference, Repository};
 
 /// What a round did with a channel.
 #[derive(Debug)]
@@ -27,7 +28,7 @@ pub struct Outcome {
 }
 
 /// What a round did with a channel that could be looked at.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Done {
     /// What it pointed to before.
     pub from: Option<ReleaseName>,
@@ -57,6 +58,10 @@ pub struct Done {
     pub tagged: Option<Reference>,
     /// The commit that was pushed to its configuration.
     pub configured: Option<Commit>,
+    /// What is known of its image, of a channel of images.
+    pub(super) stands: Option<Stands>,
+    /// Apps whose last image is built on an older one than that.
+    pub on_older: Vec<OnOlderBase>,
     /// The lines of its configuration that were left alone, each as a sentence.
     pub kept: Vec<String>,
     /// Its rollouts that were carried on, decided about or begun, or that keep its release; the last one may go on.
@@ -65,6 +70,25 @@ pub struct Done {
     pub warnings: Vec<String>,
     /// Each follower, and what became of it.
     pub followers: BTreeMap<ServerName, Fate>,
+}
+
+/// What is known of an image that a channel points to, and of the last one of its app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stands {
+    /// What it is called.
+    pub(super) name: Repository,
+    /// What the channel points to.
+    pub(super) digest: Digest,
+    /// The last image that is recorded of the app.
+    pub(super) last: LastBuilt,
+}
+
+/// The last image that is recorded of an app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LastBuilt {
+    pub(super) commit: Commit,
+    /// What it is built on, as far as that is known.
+    pub(super) base: Option<Reference>,
 }
 
 /// Why a channel has diverged, as a sentence.

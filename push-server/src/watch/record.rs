@@ -84,6 +84,7 @@ fn state(outcome: &Outcome, before: Option<&ChannelState>, now: bucket::Timestam
         followers: 0,
         off: Vec::new(),
         later: Vec::new(),
+        on_older: Vec::new(),
         other: Map::new(),
     };
     let before = before.cloned().unwrap_or_else(nothing);
@@ -99,6 +100,7 @@ fn state(outcome: &Outcome, before: Option<&ChannelState>, now: bucket::Timestam
         passed_over,
         followers,
         later,
+        on_older,
         ..
     } = match result {
         Ok(done) => done,
@@ -127,6 +129,7 @@ fn state(outcome: &Outcome, before: Option<&ChannelState>, now: bucket::Timestam
         followers: followers.len(),
         off: off.take(ChannelState::MAX_OFF).collect(),
         later: later.clone(),
+        on_older: on_older.clone(),
         ..before
     }
 }

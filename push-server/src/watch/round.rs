@@ -15,7 +15,7 @@ use fleet::{
         change::{Said, moved},
         choose::{Furthest, Next, next, soaked},
         line::Line,
-        observe::{Observed, observed, tagged},
+        observe::{Observed, observed},
         repo::RepoUrl,
         soaking::soaking,
     },
@@ -51,8 +51,11 @@ pub struct Round {
 
 impl Round {
     /// How long it is until a release has gone through the channel before, if one is on its way: then there is something to do,
-    /// whenever the next poll is.
+    /// whenever the next poll is. That a tag was moved is noted by the round which sees it there: at once.
     pub fn due(&self, now: Timestamp) -> Option<Duration> {
+        if self.outcomes.iter().any(|outcome| outcome.result.as_ref().is_ok_and(|done| done.tagged.is_some())) {
+            return Some(Duration::ZERO);
+        }
         let soaking = self.outcomes.iter().filter_map(|outcome| outcome.result.as_ref().ok()?.soaking.as_ref()?.until);
         soaking.min().map(|until| Duration::try_from(until.duration_since(now)).unwrap_or_default())
     }
@@ -130,6 +133,7 @@ impl Watcher {
             fetches.tidy_up().await;
         }
         outcomes.sort_by_key(|outcome| channels.iter().position(|rules| outcome.is_of(rules)));
+        self.compare_bases(&mut outcomes).await;
         Ok(Round { outcomes, calls_for_round })
     }
 
@@ -221,8 +225,9 @@ impl Watcher {
             Some(image) => Some(self.images(rules, image, &line).await?),
             None => None,
         };
-        if images.as_ref().is_some_and(|images| images.are_in_line(&after)) {
-            after = tagged(&after, now);
+        let mut warnings: Vec<String> = warning.into_iter().collect();
+        if let Some(images) = images.as_ref().filter(|images| images.are_in_line(&after)) {
+            after = self.seen_in_line(images, &after, now, &mut warnings).await;
         }
         let builds = match &images {
             Some(images) => stream::iter(images.builds()).map(Ok).boxed(),
@@ -232,30 +237,15 @@ impl Watcher {
             self.releases(rules, (&seen.channel, from.as_ref()), &line, fleet, &followers, builds).await?;
         let mut done = Done {
             from: seen.channel.release.clone(),
-            release: None,
-            would: None,
-            soaking: None,
             diverged,
-            place: None,
-            behind: None,
-            later: Vec::new(),
             unreadable: furthest.unreadable() + images.as_ref().map_or(0, |images| images.unreadable),
             passed_over: furthest.passed_over().to_vec(),
             stale: furthest.stale(),
-            push: None,
-            tagged: None,
-            configured: None,
-            kept: Vec::new(),
             rollouts: looked.iter().filter_map(|looked| looked.going.as_ref().ok()).cloned().collect(),
-            warnings: warning.into_iter().collect(),
-            followers: BTreeMap::new(),
+            warnings,
+            ..Done::default()
         };
-        let mut stopped = match &after.release {
-            Some(release) if !fleet.rejected.contains(release) => {
-                self.ensure_unchanged(images.as_ref(), release).await.err()
-            }
-            _ => None,
-        };
+        let mut stopped = self.ensure_unchanged(images.as_ref(), &after, &fleet.rejected).await.err();
         match next(
             &after,
             rules.moves,
@@ -303,6 +293,7 @@ impl Watcher {
             bail!("{error}");
         }
         if let Some(images) = &images {
+            done.stands = images.stands(&after);
             self.bring_in_line(images, &after, of_config, &mut done).await?;
             return stopped.map_or(Ok(done), Err);
         }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use anyhow::{Context as _, Result};
-use bucket::{Bucket, Halt, HistoryEntry, ReleaseName, ServerName};
+use bucket::{Bucket, Halt, HistoryEntry, ReleaseName, ServerName, Topic};
 use fleet::{
     hold::{self, AllHolds},
     identity::Identity,
@@ -30,6 +30,8 @@ pub struct Watcher {
     pub poke: PokeSettings,
     /// How registries of images are spoken to.
     pub registry: Arc<Client>,
+    /// Where it is announced that an image moved.
+    pub announce: Option<Arc<Topic>>,
 }
 
 /// What all channels share in a round.

@@ -40,14 +40,14 @@ pub struct Logins {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Config {
-    auths: BTreeMap<String, Auth>,
+    auths: BTreeMap<String, Entry>,
     cred_helpers: BTreeMap<String, String>,
     creds_store: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Auth {
+struct Entry {
     auth: String,
     username: String,
     password: String,
@@ -143,7 +143,7 @@ impl Config {
         }
         if auth.auth.is_empty() {
             // As podman and Kubernetes have it, too.
-            let Auth { username, password, .. } = auth;
+            let Entry { username, password, .. } = auth;
             let login = Login { user: username.clone(), password: password.clone() };
             return Ok((!username.is_empty()).then_some(login));
         }

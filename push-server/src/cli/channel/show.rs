@@ -146,6 +146,10 @@ pub(super) async fn show(command: &Command, rules: &ChannelRules) -> Result<bool
             line("passed over", &format!("{}{names}", count(state.unreadable, "unreadable release")))?;
         }
     }
+    if let Some(state) = state.filter(|state| !state.on_older.is_empty()) {
+        let apps = state.on_older.iter().map(|older| format!("{} {}", older.app, older.commit.short()));
+        line("to rebuild", &apps.collect::<Vec<_>>().join(", "))?;
+    }
     line("next round", &known.outlook(rules))?;
     if let Some(asked) = &rules.asked {
         line("waves", &asked.to_string())?;

@@ -223,6 +223,16 @@ fn facts(view: &View, shown: &ShownChannel) -> Markup {
                 "."
             }
         }
+        @if let Some(state) = shown.state.filter(|state| !state.on_older.is_empty()) {
+            p.banner.notice {
+                "Built on an older one than this, and to be built again: "
+                @for (at, older) in state.on_older.iter().enumerate() {
+                    @if at > 0 { ", " }
+                    (older.app) " " code { (older.commit.short()) }
+                }
+                "."
+            }
+        }
         @for entry in channel.rolled_back.iter().take(NAMED) {
             p.banner.notice {
                 (server_link(entry.server.as_str())) " went back from " code { (entry.release.commit().short()) } " by itself, "

@@ -1,6 +1,6 @@
 //! Channels as `/api/v1/channels` shows them.
 
-use bucket::{Frozen, Move};
+use bucket::{Frozen, Move, OnOlderBase};
 use fleet::condition::app_label;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -87,10 +87,29 @@ pub(super) struct ChannelOut {
     unreadable_releases: usize,
     /// Some of them.
     passed_over: Vec<String>,
+    /// Apps whose last image is built on an older image than this one.
+    on_older: Vec<OnOlderOut>,
     /// Where it pointed, newest first.
     history: Vec<MoveOut>,
     /// Releases that followers rolled back by themselves, newest first: they go no further.
     rolled_back: Vec<RolledBackOut>,
+}
+
+/// An app whose last image is built on an image that its channel has moved away from.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct OnOlderOut {
+    /// The app.
+    app: String,
+    /// The commit of that last image.
+    commit: String,
+    /// What it is built on.
+    base: String,
+}
+
+impl From<&OnOlderBase> for OnOlderOut {
+    fn from(OnOlderBase { app, commit, base }: &OnOlderBase) -> Self {
+        Self { app: app.to_string(), commit: commit.to_string(), base: base.clone() }
+    }
 }
 
 /// That a channel moves only by hand.
@@ -252,6 +271,7 @@ impl ChannelOut {
                 .collect(),
             unreadable_releases: state.map_or(0, |state| state.unreadable),
             passed_over: state.iter().flat_map(|state| &state.passed_over).map(stem).collect(),
+            on_older: state.iter().flat_map(|state| &state.on_older).map(OnOlderOut::from).collect(),
             history: shown.channel.history.iter().map(MoveOut::from).collect(),
             rolled_back: rolled_back.collect(),
         }
