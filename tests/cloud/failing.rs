@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use harness::gcs::{Fault, Kind};
+use harness::gcs::{Fault, Kind, Request};
 
-use crate::messages::{BUCKET, Watching, World, until};
+use crate::{
+    messages::{self, BUCKET, Watching, until},
+    watching::World,
+};
 
 fn failures(watching: &Watching, app: &str) -> usize {
     watching.value(&format!("push_watch_failures{{app=\"{app}\",channel=\"prod\"}}"))
@@ -12,7 +15,7 @@ fn failures(watching: &Watching, app: &str) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_storage_fails_is_counted_for_its_channel_and_reset_by_the_next_good_round() {
-    let mut world = World::new().await;
+    let mut world = messages::World::new().await;
     world.configure(&format!(r#"{{ App: "api", Repo: "{}", Servers: ["api-*"] }}"#, world.url()));
     world.gcs.put(BUCKET, "server/api-1.json", "[\"api/\"]");
     let first = world.release().await;
@@ -50,4 +53,56 @@ async fn what_the_storage_fails_is_counted_for_its_channel_and_reset_by_the_next
     world.until_it_has(&web).await;
     world.until_it_has(&api).await;
     assert_eq!((failures(&watching, "web"), failures(&watching, "api")), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_storage_refuses_one_channel_keeps_no_other_from_anything() {
+    let denied = Fault::Status(403, None);
+    for (kind, object, fault) in [
+        (Kind::Get, "channels/web/", denied.clone()),
+        (Kind::List, "debs/web/", denied.clone()),
+        (Kind::Insert, "channels/web/", denied.clone()),
+        (Kind::Insert, "channels/web/", Fault::Status(412, None)),
+        (Kind::Insert, "server/web-2", denied.clone()),
+    ] {
+        let world = World::new("").await;
+        let other = world.other_channel().await;
+        world.gcs.fail(kind, object, fault.clone());
+        assert_eq!(world.round(), Some(1), "{object} {fault:?}");
+        assert_eq!(world.named("api-1").await.as_ref(), Some(&other), "{object} {fault:?}");
+        assert_eq!(world.named("web-2").await, None);
+        world.gcs.heal();
+        assert_eq!(world.round(), Some(0), "{object} {fault:?}");
+        world.until_converged().await;
+    }
+    // What all of them need.
+    let world = World::new("").await;
+    let other = world.other_channel().await;
+    world.gcs.fail(Kind::List, "server/", denied);
+    assert_eq!((world.round(), world.named("api-1").await), (Some(1), None));
+    world.gcs.heal();
+    world.gcs.fail(Kind::Insert, "channels/web/", Fault::Slow(Duration::from_secs(2)));
+    assert_eq!((world.round(), world.named("api-1").await), (Some(0), Some(other)));
+    world.until_converged().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_round_did_before_is_told_when_a_race_over_another_channel_cannot_be_looked_at_again() {
+    let world = World::new("").await;
+    let other = world.other_channel().await;
+    world.gcs.fail_next(Kind::Insert, "channels/web/", 1, Fault::Slow(Duration::from_secs(5)));
+    let mut slower = world.push(&["watch", "--once"]);
+    let is_held = |request: &Request| request.kind == Kind::Insert && request.object.starts_with("channels/web/");
+    world.gcs.until(|requests| requests.iter().any(is_held)).await;
+    // Somebody is faster, and then nothing can be read.
+    let frozen = world.push(&["channel", "freeze", "web", "-m", "fair"]).0.wait().expect("it ends");
+    assert!(frozen.success(), "{frozen}");
+    world.gcs.fail(Kind::List, "rollouts/", Fault::Status(403, None));
+    assert_eq!(slower.0.wait().expect("it ends").code(), Some(1));
+    let said = std::fs::read_to_string(world.said()).expect("what it said");
+    assert!(said.contains(&format!("api prod: moved to {}", other.stem())), "{said}");
+    assert!(said.contains("web prod: error: could not list the rollouts"), "{said}");
+    let (app, channel) = ("api".parse().unwrap(), "prod".parse().unwrap());
+    let state = world.bucket.channel_state(&app, &channel).await.expect("it can be read").expect("it is there").1;
+    assert_eq!((state.release.as_ref(), state.problem), (Some(&other), None));
 }
