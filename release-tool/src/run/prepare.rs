@@ -272,8 +272,9 @@ fn check(
 /// The pipelines of these names by their places, all of them without any.
 fn choose(checked: &Checked, names: &[String]) -> Result<Vec<usize>> {
     let all = &checked.pipelines;
-    for name in names {
-        all.find(name).map_err(UsageError::new)?;
+    let unknown: Vec<String> = names.iter().filter_map(|name| all.find(name).err()).collect();
+    if !unknown.is_empty() {
+        return Err(UsageError::new(unknown.join("\n")).into());
     }
     let is_chosen = |pipeline: &Pipeline| names.is_empty() || names.contains(&pipeline.name);
     Ok((0..all.pipelines.len()).filter(|at| is_chosen(&all.pipelines[*at])).collect())

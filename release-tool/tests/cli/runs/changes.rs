@@ -51,7 +51,7 @@ fn ci(project: &Project) -> Vec<String> {
 #[test]
 fn what_a_change_publishes_is_a_candidate_and_its_run_lies_beside_it() {
     let project = change(&stages(
-        "      - { name: unit, build: test, run: true, copy: [{ source: web, archive: true }] }
+        "      - { name: unit, build: test, run: { env: { OF: '${setup.change}' } }, copy: [{ source: web, archive: true }] }
       - { name: candidate, publish: { package: { name: web } } }
 ",
     ));
@@ -62,6 +62,7 @@ fn what_a_change_publishes_is_a_candidate_and_its_run_lies_beside_it() {
     ensure_cleared(&project);
     let said = said(&output);
     assert!(said.contains("unit | PASSED=on") && !said.contains("s3cret"), "{said}");
+    assert!(said.contains("unit | OF=acme/12\n"), "{said}");
     let found: Value = serde_json::from_str(&stdout(&output)).unwrap();
     assert_eq!((&found["change"], &found["project"]), (&json!("acme/12"), &json!("acme")));
     let run = found["run"].as_str().unwrap();
@@ -117,8 +118,10 @@ fn a_change_moves_no_channel() {
 fn where_the_branch_says_nothing_only_what_needs_no_right_is_allowed() {
     let config = stages("      - { name: unit, build: test, run: true }\n");
     let project = change(&config);
+    // The project is that of the change, whatever the repository is called.
+    project.git(&["remote", "add", "origin", "https://git.example/other.git"]);
     let (found, said) = ran(&project, &["--change", "acme/12", "--target", "nowhere"], 0);
-    assert_eq!(results(&found), ["unit passed"]);
+    assert_eq!((results(&found), &found["project"]), (vec!["unit passed".to_owned()], &json!("acme")));
     assert!(
         said.contains("since what the target branch says could not be read: there is no branch `nowhere`"),
         "{said}"

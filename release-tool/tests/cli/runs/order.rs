@@ -74,8 +74,13 @@ fn two_pipelines_run_side_by_side_and_one_that_is_named_runs_alone() {
 
     let (found, _) = ran(&project, &["api"], 0);
     assert_eq!(results(&found), ["answer passed"]);
-    let refused = project.refused(&["run", "wbe"], 2);
-    assert!(refused.contains("there is no pipeline `wbe`; did you mean `web`?"), "{refused}");
+    let refused = project.refused(&["run", "wbe", "api", "other"], 2);
+    for expected in [
+        "there is no pipeline `wbe`; did you mean `web`?; there are `web`, `api`",
+        "there is no pipeline `other`; there are `web`, `api`",
+    ] {
+        assert!(refused.contains(expected), "{refused}");
+    }
 }
 
 #[test]
