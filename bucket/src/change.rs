@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    AppName, Bucket, BuildId, CandidatePlace, ChangeId, Commit, Error, Generation, Metadata, Object, ObjectInfo,
-    PageToken, ReleaseName, Sha256, items, layout,
+    AppName, Bucket, BuildId, CandidatePlace, ChangeId, Commit, Error, Generation, ImagePlace, ImageTag, Metadata,
+    Object, ObjectInfo, ObjectPath, PageToken, ReleaseName, Sha256, items, layout,
 };
 
 /// Most bytes of a change.
@@ -65,7 +65,7 @@ pub enum ChangeState {
     Abandoned,
 }
 
-/// What a change says of a package that was built from it: where to look.
+/// What a change says of a package or an image that was built from it: where to look.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RecordedCandidate {
     /// What it is.
@@ -73,14 +73,20 @@ pub struct RecordedCandidate {
     pub artifact: ArtifactType,
     /// The app.
     pub app: AppName,
-    /// The release that it would be.
+    /// The release that it would be; an image is called so where releases are named.
     pub release: ReleaseName,
-    /// Of the whole file.
+    /// Of the whole file; of an image, of its manifest.
     pub sha256: Sha256,
-    /// Of the whole file, in bytes.
+    /// Of the whole file, in bytes; of an image, of all its parts.
     pub size: u64,
-    /// Where it lies: in the candidate bucket, or in that of the releases when it is gated.
+    /// Where it, or the record of an image, lies: in the candidate bucket, or in that of the releases when it is gated.
     pub path: String,
+    /// Where an image is until it is promoted, for people: `ci.example/acme/web:k3v9_1234`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// The tag that an image is to have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<ImageTag>,
     /// The build that it is of.
     pub build: BuildId,
     /// The patchset that was built.
@@ -103,6 +109,8 @@ pub struct RecordedCandidate {
 pub enum ArtifactType {
     /// A Debian package.
     Deb,
+    /// A container image.
+    Image,
     /// What this program doesn't know, and leaves alone.
     #[serde(untagged)]
     Other(String),
@@ -142,7 +150,7 @@ impl RecordedCandidate {
     /// # Errors
     /// What is wrong with what is said of it, as a sentence for people.
     pub fn place(&self, change: &ChangeId) -> Result<CandidatePlace, String> {
-        let Self { app, release, path, .. } = self;
+        let Self { app, release, .. } = self;
         if app != release.app() {
             return Err(format!("the candidate `{}` of `{change}` is recorded as one of `{app}`", release.stem()));
         }
@@ -152,16 +160,33 @@ impl RecordedCandidate {
         } else {
             CandidatePlace::Built { change, build: self.build.clone(), release }
         };
-        if place.path().as_str() == path {
-            Ok(place)
+        self.ensure_at(&place.path(), place.change())?;
+        Ok(place)
+    }
+
+    /// The same of an image: where its record lies.
+    ///
+    /// # Errors
+    /// As [`RecordedCandidate::place`]; also that it is no image.
+    pub fn image_place(&self, change: &ChangeId) -> Result<ImagePlace, String> {
+        let (change, app) = (change.clone(), self.app.clone());
+        let tag = self.tag.clone().filter(|_| self.artifact == ArtifactType::Image);
+        let tag = tag.ok_or_else(|| format!("the candidate `{}` of `{change}` is recorded without a tag", self.app))?;
+        let place = if self.gate {
+            ImagePlace::Gated { change, app, tag }
         } else {
-            let shown: String = path.chars().take(1024).flat_map(char::escape_debug).collect();
-            Err(format!(
-                "a candidate of `{}` is recorded at `{shown}`, and would lie at `{}`",
-                place.change(),
-                place.path()
-            ))
+            ImagePlace::Built { change, build: self.build.clone(), app, tag }
+        };
+        self.ensure_at(&place.path(), place.change())?;
+        Ok(place)
+    }
+
+    fn ensure_at(&self, place: &ObjectPath, change: &ChangeId) -> Result<(), String> {
+        if place.as_str() == self.path {
+            return Ok(());
         }
+        let shown: String = self.path.chars().take(1024).flat_map(char::escape_debug).collect();
+        Err(format!("a candidate of `{change}` is recorded at `{shown}`, and would lie at `{place}`"))
     }
 }
 
@@ -292,10 +317,33 @@ mod tests {
     }
 
     #[test]
+    fn the_record_of_an_image_is_only_looked_for_where_those_of_its_change_lie() {
+        let commit = "7e0ff6059e653eb75a36efb621d0fd66d1ced433";
+        let change: ChangeId = "web/12".parse().unwrap();
+        let place = |kind: &str, gate: bool, path: &str| {
+            let recorded: RecordedCandidate = serde_json::from_value(serde_json::json!({
+                "type": kind, "app": "web", "release": format!("web/web:dev@ci:2026-11-20T19:05:02Z:{commit}.deb"),
+                "sha256": "07".repeat(32), "size": 3, "path": path, "image": "ci.example/acme/web:k3v9_1234", "tag": "1234",
+                "build": "k3v9", "patchset": 1, "gate": gate, "at": "2026-11-20T19:06:00Z",
+            }))
+            .unwrap();
+            recorded.image_place(&change)
+        };
+        for (gate, path) in [(false, "builds/web/12/k3v9/web/1234.json"), (true, "candidates/web/12/web/1234.json")] {
+            assert_eq!(place("image", gate, path).unwrap().path().as_str(), path);
+            assert!(place("image", !gate, path).unwrap_err().contains("and would lie at `"));
+            assert!(place("deb", gate, path).unwrap_err().contains("without a tag"));
+        }
+        assert!(place("image", true, "candidates/web/13/web/1234.json").is_err());
+    }
+
+    #[test]
     fn what_is_built_otherwise_is_kept() {
         let known: ArtifactType = serde_json::from_str("\"deb\"").unwrap();
-        let other: ArtifactType = serde_json::from_str("\"image\"").unwrap();
-        assert_eq!((known, &other), (ArtifactType::Deb, &ArtifactType::Other("image".to_owned())));
-        assert_eq!(serde_json::to_string(&other).unwrap(), "\"image\"");
+        let image: ArtifactType = serde_json::from_str("\"image\"").unwrap();
+        let other: ArtifactType = serde_json::from_str("\"wheel\"").unwrap();
+        let all = (known, image, &other);
+        assert_eq!(all, (ArtifactType::Deb, ArtifactType::Image, &ArtifactType::Other("wheel".to_owned())));
+        assert_eq!(serde_json::to_string(&other).unwrap(), "\"wheel\"");
     }
 }

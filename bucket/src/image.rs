@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    AppName, Bucket, Commit, Error, Generation, Metadata, NameError, Object, PageToken, ReleaseName, ReleaseParts,
-    Sha256, items, layout,
+    AppName, Bucket, ChangeId, Commit, Error, Generation, ImageTag, Metadata, NameError, Object, PageToken,
+    ReleaseName, ReleaseParts, Sha256, items, layout,
 };
 
 /// Most bytes of a record. It lies in the object's metadata, too, which have 8 KiB.
@@ -49,11 +49,25 @@ pub struct Image {
     /// The commit of the branch that it counts as; without it, that of its tag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub landed: Option<Commit>,
+    /// From what it was promoted, if it was a candidate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promoted: Option<PromotedImage>,
     /// Who recorded it.
     pub who: String,
     /// What this program doesn't know.
     #[serde(flatten)]
     pub other: Map<String, Value>,
+}
+
+/// That an image was a candidate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PromotedImage {
+    /// The change that it was built from.
+    pub change: ChangeId,
+    /// Which version of it.
+    pub patchset: u32,
+    /// The tag that it got besides that of the commit as which the change landed.
+    pub tag: ImageTag,
 }
 
 /// An image in a list, without being read.
@@ -73,15 +87,7 @@ impl Image {
     /// # Errors
     /// When app and commit have no room for anything else in a name.
     pub fn release(&self) -> Result<ReleaseName, NameError> {
-        let (user, host) = self.who.split_once('@').unwrap_or((&self.who, ""));
-        let parts = ReleaseParts {
-            app: self.app.clone(),
-            user: word(user),
-            host: word(host),
-            time: Timestamp::from_second(self.time.as_second()).unwrap_or(self.time),
-            commit: self.commit.clone(),
-        };
-        ReleaseName::new(&parts)
+        release(&self.app, &self.commit, self.time, &self.who)
     }
 
     /// What is understood of a record, if it is that of this commit of this app.
@@ -135,6 +141,22 @@ impl Bucket {
         let malformed = |reason| Error::Malformed { object: path.to_string(), reason };
         Image::parse(&content, app, commit).map(Some).map_err(malformed)
     }
+}
+
+/// What an image of a commit is called where releases are named.
+///
+/// # Errors
+/// When app and commit have no room for anything else in a name.
+pub(crate) fn release(app: &AppName, commit: &Commit, time: Timestamp, who: &str) -> Result<ReleaseName, NameError> {
+    let (user, host) = who.split_once('@').unwrap_or((who, ""));
+    let parts = ReleaseParts {
+        app: app.clone(),
+        user: word(user),
+        host: word(host),
+        time: Timestamp::from_second(time.as_second()).unwrap_or(time),
+        commit: commit.clone(),
+    };
+    ReleaseName::new(&parts)
 }
 
 /// As much of a text as can be part of a release's name.

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use jiff::{Timestamp, civil, tz::TimeZone};
 
 use crate::{
-    AppName, BuildId, ChangeId, ChannelName, Commit, NameError, PushId, ReleaseName, RunPlace, ServerName,
+    AppName, BuildId, ChangeId, ChannelName, Commit, ImageTag, NameError, PushId, ReleaseName, RunPlace, ServerName,
     segment::{escaped, unescaped},
 };
 
@@ -266,6 +266,38 @@ pub(crate) fn gated_at(path: &ObjectPath) -> Option<(ChangeId, ReleaseName)> {
     let (project, rest) = path.0.strip_prefix(CANDIDATES)?.split_once('/')?;
     let (change, release) = rest.split_once('/')?;
     Some((ChangeId::new(project, change).ok()?, release.parse().ok()?))
+}
+
+/// `builds/{project}/{id}/{build}/{app}/{tag}.json`
+pub(crate) fn built_image(change: &ChangeId, build: &BuildId, app: &AppName, tag: &ImageTag) -> ObjectPath {
+    ObjectPath(format!("{BUILDS}{change}/{build}/{app}/{tag}.json"))
+}
+
+/// The image of an ungated build that is recorded at `path`, if it is such a path.
+pub(crate) fn built_image_at(path: &ObjectPath) -> Option<(ChangeId, BuildId, AppName, ImageTag)> {
+    let (project, rest) = path.0.strip_prefix(BUILDS)?.split_once('/')?;
+    let (change, rest) = rest.split_once('/')?;
+    let (build, rest) = rest.split_once('/')?;
+    let (app, tag) = image_of_change(rest)?;
+    Some((ChangeId::new(project, change).ok()?, build.parse().ok()?, app, tag))
+}
+
+/// `candidates/{project}/{id}/{app}/{tag}.json`
+pub(crate) fn gated_image(change: &ChangeId, app: &AppName, tag: &ImageTag) -> ObjectPath {
+    ObjectPath(format!("{CANDIDATES}{change}/{app}/{tag}.json"))
+}
+
+/// The gated image that is recorded at `path`, if it is such a path.
+pub(crate) fn gated_image_at(path: &ObjectPath) -> Option<(ChangeId, AppName, ImageTag)> {
+    let (project, rest) = path.0.strip_prefix(CANDIDATES)?.split_once('/')?;
+    let (change, rest) = rest.split_once('/')?;
+    let (app, tag) = image_of_change(rest)?;
+    Some((ChangeId::new(project, change).ok()?, app, tag))
+}
+
+fn image_of_change(text: &str) -> Option<(AppName, ImageTag)> {
+    let (app, tag) = text.strip_suffix(".json")?.split_once('/')?;
+    Some((app.parse().ok()?, tag.parse().ok()?))
 }
 
 /// `push-overlay`

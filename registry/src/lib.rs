@@ -16,6 +16,7 @@ mod error;
 pub mod image;
 mod names;
 
+pub use bucket::ImageTag as Tag;
 pub use client::{Blob, BlobSource, Client, ClientOptions, Logins, Writer};
 pub use error::Error;
 pub use names::{
@@ -25,5 +26,4 @@ pub use names::{
     reference::Reference,
     repository::{Host, Repository},
     rule::{NotWritable, Rule, Writable},
-    tag::Tag,
 };

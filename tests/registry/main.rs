@@ -1,5 +1,6 @@
 //! The client of registries against Debian's own, in both versions, and against fakes that misbehave; and what pipelines publish.
 
+mod candidates;
 mod copying;
 mod credentials;
 mod publishing;

@@ -388,7 +388,7 @@ async fn of_a_change_no_image_is_published() -> Result<()> {
 }
 
 /// Ends a run as soon as the registry has answered this many requests; `false` if it ended by itself before.
-fn kill_after(world: &World, run: &mut Child, requests: usize) -> Result<bool> {
+pub(crate) fn kill_after(world: &World, run: &mut Child, requests: usize) -> Result<bool> {
     let (before, began) = (world.registry.requests()?.len(), Instant::now());
     loop {
         if world.registry.requests()?.len() - before >= requests {

@@ -147,6 +147,7 @@ impl Watcher {
             media_type: manifest.media_type().to_string(),
             base: base_of(&manifest).map(|base| base.to_string()),
             time: self.bucket.now(),
+            promoted: None,
             who: self.who.name.clone(),
             other: serde_json::Map::new(),
         };

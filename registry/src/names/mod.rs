@@ -6,5 +6,4 @@ pub(crate) mod manifest;
 pub(crate) mod reference;
 pub(crate) mod repository;
 pub(crate) mod rule;
-pub(crate) mod tag;
 pub(crate) mod unambiguous;

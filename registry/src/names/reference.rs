@@ -5,7 +5,8 @@ use std::{fmt, str::FromStr};
 use bucket::NameError;
 use serde::{Deserialize, Serialize};
 
-use super::{digest::Digest, repository::Repository, tag::Tag};
+use super::{digest::Digest, repository::Repository};
+use crate::Tag;
 
 /// `images.example/acme/web`, with `:TAG`, `@DIGEST`, both or neither. The registry is always said: nothing is looked for elsewhere.
 ///

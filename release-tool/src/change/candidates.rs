@@ -2,12 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context as _, Result, ensure};
-use bucket::{
-    AppName, ArtifactType, CandidatePlace, Change, ChangeId, ChangeState, Commit, RecordedCandidate, Timestamp,
-};
+use anyhow::{Result, ensure};
+use bucket::{AppName, ArtifactType, Change, ChangeId, ChangeState, Commit, RecordedCandidate, Timestamp};
 
-/// Most candidates of an app that are kept of a change, gated ones and others apart: what is recorded of it is bounded.
+/// Most candidates of an app that are kept of a change, packages and images, gated ones and others apart: what is recorded of it is bounded.
 const MAX_KEPT: usize = 10;
 /// Most candidates that are kept of a change, whatever their apps.
 const MAX_ALL: usize = 200;
@@ -46,8 +44,12 @@ pub(crate) fn recorded(
     }
     ensure_last(id, before, commit)?;
     let mut change = Change { updated: candidate.at, by: by.to_owned(), ..before.clone() };
+    // What lies at a place is what was recorded there last.
+    change.candidates.retain(|known| known.path != candidate.path);
     change.candidates.push(candidate.clone());
-    let same = |known: &RecordedCandidate| known.app == candidate.app && known.gate == candidate.gate;
+    let same = |known: &RecordedCandidate| {
+        (&known.artifact, &known.app, known.gate) == (&candidate.artifact, &candidate.app, candidate.gate)
+    };
     let too_many = change.candidates.iter().filter(|known| same(known)).count().saturating_sub(MAX_KEPT);
     for _ in 0..too_many {
         if let Some(oldest) = change.candidates.iter().position(same) {
@@ -64,39 +66,41 @@ pub(crate) fn recorded(
     Ok(change)
 }
 
-/// The gated packages of a change's last patchset, or those of these apps: of each app the one that was recorded last, and where
-/// it lies.
+/// The gated candidates of a change's last patchset, or those of these apps: of each app the package and the image that were
+/// recorded last.
 ///
 /// # Errors
-/// When there is none, or one is recorded where none of this change can lie.
-pub(crate) fn gated<'a>(
-    id: &ChangeId,
-    change: &'a Change,
-    apps: &[AppName],
-) -> Result<Vec<(&'a RecordedCandidate, CandidatePlace)>> {
+/// When there is none.
+pub(crate) fn gated<'a>(id: &ChangeId, change: &'a Change, apps: &[AppName]) -> Result<Vec<&'a RecordedCandidate>> {
     let of_app = |app: &AppName| {
-        let gated = change.candidates.iter().rfind(|known| is_gated(known) && known.app == *app);
-        gated.with_context(|| format!("`{id}` has no gated candidate of `{app}`: {}", build_again(id, app.as_str())))
+        let last = |artifact: ArtifactType| {
+            let is_it =
+                |known: &&RecordedCandidate| is_gated(known) && (&known.artifact, &known.app) == (&artifact, app);
+            change.candidates.iter().rfind(is_it)
+        };
+        let found: Vec<_> = [ArtifactType::Deb, ArtifactType::Image].into_iter().filter_map(last).collect();
+        ensure!(!found.is_empty(), "`{id}` has no gated candidate of `{app}`: {}", build_again(id, app.as_str()));
+        Ok(found)
     };
     let chosen = if apps.is_empty() {
         promotable(change)
     } else {
-        apps.iter().collect::<BTreeSet<_>>().into_iter().map(of_app).collect::<Result<_>>()?
+        apps.iter().collect::<BTreeSet<_>>().into_iter().map(of_app).collect::<Result<Vec<_>>>()?.concat()
     };
     ensure!(!chosen.is_empty(), "`{id}` has no gated candidate of its last patchset: {}", build_again(id, ""));
-    chosen.into_iter().map(|known| Ok((known, known.place(id).map_err(anyhow::Error::msg)?))).collect()
+    Ok(chosen)
 }
 
-/// What the promotion of a change makes releases of: of each app the last that was gated of its last patchset. What was gated of an
+/// What the promotion of a change makes releases of: of each app the last package and the last image that were gated of its last patchset. What was gated of an
 /// earlier one, and not of the last, is no part of what was merged.
-pub(crate) fn promotable(change: &Change) -> Vec<&RecordedCandidate> {
+pub(crate) fn promotable<'a>(change: &'a Change) -> Vec<&'a RecordedCandidate> {
     let gated = change.candidates.iter().filter(|known| is_gated(known) && known.patchset == change.patchset);
-    let last: BTreeMap<&AppName, &RecordedCandidate> = gated.map(|known| (&known.app, known)).collect();
-    last.into_values().collect()
+    let of = |known: &'a RecordedCandidate| ((&known.app, known.artifact == ArtifactType::Image), known);
+    gated.map(of).collect::<BTreeMap<_, _>>().into_values().collect()
 }
 
 fn is_gated(known: &RecordedCandidate) -> bool {
-    known.gate && known.artifact == ArtifactType::Deb
+    known.gate && matches!(known.artifact, ArtifactType::Deb | ArtifactType::Image)
 }
 
 /// What helps where a candidate is missing.
@@ -202,13 +206,13 @@ mod tests {
     }
 
     #[test]
-    fn of_several_gated_ones_the_last_counts_and_of_what_is_recorded_elsewhere_none() {
+    fn of_several_gated_ones_the_last_counts() {
         let lib = candidate("lib", 2, true);
         let change =
             with(&[candidate("web", 1, true), lib.clone(), candidate("web", 3, true), candidate("db", 4, false)]);
         let builds = |apps: &[&str]| -> Result<Vec<String>> {
             let apps: Vec<AppName> = apps.iter().map(|app| app.parse().unwrap()).collect();
-            Ok(gated(&id(), &change, &apps)?.iter().map(|(known, _)| known.build.to_string()).collect())
+            Ok(gated(&id(), &change, &apps)?.iter().map(|known| known.build.to_string()).collect())
         };
         assert_eq!(builds(&[]).unwrap(), ["b2", "b3"]);
         assert_eq!(builds(&["web"]).unwrap(), ["b3"]);
@@ -218,19 +222,33 @@ mod tests {
             "{none}"
         );
         assert!(gated(&id(), &with(&[candidate("db", 4, false)]), &[]).is_err());
-        let earlier = RecordedCandidate { patchset: 2, ..lib.clone() };
+        let earlier = RecordedCandidate { patchset: 2, ..lib };
         let later = with(&[candidate("web", 3, true)]);
         let mixed = Change { candidates: [&[earlier][..], &later.candidates].concat(), ..later };
-        let meant: Vec<_> = gated(&id(), &mixed, &[]).unwrap().iter().map(|(known, _)| known.app.to_string()).collect();
+        let meant: Vec<_> = gated(&id(), &mixed, &[]).unwrap().iter().map(|known| known.app.to_string()).collect();
         assert_eq!(meant, ["web"], "that of an earlier patchset is not merged with it");
         assert_eq!(
-            gated(&id(), &mixed, &["lib".parse().unwrap()]).unwrap()[0].0.patchset,
+            gated(&id(), &mixed, &["lib".parse().unwrap()]).unwrap()[0].patchset,
             2,
             "and refused when it is named"
         );
-        let forged = RecordedCandidate { path: lib.path.replace("web/12", "web/13"), ..lib };
-        let change = Change { candidates: vec![forged], ..change };
-        assert!(gated(&id(), &change, &[]).unwrap_err().to_string().contains("is recorded at `candidates/web/13/"));
+    }
+
+    #[test]
+    fn an_app_may_have_a_package_and_an_image_and_a_place_has_what_was_recorded_there_last() {
+        let image = |minute: u32| {
+            let recorded = RecordedCandidate { artifact: ArtifactType::Image, ..candidate("web", minute, true) };
+            RecordedCandidate { path: "candidates/web/12/web/1234.json".to_owned(), ..recorded }
+        };
+        let again = RecordedCandidate { sha256: "08".repeat(32).parse().unwrap(), ..image(4) };
+        let change = with(&[image(1), candidate("web", 2, true), candidate("lib", 3, true), again.clone()]);
+        assert_eq!(change.candidates.len(), 3);
+        let builds = |apps: &[AppName]| {
+            gated(&id(), &change, apps).unwrap().iter().map(|known| known.build.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(builds(&[]), ["b3", "b2", "b4"]);
+        assert_eq!(builds(&["web".parse().unwrap()]), ["b2", "b4"]);
+        assert_eq!(change.candidates.last(), Some(&again));
     }
 
     #[test]

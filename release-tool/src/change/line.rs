@@ -98,6 +98,11 @@ impl Line {
         self.commits.iter().any(|(of_line, _)| of_line == commit)
     }
 
+    /// How many commits are newer than one that is on it.
+    pub(crate) fn age(&self, commit: &Commit) -> Option<usize> {
+        self.commits.iter().position(|(of_line, _)| of_line == commit)
+    }
+
     /// The commit that brought the tree of a commit which was built on `base`: of the newest ones in a row that have it the
     /// oldest, since those after it changed nothing. What was there before is not it, unless it is that commit itself.
     pub(crate) fn landed(&self, base: &Commit, (commit, tree): (&Commit, &Commit)) -> Option<&Commit> {
@@ -213,5 +218,6 @@ mod tests {
         assert_eq!(line.landed(&name('7'), (&name('7'), &name('b'))), Some(&name('8')));
         assert_eq!(line.landed(&name('6'), (&name('6'), &name('a'))), Some(&name('6')));
         assert!(line.has(&name('3')) && !line.has(&name('1')));
+        assert_eq!([name('9'), name('3'), name('1')].map(|commit| line.age(&commit)), [Some(0), Some(6), None]);
     }
 }

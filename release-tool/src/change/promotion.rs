@@ -72,39 +72,68 @@ pub(crate) fn left<'a>(
         )
     };
     ensure!(
-        facts.patchset == change.patchset,
-        "the candidate `{stem}` was built of patchset {}, and `{id}` was merged at patchset {}: make a release of the merged commit",
-        facts.patchset,
-        change.patchset
-    );
-    ensure!(
         !facts.release.dirty,
         "the candidate `{stem}` was built with uncommitted changes: make a release of the merged commit"
     );
-    let Some(base) = &facts.base else {
+    let (commit, tree, base) = (recorded.release.commit(), &facts.tree, facts.base.as_ref());
+    let landed = landed((id, change), &Built { called: stem, patchset: facts.patchset, commit, tree, base }, line)?;
+    Ok(Left::Copy { candidate: candidate.clone(), facts: Box::new(facts.clone()), landed })
+}
+
+/// What was built, as it is said beside it.
+pub(crate) struct Built<'a> {
+    /// What it is called, for people.
+    pub(crate) called: &'a str,
+    /// Which version of the change.
+    pub(crate) patchset: u32,
+    /// The commit of that.
+    pub(crate) commit: &'a Commit,
+    /// The tree of the commit.
+    pub(crate) tree: &'a Commit,
+    /// What it was built on, if that is known.
+    pub(crate) base: Option<&'a Commit>,
+}
+
+/// The commit as which a change landed of which this was built.
+///
+/// # Errors
+/// Why that is none, and what to do.
+pub(crate) fn landed<'a>(
+    (id, change): (&ChangeId, &Change),
+    built: &Built<'_>,
+    line: impl FnOnce() -> Result<&'a Line>,
+) -> Result<Commit> {
+    let &Built { called, patchset, commit, tree, base } = built;
+    ensure!(
+        patchset == change.patchset,
+        "the candidate `{called}` was built of patchset {patchset}, and `{id}` was merged at patchset {}: make a release of the \
+         merged commit",
+        change.patchset
+    );
+    let Some(base) = base else {
         bail!(
-            "of the candidate `{stem}` it is not known what it was built on, so nothing tells that it was merged: make a release of \
-             the merged commit"
+            "of the candidate `{called}` it is not known what it was built on, so nothing tells that it was merged: make a release \
+             of the merged commit"
         )
     };
     let line = line()?;
     ensure!(
         line.has(base),
-        "none of the newest {} commits of `{}` is {}, on which `{stem}` was built: --branch names the branch that it was merged \
+        "none of the newest {} commits of `{}` is {}, on which `{called}` was built: --branch names the branch that it was merged \
          into; if history was rewritten, make a release of the merged commit",
         line.len(),
         line.branch,
         base.short()
     );
-    let Some(landed) = line.landed(base, (recorded.release.commit(), &facts.tree)) else {
+    let Some(landed) = line.landed(base, (commit, tree)) else {
         bail!(
-            "what was merged is not what was tried: no commit of `{}` since {}, on which `{stem}` was built, has its tree. If the \
+            "what was merged is not what was tried: no commit of `{}` since {}, on which `{called}` was built, has its tree. If the \
              merge is not in this checkout yet, `git fetch` gets it; else build again: make a release of the merged commit",
             line.branch,
             base.short()
         )
     };
-    Ok(Left::Copy { candidate: candidate.clone(), facts: Box::new(facts.clone()), landed: landed.clone() })
+    Ok(landed.clone())
 }
 
 /// What lies beside a candidate, if that is of the object itself and what was recorded of it.

@@ -58,6 +58,8 @@ impl Building<'_> {
             artifact: ArtifactType::Deb,
             app: release.app().clone(),
             path: place.path().to_string(),
+            image: None,
+            tag: None,
             release,
             sha256,
             size,

@@ -1,13 +1,15 @@
-//! `release candidate`: packages of a change that is not merged yet, built and uploaded outside of the releases.
+//! `release candidate`: packages of a change that is not merged yet, built and uploaded outside of the releases, and images of it.
 
 use anyhow::{Context as _, Result};
-use bucket::{Bucket, BuildId, CandidateMetadata, Change, ChangeId, Commit, RecordedCandidate};
+use bucket::{ArtifactType, Bucket, BuildId, CandidateMetadata, Change, ChangeId, Commit, RecordedCandidate};
 use clap::Args;
 use console::{print_json, print_line};
+use registry::image::{Built, Image};
 
 use crate::{
     change::{
         candidates::{ensure_last, recorded},
+        image::{gate::Gate, name::Named, record::OfChange},
         line::{base, target_branch},
         record::{by, read_known, update_at_once},
         target::TargetBranch,
@@ -25,11 +27,14 @@ Examples:
   release candidate -m \"try the new parser\" --change web/12          build all packages of the change and upload them
   release candidate -m \"try the new parser\" --change web/12 web      only the package web
   release candidate -m \"the new parser\" --change web/12 --gate       into the bucket of the releases, to be promoted after the merge
+  release candidate --image web:1234 --change web/12                   an image that lies in `[candidates] registry` of release.toml
+  release candidate --image web:1234 --from oci:out --change web/12    and one that has to be uploaded there first
+  release candidate --image web:1234 --change web/12 --gate            into production's registry, too, as web:change_12_1234
 
 The commit that is checked out must be the last patchset of the change, with nothing changed or added.
 The same command again builds nothing and prints the same names.";
 
-/// Build packages of a change that is not merged yet, and upload them as candidates
+/// Build packages of a change that is not merged yet, and upload them as candidates, or make an image of it one
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Candidate {
@@ -40,13 +45,22 @@ pub(crate) struct Candidate {
     change: ChangeId,
     #[command(flatten)]
     target: TargetBranch,
-    /// Upload to the bucket of the releases, to be promoted once the change is merged
+    /// Upload to the bucket of the releases, or production's registry, to be promoted once the change is merged
     #[arg(long)]
     gate: bool,
+    /// Image that was built of the change, and the tag that it is to have, as in web:1234; with @sha256:… what it has to be
+    #[arg(long, value_name = "IMAGE:TAG", conflicts_with_all = ["packages", "note"])]
+    image: Option<String>,
+    /// Where the image is, if not in the registry of candidates: docker-archive:FILE or oci:DIRECTORY
+    #[arg(long, value_name = "PLACE", requires = "image")]
+    from: Option<Built>,
 }
 
 impl Candidate {
     pub(crate) fn run(self, options: &Options) -> Result<()> {
+        if let Some(image) = &self.image {
+            return self.image(options, image);
+        }
         let (id, by) = (&self.change, by()?);
         let note = self.build.note()?;
         let directory = options.directory()?;
@@ -97,6 +111,47 @@ impl Candidate {
         uploaded.iter().try_for_each(|candidate| print_line(&candidate.release))
     }
 
+    /// Makes an image a candidate.
+    fn image(&self, options: &Options, image: &str) -> Result<()> {
+        let (id, by) = (&self.change, by()?);
+        let directory = options.directory()?;
+        let manifest = Manifest::read(&directory)?;
+        let rules = self.target.manifest(&directory)?;
+        let candidates = options.candidates_of(Some(&rules))?;
+        let named = Named::read(image, candidates.registry.as_deref().unwrap_or_default())?;
+        let built_in = rules.images.candidate(candidates.registry.as_deref(), named.app.as_str())?;
+        let gated_in = self.gate.then(|| rules.images.writable(named.app.as_str())).transpose()?;
+        let checkout = Checkout::of(options, &manifest, &[])?;
+        checkout.ensure_clean()?;
+        let (commit, tree) = (&checkout.source.commit, checkout.source.tree()?);
+        let base = self
+            .gate
+            .then(|| self.base(&manifest, self.target.named().or_else(|| candidates.branch.clone())))
+            .transpose()?;
+        let built = self.from.as_ref().map(|from| Image::read(&from.at(options.directory.join(from.path()))));
+        let built = built.transpose()?;
+        let client = rules.images.client()?;
+        let made = wait_for(async {
+            let record = candidates.open().await?;
+            let change = &read_known(&record, id).await?;
+            let of_change =
+                OfChange { id, change, commit, tree: &tree, named: &named, by: &by, record: &record, client: &client };
+            if self.gate {
+                // Too long a tag is found out before anything is asked of a registry.
+                of_change.gated_place().temporary()?;
+            }
+            let candidate = of_change.candidate(&built_in, built.as_ref()).await?;
+            let Some((to, base)) = gated_in.as_ref().zip(base) else { return Ok(candidate.recorded) };
+            let production = options.production_of(Some(&rules)).await?;
+            let gate = Gate { production: &production, to, base };
+            of_change.gate(built_in.repository(), &candidate, &gate).await
+        })?;
+        if options.json {
+            return print_json(&[made]);
+        }
+        print_line(made.image.unwrap_or_default())
+    }
+
     /// The newest commit of the target branch that is in what is built.
     fn base(&self, manifest: &Manifest, branch: Option<String>) -> Result<Commit> {
         let git = Git::at(&manifest.directory);
@@ -115,7 +170,8 @@ impl Candidate {
         let mut found = Vec::new();
         for package in &checkout.packages {
             let is_same = |known: &&RecordedCandidate| {
-                (&known.app, known.gate, known.patchset) == (&package.app, self.gate, change.patchset)
+                known.artifact == ArtifactType::Deb
+                    && (&known.app, known.gate, known.patchset) == (&package.app, self.gate, change.patchset)
                     && known.release.commit() == &checkout.source.commit
                     && self.build.time.is_none_or(|time| known.release.time() == time)
             };

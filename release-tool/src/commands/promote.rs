@@ -1,9 +1,11 @@
-//! `release promote`: the very bytes that were tried become a release.
+//! `release promote`: the very bytes that were tried become a release, or the image of the merged commit.
 
 use std::{cell::OnceCell, collections::BTreeMap};
 
-use anyhow::{Context as _, Result};
-use bucket::{Ahead, AppName, Bucket, Change, ChangeId, ChangeState, Commit, Error, RecordedCandidate, Release};
+use anyhow::{Context as _, Result, anyhow};
+use bucket::{
+    Ahead, AppName, ArtifactType, Bucket, Change, ChangeId, ChangeState, Commit, Error, RecordedCandidate, Release,
+};
 use clap::Args;
 use console::{UsageError, note, print_json, print_line, warning};
 use serde_json::json;
@@ -11,6 +13,7 @@ use serde_json::json;
 use crate::{
     change::{
         candidates::{gated, promoted},
+        image::{self, judge::called, promote::Promoting, remove::Registries},
         line::{Line, target_branch},
         promotion::{Left, ensure_merged, ensure_same, is_tried, left},
         record::{ahead, by, read_known, update},
@@ -27,7 +30,7 @@ Examples:
   release promote --change web/12 --repo https://git.example/acme/web.git
 
 The change must be merged, with the very tree that was built, however that was done: by a merge commit, squashed or rebased.
-No byte of a package is sent again. Whoever was interrupted runs the same command again.";
+No byte of a package and no layer of an image is sent again. Whoever was interrupted runs the same command again.";
 
 /// Make releases of the gated candidates of a change that was merged
 #[derive(Debug, Args)]
@@ -47,7 +50,10 @@ pub(crate) struct Promote {
     branch: Option<String>,
 }
 
-/// A candidate on its way.
+/// Packages and images on their way.
+type Both<'a> = (&'a [Promotion<'a>], &'a [image::promote::Promotion<'a>]);
+
+/// A package on its way.
 struct Promotion<'a> {
     recorded: &'a RecordedCandidate,
     left: Left,
@@ -82,19 +88,32 @@ impl Promote {
                 };
                 Ok(line.get_or_init(|| read))
             };
-            let mut promotions = Vec::new();
+            let (mut promotions, mut images) = (Vec::new(), Vec::new());
+            let images_of = manifest.as_ref().map(|manifest| manifest.images.clone()).unwrap_or_default();
+            let registries = Registries::new(images_of, Some(candidates.clone()));
+            let promoting =
+                Promoting { id, change: &change, production: &production, registries: &registries, by: &by };
             // All are judged before the first is written.
-            for (recorded, place) in gated(id, &change, &self.apps)? {
+            for recorded in gated(id, &change, &self.apps)? {
+                if recorded.artifact == ArtifactType::Image {
+                    images.push(promoting.judge(recorded, read).await?);
+                    continue;
+                }
+                let place = recorded.place(id).map_err(|reason| anyhow!("{reason}; nothing was promoted"))?;
                 let unread = || format!("could not read the candidate `{}`", recorded.release.stem());
                 let candidate = production.candidate(&place).await.with_context(unread)?;
                 let release = released(&production, recorded).await?;
                 let left = left((id, &change), recorded, (candidate, release.as_ref()), read)?;
                 promotions.push(Promotion { recorded, left });
             }
-            self.warn(&recorded_in, &change, &promotions).await;
-            let mut landed = BTreeMap::new();
+            self.warn(&recorded_in, &change, (&promotions, &images)).await;
+            let (mut landed, mut tagged) = (BTreeMap::new(), Vec::new());
             for promotion in &promotions {
                 landed.insert(promotion.recorded.path.clone(), promotion.copy(&production).await?);
+            }
+            for image in &images {
+                tagged.push(promoting.tag(image, read).await?);
+                landed.insert(image.recorded.path.clone(), image.left.landed().clone());
             }
             update(&recorded_in, id, async |before| {
                 let before = before.with_context(|| format!("the record of `{id}` is gone"))?;
@@ -104,17 +123,20 @@ impl Promote {
             for promotion in &promotions {
                 promotion.clear(&production).await?;
             }
+            for (image, tags) in images.iter().zip(&tagged) {
+                promoting.clear(image, tags).await?;
+            }
             let copied = promotions.iter().filter(|promotion| matches!(promotion.left, Left::Copy { .. }));
             let apps = copied.map(|promotion| promotion.recorded.app.clone()).collect();
             if let Some(topic) = options.announce(manifest.as_ref()) {
                 announce(topic, apps).await;
             }
-            self.print(options, &promotions, &landed)
+            self.print(options, (&promotions, &images), &landed)
         })
     }
 
     /// What speaks against the promotion, and doesn't forbid it.
-    async fn warn(&self, bucket: &Bucket, change: &Change, promotions: &[Promotion<'_>]) {
+    async fn warn(&self, bucket: &Bucket, change: &Change, (packages, images): Both<'_>) {
         let id = &self.change;
         match ahead(bucket, id, change).await {
             Ok(Ahead { ended, .. }) => {
@@ -124,24 +146,37 @@ impl Promote {
             }
             Err(error) => warning(format_args!("could not read what `{id}` needs: {error:#}")),
         }
-        for Promotion { recorded, left } in promotions {
+        for Promotion { recorded, left } in packages {
             if matches!(left, Left::Copy { .. }) && !is_tried(change, recorded) {
                 warning(format_args!("no try with exactly the bytes of `{}` has passed", recorded.release.stem()));
             }
         }
+        for image in images.iter().filter(|image| image.recorded.landed.is_none()) {
+            if !is_tried(change, image.recorded) {
+                warning(format_args!("no try with exactly the image `{}` has passed", called(image.recorded)));
+            }
+        }
     }
 
-    fn print(&self, options: &Options, promotions: &[Promotion<'_>], landed: &BTreeMap<String, Commit>) -> Result<()> {
+    fn print(&self, options: &Options, (packages, images): Both<'_>, landed: &BTreeMap<String, Commit>) -> Result<()> {
         if options.json {
-            let shown = promotions.iter().map(|Promotion { recorded, .. }| {
+            let shown = |recorded: &RecordedCandidate| {
                 json!({
-                    "app": recorded.app, "release": recorded.release, "sha256": recorded.sha256, "size": recorded.size,
-                    "change": self.change, "patchset": recorded.patchset, "landed": landed.get(&recorded.path),
+                    "type": recorded.artifact, "app": recorded.app, "release": recorded.release, "sha256": recorded.sha256,
+                    "size": recorded.size, "change": self.change, "patchset": recorded.patchset,
+                    "landed": landed.get(&recorded.path),
                 })
+            };
+            let packages = packages.iter().map(|package| shown(package.recorded));
+            let images = images.iter().map(|image| {
+                let mut shown = shown(image.recorded);
+                shown["image"] = json!(image.called());
+                shown
             });
-            return print_json(&shown.collect::<Vec<_>>());
+            return print_json(&packages.chain(images).collect::<Vec<_>>());
         }
-        promotions.iter().try_for_each(|promotion| print_line(&promotion.recorded.release))
+        packages.iter().try_for_each(|package| print_line(&package.recorded.release))?;
+        images.iter().try_for_each(|image| print_line(image.called()))
     }
 }
 

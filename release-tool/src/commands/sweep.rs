@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::{
     buildset::{machine::Machine, make::tell_left},
+    change::image::remove::Registries,
     options::{Options, wait_for},
     sweep::{
         decide::{Kind, limit},
@@ -22,7 +23,7 @@ use crate::{
 /// Most objects that are named because they stay and are no candidates.
 const MOST_STRAYS: usize = 20;
 
-/// Delete candidates, overlays and artifacts of runs that are of no use any more
+/// Delete candidates, their tags of images, overlays and artifacts of runs that are of no use any more
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   release sweep --dry-run           show what would be deleted, and why
@@ -46,13 +47,16 @@ impl Sweep {
         let here = Machine::find()?;
         let older_than = SignedDuration::try_from(self.older_than)?;
         wait_for(async {
-            let candidates = if let Some(candidates) = options.find_candidates()? {
+            let named = options.find_candidates()?;
+            let candidates = if let Some(candidates) = &named {
                 Some(candidates.open().await?)
             } else {
                 note("no candidate bucket is specified: only artifacts of runs are looked at");
                 None
             };
-            let places = Places { production: options.production().await?, candidates };
+            let images = options.find_manifest()?.map(|manifest| manifest.images).unwrap_or_default();
+            let registries = Registries::new(images, named);
+            let places = Places { production: options.production().await?, candidates, registries };
             let Findings { swept, strays, seen, unread, failed } = find(&places, &here, older_than).await;
             for error in unread {
                 warning(format_args!("{error:#}"));

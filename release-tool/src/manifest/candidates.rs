@@ -5,7 +5,10 @@ use bucket::BucketUrl;
 use console::Keys;
 use toml::Table;
 
-use super::keys::{Place, known};
+use super::{
+    images::check_registry,
+    keys::{Place, known},
+};
 
 /// `[candidates]`
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +17,8 @@ pub(crate) struct Candidates {
     pub(crate) bucket: BucketUrl,
     /// The branch that they are to be merged into.
     pub(crate) branch: Option<String>,
+    /// Where images that were built from changes go: a registry, and what their names are below there.
+    pub(crate) registry: Option<String>,
 }
 
 impl Candidates {
@@ -24,6 +29,10 @@ impl Candidates {
         if bucket == Some(&url) {
             bail!("[candidates]: `bucket` is that of the releases: what is not merged has a bucket of its own");
         }
-        Ok(Self { bucket: url, branch: keys.text("branch")? })
+        let (branch, registry) = (keys.text("branch")?, keys.text("registry")?);
+        if let Some(registry) = &registry {
+            check_registry("[candidates]", registry)?;
+        }
+        Ok(Self { bucket: url, branch, registry })
     }
 }

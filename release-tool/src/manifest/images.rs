@@ -27,9 +27,7 @@ impl Images {
         let mut keys = Keys::new("[images]", table, &known(Place::Images))?;
         let registry = keys.text("registry")?;
         if let Some(registry) = &registry {
-            // As whatever lies there.
-            let found = repository_of(registry, "x").map(drop).map_err(|error| anyhow!(error.reason));
-            found.with_context(|| format!("[images]: invalid `registry`: `{}`", safe(registry)))?;
+            check_registry("[images]", registry)?;
         }
         let repository = keys.text("repository")?.map(|rule| rule.parse()).transpose();
         let repository = repository.context("[images]: invalid `repository`")?;
@@ -50,6 +48,23 @@ impl Images {
         let registry = self.registry.as_ref().context(
             "release.toml does not say where images go: set `registry` in `[images]`, as in registry = \"images.example/acme\"",
         )?;
+        self.permit(registry, name)
+    }
+
+    /// Where the image of this name goes as long as it is one of a change, whose registry is `registry` of `[candidates]`, if it may
+    /// be written there.
+    ///
+    /// # Errors
+    /// As [`Images::writable`].
+    pub(crate) fn candidate(&self, registry: Option<&str>, name: &str) -> Result<Writable> {
+        let registry = registry.context(
+            "release.toml does not say where images of changes go: set `registry` in `[candidates]`, as in \
+             registry = \"ci.example/acme\"",
+        )?;
+        self.permit(registry, name)
+    }
+
+    fn permit(&self, registry: &str, name: &str) -> Result<Writable> {
         let repository = repository_of(registry, name)?;
         ensure!(
             self.repository.is_some(),
@@ -67,6 +82,13 @@ impl Images {
         let options = ClientOptions { logins, realms: self.realms.clone(), ..ClientOptions::default() };
         Client::new(options).map_err(|reason| anyhow!(reason))
     }
+}
+
+/// Refuses what is no registry with a path below which images have their names.
+pub(super) fn check_registry(at: &str, registry: &str) -> Result<()> {
+    // As whatever lies there.
+    let found = repository_of(registry, "x").map(drop).map_err(|error| anyhow!(error.reason));
+    found.with_context(|| format!("{at}: invalid `registry`: `{}`", safe(registry)))
 }
 
 /// The repository of a name below what `registry` says.

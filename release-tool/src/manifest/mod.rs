@@ -215,6 +215,12 @@ impl Manifest {
             Some(table) => Some(Candidates::parse(table, bucket.as_ref())?),
         };
         let images = keys.table("images")?.map(Images::parse).transpose()?;
+        let registry = |of: &String| of.trim_end_matches('/').to_owned();
+        let of_candidates = candidates.as_ref().and_then(|candidates| candidates.registry.as_ref()).map(registry);
+        let of_images = images.as_ref().and_then(|images| images.registry.as_ref()).map(registry);
+        if of_candidates.is_some() && of_candidates == of_images {
+            bail!("[candidates]: `registry` is that of `[images]`: what is not merged has names of its own");
+        }
         let pipeline = keys.table("pipeline")?.map(PipelineRules::parse).transpose()?.unwrap_or_default();
         let maintainer = match keys.table("defaults")? {
             None => None,
@@ -241,9 +247,11 @@ fn requires(at: &str, keys: &mut Keys) -> Result<Vec<ArtifactType>> {
     }
     let named = keys.texts("requires")?.into_iter().map(|name| match name.as_str() {
         "deb" => Ok(ArtifactType::Deb),
-        other => {
-            bail!("{at}: invalid `requires`: `{}` is no type of artifacts that is known, as \"deb\" is", safe(other))
-        }
+        "image" => Ok(ArtifactType::Image),
+        other => bail!(
+            "{at}: invalid `requires`: `{}` is no type of artifacts that is known, as \"deb\" and \"image\" are",
+            safe(other)
+        ),
     });
     named.collect()
 }

@@ -76,6 +76,7 @@ fn a_try_takes_what_any_package_requires() {
         assert_eq!(requires(own, other), [ArtifactType::Deb], "{own} {other}");
     }
     assert_eq!(requires("requires = []", "requires = []"), []);
+    assert_eq!(requires("requires = [\"image\"]", ""), [ArtifactType::Deb, ArtifactType::Image]);
 }
 
 #[test]
@@ -95,6 +96,15 @@ fn errors_name_the_table_and_the_key() {
         (
             "schema = 1\n[bucket]\nurl = \"gs://acme\"\n[candidates]\nbucket = \"gs://acme\"".to_owned(),
             "`bucket` is that of the releases",
+        ),
+        (
+            "schema = 1\n[candidates]\nbucket = \"gs://acme-ci\"\nregistry = \"acme\"".to_owned(),
+            "[candidates]: invalid `registry`: `acme`",
+        ),
+        (
+            "schema = 1\n[candidates]\nbucket = \"gs://acme-ci\"\nregistry = \"a.example/x/\"\n[images]\nregistry = \"a.example/x\""
+                .to_owned(),
+            "[candidates]: `registry` is that of `[images]`",
         ),
         ("schema = 1\n[package.web]".to_owned(), "[package.web]: `description` is missing"),
         (

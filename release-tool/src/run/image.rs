@@ -21,6 +21,7 @@ use registry::{
 
 use crate::{
     builder::Builder,
+    change::image::record::upload,
     checkout::not_committed,
     run::{Shared, base, files, limits::Unfinished, running::Running},
     upload::announce_image,
@@ -201,6 +202,7 @@ impl OfCommit<'_> {
             base: base.map(ToString::to_string),
             time: bucket.now(),
             landed: None,
+            promoted: None,
             who: format!("{user}@{host}"),
             other: serde_json::Map::new(),
         };
@@ -281,16 +283,4 @@ async fn make(running: &mut Running, wanted: &pipeline::Image, client: &Client) 
         Image::make(base.as_ref(), layer, &Process { entrypoint, env, user, labels }, &created)
     };
     Ok(Made { image: running.blocking(making).await?, base: named })
-}
-
-/// Puts all of an image into its repository, under its digest alone.
-async fn upload(client: &Client, to: &Writable, image: &Image) -> Result<()> {
-    let writer = client.writer(to);
-    for blob in &image.blobs {
-        writer.put_blob(&blob.descriptor, (&blob.origin).into()).await?;
-    }
-    for manifest in &image.manifests {
-        writer.put(manifest).await?;
-    }
-    Ok(())
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use bucket::{AppName, Bucket, BuildId, Change, Commit, MadeBy, Note, ReleaseName};
+use bucket::{AppName, ArtifactType, Bucket, BuildId, Change, Commit, MadeBy, Note, ReleaseName};
 use console::note;
 use futures_util::FutureExt as _;
 use pipeline::Publish;
@@ -158,7 +158,8 @@ async fn candidate_made_before(
     (app, made_by, note): (&str, &MadeBy, &Note),
 ) -> Result<Option<Made>> {
     for known in change.candidates.iter().rev() {
-        if known.gate || known.patchset != change.patchset || known.app.as_str() != app {
+        let is_package = known.artifact == ArtifactType::Deb && known.app.as_str() == app;
+        if known.gate || known.patchset != change.patchset || !is_package {
             continue;
         }
         let place = known.place(&of_change.id).map_err(anyhow::Error::msg)?;

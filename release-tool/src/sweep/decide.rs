@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt};
 
-use bucket::{Change, ChangeState, ReleaseName};
+use bucket::{Change, ChangeState};
 use jiff::SignedDuration;
 
 use crate::change::candidates::promotable;
@@ -17,9 +17,9 @@ const MONTH: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// What may be swept away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// A candidate in the candidate bucket.
+    /// A candidate in the candidate bucket, or an image in the registry of candidates.
     Built,
-    /// A candidate in the bucket of the releases.
+    /// A candidate in the bucket of the releases, or an image in production's registry.
     Gated,
     /// The overlay of a buildset on this machine, and what is recorded of it.
     Overlay,
@@ -82,10 +82,11 @@ pub(crate) fn limit(kind: Kind, older_than: SignedDuration) -> SignedDuration {
     }
 }
 
-/// Why nothing of a change is of use any more, if it is so; `released` are those of its candidates that are releases by now.
-pub(crate) fn ended(change: &Change, released: &BTreeSet<ReleaseName>) -> Option<Why> {
+/// Why nothing of a change is of use any more, if it is so; `released` are those of its candidates, by where
+/// they lie, that are releases by now, or images of the branch.
+pub(crate) fn ended(change: &Change, released: &BTreeSet<String>) -> Option<Why> {
     let promotable = promotable(change);
-    let all_are = !promotable.is_empty() && promotable.iter().all(|candidate| released.contains(&candidate.release));
+    let all_are = !promotable.is_empty() && promotable.iter().all(|candidate| released.contains(&candidate.path));
     match change.state {
         ChangeState::Abandoned => Some(Why::Abandoned),
         ChangeState::Merged if all_are => Some(Why::Promoted),
@@ -154,14 +155,14 @@ mod tests {
 
     #[test]
     fn a_change_is_promoted_when_all_that_was_gated_last_is_released() {
-        let release = |app: &str, minute: u32| -> ReleaseName {
+        let release = |app: &str, minute: u32| {
             let commit = "7e0ff6059e653eb75a36efb621d0fd66d1ced433";
-            format!("{app}/{app}:dev@ci:2026-11-20T19:{minute:02}:00Z:{commit}.deb").parse().unwrap()
+            format!("{app}/{app}:dev@ci:2026-11-20T19:{minute:02}:00Z:{commit}.deb")
         };
         let candidate = |app: &str, minute: u32, patchset: u32, gate: bool| {
             json!({
                 "type": "deb", "app": app, "release": release(app, minute), "sha256": "07".repeat(32), "size": 3,
-                "path": "", "build": "b", "patchset": patchset, "gate": gate, "at": "2026-11-20T19:00:00Z",
+                "path": release(app, minute), "build": "b", "patchset": patchset, "gate": gate, "at": "2026-11-20T19:00:00Z",
             })
         };
         let change = |state: &str| -> Change {

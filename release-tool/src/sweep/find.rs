@@ -8,8 +8,8 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use bucket::{
-    Bucket, Buildset, BuildsetSummary, Candidate, ChangeId, Error, ObjectInfo, Overlay, RecordedCandidate, Release,
-    ReleaseName, Removal, Sha256, Timestamp,
+    ArtifactType, Bucket, Buildset, BuildsetSummary, Candidate, ChangeId, Error, Image, ImagePlace, ImageSummary,
+    ObjectInfo, Overlay, RecordedCandidate, Release, ReleaseName, Removal, Sha256, Timestamp,
 };
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use jiff::SignedDuration;
@@ -17,7 +17,14 @@ use jiff::SignedDuration;
 use super::decide::{ByAge, Kind, Why, by_age, ended, gated_ended};
 use crate::{
     buildset::machine::Machine,
-    change::{candidates::promotable, record::read},
+    change::{
+        candidates::promotable,
+        image::{
+            judge::is_promoted,
+            remove::{Registries, remove},
+        },
+        record::read,
+    },
 };
 
 /// Requests that are made at the same time.
@@ -30,6 +37,8 @@ pub(crate) struct Places {
     pub(crate) production: Bucket,
     /// What is not merged yet, where there is a bucket for that. Without it only files of runs are looked for.
     pub(crate) candidates: Option<Bucket>,
+    /// Where images of changes are.
+    pub(crate) registries: Registries,
 }
 
 /// What goes, and why.
@@ -44,6 +53,8 @@ pub(crate) struct Swept {
 pub(crate) enum What {
     /// A candidate, in either bucket.
     Candidate(Kind, Box<Candidate>),
+    /// The record of an image of a change, whose tag goes with it.
+    Image(Kind, ImagePlace, Box<ObjectInfo>),
     /// What lies among candidates of this kind and is none.
     Stray(Kind, Box<ObjectInfo>),
     /// A file that is kept of a run, and whether that is beside the candidates.
@@ -72,18 +83,20 @@ pub(crate) struct Findings {
 impl What {
     /// What an object is that lies among candidates of this kind.
     fn at(kind: Kind, info: ObjectInfo) -> Self {
-        match Candidate::at(&info) {
-            Some(candidate) => Self::Candidate(kind, Box::new(candidate)),
-            None => Self::Stray(kind, Box::new(info)),
+        match (Candidate::at(&info), ImagePlace::at(&info.path)) {
+            (Some(candidate), _) => Self::Candidate(kind, Box::new(candidate)),
+            (None, Some(place)) => Self::Image(kind, place, Box::new(info)),
+            (None, None) => Self::Stray(kind, Box::new(info)),
         }
     }
 
     /// The bucket that has it.
     fn bucket<'a>(&self, places: &'a Places) -> Option<&'a Bucket> {
         match self {
-            Self::Candidate(Kind::Gated, _) | Self::Stray(Kind::Gated, _) | Self::Artifact { of_change: false, .. } => {
-                Some(&places.production)
-            }
+            Self::Candidate(Kind::Gated, _)
+            | Self::Image(Kind::Gated, ..)
+            | Self::Stray(Kind::Gated, _)
+            | Self::Artifact { of_change: false, .. } => Some(&places.production),
             _ => places.candidates.as_ref(),
         }
     }
@@ -91,6 +104,7 @@ impl What {
     fn change(&self) -> Option<&ChangeId> {
         match self {
             Self::Candidate(_, candidate) => Some(candidate.place.change()),
+            Self::Image(_, place, _) => Some(place.change()),
             Self::Buildset(_, _, buildset) => Some(&buildset.change),
             Self::Stray(..) | Self::Artifact { .. } | Self::Unread(_) => None,
         }
@@ -98,7 +112,7 @@ impl What {
 
     fn kind(&self) -> Kind {
         match self {
-            Self::Candidate(kind, _) | Self::Buildset(kind, _, _) => *kind,
+            Self::Candidate(kind, _) | Self::Image(kind, ..) | Self::Buildset(kind, _, _) => *kind,
             Self::Stray(..) => Kind::Stray,
             Self::Artifact { .. } => Kind::Artifact,
             Self::Unread(_) => Kind::Elsewhere,
@@ -108,7 +122,7 @@ impl What {
     fn since(&self) -> Timestamp {
         match self {
             Self::Candidate(_, candidate) => candidate.uploaded,
-            Self::Stray(_, info) | Self::Artifact { info, .. } => info.updated,
+            Self::Image(_, _, info) | Self::Stray(_, info) | Self::Artifact { info, .. } => info.updated,
             Self::Buildset(_, summary, _) | Self::Unread(summary) => summary.updated,
         }
     }
@@ -118,11 +132,18 @@ impl What {
         self.delete_from(places).await.with_context(|| format!("could not delete {self}"))
     }
 
-    async fn delete_from(&self, places: &Places) -> Result<Removal, Error> {
+    async fn delete_from(&self, places: &Places) -> Result<Removal> {
         let mut removed = Removal::Gone;
         let Some(bucket) = self.bucket(places) else { return Ok(removed) };
         match self {
             Self::Candidate(_, candidate) => bucket.delete_candidate(candidate).await?,
+            Self::Image(_, place, info) => {
+                // What was promoted is as it was, whatever becomes of the tag that it had before.
+                let kept = promoted(bucket, place).await?;
+                let kept = kept.map(|image| anyhow::Ok((image.commit.as_str().parse()?, image.digest.into())));
+                let kept: Vec<_> = kept.into_iter().collect::<Result<_>>()?;
+                remove(&places.registries, (bucket, place, info.generation), &kept).await?;
+            }
             Self::Stray(_, info) | Self::Artifact { info, .. } => bucket.delete(&info.path, info.generation).await?,
             Self::Buildset(kind, BuildsetSummary { id, generation, .. }, buildset) => {
                 if *kind == Kind::Overlay {
@@ -140,6 +161,10 @@ impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Candidate(_, candidate) => candidate.place.path().fmt(f),
+            Self::Image(_, place, info) => match place.temporary() {
+                Ok(tag) => write!(f, "the image {}:{tag} ({})", place.app(), info.path),
+                Err(_) => info.path.fmt(f),
+            },
             Self::Stray(_, info) => write!(f, "{} (no candidate)", console::safe(info.path.as_str())),
             Self::Artifact { info, .. } => f.write_str(&console::safe(info.path.as_str())),
             Self::Buildset(Kind::Overlay, _, buildset) => {
@@ -155,7 +180,7 @@ impl fmt::Display for What {
 
 /// Finds what goes. What can't be read is told, and keeps nothing else from being found.
 pub(crate) async fn find(places: &Places, here: &Machine, older_than: SignedDuration) -> Findings {
-    let Places { production, candidates } = places;
+    let Places { production, candidates, .. } = places;
     let (mut findings, mut found) = (Findings::default(), Vec::new());
     for (bucket, of_change) in [(candidates.as_ref(), true), (Some(production), false)] {
         let Some(bucket) = bucket else { continue };
@@ -228,6 +253,9 @@ async fn judge(
             What::Candidate(Kind::Gated, candidate) => is_released(&places.production, candidate)
                 .await
                 .map(|is_released| gated_ended(is_released, change, age, older_than)),
+            What::Image(Kind::Gated, place, _) => promoted(&places.production, place)
+                .await
+                .map(|image| gated_ended(image.is_some(), change, age, older_than)),
             _ => Ok(change.cloned()),
         };
         (what, why)
@@ -270,19 +298,46 @@ async fn changes_ended<'a>(
     all
 }
 
-async fn change_ended(Places { production, candidates }: &Places, id: &ChangeId) -> Result<Option<Why>> {
+async fn change_ended(Places { production, candidates, .. }: &Places, id: &ChangeId) -> Result<Option<Why>> {
     let Some(candidates) = candidates else { return Ok(None) };
     // Of a change that nobody knows any more, age alone decides.
     let Some((_, change)) = read(candidates, id).await? else { return Ok(None) };
-    let mut released = BTreeSet::<ReleaseName>::new();
+    let mut released = BTreeSet::<String>::new();
     if change.state == bucket::ChangeState::Merged {
-        for RecordedCandidate { release, sha256, size, .. } in promotable(&change) {
-            if has_release(production, release, sha256, *size).await? {
-                released.insert(release.clone());
+        for recorded in promotable(&change) {
+            let RecordedCandidate { app, release, sha256, size, landed, .. } = recorded;
+            let is_released = match (&recorded.artifact, landed) {
+                (ArtifactType::Image, Some(landed)) => {
+                    let image = production.image(app, landed).await;
+                    let image = image.with_context(|| format!("could not read the image of {landed} of `{app}`"))?;
+                    image.is_some_and(|image| is_promoted(&image, id, sha256))
+                }
+                (ArtifactType::Image, None) => false,
+                _ => has_release(production, release, sha256, *size).await?,
+            };
+            if is_released {
+                released.insert(recorded.path.clone());
             }
         }
     }
     Ok(ended(&change, &released))
+}
+
+/// The image of the branch that a gated one is by now, if it is; a record that says nothing is of none.
+async fn promoted(production: &Bucket, place: &ImagePlace) -> Result<Option<Image>> {
+    let candidate = match production.image_candidate(place).await {
+        Ok(Some((_, candidate))) if matches!(place, ImagePlace::Gated { .. }) => candidate,
+        Ok(_) | Err(Error::Malformed { .. }) => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("could not read `{}`", place.path())),
+    };
+    let app = place.app();
+    let images: Vec<ImageSummary> = production
+        .images(app)
+        .try_collect()
+        .await
+        .with_context(|| format!("could not list which images of `{app}` are recorded"))?;
+    let mut recorded = images.into_iter().filter_map(|listed| listed.image);
+    Ok(recorded.find(|image| is_promoted(image, place.change(), &candidate.digest)))
 }
 
 /// Whether a gated candidate is a release by now. One of which nobody knows the bytes is none.

@@ -51,9 +51,9 @@ pub(super) const KEYS: &[Key] = &[
         place: Package,
         name: "requires",
         kind: Texts,
-        meaning: "Which types of artifacts a try of a change takes from the changes ahead of it (docs/candidates.md); `\"deb\"` is the only one so far. What any package of the file requires is taken.",
+        meaning: "Which types of artifacts a try of a change takes from the changes ahead of it (docs/candidates.md); `\"deb\"`, `\"image\"`, or both. What any package of the file requires is taken.",
         default: "`[\"deb\"]`",
-        example: "requires = []",
+        example: "requires = [\"deb\", \"image\"]",
     },
     Key {
         place: Recipe,

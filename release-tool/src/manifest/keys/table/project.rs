@@ -96,6 +96,14 @@ pub(super) const KEYS: &[Key] = &[
         example: "branch = \"main\"",
     },
     Key {
+        place: Candidates,
+        name: "registry",
+        kind: Text,
+        meaning: "Where images go that are built from changes: a registry, and the path in it below which they have their names. `repository` of `[images]` must match their whole names, too.",
+        default: "none: no image of a change is taken",
+        example: "registry = \"ci.example/acme\"",
+    },
+    Key {
         place: Images,
         name: "registry",
         kind: Text,

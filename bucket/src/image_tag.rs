@@ -2,20 +2,21 @@
 
 use std::str::FromStr;
 
-use bucket::{NameError, text_name};
 use serde::{Deserialize, Serialize};
+
+use crate::NameError;
 
 /// A tag: 1 to 128 of `A-Z a-z 0-9 _ . -`, and neither `.` nor `-` at its beginning.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Tag(String);
+pub struct ImageTag(String);
 
 /// The longest tag, in bytes.
 const MAX: usize = 128;
 
-text_name!(Tag);
+text_name!(ImageTag);
 
-impl FromStr for Tag {
+impl FromStr for ImageTag {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
