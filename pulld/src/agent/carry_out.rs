@@ -5,6 +5,7 @@ use bucket::{Generation, ReleaseName, Timestamp};
 use tokio::time::Instant;
 
 use crate::{
+    decide::reason,
     machine::{PackageManager, ServiceManager},
     random::random_fraction,
     service::{announcer::Announcer, events, liveness::Liveness, notify},
@@ -56,7 +57,13 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         }
         self.forget_seen();
         if let Some(reason) = rescued {
-            let text = format!("pulld-rescue.service restored the previous pulld: {reason}");
+            let restored = format!("pulld-rescue.service restored the previous pulld: {reason}");
+            let text = match rescue.unplanned()? {
+                Some(unplanned) => {
+                    reason::join(&restored, &format!("dpkg changed other packages with it: {unplanned}"))
+                }
+                None => restored,
+            };
             tracing::error!(message_id = events::SELF_UPDATE, "{text}");
             self.quarantine_rescued(&rescue, &text)?;
             cycle.note_own(text);
@@ -75,7 +82,8 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         if let (Some(release), Some(generation)) = (armed.release, armed.generation) {
             let (reason, since) = (reason.to_owned(), Timestamp::now());
             let previous = armed.previous;
-            self.quarantine.add(Quarantined { release, reason, generation, degraded: false, since, previous });
+            let degraded = rescue.unplanned()?.is_some();
+            self.quarantine.add(Quarantined { release, reason, generation, degraded, since, previous });
             self.quarantine.save(&self.paths.quarantine())?;
         }
         Ok(())

@@ -8,6 +8,7 @@ use bucket::{Probe, Timestamp, UnitName};
 use super::{
     dpkg_lock::LockHolder,
     dpkg_request::{DpkgRequest, DpkgResult},
+    package_changes::PackageChange,
     package_manager::{AvailablePackage, Compare, InstalledPackage, PackageManager},
     service_manager::{CheckResult, LastWords, ServiceManager},
     unit_state::{JobResult, UnitState},
@@ -44,6 +45,14 @@ impl<P: PackageManager> PackageManager for Door<P> {
 
     async fn resume(&self) -> Result<Option<DpkgResult>> {
         between_fail_points!(self.0.resume().await, "packages.resume")
+    }
+
+    async fn unnoted_changes(&self, request: &DpkgRequest) -> Result<Vec<PackageChange>> {
+        between_fail_points!(self.0.unnoted_changes(request).await, "packages.unnoted_changes")
+    }
+
+    fn forget_changes(&self) -> Result<()> {
+        between_fail_points!(self.0.forget_changes(), "packages.forget_changes")
     }
 
     fn lock_holder(&self) -> Option<LockHolder> {

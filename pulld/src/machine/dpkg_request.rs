@@ -3,10 +3,11 @@
 //! ```text
 //! DIR/order.json    the request, written before the service is started
 //! DIR/result.json   its result, written as the last thing (but for restarting the agent)
+//! DIR/before.json   every package as it was before the first run whose changes nobody has noted: see [`super::baseline`]
 //! ```
 //!
-//! Neither outlives the boot, in which the service runs: nothing is synced, and the result of another boot is none. What
-//! must survive a power cut is in the record of the transaction, and dpkg is asked what it has done.
+//! The first two don't outlive the boot, in which the service runs: they are not synced, and the result of another boot is
+//! none. What must survive a power cut is in the record of the transaction, and dpkg is asked what it has done.
 
 use std::{
     collections::BTreeMap,
@@ -28,7 +29,7 @@ pub(crate) const TRANSACTION_UNIT: &str = "pulld-transaction.service";
 const MAX_SIZE: u64 = 1 << 20;
 
 /// What dpkg shall do in one run, carried out by a systemd service of its own: see [`crate::machine::runner`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct DpkgRequest {
     /// Packages to install, or to roll back to: verified `.deb`s on this machine's disk, by absolute path.
     pub(crate) install: Vec<PathBuf>,
@@ -38,6 +39,12 @@ pub(crate) struct DpkgRequest {
     pub(crate) restart_agent: bool,
     /// Time limit for all of it, including the wait for the dpkg lock; then its whole process group is killed.
     pub(crate) timeout: Duration,
+    /// The transaction that it is a part of: what an interrupted run of that one changed is told with its own changes.
+    #[serde(default)]
+    pub(crate) transaction: Option<String>,
+    /// The packages that the transaction is about: another one that changes is told.
+    #[serde(default)]
+    pub(crate) planned: Vec<String>,
 }
 
 /// How a dpkg run ended. What got installed is queried from dpkg, never concluded from this.
@@ -51,7 +58,7 @@ pub(crate) struct DpkgResult {
     /// When dpkg had unpacked packages, by name, as far as that is known: whatever started later started from what is in
     /// them. In microseconds on the clock of the boot in which it ran.
     pub(crate) unpacked: BTreeMap<String, u64>,
-    /// The packages of this machine that are other ones than before the run, at most 20, those of the request among them.
+    /// What changed that was not planned, at most 20 packages; an earlier pulld's runner tells of planned ones too.
     pub(crate) changes: Vec<PackageChange>,
 }
 
@@ -118,6 +125,11 @@ struct StoredRequest {
     request: DpkgRequest,
 }
 
+/// The file with the baseline of the transaction whose requests are in `directory`.
+pub(crate) fn baseline_file(directory: &Path) -> PathBuf {
+    directory.join("before.json")
+}
+
 /// Writes a request to where the runner reads it.
 pub(crate) fn save_request(directory: &Path, request: &DpkgRequest) -> Result<()> {
     let stored = StoredRequest { boot: Some(clock::boot()?), request: request.clone() };
@@ -181,7 +193,15 @@ mod tests {
     fn a_result_that_a_power_cut_brought_back_is_none() {
         let directory = tempfile::tempdir().unwrap();
         let timeout = Duration::ZERO;
-        let request = DpkgRequest { install: vec![], remove: vec!["web".to_owned()], restart_agent: false, timeout };
+        let (transaction, planned) = (Some("t".to_owned()), vec!["web".to_owned()]);
+        let request = DpkgRequest {
+            install: vec![],
+            remove: planned.clone(),
+            restart_agent: false,
+            timeout,
+            transaction,
+            planned,
+        };
         save_request(directory.path(), &request).unwrap();
         assert_eq!(load_request(directory.path()).unwrap(), Some(request));
         let result = DpkgResult { end: DpkgEnd::Exited(0), ..DpkgResult::failed("") };

@@ -4,6 +4,7 @@
 //! [`systemd::Systemd`]) and one in memory for tests. Everything the agent decides is decided from their plain values.
 //! dpkg itself works in a service of its own ([`runner`]), and a timer guards the update of pulld ([`guard`]); [`deb`] reads packages without it.
 
+mod baseline;
 mod clock;
 pub(crate) mod deb;
 #[cfg(any(test, feature = "fail-points"))]

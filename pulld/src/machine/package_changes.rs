@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::package_state::PackageState;
 
-/// Most changes that are told: whoever caused more has said enough.
+/// Most changes that are told, of those that nobody planned: whoever caused more has said enough.
 const MAX_CHANGES: usize = 20;
 
 /// Most characters of a version that are told.
@@ -47,9 +47,10 @@ impl fmt::Display for PackageChange {
     }
 }
 
-/// The packages that are other ones than before, at most 20 of them. One that was broken and is sound now was repaired, and
-/// one whose triggers are yet to run is only waiting: neither is a change.
-pub(crate) fn changes(before: &AllPackages, after: &AllPackages) -> Vec<PackageChange> {
+/// The packages that are other ones than before, without those that were `planned`, by name and of any architecture: at
+/// most 20 of them. One that was broken and is sound now was repaired, and one whose triggers are yet to run is only
+/// waiting: neither is a change.
+pub(crate) fn changes(before: &AllPackages, after: &AllPackages, planned: &[String]) -> Vec<PackageChange> {
     let names: std::collections::BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     let changed = names.into_iter().filter_map(|name| {
         let (was, is) = (before.get(name).and_then(present), after.get(name).and_then(present));
@@ -58,7 +59,8 @@ pub(crate) fn changes(before: &AllPackages, after: &AllPackages) -> Vec<PackageC
         let is_same = version(was) == version(is) && (is_sound(is) || !is_sound(was));
         (!is_same).then(|| PackageChange { package: name.clone(), before: was.map(told), after: is.map(told) })
     });
-    changed.take(MAX_CHANGES).collect()
+    let is_planned = |change: &PackageChange| planned.iter().any(|package| change.is_of(package));
+    changed.filter(|change| !is_planned(change)).take(MAX_CHANGES).collect()
 }
 
 /// A package, unless it is only known by its leftover conffiles.
@@ -94,7 +96,7 @@ mod tests {
     }
 
     fn told(before: &[(&str, &str, &str)], after: &[(&str, &str, &str)]) -> Vec<String> {
-        changes(&listing(before), &listing(after)).iter().map(PackageChange::to_string).collect()
+        changes(&listing(before), &listing(after), &[]).iter().map(PackageChange::to_string).collect()
     }
 
     #[test]
@@ -108,8 +110,8 @@ mod tests {
             "`e` 1\\u{1b} (iU) was installed",
         ];
         assert_eq!(told(&before, &after), want);
-        assert!(changes(&listing(&before), &listing(&after))[0].is_of("a"));
-        let foreign = changes(&listing(&[]), &listing(&[("libc6:i386", "1", "ii")]));
+        assert!(changes(&listing(&before), &listing(&after), &[])[0].is_of("a"));
+        let foreign = changes(&listing(&[]), &listing(&[("libc6:i386", "1", "ii")]), &[]);
         assert!(foreign[0].is_of("libc6") && !foreign[0].is_of("libc"));
     }
 
@@ -123,8 +125,18 @@ mod tests {
     #[test]
     fn however_much_changes_little_is_told() {
         let many = (0..1000).map(|n| (format!("p{n:04}"), ("9".repeat(10_000), PackageState::Installed))).collect();
-        let told: Vec<String> = changes(&AllPackages::new(), &many).iter().map(PackageChange::to_string).collect();
+        let told: Vec<String> = changes(&AllPackages::new(), &many, &[]).iter().map(PackageChange::to_string).collect();
         assert_eq!(told.len(), 20);
         assert!(told.concat().len() < 3000);
+    }
+
+    #[test]
+    fn what_nobody_planned_is_told_however_much_was_planned() {
+        let planned: Vec<String> = (0..25).map(|n| format!("app-{n:02}")).collect();
+        let mut before: AllPackages = [("zz-extra".to_owned(), ("3".to_owned(), PackageState::Installed))].into();
+        before.insert("app-00:i386".to_owned(), ("1".to_owned(), PackageState::Installed));
+        let after = planned.iter().map(|name| (name.clone(), ("1".to_owned(), PackageState::Installed))).collect();
+        let told: Vec<String> = changes(&before, &after, &planned).iter().map(PackageChange::to_string).collect();
+        assert_eq!(told, ["`zz-extra` 3 was removed"]);
     }
 }

@@ -6,6 +6,7 @@ use bucket::{OwnedUnit, PackageFacts, ReleaseFields, ReleaseName, Timestamp};
 use super::{
     dpkg_lock::LockHolder,
     dpkg_request::{DpkgRequest, DpkgResult},
+    package_changes::PackageChange,
     package_state::PackageState,
 };
 
@@ -39,6 +40,13 @@ pub(crate) trait PackageManager {
     /// Waits for the end of a dpkg run that an earlier process requested, or gives its result; `None` when it has none:
     /// it was never started, or a crash interrupted it.
     fn resume(&self) -> impl Future<Output = Result<Option<DpkgResult>>>;
+
+    /// What the runs of a request's transaction have changed that was not planned, as far as nobody has noted it: also of a
+    /// run that left no result.
+    fn unnoted_changes(&self, request: &DpkgRequest) -> impl Future<Output = Result<Vec<PackageChange>>>;
+
+    /// What changed until now is noted, and is no news to the next run.
+    fn forget_changes(&self) -> Result<()>;
 
     /// Who else holds dpkg's lock right now: a dpkg run under way waits for that.
     fn lock_holder(&self) -> Option<LockHolder>;

@@ -1,7 +1,10 @@
 //! What dpkg thinks of a package.
 
+use serde::{Deserialize, Serialize};
+
 /// What dpkg thinks of a package (dpkg-query(1), `db:Status-Abbrev`).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum PackageState {
     /// `ii`, or `hi` when a person put it on hold: unpacked and configured.
     Installed,

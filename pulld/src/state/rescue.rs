@@ -6,6 +6,8 @@
 //! - `pulld.deb`: the verified package of the pulld that armed it
 //! - `pulld`: the program of that pulld, which carries out the rescue
 //! - `rescued`: left by the rescue for the restored pulld, with a sentence for people
+//! - `before.json`: what dpkg had when the rescue began
+//! - `unplanned`: what else its dpkg runs changed, in clauses; there only if something did
 
 use std::{
     fs,
@@ -63,7 +65,7 @@ impl Rescue {
         if !self.is_armed() {
             // Of an earlier update, should that have been interrupted before it was all removed.
             persist::remove(&self.program())?;
-            persist::remove(&self.rescued())?;
+            self.forget_rescue()?;
         }
         self.keep(deb)?;
         persist::write(&self.armed_file(), &serde_json::to_vec_pretty(armed)?)
@@ -110,8 +112,15 @@ impl Rescue {
     /// Keeps the rescue from acting, and forgets that it did.
     pub(crate) fn disarm(&self) -> Result<()> {
         persist::remove(&self.armed_file())?;
-        persist::remove(&self.rescued())?;
+        self.forget_rescue()?;
         persist::remove(&self.deb())
+    }
+
+    /// Forgets that the rescue acted.
+    fn forget_rescue(&self) -> Result<()> {
+        persist::remove(&self.rescued())?;
+        persist::remove(&self.unplanned_file())?;
+        persist::remove(&self.baseline())
     }
 
     /// Says that the rescue acts, and why.
@@ -121,8 +130,22 @@ impl Rescue {
 
     /// What the rescue left behind if it acted, safe to show.
     pub(crate) fn left_behind(&self) -> Result<Option<String>> {
-        let content = persist::read(&self.rescued(), MAX_SIZE)?;
-        Ok(content.map(|content| String::from_utf8_lossy(&content).trim().escape_debug().to_string()))
+        read_shown(&self.rescued())
+    }
+
+    /// Says what else the rescue has changed, in clauses.
+    pub(crate) fn note_unplanned(&self, clauses: &str) -> Result<()> {
+        persist::write(&self.unplanned_file(), clauses.as_bytes())
+    }
+
+    /// What else the rescue has changed, if it did, in clauses and safe to show.
+    pub(crate) fn unplanned(&self) -> Result<Option<String>> {
+        read_shown(&self.unplanned_file())
+    }
+
+    /// What dpkg had when the rescue began.
+    pub(crate) fn baseline(&self) -> PathBuf {
+        self.directory.join("before.json")
     }
 
     /// The package that it restores.
@@ -142,6 +165,16 @@ impl Rescue {
     fn rescued(&self) -> PathBuf {
         self.directory.join("rescued")
     }
+
+    fn unplanned_file(&self) -> PathBuf {
+        self.directory.join("unplanned")
+    }
+}
+
+/// A text for people, if there is one, safe to show.
+fn read_shown(path: &Path) -> Result<Option<String>> {
+    let content = persist::read(path, MAX_SIZE)?;
+    Ok(content.map(|content| String::from_utf8_lossy(&content).trim().escape_debug().to_string()))
 }
 
 #[cfg(test)]
@@ -165,8 +198,10 @@ mod tests {
         rescue.arm(&Armed::default(), &deb).unwrap();
         rescue.keep_program(&new).unwrap();
         assert_eq!(kept(), "old");
+        rescue.note_unplanned("`nginx` was\u{1b} removed").unwrap();
+        assert_eq!(rescue.unplanned().unwrap().unwrap(), "`nginx` was\\u{1b} removed");
         rescue.disarm().unwrap();
-        assert!(!rescue.deb().exists());
+        assert!(!rescue.deb().exists() && rescue.unplanned().unwrap().is_none());
         rescue.arm(&Armed::default(), &deb).unwrap();
         rescue.keep_program(&new).unwrap();
         assert_eq!(kept(), "new", "the next update is guarded by the pulld that begins it");

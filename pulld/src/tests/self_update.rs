@@ -110,9 +110,8 @@ async fn a_rescued_agent_quarantines_the_release_that_did_not_start() {
     let rescue = server.paths().rescue();
     let request = DpkgRequest {
         install: vec![rescue.join("pulld.deb")],
-        remove: vec![],
-        restart_agent: false,
         timeout: Duration::from_secs(1),
+        ..DpkgRequest::default()
     };
     server.world.execute(&request).await.unwrap();
     std::fs::write(rescue.join("rescued"), "it exited with 203").unwrap();

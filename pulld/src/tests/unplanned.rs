@@ -1,13 +1,20 @@
 //! Whole cycles: dpkg changes more than was planned.
 
-use bucket::AppState;
+use bucket::{AppState, ReleaseName};
 
 use crate::{
-    machine::fake::{Behaviour, release},
+    failpoint::die_at,
+    machine::{
+        DpkgRequest, PackageManager,
+        fake::{Behaviour, release},
+    },
     service::instructions::Instruction,
 };
 
-use super::harness::{Server, pull};
+use super::{
+    crashes::Death,
+    harness::{Server, live, pull},
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_package_that_went_with_a_healthy_release_makes_it_degraded_by_name() {
@@ -44,4 +51,72 @@ async fn a_release_that_is_another_package_to_dpkg_is_degraded_and_no_other_app(
     let status = server.status().await;
     let reason = status.apps.iter().find_map(|app| app.reason.clone()).unwrap();
     assert!(reason.contains("`nginx` is 2 instead of 0"), "{reason}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_interrupted_dpkg_run_took_away_is_told_whatever_died() {
+    for point in ["dpkg.begin", "dpkg.end", "packages.forget_changes.begin", "packages.forget_changes.end"] {
+        for death in [Death::Agent, Death::AgentAndDpkg, Death::Machine] {
+            let (one, two) = (release("web", 1), release("web", 2));
+            let (server, _) = Server::running(&[&one]).await;
+            server.world.put_foreign("nginx");
+            server.upload(&two, Behaviour::TakesAway).await;
+            server.push(&[&two]).await;
+            assert!(die_at(point, 0, live(&server)).await.is_none());
+            death.strike(&server);
+            live(&server).await;
+            assert_eq!(server.state_of("web").await, AppState::Degraded, "{death:?} at {point}");
+            let reason = server.status().await.apps[0].reason.clone().unwrap();
+            assert!(reason.contains("`nginx` 0 was removed"), "{death:?} at {point}: {reason}");
+            assert_eq!(server.world.installed("web"), Some((two, true)), "{death:?} at {point}");
+        }
+    }
+}
+
+/// A server that has that release of pulld.
+async fn updated_to(release: &ReleaseName) -> Server {
+    let server = Server::new().await;
+    server.upload(release, Behaviour::Good).await;
+    server.push(&[release]).await;
+    live(&server).await;
+    live(&server).await;
+    server
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_new_pulld_took_away_before_it_failed_is_told() {
+    for (behaviour, installed) in [(Behaviour::TakesAway, 2), (Behaviour::TakesAwayAndBreaks, 1)] {
+        let (one, two) = (release("pulld", 1), release("pulld", 2));
+        let server = updated_to(&one).await;
+        server.world.put_foreign("nginx");
+        server.upload(&two, behaviour).await;
+        server.push(&[&two]).await;
+        for _ in 0..4 {
+            live(&server).await;
+        }
+        assert_eq!(server.state_of("pulld").await, AppState::Degraded);
+        let reason = server.status().await.apps[0].reason.clone().unwrap();
+        assert!(reason.contains("`nginx` 0 was removed"), "{reason}");
+        assert_eq!(server.world.installed("pulld"), Some((release("pulld", installed), true)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_rescue_took_away_is_told() {
+    let (one, two) = (release("pulld", 1), release("pulld", 2));
+    let server = updated_to(&one).await;
+    server.upload(&two, Behaviour::Good).await;
+    server.push(&[&two]).await;
+    assert_eq!(live(&server).await, None);
+    // What pulld-rescue.service does when the new one doesn't come up.
+    let rescue = server.paths().rescue();
+    let request = DpkgRequest { install: vec![rescue.join("pulld.deb")], ..DpkgRequest::default() };
+    server.world.execute(&request).await.unwrap();
+    std::fs::write(rescue.join("rescued"), "it exited with 203").unwrap();
+    std::fs::write(rescue.join("unplanned"), "`nginx` 0 was removed").unwrap();
+    live(&server).await;
+    assert_eq!(server.state_of("pulld").await, AppState::Degraded);
+    let reason = server.status().await.apps[0].reason.clone().unwrap();
+    assert!(reason.contains("it exited with 203") && reason.contains("`nginx` 0 was removed"), "{reason}");
+    assert_eq!(server.world.installed("pulld"), Some((one, true)));
 }

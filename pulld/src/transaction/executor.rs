@@ -10,7 +10,7 @@ use anyhow::Result;
 use crate::{
     config::Settings,
     decide::verdict::START_TIMEOUT,
-    machine::{DpkgRequest, DpkgResult, InstalledPackage, PackageManager, ServiceManager},
+    machine::{DpkgRequest, DpkgResult, InstalledPackage, PackageChange, PackageManager, ServiceManager},
     service::{announcer::Announcer, events, liveness::Liveness},
     state::{paths::Paths, quarantine::Quarantine},
 };
@@ -19,7 +19,7 @@ use super::{
     outcome,
     progress::Outcome,
     record::{MAX_RESUMPTIONS, Phase, Transaction},
-    update::AppUpdate,
+    unplanned::{self, under_dpkg},
 };
 
 /// How long a dpkg run may wait for dpkg's lock before the program that holds it is named.
@@ -94,13 +94,22 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         transaction.resumptions += 1;
         self.note_what_is_known(transaction, result.as_ref()).await?;
         transaction.save(&self.paths.transaction())?;
+        let is_given_up = transaction.resumptions > MAX_RESUMPTIONS;
+        // Which app's release did it is better known when what is missing was installed.
+        if transaction.phase != Phase::Installing || is_given_up {
+            let changes = match &result {
+                Some(result) => result.changes.clone(),
+                None => self.packages.unnoted_changes(&self.empty_request(transaction)).await?,
+            };
+            self.note_changes(transaction, &under_dpkg(transaction), &changes)?;
+        }
         tracing::warn!(
             message_id = events::RESUMED,
             phase = ?transaction.phase,
             resumptions = transaction.resumptions,
             "resuming an interrupted transaction"
         );
-        if transaction.resumptions > MAX_RESUMPTIONS {
+        if is_given_up {
             self.give_up(transaction, quarantine).await?;
         }
         self.carry_out(transaction, quarantine, Start::Resumed { result }).await
@@ -195,8 +204,11 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         let result = match self.accompany(self.packages.execute(request)).await {
             Ok(result) => result,
             Err(error) => {
-                let left = self.packages.resume().await?;
-                left.unwrap_or_else(|| DpkgResult::failed(format!("{error:#}")))
+                let failed = DpkgResult::failed(format!("{error:#}"));
+                match self.packages.resume().await? {
+                    Some(left) => left,
+                    None => DpkgResult { changes: self.packages.unnoted_changes(request).await?, ..failed },
+                }
             }
         };
         self.liveness.within(START_TIMEOUT);
@@ -231,23 +243,33 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         ended
     }
 
-    /// A request that is to be filled.
-    pub(super) fn empty_request(&self) -> DpkgRequest {
+    /// Notes in the record what dpkg runs changed of packages that the transaction isn't about, with the updates that may
+    /// have caused it, which are those in the places `suspects`. From then on it is no news.
+    pub(super) fn note_changes(
+        &self,
+        transaction: &mut Transaction,
+        suspects: &[usize],
+        changes: &[PackageChange],
+    ) -> Result<()> {
+        let clauses = unplanned::clauses(transaction, changes);
+        if unplanned::note_unplanned(transaction, suspects, clauses) {
+            transaction.save(&self.paths.transaction())?;
+        }
+        self.packages.forget_changes()
+    }
+
+    /// A request for a part of a transaction, that is to be filled.
+    pub(super) fn empty_request(&self, transaction: &Transaction) -> DpkgRequest {
         DpkgRequest {
-            install: vec![],
-            remove: vec![],
-            restart_agent: false,
             timeout: self.settings.transaction_timeout,
+            transaction: Some(transaction.started.to_string()),
+            planned: transaction.packages(),
+            ..DpkgRequest::default()
         }
     }
 
     /// What dpkg has of the packages that a transaction is about.
     pub(super) async fn installed(&self, transaction: &Transaction) -> Result<Vec<InstalledPackage>> {
-        let names = |update: &AppUpdate| {
-            let previous = update.previous.installed().map(|previous| previous.package.clone());
-            std::iter::once(update.package.clone()).chain(previous)
-        };
-        let names: Vec<String> = transaction.updates.iter().flat_map(names).collect();
-        self.packages.packages(&names).await
+        self.packages.packages(&transaction.packages()).await
     }
 }

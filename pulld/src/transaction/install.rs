@@ -11,7 +11,6 @@ use super::{
     executor::{Start, TransactionRunner},
     marks::note_unpacked,
     record::{Phase, Transaction},
-    unplanned::note_unplanned,
     update::{AppUpdate, Target},
 };
 
@@ -42,7 +41,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
             // One that fails may have kept the others out: each gets a chance of its own.
             let result = if together { self.install_all(transaction, &[at]).await? } else { result.clone() };
             if together {
-                note_unplanned(transaction, &[at], &result);
+                self.note_changes(transaction, &[at], &result.changes)?;
             }
             let installed = self.installed(transaction).await?;
             let update = &mut transaction.updates[at];
@@ -62,7 +61,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         let missing = missing(transaction, &self.installed(transaction).await?);
         // What isn't there though it was installed is something else, perhaps.
         let suspects = if missing.is_empty() { going_forward(transaction) } else { missing.clone() };
-        note_unplanned(transaction, &suspects, result);
+        self.note_changes(transaction, &suspects, &result.changes)?;
         if missing.is_empty() {
             transaction.enter(Phase::Restarting, &self.paths.transaction())?;
         }
@@ -91,7 +90,8 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         let mut places = going_forward(transaction);
         places.retain(|at| is_open(&transaction.updates[*at]));
         if places.is_empty() {
-            return Ok(DpkgResult::failed("dpkg had done everything"));
+            let changes = self.packages.unnoted_changes(&self.empty_request(transaction)).await?;
+            return Ok(DpkgResult { changes, ..DpkgResult::failed("dpkg had done everything") });
         }
         self.install_all(transaction, &places).await
     }
@@ -99,7 +99,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
     /// Has dpkg carry out some updates, by their place, in one run.
     async fn install_all(&self, transaction: &mut Transaction, places: &[usize]) -> Result<DpkgResult> {
         self.note_unpacking(transaction, places).await?;
-        let mut request = self.empty_request();
+        let mut request = self.empty_request(transaction);
         for update in places.iter().map(|at| &transaction.updates[*at]) {
             match &update.target {
                 Target::Release { deb, .. } => request.install.push(deb.clone()),

@@ -140,6 +140,15 @@ impl Transaction {
         open.map(|update| &update.app)
     }
 
+    /// The packages that it is about.
+    pub(super) fn packages(&self) -> Vec<String> {
+        let names = |update: &AppUpdate| {
+            let previous = update.previous.installed().map(|previous| previous.package.clone());
+            std::iter::once(update.package.clone()).chain(previous)
+        };
+        self.updates.iter().flat_map(names).collect()
+    }
+
     /// The updates of other apps than pulld itself.
     pub(crate) fn others(&self) -> impl Iterator<Item = &AppUpdate> {
         self.updates.iter().filter(|update| !update.is_own())

@@ -17,7 +17,6 @@ use super::{
     outcome,
     progress::Progress,
     record::{Phase, Transaction},
-    unplanned::note_unplanned,
     update::AppUpdate,
 };
 
@@ -64,9 +63,9 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
                 Ok(undo) if undo.is_nothing() => {}
                 Ok(undo) => {
                     self.note_unpacking(transaction, &[at]).await?;
-                    let result = self.undo(&undo, false).await?;
+                    let result = self.undo(transaction, &undo, false).await?;
                     note_unpacked(transaction, &result);
-                    note_unplanned(transaction, &[at], &result);
+                    self.note_changes(transaction, &[at], &result.changes)?;
                     let installed = self.installed(transaction).await?;
                     let update = &mut transaction.updates[at];
                     if !update.is_undone(&installed) {
@@ -80,8 +79,8 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
     }
 
     /// Has dpkg carry out a rollback; `restart_agent` is for pulld's own.
-    pub(super) async fn undo(&self, undo: &Undo, restart_agent: bool) -> Result<DpkgResult> {
-        let mut request = self.empty_request();
+    pub(super) async fn undo(&self, transaction: &Transaction, undo: &Undo, restart_agent: bool) -> Result<DpkgResult> {
+        let mut request = self.empty_request(transaction);
         request.install.extend(undo.install.clone());
         request.remove.extend(undo.remove.clone());
         request.restart_agent = restart_agent;

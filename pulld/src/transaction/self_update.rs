@@ -23,7 +23,7 @@ use super::{
     install::is_release_at_fault,
     outcome,
     record::Transaction,
-    unplanned::note_unplanned,
+    unplanned::{note_unplanned, under_dpkg},
     update::{AppUpdate, Target},
 };
 
@@ -38,10 +38,8 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         let rescue = Rescue::new(self.paths.rescue());
         let rescued = rescue.left_behind()?;
         let requested = transaction.self_update_by.is_some();
-        if let Some(ended) = ended.filter(|_| requested) {
-            let own: Vec<usize> =
-                (0..transaction.updates.len()).filter(|at| transaction.updates[*at].is_own()).collect();
-            note_unplanned(transaction, &own, ended);
+        let own = under_dpkg(transaction);
+        if note_unplanned(transaction, &own, rescue.unplanned()?) {
             transaction.save(&self.paths.transaction())?;
         }
         let by_this_process = transaction.self_update_by.as_deref() == Some(self.instance);
@@ -65,7 +63,10 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
             let result = match ended.filter(|_| requested) {
                 Some(result) => result.clone(),
                 None => match self.install_own(transaction, &rescue).await {
-                    Ok(result) => result,
+                    Ok(result) => {
+                        self.note_changes(transaction, &under_dpkg(transaction), &result.changes)?;
+                        result
+                    }
                     // Nothing has changed yet.
                     Err(error) => DpkgResult::failed(format!("{error:#}")),
                 },
@@ -89,7 +90,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
 
     /// Has dpkg replace pulld. Normally systemd ends this process before the dpkg run is over.
     async fn install_own(&self, transaction: &mut Transaction, rescue: &Rescue) -> Result<DpkgResult> {
-        let mut request = self.empty_request();
+        let mut request = self.empty_request(transaction);
         request.restart_agent = true;
         for own in transaction.updates.iter().filter(|update| update.is_own()) {
             let title = own.title();
@@ -139,7 +140,8 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
             Ok(undo) => {
                 transaction.self_update_by = Some(self.instance.to_owned());
                 transaction.save(&self.paths.transaction())?;
-                let result = self.undo(&undo, true).await?;
+                let result = self.undo(transaction, &undo, true).await?;
+                self.note_changes(transaction, &under_dpkg(transaction), &result.changes)?;
                 let installed = self.installed(transaction).await?;
                 let Some(own) = transaction.own_mut() else { return Ok(Next::Continue) };
                 if own.is_undone(&installed) {

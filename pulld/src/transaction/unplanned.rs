@@ -1,29 +1,50 @@
 //! What a dpkg run changed beside the packages that it was for. A package decides that itself, by what it conflicts with,
 //! by what its scripts do, or by being another one than it says: so it is seen afterwards, whatever the package says.
 
-use crate::machine::{DpkgResult, PackageChange};
+use crate::machine::PackageChange;
 
-use super::{record::Transaction, update::AppUpdate};
+use super::{
+    record::{Phase, Transaction},
+    update::AppUpdate,
+};
 
-/// Notes what a run changed of packages that the transaction isn't about, with the updates that may have caused it, which
-/// are those in the places `suspects`.
-pub(super) fn note_unplanned(transaction: &mut Transaction, suspects: &[usize], result: &DpkgResult) {
-    let is_planned = |change: &PackageChange| {
-        let is_of = |update: &AppUpdate| {
-            let previous = update.previous.installed();
-            change.is_of(&update.package) || previous.is_some_and(|previous| change.is_of(&previous.package))
-        };
-        transaction.updates.iter().any(is_of)
+/// What changed of packages that the transaction isn't about, in clauses. An earlier pulld's runner tells of the others too.
+pub(super) fn clauses(transaction: &Transaction, changes: &[PackageChange]) -> Vec<String> {
+    let planned = transaction.packages();
+    let is_planned = |change: &PackageChange| planned.iter().any(|package| change.is_of(package));
+    changes.iter().filter(|change| !is_planned(change)).map(PackageChange::to_string).collect()
+}
+
+/// Notes clauses about what was not planned with each suspect that does not have them yet; says whether there was one.
+pub(super) fn note_unplanned(
+    transaction: &mut Transaction,
+    suspects: &[usize],
+    clauses: impl IntoIterator<Item = String>,
+) -> bool {
+    let mut is_new = false;
+    for clause in clauses {
+        for at in suspects {
+            let noted = &mut transaction.updates[*at].unplanned;
+            if noted.as_ref().is_some_and(|noted| noted.contains(&clause)) {
+                continue;
+            }
+            *noted = Some(noted.take().map_or_else(|| clause.clone(), |before| format!("{before}, {clause}")));
+            is_new = true;
+        }
+    }
+    is_new
+}
+
+/// The updates that an interrupted dpkg run was for, by their place.
+pub(super) fn under_dpkg(transaction: &Transaction) -> Vec<usize> {
+    let is_meant = |update: &AppUpdate| match transaction.phase {
+        Phase::Installing => !update.is_own() && update.is_forward(),
+        Phase::RollingBack => !update.is_own() && update.has_failed(),
+        Phase::UpdatingAgent => update.is_own() && transaction.self_update_by.is_some(),
+        Phase::Restarting | Phase::Gating | Phase::CheckingRollback | Phase::Done => false,
     };
-    let unplanned = result.changes.iter().filter(|change| !is_planned(change)).map(PackageChange::to_string);
-    let unplanned = unplanned.collect::<Vec<_>>().join(", ");
-    if unplanned.is_empty() {
-        return;
-    }
-    for at in suspects {
-        let noted = &mut transaction.updates[*at].unplanned;
-        *noted = Some(noted.take().map_or_else(|| unplanned.clone(), |before| format!("{before}, {unplanned}")));
-    }
+    let updates = transaction.updates.iter().enumerate();
+    updates.filter(|(_, update)| is_meant(update)).map(|(at, _)| at).collect()
 }
 
 /// In a sentence, with what to do.

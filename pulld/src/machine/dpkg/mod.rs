@@ -23,13 +23,17 @@ use tokio::{sync::OnceCell, time::Instant};
 use self::{
     comparison::Comparisons,
     database::Database,
-    parse::{parse_available, parse_packages},
+    parse::{ALL_PACKAGES, parse_all_packages, parse_available, parse_packages},
     query::query,
 };
 
+use crate::state::persist;
+
 use super::{
+    baseline,
     dpkg_lock::{LOCK, LockHolder},
     dpkg_request::{self, DpkgRequest, DpkgResult, TRANSACTION_UNIT},
+    package_changes::{PackageChange, changes},
     package_manager::{AvailablePackage, Compare, InstalledPackage, PackageManager},
     systemd::transient::{self, Idle, Limits, Stop, Transient},
 };
@@ -130,9 +134,8 @@ impl PackageManager for Dpkg {
                 break;
             }
         }
-        Ok(DpkgResult::failed(format!(
-            "`{TRANSACTION_UNIT}` ended without a result: see `journalctl -u {TRANSACTION_UNIT}`"
-        )))
+        let reason = format!("`{TRANSACTION_UNIT}` ended without a result: see `journalctl -u {TRANSACTION_UNIT}`");
+        Ok(DpkgResult { changes: self.unnoted_changes(&request).await?, ..DpkgResult::failed(reason) })
     }
 
     async fn resume(&self) -> Result<Option<DpkgResult>> {
@@ -141,6 +144,22 @@ impl PackageManager for Dpkg {
         let timeout = request.map_or(UNKNOWN_TIMEOUT, |request| request.timeout) + SLACK;
         transient::wait_inactive(TRANSACTION_UNIT, Instant::now() + timeout).await?;
         self.take_result()
+    }
+
+    async fn unnoted_changes(&self, request: &DpkgRequest) -> Result<Vec<PackageChange>> {
+        let file = dpkg_request::baseline_file(&self.requests);
+        let before = request.transaction.as_deref().map(|of| baseline::load(&file, of)).transpose()?.flatten();
+        let Some(before) = before else { return Ok(Vec::new()) };
+        let after = match status_file::all_packages(Path::new(database::DIRECTORY)) {
+            Some(after) => after,
+            None => parse_all_packages(&query("dpkg-query", &["--show", "--showformat", ALL_PACKAGES]).await?),
+        };
+        Ok(changes(&before, &after, &request.planned))
+    }
+
+    fn forget_changes(&self) -> Result<()> {
+        // Should a power cut bring it back, it is another transaction's.
+        persist::remove_for_this_boot(&dpkg_request::baseline_file(&self.requests))
     }
 
     fn lock_holder(&self) -> Option<LockHolder> {

@@ -31,6 +31,8 @@ pub(crate) enum Behaviour {
     Breaks,
     /// dpkg removes another package, `nginx`, with which it conflicts.
     TakesAway,
+    /// The same, and dpkg leaves it half-configured.
+    TakesAwayAndBreaks,
     /// dpkg finds another package in it than it says, `nginx`.
     IsAnother,
     /// Its own check fails.

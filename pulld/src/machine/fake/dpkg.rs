@@ -9,7 +9,7 @@ use super::{
     super::{
         dpkg_lock::LockHolder,
         dpkg_request::{DpkgEnd, DpkgRequest, DpkgResult},
-        package_changes::{AllPackages, changes},
+        package_changes::{AllPackages, PackageChange, changes},
         package_manager::{AvailablePackage, Compare, InstalledPackage, PackageManager},
         package_state::PackageState,
         unit_state::LoadState,
@@ -59,6 +59,7 @@ impl PackageManager for World {
         while self.0.borrow().lock_holder.is_some() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+        self.0.borrow_mut().begin_baseline(request);
         self.0.borrow_mut().under_way = Some(request.clone());
         fail_point!("dpkg.begin");
         self.take_time().await;
@@ -81,6 +82,17 @@ impl PackageManager for World {
         Ok(self.0.borrow_mut().unclaimed.take())
     }
 
+    async fn unnoted_changes(&self, request: &DpkgRequest) -> Result<Vec<PackageChange>> {
+        self.called("packages.unnoted_changes");
+        Ok(self.0.borrow().unnoted_changes(request))
+    }
+
+    fn forget_changes(&self) -> Result<()> {
+        self.called("packages.forget_changes");
+        self.0.borrow_mut().baseline = None;
+        Ok(())
+    }
+
     fn lock_holder(&self) -> Option<LockHolder> {
         self.called("packages.lock_holder");
         self.0.borrow().lock_holder.clone()
@@ -89,14 +101,36 @@ impl PackageManager for World {
 
 impl State {
     pub(super) fn carry_out(&mut self, request: &DpkgRequest) -> DpkgResult {
-        let before = self.all_packages();
         let result = self.run_dpkg(request);
-        DpkgResult { changes: changes(&before, &self.all_packages()), ..result }
+        DpkgResult { changes: self.unnoted_changes(request), ..result }
+    }
+
+    /// As the runner does: what there was before an interrupted run of the same transaction counts.
+    fn begin_baseline(&mut self, request: &DpkgRequest) {
+        let of = request.transaction.clone().unwrap_or_default();
+        let before = self.all_packages();
+        self.baseline = self.baseline.take().filter(|(earlier, _)| *earlier == of).or(Some((of, before)));
+    }
+
+    fn unnoted_changes(&self, request: &DpkgRequest) -> Vec<PackageChange> {
+        let baseline =
+            self.baseline.as_ref().filter(|(of, _)| request.transaction.as_ref().is_none_or(|now| now == of));
+        baseline.map(|(_, before)| changes(before, &self.all_packages(), &request.planned)).unwrap_or_default()
     }
 
     fn all_packages(&self) -> AllPackages {
         let packages = self.packages.values();
         packages.map(|(found, _)| (found.package.clone(), (found.version.clone(), found.state.clone()))).collect()
+    }
+
+    /// A package takes the place of the one before: systemd keeps what runs though its file is gone.
+    pub(super) fn drop_units(&mut self, deb: &Deb) {
+        let before = self.packages.get(&deb.package).map(|(before, _)| before.units.clone()).unwrap_or_default();
+        for gone in before.iter().filter(|old| deb.units.iter().all(|new| new.name != old.name)) {
+            if let Some(unit) = self.units.get_mut(gone.name.as_str()) {
+                unit.state.load = LoadState::NotFound;
+            }
+        }
     }
 
     fn run_dpkg(&mut self, request: &DpkgRequest) -> DpkgResult {
@@ -130,7 +164,10 @@ impl State {
                     result.output = format!("dpkg: error processing archive {}\n refused", path.display());
                     continue;
                 }
-                Behaviour::Breaks => {
+                Behaviour::Breaks | Behaviour::TakesAwayAndBreaks => {
+                    if deb.behaviour == Behaviour::TakesAwayAndBreaks {
+                        self.packages.remove("nginx");
+                    }
                     result.end = DpkgEnd::Exited(1);
                     PackageState::Broken("iF".to_owned())
                 }
@@ -148,13 +185,7 @@ impl State {
                     PackageState::Installed
                 }
             };
-            // systemd keeps what runs though its file is gone.
-            let before = self.packages.get(&deb.package).map(|(before, _)| before.units.clone()).unwrap_or_default();
-            for gone in before.iter().filter(|old| deb.units.iter().all(|new| new.name != old.name)) {
-                if let Some(unit) = self.units.get_mut(gone.name.as_str()) {
-                    unit.state.load = LoadState::NotFound;
-                }
-            }
+            self.drop_units(&deb);
             for unit in deb.units.iter().filter(|unit| !unit.name.is_template()) {
                 if let Some(known) = self.units.get_mut(unit.name.as_str()) {
                     known.state.load = LoadState::Loaded;

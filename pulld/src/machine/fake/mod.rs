@@ -19,6 +19,7 @@ use tokio::{sync::Notify, time::Instant};
 use super::{
     dpkg_lock::LockHolder,
     dpkg_request::{DpkgRequest, DpkgResult},
+    package_changes::AllPackages,
     package_manager::InstalledPackage,
     package_state::PackageState,
     process_end::ProcessEnd,
@@ -41,6 +42,8 @@ struct State {
     units: BTreeMap<String, Unit>,
     /// The result of a dpkg run that nobody has taken.
     unclaimed: Option<DpkgResult>,
+    /// What there was before the first run of a transaction, as named there, whose changes nobody has noted.
+    baseline: Option<(String, AllPackages)>,
     /// What dpkg is in the middle of.
     under_way: Option<DpkgRequest>,
     /// Every call so far, named like its fail points.
@@ -122,8 +125,8 @@ impl World {
 
     /// All of it but the calls, to see whether it changed.
     pub(crate) fn shown(&self) -> String {
-        let State { packages, units, dpkg_runs, unclaimed, restarts, disabled, .. } = &*self.0.borrow();
-        format!("{packages:?}{units:?}{dpkg_runs:?}{unclaimed:?}{restarts:?}{disabled:?}")
+        let State { packages, units, dpkg_runs, unclaimed, baseline, restarts, disabled, .. } = &*self.0.borrow();
+        format!("{packages:?}{units:?}{dpkg_runs:?}{unclaimed:?}{baseline:?}{restarts:?}{disabled:?}")
     }
 
     /// The agent has died, and dpkg goes on without it.
@@ -140,6 +143,10 @@ impl World {
         let Some(request) = state.under_way.take() else { return };
         for path in &request.install {
             let deb: Deb = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+            if matches!(deb.behaviour, Behaviour::TakesAway | Behaviour::TakesAwayAndBreaks) {
+                state.packages.remove("nginx");
+            }
+            state.drop_units(&deb);
             let half = InstalledPackage {
                 package: deb.package.clone(),
                 version: "1".to_owned(),
@@ -152,10 +159,12 @@ impl World {
         }
     }
 
-    /// The machine boots after its power was cut: what is installed is started, by another name of each unit's process.
+    /// The machine boots after its power was cut: what is installed is started, by another name of each unit's process. No
+    /// result of a dpkg run outlives that.
     pub(crate) fn boot(&self) {
         self.kill_dpkg();
         let mut state = self.0.borrow_mut();
+        state.unclaimed = None;
         (state.boots, state.clock) = (state.boots + 1, 0);
         state.units.retain(|_, unit| unit.state.load != LoadState::NotFound);
         state.unpacked.clear();

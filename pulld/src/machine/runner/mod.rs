@@ -33,7 +33,8 @@ use self::{
 };
 
 use super::{
-    dpkg_request::{DpkgEnd, DpkgRequest, DpkgResult, load_request, save_result},
+    baseline,
+    dpkg_request::{DpkgEnd, DpkgRequest, DpkgResult, baseline_file, load_request, save_result},
     guard::{self, systemctl},
     package_changes::{AllPackages, changes},
     service_manager::OWN_UNIT,
@@ -48,7 +49,7 @@ pub(crate) fn run(directory: &Path, journal: JournalStream) -> Result<()> {
     let request =
         load_request(directory)?.with_context(|| format!("there is no dpkg request in `{}`", directory.display()))?;
     let result = match validate(&request, &directory.with_file_name("cache")) {
-        Ok(()) => carry_out(&request, &Rescue::new(directory.with_file_name("rescue")), journal),
+        Ok(()) => carry_out(&request, directory, journal),
         Err(error) => DpkgResult::failed(format!("{error:#}")),
     };
     let succeeded = result.end == DpkgEnd::Exited(0);
@@ -59,9 +60,10 @@ pub(crate) fn run(directory: &Path, journal: JournalStream) -> Result<()> {
     Ok(())
 }
 
-/// Takes dpkg's lock and carries out a request. The rescue guards a new pulld before dpkg installs it, and its time begins
+/// Takes dpkg's lock and carries out the request in `directory`. The rescue guards a new pulld before dpkg installs it, and its time begins
 /// when that is done, before the lock is free for the rescue.
-fn carry_out(request: &DpkgRequest, rescue: &Rescue, journal: JournalStream) -> DpkgResult {
+fn carry_out(request: &DpkgRequest, directory: &Path, journal: JournalStream) -> DpkgResult {
+    let rescue = &Rescue::new(directory.with_file_name("rescue"));
     let deadline = Instant::now() + request.timeout;
     let prepare = || {
         let lock = between_fail_points!(lock(deadline), "runner.lock")?;
@@ -76,7 +78,7 @@ fn carry_out(request: &DpkgRequest, rescue: &Rescue, journal: JournalStream) -> 
         Err(error) => return DpkgResult::failed(format!("{error:#}")),
     };
     let (checked, before) = std::thread::scope(|scope| {
-        let before = scope.spawn(all_packages);
+        let before = scope.spawn(|| Before::begin(&baseline_file(directory), request.transaction.as_deref()));
         let checked = ensure_writable(request).and_then(|()| ensure_verified(request));
         (checked, before.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     });
@@ -92,15 +94,30 @@ fn carry_out(request: &DpkgRequest, rescue: &Rescue, journal: JournalStream) -> 
     result
 }
 
-/// Runs the commands of a request on a machine that has the packages `before`, with what they print in the journal and in
-/// the result.
-fn run_dpkg(request: &DpkgRequest, before: &AllPackages, journal: JournalStream, deadline: Instant) -> DpkgResult {
+/// What dpkg has before a run.
+struct Before {
+    /// What the changes are compared with: what there was before an earlier run, if that one's changes were not noted.
+    baseline: AllPackages,
+    /// Whether an interrupted run has left something to repair.
+    half_done: bool,
+}
+
+impl Before {
+    /// Lists what there is, and has it in the file of the baseline, unless that has an earlier one of the same name.
+    fn begin(file: &Path, of: Option<&str>) -> Result<Self> {
+        let now = all_packages()?;
+        let half_done = is_something_half_done(&now);
+        Ok(Self { baseline: baseline::begin(file, of, now)?, half_done })
+    }
+}
+
+/// Runs the commands of a request, with what they print in the journal and in the result, and with what they changed.
+fn run_dpkg(request: &DpkgRequest, before: &Before, journal: JournalStream, deadline: Instant) -> DpkgResult {
     let (output, unpacked) = (Output::to_journal(journal), Unpacked::default());
-    let half_done = is_something_half_done(before);
-    let end = run_to_its_end(request, half_done, &output, &unpacked, deadline);
+    let end = run_to_its_end(request, before.half_done, &output, &unpacked, deadline);
     let end = end.unwrap_or_else(|error| DpkgEnd::Failed(format!("{error:#}")));
     let changes = match all_packages() {
-        Ok(after) => changes(before, &after),
+        Ok(after) => changes(&before.baseline, &after, &request.planned),
         Err(error) => {
             tracing::warn!("could not see what else dpkg changed: {error:#}");
             Vec::new()

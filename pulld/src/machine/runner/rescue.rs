@@ -24,12 +24,14 @@ use crate::{
 
 use super::{
     super::{
+        baseline,
         dpkg_request::{DpkgEnd, DpkgRequest},
         guard::{self, systemctl},
+        package_changes::{PackageChange, changes},
         package_manager::OWN_PACKAGE,
         service_manager::OWN_UNIT,
     },
-    JournalStream,
+    Before, JournalStream,
     listing::all_packages,
     lock::lock,
     run_dpkg,
@@ -37,6 +39,9 @@ use super::{
 
 /// How long one attempt waits for the dpkg lock. The service is started again for the next one.
 const LOCK_TIMEOUT: Duration = Duration::from_mins(10);
+
+/// Whose baseline it is that lies beside the rescue's other files.
+const NAME: &str = "rescue";
 
 /// Time limit for dpkg and the maintainer scripts of pulld.
 const DPKG_TIMEOUT: Duration = Duration::from_mins(10);
@@ -54,6 +59,10 @@ pub(crate) fn run(directory: &Path, journal: JournalStream) -> Result<()> {
     let Some(armed) = rescue.armed()? else { return guard::remove(&rescue) };
     if is_restored(&armed)? {
         tracing::info!(message_id = events::SELF_UPDATE, "the previous pulld is installed; nothing to restore");
+        // The run of a rescue that was interrupted then.
+        if let Some(before) = baseline::load(&rescue.baseline(), NAME)? {
+            note_unplanned(&rescue, &changes(&before, &all_packages()?, &planned()))?;
+        }
         return systemctl(&["start", "--no-block", OWN_UNIT]);
     }
     let was = state_of_agent();
@@ -91,8 +100,11 @@ fn restore(rescue: &Rescue, armed: &Armed, was: &str, journal: JournalStream) ->
     );
     tracing::warn!(message_id = events::SELF_UPDATE, "restoring the previous pulld: {sentence}");
     rescue.note(&sentence)?;
-    let request = DpkgRequest { install: vec![deb], remove: vec![], restart_agent: false, timeout: DPKG_TIMEOUT };
-    let result = run_dpkg(&request, &all_packages()?, journal, Instant::now() + request.timeout);
+    let before = Before::begin(&rescue.baseline(), Some(NAME))?;
+    let request =
+        DpkgRequest { install: vec![deb], timeout: DPKG_TIMEOUT, planned: planned(), ..DpkgRequest::default() };
+    let result = run_dpkg(&request, &before, journal, Instant::now() + request.timeout);
+    note_unplanned(rescue, &result.changes)?;
     let is_done = result.end == DpkgEnd::Exited(0) && (armed.previous.is_none() || is_restored(armed)?);
     let how = match &result.end {
         DpkgEnd::Exited(status) => format!("dpkg exited with {status}, after what it printed above"),
@@ -101,6 +113,17 @@ fn restore(rescue: &Rescue, armed: &Armed, was: &str, journal: JournalStream) ->
     ensure!(is_done, "could not restore the previous pulld, will retry: {how}");
     tracing::info!(message_id = events::SELF_UPDATE, "restored the previous pulld");
     Ok(())
+}
+
+/// The packages that the rescue is about.
+fn planned() -> Vec<String> {
+    vec![OWN_PACKAGE.to_owned()]
+}
+
+/// Leaves word for the restored pulld of what else changed.
+fn note_unplanned(rescue: &Rescue, changes: &[PackageChange]) -> Result<()> {
+    let clauses: Vec<String> = changes.iter().map(PackageChange::to_string).collect();
+    if clauses.is_empty() { Ok(()) } else { rescue.note_unplanned(&clauses.join(", ")) }
 }
 
 /// Whether dpkg has the release that would be restored.

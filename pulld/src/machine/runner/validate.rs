@@ -72,7 +72,7 @@ mod tests {
         let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         let deb = directory.path().join(format!("{empty}.deb"));
         let timeout = std::time::Duration::ZERO;
-        let request = DpkgRequest { install: vec![deb.clone()], remove: vec![], restart_agent: false, timeout };
+        let request = DpkgRequest { install: vec![deb.clone()], timeout, ..DpkgRequest::default() };
         std::fs::write(&deb, "").unwrap();
         ensure_verified(&request).unwrap();
         std::fs::write(&deb, "other").unwrap();

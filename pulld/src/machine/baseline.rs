@@ -1,0 +1,65 @@
+//! What dpkg had before the first run of a transaction whose changes nobody has noted: a file, so that neither the death
+//! of the runner nor that of the machine makes the next run take the damage for what there was.
+
+use std::path::Path;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use crate::state::persist;
+
+use super::package_changes::AllPackages;
+
+/// Most bytes of it that are read: all of Debian has some 100,000 packages.
+const MAX_SIZE: u64 = 16 << 20;
+
+/// A listing, and what it is the baseline of.
+#[derive(Serialize, Deserialize)]
+struct Baseline {
+    of: String,
+    packages: AllPackages,
+}
+
+/// The listing that the changes of `of` are compared with: the one in the file, or else `now`, which the file has from now
+/// on. Without a name there is nothing to keep it for.
+pub(super) fn begin(file: &Path, of: Option<&str>, now: AllPackages) -> Result<AllPackages> {
+    let Some(of) = of else { return Ok(now) };
+    if let Some(earlier) = load(file, of)? {
+        return Ok(earlier);
+    }
+    let baseline = Baseline { of: of.to_owned(), packages: now };
+    persist::write(file, &serde_json::to_vec(&baseline)?)?;
+    Ok(baseline.packages)
+}
+
+/// The listing in the file, if it is a valid one of `of`: another transaction's is none.
+pub(super) fn load(file: &Path, of: &str) -> Result<Option<AllPackages>> {
+    let content = persist::read(file, MAX_SIZE)?;
+    let baseline = content.and_then(|content| serde_json::from_slice::<Baseline>(&content).ok());
+    Ok(baseline.filter(|baseline| baseline.of == of).map(|baseline| baseline.packages))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::PackageState;
+
+    #[test]
+    fn what_was_there_before_the_first_run_of_a_transaction_counts_for_all_of_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("before.json");
+        let listing = |version: &str| -> AllPackages {
+            let state = PackageState::Broken("iF".to_owned());
+            [("web".to_owned(), (version.to_owned(), state))].into()
+        };
+        assert_eq!(load(&file, "a").unwrap(), None);
+        assert_eq!(begin(&file, None, listing("0")).unwrap(), listing("0"));
+        assert!(!file.exists());
+        assert_eq!(begin(&file, Some("a"), listing("1")).unwrap(), listing("1"));
+        assert_eq!(begin(&file, Some("a"), listing("2")).unwrap(), listing("1"));
+        assert_eq!(begin(&file, Some("b"), listing("3")).unwrap(), listing("3"), "another transaction's is none");
+        assert_eq!(load(&file, "b").unwrap(), Some(listing("3")));
+        std::fs::write(&file, "torn").unwrap();
+        assert_eq!(begin(&file, Some("b"), listing("4")).unwrap(), listing("4"));
+    }
+}
