@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use crate::{
     machine::{InstalledPackage, OWN_PACKAGE, OWN_UNIT, PackageManager, PackageState, ServiceManager},
     service::events,
+    transaction::executor::LOCK_PATIENCE,
 };
 
 use super::{Agent, observe};
@@ -38,20 +39,24 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
     /// Waits while somebody else's dpkg run has a package of the agent's half-done. pulld's own postinst starts the agent,
     /// and until that run ends dpkg calls pulld broken; what a person installs or removes is only then what it will be.
     /// A package that is broken while nobody holds dpkg's lock is.
-    async fn wait_for_dpkg(&self, patience: Duration) {
-        let deadline = Instant::now() + patience;
-        let mut is_told = false;
-        while Instant::now() < deadline {
+    async fn wait_for_dpkg(&mut self, patience: Duration) {
+        let begun = Instant::now();
+        let (mut is_logged, mut is_reported) = (false, false);
+        while begun.elapsed() < patience {
             let installed = observe::installed(&self.machine.packages, &self.liveness).await.unwrap_or_default();
             let is_ours = |package: &InstalledPackage| package.release.is_some() || package.package == OWN_PACKAGE;
             let is_half_done =
                 |package: &InstalledPackage| is_ours(package) && matches!(package.state, PackageState::Broken(_));
             let Some(half_done) = installed.iter().find(|package| is_half_done(package)) else { return };
             let Some(holder) = self.machine.packages.lock_holder() else { return };
-            if !is_told {
-                let package = half_done.package.escape_debug();
-                tracing::info!(message_id = events::LOCK_HELD, "waiting until {holder} is done with `{package}`");
-                is_told = true;
+            let waits = format!("waiting until {holder} is done with `{}`", half_done.package.escape_debug());
+            if !is_logged {
+                tracing::info!(message_id = events::LOCK_HELD, "{waits}");
+                is_logged = true;
+            }
+            if !is_reported && begun.elapsed() >= LOCK_PATIENCE {
+                self.report_waiting(installed, waits);
+                is_reported = true;
             }
             self.liveness.within(patience);
             tokio::time::sleep(INTERVAL).await;

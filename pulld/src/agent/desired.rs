@@ -40,7 +40,8 @@ struct ReadError {
 
 impl Desired {
     /// Reads the document if its generation changed, and returns whether it says something new. An error changes nothing.
-    pub(super) async fn read(&mut self, bucket: &Bucket, server: &ServerName) -> bool {
+    /// `remembered` is the generation that an earlier process has read, if it did.
+    pub(super) async fn read(&mut self, bucket: &Bucket, server: &ServerName, remembered: Option<Generation>) -> bool {
         let seen = match (&self.last, &self.error) {
             (Last::Document(generation, _), None) => Some(*generation),
             _ => None,
@@ -52,17 +53,20 @@ impl Desired {
         match fetched {
             Ok(Fetched::Unchanged) => self.error = None,
             Ok(Fetched::Absent) => {
-                match self.last {
-                    Last::Absent => {}
-                    Last::Unread => tracing::info!(
+                let was_there = match self.last {
+                    Last::Absent => None,
+                    Last::Unread => remembered,
+                    Last::Document(generation, _) => Some(generation),
+                };
+                if let Some(generation) = was_there {
+                    self.gone = Some(generation);
+                    tracing::warn!(message_id = events::DOCUMENT_READ, %server, "{}", gone(generation));
+                } else if matches!(self.last, Last::Unread) {
+                    tracing::info!(
                         message_id = events::DOCUMENT_READ,
                         %server,
                         "no server document in the bucket for `{server}`; nothing to install or remove"
-                    ),
-                    Last::Document(generation, _) => {
-                        self.gone = Some(generation);
-                        tracing::warn!(message_id = events::DOCUMENT_READ, %server, "{}", gone(generation));
-                    }
+                    );
                 }
                 (self.last, self.error) = (Last::Absent, None);
             }

@@ -265,9 +265,11 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
     }
 
     async fn read_document(&mut self, bucket: &Bucket) -> bool {
+        let remembered =
+            if self.desired.is_read() { None } else { self.recall().map(|remembered| remembered.generation) };
         let settings = self.configured.settings();
         self.liveness.within(settings.bucket_timeout());
-        let is_new = self.desired.read(bucket, &settings.server).await;
+        let is_new = self.desired.read(bucket, &settings.server, remembered).await;
         self.lift_quarantine_of_unnamed();
         self.carry_out_retries();
         is_new
@@ -291,6 +293,8 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
                 remembered::confirm(&path);
                 Ok(Some(generation))
             }
+            // That there was one is known from it alone when the next process starts.
+            None if self.desired.gone().is_some() => Ok(self.remembered),
             None if path.exists() => persist::remove(&path).map(|()| None),
             None => Ok(None),
         };

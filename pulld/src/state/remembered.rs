@@ -1,6 +1,7 @@
 //! The server document as last read, for a person who plans while the bucket does not answer.
 //!
-//! The agent itself never acts on it: it reads it to say what it is doing before it has read the bucket. Deleting the file does no harm.
+//! The agent itself never acts on it: it reads it to say what it is doing before it has read the bucket, and that a document
+//! was there if the bucket has none any more. Deleting the file does no harm.
 
 use std::{fs, path::Path, time::SystemTime};
 
@@ -32,6 +33,13 @@ pub(crate) struct Remembered {
     pub(crate) document: ServerDocument,
     /// When the bucket last had it, by this machine's clock.
     pub(crate) read: Timestamp,
+}
+
+impl Remembered {
+    /// The document with its generation.
+    pub(crate) fn numbered(&self) -> (Generation, &ServerDocument) {
+        (self.generation, &self.document)
+    }
 }
 
 /// Keeps a document that was read just now.

@@ -23,6 +23,11 @@ async fn upload_lasting(server: &Server, release: &ReleaseName, behaviour: Behav
 
 /// The reports in the bucket while an agent pulls, each once, the one from before included.
 async fn reports_while_pulling(server: &Server, agent: &mut FakeAgent) -> Vec<Status> {
+    reports_while(server, pull(agent)).await
+}
+
+/// The same while something else lasts.
+async fn reports_while<T>(server: &Server, lasting: impl Future<Output = T>) -> Vec<Status> {
     let seen = RefCell::new(vec![server.status().await]);
     let read = async || {
         let status = server.status().await;
@@ -37,7 +42,7 @@ async fn reports_while_pulling(server: &Server, agent: &mut FakeAgent) -> Vec<St
         }
     };
     tokio::select! {
-        _ = pull(agent) => {}
+        _ = lasting => {}
         () = watching => {}
     }
     read().await;
@@ -246,4 +251,58 @@ async fn a_bucket_that_takes_no_reports_does_not_keep_an_update_from_succeeding(
     std::fs::remove_file(&reports).unwrap();
     poll(&mut agent).await;
     assert_eq!(server.state_of("web").await, AppState::Converged, "it is reported as soon as that is possible");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_and_is_tried_again_by_itself_is_told_once_dpkg_is_at_it_or_waits() {
+    let web = release("web", 1);
+    let (server, mut agent) = Server::running(&[]).await;
+    server.push(&[&web]).await;
+    pull(&mut agent).await;
+    assert_eq!(server.state_of("web").await, AppState::Failed);
+    upload_lasting(&server, &web, Behaviour::Crashes).await;
+    server.world.hold_lock_by(Some((4321, "apt-get")));
+    let at_last = async {
+        tokio::time::sleep(LASTING + Duration::from_secs(20)).await;
+        server.world.hold_lock_by(None);
+        std::future::pending::<()>().await;
+    };
+    tokio::time::advance(Duration::from_mins(1)).await;
+    let reports = tokio::select! {
+        reports = reports_while(&server, poll(&mut agent)) => reports,
+        () = at_last => unreachable!("it waits for ever"),
+    };
+    let told: Vec<_> = reports.iter().map(|status| &status.apps[0]).collect();
+    let waits = "waiting for the dpkg lock, held by `apt-get` (process 4321)";
+    assert!(told.iter().any(|app| app.reason.as_deref() == Some(waits)), "{told:#?}");
+    for activity in [Activity::Installing, Activity::WatchingHealth, Activity::RollingBack] {
+        assert!(told.iter().any(|app| app.activity == Some(activity)), "{activity}: {told:#?}");
+    }
+    assert!(
+        told[1..told.len() - 1].iter().all(|app| app.state == AppState::Failed && app.reason.is_some()),
+        "{told:#?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_holds_the_lock_is_named_also_while_a_removal_waits() {
+    let (web, db) = (release("web", 1), release("db", 1));
+    let (server, _) = Server::running(&[&web, &db]).await;
+    server.configure("prune = true");
+    server.push(&[&db]).await;
+    server.world.hold_lock_by(Some((4321, "apt-get")));
+    let at_last = async {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        server.world.hold_lock_by(None);
+        std::future::pending::<()>().await;
+    };
+    let mut agent = server.agent();
+    let reports = tokio::select! {
+        reports = reports_while(&server, pull(&mut agent)) => reports,
+        () = at_last => unreachable!("it waits for ever"),
+    };
+    let waits = "waiting for the dpkg lock, held by `apt-get` (process 4321)";
+    assert!(reports.iter().any(|status| status.warnings == [waits]), "{reports:#?}");
+    assert!(reports.last().unwrap().warnings.is_empty());
+    assert_eq!(server.world.installed("web"), None);
 }

@@ -230,7 +230,10 @@ async fn what_a_person_is_about_to_install_is_waited_for_and_told() {
     server.world.break_package("web");
     server.world.hold_lock_by(Some((4321, "dpkg")));
     let by_hand = async {
-        tokio::time::sleep(Duration::from_secs(5)).await;
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        let told: Status = serde_json::from_slice(&std::fs::read(server.paths().status()).unwrap()).unwrap();
+        assert_eq!(told.warnings, ["waiting until `dpkg` (process 4321) is done with `web`"]);
+        assert_eq!(told.apps[0].state, AppState::Pending, "it is not called converged meanwhile");
         server.world.install_by_hand(&one, "2026-11-20T14:02:00Z".parse().unwrap());
         server.world.finish_package("web");
         server.world.hold_lock_by(None);

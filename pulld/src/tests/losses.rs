@@ -90,6 +90,13 @@ async fn a_document_that_was_there_and_is_gone_is_a_warning_until_there_is_one()
         let [warning] = &server.status().await.warnings[..] else { panic!("one warning") };
         assert!(warning.contains(&format!("generation {seen} was read before")), "{warning}");
     }
+    for _ in 0..2 {
+        let mut next = server.agent();
+        for _ in 0..2 {
+            pull(&mut next).await;
+            assert!(server.status().await.warnings.concat().contains("the server document is gone"), "after a restart");
+        }
+    }
     server.push(&[&web]).await;
     assert!(pull(&mut agent).await.ok);
     assert_eq!(server.status().await.warnings, Vec::<String>::new());

@@ -22,8 +22,8 @@ use super::{
     unplanned::{self, under_dpkg},
 };
 
-/// How long a dpkg run may wait for dpkg's lock before the program that holds it is named.
-const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the agent waits for whoever holds dpkg's lock before that is named in the report.
+pub(crate) const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The time between two looks at who holds it from then on.
 const LOCK_INTERVAL: Duration = Duration::from_secs(1);

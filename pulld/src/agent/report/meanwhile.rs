@@ -5,11 +5,11 @@
 
 use std::{convert::Infallible, path::PathBuf, time::Duration};
 
-use bucket::{AppState, AppStatus, BucketOptions, BucketUrl, ReleaseName, Status, Timestamp};
+use bucket::{Activity, AppState, AppStatus, BucketOptions, BucketUrl, ReleaseName, Status, Timestamp};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    service::announcer::{Announced, Installed},
+    service::announcer::{Announced, Doing, Installed},
     store::bucket::Bucket,
 };
 
@@ -70,7 +70,7 @@ impl Meanwhile {
         let mut on_machine = activities.clone();
         let on_machine = async {
             loop {
-                if let Some(status) = next(&mut on_machine, begun).await
+                if let Some(status) = next(&mut on_machine, begun, Reader::Machine).await
                     && let Err(error) = publish::write_local(local, &status)
                 {
                     tracing::debug!("{error:#}");
@@ -80,7 +80,7 @@ impl Meanwhile {
         let in_bucket = async {
             let Some(bucket) = bucket.open().await else { return std::future::pending().await };
             loop {
-                let Some(status) = next(activities, begun).await else { continue };
+                let Some(status) = next(activities, begun, Reader::Bucket).await else { continue };
                 let written = Instant::now();
                 if let Err(error) = publisher.publish(&bucket, &status, *heartbeat).await {
                     tracing::debug!("could not publish what is done right now: {error:#}");
@@ -95,28 +95,56 @@ impl Meanwhile {
     }
 }
 
-/// Waits for the next announcement; the report that tells it, if it is about an app that anybody waits for.
-async fn next(activities: &mut watch::Receiver<Announced>, begun: &Status) -> Option<Status> {
+/// Who reads a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reader {
+    /// People on this machine.
+    Machine,
+    /// Whoever reads the bucket.
+    Bucket,
+}
+
+impl Reader {
+    /// Whether that is told what is done with an app. In the bucket, what is prepared once more in vain is no news each time.
+    fn hears(self, app: &AppStatus, doing: &Doing) -> bool {
+        self == Self::Machine || app.state == AppState::Pending || doing.activity != Activity::Downloading
+    }
+}
+
+/// Waits for the next announcement; the report that tells it, if its reader hears of it.
+async fn next(activities: &mut watch::Receiver<Announced>, begun: &Status, reader: Reader) -> Option<Status> {
     if activities.changed().await.is_err() {
         return std::future::pending().await;
     }
-    with_activities(begun, &activities.borrow_and_update())
+    with_activities(begun, &activities.borrow_and_update(), reader)
 }
 
-/// The report with what is done with its pending apps; `None` when nothing is.
-fn with_activities(begun: &Status, announced: &Announced) -> Option<Status> {
+/// The report with what is done with its apps, whatever their state was; `None` when nothing is.
+fn with_activities(begun: &Status, announced: &Announced, reader: Reader) -> Option<Status> {
     let mut status = Status { written: Timestamp::now(), ..begun.clone() };
-    for app in status.apps.iter_mut().filter(|app| app.state == AppState::Pending) {
-        let Some((doing, since)) = announced.of(&app.app) else { continue };
+    for app in &mut status.apps {
+        let Some((doing, since)) = announced.of(&app.app).filter(|(doing, _)| reader.hears(app, doing)) else {
+            continue;
+        };
         (app.activity, app.activity_since) = (Some(doing.activity), Some(since));
-        app.reason = announced.waits().map(str::to_owned).or_else(|| doing.reason.clone());
+        let news = announced.waits().map(str::to_owned).or_else(|| doing.reason.clone());
+        // What failed before is not forgotten because it is tried again.
+        if news.is_some() || app.state == AppState::Pending {
+            app.reason = news;
+        }
         match &doing.installed {
             Installed::AsBefore => {}
             Installed::Release(release) => note_installed(app, Some(release)),
             Installed::Nothing => note_installed(app, None),
         }
     }
-    status.apps.iter().any(|app| app.activity.is_some()).then_some(status)
+    let is_told = status.apps.iter().any(|app| app.activity.is_some());
+    // Nobody waits for a removal, but for its end everything else does.
+    if let Some(waits) = announced.waits().filter(|_| !is_told) {
+        status.warnings.push(waits.to_owned());
+        return Some(status.fit());
+    }
+    is_told.then_some(status)
 }
 
 /// Tells of an app what is installed now; what was known of units and files when the work began was another release's.
@@ -130,11 +158,11 @@ fn note_installed(app: &mut AppStatus, release: Option<&ReleaseName>) {
 
 #[cfg(test)]
 mod tests {
-    use bucket::{Activity, Credentials};
+    use bucket::Credentials;
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::service::announcer::{Announcer, Doing};
+    use crate::service::announcer::Announcer;
 
     /// A report that says that `web` is pending.
     fn begun() -> Status {

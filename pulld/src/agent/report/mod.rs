@@ -17,7 +17,7 @@ use crate::{
     decide::{plan::Decision, reason, report::Waiting, why::Causes},
     machine::{InstalledPackage, PackageManager, ServiceManager, UnitState},
     service::{control::CycleReport, events, notify},
-    state::paths::Paths,
+    state::{paths::Paths, remembered::Remembered},
     transaction::record::Transaction,
 };
 
@@ -159,15 +159,10 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
     /// began it, and the bucket is opened beside the work.
     pub(super) async fn report_resumed(&mut self, transaction: &Transaction) -> Meanwhile {
         let remembered = self.recall();
-        let remembered = remembered.as_ref().map(|remembered| (remembered.generation, &remembered.document));
-        let document = self.desired.document().or(remembered);
+        let document = self.desired.document().or(remembered.as_ref().map(Remembered::numbered));
         let installed = observe::installed(&self.machine.packages, &self.liveness).await.unwrap_or_default();
-        let Decision { report, .. } = self.decide(document.map(|(_, document)| document), &installed);
-        let under_way = Cycle {
-            report: report.with_under_way(transaction.apps_under_way()),
-            installed: Some(installed),
-            ..Cycle::default()
-        };
+        let mut under_way = self.before_reading(document, installed);
+        under_way.report = std::mem::take(&mut under_way.report).with_under_way(transaction.apps_under_way());
         let units = self.reporter.units_before_work(&self.machine.services, under_way.installed()).await;
         let begun = self.compose(&under_way, None, &BTreeMap::new(), &units, document);
         let settings = self.configured.settings();
@@ -178,6 +173,28 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             (None, None) => Destination::Nowhere,
         };
         self.begin_reports(begun, bucket)
+    }
+
+    /// What is known in a cycle that has not read anything yet but what is installed.
+    fn before_reading(
+        &self,
+        document: Option<(Generation, &ServerDocument)>,
+        installed: Vec<InstalledPackage>,
+    ) -> Cycle {
+        let Decision { report, .. } = self.decide(document.map(|(_, document)| document), &installed);
+        Cycle { report, installed: Some(installed), ..Cycle::default() }
+    }
+
+    /// Lets this machine know what a cycle waits for, in a sentence, before it does anything.
+    pub(super) fn report_waiting(&self, installed: Vec<InstalledPackage>, waits: String) {
+        let remembered = self.recall();
+        let document = self.desired.document().or(remembered.as_ref().map(Remembered::numbered));
+        let waiting = self.before_reading(document, installed);
+        let units = self.reporter.units.clone().unwrap_or_default();
+        let Composed { mut status, causes } = self.compose(&waiting, None, &BTreeMap::new(), &units, document);
+        status.warnings.push(waits);
+        write_local(&self.paths, &status.fit());
+        write_causes(&self.paths, &causes);
     }
 
     fn begin_reports(&mut self, begun: Composed, bucket: Destination) -> Meanwhile {
