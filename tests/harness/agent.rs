@@ -82,6 +82,13 @@ impl AgentRepo {
         self.write("release.toml", manifest.replacen("contents = [", &entry, 1))
     }
 
+    /// Has dpkg remove another package in favour of this one.
+    pub fn replaces(&self, package: &str) -> Result<()> {
+        let manifest = fs::read_to_string(self.packaging().directory().join("release.toml"))?;
+        let fields = format!("conflicts = [\"{package}\"]\nreplaces = [\"{package}\"]\nsection = ");
+        self.write("release.toml", manifest.replacen("section = ", &fields, 1))
+    }
+
     fn packaging(&self) -> Repo {
         self.repo.below(SOURCES[0])
     }

@@ -196,6 +196,14 @@ fn a_file_that_changes_before_dpkg_gets_it_is_not_installed() -> Result<()> {
     says(&server, PORT, "web 1")
 }
 
+/// Has a package `extra` that no release made.
+fn install_extra(server: &Machine) -> Result<()> {
+    let control = "Package: extra\nVersion: 3\nArchitecture: all\nMaintainer: A <a@example.com>\nDescription: x\n";
+    server.write("/tmp/extra/DEBIAN/control", control)?;
+    server.sh("dpkg-deb --build /tmp/extra /tmp/extra.deb && dpkg --install /tmp/extra.deb")?;
+    Ok(())
+}
+
 #[test]
 fn a_release_that_takes_another_package_away_is_degraded_by_name() -> Result<()> {
     let scenario = Scenario::new()?;
@@ -203,9 +211,7 @@ fn a_release_that_takes_another_package_away_is_degraded_by_name() -> Result<()>
     let web = scenario.service("web", PORT)?;
     let one = web.release(scenario.target(), &Version::new("1"))?;
     scenario.install(&one, &server)?;
-    let control = "Package: extra\nVersion: 3\nArchitecture: all\nMaintainer: A <a@example.com>\nDescription: x\n";
-    server.write("/tmp/extra/DEBIAN/control", control)?;
-    server.sh("dpkg-deb --build /tmp/extra /tmp/extra.deb && dpkg --install /tmp/extra.deb")?;
+    install_extra(&server)?;
     let two = web.release(scenario.target(), &Version::new("2").replaces("extra"))?;
     scenario.deploy(&two, &server)?;
     let app = scenario.wait_for_app(&server, &two, AppState::Degraded)?;
@@ -214,5 +220,29 @@ fn a_release_that_takes_another_package_away_is_degraded_by_name() -> Result<()>
     says(&server, PORT, "web 2")?;
     server.sh("pulld retry web")?;
     scenario.wait_until_converged(&server, &two)?;
+    nothing_is_half_done(&server)
+}
+
+#[test]
+fn what_an_interrupted_dpkg_run_took_away_is_told_also_after_a_reboot() -> Result<()> {
+    let scenario = Scenario::new()?;
+    let mut server = scenario.server("web-1")?;
+    let web = scenario.service("web", PORT)?;
+    let one = web.release(scenario.target(), &Version::new("1"))?;
+    scenario.install(&one, &server)?;
+    install_extra(&server)?;
+    server.write("/run/hold", "")?;
+    let two = web.release(scenario.target(), &Version::new("2").replaces("extra").postinst(HOLD))?;
+    scenario.deploy(&two, &server)?;
+    wait_for_file(&server, "/run/held")?;
+    assert_eq!(server.sh("dpkg-query -W extra 2>&1 || true")?, "dpkg-query: no packages found matching extra");
+    // The runner dies, then the machine under the next one.
+    server.sh("rm /run/held; systemctl kill --kill-whom=main --signal=KILL pulld-transaction")?;
+    wait_for_file(&server, "/run/held")?;
+    server.reboot()?;
+    let app = scenario.wait_for_app(&server, &two, AppState::Degraded)?;
+    let reason = app.reason.context("the report says why")?;
+    assert!(reason.contains("`extra` 3 was removed"), "{reason}");
+    says(&server, PORT, "web 2")?;
     nothing_is_half_done(&server)
 }

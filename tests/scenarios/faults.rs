@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use bucket::AppState;
 use harness::{Scenario, Version};
 
-use crate::{PORT, says, unpacked};
+use crate::{PORT, app::deploy_together, says, unpacked};
 
 #[test]
 fn a_corrupt_download_never_reaches_dpkg() -> Result<()> {
@@ -123,4 +123,27 @@ fn a_read_only_file_system_is_no_fault_of_the_release() -> Result<()> {
     says(&server, PORT, "web 2")?;
     assert_eq!(server.sh("dpkg --audit")?, "");
     Ok(())
+}
+
+#[test]
+fn an_app_on_a_read_only_file_system_does_not_keep_the_others_out() -> Result<()> {
+    let scenario = Scenario::new()?;
+    let server = scenario.server("web-1")?;
+    let (web, db) = (scenario.service("web", PORT)?, scenario.service("db", PORT + 1)?);
+    for service in [&web, &db] {
+        scenario.install(&service.release(scenario.target(), &Version::new("1"))?, &server)?;
+    }
+    server.sh("mount --bind /usr/lib/web /usr/lib/web && mount -o remount,bind,ro /usr/lib/web")?;
+    let web = web.release(scenario.target(), &Version::new("2"))?;
+    let db = db.release(scenario.target(), &Version::new("2"))?;
+    deploy_together(&scenario, &server, &[web.clone(), db.clone()])?;
+    scenario.wait_for_app(&server, &db, AppState::Converged)?;
+    let app = scenario.wait_for_app(&server, &web, AppState::Failed)?;
+    let reason = app.reason.context("the report says why")?;
+    assert!(reason.contains("`/usr/lib/web` is a read-only file system"), "{reason}");
+    says(&server, PORT + 1, "db 2")?;
+    says(&server, PORT, "web 1")?;
+    assert_eq!(server.sh("dpkg --audit")?, "");
+    server.sh("mount -o remount,bind,rw /usr/lib/web && pulld pull")?;
+    scenario.wait_until_converged(&server, &web)
 }

@@ -122,3 +122,25 @@ fn an_agent_for_another_machine_is_replaced_and_so_is_one_that_can_not_read_its_
     scenario.deploy(&bad, &server)?;
     is_restored(&scenario, &server, &good, &bad, "rejected its configuration")
 }
+
+#[test]
+fn what_the_rescue_takes_away_is_told_by_name() -> Result<()> {
+    let scenario = Scenario::new()?;
+    let agent = AgentRepo::new(&scenario.path("pulld"))?;
+    agent.replaces("extra")?;
+    let (server, good) = server(&scenario, &agent, "1s")?;
+    let control = "Package: extra\nVersion: 3\nArchitecture: all\nMaintainer: A <a@example.com>\nDescription: x\n";
+    server.write("/tmp/extra/DEBIAN/control", control)?;
+    server.sh("dpkg-deb --build /tmp/extra /tmp/extra.deb && dpkg --install --force-conflicts /tmp/extra.deb")?;
+    agent.write("script", "#!/bin/sh\nexit 0\n")?;
+    agent.write("release.toml", ONE_SCRIPT)?;
+    let script = agent.release(scenario.target(), "one script")?;
+    scenario.deploy(&script, &server)?;
+    let app = scenario.wait_for_app(&server, &script, AppState::Degraded)?;
+    assert_eq!(app.installed.as_ref(), Some(&good));
+    let reason = app.reason.context("the report says why")?;
+    for said in ["had not passed its health gate", "`extra` 3 was removed"] {
+        assert!(reason.contains(said), "{reason}");
+    }
+    nothing_is_left(&server)
+}

@@ -39,7 +39,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
     /// Waits while somebody else's dpkg run has a package of the agent's half-done. pulld's own postinst starts the agent,
     /// and until that run ends dpkg calls pulld broken; what a person installs or removes is only then what it will be.
     /// A package that is broken while nobody holds dpkg's lock is.
-    async fn wait_for_dpkg(&mut self, patience: Duration) {
+    async fn wait_for_dpkg(&self, patience: Duration) {
         let begun = Instant::now();
         let (mut is_logged, mut is_reported) = (false, false);
         while begun.elapsed() < patience {

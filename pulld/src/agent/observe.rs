@@ -1,6 +1,9 @@
 //! What the machine has: packages from dpkg, units from systemd, and files that differ from their packages.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use futures_util::{StreamExt, stream};
@@ -13,11 +16,14 @@ use crate::{
     service::liveness::Liveness,
 };
 
-/// How often every file is compared with its package.
+/// How often every file of a package is compared with it.
 const FILE_CHECK: Duration = Duration::from_hours(1);
 
 /// Time for comparing the files of one package.
 const FILE_CHECK_TIMEOUT: Duration = Duration::from_mins(5);
+
+/// How long one cycle may compare files before it leaves the other packages to the next ones. One package is always done.
+const FILE_CHECK_BUDGET: Duration = Duration::from_secs(1);
 
 /// How many units systemd is queried about at a time.
 const AT_ONCE: usize = 8;
@@ -53,7 +59,16 @@ pub(super) async fn units(
 #[derive(Debug, Default)]
 pub(super) struct ChangedFiles {
     by_package: BTreeMap<String, Vec<String>>,
-    checked: Option<Instant>,
+    compared: BTreeMap<String, Compared>,
+}
+
+/// When the files of a package were compared.
+#[derive(Debug, Clone, Copy)]
+struct Compared {
+    /// All of them.
+    whole: Instant,
+    /// Those that were touched, or all of them.
+    last: Instant,
 }
 
 impl ChangedFiles {
@@ -65,9 +80,11 @@ impl ChangedFiles {
     /// Forgets a package that was installed anew or removed.
     pub(super) fn forget(&mut self, package: &str) {
         self.by_package.remove(package);
+        self.compared.remove(package);
     }
 
     /// Compares files with their packages: at the start and once per hour all of them, on request those that were touched.
+    /// What takes longer than a cycle may is gone on with in the next ones, longest ago first.
     pub(super) async fn check(
         &mut self,
         packages: &impl PackageManager,
@@ -75,23 +92,71 @@ impl ChangedFiles {
         requested: bool,
         liveness: &Liveness,
     ) {
-        let is_due = self.checked.is_none_or(|checked| checked.elapsed() >= FILE_CHECK);
-        if !requested && !is_due {
-            return;
-        }
-        let compare = if is_due { Compare::All } else { Compare::Touched };
-        self.by_package.clear();
-        let is_whole = |package: &&InstalledPackage| package.state == PackageState::Installed;
-        for package in installed.iter().filter(|package| package.release.is_some()).filter(is_whole) {
+        let begun = Instant::now();
+        let is_whole =
+            |package: &&InstalledPackage| package.release.is_some() && package.state == PackageState::Installed;
+        let names: BTreeSet<&String> = installed.iter().filter(is_whole).map(|package| &package.package).collect();
+        self.by_package.retain(|name, _| names.contains(name));
+        self.compared.retain(|name, _| names.contains(name));
+        let meant = names.into_iter().filter_map(|name| {
+            let before = self.compared.get(name).copied();
+            let is_due = before.is_none_or(|before| before.whole.elapsed() >= FILE_CHECK);
+            (is_due || requested).then_some((before.map(|before| before.last), is_due, before, name))
+        });
+        let mut meant: Vec<_> = meant.collect();
+        meant.sort_by_key(|(last, ..)| *last);
+        for (at, (_, is_due, before, name)) in meant.into_iter().enumerate() {
+            if at > 0 && begun.elapsed() >= FILE_CHECK_BUDGET {
+                break;
+            }
             liveness.within(FILE_CHECK_TIMEOUT);
-            let name = &package.package;
+            let compare = if is_due { Compare::All } else { Compare::Touched };
             match packages.changed_files(name, compare).await {
                 Ok(changed) => drop(self.by_package.insert(name.clone(), changed)),
-                Err(error) => tracing::debug!(package = %name, "could not compare the files of `{name}`: {error:#}"),
+                Err(error) => {
+                    tracing::debug!(package = %name, "could not compare the files of `{name}`: {error:#}");
+                    self.by_package.remove(name);
+                }
             }
+            let last = Instant::now();
+            let whole = before.filter(|_| !is_due).map_or(last, |before| before.whole);
+            self.compared.insert(name.clone(), Compared { whole, last });
         }
-        if is_due {
-            self.checked = Some(Instant::now());
-        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::fake::{World, release};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cycle_compares_files_for_a_second_and_the_next_one_goes_on() {
+        let (world, liveness) = (World::default(), Liveness::new());
+        world.slow_comparison_down(Duration::from_millis(400));
+        let package = |app: &str| InstalledPackage {
+            package: app.to_owned(),
+            version: "1".to_owned(),
+            state: PackageState::Installed,
+            on_hold: false,
+            release: Some(release(app, 1)),
+            units: vec![],
+        };
+        let installed = ["a", "b", "c", "d", "e"].map(package);
+        let mut files = ChangedFiles::default();
+        let compared = async |files: &mut ChangedFiles, requested: bool| {
+            let before = world.calls().len();
+            files.check(&world, &installed, requested, &liveness).await;
+            world.calls()[before..].concat().replace("packages.changed_files", "")
+        };
+        assert_eq!(compared(&mut files, false).await, "(a)(b)(c)");
+        assert_eq!(compared(&mut files, true).await, "(d)(e)(a)", "what was never compared comes first");
+        assert_eq!(compared(&mut files, false).await, "");
+        assert_eq!(compared(&mut files, true).await, "(b)(c)(d)");
+        files.forget("e");
+        assert_eq!(compared(&mut files, false).await, "(e)");
+        tokio::time::advance(FILE_CHECK).await;
+        assert_eq!(compared(&mut files, false).await, "(a)(b)(c)");
+        assert_eq!(compared(&mut files, false).await, "(d)(e)");
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Exit status: 0 success; 1 failure; 2 usage error; `pulld plan` and `pulld why` also 3: changes pending, or kept from being made.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -116,6 +116,9 @@ impl Context {
 
 /// Runs the subcommand that the process was started with.
 pub fn main() -> ExitCode {
+    if let Some(directory) = directory_of_runner(std::env::args_os().skip(1)) {
+        return console::run(|| runner::run(&directory, journal()).map(|()| ExitCode::SUCCESS));
+    }
     let arguments = Arguments::parse();
     let context = Context { paths: Paths::new(arguments.root), config: arguments.config };
     let run = || match arguments.command {
@@ -138,6 +141,14 @@ pub fn main() -> ExitCode {
     console::run(|| run().map_err(as_root))
 }
 
+/// The directory of `transact DIRECTORY`, as the agent starts it. dpkg waits for its start: it is known without the
+/// description of all subcommands.
+fn directory_of_runner(arguments: impl Iterator<Item = OsString>) -> Option<PathBuf> {
+    let [command, directory] = &arguments.collect::<Vec<_>>()[..] else { return None };
+    let is_directory = !directory.is_empty() && !directory.as_encoded_bytes().starts_with(b"-");
+    (command == "transact" && is_directory).then(|| directory.into())
+}
+
 /// Adds to an error that root would not get what to do about it.
 fn as_root(error: anyhow::Error) -> anyhow::Error {
     let denied = |cause: &std::io::Error| cause.kind() == std::io::ErrorKind::PermissionDenied;
@@ -155,4 +166,19 @@ fn host() -> String {
 /// Where a service's output goes.
 fn journal() -> runner::JournalStream {
     Box::new(std::io::stderr())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_agent_starts_is_known_without_the_description_of_all_subcommands() {
+        let directory = |arguments: &[&str]| directory_of_runner(arguments.iter().map(OsString::from));
+        assert_eq!(directory(&["transact", "/var/lib/pulld/order"]), Some("/var/lib/pulld/order".into()));
+        for others in [&["transact"][..], &["transact", "--help"], &["transact", ""], &["transact", "a", "b"], &["run"]]
+        {
+            assert_eq!(directory(others), None, "{others:?}");
+        }
+    }
 }

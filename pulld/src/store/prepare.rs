@@ -10,6 +10,8 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use bucket::{Activity, AppName, OwnedUnit, ReleaseName, Timestamp};
+use futures_util::future::try_join_all;
+use tokio::sync::OnceCell;
 
 use crate::{
     decide::{
@@ -19,7 +21,10 @@ use crate::{
         rollback::{self, NoRollbackTarget, Previous, PreviousPackage},
         units::{UnitBefore, Unpacking},
     },
-    machine::{DebInfo, InstalledPackage, OWN_PACKAGE, PackageManager, PackageState, ServiceManager, instances},
+    machine::{
+        AvailablePackage, DebInfo, InstalledPackage, OWN_PACKAGE, PackageManager, PackageState, ServiceManager,
+        instances,
+    },
     service::{
         announcer::{Announcer, Doing},
         liveness::Liveness,
@@ -232,11 +237,13 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
 
     /// Leaves out what dpkg would refuse, until what is left can be installed together.
     async fn drop_uninstallable(&self, candidates: &mut Vec<Candidate>, unprepared: &mut Vec<Unprepared>) {
+        // Asked once for all of them, when the first one depends on something.
+        let available = OnceCell::new();
         loop {
             let infos: Vec<DebInfo> = candidates.iter().map(|candidate| candidate.info.clone()).collect();
             let mut refused = BTreeSet::new();
             for candidate in candidates.iter() {
-                if let Err(error) = self.ensure_installable(&candidate.info, &infos).await {
+                if let Err(error) = self.ensure_installable(&candidate.info, &infos, &available).await {
                     refused.insert(candidate.release.app().clone());
                     unprepared.push(Unprepared { app: candidate.release.app().clone(), error });
                 }
@@ -249,15 +256,24 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
         }
     }
 
-    async fn ensure_installable(&self, info: &DebInfo, together: &[DebInfo]) -> Result<()> {
+    async fn ensure_installable(
+        &self,
+        info: &DebInfo,
+        together: &[DebInfo],
+        available: &OnceCell<Vec<AvailablePackage>>,
+    ) -> Result<()> {
         // Sizes are what packages say of themselves.
         let installed_size = together.iter().fold(0, |sum: u64, info| sum.saturating_add(info.facts.installed_size));
         cache::ensure_space(self.root, installed_size)?;
         // Only where it matters: each query takes a process.
         let for_all = info.facts.architecture.is_all();
         let architecture = if for_all { None } else { Some(self.packages.architecture().await?) };
-        let available = if info.facts.depends.is_empty() { Vec::new() } else { self.packages.available().await? };
-        let obstacles = dependencies::obstacles(info, architecture.as_deref(), &available, together);
+        let available: &[AvailablePackage] = if info.facts.depends.is_empty() {
+            &[]
+        } else {
+            available.get_or_try_init(|| self.packages.available()).await?
+        };
+        let obstacles = dependencies::obstacles(info, architecture.as_deref(), available, together);
         ensure!(obstacles.is_empty(), "release cannot be installed on this server: {}", obstacles.join("; "));
         Ok(())
     }
@@ -291,27 +307,36 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
     async fn units_before(&self, new: &[OwnedUnit], old: &[OwnedUnit]) -> Result<Vec<UnitBefore>> {
         let instances = instances(self.services, new.iter().chain(old)).await?;
         let by_name = |units: &[OwnedUnit], unit: &OwnedUnit| units.iter().any(|other| other.name == unit.name);
-        let mut units = Vec::new();
+        let mut wanted = Vec::new();
         for unit in with_instances(new, &instances) {
             // An instance that the old release brought and the new one doesn't is dropped, though its template stays.
             if by_name(new, &unit) || !by_name(old, &unit) {
                 let by_machine = !by_name(new, &unit);
                 let is_new = !by_machine && !by_name(old, &unit);
-                units.push(UnitBefore { by_machine, is_new, ..self.unit_before(unit, true).await? });
+                wanted.push((unit, by_machine, is_new));
             }
         }
-        for unit in with_instances(old, &instances) {
-            if !units.iter().any(|known| known.unit.name == unit.name) {
-                let by_machine = !by_name(old, &unit);
-                units.push(UnitBefore { by_machine, ..self.unit_before(unit, false).await? });
-            }
-        }
+        let known = |unit: &OwnedUnit| wanted.iter().any(|(known, ..)| known.name == unit.name);
+        let dropped = with_instances(old, &instances).into_iter().filter(|unit| !known(unit));
+        let dropped: Vec<_> = dropped.map(|unit| (by_name(old, &unit), unit)).collect();
+        let boot = self.services.boot()?;
+        let wanted = wanted.into_iter().map(async |(unit, by_machine, is_new)| {
+            let before = self.unit_before(unit, true, &boot).await?;
+            Ok::<_, anyhow::Error>(UnitBefore { by_machine, is_new, ..before })
+        });
+        let dropped = dropped.into_iter().map(async |(by_release, unit)| {
+            let before = self.unit_before(unit, false, &boot).await?;
+            Ok(UnitBefore { by_machine: !by_release, ..before })
+        });
+        // systemd is asked about all of them at a time.
+        let (mut units, dropped) = tokio::try_join!(try_join_all(wanted), try_join_all(dropped))?;
+        units.extend(dropped);
         Ok(units)
     }
 
-    async fn unit_before(&self, unit: OwnedUnit, wanted: bool) -> Result<UnitBefore> {
+    async fn unit_before(&self, unit: OwnedUnit, wanted: bool, boot: &str) -> Result<UnitBefore> {
         let was = self.services.unit(unit.name.as_str()).await?;
-        let unpacking = Some(Unpacking { boot: self.services.boot()?, done: None });
+        let unpacking = Some(Unpacking { boot: boot.to_owned(), done: None });
         Ok(UnitBefore { noted: Some(Timestamp::now()), unpacking, ..UnitBefore::new(unit, wanted, was) })
     }
 }

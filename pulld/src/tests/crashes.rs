@@ -1,6 +1,6 @@
 //! Whole cycles: agents that die at every boundary, with dpkg or with the whole machine, and what the next one makes of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bucket::AppState;
 
@@ -144,7 +144,7 @@ impl Death {
 impl Story {
     async fn begin(&self) -> Server {
         let server = Server::new().await;
-        server.configure("prune = true");
+        server.configure("prune = true\nkeep_releases = 1");
         for deb in self.before.iter().chain(&self.next) {
             if server.bucket.release(&deb.release).await.unwrap().is_none() {
                 server.upload_deb(deb).await;
@@ -254,8 +254,10 @@ async fn uncut(story: &Story) -> Uncut {
 #[tokio::test(start_paused = true)]
 async fn whatever_dies_at_any_boundary_is_followed_by_an_agent_that_converges() {
     let mut cuts = 0;
+    let mut cut_at = BTreeSet::new();
     for story in stories() {
         let Uncut { met, points, restarts } = uncut(&story).await;
+        cut_at.extend(points.iter().map(|(point, _)| point.clone()));
         let mut missed = Vec::new();
         for (point, earlier) in &points {
             for death in [Death::Agent, Death::AgentAndDpkg, Death::Machine] {
@@ -275,6 +277,21 @@ async fn whatever_dies_at_any_boundary_is_followed_by_an_agent_that_converges() 
         println!("`{}`: {} of its {met} points leave something else than the one before", story.name, points.len());
     }
     println!("{cuts} deaths");
+    for boundary in [
+        "persist.rename(*.deb).end",
+        "persist.write(transaction.json).end",
+        "dpkg.begin",
+        "dpkg.end",
+        "services.restart(web.service).end",
+        "persist.write(quarantine.json).end",
+        "services.disable(old.service).end",
+        "persist.write(armed).end",
+        "cache.clear.end",
+        "report.local.end",
+        "bucket.write_status.end",
+    ] {
+        assert!(cut_at.contains(boundary), "nothing died at `{boundary}`: {cut_at:#?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

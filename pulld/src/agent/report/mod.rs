@@ -182,6 +182,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         installed: Vec<InstalledPackage>,
     ) -> Cycle {
         let Decision { report, .. } = self.decide(document.map(|(_, document)| document), &installed);
+        let report = if document.is_some() || self.desired.is_read() { report } else { report.before_reading() };
         Cycle { report, installed: Some(installed), ..Cycle::default() }
     }
 

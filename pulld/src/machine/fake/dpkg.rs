@@ -46,6 +46,10 @@ impl PackageManager for World {
 
     async fn changed_files(&self, package: &str, _compare: Compare) -> Result<Vec<String>> {
         self.called(&format!("packages.changed_files({package})"));
+        let takes = self.0.borrow().comparison_takes;
+        if !takes.is_zero() {
+            tokio::time::sleep(takes).await;
+        }
         Ok(vec![])
     }
 

@@ -63,6 +63,7 @@ struct State {
     /// From which dpkg run on the disk is read-only.
     read_only_from: Option<usize>,
     dpkg_takes: Duration,
+    comparison_takes: Duration,
     last_words: LastWords,
     agent_restarts: u32,
     killed: Rc<Notify>,
@@ -203,6 +204,11 @@ impl World {
     /// How long every dpkg run, and every query of what could meet a dependency, takes from now on.
     pub(crate) fn slow_dpkg_down(&self, takes: Duration) {
         self.0.borrow_mut().dpkg_takes = takes;
+    }
+
+    /// How long it takes to compare the files of a package from now on.
+    pub(crate) fn slow_comparison_down(&self, takes: Duration) {
+        self.0.borrow_mut().comparison_takes = takes;
     }
 
     fn called(&self, call: &str) {

@@ -79,7 +79,10 @@ fn carry_out(request: &DpkgRequest, directory: &Path, journal: JournalStream) ->
     };
     let (checked, before) = std::thread::scope(|scope| {
         let before = scope.spawn(|| Before::begin(&baseline_file(directory), request.transaction.as_deref()));
-        let checked = ensure_writable(request).and_then(|()| ensure_verified(request));
+        let verified = scope.spawn(|| ensure_verified(request));
+        let writable = ensure_writable(request);
+        let verified = verified.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let checked = writable.and(verified);
         (checked, before.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     });
     let before = match checked.and(before) {
