@@ -2,7 +2,7 @@
 
 use std::{process::Stdio, time::Duration};
 
-use bucket::{Bucket, BucketOptions, BucketUrl, ServerDocument, ServerName};
+use bucket::{Bucket, BucketOptions, BucketUrl, Credentials, ReleaseName, ServerDocument, ServerName};
 use harness::{
     Programs,
     gcs::{FakeGcs, Fault, Kind, Request},
@@ -13,6 +13,8 @@ use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStderr, Command},
 };
+
+use crate::push_command::facts;
 
 pub(crate) struct Agent {
     _child: Child,
@@ -163,4 +165,69 @@ async fn a_bucket_in_trouble_is_not_sent_a_report_of_it() {
     gcs.heal();
     gcs.until(|requests| requests.iter().any(|request| request.kind == Kind::Insert)).await;
     assert_eq!(reports(&gcs.requests()), 2, "it is looked at and written");
+}
+
+/// How long each answer takes in the test below: far longer than all else that is done in between.
+const TRIP: Duration = Duration::from_secs(1);
+
+/// How many answers whoever sent these requests has waited for, one after the other.
+fn round_trips(requests: &[Request]) -> usize {
+    let mut last: Option<std::time::Instant> = None;
+    let mut trips = 0;
+    for request in requests {
+        if last.is_none_or(|last| request.at.duration_since(last) >= TRIP) {
+            (last, trips) = (Some(request.at), trips + 1);
+        }
+    }
+    trips
+}
+
+/// Over a far link each costs its time; from the download on nothing of the bucket is waited for.
+#[tokio::test]
+async fn from_a_deploy_to_a_downloaded_release_it_is_six_round_trips_at_most() {
+    let (root, home, gcs) = (TempDir::new().unwrap(), TempDir::new().unwrap(), FakeGcs::start("acme-push"));
+    let options = BucketOptions {
+        endpoint: Some(gcs.url.parse().expect("a URL")),
+        credentials: Credentials::Anonymous,
+        ..BucketOptions::default()
+    };
+    let url = BucketUrl::Gcs("acme-push".to_owned());
+    let bucket = Bucket::open(&url, &options).await.expect("a bucket");
+    let deb = home.path().join("deb");
+    std::fs::write(&deb, "deb").expect("a file");
+    let name = "web/web:dev@build-1:2026-11-20T19:05:02Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433.deb";
+    let (name, source): (ReleaseName, _) = (name.parse().unwrap(), bucket::SourceFile::read(&deb).unwrap());
+    // It has another sum than is said of it: nothing is installed on this machine.
+    bucket.upload_release(&name, &source, &facts(), &|_| ()).await.expect("a release");
+    gcs.put("acme-push", "server/web-1.json", "[]");
+    let metadata = FakeMetadata::start().await;
+    let settings = format!("gcs_credentials = \"anonymous\"\ngcs_endpoint = \"{}\"", gcs.url);
+    let mut agent = Agent::start(&root, &url, &settings, &[("GCE_METADATA_HOST", metadata.host())]);
+    agent.until("watching for pokes").await;
+    metadata.until(|seen| seen.hanging == 1).await;
+    gcs.until(|requests| requests.iter().any(|request| request.kind == Kind::Insert && request.status == 200)).await;
+
+    for kind in [Kind::List, Kind::Get, Kind::Head, Kind::Insert] {
+        gcs.fail(kind, "", Fault::Slow(TRIP));
+    }
+    let before = gcs.requests().len();
+    let mut push = Command::new(Programs::get().expect("our programs").push());
+    push.env_clear().env("HOME", home.path()).env("PUSH_BUCKET", url.to_string());
+    push.env("PUSH_GCS_ENDPOINT", &gcs.url).env("PUSH_GCS_CREDENTIALS", "anonymous");
+    push.args(["deploy", "web", "web-1"]).kill_on_drop(true).stdout(Stdio::null()).stderr(Stdio::null());
+    let _push = push.spawn().expect("push runs");
+    let is_written = |request: &Request| {
+        (request.kind, request.object.as_str(), request.status) == (Kind::Insert, "server/web-1.json", 200)
+    };
+    gcs.until(|requests| requests[before..].iter().any(is_written)).await;
+    metadata.set("pushrev", "web:1 a");
+    let is_download = |request: &Request| {
+        request.object.starts_with("debs/") && request.query.get("alt").is_some_and(|alt| alt == "media")
+    };
+    gcs.until(|requests| requests[before..].iter().any(is_download)).await;
+    let requests = gcs.requests().split_off(before);
+    let download = requests.iter().position(is_download).unwrap();
+    let trips = round_trips(&requests[..=download]);
+    println!("{trips} round trips");
+    assert!(trips <= 6, "{trips} round trips: {:#?}", &requests[..=download]);
 }

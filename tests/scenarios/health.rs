@@ -1,10 +1,10 @@
 //! Releases that install but don't stay up.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use bucket::AppState;
 use harness::{Scenario, Version};
 
-use crate::{PORT, says, unpacked};
+use crate::{PORT, app::App, says, unpacked};
 
 #[test]
 fn a_crash_looping_release_is_rolled_back_and_not_retried() -> Result<()> {
@@ -94,4 +94,20 @@ fn a_program_that_keeps_dying_after_its_window_is_unstable_and_stays() -> Result
     let two = web.release(scenario.target(), &Version::new("2"))?;
     scenario.install(&two, &server)?;
     says(&server, PORT, "web 2")
+}
+
+#[test]
+fn a_program_that_is_not_there_is_told_by_its_name() -> Result<()> {
+    let scenario = Scenario::new()?;
+    let server = scenario.server("web-1")?;
+    let app = App::new(&scenario, "gone")?;
+    let unit = "[Service]\nExecStart=/usr/bin/nothing-there\n[Install]\nWantedBy=multi-user.target\n";
+    let release = app.release("", &[("gone.service", unit)])?;
+    scenario.deploy(&release, &server)?;
+    let app = scenario.wait_for_app(&server, &release, AppState::Quarantined)?;
+    let reason = app.reason.context("the report says why")?;
+    for said in ["`gone.service` failed", "203/EXEC", "/usr/bin/nothing-there", "No such file"] {
+        assert!(reason.contains(said), "{said}: {reason}");
+    }
+    Ok(())
 }

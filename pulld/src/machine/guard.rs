@@ -5,8 +5,7 @@
 //! the boot. What it starts is a copy of the program that armed it ([`super::runner::rescue`]).
 
 use std::{
-    fs,
-    os::unix::fs::{PermissionsExt, symlink},
+    os::unix::fs::symlink,
     path::Path,
     process::{Command, Stdio},
 };
@@ -41,10 +40,8 @@ pub(super) fn arm(rescue: &Rescue, armed: &Armed) -> Result<()> {
     rescue.keep_program(Path::new("/proc/self/exe"))?;
     let units = Path::new(UNITS);
     for (name, text) in [(RESCUE_UNIT, SERVICE_TEXT), (TIMER, &timer(armed))] {
-        let unit = units.join(name);
-        persist::write(&unit, text.as_bytes())?;
-        // As everybody may read units: systemd warns of others.
-        fs::set_permissions(&unit, fs::Permissions::from_mode(0o644))?;
+        // systemd warns of units that not everybody may read.
+        persist::write_for_everybody(&units.join(name), text.as_bytes())?;
     }
     let wanted = Path::new(WANTED);
     if !wanted.is_symlink() {
@@ -104,6 +101,8 @@ mod tests {
         let armed = Armed { within: Duration::from_millis(2_500), ..Armed::default() };
         assert!(timer(&armed).contains("\nOnActiveSec=2500ms\n"), "{}", timer(&armed));
         assert!(!timer(&armed).contains('@'));
+        let default = timer(&Armed::default());
+        assert!(default.contains("\nOnActiveSec=130000ms\n"), "the health window and two minutes: {default}");
         assert!(SERVICE_TEXT.contains("ExecStart=/var/lib/pulld/rescue/pulld rescue /var/lib/pulld/rescue\n"));
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io::{ErrorKind, Read, Write},
+    os::unix::fs::PermissionsExt,
     path::Path,
 };
 
@@ -19,13 +20,18 @@ const MAX_STATE: u64 = 4 << 20;
 /// # Errors
 /// When the directory can't be written to, as on a full disk. What was at `path` is still there then.
 pub(crate) fn write(path: &Path, content: &[u8]) -> Result<()> {
-    replace(path, content, Lasting::Always)
+    replace(path, content, Lasting::Always, None)
+}
+
+/// The same for what everybody may read, as systemd wants unit files to be: their mode survives the power cut with them.
+pub(crate) fn write_for_everybody(path: &Path, content: &[u8]) -> Result<()> {
+    replace(path, content, Lasting::Always, Some(0o644))
 }
 
 /// Puts `content` at `path` for whoever reads it before the next boot: whole, whatever dies meanwhile, but not synced. After a
 /// power cut it may be there or not, or torn, or what was there before: the reader has to see that.
 pub(crate) fn write_for_this_boot(path: &Path, content: &[u8]) -> Result<()> {
-    replace(path, content, Lasting::ThisBoot)
+    replace(path, content, Lasting::ThisBoot, None)
 }
 
 /// How long a change is to last.
@@ -37,13 +43,16 @@ enum Lasting {
     ThisBoot,
 }
 
-fn replace(path: &Path, content: &[u8], lasting: Lasting) -> Result<()> {
+fn replace(path: &Path, content: &[u8], lasting: Lasting, mode: Option<u32>) -> Result<()> {
     let failed = || format!("could not write `{}`", path.display());
     let directory = path.parent().unwrap_or(Path::new("/"));
     fail_point!("persist.write({}).begin", crate::failpoint::file(path));
     create_directory(directory)?;
     let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(directory).with_context(failed)?;
     file.write_all(content).with_context(failed)?;
+    if let Some(mode) = mode {
+        file.as_file().set_permissions(fs::Permissions::from_mode(mode)).with_context(failed)?;
+    }
     if lasting == Lasting::Always {
         file.as_file().sync_all().with_context(failed)?;
     }

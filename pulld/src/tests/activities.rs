@@ -23,11 +23,11 @@ async fn upload_lasting(server: &Server, release: &ReleaseName, behaviour: Behav
 
 /// The reports in the bucket while an agent pulls, each once, the one from before included.
 async fn reports_while_pulling(server: &Server, agent: &mut FakeAgent) -> Vec<Status> {
-    reports_while(server, pull(agent)).await
+    reports_while(server, Box::pin(pull(agent))).await
 }
 
 /// The same while something else lasts.
-async fn reports_while<T>(server: &Server, lasting: impl Future<Output = T>) -> Vec<Status> {
+async fn reports_while<T>(server: &Server, lasting: impl Future<Output = T> + Unpin) -> Vec<Status> {
     let seen = RefCell::new(vec![server.status().await]);
     let read = async || {
         let status = server.status().await;
@@ -269,7 +269,7 @@ async fn what_failed_and_is_tried_again_by_itself_is_told_once_dpkg_is_at_it_or_
     };
     tokio::time::advance(Duration::from_mins(1)).await;
     let reports = tokio::select! {
-        reports = reports_while(&server, poll(&mut agent)) => reports,
+        reports = reports_while(&server, Box::pin(poll(&mut agent))) => reports,
         () = at_last => unreachable!("it waits for ever"),
     };
     let told: Vec<_> = reports.iter().map(|status| &status.apps[0]).collect();
@@ -298,7 +298,7 @@ async fn who_holds_the_lock_is_named_also_while_a_removal_waits() {
     };
     let mut agent = server.agent();
     let reports = tokio::select! {
-        reports = reports_while(&server, pull(&mut agent)) => reports,
+        reports = reports_while(&server, Box::pin(pull(&mut agent))) => reports,
         () = at_last => unreachable!("it waits for ever"),
     };
     let waits = "waiting for the dpkg lock, held by `apt-get` (process 4321)";

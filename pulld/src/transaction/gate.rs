@@ -160,7 +160,10 @@ async fn watch_one(
         }
         open = left;
         if !open.is_empty() {
-            tokio::time::sleep(INTERVAL.min(window.max(Duration::from_millis(50)))).await;
+            let pace = INTERVAL.min(window.max(Duration::from_millis(50)));
+            // The last sample is taken when the window ends, however long the others took.
+            let left = window.saturating_sub(began.elapsed());
+            tokio::time::sleep(if left.is_zero() { pace } else { pace.min(left) }).await;
         }
     }
     match &target.check {
