@@ -7,6 +7,7 @@ use fleet::{
     told::{NotTold, told},
 };
 use pipeline::{Action, ChannelMove, Checked, FILE, Known, MAX_SIZE, Place, Problem};
+use registry::Writable;
 
 use crate::manifest::Images;
 
@@ -47,8 +48,17 @@ pub(crate) fn of_uncommitted(action: &Action) -> Vec<(Place, String)> {
 
 /// That the images of an action can't be written to any registry by what release.toml says, as far as their names are known.
 pub(crate) fn unwritable(images: &Images, project: Option<&str>, action: &Action) -> Vec<(Place, String)> {
+    refused_image(project, action, |name| images.writable(name))
+}
+
+/// The same of what `writable` says of a name.
+pub(crate) fn refused_image(
+    project: Option<&str>,
+    action: &Action,
+    writable: impl FnOnce(&str) -> anyhow::Result<Writable>,
+) -> Vec<(Place, String)> {
     let (Action::Image(image), Some(project)) = (action, project) else { return Vec::new() };
-    let refused = image.known_name(project).and_then(|name| images.writable(&name).err());
+    let refused = image.known_name(project).and_then(|name| writable(&name).err());
     refused.map(|error| (image.place, format!("{error:#}"))).into_iter().collect()
 }
 

@@ -23,23 +23,23 @@ use crate::{
 };
 
 /// A repository with changes, whose images go to the registry of a world: those of changes below `ci`, the others below `acme`.
-struct Changes<'a> {
+pub(crate) struct Changes<'a> {
     world: &'a World,
-    repo: Repo,
+    pub(crate) repo: Repo,
     /// How much was changed so far.
     done: Cell<u32>,
 }
 
 impl<'a> Changes<'a> {
     /// One whose candidates are in the same registry.
-    fn new(world: &'a World) -> Result<Self> {
+    pub(crate) fn new(world: &'a World) -> Result<Self> {
         let host = world.registry.host();
         let candidates = format!("registry = \"{host}/ci\"");
         Self::with(world, &candidates, &format!("registry = \"{host}/acme\"\nrepository = '.*/(ci|acme)/.*'"))
     }
 
     /// One with what release.toml says of candidates and images.
-    fn with(world: &'a World, candidates: &str, images: &str) -> Result<Self> {
+    pub(crate) fn with(world: &'a World, candidates: &str, images: &str) -> Result<Self> {
         let repo = Repo::new(&world.directory.path().join("changes"))?;
         let changes = Self { world, repo, done: Cell::new(0) };
         for bucket in ["production", "candidates"] {
@@ -58,17 +58,17 @@ impl<'a> Changes<'a> {
         Ok(changes)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.world.directory.path().join(name)
     }
 
-    fn git(&self, arguments: &[&str]) -> Result<String> {
+    pub(crate) fn git(&self, arguments: &[&str]) -> Result<String> {
         let output = Command::new("git").arg("-C").arg(self.repo.directory()).args(arguments).output()?;
         ensure!(output.status.success(), "git {arguments:?}: {}", text(&output));
         Ok(String::from_utf8(output.stdout)?.trim().to_owned())
     }
 
-    fn release(&self, arguments: &[&str]) -> Result<Command> {
+    pub(crate) fn release(&self, arguments: &[&str]) -> Result<Command> {
         let mut release = Command::new(Programs::get()?.release());
         release.arg("-C").arg(self.repo.directory()).args(arguments);
         let url = format!("file://{}", self.path("production").display());
@@ -80,21 +80,21 @@ impl<'a> Changes<'a> {
     }
 
     /// What a command gives that succeeds, and what it says.
-    fn done(&self, arguments: &[&str]) -> Result<(Value, String)> {
+    pub(crate) fn done(&self, arguments: &[&str]) -> Result<(Value, String)> {
         let output = self.release(&[arguments, &["--json"]].concat())?.output()?;
         ensure!(output.status.success(), "{arguments:?}: {}", text(&output));
         Ok((serde_json::from_slice(&output.stdout)?, text(&output)))
     }
 
     /// What a command says that must fail with this status.
-    fn refused(&self, arguments: &[&str], status: i32) -> Result<String> {
+    pub(crate) fn refused(&self, arguments: &[&str], status: i32) -> Result<String> {
         let output = self.release(arguments)?.output()?;
         ensure!(output.status.code() == Some(status), "{arguments:?}: {}: {}", output.status, text(&output));
         Ok(text(&output))
     }
 
     /// A change of something new, which is checked out: its number.
-    fn open(&self) -> Result<String> {
+    pub(crate) fn open(&self) -> Result<String> {
         let id = (12 + self.done.replace(self.done.get() + 1)).to_string();
         self.git(&["checkout", "--quiet", "-b", &format!("change-{id}"), "main"])?;
         self.patchset(&id)?;
@@ -109,13 +109,13 @@ impl<'a> Changes<'a> {
     }
 
     /// Makes an image a candidate.
-    fn candidate(&self, id: &str, image: &str, more: &[&str]) -> Result<(Value, String)> {
+    pub(crate) fn candidate(&self, id: &str, image: &str, more: &[&str]) -> Result<(Value, String)> {
         let (given, said) = self.done(&[&["candidate", "--image", image, "--change", &change(id)], more].concat())?;
         Ok((given[0].clone(), said))
     }
 
     /// Merges a change that is checked out by one commit of its own, and says so: the commit.
-    fn merge(&self, id: &str) -> Result<String> {
+    pub(crate) fn merge(&self, id: &str) -> Result<String> {
         self.git(&["checkout", "--quiet", "main"])?;
         self.git(&["merge", "--quiet", "--squash", &format!("change-{id}")])?;
         self.repo.commit("landed")?;
@@ -123,33 +123,33 @@ impl<'a> Changes<'a> {
         self.git(&["rev-parse", "HEAD"])
     }
 
-    fn promote(&self, id: &str) -> Result<(Value, String)> {
+    pub(crate) fn promote(&self, id: &str) -> Result<(Value, String)> {
         self.done(&["promote", "--change", &change(id)])
     }
 
-    async fn bucket(&self, name: &str) -> Result<Bucket> {
+    pub(crate) async fn bucket(&self, name: &str) -> Result<Bucket> {
         let url = format!("file://{}", self.path(name).display()).parse()?;
         Ok(Bucket::open(&url, &BucketOptions::default()).await?)
     }
 
     /// What is recorded of the image of a commit.
-    async fn recorded(&self, commit: &str) -> Result<Option<Image>> {
+    pub(crate) async fn recorded(&self, commit: &str) -> Result<Option<Image>> {
         Ok(self.bucket("production").await?.image(&"web".parse()?, &commit.parse()?).await?)
     }
 
-    async fn change(&self, id: &str) -> Result<Change> {
+    pub(crate) async fn change(&self, id: &str) -> Result<Change> {
         let (_, change) =
             self.bucket("candidates").await?.change(&change(id).parse()?).await?.context("it is there")?;
         Ok(change)
     }
 
     /// What a tag names, of an image of production.
-    async fn named(&self, of: &str) -> Result<Option<Manifest>> {
+    pub(crate) async fn named(&self, of: &str) -> Result<Option<Manifest>> {
         Ok(self.world.client.by_tag(&self.world.repository("acme/web"), &tag(of)).await?)
     }
 
     /// The names of all files below a directory of a bucket, without what is beside them.
-    fn below(&self, bucket: &str, directory: &str) -> Vec<String> {
+    pub(crate) fn below(&self, bucket: &str, directory: &str) -> Vec<String> {
         let mut found = Vec::new();
         list(&self.path(bucket).join(directory), &mut found);
         found
@@ -175,7 +175,7 @@ impl<'a> Changes<'a> {
     }
 }
 
-fn change(id: &str) -> String {
+pub(crate) fn change(id: &str) -> String {
     format!("web/{id}")
 }
 
@@ -195,7 +195,7 @@ fn list(directory: &Path, found: &mut Vec<String>) {
 }
 
 /// The requests by which bytes of blobs are sent.
-fn uploads(requests: &[Request]) -> usize {
+pub(crate) fn uploads(requests: &[Request]) -> usize {
     let is_blob = |request: &&Request| request.path.contains("/blobs/") && matches!(&*request.method, "PUT" | "PATCH");
     requests.iter().filter(is_blob).count()
 }

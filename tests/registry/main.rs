@@ -8,5 +8,6 @@ mod reading;
 mod refusals;
 mod removing;
 mod tagging;
+mod together;
 mod uploading;
 mod world;

@@ -374,19 +374,6 @@ async fn what_may_not_be_written_is_refused_before_the_first_request() -> Result
     Ok(())
 }
 
-#[tokio::test]
-async fn of_a_change_no_image_is_published() -> Result<()> {
-    let world = World::new(Debian::Thirteen)?;
-    let stages = "      - { name: ship, build: production, publish: { image: true } }\n";
-    let service = Service::new(&world, &Service::images(&world), stages, GREETING)?;
-    let (refused, requests) =
-        world.asked(async { service.refused(&["--change", "web/1", "--target", "main"], 2) }).await?;
-    let refused = refused?;
-    assert!(refused.contains("`web` publishes an image, and what is built from a change is no image yet"), "{refused}");
-    assert_eq!(requests, []);
-    Ok(())
-}
-
 /// Ends a run as soon as the registry has answered this many requests; `false` if it ended by itself before.
 pub(crate) fn kill_after(world: &World, run: &mut Child, requests: usize) -> Result<bool> {
     let (before, began) = (world.registry.requests()?.len(), Instant::now());

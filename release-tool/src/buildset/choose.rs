@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, fmt};
 
 use anyhow::{Result, bail, ensure};
 use bucket::{
-    Ahead, AppName, ArtifactType, CandidatePlace, Change, ChangeId, ChangeState, RecordedCandidate, ReleaseName, Sha256,
+    Ahead, AppName, ArtifactType, CandidatePlace, Change, ChangeId, ChangeState, ImagePlace, RecordedCandidate,
+    ReleaseName, Sha256,
 };
 
 /// What is tried, as far as it was read.
@@ -28,6 +29,8 @@ pub(crate) struct Tried<'a> {
 pub(crate) struct Chosen {
     /// One artifact of each app: those of production, or what replaces them, in production's order, then the others.
     pub(crate) artifacts: Vec<Artifact>,
+    /// One image of each app that a change has one of: those of production are read from their registry.
+    pub(crate) images: Vec<PickedImage>,
     /// What a person has to know: what was expected to be in it, and is not.
     pub(crate) notes: Vec<String>,
 }
@@ -52,6 +55,25 @@ pub(crate) struct Picked {
     pub(crate) sha256: Sha256,
     /// As was recorded, in bytes.
     pub(crate) size: u64,
+}
+
+/// An image of a change, and what it must turn out to be.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct PickedImage {
+    /// Where it is recorded.
+    pub(crate) place: ImagePlace,
+    /// The patchset that it was built from.
+    pub(crate) patchset: u32,
+    /// The sum of its manifest, as was recorded.
+    pub(crate) sha256: Sha256,
+}
+
+impl fmt::Display for PickedImage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { place, patchset, .. } = self;
+        let gated = if matches!(place, ImagePlace::Gated { .. }) { ", gated" } else { "" };
+        write!(f, "the image {}:{} from {}, patchset {patchset}{gated}", place.app(), place.tag(), place.change())
+    }
 }
 
 impl Artifact {
@@ -104,41 +126,47 @@ pub(crate) fn choose(tried: &Tried, production: &[ReleaseName]) -> Result<Chosen
     }
     notes.extend(missing.into_iter().map(|(_, lacks)| format!("{lacks}: production's counts")));
 
-    let mut nearest = nearest(tried)?;
+    let mut nearest = nearest(tried, &ArtifactType::Deb, |id, candidate| {
+        let RecordedCandidate { patchset, sha256, size, .. } = candidate;
+        Ok(Picked { place: candidate.place(id)?, patchset: *patchset, sha256: sha256.clone(), size: *size })
+    })?;
+    let images = self::nearest(tried, &ArtifactType::Image, |id, candidate| {
+        let RecordedCandidate { patchset, sha256, .. } = candidate;
+        Ok(PickedImage { place: candidate.image_place(id)?, patchset: *patchset, sha256: sha256.clone() })
+    })?;
     let mut place = |release: &ReleaseName| match nearest.remove(release.app()) {
-        Some((_, picked)) => Artifact::Candidate(picked),
+        Some(picked) => Artifact::Candidate(picked),
         None => Artifact::Production(release.clone()),
     };
     let mut artifacts: Vec<Artifact> = production.iter().map(&mut place).collect();
-    artifacts.extend(nearest.into_values().map(|(_, picked)| Artifact::Candidate(picked)));
-    Ok(Chosen { artifacts, notes })
+    artifacts.extend(nearest.into_values().map(Artifact::Candidate));
+    Ok(Chosen { artifacts, images: images.into_values().collect(), notes })
 }
 
-/// The candidate of the nearest change for each app, and how many steps away that is.
-fn nearest(tried: &Tried) -> Result<BTreeMap<AppName, (usize, Picked)>> {
+/// The candidate of the nearest change for each app, of one type of artifacts.
+fn nearest<P>(
+    tried: &Tried,
+    artifact: &ArtifactType,
+    picked: impl Fn(&ChangeId, &RecordedCandidate) -> Result<P, String>,
+) -> Result<BTreeMap<AppName, P>> {
     let &Tried { id, change, ahead, requires, .. } = tried;
-    let own = &[ArtifactType::Deb][..];
-    let ahead = ahead.open.iter().map(|(id, change, steps)| (id, change, *steps, requires));
-    let mut nearest = BTreeMap::<AppName, (usize, Picked)>::new();
-    for (id, change, steps, types) in std::iter::once((id, change, 0, own)).chain(ahead) {
-        for (app, candidate) in offered(change, types) {
-            let place = candidate.place(id).map_err(|reason| anyhow::anyhow!("{reason}; it is not read"))?;
+    let ahead = ahead.open.iter().filter(|_| requires.contains(artifact));
+    let ahead = ahead.map(|(id, change, steps)| (id, change, *steps));
+    let mut nearest = BTreeMap::<AppName, (usize, &ChangeId, P)>::new();
+    for (id, change, steps) in std::iter::once((id, change, 0)).chain(ahead) {
+        for (app, candidate) in offered(change, artifact) {
+            let picked = picked(id, candidate).map_err(|reason| anyhow::anyhow!("{reason}; it is not read"))?;
             match nearest.get(&app) {
-                Some((as_near, other)) if *as_near == steps => bail!(
-                    "`{}` and `{id}` are equally near and both have a candidate of `{app}`: say by --needs which of \
-                     them comes first",
-                    other.place.change()
+                Some((as_near, other, _)) if *as_near == steps => bail!(
+                    "`{other}` and `{id}` are equally near and both have a candidate of `{app}`: say by --needs which of \
+                     them comes first"
                 ),
                 Some(_) => {}
-                None => {
-                    let RecordedCandidate { patchset, sha256, size, .. } = candidate;
-                    let picked = Picked { place, patchset: *patchset, sha256: sha256.clone(), size: *size };
-                    nearest.insert(app, (steps, picked));
-                }
+                None => drop(nearest.insert(app, (steps, id, picked))),
             }
         }
     }
-    Ok(nearest)
+    Ok(nearest.into_iter().map(|(app, (_, _, picked))| (app, picked)).collect())
 }
 
 /// The candidates of a change's last patchset.
@@ -146,12 +174,10 @@ fn last(change: &Change) -> impl Iterator<Item = &RecordedCandidate> {
     change.candidates.iter().filter(|candidate| candidate.patchset == change.patchset)
 }
 
-/// What a change gives of each app: what is gated before what is not, and of these what was recorded last. Of the types only
-/// packages are known here.
-fn offered<'a>(change: &'a Change, types: &[ArtifactType]) -> BTreeMap<AppName, &'a RecordedCandidate> {
+/// What a change gives of each app, of one type of artifacts: what is gated before what is not, and of these what was recorded last.
+fn offered<'a>(change: &'a Change, artifact: &ArtifactType) -> BTreeMap<AppName, &'a RecordedCandidate> {
     let mut offered = BTreeMap::<AppName, &RecordedCandidate>::new();
-    let packages = last(change).filter(|candidate| candidate.artifact == ArtifactType::Deb);
-    for candidate in packages.filter(|candidate| types.contains(&candidate.artifact)) {
+    for candidate in last(change).filter(|candidate| candidate.artifact == *artifact) {
         let kept = offered.entry(candidate.app.clone()).or_insert(candidate);
         if candidate.gate || !kept.gate {
             *kept = candidate;
@@ -204,10 +230,14 @@ mod tests {
         let candidates = candidates.split_whitespace().map(|text| {
             let (app, minute) = text.trim_end_matches(['!', '~', '%']).split_once('@').unwrap();
             let (release, gate) = (release(app, minute.parse().unwrap()), text.ends_with('!'));
-            let path =
-                if gate { format!("candidates/{id}/{release}") } else { format!("builds/{id}/b{minute}/{release}") };
+            let is_image = text.ends_with('%');
+            let path = match (gate, is_image) {
+                (true, _) => format!("candidates/{id}/{release}"),
+                (_, true) => format!("builds/{id}/b{minute}/{app}/v{minute}.json"),
+                _ => format!("builds/{id}/b{minute}/{release}"),
+            };
             json!({
-                "type": if text.ends_with('%') { "image" } else { "deb" }, "app": app, "release": release,
+                "type": if is_image { "image" } else { "deb" }, "tag": is_image.then(|| format!("v{minute}")), "app": app, "release": release,
                 "sha256": format!("{minute:0>64}"), "size": 3, "path": path, "build": format!("b{minute}"),
                 "patchset": if text.ends_with('~') { 1 } else { 2 }, "gate": gate, "at": "2026-11-20T19:00:00Z",
             })
@@ -282,6 +312,31 @@ mod tests {
         ] {
             assert_eq!(chosen(own, &[], &["web"]).unwrap(), expected, "{own}");
         }
+    }
+
+    #[test]
+    fn images_of_changes_ahead_are_taken_where_they_are_required() {
+        let ahead = [(1, "lib/11", "web@11 web@11% lib@11%"), (2, "lib/10", "lib@10% db@10%")];
+        for (own, requires, expected) in [
+            ("web@5 web@5%", &[ArtifactType::Image][..], "db:v10<lib/10 lib:v11<lib/11 web:v5<web/12"),
+            ("web@5", &[ArtifactType::Image, ArtifactType::Deb], "db:v10<lib/10 lib:v11<lib/11 web:v11<lib/11"),
+            ("web@5% web@6%", DEB, "web:v6<web/12"),
+            ("", &[], ""),
+        ] {
+            let chosen = chosen_by(own, &ahead, &["web"], (requires, false)).unwrap();
+            let images = chosen
+                .images
+                .iter()
+                .map(|image| format!("{}:{}<{}", image.place.app(), image.place.tag(), image.place.change()));
+            assert_eq!(images.collect::<Vec<_>>().join(" "), expected, "{own} {requires:?}");
+        }
+        let equally = [(1, "lib/11", "lib@11%"), (1, "lib/13", "lib@13%")];
+        assert!(
+            chosen_by("", &equally, &[], (&[ArtifactType::Image], false))
+                .unwrap_err()
+                .to_string()
+                .contains("equally near")
+        );
     }
 
     #[test]

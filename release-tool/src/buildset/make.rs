@@ -9,17 +9,23 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use bucket::{
     AppName, ArtifactType, Bucket, BucketOptions, BucketUrl, BuildId, Buildset, CandidatePlace, ChangeId, Error,
-    Overlay, Release, ReleaseName, Removal, ServerDocument, ServerName, Sha256,
+    ImagePlace, Overlay, Release, ReleaseName, Removal, ServerDocument, ServerName, Sha256,
 };
 use console::{note, warning};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
-    choose::{Artifact, Chosen, Tried, choose},
+    choose::{Artifact, Chosen, PickedImage, Tried, choose},
     machine::Machine,
     production::{self, Production, Scope},
 };
-use crate::change::record::{ahead, read_known};
+use crate::{
+    change::{
+        image::{record, remove::Registries},
+        record::{ahead, read_known},
+    },
+    images::take::{has, take},
+};
 
 /// Packages that are copied at the same time.
 const COPIES_AT_ONCE: usize = 4;
@@ -34,6 +40,8 @@ pub(crate) struct Buckets {
     pub(crate) production: Bucket,
     /// What is not merged yet.
     pub(crate) candidates: Bucket,
+    /// Where images are.
+    pub(crate) registries: Registries,
 }
 
 /// What somebody wants to try.
@@ -108,7 +116,7 @@ pub(crate) async fn make(buckets: &Buckets, decided: &Decided, buildset: &Builds
     let recorded = buckets.candidates.record_buildset(buildset).await;
     recorded.with_context(|| format!("could not record the buildset `{}`", buildset.buildset))?;
     let made = match Overlay::begin(Path::new(&buildset.directory), buildset).await {
-        Ok(overlay) => fill(buckets, decided, &overlay).await,
+        Ok(overlay) => fill(buckets, decided, &overlay, Path::new(&buildset.directory)).await,
         Err(error) => Err(error).context("could not begin the overlay"),
     };
     let Err(error) = made else { return made };
@@ -119,7 +127,12 @@ pub(crate) async fn make(buckets: &Buckets, decided: &Decided, buildset: &Builds
     })
 }
 
-async fn fill(buckets: &Buckets, Decided { chosen, document }: &Decided, overlay: &Overlay) -> Result<Vec<Sha256>> {
+async fn fill(
+    buckets: &Buckets,
+    Decided { chosen, document }: &Decided,
+    overlay: &Overlay,
+    directory: &Path,
+) -> Result<Vec<Sha256>> {
     let copies = stream::iter(&chosen.artifacts).map(async |artifact| {
         let release = artifact.release();
         let (taken, gone) = match artifact {
@@ -138,12 +151,32 @@ async fn fill(buckets: &Buckets, Decided { chosen, document }: &Decided, overlay
         let failed = || format!("could not take `{}` into the overlay", release.stem());
         taken.with_context(failed)?.with_context(|| gone.to_owned()).with_context(failed)
     });
-    let sums = copies.buffered(COPIES_AT_ONCE).try_collect().await?;
+    let mut sums: Vec<Sha256> = copies.buffered(COPIES_AT_ONCE).try_collect().await?;
+    for image in &chosen.images {
+        let taken = take_image(buckets, image, directory).await;
+        taken.with_context(|| format!("could not take {image} into the overlay"))?;
+        sums.push(image.sha256.clone());
+    }
     if let Some((server, document)) = document {
         let written = overlay.write_document(server, document).await;
         written.with_context(|| format!("could not write the server document `{server}` into the overlay"))?;
     }
     Ok(sums)
+}
+
+/// Puts an image of a change into an overlay, under the name and the tag that it is to have in production.
+async fn take_image(buckets: &Buckets, image: &PickedImage, directory: &Path) -> Result<()> {
+    let (registries, place) = (&buckets.registries, &image.place);
+    let record = match place {
+        ImagePlace::Built { .. } => &buckets.candidates,
+        ImagePlace::Gated { .. } => &buckets.production,
+    };
+    let gone = "the candidate is gone, by `release sweep` or with its bucket: make it one again";
+    let (_, there) = record::read(record, place).await?.context(gone)?;
+    ensure!(there.digest == image.sha256, "it is recorded as `sha256:{}`, and not as the change says", there.digest);
+    let (at, name, client) = (registries.writable(place)?, registries.production(place)?, registries.client()?);
+    let manifest = client.by_digest(at.repository(), &image.sha256.clone().into()).await?.context(gone)?;
+    take(client, (at.repository(), &manifest), (directory, &name, place.tag())).await
 }
 
 /// Ends a buildset: removes its overlay, then what is recorded of it. What of that is gone already is fine.
@@ -219,7 +252,17 @@ pub(crate) async fn releases(overlay: &Bucket) -> Result<Vec<Release>> {
 
 impl Decided {
     /// Whether an overlay is what was decided, to the byte: then there is nothing to do.
-    pub(crate) async fn is_in(&self, overlay: &Bucket, production: &Bucket) -> Result<bool> {
+    pub(crate) async fn is_in(
+        &self,
+        (overlay, directory): (&Bucket, &Path),
+        Buckets { production, registries, .. }: &Buckets,
+    ) -> Result<bool> {
+        for image in &self.chosen.images {
+            let name = registries.production(&image.place)?;
+            if !has(directory, (&name, image.place.tag()), &image.sha256.clone().into())? {
+                return Ok(false);
+            }
+        }
         if let Some((server, document)) = &self.document {
             let read = overlay.server_document(server).await.context("could not read the overlay")?;
             if read.as_ref().map(|(_, read)| read) != Some(document) {

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::registry::Serving;
 use crate::{
     buildset::{
-        choose::Artifact,
+        choose::{Artifact, PickedImage},
         machine::Machine,
         make::{Buckets, Decided, Wanted, end, existing, locate, make, new, releases, tell_left, url},
         production::Scope,
@@ -26,11 +26,12 @@ use crate::{
         running::{running, variables},
     },
     change::{
+        image::remove::Registries,
         record::{by, update},
         target::TargetBranch,
         update::tried,
     },
-    manifest::Manifest,
+    manifest::{Candidates, Manifest},
     options::{Options, wait_for},
     processes,
 };
@@ -121,20 +122,21 @@ impl Start {
         let rules = self.target.manifest(&options.directory()?)?;
         wait_for(async {
             let mut signals = Signals::listen()?;
-            let candidates = options.candidates_of(Some(&rules))?.open().await?;
+            let named = options.candidates_of(Some(&rules))?;
+            let candidates = named.open().await?;
             if let Some((overlay, running)) = running(&candidates, &self.change).await? {
                 note(format_args!("note: this runs in the buildset `{}`, which is used again", running.buildset));
                 return tell_existing(options, &overlay, &running).await.map(|()| ExitCode::SUCCESS);
             }
             let begun = tokio::select! {
-                begun = self.begin(options, &rules, candidates) => begun?,
+                begun = self.begin(options, (&rules, named), candidates) => begun?,
                 signal = signals.next() => return Ok(ExitCode::from(Ended::by(signal).status)),
             };
             let Begin { buildset, decided, buckets } = &begun;
             if let Some((overlay, there)) = existing(&buildset.directory).await?
                 && there.change == self.change
             {
-                if decided.is_in(&overlay, &buckets.production).await? {
+                if decided.is_in((&overlay, Path::new(&buildset.directory)), buckets).await? {
                     return tell_existing(options, &overlay, &there).await.map(|()| ExitCode::SUCCESS);
                 }
                 note(format_args!("note: the buildset `{}` has something else in it, and ends", there.buildset));
@@ -142,7 +144,8 @@ impl Start {
             }
             match begun.make(&mut signals).await? {
                 Ok(sums) => {
-                    let artifacts = decided.chosen.artifacts.iter().zip(&sums).map(described).collect();
+                    let images = decided.chosen.images.iter().map(described_image);
+                    let artifacts = decided.chosen.artifacts.iter().zip(&sums).map(described).chain(images).collect();
                     tell(options, buildset, &artifacts).map(|()| ExitCode::SUCCESS)
                 }
                 Err(ended) => Ok(ExitCode::from(ended.status)),
@@ -151,8 +154,14 @@ impl Start {
     }
 
     /// Decides all that is to be decided before anything is made.
-    async fn begin(&self, options: &Options, rules: &Manifest, candidates: Bucket) -> Result<Begin> {
-        let buckets = Buckets { production: options.production_of(Some(rules)).await?, candidates };
+    async fn begin(
+        &self,
+        options: &Options,
+        (rules, named): (&Manifest, Candidates),
+        candidates: Bucket,
+    ) -> Result<Begin> {
+        let registries = Registries::new(rules.images.clone(), Some(named));
+        let buckets = Buckets { production: options.production_of(Some(rules)).await?, candidates, registries };
         let decided = self.decide(rules, &buckets).await?;
         Ok(Begin { buildset: self.place(options, &buckets)?, decided, buckets })
     }
@@ -172,6 +181,9 @@ impl Start {
         }
         for artifact in &decided.chosen.artifacts {
             note(artifact);
+        }
+        for image in &decided.chosen.images {
+            note(image);
         }
         Ok(decided)
     }
@@ -209,13 +221,14 @@ impl Run {
         let rules = start.target.manifest(&options.directory()?)?;
         wait_for(async {
             let mut signals = Signals::listen()?;
-            let candidates = options.candidates_of(Some(&rules))?.open().await?;
+            let named = options.candidates_of(Some(&rules))?;
+            let candidates = named.open().await?;
             if let Some((_, running)) = running(&candidates, &start.change).await? {
                 let ended = run(command, &variables(&running), &options.directory, &mut signals).await?;
                 return Ok(ExitCode::from(ended.status));
             }
             let begun = tokio::select! {
-                begun = start.begin(options, &rules, candidates.clone()) => begun?,
+                begun = start.begin(options, (&rules, named), candidates.clone()) => begun?,
                 signal = signals.next() => return Ok(ExitCode::from(Ended::by(signal).status)),
             };
             let sums = match begun.make(&mut signals).await? {
@@ -347,6 +360,12 @@ fn described((artifact, sha256): (&Artifact, &Sha256)) -> Value {
         shown["patchset"] = json!(picked.patchset);
     }
     shown
+}
+
+/// The same of an image.
+fn described_image(PickedImage { place, patchset, sha256 }: &PickedImage) -> Value {
+    let image = format!("{}:{}", place.app(), place.tag());
+    json!({ "image": image, "sha256": sha256, "change": place.change(), "patchset": patchset })
 }
 
 async fn tell_existing(options: &Options, overlay: &Bucket, buildset: &Begun) -> Result<()> {

@@ -140,7 +140,7 @@ impl Candidate {
                 // Too long a tag is found out before anything is asked of a registry.
                 of_change.gated_place().temporary()?;
             }
-            let candidate = of_change.candidate(&built_in, built.as_ref()).await?;
+            let candidate = of_change.candidate(&built_in, built.as_ref(), None).await?;
             let Some((to, base)) = gated_in.as_ref().zip(base) else { return Ok(candidate.recorded) };
             let production = options.production_of(Some(&rules)).await?;
             let gate = Gate { production: &production, to, base };

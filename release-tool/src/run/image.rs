@@ -21,9 +21,16 @@ use registry::{
 
 use crate::{
     builder::Builder,
-    change::image::record::upload,
+    change::{
+        candidates::ensure_last,
+        image::{
+            name,
+            record::{self, upload},
+        },
+        record::read_known,
+    },
     checkout::not_committed,
-    run::{Shared, base, files, limits::Unfinished, running::Running},
+    run::{Shared, base, files, limits::Unfinished, running::Running, target::OfChange},
     upload::announce_image,
 };
 
@@ -64,6 +71,9 @@ struct Named {
 pub(super) async fn image(running: &mut Running, wanted: &pipeline::Image) -> Result<(), Unfinished> {
     let shared = running.shared.clone();
     let named = named(running, wanted)?;
+    if let Some(of_change) = &shared.of_change {
+        return candidate(running, wanted, &named, of_change).await;
+    }
     let client = shared.manifest.images.client()?;
     let of_commit = OfCommit { shared: &shared, client: &client, named: &named };
     let before = running.limits().within(async { Ok(of_commit.find().await?) }.boxed()).await?;
@@ -99,11 +109,61 @@ pub(super) async fn image(running: &mut Running, wanted: &pipeline::Image) -> Re
         Ok(())
     };
     running.limits().within(telling.boxed()).await?;
-    let (name, tag, digest) = (named.to.repository().to_string(), named.tag.to_string(), manifest.digest().clone());
-    note(format_args!("published {name}:{tag} as {digest}"));
+    let (name, tag) = (named.to.repository().to_string(), named.tag.to_string());
+    note(format_args!("published {name}:{tag} as {}", manifest.digest()));
     if let Some(topic) = shared.announce().filter(|_| !shared.is_dirty) {
         announce_image(topic, &name, &tag, &shared.source.repo).boxed().await;
     }
+    give(running, (name, tag), manifest.digest(), base)
+}
+
+/// A candidate of the change in the registry of candidates, which is recorded with it. Of its tags only the first counts: it is what
+/// the image is called once it is promoted.
+async fn candidate(
+    running: &mut Running,
+    wanted: &pipeline::Image,
+    named: &Named,
+    of_change: &OfChange,
+) -> Result<(), Unfinished> {
+    let (shared, client, by) = (running.shared.clone(), of_change.images.client()?, &of_change.by);
+    let image =
+        name::Named { app: named.name.parse().map_err(anyhow::Error::new)?, tag: named.tag.clone(), digest: None };
+    let (id, tree, commit, to) = (&of_change.id, &of_change.tree, shared.commit(), &named.to);
+    let looking = async {
+        let record = shared.bucket().await?;
+        let change = read_known(record, id).await?;
+        ensure_last(id, &change, commit)?;
+        Ok((record, change))
+    };
+    let (record, change) = running.limits().within(looking.boxed()).await?;
+    let of_it = record::OfChange { id, change: &change, commit, tree, named: &image, by, record, client: &client };
+    let known = if named.is_of_commit {
+        running.limits().within(async { Ok(of_it.known(to.repository(), None).await?) }.boxed()).await?
+    } else {
+        None
+    };
+    let made = if let Some(known) = known {
+        note(format_args!("`{}:{}` is a candidate already: it is taken", image.app, image.tag));
+        known
+    } else {
+        let Made { image, base } = make(running, wanted, &client).await?;
+        let base = base.map(|base| base.to_string());
+        let uploading = async { Ok(of_it.candidate(to, Some(&image), base).await?) };
+        running.limits().within(uploading.boxed()).await?
+    };
+    let place = made.recorded.image_place(id).map_err(anyhow::Error::msg)?;
+    let temporary = place.temporary().map_err(anyhow::Error::new)?;
+    let reference = (to.repository().to_string(), temporary.to_string());
+    give(running, reference, made.manifest.digest(), base_of(&made.manifest))
+}
+
+/// Gives what the image is called and is to the stages that follow, and has it recorded.
+fn give(
+    running: &mut Running,
+    (name, tag): (String, String),
+    digest: &Digest,
+    base: Option<Reference>,
+) -> Result<(), Unfinished> {
     for (value, given) in [("imageName", &name), ("imageTag", &tag), ("imageDigest", &digest.to_string())] {
         running.give(value, given);
     }
@@ -119,7 +179,10 @@ fn named(running: &Running, wanted: &pipeline::Image) -> Result<Named> {
     let name = image_name(&running.fill(&wanted.name));
     let named = check_image_name(&name, shared.place.project());
     named.map_err(|reason| anyhow::anyhow!("an image cannot be called `{}`: {reason}", console::cut(&name, 80)))?;
-    let to = shared.manifest.images.writable(&name)?;
+    let to = match &shared.of_change {
+        Some(of_change) => of_change.writable(&name)?,
+        None => shared.manifest.images.writable(&name)?,
+    };
     let suffix = if shared.is_dirty { DIRTY } else { "" };
     let tag = |text: String| Ok(format!("{text}{suffix}").parse::<Tag>()?);
     let own = running.fill(&wanted.tag);

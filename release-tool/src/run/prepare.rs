@@ -214,9 +214,6 @@ impl Files {
         // If it can't be called so, that was among the mistakes.
         let project = project.map_err(UsageError::new)?;
         let files = Self { project, checked, chosen, manifest, rules, of_change };
-        if files.of_change.is_some() {
-            target::ensure_no_images(&files.pipelines())?;
-        }
         Ok(files)
     }
 
@@ -240,7 +237,10 @@ fn check(
     let (policy, project) = (policy()?, named.ok());
     let refused = |action: &Action| {
         let of_it = match of_change {
-            Some(of_change) => of_change.trials.refused(action),
+            Some(of_change) => {
+                let unwritable = pipelines::refused_image(project, action, |name| of_change.writable(name));
+                [of_change.trials.refused(action), unwritable].concat()
+            }
             None => pipelines::unwritable(&manifest.images, project, action),
         };
         let uncommitted = if asked.is_dirty { pipelines::of_uncommitted(action) } else { Vec::new() };

@@ -5,13 +5,13 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use bucket::{Bucket, ChangeId, Commit};
-use console::{UsageError, warning};
+use console::warning;
 use fleet::policy::Pattern;
-use pipeline::{Action, Pipeline, Stage};
+use registry::Writable;
 
 use crate::{
     change::{record::by, target::said},
-    manifest::{Candidates, Manifest},
+    manifest::{Candidates, Images, Manifest},
     run::{ATTEMPTS, overlay::Trials, running::blocking},
     source::Source,
 };
@@ -32,6 +32,8 @@ pub(crate) struct OfChange {
     pub(super) by: String,
     /// Where candidates go, and the run is recorded; `None` if the target branch names no such bucket.
     pub(super) candidates: Option<Candidates>,
+    /// Where images go, and which may be written.
+    pub(super) images: Images,
     /// Where it may be tried.
     pub(super) trials: Trials,
 }
@@ -41,6 +43,12 @@ impl OfChange {
     pub(super) async fn bucket(&self) -> Result<Bucket> {
         let none = "no candidate bucket: the branch that the change is to be merged into has no `[candidates] bucket` in release.toml";
         self.candidates.as_ref().context(none)?.open_within(Some(ATTEMPTS)).await
+    }
+
+    /// Where the image of this name goes, if it may be written there.
+    pub(super) fn writable(&self, name: &str) -> Result<Writable> {
+        let candidates = self.candidates.as_ref();
+        self.images.candidate(candidates.and_then(|candidates| candidates.registry.as_deref()), name)
     }
 }
 
@@ -77,19 +85,9 @@ pub(crate) async fn rules(
         }
     };
     let candidates = manifest.as_ref().and_then(|manifest| manifest.candidates.clone());
+    let images = manifest.as_ref().map(|manifest| manifest.images.clone()).unwrap_or_default();
     let servers: Vec<Pattern> = manifest.as_ref().map(|manifest| manifest.pipeline.servers.clone()).unwrap_or_default();
     let allowed: &[&str] = if manifest.is_some() { &ALLOWED } else { &WITHOUT_RULES };
     let trials = Trials::find(&id, candidates.as_ref(), (servers, branch)).await;
-    Ok(Some(Rules { manifest, allowed, of_change: OfChange { id, tree, by: by()?, candidates, trials } }))
-}
-
-/// Refuses images in a run of a change, of which there are no candidates yet.
-pub(super) fn ensure_no_images(pipelines: &[&Pipeline]) -> Result<()> {
-    let is_image = |stage: &Stage| stage.actions.iter().any(|action| matches!(action, Action::Image(_)));
-    let Some(pipeline) = pipelines.iter().find(|pipeline| pipeline.stages.iter().any(is_image)) else { return Ok(()) };
-    let text = format!(
-        "`{}` publishes an image, and what is built from a change is no image yet: run other pipelines of the change by their names",
-        pipeline.name
-    );
-    Err(UsageError::new(text).into())
+    Ok(Some(Rules { manifest, allowed, of_change: OfChange { id, tree, by: by()?, candidates, images, trials } }))
 }

@@ -1,7 +1,7 @@
 //! The changes that are not merged yet: what was built from each, how it was tried, and what is ahead of it.
 
 use axum::{http::StatusCode, response::Response};
-use bucket::{Change, ChangeId, RecordedCandidate, Try, TryResult};
+use bucket::{ArtifactType, Change, ChangeId, RecordedCandidate, Try, TryResult};
 use console::{count, size};
 use maud::{Markup, html};
 
@@ -112,6 +112,8 @@ fn candidates(change: &Change) -> Markup {
             p {
                 (candidate.app) " " code { (candidate.release.commit().short()) } " "
                 span.facts { (size(candidate.size)) }
+                @if candidate.artifact == ArtifactType::Image { " " span.tag { "image" } }
+                @if let Some(image) = &candidate.image { " " code { (foreign(image, 200)) } }
                 @if candidate.gate { " " span.tag { "gated" } }
             }
         }
@@ -128,7 +130,7 @@ fn tries(view: &View, change: &Change) -> Markup {
     html! {
         @if change.tries.is_empty() { span.none { "not tried" } }
         @for tried in change.tries.iter().rev().take(TRIES) {
-            p { (result(tried)) " " (ago(tried.at, view.now)) " " span.facts { (count(tried.sha256.len(), "package")) } }
+            p { (result(tried)) " " (ago(tried.at, view.now)) " " span.facts { (count(tried.sha256.len(), "artifact")) } }
         }
         @if change.tries.len() > TRIES { p { "and " (change.tries.len() - TRIES) " before" } }
     }
@@ -207,7 +209,12 @@ mod tests {
             { "buildset": "s1", "sha256": ["00".repeat(32)], "result": "failed", "at": "2026-11-20T19:07:00Z" },
             { "buildset": "s2", "sha256": ["00".repeat(32)], "result": "passed", "at": "2026-11-20T19:08:00Z" },
         ]);
-        record(&candidates, "lib/11", json!({ "candidates": [earlier, built, gated], "tries": tried })).await;
+        let mut image = built.clone();
+        image["type"] = "image".into();
+        image["image"] = "ci.example/acme/lib:b2_<b>1234".into();
+        image["tag"] = "1234".into();
+        image["path"] = "builds/lib/11/b2/lib/1234.json".into();
+        record(&candidates, "lib/11", json!({ "candidates": [earlier, built, gated, image], "tries": tried })).await;
         record(&candidates, "lib/9", json!({ "state": ChangeState::Abandoned })).await;
         let needs = json!(["lib/11", "lib/9", "lib/7"]);
         record(&candidates, "web/12", json!({ "needs": needs, "branch": "<b>main", "by": "<i>x" })).await;
@@ -226,7 +233,8 @@ mod tests {
         };
         assert!(page.contains("5 open changes"), "{page}");
         let library = row("lib/11");
-        assert_eq!(library.matches("<p>lib ").count(), 2, "those of the last patchset: {library}");
+        assert_eq!(library.matches("<p>lib ").count(), 3, "those of the last patchset: {library}");
+        assert!(library.contains("<code>ci.example/acme/lib:b2_&lt;b&gt;1234</code>"), "{library}");
         assert_eq!(library.matches("gated").count(), 1, "{library}");
         assert!(library.find("passed").unwrap() < library.find("failed").unwrap(), "{library}");
         assert!(library.contains("nothing"), "{library}");

@@ -84,3 +84,81 @@ pub(crate) fn called(recorded: &RecordedCandidate) -> String {
     let tag = recorded.tag.as_ref().map(ToString::to_string).unwrap_or_default();
     format!("{}:{tag}", recorded.app)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn id() -> ChangeId {
+        "web/12".parse().unwrap()
+    }
+
+    fn change() -> Change {
+        serde_json::from_value(json!({
+            "schema": 1, "project": "web", "change": "12", "patchset": 2, "commit": "a".repeat(40), "tree": "e".repeat(40),
+            "branch": "main", "needs": [], "state": "merged", "updated": "2026-11-20T19:00:00Z", "by": "dev@x",
+        }))
+        .unwrap()
+    }
+
+    fn recorded() -> RecordedCandidate {
+        let release = format!("web/web:dev@ci:2026-11-20T19:05:02Z:{}.deb", "a".repeat(40));
+        serde_json::from_value(json!({
+            "type": "image", "app": "web", "release": release, "sha256": "07".repeat(32), "size": 3, "tag": "1234",
+            "path": "candidates/web/12/web/1234.json", "build": "k3v9", "patchset": 2, "gate": true,
+            "at": "2026-11-20T19:05:02Z",
+        }))
+        .unwrap()
+    }
+
+    fn candidate(more: &Value) -> (Generation, ImageCandidate) {
+        let mut written = json!({
+            "schema": 1, "app": "web", "change": "web/12", "patchset": 2, "commit": "a".repeat(40), "tree": "e".repeat(40),
+            "base": "b".repeat(40), "build": "k3v9", "name": "images.example/acme/web", "tag": "1234",
+            "digest": format!("sha256:{}", "07".repeat(32)), "media_type": "x", "time": "2026-11-20T19:05:02Z", "who": "dev@x",
+        });
+        written.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        (Generation(7), serde_json::from_value(written).unwrap())
+    }
+
+    fn image(change: &str, digit: &str) -> Image {
+        serde_json::from_value(json!({
+            "schema": 1, "app": "web", "commit": "c".repeat(40), "name": "images.example/acme/web", "tag": "c".repeat(40),
+            "digest": format!("sha256:{}", digit.repeat(32)), "media_type": "x", "time": "2026-11-20T19:05:02Z", "who": "dev@x",
+            "promoted": { "change": change, "patchset": 2, "tag": "1234" },
+        }))
+        .unwrap()
+    }
+
+    fn judged(candidate: Option<(Generation, ImageCandidate)>, image: Option<&Image>) -> Result<Left, String> {
+        let line = || Err(anyhow::anyhow!("git is asked"));
+        left((&id(), &change()), &recorded(), (candidate, image), line).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_recorded_beside_the_candidates_decides_and_then_git() {
+        for (more, expected) in [
+            (json!({}), "git is asked"),
+            (json!({ "digest": format!("sha256:{}", "08".repeat(32)) }), "and not `sha256:0707"),
+            (json!({ "patchset": 1 }), "was built of patchset 1, and `web/12` was merged at patchset 2"),
+            (json!({ "base": null }), "it is not known what it was built on"),
+        ] {
+            let refused = judged(Some(candidate(&more)), None).unwrap_err();
+            assert!(refused.contains(expected), "{refused}");
+        }
+    }
+
+    #[test]
+    fn what_was_promoted_before_is_known_by_the_record_of_its_image() {
+        let (commit, of_it) = ("c".repeat(40).parse::<Commit>().unwrap(), image("web/12", "07"));
+        assert_eq!(judged(None, Some(&of_it)), Ok(Left::Nothing { landed: commit.clone() }));
+        let left = judged(Some(candidate(&json!({}))), Some(&of_it)).unwrap();
+        assert!(matches!(&left, Left::Tag { generation: Generation(7), .. }) && *left.landed() == commit, "{left:?}");
+        for other in [None, Some(&image("web/13", "07")), Some(&image("web/12", "08"))] {
+            assert!(judged(None, other).unwrap_err().contains("`web:1234` is gone, and no image was promoted from it"));
+            assert_eq!(judged(Some(candidate(&json!({}))), other), Err("git is asked".to_owned()));
+        }
+    }
+}

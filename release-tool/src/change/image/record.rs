@@ -47,7 +47,12 @@ pub(crate) struct Candidate {
 impl OfChange<'_> {
     /// The candidate that the image is, or that it was made before: of what is `built` here, else of what the registry of candidates
     /// has, by the tag that is named, or by what was recorded of it.
-    pub(crate) async fn candidate(&self, to: &Writable, built: Option<&Image>) -> Result<Candidate> {
+    pub(crate) async fn candidate(
+        &self,
+        to: &Writable,
+        built: Option<&Image>,
+        base_image: Option<String>,
+    ) -> Result<Candidate> {
         let (repository, tag) = (to.repository(), &self.named.tag);
         let found = match (built.and_then(|image| image.manifests.last()), &self.named.digest) {
             (Some(manifest), _) => Some(manifest.clone()),
@@ -75,11 +80,11 @@ impl OfChange<'_> {
         if let Some(image) = built {
             upload(self.client, to, image).await?;
         }
-        self.make(to, manifest, None).await
+        self.make(to, manifest, base_image).await
     }
 
     /// What was made of this image of the last patchset before: of what was `found`, or what was recorded last.
-    async fn known(&self, repository: &Repository, found: Option<&Manifest>) -> Result<Option<Candidate>> {
+    pub(crate) async fn known(&self, repository: &Repository, found: Option<&Manifest>) -> Result<Option<Candidate>> {
         let is_it = |known: &&RecordedCandidate| {
             known.artifact == ArtifactType::Image
                 && (&known.app, known.tag.as_ref()) == (&self.named.app, Some(&self.named.tag))
@@ -99,12 +104,7 @@ impl OfChange<'_> {
     }
 
     /// Makes a candidate of what lies in the repository under its digest: records it, gives it its tag, and tells the change.
-    pub(crate) async fn make(
-        &self,
-        to: &Writable,
-        manifest: Manifest,
-        base_image: Option<String>,
-    ) -> Result<Candidate> {
+    async fn make(&self, to: &Writable, manifest: Manifest, base_image: Option<String>) -> Result<Candidate> {
         let (app, tag) = (self.named.app.clone(), self.named.tag.clone());
         let place = ImagePlace::Built { change: self.id.clone(), build: BuildId::random(), app, tag };
         let temporary = place.temporary()?;

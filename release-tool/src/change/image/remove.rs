@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result};
 use bucket::{Bucket, Generation, ImagePlace};
-use registry::{Client, Digest, Tag, Writable};
+use registry::{Client, Digest, Repository, Tag, Writable};
 
 use crate::manifest::{Candidates, Images};
 
@@ -32,6 +32,11 @@ impl Registries {
         }
         let made = self.images.client()?;
         Ok(self.client.get_or_init(|| made))
+    }
+
+    /// The repository that an image has in production.
+    pub(crate) fn production(&self, place: &ImagePlace) -> Result<Repository> {
+        Ok(self.images.writable(place.app().as_str())?.repository().clone())
     }
 
     /// The repository of an image of a change: by where it is recorded and what release.toml says, whatever the record says.

@@ -1,0 +1,84 @@
+//! Images of changes on their way into an overlay, whose registry serves them under the names that production has for them.
+
+use std::{
+    collections::HashSet,
+    io::Write as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use registry::{Client, Descriptor, Digest, Manifest, Repository, Tag};
+use tempfile::NamedTempFile;
+
+use super::layout::Layout;
+
+/// Most manifests of one image.
+const MAX_MANIFESTS: usize = 1000;
+
+/// Where the images of an overlay are.
+fn images(overlay: &Path) -> PathBuf {
+    overlay.join("registry").join("images")
+}
+
+/// Puts an image of a repository into an overlay, with all that it needs.
+pub(crate) async fn take(
+    client: &Client,
+    (from, manifest): (&Repository, &Manifest),
+    (overlay, name, tag): (&Path, &Repository, &Tag),
+) -> Result<()> {
+    let directory = images(overlay);
+    let layout = Layout::open(&directory)?;
+    // What is listed after what lists it.
+    let mut needed = vec![manifest.clone()];
+    let mut seen = HashSet::from([manifest.digest().clone()]);
+    let mut next = 0;
+    while let Some(parent) = needed.get(next) {
+        let children: Vec<Descriptor> = parent.children().to_vec();
+        for child in children {
+            if !seen.insert(child.digest.clone()) {
+                continue;
+            }
+            ensure!(
+                seen.len() <= MAX_MANIFESTS,
+                "`{from}@{}` lists more than {MAX_MANIFESTS} others",
+                manifest.digest()
+            );
+            let listed = client.by_digest(from, &child.digest).await?;
+            needed.push(listed.with_context(|| format!("`{from}@{}` is missing, which an index lists", child.digest))?);
+        }
+        next += 1;
+    }
+    for manifest in needed.iter().rev() {
+        for blob in manifest.blobs() {
+            if layout.blob(&blob.digest)?.is_none_or(|(_, size)| size != blob.size) {
+                let file = fetched(client, from, blob, &directory).await?;
+                layout.keep(file, &blob.digest)?;
+            }
+        }
+    }
+    for listed in needed.iter().skip(1).rev() {
+        layout.put(&name.to_string(), None, listed)?;
+    }
+    layout.put(&name.to_string(), Some(tag), manifest)
+}
+
+/// Whether an overlay has an image under a name.
+pub(crate) fn has(overlay: &Path, (name, tag): (&Repository, &Tag), digest: &Digest) -> Result<bool> {
+    let directory = images(overlay);
+    if !directory.is_dir() {
+        return Ok(false);
+    }
+    let found = Layout::open(&directory)?.by_tag(&name.to_string(), tag)?;
+    Ok(found.is_some_and(|found| found.digest() == digest))
+}
+
+/// A blob in a file, with the digest that it should have.
+async fn fetched(client: &Client, from: &Repository, blob: &Descriptor, directory: &Path) -> Result<NamedTempFile> {
+    let failed = || format!("could not write the blob `{}`", blob.digest);
+    let mut file = NamedTempFile::new_in(directory).with_context(failed)?;
+    let mut opened = client.blob(from, blob).await?;
+    while let Some(chunk) = opened.chunk().await? {
+        file.write_all(&chunk).with_context(failed)?;
+    }
+    Ok(file)
+}
