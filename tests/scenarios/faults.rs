@@ -147,3 +147,26 @@ fn an_app_on_a_read_only_file_system_does_not_keep_the_others_out() -> Result<()
     server.sh("mount -o remount,bind,rw /usr/lib/web && pulld pull")?;
     scenario.wait_until_converged(&server, &web)
 }
+
+#[test]
+fn what_a_rollback_left_broken_is_repaired_by_itself_though_the_release_is_quarantined() -> Result<()> {
+    let scenario = Scenario::new()?;
+    let server = scenario.server("web-1")?;
+    let web = scenario.service("web", PORT)?;
+    let one = web.release(scenario.target(), &Version::new("1"))?;
+    scenario.install(&one, &server)?;
+    server.sh("mount --bind /usr /usr")?;
+    let fails = "mount -o remount,bind,ro /usr\nexit 1\n";
+    let two = web.release(scenario.target(), &Version::new("2").postinst(fails))?;
+    scenario.deploy(&two, &server)?;
+    let app = scenario.wait_for_app(&server, &two, AppState::Degraded)?;
+    let reason = app.reason.context("the report says why")?;
+    assert!(reason.contains("rollback failed") && reason.contains("read-only file system"), "{reason}");
+    assert_ne!(server.sh("dpkg-query -W -f '${db:Status-Abbrev}' web")?, "ii ");
+
+    server.sh("mount -o remount,bind,rw /usr")?;
+    let app = scenario.wait_for_app(&server, &two, AppState::Quarantined)?;
+    assert_eq!(app.installed.as_ref(), Some(&one));
+    assert_eq!(server.sh("dpkg-query -W -f '${db:Status-Abbrev}' web; dpkg --audit")?, "ii ");
+    says(&server, PORT, "web 1")
+}

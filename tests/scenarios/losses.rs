@@ -67,6 +67,30 @@ fn an_unmounted_bucket_and_a_wrong_configuration_are_survived_and_said() -> Resu
     Ok(())
 }
 
+#[test]
+fn a_wrong_configuration_keeps_no_push_out_and_a_document_that_is_gone_is_said_after_a_restart_too() -> Result<()> {
+    let scenario = Scenario::new()?;
+    let server = scenario.server("web-1")?;
+    let web = scenario.service("web", PORT)?;
+    let one = web.release(scenario.target(), &Version::new("1"))?;
+    scenario.install(&one, &server)?;
+    server.write("/etc/pulld/pulld.d/90-wrong.toml", "poll = 5\n")?;
+    server.sh("systemctl restart pulld")?;
+    let two = web.release(scenario.target(), &Version::new("2"))?;
+    scenario.install(&two, &server)?;
+    says(&server, PORT, "web 2")?;
+    told(&server, &["invalid configuration, keeping the last valid settings", "`poll` is `5`"])?;
+    server.sh("rm /etc/pulld/pulld.d/90-wrong.toml")?;
+
+    fs::remove_file(scenario.object("server/web-1.json"))?;
+    for _ in 0..2 {
+        told(&server, &["the server document is gone", "push to this server to write a new document"])?;
+        server.sh("systemctl restart pulld")?;
+    }
+    told(&server, &["the server document is gone"])?;
+    says(&server, PORT, "web 2")
+}
+
 /// Takes all out of the bucket's directory, or puts it back: as a share looks that is not mounted, and is again.
 fn move_all(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;

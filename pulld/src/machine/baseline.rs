@@ -21,15 +21,20 @@ struct Baseline {
 }
 
 /// The listing that the changes of `of` are compared with: the one in the file, or else `now`, which the file has from now
-/// on. Without a name there is nothing to keep it for.
-pub(super) fn begin(file: &Path, of: Option<&str>, now: AllPackages) -> Result<AllPackages> {
-    let Some(of) = of else { return Ok(now) };
-    if let Some(earlier) = load(file, of)? {
-        return Ok(earlier);
+/// on. Without a name there is nothing to keep it for. That it can't be kept, as on a full disk, is no reason to keep a
+/// release from being restored: only an interruption makes it needed.
+pub(super) fn begin(file: &Path, of: Option<&str>, now: AllPackages) -> AllPackages {
+    let Some(of) = of else { return now };
+    if let Ok(Some(earlier)) = load(file, of) {
+        return earlier;
     }
     let baseline = Baseline { of: of.to_owned(), packages: now };
-    persist::write(file, &serde_json::to_vec(&baseline)?)?;
-    Ok(baseline.packages)
+    let written =
+        serde_json::to_vec(&baseline).map_err(anyhow::Error::from).and_then(|content| persist::write(file, &content));
+    if let Err(error) = written {
+        tracing::warn!("{error:#}");
+    }
+    baseline.packages
 }
 
 /// The listing in the file, if it is a valid one of `of`: another transaction's is none.
@@ -53,13 +58,15 @@ mod tests {
             [("web".to_owned(), (version.to_owned(), state))].into()
         };
         assert_eq!(load(&file, "a").unwrap(), None);
-        assert_eq!(begin(&file, None, listing("0")).unwrap(), listing("0"));
+        assert_eq!(begin(&file, None, listing("0")), listing("0"));
         assert!(!file.exists());
-        assert_eq!(begin(&file, Some("a"), listing("1")).unwrap(), listing("1"));
-        assert_eq!(begin(&file, Some("a"), listing("2")).unwrap(), listing("1"));
-        assert_eq!(begin(&file, Some("b"), listing("3")).unwrap(), listing("3"), "another transaction's is none");
+        assert_eq!(begin(&file, Some("a"), listing("1")), listing("1"));
+        assert_eq!(begin(&file, Some("a"), listing("2")), listing("1"));
+        assert_eq!(begin(&file, Some("b"), listing("3")), listing("3"), "another transaction's is none");
         assert_eq!(load(&file, "b").unwrap(), Some(listing("3")));
         std::fs::write(&file, "torn").unwrap();
-        assert_eq!(begin(&file, Some("b"), listing("4")).unwrap(), listing("4"));
+        assert_eq!(begin(&file, Some("b"), listing("4")), listing("4"));
+        let nowhere = file.join("below/a/file");
+        assert_eq!(begin(&nowhere, Some("b"), listing("5")), listing("5"));
     }
 }
