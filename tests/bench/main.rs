@@ -11,6 +11,7 @@
 //! - the promotion of a large package, beside a copy of it by the storage alone
 //! - the line of a long branch: as a whole, and what is new
 //! - pipelines: checking a file, stages by themselves, with a copy of the commit and side by side, and memory
+//! - images: publishing a large one, moving its tag, a round over many channels
 //! - tries of changes: making an overlay, looking at what is ahead, sweeping away what is left
 //!
 //! With names, only that part: see [`USAGE`].
@@ -23,6 +24,7 @@ mod build;
 mod channels;
 mod deploy;
 mod idle;
+mod images;
 mod journal;
 mod line;
 mod measure;
@@ -43,7 +45,7 @@ use harness::{Programs, TempDir, clean_up_when_interrupted};
 /// How it is told to do less than everything.
 const USAGE: &str = "\
 usage: bench [idle | deploy | wake | web | rollout | channels | message | promotion | line | tries |
-              pipelines | build [mixed | small | random | large]]
+              pipelines | images | build [mixed | small | random | large]]
 
 Without a name, everything is measured, which takes some ten minutes. `build` packs
   mixed    programs and texts as Debian has them, 320 MB
@@ -53,7 +55,7 @@ Without a name, everything is measured, which takes some ten minutes. `build` pa
 `make bench` builds what is measured, and gets what it is compared with.";
 
 /// The parts, in the order in which they are done.
-const PARTS: [&str; 12] = [
+const PARTS: [&str; 13] = [
     "idle",
     "deploy",
     "wake",
@@ -65,6 +67,7 @@ const PARTS: [&str; 12] = [
     "line",
     "tries",
     "pipelines",
+    "images",
     "build",
 ];
 
@@ -106,6 +109,7 @@ fn run() -> Result<()> {
             "line" => line::bench()?,
             "tries" => tries::bench(&programs.release())?,
             "pipelines" => pipelines::bench(&programs.release())?,
+            "images" => images::bench(&programs.release(), &programs.push())?,
             _ => build::bench(&programs.release(), TempDir::new()?.path(), tree)?,
         }
     }
