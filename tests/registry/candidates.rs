@@ -347,14 +347,63 @@ async fn a_tag_that_promotions_share_ends_at_what_landed_last() -> Result<()> {
         landed.push((id.clone(), changes.merge(&id)?, manifest));
         fs::remove_dir_all(changes.path("ci-web-latest"))?;
     }
-    for (id, ..) in landed.iter().rev() {
-        changes.promote(id)?;
-    }
+    changes.promote(&landed[1].0)?;
+    // A checkout that doesn't know yet what landed after it moves the tag nowhere.
+    changes.git(&["reset", "--quiet", "--hard", &landed[0].1])?;
+    let refused = changes.refused(&["promote", "--change", &change(&landed[0].0)], 1)?;
+    assert!(refused.contains("fetch it and run the command again"), "{refused}");
+    assert_eq!(changes.named("latest").await?.as_ref(), Some(&landed[1].2));
+    changes.git(&["reset", "--quiet", "--hard", &landed[1].1])?;
+    changes.promote(&landed[0].0)?;
     assert_eq!(changes.named("latest").await?.as_ref(), Some(&landed[1].2));
     for (id, commit, manifest) in &landed {
         assert_eq!(changes.named(commit).await?.as_ref(), Some(manifest));
         assert_eq!(changes.named(&format!("change_{id}_latest")).await?, None);
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_promotion_takes_no_tag_that_another_image_has() -> Result<()> {
+    let world = World::new(Debian::Thirteen)?;
+    let changes = Changes::new(&world)?;
+    let there = world.push("acme/web", "prod", "what runs")?;
+    let id = changes.open()?;
+    world.push("ci/web", "prod", "of a change")?;
+    changes.candidate(&id, "web:prod", &["--gate"])?;
+    let commit = changes.merge(&id)?;
+    let (refused, requests) = world.asked(async { changes.refused(&["promote", "--change", &change(&id)], 1) }).await?;
+    let refused = refused?;
+    assert!(refused.contains("/web:prod` is another image already, which was not promoted with that tag"), "{refused}");
+    assert!(requests.iter().all(|request| matches!(&*request.method, "GET" | "HEAD")), "{requests:?}");
+    assert_eq!(changes.named("prod").await?.as_ref(), Some(&there));
+    assert_eq!(changes.named(&commit).await?, None);
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_project_sweeps_no_image_in_the_registry_of_another() -> Result<()> {
+    let world = World::new(Debian::Twelve)?;
+    let changes = Changes::new(&world)?;
+    world.push("ci/web", "1", "first")?;
+    let id = changes.open()?;
+    changes.candidate(&id, "web:1", &["--gate"])?;
+    changes.done(&["change", "abandoned", &change(&id)])?;
+    for (bucket, directory) in [("production", "candidates"), ("candidates", "builds")] {
+        age(&changes.path(bucket).join(directory), SystemTime::now() - Duration::from_hours(48))?;
+    }
+    let path = changes.repo.directory().join("release.toml");
+    let own = fs::read_to_string(&path)?;
+    fs::write(
+        &path,
+        own.replace("/acme\"", "/other\"").replace("/ci\"", "/elsewhere\"").replace("(ci|acme)", "(elsewhere|other)"),
+    )?;
+    let (swept, requests) = world.asked(async { changes.done(&["sweep"]) }).await?;
+    assert_eq!(swept?.0["deleted"].as_array().map(Vec::len), Some(0));
+    assert_eq!(requests, []);
+    fs::write(&path, own)?;
+    assert_eq!(changes.done(&["sweep"])?.0["deleted"].as_array().map(Vec::len), Some(2));
+    assert_eq!(changes.named(&format!("change_{id}_1")).await?, None);
     Ok(())
 }
 
@@ -407,6 +456,8 @@ async fn what_cannot_be_a_candidate_is_refused_before_the_first_request() -> Res
         (&both.0, &both.1, "quay.example/acme/web:1", 2, "it is not right below"),
         (&both.0, &both.1, "Web:1", 1, "lower-case letters"),
         (&both.0, &both.1, &long, 2, "its tag has no room"),
+        (&both.0, &both.1, "web:change_13_1", 1, "begins with `change_`, as those of changes that are not promoted do"),
+        (&both.0, &both.1, "web:0123456789012345678901234567890123456789", 1, "is a commit, and not the one"),
     ] {
         let changes = Changes::with(&world, candidates, images)?;
         let id = changes.open()?;

@@ -53,7 +53,7 @@ async fn a_password_opens_a_registry_and_a_wrong_one_changes_nothing() -> Result
             wrong.by_tag(&repository, &tag("one")).await.unwrap_err(),
             wrong.tags(&repository).await.unwrap_err(),
             wrong.writer(&writable).tag(&tag("three"), &pushed).await.unwrap_err(),
-            wrong.writer(&writable).remove_tag(&tag("one"), &[]).await.unwrap_err(),
+            wrong.writer(&writable).remove_tag(&tag("one"), pushed.digest(), &[]).await.unwrap_err(),
         ];
         for refused in refusals {
             let said = format!("{refused} {refused:?} {wrong:?}");

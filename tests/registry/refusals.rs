@@ -68,7 +68,7 @@ async fn a_login_portal_says_nothing_about_what_there_is() -> Result<()> {
             client.ping(repository.host()).await.unwrap_err(),
             client.writer(&writable).put_blob(&blob, BlobSource::Bytes(&Bytes::from_static(b"x"))).await.unwrap_err(),
             client.writer(&writable).tag(&tag("one"), &manifest(b"x")).await.unwrap_err(),
-            client.writer(&writable).remove_tag(&tag("one"), &[]).await.unwrap_err(),
+            client.writer(&writable).remove_tag(&tag("one"), manifest(b"x").digest(), &[]).await.unwrap_err(),
         ];
         for error in errors {
             assert!(matches!(error, Error::Unavailable { .. }), "{error}");

@@ -19,7 +19,7 @@ async fn remove(world: &World, manifest: &Manifest) -> Result<Vec<String>> {
     let kept = [(tag("final"), manifest.digest().clone())];
     let gone = tag("change_12_a");
     let writer = world.client.writer(&writable);
-    let (removed, requests) = world.asked(writer.remove_tag(&gone, &kept)).await?;
+    let (removed, requests) = world.asked(writer.remove_tag(&gone, manifest.digest(), &kept)).await?;
     removed?;
     let deleted = requests.into_iter().filter(|request| request.method == "DELETE");
     Ok(deleted.map(|request| request.path).collect())
@@ -95,6 +95,22 @@ async fn whoever_was_killed_before_the_deletion_removes_it_the_next_time() -> Re
 }
 
 #[tokio::test]
+async fn a_tag_that_somebody_else_gave_another_image_stays() -> Result<()> {
+    for world in worlds()? {
+        let (manifest, other) = (world.push("acme/web", "one", "first")?, world.push("acme/web", "two", "second")?);
+        let (repository, gone) = (world.repository("acme/web"), tag("change_12_a"));
+        let writable = writable(&repository);
+        let writer = world.client.writer(&writable);
+        writer.tag(&gone, &other).await?;
+        let (left, requests) = world.asked(writer.remove_tag(&gone, manifest.digest(), &[])).await?;
+        left?;
+        assert!(requests.iter().all(|request| request.method == "GET"), "{requests:?}");
+        assert_eq!(world.client.digest(&repository, &gone).await?.as_ref(), Some(other.digest()));
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn nothing_is_removed_while_the_other_tag_is_not_what_it_should_be() -> Result<()> {
     for world in worlds()? {
         let manifest = world.push("acme/web", "one", "first")?;
@@ -104,7 +120,7 @@ async fn nothing_is_removed_while_the_other_tag_is_not_what_it_should_be() -> Re
         let writable = writable(&repository);
         let (gone, kept) = (tag("change_12_a"), [(tag("final"), other.digest().clone())]);
         let writer = world.client.writer(&writable);
-        let (refused, requests) = world.asked(writer.remove_tag(&gone, &kept)).await?;
+        let (refused, requests) = world.asked(writer.remove_tag(&gone, manifest.digest(), &kept)).await?;
         let refused = refused.unwrap_err();
         assert!(matches!(&refused, Error::Changed { what, .. } if *what == format!("{repository}:final")), "{refused}");
         assert!(requests.iter().all(|request| request.method == "GET"), "{requests:?}");

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use bucket::{Announcement, AppName, Channel, ChannelState, OnOlderBase, Timestamp};
 use fleet::channel::observe::tagged;
+use registry::Manifest;
 
 use super::{
     images::Images,
@@ -21,21 +22,26 @@ impl Watcher {
             let Ok(Done { stands: Some(base), on_older, warnings, .. }) = &mut outcome.result else { continue };
             let found = standing_on(base, &all);
             if found.iter().all(|found| found.base.ends_with(&base.digest.to_string())) {
+                *on_older = Some(Vec::new());
                 continue;
             }
             match self.parts(base).await {
-                Ok(parts) => *on_older = older(found, &parts),
+                Ok(parts) => *on_older = Some(older(found, &parts)),
                 Err(error) => warnings.push(format!("could not see what is built on an older one: {error:#}")),
             }
         }
     }
 
-    /// Everything that one would be built on who names the image of now: itself, and what it lists.
+    /// Everything that one would be built on who names the image of now, or a newer one: itself, and what it lists.
     async fn parts(&self, base: &Stands) -> Result<BTreeSet<String>> {
-        let manifest = self.registry.by_digest(&base.name, &base.digest).await?;
-        let manifest = manifest.with_context(|| format!("`{}@{}` is gone", base.name, base.digest))?;
-        let listed = manifest.children().iter().map(|child| child.digest.to_string());
-        Ok(listed.chain([base.digest.to_string()]).collect())
+        let mut parts = BTreeSet::new();
+        for digest in [&base.digest].into_iter().chain(&base.newer) {
+            let manifest = self.registry.by_digest(&base.name, digest).await?;
+            // A newer one may be gone by now.
+            let listed = manifest.iter().flat_map(Manifest::children).map(|child| child.digest.to_string());
+            parts.extend(listed.chain([digest.to_string()]));
+        }
+        Ok(parts)
     }
 
     /// The channel with that its tag is its image now. The first time that is announced, if a topic is named for that: builders of
@@ -49,7 +55,8 @@ impl Watcher {
     ) -> Channel {
         let noted = tagged(channel, now);
         if let Some(topic) = self.announce.as_ref().filter(|_| noted != *channel)
-            && let Some(commit) = images.pointed_to()
+            && let Some(commit) =
+                channel.release.as_ref().and_then(|release| images.recorded(release)).map(|image| &image.commit)
         {
             let (image, repo) = (images.image.name.to_string(), images.rules().repo.to_string());
             let published = topic.publish(&[Announcement::of_build(&image, commit.as_str(), &repo)]).await;

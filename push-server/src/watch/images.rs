@@ -28,6 +28,9 @@ use super::{
 /// Images that a round records at most; those of older commits come in the rounds after it.
 const MAX_RECORDED: usize = 100;
 
+/// Newer images than a channel points to, on which others may be built, that are looked at.
+const MAX_NEWER: usize = 20;
+
 /// What is known of a channel's images in a round.
 #[derive(Debug)]
 pub(super) struct Images<'a> {
@@ -59,18 +62,20 @@ impl Images<'_> {
         self.recorded.get(release)
     }
 
-    /// The commit of the image that its tag was when the round began.
-    pub(super) fn pointed_to(&self) -> Option<&Commit> {
-        let tagged = self.tagged.as_ref()?.sha256();
-        self.recorded.values().find(|image| image.digest == *tagged).map(|image| &image.commit)
-    }
-
     /// What is known of the image that the channel points to, for those that are built on it.
     pub(super) fn stands(&self, channel: &Channel) -> Option<Stands> {
-        let digest = Digest::from(self.recorded(channel.release.as_ref()?)?.digest.clone());
+        let now = self.recorded(channel.release.as_ref()?)?;
+        let digest = Digest::from(now.digest.clone());
+        let newer = self.recorded.values().filter(|image| image.time > now.time).take(MAX_NEWER);
+        let newer = newer.map(|image| image.digest.clone().into()).collect();
         let last = self.recorded.values().max_by_key(|image| image.time)?;
         let base = last.base.as_ref().and_then(|base| base.parse().ok());
-        Some(Stands { name: self.image.name.clone(), digest, last: LastBuilt { commit: last.commit.clone(), base } })
+        Some(Stands {
+            name: self.image.name.clone(),
+            digest,
+            newer,
+            last: LastBuilt { commit: last.commit.clone(), base },
+        })
     }
 
     /// Whether the tag is the image of the channel's release.

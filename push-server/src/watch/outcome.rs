@@ -60,8 +60,8 @@ pub struct Done {
     pub configured: Option<Commit>,
     /// What is known of its image, of a channel of images.
     pub(super) stands: Option<Stands>,
-    /// Apps whose last image is built on an older one than that.
-    pub on_older: Vec<OnOlderBase>,
+    /// Apps whose last image is built on an older one than that; `None` if that could not be seen.
+    pub on_older: Option<Vec<OnOlderBase>>,
     /// The lines of its configuration that were left alone, each as a sentence.
     pub kept: Vec<String>,
     /// Its rollouts that were carried on, decided about or begun, or that keep its release; the last one may go on.
@@ -79,6 +79,8 @@ pub struct Stands {
     pub(super) name: Repository,
     /// What the channel points to.
     pub(super) digest: Digest,
+    /// Images of it that are recorded and newer, some of them: another channel may point there.
+    pub(super) newer: Vec<Digest>,
     /// The last image that is recorded of the app.
     pub(super) last: LastBuilt,
 }

@@ -129,7 +129,7 @@ fn state(outcome: &Outcome, before: Option<&ChannelState>, now: bucket::Timestam
         followers: followers.len(),
         off: off.take(ChannelState::MAX_OFF).collect(),
         later: later.clone(),
-        on_older: on_older.clone(),
+        on_older: on_older.clone().unwrap_or_else(|| before.on_older.clone()),
         ..before
     }
 }

@@ -133,7 +133,9 @@ impl Watcher {
             fetches.tidy_up().await;
         }
         outcomes.sort_by_key(|outcome| channels.iter().position(|rules| outcome.is_of(rules)));
-        self.compare_bases(&mut outcomes).await;
+        if !*stop.borrow() {
+            self.compare_bases(&mut outcomes).await;
+        }
         Ok(Round { outcomes, calls_for_round })
     }
 

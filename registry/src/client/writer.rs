@@ -61,17 +61,21 @@ impl<'a> Writer<'a> {
         self.ensure(tag, Some(manifest.digest())).await
     }
 
-    /// Removes a tag, and no other: those in `kept` have the digests given, before and after.
+    /// Removes a tag that names this manifest, and no other: those in `kept` have the digests given, before and after. One that
+    /// somebody else gave another image stays.
     ///
     /// Where a registry does not delete by tag, the tag first gets a manifest that differs in one annotation, and that is deleted by
     /// its digest, which no other tag has. Whoever is killed in between does it again.
     ///
     /// # Errors
     /// Nothing is removed when a tag in `kept` has another digest, which is [`Error::Changed`].
-    pub async fn remove_tag(&self, tag: &Tag, kept: &[(Tag, Digest)]) -> Result<(), Error> {
+    pub async fn remove_tag(&self, tag: &Tag, of: &Digest, kept: &[(Tag, Digest)]) -> Result<(), Error> {
         self.ensure_kept(kept).await?;
         let repository = self.repository();
         let Some(current) = self.client.by_tag(repository, tag).await? else { return Ok(()) };
+        if current.digest() != of && !current.annotations().contains_key(REMOVED) {
+            return self.ensure_kept(kept).await;
+        }
         let what = || format!("{repository}:{tag}");
         match self.delete(tag.as_str()).await {
             Err(failure) if failure.is_unsupported() => self.remove_by_digest(tag, &current, kept).await?,

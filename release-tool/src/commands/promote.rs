@@ -20,7 +20,8 @@ use crate::{
     },
     git::Git,
     options::{Options, wait_for},
-    upload::announce,
+    source::{Source, without_credentials},
+    upload::{announce, announce_image},
 };
 
 const EXAMPLES: &str = "\
@@ -130,6 +131,13 @@ impl Promote {
             let apps = copied.map(|promotion| promotion.recorded.app.clone()).collect();
             if let Some(topic) = options.announce(manifest.as_ref()) {
                 announce(topic, apps).await;
+                let repo = match &self.repo {
+                    Some(url) => without_credentials(url),
+                    None => Source::of(&options.directory()?)?.repo,
+                };
+                for (image, commit) in images.iter().filter_map(Promoting::announced) {
+                    announce_image(topic, &image, commit.as_str(), &repo).await;
+                }
             }
             self.print(options, (&promotions, &images), &landed)
         })

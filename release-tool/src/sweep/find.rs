@@ -21,7 +21,7 @@ use crate::{
         candidates::promotable,
         image::{
             judge::is_promoted,
-            remove::{Registries, remove},
+            remove::{Registries, lies_in, remove},
         },
         record::read,
     },
@@ -209,7 +209,31 @@ pub(crate) async fn find(places: &Places, here: &Machine, older_than: SignedDura
         }
     }
     judge(places, depends, older_than, &mut findings).await;
+    let swept = stream::iter(std::mem::take(&mut findings.swept)).map(async |swept| {
+        let is_ours = lies_elsewhere(places, &swept.what).await.map(|elsewhere| !elsewhere);
+        (swept, is_ours)
+    });
+    let mut swept = std::pin::pin!(swept.buffered(AT_ONCE));
+    while let Some((swept, is_ours)) = swept.next().await {
+        match is_ours {
+            Ok(true) => findings.swept.push(swept),
+            Ok(false) => {}
+            Err(error) => findings.failed.push(error),
+        }
+    }
     findings
+}
+
+/// Whether something is an image in another repository than the release.toml here names: whoever sweeps where that is named removes
+/// it.
+async fn lies_elsewhere(places: &Places, what: &What) -> Result<bool> {
+    let (What::Image(_, place, _), Some(bucket)) = (what, what.bucket(places)) else { return Ok(false) };
+    let image = match bucket.image_candidate(place).await {
+        Ok(Some((_, image))) => image,
+        Ok(None) | Err(Error::Malformed { .. }) => return Ok(false),
+        Err(error) => return Err(error).with_context(|| format!("could not read `{}`", place.path())),
+    };
+    Ok(!places.registries.writable(place).is_ok_and(|to| lies_in(&image, to.repository())))
 }
 
 /// Finds buildsets that were not ended.
@@ -253,9 +277,11 @@ async fn judge(
             What::Candidate(Kind::Gated, candidate) => is_released(&places.production, candidate)
                 .await
                 .map(|is_released| gated_ended(is_released, change, age, older_than)),
-            What::Image(Kind::Gated, place, _) => promoted(&places.production, place)
-                .await
-                .map(|image| gated_ended(image.is_some(), change, age, older_than)),
+            What::Image(Kind::Gated, place, _) => promoted(&places.production, place).await.map(|image| {
+                // What promotes it puts its tags before the change says so: it may have been killed in between.
+                let is_told = change == Some(&Why::Promoted) || age > older_than;
+                gated_ended(image.is_some() && is_told, change, age, older_than)
+            }),
             _ => Ok(change.cloned()),
         };
         (what, why)

@@ -56,7 +56,11 @@ pub(crate) fn left<'a>(
 ) -> Result<Left> {
     let called = called(recorded);
     let Some((generation, candidate)) = candidate else {
-        return match image.filter(|image| is_promoted(image, id, &recorded.sha256)) {
+        // The same image may have been published of the merged commit before: then it is recorded as that.
+        let is_it = |image: &&Image| {
+            is_promoted(image, id, &recorded.sha256) || image.promoted.is_none() && image.digest == recorded.sha256
+        };
+        return match image.filter(is_it) {
             Some(image) => Ok(Left::Nothing { landed: image.commit.clone() }),
             None => bail!(
                 "the candidate `{called}` is gone, and no image was promoted from it: what is left is an image of the merged commit"
@@ -156,6 +160,8 @@ mod tests {
         assert_eq!(judged(None, Some(&of_it)), Ok(Left::Nothing { landed: commit.clone() }));
         let left = judged(Some(candidate(&json!({}))), Some(&of_it)).unwrap();
         assert!(matches!(&left, Left::Tag { generation: Generation(7), .. }) && *left.landed() == commit, "{left:?}");
+        let published = Image { promoted: None, ..image("web/12", "07") };
+        assert_eq!(judged(None, Some(&published)), Ok(Left::Nothing { landed: commit.clone() }));
         for other in [None, Some(&image("web/13", "07")), Some(&image("web/12", "08"))] {
             assert!(judged(None, other).unwrap_err().contains("`web:1234` is gone, and no image was promoted from it"));
             assert_eq!(judged(Some(candidate(&json!({}))), other), Err("git is asked".to_owned()));

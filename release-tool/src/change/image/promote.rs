@@ -15,8 +15,8 @@ use serde_json::Map;
 
 use super::{
     judge::{Left, left},
-    record::read,
-    remove::{Registries, remove},
+    record::{ensure_own_tag, read},
+    remove::{Registries, elsewhere, lies_in, remove},
 };
 use crate::change::line::Line;
 
@@ -74,25 +74,20 @@ impl<'a> Promoting<'a> {
     /// The manifest of a candidate, where nothing stands in its way.
     async fn found(&self, to: &Writable, (candidate, landed): (&ImageCandidate, &Commit)) -> Result<Manifest> {
         let (repository, client) = (to.repository(), self.registries.client()?);
-        ensure!(
-            candidate.name == repository.to_string(),
-            "the candidate `{}:{}` lies in `{}`, and not in `{repository}`, as `registry` of `[images]` says: nothing was done",
-            candidate.app,
-            candidate.tag,
-            console::cut(&candidate.name, 200)
-        );
+        ensure!(lies_in(candidate, repository), "{}", elsewhere(candidate, repository));
         let digest = Digest::from(candidate.digest.clone());
         let manifest = client.by_digest(repository, &digest).await?.with_context(|| {
             format!("there is no image `{repository}@{digest}` any more: what is left is an image of the merged commit")
         })?;
-        // What a commit's image is, is said once.
-        let of_commits =
-            [Some(landed.as_str()), Some(candidate.tag.as_str()).filter(|tag| tag.parse::<Commit>().is_ok())];
-        for tag in of_commits.into_iter().flatten() {
-            let found = client.digest(repository, &tag.parse()?).await?;
+        ensure_own_tag(&candidate.tag, [&candidate.commit, landed])?;
+        // What a commit's image is, is said once; another tag is only taken from an image that was promoted with it.
+        for tag in [landed.as_str().parse()?, candidate.tag.clone()] {
+            let Some(found) = client.digest(repository, &tag).await?.filter(|found| *found != digest) else { continue };
+            let images = self.images(&candidate.app, repository).await?;
             ensure!(
-                found.as_ref().is_none_or(|found| *found == digest),
-                "`{repository}:{tag}` is another image already, which is never written over: nothing was done"
+                with_tag(&images, &tag).any(|image| image.digest == *found.sha256()),
+                "`{repository}:{tag}` is another image already, which was not promoted with that tag and is never written over: \
+                 nothing was done"
             );
         }
         if let Some(image) = self.production.image(&candidate.app, landed).await.with_context(unread)? {
@@ -137,6 +132,12 @@ impl<'a> Promoting<'a> {
         Ok(named)
     }
 
+    /// The image that was tagged, as builders announce it: its name, and the commit that is its tag.
+    pub(crate) fn announced(promotion: &Promotion<'_>) -> Option<(String, Commit)> {
+        let Left::Tag { landed, .. } = &promotion.left else { return None };
+        Some((promotion.repository().to_string(), landed.clone()))
+    }
+
     /// Has the tag of a candidate name the image that landed last of those that were promoted with that tag. Each promotion does so
     /// after it is recorded, so that the last one to look sees them all.
     async fn point(&self, to: &Writable, candidate: &ImageCandidate, line: &Line) -> Result<Digest> {
@@ -144,6 +145,16 @@ impl<'a> Promoting<'a> {
         let mut put = None;
         for _ in 0..TRIES {
             let images = self.images(&candidate.app, repository).await?;
+            // It was promoted after ours was gated, so it may have landed after it.
+            let unknown = |image: &&Image| line.age(&image.commit).is_none() && image.time > candidate.time;
+            if let Some(later) = with_tag(&images, tag).find(unknown) {
+                bail!(
+                    "`{repository}:{tag}` stays as it is: commit {}, whose image has that tag too, is not on {} as it is known here; \
+                     fetch it and run the command again",
+                    later.commit.short(),
+                    line.branch
+                );
+            }
             let wanted = newest(&images, tag, line).map_or(&candidate.digest, |image| &image.digest);
             let digest = Digest::from(wanted.clone());
             if put.as_ref() == Some(&digest) {
@@ -207,10 +218,14 @@ impl Promotion<'_> {
     }
 }
 
+/// The images that were promoted with a tag.
+fn with_tag<'a>(images: &'a [Image], tag: &Tag) -> impl Iterator<Item = &'a Image> {
+    images.iter().filter(move |image| image.promoted.as_ref().is_some_and(|promoted| promoted.tag == *tag))
+}
+
 /// Of the images that were promoted with a tag, that whose change landed last on the line.
 fn newest<'a>(images: &'a [Image], tag: &Tag, line: &Line) -> Option<&'a Image> {
-    let with_it = images.iter().filter(|image| image.promoted.as_ref().is_some_and(|promoted| promoted.tag == *tag));
-    let placed = with_it.filter_map(|image| Some((line.age(&image.commit)?, image)));
+    let placed = with_tag(images, tag).filter_map(|image| Some((line.age(&image.commit)?, image)));
     placed.min_by_key(|(age, _)| *age).map(|(_, image)| image)
 }
 

@@ -2,10 +2,14 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bucket::{
-    ArtifactType, Bucket, BuildId, Change, ChangeId, Commit, Generation, ImageCandidate, ImagePlace, RecordedCandidate,
+    ArtifactType, Bucket, BuildId, Change, ChangeId, Commit, Generation, ImageCandidate, ImagePlace, ImageTag,
+    RecordedCandidate,
 };
 use console::note;
-use registry::{Client, Descriptor, Digest, Manifest, Repository, Writable, image::Image};
+use registry::{
+    Client, Descriptor, Digest, Manifest, Repository, Writable,
+    image::{Image, base_of},
+};
 use serde_json::Map;
 
 use super::name::Named;
@@ -54,6 +58,7 @@ impl OfChange<'_> {
         base_image: Option<String>,
     ) -> Result<Candidate> {
         let (repository, tag) = (to.repository(), &self.named.tag);
+        ensure_own_tag(tag, [self.commit])?;
         let found = match (built.and_then(|image| image.manifests.last()), &self.named.digest) {
             (Some(manifest), _) => Some(manifest.clone()),
             (None, Some(digest)) => self.client.by_digest(repository, digest).await?,
@@ -108,6 +113,7 @@ impl OfChange<'_> {
         let (app, tag) = (self.named.app.clone(), self.named.tag.clone());
         let place = ImagePlace::Built { change: self.id.clone(), build: BuildId::random(), app, tag };
         let temporary = place.temporary()?;
+        let base_image = base_image.or_else(|| base_of(&manifest).map(|base| base.to_string()));
         let image = self.image(&place, to.repository(), &manifest, (None, base_image.clone()));
         let failed = || format!("could not record `{}`", place.path());
         self.record.record_image_candidate(&place, &image, None).await.with_context(failed)?;
@@ -181,6 +187,21 @@ impl OfChange<'_> {
         .await?;
         Ok(candidate)
     }
+}
+
+/// Refuses a tag under which an image of a change would count as something else once it is promoted: as that of a commit which is
+/// none of its own, or as one that is no release yet.
+pub(crate) fn ensure_own_tag<'a>(tag: &ImageTag, own: impl IntoIterator<Item = &'a Commit>) -> Result<()> {
+    let is_own = |commit: Commit| own.into_iter().any(|own| *own == commit);
+    ensure!(
+        tag.as_str().parse::<Commit>().map_or(true, is_own),
+        "the tag `{tag}` is a commit, and not the one that the image was built of: nothing was done; give it another tag"
+    );
+    ensure!(
+        !tag.as_str().starts_with("change_"),
+        "the tag `{tag}` begins with `change_`, as those of changes that are not promoted do: nothing was done; give it another tag"
+    );
+    Ok(())
 }
 
 /// What is recorded of an image of a change, with the generation.

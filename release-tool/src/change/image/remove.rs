@@ -2,8 +2,8 @@
 
 use std::sync::OnceLock;
 
-use anyhow::{Context as _, Result};
-use bucket::{Bucket, Generation, ImagePlace};
+use anyhow::{Context as _, Result, bail, ensure};
+use bucket::{Bucket, Error, Generation, ImageCandidate, ImagePlace};
 use registry::{Client, Digest, Repository, Tag, Writable};
 
 use crate::manifest::{Candidates, Images};
@@ -59,8 +59,36 @@ pub(crate) async fn remove(
     (bucket, place, seen): (&Bucket, &ImagePlace, Generation),
     kept: &[(Tag, Digest)],
 ) -> Result<()> {
-    let to = registries.writable(place)?;
-    registries.client()?.writer(&to).remove_tag(&place.temporary()?, kept).await?;
+    let read = match bucket.image_candidate(place).await {
+        Ok(Some((generation, _))) if generation != seen => {
+            bail!("`{}` was recorded anew by somebody else at the same time: run the command again", place.path())
+        }
+        Ok(read) => read.map(|(_, image)| image),
+        // Nobody knows what its tag should name: that stays.
+        Err(Error::Malformed { .. }) => None,
+        Err(error) => return Err(error).with_context(|| format!("could not read `{}`", place.path())),
+    };
+    if let Some(image) = read {
+        let to = registries.writable(place)?;
+        ensure!(lies_in(&image, to.repository()), "{}", elsewhere(&image, to.repository()));
+        let digest = Digest::from(image.digest);
+        registries.client()?.writer(&to).remove_tag(&place.temporary()?, &digest, kept).await?;
+    }
     let deleted = bucket.delete_image_candidate(place, seen).await;
     deleted.with_context(|| format!("could not delete `{}`", place.path()))
+}
+
+/// Whether an image of a change is in the repository that release.toml says, by its record.
+pub(crate) fn lies_in(image: &ImageCandidate, repository: &Repository) -> bool {
+    image.name == repository.to_string()
+}
+
+/// That it is not, as a sentence.
+pub(crate) fn elsewhere(image: &ImageCandidate, repository: &Repository) -> String {
+    format!(
+        "the candidate `{}:{}` lies in `{}`, and not in `{repository}`, as release.toml says: nothing was done",
+        image.app,
+        image.tag,
+        console::cut(&image.name, 200)
+    )
 }
