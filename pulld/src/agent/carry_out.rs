@@ -114,7 +114,10 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             return Ok(());
         }
         for update in &transaction.updates {
-            self.files.forget(&update.package);
+            match update.outcome() {
+                Some(Outcome::Done) => self.files.note_unpacked(&update.package),
+                _ => self.files.forget(&update.package),
+            }
             let (Target::Release { release, .. } | Target::Removed { release }) = &update.target;
             let is_removal = update.release().is_none();
             let text = match update.outcome() {

@@ -11,7 +11,8 @@ use tokio::time::Instant;
 
 use crate::{
     machine::{
-        Compare, InstalledPackage, OWN_PACKAGE, PackageManager, PackageState, ServiceManager, UnitState, instances,
+        Compare, InstalledPackage, OWN_PACKAGE, PackageManager, PackageState, ServiceManager, UNITS_AT_ONCE, UnitState,
+        instances,
     },
     service::liveness::Liveness,
 };
@@ -24,9 +25,6 @@ const FILE_CHECK_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// How long one cycle may compare files before it leaves the other packages to the next ones. One package is always done.
 const FILE_CHECK_BUDGET: Duration = Duration::from_secs(1);
-
-/// How many units systemd is queried about at a time.
-const AT_ONCE: usize = 8;
 
 /// What dpkg has of releases, and of pulld however it was installed.
 pub(super) async fn installed(packages: &impl PackageManager, liveness: &Liveness) -> Result<Vec<InstalledPackage>> {
@@ -50,7 +48,7 @@ pub(super) async fn units(
             |error| tracing::debug!(unit = %unit.name, "could not query systemd about `{}`: {error:#}", unit.name),
         )
     });
-    let answers = stream::iter(asked).buffered(AT_ONCE).filter_map(async |answer| answer.ok());
+    let answers = stream::iter(asked).buffered(UNITS_AT_ONCE).filter_map(async |answer| answer.ok());
     units.extend(answers.collect::<Vec<_>>().await);
     units
 }
@@ -77,10 +75,18 @@ impl ChangedFiles {
         &self.by_package
     }
 
-    /// Forgets a package that was installed anew or removed.
+    /// Forgets a package that something else than what was wanted happened to: it is compared anew.
     pub(super) fn forget(&mut self, package: &str) {
         self.by_package.remove(package);
         self.compared.remove(package);
+    }
+
+    /// dpkg has just unpacked a package, and every file is as it was shipped. To read them all again would only delay the
+    /// report that says so.
+    pub(super) fn note_unpacked(&mut self, package: &str) {
+        self.by_package.remove(package);
+        let now = Instant::now();
+        self.compared.insert(package.to_owned(), Compared { whole: now, last: now });
     }
 
     /// Compares files with their packages: at the start and once per hour all of them, on request those that were touched.
@@ -155,6 +161,8 @@ mod tests {
         assert_eq!(compared(&mut files, true).await, "(b)(c)(d)");
         files.forget("e");
         assert_eq!(compared(&mut files, false).await, "(e)");
+        files.note_unpacked("d");
+        assert_eq!(compared(&mut files, false).await, "", "the report of an installation doesn't wait for it");
         tokio::time::advance(FILE_CHECK).await;
         assert_eq!(compared(&mut files, false).await, "(a)(b)(c)");
         assert_eq!(compared(&mut files, false).await, "(d)(e)");

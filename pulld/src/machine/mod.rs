@@ -32,5 +32,5 @@ pub(crate) use package_changes::PackageChange;
 pub(crate) use package_manager::{AvailablePackage, Compare, DebInfo, InstalledPackage, OWN_PACKAGE, PackageManager};
 pub(crate) use package_state::PackageState;
 pub(crate) use process_end::ProcessEnd;
-pub(crate) use service_manager::{CheckResult, LastWords, OWN_UNIT, ServiceManager};
+pub(crate) use service_manager::{CheckResult, LastWords, OWN_UNIT, ServiceManager, UNITS_AT_ONCE};
 pub(crate) use unit_state::{ActiveState, LoadState, ServiceType, SubState, UnitFileState, UnitState};

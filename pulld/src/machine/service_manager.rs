@@ -13,6 +13,10 @@ use super::{
 /// The service of the agent itself.
 pub(crate) const OWN_UNIT: &str = "pulld.service";
 
+/// How many units systemd is queried about at a time. Each query has a connection of its own, and the bus gives root's
+/// processes a limited number.
+pub(crate) const UNITS_AT_ONCE: usize = 8;
+
 /// systemd's manager, as the agent sees it. Every call has a time limit of its own.
 pub(crate) trait ServiceManager {
     /// Identifies this boot of the machine: the clock of [`UnitState::started`] begins anew with each.

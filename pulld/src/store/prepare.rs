@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use bucket::{Activity, AppName, OwnedUnit, ReleaseName, Timestamp};
-use futures_util::future::try_join_all;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::OnceCell;
 
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
     },
     machine::{
         AvailablePackage, DebInfo, InstalledPackage, OWN_PACKAGE, PackageManager, PackageState, ServiceManager,
-        instances,
+        UNITS_AT_ONCE, instances,
     },
     service::{
         announcer::{Announcer, Doing},
@@ -320,18 +320,14 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
         let dropped = with_instances(old, &instances).into_iter().filter(|unit| !known(unit));
         let dropped: Vec<_> = dropped.map(|unit| (by_name(old, &unit), unit)).collect();
         let boot = self.services.boot()?;
-        let wanted = wanted.into_iter().map(async |(unit, by_machine, is_new)| {
-            let before = self.unit_before(unit, true, &boot).await?;
-            Ok::<_, anyhow::Error>(UnitBefore { by_machine, is_new, ..before })
+        let wanted = wanted.into_iter().map(|(unit, by_machine, is_new)| (unit, true, by_machine, is_new));
+        let dropped = dropped.into_iter().map(|(by_release, unit)| (unit, false, !by_release, false));
+        let asked: Vec<_> = wanted.chain(dropped).collect();
+        let asked = asked.into_iter().map(async |(unit, wanted, by_machine, is_new)| {
+            let before = self.unit_before(unit, wanted, &boot).await?;
+            Ok(UnitBefore { by_machine, is_new, ..before })
         });
-        let dropped = dropped.into_iter().map(async |(by_release, unit)| {
-            let before = self.unit_before(unit, false, &boot).await?;
-            Ok(UnitBefore { by_machine: !by_release, ..before })
-        });
-        // systemd is asked about all of them at a time.
-        let (mut units, dropped) = tokio::try_join!(try_join_all(wanted), try_join_all(dropped))?;
-        units.extend(dropped);
-        Ok(units)
+        stream::iter(asked).buffered(UNITS_AT_ONCE).try_collect().await
     }
 
     async fn unit_before(&self, unit: OwnedUnit, wanted: bool, boot: &str) -> Result<UnitBefore> {
