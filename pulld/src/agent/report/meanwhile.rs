@@ -69,8 +69,9 @@ impl Meanwhile {
         let Self { begun, activities, local, bucket, heartbeat, publisher } = self;
         let mut on_machine = activities.clone();
         let on_machine = async {
+            let mut warned = false;
             loop {
-                if let Some(status) = next(&mut on_machine, begun, Reader::Machine).await
+                if let Some(status) = next(&mut on_machine, begun, Reader::Machine, &mut warned).await
                     && let Err(error) = publish::write_local(local, &status)
                 {
                     tracing::debug!("{error:#}");
@@ -79,8 +80,9 @@ impl Meanwhile {
         };
         let in_bucket = async {
             let Some(bucket) = bucket.open().await else { return std::future::pending().await };
+            let mut warned = false;
             loop {
-                let Some(status) = next(activities, begun, Reader::Bucket).await else { continue };
+                let Some(status) = next(activities, begun, Reader::Bucket, &mut warned).await else { continue };
                 let written = Instant::now();
                 if let Err(error) = publisher.publish(&bucket, &status, *heartbeat).await {
                     tracing::debug!("could not publish what is done right now: {error:#}");
@@ -111,12 +113,21 @@ impl Reader {
     }
 }
 
-/// Waits for the next announcement; the report that tells it, if its reader hears of it.
-async fn next(activities: &mut watch::Receiver<Announced>, begun: &Status, reader: Reader) -> Option<Status> {
+/// Waits for the next announcement; the report that tells it, if its reader hears of it. One that `warned` of what is over by
+/// now is replaced by what was reported when the work began.
+async fn next(
+    activities: &mut watch::Receiver<Announced>,
+    begun: &Status,
+    reader: Reader,
+    warned: &mut bool,
+) -> Option<Status> {
     if activities.changed().await.is_err() {
         return std::future::pending().await;
     }
-    with_activities(begun, &activities.borrow_and_update(), reader)
+    let told = with_activities(begun, &activities.borrow_and_update(), reader);
+    let warns = told.as_ref().is_some_and(|told| told.warnings != begun.warnings);
+    let is_over = std::mem::replace(warned, warns) && told.is_none();
+    if is_over { Some(Status { written: Timestamp::now(), ..begun.clone() }) } else { told }
 }
 
 /// The report with what is done with its apps, whatever their state was; `None` when nothing is.
@@ -174,6 +185,21 @@ mod tests {
                       "since": "2026-11-20T19:05:02Z", "reason": null}]
         }))
         .unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_warning_of_what_a_removal_waited_for_ends_with_the_wait() {
+        let (announcer, begun) = (Announcer::default(), begun());
+        let (mut activities, mut warned) = (announcer.listen(), false);
+        let mut next = async || next(&mut activities, &begun, Reader::Bucket, &mut warned).await;
+        announcer.announce_wait(Some("waiting for the dpkg lock".to_owned()));
+        assert_eq!(next().await.unwrap().warnings, ["waiting for the dpkg lock"]);
+        announcer.announce_wait(None);
+        assert_eq!(next().await.unwrap().warnings, [""; 0]);
+        announcer.announce([("web".parse().unwrap(), Doing::new(Activity::Installing))].into());
+        assert!(next().await.is_some());
+        announcer.announce([].into());
+        assert!(next().await.is_none(), "the report at the end says what came of it");
     }
 
     #[tokio::test(start_paused = true)]
