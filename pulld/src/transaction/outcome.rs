@@ -50,11 +50,8 @@ pub(super) fn degrade(update: &mut AppUpdate, why: &str) {
 pub(super) fn degrade_for_what_was_unplanned(transaction: &mut Transaction) {
     for update in &mut transaction.updates {
         let Some(unplanned) = update.unplanned.take() else { continue };
-        let was_degraded = matches!(update.outcome(), Some(Outcome::Degraded { .. }));
         update.progress.find_unplanned(&unplanned::sentence(update, &unplanned));
-        if !was_degraded {
-            log_degraded(update);
-        }
+        log_degraded(update);
     }
 }
 

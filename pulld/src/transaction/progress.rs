@@ -5,7 +5,7 @@
 //!    │                   └────────── degrade ───────────┴──────────────────────> Ended(Degraded)
 //!    └── succeed ──> Ended(Done)
 //!
-//! Ended(Done | RolledBack | Postponed) ── find_unplanned ──> Ended(Degraded)
+//! Ended(Done | RolledBack | Postponed | Degraded) ── find_unplanned ──> Ended(Degraded)
 //! ```
 //!
 //! pulld's own update needs no [`Progress::start_rollback`]. A transition that the state does not have leaves it as it
@@ -124,8 +124,10 @@ impl Progress {
     pub(crate) fn find_unplanned(&mut self, what: &str) {
         let reason = match self.outcome() {
             Some(Outcome::Done) => what.to_owned(),
-            Some(Outcome::RolledBack { reason } | Outcome::Postponed { reason }) => reason::join(reason, what),
-            Some(Outcome::Degraded { .. }) | None => return,
+            Some(Outcome::RolledBack { reason } | Outcome::Postponed { reason } | Outcome::Degraded { reason, .. }) => {
+                reason::join(reason, what)
+            }
+            None => return,
         };
         *self = Self::Ended(Outcome::Degraded { reason, retried: false });
     }
@@ -155,6 +157,8 @@ mod tests {
         let done = Progress::Ended(Outcome::Done);
         let rolled_back = Progress::Ended(Outcome::RolledBack { reason: "crashed".into() });
         let degraded = Progress::Ended(Outcome::Degraded { reason: "crashed; no".into(), retried: false });
+        let degraded_and_more =
+            Progress::Ended(Outcome::Degraded { reason: "crashed; no; more".into(), retried: false });
         let refailed = Progress::Failed(failure("again", false));
         let unplanned = Progress::Ended(Outcome::Degraded { reason: "more".into(), retried: false });
         let back_and_more = Progress::Ended(Outcome::Degraded { reason: "crashed; more".into(), retried: false });
@@ -165,7 +169,7 @@ mod tests {
             (&rolling_back, &rolling_back, &rolling_back, &rolling_back, &rolled_back, &degraded, &rolling_back),
             (&done, &done, &done, &done, &done, &done, &unplanned),
             (&rolled_back, &rolled_back, &rolled_back, &rolled_back, &rolled_back, &rolled_back, &back_and_more),
-            (&degraded, &degraded, &degraded, &degraded, &degraded, &degraded, &degraded),
+            (&degraded, &degraded, &degraded, &degraded, &degraded, &degraded, &degraded_and_more),
         ] {
             let after = |transition: &dyn Fn(&mut Progress)| {
                 let mut progress = from.clone();
