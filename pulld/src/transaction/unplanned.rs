@@ -15,7 +15,8 @@ pub(super) fn clauses(transaction: &Transaction, changes: &[PackageChange]) -> V
     changes.iter().filter(|change| !is_planned(change)).map(PackageChange::to_string).collect()
 }
 
-/// Notes clauses about what was not planned with each suspect that does not have them yet; says whether there was one.
+/// Notes clauses about what was not planned with each suspect; says whether there was one that no update has yet. What an
+/// interrupted process has noted with the one that did it is nobody else's doing.
 pub(super) fn note_unplanned(
     transaction: &mut Transaction,
     suspects: &[usize],
@@ -23,11 +24,12 @@ pub(super) fn note_unplanned(
 ) -> bool {
     let mut is_new = false;
     for clause in clauses {
+        let has_it = |update: &AppUpdate| update.unplanned.as_ref().is_some_and(|noted| noted.contains(&clause));
+        if transaction.updates.iter().any(has_it) {
+            continue;
+        }
         for at in suspects {
             let noted = &mut transaction.updates[*at].unplanned;
-            if noted.as_ref().is_some_and(|noted| noted.contains(&clause)) {
-                continue;
-            }
             *noted = Some(noted.take().map_or_else(|| clause.clone(), |before| format!("{before}, {clause}")));
             is_new = true;
         }
