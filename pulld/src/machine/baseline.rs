@@ -3,7 +3,6 @@
 
 use std::path::Path;
 
-use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use crate::state::persist;
@@ -25,7 +24,7 @@ struct Baseline {
 /// release from being restored: only an interruption makes it needed.
 pub(super) fn begin(file: &Path, of: Option<&str>, now: AllPackages) -> AllPackages {
     let Some(of) = of else { return now };
-    if let Ok(Some(earlier)) = load(file, of) {
+    if let Some(earlier) = load(file, of) {
         return earlier;
     }
     let baseline = Baseline { of: of.to_owned(), packages: now };
@@ -37,11 +36,15 @@ pub(super) fn begin(file: &Path, of: Option<&str>, now: AllPackages) -> AllPacka
     baseline.packages
 }
 
-/// The listing in the file, if it is a valid one of `of`: another transaction's is none.
-pub(super) fn load(file: &Path, of: &str) -> Result<Option<AllPackages>> {
-    let content = persist::read(file, MAX_SIZE)?;
+/// The listing in the file, if it is a valid one of `of`: another transaction's is none, nor is one that can't be read. That
+/// only costs the words for what else changed, and keeps nothing from being completed or rolled back.
+pub(super) fn load(file: &Path, of: &str) -> Option<AllPackages> {
+    let content = persist::read(file, MAX_SIZE).unwrap_or_else(|error| {
+        tracing::warn!("what else dpkg has changed until now will not be told: {error:#}");
+        None
+    });
     let baseline = content.and_then(|content| serde_json::from_slice::<Baseline>(&content).ok());
-    Ok(baseline.filter(|baseline| baseline.of == of).map(|baseline| baseline.packages))
+    baseline.filter(|baseline| baseline.of == of).map(|baseline| baseline.packages)
 }
 
 #[cfg(test)]
@@ -57,14 +60,18 @@ mod tests {
             let state = PackageState::Broken("iF".to_owned());
             [("web".to_owned(), (version.to_owned(), state))].into()
         };
-        assert_eq!(load(&file, "a").unwrap(), None);
+        assert_eq!(load(&file, "a"), None);
         assert_eq!(begin(&file, None, listing("0")), listing("0"));
         assert!(!file.exists());
         assert_eq!(begin(&file, Some("a"), listing("1")), listing("1"));
         assert_eq!(begin(&file, Some("a"), listing("2")), listing("1"));
         assert_eq!(begin(&file, Some("b"), listing("3")), listing("3"), "another transaction's is none");
-        assert_eq!(load(&file, "b").unwrap(), Some(listing("3")));
+        assert_eq!(load(&file, "b"), Some(listing("3")));
         std::fs::write(&file, "torn").unwrap();
+        assert_eq!(begin(&file, Some("b"), listing("4")), listing("4"));
+        std::fs::remove_file(&file).unwrap();
+        std::fs::create_dir(&file).unwrap();
+        assert_eq!(load(&file, "b"), None, "one that can't be read keeps nobody from going on");
         assert_eq!(begin(&file, Some("b"), listing("4")), listing("4"));
         let nowhere = file.join("below/a/file");
         assert_eq!(begin(&nowhere, Some("b"), listing("5")), listing("5"));

@@ -58,8 +58,9 @@ pub(crate) struct DpkgResult {
     /// When dpkg had unpacked packages, by name, as far as that is known: whatever started later started from what is in
     /// them. In microseconds on the clock of the boot in which it ran.
     pub(crate) unpacked: BTreeMap<String, u64>,
-    /// What changed that was not planned, at most 20 packages; an earlier pulld's runner tells of planned ones too.
-    pub(crate) changes: Vec<PackageChange>,
+    /// What changed that was not planned, at most 20 packages; an earlier pulld's runner tells of planned ones too. `None`
+    /// when that was not compared, as when dpkg never ran: an interrupted run before this one may have changed something.
+    pub(crate) changes: Option<Vec<PackageChange>>,
 }
 
 /// The end of dpkg's process.
@@ -82,8 +83,8 @@ struct StoredResult {
     output: String,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     unpacked: BTreeMap<String, u64>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    changes: Vec<PackageChange>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    changes: Option<Vec<PackageChange>>,
 }
 
 impl From<StoredResult> for DpkgResult {
@@ -111,7 +112,7 @@ impl DpkgResult {
     /// dpkg never ran, or was killed, before it printed anything.
     pub(crate) fn failed(reason: impl Into<String>) -> Self {
         let end = DpkgEnd::Failed(reason.into());
-        Self { end, output: String::new(), unpacked: BTreeMap::new(), changes: Vec::new() }
+        Self { end, output: String::new(), unpacked: BTreeMap::new(), changes: None }
     }
 }
 
@@ -182,8 +183,9 @@ mod tests {
         let unpacked = [("web".to_owned(), 7)].into();
         let timed = DpkgResult { unpacked, ..exited.clone() };
         let change = PackageChange { package: "nginx".to_owned(), before: Some("1.22".to_owned()), after: None };
-        let changed = DpkgResult { changes: vec![change], ..exited.clone() };
-        for result in [exited, timed, changed, DpkgResult::failed("no service")] {
+        let changed = DpkgResult { changes: Some(vec![change]), ..exited.clone() };
+        let unchanged = DpkgResult { changes: Some(vec![]), ..exited.clone() };
+        for result in [exited, timed, changed, unchanged, DpkgResult::failed("no service")] {
             let stored = serde_json::to_string(&result).unwrap();
             assert_eq!(serde_json::from_str::<DpkgResult>(&stored).unwrap(), result);
         }

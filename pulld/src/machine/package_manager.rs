@@ -42,7 +42,7 @@ pub(crate) trait PackageManager {
     fn resume(&self) -> impl Future<Output = Result<Option<DpkgResult>>>;
 
     /// What the runs of a request's transaction have changed that was not planned, as far as nobody has noted it: also of a
-    /// run that left no result.
+    /// run that left no result, or one in which that was not compared.
     fn unnoted_changes(&self, request: &DpkgRequest) -> impl Future<Output = Result<Vec<PackageChange>>>;
 
     /// What changed until now is noted, and is no news to the next run.

@@ -133,9 +133,10 @@ impl Rescue {
         read_shown(&self.rescued())
     }
 
-    /// Says what else the rescue has changed, in clauses.
+    /// Says what else the rescue has changed, in clauses; without any, that it was nothing.
     pub(crate) fn note_unplanned(&self, clauses: &str) -> Result<()> {
-        persist::write(&self.unplanned_file(), clauses.as_bytes())
+        let file = self.unplanned_file();
+        if clauses.is_empty() { persist::remove(&file) } else { persist::write(&file, clauses.as_bytes()) }
     }
 
     /// What else the rescue has changed, if it did, in clauses and safe to show.

@@ -73,6 +73,42 @@ async fn what_an_interrupted_dpkg_run_took_away_is_told_whatever_died() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_an_interrupted_dpkg_run_took_away_is_told_though_the_next_one_does_nothing() {
+    for is_locked in [true, false] {
+        for death in [Death::AgentAndDpkg, Death::Machine] {
+            let (one, two) = (release("web", 1), release("web", 2));
+            let (server, _) = Server::running(&[&one]).await;
+            server.world.put_foreign("nginx");
+            server.upload(&two, Behaviour::TakesAway).await;
+            server.push(&[&two]).await;
+            assert!(die_at("dpkg.begin", 0, live(&server)).await.is_none());
+            death.strike(&server);
+            server.world.hold_lock(is_locked);
+            server.world.make_read_only_after((!is_locked).then_some(0));
+            live(&server).await;
+            let reason = server.status().await.apps[0].reason.clone().unwrap();
+            assert!(reason.contains("`nginx` 0 was removed"), "{death:?}, locked: {is_locked}: {reason}");
+            assert_eq!(server.state_of("web").await, AppState::Degraded, "{death:?}, locked: {is_locked}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_interrupted_dpkg_run_took_away_is_told_though_its_app_was_put_on_hold_since() {
+    let (one, two) = (release("web", 1), release("web", 2));
+    let (server, _) = Server::running(&[&one]).await;
+    server.world.put_foreign("nginx");
+    server.upload(&two, Behaviour::TakesAway).await;
+    server.push(&[&two]).await;
+    assert!(die_at("dpkg.begin", 0, live(&server)).await.is_none());
+    Death::AgentAndDpkg.strike(&server);
+    server.world.set_on_hold("web", true);
+    live(&server).await;
+    let reason = server.status().await.apps[0].reason.clone().unwrap();
+    assert!(reason.contains("`nginx` 0 was removed"), "{reason}");
+}
+
 /// A server that has that release of pulld.
 async fn updated_to(release: &ReleaseName) -> Server {
     let server = Server::new().await;

@@ -90,7 +90,10 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         // dpkg may be at it still.
         self.announcer.announce(transaction.activities());
         // While systemd does not answer, nothing is resumed, and that is no resumption.
-        let result = self.accompany(self.packages.resume()).await?;
+        let mut result = self.accompany(self.packages.resume()).await?;
+        if let Some(result) = &mut result {
+            self.compare(&self.empty_request(transaction), result).await;
+        }
         transaction.resumptions += 1;
         self.note_what_is_known(transaction, result.as_ref()).await?;
         transaction.save(&self.paths.transaction())?;
@@ -99,9 +102,9 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         if transaction.phase != Phase::Installing || is_given_up {
             let changes = match &result {
                 Some(result) => result.changes.clone(),
-                None => self.packages.unnoted_changes(&self.empty_request(transaction)).await?,
+                None => Some(self.packages.unnoted_changes(&self.empty_request(transaction)).await?),
             };
-            self.note_changes(transaction, &under_dpkg(transaction), &changes)?;
+            self.note_changes(transaction, &under_dpkg(transaction), changes.as_deref())?;
         }
         tracing::warn!(
             message_id = events::RESUMED,
@@ -201,18 +204,27 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
     /// for the next process to find out.
     pub(super) async fn run_dpkg(&self, request: &DpkgRequest) -> Result<DpkgResult> {
         self.liveness.within(request.timeout);
-        let result = match self.accompany(self.packages.execute(request)).await {
+        let mut result = match self.accompany(self.packages.execute(request)).await {
             Ok(result) => result,
             Err(error) => {
                 let failed = DpkgResult::failed(format!("{error:#}"));
-                match self.packages.resume().await? {
-                    Some(left) => left,
-                    None => DpkgResult { changes: self.packages.unnoted_changes(request).await?, ..failed },
-                }
+                self.packages.resume().await?.unwrap_or(failed)
             }
         };
+        self.compare(request, &mut result).await;
         self.liveness.within(START_TIMEOUT);
         Ok(result)
+    }
+
+    /// A run that did not compare what else changed may have had one before it that was interrupted, and did that.
+    async fn compare(&self, request: &DpkgRequest, result: &mut DpkgResult) {
+        if result.changes.is_some() {
+            return;
+        }
+        match self.packages.unnoted_changes(request).await {
+            Ok(changes) => result.changes = Some(changes),
+            Err(error) => tracing::warn!("could not see what else dpkg changed: {error:#}"),
+        }
     }
 
     /// Waits for the end of a dpkg run. Should another program's hold of dpkg's lock keep it from beginning, that program
@@ -244,13 +256,15 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
     }
 
     /// Notes in the record what dpkg runs changed of packages that the transaction isn't about, with the updates that may
-    /// have caused it, which are those in the places `suspects`. From then on it is no news.
+    /// have caused it, which are those in the places `suspects`. From then on it is no news; what was not compared, which
+    /// is `None`, is some yet.
     pub(super) fn note_changes(
         &self,
         transaction: &mut Transaction,
         suspects: &[usize],
-        changes: &[PackageChange],
+        changes: Option<&[PackageChange]>,
     ) -> Result<()> {
+        let Some(changes) = changes else { return Ok(()) };
         let clauses = unplanned::clauses(transaction, changes);
         if unplanned::note_unplanned(transaction, suspects, clauses) {
             transaction.save(&self.paths.transaction())?;

@@ -41,7 +41,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
             // One that fails may have kept the others out: each gets a chance of its own.
             let result = if together { self.install_all(transaction, &[at]).await? } else { result.clone() };
             if together {
-                self.note_changes(transaction, &[at], &result.changes)?;
+                self.note_changes(transaction, &[at], result.changes.as_deref())?;
             }
             let installed = self.installed(transaction).await?;
             let update = &mut transaction.updates[at];
@@ -60,8 +60,12 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
     async fn note_installed(&self, transaction: &mut Transaction, result: &DpkgResult) -> Result<Vec<usize>> {
         let missing = missing(transaction, &self.installed(transaction).await?);
         // What isn't there though it was installed is something else, perhaps.
-        let suspects = if missing.is_empty() { going_forward(transaction) } else { missing.clone() };
-        self.note_changes(transaction, &suspects, &result.changes)?;
+        let mut suspects = if missing.is_empty() { going_forward(transaction) } else { missing.clone() };
+        if suspects.is_empty() {
+            // What an interrupted run was for was put on hold since, and is gone on with no more.
+            suspects = (0..transaction.updates.len()).filter(|at| !transaction.updates[*at].is_own()).collect();
+        }
+        self.note_changes(transaction, &suspects, result.changes.as_deref())?;
         if missing.is_empty() {
             transaction.enter(Phase::Restarting, &self.paths.transaction())?;
         }
@@ -91,7 +95,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         places.retain(|at| is_open(&transaction.updates[*at]));
         if places.is_empty() {
             let changes = self.packages.unnoted_changes(&self.empty_request(transaction)).await?;
-            return Ok(DpkgResult { changes, ..DpkgResult::failed("dpkg had done everything") });
+            return Ok(DpkgResult { changes: Some(changes), ..DpkgResult::failed("dpkg had done everything") });
         }
         self.install_all(transaction, &places).await
     }

@@ -65,7 +65,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
                     self.note_unpacking(transaction, &[at]).await?;
                     let result = self.undo(transaction, &undo, false).await?;
                     note_unpacked(transaction, &result);
-                    self.note_changes(transaction, &[at], &result.changes)?;
+                    self.note_changes(transaction, &[at], result.changes.as_deref())?;
                     let installed = self.installed(transaction).await?;
                     let update = &mut transaction.updates[at];
                     if !update.is_undone(&installed) {

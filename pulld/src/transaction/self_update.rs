@@ -64,7 +64,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
                 Some(result) => result.clone(),
                 None => match self.install_own(transaction, &rescue).await {
                     Ok(result) => {
-                        self.note_changes(transaction, &under_dpkg(transaction), &result.changes)?;
+                        self.note_changes(transaction, &under_dpkg(transaction), result.changes.as_deref())?;
                         result
                     }
                     // Nothing has changed yet.
@@ -141,7 +141,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
                 transaction.self_update_by = Some(self.instance.to_owned());
                 transaction.save(&self.paths.transaction())?;
                 let result = self.undo(transaction, &undo, true).await?;
-                self.note_changes(transaction, &under_dpkg(transaction), &result.changes)?;
+                self.note_changes(transaction, &under_dpkg(transaction), result.changes.as_deref())?;
                 let installed = self.installed(transaction).await?;
                 let Some(own) = transaction.own_mut() else { return Ok(Next::Continue) };
                 if own.is_undone(&installed) {

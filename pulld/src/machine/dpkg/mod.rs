@@ -135,7 +135,7 @@ impl PackageManager for Dpkg {
             }
         }
         let reason = format!("`{TRANSACTION_UNIT}` ended without a result: see `journalctl -u {TRANSACTION_UNIT}`");
-        Ok(DpkgResult { changes: self.unnoted_changes(&request).await?, ..DpkgResult::failed(reason) })
+        Ok(DpkgResult::failed(reason))
     }
 
     async fn resume(&self) -> Result<Option<DpkgResult>> {
@@ -148,8 +148,9 @@ impl PackageManager for Dpkg {
 
     async fn unnoted_changes(&self, request: &DpkgRequest) -> Result<Vec<PackageChange>> {
         let file = dpkg_request::baseline_file(&self.requests);
-        let before = request.transaction.as_deref().map(|of| baseline::load(&file, of)).transpose()?.flatten();
-        let Some(before) = before else { return Ok(Vec::new()) };
+        let Some(before) = request.transaction.as_deref().and_then(|of| baseline::load(&file, of)) else {
+            return Ok(Vec::new());
+        };
         let after = match status_file::all_packages(Path::new(database::DIRECTORY)) {
             Some(after) => after,
             None => parse_all_packages(&query("dpkg-query", &["--show", "--showformat", ALL_PACKAGES]).await?),

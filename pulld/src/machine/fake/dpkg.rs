@@ -63,7 +63,9 @@ impl PackageManager for World {
         while self.0.borrow().lock_holder.is_some() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        self.0.borrow_mut().begin_baseline(request);
+        if !self.0.borrow().lock_held {
+            self.0.borrow_mut().begin_baseline(request);
+        }
         self.0.borrow_mut().under_way = Some(request.clone());
         fail_point!("dpkg.begin");
         self.take_time().await;
@@ -105,8 +107,9 @@ impl PackageManager for World {
 
 impl State {
     pub(super) fn carry_out(&mut self, request: &DpkgRequest) -> DpkgResult {
+        let is_compared = !self.lock_held;
         let result = self.run_dpkg(request);
-        DpkgResult { changes: self.unnoted_changes(request), ..result }
+        DpkgResult { changes: is_compared.then(|| self.unnoted_changes(request)), ..result }
     }
 
     /// As the runner does: what there was before an interrupted run of the same transaction counts.

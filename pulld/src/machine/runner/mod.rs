@@ -85,10 +85,9 @@ fn carry_out(request: &DpkgRequest, directory: &Path, journal: JournalStream) ->
         let checked = writable.and(verified);
         (checked, before.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     });
-    let before = match checked.and(before) {
-        Ok(before) => before,
-        Err(error) => return DpkgResult::failed(format!("{error:#}")),
-    };
+    if let Err(error) = checked {
+        return DpkgResult::failed(format!("{error:#}"));
+    }
     let result = run_dpkg(request, &before, journal, deadline);
     // If its time has passed meanwhile, the rescue waits for the lock, and is called off.
     if is_guarded && let Err(error) = guard::begin() {
@@ -99,18 +98,27 @@ fn carry_out(request: &DpkgRequest, directory: &Path, journal: JournalStream) ->
 
 /// What dpkg has before a run.
 struct Before {
-    /// What the changes are compared with: what there was before an earlier run, if that one's changes were not noted.
-    baseline: AllPackages,
+    /// What the changes are compared with: what there was before an earlier run, if that one's changes were not noted. `None`
+    /// when dpkg's packages can't be listed.
+    baseline: Option<AllPackages>,
     /// Whether an interrupted run has left something to repair.
     half_done: bool,
 }
 
 impl Before {
-    /// Lists what there is, and has it in the file of the baseline, unless that has an earlier one of the same name.
-    fn begin(file: &Path, of: Option<&str>) -> Result<Self> {
-        let now = all_packages()?;
-        let half_done = is_something_half_done(&now);
-        Ok(Self { baseline: baseline::begin(file, of, now), half_done })
+    /// Lists what there is, and has it in the file of the baseline, unless that has an earlier one of the same name. That
+    /// it can't be listed keeps no release from being restored.
+    fn begin(file: &Path, of: Option<&str>) -> Self {
+        match all_packages() {
+            Ok(now) => {
+                let half_done = is_something_half_done(&now);
+                Self { baseline: Some(baseline::begin(file, of, now)), half_done }
+            }
+            Err(error) => {
+                tracing::warn!("will not see what else dpkg changes: {error:#}");
+                Self { baseline: None, half_done: false }
+            }
+        }
     }
 }
 
@@ -119,13 +127,13 @@ fn run_dpkg(request: &DpkgRequest, before: &Before, journal: JournalStream, dead
     let (output, unpacked) = (Output::to_journal(journal), Unpacked::default());
     let end = run_to_its_end(request, before.half_done, &output, &unpacked, deadline);
     let end = end.unwrap_or_else(|error| DpkgEnd::Failed(format!("{error:#}")));
-    let changes = match all_packages() {
-        Ok(after) => changes(&before.baseline, &after, &request.planned),
+    let changes = before.baseline.as_ref().and_then(|baseline| match all_packages() {
+        Ok(after) => Some(changes(baseline, &after, &request.planned)),
         Err(error) => {
             tracing::warn!("could not see what else dpkg changed: {error:#}");
-            Vec::new()
+            None
         }
-    };
+    });
     DpkgResult { end, output: output.finish(), unpacked: unpacked.moments(), changes }
 }
 

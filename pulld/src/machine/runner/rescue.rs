@@ -56,14 +56,42 @@ pub(crate) fn run(directory: &Path, journal: JournalStream) -> Result<()> {
         return guard::remove(&rescue);
     }
     let _lock = between_fail_points!(lock(Instant::now() + LOCK_TIMEOUT), "rescue.lock")?;
-    let Some(armed) = rescue.armed()? else { return guard::remove(&rescue) };
+    // Whatever comes of it, and whatever an attempt before left stopped: a server without pulld is reached by nothing.
+    let ended = put_right(&rescue, journal);
+    if !matches!(ended, Ok(Ended::AsItWas))
+        && let Err(error) = systemctl(&["daemon-reload"])
+    {
+        tracing::warn!("{error:#}");
+    }
+    let command = if matches!(ended, Ok(Ended::Restored)) { "restart" } else { "start" };
+    let started = systemctl(&[command, "--no-block", OWN_UNIT]);
+    ended.and(started)
+}
+
+/// How an attempt ended.
+enum Ended {
+    /// With the pulld that it found, which may run.
+    AsItWas,
+    /// With the previous pulld, which does not run yet.
+    Restored,
+}
+
+/// Restores the previous pulld, unless it is installed or the new one has passed its health gate by now.
+fn put_right(rescue: &Rescue, journal: JournalStream) -> Result<Ended> {
+    let Some(armed) = rescue.armed()? else {
+        guard::remove(rescue)?;
+        return Ok(Ended::AsItWas);
+    };
     if is_restored(&armed)? {
         tracing::info!(message_id = events::SELF_UPDATE, "the previous pulld is installed; nothing to restore");
         // The run of a rescue that was interrupted then.
-        if let Some(before) = baseline::load(&rescue.baseline(), NAME)? {
-            note_unplanned(&rescue, &changes(&before, &all_packages()?, &planned()))?;
+        if let Some(before) = baseline::load(&rescue.baseline(), NAME) {
+            match all_packages() {
+                Ok(now) => note_unplanned(rescue, &changes(&before, &now, &planned())),
+                Err(error) => tracing::warn!("could not see what else dpkg changed: {error:#}"),
+            }
         }
-        return systemctl(&["start", "--no-block", OWN_UNIT]);
+        return Ok(Ended::AsItWas);
     }
     let was = state_of_agent();
     // A new pulld that hangs need not answer. Where the package has no unit any more, there is none to stop.
@@ -74,12 +102,11 @@ pub(crate) fn run(directory: &Path, journal: JournalStream) -> Result<()> {
     }
     if !rescue.is_armed() {
         // It passed its health gate in this very moment.
-        guard::remove(&rescue)?;
-        return systemctl(&["start", "--no-block", OWN_UNIT]);
+        guard::remove(rescue)?;
+        return Ok(Ended::AsItWas);
     }
-    restore(&rescue, &armed, &was, journal)?;
-    systemctl(&["daemon-reload"])?;
-    systemctl(&["restart", "--no-block", OWN_UNIT])
+    restore(rescue, &armed, &was, journal)?;
+    Ok(Ended::Restored)
 }
 
 /// Has dpkg install the previous pulld. That it does is noted before, so that whichever pulld runs next knows.
@@ -99,12 +126,16 @@ fn restore(rescue: &Rescue, armed: &Armed, was: &str, journal: JournalStream) ->
         show(armed.within)
     );
     tracing::warn!(message_id = events::SELF_UPDATE, "restoring the previous pulld: {sentence}");
-    rescue.note(&sentence)?;
-    let before = Before::begin(&rescue.baseline(), Some(NAME))?;
+    if let Err(error) = rescue.note(&sentence) {
+        tracing::warn!("the restored pulld will not know why it was: {error:#}");
+    }
+    let before = Before::begin(&rescue.baseline(), Some(NAME));
     let request =
         DpkgRequest { install: vec![deb], timeout: DPKG_TIMEOUT, planned: planned(), ..DpkgRequest::default() };
     let result = run_dpkg(&request, &before, journal, Instant::now() + request.timeout);
-    note_unplanned(rescue, &result.changes)?;
+    if let Some(changes) = &result.changes {
+        note_unplanned(rescue, changes);
+    }
     let is_done = result.end == DpkgEnd::Exited(0) && (armed.previous.is_none() || is_restored(armed)?);
     let how = match &result.end {
         DpkgEnd::Exited(status) => format!("dpkg exited with {status}, after what it printed above"),
@@ -120,10 +151,12 @@ fn planned() -> Vec<String> {
     vec![OWN_PACKAGE.to_owned()]
 }
 
-/// Leaves word for the restored pulld of what else changed.
-fn note_unplanned(rescue: &Rescue, changes: &[PackageChange]) -> Result<()> {
+/// Leaves word for the restored pulld of what else changed, instead of what an attempt before this one saw.
+fn note_unplanned(rescue: &Rescue, changes: &[PackageChange]) {
     let clauses: Vec<String> = changes.iter().map(PackageChange::to_string).collect();
-    if clauses.is_empty() { Ok(()) } else { rescue.note_unplanned(&clauses.join(", ")) }
+    if let Err(error) = rescue.note_unplanned(&clauses.join(", ")) {
+        tracing::warn!("the restored pulld will not know what else dpkg changed: {error:#}");
+    }
 }
 
 /// Whether dpkg has the release that would be restored.
@@ -149,4 +182,24 @@ fn output(program: &str, arguments: &[&str]) -> Result<String> {
     let output = Command::new(program).args(arguments).env("LC_ALL", "C.UTF-8").stdin(Stdio::null()).output();
     let output = output.with_context(|| format!("could not run `{program}`"))?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_attempt_before_saw_is_told_no_more_when_it_was_repaired() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("rescue");
+        let rescue = Rescue::new(path.clone());
+        let change = PackageChange { package: "nginx".to_owned(), before: Some("1".to_owned()), after: None };
+        std::fs::write(&path, "what can't be written keeps nothing from going on").unwrap();
+        note_unplanned(&rescue, std::slice::from_ref(&change));
+        std::fs::remove_file(&path).unwrap();
+        note_unplanned(&rescue, &[change]);
+        assert_eq!(rescue.unplanned().unwrap().unwrap(), "`nginx` 1 was removed");
+        note_unplanned(&rescue, &[]);
+        assert_eq!(rescue.unplanned().unwrap(), None);
+    }
 }
