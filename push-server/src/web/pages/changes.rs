@@ -234,7 +234,7 @@ mod tests {
         assert!(page.contains("5 open changes"), "{page}");
         let library = row("lib/11");
         assert_eq!(library.matches("<p>lib ").count(), 3, "those of the last patchset: {library}");
-        assert!(library.contains("<code>ci.example/acme/lib:b2_&lt;b&gt;1234</code>"), "{library}");
+        assert!(library.contains("<code><bdi>ci.example/acme/lib:b2_&lt;b&gt;1234</bdi></code>"), "{library}");
         assert_eq!(library.matches("gated").count(), 1, "{library}");
         assert!(library.find("passed").unwrap() < library.find("failed").unwrap(), "{library}");
         assert!(library.contains("nothing"), "{library}");
