@@ -144,7 +144,7 @@ fn the_stages_that_are_always_there_are_neither_written_nor_named() {
         let named = format!(
             "pipelines: {{ web: {{ execution: [[a, {name}]], stages: [{{ name: a, exports: {{ x: y }} }}] }} }}\n"
         );
-        assert_eq!(mistakes(&named, &ALL), [format!("1:34: `{name}` is always there, and is not named")]);
+        assert_eq!(mistakes(&named, &ALL), [format!("1:37: `{name}` is always there, and is not named")]);
     }
 }
 
