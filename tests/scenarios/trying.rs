@@ -162,8 +162,11 @@ fn a_pipeline_tries_a_change_on_the_server_that_reads_its_overlay() -> Result<()
     ensure!(output.stderr.contains("put back what web-1 had before"), "{output}");
     assert_eq!(fs::read(overlay.join("server/web-1.json"))?, document);
     ensure_installed(&server, &web, "one")?;
-    let log = server.sh("cat /var/log/dpkg.log*")?;
-    ensure!(log.matches(" installed web:all").count() >= 3, "it was not installed in between: {log}");
+    // The one before, the one that was tried, and the one before again, once that is configured too.
+    server.wait_until("each was installed", Duration::from_mins(1), |server| {
+        let log = server.sh("cat /var/log/dpkg.log*")?;
+        Ok((log.matches(" installed web:all").count() >= 3).then_some(()))
+    })?;
     drop(server);
     project.release(&["buildset", "stop", out])?;
     assert_eq!(listing(&scenario.path("bucket"))?, before);
