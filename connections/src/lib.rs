@@ -177,7 +177,7 @@ async fn answer(
     slot: Arc<Slot>,
     router: Router,
 ) -> Result<Response<Answer>, Infallible> {
-    let mut request = request.map(|body| Body::new(Question::new(body, slot.clone())));
+    let mut request = Question::of(request, &slot).map(Body::new);
     request.extensions_mut().insert(ConnectInfo(peer));
     let response = TowerToHyperService::new(router).call(request).await?;
     slot.enter(Phase::Sending);
@@ -312,6 +312,33 @@ mod tests {
         let begun = Instant::now();
         assert_eq!(rest(send(app.address, head.as_bytes()).await).await, "");
         assert!((60..66).contains(&begun.elapsed().as_secs()));
+    }
+
+    #[tokio::test]
+    async fn whoever_sends_what_is_refused_sees_why_however_long_it_is() {
+        let app = start(8, |_| true).await;
+        let head = "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 67108864\r\n\r\n";
+        let mut stream = send(app.address, head.as_bytes()).await;
+        for _ in 0..64 {
+            stream.write_all(&vec![1; 1 << 20]).await.expect("it goes on being read");
+        }
+        assert!(rest(stream).await.starts_with("HTTP/1.1 405"));
+        // What waits to be asked for its body is not asked.
+        let head = "POST / HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n";
+        let answer = rest(send(app.address, head.as_bytes()).await).await;
+        assert!(answer.starts_with("HTTP/1.1 405"), "{answer}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_refused_is_not_read_for_ever() {
+        let app = start_for(Bodies::Long, 8, |_| true).await;
+        let head = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 67108864\r\n\r\n";
+        let mut stream = send(app.address, head.as_bytes()).await;
+        let begun = Instant::now();
+        while stream.write_all(b"1").await.is_ok() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! A connection's bytes, a request's body and an answer's: each notes in the [`Slot`] how far it is.
 
 use std::{
+    future::poll_fn,
     io,
     pin::Pin,
     sync::Arc,
@@ -8,8 +9,15 @@ use std::{
 };
 
 use axum::body::Body;
-use hyper::body::{Body as HttpBody, Bytes, Frame, Incoming, SizeHint};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use hyper::{
+    Request,
+    body::{Body as HttpBody, Bytes, Frame, Incoming, SizeHint},
+    header::EXPECT,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    runtime::Handle,
+};
 
 use super::slot::{Phase, Slot};
 
@@ -71,16 +79,33 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
     }
 }
 
-/// The body of a request.
+/// The body of a request. What nobody wanted of it is read all the same, as long as the connection lasts: were it closed with
+/// something unread, it would be reset, and whoever still sends would not see the answer (RFC 9112, 9.6).
 pub(super) struct Question {
-    body: Incoming,
+    body: Option<Incoming>,
     slot: Arc<Slot>,
+    /// Whether it comes without being asked for, or was.
+    is_sent: bool,
 }
 
 impl Question {
-    pub(super) fn new(body: Incoming, slot: Arc<Slot>) -> Self {
-        slot.enter(if body.is_end_stream() { Phase::Working } else { Phase::Body });
-        Self { body, slot }
+    pub(super) fn of(request: Request<Incoming>, slot: &Arc<Slot>) -> Request<Self> {
+        let is_sent = !request.headers().contains_key(EXPECT);
+        request.map(|body| {
+            slot.enter(if body.is_end_stream() { Phase::Working } else { Phase::Body });
+            Self { body: Some(body), slot: slot.clone(), is_sent }
+        })
+    }
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        let unread = self.body.take().filter(|body| self.is_sent && !body.is_end_stream());
+        if let (Some(mut body), Ok(runtime)) = (unread, Handle::try_current()) {
+            runtime.spawn(
+                async move { while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {} },
+            );
+        }
     }
 }
 
@@ -92,8 +117,10 @@ impl HttpBody for Question {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
-        if matches!(frame, Poll::Ready(None)) || (frame.is_ready() && self.body.is_end_stream()) {
+        self.is_sent = true;
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let frame = Pin::new(&mut *body).poll_frame(cx);
+        if matches!(frame, Poll::Ready(None)) || (frame.is_ready() && body.is_end_stream()) {
             self.slot.enter(Phase::Working);
         } else if frame.is_ready() {
             self.slot.note_part();
@@ -102,11 +129,11 @@ impl HttpBody for Question {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(HttpBody::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), HttpBody::size_hint)
     }
 }
 
