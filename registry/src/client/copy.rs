@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{upload::BlobSource, writer::Writer};
+use super::{Client, upload::BlobSource, writer::Writer};
 use crate::{Descriptor, Error, Manifest, Repository};
 
 /// Most bytes of all manifests of one image: an index and what it lists.
@@ -21,14 +21,29 @@ impl Writer<'_> {
     /// # Errors
     /// When something that it needs is missing there, or one of the registries fails. What was copied stays.
     pub async fn copy(&self, from: &Repository, manifest: &Manifest) -> Result<(), Error> {
-        for manifest in self.needed(from, manifest).await? {
+        for manifest in self.client.with_listed(from, manifest).await? {
             self.copy_one(from, &manifest).await?;
         }
         Ok(())
     }
 
-    /// A manifest with all that it lists, each once, and what lists after what it lists.
-    async fn needed(&self, from: &Repository, manifest: &Manifest) -> Result<Vec<Manifest>, Error> {
+    async fn copy_one(&self, from: &Repository, manifest: &Manifest) -> Result<(), Error> {
+        if self.client.by_digest(self.repository(), manifest.digest()).await?.is_some() {
+            return Ok(());
+        }
+        for blob in self.client.blobs_to_copy(from, manifest).await? {
+            self.put_blob(blob, BlobSource::Repository(from)).await?;
+        }
+        self.put(manifest).await
+    }
+}
+
+impl Client {
+    /// A manifest of a repository with all that it lists, each once, and what lists after what it lists: it is itself the last.
+    ///
+    /// # Errors
+    /// When something that is listed is missing there, is not what the list says, or is too much.
+    pub async fn with_listed(&self, from: &Repository, manifest: &Manifest) -> Result<Vec<Manifest>, Error> {
         let too_much = |reason: String| {
             let reason = format!("it and the manifests that it lists {reason}");
             Err(Error::Malformed { what: format!("{from}@{}", manifest.digest()), reason })
@@ -66,7 +81,7 @@ impl Writer<'_> {
     async fn listed(&self, from: &Repository, child: &Descriptor) -> Result<Manifest, Error> {
         let malformed =
             |reason: &str| Error::Malformed { what: format!("{from}@{}", child.digest), reason: reason.to_owned() };
-        let listed = self.client.by_digest(from, &child.digest).await?;
+        let listed = self.by_digest(from, &child.digest).await?;
         let listed = listed.ok_or_else(|| malformed("an index lists it, and it is missing"))?;
         if listed.media_type().as_str() != child.media_type.as_str() || listed.bytes().len() as u64 != child.size {
             return Err(malformed("an index lists it with another media type or size"));
@@ -74,17 +89,22 @@ impl Writer<'_> {
         Ok(listed)
     }
 
-    async fn copy_one(&self, from: &Repository, manifest: &Manifest) -> Result<(), Error> {
-        if self.client.by_digest(self.repository(), manifest.digest()).await?.is_some() {
-            return Ok(());
-        }
+    /// The blobs that whoever copies a manifest from a repository needs. A layer that nobody may distribute need not be there, and
+    /// is never fetched from elsewhere.
+    ///
+    /// # Errors
+    /// When the registry fails.
+    pub async fn blobs_to_copy<'m>(
+        &self,
+        from: &Repository,
+        manifest: &'m Manifest,
+    ) -> Result<Vec<&'m Descriptor>, Error> {
+        let mut blobs = Vec::new();
         for blob in manifest.blobs() {
-            // A layer that nobody may distribute need not be in a registry, and is never fetched from elsewhere.
-            if blob.media_type.is_not_distributed() && self.client.blob_size(from, &blob.digest).await?.is_none() {
-                continue;
+            if !blob.media_type.is_not_distributed() || self.blob_size(from, &blob.digest).await?.is_some() {
+                blobs.push(blob);
             }
-            self.put_blob(blob, BlobSource::Repository(from)).await?;
         }
-        self.put(manifest).await
+        Ok(blobs)
     }
 }

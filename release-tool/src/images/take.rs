@@ -1,19 +1,15 @@
 //! Images of changes on their way into an overlay, whose registry serves them under the names that production has for them.
 
 use std::{
-    collections::HashSet,
     io::Write as _,
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use registry::{Client, Descriptor, Digest, Manifest, Repository, Tag};
 use tempfile::NamedTempFile;
 
 use super::layout::Layout;
-
-/// Most manifests of one image.
-const MAX_MANIFESTS: usize = 1000;
 
 /// Where the images of an overlay are.
 fn images(overlay: &Path) -> PathBuf {
@@ -28,38 +24,18 @@ pub(crate) async fn take(
 ) -> Result<()> {
     let directory = images(overlay);
     let layout = Layout::open(&directory)?;
-    // What is listed after what lists it.
-    let mut needed = vec![manifest.clone()];
-    let mut seen = HashSet::from([manifest.digest().clone()]);
-    let mut next = 0;
-    while let Some(parent) = needed.get(next) {
-        let children: Vec<Descriptor> = parent.children().to_vec();
-        for child in children {
-            if !seen.insert(child.digest.clone()) {
-                continue;
-            }
-            ensure!(
-                seen.len() <= MAX_MANIFESTS,
-                "`{from}@{}` lists more than {MAX_MANIFESTS} others",
-                manifest.digest()
-            );
-            let listed = client.by_digest(from, &child.digest).await?;
-            needed.push(listed.with_context(|| format!("`{from}@{}` is missing, which an index lists", child.digest))?);
-        }
-        next += 1;
-    }
-    for manifest in needed.iter().rev() {
-        for blob in manifest.blobs() {
+    // What it lists first: whoever is killed leaves nothing that lacks a part.
+    for part in client.with_listed(from, manifest).await? {
+        for blob in client.blobs_to_copy(from, &part).await? {
             if layout.blob(&blob.digest)?.is_none_or(|(_, size)| size != blob.size) {
                 let file = fetched(client, from, blob, &directory).await?;
                 layout.keep(file, &blob.digest)?;
             }
         }
+        let tag = (part.digest() == manifest.digest()).then_some(tag);
+        layout.put(&name.to_string(), tag, &part)?;
     }
-    for listed in needed.iter().skip(1).rev() {
-        layout.put(&name.to_string(), None, listed)?;
-    }
-    layout.put(&name.to_string(), Some(tag), manifest)
+    Ok(())
 }
 
 /// Whether an overlay has an image under a name.
