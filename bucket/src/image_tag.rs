@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::NameError;
+use crate::{Commit, NameError};
 
 /// A tag: 1 to 128 of `A-Z a-z 0-9 _ . -`, and neither `.` nor `-` at its beginning.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -15,6 +15,13 @@ pub struct ImageTag(String);
 const MAX: usize = 128;
 
 text_name!(ImageTag);
+
+impl From<&Commit> for ImageTag {
+    /// The tag that says of which commit an image is.
+    fn from(commit: &Commit) -> Self {
+        Self(commit.to_string())
+    }
+}
 
 impl FromStr for ImageTag {
     type Err = NameError;

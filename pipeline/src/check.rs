@@ -295,7 +295,12 @@ impl Checking<'_> {
         match of {
             Some(SETUP) if SETUP_VALUES.contains(&name) => Ok(()),
             Some(SETUP) => unknown(SETUP, None, &SETUP_VALUES),
-            of if of.is_none_or(|of| of == stage.name) => {
+            Some(of) if of != stage.name => {
+                let at = self.check_follows(nth, of, &format!("`{of}.{name}`"))?;
+                let given: Vec<&str> = self.pipeline.stages[at].gives().map(|(given, _)| given).collect();
+                if given.contains(&name) { Ok(()) } else { unknown(of, Some(at), &given) }
+            }
+            _ => {
                 let given: Vec<(&str, usize)> = stage.gives().collect();
                 match given.iter().find(|(given, _)| *given == name) {
                     Some((_, by)) if *by < action.nth() => Ok(()),
@@ -311,12 +316,6 @@ impl Checking<'_> {
                         unknown(&stage.name, Some(nth), &before.collect::<Vec<_>>())
                     }
                 }
-            }
-            of => {
-                let of = of.unwrap_or_default();
-                let at = self.check_follows(nth, of, &format!("`{of}.{name}`"))?;
-                let given: Vec<&str> = self.pipeline.stages[at].gives().map(|(given, _)| given).collect();
-                if given.contains(&name) { Ok(()) } else { unknown(of, Some(at), &given) }
             }
         }
     }

@@ -95,7 +95,7 @@ impl Line {
 
     /// Whether a commit is on it.
     pub(crate) fn has(&self, commit: &Commit) -> bool {
-        self.commits.iter().any(|(of_line, _)| of_line == commit)
+        self.age(commit).is_some()
     }
 
     /// How many commits are newer than one that is on it.

@@ -1,10 +1,11 @@
 //! Reading and writing what is recorded of a change.
 
 use anyhow::{Context as _, Result};
-use bucket::{Ahead, Bucket, Change, ChangeId, Error, Generation};
+use bucket::{Ahead, Bucket, Change, ChangeId, Commit, Error, Generation, RecordedCandidate};
 use console::{nearest, note};
 use futures_util::TryStreamExt as _;
 
+use super::candidates::recorded;
 use crate::builder::Builder;
 
 /// How often a change is read again that somebody else has just written.
@@ -46,6 +47,20 @@ pub(crate) async fn update(
         }
     }
     Err(always_late(id))
+}
+
+/// Has a change say what was made of a commit, if that is its last patchset still.
+pub(crate) async fn tell(
+    bucket: &Bucket,
+    id: &ChangeId,
+    made: &[RecordedCandidate],
+    (commit, by): (&Commit, &str),
+) -> Result<()> {
+    let told = update_at_once(bucket, id, |before| {
+        let before = before.with_context(|| format!("the record of `{id}` is gone"))?.clone();
+        made.iter().try_fold(before, |change, candidate| recorded(id, &change, candidate, commit, by))
+    });
+    told.await.map(drop)
 }
 
 /// Like [`update`], where nothing has to be read to know what becomes of it.

@@ -8,17 +8,17 @@ use registry::image::{Built, Image};
 
 use crate::{
     change::{
-        candidates::{ensure_last, recorded},
+        candidates::ensure_last,
         image::{gate::Gate, name::Named, record::OfChange},
         line::{base, target_branch},
-        record::{by, read_known, update_at_once},
+        record::{by, read_known, tell},
         target::TargetBranch,
         upload::Building,
     },
     checkout::{Checkout, Dirty},
     commands::build::BuildOptions,
     git::Git,
-    manifest::Manifest,
+    manifest::{Candidates, Manifest},
     options::{Options, wait_for},
 };
 
@@ -72,10 +72,7 @@ impl Candidate {
         checkout.ensure_clean()?;
         let (commit, tree) = (&checkout.source.commit, checkout.source.tree()?);
         // Only what is promoted has to land.
-        let base = self
-            .gate
-            .then(|| self.base(&manifest, self.target.named().or_else(|| candidates.branch.clone())))
-            .transpose()?;
+        let base = self.base(&manifest, &candidates)?;
         let uploaded = wait_for(async {
             let record = candidates.open().await?;
             let target = if self.gate { options.production_of(Some(&rules)).await? } else { record.clone() };
@@ -98,11 +95,7 @@ impl Candidate {
             for package in &packages {
                 uploaded.push(build.upload(&target, &package.path, record.now()).await?);
             }
-            update_at_once(&record, id, |before| {
-                let before = before.with_context(|| format!("the record of `{id}` is gone"))?.clone();
-                uploaded.iter().try_fold(before, |change, candidate| recorded(id, &change, candidate, commit, &by))
-            })
-            .await?;
+            tell(&record, id, &uploaded, (commit, &by)).await?;
             Ok(uploaded)
         })?;
         if options.json {
@@ -124,10 +117,7 @@ impl Candidate {
         let checkout = Checkout::of(options, &manifest, &[])?;
         checkout.ensure_clean()?;
         let (commit, tree) = (&checkout.source.commit, checkout.source.tree()?);
-        let base = self
-            .gate
-            .then(|| self.base(&manifest, self.target.named().or_else(|| candidates.branch.clone())))
-            .transpose()?;
+        let base = self.base(&manifest, &candidates)?;
         let built = self.from.as_ref().map(|from| Image::read(&from.at(options.directory.join(from.path()))));
         let built = built.transpose()?;
         let client = rules.images.client()?;
@@ -152,11 +142,15 @@ impl Candidate {
         print_line(made.image.unwrap_or_default())
     }
 
-    /// The newest commit of the target branch that is in what is built.
-    fn base(&self, manifest: &Manifest, branch: Option<String>) -> Result<Commit> {
+    /// The newest commit of the target branch that is in what is built, which only what is gated has to have.
+    fn base(&self, manifest: &Manifest, candidates: &Candidates) -> Result<Option<Commit>> {
+        if !self.gate {
+            return Ok(None);
+        }
         let git = Git::at(&manifest.directory);
+        let branch = self.target.named().or_else(|| candidates.branch.clone());
         let base = base(&git, &target_branch(&git, branch)?);
-        base.with_context(|| format!("could not find out what `{}` is built on", self.change))
+        base.map(Some).with_context(|| format!("could not find out what `{}` is built on", self.change))
     }
 
     /// The candidates that the same command has made before, if all of them are there.

@@ -131,12 +131,15 @@ impl Promote {
             let apps = copied.map(|promotion| promotion.recorded.app.clone()).collect();
             if let Some(topic) = options.announce(manifest.as_ref()) {
                 announce(topic, apps).await;
-                let repo = match &self.repo {
-                    Some(url) => without_credentials(url),
-                    None => Source::of(&options.directory()?)?.repo,
-                };
-                for (image, commit) in images.iter().filter_map(Promoting::announced) {
-                    announce_image(topic, &image, commit.as_str(), &repo).await;
+                let announced: Vec<_> = images.iter().filter_map(Promoting::announced).collect();
+                if !announced.is_empty() {
+                    let repo = match &self.repo {
+                        Some(url) => without_credentials(url),
+                        None => Source::of(&options.directory()?)?.repo,
+                    };
+                    for (image, commit) in announced {
+                        announce_image(topic, &image, commit.as_str(), &repo).await;
+                    }
                 }
             }
             self.print(options, (&promotions, &images), &landed)

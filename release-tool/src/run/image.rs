@@ -80,8 +80,7 @@ pub(super) async fn image(running: &mut Running, wanted: &pipeline::Image) -> Re
     let (manifest, base) = match before {
         Some(Before { manifest: Some(manifest), .. }) => {
             note(format_args!("`{}:{}` is there already: it is taken", named.to.repository(), named.tag));
-            let base = base_of(&manifest);
-            (manifest, base)
+            (manifest, None)
         }
         before => {
             let recorded = before.and_then(|before| before.recorded);
@@ -94,11 +93,10 @@ pub(super) async fn image(running: &mut Running, wanted: &pipeline::Image) -> Re
                 )));
             }
             running.limits().within(async { Ok(upload(&client, &named.to, &made.image).await?) }.boxed()).await?;
-            let manifest = made.image.manifest().clone();
-            let base = made.base.or_else(|| base_of(&manifest));
-            (manifest, base)
+            (made.image.manifest().clone(), made.base)
         }
     };
+    let base = base.or_else(|| base_of(&manifest));
     let telling = async {
         let writer = client.writer(&named.to);
         // Of two runs at once one is refused, before its image is anywhere.

@@ -252,21 +252,16 @@ fn check(
         let text = format!("there are no pipelines: no `{}`", pipeline::FILE);
         return Err(UsageError::new(text).with_hint("docs/pipelines.md shows one to begin with").into());
     };
-    let misnamed = named.err().map(|text| Problem::of_file(FILE, text));
-    let (checked, problems) = match read {
-        Ok(checked) => (Some(checked), Vec::new()),
-        Err(problems) => (None, problems),
-    };
-    let problems: Vec<Problem> = misnamed.into_iter().chain(problems).collect();
-    checked.filter(|_| problems.is_empty()).ok_or_else(|| {
-        let lines: Vec<String> = problems.iter().map(|problem| one_line(&problem.to_string())).collect();
-        let text = format!(
-            "{}\n{} in what the repository says of its pipelines",
-            lines.join("\n"),
-            count(lines.len(), "mistake")
-        );
-        UsageError::new(text).into()
-    })
+    let mut problems: Vec<Problem> = named.err().map(|text| Problem::of_file(FILE, text)).into_iter().collect();
+    match read {
+        Ok(checked) if problems.is_empty() => return Ok(checked),
+        Ok(_) => {}
+        Err(found) => problems.extend(found),
+    }
+    let lines: Vec<String> = problems.iter().map(|problem| one_line(&problem.to_string())).collect();
+    let text =
+        format!("{}\n{} in what the repository says of its pipelines", lines.join("\n"), count(lines.len(), "mistake"));
+    Err(UsageError::new(text).into())
 }
 
 /// The pipelines of these names by their places, all of them without any.

@@ -15,8 +15,8 @@ use tokio::sync::Mutex as Turn;
 
 use crate::{
     change::{
-        candidates::{ensure_last, recorded},
-        record::{read_known, update_at_once},
+        candidates::ensure_last,
+        record::{read_known, tell},
         upload::Building,
     },
     checkout::{Checkout, Dirty, Packing, make_directory},
@@ -136,11 +136,7 @@ async fn candidate(
             made_by: Some(made_by),
         };
         let candidate = building.upload(bucket, &deb, bucket.now()).await?;
-        update_at_once(bucket, id, |before| {
-            let before = before.with_context(|| format!("the record of `{id}` is gone"))?;
-            recorded(id, before, &candidate, commit, &of_change.by)
-        })
-        .await?;
+        tell(bucket, id, std::slice::from_ref(&candidate), (commit, &of_change.by)).await?;
         Ok(Made { release: candidate.release, candidate: Some(candidate.path) })
     };
     running.limits().within(uploading.boxed()).await

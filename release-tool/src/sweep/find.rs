@@ -21,6 +21,7 @@ use crate::{
         candidates::promotable,
         image::{
             judge::is_promoted,
+            record::understood,
             remove::{Registries, lies_in, remove},
         },
         record::read,
@@ -140,8 +141,8 @@ impl What {
             Self::Image(_, place, info) => {
                 // What was promoted is as it was, whatever becomes of the tag that it had before.
                 let kept = promoted(bucket, place).await?;
-                let kept = kept.map(|image| anyhow::Ok((image.commit.as_str().parse()?, image.digest.into())));
-                let kept: Vec<_> = kept.into_iter().collect::<Result<_>>()?;
+                let kept: Vec<_> =
+                    kept.map(|image| ((&image.commit).into(), image.digest.into())).into_iter().collect();
                 remove(&places.registries, (bucket, place, info.generation), &kept).await?;
             }
             Self::Stray(_, info) | Self::Artifact { info, .. } => bucket.delete(&info.path, info.generation).await?,
@@ -228,11 +229,7 @@ pub(crate) async fn find(places: &Places, here: &Machine, older_than: SignedDura
 /// it.
 async fn lies_elsewhere(places: &Places, what: &What) -> Result<bool> {
     let (What::Image(_, place, _), Some(bucket)) = (what, what.bucket(places)) else { return Ok(false) };
-    let image = match bucket.image_candidate(place).await {
-        Ok(Some((_, image))) => image,
-        Ok(None) | Err(Error::Malformed { .. }) => return Ok(false),
-        Err(error) => return Err(error).with_context(|| format!("could not read `{}`", place.path())),
-    };
+    let Some((_, image)) = understood(bucket, place).await? else { return Ok(false) };
     Ok(!places.registries.writable(place).is_ok_and(|to| lies_in(&image, to.repository())))
 }
 
@@ -351,11 +348,8 @@ async fn change_ended(Places { production, candidates, .. }: &Places, id: &Chang
 
 /// The image of the branch that a gated one is by now, if it is; a record that says nothing is of none.
 async fn promoted(production: &Bucket, place: &ImagePlace) -> Result<Option<Image>> {
-    let candidate = match production.image_candidate(place).await {
-        Ok(Some((_, candidate))) if matches!(place, ImagePlace::Gated { .. }) => candidate,
-        Ok(_) | Err(Error::Malformed { .. }) => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("could not read `{}`", place.path())),
-    };
+    let ImagePlace::Gated { .. } = place else { return Ok(None) };
+    let Some((_, candidate)) = understood(production, place).await? else { return Ok(None) };
     let app = place.app();
     let images: Vec<ImageSummary> = production
         .images(app)

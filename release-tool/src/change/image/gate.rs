@@ -5,7 +5,7 @@ use bucket::{Bucket, Commit, Error, Generation, ImageCandidate, ImagePlace, Reco
 use console::note;
 use registry::{Repository, Writable};
 
-use super::record::{Candidate, OfChange, read, size};
+use super::record::{Candidate, OfChange, read};
 use crate::change::candidates::ensure_last;
 
 /// Where an image is put that is about to be merged.
@@ -73,8 +73,7 @@ impl OfChange<'_> {
         if read(production, &place).await?.is_none_or(|(_, there)| there.digest != image.digest) {
             bail!(concurrently(&place));
         }
-        let size = size(self.client, repository, manifest).await?;
-        let recorded = self.tell(&place, &image, size).await?;
+        let recorded = self.tell(&place, &image, built.recorded.size).await?;
         note(format_args!("gated {repository}:{temporary} as {}", manifest.digest()));
         Ok(recorded)
     }

@@ -60,7 +60,7 @@ impl<'a> Promoting<'a> {
         let to = self.registries.writable(&place)?;
         let candidate = read(self.production, &place).await?;
         let image = match &recorded.landed {
-            Some(landed) => self.image(&place, landed).await?,
+            Some(landed) => self.image(place.app(), landed).await?,
             None => None,
         };
         let left = left((self.id, self.change), recorded, (candidate, image.as_ref()), line)?;
@@ -81,7 +81,7 @@ impl<'a> Promoting<'a> {
         })?;
         ensure_own_tag(&candidate.tag, [&candidate.commit, landed])?;
         // What a commit's image is, is said once; another tag is only taken from an image that was promoted with it.
-        for tag in [landed.as_str().parse()?, candidate.tag.clone()] {
+        for tag in [landed.into(), candidate.tag.clone()] {
             let Some(found) = client.digest(repository, &tag).await?.filter(|found| *found != digest) else { continue };
             let images = self.images(&candidate.app, repository).await?;
             ensure!(
@@ -90,15 +90,15 @@ impl<'a> Promoting<'a> {
                  nothing was done"
             );
         }
-        if let Some(image) = self.production.image(&candidate.app, landed).await.with_context(unread)? {
+        if let Some(image) = self.image(&candidate.app, landed).await? {
             ensure_same(&image, &self.image_of(candidate, landed))?;
         }
         Ok(manifest)
     }
 
     /// What is recorded of the image of a commit.
-    async fn image(&self, place: &ImagePlace, commit: &Commit) -> Result<Option<Image>> {
-        self.production.image(place.app(), commit).await.with_context(unread)
+    async fn image(&self, app: &AppName, commit: &Commit) -> Result<Option<Image>> {
+        self.production.image(app, commit).await.with_context(unread)
     }
 
     /// Records the image as that of the commit, and gives it its tags: what these name then.
@@ -117,12 +117,12 @@ impl<'a> Promoting<'a> {
             Ok(_) => {}
             // By the same command before, or another one at the same time.
             Err(Error::AlreadyExists { .. }) => {
-                let there = self.production.image(&image.app, landed).await.with_context(unread)?;
+                let there = self.image(&image.app, landed).await?;
                 ensure_same(&there.context("the record of the image is gone")?, &image)?;
             }
             Err(error) => return Err(error).with_context(|| format!("could not record `{}:{landed}`", image.name)),
         }
-        let of_commit: Tag = landed.as_str().parse()?;
+        let of_commit = Tag::from(landed);
         self.registries.client()?.writer(to).tag(&of_commit, manifest).await?;
         let mut named = vec![(of_commit, manifest.digest().clone())];
         if candidate.tag.as_str() != landed.as_str() {

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bucket::{
-    ArtifactType, Bucket, BuildId, Change, ChangeId, Commit, Generation, ImageCandidate, ImagePlace, ImageTag,
+    ArtifactType, Bucket, BuildId, Change, ChangeId, Commit, Error, Generation, ImageCandidate, ImagePlace, ImageTag,
     RecordedCandidate,
 };
 use console::note;
@@ -13,10 +13,7 @@ use registry::{
 use serde_json::Map;
 
 use super::name::Named;
-use crate::change::{
-    candidates::{ensure_last, recorded},
-    record::update_at_once,
-};
+use crate::change::{candidates::ensure_last, record::tell};
 
 /// An image of a change.
 pub(crate) struct OfChange<'a> {
@@ -179,12 +176,7 @@ impl OfChange<'_> {
             landed: None,
             other: Map::new(),
         };
-        let (id, commit, by) = (self.id, self.commit, self.by);
-        update_at_once(self.record, id, |before| {
-            let before = before.with_context(|| format!("the record of `{id}` is gone"))?;
-            recorded(id, before, &candidate, commit, by)
-        })
-        .await?;
+        tell(self.record, self.id, std::slice::from_ref(&candidate), (self.commit, self.by)).await?;
         Ok(candidate)
     }
 }
@@ -209,6 +201,14 @@ pub(crate) async fn read(bucket: &Bucket, place: &ImagePlace) -> Result<Option<(
     bucket.image_candidate(place).await.with_context(|| format!("could not read the candidate `{}`", place.path()))
 }
 
+/// The same; one that nobody can read is none.
+pub(crate) async fn understood(bucket: &Bucket, place: &ImagePlace) -> Result<Option<(Generation, ImageCandidate)>> {
+    match bucket.image_candidate(place).await {
+        Err(Error::Malformed { .. }) => Ok(None),
+        read => read.with_context(|| format!("could not read `{}`", place.path())),
+    }
+}
+
 /// Puts all of an image into its repository, under its digest alone.
 pub(crate) async fn upload(client: &Client, to: &Writable, image: &Image) -> Result<()> {
     let writer = client.writer(to);
@@ -222,7 +222,7 @@ pub(crate) async fn upload(client: &Client, to: &Writable, image: &Image) -> Res
 }
 
 /// How many bytes all parts of an image have; of what an index lists in an index, the index alone.
-pub(super) async fn size(client: &Client, repository: &Repository, manifest: &Manifest) -> Result<u64> {
+async fn size(client: &Client, repository: &Repository, manifest: &Manifest) -> Result<u64> {
     let of = |manifest: &Manifest| {
         let blobs = manifest.blobs().into_iter().map(|blob: &Descriptor| blob.size);
         blobs.fold(manifest.bytes().len() as u64, u64::saturating_add)

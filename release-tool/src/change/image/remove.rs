@@ -2,10 +2,11 @@
 
 use std::sync::OnceLock;
 
-use anyhow::{Context as _, Result, bail, ensure};
-use bucket::{Bucket, Error, Generation, ImageCandidate, ImagePlace};
+use anyhow::{Context as _, Result, ensure};
+use bucket::{Bucket, Generation, ImageCandidate, ImagePlace};
 use registry::{Client, Digest, Repository, Tag, Writable};
 
+use super::record::understood;
 use crate::manifest::{Candidates, Images};
 
 /// Where images of changes are, as release.toml says.
@@ -59,16 +60,13 @@ pub(crate) async fn remove(
     (bucket, place, seen): (&Bucket, &ImagePlace, Generation),
     kept: &[(Tag, Digest)],
 ) -> Result<()> {
-    let read = match bucket.image_candidate(place).await {
-        Ok(Some((generation, _))) if generation != seen => {
-            bail!("`{}` was recorded anew by somebody else at the same time: run the command again", place.path())
-        }
-        Ok(read) => read.map(|(_, image)| image),
-        // Nobody knows what its tag should name: that stays.
-        Err(Error::Malformed { .. }) => None,
-        Err(error) => return Err(error).with_context(|| format!("could not read `{}`", place.path())),
-    };
-    if let Some(image) = read {
+    // If nobody knows what its tag should name, that stays.
+    if let Some((generation, image)) = understood(bucket, place).await? {
+        ensure!(
+            generation == seen,
+            "`{}` was recorded anew by somebody else at the same time: run the command again",
+            place.path()
+        );
         let to = registries.writable(place)?;
         ensure!(lies_in(&image, to.repository()), "{}", elsewhere(&image, to.repository()));
         let digest = Digest::from(image.digest);
