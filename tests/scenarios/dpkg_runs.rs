@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use bucket::{Activity, AppState, Status};
 use harness::{Machine, Scenario, Version};
 
-use crate::{PORT, says};
+use crate::{PORT, install_extra, says};
 
 /// Stops here for as long as `/run/hold` is there, and says so by `/run/held`.
 const HOLD: &str = "if [ -e /run/hold ]; then : > /run/held; while [ -e /run/hold ]; do sleep 0.05; done; fi\n";
@@ -196,14 +196,6 @@ fn a_file_that_changes_before_dpkg_gets_it_is_not_installed() -> Result<()> {
     says(&server, PORT, "web 1")
 }
 
-/// Has a package `extra` that no release made.
-fn install_extra(server: &Machine) -> Result<()> {
-    let control = "Package: extra\nVersion: 3\nArchitecture: all\nMaintainer: A <a@example.com>\nDescription: x\n";
-    server.write("/tmp/extra/DEBIAN/control", control)?;
-    server.sh("dpkg-deb --build /tmp/extra /tmp/extra.deb && dpkg --install /tmp/extra.deb")?;
-    Ok(())
-}
-
 #[test]
 fn a_release_that_takes_another_package_away_is_degraded_by_name() -> Result<()> {
     let scenario = Scenario::new()?;
@@ -211,7 +203,7 @@ fn a_release_that_takes_another_package_away_is_degraded_by_name() -> Result<()>
     let web = scenario.service("web", PORT)?;
     let one = web.release(scenario.target(), &Version::new("1"))?;
     scenario.install(&one, &server)?;
-    install_extra(&server)?;
+    install_extra(&server, "")?;
     let two = web.release(scenario.target(), &Version::new("2").replaces("extra"))?;
     scenario.deploy(&two, &server)?;
     let app = scenario.wait_for_app(&server, &two, AppState::Degraded)?;
@@ -230,7 +222,7 @@ fn what_an_interrupted_dpkg_run_took_away_is_told_also_after_a_reboot() -> Resul
     let web = scenario.service("web", PORT)?;
     let one = web.release(scenario.target(), &Version::new("1"))?;
     scenario.install(&one, &server)?;
-    install_extra(&server)?;
+    install_extra(&server, "")?;
     server.write("/run/hold", "")?;
     let two = web.release(scenario.target(), &Version::new("2").replaces("extra").postinst(HOLD))?;
     scenario.deploy(&two, &server)?;

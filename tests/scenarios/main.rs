@@ -44,6 +44,14 @@ fn says(machine: &Machine, port: u16, expected: &str) -> Result<()> {
     })
 }
 
+/// Has a package `extra` that no release made.
+fn install_extra(machine: &Machine, flags: &str) -> Result<()> {
+    let control = "Package: extra\nVersion: 3\nArchitecture: all\nMaintainer: A <a@example.com>\nDescription: x\n";
+    machine.write("/tmp/extra/DEBIAN/control", control)?;
+    machine.sh(&format!("dpkg-deb --build /tmp/extra /tmp/extra.deb && dpkg --install {flags} /tmp/extra.deb"))?;
+    Ok(())
+}
+
 /// How often dpkg has unpacked a package here, by its own log.
 fn unpacked(machine: &Machine, package: &str) -> Result<usize> {
     let log = machine.sh(&format!("grep -cE ' (install|upgrade) {package}:' /var/log/dpkg.log || true"))?;

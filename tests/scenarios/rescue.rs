@@ -6,6 +6,8 @@ use anyhow::{Context, Result};
 use bucket::{AppState, ReleaseName};
 use harness::{AgentRepo, Machine, Scenario};
 
+use crate::install_extra;
+
 /// Where the agent configures itself for these stories.
 const TIMES: &str = "/etc/pulld/pulld.d/60-rescue.toml";
 
@@ -129,9 +131,7 @@ fn what_the_rescue_takes_away_is_told_by_name() -> Result<()> {
     let agent = AgentRepo::new(&scenario.path("pulld"))?;
     agent.replaces("extra")?;
     let (server, good) = server(&scenario, &agent, "1s")?;
-    let control = "Package: extra\nVersion: 3\nArchitecture: all\nMaintainer: A <a@example.com>\nDescription: x\n";
-    server.write("/tmp/extra/DEBIAN/control", control)?;
-    server.sh("dpkg-deb --build /tmp/extra /tmp/extra.deb && dpkg --install --force-conflicts /tmp/extra.deb")?;
+    install_extra(&server, "--force-conflicts")?;
     agent.write("script", "#!/bin/sh\nexit 0\n")?;
     agent.write("release.toml", ONE_SCRIPT)?;
     let script = agent.release(scenario.target(), "one script")?;

@@ -58,14 +58,15 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         self.forget_seen();
         if let Some(reason) = rescued {
             let restored = format!("pulld-rescue.service restored the previous pulld: {reason}");
-            let text = match rescue.unplanned()? {
+            let unplanned = rescue.unplanned()?;
+            let text = match &unplanned {
                 Some(unplanned) => {
                     reason::join(&restored, &format!("dpkg changed other packages with it: {unplanned}"))
                 }
                 None => restored,
             };
             tracing::error!(message_id = events::SELF_UPDATE, "{text}");
-            self.quarantine_rescued(&rescue, &text)?;
+            self.quarantine_rescued(&rescue, &text, unplanned.is_some())?;
             cycle.note_own(text);
         }
         let window = self.configured.settings().health_window;
@@ -77,12 +78,11 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
 
     /// The rescue restored this pulld, and the new one has left no record that it can read: what has to be known of the
     /// new one is known from when the rescue was armed.
-    fn quarantine_rescued(&mut self, rescue: &Rescue, reason: &str) -> Result<()> {
+    fn quarantine_rescued(&mut self, rescue: &Rescue, reason: &str, degraded: bool) -> Result<()> {
         let Some(armed) = rescue.armed()? else { return Ok(()) };
         if let (Some(release), Some(generation)) = (armed.release, armed.generation) {
             let (reason, since) = (reason.to_owned(), Timestamp::now());
             let previous = armed.previous;
-            let degraded = rescue.unplanned()?.is_some();
             self.quarantine.add(Quarantined { release, reason, generation, degraded, since, previous });
             self.quarantine.save(&self.paths.quarantine())?;
         }

@@ -107,11 +107,11 @@ impl ChangedFiles {
         let meant = names.into_iter().filter_map(|name| {
             let before = self.compared.get(name).copied();
             let is_due = before.is_none_or(|before| before.whole.elapsed() >= FILE_CHECK);
-            (is_due || requested).then_some((before.map(|before| before.last), is_due, before, name))
+            (is_due || requested).then_some((is_due, before, name))
         });
         let mut meant: Vec<_> = meant.collect();
-        meant.sort_by_key(|(last, ..)| *last);
-        for (at, (_, is_due, before, name)) in meant.into_iter().enumerate() {
+        meant.sort_by_key(|(_, before, _)| before.map(|before| before.last));
+        for (at, (is_due, before, name)) in meant.into_iter().enumerate() {
             if at > 0 && begun.elapsed() >= FILE_CHECK_BUDGET {
                 break;
             }

@@ -31,6 +31,11 @@ impl PackageChange {
     pub(crate) fn is_of(&self, package: &str) -> bool {
         self.package.split(':').next() == Some(package)
     }
+
+    /// Whether it is about any of these.
+    pub(crate) fn is_of_any(&self, packages: &[String]) -> bool {
+        packages.iter().any(|package| self.is_of(package))
+    }
 }
 
 /// In a clause: "`libc6` is 0+1 instead of 2.36", "`nginx` 1.22 was removed".
@@ -59,8 +64,7 @@ pub(crate) fn changes(before: &AllPackages, after: &AllPackages, planned: &[Stri
         let is_same = version(was) == version(is) && (is_sound(is) || !is_sound(was));
         (!is_same).then(|| PackageChange { package: name.clone(), before: was.map(told), after: is.map(told) })
     });
-    let is_planned = |change: &PackageChange| planned.iter().any(|package| change.is_of(package));
-    changed.filter(|change| !is_planned(change)).take(MAX_CHANGES).collect()
+    changed.filter(|change| !change.is_of_any(planned)).take(MAX_CHANGES).collect()
 }
 
 /// A package, unless it is only known by its leftover conffiles.

@@ -307,22 +307,22 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
     async fn units_before(&self, new: &[OwnedUnit], old: &[OwnedUnit]) -> Result<Vec<UnitBefore>> {
         let instances = instances(self.services, new.iter().chain(old)).await?;
         let by_name = |units: &[OwnedUnit], unit: &OwnedUnit| units.iter().any(|other| other.name == unit.name);
-        let mut wanted = Vec::new();
+        let mut asked = Vec::new();
         for unit in with_instances(new, &instances) {
             // An instance that the old release brought and the new one doesn't is dropped, though its template stays.
             if by_name(new, &unit) || !by_name(old, &unit) {
                 let by_machine = !by_name(new, &unit);
                 let is_new = !by_machine && !by_name(old, &unit);
-                wanted.push((unit, by_machine, is_new));
+                asked.push((unit, true, by_machine, is_new));
             }
         }
-        let known = |unit: &OwnedUnit| wanted.iter().any(|(known, ..)| known.name == unit.name);
-        let dropped = with_instances(old, &instances).into_iter().filter(|unit| !known(unit));
-        let dropped: Vec<_> = dropped.map(|unit| (by_name(old, &unit), unit)).collect();
+        for unit in with_instances(old, &instances) {
+            if !asked.iter().any(|(known, ..)| known.name == unit.name) {
+                let by_machine = !by_name(old, &unit);
+                asked.push((unit, false, by_machine, false));
+            }
+        }
         let boot = self.services.boot()?;
-        let wanted = wanted.into_iter().map(|(unit, by_machine, is_new)| (unit, true, by_machine, is_new));
-        let dropped = dropped.into_iter().map(|(by_release, unit)| (unit, false, !by_release, false));
-        let asked: Vec<_> = wanted.chain(dropped).collect();
         let asked = asked.into_iter().map(async |(unit, wanted, by_machine, is_new)| {
             let before = self.unit_before(unit, wanted, &boot).await?;
             Ok(UnitBefore { by_machine, is_new, ..before })

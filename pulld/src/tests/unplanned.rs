@@ -53,22 +53,28 @@ async fn a_release_that_is_another_package_to_dpkg_is_degraded_and_no_other_app(
     assert!(reason.contains("`nginx` is 2 instead of 0"), "{reason}");
 }
 
+/// A server where an update of `web` that takes `nginx` away was under way when something died at that point.
+async fn struck_down(point: &str, death: Death) -> Server {
+    let (one, two) = (release("web", 1), release("web", 2));
+    let (server, _) = Server::running(&[&one]).await;
+    server.world.put_foreign("nginx");
+    server.upload(&two, Behaviour::TakesAway).await;
+    server.push(&[&two]).await;
+    assert!(die_at(point, 0, live(&server)).await.is_none());
+    death.strike(&server);
+    server
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_an_interrupted_dpkg_run_took_away_is_told_whatever_died() {
     for point in ["dpkg.begin", "dpkg.end", "packages.forget_changes.begin", "packages.forget_changes.end"] {
         for death in [Death::Agent, Death::AgentAndDpkg, Death::Machine] {
-            let (one, two) = (release("web", 1), release("web", 2));
-            let (server, _) = Server::running(&[&one]).await;
-            server.world.put_foreign("nginx");
-            server.upload(&two, Behaviour::TakesAway).await;
-            server.push(&[&two]).await;
-            assert!(die_at(point, 0, live(&server)).await.is_none());
-            death.strike(&server);
+            let server = struck_down(point, death).await;
             live(&server).await;
             assert_eq!(server.state_of("web").await, AppState::Degraded, "{death:?} at {point}");
             let reason = server.status().await.apps[0].reason.clone().unwrap();
             assert!(reason.contains("`nginx` 0 was removed"), "{death:?} at {point}: {reason}");
-            assert_eq!(server.world.installed("web"), Some((two, true)), "{death:?} at {point}");
+            assert_eq!(server.world.installed("web"), Some((release("web", 2), true)), "{death:?} at {point}");
         }
     }
 }
@@ -77,13 +83,7 @@ async fn what_an_interrupted_dpkg_run_took_away_is_told_whatever_died() {
 async fn what_an_interrupted_dpkg_run_took_away_is_told_though_the_next_one_does_nothing() {
     for is_locked in [true, false] {
         for death in [Death::AgentAndDpkg, Death::Machine] {
-            let (one, two) = (release("web", 1), release("web", 2));
-            let (server, _) = Server::running(&[&one]).await;
-            server.world.put_foreign("nginx");
-            server.upload(&two, Behaviour::TakesAway).await;
-            server.push(&[&two]).await;
-            assert!(die_at("dpkg.begin", 0, live(&server)).await.is_none());
-            death.strike(&server);
+            let server = struck_down("dpkg.begin", death).await;
             server.world.hold_lock(is_locked);
             server.world.make_read_only_after((!is_locked).then_some(0));
             live(&server).await;
@@ -96,13 +96,7 @@ async fn what_an_interrupted_dpkg_run_took_away_is_told_though_the_next_one_does
 
 #[tokio::test(start_paused = true)]
 async fn what_an_interrupted_dpkg_run_took_away_is_told_though_its_app_was_put_on_hold_since() {
-    let (one, two) = (release("web", 1), release("web", 2));
-    let (server, _) = Server::running(&[&one]).await;
-    server.world.put_foreign("nginx");
-    server.upload(&two, Behaviour::TakesAway).await;
-    server.push(&[&two]).await;
-    assert!(die_at("dpkg.begin", 0, live(&server)).await.is_none());
-    Death::AgentAndDpkg.strike(&server);
+    let server = struck_down("dpkg.begin", Death::AgentAndDpkg).await;
     server.world.set_on_hold("web", true);
     live(&server).await;
     let reason = server.status().await.apps[0].reason.clone().unwrap();

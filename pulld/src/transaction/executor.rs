@@ -89,10 +89,11 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         self.liveness.within(self.settings.transaction_timeout);
         // dpkg may be at it still.
         self.announcer.announce(transaction.activities());
+        let request = self.empty_request(transaction);
         // While systemd does not answer, nothing is resumed, and that is no resumption.
         let mut result = self.accompany(self.packages.resume()).await?;
         if let Some(result) = &mut result {
-            self.compare(&self.empty_request(transaction), result).await;
+            self.compare(&request, result).await;
         }
         transaction.resumptions += 1;
         self.note_what_is_known(transaction, result.as_ref()).await?;
@@ -102,7 +103,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         if transaction.phase != Phase::Installing || is_given_up {
             let changes = match &result {
                 Some(result) => result.changes.clone(),
-                None => Some(self.packages.unnoted_changes(&self.empty_request(transaction)).await?),
+                None => Some(self.packages.unnoted_changes(&request).await?),
             };
             self.note_changes(transaction, &under_dpkg(transaction), changes.as_deref())?;
         }

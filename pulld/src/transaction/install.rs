@@ -63,7 +63,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         let mut suspects = if missing.is_empty() { going_forward(transaction) } else { missing.clone() };
         if suspects.is_empty() {
             // What an interrupted run was for was put on hold since, and is gone on with no more.
-            suspects = (0..transaction.updates.len()).filter(|at| !transaction.updates[*at].is_own()).collect();
+            suspects = transaction.places(|update| !update.is_own());
         }
         self.note_changes(transaction, &suspects, result.changes.as_deref())?;
         if missing.is_empty() {
@@ -118,8 +118,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
 
 /// The updates of other apps than pulld that go forward, by their place.
 fn going_forward(transaction: &Transaction) -> Vec<usize> {
-    let updates = transaction.updates.iter().enumerate();
-    updates.filter(|(_, update)| !update.is_own() && update.is_forward()).map(|(at, _)| at).collect()
+    transaction.places(|update| !update.is_own() && update.is_forward())
 }
 
 /// Those of them that dpkg does not have.

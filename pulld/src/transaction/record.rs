@@ -154,6 +154,12 @@ impl Transaction {
         self.updates.iter().filter(|update| !update.is_own())
     }
 
+    /// The places of the updates that are meant.
+    pub(super) fn places(&self, is_meant: impl Fn(&AppUpdate) -> bool) -> Vec<usize> {
+        let updates = self.updates.iter().enumerate();
+        updates.filter(|(_, update)| is_meant(update)).map(|(at, _)| at).collect()
+    }
+
     /// The same, to be changed.
     pub(crate) fn others_mut(&mut self) -> impl Iterator<Item = &mut AppUpdate> {
         self.updates.iter_mut().filter(|update| !update.is_own())

@@ -11,8 +11,7 @@ use super::{
 /// What changed of packages that the transaction isn't about, in clauses. An earlier pulld's runner tells of the others too.
 pub(super) fn clauses(transaction: &Transaction, changes: &[PackageChange]) -> Vec<String> {
     let planned = transaction.packages();
-    let is_planned = |change: &PackageChange| planned.iter().any(|package| change.is_of(package));
-    changes.iter().filter(|change| !is_planned(change)).map(PackageChange::to_string).collect()
+    changes.iter().filter(|change| !change.is_of_any(&planned)).map(PackageChange::to_string).collect()
 }
 
 /// Notes clauses about what was not planned with each suspect; says whether there was one that no update has yet. What an
@@ -45,8 +44,7 @@ pub(super) fn under_dpkg(transaction: &Transaction) -> Vec<usize> {
         Phase::UpdatingAgent => update.is_own() && transaction.self_update_by.is_some(),
         Phase::Restarting | Phase::Gating | Phase::CheckingRollback | Phase::Done => false,
     };
-    let updates = transaction.updates.iter().enumerate();
-    updates.filter(|(_, update)| is_meant(update)).map(|(at, _)| at).collect()
+    transaction.places(is_meant)
 }
 
 /// In a sentence, with what to do.

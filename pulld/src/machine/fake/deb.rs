@@ -39,6 +39,13 @@ pub(crate) enum Behaviour {
     CheckFails,
 }
 
+impl Behaviour {
+    /// Whether dpkg removes `nginx` with it.
+    pub(super) fn takes_away(self) -> bool {
+        matches!(self, Self::TakesAway | Self::TakesAwayAndBreaks)
+    }
+}
+
 /// What a fake `.deb` holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Deb {

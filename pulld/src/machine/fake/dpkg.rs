@@ -165,6 +165,9 @@ impl State {
                 }
                 continue;
             }
+            if deb.behaviour.takes_away() {
+                self.packages.remove("nginx");
+            }
             let state = match deb.behaviour {
                 Behaviour::Refused => {
                     result.end = DpkgEnd::Exited(1);
@@ -172,9 +175,6 @@ impl State {
                     continue;
                 }
                 Behaviour::Breaks | Behaviour::TakesAwayAndBreaks => {
-                    if deb.behaviour == Behaviour::TakesAwayAndBreaks {
-                        self.packages.remove("nginx");
-                    }
                     result.end = DpkgEnd::Exited(1);
                     PackageState::Broken("iF".to_owned())
                 }
@@ -184,13 +184,11 @@ impl State {
                     }
                     continue;
                 }
-                Behaviour::TakesAway => {
-                    self.packages.remove("nginx");
-                    PackageState::Installed
-                }
-                Behaviour::Good | Behaviour::Crashes | Behaviour::DoesNotStart | Behaviour::CheckFails => {
-                    PackageState::Installed
-                }
+                Behaviour::Good
+                | Behaviour::TakesAway
+                | Behaviour::Crashes
+                | Behaviour::DoesNotStart
+                | Behaviour::CheckFails => PackageState::Installed,
             };
             self.drop_units(&deb);
             for unit in deb.units.iter().filter(|unit| !unit.name.is_template()) {

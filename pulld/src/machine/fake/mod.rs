@@ -144,7 +144,7 @@ impl World {
         let Some(request) = state.under_way.take() else { return };
         for path in &request.install {
             let deb: Deb = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-            if matches!(deb.behaviour, Behaviour::TakesAway | Behaviour::TakesAwayAndBreaks) {
+            if deb.behaviour.takes_away() {
                 state.packages.remove("nginx");
             }
             state.drop_units(&deb);
