@@ -9,6 +9,7 @@ mod clocks;
 mod configuration;
 mod credentials;
 mod failing;
+mod image_records;
 mod images;
 mod messages;
 mod metadata;

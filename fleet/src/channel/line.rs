@@ -97,11 +97,6 @@ impl<'a> Places<'a> {
         self.line.place(build.commit())
     }
 
-    /// Knows no more as which commit a release landed.
-    pub fn forget(&mut self, release: &ReleaseName) {
-        self.landed.remove(release);
-    }
-
     /// Where a release stands.
     pub fn of(&self, release: &ReleaseName) -> Option<usize> {
         self.line.place(self.landed.get(release).unwrap_or_else(|| release.commit()))

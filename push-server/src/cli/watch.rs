@@ -143,7 +143,7 @@ impl Watch {
             let caused = messages.take();
             let round = Box::pin(watcher.round(&mut fetches, &mut rollouts, stop.clone(), self.once));
             let (round, reported) = tokio::join!(round, report(&bucket, &host, self.poll));
-            if let Err(error) = reported {
+            if let Err(error) = reported.context("could not record that this watcher runs") {
                 note(format_args!("warning: {}", console::safe(&format!("{error:#}"))));
             }
             let due = round.as_ref().ok().and_then(|round| round.due(bucket.now()));

@@ -1,47 +1,48 @@
 //! Images that others are built on: what stands on an older one than its channel points to, and that builders are told when it moved.
 
-use std::collections::BTreeSet;
-
 use anyhow::Result;
 use bucket::{Announcement, AppName, Channel, ChannelState, OnOlderBase, Timestamp};
 use fleet::channel::observe::tagged;
-use registry::Manifest;
+use registry::{Digest, Manifest};
 
 use super::{
     images::Images,
-    outcome::{Done, Outcome, Stands},
+    outcome::{Done, LastBuilt, Outcome, Stands},
     watcher::Watcher,
 };
 
 impl Watcher {
     /// Notes in each outcome which apps' last images are built on an older image than the channel points to.
     pub(super) async fn compare_bases(&self, outcomes: &mut [Outcome]) {
-        let stands = |outcome: &Outcome| Some((outcome.app.clone(), outcome.result.as_ref().ok()?.stands.clone()?));
-        let all: Vec<(AppName, Stands)> = outcomes.iter().filter_map(stands).collect();
+        let last = |outcome: &Outcome| {
+            let stands = outcome.result.as_ref().ok()?.stands.as_ref()?;
+            Some((outcome.app.clone(), stands.last.clone()))
+        };
+        let all: Vec<(AppName, LastBuilt)> = outcomes.iter().filter_map(last).collect();
         for outcome in outcomes {
             let Ok(Done { stands: Some(base), on_older, warnings, .. }) = &mut outcome.result else { continue };
-            let found = standing_on(base, &all);
-            if found.iter().all(|found| found.base.ends_with(&base.digest.to_string())) {
-                *on_older = Some(Vec::new());
-                continue;
-            }
-            match self.parts(base).await {
-                Ok(parts) => *on_older = Some(older(found, &parts)),
+            match self.older(base, standing_on(base, &all)).await {
+                Ok(older) => *on_older = Some(older),
                 Err(error) => warnings.push(format!("could not see what is built on an older one: {error:#}")),
             }
         }
     }
 
-    /// Everything that one would be built on who names the image of now, or a newer one: itself, and what it lists.
-    async fn parts(&self, base: &Stands) -> Result<BTreeSet<String>> {
-        let mut parts = BTreeSet::new();
+    /// Those that are built neither on the image of now or a newer one, nor on what these list.
+    async fn older(&self, base: &Stands, mut found: Vec<OnOlderBase>) -> Result<Vec<OnOlderBase>> {
+        let is_on = |found: &OnOlderBase, digest: &Digest| found.base.ends_with(&digest.to_string());
         for digest in [&base.digest].into_iter().chain(&base.newer) {
-            let manifest = self.registry.by_digest(&base.name, digest).await?;
+            found.retain(|found| !is_on(found, digest));
+            if found.is_empty() {
+                break;
+            }
             // A newer one may be gone by now.
-            let listed = manifest.iter().flat_map(Manifest::children).map(|child| child.digest.to_string());
-            parts.extend(listed.chain([digest.to_string()]));
+            let manifest = self.registry.by_digest(&base.name, digest).await?;
+            let listed = || manifest.iter().flat_map(Manifest::children);
+            found.retain(|found| !listed().any(|child| is_on(found, &child.digest)));
         }
-        Ok(parts)
+        found.truncate(ChannelState::MAX_ON_OLDER);
+        Ok(found)
     }
 
     /// The channel with that its tag is its image now. The first time that is announced, if a topic is named for that: builders of
@@ -67,19 +68,13 @@ impl Watcher {
 }
 
 /// The apps whose last image is built on any image of this name.
-fn standing_on(base: &Stands, all: &[(AppName, Stands)]) -> Vec<OnOlderBase> {
+fn standing_on(base: &Stands, all: &[(AppName, LastBuilt)]) -> Vec<OnOlderBase> {
     let mut found: Vec<OnOlderBase> = Vec::new();
-    for (app, Stands { last, .. }) in all {
+    for (app, last) in all {
         let on = last.base.as_ref().filter(|on| on.repository == base.name && on.digest.is_some());
         if let Some(on) = on.filter(|_| !found.iter().any(|found| found.app == *app)) {
             found.push(OnOlderBase { app: app.clone(), commit: last.commit.clone(), base: on.to_string() });
         }
     }
     found
-}
-
-/// Those of them that are built on none of these.
-fn older(found: Vec<OnOlderBase>, parts: &BTreeSet<String>) -> Vec<OnOlderBase> {
-    let is_older = |found: &OnOlderBase| !parts.iter().any(|part| found.base.ends_with(part.as_str()));
-    found.into_iter().filter(is_older).take(ChannelState::MAX_ON_OLDER).collect()
 }

@@ -63,7 +63,7 @@ impl Watcher {
         let Some(image) = channel.release.as_ref().and_then(|release| images.recorded(release)) else {
             return Ok(Configured::default());
         };
-        let tag: Tag = image.commit.as_str().parse()?;
+        let tag = Tag::from(&image.commit);
         let (mut mirror, matcher) = (mirror.clone(), config.matcher());
         let mut tries = 0;
         loop {

@@ -136,7 +136,7 @@ impl Watcher {
 
     /// Records the image of a commit that none is recorded of; `None` if its tag is no image, or gone meanwhile.
     async fn record_image(&self, rules: &ChannelRules, image: &ImageRules, commit: Commit) -> Result<Option<Image>> {
-        let manifest = match self.registry.by_tag(&image.name, &commit.as_str().parse()?).await {
+        let manifest = match self.registry.by_tag(&image.name, &(&commit).into()).await {
             Ok(None) | Err(registry::Error::Malformed { .. }) => return Ok(None),
             Ok(Some(manifest)) => manifest,
             Err(error) => return Err(error.into()),
@@ -177,7 +177,7 @@ impl Watcher {
         let release = channel.release.as_ref().filter(|release| !rejected.contains(release));
         let Some((images, release)) = images.zip(release) else { return Ok(()) };
         let Some(image) = images.recorded.get(release) else { return Ok(()) };
-        match self.registry.digest(&images.image.name, &image.commit.as_str().parse()?).await? {
+        match self.registry.digest(&images.image.name, &(&image.commit).into()).await? {
             None => Ok(()),
             found => images.ensure_recorded(image, found.as_ref()),
         }
@@ -187,7 +187,7 @@ impl Watcher {
     pub(super) async fn ensure_recorded(&self, images: Option<&Images<'_>>, release: &ReleaseName) -> Result<()> {
         let Some(images) = images else { return Ok(()) };
         let image = images.recorded.get(release).with_context(|| format!("`{}` is not recorded", release.stem()))?;
-        let found = self.registry.digest(&images.image.name, &image.commit.as_str().parse()?).await?;
+        let found = self.registry.digest(&images.image.name, &(&image.commit).into()).await?;
         images.ensure_recorded(image, found.as_ref())
     }
 
@@ -211,7 +211,7 @@ impl Watcher {
         };
         let image = images.recorded.get(release).with_context(unrecorded)?;
         let ImageRules { name, tag } = images.image;
-        let found = self.registry.by_tag(name, &image.commit.as_str().parse()?).await?;
+        let found = self.registry.by_tag(name, &(&image.commit).into()).await?;
         images.ensure_recorded(image, found.as_ref().map(Manifest::digest))?;
         let Some(manifest) = found else { return Ok(None) };
         let writable = Rule::permit(Some(&Rule::only(name)), name)?;

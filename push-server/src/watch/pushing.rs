@@ -140,7 +140,10 @@ impl Watcher {
         let is_off =
             follower.release.is_some() && channel.release.is_some() && follower.release != channel.release.as_ref();
         let Some(last) = last.filter(explains) else {
-            let last = if is_off { self.choice(&server.name, &rules.app).await? } else { None };
+            if !is_off {
+                return Ok(follows(channel, places, follower.release, is_dirty, None));
+            }
+            let last = self.choice(&server.name, &rules.app).await?;
             let places = self.places(places, last.as_ref().and_then(|last| last.from.as_ref())).await?;
             return Ok(follows(channel, &places, follower.release, is_dirty, last.as_ref()));
         };

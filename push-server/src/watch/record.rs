@@ -31,7 +31,15 @@ pub async fn record(bucket: &Bucket, outcomes: &[Outcome]) -> Vec<String> {
 /// # Errors
 /// When it could not be written, which harms nothing.
 pub async fn report(bucket: &Bucket, host: &str, poll: Duration) -> Result<()> {
-    write_report(bucket, host, poll).await.context("could not record that this watcher runs")
+    let host: ServerName = host.parse()?;
+    let (seen, last) = bucket.watcher(&host).await?.unzip();
+    let (now, poll_seconds) = (bucket.now(), poll.as_secs());
+    if !is_to_report(last.as_ref(), now) && last.as_ref().is_some_and(|last| last.poll_seconds == poll_seconds) {
+        return Ok(());
+    }
+    let (version, other) = (env!("CARGO_PKG_VERSION").to_owned(), last.map(|last| last.other).unwrap_or_default());
+    let report = WatcherReport { schema: 1, host, at: now, poll_seconds, version, other };
+    Ok(unless_raced(bucket.write_watcher(&report, seen).await)?)
 }
 
 async fn record_state(bucket: &Bucket, outcome: &Outcome) -> Result<(), Error> {
@@ -42,18 +50,6 @@ async fn record_state(bucket: &Bucket, outcome: &Outcome) -> Result<(), Error> {
         return Ok(());
     }
     unless_raced(bucket.write_channel_state(&state, seen).await)
-}
-
-async fn write_report(bucket: &Bucket, host: &str, poll: Duration) -> Result<()> {
-    let host: ServerName = host.parse()?;
-    let (seen, last) = bucket.watcher(&host).await?.unzip();
-    let (now, poll_seconds) = (bucket.now(), poll.as_secs());
-    if !is_to_report(last.as_ref(), now) && last.as_ref().is_some_and(|last| last.poll_seconds == poll_seconds) {
-        return Ok(());
-    }
-    let (version, other) = (env!("CARGO_PKG_VERSION").to_owned(), last.map(|last| last.other).unwrap_or_default());
-    let report = WatcherReport { schema: 1, host, at: now, poll_seconds, version, other };
-    Ok(unless_raced(bucket.write_watcher(&report, seen).await)?)
 }
 
 /// Another watcher, which saw the same a moment ago.

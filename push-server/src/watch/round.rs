@@ -248,12 +248,8 @@ impl Watcher {
             ..Done::default()
         };
         let mut stopped = self.ensure_unchanged(images.as_ref(), &after, &fleet.rejected).await.err();
-        match next(
-            &after,
-            rules.moves,
-            furthest.places(),
-            furthest.found().map(|(place, release)| (place, &release.name)),
-        ) {
+        let places = furthest.places();
+        match next(&after, rules.moves, &places, furthest.found().map(|(place, release)| (place, &release.name))) {
             Next::Move(_) if stopped.is_some() => {}
             Next::Move(release) if let Err(error) = self.ensure_recorded(images.as_ref(), &release).await => {
                 stopped = Some(error);
@@ -279,9 +275,9 @@ impl Watcher {
             }
         }
         done.release.clone_from(&after.release);
-        done.place = after.release.as_ref().and_then(|release| furthest.places().of(release));
+        done.place = after.release.as_ref().and_then(|release| places.of(release));
         done.soaking = from.and_then(|from| {
-            let is_further = |release: &ReleaseName| furthest.places().of(release) > done.place;
+            let is_further = |release: &ReleaseName| places.of(release) > done.place;
             let may_be_chosen = |release: &ReleaseName| !fleet.rejected.contains(release) && !dirty.contains(release);
             self.soaking(rules, &from, fleet, |release| is_further(release) && may_be_chosen(release))
         });
@@ -299,7 +295,7 @@ impl Watcher {
             self.bring_in_line(images, &after, of_config, &mut done).await?;
             return stopped.map_or(Ok(done), Err);
         }
-        let seen = Seen { rules, channel: &after, places: furthest.places(), dirty: &dirty, fleet };
+        let seen = Seen { rules, channel: &after, places: &places, dirty: &dirty, fleet };
         self.push(seen, &followers, (rollouts, stop), &mut done).await?;
         Ok(done)
     }
