@@ -60,9 +60,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             let restored = format!("pulld-rescue.service restored the previous pulld: {reason}");
             let unplanned = rescue.unplanned()?;
             let text = match &unplanned {
-                Some(unplanned) => {
-                    reason::join(&restored, &format!("dpkg changed other packages with it: {unplanned}"))
-                }
+                Some(unplanned) => reason::join(&restored, &format!("other packages changed with it: {unplanned}")),
                 None => restored,
             };
             tracing::error!(message_id = events::SELF_UPDATE, "{text}");

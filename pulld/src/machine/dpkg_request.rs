@@ -174,6 +174,8 @@ pub(crate) fn forget(directory: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use bucket::Timestamp;
+
     use super::*;
 
     #[test]
@@ -182,7 +184,12 @@ mod tests {
         assert_eq!(serde_json::to_string(&exited).unwrap(), r#"{"exit":1,"trouble":null,"output":"x"}"#);
         let unpacked = [("web".to_owned(), 7)].into();
         let timed = DpkgResult { unpacked, ..exited.clone() };
-        let change = PackageChange { package: "nginx".to_owned(), before: Some("1.22".to_owned()), after: None };
+        let change = PackageChange {
+            package: "nginx".to_owned(),
+            before: Some("1.22".to_owned()),
+            after: None,
+            since: Some(Timestamp::UNIX_EPOCH),
+        };
         let changed = DpkgResult { changes: Some(vec![change]), ..exited.clone() };
         let unchanged = DpkgResult { changes: Some(vec![]), ..exited.clone() };
         for result in [exited, timed, changed, unchanged, DpkgResult::failed("no service")] {

@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use bucket::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::package_state::PackageState;
 
 /// Most changes that are told, of those that nobody planned: whoever caused more has said enough.
-const MAX_CHANGES: usize = 20;
+pub(super) const MAX_CHANGES: usize = 20;
 
 /// Most characters of a version that are told.
 const MAX_VERSION: usize = 80;
@@ -24,6 +25,9 @@ pub(crate) struct PackageChange {
     pub(crate) before: Option<String>,
     /// What is there now, in the same words.
     pub(crate) after: Option<String>,
+    /// Since when it may have changed, if that was before the last dpkg run began: then somebody else may have done it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) since: Option<Timestamp>,
 }
 
 impl PackageChange {
@@ -38,7 +42,8 @@ impl PackageChange {
     }
 }
 
-/// In a clause: "`libc6` is 0+1 instead of 2.36", "`nginx` 1.22 was removed".
+/// In a clause: "`libc6` is 0+1 instead of 2.36", "`nginx` 1.22 was removed (since 2026-11-20T21:00:00Z, by it or by somebody
+/// else)".
 impl fmt::Display for PackageChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let escaped = |version: &str| version.escape_debug().to_string();
@@ -48,6 +53,10 @@ impl fmt::Display for PackageChange {
             (Some(before), None) => write!(f, "{} was removed", escaped(before)),
             (None, Some(after)) => write!(f, "{} was installed", escaped(after)),
             (None, None) => f.write_str("is as before"),
+        }?;
+        match self.since {
+            Some(since) => write!(f, " (since {since:.0}, by it or by somebody else)"),
+            None => Ok(()),
         }
     }
 }
@@ -58,21 +67,40 @@ impl fmt::Display for PackageChange {
 pub(crate) fn changes(before: &AllPackages, after: &AllPackages, planned: &[String]) -> Vec<PackageChange> {
     let names: std::collections::BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     let changed = names.into_iter().filter_map(|name| {
-        let (was, is) = (before.get(name).and_then(present), after.get(name).and_then(present));
-        let version = |found: Option<&(String, PackageState)>| found.map(|(version, _)| version.clone());
-        let is_sound = |found: Option<&(String, PackageState)>| found.is_none_or(|(_, state)| !is_broken(state));
-        let is_same = version(was) == version(is) && (is_sound(is) || !is_sound(was));
-        (!is_same).then(|| PackageChange { package: name.clone(), before: was.map(told), after: is.map(told) })
+        let (was, is) = (before.get(name), after.get(name));
+        let state = |found: Option<&Found>| found.and_then(present).map(told);
+        differs(was, is).then(|| PackageChange {
+            package: name.clone(),
+            before: state(was),
+            after: state(is),
+            since: None,
+        })
     });
     changed.filter(|change| !change.is_of_any(planned)).take(MAX_CHANGES).collect()
 }
 
+/// What dpkg has of a package.
+type Found = (String, PackageState);
+
+/// Whether a package is another one than it was.
+pub(super) fn differs(was: Option<&Found>, is: Option<&Found>) -> bool {
+    let (was, is) = (was.and_then(present), is.and_then(present));
+    let version = |found: Option<&Found>| found.map(|(version, _)| version.clone());
+    let is_sound = |found: Option<&Found>| found.is_none_or(|(_, state)| !is_broken(state));
+    version(was) != version(is) || (is_sound(was) && !is_sound(is))
+}
+
+/// Whether the package is still as the change left it.
+pub(super) fn still_holds(change: &PackageChange, now: &AllPackages) -> bool {
+    now.get(&change.package).and_then(present).map(told) == change.after
+}
+
 /// A package, unless it is only known by its leftover conffiles.
-fn present(found: &(String, PackageState)) -> Option<&(String, PackageState)> {
+fn present(found: &Found) -> Option<&Found> {
     (found.1 != PackageState::Absent).then_some(found)
 }
 
-fn told((version, state): &(String, PackageState)) -> String {
+fn told((version, state): &Found) -> String {
     let version: String = version.chars().take(MAX_VERSION).collect();
     match state {
         PackageState::Broken(letters) if is_broken(state) => format!("{version} ({letters})"),

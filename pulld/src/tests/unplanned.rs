@@ -26,7 +26,7 @@ async fn a_package_that_went_with_a_healthy_release_makes_it_degraded_by_name() 
     assert!(!pull(&mut agent).await.ok);
     assert_eq!(server.state_of("web").await, AppState::Degraded);
     let reason = server.status().await.apps[0].reason.clone().unwrap();
-    assert!(reason.contains("`nginx` 0 was removed") && reason.contains("pulld retry web"), "{reason}");
+    assert!(reason.contains("`nginx` 0 was removed;") && reason.contains("pulld retry web"), "{reason}");
     assert_eq!(server.world.installed("web"), Some((two, true)), "what works isn't undone: nginx would not come back");
     let dpkg_runs = server.world.dpkg_runs().len();
     pull(&mut server.agent()).await;
@@ -80,6 +80,20 @@ async fn what_an_interrupted_dpkg_run_took_away_is_told_whatever_died() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_apt_may_have_changed_after_an_interrupted_dpkg_run_is_not_said_to_be_the_releases_doing() {
+    let server = struck_down("dpkg.begin", Death::Machine).await;
+    server.world.put_foreign("man-db");
+    live(&server).await;
+    let reason = server.status().await.apps[0].reason.clone().unwrap();
+    for said in
+        ["`man-db` 0 was installed (since 20", "`nginx` 0 was removed (since 20", ", by it or by somebody else)"]
+    {
+        assert!(reason.contains(said), "{reason}");
+    }
+    assert!(!reason.contains("dpkg changed"), "{reason}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_an_interrupted_dpkg_run_took_away_is_told_though_the_next_one_does_nothing() {
     for is_locked in [true, false] {
         for death in [Death::AgentAndDpkg, Death::Machine] {
@@ -128,6 +142,86 @@ async fn what_a_new_pulld_took_away_before_it_failed_is_told() {
         let reason = server.status().await.apps[0].reason.clone().unwrap();
         assert!(reason.contains("`nginx` 0 was removed"), "{reason}");
         assert_eq!(server.world.installed("pulld"), Some((release("pulld", installed), true)));
+    }
+}
+
+/// What is reported of an app, and why.
+async fn ended(server: &Server, app: &str, told: &str) -> (AppState, String) {
+    let state = server.state_of(app).await;
+    let status = server.status().await;
+    let reason = status.apps.iter().find(|status| status.app == app).and_then(|app| app.reason.clone());
+    println!("{told}: {state}, {reason:?}");
+    (state, reason.unwrap_or_default())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_interrupted_rollback_left_half_done_is_no_news_once_it_is_repaired_and_what_it_took_away_is() {
+    let (one, two) = (release("web", 1), release("web", 2));
+    for death in [Death::AgentAndDpkg, Death::Machine] {
+        for is_taken_away in [false, true] {
+            let (server, _) = Server::running(&[&one]).await;
+            server.world.put_foreign("nginx");
+            server.upload(&two, Behaviour::Crashes).await;
+            server.push(&[&two]).await;
+            assert!(die_at("dpkg.begin", 1, live(&server)).await.is_none());
+            death.strike(&server);
+            if is_taken_away {
+                server.world.take_away("nginx")
+            } else {
+                server.world.half_configure("nginx")
+            }
+            live(&server).await;
+            let (state, reason) = ended(&server, "web", &format!("{death:?}, taken away: {is_taken_away}")).await;
+            assert_eq!(server.world.installed("web"), Some((one.clone(), true)));
+            assert_eq!(state, if is_taken_away { AppState::Degraded } else { AppState::Quarantined }, "{reason}");
+            assert_eq!(reason.contains("`nginx` 0 was removed"), is_taken_away, "{reason}");
+            assert_eq!(reason.contains("nginx"), is_taken_away, "{reason}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_rollback_took_away_is_told_though_dpkg_was_done_when_the_machine_died() {
+    let (one, two) = (release("web", 1), release("web", 2));
+    let (server, _) = Server::running(&[&one]).await;
+    server.world.put_foreign("nginx");
+    server.upload(&two, Behaviour::Crashes).await;
+    server.push(&[&two]).await;
+    assert!(die_at("dpkg.end", 1, live(&server)).await.is_none());
+    Death::Machine.strike(&server);
+    server.world.take_away("nginx");
+    live(&server).await;
+    let (state, reason) = ended(&server, "web", "the result is lost").await;
+    assert_eq!(state, AppState::Degraded);
+    assert!(reason.contains("`nginx` 0 was removed"), "{reason}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_interrupted_update_of_pulld_left_half_done_is_no_news_once_it_is_repaired() {
+    // Its installation, and its rollback.
+    for (behaviour, point, installed) in [(Behaviour::Good, 0, 2), (Behaviour::Breaks, 1, 1)] {
+        for is_taken_away in [false, true] {
+            let (one, two) = (release("pulld", 1), release("pulld", 2));
+            let server = updated_to(&one).await;
+            server.world.put_foreign("nginx");
+            server.upload(&two, behaviour).await;
+            server.push(&[&two]).await;
+            assert!(die_at("dpkg.begin", point, live(&server)).await.is_none());
+            Death::Machine.strike(&server);
+            if is_taken_away {
+                server.world.take_away("nginx")
+            } else {
+                server.world.half_configure("nginx")
+            }
+            for _ in 0..4 {
+                live(&server).await;
+            }
+            let told = format!("{behaviour:?}, taken away: {is_taken_away}");
+            let (state, reason) = ended(&server, "pulld", &told).await;
+            assert_eq!(server.world.installed("pulld"), Some((release("pulld", installed), true)), "{told}");
+            assert_eq!(state == AppState::Degraded, is_taken_away, "{told}: {reason}");
+            assert_eq!(reason.contains("nginx"), is_taken_away, "{told}: {reason}");
+        }
     }
 }
 

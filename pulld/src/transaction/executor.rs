@@ -92,20 +92,23 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         let request = self.empty_request(transaction);
         // While systemd does not answer, nothing is resumed, and that is no resumption.
         let mut result = self.accompany(self.packages.resume()).await?;
-        if let Some(result) = &mut result {
+        transaction.resumptions += 1;
+        let is_given_up = transaction.resumptions > MAX_RESUMPTIONS;
+        let is_repaired_first = matches!(transaction.phase, Phase::RollingBack | Phase::UpdatingAgent) && !is_given_up;
+        if let Some(result) = result.as_mut().filter(|_| !is_repaired_first) {
             self.compare(&request, result).await;
         }
-        transaction.resumptions += 1;
         self.note_what_is_known(transaction, result.as_ref()).await?;
         transaction.save(&self.paths.transaction())?;
-        let is_given_up = transaction.resumptions > MAX_RESUMPTIONS;
-        // Which app's release did it is better known when what is missing was installed.
+        // Of what was being installed it is better known which app's release did it when the rest is installed too.
         if transaction.phase != Phase::Installing || is_given_up {
-            let changes = match &result {
-                Some(result) => result.changes.clone(),
-                None => Some(self.packages.unnoted_changes(&request).await?),
-            };
-            self.note_changes(transaction, &under_dpkg(transaction), changes.as_deref())?;
+            let suspects = under_dpkg(transaction);
+            match &result {
+                Some(result) => self.note_changes(transaction, &suspects, result.changes.as_deref())?,
+                None if is_given_up => self.note_what_is_unnoted(transaction, &suspects).await?,
+                // What it left half-done is repaired first.
+                None => {}
+            }
         }
         tracing::warn!(
             message_id = events::RESUMED,
@@ -271,6 +274,13 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
             transaction.save(&self.paths.transaction())?;
         }
         self.packages.forget_changes()
+    }
+
+    /// The same for what an interrupted dpkg run has changed that no run after it was compared with: nothing is left to run
+    /// that would repair it.
+    pub(super) async fn note_what_is_unnoted(&self, transaction: &mut Transaction, suspects: &[usize]) -> Result<()> {
+        let changes = self.packages.unnoted_changes(&self.empty_request(transaction)).await?;
+        self.note_changes(transaction, suspects, Some(&changes))
     }
 
     /// A request for a part of a transaction, that is to be filled.

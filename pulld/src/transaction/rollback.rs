@@ -17,6 +17,7 @@ use super::{
     outcome,
     progress::Progress,
     record::{Phase, Transaction},
+    unplanned::under_dpkg,
     update::AppUpdate,
 };
 
@@ -46,7 +47,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         if !transaction.others().any(AppUpdate::has_failed) {
             return Ok(());
         }
-        let installed = self.installed(transaction).await?;
+        let (suspects, installed) = (under_dpkg(transaction), self.installed(transaction).await?);
         for at in 0..transaction.updates.len() {
             let update = &transaction.updates[at];
             let Some(failure) = update.progress.failure().filter(|_| !update.is_own()) else { continue };
@@ -75,7 +76,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
                 }
             }
         }
-        Ok(())
+        self.note_what_is_unnoted(transaction, &suspects).await
     }
 
     /// Has dpkg carry out a rollback; `restart_agent` is for pulld's own.

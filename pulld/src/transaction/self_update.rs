@@ -6,7 +6,11 @@ use anyhow::Result;
 use bucket::Activity;
 
 use crate::{
-    decide::{dpkg_failure, rollback::Previous, verdict::START_TIMEOUT},
+    decide::{
+        dpkg_failure,
+        rollback::{Previous, Undo},
+        verdict::START_TIMEOUT,
+    },
     machine::{DpkgResult, PackageManager, ServiceManager, guard::RESCUE_UNIT},
     service::{
         announcer::{Doing, Installed},
@@ -23,7 +27,7 @@ use super::{
     install::is_release_at_fault,
     outcome,
     record::Transaction,
-    unplanned::{note_unplanned, under_dpkg},
+    unplanned::{Clause, note_unplanned, under_dpkg},
     update::{AppUpdate, Target},
 };
 
@@ -39,7 +43,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         let rescued = rescue.left_behind()?;
         let requested = transaction.self_update_by.is_some();
         let own = under_dpkg(transaction);
-        if note_unplanned(transaction, &own, rescue.unplanned()?) {
+        if note_unplanned(transaction, &own, rescue.unplanned()?.map(Clause::of_rescue)) {
             transaction.save(&self.paths.transaction())?;
         }
         let by_this_process = transaction.self_update_by.as_deref() == Some(self.instance);
@@ -52,14 +56,17 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         if let (Some(error), true) = (self.configuration_error, in_place && !by_this_process) {
             own.fail(format!("the new pulld rejected its configuration: {error}"), true);
         }
-        if own.is_forward() && in_place {
+        let is_forward = own.is_forward();
+        if is_forward && in_place {
             if by_this_process {
                 return Ok(Next::Exit);
             }
+            self.note_what_is_unnoted(transaction, &under_dpkg(transaction)).await?;
+            let Some(own) = transaction.own_mut() else { return Ok(Next::Continue) };
             self.confirm_self_update(own, &rescue).await?;
             return Ok(Next::Continue);
         }
-        if own.is_forward() {
+        if is_forward {
             let result = match ended.filter(|_| requested) {
                 Some(result) => result.clone(),
                 None => match self.install_own(transaction, &rescue).await {
@@ -131,7 +138,12 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         let installed = self.installed(transaction).await?;
         self.announcer.announce(transaction.activities());
         let Some(own) = transaction.own_mut() else { return Ok(Next::Continue) };
-        match own.undo(&installed) {
+        let undo = own.undo(&installed);
+        if undo.as_ref().map_or(true, Undo::is_nothing) {
+            self.note_what_is_unnoted(transaction, &under_dpkg(transaction)).await?;
+        }
+        let Some(own) = transaction.own_mut() else { return Ok(Next::Continue) };
+        match undo {
             Err(none) => outcome::degrade(own, &format!("cannot roll back: {none}")),
             Ok(undo) if undo.is_nothing() => {
                 outcome::rolled_back(own);

@@ -8,28 +8,48 @@ use super::{
     update::AppUpdate,
 };
 
-/// What changed of packages that the transaction isn't about, in clauses. An earlier pulld's runner tells of the others too.
-pub(super) fn clauses(transaction: &Transaction, changes: &[PackageChange]) -> Vec<String> {
-    let planned = transaction.packages();
-    changes.iter().filter(|change| !change.is_of_any(&planned)).map(PackageChange::to_string).collect()
+/// That something else changed: in a clause, and as what it is told once however it was found.
+pub(super) struct Clause {
+    text: String,
+    known_as: String,
 }
 
-/// Notes clauses about what was not planned with each suspect; says whether there was one that no update has yet. What an
-/// interrupted process has noted with the one that did it is nobody else's doing.
+impl Clause {
+    /// What the rescue has left word of.
+    pub(super) fn of_rescue(text: String) -> Self {
+        Self { known_as: text.clone(), text }
+    }
+}
+
+impl From<&PackageChange> for Clause {
+    fn from(change: &PackageChange) -> Self {
+        let known_as = PackageChange { since: None, ..change.clone() }.to_string();
+        Self { text: change.to_string(), known_as }
+    }
+}
+
+/// What changed of packages that the transaction isn't about. An earlier pulld's runner tells of the others too.
+pub(super) fn clauses(transaction: &Transaction, changes: &[PackageChange]) -> Vec<Clause> {
+    let planned = transaction.packages();
+    changes.iter().filter(|change| !change.is_of_any(&planned)).map(Clause::from).collect()
+}
+
+/// Notes what was not planned with each suspect; says whether there was something that no update has yet. What an interrupted
+/// process has noted with the one that did it is nobody else's doing.
 pub(super) fn note_unplanned(
     transaction: &mut Transaction,
     suspects: &[usize],
-    clauses: impl IntoIterator<Item = String>,
+    clauses: impl IntoIterator<Item = Clause>,
 ) -> bool {
     let mut is_new = false;
-    for clause in clauses {
-        let has_it = |update: &AppUpdate| update.unplanned.as_ref().is_some_and(|noted| noted.contains(&clause));
+    for Clause { text, known_as } in clauses {
+        let has_it = |update: &AppUpdate| update.unplanned.as_ref().is_some_and(|noted| noted.contains(&known_as));
         if transaction.updates.iter().any(has_it) {
             continue;
         }
         for at in suspects {
             let noted = &mut transaction.updates[*at].unplanned;
-            *noted = Some(noted.take().map_or_else(|| clause.clone(), |before| format!("{before}, {clause}")));
+            *noted = Some(noted.take().map_or_else(|| text.clone(), |before| format!("{before}, {text}")));
             is_new = true;
         }
     }
@@ -50,7 +70,7 @@ pub(super) fn under_dpkg(transaction: &Transaction) -> Vec<usize> {
 /// In a sentence, with what to do.
 pub(super) fn sentence(update: &AppUpdate, unplanned: &str) -> String {
     format!(
-        "dpkg changed other packages with it: {unplanned}; `/var/log/dpkg.log` there tells more, and `pulld retry {}` \
+        "other packages changed with it: {unplanned}; `/var/log/dpkg.log` there tells more, and `pulld retry {}` \
          there ends this state when the server is as it should be",
         update.app
     )

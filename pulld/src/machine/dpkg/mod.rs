@@ -33,7 +33,7 @@ use super::{
     baseline,
     dpkg_lock::{LOCK, LockHolder},
     dpkg_request::{self, DpkgRequest, DpkgResult, TRANSACTION_UNIT},
-    package_changes::{PackageChange, changes},
+    package_changes::PackageChange,
     package_manager::{AvailablePackage, Compare, InstalledPackage, PackageManager},
     systemd::transient::{self, Idle, Limits, Stop, Transient},
 };
@@ -155,7 +155,7 @@ impl PackageManager for Dpkg {
             Some(after) => after,
             None => parse_all_packages(&query("dpkg-query", &["--show", "--showformat", ALL_PACKAGES]).await?),
         };
-        Ok(changes(&before, &after, &request.planned))
+        Ok(before.changes(&after, &after, &request.planned))
     }
 
     fn forget_changes(&self) -> Result<()> {

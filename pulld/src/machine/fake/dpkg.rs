@@ -7,9 +7,10 @@ use bucket::Timestamp;
 
 use super::{
     super::{
+        baseline::Baseline,
         dpkg_lock::LockHolder,
         dpkg_request::{DpkgEnd, DpkgRequest, DpkgResult},
-        package_changes::{AllPackages, PackageChange, changes},
+        package_changes::{AllPackages, PackageChange},
         package_manager::{AvailablePackage, Compare, InstalledPackage, PackageManager},
         package_state::PackageState,
         unit_state::LoadState,
@@ -90,7 +91,8 @@ impl PackageManager for World {
 
     async fn unnoted_changes(&self, request: &DpkgRequest) -> Result<Vec<PackageChange>> {
         self.called("packages.unnoted_changes");
-        Ok(self.0.borrow().unnoted_changes(request))
+        let state = self.0.borrow();
+        Ok(state.changes_since(&state.all_packages(), request))
     }
 
     fn forget_changes(&self) -> Result<()> {
@@ -108,21 +110,45 @@ impl PackageManager for World {
 impl State {
     pub(super) fn carry_out(&mut self, request: &DpkgRequest) -> DpkgResult {
         let is_compared = !self.lock_held;
+        let (half_configured, began) = (self.half_configured(), self.all_packages());
         let result = self.run_dpkg(request);
-        DpkgResult { changes: is_compared.then(|| self.unnoted_changes(request)), ..result }
+        if is_compared {
+            self.configure(&half_configured);
+        }
+        DpkgResult { changes: is_compared.then(|| self.changes_since(&began, request)), ..result }
     }
 
     /// As the runner does: what there was before an interrupted run of the same transaction counts.
     fn begin_baseline(&mut self, request: &DpkgRequest) {
         let of = request.transaction.clone().unwrap_or_default();
-        let before = self.all_packages();
-        self.baseline = self.baseline.take().filter(|(earlier, _)| *earlier == of).or(Some((of, before)));
+        if !self.baseline.as_ref().is_some_and(|earlier| earlier.is_of(&of)) {
+            self.baseline = Some(Baseline::new(&of, &self.all_packages(), vec![]));
+        }
     }
 
-    fn unnoted_changes(&self, request: &DpkgRequest) -> Vec<PackageChange> {
-        let baseline =
-            self.baseline.as_ref().filter(|(of, _)| request.transaction.as_ref().is_none_or(|now| now == of));
-        baseline.map(|(_, before)| changes(before, &self.all_packages(), &request.planned)).unwrap_or_default()
+    /// The packages of no release that an interrupted run has left half-configured.
+    fn half_configured(&self) -> Vec<String> {
+        let is_half = |package: &InstalledPackage| {
+            package.release.is_none() && package.state == PackageState::Broken("iF".to_owned())
+        };
+        let half = self.packages.values().filter(|(package, _)| is_half(package));
+        half.map(|(package, _)| package.package.clone()).collect()
+    }
+
+    /// As the runner does with what was left half-done.
+    fn configure(&mut self, names: &[String]) {
+        for name in names {
+            if let Some((package, _)) = self.packages.get_mut(name) {
+                package.state = PackageState::Installed;
+            }
+        }
+    }
+
+    /// What changed, with the time since when where that was before the last run `began`.
+    fn changes_since(&self, began: &AllPackages, request: &DpkgRequest) -> Vec<PackageChange> {
+        let is_its = |baseline: &&Baseline| request.transaction.as_ref().is_none_or(|now| baseline.is_of(now));
+        let baseline = self.baseline.as_ref().filter(is_its);
+        baseline.map(|before| before.changes(began, &self.all_packages(), &request.planned)).unwrap_or_default()
     }
 
     fn all_packages(&self) -> AllPackages {

@@ -17,9 +17,9 @@ use bucket::{ReleaseName, Timestamp};
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
+    baseline::Baseline,
     dpkg_lock::LockHolder,
     dpkg_request::{DpkgRequest, DpkgResult},
-    package_changes::AllPackages,
     package_manager::InstalledPackage,
     package_state::PackageState,
     process_end::ProcessEnd,
@@ -43,7 +43,7 @@ struct State {
     /// The result of a dpkg run that nobody has taken.
     unclaimed: Option<DpkgResult>,
     /// What there was before the first run of a transaction, as named there, whose changes nobody has noted.
-    baseline: Option<(String, AllPackages)>,
+    baseline: Option<Baseline>,
     /// What dpkg is in the middle of.
     under_way: Option<DpkgRequest>,
     /// Every call so far, named like its fail points.
@@ -246,6 +246,18 @@ impl World {
         if let Some((package, _)) = self.0.borrow_mut().packages.get_mut(name) {
             package.state = PackageState::Broken("iHR".to_owned());
         }
+    }
+
+    /// Leaves a package as a dpkg that was killed while its `postinst` ran would: the next run completes it.
+    pub(crate) fn half_configure(&self, name: &str) {
+        if let Some((package, _)) = self.0.borrow_mut().packages.get_mut(name) {
+            package.state = PackageState::Broken("iF".to_owned());
+        }
+    }
+
+    /// Takes a package away, as a script of another one would.
+    pub(crate) fn take_away(&self, name: &str) {
+        self.0.borrow_mut().packages.remove(name);
     }
 
     /// dpkg is done with a package that it was in the middle of.

@@ -33,10 +33,10 @@ use self::{
 };
 
 use super::{
-    baseline,
+    baseline::{self, Baseline},
     dpkg_request::{DpkgEnd, DpkgRequest, DpkgResult, baseline_file, load_request, save_result},
     guard::{self, systemctl},
-    package_changes::{AllPackages, changes},
+    package_changes::AllPackages,
     service_manager::OWN_UNIT,
 };
 
@@ -98,9 +98,9 @@ fn carry_out(request: &DpkgRequest, directory: &Path, journal: JournalStream) ->
 
 /// What dpkg has before a run.
 struct Before {
-    /// What the changes are compared with: what there was before an earlier run, if that one's changes were not noted. `None`
-    /// when dpkg's packages can't be listed.
-    baseline: Option<AllPackages>,
+    /// What the changes are compared with: what there was before an earlier run, if that one's changes were not noted; and
+    /// what there is. `None` when dpkg's packages can't be listed.
+    listed: Option<(Baseline, AllPackages)>,
     /// Whether an interrupted run has left something to repair.
     half_done: bool,
 }
@@ -112,11 +112,11 @@ impl Before {
         match all_packages() {
             Ok(now) => {
                 let half_done = is_something_half_done(&now);
-                Self { baseline: Some(baseline::begin(file, of, now)), half_done }
+                Self { listed: Some((baseline::begin(file, of, &now), now)), half_done }
             }
             Err(error) => {
                 tracing::warn!("will not see what else dpkg changes: {error:#}");
-                Self { baseline: None, half_done: false }
+                Self { listed: None, half_done: false }
             }
         }
     }
@@ -127,8 +127,8 @@ fn run_dpkg(request: &DpkgRequest, before: &Before, journal: JournalStream, dead
     let (output, unpacked) = (Output::to_journal(journal), Unpacked::default());
     let end = run_to_its_end(request, before.half_done, &output, &unpacked, deadline);
     let end = end.unwrap_or_else(|error| DpkgEnd::Failed(format!("{error:#}")));
-    let changes = before.baseline.as_ref().and_then(|baseline| match all_packages() {
-        Ok(after) => Some(changes(baseline, &after, &request.planned)),
+    let changes = before.listed.as_ref().and_then(|(baseline, began)| match all_packages() {
+        Ok(after) => Some(baseline.changes(began, &after, &request.planned)),
         Err(error) => {
             tracing::warn!("could not see what else dpkg changed: {error:#}");
             None

@@ -27,7 +27,7 @@ use super::{
         baseline,
         dpkg_request::{DpkgEnd, DpkgRequest},
         guard::{self, systemctl},
-        package_changes::{PackageChange, changes},
+        package_changes::PackageChange,
         package_manager::OWN_PACKAGE,
         service_manager::OWN_UNIT,
     },
@@ -87,7 +87,7 @@ fn put_right(rescue: &Rescue, journal: JournalStream) -> Result<Ended> {
         // The run of a rescue that was interrupted then.
         if let Some(before) = baseline::load(&rescue.baseline(), NAME) {
             match all_packages() {
-                Ok(now) => note_unplanned(rescue, &changes(&before, &now, &planned())),
+                Ok(now) => note_unplanned(rescue, &before.changes(&now, &now, &planned())),
                 Err(error) => tracing::warn!("could not see what else dpkg changed: {error:#}"),
             }
         }
@@ -151,10 +151,12 @@ fn planned() -> Vec<String> {
     vec![OWN_PACKAGE.to_owned()]
 }
 
-/// Leaves word for the restored pulld of what else changed, instead of what an attempt before this one saw.
+/// Leaves word for the restored pulld of what else changed, instead of what an attempt before this one saw. What others change
+/// from now on is not blamed on the next one.
 fn note_unplanned(rescue: &Rescue, changes: &[PackageChange]) {
     let clauses: Vec<String> = changes.iter().map(PackageChange::to_string).collect();
-    if let Err(error) = rescue.note_unplanned(&clauses.join(", ")) {
+    let noted = rescue.note_unplanned(&clauses.join(", "));
+    if let Err(error) = noted.and_then(|()| baseline::end(&rescue.baseline(), NAME, changes)) {
         tracing::warn!("the restored pulld will not know what else dpkg changed: {error:#}");
     }
 }
@@ -193,7 +195,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("rescue");
         let rescue = Rescue::new(path.clone());
-        let change = PackageChange { package: "nginx".to_owned(), before: Some("1".to_owned()), after: None };
+        let change =
+            PackageChange { package: "nginx".to_owned(), before: Some("1".to_owned()), after: None, since: None };
         std::fs::write(&path, "what can't be written keeps nothing from going on").unwrap();
         note_unplanned(&rescue, std::slice::from_ref(&change));
         std::fs::remove_file(&path).unwrap();
