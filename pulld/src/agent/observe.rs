@@ -60,13 +60,19 @@ pub(super) struct ChangedFiles {
     compared: BTreeMap<String, Compared>,
 }
 
-/// When the files of a package were compared.
+/// How the files of a package were last compared.
 #[derive(Debug, Clone, Copy)]
 struct Compared {
-    /// All of them.
+    /// When all of them were, or dpkg had just unpacked them.
     whole: Instant,
-    /// Those that were touched, or all of them.
-    last: Instant,
+    /// Whether that was dpkg, and nobody has noted yet what they were like then.
+    is_unpacked: bool,
+}
+
+impl Compared {
+    fn is_due(self) -> bool {
+        self.whole.elapsed() >= FILE_CHECK
+    }
 }
 
 impl ChangedFiles {
@@ -85,12 +91,12 @@ impl ChangedFiles {
     /// report that says so.
     pub(super) fn note_unpacked(&mut self, package: &str) {
         self.by_package.remove(package);
-        let now = Instant::now();
-        self.compared.insert(package.to_owned(), Compared { whole: now, last: now });
+        self.compared.insert(package.to_owned(), Compared { whole: Instant::now(), is_unpacked: true });
     }
 
-    /// Compares files with their packages: at the start and once per hour all of them, on request those that were touched.
-    /// What takes longer than a cycle may is gone on with in the next ones, longest ago first.
+    /// Compares files with their packages. On request those that were touched, of all packages: whoever has just edited or
+    /// mended one asks for that. At the start and once per hour all files; what takes longer than a cycle may is gone on with
+    /// in the next ones, longest ago first.
     pub(super) async fn check(
         &mut self,
         packages: &impl PackageManager,
@@ -104,29 +110,35 @@ impl ChangedFiles {
         let names: BTreeSet<&String> = installed.iter().filter(is_whole).map(|package| &package.package).collect();
         self.by_package.retain(|name, _| names.contains(name));
         self.compared.retain(|name, _| names.contains(name));
-        let meant = names.into_iter().filter_map(|name| {
-            let before = self.compared.get(name).copied();
-            let is_due = before.is_none_or(|before| before.whole.elapsed() >= FILE_CHECK);
-            (is_due || requested).then_some((is_due, before, name))
-        });
-        let mut meant: Vec<_> = meant.collect();
-        meant.sort_by_key(|(_, before, _)| before.map(|before| before.last));
-        for (at, (is_due, before, name)) in meant.into_iter().enumerate() {
+        for (name, compared) in self.compared.clone() {
+            let compare = if compared.is_unpacked { Compare::Unpacked } else { Compare::Touched };
+            if requested || compared.is_unpacked {
+                self.compare(packages, &name, compare, liveness).await;
+                self.compared.insert(name, Compared { is_unpacked: false, ..compared });
+            }
+        }
+        let before = |name: &String| self.compared.get(name).copied();
+        let mut due: Vec<&String> =
+            names.into_iter().filter(|name| before(name).is_none_or(Compared::is_due)).collect();
+        due.sort_by_key(|name| before(name).map(|before| before.whole));
+        for (at, name) in due.into_iter().enumerate() {
             if at > 0 && begun.elapsed() >= FILE_CHECK_BUDGET {
                 break;
             }
-            liveness.within(FILE_CHECK_TIMEOUT);
-            let compare = if is_due { Compare::All } else { Compare::Touched };
-            match packages.changed_files(name, compare).await {
-                Ok(changed) => drop(self.by_package.insert(name.clone(), changed)),
-                Err(error) => {
-                    tracing::debug!(package = %name, "could not compare the files of `{name}`: {error:#}");
-                    self.by_package.remove(name);
-                }
+            self.compare(packages, name, Compare::All, liveness).await;
+            self.compared.insert(name.clone(), Compared { whole: Instant::now(), is_unpacked: false });
+        }
+    }
+
+    /// Compares the files of one package.
+    async fn compare(&mut self, packages: &impl PackageManager, name: &str, compare: Compare, liveness: &Liveness) {
+        liveness.within(FILE_CHECK_TIMEOUT);
+        match packages.changed_files(name, compare).await {
+            Ok(changed) => drop(self.by_package.insert(name.to_owned(), changed)),
+            Err(error) => {
+                tracing::debug!(package = %name, "could not compare the files of `{name}`: {error:#}");
+                self.by_package.remove(name);
             }
-            let last = Instant::now();
-            let whole = before.filter(|_| !is_due).map_or(last, |before| before.whole);
-            self.compared.insert(name.clone(), Compared { whole, last });
         }
     }
 }
@@ -136,35 +148,61 @@ mod tests {
     use super::*;
     use crate::machine::fake::{World, release};
 
-    #[tokio::test(start_paused = true)]
-    async fn a_cycle_compares_files_for_a_second_and_the_next_one_goes_on() {
-        let (world, liveness) = (World::default(), Liveness::new());
-        world.slow_comparison_down(Duration::from_millis(400));
-        let package = |app: &str| InstalledPackage {
+    fn package(app: &str) -> InstalledPackage {
+        InstalledPackage {
             package: app.to_owned(),
             version: "1".to_owned(),
             state: PackageState::Installed,
             on_hold: false,
             release: Some(release(app, 1)),
             units: vec![],
-        };
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cycle_compares_files_for_a_second_and_the_next_one_goes_on() {
+        let (world, liveness) = (World::default(), Liveness::new());
+        world.slow_comparison_down(Duration::from_millis(400));
         let installed = ["a", "b", "c", "d", "e"].map(package);
         let mut files = ChangedFiles::default();
         let compared = async |files: &mut ChangedFiles, requested: bool| {
-            let before = world.calls().len();
+            let before = world.files_read().len();
             files.check(&world, &installed, requested, &liveness).await;
-            world.calls()[before..].concat().replace("packages.changed_files", "")
+            world.files_read()[before..].concat()
         };
-        assert_eq!(compared(&mut files, false).await, "(a)(b)(c)");
-        assert_eq!(compared(&mut files, true).await, "(d)(e)(a)", "what was never compared comes first");
+        assert_eq!(compared(&mut files, false).await, "abc");
+        assert_eq!(compared(&mut files, true).await, "de", "what was never compared comes first");
         assert_eq!(compared(&mut files, false).await, "");
-        assert_eq!(compared(&mut files, true).await, "(b)(c)(d)");
+        assert_eq!(compared(&mut files, true).await, "", "nobody touched anything");
         files.forget("e");
-        assert_eq!(compared(&mut files, false).await, "(e)");
+        assert_eq!(compared(&mut files, false).await, "e");
         files.note_unpacked("d");
-        assert_eq!(compared(&mut files, false).await, "", "the report of an installation doesn't wait for it");
+        assert_eq!(compared(&mut files, true).await, "", "the report of an installation doesn't wait for it");
         tokio::time::advance(FILE_CHECK).await;
-        assert_eq!(compared(&mut files, false).await, "(a)(b)(c)");
-        assert_eq!(compared(&mut files, false).await, "(d)(e)");
+        assert_eq!(compared(&mut files, false).await, "abc");
+        assert_eq!(compared(&mut files, false).await, "de");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_touched_is_compared_before_what_is_due() {
+        let (world, liveness) = (World::default(), Liveness::new());
+        world.slow_comparison_down(Duration::from_secs(1));
+        let names: Vec<String> = (10..60).map(|n| format!("p{n}")).collect();
+        let installed: Vec<InstalledPackage> = names.iter().map(|name| package(name)).collect();
+        let mut files = ChangedFiles::default();
+        for name in &names {
+            files.note_unpacked(name);
+        }
+        files.check(&world, &installed, false, &liveness).await;
+        tokio::time::advance(FILE_CHECK).await;
+        for name in ["p58", "p30"] {
+            world.edit_files(name, &["/srv/a is changed"]);
+        }
+        files.check(&world, &installed, true, &liveness).await;
+        assert_eq!(world.files_read(), ["p30", "p58", "p10"], "and one that is due");
+        assert_eq!(files.by_package()["p58"], ["/srv/a is changed"]);
+        world.edit_files("p58", &[]);
+        files.check(&world, &installed, true, &liveness).await;
+        assert_eq!(files.by_package()["p58"], [""; 0], "mended");
     }
 }

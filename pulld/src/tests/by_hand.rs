@@ -247,3 +247,20 @@ async fn what_a_person_is_about_to_install_is_waited_for_and_told() {
     assert!(events.len() == 1 && events[0].text.contains("was changed by hand to"), "{events:?}");
     assert_eq!(server.world.installed("web"), Some((two, true)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_person_edited_or_mended_is_said_by_their_next_pull_however_much_else_is_to_be_compared() {
+    let others: Vec<_> = (1..20).map(|n| release(&format!("a{n}"), 1)).collect();
+    let web = release("web", 1);
+    let (server, mut agent) = Server::running(&others.iter().chain([&web]).collect::<Vec<_>>()).await;
+    assert!(pull(&mut agent).await.ok);
+    server.world.slow_comparison_down(Duration::from_millis(600));
+    tokio::time::advance(Duration::from_hours(1)).await;
+    server.world.edit_files("web", &["`/etc/web.conf` was changed"]);
+    pull(&mut agent).await;
+    assert_eq!(local_app(&server).drift, ["`/etc/web.conf` was changed"]);
+    assert_eq!(local_web(&server).0, AppState::Drifted);
+    server.world.edit_files("web", &[]);
+    pull(&mut agent).await;
+    assert_eq!(local_web(&server).0, AppState::Converged);
+}

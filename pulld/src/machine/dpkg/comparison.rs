@@ -40,8 +40,11 @@ impl Comparisons {
         {
             return Ok(changed);
         }
-        // It exits with 1 when something differs, which is what is queried.
-        let changed = parse_verify(&run("dpkg", &["--verify", "--", package]).await?.answer);
+        let changed = match compare {
+            Compare::Unpacked => vec![],
+            // It exits with 1 when something differs, which is what is queried.
+            Compare::All | Compare::Touched => parse_verify(&run("dpkg", &["--verify", "--", package]).await?.answer),
+        };
         let mut last = self.last.borrow_mut();
         last.remove(package);
         last.extend(fingerprint.map(|fingerprint| (package.to_owned(), (fingerprint, changed.clone()))));
@@ -70,6 +73,25 @@ impl Comparisons {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_was_just_unpacked_is_not_read_until_it_is_touched() {
+        let directory = tempfile::tempdir().unwrap();
+        let (database, file) = (directory.path().join("dpkg"), directory.path().join("served"));
+        fs::create_dir_all(database.join("info")).unwrap();
+        // dpkg has no package of that name, and nothing to say of it.
+        fs::write(database.join("info/no-such-package.list"), format!("{}\n", file.display())).unwrap();
+        fs::write(&file, "a").unwrap();
+        let comparisons = Comparisons::new(&database);
+        let changed = async |compare| comparisons.changed_files("no-such-package", compare).await.unwrap();
+        assert_eq!(changed(Compare::Unpacked).await, [""; 0]);
+        // What dpkg would not say shows whether it was asked.
+        let known = vec!["known".to_owned()];
+        comparisons.last.borrow_mut().get_mut("no-such-package").unwrap().1.clone_from(&known);
+        assert_eq!(changed(Compare::Touched).await, known);
+        fs::write(&file, "bb").unwrap();
+        assert_eq!(changed(Compare::Touched).await, [""; 0]);
+    }
 
     #[tokio::test]
     async fn whoever_touches_a_file_of_a_package_changes_its_fingerprint() {

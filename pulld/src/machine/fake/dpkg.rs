@@ -15,7 +15,7 @@ use super::{
         package_state::PackageState,
         unit_state::LoadState,
     },
-    Behaviour, Deb, State, Unit, World, unit_state,
+    Behaviour, Deb, Files, State, Unit, World, unit_state,
 };
 
 impl PackageManager for World {
@@ -45,13 +45,22 @@ impl PackageManager for World {
         Ok(self.0.borrow().packages.keys().map(available).collect())
     }
 
-    async fn changed_files(&self, package: &str, _compare: Compare) -> Result<Vec<String>> {
+    async fn changed_files(&self, package: &str, compare: Compare) -> Result<Vec<String>> {
         self.called(&format!("packages.changed_files({package})"));
-        let takes = self.0.borrow().comparison_takes;
+        let (known, takes) = {
+            let files = &mut self.0.borrow_mut().files;
+            if compare == Compare::Unpacked {
+                files.known.insert(package.to_owned(), vec![]);
+            }
+            (files.known.get(package).cloned(), files.comparison_takes)
+        };
+        if let Some(known) = known.filter(|_| compare != Compare::All) {
+            return Ok(known);
+        }
         if !takes.is_zero() {
             tokio::time::sleep(takes).await;
         }
-        Ok(vec![])
+        Ok(self.0.borrow_mut().files.read(package))
     }
 
     fn changed_at(&self, package: &str) -> Option<Timestamp> {
@@ -104,6 +113,16 @@ impl PackageManager for World {
     fn lock_holder(&self) -> Option<LockHolder> {
         self.called("packages.lock_holder");
         self.0.borrow().lock_holder.clone()
+    }
+}
+
+impl Files {
+    /// Compares all files of a package.
+    fn read(&mut self, package: &str) -> Vec<String> {
+        self.read.push(package.to_owned());
+        let changed = self.changed.get(package).cloned().unwrap_or_default();
+        self.known.insert(package.to_owned(), changed.clone());
+        changed
     }
 }
 

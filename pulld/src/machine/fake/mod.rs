@@ -63,13 +63,25 @@ struct State {
     /// From which dpkg run on the disk is read-only.
     read_only_from: Option<usize>,
     dpkg_takes: Duration,
-    comparison_takes: Duration,
+    files: Files,
     last_words: LastWords,
     agent_restarts: u32,
     killed: Rc<Notify>,
     boots: u32,
     /// The clock of this boot: it goes on whenever somebody looks at it.
     clock: u64,
+}
+
+/// The files of packages compared with what was shipped, by package.
+#[derive(Debug, Default)]
+struct Files {
+    /// What differs.
+    changed: BTreeMap<String, Vec<String>>,
+    /// What is known to differ, of those that nobody touched since.
+    known: BTreeMap<String, Vec<String>>,
+    /// The packages whose files were all read, in order.
+    read: Vec<String>,
+    comparison_takes: Duration,
 }
 
 #[derive(Debug, Clone)]
@@ -208,7 +220,19 @@ impl World {
 
     /// How long it takes to compare the files of a package from now on.
     pub(crate) fn slow_comparison_down(&self, takes: Duration) {
-        self.0.borrow_mut().comparison_takes = takes;
+        self.0.borrow_mut().files.comparison_takes = takes;
+    }
+
+    /// Lets files of a package differ from what was shipped, in the words of `changed_files`, or be as they were shipped.
+    pub(crate) fn edit_files(&self, package: &str, changed: &[&str]) {
+        let files = &mut self.0.borrow_mut().files;
+        files.known.remove(package);
+        files.changed.insert(package.to_owned(), changed.iter().map(|file| (*file).to_owned()).collect());
+    }
+
+    /// The packages of which every file was read and compared, in order.
+    pub(crate) fn files_read(&self) -> Vec<String> {
+        self.0.borrow().files.read.clone()
     }
 
     fn called(&self, call: &str) {
