@@ -56,7 +56,8 @@ fn an_unmounted_bucket_and_a_wrong_configuration_are_survived_and_said() -> Resu
 
     // Of all this, others see what they may.
     assert_eq!(server.sh("stat --format='%a %U %G' /run/pulld/status.json")?, "640 root adm");
-    for command in ["pulld status", "pulld plan", "pulld pull"] {
+    let (why, back) = ("pulld why web", "pulld rollback web -m x");
+    for command in ["pulld status", "pulld plan", "pulld pull", why, back, "pulld retry web", "pulld resume web"] {
         let output = server.run(&format!("runuser --user nobody -- {command}"))?;
         assert!(output.status == 1 && output.stderr.contains("requires root"), "{command}: {output}");
         assert!(output.stderr.contains("sudo") && !output.stderr.contains("not running"), "{command}: {output}");
@@ -88,7 +89,18 @@ fn a_wrong_configuration_keeps_no_push_out_and_a_document_that_is_gone_is_said_a
         server.sh("systemctl restart pulld")?;
     }
     told(&server, &["the server document is gone"])?;
-    says(&server, PORT, "web 2")
+    for command in ["pulld plan", "pulld plan --offline"] {
+        let plan = server.run(command)?;
+        let said = "the server document is gone, so that nothing is changed: generation ";
+        assert!(plan.success() && plan.stderr.contains(said), "{plan}");
+        assert!(plan.stdout.ends_with("nothing to do\n"), "{plan}");
+    }
+    server.sh("rm /var/lib/pulld/document.json")?;
+    server.wait_until("the warning has ended", PATIENCE, |server| {
+        Ok((!server.run("pulld status")?.stdout.contains("document is gone")).then_some(()))
+    })?;
+    says(&server, PORT, "web 2")?;
+    scenario.wait_until_settled(&server)
 }
 
 /// Takes all out of the bucket's directory, or puts it back: as a share looks that is not mounted, and is again.

@@ -132,6 +132,11 @@ impl Desired {
         !matches!(self.last, Last::Unread)
     }
 
+    /// A person has deleted what was kept of the document that is gone.
+    pub(super) fn accept_gone(&mut self) {
+        self.gone = None;
+    }
+
     /// That a document was read and is gone, as a sentence.
     pub(super) fn gone(&self) -> Option<String> {
         self.gone.map(gone)
@@ -156,7 +161,8 @@ impl Desired {
 fn gone(generation: Generation) -> String {
     format!(
         "nothing is updated any more, because the server document is gone: generation {generation} was read before, and \
-         the bucket has none now; what is installed stays as it is: push to this server to write a new document"
+         the bucket has none now; what is installed stays as it is: push to this server to write a new document; if it \
+         was retired, remove `pulld` from it, or delete `/var/lib/pulld/document.json` there to end this warning"
     )
 }
 

@@ -269,7 +269,14 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             if self.desired.is_read() { None } else { self.recall().map(|remembered| remembered.generation) };
         let settings = self.configured.settings();
         self.liveness.within(settings.bucket_timeout());
+        let was_gone = self.desired.gone().is_some();
         let is_new = self.desired.read(bucket, &settings.server, remembered).await;
+        if was_gone && self.desired.gone().is_none() {
+            // What is kept says that it is gone.
+            self.remembered = None;
+        } else if was_gone && self.remembered.is_some() && !self.paths.document().exists() {
+            self.desired.accept_gone();
+        }
         self.lift_quarantine_of_unnamed();
         self.carry_out_retries();
         is_new
@@ -294,7 +301,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
                 Ok(Some(generation))
             }
             // That there was one is known from it alone when the next process starts.
-            None if self.desired.gone().is_some() => Ok(self.remembered),
+            None if self.desired.gone().is_some() => remembered::note_gone(&path),
             None if path.exists() => persist::remove(&path).map(|()| None),
             None => Ok(None),
         };
@@ -352,7 +359,12 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         })
     }
 
-    /// The document as an earlier process last read it.
+    /// The document as an earlier process last read it, while this one has read nothing: it may still be the server's.
+    fn recall_unread(&self) -> Option<Remembered> {
+        if self.desired.is_read() { None } else { self.recall().filter(|remembered| remembered.gone.is_none()) }
+    }
+
+    /// The document as last read, which may be gone.
     fn recall(&self) -> Option<Remembered> {
         let settings = self.configured.settings();
         remembered::recall(&self.paths.document(), settings.bucket.as_ref()?, &settings.server).ok()?

@@ -67,7 +67,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         if let Some((_, document)) = self.desired.document() {
             return Named::of(app, Some(document));
         }
-        let remembered = self.recall();
+        let remembered = self.recall_unread();
         Named::of(app, remembered.as_ref().map(|remembered| &remembered.document))
     }
 

@@ -50,6 +50,8 @@ struct Planned {
 struct PlannedFor {
     /// Its generation; `None` when there is no document.
     generation: Option<Generation>,
+    /// The generation that the agent read before the document was gone, if it is.
+    gone: Option<Generation>,
     /// When it was read.
     read: Timestamp,
     /// Why it is not the bucket's, but the one that the agent last read.
@@ -58,8 +60,14 @@ struct PlannedFor {
 
 pub(crate) fn run(context: &super::Context, arguments: &Arguments) -> Result<ExitCode> {
     let Planned { decision, document } = block_on(Threads::One, read(context, arguments.offline))?;
-    if let Some(why) = &document.offline {
-        let age = ago(Timestamp::now().duration_since(document.read));
+    let age = ago(Timestamp::now().duration_since(document.read));
+    if let Some(generation) = document.gone {
+        let as_of = document.offline.as_ref().map(|why| format!(", as the agent last saw {age}: {why}"));
+        warning(format_args!(
+            "the server document is gone, so that nothing is changed: generation {generation} was read before{}",
+            as_of.unwrap_or_default()
+        ));
+    } else if let Some(why) = &document.offline {
         let generation =
             document.generation.map(|generation| format!(" (generation {generation})")).unwrap_or_default();
         warning(format_args!("planning for the server document as the agent last read it, {age}{generation}: {why}"));
@@ -81,18 +89,24 @@ async fn read(context: &super::Context, offline: bool) -> Result<Planned> {
         .bucket
         .as_ref()
         .with_context(|| format!("no bucket specified: set `bucket` in `{}`", context.paths.config_file().display()))?;
+    let kept = context.paths.document();
     let read = if offline { Err(anyhow!("as asked for by --offline")) } else { from_bucket(url, &settings).await };
     let (document, planned_for) = match read {
         Ok(found) => {
+            let kept = remembered::recall(&kept, url, &settings.server).ok().flatten();
+            let gone = kept.filter(|_| found.is_none()).map(|kept| kept.generation);
             let (generation, document) = found.unzip();
-            (document, PlannedFor { generation, read: Timestamp::now(), offline: None })
+            (document, PlannedFor { generation, gone, read: Timestamp::now(), offline: None })
         }
         Err(error) => {
-            let Some(kept) = remembered::recall(&context.paths.document(), url, &settings.server)? else {
+            let Some(kept) = remembered::recall(&kept, url, &settings.server)? else {
                 return Err(error.context("could not read the server document, and the agent has kept none"));
             };
-            let offline = Some(format!("{error:#}"));
-            (Some(kept.document), PlannedFor { generation: Some(kept.generation), read: kept.read, offline })
+            let (offline, generation) = (Some(format!("{error:#}")), Some(kept.generation));
+            match kept.gone {
+                Some(read) => (None, PlannedFor { generation: None, gone: generation, read, offline }),
+                None => (Some(kept.document), PlannedFor { generation, gone: None, read: kept.read, offline }),
+            }
         }
     };
     for (entry, reason) in document.iter().flat_map(ServerDocument::bad_entries) {

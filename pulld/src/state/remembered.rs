@@ -1,7 +1,7 @@
 //! The server document as last read, for a person who plans while the bucket does not answer.
 //!
 //! The agent itself never acts on it: it reads it to say what it is doing before it has read the bucket, and that a document
-//! was there if the bucket has none any more. Deleting the file does no harm.
+//! was there if the bucket has none any more, which is noted there. Deleting the file does no harm, and ends that warning.
 
 use std::{fs, path::Path, time::SystemTime};
 
@@ -22,6 +22,9 @@ struct File {
     server: ServerName,
     generation: Generation,
     document: Box<RawValue>,
+    /// When the bucket was found to have none any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gone: Option<Timestamp>,
 }
 
 /// A document as it was read.
@@ -33,6 +36,8 @@ pub(crate) struct Remembered {
     pub(crate) document: ServerDocument,
     /// When the bucket last had it, by this machine's clock.
     pub(crate) read: Timestamp,
+    /// When the bucket was found to have none any more, if it was.
+    pub(crate) gone: Option<Timestamp>,
 }
 
 impl Remembered {
@@ -51,13 +56,26 @@ pub(crate) fn keep(
     document: &ServerDocument,
 ) -> Result<()> {
     let document = serde_json::from_slice(&document.to_json())?;
-    let file = File { bucket: bucket.to_string(), server: server.clone(), generation, document };
+    let file = File { bucket: bucket.to_string(), server: server.clone(), generation, document, gone: None };
     persist::write(path, &serde_json::to_vec(&file)?)
 }
 
 /// Notes that the bucket still has what is kept. That it does not work only makes the document look older.
 pub(crate) fn confirm(path: &Path) {
     let _ = fs::File::options().append(true).open(path).and_then(|file| file.set_modified(SystemTime::now()));
+}
+
+/// Notes that the bucket has none any more, and gives the generation that is kept; `None` when none is.
+pub(crate) fn note_gone(path: &Path) -> Result<Option<Generation>> {
+    let Some(content) = persist::read(path, LIMIT)? else { return Ok(None) };
+    let file: File = serde_json::from_slice(&content)?;
+    let generation = file.generation;
+    if file.gone.is_none() {
+        let read = fs::metadata(path)?.modified()?;
+        persist::write(path, &serde_json::to_vec(&File { gone: Some(Timestamp::now()), ..file })?)?;
+        fs::File::options().append(true).open(path)?.set_modified(read)?;
+    }
+    Ok(Some(generation))
 }
 
 /// What is kept of that server's document in that bucket, if anything is.
@@ -72,7 +90,7 @@ pub(crate) fn recall(path: &Path, bucket: &BucketUrl, server: &ServerName) -> Re
     }
     let document = ServerDocument::parse(file.document.get().as_bytes()).map_err(anyhow::Error::msg)?;
     let read = Timestamp::try_from(fs::metadata(path)?.modified()?)?;
-    Ok(Some(Remembered { generation: file.generation, document, read }))
+    Ok(Some(Remembered { generation: file.generation, document, read, gone: file.gone }))
 }
 
 #[cfg(test)]
@@ -93,6 +111,10 @@ mod tests {
         confirm(&path);
         let recalled = recall(&path, &bucket("push"), &server).unwrap().unwrap();
         assert_eq!((recalled.generation, &recalled.document), (Generation(7), &document));
+        assert_eq!(note_gone(&path).unwrap(), Some(Generation(7)));
+        let gone = recall(&path, &bucket("push"), &server).unwrap().unwrap();
+        assert!(gone.gone.is_some_and(|at| at >= gone.read), "{gone:?}");
+        assert_eq!(Remembered { gone: None, ..gone }, recalled, "and all else is as it was");
         assert_eq!(recall(&path, &bucket("push"), &other).unwrap(), None);
         assert_eq!(recall(&path, &bucket("other"), &server).unwrap(), None);
         std::fs::write(&path, "{").unwrap();

@@ -7,6 +7,7 @@ use bucket::{AppState, ServerState, Status};
 use crate::{
     machine::fake::{Behaviour, release},
     service::{control::CycleTracker, wake::WakeSignal},
+    state::remembered,
 };
 
 use super::harness::{Server, poll, pull};
@@ -78,6 +79,40 @@ async fn a_bucket_that_appears_is_read_long_before_the_next_poll() {
     }
 }
 
+/// Whether the document that is kept is said to be gone.
+fn kept_as_gone(server: &Server) -> Option<bool> {
+    let url = bucket::BucketUrl::File(server.root.path().join("bucket"));
+    let kept = remembered::recall(&server.paths().document(), &url, &Server::name()).unwrap();
+    kept.map(|kept| kept.gone.is_some())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_document_that_is_gone_is_not_shown_as_if_it_counted() {
+    let (one, two) = (release("web", 1), release("web", 2));
+    let (server, mut agent) = Server::running(&[&one]).await;
+    server.upload(&two, Behaviour::Good).await;
+    let seen = server.push(&[&two]).await;
+    poll(&mut agent).await;
+    assert_eq!(kept_as_gone(&server), Some(false));
+    server.bucket.delete(&"server/web-1.json".parse().unwrap(), seen).await.unwrap();
+    pull(&mut agent).await;
+    assert_eq!(kept_as_gone(&server), Some(true));
+    // Somebody installs another release, and their dpkg takes its time: both that agent and the next one wait for it.
+    server.world.break_package("web");
+    for mut agent in [agent, server.agent()] {
+        server.world.hold_lock_by(Some((4321, "apt-get")));
+        let waits = async {
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            let said = local(&server);
+            assert!(said.warnings.concat().contains("waiting until `apt-get`"), "{:?}", said.warnings);
+            assert_eq!((said.document.generation, &said.apps[0].desired), (None, &None), "{said:?}");
+            server.world.hold_lock_by(None);
+        };
+        let (cycle, ()) = tokio::join!(pull(&mut agent), waits);
+        assert!(cycle.lines.concat().contains("the server document is gone"), "{cycle:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_document_that_was_there_and_is_gone_is_a_warning_until_there_is_one() {
     let web = release("web", 1);
@@ -97,9 +132,18 @@ async fn a_document_that_was_there_and_is_gone_is_a_warning_until_there_is_one()
             assert!(server.status().await.warnings.concat().contains("the server document is gone"), "after a restart");
         }
     }
+    let mut retired = server.agent();
+    pull(&mut retired).await;
+    assert!(server.status().await.warnings.concat().contains("if it was retired, remove `pulld` from it, or delete"));
+    std::fs::remove_file(server.paths().document()).unwrap();
+    for _ in 0..2 {
+        pull(&mut retired).await;
+        assert_eq!(server.status().await.warnings, Vec::<String>::new(), "a person has said that it is so");
+    }
     server.push(&[&web]).await;
     assert!(pull(&mut agent).await.ok);
     assert_eq!(server.status().await.warnings, Vec::<String>::new());
+    assert_eq!(kept_as_gone(&server), Some(false));
     let never = Server::new().await;
     pull(&mut never.agent()).await;
     assert_eq!(never.status().await.warnings, Vec::<String>::new(), "a server that never had one has lost none");

@@ -158,7 +158,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
     /// The same for what was interrupted, and goes on before anything is read. The document is that of the process that
     /// began it, and the bucket is opened beside the work.
     pub(super) async fn report_resumed(&mut self, transaction: &Transaction) -> Meanwhile {
-        let remembered = self.recall();
+        let remembered = self.recall_unread();
         let document = self.desired.document().or(remembered.as_ref().map(Remembered::numbered));
         let installed = observe::installed(&self.machine.packages, &self.liveness).await.unwrap_or_default();
         let mut under_way = self.before_reading(document, installed);
@@ -188,7 +188,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
 
     /// Lets this machine know what a cycle waits for, in a sentence, before it does anything.
     pub(super) fn report_waiting(&self, installed: Vec<InstalledPackage>, waits: String) {
-        let remembered = self.recall();
+        let remembered = self.recall_unread();
         let document = self.desired.document().or(remembered.as_ref().map(Remembered::numbered));
         let waiting = self.before_reading(document, installed);
         let units = self.reporter.units.clone().unwrap_or_default();
