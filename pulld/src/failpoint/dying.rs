@@ -25,7 +25,7 @@ struct Met {
 struct Died;
 
 /// Notes that this thread has reached a point, and dies there if a test asked for it.
-pub(crate) fn reached(name: &str) {
+pub(super) fn reached(name: &str) {
     // Taken while it is called: what it does may reach points of its own.
     let watch = MET.with_borrow_mut(|met| {
         met.names.push(name.to_owned());

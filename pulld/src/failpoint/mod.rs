@@ -25,15 +25,39 @@ macro_rules! between_fail_points {
     }};
 }
 
+/// A future whose points have names of their own: with a word before them that says of what they are.
+#[cfg(any(test, feature = "fail-points"))]
+macro_rules! fail_points_of {
+    ($of:literal, $future:expr) => {
+        $crate::failpoint::of::of($of, $future)
+    };
+}
+#[cfg(not(any(test, feature = "fail-points")))]
+macro_rules! fail_points_of {
+    ($of:literal, $future:expr) => {
+        $future
+    };
+}
+
 #[cfg(test)]
 mod dying;
+#[cfg(any(test, feature = "fail-points"))]
+pub(crate) mod of;
 #[cfg(all(feature = "fail-points", not(test)))]
 mod standing;
 
 #[cfg(test)]
-pub(crate) use dying::{die_at, met, reached};
-#[cfg(all(feature = "fail-points", not(test)))]
-pub(crate) use standing::reached;
+pub(crate) use dying::{die_at, met};
+
+/// Notes that this process has reached a point, and has happen there what a test asked for.
+#[cfg(any(test, feature = "fail-points"))]
+pub(crate) fn reached(name: &str) {
+    let name = format!("{}{name}", of::whose());
+    #[cfg(test)]
+    dying::reached(&name);
+    #[cfg(not(test))]
+    standing::reached(&name);
+}
 
 /// What a file is called in the name of a point: of the cache's files, which are named by their checksum, what follows it.
 #[cfg(any(test, feature = "fail-points"))]

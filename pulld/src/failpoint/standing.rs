@@ -22,7 +22,7 @@ const DIRECTORY: &str = "/run/pulld-fail-points";
 const INTERVAL: Duration = Duration::from_millis(5);
 
 /// Notes that this process has reached a point, and stands still there if a test asked for it.
-pub(crate) fn reached(name: &str) {
+pub(super) fn reached(name: &str) {
     if is_the_one(name).unwrap_or(false) {
         let _ = fs::write(Path::new(DIRECTORY).join("stopped"), "");
         let _ = fail::cfg_callback(name, stand_still);

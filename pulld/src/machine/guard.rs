@@ -6,7 +6,7 @@
 
 use std::{
     os::unix::fs::symlink,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -26,54 +26,80 @@ const TIMER: &str = "pulld-rescue.timer";
 const SERVICE_TEXT: &str = include_str!("../../../systemd/pulld-rescue.service");
 const TIMER_TEXT: &str = include_str!("../../../systemd/pulld-rescue.timer");
 
-/// Where administrators' units lie (systemd.unit(5)).
-const UNITS: &str = "/etc/systemd/system";
-
-/// What enables the timer.
-const WANTED: &str = "/etc/systemd/system/multi-user.target.wants/pulld-rescue.timer";
-
-/// Has systemd start the rescue when its time has passed, also after a reboot.
-///
-/// # Errors
-/// When it cannot be had: then nothing guards a new pulld.
-pub(super) fn arm(rescue: &Rescue, armed: &Armed) -> Result<()> {
-    rescue.keep_program(Path::new("/proc/self/exe"))?;
-    let units = Path::new(UNITS);
-    for (name, text) in [(RESCUE_UNIT, SERVICE_TEXT), (TIMER, &timer(armed))] {
-        // systemd warns of units that not everybody may read.
-        persist::write_for_everybody(&units.join(name), text.as_bytes())?;
-    }
-    let wanted = Path::new(WANTED);
-    if !wanted.is_symlink() {
-        let failed = || format!("could not create `{WANTED}`");
-        let new = wanted.with_extension("new");
-        persist::create_directory(wanted.parent().unwrap_or(units))?;
-        persist::remove(&new)?;
-        between_fail_points!(symlink(units.join(TIMER), &new), "guard.link").with_context(failed)?;
-        persist::rename(&new, wanted)?;
-    }
-    systemctl(&["daemon-reload"])?;
-    begin()
+/// What guards a new pulld: where its files lie, and how systemd is told of them.
+#[derive(Debug, Clone)]
+pub(crate) struct Guard {
+    /// Where administrators' units lie (systemd.unit(5)).
+    units: PathBuf,
+    /// The program that is kept for the rescue.
+    program: PathBuf,
+    systemctl: fn(&[&str]) -> Result<()>,
 }
 
-/// Begins the time anew. To be called with the dpkg lock held: a rescue that waits for it is called off.
-pub(super) fn begin() -> Result<()> {
-    systemctl(&["stop", "--quiet", RESCUE_UNIT])?;
-    systemctl(&["restart", TIMER])
-}
+impl Guard {
+    /// That of this machine: the rescue is carried out by the program of this process.
+    pub(super) fn of_this_machine() -> Self {
+        Self::below(Path::new("/"), Path::new("/proc/self/exe"), systemctl)
+    }
 
-/// Removes what [`arm`] wrote.
-pub(super) fn remove(rescue: &Rescue) -> Result<()> {
-    persist::remove(Path::new(WANTED))?;
-    if let Err(error) = systemctl(&["stop", TIMER]) {
-        // One that systemd knows no more starts nothing.
-        tracing::debug!("{error:#}");
+    /// One whose files lie below `root`, and that keeps `program`.
+    pub(crate) fn below(root: &Path, program: &Path, systemctl: fn(&[&str]) -> Result<()>) -> Self {
+        Self { units: root.join("etc/systemd/system"), program: program.to_owned(), systemctl }
     }
-    for unit in [TIMER, RESCUE_UNIT] {
-        persist::remove(&Path::new(UNITS).join(unit))?;
+
+    /// What enables the timer.
+    pub(crate) fn wanted(&self) -> PathBuf {
+        self.units.join("multi-user.target.wants").join(TIMER)
     }
-    persist::remove(&rescue.program())?;
-    systemctl(&["daemon-reload"])
+
+    /// The files that the timer needs to be there.
+    pub(crate) fn files(&self) -> [PathBuf; 2] {
+        [RESCUE_UNIT, TIMER].map(|name| self.units.join(name))
+    }
+
+    /// Has systemd start the rescue when its time has passed, also after a reboot.
+    ///
+    /// # Errors
+    /// When it cannot be had: then nothing guards a new pulld.
+    pub(crate) fn arm(&self, rescue: &Rescue, armed: &Armed) -> Result<()> {
+        rescue.keep_program(&self.program)?;
+        for (file, text) in self.files().iter().zip([SERVICE_TEXT, &timer(armed)]) {
+            // systemd warns of units that not everybody may read.
+            persist::write_for_everybody(file, text.as_bytes())?;
+        }
+        let wanted = self.wanted();
+        if !wanted.is_symlink() {
+            let failed = || format!("could not create `{}`", wanted.display());
+            let new = wanted.with_extension("new");
+            persist::create_directory(wanted.parent().unwrap_or(&self.units))?;
+            persist::remove(&new)?;
+            between_fail_points!(symlink(self.units.join(TIMER), &new), "guard.link").with_context(failed)?;
+            persist::rename(&new, &wanted)?;
+        }
+        (self.systemctl)(&["daemon-reload"])?;
+        self.begin()
+    }
+
+    /// Begins the time anew. To be called with the dpkg lock held: a rescue that waits for it is called off.
+    pub(super) fn begin(&self) -> Result<()> {
+        (self.systemctl)(&["stop", "--quiet", RESCUE_UNIT])?;
+        (self.systemctl)(&["restart", TIMER])
+    }
+
+    /// Removes what [`Guard::arm`] wrote.
+    pub(crate) fn remove(&self, rescue: &Rescue) -> Result<()> {
+        persist::remove(&self.wanted())?;
+        if let Err(error) = (self.systemctl)(&["stop", TIMER]) {
+            // One that systemd knows no more starts nothing.
+            tracing::debug!("{error:#}");
+        }
+        let [service, timer] = self.files();
+        for unit in [timer, service] {
+            persist::remove(&unit)?;
+        }
+        persist::remove(&rescue.program())?;
+        (self.systemctl)(&["daemon-reload"])
+    }
 }
 
 /// Runs systemctl(1), which must succeed.

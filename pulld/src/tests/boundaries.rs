@@ -91,6 +91,7 @@ impl Seen {
 
 /// Whether a call may change a file.
 fn explains(call: &str, path: &Path) -> bool {
+    let call = call.strip_prefix("meanwhile.").unwrap_or(call);
     let (verb, of) = call.split_once('(').unwrap_or((call, ""));
     let of = of.trim_end_matches(')');
     let name = crate::failpoint::file(path);

@@ -69,7 +69,12 @@ fn services_are_as_they_should_be_after_every_death_forward_and_back() -> Result
     if let Some(points) = wanted() {
         return stage.cut_everywhere(&ways, &points);
     }
-    stage.go(&ways[0])?;
+    let (_, restarts) = stage.go(&ways[0])?;
+    assert_eq!(
+        restarts,
+        ways[0].most_restarts(),
+        "what is measured where nothing is cut is what is expected of the sample"
+    );
     let samples = [
         (&ways[0], "persist.write(transaction.json).end", 0, Death::Agent),
         (&ways[0], "runner.dpkg(--install).begin", 0, Death::AgentAndDpkg),

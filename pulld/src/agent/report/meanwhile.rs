@@ -90,10 +90,13 @@ impl Meanwhile {
                 tokio::time::sleep_until(written + PACE).await;
             }
         };
-        tokio::select! {
-            never = on_machine => never,
-            never = in_bucket => never,
-        }
+        let both = async {
+            tokio::select! {
+                never = on_machine => never,
+                never = in_bucket => never,
+            }
+        };
+        fail_points_of!("meanwhile.", both).await
     }
 }
 

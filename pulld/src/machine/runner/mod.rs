@@ -35,7 +35,7 @@ use self::{
 use super::{
     baseline::{self, Baseline},
     dpkg_request::{DpkgEnd, DpkgRequest, DpkgResult, baseline_file, load_request, save_result},
-    guard::{self, systemctl},
+    guard::{Guard, systemctl},
     package_changes::AllPackages,
     service_manager::OWN_UNIT,
 };
@@ -63,13 +63,13 @@ pub(crate) fn run(directory: &Path, journal: JournalStream) -> Result<()> {
 /// Takes dpkg's lock and carries out the request in `directory`. The rescue guards a new pulld before dpkg installs it, and its time begins
 /// when that is done, before the lock is free for the rescue.
 fn carry_out(request: &DpkgRequest, directory: &Path, journal: JournalStream) -> DpkgResult {
-    let rescue = &Rescue::new(directory.with_file_name("rescue"));
+    let (rescue, guard) = (&Rescue::new(directory.with_file_name("rescue")), Guard::of_this_machine());
     let deadline = Instant::now() + request.timeout;
     let prepare = || {
         let lock = between_fail_points!(lock(deadline), "runner.lock")?;
         let armed = if request.restart_agent { rescue.armed()? } else { None };
         if let Some(armed) = &armed {
-            guard::arm(rescue, armed).context("could not arm the rescue of pulld")?;
+            guard.arm(rescue, armed).context("could not arm the rescue of pulld")?;
         }
         Ok::<_, anyhow::Error>((lock, armed.is_some()))
     };
@@ -90,7 +90,7 @@ fn carry_out(request: &DpkgRequest, directory: &Path, journal: JournalStream) ->
     }
     let result = run_dpkg(request, &before, journal, deadline);
     // If its time has passed meanwhile, the rescue waits for the lock, and is called off.
-    if is_guarded && let Err(error) = guard::begin() {
+    if is_guarded && let Err(error) = guard.begin() {
         tracing::warn!("{error:#}");
     }
     result

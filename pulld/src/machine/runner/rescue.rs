@@ -26,7 +26,7 @@ use super::{
     super::{
         baseline,
         dpkg_request::{DpkgEnd, DpkgRequest},
-        guard::{self, systemctl},
+        guard::{Guard, systemctl},
         package_changes::PackageChange,
         package_manager::OWN_PACKAGE,
         service_manager::OWN_UNIT,
@@ -53,7 +53,7 @@ const DPKG_TIMEOUT: Duration = Duration::from_mins(10);
 pub(crate) fn run(directory: &Path, journal: JournalStream) -> Result<()> {
     let rescue = Rescue::new(directory.to_owned());
     if !rescue.is_armed() {
-        return guard::remove(&rescue);
+        return Guard::of_this_machine().remove(&rescue);
     }
     let _lock = between_fail_points!(lock(Instant::now() + LOCK_TIMEOUT), "rescue.lock")?;
     // Whatever comes of it, and whatever an attempt before left stopped: a server without pulld is reached by nothing.
@@ -79,7 +79,7 @@ enum Ended {
 /// Restores the previous pulld, unless it is installed or the new one has passed its health gate by now.
 fn put_right(rescue: &Rescue, journal: JournalStream) -> Result<Ended> {
     let Some(armed) = rescue.armed()? else {
-        guard::remove(rescue)?;
+        Guard::of_this_machine().remove(rescue)?;
         return Ok(Ended::AsItWas);
     };
     if is_restored(&armed)? {
@@ -102,7 +102,7 @@ fn put_right(rescue: &Rescue, journal: JournalStream) -> Result<Ended> {
     }
     if !rescue.is_armed() {
         // It passed its health gate in this very moment.
-        guard::remove(rescue)?;
+        Guard::of_this_machine().remove(rescue)?;
         return Ok(Ended::AsItWas);
     }
     restore(rescue, &armed, &was, journal)?;

@@ -98,6 +98,12 @@ impl Disk {
                     self.change(None, Some((to, node)));
                 }
             }
+            Op::Symlink(target, path) => {
+                if let Some(node) = self.node(path, false) {
+                    node.now.bytes = Rc::new(target.clone());
+                    node.synced = node.now.clone();
+                }
+            }
             Op::Remove(path) => {
                 if self.names.remove(path.as_path()).is_some() {
                     self.change(Some(path), None);

@@ -21,8 +21,15 @@ use bucket::{Bucket, BucketOptions, BucketUrl, Metadata};
 
 use crate::{
     failpoint::met,
-    machine::fake::{Behaviour, release},
-    state::{paths::Paths, quarantine::Quarantine, rescue::Rescue},
+    machine::{
+        fake::{Behaviour, release},
+        guard::Guard,
+    },
+    state::{
+        paths::Paths,
+        quarantine::Quarantine,
+        rescue::{Armed, Rescue},
+    },
     store::cache::Cache,
     transaction,
 };
@@ -39,6 +46,9 @@ use super::harness::{Server, live};
 /// Set in the process that carries out the story.
 const RECORDED: &str = "PUSH_RECORDED";
 
+/// Where the rescue's units lie.
+const UNITS: &str = "etc/systemd";
+
 /// This test, by the name that its program knows it by.
 const NAME: &str =
     "tests::power_cuts::a_power_cut_at_any_write_leaves_what_was_or_what_is_to_be_and_each_fsync_is_needed";
@@ -46,7 +56,7 @@ const NAME: &str =
 /// Says in the record that the program goes on from a write.
 fn mark_end(point: &str) {
     let call = point.strip_suffix(".end");
-    if call.is_some_and(|call| call.starts_with("persist.") || call == "bucket.write_status") {
+    if call.is_some_and(|call| call.starts_with("persist.") || call.ends_with("bucket.write_status")) {
         mark(point);
     }
 }
@@ -54,6 +64,11 @@ fn mark_end(point: &str) {
 /// Says in the record where the program is.
 fn mark(moment: &str) {
     let _ = std::fs::create_dir(format!("{MARKER}{moment}"));
+}
+
+/// The guard of pulld's updates on that server. Any file is as good as a program.
+fn guard(root: &Path) -> Guard {
+    Guard::below(root, &Paths::new(root).config_file(), |_| Ok(()))
 }
 
 /// A server gets a release, one that breaks and is rolled back, another, and another pulld.
@@ -90,9 +105,14 @@ async fn story() {
     mark("step");
     server.bucket.delete(&other, generation).await.unwrap();
     mark("step");
-    let rescue = Rescue::new(server.paths().rescue());
-    rescue.keep_program(&server.paths().config_file()).unwrap();
-    mark("persist.rename(pulld).end");
+    let (guard, rescue) = (guard(server.root.path()), Rescue::new(server.paths().rescue()));
+    let guarded = async {
+        guard.arm(&rescue, &Armed::default()).unwrap();
+        guard.remove(&rescue).unwrap();
+        // The next update of pulld finds what is left of this one.
+        guard.arm(&rescue, &Armed::default()).unwrap();
+    };
+    met(guarded, mark_end).await;
     mark("end");
 }
 
@@ -120,18 +140,21 @@ impl Record {
         let end = events.iter().position(|event| moment(event, "end").is_some()).expect("the story ended");
         // What must survive, and no more: not what tests write, nor what is lost at every boot, nor when a cached file was
         // used last.
-        let (state, bucket) = (root.join("var"), root.join("bucket"));
+        let (state, units, bucket) = (root.join("var"), root.join(UNITS), root.join("bucket"));
         let is_kept = |event: &Event| match &event.op {
             Op::Marker(_) => true,
             Op::Time(path, _) => path.starts_with(&bucket),
-            op => [&state, &bucket].into_iter().any(|kept| op.path().starts_with(kept)) || op.path() == root,
+            op => {
+                let is_below = [&state, &units, &bucket].into_iter().any(|kept| op.path().starts_with(kept));
+                is_below || op.path() == root || Some(op.path()) == units.parent()
+            }
         };
         let events = events.into_iter().take(end).filter(is_kept).collect();
         Self { root, events }
     }
 
     fn disk(&self) -> Disk {
-        Disk::new(&self.root, &[&self.bucket()])
+        Disk::new(&self.root, &[&self.bucket(), &self.root.join("etc")])
     }
 
     fn state(&self) -> PathBuf {
@@ -143,7 +166,7 @@ impl Record {
     }
 
     fn promises(&self) -> Promises {
-        Promises::of(&self.events, self.disk(), &self.state(), &self.bucket())
+        Promises::of(&self.events, self.disk(), &[self.state(), self.root.join(UNITS)], &self.bucket())
     }
 
     /// What each call syncs, if it does.
@@ -220,7 +243,16 @@ async fn a_power_cut_at_any_write_leaves_what_was_or_what_is_to_be_and_each_fsyn
     // What an agent reads, apart from what others read of the bucket: both together would be each with each.
     let mut states: BTreeSet<Files> = BTreeSet::new();
     let parts = [record.state(), record.bucket()];
+    let guard = guard(&record.root);
+    let needs: Vec<PathBuf> =
+        guard.files().into_iter().chain([Rescue::new(record.state().join("rescue")).program()]).collect();
+    let mut armed = 0;
     let cuts = record.replay(&promises, &vec![false; record.events.len()], |files| {
+        // Whole: that is what is promised of each of them.
+        if files.contains_key(guard.wanted().as_path()) {
+            assert!(needs.iter().all(|file| files.contains_key(file.as_path())), "systemd starts what isn't there");
+            armed += 1;
+        }
         states.extend(parts.iter().map(|part| {
             files
                 .iter()
@@ -230,6 +262,7 @@ async fn a_power_cut_at_any_write_leaves_what_was_or_what_is_to_be_and_each_fsyn
         }));
     });
     let cuts = cuts.unwrap_or_else(|broken| panic!("{broken}"));
+    assert!(armed > 0);
     for files in &states {
         is_read(&record, files).await;
     }

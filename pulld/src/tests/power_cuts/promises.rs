@@ -43,7 +43,7 @@ pub(super) struct Promises {
 
 impl Promises {
     /// Those of a program that did this on an empty disk.
-    pub(super) fn of(events: &[Event], mut disk: Disk, state: &Path, bucket: &Path) -> Self {
+    pub(super) fn of(events: &[Event], mut disk: Disk, own: &[PathBuf], bucket: &Path) -> Self {
         let mut promises = Self { bucket: bucket.to_owned(), versions: BTreeMap::new(), metadata: BTreeMap::new() };
         for (at, event) in events.iter().enumerate() {
             disk.apply(&event.op);
@@ -56,7 +56,7 @@ impl Promises {
                 Op::Remove(path) => (path, None),
                 _ => continue,
             };
-            if is_temporary(path) || !(path.starts_with(state) || path.starts_with(bucket)) {
+            if is_temporary(path) || !(own.iter().any(|own| path.starts_with(own)) || path.starts_with(bucket)) {
                 continue;
             }
             if path.starts_with(bucket.join(METADATA)) {
@@ -73,7 +73,7 @@ impl Promises {
     fn end(&mut self, moment: &str, at: usize) {
         let of_state = moment.strip_prefix("persist.").and_then(|call| call.strip_suffix(").end"));
         let file = of_state.and_then(|call| call.split_once('(')).map(|(_, file)| file);
-        let of_bucket = moment == "step" || moment == "bucket.write_status.end";
+        let of_bucket = moment == "step" || moment.ends_with("bucket.write_status.end");
         for (path, versions) in &mut self.versions {
             let is_of_bucket = path.starts_with(&self.bucket);
             let is_meant = if is_of_bucket { of_bucket } else { file == Some(crate::failpoint::file(path).as_str()) };

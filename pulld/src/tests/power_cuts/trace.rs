@@ -31,6 +31,8 @@ pub(super) enum Op {
         with_time: bool,
     },
     Rename(PathBuf, PathBuf),
+    /// A symbolic link to that text: it is whole where it has its name.
+    Symlink(Vec<u8>, PathBuf),
     Link(PathBuf, PathBuf),
     Remove(PathBuf),
     MakeDirectory(PathBuf),
@@ -46,6 +48,7 @@ impl Op {
             | Self::Sync { path, .. }
             | Self::Rename(_, path)
             | Self::Link(_, path)
+            | Self::Symlink(_, path)
             | Self::Remove(path)
             | Self::MakeDirectory(path) => path,
         }
@@ -131,6 +134,8 @@ fn op(call: &str) -> Option<Op> {
         "renameat" | "renameat2" => Op::Rename(below(0, 1)?, below(2, 3)?),
         "link" => Op::Link(path(0)?, path(1)?),
         "linkat" => Op::Link(below(0, 1)?, below(2, 3)?),
+        "symlink" => Op::Symlink(bytes(arguments.first()?), path(1)?),
+        "symlinkat" => Op::Symlink(bytes(arguments.first()?), below(1, 2)?),
         "unlink" | "rmdir" => Op::Remove(path(0)?),
         "unlinkat" => Op::Remove(below(0, 1)?),
         "mkdir" => Op::MakeDirectory(path(0)?),
