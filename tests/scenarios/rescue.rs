@@ -144,3 +144,30 @@ fn what_the_rescue_takes_away_is_told_by_name() -> Result<()> {
     }
     nothing_is_left(&server)
 }
+
+#[test]
+fn a_rescue_whose_package_is_damaged_leaves_the_pulld_that_runs_alone_and_says_so() -> Result<()> {
+    let scenario = Scenario::new()?;
+    let agent = AgentRepo::new(&scenario.path("pulld"))?;
+    let (server, good) = server(&scenario, &agent, "4s")?;
+    agent.replace_program("#!/bin/sh\nexec sleep infinity\n")?;
+    let hangs = agent.release(scenario.target(), "hangs")?;
+    scenario.deploy(&hangs, &server)?;
+    let process = |server: &Machine| server.sh("systemctl show --value -p MainPID pulld");
+    server.wait_until("the new one hangs", Duration::from_secs(30), |server| {
+        Ok((server.sh(&format!("cat /proc/{}/comm", process(server)?))? == "sleep").then_some(()))
+    })?;
+    // Another file: the cache has the sound one under a name of its own.
+    server.sh("cd /var/lib/pulld/rescue && mv pulld.deb sound.deb && echo damaged >pulld.deb")?;
+    let before = process(&server)?;
+    server.wait_until("the rescue tries twice", Duration::from_mins(1), |server| {
+        let journal = server.sh("journalctl -u pulld-rescue.service -o cat")?;
+        Ok((journal.matches("cannot be restored").count() >= 2 && journal.matches("Starting").count() >= 2)
+            .then_some(()))
+    })?;
+    assert_eq!(process(&server)?, before, "it was not restarted");
+    let status = server.run("/var/lib/pulld/rescue/pulld status")?;
+    assert!(status.stdout.contains("the previous one cannot be restored"), "{status}");
+    server.sh("cd /var/lib/pulld/rescue && mv sound.deb pulld.deb")?;
+    is_restored(&scenario, &server, &good, &hangs, "had not passed its health gate")
+}

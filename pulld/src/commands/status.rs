@@ -7,7 +7,7 @@ use bucket::{AppStatus, Status, Timestamp, ToldHold};
 use console::{count, cut_lines, print, print_json, safe, safe_lines, warning};
 use serde::de::DeserializeOwned;
 
-use crate::state::persist;
+use crate::state::{persist, rescue::Rescue};
 
 /// Maximum bytes of a report that are read.
 const LIMIT: u64 = 16 << 20;
@@ -28,7 +28,10 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(context: &super::Context, arguments: &Arguments) -> Result<ExitCode> {
-    let status: Status = read(&context.paths.status())?;
+    let mut status: Status = read(&context.paths.status())?;
+    // A new pulld that hangs reports nothing.
+    let unable = Rescue::new(context.paths.rescue()).unable();
+    status.warnings.extend(unable.filter(|unable| !status.warnings.contains(unable)));
     let connected = UnixStream::connect(context.paths.socket());
     if arguments.json {
         print_json(&status)?;

@@ -8,6 +8,7 @@
 //! - `rescued`: left by the rescue for the restored pulld, with a sentence for people
 //! - `before.json`: what dpkg had when the rescue began
 //! - `unplanned`: what else its dpkg runs changed, in clauses; there only if something did
+//! - `unable`: why the previous pulld cannot be restored, in a sentence; there only while it can't
 
 use std::{
     fs,
@@ -120,6 +121,7 @@ impl Rescue {
     fn forget_rescue(&self) -> Result<()> {
         persist::remove(&self.rescued())?;
         persist::remove(&self.unplanned_file())?;
+        persist::remove(&self.unable_file())?;
         persist::remove(&self.baseline())
     }
 
@@ -144,6 +146,20 @@ impl Rescue {
         read_shown(&self.unplanned_file())
     }
 
+    /// Says why the previous pulld cannot be restored; without a sentence, that it can.
+    pub(crate) fn note_unable(&self, sentence: Option<&str>) -> Result<()> {
+        let file = self.unable_file();
+        match sentence {
+            Some(sentence) => persist::write(&file, sentence.as_bytes()),
+            None => persist::remove(&file),
+        }
+    }
+
+    /// Why the previous pulld cannot be restored though it should be, if that is so and can be read; safe to show.
+    pub(crate) fn unable(&self) -> Option<String> {
+        read_shown(&self.unable_file()).ok().flatten()
+    }
+
     /// What dpkg had when the rescue began.
     pub(crate) fn baseline(&self) -> PathBuf {
         self.directory.join("before.json")
@@ -165,6 +181,10 @@ impl Rescue {
 
     fn rescued(&self) -> PathBuf {
         self.directory.join("rescued")
+    }
+
+    fn unable_file(&self) -> PathBuf {
+        self.directory.join("unable")
     }
 
     fn unplanned_file(&self) -> PathBuf {

@@ -17,7 +17,7 @@ use crate::{
     decide::{plan::Decision, reason, report::Waiting, why::Causes},
     machine::{InstalledPackage, PackageManager, ServiceManager, UnitState},
     service::{control::CycleReport, events, notify},
-    state::{paths::Paths, remembered::Remembered},
+    state::{paths::Paths, remembered::Remembered, rescue::Rescue},
     transaction::record::Transaction,
 };
 
@@ -259,7 +259,8 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
     fn warnings(&self) -> Vec<String> {
         let configuration = self.configured.invalid().map(str::to_owned);
         let rival = self.reporter.publisher.warning(&self.configured.settings().server);
-        [configuration, self.desired.gone(), rival].into_iter().flatten().collect()
+        let unable = Rescue::new(self.paths.rescue()).unable();
+        [configuration, self.desired.gone(), rival, unable].into_iter().flatten().collect()
     }
 
     /// Publishes the report, except to a bucket that does not answer: one more request does not help it.

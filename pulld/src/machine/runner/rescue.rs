@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bucket::Timestamp;
 use console::duration::show;
 
@@ -58,14 +58,17 @@ pub(crate) fn run(directory: &Path, journal: JournalStream) -> Result<()> {
     let _lock = between_fail_points!(lock(Instant::now() + LOCK_TIMEOUT), "rescue.lock")?;
     // Whatever comes of it, and whatever an attempt before left stopped: a server without pulld is reached by nothing.
     let ended = put_right(&rescue, journal);
-    if !matches!(ended, Ok(Ended::AsItWas))
+    if !matches!(ended, Ok(Ended::AsItWas | Ended::Unable(_)))
         && let Err(error) = systemctl(&["daemon-reload"])
     {
         tracing::warn!("{error:#}");
     }
     let command = if matches!(ended, Ok(Ended::Restored)) { "restart" } else { "start" };
     let started = systemctl(&[command, "--no-block", OWN_UNIT]);
-    ended.and(started)
+    match ended {
+        Ok(Ended::Unable(why)) => Err(why),
+        ended => ended.and(started),
+    }
 }
 
 /// How an attempt ended.
@@ -74,6 +77,8 @@ enum Ended {
     AsItWas,
     /// With the previous pulld, which does not run yet.
     Restored,
+    /// With the pulld that it found, because it has nothing to restore it from: that may run.
+    Unable(anyhow::Error),
 }
 
 /// Restores the previous pulld, unless it is installed or the new one has passed its health gate by now.
@@ -87,11 +92,16 @@ fn put_right(rescue: &Rescue, journal: JournalStream) -> Result<Ended> {
         // The run of a rescue that was interrupted then.
         if let Some(before) = baseline::load(&rescue.baseline(), NAME) {
             match all_packages() {
-                Ok(now) => note_unplanned(rescue, &before.changes(&now, &now, &planned())),
+                Ok(now) => {
+                    note_unplanned(rescue, &before.changes(&now, &now, &planned()));
+                }
                 Err(error) => tracing::warn!("could not see what else dpkg changed: {error:#}"),
             }
         }
         return Ok(Ended::AsItWas);
+    }
+    if let Err(why) = ensure_intact(rescue, &armed) {
+        return Ok(Ended::Unable(why));
     }
     let was = state_of_agent();
     // A new pulld that hangs need not answer. Where the package has no unit any more, there is none to stop.
@@ -109,17 +119,38 @@ fn put_right(rescue: &Rescue, journal: JournalStream) -> Result<Ended> {
     Ok(Ended::Restored)
 }
 
+/// Makes sure, before anything is stopped, that there is something to restore. Otherwise whatever runs is left alone, and
+/// people are told: in the journal, and by what is left in the rescue's place.
+fn ensure_intact(rescue: &Rescue, armed: &Armed) -> Result<()> {
+    let deb = rescue.deb();
+    let wrong = match (hash_file(&deb), &armed.sha256) {
+        (Err(error), _) => Some(format!("{error:#}")),
+        (Ok(actual), Some(sha256)) if actual != *sha256 => {
+            Some(format!("`{}` has the sha256 `{actual}`, expected `{sha256}`", deb.display()))
+        }
+        (Ok(_), _) => None,
+    };
+    let sentence = wrong.map(|wrong| {
+        format!(
+            "the new pulld has not passed its health gate, and the previous one cannot be restored: {wrong}; what runs is \
+             left alone: install pulld by hand (`dpkg --install`)"
+        )
+    });
+    if let Err(error) = rescue.note_unable(sentence.as_deref()) {
+        tracing::warn!("`pulld status` will not say whether the previous pulld can be restored: {error:#}");
+    }
+    match sentence {
+        Some(sentence) => {
+            tracing::error!(message_id = events::SELF_UPDATE, "{sentence}");
+            bail!("{sentence}")
+        }
+        None => Ok(()),
+    }
+}
+
 /// Has dpkg install the previous pulld. That it does is noted before, so that whichever pulld runs next knows.
 fn restore(rescue: &Rescue, armed: &Armed, was: &str, journal: JournalStream) -> Result<()> {
     let deb = rescue.deb();
-    if let Some(sha256) = &armed.sha256 {
-        let actual = hash_file(&deb)?;
-        ensure!(
-            actual == *sha256,
-            "cannot restore the previous pulld: `{}` has the sha256 `{actual}`, expected `{sha256}`; install pulld by hand",
-            deb.display()
-        );
-    }
     let sentence = format!(
         "{}: the new pulld had not passed its health gate {} after its installation ({was})",
         Timestamp::now(),
@@ -133,8 +164,12 @@ fn restore(rescue: &Rescue, armed: &Armed, was: &str, journal: JournalStream) ->
     let request =
         DpkgRequest { install: vec![deb], timeout: DPKG_TIMEOUT, planned: planned(), ..DpkgRequest::default() };
     let result = run_dpkg(&request, &before, journal, Instant::now() + request.timeout);
-    if let Some(changes) = &result.changes {
-        note_unplanned(rescue, changes);
+    // What others change from now on is not blamed on the next attempt.
+    if let Some(changes) = &result.changes
+        && note_unplanned(rescue, changes)
+        && let Err(error) = baseline::end(&rescue.baseline(), NAME, changes)
+    {
+        tracing::warn!("{error:#}");
     }
     let is_done = result.end == DpkgEnd::Exited(0) && (armed.previous.is_none() || is_restored(armed)?);
     let how = match &result.end {
@@ -151,14 +186,14 @@ fn planned() -> Vec<String> {
     vec![OWN_PACKAGE.to_owned()]
 }
 
-/// Leaves word for the restored pulld of what else changed, instead of what an attempt before this one saw. What others change
-/// from now on is not blamed on the next one.
-fn note_unplanned(rescue: &Rescue, changes: &[PackageChange]) {
+/// Leaves word for the restored pulld of what else changed, instead of what an attempt before this one saw. Says whether that
+/// worked.
+fn note_unplanned(rescue: &Rescue, changes: &[PackageChange]) -> bool {
     let clauses: Vec<String> = changes.iter().map(PackageChange::to_string).collect();
     let noted = rescue.note_unplanned(&clauses.join(", "));
-    if let Err(error) = noted.and_then(|()| baseline::end(&rescue.baseline(), NAME, changes)) {
-        tracing::warn!("the restored pulld will not know what else dpkg changed: {error:#}");
-    }
+    noted
+        .inspect_err(|error| tracing::warn!("the restored pulld will not know what else dpkg changed: {error:#}"))
+        .is_ok()
 }
 
 /// Whether dpkg has the release that would be restored.
@@ -191,6 +226,29 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_package_that_is_damaged_or_gone_is_told_until_it_is_there_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let (cached, rescue) = (directory.path().join("cached"), Rescue::new(directory.path().join("rescue")));
+        std::fs::write(&cached, "the previous pulld").unwrap();
+        let armed = Armed { sha256: hash_file(&cached).ok(), ..Armed::default() };
+        rescue.arm(&armed, &cached).unwrap();
+        assert!(ensure_intact(&rescue, &armed).is_ok() && rescue.unable().is_none());
+        for damage in [Some("another"), None] {
+            std::fs::remove_file(rescue.deb()).unwrap();
+            damage.into_iter().for_each(|content| std::fs::write(rescue.deb(), content).unwrap());
+            assert!(ensure_intact(&rescue, &armed).is_err());
+            let told = rescue.unable().unwrap();
+            assert!(told.contains("cannot be restored") && told.contains("pulld.deb"), "{told}");
+            std::fs::copy(&cached, rescue.deb()).unwrap();
+            assert!(ensure_intact(&rescue, &armed).is_ok() && rescue.unable().is_none());
+        }
+        std::fs::remove_file(rescue.deb()).unwrap();
+        assert!(ensure_intact(&rescue, &armed).is_err());
+        rescue.disarm().unwrap();
+        assert!(rescue.unable().is_none(), "the new pulld is well");
+    }
+
+    #[test]
     fn what_an_attempt_before_saw_is_told_no_more_when_it_was_repaired() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("rescue");
@@ -198,11 +256,11 @@ mod tests {
         let change =
             PackageChange { package: "nginx".to_owned(), before: Some("1".to_owned()), after: None, since: None };
         std::fs::write(&path, "what can't be written keeps nothing from going on").unwrap();
-        note_unplanned(&rescue, std::slice::from_ref(&change));
+        assert!(!note_unplanned(&rescue, std::slice::from_ref(&change)));
         std::fs::remove_file(&path).unwrap();
-        note_unplanned(&rescue, &[change]);
+        assert!(note_unplanned(&rescue, &[change]));
         assert_eq!(rescue.unplanned().unwrap().unwrap(), "`nginx` 1 was removed");
-        note_unplanned(&rescue, &[]);
+        assert!(note_unplanned(&rescue, &[]));
         assert_eq!(rescue.unplanned().unwrap(), None);
     }
 }
