@@ -1,17 +1,22 @@
 //! One story: a bucket, what is released into it, and servers that pull from it.
 
-use std::{fs, path::PathBuf, process::Command, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use bucket::{
-    AppState, AppStatus, Bucket, BucketOptions, Credentials, Generation, ReleaseName, ServerDocument, ServerName,
-    Status,
+    AppState, AppStatus, Bucket, BucketOptions, Credentials, Generation, ReleaseMetadata, ReleaseName, ServerDocument,
+    ServerName, SourceFile, Status,
 };
 use tokio::runtime::Runtime;
 
 use crate::{
     Image, Link, Machine, MachineOptions, Output, Programs, Service, Slot, Target, TempDir, command,
-    gcs::{FakeGcs, Request},
+    gcs::{FakeGcs, Fault, Kind, Request},
     settled::check_rules,
 };
 
@@ -90,6 +95,19 @@ impl Scenario {
     /// What the fake of Google's storage was asked so far; nothing of a `file://` bucket.
     pub fn requests(&self) -> Vec<Request> {
         self.gcs.as_ref().map(FakeGcs::requests).unwrap_or_default()
+    }
+
+    /// Has the next `times` requests of a kind suffer a fault whose object contains `object`, on a `gs://` bucket.
+    pub fn fail_next(&self, kind: Kind, object: &str, times: usize, fault: Fault) {
+        if let Some(gcs) = &self.gcs {
+            gcs.fail_next(kind, object, times, fault);
+        }
+    }
+
+    /// Uploads a package under a name, with metadata that `release` might not give it.
+    pub fn upload(&self, release: &ReleaseName, deb: &Path, metadata: &ReleaseMetadata) -> Result<()> {
+        let deb = SourceFile::read(deb)?;
+        Ok(self.runtime.block_on(self.bucket.upload_release(release, &deb, metadata, &|_| {})).map(drop)?)
     }
 
     /// A directory for whatever the story needs, not there yet.

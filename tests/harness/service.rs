@@ -47,7 +47,7 @@ const UNIT: &str = "\
 Description=The test service @APP@
 
 [Service]
-ExecStart=/usr/lib/@APP@/serve
+ExecStart=/usr/lib/@APP@/serve @VERSION@
 Restart=always
 RestartSec=10ms
 

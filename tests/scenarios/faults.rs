@@ -1,10 +1,14 @@
 //! What comes out of the bucket may be anything; the machine is changed only by what was verified.
 
-use std::fs;
+use std::{fs, path::PathBuf, process::Command};
 
-use anyhow::{Context, Result};
-use bucket::AppState;
-use harness::{Scenario, Version};
+use anyhow::{Context, Result, ensure};
+use bucket::{AppState, ReleaseMetadata, ReleaseName};
+use harness::{
+    Scenario, Version,
+    gcs::{Fault, Kind},
+};
+use sha2::{Digest, Sha256};
 
 use crate::{PORT, app::deploy_together, says, unpacked};
 
@@ -34,6 +38,108 @@ fn a_corrupt_download_never_reaches_dpkg() -> Result<()> {
 }
 
 #[test]
+fn a_download_that_comes_whole_and_wrong_leaves_nothing_to_go_on_with() -> Result<()> {
+    let scenario = Scenario::over_gcs()?;
+    let server = scenario.server("web-1")?;
+    let web = scenario.service("web", PORT)?;
+    scenario.install(&web.release(scenario.target(), &Version::new("1"))?, &server)?;
+    let two = web.release(scenario.target(), &Version::new("2"))?;
+    let object = format!("debs/{two}");
+    scenario.fail_next(Kind::Get, &object, 1, Fault::WrongBytes);
+    scenario.deploy(&two, &server)?;
+    let app = scenario.wait_for_app(&server, &two, AppState::Failed)?;
+    assert!(app.reason.context("the report says why")?.contains("corrupt"));
+    assert_eq!(server.sh("find /var/lib/pulld/cache -name '*.part'")?, "", "it goes at once, not a cycle later");
+    server.sh("pulld pull")?;
+    scenario.wait_until_converged(&server, &two)?;
+    let downloads: Vec<_> = scenario
+        .requests()
+        .into_iter()
+        .filter(|request| request.kind == Kind::Get && request.object == object)
+        .collect();
+    assert_eq!(downloads.len(), 2, "{downloads:#?}");
+    assert!(downloads.iter().all(|request| request.range.is_none()), "from its beginning: {downloads:#?}");
+    says(&server, PORT, "web 2")
+}
+
+/// A package that its control archive calls `web` in one way of reading it, and `evil` in another.
+fn two_faced(scenario: &Scenario, name: &str, release: &ReleaseName, archive: &str) -> Result<PathBuf> {
+    let directory = scenario.path(name);
+    for package in ["web", "evil"] {
+        let place = directory.join(package);
+        fs::create_dir_all(&place)?;
+        let control = format!(
+            "Package: {package}\nVersion: 2\nArchitecture: all\nMaintainer: A <a@example.com>\nDescription: x\n\
+             Push-Release: {}\n",
+            release.stem()
+        );
+        fs::write(place.join("control"), control)?;
+    }
+    let script = format!(
+        "set -e; {archive}; tar -cf data.tar --files-from /dev/null; gzip data.tar; printf '2.0\\n' >debian-binary; \
+         ar rcS made.deb debian-binary control.tar.gz data.tar.gz"
+    );
+    let output = Command::new("sh").arg("-c").arg(script).current_dir(&directory).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(directory.join("made.deb"))
+}
+
+#[test]
+fn a_package_that_dpkg_may_read_otherwise_never_reaches_dpkg() -> Result<()> {
+    let scenario = Scenario::new()?;
+    let options = scenario.server_options("web-1")?;
+    let server = options.file("/etc/pulld/pulld.d/60-allowed.toml", "allowed_apps = [\"web\"]\n").boot()?;
+    let web = scenario.service("web", PORT)?;
+    let one = web.release(scenario.target(), &Version::new("1"))?;
+    scenario.install(&one, &server)?;
+    let begun = "grep -c ' startup ' /var/log/dpkg.log";
+    let before = server.sh(begun)?;
+    let cases = [
+        // Only the first part of the archive says `web`; dpkg reads on.
+        (
+            "parts",
+            "tar -b1 -C web -cf - ./control | head -c -1024 | gzip >control.tar.gz; \
+             tar -b1 -C evil -cf - ./control | gzip >>control.tar.gz",
+        ),
+        // The file of that name says `web`; dpkg finds it replaced by a link to the other one.
+        (
+            "link",
+            "mkdir both; cp web/control both/control; tar -C both -cf control.tar ./control; cp evil/control both/real; \
+             ln -sf real both/control; tar -C both -rf control.tar ./real ./control; gzip control.tar",
+        ),
+    ];
+    for (minute, (name, archive)) in cases.into_iter().enumerate() {
+        let commit = "7e0ff6059e653eb75a36efb621d0fd66d1ced433";
+        let release: ReleaseName = format!("web/web:qa@build:2099-11-20T21:0{minute}:00Z:{commit}.deb").parse()?;
+        let deb = two_faced(&scenario, name, &release, archive)?;
+        let content = fs::read(&deb)?;
+        let metadata = ReleaseMetadata {
+            dirty: false,
+            note: "hand-made".to_owned(),
+            services: vec![],
+            sha256: <[u8; 32]>::from(Sha256::digest(&content)).into(),
+            size: content.len() as u64,
+            package: "web".parse()?,
+            version: "2".to_owned(),
+            architecture: "all".parse()?,
+            repo: String::new(),
+            branch: String::new(),
+            made_by: None,
+        };
+        scenario.upload(&release, &deb, &metadata)?;
+        scenario.deploy(&release, &server)?;
+        let app = scenario.wait_for_app(&server, &release, AppState::Failed)?;
+        let reason = app.reason.context("the report says why")?;
+        println!("{name}: {reason}");
+        assert_eq!(app.installed.as_ref(), Some(&one), "{name}: {reason}");
+        assert!(reason.contains("control"), "{name}: {reason}");
+        assert_eq!(server.sh("dpkg-query -W -f '${Package}' evil 2>/dev/null || echo none")?, "none", "{name}");
+        assert_eq!(server.sh(begun)?, before, "{name}: dpkg was not run");
+    }
+    says(&server, PORT, "web 1")
+}
+
+#[test]
 fn a_malformed_document_changes_nothing() -> Result<()> {
     let scenario = Scenario::new()?;
     let server = scenario.server("web-1")?;
@@ -54,7 +160,7 @@ fn a_malformed_document_changes_nothing() -> Result<()> {
     }
     assert_eq!(unpacked(&server, "web")?, 1);
     assert_eq!(server.sh("systemctl show --value -p NRestarts pulld")?, "0", "the agent never ended over it");
-    Ok(())
+    scenario.wait_until_settled(&server)
 }
 
 #[test]

@@ -228,6 +228,10 @@ const SERVES: &str = r#"#!/usr/bin/perl
 use strict;
 use IO::Socket::INET;
 my ($port, $wait, $status) = @ARGV;
+if ($port eq "limits") {
+    print scalar `systemctl show --property=MemoryMax --property=TasksMax $wait | sort | xargs`;
+    exit 1;
+}
 select(undef, undef, undef, $wait);
 my $server = IO::Socket::INET->new(LocalAddr => "127.0.0.1:$port", Listen => 16, ReuseAddr => 1) or die "$!\n";
 while (my $client = $server->accept) {
@@ -260,6 +264,14 @@ fn each_kind_of_check_decides_whether_a_release_stays() -> Result<()> {
             "8407 0 '200 OK'",
             "command = [\"/usr/bin/yes\", \"loud\"], timeout = \"2s\", attempts = 1".to_owned(),
             Some("`/usr/bin/yes loud` failed: it did not end within 2s; output: "),
+        ),
+        // Of the service that it runs in: a machine without the kernel's controllers would not show it otherwise.
+        (
+            "limited",
+            "8409 0 '200 OK'",
+            "command = [\"/usr/lib/limited/work\", \"limits\", \"pulld-check-limited.service\"], attempts = 1"
+                .to_owned(),
+            Some("MemoryMax=536870912 TasksMax=256"),
         ),
         ("passing", "8408 0 '200 OK'", "command = [\"/bin/true\"]".to_owned(), None),
     ];

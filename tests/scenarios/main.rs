@@ -28,18 +28,23 @@ mod units;
 mod watcher;
 mod web;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use harness::Machine;
 
 /// Where the services of these stories listen, each machine on its own loopback.
 const PORT: u16 = 8080;
 
-/// What the service on `port` says; it may still be starting.
+/// What the service on `port` says, as in "web 2"; it may still be starting. And which program its unit runs, by its
+/// process: what answers may be another one that has the port.
 fn says(machine: &Machine, port: u16, expected: &str) -> Result<()> {
-    let expected = format!("{expected}\n");
+    let answer = format!("{expected}\n");
+    let (app, version) = expected.split_once(' ').context("an app and its version")?;
+    let program = format!("/usr/bin/perl /usr/bin/perl /usr/lib/{app}/serve {version}");
     machine.wait_until(&format!("port {port} says {expected:?}"), std::time::Duration::from_secs(10), |machine| {
         let response = machine.http(port, "/")?;
-        ensure!(response.status == 200 && response.body == expected, "it says {response:?}");
+        ensure!(response.status == 200 && response.body == answer, "it says {response:?}");
+        let runs = app::runs(machine, &format!("{app}.service"))?;
+        ensure!(runs == program, "`{runs}` runs, and not `{program}`");
         Ok(Some(()))
     })
 }

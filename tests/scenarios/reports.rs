@@ -73,7 +73,7 @@ fn a_document_of_nonsense_is_reported_in_few_words() -> Result<()> {
     let shown = scenario.push(&["status", "web-1"])?;
     assert!(shown.stdout.contains("and 499980 more bad entries"), "{shown}");
     assert_eq!(runs(&server, "web.service")?, work("web", "1"));
-    Ok(())
+    scenario.wait_until_settled(&server)
 }
 
 #[test]

@@ -100,5 +100,14 @@ fn units_come_and_go_with_releases() -> Result<()> {
         assert_eq!(runs(&server, unit)?, work("jobs", arguments));
         assert_eq!(server.sh(&format!("systemctl is-enabled {unit}"))?, "enabled");
     }
+
+    // An administrator's instance that is for the next boot is left to that, and said to be stopped until then.
+    server.sh("systemctl enable --quiet job@later.service")?;
+    let fifth = [("job@.service", &*template("\"a\", \"b\"", "5")), one[1]];
+    let fifth = jobs.release("", &fifth)?;
+    scenario.deploy(&fifth, &server)?;
+    let app = scenario.wait_for_app(&server, &fifth, AppState::Drifted)?;
+    assert_eq!((app.installed.as_ref(), app.drift), (Some(&fifth), vec!["`job@later.service` is stopped".to_owned()]));
+    assert_eq!(server.sh("systemctl is-active job@later; systemctl is-enabled job@later")?, "inactive\nenabled");
     Ok(())
 }

@@ -53,6 +53,22 @@ async fn unmet_dependencies_keep_an_app_out_and_what_counts_on_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn sizes_whose_sum_is_more_than_can_be_counted_leave_no_room() {
+    let server = Server::new().await;
+    let releases = [release("web", 1), release("db", 1)];
+    for release in &releases {
+        // Twice that is 2, for whoever counts no further than a `u64` goes.
+        let installed_size = u64::MAX / 2 + 2;
+        server.upload_deb(&Deb { installed_size, ..Deb::new(release, Behaviour::Good) }).await;
+    }
+    server.push(&releases.iter().collect::<Vec<_>>()).await;
+    let cycle = pull(&mut server.agent()).await;
+    assert!(!cycle.ok && cycle.lines.len() == 2, "{cycle:?}");
+    assert!(cycle.lines.iter().all(|line| line.contains("space")), "{cycle:?}");
+    assert_eq!(server.world.dpkg_runs().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cut_download_goes_on_where_it_ended() {
     let server = Server::new().await;
     let web = release("web", 1);

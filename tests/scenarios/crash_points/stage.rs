@@ -346,7 +346,8 @@ impl Stage {
             let expected = match &app.says {
                 Some((port, text)) => {
                     says(&self.server, *port, text).with_context(told)?;
-                    format!("/usr/bin/perl\n/usr/bin/perl /usr/lib/{}/serve ", app.name)
+                    let version = text.rsplit(' ').next().unwrap_or_default();
+                    format!("/usr/bin/perl\n/usr/bin/perl /usr/lib/{}/serve {version} ", app.name)
                 }
                 None => "/usr/bin/pulld\n/usr/bin/pulld run ".to_owned(),
             };

@@ -179,7 +179,9 @@ fn package_on_hold<'a>(installed: &'a [InstalledPackage], app: &AppName) -> Opti
         Some(release) => release.app() == app,
         None => package.package == app.as_str(),
     };
-    installed.iter().find(|package| package.on_hold && is_of_app(package))
+    // It may have two: whichever is told, it is the same one in whatever order dpkg lists them.
+    let on_hold = installed.iter().filter(|package| package.on_hold && is_of_app(package));
+    on_hold.min_by_key(|package| &package.package)
 }
 
 /// Why `release` has to be installed, if it has.

@@ -53,6 +53,8 @@ pub(crate) struct Deb {
     pub(crate) package: String,
     pub(crate) units: Vec<OwnedUnit>,
     pub(crate) depends: Vec<String>,
+    /// In bytes, as the package says itself.
+    pub(crate) installed_size: u64,
     pub(crate) behaviour: Behaviour,
 }
 
@@ -63,7 +65,7 @@ impl Deb {
         let unit = OwnedUnit::new(format!("{app}.service").parse().unwrap(), UnitAction::Restart);
         // pulld restarts itself by other means.
         let units = if app == "pulld" { vec![] } else { vec![unit] };
-        Self { release: release.clone(), package: app, units, depends: vec![], behaviour }
+        Self { release: release.clone(), package: app, units, depends: vec![], installed_size: 1, behaviour }
     }
 }
 
@@ -74,7 +76,7 @@ pub(crate) fn inspect(path: &Path) -> Result<DebInfo> {
         package: deb.package.parse()?,
         version: "1".to_owned(),
         architecture: "all".parse()?,
-        installed_size: 1,
+        installed_size: deb.installed_size,
         depends: deb.depends,
     };
     let check = (deb.behaviour == Behaviour::CheckFails).then(|| "/bin/false".parse().unwrap());
