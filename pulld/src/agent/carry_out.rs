@@ -9,7 +9,7 @@ use crate::{
     machine::{PackageManager, ServiceManager},
     random::random_fraction,
     service::{announcer::Announcer, events, liveness::Liveness, notify},
-    state::{paths::Paths, persist, quarantine::Quarantined, rescue::Rescue},
+    state::{failure::FailureKind, paths::Paths, persist, quarantine::Quarantined, rescue::Rescue},
     transaction::{
         self,
         executor::{Next, Start, TransactionRunner},
@@ -81,7 +81,8 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         if let (Some(release), Some(generation)) = (armed.release, armed.generation) {
             let (reason, since) = (reason.to_owned(), Timestamp::now());
             let previous = armed.previous;
-            self.quarantine.add(Quarantined { release, reason, generation, degraded, since, previous });
+            let kind = FailureKind::NewPulldFailed;
+            self.quarantine.add(Quarantined { release, reason, kind, generation, degraded, since, previous });
             self.quarantine.save(&self.paths.quarantine())?;
         }
         Ok(())
@@ -124,19 +125,19 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
                     self.retries.remove(&update.app);
                     format!("installed `{}`", update.title())
                 }
-                Some(Outcome::RolledBack { reason }) => format!("rolled back `{}`: {reason}", update.title()),
-                Some(Outcome::Degraded { reason, retried }) => {
+                Some(Outcome::RolledBack { reason, .. }) => format!("rolled back `{}`: {reason}", update.title()),
+                Some(Outcome::Degraded { reason, kind, retried }) => {
                     if is_removal || *retried {
-                        self.schedule_retry(release, reason);
+                        self.schedule_retry(release, *kind, reason);
                     } else {
                         // For what dpkg calls broken: the plan has nothing else for a quarantined release.
                         let repair = self.quarantine.repair(release);
-                        self.retries.schedule(repair, reason, Instant::now(), random_fraction());
+                        self.retries.schedule(repair, (*kind, reason.as_str()), Instant::now(), random_fraction());
                     }
                     format!("degraded: {reason}")
                 }
-                Some(Outcome::Postponed { reason }) => {
-                    self.schedule_retry(release, reason);
+                Some(Outcome::Postponed { reason, kind }) => {
+                    self.schedule_retry(release, *kind, reason);
                     format!("postponed `{}`: {reason}", update.title())
                 }
                 None => continue,
@@ -152,8 +153,8 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
     }
 
     /// Schedules the next attempt at a release, and logs the reason unless it is the same as before.
-    pub(super) fn schedule_retry(&mut self, release: &ReleaseName, reason: &str) {
-        if self.retries.schedule(release, reason, Instant::now(), random_fraction()) {
+    pub(super) fn schedule_retry(&mut self, release: &ReleaseName, kind: FailureKind, reason: &str) {
+        if self.retries.schedule(release, (kind, reason), Instant::now(), random_fraction()) {
             tracing::warn!(
                 message_id = events::PREPARATION_FAILED,
                 app = %release.app(),

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use bucket::{AppName, ReleaseName, Timestamp};
 use tokio::time::Instant;
 
-use crate::decide::{plan::Plan, report::Waiting, schedule};
+use crate::{
+    decide::{plan::Plan, report::Waiting, schedule},
+    state::failure::FailureKind,
+};
 
 /// The apps that wait for their next attempt.
 #[derive(Debug, Default)]
@@ -16,6 +19,7 @@ pub(super) struct Retries(BTreeMap<AppName, Retry>);
 struct Retry {
     release: ReleaseName,
     reason: String,
+    kind: FailureKind,
     /// Attempts that failed before the last one.
     earlier: u32,
     not_before: Instant,
@@ -24,12 +28,18 @@ struct Retry {
 impl Retries {
     /// Schedules the next attempt at `release`; the delay grows with each failure of the same release. Returns whether
     /// the reason is a new one.
-    pub(super) fn schedule(&mut self, release: &ReleaseName, reason: &str, now: Instant, random: f64) -> bool {
+    pub(super) fn schedule(
+        &mut self,
+        release: &ReleaseName,
+        (kind, reason): (FailureKind, &str),
+        now: Instant,
+        random: f64,
+    ) -> bool {
         let before = self.0.get(release.app()).filter(|before| before.release == *release);
         let is_new = before.is_none_or(|before| before.reason != reason);
         let earlier = before.map_or(0, |before| before.earlier.saturating_add(1));
         let not_before = now + schedule::retry(earlier, random);
-        let retry = Retry { release: release.clone(), reason: reason.to_owned(), earlier, not_before };
+        let retry = Retry { release: release.clone(), reason: reason.to_owned(), kind, earlier, not_before };
         self.0.insert(release.app().clone(), retry);
         is_new
     }
@@ -58,6 +68,7 @@ impl Retries {
     pub(super) fn waiting(&self, now: Instant, wall: Timestamp) -> BTreeMap<AppName, Waiting> {
         let waiting = |retry: &Retry| Waiting {
             reason: retry.reason.clone(),
+            kind: retry.kind,
             failures: retry.earlier.saturating_add(1),
             next: wall.checked_add(retry.not_before.saturating_duration_since(now)).unwrap_or(wall),
         };
@@ -80,7 +91,7 @@ mod tests {
         let now = Instant::now();
         let mut retries = Retries::default();
         let delay = |retries: &mut Retries, minute| {
-            retries.schedule(&release("web", minute), "no space", now, 0.0);
+            retries.schedule(&release("web", minute), (FailureKind::MachineAtFault, "no space"), now, 0.0);
             retries.next().unwrap() - now
         };
         let delays = [1, 1, 1].map(|minute| delay(&mut retries, minute).as_secs());
@@ -94,8 +105,8 @@ mod tests {
         let (web, app) = (release("web", 1), "web".parse().unwrap());
         let mut retries = Retries::default();
         assert!(retries.is_due(&app, now));
-        assert!(retries.schedule(&web, "no space", now, 0.0));
-        assert!(!retries.schedule(&web, "no space", now, 0.0), "the reason is known");
+        assert!(retries.schedule(&web, (FailureKind::MachineAtFault, "no space"), now, 0.0));
+        assert!(!retries.schedule(&web, (FailureKind::MachineAtFault, "no space"), now, 0.0), "the reason is known");
         assert!(!retries.is_due(&app, now + Duration::from_secs(29)));
         assert!(retries.is_due(&app, now + Duration::from_secs(30)));
         let step = Step::Install { release: web, from: None, reason: Reason::Document };
@@ -103,7 +114,12 @@ mod tests {
         let waiting = retries.waiting(now, Timestamp::UNIX_EPOCH);
         assert_eq!(
             waiting[&app],
-            Waiting { reason: "no space".into(), failures: 2, next: "1970-01-01T00:00:30Z".parse().unwrap() }
+            Waiting {
+                reason: "no space".into(),
+                kind: FailureKind::MachineAtFault,
+                failures: 2,
+                next: "1970-01-01T00:00:30Z".parse().unwrap()
+            }
         );
         retries.keep_planned(&Plan::default());
         assert!(retries.is_due(&app, now));

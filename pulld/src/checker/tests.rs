@@ -6,7 +6,10 @@ use bucket::{AppState, Generation, OwnedUnit, ReleaseName, ServerDocument, Serve
 use serde_json::json;
 
 use super::*;
-use crate::{machine::fake::release, state::quarantine::Quarantined};
+use crate::{
+    machine::fake::release,
+    state::{failure::FailureKind, quarantine::Quarantined},
+};
 
 /// All that is known of a server, to be changed.
 struct Known {
@@ -76,6 +79,7 @@ fn quarantine(known: &mut Known, degraded: bool) {
     known.record.quarantine.add(Quarantined {
         release: release("web", 2),
         reason,
+        kind: FailureKind::UnitFailed,
         generation,
         degraded,
         since,

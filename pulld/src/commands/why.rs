@@ -24,7 +24,7 @@ const BLOCKED: u8 = 3;
                   the agent last saw; `pulld pull` makes it look again.\n\nExit status: 0 the app is as the server \
                   document says, or the agent is bringing it there; 3 something keeps it from that; 1 error; 2 usage \
                   error, as for an app that is unknown here\n\nExamples:\n  pulld why web\n  pulld why web --json | jq -r \
-                  .to_do"
+                  .kind"
 )]
 pub(crate) struct Arguments {
     /// App to explain
@@ -114,6 +114,7 @@ mod tests {
             app: "web".parse().unwrap(),
             state: bucket::AppState::Failed,
             blocked: true,
+            kind: "unknown".into(),
             cause: None,
             says: "it failed\nweb: converged".into(),
             evidence: vec!["first\n\u{1b}[2Jsecond".into()],

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     machine::ProcessEnd,
-    state::{pauses::Pause, quarantine::Quarantined},
+    state::{failure::FailureKind, pauses::Pause, quarantine::Quarantined},
 };
 
 use super::{reason, rollback};
@@ -72,6 +72,9 @@ pub(crate) enum Cause {
 pub(crate) struct Waiting {
     /// Why the last attempt failed.
     pub(crate) reason: String,
+    /// What kind of failure that was.
+    #[serde(default)]
+    pub(crate) kind: FailureKind,
     /// How many attempts have failed.
     pub(crate) failures: u32,
     /// When the next one is due, by this machine's clock.
@@ -231,6 +234,26 @@ impl Cause {
         matches!(self, Self::InPlace | Self::Planned(_) | Self::Unlisted(Unlisted::Removed))
     }
 
+    /// What kind of cause it is, for programs: in a word that stays as it is. Of what failed it says what did.
+    pub(crate) fn kind(&self) -> String {
+        match self {
+            Self::InPlace => "in-place",
+            Self::Drifted(_) => "drifted",
+            Self::Unstable(_) => "unstable",
+            Self::Planned(_) => "planned",
+            Self::Waiting(Waiting { kind, .. }) | Self::Quarantined(Quarantined { kind, .. }) => {
+                return kind.to_string();
+            }
+            Self::NotAllowed => "not-allowed",
+            Self::Paused(_) => "paused",
+            Self::OnHold(_) => "on-hold",
+            Self::Unlisted(_) => "unlisted",
+            Self::Unread => "document-not-read",
+            Self::Unplanned => "dpkg-not-read",
+        }
+        .to_owned()
+    }
+
     /// The state of the app in a report.
     pub(crate) fn state(&self) -> AppState {
         match self {
@@ -275,7 +298,7 @@ impl Cause {
             | Self::Unplanned => vec![],
             Self::Drifted(drift) => drift.iter().cloned().map(Evidence::Seen).collect(),
             Self::Unstable(unstable) => vec![Evidence::Seen(unstable.reason())],
-            Self::Waiting(Waiting { reason, failures, next }) => {
+            Self::Waiting(Waiting { reason, failures, next, .. }) => {
                 vec![Evidence::Seen(reason.clone()), Evidence::Failures(*failures), Evidence::NextAttempt(*next)]
             }
             Self::Quarantined(held) => {

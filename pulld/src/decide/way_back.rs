@@ -85,7 +85,10 @@ mod tests {
     use bucket::{Generation, Timestamp};
 
     use super::*;
-    use crate::{machine::fake::release, state::quarantine::Quarantined};
+    use crate::{
+        machine::fake::release,
+        state::{failure::FailureKind, quarantine::Quarantined},
+    };
 
     fn web(minute: u8) -> ReleaseName {
         release("web", minute)
@@ -101,6 +104,7 @@ mod tests {
         quarantine.add(Quarantined {
             release: web(4),
             reason,
+            kind: FailureKind::UnitFailed,
             generation: Generation(1),
             degraded: false,
             since,

@@ -24,6 +24,9 @@ pub(crate) struct Why {
     pub(crate) state: AppState,
     /// Whether something keeps it from being as the newest document says.
     pub(crate) blocked: bool,
+    /// What kind of cause it is, for programs, in a word that stays as it is: `unit-failed`, `on-hold`; `pull-failed` when it is
+    /// nothing of the app's own.
+    pub(crate) kind: String,
     /// The cause, for programs; `null` when it is nothing of the app's own.
     pub(crate) cause: Option<Cause>,
     /// The cause in a sentence.
@@ -51,6 +54,7 @@ impl Causes {
                 app: app.clone(),
                 state,
                 blocked: true,
+                kind: "pull-failed".to_owned(),
                 cause: None,
                 says: says.to_owned(),
                 evidence: vec![trouble.clone()],
@@ -61,6 +65,7 @@ impl Causes {
             app: app.clone(),
             state,
             blocked: !cause.is_plain(),
+            kind: cause.kind(),
             cause: Some(cause.clone()),
             says: cause.to_string(),
             evidence: cause.evidence().iter().map(ToString::to_string).collect(),
@@ -79,7 +84,10 @@ mod tests {
     use bucket::Timestamp;
 
     use super::*;
-    use crate::decide::report::{Reason, Unlisted, Waiting};
+    use crate::{
+        decide::report::{Reason, Unlisted, Waiting},
+        state::failure::FailureKind,
+    };
 
     fn why(cause: Cause, trouble: Option<&str>) -> Why {
         let app: AppName = "web".parse().unwrap();
@@ -94,9 +102,15 @@ mod tests {
 
     #[test]
     fn one_cause_is_named_with_what_speaks_for_it_and_what_to_do() {
-        let waiting = Waiting { reason: "no space left".into(), failures: 2, next: Timestamp::UNIX_EPOCH };
+        let waiting = Waiting {
+            reason: "no space left".into(),
+            kind: FailureKind::MachineAtFault,
+            failures: 2,
+            next: Timestamp::UNIX_EPOCH,
+        };
         let waiting = why(Cause::Waiting(waiting), Some("the bucket is unreachable"));
         assert_eq!((waiting.blocked, waiting.state), (true, AppState::Failed));
+        assert_eq!(waiting.kind, "machine-at-fault");
         assert_eq!(
             waiting.evidence,
             ["no space left", "2 attempts have failed", "the next attempt is due at 1970-01-01T00:00:00Z"]
@@ -113,7 +127,7 @@ mod tests {
     fn what_keeps_everything_out_comes_before_what_waits_for_it() {
         for cause in [Cause::InPlace, Cause::Planned(Reason::Document), Cause::Unread, Cause::Unplanned] {
             let blocked = why(cause, Some("the bucket is unreachable: no such directory"));
-            assert_eq!((blocked.blocked, blocked.cause), (true, None));
+            assert_eq!((blocked.blocked, blocked.kind.as_str(), blocked.cause), (true, "pull-failed", None));
             assert_eq!(blocked.evidence, ["the bucket is unreachable: no such directory"]);
         }
     }

@@ -9,7 +9,7 @@ use anyhow::Result;
 use bucket::{AppName, AppStatus, Generation, PushId, ReleaseName, ServerDocument, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{named::Named, persist};
+use super::{failure::FailureKind, named::Named, persist};
 
 /// The quarantined releases of this machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +33,9 @@ pub(crate) struct Quarantined {
     pub(crate) release: ReleaseName,
     /// Why it could not stay, in a sentence.
     pub(crate) reason: String,
+    /// What kind of failure that was; unknown as earlier agents wrote it.
+    #[serde(default)]
+    pub(crate) kind: FailureKind,
     /// The document that asked for it. For people, and for earlier agents, which retried it for any other document.
     pub(crate) generation: Generation,
     /// Whether the rollback failed as well, or was not possible, so that manual intervention is required.

@@ -4,6 +4,7 @@
 //! after a restart of the agent. What does not have the promised size and SHA-256 is deleted and never gets a name.
 
 use std::{
+    fmt,
     fs::{self, OpenOptions},
     io::{ErrorKind, Write},
     path::{Path, PathBuf},
@@ -44,11 +45,32 @@ pub(crate) enum Found {
     Nowhere,
 }
 
+/// Why a release's file is not to be had.
+#[derive(Debug)]
+pub(crate) struct NotObtained(pub(crate) anyhow::Error);
+
+impl fmt::Display for NotObtained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#}", self.0)
+    }
+}
+
+impl std::error::Error for NotObtained {}
+
 /// The verified file of a release, from the cache or else from the bucket, if there is one to be asked.
 ///
 /// # Errors
 /// Why there is none. A retry may help: nothing is known of the release itself.
 pub(crate) async fn obtain(
+    bucket: Option<&Bucket>,
+    cache: &Cache,
+    release: &ReleaseName,
+    liveness: &Liveness,
+) -> Result<Found> {
+    Ok(find_or_fetch(bucket, cache, release, liveness).await.map_err(NotObtained)?)
+}
+
+async fn find_or_fetch(
     bucket: Option<&Bucket>,
     cache: &Cache,
     release: &ReleaseName,

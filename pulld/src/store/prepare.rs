@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use bucket::{Activity, AppName, OwnedUnit, ReleaseName, Timestamp};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::OnceCell;
@@ -29,6 +29,7 @@ use crate::{
         announcer::{Announcer, Doing},
         liveness::Liveness,
     },
+    state::failure::FailureKind,
     transaction::{
         progress::Progress,
         update::{AppUpdate, Target},
@@ -38,7 +39,7 @@ use crate::{
 use super::{
     bucket::Bucket,
     cache::{self, Cache},
-    download::{self, Found},
+    download::{self, Found, NotObtained},
 };
 
 /// Reads the control fields of a `.deb`.
@@ -72,6 +73,13 @@ pub(crate) struct Unprepared {
     pub(crate) app: AppName,
     /// Why it cannot.
     pub(crate) error: anyhow::Error,
+}
+
+impl Unprepared {
+    /// What kind of failure that is.
+    pub(crate) fn kind(&self) -> FailureKind {
+        if self.error.is::<NotObtained>() { FailureKind::NotDownloaded } else { FailureKind::NotInstallable }
+    }
 }
 
 /// A release that is on disk, and whose package is the one it should be.
@@ -170,8 +178,10 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
     async fn obtain_and_read(&self, release: &ReleaseName) -> Result<(PathBuf, DebInfo)> {
         let Found::File(deb) = download::obtain(self.bucket, self.cache, release, self.liveness).await? else {
             match self.bucket {
-                Some(_) => bail!("release not found in the bucket: push another release"),
-                None => bail!("its file is no longer in the cache of this server: push another release"),
+                Some(_) => bail!(NotObtained(anyhow!("release not found in the bucket: push another release"))),
+                None => bail!(NotObtained(anyhow!(
+                    "its file is no longer in the cache of this server: push another release"
+                ))),
             }
         };
         let (inspect, path) = (self.inspect, deb.clone());

@@ -33,6 +33,7 @@ async fn whatever_keeps_an_app_from_its_document_is_said_and_what_to_do() {
     let waiting = why(&server).await;
     assert_eq!((waiting.blocked, waiting.state), (true, AppState::Failed));
     assert!(waiting.evidence[0].contains("release not found in the bucket"), "{waiting:?}");
+    assert_eq!(waiting.kind, "not-downloaded");
     assert_eq!(waiting.evidence[1], "1 attempt has failed");
 
     server.upload(&three, Behaviour::Crashes).await;
@@ -41,6 +42,7 @@ async fn whatever_keeps_an_app_from_its_document_is_said_and_what_to_do() {
     let quarantined = why(&server).await;
     assert!(quarantined.says.contains("was rolled back here"), "{quarantined:?}");
     assert!(quarantined.to_do.ends_with("run `pulld retry web`"), "{quarantined:?}");
+    assert_eq!(quarantined.kind, "unit-failed");
 
     server.push(&[&one]).await;
     pull(&mut agent).await;
@@ -56,4 +58,28 @@ async fn whatever_keeps_an_app_from_its_document_is_said_and_what_to_do() {
     poll(&mut server.agent()).await;
     let blocked = why_locally(&server);
     assert!(blocked.blocked && blocked.evidence[0].contains("bucket"), "{blocked:?}");
+    assert_eq!(blocked.kind, "pull-failed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn programs_are_told_what_kind_of_failure_it_is_whoever_is_at_fault() {
+    let (one, two) = (release("web", 1), release("web", 2));
+    for (behaviour, is_read_only, kind) in [
+        (Behaviour::Good, false, "in-place"),
+        (Behaviour::Good, true, "machine-at-fault"),
+        (Behaviour::Refused, false, "dpkg-failed"),
+        (Behaviour::Breaks, false, "dpkg-failed"),
+        (Behaviour::DoesNotStart, false, "unit-failed"),
+        (Behaviour::CheckFails, false, "check-failed"),
+        (Behaviour::TakesAway, false, "other-packages-changed"),
+    ] {
+        let (server, mut agent) = Server::running(&[&one]).await;
+        server.world.put_foreign("nginx");
+        server.world.make_read_only_after(is_read_only.then_some(0));
+        server.upload(&two, behaviour).await;
+        server.push(&[&two]).await;
+        pull(&mut agent).await;
+        let why = why_locally(&server);
+        assert_eq!((why.kind.as_str(), why.blocked), (kind, kind != "in-place"), "{behaviour:?}: {why:?}");
+    }
 }

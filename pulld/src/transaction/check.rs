@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use crate::{
     decide::trial::{After, Trial},
     machine::{CheckResult, ServiceManager},
+    state::failure::FailureKind,
 };
 
 /// Why a release cannot stay.
@@ -15,8 +16,17 @@ use crate::{
 pub(super) struct Unhealthy {
     /// In a sentence.
     pub(super) reason: String,
+    /// In a word.
+    pub(super) kind: FailureKind,
     /// False when systemd could not be queried, which the release did not cause.
     pub(super) release_at_fault: bool,
+}
+
+impl Unhealthy {
+    /// Nobody knows whether it is: systemd could not be asked.
+    pub(super) fn unknown(reason: String) -> Self {
+        Self { reason, kind: FailureKind::MachineAtFault, release_at_fault: false }
+    }
 }
 
 /// Tries the check of an app's release, whose units are up.
@@ -32,8 +42,10 @@ pub(super) async fn pass(
     loop {
         let unhealthy = match services.check(app, &check.probe, trial.timeout).await {
             Ok(CheckResult::Passed) => return Ok(()),
-            Ok(CheckResult::Failed { reason }) => Unhealthy { reason, release_at_fault: true },
-            Err(error) => Unhealthy { reason: format!("could not run its check: {error:#}"), release_at_fault: false },
+            Ok(CheckResult::Failed { reason }) => {
+                Unhealthy { reason, kind: FailureKind::CheckFailed, release_at_fault: true }
+            }
+            Err(error) => Unhealthy::unknown(format!("could not run its check: {error:#}")),
         };
         attempts += 1;
         match trial.after(attempts, began.elapsed()) {

@@ -12,7 +12,7 @@ use crate::{
     decide::verdict::START_TIMEOUT,
     machine::{DpkgRequest, DpkgResult, InstalledPackage, PackageChange, PackageManager, ServiceManager},
     service::{announcer::Announcer, events, liveness::Liveness},
-    state::{paths::Paths, quarantine::Quarantine},
+    state::{failure::FailureKind, paths::Paths, quarantine::Quarantine},
 };
 
 use super::{
@@ -20,6 +20,7 @@ use super::{
     progress::Outcome,
     record::{MAX_RESUMPTIONS, Phase, Transaction},
     unplanned::{self, under_dpkg},
+    update::AppUpdate,
 };
 
 /// How long the agent waits for whoever holds dpkg's lock before that is named in the report.
@@ -178,7 +179,8 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         let record = self.paths.transaction();
         match transaction.phase {
             Phase::Installing | Phase::Restarting | Phase::Gating => {
-                transaction.others_mut().for_each(|update| update.fail(&reason, true));
+                let fail = |update: &mut AppUpdate| update.fail(FailureKind::Interrupted, &reason, true);
+                transaction.others_mut().for_each(fail);
                 self.start_rollback(transaction, quarantine).await
             }
             Phase::RollingBack | Phase::CheckingRollback => {
@@ -192,7 +194,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
                     if own.has_failed() {
                         outcome::degrade(own, &format!("rollback failed: {reason}"));
                     } else {
-                        own.fail(&reason, true);
+                        own.fail(FailureKind::Interrupted, &reason, true);
                     }
                 }
                 transaction.enter(Phase::UpdatingAgent, &record)

@@ -19,6 +19,7 @@ use crate::{
     },
     machine::{PackageManager, ServiceManager, UnitState},
     service::events,
+    state::failure::FailureKind,
 };
 
 use super::{
@@ -54,7 +55,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         let unhealthy = self.watch(&targets).await;
         for update in transaction.others_mut().filter(|update| update.is_forward()) {
             if let Some(unhealthy) = unhealthy.get(&update.app) {
-                update.fail(&unhealthy.reason, unhealthy.release_at_fault);
+                update.fail(unhealthy.kind, &unhealthy.reason, unhealthy.release_at_fault);
                 continue;
             }
             update.progress.succeed();
@@ -136,7 +137,7 @@ async fn watch_one(
             match services.unit(name).await {
                 Ok(state) => samples.push(Sample { at, state }),
                 Err(error) if at >= START_TIMEOUT => {
-                    return Err(Unhealthy { reason: format!("{error:#}"), release_at_fault: false });
+                    return Err(Unhealthy::unknown(format!("{error:#}")));
                 }
                 Err(_) => {}
             }
@@ -154,7 +155,7 @@ async fn watch_one(
                         Verdict::Wait | Verdict::Healthy => sentence,
                     };
                     let reason = reason::with_journal(&sentence, name, &words.lines);
-                    return Err(Unhealthy { reason, release_at_fault: true });
+                    return Err(Unhealthy { reason, kind: FailureKind::UnitFailed, release_at_fault: true });
                 }
             }
         }

@@ -5,6 +5,7 @@ use anyhow::Result;
 use crate::{
     decide::{dpkg_failure, rollback},
     machine::{DpkgEnd, DpkgResult, InstalledPackage, PackageManager, ServiceManager},
+    state::failure::FailureKind,
 };
 
 use super::{
@@ -46,10 +47,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
             let installed = self.installed(transaction).await?;
             let update = &mut transaction.updates[at];
             if !update.is_in_place(&installed) {
-                update.fail(
-                    dpkg_failure::explain(&result, update.previous_title()),
-                    is_release_at_fault(update, &result, &installed),
-                );
+                fail_by_dpkg(update, &result, &installed);
             }
         }
         Ok(is_read)
@@ -81,7 +79,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
                 there.package == update.package || Some(&there.package) == previous
             };
             if let Some(there) = installed.iter().find(|there| there.on_hold && is_of(there)) {
-                update.fail(rollback::on_hold(&there.package), false);
+                update.fail(FailureKind::OnHold, rollback::on_hold(&there.package), false);
             }
         }
         Ok(())
@@ -128,10 +126,19 @@ fn missing(transaction: &Transaction, installed: &[InstalledPackage]) -> Vec<usi
     missing
 }
 
+/// Notes that dpkg did not carry out an update.
+pub(super) fn fail_by_dpkg(update: &mut AppUpdate, result: &DpkgResult, installed: &[InstalledPackage]) {
+    let reason = dpkg_failure::explain(result, update.previous_title());
+    let release_at_fault = is_release_at_fault(update, result, installed);
+    let is_dpkgs = release_at_fault || update.release().is_none();
+    let kind = if is_dpkgs { FailureKind::DpkgFailed } else { FailureKind::MachineAtFault };
+    update.fail(kind, reason, release_at_fault);
+}
+
 /// Whether the release caused a failed install: dpkg got to it, or said so. A held lock or a service that could not be
 /// started leaves the package as it was, and says nothing about the release; nor does a disk that is full or read-only,
 /// whatever dpkg left half-done because of it.
-pub(super) fn is_release_at_fault(update: &AppUpdate, result: &DpkgResult, installed: &[InstalledPackage]) -> bool {
+fn is_release_at_fault(update: &AppUpdate, result: &DpkgResult, installed: &[InstalledPackage]) -> bool {
     // dpkg(1): it exits with 2 for a fatal error of its own, as a held lock.
     let dpkg_gave_up = matches!(result.end, DpkgEnd::Failed(_) | DpkgEnd::Exited(2));
     let is_machine_at_fault = dpkg_failure::is_machine_at_fault(result);

@@ -7,6 +7,7 @@ use crate::{
     decide::reason,
     service::events,
     state::{
+        failure::FailureKind,
         paths::Paths,
         quarantine::{Quarantine, Quarantined},
     },
@@ -19,14 +20,14 @@ pub(super) fn rolled_back(update: &mut AppUpdate) {
     update.progress.rolled_back();
     let title = update.title();
     match update.outcome() {
-        Some(Outcome::RolledBack { reason }) => tracing::warn!(
+        Some(Outcome::RolledBack { reason, .. }) => tracing::warn!(
             message_id = events::ROLLED_BACK,
             app = %update.app,
             release = title,
             reason,
             "rolled back `{title}`, quarantined until its entry in the server document changes: {reason}"
         ),
-        Some(Outcome::Postponed { reason }) => tracing::warn!(
+        Some(Outcome::Postponed { reason, .. }) => tracing::warn!(
             message_id = events::ROLLED_BACK,
             app = %update.app,
             release = title,
@@ -77,7 +78,7 @@ pub(super) fn quarantine_those_at_fault(
     change(quarantine, paths, |quarantine| {
         for update in &transaction.updates {
             if let Some(failure) = update.progress.failure().filter(|failure| failure.release_at_fault) {
-                add(update, transaction, quarantine, &failure.reason, false);
+                add(update, transaction, quarantine, (&failure.reason, failure.kind), false);
             }
         }
     })
@@ -93,8 +94,8 @@ pub(super) fn quarantine_by_outcome(
     change(quarantine, paths, |quarantine| {
         for update in &transaction.updates {
             match update.outcome() {
-                Some(Outcome::Degraded { reason, retried: false }) => {
-                    add(update, transaction, quarantine, reason, true);
+                Some(Outcome::Degraded { reason, kind, retried: false }) => {
+                    add(update, transaction, quarantine, (reason, *kind), true);
                 }
                 Some(Outcome::Done) if transaction.generation.is_some() => lift(update, quarantine),
                 // What was the machine's fault is tried again, and repairs what was left half-done.
@@ -131,7 +132,13 @@ fn lift(update: &AppUpdate, quarantine: &mut Quarantine) {
 
 /// Quarantines the release of an update, if it has one and a document asked for it. One that was to repair what another
 /// has left is tried again: it had stayed up here.
-fn add(update: &AppUpdate, transaction: &Transaction, quarantine: &mut Quarantine, reason: &str, degraded: bool) {
+fn add(
+    update: &AppUpdate,
+    transaction: &Transaction,
+    quarantine: &mut Quarantine,
+    (reason, kind): (&str, FailureKind),
+    degraded: bool,
+) {
     let (Some(release), Some(generation)) = (update.release(), transaction.generation) else { return };
     if let Some(repaired) = quarantine.repaired_by(release) {
         repaired.degraded |= degraded;
@@ -141,6 +148,7 @@ fn add(update: &AppUpdate, transaction: &Transaction, quarantine: &mut Quarantin
     quarantine.add(Quarantined {
         release: release.clone(),
         reason: reason.to_owned(),
+        kind,
         generation,
         degraded,
         since: Timestamp::now(),

@@ -13,7 +13,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::decide::reason;
+use crate::{decide::reason, state::failure::FailureKind};
 
 /// How far an update is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +39,9 @@ pub(crate) enum Progress {
 pub(crate) struct Failure {
     /// In a sentence.
     pub(crate) reason: String,
+    /// In a word.
+    #[serde(default)]
+    pub(crate) kind: FailureKind,
     /// Whether the release caused it: then it is quarantined.
     pub(crate) release_at_fault: bool,
 }
@@ -53,16 +56,25 @@ pub(crate) enum Outcome {
     RolledBack {
         /// Why it could not stay.
         reason: String,
+        /// What kind of failure that was.
+        #[serde(default)]
+        kind: FailureKind,
     },
     /// The machine is as before, through no fault of the release, which will be retried.
     Postponed {
         /// Why it could not be installed.
         reason: String,
+        /// What kind of failure that was.
+        #[serde(default)]
+        kind: FailureKind,
     },
     /// Neither the update nor the rollback worked: manual intervention is required.
     Degraded {
         /// Why the update failed, and why the rollback did.
         reason: String,
+        /// What kind of failure that was.
+        #[serde(default)]
+        kind: FailureKind,
         /// Whether it is tried again all the same: the release did not cause the failure.
         #[serde(default)]
         retried: bool,
@@ -114,29 +126,35 @@ impl Progress {
 
     /// It is undone, and the previous release runs again.
     pub(crate) fn rolled_back(&mut self) {
-        if let Some(Failure { reason, release_at_fault }) = self.failure().cloned() {
-            let outcome = if release_at_fault { Outcome::RolledBack { reason } } else { Outcome::Postponed { reason } };
+        if let Some(Failure { reason, kind, release_at_fault }) = self.failure().cloned() {
+            let outcome = if release_at_fault {
+                Outcome::RolledBack { reason, kind }
+            } else {
+                Outcome::Postponed { reason, kind }
+            };
             *self = Self::Ended(outcome);
         }
     }
 
     /// However it ended, it changed something on the machine that nobody planned, and that nobody undoes.
     pub(crate) fn find_unplanned(&mut self, what: &str) {
-        let reason = match self.outcome() {
-            Some(Outcome::Done) => what.to_owned(),
-            Some(Outcome::RolledBack { reason } | Outcome::Postponed { reason } | Outcome::Degraded { reason, .. }) => {
-                reason::join(reason, what)
-            }
+        let (reason, kind) = match self.outcome() {
+            Some(Outcome::Done) => (what.to_owned(), FailureKind::OtherPackagesChanged),
+            Some(
+                Outcome::RolledBack { reason, kind }
+                | Outcome::Postponed { reason, kind }
+                | Outcome::Degraded { reason, kind, .. },
+            ) => (reason::join(reason, what), *kind),
             None => return,
         };
-        *self = Self::Ended(Outcome::Degraded { reason, retried: false });
+        *self = Self::Ended(Outcome::Degraded { reason, kind, retried: false });
     }
 
     /// It could not be undone either, because of `why`.
     pub(crate) fn degrade(&mut self, why: &str) {
         if let Some(failure) = self.failure() {
-            let (reason, retried) = (reason::join(&failure.reason, why), !failure.release_at_fault);
-            *self = Self::Ended(Outcome::Degraded { reason, retried });
+            let (reason, kind) = (reason::join(&failure.reason, why), failure.kind);
+            *self = Self::Ended(Outcome::Degraded { reason, kind, retried: !failure.release_at_fault });
         }
     }
 }
@@ -146,22 +164,24 @@ mod tests {
     use super::*;
 
     fn failure(reason: &str, release_at_fault: bool) -> Failure {
-        Failure { reason: reason.to_owned(), release_at_fault }
+        Failure { reason: reason.to_owned(), kind: FailureKind::UnitFailed, release_at_fault }
     }
 
     /// Every state, and what each transition makes of it.
     #[test]
     fn transitions_lead_only_where_the_drawing_says() {
+        let kind = FailureKind::UnitFailed;
         let failed = Progress::Failed(failure("crashed", true));
         let rolling_back = Progress::RollingBack { failure: failure("crashed", true), replaced: true };
         let done = Progress::Ended(Outcome::Done);
-        let rolled_back = Progress::Ended(Outcome::RolledBack { reason: "crashed".into() });
-        let degraded = Progress::Ended(Outcome::Degraded { reason: "crashed; no".into(), retried: false });
+        let rolled_back = Progress::Ended(Outcome::RolledBack { reason: "crashed".into(), kind });
+        let degraded = Progress::Ended(Outcome::Degraded { reason: "crashed; no".into(), kind, retried: false });
         let degraded_and_more =
-            Progress::Ended(Outcome::Degraded { reason: "crashed; no; more".into(), retried: false });
+            Progress::Ended(Outcome::Degraded { reason: "crashed; no; more".into(), kind, retried: false });
         let refailed = Progress::Failed(failure("again", false));
-        let unplanned = Progress::Ended(Outcome::Degraded { reason: "more".into(), retried: false });
-        let back_and_more = Progress::Ended(Outcome::Degraded { reason: "crashed; more".into(), retried: false });
+        let changed = FailureKind::OtherPackagesChanged;
+        let unplanned = Progress::Ended(Outcome::Degraded { reason: "more".into(), kind: changed, retried: false });
+        let back_and_more = Progress::Ended(Outcome::Degraded { reason: "crashed; more".into(), kind, retried: false });
         let forward = Progress::Forward;
         for (from, succeed, fail, start, back, degrade, find) in [
             (&forward, &done, &refailed, &forward, &forward, &forward, &forward),
@@ -189,7 +209,10 @@ mod tests {
     fn what_the_release_did_not_cause_is_postponed() {
         let mut progress = Progress::Failed(failure("locked", false));
         progress.rolled_back();
-        assert_eq!(progress.outcome(), Some(&Outcome::Postponed { reason: "locked".into() }));
+        assert_eq!(
+            progress.outcome(),
+            Some(&Outcome::Postponed { reason: "locked".into(), kind: FailureKind::UnitFailed })
+        );
         let mut progress = Progress::Failed(failure("no space", false));
         progress.degrade("no space");
         assert!(matches!(progress.outcome(), Some(Outcome::Degraded { retried: true, .. })), "{progress:?}");

@@ -12,6 +12,7 @@ use crate::{
     },
     machine::{LastWords, PackageManager, ServiceManager, UnitState},
     service::events,
+    state::failure::FailureKind,
 };
 
 use super::{executor::TransactionRunner, record::Transaction, update::AppUpdate};
@@ -31,7 +32,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         let restarted = join_all(forward.map(|update| async move {
             let wanted = update.units.iter_mut().filter(|unit| unit.wanted);
             if let Err(reason) = self.restart_units(wanted, true).await? {
-                update.fail(reason, true);
+                update.fail(FailureKind::UnitFailed, reason, true);
             }
             Ok(())
         }));

@@ -14,6 +14,7 @@ use crate::{
         units::UnitBefore,
     },
     machine::OWN_PACKAGE,
+    state::failure::FailureKind,
 };
 
 use super::{
@@ -107,7 +108,11 @@ impl Element {
                 bail!("what was installed of `{}` contradicts its rollback target", self.app)
             }
         };
-        let failure = self.trouble.map(|OldFailure { reason, blamed }| Failure { reason, release_at_fault: blamed });
+        let failure = self.trouble.map(|OldFailure { reason, blamed }| Failure {
+            reason,
+            kind: FailureKind::Unknown,
+            release_at_fault: blamed,
+        });
         let progress = match (self.outcome, failure) {
             (Some(outcome), _) => Progress::Ended(outcome),
             // pulld itself is rolled back in a phase of its own.

@@ -17,6 +17,7 @@ use crate::{
         events,
     },
     state::{
+        failure::FailureKind,
         quarantine::Quarantine,
         rescue::{Armed, Rescue},
     },
@@ -24,7 +25,7 @@ use crate::{
 
 use super::{
     executor::{Next, TransactionRunner},
-    install::is_release_at_fault,
+    install::fail_by_dpkg,
     outcome,
     record::Transaction,
     unplanned::{Clause, note_unplanned, under_dpkg},
@@ -50,11 +51,13 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         let installed = self.installed(transaction).await?;
         let Some(own) = transaction.own_mut() else { return Ok(Next::Continue) };
         if let Some(words) = rescued {
-            own.fail(format!("{RESCUE_UNIT} restored the previous pulld: {words}"), true);
+            let reason = format!("{RESCUE_UNIT} restored the previous pulld: {words}");
+            own.fail(FailureKind::NewPulldFailed, reason, true);
         }
         let in_place = own.is_in_place(&installed);
         if let (Some(error), true) = (self.configuration_error, in_place && !by_this_process) {
-            own.fail(format!("the new pulld rejected its configuration: {error}"), true);
+            let reason = format!("the new pulld rejected its configuration: {error}");
+            own.fail(FailureKind::NewPulldFailed, reason, true);
         }
         let is_forward = own.is_forward();
         if is_forward && in_place {
@@ -87,10 +90,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
                 );
                 return Ok(Next::Exit);
             }
-            own.fail(
-                dpkg_failure::explain(&result, own.previous_title()),
-                is_release_at_fault(own, &result, &installed),
-            );
+            fail_by_dpkg(own, &result, &installed);
         }
         self.undo_own(transaction, quarantine, &rescue).await
     }

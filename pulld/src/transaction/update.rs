@@ -11,6 +11,7 @@ use crate::{
         units::UnitBefore,
     },
     machine::{InstalledPackage, OWN_PACKAGE, PackageState},
+    state::failure::FailureKind,
 };
 
 use super::progress::{Failure, Outcome, Progress};
@@ -97,8 +98,8 @@ impl AppUpdate {
     }
 
     /// Notes that it cannot stay; the first failure counts.
-    pub(crate) fn fail(&mut self, reason: impl Into<String>, release_at_fault: bool) {
-        self.progress.fail(Failure { reason: reason.into(), release_at_fault });
+    pub(crate) fn fail(&mut self, kind: FailureKind, reason: impl Into<String>, release_at_fault: bool) {
+        self.progress.fail(Failure { reason: reason.into(), kind, release_at_fault });
     }
 
     /// Whether it still goes forward.

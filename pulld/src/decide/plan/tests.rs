@@ -3,7 +3,7 @@
 use bucket::{Generation, Timestamp};
 
 use super::*;
-use crate::state::quarantine::Quarantined;
+use crate::state::{failure::FailureKind, quarantine::Quarantined};
 
 pub(super) fn release(app: &str, minute: u8) -> ReleaseName {
     format!("{app}/{app}:qa@build:2026-11-20T21:{minute:02}:00Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433.deb")
@@ -72,7 +72,8 @@ impl Case {
 
 pub(super) fn quarantined(release: &ReleaseName, previous: Option<ReleaseName>) -> Quarantined {
     let (release, reason) = (release.clone(), "it crashed".to_owned());
-    Quarantined { release, reason, generation: Generation(1), degraded: false, since: Timestamp::UNIX_EPOCH, previous }
+    let (kind, since) = (FailureKind::UnitFailed, Timestamp::UNIX_EPOCH);
+    Quarantined { release, reason, kind, generation: Generation(1), degraded: false, since, previous }
 }
 
 fn apps(plan: &Plan) -> Vec<&str> {
