@@ -126,6 +126,18 @@ async fn a_list_of_tags_is_read_to_its_end_and_not_elsewhere() -> Result<()> {
         match (asked.path.split('/').nth(3), asked.path.split_once("last=")) {
             (Some("web"), None) => next("/v2/acme/web/tags/list?last=one"),
             (Some("web"), Some(_)) => Answer::new(200, r#"{"tags":["two"]}"#),
+            (Some("escaped"), None) => next("/v2/acme/escaped/tags/list?last=a%2Bb%26n=c&n=1000"),
+            (Some("escaped"), Some((_, last))) => {
+                Answer::new(200, format!(r#"{{"tags":["was-{}"]}}"#, last.replace(['%', '&', '='], "_")))
+            }
+            (Some("two-pages"), Some((_, "one"))) => next("/v2/acme/two-pages/tags/list?last=two"),
+            (Some("two-pages"), _) => next("/v2/acme/two-pages/tags/list?last=one"),
+            (Some("endless"), last) => {
+                let page: usize = last.map_or(0, |(_, last)| last.parse().expect("a number"));
+                let tags: Vec<String> = (0..40_000).map(|tag| format!("\"{page}-{tag}\"")).collect();
+                let more = format!("</v2/acme/endless/tags/list?last={}>; rel=\"next\"", page + 1);
+                Answer::new(200, format!("{{\"tags\":[{}]}}", tags.join(","))).with("link", more)
+            }
             (Some("elsewhere"), _) => next("https://tags.example/v2/acme/elsewhere/tags/list"),
             (Some("other"), _) => next("/v2/acme/web/tags/list"),
             _ => next(&asked.path),
@@ -135,13 +147,19 @@ async fn a_list_of_tags_is_read_to_its_end_and_not_elsewhere() -> Result<()> {
         client().tags(&format!("{}/acme/{path}", registry.host()).parse().expect("a name of an image")).await
     };
     assert_eq!(list("web").await?, [tag("one"), tag("two")]);
+    assert_eq!(list("escaped").await?, [tag("one"), tag("was-a_2Bb_26n_c_n_1000")]);
     for (path, expected) in [
         ("elsewhere", "leads to another host"),
         ("other", "continues its list with another one"),
         ("circle", "does not come to an end"),
+        ("two-pages", "does not come to an end"),
+        ("endless", "it has more than 100000 tags"),
     ] {
+        let before = registry.asked().len();
         let error = list(path).await.unwrap_err().to_string();
         assert!(error.contains(expected), "{path}: {error}");
+        let asked = registry.asked().len() - before;
+        assert!(asked <= 3, "{path}: {asked} pages were read");
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ mod upload;
 mod writer;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -30,7 +30,12 @@ use reqwest::{
 use serde::Deserialize;
 use tokio::time::Instant;
 
-pub use self::{blob::Blob, login::Logins, upload::BlobSource, writer::Writer};
+pub use self::{
+    blob::Blob,
+    login::Logins,
+    upload::BlobSource,
+    writer::{Writer, is_half_removed},
+};
 
 use self::{
     failure::{Failure, page, whole},
@@ -268,14 +273,15 @@ impl Client {
         let mut tags = Vec::new();
         let until = Instant::now() + self.options.timeout * LISTING;
         let mut is_first = true;
+        let mut read = HashSet::from([url.clone()]);
         loop {
             let attempt = || async {
                 let answer = session.send(&self.http, &scope, |http| http.get(url.clone())).await?;
                 let answer = expect(answer, StatusCode::OK).await?;
                 let next = header(answer.headers(), &LINK).and_then(next_page).map(str::to_owned);
                 let body = whole(answer, MAX_PAGE).await?;
-                let read = |error| page(&body).unwrap_or_else(|| format!("not a list of tags: {error}"));
-                let Tags { tags } = serde_json::from_slice(&body).map_err(|error| Failure::transient(read(error)))?;
+                let unread = |error| page(&body).unwrap_or_else(|| format!("not a list of tags: {error}"));
+                let Tags { tags } = serde_json::from_slice(&body).map_err(|error| Failure::transient(unread(error)))?;
                 Ok((tags.unwrap_or_default(), next))
             };
             let (found, next) = match self.patiently(self.options.timeout, attempt).await {
@@ -294,7 +300,7 @@ impl Client {
             if next.path() != path {
                 return Err(Failure::lasting("the registry continues its list with another one"));
             }
-            if next == url || found.is_empty() || Instant::now() > until {
+            if found.is_empty() || Instant::now() > until || !read.insert(next.clone()) {
                 return Err(Failure::lasting("the registry's list of tags does not come to an end"));
             }
             url = next;
