@@ -173,7 +173,7 @@ impl RecordedCandidate {
         let tag = self.tag.clone().filter(|_| self.artifact == ArtifactType::Image);
         let tag = tag.ok_or_else(|| format!("the candidate `{}` of `{change}` is recorded without a tag", self.app))?;
         let place = if self.gate {
-            ImagePlace::Gated { change, app, tag }
+            ImagePlace::Gated { change, app, tag, digest: self.sha256.clone() }
         } else {
             ImagePlace::Built { change, build: self.build.clone(), app, tag }
         };
@@ -329,12 +329,15 @@ mod tests {
             .unwrap();
             recorded.image_place(&change)
         };
-        for (gate, path) in [(false, "builds/web/12/k3v9/web/1234.json"), (true, "candidates/web/12/web/1234.json")] {
+        let of = |digit: &str| format!("candidates/web/12/web/1234@{}.json", digit.repeat(32));
+        for (gate, path) in [(false, "builds/web/12/k3v9/web/1234.json"), (true, &*of("07"))] {
             assert_eq!(place("image", gate, path).unwrap().path().as_str(), path);
             assert!(place("image", !gate, path).unwrap_err().contains("and would lie at `"));
             assert!(place("deb", gate, path).unwrap_err().contains("without a tag"));
         }
-        assert!(place("image", true, "candidates/web/13/web/1234.json").is_err());
+        for other in [of("08"), of("07").replace("/12/", "/13/")] {
+            assert!(place("image", true, &other).is_err(), "{other}");
+        }
     }
 
     #[test]

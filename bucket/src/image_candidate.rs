@@ -1,6 +1,7 @@
 //! Container images that were built from changes. They lie in registries, under tags that are theirs for as long as what is
 //! recorded of them: `builds/{project}/{id}/{build}/{app}/{tag}.json` in the candidate bucket;
-//! `candidates/{project}/{id}/{app}/{tag}.json` in that of the releases, when the change is about to be merged.
+//! `candidates/{project}/{id}/{app}/{tag}@{digest}.json` in that of the releases, when the change is about to be merged. Another
+//! image that is gated under the same tag gets the tag, and a record of its own: until the change names it, the one before counts.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,8 @@ pub enum ImagePlace {
         app: AppName,
         /// The tag that it is to have.
         tag: ImageTag,
+        /// The sum of its manifest.
+        digest: Sha256,
     },
 }
 
@@ -44,7 +47,7 @@ impl ImagePlace {
     pub fn path(&self) -> ObjectPath {
         match self {
             Self::Built { change, build, app, tag } => layout::built_image(change, build, app, tag),
-            Self::Gated { change, app, tag } => layout::gated_image(change, app, tag),
+            Self::Gated { change, app, tag, digest } => layout::gated_image(change, app, tag, digest),
         }
     }
 
@@ -55,8 +58,8 @@ impl ImagePlace {
             Some(Self::Built { change, build, app, tag })
         };
         built().or_else(|| {
-            let (change, app, tag) = layout::gated_image_at(path)?;
-            Some(Self::Gated { change, app, tag })
+            let (change, app, tag, digest) = layout::gated_image_at(path)?;
+            Some(Self::Gated { change, app, tag, digest })
         })
     }
 
@@ -88,8 +91,16 @@ impl ImagePlace {
     pub fn temporary(&self) -> Result<ImageTag, NameError> {
         match self {
             Self::Built { build, tag, .. } => format!("{build}_{tag}").parse(),
-            Self::Gated { change, tag, .. } => format!("change_{}_{tag}", change.change()).parse(),
+            Self::Gated { change, tag, .. } => Self::gated_tag(change, tag),
         }
+    }
+
+    /// The tag that an image of a change has in production's registry, whichever it is.
+    ///
+    /// # Errors
+    /// As [`ImagePlace::temporary`].
+    pub fn gated_tag(change: &ChangeId, tag: &ImageTag) -> Result<ImageTag, NameError> {
+        format!("change_{}_{tag}", change.change()).parse()
     }
 }
 
@@ -149,11 +160,11 @@ impl ImageCandidate {
         if read.schema != 1 {
             return Err(format!("it has schema {}, which this program does not know", read.schema));
         }
-        let is_of_build = match place {
+        let is_it = match place {
             ImagePlace::Built { build, .. } => read.build == *build,
-            ImagePlace::Gated { .. } => true,
+            ImagePlace::Gated { digest, .. } => read.digest == *digest,
         };
-        if !is_of_build || (&read.change, &read.app, &read.tag) != (place.change(), place.app(), place.tag()) {
+        if !is_it || (&read.change, &read.app, &read.tag) != (place.change(), place.app(), place.tag()) {
             return Err("it says that it is another image".to_owned());
         }
         Ok(read)
@@ -203,22 +214,24 @@ mod tests {
 
     use super::*;
 
+    fn digest() -> Sha256 {
+        "07".repeat(32).parse().unwrap()
+    }
+
     fn places() -> [ImagePlace; 2] {
         let (change, app): (ChangeId, AppName) = ("web/12".parse().unwrap(), "web".parse().unwrap());
         let tag: ImageTag = "1234_2".parse().unwrap();
         let build = "k3v9".parse().unwrap();
         [
             ImagePlace::Built { change: change.clone(), build, app: app.clone(), tag: tag.clone() },
-            ImagePlace::Gated { change, app, tag },
+            ImagePlace::Gated { change, app, tag, digest: digest() },
         ]
     }
 
     #[test]
     fn a_record_is_found_by_its_path_and_says_which_tag_is_its_own() {
-        let expected = [
-            ("builds/web/12/k3v9/web/1234_2.json", "k3v9_1234_2"),
-            ("candidates/web/12/web/1234_2.json", "change_12_1234_2"),
-        ];
+        let gated = format!("candidates/web/12/web/1234_2@{}.json", digest());
+        let expected = [("builds/web/12/k3v9/web/1234_2.json", "k3v9_1234_2"), (&*gated, "change_12_1234_2")];
         for (place, (path, temporary)) in places().into_iter().zip(expected) {
             assert_eq!((place.path().as_str(), place.temporary().unwrap().as_str()), (path, temporary));
             assert_eq!(ImagePlace::at(&place.path()), Some(place));
@@ -226,8 +239,10 @@ mod tests {
         for other in [
             "candidates/web/12/web/web:dev@ci:2026-11-20T19:05:02Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433.deb",
             "candidates/web/12/1234.json",
-            "candidates/web/12/web/x/1234.json",
-            "candidates/web/12/web/-.json",
+            "candidates/web/12/web/1234.json",
+            "candidates/web/12/web/1234@07.json",
+            &format!("candidates/web/12/web/x/1234@{}.json", digest()),
+            &format!("candidates/web/12/web/-@{}.json", digest()),
             "images/web/1234.json",
         ] {
             assert_eq!(ImagePlace::at(&other.parse().unwrap()), None, "{other}");
@@ -236,6 +251,7 @@ mod tests {
             change: "web/12".parse().unwrap(),
             app: "web".parse().unwrap(),
             tag: "x".repeat(128).parse().unwrap(),
+            digest: digest(),
         };
         assert!(long.temporary().unwrap_err().to_string().contains("longer than 128"));
     }
@@ -260,6 +276,8 @@ mod tests {
             let refused = read(&built, key, value).unwrap_err();
             assert_eq!(refused, "it says that it is another image", "{key}");
         }
+        let other = read(&gated, "digest", &format!("sha256:{}", "08".repeat(32)));
+        assert_eq!(other.unwrap_err(), "it says that it is another image");
         assert!(read(&gated, "digest", &"07".repeat(32)).unwrap_err().contains("must begin with `sha256:`"));
     }
 }

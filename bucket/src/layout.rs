@@ -6,6 +6,7 @@ use jiff::{Timestamp, civil, tz::TimeZone};
 
 use crate::{
     AppName, BuildId, ChangeId, ChannelName, Commit, ImageTag, NameError, PushId, ReleaseName, RunPlace, ServerName,
+    Sha256,
     segment::{escaped, unescaped},
 };
 
@@ -278,26 +279,22 @@ pub(crate) fn built_image_at(path: &ObjectPath) -> Option<(ChangeId, BuildId, Ap
     let (project, rest) = path.0.strip_prefix(BUILDS)?.split_once('/')?;
     let (change, rest) = rest.split_once('/')?;
     let (build, rest) = rest.split_once('/')?;
-    let (app, tag) = image_of_change(rest)?;
-    Some((ChangeId::new(project, change).ok()?, build.parse().ok()?, app, tag))
+    let (app, tag) = rest.strip_suffix(".json")?.split_once('/')?;
+    Some((ChangeId::new(project, change).ok()?, build.parse().ok()?, app.parse().ok()?, tag.parse().ok()?))
 }
 
-/// `candidates/{project}/{id}/{app}/{tag}.json`
-pub(crate) fn gated_image(change: &ChangeId, app: &AppName, tag: &ImageTag) -> ObjectPath {
-    ObjectPath(format!("{CANDIDATES}{change}/{app}/{tag}.json"))
+/// `candidates/{project}/{id}/{app}/{tag}@{digest}.json`
+pub(crate) fn gated_image(change: &ChangeId, app: &AppName, tag: &ImageTag, digest: &Sha256) -> ObjectPath {
+    ObjectPath(format!("{CANDIDATES}{change}/{app}/{tag}@{digest}.json"))
 }
 
 /// The gated image that is recorded at `path`, if it is such a path.
-pub(crate) fn gated_image_at(path: &ObjectPath) -> Option<(ChangeId, AppName, ImageTag)> {
+pub(crate) fn gated_image_at(path: &ObjectPath) -> Option<(ChangeId, AppName, ImageTag, Sha256)> {
     let (project, rest) = path.0.strip_prefix(CANDIDATES)?.split_once('/')?;
     let (change, rest) = rest.split_once('/')?;
-    let (app, tag) = image_of_change(rest)?;
-    Some((ChangeId::new(project, change).ok()?, app, tag))
-}
-
-fn image_of_change(text: &str) -> Option<(AppName, ImageTag)> {
-    let (app, tag) = text.strip_suffix(".json")?.split_once('/')?;
-    Some((app.parse().ok()?, tag.parse().ok()?))
+    let (app, image) = rest.strip_suffix(".json")?.split_once('/')?;
+    let (tag, digest) = image.split_once('@')?;
+    Some((ChangeId::new(project, change).ok()?, app.parse().ok()?, tag.parse().ok()?, digest.parse().ok()?))
 }
 
 /// `push-overlay`

@@ -17,7 +17,7 @@ pub mod image;
 mod names;
 
 pub use bucket::ImageTag as Tag;
-pub use client::{Blob, BlobSource, Client, ClientOptions, Logins, Writer};
+pub use client::{Blob, BlobSource, Client, ClientOptions, Logins, Writer, is_half_removed};
 pub use error::Error;
 pub use names::{
     descriptor::{Descriptor, MediaType, Platform},

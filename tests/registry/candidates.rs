@@ -102,7 +102,7 @@ impl<'a> Changes<'a> {
     }
 
     /// The next patchset of a change that is checked out.
-    fn patchset(&self, id: &str) -> Result<()> {
+    pub(crate) fn patchset(&self, id: &str) -> Result<()> {
         self.repo.write("version", &format!("{id} {:?}", SystemTime::now()))?;
         self.repo.commit("work")?;
         self.done(&["change", "open", &change(id)]).map(drop)
@@ -527,7 +527,8 @@ async fn a_sweep_removes_the_tags_that_nobody_needs_and_no_others() -> Result<()
         // What builders push themselves is theirs, and so is what was published.
         world.pulls("ci/web", "1", &manifest)?;
         assert!(changes.named(&commit).await?.is_some());
-        assert_eq!(changes.below("production", "candidates"), ["1.json"]);
+        let gated = format!("1@{}.json", manifest.digest().sha256());
+        assert_eq!(changes.below("production", "candidates"), [gated]);
         assert_eq!(changes.below("candidates", "builds"), Vec::<String>::new());
         assert_eq!(changes.done(&["sweep"])?.0["deleted"].as_array().map(Vec::len), Some(0));
     }

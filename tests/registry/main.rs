@@ -3,6 +3,7 @@
 mod candidates;
 mod copying;
 mod credentials;
+mod gating;
 mod publishing;
 mod reading;
 mod refusals;

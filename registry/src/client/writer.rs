@@ -13,6 +13,11 @@ use crate::{Descriptor, Digest, Error, Manifest, Repository, Tag, Writable};
 /// The annotation by which a tag that is to go gets a digest that no other tag has. Its value is the tag and a random number.
 const REMOVED: &str = "dev.push.removed";
 
+/// Whether a manifest is one by which somebody began to remove a tag, and was killed before it was gone.
+pub fn is_half_removed(manifest: &Manifest) -> bool {
+    manifest.annotations().contains_key(REMOVED)
+}
+
 /// What writes one repository.
 #[derive(Debug, Clone, Copy)]
 pub struct Writer<'a> {
@@ -73,7 +78,7 @@ impl<'a> Writer<'a> {
         self.ensure_kept(kept).await?;
         let repository = self.repository();
         let Some(current) = self.client.by_tag(repository, tag).await? else { return Ok(()) };
-        if current.digest() != of && !current.annotations().contains_key(REMOVED) {
+        if current.digest() != of && !is_half_removed(&current) {
             return self.ensure_kept(kept).await;
         }
         let what = || format!("{repository}:{tag}");

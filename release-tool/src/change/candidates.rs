@@ -39,13 +39,13 @@ pub(crate) fn recorded(
     commit: &Commit,
     by: &str,
 ) -> Result<Change> {
-    if before.candidates.iter().any(|known| known.path == candidate.path && known.sha256 == candidate.sha256) {
+    let what = |known: &RecordedCandidate| (known.path.clone(), known.sha256.clone(), known.patchset);
+    if before.candidates.iter().any(|known| what(known) == what(candidate)) {
         return Ok(before.clone());
     }
     ensure_last(id, before, commit)?;
     let mut change = Change { updated: candidate.at, by: by.to_owned(), ..before.clone() };
-    // What lies at a place is what was recorded there last.
-    change.candidates.retain(|known| known.path != candidate.path);
+    change.candidates.retain(|known| !replaces(candidate, known));
     change.candidates.push(candidate.clone());
     let same = |known: &RecordedCandidate| {
         (&known.artifact, &known.app, known.gate) == (&candidate.artifact, &candidate.app, candidate.gate)
@@ -64,6 +64,15 @@ pub(crate) fn recorded(
         change.candidates.remove(first.unwrap_or(0));
     }
     Ok(change)
+}
+
+/// Whether a candidate takes the place of another one: it lies there, or is the image that is gated under its tag now.
+fn replaces(candidate: &RecordedCandidate, known: &RecordedCandidate) -> bool {
+    let under = |one: &RecordedCandidate| (one.artifact.clone(), one.app.clone(), one.tag.clone());
+    known.path == candidate.path
+        || candidate.artifact == ArtifactType::Image
+            && (candidate.gate, known.gate) == (true, true)
+            && under(candidate) == under(known)
 }
 
 /// The gated candidates of a change's last patchset, or those of these apps: of each app the package and the image that were
@@ -236,13 +245,20 @@ mod tests {
 
     #[test]
     fn an_app_may_have_a_package_and_an_image_and_a_place_has_what_was_recorded_there_last() {
-        let image = |minute: u32| {
+        let image = |minute: u32, tag: &str| {
             let recorded = RecordedCandidate { artifact: ArtifactType::Image, ..candidate("web", minute, true) };
-            RecordedCandidate { path: "candidates/web/12/web/1234.json".to_owned(), ..recorded }
+            let (path, tag) = (format!("candidates/web/12/web/{tag}@{minute}.json"), Some(tag.parse().unwrap()));
+            RecordedCandidate { path, tag, ..recorded }
         };
-        let again = RecordedCandidate { sha256: "08".repeat(32).parse().unwrap(), ..image(4) };
-        let change = with(&[image(1), candidate("web", 2, true), candidate("lib", 3, true), again.clone()]);
-        assert_eq!(change.candidates.len(), 3);
+        let again = image(4, "1234");
+        let change = with(&[
+            image(0, "1"),
+            image(1, "1234"),
+            candidate("web", 2, true),
+            candidate("lib", 3, true),
+            again.clone(),
+        ]);
+        assert_eq!(change.candidates.len(), 4, "that of another tag stays");
         let builds = |apps: &[AppName]| {
             gated(&id(), &change, apps).unwrap().iter().map(|known| known.build.to_string()).collect::<Vec<_>>()
         };

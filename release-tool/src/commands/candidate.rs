@@ -1,7 +1,9 @@
 //! `release candidate`: packages of a change that is not merged yet, built and uploaded outside of the releases, and images of it.
 
 use anyhow::{Context as _, Result};
-use bucket::{ArtifactType, Bucket, BuildId, CandidateMetadata, Change, ChangeId, Commit, RecordedCandidate};
+use bucket::{
+    ArtifactType, Bucket, BuildId, CandidateMetadata, Change, ChangeId, Commit, ImagePlace, RecordedCandidate,
+};
 use clap::Args;
 use console::{print_json, print_line};
 use registry::image::{Built, Image};
@@ -128,7 +130,7 @@ impl Candidate {
                 OfChange { id, change, commit, tree: &tree, named: &named, by: &by, record: &record, client: &client };
             if self.gate {
                 // Too long a tag is found out before anything is asked of a registry.
-                of_change.gated_place().temporary()?;
+                ImagePlace::gated_tag(id, &named.tag)?;
             }
             let candidate = of_change.candidate(&built_in, built.as_ref(), None).await?;
             let Some((to, base)) = gated_in.as_ref().zip(base) else { return Ok(candidate.recorded) };

@@ -3,10 +3,10 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use bucket::{Bucket, Commit, Error, Generation, ImageCandidate, ImagePlace, RecordedCandidate};
 use console::note;
-use registry::{Repository, Writable};
+use registry::{Digest, Repository, Writable, is_half_removed};
 
 use super::record::{Candidate, OfChange, read};
-use crate::change::candidates::ensure_last;
+use crate::change::{candidates::ensure_last, record::read_known};
 
 /// Where an image is put that is about to be merged.
 pub(crate) struct Gate<'a> {
@@ -19,13 +19,10 @@ pub(crate) struct Gate<'a> {
 }
 
 impl OfChange<'_> {
-    /// The tag that the image has in production's registry until it is promoted.
-    pub(crate) fn gated_place(&self) -> ImagePlace {
-        let (change, app, tag) = (self.id.clone(), self.named.app.clone(), self.named.tag.clone());
-        ImagePlace::Gated { change, app, tag }
-    }
-
     /// Puts a candidate into production's registry, unless it is there. What that has already is mounted, the rest comes once.
+    ///
+    /// What was gated under its tag before keeps its record, so whoever is interrupted leaves a change that can be promoted: with the
+    /// image that it names. It names this one before the tag does, so that one which was merged meanwhile keeps its tag.
     pub(crate) async fn gate(
         &self,
         from: &Repository,
@@ -33,32 +30,30 @@ impl OfChange<'_> {
         gate: &Gate<'_>,
     ) -> Result<RecordedCandidate> {
         let Gate { production, to, .. } = gate;
-        let (place, manifest) = (self.gated_place(), &built.manifest);
+        let manifest = &built.manifest;
+        let place = self.gated_place(manifest.digest());
         let (temporary, repository) = (place.temporary()?, to.repository());
-        let there = read(production, &place).await?;
         let is_it = |image: &ImageCandidate| {
-            (&image.digest, image.patchset, &image.tree)
-                == (manifest.digest().sha256(), self.change.patchset, self.tree)
+            (image.patchset, &image.tree, &image.name) == (self.change.patchset, self.tree, &repository.to_string())
         };
-        let (seen, image) = match there {
+        let (seen, image) = match read(production, &place).await? {
             Some((_, image)) if is_it(&image) => (None, Some(image)),
-            Some((generation, _)) => (Some(generation), None),
-            None => {
-                let tagged = self.client.digest(repository, &temporary).await?;
-                ensure!(
-                    tagged.is_none_or(|tagged| tagged == *manifest.digest()),
-                    "`{repository}:{temporary}` is another image, of which nothing is recorded for `{}`: nothing was written; give \
-                     yours another tag, or remove that one",
-                    self.id
-                );
-                (None, None)
-            }
+            there => (there.map(|(generation, _)| generation), None),
         };
-        if let Some(image) = &image
-            && let Some(known) = self.change.candidates.iter().rfind(|known| known.path == place.path().as_str())
-            && known.sha256 == image.digest
-            && self.client.digest(repository, &temporary).await?.as_ref() == Some(manifest.digest())
-        {
+        let tagged = self.client.by_tag(repository, &temporary).await?;
+        let is_tagged = tagged.as_ref().is_some_and(|tagged| tagged.digest() == manifest.digest());
+        if let Some(other) = tagged.filter(|tagged| !is_tagged && !is_half_removed(tagged)) {
+            ensure!(
+                read(production, &self.gated_place(other.digest())).await?.is_some(),
+                "`{repository}:{temporary}` is another image, of which nothing is recorded for `{}`: nothing was written; give yours \
+                 another tag, or remove that one",
+                self.id
+            );
+        }
+        let is_told =
+            |known: &&RecordedCandidate| known.path == place.path().as_str() && known.patchset == self.change.patchset;
+        let known = self.change.candidates.iter().find(is_told);
+        if let Some(known) = known.filter(|_| image.is_some() && is_tagged) {
             return Ok(known.clone());
         }
         ensure_last(self.id, self.change, self.commit)?;
@@ -68,17 +63,23 @@ impl OfChange<'_> {
             Some(image) => image,
             None => self.record_gated(gate, (&place, seen), built).await?,
         };
-        writer.tag(&temporary, manifest).await?;
-        // Whoever recorded another image meanwhile may have given it the tag before.
-        if read(production, &place).await?.is_none_or(|(_, there)| there.digest != image.digest) {
-            bail!(concurrently(&place));
-        }
         let recorded = self.tell(&place, &image, built.recorded.size).await?;
+        writer.tag(&temporary, manifest).await?;
+        // Whoever gated another image meanwhile may have told that, and given it the tag before.
+        ensure!(
+            read_known(self.record, self.id).await?.candidates.iter().any(|known| is_told(&known)),
+            concurrently(&place)
+        );
         note(format_args!("gated {repository}:{temporary} as {}", manifest.digest()));
         Ok(recorded)
     }
 
-    /// Records which image it is, over what was read.
+    fn gated_place(&self, digest: &Digest) -> ImagePlace {
+        let (change, app, tag) = (self.id.clone(), self.named.app.clone(), self.named.tag.clone());
+        ImagePlace::Gated { change, app, tag, digest: digest.sha256().clone() }
+    }
+
+    /// Records what was built, over what was read.
     async fn record_gated(
         &self,
         Gate { production, to, base }: &Gate<'_>,
@@ -99,5 +100,10 @@ impl OfChange<'_> {
 }
 
 fn concurrently(place: &ImagePlace) -> String {
-    format!("`{}` was recorded by somebody else at the same time: run the command again", place.path())
+    format!(
+        "`{}:{}` of `{}` was gated by somebody else at the same time: run the command again",
+        place.app(),
+        place.tag(),
+        place.change()
+    )
 }
