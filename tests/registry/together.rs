@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result};
 use bucket::ArtifactType;
 use harness::registry::Debian;
+use serde_json::Value;
 
 use crate::{
     candidates::{Changes, change, uploads},
@@ -130,6 +131,22 @@ async fn an_overlay_has_the_images_of_the_change_and_of_those_ahead() -> Result<
     // The same again is left as it is.
     let (again, said) = changes.done(&start)?;
     assert_eq!(again["buildset"], started["buildset"], "{said}");
+    let images = |started: &Value| -> Vec<Value> {
+        let artifacts = started["artifacts"].as_array().cloned().unwrap_or_default();
+        artifacts.into_iter().filter(|artifact| artifact["image"].is_string()).collect()
+    };
+    assert!(images(&started).len() == 2 && images(&again) == images(&started), "{again}");
+    assert_eq!(images(&again)[1]["change"], change(&first));
+    // Nobody chooses the image of a change that was given up: the overlay does not serve it in production's place.
+    changes.done(&["change", "abandoned", &change(&first)])?;
+    let (without, said) = changes.done(&start)?;
+    assert!(without["buildset"] != started["buildset"] && said.contains("has something else in it"), "{said}");
+    assert_eq!(images(&without), images(&started)[..1]);
+    let left = format!("oci:{}/registry/images:{host}/acme/web-lib:1", overlay.display());
+    assert!(!world.tools.skopeo(&["inspect", "--raw", &left])?.success());
+    changes.git(&["checkout", "--quiet", &format!("change-{first}")])?;
+    changes.done(&["change", "open", &change(&first)])?;
+    changes.git(&["checkout", "--quiet", &format!("change-{second}")])?;
 
     // A try that passes is one of exactly these images.
     std::fs::remove_dir_all(&overlay)?;

@@ -9,6 +9,8 @@ use bucket::{
     ReleaseName, Sha256,
 };
 
+use crate::images::take::Taken;
+
 /// What is tried, as far as it was read.
 #[derive(Debug)]
 pub(crate) struct Tried<'a> {
@@ -66,6 +68,19 @@ pub(crate) struct PickedImage {
     pub(crate) patchset: u32,
     /// The sum of its manifest, as was recorded.
     pub(crate) sha256: Sha256,
+}
+
+impl Chosen {
+    /// The images, as they are noted in the overlay.
+    pub(crate) fn taken(&self) -> Vec<Taken> {
+        let taken = |PickedImage { place, patchset, sha256 }: &PickedImage| Taken {
+            image: format!("{}:{}", place.app(), place.tag()),
+            sha256: sha256.clone(),
+            change: place.change().clone(),
+            patchset: *patchset,
+        };
+        self.images.iter().map(taken).collect()
+    }
 }
 
 impl fmt::Display for PickedImage {

@@ -24,7 +24,7 @@ use crate::{
         image::{record, remove::Registries},
         record::{ahead, read_known},
     },
-    images::take::{has, take},
+    images::take::{has, note_taken, take, taken},
 };
 
 /// Packages that are copied at the same time.
@@ -157,6 +157,7 @@ async fn fill(
         taken.with_context(|| format!("could not take {image} into the overlay"))?;
         sums.push(image.sha256.clone());
     }
+    note_taken(directory, &chosen.taken())?;
     if let Some((server, document)) = document {
         let written = overlay.write_document(server, document).await;
         written.with_context(|| format!("could not write the server document `{server}` into the overlay"))?;
@@ -257,6 +258,10 @@ impl Decided {
         (overlay, directory): (&Bucket, &Path),
         Buckets { production, registries, .. }: &Buckets,
     ) -> Result<bool> {
+        // Also one that no change gives any more would be served in production's place.
+        if taken(directory).ok() != Some(self.chosen.taken()) {
+            return Ok(false);
+        }
         for image in &self.chosen.images {
             let name = registries.production(&image.place)?;
             if !has(directory, (&name, image.place.tag()), &image.sha256.clone().into())? {

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::registry::Serving;
 use crate::{
     buildset::{
-        choose::{Artifact, PickedImage},
+        choose::Artifact,
         machine::Machine,
         make::{Buckets, Decided, Wanted, end, existing, locate, make, new, releases, tell_left, url},
         production::Scope,
@@ -31,6 +31,7 @@ use crate::{
         target::TargetBranch,
         update::tried,
     },
+    images::take::taken,
     manifest::{Candidates, Manifest},
     options::{Options, wait_for},
     processes,
@@ -144,7 +145,7 @@ impl Start {
             }
             match begun.make(&mut signals).await? {
                 Ok(sums) => {
-                    let images = decided.chosen.images.iter().map(described_image);
+                    let images = decided.chosen.taken().into_iter().map(|image| json!(image));
                     let artifacts = decided.chosen.artifacts.iter().zip(&sums).map(described).chain(images).collect();
                     tell(options, buildset, &artifacts).map(|()| ExitCode::SUCCESS)
                 }
@@ -362,18 +363,13 @@ fn described((artifact, sha256): (&Artifact, &Sha256)) -> Value {
     shown
 }
 
-/// The same of an image.
-fn described_image(PickedImage { place, patchset, sha256 }: &PickedImage) -> Value {
-    let image = format!("{}:{}", place.app(), place.tag());
-    json!({ "image": image, "sha256": sha256, "change": place.change(), "patchset": patchset })
-}
-
 async fn tell_existing(options: &Options, overlay: &Bucket, buildset: &Begun) -> Result<()> {
     let shown = releases(overlay).await?.into_iter().map(|release| {
         let sha256 = release.metadata.map(|facts| facts.sha256).ok();
         json!({ "release": release.name, "sha256": sha256 })
     });
-    tell(options, buildset, &shown.collect())
+    let images = taken(Path::new(&buildset.directory))?.into_iter().map(|image| json!(image));
+    tell(options, buildset, &shown.chain(images).collect())
 }
 
 fn tell(options: &Options, buildset: &Begun, artifacts: &Value) -> Result<()> {

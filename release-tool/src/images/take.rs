@@ -1,15 +1,37 @@
 //! Images of changes on their way into an overlay, whose registry serves them under the names that production has for them.
 
 use std::{
-    io::Write as _,
+    io::{ErrorKind, Read as _, Write as _},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result};
+use bucket::{ChangeId, Sha256};
 use registry::{Client, Descriptor, Digest, Manifest, Repository, Tag};
+use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
 use super::layout::Layout;
+use crate::shared_files::{open_to_read, write_public};
+
+/// Beside the images of an overlay, those that were taken when it was made: all others there are the try's own.
+const TAKEN: &str = "taken.json";
+
+/// Most bytes of that.
+const MAX_TAKEN: u64 = 1 << 20;
+
+/// An image that was taken into an overlay.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Taken {
+    /// The app and the tag that it is to have: `web:1234`.
+    pub(crate) image: String,
+    /// The sum of its manifest.
+    pub(crate) sha256: Sha256,
+    /// The change that it was built from.
+    pub(crate) change: ChangeId,
+    /// Which version of it.
+    pub(crate) patchset: u32,
+}
 
 /// Where the images of an overlay are.
 fn images(overlay: &Path) -> PathBuf {
@@ -36,6 +58,28 @@ pub(crate) async fn take(
         layout.put(&name.to_string(), tag, &part)?;
     }
     Ok(())
+}
+
+/// Notes which images were taken into an overlay, once they are there.
+pub(crate) fn note_taken(overlay: &Path, taken: &[Taken]) -> Result<()> {
+    if taken.is_empty() {
+        return Ok(());
+    }
+    write_public(&overlay.join("registry").join(TAKEN), &serde_json::to_string_pretty(taken)?)
+}
+
+/// The images that were taken into an overlay.
+pub(crate) fn taken(overlay: &Path) -> Result<Vec<Taken>> {
+    let read = || {
+        let file = match open_to_read(&overlay.join("registry").join(TAKEN)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            opened => opened?,
+        };
+        let mut content = Vec::new();
+        file.take(MAX_TAKEN).read_to_end(&mut content)?;
+        anyhow::Ok(serde_json::from_slice(&content)?)
+    };
+    read().with_context(|| format!("could not read which images were taken into the overlay `{}`", overlay.display()))
 }
 
 /// Whether an overlay has an image under a name.
