@@ -26,6 +26,7 @@ mod serving;
 mod snapshot;
 mod stopping;
 mod sweeping;
+mod swept_images;
 mod tokens;
 mod trials;
 mod tries;

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use bucket::{
-    ArtifactType, Bucket, Buildset, BuildsetSummary, Candidate, ChangeId, Error, Image, ImagePlace, ImageSummary,
+    AppName, ArtifactType, Bucket, Buildset, BuildsetSummary, Candidate, ChangeId, Commit, Error, Image, ImagePlace,
     ObjectInfo, Overlay, RecordedCandidate, Release, ReleaseName, Removal, Sha256, Timestamp,
 };
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
@@ -54,8 +54,8 @@ pub(crate) struct Swept {
 pub(crate) enum What {
     /// A candidate, in either bucket.
     Candidate(Kind, Box<Candidate>),
-    /// The record of an image of a change, whose tag goes with it.
-    Image(Kind, ImagePlace, Box<ObjectInfo>),
+    /// The record of an image of a change, whose tag goes with it, and the commit of the branch of which it is by now, if it is.
+    Image(Kind, ImagePlace, Box<ObjectInfo>, Option<Commit>),
     /// What lies among candidates of this kind and is none.
     Stray(Kind, Box<ObjectInfo>),
     /// A file that is kept of a run, and whether that is beside the candidates.
@@ -86,7 +86,7 @@ impl What {
     fn at(kind: Kind, info: ObjectInfo) -> Self {
         match (Candidate::at(&info), ImagePlace::at(&info.path)) {
             (Some(candidate), _) => Self::Candidate(kind, Box::new(candidate)),
-            (None, Some(place)) => Self::Image(kind, place, Box::new(info)),
+            (None, Some(place)) => Self::Image(kind, place, Box::new(info), None),
             (None, None) => Self::Stray(kind, Box::new(info)),
         }
     }
@@ -105,7 +105,7 @@ impl What {
     fn change(&self) -> Option<&ChangeId> {
         match self {
             Self::Candidate(_, candidate) => Some(candidate.place.change()),
-            Self::Image(_, place, _) => Some(place.change()),
+            Self::Image(_, place, ..) => Some(place.change()),
             Self::Buildset(_, _, buildset) => Some(&buildset.change),
             Self::Stray(..) | Self::Artifact { .. } | Self::Unread(_) => None,
         }
@@ -123,7 +123,7 @@ impl What {
     fn since(&self) -> Timestamp {
         match self {
             Self::Candidate(_, candidate) => candidate.uploaded,
-            Self::Image(_, _, info) | Self::Stray(_, info) | Self::Artifact { info, .. } => info.updated,
+            Self::Image(_, _, info, _) | Self::Stray(_, info) | Self::Artifact { info, .. } => info.updated,
             Self::Buildset(_, summary, _) | Self::Unread(summary) => summary.updated,
         }
     }
@@ -138,11 +138,12 @@ impl What {
         let Some(bucket) = self.bucket(places) else { return Ok(removed) };
         match self {
             Self::Candidate(_, candidate) => bucket.delete_candidate(candidate).await?,
-            Self::Image(_, place, info) => {
+            Self::Image(_, place, info, commit) => {
                 // What was promoted is as it was, whatever becomes of the tag that it had before.
-                let kept = promoted(bucket, place).await?;
-                let kept: Vec<_> =
-                    kept.map(|image| ((&image.commit).into(), image.digest.into())).into_iter().collect();
+                let kept: Vec<_> = match (place, commit) {
+                    (ImagePlace::Gated { digest, .. }, Some(commit)) => vec![(commit.into(), digest.clone().into())],
+                    _ => Vec::new(),
+                };
                 remove(&places.registries, (bucket, place, info.generation), &kept).await?;
             }
             Self::Stray(_, info) | Self::Artifact { info, .. } => bucket.delete(&info.path, info.generation).await?,
@@ -162,7 +163,7 @@ impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Candidate(_, candidate) => candidate.place.path().fmt(f),
-            Self::Image(_, place, info) => match place.temporary() {
+            Self::Image(_, place, info, _) => match place.temporary() {
                 Ok(tag) => write!(f, "the image {}:{tag} ({})", place.app(), info.path),
                 Err(_) => info.path.fmt(f),
             },
@@ -197,7 +198,7 @@ pub(crate) async fn find(places: &Places, here: &Machine, older_than: SignedDura
     }
     findings.seen = found.len();
 
-    let mut depends = Vec::new();
+    let (mut old, mut depends) = (Vec::new(), Vec::new());
     for what in found {
         // From the answers to the listings is known what time it is there.
         let Some(bucket) = what.bucket(places) else { continue };
@@ -205,10 +206,12 @@ pub(crate) async fn find(places: &Places, here: &Machine, older_than: SignedDura
         match by_age(what.kind(), age, older_than) {
             ByAge::Stays if what.kind() == Kind::Stray => findings.strays.push(what),
             ByAge::Stays => {}
-            ByAge::Goes => findings.swept.push(Swept { what, why: Why::Old(age) }),
+            ByAge::Goes => old.push((what, age)),
             ByAge::Depends => depends.push((what, age)),
         }
     }
+    place_images(production, [&mut old, &mut depends], &mut findings).await;
+    findings.swept.extend(old.into_iter().map(|(what, age)| Swept { what, why: Why::Old(age) }));
     judge(places, depends, older_than, &mut findings).await;
     let swept = stream::iter(std::mem::take(&mut findings.swept)).map(async |swept| {
         let is_ours = lies_elsewhere(places, &swept.what).await.map(|elsewhere| !elsewhere);
@@ -228,7 +231,7 @@ pub(crate) async fn find(places: &Places, here: &Machine, older_than: SignedDura
 /// Whether something is an image in another repository than the release.toml here names: whoever sweeps where that is named removes
 /// it.
 async fn lies_elsewhere(places: &Places, what: &What) -> Result<bool> {
-    let (What::Image(_, place, _), Some(bucket)) = (what, what.bucket(places)) else { return Ok(false) };
+    let (What::Image(_, place, ..), Some(bucket)) = (what, what.bucket(places)) else { return Ok(false) };
     let Some((_, image)) = understood(bucket, place).await? else { return Ok(false) };
     Ok(!places.registries.writable(place).is_ok_and(|to| lies_in(&image, to.repository())))
 }
@@ -274,11 +277,11 @@ async fn judge(
             What::Candidate(Kind::Gated, candidate) => is_released(&places.production, candidate)
                 .await
                 .map(|is_released| gated_ended(is_released, change, age, older_than)),
-            What::Image(Kind::Gated, place, _) => promoted(&places.production, place).await.map(|image| {
+            What::Image(Kind::Gated, .., commit) => {
                 // What promotes it puts its tags before the change says so: it may have been killed in between.
                 let is_told = change == Some(&Why::Promoted) || age > older_than;
-                gated_ended(image.is_some() && is_told, change, age, older_than)
-            }),
+                Ok(gated_ended(commit.is_some() && is_told, change, age, older_than))
+            }
             _ => Ok(change.cloned()),
         };
         (what, why)
@@ -346,18 +349,38 @@ async fn change_ended(Places { production, candidates, .. }: &Places, id: &Chang
     Ok(ended(&change, &released))
 }
 
-/// The image of the branch that a gated one is by now, if it is; a record that says nothing is of none.
-async fn promoted(production: &Bucket, place: &ImagePlace) -> Result<Option<Image>> {
-    let ImagePlace::Gated { .. } = place else { return Ok(None) };
-    let Some((_, candidate)) = understood(production, place).await? else { return Ok(None) };
-    let app = place.app();
-    let images: Vec<ImageSummary> = production
-        .images(app)
-        .try_collect()
-        .await
-        .with_context(|| format!("could not list which images of `{app}` are recorded"))?;
-    let mut recorded = images.into_iter().filter_map(|listed| listed.image);
-    Ok(recorded.find(|image| is_promoted(image, place.change(), &candidate.digest)))
+/// Says of gated images of which commit of the branch they are by now: the images of an app are listed once, however many there are
+/// of it. Where that can't be done none of the app goes.
+async fn place_images(production: &Bucket, found: [&mut Vec<(What, SignedDuration)>; 2], findings: &mut Findings) {
+    let gated = found.iter().flat_map(|found| found.iter()).filter_map(|(what, _)| match what {
+        What::Image(Kind::Gated, place, ..) => Some(place.app().clone()),
+        _ => None,
+    });
+    let (apps, mut images) = (gated.collect::<BTreeSet<AppName>>(), BTreeMap::<AppName, Vec<Image>>::new());
+    let listed = stream::iter(apps).map(async |app| {
+        let is_promoted = |image: &Image| image.promoted.is_some();
+        let promoted = production.images(&app).try_filter_map(async |listed| Ok(listed.image.filter(is_promoted)));
+        (promoted.try_collect::<Vec<_>>().await, app)
+    });
+    let mut listed = std::pin::pin!(listed.buffered(AT_ONCE));
+    while let Some((listed, app)) = listed.next().await {
+        match listed {
+            Ok(promoted) => drop(images.insert(app, promoted)),
+            Err(error) => {
+                let told = format!("could not list which images of `{app}` are recorded");
+                findings.failed.push(anyhow::Error::new(error).context(told));
+            }
+        }
+    }
+    for found in found {
+        found.retain_mut(|(what, _)| {
+            let What::Image(Kind::Gated, place, _, commit) = what else { return true };
+            let ImagePlace::Gated { change, app, digest, .. } = &*place else { return true };
+            let Some(images) = images.get(app) else { return false };
+            *commit = images.iter().find(|image| is_promoted(image, change, digest)).map(|image| image.commit.clone());
+            true
+        });
+    }
 }
 
 /// Whether a gated candidate is a release by now. One of which nobody knows the bytes is none.
