@@ -56,6 +56,19 @@ async fn a_package_and_an_image_of_one_service_are_tried_gated_and_promoted_toge
 
         changes.done(&["candidate", "-m", "why", "--change", &change(&id), "--gate"])?;
         changes.candidate(&id, &format!("web:{built}"), &["--gate"])?;
+        let show = ["change", "show", &change(&id)];
+        let shown = String::from_utf8(changes.release(&show)?.output()?.stdout)?;
+        for gated in [false, true] {
+            let known = changes.change(&id).await?.candidates.into_iter().filter(|known| known.gate == gated);
+            for known in known {
+                let (kind, name) = match known.tag {
+                    Some(_) => ("image", known.image.context("it has a tag")?),
+                    None => ("package", known.release.stem().to_owned()),
+                };
+                let is_it = |line: &str| line.starts_with(&format!("{name} ")) && line.contains(kind);
+                assert!(shown.lines().any(|line| is_it(line) && line.contains(" yes ") == gated), "no {name}: {shown}");
+            }
+        }
         let landed = changes.merge(&id)?;
         let (promoted, _) = changes.promote(&id)?;
         let moved: Vec<_> = promoted.as_array().context("a list")?.iter().map(|one| &one["type"]).collect();

@@ -7,7 +7,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use bucket::{Ahead, Bucket, Candidate, Change, ChangeId, ChangeState, ChangeSummary, Error, Timestamp};
+use bucket::{
+    Ahead, Bucket, Candidate, Change, ChangeId, ChangeState, ChangeSummary, Error, ImagePlace, ObjectInfo, Timestamp,
+};
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 
 use super::channels::{KnownObject, object};
@@ -56,14 +58,14 @@ impl From<Ahead> for AheadNames {
     }
 }
 
-/// Candidates in both buckets.
+/// Candidates in both buckets, packages and images.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Built {
     /// How many there are, by what became of their change, and whether they are gated.
     pub count: BTreeMap<(Became, bool), u64>,
-    /// Their bytes.
+    /// The bytes of the packages: those of an image are in its registry.
     pub bytes: u64,
-    /// When the oldest was uploaded, by the bucket's clock.
+    /// When the oldest was uploaded or recorded, by the bucket's clock.
     pub oldest: Option<Timestamp>,
 }
 
@@ -112,8 +114,8 @@ type OfChange = [u64; 2];
 /// Reads the open changes and counts what was built; what is `known` of the same generation isn't read again.
 pub(super) async fn read(releases: &Bucket, candidates: &Bucket, known: &Changes) -> Result<Changes> {
     let (mut built, mut of_changes) = (Built::default(), BTreeMap::new());
-    count(&mut built, &mut of_changes, candidates.built_candidates(), false).await.context("could not list builds")?;
-    count(&mut built, &mut of_changes, releases.gated_candidates(), true).await.context("could not list candidates")?;
+    count(&mut built, &mut of_changes, candidates.built_objects(), false).await.context("could not list builds")?;
+    count(&mut built, &mut of_changes, releases.gated_objects(), true).await.context("could not list candidates")?;
     let mut open: Vec<ChangeSummary> = Vec::new();
     let (mut more, mut listed) = (0, std::pin::pin!(candidates.changes(None)));
     while let Some(found) = listed.try_next().await.context("could not list changes")? {
@@ -138,16 +140,18 @@ pub(super) async fn read(releases: &Bucket, candidates: &Bucket, known: &Changes
 async fn count(
     built: &mut Built,
     of_changes: &mut BTreeMap<ChangeId, OfChange>,
-    candidates: impl Stream<Item = Result<Candidate, Error>>,
+    objects: impl Stream<Item = Result<ObjectInfo, Error>>,
     gated: bool,
 ) -> Result<(), Error> {
-    let mut candidates = std::pin::pin!(candidates);
-    while let Some(candidate) = candidates.try_next().await? {
-        built.bytes = built.bytes.saturating_add(candidate.size);
-        built.oldest = [built.oldest, Some(candidate.uploaded)].into_iter().flatten().min();
-        let change = candidate.place.change();
-        if of_changes.len() < COUNTED || of_changes.contains_key(change) {
-            of_changes.entry(change.clone()).or_default()[usize::from(gated)] += 1;
+    let mut objects = std::pin::pin!(objects);
+    while let Some(info) = objects.try_next().await? {
+        let package = Candidate::at(&info).map(|package| (package.place.change().clone(), package.size));
+        let candidate = package.or_else(|| ImagePlace::at(&info.path).map(|image| (image.change().clone(), 0)));
+        let Some((change, bytes)) = candidate else { continue };
+        built.bytes = built.bytes.saturating_add(bytes);
+        built.oldest = [built.oldest, Some(info.updated)].into_iter().flatten().min();
+        if of_changes.len() < COUNTED || of_changes.contains_key(&change) {
+            of_changes.entry(change).or_default()[usize::from(gated)] += 1;
         } else {
             add(built, Became::Unknown, if gated { [0, 1] } else { [1, 0] });
         }

@@ -88,7 +88,7 @@ fn register_candidates(registry: &mut Registry, built: &Built, now: Timestamp) {
             candidates.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
-    registry.register("candidates", "Packages built from changes, by what became of the change", candidates);
+    registry.register("candidates", "Packages and images built from changes, by what became of the change", candidates);
     let bytes = Gauge::<i64>::default();
     bytes.set(i64::try_from(built.bytes).unwrap_or(i64::MAX));
     registry.register_with_unit("candidates", "Size of the packages built from changes", Unit::Bytes, bytes);
@@ -96,7 +96,7 @@ fn register_candidates(registry: &mut Registry, built: &Built, now: Timestamp) {
     age.set(built.oldest.map_or(0, |oldest| now.duration_since(oldest).as_secs().max(0)));
     registry.register_with_unit(
         "candidates_oldest",
-        "Age of the oldest package built from a change",
+        "Age of the oldest package or image built from a change",
         Unit::Seconds,
         age,
     );

@@ -1,9 +1,9 @@
 //! `release change`: what is proposed for merging, as whatever tries it says.
 
 use anyhow::{Result, ensure};
-use bucket::{Ahead, Bucket, Change as Recorded, ChangeId, ChangeState, Timestamp};
+use bucket::{Ahead, ArtifactType, Bucket, Change as Recorded, ChangeId, ChangeState, Timestamp};
 use clap::{Args, Subcommand};
-use console::{Table, UsageError, ago, note, print, print_json, print_line, safe};
+use console::{Table, UsageError, ago, note, print, print_json, print_line, safe, size};
 use futures_util::TryStreamExt as _;
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ use crate::{
   release change open web/12                      record the commit that is checked out as change 12 of web
   release change open web/12 --needs lib/11       the same, and that it needs change 11 of lib
   release change merged web/12                    it was merged
-  release change show web/12                      show it, what is ahead of it, and its last runs
+  release change show web/12                      show it, its candidates, what is ahead of it, and its last runs
   release change list web                         list the changes of web
 
 Changes are recorded in the candidate bucket: `[candidates] bucket` in release.toml.
@@ -43,7 +43,7 @@ enum Verb {
     Merged(Named),
     /// Record that a change will not be merged
     Abandoned(Named),
-    /// Show a change, which open changes are ahead of it, and the last run of each of its pipelines
+    /// Show a change, what was built of it, which open changes are ahead of it, and the last run of each of its pipelines
     Show(Named),
     /// List the changes of a project, or of all
     List {
@@ -156,6 +156,7 @@ impl Named {
                 return print_json(&shown);
             }
             show(id, &change, &ahead, &bucket)?;
+            show_candidates(&change, bucket.now())?;
             show_runs(&runs, bucket.now())
         })
     }
@@ -205,6 +206,30 @@ fn show(id: &ChangeId, change: &Recorded, Ahead { open, ended, unknown }: &Ahead
         note(format_args!("warning: nothing is known of `{need}`, which is needed"));
     }
     Ok(())
+}
+
+/// What was built of the last patchset, the one last that was recorded last.
+fn show_candidates(change: &Recorded, now: Timestamp) -> Result<()> {
+    let mut table = Table::new(&["CANDIDATE", "TYPE", "SIZE", "GATED", "RECORDED", "LANDED"]);
+    let mut is_empty = true;
+    for known in change.candidates.iter().filter(|known| known.patchset == change.patchset) {
+        is_empty = false;
+        let (name, kind) = match (&known.artifact, &known.image) {
+            (ArtifactType::Image, Some(image)) => (safe(image), "image"),
+            (ArtifactType::Image, None) => (known.app.to_string(), "image"),
+            (ArtifactType::Deb, _) => (known.release.stem().to_owned(), "package"),
+            (ArtifactType::Other(_), _) => (known.release.stem().to_owned(), "unknown"),
+        };
+        let gated = if known.gate { "yes" } else { "-" }.to_owned();
+        let landed = known.landed.as_ref().map_or_else(|| "-".to_owned(), |commit| commit.short().to_owned());
+        let recorded = ago(now.duration_since(known.at));
+        table.row([name, kind.to_owned(), size(known.size), gated, recorded, landed].map(Into::into));
+    }
+    if is_empty {
+        return Ok(());
+    }
+    print_line("")?;
+    print(&table.show())
 }
 
 fn show_runs(runs: &[LastRun], now: Timestamp) -> Result<()> {

@@ -149,7 +149,7 @@ fn ahead_of(view: &View, ahead: &AheadNames) -> Markup {
 #[cfg(test)]
 mod tests {
     use axum::http::Method;
-    use bucket::{Bucket, CandidateMetadata, CandidatePlace, ChangeState};
+    use bucket::{Bucket, CandidateMetadata, CandidatePlace, ChangeState, ImagePlace};
     use serde_json::{Value, json};
 
     use super::*;
@@ -187,6 +187,23 @@ mod tests {
         })
     }
 
+    /// Records an image that was built from a change.
+    async fn record_image(bucket: &Bucket, id: &str, build: Option<&str>) {
+        let (change, app, tag): (ChangeId, _, _) =
+            (id.parse().unwrap(), "lib".parse().unwrap(), "1234".parse().unwrap());
+        let digest: bucket::Sha256 = "07".repeat(32).parse().unwrap();
+        let place = match build {
+            Some(build) => ImagePlace::Built { change, build: build.parse().unwrap(), app, tag },
+            None => ImagePlace::Gated { change, app, tag, digest: digest.clone() },
+        };
+        let image = serde_json::from_value(json!({
+            "schema": 1, "app": "lib", "change": id, "patchset": 3, "commit": "a".repeat(40), "tree": "e".repeat(40),
+            "build": build.unwrap_or("k3v9"), "name": "images.example/acme/lib", "tag": "1234",
+            "digest": format!("sha256:{digest}"), "media_type": "x", "time": "2026-11-20T19:05:02Z", "who": "dev@x",
+        }));
+        bucket.record_image_candidate(&place, &image.unwrap(), None).await.unwrap();
+    }
+
     #[tokio::test]
     async fn a_web_app_that_was_not_told_where_changes_are_has_no_page_of_them() {
         let (_directory, web) = web().await;
@@ -205,6 +222,8 @@ mod tests {
         let gated = build(web.refresher.bucket(), "lib/11", None, 3).await;
         build(&candidates, "lib/9", Some("b3"), 1).await;
         build(&candidates, "lib/404", Some("b4"), 1).await;
+        record_image(&candidates, "lib/11", Some("b2")).await;
+        record_image(web.refresher.bucket(), "lib/9", None).await;
         let tried = json!([
             { "buildset": "s1", "sha256": ["00".repeat(32)], "result": "failed", "at": "2026-11-20T19:07:00Z" },
             { "buildset": "s2", "sha256": ["00".repeat(32)], "result": "passed", "at": "2026-11-20T19:08:00Z" },
@@ -253,10 +272,11 @@ mod tests {
 
         let metrics = body(&web, "viewer", "/metrics").await;
         for expected in [
-            "push_candidates{state=\"open\",gated=\"false\"} 2",
+            "push_candidates{state=\"open\",gated=\"false\"} 3",
             "push_candidates{state=\"open\",gated=\"true\"} 1",
             "push_candidates{state=\"merged\",gated=\"false\"} 0",
             "push_candidates{state=\"abandoned\",gated=\"false\"} 1",
+            "push_candidates{state=\"abandoned\",gated=\"true\"} 1",
             "push_candidates{state=\"unknown\",gated=\"false\"} 1",
             "push_candidates_bytes 45",
             "push_candidates_oldest_seconds ",
