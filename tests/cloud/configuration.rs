@@ -1,11 +1,16 @@
 //! The configuration of what deploys an image: `push watch` writes the tag there, by real git.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt as _, process::ExitStatusExt as _},
+    path::{Path, PathBuf},
+};
 
 use harness::registry::Debian;
 
 use crate::{
     images::{World, text},
+    messages::until,
     watching::git,
 };
 
@@ -37,6 +42,14 @@ impl<'a> Configuration<'a> {
         git(&work, &["commit", "--quiet", "--message", "begin"]);
         git(&work, &["clone", "--quiet", "--bare", ".", &configuration.repo().to_string_lossy()]);
         configuration
+    }
+
+    /// Puts there what its work tree has besides.
+    fn add_all(&self) {
+        let work = self.world.path("config-work");
+        git(&work, &["add", "--all"]);
+        git(&work, &["commit", "--quiet", "--message", "more"]);
+        git(&work, &["push", "--quiet", &self.repo().to_string_lossy(), "HEAD:live"]);
     }
 
     fn repo(&self) -> PathBuf {
@@ -83,7 +96,7 @@ async fn each_move_is_one_commit_that_changes_the_lines_of_that_image_and_nothin
         expected += 1;
         assert!(said.contains("its configuration names that image since"), "{said}");
         assert_eq!(configuration.show("prod/web.yaml"), manifest(&name, &commit));
-        let written = configuration.git(&["log", "-1", "--format=%an <%ae>%n%cn%n%s%n%b", "live"]);
+        let written = configuration.git(&["log", "-1", "--format=%s%n%b", "live"]);
         assert!(written.contains(&format!("{name}:{commit}")), "{written}");
         let changed = configuration.git(&["diff-tree", "-r", "--no-commit-id", "live"]);
         assert!(changed.starts_with(":100755 100755") && changed.lines().count() == 1, "{changed}");
@@ -159,4 +172,126 @@ async fn two_channels_that_would_write_one_file_both_leave_it() {
     assert_eq!(world.digest("web", "beta").await, world.digest("web", &commit).await);
     let checked = text(&world.push(&["check-config"]));
     assert!(!checked.contains("error"), "{checked}");
+}
+
+/// Writes an executable file that notes that it ran, and where, and does no more.
+fn noting(path: &Path, ran: &Path) {
+    fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
+    let script = format!("#!/bin/sh\necho \"$0 in $(pwd)\" >>'{}'\ncat\n", ran.display());
+    fs::write(path, script).expect("a script");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("a mode");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_is_the_watchers_and_nothing_of_its_machine_has_a_part_in_it() {
+    let world = World::new(Debian::Thirteen);
+    let configuration = Configuration::new(&world);
+    // Two files, of which one has the ends of lines of another system.
+    let (work, name) = (world.path("config-work"), world.name("web").to_string());
+    let windows = |tag: &str| format!("image: {name}:{tag}\r\nreplicas: 2\r\n# the end\n");
+    fs::write(work.join("prod/windows.yaml"), windows("none")).expect("a file");
+    configuration.add_all();
+    let (home, ran) = (world.path("home"), world.path("ran"));
+    for hook in ["pre-push", "reference-transaction", "post-index-change", "pre-commit", "post-commit"] {
+        noting(&home.join("hooks").join(hook), &ran);
+        noting(&home.join("template/hooks").join(hook), &ran);
+    }
+    noting(&home.join("filter"), &ran);
+    fs::write(home.join("attributes"), "* filter=noting\n").expect("a file");
+    let shown = home.display();
+    let settings = format!(
+        "[core]\nhooksPath = {shown}/hooks\nattributesFile = {shown}/attributes\nautocrlf = true\n[init]\ntemplateDir = {shown}/template\n\
+         [filter \"noting\"]\nclean = {shown}/filter\nsmudge = {shown}/filter\nrequired = true\n[user]\nname = x\nemail = x@x\n\
+         [author]\nname = x\nemail = x@x\n[committer]\nname = x\nemail = x@x\n[commit]\ngpgSign = true\n"
+    );
+    fs::write(home.join("gitconfig"), settings).expect("a file");
+    // What receives a push runs the hooks of its own side.
+    configuration.git(&["config", "core.hooksPath", "hooks"]);
+    let key = configuration.key("'prod/*.yaml'");
+    world.configure(&[("web", &format!("Tag: 'prod', {key}"))]);
+    let ((commit, _), before) = (world.land("web", "one").await, configuration.commits());
+    let mut watch = world.command(&["watch", "--once"]);
+    watch.env("HOME", &home).env("GIT_CONFIG_GLOBAL", home.join("gitconfig"));
+    watch.env("PUSH_USER", "robot").env("PUSH_HOST", "ci").env("GIT_TEMPLATE_DIR", home.join("template"));
+    for key in ["GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL", "EMAIL"] {
+        watch.env(key, "x");
+    }
+    let output = watch.output().expect("push runs");
+    assert!(output.status.success(), "{}", text(&output));
+    let made = configuration.git(&["log", "-1", "--format=%an|%ae|%cn|%ce", "live"]);
+    assert_eq!(made, ["robot@ci"; 4].join("|"), "{}", text(&output));
+    assert_eq!(configuration.commits(), before + 1, "both files are one commit");
+    assert_eq!(configuration.show("prod/web.yaml"), manifest(&name, &commit));
+    assert_eq!(configuration.show("prod/windows.yaml"), windows(&commit));
+    assert_eq!(fs::read_to_string(&ran).unwrap_or_default(), "", "nothing of them ran");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_apps_in_one_repository_are_two_commits_and_what_is_not_written_is_named() {
+    let world = World::new(Debian::Twelve);
+    let configuration = Configuration::new(&world);
+    let (work, name) = (world.path("config-work"), world.name("web").to_string());
+    let pinned = format!("image: {name}:v1@sha256:{}\n", "0".repeat(64));
+    fs::write(work.join("prod/pinned.yaml"), &pinned).expect("a file");
+    fs::write(work.join("prod/latin.yaml"), b"image: caf\xe9\n").expect("a file");
+    fs::create_dir_all(work.join("api")).expect("a directory");
+    fs::write(work.join("api/api.yaml"), format!("image: {}:none\n", world.name("api"))).expect("a file");
+    configuration.add_all();
+    // What is pushed is noted.
+    configuration.hook("echo push >>pushed");
+    let (web, api) = (configuration.key("'prod/*.yaml'"), configuration.key("'api/*.yaml'"));
+    world.configure(&[("web", &format!("Tag: 'prod', {web}")), ("api", &format!("Tag: 'prod', {api}"))]);
+    let (of_web, _) = world.land("web", "web").await;
+    let (of_api, _) = world.land("api", "api").await;
+    let before = configuration.commits();
+    let said = world.round();
+    assert!(!said.contains("somebody else"), "{said}");
+    assert!(said.contains("line 1 of `prod/pinned.yaml` stays as it is, because it has a digest"), "{said}");
+    assert!(said.contains("`prod/latin.yaml` stays as it is, because it is not UTF-8 text"), "{said}");
+    let subjects = configuration.git(&["log", "-2", "--format=%s", "live"]);
+    let expected = |app: &str, commit: &str| format!("{app}: prod is now {}", &commit[..12]);
+    let mut subjects: Vec<&str> = subjects.lines().collect();
+    subjects.sort_unstable();
+    assert_eq!(subjects, [expected("api", &of_api), expected("web", &of_web)]);
+    assert_eq!(configuration.commits(), before + 2);
+    assert_eq!(fs::read_to_string(configuration.repo().join("pushed")).expect("pushes"), "push\npush\n");
+    assert_eq!(configuration.show("prod/web.yaml"), manifest(&name, &of_web));
+    assert_eq!(configuration.show("prod/pinned.yaml"), pinned);
+    assert_eq!(configuration.show("api/api.yaml"), format!("image: {}:{of_api}\n", world.name("api")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watcher_that_is_killed_as_it_pushes_is_made_up_for_by_one_commit() {
+    let world = World::new(Debian::Thirteen);
+    let configuration = Configuration::new(&world);
+    let key = configuration.key("'prod/web.yaml'");
+    world.configure(&[("web", &format!("Tag: 'prod', {key}"))]);
+    // Before its commit is taken, and after that.
+    for (message, status) in [("before", 1), ("after", 0)] {
+        let (commit, digest) = world.land("web", message).await;
+        let (before, process, killed) = (configuration.commits(), world.path("process"), world.path("killed"));
+        configuration.hook(&format!(
+            "until [ -s '{0}' ]; do sleep 0.01; done; kill -KILL \"$(cat '{0}')\"; touch '{1}'; exit {status}",
+            process.display(),
+            killed.display()
+        ));
+        let mut watcher = world.command(&["watch", "--once"]).spawn().expect("push runs");
+        fs::write(&process, watcher.id().to_string()).expect("a file");
+        let ended = watcher.wait().expect("it ends");
+        assert_eq!(ended.signal(), Some(9), "{message}");
+        assert_eq!(world.digest("web", "prod").await, digest, "{message}: the tag was moved before");
+        until("the hook has ended", || killed.exists());
+        if status == 0 {
+            until("the commit is there", || configuration.commits() == before + 1);
+        }
+        fs::remove_file(configuration.repo().join("hooks/pre-receive")).expect("the hook");
+        for left in [process, killed] {
+            fs::remove_file(left).expect("a file");
+        }
+        for _ in 0..2 {
+            world.round();
+            assert_eq!(configuration.commits(), before + 1, "{message}: one commit");
+            assert!(configuration.show("prod/web.yaml").contains(&commit), "{message}");
+        }
+    }
 }

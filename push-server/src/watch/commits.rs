@@ -92,13 +92,14 @@ impl Mirror {
         }
         self.plumbing(&["update-index", "-z", "--index-info"], &entries, Some(index.as_os_str())).await?;
         let tree = object_name(&self.plumbing(&["write-tree"], b"", Some(index.as_os_str())).await?)?;
-        let name = format!("user.name={}", words.who);
-        let address =
-            if words.who.contains('@') { words.who.to_owned() } else { format!("{}@push.invalid", words.who) };
-        let address = format!("user.email={address}");
-        let who = ["-c", &name, "-c", &address, "-c", "i18n.commitEncoding=UTF-8"];
+        let name = words.who;
+        let address = if name.contains('@') { name.to_owned() } else { format!("{name}@push.invalid") };
+        // These win over `user.name`, which somebody may have configured as well (git-config(1)).
+        let who = ["author", "committer"].map(|of| [format!("{of}.name={name}"), format!("{of}.email={address}")]);
+        let settings = who.iter().flatten().map(String::as_str).chain(["i18n.commitEncoding=UTF-8"]);
         let commit = ["commit-tree", tree.as_str(), "-p", tip.as_str(), "-F", "-"];
-        let made = self.plumbing(&[&who[..], &commit].concat(), words.message.as_bytes(), None).await?;
+        let arguments: Vec<&str> = settings.flat_map(|setting| ["-c", setting]).chain(commit).collect();
+        let made = self.plumbing(&arguments, words.message.as_bytes(), None).await?;
         Ok(object_name(&made)?.parse()?)
     }
 
