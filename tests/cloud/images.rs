@@ -19,6 +19,7 @@ use harness::{
     gcs::FakeGcs,
     registry::{Debian, PASSWORD, RegistryOptions, RegistryServer, Tools, USER, oci_image, oci_index},
 };
+use jiff::SignedDuration;
 use registry::{Client, ClientOptions, Digest, Logins, Repository};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -35,7 +36,7 @@ pub(crate) struct World {
     pub(crate) client: Client,
     target: Target,
     elsewhere: TempDir,
-    _gcs: FakeGcs,
+    gcs: FakeGcs,
 }
 
 impl World {
@@ -51,7 +52,7 @@ impl World {
         fs::create_dir(&repo).expect("a directory");
         git(&repo, &["init", "--quiet", "--initial-branch", "main"]);
         let target = Target { url: "gs://acme".to_owned(), endpoint: Some(gcs.url.clone()) };
-        Self { registry, tools: Tools::get().expect("skopeo"), client, target, elsewhere, _gcs: gcs }
+        Self { registry, tools: Tools::get().expect("skopeo"), client, target, elsewhere, gcs }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -287,6 +288,61 @@ async fn an_image_goes_from_one_channel_to_the_next_once_its_tag_has_been_there(
     assert_eq!((now("beta").await, now("prod").await), (one.clone(), None));
     world.round();
     assert_eq!(now("prod").await, one);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_goes_on_once_its_tag_has_been_there_for_the_soak() {
+    let world = World::new(Debian::Twelve);
+    world.configure(&[("web", "Channel: 'beta', Tag: 'beta'"), ("web", "Tag: 'prod', From: 'beta', Soak: '1h'")]);
+    let now = |tag: &'static str| world.digest("web", tag);
+    let after = |minutes: i64| world.gcs.set_clock_ahead(SignedDuration::from_mins(minutes));
+    let (_, one) = world.land("web", "one").await;
+    world.round();
+    world.round();
+    assert_eq!((now("beta").await, now("prod").await), (one.clone(), None));
+    let shown = text(&world.push(&["channel", "show", "web", "--channel", "prod"]));
+    assert!(shown.contains("when it has run long enough on beta"), "{shown}");
+    // What lands meanwhile has an hour of its own.
+    after(59);
+    let (_, two) = world.land("web", "two").await;
+    world.round();
+    world.round();
+    assert_eq!((now("beta").await, now("prod").await), (two.clone(), None));
+    after(61);
+    world.round();
+    assert_eq!((now("beta").await, now("prod").await), (two.clone(), one.clone()));
+    after(118);
+    world.round();
+    assert_eq!(now("prod").await, one);
+    after(121);
+    world.round();
+    assert_eq!(now("prod").await, two);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_is_built_again_after_its_round_moves_nothing_and_as_another_image_it_is_said() {
+    let world = World::new(Debian::Thirteen);
+    world.configure(&[("web", "Tag: 'prod'")]);
+    let (commit, one) = world.land("web", "one").await;
+    world.round();
+    assert_eq!(world.digest("web", "prod").await, one);
+    // The same again, to the byte.
+    assert_eq!(world.publish(&world.build("one", false), "web", &commit).await, one);
+    let said = world.round();
+    assert!(!said.contains("is now its image"), "{said}");
+    let other = world.publish(&world.build("other", false), "web", &commit).await.expect("an image");
+    let said = world.failing_round();
+    assert!(said.contains("somebody put another image under the tag") && said.contains(&other.to_string()), "{said}");
+    assert_eq!(world.digest("web", "prod").await, one);
+    let history = world.shown("web")["history"].clone();
+    assert_eq!(history.as_array().expect("a history").len(), 1, "{history}");
+    // A commit that lands after it goes nowhere before that is settled.
+    let (_, two) = world.land("web", "two").await;
+    world.failing_round();
+    assert_eq!(world.digest("web", "prod").await, one);
+    world.publish(&world.build("one", false), "web", &commit).await;
+    world.round();
+    assert_eq!(world.digest("web", "prod").await, two);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,14 +10,14 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use bucket::{Bucket, BucketOptions, Image};
+use bucket::{Bucket, BucketOptions, Image, Timestamp};
 use harness::{
     Programs, Repo, Target, base64,
     pubsub::FakePubSub,
     registry::{Debian, Request},
 };
 use registry::{Content, Manifest, Reference};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::world::{World, tag, worlds};
 
@@ -160,7 +160,7 @@ fn said_by(world: &World, image: &str) -> Result<String> {
 }
 
 const GREETING: &str = "  production: { build: [[sh, build.sh]], root: out, entrypoint: [/bin/sh, -c, 'read -r whom </srv/web; echo \"$GREETING, $whom\"'], \
-                        env: { GREETING: hello }, labels: { kind: greeting } }\n";
+                        env: { GREETING: hello }, user: '1000:1000', labels: { kind: greeting } }\n";
 
 #[tokio::test]
 async fn a_commit_is_the_same_image_on_every_machine_and_runs_its_entrypoint() -> Result<()> {
@@ -186,6 +186,17 @@ async fn a_commit_is_the_same_image_on_every_machine_and_runs_its_entrypoint() -
         let tags = world.client.tags(&world.repository("acme/web")).await?;
         assert!(tags.len() == 3 && tags.iter().any(|tag| tag.as_str().ends_with("Z-ship")), "{tags:?}");
         assert_eq!(said_by(&world, &expected.replace(&format!(":{name}"), ""))?, "hello, the world\n");
+
+        // What the variant says of it, and the time of the commit.
+        let at = format!("docker://{}:{name}", world.repository("acme/web"));
+        let config = world.tools.skopeo(&["inspect", "--config", "--tls-verify=false", &at])?.ok()?;
+        let config: Value = serde_json::from_str(&config)?;
+        let of = &config["config"];
+        assert_eq!((&of["User"], &of["Labels"]), (&"1000:1000".into(), &json!({ "kind": "greeting" })), "{config}");
+        assert!(of["Env"].as_array().is_some_and(|env| env.contains(&"GREETING=hello".into())), "{config}");
+        assert_eq!(of["Entrypoint"][0], "/bin/sh", "{config}");
+        let created: Timestamp = config["created"].as_str().context("it has a time")?.parse()?;
+        assert_eq!(created, service.git(&["show", "--no-patch", "--format=%cI"])?.parse()?);
 
         // Another machine: another directory, another umask, another time.
         let elsewhere = world.directory.path().join("some/where/else");
@@ -276,7 +287,7 @@ async fn what_another_builder_made_is_published_as_it_is() -> Result<()> {
         let archive = world.directory.path().join("built.tar");
         let (from, to) = (format!("oci:{}", oci.display()), format!("docker-archive:{}:web:1", archive.display()));
         world.tools.skopeo(&["copy", &from, &to])?.ok()?;
-        let stages = "      - { name: archive, build: archive, publish: { image: { name: web/archive, from: 'docker-archive:out/image.tar' } } }
+        let stages = "      - { name: archive, build: archive, publish: { image: { name: '${setup.project}/Archive', from: 'docker-archive:out/image.tar' } } }
       - { name: layout, build: layout, publish: { image: { name: web-layout, from: 'oci:image' } } }
       - { name: missing, build: archive, publish: { image: { name: web-missing, from: 'oci:image' } } }\n";
         let variants = format!(
@@ -285,6 +296,10 @@ async fn what_another_builder_made_is_published_as_it_is() -> Result<()> {
             oci.display()
         );
         let service = Service::new(&world, &Service::images(&world), stages, &variants)?;
+        // Names of images are in lower case, whatever the project's is.
+        let manifest = fs::read_to_string(service.repo.directory().join("release.toml"))?;
+        service.repo.write("release.toml", &manifest.replace("project = \"web\"", "project = \"Web\""))?;
+        service.repo.commit("another name")?;
         let refused = service.refused(&[], 1)?;
         assert!(refused.contains("missing: failed: could not find `image`"), "{refused}");
         let commit = service.commit()?;

@@ -78,6 +78,26 @@ fn what_is_doubtful_is_a_warning() {
     ] {
         assert!(said.contains(expected), "{said}\nexpected: {expected}");
     }
+    // An image on what may be another one tomorrow.
+    project.write(CONFIG, "pipelines: { web: { stages: [{ name: a, build: production, run: true }] } }\n");
+    project.write(VARIANTS, "variants:\n  production: { base: 'images.example/debian:13', entrypoint: [/web] }\n");
+    let said = checked(&project, 0);
+    let unpinned =
+        "the base `images.example/debian:13` has no digest: the same commit gives another image once that tag is moved";
+    assert!(said.contains(&format!("warning: {VARIANTS}:2:23: {unpinned}")), "{said}");
+    let findings = project.json(&["check", "--json"]);
+    let found = findings.as_array().unwrap().iter().find(|finding| finding["text"] == unpinned).unwrap();
+    assert_eq!(found["level"], "warning", "{findings}");
+    project.write(
+        VARIANTS,
+        &format!(
+            "variants:\n  production: {{ base: 'images.example/debian:13@sha256:{}', entrypoint: [/web] }}\n",
+            "0".repeat(64)
+        ),
+    );
+    assert!(!checked(&project, 0).contains("has no digest"));
+    project.write(CONFIG, config);
+
     let text = std::fs::read_to_string(project.path("release.toml")).unwrap();
     project.write("release.toml", &format!("{text}[pipeline]\nrequire_trial = true\n"));
     let said = checked(&project, 1);
