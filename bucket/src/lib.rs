@@ -100,7 +100,9 @@ pub use document_metadata::{DocumentMetadata, LastPush, Retry, ToldHold};
 pub use download::Download;
 pub use error::Error;
 pub use file::{FileBucket, NewBucket, overlay::Removal};
-pub use gcs::{Firmware, GcsBucket, NoToken, PRODUCT_NAME, PubSubError, Pulled, Subscription, Tokens, Topic, firmware};
+pub use gcs::{
+    Firmware, GcsBucket, NoToken, PRODUCT_NAME, PubSubError, Pulled, Subscription, Tokens, Topic, firmware, no_tls,
+};
 pub use halt::Halt;
 pub use history::HistoryEntry;
 pub use hold::{HeldTrial, Hold, Holds};

@@ -2,16 +2,15 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
 use harness::{
     Output, base64,
-    registry::{Debian, PASSWORD, RegistryOptions, RegistryServer, Tools, USER, oci_image, oci_index},
+    registry::{Debian, PASSWORD, RegistryOptions, RegistryServer, Serving, Tools, USER, oci_image, oci_index},
 };
 use registry::{Digest, Manifest};
 use reqwest::{Client, Method, StatusCode};
@@ -25,20 +24,6 @@ struct Try {
     upstream: RegistryServer,
     tools: Tools,
     overlay: PathBuf,
-}
-
-/// `release registry`, which runs.
-struct Serving {
-    process: Child,
-    address: String,
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }
 
 impl Try {
@@ -72,7 +57,7 @@ impl Try {
     }
 
     fn serve(&self, more: &[&str]) -> Serving {
-        started(self.command(more))
+        Serving::start(self.command(more)).expect("it says where it is")
     }
 
     /// An image in a directory.
@@ -135,14 +120,6 @@ impl Try {
 
 fn shown(path: &Path) -> String {
     path.display().to_string()
-}
-
-/// Starts a registry, and waits until it says where it is.
-fn started(mut serve: Command) -> Serving {
-    let mut process = serve.stdout(Stdio::piped()).spawn().expect("release runs");
-    let mut address = String::new();
-    BufReader::new(process.stdout.take().expect("its output")).read_line(&mut address).expect("it says where it is");
-    Serving { process, address: address.trim().to_owned() }
 }
 
 /// A client that trusts the registry of a buildset.
@@ -220,7 +197,7 @@ async fn what_is_read_through_with_a_credential_needs_the_password_too() {
     let released = it.release("released", false, "prod");
     let mut serve = it.command(&[]);
     serve.env("REGISTRY_AUTH_FILE", it.login());
-    let serving = started(serve);
+    let serving = Serving::start(serve).expect("it says where it is");
     let web = format!("{}/acme/web:prod", serving.address);
     let refused = it.pull(&web, &["--src-no-creds"]).unwrap_err();
     assert!(refused.contains("needs the password of this one") || refused.contains("unauthorized"), "{refused}");

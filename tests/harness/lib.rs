@@ -39,7 +39,7 @@ pub use image::Image;
 pub use keeper::control_groups_of;
 pub use link::Link;
 pub use machine::{Machine, MachineOptions};
-pub use network::Response;
+pub use network::{Response, in_own_network};
 pub use programs::Programs;
 pub use scenario::Scenario;
 pub use service::{Repo, Service, Target, Version};

@@ -6,15 +6,17 @@
 
 use std::{
     fs::File,
-    io::{self, Read, Write},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     os::fd::AsFd,
+    panic::resume_unwind,
+    process::{Command, Stdio},
     sync::{Arc, Mutex},
     thread,
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// The longest that a server in a machine may take to answer.
@@ -40,6 +42,36 @@ fn inside<T: Send + 'static>(network: &File, make: impl FnOnce() -> io::Result<T
         make()
     });
     Ok(socket.join().map_err(|_| anyhow::anyhow!("a thread in the machine's network panicked"))??)
+}
+
+/// Makes a network with nothing but a loopback that also has the address `$1`, and keeps it until stdin ends.
+const ALONE: &str = "ip link set lo up; ip address add \"$1/32\" dev lo; echo ready; read -r _ || :";
+
+/// Runs `work` on a thread of its own, in a network of its own with nothing but a loopback, which has `address` besides its own:
+/// for whoever asks it is another machine. What `work` starts is there too, out of reach of this machine's network, which it
+/// cannot reach either. The network goes with the last of them.
+///
+/// # Errors
+/// When there can be no such network (root is needed), or `work` fails.
+pub fn in_own_network<T: Send + 'static>(
+    address: Ipv4Addr,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--net", "sh", "-euc", ALONE, "network"]).arg(address.to_string());
+    let mut keeper = unshare.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("could not run `unshare`")?;
+    let mut answer = String::new();
+    BufReader::new(keeper.stdout.take().context("a piped stdout is there")?).read_line(&mut answer)?;
+    let network = File::open(format!("/proc/{}/ns/net", keeper.id()));
+    drop(keeper.stdin.take());
+    keeper.wait()?;
+    ensure!(answer == "ready\n", "could not set up a network: root is needed, and `ip`");
+    let network = network.context("could not open the network that was set up")?;
+    let worker = thread::spawn(move || {
+        move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))?;
+        work()
+    });
+    worker.join().unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 /// Makes a port of the one loopback answer on the other, until dropped.

@@ -2,8 +2,10 @@
 
 use std::{
     fs,
+    io::Write,
     os::unix::fs::PermissionsExt as _,
     process::Command,
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
@@ -232,6 +234,70 @@ async fn what_a_server_repeats_of_a_credential_is_masked() -> Result<()> {
     Ok(())
 }
 
+/// All that anything in this process has logged.
+static LOGGED: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+/// Writes it there.
+struct Logged;
+
+impl Write for Logged {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        LOGGED.lock().expect("nobody panics with it").write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl log::Log for Logged {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let _ = writeln!(Logged, "{} {}", record.target(), record.args());
+    }
+
+    fn flush(&self) {}
+}
+
+#[tokio::test]
+async fn not_even_the_most_talkative_log_has_a_credential_in_it() -> Result<()> {
+    tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
+        .with_writer(|| Logged)
+        .init();
+    // Where there is one already, it leads to the first.
+    let _ = log::set_logger(&Logged);
+    log::set_max_level(log::LevelFilter::Trace);
+    let (registry, repository) = closed(Debian::Thirteen)?;
+    let directory = TempDir::new()?;
+    let basic = client(logins(&directory, &registry.host(), &format!("{USER}:{PASSWORD}")), &[]);
+    basic.ping(repository.host()).await?;
+    assert_eq!(basic.tags(&repository).await?, []);
+
+    let server = token_server();
+    let tokens = with_tokens(format!("http://{}/token", server.host()));
+    let bearer = client(logins(&directory, &tokens.host(), &format!("{USER}:{PASSWORD}")), &[&server.host()]);
+    assert_eq!(bearer.tags(&format!("{}/acme/web", tokens.host()).parse()?).await?, [tag("one")]);
+
+    // One that is asked again, and repeats what it was sent.
+    let busy = FakeRegistry::start(|asked| match &asked.authorization {
+        Some(sent) => Answer::new(503, format!("no: {PASSWORD} {sent}")).with("retry-after", "0"),
+        None => Answer::new(401, "").with("www-authenticate", "Basic realm=\"x\""),
+    });
+    let refused = client(logins(&directory, &busy.host(), &format!("{USER}:{PASSWORD}")), &[]);
+    assert!(refused.tags(&format!("{}/acme/web", busy.host()).parse()?).await.is_err());
+
+    let logged = String::from_utf8(LOGGED.lock().expect("nobody panics with it").clone())?;
+    assert!(logged.contains("retrying registry request"), "{logged}");
+    for secret in [PASSWORD, &base64(format!("{USER}:{PASSWORD}").as_bytes()), "the-token"] {
+        assert!(!logged.contains(secret), "{logged}");
+    }
+    Ok(())
+}
+
 /// A registry that takes tokens of this server.
 fn with_tokens(realm: String) -> FakeRegistry {
     FakeRegistry::start(move |asked: &Asked| match asked.authorization.as_deref() {
@@ -275,6 +341,7 @@ async fn a_token_server_elsewhere_gets_the_credential_only_if_it_is_named() -> R
         method: "GET".to_owned(),
         path: "/token?service=images&scope=repository%3Aacme%2Fweb%3Apull".to_owned(),
         authorization: Some(basic.clone()),
+        accept: Some("*/*".to_owned()),
     };
     assert_eq!(asked, [once], "a token is kept");
     let seen_by_registry = registry.asked().into_iter().filter_map(|asked| asked.authorization);

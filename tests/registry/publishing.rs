@@ -33,15 +33,15 @@ cp web out/srv/web
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A repository with pipelines, whose images go to the registry of a world, and a bucket.
-struct Service<'a> {
+pub(crate) struct Service<'a> {
     world: &'a World,
-    repo: Repo,
-    bucket: PathBuf,
+    pub(crate) repo: Repo,
+    pub(crate) bucket: PathBuf,
 }
 
 impl<'a> Service<'a> {
     /// One whose pipeline has these stages, by variants and with `[images]` that are said.
-    fn new(world: &'a World, images: &str, stages: &str, variants: &str) -> Result<Self> {
+    pub(crate) fn new(world: &'a World, images: &str, stages: &str, variants: &str) -> Result<Self> {
         let directory = world.directory.path();
         let (repo, bucket) = (Repo::new(&directory.join("service"))?, directory.join("bucket"));
         fs::create_dir_all(&bucket)?;
@@ -64,22 +64,22 @@ impl<'a> Service<'a> {
     }
 
     /// Where images go, in release.toml.
-    fn images(world: &World) -> String {
+    pub(crate) fn images(world: &World) -> String {
         format!("registry = \"{}/acme\"\nrepository = '.*/acme/.*'", world.registry.host())
     }
 
-    fn git(&self, arguments: &[&str]) -> Result<String> {
+    pub(crate) fn git(&self, arguments: &[&str]) -> Result<String> {
         let output = Command::new("git").arg("-C").arg(self.repo.directory()).args(arguments).output()?;
         ensure!(output.status.success(), "git {arguments:?}: {}", text(&output));
         Ok(String::from_utf8(output.stdout)?.trim().to_owned())
     }
 
-    fn commit(&self) -> Result<String> {
+    pub(crate) fn commit(&self) -> Result<String> {
         self.git(&["rev-parse", "HEAD"])
     }
 
     /// `release` in a checkout, by a shell with this umask.
-    fn release(&self, checkout: &Path, umask: &str, arguments: &[&str]) -> Result<Command> {
+    pub(crate) fn release(&self, checkout: &Path, umask: &str, arguments: &[&str]) -> Result<Command> {
         let mut release = Command::new("sh");
         let program = Programs::get()?.release();
         release.args(["-c", &format!("umask {umask}; exec \"$@\""), "sh"]).arg(program).arg("-C").arg(checkout);
@@ -110,20 +110,20 @@ impl<'a> Service<'a> {
     }
 
     /// What is recorded of the image of the commit.
-    async fn recorded(&self, app: &str) -> Result<Option<Image>> {
+    pub(crate) async fn recorded(&self, app: &str) -> Result<Option<Image>> {
         let url = format!("file://{}", self.bucket.display()).parse()?;
         let bucket = Bucket::open(&url, &BucketOptions::default()).await?;
         Ok(bucket.image(&app.parse()?, &self.commit()?.parse()?).await?)
     }
 
     /// The manifest under a tag.
-    async fn image(&self, name: &str, of: &str) -> Result<Manifest> {
+    pub(crate) async fn image(&self, name: &str, of: &str) -> Result<Manifest> {
         let found = self.world.client.by_tag(&self.world.repository(&format!("acme/{name}")), &tag(of)).await?;
         found.with_context(|| format!("there is no image {name}:{of}"))
     }
 }
 
-fn text(output: &Output) -> String {
+pub(crate) fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
@@ -159,7 +159,7 @@ fn said_by(world: &World, image: &str) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-const GREETING: &str = "  production: { build: [[sh, build.sh]], root: out, entrypoint: [/bin/sh, -c, 'read -r whom </srv/web; echo \"$GREETING, $whom\"'], \
+pub(crate) const GREETING: &str = "  production: { build: [[sh, build.sh]], root: out, entrypoint: [/bin/sh, -c, 'read -r whom </srv/web; echo \"$GREETING, $whom\"'], \
                         env: { GREETING: hello }, user: '1000:1000', labels: { kind: greeting } }\n";
 
 #[tokio::test]
@@ -433,7 +433,7 @@ async fn wherever_a_run_is_killed_the_next_one_publishes_what_is_left() -> Resul
 }
 
 /// The most memory that a process has had, in kB, once it has ended well.
-fn most_memory(mut run: Child) -> Result<u64> {
+pub(crate) fn most_memory(mut run: Child) -> Result<u64> {
     let mut most = 0;
     loop {
         let status = fs::read_to_string(format!("/proc/{}/status", run.id())).unwrap_or_default();

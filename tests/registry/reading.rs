@@ -1,9 +1,10 @@
 //! What is read is what others wrote, to the byte.
 
 use anyhow::{Context, Result};
-use registry::{Content, Digest, Reference};
+use harness::registry::{Answer, FakeRegistry};
+use registry::{Client, ClientOptions, Content, Digest, ManifestType, Reference, Repository};
 
-use crate::world::{tag, worlds};
+use crate::world::{tag, worlds, writable};
 
 #[tokio::test]
 async fn what_others_push_is_read_with_its_exact_bytes() -> Result<()> {
@@ -65,6 +66,61 @@ async fn what_is_absent_is_none_and_tags_are_listed() -> Result<()> {
         assert_eq!(world.client.by_digest(&web, &Digest::of(b"none")).await?, None);
         assert_eq!(world.client.blob_size(&web, &Digest::of(b"none")).await?, None);
         assert_eq!(world.client.tags(&other).await?, []);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_list_of_docker_is_read_tagged_copied_and_removed_as_what_it_is() -> Result<()> {
+    for world in worlds()? {
+        let [web, copied] = ["acme/web", "acme/copied"].map(|path| world.repository(path));
+        world.push_index("acme/web", "oci", "first")?;
+        let [from, to] = ["oci", "list"].map(|tag| format!("docker://{web}:{tag}"));
+        let copy =
+            ["copy", "--all", "--src-tls-verify=false", "--dest-tls-verify=false", "--format", "v2s2", &from, &to];
+        world.tools.skopeo(&copy)?.ok()?;
+        // Who does not say that they take a list gets one of its images in its place, and no error.
+        let list = world.client.by_tag(&web, &tag("list")).await?.context("it is there")?;
+        assert_eq!((list.media_type(), list.children().len()), (ManifestType::DockerList, 2));
+        assert_eq!(world.client.digest(&web, &tag("list")).await?.as_ref(), Some(list.digest()));
+        let (to, here) = (writable(&copied), writable(&web));
+        world.client.writer(&to).copy(&web, &list).await?;
+        world.client.writer(&to).tag(&tag("final"), &list).await?;
+        world.pulls("acme/copied", "final", &list)?;
+        let writer = world.client.writer(&here);
+        writer.tag(&tag("final"), &list).await?;
+        writer.remove_tag(&tag("list"), list.digest(), &[(tag("final"), list.digest().clone())]).await?;
+        assert_eq!(world.client.by_tag(&web, &tag("list")).await?, None);
+        world.registry.collect_garbage()?;
+        world.pulls("acme/web", "final", &list)?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_kind_of_manifest_is_taken_also_where_a_registry_leads() -> Result<()> {
+    let storage = FakeRegistry::start(|_| Answer::new(200, ""));
+    let elsewhere = format!("http://{}/manifest", storage.host());
+    let registry = FakeRegistry::start(move |_| Answer::new(307, "").with("location", elsewhere.clone()));
+    let client = Client::new(ClientOptions::default()).map_err(anyhow::Error::msg)?;
+    let web: Repository = format!("{}/acme/web", registry.host()).parse()?;
+    // Nothing of what comes is a manifest.
+    assert!(client.by_tag(&web, &tag("one")).await.is_err());
+    assert!(client.by_digest(&web, &Digest::of(b"one")).await.is_err());
+    assert!(client.digest(&web, &tag("one")).await.is_err());
+    let asked = [registry.asked(), storage.asked()].concat();
+    let methods: Vec<&str> = asked.iter().map(|asked| asked.method.as_str()).collect();
+    assert!(methods.contains(&"GET") && methods.contains(&"HEAD"), "{methods:?}");
+    let expected = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
+                    application/vnd.docker.distribution.manifest.v2+json, \
+                    application/vnd.docker.distribution.manifest.list.v2+json";
+    let sorted = |accepted: &str| {
+        let mut types: Vec<String> = accepted.split(", ").map(str::to_owned).collect();
+        types.sort();
+        types
+    };
+    for asked in asked {
+        assert_eq!(sorted(asked.accept.as_deref().unwrap_or_default()), sorted(expected), "{}", asked.path);
     }
     Ok(())
 }

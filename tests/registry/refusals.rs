@@ -181,6 +181,63 @@ async fn an_upload_goes_nowhere_else() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_redirect_is_followed_without_the_token() -> Result<()> {
+    let content = b"some layer";
+    let storage = FakeRegistry::start(move |_| Answer::new(200, content));
+    let tokens = FakeRegistry::start(|_| Answer::new(200, r#"{"token":"the-token"}"#));
+    let (to, realm) = (format!("http://{}/signed", storage.host()), format!("http://{}/token", tokens.host()));
+    let registry = FakeRegistry::start(move |asked: &Asked| match asked.authorization.as_deref() {
+        Some("Bearer the-token") => Answer::new(307, "").with("location", to.clone()),
+        _ => Answer::new(401, "").with("www-authenticate", format!("Bearer realm=\"{realm}\"")),
+    });
+    let blob = Descriptor::of(MediaType::LAYER.parse()?, content);
+    assert_eq!(client().small_blob(&repository(&registry), &blob).await?, content[..]);
+    assert_eq!(storage.asked().into_iter().map(|asked| asked.authorization).collect::<Vec<_>>(), [None]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_write_is_led_nowhere() -> Result<()> {
+    let elsewhere = FakeRegistry::start(|_| Answer::new(201, ""));
+    let to = format!("http://{}/v2/acme/web", elsewhere.host());
+    let standing = manifest(b"standing");
+    let body = standing.bytes().to_vec();
+    let registry = FakeRegistry::start(move |asked: &Asked| match (&asked.authorization, asked.method.as_str()) {
+        (None, _) => Answer::new(401, "").with("www-authenticate", "Basic realm=\"x\""),
+        (_, "HEAD") => Answer::new(404, ""),
+        (_, "GET") => Answer::new(200, body.clone()).with("content-type", OCI),
+        _ => Answer::new(307, "").with("location", to.clone()),
+    });
+    let directory = TempDir::new()?;
+    let file = auth_file(directory.path(), &registry.host(), &format!("{USER}:{PASSWORD}"));
+    let logins = Logins { file: Some(file), ..Logins::default() };
+    let client = Client::new(ClientOptions { logins, ..ClientOptions::default() }).map_err(anyhow::Error::msg)?;
+    let writable = writable(&repository(&registry));
+    let (writer, bytes) = (client.writer(&writable), Bytes::from_static(b"some layer"));
+    let blob = Descriptor::of(MediaType::LAYER.parse()?, &bytes);
+    for refused in [
+        writer.put_blob(&blob, BlobSource::Bytes(&bytes)).await,
+        writer.put(&standing).await,
+        writer.tag(&tag("one"), &standing).await,
+        writer.remove_tag(&tag("one"), standing.digest(), &[]).await,
+    ] {
+        let refused = refused.unwrap_err();
+        let said = format!("{refused} {refused:?}");
+        assert!(
+            matches!(refused, Error::Unavailable { .. }) && said.contains("redirected by something in between"),
+            "{said}"
+        );
+        assert!(!said.contains(PASSWORD), "{said}");
+    }
+    let written = registry.asked().into_iter().filter(|asked| asked.authorization.is_some());
+    let written: Vec<_> =
+        written.map(|asked| asked.method).filter(|method| !["HEAD", "GET"].contains(&&**method)).collect();
+    assert_eq!(written, ["POST", "PUT", "PUT", "DELETE"]);
+    assert_eq!(elsewhere.asked(), []);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_registry_that_is_busy_is_asked_again() -> Result<()> {
     let count = std::sync::atomic::AtomicU32::new(0);
     let given = manifest(b"given");

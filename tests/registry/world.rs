@@ -24,7 +24,11 @@ pub(crate) fn worlds() -> Result<Vec<World>> {
 
 impl World {
     pub(crate) fn new(debian: Debian) -> Result<Self> {
-        let registry = RegistryServer::start(debian, RegistryOptions::default())?;
+        Self::of(RegistryServer::start(debian, RegistryOptions::default())?)
+    }
+
+    /// That of a registry which runs.
+    pub(crate) fn of(registry: RegistryServer) -> Result<Self> {
         let client = Client::new(ClientOptions::default()).map_err(anyhow::Error::msg)?;
         Ok(Self { registry, tools: Tools::get()?, client, directory: TempDir::new()? })
     }

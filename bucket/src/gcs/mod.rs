@@ -25,4 +25,4 @@ pub use bucket::GcsBucket;
 pub(crate) use download::GcsDownload;
 pub use firmware::{Firmware, PRODUCT_NAME, firmware};
 pub use pubsub::{PubSubError, Pulled, Subscription, Topic};
-pub use tokens::{NoToken, Tokens};
+pub use tokens::{NoToken, Tokens, no_tls};

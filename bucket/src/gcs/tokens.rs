@@ -151,13 +151,18 @@ fn make_sure_of_tls() -> Result<(), String> {
     // Every TLS client here is built without a provider of its own. Somebody may have installed one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let built = reqwest::Client::builder().build();
-    built.map(drop).map_err(|error| match chain(&error) {
+    built.map(drop).map_err(|error| no_tls(&error))
+}
+
+/// Why there can be no TLS, in whichever client, and what to do: what a server is trusted by may be missing.
+pub fn no_tls(error: &reqwest::Error) -> String {
+    match chain(error) {
         // Small images come without.
         reason if reason.contains("CA certificates") => {
             format!("no CA certificates found: install the package `ca-certificates` ({reason})")
         }
         reason => format!("could not create a TLS client: {reason}"),
-    })
+    }
 }
 
 impl Credentials {

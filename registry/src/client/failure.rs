@@ -4,6 +4,7 @@ use std::{cell::Cell, time::Duration};
 
 use backon::{ExponentialBuilder, Retryable};
 use reqwest::{Response, header::RETRY_AFTER};
+use rustls::CertificateError;
 use serde::Deserialize;
 use tokio::time::Instant;
 
@@ -143,13 +144,35 @@ impl Failure {
 impl From<reqwest::Error> for Failure {
     fn from(error: reqwest::Error) -> Self {
         // An address may have a signature in it, and what was tried on what is said anyway.
-        let silent = error.is_timeout();
-        Self { silent, ..Self::transient(chain(&error.without_url())) }
+        let (silent, error) = (error.is_timeout(), error.without_url());
+        match refused_certificate(&error) {
+            Some(CertificateError::UnknownIssuer) => Self::lasting(format!(
+                "{}: the certificate is signed by an authority that this machine does not trust: add that to the machine's, as \
+                 `update-ca-certificates` does, or name a file with all that are to be trusted by SSL_CERT_FILE",
+                chain(&error)
+            )),
+            Some(_) => Self::lasting(chain(&error)),
+            None => Self { silent, ..Self::transient(chain(&error)) },
+        }
     }
 }
 
+/// Why a server's certificate was refused, if that is why a request failed.
+fn refused_certificate<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a CertificateError> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(rustls::Error::InvalidCertificate(why)) = error.downcast_ref() {
+            return Some(why);
+        }
+        // What such an error is made of is not its source.
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        cause = inner.map_or_else(|| error.source(), |inner| Some(inner as _));
+    }
+    None
+}
+
 /// An error with its causes, on one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
+fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     let mut text = String::new();
     for more in causes.map(ToString::to_string) {

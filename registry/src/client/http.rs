@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use bucket::no_tls;
 use reqwest::{
     ClientBuilder, Method, Response, StatusCode,
     dns::{Addrs, Name, Resolve, Resolving},
@@ -14,10 +15,7 @@ use reqwest::{
 };
 use url::Url;
 
-use super::{
-    failure::{Failure, chain},
-    reach::Reach,
-};
+use super::{failure::Failure, reach::Reach};
 
 /// How every request names its sender.
 const USER_AGENT: &str = concat!("push/", env!("CARGO_PKG_VERSION"));
@@ -38,8 +36,7 @@ impl Http {
     pub(super) fn new(timeout: Duration) -> Result<Self, String> {
         // Every TLS client here is built without a provider of its own. Somebody may have installed one already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let named = builder(timeout).build();
-        let named = named.map_err(|error| format!("could not create a client of registries: {}", chain(&error)))?;
+        let named = builder(timeout).build().map_err(|error| no_tls(&error))?;
         let led = [Reach::Public, Reach::Private, Reach::Loopback].map(|reach| (reach, OnceLock::new()));
         Ok(Self { timeout, named, led })
     }

@@ -7,7 +7,7 @@ use std::{
 
 use axum::{
     Router,
-    body::Body,
+    body::{Body, to_bytes},
     extract::State,
     http::{Request, Response},
 };
@@ -23,6 +23,8 @@ pub struct Asked {
     pub path: String,
     /// The credential that came with it.
     pub authorization: Option<String>,
+    /// The media types that are taken.
+    pub accept: Option<String>,
 }
 
 /// What it answers.
@@ -87,11 +89,15 @@ impl FakeRegistry {
 type Shared = (Arc<Mutex<Vec<Asked>>>, Arc<dyn Fn(&Asked) -> Answer + Send + Sync>);
 
 async fn serve(State((asked, answer)): State<Shared>, request: Request<Body>) -> Response<Body> {
-    let authorization = request.headers().get("authorization").and_then(|value| value.to_str().ok());
+    let (request, body) = request.into_parts();
+    // Who is answered before all of it came might not see the answer.
+    let _ = to_bytes(body, usize::MAX).await;
+    let header = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let one = Asked {
-        method: request.method().to_string(),
-        path: request.uri().to_string(),
-        authorization: authorization.map(str::to_owned),
+        method: request.method.to_string(),
+        path: request.uri.to_string(),
+        authorization: header("authorization"),
+        accept: header("accept"),
     };
     let Answer { status, headers, body } = answer(&one);
     asked.lock().unwrap_or_else(PoisonError::into_inner).push(one);

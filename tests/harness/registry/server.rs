@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::Write,
-    net::{SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -12,9 +12,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::packages::Debian;
+use super::{authority::Authority, packages::Debian};
 use crate::{TempDir, command};
 
 /// Who may log in where a registry asks for a password.
@@ -23,6 +23,9 @@ pub const USER: &str = "deployer";
 pub const PASSWORD: &str = "correct-horse";
 /// The same as htpasswd(1) writes it.
 const HTPASSWD: &str = "deployer:$2b$05$abcdefghijklmnopqrstuuZ0Fx87Pb/Aqb0E90lfvCwzXnaFKUHpS\n";
+
+/// What it is in.
+pub(super) const PACKAGES: [&str; 1] = ["docker-registry"];
 
 /// Longest time until it listens, and until it has written a request down.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -65,7 +68,39 @@ impl RegistryServer {
     /// # Errors
     /// When its package can't be had, or it doesn't start: nothing is skipped.
     pub fn start(of: Debian, options: RegistryOptions) -> Result<Self> {
-        let program = of.unpacked(&["docker-registry"])?.join("usr/bin/docker-registry");
+        Self::start_with(of, options, json!({}))
+    }
+
+    /// Starts an empty one that speaks TLS, on a free port of `address`, with a certificate that `authority` has signed for it.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn over_tls(of: Debian, address: Ipv4Addr, authority: &Authority) -> Result<Self> {
+        let (certificate, key) = authority.sign(&address.to_string())?;
+        let kept = TempDir::new()?;
+        let path = |name: &str| kept.path().join(name);
+        fs::write(path("certificate"), certificate)?;
+        fs::write(path("key"), key)?;
+        let tls = json!({ "certificate": path("certificate"), "key": path("key") });
+        // They are read before it listens.
+        Self::start_with(
+            of,
+            RegistryOptions::default(),
+            json!({ "http": { "addr": format!("{address}:0"), "tls": tls } }),
+        )
+    }
+
+    /// Starts an empty one that deletes nothing, as it is if nobody says otherwise.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn without_deletion(of: Debian) -> Result<Self> {
+        Self::start_with(of, RegistryOptions::default(), json!({ "storage": { "delete": { "enabled": false } } }))
+    }
+
+    /// Starts one whose configuration has also what `more` says, in place of what would be there.
+    fn start_with(of: Debian, options: RegistryOptions, more: Value) -> Result<Self> {
+        let program = of.unpacked(&PACKAGES)?.join("usr/bin/docker-registry");
         let directory = TempDir::new()?;
         let path = |name: &str| directory.path().join(name);
         fs::write(path("htpasswd"), HTPASSWD)?;
@@ -79,6 +114,7 @@ impl RegistryServer {
         if options.password {
             config["auth"] = json!({ "htpasswd": { "realm": "registry", "path": path("htpasswd") } });
         }
+        merge(&mut config, more);
         fs::write(path("config.yml"), config.to_string())?;
         // It ends with the thread that started it, whatever ends that.
         let mut serve = Command::new("setpriv");
@@ -95,7 +131,7 @@ impl RegistryServer {
         let started = Instant::now();
         loop {
             let log = self.log()?;
-            let address = log.split_once("listening on ").map(|(_, rest)| rest.split(['"', ' ', '\n']).next());
+            let address = log.split_once("listening on ").map(|(_, rest)| rest.split(['"', ' ', ',', '\n']).next());
             if let Some(Ok(address)) = address.flatten().map(str::parse) {
                 return Ok(address);
             }
@@ -156,6 +192,18 @@ impl RegistryServer {
         let mut collect = Command::new(&self.program);
         collect.arg("garbage-collect").arg(self.directory.path().join("config.yml"));
         command::run(collect, "docker-registry garbage-collect", b"", PATIENCE)?.ok()
+    }
+}
+
+/// Puts the values of one object into another, as deep as both have objects.
+fn merge(into: &mut Value, from: Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (key, value) in from {
+                merge(into.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (into, from) => *into = from,
     }
 }
 
