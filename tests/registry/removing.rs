@@ -1,7 +1,8 @@
 //! A tag goes, and no other with it.
 
 use anyhow::{Context, Result};
-use registry::{Error, Manifest};
+use harness::registry::{Answer, Debian, FakeRegistry, RegistryServer};
+use registry::{Client, ClientOptions, Error, Manifest};
 
 use crate::world::{World, tag, worlds, writable};
 
@@ -137,6 +138,86 @@ async fn an_image_that_was_built_to_look_like_one_of_a_removed_tag_takes_no_othe
         let deleted = remove(&world, &forged).await?;
         assert!(deleted.iter().all(|path| !path.contains(&forged.digest().to_string())), "{deleted:?}");
         only_the_final_tag_is_left(&world, &forged).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn where_nothing_is_deleted_the_tag_still_names_its_image() -> Result<()> {
+    for debian in Debian::ALL {
+        let world = World::of(RegistryServer::without_deletion(debian)?)?;
+        let manifest = world.push("acme/web", "one", "first")?;
+        two_tags(&world, &manifest).await?;
+        let repository = world.repository("acme/web");
+        let writable = writable(&repository);
+        let (gone, kept) = (tag("change_12_a"), [(tag("final"), manifest.digest().clone())]);
+        let writer = world.client.writer(&writable);
+        let (refused, requests) = world.asked(writer.remove_tag(&gone, manifest.digest(), &kept)).await?;
+        let refused = refused.unwrap_err().to_string();
+        let expected =
+            format!("could not delete `{repository}:change_12_a`: deletion is switched off in the registry: ");
+        assert!(refused.contains(&expected) && refused.contains("UNSUPPORTED"), "{refused}");
+        assert!(requests.iter().all(|request| request.method != "PUT"), "{requests:?}");
+        for name in ["change_12_a", "final"] {
+            world.pulls("acme/web", name, &manifest)?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_registry_that_deletes_by_tag_is_asked_for_nothing_else() -> Result<()> {
+    let manifest = World::new(Debian::Twelve)?.push("acme/web", "one", "first")?;
+    let (media_type, bytes) = (manifest.media_type().as_str(), manifest.bytes().to_vec());
+    let is_there = std::sync::atomic::AtomicBool::new(true);
+    let registry = FakeRegistry::start(move |asked| {
+        use std::sync::atomic::Ordering::SeqCst;
+        match asked.method.as_str() {
+            "DELETE" => Answer::new(if is_there.swap(false, SeqCst) { 202 } else { 500 }, ""),
+            _ if is_there.load(SeqCst) => Answer::new(200, bytes.clone()).with("content-type", media_type),
+            _ => Answer::new(404, r#"{"errors":[{"code":"MANIFEST_UNKNOWN"}]}"#),
+        }
+    });
+    let repository = format!("{}/acme/web", registry.host()).parse()?;
+    let writable = writable(&repository);
+    let client = Client::new(ClientOptions::default()).map_err(anyhow::Error::msg)?;
+    client.writer(&writable).remove_tag(&tag("change_12_a"), manifest.digest(), &[]).await?;
+    let asked: Vec<_> = registry.asked().into_iter().map(|asked| asked.method).collect();
+    assert_eq!(asked, ["GET", "DELETE", "GET"]);
+    Ok(())
+}
+
+/// What [`registry`] goes by, and would have to do otherwise if a newer registry did.
+#[tokio::test]
+async fn these_registries_do_what_the_client_makes_up_for() -> Result<()> {
+    for world in worlds()? {
+        let [first, second] = [world.push("acme/web", "one", "first")?, world.push("acme/web", "two", "second")?];
+        let index = world.push_index("acme/web", "both", "third")?;
+        let http = reqwest::Client::new();
+        let url = |name: &str| format!("http://{}/v2/acme/web/manifests/{name}", world.registry.host());
+        let oci = first.media_type().as_str();
+        // Preconditions of a put are ignored.
+        for (header, value) in [("if-match", format!("\"{}\"", second.digest())), ("if-none-match", "*".to_owned())] {
+            let put = http.put(url("one")).header("content-type", oci).header(header, value);
+            let put = put.body(first.bytes().clone()).send().await?;
+            assert_eq!(put.status(), 201, "{header}");
+        }
+        // What isn't named in `Accept` isn't there.
+        for (name, accepted) in [("one", "application/vnd.docker.distribution.manifest.v2+json"), ("both", oci)] {
+            let read = http.get(url(name)).header("accept", accepted).send().await?;
+            assert_eq!(read.status(), 404, "{name}");
+        }
+        let read = http.get(url("both")).header("accept", index.media_type().as_str()).send().await?;
+        assert_eq!(read.status(), 200);
+        // No manifest says when it came.
+        assert!(!read.headers().contains_key("last-modified"), "{:?}", read.headers());
+        // By tag nothing is deleted, and by digest every tag of it.
+        assert_eq!(http.delete(url("one")).send().await?.status(), 400);
+        two_tags(&world, &first).await?;
+        assert_eq!(http.delete(url(&first.digest().to_string())).send().await?.status(), 202);
+        for name in ["one", "final", "change_12_a"] {
+            assert_eq!(world.client.by_tag(&world.repository("acme/web"), &tag(name)).await?, None, "{name}");
+        }
     }
     Ok(())
 }

@@ -73,7 +73,8 @@ impl<'a> Writer<'a> {
     /// its digest, which no other tag has. Whoever is killed in between does it again.
     ///
     /// # Errors
-    /// Nothing is removed when a tag in `kept` has another digest, which is [`Error::Changed`].
+    /// Nothing is removed when a tag in `kept` has another digest, which is [`Error::Changed`], or when the registry deletes nothing:
+    /// then the tag names what it named.
     pub async fn remove_tag(&self, tag: &Tag, of: &Digest, kept: &[(Tag, Digest)]) -> Result<(), Error> {
         self.ensure_kept(kept).await?;
         let repository = self.repository();
@@ -101,9 +102,16 @@ impl<'a> Writer<'a> {
         if alone.digest() == current.digest() || kept.iter().any(|(_, digest)| digest == alone.digest()) {
             return Err(malformed("no manifest could be made that no other tag has".to_owned()));
         }
+        let digest = alone.digest().to_string();
+        // Nothing has this digest yet: where nothing is ever deleted, as Docker's registry is if nobody says otherwise, that is
+        // found out while the tag still names what it should.
+        if let Err(failure) = self.delete(&digest).await {
+            let is_off = failure.is_unsupported();
+            let failure = if is_off { failure.said_by("deletion is switched off in the registry") } else { failure };
+            return Err(failure.into_error("delete", &what()));
+        }
         self.tag(tag, &alone).await?;
-        let deleted = self.delete(&alone.digest().to_string()).await;
-        deleted.map_err(|failure| failure.into_error("delete", &what()))
+        self.delete(&digest).await.map_err(|failure| failure.into_error("delete", &what()))
     }
 
     async fn ensure_kept(&self, kept: &[(Tag, Digest)]) -> Result<(), Error> {
