@@ -121,7 +121,8 @@ impl Tool {
             }
             Self::Buildkit => {
                 let ca_file = directory.join("ca.pem").display().to_string();
-                let own = format!("[registry.\"{address}\"]\nca = [{ca_file:?}]\n\n");
+                // Else it would speak plain HTTP with what is on this machine.
+                let own = format!("[registry.\"{address}\"]\nhttp = false\nca = [{ca_file:?}]\n\n");
                 let mirrors = upstreams
                     .iter()
                     .map(|host| format!("[registry.\"{host}\"]\nmirrors = [\"{address}/{}\"]\n\n", prefix(host)));
@@ -184,6 +185,7 @@ mod tests {
             (Tool::Containerd, "certs.d/images.example:5000/hosts.toml", "[host.\"https://127.0.0.1:41234\"]"),
             (Tool::Containerd, "certs.d/127.0.0.1:41234/hosts.toml", "authorization = \"Basic cHVzaDp4\""),
             (Tool::Buildkit, "buildkitd.toml", "mirrors = [\"127.0.0.1:41234/images.example_5000\"]"),
+            (Tool::Buildkit, "buildkitd.toml", "[registry.\"127.0.0.1:41234\"]\nhttp = false\n"),
             (Tool::Buildkit, "ca.pem", "BEGIN CERTIFICATE"),
         ] {
             let at = at.join(format!("{tool:?}"));
