@@ -97,10 +97,14 @@ async fn ask(name: &str, host: &Host) -> Answer {
     if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) {
         return Err(format!("`{}` is no name of a program", shown(name)));
     }
-    let program = format!("docker-credential-{name}");
+    answered(&format!("docker-credential-{name}"), host, PATIENCE).await
+}
+
+/// What a program says of a registry, if it does within so long; else nothing of what it started goes on.
+async fn answered(program: &str, host: &Host, patience: Duration) -> Answer {
     let server = if host.as_str() == "docker.io" { "https://index.docker.io/v1/" } else { host.as_str() };
     let talk = async {
-        let mut command = Command::new(&program);
+        let mut command = Command::new(program);
         command.arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         command.process_group(0).kill_on_drop(true);
         let mut child = command.spawn().map_err(|error| format!("could not run `{program}`: {error}"))?;
@@ -123,8 +127,8 @@ async fn ask(name: &str, host: &Host) -> Answer {
         group.0 = None;
         Ok((status, answer))
     };
-    let timed_out = |_| Err(format!("`{program}` did not answer within {PATIENCE:?}"));
-    let (status, answer) = tokio::time::timeout(PATIENCE, talk).await.unwrap_or_else(timed_out)?;
+    let timed_out = |_| Err(format!("`{program}` did not answer within {patience:?}"));
+    let (status, answer) = tokio::time::timeout(patience, talk).await.unwrap_or_else(timed_out)?;
     if !status.success() {
         // How Docker's own programs say that they have none.
         if String::from_utf8_lossy(&answer).contains("credentials not found") {
@@ -142,4 +146,40 @@ async fn ask(name: &str, host: &Host) -> Answer {
 /// That a registry gave what can't be used here.
 pub(super) fn identity_token(host: &Host) -> String {
     format!("`{host}` has an identity token, which is not supported: log in with a password or an access token")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_program_that_does_not_answer_is_ended_in_time_with_what_it_started() {
+        let directory = tempfile::tempdir().unwrap();
+        let [program, child] = ["program", "child"].map(|name| directory.path().join(name));
+        let script = format!("#!/bin/sh\nsleep 1000 &\necho $! >{0}.new\nmv {0}.new {0}\nwait\n", child.display());
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let (program, host) = (program.display().to_string(), "images.example".parse().unwrap());
+        let mut patience = Duration::from_millis(100);
+        let child = loop {
+            let said = answered(&program, &host, patience).await.err().unwrap();
+            assert_eq!(said, format!("`{program}` did not answer within {patience:?}"));
+            if let Ok(child) = fs::read_to_string(&child) {
+                break child;
+            }
+            // It has not even begun, on a machine that is busy.
+            patience *= 2;
+        };
+        let begun = Instant::now();
+        loop {
+            let state = fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
+            if state.is_empty() || state.contains(") Z ") {
+                break;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(30), "what the program started still runs: {state}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
 }

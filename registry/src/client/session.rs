@@ -334,3 +334,28 @@ fn secret(value: &str) -> Result<HeaderValue, Failure> {
     header.set_sensitive(true);
     Ok(header)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_server_has_the_credential_by_its_whole_name_and_its_port() {
+        for (named, realm, expected) in [
+            ("auth.example", "https://auth.example/token", true),
+            ("auth.example", "https://auth.example:443/token", true),
+            ("auth.example", "https://auth.example:8443/token", false),
+            ("auth.example:8443", "https://auth.example:8443/token", true),
+            ("auth.example:8443", "https://auth.example/token", false),
+            ("auth.example", "https://auth.example.evil.example/token", false),
+            ("auth.example", "https://evil-auth.example/token", false),
+            ("auth.example", "https://images.example/token", true),
+            ("auth.example", "https://images.example:8443/token", false),
+            ("auth.example", "http://images.example/token", false),
+        ] {
+            let options = ClientOptions { realms: vec![named.parse().unwrap()], ..ClientOptions::default() };
+            let session = Session::new(&"images.example".parse().unwrap(), &options, Arc::default()).unwrap();
+            assert_eq!(session.trusts(&Url::parse(realm).unwrap()), expected, "{named} {realm}");
+        }
+    }
+}
