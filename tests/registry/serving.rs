@@ -94,23 +94,19 @@ fn shown(path: &Path) -> String {
 
 #[tokio::test]
 async fn skopeo_pulls_a_candidate_and_productions_image_and_production_is_only_read() -> Result<()> {
-    for world in worlds()? {
-        for debian in Debian::ALL {
-            let it = Try::new(&world, debian)?;
-            let before = it.production.requests()?.len();
-            let serving = it.serve(&["--from", &it.production.host()])?;
-            assert!(serving.address.starts_with("127.0.0.1:"), "{}", serving.address);
-            let pulled = it.pull(&format!("{}/acme/web:1234", serving.address))?;
-            assert!(pulled == it.candidate.bytes()[..], "{}", String::from_utf8_lossy(&pulled));
-            let pulled = it.pull(&format!("{}/acme/web:prod", serving.address))?;
-            assert!(pulled == it.released.bytes()[..], "{}", String::from_utf8_lossy(&pulled));
-            let requests = it.production.requests()?.split_off(before);
-            let is_read = |method: &str| ["GET", "HEAD"].contains(&method);
-            assert!(!requests.is_empty() && requests.iter().all(|request| is_read(&request.method)), "{requests:?}");
-            for directory in ["changes", "production", "candidates", "overlay", "released", "ci-web-1234"] {
-                fs::remove_dir_all(it.changes.path(directory))?;
-            }
-        }
+    // Each version is once that of production.
+    for (world, debian) in worlds()?.iter().zip(Debian::ALL.into_iter().rev()) {
+        let it = Try::new(world, debian)?;
+        let before = it.production.requests()?.len();
+        let serving = it.serve(&["--from", &it.production.host()])?;
+        assert!(serving.address.starts_with("127.0.0.1:"), "{}", serving.address);
+        let pulled = it.pull(&format!("{}/acme/web:1234", serving.address))?;
+        assert!(pulled == it.candidate.bytes()[..], "{}", String::from_utf8_lossy(&pulled));
+        let pulled = it.pull(&format!("{}/acme/web:prod", serving.address))?;
+        assert!(pulled == it.released.bytes()[..], "{}", String::from_utf8_lossy(&pulled));
+        let requests = it.production.requests()?.split_off(before);
+        let is_read = |method: &str| ["GET", "HEAD"].contains(&method);
+        assert!(!requests.is_empty() && requests.iter().all(|request| is_read(&request.method)), "{requests:?}");
     }
     Ok(())
 }
