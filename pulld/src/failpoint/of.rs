@@ -2,7 +2,7 @@
 
 use std::{
     cell::Cell,
-    pin::{Pin, pin},
+    pin::Pin,
     task::{Context, Poll},
 };
 
@@ -16,9 +16,9 @@ pub(super) fn whose() -> &'static str {
 }
 
 /// What a future gives, with `whose` before the names of the points that it meets.
-pub(crate) async fn of<T>(whose: &'static str, future: impl Future<Output = T>) -> T {
-    let mut future = pin!(future);
-    std::future::poll_fn(|context| poll(whose, future.as_mut(), context)).await
+pub(crate) fn of<T>(whose: &'static str, future: impl Future<Output = T>) -> impl Future<Output = T> {
+    let mut future = Box::pin(future);
+    std::future::poll_fn(move |context| poll(whose, future.as_mut(), context))
 }
 
 fn poll<T>(whose: &'static str, future: Pin<&mut impl Future<Output = T>>, context: &mut Context<'_>) -> Poll<T> {

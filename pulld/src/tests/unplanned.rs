@@ -166,9 +166,9 @@ async fn what_an_interrupted_rollback_left_half_done_is_no_news_once_it_is_repai
             assert!(die_at("dpkg.begin", 1, live(&server)).await.is_none());
             death.strike(&server);
             if is_taken_away {
-                server.world.take_away("nginx")
+                server.world.take_away("nginx");
             } else {
-                server.world.half_configure("nginx")
+                server.world.half_configure("nginx");
             }
             live(&server).await;
             let (state, reason) = ended(&server, "web", &format!("{death:?}, taken away: {is_taken_away}")).await;
@@ -209,9 +209,9 @@ async fn what_an_interrupted_update_of_pulld_left_half_done_is_no_news_once_it_i
             assert!(die_at("dpkg.begin", point, live(&server)).await.is_none());
             Death::Machine.strike(&server);
             if is_taken_away {
-                server.world.take_away("nginx")
+                server.world.take_away("nginx");
             } else {
-                server.world.half_configure("nginx")
+                server.world.half_configure("nginx");
             }
             for _ in 0..4 {
                 live(&server).await;

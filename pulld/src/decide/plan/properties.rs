@@ -107,6 +107,13 @@ proptest! {
     #[test]
     fn a_plan_carried_out_leaves_nothing_to_plan(mut case in any_case()) {
         let plan = case.plan();
+        // A release that renamed its package and left it broken: the one before is repaired in a package of another name, and
+        // the broken one stays, to be tried again with growing delays until a person removes it.
+        let leaves_broken = |step: &Step| match step {
+            Step::Install { release, from: Some(from), reason: Reason::Repair } => package_of(release) != package_of(from),
+            _ => false,
+        };
+        prop_assume!(!plan.steps.iter().any(leaves_broken));
         case.installed = carried_out(&case, &plan);
         prop_assert_eq!(case.plan().steps, vec![]);
     }
@@ -221,6 +228,8 @@ proptest! {
                 Cause::Planned(_) | Cause::Unlisted(Unlisted::Removed) => true,
                 // Also what must be repaired.
                 Cause::Quarantined(_) => has_step,
+                // One of its packages is, and another one may be removed.
+                Cause::OnHold(OnHold { kept_from: KeptFrom::Removing, .. }) => has_step,
                 _ => false,
             };
             prop_assert_eq!(has_step, wants_step, "{}: {:?}", app, cause);

@@ -235,7 +235,9 @@ mod tests {
         assert!(ensure_intact(&rescue, &armed).is_ok() && rescue.unable().is_none());
         for damage in [Some("another"), None] {
             std::fs::remove_file(rescue.deb()).unwrap();
-            damage.into_iter().for_each(|content| std::fs::write(rescue.deb(), content).unwrap());
+            if let Some(content) = damage {
+                std::fs::write(rescue.deb(), content).unwrap();
+            }
             assert!(ensure_intact(&rescue, &armed).is_err());
             let told = rescue.unable().unwrap();
             assert!(told.contains("cannot be restored") && told.contains("pulld.deb"), "{told}");
