@@ -226,10 +226,8 @@ proptest! {
             let has_step = plan.steps.iter().any(|step| step.app() == app);
             let wants_step = match &cause {
                 Cause::Planned(_) | Cause::Unlisted(Unlisted::Removed) => true,
-                // Also what must be repaired.
-                Cause::Quarantined(_) => has_step,
-                // One of its packages is, and another one may be removed.
-                Cause::OnHold(OnHold { kept_from: KeptFrom::Removing, .. }) => has_step,
+                // The one may have to be repaired; of the other one package is on hold, and another may be removed.
+                Cause::Quarantined(_) | Cause::OnHold(OnHold { kept_from: KeptFrom::Removing, .. }) => has_step,
                 _ => false,
             };
             prop_assert_eq!(has_step, wants_step, "{}: {:?}", app, cause);
