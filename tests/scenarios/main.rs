@@ -37,9 +37,15 @@ const PORT: u16 = 8080;
 /// What the service on `port` says, as in "web 2"; it may still be starting. And which program its unit runs, by its
 /// process: what answers may be another one that has the port.
 fn says(machine: &Machine, port: u16, expected: &str) -> Result<()> {
-    let answer = format!("{expected}\n");
     let (app, version) = expected.split_once(' ').context("an app and its version")?;
-    let program = format!("/usr/bin/perl /usr/bin/perl /usr/lib/{app}/serve {version}");
+    says_by(machine, port, expected, &format!("/usr/lib/{app}/serve {version}"))
+}
+
+/// The same of a service whose program is another one.
+fn says_by(machine: &Machine, port: u16, expected: &str, program: &str) -> Result<()> {
+    let answer = format!("{expected}\n");
+    let (app, _) = expected.split_once(' ').context("an app and its version")?;
+    let program = format!("/usr/bin/perl /usr/bin/perl {program}");
     machine.wait_until(&format!("port {port} says {expected:?}"), std::time::Duration::from_secs(10), |machine| {
         let response = machine.http(port, "/")?;
         ensure!(response.status == 200 && response.body == answer, "it says {response:?}");

@@ -7,7 +7,7 @@ use bucket::{AppState, Bucket, BucketOptions, ObjectPath, ReleaseName};
 use harness::{AgentRepo, Image, Machine, Programs, Scenario};
 use tokio::runtime::Runtime;
 
-use crate::{PORT, says, unpacked};
+use crate::{PORT, says_by, unpacked};
 
 const PAGE: &str = include_str!("../../docs/migrating.md");
 
@@ -20,6 +20,9 @@ const AGENT: &str = "poll = \"1s\"\njitter = \"0s\"\nhealth_window = \"2s\"\n";
 /// What the scripts of the original put into each package.
 const POSTINST: &str =
     "#!/bin/bash\nset -e\nsystemctl daemon-reload\nsystemctl enable @APP@.service\nsystemctl restart @APP@.service\n";
+
+/// Where the package of the original has its program.
+const PROGRAM: &str = "/usr/local/bin/web";
 
 /// A web app, in the language that every Debian has.
 const WEB: &str = r#"#!/usr/bin/perl
@@ -149,7 +152,7 @@ fn a_server_of_the_original_is_taken_over_as_the_page_says() -> Result<()> {
     let pulld = AgentRepo::new(&scenario.path("pulld"))?.release(scenario.target(), "ours")?;
     check_out(&scenario, &pulld)?;
     let server = boot(&scenario, &[&agent, &second])?;
-    says(&server, PORT, "web two")?;
+    says_by(&server, PORT, "web two", PROGRAM)?;
 
     let steps = steps();
     let [export, adopt, look, status, pairs, dry_run, install, deploy] = steps[..] else {
@@ -179,7 +182,7 @@ fn a_server_of_the_original_is_taken_over_as_the_page_says() -> Result<()> {
         let reported = of(app).context("the app is in the report")??;
         assert!(reported.contains("cannot verify the release"), "{app}: {reported}");
     }
-    says(&server, PORT, "web two")?;
+    says_by(&server, PORT, "web two", PROGRAM)?;
     assert_eq!(unpacked(&server, "web")?, 1);
     let started = server.sh("systemctl show --property=InvocationID --value web")?;
 
@@ -187,7 +190,7 @@ fn a_server_of_the_original_is_taken_over_as_the_page_says() -> Result<()> {
     at_the_desk(&scenario, "push deploy pulld web-1 -m 'adopted' --wait")?;
     scenario.wait_for_app(&server, &ours, AppState::Converged)?;
     scenario.wait_for_app(&server, &pulld, AppState::Converged)?;
-    says(&server, PORT, "web two")?;
+    says_by(&server, PORT, "web two", PROGRAM)?;
     assert_eq!(unpacked(&server, "web")?, 2);
     assert_ne!(server.sh("systemctl show --property=InvocationID --value web")?, started);
     let installed = "dpkg-query -W -f '${Version} ${Push-Release}' web";
@@ -196,7 +199,7 @@ fn a_server_of_the_original_is_taken_over_as_the_page_says() -> Result<()> {
     // The earlier one is there to go back to.
     at_the_desk(&scenario, &format!("push deploy '{back}' web-1 -m 'back' --wait"))?;
     scenario.wait_for_app(&server, &back, AppState::Converged)?;
-    says(&server, PORT, "web one")?;
+    says_by(&server, PORT, "web one", PROGRAM)?;
     assert_eq!(server.sh("systemctl is-enabled pulld web; test ! -e /usr/local/bin/pulld")?, "enabled\nenabled");
     Ok(())
 }

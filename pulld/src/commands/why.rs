@@ -21,7 +21,10 @@ const BLOCKED: u8 = 3;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "One cause is printed, the one that has to go first, with what speaks for it and what to do. It is what \
-                  the agent last saw; `pulld pull` makes it look again.\n\nExit status: 0 the app is as the server \
+                  the agent last saw; `pulld pull` makes it look again.\n\nThe kind of a cause is a word for programs, which stays as it is: in-place, \
+                  planned, drifted, unstable, not-allowed, paused, on-hold, unlisted, document-not-read, dpkg-not-read or \
+                  pull-failed; of what failed not-downloaded, not-installable, dpkg-failed, machine-at-fault, unit-failed, \
+                  check-failed, new-pulld-failed, interrupted, other-packages-changed or unknown.\n\nExit status: 0 the app is as the server \
                   document says, or the agent is bringing it there; 3 something keeps it from that; 1 error; 2 usage \
                   error, as for an app that is unknown here\n\nExamples:\n  pulld why web\n  pulld why web --json | jq -r \
                   .kind"

@@ -54,6 +54,25 @@ impl fmt::Display for FailureKind {
     }
 }
 
+/// A failure that is known to be of a kind.
+#[derive(Debug)]
+pub(crate) struct OfKind(pub(crate) FailureKind, pub(crate) anyhow::Error);
+
+impl OfKind {
+    /// One of the machine's.
+    pub(crate) fn machines(error: anyhow::Error) -> Self {
+        Self(FailureKind::MachineAtFault, error)
+    }
+}
+
+impl fmt::Display for OfKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#}", self.1)
+    }
+}
+
+impl std::error::Error for OfKind {}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -157,7 +157,8 @@ impl Rescue {
 
     /// Why the previous pulld cannot be restored though it should be, if that is so and can be read; safe to show.
     pub(crate) fn unable(&self) -> Option<String> {
-        read_shown(&self.unable_file()).ok().flatten()
+        // One that was disarmed at that very moment has nothing to restore.
+        if self.is_armed() { read_shown(&self.unable_file()).ok().flatten() } else { None }
     }
 
     /// What dpkg had when the rescue began.

@@ -11,10 +11,10 @@ use std::{
     time::SystemTime,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow};
 use bucket::{AppName, Generation, ReleaseName, Sha256};
 
-use crate::state::{checksum::hash_file, persist};
+use crate::state::{checksum::hash_file, failure::OfKind, persist};
 
 /// The cache below a directory.
 #[derive(Debug, Clone)]
@@ -151,20 +151,22 @@ impl Cache {
 }
 
 /// Makes sure `needed` bytes can be written below `directory`, and some remain.
-pub(crate) fn ensure_space(directory: &Path, needed: u64) -> Result<()> {
+pub(crate) fn ensure_space(directory: &Path, needed: u64) -> Result<(), OfKind> {
     const RESERVE: u64 = 32 << 20;
     let stat = rustix::fs::statvfs(directory)
-        .with_context(|| format!("could not query the free space of `{}`", directory.display()))?;
+        .with_context(|| format!("could not query the free space of `{}`", directory.display()))
+        .map_err(OfKind::machines)?;
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    ensure!(
-        free >= needed.saturating_add(RESERVE),
+    if free >= needed.saturating_add(RESERVE) {
+        return Ok(());
+    }
+    Err(OfKind::machines(anyhow!(
         "not enough disk space in `{}`: need {} MiB plus a {} MiB reserve, have {} MiB",
         directory.display(),
         needed >> 20,
         RESERVE >> 20,
         free >> 20
-    );
-    Ok(())
+    )))
 }
 
 fn remove_all(directory: &Path) -> Result<()> {

@@ -4,7 +4,6 @@
 //! after a restart of the agent. What does not have the promised size and SHA-256 is deleted and never gets a name.
 
 use std::{
-    fmt,
     fs::{self, OpenOptions},
     io::{ErrorKind, Write},
     path::{Path, PathBuf},
@@ -19,7 +18,11 @@ use tokio::{sync::mpsc, task::JoinHandle};
 
 use crate::{
     service::{events, liveness::Liveness},
-    state::{checksum, persist},
+    state::{
+        checksum,
+        failure::{FailureKind, OfKind},
+        persist,
+    },
 };
 
 use super::{
@@ -45,18 +48,6 @@ pub(crate) enum Found {
     Nowhere,
 }
 
-/// Why a release's file is not to be had.
-#[derive(Debug)]
-pub(crate) struct NotObtained(pub(crate) anyhow::Error);
-
-impl fmt::Display for NotObtained {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#}", self.0)
-    }
-}
-
-impl std::error::Error for NotObtained {}
-
 /// The verified file of a release, from the cache or else from the bucket, if there is one to be asked.
 ///
 /// # Errors
@@ -67,7 +58,9 @@ pub(crate) async fn obtain(
     release: &ReleaseName,
     liveness: &Liveness,
 ) -> Result<Found> {
-    Ok(find_or_fetch(bucket, cache, release, liveness).await.map_err(NotObtained)?)
+    find_or_fetch(bucket, cache, release, liveness)
+        .await
+        .map_err(|error| if error.is::<OfKind>() { error } else { OfKind(FailureKind::NotDownloaded, error).into() })
 }
 
 async fn find_or_fetch(

@@ -29,7 +29,7 @@ use crate::{
         announcer::{Announcer, Doing},
         liveness::Liveness,
     },
-    state::failure::FailureKind,
+    state::failure::{FailureKind, OfKind},
     transaction::{
         progress::Progress,
         update::{AppUpdate, Target},
@@ -39,7 +39,7 @@ use crate::{
 use super::{
     bucket::Bucket,
     cache::{self, Cache},
-    download::{self, Found, NotObtained},
+    download::{self, Found},
 };
 
 /// Reads the control fields of a `.deb`.
@@ -78,7 +78,7 @@ pub(crate) struct Unprepared {
 impl Unprepared {
     /// What kind of failure that is.
     pub(crate) fn kind(&self) -> FailureKind {
-        if self.error.is::<NotObtained>() { FailureKind::NotDownloaded } else { FailureKind::NotInstallable }
+        self.error.downcast_ref().map_or(FailureKind::NotInstallable, |OfKind(kind, _)| *kind)
     }
 }
 
@@ -165,7 +165,9 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
         );
         // The plan leaves out apps whose package is on hold; the name of this one's package is known only now.
         let is_held = |there: &InstalledPackage| there.on_hold && there.package == info.facts.package.as_str();
-        ensure!(!installed.iter().any(is_held), "{}", rollback::on_hold(info.facts.package.as_str()));
+        if installed.iter().any(is_held) {
+            bail!(OfKind(FailureKind::OnHold, anyhow!(rollback::on_hold(info.facts.package.as_str()))));
+        }
         let previous = match before {
             Some((current, release)) => self.previous_release(&info, current, release, found_before?, installed),
             None => self.previous_package(&info).await?,
@@ -178,10 +180,14 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
     async fn obtain_and_read(&self, release: &ReleaseName) -> Result<(PathBuf, DebInfo)> {
         let Found::File(deb) = download::obtain(self.bucket, self.cache, release, self.liveness).await? else {
             match self.bucket {
-                Some(_) => bail!(NotObtained(anyhow!("release not found in the bucket: push another release"))),
-                None => bail!(NotObtained(anyhow!(
-                    "its file is no longer in the cache of this server: push another release"
-                ))),
+                Some(_) => bail!(OfKind(
+                    FailureKind::NotDownloaded,
+                    anyhow!("release not found in the bucket: push another release")
+                )),
+                None => bail!(OfKind(
+                    FailureKind::NotDownloaded,
+                    anyhow!("its file is no longer in the cache of this server: push another release")
+                )),
             }
         };
         let (inspect, path) = (self.inspect, deb.clone());
@@ -226,7 +232,7 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
 
     /// The rollback target of an app that has no release: normally, that there is no package of that name.
     async fn previous_package(&self, info: &DebInfo) -> Result<Previous> {
-        let there = self.packages.packages(&[info.facts.package.to_string()]).await?;
+        let there = self.packages.packages(&[info.facts.package.to_string()]).await.map_err(OfKind::machines)?;
         let there = there
             .iter()
             .find(|there| there.package == info.facts.package.as_str() && there.state != PackageState::Absent);
@@ -277,11 +283,12 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
         cache::ensure_space(self.root, installed_size)?;
         // Only where it matters: each query takes a process.
         let for_all = info.facts.architecture.is_all();
-        let architecture = if for_all { None } else { Some(self.packages.architecture().await?) };
+        let architecture =
+            if for_all { None } else { Some(self.packages.architecture().await.map_err(OfKind::machines)?) };
         let available: &[AvailablePackage] = if info.facts.depends.is_empty() {
             &[]
         } else {
-            available.get_or_try_init(|| self.packages.available()).await?
+            available.get_or_try_init(|| self.packages.available()).await.map_err(OfKind::machines)?
         };
         let obstacles = dependencies::obstacles(info, architecture.as_deref(), available, together);
         ensure!(obstacles.is_empty(), "release cannot be installed on this server: {}", obstacles.join("; "));
@@ -337,7 +344,8 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
             let before = self.unit_before(unit, wanted, &boot).await?;
             Ok(UnitBefore { by_machine, is_new, ..before })
         });
-        stream::iter(asked).buffered(UNITS_AT_ONCE).try_collect().await
+        let units = stream::iter(asked).buffered(UNITS_AT_ONCE).try_collect().await;
+        Ok(units.map_err(OfKind::machines)?)
     }
 
     async fn unit_before(&self, unit: OwnedUnit, wanted: bool, boot: &str) -> Result<UnitBefore> {

@@ -4,7 +4,7 @@ use bucket::AppState;
 
 use crate::{
     decide::why::{Causes, Why},
-    machine::fake::{Behaviour, release},
+    machine::fake::{Behaviour, Deb, release},
 };
 
 use super::harness::{Server, poll, pull};
@@ -81,5 +81,22 @@ async fn programs_are_told_what_kind_of_failure_it_is_whoever_is_at_fault() {
         pull(&mut agent).await;
         let why = why_locally(&server);
         assert_eq!((why.kind.as_str(), why.blocked), (kind, kind != "in-place"), "{behaviour:?}: {why:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_is_the_machines_fault_and_what_a_package_needs_is_not() {
+    let (one, two) = (release("web", 1), release("web", 2));
+    let deb = Deb::new(&two, Behaviour::Good);
+    for (deb, kind) in [
+        (Deb { installed_size: u64::MAX / 2, ..deb.clone() }, "machine-at-fault"),
+        (Deb { depends: vec!["not-there".to_owned()], ..deb }, "not-installable"),
+    ] {
+        let (server, mut agent) = Server::running(&[&one]).await;
+        server.upload_deb(&deb).await;
+        server.push(&[&two]).await;
+        pull(&mut agent).await;
+        let why = why_locally(&server);
+        assert_eq!((why.kind.as_str(), why.blocked), (kind, true), "{why:?}");
     }
 }

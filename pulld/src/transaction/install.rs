@@ -126,21 +126,14 @@ fn missing(transaction: &Transaction, installed: &[InstalledPackage]) -> Vec<usi
     missing
 }
 
-/// Notes that dpkg did not carry out an update.
+/// Notes that dpkg did not carry out an update, and whether the release caused that: dpkg got to it, or said so. A held lock or a
+/// service that could not be started leaves the package as it was, and says nothing about the release; nor does a disk that is
+/// full or read-only, whatever dpkg left half-done because of it.
 pub(super) fn fail_by_dpkg(update: &mut AppUpdate, result: &DpkgResult, installed: &[InstalledPackage]) {
     let reason = dpkg_failure::explain(result, update.previous_title());
-    let release_at_fault = is_release_at_fault(update, result, installed);
-    let is_dpkgs = release_at_fault || update.release().is_none();
-    let kind = if is_dpkgs { FailureKind::DpkgFailed } else { FailureKind::MachineAtFault };
-    update.fail(kind, reason, release_at_fault);
-}
-
-/// Whether the release caused a failed install: dpkg got to it, or said so. A held lock or a service that could not be
-/// started leaves the package as it was, and says nothing about the release; nor does a disk that is full or read-only,
-/// whatever dpkg left half-done because of it.
-fn is_release_at_fault(update: &AppUpdate, result: &DpkgResult, installed: &[InstalledPackage]) -> bool {
     // dpkg(1): it exits with 2 for a fatal error of its own, as a held lock.
     let dpkg_gave_up = matches!(result.end, DpkgEnd::Failed(_) | DpkgEnd::Exited(2));
-    let is_machine_at_fault = dpkg_failure::is_machine_at_fault(result);
-    update.release().is_some() && !is_machine_at_fault && !(update.is_undone(installed) && dpkg_gave_up)
+    let is_machine_at_fault = dpkg_failure::is_machine_at_fault(result) || update.is_undone(installed) && dpkg_gave_up;
+    let kind = if is_machine_at_fault { FailureKind::MachineAtFault } else { FailureKind::DpkgFailed };
+    update.fail(kind, reason, update.release().is_some() && !is_machine_at_fault);
 }

@@ -59,6 +59,10 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
             let reason = format!("the new pulld rejected its configuration: {error}");
             own.fail(FailureKind::NewPulldFailed, reason, true);
         }
+        // Whoever was told to install a pulld by hand did: not the one that hung.
+        if let (Some(unable), true) = (rescue.unable(), requested && !in_place) {
+            own.fail(FailureKind::NewPulldFailed, unable, true);
+        }
         let is_forward = own.is_forward();
         if is_forward && in_place {
             if by_this_process {

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use bucket::Timestamp;
 use console::duration::show;
 
@@ -101,7 +101,12 @@ fn put_right(rescue: &Rescue, journal: JournalStream) -> Result<Ended> {
         return Ok(Ended::AsItWas);
     }
     if let Err(why) = ensure_intact(rescue, &armed) {
-        return Ok(Ended::Unable(why));
+        // Its package goes when the new pulld passes its health gate.
+        if rescue.is_armed() {
+            return Ok(Ended::Unable(why));
+        }
+        Guard::of_this_machine().remove(rescue)?;
+        return Ok(Ended::AsItWas);
     }
     let was = state_of_agent();
     // A new pulld that hangs need not answer. Where the package has no unit any more, there is none to stop.
@@ -120,7 +125,7 @@ fn put_right(rescue: &Rescue, journal: JournalStream) -> Result<Ended> {
 }
 
 /// Makes sure, before anything is stopped, that there is something to restore. Otherwise whatever runs is left alone, and
-/// people are told: in the journal, and by what is left in the rescue's place.
+/// people are told, once: in the journal, and by what is left in the rescue's place.
 fn ensure_intact(rescue: &Rescue, armed: &Armed) -> Result<()> {
     let deb = rescue.deb();
     let wrong = match (hash_file(&deb), &armed.sha256) {
@@ -136,16 +141,16 @@ fn ensure_intact(rescue: &Rescue, armed: &Armed) -> Result<()> {
              left alone: install pulld by hand (`dpkg --install`)"
         )
     });
-    if let Err(error) = rescue.note_unable(sentence.as_deref()) {
-        tracing::warn!("`pulld status` will not say whether the previous pulld can be restored: {error:#}");
-    }
-    match sentence {
-        Some(sentence) => {
+    if rescue.unable() != sentence {
+        if let Some(sentence) = &sentence {
             tracing::error!(message_id = events::SELF_UPDATE, "{sentence}");
-            bail!("{sentence}")
         }
-        None => Ok(()),
+        if let Err(error) = rescue.note_unable(sentence.as_deref()) {
+            tracing::warn!("`pulld status` will not say whether the previous pulld can be restored: {error:#}");
+        }
     }
+    ensure!(sentence.is_none(), "the previous pulld can still not be restored");
+    Ok(())
 }
 
 /// Has dpkg install the previous pulld. That it does is noted before, so that whichever pulld runs next knows.
