@@ -159,6 +159,7 @@ async fn an_image_that_is_announced_has_its_channels_tag_moved_without_a_poll() 
         tools.push(&oci, &format!("{web}:{commit}")).expect("skopeo pushes");
         let built = named(&commit).await;
         assert!(built.is_some() && named("prod").await != built);
+        let rounds = world.rounds();
         let mut announce = Command::new(Programs::get().expect("our programs").release());
         announce.arg("-C").arg(world.repo.directory()).args(["announce", &format!("{web}:{commit}")]);
         announce.env("PUBSUB_EMULATOR_HOST", world.pubsub.host()).env("REGISTRY_AUTH_FILE", &auth);
@@ -170,6 +171,8 @@ async fn an_image_that_is_announced_has_its_channels_tag_moved_without_a_poll() 
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
         until("the message is acknowledged", || world.pubsub.left() == 0);
+        // One that moved something is followed by another, without a message.
+        until("a round has seen that nothing is left to do", || world.rounds() >= rounds + 2);
     }
     assert_eq!(watching.value("push_watch_moves_total{app=\"image\",channel=\"prod\"}"), 2);
     assert_eq!(watching.value("push_watch_failures{app=\"image\",channel=\"prod\"}"), 0);

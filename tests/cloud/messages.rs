@@ -117,7 +117,7 @@ impl World {
     }
 
     /// How many rounds have begun to look: each lists the documents once.
-    fn rounds(&self) -> usize {
+    pub(crate) fn rounds(&self) -> usize {
         let is_look = |request: &&Request| request.kind == Kind::List && request.object == "server/";
         self.gcs.requests().iter().filter(is_look).count()
     }

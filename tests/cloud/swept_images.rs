@@ -9,11 +9,22 @@ use crate::trying::World;
 
 const NAME: &str = "images.example/acme/web";
 
-/// Records an image that is gated of a change, and that it is that of a commit by now.
+/// Records two images that are gated of a change, and that the latter is that of a commit by now.
 async fn promoted(world: &World, number: usize) {
-    let (id, tag, digest) = (format!("web/{number}"), format!("v{number}"), format!("{number:064x}"));
+    gated(world, number, 1000 + number).await;
+    let mut said = gated(world, number, number).await;
     let commit = format!("{number:040x}");
-    let mut said = json!({
+    said["promoted"] = json!({ "change": said["change"], "patchset": 1, "tag": said["tag"] });
+    said["commit"] = commit.clone().into();
+    said["tag"] = commit.into();
+    let image: Image = serde_json::from_value(said).expect("an image");
+    world.production.record_image(&image).await.expect("a record");
+}
+
+/// Records an image that is gated of a change.
+async fn gated(world: &World, number: usize, bytes: usize) -> serde_json::Value {
+    let (id, tag, digest) = (format!("web/{number}"), format!("v{number}"), format!("{bytes:064x}"));
+    let said = json!({
         "schema": 1, "app": "web", "change": id, "patchset": 1, "commit": "a".repeat(40), "tree": "e".repeat(40),
         "build": "k3v9", "name": NAME, "tag": tag, "digest": format!("sha256:{digest}"), "media_type": "x",
         "time": "2026-11-20T19:05:02Z", "who": "dev@x",
@@ -22,11 +33,7 @@ async fn promoted(world: &World, number: usize) {
     let (change, app, digest) = (candidate.change.clone(), candidate.app.clone(), digest.parse::<Sha256>());
     let place = ImagePlace::Gated { change, app, tag: candidate.tag.clone(), digest: digest.expect("a digest") };
     world.production.record_image_candidate(&place, &candidate, None).await.expect("a record");
-    said["promoted"] = json!({ "change": id, "patchset": 1, "tag": tag });
-    said["commit"] = commit.clone().into();
-    said["tag"] = commit.into();
-    let image: Image = serde_json::from_value(said).expect("an image");
-    world.production.record_image(&image).await.expect("a record");
+    said
 }
 
 #[tokio::test]
@@ -48,7 +55,8 @@ async fn the_images_of_an_app_are_listed_once_however_many_are_gated_of_it() {
     let before = listings();
     let planned = world.json(&["sweep", "--dry-run"]);
     let deleted = planned["deleted"].as_array().expect("a list");
-    assert_eq!(deleted.len(), 5, "{planned}");
+    // What was gated before what was promoted, too.
+    assert_eq!(deleted.len(), 10, "{planned}");
     assert!(deleted.iter().all(|gone| gone["why"] == "its change was promoted"), "{planned}");
     assert_eq!(listings() - before, 1);
 
@@ -58,6 +66,6 @@ async fn the_images_of_an_app_are_listed_once_however_many_are_gated_of_it() {
     let output = world.release(&["sweep", "--dry-run", "--json"]).output().expect("release runs");
     assert_eq!(output.status.code(), Some(1));
     let refused: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    assert_eq!((refused["deleted"].as_array().map(Vec::len), &refused["seen"]), (Some(0), &5.into()), "{refused}");
+    assert_eq!((refused["deleted"].as_array().map(Vec::len), &refused["seen"]), (Some(0), &10.into()), "{refused}");
     assert!(refused["failed"][0].as_str().is_some_and(|told| told.contains("which images of `web` are recorded")));
 }

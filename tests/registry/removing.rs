@@ -154,8 +154,9 @@ async fn where_nothing_is_deleted_the_tag_still_names_its_image() -> Result<()> 
         let writer = world.client.writer(&writable);
         let (refused, requests) = world.asked(writer.remove_tag(&gone, manifest.digest(), &kept)).await?;
         let refused = refused.unwrap_err().to_string();
-        let expected =
-            format!("could not delete `{repository}:change_12_a`: deletion is switched off in the registry: ");
+        let expected = format!(
+            "could not delete `{repository}:change_12_a`: deletion is switched off in the registry: switch it on"
+        );
         assert!(refused.contains(&expected) && refused.contains("UNSUPPORTED"), "{refused}");
         assert!(requests.iter().all(|request| request.method != "PUT"), "{requests:?}");
         for name in ["change_12_a", "final"] {

@@ -13,6 +13,9 @@ use crate::{Descriptor, Digest, Error, Manifest, Repository, Tag, Writable};
 /// The annotation by which a tag that is to go gets a digest that no other tag has. Its value is the tag and a random number.
 const REMOVED: &str = "dev.push.removed";
 
+/// Why a registry deletes nothing, and what to do.
+const DELETION_IS_OFF: &str = "deletion is switched off in the registry: switch it on there (`storage.delete.enabled` of Docker's) and run the command again";
+
 /// Whether a manifest is one by which somebody began to remove a tag, and was killed before it was gone.
 pub fn is_half_removed(manifest: &Manifest) -> bool {
     manifest.annotations().contains_key(REMOVED)
@@ -107,7 +110,7 @@ impl<'a> Writer<'a> {
         // found out while the tag still names what it should.
         if let Err(failure) = self.delete(&digest).await {
             let is_off = failure.is_unsupported();
-            let failure = if is_off { failure.said_by("deletion is switched off in the registry") } else { failure };
+            let failure = if is_off { failure.said_by(DELETION_IS_OFF) } else { failure };
             return Err(failure.into_error("delete", &what()));
         }
         self.tag(tag, &alone).await?;

@@ -5,6 +5,7 @@ use std::{cell::OnceCell, collections::BTreeMap};
 use anyhow::{Context as _, Result, anyhow};
 use bucket::{
     Ahead, AppName, ArtifactType, Bucket, Change, ChangeId, ChangeState, Commit, Error, RecordedCandidate, Release,
+    TopicName,
 };
 use clap::Args;
 use console::{UsageError, note, print_json, print_line, warning};
@@ -121,29 +122,36 @@ impl Promote {
                 Ok(promoted(before, &landed, (&by, recorded_in.now())))
             })
             .await?;
+            // What was promoted is told, and what can be cleared is, whatever becomes of the rest.
+            let mut ended = match options.announce(manifest.as_ref()) {
+                Some(topic) => self.announce(options, topic, (&promotions, &images)).await,
+                None => Ok(()),
+            };
             for promotion in &promotions {
-                promotion.clear(&production).await?;
+                ended = ended.and(promotion.clear(&production).await);
             }
             for (image, tags) in images.iter().zip(&tagged) {
-                promoting.clear(image, tags).await?;
+                ended = ended.and(promoting.clear(image, tags).await);
             }
-            let copied = promotions.iter().filter(|promotion| matches!(promotion.left, Left::Copy { .. }));
-            let apps = copied.map(|promotion| promotion.recorded.app.clone()).collect();
-            if let Some(topic) = options.announce(manifest.as_ref()) {
-                announce(topic, apps).await;
-                let announced: Vec<_> = images.iter().filter_map(Promoting::announced).collect();
-                if !announced.is_empty() {
-                    let repo = match &self.repo {
-                        Some(url) => without_credentials(url),
-                        None => Source::of(&options.directory()?)?.repo,
-                    };
-                    for (image, commit) in announced {
-                        announce_image(topic, &image, commit.as_str(), &repo).await;
-                    }
-                }
-            }
-            self.print(options, (&promotions, &images), &landed)
+            ended.and_then(|()| self.print(options, (&promotions, &images), &landed))
         })
+    }
+
+    /// Sends the messages of what is promoted.
+    async fn announce(&self, options: &Options, topic: &TopicName, (packages, images): Both<'_>) -> Result<()> {
+        let copied = packages.iter().filter(|promotion| matches!(promotion.left, Left::Copy { .. }));
+        announce(topic, copied.map(|promotion| promotion.recorded.app.clone()).collect()).await;
+        let announced: Vec<_> = images.iter().filter_map(Promoting::announced).collect();
+        if !announced.is_empty() {
+            let repo = match &self.repo {
+                Some(url) => without_credentials(url),
+                None => Source::of(&options.directory()?)?.repo,
+            };
+            for (image, commit) in announced {
+                announce_image(topic, &image, commit.as_str(), &repo).await;
+            }
+        }
+        Ok(())
     }
 
     /// What speaks against the promotion, and doesn't forbid it.

@@ -39,9 +39,9 @@ const DIRTY: &str = "-dirty";
 
 /// Which stage puts which tags: of a run, nothing is put under one name by two.
 #[derive(Debug, Default)]
-pub(crate) struct Taken(Mutex<BTreeMap<Reference, String>>);
+pub(crate) struct Claimed(Mutex<BTreeMap<Reference, String>>);
 
-impl Taken {
+impl Claimed {
     /// Notes that a stage puts this.
     fn take(&self, reference: Reference, stage: &str) -> Result<()> {
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);

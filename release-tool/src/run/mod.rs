@@ -64,7 +64,7 @@ use crate::{
         archive::Kept,
         deploy::Tried,
         graph::{Graph, StageId, State},
-        image::Taken,
+        image::Claimed,
         original::Original,
         publish::Published,
         record::Recorder,
@@ -140,7 +140,7 @@ pub(crate) struct Shared {
     /// What of that, and of others, has passed its trial.
     pub(crate) tried: Tried,
     /// What it puts into registries.
-    pub(crate) images: Taken,
+    pub(crate) images: Claimed,
 }
 
 impl Shared {

@@ -25,7 +25,7 @@ use crate::{
     run::{
         Shared,
         deploy::Tried,
-        image::Taken,
+        image::Claimed,
         original::{Original, tell_left_out},
         publish::Published,
         running::blocking,
@@ -137,7 +137,7 @@ fn prepared(
         kept: Mutex::default(),
         published: Published::default(),
         tried: Tried::default(),
-        images: Taken::default(),
+        images: Claimed::default(),
         out,
     };
     Ok(Prepared { shared, run, work })

@@ -54,8 +54,8 @@ pub(crate) struct Swept {
 pub(crate) enum What {
     /// A candidate, in either bucket.
     Candidate(Kind, Box<Candidate>),
-    /// The record of an image of a change, whose tag goes with it, and the commit of the branch of which it is by now, if it is.
-    Image(Kind, ImagePlace, Box<ObjectInfo>, Option<Commit>),
+    /// The record of an image of a change, whose tag goes with it, and what it, or another one of its change, was promoted as.
+    Image(Kind, ImagePlace, Box<ObjectInfo>, Option<Promoted>),
     /// What lies among candidates of this kind and is none.
     Stray(Kind, Box<ObjectInfo>),
     /// A file that is kept of a run, and whether that is beside the candidates.
@@ -65,6 +65,9 @@ pub(crate) enum What {
     /// What is recorded of a buildset and can't be read.
     Unread(BuildsetSummary),
 }
+
+/// The commit that an image became that of, and the digest of that image.
+type Promoted = (Commit, Sha256);
 
 /// What was found out.
 #[derive(Debug, Default)]
@@ -138,12 +141,10 @@ impl What {
         let Some(bucket) = self.bucket(places) else { return Ok(removed) };
         match self {
             Self::Candidate(_, candidate) => bucket.delete_candidate(candidate).await?,
-            Self::Image(_, place, info, commit) => {
+            Self::Image(_, place, info, promoted) => {
                 // What was promoted is as it was, whatever becomes of the tag that it had before.
-                let kept: Vec<_> = match (place, commit) {
-                    (ImagePlace::Gated { digest, .. }, Some(commit)) => vec![(commit.into(), digest.clone().into())],
-                    _ => Vec::new(),
-                };
+                let kept: Vec<_> =
+                    promoted.iter().map(|(commit, digest)| (commit.into(), digest.clone().into())).collect();
                 remove(&places.registries, (bucket, place, info.generation), &kept).await?;
             }
             Self::Stray(_, info) | Self::Artifact { info, .. } => bucket.delete(&info.path, info.generation).await?,
@@ -277,10 +278,10 @@ async fn judge(
             What::Candidate(Kind::Gated, candidate) => is_released(&places.production, candidate)
                 .await
                 .map(|is_released| gated_ended(is_released, change, age, older_than)),
-            What::Image(Kind::Gated, .., commit) => {
+            What::Image(Kind::Gated, .., promoted) => {
                 // What promotes it puts its tags before the change says so: it may have been killed in between.
                 let is_told = change == Some(&Why::Promoted) || age > older_than;
-                Ok(gated_ended(commit.is_some() && is_told, change, age, older_than))
+                Ok(gated_ended(promoted.is_some() && is_told, change, age, older_than))
             }
             _ => Ok(change.cloned()),
         };
@@ -349,8 +350,8 @@ async fn change_ended(Places { production, candidates, .. }: &Places, id: &Chang
     Ok(ended(&change, &released))
 }
 
-/// Says of gated images of which commit of the branch they are by now: the images of an app are listed once, however many there are
-/// of it. Where that can't be done none of the app goes.
+/// Says of gated images as what they are promoted by now, or another one that was gated of their change after them: the images of an
+/// app are listed once, however many there are of it. Where that can't be done none of the app goes.
 async fn place_images(production: &Bucket, found: [&mut Vec<(What, SignedDuration)>; 2], findings: &mut Findings) {
     let gated = found.iter().flat_map(|found| found.iter()).filter_map(|(what, _)| match what {
         What::Image(Kind::Gated, place, ..) => Some(place.app().clone()),
@@ -374,10 +375,15 @@ async fn place_images(production: &Bucket, found: [&mut Vec<(What, SignedDuratio
     }
     for found in found {
         found.retain_mut(|(what, _)| {
-            let What::Image(Kind::Gated, place, _, commit) = what else { return true };
-            let ImagePlace::Gated { change, app, digest, .. } = &*place else { return true };
+            let What::Image(Kind::Gated, place, _, promoted) = what else { return true };
+            let ImagePlace::Gated { change, app, tag, digest } = &*place else { return true };
             let Some(images) = images.get(app) else { return false };
-            *commit = images.iter().find(|image| is_promoted(image, change, digest)).map(|image| image.commit.clone());
+            let is_instead = |image: &&Image| {
+                image.promoted.as_ref().is_some_and(|promoted| promoted.change == *change && promoted.tag == *tag)
+            };
+            let itself = images.iter().find(|image| is_promoted(image, change, digest));
+            let image = itself.or_else(|| images.iter().find(is_instead));
+            *promoted = image.map(|image| (image.commit.clone(), image.digest.clone()));
             true
         });
     }
