@@ -4,7 +4,7 @@ use std::{
     cell::Cell,
     fs,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Command, Stdio},
     time::{Duration, SystemTime},
 };
 
@@ -18,7 +18,7 @@ use registry::Manifest;
 use serde_json::Value;
 
 use crate::{
-    publishing::kill_after,
+    publishing::{kill_after, text},
     world::{World, auth_file, tag, worlds},
 };
 
@@ -177,10 +177,6 @@ impl<'a> Changes<'a> {
 
 pub(crate) fn change(id: &str) -> String {
     format!("web/{id}")
-}
-
-fn text(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 fn list(directory: &Path, found: &mut Vec<String>) {

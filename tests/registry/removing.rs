@@ -1,10 +1,17 @@
 //! A tag goes, and no other with it.
 
 use anyhow::{Context, Result};
-use harness::registry::{Answer, Debian, FakeRegistry, RegistryServer};
+use harness::{
+    pubsub::FakePubSub,
+    registry::{Answer, Debian, FakeRegistry, RegistryServer},
+};
 use registry::{Client, ClientOptions, Error, Manifest};
 
-use crate::world::{World, tag, worlds, writable};
+use crate::{
+    candidates::{Changes, change},
+    publishing::text,
+    world::{World, tag, worlds, writable},
+};
 
 /// Two tags of one digest, of which `change_12_a` is to go.
 async fn two_tags(world: &World, manifest: &Manifest) -> Result<()> {
@@ -163,6 +170,33 @@ async fn where_nothing_is_deleted_the_tag_still_names_its_image() -> Result<()> 
             world.pulls("acme/web", name, &manifest)?;
         }
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_promoted_where_nothing_is_deleted_is_announced_all_the_same() -> Result<()> {
+    let world = World::of(RegistryServer::without_deletion(Debian::Thirteen)?)?;
+    let (host, pubsub) = (world.registry.host(), FakePubSub::start());
+    let images = format!(
+        "registry = \"{host}/acme\"\nrepository = '.*/(ci|acme)/.*'\n[bucket]\nurl = \"file://{}\"\nannounce = \"{}\"",
+        world.directory.path().join("production").display(),
+        FakePubSub::TOPIC
+    );
+    let changes = Changes::with(&world, &format!("registry = \"{host}/ci\""), &images)?;
+    let id = changes.open()?;
+    let image = world.push("ci/web", "1", "first")?;
+    changes.candidate(&id, "web:1", &["--gate"])?;
+    let commit = changes.merge(&id)?;
+    changes.git(&["remote", "add", "origin", "https://git.example/acme/web.git"])?;
+    changes.git(&["update-ref", "refs/remotes/origin/main", "main"])?;
+    let mut promote = changes.release(&["promote", "--change", &change(&id)])?;
+    let output = promote.env("PUBSUB_EMULATOR_HOST", pubsub.host()).output()?;
+    let said = text(&output);
+    assert!(output.status.code() == Some(1) && said.contains("deletion is switched off"), "{said}");
+    for tag in ["1", &commit] {
+        assert_eq!(changes.named(tag).await?.context("it is promoted")?.digest(), image.digest());
+    }
+    assert_eq!(pubsub.published().len(), 1, "{said}");
     Ok(())
 }
 
