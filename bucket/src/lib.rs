@@ -101,7 +101,8 @@ pub use download::Download;
 pub use error::Error;
 pub use file::{FileBucket, NewBucket, overlay::Removal};
 pub use gcs::{
-    Firmware, GcsBucket, NoToken, PRODUCT_NAME, PubSubError, Pulled, Subscription, Tokens, Topic, firmware, no_tls,
+    Firmware, GcsBucket, NoToken, PRODUCT_NAME, PubSubError, Pulled, Subscription, Tokens, Topic, chain, firmware,
+    no_tls,
 };
 pub use halt::Halt;
 pub use history::HistoryEntry;

@@ -22,6 +22,7 @@ mod upload;
 mod write;
 
 pub use bucket::GcsBucket;
+pub use cause::chain;
 pub(crate) use download::GcsDownload;
 pub use firmware::{Firmware, PRODUCT_NAME, firmware};
 pub use pubsub::{PubSubError, Pulled, Subscription, Topic};

@@ -3,6 +3,7 @@
 use std::{cell::Cell, time::Duration};
 
 use backon::{ExponentialBuilder, Retryable};
+use bucket::chain;
 use reqwest::{Response, header::RETRY_AFTER};
 use rustls::CertificateError;
 use serde::Deserialize;
@@ -169,18 +170,6 @@ fn refused_certificate<'a>(error: &'a (dyn std::error::Error + 'static)) -> Opti
         cause = inner.map_or_else(|| error.source(), |inner| Some(inner as _));
     }
     None
-}
-
-/// An error with its causes, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    let mut text = String::new();
-    for more in causes.map(ToString::to_string) {
-        if !text.contains(&more) {
-            text = if text.is_empty() { more } else { format!("{text}: {more}") };
-        }
-    }
-    text
 }
 
 tokio::task_local! {

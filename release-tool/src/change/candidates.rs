@@ -39,8 +39,10 @@ pub(crate) fn recorded(
     commit: &Commit,
     by: &str,
 ) -> Result<Change> {
-    let what = |known: &RecordedCandidate| (known.path.clone(), known.sha256.clone(), known.patchset);
-    if before.candidates.iter().any(|known| what(known) == what(candidate)) {
+    let is_it = |known: &RecordedCandidate| {
+        (&known.path, &known.sha256, known.patchset) == (&candidate.path, &candidate.sha256, candidate.patchset)
+    };
+    if before.candidates.iter().any(is_it) {
         return Ok(before.clone());
     }
     ensure_last(id, before, commit)?;
@@ -68,11 +70,10 @@ pub(crate) fn recorded(
 
 /// Whether a candidate takes the place of another one: it lies there, or is the image that is gated under its tag now.
 fn replaces(candidate: &RecordedCandidate, known: &RecordedCandidate) -> bool {
-    let under = |one: &RecordedCandidate| (one.artifact.clone(), one.app.clone(), one.tag.clone());
-    known.path == candidate.path
-        || candidate.artifact == ArtifactType::Image
-            && (candidate.gate, known.gate) == (true, true)
-            && under(candidate) == under(known)
+    let is_under_its_tag =
+        (&known.artifact, &known.app, &known.tag) == (&candidate.artifact, &candidate.app, &candidate.tag);
+    let are_gated_images = candidate.artifact == ArtifactType::Image && candidate.gate && known.gate;
+    known.path == candidate.path || are_gated_images && is_under_its_tag
 }
 
 /// The gated candidates of a change's last patchset, or those of these apps: of each app the package and the image that were

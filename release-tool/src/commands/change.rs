@@ -210,10 +210,12 @@ fn show(id: &ChangeId, change: &Recorded, Ahead { open, ended, unknown }: &Ahead
 
 /// What was built of the last patchset, the one last that was recorded last.
 fn show_candidates(change: &Recorded, now: Timestamp) -> Result<()> {
+    let of_last: Vec<_> = change.candidates.iter().filter(|known| known.patchset == change.patchset).collect();
+    if of_last.is_empty() {
+        return Ok(());
+    }
     let mut table = Table::new(&["CANDIDATE", "TYPE", "SIZE", "GATED", "RECORDED", "LANDED"]);
-    let mut is_empty = true;
-    for known in change.candidates.iter().filter(|known| known.patchset == change.patchset) {
-        is_empty = false;
+    for known in of_last {
         let (name, kind) = match (&known.artifact, &known.image) {
             (ArtifactType::Image, Some(image)) => (safe(image), "image"),
             (ArtifactType::Image, None) => (known.app.to_string(), "image"),
@@ -224,9 +226,6 @@ fn show_candidates(change: &Recorded, now: Timestamp) -> Result<()> {
         let landed = known.landed.as_ref().map_or_else(|| "-".to_owned(), |commit| commit.short().to_owned());
         let recorded = ago(now.duration_since(known.at));
         table.row([name, kind.to_owned(), size(known.size), gated, recorded, landed].map(Into::into));
-    }
-    if is_empty {
-        return Ok(());
     }
     print_line("")?;
     print(&table.show())

@@ -15,7 +15,7 @@ use super::layout::Layout;
 use crate::shared_files::{open_to_read, write_public};
 
 /// Beside the images of an overlay, those that were taken when it was made: all others there are the try's own.
-const TAKEN: &str = "taken.json";
+const TAKEN: &str = "registry/taken.json";
 
 /// Most bytes of that.
 const MAX_TAKEN: u64 = 1 << 20;
@@ -65,13 +65,13 @@ pub(crate) fn note_taken(overlay: &Path, taken: &[Taken]) -> Result<()> {
     if taken.is_empty() {
         return Ok(());
     }
-    write_public(&overlay.join("registry").join(TAKEN), &serde_json::to_string_pretty(taken)?)
+    write_public(&overlay.join(TAKEN), &serde_json::to_string_pretty(taken)?)
 }
 
 /// The images that were taken into an overlay.
 pub(crate) fn taken(overlay: &Path) -> Result<Vec<Taken>> {
     let read = || {
-        let file = match open_to_read(&overlay.join("registry").join(TAKEN)) {
+        let file = match open_to_read(&overlay.join(TAKEN)) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             opened => opened?,
         };

@@ -354,7 +354,7 @@ async fn change_ended(Places { production, candidates, .. }: &Places, id: &Chang
 /// app are listed once, however many there are of it. Where that can't be done none of the app goes.
 async fn place_images(production: &Bucket, found: [&mut Vec<(What, SignedDuration)>; 2], findings: &mut Findings) {
     let gated = found.iter().flat_map(|found| found.iter()).filter_map(|(what, _)| match what {
-        What::Image(Kind::Gated, place, ..) => Some(place.app().clone()),
+        What::Image(_, ImagePlace::Gated { app, .. }, ..) => Some(app.clone()),
         _ => None,
     });
     let (apps, mut images) = (gated.collect::<BTreeSet<AppName>>(), BTreeMap::<AppName, Vec<Image>>::new());
@@ -375,8 +375,7 @@ async fn place_images(production: &Bucket, found: [&mut Vec<(What, SignedDuratio
     }
     for found in found {
         found.retain_mut(|(what, _)| {
-            let What::Image(Kind::Gated, place, _, promoted) = what else { return true };
-            let ImagePlace::Gated { change, app, tag, digest } = &*place else { return true };
+            let What::Image(_, ImagePlace::Gated { change, app, tag, digest }, _, promoted) = what else { return true };
             let Some(images) = images.get(app) else { return false };
             let is_instead = |image: &&Image| {
                 image.promoted.as_ref().is_some_and(|promoted| promoted.change == *change && promoted.tag == *tag)
