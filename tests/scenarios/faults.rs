@@ -3,12 +3,11 @@
 use std::{fs, path::PathBuf, process::Command};
 
 use anyhow::{Context, Result, ensure};
-use bucket::{AppState, ReleaseMetadata, ReleaseName};
+use bucket::{AppState, ReleaseMetadata, ReleaseName, SourceFile};
 use harness::{
     Scenario, Version,
     gcs::{Fault, Kind},
 };
-use sha2::{Digest, Sha256};
 
 use crate::{PORT, app::deploy_together, says, unpacked};
 
@@ -116,13 +115,13 @@ fn a_package_that_dpkg_may_read_otherwise_never_reaches_dpkg() -> Result<()> {
         let deb = two_faced(&scenario, name, &release, archive)?;
         let dpkgs = Command::new("dpkg-deb").arg("--field").arg(&deb).arg("Package").output()?;
         assert_eq!(String::from_utf8_lossy(&dpkgs.stdout), "evil\n", "{name}: what dpkg reads");
-        let content = fs::read(&deb)?;
+        let SourceFile { sha256, size, .. } = SourceFile::read(&deb)?;
         let metadata = ReleaseMetadata {
             dirty: false,
             note: "hand-made".to_owned(),
             services: vec![],
-            sha256: <[u8; 32]>::from(Sha256::digest(&content)).into(),
-            size: content.len() as u64,
+            sha256,
+            size,
             package: "web".parse()?,
             version: "2".to_owned(),
             architecture: "all".parse()?,

@@ -235,15 +235,13 @@ impl Cause {
     }
 
     /// What kind of cause it is, for programs: in a word that stays as it is. Of what failed it says what did.
-    pub(crate) fn kind(&self) -> String {
+    pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::InPlace => "in-place",
             Self::Drifted(_) => "drifted",
             Self::Unstable(_) => "unstable",
             Self::Planned(_) => "planned",
-            Self::Waiting(Waiting { kind, .. }) | Self::Quarantined(Quarantined { kind, .. }) => {
-                return kind.to_string();
-            }
+            Self::Waiting(Waiting { kind, .. }) | Self::Quarantined(Quarantined { kind, .. }) => kind.word(),
             Self::NotAllowed => "not-allowed",
             Self::Paused(_) => "paused",
             Self::OnHold(_) => "on-hold",
@@ -251,7 +249,6 @@ impl Cause {
             Self::Unread => "document-not-read",
             Self::Unplanned => "dpkg-not-read",
         }
-        .to_owned()
     }
 
     /// The state of the app in a report.

@@ -65,7 +65,7 @@ impl Causes {
             app: app.clone(),
             state,
             blocked: !cause.is_plain(),
-            kind: cause.kind(),
+            kind: cause.kind().to_owned(),
             cause: Some(cause.clone()),
             says: cause.to_string(),
             evidence: cause.evidence().iter().map(ToString::to_string).collect(),

@@ -35,10 +35,10 @@ pub(crate) enum FailureKind {
     Unknown,
 }
 
-/// As it is written in JSON.
-impl fmt::Display for FailureKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl FailureKind {
+    /// As it is written in JSON.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
             Self::NotDownloaded => "not-downloaded",
             Self::NotInstallable => "not-installable",
             Self::DpkgFailed => "dpkg-failed",
@@ -50,7 +50,7 @@ impl fmt::Display for FailureKind {
             Self::Interrupted => "interrupted",
             Self::OtherPackagesChanged => "other-packages-changed",
             Self::Unknown => "unknown",
-        })
+        }
     }
 }
 
@@ -94,7 +94,7 @@ mod tests {
             Kind::Unknown,
         ] {
             let written = serde_json::to_string(&kind).unwrap();
-            assert_eq!(written, format!("\"{kind}\""));
+            assert_eq!(written, format!("\"{}\"", kind.word()));
             assert_eq!(serde_json::from_str::<FailureKind>(&written).unwrap(), kind);
         }
         assert_eq!(serde_json::from_str::<FailureKind>("\"of-a-later-pulld\"").unwrap(), Kind::Unknown);

@@ -137,8 +137,7 @@ impl Rescue {
 
     /// Says what else the rescue has changed, in clauses; without any, that it was nothing.
     pub(crate) fn note_unplanned(&self, clauses: &str) -> Result<()> {
-        let file = self.unplanned_file();
-        if clauses.is_empty() { persist::remove(&file) } else { persist::write(&file, clauses.as_bytes()) }
+        write_or_remove(&self.unplanned_file(), Some(clauses).filter(|clauses| !clauses.is_empty()))
     }
 
     /// What else the rescue has changed, if it did, in clauses and safe to show.
@@ -148,11 +147,7 @@ impl Rescue {
 
     /// Says why the previous pulld cannot be restored; without a sentence, that it can.
     pub(crate) fn note_unable(&self, sentence: Option<&str>) -> Result<()> {
-        let file = self.unable_file();
-        match sentence {
-            Some(sentence) => persist::write(&file, sentence.as_bytes()),
-            None => persist::remove(&file),
-        }
+        write_or_remove(&self.unable_file(), sentence)
     }
 
     /// Why the previous pulld cannot be restored though it should be, if that is so and can be read; safe to show.
@@ -190,6 +185,14 @@ impl Rescue {
 
     fn unplanned_file(&self) -> PathBuf {
         self.directory.join("unplanned")
+    }
+}
+
+/// Writes a file, or removes it if there is nothing to say.
+fn write_or_remove(file: &Path, text: Option<&str>) -> Result<()> {
+    match text {
+        Some(text) => persist::write(file, text.as_bytes()),
+        None => persist::remove(file),
     }
 }
 

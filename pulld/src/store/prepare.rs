@@ -179,16 +179,11 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
     /// The file of a release, and what it says of itself.
     async fn obtain_and_read(&self, release: &ReleaseName) -> Result<(PathBuf, DebInfo)> {
         let Found::File(deb) = download::obtain(self.bucket, self.cache, release, self.liveness).await? else {
-            match self.bucket {
-                Some(_) => bail!(OfKind(
-                    FailureKind::NotDownloaded,
-                    anyhow!("release not found in the bucket: push another release")
-                )),
-                None => bail!(OfKind(
-                    FailureKind::NotDownloaded,
-                    anyhow!("its file is no longer in the cache of this server: push another release")
-                )),
-            }
+            let why = match self.bucket {
+                Some(_) => "release not found in the bucket: push another release",
+                None => "its file is no longer in the cache of this server: push another release",
+            };
+            bail!(OfKind(FailureKind::NotDownloaded, anyhow!(why)));
         };
         let (inspect, path) = (self.inspect, deb.clone());
         let info = tokio::task::spawn_blocking(move || inspect(&path)).await??;

@@ -83,10 +83,8 @@ enum Ended {
 
 /// Restores the previous pulld, unless it is installed or the new one has passed its health gate by now.
 fn put_right(rescue: &Rescue, journal: JournalStream) -> Result<Ended> {
-    let Some(armed) = rescue.armed()? else {
-        Guard::of_this_machine().remove(rescue)?;
-        return Ok(Ended::AsItWas);
-    };
+    let called_off = || Guard::of_this_machine().remove(rescue).map(|()| Ended::AsItWas);
+    let Some(armed) = rescue.armed()? else { return called_off() };
     if is_restored(&armed)? {
         tracing::info!(message_id = events::SELF_UPDATE, "the previous pulld is installed; nothing to restore");
         // The run of a rescue that was interrupted then.
@@ -102,11 +100,7 @@ fn put_right(rescue: &Rescue, journal: JournalStream) -> Result<Ended> {
     }
     if let Err(why) = ensure_intact(rescue, &armed) {
         // Its package goes when the new pulld passes its health gate.
-        if rescue.is_armed() {
-            return Ok(Ended::Unable(why));
-        }
-        Guard::of_this_machine().remove(rescue)?;
-        return Ok(Ended::AsItWas);
+        return if rescue.is_armed() { Ok(Ended::Unable(why)) } else { called_off() };
     }
     let was = state_of_agent();
     // A new pulld that hangs need not answer. Where the package has no unit any more, there is none to stop.
@@ -117,8 +111,7 @@ fn put_right(rescue: &Rescue, journal: JournalStream) -> Result<Ended> {
     }
     if !rescue.is_armed() {
         // It passed its health gate in this very moment.
-        Guard::of_this_machine().remove(rescue)?;
-        return Ok(Ended::AsItWas);
+        return called_off();
     }
     restore(rescue, &armed, &was, journal)?;
     Ok(Ended::Restored)
