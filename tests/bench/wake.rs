@@ -70,7 +70,7 @@ fn tell(rounds: &[Moments]) {
         ("poke → document asked for", middle(|m| m.asked)),
         ("document → download begins", middle(|m| m.download - m.asked)),
         ("10 MB downloaded and verified", middle(|m| m.journal.installing - m.download)),
-        ("order → dpkg's service starts", middle(|m| m.journal.dpkg_began - m.journal.installing)),
+        ("order → dpkg starts", middle(|m| m.journal.dpkg_began - m.journal.installing)),
         ("dpkg, in its service", middle(|m| m.journal.dpkg_ended - m.journal.dpkg_began)),
         ("daemon-reload, restart, active", middle(|m| m.journal.active - m.journal.dpkg_ended)),
     ];

@@ -97,14 +97,26 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         cycle: &mut Cycle,
     ) -> Result<Next> {
         log_start(&updates);
+        let carried_out = self.carry_out_new(updates, generation).await;
+        // Nothing was left for it to do, perhaps.
+        self.machine.packages.stand_down();
+        let (transaction, next) = carried_out?;
+        self.close(&transaction, next, cycle)?;
+        Ok(next)
+    }
+
+    async fn carry_out_new(
+        &mut self,
+        updates: Vec<AppUpdate>,
+        generation: Option<Generation>,
+    ) -> Result<(Transaction, Next)> {
         let boot = self.machine.services.boot()?;
         let mut transaction = Transaction::new(Timestamp::now(), generation, Some(boot), updates);
         transaction.save(&self.paths.transaction())?;
         let Self { machine, paths, configured, instance, liveness, announcer, quarantine, .. } = self;
         let runner = runner(machine, paths, configured, instance, liveness, announcer);
         let next = runner.carry_out(&mut transaction, quarantine, Start::Fresh).await?;
-        self.close(&transaction, next, cycle)?;
-        Ok(next)
+        Ok((transaction, next))
     }
 
     /// Notes how the updates ended and removes the record.

@@ -402,6 +402,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             cache: &self.cache,
             packages: &self.machine.packages,
             services: &self.machine.services,
+            transaction_timeout: self.configured.settings().transaction_timeout,
             inspect: self.machine.inspect,
             root: self.paths.root(),
             liveness: &self.liveness,

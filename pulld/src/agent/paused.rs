@@ -55,6 +55,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         self.pauses.add(pause);
         if let Err(error) = self.pauses.save(&self.paths.pauses()) {
             self.pauses = before;
+            self.machine.packages.stand_down();
             return Err(error);
         }
         self.retries.remove(app);

@@ -2,7 +2,11 @@
 //!
 //! Exit status: 0 success; 1 failure; 2 usage error; `pulld plan` and `pulld why` also 3: changes pending, or kept from being made.
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -117,7 +121,7 @@ impl Context {
 /// Runs the subcommand that the process was started with.
 pub fn main() -> ExitCode {
     if let Some(directory) = directory_of_runner(std::env::args_os().skip(1)) {
-        return console::run(|| runner::run(&directory, journal()).map(|()| ExitCode::SUCCESS));
+        return console::run(|| transact(&directory));
     }
     let arguments = Arguments::parse();
     let context = Context { paths: Paths::new(arguments.root), config: arguments.config };
@@ -132,7 +136,7 @@ pub fn main() -> ExitCode {
         Command::Plan(arguments) => plan::run(&context, &arguments),
         Command::CheckConfig(arguments) => check_config::run(&context, &arguments),
         Command::Completions(completions) => completions.run::<Arguments>().map(|()| ExitCode::SUCCESS),
-        Command::Transact { directory } => runner::run(&directory, journal()).map(|()| ExitCode::SUCCESS),
+        Command::Transact { directory } => transact(&directory),
         Command::Rescue { directory } => {
             logging::start(Level::INFO, &["pulld"]);
             runner::rescue::run(&directory, journal()).map(|()| ExitCode::SUCCESS)
@@ -147,6 +151,11 @@ fn directory_of_runner(arguments: impl Iterator<Item = OsString>) -> Option<Path
     let [command, directory] = &arguments.collect::<Vec<_>>()[..] else { return None };
     let is_directory = !directory.is_empty() && !directory.as_encoded_bytes().starts_with(b"-");
     (command == "transact" && is_directory).then(|| directory.into())
+}
+
+/// Carries out a dpkg request, in the service that the agent starts for it.
+fn transact(directory: &Path) -> Result<ExitCode> {
+    runner::run(directory, std::io::stdin().lock(), journal()).map(|()| ExitCode::SUCCESS)
 }
 
 /// Adds to an error that root would not get what to do about it.

@@ -1,6 +1,6 @@
 //! A boundary with a fail point at the begin and at the end of every call.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use anyhow::Result;
 use bucket::{Probe, Timestamp, UnitName};
@@ -37,6 +37,18 @@ impl<P: PackageManager> PackageManager for Door<P> {
 
     fn changed_at(&self, package: &str) -> Option<Timestamp> {
         between_fail_points!(self.0.changed_at(package), "packages.changed_at({package})")
+    }
+
+    async fn stand_by(&self, timeout: Duration) {
+        between_fail_points!(self.0.stand_by(timeout).await, "packages.stand_by");
+    }
+
+    fn foresee(&self, deb: &Path) {
+        between_fail_points!(self.0.foresee(deb), "packages.foresee");
+    }
+
+    fn stand_down(&self) {
+        between_fail_points!(self.0.stand_down(), "packages.stand_down");
     }
 
     async fn execute(&self, request: &DpkgRequest) -> Result<DpkgResult> {

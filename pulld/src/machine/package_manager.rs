@@ -1,5 +1,7 @@
 //! dpkg as the agent sees it: its queries and requests, and the plain values that they give.
 
+use std::{path::Path, time::Duration};
+
 use anyhow::Result;
 use bucket::{OwnedUnit, PackageFacts, ReleaseFields, ReleaseName, Timestamp};
 
@@ -30,6 +32,16 @@ pub(crate) trait PackageManager {
 
     /// When dpkg last unpacked a package, or removed all but its conffiles; `None` where it does not keep that.
     fn changed_at(&self, package: &str) -> Option<Timestamp>;
+
+    /// Has the service of a request stand by for one that is about to come and may take `timeout`: it then begins at once.
+    /// Best effort: without it, it is started when the request comes.
+    fn stand_by(&self, timeout: Duration) -> impl Future<Output = ()>;
+
+    /// Has what stands by verify a file that the request will have dpkg install. Best effort, too.
+    fn foresee(&self, deb: &Path);
+
+    /// No request comes any more: ends what stands by.
+    fn stand_down(&self);
 
     /// Carries out a request in a service of its own and waits for its end.
     ///

@@ -7,6 +7,7 @@ use std::{
     fs::{self, OpenOptions},
     io::{ErrorKind, Write},
     path::{Path, PathBuf},
+    pin::Pin,
     time::Duration,
 };
 
@@ -39,6 +40,12 @@ const WAITING_CHUNKS: usize = 8;
 /// Bytes of a download that the disk is asked to write at once.
 const EARLY_SYNC: usize = 2 << 20;
 
+/// With how many bytes missing of a release it is about to be there.
+const LAST_BYTES: u64 = 16 << 20;
+
+/// What is done beside a download once it is about to end.
+pub(crate) type Beside<'a> = Option<Pin<Box<dyn Future<Output = ()> + 'a>>>;
+
 /// How a search for a release's file ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Found {
@@ -48,7 +55,8 @@ pub(crate) enum Found {
     Nowhere,
 }
 
-/// The verified file of a release, from the cache or else from the bucket, if there is one to be asked.
+/// The verified file of a release, from the cache or else from the bucket, if there is one to be asked. When it is about to be
+/// there, `beside` is done.
 ///
 /// # Errors
 /// Why there is none. A retry may help: nothing is known of the release itself.
@@ -57,8 +65,9 @@ pub(crate) async fn obtain(
     cache: &Cache,
     release: &ReleaseName,
     liveness: &Liveness,
+    beside: Beside<'_>,
 ) -> Result<Found> {
-    find_or_fetch(bucket, cache, release, liveness)
+    find_or_fetch(bucket, cache, release, liveness, beside)
         .await
         .map_err(|error| if error.is::<OfKind>() { error } else { OfKind(FailureKind::NotDownloaded, error).into() })
 }
@@ -68,9 +77,13 @@ async fn find_or_fetch(
     cache: &Cache,
     release: &ReleaseName,
     liveness: &Liveness,
+    beside: Beside<'_>,
 ) -> Result<Found> {
     liveness.within(CHUNK_TIMEOUT);
     if let Some(file) = cache.find(release).await? {
+        if let Some(beside) = beside {
+            beside.await;
+        }
         return Ok(Found::File(file));
     }
     let Some(bucket) = bucket else { return Ok(Found::Nowhere) };
@@ -98,7 +111,7 @@ async fn find_or_fetch(
     remove_other_parts(directory, &part)?;
     let there = fs::metadata(&part).map_or(0, |part| part.len());
     cache::ensure_space(directory, metadata.size.saturating_sub(there))?;
-    match fetch(bucket, &found, metadata, content, &part, liveness).await? {
+    match fetch(bucket, &found, metadata, content, &part, liveness, beside).await? {
         Found::Nowhere => Ok(Found::Nowhere),
         Found::File(_) => {
             created.await?.with_context(|| format!("could not create `{}`", directory.display()))?;
@@ -124,6 +137,7 @@ async fn fetch(
     content: Option<Download>,
     part: &Path,
     liveness: &Liveness,
+    mut beside: Beside<'_>,
 ) -> Result<Found> {
     let failed = || format!("could not write `{}`", part.display());
     let mut hasher = sha2::Sha256::new();
@@ -146,7 +160,13 @@ async fn fetch(
         let mut early = EarlySync::default();
         let hashing = Hashing::begin(hasher);
         loop {
-            let chunk = match download.chunk().await {
+            let is_last = metadata.size.saturating_sub(length) <= LAST_BYTES;
+            let chunk = match beside.take_if(|_| is_last) {
+                // Done before more is written and hashed, which takes what processors there are.
+                Some(beside) => tokio::join!(download.chunk(), beside).0,
+                None => download.chunk().await,
+            };
+            let chunk = match chunk {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) => break,
                 // All bytes came, and are not what the bucket has: there is nothing to resume. What counts is the SHA-256.

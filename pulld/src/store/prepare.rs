@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -39,7 +40,7 @@ use crate::{
 use super::{
     bucket::Bucket,
     cache::{self, Cache},
-    download::{self, Found},
+    download::{self, Beside, Found},
 };
 
 /// Reads the control fields of a `.deb`.
@@ -56,6 +57,8 @@ pub(crate) struct Preparer<'a, P, S> {
     pub(crate) packages: &'a P,
     /// systemd.
     pub(crate) services: &'a S,
+    /// How long a transaction may take.
+    pub(crate) transaction_timeout: Duration,
     /// How a `.deb` is read.
     pub(crate) inspect: Inspect,
     /// Where the packages are unpacked.
@@ -93,19 +96,24 @@ struct Candidate {
 }
 
 impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
-    /// Prepares the steps of a plan on a machine that has `installed`.
+    /// Prepares the steps of a plan on a machine that has `installed`. dpkg's service stands by for them when the
+    /// last release is about to be there.
     pub(crate) async fn prepare(
         &self,
         steps: &[Step],
         installed: &[InstalledPackage],
     ) -> (Vec<AppUpdate>, Vec<Unprepared>) {
         let installs = steps.iter().filter(|step| matches!(step, Step::Install { .. }));
+        let mut left = installs.clone().count();
         self.announcer.announce(installs.map(|step| (step.app().clone(), Doing::new(Activity::Downloading))).collect());
         let mut unprepared = Vec::new();
         let mut candidates: Vec<Candidate> = Vec::new();
         for step in steps {
             let Step::Install { release, .. } = step else { continue };
-            match self.candidate(release, installed, &candidates).await {
+            left -= 1;
+            let beside: Beside<'_> =
+                if left == 0 { Some(Box::pin(self.packages.stand_by(self.transaction_timeout))) } else { None };
+            match self.candidate(release, installed, &candidates, beside).await {
                 Ok(candidate) => candidates.push(candidate),
                 Err(error) => unprepared.push(Unprepared { app: release.app().clone(), error }),
             }
@@ -128,6 +136,9 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
                 }
             }
         }
+        if updates.is_empty() {
+            self.packages.stand_down();
+        }
         updates.sort_by_key(AppUpdate::is_own);
         (updates, unprepared)
     }
@@ -138,12 +149,13 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
         release: &ReleaseName,
         installed: &[InstalledPackage],
         others: &[Candidate],
+        beside: Beside<'_>,
     ) -> Result<Candidate> {
         let current = plan::current(installed, release.app());
         let before = current.and_then(|current| Some((current, current.release.as_ref()?)));
         // Side by side: the one comes in while the other, which is on disk as a rule, is verified.
         let (read, found_before) = tokio::join!(
-            Box::pin(self.obtain_and_read(release)),
+            Box::pin(self.obtain_and_read(release, beside)),
             Box::pin(self.obtain_previous(before.map(|(_, release)| release)))
         );
         let (deb, info) = read?;
@@ -177,14 +189,16 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
     }
 
     /// The file of a release, and what it says of itself.
-    async fn obtain_and_read(&self, release: &ReleaseName) -> Result<(PathBuf, DebInfo)> {
-        let Found::File(deb) = download::obtain(self.bucket, self.cache, release, self.liveness).await? else {
+    async fn obtain_and_read(&self, release: &ReleaseName, beside: Beside<'_>) -> Result<(PathBuf, DebInfo)> {
+        let obtained = download::obtain(self.bucket, self.cache, release, self.liveness, beside);
+        let Found::File(deb) = obtained.await? else {
             let why = match self.bucket {
                 Some(_) => "release not found in the bucket: push another release",
                 None => "its file is no longer in the cache of this server: push another release",
             };
             bail!(OfKind(FailureKind::NotDownloaded, anyhow!(why)));
         };
+        self.packages.foresee(&deb);
         let (inspect, path) = (self.inspect, deb.clone());
         let info = tokio::task::spawn_blocking(move || inspect(&path)).await??;
         Ok((deb, info))
@@ -193,7 +207,7 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
     /// The file of the release that is installed, if one is. It must be on disk, or be known to be nowhere.
     async fn obtain_previous(&self, release: Option<&ReleaseName>) -> Result<Found> {
         let Some(release) = release else { return Ok(Found::Nowhere) };
-        let found = download::obtain(self.bucket, self.cache, release, self.liveness).await;
+        let found = download::obtain(self.bucket, self.cache, release, self.liveness, None).await;
         found.with_context(|| format!("could not cache `{}`, which a rollback would need", release.stem()))
     }
 

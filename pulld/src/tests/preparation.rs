@@ -53,6 +53,25 @@ async fn unmet_dependencies_keep_an_app_out_and_what_counts_on_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_stands_by_for_dpkg_is_needed_or_let_go() {
+    let server = Server::new().await;
+    let (web, db) = (release("web", 1), release("db", 1));
+    server.upload_deb(&Deb { depends: vec!["libnone".into()], ..Deb::new(&web, Behaviour::Good) }).await;
+    server.upload(&db, Behaviour::Good).await;
+    let began = || server.world.calls().iter().filter(|call| *call == "packages.stand_by").count();
+    server.push(&[&web]).await;
+    let mut agent = server.agent();
+    assert!(!pull(&mut agent).await.ok);
+    assert_eq!((began(), server.world.stands_by(), server.world.dpkg_runs().len()), (1, false, 0));
+    server.push(&[&web, &db]).await;
+    pull(&mut agent).await;
+    assert_eq!((began(), server.world.stands_by(), server.world.dpkg_runs().len()), (2, false, 1));
+    // What is in the cache is there at once, whatever becomes of it.
+    pull(&mut agent).await;
+    assert_eq!((began(), server.world.stands_by()), (3, false));
+}
+
+#[tokio::test(start_paused = true)]
 async fn sizes_whose_sum_is_more_than_can_be_counted_leave_no_room() {
     let server = Server::new().await;
     let releases = [release("web", 1), release("db", 1)];
@@ -85,7 +104,7 @@ async fn a_cut_download_goes_on_where_it_ended() {
         let part = cache.part(&web, &sha256, found.generation);
         std::fs::create_dir_all(part.parent().unwrap()).unwrap();
         std::fs::write(&part, cut).unwrap();
-        let obtained = download::obtain(Some(&bucket), &cache, &web, &Liveness::new()).await;
+        let obtained = download::obtain(Some(&bucket), &cache, &web, &Liveness::new(), None).await;
         assert_eq!(obtained.is_ok(), good, "{obtained:?}");
         assert!(!part.exists(), "a part becomes the file, or goes");
     }

@@ -77,6 +77,8 @@ fn services_are_as_they_should_be_after_every_death_forward_and_back() -> Result
     );
     let samples = [
         (&ways[0], "persist.write(transaction.json).end", 0, Death::Agent),
+        (&ways[0], "packages.stand_by.end", 0, Death::Agent),
+        (&ways[0], "runner.stand_by", 0, Death::Dpkg),
         (&ways[0], "runner.dpkg(--install).begin", 0, Death::AgentAndDpkg),
         (&ways[0], "persist.remove(web-old.service.dsh-also).end", 0, Death::Machine),
         (&ways[1], "services.stop(web-new.service).end", 0, Death::Agent),

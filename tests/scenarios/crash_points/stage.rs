@@ -57,6 +57,8 @@ pub(crate) fn script(name: &str, app: &str) -> String {
 pub(crate) enum Death {
     /// The agent; a dpkg run goes on.
     Agent,
+    /// The dpkg run with all its scripts; the agent goes on.
+    Dpkg,
     /// The agent, the dpkg run with all its scripts, and the rescue.
     AgentAndDpkg,
     /// The machine, which boots again.
@@ -83,6 +85,8 @@ impl Point {
             "packages.avail",
             "packages.changed",
             "packages.lock_holder",
+            "packages.foresee",
+            "packages.stand_down",
             "services.unit(",
             "services.last_words(",
         ];
@@ -100,7 +104,10 @@ impl Point {
 
     /// Who dies there in turn.
     fn deaths(&self) -> Vec<Death> {
+        // Nothing of the machine was changed by then, and the agent doesn't know yet what becomes of it.
+        let stands_by = self.name == "runner.stand_by";
         match (self.is_look(), self.is_of_dpkg()) {
+            (false, true) if stands_by => vec![Death::Agent, Death::Dpkg, Death::AgentAndDpkg, Death::Machine],
             (true, _) => vec![Death::Agent],
             (false, true) => vec![Death::Agent, Death::AgentAndDpkg, Death::Machine],
             (false, false) => vec![Death::Agent, Death::Machine],
@@ -262,6 +269,7 @@ impl Stage {
         if met {
             match death {
                 Death::Agent => self.server.sh(&format!("{KILL_AGENT}; rm {DIRECTORY}/stop"))?,
+                Death::Dpkg => self.server.sh(&format!("{KILL_DPKG}; rm {DIRECTORY}/stop"))?,
                 Death::AgentAndDpkg => self.server.sh(&format!("{KILL_AGENT}; {KILL_DPKG}; rm {DIRECTORY}/stop"))?,
                 Death::Machine => self.server.reboot().map(|()| String::new())?,
             };

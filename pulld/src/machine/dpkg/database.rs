@@ -36,7 +36,7 @@ pub(super) struct Database {
 
 /// What tells whether dpkg has written since: `None` for a file that isn't there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Stamp([Option<FileStamp>; 3]);
+pub(in crate::machine) struct Stamp([Option<FileStamp>; 3]);
 
 impl Database {
     pub(super) fn new(directory: impl Into<PathBuf>) -> Self {
@@ -65,7 +65,7 @@ impl Database {
 impl Stamp {
     /// Of the database in that directory; `None` while dpkg is at work, or was interrupted: its journal has what its
     /// main file doesn't yet.
-    fn of(directory: &Path) -> Option<Self> {
+    pub(in crate::machine) fn of(directory: &Path) -> Option<Self> {
         if fs::read_dir(directory.join("updates")).ok()?.next().is_some() {
             return None;
         }

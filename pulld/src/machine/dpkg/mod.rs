@@ -7,11 +7,13 @@ mod comparison;
 pub(super) mod database;
 pub(super) mod parse;
 mod query;
-mod stamp;
+pub(super) mod stamp;
 pub(super) mod status_file;
 
 use std::{
+    cell::RefCell,
     fs::File,
+    io::{PipeReader, PipeWriter, Write},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -35,7 +37,7 @@ use super::{
     dpkg_request::{self, DpkgRequest, DpkgResult, TRANSACTION_UNIT},
     package_changes::PackageChange,
     package_manager::{AvailablePackage, Compare, InstalledPackage, PackageManager},
-    systemd::transient::{self, Idle, Limits, Stop, Transient},
+    systemd::transient::{self, Idle, Limits, Running, Stop, Transient},
 };
 
 /// What the runner needs beyond the time limit of its request to write the result, before systemd kills it.
@@ -47,13 +49,35 @@ const UNKNOWN_TIMEOUT: Duration = Duration::from_mins(30);
 /// How often a request is begun whose runner is killed.
 const ATTEMPTS: u32 = 3;
 
+/// How long a runner stands by for a request at most. The time limit of its service has begun.
+const STAND_BY: Duration = Duration::from_mins(1);
+
 /// dpkg on this machine.
 #[derive(Debug)]
 pub(crate) struct Dpkg {
     requests: PathBuf,
+    /// The runner that stands by.
+    standing_by: RefCell<Option<StandBy>>,
     database: Database,
     comparisons: Comparisons,
     architecture: OnceCell<String>,
+}
+
+/// A runner that was started and waits. Its input names files that the request will install, one in a line. When it ends, the
+/// runner carries out the request that there is then: none if the agent has died by then, or has none for it.
+#[derive(Debug)]
+struct StandBy {
+    service: Running,
+    input: PipeWriter,
+    since: Instant,
+}
+
+impl StandBy {
+    /// Has it carry out the request that was written, and waits for its end.
+    async fn carry_out(self) -> Result<bool> {
+        drop(self.input);
+        self.service.end().await
+    }
 }
 
 impl Dpkg {
@@ -61,20 +85,32 @@ impl Dpkg {
     pub(crate) fn new(requests: PathBuf) -> Self {
         Self {
             requests,
+            standing_by: RefCell::default(),
             database: Database::new(database::DIRECTORY),
             comparisons: Comparisons::new(Path::new(database::DIRECTORY)),
             architecture: OnceCell::new(),
         }
     }
 
+    /// Starts the service that carries out a request which may take `timeout`, and has it wait for that. An earlier one that is
+    /// still at work until the `deadline` writes its result to the same place.
+    async fn start_runner(&self, timeout: Duration, deadline: Instant) -> Result<StandBy> {
+        let idle = Idle::wait(TRANSACTION_UNIT, deadline).await?;
+        dpkg_request::forget(&self.requests)?;
+        let (reader, input) = std::io::pipe().context("could not make a pipe to the runner")?;
+        let service = idle.start(&self.runner(timeout, reader)?).await?;
+        Ok(StandBy { service, input, since: Instant::now() })
+    }
+
     /// The service that carries out a request.
-    fn runner(&self, request: &DpkgRequest) -> Result<Transient> {
+    fn runner(&self, timeout: Duration, input: PipeReader) -> Result<Transient> {
         let program = own_program()?.display().to_string();
         Ok(Transient {
             unit: TRANSACTION_UNIT.to_owned(),
             description: "pulld dpkg transaction",
             command: vec![program, "transact".to_owned(), self.requests.display().to_string()],
-            timeout: request.timeout + SLACK,
+            timeout: timeout + STAND_BY + SLACK,
+            input: Some(input),
             output: None,
             limits: Limits::None,
             stop: Stop::WaitForEnd,
@@ -115,15 +151,35 @@ impl PackageManager for Dpkg {
         Timestamp::try_from(modified?).ok()
     }
 
+    async fn stand_by(&self, timeout: Duration) {
+        self.stand_down();
+        match self.start_runner(timeout, Instant::now()).await {
+            Ok(runner) => *self.standing_by.borrow_mut() = Some(runner),
+            Err(error) => tracing::debug!("no runner stands by: {error:#}"),
+        }
+    }
+
+    fn foresee(&self, deb: &Path) {
+        let mut standing_by = self.standing_by.borrow_mut();
+        // One that isn't there any more is seen when the request comes.
+        let _ = standing_by.as_mut().map(|runner| writeln!(runner.input, "{}", deb.display()));
+    }
+
+    fn stand_down(&self) {
+        self.standing_by.borrow_mut().take();
+    }
+
     async fn execute(&self, request: &DpkgRequest) -> Result<DpkgResult> {
         let deadline = Instant::now() + request.timeout;
         let mut request = request.clone();
         for _ in 0..ATTEMPTS {
-            // Before the request is written: an earlier runner that is still at work writes its result there.
-            let idle = Idle::wait(TRANSACTION_UNIT, deadline + SLACK).await?;
-            dpkg_request::forget(&self.requests)?;
+            let standing_by = self.standing_by.take().filter(|runner| runner.since.elapsed() < STAND_BY);
+            let runner = match standing_by {
+                Some(runner) => runner,
+                None => self.start_runner(request.timeout, deadline + SLACK).await?,
+            };
             dpkg_request::save_request(&self.requests, &request)?;
-            let ran = idle.run(&self.runner(&request)?).await;
+            let ran = runner.carry_out().await;
             if let Some(result) = self.take_result()? {
                 return Ok(result);
             }

@@ -9,7 +9,7 @@ use std::{
 /// A file as it was at one moment. Whoever changes it, or puts another in its place, changes one of these: the last of them
 /// is set by the kernel alone (inode(7), `st_ctime`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct FileStamp {
+pub(in crate::machine) struct FileStamp {
     inode: (u64, u64),
     mode: u32,
     size: u64,
@@ -19,7 +19,7 @@ pub(super) struct FileStamp {
 
 impl FileStamp {
     /// Of the file that a path leads to; `None` when there is none.
-    pub(super) fn of(path: &Path) -> Option<Self> {
+    pub(in crate::machine) fn of(path: &Path) -> Option<Self> {
         fs::metadata(path).ok().map(|found| Self::from(&found))
     }
 

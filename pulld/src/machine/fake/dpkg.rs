@@ -1,6 +1,6 @@
 //! dpkg in memory.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use anyhow::Result;
 use bucket::Timestamp;
@@ -68,8 +68,23 @@ impl PackageManager for World {
         self.0.borrow().changed_at
     }
 
+    async fn stand_by(&self, _timeout: Duration) {
+        self.called("packages.stand_by");
+        self.0.borrow_mut().stands_by = true;
+    }
+
+    fn foresee(&self, _deb: &Path) {
+        self.called("packages.foresee");
+    }
+
+    fn stand_down(&self) {
+        self.called("packages.stand_down");
+        self.0.borrow_mut().stands_by = false;
+    }
+
     async fn execute(&self, request: &DpkgRequest) -> Result<DpkgResult> {
         self.called("packages.execute");
+        self.0.borrow_mut().stands_by = false;
         while self.0.borrow().lock_holder.is_some() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }

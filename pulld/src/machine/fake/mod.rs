@@ -46,6 +46,8 @@ struct State {
     baseline: Option<Baseline>,
     /// What dpkg is in the middle of.
     under_way: Option<DpkgRequest>,
+    /// Whether something stands by for a request.
+    stands_by: bool,
     /// Every call so far, named like its fail points.
     calls: Vec<String>,
     dpkg_runs: Vec<Vec<String>>,
@@ -129,6 +131,11 @@ impl World {
     /// The release whose program a unit runs, whatever is installed by now.
     pub(crate) fn runs(&self, name: &str) -> Option<ReleaseName> {
         self.0.borrow().units.get(name)?.runs.clone()
+    }
+
+    /// Whether something stands by for a request that has not come.
+    pub(crate) fn stands_by(&self) -> bool {
+        self.0.borrow().stands_by
     }
 
     /// Every call of the two traits so far, as it is called in fail points.

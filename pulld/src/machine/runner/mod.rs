@@ -1,9 +1,9 @@
 //! The runner: carries out one dpkg request, in a systemd service of its own.
 //!
-//! Started by the agent ([`super::dpkg::Dpkg`]) as `pulld transact`, and needing nobody from then on: the agent
-//! may be restarted or killed meanwhile, and reads the result when it is back. What the runner leaves half-done when it
-//! is killed itself, the next run repairs: half-installed packages need installing again, `dpkg --configure -a` alone
-//! does not repair them.
+//! Started by the agent ([`super::dpkg::Dpkg`]) as `pulld transact`, perhaps before there is a request, and needing nobody
+//! once there is: the agent may be restarted or killed meanwhile, and reads the result when it is back. What the runner
+//! leaves half-done when it is killed itself, the next run repairs: half-installed packages need installing again,
+//! `dpkg --configure -a` alone does not repair them.
 
 mod listing;
 mod lock;
@@ -14,7 +14,12 @@ mod unpacked;
 mod validate;
 mod writable;
 
-use std::{path::Path, time::Instant};
+use std::{
+    io::{BufRead, Write},
+    path::Path,
+    thread::JoinHandle,
+    time::Instant,
+};
 
 use anyhow::{Context, Result};
 
@@ -23,12 +28,12 @@ use crate::state::rescue::Rescue;
 pub(crate) use self::output::JournalStream;
 
 use self::{
-    listing::{all_packages, is_something_half_done},
+    listing::{Listing, all_packages, is_something_half_done},
     lock::lock,
     output::Output,
     process::{Ended, dpkg},
     unpacked::Unpacked,
-    validate::{ensure_verified, validate},
+    validate::{Foreseen, ensure_verified, validate},
     writable::ensure_writable,
 };
 
@@ -43,13 +48,20 @@ use super::{
 /// How often dpkg is run when something kills it.
 const ATTEMPTS: u32 = 3;
 
-/// Carries out the request in `directory`, which may install packages of the cache beside it. What dpkg and its scripts
-/// print goes to `journal`.
-pub(crate) fn run(directory: &Path, journal: JournalStream) -> Result<()> {
-    let request =
-        load_request(directory)?.with_context(|| format!("there is no dpkg request in `{}`", directory.display()))?;
-    let result = match validate(&request, &directory.with_file_name("cache")) {
-        Ok(()) => carry_out(&request, directory, journal),
+/// Waits for the end of `input`, and carries out the request that is in `directory` then. It may install packages of the cache
+/// beside it; `input` names some of them before, one in a line. What dpkg and its scripts print goes to `journal`.
+pub(crate) fn run(directory: &Path, input: impl BufRead, mut journal: JournalStream) -> Result<()> {
+    let cache = &directory.with_file_name("cache");
+    fail_point!("runner.stand_by");
+    // What takes time and doesn't depend on the request.
+    let listing = std::thread::spawn(Listing::read);
+    let foreseen = Foreseen::until_end(input, cache).context("could not wait for the request")?;
+    let Some(request) = load_request(directory)? else {
+        writeln!(journal, "dpkg is not needed after all")?;
+        return Ok(());
+    };
+    let result = match validate(&request, cache) {
+        Ok(()) => carry_out(&request, listing, &foreseen, directory, journal),
         Err(error) => DpkgResult::failed(format!("{error:#}")),
     };
     let succeeded = result.end == DpkgEnd::Exited(0);
@@ -60,9 +72,15 @@ pub(crate) fn run(directory: &Path, journal: JournalStream) -> Result<()> {
     Ok(())
 }
 
-/// Takes dpkg's lock and carries out the request in `directory`. The rescue guards a new pulld before dpkg installs it, and its time begins
-/// when that is done, before the lock is free for the rescue.
-fn carry_out(request: &DpkgRequest, directory: &Path, journal: JournalStream) -> DpkgResult {
+/// Takes dpkg's lock and carries out the request in `directory`. The rescue guards a new pulld before dpkg installs it, and
+/// its time begins when that is done, before the lock is free for the rescue.
+fn carry_out(
+    request: &DpkgRequest,
+    listing: JoinHandle<Listing>,
+    foreseen: &Foreseen,
+    directory: &Path,
+    journal: JournalStream,
+) -> DpkgResult {
     let (rescue, guard) = (&Rescue::new(directory.with_file_name("rescue")), Guard::of_this_machine());
     let deadline = Instant::now() + request.timeout;
     let prepare = || {
@@ -78,8 +96,12 @@ fn carry_out(request: &DpkgRequest, directory: &Path, journal: JournalStream) ->
         Err(error) => return DpkgResult::failed(format!("{error:#}")),
     };
     let (checked, before) = std::thread::scope(|scope| {
-        let before = scope.spawn(|| Before::begin(&baseline_file(directory), request.transaction.as_deref()));
-        let verified = scope.spawn(|| ensure_verified(request));
+        let before = scope.spawn(|| {
+            // Whatever went wrong with it, the packages are listed again.
+            let listing = listing.join().unwrap_or_default();
+            Before::begin(listing.now(), &baseline_file(directory), request.transaction.as_deref())
+        });
+        let verified = scope.spawn(|| ensure_verified(request, foreseen));
         let writable = ensure_writable(request);
         let verified = verified.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         let checked = writable.and(verified);
@@ -106,10 +128,10 @@ struct Before {
 }
 
 impl Before {
-    /// Lists what there is, and has it in the file of the baseline, unless that has an earlier one of the same name. That
+    /// Takes what there is, and has it in the file of the baseline, unless that has an earlier one of the same name. That
     /// it can't be listed keeps no release from being restored.
-    fn begin(file: &Path, of: Option<&str>) -> Self {
-        match all_packages() {
+    fn begin(now: Result<AllPackages>, file: &Path, of: Option<&str>) -> Self {
+        match now {
             Ok(now) => {
                 let half_done = is_something_half_done(&now);
                 Self { listed: Some((baseline::begin(file, of, &now), now)), half_done }

@@ -59,6 +59,11 @@ impl Output {
         rest
     }
 
+    /// Says in the journal what is done; it is not a part of what was printed.
+    pub(super) fn say(&self, line: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).journal.write_line(line.as_bytes());
+    }
+
     /// The end of what was printed, made valid UTF-8. The journal has it too from now on.
     pub(super) fn finish(&self) -> String {
         let mut printed = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -35,6 +35,7 @@ pub(super) fn dpkg(arguments: &[String], output: &Output, unpacked: &Unpacked, d
     fail_point!("runner.dpkg({}).begin", arguments[0]);
     let (reader, writer) = std::io::pipe().context("could not make a pipe")?;
     let (status, reported) = unpacked.listen()?;
+    output.say(&format!("running `dpkg {}`", arguments.join(" ")));
     let child = Command::new("dpkg")
         .args(unpacked::options(&status))
         .args(arguments)

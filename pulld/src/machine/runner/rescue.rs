@@ -158,7 +158,7 @@ fn restore(rescue: &Rescue, armed: &Armed, was: &str, journal: JournalStream) ->
     if let Err(error) = rescue.note(&sentence) {
         tracing::warn!("the restored pulld will not know why it was: {error:#}");
     }
-    let before = Before::begin(&rescue.baseline(), Some(NAME));
+    let before = Before::begin(all_packages(), &rescue.baseline(), Some(NAME));
     let request =
         DpkgRequest { install: vec![deb], timeout: DPKG_TIMEOUT, planned: planned(), ..DpkgRequest::default() };
     let result = run_dpkg(&request, &before, journal, Instant::now() + request.timeout);

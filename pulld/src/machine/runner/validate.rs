@@ -1,13 +1,20 @@
 //! What a dpkg request may name. The runner is root's, and reads the request from a file.
 
-use std::path::Path;
+use std::{
+    collections::BTreeMap,
+    io::BufRead,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, ensure};
 use bucket::Sha256;
 
 use crate::state::checksum::hash_file;
 
-use super::super::dpkg_request::DpkgRequest;
+use super::super::{dpkg::stamp::FileStamp, dpkg_request::DpkgRequest};
+
+/// Most bytes of names of files that are read.
+const MAX_NAMES: u64 = 1 << 20;
 
 /// Makes sure that a request names verified packages by path and others by name: nothing that could be another file or
 /// an option.
@@ -23,13 +30,43 @@ pub(super) fn validate(request: &DpkgRequest, cache: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The checksums of files that were read before there was a request, each with how the file was before it was read.
+#[derive(Debug, Default)]
+pub(super) struct Foreseen(BTreeMap<PathBuf, (FileStamp, Sha256)>);
+
+impl Foreseen {
+    /// Reads each file of the cache that `input` names, one in a line, until that ends.
+    pub(super) fn until_end(input: impl BufRead, cache: &Path) -> std::io::Result<Self> {
+        let mut foreseen = BTreeMap::new();
+        for line in input.take(MAX_NAMES).lines() {
+            let deb = PathBuf::from(line?);
+            if !is_plain_file_below(&deb, cache) {
+                continue;
+            }
+            // Before it is read: whoever writes meanwhile makes the next stamp another one.
+            if let (Some(stamp), Ok(sha256)) = (FileStamp::of(&deb), hash_file(&deb)) {
+                foreseen.insert(deb, (stamp, sha256));
+            }
+        }
+        Ok(Self(foreseen))
+    }
+
+    /// The SHA-256 of a file: that which it had, unless it was touched since.
+    fn hash(&self, deb: &Path) -> Result<Sha256> {
+        match self.0.get(deb) {
+            Some((stamp, sha256)) if FileStamp::of(deb).as_ref() == Some(stamp) => Ok(sha256.clone()),
+            _ => hash_file(deb),
+        }
+    }
+}
+
 /// Makes sure that each package of a request is what was verified when it came from the bucket, which its name says: days
 /// and a power cut may lie between, when a request is resumed.
-pub(super) fn ensure_verified(request: &DpkgRequest) -> Result<()> {
+pub(super) fn ensure_verified(request: &DpkgRequest, foreseen: &Foreseen) -> Result<()> {
     for deb in &request.install {
         let name = deb.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
         let verified: Sha256 = name.parse().with_context(|| format!("`{}` has no checksum", deb.display()))?;
-        let actual = hash_file(deb)?;
+        let actual = foreseen.hash(deb)?;
         ensure!(
             actual == verified,
             "dpkg was not run: `{}` is another file than was verified, with the sha256 `{actual}`; the release is \
@@ -74,11 +111,35 @@ mod tests {
         let timeout = std::time::Duration::ZERO;
         let request = DpkgRequest { install: vec![deb.clone()], timeout, ..DpkgRequest::default() };
         std::fs::write(&deb, "").unwrap();
-        ensure_verified(&request).unwrap();
+        ensure_verified(&request, &Foreseen::default()).unwrap();
         std::fs::write(&deb, "other").unwrap();
-        let refused = ensure_verified(&request).unwrap_err().to_string();
+        let refused = ensure_verified(&request, &Foreseen::default()).unwrap_err().to_string();
         assert!(refused.contains("dpkg was not run") && refused.contains(empty), "{refused}");
         let unnamed = DpkgRequest { install: vec![directory.path().join("web.deb")], ..request };
-        assert!(ensure_verified(&unnamed).is_err());
+        assert!(ensure_verified(&unnamed, &Foreseen::default()).is_err());
+    }
+
+    #[test]
+    fn what_was_read_before_the_request_counts_unless_it_was_touched_since() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = directory.path().join("cache");
+        std::fs::create_dir(&cache).unwrap();
+        let deb = cache.join("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855.deb");
+        std::fs::write(&deb, "").unwrap();
+        let elsewhere = directory.path().join("b.deb");
+        std::fs::write(&elsewhere, "").unwrap();
+        let names = format!("{}\n{}\nno file\n", deb.display(), elsewhere.display());
+        let foreseen = Foreseen::until_end(names.as_bytes(), &cache).unwrap();
+        assert_eq!(foreseen.0.keys().collect::<Vec<_>>(), [&deb]);
+        let timeout = std::time::Duration::ZERO;
+        let request = DpkgRequest { install: vec![deb.clone()], timeout, ..DpkgRequest::default() };
+        ensure_verified(&request, &foreseen).unwrap();
+        // Of the same size.
+        let other = cache.join("other");
+        std::fs::write(&other, "").unwrap();
+        std::fs::rename(&other, &deb).unwrap();
+        assert_ne!(FileStamp::of(&deb).as_ref(), foreseen.0.get(&deb).map(|(stamp, _)| stamp));
+        std::fs::write(&deb, "other").unwrap();
+        assert!(ensure_verified(&request, &foreseen).is_err());
     }
 }

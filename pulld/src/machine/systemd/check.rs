@@ -39,6 +39,7 @@ pub(super) async fn run(app: &str, command: &CheckCommand, time_limit: Duration)
         description: "pulld release check",
         command: command.words().to_vec(),
         timeout: time_limit,
+        input: None,
         output: Some(writer),
         limits: Limits::AtMost { memory: MAX_MEMORY, tasks: MAX_TASKS },
         stop: Stop::Kill,

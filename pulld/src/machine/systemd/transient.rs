@@ -1,11 +1,16 @@
 //! Commands in transient services.
 
-use std::{io::PipeWriter, os::fd::AsFd, time::Duration};
+use std::{
+    fmt,
+    io::{PipeReader, PipeWriter},
+    os::fd::AsFd,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use futures_util::StreamExt;
 use tokio::time::{Instant, timeout};
-use zbus::{Fd, Variant};
+use zbus::{Fd, OwnedObjectPath, Variant};
 
 use super::{
     super::unit_state::JobResult,
@@ -27,6 +32,8 @@ pub(crate) struct Transient {
     pub(crate) command: Vec<String>,
     /// How long it may run: then systemd kills all of its processes.
     pub(crate) timeout: Duration,
+    /// Where its input comes from: a pipe, or nowhere.
+    pub(crate) input: Option<PipeReader>,
     /// Where its output goes: a pipe, or the journal.
     pub(crate) output: Option<PipeWriter>,
     /// What it may use.
@@ -74,38 +81,63 @@ impl Idle {
         Ok(Self { ends: ends?, manager })
     }
 
-    /// Runs a command in its service and waits for its end, which is `true` if it exited with 0.
-    pub(crate) async fn run(mut self, transient: &Transient) -> Result<bool> {
-        let deadline = Instant::now() + transient.timeout + QUERY_TIMEOUT;
+    /// Starts a command in its service.
+    pub(crate) async fn start(self, transient: &Transient) -> Result<Running> {
         let properties = properties(transient);
         let started = self.manager.start_transient_unit(&transient.unit, "fail", &properties, &[]);
         let job = timeout(QUERY_TIMEOUT, started).await;
         let job = job.with_context(|| format!("timed out starting `{}`", transient.unit))?;
         let job = job.with_context(|| format!("systemd could not start `{}`", transient.unit))?;
+        let deadline = Instant::now() + transient.timeout + QUERY_TIMEOUT;
+        Ok(Running { manager: self.manager, ends: self.ends, unit: transient.unit.clone(), job, deadline })
+    }
+}
+
+/// A command that was started in a service of its own.
+pub(crate) struct Running {
+    manager: ManagerProxy<'static>,
+    ends: JobEnds,
+    unit: String,
+    job: OwnedObjectPath,
+    /// When systemd has killed it.
+    deadline: Instant,
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").field("unit", &self.unit).finish_non_exhaustive()
+    }
+}
+
+impl Running {
+    /// Waits for its end, which is `true` if it exited with 0.
+    pub(crate) async fn end(mut self) -> Result<bool> {
         let mut was_over = false;
         loop {
             let signal = timeout(POLL_INTERVAL, self.ends.next()).await;
             if let Ok(Some(signal)) = &signal {
                 let ended = signal.args().context("invalid signal from systemd")?;
-                if ended.job == job {
+                if ended.job == self.job {
                     let done = JobResult::from(ended.result.clone()) == JobResult::Done;
-                    // Who stops it by hand, or shuts down, takes its job away before it has ended.
-                    wait_inactive_by(&self.manager, &transient.unit, deadline).await?;
+                    if !done {
+                        // Who stops it by hand, or shuts down, takes its job away before it has ended.
+                        wait_inactive_by(&self.manager, &self.unit, self.deadline).await?;
+                    }
                     return Ok(done);
                 }
                 continue;
             }
             // There was no signal for a while, or the bus went away: then the unit itself is queried, over a new connection.
-            if let Ok(false) = is_running(&transient.unit).await {
+            if let Ok(false) = is_running(&self.unit).await {
                 // It may have ended right now, and the signal is on its way.
                 if was_over {
                     // systemd forgets a unit of this kind when it ends, its result too.
-                    bail!("lost track of `{}`: its result is unknown", transient.unit);
+                    bail!("lost track of `{}`: its result is unknown", self.unit);
                 }
                 was_over = true;
             }
-            if Instant::now() > deadline {
-                bail!("`{}` is still running after {:?}", transient.unit, transient.timeout);
+            if Instant::now() > self.deadline {
+                bail!("`{}` is still running though its time limit has passed", self.unit);
             }
             if matches!(signal, Ok(None)) {
                 tokio::time::sleep(POLL_INTERVAL).await;
@@ -119,7 +151,7 @@ impl Idle {
 /// Should a service of that name be running already, its end is waited for first.
 pub(crate) async fn run(transient: &Transient) -> Result<bool> {
     let idle = Idle::wait(&transient.unit, Instant::now() + transient.timeout + QUERY_TIMEOUT).await?;
-    idle.run(transient).await
+    idle.start(transient).await?.end().await
 }
 
 /// Waits until a unit is not running any more.
@@ -155,7 +187,6 @@ fn properties(transient: &Transient) -> Vec<(&'static str, Variant<'_>)> {
         // That the kernel kills a process for its memory is for the program to see, not a reason to stop the service.
         ("OOMPolicy", Variant::from("continue")),
         ("CollectMode", Variant::from("inactive-or-failed")),
-        ("StandardInput", Variant::from("null")),
         // People look for pulld's messages in the journal.
         ("SyslogIdentifier", Variant::from("pulld")),
         // A maintainer script that prints `<0>` must not reach every terminal.
@@ -168,6 +199,11 @@ fn properties(transient: &Transient) -> Vec<(&'static str, Variant<'_>)> {
         properties.push(("TimeoutStopUSec", Variant::from(timeout)));
     } else {
         properties.push(("TimeoutStopUSec", Variant::from(2_000_000_u64)));
+    }
+    if let Some(input) = &transient.input {
+        properties.push(("StandardInputFileDescriptor", Variant::from(Fd::from(input.as_fd()))));
+    } else {
+        properties.push(("StandardInput", Variant::from("null")));
     }
     if let Some(output) = &transient.output {
         for stream in ["StandardOutputFileDescriptor", "StandardErrorFileDescriptor"] {

@@ -24,13 +24,14 @@ pub(super) async fn read(name: &str) -> Result<UnitState> {
         let connection = connect().await?;
         let path = ManagerProxy::new(&connection).await?.load_unit(name).await.map_err(|error| in_words(&error))?;
         let source = source(&connection, path).await?;
-        let unit = source.get_all(InterfaceName::try_from(UNIT)?).await?;
-        let service = if name.ends_with(".service") {
-            source.get_all(InterfaceName::try_from("org.freedesktop.systemd1.Service")?).await?
-        } else {
-            HashMap::new()
+        let service = async {
+            if !name.ends_with(".service") {
+                return Ok(HashMap::new());
+            }
+            source.get_all(InterfaceName::from_static_str("org.freedesktop.systemd1.Service")?).await
         };
-        Ok(parse(&unit, &service))
+        let (unit, service) = tokio::join!(source.get_all(InterfaceName::try_from(UNIT)?), service);
+        Ok(parse(&unit?, &service?))
     };
     let read = timeout(QUERY_TIMEOUT, read).await.unwrap_or_else(|_| Err(anyhow!("timed out")));
     read.with_context(|| format!("could not query systemd about `{name}`"))
