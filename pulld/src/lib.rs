@@ -11,6 +11,7 @@
 //! - [`decide`] – pure decisions
 //! - [`machine`] – dpkg and systemd
 //! - [`state`] – the agent's own files
+//! - [`failure`] – why an update failed, as data with its words
 //! - [`service`] – what wakes it, and what systemd and people are let know
 //! - [`checker`] – what must hold of a server, for tests
 
@@ -23,6 +24,7 @@ pub mod checker;
 pub mod commands;
 mod config;
 mod decide;
+mod failure;
 mod machine;
 pub mod metadata;
 mod random;

@@ -5,11 +5,11 @@ use bucket::{Generation, ReleaseName, Timestamp};
 use tokio::time::Instant;
 
 use crate::{
-    decide::reason,
+    failure::{Aftermath, Failure, Fault, OtherPackages},
     machine::{PackageManager, ServiceManager},
     random::random_fraction,
     service::{announcer::Announcer, events, liveness::Liveness, notify},
-    state::{failure::FailureKind, paths::Paths, persist, quarantine::Quarantined, rescue::Rescue},
+    state::{paths::Paths, persist, quarantine::Quarantined, rescue::Rescue},
     transaction::{
         self,
         executor::{Next, Start, TransactionRunner},
@@ -56,16 +56,18 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             return Ok(Next::Continue);
         }
         self.forget_seen();
-        if let Some(reason) = rescued {
-            let restored = format!("pulld-rescue.service restored the previous pulld: {reason}");
-            let unplanned = rescue.unplanned()?;
-            let text = match &unplanned {
-                Some(unplanned) => reason::join(&restored, &format!("other packages changed with it: {unplanned}")),
-                None => restored,
+        if let Some(words) = rescued {
+            let restored = Failure::from(Fault::Rescued { words });
+            let (failure, is_degraded) = match rescue.unplanned()? {
+                Some(changes) => {
+                    let others = OtherPackages { changes, app: None };
+                    (restored.and(Aftermath::OtherPackagesChanged(others)), true)
+                }
+                None => (restored, false),
             };
-            tracing::error!(message_id = events::SELF_UPDATE, "{text}");
-            self.quarantine_rescued(&rescue, &text, unplanned.is_some())?;
-            cycle.note_own(text);
+            tracing::error!(message_id = events::SELF_UPDATE, "{failure}");
+            self.quarantine_rescued(&rescue, &failure, is_degraded)?;
+            cycle.note_own(failure.to_string());
         }
         let window = self.configured.settings().health_window;
         self.liveness.within(window);
@@ -76,13 +78,12 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
 
     /// The rescue restored this pulld, and the new one has left no record that it can read: what has to be known of the
     /// new one is known from when the rescue was armed.
-    fn quarantine_rescued(&mut self, rescue: &Rescue, reason: &str, degraded: bool) -> Result<()> {
+    fn quarantine_rescued(&mut self, rescue: &Rescue, failure: &Failure, degraded: bool) -> Result<()> {
         let Some(armed) = rescue.armed()? else { return Ok(()) };
         if let (Some(release), Some(generation)) = (armed.release, armed.generation) {
-            let (reason, since) = (reason.to_owned(), Timestamp::now());
+            let (failure, since) = (failure.clone(), Timestamp::now());
             let previous = armed.previous;
-            let kind = FailureKind::NewPulldFailed;
-            self.quarantine.add(Quarantined { release, reason, kind, generation, degraded, since, previous });
+            self.quarantine.add(Quarantined { release, failure, generation, degraded, since, previous });
             self.quarantine.save(&self.paths.quarantine())?;
         }
         Ok(())
@@ -137,20 +138,20 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
                     self.retries.remove(&update.app);
                     format!("installed `{}`", update.title())
                 }
-                Some(Outcome::RolledBack { reason, .. }) => format!("rolled back `{}`: {reason}", update.title()),
-                Some(Outcome::Degraded { reason, kind, retried }) => {
+                Some(Outcome::RolledBack(failure)) => format!("rolled back `{}`: {failure}", update.title()),
+                Some(Outcome::Degraded { failure, retried }) => {
                     if is_removal || *retried {
-                        self.schedule_retry(release, *kind, reason);
+                        self.schedule_retry(release, failure);
                     } else {
                         // For what dpkg calls broken: the plan has nothing else for a quarantined release.
                         let repair = self.quarantine.repair(release);
-                        self.retries.schedule(repair, (*kind, reason.as_str()), Instant::now(), random_fraction());
+                        self.retries.schedule(repair, failure, Instant::now(), random_fraction());
                     }
-                    format!("degraded: {reason}")
+                    format!("degraded: {failure}")
                 }
-                Some(Outcome::Postponed { reason, kind }) => {
-                    self.schedule_retry(release, *kind, reason);
-                    format!("postponed `{}`: {reason}", update.title())
+                Some(Outcome::Postponed(failure)) => {
+                    self.schedule_retry(release, failure);
+                    format!("postponed `{}`: {failure}", update.title())
                 }
                 None => continue,
             };
@@ -165,13 +166,13 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
     }
 
     /// Schedules the next attempt at a release, and logs the reason unless it is the same as before.
-    pub(super) fn schedule_retry(&mut self, release: &ReleaseName, kind: FailureKind, reason: &str) {
-        if self.retries.schedule(release, (kind, reason), Instant::now(), random_fraction()) {
+    pub(super) fn schedule_retry(&mut self, release: &ReleaseName, failure: &Failure) {
+        if self.retries.schedule(release, failure, Instant::now(), random_fraction()) {
             tracing::warn!(
                 message_id = events::PREPARATION_FAILED,
                 app = %release.app(),
                 release = release.stem(),
-                "could not prepare `{}`, will retry: {reason}",
+                "could not prepare `{}`, will retry: {failure}",
                 release.stem()
             );
         }

@@ -389,7 +389,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         self.remembered = remembered;
         for failed in unprepared {
             if let Some(step) = steps.iter().find(|step| *step.app() == failed.app) {
-                self.schedule_retry(step.release(), failed.kind(), &format!("{:#}", failed.error));
+                self.schedule_retry(step.release(), &failed.fault.into());
             }
         }
         updates

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use bucket::{AppName, Timestamp};
 
 use crate::{
@@ -44,7 +44,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         let step = Step::Install { release: release.clone(), from: current.cloned(), reason: Reason::Rollback };
         let (updates, unprepared) = self.preparer(None).prepare(&[step], cycle.installed()).await;
         if let Some(failed) = unprepared.into_iter().next() {
-            return Err(failed.error.context(format!("could not prepare `{}`", release.stem())));
+            return Err(failed.fault).with_context(|| format!("could not prepare `{}`", release.stem()));
         }
         let since = Timestamp::now();
         let until = seconds.and_then(|seconds| since.checked_add(Duration::from_secs(seconds)).ok());

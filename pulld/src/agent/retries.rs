@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::{
     decide::{plan::Plan, report::Waiting, schedule},
-    state::failure::FailureKind,
+    failure::Failure,
 };
 
 /// The apps that wait for their next attempt.
@@ -18,8 +18,7 @@ pub(super) struct Retries(BTreeMap<AppName, Retry>);
 #[derive(Debug)]
 struct Retry {
     release: ReleaseName,
-    reason: String,
-    kind: FailureKind,
+    failure: Failure,
     /// Attempts that failed before the last one.
     earlier: u32,
     not_before: Instant,
@@ -27,19 +26,13 @@ struct Retry {
 
 impl Retries {
     /// Schedules the next attempt at `release`; the delay grows with each failure of the same release. Returns whether
-    /// the reason is a new one.
-    pub(super) fn schedule(
-        &mut self,
-        release: &ReleaseName,
-        (kind, reason): (FailureKind, &str),
-        now: Instant,
-        random: f64,
-    ) -> bool {
+    /// it failed for another reason than before, as people read it.
+    pub(super) fn schedule(&mut self, release: &ReleaseName, failure: &Failure, now: Instant, random: f64) -> bool {
         let before = self.0.get(release.app()).filter(|before| before.release == *release);
-        let is_new = before.is_none_or(|before| before.reason != reason);
+        let is_new = before.is_none_or(|before| before.failure.to_string() != failure.to_string());
         let earlier = before.map_or(0, |before| before.earlier.saturating_add(1));
         let not_before = now + schedule::retry(earlier, random);
-        let retry = Retry { release: release.clone(), reason: reason.to_owned(), kind, earlier, not_before };
+        let retry = Retry { release: release.clone(), failure: failure.clone(), earlier, not_before };
         self.0.insert(release.app().clone(), retry);
         is_new
     }
@@ -67,8 +60,7 @@ impl Retries {
     /// Why each app waits, and until when: `wall` is `now` by this machine's clock.
     pub(super) fn waiting(&self, now: Instant, wall: Timestamp) -> BTreeMap<AppName, Waiting> {
         let waiting = |retry: &Retry| Waiting {
-            reason: retry.reason.clone(),
-            kind: retry.kind,
+            failure: retry.failure.clone(),
             failures: retry.earlier.saturating_add(1),
             next: wall.checked_add(retry.not_before.saturating_duration_since(now)).unwrap_or(wall),
         };
@@ -83,15 +75,20 @@ mod tests {
     use super::*;
     use crate::{
         decide::{plan::Step, report::Reason},
+        failure::{FailureKind, Fault},
         machine::fake::release,
     };
+
+    fn no_space() -> Failure {
+        Fault::told(FailureKind::MachineAtFault, "no space").into()
+    }
 
     #[tokio::test(start_paused = true)]
     async fn the_delay_grows_with_each_failure_of_the_same_release() {
         let now = Instant::now();
         let mut retries = Retries::default();
         let delay = |retries: &mut Retries, minute| {
-            retries.schedule(&release("web", minute), (FailureKind::MachineAtFault, "no space"), now, 0.0);
+            retries.schedule(&release("web", minute), &no_space(), now, 0.0);
             retries.next().unwrap() - now
         };
         let delays = [1, 1, 1].map(|minute| delay(&mut retries, minute).as_secs());
@@ -105,8 +102,8 @@ mod tests {
         let (web, app) = (release("web", 1), "web".parse().unwrap());
         let mut retries = Retries::default();
         assert!(retries.is_due(&app, now));
-        assert!(retries.schedule(&web, (FailureKind::MachineAtFault, "no space"), now, 0.0));
-        assert!(!retries.schedule(&web, (FailureKind::MachineAtFault, "no space"), now, 0.0), "the reason is known");
+        assert!(retries.schedule(&web, &no_space(), now, 0.0));
+        assert!(!retries.schedule(&web, &no_space(), now, 0.0), "the reason is known");
         assert!(!retries.is_due(&app, now + Duration::from_secs(29)));
         assert!(retries.is_due(&app, now + Duration::from_secs(30)));
         let step = Step::Install { release: web, from: None, reason: Reason::Document };
@@ -114,12 +111,7 @@ mod tests {
         let waiting = retries.waiting(now, Timestamp::UNIX_EPOCH);
         assert_eq!(
             waiting[&app],
-            Waiting {
-                reason: "no space".into(),
-                kind: FailureKind::MachineAtFault,
-                failures: 2,
-                next: "1970-01-01T00:00:30Z".parse().unwrap()
-            }
+            Waiting { failure: no_space(), failures: 2, next: "1970-01-01T00:00:30Z".parse().unwrap() }
         );
         retries.keep_planned(&Plan::default());
         assert!(retries.is_due(&app, now));

@@ -7,8 +7,9 @@ use serde_json::json;
 
 use super::*;
 use crate::{
+    failure::{FailureKind, Fault},
     machine::fake::release,
-    state::{failure::FailureKind, quarantine::Quarantined},
+    state::quarantine::Quarantined,
 };
 
 /// All that is known of a server, to be changed.
@@ -75,11 +76,11 @@ fn roll_back(known: &mut Known, state: AppState, degraded: bool) {
 }
 
 fn quarantine(known: &mut Known, degraded: bool) {
-    let (reason, generation, since) = ("it crashed".to_owned(), Generation(1), known.status.written);
+    let failure = Fault::told(FailureKind::UnitFailed, "it crashed").into();
+    let (generation, since) = (Generation(1), known.status.written);
     known.record.quarantine.add(Quarantined {
         release: release("web", 2),
-        reason,
-        kind: FailureKind::UnitFailed,
+        failure,
         generation,
         degraded,
         since,

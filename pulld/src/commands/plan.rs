@@ -21,7 +21,9 @@ use crate::{
 /// Arguments of `pulld plan`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "While the bucket does not answer, the plan is for the document that the agent last read.\n\nExit status: 0 nothing to do; 3 changes pending; 1 error"
+    after_help = "While the bucket does not answer, the plan is for the document that the agent last read. The JSON has \
+                  what keeps an app from its document as data: see `pulld why --help`.\n\nExit status: 0 nothing to do; 3 \
+                  changes pending; 1 error"
 )]
 pub(crate) struct Arguments {
     /// Plan for the document that the agent last read, without asking the bucket
@@ -165,7 +167,7 @@ fn show(decision: &Decision) -> String {
         for evidence in cause.evidence() {
             lines.extend(cut_lines(&evidence.to_string(), MAX_EVIDENCE).iter().map(|line| format!("  {line}")));
         }
-        lines.push(format!("  to do: {}", cause.advice(app)));
+        lines.push(format!("  to do: {}", cause.remedy(app)));
     }
     if decision.plan.steps.is_empty() {
         lines.push("nothing to do".to_owned());

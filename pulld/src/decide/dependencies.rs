@@ -11,21 +11,25 @@ use debian_control::{
 };
 use debversion::Version;
 
-use crate::machine::{AvailablePackage, DebInfo};
+use crate::{
+    failure::Obstacle,
+    machine::{AvailablePackage, DebInfo},
+};
 
-/// Why the package in `deb` cannot be installed on a machine of that architecture, each a sentence: it is built for
-/// another one, or its dependencies are met neither by what is `available` nor by what is installed `together` with it.
+/// Why the package in `deb` cannot be installed on a machine of that architecture: it is built for another one, or its
+/// dependencies are met neither by what is `available` nor by what is installed `together` with it.
 pub(crate) fn obstacles(
     deb: &DebInfo,
     architecture: Option<&str>,
     available: &[AvailablePackage],
     together: &[DebInfo],
-) -> Vec<String> {
+) -> Vec<Obstacle> {
     let mut obstacles = Vec::new();
     if let Some(ours) =
         architecture.filter(|ours| !deb.facts.architecture.is_all() && deb.facts.architecture.as_str() != *ours)
     {
-        obstacles.push(format!("the package is built for `{}`, this server is `{ours}`", deb.facts.architecture));
+        let package = deb.facts.architecture.to_string();
+        obstacles.push(Obstacle::Architecture { package, server: ours.to_owned() });
     }
     let mut known = Available::default();
     for package in available {
@@ -69,22 +73,18 @@ impl Available {
     }
 }
 
-/// The dependencies in a `Depends` that are not met, each a sentence.
-fn unmet(depends: &str, known: &Available) -> Vec<String> {
+/// The dependencies in a `Depends` that are not met.
+fn unmet(depends: &str, known: &Available) -> Vec<Obstacle> {
     let relations: Relations = match depends.parse() {
         Ok(relations) => relations,
         Err(error) => {
-            return vec![format!("could not parse its dependencies `{}`: {error}", depends.escape_debug())];
+            return vec![Obstacle::UnreadableDependencies { depends: depends.to_owned(), error }];
         }
     };
     let missing = relations.iter().filter(|alternatives| !alternatives.iter().any(|relation| known.meets(relation)));
     missing
-        .map(|alternatives| {
-            let names: Vec<String> = alternatives.iter().map(ToString::to_string).collect();
-            format!(
-                "the package depends on `{}`, which is not installed: add it to the base image",
-                names.join(" | ").escape_debug()
-            )
+        .map(|alternatives| Obstacle::Dependency {
+            alternatives: alternatives.iter().map(ToString::to_string).collect(),
         })
         .collect()
 }
@@ -114,6 +114,12 @@ mod tests {
         ] {
             assert_eq!(unmet(depends, &known).is_empty(), met, "{depends}: {:?}", unmet(depends, &known));
         }
-        assert_eq!(unmet("a, libc6, b | c", &known).len(), 2);
+        let missing = |alternatives: &[&str]| Obstacle::Dependency {
+            alternatives: alternatives.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        assert_eq!(unmet("a, libc6, b | c (>= 2)", &known), [missing(&["a"]), missing(&["b", "c (>= 2)"])]);
+        assert!(
+            matches!(&unmet("a (", &known)[..], [Obstacle::UnreadableDependencies { depends, .. }] if depends == "a (")
+        );
     }
 }

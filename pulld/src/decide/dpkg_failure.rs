@@ -1,13 +1,12 @@
-//! Why a dpkg run failed, from what dpkg and the maintainer scripts printed: in a sentence, with the last words of the
-//! script that failed below it, and whether the machine is to blame. Pure.
+//! Why a dpkg run failed, from what dpkg and the maintainer scripts printed: dpkg's error, the last words of the script that
+//! failed, and whether the machine is to blame. Pure.
 
 use console::cut;
 
-use super::reason;
-use crate::machine::{DpkgEnd, DpkgResult};
-
-/// Most characters of the sentence.
-const MAX_SENTENCE: usize = 400;
+use crate::{
+    failure::{DpkgEnd, DpkgFault, DpkgWords, MAX_DPKG_WORDS, ScriptFault, last_lines},
+    machine::DpkgResult,
+};
 
 /// How the lines begin in which dpkg tells what it does; all but the first two end with `...`.
 const PROGRESS: [&str; 9] = [
@@ -32,96 +31,76 @@ const OF_THE_MACHINE: [&str; 6] = [
     "Cannot allocate memory",
 ];
 
-/// Why a dpkg run failed: dpkg's error, and below it what was printed before, which are the words of the script that
-/// failed. Without an error of dpkg, because it was killed, they are the last words altogether, and what it was doing.
+/// Why a dpkg run failed: dpkg's error, and what was printed before, which are the words of the script that failed. Without
+/// an error of dpkg, because it was killed, they are the last words altogether, and what it was doing.
 ///
 /// `replaced` is the ID of the release that was to be replaced: its own script may be what failed.
-pub(crate) fn explain(result: &DpkgResult, replaced: Option<&str>) -> String {
-    let what = match &result.end {
-        DpkgEnd::Exited(status) => format!("dpkg exited with {status}"),
-        DpkgEnd::Failed(reason) => reason.clone(),
-    };
+pub(crate) fn explain(result: &DpkgResult, replaced: Option<&str>) -> DpkgFault {
     let lines: Vec<&str> = result.output.lines().collect();
     let error = errors(&lines).next();
     let before = &lines[..error.as_ref().map_or(lines.len(), |(at, _)| *at)];
     let doing = before.iter().rposition(|line| is_progress(line));
-    let obstacle = error.as_ref().and_then(|(_, error)| Obstacle::find(before, error));
-    let (sentence, from) = match (&error, doing) {
-        (Some((_, error)), doing) => {
-            let sentence = match &obstacle {
-                Some(obstacle) => obstacle.told(replaced),
-                None => format!("{what}: {}", shortened(error)),
-            };
-            (sentence, doing.map_or(0, |doing| doing + 1))
+    let (words, from) = match &error {
+        Some((_, error)) => {
+            let script = old_script(before, error, replaced);
+            let words = script.map_or_else(|| DpkgWords::Error(short(&without_path(error))), DpkgWords::OldScript);
+            (words, doing.map_or(0, |doing| doing + 1))
         }
-        (None, doing) => (what, doing.unwrap_or(0)),
+        None => (DpkgWords::None, doing.unwrap_or(0)),
     };
     let is_told = |line: &str| {
-        obstacle.is_some()
-            && (Obstacle::warning(line).is_some() || line == "dpkg: trying script from the new package instead ...")
+        matches!(words, DpkgWords::OldScript(_))
+            && (warning(line).is_some() || line == "dpkg: trying script from the new package instead ...")
     };
     let is_said = |line: &&&str| {
         !line.starts_with("dpkg: warning: downgrading ") && !line.starts_with(PROGRESS[0]) && !is_told(line)
     };
     let said: Vec<&str> = before[from..].iter().filter(is_said).copied().collect();
-    reason::with_lines(&cut(&sentence, MAX_SENTENCE), "dpkg's output", &said)
+    let lines = last_lines(&said);
+    let end = match &result.end {
+        DpkgEnd::Exited(status) => DpkgEnd::Exited(*status),
+        DpkgEnd::Failed(reason) => DpkgEnd::Failed(short(reason)),
+    };
+    DpkgFault { end, words, lines, machine_at_fault: is_machine_at_fault(result) }
 }
 
-/// A script of the installed package that keeps it from being replaced: it failed, and what dpkg tried in its place did
-/// too (Debian Policy §6.6).
-#[derive(Debug, PartialEq, Eq)]
-struct Obstacle<'a> {
-    /// The package, as dpkg calls it.
-    package: &'a str,
-    /// `prerm` or `postrm`.
-    script: &'static str,
-    /// How it failed.
-    how: &'a str,
-    /// How that of the new package failed, if there is one.
-    new: Option<&'a str>,
+/// The script of the installed package behind an error of dpkg, from the lines before it.
+fn old_script(before: &[&str], error: &str, replaced: Option<&str>) -> Option<ScriptFault> {
+    let (package, script, how) = before.iter().rev().find_map(|line| warning(line))?;
+    let new = match error.split_once(" script subprocess ") {
+        Some((_, new)) if error.contains(" new ") => Some(new),
+        _ if error.ends_with("there is no script in the new version of the package - giving up") => None,
+        _ => return None,
+    };
+    Some(ScriptFault {
+        package: short(package),
+        script: script.to_owned(),
+        how: short(how),
+        new: new.map(short),
+        replaced: replaced.map(str::to_owned),
+    })
 }
 
-impl<'a> Obstacle<'a> {
-    /// The one behind an error of dpkg, from the lines before it.
-    fn find(before: &[&'a str], error: &'a str) -> Option<Self> {
-        let (package, script, how) = before.iter().rev().find_map(|line| Self::warning(line))?;
-        let new = match error.split_once(" script subprocess ") {
-            Some((_, new)) if error.contains(" new ") => Some(new),
-            _ if error.ends_with("there is no script in the new version of the package - giving up") => None,
-            _ => return None,
-        };
-        Some(Self { package, script, how, new })
-    }
+/// Package, script and how it failed, as dpkg warns of them before it tries the new package's.
+fn warning(line: &str) -> Option<(&str, &'static str, &str)> {
+    let (package, rest) = line.strip_prefix("dpkg: warning: old ")?.split_once(" package ")?;
+    let (script, how) = rest.split_once(" script subprocess ")?;
+    let script = match script {
+        "pre-removal" => "prerm",
+        "post-removal" => "postrm",
+        _ => return None,
+    };
+    Some((package, script, how))
+}
 
-    /// Package, script and how it failed, as dpkg warns of them before it tries the new package's.
-    fn warning(line: &str) -> Option<(&str, &'static str, &str)> {
-        let (package, rest) = line.strip_prefix("dpkg: warning: old ")?.split_once(" package ")?;
-        let (script, how) = rest.split_once(" script subprocess ")?;
-        let script = match script {
-            "pre-removal" => "prerm",
-            "post-removal" => "postrm",
-            _ => return None,
-        };
-        Some((package, script, how))
-    }
-
-    fn told(&self, replaced: Option<&str>) -> String {
-        let Self { package, script, how, new } = self;
-        let installed = replaced.map_or_else(|| format!("the installed `{package}`"), |id| format!("`{id}`"));
-        let new = match new {
-            Some(new) => format!("that of the release in its place {new} too"),
-            None => "the release in its place has none".to_owned(),
-        };
-        format!(
-            "cannot replace {installed}: its `{script}` {how}, and {new}; correct `/var/lib/dpkg/info/{package}.{script}` \
-             on the server, or push a release whose `{script} failed-upgrade` succeeds"
-        )
-    }
+/// Words of dpkg's, made safe and kept short.
+fn short(words: &str) -> String {
+    cut(words, MAX_DPKG_WORDS)
 }
 
 /// Whether it is the machine that failed, as dpkg says: a full disk, a file system that is read-only. What a script says
 /// of such things doesn't count.
-pub(crate) fn is_machine_at_fault(result: &DpkgResult) -> bool {
+fn is_machine_at_fault(result: &DpkgResult) -> bool {
     let lines: Vec<&str> = result.output.lines().collect();
     errors(&lines).any(|(_, error)| {
         let error = error.trim_end_matches(')');
@@ -142,7 +121,7 @@ fn errors<'a>(lines: &'a [&str]) -> impl Iterator<Item = (usize, String)> + 'a {
 }
 
 /// An error without the path of the archive, which is long and says nothing: the app is known.
-fn shortened(error: &str) -> String {
+fn without_path(error: &str) -> String {
     match error.strip_prefix("error processing archive ").and_then(|rest| rest.split_once(" (--")) {
         Some((_path, rest)) => format!("error processing archive (--{rest}"),
         None => error.to_owned(),
@@ -157,6 +136,11 @@ fn is_progress(line: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What is said of a run.
+    fn told(result: &DpkgResult, replaced: Option<&str>) -> String {
+        explain(result, replaced).to_string()
+    }
 
     fn failed(output: &str) -> DpkgResult {
         DpkgResult { end: DpkgEnd::Exited(1), output: output.to_owned(), ..DpkgResult::failed("") }
@@ -181,7 +165,7 @@ Errors were encountered while processing:
  web
 ";
         assert_eq!(
-            explain(&failed(postinst), None),
+            told(&failed(postinst), None),
             "dpkg exited with 1: error processing package web (--install): installed web package post-installation \
              script subprocess returned error exit status 7\ndpkg's output ends with:\n  migrating\n  no such table: users"
         );
@@ -206,17 +190,17 @@ Errors were encountered while processing:
         };
         let both = prerm("new web package pre-removal script subprocess returned error exit status 2");
         assert_eq!(
-            explain(&both, Some("web:a@b:1")),
+            told(&both, Some("web:a@b:1")),
             "cannot replace `web:a@b:1`: its `prerm` returned error exit status 1, and that of the release in its place \
              returned error exit status 2 too; correct `/var/lib/dpkg/info/web.prerm` on the server, or push a release \
              whose `prerm failed-upgrade` succeeds\ndpkg's output ends with:\n  old prerm upgrade 2"
         );
         let none = prerm("there is no script in the new version of the package - giving up");
-        let said = explain(&none, None);
+        let said = told(&none, None);
         let expected = "cannot replace the installed `web`: its `prerm` returned error exit status 1, and the release in its \
                         place has none; correct";
         assert!(said.starts_with(expected), "{said}");
-        let other = explain(&prerm("unable to create '/f.dpkg-new': Permission denied"), None);
+        let other = told(&prerm("unable to create '/f.dpkg-new': Permission denied"), None);
         assert!(other.starts_with("dpkg exited with 1: error processing archive (--install): unable"), "{other}");
     }
 
@@ -231,7 +215,7 @@ dpkg: dependency problems prevent configuration of dep:
 dpkg: error processing package dep (--install):
  dependency problems - leaving unconfigured
 ";
-        let said = explain(&failed(output), None);
+        let said = told(&failed(output), None);
         assert!(
             said.contains("\n   dep depends on libnone (>= 2); however:\n    Package libnone is not installed."),
             "{said}"
@@ -247,21 +231,21 @@ dpkg: error processing package dep (--install):
             ..DpkgResult::failed("")
         };
         assert_eq!(
-            explain(&killed, None),
+            told(&killed, None),
             "it took too long\ndpkg's output ends with:\n  Setting up web (1) ...\n  waiting for the \\u{1b}[1mdatabase"
         );
-        assert_eq!(explain(&DpkgResult::failed("no \u{1b} service"), None), "no \\u{1b} service");
-        assert_eq!(explain(&failed(""), None), "dpkg exited with 1");
+        assert_eq!(told(&DpkgResult::failed("no \u{1b} service"), None), "no \\u{1b} service");
+        assert_eq!(told(&failed(""), None), "dpkg exited with 1");
         let locked = "dpkg: error: dpkg frontend lock was locked by another process with pid 1\n";
         let said = "dpkg exited with 1: error: dpkg frontend lock was locked by another process with pid 1";
-        assert_eq!(explain(&failed(locked), None), said);
+        assert_eq!(told(&failed(locked), None), said);
     }
 
     #[test]
     fn whatever_scripts_print_the_reason_is_short() {
-        let said = explain(&failed(&"\u{fffd}\u{202e}🦀 Setting up \n".repeat(100_000)), None);
+        let said = told(&failed(&"\u{fffd}\u{202e}🦀 Setting up \n".repeat(100_000)), None);
         assert!(said.len() < 1500, "{} bytes", said.len());
-        let said = explain(&failed(&format!("dpkg: error: {}", "x".repeat(100_000))), None);
+        let said = told(&failed(&format!("dpkg: error: {}", "x".repeat(100_000))), None);
         assert!(said.len() < 1500, "{} bytes", said.len());
     }
 

@@ -9,11 +9,11 @@ use console::count;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    machine::ProcessEnd,
-    state::{failure::FailureKind, pauses::Pause, quarantine::Quarantined},
+    failure::{Failure, ProcessEnd, on_hold, with_journal},
+    state::{pauses::Pause, quarantine::Quarantined},
 };
 
-use super::{reason, rollback};
+use super::{drift::Drift, remedy::Remedy};
 
 /// How each app of a plan stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,8 +43,8 @@ pub(crate) enum Reason {
 pub(crate) enum Cause {
     /// The desired release is installed, or the document leaves the app as it is.
     InPlace,
-    /// The desired release is installed, and this differs on the machine: a sentence each.
-    Drifted(Vec<String>),
+    /// The desired release is installed, and this differs on the machine.
+    Drifted(Vec<Drift>),
     /// The desired release is installed, and one of its units keeps dying.
     Unstable(Unstable),
     /// A step of the plan makes it as the document says.
@@ -71,10 +71,8 @@ pub(crate) enum Cause {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Waiting {
     /// Why the last attempt failed.
-    pub(crate) reason: String,
-    /// What kind of failure that was.
-    #[serde(default)]
-    pub(crate) kind: FailureKind,
+    #[serde(flatten)]
+    pub(crate) failure: Failure,
     /// How many attempts have failed.
     pub(crate) failures: u32,
     /// When the next one is due, by this machine's clock.
@@ -140,51 +138,22 @@ pub(crate) enum Unlisted {
 }
 
 /// What speaks for a cause.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Evidence {
-    /// What was seen to go wrong, in a sentence, perhaps with lines below it.
-    Seen(String),
+    /// What kept everything from being done, in words, perhaps with lines below the first.
+    Trouble(String),
+    /// What went wrong.
+    Failed(Failure),
+    /// What differs on the machine.
+    Differs(Drift),
+    /// A unit that keeps dying.
+    Dies(Unstable),
     /// Since when the release is quarantined.
     QuarantinedSince(Timestamp),
     /// How many attempts failed.
     Failures(u32),
     /// When the next attempt is due.
     NextAttempt(Timestamp),
-}
-
-/// What a person can do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Remedy {
-    /// Nothing has to be done.
-    Nothing,
-    /// Nothing: the agent works on it.
-    Wait,
-    /// Pull now instead of waiting for the next attempt.
-    PullNow,
-    /// Push another release, or have this one tried again.
-    PushOrRetry,
-    /// The same, after looking at the machine: what runs is unknown.
-    RepairAndRetry,
-    /// End the pause.
-    Resume,
-    /// End the hold.
-    Unhold,
-    /// Allow the app.
-    Allow,
-    /// Push it, remove it, or let the agent remove it.
-    ListOrRemove,
-    /// Repair the entries of the document.
-    RepairDocument,
-    /// See why the unit dies, or push another release.
-    SeeJournal,
-    /// Undo what was changed, or have it installed again.
-    UndoDrift,
-    /// Make the bucket reachable.
-    ReachBucket,
-    /// Repair dpkg.
-    RepairDpkg,
 }
 
 impl PlanReport {
@@ -220,7 +189,7 @@ impl PlanReport {
 impl Cause {
     /// What counts when the last attempt failed, when a unit keeps dying, or when the machine differs from what the release
     /// brought.
-    pub(crate) fn considering(self, waiting: Option<Waiting>, unstable: Option<&Unstable>, drift: &[String]) -> Self {
+    pub(crate) fn considering(self, waiting: Option<Waiting>, unstable: Option<&Unstable>, drift: &[Drift]) -> Self {
         match (self, waiting) {
             (Self::Planned(_) | Self::InPlace | Self::Unplanned, Some(waiting)) => Self::Waiting(waiting),
             (Self::InPlace, None) if unstable.is_some() => unstable.cloned().map_or(Self::InPlace, Self::Unstable),
@@ -241,7 +210,9 @@ impl Cause {
             Self::Drifted(_) => "drifted",
             Self::Unstable(_) => "unstable",
             Self::Planned(_) => "planned",
-            Self::Waiting(Waiting { kind, .. }) | Self::Quarantined(Quarantined { kind, .. }) => kind.word(),
+            Self::Waiting(Waiting { failure, .. }) | Self::Quarantined(Quarantined { failure, .. }) => {
+                failure.kind().word()
+            }
             Self::NotAllowed => "not-allowed",
             Self::Paused(_) => "paused",
             Self::OnHold(_) => "on-hold",
@@ -272,8 +243,8 @@ impl Cause {
     pub(crate) fn reason(&self) -> Option<String> {
         match self {
             Self::InPlace | Self::Drifted(_) | Self::Planned(_) | Self::Unplanned => None,
-            Self::Waiting(Waiting { reason, .. }) | Self::Quarantined(Quarantined { reason, .. }) => {
-                Some(reason.clone())
+            Self::Waiting(Waiting { failure, .. }) | Self::Quarantined(Quarantined { failure, .. }) => {
+                Some(failure.to_string())
             }
             Self::Unstable(unstable) => Some(unstable.reason()),
             Self::NotAllowed | Self::Paused(_) | Self::OnHold(_) | Self::Unlisted(_) | Self::Unread => {
@@ -293,41 +264,31 @@ impl Cause {
             | Self::Unlisted(_)
             | Self::Unread
             | Self::Unplanned => vec![],
-            Self::Drifted(drift) => drift.iter().cloned().map(Evidence::Seen).collect(),
-            Self::Unstable(unstable) => vec![Evidence::Seen(unstable.reason())],
-            Self::Waiting(Waiting { reason, failures, next, .. }) => {
-                vec![Evidence::Seen(reason.clone()), Evidence::Failures(*failures), Evidence::NextAttempt(*next)]
+            Self::Drifted(drift) => drift.iter().cloned().map(Evidence::Differs).collect(),
+            Self::Unstable(unstable) => vec![Evidence::Dies(unstable.clone())],
+            Self::Waiting(Waiting { failure, failures, next }) => {
+                vec![Evidence::Failed(failure.clone()), Evidence::Failures(*failures), Evidence::NextAttempt(*next)]
             }
             Self::Quarantined(held) => {
-                vec![Evidence::Seen(held.reason.clone()), Evidence::QuarantinedSince(held.since)]
+                vec![Evidence::Failed(held.failure.clone()), Evidence::QuarantinedSince(held.since)]
             }
         }
     }
 
     /// What a person can do about it, for that app.
-    pub(crate) fn advice(&self, app: &AppName) -> String {
-        let (unit, package) = match self {
-            Self::Unstable(unstable) => (unstable.unit.as_str(), ""),
-            Self::OnHold(on_hold) => ("", on_hold.package.as_str()),
-            _ => ("", ""),
-        };
-        let advice = self.remedy().to_string().replace("APP", app.as_str());
-        advice.replace("UNIT", unit).replace("PACKAGE", package)
-    }
-
-    /// The kind of that.
-    fn remedy(&self) -> Remedy {
+    pub(crate) fn remedy(&self, app: &AppName) -> Remedy {
+        let app = || app.clone();
         match self {
             Self::InPlace => Remedy::Nothing,
             Self::Drifted(_) => Remedy::UndoDrift,
-            Self::Unstable(_) => Remedy::SeeJournal,
+            Self::Unstable(unstable) => Remedy::SeeJournal { unit: unstable.unit.clone() },
             Self::Planned(_) | Self::Unlisted(Unlisted::Removed) => Remedy::Wait,
             Self::Waiting(_) => Remedy::PullNow,
             Self::NotAllowed | Self::Unlisted(Unlisted::NotAllowed) => Remedy::Allow,
-            Self::Quarantined(held) if held.degraded => Remedy::RepairAndRetry,
-            Self::Quarantined(_) => Remedy::PushOrRetry,
-            Self::Paused(_) => Remedy::Resume,
-            Self::OnHold(_) => Remedy::Unhold,
+            Self::Quarantined(held) if held.degraded => Remedy::RepairAndRetry { app: app() },
+            Self::Quarantined(_) => Remedy::PushOrRetry { app: app() },
+            Self::Paused(_) => Remedy::Resume { app: app() },
+            Self::OnHold(on_hold) => Remedy::Unhold { package: on_hold.package.clone() },
             Self::Unlisted(Unlisted::InvalidEntry) => Remedy::RepairDocument,
             Self::Unlisted(
                 Unlisted::NoRelease | Unlisted::NoDocument | Unlisted::EmptyDocument | Unlisted::NoPrune,
@@ -368,7 +329,7 @@ impl fmt::Display for Cause {
 impl Unstable {
     /// What was seen, in a sentence and with what the unit wrote.
     pub(crate) fn reason(&self) -> String {
-        reason::with_journal(&self.to_string(), &self.unit, &self.lines)
+        with_journal(&self.to_string(), &self.unit, &self.lines)
     }
 }
 
@@ -387,7 +348,7 @@ impl fmt::Display for Unstable {
 /// What a hold is for the app, and who can end it, in a sentence.
 impl fmt::Display for OnHold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (release, on_hold) = (self.release.stem(), rollback::on_hold(&self.package));
+        let (release, on_hold) = (self.release.stem(), on_hold(&self.package));
         match self.kept_from {
             KeptFrom::Nothing => write!(f, "`{release}` stays, and no other release is installed: {on_hold}"),
             KeptFrom::Installing => write!(f, "`{release}` is not installed: {on_hold}"),
@@ -417,40 +378,14 @@ impl fmt::Display for Unlisted {
 impl fmt::Display for Evidence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Seen(text) => f.write_str(text),
+            Self::Trouble(text) => f.write_str(text),
+            Self::Failed(failure) => failure.fmt(f),
+            Self::Differs(drift) => drift.fmt(f),
+            Self::Dies(unstable) => f.write_str(&unstable.reason()),
             Self::QuarantinedSince(time) => write!(f, "quarantined since {time:.0}"),
             Self::Failures(1) => f.write_str("1 attempt has failed"),
             Self::Failures(failures) => write!(f, "{failures} attempts have failed"),
             Self::NextAttempt(time) => write!(f, "the next attempt is due at {time:.0}"),
         }
-    }
-}
-
-impl fmt::Display for Remedy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Nothing => "nothing",
-            Self::Wait => "nothing: the agent works on it; `pulld status` shows how far it is",
-            Self::PullNow => "mend the cause; `pulld pull` tries at once instead of at the next attempt",
-            Self::PushOrRetry => {
-                "push another release; or mend what kept this one from working, and run `pulld retry APP`"
-            }
-            Self::RepairAndRetry => {
-                "see what runs (`systemctl status`, `dpkg --audit`), then push another release or run `pulld retry APP`"
-            }
-            Self::Resume => "`pulld resume APP` installs what the document says; so does a push of another release",
-            Self::Unhold => "`apt-mark unhold PACKAGE` lets the agent do what the document says",
-            Self::Allow => "add the app to `allowed_apps` in the pulld configuration, or take it out of the document",
-            Self::ListOrRemove => "push a release of it, or remove it with `dpkg --remove`",
-            Self::RepairDocument => "correct the invalid entries of the server document (`pulld status` lists them)",
-            Self::SeeJournal => {
-                "see why it dies (`systemctl status UNIT`, `journalctl -u UNIT`), then mend that or push another release"
-            }
-            Self::UndoDrift => {
-                "undo the change, or have the release installed again: `dpkg --remove`, then `pulld pull`"
-            }
-            Self::ReachBucket => "see why the bucket is not read: `pulld status` says it; the agent retries by itself",
-            Self::RepairDpkg => "see `dpkg --audit`, and what `dpkg-query --list` says",
-        })
     }
 }

@@ -3,12 +3,15 @@
 //! Decided from what dpkg has now, not from what was tried: deciding again after an interruption gives what is left to
 //! do.
 
-use std::{fmt, path::PathBuf};
+use std::path::PathBuf;
 
 use bucket::ReleaseName;
 use serde::{Deserialize, Serialize};
 
-use crate::machine::{InstalledPackage, PackageState};
+use crate::{
+    failure::NoRollbackTarget,
+    machine::{InstalledPackage, PackageState},
+};
 
 /// What was installed of an app before it was updated: the rollback target, if there is one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,13 +44,6 @@ pub(crate) struct PreviousPackage {
     pub(crate) package: String,
     /// The release it came from.
     pub(crate) release: ReleaseName,
-}
-
-/// Why an app cannot be rolled back, in a sentence.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub(crate) struct NoRollbackTarget {
-    sentence: String,
 }
 
 /// The dpkg run that rolls an app back.
@@ -101,7 +97,7 @@ impl Previous {
         let restored = undo.install.as_ref().and(self.installed()).map(|previous| previous.package.as_str());
         let changed = restored.into_iter().chain(undo.remove.as_deref());
         match changed.filter_map(find).find(|package| package.on_hold) {
-            Some(package) => Err(NoRollbackTarget::new(on_hold(&package.package))),
+            Some(package) => Err(NoRollbackTarget::OnHold { package: package.package.clone() }),
             None => Ok(undo),
         }
     }
@@ -109,24 +105,6 @@ impl Previous {
     /// Whether the machine is as before an update of `package`, or was never changed by it.
     pub(crate) fn is_restored(&self, package: &str, installed: &[InstalledPackage]) -> bool {
         self.undo(package, installed).is_ok_and(|undo| undo.is_nothing())
-    }
-}
-
-/// That a package is left alone, and who can end that.
-pub(crate) fn on_hold(package: &str) -> String {
-    format!("the package `{package}` is on hold on this server, which `apt-mark unhold {package}` there ends")
-}
-
-impl NoRollbackTarget {
-    /// The reason as a sentence, without full stop.
-    pub(crate) fn new(sentence: impl Into<String>) -> Self {
-        Self { sentence: sentence.into() }
-    }
-}
-
-impl fmt::Display for NoRollbackTarget {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.sentence)
     }
 }
 
@@ -182,21 +160,21 @@ mod tests {
             ..there(package, minute, PackageState::Installed)
         };
         let previous = Previous::Package { installed: web(1), deb: "/old.deb".into(), adds_package: false };
-        let refused = previous.undo("web", &[held("web", 2)]).unwrap_err().to_string();
-        assert!(refused.contains("apt-mark unhold web"), "{refused}");
+        let on_hold = |package: &str| Err(NoRollbackTarget::OnHold { package: package.to_owned() });
+        assert_eq!(previous.undo("web", &[held("web", 2)]), on_hold("web"));
         assert!(previous.undo("web", &[held("web", 1)]).unwrap().is_nothing(), "nothing has to be done");
         let renamed = Previous::Package { installed: web(1), deb: "/old.deb".into(), adds_package: true };
         for package in ["web", "web2"] {
             let mut installed = [there("web", 0, PackageState::Absent), there("web2", 2, PackageState::Installed)];
             installed.iter_mut().filter(|there| there.package == package).for_each(|there| there.on_hold = true);
-            assert!(renamed.undo("web2", &installed).unwrap_err().to_string().contains(&format!("unhold {package}")));
+            assert_eq!(renamed.undo("web2", &installed), on_hold(package));
         }
         assert!(Previous::Nothing.undo("web", &[held("web", 2)]).is_err());
     }
 
     #[test]
     fn without_a_rollback_target_the_reason_is_told_unless_nothing_changed() {
-        let gone = NoRollbackTarget::new("gone");
+        let gone = NoRollbackTarget::NotInBucket(release("web", 1));
         let previous = Previous::Unavailable { installed: Some(web(1)), reason: gone.clone() };
         assert_eq!(previous.undo("web", &[there("web", 2, PackageState::Installed)]), Err(gone));
         assert!(previous.is_restored("web", &[there("web", 1, PackageState::Installed)]));

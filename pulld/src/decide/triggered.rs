@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use bucket::{UnitAction, UnitName};
 
-use crate::machine::{ActiveState, LoadState, SubState, UnitState};
+use crate::{
+    failure::Unhealthy,
+    machine::{ActiveState, LoadState, SubState, UnitState},
+};
 
 use super::{
     units::UnitBefore,
@@ -26,7 +29,7 @@ pub(crate) fn verdict(before: &UnitBefore, samples: &[Sample], window: Duration)
     let Some(Sample { at, state }) = samples.last() else { return Verdict::Wait };
     let has_run = !state.invocation.is_empty() && state.invocation != before.invocation;
     if has_run && (state.active == ActiveState::Failed || state.sub == SubState::AutoRestart) {
-        return Verdict::Unhealthy(format!("`{}` was started and failed{}", before.unit.name, state.failure()));
+        return Verdict::Unhealthy(Unhealthy::FailedWhenStarted(state.failure()));
     }
     if *at >= window { Verdict::Healthy } else { Verdict::Wait }
 }
@@ -46,7 +49,10 @@ pub(crate) fn is_connection(socket: &UnitName, service: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::fake::{exited, running, unit_state};
+    use crate::{
+        failure::{ProcessEnd, UnitEnd},
+        machine::fake::{exited, running, unit_state},
+    };
 
     #[test]
     fn what_a_timer_starts_must_not_fail_and_need_not_run() {
@@ -57,7 +63,7 @@ mod tests {
         assert_eq!(judge(0, unit_state("inactive", "dead")), Verdict::Wait);
         assert_eq!(judge(10, unit_state("inactive", "dead")), Verdict::Healthy);
         assert_eq!(judge(10, running("b")), Verdict::Healthy);
-        let why = "`tidy.service` was started and failed: exit status 1".to_owned();
+        let why = Unhealthy::FailedWhenStarted(UnitEnd::Process(ProcessEnd::Exited(1)));
         assert_eq!(judge(0, failed("b")), Verdict::Unhealthy(why));
         let again =
             UnitState { invocation: "b".into(), end: exited(3).end, ..unit_state("activating", "auto-restart") };

@@ -3,7 +3,7 @@
 use bucket::{OwnedUnit, Timestamp, UnitAction};
 use serde::{Deserialize, Serialize};
 
-use crate::machine::{ActiveState, LoadState, ServiceType, SubState, UnitFileState, UnitState};
+use crate::machine::{ActiveState, LoadState, ServiceType, SubState, UnitState};
 
 /// A unit before the transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -142,31 +142,6 @@ fn is_running(state: &UnitState) -> bool {
         && state.sub != SubState::AutoRestart
 }
 
-/// How a unit differs from what its release wants, in a sentence.
-pub(crate) fn drift(unit: &OwnedUnit, state: &UnitState) -> Option<String> {
-    let name = &unit.name;
-    if unit.action == UnitAction::None || name.is_template() {
-        return None;
-    }
-    match &state.load {
-        LoadState::Loaded => {}
-        LoadState::Masked => return Some(format!("`{name}` is masked")),
-        LoadState::NotFound => return Some(format!("`{name}` does not exist")),
-        other @ LoadState::Other(_) => return Some(format!("`{name}` cannot be loaded ({other})")),
-    }
-    if state.active == ActiveState::Failed {
-        Some(format!("`{name}` failed{}", state.failure()))
-    } else if state.sub == SubState::AutoRestart {
-        Some(format!("`{name}` keeps restarting"))
-    } else if state.active == ActiveState::Inactive && state.service_type != ServiceType::Oneshot {
-        Some(format!("`{name}` is stopped"))
-    } else if state.file_state == UnitFileState::Disabled && !unit.disabled {
-        Some(format!("`{name}` is disabled: it won't start at the next boot"))
-    } else {
-        None
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -259,17 +234,5 @@ mod tests {
         assert_eq!(act(&instance(false), &stopped, "now", true), Act::Ignore("it was stopped before"));
         let foreign = UnitBefore { is_new: true, ..before(UnitAction::Restart, stopped.clone()) };
         assert_eq!(act(&foreign, &stopped, "now", true), Act::Ignore("it was stopped before"), "by an administrator");
-    }
-
-    #[test]
-    fn drift_is_told_in_a_sentence() {
-        let unit = OwnedUnit::new("web.service".parse().unwrap(), UnitAction::Restart);
-        assert_eq!(drift(&unit, &running("a")), None);
-        let stopped = drift(&unit, &unit_state("inactive", "dead"));
-        assert_eq!(stopped.as_deref(), Some("`web.service` is stopped"));
-        let disabled = UnitState { file_state: UnitFileState::Disabled, ..running("a") };
-        assert!(drift(&unit, &disabled).unwrap().contains("disabled"));
-        let as_wished = OwnedUnit { disabled: true, ..unit };
-        assert_eq!(drift(&as_wished, &disabled), None, "its release leaves it so");
     }
 }

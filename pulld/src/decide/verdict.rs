@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::machine::{ActiveState, LoadState, ServiceType, SubState, UnitState};
+use crate::{
+    failure::Unhealthy,
+    machine::{ActiveState, LoadState, ServiceType, SubState, UnitState},
+};
 
 /// How long a unit may take to start.
 pub(crate) const START_TIMEOUT: Duration = Duration::from_mins(5);
@@ -23,27 +26,22 @@ pub(crate) enum Verdict {
     Wait,
     /// It stayed up for the window, or succeeded.
     Healthy,
-    /// It did not, for this reason.
-    Unhealthy(String),
+    /// It did not, and this is what it did.
+    Unhealthy(Unhealthy),
 }
 
 /// Judges a unit. `restarts` is how often systemd had restarted it when the watch began.
-pub(crate) fn verdict(name: &str, samples: &[Sample], restarts: u32, window: Duration) -> Verdict {
+pub(crate) fn verdict(samples: &[Sample], restarts: u32, window: Duration) -> Verdict {
     let Some(last) = samples.last() else { return Verdict::Wait };
     let state = &last.state;
-    let end = || state.end.map(|end| format!(" ({end})")).unwrap_or_default();
-    let unhealthy = |why: String| Verdict::Unhealthy(format!("`{name}` {why}"));
     if state.load != LoadState::Loaded {
-        return unhealthy(format!("cannot run: its load state is `{}`", state.load));
+        return Verdict::Unhealthy(Unhealthy::NotLoaded { load: state.load.as_str().to_owned() });
     }
     if state.active == ActiveState::Failed {
-        return unhealthy(format!("failed{}", state.failure()));
+        return Verdict::Unhealthy(Unhealthy::Failed(state.failure()));
     }
     if state.sub == SubState::AutoRestart || state.restarts > restarts {
-        return unhealthy(match state.restarts {
-            0 | 1 => format!("does not stay up{}: systemd had to restart it", end()),
-            times => format!("does not stay up{}: systemd restarted it {times} times", end()),
-        });
+        return Verdict::Unhealthy(Unhealthy::DoesNotStayUp { end: state.end, restarts: state.restarts });
     }
     match &state.active {
         ActiveState::Active => {
@@ -57,8 +55,8 @@ pub(crate) fn verdict(name: &str, samples: &[Sample], restarts: u32, window: Dur
         ActiveState::Inactive if state.service_type == ServiceType::Oneshot && state.result.is_success() => {
             Verdict::Healthy
         }
-        ActiveState::Inactive => unhealthy(format!("is not running: it exited on its own{}", end())),
-        other if last.at >= START_TIMEOUT => unhealthy(format!("is still `{other}`")),
+        ActiveState::Inactive => Verdict::Unhealthy(Unhealthy::Exited { end: state.end }),
+        other if last.at >= START_TIMEOUT => Verdict::Unhealthy(Unhealthy::Stuck { active: other.as_str().to_owned() }),
         _ => Verdict::Wait,
     }
 }
@@ -66,13 +64,16 @@ pub(crate) fn verdict(name: &str, samples: &[Sample], restarts: u32, window: Dur
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::fake::{exited, running, unit_state};
+    use crate::{
+        failure::{ProcessEnd, UnitEnd},
+        machine::fake::{exited, running, unit_state},
+    };
 
     const WINDOW: Duration = Duration::from_secs(10);
 
     fn judge(states: &[(u64, UnitState)]) -> Verdict {
         let sample = |(at, state): &(u64, UnitState)| Sample { at: Duration::from_secs(*at), state: state.clone() };
-        verdict("web.service", &states.iter().map(sample).collect::<Vec<_>>(), 1, WINDOW)
+        verdict(&states.iter().map(sample).collect::<Vec<_>>(), 1, WINDOW)
     }
 
     #[test]
@@ -92,13 +93,16 @@ mod tests {
         let ended = UnitState { end: exited(0).end, ..unit_state("inactive", "dead") };
         let late = UnitState { result: "timeout".to_owned().into(), ..exited(0) };
         for (state, expected) in [
-            (exited(203), "`web.service` failed: exit status 203/EXEC"),
-            (late, "`web.service` failed (timeout)"),
-            (crashed, "`web.service` does not stay up (exit status 3): systemd restarted it 2 times"),
-            (ended, "`web.service` is not running: it exited on its own (exit status 0)"),
+            (exited(203), Unhealthy::Failed(UnitEnd::Process(ProcessEnd::Exited(203)))),
+            (late, Unhealthy::Failed(UnitEnd::Result("timeout".to_owned()))),
+            (crashed, Unhealthy::DoesNotStayUp { end: exited(3).end, restarts: 2 }),
+            (ended, Unhealthy::Exited { end: exited(0).end }),
+            (UnitState { load: LoadState::Masked, ..exited(0) }, Unhealthy::NotLoaded { load: "masked".to_owned() }),
         ] {
-            assert_eq!(judge(&[(0, state)]), Verdict::Unhealthy(expected.to_owned()));
+            assert_eq!(judge(&[(0, state)]), Verdict::Unhealthy(expected));
         }
+        let stuck = Unhealthy::Stuck { active: "activating".to_owned() };
+        assert_eq!(judge(&[(300, unit_state("activating", "start"))]), Verdict::Unhealthy(stuck));
     }
 
     #[test]
@@ -121,6 +125,5 @@ mod tests {
         }
         assert_eq!(judge(&[(0, oneshot("inactive", "success"))]), Verdict::Healthy);
         assert_eq!(judge(&[(299, unit_state("activating", "start"))]), Verdict::Wait);
-        assert!(matches!(judge(&[(300, unit_state("activating", "start"))]), Verdict::Unhealthy(_)));
     }
 }

@@ -86,8 +86,9 @@ mod tests {
 
     use super::*;
     use crate::{
+        failure::{FailureKind, Fault},
         machine::fake::release,
-        state::{failure::FailureKind, quarantine::Quarantined},
+        state::quarantine::Quarantined,
     };
 
     fn web(minute: u8) -> ReleaseName {
@@ -100,11 +101,10 @@ mod tests {
         for (minute, before) in [(3, 2), (5, 3)] {
             lineage.note(&web(minute), Some(&web(before)));
         }
-        let (reason, since) = ("it crashed".into(), Timestamp::UNIX_EPOCH);
+        let since = Timestamp::UNIX_EPOCH;
         quarantine.add(Quarantined {
             release: web(4),
-            reason,
-            kind: FailureKind::UnitFailed,
+            failure: Fault::told(FailureKind::UnitFailed, "it crashed").into(),
             generation: Generation(1),
             degraded: false,
             since,

@@ -18,7 +18,7 @@ use std::{
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::state::persist;
+use crate::{failure::DpkgEnd, state::persist};
 
 use super::{clock, package_changes::PackageChange};
 
@@ -61,15 +61,6 @@ pub(crate) struct DpkgResult {
     /// What changed that was not planned, at most 20 packages; an earlier pulld's runner tells of planned ones too. `None`
     /// when that was not compared, as when dpkg never ran: an interrupted run before this one may have changed something.
     pub(crate) changes: Option<Vec<PackageChange>>,
-}
-
-/// The end of dpkg's process.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum DpkgEnd {
-    /// It exited with this status.
-    Exited(i32),
-    /// It never ran or was killed, and why: who holds the lock, the time limit, a signal.
-    Failed(String),
 }
 
 /// A result as it is stored: an older or a newer pulld may read it.

@@ -20,17 +20,15 @@ mod package_changes;
 mod package_manager;
 mod package_state;
 mod probe;
-mod process_end;
 pub(crate) mod runner;
 mod service_manager;
 pub(crate) mod systemd;
 mod unit_state;
 
-pub(crate) use dpkg_request::{DpkgEnd, DpkgRequest, DpkgResult};
+pub(crate) use dpkg_request::{DpkgRequest, DpkgResult};
 pub(crate) use instances::instances;
 pub(crate) use package_changes::PackageChange;
 pub(crate) use package_manager::{AvailablePackage, Compare, DebInfo, InstalledPackage, OWN_PACKAGE, PackageManager};
 pub(crate) use package_state::PackageState;
-pub(crate) use process_end::ProcessEnd;
 pub(crate) use service_manager::{CheckResult, LastWords, OWN_UNIT, ServiceManager, UNITS_AT_ONCE};
 pub(crate) use unit_state::{ActiveState, LoadState, ServiceType, SubState, UnitFileState, UnitState};

@@ -9,6 +9,8 @@ use tokio::{
     time::timeout,
 };
 
+use crate::failure::{CheckEnd, CheckFault};
+
 use super::service_manager::CheckResult;
 
 /// Most bytes of a response that are read.
@@ -104,12 +106,12 @@ fn result(
     time_limit: Duration,
     ended: Result<Result<(), String>, tokio::time::error::Elapsed>,
 ) -> CheckResult {
-    let why = match ended {
+    let how = match ended {
         Ok(Ok(())) => return CheckResult::Passed,
-        Ok(Err(why)) => why,
-        Err(_) => format!("no answer within {}", console::duration::show(time_limit)),
+        Ok(Err(words)) => CheckEnd::Answer { words },
+        Err(_) => CheckEnd::NoAnswer { within: time_limit },
     };
-    CheckResult::Failed { reason: format!("its check `{probe}` failed: {why}") }
+    CheckResult::Failed(CheckFault { check: probe.to_owned(), how })
 }
 
 #[cfg(test)]
@@ -143,9 +145,16 @@ mod tests {
         };
         match result {
             CheckResult::Passed => None,
-            CheckResult::Failed { reason } => {
-                let reason = reason.strip_prefix(&format!("its check `{url}` failed: ")).map(str::to_owned);
-                Some(reason.expect("it says which check failed"))
+            CheckResult::Failed(fault) => {
+                assert_eq!(fault.check, url.to_string(), "it says which check failed");
+                Some(match fault.how {
+                    CheckEnd::Answer { words } => words,
+                    CheckEnd::NoAnswer { within } => {
+                        assert_eq!(within, limit);
+                        "no answer".to_owned()
+                    }
+                    CheckEnd::CommandFailed { .. } => unreachable!("it is no command"),
+                })
             }
         }
     }
@@ -168,7 +177,7 @@ mod tests {
             let said = says(response, false).await.unwrap();
             assert!(said.starts_with(expected), "{said}");
         }
-        assert_eq!(says(b"HTTP/1.1 ", true).await.unwrap(), "no answer within 200ms");
+        assert_eq!(says(b"HTTP/1.1 ", true).await.unwrap(), "no answer");
     }
 
     #[tokio::test]
@@ -186,7 +195,8 @@ mod tests {
         let by_name: LoopbackAddress = format!("localhost:{}", listener.local_addr().unwrap().port()).parse().unwrap();
         assert_eq!(tcp(&by_name, LIMIT).await, CheckResult::Passed);
         drop(listener);
-        let reason = format!("its check `tcp://{address}` failed: nothing listens there");
-        assert_eq!(tcp(&address, LIMIT).await, CheckResult::Failed { reason });
+        let how = CheckEnd::Answer { words: "nothing listens there".to_owned() };
+        let fault = CheckFault { check: format!("tcp://{address}"), how };
+        assert_eq!(tcp(&address, LIMIT).await, CheckResult::Failed(fault));
     }
 }

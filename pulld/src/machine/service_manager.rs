@@ -5,10 +5,9 @@ use std::time::Duration;
 use anyhow::Result;
 use bucket::{Probe, Timestamp, UnitName};
 
-use super::{
-    process_end::ProcessEnd,
-    unit_state::{JobResult, UnitState},
-};
+use crate::failure::{CheckFault, ProcessEnd};
+
+use super::unit_state::{JobResult, UnitState};
 
 /// The service of the agent itself.
 pub(crate) const OWN_UNIT: &str = "pulld.service";
@@ -69,8 +68,5 @@ pub(crate) enum CheckResult {
     /// It was answered, or exited with 0, in time.
     Passed,
     /// It did not.
-    Failed {
-        /// Why the release is unhealthy, in a sentence.
-        reason: String,
-    },
+    Failed(CheckFault),
 }

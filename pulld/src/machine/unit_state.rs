@@ -7,7 +7,7 @@ use std::fmt;
 use bucket::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::process_end::ProcessEnd;
+use crate::failure::{ProcessEnd, UnitEnd};
 
 /// An enum of the words that systemd uses for one property.
 macro_rules! systemd_words {
@@ -190,13 +190,13 @@ impl UnitState {
         self.active.is_running()
     }
 
-    /// How it failed, to follow a word like `failed`: `: exit status 3` or ` (timeout)`.
-    pub(crate) fn failure(&self) -> String {
+    /// How it failed.
+    pub(crate) fn failure(&self) -> UnitEnd {
         match (&self.result, self.end) {
             (ServiceResult::ExitCode | ServiceResult::Signal | ServiceResult::CoreDump, Some(end)) => {
-                format!(": {end}")
+                UnitEnd::Process(end)
             }
-            (result, _) => format!(" ({result})"),
+            (result, _) => UnitEnd::Result(result.as_str().to_owned()),
         }
     }
 }

@@ -9,7 +9,9 @@ use anyhow::Result;
 use bucket::{AppName, AppStatus, Generation, PushId, ReleaseName, ServerDocument, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{failure::FailureKind, named::Named, persist};
+use crate::failure::Failure;
+
+use super::{named::Named, persist};
 
 /// The quarantined releases of this machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,11 +33,9 @@ const MAX_RETRIED: usize = 50;
 pub(crate) struct Quarantined {
     /// The release.
     pub(crate) release: ReleaseName,
-    /// Why it could not stay, in a sentence.
-    pub(crate) reason: String,
-    /// What kind of failure that was; unknown as earlier agents wrote it.
-    #[serde(default)]
-    pub(crate) kind: FailureKind,
+    /// Why it could not stay.
+    #[serde(flatten)]
+    pub(crate) failure: Failure,
     /// The document that asked for it. For people, and for earlier agents, which retried it for any other document.
     pub(crate) generation: Generation,
     /// Whether the rollback failed as well, or was not possible, so that manual intervention is required.
@@ -138,7 +138,10 @@ impl Quarantine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::fake::release;
+    use crate::{
+        failure::{Aftermath, Fault},
+        machine::fake::release,
+    };
 
     fn document(json: &str) -> ServerDocument {
         ServerDocument::parse(json.as_bytes()).unwrap()
@@ -168,6 +171,26 @@ mod tests {
         assert_eq!(known.rolled_back(web[0].app()).len(), 9);
         let again: Quarantine = serde_json::from_str(&serde_json::to_string(&known).unwrap()).unwrap();
         assert_eq!(again, known);
+    }
+
+    /// What earlier agents read of an entry.
+    #[derive(Deserialize)]
+    struct Earlier {
+        release: ReleaseName,
+        reason: String,
+        degraded: bool,
+    }
+
+    #[test]
+    fn a_failure_is_written_so_that_earlier_agents_know_why() {
+        let mut known = quarantine();
+        let failure = Failure::from(Fault::Interrupted { times: 6 }).and(Aftermath::RestoredLater);
+        known.add(Quarantined { failure: failure.clone(), ..known.entries[0].clone() });
+        let written = serde_json::to_value(&known).unwrap();
+        let Earlier { release: quarantined, reason, degraded } =
+            serde_json::from_value(written["entries"][0].clone()).unwrap();
+        assert_eq!((quarantined, reason, degraded), (release("web", 2), failure.to_string(), false));
+        assert_eq!(serde_json::from_value::<Quarantine>(written).unwrap(), known);
     }
 
     #[test]

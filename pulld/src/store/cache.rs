@@ -11,10 +11,13 @@ use std::{
     time::SystemTime,
 };
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use bucket::{AppName, Generation, ReleaseName, Sha256};
 
-use crate::state::{checksum::hash_file, failure::OfKind, persist};
+use crate::{
+    failure::Fault,
+    state::{checksum::hash_file, persist},
+};
 
 /// The cache below a directory.
 #[derive(Debug, Clone)]
@@ -151,22 +154,16 @@ impl Cache {
 }
 
 /// Makes sure `needed` bytes can be written below `directory`, and some remain.
-pub(crate) fn ensure_space(directory: &Path, needed: u64) -> Result<(), OfKind> {
+pub(crate) fn ensure_space(directory: &Path, needed: u64) -> Result<(), Fault> {
     const RESERVE: u64 = 32 << 20;
     let stat = rustix::fs::statvfs(directory)
         .with_context(|| format!("could not query the free space of `{}`", directory.display()))
-        .map_err(OfKind::machines)?;
+        .map_err(|error| Fault::machines(&error))?;
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
     if free >= needed.saturating_add(RESERVE) {
         return Ok(());
     }
-    Err(OfKind::machines(anyhow!(
-        "not enough disk space in `{}`: need {} MiB plus a {} MiB reserve, have {} MiB",
-        directory.display(),
-        needed >> 20,
-        RESERVE >> 20,
-        free >> 20
-    )))
+    Err(Fault::NoSpace { directory: directory.to_owned(), needed, reserve: RESERVE, free })
 }
 
 fn remove_all(directory: &Path) -> Result<()> {

@@ -11,19 +11,16 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bucket::{Download, Release, ReleaseMetadata, ReleaseName, Sha256};
 use bytes::Bytes;
 use sha2::Digest;
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use crate::{
+    failure::{Content, DownloadFault, FailureKind, Fault},
     service::{events, liveness::Liveness},
-    state::{
-        checksum,
-        failure::{FailureKind, OfKind},
-        persist,
-    },
+    state::{checksum, persist},
 };
 
 use super::{
@@ -66,10 +63,9 @@ pub(crate) async fn obtain(
     release: &ReleaseName,
     liveness: &Liveness,
     beside: Beside<'_>,
-) -> Result<Found> {
-    find_or_fetch(bucket, cache, release, liveness, beside)
-        .await
-        .map_err(|error| if error.is::<OfKind>() { error } else { OfKind(FailureKind::NotDownloaded, error).into() })
+) -> Result<Found, Fault> {
+    let found = find_or_fetch(bucket, cache, release, liveness, beside).await;
+    found.map_err(|error| Fault::of(error, FailureKind::NotDownloaded))
 }
 
 async fn find_or_fetch(
@@ -94,12 +90,11 @@ async fn find_or_fetch(
         Box::pin(bucket.open_release(release)).await?.map(|(found, content)| (found, Some(content)))
     };
     let Some((found, content)) = opened else { return Ok(Found::Nowhere) };
-    let metadata = found.metadata.as_ref().map_err(|reason| anyhow!("cannot verify the release: {reason}"))?;
+    let no_metadata = |words: &String| Fault::NotDownloaded(DownloadFault::NoMetadata { words: words.clone() });
+    let metadata = found.metadata.as_ref().map_err(no_metadata)?;
     ensure!(
         metadata.size == found.size,
-        "cannot verify the release: its metadata says {} bytes, the bucket says {}",
-        metadata.size,
-        found.size
+        Fault::NotDownloaded(DownloadFault::OtherSize { said: metadata.size, found: found.size })
     );
     let part = cache.part(release, &metadata.sha256, found.generation);
     let place = cache.place(release, &metadata.sha256);
@@ -194,12 +189,8 @@ async fn fetch(
     let sha256 = Sha256::from(<[u8; 32]>::from(hasher.finalize()));
     if length != metadata.size || sha256 != metadata.sha256 {
         persist::remove(part)?;
-        bail!(
-            "download is corrupt and was deleted: expected {} bytes with sha256 `{}`, got {length} bytes with sha256 \
-             `{sha256}`",
-            metadata.size,
-            metadata.sha256
-        );
+        let expected = Content { bytes: metadata.size, sha256: metadata.sha256.clone() };
+        bail!(Fault::NotDownloaded(DownloadFault::Corrupt { expected, got: Content { bytes: length, sha256 } }));
     }
     Ok(Found::File(part.to_owned()))
 }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::Result;
 use bucket::{Activity, AppName, OwnedUnit, ReleaseName, Timestamp};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::OnceCell;
@@ -19,9 +19,10 @@ use crate::{
         dependencies,
         instances::with_instances,
         plan::{self, Step},
-        rollback::{self, NoRollbackTarget, Previous, PreviousPackage},
+        rollback::{Previous, PreviousPackage},
         units::{UnitBefore, Unpacking},
     },
+    failure::{DownloadFault, FailureKind, Fault, NoRollbackTarget, PackageFault, Place},
     machine::{
         AvailablePackage, DebInfo, InstalledPackage, OWN_PACKAGE, PackageManager, PackageState, ServiceManager,
         UNITS_AT_ONCE, instances,
@@ -30,7 +31,6 @@ use crate::{
         announcer::{Announcer, Doing},
         liveness::Liveness,
     },
-    state::failure::{FailureKind, OfKind},
     transaction::{
         progress::Progress,
         update::{AppUpdate, Target},
@@ -75,14 +75,7 @@ pub(crate) struct Unprepared {
     /// The app.
     pub(crate) app: AppName,
     /// Why it cannot.
-    pub(crate) error: anyhow::Error,
-}
-
-impl Unprepared {
-    /// What kind of failure that is.
-    pub(crate) fn kind(&self) -> FailureKind {
-        self.error.downcast_ref().map_or(FailureKind::NotInstallable, |OfKind(kind, _)| *kind)
-    }
+    pub(crate) fault: Fault,
 }
 
 /// A release that is on disk, and whose package is the one it should be.
@@ -115,7 +108,7 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
                 if left == 0 { Some(Box::pin(self.packages.stand_by(self.transaction_timeout))) } else { None };
             match self.candidate(release, installed, &candidates, beside).await {
                 Ok(candidate) => candidates.push(candidate),
-                Err(error) => unprepared.push(Unprepared { app: release.app().clone(), error }),
+                Err(fault) => unprepared.push(Unprepared { app: release.app().clone(), fault }),
             }
         }
         self.drop_uninstallable(&mut candidates, &mut unprepared).await;
@@ -124,7 +117,7 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
             let app = candidate.release.app().clone();
             match self.update(candidate).await {
                 Ok(update) => updates.push(update),
-                Err(error) => unprepared.push(Unprepared { app, error }),
+                Err(fault) => unprepared.push(Unprepared { app, fault }),
             }
         }
         for step in steps {
@@ -132,7 +125,7 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
                 let package_units = installed.iter().find(|there| there.package == *package).map(|there| &*there.units);
                 match self.units_before(&[], package_units.unwrap_or_default()).await {
                     Ok(units) => updates.push(AppUpdate::removal(package, release, units)),
-                    Err(error) => unprepared.push(Unprepared { app: release.app().clone(), error }),
+                    Err(fault) => unprepared.push(Unprepared { app: release.app().clone(), fault }),
                 }
             }
         }
@@ -150,7 +143,7 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
         installed: &[InstalledPackage],
         others: &[Candidate],
         beside: Beside<'_>,
-    ) -> Result<Candidate> {
+    ) -> Result<Candidate, Fault> {
         let current = plan::current(installed, release.app());
         let before = current.and_then(|current| Some((current, current.release.as_ref()?)));
         // Side by side: the one comes in while the other, which is on disk as a rule, is verified.
@@ -159,26 +152,13 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
             Box::pin(self.obtain_previous(before.map(|(_, release)| release)))
         );
         let (deb, info) = read?;
-        ensure!(
-            info.fields.release == *release,
-            "the .deb does not match the release name: its `Push-Release` field is `{}`",
-            info.fields.release.stem()
-        );
-        let own = release.app().as_str() == OWN_PACKAGE;
-        ensure!(
-            (info.facts.package.as_str() == OWN_PACKAGE) == own,
-            "the .deb contains package `{}`; the package name `{OWN_PACKAGE}` is reserved for the app of the same name",
-            info.facts.package
-        );
-        ensure!(
-            others.iter().all(|other| other.info.facts.package != info.facts.package),
-            "the package `{}` is that of another app in the same document",
-            info.facts.package
-        );
+        if let Some(fault) = unfit(release, &info, others) {
+            return Err(Fault::NotInstallable(fault));
+        }
         // The plan leaves out apps whose package is on hold; the name of this one's package is known only now.
         let is_held = |there: &InstalledPackage| there.on_hold && there.package == info.facts.package.as_str();
         if installed.iter().any(is_held) {
-            bail!(OfKind(FailureKind::OnHold, anyhow!(rollback::on_hold(info.facts.package.as_str()))));
+            return Err(Fault::OnHold { package: info.facts.package.to_string() });
         }
         let previous = match before {
             Some((current, release)) => self.previous_release(&info, current, release, found_before?, installed),
@@ -189,26 +169,24 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
     }
 
     /// The file of a release, and what it says of itself.
-    async fn obtain_and_read(&self, release: &ReleaseName, beside: Beside<'_>) -> Result<(PathBuf, DebInfo)> {
+    async fn obtain_and_read(&self, release: &ReleaseName, beside: Beside<'_>) -> Result<(PathBuf, DebInfo), Fault> {
         let obtained = download::obtain(self.bucket, self.cache, release, self.liveness, beside);
         let Found::File(deb) = obtained.await? else {
-            let why = match self.bucket {
-                Some(_) => "release not found in the bucket: push another release",
-                None => "its file is no longer in the cache of this server: push another release",
-            };
-            bail!(OfKind(FailureKind::NotDownloaded, anyhow!(why)));
+            let place = if self.bucket.is_some() { Place::InBucket } else { Place::InCache };
+            return Err(Fault::NotDownloaded(DownloadFault::NotFound(place)));
         };
         self.packages.foresee(&deb);
         let (inspect, path) = (self.inspect, deb.clone());
-        let info = tokio::task::spawn_blocking(move || inspect(&path)).await??;
+        let read = tokio::task::spawn_blocking(move || inspect(&path)).await.map_err(anyhow::Error::from).flatten();
+        let info = read.map_err(|error| Fault::of(error, FailureKind::NotInstallable))?;
         Ok((deb, info))
     }
 
     /// The file of the release that is installed, if one is. It must be on disk, or be known to be nowhere.
-    async fn obtain_previous(&self, release: Option<&ReleaseName>) -> Result<Found> {
+    async fn obtain_previous(&self, release: Option<&ReleaseName>) -> Result<Found, Fault> {
         let Some(release) = release else { return Ok(Found::Nowhere) };
         let found = download::obtain(self.bucket, self.cache, release, self.liveness, None).await;
-        found.with_context(|| format!("could not cache `{}`, which a rollback would need", release.stem()))
+        found.map_err(|fault| Fault::PreviousNotCached { release: release.clone(), fault: Box::new(fault) })
     }
 
     /// The rollback target of an app that has a release, whose file was `found`.
@@ -231,31 +209,29 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
             }
             Found::Nowhere => Previous::Unavailable {
                 installed: Some(previous),
-                reason: NoRollbackTarget::new(match self.bucket {
-                    Some(_) => format!("`{}` is no longer in the bucket", release.stem()),
-                    None => format!("`{}` is not in the cache", release.stem()),
-                }),
+                reason: match self.bucket {
+                    Some(_) => NoRollbackTarget::NotInBucket(release.clone()),
+                    None => NoRollbackTarget::NotInCache(release.clone()),
+                },
             },
         }
     }
 
     /// The rollback target of an app that has no release: normally, that there is no package of that name.
-    async fn previous_package(&self, info: &DebInfo) -> Result<Previous> {
-        let there = self.packages.packages(&[info.facts.package.to_string()]).await.map_err(OfKind::machines)?;
+    async fn previous_package(&self, info: &DebInfo) -> Result<Previous, Fault> {
+        let package = || info.facts.package.to_string();
+        let there = self.packages.packages(&[package()]).await.map_err(|error| Fault::machines(&error))?;
         let there = there
             .iter()
             .find(|there| there.package == info.facts.package.as_str() && there.state != PackageState::Absent);
         Ok(match there.map(|there| &there.release) {
             None => Previous::Nothing,
-            Some(None) => Previous::Unavailable {
-                installed: None,
-                reason: NoRollbackTarget::new(format!(
-                    "the package `{}` that was installed before is not a release",
-                    info.facts.package
-                )),
-            },
+            Some(None) => {
+                Previous::Unavailable { installed: None, reason: NoRollbackTarget::NotARelease { package: package() } }
+            }
             Some(Some(other)) => {
-                bail!("the package `{}` is installed from another app, `{}`", info.facts.package, other.app())
+                let fault = PackageFault::OfAnotherApp { package: package(), app: other.app().clone() };
+                return Err(Fault::NotInstallable(fault));
             }
         })
     }
@@ -268,9 +244,9 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
             let infos: Vec<DebInfo> = candidates.iter().map(|candidate| candidate.info.clone()).collect();
             let mut refused = BTreeSet::new();
             for candidate in candidates.iter() {
-                if let Err(error) = self.ensure_installable(&candidate.info, &infos, &available).await {
+                if let Err(fault) = self.ensure_installable(&candidate.info, &infos, &available).await {
                     refused.insert(candidate.release.app().clone());
-                    unprepared.push(Unprepared { app: candidate.release.app().clone(), error });
+                    unprepared.push(Unprepared { app: candidate.release.app().clone(), fault });
                 }
             }
             if refused.is_empty() {
@@ -286,26 +262,25 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
         info: &DebInfo,
         together: &[DebInfo],
         available: &OnceCell<Vec<AvailablePackage>>,
-    ) -> Result<()> {
+    ) -> Result<(), Fault> {
         // Sizes are what packages say of themselves.
         let installed_size = together.iter().fold(0, |sum: u64, info| sum.saturating_add(info.facts.installed_size));
         cache::ensure_space(self.root, installed_size)?;
         // Only where it matters: each query takes a process.
         let for_all = info.facts.architecture.is_all();
-        let architecture =
-            if for_all { None } else { Some(self.packages.architecture().await.map_err(OfKind::machines)?) };
+        let machines = |error| Fault::machines(&error);
+        let architecture = if for_all { None } else { Some(self.packages.architecture().await.map_err(machines)?) };
         let available: &[AvailablePackage] = if info.facts.depends.is_empty() {
             &[]
         } else {
-            available.get_or_try_init(|| self.packages.available()).await.map_err(OfKind::machines)?
+            available.get_or_try_init(|| self.packages.available()).await.map_err(machines)?
         };
         let obstacles = dependencies::obstacles(info, architecture.as_deref(), available, together);
-        ensure!(obstacles.is_empty(), "release cannot be installed on this server: {}", obstacles.join("; "));
-        Ok(())
+        if obstacles.is_empty() { Ok(()) } else { Err(Fault::NotInstallable(PackageFault::Unmet(obstacles))) }
     }
 
     /// Notes how everything is before anything changes.
-    async fn update(&self, candidate: Candidate) -> Result<AppUpdate> {
+    async fn update(&self, candidate: Candidate) -> Result<AppUpdate, Fault> {
         let Candidate { release, deb, info, previous_units, previous } = candidate;
         if let Previous::Unavailable { reason, .. } = &previous {
             tracing::warn!(
@@ -329,8 +304,13 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
         })
     }
 
-    /// How the units of the `new` release and of the `old` one are. Of templates, the instances.
-    async fn units_before(&self, new: &[OwnedUnit], old: &[OwnedUnit]) -> Result<Vec<UnitBefore>> {
+    /// How the units of the `new` release and of the `old` one are. Only systemd can fail to say it.
+    async fn units_before(&self, new: &[OwnedUnit], old: &[OwnedUnit]) -> Result<Vec<UnitBefore>, Fault> {
+        self.ask_for_units(new, old).await.map_err(|error| Fault::machines(&error))
+    }
+
+    /// The same. Of templates, the instances.
+    async fn ask_for_units(&self, new: &[OwnedUnit], old: &[OwnedUnit]) -> Result<Vec<UnitBefore>> {
         let instances = instances(self.services, new.iter().chain(old)).await?;
         let by_name = |units: &[OwnedUnit], unit: &OwnedUnit| units.iter().any(|other| other.name == unit.name);
         let mut asked = Vec::new();
@@ -353,13 +333,26 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
             let before = self.unit_before(unit, wanted, &boot).await?;
             Ok(UnitBefore { by_machine, is_new, ..before })
         });
-        let units = stream::iter(asked).buffered(UNITS_AT_ONCE).try_collect().await;
-        Ok(units.map_err(OfKind::machines)?)
+        stream::iter(asked).buffered(UNITS_AT_ONCE).try_collect().await
     }
 
     async fn unit_before(&self, unit: OwnedUnit, wanted: bool, boot: &str) -> Result<UnitBefore> {
         let was = self.services.unit(unit.name.as_str()).await?;
         let unpacking = Some(Unpacking { boot: boot.to_owned(), done: None });
         Ok(UnitBefore { noted: Some(Timestamp::now()), unpacking, ..UnitBefore::new(unit, wanted, was) })
+    }
+}
+
+/// What is wrong with the package of a release, by its name and what it says of itself.
+fn unfit(release: &ReleaseName, info: &DebInfo, others: &[Candidate]) -> Option<PackageFault> {
+    let package = info.facts.package.to_string();
+    if info.fields.release != *release {
+        Some(PackageFault::OtherRelease(info.fields.release.clone()))
+    } else if (package == OWN_PACKAGE) != (release.app().as_str() == OWN_PACKAGE) {
+        Some(PackageFault::Reserved { package, reserved: OWN_PACKAGE.to_owned() })
+    } else if others.iter().any(|other| other.info.facts.package == info.facts.package) {
+        Some(PackageFault::OfTwoApps { package })
+    } else {
+        None
     }
 }

@@ -66,7 +66,7 @@ async fn what_was_changed_by_hand_on_a_held_server_is_called_that() {
         let during = async {
             tokio::time::sleep(Duration::from_secs(5)).await;
             let causes: Causes = serde_json::from_slice(&std::fs::read(server.paths().causes()).unwrap()).unwrap();
-            let says = causes.why(one.app()).unwrap().says;
+            let says = causes.why(one.app()).unwrap().to_string();
             assert!(says.contains("was changed by hand since"), "{says}");
         };
         tokio::join!(poll(&mut agent), during);

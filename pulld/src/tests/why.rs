@@ -1,9 +1,15 @@
 //! Whole cycles: why an app is as it is, as the agent leaves it for `pulld why`.
 
 use bucket::AppState;
+use serde_json::json;
 
 use crate::{
-    decide::why::{Causes, Why},
+    decide::{
+        remedy::Remedy,
+        report::Evidence,
+        why::{Causes, Why},
+    },
+    failure::{DownloadFault, Fault, Place},
     machine::fake::{Behaviour, Deb, release},
 };
 
@@ -17,7 +23,7 @@ fn why_locally(server: &Server) -> Why {
 
 async fn why(server: &Server) -> Why {
     let why = why_locally(server);
-    assert_eq!(why.state, server.state_of("web").await, "it says the same as the report");
+    assert_eq!(why.state(), server.state_of("web").await, "it says the same as the report");
     why
 }
 
@@ -26,39 +32,39 @@ async fn whatever_keeps_an_app_from_its_document_is_said_and_what_to_do() {
     let (one, two, three) = (release("web", 1), release("web", 2), release("web", 3));
     let (server, mut agent) = Server::running(&[&one]).await;
     let fine = why(&server).await;
-    assert_eq!((fine.blocked, fine.to_do.as_str()), (false, "nothing"));
+    assert_eq!((fine.is_blocked(), fine.remedy()), (false, Remedy::Nothing));
 
     server.push(&[&two]).await;
     pull(&mut agent).await;
     let waiting = why(&server).await;
-    assert_eq!((waiting.blocked, waiting.state), (true, AppState::Failed));
-    assert!(waiting.evidence[0].contains("release not found in the bucket"), "{waiting:?}");
-    assert_eq!(waiting.kind, "not-downloaded");
-    assert_eq!(waiting.evidence[1], "1 attempt has failed");
+    assert_eq!((waiting.is_blocked(), waiting.state()), (true, AppState::Failed));
+    let not_found = Fault::NotDownloaded(DownloadFault::NotFound(Place::InBucket));
+    assert_eq!(waiting.evidence()[..2], [Evidence::Failed(not_found.into()), Evidence::Failures(1)]);
+    assert_eq!(waiting.kind(), "not-downloaded");
 
     server.upload(&three, Behaviour::Crashes).await;
     server.push(&[&three]).await;
     pull(&mut agent).await;
     let quarantined = why(&server).await;
-    assert!(quarantined.says.contains("was rolled back here"), "{quarantined:?}");
-    assert!(quarantined.to_do.ends_with("run `pulld retry web`"), "{quarantined:?}");
-    assert_eq!(quarantined.kind, "unit-failed");
+    assert!(quarantined.to_string().contains("was rolled back here"), "{quarantined:?}");
+    assert_eq!(quarantined.remedy(), Remedy::PushOrRetry { app: "web".parse().unwrap() });
+    assert_eq!(quarantined.kind(), "unit-failed");
 
     server.push(&[&one]).await;
     pull(&mut agent).await;
     server.world.set_on_hold("web", true);
     poll(&mut agent).await;
-    assert!(why(&server).await.to_do.contains("`apt-mark unhold web`"));
+    assert_eq!(why(&server).await.remedy(), Remedy::Unhold { package: "web".into() });
     server.world.set_on_hold("web", false);
     server.world.die("web.service", 3);
     poll(&mut agent).await;
-    assert!(why(&server).await.to_do.contains("`journalctl -u web.service`"));
+    assert_eq!(why(&server).await.remedy(), Remedy::SeeJournal { unit: "web.service".into() });
 
     std::fs::rename(server.root.path().join("bucket"), server.root.path().join("away")).unwrap();
     poll(&mut server.agent()).await;
     let blocked = why_locally(&server);
-    assert!(blocked.blocked && blocked.evidence[0].contains("bucket"), "{blocked:?}");
-    assert_eq!(blocked.kind, "pull-failed");
+    assert!(blocked.is_blocked() && blocked.evidence()[0].to_string().contains("bucket"), "{blocked:?}");
+    assert_eq!((blocked.kind(), blocked.remedy()), ("pull-failed", Remedy::MendPull));
 }
 
 #[tokio::test(start_paused = true)]
@@ -80,7 +86,36 @@ async fn programs_are_told_what_kind_of_failure_it_is_whoever_is_at_fault() {
         server.push(&[&two]).await;
         pull(&mut agent).await;
         let why = why_locally(&server);
-        assert_eq!((why.kind.as_str(), why.blocked), (kind, kind != "in-place"), "{behaviour:?}: {why:?}");
+        assert_eq!((why.kind(), why.is_blocked()), (kind, kind != "in-place"), "{behaviour:?}: {why:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn programs_are_told_as_data_what_went_wrong() {
+    let (one, two) = (release("web", 1), release("web", 2));
+    for (behaviour, kind, fault, words) in [
+        (
+            Behaviour::DoesNotStart,
+            "unit-failed",
+            json!({"unit": "web.service", "how": {"not-started": {"failed": {"process": {"exited": 203}}}}, "lines": []}),
+            "`web.service` did not start: exit status 203/EXEC",
+        ),
+        (
+            Behaviour::CheckFails,
+            "check-failed",
+            json!({"check": "/bin/false", "how": {"command-failed": {"late": null, "output": ""}}}),
+            "its check `/bin/false` failed; it printed nothing",
+        ),
+    ] {
+        let (server, mut agent) = Server::running(&[&one]).await;
+        server.upload(&two, behaviour).await;
+        server.push(&[&two]).await;
+        pull(&mut agent).await;
+        let why = why_locally(&server);
+        let cause = serde_json::to_value(why.cause()).unwrap();
+        let told = &cause["quarantined"];
+        assert_eq!((&told["kind"], &told["reason"]), (&json!(kind), &json!(words)), "{cause}");
+        assert_eq!(told["fault"], json!({ kind: fault }), "{cause}");
     }
 }
 
@@ -97,6 +132,6 @@ async fn a_full_disk_is_the_machines_fault_and_what_a_package_needs_is_not() {
         server.push(&[&two]).await;
         pull(&mut agent).await;
         let why = why_locally(&server);
-        assert_eq!((why.kind.as_str(), why.blocked), (kind, true), "{why:?}");
+        assert_eq!((why.kind(), why.is_blocked()), (kind, true), "{why:?}");
     }
 }

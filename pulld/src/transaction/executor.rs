@@ -10,9 +10,10 @@ use anyhow::Result;
 use crate::{
     config::Settings,
     decide::verdict::START_TIMEOUT,
+    failure::{Aftermath, Fault},
     machine::{DpkgRequest, DpkgResult, InstalledPackage, PackageChange, PackageManager, ServiceManager},
     service::{announcer::Announcer, events, liveness::Liveness},
-    state::{failure::FailureKind, paths::Paths, quarantine::Quarantine},
+    state::{paths::Paths, quarantine::Quarantine},
 };
 
 use super::{
@@ -175,26 +176,25 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
 
     /// Ends what was interrupted too often: first by a rollback; a rollback that is interrupted too often stays as it is.
     async fn give_up(&self, transaction: &mut Transaction, quarantine: &mut Quarantine) -> Result<()> {
-        let reason = format!("it was interrupted {} times", transaction.resumptions);
+        let times = transaction.resumptions;
         let record = self.paths.transaction();
         match transaction.phase {
             Phase::Installing | Phase::Restarting | Phase::Gating => {
-                let fail = |update: &mut AppUpdate| update.fail(FailureKind::Interrupted, &reason, true);
+                let fail = |update: &mut AppUpdate| update.fail(Fault::Interrupted { times }, true);
                 transaction.others_mut().for_each(fail);
                 self.start_rollback(transaction, quarantine).await
             }
             Phase::RollingBack | Phase::CheckingRollback => {
-                transaction
-                    .others_mut()
-                    .for_each(|update| outcome::degrade(update, &format!("rollback failed: {reason}")));
+                let interrupted = Aftermath::RollbackInterrupted { times };
+                transaction.others_mut().for_each(|update| outcome::degrade(update, interrupted.clone()));
                 transaction.enter(Phase::UpdatingAgent, &record)
             }
             Phase::UpdatingAgent => {
                 if let Some(own) = transaction.own_mut() {
                     if own.has_failed() {
-                        outcome::degrade(own, &format!("rollback failed: {reason}"));
+                        outcome::degrade(own, Aftermath::RollbackInterrupted { times });
                     } else {
-                        own.fail(FailureKind::Interrupted, &reason, true);
+                        own.fail(Fault::Interrupted { times }, true);
                     }
                 }
                 transaction.enter(Phase::UpdatingAgent, &record)

@@ -11,23 +11,17 @@ use tokio::time::Instant;
 
 use crate::{
     decide::{
-        reason,
         trial::Trial,
         triggered,
         units::{self, Act, UnitBefore},
         verdict::{START_TIMEOUT, Sample, Verdict, verdict},
     },
+    failure::{FailureKind, Fault, UnitFault, last_lines},
     machine::{PackageManager, ServiceManager, UnitState},
     service::events,
-    state::failure::FailureKind,
 };
 
-use super::{
-    check::{self, Unhealthy},
-    executor::TransactionRunner,
-    record::Transaction,
-    restart::last_words,
-};
+use super::{check, executor::TransactionRunner, record::Transaction, restart::last_words};
 
 /// The time between two samples of a unit.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -54,8 +48,9 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         }
         let unhealthy = self.watch(&targets).await;
         for update in transaction.others_mut().filter(|update| update.is_forward()) {
-            if let Some(unhealthy) = unhealthy.get(&update.app) {
-                update.fail(unhealthy.kind, &unhealthy.reason, unhealthy.release_at_fault);
+            if let Some(fault) = unhealthy.get(&update.app) {
+                // Nobody knows whether it stays up while systemd can't be asked: that is none of its doing.
+                update.fail(fault.clone(), fault.kind() != FailureKind::MachineAtFault);
                 continue;
             }
             update.progress.succeed();
@@ -71,7 +66,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
     }
 
     /// Watches releases until each is judged; gives those that cannot stay.
-    pub(super) async fn watch(&self, targets: &[HealthTarget]) -> BTreeMap<AppName, Unhealthy> {
+    pub(super) async fn watch(&self, targets: &[HealthTarget]) -> BTreeMap<AppName, Fault> {
         let window = self.settings.health_window;
         let checks = targets.iter().filter_map(|target| Some(Trial::of(target.check.as_ref()?, window).longest()));
         self.liveness.within(START_TIMEOUT * 2 + window * 4 + checks.max().unwrap_or_default());
@@ -99,11 +94,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
     }
 }
 
-async fn watch(
-    services: &impl ServiceManager,
-    targets: &[HealthTarget],
-    window: Duration,
-) -> BTreeMap<AppName, Unhealthy> {
+async fn watch(services: &impl ServiceManager, targets: &[HealthTarget], window: Duration) -> BTreeMap<AppName, Fault> {
     let began = Instant::now();
     let watching = targets.iter().map(|target| async move {
         let unhealthy = watch_one(services, target, window, began).await.err()?;
@@ -116,9 +107,7 @@ async fn watch(
 fn judge(before: &UnitBefore, samples: &[Sample], restarts: u32, window: Duration) -> Verdict {
     match before.unit.action {
         UnitAction::None => triggered::verdict(before, samples, window),
-        UnitAction::Restart | UnitAction::Reload | UnitAction::Start => {
-            verdict(before.unit.name.as_str(), samples, restarts, window)
-        }
+        UnitAction::Restart | UnitAction::Reload | UnitAction::Start => verdict(samples, restarts, window),
     }
 }
 
@@ -127,7 +116,7 @@ async fn watch_one(
     target: &HealthTarget,
     window: Duration,
     began: Instant,
-) -> Result<(), Unhealthy> {
+) -> Result<(), Fault> {
     let mut open: Vec<(&UnitBefore, u32, Vec<Sample>)> =
         target.units.iter().map(|(before, restarts)| (before, *restarts, Vec::new())).collect();
     while !open.is_empty() {
@@ -136,26 +125,24 @@ async fn watch_one(
             let (name, at) = (before.unit.name.as_str(), began.elapsed());
             match services.unit(name).await {
                 Ok(state) => samples.push(Sample { at, state }),
-                Err(error) if at >= START_TIMEOUT => {
-                    return Err(Unhealthy::unknown(format!("{error:#}")));
-                }
+                Err(error) if at >= START_TIMEOUT => return Err(Fault::machines(&error)),
                 Err(_) => {}
             }
             match judge(before, &samples, restarts, window) {
                 Verdict::Wait => left.push((before, restarts, samples)),
                 Verdict::Healthy => {}
-                Verdict::Unhealthy(sentence) => {
+                Verdict::Unhealthy(how) => {
                     let words = last_words(services, before, samples.last().map(|last| &last.state)).await;
                     // systemd forgets how a process ended when it starts the next one: the journal doesn't.
                     if let Some(last) = samples.last_mut() {
                         last.state.end = last.state.end.or(words.end);
                     }
-                    let sentence = match judge(before, &samples, restarts, window) {
+                    let how = match judge(before, &samples, restarts, window) {
                         Verdict::Unhealthy(in_full) => in_full,
-                        Verdict::Wait | Verdict::Healthy => sentence,
+                        Verdict::Wait | Verdict::Healthy => how,
                     };
-                    let reason = reason::with_journal(&sentence, name, &words.lines);
-                    return Err(Unhealthy { reason, kind: FailureKind::UnitFailed, release_at_fault: true });
+                    let lines = last_lines(&words.lines);
+                    return Err(Fault::UnitFailed(UnitFault { unit: name.to_owned(), how, lines }));
                 }
             }
         }

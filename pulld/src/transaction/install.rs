@@ -3,9 +3,9 @@
 use anyhow::Result;
 
 use crate::{
-    decide::{dpkg_failure, rollback},
-    machine::{DpkgEnd, DpkgResult, InstalledPackage, PackageManager, ServiceManager},
-    state::failure::FailureKind,
+    decide::dpkg_failure,
+    failure::{DpkgEnd, Fault},
+    machine::{DpkgResult, InstalledPackage, PackageManager, ServiceManager},
 };
 
 use super::{
@@ -79,7 +79,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
                 there.package == update.package || Some(&there.package) == previous
             };
             if let Some(there) = installed.iter().find(|there| there.on_hold && is_of(there)) {
-                update.fail(FailureKind::OnHold, rollback::on_hold(&there.package), false);
+                update.fail(Fault::OnHold { package: there.package.clone() }, false);
             }
         }
         Ok(())
@@ -130,10 +130,10 @@ fn missing(transaction: &Transaction, installed: &[InstalledPackage]) -> Vec<usi
 /// service that could not be started leaves the package as it was, and says nothing about the release; nor does a disk that is
 /// full or read-only, whatever dpkg left half-done because of it.
 pub(super) fn fail_by_dpkg(update: &mut AppUpdate, result: &DpkgResult, installed: &[InstalledPackage]) {
-    let reason = dpkg_failure::explain(result, update.previous_title());
+    let mut fault = dpkg_failure::explain(result, update.previous_title());
     // dpkg(1): it exits with 2 for a fatal error of its own, as a held lock.
     let dpkg_gave_up = matches!(result.end, DpkgEnd::Failed(_) | DpkgEnd::Exited(2));
-    let is_machine_at_fault = dpkg_failure::is_machine_at_fault(result) || update.is_undone(installed) && dpkg_gave_up;
-    let kind = if is_machine_at_fault { FailureKind::MachineAtFault } else { FailureKind::DpkgFailed };
-    update.fail(kind, reason, update.release().is_some() && !is_machine_at_fault);
+    fault.machine_at_fault |= update.is_undone(installed) && dpkg_gave_up;
+    let release_at_fault = update.release().is_some() && !fault.machine_at_fault;
+    update.fail(Fault::DpkgFailed(Box::new(fault)), release_at_fault);
 }

@@ -4,66 +4,65 @@ use anyhow::Result;
 use bucket::Timestamp;
 
 use crate::{
-    decide::reason,
+    failure::{Aftermath, Failure, OtherPackages},
     service::events,
     state::{
-        failure::FailureKind,
         paths::Paths,
         quarantine::{Quarantine, Quarantined},
     },
 };
 
-use super::{progress::Outcome, record::Transaction, unplanned, update::AppUpdate};
+use super::{progress::Outcome, record::Transaction, update::AppUpdate};
 
 /// The previous release of the app runs again.
 pub(super) fn rolled_back(update: &mut AppUpdate) {
     update.progress.rolled_back();
     let title = update.title();
     match update.outcome() {
-        Some(Outcome::RolledBack { reason, .. }) => tracing::warn!(
+        Some(Outcome::RolledBack(failure)) => tracing::warn!(
             message_id = events::ROLLED_BACK,
             app = %update.app,
             release = title,
-            reason,
-            "rolled back `{title}`, quarantined until its entry in the server document changes: {reason}"
+            reason = %failure,
+            "rolled back `{title}`, quarantined until its entry in the server document changes: {failure}"
         ),
-        Some(Outcome::Postponed { reason, .. }) => tracing::warn!(
+        Some(Outcome::Postponed(failure)) => tracing::warn!(
             message_id = events::ROLLED_BACK,
             app = %update.app,
             release = title,
-            reason,
-            "postponed `{title}`, will retry: {reason}"
+            reason = %failure,
+            "postponed `{title}`, will retry: {failure}"
         ),
         Some(Outcome::Done | Outcome::Degraded { .. }) | None => {}
     }
 }
 
-/// The update cannot be undone either, because of `why`. What does not have to be undone stays as it is.
-pub(super) fn degrade(update: &mut AppUpdate, why: &str) {
+/// The update cannot be undone either, because of that. What does not have to be undone stays as it is.
+pub(super) fn degrade(update: &mut AppUpdate, aftermath: Aftermath) {
     if !update.has_failed() {
         return;
     }
-    update.progress.degrade(why);
+    update.progress.degrade(aftermath);
     log_degraded(update);
 }
 
 /// However an update ended, what else its dpkg runs changed is for a person to judge.
 pub(super) fn degrade_for_what_was_unplanned(transaction: &mut Transaction) {
     for update in &mut transaction.updates {
-        let Some(unplanned) = update.unplanned.take() else { continue };
-        update.progress.find_unplanned(&unplanned::sentence(update, &unplanned));
+        let Some(changes) = update.unplanned.take() else { continue };
+        update.progress.find_unplanned(OtherPackages { changes, app: Some(update.app.clone()) });
         log_degraded(update);
     }
 }
 
 fn log_degraded(update: &AppUpdate) {
-    if let Some(Outcome::Degraded { reason, .. }) = update.outcome() {
+    if let Some(Outcome::Degraded { failure, .. }) = update.outcome() {
         tracing::error!(
             message_id = events::DEGRADED,
             app = %update.app,
             release = update.title(),
-            reason,
-            "`{}` is degraded, manual intervention required: {reason}",
+            reason = %failure,
+            "`{}` is degraded, manual intervention required: {failure}",
             update.app
         );
     }
@@ -77,8 +76,8 @@ pub(super) fn quarantine_those_at_fault(
 ) -> Result<()> {
     change(quarantine, paths, |quarantine| {
         for update in &transaction.updates {
-            if let Some(failure) = update.progress.failure().filter(|failure| failure.release_at_fault) {
-                add(update, transaction, quarantine, (&failure.reason, failure.kind), false);
+            if let Some(failed) = update.progress.failure().filter(|failed| failed.release_at_fault) {
+                add(update, transaction, quarantine, &failed.failure, false);
             }
         }
     })
@@ -94,16 +93,16 @@ pub(super) fn quarantine_by_outcome(
     change(quarantine, paths, |quarantine| {
         for update in &transaction.updates {
             match update.outcome() {
-                Some(Outcome::Degraded { reason, kind, retried: false }) => {
-                    add(update, transaction, quarantine, (reason, *kind), true);
+                Some(Outcome::Degraded { failure, retried: false }) => {
+                    add(update, transaction, quarantine, failure, true);
                 }
                 Some(Outcome::Done) if transaction.generation.is_some() => lift(update, quarantine),
                 // What was the machine's fault is tried again, and repairs what was left half-done.
                 Some(
                     Outcome::Done
                     | Outcome::Degraded { retried: true, .. }
-                    | Outcome::RolledBack { .. }
-                    | Outcome::Postponed { .. },
+                    | Outcome::RolledBack(_)
+                    | Outcome::Postponed(_),
                 )
                 | None => {}
             }
@@ -123,7 +122,7 @@ fn lift(update: &AppUpdate, quarantine: &mut Quarantine) {
     match update.release().and_then(|release| quarantine.repaired_by(release)) {
         Some(entry) if entry.degraded => {
             entry.degraded = false;
-            entry.reason = reason::join(&entry.reason, "the release before was restored later");
+            entry.failure = entry.failure.clone().and(Aftermath::RestoredLater);
         }
         Some(_) => {}
         None => drop(quarantine.lift(&update.app)),
@@ -132,13 +131,7 @@ fn lift(update: &AppUpdate, quarantine: &mut Quarantine) {
 
 /// Quarantines the release of an update, if it has one and a document asked for it. One that was to repair what another
 /// has left is tried again: it had stayed up here.
-fn add(
-    update: &AppUpdate,
-    transaction: &Transaction,
-    quarantine: &mut Quarantine,
-    (reason, kind): (&str, FailureKind),
-    degraded: bool,
-) {
+fn add(update: &AppUpdate, transaction: &Transaction, quarantine: &mut Quarantine, failure: &Failure, degraded: bool) {
     let (Some(release), Some(generation)) = (update.release(), transaction.generation) else { return };
     if let Some(repaired) = quarantine.repaired_by(release) {
         repaired.degraded |= degraded;
@@ -147,8 +140,7 @@ fn add(
     let previous = update.previous.installed().map(|previous| previous.release.clone());
     quarantine.add(Quarantined {
         release: release.clone(),
-        reason: reason.to_owned(),
-        kind,
+        failure: failure.clone(),
         generation,
         degraded,
         since: Timestamp::now(),

@@ -13,7 +13,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{decide::reason, state::failure::FailureKind};
+use crate::failure::{Aftermath, Failure, Fault, OtherPackages};
 
 /// How far an update is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,11 +22,11 @@ pub(crate) enum Progress {
     /// It is being installed, restarted or watched.
     Forward,
     /// It cannot stay. Nothing of it has been undone yet.
-    Failed(Failure),
+    Failed(Failed),
     /// It is being undone.
     RollingBack {
         /// Why it cannot stay.
-        failure: Failure,
+        failure: Failed,
         /// Whether dpkg had changed anything of the app when the rollback began.
         replaced: bool,
     },
@@ -36,12 +36,10 @@ pub(crate) enum Progress {
 
 /// Why an update cannot stay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Failure {
-    /// In a sentence.
-    pub(crate) reason: String,
-    /// In a word.
-    #[serde(default)]
-    pub(crate) kind: FailureKind,
+pub(crate) struct Failed {
+    /// What went wrong.
+    #[serde(flatten)]
+    pub(crate) failure: Failure,
     /// Whether the release caused it: then it is quarantined.
     pub(crate) release_at_fault: bool,
 }
@@ -52,29 +50,15 @@ pub(crate) struct Failure {
 pub(crate) enum Outcome {
     /// The release is installed and healthy, or the package is removed.
     Done,
-    /// The previous release runs again; this one is quarantined.
-    RolledBack {
-        /// Why it could not stay.
-        reason: String,
-        /// What kind of failure that was.
-        #[serde(default)]
-        kind: FailureKind,
-    },
-    /// The machine is as before, through no fault of the release, which will be retried.
-    Postponed {
-        /// Why it could not be installed.
-        reason: String,
-        /// What kind of failure that was.
-        #[serde(default)]
-        kind: FailureKind,
-    },
+    /// The previous release runs again; this one is quarantined, because of this.
+    RolledBack(Failure),
+    /// The machine is as before, through no fault of the release, which will be retried. This is why.
+    Postponed(Failure),
     /// Neither the update nor the rollback worked: manual intervention is required.
     Degraded {
         /// Why the update failed, and why the rollback did.
-        reason: String,
-        /// What kind of failure that was.
-        #[serde(default)]
-        kind: FailureKind,
+        #[serde(flatten)]
+        failure: Failure,
         /// Whether it is tried again all the same: the release did not cause the failure.
         #[serde(default)]
         retried: bool,
@@ -88,7 +72,7 @@ impl Progress {
     }
 
     /// Why it has to be undone; `None` when it does not, or no longer.
-    pub(crate) fn failure(&self) -> Option<&Failure> {
+    pub(crate) fn failure(&self) -> Option<&Failed> {
         match self {
             Self::Failed(failure) | Self::RollingBack { failure, .. } => Some(failure),
             Self::Forward | Self::Ended(_) => None,
@@ -111,7 +95,7 @@ impl Progress {
     }
 
     /// It cannot stay. The first failure counts.
-    pub(crate) fn fail(&mut self, failure: Failure) {
+    pub(crate) fn fail(&mut self, failure: Failed) {
         if self.is_forward() {
             *self = Self::Failed(failure);
         }
@@ -126,35 +110,29 @@ impl Progress {
 
     /// It is undone, and the previous release runs again.
     pub(crate) fn rolled_back(&mut self) {
-        if let Some(Failure { reason, kind, release_at_fault }) = self.failure().cloned() {
-            let outcome = if release_at_fault {
-                Outcome::RolledBack { reason, kind }
-            } else {
-                Outcome::Postponed { reason, kind }
-            };
+        if let Some(Failed { failure, release_at_fault }) = self.failure().cloned() {
+            let outcome = if release_at_fault { Outcome::RolledBack(failure) } else { Outcome::Postponed(failure) };
             *self = Self::Ended(outcome);
         }
     }
 
     /// However it ended, it changed something on the machine that nobody planned, and that nobody undoes.
-    pub(crate) fn find_unplanned(&mut self, what: &str) {
-        let (reason, kind) = match self.outcome() {
-            Some(Outcome::Done) => (what.to_owned(), FailureKind::OtherPackagesChanged),
-            Some(
-                Outcome::RolledBack { reason, kind }
-                | Outcome::Postponed { reason, kind }
-                | Outcome::Degraded { reason, kind, .. },
-            ) => (reason::join(reason, what), *kind),
+    pub(crate) fn find_unplanned(&mut self, others: OtherPackages) {
+        let failure = match self.outcome() {
+            Some(Outcome::Done) => Fault::OtherPackagesChanged(others).into(),
+            Some(Outcome::RolledBack(failure) | Outcome::Postponed(failure) | Outcome::Degraded { failure, .. }) => {
+                failure.clone().and(Aftermath::OtherPackagesChanged(others))
+            }
             None => return,
         };
-        *self = Self::Ended(Outcome::Degraded { reason, kind, retried: false });
+        *self = Self::Ended(Outcome::Degraded { failure, retried: false });
     }
 
-    /// It could not be undone either, because of `why`.
-    pub(crate) fn degrade(&mut self, why: &str) {
-        if let Some(failure) = self.failure() {
-            let (reason, kind) = (reason::join(&failure.reason, why), failure.kind);
-            *self = Self::Ended(Outcome::Degraded { reason, kind, retried: !failure.release_at_fault });
+    /// It could not be undone either, because of that.
+    pub(crate) fn degrade(&mut self, aftermath: Aftermath) {
+        if let Some(Failed { failure, release_at_fault }) = self.failure().cloned() {
+            let failure = failure.and(aftermath);
+            *self = Self::Ended(Outcome::Degraded { failure, retried: !release_at_fault });
         }
     }
 }
@@ -162,30 +140,37 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failure::FailureKind;
 
-    fn failure(reason: &str, release_at_fault: bool) -> Failure {
-        Failure { reason: reason.to_owned(), kind: FailureKind::UnitFailed, release_at_fault }
+    fn told(words: &str) -> Failure {
+        Fault::told(FailureKind::UnitFailed, words).into()
+    }
+
+    fn failed(words: &str, release_at_fault: bool) -> Failed {
+        Failed { failure: told(words), release_at_fault }
     }
 
     /// Every state, and what each transition makes of it.
     #[test]
     fn transitions_lead_only_where_the_drawing_says() {
-        let kind = FailureKind::UnitFailed;
-        let failed = Progress::Failed(failure("crashed", true));
-        let rolling_back = Progress::RollingBack { failure: failure("crashed", true), replaced: true };
+        let no = Aftermath::RollbackInterrupted { times: 6 };
+        let more = OtherPackages { changes: "`nginx` 1 was removed".into(), app: None };
+        let others = || Aftermath::OtherPackagesChanged(more.clone());
+        let degraded_by = |failure| Progress::Ended(Outcome::Degraded { failure, retried: false });
+        let failed_first = Progress::Failed(failed("crashed", true));
+        let rolling_back = Progress::RollingBack { failure: failed("crashed", true), replaced: true };
         let done = Progress::Ended(Outcome::Done);
-        let rolled_back = Progress::Ended(Outcome::RolledBack { reason: "crashed".into(), kind });
-        let degraded = Progress::Ended(Outcome::Degraded { reason: "crashed; no".into(), kind, retried: false });
-        let degraded_and_more =
-            Progress::Ended(Outcome::Degraded { reason: "crashed; no; more".into(), kind, retried: false });
-        let refailed = Progress::Failed(failure("again", false));
-        let changed = FailureKind::OtherPackagesChanged;
-        let unplanned = Progress::Ended(Outcome::Degraded { reason: "more".into(), kind: changed, retried: false });
-        let back_and_more = Progress::Ended(Outcome::Degraded { reason: "crashed; more".into(), kind, retried: false });
+        let rolled_back = Progress::Ended(Outcome::RolledBack(told("crashed")));
+        let degraded = degraded_by(told("crashed").and(no.clone()));
+        let degraded_and_more = degraded_by(told("crashed").and(no.clone()).and(others()));
+        let refailed = Progress::Failed(failed("again", false));
+        let unplanned = degraded_by(Fault::OtherPackagesChanged(more.clone()).into());
+        let back_and_more = degraded_by(told("crashed").and(others()));
         let forward = Progress::Forward;
+        let first = &failed_first;
         for (from, succeed, fail, start, back, degrade, find) in [
             (&forward, &done, &refailed, &forward, &forward, &forward, &forward),
-            (&failed, &failed, &failed, &rolling_back, &rolled_back, &degraded, &failed),
+            (first, first, first, &rolling_back, &rolled_back, &degraded, first),
             (&rolling_back, &rolling_back, &rolling_back, &rolling_back, &rolled_back, &degraded, &rolling_back),
             (&done, &done, &done, &done, &done, &done, &unplanned),
             (&rolled_back, &rolled_back, &rolled_back, &rolled_back, &rolled_back, &rolled_back, &back_and_more),
@@ -197,24 +182,75 @@ mod tests {
                 progress
             };
             assert_eq!(after(&Progress::succeed), *succeed, "{from:?} succeeds");
-            assert_eq!(after(&|progress| progress.fail(failure("again", false))), *fail, "{from:?} fails");
+            assert_eq!(after(&|progress| progress.fail(failed("again", false))), *fail, "{from:?} fails");
             assert_eq!(after(&|progress| progress.start_rollback(true)), *start, "{from:?} is to be undone");
             assert_eq!(after(&Progress::rolled_back), *back, "{from:?} is undone");
-            assert_eq!(after(&|progress| progress.degrade("no")), *degrade, "{from:?} cannot be undone");
-            assert_eq!(after(&|progress| progress.find_unplanned("more")), *find, "{from:?} changed more");
+            assert_eq!(after(&|progress| progress.degrade(no.clone())), *degrade, "{from:?} cannot be undone");
+            assert_eq!(after(&|progress| progress.find_unplanned(more.clone())), *find, "{from:?} changed more");
         }
     }
 
     #[test]
     fn what_the_release_did_not_cause_is_postponed() {
-        let mut progress = Progress::Failed(failure("locked", false));
+        let mut progress = Progress::Failed(failed("locked", false));
         progress.rolled_back();
-        assert_eq!(
-            progress.outcome(),
-            Some(&Outcome::Postponed { reason: "locked".into(), kind: FailureKind::UnitFailed })
-        );
-        let mut progress = Progress::Failed(failure("no space", false));
-        progress.degrade("no space");
+        assert_eq!(progress.outcome(), Some(&Outcome::Postponed(told("locked"))));
+        let mut progress = Progress::Failed(failed("no space", false));
+        progress.degrade(Aftermath::RollbackInterrupted { times: 6 });
         assert!(matches!(progress.outcome(), Some(Outcome::Degraded { retried: true, .. })), "{progress:?}");
+    }
+
+    /// As a pulld wrote it that knew words alone.
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(rename_all = "kebab-case")]
+    enum Before {
+        Forward,
+        Failed { reason: String, release_at_fault: bool },
+        RollingBack { failure: FailedBefore, replaced: bool },
+        Ended(EndedBefore),
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct FailedBefore {
+        reason: String,
+        release_at_fault: bool,
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(rename_all = "kebab-case")]
+    enum EndedBefore {
+        Done,
+        RolledBack { reason: String },
+        Postponed { reason: String },
+        Degraded { reason: String, retried: bool },
+    }
+
+    #[test]
+    fn what_is_written_is_read_by_earlier_pullds_and_what_they_wrote_is_read() {
+        let (reason, release_at_fault) = ("crashed", true);
+        let failed = || failed(reason, release_at_fault);
+        for (progress, before) in [
+            (Progress::Forward, r#""forward""#),
+            (Progress::Failed(failed()), r#"{"failed":{"reason":"crashed","release_at_fault":true}}"#),
+            (
+                Progress::RollingBack { failure: failed(), replaced: true },
+                r#"{"rolling-back":{"failure":{"reason":"crashed","release_at_fault":true},"replaced":true}}"#,
+            ),
+            (Progress::Ended(Outcome::Done), r#"{"ended":"done"}"#),
+            (Progress::Ended(Outcome::RolledBack(told(reason))), r#"{"ended":{"rolled-back":{"reason":"crashed"}}}"#),
+            (Progress::Ended(Outcome::Postponed(told(reason))), r#"{"ended":{"postponed":{"reason":"crashed"}}}"#),
+            (
+                Progress::Ended(Outcome::Degraded { failure: told(reason), retried: true }),
+                r#"{"ended":{"degraded":{"reason":"crashed","retried":true}}}"#,
+            ),
+        ] {
+            let written = serde_json::to_string(&progress).unwrap();
+            assert_eq!(serde_json::from_str::<Progress>(&written).unwrap(), progress);
+            let as_before: Before = serde_json::from_str(&written).unwrap();
+            assert_eq!(as_before, serde_json::from_str(before).unwrap(), "{written}");
+            let read: Progress = serde_json::from_str(before).unwrap();
+            let words = |progress: &Progress| progress.failure().map(|failed| failed.failure.to_string());
+            assert_eq!(words(&read), words(&progress), "{before}");
+        }
     }
 }

@@ -10,7 +10,8 @@ use bucket::{Activity, AppName, Generation, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    decide::{reason, units::UnitBefore},
+    decide::units::UnitBefore,
+    failure,
     service::announcer::{Activities, Doing, Installed},
     state::persist,
 };
@@ -106,7 +107,7 @@ impl Transaction {
     /// What is done with an app in this phase.
     fn doing(&self, update: &AppUpdate) -> Option<Doing> {
         let previous = update.previous.installed().map(|previous| &previous.release);
-        let failure = || update.progress.failure().map(|failure| failure.reason.clone());
+        let failure = || update.progress.failure().map(|failed| failed.failure.to_string());
         let rolling_back = Doing { reason: failure(), ..Doing::new(Activity::RollingBack) };
         Some(match (self.phase, update.is_own()) {
             (Phase::Installing, false) | (Phase::UpdatingAgent, true) if update.is_forward() => {
@@ -127,7 +128,7 @@ impl Transaction {
                     Some(previous) => format!("`{}` is restored, and has to pass its health gate", previous.stem()),
                     None => "it is removed again".to_owned(),
                 };
-                let reason = failure().map(|failure| reason::join(&failure, &restored));
+                let reason = failure().map(|failure| failure::join(&failure, &restored));
                 Doing { installed: Installed::of(previous), reason, ..rolling_back }
             }
             _ => return None,

@@ -6,13 +6,13 @@ use futures_util::future::join_all;
 
 use crate::{
     decide::{
-        reason, triggered,
+        triggered,
         units::{self, Act, UnitBefore},
         verdict::START_TIMEOUT,
     },
+    failure::{Fault, NotStarted, Unhealthy, UnitFault, last_lines},
     machine::{LastWords, PackageManager, ServiceManager, UnitState},
     service::events,
-    state::failure::FailureKind,
 };
 
 use super::{executor::TransactionRunner, record::Transaction, update::AppUpdate};
@@ -31,8 +31,8 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         let forward = transaction.others_mut().filter(|update| update.is_forward());
         let restarted = join_all(forward.map(|update| async move {
             let wanted = update.units.iter_mut().filter(|unit| unit.wanted);
-            if let Err(reason) = self.restart_units(wanted, true).await? {
-                update.fail(FailureKind::UnitFailed, reason, true);
+            if let Err(fault) = self.restart_units(wanted, true).await? {
+                update.fail(Fault::UnitFailed(fault), true);
             }
             Ok(())
         }));
@@ -65,7 +65,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
     /// what `NRestarts` is then: systemd goes on counting where it was about to restart the unit itself (it resets the count
     /// only when a unit that had come to rest is started), and its restarts before ours say nothing of the release.
     ///
-    /// Gives why a unit did not start, in a sentence. Those after it are not tried.
+    /// Gives a unit that did not start, and why. Those after it are not tried.
     ///
     /// # Errors
     /// When systemd does not answer, as on a machine that goes down: that says nothing of the release.
@@ -73,7 +73,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         &self,
         units: impl Iterator<Item = &mut UnitBefore>,
         replaced: bool,
-    ) -> Result<Result<(), String>> {
+    ) -> Result<Result<(), UnitFault>> {
         let boot = self.services.boot()?;
         let mut units: Vec<&mut UnitBefore> = units.collect();
         // A socket before its service, which is stopped for it.
@@ -98,7 +98,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
                 Ok(job) => job,
                 Err(error) => {
                     self.services.unit(name).await?;
-                    return Ok(Err(format!("`{name}` did not start: {error:#}")));
+                    return Ok(Err(not_started(name, NotStarted::Refused { words: format!("{error:#}") }, vec![])));
                 }
             };
             if job.succeeded() {
@@ -111,11 +111,16 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
             let state = self.services.unit(name).await.ok();
             let words = last_words(self.services, before, state.as_ref()).await;
             let failed = state.filter(|state| !state.result.is_success());
-            let how = failed.map_or_else(|| format!(" ({job})"), |state| state.failure());
-            return Ok(Err(reason::with_journal(&format!("`{name}` did not start{how}"), name, &words.lines)));
+            let job = || NotStarted::Job(job.as_str().to_owned());
+            let why = failed.map_or_else(job, |state| NotStarted::Failed(state.failure()));
+            return Ok(Err(not_started(name, why, last_lines(&words.lines))));
         }
         Ok(Ok(()))
     }
+}
+
+fn not_started(name: &str, why: NotStarted, lines: Vec<String>) -> UnitFault {
+    UnitFault { unit: name.to_owned(), how: Unhealthy::NotStarted(why), lines }
 }
 
 /// What the journal has of a unit since dpkg ran: of every start, because one that systemd starts again and again tells

@@ -5,6 +5,7 @@ use bucket::{OwnedUnit, UnitAction};
 
 use crate::{
     decide::{dpkg_failure, instances::action_of_instance, rollback::Undo, units::UnitBefore},
+    failure::{Aftermath, Fault},
     machine::{DpkgResult, PackageManager, ServiceManager},
     service::events,
     state::quarantine::Quarantine,
@@ -50,8 +51,8 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         let (suspects, installed) = (under_dpkg(transaction), self.installed(transaction).await?);
         for at in 0..transaction.updates.len() {
             let update = &transaction.updates[at];
-            let Some(failure) = update.progress.failure().filter(|_| !update.is_own()) else { continue };
-            let (title, reason) = (update.title(), &failure.reason);
+            let Some(failed) = update.progress.failure().filter(|_| !update.is_own()) else { continue };
+            let (title, reason) = (update.title(), failed.failure.to_string());
             tracing::warn!(
                 message_id = events::UNHEALTHY,
                 app = %update.app,
@@ -60,7 +61,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
                 "`{title}` is unhealthy, rolling back: {reason}"
             );
             match update.undo(&installed) {
-                Err(none) => outcome::degrade(&mut transaction.updates[at], &format!("cannot roll back: {none}")),
+                Err(none) => outcome::degrade(&mut transaction.updates[at], Aftermath::CannotRollBack(none)),
                 Ok(undo) if undo.is_nothing() => {}
                 Ok(undo) => {
                     self.note_unpacking(transaction, &[at]).await?;
@@ -70,8 +71,8 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
                     let installed = self.installed(transaction).await?;
                     let update = &mut transaction.updates[at];
                     if !update.is_undone(&installed) {
-                        let why = dpkg_failure::explain(&result, Some(update.title()));
-                        outcome::degrade(update, &format!("rollback failed: {why}"));
+                        let fault = dpkg_failure::explain(&result, Some(update.title()));
+                        outcome::degrade(update, Aftermath::RollbackFailed(Box::new(fault)));
                     }
                 }
             }
@@ -113,13 +114,13 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
             let target = HealthTarget { app: update.app.clone(), units: self.judged(&units).await, check: None };
             match restarted {
                 Ok(()) => targets.push(target),
-                Err(reason) => outcome::degrade(update, &previous_is_unhealthy(&reason)),
+                Err(fault) => outcome::degrade(update, previous_is_unhealthy(Fault::UnitFailed(fault))),
             }
         }
-        let unhealthy = self.watch(&targets).await;
+        let mut unhealthy = self.watch(&targets).await;
         for update in transaction.others_mut().filter(|update| update.has_failed()) {
-            match unhealthy.get(&update.app) {
-                Some(unhealthy) => outcome::degrade(update, &previous_is_unhealthy(&unhealthy.reason)),
+            match unhealthy.remove(&update.app) {
+                Some(fault) => outcome::degrade(update, previous_is_unhealthy(fault)),
                 None => outcome::rolled_back(update),
             }
         }
@@ -127,8 +128,8 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
     }
 }
 
-fn previous_is_unhealthy(reason: &str) -> String {
-    format!("the previous release is unhealthy too: {reason}")
+fn previous_is_unhealthy(fault: Fault) -> Aftermath {
+    Aftermath::PreviousUnhealthy(Box::new(fault))
 }
 
 /// The units of what was restored, as that release wants them, and the instances that the machine has of its templates.

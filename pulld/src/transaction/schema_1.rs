@@ -10,15 +10,15 @@ use serde::Deserialize;
 
 use crate::{
     decide::{
-        rollback::{NoRollbackTarget, Previous, PreviousPackage},
+        rollback::{Previous, PreviousPackage},
         units::UnitBefore,
     },
+    failure::{FailureKind, Fault, NoRollbackTarget},
     machine::OWN_PACKAGE,
-    state::failure::FailureKind,
 };
 
 use super::{
-    progress::{Failure, Outcome, Progress},
+    progress::{Failed, Outcome, Progress},
     record::{Phase, Transaction},
     update::{AppUpdate, Target},
 };
@@ -102,15 +102,14 @@ impl Element {
                 Previous::Package { installed, deb, adds_package }
             }
             (installed, OldRollbackTarget::None { reason }) => {
-                Previous::Unavailable { installed, reason: NoRollbackTarget::new(reason) }
+                Previous::Unavailable { installed, reason: NoRollbackTarget::Told(reason) }
             }
             (Some(_), OldRollbackTarget::Remove) | (None, OldRollbackTarget::Deb(_)) => {
                 bail!("what was installed of `{}` contradicts its rollback target", self.app)
             }
         };
-        let failure = self.trouble.map(|OldFailure { reason, blamed }| Failure {
-            reason,
-            kind: FailureKind::Unknown,
+        let failure = self.trouble.map(|OldFailure { reason, blamed }| Failed {
+            failure: Fault::told(FailureKind::Unknown, reason).into(),
             release_at_fault: blamed,
         });
         let progress = match (self.outcome, failure) {
@@ -194,7 +193,7 @@ mod tests {
 
         let updating = sample(Phase::UpdatingAgent);
         assert_eq!(update(&updating, "pulld").progress, Progress::Forward);
-        assert!(matches!(update(&updating, "web").progress, Progress::Ended(Outcome::RolledBack { .. })));
+        assert!(matches!(update(&updating, "web").progress, Progress::Ended(Outcome::RolledBack(_))));
     }
 
     #[test]

@@ -11,13 +11,13 @@ use crate::{
         rollback::{Previous, Undo},
         verdict::START_TIMEOUT,
     },
+    failure::{Aftermath, FailureKind, Fault},
     machine::{DpkgResult, PackageManager, ServiceManager, guard::RESCUE_UNIT},
     service::{
         announcer::{Doing, Installed},
         events,
     },
     state::{
-        failure::FailureKind,
         quarantine::Quarantine,
         rescue::{Armed, Rescue},
     },
@@ -51,17 +51,15 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         let installed = self.installed(transaction).await?;
         let Some(own) = transaction.own_mut() else { return Ok(Next::Continue) };
         if let Some(words) = rescued {
-            let reason = format!("{RESCUE_UNIT} restored the previous pulld: {words}");
-            own.fail(FailureKind::NewPulldFailed, reason, true);
+            own.fail(Fault::Rescued { words }, true);
         }
         let in_place = own.is_in_place(&installed);
         if let (Some(error), true) = (self.configuration_error, in_place && !by_this_process) {
-            let reason = format!("the new pulld rejected its configuration: {error}");
-            own.fail(FailureKind::NewPulldFailed, reason, true);
+            own.fail(Fault::RejectedConfiguration { error: error.to_owned() }, true);
         }
         // Whoever was told to install a pulld by hand did: not the one that hung.
         if let (Some(unable), true) = (rescue.unable(), requested && !in_place) {
-            own.fail(FailureKind::NewPulldFailed, unable, true);
+            own.fail(Fault::told(FailureKind::NewPulldFailed, unable), true);
         }
         let is_forward = own.is_forward();
         if is_forward && in_place {
@@ -148,7 +146,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         }
         let Some(own) = transaction.own_mut() else { return Ok(Next::Continue) };
         match undo {
-            Err(none) => outcome::degrade(own, &format!("cannot roll back: {none}")),
+            Err(none) => outcome::degrade(own, Aftermath::CannotRollBack(none)),
             Ok(undo) if undo.is_nothing() => {
                 outcome::rolled_back(own);
                 disarm(rescue, self.services).await?;
@@ -163,8 +161,8 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
                 if own.is_undone(&installed) {
                     return Ok(Next::Exit);
                 }
-                let why = dpkg_failure::explain(&result, Some(own.title()));
-                outcome::degrade(own, &format!("rollback failed: {why}"));
+                let fault = dpkg_failure::explain(&result, Some(own.title()));
+                outcome::degrade(own, Aftermath::RollbackFailed(Box::new(fault)));
             }
         }
         Ok(Next::Continue)

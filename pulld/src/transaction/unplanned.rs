@@ -66,12 +66,3 @@ pub(super) fn under_dpkg(transaction: &Transaction) -> Vec<usize> {
     };
     transaction.places(is_meant)
 }
-
-/// In a sentence, with what to do.
-pub(super) fn sentence(update: &AppUpdate, unplanned: &str) -> String {
-    format!(
-        "other packages changed with it: {unplanned}; `/var/log/dpkg.log` there tells more, and `pulld retry {}` \
-         there ends this state when the server is as it should be",
-        update.app
-    )
-}

@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     decide::{
-        rollback::{NoRollbackTarget, Previous, PreviousPackage, Undo},
+        rollback::{Previous, PreviousPackage, Undo},
         units::UnitBefore,
     },
+    failure::{Fault, NoRollbackTarget},
     machine::{InstalledPackage, OWN_PACKAGE, PackageState},
-    state::failure::FailureKind,
 };
 
-use super::progress::{Failure, Outcome, Progress};
+use super::progress::{Failed, Outcome, Progress};
 
 /// The installation of one app's release, or the removal of its package.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,7 +65,7 @@ impl AppUpdate {
             target: Target::Removed { release: release.clone() },
             previous: Previous::Unavailable {
                 installed: Some(PreviousPackage { package: package.to_owned(), release: release.clone() }),
-                reason: NoRollbackTarget::new("removals are not undone"),
+                reason: NoRollbackTarget::Removal,
             },
             check: None,
             units,
@@ -98,8 +98,8 @@ impl AppUpdate {
     }
 
     /// Notes that it cannot stay; the first failure counts.
-    pub(crate) fn fail(&mut self, kind: FailureKind, reason: impl Into<String>, release_at_fault: bool) {
-        self.progress.fail(Failure { reason: reason.into(), kind, release_at_fault });
+    pub(crate) fn fail(&mut self, fault: Fault, release_at_fault: bool) {
+        self.progress.fail(Failed { failure: fault.into(), release_at_fault });
     }
 
     /// Whether it still goes forward.

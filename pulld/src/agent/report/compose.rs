@@ -11,10 +11,10 @@ use console::count;
 
 use crate::{
     decide::{
+        drift::{Drift, unit_drift},
         instances::with_instances,
         plan,
         report::{Cause, PlanReport, Unstable, Waiting},
-        units,
         why::Causes,
     },
     machine::{InstalledPackage, PackageState, UnitState},
@@ -189,7 +189,7 @@ fn compose_app(
         activity_since: None,
         since: now,
         reason: cause.reason(),
-        drift,
+        drift: drift.iter().map(ToString::to_string).collect(),
         units,
         rolled_back: observation.quarantine.rolled_back(app),
         cached: observation.cached.iter().filter(|cached| cached.app() == app).cloned().collect(),
@@ -217,20 +217,20 @@ fn unstable_besides(observation: &Observation, apps: &[AppStatus]) -> Vec<String
 /// Most differences of one app that are reported.
 const MAX_DRIFT: usize = 10;
 
-fn drift_of(observation: &Observation, package: &InstalledPackage) -> Vec<String> {
+fn drift_of(observation: &Observation, package: &InstalledPackage) -> Vec<Drift> {
     let mut drift = Vec::new();
     if let PackageState::Broken(state) = &package.state {
-        drift.push(format!("dpkg says that `{}` is broken (`{}`)", package.package, state.escape_debug()));
+        drift.push(Drift::Broken { package: package.package.clone(), state: state.clone() });
     }
     for unit in with_instances(&package.units, observation.units) {
-        drift.extend(observation.units.get(unit.name.as_str()).and_then(|state| units::drift(&unit, state)));
+        drift.extend(observation.units.get(unit.name.as_str()).and_then(|state| unit_drift(&unit, state)));
     }
     let files = observation.files.get(&package.package).map(Vec::as_slice).unwrap_or_default();
-    drift.extend(files.iter().cloned());
+    drift.extend(files.iter().cloned().map(Drift::ChangedFile));
     if drift.len() > MAX_DRIFT {
         let more = drift.len() - MAX_DRIFT;
         drift.truncate(MAX_DRIFT);
-        drift.push(format!("and {more} more"));
+        drift.push(Drift::More(more));
     }
     drift
 }

@@ -14,7 +14,8 @@ use console::count;
 use tokio::time::Instant;
 
 use crate::{
-    decide::{plan::Decision, reason, report::Waiting, why::Causes},
+    decide::{plan::Decision, report::Waiting, why::Causes},
+    failure,
     machine::{InstalledPackage, PackageManager, ServiceManager, UnitState},
     service::{control::CycleReport, events, notify},
     state::{paths::Paths, remembered::Remembered, rescue::Rescue},
@@ -296,7 +297,7 @@ fn log_differences(previous: Option<&Status>, status: &Status) {
         let causes = match (reason, drift.as_str()) {
             ("", "") => String::new(),
             (cause, "") | ("", cause) => format!(": {cause}"),
-            (reason, drift) => format!(": {}", reason::join(reason, drift)),
+            (reason, drift) => format!(": {}", failure::join(reason, drift)),
         };
         tracing::info!(
             message_id = events::DRIFT,

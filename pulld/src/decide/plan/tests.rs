@@ -3,7 +3,10 @@
 use bucket::{Generation, Timestamp};
 
 use super::*;
-use crate::state::{failure::FailureKind, quarantine::Quarantined};
+use crate::{
+    failure::{FailureKind, Fault},
+    state::quarantine::Quarantined,
+};
 
 pub(super) fn release(app: &str, minute: u8) -> ReleaseName {
     format!("{app}/{app}:qa@build:2026-11-20T21:{minute:02}:00Z:7e0ff6059e653eb75a36efb621d0fd66d1ced433.deb")
@@ -71,9 +74,9 @@ impl Case {
 }
 
 pub(super) fn quarantined(release: &ReleaseName, previous: Option<ReleaseName>) -> Quarantined {
-    let (release, reason) = (release.clone(), "it crashed".to_owned());
-    let (kind, since) = (FailureKind::UnitFailed, Timestamp::UNIX_EPOCH);
-    Quarantined { release, reason, kind, generation: Generation(1), degraded: false, since, previous }
+    let (release, since) = (release.clone(), Timestamp::UNIX_EPOCH);
+    let failure = Fault::told(FailureKind::UnitFailed, "it crashed").into();
+    Quarantined { release, failure, generation: Generation(1), degraded: false, since, previous }
 }
 
 fn apps(plan: &Plan) -> Vec<&str> {
@@ -120,7 +123,7 @@ fn a_quarantined_release_stays_away_and_another_one_of_its_app_does_not() {
     let mut case = Case::new(&[release("web", 2)], vec![installed(&release("web", 1), PackageState::Installed)]);
     case.quarantine.add(quarantined(&release("web", 2), None));
     assert_eq!(case.plan().steps, []);
-    assert!(matches!(case.cause("web"), Cause::Quarantined(held) if held.reason == "it crashed"));
+    assert!(matches!(case.cause("web"), Cause::Quarantined(held) if held.failure.to_string() == "it crashed"));
     case.document = Some(document(&[release("web", 3)]));
     assert_eq!((case.plan().steps.len(), case.cause("web")), (1, Cause::Planned(Reason::Document)));
 }

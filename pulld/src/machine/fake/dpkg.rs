@@ -5,11 +5,13 @@ use std::{path::Path, time::Duration};
 use anyhow::Result;
 use bucket::Timestamp;
 
+use crate::failure::DpkgEnd;
+
 use super::{
     super::{
         baseline::Baseline,
         dpkg_lock::LockHolder,
-        dpkg_request::{DpkgEnd, DpkgRequest, DpkgResult},
+        dpkg_request::{DpkgRequest, DpkgResult},
         package_changes::{AllPackages, PackageChange},
         package_manager::{AvailablePackage, Compare, InstalledPackage, PackageManager},
         package_state::PackageState,

@@ -16,13 +16,14 @@ use std::{
 use bucket::{ReleaseName, Timestamp};
 use tokio::{sync::Notify, time::Instant};
 
+use crate::failure::ProcessEnd;
+
 use super::{
     baseline::Baseline,
     dpkg_lock::LockHolder,
     dpkg_request::{DpkgRequest, DpkgResult},
     package_manager::InstalledPackage,
     package_state::PackageState,
-    process_end::ProcessEnd,
     service_manager::LastWords,
     unit_state::{LoadState, UnitState},
 };

@@ -6,6 +6,8 @@ use anyhow::Result;
 use bucket::{Probe, Timestamp, UnitName};
 use tokio::time::Instant;
 
+use crate::failure::{CheckEnd, CheckFault};
+
 use super::{
     super::{
         package_manager::InstalledPackage,
@@ -79,7 +81,8 @@ impl ServiceManager for World {
 
     async fn check(&self, app: &str, probe: &Probe, _timeout: Duration) -> Result<CheckResult> {
         self.called(&format!("services.check({app})"));
-        Ok(CheckResult::Failed { reason: format!("its check `{probe}` failed") })
+        let how = CheckEnd::CommandFailed { late: None, output: String::new() };
+        Ok(CheckResult::Failed(CheckFault { check: probe.to_string(), how }))
     }
 }
 

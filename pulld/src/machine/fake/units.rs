@@ -1,9 +1,8 @@
 //! Units as tests need them.
 
-use super::super::{
-    process_end::ProcessEnd,
-    unit_state::{LoadState, UnitState},
-};
+use crate::failure::ProcessEnd;
+
+use super::super::unit_state::{LoadState, UnitState};
 
 /// A loaded service in that state.
 pub(crate) fn unit_state(active: &str, sub: &str) -> UnitState {

@@ -23,7 +23,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::state::rescue::Rescue;
+use crate::{failure::DpkgEnd, state::rescue::Rescue};
 
 pub(crate) use self::output::JournalStream;
 
@@ -39,7 +39,7 @@ use self::{
 
 use super::{
     baseline::{self, Baseline},
-    dpkg_request::{DpkgEnd, DpkgRequest, DpkgResult, baseline_file, load_request, save_result},
+    dpkg_request::{DpkgRequest, DpkgResult, baseline_file, load_request, save_result},
     guard::{Guard, systemctl},
     package_changes::AllPackages,
     service_manager::OWN_UNIT,

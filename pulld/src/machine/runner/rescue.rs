@@ -15,6 +15,7 @@ use bucket::Timestamp;
 use console::duration::show;
 
 use crate::{
+    failure::DpkgEnd,
     service::events,
     state::{
         checksum::hash_file,
@@ -25,7 +26,7 @@ use crate::{
 use super::{
     super::{
         baseline,
-        dpkg_request::{DpkgEnd, DpkgRequest},
+        dpkg_request::DpkgRequest,
         guard::{Guard, systemctl},
         package_changes::PackageChange,
         package_manager::OWN_PACKAGE,

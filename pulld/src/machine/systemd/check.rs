@@ -13,6 +13,8 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+use crate::failure::{CheckEnd, CheckFault};
+
 use super::{
     super::service_manager::CheckResult,
     transient::{self, Limits, Stop, Transient},
@@ -62,12 +64,9 @@ pub(super) async fn run(app: &str, command: &CheckCommand, time_limit: Duration)
     if passed {
         return Ok(CheckResult::Passed);
     }
-    let how = if began.elapsed() >= time_limit {
-        format!(": it did not end within {}", console::duration::show(time_limit))
-    } else {
-        String::new()
-    };
-    Ok(CheckResult::Failed { reason: format!("its check `{command}` failed{how}; {}", output.told()) })
+    let late = (began.elapsed() >= time_limit).then_some(time_limit);
+    let how = CheckEnd::CommandFailed { late, output: output.told() };
+    Ok(CheckResult::Failed(CheckFault { check: command.to_string(), how }))
 }
 
 /// An app's name as part of a unit's: systemd takes neither `+` nor `~`.
@@ -96,8 +95,7 @@ impl Tail {
     /// What was printed, on one line and safe to show.
     fn told(&self) -> String {
         let bytes: Vec<u8> = self.0.iter().copied().collect();
-        let text = String::from_utf8_lossy(&bytes).trim().escape_debug().to_string();
-        if text.is_empty() { "it printed nothing".to_owned() } else { format!("output: {text}") }
+        String::from_utf8_lossy(&bytes).trim().escape_debug().to_string()
     }
 }
 
@@ -108,7 +106,7 @@ mod tests {
     #[test]
     fn of_any_output_the_end_is_kept() {
         let mut tail = Tail::default();
-        assert_eq!(tail.told(), "it printed nothing");
+        assert_eq!(tail.told(), "");
         for _ in 0..1000 {
             tail.keep(&[b'x'; 3000]);
         }

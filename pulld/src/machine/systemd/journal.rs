@@ -15,7 +15,9 @@ use tokio::{
     time::timeout,
 };
 
-use super::super::{process_end::ProcessEnd, service_manager::LastWords};
+use crate::failure::ProcessEnd;
+
+use super::super::service_manager::LastWords;
 
 /// Time limit for writing out what is on its way to the journal; on a slow disk it is read without.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(5);

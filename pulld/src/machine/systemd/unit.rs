@@ -7,11 +7,10 @@ use bucket::Timestamp;
 use tokio::time::timeout;
 use zbus::{Connection, OwnedObjectPath, OwnedVariant, names::InterfaceName};
 
+use crate::failure::ProcessEnd;
+
 use super::{
-    super::{
-        process_end::ProcessEnd,
-        unit_state::{ActiveState, UnitState},
-    },
+    super::unit_state::{ActiveState, UnitState},
     bus::{ManagerProxy, PropertySourceProxy, QUERY_TIMEOUT, connect, in_words},
 };
 

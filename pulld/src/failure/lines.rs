@@ -19,7 +19,16 @@ pub(crate) fn with_journal(sentence: &str, unit: &str, lines: &[String]) -> Stri
 }
 
 /// A sentence, and the last of the `lines` of something, made safe and kept short.
-pub(super) fn with_lines(sentence: &str, of: &str, lines: &[impl AsRef<str>]) -> String {
+pub(super) fn with_lines(sentence: &str, of: &str, lines: &[String]) -> String {
+    let lines = last_lines(lines);
+    if lines.is_empty() {
+        return sentence.to_owned();
+    }
+    format!("{sentence}\n{of} ends with:\n  {}", lines.join("\n  "))
+}
+
+/// The last of some lines, made safe and kept short.
+pub(crate) fn last_lines(lines: &[impl AsRef<str>]) -> Vec<String> {
     let lines = lines.iter().map(|line| line.as_ref().trim_end()).filter(|line| !line.is_empty());
     let mut kept: Vec<String> = Vec::new();
     let mut bytes = 0;
@@ -30,11 +39,8 @@ pub(super) fn with_lines(sentence: &str, of: &str, lines: &[impl AsRef<str>]) ->
         }
         kept.push(line);
     }
-    if kept.is_empty() {
-        return sentence.to_owned();
-    }
     kept.reverse();
-    format!("{sentence}\n{of} ends with:\n  {}", kept.join("\n  "))
+    kept
 }
 
 /// Two reasons as one: both sentences first, then what is below them.
@@ -52,7 +58,9 @@ mod tests {
     use super::*;
 
     fn reason(lines: &[&str]) -> String {
-        with_journal("it failed", "web.service", &lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>())
+        let kept = last_lines(lines);
+        assert_eq!(last_lines(&kept), kept, "what is kept is not cut again");
+        with_journal("it failed", "web.service", &kept)
     }
 
     #[test]

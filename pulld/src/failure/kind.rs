@@ -1,7 +1,5 @@
 //! What kind of failure keeps an app from being as its document says: a word for programs beside the sentence for people.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
 /// The kind of a failure. Its words stay as they are; what a later pulld wrote that has more of them is unknown.
@@ -53,25 +51,6 @@ impl FailureKind {
         }
     }
 }
-
-/// A failure that is known to be of a kind.
-#[derive(Debug)]
-pub(crate) struct OfKind(pub(crate) FailureKind, pub(crate) anyhow::Error);
-
-impl OfKind {
-    /// One of the machine's.
-    pub(crate) fn machines(error: anyhow::Error) -> Self {
-        Self(FailureKind::MachineAtFault, error)
-    }
-}
-
-impl fmt::Display for OfKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#}", self.1)
-    }
-}
-
-impl std::error::Error for OfKind {}
 
 #[cfg(test)]
 mod tests {
