@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::{
+    decide::wait::Wait,
     machine::{InstalledPackage, OWN_PACKAGE, OWN_UNIT, PackageManager, PackageState, ServiceManager},
     service::events,
     transaction::executor::LOCK_PATIENCE,
@@ -49,13 +50,13 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
                 |package: &InstalledPackage| is_ours(package) && matches!(package.state, PackageState::Broken(_));
             let Some(half_done) = installed.iter().find(|package| is_half_done(package)) else { return };
             let Some(holder) = self.machine.packages.lock_holder() else { return };
-            let waits = format!("waiting until {holder} is done with `{}`", half_done.package.escape_debug());
+            let waits = Wait::HalfDone { holder, package: half_done.package.clone() };
             if !is_logged {
                 tracing::info!(message_id = events::LOCK_HELD, "{waits}");
                 is_logged = true;
             }
             if !is_reported && begun.elapsed() >= LOCK_PATIENCE {
-                self.report_waiting(installed, waits);
+                self.report_waiting(installed, &waits);
                 is_reported = true;
             }
             self.liveness.within(patience);

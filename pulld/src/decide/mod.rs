@@ -2,7 +2,8 @@
 //! an app is as it is and the [`remedy`] for a person, how a machine [`drift`]ed, whether [`dependencies`] are met, what
 //! happens to [`units`] and whether they are healthy ([`verdict`]), the [`trial`] of a release's own check, why a dpkg
 //! run failed ([`dpkg_failure`]), what a [`rollback`] takes and where a person goes back to ([`way_back`]), which
-//! [`instances`] and [`leftover`]s there are, what is [`triggered`], when to act ([`schedule`]).
+//! [`instances`] and [`leftover`]s there are, what is [`triggered`], what is waited for ([`wait`]), when to act
+//! ([`schedule`]).
 //!
 //! Pure: no I/O, no clock, no chance; time and random numbers are arguments.
 
@@ -23,5 +24,6 @@ pub(crate) mod trial;
 pub(crate) mod triggered;
 pub(crate) mod units;
 pub(crate) mod verdict;
+pub(crate) mod wait;
 pub(crate) mod way_back;
 pub(crate) mod why;

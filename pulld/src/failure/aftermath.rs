@@ -28,6 +28,10 @@ pub(crate) enum Aftermath {
     PreviousUnhealthy(Box<Fault>),
     /// The previous release was put back after all.
     RestoredLater,
+    /// The previous release is back, and has yet to show that it stays up.
+    Restored(ReleaseName),
+    /// There was none, and what was installed is removed again.
+    Removed,
     /// Other packages than its own changed.
     OtherPackagesChanged(OtherPackages),
 }
@@ -93,6 +97,10 @@ impl fmt::Display for Aftermath {
             }
             Self::PreviousUnhealthy(fault) => write!(f, "the previous release is unhealthy too: {fault}"),
             Self::RestoredLater => f.write_str("the release before was restored later"),
+            Self::Restored(release) => {
+                write!(f, "`{}` is restored, and has to pass its health gate", release.stem())
+            }
+            Self::Removed => f.write_str("it is removed again"),
             Self::OtherPackagesChanged(others) => others.fmt(f),
         }
     }
@@ -137,6 +145,8 @@ mod tests {
                 "the previous release is unhealthy too: it crashed".to_owned(),
             ),
             (Aftermath::RestoredLater, "the release before was restored later".to_owned()),
+            (Aftermath::Restored(web), format!("`{stem}` is restored, and has to pass its health gate")),
+            (Aftermath::Removed, "it is removed again".to_owned()),
             (
                 Aftermath::OtherPackagesChanged(OtherPackages { changes, app: Some("web".parse().unwrap()) }),
                 "other packages changed with it: `nginx` 1 was removed; `/var/log/dpkg.log` there tells more, and `pulld \

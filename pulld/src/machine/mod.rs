@@ -25,6 +25,7 @@ mod service_manager;
 pub(crate) mod systemd;
 mod unit_state;
 
+pub(crate) use dpkg_lock::LockHolder;
 pub(crate) use dpkg_request::{DpkgRequest, DpkgResult};
 pub(crate) use instances::instances;
 pub(crate) use package_changes::PackageChange;

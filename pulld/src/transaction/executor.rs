@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use crate::{
     config::Settings,
-    decide::verdict::START_TIMEOUT,
+    decide::{verdict::START_TIMEOUT, wait::Wait},
     failure::{Aftermath, Fault},
     machine::{DpkgRequest, DpkgResult, InstalledPackage, PackageChange, PackageManager, ServiceManager},
     service::{announcer::Announcer, events, liveness::Liveness},
@@ -242,7 +242,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
             loop {
                 let holder = self.packages.lock_holder();
                 if holder != named {
-                    let waits = holder.as_ref().map(|holder| format!("waiting for the dpkg lock, held by {holder}"));
+                    let waits = holder.clone().map(|holder| Wait::DpkgLock(holder).to_string());
                     if let Some(waits) = &waits {
                         tracing::warn!(message_id = events::LOCK_HELD, "{waits}");
                     }

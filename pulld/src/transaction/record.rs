@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     decide::units::UnitBefore,
-    failure,
+    failure::Aftermath,
     service::announcer::{Activities, Doing, Installed},
     state::persist,
 };
@@ -107,8 +107,8 @@ impl Transaction {
     /// What is done with an app in this phase.
     fn doing(&self, update: &AppUpdate) -> Option<Doing> {
         let previous = update.previous.installed().map(|previous| &previous.release);
-        let failure = || update.progress.failure().map(|failed| failed.failure.to_string());
-        let rolling_back = Doing { reason: failure(), ..Doing::new(Activity::RollingBack) };
+        let failure = update.progress.failure().map(|failed| &failed.failure);
+        let rolling_back = Doing { reason: failure.map(ToString::to_string), ..Doing::new(Activity::RollingBack) };
         Some(match (self.phase, update.is_own()) {
             (Phase::Installing, false) | (Phase::UpdatingAgent, true) if update.is_forward() => {
                 Doing::new(Activity::Installing)
@@ -124,11 +124,8 @@ impl Transaction {
                 _ => rolling_back,
             },
             (Phase::CheckingRollback, false) if update.has_failed() => {
-                let restored = match previous {
-                    Some(previous) => format!("`{}` is restored, and has to pass its health gate", previous.stem()),
-                    None => "it is removed again".to_owned(),
-                };
-                let reason = failure().map(|failure| failure::join(&failure, &restored));
+                let restored = previous.cloned().map_or(Aftermath::Removed, Aftermath::Restored);
+                let reason = failure.map(|failure| failure.clone().and(restored).to_string());
                 Doing { installed: Installed::of(previous), reason, ..rolling_back }
             }
             _ => return None,

@@ -14,7 +14,7 @@ use console::count;
 use tokio::time::Instant;
 
 use crate::{
-    decide::{plan::Decision, report::Waiting, why::Causes},
+    decide::{plan::Decision, report::Waiting, wait::Wait, why::Causes},
     failure,
     machine::{InstalledPackage, PackageManager, ServiceManager, UnitState},
     service::{control::CycleReport, events, notify},
@@ -187,14 +187,14 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         Cycle { report, installed: Some(installed), ..Cycle::default() }
     }
 
-    /// Lets this machine know what a cycle waits for, in a sentence, before it does anything.
-    pub(super) fn report_waiting(&self, installed: Vec<InstalledPackage>, waits: String) {
+    /// Lets this machine know what a cycle waits for, before it does anything.
+    pub(super) fn report_waiting(&self, installed: Vec<InstalledPackage>, waits: &Wait) {
         let remembered = self.recall_unread();
         let document = self.desired.document().or(remembered.as_ref().map(Remembered::numbered));
         let waiting = self.before_reading(document, installed);
         let units = self.reporter.units.clone().unwrap_or_default();
         let Composed { mut status, causes } = self.compose(&waiting, None, &BTreeMap::new(), &units, document);
-        status.warnings.push(waits);
+        status.warnings.push(waits.to_string());
         write_local(&self.paths, &status.fit());
         write_causes(&self.paths, &causes);
     }
