@@ -155,30 +155,58 @@ fn what_the_rescue_takes_away_is_told_by_name() -> Result<()> {
     nothing_is_left(&server)
 }
 
-#[test]
-fn a_rescue_whose_package_is_damaged_leaves_the_pulld_that_runs_alone_and_says_so() -> Result<()> {
-    let scenario = Scenario::new()?;
-    let agent = AgentRepo::new(&scenario.path("pulld"))?;
-    let (server, good) = server(&scenario, &agent, "20s")?;
+/// A server with a new pulld that hangs, and twenty seconds until the rescue begins.
+fn with_one_that_hangs(scenario: &Scenario, agent: &AgentRepo) -> Result<(Machine, ReleaseName, ReleaseName)> {
+    let (server, good) = server(scenario, agent, "20s")?;
     agent.replace_program("#!/bin/sh\nexec sleep infinity\n")?;
     let hangs = agent.release(scenario.target(), "hangs")?;
     scenario.deploy(&hangs, &server)?;
-    let process = |server: &Machine| server.sh("systemctl show --value -p MainPID pulld");
     server.wait_until("the new one hangs", Duration::from_secs(30), |server| {
         Ok((server.sh(&format!("cat /proc/{}/comm", process(server)?))? == "sleep").then_some(()))
     })?;
-    // Another file: the cache has the sound one under a name of its own.
-    server.sh("cd /var/lib/pulld/rescue && mv pulld.deb sound.deb && echo damaged >pulld.deb")?;
-    let before = process(&server)?;
+    Ok((server, good, hangs))
+}
+
+fn process(server: &Machine) -> Result<String> {
+    server.sh("systemctl show --value -p MainPID pulld")
+}
+
+/// The rescue tries again and again, and leaves what runs alone, which it says once: with these words.
+fn is_left_alone(server: &Machine, why: &str) -> Result<()> {
+    let before = process(server)?;
     server.wait_until("the rescue has tried twice", Duration::from_mins(2), |server| {
         let ended = server.sh("systemctl show --value -p NRestarts pulld-rescue.service")?;
         Ok((ended.parse::<u32>()? >= 2).then_some(()))
     })?;
-    assert_eq!(process(&server)?, before, "it was not restarted");
+    assert_eq!(process(server)?, before, "it was not restarted");
     let journal = server.sh("journalctl -u pulld-rescue.service -o cat")?;
     assert_eq!(journal.matches("the previous one cannot be restored").count(), 1, "{journal}");
     let status = server.run("/var/lib/pulld/rescue/pulld status")?;
-    assert!(status.stdout.contains("the previous one cannot be restored"), "{status}");
+    let told = status.stdout.lines().find(|line| line.contains("the previous one cannot be restored"));
+    assert!(told.is_some_and(|told| told.contains(why)), "{status}");
+    Ok(())
+}
+
+#[test]
+fn a_rescue_where_dpkg_cannot_write_leaves_the_pulld_that_runs_alone_and_goes_on_when_it_can() -> Result<()> {
+    let scenario = Scenario::new()?;
+    let agent = AgentRepo::new(&scenario.path("pulld"))?;
+    let (server, good, hangs) = with_one_that_hangs(&scenario, &agent)?;
+    server.sh("mount --bind /usr /usr && mount -o remount,bind,ro /usr")?;
+    is_left_alone(&server, "`/usr` is a read-only file system")?;
+    assert_eq!(server.sh("dpkg --audit")?, "");
+    server.sh("mount -o remount,bind,rw /usr")?;
+    is_restored(&scenario, &server, &good, &hangs, "had not passed its health gate")
+}
+
+#[test]
+fn a_rescue_whose_package_is_damaged_leaves_the_pulld_that_runs_alone_and_says_so() -> Result<()> {
+    let scenario = Scenario::new()?;
+    let agent = AgentRepo::new(&scenario.path("pulld"))?;
+    let (server, good, hangs) = with_one_that_hangs(&scenario, &agent)?;
+    // Another file: the cache has the sound one under a name of its own.
+    server.sh("cd /var/lib/pulld/rescue && mv pulld.deb sound.deb && echo damaged >pulld.deb")?;
+    is_left_alone(&server, "expected `")?;
     // As that says.
     server.sh("cd /var/lib/pulld/rescue && dpkg --install sound.deb && rm sound.deb")?;
     has_again(&scenario, &server, &good, &hangs, "the previous one cannot be restored")?;

@@ -36,6 +36,7 @@ use super::{
     listing::all_packages,
     lock::lock,
     run_dpkg,
+    writable::ensure_writable,
 };
 
 /// How long one attempt waits for the dpkg lock. The service is started again for the next one.
@@ -99,7 +100,7 @@ fn put_right(rescue: &Rescue, journal: JournalStream) -> Result<Ended> {
         }
         return Ok(Ended::AsItWas);
     }
-    if let Err(why) = ensure_intact(rescue, &armed) {
+    if let Err(why) = ensure_able(rescue, &armed, ensure_writable) {
         // Its package goes when the new pulld passes its health gate.
         return if rescue.is_armed() { Ok(Ended::Unable(why)) } else { called_off() };
     }
@@ -118,21 +119,25 @@ fn put_right(rescue: &Rescue, journal: JournalStream) -> Result<Ended> {
     Ok(Ended::Restored)
 }
 
-/// Makes sure, before anything is stopped, that there is something to restore. Otherwise whatever runs is left alone, and
-/// people are told, once: in the journal, and by what is left in the rescue's place.
-fn ensure_intact(rescue: &Rescue, armed: &Armed) -> Result<()> {
+/// Makes sure, before anything is stopped, that there is something to restore, and that dpkg can write where that goes.
+/// Otherwise whatever runs is left alone, and people are told, once: in the journal, and by what is left in the rescue's
+/// place.
+fn ensure_able(rescue: &Rescue, armed: &Armed, can_write: impl Fn(&DpkgRequest) -> Result<()>) -> Result<()> {
     let deb = rescue.deb();
+    let by_hand = ": install pulld by hand (`dpkg --install`)";
     let wrong = match (hash_file(&deb), &armed.sha256) {
-        (Err(error), _) => Some(format!("{error:#}")),
+        (Err(error), _) => Some((format!("{error:#}"), by_hand)),
         (Ok(actual), Some(sha256)) if actual != *sha256 => {
-            Some(format!("`{}` has the sha256 `{actual}`, expected `{sha256}`", deb.display()))
+            Some((format!("`{}` has the sha256 `{actual}`, expected `{sha256}`", deb.display()), by_hand))
         }
-        (Ok(_), _) => None,
+        (Ok(_), _) => {
+            can_write(&request(rescue)).err().map(|error| (format!("{error:#}"), ", and the rescue tries again"))
+        }
     };
-    let sentence = wrong.map(|wrong| {
+    let sentence = wrong.map(|(wrong, to_do)| {
         format!(
             "the new pulld has not passed its health gate, and the previous one cannot be restored: {wrong}; what runs is \
-             left alone: install pulld by hand (`dpkg --install`)"
+             left alone{to_do}"
         )
     });
     if rescue.unable() != sentence {
@@ -147,9 +152,13 @@ fn ensure_intact(rescue: &Rescue, armed: &Armed) -> Result<()> {
     Ok(())
 }
 
+/// The dpkg run that restores the previous pulld.
+fn request(rescue: &Rescue) -> DpkgRequest {
+    DpkgRequest { install: vec![rescue.deb()], timeout: DPKG_TIMEOUT, planned: planned(), ..DpkgRequest::default() }
+}
+
 /// Has dpkg install the previous pulld. That it does is noted before, so that whichever pulld runs next knows.
 fn restore(rescue: &Rescue, armed: &Armed, was: &str, journal: JournalStream) -> Result<()> {
-    let deb = rescue.deb();
     let sentence = format!(
         "{}: the new pulld had not passed its health gate {} after its installation ({was})",
         Timestamp::now(),
@@ -160,8 +169,7 @@ fn restore(rescue: &Rescue, armed: &Armed, was: &str, journal: JournalStream) ->
         tracing::warn!("the restored pulld will not know why it was: {error:#}");
     }
     let before = Before::begin(all_packages(), &rescue.baseline(), Some(NAME));
-    let request =
-        DpkgRequest { install: vec![deb], timeout: DPKG_TIMEOUT, planned: planned(), ..DpkgRequest::default() };
+    let request = request(rescue);
     let result = run_dpkg(&request, &before, journal, Instant::now() + request.timeout);
     // What others change from now on is not blamed on the next attempt.
     if let Some(changes) = &result.changes
@@ -231,22 +239,42 @@ mod tests {
         std::fs::write(&cached, "the previous pulld").unwrap();
         let armed = Armed { sha256: hash_file(&cached).ok(), ..Armed::default() };
         rescue.arm(&armed, &cached).unwrap();
-        assert!(ensure_intact(&rescue, &armed).is_ok() && rescue.unable().is_none());
+        assert!(ensure_able(&rescue, &armed, |_| Ok(())).is_ok() && rescue.unable().is_none());
         for damage in [Some("another"), None] {
             std::fs::remove_file(rescue.deb()).unwrap();
             if let Some(content) = damage {
                 std::fs::write(rescue.deb(), content).unwrap();
             }
-            assert!(ensure_intact(&rescue, &armed).is_err());
+            assert!(ensure_able(&rescue, &armed, |_| Ok(())).is_err());
             let told = rescue.unable().unwrap();
             assert!(told.contains("cannot be restored") && told.contains("pulld.deb"), "{told}");
             std::fs::copy(&cached, rescue.deb()).unwrap();
-            assert!(ensure_intact(&rescue, &armed).is_ok() && rescue.unable().is_none());
+            assert!(ensure_able(&rescue, &armed, |_| Ok(())).is_ok() && rescue.unable().is_none());
         }
         std::fs::remove_file(rescue.deb()).unwrap();
-        assert!(ensure_intact(&rescue, &armed).is_err());
+        assert!(ensure_able(&rescue, &armed, |_| Ok(())).is_err());
         rescue.disarm().unwrap();
         assert!(rescue.unable().is_none(), "the new pulld is well");
+    }
+
+    #[test]
+    fn where_dpkg_cannot_write_nothing_is_begun_and_that_is_told_until_it_can() {
+        let directory = tempfile::tempdir().unwrap();
+        let (cached, rescue) = (directory.path().join("cached"), Rescue::new(directory.path().join("rescue")));
+        std::fs::write(&cached, "the previous pulld").unwrap();
+        let armed = Armed { sha256: hash_file(&cached).ok(), ..Armed::default() };
+        rescue.arm(&armed, &cached).unwrap();
+        let is_read_only = |request: &DpkgRequest| {
+            assert_eq!(request.install, [rescue.deb()]);
+            anyhow::bail!("dpkg was not run: `/usr` is a read-only file system")
+        };
+        assert!(ensure_able(&rescue, &armed, is_read_only).is_err());
+        let told = rescue.unable().unwrap();
+        assert!(
+            told.contains("`/usr` is a read-only file system; what runs is left alone, and the rescue tries"),
+            "{told}"
+        );
+        assert!(ensure_able(&rescue, &armed, |_| Ok(())).is_ok() && rescue.unable().is_none());
     }
 
     #[test]
