@@ -61,6 +61,8 @@ pub(crate) struct DpkgResult {
     /// What changed that was not planned, at most 20 packages; an earlier pulld's runner tells of planned ones too. `None`
     /// when that was not compared, as when dpkg never ran: an interrupted run before this one may have changed something.
     pub(crate) changes: Option<Vec<PackageChange>>,
+    /// Whether dpkg never ran because another program held its lock all the time.
+    pub(crate) is_locked_out: bool,
 }
 
 /// A result as it is stored: an older or a newer pulld may read it.
@@ -76,26 +78,29 @@ struct StoredResult {
     unpacked: BTreeMap<String, u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     changes: Option<Vec<PackageChange>>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    locked_out: bool,
 }
 
 impl From<StoredResult> for DpkgResult {
-    fn from(StoredResult { boot: _, exit, trouble, output, unpacked, changes }: StoredResult) -> Self {
+    fn from(stored: StoredResult) -> Self {
+        let StoredResult { boot: _, exit, trouble, output, unpacked, changes, locked_out } = stored;
         let end = match (exit, trouble) {
             (Some(status), _) => DpkgEnd::Exited(status),
             (None, Some(reason)) => DpkgEnd::Failed(reason),
             (None, None) => DpkgEnd::Failed("dpkg was killed".to_owned()),
         };
-        Self { end, output, unpacked, changes }
+        Self { end, output, unpacked, changes, is_locked_out: locked_out }
     }
 }
 
 impl From<DpkgResult> for StoredResult {
-    fn from(DpkgResult { end, output, unpacked, changes }: DpkgResult) -> Self {
+    fn from(DpkgResult { end, output, unpacked, changes, is_locked_out }: DpkgResult) -> Self {
         let (exit, trouble) = match end {
             DpkgEnd::Exited(status) => (Some(status), None),
             DpkgEnd::Failed(reason) => (None, Some(reason)),
         };
-        Self { boot: None, exit, trouble, output, unpacked, changes }
+        Self { boot: None, exit, trouble, output, unpacked, changes, locked_out: is_locked_out }
     }
 }
 
@@ -103,7 +108,12 @@ impl DpkgResult {
     /// dpkg never ran, or was killed, before it printed anything.
     pub(crate) fn failed(reason: impl Into<String>) -> Self {
         let end = DpkgEnd::Failed(reason.into());
-        Self { end, output: String::new(), unpacked: BTreeMap::new(), changes: None }
+        Self { end, output: String::new(), unpacked: BTreeMap::new(), changes: None, is_locked_out: false }
+    }
+
+    /// dpkg never ran, because another program held its lock.
+    pub(crate) fn locked_out(reason: impl Into<String>) -> Self {
+        Self { is_locked_out: true, ..Self::failed(reason) }
     }
 }
 
@@ -183,7 +193,9 @@ mod tests {
         };
         let changed = DpkgResult { changes: Some(vec![change]), ..exited.clone() };
         let unchanged = DpkgResult { changes: Some(vec![]), ..exited.clone() };
-        for result in [exited, timed, changed, unchanged, DpkgResult::failed("no service")] {
+        for result in
+            [exited, timed, changed, unchanged, DpkgResult::failed("no service"), DpkgResult::locked_out("apt")]
+        {
             let stored = serde_json::to_string(&result).unwrap();
             assert_eq!(serde_json::from_str::<DpkgResult>(&stored).unwrap(), result);
         }

@@ -101,6 +101,12 @@ async fn what_an_interrupted_dpkg_run_took_away_is_told_though_the_next_one_does
             server.world.hold_lock(is_locked);
             server.world.make_read_only_after((!is_locked).then_some(0));
             live(&server).await;
+            if is_locked {
+                let summary = server.status().await.summary;
+                assert!(summary.contains("dpkg was not run, will retry: timed out waiting"), "{summary}");
+                server.world.hold_lock(false);
+                live(&server).await;
+            }
             let reason = server.status().await.apps[0].reason.clone().unwrap();
             assert!(reason.contains("`nginx` 0 was removed"), "{death:?}, locked: {is_locked}: {reason}");
             assert_eq!(server.state_of("web").await, AppState::Degraded, "{death:?}, locked: {is_locked}");
@@ -178,6 +184,57 @@ async fn what_an_interrupted_rollback_left_half_done_is_no_news_once_it_is_repai
             assert_eq!(reason.contains("nginx"), is_taken_away, "{reason}");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_interrupted_rollback_left_half_done_is_judged_when_dpkg_could_repair_it_and_not_while_it_is_locked() {
+    let (one, two) = (release("web", 1), release("web", 2));
+    let (server, _) = Server::running(&[&one]).await;
+    server.world.put_foreign("nginx");
+    server.upload(&two, Behaviour::Crashes).await;
+    server.push(&[&two]).await;
+    assert!(die_at("dpkg.begin", 1, live(&server)).await.is_none());
+    Death::Machine.strike(&server);
+    server.world.half_configure("nginx");
+    server.world.hold_lock(true);
+    for _ in 0..2 {
+        live(&server).await;
+        let status = server.status().await;
+        assert!(status.summary.contains("lock holder: `apt`"), "{}", status.summary);
+        assert!(status.apps.iter().all(|app| app.state != AppState::Degraded), "{:?}", status.apps);
+    }
+    server.world.hold_lock(false);
+    live(&server).await;
+    let (state, reason) = ended(&server, "web", "the lock is free").await;
+    assert_eq!((state, reason.contains("nginx")), (AppState::Quarantined, false), "{reason}");
+    assert_eq!(server.world.installed("web"), Some((one, true)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_several_apps_that_are_rolled_back_each_says_that_it_may_have_been_another_one() {
+    let before = [release("db", 1), release("web", 1)];
+    let after = [release("db", 2), release("web", 2)];
+    let (server, _) = Server::running(&before.each_ref()).await;
+    server.world.put_foreign("nginx");
+    for release in &after {
+        server.upload(release, Behaviour::Crashes).await;
+    }
+    server.push(&after.each_ref()).await;
+    assert!(die_at("dpkg.end", 2, live(&server)).await.is_none());
+    Death::Machine.strike(&server);
+    server.world.take_away("nginx");
+    live(&server).await;
+    let mut reasons = Vec::new();
+    for app in ["db", "web"] {
+        reasons.push(ended(&server, app, "of two").await);
+    }
+    let told: Vec<_> = reasons.iter().filter(|(state, _)| *state == AppState::Degraded).collect();
+    assert!(!told.is_empty());
+    let is_told = |(_, reason): &&(AppState, String)| {
+        let is_shared = reason.contains("(by the update of one of `db`, `web`)");
+        reason.contains("`nginx` 0 was removed") && is_shared == (told.len() > 1)
+    };
+    assert!(told.iter().all(is_told), "{reasons:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::{
     config::Settings,
     decide::{verdict::START_TIMEOUT, wait::Wait},
-    failure::{Aftermath, Fault},
+    failure::{Aftermath, DpkgEnd, Fault},
     machine::{DpkgRequest, DpkgResult, InstalledPackage, PackageChange, PackageManager, ServiceManager},
     service::{announcer::Announcer, events, liveness::Liveness},
     state::{paths::Paths, quarantine::Quarantine},
@@ -222,14 +222,27 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         Ok(result)
     }
 
-    /// A run that did not compare what else changed may have had one before it that was interrupted, and did that.
+    /// A run that did not compare what else changed may have had one before it that was interrupted, and did that. Whoever
+    /// has the lock may be in the middle of something.
     async fn compare(&self, request: &DpkgRequest, result: &mut DpkgResult) {
-        if result.changes.is_some() {
+        if result.changes.is_some() || result.is_locked_out {
             return;
         }
         match self.packages.unnoted_changes(request).await {
             Ok(changes) => result.changes = Some(changes),
             Err(error) => tracing::warn!("could not see what else dpkg changed: {error:#}"),
+        }
+    }
+
+    /// Leaves what has to be done to the next cycle, which resumes it, if another program held dpkg's lock for too long: what
+    /// is half-done is neither judged nor given up before dpkg could run.
+    ///
+    /// # Errors
+    /// In that case.
+    pub(super) fn ensure_not_locked_out(result: &DpkgResult) -> Result<()> {
+        match &result.end {
+            DpkgEnd::Failed(reason) if result.is_locked_out => bail!("dpkg was not run, will retry: {reason}"),
+            _ => Ok(()),
         }
     }
 

@@ -29,7 +29,11 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
                 self.leave_what_is_on_hold(transaction).await?;
                 transaction.save(&self.paths.transaction())?;
             }
-            self.install_what_is_missing(transaction, start).await?
+            let result = self.install_what_is_missing(transaction, start).await?;
+            if start.is_resumed() {
+                Self::ensure_not_locked_out(&result)?;
+            }
+            result
         };
         // Side by side: each waits for another process, or for the disk.
         let (reloaded, missing) =
@@ -133,7 +137,7 @@ pub(super) fn fail_by_dpkg(update: &mut AppUpdate, result: &DpkgResult, installe
     let mut fault = dpkg_failure::explain(result, update.previous_title());
     // dpkg(1): it exits with 2 for a fatal error of its own, as a held lock.
     let dpkg_gave_up = matches!(result.end, DpkgEnd::Failed(_) | DpkgEnd::Exited(2));
-    fault.machine_at_fault |= update.is_undone(installed) && dpkg_gave_up;
+    fault.machine_at_fault |= result.is_locked_out || update.is_undone(installed) && dpkg_gave_up;
     let release_at_fault = update.release().is_some() && !fault.machine_at_fault;
     update.fail(Fault::DpkgFailed(Box::new(fault)), release_at_fault);
 }

@@ -81,12 +81,17 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
     }
 
     /// Has dpkg carry out a rollback; `restart_agent` is for pulld's own.
+    ///
+    /// # Errors
+    /// Also when another program held dpkg's lock for too long: the rollback goes on in the next cycle.
     pub(super) async fn undo(&self, transaction: &Transaction, undo: &Undo, restart_agent: bool) -> Result<DpkgResult> {
         let mut request = self.empty_request(transaction);
         request.install.extend(undo.install.clone());
         request.remove.extend(undo.remove.clone());
         request.restart_agent = restart_agent;
-        self.run_dpkg(&request).await
+        let result = self.run_dpkg(&request).await?;
+        Self::ensure_not_locked_out(&result)?;
+        Ok(result)
     }
 
     /// Restarts and watches the units of what was restored.

@@ -83,6 +83,9 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
                     Err(error) => DpkgResult::failed(format!("{error:#}")),
                 },
             };
+            if transaction.resumptions > 0 {
+                Self::ensure_not_locked_out(&result)?;
+            }
             let installed = self.installed(transaction).await?;
             let Some(own) = transaction.own_mut() else { return Ok(Next::Continue) };
             if own.is_in_place(&installed) {

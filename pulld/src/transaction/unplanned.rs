@@ -8,6 +8,9 @@ use super::{
     update::AppUpdate,
 };
 
+/// Most apps that are named of which one has changed something.
+const MAX_SUSPECTS: usize = 5;
+
 /// That something else changed: in a clause, and as what it is told once however it was found.
 pub(super) struct Clause {
     text: String,
@@ -42,7 +45,9 @@ pub(super) fn note_unplanned(
     clauses: impl IntoIterator<Item = Clause>,
 ) -> bool {
     let mut is_new = false;
+    let by = one_of(transaction, suspects);
     for Clause { text, known_as } in clauses {
+        let text = text + &by;
         let has_it = |update: &AppUpdate| update.unplanned.as_ref().is_some_and(|noted| noted.contains(&known_as));
         if transaction.updates.iter().any(has_it) {
             continue;
@@ -54,6 +59,17 @@ pub(super) fn note_unplanned(
         }
     }
     is_new
+}
+
+/// Which apps' updates have caused something, if it is one of several.
+fn one_of(transaction: &Transaction, suspects: &[usize]) -> String {
+    if suspects.len() < 2 {
+        return String::new();
+    }
+    let apps: Vec<String> = suspects.iter().map(|at| format!("`{}`", transaction.updates[*at].app)).collect();
+    let (named, more) = apps.split_at(apps.len().min(MAX_SUSPECTS));
+    let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+    format!(" (by the update of one of {}{more})", named.join(", "))
 }
 
 /// The updates that an interrupted dpkg run was for, by their place.

@@ -266,10 +266,14 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
 
     /// Publishes the report, except to a bucket that does not answer: one more request does not help it.
     async fn publish(&mut self, status: &Status) {
-        let Some(bucket) = self.configured.open_bucket().filter(|_| !self.desired.is_unreachable()) else { return };
-        let settings = self.configured.settings();
-        self.liveness.within(settings.bucket_timeout());
-        if let Err(error) = self.reporter.publisher.publish(bucket, status, settings.heartbeat).await {
+        if self.desired.is_unreachable() {
+            return;
+        }
+        self.liveness.within(self.configured.settings().bucket_timeout());
+        // A cycle that ended early has not opened it; that it can't be is the cycle's own error otherwise.
+        let Ok(bucket) = self.configured.bucket(&self.paths).await else { return };
+        let heartbeat = self.configured.settings().heartbeat;
+        if let Err(error) = self.reporter.publisher.publish(&bucket, status, heartbeat).await {
             tracing::warn!(message_id = events::REPORT, "could not publish the status report: {error:#}");
             return;
         }

@@ -206,8 +206,7 @@ impl State {
         let names = request.install.iter().map(|path| path.display().to_string()).chain(request.remove.iter().cloned());
         self.dpkg_runs.push(names.collect());
         if self.lock_held {
-            let output = "dpkg: error: dpkg frontend lock was locked by another process with pid 1".to_owned();
-            return DpkgResult { end: DpkgEnd::Exited(2), output, ..DpkgResult::failed("") };
+            return DpkgResult::locked_out("timed out waiting for the dpkg lock; lock holder: `apt` (process 1)");
         }
         let mut result = DpkgResult { end: DpkgEnd::Exited(0), ..DpkgResult::failed("") };
         let is_read_only = self.read_only_from.is_some_and(|from| self.dpkg_runs.len() > from);

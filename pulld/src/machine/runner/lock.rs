@@ -1,6 +1,7 @@
 //! dpkg's frontend lock, for which dpkg itself does not wait.
 
 use std::{
+    fmt,
     fs::{File, OpenOptions},
     time::{Duration, Instant},
 };
@@ -11,6 +12,20 @@ use super::super::dpkg_lock::{LOCK, LockHolder};
 
 /// The time between two attempts to take the lock.
 const INTERVAL: Duration = Duration::from_millis(200);
+
+/// That another program holds dpkg's lock for longer than may be waited.
+#[derive(Debug)]
+pub(super) struct LockedOut {
+    holder: String,
+}
+
+impl fmt::Display for LockedOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "timed out waiting for the dpkg lock; lock holder: {}", self.holder)
+    }
+}
+
+impl std::error::Error for LockedOut {}
 
 /// Takes dpkg's frontend lock, waiting for whoever holds it until the deadline.
 pub(super) fn lock(deadline: Instant) -> Result<File> {
@@ -24,7 +39,7 @@ pub(super) fn lock(deadline: Instant) -> Result<File> {
         }
         if Instant::now() > deadline {
             let holder = LockHolder::of(&file).map_or("another program".to_owned(), |holder| holder.to_string());
-            anyhow::bail!("timed out waiting for the dpkg lock; lock holder: {holder}");
+            return Err(LockedOut { holder }.into());
         }
         std::thread::sleep(INTERVAL);
     }

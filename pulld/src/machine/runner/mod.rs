@@ -29,7 +29,7 @@ pub(crate) use self::output::JournalStream;
 
 use self::{
     listing::{Listing, all_packages, is_something_half_done},
-    lock::lock,
+    lock::{LockedOut, lock},
     output::Output,
     process::{Ended, dpkg},
     unpacked::Unpacked,
@@ -93,6 +93,7 @@ fn carry_out(
     };
     let (_lock, is_guarded) = match prepare() {
         Ok(prepared) => prepared,
+        Err(error) if error.is::<LockedOut>() => return DpkgResult::locked_out(format!("{error:#}")),
         Err(error) => return DpkgResult::failed(format!("{error:#}")),
     };
     let (checked, before) = std::thread::scope(|scope| {
@@ -156,7 +157,7 @@ fn run_dpkg(request: &DpkgRequest, before: &Before, journal: JournalStream, dead
             None
         }
     });
-    DpkgResult { end, output: output.finish(), unpacked: unpacked.moments(), changes }
+    DpkgResult { end, output: output.finish(), unpacked: unpacked.moments(), changes, is_locked_out: false }
 }
 
 /// Runs the commands of a request, again when something kills dpkg: the packages didn't cause that.
