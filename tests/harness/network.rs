@@ -34,14 +34,14 @@ pub struct Response {
     pub body: String,
 }
 
-/// Runs `make` on a thread of its own that has moved into `network`.
-fn inside<T: Send + 'static>(network: &File, make: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T> {
+/// Runs `work` on a thread of its own that has moved into `network`.
+fn inside<T: Send + 'static>(network: &File, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let network = network.try_clone()?;
-    let socket = thread::spawn(move || {
+    let worker = thread::spawn(move || {
         move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))?;
-        make()
+        work()
     });
-    Ok(socket.join().map_err(|_| anyhow::anyhow!("a thread in the machine's network panicked"))??)
+    worker.join().unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 /// Makes a network with nothing but a loopback that also has the address `$1`, and keeps it until stdin ends.
@@ -66,12 +66,7 @@ pub fn in_own_network<T: Send + 'static>(
     drop(keeper.stdin.take());
     keeper.wait()?;
     ensure!(answer == "ready\n", "could not set up a network: root is needed, and `ip`");
-    let network = network.context("could not open the network that was set up")?;
-    let worker = thread::spawn(move || {
-        move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))?;
-        work()
-    });
-    worker.join().unwrap_or_else(|panic| resume_unwind(panic))
+    inside(&network.context("could not open the network that was set up")?, work)
 }
 
 /// Makes a port of the one loopback answer on the other, until dropped.
@@ -86,7 +81,7 @@ impl Relay {
     /// Makes a port of the host answer in the machine.
     pub(crate) fn inwards(network: &File, port: u16) -> Result<Self> {
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let listener = inside(network, move || TcpListener::bind(address))
+        let listener = inside(network, move || Ok(TcpListener::bind(address)?))
             .with_context(|| format!("could not listen on port {port} in the machine"))?;
         Self::start(listener, move || Ok(TcpStream::connect(address)?), connect_both_ways)
     }
@@ -96,7 +91,7 @@ impl Relay {
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let listener = TcpListener::bind("127.0.0.1:0").context("could not listen on the host")?;
         let outside = listener.local_addr()?.port();
-        let connect = move || inside(&network, move || TcpStream::connect(address));
+        let connect = move || inside(&network, move || Ok(TcpStream::connect(address)?));
         let relay = Self::start(listener, connect, connect_both_ways)?;
         Ok((relay, outside))
     }
@@ -148,7 +143,7 @@ fn connect_both_ways(one: TcpStream, other: TcpStream) -> io::Result<()> {
 pub(crate) fn get(network: &File, port: u16, path: &str) -> Result<Response> {
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let asked = format!("http://{address}{path}");
-    let mut stream = inside(network, move || TcpStream::connect_timeout(&address, PATIENCE))
+    let mut stream = inside(network, move || Ok(TcpStream::connect_timeout(&address, PATIENCE)?))
         .with_context(|| format!("could not connect to `{asked}`"))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;

@@ -1,11 +1,6 @@
 //! One story: a bucket, what is released into it, and servers that pull from it.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::{fs, path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Context, Result};
 use bucket::{
@@ -105,9 +100,8 @@ impl Scenario {
     }
 
     /// Uploads a package under a name, with metadata that `release` might not give it.
-    pub fn upload(&self, release: &ReleaseName, deb: &Path, metadata: &ReleaseMetadata) -> Result<()> {
-        let deb = SourceFile::read(deb)?;
-        Ok(self.runtime.block_on(self.bucket.upload_release(release, &deb, metadata, &|_| {})).map(drop)?)
+    pub fn upload(&self, release: &ReleaseName, deb: &SourceFile, metadata: &ReleaseMetadata) -> Result<()> {
+        Ok(self.runtime.block_on(self.bucket.upload_release(release, deb, metadata, &|_| {})).map(drop)?)
     }
 
     /// A directory for whatever the story needs, not there yet.

@@ -115,13 +115,13 @@ fn a_package_that_dpkg_may_read_otherwise_never_reaches_dpkg() -> Result<()> {
         let deb = two_faced(&scenario, name, &release, archive)?;
         let dpkgs = Command::new("dpkg-deb").arg("--field").arg(&deb).arg("Package").output()?;
         assert_eq!(String::from_utf8_lossy(&dpkgs.stdout), "evil\n", "{name}: what dpkg reads");
-        let SourceFile { sha256, size, .. } = SourceFile::read(&deb)?;
+        let deb = SourceFile::read(&deb)?;
         let metadata = ReleaseMetadata {
             dirty: false,
             note: "hand-made".to_owned(),
             services: vec![],
-            sha256,
-            size,
+            sha256: deb.sha256.clone(),
+            size: deb.size,
             package: "web".parse()?,
             version: "2".to_owned(),
             architecture: "all".parse()?,
