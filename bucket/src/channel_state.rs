@@ -53,6 +53,9 @@ pub struct ChannelState {
     /// Some of those, at most [`ChannelState::MAX_PASSED_OVER`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub passed_over: Vec<ReleaseName>,
+    /// Which those are, why, and what to do, of at most [`ChannelState::MAX_PASSED_OVER`] of them, each in a sentence.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub why_passed_over: Vec<String>,
     /// How many servers follow.
     #[serde(default)]
     pub followers: usize,
@@ -137,8 +140,10 @@ pub struct LaterCommit {
 impl ChannelState {
     /// Most followers that are named.
     pub const MAX_OFF: usize = 500;
-    /// Most bytes of why one of them is where it is, and of a problem.
+    /// Most bytes of why one of them is where it is.
     pub const MAX_WHY: usize = 250;
+    /// Most bytes of a problem, and of why something was passed over: room for two digests and what to do.
+    pub const MAX_PROBLEM: usize = 1000;
     /// Most releases that are named of those that were passed over.
     pub const MAX_PASSED_OVER: usize = 10;
     /// Most apps that are named whose image is built on an older one.

@@ -71,14 +71,14 @@ pub struct PromotedImage {
 }
 
 /// An image in a list, without being read.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub struct ImageSummary {
     /// The commit that it is of.
     pub commit: Commit,
     /// The generation of its object: there is only ever one.
     pub generation: Generation,
-    /// What its metadata says of it; `None` of one that no program of ours wrote.
-    pub image: Option<Image>,
+    /// What its metadata says of it; [`Error::Malformed`] of what this program doesn't understand.
+    pub image: Result<Image, Error>,
 }
 
 impl Image {
@@ -123,8 +123,9 @@ impl Bucket {
         };
         items(page).try_filter_map(move |info| {
             let summary = layout::image_at(&info.path).map(|(_, commit)| {
-                let recorded = info.metadata.get(RECORD);
-                let image = recorded.and_then(|json| Image::parse(json.as_bytes(), &app, &commit).ok());
+                let recorded = info.metadata.get(RECORD).ok_or_else(|| "no program of ours wrote it".to_owned());
+                let image = recorded.and_then(|json| Image::parse(json.as_bytes(), &app, &commit));
+                let image = image.map_err(|reason| Error::Malformed { object: info.path.to_string(), reason });
                 ImageSummary { commit, generation: info.generation, image }
             });
             std::future::ready(Ok(summary))

@@ -194,7 +194,7 @@ pub fn builds<'a>(bucket: &'a Bucket, rules: &'a ChannelRules) -> BoxStream<'a, 
         return bucket.releases(&rules.app).map_ok(Build::from).boxed();
     }
     let images = bucket.images(&rules.app);
-    images.try_filter_map(async |listed| Ok(listed.image.and_then(|image| Build::try_from(&image).ok()))).boxed()
+    images.try_filter_map(async |listed| Ok(listed.image.ok().and_then(|image| Build::try_from(&image).ok()))).boxed()
 }
 
 /// That a channel may point to something of this name.

@@ -4,9 +4,10 @@ use std::{
     fs,
     os::unix::{fs::PermissionsExt as _, process::ExitStatusExt as _},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
-use harness::registry::Debian;
+use harness::registry::{Answer, Debian, FakeRegistry};
 
 use crate::{
     images::{World, text},
@@ -15,7 +16,7 @@ use crate::{
 };
 
 /// A repository of configuration that nobody has checked out, as a server has it.
-struct Configuration<'a> {
+pub(crate) struct Configuration<'a> {
     world: &'a World,
 }
 
@@ -28,7 +29,7 @@ fn manifest(name: &str, tag: &str) -> String {
 }
 
 impl<'a> Configuration<'a> {
-    fn new(world: &'a World) -> Self {
+    pub(crate) fn new(world: &'a World) -> Self {
         let configuration = Self { world };
         let work = world.path("config-work");
         fs::create_dir_all(work.join("prod")).expect("a directory");
@@ -52,7 +53,7 @@ impl<'a> Configuration<'a> {
         git(&work, &["push", "--quiet", &self.repo().to_string_lossy(), "HEAD:live"]);
     }
 
-    fn repo(&self) -> PathBuf {
+    pub(crate) fn repo(&self) -> PathBuf {
         self.world.path("config.git")
     }
 
@@ -61,20 +62,20 @@ impl<'a> Configuration<'a> {
     }
 
     /// What a channel of it says.
-    fn key(&self, files: &str) -> String {
+    pub(crate) fn key(&self, files: &str) -> String {
         format!("Config: {{ Repo: 'file://{}', Branch: 'live', Files: [{files}] }}", self.repo().display())
     }
 
-    fn show(&self, path: &str) -> String {
+    pub(crate) fn show(&self, path: &str) -> String {
         self.git(&["show", &format!("live:{path}")]) + "\n"
     }
 
-    fn commits(&self) -> usize {
+    pub(crate) fn commits(&self) -> usize {
         self.git(&["rev-list", "--count", "live"]).parse().expect("a number")
     }
 
     /// Has the repository run this before it takes a push.
-    fn hook(&self, script: &str) {
+    pub(crate) fn hook(&self, script: &str) {
         let hook = self.repo().join("hooks/pre-receive");
         fs::create_dir_all(self.repo().join("hooks")).expect("a directory");
         fs::write(&hook, format!("#!/bin/bash\nset -eu\ncat > /dev/null\n{script}\n")).expect("a hook");
@@ -227,6 +228,33 @@ async fn a_commit_is_the_watchers_and_nothing_of_its_machine_has_a_part_in_it() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_whose_server_wants_a_password_is_said_at_once_and_nobody_is_asked() {
+    let world = World::new(Debian::Twelve);
+    let configuration = Configuration::new(&world);
+    configuration.git(&["update-server-info"]);
+    let repo = configuration.repo();
+    // Everybody may read there.
+    let server = FakeRegistry::start(move |asked| {
+        if asked.path.contains("git-receive-pack") {
+            return Answer::new(401, "").with("www-authenticate", "Basic realm=\"x\"");
+        }
+        let path = asked.path.split('?').next().unwrap_or_default().trim_start_matches("/config.git/");
+        fs::read(repo.join(path)).map_or_else(|_| Answer::new(404, ""), |content| Answer::new(200, content))
+    });
+    let key = format!("Config: {{ Repo: 'http://{}/config.git', Branch: 'live', Files: ['prod/*'] }}", server.host());
+    world.configure(&[("web", &format!("Tag: 'prod', {key}"))]);
+    let (_, one) = world.land("web", "one").await;
+    let (mut watch, begun) = (world.command(&["watch", "--once"]), Instant::now());
+    let output = watch.env_remove("GIT_ASKPASS").output().expect("push runs");
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("could not write the configuration") && said.contains("terminal prompts disabled"), "{said}");
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}: {said}", begun.elapsed());
+    assert!(server.asked().iter().any(|asked| asked.path.contains("git-receive-pack")), "{:?}", server.asked());
+    assert_eq!((world.digest("web", "prod").await, configuration.commits()), (one, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_apps_in_one_repository_are_two_commits_and_what_is_not_written_is_named() {
     let world = World::new(Debian::Twelve);
     let configuration = Configuration::new(&world);
@@ -237,15 +265,27 @@ async fn two_apps_in_one_repository_are_two_commits_and_what_is_not_written_is_n
     fs::create_dir_all(work.join("api")).expect("a directory");
     fs::write(work.join("api/api.yaml"), format!("image: {}:none\n", world.name("api"))).expect("a file");
     configuration.add_all();
-    // What is pushed is noted.
-    configuration.hook("echo push >>pushed");
     let (web, api) = (configuration.key("'prod/*.yaml'"), configuration.key("'api/*.yaml'"));
     world.configure(&[("web", &format!("Tag: 'prod', {web}")), ("api", &format!("Tag: 'prod', {api}"))]);
     let (of_web, _) = world.land("web", "web").await;
     let (of_api, _) = world.land("api", "api").await;
     let before = configuration.commits();
-    let said = world.round();
-    assert!(!said.contains("somebody else"), "{said}");
+    // What git is asked is noted.
+    let (programs, asked) = (world.path("programs"), world.path("asked"));
+    fs::create_dir_all(&programs).expect("a directory");
+    let path = std::env::var("PATH").expect("a path");
+    let noting = format!("#!/bin/sh\necho \"$*\" >>'{}'\nPATH='{path}' exec git \"$@\"\n", asked.display());
+    fs::write(programs.join("git"), noting).expect("a script");
+    fs::set_permissions(programs.join("git"), fs::Permissions::from_mode(0o755)).expect("a mode");
+    let mut watch = world.command(&["watch", "--once"]);
+    let output = watch.env("PATH", format!("{}:{path}", programs.display())).output().expect("push runs");
+    let said = text(&output);
+    assert!(output.status.success() && !said.contains("somebody else"), "{said}");
+    let asked = fs::read_to_string(asked).expect("what git was asked");
+    let repo = configuration.repo().display().to_string();
+    let counts = ["push", "fetch", "clone"]
+        .map(|what| asked.lines().filter(|line| line.contains(&format!(" {what} ")) && line.contains(&repo)).count());
+    assert_eq!(counts, [2, 0, 1], "each is pushed once, and nothing is read again: {asked}");
     assert!(said.contains("line 1 of `prod/pinned.yaml` stays as it is, because it has a digest"), "{said}");
     assert!(said.contains("`prod/latin.yaml` stays as it is, because it is not UTF-8 text"), "{said}");
     let subjects = configuration.git(&["log", "-2", "--format=%s", "live"]);
@@ -254,7 +294,6 @@ async fn two_apps_in_one_repository_are_two_commits_and_what_is_not_written_is_n
     subjects.sort_unstable();
     assert_eq!(subjects, [expected("api", &of_api), expected("web", &of_web)]);
     assert_eq!(configuration.commits(), before + 2);
-    assert_eq!(fs::read_to_string(configuration.repo().join("pushed")).expect("pushes"), "push\npush\n");
     assert_eq!(configuration.show("prod/web.yaml"), manifest(&name, &of_web));
     assert_eq!(configuration.show("prod/pinned.yaml"), pinned);
     assert_eq!(configuration.show("api/api.yaml"), format!("image: {}:{of_api}\n", world.name("api")));

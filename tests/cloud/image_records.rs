@@ -51,6 +51,30 @@ async fn what_was_put_under_the_commit_that_runs_stops_the_channel_until_that_im
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_cannot_be_read_is_named_with_what_to_do_and_keeps_no_other_image_from_anything() {
+    let world = World::new(Debian::Twelve);
+    world.configure(&[("web", "Tag: 'prod'")]);
+    let first = world.commit("one");
+    let object = format!("images/web/{first}.json");
+    world.gcs.put("acme", &object, "{}");
+    world.publish(&world.build("one", false), "web", &first).await;
+    let expected = format!(
+        "`{object}` is malformed: no program of ours wrote it; if no newer program wrote that, delete it, and the next round records \
+         the image of commit {} anew",
+        &first[..12]
+    );
+    let said = world.round();
+    assert!(said.contains(&format!("web prod: passed over {expected}")), "{said}");
+    assert_eq!(world.digest("web", "prod").await, None);
+    assert_eq!(world.shown("web")["seen"]["why_passed_over"][0], expected);
+    let shown = world.ok(&["channel", "show", "web"]);
+    assert!(shown.contains("1 unreadable release") && shown.contains(&expected), "{shown}");
+    let (_, two) = world.land("web", "two").await;
+    world.round();
+    assert_eq!(world.digest("web", "prod").await, two);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn commits_that_were_recorded_under_another_name_are_said_when_the_image_moves_house() {
     let world = World::new(Debian::Thirteen);
     world.configure(&[("web", "Tag: 'prod'")]);

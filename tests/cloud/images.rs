@@ -36,7 +36,7 @@ pub(crate) struct World {
     pub(crate) client: Client,
     target: Target,
     elsewhere: TempDir,
-    gcs: FakeGcs,
+    pub(crate) gcs: FakeGcs,
 }
 
 impl World {
@@ -270,8 +270,10 @@ async fn the_channel_decides_and_the_tag_is_brought_in_line_with_it() {
     let expected = format!("another image under the tag `{}` of `{}`, so nothing moves", commits[2], world.name("web"));
     assert!(said.contains(&expected) && said.contains(&other.to_string()) && said.contains("push reject"), "{said}");
     assert_eq!(world.digest("web", "prod").await, two);
+    let problem = world.shown("web")["seen"]["problem"].as_str().expect("a problem").to_owned();
     assert!(
-        world.shown("web")["seen"]["problem"].as_str().unwrap().contains("somebody put another image under the tag")
+        problem.contains("somebody put another image under the tag") && problem.contains("push reject"),
+        "{problem}"
     );
     world.publish(&builds[2], "web", &commits[2]).await;
     world.round();

@@ -9,6 +9,7 @@ mod clocks;
 mod configuration;
 mod credentials;
 mod failing;
+mod image_moves;
 mod image_records;
 mod images;
 mod messages;

@@ -11,8 +11,8 @@ pub struct Build {
     pub uploaded: Timestamp,
     /// The commit as which its change was merged, of one that was promoted.
     pub landed: Option<Commit>,
-    /// What is said of it; `None` when that can't be read.
-    pub facts: Option<Facts>,
+    /// What is said of it; `Err` with the reason when that can't be read.
+    pub facts: Result<Facts, String>,
 }
 
 /// What is said of a build.
@@ -26,7 +26,7 @@ pub struct Facts {
 
 impl From<Release> for Build {
     fn from(release: Release) -> Self {
-        let facts = release.metadata.ok().map(|metadata| Facts { dirty: metadata.dirty, note: metadata.note });
+        let facts = release.metadata.map(|metadata| Facts { dirty: metadata.dirty, note: metadata.note });
         let landed = release.promoted.map(|promoted| promoted.landed);
         Self { name: release.name, uploaded: release.uploaded, landed, facts }
     }
@@ -37,7 +37,7 @@ impl TryFrom<&Image> for Build {
 
     /// A tag that is a commit is clean: of other builds a builder says so in the tag.
     fn try_from(image: &Image) -> Result<Self, NameError> {
-        let facts = Some(Facts { dirty: false, note: String::new() });
+        let facts = Ok(Facts { dirty: false, note: String::new() });
         Ok(Self { name: image.release()?, uploaded: image.time, landed: image.landed.clone(), facts })
     }
 }

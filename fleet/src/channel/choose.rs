@@ -25,8 +25,8 @@ pub struct Furthest<'a> {
     /// By their places, the last release of each of the line's last commits, whether or not it may be chosen yet.
     last: BTreeMap<usize, (Timestamp, ReleaseName)>,
     unreadable: usize,
-    /// The first of those.
-    passed_over: Vec<ReleaseName>,
+    /// The first of those, and why.
+    passed_over: Vec<(ReleaseName, String)>,
     /// The channel's release, and when the channel moved there.
     moved: Option<(ReleaseName, Timestamp)>,
     /// Where those stand that were uploaded after that.
@@ -80,14 +80,17 @@ impl<'a> Furthest<'a> {
         if self.remembered.contains(&release.name) {
             self.places.learn(&release);
         }
-        let Some(facts) = &release.facts else {
-            self.unreadable += 1;
-            if self.passed_over.len() < ChannelState::MAX_PASSED_OVER {
-                self.passed_over.push(release.name);
+        let is_dirty = match &release.facts {
+            Ok(facts) => facts.dirty,
+            Err(reason) => {
+                self.unreadable += 1;
+                if self.passed_over.len() < ChannelState::MAX_PASSED_OVER {
+                    self.passed_over.push((release.name, reason.clone()));
+                }
+                return;
             }
-            return;
         };
-        if facts.dirty || self.rejected.contains(&release.name) {
+        if is_dirty || self.rejected.contains(&release.name) {
             return;
         }
         let Some(place) = place else { return };
@@ -113,8 +116,8 @@ impl<'a> Furthest<'a> {
         self.unreadable
     }
 
-    /// Some of them.
-    pub fn passed_over(&self) -> &[ReleaseName] {
+    /// Some of them, and why.
+    pub fn passed_over(&self) -> &[(ReleaseName, String)] {
         &self.passed_over
     }
 

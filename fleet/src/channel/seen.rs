@@ -239,6 +239,7 @@ mod tests {
             rollout: None,
             unreadable: 0,
             passed_over: Vec::new(),
+            why_passed_over: Vec::new(),
             followers: 2,
             off: Vec::new(),
             later: vec![later(5), later(4)],

@@ -133,20 +133,18 @@ async fn find(command: &Command, text: &str) -> Result<Vec<ReleaseName>> {
 /// The image of an app that is recorded of a commit that begins so, as channels name it.
 async fn image(bucket: &Bucket, app: &AppName, commit: &str) -> Result<Option<ReleaseName>> {
     let begins = |image: &ImageSummary| std::future::ready(image.commit.as_str().starts_with(commit));
-    let found: Vec<ImageSummary> = bucket
+    let mut found: Vec<ImageSummary> = bucket
         .images(app)
         .try_filter(begins)
         .try_collect()
         .await
         .with_context(|| format!("could not list the images of `{app}`"))?;
-    match &found[..] {
-        [] => Ok(None),
-        [ImageSummary { image: Some(image), .. }] => Ok(Some(image.release()?)),
-        [ImageSummary { commit, .. }] => bail!("the record of the image of `{app}` of `{commit}` cannot be read"),
-        [one, other, ..] => {
-            bail!("`{app}@{commit}` is ambiguous, it matches the images of `{}` and `{}`", one.commit, other.commit)
-        }
+    if let [one, other, ..] = &found[..] {
+        bail!("`{app}@{commit}` is ambiguous, it matches the images of `{}` and `{}`", one.commit, other.commit);
     }
+    let Some(ImageSummary { commit, image, .. }) = found.pop() else { return Ok(None) };
+    let image = image.with_context(|| format!("the record of the image of `{app}` of `{commit}` cannot be read"))?;
+    Ok(Some(image.release()?))
 }
 
 /// The servers that should have or do have an app.

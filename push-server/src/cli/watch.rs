@@ -320,10 +320,11 @@ fn show(outcomes: &[Outcome], told: &mut Told, json: bool) -> Result<()> {
         if let Some(diverged) = &done.diverged {
             note(format_args!("{app} {channel}: error: {diverged}"));
         }
-        if done.unreadable > 0 {
-            let passed_over = format!("passed over {}", console::count(done.unreadable, "unreadable release"));
-            lines.insert((app.clone(), channel.clone(), passed_over));
+        let mut passed_over: Vec<String> = done.why_passed_over.iter().map(|why| console::safe(why)).collect();
+        if done.unreadable > passed_over.len() {
+            passed_over.push(console::count(done.unreadable - passed_over.len(), "more unreadable release"));
         }
+        lines.extend(passed_over.into_iter().map(|what| (app.clone(), channel.clone(), format!("passed over {what}"))));
         for warning in &done.warnings {
             note(format_args!("{app} {channel}: warning: {}", console::safe(warning)));
         }
@@ -401,7 +402,8 @@ fn as_json(Outcome { app, channel, moved, result }: &Outcome) -> Value {
             return json!({ "app": app, "channel": channel, "moved": moved, "error": error });
         }
     };
-    let Done { from, release, would, diverged, place, behind, later, unreadable, stale, push, .. } = done;
+    let Done { from, release, would, diverged, place, behind, later, unreadable, why_passed_over, stale, push, .. } =
+        done;
     let followers = done.followers.iter().map(|(server, fate)| {
         let mut follower = json!({ "server": server, "result": fate.label() });
         match fate {
@@ -415,7 +417,7 @@ fn as_json(Outcome { app, channel, moved, result }: &Outcome) -> Value {
     json!({
         "app": app, "channel": channel, "moved": moved, "from": from, "release": release, "would": would, "diverged": diverged.is_some(),
         "place": place, "behind": behind, "later": later,
-        "unreadable": unreadable, "stale": stale, "push": push, "tag": done.tagged.as_ref().map(ToString::to_string), "warnings": done.warnings,
+        "unreadable": unreadable, "why_passed_over": why_passed_over, "stale": stale, "push": push, "tag": done.tagged.as_ref().map(ToString::to_string), "warnings": done.warnings,
         "configuration": { "commit": done.configured, "kept": done.kept },
         "rollouts": done.rollouts.iter().map(going_as_json).collect::<Vec<_>>(), "followers": followers.collect::<Vec<_>>(),
     })

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use bucket::{Channel, Commit, Error, Image, ReleaseName};
+use bucket::{Channel, Commit, Error, Image, ImageSummary, ReleaseName};
 use console::safe;
 use fleet::{
     channel::{build::Build, line::Line},
@@ -31,6 +31,28 @@ const MAX_RECORDED: usize = 100;
 /// Newer images than a channel points to, on which others may be built, that are looked at.
 const MAX_NEWER: usize = 20;
 
+/// What is known of the image of one commit.
+enum Seen {
+    /// It is recorded.
+    Recorded(Box<Image>),
+    /// It can't be read: which it is, why, and what to do.
+    Unread(String),
+    /// It has gone while it was looked for.
+    Gone,
+}
+
+impl From<ImageSummary> for Seen {
+    fn from(listed: ImageSummary) -> Self {
+        match listed.image {
+            Ok(image) => Self::Recorded(Box::new(image)),
+            Err(error) => Self::Unread(format!(
+                "{error}; if no newer program wrote that, delete it, and the next round records the image of commit {} anew",
+                listed.commit.short()
+            )),
+        }
+    }
+}
+
 /// What is known of a channel's images in a round.
 #[derive(Debug)]
 pub(super) struct Images<'a> {
@@ -38,8 +60,8 @@ pub(super) struct Images<'a> {
     pub(super) image: &'a ImageRules,
     /// Those that are recorded, by the names of their releases.
     recorded: BTreeMap<ReleaseName, Image>,
-    /// Records that can't be read.
-    pub(super) unreadable: usize,
+    /// What of it can't be read, as sentences that say which, why, and what to do.
+    pub(super) unread: Vec<String>,
     /// What images of commits that have a tag here were recorded as, if that is another name.
     elsewhere: Option<String>,
     /// What the tag was when the round began.
@@ -113,7 +135,7 @@ impl Watcher {
         let unlisted = || format!("could not list which images of `{}` are recorded", rules.app);
         let listed: Vec<_> = self.bucket.images(&rules.app).try_collect().await.with_context(unlisted)?;
         let tags = self.registry.tags(&image.name).await?;
-        let known: BTreeSet<&Commit> = listed.iter().map(|listed| &listed.commit).collect();
+        let known: BTreeSet<&Commit> = listed.iter().map(|listed: &ImageSummary| &listed.commit).collect();
         let commits = tags.iter().filter_map(|tag| tag.as_str().parse::<Commit>().ok());
         let mut new: Vec<(usize, Commit)> = commits
             .filter(|commit| !known.contains(commit))
@@ -122,23 +144,32 @@ impl Watcher {
         new.sort_unstable_by_key(|(place, _)| Reverse(*place));
         new.truncate(MAX_RECORDED);
         let recorded = stream::iter(new).map(|(_, commit)| self.record_image(rules, image, commit));
-        let recorded: Vec<Option<Image>> = recorded.buffered(AT_ONCE).try_collect().await?;
-        let all = || listed.iter().map(|listed| &listed.image).chain(&recorded);
-        let unreadable = all().filter(|image| image.is_none()).count();
+        let recorded: Vec<Seen> = recorded.buffered(AT_ONCE).try_collect().await?;
+        let (mut unread, mut all) = (Vec::new(), Vec::new());
+        for seen in listed.into_iter().map(Seen::from).chain(recorded) {
+            match seen {
+                Seen::Recorded(image) => all.push(*image),
+                Seen::Unread(why) => unread.push(why),
+                Seen::Gone => {}
+            }
+        }
         let name = image.name.to_string();
-        let (of_it, others): (Vec<&Image>, Vec<&Image>) = all().flatten().partition(|of_it| of_it.name == name);
-        let has_tag = |other: &&Image| tags.iter().any(|tag| tag.as_str() == other.commit.as_str());
-        let elsewhere = others.into_iter().find(has_tag).map(|other| other.name.clone());
-        let recorded = of_it.into_iter().filter_map(|image| Some((image.release().ok()?, image.clone()))).collect();
+        let (of_it, others): (Vec<Image>, Vec<Image>) = all.into_iter().partition(|of_it| of_it.name == name);
+        let has_tag = |other: &Image| tags.iter().any(|tag| tag.as_str() == other.commit.as_str());
+        let elsewhere = others.into_iter().find(has_tag).map(|other| other.name);
+        let recorded = of_it.into_iter().filter_map(|image| Some((image.release().ok()?, image))).collect();
         let tagged = self.registry.digest(&image.name, &image.tag).await?;
-        Ok(Images { rules, image, recorded, unreadable, elsewhere, tagged })
+        Ok(Images { rules, image, recorded, unread, elsewhere, tagged })
     }
 
-    /// Records the image of a commit that none is recorded of; `None` if its tag is no image, or gone meanwhile.
-    async fn record_image(&self, rules: &ChannelRules, image: &ImageRules, commit: Commit) -> Result<Option<Image>> {
+    /// Records the image of a commit that none is recorded of, if its tag is one.
+    async fn record_image(&self, rules: &ChannelRules, image: &ImageRules, commit: Commit) -> Result<Seen> {
         let manifest = match self.registry.by_tag(&image.name, &(&commit).into()).await {
-            Ok(None) | Err(registry::Error::Malformed { .. }) => return Ok(None),
+            Ok(None) => return Ok(Seen::Gone),
             Ok(Some(manifest)) => manifest,
+            Err(error @ registry::Error::Malformed { .. }) => {
+                return Ok(Seen::Unread(format!("{error}; push the image of that commit again")));
+            }
             Err(error) => return Err(error.into()),
         };
         let image = Image {
@@ -157,11 +188,13 @@ impl Watcher {
             other: serde_json::Map::new(),
         };
         match self.bucket.record_image(&image).await {
-            Ok(_) => Ok(Some(image)),
+            Ok(_) => Ok(Seen::Recorded(Box::new(image))),
             // Another watcher was faster.
             Err(Error::AlreadyExists { .. }) => {
                 let read = self.bucket.image(&rules.app, &image.commit).await;
-                read.with_context(|| format!("could not read the record of `{}:{}`", image.name, image.commit))
+                let read =
+                    read.with_context(|| format!("could not read the record of `{}:{}`", image.name, image.commit));
+                Ok(read?.map_or(Seen::Gone, |image| Seen::Recorded(Box::new(image))))
             }
             Err(error) => Err(error).with_context(|| format!("could not record `{}:{}`", image.name, image.commit)),
         }

@@ -248,6 +248,11 @@ impl Mirror {
         self.tips.get(branch.as_str())
     }
 
+    /// That a branch has another newest commit, which was made here and pushed.
+    pub(super) fn pushed(&mut self, branch: &Branch, commit: Commit) {
+        self.tips.insert(branch.to_string(), commit);
+    }
+
     /// The same mirror, up to date.
     pub(super) async fn fetched_anew(&self) -> Result<Self, FetchError> {
         self.mirrors.fetch(&self.repo).await

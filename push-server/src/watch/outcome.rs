@@ -46,10 +46,12 @@ pub struct Done {
     pub behind: Option<usize>,
     /// The last of them, newest first.
     pub later: Vec<LaterCommit>,
-    /// Releases that were passed over because their metadata can't be read.
+    /// Releases and images that were passed over because they can't be read.
     pub unreadable: usize,
-    /// Some of those.
+    /// Some of the releases among those.
     pub passed_over: Vec<ReleaseName>,
+    /// Which some of those are, why, and what to do, each as a sentence.
+    pub why_passed_over: Vec<String>,
     /// Builds of older commits that were uploaded after it had moved to `from`.
     pub stale: usize,
     /// The push to its followers, if there was one; if it goes out in waves, its rollout is that.

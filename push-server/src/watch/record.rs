@@ -77,6 +77,7 @@ fn state(outcome: &Outcome, before: Option<&ChannelState>, now: bucket::Timestam
         rollout: None,
         unreadable: 0,
         passed_over: Vec::new(),
+        why_passed_over: Vec::new(),
         followers: 0,
         off: Vec::new(),
         later: Vec::new(),
@@ -94,13 +95,14 @@ fn state(outcome: &Outcome, before: Option<&ChannelState>, now: bucket::Timestam
         rollouts,
         unreadable,
         passed_over,
+        why_passed_over,
         followers,
         later,
         on_older,
         ..
     } = match result {
         Ok(done) => done,
-        Err(error) => return ChannelState { at: now, problem: Some(cut(&format!("{error:#}"))), ..before },
+        Err(error) => return ChannelState { at: now, problem: Some(problem(&format!("{error:#}"))), ..before },
     };
     let off = followers.iter().filter_map(|(server, fate)| {
         let (state, why) = match fate {
@@ -109,11 +111,11 @@ fn state(outcome: &Outcome, before: Option<&ChannelState>, now: bucket::Timestam
             Fate::LeftAlone(why) => (OffState::LeftAlone, why.to_string()),
             Fate::Failed(why) => (OffState::Failed, why.clone()),
         };
-        Some(OffChannel { server: server.clone(), state, why: cut(&why) })
+        Some(OffChannel { server: server.clone(), state, why: cut(&why, ChannelState::MAX_WHY) })
     });
     ChannelState {
         at: now,
-        problem: diverged.as_ref().map(|diverged| cut(&diverged.to_string())),
+        problem: diverged.as_ref().map(|diverged| problem(&diverged.to_string())),
         release: release.clone(),
         place: *place,
         behind: *behind,
@@ -122,6 +124,7 @@ fn state(outcome: &Outcome, before: Option<&ChannelState>, now: bucket::Timestam
         rollout: rollouts.last().filter(|going| going.stage != RolloutStage::Done).map(|going| going.id.clone()),
         unreadable: *unreadable,
         passed_over: passed_over.clone(),
+        why_passed_over: why_passed_over.iter().map(|why| problem(why)).collect(),
         followers: followers.len(),
         off: off.take(ChannelState::MAX_OFF).collect(),
         later: later.clone(),
@@ -130,8 +133,13 @@ fn state(outcome: &Outcome, before: Option<&ChannelState>, now: bucket::Timestam
     }
 }
 
-/// As much of a text as is kept.
-fn cut(text: &str) -> String {
+/// As much of a problem as is kept.
+fn problem(text: &str) -> String {
+    cut(text, ChannelState::MAX_PROBLEM)
+}
+
+/// As much of a text as is kept of it.
+fn cut(text: &str, most: usize) -> String {
     let text = console::one_line(text);
-    text[..text.floor_char_boundary(ChannelState::MAX_WHY)].to_owned()
+    text[..text.floor_char_boundary(most)].to_owned()
 }

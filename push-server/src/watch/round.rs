@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use bucket::{AppName, Channel, ChannelName, MoveKind, ReleaseName, Soaking, Timestamp};
+use bucket::{AppName, Channel, ChannelName, ChannelState, MoveKind, ReleaseName, Soaking, Timestamp};
 use fleet::{
     channel::{
         build::Build,
@@ -33,6 +33,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     fetches::{Fetches, Late, PATIENCE},
+    images::Images,
     mirror::{FetchError, Mirror},
     outcome::{Diverged, Done, Fate, Outcome},
     pushing::{Seen, last_push},
@@ -110,7 +111,7 @@ impl Watcher {
                     calls_for_round |= going.calls_for_round && outcomes.iter().any(is_seen);
                     looked.insert((going.app.clone(), going.channel.clone()), going);
                 }
-                self.look_at(&ready, &mirrors, (&looked, &mut silent), (rollouts, &stop)).await
+                self.look_at(&ready, &mut mirrors, (&looked, &mut silent), (rollouts, &stop)).await
             };
             match more.await {
                 Ok(more) => outcomes.extend(more),
@@ -143,7 +144,7 @@ impl Watcher {
     async fn look_at(
         &self,
         ready: &[&ChannelRules],
-        fetched: &MirrorsNow,
+        fetched: &mut MirrorsNow,
         (looked, silent): (&AllLooked, &mut Silent),
         (rollouts, stop): (&mut Rollouts, &watch::Receiver<bool>),
     ) -> Result<Vec<Outcome>> {
@@ -194,6 +195,12 @@ impl Watcher {
             };
             let is_silent =
                 |error: &anyhow::Error| matches!(error.downcast_ref(), Some(registry::Error::Silent { .. }));
+            // Another channel that writes there stands on that, and need not find out by a refused push.
+            if let (Ok(Done { configured: Some(commit), .. }), Some(config)) = (&result, &rules.config)
+                && let Some(Ok(mirror)) = fetched.get_mut(&config.repo)
+            {
+                mirror.pushed(&config.branch, commit.clone());
+            }
             silent.extend(registry.cloned().filter(|_| result.as_ref().is_err_and(is_silent)));
             outcomes.push(Outcome { moved: went_to, ..Outcome::of(rules, result) });
         }
@@ -240,8 +247,9 @@ impl Watcher {
         let mut done = Done {
             from: seen.channel.release.clone(),
             diverged,
-            unreadable: furthest.unreadable() + images.as_ref().map_or(0, |images| images.unreadable),
-            passed_over: furthest.passed_over().to_vec(),
+            unreadable: furthest.unreadable() + images.as_ref().map_or(0, |images| images.unread.len()),
+            passed_over: furthest.passed_over().iter().map(|(release, _)| release.clone()).collect(),
+            why_passed_over: why_passed_over(&furthest, images.as_ref()),
             stale: furthest.stale(),
             rollouts: looked.iter().filter_map(|looked| looked.going.as_ref().ok()).cloned().collect(),
             warnings,
@@ -255,7 +263,7 @@ impl Watcher {
                 stopped = Some(error);
             }
             Next::Move(release) => {
-                let facts = furthest.found().and_then(|(_, release)| release.facts.as_ref());
+                let facts = furthest.found().and_then(|(_, release)| release.facts.as_ref().ok());
                 let why = facts.map_or("", |facts| facts.note.as_str());
                 let said = Said { by: &self.who.name, why: cut(why), at: now };
                 after = moved(&after, &release, MoveKind::Forward, said);
@@ -348,7 +356,7 @@ impl Watcher {
         let (mut furthest, mut dirty) = (furthest.of(channel, remembered.cloned().collect()), BTreeSet::new());
         let unlisted = || format!("could not list the releases of `{}`", rules.app);
         while let Some(release) = builds.try_next().await.with_context(unlisted)? {
-            let is_dirty = release.facts.as_ref().is_some_and(|facts| facts.dirty);
+            let is_dirty = release.facts.as_ref().is_ok_and(|facts| facts.dirty);
             if is_dirty && concerned.contains(&release.name) {
                 dirty.insert(release.name.clone());
             }
@@ -356,6 +364,15 @@ impl Watcher {
         }
         Ok((furthest, dirty))
     }
+}
+
+/// What can't be read of what a channel may point to: which, why, and what to do.
+fn why_passed_over(furthest: &Furthest<'_>, images: Option<&Images<'_>>) -> Vec<String> {
+    let release =
+        |(release, why): &(ReleaseName, String)| format!("`{}`: {why}; build that commit again", release.stem());
+    let releases = furthest.passed_over().iter().map(release);
+    let images = images.into_iter().flat_map(|images| images.unread.iter().cloned());
+    releases.chain(images).take(ChannelState::MAX_PASSED_OVER).collect()
 }
 
 /// What a follower's agent says of the app.

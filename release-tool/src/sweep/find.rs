@@ -360,7 +360,7 @@ async fn place_images(production: &Bucket, found: [&mut Vec<(What, SignedDuratio
     let (apps, mut images) = (gated.collect::<BTreeSet<AppName>>(), BTreeMap::<AppName, Vec<Image>>::new());
     let listed = stream::iter(apps).map(async |app| {
         let is_promoted = |image: &Image| image.promoted.is_some();
-        let promoted = production.images(&app).try_filter_map(async |listed| Ok(listed.image.filter(is_promoted)));
+        let promoted = production.images(&app).try_filter_map(async |listed| Ok(listed.image.ok().filter(is_promoted)));
         (promoted.try_collect::<Vec<_>>().await, app)
     });
     let mut listed = std::pin::pin!(listed.buffered(AT_ONCE));

@@ -137,13 +137,10 @@ pub(super) async fn show(command: &Command, rules: &ChannelRules) -> Result<bool
             line("problem", problem)?;
         }
         if state.unreadable > 0 {
-            let mut names: Vec<String> = state.passed_over.iter().map(|release| release.stem().to_owned()).collect();
-            let more = state.unreadable.saturating_sub(names.len());
-            if !names.is_empty() && more > 0 {
-                names.push(format!("{more} more"));
+            line("passed over", &count(state.unreadable, "unreadable release"))?;
+            for why in &state.why_passed_over {
+                line("", why)?;
             }
-            let names = if names.is_empty() { String::new() } else { format!(": {}", names.join(", ")) };
-            line("passed over", &format!("{}{names}", count(state.unreadable, "unreadable release")))?;
         }
     }
     if let Some(state) = state.filter(|state| !state.on_older.is_empty()) {

@@ -211,16 +211,12 @@ fn facts(view: &View, shown: &ShownChannel) -> Markup {
             @if let Some(state) = shown.state { " · As " code { "push watch" } " has seen it since " (ago(state.at, view.now)) }
         }
         @if let Some(state) = shown.state.filter(|state| state.unreadable > 0) {
-            p.banner.notice {
-                "Passed over " (count(state.unreadable, "release")) " whose metadata cannot be read"
-                @for (at, release) in state.passed_over.iter().enumerate() {
-                    @if at == 0 { ": " } @else { ", " }
-                    code { (release.stem()) }
+            p.banner.notice { "Passed over " (count(state.unreadable, "release")) " that cannot be read." }
+            ul.facts {
+                @for why in &state.why_passed_over { li { (prose(why)) } }
+                @if state.unreadable > state.why_passed_over.len() {
+                    li { "and " (state.unreadable - state.why_passed_over.len()) " more" }
                 }
-                @if !state.passed_over.is_empty() && state.unreadable > state.passed_over.len() {
-                    ", and " (state.unreadable - state.passed_over.len()) " more"
-                }
-                "."
             }
         }
         @if let Some(state) = shown.state.filter(|state| !state.on_older.is_empty()) {

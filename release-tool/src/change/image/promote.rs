@@ -175,7 +175,7 @@ impl<'a> Promoting<'a> {
     async fn images(&self, app: &AppName, repository: &Repository) -> Result<Vec<Image>> {
         let listed: Vec<ImageSummary> = self.production.images(app).try_collect().await.with_context(unread)?;
         let name = repository.to_string();
-        Ok(listed.into_iter().filter_map(|listed| listed.image).filter(|image| image.name == name).collect())
+        Ok(listed.into_iter().filter_map(|listed| listed.image.ok()).filter(|image| image.name == name).collect())
     }
 
     /// Removes what made it a candidate; its tags name what they named.

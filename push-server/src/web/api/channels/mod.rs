@@ -163,7 +163,7 @@ mod tests {
         let state: ChannelState = serde_json::from_value(json!({
             "schema": 1, "app": "web", "channel": "prod", "at": Timestamp::now(), "release": old, "behind": 2, "would": new,
             "off": [{ "server": "web-2", "state": "left-alone", "why": "its release is dirty" }],
-            "unreadable": 3, "passed_over": [old],
+            "unreadable": 3, "passed_over": [old], "why_passed_over": ["`web:x`: it has no metadata; build that commit again"],
             "later": [{ "commit": new.commit(), "release": new }, { "commit": "a".repeat(40), "release": null }],
         }))
         .unwrap();
@@ -172,6 +172,7 @@ mod tests {
         let (_, shown) = call(&web, "viewer", PROD, None).await;
         assert_eq!(shown["place"], "2 commits behind main");
         assert_eq!((&shown["unreadable_releases"], &shown["passed_over"]), (&json!(3), &json!([old.stem()])));
+        assert_eq!(shown["why_passed_over"], json!(state.why_passed_over));
         // What it says of git has its age, wherever it is said.
         assert_eq!(shown["seen"], json!(state.at));
         let listed = call(&web, "viewer", "/api/v1/channels", None).await.1;
@@ -181,9 +182,9 @@ mod tests {
             assert!(page.contains("2 commits behind main, as seen since <time"), "{page}");
         }
         let page = body(&web, "viewer", "/channels/web/prod").await;
-        let passed_over =
-            format!("Passed over 3 releases whose metadata cannot be read: <code>{}</code>, and 2 more.", old.stem());
-        assert!(page.contains(&passed_over), "{passed_over}: {page}");
+        assert!(page.contains("Passed over 3 releases that cannot be read."), "{page}");
+        let why = "<code>web:x</code>: it has no metadata; build that commit again</bdi></li><li>and 2 more</li>";
+        assert!(page.contains(why), "{page}");
         assert_eq!(shown["next"], format!("stays, being frozen; would otherwise move to {}", new.stem()));
         let later = json!([{ "commit": new.commit(), "release": new.stem() }, { "commit": "a".repeat(40) }]);
         assert_eq!((&shown["later"], &shown["followers"]), (&later, &json!(2)));

@@ -83,10 +83,12 @@ pub(super) struct ChannelOut {
     unreadable: Vec<String>,
     /// The last commits of the branch that landed after its own, newest first.
     later: Vec<LaterOut>,
-    /// Number of releases that the last round passed over because their metadata cannot be read.
+    /// Number of releases or images that the last round passed over because they cannot be read.
     unreadable_releases: usize,
-    /// Some of them.
+    /// Some of the releases among them.
     passed_over: Vec<String>,
+    /// Which some of them are, why, and what to do, each in a sentence.
+    why_passed_over: Vec<String>,
     /// Apps whose last image is built on an older image than this one.
     on_older: Vec<OnOlderOut>,
     /// Where it pointed, newest first.
@@ -271,6 +273,7 @@ impl ChannelOut {
                 .collect(),
             unreadable_releases: state.map_or(0, |state| state.unreadable),
             passed_over: state.iter().flat_map(|state| &state.passed_over).map(stem).collect(),
+            why_passed_over: state.iter().flat_map(|state| &state.why_passed_over).cloned().collect(),
             on_older: state.iter().flat_map(|state| &state.on_older).map(OnOlderOut::from).collect(),
             history: shown.channel.history.iter().map(MoveOut::from).collect(),
             rolled_back: rolled_back.collect(),
