@@ -1,7 +1,7 @@
 //! A server on a thread of its own, so that blocking tests and tests with paused time can use it.
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     thread::JoinHandle,
 };
 
@@ -23,7 +23,18 @@ impl Background {
     pub(crate) fn start<Serve: Future<Output = ()>>(
         serve: impl FnOnce(tokio::net::TcpListener, SocketAddr) -> Serve + Send + 'static,
     ) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port on loopback");
+        Self::start_at(Ipv4Addr::LOCALHOST, serve)
+    }
+
+    /// The same, at another address of this machine.
+    ///
+    /// # Panics
+    /// When no port can be bound there.
+    pub(crate) fn start_at<Serve: Future<Output = ()>>(
+        address: Ipv4Addr,
+        serve: impl FnOnce(tokio::net::TcpListener, SocketAddr) -> Serve + Send + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind((address, 0)).expect("a free port");
         listener.set_nonblocking(true).expect("a socket can be made nonblocking");
         let address = listener.local_addr().expect("a bound socket has an address");
         let (stop, stopped) = oneshot::channel();

@@ -1,7 +1,14 @@
 //! An authority of one's own, as companies have: its certificates are good for who trusts it, and for nobody else.
 
+use std::sync::Arc;
+
 use anyhow::Result;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rustls::{
+    ServerConfig,
+    crypto::ring,
+    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+};
 
 /// An authority that nobody trusts yet.
 #[derive(Debug)]
@@ -31,8 +38,24 @@ impl Authority {
     /// # Errors
     /// When that is no name.
     pub fn sign(&self, name: &str) -> Result<(String, String)> {
-        let key = KeyPair::generate()?;
-        let certificate = CertificateParams::new([name.to_owned()])?.signed_by(&key, &self.issuer)?;
+        let (certificate, key) = self.signed(name)?;
         Ok((certificate.pem(), key.serialize_pem()))
+    }
+
+    /// How a server speaks TLS that is called so.
+    ///
+    /// # Errors
+    /// As [`Self::sign`].
+    pub(super) fn server(&self, name: &str) -> Result<Arc<ServerConfig>> {
+        let (certificate, key) = self.signed(name)?;
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let config = config.with_safe_default_protocol_versions()?.with_no_client_auth();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        Ok(Arc::new(config.with_single_cert(vec![certificate.der().clone()], key)?))
+    }
+
+    fn signed(&self, name: &str) -> Result<(Certificate, KeyPair)> {
+        let key = KeyPair::generate()?;
+        Ok((CertificateParams::new([name.to_owned()])?.signed_by(&key, &self.issuer)?, key))
     }
 }

@@ -1,17 +1,23 @@
 //! A registry, or a token server, that answers whatever a test wants, and remembers what it was asked.
 
 use std::{
-    net::SocketAddr,
+    io,
+    net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
 };
 
+use anyhow::Result;
 use axum::{
     Router,
     body::{Body, to_bytes},
     extract::State,
     http::{Request, Response},
+    serve::Listener,
 };
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
+use super::authority::Authority;
 use crate::background::Background;
 
 /// What it was asked.
@@ -66,13 +72,31 @@ impl FakeRegistry {
     /// # Panics
     /// When no port can be bound.
     pub fn start(answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
-        let asked = Arc::<Mutex<Vec<Asked>>>::default();
-        let state = (asked.clone(), Arc::new(answer) as Arc<dyn Fn(&Asked) -> Answer + Send + Sync>);
+        let (asked, app) = routed(answer);
         let server = Background::start(|listener, _| async move {
-            let app = Router::new().fallback(serve).with_state(state);
             axum::serve(listener, app).await.unwrap_or_default();
         });
         Self { address: server.address(), asked, _server: server }
+    }
+
+    /// Starts one that speaks TLS, on a free port of `address`, with a certificate that `authority` has signed for it.
+    ///
+    /// # Errors
+    /// When there can be no such certificate.
+    ///
+    /// # Panics
+    /// When no port can be bound.
+    pub fn over_tls(
+        address: Ipv4Addr,
+        authority: &Authority,
+        answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let acceptor = TlsAcceptor::from(authority.server(&address.to_string())?);
+        let (asked, app) = routed(answer);
+        let server = Background::start_at(address, |listener, _| async move {
+            axum::serve(OverTls { listener, acceptor }, app).await.unwrap_or_default();
+        });
+        Ok(Self { address: server.address(), asked, _server: server })
     }
 
     /// Where it is, as references have it.
@@ -84,6 +108,38 @@ impl FakeRegistry {
     pub fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// Connections whose handshake succeeded.
+struct OverTls {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+}
+
+impl Listener for OverTls {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            if let Ok((stream, peer)) = self.listener.accept().await
+                && let Ok(stream) = self.acceptor.accept(stream).await
+            {
+                return (stream, peer);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        self.listener.local_addr()
+    }
+}
+
+/// What serves such answers, and what it was asked.
+fn routed(answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> (Arc<Mutex<Vec<Asked>>>, Router) {
+    let asked = Arc::<Mutex<Vec<Asked>>>::default();
+    let state: Shared = (asked.clone(), Arc::new(answer));
+    (asked, Router::new().fallback(serve).with_state(state))
 }
 
 type Shared = (Arc<Mutex<Vec<Asked>>>, Arc<dyn Fn(&Asked) -> Answer + Send + Sync>);
