@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::{
     candidates::{Changes, change},
     publishing::kill_after,
+    tap::Tap,
     world::World,
 };
 
@@ -113,5 +114,46 @@ async fn the_same_image_is_gated_of_the_next_patchset_and_back_after_another_one
     assert_eq!(tagged.digest(), first.digest());
     let promoted = promotes_what_is_named(&changes, &id, "1", "the third patchset").await?;
     assert_eq!((&promoted.sha256, promoted.patchset), (first.digest().sha256(), 3));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_image_whose_gate_was_killed_before_its_tag_gets_that_by_the_same_command_even_once_it_is_merged()
+-> Result<()> {
+    let world = World::new(Debian::Twelve)?;
+    let tap = Tap::to(&world.registry)?;
+    let candidates = format!("registry = \"{}/ci\"", world.registry.host());
+    let images = format!("registry = \"{}/acme\"\nrepository = '.*/(ci|acme)/.*'", tap.host);
+    let changes = Changes::with(&world, &candidates, &images)?;
+    let id = changes.open()?;
+    let (named, tag) = (change(&id), format!("change_{id}_1"));
+    let gate = ["candidate", "--image", "web:1", "--change", &named, "--gate"];
+    let putting = format!("/manifests/{tag} HTTP");
+    let tagged = async || anyhow::Ok(changes.named(&tag).await?.map(|manifest| manifest.digest().clone()));
+
+    // An image that has no tag yet is not named: a registry may take it for garbage.
+    let first = build(&world, &changes, "1", "first")?;
+    tap.killed_as_it_sends(&format!("PUT /v2/acme/web{putting}"), changes.release(&gate)?)?;
+    assert!(changes.change(&id).await?.candidates.iter().all(|known| !known.gate));
+    changes.done(&gate)?;
+    assert_eq!(tagged().await?.as_ref(), Some(first.digest()));
+    // Another one in its place is named before it has the tag.
+    let second = build(&world, &changes, "1", "second")?;
+    tap.killed_as_it_sends(&format!("PUT /v2/acme/web{putting}"), changes.release(&gate)?)?;
+    assert_eq!(gated(&changes, &id).await?.sha256, *second.digest().sha256());
+    assert_eq!(tagged().await?.as_ref(), Some(first.digest()));
+    let commit = changes.merge(&id)?;
+    changes.git(&["checkout", "--quiet", &format!("change-{id}")])?;
+    for _ in 0..2 {
+        changes.done(&gate)?;
+        assert_eq!(tagged().await?.as_ref(), Some(second.digest()));
+    }
+    // Nothing else becomes a candidate of it any more.
+    build(&world, &changes, "1", "third")?;
+    assert!(changes.refused(&gate, 1)?.contains("was merged: candidates are built of what is not merged yet"));
+    changes.git(&["checkout", "--quiet", "main"])?;
+    changes.promote(&id)?;
+    assert_eq!(changes.named(&commit).await?.as_ref(), Some(&second));
+    assert_eq!(tagged().await?, None);
     Ok(())
 }

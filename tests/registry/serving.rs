@@ -74,18 +74,28 @@ impl<'a> Try<'a> {
 
     /// What speaks to the registry, and trusts it as far as its file says.
     pub(crate) fn client(&self) -> Result<Client> {
-        // Somebody may have installed one already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let authority = reqwest::Certificate::from_pem(&fs::read(self.file("ca.pem"))?)?;
-        Ok(Client::builder().tls_certs_only([authority]).resolve("ci", (BEYOND, 0).into()).build()?)
+        client(&self.changes.path("overlay"))
     }
 
     /// The password, as it is sent.
     pub(crate) fn password(&self, address: &str) -> Result<String> {
-        let file: Value = serde_json::from_slice(&fs::read(self.file("auth.json"))?)?;
-        let auth = file["auths"][address]["auth"].as_str();
-        Ok(format!("Basic {}", auth.context("it is said for whom the password is")?))
+        password(&self.changes.path("overlay"), address)
     }
+}
+
+/// What speaks to the registry of an overlay, and trusts it as far as its file says.
+pub(crate) fn client(overlay: &Path) -> Result<Client> {
+    // Somebody may have installed one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let authority = reqwest::Certificate::from_pem(&fs::read(overlay.join("registry/ca.pem"))?)?;
+    Ok(Client::builder().tls_certs_only([authority]).resolve("ci", (BEYOND, 0).into()).build()?)
+}
+
+/// The password for the registry of an overlay, as it is sent.
+pub(crate) fn password(overlay: &Path, address: &str) -> Result<String> {
+    let file: Value = serde_json::from_slice(&fs::read(overlay.join("registry/auth.json"))?)?;
+    let auth = file["auths"][address]["auth"].as_str();
+    Ok(format!("Basic {}", auth.context("it is said for whom the password is")?))
 }
 
 fn shown(path: &Path) -> String {

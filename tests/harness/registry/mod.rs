@@ -13,7 +13,7 @@ pub use authority::Authority;
 pub use clients::{Containerd, Docker};
 pub use fake::{Answer, Asked, FakeRegistry};
 pub use packages::Debian;
-pub use server::{PASSWORD, RegistryOptions, RegistryServer, Request, USER};
+pub use server::{BUILDER, PASSWORD, RegistryOptions, RegistryServer, Request, USER};
 pub use serving::Serving;
 pub use tools::{Tools, oci_image, oci_index};
 

@@ -21,8 +21,10 @@ use crate::{TempDir, command};
 pub const USER: &str = "deployer";
 /// Their password.
 pub const PASSWORD: &str = "correct-horse";
-/// The same as htpasswd(1) writes it.
-const HTPASSWD: &str = "deployer:$2b$05$abcdefghijklmnopqrstuuZ0Fx87Pb/Aqb0E90lfvCwzXnaFKUHpS\n";
+/// Somebody else who may log in there, with the same password.
+pub const BUILDER: &str = "builder";
+/// The password of both as htpasswd(1) writes it.
+const HTPASSWD: &str = "$2b$05$abcdefghijklmnopqrstuuZ0Fx87Pb/Aqb0E90lfvCwzXnaFKUHpS";
 
 /// What it is in.
 pub(super) const PACKAGES: [&str; 1] = ["docker-registry"];
@@ -36,7 +38,7 @@ const MARK: &str = "/v2/?mark=";
 /// How a registry is.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RegistryOptions {
-    /// Whether it asks for [`USER`] and [`PASSWORD`].
+    /// Whether it asks for [`USER`], or [`BUILDER`], and [`PASSWORD`].
     pub password: bool,
 }
 
@@ -103,7 +105,7 @@ impl RegistryServer {
         let program = of.unpacked(&PACKAGES)?.join("usr/bin/docker-registry");
         let directory = TempDir::new()?;
         let path = |name: &str| directory.path().join(name);
-        fs::write(path("htpasswd"), HTPASSWD)?;
+        fs::write(path("htpasswd"), format!("{USER}:{HTPASSWD}\n{BUILDER}:{HTPASSWD}\n"))?;
         // JSON is YAML.
         let mut config = json!({
             "version": "0.1",

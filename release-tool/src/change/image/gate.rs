@@ -22,7 +22,8 @@ impl OfChange<'_> {
     /// Puts a candidate into production's registry, unless it is there. What that has already is mounted, the rest comes once.
     ///
     /// What was gated under its tag before keeps its record, so whoever is interrupted leaves a change that can be promoted: with the
-    /// image that it names. It names this one before the tag does, so that one which was merged meanwhile keeps its tag.
+    /// image that it names. Where another image has the tag, that is named by the change until this one is, and keeps it until then:
+    /// it may be merged meanwhile. Whoever is killed in between gives the same command again, also when it was merged.
     pub(crate) async fn gate(
         &self,
         from: &Repository,
@@ -42,7 +43,8 @@ impl OfChange<'_> {
         };
         let tagged = self.client.by_tag(repository, &temporary).await?;
         let is_tagged = tagged.as_ref().is_some_and(|tagged| tagged.digest() == manifest.digest());
-        if let Some(other) = tagged.filter(|tagged| !is_tagged && !is_half_removed(tagged)) {
+        let other = tagged.filter(|tagged| !is_tagged && !is_half_removed(tagged));
+        if let Some(other) = &other {
             ensure!(
                 read(production, &self.gated_place(other.digest())).await?.is_some(),
                 "`{repository}:{temporary}` is another image, of which nothing is recorded for `{}`: nothing was written; give yours \
@@ -52,18 +54,26 @@ impl OfChange<'_> {
         }
         let is_told =
             |known: &&RecordedCandidate| known.path == place.path().as_str() && known.patchset == self.change.patchset;
-        let known = self.change.candidates.iter().find(is_told);
-        if let Some(known) = known.filter(|_| image.is_some() && is_tagged) {
-            return Ok(known.clone());
-        }
-        ensure_last(self.id, self.change, self.commit)?;
+        let known = self.change.candidates.iter().find(is_told).filter(|_| image.is_some());
         let writer = self.client.writer(to);
-        writer.copy(from, manifest).await?;
-        let image = match image {
-            Some(image) => image,
-            None => self.record_gated(gate, (&place, seen), built).await?,
+        let recorded = match known {
+            Some(known) if is_tagged => return Ok(known.clone()),
+            // All of it is there but its tag.
+            Some(known) => known.clone(),
+            None => {
+                ensure_last(self.id, self.change, self.commit)?;
+                writer.copy(from, manifest).await?;
+                let image = match image {
+                    Some(image) => image,
+                    None => self.record_gated(gate, (&place, seen), built).await?,
+                };
+                // A registry may take what has no tag for garbage.
+                if other.is_none() {
+                    writer.tag(&temporary, manifest).await?;
+                }
+                self.tell(&place, &image, built.recorded.size).await?
+            }
         };
-        let recorded = self.tell(&place, &image, built.recorded.size).await?;
         writer.tag(&temporary, manifest).await?;
         // Whoever gated another image meanwhile may have told that, and given it the tag before.
         ensure!(
@@ -87,7 +97,7 @@ impl OfChange<'_> {
         built: &Candidate,
     ) -> Result<ImageCandidate> {
         let more = (Some(base.clone()), built.base_image.clone());
-        let image = self.image(place, to.repository(), &built.manifest, more);
+        let image = self.image(place, to.repository(), (&built.manifest, &built.recorded.build), more);
         if let Some(new) = production.mark().await.context("could not mark the bucket")? {
             note(new);
         }

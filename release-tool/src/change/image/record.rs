@@ -108,10 +108,11 @@ impl OfChange<'_> {
     /// Makes a candidate of what lies in the repository under its digest: records it, gives it its tag, and tells the change.
     async fn make(&self, to: &Writable, manifest: Manifest, base_image: Option<String>) -> Result<Candidate> {
         let (app, tag) = (self.named.app.clone(), self.named.tag.clone());
-        let place = ImagePlace::Built { change: self.id.clone(), build: BuildId::random(), app, tag };
+        let build = BuildId::random();
+        let place = ImagePlace::Built { change: self.id.clone(), build: build.clone(), app, tag };
         let temporary = place.temporary()?;
         let base_image = base_image.or_else(|| base_of(&manifest).map(|base| base.to_string()));
-        let image = self.image(&place, to.repository(), &manifest, (None, base_image.clone()));
+        let image = self.image(&place, to.repository(), (&manifest, &build), (None, base_image.clone()));
         let failed = || format!("could not record `{}`", place.path());
         self.record.record_image_candidate(&place, &image, None).await.with_context(failed)?;
         self.client.writer(to).tag(&temporary, &manifest).await?;
@@ -121,18 +122,14 @@ impl OfChange<'_> {
         Ok(Candidate { recorded, manifest, base_image })
     }
 
-    /// What is recorded of an image in a repository.
+    /// What is recorded of an image in a repository, which was made a candidate by this build.
     pub(super) fn image(
         &self,
         place: &ImagePlace,
         repository: &Repository,
-        manifest: &Manifest,
+        (manifest, build): (&Manifest, &BuildId),
         (base, base_image): (Option<Commit>, Option<String>),
     ) -> ImageCandidate {
-        let build = match place {
-            ImagePlace::Built { build, .. } => build.clone(),
-            ImagePlace::Gated { .. } => BuildId::random(),
-        };
         ImageCandidate {
             schema: 1,
             app: place.app().clone(),
@@ -141,7 +138,7 @@ impl OfChange<'_> {
             commit: self.commit.clone(),
             tree: self.tree.clone(),
             base,
-            build,
+            build: build.clone(),
             name: repository.to_string(),
             tag: place.tag().clone(),
             digest: manifest.digest().sha256().clone(),
