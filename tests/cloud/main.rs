@@ -8,6 +8,7 @@ mod channels;
 mod clocks;
 mod configuration;
 mod credentials;
+mod ending;
 mod failing;
 mod image_moves;
 mod image_records;

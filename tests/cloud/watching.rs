@@ -51,7 +51,7 @@ impl Drop for World {
 pub(crate) struct Watcher(pub(crate) Child);
 
 impl Watcher {
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.0.kill().expect("it is ours");
         self.0.wait().expect("it ends");
     }

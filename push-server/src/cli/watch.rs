@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 use tracing::Level;
 
@@ -95,6 +95,9 @@ const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 /// How long a registry may take to answer: the other channels of the round wait for that.
 const ANSWERS: Duration = Duration::from_secs(5);
 
+/// How long the step that a round is at may take once the process was asked to end; systemd waits a little longer.
+const LAST_STEP: Duration = Duration::from_secs(20);
+
 /// What was told already, which is not told again.
 #[derive(Debug, Default)]
 struct Told {
@@ -142,7 +145,18 @@ impl Watch {
             let watcher = Watcher { bucket: bucket.clone(), policy: policy.clone(), who, poke, registry, announce };
             let caused = messages.take();
             let round = Box::pin(watcher.round(&mut fetches, &mut rollouts, stop.clone(), self.once));
-            let (round, reported) = tokio::join!(round, report(&bucket, &host, self.poll));
+            let round = async { tokio::join!(round, report(&bucket, &host, self.poll)) };
+            let (round, reported) = tokio::select! {
+                round = round => round,
+                () = overdue(stop.clone()) => {
+                    note(format_args!(
+                        "warning: what was under way did not end within {} after the end was asked for, and was left: the next \
+                         round makes up for it",
+                        console::duration::show(LAST_STEP)
+                    ));
+                    return Ok(!self.once);
+                }
+            };
             if let Err(error) = reported.context("could not record that this watcher runs") {
                 note(format_args!("warning: {}", console::safe(&format!("{error:#}"))));
             }
@@ -287,6 +301,15 @@ fn stop_at_sigterm() -> Result<watch::Receiver<bool>> {
         stop.send_replace(true);
     });
     Ok(stopped)
+}
+
+/// Ends when the process should have ended since it was asked to.
+async fn overdue(mut stop: watch::Receiver<bool>) {
+    match stop.wait_for(|stop| *stop).await.map(drop) {
+        Ok(()) => sleep(LAST_STEP).await,
+        // Nobody can ask any more.
+        Err(_) => std::future::pending().await,
+    }
 }
 
 fn show(outcomes: &[Outcome], told: &mut Told, json: bool) -> Result<()> {

@@ -25,9 +25,10 @@ pub(crate) async fn keep(web: Arc<Web>, name: String) {
     let (mut rounds, mut ending) = (web.refresher.rounds(), web.ending.subscribe());
     loop {
         tokio::select! {
-            round = rounds.changed() => if round.is_err() { return },
+            biased;
             // Fails only when the sender is gone, which is ours.
             _ = ending.wait_for(|ending| *ending) => return,
+            round = rounds.changed() => if round.is_err() { return },
         }
         for _ in 0..LOOKS.0 {
             // Apart, so that a fault of ours ends one look and not the driving.
@@ -97,7 +98,9 @@ async fn step(web: &Web, name: &str, id: &PushId) -> Result<Option<Box<Rollout>>
     let Some((generation, rollout)) = known.and_then(|known| Some((known.generation, known.rollout.known()?))) else {
         return Ok(None);
     };
-    let driver = Driver { name: name.to_owned(), policy: web.policy(), poke: web.poke.clone(), stop: None };
+    // Whoever drives it next writes what this process does not begin.
+    let stop = Some(web.ending.subscribe());
+    let driver = Driver { name: name.to_owned(), policy: web.policy(), poke: web.poke.clone(), stop };
     let held = held(rollout, &snapshot.holds, bucket.now())?;
     let read: (Generation, Rollout) = (generation, (**rollout).clone());
     match driver.step(bucket, read, &snapshot.servers, &held, snapshot.halt.is_some()).await? {
