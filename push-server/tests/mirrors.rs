@@ -300,6 +300,11 @@ async fn a_repository_that_wants_a_password_is_refused_and_nobody_is_asked() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(1) && said.contains("terminal prompts disabled"), "{said}");
     assert!(!proof.exists());
+    // A program that answers for a person is theirs to name, as a credential helper is.
+    let mut watch = watching(&repo, &url);
+    let output = tokio::time::timeout(PATIENCE, watch.env("GIT_ASKPASS", &script).output()).await.unwrap().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    fs::remove_file(&proof).expect("it is asked");
 }
 
 #[tokio::test]
