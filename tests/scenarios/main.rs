@@ -18,6 +18,7 @@ mod migrating;
 mod obstacles;
 mod power_cuts;
 mod releases;
+mod renamed;
 mod reports;
 mod rescue;
 mod retries;

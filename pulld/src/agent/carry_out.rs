@@ -132,12 +132,18 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             }
             let (Target::Release { release, .. } | Target::Removed { release }) = &update.target;
             let is_removal = update.release().is_none();
+            let beside = transaction.installed_beside(update);
+            // What is left behind goes when the plan has that release installed.
+            let release = beside.unwrap_or(release);
+            if transaction.is_all_done(&update.app) {
+                self.retries.remove(&update.app);
+            }
             let text = match update.outcome() {
-                Some(Outcome::Done) if is_removal => "removed".to_owned(),
-                Some(Outcome::Done) => {
-                    self.retries.remove(&update.app);
-                    format!("installed `{}`", update.title())
+                Some(Outcome::Done) if beside.is_some() => {
+                    format!("removed the package `{}`, which was left behind", update.package)
                 }
+                Some(Outcome::Done) if is_removal => "removed".to_owned(),
+                Some(Outcome::Done) => format!("installed `{}`", update.title()),
                 Some(Outcome::RolledBack(failure)) => format!("rolled back `{}`: {failure}", update.title()),
                 Some(Outcome::Degraded { failure, retried }) => {
                     if is_removal || *retried {
@@ -165,8 +171,14 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         persist::remove(&self.paths.transaction())
     }
 
-    /// Schedules the next attempt at a release, and logs the reason unless it is the same as before.
+    /// Schedules the next attempt at a release, and logs the reason unless it is the same as before. Of an app whose release
+    /// is quarantined, that was to repair what this one had left.
     pub(super) fn schedule_retry(&mut self, release: &ReleaseName, failure: &Failure) {
+        if self.quarantine.degrade(release.app())
+            && let Err(error) = self.quarantine.save(&self.paths.quarantine())
+        {
+            tracing::warn!(message_id = events::STATE_LOST, "could not save the quarantine: {error:#}");
+        }
         if self.retries.schedule(release, failure, Instant::now(), random_fraction()) {
             tracing::warn!(
                 message_id = events::PREPARATION_FAILED,

@@ -403,6 +403,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             packages: &self.machine.packages,
             services: &self.machine.services,
             transaction_timeout: self.configured.settings().transaction_timeout,
+            quarantine: &self.quarantine,
             inspect: self.machine.inspect,
             root: self.paths.root(),
             liveness: &self.liveness,

@@ -9,7 +9,7 @@ use console::count;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    failure::{Failure, ProcessEnd, on_hold, with_journal},
+    failure::{Aftermath, Failure, ProcessEnd, on_hold, with_journal},
     state::{pauses::Pause, quarantine::Quarantined},
 };
 
@@ -192,6 +192,11 @@ impl Cause {
     pub(crate) fn considering(self, waiting: Option<Waiting>, unstable: Option<&Unstable>, drift: &[Drift]) -> Self {
         match (self, waiting) {
             (Self::Planned(_) | Self::InPlace | Self::Unplanned, Some(waiting)) => Self::Waiting(waiting),
+            // The first attempt failed as the rollback did.
+            (Self::Quarantined(held), Some(waiting)) if waiting.failure != held.failure => {
+                let failure = held.failure.clone().and(Aftermath::NotRepaired { why: waiting.failure.to_string() });
+                Self::Quarantined(Quarantined { failure, degraded: true, ..held })
+            }
             (Self::InPlace, None) if unstable.is_some() => unstable.cloned().map_or(Self::InPlace, Self::Unstable),
             (Self::InPlace, None) if !drift.is_empty() => Self::Drifted(drift.to_vec()),
             (cause, _) => cause,

@@ -62,6 +62,13 @@ impl UnitBefore {
             was,
         }
     }
+
+    /// Has it started like one that was not there: that it does not run is no person's doing.
+    pub(crate) fn forget_that_it_was_stopped(&mut self) {
+        if self.was.active == ActiveState::Inactive {
+            self.was.load = LoadState::NotFound;
+        }
+    }
 }
 
 /// What is done to a unit.

@@ -28,6 +28,11 @@ pub(crate) enum Aftermath {
     PreviousUnhealthy(Box<Fault>),
     /// The previous release was put back after all.
     RestoredLater,
+    /// What the release left could not be repaired yet.
+    NotRepaired {
+        /// Why, in the words of that failure.
+        why: String,
+    },
     /// The previous release is back, and has yet to show that it stays up.
     Restored(ReleaseName),
     /// There was none, and what was installed is removed again.
@@ -49,6 +54,8 @@ pub(crate) enum NoRollbackTarget {
         /// Its package.
         package: String,
     },
+    /// What was there before was not in order.
+    NotInOrder(ReleaseName),
     /// What the document does not list is not put back.
     Removal,
     /// A package that would change is on hold.
@@ -80,6 +87,7 @@ impl fmt::Display for NoRollbackTarget {
             Self::NotARelease { package } => {
                 write!(f, "the package `{package}` that was installed before is not a release")
             }
+            Self::NotInOrder(release) => write!(f, "`{}`, which was there before, was not in order", release.stem()),
             Self::Removal => f.write_str("removals are not undone"),
             Self::OnHold { package } => on_hold(package).fmt(f),
             Self::Told(sentence) => f.write_str(sentence),
@@ -97,6 +105,9 @@ impl fmt::Display for Aftermath {
             }
             Self::PreviousUnhealthy(fault) => write!(f, "the previous release is unhealthy too: {fault}"),
             Self::RestoredLater => f.write_str("the release before was restored later"),
+            Self::NotRepaired { why } => {
+                write!(f, "what it left could not be repaired, will retry (`pulld pull` does so at once): {why}")
+            }
             Self::Restored(release) => {
                 write!(f, "`{}` is restored, and has to pass its health gate", release.stem())
             }
@@ -119,6 +130,14 @@ mod tests {
         let no_release = NoRollbackTarget::NotARelease { package: "web".to_owned() };
         let changes = "`nginx` 1 was removed".to_owned();
         for (aftermath, words) in [
+            (
+                Aftermath::NotRepaired { why: "prerm: no".to_owned() },
+                "what it left could not be repaired, will retry (`pulld pull` does so at once): prerm: no".to_owned(),
+            ),
+            (
+                Aftermath::CannotRollBack(NoRollbackTarget::NotInOrder(web.clone())),
+                format!("cannot roll back: `{stem}`, which was there before, was not in order"),
+            ),
             (
                 Aftermath::CannotRollBack(NoRollbackTarget::NotInBucket(web.clone())),
                 format!("cannot roll back: `{stem}` is no longer in the bucket"),

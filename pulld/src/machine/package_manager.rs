@@ -92,6 +92,13 @@ pub(crate) struct InstalledPackage {
     pub(crate) units: Vec<OwnedUnit>,
 }
 
+impl InstalledPackage {
+    /// Whether dpkg calls it broken.
+    pub(crate) fn is_broken(&self) -> bool {
+        matches!(self.state, PackageState::Broken(_))
+    }
+}
+
 /// The control fields of a `.deb`, read without dpkg from the verified file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DebInfo {

@@ -119,6 +119,12 @@ impl Quarantine {
         self.entries.iter_mut().find(|entry| entry.previous.as_ref() == Some(release) && entry.release != *release)
     }
 
+    /// Notes that what the quarantined release of an app has left could not be repaired. Gives whether that is news.
+    pub(crate) fn degrade(&mut self, app: &AppName) -> bool {
+        let entry = self.entries.iter_mut().find(|entry| entry.release.app() == app && !entry.degraded);
+        entry.map(|entry| entry.degraded = true).is_some()
+    }
+
     /// Forgets what is known of an app, and gives it.
     pub(crate) fn lift(&mut self, app: &AppName) -> Option<Quarantined> {
         let at = self.entries.iter().position(|entry| entry.release.app() == app)?;

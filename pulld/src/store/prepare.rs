@@ -31,6 +31,7 @@ use crate::{
         announcer::{Announcer, Doing},
         liveness::Liveness,
     },
+    state::quarantine::Quarantine,
     transaction::{
         progress::Progress,
         update::{AppUpdate, Target},
@@ -59,6 +60,8 @@ pub(crate) struct Preparer<'a, P, S> {
     pub(crate) services: &'a S,
     /// How long a transaction may take.
     pub(crate) transaction_timeout: Duration,
+    /// The releases that did not stay up here.
+    pub(crate) quarantine: &'a Quarantine,
     /// How a `.deb` is read.
     pub(crate) inspect: Inspect,
     /// Where the packages are unpacked.
@@ -86,6 +89,8 @@ struct Candidate {
     /// The units of the previous release.
     previous_units: Vec<OwnedUnit>,
     previous: Previous,
+    /// What goes with its installation: what bad releases left in packages of other names.
+    left_behind: Vec<InstalledPackage>,
 }
 
 impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
@@ -115,8 +120,8 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
         let mut updates = Vec::new();
         for candidate in candidates {
             let app = candidate.release.app().clone();
-            match self.update(candidate).await {
-                Ok(update) => updates.push(update),
+            match self.updates(candidate).await {
+                Ok(all) => updates.extend(all),
                 Err(fault) => unprepared.push(Unprepared { app, fault }),
             }
         }
@@ -160,12 +165,18 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
         if installed.iter().any(is_held) {
             return Err(Fault::OnHold { package: info.facts.package.to_string() });
         }
+        let left_behind = plan::left_behind(installed, (release, info.facts.package.as_str()), self.quarantine);
         let previous = match before {
+            Some((current, before)) if left_behind.contains(&current) => Previous::Unavailable {
+                installed: None,
+                reason: NoRollbackTarget::NotInOrder(before.clone()),
+            },
             Some((current, release)) => self.previous_release(&info, current, release, found_before?, installed),
             None => self.previous_package(&info).await?,
         };
         let previous_units = current.map(|current| current.units.clone()).unwrap_or_default();
-        Ok(Candidate { release: release.clone(), deb, info, previous_units, previous })
+        let left_behind = left_behind.into_iter().cloned().collect();
+        Ok(Candidate { release: release.clone(), deb, info, previous_units, previous, left_behind })
     }
 
     /// The file of a release, and what it says of itself.
@@ -279,9 +290,10 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
         if obstacles.is_empty() { Ok(()) } else { Err(Fault::NotInstallable(PackageFault::Unmet(obstacles))) }
     }
 
-    /// Notes how everything is before anything changes.
-    async fn update(&self, candidate: Candidate) -> Result<AppUpdate, Fault> {
-        let Candidate { release, deb, info, previous_units, previous } = candidate;
+    /// Notes how everything is before anything changes. With the release's own update come the removals of what was left
+    /// behind.
+    async fn updates(&self, candidate: Candidate) -> Result<Vec<AppUpdate>, Fault> {
+        let Candidate { release, deb, info, previous_units, previous, left_behind } = candidate;
         if let Previous::Unavailable { reason, .. } = &previous {
             tracing::warn!(
                 app = %release.app(),
@@ -291,8 +303,12 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
                 release.stem()
             );
         }
-        let units = self.units_before(&info.fields.units, &previous_units).await?;
-        Ok(AppUpdate {
+        let mut units = self.units_before(&info.fields.units, &previous_units).await?;
+        if !left_behind.is_empty() {
+            // dpkg's scripts stop what two packages of an app have in common.
+            units.iter_mut().for_each(UnitBefore::forget_that_it_was_stopped);
+        }
+        let mut updates = vec![AppUpdate {
             app: release.app().clone(),
             package: info.facts.package.into(),
             target: Target::Release { release, deb },
@@ -301,7 +317,14 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
             units,
             unplanned: None,
             progress: Progress::Forward,
-        })
+        }];
+        for left in left_behind {
+            if let Some(of) = &left.release {
+                let units = self.units_before(&[], &left.units).await?;
+                updates.push(AppUpdate::removal(&left.package, of, units));
+            }
+        }
+        Ok(updates)
     }
 
     /// How the units of the `new` release and of the `old` one are. Only systemd can fail to say it.

@@ -5,11 +5,11 @@ use std::time::Duration;
 use bucket::{AppState, ServerState};
 
 use crate::{
-    machine::fake::{Behaviour, release},
+    machine::fake::{Behaviour, Deb, release},
     service::instructions::{Answer, Instruction},
 };
 
-use super::harness::{Server, poll, pull};
+use super::harness::{FakeAgent, Server, poll, pull};
 
 #[tokio::test(start_paused = true)]
 async fn a_crash_loop_goes_back_and_is_not_retried_until_its_entry_changes() {
@@ -254,4 +254,74 @@ async fn a_rollback_that_a_full_disk_kept_from_working_is_made_up_for() {
     assert_eq!(server.state_of("web").await, AppState::Quarantined);
     let reason = server.status().await.apps[0].reason.clone().unwrap();
     assert!(reason.contains("the release before was restored later"), "{reason}");
+}
+
+/// A server that has `web`, where the next release came in a package of another name, broke it, and was not removed because
+/// of what that does.
+async fn left_with_a_renamed_package(keep: impl Fn(&Server)) -> (Server, FakeAgent) {
+    let (one, two) = (release("web", 1), release("web", 2));
+    let (server, mut agent) = Server::running(&[&one]).await;
+    server.upload_deb(&Deb { package: "web-next".into(), ..Deb::new(&two, Behaviour::Breaks) }).await;
+    server.push(&[&two]).await;
+    keep(&server);
+    assert!(!pull(&mut agent).await.ok);
+    assert_eq!(server.state_of("web").await, AppState::Degraded);
+    assert_eq!(server.world.installed("web-next"), Some((two, false)));
+    (server, agent)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_package_of_another_name_that_a_release_left_broken_goes_when_it_can_and_what_was_there_runs() {
+    let (server, mut agent) = left_with_a_renamed_package(|server| server.world.make_read_only_after(Some(1))).await;
+    server.world.make_read_only_after(None);
+    tokio::time::advance(Duration::from_mins(1)).await;
+    poll(&mut agent).await;
+    assert_eq!(server.world.installed("web"), Some((release("web", 1), true)));
+    assert_eq!(server.world.installed("web-next"), None);
+    assert_eq!(server.world.active("web.service"), "active");
+    assert_eq!(server.state_of("web").await, AppState::Quarantined);
+    let runs = server.world.dpkg_runs().len();
+    for _ in 0..10 {
+        tokio::time::advance(Duration::from_hours(1)).await;
+        poll(&mut agent).await;
+    }
+    poll(&mut server.agent()).await;
+    assert_eq!(server.world.dpkg_runs().len(), runs, "that was all");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_removed_is_tried_again_with_growing_delays_and_said_until_it_can() {
+    let keep = |server: &Server| server.world.keep_from_removal("web-next", true);
+    let (server, mut agent) = left_with_a_renamed_package(keep).await;
+    let before = server.world.dpkg_runs().len();
+    for _ in 0..6 * 60 {
+        tokio::time::advance(Duration::from_mins(1)).await;
+        poll(&mut agent).await;
+    }
+    let runs = server.world.dpkg_runs().len() - before;
+    assert!((10..=60).contains(&runs), "at most four an hour, each in two runs: {runs}");
+    assert_eq!(server.state_of("web").await, AppState::Degraded);
+    let app = server.status().await.apps.remove(0);
+    let reason = app.reason.unwrap();
+    assert!(reason.contains("could not be repaired, will retry (") && reason.contains("prerm: no"), "{reason}");
+    assert!(app.drift.iter().any(|line| line.contains("`web-next` is broken")), "{:?}", app.drift);
+    assert_eq!(server.world.active("web.service"), "active");
+    server.world.keep_from_removal("web-next", false);
+    pull(&mut agent).await;
+    assert_eq!(server.world.installed("web-next"), None);
+    assert_eq!(server.state_of("web").await, AppState::Quarantined);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_later_release_takes_away_what_an_earlier_one_left_broken_in_a_package_of_another_name() {
+    let three = release("web", 3);
+    let (server, mut agent) = left_with_a_renamed_package(|server| server.world.make_read_only_after(Some(1))).await;
+    server.world.make_read_only_after(None);
+    server.upload(&three, Behaviour::Good).await;
+    server.push(&[&three]).await;
+    assert!(pull(&mut agent).await.ok);
+    assert_eq!(server.world.installed("web"), Some((three.clone(), true)));
+    assert_eq!(server.world.installed("web-next"), None);
+    assert_eq!(server.world.runs("web.service"), Some(three));
+    assert_eq!(server.state_of("web").await, AppState::Converged);
 }

@@ -48,7 +48,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         }
         let unhealthy = self.watch(&targets).await;
         for update in transaction.others_mut().filter(|update| update.is_forward()) {
-            if let Some(fault) = unhealthy.get(&update.app) {
+            if let Some(fault) = unhealthy.get(&update.app).filter(|_| update.release().is_some()) {
                 // Nobody knows whether it stays up while systemd can't be asked: that is none of its doing.
                 update.fail(fault.clone(), fault.kind() != FailureKind::MachineAtFault);
                 continue;

@@ -96,7 +96,7 @@ pub(super) fn quarantine_by_outcome(
                 Some(Outcome::Degraded { failure, retried: false }) => {
                     add(update, transaction, quarantine, failure, true);
                 }
-                Some(Outcome::Done) if transaction.generation.is_some() => lift(update, quarantine),
+                Some(Outcome::Done) if is_lifting(update, transaction) => lift(update, quarantine),
                 // What was the machine's fault is tried again, and repairs what was left half-done.
                 Some(
                     Outcome::Done
@@ -108,6 +108,12 @@ pub(super) fn quarantine_by_outcome(
             }
         }
     })
+}
+
+/// Whether the success of an update says that the document's release of its app is none to keep away.
+fn is_lifting(update: &AppUpdate, transaction: &Transaction) -> bool {
+    let is_beside = transaction.installed_beside(update).is_some();
+    transaction.generation.is_some() && !is_beside && transaction.is_all_done(&update.app)
 }
 
 /// Writes the quarantine if `by` makes it another one.

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use bucket::{Activity, AppName, Generation, Timestamp};
+use bucket::{Activity, AppName, Generation, ReleaseName, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -16,7 +16,10 @@ use crate::{
     state::persist,
 };
 
-use super::{progress::Progress, update::AppUpdate};
+use super::{
+    progress::{Outcome, Progress},
+    update::AppUpdate,
+};
 
 /// The shape of the record that this program writes. What it reads: see [`super::load()`].
 pub(super) const SCHEMA: u32 = 2;
@@ -161,6 +164,17 @@ impl Transaction {
     /// The same, to be changed.
     pub(crate) fn others_mut(&mut self) -> impl Iterator<Item = &mut AppUpdate> {
         self.updates.iter_mut().filter(|update| !update.is_own())
+    }
+
+    /// The release of the app that another update installs beside this one, which removes what was left behind of it.
+    pub(crate) fn installed_beside(&self, update: &AppUpdate) -> Option<&ReleaseName> {
+        let mut others = self.updates.iter().filter(|other| update.release().is_none() && other.app == update.app);
+        others.find_map(AppUpdate::release)
+    }
+
+    /// Whether every update of an app succeeded.
+    pub(crate) fn is_all_done(&self, app: &AppName) -> bool {
+        self.updates.iter().filter(|update| update.app == *app).all(|update| update.outcome() == Some(&Outcome::Done))
     }
 
     /// The units of other apps' updates, of those that are `meant`, that only the previous releases own.

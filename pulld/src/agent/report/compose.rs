@@ -175,7 +175,13 @@ fn compose_app(
             restarts: state.restarts,
         })
         .collect();
-    let drift = package.map(|package| drift_of(observation, package)).unwrap_or_default();
+    let is_left_broken = |there: &&InstalledPackage| {
+        let is_of_app = there.release.as_ref().is_some_and(|release| release.app() == app);
+        there.is_broken() && is_of_app && Some(*there) != package
+    };
+    let left_broken = installed.iter().filter(is_left_broken).filter_map(broken);
+    let mut drift: Vec<Drift> = left_broken.collect();
+    drift.extend(package.map(|package| drift_of(observation, package)).unwrap_or_default());
     let release = package.and_then(|package| package.release.as_ref());
     let unstable = package.and_then(|package| unstable_of(observation, package));
     let cause = observation.report.of(app).considering(observation.waiting.get(app).cloned(), unstable, &drift);
@@ -217,11 +223,14 @@ fn unstable_besides(observation: &Observation, apps: &[AppStatus]) -> Vec<String
 /// Most differences of one app that are reported.
 const MAX_DRIFT: usize = 10;
 
+/// That dpkg calls a package broken, if it does.
+fn broken(package: &InstalledPackage) -> Option<Drift> {
+    let PackageState::Broken(state) = &package.state else { return None };
+    Some(Drift::Broken { package: package.package.clone(), state: state.clone() })
+}
+
 fn drift_of(observation: &Observation, package: &InstalledPackage) -> Vec<Drift> {
-    let mut drift = Vec::new();
-    if let PackageState::Broken(state) = &package.state {
-        drift.push(Drift::Broken { package: package.package.clone(), state: state.clone() });
-    }
+    let mut drift = Vec::from_iter(broken(package));
     for unit in with_instances(&package.units, observation.units) {
         drift.extend(observation.units.get(unit.name.as_str()).and_then(|state| unit_drift(&unit, state)));
     }

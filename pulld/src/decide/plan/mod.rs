@@ -98,7 +98,7 @@ impl fmt::Display for Reason {
         f.write_str(match self {
             Self::Document => "the server document asks for another release than is installed",
             Self::Drift => "the desired release was installed, and was changed by hand since",
-            Self::Repair => "the desired release is installed, but dpkg says that its package is broken",
+            Self::Repair => "dpkg says that a package of the app is broken",
             Self::Rollback => "a person goes back to it",
         })
     }
@@ -112,7 +112,7 @@ pub(crate) fn plan(situation: &Situation) -> Decision {
         let cause = decide(situation, release);
         let planned = match cause {
             Cause::Planned(reason) => Some((release, reason)),
-            Cause::Quarantined(_) if must_be_repaired(situation, release.app()) => {
+            Cause::Quarantined(_) if must_be_repaired(situation, release) => {
                 Some((situation.quarantine.repair(release), Reason::Repair))
             }
             _ => None,
@@ -138,15 +138,42 @@ pub(crate) fn batches(steps: Vec<Step>, own_first: bool) -> Vec<Vec<Step>> {
     [own, others].into_iter().filter(|batch| !batch.is_empty()).collect()
 }
 
-/// Whether dpkg calls a package of an app broken whose desired release is quarantined: its rollback failed too.
+/// Whether dpkg calls a package of an app broken whose desired release, this one, is quarantined: its rollback failed too.
 ///
-/// Then the release that was there before is installed once more, with the delays of a retry. Where it isn't known, which is
-/// so after a first install, the quarantined release itself is tried: nothing sound of the app is there that this could
-/// break. Should it fail again, for as long as the machine is broken, the app stays degraded.
-fn must_be_repaired(situation: &Situation, app: &AppName) -> bool {
-    let is_broken =
-        current(situation.installed, app).is_some_and(|package| matches!(package.state, PackageState::Broken(_)));
-    is_broken && package_on_hold(situation.installed, app).is_none()
+/// Then the release that was there before is installed once more, with the delays of a retry, and what was left in packages
+/// of other names goes. Where it isn't known, which is so after a first install, the quarantined release itself is tried if
+/// nothing sound of the app is there that this could break. Should it fail again, for as long as the machine is broken, the
+/// app stays degraded.
+fn must_be_repaired(situation: &Situation, release: &ReleaseName) -> bool {
+    let Situation { installed, quarantine, .. } = situation;
+    let app = release.app();
+    let is_broken = if quarantine.repair(release) == release {
+        current(installed, app).is_some_and(InstalledPackage::is_broken)
+    } else {
+        installed.iter().any(|package| package.is_broken() && is_cleared_with(package, app))
+    };
+    is_broken && package_on_hold(installed, app).is_none()
+}
+
+/// What is removed with the installation of `release` in `package`: other packages of the app, from before it changed its
+/// package's name or from a release that did, which dpkg calls broken or whose release is quarantined.
+pub(crate) fn left_behind<'a>(
+    installed: &'a [InstalledPackage],
+    (release, package): (&ReleaseName, &str),
+    quarantine: &Quarantine,
+) -> Vec<&'a InstalledPackage> {
+    let is_bad = |there: &InstalledPackage| {
+        let is_held = there.release.as_ref().is_some_and(|of| of != release && quarantine.holds(of).is_some());
+        there.is_broken() || is_held && there.state == PackageState::Installed
+    };
+    let is_other = |there: &&InstalledPackage| there.package != package && is_cleared_with(there, release.app());
+    installed.iter().filter(is_other).filter(|there| !there.on_hold && is_bad(there)).collect()
+}
+
+/// Whether a package is one of the app's, whichever name it has. pulld's own stays what it is.
+fn is_cleared_with(package: &InstalledPackage, app: &AppName) -> bool {
+    let is_ours = package.package == OWN_PACKAGE;
+    package.release.as_ref().is_some_and(|release| release.app() == app) && is_ours == (app.as_str() == OWN_PACKAGE)
 }
 
 /// How the app of a desired release stands.
@@ -186,13 +213,21 @@ fn package_on_hold<'a>(installed: &'a [InstalledPackage], app: &AppName) -> Opti
 
 /// Why `release` has to be installed, if it has.
 fn difference(situation: &Situation, release: &ReleaseName) -> Option<Reason> {
-    let same = situation.installed.iter().find(|package| package.release.as_ref() == Some(release));
-    match same.map(|package| &package.state) {
-        Some(PackageState::Installed) => None,
-        Some(PackageState::Broken(_)) => Some(Reason::Repair),
-        Some(PackageState::Absent) | None if situation.settled => Some(Reason::Drift),
-        Some(PackageState::Absent) | None => Some(Reason::Document),
+    let Situation { installed, quarantine, .. } = situation;
+    let Some(same) = installed.iter().find(|package| package.release.as_ref() == Some(release)) else {
+        return Some(absence(situation));
+    };
+    let has_left = || !left_behind(installed, (release, &same.package), quarantine).is_empty();
+    match same.state {
+        PackageState::Installed => has_left().then_some(Reason::Repair),
+        PackageState::Broken(_) => Some(Reason::Repair),
+        PackageState::Absent => Some(absence(situation)),
     }
+}
+
+/// Why a release has to be installed that is not there.
+fn absence(situation: &Situation) -> Reason {
+    if situation.settled { Reason::Drift } else { Reason::Document }
 }
 
 /// The package that an app is in now: the newest, if it changed its package's name and left one behind.

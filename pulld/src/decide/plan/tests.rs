@@ -147,6 +147,38 @@ fn what_a_quarantined_release_left_broken_is_repaired_with_the_one_before() {
 }
 
 #[test]
+fn what_a_release_that_renamed_its_package_left_goes_with_the_next_installation() {
+    let (one, two, three) = (release("web", 1), release("web", 2), release("web", 3));
+    let next = |state| InstalledPackage { package: "web-next".into(), ..installed(&two, state) };
+    let broken = || next(PackageState::Broken("iF".into()));
+    let left = |case: &Case, release: &ReleaseName| {
+        let left = left_behind(&case.installed, (release, "web"), &case.quarantine);
+        left.into_iter().map(|package| package.package.clone()).collect::<Vec<_>>()
+    };
+    // It is quarantined, and its rollback failed: before, or after the release before was restored.
+    for there in [PackageState::Absent, PackageState::Installed] {
+        let mut case = Case::new(std::slice::from_ref(&two), vec![installed(&one, there), broken()]);
+        case.quarantine.add(quarantined(&two, Some(one.clone())));
+        let repair = Step::Install { release: one.clone(), from: Some(two.clone()), reason: Reason::Repair };
+        assert_eq!((case.plan().steps, left(&case, &one)), (vec![repair], vec!["web-next".to_owned()]));
+        case.installed.pop();
+        if case.installed[0].state == PackageState::Installed {
+            assert_eq!(case.plan().steps, []);
+        }
+        case.installed[0].state = PackageState::Broken("iF".into());
+        case.installed.push(next(PackageState::Installed));
+        assert_eq!(left(&case, &one), ["web-next"], "what is quarantined goes though dpkg is content with it");
+    }
+    // Another release was pushed since.
+    let case = Case::new(std::slice::from_ref(&three), vec![broken()]);
+    assert_eq!((apps(&case.plan()), left(&case, &three)), (vec!["web"], vec!["web-next".to_owned()]));
+    let case = Case::new(std::slice::from_ref(&three), vec![installed(&three, PackageState::Installed), broken()]);
+    assert_eq!(case.cause("web"), Cause::Planned(Reason::Repair));
+    let sound = vec![installed(&three, PackageState::Installed), next(PackageState::Installed)];
+    assert_eq!(Case::new(&[three], sound).plan().steps, [], "it isn't the agent's to judge");
+}
+
+#[test]
 fn an_app_that_is_not_allowed_is_refused_and_not_removed() {
     let mut case = Case::new(&[release("web", 2)], vec![installed(&release("db", 1), PackageState::Installed)]);
     case.allowed = AllowedApps::new(vec!["we".into()]).unwrap();

@@ -210,6 +210,9 @@ impl State {
         }
         let mut result = DpkgResult { end: DpkgEnd::Exited(0), ..DpkgResult::failed("") };
         let is_read_only = self.read_only_from.is_some_and(|from| self.dpkg_runs.len() > from);
+        if let Some(output) = self.remove(&request.remove, is_read_only) {
+            (result.end, result.output) = (DpkgEnd::Exited(1), output);
+        }
         for path in &request.install {
             let mut deb: Deb = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
             if self.mended.contains(&deb.release) {
@@ -273,11 +276,25 @@ impl State {
             self.unpacked.insert(deb.package.clone(), unpacked);
             self.packages.insert(deb.package, (package, deb.behaviour));
         }
-        for name in &request.remove {
-            if let Some((package, _)) = self.packages.remove(name) {
-                package.units.iter().for_each(|unit| drop(self.units.remove(unit.name.as_str())));
+        result
+    }
+
+    /// Removes packages, which comes first. Gives what dpkg says of those that stay.
+    fn remove(&mut self, names: &[String], is_read_only: bool) -> Option<String> {
+        let mut output = None;
+        for name in names {
+            let Some((package, _)) = self.packages.get_mut(name) else { continue };
+            if is_read_only || self.unremovable.contains(name) {
+                let why = if is_read_only { "Read-only file system" } else { "prerm: no" };
+                output = Some(format!("dpkg: error processing package {name} (--remove):\n {why}\n"));
+                continue;
+            }
+            let units = std::mem::take(&mut package.units);
+            self.packages.remove(name);
+            for unit in &units {
+                self.units.remove(unit.name.as_str());
             }
         }
-        result
+        output
     }
 }

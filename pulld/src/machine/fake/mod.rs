@@ -65,6 +65,8 @@ struct State {
     lock_holder: Option<LockHolder>,
     /// From which dpkg run on the disk is read-only.
     read_only_from: Option<usize>,
+    /// Packages whose scripts don't let them be removed.
+    unremovable: BTreeSet<String>,
     dpkg_takes: Duration,
     files: Files,
     last_words: LastWords,
@@ -219,6 +221,12 @@ impl World {
     pub(crate) fn make_read_only_after(&self, runs: Option<usize>) {
         let mut state = self.0.borrow_mut();
         state.read_only_from = runs.map(|runs| state.dpkg_runs.len() + runs);
+    }
+
+    /// Has a script of a package fail when it is to be removed, or no longer.
+    pub(crate) fn keep_from_removal(&self, name: &str, kept: bool) {
+        let unremovable = &mut self.0.borrow_mut().unremovable;
+        let _ = if kept { unremovable.insert(name.to_owned()) } else { unremovable.remove(name) };
     }
 
     /// How long every dpkg run, and every query of what could meet a dependency, takes from now on.
