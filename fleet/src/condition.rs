@@ -251,6 +251,7 @@ pub(crate) mod tests {
             holds: Vec::new(),
             warnings: Vec::new(),
             events: Vec::new(),
+            not_compared: Vec::new(),
         };
         Server {
             name: "web-1".parse().unwrap(),

@@ -422,6 +422,7 @@ pub(crate) fn status(server: &str, n: usize, failed: bool, document: &ServerDocu
         holds: Vec::new(),
         warnings: Vec::new(),
         events: Vec::new(),
+        not_compared: Vec::new(),
     })
 }
 

@@ -150,6 +150,7 @@ pub(crate) fn status(server: &str) -> Status {
         holds: Vec::new(),
         warnings: Vec::new(),
         events: Vec::new(),
+        not_compared: Vec::new(),
     }
 }
 

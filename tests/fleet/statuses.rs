@@ -75,6 +75,7 @@ pub(crate) fn status(server: &str, document: Generation, apps: Vec<AppStatus>, w
         holds: Vec::new(),
         warnings: Vec::new(),
         events: Vec::new(),
+        not_compared: Vec::new(),
     };
     conclude(&mut status, document, written);
     status

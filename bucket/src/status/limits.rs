@@ -53,6 +53,7 @@ impl Status {
         self.keep_units(Self::MAX_UNITS);
         self.events.drain(..self.events.len().saturating_sub(Self::MAX_EVENTS));
         self.holds.truncate(Self::MAX_HOLDS);
+        self.not_compared.truncate(Self::MAX_APPS);
         self.document.keep_bad_entries();
         self.keep_releases(AppStatus::MAX_ROLLED_BACK, AppStatus::MAX_CACHED);
         self.apps.iter_mut().for_each(|app| app.drift.truncate(Self::MAX_DRIFT));
@@ -68,6 +69,7 @@ impl Status {
             }
             while !is_small(&self) && !self.apps.is_empty() {
                 self.keep_apps(self.apps.len() / 2);
+                self.not_compared.truncate(self.apps.len());
             }
         }
         let left_out = [(before.0 - self.apps.len(), before.0, "apps"), (before.1 - self.units(), before.1, "units")];

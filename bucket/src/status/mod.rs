@@ -42,6 +42,10 @@ pub struct Status {
     /// What happened here lately, oldest first; at most [`Status::MAX_EVENTS`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<Event>,
+    /// The apps whose files the agent has not compared yet since it started with what their releases brought, by name: what
+    /// was changed of them by hand is not known. At most [`Status::MAX_APPS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_compared: Vec<String>,
 }
 
 /// Something that happened on a server and is over, as a change by hand that was put right.

@@ -304,6 +304,7 @@ impl Agent {
             holds: Vec::new(),
             warnings: Vec::new(),
             events: Vec::new(),
+            not_compared: Vec::new(),
         };
         let seen = self.reported.map(|(generation, _)| generation);
         let written = bucket.write_status(&status, seen).await.context("a simulated agent could not report")?;

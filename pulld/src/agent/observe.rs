@@ -65,8 +65,12 @@ pub(super) struct ChangedFiles {
 struct Compared {
     /// When all of them were, or dpkg had just unpacked them.
     whole: Instant,
-    /// Whether that was dpkg, and nobody has noted yet what they were like then.
-    is_unpacked: bool,
+    /// When it was last seen which of them were touched.
+    seen: Instant,
+    /// Whether that is to be seen again: a person asked, or dpkg had just unpacked them.
+    is_open: bool,
+    /// Whether that could not be said.
+    has_failed: bool,
 }
 
 impl Compared {
@@ -81,21 +85,32 @@ impl ChangedFiles {
         &self.by_package
     }
 
+    /// Whether the files of a package were compared since the agent started, or dpkg has unpacked them since.
+    pub(super) fn is_compared(&self, package: &str) -> bool {
+        self.compared.get(package).is_some_and(|compared| !compared.has_failed)
+    }
+
+    /// Whether that is all that was asked for.
+    pub(super) fn is_seen(&self, package: &str) -> bool {
+        self.compared.get(package).is_some_and(|compared| !compared.has_failed && !compared.is_open)
+    }
+
     /// Forgets a package that something else than what was wanted happened to: it is compared anew.
     pub(super) fn forget(&mut self, package: &str) {
         self.by_package.remove(package);
         self.compared.remove(package);
     }
 
-    /// dpkg has just unpacked a package, and every file is as it was shipped. To read them all again would only delay the
-    /// report that says so.
+    /// dpkg has just unpacked a package, and what its files were like then was noted: only what was touched since is read. To
+    /// read them all again would only delay the report that says so.
     pub(super) fn note_unpacked(&mut self, package: &str) {
         self.by_package.remove(package);
-        self.compared.insert(package.to_owned(), Compared { whole: Instant::now(), is_unpacked: true });
+        let now = Instant::now();
+        self.compared.insert(package.to_owned(), Compared { whole: now, seen: now, is_open: true, has_failed: false });
     }
 
     /// Compares files with their packages. On request those that were touched, of all packages: whoever has just edited or
-    /// mended one asks for that. At the start and once per hour all files; what takes longer than a cycle may is gone on with
+    /// mended one asks for that. At the start and once per hour all files. What takes longer than a cycle may is gone on with
     /// in the next ones, longest ago first.
     pub(super) async fn check(
         &mut self,
@@ -105,35 +120,43 @@ impl ChangedFiles {
         liveness: &Liveness,
     ) {
         let begun = Instant::now();
-        let is_whole =
-            |package: &&InstalledPackage| package.release.is_some() && package.state == PackageState::Installed;
-        let names: BTreeSet<&String> = installed.iter().filter(is_whole).map(|package| &package.package).collect();
+        let names: BTreeSet<&String> =
+            installed.iter().filter(|package| is_whole(package)).map(|package| &package.package).collect();
         self.by_package.retain(|name, _| names.contains(name));
         self.compared.retain(|name, _| names.contains(name));
-        for (name, compared) in self.compared.clone() {
-            let compare = if compared.is_unpacked { Compare::Unpacked } else { Compare::Touched };
-            if requested || compared.is_unpacked {
-                self.compare(packages, &name, compare, liveness).await;
-                self.compared.insert(name, Compared { is_unpacked: false, ..compared });
+        self.compared.values_mut().for_each(|compared| compared.is_open |= requested);
+        let open = self.compared.iter().filter(|(_, compared)| compared.is_open);
+        let mut open: Vec<(Instant, String)> = open.map(|(name, compared)| (compared.seen, name.clone())).collect();
+        open.sort();
+        let is_over = |at: usize| at > 0 && begun.elapsed() >= FILE_CHECK_BUDGET;
+        for (at, (_, name)) in open.into_iter().enumerate() {
+            if is_over(at) {
+                break;
             }
+            self.compare(packages, &name, Compare::Touched, liveness).await;
         }
         let before = |name: &String| self.compared.get(name).copied();
         let mut due: Vec<&String> =
             names.into_iter().filter(|name| before(name).is_none_or(Compared::is_due)).collect();
         due.sort_by_key(|name| before(name).map(|before| before.whole));
         for (at, name) in due.into_iter().enumerate() {
-            if at > 0 && begun.elapsed() >= FILE_CHECK_BUDGET {
+            if is_over(at) {
                 break;
             }
             self.compare(packages, name, Compare::All, liveness).await;
-            self.compared.insert(name.clone(), Compared { whole: Instant::now(), is_unpacked: false });
         }
     }
 
     /// Compares the files of one package.
     async fn compare(&mut self, packages: &impl PackageManager, name: &str, compare: Compare, liveness: &Liveness) {
         liveness.within(FILE_CHECK_TIMEOUT);
-        match packages.changed_files(name, compare).await {
+        let changed = packages.changed_files(name, compare).await;
+        let now = Instant::now();
+        let before = self.compared.get(name).filter(|_| compare == Compare::Touched).map(|before| before.whole);
+        let compared =
+            Compared { whole: before.unwrap_or(now), seen: now, is_open: false, has_failed: changed.is_err() };
+        self.compared.insert(name.to_owned(), compared);
+        match changed {
             Ok(changed) => drop(self.by_package.insert(name.to_owned(), changed)),
             Err(error) => {
                 tracing::debug!(package = %name, "could not compare the files of `{name}`: {error:#}");
@@ -141,6 +164,11 @@ impl ChangedFiles {
             }
         }
     }
+}
+
+/// Whether a package is one whose files are compared.
+pub(super) fn is_whole(package: &InstalledPackage) -> bool {
+    package.release.is_some() && package.state == PackageState::Installed
 }
 
 #[cfg(test)]
@@ -159,6 +187,12 @@ mod tests {
         }
     }
 
+    /// As after an installation.
+    async fn unpack(world: &World, files: &mut ChangedFiles, package: &str) {
+        world.changed_files(package, Compare::Unpacked).await.unwrap();
+        files.note_unpacked(package);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_cycle_compares_files_for_a_second_and_the_next_one_goes_on() {
         let (world, liveness) = (World::default(), Liveness::new());
@@ -170,13 +204,23 @@ mod tests {
             files.check(&world, &installed, requested, &liveness).await;
             world.files_read()[before..].concat()
         };
+        let uncompared = |files: &ChangedFiles| {
+            installed
+                .iter()
+                .filter(|there| !files.is_compared(&there.package))
+                .map(|there| &*there.package)
+                .collect::<String>()
+        };
+        assert_eq!(uncompared(&files), "abcde");
         assert_eq!(compared(&mut files, false).await, "abc");
+        assert_eq!(uncompared(&files), "de", "which is said");
         assert_eq!(compared(&mut files, true).await, "de", "what was never compared comes first");
+        assert_eq!(uncompared(&files), "");
         assert_eq!(compared(&mut files, false).await, "");
         assert_eq!(compared(&mut files, true).await, "", "nobody touched anything");
         files.forget("e");
         assert_eq!(compared(&mut files, false).await, "e");
-        files.note_unpacked("d");
+        unpack(&world, &mut files, "d").await;
         assert_eq!(compared(&mut files, true).await, "", "the report of an installation doesn't wait for it");
         tokio::time::advance(FILE_CHECK).await;
         assert_eq!(compared(&mut files, false).await, "abc");
@@ -184,23 +228,29 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_touched_is_compared_before_what_is_due() {
+    async fn what_was_touched_is_compared_before_what_is_due_and_no_longer_than_a_cycle_may_take() {
         let (world, liveness) = (World::default(), Liveness::new());
         world.slow_comparison_down(Duration::from_secs(1));
         let names: Vec<String> = (10..60).map(|n| format!("p{n}")).collect();
         let installed: Vec<InstalledPackage> = names.iter().map(|name| package(name)).collect();
         let mut files = ChangedFiles::default();
         for name in &names {
-            files.note_unpacked(name);
+            unpack(&world, &mut files, name).await;
         }
         files.check(&world, &installed, false, &liveness).await;
         tokio::time::advance(FILE_CHECK).await;
         for name in ["p58", "p30"] {
             world.edit_files(name, &["/srv/a is changed"]);
         }
+        let unseen = |files: &ChangedFiles| names.iter().filter(|name| !files.is_seen(name)).count();
         files.check(&world, &installed, true, &liveness).await;
-        assert_eq!(world.files_read(), ["p30", "p58", "p10"], "and one that is due");
+        assert_eq!(world.files_read(), ["p30", "p10"], "and one that is due");
+        assert_eq!(unseen(&files), 29, "those after p30");
+        files.check(&world, &installed, true, &liveness).await;
+        assert_eq!(world.files_read()[2..], ["p58", "p11"], "what was not seen comes first");
         assert_eq!(files.by_package()["p58"], ["/srv/a is changed"]);
+        files.check(&world, &installed, false, &liveness).await;
+        assert_eq!(unseen(&files), 0, "whoever asked need not ask again");
         world.edit_files("p58", &[]);
         files.check(&world, &installed, true, &liveness).await;
         assert_eq!(files.by_package()["p58"], [""; 0], "mended");

@@ -79,6 +79,10 @@ fn show(status: &Status, now: Timestamp) -> String {
     if more > 0 {
         let _ = writeln!(text, "and {}", count(more, "more invalid entry"));
     }
+    if !status.not_compared.is_empty() {
+        let (apps, started) = (count(status.not_compared.len(), "app"), status.agent.started);
+        let _ = writeln!(text, "the files of {apps} have not been compared yet since pulld started at {started:.0}");
+    }
     for event in &status.events {
         let _ = writeln!(text, "event at {:.0}: {}", event.at, safe(&event.text));
     }
@@ -156,6 +160,20 @@ mod tests {
         let later = show(&status, "2026-11-20T20:05:02Z".parse().unwrap());
         assert!(later.contains("dev@laptop") && !later.contains("ops"), "{later}");
         assert!(!show(&status, "2026-11-20T21:05:03Z".parse().unwrap()).contains("on hold"));
+    }
+
+    #[test]
+    fn how_many_apps_were_not_compared_yet_is_said_in_a_line() {
+        let mut status: Status = serde_json::from_value(serde_json::json!({
+            "server": "web-1", "machine": "m", "written": "2026-11-20T19:05:02Z", "state": "converged", "summary": "",
+            "agent": {"version": "1", "started": "2026-11-20T19:05:01Z", "poll_seconds": 300, "heartbeat_seconds": 900},
+            "document": {"generation": 1, "error": null}, "apps": [], "not_compared": ["db", "web"]
+        }))
+        .unwrap();
+        let said = "the files of 2 apps have not been compared yet since pulld started at 2026-11-20T19:05:01Z\n";
+        assert!(show(&status, status.written).ends_with(said));
+        status.not_compared.clear();
+        assert!(!show(&status, status.written).contains("compared"));
     }
 
     #[test]

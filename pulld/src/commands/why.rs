@@ -74,6 +74,10 @@ struct Answer {
     activity: Option<Activity>,
     /// When the agent saw all that.
     reported: Timestamp,
+    /// Whether the agent has yet to compare the app's files, since it started, with what its release brought.
+    not_compared: bool,
+    /// When it started.
+    started: Timestamp,
 }
 
 pub(crate) fn run(context: &super::Context, arguments: &Arguments) -> Result<ExitCode> {
@@ -118,11 +122,14 @@ fn answer(why: &Why, status: &Status) -> Answer {
         installed: app.and_then(|app| app.installed.clone()),
         activity: app.and_then(|app| app.activity),
         reported: status.written,
+        not_compared: status.not_compared.iter().any(|app| *app == why.app.as_str()),
+        started: status.agent.started,
     }
 }
 
 fn show(answer: &Answer) -> String {
     let Answer { app, state, says, evidence, to_do, desired, installed, activity, reported, .. } = answer;
+    let (not_compared, started) = (answer.not_compared, answer.started);
     let mut text = String::new();
     let _ = writeln!(text, "{app}: {}", safe(says));
     for evidence in evidence {
@@ -135,6 +142,9 @@ fn show(answer: &Answer) -> String {
     let _ = writeln!(text, "  state     {state}{activity}, at {reported:.0}");
     let _ = writeln!(text, "  installed {}", installed.as_ref().map_or("nothing", |release| release.stem()));
     let _ = writeln!(text, "  desired   {}", desired.as_ref().map_or("nothing", |release| release.stem()));
+    if not_compared {
+        let _ = writeln!(text, "  files     not compared yet since pulld started at {started:.0}");
+    }
     text
 }
 
@@ -158,11 +168,14 @@ mod tests {
             installed: None,
             activity: Some(Activity::Installing),
             reported: Timestamp::UNIX_EPOCH,
+            not_compared: true,
+            started: Timestamp::UNIX_EPOCH,
         };
         assert_eq!(
             show(&answer),
             "web: it failed\\u{a}web: converged\n  first\n  \\u{1b}[2Jsecond\n  to do: wait\n  state     failed, \
-             installing, at 1970-01-01T00:00:00Z\n  installed nothing\n  desired   nothing\n"
+             installing, at 1970-01-01T00:00:00Z\n  installed nothing\n  desired   nothing\n  files     not compared \
+             yet since pulld started at 1970-01-01T00:00:00Z\n"
         );
     }
 }

@@ -71,7 +71,7 @@ pub(crate) enum Compare {
     All,
     /// Those of which a file was touched since they were last compared; of the others it is known what differs.
     Touched,
-    /// None: dpkg has just unpacked them, and only what is touched from now on differs.
+    /// None: dpkg has just unpacked them, and only what is touched from now on differs from what was shipped.
     Unpacked,
 }
 

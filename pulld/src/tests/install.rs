@@ -6,7 +6,7 @@ use bucket::{AppState, ServerState, Status};
 
 use crate::{
     machine::fake::{Behaviour, release},
-    service::wake::Reason,
+    service::{control::CycleReport, wake::Reason},
 };
 
 use super::harness::{Server, poll, pull};
@@ -100,4 +100,49 @@ async fn a_broken_package_is_repaired_and_a_stopped_unit_is_reported_not_started
     pull(&mut agent).await;
     assert_eq!(server.world.installed("web"), Some((two, true)));
     assert_eq!(server.world.active("web.service"), "inactive");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_changed_by_hand_while_a_release_is_watched_is_reported_with_it() {
+    let (one, two) = (release("web", 1), release("web", 2));
+    let (server, mut agent) = Server::running(&[&one]).await;
+    server.upload(&two, Behaviour::Good).await;
+    server.push(&[&two]).await;
+    let edit = async {
+        while server.world.installed("web") != Some((two.clone(), true)) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        // Longer than it takes from dpkg's end to the first sample, and less than the health window.
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        server.world.edit_files("web", &["/usr/lib/web is changed"]);
+    };
+    tokio::join!(poll(&mut agent), edit);
+    assert_eq!(server.state_of("web").await, AppState::Drifted);
+    assert_eq!(server.status().await.apps[0].drift, ["/usr/lib/web is changed"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whose_files_were_not_compared_is_said_by_the_report_and_of_those_that_a_person_asked_for_by_the_pull() {
+    let releases = ["api", "db", "web"].map(|app| release(app, 1));
+    let (server, _) = Server::running(&releases.each_ref()).await;
+    server.world.slow_comparison_down(Duration::from_secs(1));
+    let mut agent = server.agent();
+    for left in [&["db", "web"][..], &["web"], &[]] {
+        poll(&mut agent).await;
+        assert_eq!(server.status().await.not_compared, left);
+    }
+    for app in ["db", "web"] {
+        server.world.edit_files(app, &["/srv/a is changed"]);
+    }
+    let unknown = |cycle: &CycleReport| cycle.lines.iter().find(|line| line.contains("not known yet")).cloned();
+    let cycle = pull(&mut agent).await;
+    assert!(
+        unknown(&cycle).is_some_and(|line| line.contains("whether files of `web` were changed by hand")),
+        "{cycle:?}"
+    );
+    assert_eq!(server.state_of("db").await, AppState::Drifted);
+    pull(&mut agent).await;
+    assert_eq!(server.state_of("web").await, AppState::Drifted, "what was not seen comes first");
+    let cycle = pull(&mut agent).await;
+    assert_eq!(unknown(&cycle), None, "{cycle:?}");
 }

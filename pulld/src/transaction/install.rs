@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::{
     decide::dpkg_failure,
     failure::{DpkgEnd, Fault},
-    machine::{DpkgResult, InstalledPackage, PackageManager, ServiceManager},
+    machine::{Compare, DpkgResult, InstalledPackage, PackageManager, ServiceManager},
 };
 
 use super::{
@@ -50,7 +50,9 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
             }
             let installed = self.installed(transaction).await?;
             let update = &mut transaction.updates[at];
-            if !update.is_in_place(&installed) {
+            if update.is_in_place(&installed) {
+                self.note_files(vec![update.package.clone()]).await;
+            } else {
                 fail_by_dpkg(update, &result, &installed);
             }
         }
@@ -67,11 +69,26 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
             // What an interrupted run was for was put on hold since, and is gone on with no more.
             suspects = transaction.places(|update| !update.is_own());
         }
-        self.note_changes(transaction, &suspects, result.changes.as_deref())?;
-        if missing.is_empty() {
-            transaction.enter(Phase::Restarting, &self.paths.transaction())?;
+        let in_place: Vec<usize> = going_forward(transaction).into_iter().filter(|at| !missing.contains(at)).collect();
+        let files = self.note_files(in_place.iter().map(|at| transaction.updates[*at].package.clone()).collect());
+        let noted = async {
+            self.note_changes(transaction, &suspects, result.changes.as_deref())?;
+            if missing.is_empty() {
+                transaction.enter(Phase::Restarting, &self.paths.transaction())?;
+            }
+            Ok(missing)
+        };
+        // The first to be asked reads the files while the other one writes.
+        tokio::join!(files, noted).1
+    }
+
+    /// Notes what the files of packages are like that dpkg has just unpacked: what differs later was changed since.
+    async fn note_files(&self, packages: Vec<String>) {
+        for package in packages {
+            if let Err(error) = self.packages.changed_files(&package, Compare::Unpacked).await {
+                tracing::debug!(%package, "could not note the files of `{package}`: {error:#}");
+            }
         }
-        Ok(missing)
     }
 
     /// Gives up the updates whose package a person put on hold since they were planned.

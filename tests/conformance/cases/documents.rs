@@ -43,6 +43,7 @@ fn status() -> Status {
         holds: Vec::new(),
         warnings: Vec::new(),
         events: Vec::new(),
+        not_compared: Vec::new(),
     }
 }
 

@@ -22,7 +22,6 @@ use crate::{
 };
 
 /// What a report is made from.
-#[derive(Debug)]
 pub(super) struct Observation<'a> {
     /// The server.
     pub(super) server: &'a ServerName,
@@ -48,6 +47,8 @@ pub(super) struct Observation<'a> {
     pub(super) waiting: &'a BTreeMap<AppName, Waiting>,
     /// Files that differ from what a package shipped, by package, in the words of [`crate::machine::PackageManager`].
     pub(super) files: &'a BTreeMap<String, Vec<String>>,
+    /// Whether the files of a package should have been compared since the start, and were not yet.
+    pub(super) not_compared: &'a dyn Fn(&InstalledPackage) -> bool,
     /// The state of the units, by name.
     pub(super) units: &'a BTreeMap<String, UnitState>,
     /// Units that do not stay up, by name.
@@ -118,6 +119,7 @@ pub(super) fn compose(observation: &Observation, previous: Option<&Status>, now:
         holds: holds(observation, now),
         warnings,
         events: observation.events.to_vec(),
+        not_compared: not_compared(observation, installed),
     };
     let trouble = observation.failure.clone().or_else(|| observation.document_error.clone());
     Composed { status: status.fit(), causes: Causes { trouble, apps: causes } }
@@ -136,6 +138,13 @@ fn document_status(observation: &Observation) -> DocumentStatus {
             .collect(),
         bad_count: Some(bad_count).filter(|count| *count > DocumentStatus::MAX_BAD_ENTRIES),
     }
+}
+
+/// The apps whose files were not compared yet, each once.
+fn not_compared(observation: &Observation, installed: &[InstalledPackage]) -> Vec<String> {
+    let packages = installed.iter().filter(|package| (observation.not_compared)(package));
+    let apps: BTreeSet<&AppName> = packages.filter_map(|package| Some(package.release.as_ref()?.app())).collect();
+    apps.into_iter().map(ToString::to_string).collect()
 }
 
 /// The holds in force that the document's metadata tells of. They bind who pushes, and nothing here.
@@ -345,6 +354,7 @@ mod tests {
             report: &decision.report,
             waiting: &BTreeMap::new(),
             files: &BTreeMap::new(),
+            not_compared: &|_| false,
             units: &[("web.service".to_owned(), unit)].into(),
             unstable: &BTreeMap::new(),
             events: &[],

@@ -31,6 +31,9 @@ use self::{
 
 use super::{Agent, cycle::Cycle, observe};
 
+/// Most apps that are named whose files were not looked at.
+const MAX_UNSEEN: usize = 10;
+
 /// Writes the reports of one agent.
 #[derive(Debug)]
 pub(super) struct Reporter {
@@ -107,7 +110,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             status = status.fit();
             write_local(&self.paths, &status);
         }
-        let report = cycle_report(&status, &cycle);
+        let report = cycle_report(&status, &cycle, &self.unseen(&cycle));
         // What is worse than drift was logged as a warning already.
         if cycle.busy && status.state <= ServerState::Drifted {
             tracing::info!(message_id = events::CYCLE, ok = report.ok, "{}", report.summary);
@@ -247,6 +250,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             report: &cycle.report,
             waiting,
             files: self.files.by_package(),
+            not_compared: &|package| observe::is_whole(package) && !self.files.is_compared(&package.package),
             units,
             unstable: &self.restarts.unstable(),
             events: self.events.events(),
@@ -254,6 +258,13 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             cached: &self.cache.releases(),
         };
         compose::compose(&observation, self.reporter.previous.as_ref(), Timestamp::now())
+    }
+
+    /// The apps of which it is not known, in a cycle that a person asked for, whether their files were touched.
+    fn unseen<'a>(&self, cycle: &'a Cycle) -> Vec<&'a AppName> {
+        let asked = cycle.installed().iter().filter(|package| cycle.requested && observe::is_whole(package));
+        let unseen = asked.filter(|package| !self.files.is_seen(&package.package));
+        unseen.filter_map(|package| Some(package.release.as_ref()?.app())).collect()
     }
 
     /// What a person should look at though no app suffers from it yet.
@@ -319,8 +330,8 @@ fn log_differences(previous: Option<&Status>, status: &Status) {
     }
 }
 
-/// The report as `pulld pull` prints it: what happened, then what still needs attention.
-fn cycle_report(status: &Status, cycle: &Cycle) -> CycleReport {
+/// The report as `pulld pull` prints it: what happened, then what still needs attention, and what was not looked at.
+fn cycle_report(status: &Status, cycle: &Cycle, unseen: &[&AppName]) -> CycleReport {
     let happened = &cycle.events;
     let mut lines: Vec<String> = happened.iter().map(|event| format!("{}: {}", event.app, event.text)).collect();
     for app in &status.apps {
@@ -342,6 +353,16 @@ fn cycle_report(status: &Status, cycle: &Cycle) -> CycleReport {
         lines.push(format!("and {}", count(more, "more invalid entry")));
     }
     lines.extend(status.warnings.iter().map(|warning| format!("warning: {warning}")));
+    if !unseen.is_empty() {
+        let names: Vec<String> = unseen.iter().take(MAX_UNSEEN).map(|app| format!("`{app}`")).collect();
+        let more = unseen.len().checked_sub(MAX_UNSEEN + 1).map(|more| format!(" and {} more", more + 1));
+        lines.push(format!(
+            "not known yet is whether files of {}{} were changed by hand, because comparing them takes long: the next \
+             cycles go on with that, and so does `pulld pull`",
+            names.join(", "),
+            more.unwrap_or_default()
+        ));
+    }
     let ok = status.state <= ServerState::Drifted && !cycle.failed;
     CycleReport { ok, summary: status.summary.clone(), lines }
 }
