@@ -236,3 +236,78 @@ fn actions(view: &View, server: &Server, app: &AppName, row: Option<&AppRow>) ->
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::web::testing::{body, web};
+
+    /// A report of apps that stay as they are for reasons of the server's own, in the words of pulld.
+    fn report(server: &str) -> Value {
+        let now = bucket::Timestamp::now();
+        let release =
+            |app: &str, n: u8| format!("{app}/{app}:dev@build-1:2026-11-20T19:05:{n:02}Z:{:040x}.deb", u32::from(n));
+        let app = |app: &str, state: &str, reason: &str| {
+            json!({
+                "app": app, "desired": release(app, 7), "installed": release(app, 6), "package": app, "state": state,
+                "since": now, "reason": reason,
+                "units": [{"name": format!("{app}.service"), "active": "active", "sub": "running", "restarts": 4}],
+            })
+        };
+        json!({
+            "server": server, "machine": server, "written": now, "state": "unstable", "summary": "",
+            "agent": { "version": "1", "started": now, "poll_seconds": 300, "heartbeat_seconds": 900 },
+            "document": { "generation": null, "error": null },
+            "apps": [
+                app("api", "apt-held", "the package `api` is on hold on this server, which `apt-mark unhold api` there ends"),
+                app(
+                    "web",
+                    "unstable",
+                    "`web.service` was restarted by systemd 4 times within the last hour (exit status 3)\n\
+                     the journal of `web.service` ends with:\n  no such table: <users>"
+                ),
+                app(
+                    "db",
+                    "paused",
+                    "rolled back to `db:1` by anna at 2026-11-20T19:05:02Z (orders are lost); left alone until \
+                     2026-11-20T21:05:02Z"
+                ),
+            ],
+            "events": [{ "at": now, "app": "web", "text": "`web` was changed by hand to `web:1` at 2026-11-20T14:02:00Z; \
+                         installing `web:2` as the server document says" }],
+        })
+    }
+
+    #[tokio::test]
+    async fn what_keeps_an_app_as_it_is_on_its_server_is_shown_with_who_why_and_until_when() {
+        let (_directory, web) = web().await;
+        let status = serde_json::from_value(report("web-1")).unwrap();
+        web.refresher.bucket().write_status(&status, None).await.unwrap();
+        web.refresher.refresh_servers(&["web-1".parse().unwrap()]).await;
+        let page = body(&web, "viewer", "/servers/web-1").await;
+        for said in [
+            "held by apt",
+            "apt-mark unhold api",
+            "unstable",
+            "4 times within the last hour (exit status 3)",
+            "no such table: &lt;users&gt;",
+            "restarted 4 times",
+            "paused",
+            "by anna at ",
+            "(orders are lost); left alone until ",
+            "What happened on the server:",
+            " was changed by hand to ",
+        ] {
+            assert!(page.contains(said), "{said}: {page}");
+        }
+        for (filter, app) in [("apt-held", "api"), ("unstable", "web"), ("paused", "db")] {
+            let found = body(&web, "viewer", &format!("/servers?q=app:{app}+state:{filter}")).await;
+            assert!(found.contains("/servers/web-1"), "{filter}: {found}");
+        }
+        let told: Value = serde_json::from_str(&body(&web, "viewer", "/api/v1/servers/web-1").await).unwrap();
+        for said in ["apt-held", "unstable", "paused", "orders are lost", "no such table: <users>"] {
+            assert!(told.to_string().contains(said), "{said}: {told:#}");
+        }
+    }
+}
