@@ -19,7 +19,7 @@ const ROUNDS: usize = 7;
 
 pub(crate) fn bench() -> Result<()> {
     println!("\nfrom a 10 MB deb in the bucket to an active unit, in two containers by turns");
-    let scenario = Scenario::new()?;
+    let scenario = Scenario::new()?.unjudged();
     // Nothing but `pulld pull` wakes it.
     let config = "poll = \"1d\"\nhealth_window = \"500ms\"\n";
     let server = scenario.server_options("bench-1")?.file("/etc/pulld/pulld.d/60-bench.toml", config).boot()?;

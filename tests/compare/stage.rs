@@ -82,8 +82,8 @@ impl Drop for Repository {
 impl Stage {
     pub(crate) fn new(round_trip: Option<Duration>) -> Result<Self> {
         let scenario = match round_trip {
-            None => Scenario::over_gcs()?,
-            Some(round_trip) => Scenario::over_far_gcs(round_trip)?,
+            None => Scenario::over_gcs()?.unjudged(),
+            Some(round_trip) => Scenario::over_far_gcs(round_trip)?.unjudged(),
         };
         let directory = TempDir::new()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;

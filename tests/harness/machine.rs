@@ -1,8 +1,9 @@
 //! A disposable Debian server with systemd as PID 1.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::BTreeSet,
+    fmt,
     fs::{self, File},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
@@ -30,6 +31,18 @@ const COMMAND: Duration = Duration::from_mins(1);
 /// Size of a machine's disk, in bytes, unless said otherwise. It is a tmpfs: only what is written takes memory.
 const DISK: u64 = 1 << 30;
 
+/// What must hold of a machine when it is dropped.
+pub(crate) struct Judge(pub(crate) Box<Rules>);
+
+/// Says what does not.
+type Rules = dyn Fn(&Machine) -> Result<()> + Send;
+
+impl fmt::Debug for Judge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Judge")
+    }
+}
+
 /// A machine about to be booted.
 #[derive(Debug)]
 pub struct MachineOptions {
@@ -40,6 +53,7 @@ pub struct MachineOptions {
     files: Vec<(String, String)>,
     ports: Vec<u16>,
     network: Network,
+    judge: Option<Judge>,
 }
 
 impl MachineOptions {
@@ -84,6 +98,13 @@ impl MachineOptions {
         self
     }
 
+    /// Has it judged when it is dropped.
+    #[must_use]
+    pub(crate) fn judged_by(mut self, judge: Judge) -> Self {
+        self.judge = Some(judge);
+        self
+    }
+
     /// Boots it and waits until systemd says that all is up.
     pub fn boot(self) -> Result<Machine> {
         let keeper = self.image.keeper(self.disk, self.network)?;
@@ -97,11 +118,12 @@ impl MachineOptions {
         }
         let network = keeper.network()?;
         let relays = self.ports.iter().map(|port| Relay::inwards(&network, *port)).collect::<Result<_>>()?;
-        let Self { name, image, shared, .. } = self;
+        let Self { name, image, shared, judge, .. } = self;
+        let is_given_up = Cell::new(false);
         let relays = RefCell::new(relays);
         let database = fs::read_to_string(root.join("var/lib/dpkg/status"));
         let foreign = foreign_packages(&database.context("could not read dpkg's database")?);
-        let mut machine = Machine { name, shared, container: None, relays, keeper, image, foreign };
+        let mut machine = Machine { name, shared, container: None, relays, keeper, image, foreign, judge, is_given_up };
         machine.start()?;
         Ok(machine)
     }
@@ -120,6 +142,10 @@ pub struct Machine {
     keeper: Keeper,
     image: Image,
     foreign: Vec<String>,
+    /// Who judges it when it is dropped.
+    judge: Option<Judge>,
+    /// Whether something was waited for in vain: that is what its test fails with.
+    is_given_up: Cell<bool>,
 }
 
 /// A running container.
@@ -136,7 +162,8 @@ impl Machine {
     pub fn options(name: &str, image: &Image) -> Result<MachineOptions> {
         let image = image.try_clone()?;
         let (name, shared, files, ports) = (name.to_owned(), Vec::new(), Vec::new(), Vec::new());
-        Ok(MachineOptions { name, image, disk: DISK, shared, files, ports, network: Network::Own })
+        let (network, judge) = (Network::Own, None);
+        Ok(MachineOptions { name, image, disk: DISK, shared, files, ports, network, judge })
     }
 
     /// Its host name.
@@ -304,6 +331,7 @@ impl Machine {
                 Err(error) => format!("\nlast error: {error:#}"),
             };
             if started.elapsed() > limit {
+                self.is_given_up.set(true);
                 bail!("`{}`: not within {limit:?}: {what}{reason}\n{}", self.name, self.diagnostics());
             }
             thread::sleep(Duration::from_millis(20));
@@ -340,10 +368,15 @@ impl Drop for Machine {
         if thread::panicking() {
             eprintln!("{}", self.diagnostics());
         }
+        let judge = self.judge.take().filter(|_| !thread::panicking() && !self.is_given_up.get());
+        let judged = judge.filter(|_| self.container.is_some()).map_or(Ok(()), |Judge(judge)| judge(self));
         if let Some(container) = self.container.take()
             && let Err(error) = container.kill()
         {
             eprintln!("could not end `{}`: {error:#}", self.name);
+        }
+        if let Err(violation) = judged {
+            panic!("at the end of its story: {violation:#}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! One story: a bucket, what is released into it, and servers that pull from it.
 
-use std::{fs, path::PathBuf, process::Command, time::Duration};
+use std::{fs, path::PathBuf, process::Command, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use bucket::{
@@ -12,7 +12,8 @@ use tokio::runtime::Runtime;
 use crate::{
     Image, Link, Machine, MachineOptions, Output, Programs, Service, Slot, Target, TempDir, command,
     gcs::{FakeGcs, Fault, Kind, Request},
-    settled::check_rules,
+    machine::Judge,
+    settled::wait_until_settled,
 };
 
 /// Where the bucket's directory is on every server.
@@ -33,7 +34,8 @@ health_window = \"2s\"
 pub struct Scenario {
     target: Target,
     bucket: Bucket,
-    runtime: Runtime,
+    runtime: Arc<Runtime>,
+    is_judged: bool,
     directory: TempDir,
     gcs: Option<FakeGcs>,
     _link: Option<Link>,
@@ -79,7 +81,15 @@ impl Scenario {
         let bucket = runtime.block_on(Bucket::open(&target.url.parse()?, &options))?;
         // As the first release does: the agents of a story may boot before anything is released.
         runtime.block_on(bucket.mark())?;
-        Ok(Self { target, bucket, runtime, directory, gcs, _link: link, _slot: slot })
+        let (runtime, is_judged) = (Arc::new(runtime), true);
+        Ok(Self { target, bucket, runtime, is_judged, directory, gcs, _link: link, _slot: slot })
+    }
+
+    /// The same for what is no story: its servers may end as they like.
+    #[must_use]
+    pub fn unjudged(mut self) -> Self {
+        self.is_judged = false;
+        self
     }
 
     /// The bucket, for `release` and `push`.
@@ -119,7 +129,8 @@ impl Scenario {
         Service::new(&self.path(app), app, port)
     }
 
-    /// Boots a server with pulld, which pulls from the bucket.
+    /// Boots a server with pulld, which pulls from the bucket. When it goes, everything has to hold that must of a server
+    /// whose agent has nothing left to do.
     pub fn server(&self, name: &str) -> Result<Machine> {
         self.server_options(name)?.boot()
     }
@@ -134,6 +145,7 @@ impl Scenario {
                 (options.reach(port_of(endpoint)?), format!("bucket = \"{}\"\n{access}", self.target.url))
             }
         };
+        let options = if self.is_judged { options.judged_by(self.judge()) } else { options };
         Ok(options.file("/etc/pulld/pulld.d/50-scenario.toml", &format!("{bucket}{AGENT}")))
     }
 
@@ -196,14 +208,13 @@ impl Scenario {
 
     /// Waits until the rules of pulld's checker hold of a server.
     pub fn wait_until_settled(&self, server: &Machine) -> Result<()> {
-        let name: ServerName = server.name().parse()?;
-        server.wait_until("what must hold of a server holds", PATIENCE, |server| {
-            let status = self.status(server)?.context("it has not reported yet")?;
-            // One that can't be read is what the report is about then.
-            let document = self.runtime.block_on(self.bucket.server_document(&name)).ok().flatten();
-            check_rules(document.as_ref().map(|(_, document)| document), &status, server)?;
-            Ok(Some(()))
-        })
+        wait_until_settled(server, &self.bucket, &self.runtime)
+    }
+
+    /// The same, for when the server goes.
+    fn judge(&self) -> Judge {
+        let (bucket, runtime) = (self.bucket.clone(), self.runtime.clone());
+        Judge(Box::new(move |server| wait_until_settled(server, &bucket, &runtime)))
     }
 
     fn wait_for_reported_app(&self, server: &Machine, release: &ReleaseName, state: AppState) -> Result<AppStatus> {

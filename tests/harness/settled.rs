@@ -1,12 +1,30 @@
 //! What is known of a server for pulld's checker, asked of the machine itself.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use bucket::{OwnedUnit, ReleaseName, ServerDocument, Status};
+use bucket::{Bucket, OwnedUnit, ReleaseName, ServerDocument, ServerName, Status};
 use pulld::checker::{Dpkg, Package, Record, Unit, check};
+use tokio::runtime::Runtime;
 
 use crate::Machine;
+
+/// Longest time until the agent has nothing left to do.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Waits until the rules of pulld's checker hold of a server that pulls from this bucket.
+pub(crate) fn wait_until_settled(server: &Machine, bucket: &Bucket, runtime: &Runtime) -> Result<()> {
+    let name: ServerName = server.name().parse()?;
+    server.wait_until("what must hold of a server holds", PATIENCE, |server| {
+        let (status, document) = runtime.block_on(async {
+            // One that can't be read is what the report is about then.
+            (bucket.status(&name).await, bucket.server_document(&name).await.ok().flatten())
+        });
+        let (_, status) = status?.context("it has not reported yet")?;
+        check_rules(document.as_ref().map(|(_, document)| document), &status, server)?;
+        Ok(Some(()))
+    })
+}
 
 /// Stands between two answers.
 const NEXT: char = '\u{1e}';
@@ -37,7 +55,7 @@ true
 "#;
 
 /// Sees that every rule holds of a server with that document, which has reported this.
-pub(crate) fn check_rules(document: Option<&ServerDocument>, status: &Status, server: &Machine) -> Result<()> {
+fn check_rules(document: Option<&ServerDocument>, status: &Status, server: &Machine) -> Result<()> {
     let answers = server.sh(QUESTIONS)?;
     let answers: Vec<&str> = answers.split(NEXT).collect();
     let [packages, audit, unpacked, units, transaction, quarantine, pauses] = answers[..] else {

@@ -25,7 +25,7 @@ fn main() -> ExitCode {
 }
 
 fn stand() -> Result<()> {
-    let scenario = Scenario::new()?;
+    let scenario = Scenario::new()?.unjudged();
     let server = scenario.server("web-1")?;
     scenario.wait_for_agent(&server)?;
     let service = scenario.service("web", PORT)?;

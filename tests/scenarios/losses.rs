@@ -169,6 +169,15 @@ fn without_its_bucket_a_server_goes_back_by_hand_and_stays_there_until_a_person_
         (&why["cause"], &why["blocked"], &why["state"]),
         (&"in-place".into(), &false.into(), &"converged".into())
     );
+    // Its time passes, or its entry changes.
+    server.sh("pulld rollback web -m 'for a moment' --for 10s")?;
+    says(&server, PORT, "web 1")?;
+    scenario.wait_until_converged(&server, &two)?;
+    server.sh("pulld rollback web -m 'until there is another one' --for 2h")?;
+    says(&server, PORT, "web 1")?;
+    let three = web.release(scenario.target(), &Version::new("3"))?;
+    scenario.install(&three, &server)?;
+    says(&server, PORT, "web 3")?;
     let unknown = server.run("pulld why wbe")?;
     assert!(unknown.status == 2 && unknown.stderr.contains("hint: did you mean `web`?"), "{unknown}");
     Ok(())

@@ -167,10 +167,9 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
         }
         let left_behind = plan::left_behind(installed, (release, info.facts.package.as_str()), self.quarantine);
         let previous = match before {
-            Some((current, before)) if left_behind.contains(&current) => Previous::Unavailable {
-                installed: None,
-                reason: NoRollbackTarget::NotInOrder(before.clone()),
-            },
+            Some((current, before)) if left_behind.contains(&current) => {
+                Previous::Unavailable { installed: None, reason: NoRollbackTarget::NotInOrder(before.clone()) }
+            }
             Some((current, release)) => self.previous_release(&info, current, release, found_before?, installed),
             None => self.previous_package(&info).await?,
         };

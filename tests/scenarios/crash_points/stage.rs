@@ -173,8 +173,9 @@ impl Way {
 /// A server, and the bucket that it pulls from.
 #[derive(Debug)]
 pub(crate) struct Stage {
-    scenario: Scenario,
+    /// Goes first, and is judged then by what is in the bucket.
     server: Machine,
+    scenario: Scenario,
 }
 
 impl Stage {
@@ -189,7 +190,7 @@ impl Stage {
         let options = scenario.server_options("web-1")?.share(directory, PROGRAMS);
         let options = options.file("/etc/systemd/system/pulld.service.d/fail-points.conf", &unit);
         let server = options.file("/etc/pulld/pulld.d/60-quick.toml", CONFIGURATION).boot()?;
-        Ok(Self { scenario, server })
+        Ok(Self { server, scenario })
     }
 
     /// A server whose agent can be updated.
@@ -197,7 +198,7 @@ impl Stage {
         let options = scenario.server_options("web-1")?;
         let options = options.file("/etc/systemd/system/pulld.service.d/quick.conf", "[Service]\nRestartSec=50ms\n");
         let server = options.file("/etc/pulld/pulld.d/60-quick.toml", CONFIGURATION).boot()?;
-        Ok(Self { scenario, server })
+        Ok(Self { server, scenario })
     }
 
     /// Cuts each way at every point that it meets, by every death that makes a difference there, and prints how many.
