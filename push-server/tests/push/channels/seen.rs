@@ -106,6 +106,22 @@ async fn what_a_round_saw_is_written_when_it_differs_and_keeps_what_a_newer_prog
 }
 
 #[tokio::test]
+async fn a_release_that_cannot_be_read_is_named_with_why_and_what_to_do() {
+    let (channels, commits, one) = Channels::following(&["web-1"], ["one", "two"]).await;
+    let stem = format!("web:dev@build-1:2026-11-20T19:09:00Z:{}", commits[1]);
+    std::fs::write(channels.fixture.path(&format!("debs/web/{stem}.deb")), "no metadata").unwrap();
+    let said = channels.round();
+    let (_, why) = said.split_once(&format!("web prod: passed over `{stem}`: ")).unwrap_or_else(|| panic!("{said}"));
+    assert!(why.lines().next().unwrap().ends_with("; build that commit again"), "{said}");
+    assert_eq!(channels.document("web-1"), only(&one));
+    let shown = ok(&channels.push("channel show web"));
+    assert!(shown.contains("passed over 1 unreadable release"), "{shown}");
+    assert!(shown.contains(&format!("            `{stem}`: {}", why.lines().next().unwrap())), "{shown}");
+    let seen = channels.json("channel show web")["seen"].clone();
+    assert_eq!((&seen["unreadable"], seen["passed_over"].as_array().map(Vec::len)), (&json!(1), Some(1)), "{seen}");
+}
+
+#[tokio::test]
 async fn what_cannot_be_read_of_what_was_seen_is_said_and_never_trusted() {
     let (channels, _, one) = Channels::following(&["web-1"], ["one", "two"]).await;
     channels.round();
