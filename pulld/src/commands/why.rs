@@ -30,7 +30,7 @@ const BLOCKED: u8 = 3;
                   pull-failed; of what failed not-downloaded, not-installable, dpkg-failed, machine-at-fault, unit-failed, \
                   check-failed, new-pulld-failed, interrupted, other-packages-changed or unknown. `cause` has as data what the \
                   sentences say: of what failed `reason` is the sentence, `fault` what went wrong first, and `then` what \
-                  did after it, as in its rollback; both are absent where an earlier pulld wrote the sentence alone. \
+                  did after it, as in its rollback; each is absent where the sentence is all that is known. \
                   `remedy` is what to do, with the names that the commands need.\n\nExit status: 0 the app is as the server \
                   document says, or the agent is bringing it there; 3 something keeps it from that; 1 error; 2 usage \
                   error, as for an app that is unknown here\n\nExamples:\n  pulld why web\n  pulld why web --json | jq -r \

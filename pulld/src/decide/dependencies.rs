@@ -16,6 +16,9 @@ use crate::{
     machine::{AvailablePackage, DebInfo},
 };
 
+/// Most of them that are told: whoever reads them has enough to do.
+const MAX_OBSTACLES: usize = 20;
+
 /// Why the package in `deb` cannot be installed on a machine of that architecture: it is built for another one, or its
 /// dependencies are met neither by what is `available` nor by what is installed `together` with it.
 pub(crate) fn obstacles(
@@ -39,6 +42,11 @@ pub(crate) fn obstacles(
         known.add(other.facts.package.as_str(), &other.facts.version, "");
     }
     obstacles.extend(deb.facts.depends.iter().flat_map(|depends| unmet(depends, &known)));
+    if obstacles.len() > MAX_OBSTACLES {
+        let more = obstacles.len() - MAX_OBSTACLES;
+        obstacles.truncate(MAX_OBSTACLES);
+        obstacles.push(Obstacle::More(more));
+    }
     obstacles
 }
 
@@ -91,7 +99,10 @@ fn unmet(depends: &str, known: &Available) -> Vec<Obstacle> {
 
 #[cfg(test)]
 mod tests {
+    use bucket::{PackageFacts, ReleaseFields};
+
     use super::*;
+    use crate::machine::fake::release;
 
     #[test]
     fn alternatives_versions_and_provides_are_understood() {
@@ -121,5 +132,20 @@ mod tests {
         assert!(
             matches!(&unmet("a (", &known)[..], [Obstacle::UnreadableDependencies { depends, .. }] if depends == "a (")
         );
+    }
+    #[test]
+    fn however_much_is_missing_little_is_told() {
+        let depends: Vec<String> = (0..1000).map(|n| format!("none-{n}")).collect();
+        let facts = PackageFacts {
+            package: "web".parse().unwrap(),
+            version: "1".to_owned(),
+            architecture: "arm64".parse().unwrap(),
+            installed_size: 0,
+            depends: vec![depends.join(", ")],
+        };
+        let fields = ReleaseFields { release: release("web", 1), units: vec![], check: None };
+        let found = obstacles(&DebInfo { facts, fields }, Some("amd64"), &[], &[]);
+        let other = Obstacle::Architecture { package: "arm64".to_owned(), server: "amd64".to_owned() };
+        assert_eq!((found.len(), &found[0], &found[20]), (21, &other, &Obstacle::More(981)));
     }
 }

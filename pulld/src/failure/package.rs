@@ -57,6 +57,8 @@ pub(crate) enum Obstacle {
         /// As the package has them.
         alternatives: Vec<String>,
     },
+    /// Others, so many that they are left out.
+    More(usize),
 }
 
 impl fmt::Display for PackageFault {
@@ -98,6 +100,7 @@ impl fmt::Display for Obstacle {
                 "the package depends on `{}`, which is not installed: add it to the base image",
                 alternatives.join(" | ").escape_debug()
             ),
+            Self::More(more) => write!(f, "and {more} more"),
         }
     }
 }
@@ -114,6 +117,7 @@ mod tests {
             Obstacle::Architecture { package: "arm64".to_owned(), server: "amd64".to_owned() },
             Obstacle::UnreadableDependencies { depends: "a (\u{1b}".to_owned(), error: "no version".to_owned() },
             Obstacle::Dependency { alternatives: vec!["a (>= 1)".to_owned(), "b".to_owned()] },
+            Obstacle::More(3),
         ];
         for (fault, words) in [
             (
@@ -137,7 +141,7 @@ mod tests {
                 PackageFault::Unmet(unmet),
                 "release cannot be installed on this server: the package is built for `arm64`, this server is `amd64`; \
                  could not parse its dependencies `a (\\u{1b}`: no version; the package depends on `a (>= 1) | b`, which \
-                 is not installed: add it to the base image"
+                 is not installed: add it to the base image; and 3 more"
                     .to_owned(),
             ),
         ] {
