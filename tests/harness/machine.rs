@@ -119,11 +119,12 @@ impl MachineOptions {
         let network = keeper.network()?;
         let relays = self.ports.iter().map(|port| Relay::inwards(&network, *port)).collect::<Result<_>>()?;
         let Self { name, image, shared, judge, .. } = self;
-        let is_given_up = Cell::new(false);
+        let (is_given_up, last_error) = (Cell::new(false), RefCell::default());
         let relays = RefCell::new(relays);
         let database = fs::read_to_string(root.join("var/lib/dpkg/status"));
         let foreign = foreign_packages(&database.context("could not read dpkg's database")?);
-        let mut machine = Machine { name, shared, container: None, relays, keeper, image, foreign, judge, is_given_up };
+        let mut machine =
+            Machine { name, shared, container: None, relays, keeper, image, foreign, judge, is_given_up, last_error };
         machine.start()?;
         Ok(machine)
     }
@@ -146,6 +147,8 @@ pub struct Machine {
     judge: Option<Judge>,
     /// Whether something was waited for in vain: that is what its test fails with.
     is_given_up: Cell<bool>,
+    /// What a command that failed said last: it is the cause, perhaps, of how the story ends.
+    last_error: RefCell<Option<String>>,
 }
 
 /// A running container.
@@ -196,7 +199,11 @@ impl Machine {
 
     /// Runs a shell command as root that must exit with 0, and gives what it wrote to stdout.
     pub fn sh(&self, script: &str) -> Result<String> {
-        self.run(script)?.ok().with_context(|| format!("on `{}`", self.name))
+        let printed = self.run(script)?.ok().with_context(|| format!("on `{}`", self.name));
+        if let Err(error) = &printed {
+            *self.last_error.borrow_mut() = Some(format!("{error:#}"));
+        }
+        printed
     }
 
     /// Like [`Machine::run`], with something to read and a time limit.
@@ -376,7 +383,11 @@ impl Drop for Machine {
             eprintln!("could not end `{}`: {error:#}", self.name);
         }
         if let Err(violation) = judged {
-            panic!("at the end of its story: {violation:#}");
+            let last = self.last_error.borrow();
+            panic!(
+                "at the end of its story: {violation:#}\nthe last command that failed on it: {}",
+                last.as_deref().unwrap_or("none")
+            );
         }
     }
 }

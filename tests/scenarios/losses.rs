@@ -170,7 +170,7 @@ fn without_its_bucket_a_server_goes_back_by_hand_and_stays_there_until_a_person_
         (&"in-place".into(), &false.into(), &"converged".into())
     );
     // Its time passes, or its entry changes.
-    server.sh("pulld rollback web -m 'for a moment' --for 10s")?;
+    server.sh("pulld rollback web -m 'for a moment' --for 30s")?;
     says(&server, PORT, "web 1")?;
     scenario.wait_until_converged(&server, &two)?;
     server.sh("pulld rollback web -m 'until there is another one' --for 2h")?;

@@ -82,6 +82,7 @@ impl<'a> Furthest<'a> {
         }
         let is_dirty = match &release.facts {
             Ok(facts) => facts.dirty,
+            Err(_) if self.rejected.contains(&release.name) => return,
             Err(reason) => {
                 self.unreadable += 1;
                 if self.passed_over.len() < ChannelState::MAX_PASSED_OVER {

@@ -171,10 +171,10 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         persist::remove(&self.paths.transaction())
     }
 
-    /// Schedules the next attempt at a release, and logs the reason unless it is the same as before. Of an app whose release
-    /// is quarantined, that was to repair what this one had left.
+    /// Schedules the next attempt at a release, and logs the reason unless it is the same as before. If it was to repair
+    /// what a quarantined release had left, that one's app is degraded.
     pub(super) fn schedule_retry(&mut self, release: &ReleaseName, failure: &Failure) {
-        if self.quarantine.degrade(release.app())
+        if self.quarantine.degrade(release)
             && let Err(error) = self.quarantine.save(&self.paths.quarantine())
         {
             tracing::warn!(message_id = events::STATE_LOST, "could not save the quarantine: {error:#}");

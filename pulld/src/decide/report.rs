@@ -31,7 +31,7 @@ pub(crate) enum Reason {
     Document,
     /// The document's release was installed, and was changed by hand since.
     Drift,
-    /// The document's release is installed, but dpkg says it is broken.
+    /// The document's release is installed, but dpkg calls a package of the app broken.
     Repair,
     /// A person goes back to it.
     Rollback,
@@ -111,7 +111,7 @@ pub(crate) enum KeptFrom {
     Nothing,
     /// Installing the document's release.
     Installing,
-    /// Repairing the document's release, which dpkg calls broken.
+    /// Repairing the app, of which dpkg calls a package broken.
     Repairing,
     /// Removing what the document doesn't list.
     Removing,
@@ -357,7 +357,9 @@ impl fmt::Display for OnHold {
         match self.kept_from {
             KeptFrom::Nothing => write!(f, "`{release}` stays, and no other release is installed: {on_hold}"),
             KeptFrom::Installing => write!(f, "`{release}` is not installed: {on_hold}"),
-            KeptFrom::Repairing => write!(f, "`{release}` is broken and not repaired: {on_hold}"),
+            KeptFrom::Repairing => {
+                write!(f, "what dpkg calls broken of the app is not repaired by `{release}`: {on_hold}")
+            }
             KeptFrom::Removing => {
                 write!(f, "`{release}` is not listed in the server document, and not removed: {on_hold}")
             }

@@ -1,7 +1,7 @@
 //! A dpkg run that the agent requests, and its result: files in a directory that the agent and the runner share.
 //!
 //! ```text
-//! DIR/order.json    the request, written before the service is started
+//! DIR/order.json    the request, written before the input of the service is closed
 //! DIR/result.json   its result, written as the last thing (but for restarting the agent)
 //! DIR/before.json   every package as it was before the first run whose changes nobody has noted: see [`super::baseline`]
 //! ```

@@ -119,9 +119,9 @@ impl Quarantine {
         self.entries.iter_mut().find(|entry| entry.previous.as_ref() == Some(release) && entry.release != *release)
     }
 
-    /// Notes that what the quarantined release of an app has left could not be repaired. Gives whether that is news.
-    pub(crate) fn degrade(&mut self, app: &AppName) -> bool {
-        let entry = self.entries.iter_mut().find(|entry| entry.release.app() == app && !entry.degraded);
+    /// Notes that what a quarantined release has left could not be repaired by this one. Gives whether that is news.
+    pub(crate) fn degrade(&mut self, repair: &ReleaseName) -> bool {
+        let entry = self.repaired_by(repair).filter(|entry| !entry.degraded);
         entry.map(|entry| entry.degraded = true).is_some()
     }
 

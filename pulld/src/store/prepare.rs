@@ -149,7 +149,7 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
         others: &[Candidate],
         beside: Beside<'_>,
     ) -> Result<Candidate, Fault> {
-        let current = plan::current(installed, release.app());
+        let current = plan::replaced(installed, release, self.quarantine);
         let before = current.and_then(|current| Some((current, current.release.as_ref()?)));
         // Side by side: the one comes in while the other, which is on disk as a rule, is verified.
         let (read, found_before) = tokio::join!(

@@ -132,33 +132,31 @@ async fn a_held_lock_is_no_fault_of_the_release() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rollback_waits_for_dpkgs_lock_however_long_it_is_held_and_not_for_ever() {
+async fn a_rollback_waits_for_dpkgs_lock_however_long_it_is_held() {
     let (one, two) = (release("web", 1), release("web", 2));
-    for is_freed in [true, false] {
-        let (server, mut agent) = Server::running(&[&one]).await;
-        server.upload(&two, Behaviour::Crashes).await;
-        server.push(&[&two]).await;
-        let hold = async {
-            while server.world.installed("web") != Some((two.clone(), true)) {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-            server.world.hold_lock(true);
-        };
-        let (cycle, ()) = tokio::join!(pull(&mut agent), hold);
-        assert!(cycle.summary.contains("timed out waiting for the dpkg lock"), "{cycle:?}");
-        for _ in 0..4 {
-            poll(&mut agent).await;
+    let (server, mut agent) = Server::running(&[&one]).await;
+    server.upload(&two, Behaviour::Crashes).await;
+    server.push(&[&two]).await;
+    let hold = async {
+        while server.world.installed("web") != Some((two.clone(), true)) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        assert_eq!(server.world.installed("web"), Some((two.clone(), true)));
-        assert_ne!(server.status().await.apps[0].state, AppState::Degraded);
-        server.world.hold_lock(!is_freed);
-        for _ in 0..2 {
-            poll(&mut agent).await;
-        }
-        let (state, minute) = if is_freed { (AppState::Quarantined, 1) } else { (AppState::Degraded, 2) };
-        assert_eq!(server.world.installed("web"), Some((release("web", minute), true)));
-        assert_eq!(server.state_of("web").await, state);
+        server.world.hold_lock(true);
+    };
+    let (cycle, ()) = tokio::join!(pull(&mut agent), hold);
+    assert!(cycle.summary.contains("timed out waiting for the dpkg lock"), "{cycle:?}");
+    // More often than what is interrupted is resumed.
+    for _ in 0..8 {
+        poll(&mut agent).await;
     }
+    assert_eq!(server.world.installed("web"), Some((two.clone(), true)));
+    assert_ne!(server.status().await.apps[0].state, AppState::Degraded);
+    server.world.hold_lock(false);
+    for _ in 0..2 {
+        poll(&mut agent).await;
+    }
+    assert_eq!(server.world.installed("web"), Some((one, true)));
+    assert_eq!(server.state_of("web").await, AppState::Quarantined);
 }
 
 #[tokio::test(start_paused = true)]

@@ -235,13 +235,17 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
     }
 
     /// Leaves what has to be done to the next cycle, which resumes it, if another program held dpkg's lock for too long: what
-    /// is half-done is neither judged nor given up before dpkg could run.
+    /// is half-done is neither judged nor given up before dpkg could run, and that was no resumption.
     ///
     /// # Errors
     /// In that case.
-    pub(super) fn ensure_not_locked_out(result: &DpkgResult) -> Result<()> {
+    pub(super) fn ensure_not_locked_out(&self, transaction: &mut Transaction, result: &DpkgResult) -> Result<()> {
         match &result.end {
-            DpkgEnd::Failed(reason) if result.is_locked_out => bail!("dpkg was not run, will retry: {reason}"),
+            DpkgEnd::Failed(reason) if result.is_locked_out => {
+                transaction.resumptions = transaction.resumptions.saturating_sub(1);
+                transaction.save(&self.paths.transaction())?;
+                bail!("dpkg was not run, will retry: {reason}")
+            }
             _ => Ok(()),
         }
     }

@@ -31,7 +31,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
             }
             let result = self.install_what_is_missing(transaction, start).await?;
             if start.is_resumed() {
-                Self::ensure_not_locked_out(&result)?;
+                self.ensure_not_locked_out(transaction, &result)?;
             }
             result
         };

@@ -84,13 +84,18 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
     ///
     /// # Errors
     /// Also when another program held dpkg's lock for too long: the rollback goes on in the next cycle.
-    pub(super) async fn undo(&self, transaction: &Transaction, undo: &Undo, restart_agent: bool) -> Result<DpkgResult> {
+    pub(super) async fn undo(
+        &self,
+        transaction: &mut Transaction,
+        undo: &Undo,
+        restart_agent: bool,
+    ) -> Result<DpkgResult> {
         let mut request = self.empty_request(transaction);
         request.install.extend(undo.install.clone());
         request.remove.extend(undo.remove.clone());
         request.restart_agent = restart_agent;
         let result = self.run_dpkg(&request).await?;
-        Self::ensure_not_locked_out(&result)?;
+        self.ensure_not_locked_out(transaction, &result)?;
         Ok(result)
     }
 

@@ -84,7 +84,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
                 },
             };
             if transaction.resumptions > 0 {
-                Self::ensure_not_locked_out(&result)?;
+                self.ensure_not_locked_out(transaction, &result)?;
             }
             let installed = self.installed(transaction).await?;
             let Some(own) = transaction.own_mut() else { return Ok(Next::Continue) };

@@ -95,7 +95,8 @@ const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 /// How long a registry may take to answer: the other channels of the round wait for that.
 const ANSWERS: Duration = Duration::from_secs(5);
 
-/// How long the step that a round is at may take once the process was asked to end; systemd waits a little longer.
+/// How long the step that a round is at may take once the process was asked to end; systemd waits for a minute
+/// (`push-watcher.service`).
 const LAST_STEP: Duration = Duration::from_secs(20);
 
 /// What was told already, which is not told again.
@@ -149,11 +150,7 @@ impl Watch {
             let (round, reported) = tokio::select! {
                 round = round => round,
                 () = overdue(stop.clone()) => {
-                    note(format_args!(
-                        "warning: what was under way did not end within {} after the end was asked for, and was left: the next \
-                         round makes up for it",
-                        console::duration::show(LAST_STEP)
-                    ));
+                    note_overdue();
                     return Ok(!self.once);
                 }
             };
@@ -213,7 +210,13 @@ impl Watch {
             if has_come || Instant::now() >= next {
                 return Ok(false);
             }
-            let looked = watcher.carry_on(rollouts, stop).await;
+            let looked = tokio::select! {
+                looked = watcher.carry_on(rollouts, stop) => looked,
+                () = overdue(stop.clone()) => {
+                    note_overdue();
+                    return Ok(true);
+                }
+            };
             show_looked(&looked, told, json)?;
             if *stop.borrow() {
                 return Ok(true);
@@ -310,6 +313,14 @@ async fn overdue(mut stop: watch::Receiver<bool>) {
         // Nobody can ask any more.
         Err(_) => std::future::pending().await,
     }
+}
+
+fn note_overdue() {
+    note(format_args!(
+        "warning: what was under way did not end within {} after the end was asked for, and was left: the next round makes up \
+         for it",
+        console::duration::show(LAST_STEP)
+    ));
 }
 
 fn show(outcomes: &[Outcome], told: &mut Told, json: bool) -> Result<()> {

@@ -1,5 +1,5 @@
-//! The `git` command, bounded in time and in what it prints, and kept from asking anybody and from running what a
-//! repository names.
+//! The `git` command, bounded in time and in what it prints, and kept from asking at a terminal and from running
+//! what a repository names.
 //!
 //! What the person's own configuration says (global or of the system) holds: credential helpers, proxies, other names of
 //! hosts. All that git starts is one process group, which ends with it when the time is up, when nobody waits for it any

@@ -368,8 +368,9 @@ impl Watcher {
 
 /// What can't be read of what a channel may point to: which, why, and what to do.
 fn why_passed_over(furthest: &Furthest<'_>, images: Option<&Images<'_>>) -> Vec<String> {
-    let release =
-        |(release, why): &(ReleaseName, String)| format!("`{}`: {why}; build that commit again", release.stem());
+    let release = |(release, why): &(ReleaseName, String)| {
+        format!("`{}`: {why}; build that commit again, and reject this release", release.stem())
+    };
     let releases = furthest.passed_over().iter().map(release);
     let images = images.into_iter().flat_map(|images| images.unread.iter().cloned());
     releases.chain(images).take(ChannelState::MAX_PASSED_OVER).collect()

@@ -45,6 +45,9 @@ pub(crate) async fn keep(web: Arc<Web>, name: String) {
             }
             tokio::time::sleep(LOOKS.1).await;
             web.refresher.refresh().await;
+            if *web.ending.borrow() {
+                break;
+            }
         }
     }
 }

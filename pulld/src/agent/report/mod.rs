@@ -7,7 +7,7 @@ mod meanwhile;
 mod publish;
 mod settling;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bucket::{AgentStatus, AppName, AppState, Generation, ServerDocument, ServerState, Status, Timestamp};
 use console::count;
@@ -261,7 +261,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
     }
 
     /// The apps of which it is not known, in a cycle that a person asked for, whether their files were touched.
-    fn unseen<'a>(&self, cycle: &'a Cycle) -> Vec<&'a AppName> {
+    fn unseen<'a>(&self, cycle: &'a Cycle) -> BTreeSet<&'a AppName> {
         let asked = cycle.installed().iter().filter(|package| cycle.requested && observe::is_whole(package));
         let unseen = asked.filter(|package| !self.files.is_seen(&package.package));
         unseen.filter_map(|package| Some(package.release.as_ref()?.app())).collect()
@@ -331,7 +331,7 @@ fn log_differences(previous: Option<&Status>, status: &Status) {
 }
 
 /// The report as `pulld pull` prints it: what happened, then what still needs attention, and what was not looked at.
-fn cycle_report(status: &Status, cycle: &Cycle, unseen: &[&AppName]) -> CycleReport {
+fn cycle_report(status: &Status, cycle: &Cycle, unseen: &BTreeSet<&AppName>) -> CycleReport {
     let happened = &cycle.events;
     let mut lines: Vec<String> = happened.iter().map(|event| format!("{}: {}", event.app, event.text)).collect();
     for app in &status.apps {

@@ -162,12 +162,14 @@ pub(crate) fn left_behind<'a>(
     (release, package): (&ReleaseName, &str),
     quarantine: &Quarantine,
 ) -> Vec<&'a InstalledPackage> {
-    let is_bad = |there: &InstalledPackage| {
-        let is_held = there.release.as_ref().is_some_and(|of| of != release && quarantine.holds(of).is_some());
-        there.is_broken() || is_held && there.state == PackageState::Installed
-    };
     let is_other = |there: &&InstalledPackage| there.package != package && is_cleared_with(there, release.app());
-    installed.iter().filter(is_other).filter(|there| !there.on_hold && is_bad(there)).collect()
+    installed.iter().filter(is_other).filter(|there| !there.on_hold && is_bad(there, release, quarantine)).collect()
+}
+
+/// Whether dpkg calls a package broken, or what is in it is quarantined and not the `release` to be installed.
+fn is_bad(there: &InstalledPackage, release: &ReleaseName, quarantine: &Quarantine) -> bool {
+    let is_held = there.release.as_ref().is_some_and(|of| of != release && quarantine.holds(of).is_some());
+    there.is_broken() || is_held && there.state == PackageState::Installed
 }
 
 /// Whether a package is one of the app's, whichever name it has. pulld's own stays what it is.
@@ -232,10 +234,23 @@ fn absence(situation: &Situation) -> Reason {
 
 /// The package that an app is in now: the newest, if it changed its package's name and left one behind.
 pub(crate) fn current<'a>(installed: &'a [InstalledPackage], app: &AppName) -> Option<&'a InstalledPackage> {
-    let of_app = |package: &&InstalledPackage| {
+    of_app(installed, app).max_by(|a, b| a.release.cmp(&b.release))
+}
+
+/// The package that `release` takes the place of: of the app's packages that are in order the newest, if there are any.
+pub(crate) fn replaced<'a>(
+    installed: &'a [InstalledPackage],
+    release: &ReleaseName,
+    quarantine: &Quarantine,
+) -> Option<&'a InstalledPackage> {
+    let rank = |package: &&InstalledPackage| (!is_bad(package, release, quarantine), package.release.clone());
+    of_app(installed, release.app()).max_by_key(rank)
+}
+
+fn of_app<'a>(installed: &'a [InstalledPackage], app: &AppName) -> impl Iterator<Item = &'a InstalledPackage> {
+    installed.iter().filter(move |package| {
         package.state != PackageState::Absent && package.release.as_ref().is_some_and(|release| release.app() == app)
-    };
-    installed.iter().filter(of_app).max_by(|a, b| a.release.cmp(&b.release))
+    })
 }
 
 /// Decides about what is installed though the document does not list it.

@@ -57,7 +57,7 @@ pub(crate) fn run(directory: &Path, input: impl BufRead, mut journal: JournalStr
     let listing = std::thread::spawn(Listing::read);
     let foreseen = Foreseen::until_end(input, cache).context("could not wait for the request")?;
     let Some(request) = load_request(directory)? else {
-        writeln!(journal, "dpkg is not needed after all")?;
+        writeln!(journal, "no dpkg request came, and nothing was done")?;
         return Ok(());
     };
     let result = match validate(&request, cache) {

@@ -141,6 +141,12 @@ pub(super) async fn show(command: &Command, rules: &ChannelRules) -> Result<bool
             for why in &state.why_passed_over {
                 line("", why)?;
             }
+            // An earlier watcher doesn't say why.
+            if state.why_passed_over.is_empty() {
+                for release in &state.passed_over {
+                    line("", release.stem())?;
+                }
+            }
         }
     }
     if let Some(state) = state.filter(|state| !state.on_older.is_empty()) {

@@ -214,9 +214,10 @@ fn facts(view: &View, shown: &ShownChannel) -> Markup {
             p.banner.notice { "Passed over " (count(state.unreadable, "release")) " that cannot be read." }
             ul.facts {
                 @for why in &state.why_passed_over { li { (prose(why)) } }
-                @if state.unreadable > state.why_passed_over.len() {
-                    li { "and " (state.unreadable - state.why_passed_over.len()) " more" }
-                }
+                // An earlier watcher doesn't say why.
+                @if state.why_passed_over.is_empty() { @for release in &state.passed_over { li { code { (release.stem()) } } } }
+                @let named = if state.why_passed_over.is_empty() { state.passed_over.len() } else { state.why_passed_over.len() };
+                @if state.unreadable > named { li { "and " (state.unreadable - named) " more" } }
             }
         }
         @if let Some(state) = shown.state.filter(|state| !state.on_older.is_empty()) {

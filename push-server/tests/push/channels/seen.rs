@@ -112,7 +112,7 @@ async fn a_release_that_cannot_be_read_is_named_with_why_and_what_to_do() {
     std::fs::write(channels.fixture.path(&format!("debs/web/{stem}.deb")), "no metadata").unwrap();
     let said = channels.round();
     let (_, why) = said.split_once(&format!("web prod: passed over `{stem}`: ")).unwrap_or_else(|| panic!("{said}"));
-    assert!(why.lines().next().unwrap().ends_with("; build that commit again"), "{said}");
+    assert!(why.lines().next().unwrap().ends_with("; build that commit again, and reject this release"), "{said}");
     assert_eq!(channels.document("web-1"), only(&one));
     let shown = ok(&channels.push("channel show web"));
     assert!(shown.contains("passed over 1 unreadable release"), "{shown}");
