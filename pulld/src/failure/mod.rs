@@ -1,8 +1,9 @@
 //! Why an app is not, or did not stay, as its document says: what went wrong as data, and its words in one place.
 //!
-//! A [`Fault`] is one thing that went wrong, and shows itself in a sentence, perhaps with lines below it: what a [`mod@unit`] did,
-//! how a [`check`] ended, what [`dpkg`] said, what a [`package`] lacks, how a [`download`] ended. A [`Failure`] is the first fault of an update and
-//! what came after it. Whoever finds a fault names it; nobody else makes sentences of it. Pure.
+//! A [`Fault`] is one thing that went wrong, and shows itself in a sentence, perhaps with lines below it: what a
+//! [`mod@unit`] did, how a [`check`] ended, what [`dpkg`] said, what a [`package`] lacks, how a [`download`] ended. A
+//! [`Failure`] is the first fault of an update and what came after it. Whoever finds a fault names it; nobody else makes
+//! sentences of it. Pure.
 
 mod aftermath;
 mod check;
