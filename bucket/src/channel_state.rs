@@ -151,6 +151,14 @@ impl ChannelState {
     /// Most commits that are named.
     pub const MAX_LATER: usize = 100;
 
+    /// What was passed over, as far as it is named: an earlier watcher doesn't say why.
+    pub fn named_passed_over(&self) -> Vec<String> {
+        if !self.why_passed_over.is_empty() {
+            return self.why_passed_over.clone();
+        }
+        self.passed_over.iter().map(|release| format!("`{}`", release.stem())).collect()
+    }
+
     /// Whether it says the same as another, whenever it was seen.
     pub fn says_the_same(&self, other: &Self) -> bool {
         Self { at: other.at, ..self.clone() } == *other

@@ -2,22 +2,16 @@
 
 use std::{
     fs,
-    io::{Read, Write},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::TcpListener,
     path::{Path, PathBuf},
     process::{Command, Output},
-    sync::{
-        atomic::{AtomicBool, Ordering},
-        mpsc,
-    },
-    thread,
     time::{Duration, Instant},
 };
 
 use harness::{
     Programs, Target,
     gcs::FakeGcs,
-    registry::{Debian, PASSWORD, RegistryOptions, RegistryServer, Tools, USER, oci_image, oci_index},
+    registry::{Debian, PASSWORD, RegistryOptions, RegistryServer, Tap, Tools, USER, oci_image, oci_index},
 };
 use jiff::SignedDuration;
 use registry::{Client, ClientOptions, Digest, Logins, Repository};
@@ -417,71 +411,27 @@ async fn two_watchers_of_one_tag_end_at_the_last_commit() {
     assert!(!said.contains("is now its image"), "{said}");
 }
 
-/// Passes requests on to a registry; while it holds back, whoever puts a manifest gets no answer, which is said.
-fn holding_back(registry: String, holds: &'static AtomicBool) -> (SocketAddr, mpsc::Receiver<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let (address, (held, told)) = (listener.local_addr().expect("its address"), mpsc::channel());
-    thread::spawn(move || {
-        for near in listener.incoming().flatten() {
-            let far = TcpStream::connect(&registry).expect("the registry");
-            let (mut back_from, mut back_to) =
-                (far.try_clone().expect("a socket"), near.try_clone().expect("a socket"));
-            thread::spawn(move || {
-                let _ = std::io::copy(&mut back_from, &mut back_to);
-                let _ = back_to.shutdown(Shutdown::Both);
-            });
-            let held = held.clone();
-            thread::spawn(move || carry(near, far, holds, &held));
-        }
-    });
-    (address, told)
-}
-
-fn carry(mut near: TcpStream, mut far: TcpStream, holds: &AtomicBool, held: &mpsc::Sender<()>) {
-    let mut buffer = vec![0; 64 << 10];
-    while let Ok(length @ 1..) = near.read(&mut buffer) {
-        if holds.load(Ordering::SeqCst) && buffer[..length].starts_with(b"PUT ") {
-            let _ = held.send(());
-            // Until whoever asks has gone.
-            while matches!(near.read(&mut buffer), Ok(1..)) {}
-            break;
-        }
-        if far.write_all(&buffer[..length]).is_err() {
-            break;
-        }
-    }
-    let _ = far.shutdown(Shutdown::Both);
-}
-
-static HOLDS: AtomicBool = AtomicBool::new(false);
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watcher_killed_between_document_and_tag_is_made_up_for() {
     let world = World::new(Debian::Twelve);
     let commits = ["one", "two"].map(|message| world.commit(message));
     let builds = ["one", "two"].map(|content| world.build(content, false));
     // The same registry by another address, where the watcher can be held.
-    let (address, held) = holding_back(world.registry.host(), &HOLDS);
-    let login =
-        json!({ "auths": { world.registry.host(): { "auth": LOGIN }, address.to_string(): { "auth": LOGIN } } });
+    let tap = Tap::to(&world.registry).expect("a port");
+    let login = json!({ "auths": { world.registry.host(): { "auth": LOGIN }, &tap.host: { "auth": LOGIN } } });
     fs::write(world.path("config.json"), login.to_string()).expect("a file");
     let one = world.publish(&builds[0], "web", &commits[0]).await;
     world.configure(&[("web", "Tag: 'prod'")]);
     let rules = fs::read_to_string(world.path("rules")).expect("a file");
-    fs::write(world.path("rules"), rules.replace(&world.registry.host(), &address.to_string())).expect("a file");
+    fs::write(world.path("rules"), rules.replace(&world.registry.host(), &tap.host)).expect("a file");
     world.round();
     assert_eq!(world.digest("web", "prod").await, one);
     let two = world.publish(&builds[1], "web", &commits[1]).await;
 
-    HOLDS.store(true, Ordering::SeqCst);
-    let mut watcher = world.command(&["watch", "--once"]).spawn().expect("push runs");
-    held.recv_timeout(Duration::from_mins(1)).expect("it moves the tag");
-    watcher.kill().expect("it is killed");
-    watcher.wait().expect("it ends");
+    tap.killed_as_it_sends("PUT /v2/", world.command(&["watch", "--once"])).expect("it moves the tag");
     assert_eq!(world.digest("web", "prod").await, one, "the tag has not moved");
     let pointed = world.shown("web")["release"].as_str().expect("a release").to_owned();
     assert!(pointed.contains(&commits[1]), "the document has: {pointed}");
-    HOLDS.store(false, Ordering::SeqCst);
     let said = world.round();
     assert!(said.contains(":prod is now its image"), "{said}");
     assert_eq!(world.digest("web", "prod").await, two);

@@ -7,14 +7,13 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use bucket::RecordedCandidate;
-use harness::registry::Debian;
+use harness::registry::{Debian, Tap};
 use registry::Manifest;
 use serde_json::Value;
 
 use crate::{
     candidates::{Changes, change},
     publishing::kill_after,
-    tap::Tap,
     world::World,
 };
 

@@ -12,7 +12,6 @@ mod refusals;
 mod removing;
 mod serving;
 mod tagging;
-mod tap;
 mod tls;
 mod together;
 mod uploading;

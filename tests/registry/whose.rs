@@ -5,14 +5,13 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 use harness::{
     base64,
-    registry::{BUILDER, Debian, PASSWORD, RegistryOptions, RegistryServer, Serving, USER, oci_image},
+    registry::{BUILDER, Debian, PASSWORD, RegistryOptions, RegistryServer, Serving, Tap, USER, oci_image},
 };
 use serde_json::{Map, Value, json};
 
 use crate::{
     candidates::{Changes, change},
     serving::{client, password},
-    tap::Tap,
     world::World,
 };
 

@@ -80,9 +80,12 @@ impl<'a> Furthest<'a> {
         if self.remembered.contains(&release.name) {
             self.places.learn(&release);
         }
-        let is_dirty = match &release.facts {
-            Ok(facts) => facts.dirty,
-            Err(_) if self.rejected.contains(&release.name) => return,
+        if self.rejected.contains(&release.name) {
+            return;
+        }
+        match &release.facts {
+            Ok(facts) if facts.dirty => return,
+            Ok(_) => {}
             Err(reason) => {
                 self.unreadable += 1;
                 if self.passed_over.len() < ChannelState::MAX_PASSED_OVER {
@@ -90,9 +93,6 @@ impl<'a> Furthest<'a> {
                 }
                 return;
             }
-        };
-        if is_dirty || self.rejected.contains(&release.name) {
-            return;
         }
         let Some(place) = place else { return };
         if place + ChannelState::MAX_LATER >= self.places.line().len() {

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::{
     decide::wait::Wait,
-    machine::{InstalledPackage, OWN_PACKAGE, OWN_UNIT, PackageManager, PackageState, ServiceManager},
+    machine::{InstalledPackage, OWN_PACKAGE, OWN_UNIT, PackageManager, ServiceManager},
     service::events,
     transaction::executor::LOCK_PATIENCE,
 };
@@ -46,8 +46,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         while begun.elapsed() < patience {
             let installed = observe::installed(&self.machine.packages, &self.liveness).await.unwrap_or_default();
             let is_ours = |package: &InstalledPackage| package.release.is_some() || package.package == OWN_PACKAGE;
-            let is_half_done =
-                |package: &InstalledPackage| is_ours(package) && matches!(package.state, PackageState::Broken(_));
+            let is_half_done = |package: &InstalledPackage| is_ours(package) && package.is_broken();
             let Some(half_done) = installed.iter().find(|package| is_half_done(package)) else { return };
             let Some(holder) = self.machine.packages.lock_holder() else { return };
             let waits = Wait::HalfDone { holder, package: half_done.package.clone() };

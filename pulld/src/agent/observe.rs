@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use bucket::AppName;
 use futures_util::{StreamExt, stream};
 use tokio::time::Instant;
 
@@ -166,8 +167,14 @@ impl ChangedFiles {
     }
 }
 
+/// The apps with a package whose files are compared and of which that is not known.
+pub(super) fn unknown(installed: &[InstalledPackage], is_known: impl Fn(&str) -> bool) -> BTreeSet<&AppName> {
+    let unknown = installed.iter().filter(|package| is_whole(package) && !is_known(&package.package));
+    unknown.filter_map(|package| Some(package.release.as_ref()?.app())).collect()
+}
+
 /// Whether a package is one whose files are compared.
-pub(super) fn is_whole(package: &InstalledPackage) -> bool {
+fn is_whole(package: &InstalledPackage) -> bool {
     package.release.is_some() && package.state == PackageState::Installed
 }
 

@@ -2,6 +2,7 @@
 //!
 //! The first line stands for itself: where there is room for one, it is the one.
 
+use bucket::AppName;
 use console::cut;
 
 /// Most lines below the sentence of a reason.
@@ -25,6 +26,13 @@ pub(super) fn with_lines(sentence: &str, of: &str, lines: &[String]) -> String {
         return sentence.to_owned();
     }
     format!("{sentence}\n{of} ends with:\n  {}", lines.join("\n  "))
+}
+
+/// The first of some apps by name, and how many more there are.
+pub(crate) fn some_of<'a>(apps: impl ExactSizeIterator<Item = &'a AppName>, most: usize) -> String {
+    let more = apps.len().saturating_sub(most);
+    let named = apps.take(most).map(|app| format!("`{app}`")).collect::<Vec<_>>().join(", ");
+    if more == 0 { named } else { format!("{named} and {more} more") }
 }
 
 /// The last of some lines, made safe and kept short.

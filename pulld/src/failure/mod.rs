@@ -29,7 +29,7 @@ pub(crate) use self::{
     dpkg::{DpkgEnd, DpkgFault, DpkgWords, MAX_DPKG_WORDS, ScriptFault},
     fault::{Fault, on_hold},
     kind::FailureKind,
-    lines::{join, last_lines, with_journal},
+    lines::{join, last_lines, some_of, with_journal},
     others::OtherPackages,
     package::{Obstacle, PackageFault},
     process_end::ProcessEnd,

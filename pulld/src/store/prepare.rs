@@ -109,8 +109,16 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
         for step in steps {
             let Step::Install { release, .. } = step else { continue };
             left -= 1;
-            let beside: Beside<'_> =
-                if left == 0 { Some(Box::pin(self.packages.stand_by(self.transaction_timeout))) } else { None };
+            let beside: Beside<'_> = if left == 0 {
+                Some(Box::pin(async {
+                    self.packages.stand_by(self.transaction_timeout).await;
+                    for earlier in &candidates {
+                        self.packages.foresee(&earlier.deb);
+                    }
+                }))
+            } else {
+                None
+            };
             match self.candidate(release, installed, &candidates, beside).await {
                 Ok(candidate) => candidates.push(candidate),
                 Err(fault) => unprepared.push(Unprepared { app: release.app().clone(), fault }),

@@ -1,7 +1,7 @@
 //! What a dpkg run changed beside the packages that it was for. A package decides that itself, by what it conflicts with,
 //! by what its scripts do, or by being another one than it says: so it is seen afterwards, whatever the package says.
 
-use crate::machine::PackageChange;
+use crate::{failure::some_of, machine::PackageChange};
 
 use super::{
     record::{Phase, Transaction},
@@ -66,10 +66,8 @@ fn one_of(transaction: &Transaction, suspects: &[usize]) -> String {
     if suspects.len() < 2 {
         return String::new();
     }
-    let apps: Vec<String> = suspects.iter().map(|at| format!("`{}`", transaction.updates[*at].app)).collect();
-    let (named, more) = apps.split_at(apps.len().min(MAX_SUSPECTS));
-    let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
-    format!(" (by the update of one of {}{more})", named.join(", "))
+    let apps = suspects.iter().map(|at| &transaction.updates[*at].app);
+    format!(" (by the update of one of {})", some_of(apps, MAX_SUSPECTS))
 }
 
 /// The updates that an interrupted dpkg run was for, by their place.

@@ -147,13 +147,7 @@ impl Watch {
             let caused = messages.take();
             let round = Box::pin(watcher.round(&mut fetches, &mut rollouts, stop.clone(), self.once));
             let round = async { tokio::join!(round, report(&bucket, &host, self.poll)) };
-            let (round, reported) = tokio::select! {
-                round = round => round,
-                () = overdue(stop.clone()) => {
-                    note_overdue();
-                    return Ok(!self.once);
-                }
-            };
+            let Some((round, reported)) = in_time(round, stop.clone()).await else { return Ok(!self.once) };
             if let Err(error) = reported.context("could not record that this watcher runs") {
                 note(format_args!("warning: {}", console::safe(&format!("{error:#}"))));
             }
@@ -210,13 +204,8 @@ impl Watch {
             if has_come || Instant::now() >= next {
                 return Ok(false);
             }
-            let looked = tokio::select! {
-                looked = watcher.carry_on(rollouts, stop) => looked,
-                () = overdue(stop.clone()) => {
-                    note_overdue();
-                    return Ok(true);
-                }
-            };
+            let looking = Box::pin(watcher.carry_on(rollouts, stop));
+            let Some(looked) = in_time(looking, stop.clone()).await else { return Ok(true) };
             show_looked(&looked, told, json)?;
             if *stop.borrow() {
                 return Ok(true);
@@ -306,21 +295,25 @@ fn stop_at_sigterm() -> Result<watch::Receiver<bool>> {
     Ok(stopped)
 }
 
-/// Ends when the process should have ended since it was asked to.
-async fn overdue(mut stop: watch::Receiver<bool>) {
-    match stop.wait_for(|stop| *stop).await.map(drop) {
-        Ok(()) => sleep(LAST_STEP).await,
-        // Nobody can ask any more.
-        Err(_) => std::future::pending().await,
+/// What work comes to; `None`, which is said, when the process should have ended before since it was asked to.
+async fn in_time<T>(work: impl Future<Output = T>, mut stop: watch::Receiver<bool>) -> Option<T> {
+    let overdue = async {
+        match stop.wait_for(|stop| *stop).await.map(drop) {
+            Ok(()) => sleep(LAST_STEP).await,
+            // Nobody can ask any more.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        done = work => return Some(done),
+        () = overdue => {}
     }
-}
-
-fn note_overdue() {
     note(format_args!(
         "warning: what was under way did not end within {} after the end was asked for, and was left: the next round makes up \
          for it",
         console::duration::show(LAST_STEP)
     ));
+    None
 }
 
 fn show(outcomes: &[Outcome], told: &mut Told, json: bool) -> Result<()> {

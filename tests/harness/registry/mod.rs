@@ -7,6 +7,7 @@ mod fake;
 mod packages;
 mod server;
 mod serving;
+mod tap;
 mod tools;
 
 pub use authority::Authority;
@@ -15,6 +16,7 @@ pub use fake::{Answer, Asked, FakeRegistry};
 pub use packages::Debian;
 pub use server::{BUILDER, PASSWORD, RegistryOptions, RegistryServer, Request, USER};
 pub use serving::Serving;
+pub use tap::Tap;
 pub use tools::{Tools, oci_image, oci_index};
 
 /// Has all packages on this machine, for whoever is in a network of their own by the time that they are needed.

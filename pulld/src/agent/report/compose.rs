@@ -47,8 +47,8 @@ pub(super) struct Observation<'a> {
     pub(super) waiting: &'a BTreeMap<AppName, Waiting>,
     /// Files that differ from what a package shipped, by package, in the words of [`crate::machine::PackageManager`].
     pub(super) files: &'a BTreeMap<String, Vec<String>>,
-    /// Whether the files of a package should have been compared since the start, and were not yet.
-    pub(super) not_compared: &'a dyn Fn(&InstalledPackage) -> bool,
+    /// The apps whose files should have been compared since the start, and were not yet.
+    pub(super) not_compared: BTreeSet<&'a AppName>,
     /// The state of the units, by name.
     pub(super) units: &'a BTreeMap<String, UnitState>,
     /// Units that do not stay up, by name.
@@ -119,7 +119,7 @@ pub(super) fn compose(observation: &Observation, previous: Option<&Status>, now:
         holds: holds(observation, now),
         warnings,
         events: observation.events.to_vec(),
-        not_compared: not_compared(observation, installed),
+        not_compared: observation.not_compared.iter().map(ToString::to_string).collect(),
     };
     let trouble = observation.failure.clone().or_else(|| observation.document_error.clone());
     Composed { status: status.fit(), causes: Causes { trouble, apps: causes } }
@@ -138,13 +138,6 @@ fn document_status(observation: &Observation) -> DocumentStatus {
             .collect(),
         bad_count: Some(bad_count).filter(|count| *count > DocumentStatus::MAX_BAD_ENTRIES),
     }
-}
-
-/// The apps whose files were not compared yet, each once.
-fn not_compared(observation: &Observation, installed: &[InstalledPackage]) -> Vec<String> {
-    let packages = installed.iter().filter(|package| (observation.not_compared)(package));
-    let apps: BTreeSet<&AppName> = packages.filter_map(|package| Some(package.release.as_ref()?.app())).collect();
-    apps.into_iter().map(ToString::to_string).collect()
 }
 
 /// The holds in force that the document's metadata tells of. They bind who pushes, and nothing here.
@@ -184,12 +177,8 @@ fn compose_app(
             restarts: state.restarts,
         })
         .collect();
-    let is_left_broken = |there: &&InstalledPackage| {
-        let is_of_app = there.release.as_ref().is_some_and(|release| release.app() == app);
-        there.is_broken() && is_of_app && Some(*there) != package
-    };
-    let left_broken = installed.iter().filter(is_left_broken).filter_map(broken);
-    let mut drift: Vec<Drift> = left_broken.collect();
+    let others = plan::of_app(installed, app).filter(|there| Some(*there) != package);
+    let mut drift: Vec<Drift> = others.filter_map(broken).collect();
     drift.extend(package.map(|package| drift_of(observation, package)).unwrap_or_default());
     let release = package.and_then(|package| package.release.as_ref());
     let unstable = package.and_then(|package| unstable_of(observation, package));
@@ -354,7 +343,7 @@ mod tests {
             report: &decision.report,
             waiting: &BTreeMap::new(),
             files: &BTreeMap::new(),
-            not_compared: &|_| false,
+            not_compared: BTreeSet::new(),
             units: &[("web.service".to_owned(), unit)].into(),
             unstable: &BTreeMap::new(),
             events: &[],

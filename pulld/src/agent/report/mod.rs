@@ -250,7 +250,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             report: &cycle.report,
             waiting,
             files: self.files.by_package(),
-            not_compared: &|package| observe::is_whole(package) && !self.files.is_compared(&package.package),
+            not_compared: observe::unknown(cycle.installed(), |package| self.files.is_compared(package)),
             units,
             unstable: &self.restarts.unstable(),
             events: self.events.events(),
@@ -262,9 +262,10 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
 
     /// The apps of which it is not known, in a cycle that a person asked for, whether their files were touched.
     fn unseen<'a>(&self, cycle: &'a Cycle) -> BTreeSet<&'a AppName> {
-        let asked = cycle.installed().iter().filter(|package| cycle.requested && observe::is_whole(package));
-        let unseen = asked.filter(|package| !self.files.is_seen(&package.package));
-        unseen.filter_map(|package| Some(package.release.as_ref()?.app())).collect()
+        if !cycle.requested {
+            return BTreeSet::new();
+        }
+        observe::unknown(cycle.installed(), |package| self.files.is_seen(package))
     }
 
     /// What a person should look at though no app suffers from it yet.
@@ -354,13 +355,10 @@ fn cycle_report(status: &Status, cycle: &Cycle, unseen: &BTreeSet<&AppName>) -> 
     }
     lines.extend(status.warnings.iter().map(|warning| format!("warning: {warning}")));
     if !unseen.is_empty() {
-        let names: Vec<String> = unseen.iter().take(MAX_UNSEEN).map(|app| format!("`{app}`")).collect();
-        let more = unseen.len().checked_sub(MAX_UNSEEN + 1).map(|more| format!(" and {} more", more + 1));
         lines.push(format!(
-            "not known yet is whether files of {}{} were changed by hand, because comparing them takes long: the next \
-             cycles go on with that, and so does `pulld pull`",
-            names.join(", "),
-            more.unwrap_or_default()
+            "not known yet is whether files of {} were changed by hand, because comparing them takes long: the next cycles \
+             go on with that, and so does `pulld pull`",
+            failure::some_of(unseen.iter().copied(), MAX_UNSEEN)
         ));
     }
     let ok = status.state <= ServerState::Drifted && !cycle.failed;

@@ -247,7 +247,11 @@ pub(crate) fn replaced<'a>(
     of_app(installed, release.app()).max_by_key(rank)
 }
 
-fn of_app<'a>(installed: &'a [InstalledPackage], app: &AppName) -> impl Iterator<Item = &'a InstalledPackage> {
+/// The packages that an app has, whatever dpkg says of them.
+pub(crate) fn of_app<'a>(
+    installed: &'a [InstalledPackage],
+    app: &AppName,
+) -> impl Iterator<Item = &'a InstalledPackage> {
     installed.iter().filter(move |package| {
         package.state != PackageState::Absent && package.release.as_ref().is_some_and(|release| release.app() == app)
     })

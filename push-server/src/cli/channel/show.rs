@@ -138,14 +138,8 @@ pub(super) async fn show(command: &Command, rules: &ChannelRules) -> Result<bool
         }
         if state.unreadable > 0 {
             line("passed over", &count(state.unreadable, "unreadable release"))?;
-            for why in &state.why_passed_over {
-                line("", why)?;
-            }
-            // An earlier watcher doesn't say why.
-            if state.why_passed_over.is_empty() {
-                for release in &state.passed_over {
-                    line("", release.stem())?;
-                }
+            for why in state.named_passed_over() {
+                line("", &why)?;
             }
         }
     }

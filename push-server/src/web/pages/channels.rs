@@ -212,12 +212,10 @@ fn facts(view: &View, shown: &ShownChannel) -> Markup {
         }
         @if let Some(state) = shown.state.filter(|state| state.unreadable > 0) {
             p.banner.notice { "Passed over " (count(state.unreadable, "release")) " that cannot be read." }
+            @let named = state.named_passed_over();
             ul.facts {
-                @for why in &state.why_passed_over { li { (prose(why)) } }
-                // An earlier watcher doesn't say why.
-                @if state.why_passed_over.is_empty() { @for release in &state.passed_over { li { code { (release.stem()) } } } }
-                @let named = if state.why_passed_over.is_empty() { state.passed_over.len() } else { state.why_passed_over.len() };
-                @if state.unreadable > named { li { "and " (state.unreadable - named) " more" } }
+                @for why in &named { li { (prose(why)) } }
+                @if state.unreadable > named.len() { li { "and " (state.unreadable - named.len()) " more" } }
             }
         }
         @if let Some(state) = shown.state.filter(|state| !state.on_older.is_empty()) {

@@ -54,12 +54,12 @@ impl OfChange<'_> {
         }
         let is_told =
             |known: &&RecordedCandidate| known.path == place.path().as_str() && known.patchset == self.change.patchset;
-        let known = self.change.candidates.iter().find(is_told).filter(|_| image.is_some());
+        let known = self.change.candidates.iter().find(is_told).filter(|_| image.is_some()).cloned();
         let writer = self.client.writer(to);
         let recorded = match known {
-            Some(known) if is_tagged => return Ok(known.clone()),
+            Some(known) if is_tagged => return Ok(known),
             // All of it is there but its tag.
-            Some(known) => known.clone(),
+            Some(known) => known,
             None => {
                 ensure_last(self.id, self.change, self.commit)?;
                 writer.copy(from, manifest).await?;
@@ -74,6 +74,7 @@ impl OfChange<'_> {
                 self.tell(&place, &image, built.recorded.size).await?
             }
         };
+        // Again: somebody else may have given it to theirs before this one was told.
         writer.tag(&temporary, manifest).await?;
         // Whoever gated another image meanwhile may have told that, and given it the tag before.
         ensure!(

@@ -10,21 +10,25 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use harness::registry::RegistryServer;
+
+use super::server::RegistryServer;
+use crate::network::Relay;
 
 /// The longest until something is sent that is waited for.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A way to a registry.
-pub(crate) struct Tap {
+#[derive(Debug)]
+pub struct Tap {
     /// Where it begins, as references have it.
-    pub(crate) host: String,
+    pub host: String,
     seen: Arc<Seen>,
     held: mpsc::Receiver<()>,
+    _relay: Relay,
 }
 
 /// What goes along it.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Seen {
     sent: Mutex<Vec<u8>>,
     /// A request with this text gets there no more, and neither does what comes after it.
@@ -32,33 +36,45 @@ struct Seen {
 }
 
 impl Tap {
-    pub(crate) fn to(registry: &RegistryServer) -> Result<Self> {
+    /// Begins a way on a port of its own.
+    ///
+    /// # Errors
+    /// When there is no port.
+    pub fn to(registry: &RegistryServer) -> Result<Self> {
         let (listener, seen) = (TcpListener::bind("127.0.0.1:0")?, Arc::<Seen>::default());
         let (host, registry, (held, told)) = (listener.local_addr()?.to_string(), registry.host(), mpsc::channel());
         let of_all = seen.clone();
-        thread::spawn(move || {
-            for near in listener.incoming().flatten() {
-                let far = TcpStream::connect(&registry).expect("the registry");
-                let (mut back_from, mut back_to) =
-                    (far.try_clone().expect("a socket"), near.try_clone().expect("a socket"));
-                thread::spawn(move || {
-                    let _ = std::io::copy(&mut back_from, &mut back_to);
-                    let _ = back_to.shutdown(Shutdown::Both);
-                });
-                let (seen, held) = (of_all.clone(), held.clone());
-                thread::spawn(move || seen.carry(near, far, &held));
-            }
-        });
-        Ok(Self { host, seen, held: told })
+        let carry = move |near: TcpStream, far: TcpStream| {
+            let (mut back_from, mut back_to) = (far.try_clone()?, near.try_clone()?);
+            thread::spawn(move || {
+                let _ = std::io::copy(&mut back_from, &mut back_to);
+                let _ = back_to.shutdown(Shutdown::Both);
+            });
+            let (seen, held) = (of_all.clone(), held.clone());
+            thread::spawn(move || seen.carry(near, far, &held));
+            Ok(())
+        };
+        let relay = Relay::start(listener, move || Ok(TcpStream::connect(&registry)?), carry)?;
+        Ok(Self { host, seen, held: told, _relay: relay })
     }
 
     /// All that was sent so far, as far as it is text.
-    pub(crate) fn sent(&self) -> String {
+    ///
+    /// # Panics
+    /// When whoever carries it has.
+    #[must_use]
+    pub fn sent(&self) -> String {
         String::from_utf8_lossy(&self.seen.sent.lock().expect("nobody panics with it")).into_owned()
     }
 
     /// Runs a command that is killed as it sends this text, which does not get there.
-    pub(crate) fn killed_as_it_sends(&self, text: &str, mut command: Command) -> Result<()> {
+    ///
+    /// # Errors
+    /// When it can't be run, or never sends that.
+    ///
+    /// # Panics
+    /// When whoever carries what is sent has.
+    pub fn killed_as_it_sends(&self, text: &str, mut command: Command) -> Result<()> {
         let hold = |text: Option<&str>| {
             *self.seen.holds.lock().expect("nobody panics with it") = text.map(str::to_owned);
         };
