@@ -25,8 +25,20 @@ impl<'a> Shop<'a> {
     /// A release in that package, which runs `/usr/bin/sleep {seconds}`. The one of another name takes the first one's place,
     /// which knows nothing of it.
     fn release(&self, package: &str, seconds: u32, postinst: &str, prerm: &str) -> Result<ReleaseName> {
-        let root = self.scenario.path(&format!("root-{seconds}"));
         let place = if package == "shop" { "" } else { "Conflicts: shop\nReplaces: shop\n" };
+        self.release_in_place(package, place, seconds, postinst, prerm)
+    }
+
+    /// The same, with what its package says of other packages.
+    fn release_in_place(
+        &self,
+        package: &str,
+        place: &str,
+        seconds: u32,
+        postinst: &str,
+        prerm: &str,
+    ) -> Result<ReleaseName> {
+        let root = self.scenario.path(&format!("root-{seconds}"));
         let control = format!(
             "Package: {package}\nVersion: {seconds}\nArchitecture: all\nMaintainer: T <t@push.example>\n\
              {place}Description: x\n"
@@ -37,6 +49,7 @@ impl<'a> Shop<'a> {
             ("DEBIAN/postinst", &format!("#!/bin/sh\nsystemctl --quiet enable shop\n{postinst}")),
             ("DEBIAN/prerm", prerm),
             ("usr/lib/systemd/system/shop.service", &service),
+            (&format!("usr/share/doc/{package}/copyright"), "x\n"),
         ] {
             let path = root.join(path);
             fs::create_dir_all(path.parent().context("a file is in a directory")?)?;
@@ -107,4 +120,44 @@ fn a_package_of_another_name_that_a_release_left_broken_goes_and_the_release_bef
     assert!(why.status == 3 && why.stdout.contains("the till is open") && why.stdout.contains("to do: "), "{why}");
     server.sh("sed -i 's/exit 1/exit 0/' /var/lib/dpkg/info/shop-next.prerm && pulld pull || true")?;
     has_again(&scenario, &server, &one, &three)
+}
+
+#[test]
+fn a_package_that_took_files_of_the_one_before_and_does_not_go_is_tried_again_and_what_is_there_stays_as_it_is()
+-> Result<()> {
+    let scenario = Scenario::new()?;
+    let server = scenario.server("web-1")?;
+    let shop = Shop::new(&scenario)?;
+    let one = shop.release("shop", 1001, "", PRERM)?;
+    scenario.install(&one, &server)?;
+
+    // Side by side, with the unit's file the new one's. dpkg deletes it with that package, and the unit stops.
+    let (replaces, refuses) = ("Replaces: shop\n", "#!/bin/sh\nsystemctl stop shop\necho the till is open\nexit 1\n");
+    let two = shop.release_in_place("shop-next", replaces, 1002, "exit 1\n", refuses)?;
+    scenario.deploy(&two, &server)?;
+    scenario.wait_for_app(&server, &two, AppState::Degraded)?;
+    assert_eq!(packages(&server)?, "shop ii , shop-next rF ");
+    let unpacked = || server.sh("stat -c %z /usr/share/doc/shop/copyright");
+    let before = unpacked()?;
+    for _ in 0..2 {
+        server.sh("systemctl stop shop; pulld pull || true")?;
+        let said = reason(scenario.wait_for_app(&server, &two, AppState::Degraded)?)?;
+        assert!(said.contains("could not be repaired, will retry (") && said.contains("the till is open"), "{said}");
+        assert_eq!(server.sh("systemctl is-active shop")?.trim(), "active");
+    }
+    assert_eq!(unpacked()?, before, "what is in order is not installed again");
+    let journal = server.sh("journalctl --unit pulld")?;
+    assert!(journal.contains("the removal of `shop-next` failed: "), "{journal}");
+
+    // When it can go at last, what it took with it is there again.
+    server.sh("sed -i 's/exit 1/exit 0/' /var/lib/dpkg/info/shop-next.prerm && pulld pull || true")?;
+    has_again(&scenario, &server, &one, &two)?;
+    assert_eq!(server.sh("dpkg --verify shop")?, "");
+
+    // Nor does a rollback that works leave it without its files.
+    let three = shop.release_in_place("shop-next", replaces, 1003, "exit 1\n", PRERM)?;
+    scenario.deploy(&three, &server)?;
+    has_again(&scenario, &server, &one, &three)?;
+    assert_eq!(server.sh("dpkg --verify shop")?, "");
+    Ok(())
 }

@@ -313,7 +313,7 @@ impl fmt::Display for Cause {
             Self::Unstable(_) => f.write_str("the desired release is installed, and does not stay up"),
             Self::Planned(reason) => reason.fmt(f),
             Self::Waiting(_) => {
-                f.write_str("the last attempt to install the desired release failed; it will be retried")
+                f.write_str("the last attempt to make it as the server document says failed; it will be retried")
             }
             Self::NotAllowed => f.write_str("blocked by `allowed_apps` in the pulld configuration"),
             Self::Quarantined(held) if held.degraded => {

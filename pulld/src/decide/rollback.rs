@@ -53,12 +53,15 @@ pub(crate) struct Undo {
     pub(crate) install: Option<PathBuf>,
     /// The package that was not installed before, if it is now.
     pub(crate) remove: Option<String>,
+    /// That package with the `.deb` of the previous release, where that is installed too: once the package is gone, it is
+    /// installed again.
+    pub(crate) restore: Option<(String, PathBuf)>,
 }
 
 impl Undo {
     /// Whether dpkg has nothing to do.
     pub(crate) fn is_nothing(&self) -> bool {
-        self.install.is_none() && self.remove.is_none()
+        self.install.is_none() && self.remove.is_none() && self.restore.is_none()
     }
 }
 
@@ -85,11 +88,15 @@ impl Previous {
             })
         });
         let undo = match self {
-            Self::Nothing => Undo { install: None, remove: present.then(|| package.to_owned()) },
-            Self::Package { deb, adds_package, .. } => Undo {
-                install: (!restored).then(|| deb.clone()),
-                remove: (*adds_package && present).then(|| package.to_owned()),
-            },
+            Self::Nothing => Undo { remove: present.then(|| package.to_owned()), ..Undo::default() },
+            Self::Package { deb, adds_package, .. } => {
+                let goes = *adds_package && present;
+                Undo {
+                    install: (!restored).then(|| deb.clone()),
+                    remove: goes.then(|| package.to_owned()),
+                    restore: self.restore(package, installed).filter(|_| restored && goes),
+                }
+            }
             // dpkg itself undid it, or a repair of this very release worked in the end.
             Self::Unavailable { .. } if restored => Undo::default(),
             Self::Unavailable { reason, .. } => return Err(reason.clone()),
@@ -100,6 +107,14 @@ impl Previous {
             Some(package) => Err(NoRollbackTarget::OnHold { package: package.package.clone() }),
             None => Ok(undo),
         }
+    }
+
+    /// What is installed again once `package` is gone, if that is one more than before. That it is gone doesn't say whether
+    /// this was done. What is on hold is left alone.
+    pub(crate) fn restore(&self, package: &str, installed: &[InstalledPackage]) -> Option<(String, PathBuf)> {
+        let Self::Package { installed: previous, deb, adds_package: true } = self else { return None };
+        let is_held = |there: &InstalledPackage| there.on_hold && there.package == previous.package;
+        (!installed.iter().any(is_held)).then(|| (package.to_owned(), deb.clone()))
     }
 
     /// Whether the machine is as before an update of `package`, or was never changed by it.
@@ -132,7 +147,7 @@ mod tests {
     fn an_upgrade_rolls_back_to_the_previous_deb_unless_that_is_installed() {
         let previous = Previous::Package { installed: web(1), deb: "/old.deb".into(), adds_package: false };
         let undone = |package| previous.undo("web", &[package]).unwrap();
-        let back = Undo { install: Some("/old.deb".into()), remove: None };
+        let back = Undo { install: Some("/old.deb".into()), ..Undo::default() };
         assert_eq!(undone(there("web", 2, PackageState::Installed)), back);
         assert_eq!(undone(there("web", 1, PackageState::Broken("iHR".into()))), back);
         assert!(undone(there("web", 1, PackageState::Installed)).is_nothing());
@@ -150,7 +165,12 @@ mod tests {
     fn an_app_that_renamed_its_package_gets_the_old_one_and_loses_the_new_one() {
         let previous = Previous::Package { installed: web(1), deb: "/old.deb".into(), adds_package: true };
         let undone = previous.undo("web2", &[there("web2", 2, PackageState::Installed)]).unwrap();
-        assert_eq!(undone, Undo { install: Some("/old.deb".into()), remove: Some("web2".into()) });
+        let remove = Some("web2".into());
+        assert_eq!(undone, Undo { install: Some("/old.deb".into()), remove: remove.clone(), restore: None });
+        // They were installed side by side, and the new one may have taken files of the old one.
+        let both = [there("web", 1, PackageState::Installed), there("web2", 2, PackageState::Installed)];
+        let undone = previous.undo("web2", &both).unwrap();
+        assert_eq!(undone, Undo { install: None, remove, restore: Some(("web2".into(), "/old.deb".into())) });
     }
 
     #[test]

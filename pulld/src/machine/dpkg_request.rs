@@ -35,6 +35,10 @@ pub(crate) struct DpkgRequest {
     pub(crate) install: Vec<PathBuf>,
     /// Packages to remove; their conffiles stay.
     pub(crate) remove: Vec<String>,
+    /// By the name of a package to remove, a verified `.deb` to install again once that is gone: it may have taken files
+    /// over from that package (deb-control(5), `Replaces`), which dpkg deletes with it. An earlier runner doesn't.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) restore: BTreeMap<String, PathBuf>,
     /// Restart pulld itself as the very last thing: its own package is in `install`.
     pub(crate) restart_agent: bool,
     /// Time limit for all of it, including the wait for the dpkg lock; then its whole process group is killed.
@@ -45,6 +49,13 @@ pub(crate) struct DpkgRequest {
     /// The packages that the transaction is about: another one that changes is told.
     #[serde(default)]
     pub(crate) planned: Vec<String>,
+}
+
+impl DpkgRequest {
+    /// Every `.deb` that dpkg may read for it.
+    pub(crate) fn debs(&self) -> impl Iterator<Item = &PathBuf> {
+        self.install.iter().chain(self.restore.values())
+    }
 }
 
 /// How a dpkg run ended. What got installed is queried from dpkg, never concluded from this.
@@ -209,6 +220,7 @@ mod tests {
         let request = DpkgRequest {
             install: vec![],
             remove: planned.clone(),
+            restore: [("web".to_owned(), "/web.deb".into())].into(),
             restart_agent: false,
             timeout,
             transaction,

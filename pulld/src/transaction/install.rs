@@ -109,7 +109,8 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
     /// Installs what is not in place yet; a fresh transaction need not query dpkg first.
     async fn install_what_is_missing(&self, transaction: &mut Transaction, start: &Start) -> Result<DpkgResult> {
         let installed = if start.is_resumed() { self.installed(transaction).await? } else { Vec::new() };
-        let is_open = |update: &AppUpdate| !start.is_resumed() || !update.is_in_place(&installed);
+        // That a package is gone doesn't say whether what stays was restored.
+        let is_open = |update: &AppUpdate| !start.is_resumed() || !update.is_in_place(&installed) || update.restores();
         let mut places = going_forward(transaction);
         places.retain(|at| is_open(&transaction.updates[*at]));
         if places.is_empty() {
@@ -126,7 +127,10 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         for update in places.iter().map(|at| &transaction.updates[*at]) {
             match &update.target {
                 Target::Release { deb, .. } => request.install.push(deb.clone()),
-                Target::Removed { .. } => request.remove.push(update.package.clone()),
+                Target::Removed { restore, .. } => {
+                    request.remove.push(update.package.clone());
+                    request.restore.extend(restore.clone().map(|deb| (update.package.clone(), deb)));
+                }
             }
         }
         let result = self.run_dpkg(&request).await?;

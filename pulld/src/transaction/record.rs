@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use bucket::{Activity, AppName, Generation, ReleaseName, Timestamp};
+use bucket::{Activity, AppName, Generation, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -164,12 +164,6 @@ impl Transaction {
     /// The same, to be changed.
     pub(crate) fn others_mut(&mut self) -> impl Iterator<Item = &mut AppUpdate> {
         self.updates.iter_mut().filter(|update| !update.is_own())
-    }
-
-    /// The release of the app that another update installs beside this one, which removes what was left behind of it.
-    pub(crate) fn installed_beside(&self, update: &AppUpdate) -> Option<&ReleaseName> {
-        let mut others = self.updates.iter().filter(|other| update.release().is_none() && other.app == update.app);
-        others.find_map(AppUpdate::release)
     }
 
     /// Whether every update of an app succeeded.

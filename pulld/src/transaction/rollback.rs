@@ -53,14 +53,23 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
             let update = &transaction.updates[at];
             let Some(failed) = update.progress.failure().filter(|_| !update.is_own()) else { continue };
             let (title, reason) = (update.title(), failed.failure.to_string());
+            let (text, what) = if update.release().is_some() {
+                ("", " is unhealthy, rolling back")
+            } else {
+                ("the removal of ", " failed")
+            };
             tracing::warn!(
                 message_id = events::UNHEALTHY,
                 app = %update.app,
                 release = title,
                 reason,
-                "`{title}` is unhealthy, rolling back: {reason}"
+                "{text}`{title}`{what}: {reason}"
             );
-            match update.undo(&installed) {
+            // What an interrupted rollback removed is gone, and what it was to restore then may not be.
+            let is_begun = matches!(update.progress, Progress::RollingBack { replaced: true, .. });
+            let left = || update.previous.restore(&update.package, &installed).filter(|_| is_begun);
+            let whole = |undo: Undo| if undo.is_nothing() { Undo { restore: left(), ..undo } } else { undo };
+            match update.undo(&installed).map(whole) {
                 Err(none) => outcome::degrade(&mut transaction.updates[at], Aftermath::CannotRollBack(none)),
                 Ok(undo) if undo.is_nothing() => {}
                 Ok(undo) => {
@@ -93,6 +102,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         let mut request = self.empty_request(transaction);
         request.install.extend(undo.install.clone());
         request.remove.extend(undo.remove.clone());
+        request.restore.extend(undo.restore.clone());
         request.restart_agent = restart_agent;
         let result = self.run_dpkg(&request).await?;
         self.ensure_not_locked_out(transaction, &result)?;

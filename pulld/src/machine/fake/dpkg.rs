@@ -1,9 +1,12 @@
 //! dpkg in memory.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::Result;
-use bucket::Timestamp;
+use bucket::{OwnedUnit, Timestamp};
 
 use crate::failure::DpkgEnd;
 
@@ -15,7 +18,7 @@ use super::{
         package_changes::{AllPackages, PackageChange},
         package_manager::{AvailablePackage, Compare, InstalledPackage, PackageManager},
         package_state::PackageState,
-        unit_state::LoadState,
+        unit_state::{LoadState, UnitState},
     },
     Behaviour, Deb, Files, State, Unit, World, unit_state,
 };
@@ -203,6 +206,7 @@ impl State {
     }
 
     fn run_dpkg(&mut self, request: &DpkgRequest) -> DpkgResult {
+        let run = self.dpkg_runs.len();
         let names = request.install.iter().map(|path| path.display().to_string()).chain(request.remove.iter().cloned());
         self.dpkg_runs.push(names.collect());
         if self.lock_held {
@@ -213,7 +217,10 @@ impl State {
         if let Some(output) = self.remove(&request.remove, is_read_only) {
             (result.end, result.output) = (DpkgEnd::Exited(1), output);
         }
-        for path in &request.install {
+        let restored: Vec<&PathBuf> =
+            request.restore.iter().filter(|(name, _)| !self.packages.contains_key(*name)).map(|(_, deb)| deb).collect();
+        self.dpkg_runs[run].extend(restored.iter().map(|path| path.display().to_string()));
+        for path in request.install.iter().chain(restored) {
             let mut deb: Deb = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
             if self.mended.contains(&deb.release) {
                 deb.behaviour = Behaviour::Good;
@@ -292,7 +299,15 @@ impl State {
             let units = std::mem::take(&mut package.units);
             self.packages.remove(name);
             for unit in &units {
-                self.units.remove(unit.name.as_str());
+                let is_it = |other: &OwnedUnit| other.name == unit.name;
+                match self.units.get_mut(unit.name.as_str()) {
+                    // The other package's file had been replaced, and is gone with this one's.
+                    Some(known) if self.packages.values().any(|(other, _)| other.units.iter().any(is_it)) => {
+                        let state = UnitState { load: LoadState::NotFound, ..unit_state("inactive", "dead") };
+                        *known = Unit { state, crashes_at: None, runs: None };
+                    }
+                    _ => drop(self.units.remove(unit.name.as_str())),
+                }
             }
         }
         output

@@ -42,6 +42,7 @@ use super::{
     dpkg_request::{DpkgRequest, DpkgResult, baseline_file, load_request, save_result},
     guard::{Guard, systemctl},
     package_changes::AllPackages,
+    package_state::PackageState,
     service_manager::OWN_UNIT,
 };
 
@@ -188,38 +189,50 @@ fn attempt(
     unpacked: &Unpacked,
     deadline: Instant,
 ) -> Result<Ended> {
-    let mut exit = 0;
-    for arguments in commands(request) {
-        match dpkg(&arguments, output, unpacked, deadline)? {
-            Ended::Exited(status) => exit = exit.max(status),
-            killed @ Ended::Killed(_) => return Ok(killed),
-        }
-    }
+    let run = |arguments: Option<Vec<String>>| match arguments {
+        Some(arguments) => dpkg(&arguments, output, unpacked, deadline),
+        None => Ok(Ended::Exited(0)),
+    };
+    let removed = match run(removal(request))? {
+        Ended::Exited(status) => status,
+        killed @ Ended::Killed(_) => return Ok(killed),
+    };
+    let installed = match run(installation(request)?)? {
+        Ended::Exited(status) => status,
+        killed @ Ended::Killed(_) => return Ok(killed),
+    };
     // Not before: it may be a script of the very package that the request replaces that hangs or fails. Best effort:
     // what counts is whether ours was installed.
     if half_done && all_packages().is_ok_and(|packages| is_something_half_done(&packages)) {
         let arguments = words(&["--configure", "-a", "--force-confdef", "--force-confold"]);
         let _ = dpkg(&arguments, output, unpacked, deadline);
     }
-    Ok(Ended::Exited(exit))
+    Ok(Ended::Exited(removed.max(installed)))
 }
 
-/// The dpkg commands of a request.
-fn commands(request: &DpkgRequest) -> Vec<Vec<String>> {
-    let mut commands = Vec::new();
-    if !request.remove.is_empty() {
-        // dpkg wants a package whose unpacking was interrupted installed again before it removes it. Of a first install
-        // there is nothing sound to install.
-        commands.push([words(&["--remove", "--force-remove-reinstreq", "--"]), request.remove.clone()].concat());
+/// The arguments of the dpkg command that removes, which comes first.
+fn removal(request: &DpkgRequest) -> Option<Vec<String>> {
+    // dpkg wants a package whose unpacking was interrupted installed again before it removes it. Of a first install there is
+    // nothing sound to install.
+    let options = words(&["--remove", "--force-remove-reinstreq", "--"]);
+    (!request.remove.is_empty()).then(|| [options, request.remove.clone()].concat())
+}
+
+/// The arguments of the dpkg command that installs, among it what is to be restored because another package is gone.
+fn installation(request: &DpkgRequest) -> Result<Option<Vec<String>>> {
+    let mut debs = request.install.clone();
+    if !request.restore.is_empty() {
+        let there = all_packages()?;
+        let is_gone = |package: &str| there.get(package).is_none_or(|(_, state)| *state == PackageState::Absent);
+        debs.extend(request.restore.iter().filter(|(package, _)| is_gone(package)).map(|(_, deb)| deb.clone()));
+        debs.sort();
+        debs.dedup();
     }
-    if !request.install.is_empty() {
-        // All in one call: faster, and packages of one request may depend on each other. A conffile that an admin edited
-        // is kept, without a question.
-        let options = words(&["--install", "--force-confdef", "--force-confold", "--abort-after=1000", "--"]);
-        let debs = request.install.iter().map(|deb| deb.display().to_string());
-        commands.push(options.into_iter().chain(debs).collect());
-    }
-    commands
+    // All in one call: faster, and packages of one request may depend on each other. A conffile that an admin edited is
+    // kept, without a question.
+    let options = words(&["--install", "--force-confdef", "--force-confold", "--abort-after=1000", "--"]);
+    let arguments = || options.into_iter().chain(debs.iter().map(|deb| deb.display().to_string())).collect();
+    Ok((!debs.is_empty()).then(arguments))
 }
 
 fn words(words: &[&str]) -> Vec<String> {

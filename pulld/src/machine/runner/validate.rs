@@ -19,7 +19,7 @@ const MAX_NAMES: u64 = 1 << 20;
 /// Makes sure that a request names verified packages by path and others by name: nothing that could be another file or
 /// an option.
 pub(super) fn validate(request: &DpkgRequest, cache: &Path) -> Result<()> {
-    for deb in &request.install {
+    for deb in request.debs() {
         ensure!(is_plain_file_below(deb, cache), "`{}` is not a file of the cache", deb.display());
     }
     for package in &request.remove {
@@ -63,7 +63,7 @@ impl Foreseen {
 /// Makes sure that each package of a request is what was verified when it came from the bucket, which its name says: days
 /// and a power cut may lie between, when a request is resumed.
 pub(super) fn ensure_verified(request: &DpkgRequest, foreseen: &Foreseen) -> Result<()> {
-    for deb in &request.install {
+    for deb in request.debs() {
         let name = deb.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
         let verified: Sha256 = name.parse().with_context(|| format!("`{}` has no checksum", deb.display()))?;
         let actual = foreseen.hash(deb)?;

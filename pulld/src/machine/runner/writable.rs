@@ -14,7 +14,7 @@ use super::super::{deb, dpkg::database, dpkg_request::DpkgRequest};
 pub(super) fn ensure_writable(request: &DpkgRequest) -> Result<()> {
     let directory = Path::new(database::DIRECTORY);
     ensure_each_writable([directory.to_owned()], "dpkg's database is", is_read_only)?;
-    for deb in &request.install {
+    for deb in request.debs() {
         // What the package says of its files was verified with it. One that doesn't list them is left to dpkg.
         let directories = deb::directories(deb).unwrap_or_default();
         ensure_each_writable(directories, "the package has files", is_read_only)?;
