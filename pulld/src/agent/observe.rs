@@ -62,7 +62,7 @@ pub(super) struct ChangedFiles {
 }
 
 /// How the files of a package were last compared.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Compared {
     /// When all of them were, or dpkg had just unpacked them.
     whole: Instant,
@@ -70,12 +70,12 @@ struct Compared {
     seen: Instant,
     /// Whether that is to be seen again: a person asked, or dpkg had just unpacked them.
     is_open: bool,
-    /// Whether that could not be said.
-    has_failed: bool,
+    /// Why that could not be said.
+    failure: Option<String>,
 }
 
 impl Compared {
-    fn is_due(self) -> bool {
+    fn is_due(&self) -> bool {
         self.whole.elapsed() >= FILE_CHECK
     }
 }
@@ -88,12 +88,17 @@ impl ChangedFiles {
 
     /// Whether the files of a package were compared since the agent started, or dpkg has unpacked them since.
     pub(super) fn is_compared(&self, package: &str) -> bool {
-        self.compared.get(package).is_some_and(|compared| !compared.has_failed)
+        self.compared.get(package).is_some_and(|compared| compared.failure.is_none())
     }
 
-    /// Whether that is all that was asked for.
-    pub(super) fn is_seen(&self, package: &str) -> bool {
-        self.compared.get(package).is_some_and(|compared| !compared.has_failed && !compared.is_open)
+    /// Whether that is all that was asked for, or was tried and could not be said.
+    pub(super) fn is_looked_at(&self, package: &str) -> bool {
+        self.compared.get(package).is_some_and(|compared| !compared.is_open)
+    }
+
+    /// The packages of which it could not be said when it was last tried, with the reasons.
+    pub(super) fn failures(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.compared.iter().filter_map(|(package, compared)| Some((package.as_str(), compared.failure.as_deref()?)))
     }
 
     /// Forgets a package that something else than what was wanted happened to: it is compared anew.
@@ -107,7 +112,7 @@ impl ChangedFiles {
     pub(super) fn note_unpacked(&mut self, package: &str) {
         self.by_package.remove(package);
         let now = Instant::now();
-        self.compared.insert(package.to_owned(), Compared { whole: now, seen: now, is_open: true, has_failed: false });
+        self.compared.insert(package.to_owned(), Compared { whole: now, seen: now, is_open: true, failure: None });
     }
 
     /// Compares files with their packages. On request those that were touched, of all packages: whoever has just edited or
@@ -136,7 +141,7 @@ impl ChangedFiles {
             }
             self.compare(packages, &name, Compare::Touched, liveness).await;
         }
-        let before = |name: &String| self.compared.get(name).copied();
+        let before = |name: &String| self.compared.get(name);
         let mut due: Vec<&String> =
             names.into_iter().filter(|name| before(name).is_none_or(Compared::is_due)).collect();
         due.sort_by_key(|name| before(name).map(|before| before.whole));
@@ -154,8 +159,8 @@ impl ChangedFiles {
         let changed = packages.changed_files(name, compare).await;
         let now = Instant::now();
         let before = self.compared.get(name).filter(|_| compare == Compare::Touched).map(|before| before.whole);
-        let compared =
-            Compared { whole: before.unwrap_or(now), seen: now, is_open: false, has_failed: changed.is_err() };
+        let failure = changed.as_ref().err().map(|error| format!("{error:#}"));
+        let compared = Compared { whole: before.unwrap_or(now), seen: now, is_open: false, failure };
         self.compared.insert(name.to_owned(), compared);
         match changed {
             Ok(changed) => drop(self.by_package.insert(name.to_owned(), changed)),
@@ -249,7 +254,7 @@ mod tests {
         for name in ["p58", "p30"] {
             world.edit_files(name, &["/srv/a is changed"]);
         }
-        let unseen = |files: &ChangedFiles| names.iter().filter(|name| !files.is_seen(name)).count();
+        let unseen = |files: &ChangedFiles| names.iter().filter(|name| !files.is_looked_at(name)).count();
         files.check(&world, &installed, true, &liveness).await;
         assert_eq!(world.files_read(), ["p30", "p10"], "and one that is due");
         assert_eq!(unseen(&files), 29, "those after p30");

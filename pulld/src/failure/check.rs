@@ -21,7 +21,8 @@ pub(crate) enum CheckEnd {
     /// Nobody answered within that time.
     NoAnswer {
         /// The time limit.
-        within: Duration,
+        #[serde(rename = "within_ms")]
+        within: Limit,
     },
     /// The answer was another one than it should be, or there was none.
     Answer {
@@ -31,21 +32,45 @@ pub(crate) enum CheckEnd {
     /// The command failed.
     CommandFailed {
         /// The time limit, if it did not end within it.
-        late: Option<Duration>,
+        #[serde(rename = "late_ms")]
+        late: Option<Limit>,
         /// The end of what it printed, safe to show.
         output: String,
     },
+}
+
+/// A time limit; written in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "u64", into = "u64")]
+pub(crate) struct Limit(pub(crate) Duration);
+
+impl From<u64> for Limit {
+    fn from(milliseconds: u64) -> Self {
+        Self(Duration::from_millis(milliseconds))
+    }
+}
+
+impl From<Limit> for u64 {
+    fn from(Limit(limit): Limit) -> Self {
+        Self::try_from(limit.as_millis()).unwrap_or(Self::MAX)
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&show(self.0))
+    }
 }
 
 impl fmt::Display for CheckFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "its check `{}` failed", self.check)?;
         match &self.how {
-            CheckEnd::NoAnswer { within } => write!(f, ": no answer within {}", show(*within)),
+            CheckEnd::NoAnswer { within } => write!(f, ": no answer within {within}"),
             CheckEnd::Answer { words } => write!(f, ": {words}"),
             CheckEnd::CommandFailed { late, output } => {
                 if let Some(limit) = late {
-                    write!(f, ": it did not end within {}", show(*limit))?;
+                    write!(f, ": it did not end within {limit}")?;
                 }
                 match output.as_str() {
                     "" => f.write_str("; it printed nothing"),
@@ -62,7 +87,7 @@ mod tests {
 
     #[test]
     fn how_a_check_failed_is_said() {
-        let limit = Duration::from_secs(5);
+        let limit = Limit(Duration::from_secs(5));
         for (how, words) in [
             (CheckEnd::NoAnswer { within: limit }, ": no answer within 5s"),
             (CheckEnd::Answer { words: "its status is 503".to_owned() }, ": its status is 503"),
@@ -77,5 +102,7 @@ mod tests {
             let written = serde_json::to_string(&fault).unwrap();
             assert_eq!(serde_json::from_str::<CheckFault>(&written).unwrap(), fault);
         }
+        let written = serde_json::to_value(CheckEnd::NoAnswer { within: limit }).unwrap();
+        assert_eq!(written, serde_json::json!({ "no-answer": { "within_ms": 5000 } }));
     }
 }

@@ -24,7 +24,7 @@ use serde_json::Value;
 
 pub(crate) use self::{
     aftermath::{Aftermath, NoRollbackTarget},
-    check::{CheckEnd, CheckFault},
+    check::{CheckEnd, CheckFault, Limit},
     download::{Content, DownloadFault, Place},
     dpkg::{DpkgEnd, DpkgFault, DpkgWords, MAX_DPKG_WORDS, ScriptFault},
     fault::{Fault, on_hold},

@@ -9,7 +9,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::failure::{CheckEnd, CheckFault};
+use crate::failure::{CheckEnd, CheckFault, Limit};
 
 use super::service_manager::CheckResult;
 
@@ -109,7 +109,7 @@ fn result(
     let how = match ended {
         Ok(Ok(())) => return CheckResult::Passed,
         Ok(Err(words)) => CheckEnd::Answer { words },
-        Err(_) => CheckEnd::NoAnswer { within: time_limit },
+        Err(_) => CheckEnd::NoAnswer { within: Limit(time_limit) },
     };
     CheckResult::Failed(CheckFault { check: probe.to_owned(), how })
 }
@@ -150,7 +150,7 @@ mod tests {
                 Some(match fault.how {
                     CheckEnd::Answer { words } => words,
                     CheckEnd::NoAnswer { within } => {
-                        assert_eq!(within, limit);
+                        assert_eq!(within, Limit(limit));
                         "no answer".to_owned()
                     }
                     CheckEnd::CommandFailed { .. } => unreachable!("it is no command"),

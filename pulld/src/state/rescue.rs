@@ -150,6 +150,11 @@ impl Rescue {
         write_or_remove(&self.unable_file(), sentence)
     }
 
+    /// Whether that is what was said last.
+    pub(crate) fn is_noted(&self, sentence: Option<&str>) -> bool {
+        persist::read(&self.unable_file(), MAX_SIZE).is_ok_and(|noted| noted.as_deref() == sentence.map(str::as_bytes))
+    }
+
     /// Why the previous pulld cannot be restored though it should be, if that is so and can be read; safe to show.
     pub(crate) fn unable(&self) -> Option<String> {
         // One that was disarmed at that very moment has nothing to restore.

@@ -122,6 +122,27 @@ async fn what_is_changed_by_hand_while_a_release_is_watched_is_reported_with_it(
 }
 
 #[tokio::test(start_paused = true)]
+async fn that_files_cannot_be_compared_is_a_warning_with_the_reason_until_they_can() {
+    let releases = ["db", "web"].map(|app| release(app, 1));
+    let (server, _) = Server::running(&releases.each_ref()).await;
+    server.world.make_unreadable(Some("`dpkg --verify` failed: no memory"));
+    let mut agent = server.agent();
+    poll(&mut agent).await;
+    let status = server.status().await;
+    assert_eq!(status.not_compared, ["db", "web"]);
+    let [warning] = &status.warnings[..] else { panic!("{:?}", status.warnings) };
+    for part in ["files of `db` and 1 other package", "(`dpkg --verify` failed: no memory)"] {
+        assert!(warning.contains(part), "{warning}");
+    }
+    let cycle = pull(&mut agent).await;
+    assert!(cycle.lines.iter().all(|line| !line.contains("takes long")), "{cycle:?}");
+    server.world.make_unreadable(None);
+    pull(&mut agent).await;
+    let status = server.status().await;
+    assert_eq!((status.warnings, status.not_compared), (vec![], vec![]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn whose_files_were_not_compared_is_said_by_the_report_and_of_those_that_a_person_asked_for_by_the_pull() {
     let releases = ["api", "db", "web"].map(|app| release(app, 1));
     let (server, _) = Server::running(&releases.each_ref()).await;

@@ -265,7 +265,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         if !cycle.requested {
             return BTreeSet::new();
         }
-        observe::unknown(cycle.installed(), |package| self.files.is_seen(package))
+        observe::unknown(cycle.installed(), |package| self.files.is_looked_at(package))
     }
 
     /// What a person should look at though no app suffers from it yet.
@@ -273,7 +273,15 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
         let configuration = self.configured.invalid().map(str::to_owned);
         let rival = self.reporter.publisher.warning(&self.configured.settings().server);
         let unable = Rescue::new(self.paths.rescue()).unable();
-        [configuration, self.desired.gone(), rival, unable].into_iter().flatten().collect()
+        let uncompared = self.files.failures().next().map(|(package, reason)| {
+            let more = self.files.failures().count() - 1;
+            let more = if more == 0 { String::new() } else { format!(" and {}", count(more, "other package")) };
+            format!(
+                "whether files of `{package}`{more} were changed by hand is not known, because they could not be compared \
+                 ({reason}): it is tried again within the hour, and `pulld pull` does so at once"
+            )
+        });
+        [configuration, self.desired.gone(), rival, unable, uncompared].into_iter().flatten().collect()
     }
 
     /// Publishes the report, except to a bucket that does not answer: one more request does not help it.

@@ -42,8 +42,11 @@ impl Comparisons {
         }
         let changed = match compare {
             Compare::Unpacked => vec![],
-            // It exits with 1 when something differs, which is what is queried.
-            Compare::All | Compare::Touched => parse_verify(&run("dpkg", &["--verify", "--", package]).await?.answer),
+            // dpkg(1): it exits with 1 when something differs, which is what is queried, and with 2 when it can't say.
+            Compare::All | Compare::Touched => {
+                let verified = run("dpkg", &["--verify", "--", package]).await?;
+                parse_verify(&verified.of_status("dpkg --verify", &[0, 1])?)
+            }
         };
         let mut last = self.last.borrow_mut();
         last.remove(package);

@@ -20,8 +20,8 @@ pub(super) struct Output {
     pub(super) answer: String,
     /// Its standard error.
     errors: String,
-    /// Whether it exited with 0.
-    succeeded: bool,
+    /// With what it exited; `None` when it was killed.
+    status: Option<i32>,
 }
 
 /// The standard output of a program.
@@ -29,11 +29,20 @@ pub(super) struct Output {
 /// # Errors
 /// When it exits with another status than 0, with its error messages.
 pub(super) async fn query(program: &str, arguments: &[&str]) -> Result<String> {
-    let output = run(program, arguments).await?;
-    if !output.succeeded {
-        bail!("`{program}` failed: {}", output.errors.trim().escape_debug());
+    run(program, arguments).await?.of_status(program, &[0])
+}
+
+impl Output {
+    /// The answer of a program that may exit so.
+    ///
+    /// # Errors
+    /// When it exited with something else, with its error messages.
+    pub(super) fn of_status(self, program: &str, good: &[i32]) -> Result<String> {
+        if self.status.is_none_or(|status| !good.contains(&status)) {
+            bail!("`{program}` failed: {}", self.errors.trim().escape_debug());
+        }
+        Ok(self.answer)
     }
-    Ok(output.answer)
 }
 
 /// Runs a program to its end, whatever its exit status.
@@ -56,7 +65,7 @@ pub(super) async fn run(program: &str, arguments: &[&str]) -> Result<Output> {
         from_stdout.and(from_stderr).with_context(|| format!("could not read the output of `{program}`"))?;
         let status = child.wait().await?;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Ok(Output { answer: text(answer), errors: text(errors), succeeded: status.success() })
+        Ok(Output { answer: text(answer), errors: text(errors), status: status.code() })
     };
     let timed_out = || format!("timed out waiting for `{program}` after {QUERY_TIMEOUT:?}");
     timeout(QUERY_TIMEOUT, exchange).await.with_context(timed_out)?

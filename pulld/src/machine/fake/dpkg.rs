@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use bucket::{OwnedUnit, Timestamp};
 
 use crate::failure::DpkgEnd;
@@ -65,7 +65,11 @@ impl PackageManager for World {
         if !takes.is_zero() {
             tokio::time::sleep(takes).await;
         }
-        Ok(self.0.borrow_mut().files.read(package))
+        let files = &mut self.0.borrow_mut().files;
+        match files.unreadable.clone() {
+            Some(reason) => bail!(reason),
+            None => Ok(files.read(package)),
+        }
     }
 
     fn changed_at(&self, package: &str) -> Option<Timestamp> {

@@ -87,6 +87,8 @@ struct Files {
     /// The packages whose files were all read, in order.
     read: Vec<String>,
     comparison_takes: Duration,
+    /// Why none can be read, if that is so.
+    unreadable: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -244,6 +246,11 @@ impl World {
         let files = &mut self.0.borrow_mut().files;
         files.known.remove(package);
         files.changed.insert(package.to_owned(), changed.iter().map(|file| (*file).to_owned()).collect());
+    }
+
+    /// No file can be read from now on, for a reason, or all can.
+    pub(crate) fn make_unreadable(&self, reason: Option<&str>) {
+        self.0.borrow_mut().files.unreadable = reason.map(str::to_owned);
     }
 
     /// The packages of which every file was read and compared, in order.

@@ -140,7 +140,7 @@ fn ensure_able(rescue: &Rescue, armed: &Armed, can_write: impl Fn(&DpkgRequest) 
              left alone{to_do}"
         )
     });
-    if rescue.unable() != sentence {
+    if !rescue.is_noted(sentence.as_deref()) {
         if let Some(sentence) = &sentence {
             tracing::error!(message_id = events::SELF_UPDATE, "{sentence}");
         }
@@ -268,6 +268,10 @@ mod tests {
             assert_eq!(request.install, [rescue.deb()]);
             anyhow::bail!("dpkg was not run: `/usr` is a read-only file system")
         };
+        assert!(ensure_able(&rescue, &armed, is_read_only).is_err());
+        let quoted = Some("the disk says \"no\"");
+        rescue.note_unable(quoted).unwrap();
+        assert!(rescue.is_noted(quoted) && !rescue.is_noted(None), "it is told once, whatever is in it");
         assert!(ensure_able(&rescue, &armed, is_read_only).is_err());
         let told = rescue.unable().unwrap();
         assert!(

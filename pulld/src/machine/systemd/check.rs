@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::failure::{CheckEnd, CheckFault};
+use crate::failure::{CheckEnd, CheckFault, Limit};
 
 use super::{
     super::service_manager::CheckResult,
@@ -65,7 +65,7 @@ pub(super) async fn run(app: &str, command: &CheckCommand, time_limit: Duration)
         return Ok(CheckResult::Passed);
     }
     let late = (began.elapsed() >= time_limit).then_some(time_limit);
-    let how = CheckEnd::CommandFailed { late, output: output.told() };
+    let how = CheckEnd::CommandFailed { late: late.map(Limit), output: output.told() };
     Ok(CheckResult::Failed(CheckFault { check: command.to_string(), how }))
 }
 
