@@ -130,15 +130,16 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
                 Some(Outcome::Done) => self.files.note_unpacked(&update.package),
                 _ => self.files.forget(&update.package),
             }
-            let (Target::Release { release, .. } | Target::Removed { release, .. }) = &update.target;
+            let (Target::Release { release, .. } | Target::Removed { release }) = &update.target;
             let is_removal = update.release().is_none();
-            // What is left behind goes so that this release is as it should be.
-            let release = update.staying().unwrap_or(release);
+            let beside = transaction.installed_beside(update);
+            // What is left behind goes when the plan has that release installed.
+            let release = beside.unwrap_or(release);
             if transaction.is_all_done(&update.app) {
                 self.retries.remove(&update.app);
             }
             let text = match update.outcome() {
-                Some(Outcome::Done) if update.staying().is_some() => {
+                Some(Outcome::Done) if beside.is_some() => {
                     format!("removed the package `{}`, which was left behind", update.package)
                 }
                 Some(Outcome::Done) if is_removal => "removed".to_owned(),

@@ -138,7 +138,7 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
                     let previous = update.previous.installed().map(|previous| &previous.release);
                     self.lineage.note(release, previous);
                 }
-                None if update.staying().is_none() => self.lineage.forget(&update.app),
+                None if transaction.installed_beside(update).is_none() => self.lineage.forget(&update.app),
                 None => {}
             }
         }

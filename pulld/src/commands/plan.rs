@@ -182,9 +182,6 @@ fn show_step(step: &Step) -> String {
             format!("install {} in place of {}", release.stem(), from.stem())
         }
         Step::Install { release, from: None, .. } => format!("install {} for the first time", release.stem()),
-        Step::Remove { package, release, stays: None } => format!("remove {package} ({})", release.stem()),
-        Step::Remove { package, release, stays: Some(stays) } => {
-            format!("remove {package} ({}), which was left beside {}", release.stem(), stays.stem())
-        }
+        Step::Remove { package, release } => format!("remove {package} ({})", release.stem()),
     }
 }

@@ -43,11 +43,6 @@ enum Then {
     Install(ReleaseName),
     /// It removes what the document does not list.
     Remove,
-    /// It removes a package that was left beside the release that it is now.
-    RemoveBeside {
-        /// The package.
-        package: String,
-    },
     /// Nothing: it is what the document says.
     AsDesired,
     /// It leaves it, for this reason.
@@ -79,8 +74,7 @@ pub(crate) fn by_hand(change: Change, when: When, plan: &Plan, report: &PlanRepo
     let app = change.to.as_ref().or(change.from.as_ref())?.app().clone();
     let then = match plan.steps.iter().find(|step| *step.app() == app) {
         Some(Step::Install { release, .. }) => Then::Install(release.clone()),
-        Some(Step::Remove { stays: None, .. }) => Then::Remove,
-        Some(Step::Remove { package, stays: Some(_), .. }) => Then::RemoveBeside { package: package.clone() },
+        Some(Step::Remove { .. }) => Then::Remove,
         None => match report.of(&app) {
             Cause::InPlace => Then::AsDesired,
             cause => Then::Leave(Box::new(cause)),
@@ -104,7 +98,6 @@ impl fmt::Display for ByHand {
         match then {
             Then::Install(release) => write!(f, "installing `{}` as the server document says", release.stem()),
             Then::Remove => f.write_str("removing it, because the server document does not list it"),
-            Then::RemoveBeside { package } => write!(f, "removing the package `{package}`, which another release left"),
             Then::AsDesired => f.write_str("that agrees with the server document"),
             Then::Leave(cause) => write!(f, "it stays as it is: {cause}"),
         }
@@ -124,22 +117,21 @@ mod tests {
     };
     use bucket::ServerDocument;
 
-    fn package(name: &str, release: &ReleaseName, state: PackageState) -> InstalledPackage {
-        let (package, release) = (name.into(), Some(release.clone()));
-        InstalledPackage { package, version: "1".into(), state, on_hold: false, release, units: vec![] }
-    }
-
     /// What is said when `web` becomes the release of that minute on a server whose document has `document`.
     fn told(document: &str, to: Option<u8>, allowed: &str) -> String {
-        told_beside(document, to, allowed, None)
-    }
-
-    /// The same where there is another package.
-    fn told_beside(document: &str, to: Option<u8>, allowed: &str, other: Option<InstalledPackage>) -> String {
         let document = ServerDocument::parse(document.as_bytes()).unwrap();
         let to = to.map(|minute| release("web", minute));
-        let there = to.iter().map(|release| package("web", release, PackageState::Installed));
-        let installed: Vec<InstalledPackage> = there.chain(other).collect();
+        let installed: Vec<InstalledPackage> = to
+            .iter()
+            .map(|release| InstalledPackage {
+                package: "web".into(),
+                version: "1".into(),
+                state: PackageState::Installed,
+                on_hold: false,
+                release: Some(release.clone()),
+                units: vec![],
+            })
+            .collect();
         let Decision { plan, report } = plan::plan(&Situation {
             document: Some(&document),
             settled: true,
@@ -167,10 +159,6 @@ mod tests {
         assert_eq!(told(&format!("[\"{one}\"]"), Some(1), "*"), changed.clone() + as_desired);
         let unlisted = "removing it, because the server document does not list it";
         assert_eq!(told(&format!("[\"{db}\"]"), Some(1), "*"), changed.clone() + unlisted);
-        let broken = package("web-next", &two, PackageState::Broken("iF".into()));
-        let removing = "removing the package `web-next`, which another release left";
-        let said = told_beside(&format!("[\"{one}\"]"), Some(1), "*", Some(broken));
-        assert_eq!(said, changed.clone() + removing);
         let refused = "it stays as it is: blocked by `allowed_apps` in the pulld configuration";
         assert_eq!(told(&listed, Some(1), "db"), changed + refused);
     }

@@ -78,8 +78,14 @@ impl Previous {
     ///
     /// # Errors
     /// Why it cannot be done: there is no rollback target, or a package that would change is on hold. While the previous
-    /// release is still installed nothing has to be done.
-    pub(crate) fn undo(&self, package: &str, installed: &[InstalledPackage]) -> Result<Undo, NoRollbackTarget> {
+    /// release is still installed nothing has to be done, unless the package of the update is one more, or was when the
+    /// rollback was `begun`: that it is gone doesn't say whether the previous release was installed again.
+    pub(crate) fn undo(
+        &self,
+        package: &str,
+        installed: &[InstalledPackage],
+        begun: bool,
+    ) -> Result<Undo, NoRollbackTarget> {
         let find = |name: &str| installed.iter().find(|package| package.package == name);
         let present = find(package).is_some_and(|package| package.state != PackageState::Absent);
         let restored = self.installed().is_some_and(|previous| {
@@ -90,18 +96,19 @@ impl Previous {
         let undo = match self {
             Self::Nothing => Undo { remove: present.then(|| package.to_owned()), ..Undo::default() },
             Self::Package { deb, adds_package, .. } => {
-                let goes = *adds_package && present;
+                let is_again = restored && *adds_package && (present || begun);
                 Undo {
                     install: (!restored).then(|| deb.clone()),
-                    remove: goes.then(|| package.to_owned()),
-                    restore: self.restore(package, installed).filter(|_| restored && goes),
+                    remove: (*adds_package && present).then(|| package.to_owned()),
+                    restore: is_again.then(|| (package.to_owned(), deb.clone())),
                 }
             }
             // dpkg itself undid it, or a repair of this very release worked in the end.
             Self::Unavailable { .. } if restored => Undo::default(),
             Self::Unavailable { reason, .. } => return Err(reason.clone()),
         };
-        let restored = undo.install.as_ref().and(self.installed()).map(|previous| previous.package.as_str());
+        let deb = undo.install.as_ref().or(undo.restore.as_ref().map(|(_, deb)| deb));
+        let restored = deb.and(self.installed()).map(|previous| previous.package.as_str());
         let changed = restored.into_iter().chain(undo.remove.as_deref());
         match changed.filter_map(find).find(|package| package.on_hold) {
             Some(package) => Err(NoRollbackTarget::OnHold { package: package.package.clone() }),
@@ -109,17 +116,9 @@ impl Previous {
         }
     }
 
-    /// What is installed again once `package` is gone, if that is one more than before. That it is gone doesn't say whether
-    /// this was done. What is on hold is left alone.
-    pub(crate) fn restore(&self, package: &str, installed: &[InstalledPackage]) -> Option<(String, PathBuf)> {
-        let Self::Package { installed: previous, deb, adds_package: true } = self else { return None };
-        let is_held = |there: &InstalledPackage| there.on_hold && there.package == previous.package;
-        (!installed.iter().any(is_held)).then(|| (package.to_owned(), deb.clone()))
-    }
-
     /// Whether the machine is as before an update of `package`, or was never changed by it.
     pub(crate) fn is_restored(&self, package: &str, installed: &[InstalledPackage]) -> bool {
-        self.undo(package, installed).is_ok_and(|undo| undo.is_nothing())
+        self.undo(package, installed, false).is_ok_and(|undo| undo.is_nothing())
     }
 }
 
@@ -146,7 +145,7 @@ mod tests {
     #[test]
     fn an_upgrade_rolls_back_to_the_previous_deb_unless_that_is_installed() {
         let previous = Previous::Package { installed: web(1), deb: "/old.deb".into(), adds_package: false };
-        let undone = |package| previous.undo("web", &[package]).unwrap();
+        let undone = |package| previous.undo("web", &[package], false).unwrap();
         let back = Undo { install: Some("/old.deb".into()), ..Undo::default() };
         assert_eq!(undone(there("web", 2, PackageState::Installed)), back);
         assert_eq!(undone(there("web", 1, PackageState::Broken("iHR".into()))), back);
@@ -155,22 +154,27 @@ mod tests {
 
     #[test]
     fn a_first_install_is_removed_if_it_is_there() {
-        let undone = |state| Previous::Nothing.undo("web", &[there("web", 2, state)]).unwrap();
+        let undone = |state| Previous::Nothing.undo("web", &[there("web", 2, state)], false).unwrap();
         assert_eq!(undone(PackageState::Broken("iF".into())).remove.as_deref(), Some("web"));
         assert!(undone(PackageState::Absent).is_nothing());
-        assert!(Previous::Nothing.undo("web", &[]).unwrap().is_nothing());
+        assert!(Previous::Nothing.undo("web", &[], false).unwrap().is_nothing());
     }
 
     #[test]
     fn an_app_that_renamed_its_package_gets_the_old_one_and_loses_the_new_one() {
         let previous = Previous::Package { installed: web(1), deb: "/old.deb".into(), adds_package: true };
-        let undone = previous.undo("web2", &[there("web2", 2, PackageState::Installed)]).unwrap();
+        let undone = previous.undo("web2", &[there("web2", 2, PackageState::Installed)], false).unwrap();
         let remove = Some("web2".into());
         assert_eq!(undone, Undo { install: Some("/old.deb".into()), remove: remove.clone(), restore: None });
         // They were installed side by side, and the new one may have taken files of the old one.
         let both = [there("web", 1, PackageState::Installed), there("web2", 2, PackageState::Installed)];
-        let undone = previous.undo("web2", &both).unwrap();
-        assert_eq!(undone, Undo { install: None, remove, restore: Some(("web2".into(), "/old.deb".into())) });
+        let undone = previous.undo("web2", &both, false).unwrap();
+        let restore = Some(("web2".into(), "/old.deb".into()));
+        assert_eq!(undone, Undo { install: None, remove, restore: restore.clone() });
+        // Whoever is killed after the new one had gone has not necessarily restored the old one.
+        let [old, _] = both;
+        assert!(previous.is_restored("web2", std::slice::from_ref(&old)));
+        assert_eq!(previous.undo("web2", &[old], true), Ok(Undo { restore, ..Undo::default() }));
     }
 
     #[test]
@@ -181,22 +185,28 @@ mod tests {
         };
         let previous = Previous::Package { installed: web(1), deb: "/old.deb".into(), adds_package: false };
         let on_hold = |package: &str| Err(NoRollbackTarget::OnHold { package: package.to_owned() });
-        assert_eq!(previous.undo("web", &[held("web", 2)]), on_hold("web"));
-        assert!(previous.undo("web", &[held("web", 1)]).unwrap().is_nothing(), "nothing has to be done");
+        assert_eq!(previous.undo("web", &[held("web", 2)], false), on_hold("web"));
+        assert!(previous.undo("web", &[held("web", 1)], false).unwrap().is_nothing(), "nothing has to be done");
         let renamed = Previous::Package { installed: web(1), deb: "/old.deb".into(), adds_package: true };
         for package in ["web", "web2"] {
             let mut installed = [there("web", 0, PackageState::Absent), there("web2", 2, PackageState::Installed)];
             installed.iter_mut().filter(|there| there.package == package).for_each(|there| there.on_hold = true);
-            assert_eq!(renamed.undo("web2", &installed), on_hold(package));
+            assert_eq!(renamed.undo("web2", &installed, false), on_hold(package));
         }
-        assert!(Previous::Nothing.undo("web", &[held("web", 2)]).is_err());
+        let both = [held("web", 1), there("web2", 2, PackageState::Installed)];
+        assert_eq!(
+            renamed.undo("web2", &both, false),
+            on_hold("web"),
+            "it could not get back what goes with the other"
+        );
+        assert!(Previous::Nothing.undo("web", &[held("web", 2)], false).is_err());
     }
 
     #[test]
     fn without_a_rollback_target_the_reason_is_told_unless_nothing_changed() {
         let gone = NoRollbackTarget::NotInBucket(release("web", 1));
         let previous = Previous::Unavailable { installed: Some(web(1)), reason: gone.clone() };
-        assert_eq!(previous.undo("web", &[there("web", 2, PackageState::Installed)]), Err(gone));
+        assert_eq!(previous.undo("web", &[there("web", 2, PackageState::Installed)], false), Err(gone));
         assert!(previous.is_restored("web", &[there("web", 1, PackageState::Installed)]));
     }
 }

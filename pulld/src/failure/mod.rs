@@ -63,6 +63,11 @@ impl Failure {
         self.first.kind()
     }
 
+    /// What went wrong first.
+    pub(crate) fn first(&self) -> &Fault {
+        &self.first
+    }
+
     /// The same with something more.
     pub(crate) fn and(mut self, aftermath: Aftermath) -> Self {
         self.then.push(aftermath);

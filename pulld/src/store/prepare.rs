@@ -134,12 +134,10 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
             }
         }
         for step in steps {
-            if let Step::Remove { package, release, stays } = step {
+            if let Step::Remove { package, release } = step {
                 let package_units = installed.iter().find(|there| there.package == *package).map(|there| &*there.units);
-                let is_staying = |there: &&InstalledPackage| stays.is_some() && there.release == *stays;
-                let staying = installed.iter().find(is_staying);
-                match self.removal(package, release, package_units.unwrap_or_default(), staying).await {
-                    Ok(update) => updates.push(update),
+                match self.units_before(&[], package_units.unwrap_or_default()).await {
+                    Ok(units) => updates.push(AppUpdate::removal(package, release, units)),
                     Err(fault) => unprepared.push(Unprepared { app: release.app().clone(), fault }),
                 }
             }
@@ -317,7 +315,6 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
             // dpkg's scripts stop what two packages of an app have in common.
             units.iter_mut().for_each(UnitBefore::forget_that_it_was_stopped);
         }
-        let stays = PreviousPackage { package: info.facts.package.to_string(), release: release.clone() };
         let mut updates = vec![AppUpdate {
             app: release.app().clone(),
             package: info.facts.package.into(),
@@ -331,32 +328,10 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
         for left in left_behind {
             if let Some(of) = &left.release {
                 let units = self.units_before(&[], &left.units).await?;
-                updates.push(AppUpdate::removal(&left.package, of, Some(stays.clone()), None, units));
+                updates.push(AppUpdate::removal(&left.package, of, units));
             }
         }
         Ok(updates)
-    }
-
-    /// The removal of a package that has these units. What it has in common with the package that is `staying` of its app is
-    /// restored when it is gone, and runs again, also if its scripts stopped that when it was last to be removed.
-    async fn removal(
-        &self,
-        package: &str,
-        release: &ReleaseName,
-        units: &[OwnedUnit],
-        staying: Option<&InstalledPackage>,
-    ) -> Result<AppUpdate, Fault> {
-        let wanted = staying.map(|there| there.units.as_slice()).unwrap_or_default();
-        let mut units = self.units_before(wanted, units).await?;
-        units.iter_mut().filter(|unit| unit.wanted).for_each(UnitBefore::forget_that_it_was_stopped);
-        let stays = staying.and_then(|there| {
-            Some(PreviousPackage { package: there.package.clone(), release: there.release.clone()? })
-        });
-        let restore = match self.obtain_previous(stays.as_ref().map(|stays| &stays.release)).await? {
-            Found::File(deb) => Some(deb),
-            Found::Nowhere => None,
-        };
-        Ok(AppUpdate::removal(package, release, stays, restore, units))
     }
 
     /// How the units of the `new` release and of the `old` one are. Only systemd can fail to say it.

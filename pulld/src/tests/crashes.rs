@@ -109,6 +109,13 @@ fn stories() -> Vec<Story> {
             end: vec![("web", Some(1), Some(Quarantined))],
             gone: vec!["new.service"],
         },
+        Story {
+            name: "upgrade to a package of another name that is rolled back",
+            before: vec![at("web", 1, Good)],
+            next: vec![Deb { package: "web-next".to_owned(), ..at("web", 2, Breaks) }],
+            end: vec![("web", Some(1), Some(Quarantined))],
+            gone: vec![],
+        },
     ]
 }
 

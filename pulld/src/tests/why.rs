@@ -103,7 +103,7 @@ async fn programs_are_told_as_data_what_went_wrong() {
         (
             Behaviour::CheckFails,
             "check-failed",
-            json!({"check": "/bin/false", "how": {"command-failed": {"late": null, "output": ""}}}),
+            json!({"check": "/bin/false", "how": {"command-failed": {"late_ms": null, "output": ""}}}),
             "its check `/bin/false` failed; it printed nothing",
         ),
     ] {

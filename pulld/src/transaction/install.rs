@@ -1,5 +1,7 @@
 //! The phase in which dpkg installs and removes everything but pulld.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 
 use crate::{
@@ -42,18 +44,27 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         reloaded?;
         let together = transaction.others().count() > 1;
         let is_read = missing.is_empty() || !together;
+        let mut unpacked = result.unpacked.clone();
         for at in missing {
+            let installed = self.installed(transaction).await?;
+            if !is_missing(transaction, at, &installed, &unpacked) {
+                continue;
+            }
+            if let Some(fault) = stays_beside(transaction, at, &installed) {
+                transaction.updates[at].fail(fault, false);
+                continue;
+            }
             // One that fails may have kept the others out: each gets a chance of its own.
             let result = if together { self.install_all(transaction, &[at]).await? } else { result.clone() };
             if together {
                 self.note_changes(transaction, &[at], result.changes.as_deref())?;
             }
+            unpacked.extend(result.unpacked.clone());
             let installed = self.installed(transaction).await?;
-            let update = &mut transaction.updates[at];
-            if update.is_in_place(&installed) {
-                self.note_files(vec![update.package.clone()]).await;
+            if is_missing(transaction, at, &installed, &unpacked) {
+                fail_by_dpkg(&mut transaction.updates[at], &result, &installed);
             } else {
-                fail_by_dpkg(update, &result, &installed);
+                self.note_files(vec![transaction.updates[at].package.clone()]).await;
             }
         }
         Ok(is_read)
@@ -62,7 +73,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
     /// Notes what a dpkg run has done, and gives the updates that it has not carried out. When it has carried out all of
     /// them, the next phase has begun.
     async fn note_installed(&self, transaction: &mut Transaction, result: &DpkgResult) -> Result<Vec<usize>> {
-        let missing = missing(transaction, &self.installed(transaction).await?);
+        let missing = missing(transaction, &self.installed(transaction).await?, &result.unpacked);
         // What isn't there though it was installed is something else, perhaps.
         let mut suspects = if missing.is_empty() { going_forward(transaction) } else { missing.clone() };
         if suspects.is_empty() {
@@ -94,7 +105,11 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
     /// Gives up the updates whose package a person put on hold since they were planned.
     async fn leave_what_is_on_hold(&self, transaction: &mut Transaction) -> Result<()> {
         let installed = self.installed(transaction).await?;
-        for update in transaction.others_mut().filter(|update| !update.is_in_place(&installed)) {
+        for at in transaction.places(|update| !update.is_own()) {
+            if !is_missing(transaction, at, &installed, &BTreeMap::new()) {
+                continue;
+            }
+            let update = &mut transaction.updates[at];
             let is_of = |there: &InstalledPackage| {
                 let previous = update.previous.installed().map(|previous| &previous.package);
                 there.package == update.package || Some(&there.package) == previous
@@ -109,10 +124,10 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
     /// Installs what is not in place yet; a fresh transaction need not query dpkg first.
     async fn install_what_is_missing(&self, transaction: &mut Transaction, start: &Start) -> Result<DpkgResult> {
         let installed = if start.is_resumed() { self.installed(transaction).await? } else { Vec::new() };
-        // That a package is gone doesn't say whether what stays was restored.
-        let is_open = |update: &AppUpdate| !start.is_resumed() || !update.is_in_place(&installed) || update.restores();
+        // Whether what is in order was installed again after a package beside it had gone, nobody knows.
+        let is_open = |at: usize| !start.is_resumed() || is_missing(transaction, at, &installed, &BTreeMap::new());
         let mut places = going_forward(transaction);
-        places.retain(|at| is_open(&transaction.updates[*at]));
+        places.retain(|at| is_open(*at));
         if places.is_empty() {
             let changes = self.packages.unnoted_changes(&self.empty_request(transaction)).await?;
             return Ok(DpkgResult { changes: Some(changes), ..DpkgResult::failed("dpkg had done everything") });
@@ -120,16 +135,25 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         self.install_all(transaction, &places).await
     }
 
-    /// Has dpkg carry out some updates, by their place, in one run.
+    /// Has dpkg carry out some updates, by their place, in one run. A release that is in order is installed again only once
+    /// the package beside it is gone.
     async fn install_all(&self, transaction: &mut Transaction, places: &[usize]) -> Result<DpkgResult> {
         self.note_unpacking(transaction, places).await?;
         let mut request = self.empty_request(transaction);
-        for update in places.iter().map(|at| &transaction.updates[*at]) {
+        let updates: Vec<&AppUpdate> = places.iter().map(|at| &transaction.updates[*at]).collect();
+        let goes = |there: &AppUpdate| updates.iter().any(|update| update.package == there.package);
+        for update in &updates {
             match &update.target {
-                Target::Release { deb, .. } => request.install.push(deb.clone()),
-                Target::Removed { restore, .. } => {
+                Target::Release { deb, .. } => {
+                    let waits = transaction.removed_beside(update).any(goes)
+                        && update.is_in_place(&self.installed(transaction).await?);
+                    request.install.extend((!waits).then(|| deb.clone()));
+                }
+                Target::Removed { .. } => {
                     request.remove.push(update.package.clone());
-                    request.restore.extend(restore.clone().map(|deb| (update.package.clone(), deb)));
+                    if let Some(Target::Release { deb, .. }) = transaction.beside(update).map(|beside| &beside.target) {
+                        request.restore.insert(update.package.clone(), deb.clone());
+                    }
                 }
             }
         }
@@ -144,11 +168,33 @@ fn going_forward(transaction: &Transaction) -> Vec<usize> {
     transaction.places(|update| !update.is_own() && update.is_forward())
 }
 
-/// Those of them that dpkg does not have.
-fn missing(transaction: &Transaction, installed: &[InstalledPackage]) -> Vec<usize> {
+/// Those of them that dpkg has not carried out, removals first.
+fn missing(transaction: &Transaction, installed: &[InstalledPackage], unpacked: &BTreeMap<String, u64>) -> Vec<usize> {
     let mut missing = going_forward(transaction);
-    missing.retain(|at| !transaction.updates[*at].is_in_place(installed));
+    missing.retain(|at| is_missing(transaction, *at, installed, unpacked));
+    missing.sort_by_key(|at| transaction.updates[*at].release().is_some());
     missing
+}
+
+/// Whether dpkg has not carried out an update. What is installed beside a package that goes must have been `unpacked`, too,
+/// though it was in order: dpkg deletes with that package the files that it had taken over.
+fn is_missing(
+    transaction: &Transaction,
+    at: usize,
+    installed: &[InstalledPackage],
+    unpacked: &BTreeMap<String, u64>,
+) -> bool {
+    let update = &transaction.updates[at];
+    let is_unpacked = || unpacked.contains_key(&update.package);
+    !update.is_in_place(installed) || transaction.removed_beside(update).next().is_some() && !is_unpacked()
+}
+
+/// Why a release that is in order stays as it is: the package beside it, which was to go before, did not.
+fn stays_beside(transaction: &Transaction, at: usize, installed: &[InstalledPackage]) -> Option<Fault> {
+    let update = &transaction.updates[at];
+    let mut failed = transaction.removed_beside(update).filter_map(|removed| removed.progress.failure());
+    let failed = failed.next().filter(|_| update.is_in_place(installed))?;
+    Some(failed.failure.first().clone())
 }
 
 /// Notes that dpkg did not carry out an update, and whether the release caused that: dpkg got to it, or said so. A held lock or a

@@ -112,7 +112,8 @@ pub(super) fn quarantine_by_outcome(
 
 /// Whether the success of an update says that the document's release of its app is none to keep away.
 fn is_lifting(update: &AppUpdate, transaction: &Transaction) -> bool {
-    transaction.generation.is_some() && transaction.is_all_done(&update.app)
+    let is_beside = transaction.installed_beside(update).is_some();
+    transaction.generation.is_some() && !is_beside && transaction.is_all_done(&update.app)
 }
 
 /// Writes the quarantine if `by` makes it another one.
@@ -124,7 +125,7 @@ fn change(quarantine: &mut Quarantine, paths: &Paths, by: impl FnOnce(&mut Quara
 
 /// Lifts the quarantine of an app whose update succeeded, unless that only repaired what the quarantined release had left.
 fn lift(update: &AppUpdate, quarantine: &mut Quarantine) {
-    match update.release().or(update.staying()).and_then(|release| quarantine.repaired_by(release)) {
+    match update.release().and_then(|release| quarantine.repaired_by(release)) {
         Some(entry) if entry.degraded => {
             entry.degraded = false;
             entry.failure = entry.failure.clone().and(Aftermath::RestoredLater);

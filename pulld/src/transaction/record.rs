@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use bucket::{Activity, AppName, Generation, Timestamp};
+use bucket::{Activity, AppName, Generation, ReleaseName, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -164,6 +164,23 @@ impl Transaction {
     /// The same, to be changed.
     pub(crate) fn others_mut(&mut self) -> impl Iterator<Item = &mut AppUpdate> {
         self.updates.iter_mut().filter(|update| !update.is_own())
+    }
+
+    /// The update that installs a release of the app beside this one, which removes what was left behind of it.
+    pub(super) fn beside(&self, update: &AppUpdate) -> Option<&AppUpdate> {
+        let mut others = self.updates.iter().filter(|other| update.release().is_none() && other.app == update.app);
+        others.find(|other| other.release().is_some())
+    }
+
+    /// That release.
+    pub(crate) fn installed_beside(&self, update: &AppUpdate) -> Option<&ReleaseName> {
+        self.beside(update).and_then(AppUpdate::release)
+    }
+
+    /// Those that remove what was left behind beside a release that an update installs.
+    pub(super) fn removed_beside<'a>(&'a self, update: &'a AppUpdate) -> impl Iterator<Item = &'a AppUpdate> {
+        let others = self.updates.iter().filter(|other| update.release().is_some() && other.app == update.app);
+        others.filter(|other| other.release().is_none())
     }
 
     /// Whether every update of an app succeeded.

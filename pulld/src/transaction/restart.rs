@@ -30,11 +30,9 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         self.liveness.within(START_TIMEOUT);
         let forward = transaction.others_mut().filter(|update| update.is_forward());
         let restarted = join_all(forward.map(|update| async move {
-            let is_installation = update.release().is_some();
-            let is_replaced = is_installation || update.restores();
             let wanted = update.units.iter_mut().filter(|unit| unit.wanted);
-            if let Err(fault) = self.restart_units(wanted, is_replaced).await? {
-                update.fail(Fault::UnitFailed(fault), is_installation);
+            if let Err(fault) = self.restart_units(wanted, true).await? {
+                update.fail(Fault::UnitFailed(fault), true);
             }
             Ok(())
         }));

@@ -53,10 +53,11 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
             let update = &transaction.updates[at];
             let Some(failed) = update.progress.failure().filter(|_| !update.is_own()) else { continue };
             let (title, reason) = (update.title(), failed.failure.to_string());
-            let (text, what) = if update.release().is_some() {
-                ("", " is unhealthy, rolling back")
-            } else {
-                ("the removal of ", " failed")
+            let stays = update.is_undone(&installed) && update.previous_title() == Some(title);
+            let (text, what) = match update.release() {
+                None => ("the removal of ", " failed"),
+                Some(_) if stays => ("", " stays as it is"),
+                Some(_) => ("", " is unhealthy, rolling back"),
             };
             tracing::warn!(
                 message_id = events::UNHEALTHY,
@@ -65,11 +66,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
                 reason,
                 "{text}`{title}`{what}: {reason}"
             );
-            // What an interrupted rollback removed is gone, and what it was to restore then may not be.
-            let is_begun = matches!(update.progress, Progress::RollingBack { replaced: true, .. });
-            let left = || update.previous.restore(&update.package, &installed).filter(|_| is_begun);
-            let whole = |undo: Undo| if undo.is_nothing() { Undo { restore: left(), ..undo } } else { undo };
-            match update.undo(&installed).map(whole) {
+            match update.undo(&installed) {
                 Err(none) => outcome::degrade(&mut transaction.updates[at], Aftermath::CannotRollBack(none)),
                 Ok(undo) if undo.is_nothing() => {}
                 Ok(undo) => {
@@ -79,7 +76,10 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
                     self.note_changes(transaction, &[at], result.changes.as_deref())?;
                     let installed = self.installed(transaction).await?;
                     let update = &mut transaction.updates[at];
-                    if !update.is_undone(&installed) {
+                    // One that is restored may have been in order before.
+                    let unpacked =
+                        update.previous.installed().map(|before| result.unpacked.contains_key(&before.package));
+                    if !update.is_undone(&installed) || undo.restore.is_some() && unpacked != Some(true) {
                         let fault = dpkg_failure::explain(&result, Some(update.title()));
                         outcome::degrade(update, Aftermath::RollbackFailed(Box::new(fault)));
                     }

@@ -53,30 +53,18 @@ pub(crate) enum Target {
     Removed {
         /// The release it came from.
         release: ReleaseName,
-        /// The verified file of what stays of the app in another package, to be installed again once this one is gone;
-        /// `None` where nothing stays, or its file is not to be had.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        restore: Option<PathBuf>,
     },
 }
 
 impl AppUpdate {
-    /// The removal of a package that came from `release`, with what `stays` of its app in another package, if anything does,
-    /// and the file of that which has to be restored then.
-    pub(crate) fn removal(
-        package: &str,
-        release: &ReleaseName,
-        stays: Option<PreviousPackage>,
-        restore: Option<PathBuf>,
-        units: Vec<UnitBefore>,
-    ) -> Self {
-        let gone = || PreviousPackage { package: package.to_owned(), release: release.clone() };
+    /// The removal of a package that came from `release`.
+    pub(crate) fn removal(package: &str, release: &ReleaseName, units: Vec<UnitBefore>) -> Self {
         Self {
             app: release.app().clone(),
             package: package.to_owned(),
-            target: Target::Removed { release: release.clone(), restore },
+            target: Target::Removed { release: release.clone() },
             previous: Previous::Unavailable {
-                installed: Some(stays.unwrap_or_else(gone)),
+                installed: Some(PreviousPackage { package: package.to_owned(), release: release.clone() }),
                 reason: NoRollbackTarget::Removal,
             },
             check: None,
@@ -97,17 +85,6 @@ impl AppUpdate {
             Target::Release { release, .. } => Some(release),
             Target::Removed { .. } => None,
         }
-    }
-
-    /// The release of the app that stays in another package, if it removes what was left beside that.
-    pub(crate) fn staying(&self) -> Option<&ReleaseName> {
-        let previous = self.previous.installed().filter(|previous| previous.package != self.package)?;
-        self.release().is_none().then_some(&previous.release)
-    }
-
-    /// Whether it has something restored once its package is gone.
-    pub(crate) fn restores(&self) -> bool {
-        matches!(&self.target, Target::Removed { restore: Some(_), .. })
     }
 
     /// What it is called in messages: the ID of its release, or the package that is removed.
@@ -156,7 +133,8 @@ impl AppUpdate {
     /// # Errors
     /// Why there is no rollback target.
     pub(crate) fn undo(&self, installed: &[InstalledPackage]) -> Result<Undo, NoRollbackTarget> {
-        self.previous.undo(&self.package, installed)
+        let is_begun = matches!(self.progress, Progress::RollingBack { replaced: true, .. });
+        self.previous.undo(&self.package, installed, is_begun)
     }
 
     /// Whether the machine is as it was before the update.

@@ -75,10 +75,6 @@ pub(crate) enum Step {
         package: String,
         /// What it came from.
         release: ReleaseName,
-        /// The release of the app that is installed in another package, and that this one was left beside; `None` where the
-        /// app goes.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        stays: Option<ReleaseName>,
     },
 }
 
@@ -88,11 +84,10 @@ impl Step {
         self.release().app()
     }
 
-    /// The release that it installs, or has as it should be, or removes.
+    /// The release that it installs or removes.
     pub(crate) fn release(&self) -> &ReleaseName {
         match self {
-            Self::Install { release, .. } => release,
-            Self::Remove { release, stays, .. } => stays.as_ref().unwrap_or(release),
+            Self::Install { release, .. } | Self::Remove { release, .. } => release,
         }
     }
 }
@@ -123,7 +118,8 @@ pub(crate) fn plan(situation: &Situation) -> Decision {
             _ => None,
         };
         if let Some((release, reason)) = planned {
-            decision.plan.steps.extend(steps(situation, release, reason));
+            let from = current(situation.installed, release.app()).and_then(|package| package.release.clone());
+            decision.plan.steps.push(Step::Install { release: release.clone(), from, reason });
         }
         decision.report.note(release.app(), cause);
     }
@@ -131,23 +127,6 @@ pub(crate) fn plan(situation: &Situation) -> Decision {
     // Ours goes last: installing it ends this process, and the next one finds nothing else half-done.
     decision.plan.steps.sort_by_key(|step| step.app().as_str() == OWN_PACKAGE);
     decision
-}
-
-/// What has to be done so that `release` is installed, and nothing bad beside it. If it is, in order, it stays as it is: only
-/// what was left in packages of other names goes.
-fn steps(situation: &Situation, release: &ReleaseName, reason: Reason) -> Vec<Step> {
-    let Situation { installed, quarantine, .. } = situation;
-    let is_in_order =
-        |there: &&InstalledPackage| there.release.as_ref() == Some(release) && there.state == PackageState::Installed;
-    if let Some(there) = installed.iter().find(is_in_order) {
-        let mut left = left_behind(installed, (release, &there.package), quarantine);
-        left.sort_by_key(|left| &left.package);
-        let of = |left: &InstalledPackage| Some((left.package.clone(), left.release.clone()?));
-        let removal = |(package, of)| Step::Remove { package, release: of, stays: Some(release.clone()) };
-        return left.into_iter().filter_map(of).map(removal).collect();
-    }
-    let from = current(installed, release.app()).and_then(|package| package.release.clone());
-    vec![Step::Install { release: release.clone(), from, reason }]
 }
 
 /// The steps as they are carried out, one batch after the other. Normally they are one, with pulld itself at its end. After
@@ -176,7 +155,7 @@ fn must_be_repaired(situation: &Situation, release: &ReleaseName) -> bool {
     is_broken && package_on_hold(installed, app).is_none()
 }
 
-/// What goes when `release` is, or shall be, installed in `package`: other packages of the app, from before it changed its
+/// What is removed with the installation of `release` in `package`: other packages of the app, from before it changed its
 /// package's name or from a release that did, which dpkg calls broken or whose release is quarantined.
 pub(crate) fn left_behind<'a>(
     installed: &'a [InstalledPackage],
@@ -306,8 +285,7 @@ fn leave_or_remove(situation: &Situation, decision: &mut Decision) {
             },
         };
         if cause == Cause::Unlisted(Unlisted::Removed) {
-            let (package, release) = (package.package.clone(), release.clone());
-            decision.plan.steps.push(Step::Remove { package, release, stays: None });
+            decision.plan.steps.push(Step::Remove { package: package.package.clone(), release: release.clone() });
         }
         decision.report.note(app, cause);
     }

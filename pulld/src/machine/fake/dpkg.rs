@@ -291,7 +291,7 @@ impl State {
     }
 
     /// Removes packages, which comes first. Gives what dpkg says of those that stay.
-    fn remove(&mut self, names: &[String], is_read_only: bool) -> Option<String> {
+    pub(super) fn remove(&mut self, names: &[String], is_read_only: bool) -> Option<String> {
         let mut output = None;
         for name in names {
             let Some((package, _)) = self.packages.get_mut(name) else { continue };

@@ -162,10 +162,12 @@ impl World {
         }
     }
 
-    /// dpkg is killed with all that it had started: what it was to install is half-installed.
+    /// dpkg is killed with all that it had started: what it was to remove is gone, what it was to install is half-installed,
+    /// and what it was to restore is not.
     pub(crate) fn kill_dpkg(&self) {
         let mut state = self.0.borrow_mut();
         let Some(request) = state.under_way.take() else { return };
+        state.remove(&request.remove, false);
         for path in &request.install {
             let deb: Deb = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
             if deb.behaviour.takes_away() {

@@ -15,6 +15,7 @@ mod validate;
 mod writable;
 
 use std::{
+    collections::BTreeSet,
     io::{BufRead, Write},
     path::Path,
     thread::JoinHandle,
@@ -222,8 +223,11 @@ fn removal(request: &DpkgRequest) -> Option<Vec<String>> {
 fn installation(request: &DpkgRequest) -> Result<Option<Vec<String>>> {
     let mut debs = request.install.clone();
     if !request.restore.is_empty() {
-        let there = all_packages()?;
-        let is_gone = |package: &str| there.get(package).is_none_or(|(_, state)| *state == PackageState::Absent);
+        let all = all_packages()?;
+        // Those of other architectures, and those that may be there for several, are listed with theirs.
+        let there = all.iter().filter(|(_, (_, state))| *state != PackageState::Absent);
+        let there: BTreeSet<&str> = there.filter_map(|(name, _)| name.split(':').next()).collect();
+        let is_gone = |package: &str| !there.contains(package);
         debs.extend(request.restore.iter().filter(|(package, _)| is_gone(package)).map(|(_, deb)| deb.clone()));
         debs.sort();
         debs.dedup();
