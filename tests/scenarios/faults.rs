@@ -278,3 +278,29 @@ fn what_a_rollback_left_broken_is_repaired_by_itself_though_the_release_is_quara
     assert_eq!(server.sh("dpkg-query -W -f '${db:Status-Abbrev}' web; dpkg --audit")?, "ii ");
     says(&server, PORT, "web 1")
 }
+
+#[test]
+fn a_rollback_that_a_read_only_file_system_kept_from_beginning_is_tried_again_by_itself() -> Result<()> {
+    let scenario = Scenario::new()?;
+    let server = scenario.server("web-1")?;
+    let web = scenario.service("web", PORT)?;
+    let one = web.release(scenario.target(), &Version::new("1"))?;
+    scenario.install(&one, &server)?;
+    server.sh("mount --bind /usr /usr")?;
+    // dpkg is content with it; it is the check that isn't.
+    let two = Version::new("2").postinst("mount -o remount,bind,ro /usr\n").check("exit 1\n");
+    let two = web.release(scenario.target(), &two)?;
+    scenario.deploy(&two, &server)?;
+    let app = scenario.wait_for_app(&server, &two, AppState::Degraded)?;
+    assert_eq!(app.installed.as_ref(), Some(&two));
+    let reason = app.reason.context("the report says why")?;
+    assert!(reason.contains("rollback failed: dpkg was not run: `/usr` is a read-only file system"), "{reason}");
+    assert_eq!(server.sh("dpkg-query -W -f '${db:Status-Abbrev}' web; dpkg --audit")?, "ii ");
+    let plan = server.run("pulld plan")?.stdout;
+    assert!(plan.contains(&format!("install {} in place of {}", one.stem(), two.stem())), "{plan}");
+
+    server.sh("mount -o remount,bind,rw /usr")?;
+    let app = scenario.wait_for_app(&server, &two, AppState::Quarantined)?;
+    assert_eq!(app.installed.as_ref(), Some(&one));
+    says(&server, PORT, "web 1")
+}

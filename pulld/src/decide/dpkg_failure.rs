@@ -61,7 +61,8 @@ pub(crate) fn explain(result: &DpkgResult, replaced: Option<&str>) -> DpkgFault 
         DpkgEnd::Exited(status) => DpkgEnd::Exited(*status),
         DpkgEnd::Failed(reason) => DpkgEnd::Failed(short(reason)),
     };
-    DpkgFault { end, words, lines, machine_at_fault: is_machine_at_fault(result) }
+    let never_ran = matches!(end, DpkgEnd::Failed(_)) && result.output.is_empty();
+    DpkgFault { end, words, lines, machine_at_fault: never_ran || is_machine_at_fault(result) }
 }
 
 /// The script of the installed package behind an error of dpkg, from the lines before it.

@@ -35,6 +35,8 @@ pub(crate) enum Reason {
     Repair,
     /// A person goes back to it.
     Rollback,
+    /// The document's release is quarantined, and the machine kept it from being rolled back.
+    RollbackAgain,
 }
 
 /// How an app stands against its document, and why.

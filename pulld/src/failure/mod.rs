@@ -68,6 +68,11 @@ impl Failure {
         &self.first
     }
 
+    /// Whether the last that is known is that the machine, and no package, kept a rollback from working.
+    pub(crate) fn awaits_rollback(&self) -> bool {
+        matches!(self.then.last(), Some(Aftermath::RollbackFailed(fault)) if fault.machine_at_fault)
+    }
+
     /// The same with something more.
     pub(crate) fn and(mut self, aftermath: Aftermath) -> Self {
         self.then.push(aftermath);

@@ -258,6 +258,57 @@ async fn a_rollback_that_a_full_disk_kept_from_working_is_made_up_for() {
     assert!(reason.contains("the release before was restored later"), "{reason}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_rollback_that_dpkg_was_not_run_for_is_made_up_for_though_dpkg_is_content_with_the_bad_release() {
+    let (one, two) = (release("web", 1), release("web", 2));
+    let (server, mut agent) = Server::running(&[&one]).await;
+    server.upload(&two, Behaviour::CheckFails).await;
+    server.push(&[&two]).await;
+    server.world.refuse_dpkg_after(Some(1));
+    pull(&mut agent).await;
+    assert_eq!(server.world.installed("web"), Some((two.clone(), true)));
+    let before = server.world.dpkg_runs().len();
+    for _ in 0..6 * 60 {
+        tokio::time::advance(Duration::from_mins(1)).await;
+        poll(&mut agent).await;
+        assert_eq!(server.state_of("web").await, AppState::Degraded);
+    }
+    let runs = server.world.dpkg_runs().len() - before;
+    assert!((10..=30).contains(&runs), "at most four an hour: {runs}");
+    let reason = server.status().await.apps[0].reason.clone().unwrap();
+    assert!(reason.contains("rollback failed: dpkg was not run: `/usr` is a read-only file system"), "{reason}");
+    server.world.refuse_dpkg_after(None);
+    poll(&mut server.agent()).await;
+    assert_eq!(server.world.installed("web"), Some((one.clone(), true)));
+    assert_eq!(server.world.runs("web.service"), Some(one));
+    assert_eq!(server.state_of("web").await, AppState::Quarantined);
+    let reason = server.status().await.apps[0].reason.clone().unwrap();
+    assert!(reason.contains("the release before was restored later"), "{reason}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollback_that_is_made_up_for_and_leads_to_nothing_good_is_a_persons() {
+    let (one, two) = (release("web", 1), release("web", 2));
+    let (server, mut agent) = Server::running(&[&one]).await;
+    server.upload(&two, Behaviour::CheckFails).await;
+    server.push(&[&two]).await;
+    server.world.refuse_dpkg_after(Some(1));
+    pull(&mut agent).await;
+    server.world.refuse_dpkg_after(None);
+    server.world.spoil(&one);
+    for _ in 0..3 {
+        tokio::time::advance(Duration::from_hours(1)).await;
+        poll(&mut agent).await;
+    }
+    let runs = server.world.dpkg_runs().len();
+    tokio::time::advance(Duration::from_hours(1)).await;
+    poll(&mut server.agent()).await;
+    assert_eq!(server.world.dpkg_runs().len(), runs, "one bad release is not replaced by the other again and again");
+    assert_eq!(server.state_of("web").await, AppState::Degraded);
+    let reason = server.status().await.apps[0].reason.clone().unwrap();
+    assert!(reason.contains("the previous release is unhealthy too"), "{reason}");
+}
+
 /// A server that has `web`, where the next release came in a package of another name, broke it, and was not removed because
 /// of what that does.
 async fn left_with_a_renamed_package(keep: impl Fn(&Server)) -> (Server, FakeAgent) {

@@ -141,6 +141,10 @@ fn add(update: &AppUpdate, transaction: &Transaction, quarantine: &mut Quarantin
     let (Some(release), Some(generation)) = (update.release(), transaction.generation) else { return };
     if let Some(repaired) = quarantine.repaired_by(release) {
         repaired.degraded |= degraded;
+        if repaired.failure.awaits_rollback() {
+            let unhealthy = Aftermath::PreviousUnhealthy(Box::new(failure.first().clone()));
+            repaired.failure = repaired.failure.clone().and(unhealthy);
+        }
         return;
     }
     let previous = update.previous.installed().map(|previous| previous.release.clone());

@@ -100,6 +100,7 @@ impl fmt::Display for Reason {
             Self::Drift => "the desired release was installed, and was changed by hand since",
             Self::Repair => "dpkg says that a package of the app is broken",
             Self::Rollback => "a person goes back to it",
+            Self::RollbackAgain => "the rollback failed because of the machine, and is tried again",
         })
     }
 }
@@ -112,8 +113,8 @@ pub(crate) fn plan(situation: &Situation) -> Decision {
         let cause = decide(situation, release);
         let planned = match cause {
             Cause::Planned(reason) => Some((release, reason)),
-            Cause::Quarantined(_) if must_be_repaired(situation, release) => {
-                Some((situation.quarantine.repair(release), Reason::Repair))
+            Cause::Quarantined(_) => {
+                repair(situation, release).map(|reason| (situation.quarantine.repair(release), reason))
             }
             _ => None,
         };
@@ -138,13 +139,14 @@ pub(crate) fn batches(steps: Vec<Step>, own_first: bool) -> Vec<Vec<Step>> {
     [own, others].into_iter().filter(|batch| !batch.is_empty()).collect()
 }
 
-/// Whether dpkg calls a package of an app broken whose desired release, this one, is quarantined: its rollback failed too.
+/// Why something is installed of an app whose desired release, this one, is quarantined: dpkg calls a package of it broken,
+/// because the rollback failed too, or the machine kept it from being rolled back, and it is what runs.
 ///
 /// Then the release that was there before is installed once more, with the delays of a retry, and what was left in packages
 /// of other names goes. Where it isn't known, which is so after a first install, the quarantined release itself is tried if
 /// nothing sound of the app is there that this could break. Should it fail again, for as long as the machine is broken, the
 /// app stays degraded.
-fn must_be_repaired(situation: &Situation, release: &ReleaseName) -> bool {
+fn repair(situation: &Situation, release: &ReleaseName) -> Option<Reason> {
     let Situation { installed, quarantine, .. } = situation;
     let app = release.app();
     let is_broken = if quarantine.repair(release) == release {
@@ -152,7 +154,13 @@ fn must_be_repaired(situation: &Situation, release: &ReleaseName) -> bool {
     } else {
         installed.iter().any(|package| package.is_broken() && is_cleared_with(package, app))
     };
-    is_broken && package_on_hold(installed, app).is_none()
+    let is_there = || current(installed, app).is_some_and(|package| package.release.as_ref() == Some(release));
+    let awaits_rollback = || {
+        let held = quarantine.holds(release).filter(|held| held.previous.is_some());
+        held.is_some_and(|held| held.failure.awaits_rollback()) && is_there()
+    };
+    let reason = if is_broken { Some(Reason::Repair) } else { awaits_rollback().then_some(Reason::RollbackAgain) };
+    reason.filter(|_| package_on_hold(installed, app).is_none())
 }
 
 /// What is removed with the installation of `release` in `package`: other packages of the app, from before it changed its
@@ -195,7 +203,7 @@ fn decide(situation: &Situation, release: &ReleaseName) -> Cause {
         let kept_from = match difference {
             None => KeptFrom::Nothing,
             Some(Reason::Repair) => KeptFrom::Repairing,
-            Some(Reason::Document | Reason::Drift | Reason::Rollback) => KeptFrom::Installing,
+            Some(Reason::Document | Reason::Drift | Reason::Rollback | Reason::RollbackAgain) => KeptFrom::Installing,
         };
         return Cause::OnHold(OnHold { package: package.package.clone(), release: release.clone(), kept_from });
     }

@@ -4,7 +4,7 @@ use bucket::{Generation, Timestamp};
 
 use super::*;
 use crate::{
-    failure::{FailureKind, Fault},
+    failure::{Aftermath, DpkgEnd, DpkgFault, DpkgWords, FailureKind, Fault},
     state::quarantine::Quarantined,
 };
 
@@ -144,6 +144,27 @@ fn what_a_quarantined_release_left_broken_is_repaired_with_the_one_before() {
     case.quarantine.add(quarantined(&two, None));
     let again = Step::Install { release: two.clone(), from: Some(two), reason: Reason::Repair };
     assert_eq!(case.plan().steps, [again]);
+}
+
+#[test]
+fn a_rollback_that_the_machine_kept_from_working_is_tried_again_while_the_bad_release_is_there() {
+    let (one, two) = (release("web", 1), release("web", 2));
+    let mut case = Case::new(std::slice::from_ref(&two), vec![installed(&two, PackageState::Installed)]);
+    let fault = |machine_at_fault| {
+        let end = DpkgEnd::Failed("dpkg was not run".to_owned());
+        Box::new(DpkgFault { end, words: DpkgWords::None, lines: vec![], machine_at_fault })
+    };
+    let held = quarantined(&two, Some(one.clone()));
+    for (machine_at_fault, planned) in [(true, true), (false, false)] {
+        let failure = held.failure.clone().and(Aftermath::RollbackFailed(fault(machine_at_fault)));
+        case.quarantine.add(Quarantined { failure: failure.clone(), degraded: true, ..held.clone() });
+        let (release, from, reason) = (one.clone(), Some(two.clone()), Reason::RollbackAgain);
+        let steps = if planned { vec![Step::Install { release, from, reason }] } else { vec![] };
+        assert_eq!(case.plan().steps, steps);
+        // Nor when it was, or is made up for.
+        case.quarantine.add(Quarantined { failure: failure.and(Aftermath::RestoredLater), ..held.clone() });
+        assert_eq!(case.plan().steps, []);
+    }
 }
 
 #[test]

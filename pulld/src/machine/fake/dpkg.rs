@@ -216,6 +216,9 @@ impl State {
         if self.lock_held {
             return DpkgResult::locked_out("timed out waiting for the dpkg lock; lock holder: `apt` (process 1)");
         }
+        if self.refused_from.is_some_and(|from| self.dpkg_runs.len() > from) {
+            return DpkgResult::failed("dpkg was not run: `/usr` is a read-only file system");
+        }
         let mut result = DpkgResult { end: DpkgEnd::Exited(0), ..DpkgResult::failed("") };
         let is_read_only = self.read_only_from.is_some_and(|from| self.dpkg_runs.len() > from);
         if let Some(output) = self.remove(&request.remove, is_read_only) {
@@ -228,6 +231,9 @@ impl State {
             let mut deb: Deb = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
             if self.mended.contains(&deb.release) {
                 deb.behaviour = Behaviour::Good;
+            }
+            if self.spoiled.contains(&deb.release) {
+                deb.behaviour = Behaviour::Crashes;
             }
             if is_read_only {
                 result.end = DpkgEnd::Exited(1);

@@ -62,9 +62,13 @@ struct State {
     changed_at: Option<Timestamp>,
     /// Releases that behave well whatever their `.deb` says.
     mended: BTreeSet<ReleaseName>,
+    /// Releases that crash whatever their `.deb` says.
+    spoiled: BTreeSet<ReleaseName>,
     lock_holder: Option<LockHolder>,
     /// From which dpkg run on the disk is read-only.
     read_only_from: Option<usize>,
+    /// From which dpkg run on dpkg is not run, because the disk is seen to be read-only before.
+    refused_from: Option<usize>,
     /// Packages whose scripts don't let them be removed.
     unremovable: BTreeSet<String>,
     dpkg_takes: Duration,
@@ -227,6 +231,12 @@ impl World {
         state.read_only_from = runs.map(|runs| state.dpkg_runs.len() + runs);
     }
 
+    /// Has a read-only disk keep dpkg from being run after so many more runs; `None` makes it writable again.
+    pub(crate) fn refuse_dpkg_after(&self, runs: Option<usize>) {
+        let mut state = self.0.borrow_mut();
+        state.refused_from = runs.map(|runs| state.dpkg_runs.len() + runs);
+    }
+
     /// Has a script of a package fail when it is to be removed, or no longer.
     pub(crate) fn keep_from_removal(&self, name: &str, kept: bool) {
         let unremovable = &mut self.0.borrow_mut().unremovable;
@@ -319,6 +329,11 @@ impl World {
     /// What kept a release from working is gone: from its next installation on it is good.
     pub(crate) fn mend(&self, release: &ReleaseName) {
         self.0.borrow_mut().mended.insert(release.clone());
+    }
+
+    /// From its next installation on a release crashes: something that it needs is gone.
+    pub(crate) fn spoil(&self, release: &ReleaseName) {
+        self.0.borrow_mut().spoiled.insert(release.clone());
     }
 
     /// Puts a package on hold as `apt-mark hold` does, or ends that.
