@@ -149,8 +149,17 @@ fn a_package_that_took_files_of_the_one_before_and_does_not_go_is_tried_again_an
     let journal = server.sh("journalctl --unit pulld")?;
     assert!(journal.contains("the removal of `shop-next` failed: "), "{journal}");
 
-    // When it can go at last, what it took with it is there again.
+    // A script that fails after dpkg has deleted the files leaves the server without none of them.
+    let postrm = "/var/lib/dpkg/info/shop-next.postrm";
+    server.sh(&format!("printf '#!/bin/sh\\nexit 1\\n' >{postrm} && chmod +x {postrm}"))?;
     server.sh("sed -i 's/exit 1/exit 0/' /var/lib/dpkg/info/shop-next.prerm && pulld pull || true")?;
+    assert_eq!(packages(&server)?, "shop ii , shop-next rH ");
+    assert_eq!(runs(&server, "shop.service")?, "/usr/bin/sleep /usr/bin/sleep 1001");
+    let app = scenario.wait_for_app(&server, &two, AppState::Degraded)?;
+    assert_eq!(app.installed.as_ref(), Some(&one));
+
+    // When it can go at last, what it took with it is there again.
+    server.sh(&format!("rm {postrm} && pulld pull || true"))?;
     has_again(&scenario, &server, &one, &two)?;
     assert_eq!(server.sh("dpkg --verify shop")?, "");
 

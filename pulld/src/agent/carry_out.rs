@@ -155,6 +155,8 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
                     }
                     format!("degraded: {failure}")
                 }
+                // That is told, and tried again, with the package that it waits for.
+                Some(Outcome::Postponed(_)) if has_stayed_beside(transaction, update) => continue,
                 Some(Outcome::Postponed(failure)) => {
                     self.schedule_retry(release, failure);
                     format!("postponed `{}`: {failure}", update.title())
@@ -189,6 +191,11 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
             );
         }
     }
+}
+
+/// Whether an update waits for a package beside it that could not be removed.
+fn has_stayed_beside(transaction: &Transaction, update: &AppUpdate) -> bool {
+    transaction.removed_beside(update).any(|removed| matches!(removed.outcome(), Some(Outcome::Degraded { .. })))
 }
 
 fn titles(updates: &[AppUpdate]) -> String {

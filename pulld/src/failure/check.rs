@@ -32,7 +32,8 @@ pub(crate) enum CheckEnd {
     /// The command failed.
     CommandFailed {
         /// The time limit, if it did not end within it.
-        #[serde(rename = "late_ms")]
+        // Not optional: what an earlier pulld has written has its words instead.
+        #[serde(rename = "late_ms", deserialize_with = "Option::deserialize")]
         late: Option<Limit>,
         /// The end of what it printed, safe to show.
         output: String,
@@ -102,6 +103,8 @@ mod tests {
             let written = serde_json::to_string(&fault).unwrap();
             assert_eq!(serde_json::from_str::<CheckFault>(&written).unwrap(), fault);
         }
+        let of_before = r#"{ "command-failed": { "late": { "secs": 5, "nanos": 0 }, "output": "" } }"#;
+        assert!(serde_json::from_str::<CheckEnd>(of_before).is_err(), "its words are kept");
         let written = serde_json::to_value(CheckEnd::NoAnswer { within: limit }).unwrap();
         assert_eq!(written, serde_json::json!({ "no-answer": { "within_ms": 5000 } }));
     }

@@ -220,7 +220,8 @@ impl<P: PackageManager, S: ServiceManager> Preparer<'_, P, S> {
         match found {
             Found::File(deb) => {
                 let is_there = |there: &InstalledPackage| {
-                    there.package == info.facts.package.as_str() && there.state != PackageState::Absent
+                    let is_bad = plan::is_bad(there, &info.fields.release, self.quarantine);
+                    there.package == info.facts.package.as_str() && there.state != PackageState::Absent && !is_bad
                 };
                 let adds_package = current.package != info.facts.package.as_str() && !installed.iter().any(is_there);
                 Previous::Package { installed: previous, deb, adds_package }

@@ -361,6 +361,8 @@ async fn what_cannot_be_removed_is_tried_again_with_growing_delays_and_said_unti
     let reason = app.reason.unwrap();
     assert!(reason.contains("could not be repaired, will retry (") && reason.contains("prerm: no"), "{reason}");
     assert!(app.drift.iter().any(|line| line.contains("`web-next` is broken")), "{:?}", app.drift);
+    let cycle = pull(&mut agent).await;
+    assert!(cycle.lines.iter().all(|line| line.starts_with("web: degraded: ")), "of one failure, once: {cycle:?}");
     assert_eq!(server.world.active("web.service"), "active");
     // Whatever stopped it, or will: what is in order runs.
     server.world.stop("web.service");
@@ -372,6 +374,22 @@ async fn what_cannot_be_removed_is_tried_again_with_growing_delays_and_said_unti
     assert_eq!(server.world.active("web.service"), "active");
     assert_eq!(server.world.installed("web-next"), None);
     assert_eq!(server.state_of("web").await, AppState::Quarantined);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_to_mend_a_broken_package_of_another_name_and_does_not_stay_up_goes_with_it() {
+    let three = release("web", 3);
+    let keep = |server: &Server| server.world.keep_from_removal("web-next", true);
+    let (server, mut agent) = left_with_a_renamed_package(keep).await;
+    server.world.keep_from_removal("web-next", false);
+    server.upload_deb(&Deb { package: "web-next".into(), ..Deb::new(&three, Behaviour::CheckFails) }).await;
+    server.push(&[&three]).await;
+    pull(&mut agent).await;
+    assert_eq!(server.world.installed("web-next"), None);
+    assert_eq!(server.world.installed("web"), Some((release("web", 1), true)));
+    assert_eq!(server.world.runs("web.service"), Some(release("web", 1)));
+    assert_eq!(server.state_of("web").await, AppState::Quarantined);
+    assert_eq!(server.status().await.apps[0].installed, Some(release("web", 1)));
 }
 
 #[tokio::test(start_paused = true)]

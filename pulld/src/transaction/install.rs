@@ -109,13 +109,15 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
             if !is_missing(transaction, at, &installed, &BTreeMap::new()) {
                 continue;
             }
-            let update = &mut transaction.updates[at];
+            let update = &transaction.updates[at];
+            let previous = update.previous.installed().map(|previous| &previous.package);
+            // What is removed takes files with it that belong to what is installed beside it.
+            let beside = transaction.beside(update).map(|beside| &beside.package);
             let is_of = |there: &InstalledPackage| {
-                let previous = update.previous.installed().map(|previous| &previous.package);
-                there.package == update.package || Some(&there.package) == previous
+                there.package == update.package || [previous, beside].contains(&Some(&there.package))
             };
             if let Some(there) = installed.iter().find(|there| there.on_hold && is_of(there)) {
-                update.fail(Fault::OnHold { package: there.package.clone() }, false);
+                transaction.updates[at].fail(Fault::OnHold { package: there.package.clone() }, false);
             }
         }
         Ok(())

@@ -178,7 +178,7 @@ impl Transaction {
     }
 
     /// Those that remove what was left behind beside a release that an update installs.
-    pub(super) fn removed_beside<'a>(&'a self, update: &'a AppUpdate) -> impl Iterator<Item = &'a AppUpdate> {
+    pub(crate) fn removed_beside<'a>(&'a self, update: &'a AppUpdate) -> impl Iterator<Item = &'a AppUpdate> {
         let others = self.updates.iter().filter(|other| update.release().is_some() && other.app == update.app);
         others.filter(|other| other.release().is_none())
     }

@@ -163,8 +163,7 @@ fn compose_app(
     installed: &[InstalledPackage],
     now: Timestamp,
 ) -> (AppStatus, Cause) {
-    let wanted = installed.iter().find(|package| desired.is_some() && package.release.as_ref() == desired);
-    let package = wanted.filter(|package| package.state != PackageState::Absent).or(plan::current(installed, app));
+    let package = package_of(installed, app, desired);
     let units: Vec<UnitStatus> = package
         .iter()
         .flat_map(|package| with_instances(&package.units, observation.units))
@@ -199,6 +198,19 @@ fn compose_app(
         cached: observation.cached.iter().filter(|cached| cached.app() == app).cloned().collect(),
     };
     (status, cause)
+}
+
+/// The package that an app is in: that of the desired release or else the newest, of those that are in order if there are
+/// any.
+fn package_of<'a>(
+    installed: &'a [InstalledPackage],
+    app: &AppName,
+    desired: Option<&ReleaseName>,
+) -> Option<&'a InstalledPackage> {
+    plan::of_app(installed, app).max_by_key(|package| {
+        let is_desired = desired.is_some() && package.release.as_ref() == desired;
+        (package.state == PackageState::Installed, is_desired, &package.release)
+    })
 }
 
 /// The unit of a package that dies most often, if one does not stay up.

@@ -175,7 +175,7 @@ pub(crate) fn left_behind<'a>(
 }
 
 /// Whether dpkg calls a package broken, or what is in it is quarantined and not the `release` to be installed.
-fn is_bad(there: &InstalledPackage, release: &ReleaseName, quarantine: &Quarantine) -> bool {
+pub(crate) fn is_bad(there: &InstalledPackage, release: &ReleaseName, quarantine: &Quarantine) -> bool {
     let is_held = there.release.as_ref().is_some_and(|of| of != release && quarantine.holds(of).is_some());
     there.is_broken() || is_held && there.state == PackageState::Installed
 }

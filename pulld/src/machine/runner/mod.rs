@@ -225,7 +225,7 @@ fn installation(request: &DpkgRequest) -> Result<Option<Vec<String>>> {
     if !request.restore.is_empty() {
         let all = all_packages()?;
         // Those of other architectures, and those that may be there for several, are listed with theirs.
-        let there = all.iter().filter(|(_, (_, state))| *state != PackageState::Absent);
+        let there = all.iter().filter(|(_, (_, state))| has_files(state));
         let there: BTreeSet<&str> = there.filter_map(|(name, _)| name.split(':').next()).collect();
         let is_gone = |package: &str| !there.contains(package);
         debs.extend(request.restore.iter().filter(|(package, _)| is_gone(package)).map(|(_, deb)| deb.clone()));
@@ -237,6 +237,15 @@ fn installation(request: &DpkgRequest) -> Result<Option<Vec<String>>> {
     let options = words(&["--install", "--force-confdef", "--force-confold", "--abort-after=1000", "--"]);
     let arguments = || options.into_iter().chain(debs.iter().map(|deb| deb.display().to_string())).collect();
     Ok((!debs.is_empty()).then(arguments))
+}
+
+/// Whether a package has its files. One that is half-installed has lost them: its `postrm` failed after they were deleted.
+fn has_files(state: &PackageState) -> bool {
+    match state {
+        PackageState::Installed => true,
+        PackageState::Absent => false,
+        PackageState::Broken(state) => state.chars().nth(1) != Some('H'),
+    }
 }
 
 fn words(words: &[&str]) -> Vec<String> {
