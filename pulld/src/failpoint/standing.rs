@@ -23,8 +23,7 @@ const INTERVAL: Duration = Duration::from_millis(5);
 
 /// Notes that this process has reached a point, and stands still there if a test asked for it.
 pub(super) fn reached(name: &str) {
-    if is_the_one(name).unwrap_or(false) {
-        let _ = fs::write(Path::new(DIRECTORY).join("stopped"), "");
+    if note(name).unwrap_or(false) {
         let _ = fail::cfg_callback(name, stand_still);
     }
     fail::fail_point!(name);
@@ -36,8 +35,8 @@ fn stand_still() {
     }
 }
 
-/// Whether it was to stand still here; it is noted in any case.
-fn is_the_one(name: &str) -> Result<bool> {
+/// Notes that a point was met, and whether it is to stand still there, which whoever reads that it was met knows already.
+fn note(name: &str) -> Result<bool> {
     let directory = Path::new(DIRECTORY);
     if !directory.is_dir() {
         return Ok(false);
@@ -45,7 +44,11 @@ fn is_the_one(name: &str) -> Result<bool> {
     let path = directory.join("met");
     let before = fs::read_to_string(&path).unwrap_or_default();
     let earlier = before.lines().filter(|line| *line == name).count();
-    writeln!(OpenOptions::new().create(true).append(true).open(path)?, "{name}")?;
     let stop = fs::read_to_string(directory.join("stop")).unwrap_or_default();
-    Ok(stop.trim_end() == format!("{earlier} {name}"))
+    let stops = stop.trim_end() == format!("{earlier} {name}");
+    if stops {
+        fs::write(directory.join("stopped"), "")?;
+    }
+    writeln!(OpenOptions::new().create(true).append(true).open(path)?, "{name}")?;
+    Ok(stops)
 }

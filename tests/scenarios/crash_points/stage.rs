@@ -312,11 +312,20 @@ impl Stage {
 
     fn wait_for_stop(&self, way: &Way) -> Result<bool> {
         self.server.wait_until("something stands still, or the way is over", PATIENCE, |server| {
+            // The report is there before whoever writes it has met the point after that.
+            let is_over = self.is_reported(&way.to)? && !self.is_reporting()?;
             if server.run(&format!("test -e {DIRECTORY}/stopped"))?.success() {
                 return Ok(Some(true));
             }
-            Ok(self.is_reported(&way.to)?.then_some(false))
+            Ok(is_over.then_some(false))
         })
+    }
+
+    /// Whether the agent writes its report.
+    fn is_reporting(&self) -> Result<bool> {
+        let met = self.server.read(&format!("{DIRECTORY}/met"))?;
+        let count = |name: &str| met.lines().filter(|line| *line == name).count();
+        Ok(count("bucket.write_status.begin") > count("bucket.write_status.end"))
     }
 
     /// Whether the agent has reported these apps, at the releases and in the states that they are to be in.
