@@ -140,7 +140,7 @@ pub(crate) fn batches(steps: Vec<Step>, own_first: bool) -> Vec<Vec<Step>> {
 }
 
 /// Why something is installed of an app whose desired release, this one, is quarantined: dpkg calls a package of it broken,
-/// because the rollback failed too, or the machine kept it from being rolled back, and it is what runs.
+/// because the rollback failed too, or the machine kept it from being rolled back.
 ///
 /// Then the release that was there before is installed once more, with the delays of a retry, and what was left in packages
 /// of other names goes. Where it isn't known, which is so after a first install, the quarantined release itself is tried if
@@ -154,12 +154,10 @@ fn repair(situation: &Situation, release: &ReleaseName) -> Option<Reason> {
     } else {
         installed.iter().any(|package| package.is_broken() && is_cleared_with(package, app))
     };
-    let is_there = || current(installed, app).is_some_and(|package| package.release.as_ref() == Some(release));
-    let awaits_rollback = || {
-        let held = quarantine.holds(release).filter(|held| held.previous.is_some());
-        held.is_some_and(|held| held.failure.awaits_rollback()) && is_there()
-    };
-    let reason = if is_broken { Some(Reason::Repair) } else { awaits_rollback().then_some(Reason::RollbackAgain) };
+    // Also where the release before is there, as far as dpkg knows: it may lack files that went with the bad one.
+    let held = quarantine.holds(release).filter(|held| held.previous.is_some());
+    let awaits_rollback = held.is_some_and(|held| held.failure.awaits_rollback());
+    let reason = if is_broken { Some(Reason::Repair) } else { awaits_rollback.then_some(Reason::RollbackAgain) };
     reason.filter(|_| package_on_hold(installed, app).is_none())
 }
 

@@ -147,7 +147,7 @@ fn what_a_quarantined_release_left_broken_is_repaired_with_the_one_before() {
 }
 
 #[test]
-fn a_rollback_that_the_machine_kept_from_working_is_tried_again_while_the_bad_release_is_there() {
+fn a_rollback_that_the_machine_kept_from_working_is_tried_again_until_it_is_made_up_for() {
     let (one, two) = (release("web", 1), release("web", 2));
     let mut case = Case::new(std::slice::from_ref(&two), vec![installed(&two, PackageState::Installed)]);
     let fault = |machine_at_fault| {
@@ -161,7 +161,11 @@ fn a_rollback_that_the_machine_kept_from_working_is_tried_again_while_the_bad_re
         let (release, from, reason) = (one.clone(), Some(two.clone()), Reason::RollbackAgain);
         let steps = if planned { vec![Step::Install { release, from, reason }] } else { vec![] };
         assert_eq!(case.plan().steps, steps);
-        // Nor when it was, or is made up for.
+        // Its package had gone, and what it took with it was not restored.
+        case.installed = vec![installed(&one, PackageState::Installed)];
+        assert_eq!(case.plan().steps.len(), usize::from(planned));
+        case.installed = vec![installed(&two, PackageState::Installed)];
+        // Nor when it was made up for.
         case.quarantine.add(Quarantined { failure: failure.and(Aftermath::RestoredLater), ..held.clone() });
         assert_eq!(case.plan().steps, []);
     }

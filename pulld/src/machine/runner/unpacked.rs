@@ -4,7 +4,7 @@
 //! may start its units before.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{BufRead, BufReader, PipeReader, PipeWriter},
     os::fd::AsRawFd,
     sync::{
@@ -20,7 +20,16 @@ use super::super::clock;
 
 /// The moments, filled in by a thread while dpkg runs.
 #[derive(Clone, Default)]
-pub(super) struct Unpacked(Arc<Mutex<BTreeMap<String, u64>>>);
+pub(super) struct Unpacked(Arc<Mutex<Seen>>);
+
+/// What dpkg has said so far.
+#[derive(Default)]
+struct Seen {
+    /// When it last called each package unpacked: it does so of the old one too, before it touches it and when it gives up.
+    moments: BTreeMap<String, u64>,
+    /// What it has gone on to configure: that is the new one.
+    configured: BTreeSet<String>,
+}
 
 impl Unpacked {
     /// Makes the pipe on which dpkg reports, and reads it in the background until it is closed, which the receiver reports.
@@ -40,15 +49,20 @@ impl Unpacked {
     fn read(&self, pipe: PipeReader) {
         for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
             let line = String::from_utf8_lossy(&line);
+            let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(package) = unpacked(&line) {
-                self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(package.to_owned(), clock::now());
+                seen.moments.insert(package.to_owned(), clock::now());
+            } else if let Some(package) = configured(&line) {
+                seen.configured.insert(package.to_owned());
             }
         }
     }
 
-    /// What is known by now. dpkg says `unpacked` of the old package too, before it touches it: the last one counts.
+    /// What is known by now, of the packages that were unpacked anew.
     pub(super) fn moments(&self) -> BTreeMap<String, u64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let anew = seen.moments.iter().filter(|(package, _)| seen.configured.contains(*package));
+        anew.map(|(package, moment)| (package.clone(), *moment)).collect()
     }
 }
 
@@ -59,13 +73,40 @@ pub(super) fn options(writer: &PipeWriter) -> [String; 2] {
 
 /// The package that a line says is unpacked.
 fn unpacked(line: &str) -> Option<&str> {
-    let package = line.strip_prefix("status: ")?.strip_suffix(": unpacked")?;
+    name(line.strip_prefix("status: ")?.strip_suffix(": unpacked")?)
+}
+
+/// The package that a line says is about to be configured.
+fn configured(line: &str) -> Option<&str> {
+    name(line.strip_prefix("processing: configure: ")?)
+}
+
+/// The name of a package, without its architecture.
+fn name(package: &str) -> Option<&str> {
     package.split(':').next().filter(|name| !name.is_empty() && !name.contains([' ', '/']))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
+
+    /// As dpkg 1.21 says it of a package that is installed again, and whose `preinst` refuses that or does not.
+    #[test]
+    fn a_package_that_dpkg_gave_up_unpacking_is_the_one_that_was_there() {
+        let before = "processing: upgrade: web\nstatus: web: half-configured\nstatus: web: unpacked\n";
+        let refused = "status: web: half-installed\nstatus: web: unpacked\nstatus: web: installed\n";
+        let replaced = "status: web: unpacked\nprocessing: configure: web:amd64\nstatus: web: installed\n";
+        for (rest, is_new) in [(refused, false), (replaced, true)] {
+            let seen = Unpacked::default();
+            let (reader, mut writer) = std::io::pipe().unwrap();
+            writer.write_all(format!("{before}{rest}").as_bytes()).unwrap();
+            drop(writer);
+            seen.read(reader);
+            assert_eq!(seen.moments().contains_key("web"), is_new, "{rest}");
+        }
+    }
 
     #[test]
     fn only_the_packages_that_dpkg_calls_unpacked_count() {
