@@ -9,6 +9,7 @@ use std::{
     fs::{self, File},
     hash::{Hash, Hasher},
     path::{Path, PathBuf},
+    process::Command,
     time::Duration,
 };
 
@@ -86,7 +87,7 @@ impl Image {
             let mut install = keeper.command("sh");
             install.args(["-euc", APT, "install"]).arg(keeper.root());
             install.arg(keeper.directory().join("disk")).arg(path).args(names);
-            install.env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C.UTF-8");
+            set_environment(&mut install);
             let shown = format!("apt-get install {}", names.join(" "));
             command::run(install, &shown, b"", PATIENCE)?.ok().map(drop).context("could not install into an image")
         })
@@ -115,7 +116,7 @@ impl Image {
         let script = r#"chroot "$1" dpkg --install /package.deb; rm "$1/package.deb"; cp -a "$2/upper" "$3""#;
         let mut install = keeper.command("sh");
         install.args(["-euc", script, "install"]).arg(&root).arg(keeper.directory().join("disk")).arg(path);
-        install.env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C.UTF-8");
+        set_environment(&mut install);
         let shown = format!("dpkg --install {}", deb.display());
         command::run(install, &shown, b"", PATIENCE)?.ok().map(drop).context("could not install into an image")
     }
@@ -131,6 +132,11 @@ impl Image {
         let in_use = self.in_use.iter().map(File::try_clone).collect::<Result<_, _>>()?;
         Ok(Self { layers: self.layers.clone(), in_use })
     }
+}
+
+/// What is installed into an image asks nothing, and knows nothing of this machine's own directories.
+fn set_environment(install: &mut Command) {
+    install.env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C.UTF-8").env_remove("TMPDIR");
 }
 
 /// Makes a small Debian with systemd, dpkg and D-Bus in the directory `path`.
