@@ -258,15 +258,21 @@ async fn a_rollback_that_a_full_disk_kept_from_working_is_made_up_for() {
     assert!(reason.contains("the release before was restored later"), "{reason}");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_rollback_that_dpkg_was_not_run_for_is_made_up_for_though_dpkg_is_content_with_the_bad_release() {
+/// A server that has `web` in a release that fails its check, and is kept by its machine from going back to the one before.
+async fn kept_from_going_back() -> (Server, FakeAgent) {
     let (one, two) = (release("web", 1), release("web", 2));
     let (server, mut agent) = Server::running(&[&one]).await;
     server.upload(&two, Behaviour::CheckFails).await;
     server.push(&[&two]).await;
     server.world.refuse_dpkg_after(Some(1));
     pull(&mut agent).await;
-    assert_eq!(server.world.installed("web"), Some((two.clone(), true)));
+    assert_eq!(server.world.installed("web"), Some((two, true)));
+    (server, agent)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollback_that_dpkg_was_not_run_for_is_made_up_for_though_dpkg_is_content_with_the_bad_release() {
+    let (server, mut agent) = kept_from_going_back().await;
     let before = server.world.dpkg_runs().len();
     for _ in 0..6 * 60 {
         tokio::time::advance(Duration::from_mins(1)).await;
@@ -279,8 +285,8 @@ async fn a_rollback_that_dpkg_was_not_run_for_is_made_up_for_though_dpkg_is_cont
     assert!(reason.contains("rollback failed: dpkg was not run: `/usr` is a read-only file system"), "{reason}");
     server.world.refuse_dpkg_after(None);
     poll(&mut server.agent()).await;
-    assert_eq!(server.world.installed("web"), Some((one.clone(), true)));
-    assert_eq!(server.world.runs("web.service"), Some(one));
+    assert_eq!(server.world.installed("web"), Some((release("web", 1), true)));
+    assert_eq!(server.world.runs("web.service"), Some(release("web", 1)));
     assert_eq!(server.state_of("web").await, AppState::Quarantined);
     let reason = server.status().await.apps[0].reason.clone().unwrap();
     assert!(reason.contains("the release before was restored later"), "{reason}");
@@ -288,14 +294,9 @@ async fn a_rollback_that_dpkg_was_not_run_for_is_made_up_for_though_dpkg_is_cont
 
 #[tokio::test(start_paused = true)]
 async fn a_rollback_that_is_made_up_for_and_leads_to_nothing_good_is_a_persons() {
-    let (one, two) = (release("web", 1), release("web", 2));
-    let (server, mut agent) = Server::running(&[&one]).await;
-    server.upload(&two, Behaviour::CheckFails).await;
-    server.push(&[&two]).await;
-    server.world.refuse_dpkg_after(Some(1));
-    pull(&mut agent).await;
+    let (server, mut agent) = kept_from_going_back().await;
     server.world.refuse_dpkg_after(None);
-    server.world.spoil(&one);
+    server.world.spoil(&release("web", 1));
     for _ in 0..3 {
         tokio::time::advance(Duration::from_hours(1)).await;
         poll(&mut agent).await;
