@@ -149,14 +149,15 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
                     if is_removal || *retried {
                         self.schedule_retry(release, failure);
                     } else {
-                        // For what dpkg calls broken: the plan has nothing else for a quarantined release.
+                        // For what dpkg calls broken, and a rollback that is tried again: the plan has nothing else for a
+                        // quarantined release.
                         let repair = self.quarantine.repair(release);
                         self.retries.schedule(repair, failure, Instant::now(), random_fraction());
                     }
                     format!("degraded: {failure}")
                 }
                 // That is told, and tried again, with the package that it waits for.
-                Some(Outcome::Postponed(_)) if has_stayed_beside(transaction, update) => continue,
+                Some(Outcome::Postponed(failure)) if waits_for_removal(transaction, update, failure) => continue,
                 Some(Outcome::Postponed(failure)) => {
                     self.schedule_retry(release, failure);
                     format!("postponed `{}`: {failure}", update.title())
@@ -193,9 +194,13 @@ impl<P: PackageManager, S: ServiceManager> Agent<P, S> {
     }
 }
 
-/// Whether an update waits for a package beside it that could not be removed.
-fn has_stayed_beside(transaction: &Transaction, update: &AppUpdate) -> bool {
-    transaction.removed_beside(update).any(|removed| matches!(removed.outcome(), Some(Outcome::Degraded { .. })))
+/// Whether an update failed only because a package beside it could not be removed.
+fn waits_for_removal(transaction: &Transaction, update: &AppUpdate, failure: &Failure) -> bool {
+    let is_cause = |removed: &AppUpdate| match removed.outcome() {
+        Some(Outcome::Degraded { failure: cause, .. }) => cause.first() == failure.first(),
+        _ => false,
+    };
+    transaction.removed_beside(update).any(is_cause)
 }
 
 fn titles(updates: &[AppUpdate]) -> String {

@@ -91,12 +91,12 @@ impl ChangedFiles {
         self.compared.get(package).is_some_and(|compared| compared.failure.is_none())
     }
 
-    /// Whether that is all that was asked for, or was tried and could not be said.
+    /// Whether nobody waits for a comparison of its files, whatever the last one said.
     pub(super) fn is_looked_at(&self, package: &str) -> bool {
         self.compared.get(package).is_some_and(|compared| !compared.is_open)
     }
 
-    /// The packages of which it could not be said when it was last tried, with the reasons.
+    /// The packages whose last comparison failed, with the reasons.
     pub(super) fn failures(&self) -> impl Iterator<Item = (&str, &str)> {
         self.compared.iter().filter_map(|(package, compared)| Some((package.as_str(), compared.failure.as_deref()?)))
     }

@@ -25,7 +25,7 @@ pub(crate) enum Previous {
         installed: PreviousPackage,
         /// The verified file of that release.
         deb: PathBuf,
-        /// Whether the update's own package is one more, of another name, that rolling back removes.
+        /// Whether rolling back removes the update's own package: it has another name, and nothing sound was in it before.
         adds_package: bool,
     },
     /// Something that cannot be installed again.
@@ -51,10 +51,10 @@ pub(crate) struct PreviousPackage {
 pub(crate) struct Undo {
     /// The `.deb` of the previous release, unless that is installed.
     pub(crate) install: Option<PathBuf>,
-    /// The package that was not installed before, if it is now.
+    /// The update's own package, if that goes and is there.
     pub(crate) remove: Option<String>,
-    /// That package with the `.deb` of the previous release, where that is installed too: once the package is gone, it is
-    /// installed again.
+    /// That package, and the `.deb` of the previous release where that is installed too: once the package is gone, as it may
+    /// be already, the release is installed again.
     pub(crate) restore: Option<(String, PathBuf)>,
 }
 
@@ -74,17 +74,17 @@ impl Previous {
         }
     }
 
-    /// What rolling back an update of `package` takes on a machine that has `installed`.
+    /// What rolling back an update of `package` takes on a machine that has `installed`. Where dpkg has the previous release
+    /// that is nothing, unless that package goes: what it took over from the other goes with it. That it is gone doesn't say
+    /// whether the previous release was installed again: it is, if dpkg had changed anything (`was_replaced`).
     ///
     /// # Errors
-    /// Why it cannot be done: there is no rollback target, or a package that would change is on hold. While the previous
-    /// release is still installed nothing has to be done, unless the package of the update is one more, or was when the
-    /// rollback was `begun`: that it is gone doesn't say whether the previous release was installed again.
+    /// Why it cannot be done: there is no rollback target, or a package that would change is on hold.
     pub(crate) fn undo(
         &self,
         package: &str,
         installed: &[InstalledPackage],
-        begun: bool,
+        was_replaced: bool,
     ) -> Result<Undo, NoRollbackTarget> {
         let find = |name: &str| installed.iter().find(|package| package.package == name);
         let present = find(package).is_some_and(|package| package.state != PackageState::Absent);
@@ -96,7 +96,7 @@ impl Previous {
         let undo = match self {
             Self::Nothing => Undo { remove: present.then(|| package.to_owned()), ..Undo::default() },
             Self::Package { deb, adds_package, .. } => {
-                let is_again = restored && *adds_package && (present || begun);
+                let is_again = restored && *adds_package && (present || was_replaced);
                 Undo {
                     install: (!restored).then(|| deb.clone()),
                     remove: (*adds_package && present).then(|| package.to_owned()),
@@ -107,8 +107,8 @@ impl Previous {
             Self::Unavailable { .. } if restored => Undo::default(),
             Self::Unavailable { reason, .. } => return Err(reason.clone()),
         };
-        let deb = undo.install.as_ref().or(undo.restore.as_ref().map(|(_, deb)| deb));
-        let restored = deb.and(self.installed()).map(|previous| previous.package.as_str());
+        let is_installed = undo.install.is_some() || undo.restore.is_some();
+        let restored = self.installed().filter(|_| is_installed).map(|previous| previous.package.as_str());
         let changed = restored.into_iter().chain(undo.remove.as_deref());
         match changed.filter_map(find).find(|package| package.on_hold) {
             Some(package) => Err(NoRollbackTarget::OnHold { package: package.package.clone() }),

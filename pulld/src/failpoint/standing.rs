@@ -35,7 +35,8 @@ fn stand_still() {
     }
 }
 
-/// Notes that a point was met, and whether it is to stand still there, which whoever reads that it was met knows already.
+/// Notes that a point was met; gives whether to stand still there. `stopped` is written before `met`: whoever finds the point
+/// in `met` finds `stopped`, too.
 fn note(name: &str) -> Result<bool> {
     let directory = Path::new(DIRECTORY);
     if !directory.is_dir() {

@@ -32,7 +32,7 @@ pub(crate) enum CheckEnd {
     /// The command failed.
     CommandFailed {
         /// The time limit, if it did not end within it.
-        // Not optional: what an earlier pulld has written has its words instead.
+        // The key must be there: without it an earlier pulld has written this, and its sentence is used.
         #[serde(rename = "late_ms", deserialize_with = "Option::deserialize")]
         late: Option<Limit>,
         /// The end of what it printed, safe to show.

@@ -35,8 +35,9 @@ pub(crate) struct DpkgRequest {
     pub(crate) install: Vec<PathBuf>,
     /// Packages to remove; their conffiles stay.
     pub(crate) remove: Vec<String>,
-    /// By the name of a package to remove, a verified `.deb` to install again once that is gone: it may have taken files
-    /// over from that package (deb-control(5), `Replaces`), which dpkg deletes with it. An earlier runner doesn't.
+    /// By the name of a package to remove, a verified `.deb` to install again once that is gone, or half-installed: it may have
+    /// taken files over from this one's package (deb-control(5), `Replaces`), which dpkg deletes with it. An earlier runner
+    /// doesn't.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) restore: BTreeMap<String, PathBuf>,
     /// Restart pulld itself as the very last thing: its own package is in `install`.

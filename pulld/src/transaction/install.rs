@@ -44,23 +44,20 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         reloaded?;
         let together = transaction.others().count() > 1;
         let is_read = missing.is_empty() || !together;
-        let mut unpacked = result.unpacked.clone();
+        let (mut result, mut unpacked) = (result.clone(), result.unpacked);
         for at in missing {
-            let installed = self.installed(transaction).await?;
-            if !is_missing(transaction, at, &installed, &unpacked) {
-                continue;
-            }
-            if let Some(fault) = stays_beside(transaction, at, &installed) {
+            let mut installed = self.installed(transaction).await?;
+            if let Some(fault) = why_it_stays(transaction, at, &installed, &unpacked) {
                 transaction.updates[at].fail(fault, false);
                 continue;
             }
-            // One that fails may have kept the others out: each gets a chance of its own.
-            let result = if together { self.install_all(transaction, &[at]).await? } else { result.clone() };
-            if together {
+            if together && is_missing(transaction, at, &installed, &unpacked) {
+                // One that fails may have kept the others out: each gets a chance of its own.
+                result = self.install_all(transaction, &[at]).await?;
                 self.note_changes(transaction, &[at], result.changes.as_deref())?;
+                unpacked.extend(result.unpacked.clone());
+                installed = self.installed(transaction).await?;
             }
-            unpacked.extend(result.unpacked.clone());
-            let installed = self.installed(transaction).await?;
             if is_missing(transaction, at, &installed, &unpacked) {
                 fail_by_dpkg(&mut transaction.updates[at], &result, &installed);
             } else {
@@ -138,7 +135,7 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
     }
 
     /// Has dpkg carry out some updates, by their place, in one run. A release that is in order is installed again only once
-    /// the package beside it is gone.
+    /// the package beside it has lost its files.
     async fn install_all(&self, transaction: &mut Transaction, places: &[usize]) -> Result<DpkgResult> {
         self.note_unpacking(transaction, places).await?;
         let mut request = self.empty_request(transaction);
@@ -191,11 +188,16 @@ fn is_missing(
     !update.is_in_place(installed) || transaction.removed_beside(update).next().is_some() && !is_unpacked()
 }
 
-/// Why a release that is in order stays as it is: the package beside it, which was to go before, did not.
-fn stays_beside(transaction: &Transaction, at: usize, installed: &[InstalledPackage]) -> Option<Fault> {
+/// Why a release that is in order is not installed again, if that is so: why the package beside it could not be removed.
+fn why_it_stays(
+    transaction: &Transaction,
+    at: usize,
+    installed: &[InstalledPackage],
+    unpacked: &BTreeMap<String, u64>,
+) -> Option<Fault> {
     let update = &transaction.updates[at];
     let mut failed = transaction.removed_beside(update).filter_map(|removed| removed.progress.failure());
-    let failed = failed.next().filter(|_| update.is_in_place(installed))?;
+    let failed = failed.next().filter(|_| update.is_in_place(installed) && !unpacked.contains_key(&update.package))?;
     Some(failed.failure.first().clone())
 }
 

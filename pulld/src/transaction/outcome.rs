@@ -136,7 +136,8 @@ fn lift(update: &AppUpdate, quarantine: &mut Quarantine) {
 }
 
 /// Quarantines the release of an update, if it has one and a document asked for it. One that was to repair what another
-/// has left is tried again: it had stayed up here.
+/// has left is not: it had stayed up here. If a rollback that is made up for leads to one that doesn't, a person has to see
+/// to it, and neither takes the other's place again.
 fn add(update: &AppUpdate, transaction: &Transaction, quarantine: &mut Quarantine, failure: &Failure, degraded: bool) {
     let (Some(release), Some(generation)) = (update.release(), transaction.generation) else { return };
     if let Some(repaired) = quarantine.repaired_by(release) {

@@ -172,7 +172,7 @@ impl Transaction {
         others.find(|other| other.release().is_some())
     }
 
-    /// That release.
+    /// The release that it installs.
     pub(crate) fn installed_beside(&self, update: &AppUpdate) -> Option<&ReleaseName> {
         self.beside(update).and_then(AppUpdate::release)
     }

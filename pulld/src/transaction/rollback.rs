@@ -54,17 +54,17 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
             let Some(failed) = update.progress.failure().filter(|_| !update.is_own()) else { continue };
             let (title, reason) = (update.title(), failed.failure.to_string());
             let stays = update.is_undone(&installed) && update.previous_title() == Some(title);
-            let (text, what) = match update.release() {
-                None => ("the removal of ", " failed"),
-                Some(_) if stays => ("", " stays as it is"),
-                Some(_) => ("", " is unhealthy, rolling back"),
+            let what = match update.release() {
+                None => format!("the removal of `{title}` failed"),
+                Some(_) if stays => format!("`{title}` stays as it is"),
+                Some(_) => format!("`{title}` is unhealthy, rolling back"),
             };
             tracing::warn!(
                 message_id = events::UNHEALTHY,
                 app = %update.app,
                 release = title,
                 reason,
-                "{text}`{title}`{what}: {reason}"
+                "{what}: {reason}"
             );
             match update.undo(&installed) {
                 Err(none) => outcome::degrade(&mut transaction.updates[at], Aftermath::CannotRollBack(none)),
@@ -76,10 +76,10 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
                     self.note_changes(transaction, &[at], result.changes.as_deref())?;
                     let installed = self.installed(transaction).await?;
                     let update = &mut transaction.updates[at];
-                    // One that is restored may have been in order before.
-                    let unpacked =
-                        update.previous.installed().map(|before| result.unpacked.contains_key(&before.package));
-                    if !update.is_undone(&installed) || undo.restore.is_some() && unpacked != Some(true) {
+                    // dpkg's state doesn't say whether it was installed again; that it was unpacked does.
+                    let is_unpacked =
+                        update.previous.installed().is_some_and(|before| result.unpacked.contains_key(&before.package));
+                    if !update.is_undone(&installed) || undo.restore.is_some() && !is_unpacked {
                         let fault = dpkg_failure::explain(&result, Some(update.title()));
                         outcome::degrade(update, Aftermath::RollbackFailed(Box::new(fault)));
                     }

@@ -133,8 +133,8 @@ impl AppUpdate {
     /// # Errors
     /// Why there is no rollback target.
     pub(crate) fn undo(&self, installed: &[InstalledPackage]) -> Result<Undo, NoRollbackTarget> {
-        let is_begun = matches!(self.progress, Progress::RollingBack { replaced: true, .. });
-        self.previous.undo(&self.package, installed, is_begun)
+        let was_replaced = matches!(self.progress, Progress::RollingBack { replaced: true, .. });
+        self.previous.undo(&self.package, installed, was_replaced)
     }
 
     /// Whether the machine is as it was before the update.

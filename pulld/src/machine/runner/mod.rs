@@ -198,7 +198,7 @@ fn attempt(
         Ended::Exited(status) => status,
         killed @ Ended::Killed(_) => return Ok(killed),
     };
-    let installed = match run(installation(request)?)? {
+    let installed = match run(installation(request))? {
         Ended::Exited(status) => status,
         killed @ Ended::Killed(_) => return Ok(killed),
     };
@@ -220,11 +220,12 @@ fn removal(request: &DpkgRequest) -> Option<Vec<String>> {
 }
 
 /// The arguments of the dpkg command that installs, among it what is to be restored because another package is gone.
-fn installation(request: &DpkgRequest) -> Result<Option<Vec<String>>> {
+fn installation(request: &DpkgRequest) -> Option<Vec<String>> {
     let mut debs = request.install.clone();
     if !request.restore.is_empty() {
-        let all = all_packages()?;
-        // Those of other architectures, and those that may be there for several, are listed with theirs.
+        // Where they can't be listed, all are taken for gone: to install a sound release again does no harm.
+        let all = all_packages().unwrap_or_default();
+        // Some are listed as `name:architecture`.
         let there = all.iter().filter(|(_, (_, state))| has_files(state));
         let there: BTreeSet<&str> = there.filter_map(|(name, _)| name.split(':').next()).collect();
         let is_gone = |package: &str| !there.contains(package);
@@ -236,10 +237,11 @@ fn installation(request: &DpkgRequest) -> Result<Option<Vec<String>>> {
     // kept, without a question.
     let options = words(&["--install", "--force-confdef", "--force-confold", "--abort-after=1000", "--"]);
     let arguments = || options.into_iter().chain(debs.iter().map(|deb| deb.display().to_string())).collect();
-    Ok((!debs.is_empty()).then(arguments))
+    (!debs.is_empty()).then(arguments)
 }
 
-/// Whether a package has its files. One that is half-installed has lost them: its `postrm` failed after they were deleted.
+/// Whether a package certainly has its files. One that is half-installed may have lost them: its `postrm` failed after they
+/// were deleted, or its unpacking was interrupted.
 fn has_files(state: &PackageState) -> bool {
     match state {
         PackageState::Installed => true,
