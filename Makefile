@@ -37,7 +37,7 @@ simulate: ## 1,000 rollouts (or SIMULATE_SEEDS) to simulated servers, one of the
 	@export TMPDIR=$$([ -w /dev/shm ] && echo /dev/shm || echo "$${TMPDIR:-/tmp}"); \
 	  SIMULATE_SEEDS=$${SIMULATE_SEEDS:-1000} cargo test --quiet --workspace --lib -- --nocapture simulation::tests
 
-crash: ## pulld, dpkg and the machine killed at every point, forward and back, and the power cut at every write (an hour)
+crash: ## pulld, dpkg and the machine killed at every point, forward and back, and the power cut at every write (an hour or two)
 	@tests/setup --tests
 	@cargo build --quiet --workspace --bins
 	@cargo build --quiet --workspace --bin pulld-fail-points --features pulld/fail-points
