@@ -30,10 +30,15 @@ pub(crate) struct PackageChange {
     pub(crate) since: Option<Timestamp>,
 }
 
+/// Whether a package that is listed, some of them as `name:architecture`, has that name.
+pub(super) fn is_named(listed: &str, package: &str) -> bool {
+    listed.split(':').next() == Some(package)
+}
+
 impl PackageChange {
     /// Whether it is about a package of that name, of any architecture.
     pub(crate) fn is_of(&self, package: &str) -> bool {
-        self.package.split(':').next() == Some(package)
+        is_named(&self.package, package)
     }
 
     /// Whether it is about any of these.

@@ -45,8 +45,8 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         let together = transaction.others().count() > 1;
         let is_read = missing.is_empty() || !together;
         let (mut result, mut unpacked) = (result.clone(), result.unpacked);
+        let mut installed = if missing.is_empty() { Vec::new() } else { self.installed(transaction).await? };
         for at in missing {
-            let mut installed = self.installed(transaction).await?;
             if let Some(fault) = why_it_stays(transaction, at, &installed, &unpacked) {
                 transaction.updates[at].fail(fault, false);
                 continue;
@@ -141,11 +141,13 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
         let mut request = self.empty_request(transaction);
         let updates: Vec<&AppUpdate> = places.iter().map(|at| &transaction.updates[*at]).collect();
         let goes = |there: &AppUpdate| updates.iter().any(|update| update.package == there.package);
+        let is_beside = |update: &AppUpdate| transaction.removed_beside(update).any(goes);
+        let is_any_beside = updates.iter().any(|update| is_beside(update));
+        let installed = if is_any_beside { self.installed(transaction).await? } else { Vec::new() };
         for update in &updates {
             match &update.target {
                 Target::Release { deb, .. } => {
-                    let waits = transaction.removed_beside(update).any(goes)
-                        && update.is_in_place(&self.installed(transaction).await?);
+                    let waits = is_beside(update) && update.is_in_place(&installed);
                     request.install.extend((!waits).then(|| deb.clone()));
                 }
                 Target::Removed { .. } => {

@@ -4,7 +4,7 @@ use anyhow::Result;
 use bucket::Timestamp;
 
 use crate::{
-    failure::{Aftermath, Failure, OtherPackages},
+    failure::{Aftermath, Failure, Fault, OtherPackages},
     service::events,
     state::{
         paths::Paths,
@@ -44,6 +44,11 @@ pub(super) fn degrade(update: &mut AppUpdate, aftermath: Aftermath) {
     }
     update.progress.degrade(aftermath);
     log_degraded(update);
+}
+
+/// The release that was put back doesn't stay up either, because of that.
+pub(super) fn previous_is_unhealthy(fault: Fault) -> Aftermath {
+    Aftermath::PreviousUnhealthy(Box::new(fault))
 }
 
 /// However an update ended, what else its dpkg runs changed is for a person to judge.
@@ -143,7 +148,7 @@ fn add(update: &AppUpdate, transaction: &Transaction, quarantine: &mut Quarantin
     if let Some(repaired) = quarantine.repaired_by(release) {
         repaired.degraded |= degraded;
         if repaired.failure.awaits_rollback() {
-            let unhealthy = Aftermath::PreviousUnhealthy(Box::new(failure.first().clone()));
+            let unhealthy = previous_is_unhealthy(failure.first().clone());
             repaired.failure = repaired.failure.clone().and(unhealthy);
         }
         return;

@@ -134,22 +134,18 @@ impl<P: PackageManager, S: ServiceManager> TransactionRunner<'_, P, S> {
             let target = HealthTarget { app: update.app.clone(), units: self.judged(&units).await, check: None };
             match restarted {
                 Ok(()) => targets.push(target),
-                Err(fault) => outcome::degrade(update, previous_is_unhealthy(Fault::UnitFailed(fault))),
+                Err(fault) => outcome::degrade(update, outcome::previous_is_unhealthy(Fault::UnitFailed(fault))),
             }
         }
         let mut unhealthy = self.watch(&targets).await;
         for update in transaction.others_mut().filter(|update| update.has_failed()) {
             match unhealthy.remove(&update.app) {
-                Some(fault) => outcome::degrade(update, previous_is_unhealthy(fault)),
+                Some(fault) => outcome::degrade(update, outcome::previous_is_unhealthy(fault)),
                 None => outcome::rolled_back(update),
             }
         }
         Ok(())
     }
-}
-
-fn previous_is_unhealthy(fault: Fault) -> Aftermath {
-    Aftermath::PreviousUnhealthy(Box::new(fault))
 }
 
 /// The units of what was restored, as that release wants them, and the instances that the machine has of its templates.

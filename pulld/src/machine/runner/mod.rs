@@ -15,7 +15,6 @@ mod validate;
 mod writable;
 
 use std::{
-    collections::BTreeSet,
     io::{BufRead, Write},
     path::Path,
     thread::JoinHandle,
@@ -42,7 +41,7 @@ use super::{
     baseline::{self, Baseline},
     dpkg_request::{DpkgRequest, DpkgResult, baseline_file, load_request, save_result},
     guard::{Guard, systemctl},
-    package_changes::AllPackages,
+    package_changes::{AllPackages, is_named},
     package_state::PackageState,
     service_manager::OWN_UNIT,
 };
@@ -190,25 +189,21 @@ fn attempt(
     unpacked: &Unpacked,
     deadline: Instant,
 ) -> Result<Ended> {
-    let run = |arguments: Option<Vec<String>>| match arguments {
-        Some(arguments) => dpkg(&arguments, output, unpacked, deadline),
-        None => Ok(Ended::Exited(0)),
-    };
-    let removed = match run(removal(request))? {
-        Ended::Exited(status) => status,
-        killed @ Ended::Killed(_) => return Ok(killed),
-    };
-    let installed = match run(installation(request))? {
-        Ended::Exited(status) => status,
-        killed @ Ended::Killed(_) => return Ok(killed),
-    };
+    let mut exit = 0;
+    for arguments in [removal as fn(&DpkgRequest) -> _, installation] {
+        let Some(arguments) = arguments(request) else { continue };
+        match dpkg(&arguments, output, unpacked, deadline)? {
+            Ended::Exited(status) => exit = exit.max(status),
+            killed @ Ended::Killed(_) => return Ok(killed),
+        }
+    }
     // Not before: it may be a script of the very package that the request replaces that hangs or fails. Best effort:
     // what counts is whether ours was installed.
     if half_done && all_packages().is_ok_and(|packages| is_something_half_done(&packages)) {
         let arguments = words(&["--configure", "-a", "--force-confdef", "--force-confold"]);
         let _ = dpkg(&arguments, output, unpacked, deadline);
     }
-    Ok(Ended::Exited(removed.max(installed)))
+    Ok(Ended::Exited(exit))
 }
 
 /// The arguments of the dpkg command that removes, which comes first.
@@ -225,10 +220,8 @@ fn installation(request: &DpkgRequest) -> Option<Vec<String>> {
     if !request.restore.is_empty() {
         // Where they can't be listed, all are taken for gone: to install a sound release again does no harm.
         let all = all_packages().unwrap_or_default();
-        // Some are listed as `name:architecture`.
-        let there = all.iter().filter(|(_, (_, state))| has_files(state));
-        let there: BTreeSet<&str> = there.filter_map(|(name, _)| name.split(':').next()).collect();
-        let is_gone = |package: &str| !there.contains(package);
+        let is_gone =
+            |package: &str| !all.iter().any(|(listed, (_, state))| is_named(listed, package) && has_files(state));
         debs.extend(request.restore.iter().filter(|(package, _)| is_gone(package)).map(|(_, deb)| deb.clone()));
         debs.sort();
         debs.dedup();
